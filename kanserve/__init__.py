@@ -1,0 +1,74 @@
+"""Take a trained Kolmogorov-Arnold network to production.
+
+    kan = kanserve.fit([4, 3, 1], data)                       # train, or load one
+    kan = kanserve.simplify(kan, data)                        # fewer edges, then named functions
+    print(kanserve.formulas(kan)[0].text)                     # the formula is the network
+    model = kanserve.compile(kan, data=data)                  # ONNX, C and NumPy, checked against each other
+    kanserve.publish("models", "knots", model)                # a version that `kanserve serve models` picks up
+
+Importing this package imports nothing heavy: each name below is looked up where it lives when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kanserve.client import AsyncClient as AsyncClient
+    from kanserve.client import Client as Client
+    from kanserve.compiler import compile as compile
+    from kanserve.errors import KanserveError as KanserveError
+    from kanserve.formula import Formula as Formula
+    from kanserve.formula import formulas as formulas
+    from kanserve.ir import Kan as Kan
+    from kanserve.ir import Layer as Layer
+    from kanserve.ir import Variable as Variable
+    from kanserve.ir import equal as equal
+    from kanserve.ir import layer as layer
+    from kanserve.plot import plot_edge as plot_edge
+    from kanserve.plot import plot_network as plot_network
+    from kanserve.reference import derivative as derivative
+    from kanserve.reference import evaluate as evaluate
+    from kanserve.reference import probabilities as probabilities
+    from kanserve.repository import publish as publish
+    from kanserve.serialization import load as load
+    from kanserve.serialization import save as save
+    from kanserve.simplify import prune as prune
+    from kanserve.simplify import simplify as simplify
+    from kanserve.simplify import symbolify as symbolify
+    from kanserve.table import Dataset as Dataset
+    from kanserve.table import read_table as read_table
+    from kanserve.train import create as create
+    from kanserve.train import fit as fit
+    from kanserve.train import score as score
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "client": ("AsyncClient", "Client"),
+    "compiler": ("compile",),
+    "errors": ("KanserveError",),
+    "formula": ("Formula", "formulas"),
+    "ir": ("Kan", "Layer", "Variable", "equal", "layer"),
+    "plot": ("plot_edge", "plot_network"),
+    "reference": ("derivative", "evaluate", "probabilities"),
+    "repository": ("publish",),
+    "serialization": ("load", "save"),
+    "simplify": ("prune", "simplify", "symbolify"),
+    "table": ("Dataset", "read_table"),
+    "train": ("create", "fit", "score"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'kanserve' has no attribute {name!r}")
+    value = getattr(import_module(f"kanserve.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME_OF])

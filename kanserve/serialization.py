@@ -1,0 +1,152 @@
+"""A network as one safetensors file: a JSON header and the arrays, nothing that can run.
+
+Tensors are named `layers.{l}.{field}` and `{input,output}_{shift,scale}`. The header's `kan` entry is JSON: the
+format's version, variables, classes, and per layer its order, base, extrapolation and the names of its functions
+(the tensor `layers.{l}.functions` holds indices into them, -1 for none). Infinite ranges are null in the JSON.
+"""
+
+import json
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as _load_tensors
+from safetensors.numpy import save as _save_tensors
+
+from kanserve.errors import FormatError, NetworkError, NotFoundError
+from kanserve.ir import Kan, Layer, Variable
+
+VERSION = 1
+_ARRAYS = (
+    "knots",
+    "coefficients",
+    "base_weight",
+    "affine",
+    "subnode_scale",
+    "subnode_bias",
+    "arity",
+    "node_scale",
+    "node_bias",
+)
+_AFFINES = ("input_shift", "input_scale", "output_shift", "output_scale")
+
+
+def dumps(kan: Kan) -> bytes:
+    """The network's bytes; equal networks give equal bytes."""
+    tensors: dict[str, np.ndarray[Any, Any]] = {name: getattr(kan, name) for name in _AFFINES}
+    layers = []
+    for number, layer in enumerate(kan.layers):
+        names = sorted(set(layer.functions.ravel().tolist()) - {""})
+        index = {name: position for position, name in enumerate(names)} | {"": -1}
+        tensors |= {f"layers.{number}.{name}": getattr(layer, name) for name in _ARRAYS}
+        tensors[f"layers.{number}.functions"] = np.vectorize(index.__getitem__, otypes=[np.int16])(layer.functions)
+        layers.append(
+            {
+                "order": layer.order,
+                "base": layer.base,
+                "extrapolation": layer.extrapolation,
+                "functions": names,
+            }
+        )
+    header = {
+        "version": VERSION,
+        "inputs": [_variable_out(one) for one in kan.inputs],
+        "outputs": [_variable_out(one) for one in kan.outputs],
+        "classes": list(kan.classes),
+        "layers": layers,
+    }
+    text = json.dumps(header, ensure_ascii=True, sort_keys=True, allow_nan=False)
+    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    return _save_tensors(ordered, metadata={"kan": text})
+
+
+def loads(data: bytes) -> Kan:
+    """The network of these bytes; FormatError when they are not one."""
+    try:
+        tensors = _load_tensors(data)
+        (size,) = struct.unpack("<Q", data[:8])
+        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["kan"])
+        version = header["version"]
+        if version != VERSION:
+            raise FormatError(f"The network has format version {version!r}; this kanserve reads version {VERSION}.")
+        layers = tuple(_layer_in(number, one, tensors) for number, one in enumerate(header["layers"]))
+        return Kan(
+            layers=layers,
+            inputs=tuple(_variable_in(one) for one in header["inputs"]),
+            outputs=tuple(_variable_in(one) for one in header["outputs"]),
+            classes=tuple(str(one) for one in header["classes"]),
+            **{name: tensors[name] for name in _AFFINES},
+        )
+    except FormatError:
+        raise
+    except NetworkError as error:
+        raise FormatError(f"The file's arrays do not make a network: {error}") from None
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        struct.error,
+        RecursionError,
+    ) as error:
+        raise FormatError(f"This is not a kanserve network (safetensors with a 'kan' header): {error!r}.") from None
+
+
+def save(kan: Kan, path: str | os.PathLike[str]) -> None:
+    """Write the network to one file: whole, or not at all."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(dumps(kan))
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> Kan:
+    """Read a network from one file; NotFoundError or FormatError."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no file {os.fspath(path)!r}.") from None
+    except IsADirectoryError:
+        raise FormatError(f"{os.fspath(path)!r} is a folder; a network is one .safetensors file.") from None
+    return loads(data)
+
+
+def _layer_in(number: int, header: dict[str, Any], tensors: dict[str, np.ndarray[Any, Any]]) -> Layer:
+    names = np.array([*(str(one) for one in header["functions"]), ""])
+    index = tensors[f"layers.{number}.functions"]
+    if index.dtype.kind != "i" or (index < -1).any():
+        raise FormatError("The indices of functions must be integers from -1 up.")
+    return Layer(
+        functions=names[index],
+        order=int(header["order"]),
+        base=header["base"],
+        extrapolation=header["extrapolation"],
+        **{name: tensors[f"layers.{number}.{name}"] for name in _ARRAYS},
+    )
+
+
+def _variable_out(one: Variable) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "unit": one.unit,
+        "low": one.low if math.isfinite(one.low) else None,
+        "high": one.high if math.isfinite(one.high) else None,
+    }
+
+
+def _variable_in(one: dict[str, Any]) -> Variable:
+    low, high = one["low"], one["high"]
+    return Variable(
+        name=str(one["name"]),
+        unit=str(one["unit"]),
+        low=-math.inf if low is None else float(low),
+        high=math.inf if high is None else float(high),
+    )

@@ -1,0 +1,166 @@
+"""Splines of one variable: knots, basis, derivative, refit and the change to local polynomials.
+
+B_m,k is the B-spline of order k (degree k) on knots t_m .. t_(m+k+1), by the recursion of Cox and de Boor in which
+0/0 counts as 0. A grid of G intervals has G + 2k + 1 knots: the G + 1 interior ones, t_k to t_(G+k), span the
+range of the spline, and k more lie on either side. There are G + k basis functions.
+
+Arrays: x (N,) or (N, I); knots (T,) or (I, T); coefficients (O, I, G+k). Everything is float64.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Extrapolation = Literal["linear", "zero"]
+
+
+def uniform_knots(low: float, high: float, intervals: int, order: int) -> Array:
+    """The G + 2k + 1 equally spaced knots of a range, already extended."""
+    return extended_knots(np.linspace(low, high, intervals + 1), order)
+
+
+def extended_knots(interior: Array, order: int) -> Array:
+    """Interior knots (G+1,) with `order` more on either side, spaced like the outermost intervals."""
+    steps = np.arange(1, order + 1)
+    left = interior[0] - steps[::-1] * (interior[1] - interior[0])
+    right = interior[-1] + steps * (interior[-1] - interior[-2])
+    return np.concatenate([left, interior, right])
+
+
+def basis(x: Array, knots: Array, order: int, derivative: int = 0) -> Array:
+    """All basis functions at x (N,), or their derivative of the given order: (N, G+k).
+
+    Zero outside the first and the last knot. Intervals are half-open, so that a point on a knot belongs to one
+    piece; the end of the range belongs to the last interval of the range.
+    """
+    count = len(knots) - order - 1
+    end = knots[count]  # t_(G+k)
+    last = int(np.searchsorted(knots, end, side="left")) - 1  # the last interval of the range that has a width
+    at_end = (x == end)[:, None]
+    inside = (knots[:-1] <= x[:, None]) & (x[:, None] < knots[1:])
+    inside = np.where(at_end, np.arange(len(knots) - 1) == last, inside)
+    values = inside.astype(np.float64)
+    for degree in range(1, order - derivative + 1):
+        left, right = _reciprocal_widths(knots, degree)
+        rising = (x[:, None] - knots[: -degree - 1]) * left
+        falling = (knots[degree + 1 :] - x[:, None]) * right
+        values = rising * values[:, :-1] + falling * values[:, 1:]
+    for degree in range(order - derivative + 1, order + 1):
+        left, right = _reciprocal_widths(knots, degree)
+        values = degree * (left * values[:, :-1] - right * values[:, 1:])
+    return values
+
+
+def _reciprocal_widths(knots: Array, degree: int) -> tuple[Array, Array]:
+    """1/(t_(m+d) - t_m) and 1/(t_(m+d+1) - t_(m+1)) for every m, zero where the knots coincide."""
+    width = knots[degree:] - knots[:-degree]
+    inverse = np.divide(1.0, width, out=np.zeros_like(width), where=width > 0)
+    return inverse[:-1], inverse[1:]
+
+
+def design(x: Array, knots: Array, order: int, extrapolation: Extrapolation, derivative: int = 0) -> Array:
+    """The matrix (N, G+k) that turns coefficients into the spline's values at x, outside its range included.
+
+    "linear" goes on with the slope at the end of the range; "zero" lets the basis run out on the extended knots.
+    `derivative` 1 gives the slope. Rows of NaN and infinity are meaningless, but finite in number and quiet.
+    """
+    if extrapolation == "zero":
+        return basis(x, knots, order, derivative)
+    low, high = span(knots, order)
+    clamped = np.clip(x, low, high)
+    slope = basis(clamped, knots, order, 1)
+    if derivative:
+        return slope
+    return basis(clamped, knots, order) + (x - clamped)[:, None] * slope
+
+
+def span(knots: Array, order: int) -> tuple[float, float]:
+    """The range of a spline: its first and last interior knot."""
+    return float(knots[order]), float(knots[-order - 1])
+
+
+def fit_coefficients(x: Array, y: Array, knots: Array, order: int, ridge: float = 1e-12) -> Array:
+    """The coefficients (G+k, ...) of the spline closest to y (N, ...) at x (N,) in least squares.
+
+    The ridge is on the scale of the normal matrix's trace: basis functions that no point touches get zero, and
+    duplicated points do no harm.
+    """
+    matrix = design(x, knots, order, "linear")
+    normal = matrix.T @ matrix
+    strength = max(ridge * float(np.trace(normal)) / len(normal), np.finfo(np.float64).tiny)
+    stacked = np.vstack([matrix, np.sqrt(strength) * np.eye(len(normal))])
+    padded = np.concatenate([y, np.zeros((len(normal), *y.shape[1:]))])
+    solution: Array = np.linalg.lstsq(stacked, padded, rcond=None)[0]
+    return solution
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """A layer's splines as local polynomials: what the exporters and the formula write down.
+
+    Input i at x lies in piece p = number of breaks[i] that are ≤ x, from 0 to P - 1, and the spline of edge (j, i)
+    is there Σ_r coefficients[j, i, p, r]·(x - origins[i, p])^r. The first and the last piece are what lies outside.
+    Inputs of one layer may have different numbers of distinct knots: spare breaks are +infinity and spare pieces
+    repeat the last one.
+    """
+
+    breaks: Array  # (I, P-1), non-decreasing
+    origins: Array  # (I, P)
+    coefficients: Array  # (O, I, P, k+1)
+
+
+def pieces(knots: Array, coefficients: Array, order: int, extrapolation: Extrapolation) -> Pieces:
+    """The local polynomials of all splines of a layer: knots (I, G+2k+1), coefficients (O, I, G+k)."""
+    per_input = [_pieces_of_input(knots[i], coefficients[:, i], order, extrapolation) for i in range(knots.shape[0])]
+    most = max((len(origins) for _, origins, _ in per_input), default=2)
+    breaks = np.full((len(per_input), most - 1), np.inf)
+    origins = np.zeros((len(per_input), most))
+    local = np.zeros((coefficients.shape[0], len(per_input), most, order + 1))
+    for i, (own_breaks, own_origins, own) in enumerate(per_input):
+        breaks[i, : len(own_breaks)] = own_breaks
+        origins[i, : len(own_origins)] = own_origins
+        origins[i, len(own_origins) :] = own_origins[-1]
+        local[:, i, : own.shape[1]] = own
+        local[:, i, own.shape[1] :] = own[:, -1:]
+    return Pieces(breaks, origins, local)
+
+
+def _pieces_of_input(
+    knots: Array, coefficients: Array, order: int, extrapolation: Extrapolation
+) -> tuple[Array, Array, Array]:
+    """Breaks (P-1,), origins (P,) and local polynomials (O, P, k+1) of the splines of one input."""
+    count = len(knots) - order - 1
+    first, stop = (order, count) if extrapolation == "linear" else (0, len(knots) - 1)
+    intervals = [j for j in range(first, stop) if knots[j] < knots[j + 1]]
+    inner = np.stack([coefficients @ _local_basis(knots, order, j) for j in intervals], axis=1)
+    starts = knots[intervals]
+    end = knots[intervals[-1] + 1]
+    outputs = coefficients.shape[0]
+    before = np.zeros((outputs, 1, order + 1))
+    after = np.zeros((outputs, 1, order + 1))
+    if extrapolation == "linear":
+        before[:, 0, :2] = inner[:, 0, :2]
+        powers = (end - starts[-1]) ** np.arange(order + 1)
+        after[:, 0, 0] = inner[:, -1] @ powers
+        after[:, 0, 1] = (inner[:, -1, 1:] * np.arange(1, order + 1)) @ powers[:-1]
+    breaks = np.append(starts, end)
+    origins = np.concatenate([starts[:1], starts, [end]])
+    return breaks, origins, np.concatenate([before, inner, after], axis=1)
+
+
+def _local_basis(knots: Array, order: int, interval: int) -> Array:
+    """All basis functions on one interval as polynomials in x - knots[interval]: (G+k, k+1)."""
+    origin = knots[interval]
+    values = np.zeros((len(knots) - 1, order + 1))
+    values[interval, 0] = 1.0
+    for degree in range(1, order + 1):
+        left, right = _reciprocal_widths(knots, degree)
+        shifted = np.zeros_like(values)
+        shifted[:, 1:] = values[:, :-1]  # multiplied by (x - origin)
+        rising = (origin - knots[: -degree - 1])[:, None] * values[:-1] + shifted[:-1]
+        falling = (knots[degree + 1 :] - origin)[:, None] * values[1:] - shifted[1:]
+        values = left[:, None] * rising + right[:, None] * falling
+    return values

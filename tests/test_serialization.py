@@ -1,0 +1,80 @@
+import json
+import struct
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from kanserve import serialization
+from kanserve.errors import FormatError, NotFoundError
+from kanserve.ir import equal
+from tests.kans import ZOO, mixed
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_network_comes_back_from_its_bytes_bit_for_bit(name):
+    kan = ZOO[name]()
+    data = serialization.dumps(kan)
+    assert equal(serialization.loads(data), kan)
+    assert serialization.dumps(serialization.loads(data)) == data
+
+
+def test_a_file_is_written_whole_and_nothing_else_is_left(tmp_path):
+    serialization.save(mixed(), tmp_path / "kan.safetensors")
+    assert equal(serialization.load(tmp_path / "kan.safetensors"), mixed())
+    assert [one.name for one in tmp_path.iterdir()] == ["kan.safetensors"]
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+    with pytest.raises(NotFoundError, match="no file"):
+        serialization.load(tmp_path / "none")
+    with pytest.raises(FormatError, match="folder"):
+        serialization.load(tmp_path)
+
+
+def test_every_truncation_is_refused():
+    data = serialization.dumps(mixed())
+    for size in range(0, len(data), 7):
+        with pytest.raises(FormatError):
+            serialization.loads(data[:size])
+
+
+def _header(data):
+    (size,) = struct.unpack("<Q", data[:8])
+    return json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["kan"])
+
+
+def _with(change):
+    data = serialization.dumps(mixed())
+    header, tensors = _header(data), load(data)
+    change(header, tensors)
+    return save(tensors, metadata={"kan": json.dumps(header)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header, _: header.update(version=2),
+        lambda header, _: header.pop("layers"),
+        lambda header, _: header.update(layers=[]),
+        lambda header, _: header.update(layers=3),
+        lambda header, _: header["layers"][0].update(functions=["os.system"]),
+        lambda header, _: header["layers"][0].update(order=0),
+        lambda header, _: header["layers"][0].update(base=["silu"]),
+        lambda header, _: header["inputs"].pop(),
+        lambda header, _: header["inputs"][0].update(low="x"),
+        lambda _, tensors: tensors.pop("layers.0.knots"),
+        lambda _, tensors: tensors.update({"layers.0.functions": np.full((2, 2), 9, np.int16)}),
+        lambda _, tensors: tensors.update({"layers.0.functions": np.full((2, 2), -2, np.int16)}),
+        lambda _, tensors: tensors.update({"layers.0.coefficients": np.full((2, 2, 8), np.nan)}),
+        lambda _, tensors: tensors.update({"layers.0.knots": np.zeros((2, 3))}),
+    ],
+)
+def test_a_file_that_is_no_network_is_refused_with_the_declared_error(change):
+    with pytest.raises(FormatError):
+        serialization.loads(_with(change))
+
+
+def test_a_safetensors_file_of_something_else_is_refused():
+    with pytest.raises(FormatError):
+        serialization.loads(save({"a": np.zeros(3)}))

@@ -1,0 +1,86 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from kanserve.errors import DataError, NotFoundError
+from kanserve.table import Dataset, read_rows, read_table
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(text):
+        path = tmp_path / "data.csv"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_columns_that_are_no_target_are_inputs(csv):
+    data = read_table(csv("a,b,y\n1,2,3\n4,5,6\n"), ["y"])
+    assert (data.inputs, data.outputs, data.classes) == (("a", "b"), ("y",), ())
+    assert data.x.tolist() == [[1, 2], [4, 5]]
+    assert data.y.tolist() == [[3], [6]]
+
+
+def test_a_target_of_text_makes_a_classifier(csv):
+    data = read_table(csv("a,kind\n1,cat\n2,ant\n3,cat\n"), ["kind"])
+    assert data.classes == ("ant", "cat")
+    assert data.y.tolist() == [[0, 1], [1, 0], [0, 1]]
+
+
+def test_numbers_are_classes_only_when_asked(csv):
+    path = csv("a,k\n1,0\n2,1\n")
+    assert read_table(path, ["k"]).classes == ()
+    assert read_table(path, ["k"], kind="classification").classes == ("0", "1")
+
+
+def test_parquet_reads_like_csv(tmp_path):
+    pyarrow.parquet.write_table(pa.table({"a": [1, 2], "y": [0.5, 1.5]}), tmp_path / "t.parquet")
+    data = read_table(tmp_path / "t.parquet", ["y"])
+    assert data.x.tolist() == [[1], [2]]
+
+
+def test_rows_to_predict_keep_missing_values_as_nan(csv):
+    got = read_rows(csv("b,a\n1,2\n,3\n"), ["a", "b"])
+    assert np.array_equal(got, [[2, 1], [3, np.nan]], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        ("", ["y"], "is empty"),
+        ("a,y\n", ["y"], "no rows"),
+        ("a,y\n1,2\n", ["z"], "no column 'z'. Its columns: a, y"),
+        ("a,y\n1,2\nx,3\n", ["y"], "column 'a' must be numbers; row 2 is 'x'"),
+        ("a,y\n1,2\n,3\n", ["y"], "input 'a' is nan in row 2"),
+        ("a,y\n1,2\n1,\n", ["y"], "output 'y' is nan in row 2"),
+        ("y\n1\n", ["y"], "leave at least one input"),
+        ("a,k\n1,c\n2,c\n", ["k"], "single class 'c'"),
+    ],
+)
+def test_a_bad_table_is_answered_with_the_column_and_the_row(csv, text, target, message):
+    with pytest.raises(DataError, match=message):
+        read_table(csv(text), target)
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+    with pytest.raises(NotFoundError):
+        read_table(tmp_path / "none.csv", ["y"])
+    with pytest.raises(DataError, match="folder"):
+        read_table(tmp_path, ["y"])
+
+
+def test_bytes_that_are_no_parquet_are_refused(tmp_path):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(tmp_path / "t.parquet", ["y"])
+
+
+def test_a_split_is_the_same_for_the_same_seed_and_loses_no_row():
+    data = Dataset(np.arange(20.0)[:, None], np.arange(20.0))
+    train, held = data.split(0.25, seed=3)
+    again = data.split(0.25, seed=3)[1]
+    assert sorted([*train.y[:, 0], *held.y[:, 0]]) == list(range(20))
+    assert (len(held), held.y.tolist()) == (5, again.y.tolist())
