@@ -1,0 +1,75 @@
+# Every target makes .venv where it is missing and reuses it where it is there. The machine needs python3 >= 3.11
+# with venv, make and gcc; another interpreter: make test PYTHON=python3.12.
+
+PYTHON ?= python3
+INSTALLED := .venv/.installed
+SOURCES := $(wildcard kanserve exporters/kanserve_exporters tests benchmarks examples)
+PROTOS := $(shell find protos -name '*.proto' 2>/dev/null | sort)
+
+# The tools come from .venv, and only .venv itself from the machine's own python3.
+$(INSTALLED): export PATH := $(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# The tools' caches stay in .venv, so that an empty or read-only HOME does not matter.
+export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
+# onnxruntime would otherwise keep an identifier of the machine and report to its maker.
+export ORT_DISABLE_TELEMETRY := 1
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := run
+.PHONY: run test check protos bench clean
+
+run: $(INSTALLED)
+	kanserve demo
+
+test: $(INSTALLED)
+	pytest -n 2
+
+check: check-style check-types check-layers check-protos check-deploy
+
+protos: $(INSTALLED)
+	$(call generate-stubs,.)
+
+# Each table prints our figures beside the peers'. A file that starts with _ is shared code, not a table.
+bench: $(INSTALLED)
+	for table in benchmarks/[!_]*.py; do OMP_NUM_THREADS=1 python "$$table" || exit 1; done
+
+clean:
+	rm -rf .venv dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find kanserve exporters tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("kanserve needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install -e '.[dev]'
+	touch $@
+
+.PHONY: check-style check-types check-layers check-protos check-deploy
+
+check-style: $(INSTALLED)
+	ruff check
+	ruff format --check
+
+check-types: $(INSTALLED)
+	mypy $(SOURCES)
+
+check-layers: $(INSTALLED)
+	lint-imports --no-logo --cache-dir .venv/cache/import-linter
+
+# The checked-in stubs are what the protos generate: no less, no more, no older.
+FRESH := .venv/stubs/fresh
+CHECKED_IN := .venv/stubs/checked-in
+check-protos: $(INSTALLED)
+	buf lint
+	rm -rf $(FRESH) $(CHECKED_IN) && mkdir -p $(FRESH) $(CHECKED_IN)
+	$(call generate-stubs,$(FRESH))
+	find kanserve -name '*_pb2*.py*' -not -path '*/__pycache__/*' | tar -cf - -T - | tar -xf - -C $(CHECKED_IN)
+	diff -r $(CHECKED_IN) $(FRESH) || { echo 'The stubs differ from the protos: run make protos.'; exit 1; }
+
+check-deploy: $(INSTALLED)
+	hadolint deploy/Dockerfile
+	deploy/check
+
+# protos/kanserve/v1/x.proto becomes kanserve/v1/x_pb2.py, with imports that are right.
+define generate-stubs
+python -m grpc_tools.protoc -Iprotos --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
+endef
