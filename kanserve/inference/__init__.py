@@ -1,0 +1,1 @@
+"""The Open Inference Protocol: messages generated from protos/kanserve/inference, and `wire`, which binds them."""

@@ -1,0 +1,147 @@
+"""The inference protocol as it travels: our messages under the protocol's method paths.
+
+On the wire a call is a path and bytes; the full names of messages do not travel. So our messages live in the package
+kanserve.inference, where they share a process with the copy of any other client (protobuf refuses two definitions
+of one name), and this module binds the service to /inference.GRPCInferenceService/... where every client looks
+for it. The generated grpc_service_pb2_grpc knows only its own package: take its types, not its functions.
+Reflection, where names are read, is answered from a pool that holds the protocol's names.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, overload
+
+from kanserve.errors import MissingDependencyError
+
+try:
+    import grpc
+    import grpc.aio
+    from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+    from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
+    from google.protobuf.descriptor_pool import DescriptorPool
+    from google.protobuf.message import Message
+    from google.protobuf.message_factory import GetMessageClass
+    from grpc_health.v1 import health_pb2
+    from grpc_reflection.v1alpha import reflection_pb2
+
+    from kanserve.inference import grpc_service_pb2, grpc_service_pb2_grpc, model_config_pb2
+    from kanserve.v1 import formula_pb2
+except ModuleNotFoundError:
+    raise MissingDependencyError("grpcio", "serve") from None
+
+_PACKAGE = "inference"
+_SERVICE = grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+
+SERVICE_NAME = f"{_PACKAGE}.{_SERVICE.name}"
+FORMULA_SERVICE_NAME = formula_pb2.DESCRIPTOR.services_by_name["FormulaService"].full_name
+HEALTH_SERVICE_NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+REFLECTION_SERVICE_NAME = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
+SERVICE_NAMES = (SERVICE_NAME, FORMULA_SERVICE_NAME, HEALTH_SERVICE_NAME, REFLECTION_SERVICE_NAME)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One call of the protocol."""
+
+    name: str
+    request: type[Message]
+    response: type[Message]
+    client_streaming: bool
+    server_streaming: bool
+
+    @property
+    def path(self) -> str:
+        """As it stands in the HTTP/2 request."""
+        return f"/{SERVICE_NAME}/{self.name}"
+
+    @property
+    def kind(self) -> str:
+        """As grpc says it: "unary_unary", "stream_stream" and so on."""
+        return "_".join("stream" if one else "unary" for one in (self.client_streaming, self.server_streaming))
+
+
+def _method(one: MethodDescriptor) -> Method:
+    request, response = GetMessageClass(one.input_type), GetMessageClass(one.output_type)
+    return Method(one.name, request, response, one.client_streaming, one.server_streaming)
+
+
+METHODS: Mapping[str, Method] = MappingProxyType({one.name: _method(one) for one in _SERVICE.methods})
+
+
+def handlers(servicer: grpc_service_pb2_grpc.GRPCInferenceServiceServicer) -> "grpc.GenericRpcHandler[Any, Any]":
+    """What `server.add_generic_rpc_handlers` takes, for a server of threads or of asyncio."""
+    made = {one.name: _handler(one, getattr(servicer, one.name)) for one in METHODS.values()}
+    return grpc.method_handlers_generic_handler(SERVICE_NAME, made)
+
+
+def _handler(method: Method, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
+    make = getattr(grpc, f"{method.kind}_rpc_method_handler")
+    made: grpc.RpcMethodHandler[Any, Any] = make(
+        behavior,
+        request_deserializer=method.request.FromString,
+        response_serializer=method.response.SerializeToString,
+    )
+    return made
+
+
+def add_to_server(
+    servicer: grpc_service_pb2_grpc.GRPCInferenceServiceServicer, server: grpc.Server | grpc.aio.Server
+) -> None:
+    """Bind a servicer, as a generated add_..._to_server would; frameworks that take such a function take this one."""
+    server.add_generic_rpc_handlers((handlers(servicer),))
+
+
+@overload
+def stub(channel: grpc.Channel) -> grpc_service_pb2_grpc.GRPCInferenceServiceStub: ...
+@overload
+def stub(channel: grpc.aio.Channel) -> "grpc_service_pb2_grpc.GRPCInferenceServiceAsyncStub": ...
+def stub(channel: grpc.Channel | grpc.aio.Channel) -> grpc_service_pb2_grpc.GRPCInferenceServiceStub:
+    """The calls of a client, typed as the generated stub and with the protocol's paths."""
+    made = object.__new__(grpc_service_pb2_grpc.GRPCInferenceServiceStub)
+    for one in METHODS.values():
+        connect = getattr(channel, one.kind)
+        call = connect(
+            one.path,
+            request_serializer=one.request.SerializeToString,
+            response_deserializer=one.response.FromString,
+        )
+        setattr(made, one.name, call)
+    return made
+
+
+def requested_model(
+    request: grpc_service_pb2.RepositoryModelLoadRequest | grpc_service_pb2.RepositoryModelUnloadRequest,
+) -> str:
+    """The model to load or unload: field 2 for Triton and MLServer, field 1, which they call repository, for KServe."""
+    return request.model_name or request.repository_name
+
+
+def reflection_pool() -> DescriptorPool:
+    """A pool of its own with every service that is served, each under the name by which it is called."""
+    pool = DescriptorPool()
+    for file in (model_config_pb2.DESCRIPTOR, grpc_service_pb2.DESCRIPTOR):
+        pool.AddSerializedFile(_renamed(file).SerializeToString())
+    for file in (formula_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
+        pool.AddSerializedFile(file.serialized_pb)
+    return pool
+
+
+def _renamed(file: FileDescriptor) -> FileDescriptorProto:
+    """A copy of a file of package kanserve.inference that is in the protocol's package."""
+    copy = FileDescriptorProto.FromString(file.serialized_pb)
+    ours, theirs = f".{copy.package}.", f".{_PACKAGE}."
+    copy.package = _PACKAGE
+    for field in (field for message in _messages(copy.message_type) for field in message.field):
+        if field.type_name:  # assigning the empty name of a number's type would make it present
+            field.type_name = field.type_name.replace(ours, theirs, 1)
+    for method in (method for service in copy.service for method in service.method):
+        method.input_type = method.input_type.replace(ours, theirs, 1)
+        method.output_type = method.output_type.replace(ours, theirs, 1)
+    return copy
+
+
+def _messages(found: Iterable[DescriptorProto]) -> Iterable[DescriptorProto]:
+    for one in found:
+        yield one
+        yield from _messages(one.nested_type)
