@@ -1,0 +1,242 @@
+"""Pictures of a network: nodes and the curve on each edge, or a matrix of tiles where there are too many edges.
+
+Width and tint of a line are its edge's share of the signal and nothing else. Blue with a name is a named function,
+ink is a free spline. Functions return matplotlib's Axes; they show nothing and write nothing.
+"""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.errors import InputError, MissingDependencyError
+from kanserve.importance import Importance, importance
+from kanserve.ir import Kan, Layer, Sum, Symbolic
+from kanserve.ranges import finite_rows
+from kanserve.reference import activations, edges
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+Kind = Literal["auto", "flow", "matrix"]
+
+FLOW_EDGES = 60  # more curves than this cannot be read
+INK, BLUE, PALE = "#20242c", "#1f5fbf", "#dfe3ea"
+TILE = 0.62  # a tile's side, in units of the distance between two edges
+
+
+def plot_network(kan: Kan, data: ArrayLike | None = None, kind: Kind = "auto", ax: "Axes | None" = None) -> "Axes":
+    """Draw the network; `data` rows (N, inputs) say where the signal is (default: rows drawn from the ranges).
+
+    "flow" draws nodes and edges with their curves, "matrix" a tile for each edge of each layer; "auto" takes flow for
+    up to 60 edges.
+    """
+    if kind not in ("auto", "flow", "matrix"):
+        raise InputError(f"kind is 'auto', 'flow' or 'matrix', got {kind!r}.")
+    rows = finite_rows(kan, 500) if data is None else np.asarray(data, np.float64)
+    shares, values = importance(kan, rows), activations(kan, rows)
+    if kind == "flow" or (kind == "auto" and kan.edges <= FLOW_EDGES):
+        return _flow(kan, shares, values, ax)
+    return _matrix(kan, shares, values, ax)
+
+
+def plot_edge(kan: Kan, layer: int, j: int, i: int, data: ArrayLike | None = None, ax: "Axes | None" = None) -> "Axes":
+    """The curve of the edge from input i to subnode j of a layer, over the range that the data have there.
+
+    The marks along the axis are the data's quantiles: where they are dense, the curve is known best.
+    """
+    if not 0 <= layer < len(kan.layers):
+        raise InputError(f"The network has layers 0 to {len(kan.layers) - 1}, got {layer}.")
+    one = kan.layers[layer]
+    if not (0 <= j < one.subnodes and 0 <= i < one.inputs):
+        raise InputError(f"Layer {layer} has subnodes 0 to {one.subnodes - 1} and inputs 0 to {one.inputs - 1}.")
+    rows = finite_rows(kan, 500) if data is None else np.asarray(data, np.float64)
+    v = activations(kan, rows)[layer][:, i]
+    v = v[np.isfinite(v)]
+    axes = _axes(ax, (4.2, 3.2))
+    x, y = _curve(one, j, i, v)
+    axes.plot(x, y, color=_colour(one, j, i), linewidth=2)
+    axes.plot(np.quantile(v, np.linspace(0, 1, 60)), np.full(60, y.min()), "|", color=INK, alpha=0.5)
+    axes.set_title(_label(one, j, i) or "free spline", fontsize=10)
+    axes.set_xlabel(_node_name(kan, layer, i))
+    axes.set_ylabel(f"edge {_node_name(kan, layer, i)} → {_subnode_name(kan, layer, j)}")
+    return axes
+
+
+def _axes(ax: "Axes | None", size: tuple[float, float]) -> "Axes":
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError("matplotlib", "train") from None
+    # A figure of our own instead of pyplot's: nothing global, nothing to close.
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure.add_subplot()
+
+
+def _curve(layer: Layer, j: int, i: int, v: Array) -> tuple[Array, Array]:
+    """The edge (j, i) over the range of the values v that reach it."""
+    low, high = (float(v.min()), float(v.max())) if len(v) else (-1.0, 1.0)
+    x = np.linspace(low, high if high > low else low + 1, 80)
+    rows = np.zeros((80, layer.inputs))
+    rows[:, i] = x
+    return x, edges(layer, rows)[:, j, i]
+
+
+def _unit_curve(layer: Layer, j: int, i: int, v: Array) -> tuple[Array, Array]:
+    """The same curve stretched to the unit square, as tiles show it: its shape, not its size."""
+    x, y = _curve(layer, j, i, v)
+    y = np.where(np.isfinite(y), y, np.nan)
+    height = float(np.nanmax(y) - np.nanmin(y)) if np.isfinite(y).any() else 0.0
+    unit = (y - np.nanmin(y)) / height if height > 0 else np.full(len(y), 0.5)
+    return (x - x[0]) / (x[-1] - x[0]), unit
+
+
+def _colour(layer: Layer, j: int, i: int) -> str:
+    return BLUE if isinstance(layer.edge(j, i), Symbolic | Sum) else INK
+
+
+def _label(layer: Layer, j: int, i: int) -> str:
+    match layer.edge(j, i):
+        case Symbolic() as edge:
+            return edge.function
+        case Sum() as edge:
+            return f"{edge.symbolic.function}+…"
+        case _:
+            return ""
+
+
+def _node_name(kan: Kan, layer: int, i: int) -> str:
+    return _plain(kan.inputs[i].name) if layer == 0 else f"h{layer}.{i + 1}"
+
+
+def _subnode_name(kan: Kan, layer: int, j: int) -> str:
+    one = kan.layers[layer]
+    q = int(np.searchsorted(np.cumsum(one.arity), j, side="right"))
+    if layer == len(kan.layers) - 1:
+        return _plain(kan.outputs[q].name)
+    return f"h{layer + 1}.{q + 1}"
+
+
+def _plain(name: str, width: int = 24) -> str:
+    """A name as matplotlib may print it: one line, no mathematics mode, not too long."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in name).split()).replace("$", r"\$")
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _spread(count: int, width: float) -> Array:
+    """`count` places, centred, over a width."""
+    return (np.arange(count) + 0.5) / max(count, 1) * width
+
+
+def _flow(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes | None") -> "Axes":
+    """Inputs at the bottom, outputs on top; an edge rises from its node, through its tile, to its subnode's node."""
+    kept = [np.argwhere(one.alive) for one in kan.layers]
+    used = [sorted({int(i) for _, i in pairs}) for pairs in kept]
+    most = max([len(pairs) for pairs in kept] + [len(one) for one in used] + [2])
+    width = 1.4 * most  # a tile, its label and a gap
+    axes = _axes(ax, (min(0.95 * width + 0.8, 22), 2.4 * len(kan.layers) + 1.2))
+    axes.set_axis_off()
+    axes.set_aspect("equal")
+    height = 2.6
+    nodes = [np.full(one.inputs, np.nan) for one in kan.layers]
+    for n, used_here in enumerate(used):
+        nodes[n][used_here] = _spread(len(used_here), width)
+    nodes.append(_spread(kan.layers[-1].nodes, width))
+    for n, (layer, pairs) in enumerate(zip(kan.layers, kept, strict=True)):
+        bottom, middle, top = n * height, n * height + height / 2, (n + 1) * height
+        group_of = np.repeat(np.arange(layer.nodes), layer.arity)
+        # Tiles stand in the order of their two ends, so that few lines cross.
+        target = np.nan_to_num(nodes[n + 1][group_of[pairs[:, 0]]])
+        order = np.lexsort((pairs[:, 0], nodes[n][pairs[:, 1]] + target))
+        for place, (j, i) in zip(_spread(len(pairs), width), pairs[order].tolist(), strict=True):
+            share = float(shares.edges[n][j, i])
+            _tile(axes, layer, j, i, values[n][:, i], (place, middle), share)
+            style: dict[str, Any] = {
+                "color": _colour(layer, j, i),
+                "linewidth": 0.6 + 5 * share,
+                "alpha": 0.3 + 0.7 * share,
+            }
+            start, end = nodes[n][i], nodes[n + 1][group_of[j]]
+            axes.plot([start, place], [bottom, middle - TILE / 2], **style, solid_capstyle="round", zorder=1)
+            if np.isfinite(end):
+                axes.plot([place, end], [middle + TILE / 2, top], **style, solid_capstyle="round", zorder=1)
+        for q in np.flatnonzero(layer.arity > 1).tolist():
+            if np.isfinite(nodes[n + 1][q]):
+                axes.text(nodes[n + 1][q] + 0.12, top + 0.1, "×", fontsize=12, color=INK)
+    for n, places in enumerate(nodes):
+        axes.plot(places, np.full(len(places), n * height), "o", color=INK, markersize=6, zorder=3)
+    for i, place in enumerate(nodes[0]):
+        if np.isfinite(place):
+            axes.text(place, -0.18, _plain(kan.inputs[i].name), ha="center", va="top", fontsize=9, color=INK)
+    for q, place in enumerate(nodes[-1]):
+        name = _plain(kan.outputs[q].name)
+        axes.text(place, len(kan.layers) * height + 0.18, name, ha="center", va="bottom", fontsize=9, color=INK)
+    unused = [_plain(one.name, 16) for i, one in enumerate(kan.inputs) if not np.isfinite(nodes[0][i])]
+    if unused:
+        tail = f"not used: {', '.join(unused[:6])}" + (f" and {len(unused) - 6} more" if len(unused) > 6 else "")
+        axes.text(width / 2, -0.62, tail, ha="center", va="top", fontsize=8, color=INK, alpha=0.6)
+    axes.set_xlim(-0.3, width + 0.3)
+    axes.set_ylim(-1.0, len(kan.layers) * height + 0.7)
+    return axes
+
+
+def _tile(axes: "Axes", layer: Layer, j: int, i: int, v: Array, centre: tuple[float, float], share: float) -> None:
+    """The small picture of an edge's curve, with its function's name and its share of the signal."""
+    from matplotlib.patches import Rectangle
+
+    across, unit = _unit_curve(layer, j, i, v[np.isfinite(v)])
+    left, low = centre[0] - TILE / 2, centre[1] - TILE / 2
+    axes.add_patch(Rectangle((left, low), TILE, TILE, facecolor="white", edgecolor=PALE, linewidth=1, zorder=2))
+    inside = 0.86 * TILE
+    colour = _colour(layer, j, i)
+    axes.plot(left + 0.07 * TILE + inside * across, low + 0.07 * TILE + inside * unit, color=colour, lw=1.4, zorder=3)
+    label = _label(layer, j, i)
+    axes.text(left + TILE + 0.04, centre[1] + 0.12, label, fontsize=7.5, color=colour, va="center", zorder=4)
+    axes.text(left + TILE + 0.04, centre[1] - 0.12, f"{share:.0%}", fontsize=7, color=INK, va="center", zorder=4)
+
+
+def _matrix(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes | None") -> "Axes":
+    """For each layer a block of tiles: a row an input, sorted by its share of the signal, a column a subnode."""
+    from matplotlib.patches import Rectangle
+
+    columns = sum(one.subnodes for one in kan.layers) + 3 * len(kan.layers)
+    most = max(min(one.inputs, 40) for one in kan.layers)
+    axes = _axes(ax, (min(0.42 * columns + 1.2, 30), min(0.42 * most + 1.4, 24)))
+    axes.set_axis_off()
+    axes.set_aspect("equal")
+    x0 = 0.0
+    for n, layer in enumerate(kan.layers):
+        strongest = np.argsort(-shares.nodes[n], kind="stable")
+        shown = strongest[:40]
+        x0 += 3
+        peak = max(float(shares.edges[n].max()), 1e-12)
+        for row, i in enumerate(shown.tolist()):
+            y0 = -float(row)
+            axes.text(x0 - 0.15, y0 + 0.5, _node_name(kan, n, i), ha="right", va="center", fontsize=7, color=INK)
+            axes.text(x0 - 0.15, y0 + 0.18, f"{shares.nodes[n][i]:.0%}", ha="right", va="center", fontsize=5, color=INK)
+            for j in range(layer.subnodes):
+                if not layer.alive[j, i]:
+                    axes.plot(x0 + j + 0.5, y0 + 0.5, ".", color=PALE, markersize=2)
+                    continue
+                tint = 0.55 * float(shares.edges[n][j, i]) / peak
+                box = Rectangle((x0 + j + 0.04, y0 + 0.04), 0.92, 0.92, facecolor=(0.12, 0.37, 0.75, tint), lw=0)
+                axes.add_patch(box)
+                across, unit = _unit_curve(layer, j, i, values[n][np.isfinite(values[n][:, i]), i])
+                colour = _colour(layer, j, int(i))
+                axes.plot(x0 + j + 0.1 + 0.8 * across, y0 + 0.12 + 0.76 * unit, color=colour, linewidth=0.8)
+        hidden = strongest[40:]
+        if len(hidden):
+            rest = f"{len(hidden)} more inputs: {shares.nodes[n][hidden].sum():.0%} of the signal"
+            axes.text(x0, -40.4, rest, fontsize=7, color=INK, va="top")
+        for j in range(layer.subnodes):
+            name = _subnode_name(kan, n, j)
+            axes.text(x0 + j + 0.5, 1.15, name, rotation=90, ha="center", va="bottom", fontsize=6, color=INK)
+        x0 += layer.subnodes
+    axes.set_xlim(-0.2, x0 + 0.3)
+    axes.set_ylim(-float(most) - 0.8, 3.2)
+    return axes
