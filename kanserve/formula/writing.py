@@ -1,0 +1,111 @@
+"""From a network to its formulas: build trees, compare them with the network, print them, compare the Python."""
+
+from collections.abc import Mapping
+
+from kanserve.formula.building import Trees, trees
+from kanserve.formula.checking import Expected, differs, expected, require, run
+from kanserve.formula.dialects import C99, Latex, Python, Text
+from kanserve.formula.formula import Formula
+from kanserve.formula.names import identifiers
+from kanserve.formula.printing import Dialect, Unfolded, print_tree, unfold
+from kanserve.formula.tree import Table, Tree, evaluate_tree
+from kanserve.ir import Kan, Variable
+from kanserve.ranges import ranges
+
+_CHARACTERS = 25  # of a printed formula for each operation of its limit
+_DEEPEST = 150  # brackets within brackets: Python's parser refuses 200, a C compiler may refuse 256
+
+
+def formulas(kan: Kan, *, limit: int = 2000) -> tuple[Formula, ...]:
+    """One formula per output (the scores of a classifier), in raw features, compared with the network.
+
+    A formula of more than `limit` operations, each repetition counted, is shown shortened; its tree is whole.
+    FormulaError when a formula differs from the network by more than 1e-9 of the output's scale.
+    """
+    wanted = expected(kan)
+    built = _agreeing(kan, wanted)
+    result = tuple(_formula(kan, q, tree, built.tables, limit) for q, tree in enumerate(built.trees))
+    for q, formula in enumerate(result):
+        if formula.python:
+            require(wanted, q, formula.name, run(formula, wanted.x))
+    return result
+
+
+def _agreeing(kan: Kan, wanted: Expected) -> Trees:
+    """The trees in canonical form; step by step as the network computes, where the canonical form loses digits."""
+    canonical = trees(kan)
+    lossy = [
+        q
+        for q, tree in enumerate(canonical.trees)
+        if differs(wanted, q, evaluate_tree(tree, canonical.tables, wanted.x)).any()
+    ]
+    if not lossy:
+        return canonical
+    plain = trees(kan, fold=False)
+    chosen = list(canonical.trees)
+    for q in lossy:
+        chosen[q] = plain.trees[q]
+        require(wanted, q, kan.outputs[q].name, evaluate_tree(chosen[q], plain.tables, wanted.x))
+    return Trees(tuple(chosen), {**canonical.tables, **plain.tables})
+
+
+def _formula(kan: Kan, q: int, tree: Tree, tables: Mapping[str, Table], limit: int) -> Formula:
+    names = [one.name for one in kan.inputs]
+    words = identifiers(names)
+    columns = sorted({int(step[1]) for step in tree if step[0] == "var"})
+    splines = sorted({str(step[1]) for step in tree if step[0] == "spline"})
+    unfolded = unfold(tree, limit)
+    longest = max(_CHARACTERS * limit, 1000)
+    text, text_whole = _shown(tree, unfolded, limit, Text(names), longest)
+    latex, latex_whole = _shown(tree, unfolded, limit, Latex(names), 2 * longest)
+    python, c = _python(_code(unfolded, Python(words), longest)), _code(unfolded, C99(words), longest)
+    spans = ranges(kan)
+    return Formula(
+        name=kan.outputs[q].name,
+        text=text,
+        latex=latex,
+        python=python,
+        c=c,
+        closed_form=not splines,
+        variables=tuple(
+            Variable(names[i], kan.inputs[i].unit, float(spans[i, 0]), float(spans[i, 1])) for i in columns
+        ),
+        identifiers=tuple(words[i] for i in columns),
+        tree=tree,
+        tables={name: tables[name] for name in splines},
+        shortened=not (text_whole and latex_whole and python and c),
+    )
+
+
+def _shown(tree: Tree, unfolded: Unfolded, limit: int, dialect: Dialect, longest: int) -> tuple[str, bool]:
+    """As many operations as fit, at most `limit`, and whether that is all."""
+    while True:
+        text = print_tree(unfolded, dialect, longest)
+        if text is not None:
+            return text, unfolded.whole
+        limit //= 2
+        unfolded = unfold(tree, limit)
+
+
+def _code(unfolded: Unfolded, dialect: Dialect, longest: int) -> str:
+    """The whole expression, or nothing: code with something left out would be wrong."""
+    text = print_tree(unfolded, dialect, longest) if unfolded.whole else None
+    return text if text is not None and _depth(text) <= _DEEPEST else ""
+
+
+def _python(text: str) -> str:
+    """The expression where Python's own compiler takes it: its limits differ between versions."""
+    try:
+        compile(text or "0", "<formula>", "eval")
+    except (SyntaxError, MemoryError, RecursionError):
+        return ""
+    return text
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at most."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        deepest = max(deepest, depth)
+    return deepest
