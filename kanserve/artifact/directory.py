@@ -1,0 +1,184 @@
+"""An artifact on disk: written whole or not at all, and read only below its folder, once, and verified.
+
+Writing makes a hidden folder beside the target, writes and syncs every file, the manifest last, and renames it. Who
+is killed on the way leaves a hidden `.<token>.part` folder, which no reader looks at and `repository.clean` removes.
+"""
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kanserve.artifact import format
+from kanserve.artifact.format import MAX_MANIFEST_BYTES, Artifact
+from kanserve.artifact.names import MANIFEST, folders_of
+from kanserve.errors import ConflictError, FormatError, IntegrityError, NotFoundError
+
+PART = ".part"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# O_NONBLOCK, so that opening a FIFO returns and its type can be refused.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def write(path: str | os.PathLike[str], artifact: Artifact) -> None:
+    """Write the artifact as the folder `path`, which must not exist (ConflictError), in a folder that does."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise NotFoundError(f"There is no folder {os.fspath(target.parent)!r} to write into.")
+    _refuse_existing(target)
+    with staged(target.parent, artifact) as folder:
+        place(folder, target)
+
+
+@contextmanager
+def staged(parent: Path, artifact: Artifact) -> Iterator[Path]:
+    """The artifact in a hidden folder of `parent`, complete and synced; removed at the end unless it was placed."""
+    folder = parent / f".{secrets.token_hex(8)}{PART}"
+    below = sorted({one for path in artifact.files for one in folders_of(path)})
+    try:
+        for one in ["", *below]:
+            (folder / one).mkdir()
+        for path, data in artifact.files.items():
+            _write_file(folder / path, data)
+        for one in below:
+            sync_folder(folder / one)
+        _write_file(folder / MANIFEST, format.dumps(artifact.manifest))
+        sync_folder(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def place(folder: Path, target: Path) -> None:
+    """Rename a staged folder to its target; ConflictError when something is there, also when it came just now."""
+    _refuse_existing(target)
+    try:
+        # On a folder with files rename fails, so that of two writers one wins and the other is told.
+        os.rename(folder, target)
+    except OSError as error:
+        if not os.path.lexists(target):
+            raise
+        raise ConflictError(f"{os.fspath(target)!r} exists already ({error.strerror}).") from None
+    sync_folder(target.parent)
+
+
+def read(path: str | os.PathLike[str]) -> Artifact:
+    """The artifact of the folder `path`, verified; NotFoundError, FormatError or IntegrityError."""
+    try:
+        root = os.open(path, _FOLDER)
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no folder {os.fspath(path)!r}.") from None
+    except NotADirectoryError:
+        raise FormatError(f"{os.fspath(path)!r} is not a folder; an artifact is one.") from None
+    try:
+        return read_at(root)
+    finally:
+        os.close(root)
+
+
+def read_at(root: int) -> Artifact:
+    """The artifact of an open folder: manifest first, then the listing, then each listed file, once."""
+    manifest = format.loads(_read_file(root, MANIFEST, MAX_MANIFEST_BYTES))
+    folders = {folder for path in manifest.files for folder in folders_of(path)}
+    _check_listing(root, {MANIFEST, *manifest.files}, folders)
+    files = {}
+    for path, entry in manifest.files.items():
+        files[path] = _read_file(root, path, entry.size)
+        format.check_file(path, files[path], entry)
+    return Artifact(manifest, files)
+
+
+def open_folder(parent: int, name: str) -> int:
+    """Open a folder of an open folder, and nothing that a link points to; OSError as `os.open`."""
+    return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+
+
+def _check_listing(root: int, files: set[str], folders: set[str]) -> None:
+    """FormatError when the folder holds anything but these files and folders."""
+    for folder in ["", *sorted(folders)]:
+        handle = _open_below(root, folder)
+        try:
+            with os.scandir(handle) as entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    if path not in files and path not in folders:
+                        raise FormatError(f"The artifact holds {ascii(path)[:120]}, which its manifest does not list.")
+        finally:
+            os.close(handle)
+
+
+def _read_file(root: int, path: str, limit: int) -> bytes:
+    """The bytes of a regular file below `root`, at most `limit`."""
+    *folders, name = path.split("/")
+    folder = _open_below(root, "/".join(folders))
+    try:
+        handle = os.open(name, _FILE, dir_fd=folder)
+    except FileNotFoundError:
+        raise FormatError(f"The artifact lacks the file {path}.") from None
+    except OSError as error:
+        raise FormatError(f"{path} must be a regular file: {error.strerror}.") from None
+    finally:
+        os.close(folder)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise FormatError(f"{path} must be a regular file.")
+        if status.st_size > limit:
+            raise IntegrityError(f"{path} may have {limit} bytes, it has {status.st_size}. Publish the model again.")
+        # One byte more, so that a file that grows meanwhile is seen.
+        return _read_up_to(handle, status.st_size + 1)
+    finally:
+        os.close(handle)
+
+
+def _read_up_to(handle: int, left: int) -> bytes:
+    chunks = []
+    while left > 0 and (chunk := os.read(handle, left)):
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks)
+
+
+def _open_below(root: int, path: str) -> int:
+    """An open handle of a folder below `root`; every name on the way is a folder itself, not a link to one."""
+    handle = os.dup(root)
+    for name in path.split("/") if path else ():
+        try:
+            below = open_folder(handle, name)
+        except FileNotFoundError:
+            raise FormatError(f"The artifact lacks the folder {path}.") from None
+        except OSError as error:
+            raise FormatError(f"{path} must be a folder: {error.strerror}.") from None
+        finally:
+            os.close(handle)
+        handle = below
+    return handle
+
+
+def _refuse_existing(target: Path) -> None:
+    if os.path.lexists(target):
+        raise ConflictError(f"{os.fspath(target)!r} exists already. Choose another, or remove it first.")
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    handle = os.open(path, _NEW, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until what was made or renamed in a folder is on the disk."""
+    handle = os.open(path, _FOLDER)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,50 @@
+"""What models, versions and files of an artifact may be called; the reasons are in format.py."""
+
+import re
+
+from kanserve.errors import InvalidNameError
+
+MANIFEST, KAN, FORMULA, GOLDEN = "manifest.json", "kan.safetensors", "formula.json", "golden.safetensors"
+REQUIRED = (KAN, FORMULA, GOLDEN)
+MAX_VERSION = 999_999_999
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_KIND = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+def check_name(name: object) -> str:
+    """The name of a model, if it is allowed; InvalidNameError if it is not."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidNameError(
+            f"A model's name is 1 to 63 of a-z, 0-9, _ and -, starting with a letter or digit; got {ascii(name)[:80]}."
+        )
+    return name
+
+
+def check_version(version: int | str) -> int:
+    """A version from a number or its text, if it is allowed; InvalidNameError if it is not."""
+    if isinstance(version, bool) or not _VERSION.fullmatch(str(version)):
+        raise InvalidNameError(
+            f"A version is an integer from 1 to {MAX_VERSION} without leading zeros; got {ascii(version)[:80]}."
+        )
+    return int(version)
+
+
+def check_path(path: str) -> str:
+    """The path of a file inside an artifact, if it is allowed; InvalidNameError if it is not."""
+    folder, *names = path.split("/")
+    allowed = path in REQUIRED if not names else bool(_KIND.fullmatch(folder))
+    if not allowed or len(names) > 3 or not all(_SEGMENT.fullmatch(one) for one in names):
+        raise InvalidNameError(
+            f"A file of an artifact is one of {', '.join(REQUIRED)}, or lies in a kind's folder under names of "
+            f"letters, digits, '.', '_' and '-'; got {ascii(path)[:120]}."
+        )
+    return path
+
+
+def folders_of(path: str) -> list[str]:
+    """The folders on the way to a file: "a/b/c" lies in "a" and "a/b"."""
+    names = path.split("/")
+    return ["/".join(names[:depth]) for depth in range(1, len(names))]

@@ -1,0 +1,140 @@
+"""From a network to an artifact: what every exporter makes of it, its formulas, and rows that prove they agree."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kanserve_exporters
+from kanserve import formula
+from kanserve.artifact.format import Artifact, Metrics, assemble
+from kanserve.artifact.names import check_name
+from kanserve.errors import ExportError, MissingDependencyError, NotFoundError
+from kanserve.ir import Kan
+from kanserve.options import ExportOptions, Precision
+from kanserve.ranges import finite_rows, ranges
+from kanserve.reference import evaluate, softmax
+from kanserve.runtime import c_source, load_backend
+from kanserve.runtime.backend import rounding
+from kanserve.table import Dataset, dataset
+from kanserve.train.scoring import score
+
+Array = NDArray[np.float64]
+
+EXPORTERS = ("onnx_graph", "c_source", "numpy_source")
+GOLDEN_ROWS = 32
+
+
+def compile(
+    kan: Kan,
+    exporters: Sequence[str] = EXPORTERS,
+    *,
+    name: str = "model",
+    precision: Precision = "double",
+    data: Dataset | tuple[object, object] | None = None,
+    provenance: Mapping[str, str] | None = None,
+) -> Artifact:
+    """The artifact of a network, every backend that this machine can run checked against the golden rows.
+
+    `data` are rows that the network has not seen: the artifact then says how well it fits them. Where there is no C
+    compiler the C source has no library, and that is noted in the provenance, as is a backend that could not be run.
+    """
+    options = ExportOptions(check_name(name), precision)
+    rows = None if data is None else dataset(data)
+    golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
+    parts, notes = _export(kan, exporters, options)
+    artifact = assemble(
+        kan,
+        parts,
+        formulas=formula.to_json(formula.formulas(kan)),
+        golden=golden,
+        name=name,
+        precision=precision,
+        metrics=fit,
+        provenance=_made_with(rows) | dict(provenance or {}) | notes,
+    )
+    return _checked(artifact, exporters)
+
+
+def golden_rows(kan: Kan, count: int = GOLDEN_ROWS) -> tuple[Array, Array]:
+    """x and y: `count` rows of the training range, one just outside all of it and one with a NaN.
+
+    Of twice as many candidates those stay whose outputs rounding changes least: next to a pole or a jump two right
+    backends may differ by anything.
+    """
+    x = finite_rows(kan, 2 * count)
+    if len(x) == 0:
+        raise ExportError("The network is finite nowhere in its training range; there is nothing to compile.")
+    change = rounding(kan, x) / np.abs(evaluate(kan, x)).max(axis=0, initial=1e-300)
+    steadiest = np.argsort(np.where(np.isfinite(change), change, np.inf).max(axis=1), kind="stable")
+    x = x[np.sort(steadiest[: max(1, len(x) // 2)])]
+    low, high = ranges(kan).T
+    outside = (high + (high - low) / 100)[None]
+    if np.isfinite(evaluate(kan, outside)).all() and not np.isfinite(rounding(kan, outside)).all():
+        outside = outside[:0]  # on the edge of a function's domain
+    missing = x[:1].copy()
+    missing[0, 0] = np.nan
+    x = np.concatenate([x, outside, missing])
+    return x, evaluate(kan, x)
+
+
+def metrics(kan: Kan, data: Dataset) -> Metrics:
+    """How well the network fits the rows, per output; a classifier by its probabilities and how often it is right."""
+    fit = score(kan, data)
+    answers = evaluate(kan, data.x)
+    answers = softmax(answers) if kan.classes else answers
+    with np.errstate(all="ignore"):
+        largest = np.abs(answers - data.y).max(axis=0)
+    return Metrics(
+        rows=len(data),
+        r2=_finite(fit.r2),
+        rmse=_finite(fit.rmse),
+        max_error=_finite(largest.tolist()),
+        accuracy=None if fit.accuracy is None else _finite([fit.accuracy])[0],
+    )
+
+
+def _export(kan: Kan, exporters: Sequence[str], options: ExportOptions) -> tuple[dict[str, bytes], dict[str, str]]:
+    """The files of all exporters, each in its folder, with a library for this machine; and what is to be noted."""
+    parts: dict[str, bytes] = {}
+    notes: dict[str, str] = {}
+    for kind in exporters:
+        files = dict(kanserve_exporters.get(kind).export(kan, options))
+        if kind == "c_source":
+            try:
+                files |= c_source.build(files)
+            except (MissingDependencyError, NotFoundError) as error:
+                notes["c_source"] = f"no library: {error}"[:500]
+        parts |= {f"{kind}/{path}": data for path, data in files.items()}
+    return parts, notes
+
+
+def _checked(artifact: Artifact, exporters: Sequence[str]) -> Artifact:
+    """The artifact, once every backend that runs here agrees with its golden rows; GoldenError otherwise."""
+    notes = {}
+    for kind in exporters:
+        try:
+            load_backend(artifact, kind)
+        except (MissingDependencyError, NotFoundError) as error:
+            notes[f"{kind} not checked"] = str(error)[:500]
+    manifest = replace(artifact.manifest, provenance={**artifact.manifest.provenance, **notes})
+    return replace(artifact, manifest=manifest)
+
+
+def _made_with(data: Dataset | None) -> dict[str, str]:
+    try:
+        made = {"kanserve": version("kanserve")}
+    except PackageNotFoundError:
+        made = {"kanserve": "not installed"}  # run from its source
+    if data is not None:
+        digest = hashlib.sha256(data.x.tobytes() + data.y.tobytes())
+        made["data"] = f"{len(data)} rows, sha256 {digest.hexdigest()} of x and y as float64"
+    return made
+
+
+def _finite(values: Sequence[float]) -> tuple[float | None, ...]:
+    return tuple(one if math.isfinite(one) else None for one in values)

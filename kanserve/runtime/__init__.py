@@ -1,0 +1,39 @@
+"""Runs an artifact: picks a backend, loads it from verified bytes and holds it to the golden rows."""
+
+from kanserve.artifact.format import Artifact
+from kanserve.errors import FormatError, MissingDependencyError, NotFoundError
+from kanserve.runtime.backend import Backend, check, get, names
+
+__all__ = ["Backend", "get", "load_backend", "load_preferred", "names"]
+
+
+def load_backend(artifact: Artifact, name: str | None = None, threads: int = 1) -> Backend:
+    """A backend that agrees with the golden rows: the one named, or the first that this machine can load.
+
+    NotFoundError when none can: a package is missing, a library is for another machine or a newer system. GoldenError
+    when it disagrees; another that agrees is then not taken in its place, because such an artifact is broken.
+    """
+    if name is None:
+        return load_preferred(artifact, threads)[1]
+    return _agreeing(artifact, get(name).load(artifact.part(name), threads=threads))
+
+
+def load_preferred(artifact: Artifact, threads: int = 1) -> tuple[str, Backend]:
+    """The name of the first backend that this machine can load, and the backend; errors as `load_backend`."""
+    reasons = []
+    for name in (one for one in names() if one in artifact.backends):
+        try:
+            backend = get(name).load(artifact.part(name), threads=threads)
+        except (MissingDependencyError, NotFoundError, FormatError) as error:
+            reasons.append(f"{name}: {error}")
+            continue
+        return name, _agreeing(artifact, backend)
+    raise NotFoundError(
+        f"No backend of {artifact.manifest.name!r} can run here. "
+        + (" ".join(reasons) or f"It has {', '.join(artifact.backends) or 'none'}; known are {', '.join(names())}.")
+    )
+
+
+def _agreeing(artifact: Artifact, backend: Backend) -> Backend:
+    check(backend, artifact.kan(), artifact.golden(), artifact.manifest.precision)
+    return backend

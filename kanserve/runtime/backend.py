@@ -1,0 +1,131 @@
+"""What a backend is, which ones there are, and how far one may be from the golden rows.
+
+A backend is a module of this package named as the exporter whose files it runs, with one function:
+
+    load(files: Mapping[str, bytes], *, threads: int = 1) -> Backend
+
+`files` are the verified bytes of that kind's folder, by their paths inside it. It raises MissingDependencyError or
+NotFoundError where this machine cannot run them (a package or a library is missing), FormatError where they are not
+what it knows. A backend of somebody else's is found by the entry-point group `kanserve.backends`.
+"""
+
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve import reference
+from kanserve.errors import GoldenError, NotFoundError
+from kanserve.ir import Kan
+from kanserve.options import Precision
+
+Array = NDArray[np.float64]
+
+GROUP = "kanserve.backends"
+PREFERENCE = ("c_source", "onnx_graph", "numpy_source")  # the fastest on small batches first
+
+
+class Backend(Protocol):
+    """A loaded model. A row in which anything is not finite comes out as NaN in all of its outputs; nothing raises."""
+
+    @property
+    def inputs(self) -> int: ...
+
+    @property
+    def outputs(self) -> int: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64: what it computes in and answers with."""
+
+    def predict(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The outputs (N, outputs) of raw feature rows (N, inputs), float32 or float64. Threads may share it."""
+
+
+class BackendModule(Protocol):
+    """A module that makes backends of files."""
+
+    def load(self, files: Mapping[str, bytes], *, threads: int = 1) -> Backend: ...
+
+
+def names() -> tuple[str, ...]:
+    """The backends that this installation has code for, preferred ones first."""
+    found = {*_own(), *(one.name for one in entry_points(group=GROUP))}
+    return tuple(sorted(found, key=lambda name: (*(name != one for one in PREFERENCE), name)))
+
+
+def get(name: str) -> BackendModule:
+    """The module of a backend; NotFoundError when there is none of this name."""
+    if name in _own():
+        return cast(BackendModule, import_module(f"kanserve.runtime.{name}"))  # its test holds it to the protocol
+    for one in entry_points(group=GROUP, name=name):
+        return cast(BackendModule, one.load())
+    raise NotFoundError(f"There is no backend {name!r:.80}; there are: {', '.join(names())}.")
+
+
+def check(backend: Backend, kan: Kan, golden: tuple[Array, Array], precision: Precision) -> None:
+    """GoldenError when the backend, or the network itself, disagrees with the golden rows."""
+    x, y = golden
+    _compare("The network", reference.evaluate(kan, x), y, tolerance(kan, x, y, "double"))
+    if (backend.inputs, backend.outputs) != (x.shape[1], y.shape[1]):
+        raise GoldenError(
+            f"The backend must take {x.shape[1]} inputs and give {y.shape[1]} outputs; "
+            f"it has {backend.inputs} and {backend.outputs}."
+        )
+    _compare("The backend", backend.predict(x), y, tolerance(kan, x, y, precision))
+
+
+def tolerance(kan: Kan, x: Array, y: Array, precision: Precision) -> Array:
+    """How far each output (outputs,) may be from the golden rows: a part in 1e12 of the output's size for double, in
+    1e5 for float, or, where the network is more sensitive than that, 64 times what rounding does to it.
+
+    That is measured: every value on the way is rounded to float32 once and the largest change is taken. A backend
+    rounds more often (a polynomial of order 3 alone six times) and elsewhere, hence 64; and a double is 2^29 finer.
+    """
+    size, change = _largest(np.abs(y)), _largest(rounding(kan, x))
+    grain = 2.0**-29 if precision == "double" else 1.0
+    return np.maximum((1e-12 if precision == "double" else 1e-5) * size, 64 * grain * change)
+
+
+def rounding(kan: Kan, x: Array) -> Array:
+    """How much the outputs (N, outputs) change when every value on the way is rounded to float32."""
+
+    def single(values: Array) -> Array:
+        return values.astype(np.float32).astype(np.float64)
+
+    with np.errstate(all="ignore"):
+        v = single((single(x) - single(kan.input_shift)) / single(kan.input_scale))
+        for layer in kan.layers:
+            z = single(reference.subnodes(layer, single(reference.edges(layer, v))))
+            v = single(reference.nodes(layer, z))
+        return np.abs(single(kan.output_scale * v + kan.output_shift) - reference.evaluate(kan, x))
+
+
+def _largest(values: Array) -> Array:
+    """The largest finite value of each column, 0 where there is none."""
+    result: Array = np.where(np.isfinite(values), values, 0.0).max(axis=0, initial=0.0)
+    return result
+
+
+def _own() -> tuple[str, ...]:
+    """The modules of this package, this one and private ones left out."""
+    folder = import_module("kanserve.runtime").__path__
+    modules = (one.name for one in pkgutil.iter_modules(folder))
+    return tuple(name for name in modules if name != "backend" and not name.startswith("_"))
+
+
+def _compare(who: str, got: NDArray[Any], wanted: Array, allowed: Array) -> None:
+    if got.shape != wanted.shape:
+        raise GoldenError(f"{who} must answer the golden rows with shape {wanted.shape}, got {got.shape}.")
+    with np.errstate(all="ignore"):
+        wrong = ~((np.abs(got - wanted) <= allowed) | (np.isnan(got) & np.isnan(wanted)))
+    if wrong.any():
+        row, output = np.argwhere(wrong)[0]
+        raise GoldenError(
+            f"{who} disagrees with golden row {row}: output {output} must be {wanted[row, output]!r} "
+            f"± {allowed[output]:.1g}, got {got[row, output]!r}. Compile the model again."
+        )

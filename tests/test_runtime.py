@@ -1,0 +1,157 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kanserve import runtime
+from kanserve.artifact import assemble, write
+from kanserve.compiler import EXPORTERS, compile, golden_rows
+from kanserve.errors import FormatError, GoldenError, NotFoundError
+from kanserve.ir import Variable
+from kanserve.reference import evaluate
+from kanserve.runtime.backend import get, names, rounding, tolerance
+from tests.kans import ZOO, mixed, one_edge, rows
+
+
+@pytest.fixture(scope="module")
+def model():
+    return compile(mixed(), name="mixed")
+
+
+def changed(artifact, *, golden=None, kan=None, parts=None):
+    """The artifact with something else in it and right checksums: what a careless or hostile hand makes."""
+    kept = {path: data for path, data in artifact.files.items() if "/" in path}
+    return assemble(
+        artifact.kan() if kan is None else kan,
+        kept if parts is None else parts,
+        formulas=artifact.formulas,
+        golden=artifact.golden() if golden is None else golden,
+    )
+
+
+def test_the_backends_are_found_by_looking_and_the_preferred_one_is_first():
+    assert names() == ("c_source", "onnx_graph", "numpy_source")
+    for name in names():
+        assert callable(get(name).load)
+
+
+@pytest.mark.parametrize("name", ["", "backend", "__init__", "_native", "os", "../c_source", "c_source.os", "C_SOURCE"])
+def test_a_name_that_is_no_backend_imports_nothing(name):
+    before = set(sys.modules)
+    with pytest.raises(NotFoundError, match="no backend"):
+        get(name)
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_a_loaded_backend_answers_like_the_network(name, model):
+    kan, x = model.kan(), rows(model.kan())
+    backend = runtime.load_backend(model, name)
+    assert (backend.inputs, backend.outputs) == (len(kan.inputs), len(kan.outputs))
+    assert backend.dtype == np.float64
+    np.testing.assert_allclose(backend.predict(x), evaluate(kan, x), rtol=1e-9, atol=1e-9)
+
+
+def test_the_first_backend_that_can_run_is_taken(model):
+    parts = {path: data for path, data in model.files.items() if "/" in path}
+    assert type(runtime.load_backend(model)) is type(runtime.load_backend(model, "c_source"))
+    assert runtime.load_preferred(model)[0] == "c_source"
+    source = {path: data for path, data in parts.items() if not path.endswith(".so")}
+    assert source.keys() != parts.keys()
+    without = changed(model, parts=source)
+    assert type(runtime.load_backend(without)) is type(runtime.load_backend(model, "onnx_graph"))
+    with pytest.raises(NotFoundError):
+        runtime.load_backend(without, "c_source")
+
+
+def test_a_library_that_the_system_cannot_load_is_passed_over_unless_it_was_asked_for(model):
+    parts = {path: data for path, data in model.files.items() if "/" in path}
+    (library,) = [path for path in parts if path.endswith(".so")]
+    # Bytes 18 and 19 of an ELF file are its processor; there is none of this number.
+    foreign = changed(model, parts=parts | {library: parts[library][:18] + b"\xfe\xca" + parts[library][20:]})
+    assert type(runtime.load_backend(foreign)) is type(runtime.load_backend(model, "onnx_graph"))
+    with pytest.raises(FormatError):
+        runtime.load_backend(foreign, "c_source")
+
+
+def test_when_no_backend_can_run_each_says_why(model):
+    parts = {path: data for path, data in model.files.items() if path.startswith("c_source/") and ".so" not in path}
+    with pytest.raises(NotFoundError, match="c_source: "):
+        runtime.load_backend(changed(model, parts=parts))
+    with pytest.raises(NotFoundError, match="It has elsewhere; known are"):
+        runtime.load_backend(changed(model, parts={"elsewhere/model": b""}))
+    with pytest.raises(NotFoundError, match="has no 'onnx_graph'"):
+        runtime.load_backend(changed(model, parts=parts), "onnx_graph")
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_a_tampered_golden_row_is_found(name, model):
+    x, y = model.golden()
+    for row, value in ((0, y[0] * (1 + 1e-9)), (3, np.nan), (len(y) - 1, 0.0), (5, np.inf)):
+        tampered = y.copy()
+        tampered[row] = value
+        with pytest.raises(GoldenError, match=f"golden row {row}"):
+            runtime.load_backend(changed(model, golden=(x, tampered)), name)
+
+
+@pytest.mark.parametrize("name", EXPORTERS)
+def test_a_backend_of_another_network_is_found(name, model):
+    first = mixed().layers[0]
+    layer = replace(first, node_bias=first.node_bias + 1e-6)
+    other = compile(replace(mixed(), layers=(layer, *mixed().layers[1:])), (name,), name="mixed")
+    parts = {path: data for path, data in other.files.items() if "/" in path}
+    with pytest.raises(GoldenError, match="The backend disagrees"):
+        runtime.load_backend(changed(model, parts=parts), name)
+
+
+def test_a_backend_of_another_shape_is_found(model):
+    other = compile(one_edge(), ("numpy_source",))
+    parts = {path: data for path, data in other.files.items() if "/" in path}
+    with pytest.raises(GoldenError, match="inputs and give"):
+        runtime.load_backend(changed(model, parts=parts))
+
+
+def test_a_manifest_of_another_network_is_found(model):
+    manifest = replace(model.manifest, outputs=(*model.manifest.outputs[:-1], Variable("other")))
+    with pytest.raises(FormatError, match="not those of the network"):
+        runtime.load_backend(replace(model, manifest=manifest))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_golden_check_still_means_something_for_every_network(name):
+    kan = ZOO[name]()
+    x, y = golden_rows(kan)
+    size = np.nanmax(np.abs(y), axis=0)
+    assert (tolerance(kan, x, y, "double") <= 1e-11 * size).all()
+    assert (tolerance(kan, x, y, "float") <= 1e-3 * size).all()
+    assert np.isfinite(rounding(kan, x)[np.isfinite(y)]).all()
+
+
+BARE = """
+import sys
+for heavy in ("torch", "sympy", "onnx", "scipy", "sklearn", "pyarrow", "matplotlib", "grpc", "typer", "rich"):
+    sys.modules[heavy] = None
+import numpy as np
+from kanserve import reference, repository, runtime
+artifact = repository.read(sys.argv[1], "model")
+x, y = artifact.golden()
+for name in artifact.backends:
+    backend = runtime.load_backend(artifact, name)
+    np.testing.assert_allclose(backend.predict(x.astype(np.float32).astype(float)),
+        reference.evaluate(artifact.kan(), x.astype(np.float32).astype(float)), rtol=1e-9)
+assert "kanserve.compiler" not in sys.modules and "kanserve_exporters" not in sys.modules
+print(*artifact.backends)
+"""
+
+
+def test_an_artifact_is_served_without_torch_sympy_or_onnx(model, tmp_path):
+    (tmp_path / "model").mkdir()
+    write(tmp_path / "model" / "1", model)
+    root = Path(runtime.__file__).parents[2]
+    command = [sys.executable, "-W", "error", "-c", BARE, str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["c_source", "numpy_source", "onnx_graph"]
