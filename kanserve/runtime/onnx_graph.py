@@ -1,0 +1,204 @@
+"""Runs an ONNX artifact in onnxruntime, on the CPU, from its bytes.
+
+A graph is data, but a runtime may do more with it than compute: read other files for its tensors, call operators of a
+library, loop for ever. So the bytes are looked through before onnxruntime sees them, and refused when they hold
+tensors kept elsewhere, operators or functions of other domains than ONNX's own and `ai.kanserve`, functions that call
+functions, or graphs within graphs (all control flow is). Only the parts of the format that say so are read, which
+needs no package: a message is a list of numbered fields whose numbers never change (onnx.proto3; the encoding is
+protobuf's).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import DataError, FormatError, MissingDependencyError
+
+FILE = "model.onnx"
+_STANDARD, _OURS = (b"", b"ai.onnx"), (b"ai.kanserve",)
+_TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(double)": np.dtype(np.float64)}
+_QUIET = 4  # onnxruntime's severity "fatal": what goes wrong comes back as an exception
+
+
+@dataclass(frozen=True)
+class OnnxBackend:
+    """A session of onnxruntime; threads may share it."""
+
+    session: Any  # onnxruntime carries no types
+    inputs: int
+    outputs: int
+    dtype: np.dtype[Any]
+    batch: int  # rows at a time, so that the values on the way stay small
+
+    def predict(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The outputs (N, outputs) of raw feature rows (N, inputs), float32 or float64."""
+        with np.errstate(over="ignore"):  # too large for float32: infinity, so that the row comes out as NaN
+            rows = np.ascontiguousarray(x, self.dtype)
+        if rows.ndim != 2 or rows.shape[1] != self.inputs:
+            raise DataError(f"Rows must have shape (N, {self.inputs}), got {rows.shape}.")
+        if len(rows) <= self.batch:
+            return self._run(rows)
+        result = np.empty((len(rows), self.outputs), self.dtype)
+        for start in range(0, len(rows), self.batch):
+            result[start : start + self.batch] = self._run(rows[start : start + self.batch])
+        return result
+
+    def _run(self, rows: NDArray[Any]) -> NDArray[Any]:
+        result: NDArray[Any] = self.session.run(["y"], {"x": rows})[0]
+        return result
+
+
+def load(files: Mapping[str, bytes], *, threads: int = 1) -> OnnxBackend:
+    """A backend of {"model.onnx": bytes}; FormatError when they are not a network that kanserve exports."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingDependencyError("onnxruntime", "onnx") from None
+    if FILE not in files:
+        raise FormatError(f"An ONNX artifact holds {FILE}, got {', '.join(files) or 'no files'}.")
+    _check_model(files[FILE])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _QUIET
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # its own other format was not looked through
+    try:
+        session = onnxruntime.InferenceSession(files[FILE], options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions derive from nothing else
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FormatError(f"onnxruntime {onnxruntime.__version__} cannot load {FILE}: {reason}") from None
+    return _backend(session)
+
+
+def _backend(session: Any) -> OnnxBackend:
+    inputs = {one.name: one for one in session.get_inputs()}
+    outputs = {one.name: one for one in session.get_outputs()}
+    if list(inputs) != ["x"] or "y" not in outputs:
+        raise FormatError(f"The graph must take 'x' and give 'y'; it takes {list(inputs)} and gives {list(outputs)}.")
+    x, y = inputs["x"], outputs["y"]
+    for one in (x, y):
+        if one.type not in _TYPES or len(one.shape) != 2 or not isinstance(one.shape[1], int) or one.type != x.type:
+            raise FormatError(f"{one.name!r} must be float or double (batch, n), got {one.type} {one.shape}.")
+    text = session.get_modelmeta().custom_metadata_map.get("batch", "")
+    batch = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1024
+    return OnnxBackend(session, x.shape[1], y.shape[1], _TYPES[x.type], max(batch, 1))
+
+
+def _check_model(data: bytes) -> None:
+    """FormatError unless the bytes are a model that can do nothing but compute."""
+    try:
+        for field, value in _messages(data):
+            match field:
+                case 7:
+                    _check_graph(value)
+                case 20:
+                    raise FormatError(f"{FILE} must be for inference; it holds training information.")
+                case 25:
+                    _check_function(value)
+    except (IndexError, ValueError) as error:
+        raise FormatError(f"{FILE} is not an ONNX model: {error}.") from None
+
+
+def _check_graph(data: memoryview) -> None:
+    for field, value in _messages(data):
+        match field:
+            case 1:
+                _check_node(value, _STANDARD + _OURS)
+            case 5:
+                _check_tensor(value)
+            case 15:
+                raise FormatError(f"{FILE} must hold its tables as plain tensors; it has a sparse one.")
+
+
+def _check_function(data: memoryview) -> None:
+    for field, value in _messages(data):
+        match field:
+            case 7:
+                _check_node(value, _STANDARD)
+            case 10:
+                _check_domain(value, _OURS, "a function")
+            case 11:
+                _check_attribute(value)
+
+
+def _check_node(data: memoryview, domains: tuple[bytes, ...]) -> None:
+    for field, value in _messages(data):
+        match field:
+            case 5:
+                _check_attribute(value)
+            case 7:
+                _check_domain(value, domains, "an operator")
+
+
+def _check_attribute(data: memoryview) -> None:
+    for field, value in _messages(data):
+        match field:
+            case 5 | 10:
+                _check_tensor(value)
+            case 6 | 11:
+                raise FormatError(f"{FILE} must be one flat graph; an operator holds another graph.")
+            case 22 | 23:
+                raise FormatError(f"{FILE} must hold its tables as plain tensors; it has a sparse one.")
+
+
+def _check_tensor(data: memoryview) -> None:
+    for field, value in _fields(data):
+        if field == 13 or (field == 14 and value != 0):
+            raise FormatError(f"{FILE} must hold all of its tensors; one is said to be in another file.")
+
+
+def _check_domain(value: memoryview, allowed: tuple[bytes, ...], what: str) -> None:
+    if bytes(value) not in allowed:
+        wanted = " or ".join(repr(one.decode()) for one in allowed)
+        raise FormatError(f"The domain of {what} in {FILE} must be {wanted}, got {bytes(value)[:80]!r}.")
+
+
+def _messages(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The fields of a message that are bytes: texts and messages."""
+    for field, value in _fields(data):
+        if isinstance(value, memoryview):
+            yield field, value
+
+
+def _fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """The numbered fields of a message, in their order; ValueError or IndexError where the bytes are none."""
+    view = memoryview(data)
+    position = 0
+    while position < len(view):
+        key, position = _varint(view, position)
+        if key >= 2**32:  # a parser may drop the bits beyond, and read another field than we do
+            raise ValueError(f"a field number beyond 29 bits before byte {position}")
+        match key & 7:
+            case 0:
+                value, position = _varint(view, position)
+                yield key >> 3, value
+                continue
+            case 1:
+                size = 8
+            case 2:
+                size, position = _varint(view, position)
+            case 5:
+                size = 4
+            case kind:
+                raise ValueError(f"wire type {kind} at byte {position}")
+        if size > len(view) - position:
+            raise ValueError(f"a field of {size} bytes where {len(view) - position} are left")
+        if key & 7 == 2:
+            yield key >> 3, view[position : position + size]
+        position += size
+
+
+def _varint(view: memoryview, position: int) -> tuple[int, int]:
+    """A number in groups of seven bits, the lowest first, and the position after it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = view[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError(f"a number of more than ten bytes before byte {position}")

@@ -1,0 +1,369 @@
+"""The ONNX exporter and its backend: the zoo and what the zoo leaves out, in onnxruntime, against the reference."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from kanserve.errors import DataError, ExportError, FormatError, MissingDependencyError
+from kanserve.functions import FUNCTIONS
+from kanserve.ir import Kan, Variable, layer
+from kanserve.options import ExportOptions, Precision
+from kanserve.reference import evaluate, probabilities
+from kanserve.runtime.onnx_graph import load
+from kanserve.splines import extended_knots, uniform_knots
+from kanserve_exporters import _onnx_functions
+from kanserve_exporters._onnx_body import Body
+from kanserve_exporters.onnx_graph import DOMAIN, export
+from tests.agreement import assert_agrees, eager_float32
+from tests.kans import ZOO, rows
+
+Array = NDArray[np.float64]
+PRECISIONS: tuple[Precision, ...] = ("double", "float")
+
+
+def _wide(intervals: int, order: int, o: int, i: int, *, even: bool, zero: bool = False, affine: bool = True) -> Kan:
+    """One layer of random splines."""
+    rng = np.random.default_rng(intervals + order + o)
+    steps = np.ones((i, intervals)) if even else rng.uniform(0.3, 1.0, (i, intervals))
+    ends = np.concatenate([np.zeros((i, 1)), np.cumsum(steps, axis=1)], axis=1) / steps.sum(axis=1, keepdims=True)
+    knots = np.stack([extended_knots(2 * one - 1, order) for one in ends])
+    first = layer(
+        rng.normal(0, 0.3, (o, i, intervals + order)),
+        knots=uniform_knots(-1, 1, intervals, order) if even else knots,
+        order=order,
+        base_weight=rng.normal(0, 0.3, (o, i)) if affine else None,
+        extrapolation="zero" if zero else "linear",
+    )
+    return Kan((first,))
+
+
+def many_named_edges() -> Kan:
+    """More named edges than a matrix is good for, groups of different sizes, edges left out, one exponential."""
+    rng = np.random.default_rng(7)
+    names = rng.choice(["sin", "tanh", "x^2", ""], (60, 30))
+    names[3], names[4, 0] = "", "exp"
+    affine = rng.normal(0, 0.3, (60, 30, 4))
+    return Kan((layer(functions=names, affine=affine, arity=[3, 1, 2] * 10, subnode_scale=rng.uniform(0.5, 1.5, 60)),))
+
+
+def partly_splines() -> Kan:
+    """Splines of two of three inputs, scales of 0, products of products."""
+    rng = np.random.default_rng(8)
+    coefficients = rng.normal(0, 0.5, (4, 3, 7))
+    coefficients[:, 1] = 0
+    first = layer(coefficients, knots=uniform_knots(-1, 1, 4, 3), arity=[2, 2], node_scale=[0.0, 2.0], node_bias=[1, 2])
+    return Kan((first, layer(functions=[["x", "silu"]], affine=[[[1.0, -3.0, 2.0, 1.0], [-1.0, 0.0, 1.0, 0.0]]])))
+
+
+OTHERS: dict[str, Callable[[], Kan]] = {
+    "LocalBasis": lambda: _wide(5, 3, 40, 3, even=False),
+    "LocalBasis, zero": lambda: _wide(4, 2, 40, 2, even=False, zero=True, affine=False),
+    "LocalPolynomials, divided": lambda: _wide(30, 2, 2, 3, even=True),
+    "LocalPolynomials, divided, zero": lambda: _wide(25, 3, 2, 3, even=True, zero=True, affine=False),
+    "CardinalCubic, many intervals": lambda: _wide(22, 3, 300, 2, even=True),
+    "CardinalCubic, zero, no base": lambda: _wide(6, 3, 3, 2, even=True, zero=True, affine=False),
+    "Symbolic": many_named_edges,
+    "CardinalCubic, Symbolic": partly_splines,
+}
+ALL = ZOO | OTHERS
+
+
+@cache
+def _bytes(name: str, precision: Precision) -> bytes:
+    return export(ALL[name](), ExportOptions(precision=precision))["model.onnx"]
+
+
+def _run(data: bytes, x: Array) -> NDArray[np.floating]:
+    return load({"model.onnx": data}).predict(x)
+
+
+def _layer_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.domain == DOMAIN]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ALL)
+def test_the_graph_agrees_with_evaluate(name: str, precision: Precision) -> None:
+    kan = ALL[name]()
+    x = rows(kan)
+    got = _run(_bytes(name, precision), x)
+    assert got.dtype == (np.float64 if precision == "double" else np.float32)
+    assert_agrees(got, evaluate(kan, x), eager=eager_float32(kan, x) if precision == "float" else None)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ALL)
+def test_the_graph_is_valid_and_has_one_node_a_layer(name: str, precision: Precision) -> None:
+    kan = ALL[name]()
+    model = onnx.load_from_string(_bytes(name, precision))
+    onnx.checker.check_model(model, full_check=True)
+    assert (model.ir_version, model.opset_import[0].version) == (9, 18)
+    nodes = _layer_nodes(model)
+    assert len(nodes) == len(kan.layers)
+    assert {node.op_type for node in nodes} == {one.name for one in model.functions}
+    assert all(node.doc_string for node in nodes)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_layer_gets_the_body_that_suits_it(name: str) -> None:
+    kind, *_ = name.split(",")
+    node = _layer_nodes(onnx.load_from_string(_bytes(name, "double")))[0]
+    assert node.op_type.startswith(kind) and node.doc_string.startswith(kind)
+
+
+def test_layers_that_differ_in_their_numbers_share_a_function() -> None:
+    model = onnx.load_from_string(_bytes("deep", "float"))
+    assert [one.name for one in model.functions] == ["CardinalCubic"]
+    assert len(model.functions) < len(_layer_nodes(model)) == 6
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_keeps_its_last_digits_in_double(name: str) -> None:
+    """To 2e-15 of itself (down to 1e-290), at small and large arguments and up to the ends of the domain."""
+    rng = np.random.default_rng(0)
+    small = 10.0 ** rng.uniform(-30, 0, 500)
+    ends = np.array([0.0, 1.0, 1 + 1e-15, 2.0, np.pi / 2, 1.5 * np.pi, 100001 * np.pi / 2, 1e5, 1e300])
+    one_side = np.concatenate([small, 1 - small, rng.uniform(0, 30, 2000), 10 ** rng.uniform(1, 5, 200), ends])
+    kan = Kan((layer(functions=[[name]]),))
+    x = np.concatenate([one_side, -one_side])[:, None]
+    got, want = _run(export(kan, ExportOptions())["model.onnx"], x), evaluate(kan, x)
+    fine = np.isfinite(want)
+    assert np.array_equal(np.isfinite(got), fine)
+    # Sines are right to 5e-16 of 1: near a multiple of π that is not of themselves.
+    allowed = 1e-15 if name in ("sin", "cos") else 2e-15 * np.maximum(np.abs(want[fine]), 1e-290)
+    assert (np.abs(got[fine] - want[fine]) <= allowed).all()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ["deep", "uneven_knots", "uneven_zero", "LocalBasis", "LocalBasis, zero", "symbolic"])
+def test_a_row_that_is_not_finite_is_nan_and_nobody_elses_trouble(name: str, precision: Precision) -> None:
+    kan = ALL[name]()
+    good = rows(kan)[:30]
+    clean = _run(_bytes(name, precision), good)
+    for bad in (np.nan, np.inf, -np.inf):
+        for i in range(len(kan.inputs)):
+            x = good.copy()
+            x[1::3, i] = bad
+            got = _run(_bytes(name, precision), x)
+            assert np.isnan(got[1::3]).all()
+            # Not bit by bit: a vector with a NaN among its lanes may take the slower of two ways to a sine.
+            got, want = np.delete(got, np.s_[1::3], axis=0), np.delete(clean, np.s_[1::3], axis=0)
+            np.testing.assert_allclose(got, want, rtol=8 * float(np.finfo(got.dtype).eps))
+
+
+@pytest.mark.parametrize("name", ["1/x", "tanh", "exp", "sign"])
+def test_an_infinite_node_is_not_forgotten_by_a_function_that_is_finite_there(name: str) -> None:
+    middle = layer(functions=[["log"], ["x"]])
+    kan = Kan((middle, layer(functions=[[name, "x"], ["", "x"]])))
+    x = np.array([[1.0], [0.0], [2.0]])  # log 0 is -infinity
+    for precision in PRECISIONS:
+        got = _run(export(kan, ExportOptions(precision=precision))["model.onnx"], x)
+        assert np.isnan(got).all(axis=1).tolist() == np.isnan(evaluate(kan, x)).all(axis=1).tolist()
+        assert np.isnan(got[1]).all()
+
+
+def test_rows_far_away_keep_every_digit() -> None:
+    """No power of the distance overflows, no index is cast from a number that no integer holds."""
+    for name in ("one_edge", "uneven_knots", "uneven_zero", "LocalBasis", "LocalPolynomials, divided"):
+        kan = ALL[name]()
+        x = np.tile(np.array([[1e3], [-1e19], [1e19], [1e120], [-1e120], [1e200]]), (1, len(kan.inputs)))
+        assert_agrees(_run(_bytes(name, "double"), x), evaluate(kan, x))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 333])
+def test_any_number_of_rows_can_be_asked_for(count: int) -> None:
+    for name in ("classifier", "multiplication", "fine", "LocalBasis", "Symbolic"):
+        kan = ALL[name]()
+        x = np.random.default_rng(1).uniform(-1, 1, (count, len(kan.inputs)))
+        assert_agrees(_run(_bytes(name, "double"), x), evaluate(kan, x).reshape(count, len(kan.outputs)))
+
+
+def test_a_large_batch_is_computed_in_parts() -> None:
+    model = onnx.load_from_string(_bytes("wide", "double"))
+    next(one for one in model.metadata_props if one.key == "batch").value = "7"
+    x = rows(ZOO["wide"]())
+    backend = load({"model.onnx": model.SerializeToString()})
+    assert backend.batch == 7 and len(x) % 7
+    np.testing.assert_allclose(backend.predict(x), _run(_bytes("wide", "double"), x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_classifier_gives_probabilities_and_labels() -> None:
+    kan = ZOO["classifier"]()
+    x = rows(kan)
+    session = load({"model.onnx": _bytes("classifier", "double")}).session
+    scores, chances, labels = session.run(["y", "probabilities", "label"], {"x": x})
+    assert_agrees(chances, probabilities(kan, x))
+    broken = np.isnan(scores).any(axis=1)
+    assert broken.any() and (labels[broken] == -1).all()
+    assert labels.dtype == np.int64
+    np.testing.assert_array_equal(labels[~broken], evaluate(kan, x)[~broken].argmax(axis=1))
+
+
+def test_names_are_data_in_the_metadata_and_nowhere_else() -> None:
+    kan = ZOO["hostile_names"]()
+    model = onnx.load_from_string(_bytes("hostile_names", "double"))
+    metadata = {one.key: json.loads(one.value) for one in model.metadata_props}
+    assert [(one["name"], one["unit"]) for one in metadata["inputs"]] == [(one.name, one.unit) for one in kan.inputs]
+    assert [one["name"] for one in metadata["outputs"]] == [one.name for one in kan.outputs]
+    assert metadata["inputs"][0]["low"] is None and metadata["classes"] == []
+    del model.metadata_props[:]
+    assert b"system" not in model.SerializeToString() and b"errno" not in model.SerializeToString()
+
+
+def test_units_ranges_and_classes_are_in_the_metadata() -> None:
+    model = onnx.load_from_string(_bytes("raw_features", "double"))
+    metadata = {one.key: json.loads(one.value) for one in model.metadata_props}
+    assert metadata["inputs"][0] == {"name": "temperature", "unit": "K", "low": 290.0, "high": 310.0}
+    model = onnx.load_from_string(_bytes("classifier", "double"))
+    assert json.loads({one.key: one.value for one in model.metadata_props}["classes"])[1] == "versi color"
+
+
+def test_equal_networks_give_equal_bytes() -> None:
+    for name in ("mixed", "every_function", "fine"):
+        again = export(ALL[name](), ExportOptions(name="other", precision="float"))["model.onnx"]
+        assert again == _bytes(name, "float")
+
+
+def test_a_number_that_float_cannot_hold_is_refused_in_float_only() -> None:
+    kan = Kan((layer(functions=[["x"]], affine=[[[1.0, 0.0, 1e60, 0.0]]]),))
+    assert export(kan, ExportOptions())
+    with pytest.raises(ExportError, match="double precision"):
+        export(kan, ExportOptions(precision="float"))
+
+
+def test_a_spelling_is_calls_of_known_operators_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for spelling in ("__import__('os')", "x.real", "Loop(x)", "Sin(x, axis=1)", "y", "Sin("):
+        monkeypatch.setitem(FUNCTIONS, "sin", replace(FUNCTIONS["sin"], onnx=spelling))
+        with pytest.raises(ExportError, match="ONNX spelling"):
+            _onnx_functions.apply(Body("double"), "sin", "x")
+
+
+def test_without_onnx_the_exporter_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependencyError, match=r"kanserve\[export\]"):
+        export(ZOO["one_edge"](), ExportOptions())
+
+
+def test_without_onnxruntime_the_backend_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingDependencyError, match=r"kanserve\[onnx\]"):
+        load({"model.onnx": _bytes("one_edge", "double")})
+
+
+def test_a_fresh_interpreter_without_torch_sympy_and_onnx_serves_the_bytes() -> None:
+    program = """
+import sys
+for name in ("torch", "sympy", "onnx"):
+    sys.modules[name] = None  # importing it raises ImportError
+import numpy
+from kanserve.runtime.onnx_graph import load
+backend = load({"model.onnx": sys.stdin.buffer.read()})
+print(backend.predict(numpy.array([[0.25, -0.5]])).tolist())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=_bytes("symbolic", "double"),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == b""
+    want = evaluate(ZOO["symbolic"](), [[0.25, -0.5]])
+    np.testing.assert_allclose(json.loads(done.stdout), want, rtol=1e-14)
+
+
+def test_rows_of_the_wrong_width_are_refused() -> None:
+    backend = load({"model.onnx": _bytes("symbolic", "float")})
+    for shape in ((3,), (2, 3), (1, 1, 2)):
+        with pytest.raises(DataError, match=r"\(N, 2\)"):
+            backend.predict(np.zeros(shape))
+
+
+def test_a_row_too_large_for_float_is_nan() -> None:
+    backend = load({"model.onnx": _bytes("symbolic", "float")})
+    assert np.isnan(backend.predict(np.array([[1e200, 0.0], [0.0, 0.0]]))).tolist() == [[True], [False]]
+
+
+def _changed(change: Callable[[onnx.ModelProto], None]) -> bytes:
+    model = onnx.load_from_string(_bytes("one_edge", "double"))
+    change(model)
+    return model.SerializeToString()
+
+
+def _external(tensor: onnx.TensorProto) -> None:
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../secret"
+
+
+def _subgraph(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.add(name="body", type=onnx.AttributeProto.GRAPH).g.name = "loop"
+
+
+def _recursive(model: onnx.ModelProto) -> None:
+    model.functions[0].node.add(op_type=model.functions[0].name, domain=DOMAIN, input=["v"], output=["again"])
+
+
+def _renamed_input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].name = "z"
+    model.graph.node[0].input[0] = "z"
+
+
+HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
+    "a tensor in another file": (lambda m: _external(m.graph.initializer[0]), "another file"),
+    "a constant in another file": (
+        lambda m: _external(m.graph.node.add(op_type="Constant", output=["k"]).attribute.add(name="value").t),
+        "another file",
+    ),
+    "a function's constant in another file": (
+        lambda m: _external(m.functions[0].node.add(op_type="Constant").attribute.add(name="value").t),
+        "another file",
+    ),
+    "a foreign operator": (lambda m: setattr(m.graph.node[-1], "domain", "com.microsoft"), "domain of an operator"),
+    "a foreign function": (lambda m: setattr(m.functions[0], "domain", ""), "domain of a function"),
+    "a function that calls itself": (_recursive, "domain of an operator"),
+    "a graph within the graph": (_subgraph, "flat graph"),
+    "a sparse table": (lambda m: m.graph.sparse_initializer.add().dims.append(1), "plain tensors"),
+    "training": (lambda m: m.training_info.add().initialization.__setattr__("name", "t"), "inference"),
+    "no function": (lambda m: m.ClearField("functions"), "cannot load"),
+    "an unknown operator": (lambda m: setattr(m.graph.node[-1], "op_type", "Nonsense"), "cannot load"),
+    "another input": (_renamed_input, "must take 'x'"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_model_that_is_not_ours_is_refused(name: str) -> None:
+    change, message = HOSTILE[name]
+    with pytest.raises(FormatError, match=message):
+        load({"model.onnx": _changed(change)})
+
+
+def test_bytes_that_are_no_model_are_refused() -> None:
+    whole = _bytes("one_edge", "float")
+    assert load({"model.onnx": whole}).inputs == 1
+    for data in (b"", b"junk", whole[: len(whole) // 2], b"\x80" * 20, b"\x18\x00\x00\x00ORTM" + bytes(64)):
+        with pytest.raises(FormatError):
+            load({"model.onnx": data})
+    with pytest.raises(FormatError, match=r"holds model\.onnx"):
+        load({"other.onnx": whole})
+
+
+def test_a_field_number_that_another_parser_would_cut_off_is_refused() -> None:
+    """2^32 + the key of the graph: read in 32 bits it is the graph, in 64 an unknown field to be skipped."""
+    graph = _bytes("one_edge", "float")
+    for tail in (b"\xba\x80\x80\x80\x10\x00", b"\x3c", b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"):
+        with pytest.raises(FormatError, match="not an ONNX model"):
+            load({"model.onnx": graph + tail})
+
+
+def test_names_of_any_text_can_be_exported() -> None:
+    kan = Kan((layer(shape=(1, 1)),), inputs=(Variable("\ud800 \x00 \U0001f600"),))
+    assert _run(export(kan, ExportOptions(name="../\x00 name"))["model.onnx"], np.zeros((1, 1))).tolist() == [[0.0]]
