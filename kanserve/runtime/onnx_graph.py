@@ -8,6 +8,7 @@ needs no package: a message is a list of numbered fields whose numbers never cha
 protobuf's).
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,8 @@ class OnnxBackend:
 
 def load(files: Mapping[str, bytes], *, threads: int = 1) -> OnnxBackend:
     """A backend of {"model.onnx": bytes}; FormatError when they are not a network that kanserve exports."""
+    # onnxruntime would otherwise keep an identifier of the machine in HOME and report to its maker.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:
