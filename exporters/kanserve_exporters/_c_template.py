@@ -1,0 +1,326 @@
+"""The fixed text of the C exporter. `@` stands for the model's prefix and an underscore, `@@` for the bare prefix.
+
+Only code goes through `fill`: names that users chose are added afterwards, escaped.
+"""
+
+import json
+
+
+def fill(text: str, prefix: str) -> str:
+    """The text with the prefix in its places."""
+    return text.replace("@@", prefix).replace("@", f"{prefix}_")
+
+
+def string(text: str) -> str:
+    """A constant array of characters that holds this text, ASCII only, whatever is in it."""
+    data = text.encode("ascii")
+    if len(data) <= 4000:  # C99 promises 4095 characters in a literal
+        escaped = "".join(_escape(one) for one in text)
+        return f'"{escaped}"'
+    numbers = [str(one) for one in (*data, 0)]
+    return "{" + wrap(numbers) + "}"
+
+
+def _escape(one: str) -> str:
+    # A question mark might begin a trigraph.
+    return "\\" + one if one in '"\\?' else one if " " <= one <= "~" else f"\\{ord(one):03o}"
+
+
+def wrap(words: list[str], width: int = 110) -> str:
+    """Words with commas, in lines of at most about `width`."""
+    lines, line = [], ""
+    for word in words:
+        if len(line) + len(word) + 2 > width:
+            lines.append(line)
+            line = ""
+        line += f"{word}, " if line else f" {word}, "
+    return "\n" + "\n".join(one.rstrip() for one in [*lines, line]).rstrip(",") + "\n"
+
+
+def information(values: object) -> str:
+    """JSON in ASCII with sorted keys."""
+    return json.dumps(values, ensure_ascii=True, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+HEADER = """\
+/* A Kolmogorov-Arnold network of shape {shape}, written by kanserve. C99, libm only; usable from C++.
+ *
+ * Nothing here allocates, prints or keeps state: every function may be called from any thread at any time.
+ */
+#ifndef @H
+#define @H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+typedef {real} @real;
+
+enum {{ @N_IN = {inputs}, @N_OUT = {outputs} }};
+
+/* What the functions return. In every case but NULL and SIZE a bad row's outputs are all NaN. */
+enum {{
+    @OK = 0,
+    @ERROR_NULL = -1,      /* a pointer is null; nothing was written */
+    @ERROR_INPUT = -2,     /* an input is NaN or infinite */
+    @ERROR_DOMAIN = -3,    /* a function was asked outside its domain: log(-1), 1/0, asin(2) */
+    @ERROR_RESULT = -4,    /* a value on the way or a result overflowed */
+    @ERROR_SIZE = -5       /* a stride is too small, or there is no such golden row; nothing was written */
+}};
+
+/* The outputs y at the raw features x. x and y must not overlap. */
+int @predict(const @real x[@N_IN], @real y[@N_OUT]);
+
+/* The same for many rows; strides count elements from row to row. A bad row does not stop the others: the result is
+ * the first code that is not OK. */
+int @predict_batch(const @real *x, size_t rows, size_t x_stride, @real *y, size_t y_stride);
+{probabilities}
+/* The names, units and training ranges of inputs and outputs, and where the network comes from, as JSON in ASCII. */
+const char *@info(void);
+
+#ifndef @NO_SELFTEST
+/* OK when the golden rows come out right and a NaN is refused. max_error may be null; it receives the largest error
+ * relative to the size of the outputs. */
+int @selftest(@real *max_error);
+
+/* Golden row number `row`: @N_IN inputs and the @N_OUT outputs that they must give. */
+int @golden(size_t row, const @real **x, const @real **y);
+#endif
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""
+
+HEADER_PROBABILITIES = """
+/* The probabilities of the @N_OUT classes at x: the softmax of the scores that @predict gives. */
+int @predict_proba(const @real x[@N_IN], @real p[@N_OUT]);
+"""
+
+BEGIN = """\
+/* Written by kanserve; see @@.h. Do not change by hand: export the network again. */
+#include "@@.h"
+
+#include <math.h>
+
+#if (defined __FAST_MATH__ || (defined __FINITE_MATH_ONLY__ && __FINITE_MATH_ONLY__)) && !defined @ALLOW_FAST_MATH
+#error "Fast math removes the checks for NaN and infinity. Define @ALLOW_FAST_MATH to do without them."
+#endif
+
+#ifdef __clang__
+#pragma STDC FP_CONTRACT OFF /* the same bits on every machine; gcc does so under -std=c99 or -ffp-contract=off */
+#endif
+
+#ifndef @TABLE
+#define @TABLE /* an attribute of the constant tables, such as a section */
+#endif
+#ifndef @HOT
+#define @HOT /* an attribute of the functions that do the work, such as target_clones */
+#endif
+
+/* Whether all values are finite: only then is v - v zero. */
+static int @finite(const @real *v, int count)
+{
+    int i;
+    for (i = 0; i < count; i++) {
+        if (!(v[i] - v[i] == 0)) return 0;
+    }
+    return 1;
+}
+
+static int @fail(@real *y, int code)
+{
+    int q;
+    for (q = 0; q < @N_OUT; q++) y[q] = (@real)NAN;
+    return code;
+}
+"""
+
+SIGN = """
+static @real @sign(@real x)
+{
+    return (@real)((x > 0) - (x < 0)) + 0*x; /* 0*x, so that NaN stays NaN */
+}
+"""
+
+PIECE = """
+/* How many of the breaks are at or below x: 0 for NaN. */
+static int @piece(const @real *breaks, int count, @real x)
+{
+    int low = 0, high = count;
+    while (low < high) {
+        const int middle = (low + high)/2;
+        if (breaks[middle] <= x) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+"""
+
+EVEN_PIECE = """
+/* The same for breaks at equal steps. No number that an int cannot hold, and no NaN, reaches the cast; comparing with
+ * the breaks themselves makes up for rounding. */
+static int @even_piece(const @real *breaks, int count, @real per_step, @real x)
+{
+    const @real place = (x - breaks[0])*per_step;
+    int p = place < 0 ? 0 : place < (@real)count ? (int)place + 1 : place >= (@real)count ? count : 0;
+    if (p > count) p = count;
+    if (p < count && x >= breaks[p]) p++;
+    else if (p > 0 && x < breaks[p - 1]) p--;
+    return p;
+}
+"""
+
+PREDICT_BATCH = """
+int @predict_batch(const @real *x, size_t rows, size_t x_stride, @real *y, size_t y_stride)
+{
+    const size_t most = (size_t)-1/sizeof(@real);
+    int first = @OK;
+    size_t n;
+    if (x_stride < @N_IN || y_stride < @N_OUT) return @ERROR_SIZE;
+    if (rows > most/x_stride || rows > most/y_stride) return @ERROR_SIZE;
+    if (rows > 0 && (!x || !y)) return @ERROR_NULL;
+    for (n = 0; n < rows; n++) {
+        const int code = @predict(x + n*x_stride, y + n*y_stride);
+        if (first == @OK) first = code;
+    }
+    return first;
+}
+"""
+
+PREDICT_PROBA = """
+int @predict_proba(const @real x[@N_IN], @real p[@N_OUT])
+{
+    const int code = @predict(x, p);
+    @real largest, sum = 0;
+    int q;
+    if (code != @OK) return code;
+    largest = p[0];
+    for (q = 1; q < @N_OUT; q++) {
+        if (p[q] > largest) largest = p[q];
+    }
+    for (q = 0; q < @N_OUT; q++) {
+        p[q] = {exp}(p[q] - largest); /* at most 1: no overflow */
+        sum += p[q];
+    }
+    for (q = 0; q < @N_OUT; q++) p[q] /= sum;
+    return @OK;
+}
+"""
+
+INFO = """
+const char *@info(void)
+{
+    return @information;
+}
+"""
+
+SELFTEST = """
+int @golden(size_t row, const @real **x, const @real **y)
+{
+    if (!x || !y) return @ERROR_NULL;
+    if (@GOLDEN_ROWS == 0 || row > @GOLDEN_ROWS - 1) return @ERROR_SIZE;
+    *x = @golden_x + row*@N_IN;
+    *y = @golden_y + row*@N_OUT;
+    return @OK;
+}
+
+int @selftest(@real *max_error)
+{
+    @real x[@N_IN], y[@N_OUT], largest = 0;
+    const @real *golden, *want;
+    size_t n;
+    int i, q;
+    for (n = 0; @golden(n, &golden, &want) == @OK; n++) {
+        const int code = @predict(golden, y);
+        if (code != @OK) return code;
+        for (q = 0; q < @N_OUT; q++) {
+            const @real error = {fabs}(y[q] - want[q])/@golden_scale[q];
+            if (error > largest) largest = error;
+        }
+    }
+    if (max_error) *max_error = largest;
+    for (i = 0; i < @N_IN; i++) x[i] = (@real)NAN;
+    if (@predict(x, y) != @ERROR_INPUT) return @ERROR_INPUT;
+    for (q = 0; q < @N_OUT; q++) {
+        if (y[q] == y[q]) return @ERROR_INPUT;
+    }
+    return largest <= {tolerance} ? @OK : @ERROR_RESULT;
+}
+"""
+
+TEST = """\
+/* Compares @@ with its golden rows: prints each, exits with 0 only when all are right. Written by kanserve. */
+#include "@@.h"
+
+#include <stdio.h>
+
+int main(void)
+{
+    const @real *x, *want;
+    @real got[@N_OUT], error = 0;
+    size_t row;
+    int code, q;
+    for (row = 0; @golden(row, &x, &want) == @OK; row++) {
+        code = @predict(x, got);
+        for (q = 0; q < @N_OUT; q++) {
+            const double here = (double)got[q], there = (double)want[q];
+            printf("row %lu output %d: %.{digits}g, wanted %.{digits}g\\n", (unsigned long)row, q, here, there);
+        }
+        if (code != @OK) printf("row %lu: code %d\\n", (unsigned long)row, code);
+    }
+    code = @selftest(&error);
+    printf("largest error %.3g of the outputs' size, code %d: ", (double)error, code);
+    printf(code == @OK ? "ok\\n" : "FAILED\\n");
+    return code == @OK ? 0 : 1;
+}
+"""
+
+CMAKE = """\
+cmake_minimum_required(VERSION 3.10...4.0)
+project(@@ C)
+
+add_library(@@ STATIC @@.c)
+target_include_directories(@@ PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
+set_target_properties(@@ PROPERTIES C_STANDARD 99 C_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+if(CMAKE_C_COMPILER_ID MATCHES "GNU|Clang")
+  target_compile_options(@@ PRIVATE -ffp-contract=off)
+endif()
+if(UNIX)
+  target_link_libraries(@@ PUBLIC m)
+endif()
+
+enable_testing()
+add_executable(@test @test.c)
+target_link_libraries(@test PRIVATE @@)
+add_test(NAME @test COMMAND @test)
+"""
+
+README = """\
+# @@: a Kolmogorov-Arnold network as C
+
+Shape {shape}: {inputs} raw features in, {outputs} {what} out, computed in `{real}`. C99, needs libm only, usable from
+C++, re-entrant, allocates nothing. `@info()` returns the names, units and training ranges as JSON.
+
+    cc -std=c99 -O3 -ffp-contract=off -c @@.c
+    cc -std=c99 @test.c @@.o -lm -o @test && ./@test      # compares with the golden rows
+
+or `cmake -B build && cmake --build build && ctest --test-dir build`.
+
+    #include "@@.h"
+
+    @real x[@N_IN] = {{ ... }}, y[@N_OUT];
+    int code = @predict(x, y);      /* or @predict_batch for many rows */
+
+Codes: 0 fine; -1 a null pointer; -2 an input that is NaN or infinite; -3 a function outside its domain; -4 a result
+that is not finite; -5 a stride that is too small. After -2, -3 and -4 every output of that row is NaN.
+
+- `-D@NO_SELFTEST` leaves out the golden rows, `@selftest` and `@golden` (and `@test.c` with them).
+- `-D@TABLE='__attribute__((section(".model")))'` places the constant tables.
+- `-D@HOT='__attribute__((target_clones("arch=x86-64-v3","default")))'` compiles the inner loops for several processors.
+- Fast math is refused, because it removes the checks for NaN; `-D@ALLOW_FAST_MATH` builds without them.
+"""

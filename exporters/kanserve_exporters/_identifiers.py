@@ -1,0 +1,39 @@
+"""Names that become identifiers and file names of generated source: ASCII, no reserved word, no header's name."""
+
+import keyword
+import re
+import sys
+
+_C = """auto break case char const continue default do double else enum extern float for goto if inline int long
+register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm
+fortran alignas alignof bool constexpr false nullptr static_assert thread_local true typeof typeof_unqual"""
+_CPP = """and and_eq bitand bitor catch char8_t char16_t char32_t class compl concept consteval constinit const_cast
+co_await co_return co_yield decltype delete dynamic_cast explicit export friend module import mutable namespace new
+noexcept not not_eq operator or or_eq override final private protected public reinterpret_cast requires
+static_cast template this throw try typeid typename using virtual wchar_t xor xor_eq linux unix"""
+# <id>.h would stand before the header of the same name.
+_HEADERS = """assert complex ctype errno fenv float inttypes iso646 limits locale math memory setjmp signal stdalign
+stdarg stdatomic stdbit stdbool stddef stdint stdio stdlib stdnoreturn string strings tgmath threads time uchar
+unistd wchar wctype main std"""
+_C_RESERVED = frozenset(f"{_C} {_CPP} {_HEADERS}".split())
+# <id>.py would stand before the module of the same name, for NumPy as well.
+_PYTHON_RESERVED = frozenset({*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names, "numpy", "np"})
+
+
+def c_identifier(name: str) -> str:
+    """A prefix for C and C++ identifiers, and a file's stem, that resembles `name`."""
+    return _identifier(name, _C_RESERVED)
+
+
+def module_name(name: str) -> str:
+    """The name of a Python module that resembles `name`."""
+    return _identifier(name, _PYTHON_RESERVED)
+
+
+def _identifier(name: str, reserved: frozenset[str]) -> str:
+    # Single underscores only, and none at the ends: the others are reserved in C++.
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", name) if word]
+    text = "_".join(words)[:63].rstrip("_")
+    if not text or text.lower() in reserved or text in reserved:
+        text = f"{text}_model".lstrip("_")
+    return f"model_{text}" if text[0].isdigit() else text

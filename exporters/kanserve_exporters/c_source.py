@@ -1,0 +1,196 @@
+"""A network as C99: P.h, P.c, P_test.c, CMakeLists.txt and README.md, where P is made from the model's name.
+
+For the network exp(sin πx + y²) of shape [2, 1, 1], called `hello`, the middle of hello.c is
+
+    static void hello_layer_0_0(const hello_real *v, hello_real *z)
+    {
+        z[0] += sin(3.141592653589793*v[0])
+         + hello_f_x2(v[1]);
+    }
+
+    static void hello_layer_0(const hello_real *v, hello_real *u)
+    {
+        hello_real z[1];
+        int j;
+        for (j = 0; j < 1; j++) z[j] = 0;
+        hello_layer_0_0(v, z);
+        for (j = 0; j < 1; j++) u[j] = z[j];
+    }
+
+Layers stay layers: a flattened formula is twenty times longer. The symbolic edges of a layer are code, at most 200 to
+a function, because compilers take more than linear time; its splines are a table of local polynomials that one loop
+reads, with the outputs innermost so that it becomes vector instructions.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve import serialization
+from kanserve.ir import Kan, Variable
+from kanserve.options import ExportOptions
+from kanserve.ranges import finite_rows
+from kanserve.reference import evaluate
+from kanserve_exporters import _c_template as template
+from kanserve_exporters._c_layers import has_domain, layer_code, table
+from kanserve_exporters._expressions import Dialect, body, domain, helper, needs_helper
+from kanserve_exporters._identifiers import c_identifier
+from kanserve_exporters._layers import Parts, parts
+
+Array = NDArray[np.float64]
+
+_GOLDEN_ROWS, _GOLDEN_NUMBERS = 8, 1000  # at most; the second keeps the files of wide networks small
+
+
+def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
+    """The network as C source; ExportError when a constant does not fit into the precision."""
+    prefix = c_identifier(options.name)
+    dialect = Dialect("c", options.precision, f"{prefix}_")
+    layers = [parts(layer, float(np.finfo(_dtype(dialect)).max)) for layer in kan.layers]
+    words = {
+        "shape": str(list(kan.shape)),
+        "real": "float" if dialect.single else "double",
+        "inputs": kan.shape[0],
+        "outputs": kan.shape[-1],
+        "what": "scores of classes" if kan.classes else "values",
+    }
+    files = {
+        f"{prefix}.h": template.HEADER.format(
+            probabilities=template.HEADER_PROBABILITIES if kan.classes else "", **words
+        ),
+        f"{prefix}.c": _code(kan, layers, dialect),
+        f"{prefix}_test.c": template.TEST.replace("{digits}", "9" if dialect.single else "17"),
+        "CMakeLists.txt": template.CMAKE,
+        "README.md": template.README.format(**words),
+    }
+    texts = {path: template.fill(text, prefix) for path, text in files.items()}
+    information = template.string(_information(kan, options))
+    # Last, and outside `fill`: this text holds the names that users chose.
+    texts[f"{prefix}.c"] = texts[f"{prefix}.c"].replace("$INFORMATION$", information, 1)
+    return {path: text.encode("ascii") for path, text in texts.items()}
+
+
+def _code(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
+    blocks = [template.BEGIN, *_helpers(layers, dialect)]
+    for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
+        blocks += layer_code(number, layer, part, dialect)
+    blocks += [_affine_tables(kan, dialect), _predict(kan, layers, dialect), template.PREDICT_BATCH]
+    if kan.classes:
+        blocks.append(template.PREDICT_PROBA.replace("{exp}", "expf" if dialect.single else "exp"))
+    blocks += ["\nstatic @TABLE const char @information[] = $INFORMATION$;\n", template.INFO]
+    blocks += ["\n#ifndef @NO_SELFTEST\n", *_selftest(kan, dialect), "\n#endif\n"]
+    return "".join(blocks)
+
+
+def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
+    """The functions that libm has not, or that must say when they leave their domain; only those that are used."""
+    splines = [part.splines for part in layers if part.splines]
+    used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
+    used |= {"silu"} if any(one.base == "silu" for one in splines) else set()
+    blocks = [template.SIGN] if "sign" in used else []
+    for name in sorted(one for one in used if needs_helper(one, dialect)):
+        outside = dialect.guarded(name)
+        check = f"    if (!({domain(name)})) *bad = 1;\n" if outside else ""
+        blocks.append(
+            f"\nstatic @real {helper(name, dialect)}(@real x{', int *bad' if outside else ''})\n"
+            f"{{\n{check}    return {body(name, dialect)};\n}}\n"
+        )
+    blocks += [template.EVEN_PIECE] if any(one.steps is not None for one in splines) else []
+    blocks += [template.PIECE] if any(one.steps is None for one in splines) else []
+    return blocks
+
+
+def _affine_tables(kan: Kan, dialect: Dialect) -> str:
+    tables = {"input": (kan.input_shift, kan.input_scale), "output": (kan.output_shift, kan.output_scale)}
+    return "\n" + "".join(
+        table(f"{end}_shift", shift, dialect) + table(f"{end}_scale", scale, dialect)
+        for end, (shift, scale) in tables.items()
+        if _affine(shift, scale)
+    )
+
+
+def _predict(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
+    room = max(kan.shape)
+    outside = any(has_domain(part, dialect) for part in layers)
+    lines = [
+        f"@real a[{room}], b[{room}];",
+        f"int {'outside = 0, ' if outside else ''}i;",
+        "if (!x || !y) return @ERROR_NULL;",
+        "if (!@finite(x, @N_IN)) return @fail(y, @ERROR_INPUT);",
+    ]
+    if _affine(kan.input_shift, kan.input_scale):
+        lines += [
+            "for (i = 0; i < @N_IN; i++) a[i] = (x[i] - @input_shift[i])/@input_scale[i];",
+            "if (!@finite(a, @N_IN)) return @fail(y, @ERROR_RESULT);",
+        ]
+    else:
+        lines.append("for (i = 0; i < @N_IN; i++) a[i] = x[i];")
+    source, target = "a", "b"
+    for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
+        own = has_domain(part, dialect)
+        code = "outside ? @ERROR_DOMAIN : @ERROR_RESULT" if own else "@ERROR_RESULT"
+        lines += [
+            f"@layer_{number}({source}, {target}{', &outside' if own else ''});",
+            f"if (!@finite({target}, {layer.nodes})) return @fail(y, {code});",
+        ]
+        source, target = target, source
+    if _affine(kan.output_shift, kan.output_scale):
+        lines += [
+            f"for (i = 0; i < @N_OUT; i++) y[i] = @output_scale[i]*{source}[i] + @output_shift[i];",
+            "if (!@finite(y, @N_OUT)) return @fail(y, @ERROR_RESULT);",
+        ]
+    else:
+        lines.append(f"for (i = 0; i < @N_OUT; i++) y[i] = {source}[i];")
+    text = "".join(f"    {line}\n" for line in [*lines, "return @OK;"])
+    return f"\nint @predict(const @real x[@N_IN], @real y[@N_OUT])\n{{\n{text}}}\n"
+
+
+def _affine(shift: Array, scale: Array) -> bool:
+    return bool((shift != 0).any() or (scale != 1).any())
+
+
+def _selftest(kan: Kan, dialect: Dialect) -> list[str]:
+    """Rows of the training ranges, rounded to the type, with what the reference gives there."""
+    most = max(2, min(_GOLDEN_ROWS, _GOLDEN_NUMBERS // max(kan.shape[0], kan.shape[-1])))
+    x = finite_rows(kan, most).astype(_dtype(dialect)).astype(np.float64)
+    y = evaluate(kan, x)
+    # Half of the type's range: an output that rounding pushes over its end would be no test.
+    good = (np.isfinite(y) & (np.abs(y) < np.finfo(_dtype(dialect)).max / 2)).all(axis=1)
+    x, y = x[good], y[good]
+    # A network that is finite nowhere in its range has no golden rows; C has no empty arrays.
+    rows = len(x)
+    if rows == 0:
+        x, y = np.zeros((1, kan.shape[0])), np.zeros((1, kan.shape[-1]))
+    size = np.abs(y).max(axis=0)
+    tables = [
+        table("golden_x", x, dialect),
+        table("golden_y", y, dialect),
+        table("golden_scale", np.where(size > 0, size, 1.0), dialect),
+    ]
+    # Far above what rounding costs, far below what a wrong compiler, processor or flash memory does.
+    test = template.SELFTEST.replace("{tolerance}", "1e-3f" if dialect.single else "1e-9")
+    test = test.replace("{fabs}", "fabsf" if dialect.single else "fabs")
+    return [f"\n#define @GOLDEN_ROWS {rows}u\n", *tables, test]
+
+
+def _information(kan: Kan, options: ExportOptions) -> str:
+    def described(one: Variable) -> dict[str, object]:
+        low, high = (float(end) if np.isfinite(end) else None for end in (one.low, one.high))
+        return {"name": one.name, "unit": one.unit, "low": low, "high": high}
+
+    return template.information(
+        {
+            "name": options.name,
+            "precision": options.precision,
+            "inputs": [described(one) for one in kan.inputs],
+            "outputs": [described(one) for one in kan.outputs],
+            "classes": list(kan.classes),
+            "kan_sha256": hashlib.sha256(serialization.dumps(kan)).hexdigest(),
+        }
+    )
+
+
+def _dtype(dialect: Dialect) -> type[np.floating]:
+    return np.float32 if dialect.single else np.float64

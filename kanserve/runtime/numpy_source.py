@@ -1,0 +1,41 @@
+"""Runs the NumPy module of an artifact. The module is code: it may do whatever this process may."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import DataError, FormatError
+
+
+@dataclass(frozen=True)
+class NumpyModule:
+    """The loaded module as a backend."""
+
+    inputs: int
+    outputs: int
+    dtype: np.dtype[Any]
+    module: ModuleType
+
+    def predict(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The outputs (N, outputs) at raw feature rows (N, inputs)."""
+        if x.ndim != 2 or x.shape[1] != self.inputs:
+            raise DataError(f"Rows must have shape (N, {self.inputs}), got {x.shape}.")
+        run: Callable[[NDArray[Any]], NDArray[Any]] = self.module.predict
+        return run(x)
+
+
+def load(files: Mapping[str, bytes], *, threads: int = 1) -> NumpyModule:
+    """The backend of verified files; FormatError when they are no such module. NumPy itself decides on threads."""
+    paths = [path for path in files if path.endswith(".py")]
+    if len(paths) != 1:
+        raise FormatError(f"A NumPy artifact has one Python file, got {len(paths)}.")
+    module = ModuleType(paths[0].removesuffix(".py"))
+    try:
+        exec(compile(files[paths[0]], paths[0], "exec"), module.__dict__)
+        return NumpyModule(len(module.INPUTS), len(module.OUTPUTS), np.dtype(module.DTYPE), module)
+    except Exception as error:  # it is anybody's code
+        raise FormatError(f"{paths[0]} is not a module that kanserve wrote: {error!r:.200}") from error

@@ -1,0 +1,150 @@
+"""The backend of the C source: builds a library for this machine and runs it."""
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kanserve.errors import DataError, ExportError, FormatError, NotFoundError
+from kanserve.options import ExportOptions
+from kanserve.ranges import sample
+from kanserve.reference import evaluate
+from kanserve.runtime import c_source as runtime
+from kanserve_exporters import c_source as exporter
+from tests.agreement import assert_agrees
+from tests.kans import ZOO, mixed, one_edge, rows
+
+
+@pytest.fixture(scope="module")
+def files():
+    made = exporter.export(mixed(), ExportOptions("net"))
+    return {**made, **runtime.build(made)}
+
+
+def test_the_backend_agrees_with_the_reference_for_any_rows_given(files):
+    backend, x = runtime.load(files), rows(mixed())
+    want = evaluate(mixed(), x)
+    assert (backend.inputs, backend.outputs, backend.dtype) == (2, 1, np.dtype(np.float64))
+    assert_agrees(backend.predict(x), want)
+    assert_agrees(backend.predict(np.asfortranarray(x)), want)
+    assert_agrees(backend.predict(np.repeat(x, 2, axis=0)[::2]), want)
+    assert_agrees(backend.predict(x.astype(np.float32)), evaluate(mixed(), x.astype(np.float32)))
+    assert backend.predict(x[:0]).shape == (0, 1)
+    with pytest.raises(DataError, match=r"\(N, 2\), got \(3, 5\)"):
+        backend.predict(np.zeros((3, 5)))
+
+
+def test_the_backend_of_a_float_model_answers_in_float_and_stays_quiet():
+    made = exporter.export(mixed(), ExportOptions("net", "float"))
+    backend = runtime.load({**made, **runtime.build(made)})
+    got = backend.predict(np.array([[1e300, 0.0], [0.1, 0.2]]))
+    assert got.dtype == backend.dtype == np.float32
+    assert np.isnan(got[0]).all() and np.isfinite(got[1]).all()
+
+
+def test_the_library_gives_the_same_bits_as_a_plain_build_for_any_processor(monkeypatch):
+    kan = ZOO["wide"]()
+    made = exporter.export(kan, ExportOptions("net"))
+    fast = runtime.load({**made, **runtime.build(made)})
+    monkeypatch.setattr(runtime, "CLONES", "cold")
+    plain = runtime.load({**made, **runtime.build(made)})
+    assert np.array_equal(fast.predict(rows(kan)), plain.predict(rows(kan)), equal_nan=True)
+
+
+def test_threads_share_a_backend(files):
+    backend, x = runtime.load(files, threads=4), sample(mixed(), 20_000)
+    want = backend.predict(x)
+    wrong: list[int] = []
+
+    def work():
+        wrong.extend(one for one in range(5) if not np.array_equal(backend.predict(x), want))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not wrong
+
+
+def test_a_library_loaded_after_another_was_dropped_is_not_the_old_one(files):
+    # The loader takes libraries of one path for the same, and memory files have paths that come again.
+    other = exporter.export(one_edge(), ExportOptions("net"))
+    other = {**other, **runtime.build(other)}
+    kept = []
+    for _ in range(20):
+        first, second = runtime.load(files), runtime.load(other)
+        assert (first.inputs, second.inputs) == (2, 1)
+        kept.append(second)
+    assert_agrees(kept[0].predict(rows(one_edge())), evaluate(one_edge(), rows(one_edge())))
+
+
+def test_loading_leaves_no_descriptor_and_dropping_leaves_no_mapping(files):
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count("memfd:kanserve")
+
+    mappings, descriptors = mapped(), len(os.listdir("/proc/self/fd"))
+    backend = runtime.load(files)
+    assert mapped() > mappings and len(os.listdir("/proc/self/fd")) == descriptors
+    del backend
+    assert mapped() == mappings
+
+
+def test_systems_without_memory_files_load_from_a_private_folder(files, monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    assert_agrees(runtime.load(files).predict(rows(mixed())), evaluate(mixed(), rows(mixed())))
+
+
+def test_a_system_that_refuses_memory_files_is_reported(files, monkeypatch):
+    def refuse(*_: object) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    with pytest.raises(FormatError, match="Function not implemented"):
+        runtime.load(files)
+
+
+def test_a_library_for_another_machine_is_not_found(files):
+    others = {path: data for path, data in files.items() if not path.endswith(".so")} | {"plan9-mips.so": b""}
+    with pytest.raises(NotFoundError, match=rf"{runtime.library_name()}.*plan9-mips\.so"):
+        runtime.load(others)
+    with pytest.raises(NotFoundError, match="none"):
+        runtime.load({path: data for path, data in others.items() if not path.endswith(".so")})
+
+
+def test_a_library_of_another_processor_is_refused_although_its_name_is_right(files):
+    name = runtime.library_name()
+    other = bytearray(files[name])
+    other[18:20] = b"\xf3\xf2"  # the field for the processor
+    with pytest.raises(FormatError, match=rf"{name} cannot be loaded on this machine"):
+        runtime.load({**files, name: bytes(other)})
+
+
+def test_what_is_no_library_of_ours_is_refused(files):
+    name = runtime.library_name()
+    for data in (b"", b"MZ", files[name][:2000]):
+        with pytest.raises(FormatError, match="not a library"):
+            runtime.load({**files, name: data})
+    renamed = {"other.h": files["net.h"], "other.c": files["net.c"], name: files[name]}
+    with pytest.raises(FormatError, match="other_info"):
+        runtime.load(renamed)
+    for headers in ({}, {"a b.h": b"", "a b.c": b""}, {"../x.h": b"", "../x.c": b""}, {"a.h": b""}):
+        with pytest.raises(FormatError, match=r"P\.h"):
+            runtime.load({**headers, name: files[name]})
+
+
+def test_without_a_compiler_the_message_says_what_to_do(files, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(NotFoundError, match=r"cc, gcc, clang.*\$CC"):
+        runtime.build(files)
+    monkeypatch.setenv("CC", "ccache no-such-compiler")
+    with pytest.raises(NotFoundError, match="ccache no-such-compiler"):
+        runtime.build(files)
+
+
+def test_source_that_does_not_compile_is_an_export_error_with_the_compilers_words(files):
+    with pytest.raises(ExportError, match="here it stops"):
+        runtime.build({**files, "net.c": b"#error here it stops\n"})

@@ -1,0 +1,181 @@
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+from kanserve.errors import DataError, FormatError
+from kanserve.ir import Kan, Layer, Variable, layer
+from kanserve.options import ExportOptions
+from kanserve.ranges import sample
+from kanserve.reference import evaluate, probabilities
+from kanserve.runtime import numpy_source as runtime
+from kanserve.splines import uniform_knots
+from kanserve_exporters import numpy_source as exporter
+from tests.agreement import assert_agrees, eager_float32
+from tests.kans import ZOO, classifier, hostile_names, mixed, one_edge, raw_features, rows
+
+DOUBLE, FLOAT = ExportOptions("net", "double"), ExportOptions("net", "float")
+
+
+def module(kan: Kan, options: ExportOptions = DOUBLE):
+    return runtime.load(exporter.export(kan, options)).module
+
+
+@pytest.mark.parametrize("name", list(ZOO))
+def test_the_module_agrees_with_the_reference(name):
+    kan = ZOO[name]()
+    x = rows(kan)
+    got = module(kan).predict(x)
+    assert got.dtype == np.float64
+    assert_agrees(got, evaluate(kan, x))
+
+
+@pytest.mark.parametrize("name", list(ZOO))
+def test_the_module_in_float_computes_in_float_and_agrees(name):
+    kan = ZOO[name]()
+    x = rows(kan)
+    got = module(kan, FLOAT).predict(x)
+    assert got.dtype == np.float32
+    assert_agrees(got, evaluate(kan, x), eager=eager_float32(kan, x))
+
+
+def wide_layer(outputs: int, intervals: int, **options: object) -> Layer:
+    rng = np.random.default_rng(outputs)
+    coefficients = rng.normal(0, 0.5, (outputs, 5, intervals + 3))
+    return layer(coefficients, knots=uniform_knots(-1, 1, intervals, 3), **options)  # type: ignore[arg-type]  # tests pass any option
+
+
+def test_both_forms_of_a_spline_layer_agree():
+    for outputs, intervals, form in ((12, 5, "dense"), (12, 30, "sparse"), (2, 5, "sparse"), (2, 30, "sparse")):
+        for extrapolation in ("linear", "zero"):
+            kan = Kan((wide_layer(outputs, intervals, extrapolation=extrapolation),))
+            (source,) = exporter.export(kan, DOUBLE).values()
+            assert f"def _{form}_splines".encode() in source
+            assert_agrees(module(kan).predict(rows(kan)), evaluate(kan, rows(kan)))
+
+
+def test_splines_go_on_straight_however_far_a_row_is():
+    # The third power of such a distance overflows, but a straight line has none.
+    for outputs in (2, 12):
+        kan = Kan((wide_layer(outputs, 5),))
+        x = np.full((2, 5), [[1e150], [-1e200]])
+        got = module(kan).predict(x)
+        assert np.isfinite(got).all()
+        assert_agrees(got, evaluate(kan, x))
+        single = module(kan, FLOAT).predict(np.full((1, 5), 1e20))
+        assert np.isfinite(single).all()
+
+
+def test_many_rows_are_computed_in_parts_and_come_out_in_order(monkeypatch):
+    kan, x = mixed(), sample(mixed(), 1000)
+    loaded = module(kan)
+    whole = loaded.predict(x)
+    monkeypatch.setattr(loaded, "_ROWS", 7)
+    assert_agrees(loaded.predict(x), whole)
+    assert loaded.predict(x[:0]).shape == (0, 1)
+
+
+def test_the_rows_given_are_not_changed():
+    x = rows(mixed())
+    before = x.copy()
+    module(mixed()).predict(x)
+    assert np.array_equal(x, before, equal_nan=True)
+
+
+def test_probabilities_are_the_softmax_and_nan_where_a_row_is_bad():
+    kan = classifier()
+    x = rows(kan)
+    got = module(kan).predict_proba(x)
+    assert np.allclose(got, probabilities(kan, x), rtol=1e-12, atol=0, equal_nan=True)
+    assert np.isnan(got[-4]).all()
+    steep = Kan(kan.layers, classes=kan.classes, output_scale=np.full(3, 1e4))
+    assert np.allclose(module(steep).predict_proba(x[:9]).sum(axis=1), 1)
+    assert not hasattr(module(mixed()), "predict_proba")
+
+
+def test_the_module_holds_names_units_and_ranges():
+    loaded = module(raw_features())
+    assert (loaded.INPUTS, loaded.INPUT_UNITS) == (("temperature", "pressure"), ("K", "Pa"))
+    assert loaded.INPUT_RANGES == ((290.0, 310.0), (1.0e5, 1.02e5))
+    assert (loaded.OUTPUTS, loaded.OUTPUT_UNITS) == (("density", "cost"), ("kg/m^3", "EUR"))
+    unknown, classes = module(one_edge()), module(classifier())
+    assert unknown.INPUT_RANGES[0] == (-np.inf, np.inf)
+    assert classifier().classes == classes.CLASSES
+
+
+@pytest.mark.parametrize("name", ['"""', "'''", "\\", "\n", "{0}", "%s", "import os", "größe", "\0", "\\u0041"])
+def test_names_are_texts_and_never_code(name):
+    kan = Kan(one_edge().layers, inputs=(Variable(name, name),), outputs=(Variable(name, name),))
+    for options in (DOUBLE, ExportOptions(name)):
+        loaded = module(kan, options)
+        assert loaded.INPUTS == loaded.OUTPUTS == loaded.INPUT_UNITS == (name,)
+
+
+def test_the_module_imports_numpy_only_and_is_quiet_where_warnings_are_errors(tmp_path):
+    (path, source), *_ = exporter.export(hostile_names(), ExportOptions("hostile")).items()
+    (tmp_path / path).write_bytes(source)
+    program = (
+        "import sys, numpy; before = set(sys.modules); import hostile;"
+        "assert set(sys.modules) - before == {'hostile'};"
+        "print(hostile.predict([[0.0] * 6, [float('nan')] * 6, [1e308] * 6]).shape)"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "(3, 3)\n" and done.stderr == ""
+
+
+def test_nothing_warns_whatever_the_rows():
+    loaded = [
+        module(ZOO[name](), options) for name in ("domains", "every_function", "wide") for options in (DOUBLE, FLOAT)
+    ]
+    with warnings.catch_warnings(), np.errstate(all="raise"):
+        warnings.simplefilter("error")
+        for one in loaded:
+            x = np.array([np.nan, np.inf, -np.inf, 1e308, -1e308, 1e-308, 0.0, -1.0, 1.0])
+            assert one.predict(np.repeat(x[:, None], len(one.INPUTS), axis=1)).shape == (9, len(one.OUTPUTS))
+
+
+def test_the_backend_checks_the_shape_and_says_what_it_is():
+    backend = runtime.load(exporter.export(mixed(), FLOAT), threads=2)
+    assert (backend.inputs, backend.outputs, backend.dtype) == (2, 1, np.dtype(np.float32))
+    with pytest.raises(DataError, match=r"\(N, 2\), got \(4, 3\)"):
+        backend.predict(np.zeros((4, 3)))
+    with pytest.raises(ValueError, match=r"\(N, 2\), got \(3,\)"):
+        backend.module.predict([1.0, 2.0, 3.0])
+
+
+def test_threads_share_a_backend():
+    backend, x = runtime.load(exporter.export(mixed(), DOUBLE)), sample(mixed(), 5000)
+    want = backend.predict(x)
+    wrong: list[int] = []
+
+    def work():
+        wrong.extend(one for one in range(5) if not np.array_equal(backend.predict(x), want))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not wrong
+
+
+def test_two_loaded_modules_do_not_meet():
+    one, two = module(one_edge()), module(mixed())
+    assert (len(one.INPUTS), len(two.INPUTS)) == (1, 2)
+    assert "net" not in sys.modules
+
+
+@pytest.mark.parametrize("source", [b"", b"1 +", b"\xff", b"raise RuntimeError('no')", b"INPUTS = 3"])
+def test_what_is_no_module_of_ours_is_refused(source):
+    with pytest.raises(FormatError, match=r"net\.py"):
+        runtime.load({"net.py": source})
+
+
+def test_an_artifact_without_its_module_is_refused():
+    for files in ({}, {"a.txt": b""}, {"a.py": b"", "b.py": b""}):
+        with pytest.raises(FormatError, match="one Python file"):
+            runtime.load(files)
