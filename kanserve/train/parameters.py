@@ -1,0 +1,187 @@
+"""Which numbers of a network a fit may change, and how they make one vector.
+
+Pruned edges stay pruned, and a base weight of exactly 0 beside coefficients stays 0. What says the same thing twice
+is free once only:
+
+- f(a·x + b) of a power, a root, a logarithm or |x| needs b but not a, an exponential a but not b, a line neither;
+- a subnode has one constant: its splines hold it; without splines it is the d of its first named edge; an output
+  without any edge has its node bias. The output of a product has its node bias besides.
+
+Scales of nodes stay as they are: the edges hold them.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.ir import Kan, Layer
+from kanserve.splines import span
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+_ONLY_SHIFT = ("x^2", "x^3", "x^4", "1/x", "1/x^2", "sqrt", "1/sqrt", "log", "abs")
+
+
+def inner_parameters(name: str) -> tuple[int, ...]:
+    """Which of a (0) and b (1) change c·f(a·x + b) + d in a way that c and d cannot."""
+    if name in ("x", "sign"):
+        return ()
+    if name == "exp":
+        return (0,)
+    return (1,) if name in _ONLY_SHIFT else (0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Free:
+    """The free parameters of one layer, in the order in which they stand in the vector."""
+
+    edges: Indices  # (E, 2): j, i of the splines, G + k coefficients each
+    base: Indices  # (F, 2): j, i of the base weights
+    affine: Indices  # (S, 3): j, i and which of a, b, c, d
+    bias: Indices  # (B,): nodes
+    functions: int  # G + k
+
+    @property
+    def size(self) -> int:
+        return len(self.edges) * self.functions + len(self.base) + len(self.affine) + len(self.bias)
+
+    @property
+    def splines(self) -> int:
+        """How many of the parameters are coefficients of splines; they come first."""
+        return len(self.edges) * self.functions
+
+    def of_subnodes(self, subnodes: range, node: int) -> tuple["Free", Indices]:
+        """The part that acts through these subnodes, which make `node`, and where it stands in the layer's part."""
+        inside = [np.isin(rows[:, 0], subnodes) for rows in (self.edges, self.base, self.affine)]
+        inside.append(self.bias == node)
+        mask = np.concatenate([np.repeat(inside[0], self.functions), *inside[1:]])
+        part = Free(
+            self.edges[inside[0]], self.base[inside[1]], self.affine[inside[2]], self.bias[inside[3]], self.functions
+        )
+        return part, np.flatnonzero(mask)
+
+
+@dataclass
+class Weights:
+    """The numbers of one layer that a fit changes, as arrays that may be written to."""
+
+    coefficients: Array
+    base_weight: Array
+    affine: Array
+    node_bias: Array
+
+
+def free_parameters(kan: Kan) -> tuple[Free, ...]:
+    """What is free in each layer; nothing is in what the outputs do not depend on."""
+    used = np.ones(len(kan.outputs), bool)
+    found = []
+    for index, layer in reversed(list(enumerate(kan.layers))):
+        listens = np.repeat(used, layer.arity)
+        found.append(_free(layer, listens, last=index == len(kan.layers) - 1))
+        used = (layer.alive & listens[:, None]).any(axis=0)
+    return tuple(reversed(found))
+
+
+def _free(layer: Layer, listens: NDArray[np.bool_], last: bool) -> Free:
+    splines = layer.spline_mask & listens[:, None]
+    symbolic = layer.symbolic_mask & listens[:, None]
+    based = splines & (layer.base_weight != 0) & (layer.base != "zero")
+    affine = []
+    has_constant: NDArray[np.bool_] = np.array(splines.any(axis=1))
+    for j, i in np.argwhere(symbolic):
+        slots = [*inner_parameters(str(layer.functions[j, i])), 2]
+        if not has_constant[j]:
+            slots.append(3)
+            has_constant[j] = True
+        affine += [(j, i, slot) for slot in slots]
+    bias = []
+    for q, group in enumerate(layer.groups):
+        if last and (len(group) > 1 or not has_constant[list(group)].any()):
+            bias.append(q)
+    return Free(
+        np.argwhere(splines),
+        np.argwhere(based),
+        np.array(affine, np.intp).reshape(-1, 3),
+        np.array(bias, np.intp),
+        layer.coefficients.shape[2],
+    )
+
+
+def gather(kan: Kan, free: tuple[Free, ...]) -> Array:
+    """The vector of the free parameters."""
+    parts = []
+    for layer, one in zip(kan.layers, free, strict=True):
+        parts.append(layer.coefficients[tuple(one.edges.T)].ravel())
+        parts.append(layer.base_weight[tuple(one.base.T)])
+        parts.append(layer.affine[tuple(one.affine.T)])
+        parts.append(layer.node_bias[one.bias])
+    return np.concatenate(parts)
+
+
+def weights(kan: Kan, free: tuple[Free, ...], vector: Array) -> tuple[Weights, ...]:
+    """The numbers of each layer, with the free parameters taken from the vector."""
+    result = []
+    start = 0
+    for layer, one in zip(kan.layers, free, strict=True):
+        own = Weights(layer.coefficients.copy(), layer.base_weight.copy(), layer.affine.copy(), layer.node_bias.copy())
+        stops = np.cumsum([start, one.splines, len(one.base), len(one.affine), len(one.bias)])
+        own.coefficients[tuple(one.edges.T)] = vector[stops[0] : stops[1]].reshape(-1, one.functions)
+        own.base_weight[tuple(one.base.T)] = vector[stops[1] : stops[2]]
+        own.affine[tuple(one.affine.T)] = vector[stops[2] : stops[3]]
+        own.node_bias[one.bias] = vector[stops[3] : stops[4]]
+        start = int(stops[4])
+        result.append(own)
+    return tuple(result)
+
+
+def scatter(kan: Kan, free: tuple[Free, ...], vector: Array) -> Kan:
+    """The network with these values of its free parameters."""
+    layers = [
+        replace(
+            layer,
+            coefficients=own.coefficients,
+            base_weight=own.base_weight,
+            affine=own.affine,
+            node_bias=own.node_bias,
+        )
+        for layer, own in zip(kan.layers, weights(kan, free, vector), strict=True)
+    ]
+    return replace(kan, layers=tuple(layers))
+
+
+def penalty(kan: Kan, free: tuple[Free, ...], ridge: float, smooth: float) -> Array:
+    """The matrix R (P, P) of ½·θ'Rθ: a ridge on coefficients and base weights, and the bending of every spline."""
+    size = sum(one.size for one in free)
+    matrix = np.zeros((size, size))
+    start = 0
+    for layer, one in zip(kan.layers, free, strict=True):
+        count = one.splines + len(one.base)
+        np.fill_diagonal(matrix[start : start + count, start : start + count], ridge)
+        if smooth > 0:
+            bends = [smooth * bending(layer, i) for i in range(layer.inputs)]
+            for e, (_, i) in enumerate(one.edges):
+                own = slice(start + e * one.functions, start + (e + 1) * one.functions)
+                matrix[own, own] += bends[i]
+        start += one.size
+    return matrix
+
+
+def bending(layer: Layer, i: int) -> Array:
+    """The matrix D'D (G+k, G+k) of the second differences of coefficients on the grid of input i.
+
+    On a uniform grid they are c[m+1] - 2·c[m] + c[m-1]. On any other they are differences of slopes between the
+    Greville abscissae times the mean step, so that a straight line has none.
+    """
+    k = layer.order
+    knots = layer.knots[i]
+    count = len(knots) - k - 1
+    places = np.convolve(knots[1:-1], np.full(k, 1 / k), mode="valid")
+    low, high = span(knots, k)
+    mean = (high - low) / (count - k)
+    steps = np.maximum(np.diff(places), 1e-3 * mean)
+    slopes = mean * np.diff(np.eye(count), axis=0) / steps[:, None]
+    second = np.diff(slopes, axis=0)
+    result: Array = second.T @ second
+    return result

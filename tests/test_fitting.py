@@ -1,0 +1,247 @@
+"""Fits: accurate on exact data, smooth on noisy data, finite on nasty data, the same for the same seed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kanserve.datasets import load_knots
+from kanserve.errors import DataError, NetworkError, TrainingError
+from kanserve.ir import equal
+from kanserve.reference import evaluate
+from kanserve.table import Dataset
+from kanserve.train import Progress, create, fit, score
+from kanserve.train.schedule import Candidate, smoothest
+from tests.kans import classifier, symbolic
+
+Array = NDArray[np.float64]
+
+
+def _hello(count: int, seed: int) -> tuple[Array, Array]:
+    """exp(sin πx + y²), the first example of the papers."""
+    x = np.random.default_rng(seed).uniform(-1, 1, (count, 2))
+    return x, np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1] ** 2)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_first_example_is_learnt_to_a_part_in_ten_thousand(seed: int) -> None:
+    kan = fit([2, 5, 1], _hello(1000, seed), seed=seed)
+    assert score(kan, _hello(3000, 99)).rmse[0] < 5e-4
+
+
+def test_the_error_falls_with_the_fourth_power_of_the_grid() -> None:
+    data, fresh = _hello(3000, 0), _hello(3000, 99)
+    errors = [score(fit([2, 1, 1], data, grids=(3, 5, 10, 20, 50)[:n], noise_free=True), fresh).rmse[0] for n in (3, 5)]
+    assert errors[0] < 4.7e-4 and errors[1] < 5e-6
+    assert np.log(errors[1] / errors[0]) / np.log(5) < -3.5
+
+
+def test_a_multiplication_node_learns_a_product() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (500, 2))
+    kan = fit([2, (0, 1), 1], (x, x[:, 0] * x[:, 1]))
+    assert kan.layers[0].arity.tolist() == [2]
+    assert score(kan, (x, x[:, 0] * x[:, 1])).rmse[0] < 1e-4
+
+
+def test_several_outputs_are_fitted_together() -> None:
+    x, y = _hello(600, 1)
+    both = np.stack([y, 1e3 * np.cos(2 * x[:, 0]) - x[:, 1]], axis=1)
+    kan = fit([2, 4, 2], Dataset(x, both, outputs=("a", "b")))
+    assert min(score(kan, (x, both)).r2) > 1 - 1e-5
+    assert [one.name for one in kan.outputs] == ["a", "b"]
+
+
+def test_noise_is_smoothed_and_not_learnt() -> None:
+    x, y = _hello(300, 0)
+    noisy = y + 0.3 * y.std() * np.random.default_rng(1).normal(size=len(y))
+    fresh = _hello(3000, 99)
+    chosen = score(fit([2, 5, 1], (x, noisy)), fresh).r2[0]
+    believed = score(fit([2, 5, 1], (x, noisy), noise_free=True, validation=0), fresh).r2[0]
+    assert chosen > 0.97 > believed
+
+
+def test_pure_noise_is_answered_with_little_more_than_the_mean() -> None:
+    generator = np.random.default_rng(3)
+    x, y = generator.normal(size=(200, 4)), generator.normal(size=200)
+    assert score(fit([4, 3, 1], (x, y)), (generator.normal(size=(500, 4)), generator.normal(size=500))).r2[0] > -0.2
+
+
+def test_the_signature_of_knots_is_learnt_in_seconds() -> None:
+    learn, fresh = load_knots().split(0.25, 0)
+    kan = fit([16, 1, 1], learn)
+    assert score(kan, fresh).r2[0] > 0.85
+    assert [one.name for one in kan.inputs] == list(learn.inputs)
+
+
+def test_equal_fits_are_equal_bit_for_bit() -> None:
+    data = _hello(100, 2)
+    one, two, other = (fit([2, 2, 1], data, starts=2, seed=seed) for seed in (5, 5, 6))
+    assert equal(one, two)
+    assert not equal(one, other)
+
+
+def _nasty(seed: int) -> tuple[Array, Array, list[int]]:
+    """Few rows, constant and duplicate columns, duplicate rows, huge and tiny units, outliers, poles, constants."""
+    generator = np.random.default_rng(seed)
+    rows, columns = int(generator.integers(2, 80)), int(generator.integers(1, 5))
+    x = generator.normal(size=(rows, columns))
+    trouble = generator.random(6)
+    if trouble[0] < 0.3:
+        x[:, 0] = 3.0
+    if trouble[1] < 0.3:
+        x[:, -1] = x[:, 0]
+    if trouble[2] < 0.3:
+        x[rows // 2 :] = x[: rows - rows // 2]
+    if trouble[3] < 0.3:
+        x[0] *= 1e6
+    a = x[:, -1]
+    targets = (np.log(np.abs(a)), 1 / a, np.sign(a), generator.normal(size=rows), np.full(rows, 5e21), a**2, 0 * a)
+    y = targets[int(generator.integers(len(targets)))]
+    if trouble[4] < 0.3:
+        x *= 10.0 ** generator.choice([-6, 6])
+    if trouble[5] < 0.2:
+        y = y * 10.0 ** generator.choice([-100, 6, 100])
+    hidden = [int(generator.integers(1, 4)) for _ in range(int(generator.integers(0, 3)))]
+    return x, y, [columns, *hidden, 1]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_nasty_data_give_a_finite_network_no_worse_than_the_mean(seed: int) -> None:
+    x, y, shape = _nasty(seed)
+    exact = {"noise_free": True} if seed % 2 else {}
+    grids = ((3, 5), (3, 20), (10,), (30,))[seed % 4]
+    kan = fit(shape, (x, y), grids=grids, starts=2, steps=20, **exact)  # type: ignore[arg-type]  # one option
+    outside = x + 1e3 * np.ptp(x, axis=0)
+    assert np.isfinite(evaluate(kan, np.concatenate([x, outside]))).all()
+    assert score(kan, (x, y)).r2[0] > -1e-9
+
+
+def test_a_constant_answer_gives_a_constant_network() -> None:
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    kan = fit([2, 3, 2], (x, np.stack([np.full(30, 5e21), x[:, 0]], axis=1)), starts=2)
+    assert (evaluate(kan, 10 * x)[:, 0] == 5e21).all()
+    assert not kan.layers[-1].alive[0].any()
+    assert score(kan, (x, evaluate(kan, x))).r2 == (1.0, 1.0)
+
+
+def test_the_structure_of_a_network_is_kept_and_its_weights_are_not() -> None:
+    template = create([2, 3, 1], order=2, base="identity")
+    first = template.layers[0]
+    coefficients, weights = first.coefficients.copy(), first.base_weight.copy()
+    coefficients[1, 0], weights[1, 0] = 0, 0
+    template = replace(
+        template, layers=(replace(first, coefficients=coefficients, base_weight=weights), template.layers[1])
+    )
+    kan = fit(template, _hello(200, 0), starts=2, grids=(4,))
+    assert (kan.layers[0].order, kan.layers[0].base, kan.layers[0].intervals) == (2, "identity", 4)
+    np.testing.assert_array_equal(kan.layers[0].alive, template.layers[0].alive)
+
+
+def test_named_edges_are_fitted_as_they_are_named() -> None:
+    x, y = _hello(200, 0)
+    kan = fit(symbolic(), (x, y), starts=1)
+    assert kan.symbolic
+    assert score(kan, (x, y)).rmse[0] < 1e-6
+
+
+def test_rows_for_validation_are_only_judged_by() -> None:
+    data = _hello(150, 0)
+    rows = Dataset(*_hello(50, 1))
+    one = fit([2, 2, 1], data, validation=rows, grids=(3,), starts=1)
+    two = fit([2, 2, 1], data, validation=replace(rows, y=rows.y + 1e-9), grids=(3,), starts=1)
+    assert equal(one, two)
+
+
+def test_a_fit_prints_only_when_asked_and_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[Progress] = []
+    fit([2, 1, 1], _hello(100, 0), starts=2, report=told.append)
+    assert capsys.readouterr() == ("", "")
+    assert [one.stage for one in told][:3] == ["start 1 of 2", "start 2 of 2", "grid 3"]
+    assert told[-1].stage == "all rows" and told[-1].error < 0.1
+    fit([2, 1, 1], _hello(100, 0), starts=2, progress=True)
+    shown = capsys.readouterr()
+    assert shown.out == "" and "grid 3" in shown.err
+
+
+def test_the_smoother_of_two_equals_is_chosen() -> None:
+    kan = symbolic()
+    generator = np.random.default_rng(0)
+    noise = generator.uniform(0, 2, 200)
+    best = Candidate(kan, 0.0, noise)
+    as_good = Candidate(kan, 0.1, noise + generator.normal(0.001, 0.1, 200))
+    worse = Candidate(kan, 1.0, noise + 0.1)
+    assert smoothest([best, as_good, worse]) is as_good
+    assert smoothest([best, worse, Candidate(kan, 2.0, np.full(200, np.inf))]) is best
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"grids": (5, 3)}, TrainingError, "increasing numbers of intervals"),
+        ({"grids": ()}, TrainingError, "increasing numbers of intervals"),
+        ({"starts": 0}, TrainingError, "at least one start"),
+        ({"validation": 1.0}, TrainingError, "share of rows"),
+        ({"validation": Dataset(np.zeros((2, 3)), np.zeros(2))}, DataError, "same columns"),
+        ({"smooth": -1.0}, TrainingError, "smooth is"),
+        ({"loss": "cross_entropy"}, TrainingError, "with classes"),
+        ({"optimizer": "lm", "l1": 0.1}, TrainingError, "squares only"),
+    ],
+)
+def test_wrong_settings_say_what_to_do(options: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        fit([2, 1, 1], _hello(20, 0), **options)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.zeros((1, 2)), np.zeros(1), "at least 2 rows"),
+        (np.array([[0.0, np.nan], [1, 1]]), np.zeros(2), "'x2' is nan in row 1"),
+        (np.zeros((3, 2)), np.array([0, 1, np.inf]), "'y' is inf in row 3"),
+        (np.zeros((3, 3)), np.zeros(3), "cannot learn data with 3"),
+    ],
+)
+def test_data_that_cannot_be_learnt_say_why(x: Array, y: Array, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        fit([2, 1, 1], (x, y))
+
+
+@pytest.mark.parametrize("shape", [[2], [2, 0, 1], [2, (1,), 1], [(1, 1), 2], [2, 1.5]])
+def test_a_shape_that_is_none_is_refused(shape: list[int]) -> None:
+    with pytest.raises(NetworkError, match="nodes"):
+        create(shape)
+
+
+def test_multiplication_nodes_stand_behind_sum_nodes() -> None:
+    kan = create([3, (2, 1), 1], arity=3, grid=4, order=2)
+    assert kan.shape == (3, 3, 1)
+    assert kan.layers[0].arity.tolist() == [1, 1, 3]
+    assert kan.layers[0].coefficients.shape == (5, 3, 6)
+    assert equal(create([2, 2, 1], seed=3), create([2, 2, 1], seed=3))
+
+
+def test_scores_are_what_they_say() -> None:
+    kan = symbolic()
+    x, y = _hello(50, 0)
+    shifted = score(kan, (x, y + 0.5))
+    assert shifted.rmse[0] == pytest.approx(0.5)
+    assert shifted.loss == pytest.approx(0.25)
+    assert shifted.r2[0] == pytest.approx(1 - 0.25 / y.var())
+    assert shifted.accuracy is None
+    assert score(kan, (x[:1], y[:1])).r2 == (1.0,)
+    assert score(kan, (x[:1], y[:1] + 1)).r2 == (0.0,)
+    assert np.isnan(score(kan, (np.full((2, 2), 1e200), np.ones(2))).rmse[0])
+    with pytest.raises(DataError, match="1 outputs, the data have 2"):
+        score(kan, (x, np.zeros((50, 2))))
+
+
+def test_a_classifier_is_scored_by_its_highest_score() -> None:
+    kan = classifier()
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 2))
+    answers = evaluate(kan, x)
+    right = np.eye(3)[answers.argmax(axis=1)]
+    assert score(kan, (x, right)).accuracy == 1.0
+    assert score(kan, (x, np.roll(right, 1, axis=1))).accuracy == 0.0
+    chances = np.exp(answers) / np.exp(answers).sum(axis=1, keepdims=True)
+    assert score(kan, (x, right)).loss == pytest.approx(-np.log(chances.max(axis=1)).mean())
