@@ -1,0 +1,156 @@
+"""kanserve.v1.FormulaService, one plain function a call: formula, edges and exact derivatives of a model."""
+
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import FormulaError, InputError
+from kanserve.formula import to_json
+from kanserve.ir import Layer, Sum, Symbolic, Variable, Zero
+from kanserve.reference import derivative, edges, evaluate
+from kanserve.serve.models import Catalog, Model
+from kanserve.serve.tensors import MAX_MESSAGE_BYTES, decode_rows, encode_array
+from kanserve.v1 import formula_pb2 as pb
+
+Array = NDArray[np.float64]
+
+CURVE_POINTS = 65
+MAX_CURVE_POINTS = 2048
+MAX_CURVE_VALUES = 2**20  # of all curves of a response together
+MAX_DIFFERENTIATED_ROWS = 8192
+
+_KINDS = {"Spline": pb.EDGE_KIND_SPLINE, "Symbolic": pb.EDGE_KIND_SYMBOLIC, "Sum": pb.EDGE_KIND_SUM}
+
+
+def get_formula(catalog: Catalog, request: pb.GetFormulaRequest) -> pb.GetFormulaResponse:
+    """One formula per output; FormulaError when they are larger than a message may be."""
+    model = catalog.find(request.model_name, request.model_version)
+    response = pb.GetFormulaResponse(
+        model_name=model.name,
+        model_version=str(model.version),
+        outputs=[_formula(model, q) for q in range(len(model.kan.outputs))],
+        classes=model.kan.classes,
+    )
+    if response.ByteSize() > MAX_MESSAGE_BYTES:
+        raise FormulaError(
+            f"The formulas of {model.name!r} need more than {MAX_MESSAGE_BYTES} bytes. Simplify it first."
+        )
+    return response
+
+
+def _formula(model: Model, q: int) -> pb.OutputFormula:
+    one = model.formulas[q]
+    data = to_json([one])
+    message = pb.OutputFormula(
+        name=one.name,
+        text=one.text,
+        latex=one.latex,
+        python=one.python,
+        c=one.c,
+        closed_form=one.closed_form,
+        shortened=one.shortened,
+        variables=[_variable(variable) for variable in one.variables],
+        expression_json=json.dumps(data["formulas"][0]["tree"]),
+        tables_json=json.dumps(data["tables"]),
+    )
+    if (metrics := model.manifest.metrics) is not None:
+        for name in ("r2", "max_error", "rmse"):
+            if (value := getattr(metrics, name)[q]) is not None:
+                setattr(message, name, value)
+    return message
+
+
+def get_network(catalog: Catalog, request: pb.GetNetworkRequest) -> pb.GetNetworkResponse:
+    """Nodes and edges, and for each edge its curve over the values that reach it from the training range."""
+    model = catalog.find(request.model_name, request.model_version)
+    kan = model.kan
+    points = _curve_points(model, request.curve_points if request.HasField("curve_points") else None)
+    return pb.GetNetworkResponse(
+        model_name=model.name,
+        model_version=str(model.version),
+        inputs=[_variable(one) for one in kan.inputs],
+        outputs=[_variable(one) for one in kan.outputs],
+        classes=kan.classes,
+        layers=[_layer(model, number, points) for number in range(len(kan.layers))],
+        input_shift=kan.input_shift.tolist(),
+        input_scale=kan.input_scale.tolist(),
+        output_shift=kan.output_shift.tolist(),
+        output_scale=kan.output_scale.tolist(),
+    )
+
+
+def _curve_points(model: Model, wanted: int | None) -> int:
+    """As many as wanted; where that is not said, enough for a smooth picture or as many as fit."""
+    # Pruned edges have no curve in the response, but all edges of a layer are evaluated together.
+    count = sum(one.subnodes * one.inputs for one in model.kan.layers)
+    most = min(MAX_CURVE_POINTS, MAX_CURVE_VALUES // count)
+    if wanted is None:
+        return min(CURVE_POINTS, most)
+    if wanted > most:
+        raise InputError(f"A curve of this network may have {most} points, got {wanted}.")
+    return wanted
+
+
+def _layer(model: Model, number: int, points: int) -> pb.NetworkLayer:
+    layer, last = model.kan.layers[number], number == len(model.kan.layers) - 1
+    names = [one.name for one in model.kan.outputs] if last else [f"h{number + 1}.{q + 1}" for q in range(layer.nodes)]
+    return pb.NetworkLayer(
+        nodes=[
+            pb.NetworkNode(name=names[q], subnodes=group, scale=layer.node_scale[q], bias=layer.node_bias[q])
+            for q, group in enumerate(layer.groups)
+        ],
+        subnodes=[
+            pb.NetworkSubnode(scale=scale, bias=bias)
+            for scale, bias in zip(layer.subnode_scale, layer.subnode_bias, strict=True)
+        ],
+        edges=_edges(layer, model, number, points),
+    )
+
+
+def _edges(layer: Layer, model: Model, number: int, points: int) -> list[pb.NetworkEdge]:
+    low, high = model.spans[number].T
+    x = np.linspace(low, np.where(high > low, high, low + 1), points)
+    y = edges(layer, x)
+    shares = np.zeros((layer.subnodes, layer.inputs)) if model.shares is None else model.shares.edges[number]
+    messages = []
+    for j in range(layer.subnodes):
+        for i in range(layer.inputs):
+            message = pb.NetworkEdge(source=i, target=j, share=shares[j, i])
+            edge = layer.edge(j, i)
+            if isinstance(edge, Zero):
+                message.kind = pb.EDGE_KIND_ZERO
+            else:
+                message.kind = _KINDS[type(edge).__name__]
+                message.x.extend(x[:, i].tolist())
+                message.y.extend(y[:, j, i].tolist())
+            symbolic = edge.symbolic if isinstance(edge, Sum) else edge
+            if isinstance(symbolic, Symbolic):
+                message.function = symbolic.function
+                message.a, message.b, message.c, message.d = symbolic.a, symbolic.b, symbolic.c, symbolic.d
+            messages.append(message)
+    return messages
+
+
+def differentiate(catalog: Catalog, request: pb.DifferentiateRequest) -> pb.DifferentiateResponse:
+    """The outputs and the exact Jacobian at each row, in float64, by the definition of the network."""
+    model = catalog.find(request.model_name, request.model_version)
+    inputs, outputs = len(model.kan.inputs), len(model.kan.outputs)
+    most = min(MAX_DIFFERENTIATED_ROWS, (MAX_MESSAGE_BYTES - 2**16) // (8 * (inputs + 1) * outputs))
+    rows = decode_rows(request.rows, inputs, max(1, most))
+    values, jacobian = np.empty((len(rows), outputs)), np.empty((len(rows), outputs, inputs))
+    for start in range(0, len(rows), model.rows_at_a_time):
+        part = slice(start, start + model.rows_at_a_time)
+        values[part] = evaluate(model.kan, rows[part])
+        jacobian[part] = derivative(model.kan, rows[part])
+    return pb.DifferentiateResponse(
+        model_name=model.name,
+        model_version=str(model.version),
+        values=encode_array(values),
+        jacobian=encode_array(jacobian),
+        outside_rows=model.outside(rows).tolist(),
+    )
+
+
+def _variable(one: Variable) -> pb.Variable:
+    return pb.Variable(name=one.name, unit=one.unit, low=one.low, high=one.high)

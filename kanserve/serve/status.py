@@ -1,0 +1,61 @@
+"""The tree of errors as gRPC status codes, in one table.
+
+The class of an error travels beside its code and text, in the trailing metadata, so that our client raises the same.
+"""
+
+from dataclasses import dataclass
+
+import grpc
+
+from kanserve import errors
+
+ERROR_KEY = "kanserve-error"  # the client reads it
+_LONGEST = 500  # characters; what does not fit the peer's limit on metadata would reach it as another error
+
+_Code = grpc.StatusCode
+
+CODES: dict[type[errors.KanserveError], grpc.StatusCode] = {
+    errors.KanserveError: _Code.INTERNAL,
+    errors.InputError: _Code.INVALID_ARGUMENT,
+    errors.NetworkError: _Code.INVALID_ARGUMENT,
+    errors.DataError: _Code.INVALID_ARGUMENT,
+    errors.TensorError: _Code.INVALID_ARGUMENT,
+    errors.InvalidNameError: _Code.INVALID_ARGUMENT,
+    errors.NotFoundError: _Code.NOT_FOUND,
+    errors.ArtifactError: _Code.FAILED_PRECONDITION,
+    errors.FormatError: _Code.FAILED_PRECONDITION,
+    errors.IntegrityError: _Code.FAILED_PRECONDITION,
+    errors.GoldenError: _Code.FAILED_PRECONDITION,
+    errors.ConflictError: _Code.ALREADY_EXISTS,
+    errors.ExportError: _Code.FAILED_PRECONDITION,
+    errors.FormulaError: _Code.FAILED_PRECONDITION,
+    errors.TrainingError: _Code.FAILED_PRECONDITION,
+    errors.MissingDependencyError: _Code.FAILED_PRECONDITION,
+    errors.BusyError: _Code.RESOURCE_EXHAUSTED,
+    errors.DrainingError: _Code.UNAVAILABLE,
+    errors.DeadlineError: _Code.DEADLINE_EXCEEDED,
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a client is told."""
+
+    code: grpc.StatusCode
+    text: str
+    error: str = ""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return ((ERROR_KEY, self.error),) if self.error else ()
+
+
+INTERNAL = Failure(_Code.INTERNAL, "internal error")
+
+
+def failure(error: Exception) -> Failure:
+    """What to say of an error: its own text when it was raised on purpose, and no more than "internal error" else."""
+    kind = next((one for one in type(error).__mro__ if one in CODES), None)
+    if kind is None or CODES[kind] is _Code.INTERNAL:
+        return INTERNAL
+    return Failure(CODES[kind], str(error)[:_LONGEST], kind.__name__)

@@ -1,0 +1,92 @@
+"""A repository to serve: models of the zoo, and one whose own code waits or breaks when a row tells it to.
+
+An artifact's NumPy module is code, so that a slow or a faulty model needs no server but the real one.
+"""
+
+import functools
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve import formula, repository
+from kanserve.artifact.format import Artifact, assemble
+from kanserve.compiler import compile, golden_rows
+from kanserve.ir import Kan
+from kanserve.ranges import sample
+from kanserve.reference import evaluate
+from kanserve.table import Dataset
+from tests import kans
+
+Array = NDArray[np.float64]
+
+KANS = {
+    "raw": kans.raw_features,
+    "single": kans.raw_features,  # in float
+    "iris": kans.classifier,
+    "graph": kans.symbolic,  # as ONNX only
+    "wide": kans.wide,
+    "mixed": kans.mixed,
+}
+WAIT, BREAK = 1234.5, 4321.5  # first value of the first row
+
+
+def kan(name: str) -> Kan:
+    return KANS[name]()
+
+
+@functools.cache
+def folder() -> Path:
+    """The repository, made once; read it, do not change it."""
+    # Removed when the interpreter ends and collects the object that the function keeps.
+    holder = tempfile.TemporaryDirectory(prefix="kanserve-test-")
+    folder.holder = holder  # type: ignore[attr-defined]  # so that it lives as long as its path
+    root = Path(holder.name)
+    for name in KANS:
+        repository.publish(root, name, artifact(name))
+    return root
+
+
+@functools.cache
+def artifact(name: str) -> Artifact:
+    network = kan(name)
+    kinds = {"graph": ("onnx_graph",), "raw": ("c_source", "onnx_graph"), "mixed": ("numpy_source",)}
+    return compile(
+        network,
+        kinds.get(name, ("c_source",)),
+        name=name,
+        precision="float" if name == "single" else "double",
+        data=noisy(network) if name == "raw" else None,
+    )
+
+
+def noisy(network: Kan) -> Dataset:
+    """Rows that the network fits, but not exactly."""
+    x = sample(network, 50, seed=1)
+    y = evaluate(network, x)
+    return Dataset(x, y + 0.1 * y.std(axis=0) * np.sin(np.arange(50))[:, None])
+
+
+def waiting(fifo: Path) -> Artifact:
+    """A model with one input that reads `fifo` to its end before it answers WAIT, and raises at BREAK."""
+    network = kans.one_edge()
+    made = compile(network, ("numpy_source",))
+    (path,) = (one for one in made.files if one.startswith("numpy_source/"))
+    addition = f"""
+_answer = predict
+
+def predict(x):
+    if len(x) and x[0, 0] == {WAIT}:
+        with open({str(fifo)!r}) as gate:
+            gate.read()
+    if len(x) and x[0, 0] == {BREAK}:
+        raise RuntimeError("a secret of /the/host")
+    return _answer(x)
+"""
+    return assemble(
+        network,
+        {path: made.files[path] + addition.encode()},
+        formulas=formula.to_json(formula.formulas(network)),
+        golden=golden_rows(network),
+    )

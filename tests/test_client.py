@@ -1,0 +1,221 @@
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kanserve import formula
+from kanserve.client import AsyncClient, Client
+from kanserve.errors import (
+    DataError,
+    DeadlineError,
+    InputError,
+    InvalidNameError,
+    KanserveError,
+    NotFoundError,
+    TensorError,
+)
+from kanserve.ranges import sample
+from kanserve.reference import derivative, edges, evaluate, probabilities
+from kanserve.serve.server import Server, start
+from tests import serving
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with start(serving.folder(), port=0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[Client]:
+    with Client(server.address) as one:
+        yield one
+
+
+@pytest.mark.parametrize("name", serving.KANS)
+def test_predictions_are_what_the_network_means(client, name):
+    kan = serving.kan(name)
+    x = sample(kan, 9)
+    got = client.predict(name, x)
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, evaluate(kan, x), rtol=1e-4 if name == "single" else 1e-9)
+
+
+def test_a_classifier_gives_probabilities_and_labels_too(client):
+    kan = serving.kan("iris")
+    x = sample(kan, 20)
+    x[3, 0] = np.nan
+    labels = client.predict("iris", x, output="label")
+    scores = evaluate(kan, x)
+    wanted = [kan.classes[one] for one in scores.argmax(axis=1)]
+    wanted[3] = ""
+    assert labels.tolist() == wanted
+    np.testing.assert_allclose(client.predict("iris", x, output="probabilities"), probabilities(kan, x), rtol=1e-12)
+    whole = client.infer("iris", x)
+    assert whole.labels is not None and whole.labels.tolist() == wanted
+    assert (whole.version, whole.outside, whole.outside_rows) == (1, 1, (3,))
+
+
+def test_many_rows_travel_in_parts_and_come_back_as_one(client):
+    kan = serving.kan("raw")
+    x = sample(kan, 40_000)
+    x[[0, 20_000, 39_999], 0] = 500.0
+    prediction = client.infer("raw", x)
+    np.testing.assert_allclose(prediction.values, evaluate(kan, x), rtol=1e-9)
+    assert (prediction.outside, prediction.outside_rows) == (3, (0, 20_000, 39_999))
+
+
+def test_no_rows_give_none(client):
+    assert client.predict("iris", np.empty((0, 2))).shape == (0, 3)
+    assert client.predict("iris", np.empty((0, 2)), output="label").shape == (0,)
+
+
+@pytest.mark.parametrize("name", ["raw", "graph", "mixed"])
+def test_a_formula_can_be_read_and_evaluated(client, name):
+    kan = serving.kan(name)
+    x = sample(kan, 10)
+    for q, (got, wanted) in enumerate(zip(client.formula(name), formula.formulas(kan), strict=True)):
+        assert (got.name, got.text, got.latex, got.tree) == (wanted.name, wanted.text, wanted.latex, wanted.tree)
+        assert (got.variables, got.tables) == (wanted.variables, wanted.tables)
+        np.testing.assert_allclose(got.evaluate(x), evaluate(kan, x)[:, q], rtol=1e-9)
+    fit = client.formula("raw")[0]
+    assert fit.r2 is not None and 0.9 < fit.r2 < 1 and fit.rmse is not None and fit.max_error is not None
+    assert client.formula("graph")[0].r2 is None
+
+
+def test_a_network_names_its_inputs_and_outputs_and_has_a_curve_for_each_edge(client):
+    kan = serving.kan("mixed")
+    network = client.network("mixed", curve_points=5)
+    assert (network.name, network.version) == ("mixed", 1)
+    assert network.inputs == ("x1", "x2") and network.outputs == ("y",)
+    assert [edge.kind for edge in network.layers[0].edges] == ["sum", "symbolic", "spline", "zero"]
+    assert network.edges == (*network.layers[0].edges, *network.layers[1].edges)
+    first = network.edges[0]
+    rows = np.stack([first.x, np.zeros(5)], axis=1)
+    np.testing.assert_array_equal(first.y, edges(kan.layers[0], rows)[:, 0, 0])
+    assert (first.function, first.affine) == ("sin", (2.0, 0.3, 0.7, -0.1))
+    assert sum(edge.share for edge in network.layers[0].edges) == pytest.approx(1)
+    assert [node.name for node in network.layers[1].nodes] == ["y"]
+    assert [len(edge.x) for edge in client.network("mixed").edges] == [65, 65, 65, 0, 65, 65]
+    raw = client.network("raw")
+    assert raw.input_variables == serving.kan("raw").inputs
+    np.testing.assert_array_equal(raw.input_affine, (serving.kan("raw").input_shift, serving.kan("raw").input_scale))
+
+
+def test_derivatives_are_exact(client):
+    kan = serving.kan("raw")
+    x = sample(kan, 4)
+    values, jacobian = client.differentiate("raw", x)
+    np.testing.assert_array_equal(values, evaluate(kan, x))
+    np.testing.assert_array_equal(jacobian, derivative(kan, x))
+
+
+def test_what_is_served_is_told(client):
+    assert client.live() and client.ready() and client.ready("raw") and not client.ready("fox")
+    told = client.metadata("iris")
+    assert (told.name, told.version, told.versions) == ("iris", 1, (1,))
+    assert (told.inputs, told.outputs) == (("x1", "x2"), ("setosa", "versi color", "virginica"))
+    assert (told.classes, told.precision, told.backend) == (told.outputs, "double", "c_source")
+    assert [(one.name, one.version, one.ready, one.reason) for one in client.models()] == [
+        (name, 1, True, "") for name in sorted(serving.KANS)
+    ]
+
+
+def test_what_the_server_refuses_is_raised_as_the_error_that_it_had(client):
+    with pytest.raises(NotFoundError, match="There is no model 'fox'"):
+        client.predict("fox", [[1.0]])
+    with pytest.raises(NotFoundError, match="no version 2 of 'raw'"):
+        client.formula("raw", 2)
+    with pytest.raises(InvalidNameError):
+        client.network("raw", "first")
+    with pytest.raises(TensorError, match=r"shape \[rows, 2\], got \[1, 3\]"):
+        client.predict("raw", [[1.0, 2.0, 3.0]])
+    with pytest.raises(TensorError, match="'probabilities'"):
+        client.predict("raw", [[1.0, 2.0]], output="probabilities")
+    with pytest.raises(InputError, match="points, got 9999"):
+        client.network("raw", curve_points=9999)
+
+
+def test_rows_that_are_none_are_not_sent(client):
+    with pytest.raises(DataError, match=r"shape \(N, inputs\), got \(2,\)"):
+        client.predict("raw", [1.0, 2.0])
+    with pytest.raises(DataError, match="must be numbers"):
+        client.differentiate("raw", [["a", "b"]])
+
+
+def test_a_server_that_does_not_answer_is_said_with_its_address():
+    with Client("127.0.0.1:1") as nobody:
+        assert not nobody.live() and not nobody.ready() and not nobody.ready("raw")
+        with pytest.raises(KanserveError, match=r"No server answers at 127\.0\.0\.1:1"):
+            nobody.predict("raw", [[1.0, 2.0]])
+
+
+def test_a_call_that_takes_too_long_is_a_deadline():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with Client(address, timeout=0.2) as client, pytest.raises(DeadlineError, match=f"{address} .*0.2 seconds"):
+            client.predict("raw", [[1.0, 2.0]])
+
+
+def test_the_client_of_asyncio_has_the_same_calls_and_answers(server, client):
+    x = sample(serving.kan("iris"), 4)
+
+    async def ask() -> dict[str, Any]:
+        made = AsyncClient(server.address)
+        async with made as one:
+            several = await asyncio.gather(*(one.predict("iris", x) for _ in range(10)))
+            assert all(np.array_equal(several[0], other) for other in several)
+            with pytest.raises(NotFoundError):
+                await one.predict("fox", x)
+            return {
+                "predict": several[0],
+                "infer": (await one.infer("iris", x)).labels,
+                "formula": (await one.formula("iris"))[0].text,
+                "network": (await one.network("iris")).inputs,
+                "differentiate": (await one.differentiate("iris", x))[1],
+                "metadata": await one.metadata("iris"),
+                "models": await one.models(),
+                "live": await one.live(),
+                "ready": await one.ready("iris"),
+            }
+
+    got = asyncio.run(ask())
+    np.testing.assert_array_equal(got["predict"], client.predict("iris", x))
+    np.testing.assert_array_equal(got["infer"], client.infer("iris", x).labels)
+    np.testing.assert_array_equal(got["differentiate"], client.differentiate("iris", x)[1])
+    assert got["formula"] == client.formula("iris")[0].text
+    assert got["network"] == client.network("iris").inputs
+    assert (got["metadata"], got["models"]) == (client.metadata("iris"), client.models())
+    assert got["live"] and got["ready"]
+
+
+def test_both_clients_have_the_same_calls():
+    def calls(kind: type) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert calls(Client) == calls(AsyncClient)
+
+
+@pytest.mark.parametrize("module", ["kanserve.client", "kanserve.serve", "kanserve.serve.server"])
+def test_without_grpc_the_extra_to_install_is_named(module):
+    code = f"""
+import sys
+sys.modules["grpc"] = None
+from kanserve.errors import MissingDependencyError
+try:
+    import {module}
+except MissingDependencyError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "pip install 'kanserve[serve]'" in done.stdout, done.stderr

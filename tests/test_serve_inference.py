@@ -1,0 +1,412 @@
+"""The inference protocol as Triton's unmodified client and our own stub see it."""
+
+import asyncio
+import queue
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
+from google.protobuf import text_format
+from tritonclient.utils import InferenceServerException
+
+from kanserve import __version__, repository
+from kanserve.compiler import compile
+from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.inference import wire
+from kanserve.ir import Variable
+from kanserve.ranges import sample
+from kanserve.reference import evaluate, probabilities
+from kanserve.serve import models
+from kanserve.serve.server import Server, start
+from kanserve.serve.tensors import as_datatype
+from tests import serving
+from tests.agreement import assert_agrees
+from tests.kans import one_edge
+
+CODE = grpc.StatusCode
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with start(serving.folder(), port=0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(server.address) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def stub(server: Server) -> Iterator[Any]:
+    with grpc.insecure_channel(server.address) as channel:
+        yield wire.stub(channel)
+
+
+def tensor(x: np.ndarray, datatype: str) -> triton.InferInput:
+    made = triton.InferInput("x", list(x.shape), datatype)
+    made.set_data_from_numpy(x.astype({"FP64": np.float64, "FP32": np.float32}[datatype]))
+    return made
+
+
+def request(text: str = "", raw: tuple[bytes, ...] = (), name: str = "raw") -> pb.ModelInferRequest:
+    made = text_format.Parse(text, pb.ModelInferRequest(model_name=name))
+    made.raw_input_contents.extend(raw)
+    return made
+
+
+def refused(call: Any) -> Any:
+    """The error of a call that must have one; Any, because its type does not say that it has a code."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value
+
+
+def test_server_and_models_are_ready(client):
+    assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("raw")
+    assert client.is_model_ready("raw", "1")
+    assert not client.is_model_ready("raw", "2") and not client.is_model_ready("fox")
+    metadata = client.get_server_metadata()
+    assert (metadata.name, metadata.version) == ("kanserve", __version__)
+    assert list(metadata.extensions) == ["model_configuration", "statistics"]
+
+
+@pytest.mark.parametrize(
+    ("name", "platform", "x", "outputs"),
+    [
+        ("raw", "kanserve_c_source", ("x", "FP64", [-1, 2]), [("y", "FP64", [-1, 2])]),
+        ("single", "kanserve_c_source", ("x", "FP32", [-1, 2]), [("y", "FP32", [-1, 2])]),
+        ("graph", "kanserve_onnx_graph", ("x", "FP64", [-1, 2]), [("y", "FP64", [-1, 1])]),
+        (
+            "iris",
+            "kanserve_c_source",
+            ("x", "FP64", [-1, 2]),
+            [("y", "FP64", [-1, 3]), ("probabilities", "FP64", [-1, 3]), ("label", "BYTES", [-1])],
+        ),
+    ],
+)
+def test_metadata_and_configuration_say_which_tensors_a_model_takes_and_gives(client, name, platform, x, outputs):
+    def told(one):
+        return (one.name, one.datatype, list(one.shape))
+
+    metadata = client.get_model_metadata(name)
+    assert (metadata.name, list(metadata.versions), metadata.platform) == (name, ["1"], platform)
+    assert [told(one) for one in metadata.inputs] == [x]
+    assert [told(one) for one in metadata.outputs] == outputs
+    config = client.get_model_config(name).config
+    types = {"FP64": 12, "FP32": 11, "BYTES": 13}
+    assert config.max_batch_size == 65536
+    assert [(one.name, one.data_type, list(one.dims)) for one in config.input] == [("x", types[x[1]], x[2][1:])]
+    assert [(one.name, one.data_type, list(one.dims)) for one in config.output] == [
+        (output, types[kind], shape[1:] or [1]) for output, kind, shape in outputs
+    ]
+
+
+@pytest.mark.parametrize("name", serving.KANS)
+@pytest.mark.parametrize("datatype", ["FP64", "FP32"])
+@pytest.mark.parametrize("rows", [1, 50])
+def test_a_model_answers_what_its_network_means_in_the_type_that_was_asked_in(client, name, datatype, rows):
+    kan = serving.kan(name)
+    x = sample(kan, rows, seed=3)
+    result = client.infer(name, [tensor(x, datatype)])
+    got = result.as_numpy("y")
+    assert got.dtype == (np.float64 if datatype == "FP64" else np.float32)
+    exact = datatype == "FP64" and name != "single"
+    given = x if datatype == "FP64" else x.astype(np.float32).astype(np.float64)
+    assert_agrees(got, evaluate(kan, given), tolerance=1e-12 if exact else 2e-5)
+    assert result.get_response().model_version == "1"
+
+
+def test_no_rows_are_answered_with_none(client):
+    result = client.infer("iris", [tensor(np.empty((0, 2)), "FP64")])
+    assert result.as_numpy("y").shape == (0, 3) and list(result.get_output("label").shape) == [0]
+
+
+def test_a_classifier_gives_scores_probabilities_and_labels(client):
+    kan = serving.kan("iris")
+    x = sample(kan, 30)
+    result = client.infer("iris", [tensor(x, "FP64")])
+    np.testing.assert_allclose(result.as_numpy("probabilities"), probabilities(kan, x), rtol=1e-12)
+    wanted = [kan.classes[one].encode() for one in evaluate(kan, x).argmax(axis=1)]
+    assert result.as_numpy("label").tolist() == wanted
+    assert len(set(wanted)) > 1
+
+
+def test_the_client_of_asyncio_gets_the_same_answer(server, client):
+    x = tensor(sample(serving.kan("raw"), 5), "FP64")
+
+    async def ask() -> Any:
+        async with triton_aio.InferenceServerClient(server.address) as one:
+            return await one.infer("raw", [x])
+
+    assert np.array_equal(asyncio.run(ask()).as_numpy("y"), client.infer("raw", [x]).as_numpy("y"))
+
+
+@pytest.mark.parametrize(("datatype", "field"), [("FP64", "fp64_contents"), ("FP32", "fp32_contents")])
+def test_typed_is_answered_typed_with_the_same_numbers_as_raw(stub, client, datatype, field):
+    x = sample(serving.kan("iris"), 4)
+    asked = request(f'inputs {{name: "x" datatype: "{datatype}" shape: [4, 2]}}', name="iris")
+    getattr(asked.inputs[0].contents, field).extend(x.ravel().tolist())
+    answer = stub.ModelInfer(asked)
+    raw = client.infer("iris", [tensor(x, datatype)])
+    assert not answer.raw_output_contents
+    for output in answer.outputs[:2]:
+        assert getattr(output.contents, field) == raw.as_numpy(output.name).ravel().tolist()
+    assert list(answer.outputs[2].contents.bytes_contents) == raw.as_numpy("label").tolist()
+
+
+def test_only_what_is_asked_for_is_given_in_that_order_with_the_id_of_the_request(client):
+    outputs = [triton.InferRequestedOutput("label"), triton.InferRequestedOutput("y")]
+    x = tensor(sample(serving.kan("iris"), 2), "FP64")
+    answer = client.infer("iris", [x], model_version="1", outputs=outputs, request_id="17").get_response()
+    assert [one.name for one in answer.outputs] == ["label", "y"]
+    assert answer.id == "17"
+
+
+def test_rows_outside_the_training_range_are_counted_and_the_first_hundred_named(client):
+    x = sample(serving.kan("raw"), 300)
+    x[[4, 7], 0] = 500.0
+    x[9, 1] = np.nan
+    inside = client.infer("raw", [tensor(x[:4], "FP64")]).get_response().parameters
+    assert inside["outside_training_range"].int64_param == 0 and "outside_rows" not in inside
+    some = client.infer("raw", [tensor(x, "FP64")]).get_response().parameters
+    assert some["outside_training_range"].int64_param == 3 and some["outside_rows"].string_param == "4,7,9"
+    x[:, 0] = 500.0
+    most = client.infer("raw", [tensor(x, "FP64")]).get_response().parameters
+    assert most["outside_training_range"].int64_param == 300
+    assert most["outside_rows"].string_param == ",".join(map(str, range(100)))
+
+
+def test_the_ends_of_the_training_range_are_inside_it_in_float_too(tmp_path):
+    """-0.1 and 0.1 are rounded away from zero in float32: compared in double, both would lie just outside."""
+    kan = replace(one_edge(), inputs=(Variable("u", low=-0.1, high=0.1),))
+    repository.publish(tmp_path, "ends", compile(kan, ("numpy_source",)))
+    model = models.load(tmp_path).find("ends")
+    ends = np.array([[-0.1], [0.1], [0.1000001], [np.nan]])
+    for x in (ends, ends.astype(np.float32)):
+        assert model.outside(x).tolist() == [2, 3]
+
+
+def test_a_row_that_is_not_finite_is_nan_and_disturbs_no_other(client):
+    x = sample(serving.kan("iris"), 5)
+    fine = client.infer("iris", [tensor(x, "FP64")])
+    x[1, 0], x[3, 1] = np.nan, np.inf
+    result = client.infer("iris", [tensor(x, "FP64")])
+    for name in ("y", "probabilities"):
+        got, wanted = result.as_numpy(name), fine.as_numpy(name).copy()
+        wanted[[1, 3]] = np.nan
+        np.testing.assert_array_equal(got, wanted)
+    assert [bool(one) for one in result.as_numpy("label")] == [True, False, True, False, True]
+
+
+def test_a_row_that_float_cannot_hold_is_nan_in_all_outputs():
+    values = np.array([[1.0, 1e39], [2.0, 3.0], [np.nan, np.nan]])
+    np.testing.assert_array_equal(
+        as_datatype(values, "FP32"), np.array([[np.nan, np.nan], [2, 3], [np.nan, np.nan]], np.float32)
+    )
+    assert as_datatype(values, "FP64") is values
+
+
+X = 'name: "x" datatype: "FP64"'
+CLASSES = 'parameters {key: "classification" value {int64_param: 3}}'
+REGION = 'parameters {key: "shared_memory_region" value {string_param: "a"}}'
+BIG = 2**32
+RAW = b"\0" * 16
+REFUSED = {
+    "wrong type": (request('inputs {name: "x" datatype: "INT64" shape: [1, 2]}', (RAW,)), "FP64 or FP32", "INT64"),
+    "no type": (request('inputs {name: "x" shape: [1, 2]}', (RAW,)), "FP64 or FP32", "''"),
+    "rank 1": (request(f"inputs {{{X} shape: [2]}}", (RAW,)), "[rows, 2]", "[2]"),
+    "rank 3": (request(f"inputs {{{X} shape: [1, 1, 2]}}", (RAW,)), "[rows, 2]", "[1, 1, 2]"),
+    "rank 50": (request(f"inputs {{{X} shape: [{', '.join(['1'] * 50)}]}}", (RAW,)), "[rows, 2]", "1, ...]"),
+    "dimension": (request(f"inputs {{{X} shape: [1, 3]}}", (RAW,)), "[rows, 2]", "[1, 3]"),
+    "negative rows": (request(f"inputs {{{X} shape: [-1, 2]}}", (RAW,)), "[rows, 2]", "[-1, 2]"),
+    "overflowing": (request(f"inputs {{{X} shape: [4611686018427387904, 2]}}", (RAW,)), "65536", "4611686018427387904"),
+    "overflowing twice": (
+        request(f"inputs {{{X} shape: [{BIG}, {BIG}]}}", (RAW,)),
+        "[rows, 2]",
+        "4294967296",
+    ),
+    "too many rows": (request(f"inputs {{{X} shape: [65537, 2]}}", (RAW,)), "65536 rows", "65537"),
+    "short buffer": (request(f"inputs {{{X} shape: [2, 2]}}", (RAW,)), "32 bytes", "16"),
+    "long buffer": (request(f"inputs {{{X} shape: [1, 2]}}", (RAW + b"\0",)), "16 bytes", "17"),
+    "no data": (request(f"inputs {{{X} shape: [1, 2]}}"), "2 numbers in fp64_contents", "0"),
+    "too few numbers": (request(f"inputs {{{X} shape: [1, 2] contents {{fp64_contents: 1}}}}"), "2 numbers", "1"),
+    "other contents": (
+        request(f"inputs {{{X} shape: [1, 2] contents {{fp32_contents: [1, 2]}}}}"),
+        "fp64_contents",
+        "fp32_contents",
+    ),
+    "raw and typed": (
+        request(f"inputs {{{X} shape: [1, 2] contents {{fp64_contents: [1, 2]}}}}", (RAW,)),
+        "raw or typed",
+        "both",
+    ),
+    "two buffers": (request(f"inputs {{{X} shape: [1, 2]}}", (RAW, RAW)), "1 raw buffer", "2"),
+    "no input": (request("", (RAW,)), "'x'", "none"),
+    "unknown input": (request('inputs {name: "z" datatype: "FP64" shape: [1, 2]}', (RAW,)), "'x'", "'z'"),
+    "two inputs": (
+        request(f"inputs {{{X} shape: [1, 2]}} inputs {{{X} shape: [1, 2]}}", (RAW, RAW)),
+        "'x'",
+        "'x', 'x'",
+    ),
+    "unknown output": (request(f'inputs {{{X} shape: [1, 2]}} outputs {{name: "z"}}', (RAW,)), "'y'", "'z'"),
+    "output twice": (
+        request(f'inputs {{{X} shape: [1, 2]}} outputs {{name: "y"}} outputs {{name: "y"}}', (RAW,)),
+        "'y', each once",
+        "2",
+    ),
+    "classification": (
+        request(f'inputs {{{X} shape: [1, 2]}} outputs {{name: "y" {CLASSES}}}', (RAW,)),
+        "not known",
+        "classification",
+    ),
+    "shared memory": (
+        request(
+            f'inputs {{{X} shape: [1, 2] parameters {{key: "shared_memory_region" value {{string_param: "a"}}}}}}',
+            (RAW,),
+        ),
+        "the numbers themselves",
+        "shared memory",
+    ),
+    "a version that is none": (request('model_version: "one"'), "integer", "'one'"),
+    "a version of zeros": (request('model_version: "01"'), "integer", "'01'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_wrong_request_is_refused_as_an_invalid_argument_with_what_was_wanted_and_got(stub, case):
+    asked, wanted, got = REFUSED[case]
+    error = refused(lambda: stub.ModelInfer(asked))
+    assert error.code() is CODE.INVALID_ARGUMENT
+    assert wanted in error.details() and got in error.details(), error.details()
+
+
+@pytest.mark.parametrize(("name", "version"), [("fox", ""), ("", ""), ("../raw", ""), ("fox", "1"), ("raw", "2")])
+def test_a_model_or_version_that_is_not_there_is_not_found(stub, name, version):
+    calls = [
+        lambda: stub.ModelInfer(pb.ModelInferRequest(model_name=name, model_version=version)),
+        lambda: stub.ModelMetadata(pb.ModelMetadataRequest(name=name, version=version)),
+        lambda: stub.ModelConfig(pb.ModelConfigRequest(name=name, version=version)),
+    ]
+    for error in map(refused, calls):
+        assert error.code() is CODE.NOT_FOUND
+        assert repr(name) in error.details()
+    assert not stub.ModelReady(pb.ModelReadyRequest(name=name, version=version)).ready
+
+
+def test_a_message_over_the_limit_is_refused(stub):
+    asked = request(f"inputs {{{X} shape: [1, 2]}}", (b"\0" * (2**26 + 1),))
+    assert refused(lambda: stub.ModelInfer(asked)).code() is CODE.RESOURCE_EXHAUSTED
+
+
+def test_an_answer_never_needs_more_than_a_message_may_hold(server):
+    wide = server.catalog.find("wide")
+    assert 8 * wide.max_rows * max(len(wide.kan.inputs), len(wide.kan.outputs)) < 2**26
+
+
+def test_clients_do_not_load_or_unload_models(client):
+    for call in (client.load_model, client.unload_model):
+        with pytest.raises(InferenceServerException, match=r"UNIMPLEMENTED.*SIGHUP"):
+            call("raw")
+
+
+def test_the_index_has_every_version(client):
+    index = client.get_model_repository_index()
+    assert [(one.name, one.version, one.state) for one in index.models] == [
+        (name, "1", "READY") for name in sorted(serving.KANS)
+    ]
+
+
+def test_statistics_count_requests_rows_and_failures(server, client, stub):
+    def counted() -> Any:
+        (stats,) = client.get_inference_statistics("wide", "1").model_stats
+        return stats
+
+    before = counted()
+    x = tensor(sample(serving.kan("wide"), 3), "FP64")
+    client.infer("wide", [x])
+    refused(lambda: stub.ModelInfer(pb.ModelInferRequest(model_name="wide")))
+    after = counted()
+    assert after.inference_count - before.inference_count == 3
+    assert after.execution_count - before.execution_count == 1
+    parts = ("success", "queue", "compute_input", "compute_infer", "compute_output", "fail")
+    for part in parts:
+        now, then = getattr(after.inference_stats, part), getattr(before.inference_stats, part)
+        assert now.count - then.count == 1 and now.ns > then.ns, part
+    assert after.last_inference > 1.7e12
+    everything = client.get_inference_statistics().model_stats
+    assert {one.name for one in everything} == set(serving.KANS)
+    assert refused(lambda: stub.ModelStatistics(pb.ModelStatisticsRequest(name="fox"))).code() is CODE.NOT_FOUND
+
+
+def test_a_stream_answers_in_order_and_goes_on_after_an_error(server):
+    answers: queue.Queue[Any] = queue.Queue()
+    x = sample(serving.kan("raw"), 3)
+    with triton.InferenceServerClient(server.address) as client:
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        client.async_stream_infer("raw", [tensor(x, "FP64")], request_id="1")
+        client.async_stream_infer("fox", [tensor(x, "FP64")], request_id="2")
+        client.async_stream_infer("raw", [tensor(x, "FP64")], request_id="3")
+        first, second, third = (answers.get(timeout=10) for _ in range(3))
+        client.stop_stream()
+    assert first[0].get_response().id == "1" and third[0].get_response().id == "3"
+    np.testing.assert_array_equal(first[0].as_numpy("y"), third[0].as_numpy("y"))
+    assert "There is no model 'fox'" in str(second[1])
+
+
+def test_of_random_requests_each_is_answered_or_an_invalid_argument(stub):
+    rng = np.random.default_rng(0)
+    codes: dict[grpc.StatusCode, int] = {}
+    for _ in range(500):
+        asked = random_request(rng)
+        try:
+            stub.ModelInfer(asked, timeout=10)
+            code = CODE.OK
+        except grpc.RpcError as error:
+            code = error.code()
+            assert error.details() != "internal error", asked
+        codes[code] = codes.get(code, 0) + 1
+    assert set(codes) == {CODE.OK, CODE.INVALID_ARGUMENT}, codes
+    assert min(codes.values()) > 50, codes
+
+
+def random_request(rng: np.random.Generator) -> pb.ModelInferRequest:
+    """A request that is right in most of its parts, which are wrong in every way that numbers and types can be."""
+
+    def one_of(*choices: Any, usual: float = 0.8) -> Any:
+        return choices[0] if rng.random() < usual else choices[rng.integers(len(choices))]
+
+    huge = (2**62, 2**63 - 1, -1, -(2**63), 0, 7)
+    asked = pb.ModelInferRequest(model_name=["raw", "single", "iris", "graph", "mixed"][rng.integers(5)])
+    columns = len(serving.kan(asked.model_name).inputs)
+    for _ in range(one_of(1, 0, 2, usual=0.95)):
+        rows = one_of(int(rng.integers(1, 5)), 0, *huge)
+        shape = one_of([rows, columns], [], [rows], [rows, columns, 1], [rows, one_of(columns, *huge, usual=0)])
+        datatype = one_of("FP64", "FP32", "FP32", "FP16", "INT64", "BOOL", "BYTES", "", "fp64", usual=0.5)
+        made = asked.inputs.add(name=one_of("x", "", "z", usual=0.95), datatype=datatype, shape=shape)
+        size = min(int(np.prod([float(one) for one in shape])) if min(shape, default=0) >= 0 else 3, 50)
+        values = rng.normal(0, 10.0 ** rng.integers(-3, 300), size)
+        values[rng.random(size) < 0.1] = one_of(np.nan, np.inf, -np.inf, -0.0, 5e-324, usual=0.3)
+        size += one_of(0, 1, -1)
+        if rng.random() < 0.7:
+            with np.errstate(over="ignore"):
+                numbers = np.resize(values, max(size, 0)).astype("<f4" if datatype == "FP32" else "<f8")
+            asked.raw_input_contents.append(numbers.tobytes()[: one_of(None, -1, 3)])
+        else:
+            field = one_of({"FP32": "fp32_contents"}.get(datatype, "fp64_contents"), "fp32_contents", "fp64_contents")
+            getattr(made.contents, field).extend(np.resize(values, max(size, 0)).tolist())
+        if rng.random() < 0.05:
+            made.contents.int64_contents.append(2**40)
+    for _ in range(one_of(0, 1, 2, 9)):
+        asked.outputs.add(name=one_of("y", "label", "probabilities", "z", "", usual=0.5))
+    if rng.random() < 0.05:
+        asked.raw_input_contents.append(b"\0" * int(rng.integers(20)))
+    asked.model_version = one_of("", "1", "x", "-1", "1.0", "٣", usual=0.95)
+    asked.parameters["timeout"].int64_param = -5
+    return asked
