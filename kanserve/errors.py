@@ -18,7 +18,8 @@
     ├── MissingDependencyError            a package of an extra that is not installed
     ├── BusyError                         the queue is full
     ├── DrainingError                     the server is stopping and takes no new work
-    └── DeadlineError                     the caller's deadline has passed
+    ├── DeadlineError                     the caller's deadline has passed
+    └── UnreachableError                  no server answers at an address
 
 The domain knows nothing of gRPC or of exit codes: `serve/status.py` and `cli.py` map this tree.
 """
@@ -103,3 +104,7 @@ class DrainingError(KanserveError):
 
 class DeadlineError(KanserveError):
     """The caller's deadline has passed."""
+
+
+class UnreachableError(KanserveError):
+    """No server answers at an address."""

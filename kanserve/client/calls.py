@@ -37,7 +37,7 @@ _BYTES_AT_A_TIME = 2**23
 def live() -> Steps[bool]:
     try:
         response = yield "ServerLive", pb.ServerLiveRequest()
-    except UnreachableError:
+    except errors.UnreachableError:
         return False
     return bool(response.live)
 
@@ -48,7 +48,7 @@ def ready(name: str, version: str) -> Steps[bool]:
             response = yield "ModelReady", pb.ModelReadyRequest(name=name, version=version)
         else:
             response = yield "ServerReady", pb.ServerReadyRequest()
-    except UnreachableError:
+    except errors.UnreachableError:
         return False
     return bool(response.ready)
 
@@ -214,10 +214,6 @@ def _rows_at_a_time(rows: Array) -> int:
     return max(1, min(_ROWS_AT_A_TIME, _BYTES_AT_A_TIME // (8 * columns)))
 
 
-class UnreachableError(KanserveError):
-    """Nobody answers at the address."""
-
-
 def raised(error: Any, address: str, timeout: float) -> KanserveError:
     """The error that a failed call stands for: the server's own where it says which, otherwise by the status code."""
     code, text = error.code(), error.details() or ""
@@ -236,6 +232,6 @@ def raised(error: Any, address: str, timeout: float) -> KanserveError:
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return errors.BusyError(f"The server at {address} is busy: {text} Try again later.")
         case grpc.StatusCode.UNAVAILABLE:
-            return UnreachableError(f"No server answers at {address}: {text}.")
+            return errors.UnreachableError(f"No server answers at {address}: {text}.")
         case _:
             return KanserveError(f"The server at {address} failed: {code.name}: {text}.")

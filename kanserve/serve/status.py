@@ -34,6 +34,7 @@ CODES: dict[type[errors.KanserveError], grpc.StatusCode] = {
     errors.BusyError: _Code.RESOURCE_EXHAUSTED,
     errors.DrainingError: _Code.UNAVAILABLE,
     errors.DeadlineError: _Code.DEADLINE_EXCEEDED,
+    errors.UnreachableError: _Code.UNAVAILABLE,
 }
 
 
