@@ -11,7 +11,7 @@ from kanserve.formula import Table, evaluate_tree, formulas, from_json, to_json
 from kanserve.formula.tree import MAX_DEPTH, MAX_STEPS
 from tests.kans import mixed, symbolic
 
-STEP = Table(breaks=[0.0, 1.0], origins=[0.0, 0.0, 1.0], coefficients=[[0.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
+STEP = Table(np.array([0.0, 1.0]), np.array([0.0, 0.0, 1.0]), np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0]]))
 
 
 def test_each_operation_is_what_it_says():

@@ -1,0 +1,72 @@
+"""The peer: a network in plain torch as people write one, with Cox and de Boor's recursion over all basis functions.
+
+It has the form that efficient-kan made usual: the basis of a layer's inputs, flattened, times one matrix, beside the
+base function times another. Splines run out on the extended knots (extrapolation "zero").
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from kanserve.ir import Kan, Layer, layer
+from kanserve.splines import design, fit_coefficients, span, uniform_knots
+
+
+class TorchLayer(torch.nn.Module):
+    """One layer of sum nodes; a knot may not be repeated."""
+
+    knots: torch.Tensor
+
+    def __init__(self, one: Layer, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.order = one.order
+        self.register_buffer("knots", torch.tensor(one.knots, dtype=dtype))
+        self.coefficients = torch.nn.Parameter(torch.tensor(one.coefficients, dtype=dtype))
+        self.base_weight = torch.nn.Parameter(torch.tensor(one.base_weight, dtype=dtype))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        base = torch.nn.functional.linear(torch.nn.functional.silu(x), self.base_weight)
+        return base + torch.nn.functional.linear(self.basis(x).flatten(1), self.coefficients.flatten(1))
+
+    def basis(self, x: torch.Tensor) -> torch.Tensor:
+        """All basis functions (N, I, G+k) at x (N, I)."""
+        x, t = x[:, :, None], self.knots
+        values = ((x >= t[:, :-1]) & (x < t[:, 1:])).to(x.dtype)
+        for k in range(1, self.order + 1):
+            rising = (x - t[:, : -k - 1]) / (t[:, k:-1] - t[:, : -k - 1])
+            falling = (t[:, k + 1 :] - x) / (t[:, k + 1 :] - t[:, 1:-k])
+            values = rising * values[:, :, :-1] + falling * values[:, :, 1:]
+        return values
+
+
+def to_torch(kan: Kan, dtype: torch.dtype) -> torch.nn.Sequential:
+    """The same network, of spline edges and sum nodes, without the affines at its ends."""
+    return torch.nn.Sequential(*(TorchLayer(one, dtype) for one in kan.layers))
+
+
+def from_torch(module: torch.nn.Sequential) -> Kan:
+    """The network that the module is now."""
+    return Kan(tuple(_layer(one) for one in module if isinstance(one, TorchLayer)))
+
+
+def _layer(one: TorchLayer) -> Layer:
+    coefficients, knots, weights = (
+        array.detach().numpy().astype(np.float64) for array in (one.coefficients, one.knots, one.base_weight)
+    )
+    return layer(coefficients, knots=knots, base_weight=weights, order=one.order, extrapolation="zero")
+
+
+def finer(kan: Kan, intervals: int) -> Kan:
+    """Nearly the same functions on uniform grids of more intervals over the same ranges."""
+    return Kan(tuple(_finer(one, intervals) for one in kan.layers))
+
+
+def _finer(one: Layer, intervals: int) -> Layer:
+    knots = np.stack([uniform_knots(*span(own, one.order), intervals, one.order) for own in one.knots])
+    coefficients = np.empty((one.subnodes, one.inputs, intervals + one.order))
+    for i, (old, new) in enumerate(zip(one.knots, knots, strict=True)):
+        x = np.linspace(*span(old, one.order), 8 * intervals)
+        values = design(x, old, one.order, one.extrapolation) @ one.coefficients[:, i].T
+        coefficients[:, i] = fit_coefficients(x, values, new, one.order).T
+    return replace(one, knots=knots, coefficients=coefficients)

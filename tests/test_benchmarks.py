@@ -1,0 +1,78 @@
+"""The benchmarks, small: what they compare is right, and the tables say what was measured. Times are not judged."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import _torch_kan, inference, serving, training
+from kanserve.reference import evaluate
+from kanserve.train import create
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """The benchmarks let torch have one thread; other tests have what they had."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_every_form_computes_the_same_network():
+    rows = inference.measure(small=True)
+    assert {(row.net, row.batch) for row in rows} == {(net, batch) for net in "AC" for batch in (1, 32, 1024)}
+    for row in rows:
+        # G = 5 and outputs of order 1: nothing loses more than a few bits of float32.
+        assert set(row.errors) == set(inference.FORMS) and max(row.errors.values()) < 1e-5
+        assert row.agrees and min(row.seconds.values()) > 0
+    in_c, peak = inference.timed_in_c(inference.network("A"))
+    assert in_c > 0 and peak > 0
+    assert "met: errors of ours" in inference.report(rows, in_c, peak)
+
+
+def test_a_goal_that_is_missed_is_printed_as_missed():
+    seconds = dict.fromkeys(inference.FORMS, 1e-5)
+    row = inference.Row("A", 1, seconds, dict.fromkeys(inference.FORMS, 1e-7) | {"our C": 1e-4})
+    text = inference.report([row], 2e-7, 1e11)
+    assert "MISSED: our ONNX ≥ 3x faster than torch's (A at 1)" in text
+    assert "MISSED: errors of ours ≤ 1e-5, or twice torch's (A)" in text
+
+
+def test_the_peer_in_plain_torch_is_the_network():
+    module = _torch_kan.to_torch(inference.network("A"), torch.float64)
+    kan = _torch_kan.from_torch(module)
+    x = np.random.default_rng(3).uniform(-2, 2, (100, 4))  # outside the grids too
+    with torch.inference_mode():
+        got = module(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(got, evaluate(inference.network("A"), x), rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(evaluate(kan, x), evaluate(inference.network("A"), x))
+
+
+def test_a_finer_grid_keeps_the_peers_network():
+    kan = _torch_kan.from_torch(_torch_kan.to_torch(create([2, 3, 1], grid=3), torch.float64))
+    x = np.random.default_rng(4).uniform(-1, 1, (100, 2))
+    # Six intervals hold every knot of three, so that only the ridge of the fit is between them.
+    np.testing.assert_allclose(evaluate(_torch_kan.finer(kan, 6), x), evaluate(kan, x), rtol=0, atol=1e-6)
+
+
+def test_all_trainers_learn_and_the_table_says_how_well():
+    task = training.SMALL[1]
+    results = training.measure(task, 1)
+    spread = float(training.sample(1000, 2).y.std())
+    assert results["ours"][0].rmse < 0.02 * spread
+    for name in ("LBFGS", "Adam", "LBFGS, 10x"):
+        assert results[name][0].rmse < spread
+        assert results[name][0].seconds > 0
+    assert f"{results['ours'][0].rmse:.1e}" in training.report({task: results}, 1)
+
+
+def test_the_slope_is_the_exponent_of_the_power_law():
+    results = {task: {"ours": [training.Result(1.0, 7.0 * task.grids[-1] ** -4.0, 1.0)]} for task in training.SCALING}
+    assert training.slope(results) == pytest.approx(-4.0)
+
+
+def test_servers_answer_what_the_network_says():
+    measured = serving.measure(small=True)
+    for name, one in measured.items():
+        assert one.error < 1e-12 and one.megabytes > 0
+        assert (len(one.crowded), len(one.alone)) == (128, 20)
+        assert f"{name}  " in serving.report(measured)
