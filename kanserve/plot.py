@@ -4,6 +4,7 @@ Width and tint of a line are its edge's share of the signal and nothing else. Bl
 ink is a free spline. Functions return matplotlib's Axes; they show nothing and write nothing.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ Kind = Literal["auto", "flow", "matrix"]
 
 FLOW_EDGES = 60  # more curves than this cannot be read
 INK, BLUE, PALE = "#20242c", "#1f5fbf", "#dfe3ea"
-TILE = 0.62  # a tile's side, in units of the distance between two edges
+TILE, HEIGHT = 0.62, 2.6  # a tile's side and the distance of two layers of nodes, in the picture's own units
 
 
 def plot_network(kan: Kan, data: ArrayLike | None = None, kind: Kind = "auto", ax: "Axes | None" = None) -> "Axes":
@@ -122,7 +123,7 @@ def _subnode_name(kan: Kan, layer: int, j: int) -> str:
     return f"h{layer + 1}.{q + 1}"
 
 
-def _plain(name: str, width: int = 24) -> str:
+def _plain(name: str, width: int = 28) -> str:
     """A name as matplotlib may print it: one line, no mathematics mode, not too long."""
     text = " ".join("".join(c if c.isprintable() else " " for c in name).split()).replace("$", r"\$")
     return text if len(text) <= width else text[: width - 1] + "…"
@@ -134,55 +135,103 @@ def _spread(count: int, width: float) -> Array:
 
 
 def _flow(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes | None") -> "Axes":
-    """Inputs at the bottom, outputs on top; an edge rises from its node, through its tile, to its subnode's node."""
+    """Inputs at the bottom, outputs on top; an edge rises from its node, through its tile, to its subnode."""
     kept = [np.argwhere(one.alive) for one in kan.layers]
-    used = [sorted({int(i) for _, i in pairs}) for pairs in kept]
-    most = max([len(pairs) for pairs in kept] + [len(one) for one in used] + [2])
-    width = 1.4 * most  # a tile, its label and a gap
-    axes = _axes(ax, (min(0.95 * width + 0.8, 22), 2.4 * len(kan.layers) + 1.2))
+    places = _places(kan, kept)
+    width = places.width
+    top = len(kan.layers) * HEIGHT
+    names = [_plain(kan.inputs[i].name) for i in np.flatnonzero(np.isfinite(places.nodes[0]))]
+    slanted = any(len(name) > 9 for name in names)
+    starts = places.nodes[0][np.isfinite(places.nodes[0])]
+    below = 0.6 + (0.065 * max(map(len, names)) if slanted else 0.0)
+    left = max(0.3, *(0.1 * len(name) - start for name, start in zip(names, starts, strict=True))) if slanted else 0.3
+    axes = _axes(ax, (min(0.8 * (width + 0.6 + left), 22), min(0.8 * (top + 1.2 + below), 22)))
     axes.set_axis_off()
     axes.set_aspect("equal")
-    height = 2.6
+    for n, (layer, pairs) in enumerate(zip(kan.layers, kept, strict=True)):
+        middle, ends = n * HEIGHT + HEIGHT / 2, (n + 1) * HEIGHT - places.drop(layer)
+        for place, (j, i) in zip(places.tiles[n], pairs.tolist(), strict=True):
+            share, end = float(shares.edges[n][j, i]), places.subnodes[n][j]
+            _tile(axes, layer, j, i, values[n][:, i], (float(place), middle), share)
+            style = _line(layer, j, i, share)
+            axes.plot([places.nodes[n][i], place], [n * HEIGHT, middle - TILE / 2], **style)
+            if np.isfinite(end):
+                axes.plot([place, end], [middle + TILE / 2, ends[j]], **style)
+        _products(axes, layer, places.subnodes[n], places.nodes[n + 1], (n + 1) * HEIGHT, ends)
+    for n, nodes in enumerate(places.nodes):
+        axes.plot(nodes, np.full(len(nodes), n * HEIGHT), "o", color=INK, markersize=6, zorder=3)
+    label: dict[str, Any] = {"fontsize": 9, "color": INK}
+    for name, place in zip(names, starts, strict=True):
+        slant: dict[str, Any] = (
+            {"rotation": 38, "ha": "right", "rotation_mode": "anchor"} if slanted else {"ha": "center"}
+        )
+        axes.text(place + (0.08 if slanted else 0), -0.22, name, va="top", **slant, **label)
+    for q, place in enumerate(places.nodes[-1]):
+        axes.text(place, top + 0.25, _plain(kan.outputs[q].name), ha="center", va="bottom", **label)
+    unused = int((~np.isfinite(places.nodes[0])).sum())
+    if unused:
+        tail = "1 input is" if unused == 1 else f"{unused} inputs are"
+        axes.text(width, -below, f"{tail} not used", ha="right", va="bottom", fontsize=8, color=INK, alpha=0.6)
+    axes.set_xlim(-left, width + 0.6)
+    axes.set_ylim(-below - 0.1, top + 0.9)
+    return axes
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where things stand from left to right: nodes (inputs first), subnodes and tiles of each layer; NaN is nowhere."""
+
+    width: float
+    nodes: list[Array]
+    subnodes: list[Array]
+    tiles: list[Array]
+
+    @staticmethod
+    def drop(layer: Layer) -> Array:
+        """How far below its node each subnode is drawn: those that are multiplied stand on their own."""
+        return np.where(np.repeat(layer.arity, layer.arity) > 1, 0.45, 0.0)
+
+
+def _places(kan: Kan, kept: list[NDArray[np.int64]]) -> _Places:
+    used = [np.unique(pairs[:, 1]) for pairs in kept]
+    most = max([len(pairs) for pairs in kept] + [len(one) for one in used] + [2])
+    width = 1.4 * most  # a tile, its label and a gap
     nodes = [np.full(one.inputs, np.nan) for one in kan.layers]
     for n, used_here in enumerate(used):
         nodes[n][used_here] = _spread(len(used_here), width)
     nodes.append(_spread(kan.layers[-1].nodes, width))
+    subnodes, tiles = [], []
     for n, (layer, pairs) in enumerate(zip(kan.layers, kept, strict=True)):
-        bottom, middle, top = n * height, n * height + height / 2, (n + 1) * height
-        group_of = np.repeat(np.arange(layer.nodes), layer.arity)
+        # The subnodes of a product spread under it, at most as far as its neighbours leave room.
+        # A product does not mind their order: from left to right as what they sum over.
+        alive = layer.alive & np.isfinite(nodes[n])
+        centres = (alive @ np.nan_to_num(nodes[n])) / np.maximum(alive.sum(axis=1), 1)
+        ranks = np.concatenate([np.argsort(np.argsort(centres[list(group)])) for group in layer.groups])
+        offsets = (ranks - (np.repeat(layer.arity, layer.arity) - 1) / 2) * 1.2
+        room = width / layer.nodes / max(int(layer.arity.max()), 1)
+        subnodes.append(nodes[n + 1][np.repeat(np.arange(layer.nodes), layer.arity)] + offsets * min(1.0, room))
         # Tiles stand in the order of their two ends, so that few lines cross.
-        target = np.nan_to_num(nodes[n + 1][group_of[pairs[:, 0]]])
-        order = np.lexsort((pairs[:, 0], nodes[n][pairs[:, 1]] + target))
-        for place, (j, i) in zip(_spread(len(pairs), width), pairs[order].tolist(), strict=True):
-            share = float(shares.edges[n][j, i])
-            _tile(axes, layer, j, i, values[n][:, i], (place, middle), share)
-            style: dict[str, Any] = {
-                "color": _colour(layer, j, i),
-                "linewidth": 0.6 + 5 * share,
-                "alpha": 0.3 + 0.7 * share,
-            }
-            start, end = nodes[n][i], nodes[n + 1][group_of[j]]
-            axes.plot([start, place], [bottom, middle - TILE / 2], **style, solid_capstyle="round", zorder=1)
-            if np.isfinite(end):
-                axes.plot([place, end], [middle + TILE / 2, top], **style, solid_capstyle="round", zorder=1)
-        for q in np.flatnonzero(layer.arity > 1).tolist():
-            if np.isfinite(nodes[n + 1][q]):
-                axes.text(nodes[n + 1][q] + 0.12, top + 0.1, "×", fontsize=12, color=INK)
-    for n, places in enumerate(nodes):
-        axes.plot(places, np.full(len(places), n * height), "o", color=INK, markersize=6, zorder=3)
-    for i, place in enumerate(nodes[0]):
-        if np.isfinite(place):
-            axes.text(place, -0.18, _plain(kan.inputs[i].name), ha="center", va="top", fontsize=9, color=INK)
-    for q, place in enumerate(nodes[-1]):
-        name = _plain(kan.outputs[q].name)
-        axes.text(place, len(kan.layers) * height + 0.18, name, ha="center", va="bottom", fontsize=9, color=INK)
-    unused = [_plain(one.name, 16) for i, one in enumerate(kan.inputs) if not np.isfinite(nodes[0][i])]
-    if unused:
-        tail = f"not used: {', '.join(unused[:6])}" + (f" and {len(unused) - 6} more" if len(unused) > 6 else "")
-        axes.text(width / 2, -0.62, tail, ha="center", va="top", fontsize=8, color=INK, alpha=0.6)
-    axes.set_xlim(-0.3, width + 0.3)
-    axes.set_ylim(-1.0, len(kan.layers) * height + 0.7)
-    return axes
+        order = np.lexsort((nodes[n][pairs[:, 1]], np.nan_to_num(subnodes[n][pairs[:, 0]]) + nodes[n][pairs[:, 1]]))
+        place = np.empty(len(pairs))
+        place[order] = _spread(len(pairs), width)
+        tiles.append(place)
+    return _Places(width, nodes, subnodes, tiles)
+
+
+def _line(layer: Layer, j: int, i: int, share: float) -> dict[str, Any]:
+    style: dict[str, Any] = {"color": _colour(layer, j, i), "solid_capstyle": "round", "zorder": 1}
+    return style | {"linewidth": 0.6 + 5 * share, "alpha": 0.3 + 0.7 * share}
+
+
+def _products(axes: "Axes", layer: Layer, subnodes: Array, nodes: Array, top: float, ends: Array) -> None:
+    """A multiplication node: its sums below it, joined to it, and the sign of what is done to them."""
+    for q, group in enumerate(layer.groups):
+        if len(group) == 1 or not np.isfinite(nodes[q]):
+            continue
+        for j in group:
+            axes.plot([subnodes[j], nodes[q]], [ends[j], top], color=INK, linewidth=1, linestyle=":", zorder=1)
+            axes.plot(subnodes[j], ends[j], "o", color=INK, markersize=4, zorder=3)
+        axes.text(nodes[q] + 0.14, top, "×", fontsize=12, color=INK, va="center")
 
 
 def _tile(axes: "Axes", layer: Layer, j: int, i: int, v: Array, centre: tuple[float, float], share: float) -> None:

@@ -25,7 +25,7 @@ def test_the_flow_names_inputs_outputs_functions_and_shares():
 
 def test_an_edge_that_is_gone_is_not_drawn_and_an_unused_input_is_named():
     axes = plot_network(pruned())
-    assert "not used: x2" in _texts(axes)
+    assert "1 input is not used" in _texts(axes)
     # A line below and one above each tile, the curve in it; then the nodes, one line a layer of them.
     assert len(axes.lines) == 3 * pruned().edges + 3
 
