@@ -72,8 +72,8 @@ def fit(
     Least squares goes by Levenberg-Marquardt without torch: `starts` random starts on grids[0], then finer grids as
     long as the held-out rows gain (`validation`: a share, or other rows), at last `steps` on all rows of `data`. How
     smooth the splines are is chosen on the held-out rows too, unless `smooth` is a number or the data `noise_free`.
-    A classifier, `l1`, `entropy` or more than 1500 parameters take LBFGS on the grid of `kan` or grids[0], or Adam
-    where `optimizer` says so; `learning_rate`, `batch` and `device` are theirs.
+    A classifier or more than 1500 parameters take LBFGS, `l1` and `entropy` take Adam (LBFGS gets stuck at the kinks
+    of |φ|), both on grids[0]; `learning_rate`, `batch` and `device` are theirs.
 
     With validation=0 nothing is held out: every grid is used, and smooth="auto" means 0. An output never fits worse
     than its mean, and a constant answer gives a constant output.
@@ -84,7 +84,8 @@ def fit(
     _check(grids, starts, validation, smooth, data)
     template = normalised(kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed), data)
     of = _loss(loss, data)
-    method = _method(optimizer, of, l1 > 0 or entropy > 0, schedule.fresh(template, grids[0], (seed,)))
+    start = schedule.fresh(template, grids[0], (seed,))
+    method = _method(optimizer, of, l1 > 0 or entropy > 0, start)
     train, held = _split(data, validation, seed)
     tell = teller(progress, report)
     try:
@@ -114,7 +115,7 @@ def fit(
             seed=seed,
             device=device,
         )
-        return _descended(template, train, held, settings, tell)
+        return _descended(start, train, held, settings, tell)
     finally:
         finish(progress)
 

@@ -1,6 +1,7 @@
 """Training by gradients: LBFGS or Adam, for classifiers, penalties and networks too large for least squares."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import cos, inf, isfinite, pi
 from typing import Literal
@@ -32,6 +33,7 @@ SMALL_GAIN = 1e-3
 JUDGEMENTS = 50  # of an Adam run; LBFGS has one a step
 MOST_FAILURES = 5
 FULL_BATCH, BATCH = 512, 256
+WORTH_SHARING = 3e7  # rows times coefficients
 NUMBERS_AT_ONCE = 2**22  # of the largest array of a pass
 
 GRID_UPDATES = (0.05, 0.1, 0.2)  # where in the run grids follow the data
@@ -71,42 +73,56 @@ def descend(
     arguments give equal networks; torch's global generator is neither used nor set.
     """
     _check(kan, (train, held), steps, patience, batch, learning_rate, (l1, entropy))
-    penalised = l1 > 0 or entropy > 0
-    at_once = batch if batch is not None and method == "lbfgs" else _rows_at_once(kan, penalised)
-    goal = Goal(loss, l1, entropy, RIDGE[loss], at_once)
-    rows = _rows(train, device)
-    judges = rows if held is None else _rows(held, device)
-    batches = _batches(rows, batch, seed)
-    every = 1 if method == "lbfgs" else max(1, steps // JUDGEMENTS)
-    updates = {max(1, round(share * steps)) for share in GRID_UPDATES}
-    rate = RATES[method] if learning_rate is None else learning_rate
-    one = model(kan, device)
+    with _threads_for(kan, len(train) if method == "lbfgs" else min(len(train), batch or BATCH)):
+        penalised = l1 > 0 or entropy > 0
+        at_once = batch if batch is not None and method == "lbfgs" else _rows_at_once(kan, penalised)
+        goal = Goal(loss, l1, entropy, RIDGE[loss], at_once)
+        rows = _rows(train, device)
+        judges = rows if held is None else _rows(held, device)
+        batches = _batches(rows, batch, seed)
+        every = 1 if method == "lbfgs" else max(1, steps // JUDGEMENTS)
+        updates = {max(1, round(share * steps)) for share in GRID_UPDATES}
+        rate = RATES[method] if learning_rate is None else learning_rate
+        one = model(kan, device)
 
-    def judged(one: Model, vector: Tensor) -> float:
-        return value(goal, one, vector, judges) + (ridge(goal, one, vector) if held is None else 0.0)
+        def judged(one: Model, vector: Tensor) -> float:
+            return value(goal, one, vector, judges) + (ridge(goal, one, vector) if held is None else 0.0)
 
-    watch = _Watch(one, one.vector(), judged(one, one.vector()), patience)
-    step = failures = 0
-    while step < steps and failures <= MOST_FAILURES:
-        moved = None
-        for vector, loss_there in _vectors(one, goal, method, rows, batches, rate, range(step, steps)):
-            step += 1
-            if step % every == 0 or step == steps:
-                found = loss_there if method == "lbfgs" and held is None else judged(one, vector)
-                if report is not None:
-                    report(step, found)
-                if not watch.goes_on(one, vector, found):
-                    return watch.kan()
-            if step in updates:
-                moved = _followed(goal, one, vector, train, rows)
-            if moved is not None or step == steps:
-                break
-        else:
-            # LBFGS ends where nothing goes down, Adam where something is not finite: back to the best, with less speed.
-            failures = failures + 1 if method == "adam" else MOST_FAILURES + 1
-            one, rate = model(watch.kan(), device), rate / 4
-        one = one if moved is None else moved
-    return watch.kan()
+        watch = _Watch(one, one.vector(), judged(one, one.vector()), patience)
+        step = failures = 0
+        while step < steps and failures <= MOST_FAILURES:
+            moved = None
+            for vector, loss_there in _vectors(one, goal, method, rows, batches, rate, range(step, steps)):
+                step += 1
+                if step % every == 0 or step == steps:
+                    found = loss_there if method == "lbfgs" and held is None else judged(one, vector)
+                    if report is not None:
+                        report(step, found)
+                    if not watch.goes_on(one, vector, found):
+                        return watch.kan()
+                if step in updates:
+                    moved = _followed(goal, one, vector, train, rows)
+                if moved is not None or step == steps:
+                    break
+            else:
+                # LBFGS ends where nothing goes down, Adam where something is not finite: back to the best, slower.
+                failures = failures + 1 if method == "adam" else MOST_FAILURES + 1
+                one, rate = model(watch.kan(), device), rate / 4
+            one = one if moved is None else moved
+        return watch.kan()
+
+
+@contextmanager
+def _threads_for(kan: Kan, rows: int) -> Iterator[None]:
+    """One of torch's threads where a pass is too small to share: where others use the cores too, threads that wait
+    for one another at each of a thousand small operations took 150 times as long."""
+    before = torch.get_num_threads()
+    work = rows * sum(one.coefficients.size for one in kan.layers)
+    torch.set_num_threads(1 if work < WORTH_SHARING else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _vectors(
