@@ -16,6 +16,7 @@ from kanserve.ir import Kan
 from kanserve.reference import as_rows
 from kanserve.train import jacobian
 from kanserve.train.parameters import gather, penalty, scatter
+from kanserve.train.threads import threads_for
 
 Array = NDArray[np.float64]
 Report = Callable[[int, float], None]
@@ -55,11 +56,12 @@ def refine(
             "Prune it, use coarser grids, or fit it with optimizer='lbfgs'."
         )
     start = gather(kan, one.free)
-    before, _ = jacobian.loss(one, start)
-    if one.size == 0 or not np.isfinite(before):
-        return kan
-    found = minimise(one, start, penalty(kan, one.free, ridge, smooth), steps, patience, report)
-    after, _ = jacobian.loss(one, found)
+    with threads_for(answers.size * one.size**2):
+        before, _ = jacobian.loss(one, start)
+        if one.size == 0 or not np.isfinite(before):
+            return kan
+        found = minimise(one, start, penalty(kan, one.free, ridge, smooth), steps, patience, report)
+        after, _ = jacobian.loss(one, found)
     if after > before and smooth == 0:  # the ridge alone may not cost anything
         return kan
     return scatter(kan, one.free, found)
