@@ -1,0 +1,373 @@
+"""The command line: each command reads files, calls one function and writes files or a table.
+
+Exit codes: 0 done, 1 a defect of kanserve (with its traceback), 2 something that the user can mend (one line on
+standard error), 130 interrupted.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import numpy as np
+
+from kanserve.errors import ConflictError, KanserveError, MissingDependencyError
+
+try:
+    import typer
+except ImportError:  # the base installation has no command line
+    print(f"kanserve: {MissingDependencyError('typer', 'all')}", file=sys.stderr)
+    sys.exit(2)
+
+from kanserve import arguments
+from kanserve.terminal import free, show, tell, warn, write_folder, write_whole
+
+app = typer.Typer(
+    name="kanserve",
+    help="Train a Kolmogorov-Arnold network, make it a formula, export it to ONNX, C and NumPy, and serve it.\n\n"
+    "Begin with 'kanserve demo', or with your own table: 'kanserve fit data.csv --target y'.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DEFAULT_FORMATS = "onnx_graph,c_source,numpy_source"
+KanFile = Annotated[Path, typer.Argument(help="A network: the .safetensors file that 'kanserve fit' wrote.")]
+TableFile = Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")]
+Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="The column to learn; repeat for several.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of tables.")]
+Seed = Annotated[int, typer.Option(help="Equal seeds give equal networks.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that are there already.")]
+Precision = Annotated[str, typer.Option(help="'double' or 'float': the type that the exports compute in.")]
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        app(prog_name="kanserve", standalone_mode=False)
+    except KanserveError as error:
+        _fail(str(error))
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    except Exception as error:
+        # Usage errors of the parser know how to show themselves and carry the exit code 2.
+        if not hasattr(error, "show"):
+            raise
+        error.show()
+        sys.exit(2)
+
+
+def _fail(message: str) -> NoReturn:
+    warn(message)
+    sys.exit(2)
+
+
+@app.command()
+def fit(
+    table: TableFile,
+    target: Target = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the network goes.")] = Path("kan.safetensors"),
+    hidden: Annotated[str, typer.Option(help="Nodes of the hidden layers, as in '5' or '4,2'; '' for none.")] = "5",
+    classify: Annotated[bool, typer.Option(help="The target's distinct values are classes.")] = False,
+    optimizer: Annotated[str, typer.Option(help="auto, lm, lbfgs or adam.")] = "auto",
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network on a table and write it to one file.
+
+    Example: kanserve fit houses.csv --target price --hidden 5 --out houses.safetensors
+    """
+    from kanserve import serialization, train
+    from kanserve import table as tables
+
+    free(out, force)
+    data = tables.read_table(table, arguments.required(target), inputs or (), "classification" if classify else "auto")
+    shape = [len(data.inputs), *arguments.hidden(hidden), data.y.shape[1]]
+    kan = train.fit(
+        shape,
+        data,
+        optimizer=arguments.one_of("optimizer", optimizer, ("auto", "lm", "lbfgs", "adam")),
+        seed=seed,
+        progress=not quiet,
+    )
+    serialization.save(kan, out)
+    result = {
+        "file": str(out),
+        "shape": list(kan.shape),
+        "edges": kan.edges,
+        **arguments.scores(train.score(kan, data)),
+    }
+    show(result, as_json, after=f"kanserve simplify {out} {table}")
+
+
+@app.command()
+def simplify(
+    kan_file: KanFile,
+    table: TableFile,
+    target: Target = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where it goes.")] = Path("simple.safetensors"),
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Prune a network and give its edges names of functions, as far as the data allow.
+
+    Example: kanserve simplify kan.safetensors houses.csv --out simple.safetensors
+    """
+    from kanserve import formula, serialization, train
+    from kanserve.simplify import simplify as simplify_kan
+
+    free(out, force)
+    kan = serialization.load(kan_file)
+    data = arguments.data_of(kan, table, target)
+    simple = simplify_kan(kan, data, seed=seed, report=None if quiet else tell)
+    serialization.save(simple, out)
+    result = {
+        "file": str(out),
+        "edges before": kan.edges,
+        "edges": simple.edges,
+        "symbolic": simple.symbolic,
+        **arguments.scores(train.score(simple, data)),
+        "formula": {one.name: one.text for one in formula.formulas(simple)},
+    }
+    show(result, as_json, after=f"kanserve publish {out} models --name model --data {table}")
+
+
+@app.command()
+def plot(
+    kan_file: KanFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .png, .svg or .pdf file.")] = Path("kan.png"),
+    data: Annotated[Path | None, typer.Option(help="Rows that show where the signal is.")] = None,
+    kind: Annotated[str, typer.Option(help="auto, flow or matrix.")] = "auto",
+    force: Force = False,
+) -> None:
+    """Draw a network: nodes, the curve on each edge, thickness by its share of the signal.
+
+    Example: kanserve plot simple.safetensors --out simple.svg
+    """
+    from kanserve import serialization
+    from kanserve import table as tables
+    from kanserve.plot import plot_network
+
+    free(out, force)
+    suffix = arguments.one_of("the ending of the picture", out.suffix.lower(), (".png", ".svg", ".pdf"))
+    kan = serialization.load(kan_file)
+    rows = None if data is None else tables.read_rows(data, [one.name for one in kan.inputs])
+    axes = plot_network(kan, rows, kind=arguments.one_of("kind", kind, ("auto", "flow", "matrix")))
+    figure: Any = axes.figure
+    write_whole(out, lambda part: figure.savefig(part, dpi=150, format=suffix[1:]))
+
+
+@app.command()
+def export(
+    kan_file: KanFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder; one folder a format goes in.")],
+    formats: Annotated[
+        str, typer.Option("--format", help="Which formats, as in 'c_source,onnx_graph'.")
+    ] = DEFAULT_FORMATS,
+    name: Annotated[str, typer.Option(help="The model's name: files and C functions are named from it.")] = "model",
+    precision: Precision = "double",
+    as_json: Json = False,
+) -> None:
+    """Write a network as an ONNX graph, C source and a NumPy module, each checked against the network.
+
+    Example: kanserve export simple.safetensors --out exported --format c_source --precision float
+    """
+    from kanserve import serialization
+    from kanserve.compiler import compile as compile_kan
+
+    wanted = arguments.names(formats)
+    if out.exists():
+        raise ConflictError(f"{out} is there already; choose another folder.")
+    artifact = compile_kan(serialization.load(kan_file), wanted, name=name, precision=arguments.precision(precision))
+    files = {path: data for path, data in artifact.files.items() if path.split("/")[0] in wanted}
+    write_folder(out, files)
+    show({path: f"{len(data)} bytes" for path, data in sorted(files.items())}, as_json)
+
+
+@app.command()
+def publish(
+    kan_file: KanFile,
+    repository: Annotated[Path, typer.Argument(help="The folder that 'kanserve serve' serves; made when missing.")],
+    name: Annotated[str, typer.Option(help="The model's name: lower case, digits, - and _.")],
+    data: Annotated[Path | None, typer.Option(help="A table to state r² and errors from.")] = None,
+    target: Target = None,
+    formats: Annotated[str, typer.Option("--format", help="Which formats.")] = DEFAULT_FORMATS,
+    precision: Precision = "double",
+    as_json: Json = False,
+) -> None:
+    """Compile a network and publish it as the next version of a model: whole, or not at all.
+
+    Example: kanserve publish simple.safetensors models --name houses --data houses.csv
+    """
+    from kanserve import repository as repositories
+    from kanserve import serialization
+    from kanserve.artifact.names import check_name
+    from kanserve.compiler import compile as compile_kan
+
+    check_name(name)
+    kan = serialization.load(kan_file)
+    rows = None if data is None else arguments.data_of(kan, data, target)
+    artifact = compile_kan(
+        kan, arguments.names(formats), name=name, precision=arguments.precision(precision), data=rows
+    )
+    version = repositories.publish(repository, name, artifact)
+    show(
+        {"model": name, "version": version, "folder": str(repository / name / str(version))},
+        as_json,
+        after=f"kanserve serve {repository}",
+    )
+
+
+@app.command()
+def serve(
+    repository: Annotated[Path, typer.Argument(help="A folder of models: name/version/manifest.json.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8001,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that answer requests.")] = 4,
+    backend: Annotated[
+        str | None, typer.Option(help="c_source, onnx_graph or numpy_source; default: the fastest there is.")
+    ] = None,
+) -> None:
+    """Serve all models of a repository over gRPC until SIGTERM or Ctrl-C.
+
+    Example: kanserve serve models --port 8001
+    """
+    from kanserve.serve.server import run
+
+    run(repository, host=host, port=port, threads=threads, backend=backend)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A .safetensors file, a version's folder, or host:port/name.")],
+    table: TableFile,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file; default: standard output.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Predict the rows of a table with a network, a published model or a running server.
+
+    Example: kanserve predict localhost:8001/houses new.csv --out prices.csv
+    """
+    from kanserve import table as tables
+
+    if out is not None:
+        free(out, force)
+    names, outputs, evaluate = arguments.predictor(model)
+    values = evaluate(tables.read_rows(table, names))
+    if as_json:
+        # JSON has no NaN: a row that cannot be answered is null.
+        columns = {
+            name: [v if np.isfinite(v) else None for v in values[:, q].tolist()] for q, name in enumerate(outputs)
+        }
+        print(json.dumps(columns))
+        return
+    lines = [
+        ",".join(arguments.quoted(name) for name in outputs),
+        *(",".join(repr(v) for v in row) for row in values.tolist()),
+    ]
+    text = "\n".join(lines) + "\n"
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_whole(out, lambda part: part.write_text(text))
+
+
+@app.command("formula")
+def show_formula(
+    kan_file: KanFile,
+    style: Annotated[str, typer.Option("--as", help="text, latex, python or c.")] = "text",
+    as_json: Json = False,
+) -> None:
+    """Print the formula of each output, in raw units.
+
+    Example: kanserve formula simple.safetensors --as latex
+    """
+    from kanserve import serialization
+    from kanserve.formula import formulas
+
+    style = arguments.one_of("--as", style, ("text", "latex", "python", "c"))
+    found = formulas(serialization.load(kan_file))
+    if as_json:
+        print(
+            json.dumps(
+                [{"output": one.name, "formula": getattr(one, style), "closed_form": one.closed_form} for one in found]
+            )
+        )
+        return
+    for one in found:
+        print(f"{one.name} = {getattr(one, style)}")
+        if not one.closed_form:
+            print(
+                "  (not closed: s_l_j_i(x) are splines; 'kanserve inspect' lists them, the exports hold their tables)"
+            )
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A .safetensors file or a published version's folder.")],
+    as_json: Json = False,
+) -> None:
+    """Show what a file holds: shape, edges, inputs with units and ranges.
+
+    Example: kanserve inspect models/houses/1
+    """
+    from kanserve import serialization
+    from kanserve.artifact import directory
+
+    facts: dict[str, Any] = {}
+    if path.is_dir():
+        artifact = directory.read(path)
+        kan = artifact.kan()
+        facts["files"] = {name: len(data) for name, data in sorted(artifact.files.items())}
+    else:
+        kan = serialization.load(path)
+    facts = {
+        "shape": list(kan.shape),
+        "edges": kan.edges,
+        "symbolic": kan.symbolic,
+        "inputs": [asdict(one) for one in kan.inputs],
+        "outputs": [asdict(one) for one in kan.outputs],
+        "classes": list(kan.classes),
+        "layers": [
+            {
+                "order": one.order,
+                "intervals": one.intervals,
+                "base": one.base,
+                "extrapolation": one.extrapolation,
+                "splines": int(one.spline_mask.sum()),
+                "functions": sorted(one.functions[one.functions != ""].tolist()),
+            }
+            for one in kan.layers
+        ],
+        **facts,
+    }
+    show(facts, as_json)
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Option(help="Where pictures, exports and the repository go; replaced at each run.")
+    ] = Path("knots-demo"),
+    keep_serving: Annotated[
+        bool, typer.Option("--keep-serving", help="Leave the server running until Ctrl-C.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The server's port; 0 takes a free one.")] = 0,
+) -> None:
+    """The whole pipeline on real data: the signature of 1118 knots from their geometric invariants."""
+    from kanserve.demo import run
+
+    run(folder, keep_serving=keep_serving, port=port)

@@ -1,0 +1,55 @@
+"""Data that come with the package: small, real, and described in README.md beside them."""
+
+import csv
+from collections.abc import Sequence
+from importlib.resources import files
+
+import numpy as np
+
+from kanserve.errors import DataError
+from kanserve.table import Dataset
+
+KNOT_INVARIANTS = (
+    "chern_simons",
+    "cusp_volume",
+    "hyperbolic_torsion_degree",
+    "injectivity_radius",
+    "longitudinal_translation",
+    "meridinal_translation_imag",
+    "meridinal_translation_real",
+    "short_geodesic_imag_part",
+    "short_geodesic_real_part",
+    "Symmetry_0",
+    "Symmetry_D3",
+    "Symmetry_D4",
+    "Symmetry_D6",
+    "Symmetry_D8",
+    "Symmetry_Z/2 + Z/2",
+    "volume",
+)
+"""What hyperbolic geometry knows of a knot: usable as inputs. Every other column is an answer or a label."""
+
+
+def load_knots(target: str = "signature", inputs: Sequence[str] = KNOT_INVARIANTS) -> Dataset:
+    """1118 distinct hyperbolic knots: the hyperbolic invariants (N, 16) and, to learn from them, `target` (N, 1)."""
+    columns = _knot_columns()
+    for name in (target, *inputs):
+        if name not in columns:
+            raise DataError(f"The knots have no column {name!r}. Their columns: {', '.join(columns)}.")
+        if name == "name" or "" in columns[name]:
+            raise DataError(f"Column {name!r} of the knots holds no numbers; choose another.")
+    if target in inputs:
+        raise DataError(f"Column {target!r} is both an input and the target.")
+    x = np.array([columns[name] for name in inputs], np.float64).T
+    return Dataset(x, np.array(columns[target], np.float64), tuple(inputs), (target,))
+
+
+def knot_names() -> tuple[str, ...]:
+    """The name of each knot, in the order of the rows of `load_knots`: K5a1 has 5 crossings and is alternating."""
+    return _knot_columns()["name"]
+
+
+def _knot_columns() -> dict[str, tuple[str, ...]]:
+    text = files(__name__).joinpath("knots.csv").read_text("utf-8")
+    header, *rows = csv.reader(text.splitlines())
+    return dict(zip(header, zip(*rows, strict=True), strict=True))

@@ -1,0 +1,107 @@
+"""What the command line shows and how it writes: tables for people, JSON for scripts, files whole or not at all."""
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from kanserve.errors import ConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from kanserve.simplify import Step
+
+WIDTH = 100
+
+
+def show(facts: Mapping[str, Any], as_json: bool, after: str = "") -> None:
+    """Print facts as a table, or as JSON; `after` is the command to try next. Plain text when piped."""
+    if as_json:
+        print(json.dumps(finite(facts), ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in facts.items():
+        table.add_row(plain(name), plain(_text(value)))
+    console.print(table)
+    if after:
+        console.print(f"next: {plain(after)}", style="dim", soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """Text that the console prints as it is: no markup, no control characters."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text).replace("[", r"\[")
+
+
+def finite(value: Any) -> Any:
+    """The same data with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(name): finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name} = {_text(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        parts = [_text(one).replace("\n", ", ") for one in value]
+        return ("\n" if any(isinstance(one, Mapping) for one in value) else ", ").join(parts)
+    return str(value)
+
+
+def free(path: Path, force: bool) -> None:
+    """Refuse a file that is there already, or a folder that is not: before the work starts, not after it."""
+    if path.is_dir():
+        raise ConflictError(f"{path} is a folder; give the name of a file.")
+    if path.exists() and not force:
+        raise ConflictError(f"{path} is there already; choose another name or give --force.")
+    if not path.parent.is_dir():
+        raise NotFoundError(f"There is no folder {str(path.parent)!r} for {path.name}.")
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place and move it there: nobody sees half of it."""
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a new folder of files beside its place and move it there."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        for path, data in files.items():
+            (part / path).parent.mkdir(parents=True, exist_ok=True)
+            (part / path).write_bytes(data)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def tell(step: "Step") -> None:
+    """One line of a simplification's progress on standard error, shortened to what a terminal shows."""
+    line = f"{step.edges:>4} edges, held-out loss {step.loss:.4g}: {plain(step.action)}"
+    print(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…", file=sys.stderr)
+
+
+def warn(text: str) -> None:
+    """One line on standard error."""
+    print(f"kanserve: {' '.join(text.split())}", file=sys.stderr)

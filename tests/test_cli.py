@@ -1,0 +1,210 @@
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kanserve import cli, repository, serialization
+from kanserve.compiler import compile as compile_kan
+from kanserve.reference import evaluate
+from tests.kans import classifier, hostile_names, mixed, symbolic
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A folder with a table, a network that fits it and the network published in a repository."""
+    folder = tmp_path_factory.mktemp("cli")
+    x = RNG.uniform(-1, 1, (80, 2))
+    y = evaluate(symbolic(), x)
+    lines = ["x,y,z", *(",".join(map(repr, row)) for row in np.column_stack([x, y]).tolist())]
+    (folder / "good.csv").write_text("\n".join(lines) + "\n")
+    kan = symbolic()
+    serialization.save(kan, folder / "law.safetensors")
+    serialization.save(classifier(), folder / "classifier.safetensors")
+    repository.publish(folder / "models", "law", compile_kan(kan, ["numpy_source"], name="law"))
+    return folder
+
+
+@pytest.fixture
+def folder(published, tmp_path, monkeypatch):
+    """The same folder, copied: what a command does to it is seen by nobody else."""
+    shutil.copytree(published, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def kanserve(monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["kanserve", *words])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_a_table_becomes_a_network_a_simpler_one_a_picture_and_a_formula(folder, kanserve):
+    code, out, err = kanserve("fit", "good.csv", "--target", "z", "--hidden", "1", "--json", "-q")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["r2"][0] > 0.99
+    code, out, _ = kanserve("simplify", "kan.safetensors", "good.csv", "--json", "-q")
+    simple = json.loads(out)
+    assert code == 0 and simple["edges"] <= simple["edges before"] and "z" in simple["formula"]
+    assert kanserve("plot", "simple.safetensors", "--out", "n.svg", "--data", "good.csv")[0] == 0
+    assert (folder / "n.svg").read_text().startswith("<?xml")
+    code, out, _ = kanserve("formula", "simple.safetensors")
+    assert code == 0 and out.startswith("z = ")
+
+
+def test_predictions_of_a_network_and_of_its_published_version_agree(folder, kanserve):
+    from_network = kanserve("predict", "law.safetensors", "good.csv")
+    from_artifact = kanserve("predict", "models/law/1", "good.csv")
+    assert from_network[0] == from_artifact[0] == 0
+    values = [np.loadtxt(out.splitlines()[1:]) for _, out, _ in (from_network, from_artifact)]
+    assert len(values[0]) == 80 and np.allclose(*values, rtol=1e-12)
+
+
+def test_a_row_with_a_missing_value_is_answered_with_nan_and_with_null_in_json(folder, kanserve):
+    (folder / "holes.csv").write_text("x,y\n0.5,\n0.5,0.5\n")
+    assert kanserve("predict", "law.safetensors", "holes.csv")[1].splitlines()[1] == "nan"
+    code, out, _ = kanserve("predict", "law.safetensors", "holes.csv", "--json")
+    assert code == 0 and json.loads(out)["y"][0] is None
+
+
+def test_an_export_is_a_folder_a_format_that_is_whole_or_not_there(folder, kanserve):
+    assert kanserve("export", "law.safetensors", "--out", "out", "--format", "numpy_source,c_source")[0] == 0
+    assert sorted(one.name for one in (folder / "out").iterdir()) == ["c_source", "numpy_source"]
+    code, _, err = kanserve("export", "law.safetensors", "--out", "out")
+    assert code == 2 and "there already" in err
+
+
+def test_publishing_twice_makes_the_next_version(folder, kanserve):
+    words = ("publish", "law.safetensors", "models", "--name", "law", "--format", "numpy_source", "--json")
+    assert json.loads(kanserve(*words)[1])["version"] == 2
+    assert repository.versions(folder / "models", "law") == (1, 2)
+
+
+def test_inspect_shows_a_network_and_a_version(folder, kanserve):
+    facts = json.loads(kanserve("inspect", "law.safetensors", "--json")[1])
+    assert (facts["shape"], facts["symbolic"], facts["inputs"][0]["name"]) == ([2, 1, 1], True, "x")
+    assert "kan.safetensors" in json.loads(kanserve("inspect", "models/law/1", "--json")[1])["files"]
+    serialization.save(mixed(), folder / "mixed.safetensors")
+    assert "sin" in kanserve("inspect", "mixed.safetensors")[1]
+
+
+def test_hostile_names_are_shown_without_control_characters_or_markup(folder, kanserve):
+    serialization.save(hostile_names(), folder / "hostile.safetensors")
+    code, out, _ = kanserve("inspect", "hostile.safetensors")
+    assert code == 0 and "\\n" not in out.replace("\n", "") and "__import__" in out
+
+
+BAD = {
+    "fit a missing file": (("fit", "none.csv", "-t", "z"), "no file"),
+    "fit an empty file": (("fit", "empty.csv", "-t", "z"), "empty"),
+    "fit a header only": (("fit", "header.csv", "-t", "z"), "no rows"),
+    "fit text among numbers": (("fit", "text.csv", "-t", "z"), "'x' must be numbers; row 2 is 'abc'"),
+    "fit NaN": (("fit", "nan.csv", "-t", "z"), "'x' is nan in row 1"),
+    "fit a wrong target": (("fit", "good.csv", "-t", "w"), "no column 'w'. Its columns: x, y, z"),
+    "fit no target": (("fit", "good.csv"), "--target"),
+    "fit one row": (("fit", "one.csv", "-t", "z"), "row"),
+    "fit a folder": (("fit", "models", "-t", "z"), "folder"),
+    "fit a wrong shape": (("fit", "good.csv", "-t", "z", "--hidden", "5,x"), "--hidden"),
+    "fit over a file": (("fit", "good.csv", "-t", "z", "-o", "law.safetensors"), "there already"),
+    "fit into no folder": (("fit", "good.csv", "-t", "z", "-o", "no/kan.safetensors"), "no folder"),
+    "fit an unknown optimizer": (("fit", "good.csv", "-t", "z", "--optimizer", "sgd"), "auto, lm"),
+    "simplify a missing file": (("simplify", "none", "good.csv"), "no file"),
+    "simplify with other columns": (("simplify", "law.safetensors", "other.csv"), "no column 'y'"),
+    "simplify a classifier without its target": (("simplify", "classifier.safetensors", "good.csv"), "--target"),
+    "simplify a truncated network": (("simplify", "cut.safetensors", "good.csv"), "not a kanserve network"),
+    "plot a missing file": (("plot", "none"), "no file"),
+    "plot to an unknown ending": (("plot", "law.safetensors", "-o", "n.txt"), ".png"),
+    "plot a table": (("plot", "good.csv"), "not a kanserve network"),
+    "export a truncated network": (("export", "cut.safetensors", "-o", "out"), "not a kanserve network"),
+    "export an unknown format": (("export", "law.safetensors", "-o", "out", "--format", "cobol"), "c_source"),
+    "export a name that climbs": (("export", "law.safetensors", "-o", "out", "--name", "../x"), "name"),
+    "publish a name that climbs": (("publish", "law.safetensors", "models", "--name", "../x"), "name"),
+    "publish with a wrong table": (
+        ("publish", "law.safetensors", "models", "--name", "a", "--data", "other.csv"),
+        "'y'",
+    ),
+    "serve a missing repository": (("serve", "none"), "none"),
+    "predict with nothing": (("predict", "nothing", "good.csv"), "host:port/name"),
+    "predict other columns": (("predict", "law.safetensors", "other.csv"), "no column 'y'"),
+    "predict from a flipped artifact": (("predict", "flipped", "good.csv"), "checksum"),
+    "predict from a truncated artifact": (("predict", "truncated", "good.csv"), "bytes"),
+    "predict from no server": (("predict", "127.0.0.1:1/law", "good.csv"), "127.0.0.1:1"),
+    "formula of a truncated network": (("formula", "cut.safetensors"), "not a kanserve network"),
+    "formula in an unknown style": (("formula", "law.safetensors", "--as", "word"), "latex"),
+    "inspect a missing file": (("inspect", "none"), "no file"),
+    "inspect a folder that is no version": (("inspect", "models"), "manifest"),
+    "demo into a folder with other things": (("demo", "--folder", "models"), "not empty"),
+    "an unknown command": (("fly",), "fly"),
+    "an unknown option": (("fit", "good.csv", "--fly"), "--fly"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_line_exit_code_2_and_nothing_half_written(case, folder, kanserve):
+    _bad_files(folder)
+    before = sorted(str(one) for one in folder.rglob("*"))
+    words, message = BAD[case]
+    code, out, err = kanserve(*words)
+    assert (code, out) == (2, "")
+    assert message in err and "Traceback" not in err
+    if case not in ("an unknown command", "an unknown option"):  # those come with the usage
+        assert err.count("\n") == 1 and err.startswith("kanserve: ")
+    assert sorted(str(one) for one in folder.rglob("*")) == before
+
+
+def _bad_files(folder):
+    (folder / "empty.csv").write_text("")
+    (folder / "header.csv").write_text("x,y,z\n")
+    (folder / "text.csv").write_text("x,y,z\n1,2,3\nabc,2,3\n")
+    (folder / "nan.csv").write_text("x,y,z\nnan,2,3\n1,2,3\n")
+    (folder / "one.csv").write_text("x,y,z\n1,2,3\n")
+    (folder / "other.csv").write_text("x,q\n1,2\n")
+    (folder / "cut.safetensors").write_bytes((folder / "law.safetensors").read_bytes()[:-9])
+    for name in ("flipped", "truncated"):
+        shutil.copytree(folder / "models/law/1", folder / name)
+        path = folder / name / "numpy_source/law.py"
+        data = bytearray(path.read_bytes())
+        data[40] ^= 1
+        path.write_bytes(data if name == "flipped" else data[:-1])
+
+
+def test_a_constant_column_is_no_obstacle(folder, kanserve):
+    rows = [f"{a!r},1.5,{2 * a!r}" for a in RNG.uniform(-1, 1, 60).tolist()]
+    (folder / "constant.csv").write_text("\n".join(["a,b,z", *rows]) + "\n")
+    code, out, _ = kanserve("fit", "constant.csv", "-t", "z", "-o", "c.safetensors", "--hidden", "1", "-q", "--json")
+    assert code == 0 and json.loads(out)["r2"][0] > 0.99
+
+
+def test_a_port_in_use_is_said_in_one_line(folder, kanserve):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, _, err = kanserve("serve", "models", "--port", str(taken.getsockname()[1]))
+    assert code == 2 and err.count("\n") == 1 and "in use" in err
+
+
+def test_help_teaches_each_command_with_an_example(kanserve):
+    code, out, _ = kanserve("--help")
+    assert code == 0
+    for command in ("fit", "simplify", "plot", "export", "publish", "serve", "predict", "formula", "inspect", "demo"):
+        assert re.search(rf"^.*\b{command}\b", out, re.MULTILINE)
+        code, text, _ = kanserve(command, "--help")
+        assert code == 0 and (command == "demo" or f"kanserve {command}" in text)
+
+
+def test_the_module_runs_as_a_command():
+    done = subprocess.run([sys.executable, "-m", "kanserve", "inspect", "none"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "kanserve: There is no file 'none'.\n")
