@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,11 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0) -> None:
         console.print(f"  GetFormula answers (r² {served.r2:.4f} on all rows):")
         console.print(f"  {data.outputs[0]} = {served.text}", style="bold", soft_wrap=True)
         if keep_serving:
-            console.print(f"  serving on {address} until Ctrl-C; try: kanserve predict {address}/knots-c TABLE")
-            _wait_for_interrupt()
+            with _interrupted_by_sigterm():
+                console.print(
+                    f"  serving on {address} until Ctrl-C; try: kanserve inspect {folder / 'knots.safetensors'}"
+                )
+                signal.pause()
 
 
 def cross_validate(data: Dataset, folds: int = FOLDS, seed: int = 0) -> Iterator[float]:
@@ -136,11 +140,16 @@ def _server(models: Path, port: int) -> Iterator[str]:
         raise KanserveError(f"The server ended with exit code {process.returncode} instead of 0.")
 
 
-def _wait_for_interrupt() -> None:
-    try:
-        signal.pause()
-    except KeyboardInterrupt:
-        return
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is inside, and both are a good end."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    with suppress(KeyboardInterrupt):
+        yield
 
 
 def _compare(console: Console, address: str, kan: Kan, data: Dataset) -> None:
