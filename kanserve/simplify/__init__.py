@@ -1,0 +1,37 @@
+"""Trade accuracy for a formula: fewer edges, then named functions."""
+
+from typing import Literal
+
+from numpy.typing import ArrayLike
+
+from kanserve.ir import Kan
+from kanserve.simplify.judging import Report, Step, refitted_on_all_rows
+from kanserve.simplify.pruning import prune
+from kanserve.simplify.snapping import symbolify
+from kanserve.table import Dataset, dataset
+
+__all__ = ["Report", "Step", "prune", "simplify", "symbolify"]
+
+NEGLIGIBLE = 1e-6
+"""Of an output's standard deviation: what named functions may lose to become fewer."""
+
+
+def simplify(
+    kan: Kan,
+    data: Dataset | tuple[ArrayLike, ArrayLike],
+    *,
+    tolerance: float | Literal["auto"] = "auto",
+    all_edges: bool = False,
+    seed: int = 0,
+    report: Report | None = None,
+) -> Kan:
+    """The pipeline: take out what the data do not ask for, name the functions that are left, refit on all rows.
+
+    A fifth of the rows judges each step (`report` is told); only the last refit sees them. The options are those of
+    `prune` and `symbolify`. Equal arguments give equal networks, bit for bit.
+    """
+    kan = prune(kan, data, tolerance=tolerance, seed=seed, report=report)
+    kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, report=report)
+    if kan.symbolic:
+        kan = prune(kan, data, tolerance=NEGLIGIBLE, seed=seed, report=report)
+    return refitted_on_all_rows(kan, dataset(data), seed)

@@ -1,0 +1,66 @@
+"""Edges as points that carry how much they matter: the outputs' derivatives with respect to what each edge gives."""
+
+import numpy as np
+
+from kanserve.ir import Kan
+from kanserve.reference import activations, edge_slopes, edges, subnodes
+from kanserve.simplify.edges import POINTS, Array, Samples
+
+ROWS = 2000
+LEAST_WEIGHT = 1e-6
+
+
+def samples(kan: Kan, x: Array, spread: Array) -> dict[tuple[int, int, int], Samples]:
+    """For each edge (layer, subnode, input) with a spline part, up to 160 points that represent it on the rows x.
+
+    The weight of a point is the mean square derivative of the outputs, in units of `spread`, so that a weighted
+    error of an edge is an error of the outputs.
+    """
+    values = activations(kan, x)
+    keep = np.isfinite(values[-1]).all(axis=1)
+    found = {}
+    chosen = np.flatnonzero(keep)
+    chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), ROWS)).astype(int)] if len(chosen) else chosen
+    weights = _squared_sensitivities(kan, [v[chosen] for v in values], spread)
+    for depth, layer in enumerate(kan.layers):
+        v = values[depth]
+        given = edges(layer, v[chosen])
+        for j, i in np.argwhere(layer.spline_mask):
+            natural = -kan.input_shift[i] / kan.input_scale[i] if depth == 0 else 0.0
+            # The range is that of all rows: a function must not leave its domain on a row that was not drawn.
+            low, high = float(v[keep, i].min(initial=0.0)), float(v[keep, i].max(initial=0.0))
+            if keep.any():
+                low, high = float(v[keep, i].min()), float(v[keep, i].max())
+            points = _quantiles(v[chosen, i], given[:, j, i], weights[depth][:, j])
+            found[depth, int(j), int(i)] = Samples(*points, low, high, float(natural))
+    return found
+
+
+def _quantiles(z: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """The points sorted by z and thinned to 160: the middle point of each group, with the group's mean weight."""
+    order = np.argsort(z, kind="stable")
+    groups = [group for group in np.array_split(order, min(POINTS, max(len(order), 1))) if len(group)]
+    middle = np.array([group[len(group) // 2] for group in groups], np.int64)
+    if len(middle) > 1:
+        middle[0], middle[-1] = order[0], order[-1]
+    weight = np.array([weights[group].mean() for group in groups])
+    floor = LEAST_WEIGHT * weight.max(initial=0.0) + np.finfo(np.float64).tiny
+    return z[middle], values[middle], np.maximum(weight, floor)
+
+
+def _squared_sensitivities(kan: Kan, values: list[Array], spread: Array) -> list[Array]:
+    """For each layer Σ over the outputs of (dy/dedge / spread)², (N, O): all edges into a subnode share theirs."""
+    rows = len(values[0])
+    # (N, outputs, nodes): the derivative of the outputs with respect to the nodes of the layer at hand.
+    backward = np.broadcast_to(np.diag(kan.output_scale / spread), (rows, len(spread), len(spread)))
+    found: list[Array] = []
+    for layer, v in zip(reversed(kan.layers), reversed(values[: len(kan.layers)]), strict=True):
+        z = subnodes(layer, edges(layer, v))
+        others = np.empty_like(z)
+        for q, group in enumerate(layer.groups):
+            for n, j in enumerate(group):
+                others[:, j] = layer.node_scale[q] * np.prod(np.delete(z[:, list(group)], n, axis=1), axis=1)
+        of_subnodes = np.repeat(backward, layer.arity, axis=2) * (others * layer.subnode_scale)[:, None, :]
+        found.append((of_subnodes**2).sum(axis=1))
+        backward = of_subnodes @ edge_slopes(layer, v)
+    return found[::-1]
