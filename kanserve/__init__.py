@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from kanserve.repository import publish as publish
     from kanserve.serialization import load as load
     from kanserve.serialization import save as save
-    from kanserve.simplify import prune as prune
-    from kanserve.simplify import simplify as simplify
-    from kanserve.simplify import symbolify as symbolify
+    from kanserve.simplification import prune as prune
+    from kanserve.simplification import simplify as simplify
+    from kanserve.simplification import symbolify as symbolify
     from kanserve.table import Dataset as Dataset
     from kanserve.table import read_table as read_table
     from kanserve.train import create as create
@@ -53,7 +53,7 @@ _HOMES = {
     "reference": ("derivative", "evaluate", "probabilities"),
     "repository": ("publish",),
     "serialization": ("load", "save"),
-    "simplify": ("prune", "simplify", "symbolify"),
+    "simplification": ("prune", "simplify", "symbolify"),
     "table": ("Dataset", "read_table"),
     "train": ("create", "fit", "score"),
 }

@@ -126,7 +126,7 @@ def simplify(
     Example: kanserve simplify kan.safetensors houses.csv --out simple.safetensors
     """
     from kanserve import formula, serialization, train
-    from kanserve.simplify import simplify as simplify_kan
+    from kanserve.simplification import simplify as simplify_kan
 
     free(out, force)
     kan = serialization.load(kan_file)

@@ -28,7 +28,7 @@ from kanserve.errors import ConflictError, KanserveError, MissingDependencyError
 from kanserve.formula import evaluate_tree, formulas
 from kanserve.ir import Kan
 from kanserve.plot import plot_network
-from kanserve.simplify import simplify
+from kanserve.simplification import simplify
 from kanserve.table import Dataset
 from kanserve.terminal import tell, write_folder
 from kanserve.train import fit, score

@@ -14,7 +14,7 @@ from rich.table import Table
 from kanserve.errors import ConflictError, NotFoundError
 
 if TYPE_CHECKING:
-    from kanserve.simplify import Step
+    from kanserve.simplification import Step
 
 WIDTH = 100
 

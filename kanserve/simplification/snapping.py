@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike
 
 from kanserve.ir import Kan, Symbolic
 from kanserve.reference import activations, evaluate
-from kanserve.simplify.edges import LIBRARY, Array, Candidate, candidates
-from kanserve.simplify.judging import LAST_STEPS, Judge, Report, Step, judge, refit, smoothness
-from kanserve.simplify.naming import Place, domains_hold, named, price, splines
-from kanserve.simplify.sensitivity import samples
-from kanserve.simplify.straightening import straightened
+from kanserve.simplification.edges import LIBRARY, Array, Candidate, candidates
+from kanserve.simplification.judging import LAST_STEPS, Judge, Report, Step, judge, refit, smoothness
+from kanserve.simplification.naming import Place, domains_hold, named, price, splines
+from kanserve.simplification.sensitivity import samples
+from kanserve.simplification.straightening import straightened
 from kanserve.table import Dataset, dataset
 
 BEAM = 3

@@ -11,7 +11,7 @@ import numpy as np
 
 from kanserve.ir import Kan, Layer
 from kanserve.reference import base
-from kanserve.simplify.judging import MOST_PARAMETERS, Judge, free_parameters, refit
+from kanserve.simplification.judging import MOST_PARAMETERS, Judge, free_parameters, refit
 from kanserve.splines import design, fit_coefficients, span
 
 STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kanserve.errors import DataError
 from kanserve.ir import Kan
 from kanserve.reference import activations, evaluate, softmax
-from kanserve.simplify.naming import domains_hold
+from kanserve.simplification.naming import domains_hold
 from kanserve.table import Dataset
 from kanserve.train.grids import set_ranges
 from kanserve.train.levenberg import refine

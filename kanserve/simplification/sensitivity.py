@@ -4,7 +4,7 @@ import numpy as np
 
 from kanserve.ir import Kan
 from kanserve.reference import activations, edge_slopes, edges, subnodes
-from kanserve.simplify.edges import POINTS, Array, Samples
+from kanserve.simplification.edges import POINTS, Array, Samples
 
 ROWS = 2000
 LEAST_WEIGHT = 1e-6

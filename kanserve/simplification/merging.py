@@ -12,8 +12,8 @@ from itertools import combinations
 import numpy as np
 
 from kanserve.ir import Kan, Layer
-from kanserve.simplify.judging import Array, Judge, refit
-from kanserve.simplify.shapes import no_edges, without_dead_nodes, without_edges
+from kanserve.simplification.judging import Array, Judge, refit
+from kanserve.simplification.shapes import no_edges, without_dead_nodes, without_edges
 from kanserve.splines import span, uniform_knots
 
 TRIES = 12

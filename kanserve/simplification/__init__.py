@@ -5,9 +5,9 @@ from typing import Literal
 from numpy.typing import ArrayLike
 
 from kanserve.ir import Kan
-from kanserve.simplify.judging import Report, Step, refitted_on_all_rows
-from kanserve.simplify.pruning import prune
-from kanserve.simplify.snapping import symbolify
+from kanserve.simplification.judging import Report, Step, refitted_on_all_rows
+from kanserve.simplification.pruning import prune
+from kanserve.simplification.snapping import symbolify
 from kanserve.table import Dataset, dataset
 
 __all__ = ["Report", "Step", "prune", "simplify", "symbolify"]

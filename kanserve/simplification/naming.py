@@ -7,7 +7,7 @@ import numpy as np
 
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, Symbolic
-from kanserve.simplify.edges import FREE_OFFSET, Array, within_domain
+from kanserve.simplification.edges import FREE_OFFSET, Array, within_domain
 
 Place = tuple[int, int, int]
 """Layer, subnode, input: where an edge is."""

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 from kanserve.importance import importance
 from kanserve.ir import Kan
 from kanserve.reference import activations
-from kanserve.simplify.judging import Array, Judge, Report, Step, free_parameters, judge, refit, smoothness
-from kanserve.simplify.merging import merged
-from kanserve.simplify.naming import domains_hold
-from kanserve.simplify.shapes import Mask, no_edges, without_dead_nodes, without_edges
+from kanserve.simplification.judging import Array, Judge, Report, Step, free_parameters, judge, refit, smoothness
+from kanserve.simplification.merging import merged
+from kanserve.simplification.naming import domains_hold
+from kanserve.simplification.shapes import Mask, no_edges, without_dead_nodes, without_edges
 from kanserve.table import Dataset, dataset
 from kanserve.train.grids import regrid
 
