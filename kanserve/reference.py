@@ -51,7 +51,7 @@ def edges(layer: Layer, v: Array) -> Array:
     """What every edge gives, (N, O, I), for the values v (N, I) of the layer's inputs."""
     total = np.zeros((len(v), layer.subnodes, layer.inputs))
     with np.errstate(all="ignore"):
-        for i in range(layer.inputs):
+        for i in np.flatnonzero(layer.spline_mask.any(axis=0)):
             matrix = design(v[:, i], layer.knots[i], layer.order, layer.extrapolation)
             total[:, :, i] = (
                 matrix @ layer.coefficients[:, i].T + base(layer, v[:, i])[:, None] * layer.base_weight[:, i]
@@ -66,7 +66,7 @@ def edge_slopes(layer: Layer, v: Array) -> Array:
     """The derivative of every edge with respect to its input, (N, O, I)."""
     total = np.zeros((len(v), layer.subnodes, layer.inputs))
     with np.errstate(all="ignore"):
-        for i in range(layer.inputs):
+        for i in np.flatnonzero(layer.spline_mask.any(axis=0)):
             matrix = design(v[:, i], layer.knots[i], layer.order, layer.extrapolation, derivative=1)
             slope = base(layer, v[:, i], derivative=1)[:, None] * layer.base_weight[:, i]
             total[:, :, i] = matrix @ layer.coefficients[:, i].T + slope

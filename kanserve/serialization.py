@@ -9,6 +9,7 @@ import json
 import math
 import os
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from kanserve.errors import FormatError, NetworkError, NotFoundError
 from kanserve.ir import Kan, Layer, Variable
 
 VERSION = 1
+_LONGEST_NAME = 10_000
+_LARGEST = sys.float_info.max
 _ARRAYS = (
     "knots",
     "coefficients",
@@ -54,8 +57,8 @@ def dumps(kan: Kan) -> bytes:
         )
     header = {
         "version": VERSION,
-        "inputs": [_variable_out(one) for one in kan.inputs],
-        "outputs": [_variable_out(one) for one in kan.outputs],
+        "inputs": [variable_out(one) for one in kan.inputs],
+        "outputs": [variable_out(one) for one in kan.outputs],
         "classes": list(kan.classes),
         "layers": layers,
     }
@@ -76,8 +79,8 @@ def loads(data: bytes) -> Kan:
         layers = tuple(_layer_in(number, one, tensors) for number, one in enumerate(header["layers"]))
         return Kan(
             layers=layers,
-            inputs=tuple(_variable_in(one) for one in header["inputs"]),
-            outputs=tuple(_variable_in(one) for one in header["outputs"]),
+            inputs=tuple(variable_in(one) for one in header["inputs"]),
+            outputs=tuple(variable_in(one) for one in header["outputs"]),
             classes=tuple(str(one) for one in header["classes"]),
             **{name: tensors[name] for name in _AFFINES},
         )
@@ -133,20 +136,19 @@ def _layer_in(number: int, header: dict[str, Any], tensors: dict[str, np.ndarray
     )
 
 
-def _variable_out(one: Variable) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "unit": one.unit,
-        "low": one.low if math.isfinite(one.low) else None,
-        "high": one.high if math.isfinite(one.high) else None,
-    }
+def variable_out(one: Variable) -> dict[str, Any]:
+    """A variable as JSON has it, here and in the other files of an artifact: an infinite end of its range is null."""
+    low, high = (float(end) if math.isfinite(end) else None for end in (one.low, one.high))
+    return {"name": one.name, "unit": one.unit, "low": low, "high": high}
 
 
-def _variable_in(one: dict[str, Any]) -> Variable:
-    low, high = one["low"], one["high"]
-    return Variable(
-        name=str(one["name"]),
-        unit=str(one["unit"]),
-        low=-math.inf if low is None else float(low),
-        high=math.inf if high is None else float(high),
-    )
+def variable_in(entry: Any) -> Variable:
+    """The variable of `variable_out`; FormatError, KeyError or TypeError when it is something else."""
+    name, unit = entry["name"], entry["unit"]
+    if not (isinstance(name, str) and isinstance(unit, str) and len(name) + len(unit) <= _LONGEST_NAME):
+        raise FormatError(f"The name and unit of a variable are texts of at most {_LONGEST_NAME} characters together.")
+    ends = (entry["low"], entry["high"])
+    if not all(end is None or (type(end) in (int, float) and abs(end) <= _LARGEST) for end in ends):
+        raise FormatError("The range of a variable must be finite numbers or null.")
+    low, high = ends
+    return Variable(name, unit, -math.inf if low is None else float(low), math.inf if high is None else float(high))

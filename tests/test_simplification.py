@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from kanserve.datasets import load_knots
 from kanserve.errors import DataError
 from kanserve.importance import importance
 from kanserve.ir import Kan, Symbolic, equal, layer
@@ -254,3 +255,12 @@ def test_data_of_another_network_are_refused() -> None:
         prune(_fitted("xy"), (np.zeros((20, 3)), np.zeros(20)))
     with pytest.raises(DataError, match="tolerance"):
         prune(_fitted("xy"), _data("xy"), tolerance=-1.0)
+
+
+def test_the_signature_of_a_knot_has_a_short_formula_in_its_translations() -> None:
+    learn, held = load_knots().split(0.2, seed=0)
+    simple = simplify(fit([16, (0, 1)], learn), learn, all_edges=True)
+    used = {name for name, alive in zip(learn.inputs, simple.layers[0].alive.T, strict=True) if alive.any()}
+    assert simple.symbolic and simple.edges <= 8
+    assert {"longitudinal_translation", "meridinal_translation_real"} <= used
+    assert score(simple, held).r2[0] > 0.92

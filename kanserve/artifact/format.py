@@ -67,6 +67,7 @@ from kanserve.artifact.names import (
 from kanserve.errors import FormatError, IntegrityError, NotFoundError
 from kanserve.ir import Kan, Variable
 from kanserve.options import Precision
+from kanserve.serialization import variable_in, variable_out
 
 Array = NDArray[np.float64]
 
@@ -322,8 +323,8 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "format": FORMAT,
         "name": manifest.name,
         "precision": manifest.precision,
-        "inputs": [_variable_out(one) for one in manifest.inputs],
-        "outputs": [_variable_out(one) for one in manifest.outputs],
+        "inputs": [variable_out(one) for one in manifest.inputs],
+        "outputs": [variable_out(one) for one in manifest.outputs],
         "classes": list(manifest.classes),
         "metrics": _metrics_out(manifest.metrics),
         "provenance": dict(manifest.provenance),
@@ -337,8 +338,8 @@ def _from_json(value: dict[str, Any]) -> Manifest:
     return Manifest(
         name=value["name"],
         precision=value["precision"],
-        inputs=tuple(_variable_in(one) for one in value["inputs"]),
-        outputs=tuple(_variable_in(one) for one in value["outputs"]),
+        inputs=tuple(variable_in(one) for one in value["inputs"]),
+        outputs=tuple(variable_in(one) for one in value["outputs"]),
         classes=tuple(value["classes"]),
         metrics=None
         if metrics is None
@@ -364,15 +365,6 @@ def _metrics_out(metrics: Metrics | None) -> dict[str, Any] | None:
         "max_error": [_finite(one) for one in metrics.max_error],
         "accuracy": _finite(metrics.accuracy),
     }
-
-
-def _variable_out(one: Variable) -> dict[str, Any]:
-    return {"name": one.name, "unit": one.unit, "low": _finite(one.low), "high": _finite(one.high)}
-
-
-def _variable_in(one: dict[str, Any]) -> Variable:
-    low, high = _number(one["low"]), _number(one["high"])
-    return Variable(one["name"], one["unit"], -math.inf if low is None else low, math.inf if high is None else high)
 
 
 def _finite(value: float | None) -> float | None:

@@ -4,6 +4,7 @@ A tree shares steps, a printed formula repeats them, so that a wide network's fo
 Unfolding therefore stops at a limit and leaves "…" for what is deeper.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -43,28 +44,30 @@ class Printed:
     number: float | None = None
 
 
-class Dialect:
+class Dialect(ABC):
     """How one language spells the parts. Subclasses say what differs; `infix` languages share the rest."""
 
     times = "*"
     elision = "…"
 
+    @abstractmethod
     def number(self, value: float) -> str:
         """A number ≥ 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def variable(self, column: int) -> str:
-        raise NotImplementedError
+        """The input of a column."""
 
     def spline(self, name: str, argument: Printed) -> Printed:
         return Printed(f"{name}({signed(argument)})")
 
+    @abstractmethod
     def call(self, name: str, argument: Printed) -> Printed:
-        raise NotImplementedError
+        """A function of the table."""
 
+    @abstractmethod
     def power(self, base: Printed, exponent: int) -> Printed:
         """base^exponent for an exponent > 0."""
-        raise NotImplementedError
 
     def bracketed(self, text: str) -> str:
         return f"({text})"

@@ -1,13 +1,12 @@
 """Formulas as JSON and back. Reading checks everything and runs nothing: texts stay texts, trees are checked data."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kanserve.errors import FormatError, FormulaError
 from kanserve.formula.formula import Formula
 from kanserve.formula.tree import MAX_STEPS, SPLINE_NAME, Table, check_tree
-from kanserve.ir import Variable
+from kanserve.serialization import variable_in, variable_out
 
 VERSION = 1
 _LONGEST_TEXT = 16_000_000
@@ -47,7 +46,7 @@ def _formula_out(formula: Formula) -> dict[str, Any]:
         "c": formula.c,
         "closed_form": formula.closed_form,
         "shortened": formula.shortened,
-        "variables": [_variable_out(one) for one in formula.variables],
+        "variables": [variable_out(one) for one in formula.variables],
         "identifiers": list(formula.identifiers),
         "tree": [list(step) for step in formula.tree],
     }
@@ -56,7 +55,7 @@ def _formula_out(formula: Formula) -> dict[str, Any]:
 def _formula_in(entry: Any, tables: Mapping[str, Table]) -> Formula:
     tree = check_tree(entry["tree"], tables)
     used = {step[1] for step in tree if step[0] == "spline"}
-    variables = tuple(_variable_in(one) for one in list(entry["variables"]))
+    variables = tuple(variable_in(one) for one in list(entry["variables"]))
     identifiers = tuple(_text(one) for one in list(entry["identifiers"]))
     columns = {step[1] for step in tree if step[0] == "var"}
     if not len(variables) == len(identifiers) == len(columns):
@@ -117,25 +116,3 @@ def _numbers(entry: Any) -> Any:
     if len(entry) > MAX_STEPS:
         raise FormatError(f"A list of at most {MAX_STEPS} numbers is wanted.")
     return list(entry)
-
-
-def _variable_out(one: Variable) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "unit": one.unit,
-        "low": one.low if math.isfinite(one.low) else None,
-        "high": one.high if math.isfinite(one.high) else None,
-    }
-
-
-def _variable_in(entry: Any) -> Variable:
-    low, high = (math.nan if type(entry[key]) is bool else entry[key] for key in ("low", "high"))
-    try:
-        return Variable(
-            name=_text(entry["name"]),
-            unit=_text(entry["unit"]),
-            low=-math.inf if low is None else float(low),
-            high=math.inf if high is None else float(high),
-        )
-    except OverflowError:
-        raise FormatError("The range of a variable must be finite numbers or null.") from None
