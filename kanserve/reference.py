@@ -40,11 +40,15 @@ def activations(kan: Kan, x: ArrayLike) -> tuple[Array, ...]:
     """The values on the way: the normalised inputs, the nodes of each layer but the last, the raw outputs."""
     rows = as_rows(kan, x)
     with np.errstate(all="ignore"):
-        values = [_poison((rows - kan.input_shift) / kan.input_scale)]
+        values = [(rows - kan.input_shift) / kan.input_scale]
         for layer in kan.layers:
-            values.append(_poison(nodes(layer, subnodes(layer, edges(layer, values[-1])))))
-        values[-1] = _poison(kan.output_scale * values[-1] + kan.output_shift)
-    return tuple(values)
+            bad = ~np.isfinite(values[-1]).all(axis=1)
+            values[-1][bad] = np.nan
+            values.append(nodes(layer, subnodes(layer, edges(layer, values[-1]))))
+            values[-1][bad] = np.nan  # also where no edge comes from what is not finite
+        result = kan.output_scale * values[-1] + kan.output_shift
+        result[~np.isfinite(result).all(axis=1)] = np.nan
+    return (*values[:-1], result)
 
 
 def edges(layer: Layer, v: Array) -> Array:
@@ -133,9 +137,3 @@ def as_rows(kan: Kan, x: ArrayLike) -> Array:
     if rows.ndim != 2 or rows.shape[1] != len(kan.inputs):
         raise DataError(f"Rows must have shape (N, {len(kan.inputs)}), got {rows.shape}.")
     return rows
-
-
-def _poison(values: Array) -> Array:
-    """The rows with every value NaN where any is not finite."""
-    values[~np.isfinite(values).all(axis=1)] = np.nan
-    return values
