@@ -1,3 +1,4 @@
+import ast
 import keyword
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from kanserve.options import ExportOptions
 from kanserve_exporters import _printers
 from kanserve_exporters._expressions import Dialect, body, decimals, domain, helper, term
 from kanserve_exporters._identifiers import c_identifier, module_name
-from tests.kans import ZOO, mixed
+from tests.kans import ZOO, hostile_names, mixed, symbolic, wide
 
 DOUBLE, FLOAT = Dialect("c", "double", "p_"), Dialect("c", "float", "p_")
 SOURCES = ("c_source", "numpy_source")
@@ -212,3 +213,19 @@ def test_without_sympy_the_message_names_the_extra(monkeypatch):
     body.cache_clear()
     with pytest.raises(MissingDependencyError, match=r"kanserve\[export\]"):
         kanserve_exporters.get("c_source").export(mixed(), ExportOptions())
+
+
+def test_sources_state_the_formula_of_a_small_network_and_where_to_find_that_of_a_large_one():
+    law = "y = exp(sin(3.14159*x) + y^2)"
+    assert law in kanserve_exporters.get("numpy_source").export(symbolic(), ExportOptions("law"))["law.py"].decode()
+    assert law in kanserve_exporters.get("c_source").export(symbolic(), ExportOptions("law"))["README.md"].decode()
+    assert b"888 edges" in kanserve_exporters.get("c_source").export(wide(), ExportOptions())["README.md"]
+
+
+def test_a_hostile_name_in_the_formula_stays_inside_the_docstring():
+    source = kanserve_exporters.get("numpy_source").export(hostile_names(), ExportOptions("h"))["h.py"]
+    tree = ast.parse(source)
+    docstring = ast.get_docstring(tree)
+    assert docstring is not None and "größe" in docstring and "s_1_1_1" in docstring
+    # What follows the docstring is the import of NumPy, not something that a name brought.
+    assert isinstance(tree.body[1], ast.Import)

@@ -306,6 +306,8 @@ README = """\
 Shape {shape}: {inputs} raw features in, {outputs} {what} out, computed in `{real}`. C99, needs libm only, usable from
 C++, re-entrant, allocates nothing. `@info()` returns the names, units and training ranges as JSON.
 
+$FORMULA$
+
     cc -std=c99 -O3 -ffp-contract=off -c @@.c
     cc -std=c99 @test.c @@.o -lm -o @test && ./@test      # compares with the golden rows
 

@@ -6,6 +6,8 @@ BEGIN = '''\
     predict(x)           {what} (N, {outputs}) at raw features x (N, {inputs}), computed in {dtype}{probabilities}
 
 A row in which an input, a value on the way or an output is not finite is NaN in all of its outputs.
+
+{formula}
 """
 
 import numpy

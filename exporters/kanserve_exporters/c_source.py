@@ -36,6 +36,7 @@ from kanserve.reference import evaluate
 from kanserve_exporters import _c_template as template
 from kanserve_exporters._c_layers import has_domain, layer_code, table
 from kanserve_exporters._expressions import Dialect, body, domain, helper, needs_helper
+from kanserve_exporters._formula_text import formula_lines
 from kanserve_exporters._identifiers import c_identifier
 from kanserve_exporters._layers import Parts, parts
 
@@ -67,8 +68,10 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     }
     texts = {path: template.fill(text, prefix) for path, text in files.items()}
     information = template.string(_information(kan, options))
-    # Last, and outside `fill`: this text holds the names that users chose.
+    # Last, and outside `fill`: these texts hold the names that users chose.
     texts[f"{prefix}.c"] = texts[f"{prefix}.c"].replace("$INFORMATION$", information, 1)
+    formula = "\n".join(f"    {line}" for line in formula_lines(kan))
+    texts["README.md"] = texts["README.md"].replace("$FORMULA$", formula, 1)
     return {path: text.encode("ascii") for path, text in texts.items()}
 
 

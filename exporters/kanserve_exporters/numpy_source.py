@@ -20,6 +20,7 @@ from kanserve.ir import Kan, Layer
 from kanserve.options import ExportOptions
 from kanserve_exporters import _numpy_template as template
 from kanserve_exporters._expressions import Dialect, body, call, decimals, helper, needs_helper, term, total
+from kanserve_exporters._formula_text import formula_lines
 from kanserve_exporters._identifiers import module_name
 from kanserve_exporters._layers import Parts, Splines, parts
 
@@ -68,6 +69,8 @@ def _begin(kan: Kan, layers: list[Parts], dtype: str) -> str:
         output_units=_texts(one.unit for one in kan.outputs),
         classes=_texts(kan.classes),
         rows=max(1, _NUMBERS_AT_A_TIME // max(numbers)),
+        # Escaped as in a string, which a docstring is.
+        formula="\n".join("    " + line.replace('"', '\\"') for line in formula_lines(kan)),
     )
 
 
