@@ -62,9 +62,9 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0) -> None:
         console.print(f"  {folder / 'network.png'}\n  formula ({kind}):")
         console.print(f"  {data.outputs[0]} = {found.text}", style="bold", soft_wrap=True)
     with _step(console, f"{FOLDS}-fold cross-validation: everything above again on each four fifths"):
-        folds = list(cross_validate(data))
-        console.print(f"  r² of the formula on the held-out fifths: {', '.join(f'{one:.4f}' for one in folds)}")
-        console.print(f"  mean r² {np.mean(folds):.4f}", style="bold")
+        scores = list(cross_validate(data))
+        console.print(f"  r² of the formula on the held-out fifths: {', '.join(f'{one:.4f}' for one in scores)}")
+        console.print(f"  mean r² {np.mean(scores):.4f}", style="bold")
     with _step(console, "export and publish ONNX, C and NumPy, each checked against the network"):
         models = folder / "models"
         for name, kind in MODELS.items():
@@ -87,15 +87,25 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0) -> None:
                 signal.pause()
 
 
-def cross_validate(data: Dataset, folds: int = FOLDS, seed: int = 0) -> Iterator[float]:
+def cross_validate(data: Dataset, count: int = FOLDS, seed: int = 0) -> Iterator[float]:
     """The R² that the formula of the whole procedure, run on the other folds, has on each fold."""
-    order = np.random.default_rng(seed).permutation(len(data))
-    for held in np.array_split(order, folds):
-        rest = data.take(np.setdiff1d(order, held))
+    for rest, held in folds(data, count, seed):
         kan = simplify(fit([len(data.inputs), PRODUCT], rest, seed=seed), rest, all_edges=True, seed=seed)
-        found, test = formulas(kan)[0], data.take(np.sort(held))
-        got = evaluate_tree(found.tree, found.tables, test.x)
-        yield float(1 - ((got - test.y[:, 0]) ** 2).sum() / ((test.y - test.y.mean()) ** 2).sum())
+        found = formulas(kan)[0]
+        yield r_squared(evaluate_tree(found.tree, found.tables, held.x), held)
+
+
+def folds(data: Dataset, count: int = FOLDS, seed: int = 0) -> Iterator[tuple[Dataset, Dataset]]:
+    """The data in `count` random parts: for each part, all the others and itself."""
+    order = np.random.default_rng(seed).permutation(len(data))
+    for held in np.array_split(order, count):
+        yield data.take(np.setdiff1d(order, held)), data.take(np.sort(held))
+
+
+def r_squared(got: Array, data: Dataset) -> float:
+    """The R² of the answers (N,) to the first output of `data`."""
+    want = data.y[:, 0]
+    return float(1 - ((got - want) ** 2).sum() / ((want - want.mean()) ** 2).sum())
 
 
 def _fresh(folder: Path) -> None:

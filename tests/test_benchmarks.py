@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import _torch_kan, inference, serving, training
+from benchmarks import _torch_kan, inference, knots, serving, training
 from kanserve.reference import evaluate
 from kanserve.train import create
 
@@ -76,3 +76,17 @@ def test_servers_answer_what_the_network_says():
         assert one.error < 1e-12 and one.megabytes > 0
         assert (len(one.crowded), len(one.alone)) == (128, 20)
         assert f"{name}  " in serving.report(measured)
+
+
+def test_a_better_peer_on_the_knots_is_printed_as_a_miss():
+    results = {"our formula": ([0.94, 0.94], 1.0), "gradient boosting": ([0.95, 0.95], 1.0)}
+    text = knots.report(results)
+    assert "MISSED: no method is better (gradient boosting)" in text and "met: mean R² of the formula" in text
+
+
+def test_the_knots_peers_are_measured_on_rows_that_they_have_not_seen():
+    held = [part.y for _, part in knots.folds(knots.load_knots(), 3)]
+    assert sum(map(len, held)) == 1118
+    for rest, part in knots.folds(knots.load_knots(), 3):
+        rows = {row.tobytes() for row in rest.x}
+        assert not any(row.tobytes() in rows for row in part.x)
