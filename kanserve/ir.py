@@ -335,7 +335,8 @@ def _check_layer(one: Layer) -> None:
             raise NetworkError(f"{name} must be finite; it holds NaN or infinity.")
     if not np.isfinite(one.coefficients).all():
         raise NetworkError("coefficients must be finite; they hold NaN or infinity.")
-    if one.arity.ndim != 1 or (one.arity < 1).any() or one.arity.sum() != o:
+    # Each bounded before they are added: the sum of huge ones would wrap around.
+    if one.arity.ndim != 1 or (one.arity < 1).any() or (one.arity > o).any() or one.arity.sum() != o:
         raise NetworkError(f"arity must be positive and add up to the {o} subnodes, got {one.arity.tolist()}.")
     unknown = set(one.functions.ravel().tolist()) - {"", *FUNCTIONS}
     if unknown:

@@ -127,9 +127,11 @@ def _layer_in(number: int, header: dict[str, Any], tensors: dict[str, np.ndarray
     index = tensors[f"layers.{number}.functions"]
     if index.dtype.kind != "i" or (index < -1).any():
         raise FormatError("The indices of functions must be integers from -1 up.")
+    if type(header["order"]) is not int or tensors[f"layers.{number}.arity"].dtype.kind != "i":
+        raise FormatError("The order of a layer and the arity of its nodes must be integers.")
     return Layer(
         functions=names[index],
-        order=int(header["order"]),
+        order=header["order"],
         base=header["base"],
         extrapolation=header["extrapolation"],
         **{name: tensors[f"layers.{number}.{name}"] for name in _ARRAYS},

@@ -63,6 +63,7 @@ def test_equality_tells_a_changed_order_of_the_same_numbers():
         ({"functions": [["sinus"]]}, "No function is called 'sinus'"),
         ({"arity": [2]}, "add up to the 1 subnodes"),
         ({"arity": [0, 1]}, "positive"),
+        ({"arity": [2**62] * 4 + [1]}, "add up to the 1 subnodes"),  # which they do, modulo 2^64
         ({"base": "relu"}, "base is one of"),
         ({"subnode_scale": [1.0, 2.0]}, "subnode_scale must have shape"),
         ({"knots": [-3.0, -2.0, -1.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0], "order": 1}, "at most 1 times"),
