@@ -94,6 +94,7 @@ def loads(data: bytes) -> Kan:
         KeyError,
         TypeError,
         IndexError,
+        OverflowError,
         struct.error,
         RecursionError,
     ) as error:
