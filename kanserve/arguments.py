@@ -1,20 +1,28 @@
 """What the words of the command line mean: names of formats, shapes, tables and models become what functions take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import kanserve_exporters
 from kanserve import serialization
-from kanserve.artifact import directory
-from kanserve.errors import DataError, InputError
+from kanserve.artifact import Artifact, directory
+from kanserve.artifact.names import MANIFEST
+from kanserve.errors import DataError, InputError, NotFoundError
 from kanserve.ir import Kan
-from kanserve.reference import evaluate
+from kanserve.ranges import outside
+from kanserve.reference import evaluate, softmax
 from kanserve.runtime import load_backend
 from kanserve.table import Dataset, read_table
 
 if TYPE_CHECKING:
     from kanserve.train.scoring import Score
+
+Array = NDArray[np.float64]
 
 
 def required(target: list[str] | None) -> list[str]:
@@ -71,30 +79,80 @@ def data_of(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
 def scores(score: "Score") -> dict[str, Any]:
     """What to show of a score."""
     if score.accuracy is not None:
-        return {"accuracy": score.accuracy, "loss": score.loss}
-    return {"r2": list(score.r2), "rmse": list(score.rmse)}
+        return {"accuracy": score.accuracy, "loss": score.loss, "scored on": "the rows it was trained on"}
+    return {"r2": list(score.r2), "rmse": list(score.rmse), "scored on": "the rows it was trained on"}
 
 
-def predictor(model: str) -> tuple[list[str], list[str], Callable[[Any], Any]]:
-    """Names of the inputs, names of the outputs and the function rows -> outputs of what `model` names."""
+def repeated(kan: Kan, target: list[str] | None) -> list[str]:
+    """The words that tell the next command the target, which a classifier does not know by itself."""
+    return [word for name in target or () for word in ("--target", name)] if kan.classes else []
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Something that answers rows: the names of its inputs, and rows (N, inputs) -> columns and the rows outside."""
+
+    inputs: list[str]
+    predict: Callable[[Array], tuple[dict[str, list[Any]], int]]
+
+
+def predictor(model: str) -> Predictor:
+    """What `model` names: a network, a version's folder, or a model of a server by host:port/name[/version]."""
     path = Path(model)
     if path.is_dir():
-        artifact = directory.read(path)
-        kan, backend = artifact.kan(), load_backend(artifact)
-        return [v.name for v in kan.inputs], [v.name for v in kan.outputs], backend.predict
+        artifact = read_version(path)
+        kan = artifact.kan()
+        return _local(kan, load_backend(artifact).predict)
     if path.suffix == ".safetensors" or path.exists():
         kan = serialization.load(path)
-        return [v.name for v in kan.inputs], [v.name for v in kan.outputs], lambda rows: evaluate(kan, rows)
-    address, _, name = model.partition("/")
+        return _local(kan, lambda rows: evaluate(kan, rows))
+    address, _, rest = model.removeprefix("grpc://").removeprefix("http://").partition("/")
+    name, _, version = rest.partition("/")
     if not name or ":" not in address:
         raise InputError(f"{model!r} is no .safetensors file, no version's folder and no host:port/name of a server.")
+    return _remote(address, name, version)
+
+
+def read_version(folder: Path) -> Artifact:
+    """The artifact in a version's folder."""
+    if not (folder / MANIFEST).exists():
+        raise NotFoundError(f"{folder} is no published version; give one, as in models/houses/1.")
+    return directory.read(folder)
+
+
+def _local(kan: Kan, run: Callable[[Array], Array]) -> Predictor:
+    def predict(rows: Array) -> tuple[dict[str, list[Any]], int]:
+        values = run(rows)
+        count = int(outside(kan, rows).sum())
+        if not kan.classes:
+            return _columns([one.name for one in kan.outputs], values), count
+        best = np.where(np.isfinite(values).all(axis=1), np.array(kan.classes)[values.argmax(axis=1)], "")
+        return {"class": best.tolist(), **_columns(kan.classes, softmax(values))}, count
+
+    return Predictor([one.name for one in kan.inputs], predict)
+
+
+def _remote(address: str, name: str, version: str) -> Predictor:
     from kanserve.client import Client
 
     client = Client(address)
-    network = client.network(name)
-    return list(network.inputs), list(network.outputs), lambda rows: client.predict(name, rows)
+    network = client.network(name, version)
+
+    def predict(rows: Array) -> tuple[dict[str, list[Any]], int]:
+        answer = client.infer(name, rows, version)
+        if answer.labels is None or answer.probabilities is None:
+            return _columns(network.outputs, answer.values), answer.outside
+        return {"class": answer.labels.tolist(), **_columns(network.outputs, answer.probabilities)}, answer.outside
+
+    return Predictor(list(network.inputs), predict)
 
 
-def quoted(name: str) -> str:
-    """A name as a field of a CSV file."""
-    return '"' + name.replace('"', '""') + '"' if any(c in name for c in ',"\n\r') else name
+def _columns(names: Iterable[str], values: Array) -> dict[str, list[Any]]:
+    return dict(zip(names, values.T.tolist(), strict=True))
+
+
+def field(value: str | float) -> str:
+    """A value as a field of a CSV file; numbers with all of their digits."""
+    if not isinstance(value, str):
+        return repr(value)
+    return '"' + value.replace('"', '""') + '"' if any(c in value for c in ',"\n\r') else value

@@ -5,13 +5,13 @@ standard error), 130 interrupted.
 """
 
 import json
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import numpy as np
-
+from kanserve import __version__
 from kanserve.errors import ConflictError, KanserveError, MissingDependencyError
 
 try:
@@ -21,7 +21,7 @@ except ImportError:  # the base installation has no command line
     sys.exit(2)
 
 from kanserve import arguments
-from kanserve.terminal import free, show, tell, warn, write_folder, write_whole
+from kanserve.terminal import finite, free, show, tell, warn, write_folder, write_whole
 
 app = typer.Typer(
     name="kanserve",
@@ -38,7 +38,7 @@ KanFile = Annotated[Path, typer.Argument(help="A network: the .safetensors file 
 TableFile = Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")]
 Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="The column to learn; repeat for several.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of tables.")]
-Seed = Annotated[int, typer.Option(help="Equal seeds give equal networks.")]
+Seed = Annotated[int, typer.Option(min=0, help="Equal seeds give equal networks.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that are there already.")]
 Precision = Annotated[str, typer.Option(help="'double' or 'float': the type that the exports compute in.")]
@@ -46,13 +46,14 @@ Precision = Annotated[str, typer.Option(help="'double' or 'float': the type that
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # So that what a command has begun is cleaned up; the server has a handler of its own.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        app(prog_name="kanserve", standalone_mode=False)
+        code = app(prog_name="kanserve", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)  # the parser turns Ctrl-C into 130
     except KanserveError as error:
         _fail(str(error))
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
@@ -67,6 +68,13 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     warn(message)
     sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def kanserve(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(f"kanserve {__version__}")
+        raise typer.Exit
 
 
 @app.command()
@@ -90,7 +98,7 @@ def fit(
     from kanserve import serialization, train
     from kanserve import table as tables
 
-    free(out, force)
+    free(out, force, reads=[table])
     data = tables.read_table(table, arguments.required(target), inputs or (), "classification" if classify else "auto")
     shape = [len(data.inputs), *arguments.hidden(hidden), data.y.shape[1]]
     kan = train.fit(
@@ -100,14 +108,14 @@ def fit(
         seed=seed,
         progress=not quiet,
     )
-    serialization.save(kan, out)
+    write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
     result = {
         "file": str(out),
         "shape": list(kan.shape),
         "edges": kan.edges,
         **arguments.scores(train.score(kan, data)),
     }
-    show(result, as_json, after=f"kanserve simplify {out} {table}")
+    show(result, as_json, after=["kanserve", "simplify", str(out), str(table), *arguments.repeated(kan, target)])
 
 
 @app.command()
@@ -128,11 +136,11 @@ def simplify(
     from kanserve import formula, serialization, train
     from kanserve.simplification import simplify as simplify_kan
 
-    free(out, force)
+    free(out, force, reads=[kan_file, table])
     kan = serialization.load(kan_file)
     data = arguments.data_of(kan, table, target)
     simple = simplify_kan(kan, data, seed=seed, report=None if quiet else tell)
-    serialization.save(simple, out)
+    write_whole(out, lambda part: part.write_bytes(serialization.dumps(simple)))
     result = {
         "file": str(out),
         "edges before": kan.edges,
@@ -141,7 +149,10 @@ def simplify(
         **arguments.scores(train.score(simple, data)),
         "formula": {one.name: one.text for one in formula.formulas(simple)},
     }
-    show(result, as_json, after=f"kanserve publish {out} models --name model --data {table}")
+    if not simple.symbolic and not as_json:
+        result["splines"] = "s_l_j_i(x) in the formula is the spline from input i to sum j of layer l"
+    words = ["kanserve", "publish", str(out), "models", "--name", "model", "--data", str(table)]
+    show(result, as_json, after=[*words, *arguments.repeated(kan, target)])
 
 
 @app.command()
@@ -226,7 +237,7 @@ def publish(
     show(
         {"model": name, "version": version, "folder": str(repository / name / str(version))},
         as_json,
-        after=f"kanserve serve {repository}",
+        after=["kanserve", "serve", str(repository)],
     )
 
 
@@ -240,18 +251,24 @@ def serve(
         str | None, typer.Option(help="c_source, onnx_graph or numpy_source; default: the fastest there is.")
     ] = None,
 ) -> None:
-    """Serve all models of a repository over gRPC until SIGTERM or Ctrl-C.
+    """Serve all models of a repository over gRPC until SIGTERM or Ctrl-C; SIGHUP looks for new versions.
 
     Example: kanserve serve models --port 8001
     """
+    from kanserve import runtime
     from kanserve.serve.server import run
 
+    if backend is not None:
+        arguments.one_of("--backend", backend, runtime.names())
     run(repository, host=host, port=port, threads=threads, backend=backend)
 
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="A .safetensors file, a version's folder, or host:port/name.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A .safetensors file, a version's folder, or host:port/name[/version]."),
+    ],
     table: TableFile,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file; default: standard output.")] = None,
     force: Force = False,
@@ -259,26 +276,24 @@ def predict(
 ) -> None:
     """Predict the rows of a table with a network, a published model or a running server.
 
+    A classifier's answer is the class and the probability of each. Rows outside the range of the training data are
+    counted on standard error.
+
     Example: kanserve predict localhost:8001/houses new.csv --out prices.csv
     """
     from kanserve import table as tables
 
     if out is not None:
-        free(out, force)
-    names, outputs, evaluate = arguments.predictor(model)
-    values = evaluate(tables.read_rows(table, names))
+        free(out, force, reads=[table, Path(model)])
+    predictor = arguments.predictor(model)
+    columns, outside = predictor.predict(tables.read_rows(table, predictor.inputs))
+    if outside:
+        warn(f"{outside} of {len(next(iter(columns.values())))} rows are outside the range of the training data")
     if as_json:
-        # JSON has no NaN: a row that cannot be answered is null.
-        columns = {
-            name: [v if np.isfinite(v) else None for v in values[:, q].tolist()] for q, name in enumerate(outputs)
-        }
-        print(json.dumps(columns))
+        print(json.dumps(finite(columns)))  # JSON has no NaN: a row that cannot be answered is null
         return
-    lines = [
-        ",".join(arguments.quoted(name) for name in outputs),
-        *(",".join(repr(v) for v in row) for row in values.tolist()),
-    ]
-    text = "\n".join(lines) + "\n"
+    lines = [columns, *zip(*columns.values(), strict=True)]
+    text = "".join(",".join(arguments.field(one) for one in line) + "\n" for line in lines)
     if out is None:
         sys.stdout.write(text)
     else:
@@ -325,11 +340,10 @@ def inspect(
     Example: kanserve inspect models/houses/1
     """
     from kanserve import serialization
-    from kanserve.artifact import directory
 
     facts: dict[str, Any] = {}
     if path.is_dir():
-        artifact = directory.read(path)
+        artifact = arguments.read_version(path)
         kan = artifact.kan()
         facts["files"] = {name: len(data) for name, data in sorted(artifact.files.items())}
     else:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,6 +45,7 @@ PRODUCT = (0, 1)
 
 def run(folder: Path, *, keep_serving: bool = False, port: int = 0) -> None:
     """Train, simplify, draw, state the formula, export, publish, serve and call; everything is left in `folder`."""
+    _check_extras()
     console = Console(highlight=False)
     _fresh(folder)
     data = load_knots()
@@ -108,9 +110,18 @@ def r_squared(got: Array, data: Dataset) -> float:
     return float(1 - ((got - want) ** 2).sum() / ((want - want.mean()) ** 2).sum())
 
 
+def _check_extras() -> None:
+    """Say what is missing before the work starts, not after half of it."""
+    for package in ("matplotlib", "onnx", "onnxruntime", "tritonclient"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(package, "all")
+
+
 def _fresh(folder: Path) -> None:
     """An empty folder: what an earlier demo left is replaced, what anybody else left is not."""
-    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]) and not (folder / MARK).exists():
+    if folder.exists() and not folder.is_dir():
+        raise ConflictError(f"{folder} is a file; choose a folder with --folder.")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise ConflictError(f"{folder} is not empty and not an earlier demo's; choose another with --folder.")
     if folder.exists():
         shutil.rmtree(folder)
@@ -164,10 +175,8 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 def _compare(console: Console, address: str, kan: Kan, data: Dataset) -> None:
     """A dozen knots: the true signature beside what every form of the model says."""
-    try:
-        import tritonclient.grpc as triton
-    except ImportError:
-        raise MissingDependencyError("tritonclient", "all") from None
+    import tritonclient.grpc as triton
+
     rows = np.linspace(0, len(data) - 1, 12).astype(int)
     x = data.x[rows]
     columns: dict[str, Array] = {}

@@ -222,7 +222,7 @@ def layer(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Kan:
     """A trained network. `classes` names the outputs of a classifier, which are scores before the softmax."""
 
@@ -251,6 +251,10 @@ class Kan:
                     object.__setattr__(self, part, np.full(size, default))
                 _freeze(self, part, np.float64)
         _check_kan(self)
+
+    def __repr__(self) -> str:
+        names = ", ".join(one.name for one in self.inputs[:4]) + (", …" if len(self.inputs) > 4 else "")
+        return f"Kan({'-'.join(map(str, self.shape))}, {self.edges} edges, inputs {names})"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Kind = Literal["auto", "flow", "matrix"]
 
-FLOW_EDGES = 60  # more curves than this cannot be read
+FLOW_EDGES, FLOW_LAYER_EDGES = 60, 24  # more curves than this, in all or side by side, cannot be read
 INK, BLUE, PALE = "#20242c", "#1f5fbf", "#dfe3ea"
 TILE, HEIGHT = 0.62, 2.6  # a tile's side and the distance of two layers of nodes, in the picture's own units
 
@@ -31,13 +31,14 @@ def plot_network(kan: Kan, data: ArrayLike | None = None, kind: Kind = "auto", a
     """Draw the network; `data` rows (N, inputs) say where the signal is (default: rows drawn from the ranges).
 
     "flow" draws nodes and edges with their curves, "matrix" a tile for each edge of each layer; "auto" takes flow for
-    up to 60 edges.
+    up to 60 edges of which no layer has more than 24.
     """
     if kind not in ("auto", "flow", "matrix"):
         raise InputError(f"kind is 'auto', 'flow' or 'matrix', got {kind!r}.")
     rows = finite_rows(kan, 500) if data is None else np.asarray(data, np.float64)
     shares, values = importance(kan, rows), activations(kan, rows)
-    if kind == "flow" or (kind == "auto" and kan.edges <= FLOW_EDGES):
+    readable = kan.edges <= FLOW_EDGES and max(int(one.alive.sum()) for one in kan.layers) <= FLOW_LAYER_EDGES
+    if kind == "flow" or (kind == "auto" and readable):
         return _flow(kan, shares, values, ax)
     return _matrix(kan, shares, values, ax)
 
@@ -171,9 +172,9 @@ def _flow(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes | N
     unused = int((~np.isfinite(places.nodes[0])).sum())
     if unused:
         tail = "1 input is" if unused == 1 else f"{unused} inputs are"
-        axes.text(width, -below, f"{tail} not used", ha="right", va="bottom", fontsize=8, color=INK, alpha=0.6)
+        axes.text(width, -below - 0.1, f"{tail} not used", ha="right", va="top", fontsize=8, color=INK, alpha=0.6)
     axes.set_xlim(-left, width + 0.6)
-    axes.set_ylim(-below - 0.1, top + 0.9)
+    axes.set_ylim(-below - 0.4, top + 0.9)
     return axes
 
 

@@ -1,15 +1,19 @@
 """A network as one safetensors file: a JSON header and the arrays, nothing that can run.
 
-Tensors are named `layers.{l}.{field}` and `{input,output}_{shift,scale}`. The header's `kan` entry is JSON: the
+Tensors are named `layers.{l}.{field}` and `{input,output}_{shift,scale}`. The header's one entry, `kan` (with two their
+order would be left to chance), is a SHA-256 of what follows and of all tensors, a space, and JSON: the
 format's version, variables, classes, and per layer its order, base, extrapolation and the names of its functions
-(the tensor `layers.{l}.functions` holds indices into them, -1 for none). Infinite ranges are null in the JSON.
+(the tensor `layers.{l}.functions` holds indices into them, -1 for none). Infinite ranges are null in the JSON. The
+checksum keeps a damaged file from being another network.
 """
 
+import hashlib
 import json
 import math
 import os
 import struct
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +68,17 @@ def dumps(kan: Kan) -> bytes:
     }
     text = json.dumps(header, ensure_ascii=True, sort_keys=True, allow_nan=False)
     ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    return _save_tensors(ordered, metadata={"kan": text})
+    return _save_tensors(ordered, metadata={"kan": f"{checksum(text, ordered)} {text}"})
+
+
+def checksum(text: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """The SHA-256, in hexadecimal, of the JSON and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        one = tensors[name]
+        digest.update(f"\n{name} {one.dtype.str} {one.shape}\n".encode())
+        digest.update(np.ascontiguousarray(one).tobytes())
+    return digest.hexdigest()
 
 
 def loads(data: bytes) -> Kan:
@@ -72,7 +86,11 @@ def loads(data: bytes) -> Kan:
     try:
         tensors = _load_tensors(data)
         (size,) = struct.unpack("<Q", data[:8])
-        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["kan"])
+        metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+        digest, _, text = metadata["kan"].partition(" ")
+        if checksum(text, tensors) != digest:
+            raise FormatError("The network's file differs from its checksum: it is damaged. Make it again.")
+        header = json.loads(text)
         version = header["version"]
         if version != VERSION:
             raise FormatError(f"The network has format version {version!r}; this kanserve reads version {VERSION}.")

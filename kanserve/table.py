@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 Kind = Literal["auto", "regression", "classification"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Rows to learn from: x (N, inputs), y (N, outputs); a classifier's y is one column a class, 0 or 1."""
 
@@ -52,6 +52,9 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        return f"Dataset({len(self)} rows, {len(self.inputs)} inputs, outputs {', '.join(self.outputs)})"
+
     def take(self, rows: NDArray[np.int64]) -> "Dataset":
         """These rows, in this order."""
         return replace(self, x=self.x[rows], y=self.y[rows])
@@ -63,19 +66,24 @@ class Dataset:
         return self.take(np.sort(order[held:])), self.take(np.sort(order[:held]))
 
 
-def dataset(data: "Dataset | tuple[object, object]") -> Dataset:
+def dataset(data: object) -> Dataset:
     """A Dataset from what a caller may give: one already, or (x, y)."""
-    return data if isinstance(data, Dataset) else Dataset(*data)  # type: ignore[arg-type]  # __post_init__ checks
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise DataError(f"Data are a Dataset or a pair (x, y), got {type(data).__name__}.")
+    return Dataset(_numbers(data[0], "x"), _numbers(data[1], "y"))
 
 
 def read_table(
-    path: str | os.PathLike[str], target: Sequence[str], inputs: Sequence[str] = (), kind: Kind = "auto"
+    path: str | os.PathLike[str], target: str | Sequence[str], inputs: Sequence[str] = (), kind: Kind = "auto"
 ) -> Dataset:
     """Read a CSV or Parquet file: `target` columns to learn, from `inputs` (default: every other column).
 
     A single target of text, or any single target with kind="classification", makes a classifier whose classes are
     the sorted distinct values.
     """
+    target = [target] if isinstance(target, str) else target
     table = _read(Path(path))
     names = list(table.column_names)
     wanted = list(inputs) or [name for name in names if name not in target]
@@ -111,7 +119,7 @@ def _read(path: Path) -> "pyarrow.Table":
         import pyarrow.csv
         import pyarrow.parquet
     except ImportError:
-        raise MissingDependencyError("pyarrow", "train") from None
+        raise MissingDependencyError("pyarrow", "tables") from None
     if not path.exists():
         raise NotFoundError(f"There is no file {os.fspath(path)!r}.")
     if path.is_dir():
@@ -119,11 +127,14 @@ def _read(path: Path) -> "pyarrow.Table":
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty.")
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pyarrow.parquet.read_table(path)
-        return pyarrow.csv.read_csv(path)
+        parquet = path.suffix.lower() in (".parquet", ".pq")
+        table = pyarrow.parquet.read_table(path) if parquet else pyarrow.csv.read_csv(path)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
+    twice = [name for name in table.column_names if table.column_names.count(name) > 1]
+    if twice:
+        raise DataError(f"{path} has {table.column_names.count(twice[0])} columns called {twice[0]!r}; rename them.")
+    return table
 
 
 def _is_text(table: "pyarrow.Table", name: str) -> bool:

@@ -2,16 +2,17 @@
 
 import json
 import math
+import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from kanserve.errors import ConflictError, NotFoundError
+from kanserve.errors import ConflictError, InputError, NotFoundError
 
 if TYPE_CHECKING:
     from kanserve.simplification import Step
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 WIDTH = 100
 
 
-def show(facts: Mapping[str, Any], as_json: bool, after: str = "") -> None:
-    """Print facts as a table, or as JSON; `after` is the command to try next. Plain text when piped."""
+def show(facts: Mapping[str, Any], as_json: bool, after: Sequence[str] = ()) -> None:
+    """Print facts as a table, or as JSON; `after` are the words of the command to try next. Plain text when piped."""
     if as_json:
         print(json.dumps(finite(facts), ensure_ascii=False))
         return
@@ -30,7 +31,7 @@ def show(facts: Mapping[str, Any], as_json: bool, after: str = "") -> None:
         table.add_row(plain(name), plain(_text(value)))
     console.print(table)
     if after:
-        console.print(f"next: {plain(after)}", style="dim", soft_wrap=True)
+        console.print(f"next: {plain(shlex.join(after))}", style="dim", soft_wrap=True)
 
 
 def plain(text: str) -> str:
@@ -62,8 +63,13 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def free(path: Path, force: bool) -> None:
-    """Refuse a file that is there already, or a folder that is not: before the work starts, not after it."""
+def free(path: Path, force: bool, reads: Sequence[Path] = ()) -> None:
+    """Refuse a file that is there already, or a folder that is not: before the work starts, not after it.
+
+    `reads` are the files that the command reads: those are never replaced.
+    """
+    if any(path.exists() and one.exists() and path.samefile(one) for one in reads):
+        raise ConflictError(f"{path} is what this command reads; choose another name for what it writes.")
     if path.is_dir():
         raise ConflictError(f"{path} is a folder; give the name of a file.")
     if path.exists() and not force:
@@ -73,11 +79,20 @@ def free(path: Path, force: bool) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and move it there: nobody sees half of it."""
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    """Write a file beside its place and move it there: nobody sees half of it.
+
+    A link is followed, and what is no plain file (a pipe, a device) is written to as it is.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        write(target)
+        return
+    part = target.with_name(f".{target.stem}.part{target.suffix}")
     try:
         write(part)
-        part.replace(path)
+        part.replace(target)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -90,8 +105,9 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         for path, data in files.items():
             (part / path).parent.mkdir(parents=True, exist_ok=True)
             (part / path).write_bytes(data)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         part.rename(folder)
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

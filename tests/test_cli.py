@@ -1,16 +1,19 @@
 import json
 import re
+import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kanserve import cli, repository, serialization
 from kanserve.compiler import compile as compile_kan
-from kanserve.reference import evaluate
+from kanserve.reference import evaluate, probabilities
 from tests.kans import classifier, hostile_names, mixed, symbolic
 
 RNG = np.random.default_rng(0)
@@ -82,6 +85,56 @@ def test_a_row_with_a_missing_value_is_answered_with_nan_and_with_null_in_json(f
     assert code == 0 and json.loads(out)["y"][0] is None
 
 
+def test_a_classifier_answers_with_the_class_and_the_probability_of_each(folder, kanserve):
+    (folder / "two.csv").write_text("x1,x2\n0.5,0.5\n,0.5\n")
+    code, out, _ = kanserve("predict", "classifier.safetensors", "two.csv")
+    header, first, second = out.splitlines()
+    assert (code, header) == (0, "class,setosa,versi color,virginica")
+    chances = probabilities(classifier(), [[0.5, 0.5]])[0]
+    assert first.split(",")[0] == classifier().classes[int(chances.argmax())]
+    assert np.allclose([float(one) for one in first.split(",")[1:]], chances, rtol=1e-12)
+    assert second == ",nan,nan,nan"
+
+
+def test_rows_outside_the_training_range_are_counted_on_standard_error(folder, kanserve):
+    (folder / "far.csv").write_text("x,y\n0.5,0.5\n9,0.5\n")
+    code, out, err = kanserve("predict", "law.safetensors", "far.csv")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert err == "kanserve: 1 of 2 rows are outside the range of the training data\n"
+
+
+def test_a_classifiers_next_command_names_its_target_and_quotes_its_paths(folder, kanserve):
+    rows = [f"{a!r},{'left' if a < 0 else 'right'}" for a in RNG.uniform(-1, 1, 60).tolist()]
+    (folder / "two sides.csv").write_text("\n".join(["a,side", *rows]) + "\n")
+    code, out, _ = kanserve("fit", "two sides.csv", "-t", "side", "--hidden", "", "-o", "c.safetensors", "-q")
+    command = out.splitlines()[-1].removeprefix("next: kanserve ")
+    assert code == 0 and "--target side" in command
+    code, out, err = kanserve(*shlex.split(command), "-q")
+    assert (code, err) == (0, "")
+
+
+def test_a_pipe_or_a_device_is_written_to_and_a_link_is_followed(folder, kanserve):
+    assert kanserve("predict", "law.safetensors", "good.csv", "-f", "-o", "/dev/null")[0] == 0
+    assert not Path("/dev/null").is_file()
+    (folder / "link.csv").symlink_to("real.csv")
+    assert kanserve("predict", "law.safetensors", "good.csv", "-o", "link.csv")[0] == 0
+    assert (folder / "link.csv").is_symlink() and (folder / "real.csv").is_file()
+
+
+def test_ctrl_c_ends_a_fit_with_130_and_leaves_nothing(folder):
+    rows = RNG.uniform(-1, 1, (20_000, 4))
+    np.savetxt(folder / "big.csv", rows, delimiter=",", header="a,b,c,z", comments="")
+    before = sorted(str(one) for one in folder.rglob("*"))
+    words = [sys.executable, "-m", "kanserve", "fit", "big.csv", "-t", "z"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=folder)
+    assert process.stderr is not None
+    assert "start 1" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert sorted(str(one) for one in folder.rglob("*")) == before
+
+
 def test_an_export_is_a_folder_a_format_that_is_whole_or_not_there(folder, kanserve):
     assert kanserve("export", "law.safetensors", "--out", "out", "--format", "numpy_source,c_source")[0] == 0
     assert sorted(one.name for one in (folder / "out").iterdir()) == ["c_source", "numpy_source"]
@@ -122,6 +175,8 @@ BAD = {
     "fit a wrong shape": (("fit", "good.csv", "-t", "z", "--hidden", "5,x"), "--hidden"),
     "fit over a file": (("fit", "good.csv", "-t", "z", "-o", "law.safetensors"), "there already"),
     "fit into no folder": (("fit", "good.csv", "-t", "z", "-o", "no/kan.safetensors"), "no folder"),
+    "fit over its own table": (("fit", "good.csv", "-t", "z", "-f", "-o", "good.csv"), "what this command reads"),
+    "fit columns of one name": (("fit", "twice.csv", "-t", "z"), "2 columns called 'x'"),
     "fit an unknown optimizer": (("fit", "good.csv", "-t", "z", "--optimizer", "sgd"), "auto, lm"),
     "simplify a missing file": (("simplify", "none", "good.csv"), "no file"),
     "simplify with other columns": (("simplify", "law.safetensors", "other.csv"), "no column 'y'"),
@@ -139,6 +194,7 @@ BAD = {
         "'y'",
     ),
     "serve a missing repository": (("serve", "none"), "none"),
+    "serve with an unknown backend": (("serve", "models", "--backend", "fortran"), "c_source"),
     "predict with nothing": (("predict", "nothing", "good.csv"), "host:port/name"),
     "predict other columns": (("predict", "law.safetensors", "other.csv"), "no column 'y'"),
     "predict from a flipped artifact": (("predict", "flipped", "good.csv"), "checksum"),
@@ -147,9 +203,12 @@ BAD = {
     "formula of a truncated network": (("formula", "cut.safetensors"), "not a kanserve network"),
     "formula in an unknown style": (("formula", "law.safetensors", "--as", "word"), "latex"),
     "inspect a missing file": (("inspect", "none"), "no file"),
-    "inspect a folder that is no version": (("inspect", "models"), "manifest"),
+    "inspect a folder that is no version": (("inspect", "models"), "models/houses/1"),
+    "predict with a folder that is no version": (("predict", "models/law", "good.csv"), "models/houses/1"),
+    "demo into a file": (("demo", "--folder", "good.csv"), "is a file"),
     "demo into a folder with other things": (("demo", "--folder", "models"), "not empty"),
     "an unknown command": (("fly",), "fly"),
+    "a negative seed": (("fit", "good.csv", "-t", "z", "--seed", "-1"), "--seed"),
     "an unknown option": (("fit", "good.csv", "--fly"), "--fly"),
 }
 
@@ -162,7 +221,7 @@ def test_bad_input_is_one_clear_line_exit_code_2_and_nothing_half_written(case, 
     code, out, err = kanserve(*words)
     assert (code, out) == (2, "")
     assert message in err and "Traceback" not in err
-    if case not in ("an unknown command", "an unknown option"):  # those come with the usage
+    if case not in ("an unknown command", "an unknown option", "a negative seed"):  # those come with the usage
         assert err.count("\n") == 1 and err.startswith("kanserve: ")
     assert sorted(str(one) for one in folder.rglob("*")) == before
 
@@ -172,6 +231,7 @@ def _bad_files(folder):
     (folder / "header.csv").write_text("x,y,z\n")
     (folder / "text.csv").write_text("x,y,z\n1,2,3\nabc,2,3\n")
     (folder / "nan.csv").write_text("x,y,z\nnan,2,3\n1,2,3\n")
+    (folder / "twice.csv").write_text("x,x,z\n1,2,3\n")
     (folder / "one.csv").write_text("x,y,z\n1,2,3\n")
     (folder / "other.csv").write_text("x,q\n1,2\n")
     (folder / "cut.safetensors").write_bytes((folder / "law.safetensors").read_bytes()[:-9])

@@ -18,6 +18,7 @@ from kanserve.train.levenberg import refine
 Array = NDArray[np.float64]
 
 HELD_OUT = 0.2
+MOST_ROWS = 5000
 DEFAULT_TOLERANCE = 1e-2
 SMOOTHNESS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
 SMOOTHING_STEPS = 15
@@ -104,6 +105,7 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
     if tolerance != "auto" and not tolerance >= 0:
         raise DataError(f"The tolerance is 'auto' or a number from 0 on, got {tolerance}.")
     learn, held = data.split(HELD_OUT, seed) if len(data) >= 10 else (data, data)
+    learn, held = (some(one, MOST_ROWS, seed) for one in (learn, held))
     goal = evaluate(kan, learn.x) if kan.classes else learn.y
     finite = np.isfinite(goal).all(axis=1)
     spread = goal[finite].std(axis=0) if finite.any() else np.ones(goal.shape[1])
@@ -114,6 +116,13 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
         spread=np.where(spread > 0, spread, 1.0),
         tolerance=DEFAULT_TOLERANCE if tolerance == "auto" else tolerance,
     )
+
+
+def some(data: Dataset, most: int, seed: int) -> Dataset:
+    """At most so many of the rows, drawn at random, in their order: a search needs no more to tell two networks."""
+    if len(data) <= most:
+        return data
+    return data.take(np.sort(np.random.default_rng(seed).permutation(len(data))[:most]))
 
 
 def refit(kan: Kan, one: Judge, steps: int, smooth: float = 0.0) -> Kan:

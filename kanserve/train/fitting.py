@@ -81,7 +81,7 @@ def fit(
     data = dataset(data)
     if len(data) < 2:
         raise DataError("A fit needs at least 2 rows, got 1.")
-    _check(grids, starts, validation, smooth, data)
+    _check(seed, grids, starts, validation, smooth, data)
     template = normalised(kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed), data)
     of = _loss(loss, data)
     start = schedule.fresh(template, grids[0], (seed,))
@@ -174,9 +174,13 @@ def _method(optimizer: Optimizer, loss: str, penalised: bool, kan: Kan) -> Liter
     return "lm" if least_squares and few else "lbfgs"
 
 
-def _check(grids: Sequence[int], starts: int, validation: float | Dataset, smooth: float | str, data: Dataset) -> None:
+def _check(
+    seed: int, grids: Sequence[int], starts: int, validation: float | Dataset, smooth: float | str, data: Dataset
+) -> None:
     if not grids or min(grids) < 1 or list(grids) != sorted(set(grids)):
         raise TrainingError(f"grids must be increasing numbers of intervals, got {list(grids)}.")
+    if seed < 0:
+        raise TrainingError(f"A seed is a number from 0 on, got {seed}.")
     if starts < 1:
         raise TrainingError(f"A fit needs at least one start, got {starts}.")
     if isinstance(validation, Dataset):

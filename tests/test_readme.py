@@ -1,0 +1,53 @@
+"""The README, to the letter: its blocks are run in their order, on another port."""
+
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_every_block_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.uniform(40, 220, 300), rng.integers(1, 7, 300), rng.integers(1950, 2025, 300)])
+    price = 2000 * x[:, 0] + 10_000 * np.sqrt(x[:, 1]) + 300 * (x[:, 2] - 1950) + rng.normal(0, 3000, 300)
+    head, form = "area,rooms,year,price", ["%.3f", "%d", "%d", "%.2f"]
+    np.savetxt("houses.csv", np.column_stack([x, price]), form, ",", header=head, comments="")
+    np.savetxt("new.csv", x[:3], form[:3], ",", header="area,rooms,year", comments="")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    in_python, *on_the_wire = (block.replace("8001", port) for block in blocks("python"))
+    exec(compile(in_python, "README", "exec"), {})
+    assert Path("houses.svg").exists() and Path("models/houses/1/manifest.json").exists()
+    (shell,) = blocks("sh")
+    server = None
+    try:
+        for line in shell.replace("8001", port).splitlines():
+            words = [sys.executable, "-m", *shlex.split(line.removesuffix("&"))]
+            if line.endswith("&"):
+                server = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+                assert server.stderr is not None and "serving 1 model" in server.stderr.readline()
+                continue
+            done = subprocess.run(words, capture_output=True, text=True)
+            assert done.returncode == 0, (line, done.stderr)
+        assert len(done.stdout.splitlines()) == 4 and done.stdout.startswith("price\n")
+        names: dict[str, object] = {}
+        for block in on_the_wire:
+            exec(compile(block, "README", "exec"), names)
+        assert np.shape(names["jacobian"]) == (2, 1, 3)
+    finally:
+        if server is not None:
+            server.send_signal(signal.SIGTERM)
+            server.communicate(timeout=30)
+    assert server is not None and server.returncode == 0
