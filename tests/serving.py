@@ -68,12 +68,14 @@ def noisy(network: Kan) -> Dataset:
     return Dataset(x, y + 0.1 * y.std(axis=0) * np.sin(np.arange(50))[:, None])
 
 
+def loading(fifo: Path) -> Artifact:
+    """A model that cannot be loaded before `fifo` has been read to its end."""
+    return _with_code(f"open({str(fifo)!r}).read()\n")
+
+
 def waiting(fifo: Path) -> Artifact:
     """A model with one input that reads `fifo` to its end before it answers WAIT, and raises at BREAK."""
-    network = kans.one_edge()
-    made = compile(network, ("numpy_source",))
-    (path,) = (one for one in made.files if one.startswith("numpy_source/"))
-    addition = f"""
+    return _with_code(f"""
 _answer = predict
 
 def predict(x):
@@ -83,7 +85,13 @@ def predict(x):
     if len(x) and x[0, 0] == {BREAK}:
         raise RuntimeError("a secret of /the/host")
     return _answer(x)
-"""
+""")
+
+
+def _with_code(addition: str) -> Artifact:
+    network = kans.one_edge()
+    made = compile(network, ("numpy_source",))
+    (path,) = (one for one in made.files if one.startswith("numpy_source/"))
     return assemble(
         network,
         {path: made.files[path] + addition.encode()},

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kanserve import formula
+from kanserve import formula, repository
 from kanserve.client import AsyncClient, Client
+from kanserve.compiler import compile
 from kanserve.errors import (
     DataError,
     DeadlineError,
     InputError,
     InvalidNameError,
-    KanserveError,
     NotFoundError,
     TensorError,
+    UnreachableError,
 )
+from kanserve.ir import Kan, layer
 from kanserve.ranges import sample
 from kanserve.reference import derivative, edges, evaluate, probabilities
 from kanserve.serve.server import Server, start
@@ -71,6 +73,30 @@ def test_many_rows_travel_in_parts_and_come_back_as_one(client):
     prediction = client.infer("raw", x)
     np.testing.assert_allclose(prediction.values, evaluate(kan, x), rtol=1e-9)
     assert (prediction.outside, prediction.outside_rows) == (3, (0, 20_000, 39_999))
+
+
+def test_rows_travel_in_parts_that_the_server_takes(tmp_path):
+    kan = Kan((layer(np.random.default_rng(0).normal(size=(500, 1, 4))),))
+    repository.publish(tmp_path, "broad", compile(kan, ("numpy_source",)))
+    with start(tmp_path, port=0) as server, Client(server.address) as client:
+        most = server.catalog.find("broad").max_rows
+        x = sample(kan, most + 300)
+        x[-1] = 500.0
+        prediction = client.infer("broad", x)
+        np.testing.assert_allclose(
+            prediction.values[[0, most - 1, most, -1]], evaluate(kan, x[[0, most - 1, most, -1]])
+        )
+        assert prediction.values.shape == (most + 300, 500) and prediction.outside_rows == (most + 299,)
+
+
+def test_rows_are_differentiated_in_parts_that_the_server_takes(server, client):
+    kan = serving.kan("graph")
+    x = sample(kan, server.catalog.find("graph").max_differentiated_rows + 300)
+    values, jacobian = client.differentiate("graph", x)
+    np.testing.assert_array_equal(values, evaluate(kan, x))
+    np.testing.assert_array_equal(jacobian, derivative(kan, x))
+    values, jacobian = client.differentiate("graph", x[:0])
+    assert values.shape == (0, 1) and jacobian.shape == (0, 1, 2)
 
 
 def test_no_rows_give_none(client):
@@ -154,7 +180,7 @@ def test_rows_that_are_none_are_not_sent(client):
 def test_a_server_that_does_not_answer_is_said_with_its_address():
     with Client("127.0.0.1:1") as nobody:
         assert not nobody.live() and not nobody.ready() and not nobody.ready("raw")
-        with pytest.raises(KanserveError, match=r"No server answers at 127\.0\.0\.1:1"):
+        with pytest.raises(UnreachableError, match=r"No server answers at 127\.0\.0\.1:1"):
             nobody.predict("raw", [[1.0, 2.0]])
 
 

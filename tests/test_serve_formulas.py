@@ -1,6 +1,7 @@
 """The formula service: each call a plain function, so that most of this needs no server."""
 
 import math
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -8,12 +9,12 @@ import pytest
 
 from kanserve import formula, repository
 from kanserve.compiler import compile
-from kanserve.errors import InputError, InvalidNameError, NotFoundError, TensorError
+from kanserve.errors import FormulaError, InputError, InvalidNameError, NotFoundError, TensorError
 from kanserve.importance import importance
 from kanserve.ir import Kan, layer
 from kanserve.ranges import finite_rows, ranges, sample
 from kanserve.reference import activations, derivative, edges, evaluate
-from kanserve.serve import models
+from kanserve.serve import formulas, models
 from kanserve.serve.formulas import differentiate, get_formula, get_network
 from kanserve.serve.models import Catalog
 from kanserve.serve.server import start
@@ -66,6 +67,17 @@ def test_a_formula_says_how_well_it_fits_and_nothing_where_no_data_were_given(ca
     assert [one.max_error for one in fits] == list(metrics.max_error)
     (unknown,) = get_formula(catalog, pb.GetFormulaRequest(model_name="graph")).outputs
     assert not any(unknown.HasField(one) for one in ("r2", "rmse", "max_error"))
+
+
+def test_a_formula_is_written_once_for_each_model_and_so_is_why_there_is_none(catalog, monkeypatch):
+    asked = pb.GetFormulaRequest(model_name="raw")
+    assert get_formula(catalog, asked) is get_formula(catalog, asked)
+    large = models.Catalog({"raw": {1: replace(catalog.find("raw"))}}, {})
+    monkeypatch.setattr(formulas, "MAX_MESSAGE_BYTES", 100)
+    for _ in range(2):
+        with pytest.raises(FormulaError, match="more than 100 bytes"):
+            get_formula(large, asked)
+        monkeypatch.setattr(formulas, "to_json", None)  # written again, it would fail
 
 
 @pytest.mark.parametrize("name", ["multiplication", "pruned", "constant", "mixed", "domains"])

@@ -301,13 +301,13 @@ def test_a_model_or_version_that_is_not_there_is_not_found(stub, name, version):
 
 
 def test_a_message_over_the_limit_is_refused(stub):
-    asked = request(f"inputs {{{X} shape: [1, 2]}}", (b"\0" * (2**26 + 1),))
+    asked = request(f"inputs {{{X} shape: [1, 2]}}", (b"\0" * (2**24 + 1),))
     assert refused(lambda: stub.ModelInfer(asked)).code() is CODE.RESOURCE_EXHAUSTED
 
 
 def test_an_answer_never_needs_more_than_a_message_may_hold(server):
     wide = server.catalog.find("wide")
-    assert 8 * wide.max_rows * max(len(wide.kan.inputs), len(wide.kan.outputs)) < 2**26
+    assert 8 * wide.max_rows * max(len(wide.kan.inputs), len(wide.kan.outputs)) < 2**24
 
 
 def test_clients_do_not_load_or_unload_models(client):

@@ -32,7 +32,7 @@ from kanserve.ranges import sample
 from kanserve.reference import evaluate
 from kanserve.serve import models
 from kanserve.serve.answers import STREAMS
-from kanserve.serve.server import Server, start
+from kanserve.serve.server import REFLECTIONS, Server, start
 from tests import kans, serving
 from tests.serving import BREAK, WAIT
 
@@ -140,6 +140,45 @@ def test_sigint_ends_it_too_and_sighup_finds_new_versions(tmp_path):
         assert running.stderr.read() == ""
 
 
+@pytest.mark.parametrize("stopping", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_while_it_looks_for_new_versions(tmp_path, stopping):
+    os.mkfifo(tmp_path / "fifo")
+    repository.publish(tmp_path / "models", "mixed", serving.artifact("mixed"))
+    with process(f"from kanserve.serve.server import run; run({str(tmp_path / 'models')!r}, port=0)") as (running, _):
+        assert running.stderr is not None
+        repository.publish(tmp_path / "models", "late", serving.loading(tmp_path / "fifo"))
+        running.send_signal(signal.SIGHUP)
+        with open(tmp_path / "fifo", "w"):  # opens when the model is being loaded
+            running.send_signal(stopping)
+            assert running.wait(20) == 0
+        assert running.stderr.read() == ""
+
+
+def test_a_signal_ends_the_server_before_it_has_loaded_its_first_model(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    repository.publish(tmp_path / "models", "late", serving.loading(tmp_path / "fifo"))
+    code = f"from kanserve.serve.server import run; run({str(tmp_path / 'models')!r}, port=0)"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'exporters'}"}
+    command = [sys.executable, "-W", "error", "-c", code]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
+        with open(tmp_path / "fifo", "w"):
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(20) == 0
+        assert running.stderr is not None and running.stderr.read() == ""
+
+
+def test_a_repository_that_is_gone_changes_nothing_that_is_served(tmp_path):
+    root = tmp_path / "models"
+    repository.publish(root, "mixed", serving.artifact("mixed"))
+    with process(f"from kanserve.serve.server import run; run({str(root)!r}, port=0)") as (running, address):
+        assert running.stderr is not None
+        root.rename(tmp_path / "away")
+        running.send_signal(signal.SIGHUP)
+        assert "cannot be read, nothing changed" in running.stderr.readline()
+        with Client(address) as client:
+            assert client.ready("mixed")
+
+
 def test_c_and_onnx_are_served_without_torch_sympy_onnx_or_matplotlib():
     code = f"""
 import sys
@@ -222,6 +261,17 @@ def test_a_broken_version_stops_no_other_and_says_why(tmp_path):
         assert [(one.name, one.version) for one in ready.models] == [("good", "1"), ("half", "1"), ("half", "3")]
 
 
+def test_a_backend_whose_files_are_not_in_its_format_is_passed_over(tmp_path):
+    good = serving.artifact("raw")
+    parts = {path: data for path, data in good.files.items() if "/" in path}
+    (library,) = (path for path in parts if path.endswith(".so"))
+    parts[library] = parts[library][:18] + b"\xb7" + parts[library][19:]  # of another machine
+    damaged = assemble(good.kan(), parts, formulas=good.formulas, golden=good.golden())
+    repository.publish(tmp_path, "raw", damaged)
+    catalog = models.load(tmp_path)
+    assert not catalog.reasons and catalog.find("raw").kind == "onnx_graph"
+
+
 def test_a_new_catalog_keeps_what_the_last_one_has_loaded(tmp_path):
     repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
     first = models.load(tmp_path)
@@ -263,8 +313,11 @@ def test_beyond_the_queue_a_call_is_refused_at_once_and_what_waits_is_answered(s
                 stub.ModelInfer.future(request(0.5), timeout=30).add_done_callback(ended.put)
             refused = [ended.get(timeout=10) for _ in range(2)]
             assert [one.code() for one in refused] == 2 * [grpc.StatusCode.RESOURCE_EXHAUSTED]
-            with Client(server.address) as client, pytest.raises(BusyError):
+            with Client(server.address) as client, pytest.raises(BusyError, match="The queue is full"):
                 client.predict("slow", [[0.5]])
+            with grpc.insecure_channel(server.address) as channel:  # busy is not gone
+                check = health_pb2_grpc.HealthStub(channel).Check
+                assert check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
             assert not running.done() and ended.empty()
         assert running.result(10).model_name == "slow"
         assert ended.get(timeout=10).result().model_name == "slow"
@@ -331,3 +384,50 @@ def test_more_streams_than_there_are_threads_for_are_refused(slow):
         for one in streams:
             assert list(one) == []
         assert next(stub.ModelStreamInfer(requests())).infer_response.model_name == "slow"
+
+
+def test_reflection_beyond_its_streams_is_refused_and_idle_ones_leave_room_for_calls(slow):
+    root, _ = slow
+    gate = threading.Event()
+
+    def silent() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        gate.wait(30)
+        yield from ()
+
+    with Server(models.load(root), threads=1, queue=1) as server, grpc.insecure_channel(server.address) as channel:
+        reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        streams = [reflect(silent(), timeout=30) for _ in range(REFLECTIONS + 100)]
+        for one in streams:
+            if not one.add_callback(lambda: ended.put(None)):
+                ended.put(None)  # it had ended before
+        for _ in range(100):
+            ended.get(timeout=10)
+        codes = [one.code() for one in streams if not one.is_active()]
+        assert codes == 100 * [grpc.StatusCode.RESOURCE_EXHAUSTED]
+        assert wire.stub(channel).ModelInfer(request(0.5), timeout=10).model_name == "slow"
+        gate.set()
+
+
+def test_what_waits_in_the_queue_holds_little_of_its_message(slow, tmp_path):
+    """48 calls of 12 MiB: 576 MiB, of which the server may hold only what fits the windows."""
+    root, fifo = slow
+    code = f"from kanserve.serve.server import run; run({str(root)!r}, port=0, threads=1)"
+    with process(code) as (running, address), grpc.insecure_channel(address) as channel:
+        infer = wire.stub(channel).ModelInfer
+        first = infer.future(request(WAIT), timeout=30)
+        with open(fifo, "w"):
+            before = resident(running.pid)
+            large = request(0.5)
+            large.raw_input_contents[0] = bytes(12 * 2**20)
+            waiting = [infer.future(large, timeout=2) for _ in range(48)]
+            for one in waiting:
+                assert one.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert resident(running.pid) - before < 64 * 2**20
+        assert first.result(10).model_name == "slow"
+
+
+def resident(process: int) -> int:
+    """The most bytes of memory that a process has held."""
+    (line,) = (one for one in Path(f"/proc/{process}/status").read_text().splitlines() if one.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024

@@ -6,8 +6,9 @@
         y, jacobian = client.differentiate("houses", x)       # exact, (N, outputs, inputs)
 
 `AsyncClient` has the same calls, to be awaited. Where a version is not given the newest is meant. What a server refuses
-is raised as the error that it had; a server that is stopping is a DrainingError, one that does not answer at all a
-KanserveError.
+is raised as the error that it had; a server that is stopping is a DrainingError, one that cannot be reached an
+UnreachableError, and one that does not answer in time a DeadlineError. Rows that are too many for one request travel
+in parts.
 """
 
 from types import TracebackType

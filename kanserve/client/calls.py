@@ -19,7 +19,7 @@ from kanserve.client.results import (
     Prediction,
     ServedFormula,
 )
-from kanserve.errors import DataError, KanserveError, MissingDependencyError
+from kanserve.errors import DataError, KanserveError, MissingDependencyError, TensorError
 from kanserve.formula import Table
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.ir import Variable
@@ -88,25 +88,32 @@ def infer(name: str, x: ArrayLike, version: str, outputs: tuple[str, ...]) -> St
     rows = _rows(x)
     parts: dict[str, list[NDArray[Any]]] = {}
     count, outside = 0, []
-    for start in range(0, max(1, len(rows)), step := _rows_at_a_time(rows)):
+    start, step = 0, _rows_at_a_time(rows)
+    while start < max(1, len(rows)):
         part = rows[start : start + step]
         tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=part.shape)
-        response = yield (
-            "ModelInfer",
-            pb.ModelInferRequest(
-                model_name=name,
-                model_version=version,
-                inputs=[tensor],
-                outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name=one) for one in outputs],
-                raw_input_contents=[part.astype("<f8", copy=False).tobytes()],
-            ),
+        request = pb.ModelInferRequest(
+            model_name=name,
+            model_version=version,
+            inputs=[tensor],
+            outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name=one) for one in outputs],
+            raw_input_contents=[part.astype("<f8", copy=False).tobytes()],
         )
+        try:
+            response = yield "ModelInfer", request
+        except TensorError:
+            told = yield "ModelConfig", pb.ModelConfigRequest(name=name, version=version)
+            if not 0 < told.config.max_batch_size < len(part):
+                raise
+            step = told.config.max_batch_size
+            continue
         version = response.model_version  # the parts of one answer come from one version
         for described, data in zip(response.outputs, response.raw_output_contents, strict=True):
             parts.setdefault(described.name, []).append(_tensor(described, data))
         count += response.parameters["outside_training_range"].int64_param
         named = response.parameters["outside_rows"].string_param
         outside += [start + int(one) for one in named.split(",") if one]
+        start += step
     whole = {one: np.concatenate(values) for one, values in parts.items()}
     values = whole.get("y", np.empty((len(rows), 0)))
     return Prediction(values, int(version), count, tuple(outside), whole.get("probabilities"), whole.get("label"))
@@ -188,11 +195,27 @@ def _variable(message: formula_pb2.Variable) -> Variable:
 
 def differentiate(name: str, x: ArrayLike, version: str) -> Steps[tuple[Array, Array]]:
     rows = _rows(x)
-    request = formula_pb2.DifferentiateRequest(model_name=name, model_version=version)
-    request.rows.shape.extend(rows.shape)
-    request.rows.values = rows.astype("<f8", copy=False).tobytes()
-    response = yield "Differentiate", request
-    return _array(response.values), _array(response.jacobian)
+    values, jacobians = [], []
+    start, step = 0, _rows_at_a_time(rows)
+    while start < max(1, len(rows)):
+        part = rows[start : start + step]
+        request = formula_pb2.DifferentiateRequest(model_name=name, model_version=version)
+        request.rows.shape.extend(part.shape)
+        request.rows.values = part.astype("<f8", copy=False).tobytes()
+        try:
+            response = yield "Differentiate", request
+        except TensorError:
+            told = yield "ModelMetadata", pb.ModelMetadataRequest(name=name, version=version)
+            most = int(told.properties.get("max_differentiated_rows", 0))
+            if not 0 < most < len(part):
+                raise
+            step = most
+            continue
+        version = response.model_version  # as of predictions
+        values.append(_array(response.values))
+        jacobians.append(_array(response.jacobian))
+        start += step
+    return np.concatenate(values), np.concatenate(jacobians)
 
 
 def _array(message: formula_pb2.Float64Array) -> Array:

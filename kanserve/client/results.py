@@ -18,7 +18,8 @@ class Prediction:
     """The answer for N rows: `values` (N, outputs), and what a classifier adds, `probabilities` and `labels`.
 
     `outside` is how many rows lie outside the training range, where the model extrapolates, and `outside_rows` the
-    first hundred of them (of each 16,384 rows). `labels` has the empty text for a row that is not finite.
+    first hundred of them (of each part in which many rows travelled). `labels` has the empty text for a row that is
+    not finite.
     """
 
     values: Array

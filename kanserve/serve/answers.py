@@ -3,19 +3,19 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from threading import BoundedSemaphore
 from time import perf_counter_ns
-from typing import NoReturn, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import grpc
 
-from kanserve.errors import BusyError, DeadlineError, DrainingError, KanserveError
+from kanserve.errors import DeadlineError, DrainingError, KanserveError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from kanserve.serve import formulas, inference, status
+from kanserve.serve.admission import limited
 from kanserve.serve.models import Catalog
 from kanserve.serve.statistics import Statistics
-from kanserve.serve.workers import Arrival, Workers, on_threads_of_its_own
+from kanserve.serve.workers import Arrival, Workers
 from kanserve.v1 import formula_pb2 as formula
 from kanserve.v1.formula_pb2_grpc import FormulaServiceServicer
 
@@ -45,11 +45,11 @@ class _Answering:
         context: grpc.ServicerContext,
     ) -> _Response:
         try:
-            _admit(self._state.workers.arrival, context)
+            _admit(self._state.workers.arrival, request, context)
             return call(self._state.catalog, request)
         except Exception as error:
             failed = _failure(error)
-        _abort(context, failed)
+        status.abort(context, failed)
 
 
 class InferenceAnswers(_Answering, GRPCInferenceServiceServicer):
@@ -57,9 +57,7 @@ class InferenceAnswers(_Answering, GRPCInferenceServiceServicer):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        self._streams = BoundedSemaphore(STREAMS)
-        # One thread more than streams may be open, so that there is one to say so.
-        stream = on_threads_of_its_own(self.ModelStreamInfer, STREAMS + 1)
+        stream = limited(self.ModelStreamInfer, STREAMS)
         self.ModelStreamInfer = stream  # type: ignore[method-assign]  # grpc takes any callable
 
     def ServerLive(self, request: pb.ServerLiveRequest, context: grpc.ServicerContext) -> pb.ServerLiveResponse:
@@ -102,12 +100,12 @@ class InferenceAnswers(_Answering, GRPCInferenceServiceServicer):
     def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, context: grpc.ServicerContext
     ) -> pb.RepositoryModelLoadResponse:
-        _abort(context, _UNIMPLEMENTED)
+        status.abort(context, _UNIMPLEMENTED)
 
     def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: grpc.ServicerContext
     ) -> pb.RepositoryModelUnloadResponse:
-        _abort(context, _UNIMPLEMENTED)
+        status.abort(context, _UNIMPLEMENTED)
 
     def _infer(self, catalog: Catalog, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         statistics, arrived = self._state.statistics, self._state.workers.arrival.at
@@ -125,22 +123,17 @@ class InferenceAnswers(_Answering, GRPCInferenceServiceServicer):
         self, requests: Iterator[pb.ModelInferRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ModelStreamInferResponse]:
         """ModelInfer for each request, in order. One that fails is answered with its error, and the stream goes on."""
-        if not self._streams.acquire(blocking=False):
-            _abort(context, status.failure(BusyError(f"{STREAMS} streams are open. Try again later.")))
-        try:
-            for request in requests:
-                with self._state.workers.counted() as arrival:
-                    yield self._stream_response(request, context, arrival)
-        finally:
-            self._streams.release()
+        for request in requests:
+            with self._state.workers.counted() as arrival:
+                yield self._stream_response(request, context, arrival)
 
     def _stream_response(
         self, request: pb.ModelInferRequest, context: grpc.ServicerContext, arrival: Arrival
     ) -> pb.ModelStreamInferResponse:
         try:
-            _admit(arrival, context)
+            _admit(arrival, request, context)
         except KanserveError as error:
-            _abort(context, status.failure(error))
+            status.abort(context, status.failure(error))
         try:
             return pb.ModelStreamInferResponse(infer_response=self._infer(self._state.catalog, request))
         except Exception as error:
@@ -173,8 +166,10 @@ _UNIMPLEMENTED = status.Failure(
 )
 
 
-def _admit(arrival: Arrival, context: grpc.ServicerContext) -> None:
-    """Refuse what is too late: for a server that is stopping, or for a caller that no longer waits."""
+def _admit(arrival: Arrival, request: object, context: grpc.ServicerContext) -> None:
+    """Refuse what could not be read, or is too late: for a server that stops, or a caller that no longer waits."""
+    if isinstance(request, KanserveError):
+        raise request
     if arrival.late:
         raise DrainingError("The server is stopping and takes no new work. Try again, or another server.")
     if not context.is_active() or context.time_remaining() == 0:
@@ -186,9 +181,3 @@ def _failure(error: Exception) -> status.Failure:
     if failed is status.INTERNAL:
         _logger.error("a call failed", exc_info=error)
     return failed
-
-
-def _abort(context: grpc.ServicerContext, failed: status.Failure) -> NoReturn:
-    context.set_trailing_metadata(failed.metadata)
-    context.abort(failed.code, failed.text)
-    raise AssertionError("grpc's abort raises")

@@ -1,6 +1,7 @@
 """kanserve.v1.FormulaService, one plain function a call: formula, edges and exact derivatives of a model."""
 
 import json
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,23 @@ Array = NDArray[np.float64]
 CURVE_POINTS = 65
 MAX_CURVE_POINTS = 2048
 MAX_CURVE_VALUES = 2**20  # of all curves of a response together
-MAX_DIFFERENTIATED_ROWS = 8192
 
+_formula_responses: WeakKeyDictionary[Model, pb.GetFormulaResponse | str] = WeakKeyDictionary()  # or why there is none
 _KINDS = {"Spline": pb.EDGE_KIND_SPLINE, "Symbolic": pb.EDGE_KIND_SYMBOLIC, "Sum": pb.EDGE_KIND_SUM}
 
 
 def get_formula(catalog: Catalog, request: pb.GetFormulaRequest) -> pb.GetFormulaResponse:
-    """One formula per output; FormulaError when they are larger than a message may be."""
+    """One formula per output; FormulaError when they are larger than a message may be. Made once for each model."""
     model = catalog.find(request.model_name, request.model_version)
+    response = _formula_responses.get(model)
+    if response is None:
+        response = _formula_responses[model] = _formula_response(model)
+    if isinstance(response, str):
+        raise FormulaError(response)
+    return response
+
+
+def _formula_response(model: Model) -> pb.GetFormulaResponse | str:
     response = pb.GetFormulaResponse(
         model_name=model.name,
         model_version=str(model.version),
@@ -33,9 +43,7 @@ def get_formula(catalog: Catalog, request: pb.GetFormulaRequest) -> pb.GetFormul
         classes=model.kan.classes,
     )
     if response.ByteSize() > MAX_MESSAGE_BYTES:
-        raise FormulaError(
-            f"The formulas of {model.name!r} need more than {MAX_MESSAGE_BYTES} bytes. Simplify it first."
-        )
+        return f"The formulas of {model.name!r} need more than {MAX_MESSAGE_BYTES} bytes. Simplify it first."
     return response
 
 
@@ -136,8 +144,7 @@ def differentiate(catalog: Catalog, request: pb.DifferentiateRequest) -> pb.Diff
     """The outputs and the exact Jacobian at each row, in float64, by the definition of the network."""
     model = catalog.find(request.model_name, request.model_version)
     inputs, outputs = len(model.kan.inputs), len(model.kan.outputs)
-    most = min(MAX_DIFFERENTIATED_ROWS, (MAX_MESSAGE_BYTES - 2**16) // (8 * (inputs + 1) * outputs))
-    rows = decode_rows(request.rows, inputs, max(1, most))
+    rows = decode_rows(request.rows, inputs, model.max_differentiated_rows)
     values, jacobian = np.empty((len(rows), outputs)), np.empty((len(rows), outputs, inputs))
     for start in range(0, len(rows), model.rows_at_a_time):
         part = slice(start, start + model.rows_at_a_time)

@@ -71,6 +71,7 @@ def model_metadata(catalog: Catalog, request: pb.ModelMetadataRequest) -> pb.Mod
         "inputs": json.dumps([one.name for one in model.kan.inputs]),
         "outputs": json.dumps([one.name for one in model.kan.outputs]),
         "classes": json.dumps(model.kan.classes),
+        "max_differentiated_rows": str(model.max_differentiated_rows),
     }
     return pb.ModelMetadataResponse(
         name=model.name,

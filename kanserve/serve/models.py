@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
+from threading import Event
 from types import MappingProxyType
 from typing import Any
 
@@ -16,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve import repository
-from kanserve.artifact.format import Artifact, Manifest
+from kanserve.artifact.format import Manifest
 from kanserve.artifact.names import check_version
-from kanserve.errors import DataError, FormatError, KanserveError, MissingDependencyError, NotFoundError
+from kanserve.errors import DataError, FormatError, KanserveError, NotFoundError
 from kanserve.formula import Formula, from_json
 from kanserve.importance import Importance, importance
 from kanserve.ir import Kan
 from kanserve.ranges import finite_rows, ranges
 from kanserve.reference import activations
-from kanserve.runtime import Backend, load_backend, names
-from kanserve.serve.tensors import MAX_MESSAGE_BYTES, MAX_ROWS
+from kanserve.runtime import Backend, load_backend, load_preferred
+from kanserve.serve.tensors import MAX_DIFFERENTIATED_ROWS, MAX_MESSAGE_BYTES, MAX_ROWS
 
 Array = NDArray[np.float64]
 Path = str | PathLike[str]
@@ -56,6 +57,12 @@ class Model:
         if self.kan.classes:  # scores, probabilities, and a label with its length
             row = max(row, 16 * outputs + 4 + max(len(one) for one in self.labels))
         return max(1, min(MAX_ROWS, (MAX_MESSAGE_BYTES - 2**16) // row))
+
+    @cached_property
+    def max_differentiated_rows(self) -> int:
+        """The most rows of one request for derivatives, likewise."""
+        inputs, outputs = len(self.kan.inputs), len(self.kan.outputs)
+        return max(1, min(MAX_DIFFERENTIATED_ROWS, (MAX_MESSAGE_BYTES - 2**16) // (8 * (inputs + 1) * outputs)))
 
     @cached_property
     def labels(self) -> tuple[bytes, ...]:
@@ -140,11 +147,13 @@ class Catalog:
         return f"There is no model {name!r:.80}."
 
 
-def load(root: Path, *, backend: str | None = None, previous: Catalog | None = None) -> Catalog:
+def load(
+    root: Path, *, backend: str | None = None, previous: Catalog | None = None, given_up: Event | None = None
+) -> Catalog:
     """Every version of every model of a repository, by the backend named or the first that runs here.
 
     What the previous catalog has is kept: versions never change. A version that cannot be loaded stops no other;
-    NotFoundError when there is no repository.
+    NotFoundError when there is no repository. Once `given_up` is set, no more are loaded.
     """
     models: dict[str, Mapping[int, Model]] = {}
     reasons: dict[tuple[str, int], str] = {}
@@ -152,6 +161,8 @@ def load(root: Path, *, backend: str | None = None, previous: Catalog | None = N
         kept = previous.models.get(name, {}) if previous else {}
         loaded: dict[int, Model] = {}
         for version in _versions(root, name):
+            if given_up is not None and given_up.is_set():
+                break
             try:
                 loaded[version] = kept.get(version) or _load(root, name, version, backend)
             except KanserveError as error:
@@ -178,14 +189,5 @@ def _load(root: Path, name: str, version: int, backend: str | None) -> Model:
     kan, formulas = artifact.kan(), from_json(artifact.formulas)
     if [one.name for one in formulas] != [one.name for one in kan.outputs]:
         raise FormatError("The formulas are not those of the network's outputs. Compile the model again.")
-    kind, loaded = _backend(artifact, backend)
+    kind, loaded = (backend, load_backend(artifact, backend)) if backend else load_preferred(artifact)
     return Model(name, version, artifact.manifest, kan, formulas, loaded, kind)
-
-
-def _backend(artifact: Artifact, wanted: str | None) -> tuple[str, Backend]:
-    """A backend and its name: the one wanted, or the first that runs here."""
-    for kind in names() if wanted is None else ():
-        if kind in artifact.backends:
-            with suppress(MissingDependencyError, NotFoundError):
-                return kind, load_backend(artifact, kind)
-    return wanted or "none", load_backend(artifact, wanted)

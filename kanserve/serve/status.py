@@ -4,6 +4,7 @@ The class of an error travels beside its code and text, in the trailing metadata
 """
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import grpc
 
@@ -60,3 +61,10 @@ def failure(error: Exception) -> Failure:
     if kind is None or CODES[kind] is _Code.INTERNAL:
         return INTERNAL
     return Failure(CODES[kind], str(error)[:_LONGEST], kind.__name__)
+
+
+def abort(context: grpc.ServicerContext, failed: Failure) -> NoReturn:
+    """End a call with a failure."""
+    context.set_trailing_metadata(failed.metadata)
+    context.abort(failed.code, failed.text)
+    raise AssertionError("grpc's abort raises")

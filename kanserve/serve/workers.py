@@ -23,7 +23,7 @@ def on_threads_of_its_own(stream: Callable[P, T], threads: int) -> Callable[P, T
 
 
 class Arrival(NamedTuple):
-    """When a call was accepted (perf_counter_ns), and whether that was after `Workers.drain` began."""
+    """When a call was accepted (perf_counter_ns), and whether that was after `Workers.close`."""
 
     at: int
     late: bool
@@ -54,6 +54,11 @@ class Workers(ThreadPoolExecutor):
         here: Arrival | None = getattr(self._here, "arrival", None)
         return here or Arrival(perf_counter_ns(), self.draining)
 
+    @property
+    def accepted(self) -> int:
+        """Calls that have come and are not answered, late ones apart."""
+        return self._accepted
+
     @contextmanager
     def counted(self) -> Iterator[Arrival]:
         """Counts as one call of these workers, whatever thread it runs on: a request within a stream."""
@@ -63,12 +68,16 @@ class Workers(ThreadPoolExecutor):
         finally:
             self._finish(arrival)
 
-    def drain(self, timeout: float) -> bool:
-        """Everything from now on is late; wait for what is not, and say whether it ended in time."""
+    def close(self) -> None:
+        """Everything from now on is late."""
         with self._lock:
             self.draining = True
             if self._accepted == 0:
                 self._idle.set()
+
+    def drain(self, timeout: float) -> bool:
+        """Everything from now on is late; wait for what is not, and say whether it ended in time."""
+        self.close()
         return self._idle.wait(timeout)
 
     def _run(self, arrival: Arrival, call: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
