@@ -16,10 +16,10 @@ from kanserve.artifact.names import check_name
 from kanserve.errors import ExportError, MissingDependencyError, NotFoundError
 from kanserve.ir import Kan
 from kanserve.options import ExportOptions, Precision
-from kanserve.ranges import finite_rows, ranges
+from kanserve.ranges import breaking_point, ranges
 from kanserve.reference import evaluate, softmax
+from kanserve.rounding import rounding, scale, steady_rows
 from kanserve.runtime import c_source, load_backend
-from kanserve.runtime.backend import rounding
 from kanserve.table import Dataset, dataset
 from kanserve.train.scoring import score
 
@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 
 EXPORTERS = ("onnx_graph", "c_source", "numpy_source")
 GOLDEN_ROWS = 32
+_STEADY = 1e-2  # of its scale: a row that rounding to float changes by more says nothing of a float backend
 
 
 def compile(
@@ -63,19 +64,19 @@ def compile(
 def golden_rows(kan: Kan, count: int = GOLDEN_ROWS) -> tuple[Array, Array]:
     """x and y: `count` rows of the training range, one just outside all of it and one with a NaN.
 
-    Of twice as many candidates those stay whose outputs rounding changes least: next to a pole or a jump two right
-    backends may differ by anything.
+    Those inside are the steady ones of twice as many candidates. The one outside is left out where rounding changes
+    it much or decides whether it is finite.
     """
-    x = finite_rows(kan, 2 * count)
+    x = steady_rows(kan, count)
     if len(x) == 0:
-        raise ExportError("The network is finite nowhere in its training range; there is nothing to compile.")
-    change = rounding(kan, x) / np.abs(evaluate(kan, x)).max(axis=0, initial=1e-300)
-    steadiest = np.argsort(np.where(np.isfinite(change), change, np.inf).max(axis=1), kind="stable")
-    x = x[np.sort(steadiest[: max(1, len(x) // 2)])]
+        raise ExportError(f"The network is finite nowhere in its training range. {breaking_point(kan)}")
     low, high = ranges(kan).T
     outside = (high + (high - low) / 100)[None]
-    if np.isfinite(evaluate(kan, outside)).all() and not np.isfinite(rounding(kan, outside)).all():
-        outside = outside[:0]  # on the edge of a function's domain
+    y = evaluate(kan, outside)
+    if np.isfinite(y).all():
+        size = np.maximum(np.abs(y), scale(evaluate(kan, x)).min(axis=0))
+        if not (rounding(kan, outside, "float") <= _STEADY * size).all():
+            outside = outside[:0]
     missing = x[:1].copy()
     missing[0, 0] = np.nan
     x = np.concatenate([x, outside, missing])

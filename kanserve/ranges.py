@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.ir import Kan
-from kanserve.reference import evaluate
+from kanserve.reference import activations, edges, evaluate
 from kanserve.splines import span
 
 Array = NDArray[np.float64]
@@ -29,6 +29,30 @@ def finite_rows(kan: Kan, count: int, seed: int = 0) -> Array:
     """Up to `count` rows from the ranges on which the network is finite: golden rows, self-tests."""
     rows = sample(kan, 4 * count, seed)
     return rows[np.isfinite(evaluate(kan, rows)).all(axis=1)][:count]
+
+
+def breaking_point(kan: Kan) -> str:
+    """Where a network that is finite on no row of its training range stops being so, and what to do, in words."""
+    advice = "Give the inputs the ranges they were trained on (low, high), or another function or constants there."
+    values = activations(kan, sample(kan, 100))
+    if not np.isfinite(values[0]).all(axis=1).any():
+        return f"The inputs, shifted and scaled, overflow. {advice}"
+    for number, (layer, v, after) in enumerate(zip(kan.layers, values, values[1:], strict=False), start=1):
+        if np.isfinite(after).all(axis=1).any():
+            continue
+        v = v[np.isfinite(v).all(axis=1)]
+        broken = ~np.isfinite(edges(layer, v))
+        if not broken.any():
+            break
+        j, i = np.unravel_index(int(broken.sum(axis=0).argmax()), broken.shape[1:])
+        name = layer.functions[j, i] or "the spline"
+        a, b = layer.affine[j, i, :2] if layer.functions[j, i] else (1.0, 0.0)
+        low, high = sorted((float(a * v[:, i].min() + b), float(a * v[:, i].max() + b)))
+        return (
+            f"In layer {number}, the edge from input {i + 1} to sum {j + 1} is at fault: {name} "
+            f"on arguments from {low:.6g} to {high:.6g}. {advice}"
+        )
+    return f"In layer {number}, the sum or product of finite edges overflows. {advice}"
 
 
 def outside(kan: Kan, x: Array) -> NDArray[np.bool_]:

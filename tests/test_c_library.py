@@ -148,3 +148,14 @@ def test_without_a_compiler_the_message_says_what_to_do(files, monkeypatch, tmp_
 def test_source_that_does_not_compile_is_an_export_error_with_the_compilers_words(files):
     with pytest.raises(ExportError, match="here it stops"):
         runtime.build({**files, "net.c": b"#error here it stops\n"})
+
+
+def test_a_compiler_that_does_not_end_is_stopped_with_all_that_it_started(files, monkeypatch, tmp_path):
+    compiler = tmp_path / "slow"
+    compiler.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/child\nwait\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(runtime, "LONGEST", 0.5)
+    with pytest.raises(ExportError, match=r"stopped after 0\.5 s"):
+        runtime.build(files, str(compiler))
+    child = Path("/proc", (tmp_path / "child").read_text().strip(), "cmdline")
+    assert not child.exists() or b"sleep" not in child.read_bytes()

@@ -186,6 +186,19 @@ def test_the_test_program_prints_the_golden_rows_and_fails_on_a_wrong_table(tmp_
     assert done.returncode == 1 and "FAILED" in done.stdout
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_self_tests_allow_what_rounding_does_to_a_row_and_no_more(tmp_path, precision):
+    """sin(1e9·x^4), and 1/x next to its pole: there two right programs differ, elsewhere they do not."""
+    chaotic = Kan((layer(functions=[["x^4"]], affine=[[[1e9**0.25, 0.0, 1.0, 0.0]]]), layer(functions=[["sin"]])))
+    pole = Kan((layer(functions=[["1/x"]], affine=[[[1.0, -1.0001, 1.0, 0.0]]]),))
+    library = compiled(tmp_path, {"chaotic": chaotic, "pole": pole}, precision)
+    assert library.chaotic_selftest(None) == 0
+    assert library.pole_selftest(None) == 0
+    code = (tmp_path / "pole.c").read_text()
+    sizes = re.search(r"pole_golden_scale\[8\] = \{(.*?)\}", code, re.DOTALL)
+    assert sizes and max(float(one.strip().rstrip("f")) for one in sizes[1].split(",")) < 10
+
+
 def test_cmake_builds_and_tests_it(tmp_path):
     cmake = shutil.which("cmake")
     for path, data in exporter.export(multiplication(), ExportOptions("net", "float")).items():

@@ -63,8 +63,19 @@ def test_golden_rows_keep_away_from_poles():
 
 def test_a_network_that_is_finite_nowhere_is_not_compiled():
     kan = Kan((layer(functions=[["log"]], affine=[[[1.0, -9.0, 1.0, 0.0]]]),))
-    with pytest.raises(ExportError, match="finite nowhere"):
+    with pytest.raises(ExportError, match=r"finite nowhere.*layer 1.*input 1 to sum 1.*log on arguments from -9\.9"):
         compile(kan)
+    square = layer(functions=[["x"], ["x"]], affine=[[[1.0, 0.0, 1e200, 0.0]]] * 2, arity=[2])
+    with pytest.raises(ExportError, match=r"In layer 2, the sum or product of finite edges overflows"):
+        compile(Kan((layer(functions=[["exp"]]), square)))
+
+
+@pytest.mark.parametrize("precision", ["double", "float"])
+@pytest.mark.parametrize("size", [1e9, 1e12])
+def test_a_network_that_multiplies_rounding_is_compiled(size, precision):
+    """sin(size·x^4): doubles of the argument are 1e-7 or 1e-4 apart, so right backends differ by as much."""
+    first = layer(functions=[["x^4"]], affine=[[[size**0.25, 0.0, 1.0, 0.0]]])
+    compile(Kan((first, layer(functions=[["sin"]]))), precision=precision)
 
 
 def test_metrics_of_a_regression_are_those_of_its_definition():

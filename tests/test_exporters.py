@@ -13,7 +13,7 @@ from kanserve.errors import ExportError, NotFoundError
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, Symbolic, layer
 from kanserve.options import ExportOptions
-from kanserve_exporters import _printers
+from kanserve_exporters import _formula_text, _printers
 from kanserve_exporters._expressions import Dialect, body, decimals, domain, helper, term
 from kanserve_exporters._identifiers import c_identifier, module_name
 from tests.kans import ZOO, hostile_names, mixed, symbolic, wide
@@ -229,3 +229,27 @@ def test_a_hostile_name_in_the_formula_stays_inside_the_docstring():
     assert docstring is not None and "größe" in docstring and "s_1_1_1" in docstring
     # What follows the docstring is the import of NumPy, not something that a name brought.
     assert isinstance(tree.body[1], ast.Import)
+
+
+@pytest.mark.parametrize("exporter", ["c_source", "numpy_source", "onnx_graph"])
+def test_a_network_that_is_finite_nowhere_is_exported_without_its_formula(exporter):
+    kan = Kan((layer(functions=[["1/x"]], affine=[[[0.0, 0.0, 1.0, 0.0]]]),))
+    files = kanserve_exporters.get(exporter).export(kan, ExportOptions())
+    assert exporter == "onnx_graph" or any(b"(not stated: " in data for data in files.values())
+
+
+@pytest.mark.parametrize("exporter", SOURCES)
+def test_whatever_happens_to_a_formula_the_network_is_exported(exporter, monkeypatch):
+    def fail(kan):
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(_formula_text, "formulas", fail)
+    files = kanserve_exporters.get(exporter).export(symbolic(), ExportOptions())
+    assert any(b"(not stated: by zero)" in data for data in files.values())
+
+
+@pytest.mark.parametrize("exporter", ["c_source", "numpy_source", "onnx_graph"])
+def test_constants_that_add_up_beyond_a_double_are_refused(exporter):
+    kan = Kan((layer(functions=[["x", "x"]], affine=[[[1.0, 0.0, 1.0, 1e308]] * 2]),))
+    with pytest.raises(ExportError, match="more than a double holds"):
+        kanserve_exporters.get(exporter).export(kan, ExportOptions())

@@ -204,6 +204,31 @@ def test_a_network_that_rounds_is_given_with_its_rounding():
     assert formula.python == "x1 + 10000000000000.0 - 10000000000000.0"
 
 
+def test_a_formula_may_differ_by_what_rounding_does_to_the_network():
+    kan = Kan((edge("x^4", 1e9**0.25), edge("sin")))
+    (formula,) = formulas(kan)
+    verify(kan, [formula])
+    wrong = dataclasses.replace(formula, python=formula.python.replace("np.sin", "1.00001*np.sin"))
+    with pytest.raises(FormulaError, match="differs from the network"):
+        verify(kan, [wrong])
+
+
+def test_a_network_that_is_finite_nowhere_has_no_formula():
+    with pytest.raises(FormulaError, match=r"finite nowhere.*1/x on arguments from 0 to 0.*Give the inputs"):
+        formulas(Kan((edge("1/x", 0),)))
+
+
+def test_a_node_that_leads_nowhere_is_not_in_the_formula():
+    dead = layer(functions=[["log"], ["x"]], affine=[[[1.0, -0.5, 1, 0]], [[1.0, 0, 1, 0]]])
+    assert text(Kan((dead, layer(functions=[["", "x"]])))) == "x1"
+
+
+@pytest.mark.parametrize("python", ["1/0.0", "(1e200)**2", "x1 + 1/(2.0 - 2.0)"])
+def test_python_numbers_that_divide_by_zero_or_overflow_are_nan(python):
+    formula = dataclasses.replace(formulas(Kan((edge("x"),)))[0], python=python)
+    assert np.isnan(run(formula, np.zeros((3, 1)))).all()
+
+
 def test_constants_that_multiply_beyond_a_double_are_left_apart():
     one = layer(functions=[["sin"]], affine=[[[1e-300, 0, 1e200, 0]]], subnode_scale=[1e200])
     assert text(Kan((one,))) == "1e200*(1e200*sin(1e-300*x1))"

@@ -169,7 +169,9 @@ def test_two_loaded_modules_do_not_meet():
     assert "net" not in sys.modules
 
 
-@pytest.mark.parametrize("source", [b"", b"1 +", b"\xff", b"raise RuntimeError('no')", b"INPUTS = 3"])
+@pytest.mark.parametrize(
+    "source", [b"", b"1 +", b"\xff", b"raise RuntimeError('no')", b"raise SystemExit", b"INPUTS = 3"]
+)
 def test_what_is_no_module_of_ours_is_refused(source):
     with pytest.raises(FormatError, match=r"net\.py"):
         runtime.load({"net.py": source})

@@ -17,7 +17,7 @@ from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, Variable, layer
 from kanserve.options import ExportOptions, Precision
 from kanserve.reference import evaluate, probabilities
-from kanserve.runtime.onnx_graph import load
+from kanserve.runtime.onnx_graph import OPERATORS, load
 from kanserve.splines import extended_knots, uniform_knots
 from kanserve_exporters import _onnx_functions
 from kanserve_exporters._onnx_body import Body
@@ -292,7 +292,7 @@ def test_a_row_too_large_for_float_is_nan() -> None:
     assert np.isnan(backend.predict(np.array([[1e200, 0.0], [0.0, 0.0]]))).tolist() == [[True], [False]]
 
 
-def _changed(change: Callable[[onnx.ModelProto], None]) -> bytes:
+def _changed(change: Callable[[onnx.ModelProto], object]) -> bytes:
     model = onnx.load_from_string(_bytes("one_edge", "double"))
     change(model)
     return model.SerializeToString()
@@ -317,7 +317,7 @@ def _renamed_input(model: onnx.ModelProto) -> None:
     model.graph.node[0].input[0] = "z"
 
 
-HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
+HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
     "a tensor in another file": (lambda m: _external(m.graph.initializer[0]), "another file"),
     "a constant in another file": (
         lambda m: _external(m.graph.node.add(op_type="Constant", output=["k"]).attribute.add(name="value").t),
@@ -334,7 +334,20 @@ HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "a sparse table": (lambda m: m.graph.sparse_initializer.add().dims.append(1), "plain tensors"),
     "training": (lambda m: m.training_info.add().initialization.__setattr__("name", "t"), "inference"),
     "no function": (lambda m: m.ClearField("functions"), "cannot load"),
-    "an unknown operator": (lambda m: setattr(m.graph.node[-1], "op_type", "Nonsense"), "cannot load"),
+    "an unknown operator": (lambda m: setattr(m.graph.node[-1], "op_type", "Nonsense"), "operators that kanserve"),
+    "an operator of ours that the file lacks": (
+        lambda m: m.graph.node.add(op_type="Loop", domain=DOMAIN, input=["x"], output=["z"]),
+        "cannot load",
+    ),
+    "an operator that makes a tensor of any size": (
+        lambda m: m.graph.node.add(op_type="ConstantOfShape", input=["x"], output=["z"]),
+        "operators that kanserve",
+    ),
+    "a function with such an operator": (
+        lambda m: m.functions[0].node.add(op_type="Expand", input=["v", "v"], output=["z"]),
+        "operators that kanserve",
+    ),
+    "a function of no domain": (lambda m: m.functions[0].ClearField("domain"), "domain of a function"),
     "another input": (_renamed_input, "must take 'x'"),
 }
 
@@ -344,6 +357,27 @@ def test_a_model_that_is_not_ours_is_refused(name: str) -> None:
     change, message = HOSTILE[name]
     with pytest.raises(FormatError, match=message):
         load({"model.onnx": _changed(change)})
+
+
+def test_what_is_exported_and_what_is_allowed_are_the_same_operators() -> None:
+    single = {name: Kan((layer(functions=[[name]]),)) for name in FUNCTIONS}
+    files = [_bytes(name, precision) for name in ALL for precision in PRECISIONS]
+    files += [export(kan, ExportOptions(precision=one))["model.onnx"] for kan in single.values() for one in PRECISIONS]
+    written = set()
+    for model in map(onnx.load_from_string, files):
+        nodes = [*model.graph.node, *(node for one in model.functions for node in one.node)]
+        written |= {node.op_type for node in nodes if node.domain != DOMAIN}
+    assert written == OPERATORS
+    assert not OPERATORS & {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Loop", "If", "Scan"}
+
+
+def test_an_operator_that_is_named_twice_must_be_allowed_both_times() -> None:
+    # Which of the two counts is the reader's choice. Field 4 is the operator, 7 its domain or, of the model, the graph.
+    for fields in (b"\x22\x03Add\x22\x04Tile", b"\x22\x04Tile\x22\x03Add", b"\x22\x04Tile\x3a\x0bai.kanserve\x3a\x00"):
+        graph = b"\x0a" + bytes([len(fields)]) + fields
+        tail = b"\x3a" + bytes([len(graph)]) + graph
+        with pytest.raises(FormatError, match="Tile"):
+            load({"model.onnx": _bytes("one_edge", "float") + tail})
 
 
 def test_bytes_that_are_no_model_are_refused() -> None:

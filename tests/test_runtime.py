@@ -10,9 +10,10 @@ from kanserve import runtime
 from kanserve.artifact import assemble, write
 from kanserve.compiler import EXPORTERS, compile, golden_rows
 from kanserve.errors import FormatError, GoldenError, NotFoundError
-from kanserve.ir import Variable
+from kanserve.ir import Kan, Variable, layer
 from kanserve.reference import evaluate
-from kanserve.runtime.backend import get, names, rounding, tolerance
+from kanserve.rounding import rounding
+from kanserve.runtime.backend import MAX_GOLDEN_ROWS, check, get, names, tolerance
 from tests.kans import ZOO, mixed, one_edge, rows
 
 
@@ -127,7 +128,52 @@ def test_the_golden_check_still_means_something_for_every_network(name):
     size = np.nanmax(np.abs(y), axis=0)
     assert (tolerance(kan, x, y, "double") <= 1e-11 * size).all()
     assert (tolerance(kan, x, y, "float") <= 1e-3 * size).all()
-    assert np.isfinite(rounding(kan, x)[np.isfinite(y)]).all()
+    assert np.isfinite(rounding(kan, x, "float")[np.isfinite(y)]).all()
+
+
+class Answers:
+    """A backend with fixed answers."""
+
+    inputs = outputs = 1
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, y):
+        self.y = y
+
+    def predict(self, x):
+        return self.y
+
+
+def test_a_row_next_to_a_pole_excuses_no_other_row():
+    kan = Kan(
+        (layer(functions=[["1/x"]], affine=[[[1.0, -1.0100001, 1.0, 0.0]]]),), inputs=(Variable("x", low=0, high=1),)
+    )
+    x = np.append(golden_rows(kan)[0], [[1.01]], axis=0)
+    y = evaluate(kan, x)
+    assert abs(y[-1, 0]) > 9e6 and np.nanmax(np.abs(y[:-1])) < 10
+    for precision, part in (("float", 2e-5), ("double", 2e-12)):
+        assert (tolerance(kan, x, y, precision)[:32] <= part * np.abs(y[:32]).max()).all()
+    check(Answers(y.astype(np.float32)), kan, (x, y), "float")
+    wrong = y.copy()
+    wrong[:32] = -50
+    with pytest.raises(GoldenError, match="The backend disagrees with golden row 0"):
+        check(Answers(wrong), kan, (x, y), "float")
+
+
+def test_the_row_outside_is_left_out_where_rounding_decides_it():
+    kan = Kan(
+        (layer(functions=[["1/x"]], affine=[[[1.0, -1.0100001, 1.0, 0.0]]]),), inputs=(Variable("x", low=0, high=1),)
+    )
+    assert golden_rows(kan)[0].max(initial=0, where=~np.isnan(golden_rows(kan)[0])) <= 1
+
+
+def test_more_golden_rows_than_any_compiler_writes_are_refused():
+    kan = one_edge()
+    x = np.linspace(-1, 1, MAX_GOLDEN_ROWS + 1)[:, None]
+    y = evaluate(kan, x)
+    check(Answers(y[1:]), kan, (x[1:], y[1:]), "double")
+    with pytest.raises(GoldenError, match="At most 1000 golden rows"):
+        check(Answers(y), kan, (x, y), "double")
 
 
 BARE = """

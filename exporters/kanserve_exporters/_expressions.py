@@ -130,8 +130,13 @@ def domain(name: str) -> str:
 
 
 def constants(rows: list[list[Symbolic]]) -> Array:
-    """What each subnode's sum begins with: the d of its edges, added exactly."""
-    return np.array([math.fsum(edge.d for edge in row) for row in rows])
+    """What each subnode's sum begins with: the d of its edges, added exactly; ExportError when that overflows."""
+    try:
+        return np.array([math.fsum(edge.d for edge in row) for row in rows])
+    except OverflowError:
+        raise ExportError(
+            "The constants d of the edges into one sum add up to more than a double holds. Make them smaller."
+        ) from None
 
 
 def _library_function(name: str, dialect: Dialect) -> str:

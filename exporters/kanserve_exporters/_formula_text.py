@@ -1,6 +1,5 @@
 """The formulas of a network as lines of ASCII, for the documentation of what is exported."""
 
-from kanserve.errors import FormulaError
 from kanserve.formula import formulas
 from kanserve.ir import Kan
 
@@ -13,7 +12,7 @@ def formula_lines(kan: Kan) -> list[str]:
         return [f"(a formula of {kan.edges} edges: 'kanserve formula' prints it)"]
     try:
         found = formulas(kan)
-    except FormulaError as error:
+    except Exception as error:  # this text documents an export and must never be what stops it
         return [f"(not stated: {_ascii(str(error))})"]
     lines = [f"{_ascii(one.name)} = {_ascii(one.text)}" for one in found]
     splines = (

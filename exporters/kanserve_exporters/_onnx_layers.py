@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.errors import ExportError
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Layer
 from kanserve.options import Precision
@@ -74,9 +75,14 @@ class _Columns:
     def __init__(self, layer: Layer) -> None:
         sums = (layer.arity == 1).all()
         self.scale = layer.subnode_scale * (layer.node_scale if sums else 1.0)
-        constants = np.where(layer.symbolic_mask, layer.affine[:, :, 3], 0.0).sum(axis=1)
-        bias = layer.subnode_scale * constants + layer.subnode_bias
-        bias = layer.node_scale * bias + layer.node_bias if sums else bias
+        with np.errstate(all="ignore"):
+            constants = np.where(layer.symbolic_mask, layer.affine[:, :, 3], 0.0).sum(axis=1)
+            bias = layer.subnode_scale * constants + layer.subnode_bias
+            bias = layer.node_scale * bias + layer.node_bias if sums else bias
+        if not np.isfinite(bias).all():
+            raise ExportError(
+                "The constants d of the edges into one sum add up to more than a double holds. Make them smaller."
+            )
         self.ones = int(layer.arity.min() != layer.arity.max())
         self.bias: Array = np.append(bias, np.ones(self.ones))
 

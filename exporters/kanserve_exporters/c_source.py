@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from kanserve import serialization
 from kanserve.ir import Kan, Variable
 from kanserve.options import ExportOptions
-from kanserve.ranges import finite_rows
 from kanserve.reference import evaluate
+from kanserve.rounding import allowed, rounding, scale, steady_rows
 from kanserve_exporters import _c_template as template
 from kanserve_exporters._c_layers import has_domain, layer_code, table
 from kanserve_exporters._expressions import Dialect, body, domain, helper, needs_helper
@@ -155,26 +155,36 @@ def _affine(shift: Array, scale: Array) -> bool:
 
 
 def _selftest(kan: Kan, dialect: Dialect) -> list[str]:
-    """Rows of the training ranges, rounded to the type, with what the reference gives there."""
+    """Steady rows of the training ranges, rounded to the type, with what the reference gives there.
+
+    Each output has a scale by which its error is measured, and a largest error: a part of that scale far above what
+    rounding costs most networks and far below what a wrong compiler, processor or flash memory does, or more where
+    rounding alone may do more.
+    """
     most = max(2, min(_GOLDEN_ROWS, _GOLDEN_NUMBERS // max(kan.shape[0], kan.shape[-1])))
-    x = finite_rows(kan, most).astype(_dtype(dialect)).astype(np.float64)
+    x = steady_rows(kan, most).astype(_dtype(dialect)).astype(np.float64)
     y = evaluate(kan, x)
+    size = scale(y)
+    size = np.where(size > 0, size, 1.0)
+    largest = allowed(kan, x, y, dialect.precision, 1e-3 if dialect.single else 1e-9) / size
     # Half of the type's range: an output that rounding pushes over its end would be no test.
-    good = (np.isfinite(y) & (np.abs(y) < np.finfo(_dtype(dialect)).max / 2)).all(axis=1)
-    x, y = x[good], y[good]
+    # Nor is a row that rounding may push out of a function's domain.
+    end = np.finfo(_dtype(dialect)).max / 2
+    steady = np.isfinite(rounding(kan, x, dialect.precision))
+    good = (steady & np.isfinite(y) & (np.maximum(np.abs(y), np.maximum(size, largest)) < end)).all(axis=1)
+    x, y, size, largest = x[good], y[good], size[good], largest[good]
     # A network that is finite nowhere in its range has no golden rows; C has no empty arrays.
     rows = len(x)
     if rows == 0:
         x, y = np.zeros((1, kan.shape[0])), np.zeros((1, kan.shape[-1]))
-    size = np.abs(y).max(axis=0)
+        size = largest = np.ones_like(y)
     tables = [
         table("golden_x", x, dialect),
         table("golden_y", y, dialect),
-        table("golden_scale", np.where(size > 0, size, 1.0), dialect),
+        table("golden_scale", size, dialect),
+        table("golden_allowed", largest, dialect),
     ]
-    # Far above what rounding costs, far below what a wrong compiler, processor or flash memory does.
-    test = template.SELFTEST.replace("{tolerance}", "1e-3f" if dialect.single else "1e-9")
-    test = test.replace("{fabs}", "fabsf" if dialect.single else "fabs")
+    test = template.SELFTEST.replace("{fabs}", "fabsf" if dialect.single else "fabs")
     return [f"\n#define @GOLDEN_ROWS {rows}u\n", *tables, test]
 
 

@@ -1,9 +1,10 @@
 """From a network to its formulas: build trees, compare them with the network, print them, compare the Python."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from kanserve.formula.building import Trees, trees
-from kanserve.formula.checking import Expected, differs, expected, require, run
+from kanserve.formula.checking import TOLERANCE, Expected, differs, expected, require, run
 from kanserve.formula.dialects import C99, Latex, Python, Text
 from kanserve.formula.formula import Formula
 from kanserve.formula.names import identifiers
@@ -11,6 +12,7 @@ from kanserve.formula.printing import Dialect, Unfolded, print_tree, unfold
 from kanserve.formula.tree import Table, Tree, evaluate_tree
 from kanserve.ir import Kan, Variable
 from kanserve.ranges import ranges
+from kanserve.rounding import scale
 
 _CHARACTERS = 25  # of a printed formula for each operation of its limit
 _DEEPEST = 150  # brackets within brackets: Python's parser refuses 200, a C compiler may refuse 256
@@ -20,7 +22,11 @@ def formulas(kan: Kan, *, limit: int = 2000) -> tuple[Formula, ...]:
     """One formula per output (the scores of a classifier), in raw features, compared with the network.
 
     A formula of more than `limit` operations, each repetition counted, is shown shortened; its tree is whole.
-    FormulaError when a formula differs from the network by more than 1e-9 of the output's scale.
+    FormulaError when a formula differs from the network by more than 1e-9 of the output's scale and more than
+    rounding may do, or when the network is finite on no row of its training range, so that nobody could tell.
+
+    A formula has what its output depends on and no more. Where only a node that leads to no output is not finite (log
+    of a negative number, say), the network answers NaN and the formula a number.
     """
     wanted = expected(kan)
     built = _agreeing(kan, wanted)
@@ -34,10 +40,12 @@ def formulas(kan: Kan, *, limit: int = 2000) -> tuple[Formula, ...]:
 def _agreeing(kan: Kan, wanted: Expected) -> Trees:
     """The trees in canonical form; step by step as the network computes, where the canonical form loses digits."""
     canonical = trees(kan)
+    # What rounding may do excuses no identity: x + 1e13 - 1e13 stays so.
+    strict = replace(wanted, allowed=TOLERANCE * scale(wanted.wanted))
     lossy = [
         q
         for q, tree in enumerate(canonical.trees)
-        if differs(wanted, q, evaluate_tree(tree, canonical.tables, wanted.x)).any()
+        if differs(strict, q, evaluate_tree(tree, canonical.tables, wanted.x)).any()
     ]
     if not lossy:
         return canonical

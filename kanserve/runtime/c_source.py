@@ -13,6 +13,7 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -33,6 +34,8 @@ FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
 # nothing is reassociated or contracted.
 CLONES = 'target_clones("arch=x86-64-v4","arch=x86-64-v3","default")'
 
+LONGEST = 120.0  # seconds for a compiler; 3,000 symbolic edges take 12
+
 _loaded = itertools.count()
 
 
@@ -45,7 +48,7 @@ def build(files: Mapping[str, bytes], compiler: str | None = None) -> Mapping[st
     """The shared library for this machine, by its file name.
 
     The compiler is the one given, else $CC, else cc, gcc or clang, whichever is found first; NotFoundError without
-    any, ExportError with its words when it fails.
+    any, ExportError with its words when it fails, or when it takes longer than two minutes.
     """
     prefix = _prefix(files)
     command = _compiler(compiler)
@@ -57,10 +60,10 @@ def build(files: Mapping[str, bytes], compiler: str | None = None) -> Mapping[st
         clones = [f"-D{prefix}_HOT=__attribute__(({CLONES}))"] if platform.machine() == "x86_64" else []
         # A compiler, or a C library, that knows no clones gets the plain source.
         for arguments in ([*clones, *fixed], fixed) if clones else (fixed,):
-            done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
+            code, words = _run([*command, *arguments], folder)
+            if code == 0:
                 return {library.name: library.read_bytes()}
-    raise ExportError(f"{command[0]} cannot build {prefix}.c: {done.stderr.strip()[:1000]}")
+    raise ExportError(f"{command[0]} cannot build {prefix}.c: {words.strip()[:1000]}")
 
 
 class CLibrary:
@@ -158,6 +161,31 @@ def _prefix(files: Mapping[str, bytes]) -> str:
     if len(headers) != 1 or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", headers[0]) or f"{headers[0]}.c" not in files:
         raise FormatError(f"A C artifact has P.h and P.c with P an identifier, got {', '.join(sorted(files))[:200]}.")
     return headers[0]
+
+
+def _run(command: list[str], folder: str) -> tuple[int, str]:
+    """The exit code of a compiler and what it said; ExportError when it takes too long."""
+    # A session of its own: a compiler starts others, and what outlives it would hold the pipe open.
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            _, words = process.communicate(timeout=LONGEST)
+        except BaseException as error:  # Ctrl-C as well: it does not reach another session by itself
+            os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise ExportError(
+                f"{command[0]} was stopped after {LONGEST:g} s. Export a smaller network, or another format."
+            ) from None
+    return process.returncode, words
 
 
 def _compiler(given: str | None) -> list[str]:

@@ -37,5 +37,5 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> NumpyModule:
     try:
         exec(compile(files[paths[0]], paths[0], "exec"), module.__dict__)
         return NumpyModule(len(module.INPUTS), len(module.OUTPUTS), np.dtype(module.DTYPE), module)
-    except Exception as error:  # it is anybody's code
+    except (Exception, SystemExit) as error:  # it is anybody's code
         raise FormatError(f"{paths[0]} is not a module that kanserve wrote: {error!r:.200}") from error

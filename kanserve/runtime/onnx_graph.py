@@ -2,8 +2,10 @@
 
 A graph is data, but a runtime may do more with it than compute: read other files for its tensors, call operators of a
 library, loop for ever. So the bytes are looked through before onnxruntime sees them, and refused when they hold
-tensors kept elsewhere, operators or functions of other domains than ONNX's own and `ai.kanserve`, functions that call
-functions, or graphs within graphs (all control flow is). Only the parts of the format that say so are read, which
+tensors kept elsewhere, operators or functions of other domains than ONNX's own and `ai.kanserve`, operators that no
+network of ours has (some make tensors of any size out of a number), functions that call functions, or graphs within
+graphs (all control flow is). What is left may still need much memory: tables of n rows and of n columns add up to n²
+numbers. Only the parts of the format that say so are read, which
 needs no package: a message is a list of numbered fields whose numbers never change (onnx.proto3; the encoding is
 protobuf's).
 """
@@ -21,6 +23,11 @@ from kanserve.errors import DataError, FormatError, MissingDependencyError
 FILE = "model.onnx"
 _STANDARD, _OURS = (b"", b"ai.onnx"), (b"ai.kanserve",)
 _TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(double)": np.dtype(np.float64)}
+# What the exporter writes, and nothing else: a test holds the two to each other.
+_NAMES = """Abs Acos Add ArgMax Asin Atan Atanh Cast Clip Concat Constant Cos Cosh Div Equal Exp Flatten Floor Gather
+Gemm GreaterOrEqual HardSigmoid Identity IsNaN Less Log MatMul Mul Neg Pow Reciprocal ReduceProd ReduceSum Reshape
+Round Sigmoid Sign Sin Sinh Softmax Split Sqrt Squeeze Sub Tan Tanh Unsqueeze Where"""
+OPERATORS = frozenset(_NAMES.split())
 _QUIET = 4  # onnxruntime's severity "fatal": what goes wrong comes back as an exception
 
 
@@ -118,6 +125,8 @@ def _check_graph(data: memoryview) -> None:
 
 
 def _check_function(data: memoryview) -> None:
+    if all(field != 10 for field, _ in _messages(data)):
+        _check_domain(memoryview(b""), _OURS, "a function")
     for field, value in _messages(data):
         match field:
             case 7:
@@ -129,12 +138,22 @@ def _check_function(data: memoryview) -> None:
 
 
 def _check_node(data: memoryview, domains: tuple[bytes, ...]) -> None:
+    # A field may be there twice, and which one counts is the reader's choice: all are checked.
+    kinds, found = [], []
     for field, value in _messages(data):
         match field:
+            case 4:
+                kinds.append(bytes(value))
             case 5:
                 _check_attribute(value)
             case 7:
                 _check_domain(value, domains, "an operator")
+                found.append(bytes(value))
+    if found and all(one in _OURS for one in found):
+        return  # a function of the file, whose operators are checked where it is defined
+    for kind in kinds:
+        if kind.decode(errors="replace") not in OPERATORS:
+            raise FormatError(f"{FILE} must have operators that kanserve exports only, got {kind[:80]!r}.")
 
 
 def _check_attribute(data: memoryview) -> None:

@@ -1,0 +1,98 @@
+"""What rounding alone does to a network, and so how far two right evaluations of it may be from each other.
+
+Formulas, self-tests and golden rows are all held to the same rule, `allowed`; the rows of the last two are chosen by
+`steady_rows`.
+"""
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve import reference
+from kanserve.ir import Kan
+from kanserve.options import Precision
+from kanserve.ranges import finite_rows
+
+Array = NDArray[np.float64]
+
+_GRAIN = {"double": 2.0**-53, "float": 2.0**-24}  # a number is rounded by at most this much of itself
+# Double is measured with a coarser grain and scaled down: else the rounding of the measurement itself would be seen.
+_MEASURED = {"double": 2.0**-44, "float": 2.0**-24}
+_DRAWS = 3  # one may cancel or be small by chance: all three are below a twentieth once in 8,000 times
+# An evaluation rounds more often than we do (a polynomial of order 3 alone six times), and elsewhere.
+_MARGIN = 64
+
+
+def allowed(kan: Kan, x: Array, y: Array, precision: Precision, part: float) -> Array:
+    """How far each output (N, outputs) may be from y, the network's outputs at x.
+
+    It is `part` of the output's scale, or, where the network is more sensitive than that, 64 times what rounding does
+    to it in this row. Each row has its own: one next to a pole says nothing of the others.
+    """
+    change = _MARGIN * rounding(kan, x, precision)
+    return np.maximum(part * scale(y), np.where(np.isfinite(change), change, 0.0))
+
+
+def scale(y: Array) -> Array:
+    """What an error is measured by, (N, outputs): the value itself or its output's median, whichever is larger.
+
+    The median, because a sum that comes near 0 keeps the errors of its terms; values that are not finite count as 0.
+    """
+    size = np.where(np.isfinite(y), np.abs(y), 0.0)
+    fine = size[np.isfinite(y).all(axis=1)]
+    return np.maximum(size, np.median(fine, axis=0) if len(fine) else 0.0)
+
+
+def rounding(kan: Kan, x: Array, precision: Precision) -> Array:
+    """How much the outputs (N, outputs) change when every value on the way is rounded once; NaN where they break.
+
+    Each value is moved by a random part of the precision's grain, a few times, there and back: a domain may end on
+    either side. The largest change is taken. All rows are moved alike, so that none depends on the others.
+    """
+    wanted = reference.evaluate(kan, x)
+    change = np.zeros_like(wanted)
+    for draw, side in itertools.product(range(_DRAWS), (1, -1)):
+        change = np.maximum(change, np.abs(_moved(kan, x, precision, draw, side) - wanted))
+    result: Array = change * (_GRAIN[precision] / _MEASURED[precision])
+    return result
+
+
+def _moved(kan: Kan, x: Array, precision: Precision, draw: int, side: int) -> Array:
+    """The outputs when every value on the way is moved by the same random part of the grain in each row."""
+    random, grain = np.random.default_rng(draw), _MEASURED[precision]
+    largest = np.finfo(np.float64 if precision == "double" else np.float32).max
+
+    def moved(values: Array) -> Array:
+        result = values * (1 + side * random.uniform(-grain, grain, values.shape[1:]))
+        return np.where(np.abs(result) > largest, np.copysign(np.inf, result), result)
+
+    with np.errstate(all="ignore"):
+        v = moved((moved(x) - moved(kan.input_shift[None])) / kan.input_scale)
+        for layer in kan.layers:
+            z = moved(reference.subnodes(layer, moved(reference.edges(layer, v))))
+            v = moved(reference.nodes(layer, z))
+        return moved(kan.output_scale * v + kan.output_shift)
+
+
+def steady_rows(kan: Kan, count: int) -> Array:
+    """Up to `count` rows of the training range on which the network is finite and that rounding changes little.
+
+    Of twice as many candidates those stay whose outputs rounding to float changes least: next to a pole or a jump two
+    right evaluations may differ by anything. Rows that it breaks stay only where there are no others.
+    """
+    x = finite_rows(kan, 2 * count)
+    change = unsteadiness(kan, x)
+    steadiest = np.argsort(change, kind="stable")[: max(1, len(x) // 2)]
+    unbroken = steadiest[np.isfinite(change[steadiest])]
+    return x[np.sort(unbroken if len(unbroken) else steadiest)]
+
+
+def unsteadiness(kan: Kan, x: Array) -> Array:
+    """By what part of the largest outputs rounding to float changes each row (N,); infinite where it breaks one."""
+    if not len(x):
+        return np.zeros(0)
+    y = np.abs(reference.evaluate(kan, x))
+    change = rounding(kan, x, "float") / np.fmax.reduce(y, axis=0, initial=1e-300)
+    worst: Array = np.where(np.isfinite(change), change, np.inf).max(axis=1)
+    return worst
