@@ -55,7 +55,7 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0) -> None:
     with _step(console, "simplify: prune, then name the functions"):
         simple = simplify(trained, data, all_edges=True, seed=0, report=tell)
         used = [v.name for i, v in enumerate(simple.inputs) if simple.layers[0].alive[:, i].any()]
-        console.print(f"  {simple.edges} edges are left, and {len(used)} inputs: {', '.join(used)}")
+        console.print(f"  {simple.edges} edges are left, and {len(used)} inputs: {', '.join(used)}", soft_wrap=True)
     with _step(console, "picture, network and formula"):
         _picture(simple, data, folder / "network.png")
         serialization.save(simple, folder / "knots.safetensors")
@@ -65,7 +65,8 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0) -> None:
         console.print(f"  {data.outputs[0]} = {found.text}", style="bold", soft_wrap=True)
     with _step(console, f"{FOLDS}-fold cross-validation: everything above again on each four fifths"):
         scores = list(cross_validate(data))
-        console.print(f"  r² of the formula on the held-out fifths: {', '.join(f'{one:.4f}' for one in scores)}")
+        each = ", ".join(f"{one:.4f}" for one in scores)
+        console.print(f"  r² of the formula on the held-out fifths: {each}", soft_wrap=True)
         console.print(f"  mean r² {np.mean(scores):.4f}", style="bold")
     with _step(console, "export and publish ONNX, C and NumPy, each checked against the network"):
         models = folder / "models"
