@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from kanserve import __version__
-from kanserve.errors import ConflictError, KanserveError, MissingDependencyError
+from kanserve.errors import ConflictError, FormulaError, KanserveError, MissingDependencyError
 
 try:
     import typer
@@ -323,11 +323,12 @@ def show_formula(
         )
         return
     for one in found:
-        print(f"{one.name} = {getattr(one, style)}")
+        shown = getattr(one, style)
+        if not shown:
+            raise FormulaError(f"The formula of {one.name} is too long for --as {style}; export the network instead.")
+        print(f"{one.name} = {shown}")
         if not one.closed_form:
-            print(
-                "  (not closed: s_l_j_i(x) are splines; 'kanserve inspect' lists them, the exports hold their tables)"
-            )
+            print("  (not closed: s_l_j_i(x) is the spline from input i to sum j of layer l; exports hold its table)")
 
 
 @app.command()

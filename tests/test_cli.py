@@ -13,6 +13,7 @@ import pytest
 
 from kanserve import cli, repository, serialization
 from kanserve.compiler import compile as compile_kan
+from kanserve.ir import Kan, layer
 from kanserve.reference import evaluate, probabilities
 from tests.kans import classifier, hostile_names, mixed, symbolic
 
@@ -154,6 +155,18 @@ def test_inspect_shows_a_network_and_a_version(folder, kanserve):
     assert "kan.safetensors" in json.loads(kanserve("inspect", "models/law/1", "--json")[1])["files"]
     serialization.save(mixed(), folder / "mixed.safetensors")
     assert "sin" in kanserve("inspect", "mixed.safetensors")[1]
+
+
+def test_a_formula_is_printed_in_every_style_or_refused_where_it_is_too_long(folder, kanserve):
+    for style, wanted in {"text": "exp(sin(", "latex": "e^{", "python": "np.exp(", "c": "exp(sin("}.items():
+        code, out, _ = kanserve("formula", "law.safetensors", "--as", style)
+        assert code == 0 and out.startswith(f"y = {wanted}")
+    serialization.save(mixed(), folder / "mixed.safetensors")
+    assert "not closed" in kanserve("formula", "mixed.safetensors")[1]
+    chain = Kan((layer(functions=[["sin"]]),) * 1000)
+    serialization.save(chain, folder / "chain.safetensors")
+    code, out, err = kanserve("formula", "chain.safetensors", "--as", "c")
+    assert (code, out) == (2, "") and "too long" in err
 
 
 def test_hostile_names_are_shown_without_control_characters_or_markup(folder, kanserve):
