@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from benchmarks import _torch_kan, inference, knots, serving, training
+from kanserve.datasets import load_knots
+from kanserve.demo import folds
 from kanserve.reference import evaluate
 from kanserve.train import create
 
@@ -85,8 +87,8 @@ def test_a_better_peer_on_the_knots_is_printed_as_a_miss():
 
 
 def test_the_knots_peers_are_measured_on_rows_that_they_have_not_seen():
-    held = [part.y for _, part in knots.folds(knots.load_knots(), 3)]
+    held = [part.y for _, part in folds(load_knots(), 3)]
     assert sum(map(len, held)) == 1118
-    for rest, part in knots.folds(knots.load_knots(), 3):
+    for rest, part in folds(load_knots(), 3):
         rows = {row.tobytes() for row in rest.x}
         assert not any(row.tobytes() in rows for row in part.x)

@@ -47,7 +47,7 @@ def folder(published, tmp_path, monkeypatch):
 def kanserve(monkeypatch, capsys):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["kanserve", *words])
-        code = 0
+        code: int | str = 0
         try:
             cli.main()
         except SystemExit as stop:
@@ -76,7 +76,7 @@ def test_predictions_of_a_network_and_of_its_published_version_agree(folder, kan
     from_artifact = kanserve("predict", "models/law/1", "good.csv")
     assert from_network[0] == from_artifact[0] == 0
     values = [np.loadtxt(out.splitlines()[1:]) for _, out, _ in (from_network, from_artifact)]
-    assert len(values[0]) == 80 and np.allclose(*values, rtol=1e-12)
+    assert len(values[0]) == 80 and np.allclose(values[0], values[1], rtol=1e-12)
 
 
 def test_a_row_with_a_missing_value_is_answered_with_nan_and_with_null_in_json(folder, kanserve):

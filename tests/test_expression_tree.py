@@ -2,6 +2,7 @@ import copy
 import json
 import random
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_each_operation_is_what_it_says():
 
 
 def test_a_point_on_a_break_belongs_to_the_piece_that_begins_there():
-    jump = Table([0.0], [0.0, 0.0], [[1.0], [2.0]])
+    jump = Table(np.array([0.0]), np.array([0.0, 0.0]), np.array([[1.0], [2.0]]))
     got = evaluate_tree([["var", 0], ["spline", "s_1_1_1", 0]], {"s_1_1_1": jump}, [[-1e-300], [0.0], [1.0]])
     assert got.tolist() == [1, 2, 2]
 
@@ -154,7 +155,24 @@ def _mutated(data, rng):
             if isinstance(one[key], dict | list):
                 stack.append(one[key])
     owner, key = rng.choice(places)
-    junk = [None, True, -1, 0, 1, 2.5, 1e308, 10**400, "", "sin", "var", [], {}, [[]], {"a": 1}, float("nan")]
+    junk: list[Any] = [
+        None,
+        True,
+        -1,
+        0,
+        1,
+        2.5,
+        1e308,
+        10**400,
+        "",
+        "sin",
+        "var",
+        [],
+        {},
+        [[]],
+        {"a": 1},
+        float("nan"),
+    ]
     match rng.randrange(3):
         case 0:
             del owner[key]

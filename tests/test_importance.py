@@ -18,7 +18,13 @@ def test_the_shares_of_inputs_and_of_each_layers_edges_add_up_to_one(name):
 
 
 def test_shares_go_by_the_spread_that_edges_have_on_the_data():
-    kan = Kan((layer(functions=[["x", "x", "x"]], affine=[[[1.0, 0, 3.0, 0], [1, 0, 1, 0], [1, 0, 0, 5]]]),))
+    kan = Kan(
+        (
+            layer(
+                functions=[["x", "x", "x"]], affine=[[[1.0, 0.0, 3.0, 0.0], [1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 5.0]]]
+            ),
+        )
+    )
     x = np.random.default_rng(0).permuted(np.tile(np.linspace(-1, 1, 101)[:, None], (1, 3)), axis=0)
     assert importance(kan, x).nodes[0] == pytest.approx([0.75, 0.25, 0.0])
 

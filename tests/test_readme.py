@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,10 +43,10 @@ def test_every_block_of_the_readme_runs(tmp_path, monkeypatch, capsys):
             done = subprocess.run(words, capture_output=True, text=True)
             assert done.returncode == 0, (line, done.stderr)
         assert len(done.stdout.splitlines()) == 4 and done.stdout.startswith("price\n")
-        names: dict[str, object] = {}
+        names: dict[str, Any] = {}
         for block in on_the_wire:
             exec(compile(block, "README", "exec"), names)
-        assert np.shape(names["jacobian"]) == (2, 1, 3)
+        assert np.asarray(names["jacobian"]).shape == (2, 1, 3)
     finally:
         if server is not None:
             server.send_signal(signal.SIGTERM)

@@ -11,6 +11,7 @@ from kanserve.artifact import assemble, write
 from kanserve.compiler import EXPORTERS, compile, golden_rows
 from kanserve.errors import FormatError, GoldenError, NotFoundError
 from kanserve.ir import Kan, Variable, layer
+from kanserve.options import Precision
 from kanserve.reference import evaluate
 from kanserve.rounding import rounding
 from kanserve.runtime.backend import MAX_GOLDEN_ROWS, check, get, names, tolerance
@@ -151,7 +152,8 @@ def test_a_row_next_to_a_pole_excuses_no_other_row():
     x = np.append(golden_rows(kan)[0], [[1.01]], axis=0)
     y = evaluate(kan, x)
     assert abs(y[-1, 0]) > 9e6 and np.nanmax(np.abs(y[:-1])) < 10
-    for precision, part in (("float", 2e-5), ("double", 2e-12)):
+    limits: dict[Precision, float] = {"float": 2e-5, "double": 2e-12}
+    for precision, part in limits.items():
         assert (tolerance(kan, x, y, precision)[:32] <= part * np.abs(y[:32]).max()).all()
     check(Answers(y.astype(np.float32)), kan, (x, y), "float")
     wrong = y.copy()

@@ -75,14 +75,21 @@ def test_bytes_that_are_no_message_are_an_input_error(message):
     assert isinstance(refused, InputError) and "not of the type" in str(refused)
 
 
+def raw(data):
+    """Bytes as they are, in place of messages."""
+    return data
+
+
 def test_what_is_refused_for_its_bytes_is_an_invalid_argument_on_the_wire():
     with Server(Catalog({}, {})) as server, grpc.insecure_channel(server.address) as channel:
         for data, text in ((b"\x2a\0" * 2**22, "beside its numbers"), (b"\xff", "not of the type")):
             for path in (INFER, DIFFERENTIATE):
                 with pytest.raises(grpc.RpcError) as refused:
-                    channel.unary_unary(path)(data, timeout=10)
+                    channel.unary_unary(path, raw, raw)(data, timeout=10)
                 assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
                 assert text in str(refused.value.details())
             with pytest.raises(grpc.RpcError) as refused:
-                next(channel.stream_stream(f"/{wire.SERVICE_NAME}/ModelStreamInfer")(iter([data]), timeout=10))
+                list(
+                    channel.stream_stream(f"/{wire.SERVICE_NAME}/ModelStreamInfer", raw, raw)(iter([data]), timeout=10)
+                )
             assert text in str(refused.value.details())

@@ -44,7 +44,7 @@ def test_parquet_reads_like_csv(tmp_path):
 
 def test_rows_to_predict_keep_missing_values_as_nan(csv):
     got = read_rows(csv("b,a\n1,2\n,3\n"), ["a", "b"])
-    assert np.array_equal(got, [[2, 1], [3, np.nan]], equal_nan=True)
+    assert np.array_equal(got, np.array([[2.0, 1.0], [3.0, np.nan]]), equal_nan=True)
 
 
 @pytest.mark.parametrize(
