@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 INSTALLED := .venv/.installed
-SOURCES := $(wildcard kanserve exporters/kanserve_exporters tests benchmarks examples)
+SOURCES := $(wildcard kanserve exporters/kanserve_exporters tests benchmarks examples hatch_build.py)
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null | sort)
 
 # The tools come from .venv, and only .venv itself from the machine's own python3.
@@ -34,10 +34,10 @@ bench: $(INSTALLED)
 	for table in benchmarks/[!_]*.py; do OMP_NUM_THREADS=1 python "$$table" || exit 1; done
 
 clean:
-	rm -rf .venv dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv dist kanserve/native/*.so .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find kanserve exporters tests -name __pycache__ -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml hatch_build.py $(wildcard kanserve/native/*.[ch])
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("kanserve needs Python 3.11 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install -e '.[dev]'

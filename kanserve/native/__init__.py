@@ -1,0 +1,59 @@
+"""The compiled kernels: a plain C library that the package's build makes where there is a compiler.
+
+Nothing needs it: whoever asks for `library()` has a way of their own in NumPy or torch for when there is none, which
+gives the same numbers, slower. The environment variable KANSERVE_NATIVE=0 turns it off.
+"""
+
+import ctypes
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+LEVELS = {4: "x86-64-v4", 3: "x86-64-v3"}
+
+_enabled: ContextVar[bool] = ContextVar("enabled", default=True)
+
+
+def library() -> ctypes.CDLL | None:
+    """The kernels for this processor, or None where there are none or they are turned off."""
+    return _loaded() if _enabled.get() else None
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Without the kernels in this context: for comparisons."""
+    token = _enabled.set(False)
+    try:
+        yield
+    finally:
+        _enabled.reset(token)
+
+
+def file(build: str) -> Path:
+    """Where the library of this build is, or would be."""
+    return FOLDER / f"libkanserve-{build}.so"
+
+
+@cache
+def _loaded() -> ctypes.CDLL | None:
+    log = logging.getLogger("kanserve")
+    if os.environ.get("KANSERVE_NATIVE") == "0":
+        log.info("Compiled kernels are turned off by KANSERVE_NATIVE=0; using NumPy and torch.")
+        return None
+    try:
+        found, build = ctypes.CDLL(str(file("generic"))), "generic"
+        # The generic build runs on every processor of its kind, and knows whether a newer one may.
+        for level, name in LEVELS.items():
+            if level <= found.kanserve_x86_level() and file(name).exists():
+                found, build = ctypes.CDLL(str(file(name))), name
+                break
+    except (OSError, AttributeError) as error:
+        log.info("No compiled kernels (%s); using NumPy and torch, which is slower.", error)
+        return None
+    log.info("Using the compiled kernels for %s.", build)
+    return found

@@ -1,0 +1,89 @@
+"""The compiled kernels: built where there is a compiler, left out without a word where there is none."""
+
+import logging
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from kanserve import native
+from kanserve.native import build
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_an_install_where_there_is_a_compiler_has_the_kernels():
+    # What CI runs on has one, so that both paths are tested there.
+    assert (native.library() is not None) == (build.compiler() is not None)
+
+
+def test_the_kernels_can_be_turned_off_for_a_while():
+    with native.disabled():
+        assert native.library() is None
+    assert (native.library() is None) == (build.compiler() is None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"), [("0", "turned off by KANSERVE_NATIVE=0"), ("1", "Using the compiled kernels for")]
+)
+def test_one_log_line_says_which_way_numbers_are_made(setting: str, words: str):
+    script = (
+        "import logging; logging.basicConfig(level='INFO'); from kanserve.native import library; library(); library()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"KANSERVE_NATIVE": setting, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert words in done.stderr
+
+
+def test_a_source_that_does_not_compile_says_why_and_leaves_the_old_library(tmp_path: Path):
+    source = tmp_path / "kernel.c"
+    source.write_text("int kanserve_one(void) { return 1; }\n")
+    made = {path: path.read_bytes() for path in build.build(tmp_path)}
+    source.write_text("int kanserve_one(void) { return nothing; }\n")
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        build.build(tmp_path)
+    assert "nothing" in failed.value.stderr
+    assert {path: path.read_bytes() for path in made} == made
+    assert {path.name for path in tmp_path.iterdir()} == {"kernel.c", *(path.name for path in made)}
+
+
+def test_without_a_compiler_the_package_is_pure_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("kanserve", "exporters", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+        else:
+            shutil.copy(source, tmp_path / name)
+    monkeypatch.setenv("CC", "a-compiler-that-is-not-there")
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path / "dist"),
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Without compiled kernels, kanserve trains slower" in done.stdout + done.stderr
+    wheel = next((tmp_path / "dist").glob("*.whl"))
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
+
+
+def test_the_log_is_silent_unless_somebody_listens(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING, logger="kanserve"):
+        native._loaded.cache_clear()
+        native.library()
+    assert caplog.records == []
