@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 INSTALLED := .venv/.installed
+PEERS := .venv/.peers
 SOURCES := $(wildcard kanserve exporters/kanserve_exporters tests benchmarks examples hatch_build.py)
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null | sort)
 
@@ -16,7 +17,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := run
-.PHONY: run test check protos bench clean
+.PHONY: run test check protos bench bench-train clean
 
 run: $(INSTALLED)
 	kanserve demo
@@ -30,8 +31,13 @@ protos: $(INSTALLED)
 	$(call generate-stubs,.)
 
 # Each table prints our figures beside the peers'. A file that starts with _ is shared code, not a table.
-bench: $(INSTALLED)
+bench: $(PEERS)
 	for table in benchmarks/[!_]*.py; do OMP_NUM_THREADS=1 python "$$table" || exit 1; done
+
+# What training costs: whole fits, then one step of a gradient, beside the other libraries.
+bench-train: $(PEERS)
+	OMP_NUM_THREADS=1 python benchmarks/training.py
+	OMP_NUM_THREADS=1 python benchmarks/training_step.py
 
 clean:
 	rm -rf .venv dist kanserve/native/*.so .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -41,6 +47,10 @@ $(INSTALLED): pyproject.toml hatch_build.py $(wildcard kanserve/native/*.[ch])
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("kanserve needs Python 3.11 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install -e '.[dev]'
+	touch $@
+
+$(PEERS): $(INSTALLED)
+	.venv/bin/pip install -e '.[dev,bench]'
 	touch $@
 
 .PHONY: check-style check-types check-layers check-protos check-deploy
