@@ -40,8 +40,8 @@ class Function:
 
 
 def _sigmoid(x: Array) -> Array:
-    # Of -|x| only, so that exp never overflows.
-    small = np.exp(-np.abs(x))
+    # Of -|x| only, so that exp never overflows; not by np.abs, whose slope at 0 is none of the sigmoid's.
+    small = np.exp(np.where(x >= 0, -x, x))
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
 

@@ -303,9 +303,10 @@ def _default_outputs(count: int, classes: tuple[str, ...]) -> tuple[Variable, ..
 
 
 def _freeze(owner: object, name: str, dtype: Any) -> None:
-    # A copy, so that nobody who holds the caller's array can change the network afterwards.
+    # A copy, so that nobody who holds the caller's array can change the network afterwards; in C order, so that equal
+    # networks evaluate to equal bits: how a product is rounded depends on the layout of its factors.
     try:
-        array = np.array(getattr(owner, name), dtype=dtype)
+        array = np.array(getattr(owner, name), dtype=dtype, order="C")
     except (TypeError, ValueError) as error:
         raise NetworkError(f"{name} must be an array of {np.dtype(dtype).name}: {error}.") from None
     array.flags.writeable = False

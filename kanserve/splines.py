@@ -37,6 +37,8 @@ def basis(x: Array, knots: Array, order: int, derivative: int = 0) -> Array:
     piece; the end of the range belongs to the last interval of the range.
     """
     count = len(knots) - order - 1
+    if derivative > order:
+        return np.zeros((len(x), count))
     end = knots[count]  # t_(G+k)
     last = int(np.searchsorted(knots, end, side="left")) - 1  # the last interval of the range that has a width
     at_end = (x == end)[:, None]
@@ -65,12 +67,16 @@ def design(x: Array, knots: Array, order: int, extrapolation: Extrapolation, der
     """The matrix (N, G+k) that turns coefficients into the spline's values at x, outside its range included.
 
     "linear" goes on with the slope at the end of the range; "zero" lets the basis run out on the extended knots.
-    `derivative` 1 gives the slope. Rows of NaN and infinity are meaningless, but finite in number and quiet.
+    `derivative` 1 gives the slope, 2 and more what follows, which is 0 on a straight line. Rows of NaN and infinity are
+    meaningless, but finite in number and quiet.
     """
     if extrapolation == "zero":
         return basis(x, knots, order, derivative)
     low, high = span(knots, order)
     clamped = np.clip(x, low, high)
+    if derivative > 1:
+        inside: Array = basis(clamped, knots, order, derivative) * (clamped == x)[:, None]
+        return inside
     slope = basis(clamped, knots, order, 1)
     if derivative:
         return slope

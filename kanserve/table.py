@@ -17,16 +17,24 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Kind = Literal["auto", "regression", "classification"]
 
+CHECKED_AT_ONCE = 2**16  # rows
+MANY = 2**22  # rows; of more no list of all is made
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Rows to learn from: x (N, inputs), y (N, outputs); a classifier's y is one column a class, 0 or 1."""
+    """Rows to learn from: x (N, inputs), y (N, outputs); a classifier's y is one column a class, 0 or 1.
+
+    `weights` (N,) says how much each row counts, from 0 on; only their ratios matter, and a row of weight 2 counts as
+    two rows. Without them all rows count the same. Arrays of float64, a numpy.memmap among them, are not copied.
+    """
 
     x: Array
     y: Array
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    weights: Array | None = None
 
     def __post_init__(self) -> None:
         x, y = _numbers(self.x, "x"), _numbers(self.y, "y")
@@ -38,32 +46,66 @@ class Dataset:
         targets = targets or (("y",) if y.shape[1] == 1 else tuple(f"y{q + 1}" for q in range(y.shape[1])))
         if len(names) != x.shape[1] or len(targets) != y.shape[1]:
             raise DataError(f"x {x.shape} and y {y.shape} need as many names, got {len(names)} and {len(targets)}.")
-        for values, kind, labels in ((x, "input", names), (y, "output", targets)):
-            bad = np.argwhere(~np.isfinite(values))
-            if len(bad):
-                row, column = bad[0]
-                raise DataError(
-                    f"Training needs finite numbers: {kind} {labels[column]!r} is {values[row, column]} "
-                    f"in row {row + 1} ({len(bad)} such values). Drop or fill those rows."
-                )
-        for name, value in (("x", x), ("y", y), ("inputs", names), ("outputs", targets)):
+        _check_finite(x, "input", names)
+        _check_finite(y, "output", targets)
+        weights = None if self.weights is None else _row_weights(self.weights, len(x))
+        for name, value in (("x", x), ("y", y), ("inputs", names), ("outputs", targets), ("weights", weights)):
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __repr__(self) -> str:
-        return f"Dataset({len(self)} rows, {len(self.inputs)} inputs, outputs {', '.join(self.outputs)})"
+        weighted = "" if self.weights is None else "weighted "
+        return f"Dataset({len(self)} {weighted}rows, {len(self.inputs)} inputs, outputs {', '.join(self.outputs)})"
+
+    @property
+    def shares(self) -> Array:
+        """How much of the whole each row counts (N,); they add up to 1."""
+        if self.weights is None:
+            return np.full(len(self), 1 / len(self))
+        relative = self.weights / self.weights.max()  # so that a sum of huge weights does not overflow
+        result: Array = relative / relative.sum()
+        return result
+
+    def mean(self, values: Array) -> Array:
+        """The mean over the rows of values (N, ...), each counting by its weight."""
+        result: Array = values.mean(axis=0) if self.weights is None else self.shares @ values
+        return result
 
     def take(self, rows: NDArray[np.int64]) -> "Dataset":
         """These rows, in this order."""
-        return replace(self, x=self.x[rows], y=self.y[rows])
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, x=self.x[rows], y=self.y[rows], weights=weights)
 
     def split(self, share: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
-        """Training and held-out rows: a random `share` is held out, the same for the same seed."""
-        order = np.random.default_rng(seed).permutation(len(self))
-        held = round(share * len(self))
-        return self.take(np.sort(order[held:])), self.take(np.sort(order[:held]))
+        """Training and held-out rows: a random `share` is held out, the same for the same seed.
+
+        Rows of weight 0 are in neither.
+        """
+        data = self.counted()
+        order = np.random.default_rng(seed).permutation(len(data))
+        held = round(share * len(data))
+        return data.take(np.sort(order[held:])), data.take(np.sort(order[:held]))
+
+    def counted(self) -> "Dataset":
+        """The rows that count, whose weight is not 0."""
+        if self.weights is None or self.weights.all():
+            return self
+        return self.take(np.flatnonzero(self.weights))
+
+
+def some(of: int, count: int, seed: int) -> NDArray[np.int64]:
+    """The places of `count` among `of` rows, drawn at random, in their order."""
+    generator = np.random.default_rng(seed)
+    if of <= MANY:
+        return np.sort(generator.permutation(of)[:count])
+    return np.sort(generator.choice(of, count, replace=False, shuffle=False))
+
+
+def past(held: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where rows stand, given their positions among the rows that are not `held` (places in rising order)."""
+    return positions + np.searchsorted(held - np.arange(len(held)), positions, side="right")
 
 
 def dataset(data: object) -> Dataset:
@@ -179,3 +221,31 @@ def _numbers(values: object, name: str) -> Array:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise DataError(f"{name} must be numbers.") from None
+
+
+def _check_finite(values: Array, kind: str, labels: Sequence[str]) -> None:
+    """DataError for the first number that is not finite; block by block, since a file of rows may exceed the memory."""
+    found, first = 0, (0, 0)
+    for start in range(0, len(values), CHECKED_AT_ONCE):
+        bad = np.argwhere(~np.isfinite(values[start : start + CHECKED_AT_ONCE]))
+        if len(bad) and not found:
+            first = (start + int(bad[0, 0]), int(bad[0, 1]))
+        found += len(bad)
+    if found:
+        row, column = first
+        raise DataError(
+            f"Training needs finite numbers: {kind} {labels[column]!r} is {values[row, column]} "
+            f"in row {row + 1} ({found} such values). Drop or fill those rows."
+        )
+
+
+def _row_weights(values: object, rows: int) -> Array:
+    weights = _numbers(values, "weights")
+    if weights.shape != (rows,):
+        raise DataError(f"Weights are one number a row, ({rows},); got {weights.shape}.")
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        raise DataError(f"Weights are finite numbers from 0 on; that of row {bad[0] + 1} is {weights[bad[0]]}.")
+    if not weights.any():
+        raise DataError("All weights are 0, so no row counts. Give at least one row a weight above 0.")
+    return weights

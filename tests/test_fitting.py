@@ -1,6 +1,7 @@
 """Fits: accurate on exact data, smooth on noisy data, finite on nasty data, the same for the same seed."""
 
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 from kanserve.datasets import load_knots
 from kanserve.errors import DataError, NetworkError, TrainingError
 from kanserve.ir import equal
-from kanserve.reference import evaluate
-from kanserve.table import Dataset
-from kanserve.train import Progress, create, fit, score
-from kanserve.train.schedule import Candidate, smoothest
+from kanserve.reference import evaluate, softmax
+from kanserve.table import Dataset, some
+from kanserve.train import Progress, create, fit, schedule, score
+from kanserve.train.normalising import normalised
+from kanserve.train.schedule import Candidate, no_worse_than_the_shares, smoothest
 from tests.kans import classifier, symbolic
 
 Array = NDArray[np.float64]
@@ -81,6 +83,37 @@ def test_equal_fits_are_equal_bit_for_bit() -> None:
     assert not equal(one, other)
 
 
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs", "adam"])
+def test_a_row_of_weight_3_counts_as_three_rows(optimizer: Literal["lm", "lbfgs", "adam"]) -> None:
+    x, y = _hello(60, 0)
+    y += np.random.default_rng(1).normal(0, 0.2, 60)
+    counts = np.random.default_rng(2).integers(0, 4, 60)
+    counts[0] = 0
+    far = x.copy()
+    far[counts == 0] = 1e3  # a row of weight 0 leaves no trace, not in the ranges either
+    weighted = Dataset(far, np.where(counts == 0, 1e6, y), weights=counts.astype(np.float64))
+    repeated = Dataset(np.repeat(x, counts, axis=0), np.repeat(y, counts))
+    options: dict[str, Any] = {"validation": 0, "grids": (3, 4), "starts": 2, "steps": 10, "optimizer": optimizer}
+    one, two = (fit([2, 2, 1], data, **options) for data in (weighted, repeated))
+    assert (one.inputs, one.outputs) == (two.inputs, two.outputs)
+    fresh = _hello(200, 3)[0]
+    np.testing.assert_allclose(evaluate(one, fresh), evaluate(two, fresh), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(score(one, weighted).r2, score(one, repeated).r2)
+    np.testing.assert_allclose(score(one, weighted).rmse, score(one, repeated).rmse)
+
+
+def test_held_out_rows_judge_by_their_weights() -> None:
+    x, y = _hello(200, 0)
+    noisy = y + np.random.default_rng(1).normal(0, 0.3, 200)
+    right = _hello(100, 2)
+    options: dict[str, Any] = {"grids": (3,), "starts": 2, "steps": 20}
+    want = fit([2, 2, 1], (x, noisy), validation=Dataset(*right), **options)
+    # Half of the held-out rows are wrong; of weight 0 they choose nothing.
+    half = Dataset(np.tile(right[0], (2, 1)), np.append(right[1], right[1] + 5.0), weights=np.repeat([1.0, 0.0], 100))
+    assert equal(fit([2, 2, 1], (x, noisy), validation=half, **options), want)
+    assert not equal(fit([2, 2, 1], (x, noisy), validation=replace(half, weights=None), **options), want)
+
+
 def _nasty(seed: int) -> tuple[Array, Array, list[int]]:
     """Few rows, constant and duplicate columns, duplicate rows, huge and tiny units, outliers, poles, constants."""
     generator = np.random.default_rng(seed)
@@ -115,6 +148,63 @@ def test_nasty_data_give_a_finite_network_no_worse_than_the_mean(seed: int) -> N
     outside = x + 1e3 * np.ptp(x, axis=0)
     assert np.isfinite(evaluate(kan, np.concatenate([x, outside]))).all()
     assert score(kan, (x, y)).r2[0] > -1e-9
+
+
+def test_a_classifier_is_no_worse_than_the_shares_of_its_classes() -> None:
+    x = np.linspace(-1, 1, 30)[:, None]
+    data = Dataset(x, np.eye(3)[np.arange(30) % 2], classes=("a", "b", "c"))  # none is of class c
+    plain = no_worse_than_the_shares(normalised(create([1, 3]), data), data)
+    assert score(plain, data).loss == pytest.approx(np.log(2))
+    assert np.ptp(evaluate(plain, 1e3 * x), axis=0).max() == 0
+    good = replace(data, y=np.eye(3)[(x[:, 0] > 0).astype(int)])
+    kan = fit([1, 3], good, optimizer="lbfgs", steps=20)
+    assert equal(no_worse_than_the_shares(kan, good), kan)
+
+
+def test_held_out_rows_are_learnt_from_at_last() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (60, 1))
+    data = Dataset(x, np.eye(2)[(x[:, 0] > 0).astype(int)], classes=("low", "high"))
+    out = some(60, 12, 0)
+    wrong = data.y.copy()
+    wrong[out] = wrong[out][:, ::-1]
+    right, other = (fit([1, 2], replace(data, y=y), steps=5) for y in (data.y, wrong))
+    shares = [softmax(evaluate(kan, x))[:, 1] for kan in (right, other)]
+    assert np.abs(shares[0] - shares[1]).max() > 0.1
+
+
+def test_choices_are_made_on_some_of_many_rows_and_the_last_steps_take_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = _hello(2000, 0)
+    noisy = y + 0.3 * np.random.default_rng(1).normal(size=2000)
+    options: dict[str, Any] = {"grids": (3,), "starts": 2}
+    slow = score(fit([2, 1, 1], (x, noisy), **options), _hello(2000, 1)).rmse[0]
+    monkeypatch.setattr(schedule, "ENOUGH_ROWS", 100)
+    monkeypatch.setattr(schedule, "ENOUGH_EACH", 0)
+    fast = score(fit([2, 1, 1], (x, noisy), **options), _hello(2000, 1)).rmse[0]
+    few = score(fit([2, 1, 1], (x[:100], noisy[:100]), **options), _hello(2000, 1)).rmse[0]
+    assert fast < 1.2 * slow < few
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "options", "method"),
+    [
+        ([2, 5, 1], 100, {}, "lm"),
+        ([2, 60, 5, 1], 100, {}, "lbfgs"),
+        ([2, 60, 5, 1], 60_000, {}, "adam"),
+        ([2, 1], 100, {"l1": 0.1}, "adam"),
+        ([2, 1], 100, {"entropy": 0.1}, "adam"),
+    ],
+)
+def test_the_optimizer_is_chosen_by_size_and_loss(
+    shape: list[int], rows: int, options: dict[str, float], method: str
+) -> None:
+    told: list[str] = []
+
+    def stop(now: Progress) -> None:
+        told.append(now.stage)
+        raise KeyboardInterrupt
+
+    fit(shape, _hello(rows, 0), starts=1, steps=10, report=stop, **options)  # type: ignore[arg-type]
+    assert told[0].startswith({"lm": "start 1"}.get(method, method))
 
 
 def test_a_constant_answer_gives_a_constant_network() -> None:
@@ -167,12 +257,12 @@ def test_a_fit_prints_only_when_asked_and_reports(capsys: pytest.CaptureFixture[
 def test_the_smoother_of_two_equals_is_chosen() -> None:
     kan = symbolic()
     generator = np.random.default_rng(0)
-    noise = generator.uniform(0, 2, 200)
-    best = Candidate(kan, 0.0, noise)
-    as_good = Candidate(kan, 0.1, noise + generator.normal(0.001, 0.1, 200))
-    worse = Candidate(kan, 1.0, noise + 0.1)
+    noise, shares = generator.uniform(0, 2, 200), np.full(200, 1 / 200)
+    best = Candidate(kan, 0.0, noise, shares)
+    as_good = Candidate(kan, 0.1, noise + generator.normal(0.001, 0.1, 200), shares)
+    worse = Candidate(kan, 1.0, noise + 0.1, shares)
     assert smoothest([best, as_good, worse]) is as_good
-    assert smoothest([best, worse, Candidate(kan, 2.0, np.full(200, np.inf))]) is best
+    assert smoothest([best, worse, Candidate(kan, 2.0, np.full(200, np.inf), shares)]) is best
 
 
 @pytest.mark.parametrize(
@@ -245,3 +335,5 @@ def test_a_classifier_is_scored_by_its_highest_score() -> None:
     assert score(kan, (x, np.roll(right, 1, axis=1))).accuracy == 0.0
     chances = np.exp(answers) / np.exp(answers).sum(axis=1, keepdims=True)
     assert score(kan, (x, right)).loss == pytest.approx(-np.log(chances.max(axis=1)).mean())
+    mixed = np.concatenate([right[:20], np.roll(right[20:], 1, axis=1)])
+    assert score(kan, Dataset(x, mixed, weights=np.repeat([3.0, 1.0], 20))).accuracy == pytest.approx(0.75)

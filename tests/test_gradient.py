@@ -17,9 +17,13 @@ from kanserve.reference import activations, evaluate
 from kanserve.splines import span
 from kanserve.table import Dataset
 from kanserve.train.creation import create
-from kanserve.train.gradient import Method, descend
+from kanserve.train.gradient import descend
 from kanserve.train.normalising import normalised
+from kanserve.train.objective import Goal, model, shrinkage
+from kanserve.train.parameters import free_parameters, gather, penalty
+from kanserve.train.progress import Report, Watch
 from kanserve.train.scoring import score
+from kanserve.train.settings import Method, Settings
 from tests import kans
 
 Array = NDArray[np.float64]
@@ -40,9 +44,11 @@ def start(data: Dataset, shape: list[int], grid: int = 5, seed: int = 0) -> Kan:
     return normalised(create(shape, grid=grid, seed=seed), data)
 
 
-def trained(kan: Kan, train: Dataset, held: Dataset | None, method: Method = "lbfgs", **settings: Any) -> Kan:
-    chosen: dict[str, Any] = {"loss": "squared", "steps": 100, "patience": 20, "seed": 0}
-    return descend(kan, train, held, method=method, **(chosen | settings))
+def trained(
+    kan: Kan, train: Dataset, held: Dataset | None, method: Method = "lbfgs", report: Report | None = None, **given: Any
+) -> Kan:
+    chosen: dict[str, Any] = {"loss": "squared", "steps": 100, "patience": 20}
+    return descend(kan, train, held, Settings(method, **(chosen | given)), watch=Watch(report=report))
 
 
 @pytest.mark.parametrize(("method", "steps"), [("lbfgs", 200), ("adam", 1000)])
@@ -139,7 +145,7 @@ def test_the_best_network_on_held_out_rows_is_the_result():
     train, held = data.split(0.4)
     told = []
     kan = start(data, [2, 5, 1], grid=10)
-    found = trained(kan, train, held, patience=1000, report=lambda _, value: told.append(value))
+    found = trained(kan, train, held, patience=1000, report=lambda now: told.append(now.error))
     loss = 0.5 * score(found, held).loss / float(kan.output_scale[0]) ** 2
     np.testing.assert_allclose(loss, min(told), rtol=1e-9)
     assert told[-1] > 1.5 * min(told)  # noise was learnt after that
@@ -149,10 +155,10 @@ def test_patience_ends_a_fit_that_gains_nothing():
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (60, 2))
     train, held = Dataset(x, rng.normal(size=60)).split(0.4)
-    steps = []
-    trained(start(train, [2, 3, 1]), train, held, patience=5, report=lambda step, _: steps.append(step))
-    assert steps[-1] < 60
-    assert steps == list(range(1, len(steps) + 1))
+    told: list[float] = []
+    trained(start(train, [2, 3, 1]), train, held, patience=5, report=lambda now: told.append(now.share))
+    assert told[-1] < 0.6
+    np.testing.assert_allclose(told, np.arange(1, len(told) + 1) / 100)
 
 
 def test_hidden_grids_follow_their_data():
@@ -165,6 +171,39 @@ def test_hidden_grids_follow_their_data():
     assert not np.array_equal(found.layers[1].knots, kan.layers[1].knots)
     assert ((used > 0.5) & (used < 1.5)).all()
     np.testing.assert_array_equal(found.layers[0].knots, kan.layers[0].knots)
+
+
+@pytest.mark.parametrize(("method", "steps"), [("lbfgs", 200), ("adam", 1000)])
+def test_finer_grids_are_better_than_the_first_one_alone(method: Method, steps: int):
+    train, held = toy(0).split(0.2)
+    kan = start(train, [2, 2, 1], grid=3)
+    coarse, fine = (trained(kan, train, held, method, steps=steps, grids=grids) for grids in ((3,), (3, 5, 10)))
+    assert (coarse.layers[0].intervals, fine.layers[0].intervals) == (3, 10)
+    assert score(fine, toy(1)).rmse[0] < 0.5 * score(coarse, toy(1)).rmse[0]
+
+
+def test_finer_grids_that_gain_nothing_are_not_taken():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (60, 2))
+    train, held = Dataset(x, rng.normal(size=60)).split(0.4)
+    told: list[str] = []
+    kan = start(train, [2, 3, 1], grid=3)
+    options: dict[str, Any] = {"grids": (3, 5, 10, 20), "patience": 5}
+    assert trained(kan, train, held, report=lambda now: told.append(now.stage), **options).layers[0].intervals == 3
+    assert "lbfgs, grid 10" not in told
+
+
+def test_splines_are_penalised_as_in_least_squares():
+    kan = start(toy(0), [2, 1])
+    free = free_parameters(kan)
+    vector = gather(kan, free)
+    want = penalty(kan, free, ridge=0.1, smooth=2.0)
+    gradient = np.zeros_like(vector)
+    want.add_to(np.zeros((len(vector), len(vector))), gradient, vector)
+    one = model(kan, "cpu")
+    value, slopes = shrinkage(Goal("squared", 0, 0, ridge=0.1, smooth=2.0, at_once=1), one, one.vector())
+    np.testing.assert_allclose(value, want.value(vector))
+    np.testing.assert_allclose(np.sort(slopes.numpy()), np.sort(gradient), atol=1e-12)  # in another order
 
 
 @BOTH

@@ -1,6 +1,7 @@
 """Grids follow the data and keep the function; affines take raw features in and give raw answers out."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from kanserve.errors import DataError, NetworkError
 from kanserve.ir import Kan, layer
 from kanserve.ranges import finite_rows
 from kanserve.reference import activations, evaluate
-from kanserve.splines import span
+from kanserve.splines import extended_knots, span
 from kanserve.table import Dataset
 from kanserve.train import create
 from kanserve.train.grids import regrid, set_ranges
@@ -36,8 +37,50 @@ def test_a_grid_twice_as_fine_holds_the_same_function(name: str) -> None:
         layers = [regrid(Kan((one,)), None, factor * one.intervals).layers[0] for one in kan.layers]
         finer = replace(kan, layers=tuple(layers))
         assert finer.layers[0].intervals == factor * kan.layers[0].intervals
-        # The old splines are in the span of the new ones; what is left is the refit's ridge of 1e-12.
-        np.testing.assert_allclose(evaluate(finer, x), wanted, rtol=1e-7, atol=1e-7 * np.abs(wanted).max())
+        np.testing.assert_allclose(evaluate(finer, x), wanted, rtol=1e-12, atol=1e-12 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize("factor", [2, 3, 10])
+def test_a_refined_spline_is_the_same_on_its_whole_range_and_outside(order: int, factor: int) -> None:
+    generator = np.random.default_rng(order)
+    knots = extended_knots(np.sort(generator.uniform(-1, 1, 8)), order)
+    kan = Kan((layer(generator.normal(size=(2, 1, 7 + order)), knots=knots, order=order),))
+    finer = regrid(kan, None, 7 * factor)
+    low, high = span(knots, order)
+    x = np.concatenate([np.linspace(low - 1, high + 1, 1000), knots])[:, None]
+    assert set(knots[order:-order]) <= set(finer.layers[0].knots[0])
+    wanted = evaluate(kan, x)
+    assert np.abs(evaluate(finer, x) - wanted).max() <= 1e-12 * np.abs(wanted).max()
+
+
+def test_a_finer_grid_without_the_old_knots_is_as_close_as_it_can_be() -> None:
+    x = np.linspace(-1, 1, 500)[:, None]
+    kan = Kan((layer(np.random.default_rng(0).normal(size=(1, 1, 8))),))
+    errors = [np.abs(evaluate(regrid(kan, None, g), x) - evaluate(kan, x)).max() for g in (7, 14, 49, 98)]
+    assert errors[0] < 0.2 and all(after < before / 2 for before, after in pairwise(errors))
+
+
+def test_a_cubic_is_the_same_on_every_grid() -> None:
+    grid = create([1, 1], grid=4, base="zero").layers[0]
+    greville = np.convolve(grid.knots[0][1:-1], np.full(3, 1 / 3), mode="valid")
+    kan = Kan((replace(grid, coefficients=greville[None, None] * 2 - 1),))
+    x = np.linspace(-2, 2, 100)[:, None]
+    for intervals in (1, 3, 5, 50):
+        np.testing.assert_allclose(evaluate(regrid(kan, None, intervals), x), 2 * x - 1, atol=1e-12)
+        np.testing.assert_allclose(evaluate(regrid(kan, 3 * x, intervals), x), 2 * x - 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_data_make_a_grid_fail(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(int(generator.integers(1, 6)), 3))  # fewer rows than knots
+    x[:, 0] = [3.0, 1e300, -1e-300, 0.0][seed % 4]  # a constant
+    x[:, 1] = x[:, 2]  # twice the same
+    x = np.repeat(x, 2, axis=0)
+    kan = regrid(set_ranges(deep(), x), x, 30)
+    assert all(np.isfinite(one.coefficients).all() and np.isfinite(one.knots).all() for one in kan.layers)
+    assert np.isfinite(evaluate(set_ranges(kan, x), x[:, :])).all()
 
 
 def test_ranges_are_what_the_data_make_of_each_input() -> None:

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from kanserve import native
 from kanserve.errors import DataError, TrainingError
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, equal, layer
@@ -19,6 +22,16 @@ from kanserve.train.parameters import bending, free_parameters, gather, scatter
 from tests.kans import ZOO, mixed, multiplication, pruned, raw_features, symbolic, wide
 
 Array = NDArray[np.float64]
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A fit with the compiled kernels, where there are any, and without them."""
+    with native.disabled() if request.param == "numpy" else nullcontext():
+        yield
+
+
+either_way = pytest.mark.usefixtures("way")
 
 
 def _posed(kan: Kan, count: int = 30) -> tuple[Problem, Array, Array, Array]:
@@ -101,6 +114,7 @@ def test_free_parameters_of_a_named_edge_say_everything_once(name: str) -> None:
     assert np.linalg.matrix_rank(everything, tol=1e-7 * free[0]) == len(free)
 
 
+@either_way
 def test_constants_of_a_formula_are_found_to_the_last_digits() -> None:
     kan = symbolic()
     x = sample(kan, 300)
@@ -111,6 +125,7 @@ def test_constants_of_a_formula_are_found_to_the_last_digits() -> None:
     assert abs(found.layers[0].affine[0, 0, 0]) == pytest.approx(np.pi, abs=1e-12)
 
 
+@either_way
 @pytest.mark.parametrize("name", sorted(set(ZOO) - {"wide", "constant", "deep"}))
 def test_a_fit_is_finite_and_no_worse_than_its_beginning(name: str) -> None:
     kan = ZOO[name]()
@@ -125,6 +140,7 @@ def test_a_fit_is_finite_and_no_worse_than_its_beginning(name: str) -> None:
     assert after < before
 
 
+@either_way
 def test_a_step_out_of_a_domain_is_not_taken() -> None:
     # The best b is where the logarithm's argument just touches 0 at the first row, and steps there overshoot.
     x = np.linspace(0, 1, 40)[:, None]
@@ -135,12 +151,14 @@ def test_a_step_out_of_a_domain_is_not_taken() -> None:
     assert score(found, (x, y)).rmse < score(kan, (x, y)).rmse
 
 
+@either_way
 def test_a_network_that_is_not_finite_comes_back_as_it_is() -> None:
     kan = Kan((layer(functions=[["log"]]),))
     x = np.linspace(-1, 1, 10)[:, None]
     assert refine(kan, x, x) is kan
 
 
+@either_way
 def test_pruned_edges_and_zero_base_weights_stay() -> None:
     kan = pruned()
     first = kan.layers[0]
@@ -154,6 +172,7 @@ def test_pruned_edges_and_zero_base_weights_stay() -> None:
     assert found.layers[0].base_weight[0, 0] == 0
 
 
+@either_way
 def test_a_constant_network_learns_the_mean() -> None:
     kan = ZOO["constant"]()
     y = np.array([1.0, 2.0, 6.0])
@@ -161,6 +180,7 @@ def test_a_constant_network_learns_the_mean() -> None:
     assert evaluate(found, np.ones((1, 2)))[0, 0] == pytest.approx(3.0, abs=1e-6)
 
 
+@either_way
 def test_a_row_of_weight_0_does_not_count() -> None:
     kan = mixed()
     x = sample(kan, 60)
@@ -172,6 +192,50 @@ def test_a_row_of_weight_0_does_not_count() -> None:
     assert score(found, (x[5:], y[5:])).rmse[0] < 1e-5
 
 
+@either_way
+@pytest.mark.parametrize("ridge", [0.0, 1e-12])
+def test_a_proximal_ridge_keeps_what_the_new_rows_say_nothing_about(ridge: float) -> None:
+    start = create([1, 1], grid=20, seed=1, base="zero")
+    x = np.linspace(-1, 1, 400)[:, None]
+    y = np.sin(5 * x)
+    left, right = x[:, 0] < 0, x[:, 0] >= 0
+    first = refine(start, x[left], y[left], ridge=ridge, proximal=1e-8)
+    both = refine(first, x[right], y[right], ridge=ridge, proximal=1e-8)
+    # A row's basis reaches three intervals of the grid beyond it, and what the first rows said is only given up there.
+    far = x[:, 0] < -3 * 2 / 20
+    assert score(both, (x[right], y[right])).rmse[0] < 1e-4
+    assert score(both, (x[far], y[far])).rmse[0] < 1e-4
+
+
+@either_way
+@pytest.mark.parametrize(("ridge", "proximal", "least", "most"), [(0.0, 1e-10, 0.0, 1e-5), (1e-10, 0.0, 0.1, 1.0)])
+def test_five_phases_are_remembered_unless_a_ridge_pulls_to_0(
+    ridge: float, proximal: float, least: float, most: float
+) -> None:
+    # A peak in each (KAN paper, 3.4): fine grid, no base function.
+    centres = np.linspace(-0.8, 0.8, 5)
+    phases = [(centre + np.linspace(-0.2, 0.2, 100))[:, None] for centre in centres]
+    kan = create([1, 1], grid=200, base="zero")
+    for x in phases:
+        kan = refine(kan, x, np.exp(-300 * (x - centres) ** 2).sum(axis=1), ridge=ridge, proximal=proximal)
+    x = np.concatenate(phases)
+    error = score(kan, (x, np.exp(-300 * (x - centres) ** 2).sum(axis=1))).rmse[0]
+    assert least <= error <= most
+
+
+@either_way
+def test_a_strong_proximal_ridge_holds_the_network_where_it_is() -> None:
+    kan = create([2, 2, 1], seed=3)
+    x = sample(kan, 50)
+    moved = []
+    for proximal in (0.0, 1.0, 1e6):
+        found = refine(kan, x, np.sin(4 * x[:, 0]), steps=20, proximal=proximal)
+        free = free_parameters(kan)
+        moved.append(np.abs(gather(found, free) - gather(kan, free)).max())
+    assert moved[2] < 1e-5 < 0.1 * moved[1] < moved[0]
+
+
+@either_way
 def test_smoothness_straightens_the_splines() -> None:
     kan = create([1, 1], grid=10, seed=1)
     x = np.linspace(-1, 1, 100)[:, None]
@@ -184,6 +248,21 @@ def test_smoothness_straightens_the_splines() -> None:
     assert bends[0] > 2 * bends[1] > 100 * bends[2]
 
 
+@either_way
+def test_few_rows_for_many_parameters_are_met_by_straight_lines() -> None:
+    kan = create([8, 4, 1], grid=10, seed=2)
+    x = sample(kan, 6)
+    y = np.sin(4 * x[:, 0])
+    bends = []
+    for smooth in (0.0, 1e-3, 1.0):  # without a ridge the damping alone makes the penalty's matrix definite
+        found = refine(kan, x, y, smooth=smooth, ridge=0.0, patience=40)
+        assert np.isfinite(evaluate(found, sample(kan, 100))).all()
+        assert score(found, (x, y)).rmse[0] < 0.01
+        first = found.layers[0]
+        bends.append(sum(c @ bending(first, i) @ c for row in first.coefficients for i, c in enumerate(row)))
+    assert bends[0] > 1e10 * max(bends[1:])
+
+
 @pytest.mark.parametrize("name", ["one_edge", "uneven_knots"])
 def test_a_straight_line_does_not_bend_on_any_grid(name: str) -> None:
     one = ZOO[name]().layers[0]
@@ -194,6 +273,7 @@ def test_a_straight_line_does_not_bend_on_any_grid(name: str) -> None:
             assert greville @ bending(one, i) @ greville < 1e-12
 
 
+@either_way
 def test_reports_and_stops_at_the_steps_it_is_given() -> None:
     told: list[tuple[int, float]] = []
     kan = create([2, 2, 1], seed=3)

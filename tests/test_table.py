@@ -4,7 +4,7 @@ import pyarrow.parquet
 import pytest
 
 from kanserve.errors import DataError, NotFoundError
-from kanserve.table import Dataset, read_rows, read_table
+from kanserve.table import MANY, Dataset, past, read_rows, read_table, some
 
 
 @pytest.fixture
@@ -84,3 +84,62 @@ def test_a_split_is_the_same_for_the_same_seed_and_loses_no_row():
     again = data.split(0.25, seed=3)[1]
     assert sorted([*train.y[:, 0], *held.y[:, 0]]) == list(range(20))
     assert (len(held), held.y.tolist()) == (5, again.y.tolist())
+
+
+def test_weights_go_with_their_rows():
+    x, weights = np.arange(20.0)[:, None], np.arange(20.0)
+    data = Dataset(x, x, weights=weights)
+    two = data.take(np.array([3, 1])).weights
+    assert two is not None and two.tolist() == [3, 1]
+    train, held = data.split(0.25, seed=3)
+    for part in (train, held):
+        assert part.weights is not None and part.weights.tolist() == part.x[:, 0].tolist()
+    assert len(train) + len(held) == 19  # the row of weight 0 is in neither
+    assert len(data.counted()) == 19 and data.shares.sum() == pytest.approx(1)
+    assert data.mean(x)[0] == pytest.approx(np.average(x[:, 0], weights=weights))
+    assert "weighted" in repr(data)
+
+
+def test_huge_weights_do_not_overflow():
+    data = Dataset(np.zeros((3, 1)), np.array([1.0, 2.0, 3.0]), weights=np.array([1e308, 1e308, 0]))
+    assert data.mean(data.y)[0] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1, 2], r"one number a row, \(3,\); got \(2,\)"),
+        ([1, np.nan, 1], "that of row 2 is nan"),
+        ([1, 1, -1], "that of row 3 is -1"),
+        ([0, 0, 0], "no row counts"),
+        (["a", "b", "c"], "weights must be numbers"),
+    ],
+)
+def test_weights_that_are_none_are_refused(weights, message):
+    with pytest.raises(DataError, match=message):
+        Dataset(np.zeros((3, 1)), np.zeros(3), weights=weights)
+
+
+def test_the_first_number_that_is_not_finite_is_named_in_a_long_table_too():
+    x = np.zeros((200_000, 2))
+    x[150_000, 1], x[199_999, 0] = np.inf, np.nan
+    with pytest.raises(DataError, match=r"'x2' is inf in row 150001 \(2 such values\)"):
+        Dataset(x, np.zeros(200_000))
+
+
+def test_rows_in_a_file_are_not_copied(tmp_path):
+    x = np.memmap(tmp_path / "x", np.float64, "w+", shape=(50, 3))
+    data = Dataset(x, x[:, 0])
+    assert np.shares_memory(data.x, x) and np.shares_memory(data.y, x)
+
+
+@pytest.mark.parametrize("of", [10, MANY + 10])
+def test_some_rows_are_different_ones_in_their_order(of):
+    places = some(of, 7, seed=1)
+    assert (np.diff(places) > 0).all() and len(places) == 7 and places[0] >= 0 and places[-1] < of
+    assert (places == some(of, 7, seed=1)).all() and not (places == some(of, 7, seed=2)).all()
+
+
+def test_positions_past_held_rows_reach_all_others():
+    held = np.array([0, 3, 4, 9])
+    assert past(held, np.arange(6)).tolist() == [1, 2, 5, 6, 7, 8]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 # A NaN must stay one, so no -ffinite-math-only; without the others no loop with a comparison is vectorised.
-LOOPS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros")
+LOOPS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros")
 FLAGS = ("-std=c11", "-fPIC", "-shared", "-pthread", "-fno-semantic-interposition", *LOOPS)
 X86_BUILDS = ("x86-64-v3", "x86-64-v4")
 

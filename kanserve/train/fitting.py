@@ -1,44 +1,39 @@
 """fit(shape, data) -> Kan: choose the loss and the optimizer, normalise, train."""
 
+import logging
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanserve.errors import DataError, TrainingError
 from kanserve.ir import Kan
 from kanserve.reference import evaluate
-from kanserve.table import Dataset, dataset
-from kanserve.train import schedule
+from kanserve.table import Dataset, dataset, past, some
+from kanserve.train import levenberg, schedule
+from kanserve.train.checkpoints import Checkpoint, begun_or_begin, fingerprint
 from kanserve.train.creation import create
-from kanserve.train.levenberg import PATIENCE
 from kanserve.train.normalising import normalised
-from kanserve.train.progress import Report, Tell, finish, teller
+from kanserve.train.progress import Report, Watch
+from kanserve.train.settings import Settings
 
 Loss = Literal["auto", "squared", "cross_entropy"]
 Optimizer = Literal["auto", "lm", "lbfgs", "adam"]
+Places = NDArray[np.int64]
 
 FEWEST_ROWS = 10  # with fewer, holding some out leaves too little on either side
 FEW_ROWS_SMOOTH = 1e-2
-GRADIENT_STEPS = {"lbfgs": 200, "adam": 1000}
-GRADIENT_PATIENCE = 20
-
-
-@dataclass(frozen=True)
-class Gradient:
-    """What only LBFGS and Adam know: see `fit`."""
-
-    method: Literal["lbfgs", "adam"]
-    loss: Literal["squared", "cross_entropy"]
-    steps: int
-    learning_rate: float | None
-    batch: int | None
-    l1: float
-    entropy: float
-    patience: int
-    seed: int
-    device: str
+CLASSES_SMOOTH = 5e-3  # of splines of a classifier: better than 0 and than what 20 held-out rows would choose
+STEPS = {"lm": 100, "lbfgs": 200, "adam": 1000}
+PATIENCE = {"lm": levenberg.PATIENCE, "lbfgs": 20, "adam": 20}
+JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # rows at most
+HIDDEN = 0.5  # half-width of hidden grids: about what the first random splines give, or the next are straight lines
+MANY_ROWS = 50_000  # of which LBFGS would take all at each of its steps
+SETTLED_ROWS, SETTLE_STEPS = 20_000, 20  # of a descent, at last, with the rows that were held out
+MOST_ROWS = 200_000  # of a fit by least squares, whose few parameters more rows would not make better
 
 
 def fit(
@@ -62,96 +57,153 @@ def fit(
     progress: bool = False,
     device: str = "cpu",
     report: Report | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Kan:
     """Train a network of this structure on data, from scratch; `refine` goes on from a trained one.
 
     `kan` is a shape, [2, 5, 1], or a network whose structure is used: what is pruned stays pruned, named edges stay
-    named, weights are drawn anew. `data` is a Dataset or (x, y), in raw features and units; the result takes and
-    gives those, and carries names, training ranges and classes. Equal arguments give equal networks, bit for bit.
+    named, weights are drawn anew. `data` is a Dataset or (x, y), in raw features and units, whose rows count by their
+    weights; the result takes and gives those, and carries names, training ranges and classes. Equal arguments give
+    equal networks, bit for bit.
 
     Least squares goes by Levenberg-Marquardt without torch: `starts` random starts on grids[0], then finer grids as
     long as the held-out rows gain (`validation`: a share, or other rows), at last `steps` on all rows of `data`. How
-    smooth the splines are is chosen on the held-out rows too, unless `smooth` is a number or the data `noise_free`.
-    A classifier or more than 1500 parameters take LBFGS, `l1` and `entropy` take Adam (LBFGS gets stuck at the kinks
-    of |φ|), both on grids[0]; `learning_rate`, `batch` and `device` are theirs.
+    smooth the splines are is chosen on the held-out rows too, unless `smooth` is a number or the data `noise_free`. Of
+    many rows, more than 5000 and 50 for each parameter, a random part makes the choices and the last steps take all.
+    A classifier or more than 1500 parameters take LBFGS, and Adam from 50,000 rows on; `l1` and `entropy` take Adam,
+    since LBFGS gets stuck at the kinks of |φ|. They too go from grids[0] to finer grids as long as the held-out rows
+    gain, share their `steps` among the grids, and at last take all of up to 20,000 rows for a few steps.
+    `learning_rate`, `batch` and `device` are theirs; they smooth the first layer only, and with smooth="auto" that of a
+    classifier, by 0.005.
 
-    With validation=0 nothing is held out: every grid is used, and smooth="auto" means 0. An output never fits worse
-    than its mean, and a constant answer gives a constant output.
+    With validation=0 nothing is held out: every grid is used, and smooth="auto" means 0 for least squares. An output
+    never fits worse than its mean, a classifier never worse than the shares of its classes, and a constant answer gives
+    a constant output.
     """
-    data = dataset(data)
+    data = dataset(data).counted()
     if len(data) < 2:
         raise DataError("A fit needs at least 2 rows, got 1.")
     _check(seed, grids, starts, validation, smooth, data)
-    template = normalised(kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed), data)
+    wanted = kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed)
+    template = normalised(wanted, data)
     of = _loss(loss, data)
-    start = schedule.fresh(template, grids[0], (seed,))
-    method = _method(optimizer, of, l1 > 0 or entropy > 0, start)
-    train, held = _split(data, validation, seed)
-    tell = teller(progress, report)
+    few_rows = len(data) <= MANY_ROWS
+    method = _method(optimizer, of, l1 > 0 or entropy > 0, few_rows, schedule.fresh(template, grids[0], (seed,)))
+    out, held = _split(data, validation, JUDGED_BY[method], seed)
+    few = validation != 0 and held is None
+    settings = Settings(
+        method=method,
+        loss=of,
+        steps=STEPS[method] if steps is None else steps,
+        patience=PATIENCE[method] if patience is None else patience,
+        seed=seed,
+        grids=tuple(grids[:1] if few else grids),
+        starts=starts,
+        strengths=_strengths(smooth, few, noise_free, method == "lm" and held is not None, of),
+        learning_rate=learning_rate,
+        batch=batch,
+        l1=l1,
+        entropy=entropy,
+        device=device,
+    )
+    watch = Watch(progress, report)
+    kept = Checkpoint()
+    if checkpoint is not None:
+        kept = begun_or_begin(checkpoint, fingerprint(wanted, data, validation, settings))
+        if kept.finished:
+            return kept.kan("result")
+
+    def finished(kan: Kan) -> Kan:
+        rows = schedule.sample(data, JUDGED_BY[method], seed)
+        guard = schedule.no_worse_than_the_shares if of == "cross_entropy" else schedule.no_worse_than_the_mean
+        return guard(kan, rows)
+
+    train = _least_squares if method == "lm" else _descent
     try:
-        if method == "lm":
-            few = held is None and validation != 0
-            chosen = (FEW_ROWS_SMOOTH,) if few else (0.0,) if held is None or noise_free else schedule.STRENGTHS
-            plan = schedule.Schedule(
-                train,
-                held,
-                grids=tuple(grids[:1] if few else grids),
-                starts=starts,
-                strengths=chosen if smooth == "auto" else (float(smooth),),
-                patience=PATIENCE if patience is None else patience,
-                seed=seed,
-                tell=tell,
-            )
-            return schedule.run(template, data, plan, steps=100 if steps is None else steps)
-        settings = Gradient(
-            method=method,
-            loss=of,
-            steps=GRADIENT_STEPS[method] if steps is None else steps,
-            learning_rate=learning_rate,
-            batch=batch,
-            l1=l1,
-            entropy=entropy,
-            patience=GRADIENT_PATIENCE if patience is None else patience,
-            seed=seed,
-            device=device,
-        )
-        return _descended(start, train, held, settings, tell)
-    finally:
-        finish(progress)
+        result = finished(train(template, data, out, held, settings, watch, kept))
+        kept.finish(result)
+    except KeyboardInterrupt:
+        if watch.best is None:
+            raise
+        error, best = watch.best
+        logging.getLogger("kanserve").warning("Interrupted: the best network so far has an error of %.3g.", error)
+        result = finished(best())
+    watch.finish()
+    return result
 
 
-def _descended(kan: Kan, train: Dataset, held: Dataset | None, settings: Gradient, tell: Tell) -> Kan:
+def _least_squares(
+    template: Kan,
+    data: Dataset,
+    out: Places | None,
+    held: Dataset | None,
+    settings: Settings,
+    watch: Watch,
+    kept: Checkpoint,
+) -> Kan:
+    train, every = data, schedule.sample(data, MOST_ROWS, settings.seed)
+    if out is not None:
+        left = len(data) - len(out)
+        train = data.take(past(out, some(left, min(left, MOST_ROWS), settings.seed)))
+    elif len(data) > MOST_ROWS:
+        train = every
+    return schedule.run(template, every, schedule.Schedule(train, held, settings, watch, kept))
+
+
+def _descent(
+    template: Kan,
+    data: Dataset,
+    out: Places | None,
+    held: Dataset | None,
+    settings: Settings,
+    watch: Watch,
+    kept: Checkpoint,
+) -> Kan:
     """The network that LBFGS or Adam find; this imports torch."""
     from kanserve.train.gradient import descend
 
-    result = descend(
-        kan,
-        train,
-        held,
-        method=settings.method,
-        loss=settings.loss,
-        steps=settings.steps,
-        learning_rate=settings.learning_rate,
-        batch=settings.batch,
-        l1=settings.l1,
-        entropy=settings.entropy,
-        patience=settings.patience,
-        seed=settings.seed,
-        device=settings.device,
-        report=lambda step, loss: tell(f"{settings.method} step {step}", loss),
-    )
-    if not np.isfinite(evaluate(result, train.x)).all():
+    if kept.holds("chosen"):
+        result = kept.kan("chosen")
+    else:
+        start = schedule.fresh(template, settings.grids[0], (settings.seed,), HIDDEN)
+        result = descend(start, data, held, settings, without=out, watch=watch, checkpoint=kept)
+    if out is not None and len(data) <= SETTLED_ROWS and not settings.penalised:
+        kept.keep({"chosen": result}, {})
+        last = replace(settings, method="lbfgs", steps=SETTLE_STEPS, grids=settings.grids[:1], learning_rate=None)
+        result = descend(result, data, None, last)
+    if not np.isfinite(evaluate(result, schedule.sample(data, JUDGED_BY[settings.method], settings.seed).x)).all():
         raise TrainingError(f"{settings.method} found no finite network. Try a smaller learning_rate.")
-    return result if settings.loss == "cross_entropy" else schedule.no_worse_than_the_mean(result, train)
+    return result
 
 
-def _split(data: Dataset, validation: float | Dataset, seed: int) -> tuple[Dataset, Dataset | None]:
+def _strengths(
+    smooth: float | Literal["auto"], few: bool, exact: bool, choosing: bool, loss: Loss
+) -> tuple[float, ...]:
+    """How smooth splines may be, to be chosen on held-out rows where there are several."""
+    if smooth != "auto":
+        return (float(smooth),)
+    if few:
+        return (FEW_ROWS_SMOOTH,)
+    if exact:
+        return (0.0,)
+    if loss == "cross_entropy":
+        return (CLASSES_SMOOTH,)
+    return schedule.STRENGTHS if choosing else (0.0,)
+
+
+def _split(data: Dataset, validation: float | Dataset, most: int, seed: int) -> tuple[Places | None, Dataset | None]:
+    """Which rows are not trained on (None: all are), and the rows to judge by."""
     if isinstance(validation, Dataset):
-        return data, validation
-    if validation == 0 or len(data) < FEWEST_ROWS:
-        return data, None
-    train, held = data.split(validation, seed)
-    return (train, held) if len(held) else (data, None)
+        return None, validation.counted()
+    count = min(round(validation * len(data)), most)
+    if len(data) < FEWEST_ROWS or count == 0:
+        return None, None
+    if len(data) - count < 2:
+        raise TrainingError(
+            f"validation={validation} holds out {count} of {len(data)} rows; leave at least 2 to train on."
+        )
+    out = some(len(data), count, seed)
+    return out, data.take(out)
 
 
 def _loss(loss: Loss, data: Dataset) -> Literal["squared", "cross_entropy"]:
@@ -162,7 +214,9 @@ def _loss(loss: Loss, data: Dataset) -> Literal["squared", "cross_entropy"]:
     return loss
 
 
-def _method(optimizer: Optimizer, loss: str, penalised: bool, kan: Kan) -> Literal["lm", "lbfgs", "adam"]:
+def _method(
+    optimizer: Optimizer, loss: str, penalised: bool, few_rows: bool, kan: Kan
+) -> Literal["lm", "lbfgs", "adam"]:
     least_squares = loss == "squared" and not penalised
     if optimizer == "lm" and not least_squares:
         raise TrainingError(
@@ -170,8 +224,9 @@ def _method(optimizer: Optimizer, loss: str, penalised: bool, kan: Kan) -> Liter
         )
     if optimizer != "auto":
         return optimizer
-    few = schedule.parameters(kan) <= schedule.MOST_PARAMETERS
-    return "lm" if least_squares and few else "lbfgs"
+    if least_squares and schedule.parameters(kan) <= schedule.MOST_PARAMETERS:
+        return "lm"
+    return "lbfgs" if few_rows and not penalised else "adam"
 
 
 def _check(

@@ -76,6 +76,12 @@ class Problem:
     def weights(self, vector: Array) -> tuple[Weights, ...]:
         return weights(self.kan, self.free, vector)
 
+    def loss(self, vector: Array) -> tuple[float, "State"]:
+        return loss(self, vector)
+
+    def normal_equations(self, vector: Array, state: "State") -> tuple[Array, Array]:
+        return normal_equations(self, vector, state)
+
 
 def problem(kan: Kan, x: Array, y: Array, row_weights: Array | None = None) -> Problem:
     """The problem of raw features x (N, inputs) and answers y (N, outputs)."""
@@ -191,9 +197,14 @@ def normal_equations(one: Problem, vector: Array, state: State) -> tuple[Array, 
 
 
 def jacobian(one: Problem, vector: Array) -> Array:
-    """dr/dθ of all residuals, (rows · outputs, P), the roots of the weights included: for tests and errors."""
+    """dr/dθ of all residuals, (rows · outputs, P), the roots of the weights included."""
+    return linearised(one, vector)[0]
+
+
+def linearised(one: Problem, vector: Array) -> tuple[Array, Array]:
+    """The same, and the residuals (rows · outputs,)."""
     every = one.weights(vector)
-    result = []
+    result, found = [], []
     with np.errstate(all="ignore"):
         for block in one.blocks:
             passes, residuals = _forward(one, block, every)
@@ -201,7 +212,8 @@ def jacobian(one: Problem, vector: Array) -> Array:
             for q, (rows, columns, _) in enumerate(_jacobians(one, block, every, passes, residuals)):
                 of_block[:, q, columns] = rows.T
             result.append(of_block.reshape(-1, one.size))
-    return np.concatenate(result)
+            found.append(residuals.T.ravel())
+    return np.concatenate(result), np.concatenate(found)
 
 
 def _jacobians(

@@ -1,9 +1,8 @@
 """A network as a torch module: spline and symbolic edges, the meaning of `reference.evaluate`, and gradients.
 
-Inside, rows run last: values are (features, rows), so that every operation is one long pass over memory. A B-spline
-basis has k + 1 functions that are not zero at a point; they are local polynomials, looked up by interval and put in
-their places of a dense matrix, and one product with the coefficients makes a whole layer. What lies outside the
-range is two more intervals.
+Where there are compiled kernels, a layer's splines are one operator (`operators.layer`). Elsewhere they are plain
+torch, which gives the same numbers, slower: rows run last then, values are (features, rows), so that every operation is
+one long pass over memory, and one product of all basis functions with the coefficients makes a whole layer.
 
 Gradients are finite where the network is: a row that is NaN passes none back, and where a function has no finite
 slope, like a root at 0, its edge passes none either. Second derivatives work too.
@@ -11,6 +10,7 @@ slope, like a root at 0, its edge passes none either. Second derivatives work to
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from kanserve.errors import DataError, MissingDependencyError
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, Layer
-from kanserve.train.basis import active_basis
+from kanserve.train import grid_tables, operators
+from kanserve.train.kernels import compiled
 
 try:
     import torch
@@ -27,6 +28,7 @@ except ImportError:
     raise MissingDependencyError("torch", "train") from None
 
 INSIDE_EVERY_DOMAIN = 0.5
+AFFINE = ("subnode_scale", "subnode_bias", "node_scale", "node_bias")
 
 # The table's spellings are our own expressions over `torch` and `x`: nothing of a user's gets here.
 _TORCH: dict[str, Callable[[Tensor], Tensor]] = {
@@ -53,6 +55,8 @@ class KanModule(nn.Module):
         for name in ("input_shift", "input_scale", "output_shift", "output_scale"):
             values = torch.tensor(getattr(kan, name)[:, None], dtype=dtype, device=device)
             self.register_buffer(name, values, persistent=False)
+        self._shifts_inputs = bool(kan.input_shift.any() or (kan.input_scale != 1).any())
+        self._shifts_outputs = bool(kan.output_shift.any() or (kan.output_scale != 1).any())
 
     def forward(self, x: Tensor) -> Tensor:
         return self._through(x, None)
@@ -74,24 +78,40 @@ class KanModule(nn.Module):
         inputs = len(self.input_shift)
         if x.ndim == 0 or x.shape[-1] != inputs:
             raise DataError(f"Rows must have shape (..., {inputs}), got {tuple(x.shape)}.")
-        v = (x.reshape(-1, inputs).T.to(self.input_shift.dtype) - self.input_shift) / self.input_scale
+        v = x.reshape(-1, inputs).to(self.input_shift.dtype)
+        if self._shifts_inputs:
+            v = (v - self.input_shift.T) / self.input_scale.T
+        if edges is None and compiled(v):
+            layers = self.each()
+            if all(layer.fused for layer in layers):
+                v = operators.chain(v, [layer.arguments() for layer in layers])
+            else:
+                for layer in layers:
+                    v = layer(v)
+        else:
+            v = self._plainly(v.T, edges).T
+        if self._shifts_outputs:
+            v = self.output_scale.T * v + self.output_shift.T
+            v = torch.where(torch.isfinite(v).all(dim=1, keepdim=True), v, torch.nan)
+        return v.reshape(*x.shape[:-1], v.shape[1])
+
+    def _plainly(self, v: Tensor, edges: list[Tensor] | None) -> Tensor:
+        """The last layer's nodes from the first one's values, rows last both."""
         fine = torch.isfinite(v).all(dim=0)
         for layer in self.each():
             # 0 for what is not finite, so that no gradient of such a row is 0·infinity.
             v = torch.where(fine, v, 0.0)
             if edges is None:
-                v = layer(v)
+                v = layer.nodes(layer.sums(v))
             else:
                 edges.append(layer.edges(v))
                 v = layer.nodes(edges[-1].sum(dim=1))
             fine = fine & torch.isfinite(v).all(dim=0)
-        y = self.output_scale * v + self.output_shift
-        fine = fine & torch.isfinite(y).all(dim=0)
-        return torch.where(fine, y, torch.nan).T.reshape(*x.shape[:-1], len(self.output_shift))
+        return torch.where(fine, v, torch.nan)
 
 
 class KanLayer(nn.Module):
-    """One layer: values (I, N) of its inputs to its nodes (Q, N).
+    """One layer: values (N, I) of its inputs to its nodes (N, Q); a row in which anything is not finite becomes NaN.
 
     Parameters have the shapes of `ir.Layer`. Masks keep pruned edges pruned, and a base weight of 0 at 0.
     """
@@ -103,10 +123,7 @@ class KanLayer(nn.Module):
     subnode_bias: nn.Parameter
     node_scale: nn.Parameter
     node_bias: nn.Parameter
-    breaks: Tensor  # (I, P-1)
-    origins: Tensor  # (I·P,)
-    first: Tensor  # (I·P,), of the active functions
-    polynomials: Tensor  # (k+1 powers, k+1 functions, I·P)
+    table: Tensor  # (I, R), see `grid_tables.table_of`
     spline_mask: Tensor  # (O, I, 1)
     base_mask: Tensor  # (O, I)
     targets: Tensor  # (E,), j of the symbolic edges, those of one function together
@@ -124,13 +141,9 @@ class KanLayer(nn.Module):
             self.register_parameter(name, nn.Parameter(floats(getattr(layer, name))))
         for name in ("subnode_scale", "node_scale"):  # the edges hold them already
             self.register_parameter(name, nn.Parameter(floats(getattr(layer, name)), requires_grad=False))
-        basis = active_basis(layer)
         places = _symbolic_places(layer)
         buffers = {
-            "breaks": floats(_padded(basis.breaks)),
-            "origins": floats(basis.origins),
-            "first": torch.tensor(basis.first, device=device),
-            "polynomials": floats(basis.polynomials),
+            "table": floats(grid_tables.table_of(layer)),
             "spline_mask": torch.tensor(layer.spline_mask[:, :, None], device=device),
             "base_mask": torch.tensor(layer.base_weight != 0, device=device),
             "targets": torch.tensor(places[:, 0], device=device),
@@ -141,10 +154,41 @@ class KanLayer(nn.Module):
             self.register_buffer(name, values, persistent=False)
         self._has_splines = bool(self.spline_mask.any())
         self._has_base = layer.base != "zero" and bool(self.base_mask.any())
+        self._keeps_all = bool(self.spline_mask.all()) and (not self._has_base or bool(self.base_mask.all()))
+        self._base = operators.BASES[layer.base]
         names = layer.functions[tuple(places.T)].tolist()
         self._runs = [(name, names.index(name), names.count(name)) for name in dict.fromkeys(names)]
+        # Whether the layer is one operator: spline edges into sum nodes.
+        self.fused = self._has_splines and not self._runs and layer.nodes == layer.subnodes
+        # The bias of a sum node's only subnode would do what the node's own does.
+        self.subnode_bias.requires_grad_(layer.nodes != layer.subnodes)
 
     def forward(self, v: Tensor) -> Tensor:
+        if self.fused:
+            return operators.chain(v, [self.arguments()])
+        fine = torch.isfinite(v).all(dim=1, keepdim=True)
+        v = torch.where(fine, v, 0.0)
+        if self._has_splines:
+            z = operators.chain(v, [self.arguments(sums=True)]).T
+        else:
+            z = v.new_zeros(self.structure.subnodes, len(v))
+        if self._runs:
+            z = z.index_add(0, self.targets, self.symbolic(v.T))
+        y = self.nodes(z).T
+        return torch.where(fine & torch.isfinite(y).all(dim=1, keepdim=True), y, torch.nan)
+
+    def arguments(self, sums: bool = False) -> operators.Arguments:
+        """What `operators.chain` takes for the nodes of a fused layer, or for the sums of the spline edges alone."""
+        own: dict[str, Any] = self._parameters  # looking parameters up as attributes costs as much as a small kernel
+        coefficients, base_weight = own["coefficients"], own["base_weight"] if self._has_base else None
+        if not self._keeps_all:
+            coefficients = coefficients * self.spline_mask
+            base_weight = None if base_weight is None else base_weight * self.base_mask
+        scales = (None, None, None, None) if sums else [own[name] for name in AFFINE]
+        return coefficients, base_weight, self.table, *scales, self.structure.order, self._base
+
+    def sums(self, v: Tensor) -> Tensor:
+        """The sums of the edges into each subnode, (O, N), from values (I, N), in plain torch."""
         z = v.new_zeros(self.structure.subnodes, v.shape[1])
         if self._has_splines:
             coefficients = self.coefficients * self.spline_mask
@@ -153,7 +197,7 @@ class KanLayer(nn.Module):
             z = z + (self.base_weight * self.base_mask) @ self.base(v)
         if self._runs:
             z = z.index_add(0, self.targets, self.symbolic(v))
-        return self.nodes(z)
+        return z
 
     def edges(self, v: Tensor) -> Tensor:
         """What every edge gives, (O, I, N)."""
@@ -170,21 +214,7 @@ class KanLayer(nn.Module):
 
     def basis(self, v: Tensor) -> Tensor:
         """All basis functions at v (I, N), outside the range included: (I, G+k, N)."""
-        inputs, functions = self.structure.coefficients.shape[1:]
-        piece = torch.searchsorted(self.breaks, v.detach().contiguous(), right=True)
-        piece += torch.arange(inputs, device=v.device)[:, None] * (len(self.origins) // inputs)
-        piece = piece.flatten()
-        offset = v - self.origins.index_select(0, piece).view_as(v)
-        local = self._powers(-1, piece, v)
-        for power in range(len(self.polynomials) - 2, -1, -1):
-            local = local * offset + self._powers(power, piece, v)
-        active = torch.arange(len(local), device=v.device)[:, None, None]
-        places = self.first.index_select(0, piece).view_as(v) + active
-        dense = v.new_zeros(inputs, functions, v.shape[1])
-        return dense.scatter(1, places.transpose(0, 1), local.transpose(0, 1))
-
-    def _powers(self, power: int, piece: Tensor, v: Tensor) -> Tensor:
-        return self.polynomials[power].index_select(1, piece).view(self.polynomials.shape[1], *v.shape)
+        return grid_tables.basis(v, self.table, self.structure.order, self.structure.coefficients.shape[2])
 
     def base(self, v: Tensor) -> Tensor:
         """The base function at v."""
@@ -260,9 +290,3 @@ def _members(layer: Layer) -> NDArray[np.int64]:
     for q, group in enumerate(layer.groups):
         members[: len(group), q] = group
     return members
-
-
-def _padded(breaks: tuple[NDArray[np.float64], ...]) -> NDArray[np.float64]:
-    """Breaks as one array (I, P-1); spare ones are infinite."""
-    most = max(len(one) for one in breaks)
-    return np.stack([np.pad(one, (0, most - len(one)), constant_values=np.inf) for one in breaks])

@@ -1,9 +1,11 @@
 """Raw features and answers to numbers near 1, folded into a network's affines: half of why a fit is never NaN.
 
-Inputs go to [-1, 1] by their least and greatest value, answers to mean 0 and standard deviation 1. A constant input
-gets half-width 1, a constant answer scale 1 and an output without edges, which is then right from the start.
+Inputs go to [-1, 1] by their least and greatest value, answers to mean 0 and standard deviation 1, rows counting by
+their weights. A constant input gets half-width 1, a constant answer scale 1 and an output without edges, which is
+then right from the start.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +17,7 @@ from kanserve.table import Dataset
 
 Array = NDArray[np.float64]
 
+AT_ONCE = 2**16  # rows
 CONSTANT = 1e-12  # a smaller spread, in units of the greatest absolute value, is rounding
 
 
@@ -38,7 +41,7 @@ def normalised(kan: Kan, data: Dataset) -> Kan:
     )
     if data.classes:  # scores have no unit: their softmax is what is compared
         return replace(named, output_shift=np.zeros(len(kan.outputs)), output_scale=np.ones(len(kan.outputs)))
-    mean, spread, constant = _spread(data.y)
+    mean, spread, constant = _spread(data)
     wanted = replace(named, output_shift=mean, output_scale=spread)
     return without_edges(wanted, constant)
 
@@ -66,13 +69,29 @@ def _centre(low: Array, high: Array) -> tuple[Array, Array]:
     return low / 2 + high / 2, np.where(constant, 1.0, half)
 
 
-def _spread(y: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Mean, standard deviation and whether constant, of each column."""
-    largest = np.maximum(np.abs(y).max(axis=0), np.finfo(np.float64).tiny)
-    small = y / largest
-    constant: NDArray[np.bool_] = np.ptp(small, axis=0) <= CONSTANT
-    mean = np.where(constant, y[0], small.mean(axis=0) * largest)
-    return mean, np.where(constant, 1.0, small.std(axis=0) * largest), constant
+def _spread(data: Dataset) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Mean, standard deviation and whether constant, of each column of answers."""
+    low, high = data.y.min(axis=0), data.y.max(axis=0)
+    largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.finfo(np.float64).tiny)
+    same: NDArray[np.bool_] = high / largest - low / largest <= CONSTANT
+    mean = _mean(data, lambda y: y / largest)
+    deviation = np.sqrt(_mean(data, lambda y: (y / largest - mean) ** 2))
+    constant = same | (deviation < CONSTANT**2)  # where all but a few rows weigh next to nothing
+    return np.where(same, data.y[0], mean * largest), np.where(constant, 1.0, deviation * largest), constant
+
+
+def _mean(data: Dataset, of: Callable[[Array], Array]) -> Array:
+    """The weighted mean of a function of the answers, block by block, since a file of rows may exceed the memory."""
+    total, weight = np.zeros(data.y.shape[1]), 0.0
+    largest = 1.0 if data.weights is None else data.weights.max()  # so that a sum of huge weights does not overflow
+    for start in range(0, len(data), AT_ONCE):
+        block = of(data.y[start : start + AT_ONCE])
+        if data.weights is None:
+            total, weight = total + block.sum(axis=0), weight + len(block)
+        else:
+            weights = data.weights[start : start + AT_ONCE] / largest
+            total, weight = total + weights @ block, weight + float(weights.sum())
+    return total / weight
 
 
 def _variables(names: tuple[str, ...], low: Array, high: Array, units: dict[str, str]) -> tuple[Variable, ...]:

@@ -1,6 +1,5 @@
 """What training by gradients minimises, as a function of the vector of free parameters."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Literal
@@ -13,8 +12,9 @@ from kanserve.ir import Kan
 from kanserve.train.convert import to_torch
 from kanserve.train.modules import KanModule
 from kanserve.train.optimizers import Function
-from kanserve.train.parameters import free_parameters
+from kanserve.train.parameters import bending, free_parameters
 from kanserve.train.penalties import penalty
+from kanserve.train.rows import Batch, Places, Rows
 
 try:
     import torch
@@ -24,130 +24,154 @@ except ImportError:
 
 Loss = Literal["squared", "cross_entropy"]
 
-FREE = ("coefficients", "base_weight", "affine", "node_bias")
 SHRINKING = ("coefficients", "base_weight")
 
 
 @dataclass(frozen=True)
 class Goal:
-    """The loss, the strengths of the penalties and of the ridge, and how many rows may be computed at once."""
+    """The loss, the strengths of the penalties, and how many rows may be computed at once."""
 
     loss: Loss
     l1: float
     entropy: float
     ridge: float
+    smooth: float
     at_once: int
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Raw features x (N, inputs) and answers y (N, outputs) on the device."""
-
-    x: Tensor
-    y: Tensor
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def take(self, places: Tensor | slice) -> "Rows":
-        return Rows(self.x[places], self.y[places])
-
-    def parts(self, size: int) -> Iterator["Rows"]:
-        """All rows in their order, at most `size` at a time."""
-        return (self.take(slice(start, start + size)) for start in range(0, len(self), size))
-
-
-@dataclass(frozen=True, eq=False)
 class Model:
-    """A network's module, whose free parameters are read and written as one vector (P,).
+    """A network's module, whose parameters are read and written as one vector (P,).
 
-    `places` says where each stands among all parameters of a free kind, laid end to end; `shrinks` is 1 for
-    coefficients and base weights, 0 for constants that a decay would do no good.
+    Parameters of which nothing is free are left out. Of the others `free` is 1 where a number is free and 0 where it
+    stays as it is, or None where all are; `shrinks` is 1 for coefficients and base weights that are free, 0 for
+    constants that a decay would do no good.
     """
 
     module: KanModule
     parameters: tuple[nn.Parameter, ...]
-    places: Tensor
+    flat: Tensor
+    """What the parameters are views of: writing to it changes them all, without a copy of each."""
+    free: Tensor | None
     shrinks: Tensor
+    bend: Tensor | None
+    """What makes the splines of the first layer bent, (I, G+k, G+k): their coefficients begin the vector. Those of
+    hidden layers may bend, since a network of straight lines is one."""
 
     def vector(self) -> Tensor:
-        return torch.cat([one.detach().flatten() for one in self.parameters])[self.places]
+        return self.flat.clone()
 
     def write(self, vector: Tensor) -> KanModule:
-        """The module with these values of its free parameters."""
-        flat = torch.cat([one.detach().flatten() for one in self.parameters])
-        flat[self.places] = vector
-        with torch.no_grad():
-            for one in self.parameters:
-                one.copy_(flat[: one.numel()].view_as(one))
-                flat = flat[one.numel() :]
+        """The module with these values of its parameters."""
+        self.flat.copy_(vector)
         return self.module
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """Of a loss, with respect to the vector; 0 for what the loss does not depend on."""
+        """Of a loss, with respect to the vector; 0 for what the loss does not depend on, or is not free."""
         parts = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
-        return torch.cat([one.flatten() for one in parts])[self.places]
+        gradient = torch.cat([one.flatten() for one in parts])
+        return gradient if self.free is None else gradient * self.free
 
 
 def model(kan: Kan, device: str) -> Model:
     """The network as a module, free where `parameters.free_parameters` says so."""
     module = to_torch(kan, device=device)
-    free: list[NDArray[np.bool_]] = []
-    parameters = []
-    kinds: list[NDArray[np.bool_]] = []
+    masks: list[NDArray[np.bool_]] = []
+    shrinks: list[NDArray[np.bool_]] = []
+    parameters: list[nn.Parameter] = []
+    bend = None
     for layer, one, own in zip(kan.layers, free_parameters(kan), module.each(), strict=True):
-        masks = {name: np.zeros(getattr(layer, name).shape, bool) for name in FREE}
-        masks["coefficients"][tuple(one.edges.T)] = True
-        masks["base_weight"][tuple(one.base.T)] = True
-        masks["affine"][tuple(one.affine.T)] = True
-        masks["node_bias"][one.bias] = True
-        free += [masks[name].ravel() for name in FREE]
-        kinds += [np.full(masks[name].size, name in SHRINKING) for name in FREE]
-        parameters += [own.get_parameter(name) for name in FREE]
-    places = np.flatnonzero(np.concatenate(free))
-    shrinks = np.concatenate(kinds)[places].astype(np.float64)
-    return Model(module, tuple(parameters), torch.tensor(places, device=device), torch.tensor(shrinks, device=device))
+        for name, places in (
+            ("coefficients", tuple(one.edges.T)),
+            ("base_weight", tuple(one.base.T)),
+            ("affine", tuple(one.affine.T)),
+            ("node_bias", (one.bias,)),
+        ):
+            if len(places[0]) == 0:
+                continue
+            mask = np.zeros(getattr(layer, name).shape, bool)
+            mask[places] = True
+            if name == "coefficients" and layer is kan.layers[0]:
+                bend = torch.tensor(np.stack([bending(layer, i) for i in range(layer.inputs)]), device=device)
+            masks.append(mask.ravel())
+            shrinks.append(mask.ravel() & (name in SHRINKING))
+            parameters.append(own.get_parameter(name))
+    sizes = [len(mask) for mask in masks]
+    flat = torch.cat([one.detach().flatten() for one in parameters]) if parameters else torch.zeros(0, device=device)
+    for parameter, values in zip(parameters, torch.split(flat, sizes), strict=True):
+        parameter.data = values.view_as(parameter)
+    free = np.concatenate([*masks, np.zeros(0, bool)])
+    return Model(
+        module,
+        tuple(parameters),
+        flat,
+        None if free.all() else torch.tensor(free, dtype=flat.dtype, device=device),
+        torch.tensor(np.concatenate([*shrinks, np.zeros(0, bool)]), dtype=flat.dtype, device=device),
+        bend,
+    )
 
 
 def value(goal: Goal, one: Model, vector: Tensor, rows: Rows) -> float:
-    """The loss and the penalties on these rows without the ridge, infinite where the network is not finite."""
+    """The loss, l1 and entropy on these rows without the shrinkage, infinite where the network is not finite."""
     module = one.write(vector)
     with torch.no_grad():
         total = sum(_mean(goal, module, part).item() * len(part) for part in rows.parts(goal.at_once))
     return total / len(rows) if isfinite(total) else inf
 
 
-def ridge(goal: Goal, one: Model, vector: Tensor) -> float:
-    """½·ridge·‖coefficients and base weights‖²."""
-    return 0.5 * goal.ridge * float((one.shrinks * vector) @ vector)
+def by_row(goal: Goal, one: Model, vector: Tensor, rows: Rows) -> Tensor:
+    """The loss of each row (N,), by its weight, without any penalty."""
+    module = one.write(vector)
+    with torch.no_grad():
+        parts = [(_losses(goal.loss, module, module(part.x), part.y), part) for part in rows.parts(goal.at_once)]
+    return torch.cat([losses if part.weights is None else part.weights * losses for losses, part in parts])
 
 
-def function(goal: Goal, one: Model, rows: Callable[[], Rows]) -> Function:
-    """Loss, penalties and ridge, and their gradient, as a function of the vector, on the rows that each call gets."""
+def shrinkage(goal: Goal, one: Model, vector: Tensor) -> tuple[float, Tensor]:
+    """½·ridge·‖coefficients and base weights‖² + ½·smooth·‖second differences of the first layer's coefficients‖², and
+    its gradient."""
+    gradient = goal.ridge * one.shrinks * vector
+    if goal.smooth > 0 and one.bend is not None:
+        count = one.parameters[0].numel()
+        edges = vector[:count].view(-1, *one.bend.shape[:2])
+        gradient[:count] += goal.smooth * torch.einsum("oic,icd->oid", edges, one.bend).flatten()
+    return 0.5 * float(gradient @ vector), gradient
+
+
+def function(goal: Goal, one: Model, rows: Rows, positions: Places | None = None) -> Function:
+    """Loss and all penalties, and their gradient, as a function of the vector: on all rows, or on those among them
+    at these positions."""
+    count = len(rows) if positions is None else len(positions)
 
     def loss_and_gradient(vector: Tensor) -> tuple[float, Tensor]:
-        module, now = one.write(vector), rows()
-        total, gradient = 0.0, torch.zeros_like(vector)
-        for part in now.parts(goal.at_once):
-            loss = _mean(goal, module, part) * (len(part) / len(now))
+        module = one.write(vector)
+        total, gradient = shrinkage(goal, one, vector)
+        for part in rows.parts(goal.at_once, positions):
+            loss = _mean(goal, module, part) * (len(part) / count)
             total += loss.item()
-            gradient = gradient + one.gradient(loss)
-        return total + ridge(goal, one, vector), gradient + goal.ridge * one.shrinks * vector
+            gradient += one.gradient(loss)
+        return total, gradient
 
     return loss_and_gradient
 
 
-def _mean(goal: Goal, module: KanModule, rows: Rows) -> Tensor:
+def _mean(goal: Goal, module: KanModule, rows: Batch) -> Tensor:
     """The mean loss of these rows plus the penalties on them."""
-    if goal.l1 > 0 or goal.entropy > 0:
-        outputs, edges = module.with_edges(rows.x)
-        return _loss(goal.loss, module, outputs, rows.y) + penalty(edges, goal.l1, goal.entropy)
-    return _loss(goal.loss, module, module(rows.x), rows.y)
+    if goal.l1 == goal.entropy == 0:
+        return _weighted(_losses(goal.loss, module, module(rows.x), rows.y), rows.weights)
+    outputs, edges = module.with_edges(rows.x)
+    loss = _weighted(_losses(goal.loss, module, outputs, rows.y), rows.weights)
+    return loss + penalty(edges, goal.l1, goal.entropy, rows.weights)
 
 
-def _loss(loss: Loss, module: KanModule, outputs: Tensor, y: Tensor) -> Tensor:
+def _weighted(losses: Tensor, weights: Tensor | None) -> Tensor:
+    return (losses if weights is None else weights * losses).mean()
+
+
+def _losses(loss: Loss, module: KanModule, outputs: Tensor, y: Tensor) -> Tensor:
+    """The loss of each row (N,)."""
     if loss == "cross_entropy":
-        return -(y * torch.log_softmax(outputs, dim=1)).sum(dim=1).mean()
+        return -(y * torch.log_softmax(outputs, dim=1)).sum(dim=1)
     scale = module.output_scale.T
     residuals = (outputs - y) / torch.where(scale == 0, 1.0, scale)
-    return 0.5 * (residuals * residuals).sum(dim=1).mean()
+    return 0.5 * (residuals * residuals).sum(dim=1)

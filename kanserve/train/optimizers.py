@@ -1,13 +1,13 @@
-"""LBFGS and AdamW as sequences of ever better vectors: whoever iterates decides when to stop.
+"""LBFGS and AdamW as steps from one state to the next: whoever takes them decides when to stop, and can keep the state.
 
-A function to minimise takes a vector (P,) and gives its loss and gradient. Neither sequence ever yields a vector on
-which the loss or the gradient is not finite; where there is no way on, it ends.
+A function to minimise takes a vector (P,) and gives its loss and gradient. No state has a vector on which the loss or
+the gradient is not finite, as far as the function was asked; where there is no way on, there is no next state.
 
 Torch's own LBFGS is not used: it takes NaN for a success of the line search, and it stops learning curvature once
 y·s < 1e-10, which losses of 1e-8 have from the beginning.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -31,6 +31,30 @@ ADAM_FLOOR = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
+class Lbfgs:
+    """Where LBFGS is: the vector, its loss and gradient, and the last pairs of steps and changes of the gradient."""
+
+    vector: Tensor
+    loss: float
+    gradient: Tensor
+    pairs: tuple[tuple[Tensor, Tensor], ...] = ()
+
+
+@dataclass(eq=False)
+class Adam:
+    """Where AdamW is: the vector, the means of gradients and of their squares, how many, and the last loss.
+
+    A step changes the tensors in place: large networks spend their time in memory.
+    """
+
+    vector: Tensor
+    mean: Tensor
+    square: Tensor
+    steps: int = 0
+    loss: float = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
 class Point:
     """A step t along a direction, with the loss, its slope along the direction and its gradient there."""
 
@@ -40,56 +64,64 @@ class Point:
     gradient: Tensor
 
 
-def lbfgs(function: Function, start: Tensor, length: float = 1.0) -> Iterator[tuple[Tensor, float]]:
-    """Vectors of falling loss (Nocedal, Wright, Numerical Optimization, 2006, algorithm 7.5), from `start` on.
+def lbfgs(function: Function, start: Tensor) -> Lbfgs | None:
+    """Where LBFGS begins; None where the loss is not finite."""
+    loss, gradient = function(start)
+    return Lbfgs(start, loss, gradient) if _finite(loss, gradient) else None
+
+
+def lbfgs_step(function: Function, now: Lbfgs, length: float = 1.0) -> Lbfgs | None:
+    """The next state, of a lower loss (Nocedal, Wright, Numerical Optimization, 2006, algorithm 7.5), or None.
 
     `length` is the first trial step, in units of the quasi-Newton step.
     """
-    vector = start
-    loss, gradient = function(vector)
-    if not (isfinite(loss) and bool(torch.isfinite(gradient).all())):
-        return
-    pairs: list[tuple[Tensor, Tensor]] = []
+    pairs = now.pairs
     while True:
-        direction = _quasi_newton(gradient, pairs)
-        slope = float(direction @ gradient)
+        direction = _quasi_newton(now.gradient, pairs)
+        slope = float(direction @ now.gradient)
         found = None
         if slope < 0:
-            first = length if pairs else length * min(1.0, 1.0 / float(gradient.abs().sum()))
-            found = _line_search(function, vector, direction, Point(0.0, loss, slope, gradient), first)
-        if found is None or not found.loss < loss:
-            if not pairs:
-                return
-            pairs.clear()  # once more from here, straight downhill
-            continue
-        step, change = found.t * direction, found.gradient - gradient
-        if float(step @ change) > LEAST_COSINE * float(step.norm() * change.norm()):
-            pairs = [*pairs[-MEMORY + 1 :], (step, change)]
-        vector, loss, gradient = vector + step, found.loss, found.gradient
-        yield vector, loss
+            first = length if pairs else length * min(1.0, 1.0 / float(now.gradient.abs().sum()))
+            found = _line_search(function, now.vector, direction, Point(0.0, now.loss, slope, now.gradient), first)
+        if found is not None and found.loss < now.loss:
+            break
+        if not pairs:
+            return None
+        pairs = ()  # once more from here, straight downhill
+    step, change = found.t * direction, found.gradient - now.gradient
+    if float(step @ change) > LEAST_COSINE * float(step.norm() * change.norm()):
+        pairs = (*pairs[-MEMORY + 1 :], (step, change))
+    return Lbfgs(now.vector + step, found.loss, found.gradient, pairs)
 
 
-def adam(
-    function: Function, start: Tensor, rates: Iterator[float], decay: Tensor | float = 0.0
-) -> Iterator[tuple[Tensor, float]]:
-    """Vectors of AdamW (arXiv:1711.05101), one for each of `rates`, with the loss before the step.
+def adam(start: Tensor) -> Adam:
+    """Where AdamW begins."""
+    return Adam(start.clone(), torch.zeros_like(start), torch.zeros_like(start))
+
+
+def adam_step(function: Function, now: Adam, rate: float, decay: Tensor | float = 0.0) -> bool:
+    """A step of AdamW (arXiv:1711.05101), in place; whether the loss and the gradient before it were finite.
 
     `function` may give the loss of a part of the rows, another part each time. `decay` (P,) pulls to 0.
     """
-    vector = start
-    mean, square = torch.zeros_like(start), torch.zeros_like(start)
-    for step, rate in enumerate(rates, 1):
-        loss, gradient = function(vector)
-        if not (isfinite(loss) and bool(torch.isfinite(gradient).all())):
-            return
-        mean = torch.lerp(gradient, mean, ADAM_MEANS[0])
-        square = torch.lerp(gradient * gradient, square, ADAM_MEANS[1])
-        size = (square / (1 - ADAM_MEANS[1] ** step)).sqrt() + ADAM_FLOOR
-        vector = vector - rate * (mean / (1 - ADAM_MEANS[0] ** step) / size + decay * vector)
-        yield vector, loss
+    loss, gradient = function(now.vector)
+    if not _finite(loss, gradient):
+        return False
+    now.steps += 1
+    now.loss = loss
+    now.mean.lerp_(gradient, 1 - ADAM_MEANS[0])
+    now.square.mul_(ADAM_MEANS[1]).addcmul_(gradient, gradient, value=1 - ADAM_MEANS[1])
+    size = (now.square / (1 - ADAM_MEANS[1] ** now.steps)).sqrt_().add_(ADAM_FLOOR)
+    now.vector.sub_(rate * decay * now.vector)
+    now.vector.addcdiv_(now.mean, size, value=-rate / (1 - ADAM_MEANS[0] ** now.steps))
+    return True
 
 
-def _quasi_newton(gradient: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+def _finite(loss: float, gradient: Tensor) -> bool:
+    return isfinite(loss) and bool(torch.isfinite(gradient).all())
+
+
+def _quasi_newton(gradient: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """-H·gradient, H the inverse Hessian that the pairs of steps and changes of the gradient say (two loops, 7.4)."""
     direction = -gradient
     shares = []
@@ -114,7 +146,7 @@ def _line_search(function: Function, vector: Tensor, direction: Tensor, start: P
     for _ in range(MOST_TRIALS):
         loss, gradient = function(vector + t * direction)
         here = Point(t, loss, float(gradient @ direction), gradient)
-        finite = isfinite(loss) and isfinite(here.slope) and bool(torch.isfinite(gradient).all())
+        finite = isfinite(here.slope) and _finite(loss, gradient)
         if not finite or loss > start.loss + DECREASE * t * start.slope or (low.t > 0 and loss >= low.loss):
             high = here if finite else Point(t, float("inf"), float("nan"), gradient)
         elif abs(here.slope) <= -CURVATURE * start.slope:

@@ -151,21 +151,81 @@ def scatter(kan: Kan, free: tuple[Free, ...], vector: Array) -> Kan:
     return replace(kan, layers=tuple(layers))
 
 
-def penalty(kan: Kan, free: tuple[Free, ...], ridge: float, smooth: float) -> Array:
-    """The matrix R (P, P) of ½·θ'Rθ: a ridge on coefficients and base weights, and the bending of every spline."""
-    size = sum(one.size for one in free)
-    matrix = np.zeros((size, size))
+@dataclass(frozen=True, eq=False)
+class Bend:
+    """How much the spline of an edge bends: ½·c'·matrix·c over its coefficients, vector[start : start + G+k]."""
+
+    layer: int
+    j: int
+    i: int
+    start: int
+    matrix: Array  # (G+k, G+k), with two diagonals on either side of the main one
+
+
+@dataclass(frozen=True, eq=False)
+class Penalty:
+    """½·Σ ridge·θ² + ½·proximal·‖θ - center‖² + what the splines' bending costs."""
+
+    ridge: Array  # (P,)
+    proximal: float
+    center: Array  # (P,)
+    bends: tuple[Bend, ...]
+
+    def value(self, vector: Array) -> float:
+        with np.errstate(all="ignore"):  # a step that overflows is one that is not taken
+            moved = vector - self.center
+            total = float(self.ridge @ vector**2) + self.proximal * float(moved @ moved)
+            for one in self.bends:
+                own = vector[one.start : one.start + len(one.matrix)]
+                total += float(own @ one.matrix @ own)
+        return 0.5 * total
+
+    def slope(self, vector: Array) -> Array:
+        """The first derivatives at a vector."""
+        result: Array = self.ridge * vector + self.proximal * (vector - self.center)
+        for one in self.bends:
+            own = slice(one.start, one.start + len(one.matrix))
+            result[own] += one.matrix @ vector[own]
+        return result
+
+    def diagonal(self) -> Array:
+        """The diagonal of the second derivatives."""
+        result: Array = self.ridge + self.proximal
+        for one in self.bends:
+            result[one.start : one.start + len(one.matrix)] += one.matrix.diagonal()
+        return result
+
+    def solve(self, added: Array, right: Array) -> Array:
+        """The solution of (second derivatives + diag(added))·x = right, both (P, n)."""
+        diagonal = self.ridge + self.proximal + added
+        result: Array = right / diagonal[:, None]
+        for one in self.bends:
+            own = slice(one.start, one.start + len(one.matrix))
+            result[own] = np.linalg.solve(one.matrix + np.diag(diagonal[own]), right[own])
+        return result
+
+    def add_to(self, matrix: Array, gradient: Array, vector: Array) -> None:
+        """Add its second derivatives to a matrix (P, P) and its first ones at `vector` to a gradient (P,)."""
+        matrix.flat[:: len(gradient) + 1] += self.ridge + self.proximal
+        gradient += self.slope(vector)
+        for one in self.bends:
+            own = slice(one.start, one.start + len(one.matrix))
+            matrix[own, own] += one.matrix
+
+
+def penalty(kan: Kan, free: tuple[Free, ...], ridge: float, smooth: float, proximal: float = 0.0) -> Penalty:
+    """The penalty of a fit that begins at `kan`: the ridge is on coefficients and base weights, not on constants."""
+    strengths = np.zeros(sum(one.size for one in free))
+    bends = []
     start = 0
-    for layer, one in zip(kan.layers, free, strict=True):
-        count = one.splines + len(one.base)
-        np.fill_diagonal(matrix[start : start + count, start : start + count], ridge)
+    for index, (layer, one) in enumerate(zip(kan.layers, free, strict=True)):
+        strengths[start : start + one.splines + len(one.base)] = ridge
         if smooth > 0:
-            bends = [smooth * bending(layer, i) for i in range(layer.inputs)]
-            for e, (_, i) in enumerate(one.edges):
-                own = slice(start + e * one.functions, start + (e + 1) * one.functions)
-                matrix[own, own] += bends[i]
+            matrices = [smooth * bending(layer, i) for i in range(layer.inputs)]
+            for e, (j, i) in enumerate(one.edges.tolist()):
+                bends.append(Bend(index, j, i, start + e * one.functions, matrices[i]))
         start += one.size
-    return matrix
+    return Penalty(strengths, proximal, gather(kan, free), tuple(bends))
 
 
 def bending(layer: Layer, i: int) -> Array:

@@ -1,6 +1,6 @@
 """Penalties that make a network sparse, by what its edges give on the rows at hand (arXiv:2404.19756, 2.17-2.20).
 
-    |φ|₁ = 1/N·Σ_rows |φ(x)|        the size of an edge (2.17)
+    |φ|₁ = 1/N·Σ_rows |φ(x)|        the size of an edge (2.17), rows counting by their weights
     |Φ|₁ = Σ_j Σ_i |φ_ji|₁          the size of a layer (2.18)
     S(Φ) = -Σ_j Σ_i p·log p         the entropy of its edges (2.19), p = |φ_ji|₁ / |Φ|₁
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def sizes(edges: "Tensor") -> "Tensor":
-    """|φ|₁ (O, I) of the edges of a layer, from what they give, (O, I, N)."""
-    return edges.abs().mean(dim=2)
+def sizes(edges: "Tensor", weights: "Tensor | None" = None) -> "Tensor":
+    """|φ|₁ (O, I) of the edges of a layer, from what they give, (O, I, N), and weights (N,) of mean 1."""
+    return (edges.abs() if weights is None else weights * edges.abs()).mean(dim=2)
 
 
 def entropy(size: "Tensor") -> "Tensor":
@@ -29,8 +29,8 @@ def entropy(size: "Tensor") -> "Tensor":
     return -(share * share.maximum(tiny).log()).sum()
 
 
-def penalty(edges: Iterable["Tensor"], l1: float, entropies: float) -> "Tensor":
+def penalty(edges: Iterable["Tensor"], l1: float, entropies: float, weights: "Tensor | None" = None) -> "Tensor":
     """l1·Σ|Φ|₁ + entropies·ΣS(Φ) over the layers whose edges these are."""
-    every = [sizes(one) for one in edges]
+    every = [sizes(one, weights) for one in edges]
     terms = [l1 * size.sum() + entropies * entropy(size) for size in every]
     return sum(terms[1:], terms[0])

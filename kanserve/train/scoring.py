@@ -28,41 +28,47 @@ class Score:
 
 
 def score(kan: Kan, data: Dataset | tuple[object, object]) -> Score:
-    """Compare a network with the answers of `data`; a classifier's R² and error are those of its probabilities."""
-    data = dataset(data)
+    """Compare a network with the answers of `data`; a classifier's R² and error are those of its probabilities.
+
+    Rows count by their weights, where the data have some.
+    """
+    data = dataset(data).counted()
     if data.y.shape[1] != len(kan.outputs):
         raise DataError(f"The network has {len(kan.outputs)} outputs, the data have {data.y.shape[1]}.")
     answers = evaluate(kan, data.x)
     accuracy = None
     if kan.classes:
-        loss = cross_entropy(answers, data.y)
-        accuracy = float((answers.argmax(axis=1) == data.y.argmax(axis=1)).mean()) if np.isfinite(loss) else np.nan
+        loss = float(data.mean(cross_entropies(answers, data.y)))
+        right = (answers.argmax(axis=1) == data.y.argmax(axis=1)).astype(np.float64)
+        accuracy = float(data.mean(right)) if np.isfinite(loss) else np.nan
         answers = softmax(answers)
     with np.errstate(all="ignore"):
         # In units of the greatest answer, so that squares of large ones do not overflow.
         unit = np.maximum(np.abs(data.y).max(axis=0), np.finfo(np.float64).tiny)
-        squares = (((answers - data.y) / unit) ** 2).mean(axis=0)
+        squares = data.mean(((answers - data.y) / unit) ** 2)
         rmse = np.sqrt(squares) * unit
+        y = data.y / unit
+        variances = data.mean((y - data.mean(y)) ** 2)
         return Score(
-            r2=tuple(_r2(float(error), column) for error, column in zip(squares, (data.y / unit).T, strict=True)),
+            r2=tuple(map(_r2, squares.tolist(), variances.tolist(), np.ptp(y, axis=0).tolist())),
             rmse=tuple(float(value) for value in rmse),
             accuracy=accuracy,
             loss=loss if kan.classes else float((rmse**2).mean()),
         )
 
 
-def cross_entropy(scores: Array, y: Array) -> float:
-    """The mean of -Σ y·log softmax(scores) over rows (N, classes)."""
+def cross_entropies(scores: Array, y: Array) -> Array:
+    """-Σ y·log softmax(scores) of each row of (N, classes)."""
     with np.errstate(all="ignore"):
         shifted = scores - scores.max(axis=1, keepdims=True)
         chances = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        return float(-(y * chances).sum(axis=1).mean())
+        result: Array = -(y * chances).sum(axis=1)
+    return result
 
 
-def _r2(error: float, column: Array) -> float:
-    """R² of a column of answers in units of the greatest of them."""
-    variance = float(column.var())
-    if np.ptp(column) > 1e-12:
+def _r2(error: float, variance: float, spread: float) -> float:
+    """R² of an output from squared error, variance and spread of its answers, in units of the greatest of them."""
+    if spread > 1e-12 and variance > 0:
         return 1.0 - error / variance
     # A constant answer: nothing to explain, so it is met or it is not.
     return float(error <= 1e-18) if np.isfinite(error) else np.nan

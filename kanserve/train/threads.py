@@ -5,6 +5,7 @@ at each of them made a fit of half a second take 15. Only products that are long
 gain from a second thread.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +15,21 @@ import numpy as np  # noqa: F401 - loads the library that is to be found
 
 WORTH_SHARING = 5e9
 """Multiply-adds of one product: about half a second on one core."""
+
+WORTH_A_THREAD = 1e8
+"""Multiply-adds of a pass of the compiled kernels: some hundredths of a second."""
+
+
+def threads_worth(work: float) -> int:
+    """How many threads the compiled kernels take for a pass of so many multiply-adds.
+
+    At most as many as there are cores for this process, or as OMP_NUM_THREADS says. Results do not depend on it.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    most = int(wanted) if wanted.isdecimal() and int(wanted) > 0 else cores
+    return int(max(1, min(most, cores, work // WORTH_A_THREAD)))
 
 
 @contextmanager

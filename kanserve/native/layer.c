@@ -1,0 +1,79 @@
+/* A layer of splines, forwards and backwards, in float and in double.
+
+Rows meet one input at a time: its active functions at some rows at once, as vectors along the rows, then for each row
+a few products of a number with a vector of coefficients along outputs, whatever the grid. The coefficients are turned
+around for that, outputs last, and padded. Backwards, rows are sorted by the interval that they lie in, so that the sums
+of an interval stay in registers. */
+#include "layer.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "team.h"
+
+#if defined(__AVX512F__)
+#define BYTES 64
+#define MOST 4 /* vectors of outputs at once, so that their sums stay in registers */
+#elif defined(__AVX__)
+#define BYTES 32
+#define MOST 2
+#else
+#define BYTES 16
+#define MOST 2
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define TILE 64    /* rows at once forwards */
+#define ROWS 256   /* rows at once backwards, and between neighbours in a column's arrays */
+#define WORK 2e6   /* products that are worth a thread */
+#define CUBIC 4    /* active functions of a cubic */
+
+/* Memory that begins where a line of the cache does: a vector that lies in two of them takes twice as long. */
+#define LINE 64
+static void *aligned(int64_t bytes)
+{
+    return aligned_alloc(LINE, (size_t)(bytes + LINE - 1) / LINE * LINE);
+}
+
+/* A vector of half the lanes. */
+#define HALVED_8(v) (__builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7))
+#define HALVED_16(v) \
+    (__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) \
+        + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15))
+
+/* Call a function for all outputs, those from o on at once. It is inlined with numbers that are then known: how many
+vectors of outputs, how many active functions. EACH is where the coefficients of these outputs begin. */
+#define EACH o * (job->layer->functions + 1)
+#define LADDER(CALL) \
+    for (int64_t o = 0; o < job->padded; o += MOST * LANES) \
+        switch (job->padded - o >= MOST * LANES ? MOST : (job->padded - o) / LANES) { \
+        case 1: CALL(1); break; \
+        case 2: CALL(2); break; \
+        case 3: CALL(3); break; \
+        default: CALL(MOST); \
+        }
+
+#define REAL float
+#define TYPED(name) name##_float
+#define LANES (BYTES / 4)
+#define PART 4
+#include "layer_basis.h"
+#include "layer_job.h"
+#include "layer_forward.h"
+#include "layer_backward.h"
+#undef REAL
+#undef TYPED
+#undef LANES
+#undef PART
+
+#define REAL double
+#define TYPED(name) name##_double
+#define LANES (BYTES / 8)
+#define PART (LANES < 4 ? LANES : 4)
+#define DOUBLE
+#include "layer_basis.h"
+#include "layer_job.h"
+#include "layer_forward.h"
+#include "layer_backward.h"

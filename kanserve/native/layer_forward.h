@@ -1,0 +1,131 @@
+/* Forwards through a layer, for either precision: see layer.c, which includes this twice. */
+
+/* Add an input's edges to the sums of some rows. */
+INLINE void TYPED(add)(int vectors, int64_t active, int with_base, const TYPED(job) *job, const REAL *own,
+    int64_t count, const TYPED(column) *column, REAL *sums)
+{
+    const int64_t padded = job->padded, apart = vectors * LANES;
+    const REAL *weights = own + job->layer->functions * apart;
+    for (int64_t b = 0; b < count; b++) {
+        const REAL *rows = own + column->first[b] * apart;
+        TYPED(wide) sum[MOST];
+#pragma GCC unroll 4
+        for (int c = 0; c < vectors; c++)
+            sum[c] = TYPED(load)(sums + b * padded + c * LANES);
+#pragma GCC unroll 4
+        for (int64_t r = 0; r < active; r++)
+#pragma GCC unroll 4
+            for (int c = 0; c < vectors; c++)
+                sum[c] += column->basis[r * ROWS + b] * TYPED(load)(rows + r * apart + c * LANES);
+        if (with_base)
+#pragma GCC unroll 4
+            for (int c = 0; c < vectors; c++)
+                sum[c] += column->base[b] * TYPED(load)(weights + c * LANES);
+#pragma GCC unroll 4
+        for (int c = 0; c < vectors; c++)
+            TYPED(store)(sums + b * padded + c * LANES, sum[c]);
+    }
+}
+
+static int TYPED(finite)(int64_t count, const REAL *values)
+{
+    int yes = 1;
+    for (int64_t n = 0; n < count; n++)
+        yes &= values[n] - values[n] == 0; /* NaN for an infinity too */
+    return yes;
+}
+
+/* From sums to nodes; NaN in a row where one, or an input, is not finite. */
+static void TYPED(finish)(const TYPED(job) *job, int64_t from, int64_t count, const REAL *sums)
+{
+    const int64_t inputs = job->layer->inputs, outputs = job->layer->outputs;
+    for (int64_t b = 0; b < count; b++) {
+        const REAL *x = job->x + (from + b) * inputs, *z = sums + b * job->padded;
+        REAL *y = job->y + (from + b) * outputs;
+        if (job->node_scale != NULL)
+            for (int64_t o = 0; o < outputs; o++)
+                y[o] = job->node_scale[o] * (job->subnode_scale[o] * z[o] + job->subnode_bias[o]) + job->node_bias[o];
+        else
+            memcpy(y, z, (size_t)outputs * sizeof *y);
+        if (!TYPED(finite)(inputs, x) || !TYPED(finite)(outputs, y))
+            for (int64_t o = 0; o < outputs; o++)
+                y[o] = NAN;
+    }
+}
+
+static void TYPED(forward_tile)(const TYPED(job) *job, int64_t from, int64_t count, TYPED(column) *column)
+{
+    const kanserve_spline_layer *layer = job->layer;
+    const int64_t active = layer->order + 1, each = (layer->functions + 1) * job->padded;
+    memset(column->sums, 0, (size_t)(count * job->padded) * sizeof *column->sums);
+    for (int64_t i = 0; i < layer->inputs; i++) {
+        const REAL *own = job->turned + i * each;
+        TYPED(gather)(job, i, from, count, column);
+        TYPED(locate)(layer, job->table + i * job->record, job->derivative, count, column, column->basis);
+        TYPED(weigh)(job, i, from, count, column->basis);
+        if (job->with_base)
+            TYPED(locate_base)(layer, count, column);
+#define ADD(vectors) \
+    if (active == CUBIC && job->with_base) \
+        TYPED(add)(vectors, CUBIC, 1, job, own + EACH, count, column, column->sums + o); \
+    else \
+        TYPED(add)(vectors, active, job->with_base, job, own + EACH, count, column, column->sums + o)
+        LADDER(ADD)
+#undef ADD
+    }
+    TYPED(finish)(job, from, count, column->sums);
+}
+
+static void TYPED(work_forward)(kanserve_team *team, int64_t thread)
+{
+    const TYPED(job) *job = team->problem;
+    TYPED(column) *column = TYPED(new_column)(job);
+    (void)thread;
+    if (column == NULL) {
+        ((TYPED(job) *)team->problem)->failed = 1;
+        return;
+    }
+    for (int64_t from; (from = TILE * kanserve_team_take(team)) < job->rows;)
+        TYPED(forward_tile)(job, from, job->rows - from < TILE ? job->rows - from : TILE, column);
+    free(column);
+}
+
+static int TYPED(forward)(TYPED(job) *job, int64_t threads)
+{
+    const int64_t each = (job->layer->functions + 1) * job->padded;
+    job->turned = aligned(job->layer->inputs * each * (int64_t)sizeof(REAL));
+    if (job->turned == NULL)
+        return 1;
+    for (int64_t i = 0; i < job->layer->inputs; i++)
+        TYPED(turn)(job, i, job->turned + i * each);
+    TYPED(share)(job, threads, TYPED(work_forward));
+    free(job->turned);
+    return job->failed;
+}
+
+int TYPED(kanserve_layer_forward)(const kanserve_spline_layer *layer, int64_t rows, int64_t threads, const REAL *x,
+    const REAL *table, const REAL *coefficients, const REAL *base_weight, const REAL *subnode_scale,
+    const REAL *subnode_bias, const REAL *node_scale, const REAL *node_bias, REAL *y)
+{
+    TYPED(job) job = TYPED(job_of)(layer, rows, x, table);
+    job.coefficients = coefficients;
+    job.base_weight = base_weight;
+    job.with_base = base_weight != NULL;
+    job.subnode_scale = subnode_scale;
+    job.subnode_bias = subnode_bias;
+    job.node_scale = node_scale;
+    job.node_bias = node_bias;
+    job.y = y;
+    return TYPED(forward)(&job, threads);
+}
+
+int TYPED(kanserve_spline_sums)(const kanserve_spline_layer *layer, int64_t rows, int64_t threads, const REAL *x,
+    int64_t derivative, const REAL *table, const REAL *weights, const REAL *coefficients, REAL *y)
+{
+    TYPED(job) job = TYPED(job_of)(layer, rows, x, table);
+    job.derivative = derivative;
+    job.weights = weights;
+    job.coefficients = coefficients;
+    job.y = y;
+    return TYPED(forward)(&job, threads);
+}

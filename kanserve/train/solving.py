@@ -1,0 +1,66 @@
+"""The damped systems of a least-squares step, by Cholesky's factorisation where somebody has one."""
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve import native
+
+Array = NDArray[np.float64]
+
+MANY_PARAMETERS = 3  # for each residual, so that a system of the residuals takes less time than one of the parameters
+SMALL = 150  # up to here NumPy takes no longer than SciPy, which takes long to load
+
+
+def by_residuals(residuals: int, parameters: int) -> bool:
+    """Whether parameters so far outnumber residuals that steps are found by systems as large as these."""
+    return residuals * MANY_PARAMETERS < parameters
+
+
+def solve_damped(matrix: Array, added: Array, right: Array) -> Array:
+    """The solution of (matrix + diag(added))·x = right, NaN where there is none.
+
+    Of the symmetric matrix the lower triangle counts; it stays as it is.
+    """
+    library = native.library()
+    if library is not None:
+        return _compiled(library, matrix, added, right)
+    damped = matrix.copy()
+    damped.flat[:: len(damped) + 1] += added
+    factorise = _lapack() if len(damped) > SMALL else None
+    if factorise is not None:
+        # The transpose of what lies in memory row by row is what LAPACK expects; its upper triangle is our lower one.
+        _, x, failed = factorise(damped.T, right, lower=0, overwrite_a=1)
+        return np.asarray(x) if failed == 0 else np.full(len(right), np.nan)
+    try:
+        return np.linalg.solve(damped, right).astype(np.float64, copy=False)
+    except np.linalg.LinAlgError:
+        return np.full(len(right), np.nan)
+
+
+def _compiled(library: ctypes.CDLL, matrix: Array, added: Array, right: Array) -> Array:
+    size = len(right)
+    library.kanserve_cholesky_work.restype = ctypes.c_int64
+    work = np.empty(library.kanserve_cholesky_work(ctypes.c_int64(size)))
+    matrix, added, right = (np.ascontiguousarray(one) for one in (matrix, added, right))
+    x = np.full(size, np.nan)
+    library.kanserve_cholesky_solve(
+        ctypes.c_int64(size),
+        ctypes.c_void_p(matrix.ctypes.data),
+        ctypes.c_int64(size),
+        *(ctypes.c_void_p(one.ctypes.data) for one in (added, right, x, work)),
+    )
+    return x
+
+
+@cache
+def _lapack() -> Callable[..., Any] | None:
+    try:
+        from scipy.linalg.lapack import dposv
+    except ImportError:
+        return None
+    return dposv  # type: ignore[no-any-return]  # SciPy has no types

@@ -1,0 +1,68 @@
+"""What a fit tells: the stage, both losses and the time left, to who asks."""
+
+import io
+import sys
+from math import isfinite, nan
+
+import numpy as np
+import pytest
+
+from kanserve.table import Dataset
+from kanserve.train import Progress, fit
+from kanserve.train.progress import Watch, line
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def rows() -> Dataset:
+    x = np.random.default_rng(0).uniform(-1, 1, (80, 2))
+    return Dataset(x, np.sin(3 * x[:, 0]) * x[:, 1])
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "adam", "lbfgs"])
+def test_progress_holds_both_losses_and_the_share_that_is_done(optimizer: str) -> None:
+    told: list[Progress] = []
+    fit([2, 2, 1], rows(), starts=3, optimizer=optimizer, steps=40, report=told.append)  # type: ignore[arg-type]
+    shares = [one.share for one in told]
+    assert shares == sorted(shares) and shares[0] > 0 and shares[-1] <= 1
+    assert all(isfinite(one.error) and isfinite(one.loss) and isfinite(one.seconds_left) for one in told)
+    assert all(one.seconds_left >= 0 for one in told)
+    if optimizer == "lm":
+        assert told[-1].share == 1 and told[-1].seconds_left == 0
+        # Both are root mean squares in units of the answers' standard deviation.
+        assert told[-1].loss == pytest.approx(told[-1].error, rel=1)
+
+
+def test_a_line_says_stage_losses_and_time_left() -> None:
+    assert line(Progress("grid 5", 0.0123456, 0.001, 0.5, 61)) == (
+        "grid 5                [##########..........]  loss 0.001  validation 0.0123  61 s left"
+    )
+    assert (
+        line(Progress("all rows", 0.5, nan, 1.0, 0.0)) == "all rows              [####################]  validation 0.5"
+    )
+    assert line(Progress("adam", 0.5, nan, 0.1, 1e4)).endswith("3 h left")
+
+
+def test_a_terminal_has_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    watch = Watch(show=True)
+    for share in (0.1, 0.5, 1.0):
+        watch.tell("adam", 1.0, 1.0, share)
+    watch.finish()
+    shown = terminal.getvalue()
+    assert shown.count("\n") == 1 and shown.endswith("\n")
+    assert shown.count("\r") == 2  # the first, and the last; what comes at once is left out
+
+
+def test_what_a_checkpoint_held_does_not_count_as_speed() -> None:
+    told: list[Progress] = []
+    watch = Watch(report=told.append, recalled=0.5)
+    watch.tell("grid 5", 1.0, 1.0, 0.5)
+    watch.began -= 10.0
+    watch.tell("grid 5", 1.0, 1.0, 0.75)
+    assert not isfinite(told[0].seconds_left)
+    assert told[1].seconds_left == pytest.approx(10, rel=0.1)
