@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from kanserve import __version__
-from kanserve.errors import ConflictError, FormulaError, KanserveError, MissingDependencyError
+from kanserve.errors import ConflictError, FormulaError, InputError, KanserveError, MissingDependencyError
 
 try:
     import typer
@@ -46,8 +46,10 @@ Precision = Annotated[str, typer.Option(help="'double' or 'float': the type that
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    # So that what a command has begun is cleaned up; the server has a handler of its own.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # So that what a command has begun is cleaned up; the server has handlers of its own. For SIGINT too, since
+    # train.fit answers a KeyboardInterrupt with its best network so far, which nobody at a command line asked for.
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, lambda number, frame: sys.exit(128 + number))
     try:
         code = app(prog_name="kanserve", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)  # the parser turns Ctrl-C into 130
@@ -83,7 +85,9 @@ def fit(
     target: Target = None,
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the network goes.")] = Path("kan.safetensors"),
-    hidden: Annotated[str, typer.Option(help="Nodes of the hidden layers, as in '5' or '4,2'; '' for none.")] = "5",
+    hidden: Annotated[
+        str, typer.Option(help="Nodes of the hidden layers, as in '5' or '4,2'; '' for none, 'auto' for the fewest.")
+    ] = "5",
     classify: Annotated[bool, typer.Option(help="The target's distinct values are classes.")] = False,
     optimizer: Annotated[str, typer.Option(help="auto, lm, lbfgs or adam.")] = "auto",
     seed: Seed = 0,
@@ -97,17 +101,18 @@ def fit(
     """
     from kanserve import serialization, train
     from kanserve import table as tables
+    from kanserve.simplification import discover
 
     free(out, force, reads=[table])
     data = tables.read_table(table, arguments.required(target), inputs or (), "classification" if classify else "auto")
-    shape = [len(data.inputs), *arguments.hidden(hidden), data.y.shape[1]]
-    kan = train.fit(
-        shape,
-        data,
-        optimizer=arguments.one_of("optimizer", optimizer, ("auto", "lm", "lbfgs", "adam")),
-        seed=seed,
-        progress=not quiet,
-    )
+    method = arguments.one_of("optimizer", optimizer, ("auto", "lm", "lbfgs", "adam"))
+    if hidden == "auto" and method != "auto":
+        raise InputError("--hidden auto chooses how to fit: leave out --optimizer, or give the numbers of nodes.")
+    if hidden == "auto":
+        kan = discover(data, seed=seed, report=None if quiet else tell)
+    else:
+        shape = [len(data.inputs), *arguments.hidden(hidden), data.y.shape[1]]
+        kan = train.fit(shape, data, optimizer=method, seed=seed, progress=not quiet)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
     result = {
         "file": str(out),

@@ -5,12 +5,13 @@ from typing import Literal
 from numpy.typing import ArrayLike
 
 from kanserve.ir import Kan
+from kanserve.simplification.discovery import discover
 from kanserve.simplification.judging import Report, Step, refitted_on_all_rows
 from kanserve.simplification.pruning import prune
 from kanserve.simplification.snapping import symbolify
 from kanserve.table import Dataset, dataset
 
-__all__ = ["Report", "Step", "prune", "simplify", "symbolify"]
+__all__ = ["Report", "Step", "discover", "prune", "simplify", "symbolify"]
 
 NEGLIGIBLE = 1e-6
 """Of an output's standard deviation: what named functions may lose to become fewer."""
@@ -27,7 +28,8 @@ def simplify(
 ) -> Kan:
     """The pipeline: take out what the data do not ask for, name the functions that are left, refit on all rows.
 
-    A fifth of the rows judges each step (`report` is told); only the last refit sees them. The options are those of
+    A fifth of the rows judges each step (`report` is told), or a fifth after the other of few that are classified;
+    only the last refit sees them all. The options are those of
     `prune` and `symbolify`. Equal arguments give equal networks, bit for bit.
     """
     kan = prune(kan, data, tolerance=tolerance, seed=seed, report=report)

@@ -1,45 +1,50 @@
 """Two hidden nodes that share one piece of work, made one.
 
-Greedy removal stops at networks in which neither of two nodes can go, though one could do what both do: their
-splines have divided it. Then one goes and the other begins anew, a random line of each of its inputs, while the rest
-of the network stays; a few such starts are tried.
+Greedy removal stops at networks in which neither of two nodes can go, though one, which has all inputs of the other,
+could do what both do: their splines have divided it. Then one goes and the other begins anew, a random line of each of
+its inputs, while the rest of the network stays; a few such starts are tried.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
+from itertools import permutations
 
 import numpy as np
 
 from kanserve.ir import Kan, Layer
-from kanserve.simplification.judging import Array, Judge, refit
+from kanserve.simplification.judging import Array, Judge
 from kanserve.simplification.shapes import no_edges, without_dead_nodes, without_edges
 from kanserve.splines import span, uniform_knots
 
 TRIES = 12
-STEPS = 40
 NOISE = 0.02
 SPREAD = 0.1
 
 
-def merged(kan: Kan, one: Judge, smooth: float, seed: int) -> Iterator[Kan]:
-    """Up to 12 networks with one hidden node fewer, refitted; none when no two nodes have the same inputs."""
-    pairs = [(depth, *pair) for depth in range(len(kan.layers) - 1) for pair in _alike(kan.layers[depth])]
+def merged(kan: Kan, one: Judge, seed: int) -> Iterator[Kan]:
+    """Up to 12 networks with one hidden node fewer, to be refitted; none when no node's inputs are all another's."""
+    pairs = [(depth, *pair) for depth in range(len(kan.layers) - 1) for pair in _mergeable(kan.layers[depth])]
     for attempt in range(TRIES if pairs else 0):
         depth, kept, dropped = pairs[attempt % len(pairs)]
         generator = np.random.default_rng([seed, attempt])
         gone = no_edges(kan)
         gone[depth + 1][:, dropped] = True
         fresh = _begun_anew(kan, depth, kept, generator)
-        yield refit(without_dead_nodes(without_edges(fresh, gone, one.learn.x)), one, STEPS, smooth)
+        yield without_dead_nodes(without_edges(fresh, gone, one.learn.x))
 
 
-def _alike(layer: Layer) -> list[tuple[int, int]]:
-    """Pairs of sum nodes of splines with the same inputs."""
+def _mergeable(layer: Layer) -> list[tuple[int, int]]:
+    """Sum nodes of splines, each with one that has no inputs but its own: of two with the same, the first stays."""
     if (layer.arity > 1).any() or layer.symbolic_mask.any():
         return []
     alive = layer.alive
-    return [(a, b) for a, b in combinations(range(layer.nodes), 2) if (alive[a] == alive[b]).all() and alive[a].any()]
+    return [
+        (kept, dropped)
+        for kept, dropped in permutations(range(layer.nodes), 2)
+        if alive[dropped].any()
+        and (alive[dropped] <= alive[kept]).all()
+        and (kept < dropped or (alive[dropped] != alive[kept]).any())
+    ]
 
 
 def _begun_anew(kan: Kan, depth: int, node: int, generator: np.random.Generator) -> Kan:

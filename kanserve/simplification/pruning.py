@@ -1,42 +1,80 @@
 """Greedy backward elimination: take out what carries least of the signal, refit, keep what the held-out rows allow.
 
-Nodes first, then edges, the lowest shares of the signal first (`importance`). Large networks lose several at once:
-a refused handful is halved until single ones are tried. Penalties on the size of edges were measured and lose to this
-by far: they shrink functions that are needed before they remove those that are not.
+Nodes first, then inputs, then edges, the lowest shares of the signal first (`importance`). Large networks lose several
+at once: a refused handful is halved until single ones are tried. Penalties on the size of edges were measured and
+lose to this by far: they shrink functions that are needed before they remove those that are not.
+
+What may be lost is found from the data (`_allowance`). A smaller network errs more than a large one on the same grid
+even where it is the right one, because its splines are all that it has; on a finer grid, which it can afford, it errs
+less. So the search runs on a coarse grid with a loose rule, and what it ends with is held to the strict rule on finer
+grids; where that fails, the last network on the way for which it holds is gone on from, strictly.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kanserve.importance import importance
 from kanserve.ir import Kan
-from kanserve.reference import activations
-from kanserve.simplification.judging import Array, Judge, Report, Step, free_parameters, judge, refit, smoothness
+from kanserve.simplification import removals
+from kanserve.simplification.judging import (
+    DEFAULT_TOLERANCE,
+    MOST_PARAMETERS,
+    Array,
+    Judge,
+    Report,
+    Step,
+    free_parameters,
+    judge,
+    refit,
+    smoothed,
+)
 from kanserve.simplification.merging import merged
 from kanserve.simplification.naming import domains_hold
-from kanserve.simplification.shapes import Mask, no_edges, without_dead_nodes, without_edges
+from kanserve.simplification.refining import EXPLAINED, refined
+from kanserve.simplification.removals import Removal
+from kanserve.simplification.signals import Signals, signals, values
 from kanserve.table import Dataset, dataset
 from kanserve.train.grids import regrid
 
-STEPS = 30
+STEPS = (10, 20)
+"""Of a refit; after the first ten, what is good enough is taken and what is hopeless given up."""
+MERGE_STEPS = (15, 25)
+Rule = Callable[["_Run", "_State"], "_State | None"]
+"""The state, perhaps with more that is known of it, or None when it is not good enough."""
+
+HOPELESS = 20.0
+"""A removal that errs by more than this many tolerances, or times the best error, after the first steps is given up."""
 PATIENCE = 6
 NEAR = 3.0
 """An error of this many tolerances may be the fault of the grid."""
+NOISY = 0.05
+"""An error in standard deviations of the answers, above which chance has a say."""
+ROWS_FOR_EACH = 2
+COARSE = 5
+"""Intervals that the search runs on at most."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Run:
     """What stays the same while a network is pruned."""
 
-    judge: Judge
-    smooth: float
-    parameters: int
-    """How many the network had: as edges go, the others may have finer grids with no more."""
+    strict: Judge
+    loose: Judge
+    whole: Kan
+    """The network that it began with, refitted, on its own grids."""
+    losses: Array
+    """Of the whole network."""
+    found: bool
+    """Whether the tolerance was found from the data."""
     report: Report | None
+
+    @property
+    def intervals(self) -> int:
+        """What is left has no coarser grids than these, in the end."""
+        return max(layer.intervals for layer in self.whole.layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +82,10 @@ class _State:
     kan: Kan
     losses: Array
     best: Array
+    """The least losses on the way here."""
+    seen: Signals
+    held: Kan | None = None
+    """The network on grids on which the strict rule holds, where that has been asked."""
 
 
 def prune(
@@ -54,123 +96,211 @@ def prune(
     seed: int = 0,
     report: Report | None = None,
 ) -> Kan:
-    """The network without the nodes and edges that the data do not ask for, refitted on four fifths of the rows.
+    """The network without the nodes, inputs and edges that the data do not ask for, refitted on four fifths of rows.
 
-    A removal is kept when, after a refit, the mean squared error on the other fifth is above the best network's by no
-    more than the square of `tolerance` (in units of the standard deviation of each output; "auto" is 1 %), or by no
-    more than one standard error.
-    A classifier is refitted to its own scores and judged by its cross-entropy; with more than 1500 parameters there
-    is no refit and only the judgement. Inputs keep their places: one that is not needed has no edges left.
+    A removal is kept when, after a refit and on as fine a grid as the edges that are left can have without more
+    parameters than the network had, the mean squared error on the other fifth is above the whole network's by no more
+    than the square of `tolerance` (in units of the standard deviation of each output), or by no more than one standard
+    error. "auto" allows what the whole network would lose on half as fine a grid, and 1 % at most: on noisy data that
+    is nothing, on exact data small terms stay that the data can tell.
+
+    A classifier is refitted to its own scores and judged by its cross-entropy; of up to 1000 rows each fifth is judged
+    by a network refitted on the others. With more than 1500 parameters there is no refit and only the judgement.
+    Inputs keep their places: one that is not needed has no edges left.
+
+    `report` is told each step with the network after it, so `steps: list[Step]` and `report=steps.append` list what
+    was removed, and any `steps[n].kan` is the network to go back to. A step may also put back what was removed before.
     """
-    rows = dataset(data)
-    one = judge(kan, rows, tolerance, seed)
-    smooth = smoothness(kan, one)
-    # Refitted too, so that it is compared as what it is without the held-out rows: its training may have seen them.
-    start = refit(kan, one, STEPS, smooth)
-    losses = one.losses(start)
-    state = _State(start, losses, losses)
-    run = _Run(one, smooth, free_parameters(kan), report)
-    _tell(report, "before pruning", state)
-    state = _greedy(run, state)
-    for smaller in merged(state.kan, one, smooth, seed):
-        if (after := _judged(run, state, smaller, "merged two nodes")) is not None:
-            return _greedy(run, after).kan
-    return state.kan
+    one = judge(kan, dataset(data), tolerance, seed)
+    return pruned(kan, one, found=tolerance == "auto", seed=seed, report=report)[0]
 
 
-def _greedy(run: _Run, state: _State) -> _State:
+def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: Report | None) -> tuple[Kan, Judge]:
+    """`prune` by a judge, whose tolerance is found from the data if so asked, and that judge as it became."""
+    # Refitted first, so that it is compared as what it is without the held-out rows: its training may have seen them.
+    whole, one = smoothed(kan, _judging_best(kan, one))
+    losses = one.losses(whole)
+    coarse = _coarser(whole, one, min(COARSE, max(layer.intervals for layer in whole.layers) // 2))
+    if found:
+        one = replace(one, tolerance=_allowance(losses, coarse, one))
+    loose = replace(one, tolerance=max(one.tolerance, DEFAULT_TOLERANCE))
+    run = _Run(one, loose, whole, losses, found, report)
+    _tell(report, "before pruning", whole, losses)
+    start = _state(run, whole, losses, losses)
+    if coarse is not None and coarse.layers[0].intervals == COARSE and _near(loose, one.losses(coarse), losses):
+        start = _state(run, coarse, one.losses(coarse), one.losses(coarse))
+    state = _settled(run, start) or replace(start, held=whole)
+    while (after := _merged(run, state, seed)) is not None:
+        state = after
+    return state.held or whole, one
+
+
+def _judging_best(kan: Kan, one: Judge) -> Judge:
+    """The judge that leaves out each row in turn where the data are noisy, so that chance counts for least."""
+    few = free_parameters(kan) <= min(MOST_PARAMETERS, one.x.shape[0] * len(kan.outputs) / ROWS_FOR_EACH)
+    noisy = not kan.classes and one.losses(kan).mean() > NOISY**2
+    return one.leaving_out() if few and noisy else one
+
+
+def _coarser(kan: Kan, one: Judge, intervals: int) -> Kan | None:
+    """The network refitted on coarser grids, None where it has none or is too large for refits."""
+    if kan.symbolic or not 1 <= intervals < min(layer.intervals for layer in kan.layers):
+        return None
+    moved = regrid(kan, one.x, intervals)
+    return None if free_parameters(moved) > MOST_PARAMETERS else refit(moved, one, sum(STEPS))
+
+
+def _allowance(losses: Array, coarse: Kan | None, one: Judge) -> float:
+    """What the network would lose on half as fine a grid, as a root mean square, and 1 % at most."""
+    if coarse is None:
+        return DEFAULT_TOLERANCE
+    lost = float(one.losses(coarse).mean() - losses.mean())
+    return float(np.sqrt(np.clip(lost, 0.0, DEFAULT_TOLERANCE**2)))
+
+
+def _settled(run: _Run, start: _State) -> _State | None:
+    """The smallest state that the search finds and the strict rule holds for; None when it holds for none."""
+    path = [start, *_searched(run, start, _loosely)]
+    if (last := _held(run, path[-1])) is not None:
+        return last
+    # Of the states before the last, the smallest that holds, by halving: what is out once is out of all that follow.
+    good, bad, state = -1, len(path) - 1, None
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if (tried := _held(run, path[middle])) is None:
+            bad = middle
+        else:
+            good, state = middle, tried
+    if state is not None:
+        _tell(run.report, "put back what only the coarse grid did not need", state.kan, state.losses)
+        state = [state, *_searched(run, state, _held)][-1]
+    return state
+
+
+def _searched(run: _Run, state: _State, accepted: Rule) -> Iterator[_State]:
+    """One state after the other, each smaller."""
     while True:
         edges_left = state.kan.edges
-        for candidates in (_nodes, _edges):
-            state = _eliminated(run, state, candidates)
+        for candidates in (removals.nodes, removals.inputs, removals.edges):
+            for smaller in _eliminated(run, state, candidates, accepted):
+                state = smaller
+                yield state
         if state.kan.edges == edges_left:
-            return state
+            return
 
 
 def _eliminated(
-    run: _Run, state: _State, candidates: Callable[[Kan, Array], list[tuple[str, tuple[Mask, ...]]]]
-) -> _State:
+    run: _Run, state: _State, candidates: Callable[[Kan, Signals], list[Removal]], accepted: Rule
+) -> Iterator[_State]:
     """Remove what may be removed among the candidates, from the lowest share on."""
-    handful = max(1, len(candidates(state.kan, run.judge.learn.x)) // 4)
+    handful = max(1, len(candidates(state.kan, state.seen)) // 4)
     while True:
-        found = candidates(state.kan, run.judge.learn.x)
-        smaller = None
+        found = candidates(state.kan, state.seen)
         attempts = [found[:handful]] if handful > 1 else [[single] for single in found[:PATIENCE]]
-        for attempt in attempts:
-            if attempt and (smaller := _without(run, state, attempt)):
-                break
-        if smaller:
+        smaller = next((each for attempt in attempts if (each := _without(run, state, attempt, accepted))), None)
+        if smaller is not None:
             state = smaller
+            yield state
         elif handful == 1:
-            return state
+            return
         else:
             handful //= 2
 
 
-def _without(run: _Run, state: _State, attempt: Sequence[tuple[str, tuple[Mask, ...]]]) -> _State | None:
+def _without(run: _Run, state: _State, attempt: Sequence[Removal], accepted: Rule) -> _State | None:
     """The refitted network without these, or None when the held-out rows object."""
-    gone = no_edges(state.kan)
-    for _, masks in attempt:
-        gone = tuple(mask | other for mask, other in zip(gone, masks, strict=True))
-    smaller = without_dead_nodes(without_edges(state.kan, gone, run.judge.learn.x))
+    if not attempt:
+        return None
+    smaller = removals.without(state.kan, attempt, state.seen.means)
     if smaller.edges >= state.kan.edges:
         return None
-    action = "removed " + ", ".join(name for name, _ in attempt)
-    smaller = refit(smaller, run.judge, STEPS, run.smooth)
-    return _judged(run, state, smaller, action) or _judged_finer(run, state, smaller, action)
+    return _refitted(run, state, smaller, "removed " + ", ".join(each.name for each in attempt), accepted)
 
 
-def _judged_finer(run: _Run, state: _State, smaller: Kan, action: str) -> _State | None:
-    """The state with the smaller network on twice as fine a grid, when that may be what it fell short by."""
-    one = run.judge
-    if smaller.symbolic or one.losses(smaller).mean() > (NEAR * one.tolerance) ** 2:
+def _merged(run: _Run, state: _State, seed: int) -> _State | None:
+    """The state with two nodes made one, and what can then be removed; None where no two can."""
+    for smaller in merged(state.kan, run.strict, seed):
+        after = _refitted(run, state, smaller, "merged two nodes", _loosely, MERGE_STEPS)
+        if after is not None and (settled := _settled(run, after)) is not None:
+            return settled
+    return None
+
+
+def _refitted(
+    run: _Run, state: _State, smaller: Kan, action: str, accepted: Rule, steps: tuple[int, ...] = STEPS
+) -> _State | None:
+    """The state with the smaller network, refitted, when it is accepted on its grids or on finer ones."""
+    one = run.loose
+    large = free_parameters(smaller) > MOST_PARAMETERS
+    best = float(np.sqrt(state.best.mean()))
+    losses = state.losses
+    for some in steps[:1] if large else steps:
+        smaller = refit(smaller, one, some)
+        losses = one.losses(smaller)
+        if one.accepts(losses, state.best) and (after := _accepted(run, state, smaller, losses, action, accepted)):
+            return after
+        if losses.mean() > (HOPELESS * max(one.tolerance, best)) ** 2:
+            return None
+    if large or smaller.symbolic or losses.mean() > (NEAR * one.tolerance) ** 2:
         return None
-    finer = regrid(smaller, one.learn.x, 2 * max(layer.intervals for layer in smaller.layers))
-    if free_parameters(finer) > run.parameters:
-        return None
-    return _judged(run, state, refit(finer, one, STEPS, run.smooth), action)
+    intervals = 2 * max(layer.intervals for layer in smaller.layers)
+    for finer in refined(smaller, one, (intervals,), free_parameters(run.whole)):
+        if one.accepts(losses := one.losses(finer.kan), state.best):
+            return _accepted(run, state, finer.kan, losses, action, accepted)
+    return None
 
 
-def _judged(run: _Run, state: _State, smaller: Kan, action: str) -> _State | None:
-    """The state with the smaller network, or None when the held-out rows object or it leaves a domain."""
-    one = run.judge
-    losses = one.losses(smaller)
-    if not (one.accepts(losses, state.best) and domains_hold(smaller, activations(smaller, one.learn.x))):
+def _accepted(run: _Run, state: _State, smaller: Kan, losses: Array, action: str, accepted: Rule) -> _State | None:
+    if not domains_hold(smaller, values(smaller, run.strict.learn.x)):
         return None
-    after = _State(smaller, losses, losses if losses.mean() < state.best.mean() else state.best)
-    _tell(run.report, action, after)
+    best = losses if losses.mean() < state.best.mean() else state.best
+    after = accepted(run, _state(run, smaller, losses, best))
+    if after is not None:
+        _tell(run.report, action, smaller, losses)
     return after
 
 
-def _nodes(kan: Kan, x: Array) -> list[tuple[str, tuple[Mask, ...]]]:
-    """Hidden nodes by share, lowest first, as the edges that leave them. One node of a layer must stay."""
-    shares = importance(kan, x)
-    found = []
-    for depth in range(1, len(kan.layers)):
-        for q in range(kan.layers[depth].inputs if kan.layers[depth].inputs > 1 else 0):
-            masks = no_edges(kan)
-            masks[depth][:, q] = kan.layers[depth].alive[:, q]
-            found.append((float(shares.nodes[depth][q]), f"node {q + 1} of layer {depth}", masks))
-    return [(name, masks) for _, name, masks in sorted(found, key=lambda each: each[0])]
+def _loosely(run: _Run, state: _State) -> _State:
+    """Whatever the search accepts."""
+    return state
 
 
-def _edges(kan: Kan, x: Array) -> list[tuple[str, tuple[Mask, ...]]]:
-    """Edges by share, lowest first."""
-    shares = importance(kan, x)
-    found = []
-    for depth, layer in enumerate(kan.layers):
-        for j, i in np.argwhere(layer.alive):
-            masks = no_edges(kan)
-            masks[depth][j, i] = True
-            name = f"the edge from {_source(kan, depth, i)} to node {j + 1} of layer {depth + 1}"
-            found.append((float(shares.edges[depth][j, i]), name, masks))
-    return [(name, masks) for _, name, masks in sorted(found, key=lambda each: each[0])]
+def _held(run: _Run, state: _State) -> _State | None:
+    """The state with its network on the coarsest grids on which the strict rule holds; None where there are none."""
+    one, kan = run.strict, state.kan
+    best = min(run.losses, state.best, key=lambda each: float(each.mean()))
+    intervals = max(layer.intervals for layer in kan.layers)
+    if intervals >= run.intervals and one.accepts(state.losses, best):
+        return replace(state, held=kan)
+    if kan.symbolic:
+        return None
+    falling, error, losses = False, np.inf, state.losses
+    for finer in refined(kan, one, _finer_than(intervals, run.intervals), free_parameters(run.whole)):
+        kan, error, falling, losses = finer.kan, finer.error, finer.falling, one.losses(finer.kan)
+        if one.accepts(losses, best):
+            return replace(state, held=kan)
+    if run.found and falling and max(error, np.sqrt(losses.mean())) <= EXPLAINED:
+        return replace(state, held=kan)
+    return None
 
 
-def _source(kan: Kan, depth: int, i: int) -> str:
-    return kan.inputs[i].name if depth == 0 else f"node {i + 1} of layer {depth}"
+def _finer_than(intervals: int, least: int) -> Iterator[int]:
+    """The least that is wanted, or twice as many, then twice as many again and again."""
+    intervals = least if intervals < least else 2 * intervals
+    while True:
+        yield intervals
+        intervals *= 2
 
 
-def _tell(report: Report | None, action: str, state: _State) -> None:
+def _state(run: _Run, kan: Kan, losses: Array, best: Array) -> _State:
+    return _State(kan, losses, best, signals(kan, run.strict.learn.x, run.strict.learn.shares))
+
+
+def _near(one: Judge, losses: Array, best: Array) -> bool:
+    """Whether losses are so little above the best that a finer grid may take that off."""
+    return bool(losses.mean() <= best.mean() + (NEAR * one.tolerance) ** 2)
+
+
+def _tell(report: Report | None, action: str, kan: Kan, losses: Array) -> None:
     if report is not None:
-        report(Step(action, state.kan.edges, float(state.losses.mean())))
+        report(Step(action, kan.edges, float(losses.mean()), kan))

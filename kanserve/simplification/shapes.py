@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.ir import Kan, Layer
-from kanserve.reference import activations, edges
+from kanserve.reference import edges
+from kanserve.simplification.signals import signals
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -19,12 +20,15 @@ def without_edges(kan: Kan, gone: tuple[Mask, ...], x: Array) -> Kan:
 
     The mean goes into the bias of the subnode, so that what comes after sees values where it saw them before.
     """
-    values = activations(kan, x)
-    finite = np.isfinite(values[-1]).all(axis=1)
-    layers = []
-    for layer, mask, v in zip(kan.layers, gone, values, strict=False):
-        means = edges(layer, v[finite]).mean(axis=0) if finite.any() else np.zeros(mask.shape)
-        layers.append(_emptied(layer, mask, np.where(np.isfinite(means), means, 0.0)))
+    return emptied(kan, gone, signals(kan, x).means)
+
+
+def emptied(kan: Kan, gone: tuple[Mask, ...], means: tuple[Array, ...]) -> Kan:
+    """The same where the means (O, I) of each layer's edges are known."""
+    layers = (
+        _emptied(layer, mask, np.where(np.isfinite(mean), mean, 0.0)) if mask.any() else layer
+        for layer, mask, mean in zip(kan.layers, gone, means, strict=True)
+    )
     return replace(kan, layers=tuple(layers))
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kanserve.ir import Kan, Symbolic
-from kanserve.reference import activations, evaluate
+from kanserve.simplification import signals
 from kanserve.simplification.edges import LIBRARY, Array, Candidate, candidates
-from kanserve.simplification.judging import LAST_STEPS, Judge, Report, Step, judge, refit, smoothness
+from kanserve.simplification.judging import LAST_STEPS, Judge, Report, Step, judge, refit, smoothed
 from kanserve.simplification.naming import Place, domains_hold, named, price, splines
 from kanserve.simplification.sensitivity import samples
 from kanserve.simplification.straightening import straightened
@@ -48,7 +48,6 @@ class _Search:
     """What stays the same during one search."""
 
     judge: Judge
-    smooth: float
     functions: tuple[str, ...]
     complexity: float
     resolution: float
@@ -73,11 +72,11 @@ def symbolify(
     `prune`; otherwise edges stay splines. With `all_edges` only those stay that every function would leave its domain
     on. Among networks `complexity` is the price, in powers of ten of the error, of one unit in the table of functions.
     """
-    one = judge(kan, dataset(data), tolerance, seed)
-    smooth = smoothness(kan, one)
-    straight = straightened(refit(kan, one, STEPS, smooth), one, smooth)
-    error = one.error_of(evaluate(straight, one.learn.x))
-    search = _Search(one, smooth, tuple(functions), complexity, min(error, one.tolerance), report)
+    _, one = smoothed(kan, judge(kan, dataset(data), tolerance, seed))
+    straight = straightened(refit(kan, one, STEPS), one)
+    one = replace(one, folds=0)  # a named function has so few constants that the rows it is fitted to can judge it
+    error = one.error_of(signals.answers(straight, one.learn.x))
+    search = _Search(one, tuple(functions), complexity, min(error, one.tolerance), report)
     start = _State(straight, one.losses(straight), 0.0, not splines(straight))
     _tell(report, "before named functions", start)
     chosen = _all_named(search, start, patient=all_edges)
@@ -146,7 +145,7 @@ def _children(search: _Search, state: _State) -> list[_State]:
 def _offers(search: _Search, state: _State) -> tuple[dict[Place, tuple[Candidate, ...]], list[Place], float]:
     """For each spline the functions that fit it, the splines with the surest first, and the network's error."""
     one = search.judge
-    error = one.error_of(evaluate(state.kan, one.learn.x))
+    error = one.error_of(signals.answers(state.kan, one.learn.x))
     points = samples(state.kan, one.learn.x, one.spread)
     offers = {place: candidates(points[place], 1e-9 + 0.1 * error, search.functions) for place in points}
     return offers, sorted(offers, key=lambda place: offers[place][0].rank if offers[place] else np.inf), error
@@ -182,12 +181,12 @@ def _judged_all(search: _Search, state: _State, attempts: Iterable[Mapping[Place
 def _judged(search: _Search, kan: Kan, floor: float, steps: int = STEPS) -> _State | None:
     """The network after a joint refit; None when it is not finite on every row or leaves a domain."""
     one = search.judge
-    refitted = refit(kan, one, steps, search.smooth)
-    values = activations(refitted, np.concatenate([one.learn.x, one.held.x]))
+    refitted = refit(kan, one, steps)
+    values = signals.values(refitted, one.x)
     answers = values[-1]
     if not (np.isfinite(answers).all() and domains_hold(refitted, values)):
         return None
-    losses = one.losses_of(answers[len(one.learn) :], bool(kan.classes))
+    losses = one.losses_at(kan, answers)
     score = float(np.log10(one.error_of(answers[: len(one.learn)]) + floor + 1e-16))
     return _State(refitted, losses, score + search.complexity * price(refitted), refitted.symbolic)
 
@@ -212,4 +211,4 @@ def _names(kan: Kan) -> list[str]:
 
 def _tell(report: Report | None, action: str, state: _State) -> None:
     if report is not None:
-        report(Step(action, state.kan.edges, float(state.losses.mean())))
+        report(Step(action, state.kan.edges, float(state.losses.mean()), state.kan))

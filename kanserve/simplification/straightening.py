@@ -18,20 +18,20 @@ STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 STEPS = 30
 
 
-def straightened(kan: Kan, one: Judge, smooth: float) -> Kan:
+def straightened(kan: Kan, one: Judge) -> Kan:
     """The network pulled straight, or as it is where that costs more than `one` accepts."""
     if kan.symbolic or free_parameters(kan) > MOST_PARAMETERS:
         return kan
     best = one.losses(kan)
     straight = without_base(kan)
     for strength in STRENGTHS:
-        if strength <= smooth:
+        if strength <= one.smooth:
             continue
-        straighter = refit(straight, one, STEPS, strength)
+        straighter = refit(straight, replace(one, smooth=strength), STEPS)
         if not one.accepts(one.losses(straighter), best):
             break
         straight = straighter
-    straight = refit(straight, one, STEPS, smooth)
+    straight = refit(straight, one, STEPS)
     return straight if one.accepts(one.losses(straight), best) else kan
 
 
