@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kanserve.client import Client as Client
     from kanserve.compiler import compile as compile
     from kanserve.errors import KanserveError as KanserveError
+    from kanserve.estimator import KANClassifier as KANClassifier
+    from kanserve.estimator import KANRegressor as KANRegressor
     from kanserve.formula import Formula as Formula
     from kanserve.formula import formulas as formulas
     from kanserve.ir import Kan as Kan
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from kanserve.ir import Variable as Variable
     from kanserve.ir import equal as equal
     from kanserve.ir import layer as layer
+    from kanserve.jets import derivatives as derivatives
     from kanserve.plot import plot_edge as plot_edge
     from kanserve.plot import plot_network as plot_network
     from kanserve.reference import derivative as derivative
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from kanserve.repository import publish as publish
     from kanserve.serialization import load as load
     from kanserve.serialization import save as save
+    from kanserve.simplification import discover as discover
     from kanserve.simplification import prune as prune
     from kanserve.simplification import simplify as simplify
     from kanserve.simplification import symbolify as symbolify
@@ -47,13 +51,15 @@ _HOMES = {
     "client": ("AsyncClient", "Client"),
     "compiler": ("compile",),
     "errors": ("KanserveError",),
+    "estimator": ("KANClassifier", "KANRegressor"),
     "formula": ("Formula", "formulas"),
     "ir": ("Kan", "Layer", "Variable", "equal", "layer"),
+    "jets": ("derivatives",),
     "plot": ("plot_edge", "plot_network"),
     "reference": ("derivative", "evaluate", "probabilities"),
     "repository": ("publish",),
     "serialization": ("load", "save"),
-    "simplification": ("prune", "simplify", "symbolify"),
+    "simplification": ("discover", "prune", "simplify", "symbolify"),
     "table": ("Dataset", "read_table"),
     "train": ("create", "fit", "score"),
 }

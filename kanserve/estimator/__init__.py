@@ -1,0 +1,21 @@
+"""scikit-learn estimators whose model is a network, and with symbolic=True a formula.
+
+    KANRegressor(hidden=(5,)).fit(X, y).predict(X)
+    KANClassifier().fit(X, y).predict_proba(X)
+    KANRegressor(symbolic=True, random_state=0).fit(frame, y).formula_      a sympy expression in the columns' names
+
+They follow scikit-learn's conventions and hold what was found as `kan_`, which everything else here takes. This needs
+the extra `train`.
+"""
+
+from kanserve.errors import MissingDependencyError
+
+try:
+    import sklearn  # noqa: F401  (for a clear error)
+except ImportError:
+    raise MissingDependencyError("scikit-learn", "train") from None
+
+from kanserve.estimator.classifier import KANClassifier
+from kanserve.estimator.regressor import KANRegressor
+
+__all__ = ["KANClassifier", "KANRegressor"]

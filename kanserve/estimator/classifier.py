@@ -1,0 +1,181 @@
+"""KANClassifier: classes from numbers."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from kanserve.errors import DataError, InputError
+from kanserve.estimator.network import NetworkEstimator
+from kanserve.estimator.parameters import Hidden
+from kanserve.estimator.rows import checked_weights, class_names, distinct, names_of
+from kanserve.ir import Kan
+from kanserve.reference import softmax
+from kanserve.table import Dataset
+
+Array = NDArray[np.float64]
+
+
+class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  # no types in there
+    """Classification with a Kolmogorov-Arnold network, one score for each class; the scores can be made formulas.
+
+    Parameters
+    ----------
+    hidden : "auto", tuple of int or (int, int), int or None, default="auto"
+        Nodes of each hidden layer; () is an additive model, a pair (sums, products) has nodes that multiply two sums.
+        None finds the least width that explains the data, "auto" is (32,), or (5,) where formulas are wanted.
+    grid : int or tuple of int, default=3
+        Intervals of the splines; a tuple names every grid to take.
+    order : int, default=3
+        Order of the splines.
+    symbolic : bool, default=False
+        Whether to prune the network and name its functions, so that its scores are formulas.
+    tolerance : float or "auto", default="auto"
+        What a simpler network may cost with symbolic=True or hidden=None.
+    validation : float, default=0.2
+        Share of the rows held out, to stop before a network knows its rows by heart.
+    optimizer : {"auto", "lbfgs", "adam"}, default="auto"
+        How to minimise the cross-entropy. Both need torch.
+    steps : int, default=None
+        How many steps at most.
+    l1, entropy : float, default=0.0
+        Penalties on the size and the evenness of edges, to make them few.
+    learning_rate : float, default=None
+        Of LBFGS and Adam.
+    batch : int, default=None
+        Rows of a step of Adam.
+    device : str, default="cpu"
+        Where torch computes.
+    random_state : int, RandomState or None, default=None
+        An integer makes fits equal, bit for bit.
+    verbose : bool, default=False
+        Whether to tell the progress on the standard error.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    kan_ : kanserve.Kan
+        The network, immutable: what kanserve exports, plots, simplifies and serves.
+    formula_ : list of sympy.Expr
+        With symbolic=True, the score of each class in symbols with the names of the columns (x1, x2, ... where there
+        are none; signs that no identifier can have become _). Probabilities are the softmax of the scores.
+    closed_form_ : bool
+        With symbolic=True, whether no spline is left in `formula_`, as a function s_layer_subnode_input.
+    feature_importances_ : ndarray of shape (n_features,)
+        Shares of the signal that come from each column; they add up to 1 (all are 0 in a constant network).
+    n_features_in_, feature_names_in_
+        As everywhere in scikit-learn.
+
+    Notes
+    -----
+    Equal rows are one row with their weights added up, and the order of the rows does not matter: weights are the same
+    as repetitions. Values must be finite and X dense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kanserve import KANClassifier
+    >>> X = np.random.default_rng(0).uniform(-1, 1, (200, 2))
+    >>> y = np.where((X**2).sum(axis=1) < 0.5, "inside", "outside")
+    >>> KANClassifier(random_state=0).fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    options = ("validation", "optimizer", "steps", "l1", "entropy", "learning_rate", "batch", "device")
+
+    def __init__(
+        self,
+        hidden: Hidden | Literal["auto"] = "auto",
+        *,
+        grid: int | Sequence[int] = 3,
+        order: int = 3,
+        symbolic: bool = False,
+        tolerance: float | Literal["auto"] = "auto",
+        validation: float = 0.2,
+        optimizer: Literal["auto", "lbfgs", "adam"] = "auto",
+        steps: int | None = None,
+        l1: float = 0.0,
+        entropy: float = 0.0,
+        learning_rate: float | None = None,
+        batch: int | None = None,
+        device: str = "cpu",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden = hidden
+        self.grid = grid
+        self.order = order
+        self.symbolic = symbolic
+        self.tolerance = tolerance
+        self.validation = validation
+        self.optimizer = optimizer
+        self.steps = steps
+        self.l1 = l1
+        self.entropy = entropy
+        self.learning_rate = learning_rate
+        self.batch = batch
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on rows X (n_samples, n_features) and their labels y (n_samples,), of any kind that can be sorted."""
+        x, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        labels = column_or_1d(labels, warn=True)
+        check_classification_targets(labels)
+        weights = checked_weights(sample_weight, x)
+        if weights is not None:
+            # Before looking at the classes: a row that does not count brings none.
+            x, labels, weights = (one[weights > 0] for one in (x, labels, weights))
+        classes, index = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise DataError(
+                f"A classifier needs at least 2 classes; all rows that count are of one class, {str(classes[0])!r}."
+            )
+        x, chosen, weights = distinct(x, np.eye(len(classes))[index], weights)
+        names = names_of(X, x.shape[1])
+        self.classes_ = classes
+        self._learn(Dataset(x, chosen, names, classes=class_names(classes), weights=weights))
+        return self
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """The scores (n_samples, n_classes); of two classes how far the second is above the first, (n_samples,)."""
+        scores = self._evaluated(X)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The likeliest label of each row (n_samples,)."""
+        likeliest = self._evaluated(X).argmax(axis=1)
+        found: NDArray[Any] = self.classes_[likeliest]
+        return found
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """The probabilities (n_samples, n_classes), in the order of `classes_`."""
+        return softmax(self._evaluated(X))
+
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Their logarithms, finite also where a probability is too small for a number."""
+        scores = self._evaluated(X)
+        shifted = scores - scores.max(axis=1, keepdims=True)
+        found: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return found
+
+    @classmethod
+    def from_kan(cls, kan: Kan, classes: ArrayLike | None = None) -> Self:
+        """A fitted estimator around a network, one that was loaded or served, say; it has no feature_importances_.
+
+        A network knows its classes as text: `classes` (n_classes,) are the labels to predict instead, in its order.
+        """
+        if not kan.classes:
+            raise InputError("This network has no classes: use KANRegressor.from_kan.")
+        labels = np.asarray(kan.classes if classes is None else classes)
+        if labels.shape != (len(kan.classes),):
+            raise InputError(f"The network has {len(kan.classes)} classes, got labels of shape {labels.shape}.")
+        result = cls._of(kan)
+        result.classes_ = labels
+        return result

@@ -1,0 +1,169 @@
+"""KANRegressor: numbers from numbers."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from kanserve.errors import InputError
+from kanserve.estimator.network import NetworkEstimator
+from kanserve.estimator.parameters import Hidden
+from kanserve.estimator.rows import checked_weights, distinct, names_of
+from kanserve.ir import Kan
+from kanserve.table import Dataset
+
+
+class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type: ignore[misc]  # no types in there
+    """Regression with a Kolmogorov-Arnold network, which can be made a formula.
+
+    Parameters
+    ----------
+    hidden : tuple of int or (int, int), int or None, default=(5,)
+        Nodes of each hidden layer; () is an additive model, a pair (sums, products) has nodes that multiply two sums.
+        None finds the smallest network that explains the data; of what follows only tolerance, symbolic and
+        random_state count then.
+    grid : int or tuple of int, default=10
+        Intervals of the finest splines. A fit begins with few and goes on to finer ones while that helps on held-out
+        rows; a tuple names every grid to take.
+    order : int, default=3
+        Order of the splines.
+    symbolic : bool, default=False
+        Whether to prune the network and name its functions, so that it is a formula.
+    tolerance : float or "auto", default="auto"
+        What a simpler network may cost with symbolic=True or hidden=None, in standard deviations of y.
+    smooth : float or "auto", default="auto"
+        How smooth the splines must be; "auto" chooses on held-out rows.
+    noise_free : bool, default=False
+        Says that y is exact, so that "auto" need not look for the right smoothness.
+    validation : float, default=0.2
+        Share of the rows held out to choose by; the last steps take all rows. With 0 every grid is used.
+    optimizer : {"auto", "lm", "lbfgs", "adam"}, default="auto"
+        "auto" takes Levenberg-Marquardt where it can, LBFGS for large networks and penalties. Only those two
+        optimizers need torch and know l1, entropy, learning_rate, batch and device.
+    starts : int, default=8
+        Random beginnings that Levenberg-Marquardt tries.
+    steps : int, default=None
+        Steps at the end of Levenberg-Marquardt, or all steps of the others.
+    l1, entropy : float, default=0.0
+        Penalties on the size and the evenness of edges, to make them few.
+    learning_rate : float, default=None
+        Of LBFGS and Adam.
+    batch : int, default=None
+        Rows of a step of Adam.
+    device : str, default="cpu"
+        Where torch computes.
+    random_state : int, RandomState or None, default=None
+        An integer makes fits equal, bit for bit.
+    verbose : bool, default=False
+        Whether to tell the progress on the standard error.
+
+    Attributes
+    ----------
+    kan_ : kanserve.Kan
+        The network, immutable: what kanserve exports, plots, simplifies and serves.
+    formula_ : sympy.Expr or list of sympy.Expr
+        With symbolic=True, the network in symbols with the names of the columns (x1, x2, ... where there are none;
+        signs that no identifier can have become _). Splines that are left are functions s_layer_subnode_input.
+    closed_form_ : bool
+        With symbolic=True, whether no spline is left in `formula_`.
+    feature_importances_ : ndarray of shape (n_features,)
+        Shares of the signal that come from each column; they add up to 1 (all are 0 in a constant network).
+    n_features_in_, feature_names_in_
+        As everywhere in scikit-learn.
+
+    Notes
+    -----
+    Equal rows are one row with their weights added up, and the order of the rows does not matter: weights are the same
+    as repetitions. Values must be finite and X dense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kanserve import KANRegressor
+    >>> X = np.random.default_rng(0).uniform(-1, 1, (200, 2))
+    >>> KANRegressor(random_state=0).fit(X, X[:, 0] ** 2 + X[:, 1]).score(X, X[:, 0] ** 2 + X[:, 1]) > 0.99
+    True
+    """
+
+    options = (
+        "smooth",
+        "noise_free",
+        "validation",
+        "optimizer",
+        "starts",
+        "steps",
+        "l1",
+        "entropy",
+        "learning_rate",
+        "batch",
+        "device",
+    )
+
+    def __init__(
+        self,
+        hidden: Hidden = (5,),
+        *,
+        grid: int | Sequence[int] = 10,
+        order: int = 3,
+        symbolic: bool = False,
+        tolerance: float | Literal["auto"] = "auto",
+        smooth: float | Literal["auto"] = "auto",
+        noise_free: bool = False,
+        validation: float = 0.2,
+        optimizer: Literal["auto", "lm", "lbfgs", "adam"] = "auto",
+        starts: int = 8,
+        steps: int | None = None,
+        l1: float = 0.0,
+        entropy: float = 0.0,
+        learning_rate: float | None = None,
+        batch: int | None = None,
+        device: str = "cpu",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden = hidden
+        self.grid = grid
+        self.order = order
+        self.symbolic = symbolic
+        self.tolerance = tolerance
+        self.smooth = smooth
+        self.noise_free = noise_free
+        self.validation = validation
+        self.optimizer = optimizer
+        self.starts = starts
+        self.steps = steps
+        self.l1 = l1
+        self.entropy = entropy
+        self.learning_rate = learning_rate
+        self.batch = batch
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on rows X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs)."""
+        x, answers = validate_data(
+            self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
+        )
+        if answers.ndim == 2 and answers.shape[1] == 1:
+            answers = column_or_1d(answers, warn=True)
+        weights = checked_weights(sample_weight, x)
+        x, answers, weights = distinct(x, answers.reshape(len(x), -1).astype(np.float64), weights)
+        names = names_of(X, x.shape[1])
+        self._learn(Dataset(x, answers, names, names_of(y, answers.shape[1]), weights=weights))
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """The answers (n_samples,) or (n_samples, n_outputs)."""
+        found = self._evaluated(X)
+        return found[:, 0] if found.shape[1] == 1 else found
+
+    @classmethod
+    def from_kan(cls, kan: Kan) -> Self:
+        """A fitted estimator around a network, one that was loaded or served, say; it has no feature_importances_."""
+        if kan.classes:
+            raise InputError("This network is a classifier's: use KANClassifier.from_kan.")
+        return cls._of(kan)

@@ -1,0 +1,64 @@
+"""Rows as a fit wants them: each distinct one once, in an order of its own, with a weight; and their names."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import _check_sample_weight
+
+from kanserve.errors import DataError
+
+Array = NDArray[np.float64]
+
+
+def checked_weights(sample_weight: ArrayLike | None, x: Array) -> Array | None:
+    """One finite weight, 0 or more, for each row of x; ValueError for anything else, or when no row counts."""
+    if sample_weight is None:
+        return None
+    weights: Array = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+    if not weights.any():
+        raise DataError("sample_weight is zero for every row; at least one must count.")
+    return weights
+
+
+def distinct(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array, Array | None]:
+    """The distinct rows of x (N, inputs) and y (N, outputs) in ascending order, and their weights added up.
+
+    So a weight of 2 is the same as a repeated row and a weight of 0 the same as none, bit for bit; the order of the
+    rows does not matter; and equal rows never are on both sides of a split. Equal weights come back as None.
+    """
+    weights = np.ones(len(x)) if weights is None else weights
+    kept = weights > 0
+    rows = np.column_stack([x, y])[kept] + 0.0  # + 0.0 makes one zero of two
+    # The weights too, since a sum of floats depends on their order.
+    order = np.lexsort((weights[kept], *rows.T[::-1]))
+    rows, weights = rows[order], weights[kept][order]
+    first = np.flatnonzero(np.r_[True, (rows[1:] != rows[:-1]).any(axis=1)])
+    total = np.add.reduceat(weights, first)
+    if len(first) == 1:  # a fit needs two rows
+        first, total = np.repeat(first, 2), np.repeat(total, 2)
+    rows = rows[first]
+    return rows[:, : x.shape[1]], rows[:, x.shape[1] :], None if (total == total[0]).all() else total
+
+
+def names_of(table: object, count: int) -> tuple[str, ...]:
+    """What a frame or a series calls its `count` columns; nothing where those are no texts, or not all different."""
+    found = getattr(table, "columns", None)
+    if found is None:
+        found = [getattr(table, "name", None)]
+    names = tuple(found)
+    usable = all(isinstance(one, str) and one for one in names) and len(set(names)) == len(names) == count
+    return names if usable else ()
+
+
+def class_names(classes: Iterable[object]) -> tuple[str, ...]:
+    """The text of each label, all different and none empty, as a network needs them."""
+    names = tuple(str(one) for one in classes)
+    if all(names) and len(set(names)) == len(names):
+        return names
+    return tuple(f"{number}: {name}" for number, name in enumerate(names))
+
+
+def some(x: Array, most: int) -> Array:
+    """At most so many of the rows, evenly spread over their order."""
+    return x if len(x) <= most else x[np.linspace(0, len(x) - 1, most).astype(np.int64)]

@@ -1,0 +1,119 @@
+"""Names of columns, from a frame through the network to a formula."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import sympy
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_html_repr
+
+from kanserve import KANClassifier, KANRegressor
+
+
+def columns(count=300):
+    random = np.random.default_rng(0)
+    return {"angle": random.uniform(-1, 1, count), "mean radius": random.uniform(-1, 1, count)}
+
+
+def energy(x):
+    return np.exp(np.sin(np.pi * x["angle"]) + x["mean radius"] ** 2)
+
+
+def value(formula, x):
+    """A formula's values where its symbols are the columns, whose spaces cannot be."""
+    names = {name.replace(" ", "_"): values for name, values in x.items()}
+    symbols = sorted(formula.free_symbols, key=str)
+    return sympy.lambdify(symbols, formula, "numpy")(*(names[str(one)] for one in symbols))
+
+
+@pytest.mark.parametrize("frames", [pd, pl], ids=["pandas", "polars"])
+def test_the_names_of_a_frame_are_those_of_the_network(frames):
+    x = columns(40)
+    y = frames.Series(name="energy", data=energy(x)) if frames is pd else pl.Series("energy", energy(x))
+    table = frames.DataFrame(x)
+    fitted = KANRegressor(hidden=(2,), starts=2, noise_free=True, random_state=0).fit(table, y)
+    assert fitted.feature_names_in_.tolist() == ["angle", "mean radius"]
+    assert [one.name for one in fitted.kan_.inputs] == ["angle", "mean radius"]
+    assert [one.name for one in fitted.kan_.outputs] == ["energy"]
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        plain = fitted.predict(np.column_stack(list(x.values())))
+    np.testing.assert_array_equal(fitted.predict(table), plain)
+    with pytest.raises(ValueError, match="feature names should match"):
+        fitted.predict(table[["mean radius", "angle"]])
+    again = KANRegressor.from_kan(fitted.kan_)
+    assert again.feature_names_in_.tolist() == ["angle", "mean radius"]
+    np.testing.assert_array_equal(again.predict(table), plain)
+
+
+@pytest.mark.parametrize("frames", [pd, pl], ids=["pandas", "polars"])
+def test_answers_may_be_a_frame_and_labels_a_series(frames):
+    x = columns(40)
+    table, both = frames.DataFrame(x), frames.DataFrame({"first": energy(x), "second": x["angle"] ** 2})
+    fitted = KANRegressor(hidden=(2,), starts=2, noise_free=True, random_state=0).fit(table, both)
+    assert [one.name for one in fitted.kan_.outputs] == ["first", "second"]
+    labels = frames.Series(["in" if one < 1 else "out" for one in energy(x)])
+    weights = frames.Series(np.arange(40) % 3)
+    classifier = KANClassifier(steps=10, random_state=0).fit(table, labels, sample_weight=weights)
+    assert classifier.kan_.classes == ("in", "out") and set(classifier.predict(table)) <= {"in", "out"}
+
+
+def test_names_go_through_a_pipeline_that_keeps_frames():
+    x = columns(40)
+    pipeline = make_pipeline(StandardScaler(), KANRegressor(starts=1, noise_free=True, random_state=0))
+    pipeline.set_output(transform="pandas").fit(pd.DataFrame(x), energy(x))
+    assert [one.name for one in pipeline[-1].kan_.inputs] == ["angle", "mean radius"]
+
+
+def test_a_symbolic_fit_finds_the_formula_in_the_names_of_the_columns():
+    x = columns()
+    table, y = pd.DataFrame(x), energy(x)
+    fitted = KANRegressor(symbolic=True, random_state=0).fit(table, y)
+    assert fitted.closed_form_
+    assert {str(one) for one in fitted.formula_.free_symbols} == {"angle", "mean_radius"}
+    assert {type(one) for one in fitted.formula_.atoms(sympy.Function)} == {sympy.exp, sympy.sin}
+    np.testing.assert_allclose(value(fitted.formula_, x), fitted.predict(table), rtol=1e-9)
+    elsewhere = {"angle": np.linspace(-3, 3, 50), "mean radius": np.linspace(2, -2, 50)}
+    np.testing.assert_allclose(value(fitted.formula_, elsewhere), energy(elsewhere), rtol=1e-6)
+    assert fitted.feature_importances_.sum() == pytest.approx(1)
+    assert "KANRegressor" in estimator_html_repr(fitted)  # newer versions ask for every attribute there
+
+
+def test_several_outputs_have_a_list_of_formulas():
+    x = columns(150)
+    both = np.column_stack([x["angle"] ** 2, np.exp(x["mean radius"])])
+    fitted = KANRegressor(hidden=(), symbolic=True, random_state=0).fit(pd.DataFrame(x), both)
+    assert [{str(name) for name in one.free_symbols} for one in fitted.formula_] == [{"angle"}, {"mean_radius"}]
+    for q, one in enumerate(fitted.formula_):
+        np.testing.assert_allclose(value(one, x), both[:, q], rtol=1e-6)
+
+
+def test_a_classifier_has_a_formula_for_each_score():
+    x = columns()
+    table = pd.DataFrame(x)
+    odds = 3 * x["angle"] + 4 * x["mean radius"] ** 2 - 1
+    labels = np.where(np.random.default_rng(1).uniform(size=300) < 1 / (1 + np.exp(-odds)), "out", "in")
+    fitted = KANClassifier(hidden=(), symbolic=True, tolerance=0.1, random_state=0).fit(table, labels)
+    assert fitted.closed_form_ and len(fitted.formula_) == 2
+    scores = [np.broadcast_to(value(one, x), 300) for one in fitted.formula_]
+    np.testing.assert_allclose(scores[1] - scores[0], fitted.decision_function(table), rtol=1e-9, atol=1e-9)
+    assert np.corrcoef(fitted.decision_function(table), odds)[0, 1] > 0.9
+
+
+def test_a_spline_that_is_left_is_a_function_without_a_body_and_said_to_be():
+    random = np.random.default_rng(0)
+    x = random.uniform(-1, 1, (400, 1))
+    steps = np.floor(4 * x[:, 0])
+    fitted = KANRegressor(hidden=(), symbolic=True, random_state=0).fit(x, steps)
+    assert not fitted.closed_form_
+    assert [str(one.func) for one in fitted.formula_.atoms(sympy.core.function.AppliedUndef)] == ["s_1_1_1"]
+    assert [str(one) for one in fitted.formula_.free_symbols] == ["x1"]
+
+
+def test_a_fit_that_was_not_symbolic_says_where_its_formula_is():
+    x = columns(40)
+    fitted = KANRegressor(hidden=(), starts=1, random_state=0).fit(pd.DataFrame(x), energy(x))
+    with pytest.raises(AttributeError, match="symbolic=True"):
+        _ = fitted.formula_
+    assert not hasattr(fitted, "closed_form_")
