@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import _torch_kan, inference, knots, serving, training
+from benchmarks import _steps, _torch_kan, _training_goals, inference, knots, serving, training, training_step
 from kanserve.datasets import load_knots
 from kanserve.demo import folds
 from kanserve.reference import evaluate
@@ -68,8 +68,44 @@ def test_all_trainers_learn_and_the_table_says_how_well():
 
 
 def test_the_slope_is_the_exponent_of_the_power_law():
-    results = {task: {"ours": [training.Result(1.0, 7.0 * task.grids[-1] ** -4.0, 1.0)]} for task in training.SCALING}
-    assert training.slope(results) == pytest.approx(-4.0)
+    assert _training_goals.slope((3, 5, 10), [7.0 * grid**-4.0 for grid in (3, 5, 10)]) == pytest.approx(-4.0)
+
+
+def test_a_goal_that_is_missed_says_so_and_a_result_that_differs_too():
+    task = next(one for one in _training_goals.tasks() if one.name == _training_goals.SMALL[0])
+    good = _training_goals.Result(1e-4, 0.1, (2, 1, 1), 3)
+    wide = _training_goals.Result(1e-4, 0.9, (2, 2, 1), 6)
+    lines = _training_goals.report([task], {task.name: [good, wide]})
+    assert "MISSED: [2,1,1] at RMSE ≤ 5e-4: 1 of 2" in lines and "MISSED: in ≤ 0.5 CPU s: slowest 0.90 s" in lines
+    assert "MISSED: the same shapes" in _training_goals.compare([task], {task.name: [good]}, {task.name: [wide]})
+    assert "met: the same shapes" in _training_goals.compare([task], {task.name: [good]}, {task.name: [good]})
+
+
+@pytest.mark.parametrize("library", ["kanserve", "MLP", "torch"])
+def test_a_step_of_adam_is_taken(library: str):
+    _steps.LIBRARIES[library](_steps.Task("2-5-1", 16))()
+
+
+def test_memory_is_that_of_the_steps():
+    # The rows alone, in and out of four layers, are 4096·202 numbers of four bytes.
+    assert 3.3 < training_step.peak("kanserve", _steps.Task("64-64-64-10", 4096)) < 100
+
+
+def test_the_table_of_steps_says_where_ours_is_not_first():
+    def column(task: _steps.Task, ours: float, memory: float) -> training_step.Column:
+        names = _steps.LIBRARIES
+        return training_step.Column(
+            task, dict.fromkeys(names, 3e-3) | {"kanserve": ours}, dict.fromkeys(names, 9.0) | {"kanserve": memory}
+        )
+
+    first, second = training_step.COLUMNS[:2]
+    good = training_step.report([column(first, 1e-3, 8.0), column(second, 1e-3, 8.0)])
+    assert good.splitlines()[-1] == "met: ours first in every column" and "MISSED" not in good
+    bad = training_step.report([column(first, 4e-3, 8.0), column(second, 1e-2, 10.1)])
+    assert bad.splitlines()[-1] == "MISSED: ours first in every column (2-5-1 B256, 64-64-64-10 B256)"
+    assert "MISSED: peak memory never above the best other KAN's, within 1 MB (64-64-64-10 B256)" in bad
+    assert "MISSED: ≥ 2x the best other KAN in the median column: 0.53x" in bad
+    assert "MISSED: 64-64-64-10 B256 within 3x of the MLP: 3.33x" in bad
 
 
 def test_servers_answer_what_the_network_says():

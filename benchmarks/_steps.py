@@ -1,0 +1,173 @@
+"""One training step of a network in each library: forward, backward and Adam, in float32 on one thread.
+
+As a program it measures one of them, alone in a process: python -m benchmarks._steps LIBRARY NET BATCH
+"""
+
+import contextlib
+import gc
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+# Before jax is there: its own switch for one thread.
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+import numpy as np
+
+NETS = {
+    "2-5-1": ([2, 5, 1], 5),
+    "64-64-64-10": ([64, 64, 64, 10], 5),
+    "784-64-10": ([784, 64, 10], 5),
+    "4-10-10-1 G50": ([4, 10, 10, 1], 50),
+}
+RATE = 1e-3
+STEPS = 5  # whose memory is measured, after one that prepares
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all libraries do the same step of: targets (N, outputs) of rows (N, inputs), by mean square."""
+
+    net: str
+    batch: int
+
+    @property
+    def shape(self) -> list[int]:
+        return NETS[self.net][0]
+
+    @property
+    def grid(self) -> int:
+        return NETS[self.net][1]
+
+    def arrays(self) -> tuple[Any, Any]:
+        rng = np.random.default_rng(0)
+        x = rng.uniform(-1, 1, (self.batch, self.shape[0])).astype(np.float32)
+        return x, rng.normal(0, 1, (self.batch, self.shape[-1])).astype(np.float32)
+
+
+def kanserve(task: Task) -> Step:
+    import torch
+
+    from kanserve.train import convert, create
+
+    return _torch_step(task, convert.to_torch(create(task.shape, grid=task.grid), dtype=torch.float32))
+
+
+def mlp(task: Task) -> Step:
+    """A multilayer perceptron of the same widths, with SiLU."""
+    import torch
+
+    layers: list[torch.nn.Module] = []
+    for inputs, outputs in pairwise(task.shape):
+        layers += [torch.nn.Linear(inputs, outputs), torch.nn.SiLU()]
+    return _torch_step(task, torch.nn.Sequential(*layers[:-1]))
+
+
+def plain_torch(task: Task) -> Step:
+    """A KAN as people write one in torch, in efficient-kan's form."""
+    import torch
+
+    from benchmarks._torch_kan import to_torch
+    from kanserve.train import create
+
+    return _torch_step(task, to_torch(create(task.shape, grid=task.grid), torch.float32))
+
+
+def inkan(task: Task) -> Step:
+    """With its basis functions under torch.compile, as it comes."""
+    from inkan import KANNetwork
+
+    return _torch_step(task, KANNetwork(task.shape, grid_size=task.grid))
+
+
+def inkan_eager(task: Task) -> Step:
+    from inkan import KANNetwork
+
+    return _torch_step(task, KANNetwork(task.shape, grid_size=task.grid, compile_basis=False))
+
+
+def pykan(task: Task) -> Step:
+    """In its fast mode, without its symbolic half."""
+    from kan import KAN
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
+        model = KAN(width=list(task.shape), grid=task.grid, k=3, auto_save=False)
+    return _torch_step(task, model.speed())
+
+
+def _torch_step(task: Task, model: Any) -> Step:
+    import torch
+
+    torch.set_num_threads(1)
+    x, y = (torch.from_numpy(one) for one in task.arrays())
+    optimizer = torch.optim.Adam([one for one in model.parameters() if one.requires_grad], lr=RATE, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+        optimizer.step()
+
+    return step
+
+
+def jaxkan(task: Task) -> Step:
+    """Its layers in efficient-kan's form, a whole step compiled."""
+    import jax
+    import optax
+    from flax import nnx
+    from jaxkan.models.KAN import KAN
+
+    x, y = (jax.numpy.asarray(one) for one in task.arrays())
+    model = KAN(task.shape, "spline", {"k": 3, "G": task.grid}, seed=0)
+    optimizer = nnx.Optimizer(model, optax.adam(RATE), wrt=nnx.Param)
+
+    @nnx.jit
+    def compiled(model: Any, optimizer: Any) -> Any:
+        loss, gradient = nnx.value_and_grad(lambda own: ((own(x) - y) ** 2).mean())(model)
+        optimizer.update(model, gradient)
+        return loss
+
+    return lambda: compiled(model, optimizer).block_until_ready()
+
+
+LIBRARIES: dict[str, Callable[[Task], Step]] = {
+    "kanserve": kanserve,
+    "MLP": mlp,
+    "inkan": inkan,
+    "inkan eager": inkan_eager,
+    "jaxkan": jaxkan,
+    "torch": plain_torch,
+    "pykan": pykan,
+}
+PEERS = tuple(name for name in LIBRARIES if name not in ("kanserve", "MLP"))
+
+
+def peak(name: str, task: Task) -> float:
+    """How much more memory steps take than an imported library, in MB: at the worst moment after the first step."""
+    LIBRARIES[name](Task("2-5-1", 8))()  # imports what it needs, and compiles a little
+    gc.collect()
+    before = _memory("VmRSS")
+    step = LIBRARIES[name](task)
+    step()
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # VmHWM counts from here
+    for _ in range(STEPS):
+        step()
+    return (_memory("VmHWM") - before) / 1e3
+
+
+def _memory(name: str) -> int:
+    """A figure of this process, in kB."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name + ":"))
+
+
+if __name__ == "__main__":
+    print(peak(sys.argv[1], Task(sys.argv[2], int(sys.argv[3]))))

@@ -1,0 +1,108 @@
+"""One training step, forward, backward and Adam, of the same networks in every library, and the memory it takes.
+
+Peers are pykan, inkan and jaxkan from PyPI, a KAN in plain torch in efficient-kan's form, and, for scale, an MLP of the
+same widths. All in float32 on one thread; times are medians of interleaved rounds in one process, memory is of a
+process each: what it holds at its peak above what it held after the import.
+
+    OMP_NUM_THREADS=1 python benchmarks/training_step.py [--small]
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._steps import LIBRARIES, PEERS, Task
+from benchmarks._timing import goal, interleaved, machine, table
+
+COLUMNS = (
+    Task("2-5-1", 256),
+    Task("64-64-64-10", 256),
+    Task("64-64-64-10", 4096),
+    Task("784-64-10", 256),
+    Task("784-64-10", 4096),
+    Task("4-10-10-1 G50", 256),
+    Task("4-10-10-1 G50", 4096),
+)
+AHEAD = 2.0  # of the best peer, in the median column
+BEHIND = 3.0  # the MLP, where the layers are wide
+NOISE = 1.0  # MB, which an allocator holds or not by chance
+WIDE = Task("64-64-64-10", 256)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One network and batch: CPU seconds a step and peak memory in MB of each library."""
+
+    task: Task
+    seconds: Mapping[str, float]
+    memory: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        return f"{self.task.net} B{self.task.batch}"
+
+    @property
+    def ahead(self) -> float:
+        """How many times faster ours is than the best other KAN."""
+        return min(self.seconds[one] for one in PEERS if one in self.seconds) / self.seconds["kanserve"]
+
+    @property
+    def above(self) -> float:
+        """How many MB more memory ours takes than the best other KAN."""
+        return self.memory["kanserve"] - min(self.memory[one] for one in PEERS if one in self.memory)
+
+
+def main(arguments: list[str]) -> None:
+    small = "--small" in arguments
+    print(report([measure(task, small) for task in (COLUMNS[:1] if small else COLUMNS)]))
+
+
+def measure(task: Task, small: bool) -> Column:
+    steps = {name: make(task) for name, make in LIBRARIES.items()}
+    seconds = interleaved(steps, rounds=3 if small else 9, seconds=0.01 if small else 0.1)
+    return Column(task, seconds, {name: peak(name, task) for name in steps})
+
+
+def peak(name: str, task: Task) -> float:
+    """`_steps.peak`, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks._steps", name, task.net, str(task.batch)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{name} failed on {task.net} at {task.batch} rows:\n{done.stderr}")
+    return float(done.stdout.split()[-1])
+
+
+def report(columns: list[Column]) -> str:
+    """The tables, what was to be reached, and last whether ours was first in every column."""
+    names = list(columns[0].seconds)
+    head = ["", *(one.name for one in columns)]
+    times = [[name, *(f"{1e3 * one.seconds[name]:.3g}" for one in columns)] for name in names]
+    times.append(["ours ahead", *(f"{one.ahead:.2f}x" for one in columns)])
+    memory = [[name, *(f"{one.memory[name]:.1f}" for one in columns)] for name in names]
+    median = float(np.median([one.ahead for one in columns]))
+    behind = [one.seconds["kanserve"] / one.seconds["MLP"] for one in columns if one.task == WIDE]
+    slow = [one.name for one in columns if one.ahead < 1]
+    large = [one.name for one in columns if one.above > NOISE]
+    lines = [
+        "A training step in ms of CPU, one thread, float32",
+        machine("kanserve", "torch", "pykan", "inkan", "jaxkan", "jax"),
+        "",
+        table(head, times),
+        "",
+        "Peak memory in MB above the imported library's",
+        table(head, memory),
+        "",
+        goal(median >= AHEAD, f"≥ {AHEAD:g}x the best other KAN in the median column: {median:.2f}x"),
+        *(goal(one <= BEHIND, f"{WIDE.net} B{WIDE.batch} within {BEHIND:g}x of the MLP: {one:.2f}x") for one in behind),
+        goal(not large, f"peak memory never above the best other KAN's, within {NOISE:g} MB", large),
+        goal(not slow, "ours first in every column", slow),
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
