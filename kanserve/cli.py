@@ -90,6 +90,9 @@ def fit(
     ] = "5",
     classify: Annotated[bool, typer.Option(help="The target's distinct values are classes.")] = False,
     optimizer: Annotated[str, typer.Option(help="auto, lm, lbfgs or adam.")] = "auto",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Keep this file; after a kill the same command goes on from it.")
+    ] = None,
     seed: Seed = 0,
     force: Force = False,
     quiet: Quiet = False,
@@ -106,13 +109,13 @@ def fit(
     free(out, force, reads=[table])
     data = tables.read_table(table, arguments.required(target), inputs or (), "classification" if classify else "auto")
     method = arguments.one_of("optimizer", optimizer, ("auto", "lm", "lbfgs", "adam"))
-    if hidden == "auto" and method != "auto":
-        raise InputError("--hidden auto chooses how to fit: leave out --optimizer, or give the numbers of nodes.")
+    if hidden == "auto" and (method != "auto" or checkpoint is not None):
+        raise InputError("--hidden auto goes its own way: leave out --optimizer and --checkpoint, or give the nodes.")
     if hidden == "auto":
         kan = discover(data, seed=seed, report=None if quiet else tell)
     else:
         shape = [len(data.inputs), *arguments.hidden(hidden), data.y.shape[1]]
-        kan = train.fit(shape, data, optimizer=method, seed=seed, progress=not quiet)
+        kan = train.fit(shape, data, optimizer=method, seed=seed, progress=not quiet, checkpoint=checkpoint)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
     result = {
         "file": str(out),

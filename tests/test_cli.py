@@ -136,6 +136,17 @@ def test_ctrl_c_ends_a_fit_with_130_and_leaves_nothing(folder):
     assert sorted(str(one) for one in folder.rglob("*")) == before
 
 
+def test_a_fit_goes_on_from_the_file_that_it_kept(folder, kanserve):
+    words = ("fit", "good.csv", "-t", "z", "--hidden", "2", "--checkpoint", "fit.ckpt", "-f", "-q")
+    assert kanserve(*words, "-o", "once.safetensors")[0] == 0
+    assert kanserve(*words, "-o", "again.safetensors")[0] == 0
+    assert (folder / "once.safetensors").read_bytes() == (folder / "again.safetensors").read_bytes()
+    code, _, err = kanserve(*words, "-o", "other.safetensors", "--seed", "1")
+    assert code == 2 and "fit.ckpt" in err
+    code, _, err = kanserve("fit", "good.csv", "-t", "z", "--hidden", "auto", "--checkpoint", "fit.ckpt")
+    assert code == 2 and "--checkpoint" in err
+
+
 def test_an_export_is_a_folder_a_format_that_is_whole_or_not_there(folder, kanserve):
     assert kanserve("export", "law.safetensors", "--out", "out", "--format", "numpy_source,c_source")[0] == 0
     assert sorted(one.name for one in (folder / "out").iterdir()) == ["c_source", "numpy_source"]
