@@ -3,12 +3,9 @@
 As a program it measures one of them, alone in a process: python -m benchmarks._steps LIBRARY NET BATCH
 """
 
-import contextlib
 import gc
-import io
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -95,9 +92,12 @@ def inkan_eager(task: Task) -> Step:
 
 def pykan(task: Task) -> Step:
     """In its fast mode, without its symbolic half."""
+    import torch
     from kan import KAN
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
+    from benchmarks._pykan import elsewhere
+
+    with elsewhere(torch.float32):
         model = KAN(width=list(task.shape), grid=task.grid, k=3, auto_save=False)
     return _torch_step(task, model.speed())
 

@@ -10,11 +10,8 @@ takes. Errors are on 10,000 fresh rows, in units of the answer: the median of th
     OMP_NUM_THREADS=1 python benchmarks/training.py [--small] [--pure]
 """
 
-import contextlib
 import importlib
-import io
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import _training_goals as goals
+from benchmarks._pykan import elsewhere
 from benchmarks._timing import installed, machine, table
 from benchmarks._torch_kan import finer, from_torch, to_torch
 from kanserve.reference import evaluate
@@ -156,18 +154,11 @@ def pykan(task: Task, train: Dataset, test: Dataset, seed: int) -> Callable[[Arr
     kan = importlib.import_module("kan")
     rows = {"train_input": train.x, "train_label": train.y, "test_input": test.x, "test_label": test.y}
     data = {name: torch.from_numpy(values) for name, values in rows.items()}
-    # It prints its progress and writes its checkpoints where it is.
-    silent, folder = io.StringIO(), tempfile.TemporaryDirectory()
-    with folder, contextlib.chdir(folder.name), contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float64)
-        try:
-            model = kan.KAN(width=list(task.shape), grid=task.grids[0], k=3, seed=seed, auto_save=False, ckpt_path=".")
-            for intervals in task.grids:
-                model = model.refine(intervals) if intervals != task.grids[0] else model
-                model.fit(data, opt="LBFGS", steps=PYKAN_STEPS)
-        finally:
-            torch.set_default_dtype(before)
+    with elsewhere():
+        model = kan.KAN(width=list(task.shape), grid=task.grids[0], k=3, seed=seed, auto_save=False, ckpt_path=".")
+        for intervals in task.grids:
+            model = model.refine(intervals) if intervals != task.grids[0] else model
+            model.fit(data, opt="LBFGS", steps=PYKAN_STEPS)
 
     def run(x: Array) -> Array:
         answers: Array = model(torch.from_numpy(x)).detach().numpy()

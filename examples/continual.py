@@ -15,10 +15,7 @@ elsewhere stays, under four conditions, each of which the table also shows broke
 """
 
 import argparse
-import contextlib
 import importlib
-import io
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks._pykan import elsewhere
 from benchmarks._timing import goal, installed, machine, table
 from examples._mlp import Mlp, by_lbfgs, by_levenberg, regression, warm_up
 from kanserve import create, evaluate
@@ -89,23 +87,16 @@ def perceptron(phases: list[Array], seconds: float, mlp: Mlp, trainer: str) -> l
 def pykan(phases: list[Array], _: float, steps: int = 50) -> list[Predict]:
     """As in its own example of this: 200 intervals, no base, scales frozen, no update of the grid."""
     kan = importlib.import_module("kan")
-    silent, folder = io.StringIO(), tempfile.TemporaryDirectory()
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
     found: list[Predict] = []
-    # It prints its progress and writes its checkpoints where it is.
-    with folder, contextlib.chdir(folder.name), contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-        try:
-            options = {"noise_scale": 0.1, "sp_trainable": False, "sb_trainable": False, "base_fun": "zero"}
-            model = kan.KAN(width=[1, 1], grid=200, k=3, seed=0, auto_save=False, ckpt_path=".", **options)
-            for x in phases:
-                rows, answers = torch.from_numpy(x), torch.from_numpy(peaks(x))
-                data = {"train_input": rows, "train_label": answers, "test_input": rows, "test_label": answers}
-                model.fit(data, opt="LBFGS", steps=steps, update_grid=False)
-                state = {name: one.clone() for name, one in model.state_dict().items()}
-                found.append(partial(_pykan_predict, model, state))
-        finally:
-            torch.set_default_dtype(before)
+    with elsewhere():
+        options = {"noise_scale": 0.1, "sp_trainable": False, "sb_trainable": False, "base_fun": "zero"}
+        model = kan.KAN(width=[1, 1], grid=200, k=3, seed=0, auto_save=False, ckpt_path=".", **options)
+        for x in phases:
+            rows, answers = torch.from_numpy(x), torch.from_numpy(peaks(x))
+            data = {"train_input": rows, "train_label": answers, "test_input": rows, "test_label": answers}
+            model.fit(data, opt="LBFGS", steps=steps, update_grid=False)
+            state = {name: one.clone() for name, one in model.state_dict().items()}
+            found.append(partial(_pykan_predict, model, state))
     return found
 
 

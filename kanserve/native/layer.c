@@ -34,7 +34,7 @@ of an interval stay in registers. */
 #define LINE 64
 static void *aligned(int64_t bytes)
 {
-    return aligned_alloc(LINE, (size_t)(bytes + LINE - 1) / LINE * LINE);
+    return aligned_alloc(LINE, (size_t)(bytes + LINE) / LINE * LINE);
 }
 
 /* A vector of half the lanes. */

@@ -1,9 +1,9 @@
 /* A layer of splines as kanserve/train/operators.py calls it, in float and double. See layer.c.
 
 Arrays stand row after row: x (rows, inputs), y and gradient (rows, outputs), coefficients (outputs, inputs,
-functions), base_weight (outputs, inputs), biases and scales (outputs,). All but x, coefficients, table and y or gradient
-may be NULL where the operator has none; of what is written, what is NULL is not wanted. Results do not depend on
-`threads`. All return 0, or 1 where there was not enough memory. */
+functions), base_weight (outputs, inputs), biases and scales (outputs,). All but x, coefficients, table and y or
+gradient may be NULL where the operator has none; of what is written, what is NULL is not wanted. Results do not depend
+on `threads`. All return 0, or 1 where there was not enough memory. */
 #ifndef KANSERVE_LAYER_H
 #define KANSERVE_LAYER_H
 

@@ -1,34 +1,5 @@
 /* Backwards through a layer, for either precision: see layer.c, which includes this twice. */
 
-/* The gradient of an input at some rows, in column->parts: what its slopes say of all outputs. Those from o on are
-added unless they are the first. */
-INLINE void TYPED(pull)(int vectors, int64_t active, int with_base, const TYPED(job) *job, const REAL *own,
-    int64_t count, TYPED(column) *column, const REAL *gradient, int first)
-{
-    const int64_t padded = job->padded, apart = vectors * LANES;
-    const REAL *weights = own + job->layer->functions * apart;
-    for (int64_t b = 0; b < count; b++) {
-        const REAL *rows = own + column->first[b] * apart;
-        TYPED(wide) slope[MOST], sum = {0};
-#pragma GCC unroll 4
-        for (int c = 0; c < vectors; c++)
-            slope[c] = (with_base ? column->base_slope[b] : 0) * TYPED(load)(weights + c * LANES);
-#pragma GCC unroll 4
-        for (int64_t r = 0; r < active; r++)
-#pragma GCC unroll 4
-            for (int c = 0; c < vectors; c++)
-                slope[c] += column->slope[r * ROWS + b] * TYPED(load)(rows + r * apart + c * LANES);
-#pragma GCC unroll 4
-        for (int c = 0; c < vectors; c++)
-            sum += slope[c] * TYPED(load)(gradient + b * padded + c * LANES);
-        TYPED(part) *part = (TYPED(part) *)(column->parts + b * PART);
-        if (first)
-            *part = TYPED(folded)(sum);
-        else
-            *part += TYPED(folded)(sum);
-    }
-}
-
 /* Rows by their first active function: column->sorted, and where each function's begin. */
 static void TYPED(sort)(const kanserve_spline_layer *layer, int64_t count, TYPED(column) *column)
 {
@@ -46,6 +17,64 @@ static void TYPED(sort)(const kanserve_spline_layer *layer, int64_t count, TYPED
         column->sorted[starts[column->first[b]]++] = (int32_t)b;
     memmove(starts + 1, starts, (size_t)firsts * sizeof *starts); /* each stands at its end, where the next begins */
     starts[0] = 0;
+}
+
+/* The gradient of an input at some rows, in column->parts: what its slopes say of all outputs. Those from o on are
+added unless they are the first. */
+INLINE void TYPED(pull)(int vectors, int64_t active, int with_base, const TYPED(job) *job, const REAL *own,
+    TYPED(column) *column, const REAL *gradient, int first)
+{
+    const int64_t padded = job->padded, apart = vectors * LANES;
+    const int64_t functions = job->layer->functions, firsts = functions - job->layer->order;
+    TYPED(wide) weights[MOST], rows[CUBIC][MOST];
+#pragma GCC unroll 4
+    for (int c = 0; c < vectors; c++)
+        weights[c] = TYPED(load)(own + functions * apart + c * LANES);
+    for (int64_t f = 0; f < firsts; f++) {
+        if (column->starts[f] == column->starts[f + 1])
+            continue;
+#pragma GCC unroll 4
+        for (int64_t r = 0; r < active; r++)
+#pragma GCC unroll 4
+            for (int c = 0; c < vectors; c++)
+                rows[r][c] = TYPED(load)(own + (f + r) * apart + c * LANES);
+        for (int32_t n = column->starts[f]; n < column->starts[f + 1]; n++) {
+            const int32_t b = column->sorted[n];
+            TYPED(wide) sum = {0};
+#pragma GCC unroll 4
+            for (int c = 0; c < vectors; c++) {
+                TYPED(wide) slope = (with_base ? column->base_slope[b] : 0) * weights[c];
+#pragma GCC unroll 4
+                for (int64_t r = 0; r < active; r++)
+                    slope += column->slope[r * ROWS + b] * rows[r][c];
+                sum += slope * TYPED(load)(gradient + b * padded + c * LANES);
+            }
+            TYPED(part) *part = (TYPED(part) *)(column->parts + b * PART);
+            if (first)
+                *part = TYPED(folded)(sum);
+            else
+                *part += TYPED(folded)(sum);
+        }
+    }
+}
+
+/* The same for any order. */
+INLINE void TYPED(pull_any)(int vectors, const TYPED(job) *job, const REAL *own, int64_t count, TYPED(column) *column,
+    const REAL *gradient, int first)
+{
+    const int64_t apart = vectors * LANES;
+    for (int64_t b = 0; b < count; b++) {
+        const REAL *rows = own + column->first[b] * apart, *g = gradient + b * job->padded;
+        REAL sum = 0;
+        for (int64_t r = 0; r <= job->layer->order; r++)
+            for (int64_t o = 0; o < apart; o++)
+                sum += column->slope[r * ROWS + b] * rows[r * apart + o] * g[o];
+        for (int64_t o = 0; job->with_base && o < apart; o++)
+            sum += column->base_slope[b] * own[job->layer->functions * apart + o] * g[o];
+        for (int64_t c = 0; first && c < PART; c++)
+            column->parts[b * PART + c] = 0;
+        column->parts[b * PART] += sum;
+    }
 }
 
 /* Add what some rows say of an input's coefficients, one interval after the other. */
@@ -121,17 +150,21 @@ static void TYPED(backward_input)(const TYPED(job) *job, int64_t i, TYPED(column
     for (int64_t from = 0; from < job->rows; from += ROWS) {
         const int64_t count = job->rows - from < ROWS ? job->rows - from : ROWS;
         const REAL *gradient = job->gradient + from * padded;
-        TYPED(gather)(job, i, from, count, column);
+        column->x = job->columns + i * job->rows + from;
         if (job->with_base)
             TYPED(locate_base)(layer, count, column);
+        TYPED(locate_both)(layer, record, job->derivative, count, column, gains, job->of_x != NULL);
+        if (active == CUBIC)
+            TYPED(sort)(layer, count, column);
         if (job->of_x != NULL) {
             REAL *of_x = job->of_x + from * layer->inputs + i;
-            TYPED(locate)(layer, record, job->slope, count, column, column->slope);
 #define PULL(vectors) \
-    if (active == CUBIC && job->with_base) \
-        TYPED(pull)(vectors, CUBIC, 1, job, own + EACH, count, column, gradient + o, o == 0); \
+    if (active != CUBIC) \
+        TYPED(pull_any)(vectors, job, own + EACH, count, column, gradient + o, o == 0); \
+    else if (job->with_base) \
+        TYPED(pull)(vectors, CUBIC, 1, job, own + EACH, column, gradient + o, o == 0); \
     else \
-        TYPED(pull)(vectors, active, job->with_base, job, own + EACH, count, column, gradient + o, o == 0)
+        TYPED(pull)(vectors, CUBIC, 0, job, own + EACH, column, gradient + o, o == 0)
             LADDER(PULL)
 #undef PULL
             for (int64_t b = 0; b < count; b++) {
@@ -142,29 +175,17 @@ static void TYPED(backward_input)(const TYPED(job) *job, int64_t i, TYPED(column
             }
         }
         if (gains) {
-            TYPED(locate)(layer, record, job->derivative, count, column, column->basis);
             TYPED(weigh)(job, i, from, count, column->basis);
-            if (active == CUBIC) {
-                TYPED(sort)(layer, count, column);
-#define GAIN(vectors) TYPED(gain)(vectors, CUBIC, job->with_base, job, column, gradient + o, column->total + EACH)
-                LADDER(GAIN)
+#define GAIN(vectors) \
+    if (active != CUBIC) \
+        TYPED(gain_any)(vectors, job, count, column, gradient + o, column->total + EACH); \
+    else \
+        TYPED(gain)(vectors, CUBIC, job->with_base, job, column, gradient + o, column->total + EACH)
+            LADDER(GAIN)
 #undef GAIN
-            } else {
-#define GAIN(vectors) TYPED(gain_any)(vectors, job, count, column, gradient + o, column->total + EACH)
-                LADDER(GAIN)
-#undef GAIN
-            }
         }
     }
-    for (int64_t o = 0; o < layer->outputs; o++) {
-        int64_t apart;
-        const REAL *total = column->total + TYPED(place)(job, o, &apart);
-        const int64_t edge = o * layer->inputs + i;
-        for (int64_t m = 0; job->of_coefficients != NULL && m < functions; m++)
-            job->of_coefficients[edge * functions + m] = total[m * apart];
-        if (job->of_base_weight != NULL)
-            job->of_base_weight[edge] = total[functions * apart];
-    }
+    TYPED(turn_back)(job, i, column->total);
 }
 
 static void TYPED(work_backward)(kanserve_team *team, int64_t thread)
@@ -181,20 +202,24 @@ static void TYPED(work_backward)(kanserve_team *team, int64_t thread)
     free(column);
 }
 
-/* `scale` (outputs,) times the gradient, or the gradient; its sums over rows, unscaled, are added to `sums`. */
-static void TYPED(scale)(TYPED(job) *job, const REAL *gradient, const REAL *scale, double *sums)
+/* What the gradient is of the sums, and its own sums over rows, from a gradient of the nodes; 0 and nothing in rows in
+which `seen` (rows, width) is not finite, whose inputs become 0 too. */
+static void TYPED(take_in)(const TYPED(job) *job, int64_t width, const REAL *seen, const REAL *gradient,
+    const REAL *scale, REAL *columns, double *sums)
 {
-    const int64_t outputs = job->layer->outputs, padded = job->padded;
+    const int64_t inputs = job->layer->inputs, outputs = job->layer->outputs, padded = job->padded;
+    TYPED(transpose)(job->rows, inputs, job->x, inputs, columns, job->rows);
     memset(job->gradient, 0, (size_t)(job->rows * padded) * sizeof(REAL));
-    for (int64_t b = 0; b < job->rows; b++) {
-        if (!job->fine[b])
-            continue;
-        for (int64_t o = 0; o < outputs; o++) {
-            const REAL g = gradient[b * outputs + o];
-            sums[o] += g;
-            job->gradient[b * padded + o] = scale[o] * g;
-        }
-    }
+    for (int64_t b = 0; b < job->rows; b++)
+        if (TYPED(finite)(width, seen + b * width))
+            for (int64_t o = 0; o < outputs; o++) {
+                const REAL g = gradient[b * outputs + o];
+                sums[o] += g;
+                job->gradient[b * padded + o] = scale[o] * g;
+            }
+        else
+            for (int64_t i = 0; i < inputs; i++)
+                columns[i * job->rows + b] = 0;
 }
 
 /* `seen` (rows, width) says which rows count; biases and scales are NULL where there are none. */
@@ -202,18 +227,16 @@ static int TYPED(backward)(TYPED(job) *job, int64_t threads, int64_t width, cons
     REAL *of_subnode_bias, REAL *of_node_bias)
 {
     const int64_t outputs = job->layer->outputs;
-    unsigned char *fine = malloc((size_t)job->rows + 1);
     double *sums = calloc((size_t)outputs, sizeof *sums);
     REAL *scale = malloc((size_t)outputs * sizeof *scale);
-    job->gradient = aligned((job->rows * job->padded + 1) * (int64_t)sizeof(REAL));
-    int failed = fine == NULL || sums == NULL || scale == NULL || job->gradient == NULL;
+    REAL *columns = aligned(job->rows * job->layer->inputs * (int64_t)sizeof(REAL));
+    job->gradient = aligned(job->rows * job->padded * (int64_t)sizeof(REAL));
+    int failed = sums == NULL || scale == NULL || columns == NULL || job->gradient == NULL;
     if (!failed) {
-        for (int64_t b = 0; b < job->rows; b++)
-            fine[b] = (unsigned char)TYPED(finite)(width, seen + b * width);
-        job->fine = fine;
         for (int64_t o = 0; o < outputs; o++)
             scale[o] = job->node_scale != NULL ? job->node_scale[o] * job->subnode_scale[o] : 1;
-        TYPED(scale)(job, gradient, scale, sums);
+        TYPED(take_in)(job, width, seen, gradient, scale, columns, sums);
+        job->columns = columns;
         for (int64_t o = 0; of_subnode_bias != NULL && o < outputs; o++)
             of_subnode_bias[o] = job->node_scale[o] * (REAL)sums[o];
         for (int64_t o = 0; of_node_bias != NULL && o < outputs; o++)
@@ -222,9 +245,9 @@ static int TYPED(backward)(TYPED(job) *job, int64_t threads, int64_t width, cons
             TYPED(share)(job, threads, TYPED(work_backward));
         failed = job->failed;
     }
-    free(fine);
     free(sums);
     free(scale);
+    free(columns);
     free(job->gradient);
     return failed;
 }
@@ -243,7 +266,6 @@ int TYPED(kanserve_layer_backward)(const kanserve_spline_layer *layer, int64_t r
     job.of_x = of_x;
     job.of_coefficients = of_coefficients;
     job.of_base_weight = of_base_weight;
-    job.slope = 1;
     return TYPED(backward)(&job, threads, layer->outputs, y, gradient, of_subnode_bias, of_node_bias);
 }
 
@@ -251,7 +273,7 @@ int TYPED(kanserve_spline_inputs)(const kanserve_spline_layer *layer, int64_t ro
     int64_t derivative, const REAL *table, const REAL *coefficients, const REAL *gradient, REAL *of_x)
 {
     TYPED(job) job = TYPED(job_of)(layer, rows, x, table);
-    job.slope = derivative;
+    job.derivative = derivative - 1; /* whose slope is wanted */
     job.coefficients = coefficients;
     job.of_x = of_x;
     return TYPED(backward)(&job, threads, layer->inputs, x, gradient, NULL, NULL);

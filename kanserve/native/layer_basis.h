@@ -2,21 +2,21 @@
 
 /* One input at up to ROWS rows; function r of row b is at basis[r·ROWS + b]. */
 typedef struct {
-    _Alignas(LINE) REAL x[ROWS];
-    REAL base[ROWS];
+    _Alignas(LINE) REAL base[ROWS];
     REAL base_slope[ROWS];
     REAL parts[ROWS * PART]; /* of the sums over outputs */
     int32_t first[ROWS];  /* the first active function */
     int32_t sorted[ROWS]; /* rows by their first function */
+    const REAL *x;        /* (ROWS,) */
     REAL *basis, *slope;  /* (order + 1, ROWS) */
-    REAL *own;            /* ((functions + 1)·padded): the input's coefficients, see `place` */
+    REAL *own;            /* ((functions + 1)·padded): the input's coefficients, see `turn` */
     REAL *total;          /* the same of a gradient */
     REAL *sums;           /* (TILE, padded) */
     int32_t *starts;      /* (functions + 1) */
 } TYPED(column);
 
 #ifdef DOUBLE
-typedef int64_t TYPED(bits);
+typedef uint64_t TYPED(bits);
 #define SHIFT 0x1.8p52 /* adding it leaves the nearest whole number in the low bits */
 #define LEAST -708.0   /* exp of it is still normal */
 #define EXPONENT 1023
@@ -25,7 +25,7 @@ typedef int64_t TYPED(bits);
 #define LOW 0x1.a39ef35793c76p-33
 #define TERMS 13
 #else
-typedef int32_t TYPED(bits);
+typedef uint32_t TYPED(bits);
 #define SHIFT 0x1.8p23f
 #define LEAST -87.0f
 #define EXPONENT 127
@@ -35,12 +35,13 @@ typedef int32_t TYPED(bits);
 #define TERMS 7
 #endif
 
-/* exp(x) for x ≤ 0, to the last bit or two: x = n·log 2 + f with |f| ≤ ½·log 2, and Taylor's series of exp(f). */
-INLINE REAL TYPED(exponential)(REAL x)
+/* exp(x) for x ≤ 0, to the last bit or two: x = n·log 2 + f with |f| ≤ ½·log 2, and Taylor's series of exp(f). It is 0
+from LEAST on, so that silu ends at 0 however far out. */
+INLINE REAL TYPED(exponential)(REAL v)
 {
     static const REAL factorials[] = {1, 1, 2, 6, 24, 120, 720, 5040, 40320, 362880, 3628800, 39916800, 479001600,
         6227020800};
-    x = x > LEAST ? x : LEAST;
+    const REAL x = v > LEAST ? v : LEAST;
     const REAL shifted = x * (REAL)1.4426950408889634 + SHIFT, n = shifted - SHIFT;
     const REAL f = (x - n * HIGH) - n * LOW;
     REAL sum = 1 / factorials[TERMS], power;
@@ -51,7 +52,7 @@ INLINE REAL TYPED(exponential)(REAL x)
     memcpy(&whole, &shifted, sizeof whole);
     whole = (TYPED(bits))((whole + EXPONENT) << MANTISSA);
     memcpy(&power, &whole, sizeof power);
-    return sum * power;
+    return v > LEAST ? sum * power : 0;
 }
 
 static void TYPED(silu)(int64_t count, const REAL *x, REAL *values, REAL *slopes)
@@ -95,11 +96,12 @@ static void TYPED(locate_pieces)(const kanserve_spline_layer *layer, const REAL 
     }
 }
 
-/* Cubics on equal steps, straight beyond both ends: their values, or first derivatives. */
-INLINE void TYPED(locate_cubics)(
-    const REAL *record, REAL last, int slopes, int64_t count, TYPED(column) *restrict column, REAL *restrict basis)
+/* Cubics on equal steps, straight beyond both ends: their values and first derivatives, as far as they are wanted. */
+INLINE void TYPED(locate_cubics)(const REAL *record, REAL last, int values, int slopes, int64_t count,
+    TYPED(column) *restrict column, REAL *restrict basis, REAL *restrict slope)
 {
     const REAL low = record[0], step = record[1], rest = record[2], inverse = record[3];
+    const REAL half = (REAL)0.5, sixth = (REAL)(1.0 / 6);
     for (int64_t b = 0; b < count; b++) {
         REAL place = (column->x[b] - low) * inverse;
         place = place > 0 ? place : 0; /* NaN becomes 0 */
@@ -110,27 +112,51 @@ INLINE void TYPED(locate_cubics)(
         const REAL u = ((column->x[b] - knot) - (lost + steps * rest)) * inverse;
         REAL t = u > 0 ? u : 0;
         t = t < 1 ? t : 1;
-        const REAL s = 1 - t, beyond = u - t, half = (REAL)0.5, sixth = (REAL)(1.0 / 6);
+        const REAL s = 1 - t, beyond = u - t;
         const REAL by0 = -half * s * s, by3 = half * t * t;
         const REAL by1 = t * ((REAL)1.5 * t - 2), by2 = half + t - (REAL)1.5 * t * t;
         column->first[b] = interval;
-        basis[b] = slopes ? inverse * by0 : sixth * s * s * s + beyond * by0;
-        basis[ROWS + b] = slopes ? inverse * by1 : sixth * (4 + t * t * (3 * t - 6)) + beyond * by1;
-        basis[2 * ROWS + b] = slopes ? inverse * by2 : sixth * (1 + 3 * t * (1 + t * s)) + beyond * by2;
-        basis[3 * ROWS + b] = slopes ? inverse * by3 : sixth * t * t * t + beyond * by3;
+        if (values) {
+            basis[b] = sixth * s * s * s + beyond * by0;
+            basis[ROWS + b] = sixth * (4 + t * t * (3 * t - 6)) + beyond * by1;
+            basis[2 * ROWS + b] = sixth * (1 + 3 * t * (1 + t * s)) + beyond * by2;
+            basis[3 * ROWS + b] = sixth * t * t * t + beyond * by3;
+        }
+        if (slopes) {
+            slope[b] = inverse * by0;
+            slope[ROWS + b] = inverse * by1;
+            slope[2 * ROWS + b] = inverse * by2;
+            slope[3 * ROWS + b] = inverse * by3;
+        }
     }
 }
 
+/* The active functions, or a derivative of theirs. */
 static void TYPED(locate)(const kanserve_spline_layer *layer, const REAL *record, int64_t derivative, int64_t count,
-    TYPED(column) *restrict column, REAL *restrict basis)
+    TYPED(column) *column, REAL *basis)
 {
     const REAL last = (REAL)(layer->functions - layer->order - 1);
     if (record[3] == 0 || derivative > 1) /* a second derivative jumps at the ends, where rounding must not matter */
         TYPED(locate_pieces)(layer, record, derivative, count, column, basis);
     else if (derivative == 1)
-        TYPED(locate_cubics)(record, last, 1, count, column, basis);
+        TYPED(locate_cubics)(record, last, 0, 1, count, column, NULL, basis);
     else
-        TYPED(locate_cubics)(record, last, 0, count, column, basis);
+        TYPED(locate_cubics)(record, last, 1, 0, count, column, basis, NULL);
+}
+
+/* The same into column->basis and, for the next derivative, column->slope, as far as they are wanted. */
+static void TYPED(locate_both)(const kanserve_spline_layer *layer, const REAL *record, int64_t derivative,
+    int64_t count, TYPED(column) *column, int values, int slopes)
+{
+    const REAL last = (REAL)(layer->functions - layer->order - 1);
+    if (record[3] != 0 && derivative == 0 && values && slopes) {
+        TYPED(locate_cubics)(record, last, 1, 1, count, column, column->basis, column->slope);
+        return;
+    }
+    if (values)
+        TYPED(locate)(layer, record, derivative, count, column, column->basis);
+    if (slopes)
+        TYPED(locate)(layer, record, derivative + 1, count, column, column->slope);
 }
 
 /* The base function and its slope. */

@@ -60,7 +60,7 @@ static void TYPED(forward_tile)(const TYPED(job) *job, int64_t from, int64_t cou
     memset(column->sums, 0, (size_t)(count * job->padded) * sizeof *column->sums);
     for (int64_t i = 0; i < layer->inputs; i++) {
         const REAL *own = job->turned + i * each;
-        TYPED(gather)(job, i, from, count, column);
+        column->x = job->columns + i * job->rows + from;
         TYPED(locate)(layer, job->table + i * job->record, job->derivative, count, column, column->basis);
         TYPED(weigh)(job, i, from, count, column->basis);
         if (job->with_base)
@@ -93,14 +93,21 @@ static void TYPED(work_forward)(kanserve_team *team, int64_t thread)
 static int TYPED(forward)(TYPED(job) *job, int64_t threads)
 {
     const int64_t each = (job->layer->functions + 1) * job->padded;
-    job->turned = aligned(job->layer->inputs * each * (int64_t)sizeof(REAL));
-    if (job->turned == NULL)
-        return 1;
-    for (int64_t i = 0; i < job->layer->inputs; i++)
-        TYPED(turn)(job, i, job->turned + i * each);
-    TYPED(share)(job, threads, TYPED(work_forward));
+    const int64_t inputs = job->layer->inputs;
+    REAL *columns = aligned(job->rows * inputs * (int64_t)sizeof(REAL));
+    job->turned = aligned(inputs * each * (int64_t)sizeof(REAL));
+    int failed = columns == NULL || job->turned == NULL;
+    if (!failed) {
+        TYPED(transpose)(job->rows, inputs, job->x, inputs, columns, job->rows);
+        job->columns = columns;
+        for (int64_t i = 0; i < inputs; i++)
+            TYPED(turn)(job, i, job->turned + i * each);
+        TYPED(share)(job, threads, TYPED(work_forward));
+        failed = job->failed;
+    }
+    free(columns);
     free(job->turned);
-    return job->failed;
+    return failed;
 }
 
 int TYPED(kanserve_layer_forward)(const kanserve_spline_layer *layer, int64_t rows, int64_t threads, const REAL *x,

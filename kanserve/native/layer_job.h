@@ -8,12 +8,13 @@ typedef REAL TYPED(part) __attribute__((vector_size(PART * sizeof(REAL)), aligne
 typedef struct {
     const kanserve_spline_layer *layer;
     int64_t rows, padded, record;
-    int64_t derivative, slope; /* of the basis functions: for sums and coefficients, and for inputs */
-    const REAL *x, *weights, *coefficients, *base_weight, *table;
+    int64_t derivative; /* of the basis functions, for sums and coefficients; for inputs it is the next one */
+    const REAL *columns;       /* (inputs, rows): x, 0 in rows that are not fine */
+    const REAL *weights, *coefficients, *base_weight, *table;
     const REAL *subnode_scale, *subnode_bias, *node_scale, *node_bias;
-    REAL *turned;               /* (inputs, (functions + 1)·padded): coefficients for the way forward, see `place` */
+    REAL *turned;               /* (inputs, (functions + 1)·padded): coefficients for the way forward, see `turn` */
     REAL *gradient;             /* (rows, padded): of the sums, 0 in rows that are not finite */
-    const unsigned char *fine;  /* (rows,) */
+    const REAL *x;
     REAL *y, *of_x, *of_coefficients, *of_base_weight;
     int with_base;
     atomic_int failed;
@@ -27,6 +28,34 @@ INLINE TYPED(wide) TYPED(load)(const REAL *from)
 INLINE void TYPED(store)(REAL *to, TYPED(wide) value)
 {
     *(TYPED(wide) *)to = value;
+}
+
+typedef REAL TYPED(four) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+
+/* to[c][r] = from[r][c], rows being so far apart in both. */
+static void TYPED(transpose)(
+    int64_t rows, int64_t columns, const REAL *restrict from, int64_t from_apart, REAL *restrict to, int64_t to_apart)
+{
+    const int64_t blocks = rows / 4 * 4, wide = columns / 4 * 4;
+    for (int64_t r = 0; r < blocks; r += 4)
+        for (int64_t c = 0; c < wide; c += 4) {
+            const REAL *at = from + r * from_apart + c;
+            const TYPED(four) a = *(const TYPED(four) *)at, b = *(const TYPED(four) *)(at + from_apart);
+            const TYPED(four) e = *(const TYPED(four) *)(at + 2 * from_apart);
+            const TYPED(four) f = *(const TYPED(four) *)(at + 3 * from_apart);
+            const TYPED(four) ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+            const TYPED(four) ef = __builtin_shufflevector(e, f, 0, 4, 1, 5);
+            const TYPED(four) ab_rest = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            const TYPED(four) ef_rest = __builtin_shufflevector(e, f, 2, 6, 3, 7);
+            REAL *there = to + c * to_apart + r;
+            *(TYPED(four) *)there = __builtin_shufflevector(ab, ef, 0, 1, 4, 5);
+            *(TYPED(four) *)(there + to_apart) = __builtin_shufflevector(ab, ef, 2, 3, 6, 7);
+            *(TYPED(four) *)(there + 2 * to_apart) = __builtin_shufflevector(ab_rest, ef_rest, 0, 1, 4, 5);
+            *(TYPED(four) *)(there + 3 * to_apart) = __builtin_shufflevector(ab_rest, ef_rest, 2, 3, 6, 7);
+        }
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = r < blocks ? wide : 0; c < columns; c++)
+            to[c * to_apart + r] = from[r * from_apart + c];
 }
 
 /* A vector's lanes added up until PART of them are left. */
@@ -47,35 +76,42 @@ static int64_t TYPED(padded)(int64_t outputs)
     return (outputs + LANES - 1) / LANES * LANES;
 }
 
-/* Where an output's numbers of an input begin, and how far apart they are: MOST vectors of outputs stand together, so
-that these, function after function, are near each other at distances that the compiler knows. */
-INLINE int64_t TYPED(place)(const TYPED(job) *job, int64_t o, int64_t *apart)
+/* How many outputs stand together, of those from o on. */
+INLINE int64_t TYPED(group)(const TYPED(job) *job, int64_t o)
 {
-    const int64_t group = o / (MOST * LANES) * (MOST * LANES), rest = job->padded - group;
-    *apart = rest < MOST * LANES ? rest : MOST * LANES;
-    return group * (job->layer->functions + 1) + o - group;
+    return job->padded - o < MOST * LANES ? job->padded - o : MOST * LANES;
 }
 
-/* One input's coefficients with outputs last, base weights behind them. */
+/* One input's coefficients with outputs last, base weights behind them. Where vectors of outputs are more than MOST,
+these stand together, so that they, function after function, are near each other at distances that are known. */
 static void TYPED(turn)(const TYPED(job) *job, int64_t i, REAL *restrict own)
 {
     const int64_t inputs = job->layer->inputs, outputs = job->layer->outputs, functions = job->layer->functions;
-    for (int64_t o = 0; o < job->padded; o++) {
-        int64_t apart;
-        REAL *to = own + TYPED(place)(job, o, &apart);
+    for (int64_t o = 0; o < job->padded; o += MOST * LANES) {
+        const int64_t apart = TYPED(group)(job, o), count = outputs - o < apart ? outputs - o : apart;
+        REAL *to = own + o * (functions + 1);
+        if (count < apart)
+            memset(to, 0, (size_t)((functions + 1) * apart) * sizeof *to);
         const REAL *from = job->coefficients + (o * inputs + i) * functions;
-        for (int64_t m = 0; m < functions; m++)
-            to[m * apart] = o < outputs ? from[m] : 0;
-        to[functions * apart] = o < outputs && job->with_base ? job->base_weight[o * inputs + i] : 0;
+        TYPED(transpose)(count, functions, from, inputs * functions, to, apart);
+        for (int64_t n = 0; n < count; n++)
+            to[functions * apart + n] = job->with_base ? job->base_weight[(o + n) * inputs + i] : 0;
     }
 }
 
-/* The column of x at rows from `from`, 0 in rows that are not fine, and its active functions. */
-static void TYPED(gather)(const TYPED(job) *job, int64_t i, int64_t from, int64_t count, TYPED(column) *column)
+/* And back: what there is of a gradient. */
+static void TYPED(turn_back)(const TYPED(job) *job, int64_t i, const REAL *total)
 {
-    const int64_t inputs = job->layer->inputs;
-    for (int64_t b = 0; b < count; b++)
-        column->x[b] = job->fine == NULL || job->fine[from + b] ? job->x[(from + b) * inputs + i] : 0;
+    const int64_t inputs = job->layer->inputs, outputs = job->layer->outputs, functions = job->layer->functions;
+    for (int64_t o = 0; o < job->padded; o += MOST * LANES) {
+        const int64_t apart = TYPED(group)(job, o), count = outputs - o < apart ? outputs - o : apart;
+        const REAL *from = total + o * (functions + 1);
+        if (job->of_coefficients != NULL)
+            TYPED(transpose)(
+                functions, count, from, apart, job->of_coefficients + (o * inputs + i) * functions, inputs * functions);
+        for (int64_t n = 0; job->of_base_weight != NULL && n < count; n++)
+            job->of_base_weight[(o + n) * inputs + i] = from[functions * apart + n];
+    }
 }
 
 static void TYPED(weigh)(const TYPED(job) *job, int64_t i, int64_t from, int64_t count, REAL *basis)

@@ -1,0 +1,99 @@
+"""The benchmarks of whole fits, small: the peers are trained right, nobody sees the test rows, and losses are told."""
+
+import os
+
+import numpy as np
+import pytest
+
+from benchmarks import against_mlp, real_data
+from benchmarks._perceptron import Perceptron, Squares, trained
+from benchmarks._timing import installed
+from benchmarks.real_data import Data, Result
+
+
+@pytest.mark.parametrize("activation", ["tanh", "silu"])
+def test_the_perceptrons_gradient_is_that_of_its_loss(activation):
+    net = Perceptron((2, 4, 3, 1), activation)
+    generator = np.random.default_rng(0)
+    problem = Squares(net, generator.uniform(-1, 1, (50, 2)), generator.normal(size=50))
+    vector = net.start(1)
+    assert len(vector) == net.size
+    gradient = problem.normal_equations(vector, problem.loss(vector)[1])[1]
+    steps = 1e-6 * np.eye(net.size)
+    differences = [(problem.loss(vector + one)[0] - problem.loss(vector - one)[0]) / 2e-6 for one in steps]
+    np.testing.assert_allclose(gradient, differences, rtol=0, atol=1e-8)  # central differences, error 1e-12/1e-6 + h²
+
+
+def test_the_perceptrons_matrix_is_the_square_of_its_jacobian():
+    net = Perceptron((2, 3, 1), "tanh")
+    x = np.random.default_rng(0).uniform(-1, 1, (7, 2))
+    vector = net.start(0)
+    problem = Squares(net, x, np.zeros(7))
+    matrix = problem.normal_equations(vector, problem.loss(vector)[1])[0]
+    steps = 1e-6 * np.eye(net.size)
+    jacobian = np.stack([(net.values(vector + h, x)[0] - net.values(vector - h, x)[0]) / 2e-6 for h in steps], axis=1)
+    np.testing.assert_allclose(matrix, jacobian.T @ jacobian / 7, rtol=0, atol=1e-8)
+
+
+def test_the_perceptron_learns():
+    every = against_mlp.PROBLEMS[4].rows(500, 0)
+    train, held = every.split(0.2)
+    found = trained([Perceptron((2, 12, 1), "tanh")], train, held, every, 0.5, 0)
+    test = against_mlp.PROBLEMS[4].rows(500, 1)
+    assert np.abs(found.run(test.x) - test.y[:, 0]).max() < 0.05  # of answers between -2 and 2
+
+
+@pytest.mark.parametrize("size", [84, 210, 624])
+def test_every_perceptron_has_about_as_many_parameters_as_asked(size):
+    nets = against_mlp.candidates(size, 2)
+    assert {(len(net.widths), net.activation) for net in nets} == {(n, a) for n in (3, 4) for a in ("tanh", "silu")}
+    for net in nets:
+        assert net.size == pytest.approx(size, rel=0.1)
+
+
+def test_both_forms_are_compared_on_a_product(monkeypatch):
+    monkeypatch.setattr(against_mlp, "ROWS", 500)
+    monkeypatch.setattr(against_mlp, "GRIDS", (3, 5))
+    found = against_mlp.measure(against_mlp.PROBLEMS[4], range(1), 0.05)
+    assert found["ours"][0].error < 1e-3
+    text = against_mlp.report({"product": found})
+    assert f"{found['ours'][0].error:.1e}" in text and "of 1" in text.splitlines()[-1]
+
+
+def test_a_better_perceptron_is_told():
+    found = {name: [against_mlp.Result(error, 10, 1.0, name)] for name, error in (("ours", 1e-3), ("MLP", 1e-4))}
+    text = against_mlp.report({"hard": {**found, "MLP, half": found["ours"], "MLP, twice": found["ours"]}})
+    assert text.splitlines()[-1] == "ours ahead on 0 of 1, level (within 1.25x) on 0, behind on 1: hard"
+
+
+def test_no_one_is_both_in_the_test_and_outside():
+    pytest.importorskip("statsmodels", reason="comes with the extra bench")
+    visits = real_data.SETS["doctor's visits"]()
+    assert len(visits.x) == 20_190
+    for seed in range(2):
+        rest, test = visits.split(seed)
+        assert len(rest) + len(test) == len(visits.x) and not set(rest) & set(test)
+        assert not {row.tobytes() for row in visits.x[rest]} & {row.tobytes() for row in visits.x[test]}
+
+
+def test_every_method_knows_more_than_the_mean():
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    data = Data(x, x[:, 0] + x[:, 1], classifies=False)
+    before = set(os.listdir())
+    results = real_data.measure(data, range(1))
+    for name, every in results.items():
+        if every or name != real_data.PYKAN or installed("pykan"):
+            assert every[0].score > 0.3 and every[0].seconds > 0, name
+    assert set(os.listdir()) == before
+
+
+def test_a_lost_data_set_is_printed_as_lost():
+    results = {"ours": [Result(0.7, 1.0), Result(0.8, 1.0)], "peer": [Result(0.94, 1.0), Result(0.96, 1.0)]}
+    text = real_data.report({"hard": results}, None)
+    assert "LOST: hard: ours 0.7500, best peer 0.9500 ± 0.0100" in text
+    assert text.splitlines()[-1].startswith("MISSED: within one standard error of the best on 0 of 1")
+
+
+def test_within_one_standard_error_is_level():
+    results = {"ours": [Result(0.93, 1.0), Result(0.96, 1.0)], "peer": [Result(0.94, 1.0), Result(0.96, 1.0)]}
+    assert real_data.standing(results).level
