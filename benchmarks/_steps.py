@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
@@ -79,26 +80,21 @@ def plain_torch(task: Task) -> Step:
 
 def inkan(task: Task) -> Step:
     """With its basis functions under torch.compile, as it comes."""
-    from inkan import KANNetwork
-
-    return _torch_step(task, KANNetwork(task.shape, grid_size=task.grid))
+    return _torch_step(task, import_module("inkan").KANNetwork(task.shape, grid_size=task.grid))
 
 
 def inkan_eager(task: Task) -> Step:
-    from inkan import KANNetwork
-
-    return _torch_step(task, KANNetwork(task.shape, grid_size=task.grid, compile_basis=False))
+    return _torch_step(task, import_module("inkan").KANNetwork(task.shape, grid_size=task.grid, compile_basis=False))
 
 
 def pykan(task: Task) -> Step:
     """In its fast mode, without its symbolic half."""
     import torch
-    from kan import KAN
 
     from benchmarks._pykan import elsewhere
 
     with elsewhere(torch.float32):
-        model = KAN(width=list(task.shape), grid=task.grid, k=3, auto_save=False)
+        model = import_module("kan").KAN(width=list(task.shape), grid=task.grid, k=3, auto_save=False)
     return _torch_step(task, model.speed())
 
 
@@ -119,21 +115,17 @@ def _torch_step(task: Task, model: Any) -> Step:
 
 def jaxkan(task: Task) -> Step:
     """Its layers in efficient-kan's form, a whole step compiled."""
-    import jax
-    import optax
-    from flax import nnx
-    from jaxkan.models.KAN import KAN
-
+    jax, nnx, optax = (import_module(name) for name in ("jax", "flax.nnx", "optax"))
     x, y = (jax.numpy.asarray(one) for one in task.arrays())
-    model = KAN(task.shape, "spline", {"k": 3, "G": task.grid}, seed=0)
+    model = import_module("jaxkan.models.KAN").KAN(task.shape, "spline", {"k": 3, "G": task.grid}, seed=0)
     optimizer = nnx.Optimizer(model, optax.adam(RATE), wrt=nnx.Param)
 
-    @nnx.jit
-    def compiled(model: Any, optimizer: Any) -> Any:
+    def step(model: Any, optimizer: Any) -> Any:
         loss, gradient = nnx.value_and_grad(lambda own: ((own(x) - y) ** 2).mean())(model)
         optimizer.update(model, gradient)
         return loss
 
+    compiled = nnx.jit(step)
     return lambda: compiled(model, optimizer).block_until_ready()
 
 

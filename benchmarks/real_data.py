@@ -3,8 +3,8 @@
 Five data sets that come inside scikit-learn and statsmodels. A quarter of the rows is the test, drawn anew for each of
 five seeds, alike for all; nobody sees it while fitting. Ours are the estimators as they come. The peers have
 standardised columns (the MLP for numbers a standardised answer too), and their strength of regularisation by
-cross-validation where scikit-learn has it; the MLP is there both as it comes (100 hidden nodes) and with early stopping;
-pykan has the shape of ours and as many CPU seconds (0.5 at least).
+cross-validation where scikit-learn has it; the MLP is there both as it comes (100 hidden nodes) and with early
+stopping; pykan has the shape of ours and as many CPU seconds (0.5 at least).
 
 The visits to doctors have seven rows with equal inputs on average: the same people in several years. Such rows are all
 in the test or all outside, so that the question is what one knows of new people. How it is where each row is drawn by
