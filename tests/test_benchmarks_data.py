@@ -67,7 +67,6 @@ def test_a_better_perceptron_is_told():
 
 
 def test_no_one_is_both_in_the_test_and_outside():
-    pytest.importorskip("statsmodels", reason="comes with the extra bench")
     visits = real_data.SETS["doctor's visits"]()
     assert len(visits.x) == 20_190
     for seed in range(2):
