@@ -95,6 +95,12 @@ class Dataset:
         return self.take(np.flatnonzero(self.weights))
 
 
+def scaled(weights: Array) -> Array:
+    """Weights of the same ratios, bit for bit, the greatest from ½ to 1: a sum of huge ones would overflow."""
+    result: Array = np.ldexp(weights, -np.frexp(weights.max())[1])
+    return result
+
+
 def some(of: int, count: int, seed: int) -> NDArray[np.int64]:
     """The places of `count` among `of` rows, drawn at random, in their order."""
     generator = np.random.default_rng(seed)

@@ -276,11 +276,38 @@ def test_the_smoother_of_two_equals_is_chosen() -> None:
         ({"smooth": -1.0}, TrainingError, "smooth is"),
         ({"loss": "cross_entropy"}, TrainingError, "with classes"),
         ({"optimizer": "lm", "l1": 0.1}, TrainingError, "squares only"),
+        ({"grids": 5}, TrainingError, "increasing numbers of intervals, .* got 5"),
+        ({"grids": (3.5,)}, TrainingError, "increasing numbers of intervals"),
+        ({"seed": -1}, TrainingError, "whole number from 0 on, got -1"),
+        ({"seed": 1.5}, TrainingError, "whole number from 0 on, got 1.5"),
+        ({"validation": "some"}, TrainingError, "share of rows"),
+        ({"starts": 1.5}, TrainingError, "at least one start"),
+        ({"loss": "mse"}, TrainingError, "loss is one of .* got 'mse'"),
+        ({"optimizer": "sgd"}, TrainingError, "optimizer is one of .* got 'sgd'"),
+        ({"steps": -1}, TrainingError, "steps ≥ 0"),
+        ({"steps": "many"}, TrainingError, "steps ≥ 0"),
+        ({"patience": 0}, TrainingError, "patience ≥ 1"),
+        ({"l1": -1.0}, TrainingError, "not negative, got -1"),
+        ({"entropy": np.nan}, TrainingError, "not negative"),
+        ({"learning_rate": "fast"}, TrainingError, "learning_rate must be positive"),
+        ({"optimizer": "adam", "device": "nowhere"}, TrainingError, "cannot compute on the device 'nowhere'"),
     ],
 )
 def test_wrong_settings_say_what_to_do(options: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fit([2, 1, 1], _hello(20, 0), **options)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+@pytest.mark.parametrize("weight", [1e308, 1e-320])
+@pytest.mark.filterwarnings("error")
+def test_only_the_ratios_of_weights_matter_however_huge_they_are(optimizer: str, weight: float) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 1))
+    given = {"optimizer": optimizer, "grids": (3,), "starts": 1, "steps": 10}
+    alike = fit([1, 1], Dataset(x, x**2, weights=np.ones(40)), **given)  # type: ignore[arg-type]
+    found = fit([1, 1], Dataset(x, x**2, weights=np.full(40, weight)), **given)  # type: ignore[arg-type]
+    assert score(alike, (x, x**2)).r2[0] > 0.99
+    assert np.abs(evaluate(found, x) - evaluate(alike, x)).max() < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -297,10 +324,37 @@ def test_data_that_cannot_be_learnt_say_why(x: Array, y: Array, message: str) ->
         fit([2, 1, 1], (x, y))
 
 
-@pytest.mark.parametrize("shape", [[2], [2, 0, 1], [2, (1,), 1], [(1, 1), 2], [2, 1.5]])
+@pytest.mark.parametrize("shape", [[2], [2, 0, 1], [2, (1,), 1], [(1, 1), 2], [2, 1.5], 5, None])
 def test_a_shape_that_is_none_is_refused(shape: list[int]) -> None:
     with pytest.raises(NetworkError, match="nodes"):
         create(shape)
+
+
+@pytest.mark.parametrize(
+    ("options", "got"),
+    [
+        ({"grid": 0}, "got 0, 3 and 2"),
+        ({"order": "cubic"}, "got 3, 'cubic' and 2"),
+        ({"order": 2.5}, "got 3, 2.5 and 2"),
+        ({"arity": 1}, "got 3, 3 and 1"),
+        ({"seed": -1}, "whole number from 0 on, got -1"),
+    ],
+)
+def test_a_network_of_numbers_that_make_no_sense_is_refused(options: dict[str, Any], got: str) -> None:
+    with pytest.raises(NetworkError, match=got):
+        create([2, 1], **options)
+
+
+def test_classes_in_another_order_are_other_classes() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 1))
+    y = np.column_stack([x[:, 0] > 0, x[:, 0] <= 0]).astype(float)
+    data, turned = (
+        Dataset(x, one, classes=names) for one, names in ((y, ("up", "down")), (y[:, ::-1], ("down", "up")))
+    )
+    with pytest.raises(DataError, match="classes of the training data, up, down; got down, up"):
+        fit([1, 2], data, validation=turned)
+    with pytest.raises(DataError, match="classes are up, down, those of the data down, up"):
+        score(replace(create([1, 2]), classes=("up", "down")), turned)
 
 
 def test_multiplication_nodes_stand_behind_sum_nodes() -> None:

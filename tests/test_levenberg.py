@@ -5,9 +5,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
 from numpy.typing import NDArray
 
 from kanserve import native
@@ -19,6 +21,7 @@ from kanserve.reference import evaluate
 from kanserve.train import create, refine, score
 from kanserve.train.jacobian import ROWS, Problem, jacobian, loss, normal_equations, problem
 from kanserve.train.parameters import bending, free_parameters, gather, scatter
+from kanserve.train.threads import threads_for
 from tests.kans import ZOO, mixed, multiplication, pruned, raw_features, symbolic, wide
 
 Array = NDArray[np.float64]
@@ -299,6 +302,38 @@ def test_reports_and_stops_at_the_steps_it_is_given() -> None:
 def test_rows_that_cannot_be_fitted_are_refused(x: object, y: object, weights: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         refine(symbolic(), x, y, weights=weights)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_fits_in_two_threads_give_the_threads_of_linear_algebra_back() -> None:
+    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+    def threads() -> list[int]:
+        return [one.num_threads for one in blas.lib_controllers]
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        one, other = threads_for(0), threads_for(0)
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        assert set(threads()) == {1}
+        other.__exit__(None, None, None)
+        assert set(threads()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": -1}, "steps ≥ 0"),
+        ({"steps": "many"}, "steps ≥ 0"),
+        ({"patience": 0}, "patience ≥ 1"),
+        ({"smooth": -1.0}, "smooth is a finite number"),
+        ({"ridge": np.nan}, "ridge is a finite number"),
+        ({"proximal": "near"}, "proximal is a finite number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        refine(symbolic(), np.zeros((3, 2)), np.zeros((3, 1)), **settings)
 
 
 def test_a_network_too_large_for_a_dense_system_is_refused() -> None:

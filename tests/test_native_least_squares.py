@@ -193,7 +193,7 @@ def test_a_named_function_and_its_slope_are_those_of_the_table(name: str) -> Non
 
 
 def test_silu_is_exact_to_its_last_digits_and_keeps_nan() -> None:
-    x = np.concatenate([np.linspace(-40, 40, 4001), [-1e4, 1e4, 0.0, 1e300, -745.0, math.nan]])
+    x = np.concatenate([np.linspace(-40, 40, 4001), [-1e4, 1e4, 0.0, 1e300, -1e308, -745.0, math.nan]])
     values, slopes = np.empty(len(x)), np.empty(len(x))
     _library().kanserve_rows_silu(ctypes.c_int64(len(x)), *map(_address, (x, values, slopes)))
     with np.errstate(all="ignore"):

@@ -1,6 +1,6 @@
 """The operators of a layer: compiled and in plain torch they are the same, and so are their derivatives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import product
@@ -11,8 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+from torch.nn.utils import parametrize
+from torch.utils.checkpoint import checkpoint
 
 from kanserve import native
+from kanserve.errors import InputError
 from kanserve.ir import Kan, Layer, layer
 from kanserve.reference import evaluate
 from kanserve.train import convert, grid_tables, operators
@@ -29,9 +32,7 @@ def way_of(way: str):
     return nullcontext() if way == "compiled" else native.disabled()
 
 
-def some_layer(
-    grid: str, *, outputs: int = 3, inputs: int = 2, order: int = 3, seed: int = 0, **options: Any
-) -> Layer:
+def some_layer(grid: str, *, outputs: int = 3, inputs: int = 2, order: int = 3, seed: int = 0, **options: Any) -> Layer:
     rng = np.random.default_rng(seed)
     intervals = 6
     steps = np.arange(-order, intervals + order + 1, dtype=float)
@@ -237,8 +238,9 @@ def test_a_layer_takes_no_rows_and_any_leading_shape():
 
 
 @pytest.mark.filterwarnings("ignore:torch.searchsorted")  # of what vmap hands it
-def test_function_transforms_work():
-    kan = kans.ZOO["uneven_knots"]()
+@pytest.mark.parametrize("name", ["uneven_knots", "mixed"])
+def test_function_transforms_work(name: str):
+    kan = kans.ZOO[name]()
     module = convert.to_torch(kan)
     x = torch.from_numpy(np.random.default_rng(6).uniform(-0.9, 0.9, (4, len(kan.input_shift))))
     jacobians = torch.func.vmap(torch.func.jacrev(lambda row: module(row[None])[0]))(x)
@@ -246,8 +248,73 @@ def test_function_transforms_work():
     torch.testing.assert_close(jacobians, torch.stack(wanted), rtol=1e-10, atol=1e-12)
 
 
+def test_modules_work_with_checkpointing_and_parametrizations():
+    x = torch.from_numpy(np.random.default_rng(9).uniform(-1, 1, (4, 2))).requires_grad_()
+    module = convert.to_torch(Kan((some_layer("uniform"),)))
+    (wanted,) = torch.autograd.grad(module(x).square().sum(), x)
+    (found,) = torch.autograd.grad(checkpoint(module, x, use_reentrant=False).square().sum(), x)
+    assert torch.equal(found, wanted)
+    parametrize.register_parametrization(module.layers[0], "coefficients", torch.nn.Identity())
+    assert torch.equal(torch.autograd.grad(module(x).square().sum(), x)[0], wanted)
+
+
 def test_a_float_layer_is_as_exact_as_float_allows():
     kan = Kan((some_layer("uniform", outputs=20, inputs=8, seed=7),))
     x = np.random.default_rng(8).uniform(-1, 1, (500, 8)).astype(np.float32)
     y = convert.to_torch(kan, dtype=torch.float32)(torch.from_numpy(x)).detach().numpy()
     assert np.abs(y - evaluate(kan, x.astype(np.float64))).max() < 5e-6
+
+
+def recurrent(module: Callable[[Tensor], Tensor], parameters: Sequence[Tensor], *, twice: bool) -> list[Tensor]:
+    """Gradients through a module that takes its own outputs; `twice` those of the gradient."""
+    x = torch.from_numpy(np.random.default_rng(9).uniform(-0.5, 0.5, (5, 2))).requires_grad_()
+    given = [x, *parameters]
+    gradients = torch.autograd.grad(module(module(x)).square().sum(), given, create_graph=twice)
+    if not twice:
+        return list(gradients)
+    return list(torch.autograd.grad(torch.stack([one.square().sum() for one in gradients]).sum(), given))
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_gradients_are_right_where_a_module_takes_its_own_outputs(twice: bool):
+    module = convert.to_torch(Kan((some_layer("uniform", outputs=4), some_layer("uneven", outputs=2, inputs=4))))
+    if not twice:  # these go by parts as well
+        for one in module.each():
+            one.node_scale.requires_grad_()
+    parameters = [own for name, own in module.named_parameters() if own.requires_grad and "affine" not in name]
+    assert_same(both(lambda: recurrent(module, parameters, twice=twice)))
+
+
+def test_a_layer_of_mixed_precisions_or_shapes_is_refused():
+    # Kernels would read whatever lies in memory.
+    one = some_layer("uniform")
+    x, (coefficients, base_weight, table) = points(one, 5, knots=False), tensors(one)
+    affine = [torch.ones(3, dtype=torch.float64)] * 4
+    good = (coefficients, base_weight, table, *affine, 3, 1)
+    operators.layer(x, *good)
+    with pytest.raises(InputError, match="one precision"):
+        operators.layer(x.float(), *good)
+    with pytest.raises(InputError, match="got rows of 1"):
+        operators.layer(x[:, :1], *good)
+    with pytest.raises(InputError, match="needs 3 numbers where it got 1"):
+        operators.layer(x, coefficients, base_weight, table, *affine[:3], affine[3][:1], 3, 1)
+    with pytest.raises(InputError, match="needs 10 numbers where it got 8"):
+        spline_sums(x, x[:4], coefficients, table, 3, 0)
+    with pytest.raises(InputError, match="needs 15 numbers where it got 12"):
+        spline_inputs(x, coefficients, torch.ones(4, 3, dtype=torch.float64), table, 3, 0)
+    with pytest.raises(InputError, match="needs 15 numbers where it got 12"):
+        spline_coefficients(x, None, torch.ones(4, 3, dtype=torch.float64), table, 9, 3, 0)
+    module = convert.to_torch(Kan((one,)))
+    module.layers.float()
+    with pytest.raises(InputError, match=r"module.to\(dtype\)"):
+        module(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_silu_is_nothing_far_below_0(dtype: torch.dtype):
+    one = some_layer("uniform", extrapolation="zero")
+    coefficients, base_weight, table = (own.to(dtype) for own in tensors(one))
+    x = torch.tensor([[-torch.finfo(dtype).max, 0.3], [0.3, -1e30], [-1e4, 0.3]], dtype=dtype)
+    arguments = (x, coefficients * 0, base_weight, table, None, None, None, None, 3, operators.BASES["silu"])
+    alone = torch.nn.functional.silu(x) @ base_weight.T
+    torch.testing.assert_close(operators.layer(*arguments), alone, rtol=1e-5, atol=0)

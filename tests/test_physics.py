@@ -322,6 +322,9 @@ def test_what_does_not_fit_together_is_refused():
         solve([1, 1], line, scale=[1.0, 2.0])
     with pytest.raises(NetworkError, match="scale"):
         solve([1, 1], line, scale=0.0)
+    for wrong in ({"grids": 5}, {"grids": (5, 3)}, {"starts": 1.5}, {"steps": "many"}, {"seed": -1}):
+        with pytest.raises(TrainingError, match="grids that get finer, starts ≥ 1, steps ≥ 1 and a seed ≥ 0"):
+            solve([1, 1], line, **wrong)
     with pytest.raises(TrainingError, match="starts ≥ 1"):
         solve([1, 1], line, starts=0)
     with pytest.raises(TrainingError, match="at most"):

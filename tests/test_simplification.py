@@ -255,6 +255,10 @@ def test_data_of_another_network_are_refused() -> None:
         prune(_fitted("xy"), (np.zeros((20, 3)), np.zeros(20)))
     with pytest.raises(DataError, match="tolerance"):
         prune(_fitted("xy"), _data("xy"), tolerance=-1.0)
+    with pytest.raises(DataError, match="tolerance is 'auto' or a number from 0 on, got 'none'"):
+        prune(_fitted("xy"), _data("xy"), tolerance="none")  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(DataError, match="seed is a whole number from 0 on, got -1"):
+        prune(_fitted("xy"), _data("xy"), seed=-1)
 
 
 def test_the_signature_of_a_knot_has_a_short_formula_in_its_translations() -> None:

@@ -20,15 +20,16 @@ KANSERVE_INLINE kanserve_wide every(double value)
     return (kanserve_wide){0} + value;
 }
 
-/* exp(x) for x ≤ 0, to the last bit or two; below -708 the least that is normal. NaN stays NaN.
+/* exp(x) for x ≤ 0, to the last bit or two; 0 from -708 on, so that silu ends at 0 however far out. NaN stays NaN.
 
 x = n·log 2 + f with |f| ≤ ½·log 2, Taylor's series of exp(f) up to f^13 (the next term is below 1e-17), times 2^n. */
-KANSERVE_INLINE kanserve_wide exponential(kanserve_wide x)
+KANSERVE_INLINE kanserve_wide exponential(kanserve_wide v)
 {
     static const double terms[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880,
         1.0 / 40320, 1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1, 1};
     const double shift = 6755399441055744.0; /* 1.5·2^52: adding it leaves the nearest whole number in the low bits */
-    x = choose(x < -708.0, every(-708), x);
+    const whole far = v < -708.0;
+    const kanserve_wide x = choose(far, every(-708), v);
     const kanserve_wide shifted = x * 1.4426950408889634 + shift, n = shifted - shift;
     const kanserve_wide f = (x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33;
     kanserve_wide sum = every(terms[0]);
@@ -36,7 +37,7 @@ KANSERVE_INLINE kanserve_wide exponential(kanserve_wide x)
     for (int term = 1; term < 14; term++)
         sum = sum * f + terms[term];
     const kanserve_wide power = (kanserve_wide)(((whole)shifted + 1023) << 52);
-    return sum * power;
+    return choose(far, every(0), sum * power);
 }
 
 void kanserve_rows_silu(int64_t count, const double *x, double *values, double *slopes)

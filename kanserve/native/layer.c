@@ -45,13 +45,18 @@ static void *aligned(int64_t bytes)
 
 /* Call a function for all outputs, those from o on at once. It is inlined with numbers that are then known: how many
 vectors of outputs, how many active functions. EACH is where the coefficients of these outputs begin. */
+#if MOST > 3
+#define THIRD(CALL) case 3: CALL(3); break;
+#else
+#define THIRD(CALL)
+#endif
 #define EACH o * (job->layer->functions + 1)
 #define LADDER(CALL) \
     for (int64_t o = 0; o < job->padded; o += MOST * LANES) \
         switch (job->padded - o >= MOST * LANES ? MOST : (job->padded - o) / LANES) { \
         case 1: CALL(1); break; \
         case 2: CALL(2); break; \
-        case 3: CALL(3); break; \
+        THIRD(CALL) \
         default: CALL(MOST); \
         }
 

@@ -19,6 +19,7 @@ from kanserve.train.creation import create
 from kanserve.train.grids import regrid
 from kanserve.train.levenberg import MOST_PARAMETERS, minimise
 from kanserve.train.parameters import gather, penalty, scatter
+from kanserve.train.settings import increasing, whole
 from kanserve.train.threads import threads_for
 
 Array = NDArray[np.float64]
@@ -56,8 +57,11 @@ def solve(
     How good the network is on points that it was not made with, `defects` says. DataError for residuals that cannot be
     used, NetworkError for shapes, names and scales, TrainingError when no start gives finite residuals.
     """
-    if len(grids) == 0 or starts < 1 or steps < 1:
-        raise TrainingError(f"A fit needs a grid, starts ≥ 1 and steps ≥ 1; got {tuple(grids)}, {starts} and {steps}.")
+    if not (increasing(grids) and whole(starts, 1) and whole(steps, 1) and whole(seed, 0)):
+        raise TrainingError(
+            "A fit needs grids that get finer, starts ≥ 1, steps ≥ 1 and a seed ≥ 0, whole numbers; "
+            f"got {grids!r}, {starts!r}, {steps!r} and {seed!r}."
+        )
 
     def begin(number: int) -> Kan:
         own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
@@ -72,10 +76,10 @@ def solve(
         few = problem(kan, every, most=START_POINTS, seed=seed)
         runs.append(_refined(kan, few, START_STEPS, RIDGE, PATIENCE, _at(stage, report)))
     begun = min(runs, key=lambda one: one[1])[0]
-    whole = problem(begun, every)
-    kan, loss = _refined(begun, whole, steps, RIDGE, PATIENCE, _at(f"grid {grids[0]}", report))
+    complete = problem(begun, every)
+    kan, loss = _refined(begun, complete, steps, RIDGE, PATIENCE, _at(f"grid {grids[0]}", report))
     if not np.isfinite(loss):
-        raise TrainingError(_not_finite(whole, kan))
+        raise TrainingError(_not_finite(complete, kan))
     for grid in grids[1:]:
         finer = regrid(kan, points, grid)
         finer, least = _refined(finer, problem(finer, every), steps, RIDGE, PATIENCE, _at(f"grid {grid}", report))

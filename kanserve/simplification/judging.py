@@ -16,6 +16,7 @@ from kanserve.simplification.signals import answers, values
 from kanserve.table import Dataset
 from kanserve.train.grids import set_ranges
 from kanserve.train.levenberg import refine
+from kanserve.train.settings import not_negative, whole
 
 Array = NDArray[np.float64]
 
@@ -175,8 +176,10 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
             f"A network of {len(kan.inputs)} inputs and {len(kan.outputs)} outputs needs such data, "
             f"got x {data.x.shape} and y {data.y.shape}."
         )
-    if tolerance != "auto" and not tolerance >= 0:
-        raise DataError(f"The tolerance is 'auto' or a number from 0 on, got {tolerance}.")
+    if tolerance != "auto" and not (not_negative(tolerance) or tolerance == np.inf):
+        raise DataError(f"The tolerance is 'auto' or a number from 0 on, got {tolerance!r}.")
+    if not whole(seed, 0):
+        raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
     data = data.counted()
     learn, held = data.split(HELD_OUT, seed) if len(data) >= 10 else (data, data)
     learn, held = (some(one, MOST_ROWS, seed) for one in (learn, held))

@@ -1,12 +1,13 @@
 """A network to begin with: shape, random weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from kanserve.errors import NetworkError
 from kanserve.ir import Base, Kan, Layer, layer
 from kanserve.splines import uniform_knots
+from kanserve.train.settings import whole
 
 SPREAD = 0.1  # of random coefficients and base weights, over the root of a layer's inputs (TRAINING: 39 of 40 starts)
 
@@ -27,8 +28,10 @@ def create(
     subnodes each (KAN 2.0, arXiv:2408.10205).
     """
     sums, products = _nodes(shape)
-    if grid < 1 or order < 1 or arity < 2:
-        raise NetworkError(f"A network needs grid ≥ 1, order ≥ 1 and arity ≥ 2, got {grid}, {order} and {arity}.")
+    if not (whole(grid, 1) and whole(order, 1) and whole(arity, 2)):
+        raise NetworkError(f"A network needs grid ≥ 1, order ≥ 1 and arity ≥ 2, got {grid!r}, {order!r} and {arity!r}.")
+    if not whole(seed, 0):
+        raise NetworkError(f"A seed is a whole number from 0 on, got {seed!r}.")
     generator = np.random.default_rng(seed)
     layers = []
     inputs = sums[0]
@@ -55,6 +58,8 @@ def _random(
 
 def _nodes(shape: Sequence[int | tuple[int, int]]) -> tuple[list[int], list[int]]:
     """Sum and multiplication nodes of each layer, inputs first."""
+    if not isinstance(shape, Iterable):
+        raise NetworkError(f"A shape is [inputs, nodes, .., outputs], at least two numbers; got {shape!r}.")
     sums, products = [], []
     for entry in shape:
         plain, multiplied = _pair(entry)

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from kanserve.train.checkpoints import Checkpoint, begun_or_begin, fingerprint
 from kanserve.train.creation import create
 from kanserve.train.normalising import normalised
 from kanserve.train.progress import Report, Watch
-from kanserve.train.settings import Settings
+from kanserve.train.settings import Settings, increasing, not_negative, whole
 
 Loss = Literal["auto", "squared", "cross_entropy"]
 Optimizer = Literal["auto", "lm", "lbfgs", "adam"]
@@ -83,12 +83,12 @@ def fit(
     data = dataset(data).counted()
     if len(data) < 2:
         raise DataError("A fit needs at least 2 rows, got 1.")
-    _check(seed, grids, starts, validation, smooth, data)
+    _check(seed, grids, validation, smooth, (loss, optimizer), data)
     wanted = kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed)
     template = normalised(wanted, data)
     of = _loss(loss, data)
     few_rows = len(data) <= MANY_ROWS
-    method = _method(optimizer, of, l1 > 0 or entropy > 0, few_rows, schedule.fresh(template, grids[0], (seed,)))
+    method = _method(optimizer, of, l1 != 0 or entropy != 0, few_rows, schedule.fresh(template, grids[0], (seed,)))
     out, held = _split(data, validation, JUDGED_BY[method], seed)
     few = validation != 0 and held is None
     settings = Settings(
@@ -230,18 +230,31 @@ def _method(
 
 
 def _check(
-    seed: int, grids: Sequence[int], starts: int, validation: float | Dataset, smooth: float | str, data: Dataset
+    seed: int,
+    grids: Sequence[int],
+    validation: float | Dataset,
+    smooth: float | str,
+    names: tuple[Loss, Optimizer],
+    data: Dataset,
 ) -> None:
-    if not grids or min(grids) < 1 or list(grids) != sorted(set(grids)):
-        raise TrainingError(f"grids must be increasing numbers of intervals, got {list(grids)}.")
-    if seed < 0:
-        raise TrainingError(f"A seed is a number from 0 on, got {seed}.")
-    if starts < 1:
-        raise TrainingError(f"A fit needs at least one start, got {starts}.")
+    """What must be right before there are Settings, which look after themselves."""
+    for name, one, known in zip(("loss", "optimizer"), names, (get_args(Loss), get_args(Optimizer)), strict=True):
+        if one not in known:
+            raise TrainingError(f"{name} is one of {', '.join(known)}; got {one!r}.")
+    if not increasing(grids):
+        raise TrainingError(f"grids must be increasing numbers of intervals, like (3, 5); got {grids!r}.")
+    if not whole(seed, 0):
+        raise TrainingError(f"A seed is a whole number from 0 on, got {seed!r}.")
     if isinstance(validation, Dataset):
         if validation.x.shape[1] != data.x.shape[1] or validation.y.shape[1] != data.y.shape[1]:
             raise DataError("The validation data need the same columns as the training data.")
-    elif not 0 <= validation < 1:
-        raise TrainingError(f"validation is the share of rows to hold out, from 0 to less than 1; got {validation}.")
-    if smooth != "auto" and not (isinstance(smooth, int | float) and 0 <= smooth < np.inf):
+        if validation.classes != data.classes:
+            found, wanted = (", ".join(one.classes) or "none" for one in (validation, data))
+            raise DataError(f"The validation data need the classes of the training data, {wanted}; got {found}.")
+    elif not (not_negative(validation) and validation < 1):
+        raise TrainingError(
+            "validation is the share of rows to hold out, from 0 to less than 1, or a Dataset of other rows; "
+            f"got {validation!r:.60}."
+        )
+    if smooth != "auto" and not not_negative(smooth):
         raise TrainingError(f'smooth is "auto" or a number of 0 or more, got {smooth!r}.')

@@ -375,10 +375,8 @@ def _check(kan: Kan, data: tuple[Dataset, Dataset | None], settings: Settings) -
                 f"A network from {wanted[0]} inputs to {wanted[1]} outputs cannot learn data with "
                 f"{one.x.shape[1]} and {one.y.shape[1]}. Change its shape or the columns."
             )
-    steps, patience, batch = settings.steps, settings.patience, settings.batch
-    if steps < 0 or patience < 1 or (batch is not None and batch < 1):
-        raise TrainingError(f"steps ≥ 0, patience ≥ 1 and batch ≥ 1 are needed, got {steps}, {patience} and {batch}.")
-    if settings.learning_rate is not None and not 0 < settings.learning_rate < inf:
-        raise TrainingError(f"learning_rate must be positive and finite, got {settings.learning_rate}.")
-    if not all(0 <= one < inf for one in (settings.l1, settings.entropy)):
-        raise TrainingError(f"l1 and entropy must be finite, not negative, got {settings.l1} and {settings.entropy}.")
+    try:
+        torch.empty(0, device=settings.device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"torch cannot compute on the device {settings.device!r}: {reason}") from None

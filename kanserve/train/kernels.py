@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 
 from kanserve import native
-from kanserve.errors import MissingDependencyError
+from kanserve.errors import InputError, MissingDependencyError
 from kanserve.train import grid_tables
 
 try:
@@ -75,6 +75,26 @@ def run(
     rows = x.numel() // x.shape[-1]
     if kernel(ctypes.addressof(shape), rows, torch.get_num_threads(), first, *numbers, *pointers):
         raise MemoryError("There is not enough memory for a layer's scratch space. Take fewer rows at once.")
+
+
+def check(coefficients: Tensor, x: Tensor, table: Tensor, *others: tuple[Tensor | None, int]) -> None:
+    """InputError unless all is of one precision in memory, and of the others, there are as many numbers as said.
+
+    A kernel reads as many numbers of x's precision as the shapes of x and the coefficients say, whatever is there.
+    """
+    inputs, dtype = coefficients.shape[1], x.dtype
+    if not len(table) == x.shape[-1] == inputs:
+        raise InputError(f"A layer of {inputs} inputs got rows of {x.shape[-1]} and {len(table)} grids.")
+    for one, count in ((coefficients, 0), (table, 0), *others):
+        if one is None:
+            continue
+        if one.dtype is not dtype or not one.is_cpu:
+            raise InputError(
+                f"All of a layer must be of one precision on one device; its rows are {dtype} on {x.device}, and "
+                f"some of it is {one.dtype} on {one.device}. Convert the whole module: module.to(dtype)."
+            )
+        if count and one.numel() != count:
+            raise InputError(f"A layer needs {count} numbers where it got {one.numel()}, of shape {tuple(one.shape)}.")
 
 
 class _Shape(ctypes.Structure):

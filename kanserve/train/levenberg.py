@@ -16,9 +16,11 @@ from kanserve import native
 from kanserve.errors import DataError, TrainingError
 from kanserve.ir import Kan
 from kanserve.reference import as_rows
+from kanserve.table import scaled
 from kanserve.train import jacobian
 from kanserve.train.compiled import Compiled
 from kanserve.train.parameters import Free, Penalty, free_parameters, gather, penalty, scatter
+from kanserve.train.settings import not_negative, whole
 from kanserve.train.solving import by_residuals, solve_damped
 from kanserve.train.threads import threads_for
 
@@ -76,6 +78,11 @@ def refine(
     everywhere) and a grid that stays. Only within three of its intervals of the new rows is the old given up, so it
     must be fine. In two layers all rows share the edges of the second, and it forgets: see examples/continual.py.
     """
+    if not (whole(steps, 0) and whole(patience, 1)):
+        raise TrainingError(f"steps ≥ 0 and patience ≥ 1 are needed, whole numbers; got {steps!r} and {patience!r}.")
+    for name, one in (("smooth", smooth), ("ridge", ridge), ("proximal", proximal)):
+        if not not_negative(one):
+            raise TrainingError(f"{name} is a finite number of 0 or more, got {one!r}.")
     rows, answers, shares = _checked(kan, x, y, weights)
     free = free_parameters(kan)
     size = sum(one.size for one in free)
@@ -245,8 +252,8 @@ def _checked(kan: Kan, x: ArrayLike, y: ArrayLike, weights: ArrayLike | None) ->
         )
     if not (np.isfinite(rows).all() and np.isfinite(answers).all()):
         raise DataError("A fit needs finite numbers; x or y holds NaN or infinity. Drop or fill those rows.")
-    if shares is not None and (
-        shares.shape != (len(rows),) or not np.isfinite(shares).all() or shares.min() < 0 or shares.sum() <= 0
-    ):
+    if shares is None:
+        return rows, answers, None
+    if shares.shape != (len(rows),) or not np.isfinite(shares).all() or shares.min() < 0 or not shares.any():
         raise DataError(f"Weights must be {len(rows)} finite numbers, none negative and not all 0.")
-    return rows, answers, shares
+    return rows, answers, scaled(shares)

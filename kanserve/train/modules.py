@@ -29,6 +29,7 @@ except ImportError:
 
 INSIDE_EVERY_DOMAIN = 0.5
 AFFINE = ("subnode_scale", "subnode_bias", "node_scale", "node_bias")
+PARAMETERS = ("coefficients", "base_weight", "affine", *AFFINE)
 
 # The table's spellings are our own expressions over `torch` and `x`: nothing of a user's gets here.
 _TORCH: dict[str, Callable[[Tensor], Tensor]] = {
@@ -156,6 +157,7 @@ class KanLayer(nn.Module):
         self._has_base = layer.base != "zero" and bool(self.base_mask.any())
         self._keeps_all = bool(self.spline_mask.all()) and (not self._has_base or bool(self.base_mask.all()))
         self._base = operators.BASES[layer.base]
+        self._count = layer.coefficients.size
         names = layer.functions[tuple(places.T)].tolist()
         self._runs = [(name, names.index(name), names.count(name)) for name in dict.fromkeys(names)]
         # Whether the layer is one operator: spline edges into sum nodes.
@@ -180,7 +182,12 @@ class KanLayer(nn.Module):
     def arguments(self, sums: bool = False) -> operators.Arguments:
         """What `operators.chain` takes for the nodes of a fused layer, or for the sums of the spline edges alone."""
         own: dict[str, Any] = self._parameters  # looking parameters up as attributes costs as much as a small kernel
+        if len(own) < len(PARAMETERS):  # torch.nn.utils.parametrize makes attributes of them
+            own = {name: getattr(self, name) for name in PARAMETERS}
         coefficients, base_weight = own["coefficients"], own["base_weight"] if self._has_base else None
+        if coefficients.numel() != self._count:  # kernels go by the grid
+            wanted = self.structure.coefficients.shape
+            raise DataError(f"This layer's coefficients have shape {wanted}, got {tuple(coefficients.shape)}.")
         if not self._keeps_all:
             coefficients = coefficients * self.spline_mask
             base_weight = None if base_weight is None else base_weight * self.base_mask
@@ -261,13 +268,23 @@ class KanLayer(nn.Module):
 class _FiniteGradient(torch.autograd.Function):
     """Its argument; a gradient that is not finite counts as none on the way back."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(_context: object, x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Tensor:
         return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: object, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Nothing is kept. torch calls it with these names, and transforms functions only where there is one."""
 
     @staticmethod
     def backward(_context: object, gradient: Tensor) -> Tensor:
         return torch.where(torch.isfinite(gradient), gradient, 0.0)
+
+    @staticmethod
+    def jvp(_context: object, tangent: Tensor) -> Tensor:
+        return torch.where(torch.isfinite(tangent), tangent, 0.0)
 
 
 def _safely(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:

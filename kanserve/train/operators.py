@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kanserve.errors import MissingDependencyError
-from kanserve.train.kernels import kernel, run, watched
+from kanserve.train.kernels import check, kernel, run, watched
 from kanserve.train.spline_operators import LIBRARY, define, spline_coefficients, spline_inputs, spline_sums
 
 try:
@@ -62,7 +62,8 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,), numbers = gradients, context.numbers
-        values, tensors = context.saved_tensors[: len(numbers) + 1], context.saved_tensors[len(numbers) + 1 :]
+        saved = context.saved_tensors  # once, as torch.utils.checkpoint asks for
+        values, tensors = saved[: len(numbers) + 1], saved[len(numbers) + 1 :]
         needed = context.needs_input_grad[3:]
         scaled = any(needed[n + place] for n in range(1, len(needed), _TENSORS) for place in (3, 5))
         if torch.is_grad_enabled() or scaled:  # a gradient of the gradient, or of a scale
@@ -85,7 +86,9 @@ def _layer_forward(
     compiled = kernel("layer_forward", x)
     if compiled is None:
         return _parts(x, coefficients, base_weight, table, *affine_order_base)
-    y = x.new_empty((*x.shape[:-1], len(coefficients)))
+    outputs, inputs, _ = coefficients.shape
+    check(coefficients, x, table, (base_weight, outputs * inputs), *((one, outputs) for one in affine))
+    y = x.new_empty((*x.shape[:-1], outputs))
     run(compiled, coefficients.shape, order, base, x, (), table, coefficients, base_weight, *affine, y)
     return y
 
@@ -150,12 +153,14 @@ def _gradient_by_parts(
 ) -> list[Tensor | None]:
     """The gradients of the tensors that need one, with a graph of their own where there is to be one."""
     graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        y = tensors[0]
-        for n, (order, base) in enumerate(numbers):
-            y = _parts(y, *tensors[1 + _TENSORS * n : 1 + _TENSORS * (n + 1)], order, base)
     wanted = [n for n, one in enumerate(needed) if one]
-    made = torch.autograd.grad(y, [tensors[n] for n in wanted], gradient, create_graph=graph, materialize_grads=True)
+    with torch.enable_grad():
+        # Of their own, since x may have come from the same coefficients, whose share in it is not asked for here.
+        own = [one.view_as(one) if needed[n] else one for n, one in enumerate(tensors)]
+        y = own[0]
+        for n, (order, base) in enumerate(numbers):
+            y = _parts(y, *own[1 + _TENSORS * n : 1 + _TENSORS * (n + 1)], order, base)
+    made = torch.autograd.grad(y, [own[n] for n in wanted], gradient, create_graph=graph, materialize_grads=True)
     found = dict(zip(wanted, made, strict=True))
     return [found.get(n) for n in range(len(needed))]
 

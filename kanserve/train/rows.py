@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import MissingDependencyError
-from kanserve.table import Dataset, past
+from kanserve.table import Dataset, past, scaled
 
 try:
     import torch
@@ -45,8 +45,10 @@ class Rows:
     def __post_init__(self) -> None:
         weights = self.data.weights
         if weights is not None:
-            total = weights.sum() - (0.0 if self.held is None else weights[self.held].sum())
-            object.__setattr__(self, "mean_weight", float(total) / len(self))
+            relative = scaled(weights)
+            total = relative.sum() - (0.0 if self.held is None else relative[self.held].sum())
+            mean = np.ldexp(total / len(self), np.frexp(weights.max())[1])
+            object.__setattr__(self, "mean_weight", float(mean))
         if len(self) * (self.data.x.shape[1] + self.data.y.shape[1]) <= KEPT:
             object.__setattr__(self, "kept", self._made(slice(0, len(self))))
 

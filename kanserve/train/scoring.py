@@ -35,6 +35,10 @@ def score(kan: Kan, data: Dataset | tuple[object, object]) -> Score:
     data = dataset(data).counted()
     if data.y.shape[1] != len(kan.outputs):
         raise DataError(f"The network has {len(kan.outputs)} outputs, the data have {data.y.shape[1]}.")
+    if kan.classes and data.classes and kan.classes != data.classes:
+        raise DataError(
+            f"The network's classes are {', '.join(kan.classes)}, those of the data {', '.join(data.classes)}."
+        )
     answers = evaluate(kan, data.x)
     accuracy = None
     if kan.classes:

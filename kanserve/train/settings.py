@@ -1,7 +1,13 @@
 """What a fit is told to do, once that is decided: plain data, so that asking for LBFGS does not load torch yet."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
+from typing import Any, Literal
+
+import numpy as np
+
+from kanserve.errors import TrainingError
 
 Loss = Literal["squared", "cross_entropy"]
 Method = Literal["lm", "lbfgs", "adam"]
@@ -9,7 +15,10 @@ Method = Literal["lm", "lbfgs", "adam"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How to fit: see `fit` for what each says. Equal settings, networks and data give equal results."""
+    """How to fit: see `fit` for what each says. Equal settings, networks and data give equal results.
+
+    TrainingError for numbers that make no sense.
+    """
 
     method: Method
     loss: Loss
@@ -28,7 +37,37 @@ class Settings:
     entropy: float = 0.0
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        steps, patience, batch = self.steps, self.patience, self.batch
+        if not (whole(steps, 0) and whole(patience, 1) and (batch is None or whole(batch, 1))):
+            raise TrainingError(
+                f"steps ≥ 0, patience ≥ 1 and batch ≥ 1 are needed, whole numbers; got {steps!r}, {patience!r} and "
+                f"{batch!r}."
+            )
+        if not whole(self.starts, 1):
+            raise TrainingError(f"A fit needs at least one start, got {self.starts!r}.")
+        if self.learning_rate is not None and not (not_negative(self.learning_rate) and self.learning_rate > 0):
+            raise TrainingError(f"learning_rate must be positive and finite, got {self.learning_rate!r}.")
+        if not (not_negative(self.l1) and not_negative(self.entropy)):
+            raise TrainingError(f"l1 and entropy must be finite, not negative, got {self.l1!r} and {self.entropy!r}.")
+
     @property
     def penalised(self) -> bool:
         """Whether there is a penalty with kinks."""
         return self.l1 > 0 or self.entropy > 0
+
+
+def whole(value: Any, least: int) -> bool:
+    """Whether this is a whole number, of Python or NumPy, of at least so much."""
+    return isinstance(value, int | np.integer) and bool(value >= least)
+
+
+def not_negative(value: Any) -> bool:
+    """Whether this is a finite number from 0 on, of Python or NumPy."""
+    return isinstance(value, int | float | np.number) and bool(0 <= value < inf)
+
+
+def increasing(grids: Any) -> bool:
+    """Whether these are numbers of intervals, each greater than the one before."""
+    sizes = list(grids) if isinstance(grids, Iterable) else []
+    return bool(sizes) and all(whole(one, 1) for one in sizes) and sizes == sorted(set(sizes))

@@ -18,7 +18,7 @@ from typing import Any
 
 from kanserve.errors import MissingDependencyError
 from kanserve.train.grid_tables import basis
-from kanserve.train.kernels import kernel, run
+from kanserve.train.kernels import check, kernel, run
 
 try:
     import torch
@@ -46,6 +46,7 @@ def _sums_of(
     outputs, inputs, functions = coefficients.shape
     compiled = kernel("spline_sums", x)
     if compiled is not None:
+        check(coefficients, x, table, (weights, x.numel()))
         y = x.new_empty(*x.shape[:-1], outputs)
         run(compiled, coefficients.shape, order, 0, x, (derivative,), table, weights, coefficients, y)
         return y
@@ -62,6 +63,8 @@ def _sums_of(
 def _inputs_of(x: Tensor, coefficients: Tensor, gradient: Tensor, table: Tensor, order: int, derivative: int) -> Tensor:
     compiled = kernel("spline_inputs", x)
     if compiled is not None:
+        outputs, inputs, _ = coefficients.shape
+        check(coefficients, x, table, (gradient, x.numel() // inputs * outputs))
         u = _like(x)
         run(compiled, coefficients.shape, order, 0, x, (derivative,), table, coefficients, gradient, u)
         return u
@@ -77,6 +80,7 @@ def _coefficients_of(
     compiled = kernel("spline_coefficients", x)
     if compiled is not None:
         d = x.new_empty(gradient.shape[-1], inputs, functions)
+        check(d, x, table, (weights, x.numel()), (gradient, x.numel() // inputs * len(d)))
         run(compiled, d.shape, order, 0, x, (derivative,), table, weights, gradient, d)
         return d
     rows, g = _fine(x, gradient)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np  # noqa: F401 - loads the library that is to be found
@@ -42,8 +43,35 @@ def threads_for(work: float) -> Iterator[None]:
     if controller is None or work >= WORTH_SHARING:
         yield
         return
-    with controller.limit(limits=1, user_api="blas"):
+    _narrow.enter(controller)
+    try:
         yield
+    finally:
+        _narrow.leave()
+
+
+class _Narrow:
+    """One limit for all fits at once: they may end in any order, and the last one gives the threads back."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._limit: Any = None
+
+    def enter(self, controller: Any) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._limit = controller.limit(limits=1, user_api="blas")
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.restore_original_limits()
+
+
+_narrow = _Narrow()
 
 
 @cache
