@@ -25,8 +25,8 @@ of an interval stay in registers. */
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
-#define TILE 64    /* rows at once forwards */
-#define ROWS 256   /* rows at once backwards, and between neighbours in a column's arrays */
+#define ROWS 256   /* at once */
+#define INPUTS 8   /* at once forwards: their coefficients stay in the first cache */
 #define WORK 2e6   /* products that are worth a thread */
 #define CUBIC 4    /* active functions of a cubic */
 

@@ -150,10 +150,10 @@ static void TYPED(backward_input)(const TYPED(job) *job, int64_t i, TYPED(column
     for (int64_t from = 0; from < job->rows; from += ROWS) {
         const int64_t count = job->rows - from < ROWS ? job->rows - from : ROWS;
         const REAL *gradient = job->gradient + from * padded;
-        column->x = job->columns + i * job->rows + from;
+        const REAL *x = job->columns + i * job->rows + from;
         if (job->with_base)
-            TYPED(locate_base)(layer, count, column);
-        TYPED(locate_both)(layer, record, job->derivative, count, column, gains, job->of_x != NULL);
+            TYPED(locate_base)(layer, count, x, column->base, job->of_x != NULL ? column->base_slope : NULL);
+        TYPED(locate_both)(layer, record, job->derivative, count, x, column, gains, job->of_x != NULL);
         if (active == CUBIC)
             TYPED(sort)(layer, count, column);
         if (job->of_x != NULL) {

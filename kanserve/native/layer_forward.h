@@ -1,26 +1,32 @@
 /* Forwards through a layer, for either precision: see layer.c, which includes this twice. */
 
-/* Add an input's edges to the sums of some rows. */
+/* Add the edges of some inputs to the sums of some rows. */
 INLINE void TYPED(add)(int vectors, int64_t active, int with_base, const TYPED(job) *job, const REAL *own,
-    int64_t count, const TYPED(column) *column, REAL *sums)
+    int64_t inputs, int64_t count, const TYPED(column) *column, REAL *sums, int begins)
 {
-    const int64_t padded = job->padded, apart = vectors * LANES;
-    const REAL *weights = own + job->layer->functions * apart;
+    const int64_t padded = job->padded, apart = vectors * LANES, each = (job->layer->functions + 1) * padded;
+    const int64_t weights = job->layer->functions * apart;
     for (int64_t b = 0; b < count; b++) {
-        const REAL *rows = own + column->first[b] * apart;
         TYPED(wide) sum[MOST];
 #pragma GCC unroll 4
         for (int c = 0; c < vectors; c++)
-            sum[c] = TYPED(load)(sums + b * padded + c * LANES);
+            if (begins)
+                sum[c] = (TYPED(wide)){0};
+            else
+                sum[c] = TYPED(load)(sums + b * padded + c * LANES);
+        for (int64_t i = 0; i < inputs; i++) {
+            const REAL *basis = column->basis + i * active * ROWS + b;
+            const REAL *rows = own + i * each + column->first[i * ROWS + b] * apart;
 #pragma GCC unroll 4
-        for (int64_t r = 0; r < active; r++)
+            for (int64_t r = 0; r < active; r++)
 #pragma GCC unroll 4
-            for (int c = 0; c < vectors; c++)
-                sum[c] += column->basis[r * ROWS + b] * TYPED(load)(rows + r * apart + c * LANES);
-        if (with_base)
+                for (int c = 0; c < vectors; c++)
+                    sum[c] += basis[r * ROWS] * TYPED(load)(rows + r * apart + c * LANES);
+            if (with_base)
 #pragma GCC unroll 4
-            for (int c = 0; c < vectors; c++)
-                sum[c] += column->base[b] * TYPED(load)(weights + c * LANES);
+                for (int c = 0; c < vectors; c++)
+                    sum[c] += column->base[i * ROWS + b] * TYPED(load)(own + i * each + weights + c * LANES);
+        }
 #pragma GCC unroll 4
         for (int c = 0; c < vectors; c++)
             TYPED(store)(sums + b * padded + c * LANES, sum[c]);
@@ -53,23 +59,26 @@ static void TYPED(finish)(const TYPED(job) *job, int64_t from, int64_t count, co
     }
 }
 
-static void TYPED(forward_tile)(const TYPED(job) *job, int64_t from, int64_t count, TYPED(column) *column)
+static void TYPED(forward_rows)(const TYPED(job) *job, int64_t from, int64_t count, TYPED(column) *column)
 {
     const kanserve_spline_layer *layer = job->layer;
     const int64_t active = layer->order + 1, each = (layer->functions + 1) * job->padded;
-    memset(column->sums, 0, (size_t)(count * job->padded) * sizeof *column->sums);
-    for (int64_t i = 0; i < layer->inputs; i++) {
+    for (int64_t i = 0; i < layer->inputs; i += INPUTS) {
+        const int64_t inputs = layer->inputs - i < INPUTS ? layer->inputs - i : INPUTS;
         const REAL *own = job->turned + i * each;
-        column->x = job->columns + i * job->rows + from;
-        TYPED(locate)(layer, job->table + i * job->record, job->derivative, count, column, column->basis);
-        TYPED(weigh)(job, i, from, count, column->basis);
-        if (job->with_base)
-            TYPED(locate_base)(layer, count, column);
+        for (int64_t n = 0; n < inputs; n++) {
+            const REAL *x = job->columns + (i + n) * job->rows + from, *record = job->table + (i + n) * job->record;
+            REAL *basis = column->basis + n * active * ROWS;
+            TYPED(locate)(layer, record, job->derivative, count, x, column->first + n * ROWS, basis);
+            TYPED(weigh)(job, i + n, from, count, basis);
+            if (job->with_base)
+                TYPED(locate_base)(layer, count, x, column->base + n * ROWS, NULL);
+        }
 #define ADD(vectors) \
     if (active == CUBIC && job->with_base) \
-        TYPED(add)(vectors, CUBIC, 1, job, own + EACH, count, column, column->sums + o); \
+        TYPED(add)(vectors, CUBIC, 1, job, own + EACH, inputs, count, column, column->sums + o, i == 0); \
     else \
-        TYPED(add)(vectors, active, job->with_base, job, own + EACH, count, column, column->sums + o)
+        TYPED(add)(vectors, active, job->with_base, job, own + EACH, inputs, count, column, column->sums + o, i == 0)
         LADDER(ADD)
 #undef ADD
     }
@@ -85,8 +94,8 @@ static void TYPED(work_forward)(kanserve_team *team, int64_t thread)
         ((TYPED(job) *)team->problem)->failed = 1;
         return;
     }
-    for (int64_t from; (from = TILE * kanserve_team_take(team)) < job->rows;)
-        TYPED(forward_tile)(job, from, job->rows - from < TILE ? job->rows - from : TILE, column);
+    for (int64_t from; (from = ROWS * kanserve_team_take(team)) < job->rows;)
+        TYPED(forward_rows)(job, from, job->rows - from < ROWS ? job->rows - from : ROWS, column);
     free(column);
 }
 

@@ -125,17 +125,17 @@ static void TYPED(weigh)(const TYPED(job) *job, int64_t i, int64_t from, int64_t
 static TYPED(column) *TYPED(new_column)(const TYPED(job) *job)
 {
     const int64_t active = job->layer->order + 1, functions = job->layer->functions, padded = job->padded;
-    const int64_t reals = 2 * active * ROWS + (2 * (functions + 1) + TILE) * padded;
+    const int64_t reals = (INPUTS + 1) * active * ROWS + (2 * (functions + 1) + ROWS) * padded;
     const int64_t starts = (functions + 2) * (int64_t)sizeof(int32_t);
     TYPED(column) *column = aligned((int64_t)sizeof *column + reals * (int64_t)sizeof(REAL) + starts);
     if (column == NULL)
         return NULL;
     column->basis = (REAL *)(column + 1);
-    column->slope = column->basis + active * ROWS;
+    column->slope = column->basis + INPUTS * active * ROWS;
     column->own = column->slope + active * ROWS;
     column->total = column->own + (functions + 1) * padded;
     column->sums = column->total + (functions + 1) * padded;
-    column->starts = (int32_t *)(column->sums + TILE * padded);
+    column->starts = (int32_t *)(column->sums + ROWS * padded);
     return column;
 }
 
