@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kanserve.estimator import KANRegressor as KANRegressor
     from kanserve.formula import Formula as Formula
     from kanserve.formula import formulas as formulas
+    from kanserve.formula import from_formula as from_formula
     from kanserve.ir import Kan as Kan
     from kanserve.ir import Layer as Layer
     from kanserve.ir import Variable as Variable
@@ -52,7 +53,7 @@ _HOMES = {
     "compiler": ("compile",),
     "errors": ("KanserveError",),
     "estimator": ("KANClassifier", "KANRegressor"),
-    "formula": ("Formula", "formulas"),
+    "formula": ("Formula", "formulas", "from_formula"),
     "ir": ("Kan", "Layer", "Variable", "equal", "layer"),
     "jets": ("derivatives",),
     "plot": ("plot_edge", "plot_network"),

@@ -6,8 +6,8 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from kanserve import datasets
-from kanserve.datasets import KNOT_INVARIANTS, load_knots
+from kanserve import datasets, from_formula
+from kanserve.datasets import KNOT_INVARIANTS, load_equations, load_knots
 from kanserve.errors import DataError
 
 
@@ -60,3 +60,11 @@ def test_every_column_is_described() -> None:
 def test_a_column_that_cannot_be_used_is_named(target: str, inputs: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_knots(target, inputs)
+
+
+def test_the_inputs_of_each_equation_have_a_range() -> None:
+    short, long = load_equations(), load_equations("feynman_dimensional")
+    assert (len(short), len(long)) == (30, 62)
+    for one in (*short, *long):
+        assert set(one.ranges) == {name.name for name in from_formula(one.formula).inputs}
+        assert all(low < high for low, high in one.ranges.values())

@@ -1,8 +1,10 @@
 """Data that come with the package: small, real, and described in README.md beside them."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import Literal
 
 import numpy as np
 
@@ -32,7 +34,7 @@ KNOT_INVARIANTS = (
 
 def load_knots(target: str = "signature", inputs: Sequence[str] = KNOT_INVARIANTS) -> Dataset:
     """1118 distinct hyperbolic knots: the hyperbolic invariants (N, 16) and, to learn from them, `target` (N, 1)."""
-    columns = _knot_columns()
+    columns = _columns("knots")
     for name in (target, *inputs):
         if name not in columns:
             raise DataError(f"The knots have no column {name!r}. Their columns: {', '.join(columns)}.")
@@ -46,10 +48,32 @@ def load_knots(target: str = "signature", inputs: Sequence[str] = KNOT_INVARIANT
 
 def knot_names() -> tuple[str, ...]:
     """The name of each knot, in the order of the rows of `load_knots`: K5a1 has 5 crossings and is alternating."""
-    return _knot_columns()["name"]
+    return _columns("knots")["name"]
 
 
-def _knot_columns() -> dict[str, tuple[str, ...]]:
-    text = files(__name__).joinpath("knots.csv").read_text("utf-8")
+@dataclass(frozen=True)
+class Equation:
+    """A law as a text that `kanserve.from_formula` reads, and the ranges (low, high) of its inputs, in their order."""
+
+    name: str
+    formula: str
+    ranges: Mapping[str, tuple[float, float]]
+
+
+def load_equations(table: Literal["feynman", "feynman_dimensional"] = "feynman") -> tuple[Equation, ...]:
+    """Laws of physics: 30 made dimensionless, of 2 to 4 inputs, or 62 in their quantities, of 1 to 6."""
+    columns = _columns(table)
+    rows = zip(columns["id"], columns["formula"], columns["ranges"], strict=True)
+    return tuple(Equation(name, formula, _ranges(ranges)) for name, formula, ranges in rows)
+
+
+def _ranges(text: str) -> dict[str, tuple[float, float]]:
+    """Of "x:0:1 y:2:3"."""
+    fields = (one.split(":") for one in text.split())
+    return {name: (float(low), float(high)) for name, low, high in fields}
+
+
+def _columns(table: str) -> dict[str, tuple[str, ...]]:
+    text = files(__name__).joinpath(f"{table}.csv").read_text("utf-8")
     header, *rows = csv.reader(text.splitlines())
     return dict(zip(header, zip(*rows, strict=True), strict=True))

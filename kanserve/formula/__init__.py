@@ -1,5 +1,6 @@
 """Formulas of a network: one per output, in raw features, made from the same edges that are evaluated.
 
+    from_formula("a*exp(-b*x^2)", ...)  text -> expression -> linear forms -> Kan
     formulas(kan)                       Kan -> trees -> text, LaTeX, Python, C; each compared with the network
     evaluate_tree(tree, tables, x)      what a formula gives, with NumPy only
     to_json(formulas), from_json(data)  to keep and to read, checked
@@ -10,10 +11,21 @@ that has one is exact but not in closed form, and says so.
 """
 
 from kanserve.formula.checking import verify
+from kanserve.formula.composing import from_formula
 from kanserve.formula.formula import Formula
 from kanserve.formula.storage import from_json, to_json
 from kanserve.formula.symbolic import expression
 from kanserve.formula.tree import Table, evaluate_tree
 from kanserve.formula.writing import formulas
 
-__all__ = ["Formula", "Table", "evaluate_tree", "expression", "formulas", "from_json", "to_json", "verify"]
+__all__ = [
+    "Formula",
+    "Table",
+    "evaluate_tree",
+    "expression",
+    "formulas",
+    "from_formula",
+    "from_json",
+    "to_json",
+    "verify",
+]

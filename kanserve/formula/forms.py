@@ -142,6 +142,41 @@ def step_of(steps: Steps, form: Form) -> int:
     return parts[0] if len(parts) == 1 else steps.add("add", *parts)
 
 
+def form_of(steps: Steps, position: int) -> Form:
+    """The step as a form: sums are taken apart, constants stand in front. The inverse of `step_of`."""
+    match steps.steps[position]:
+        case ("const", value):
+            return Form(value)
+        case ("add", *summands):
+            return summed(steps, [form_of(steps, one) for one in summands])
+        case ("mul", first, *others) if steps.steps[first][0] == "const":
+            rest = others[0] if len(others) == 1 else steps.add("mul", *others)
+            return scaled(steps, form_of(steps, rest), steps.steps[first][1])
+        case _:
+            return one_atom(position)
+
+
+def flattened(steps: Steps, form: Form) -> Form:
+    """The form with its atoms that are sums taken apart."""
+    if all(steps.steps[atom][0] != "add" for atom, _ in form.terms):
+        return form
+    inner = [scaled(steps, form_of(steps, atom), coefficient) for atom, coefficient in form.terms]
+    return summed(steps, [Form(form.constant), *inner])
+
+
+def powered(steps: Steps, form: Form, exponent: int) -> Form:
+    """form^exponent, for 1 ≤ exponent ≤ MAX_POWER; OverflowError when its factor becomes 0 or infinite."""
+    lead, rest = leading(form)
+    whole = step_of(steps, rest)
+    base, inner = _base(steps, whole)
+    merges = abs(inner * exponent) <= MAX_POWER
+    atom = _power_step(steps, base, inner * exponent) if merges else steps.add("pow", whole, exponent)
+    factor = lead**exponent
+    if factor == 0:
+        raise OverflowError
+    return scaled(steps, one_atom(atom), factor)
+
+
 def multiplied(steps: Steps, forms: Iterable[Form]) -> Form:
     """The product: constants and leading coefficients in front, equal factors as powers."""
     coefficient = 1.0
