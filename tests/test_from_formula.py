@@ -24,7 +24,7 @@ from kanserve_exporters import numpy_source, onnx_graph
 from tests.agreement import DOUBLE, error
 from tests.test_c_source import compiled, predict
 
-EQUATIONS = [*load_equations("feynman"), *load_equations("feynman_dimensional")]
+EQUATIONS = [*load_equations("feynman"), *load_equations("feynman_dimensional"), *load_equations("sciences")]
 LAWS = [from_formula(one.formula, inputs=list(one.ranges), ranges=one.ranges) for one in EQUATIONS]
 ROWS = 40
 
@@ -183,25 +183,25 @@ def check(number: int, got: np.ndarray, wanted: np.ndarray) -> None:
     assert error(got, wanted) <= DOUBLE, EQUATIONS[number]
 
 
-def test_the_92_equations_are_what_sympy_says(wanted):
-    assert len(EQUATIONS) == 92
+def test_the_132_equations_are_what_sympy_says(wanted):
+    assert len(EQUATIONS) == 132
     for n, (x, y) in enumerate(wanted):
         check(n, evaluate(LAWS[n], x), y)
 
 
-def test_the_92_equations_exported_as_numpy_are_what_sympy_says(wanted):
+def test_the_132_equations_exported_as_numpy_are_what_sympy_says(wanted):
     for n, (x, y) in enumerate(wanted):
         module = numpy_runtime.load(numpy_source.export(LAWS[n], ExportOptions("law", "double"))).module
         check(n, module.predict(x), y)
 
 
-def test_the_92_equations_exported_as_onnx_are_what_sympy_says(wanted):
+def test_the_132_equations_exported_as_onnx_are_what_sympy_says(wanted):
     for n, (x, y) in enumerate(wanted):
         backend = onnx_runtime.load(onnx_graph.export(LAWS[n], ExportOptions("law", "double")))
         check(n, backend.predict(x), y)
 
 
-def test_the_92_equations_exported_as_c_are_what_sympy_says(wanted, tmp_path):
+def test_the_132_equations_exported_as_c_are_what_sympy_says(wanted, tmp_path):
     library = compiled(tmp_path, {f"law_{n}": kan for n, kan in enumerate(LAWS)}, "double", "-O0")
     for n, (x, y) in enumerate(wanted):
         code, got = predict(library, f"law_{n}", x, 1)

@@ -60,8 +60,9 @@ class Equation:
     ranges: Mapping[str, tuple[float, float]]
 
 
-def load_equations(table: Literal["feynman", "feynman_dimensional"] = "feynman") -> tuple[Equation, ...]:
-    """Laws of physics: 30 made dimensionless, of 2 to 4 inputs, or 62 in their quantities, of 1 to 6."""
+def load_equations(table: Literal["feynman", "feynman_dimensional", "sciences"] = "feynman") -> tuple[Equation, ...]:
+    """Laws of physics: 30 made dimensionless, of 2 to 4 inputs, or 62 in their quantities, of 1 to 6; or 40 of other
+    fields, of 1 to 6."""
     columns = _columns(table)
     rows = zip(columns["id"], columns["formula"], columns["ranges"], strict=True)
     return tuple(Equation(name, formula, _ranges(ranges)) for name, formula, ranges in rows)
