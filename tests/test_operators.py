@@ -172,6 +172,7 @@ def test_the_three_operators_have_each_others_derivatives(way: str):
             assert gradgradcheck(lambda x, w, g, n=n: spline_coefficients(x, w, g, table, count, 3, n), (x, w, g))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's check looks there
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_torch_accepts_the_operators(dtype: torch.dtype):
     one = some_layer("uniform")
@@ -184,6 +185,7 @@ def test_torch_accepts_the_operators(dtype: torch.dtype):
     torch.library.opcheck(operators.layer, (x, coefficients, base_weight.requires_grad_(), table, *affine, 3, 1))
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower")  # torch says so of Python 3.13.0
 def test_a_compiled_module_is_the_same_under_torch_compile():
     kan = kans.ZOO["raw_features"]()
     module = convert.to_torch(kan)
