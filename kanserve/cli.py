@@ -60,7 +60,7 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
     except Exception as error:
-        # Usage errors of the parser know how to show themselves and carry the exit code 2.
+        # Any other goes on up. Usage errors of the parser know how to show themselves and carry the exit code 2.
         if not hasattr(error, "show"):
             raise
         error.show()

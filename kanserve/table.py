@@ -88,6 +88,10 @@ class Dataset:
         held = round(share * len(data))
         return data.take(np.sort(order[held:])), data.take(np.sort(order[:held]))
 
+    def sample(self, most: int, seed: int) -> "Dataset":
+        """At most so many of the rows, drawn at random, in their order."""
+        return self if len(self) <= most else self.take(some(len(self), most, seed))
+
     def counted(self) -> "Dataset":
         """The rows that count, whose weight is not 0."""
         if self.weights is None or self.weights.all():

@@ -257,3 +257,13 @@ def test_rows_that_are_all_the_same_give_their_answer():
 def test_a_pickle_of_an_unfitted_estimator_is_unfitted():
     again = pickle.load(io.BytesIO(pickle.dumps(KANRegressor(hidden=(3, 2)))))
     assert again.hidden == (3, 2) and not hasattr(again, "kan_")
+
+
+def test_a_classifier_is_wide_unless_its_scores_shall_be_formulas(monkeypatch):
+    x = np.random.default_rng(0).uniform(-1, 1, (60, 2))
+    y = (x.sum(axis=1) > 0).astype(int)
+    assert KANClassifier(steps=3, random_state=0).fit(x, y).kan_.shape == (2, 32, 2)
+    monkeypatch.setattr("kanserve.estimator.network.simplify", lambda kan, data, **options: kan)
+    assert KANClassifier(symbolic=True, steps=3, random_state=0).fit(x, y).kan_.shape == (2, 5, 2)
+    with pytest.raises(ValueError, match="hidden is the nodes of each hidden layer"):
+        KANRegressor().set_params(hidden="auto").fit(x, y)

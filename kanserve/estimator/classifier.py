@@ -19,6 +19,9 @@ from kanserve.table import Dataset
 
 Array = NDArray[np.float64]
 
+# hidden="auto": classes are more often told apart by many curves, a formula is read only if they are few.
+MANY_NODES, FEW_NODES = (32,), (5,)
+
 
 class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  # no types in there
     """Classification with a Kolmogorov-Arnold network, one score for each class; the scores can be made formulas.
@@ -122,6 +125,11 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+    def _hidden(self) -> Hidden:
+        if isinstance(self.hidden, str) and self.hidden == "auto":
+            return FEW_NODES if self.symbolic else MANY_NODES
+        return super()._hidden()
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on rows X (n_samples, n_features) and their labels y (n_samples,), of any kind that can be sorted."""

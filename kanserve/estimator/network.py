@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,8 +26,6 @@ from kanserve.train import create, fit
 Array = NDArray[np.float64]
 MOST_NUMBERS = 4_000_000  # of the values of all edges, which `evaluate` has at once: 32 MB
 IMPORTANCE_ROWS = 10_000
-# hidden="auto": classes are more often told apart by many curves, a formula is read only if they are few.
-MANY_NODES, FEW_NODES = (32,), (5,)
 
 
 class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types
@@ -36,7 +34,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     options: ClassVar[tuple[str, ...]] = ()
     """The parameters that go to `kanserve.fit` under the same name."""
 
-    hidden: Hidden | Literal["auto"]
+    hidden: Any
     grid: int | Sequence[int]
     order: int
     symbolic: bool
@@ -62,10 +60,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         self.feature_importances_ = shares / total if total > 0 else shares
 
     def _trained(self, data: Dataset, seed: int) -> Kan:
-        hidden = self.hidden
-        if hidden == "auto":
-            hidden = FEW_NODES if self.symbolic else MANY_NODES
-        elif hidden is None:
+        hidden = self._hidden()
+        if hidden is None:
             # Classes as the answers 0 and 1: least squares finds a width for them, though not which edges they need.
             rows, report = replace(data, classes=()), _tell if self.verbose else None
             found = discover(rows, tolerance=self.tolerance, seed=seed, report=report)
@@ -77,6 +73,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         begin = create(shape, grid=grids[0], order=self.order, seed=seed)
         given = {name: getattr(self, name) for name in self.options}
         return fit(begin, data, grids=grids, seed=seed, progress=bool(self.verbose), **given)
+
+    def _hidden(self) -> Hidden:
+        hidden: Hidden = self.hidden
+        return hidden
 
     def _evaluated(self, X: ArrayLike) -> Array:
         """The outputs (N, outputs) of the network, some rows at a time."""

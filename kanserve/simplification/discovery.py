@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from kanserve.ir import Kan
 from kanserve.simplification import ladder
-from kanserve.simplification.judging import LAST_STEPS, Judge, Report, Step, judge, refit, some
+from kanserve.simplification.judging import LAST_STEPS, Judge, Report, Step, judge, refit
 from kanserve.simplification.ladder import Rung, clearly_better
 from kanserve.simplification.pruning import prune, pruned
 from kanserve.table import Dataset, dataset
@@ -68,8 +68,8 @@ def discover(
 
 def _of_few(one: Judge, seed: int) -> Judge:
     """The judge on so many rows as the ladder needs."""
-    learn = some(one.learn, SEARCH_ROWS, seed)
-    return replace(one, learn=learn, goal=learn.y, held=some(one.held or learn, SEARCH_ROWS, seed))
+    learn = one.learn.sample(SEARCH_ROWS, seed)
+    return replace(one, learn=learn, goal=learn.y, held=(one.held or learn).sample(SEARCH_ROWS, seed))
 
 
 def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report: Report | None) -> Rung:

@@ -182,7 +182,7 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
         raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
     data = data.counted()
     learn, held = data.split(HELD_OUT, seed) if len(data) >= 10 else (data, data)
-    learn, held = (some(one, MOST_ROWS, seed) for one in (learn, held))
+    learn, held = (one.sample(MOST_ROWS, seed) for one in (learn, held))
     few = bool(kan.classes) and len(data) <= FEW_ROWS
     if few:
         # In an order of their own, so that folds do not follow the order of the table.
@@ -202,13 +202,6 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
         tolerance=DEFAULT_TOLERANCE if tolerance == "auto" else tolerance,
         folds=FOLDS if few and len(learn) >= 2 * FOLDS else 0,
     )
-
-
-def some(data: Dataset, most: int, seed: int) -> Dataset:
-    """At most so many of the rows, drawn at random, in their order: a search needs no more to tell two networks."""
-    if len(data) <= most:
-        return data
-    return data.take(np.sort(np.random.default_rng(seed).permutation(len(data))[:most]))
 
 
 def refit(kan: Kan, one: Judge, steps: int) -> Kan:

@@ -1,8 +1,6 @@
 """The ladder of shapes, smallest first, and how far a network of one of them can go on rows that it has not seen.
 
-A network of the right shape errs less and less as its grids get finer, since the grid is all that it lacks; a network
-that is too small stays where it is, and so does every network on noisy data. That tells them apart without knowing
-how small an error can be: see `Rung.explains`.
+Which shape is right its errors on finer and finer grids tell (`refining`), without knowing how small one can be.
 """
 
 from dataclasses import dataclass, replace

@@ -114,7 +114,7 @@ def fit(
             return kept.kan("result")
 
     def finished(kan: Kan) -> Kan:
-        rows = schedule.sample(data, JUDGED_BY[method], seed)
+        rows = data.sample(JUDGED_BY[method], seed)
         guard = schedule.no_worse_than_the_shares if of == "cross_entropy" else schedule.no_worse_than_the_mean
         return guard(kan, rows)
 
@@ -141,7 +141,7 @@ def _least_squares(
     watch: Watch,
     kept: Checkpoint,
 ) -> Kan:
-    train, every = data, schedule.sample(data, MOST_ROWS, settings.seed)
+    train, every = data, data.sample(MOST_ROWS, settings.seed)
     if out is not None:
         left = len(data) - len(out)
         train = data.take(past(out, some(left, min(left, MOST_ROWS), settings.seed)))
@@ -171,7 +171,7 @@ def _descent(
         kept.keep({"chosen": result}, {})
         last = replace(settings, method="lbfgs", steps=SETTLE_STEPS, grids=settings.grids[:1], learning_rate=None)
         result = descend(result, data, None, last)
-    if not np.isfinite(evaluate(result, schedule.sample(data, JUDGED_BY[settings.method], settings.seed).x)).all():
+    if not np.isfinite(evaluate(result, data.sample(JUDGED_BY[settings.method], settings.seed).x)).all():
         raise TrainingError(f"{settings.method} found no finite network. Try a smaller learning_rate.")
     return result
 

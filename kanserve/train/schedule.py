@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kanserve.ir import Kan, Layer
 from kanserve.reference import evaluate
 from kanserve.splines import uniform_knots
-from kanserve.table import Dataset, some
+from kanserve.table import Dataset
 from kanserve.train.checkpoints import Checkpoint
 from kanserve.train.creation import SPREAD
 from kanserve.train.grids import regrid
@@ -131,7 +131,7 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> Kan:
 
 def _enough(rows: Dataset, kan: Kan, plan: Schedule) -> Dataset:
     """As many of the rows as choices about this network need."""
-    return sample(rows, max(ENOUGH_ROWS, ENOUGH_EACH * parameters(kan)), plan.settings.seed)
+    return rows.sample(max(ENOUGH_ROWS, ENOUGH_EACH * parameters(kan)), plan.settings.seed)
 
 
 def _work(kan: Kan, rows: Dataset, steps: int) -> float:
@@ -143,7 +143,7 @@ def _work(kan: Kan, rows: Dataset, steps: int) -> float:
 def _whole_work(kan: Kan, data: Dataset, plan: Schedule) -> float:
     """The work of all stages, were none to end early."""
     first = fresh(kan, plan.settings.grids[0], (plan.settings.seed,))
-    total = plan.settings.starts * _work(first, sample(plan.train, START_ROWS, plan.settings.seed), START_STEPS)
+    total = plan.settings.starts * _work(first, plan.train.sample(START_ROWS, plan.settings.seed), START_STEPS)
     enough = _enough(plan.train, first, plan)
     total += (_finalists(kan, plan) + len(plan.settings.strengths) - 1) * _work(first, enough, SETTLE_STEPS)
     finer = first
@@ -163,7 +163,7 @@ def _finalists(kan: Kan, plan: Schedule) -> int:
 def _best_start(kan: Kan, now: Run) -> Candidate:
     """The best of several short runs on few rows, after the best of them went on for longer on more."""
     plan = now.plan
-    few = sample(plan.train, START_ROWS, plan.settings.seed)
+    few = plan.train.sample(START_ROWS, plan.settings.seed)
     runs: list[Candidate] = []
     for start in range(plan.settings.starts):
         begin = fresh(kan, plan.settings.grids[0], (plan.settings.seed, start))
@@ -285,10 +285,3 @@ def _fresh(one: Layer, intervals: int, width: float, generator: np.random.Genera
         coefficients=np.where(one.spline_mask[:, :, None], coefficients, 0.0),
         base_weight=np.where(one.base_weight != 0, generator.normal(0, spread, edges), 0.0),
     )
-
-
-def sample(data: Dataset, count: int, seed: int) -> Dataset:
-    """At most `count` rows, drawn at random and in their order."""
-    if len(data) <= count:
-        return data
-    return data.take(some(len(data), count, seed))
