@@ -9,16 +9,21 @@ variable `x`, so that this module imports nothing but NumPy:
 - `c`: a C99 expression over libm's double functions, with `x` a simple variable (it may occur twice);
 - `onnx`: nested calls of ONNX operators, a number standing for a constant of the tensor's type.
 
+The last three rows are beyond NumPy and the elementary functions: `kanserve.special` computes them, and the
+ONNX spelling may call what the exporter composes (BesselJ0, Gamma).
+
 A function gives NaN or an infinity outside its `domain` and never raises. `complexity` ranks candidates that fit
 equally well: simpler first.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve import special
 from kanserve.errors import NotFoundError
 
 Array = NDArray[np.float64]
@@ -232,7 +237,59 @@ _ROWS = (
     ),
 )
 
-FUNCTIONS: dict[str, Function] = {row.name: row for row in _ROWS}
+
+def _torch_j0() -> str:
+    """J0 in torch: its own is off by 4e-7 beyond 5, and has no derivative. See `special.j0`."""
+
+    def polynomial(series: tuple[float, ...]) -> str:
+        first, *rest = np.polynomial.chebyshev.cheb2poly(series)[::-1].tolist()
+        return reduce(lambda text, coefficient: f"({text})*t + {coefficient!r}", rest, repr(first))
+
+    wave = "p*(torch.cos(s) + torch.sin(s)) - q/s*(torch.sin(s) - torch.cos(s))"
+    far = f"(lambda s, t: (lambda p, q: ({wave})/torch.sqrt({np.pi}*s))({{p}}, {{q}}))"
+    far = far.format(p=polynomial(special.J0_P), q=polynomial(special.J0_Q))
+    near = f"(lambda t: {polynomial(special.J0_NEAR)})(x.clamp(-8.0, 8.0)**2/32 - 1)"
+    return f"torch.where(x.abs() < 8, {near}, {far}(x.abs().clamp(min=8.0), 128/x.abs().clamp(min=8.0)**2 - 1))"
+
+
+_SPECIAL_ROWS = (
+    Function(
+        "erf",
+        special.erf,
+        lambda x: 1.1283791670955126 * np.exp(-x * x),
+        "torch.erf(x)",
+        "sympy.erf(x)",
+        "erf(x)",
+        "Erf(x)",
+        "",
+        3.2,
+    ),
+    Function(
+        "j0",
+        special.j0,
+        lambda x: -special.j1(x),
+        _torch_j0(),
+        "sympy.besselj(0, x)",
+        "j0(x)",  # of POSIX's libm; C99 has none
+        "BesselJ0(x)",
+        "",
+        3.6,
+    ),
+    Function(
+        "gamma",
+        special.gamma,
+        lambda x: special.gamma(x) * special.digamma(x),
+        "torch.exp(torch.lgamma(x)) + 0*torch.log(x)",  # 0*log, so that it is NaN but for x > 0
+        "sympy.gamma(x)",
+        "(x > 0 ? tgamma(x) : (double)NAN)",
+        "Gamma(x)",
+        "x > 0",
+        3.6,
+    ),
+)
+SPECIAL = tuple(row.name for row in _SPECIAL_ROWS)
+
+FUNCTIONS: dict[str, Function] = {row.name: row for row in (*_ROWS, *_SPECIAL_ROWS)}
 
 
 def function(name: str) -> Function:

@@ -157,6 +157,12 @@ def every_function() -> Kan:
     return Kan((_symbolic([[name] for name in names], affine[:, None, :]),))
 
 
+def special() -> Kan:
+    """erf, J0 and gamma over all of their branches: near 0, on waves, at large arguments."""
+    affine: ArrayLike = [[[1.5, 0.2, 1.3, 0]], [[30.0, 4.0, 1.0, 0.1]], [[3.0, 0.5, -2.0, 0]], [[4.0, 6.0, 1e-3, 0]]]
+    return Kan((_symbolic([["erf"], ["j0"], ["j0"], ["gamma"]], affine),))
+
+
 def domains() -> Kan:
     """Logarithm, root, reciprocal and arcsine that leave their domains on some rows: those rows are NaN."""
     affine: ArrayLike = [[[1.0, 0.5, 1, 0]], [[-1.0, 0.5, 1, 0]], [[2.0, 0, 1, 0]], [[0.9, 0.0, 1, 0]]]
@@ -226,6 +232,7 @@ ZOO: dict[str, Callable[[], Kan]] = {
         mixed,
         symbolic,
         every_function,
+        special,
         domains,
         classifier,
         orders,

@@ -281,6 +281,7 @@ def test_it_needs_libm_only_and_keeps_no_state(tmp_path):
         "atanh",
         "cos",
         "cosh",
+        "erf",
         "exp",
         "log",
         "sin",
@@ -289,6 +290,7 @@ def test_it_needs_libm_only_and_keeps_no_state(tmp_path):
         "sqrt",
         "tan",
         "tanh",
+        "tgamma",
     }
     assert {name for kind, name in symbols if kind == "U"} <= libm | {"_GLOBAL_OFFSET_TABLE_"}
     assert {name for kind, name in symbols if kind in "TDBC"} == {"net_predict", "net_predict_batch", "net_info"}
@@ -359,4 +361,4 @@ def test_a_layer_of_600_edges_is_split_into_functions_of_at_most_200():
 
 def test_layers_stay_layers_so_that_a_network_of_600_edges_is_a_small_file():
     # 50 KB is the goal for trained networks, whose shifts and scales are often neutral; here every constant is random.
-    assert len(exporter.export(all_symbolic(5, 20, 20, 5), ExportOptions("net"))["net.c"]) < 54_000
+    assert len(exporter.export(all_symbolic(5, 20, 20, 5), ExportOptions("net"))["net.c"]) < 56_000

@@ -53,6 +53,11 @@ REAL: dict[str, Callable[[float], float]] = {
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
     "silu": lambda x: x / (1 + math.exp(-x)),
     "gaussian": lambda x: math.exp(-x * x),
+    **{
+        "erf": math.erf,
+        "gamma": lambda x: math.gamma(x) if x > 0 else math.nan,
+        "j0": lambda x: float(mpmath.besselj(0, x)),
+    },
     "cot": lambda x: 1 / math.tan(x),
     "sec": lambda x: 1 / math.cos(x),
     "csc": lambda x: 1 / math.sin(x),

@@ -114,7 +114,7 @@ def body(name: str, dialect: Dialect) -> str:
     _printers.check(expression, "x")
     if dialect.language == "numpy":
         return str(_printers.ArrayPrinter(dialect.literal).doprint(expression))
-    printer = _printers.CPrinter(dialect.single, dialect.literal, f"{dialect.prefix}sign")
+    printer = _printers.CPrinter(dialect.single, dialect.literal, dialect.prefix)
     return str(printer.doprint(expression))
 
 

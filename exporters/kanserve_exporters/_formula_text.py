@@ -11,7 +11,7 @@ def formula_lines(kan: Kan) -> list[str]:
     if kan.edges > MOST_EDGES:
         return [f"(a formula of {kan.edges} edges: 'kanserve formula' prints it)"]
     try:
-        found = formulas(kan)
+        found = formulas(kan, strict=False)
     except Exception as error:  # this text documents an export and must never be what stops it
         return [f"(not stated: {_ascii(str(error))})"]
     lines = [f"{_ascii(one.name)} = {_ascii(one.text)}" for one in found]

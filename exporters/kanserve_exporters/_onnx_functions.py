@@ -29,12 +29,13 @@ from collections.abc import Callable
 
 from kanserve.errors import ExportError
 from kanserve.functions import function
+from kanserve_exporters import _special
 from kanserve_exporters._onnx_body import Body
 
 _QUARTER_TURN = (1.57079632673412561417, 6.07710050630396597660e-11, 2.02226624879595063154e-21)  # π/2
 _FLOAT, _DOUBLE = 1, 11  # TensorProto.DataType
-_NAMES = """Abs Acos Add Asin Atan Atanh Cos Cosh Div Exp Log Mul Neg Pow Reciprocal Sigmoid Sign Sin Sinh Sqrt Sub Tan
-Tanh"""
+_NAMES = """Abs Acos Add Asin Atan Atanh BesselJ0 Cos Cosh Div Erf Exp Gamma Log Mul Neg Pow Reciprocal Sigmoid
+Sign Sin Sinh Sqrt Sub Tan Tanh"""
 _OPERATORS = frozenset(_NAMES.split())  # what a spelling may call
 
 
@@ -51,6 +52,8 @@ def apply(body: Body, name: str, x: str) -> str:
 
 def operator(body: Body, kind: str, *inputs: str) -> str:
     """One operator, or what stands for it in double."""
+    if kind in _COMPOSED:
+        return _COMPOSED[kind](body, *inputs)
     if body.precision == "double" and kind in _IN_DOUBLE:
         return _IN_DOUBLE[kind](body, *inputs)
     return body(kind, *inputs)
@@ -134,7 +137,9 @@ def _angle(body: Body, p: str, q: str) -> str:
     return body("Add", start, body("Div", across, along))
 
 
+_COMPOSED: dict[str, Callable[..., str]] = {"BesselJ0": _special.bessel_j0, "Gamma": _special.gamma}  # ONNX has none
 _IN_DOUBLE: dict[str, Callable[..., str]] = {
+    "Erf": _special.erf,
     "Sigmoid": _sigmoid,
     "Tan": _tan,
     "Cosh": _cosh,

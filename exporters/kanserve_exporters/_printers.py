@@ -16,7 +16,8 @@ from kanserve.errors import ExportError
 
 _TRIGONOMETRIC = {"sin", "cos", "tan", "asin", "acos", "atan"}
 _HYPERBOLIC = {"sinh", "cosh", "tanh", "asinh", "acosh", "atanh"}
-_KNOWN = _TRIGONOMETRIC | _HYPERBOLIC | {"exp", "log", "Abs", "sign"}
+_SPECIAL = {"erf", "gamma", "besselj"}
+_KNOWN = _TRIGONOMETRIC | _HYPERBOLIC | _SPECIAL | {"exp", "log", "Abs", "sign"}
 _NOT_REAL = (sympy.I, sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
 _LARGEST_PRODUCT = 8
 
@@ -32,6 +33,7 @@ def parse(text: str, symbol: str) -> sympy.Expr:
 def check(expression: sympy.Expr, symbol: str) -> None:
     """ExportError unless the expression is real, of this one variable and of functions that the printers know."""
     unknown = {type(one).__name__ for one in expression.atoms(sympy.Function)} - _KNOWN
+    unknown |= {f"J{one.args[0]}" for one in expression.atoms(sympy.besselj) if one.args[0] != 0}
     others = {str(one) for one in expression.free_symbols} - {symbol}
     if unknown or others or expression.has(*_NOT_REAL):
         found = ", ".join(sorted(unknown | others)) or "what is not a real number"
@@ -63,22 +65,42 @@ class _Guarded:
 
 
 class CPrinter(_Guarded, C99CodePrinter):  # type: ignore[misc]  # sympy has no types
-    """C99 over libm. `sign` becomes a call of a helper that lets NaN through."""
+    """C99 over libm. `sign`, which lets NaN through, and J0, which C99 has not, are helpers named with the prefix.
 
-    def __init__(self, single: bool, literal: Literal, sign: str) -> None:
+    The type is a name with that prefix, too. Gamma is that of x > 0.
+    """
+
+    def __init__(self, single: bool, literal: Literal, prefix: str) -> None:
         super().__init__({"type_aliases": {real: float32}} if single else {})
         self.literal = literal
         self.root = "sqrtf" if single else "sqrt"
-        self.sign = sign
+        self.gamma = "tgammaf" if single else "tgamma"
+        self.prefix = prefix
 
     def _print_sign(self, expression: sympy.Expr) -> str:
-        return f"{self.sign}({self._print(expression.args[0])})"
+        return f"{self.prefix}sign({self._print(expression.args[0])})"
+
+    def _print_gamma(self, expression: sympy.Expr) -> str:
+        argument = self._print(expression.args[0])
+        return f"({argument} > 0 ? {self.gamma}({argument}) : ({self.prefix}real)NAN)"
+
+    def _print_besselj(self, expression: sympy.Expr) -> str:
+        return f"{self.prefix}j0({self._print(expression.args[1])})"
 
 
 class ArrayPrinter(_Guarded, NumPyPrinter):  # type: ignore[misc]  # sympy has no types
-    """NumPy, with names as `numpy.sin`."""
+    """NumPy, with names as `numpy.sin`; erf, gamma and j0 are those of kanserve/special.py, which goes along."""
 
     def __init__(self, literal: Literal) -> None:
         super().__init__()
         self.literal = literal
         self.root = "numpy.sqrt"
+
+    def _print_erf(self, expression: sympy.Expr) -> str:
+        return f"erf({self._print(expression.args[0])})"
+
+    def _print_gamma(self, expression: sympy.Expr) -> str:
+        return f"gamma({self._print(expression.args[0])})"
+
+    def _print_besselj(self, expression: sympy.Expr) -> str:
+        return f"j0({self._print(expression.args[1])})"

@@ -34,6 +34,7 @@ from kanserve.options import ExportOptions
 from kanserve.reference import evaluate
 from kanserve.rounding import allowed, rounding, scale, steady_rows
 from kanserve_exporters import _c_template as template
+from kanserve_exporters import _special
 from kanserve_exporters._c_layers import has_domain, layer_code, table
 from kanserve_exporters._expressions import Dialect, body, domain, helper, needs_helper
 from kanserve_exporters._formula_text import formula_lines
@@ -93,6 +94,7 @@ def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(one.base == "silu" for one in splines) else set()
     blocks = [template.SIGN] if "sign" in used else []
+    blocks += [_special.c_j0(dialect)] if "j0" in used else []
     for name in sorted(one for one in used if needs_helper(one, dialect)):
         outside = dialect.guarded(name)
         check = f"    if (!({domain(name)})) *bad = 1;\n" if outside else ""

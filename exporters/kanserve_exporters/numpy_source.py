@@ -16,9 +16,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.functions import SPECIAL
 from kanserve.ir import Kan, Layer
 from kanserve.options import ExportOptions
 from kanserve_exporters import _numpy_template as template
+from kanserve_exporters import _special
 from kanserve_exporters._expressions import Dialect, body, call, decimals, helper, needs_helper, term, total
 from kanserve_exporters._formula_text import formula_lines
 from kanserve_exporters._identifiers import module_name
@@ -102,7 +104,7 @@ def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
     """The functions that NumPy has not; only those that are used."""
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
-    return [
+    return ([_special.numpy_module()] if used & {*SPECIAL} else []) + [
         f"def {helper(name, dialect)}(x):\n    return {body(name, dialect)}"
         for name in sorted(used)
         if needs_helper(name, dialect)

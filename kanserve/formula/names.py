@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from kanserve.formula.tree import SPLINE_NAME
-from kanserve.functions import FUNCTIONS
+from kanserve.functions import FUNCTIONS, SPECIAL
 
 _LONGEST = 60  # characters of a name that are shown; C99 tells apart 63
 _GREEK = {
@@ -23,7 +23,8 @@ _LATEX = {
 _CALLED = {
     word for row in FUNCTIONS.values() for word in re.findall(r"[A-Za-z_]\w*", f"{row.name} {row.c} {row.sympy}")
 } - {"x"}
-_TEXT_RESERVED = _CALLED | {"I", "E", "e", "pi", "oo", "inf", "nan", "zoo"}
+# A gamma that no bracket follows is a variable: the special functions are names, too.
+_TEXT_RESERVED = (_CALLED - {*SPECIAL}) | {"I", "E", "e", "pi", "oo", "inf", "nan", "zoo"}
 # Keywords of C and C++, and what standard headers may define as macros.
 _C_RESERVED = """
     auto break case char const continue default do double else enum extern float for goto if inline int long register

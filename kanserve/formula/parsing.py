@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kanserve.errors import InputError
-from kanserve.functions import FUNCTIONS
+from kanserve.functions import FUNCTIONS, SPECIAL
 
 MAX_LENGTH = 10_000  # characters
 MAX_NESTING = 50  # signs, powers, brackets and functions within one another
@@ -230,7 +230,7 @@ class _Parser:
                 hint = f"A product is written {token.text:.20}*(...)."
                 raise self._mistake(f"No function is called {token.text:.20}. {function_list()} {hint}", token.at)
             return Call(token.text, self._closed(opened), token.at)
-        if token.text in FUNCTION_NAMES:
+        if token.text in FUNCTION_NAMES and token.text not in SPECIAL:  # gamma alone is a variable
             raise self._mistake(f"{token.text} is a function: write {token.text}(...).", token.at)
         return Name(token.text, token.at)
 

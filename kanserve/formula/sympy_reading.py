@@ -42,10 +42,12 @@ class _Reader:
             return Name(one.name)
         if one.is_Number or one.is_NumberSymbol:
             return _number(one)
-        name = type(one).__name__
-        if not (one.is_Add or one.is_Mul or one.is_Pow or (name in FUNCTION_NAMES and len(one.args) == 1)):
+        name, arguments = type(one).__name__, one.args
+        if name == "besselj" and arguments[0] == 0:
+            name, arguments = "j0", arguments[1:]
+        if not (one.is_Add or one.is_Mul or one.is_Pow or (name in FUNCTION_NAMES and len(arguments) == 1)):
             raise InputError(f"The expression has {name!r}, which is no function here. {function_list()}")
-        arguments = tuple(self.read(argument, depth + 1) for argument in one.args)
+        arguments = tuple(self.read(argument, depth + 1) for argument in arguments)
         if one.is_Add:
             return Add(arguments)
         if one.is_Mul:

@@ -1,3 +1,7 @@
+/* For j0 and j1, which are POSIX's and not C's. */
+#define _DEFAULT_SOURCE
+#define _XOPEN_SOURCE 700
+
 #include "functions.h"
 
 #include <math.h>
@@ -68,6 +72,25 @@ static double sign(double x)
     return x > 0 ? 1 : x < 0 ? -1 : x;
 }
 
+static double gamma_of(double x)
+{
+    return x > 0 ? tgamma(x) : NAN;
+}
+
+/* The derivative of log(gamma(x)), of x > 0: from x + 10 down, as in kanserve/special.py. */
+static double digamma(double x)
+{
+    static const double terms[] = {
+        -3617.0 / 8160, 1.0 / 12, -691.0 / 32760, 1.0 / 132, -1.0 / 240, 1.0 / 252, -1.0 / 120, 1.0 / 12};
+    double sum = 0, series = 0, square;
+    for (; x < 10; x++)
+        sum += 1 / x;
+    square = 1 / (x * x);
+    for (int term = 0; term < 8; term++)
+        series = series * square + terms[term];
+    return log(x) - 0.5 / x - square * series - sum;
+}
+
 /* One line a function: what f is of x, then what f' is, where f is `y`. In the order of kanserve/functions.py. */
 #define TABLE \
     ROW(0, x, 1) \
@@ -94,7 +117,10 @@ static double sign(double x)
     ROW(21, x * sigmoid(x), sigmoid(x) * (1 + x * sigmoid(-x))) \
     ROW(22, exp(-x * x), -2 * x * y) \
     ROW(23, fabs(x), sign(x)) \
-    ROW(24, sign(x), 0)
+    ROW(24, sign(x), 0) \
+    ROW(25, erf(x), 1.1283791670955126 * exp(-x * x)) \
+    ROW(26, x - x == 0 ? j0(x) : NAN, x - x == 0 ? -j1(x) : NAN) \
+    ROW(27, gamma_of(x), x > 0 ? y * digamma(x) : NAN)
 
 void kanserve_named_function(int64_t number, int64_t count, const double *arguments, double *values, double *slopes)
 {

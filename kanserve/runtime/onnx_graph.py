@@ -24,7 +24,7 @@ FILE = "model.onnx"
 _STANDARD, _OURS = (b"", b"ai.onnx"), (b"ai.kanserve",)
 _TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(double)": np.dtype(np.float64)}
 # What the exporter writes, and nothing else: a test holds the two to each other.
-_NAMES = """Abs Acos Add ArgMax Asin Atan Atanh Cast Clip Concat Constant Cos Cosh Div Equal Exp Flatten Floor Gather
+_NAMES = """Abs Acos Add ArgMax Asin Atan Atanh Cast Clip Concat Constant Cos Cosh Div Equal Erf Exp Flatten Floor Gather
 Gemm GreaterOrEqual HardSigmoid Identity IsNaN Less Log MatMul Mul Neg Pow Reciprocal ReduceProd ReduceSum Reshape
 Round Sigmoid Sign Sin Sinh Softmax Split Sqrt Squeeze Sub Tan Tanh Unsqueeze Where"""
 OPERATORS = frozenset(_NAMES.split())
