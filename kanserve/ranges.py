@@ -19,6 +19,26 @@ def ranges(kan: Kan) -> Array:
     return np.where(np.isfinite(known).all(axis=1, keepdims=True), known, grid)
 
 
+def known(kan: Kan) -> NDArray[np.bool_]:
+    """(inputs,): which ranges are known: told, or that of the splines which take the input."""
+    told = np.array([np.isfinite((one.low, one.high)).all() for one in kan.inputs])
+    result: NDArray[np.bool_] = told | kan.layers[0].spline_mask.any(axis=0)
+    return result
+
+
+def corners(kan: Kan, most: int = 256) -> Array:
+    """Rows at the corners of the ranges: all 2^inputs of them; of more than `most`, both extremes and drawn ones."""
+    spans = ranges(kan)
+    count = len(spans)
+    if 2**count <= most:
+        ends = np.arange(2**count)[:, None] >> np.arange(count) & 1
+    else:
+        ends = np.random.default_rng(0).integers(0, 2, (most, count))
+        ends[:2] = [[0], [1]]
+    rows: Array = spans[np.arange(count), ends]
+    return rows
+
+
 def sample(kan: Kan, count: int, seed: int = 0) -> Array:
     """`count` raw feature rows, uniform in the ranges."""
     low, high = ranges(kan).T

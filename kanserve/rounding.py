@@ -17,8 +17,9 @@ from kanserve.ranges import finite_rows
 Array = NDArray[np.float64]
 
 _GRAIN = {"double": 2.0**-53, "float": 2.0**-24}  # a number is rounded by at most this much of itself
-# Double is measured with a coarser grain and scaled down: else the rounding of the measurement itself would be seen.
-_MEASURED = {"double": 2.0**-44, "float": 2.0**-24}
+# Double is measured with coarser grains and scaled down: else the rounding of the measurement itself would be seen. The
+# finer one is for outputs that any change throws anywhere, tan(1e20) say: scaled down from far they would look steady.
+_MEASURED = {"double": (2.0**-44, 2.0**-50), "float": (2.0**-24,)}
 _DRAWS = 3  # one may cancel or be small by chance: all three are below a twentieth once in 8,000 times
 # An evaluation rounds more often than we do (a polynomial of order 3 alone six times), and elsewhere.
 _MARGIN = 64
@@ -52,15 +53,15 @@ def rounding(kan: Kan, x: Array, precision: Precision) -> Array:
     """
     wanted = reference.evaluate(kan, x)
     change = np.zeros_like(wanted)
-    for draw, side in itertools.product(range(_DRAWS), (1, -1)):
-        change = np.maximum(change, np.abs(_moved(kan, x, precision, draw, side) - wanted))
-    result: Array = change * (_GRAIN[precision] / _MEASURED[precision])
-    return result
+    for grain, draw, side in itertools.product(_MEASURED[precision], range(_DRAWS), (1, -1)):
+        moved = _moved(kan, x, precision, grain, draw, side)
+        change = np.maximum(change, np.abs(moved - wanted) * (_GRAIN[precision] / grain))
+    return change
 
 
-def _moved(kan: Kan, x: Array, precision: Precision, draw: int, side: int) -> Array:
+def _moved(kan: Kan, x: Array, precision: Precision, grain: float, draw: int, side: int) -> Array:
     """The outputs when every value on the way is moved by the same random part of the grain in each row."""
-    random, grain = np.random.default_rng(draw), _MEASURED[precision]
+    random = np.random.default_rng(draw)
     largest = np.finfo(np.float64 if precision == "double" else np.float32).max
 
     def moved(values: Array) -> Array:

@@ -51,3 +51,10 @@ def test_a_row_that_rounding_pushes_out_of_a_domain_is_not_steady():
 def test_a_value_near_zero_is_measured_by_the_median_of_its_output():
     y = np.array([[1e-9, 5.0], [2.0, np.nan], [3.0, 7.0], [100.0, 6.0]])
     np.testing.assert_array_equal(scale(y)[:, 0], [3.0, 3.0, 3.0, 100.0])
+
+
+def test_where_rounding_leaves_no_digit_anything_is_allowed():
+    kan = Kan((edge("sin", 1e18),))
+    x = finite_rows(kan, 200)
+    y = evaluate(kan, x)
+    assert (allowed(kan, x, y, "double", 1e-9) >= scale(y)).mean() > 0.95

@@ -1,4 +1,4 @@
-"""`from_formula`: a known law as a network of named edges, to be exported, served or trained further."""
+"""`from_formula` and `kan_of`: a known law as a network of named edges, to be exported, served or trained further."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,11 @@ from typing import Any
 
 from kanserve.errors import InputError
 from kanserve.formula import sympy_reading
-from kanserve.formula.folding import Mistake, form_of_expression, parts
+from kanserve.formula.folding import Mistake, form_of_expression, form_of_tree, parts
 from kanserve.formula.forms import Form, Steps, one_atom
 from kanserve.formula.layering import layers
 from kanserve.formula.parsing import Expression, Name, mistake, parse
+from kanserve.formula.tree import Tree, check_tree
 from kanserve.ir import Kan, Layer, Variable
 
 CONSTANTS = {"pi": math.pi, "e": math.e}
@@ -70,6 +71,35 @@ def from_formula(
         inputs=tuple(_variable(name, units or {}, ranges or {}) for name in variables),
         outputs=tuple(_variable(name, units or {}, {}) for name in outputs),
     )
+
+
+def kan_of(
+    trees: Tree | Sequence[Tree], inputs: Sequence[str | Variable], outputs: Sequence[str | Variable] = ("y",)
+) -> Kan:
+    """The network that is a closed form, exactly; of several trees, one output for each.
+
+    `inputs` are all columns of the rows, whether they occur or not. FormulaError when the network would be too large,
+    FormatError when a tree has a spline.
+    """
+    several = [trees] if trees and isinstance(trees[0][0], str) else list(trees)
+    checked = [check_tree(one, {}) for one in several]
+    needed = 1 + max((int(step[1]) for tree in checked for step in tree if step[0] == "var"), default=0)
+    if not needed <= len(inputs) or len(outputs) != len(checked):
+        raise InputError(
+            f"{len(checked)} trees in {needed} columns need as many outputs, got {len(outputs)}, and at least as many "
+            f"inputs, got {len(inputs)}."
+        )
+    steps = Steps()
+    columns = [steps.add("var", i) for i in range(len(inputs))]
+    return Kan(
+        layers(steps, columns, [form_of_tree(steps, one) for one in checked]),
+        inputs=tuple(_named(one) for one in inputs),
+        outputs=tuple(_named(one) for one in outputs),
+    )
+
+
+def _named(one: str | Variable) -> Variable:
+    return one if isinstance(one, Variable) else Variable(one)
 
 
 def _layers(

@@ -5,13 +5,15 @@ sympy and NumPy differ in five places), C its C column.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kanserve.formula.names import latex_name, text_name
+from kanserve.formula.numbers import named
 from kanserve.formula.printing import Dialect, Precedence, Printed, reciprocal, signed
-from kanserve.functions import FUNCTIONS
+from kanserve.functions import FUNCTIONS, SPECIAL
 
 DIGITS = 6  # of a number in text and LaTeX
+_NAMES_OF_NUMBERS = {"pi", "e"}  # an input may be called so
 _NUMPY_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atanh": "arctanh", "Abs": "abs"}
 _LONGEST_PRODUCT = 8  # x^8 in C is seven products
 _LONGEST_REPEATED = 40  # characters of a base that C repeats instead of calling pow
@@ -22,6 +24,8 @@ _LATEX_CALLS = {
     "log": r"\log\left(@\right)",
     "gaussian": r"e^{-\left(@\right)^{2}}",
     "abs": r"\left|@\right|",
+    "j0": r"J_{0}\left(@\right)",
+    "gamma": r"\Gamma\left(@\right)",
     "arctanh": r"\operatorname{artanh}\left(@\right)",
     **{
         name: rf"\{name}\left(@\right)"
@@ -31,19 +35,28 @@ _LATEX_CALLS = {
 
 
 class Text(Dialect):
-    """To read: numbers rounded to DIGITS digits, powers as x^2, names in quotes where they are not one word."""
+    """To read: numbers rounded to DIGITS digits, powers as x^2, names in quotes where they are not one word.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    With `named`, a number that DIGITS digits do not tell and that has a name is shown by it: pi/2, 1/3.
+    """
+
+    def __init__(self, names: Sequence[str], *, named: bool = False) -> None:
         self._names = [text_name(name) for name in names]
+        self._named = named and not set(names) & _NAMES_OF_NUMBERS
 
     def number(self, value: float) -> str:
         mantissa, _, exponent = f"{value:.{DIGITS}g}".partition("e")
         return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
+    def named(self, value: float) -> Printed | None:
+        return _named(self, value, str) if self._named else None
+
     def variable(self, column: int) -> str:
         return self._names[column]
 
     def call(self, name: str, argument: Printed) -> Printed:
+        if name in SPECIAL:
+            return Printed(f"{name}({signed(argument)})")
         template = FUNCTIONS[name].sympy.replace("sympy.", "").replace("Abs", "abs").replace("**", "^")
         if len(re.findall(r"\bx\b", template)) > 1:
             return Printed(f"{name}({signed(argument)})")  # named, not written out with its argument twice
@@ -54,17 +67,21 @@ class Text(Dialect):
 
 
 class Latex(Dialect):
-    """To typeset, with no package but amsmath."""
+    """To typeset, with no package but amsmath. `named` as in Text."""
 
     times = " "
     elision = r"\dots"
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], *, named: bool = False) -> None:
         self._names = [latex_name(name) for name in names]
+        self._named = named
 
     def number(self, value: float) -> str:
         mantissa, _, exponent = f"{value:.{DIGITS}g}".partition("e")
         return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+
+    def named(self, value: float) -> Printed | None:
+        return _named(self, value, _latex_of_number) if self._named else None
 
     def variable(self, column: int) -> str:
         return self._names[column]
@@ -103,7 +120,10 @@ class Latex(Dialect):
 
 
 class Python(Dialect):
-    """A NumPy expression over arrays named by `identifiers`; constants are exact. Splines are functions to supply."""
+    """A NumPy expression over arrays named by `identifiers`; constants are exact.
+
+    Splines are functions to supply, and so are erf, j0 and gamma, as scipy.special has them.
+    """
 
     def __init__(self, identifiers: Sequence[str]) -> None:
         self._identifiers = identifiers
@@ -116,6 +136,8 @@ class Python(Dialect):
         return self._identifiers[column]
 
     def call(self, name: str, argument: Printed) -> Printed:
+        if name in SPECIAL:
+            return Printed(f"{name}({signed(argument)})")
         template = re.sub(r"sympy\.(\w+)", lambda one: f"np.{_NUMPY_NAMES.get(one[1], one[1])}", FUNCTIONS[name].sympy)
         parts = re.split(r"\bx\b", template)
         if len(parts) > 2 and not argument.text.isidentifier():
@@ -130,7 +152,7 @@ class Python(Dialect):
 
 
 class C99(Dialect):
-    """A C99 expression over doubles named by `identifiers`, with libm's functions; constants are exact."""
+    """A C99 expression over doubles named by `identifiers`, with libm's functions (and POSIX's j0); exact constants."""
 
     def __init__(self, identifiers: Sequence[str]) -> None:
         self._identifiers = identifiers
@@ -149,6 +171,29 @@ class C99(Dialect):
         if exponent <= _LONGEST_PRODUCT and len(factor) <= _LONGEST_REPEATED:
             return Printed("*".join([factor] * exponent), Precedence.PRODUCT)
         return Printed(f"pow({signed(base)}, {float(exponent)!r})")
+
+
+def _named(dialect: Dialect, value: float, spelling: Callable[[str], str]) -> Printed | None:
+    """The number by its name, where its digits do not tell it."""
+    found = named(value) if float(f"{value:.{DIGITS}g}") != value else None
+    if found is None or (not found.below and found.above[0][0].isdigit() and len(found.above) == 1):
+        return None
+    above, below = (tuple(_number_factor(spelling(one)) for one in part) for part in (found.above, found.below))
+    text = dialect.quotient(above, below)
+    if not below and len(above) == 1:
+        return above[0]
+    return Printed(text, Precedence.PRODUCT, quotient=(above, below) if below else None)
+
+
+def _number_factor(text: str) -> Printed:
+    return Printed(text, Precedence.POWER if "^" in text else Precedence.ATOM)
+
+
+def _latex_of_number(text: str) -> str:
+    """sqrt(2*pi) as \\sqrt{2 \\pi}."""
+    text = re.sub(r"sqrt\((.*)\)", r"\\sqrt{\1}", text)
+    text = re.sub(r"log\((.*)\)", r"\\log\\left(\1\\right)", text)
+    return re.sub(r"\^(\d)", r"^{\1}", text).replace("*", " ").replace("pi", r"\pi")
 
 
 def _filled(template: str, argument: Printed, dialect: Dialect) -> Printed:

@@ -7,7 +7,7 @@ power becomes products and roots where its exponent is a constant multiple of a 
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from kanserve.errors import InputError
+from kanserve.errors import FormulaError, InputError
 from kanserve.formula.forms import (
     Form,
     Steps,
@@ -35,7 +35,7 @@ from kanserve.formula.parsing import (
     Power,
     parse,
 )
-from kanserve.formula.tree import MAX_POWER
+from kanserve.formula.tree import MAX_POWER, Step, Tree, references
 
 _SMALLEST = 2.0**-1022  # of a double with all its digits
 
@@ -57,6 +57,43 @@ def form_of_expression(steps: Steps, one: Expression, values: Mapping[str, Form]
     if not all(number == 0 or _SMALLEST <= abs(number) < math.inf for number in numbers):
         raise mistake(one.at, "The constants here make a number that a double cannot hold: too large, or too small.")
     return result
+
+
+def form_of_tree(steps: Steps, tree: Tree) -> Form:
+    """A closed form's tree as a linear form over these steps, columns being the steps of their number.
+
+    FormulaError for a spline, which is no function of the table, and for constants that a double cannot hold.
+    """
+    forms: list[Form] = []
+    for position, step in enumerate(tree):
+        arguments = [forms[one] for one in references(step)]
+        try:
+            result = _folded(steps, step, arguments)
+        except (UnfoldableError, OverflowError, ZeroDivisionError):
+            result = Form(math.inf)
+        if not all(math.isfinite(number) for number in (result.constant, *(c for _, c in result.terms))):
+            raise FormulaError(f"Step {position} of the expression tree makes a constant that is no finite number.")
+        forms.append(result)
+    return forms[-1]
+
+
+def _folded(steps: Steps, step: Step, arguments: Sequence[Form]) -> Form:
+    match step:
+        case ("const", value):
+            return Form(value)
+        case ("var", column):
+            return one_atom(steps.add("var", column))
+        case ("add", *_):
+            return summed(steps, [flattened(steps, one) for one in arguments])
+        case ("mul", *_):
+            return _product(steps, arguments)
+        case ("pow", _, exponent):
+            base = arguments[0]
+            return _whole_power(steps, base, exponent) if base.terms else Form(base.constant**exponent)
+        case ("call", name, _):
+            result = applied(steps, name, arguments[0])
+            return result if arguments[0].terms or not result.terms else Form(math.inf)
+    raise FormulaError("Only a closed form becomes a network; this one has a spline.")
 
 
 def parts(one: Expression) -> tuple[Expression, ...]:

@@ -16,8 +16,8 @@ from kanserve.formula.tree import MAX_POWER, Step, Tree, references
 from kanserve.functions import FUNCTIONS
 
 _POWERS = {"x^2": 2, "x^3": 3, "x^4": 4, "1/x": -1, "1/x^2": -2}
-_EVEN = {"cos", "cosh", "gaussian"}
-_ODD = {"sin", "tan", "arcsin", "arctan", "arctanh", "sinh", "tanh", "sign"}
+_EVEN = {"cos", "cosh", "gaussian", "j0"}
+_ODD = {"sin", "tan", "arcsin", "arctan", "arctanh", "sinh", "tanh", "sign", "erf"}
 _SAME = 1e-14  # two constants this close, relatively, differ by rounding only
 _PHASE = 1e-12  # a phase this close to a multiple of pi/2 is one
 _LONGEST_SPLICED = 8  # longer sums stay shared

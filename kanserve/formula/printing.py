@@ -6,7 +6,7 @@ Unfolding therefore stops at a limit and leaves "…" for what is deeper.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from kanserve.formula.tree import Step, Tree, references
@@ -35,13 +35,17 @@ class Unfolded:
 
 @dataclass(frozen=True)
 class Printed:
-    """A printed expression without its sign; `under` is the denominator when it is a reciprocal."""
+    """A printed expression without its sign.
+
+    `under` is the denominator when it is a reciprocal; `quotient` what is above and below in a number like 3/(4*pi).
+    """
 
     text: str
     precedence: Precedence = Precedence.ATOM
     negative: bool = False
     under: "Printed | None" = None
     number: float | None = None
+    quotient: "tuple[tuple[Printed, ...], tuple[Printed, ...]] | None" = None
 
 
 class Dialect(ABC):
@@ -53,6 +57,10 @@ class Dialect(ABC):
     @abstractmethod
     def number(self, value: float) -> str:
         """A number ≥ 0."""
+
+    def named(self, value: float) -> Printed | None:
+        """A number > 0 that is shown by its name: pi/2, not 1.5708. None where it is shown by its digits."""
+        return None
 
     @abstractmethod
     def variable(self, column: int) -> str:
@@ -131,7 +139,8 @@ def _print(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
     match step[0]:
         case "const":
             value = float(step[1])
-            return Printed(dialect.number(abs(value)), negative=value < 0, number=abs(value))
+            printed = (dialect.named(abs(value)) if value else None) or Printed(dialect.number(abs(value)))
+            return replace(printed, negative=value < 0, number=abs(value))
         case "var":
             return Printed(dialect.variable(step[1]))
         case "add":
@@ -173,6 +182,7 @@ def _sum(below: list[Printed], dialect: Dialect) -> Printed:
 def _product(below: list[Printed], dialect: Dialect) -> Printed:
     negative = sum(one.negative for one in below) % 2 == 1
     below = [one for one in below if one.number != 1 or len(below) == 1] or below[:1]
+    below = [part for one in below for part in _apart(one)]
     above = [_factor(one, dialect, first=one is below[0]) for one in below if one.under is None]
     under = [one.under for one in below if one.under is not None]
     text = dialect.quotient(above or [Printed(dialect.number(1.0))], under)
@@ -180,6 +190,14 @@ def _product(below: list[Printed], dialect: Dialect) -> Printed:
         alone = above[0].precedence
         return Printed(text, Precedence.ATOM if alone == Precedence.SUM else alone, negative)
     return Printed(text, Precedence.PRODUCT, negative)
+
+
+def _apart(one: Printed) -> list[Printed]:
+    """A factor, or those of a number that is a quotient: x/3 and not 1/3*x."""
+    if one.quotient is None:
+        return [one]
+    above, below = one.quotient
+    return [*(part for part in above if part.text != "1"), *(Printed("", under=part) for part in below)]
 
 
 def _factor(one: Printed, dialect: Dialect, *, first: bool) -> Printed:

@@ -49,6 +49,7 @@ def _formula_out(formula: Formula) -> dict[str, Any]:
         "variables": [variable_out(one) for one in formula.variables],
         "identifiers": list(formula.identifiers),
         "tree": [list(step) for step in formula.tree],
+        "domain": list(formula.domain),
     }
 
 
@@ -76,6 +77,7 @@ def _formula_in(entry: Any, tables: Mapping[str, Table]) -> Formula:
         tree=tree,
         tables={name: table for name, table in tables.items() if name in used},
         shortened=entry["shortened"],
+        domain=tuple(_text(one) for one in list(entry.get("domain", []))),  # version 0.1 wrote none
     )
 
 

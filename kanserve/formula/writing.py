@@ -1,51 +1,79 @@
 """From a network to its formulas: build trees, compare them with the network, print them, compare the Python."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
+import numpy as np
+
+from kanserve.errors import FormulaError
 from kanserve.formula.building import Trees, trees
-from kanserve.formula.checking import TOLERANCE, Expected, differs, expected, require, run
+from kanserve.formula.checking import Expected, differs, expected, require, run
 from kanserve.formula.dialects import C99, Latex, Python, Text
+from kanserve.formula.domains import breaks, domain, shown
 from kanserve.formula.formula import Formula
 from kanserve.formula.names import identifiers
 from kanserve.formula.printing import Dialect, Unfolded, print_tree, unfold
 from kanserve.formula.tree import Table, Tree, evaluate_tree
 from kanserve.ir import Kan, Variable
-from kanserve.ranges import ranges
-from kanserve.rounding import scale
+from kanserve.ranges import known, ranges
 
 _CHARACTERS = 25  # of a printed formula for each operation of its limit
 _DEEPEST = 150  # brackets within brackets: Python's parser refuses 200, a C compiler may refuse 256
 
 
-def formulas(kan: Kan, *, limit: int = 2000) -> tuple[Formula, ...]:
+def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = False) -> tuple[Formula, ...]:
     """One formula per output (the scores of a classifier), in raw features, compared with the network.
 
     A formula of more than `limit` operations, each repetition counted, is shown shortened; its tree is whole.
     FormulaError when a formula differs from the network by more than 1e-9 of the output's scale and more than
     rounding may do, or when the network is finite on no row of its training range, so that nobody could tell.
 
+    FormulaError too when a formula is not finite somewhere in the training range, of 1000 rows and up to 256 corners;
+    it says where, and which part. With strict=False the formula is given, and `Formula.domain` has the conditions.
+    Where the range of one of its inputs is not known, nothing can be said of it, and nothing is refused.
+
+    With `named`, text and LaTeX show a number that has a name by it: pi/2, 1/3, sqrt(2). Python and C always have its
+    digits.
+
     A formula has what its output depends on and no more. Where only a node that leads to no output is not finite (log
     of a negative number, say), the network answers NaN and the formula a number.
     """
     wanted = expected(kan)
     built = _agreeing(kan, wanted)
-    result = tuple(_formula(kan, q, tree, built.tables, limit) for q, tree in enumerate(built.trees))
+    result = tuple(_formula(kan, q, tree, built.tables, limit, named) for q, tree in enumerate(built.trees))
     for q, formula in enumerate(result):
         if formula.python:
             require(wanted, q, formula.name, run(formula, wanted.x))
+        if strict:
+            _require_finite(wanted, formula)
     return result
+
+
+def _require_finite(wanted: Expected, formula: Formula) -> None:
+    """FormulaError where a formula is not finite in the training range."""
+    kan = wanted.kan
+    if not known(kan)[list(formula.columns)].all():
+        return
+    found = breaks(formula.tree, formula.tables, wanted.undefined)
+    if found is None:
+        return
+    row, step = found
+    values = {kan.inputs[i].name: float(wanted.undefined[row, i]) for i in formula.columns}
+    part = shown(formula.tree, step, [one.name for one in kan.inputs])
+    raise FormulaError(
+        f"The formula of output {formula.name!r} is not finite everywhere in the training range: at row {values} there "
+        f"is no finite {part}. formulas(kan, strict=False) gives it, with its conditions as `domain`: "
+        f"{'; '.join(formula.domain) or 'none but overflow'}."
+    )
 
 
 def _agreeing(kan: Kan, wanted: Expected) -> Trees:
     """The trees in canonical form; step by step as the network computes, where the canonical form loses digits."""
     canonical = trees(kan)
     # What rounding may do excuses no identity: x + 1e13 - 1e13 stays so.
-    strict = replace(wanted, allowed=TOLERANCE * scale(wanted.wanted))
     lossy = [
         q
         for q, tree in enumerate(canonical.trees)
-        if differs(strict, q, evaluate_tree(tree, canonical.tables, wanted.x)).any()
+        if differs(wanted, q, evaluate_tree(tree, canonical.tables, wanted.x), forgiving=False).any()
     ]
     if not lossy:
         return canonical
@@ -57,17 +85,18 @@ def _agreeing(kan: Kan, wanted: Expected) -> Trees:
     return Trees(tuple(chosen), {**canonical.tables, **plain.tables})
 
 
-def _formula(kan: Kan, q: int, tree: Tree, tables: Mapping[str, Table], limit: int) -> Formula:
+def _formula(kan: Kan, q: int, tree: Tree, tables: Mapping[str, Table], limit: int, named: bool) -> Formula:
     names = [one.name for one in kan.inputs]
     words = identifiers(names)
     columns = sorted({int(step[1]) for step in tree if step[0] == "var"})
     splines = sorted({str(step[1]) for step in tree if step[0] == "spline"})
     unfolded = unfold(tree, limit)
     longest = max(_CHARACTERS * limit, 1000)
-    text, text_whole = _shown(tree, unfolded, limit, Text(names), longest)
-    latex, latex_whole = _shown(tree, unfolded, limit, Latex(names), 2 * longest)
+    text, text_whole = _shown(tree, unfolded, limit, Text(names, named=named), longest)
+    latex, latex_whole = _shown(tree, unfolded, limit, Latex(names, named=named), 2 * longest)
     python, c = _python(_code(unfolded, Python(words), longest)), _code(unfolded, C99(words), longest)
     spans = ranges(kan)
+    told = np.where(known(kan)[:, None], spans, [-np.inf, np.inf]).tolist()
     return Formula(
         name=kan.outputs[q].name,
         text=text,
@@ -82,6 +111,7 @@ def _formula(kan: Kan, q: int, tree: Tree, tables: Mapping[str, Table], limit: i
         tree=tree,
         tables={name: tables[name] for name in splines},
         shortened=not (text_whole and latex_whole and python and c),
+        domain=domain(tree, tables, names, [(low, high) for low, high in told]),
     )
 
 

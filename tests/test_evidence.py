@@ -1,0 +1,240 @@
+"""What speaks for a formula: on its way from data through the artifact and the server to the client."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+import kanserve
+from kanserve import repository
+from kanserve.artifact.format import Artifact, Entry, assemble
+from kanserve.client import Client
+from kanserve.compiler import compile, golden_rows
+from kanserve.errors import FormatError, InputError
+from kanserve.formula import Formula, formulas
+from kanserve.formula import to_json as formulas_to_json
+from kanserve.formula.constants import Constant
+from kanserve.formula.evidence import (
+    MOST_ALTERNATIVES,
+    Alternative,
+    Evidence,
+    evidence,
+    from_json,
+    to_json,
+)
+from kanserve.ir import Kan
+from kanserve.serve import models
+from kanserve.serve.formulas import get_formula
+from kanserve.serve.server import start
+from kanserve.table import Dataset
+from kanserve.v1 import formula_pb2 as pb
+from tests.kans import classifier, mixed
+
+A, B = 1.23456789012, 0.765432109876
+RANGES = {"x": (0.0, 2.0)}
+LAW = kanserve.from_formula("3*exp(-a*x) + b", a=A, b=B, ranges=RANGES)
+(FORMULA,) = formulas(LAW)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search gives of each formula."""
+
+    formula: Formula
+    complexity: float
+    error: float
+    validation: float
+
+
+CANDIDATES = [
+    Found(formulas(kanserve.from_formula("2 - x", ranges=RANGES))[0], 2.0, 0.3, 0.31),
+    Found(formulas(replace(mixed(), outputs=LAW.outputs))[0], 3.5, 0.1, math.nan),
+    Found(FORMULA, 6.0, 0.05, 0.06),
+]
+
+
+def noisy(count: int = 200, noise: float = 0.05) -> Dataset:
+    x = np.linspace(0, 2, count)[:, None]
+    y = 3 * np.exp(-A * x[:, 0]) + B
+    return Dataset(x, y + noise * np.random.default_rng(0).normal(size=count), ("x",))
+
+
+def made(kan: Kan = LAW, **options) -> Artifact:
+    return compile(kan, ("numpy_source",), **options)
+
+
+def test_constants_have_standard_errors_and_those_with_a_name_are_known():
+    data = noisy()
+    found = evidence(FORMULA, data.x, data.y[:, 0])
+    known = {one.value: one for one in found.constants}
+    assert known[3.0].standard_error == 0 and known[3.0].text == "3"
+    for value in (-A, B):
+        assert 0.001 < known[value].standard_error < 0.1
+    assert found.sigma == pytest.approx(0.05, rel=0.15) and found.degrees == 200 - 2
+
+
+def test_without_enough_rows_nothing_is_said_of_constants():
+    assert evidence(FORMULA) == Evidence()
+    data = noisy().take(np.arange(2))
+    got = evidence(FORMULA, data.x, data.y[:, 0], CANDIDATES)
+    assert (got.constants, got.sigma, got.degrees) == ((), None, None) and len(got.alternatives) == 3
+
+
+def test_rows_where_the_formula_is_not_finite_and_splines_say_nothing_of_constants():
+    logarithm = formulas(kanserve.from_formula("1.2345*log(x)", ranges={"x": (1.0, 2.0)}))[0]
+    x = np.linspace(-1, 2, 50)[:, None]
+    assert evidence(logarithm, x, x[:, 0]) == Evidence()
+    spline = formulas(mixed())[0]
+    assert evidence(spline, np.zeros((50, 2)), np.zeros(50)) == Evidence()
+
+
+def test_what_is_written_is_what_is_read():
+    data = noisy()
+    one = evidence(FORMULA, data.x, data.y[:, 0], CANDIDATES)
+    assert one.alternatives[1].validation_rmse is None and not one.alternatives[1].formula.closed_form
+    undetermined = replace(one, constants=(*one.constants, Constant(2.5, math.inf, "2.5")))
+    for evident in (one, undetermined, Evidence()):
+        assert from_json(json.loads(json.dumps(to_json(evident), allow_nan=False))) == evident
+
+
+def test_an_artifact_has_evidence_beside_its_formulas_or_none():
+    for plain in (made(), made(classifier(), data=_classes())):
+        assert plain.evidence == []
+    artifact = made(data=noisy(), candidates=CANDIDATES)
+    assert artifact.formulas == made().formulas
+    (entry,) = artifact.evidence
+    assert [one.formula.text for one in from_json(entry).alternatives] == [one.formula.text for one in CANDIDATES]
+
+
+def _classes() -> Dataset:
+    kan = classifier()
+    x = np.random.default_rng(0).uniform(-1, 1, (20, len(kan.inputs)))
+    return Dataset(x, np.eye(len(kan.classes))[np.arange(20) % len(kan.classes)], (), kan.classes, kan.classes)
+
+
+def test_weighted_rows_say_nothing_of_constants():
+    weighted = replace(noisy(), weights=np.linspace(1, 2, 200))
+    assert made(data=weighted).evidence == []
+
+
+def test_candidates_are_of_one_output():
+    two = kanserve.from_formula({"u": "x", "v": "2*x"}, ranges=RANGES)
+    with pytest.raises(InputError, match="one output; this network has 2"):
+        made(two, candidates=CANDIDATES)
+
+
+def test_an_artifact_of_a_kanserve_that_wrote_no_evidence_is_served(tmp_path):
+    data = json.loads(made().files["formula.json"])
+    del data["evidence"]
+    repository.publish(tmp_path, "old", _with_formula(made(), json.dumps(data).encode()))
+    model = models.load(tmp_path).find("old")
+    assert model.evidence == () and model.formulas == (FORMULA,)
+
+
+def _with_formula(artifact: Artifact, data: bytes) -> Artifact:
+    entry = Entry(hashlib.sha256(data).hexdigest(), len(data))
+    files = {**artifact.files, "formula.json": data}
+    return Artifact(replace(artifact.manifest, files={**artifact.manifest.files, "formula.json": entry}), files)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("evident")
+    repository.publish(root, "law", made(data=noisy(), candidates=CANDIDATES))
+    repository.publish(root, "plain", made())
+    return root
+
+
+def test_a_server_tells_what_is_known_and_nothing_where_nothing_is(folder):
+    catalog = models.load(folder)
+    (known,) = get_formula(catalog, pb.GetFormulaRequest(model_name="law")).outputs
+    wanted = evidence(FORMULA, noisy().x, noisy().y[:, 0], CANDIDATES)
+    assert [(one.value, one.text, one.standard_error) for one in known.constants] == [
+        (one.value, one.text, one.standard_error) for one in wanted.constants
+    ]
+    assert (known.residual_standard_deviation, known.degrees_of_freedom) == (wanted.sigma, wanted.degrees)
+    assert [one.text for one in known.pareto] == [one.formula.text for one in CANDIDATES]
+    assert [one.HasField("validation_rmse") for one in known.pareto] == [True, False, True]
+    (plain,) = get_formula(catalog, pb.GetFormulaRequest(model_name="plain")).outputs
+    assert not plain.constants and not plain.pareto
+    assert not plain.HasField("residual_standard_deviation") and not plain.HasField("degrees_of_freedom")
+
+
+def test_a_client_evaluates_every_formula_of_the_list(folder):
+    with start(folder, port=0) as server, Client(server.address) as client:
+        (law,), (plain,) = client.formula("law"), client.formula("plain")
+    x = np.random.default_rng(1).uniform(0, 1, (20, 2))
+    for got, wanted in zip(law.pareto, CANDIDATES, strict=True):
+        assert (got.text, got.latex, got.complexity) == (wanted.formula.text, wanted.formula.latex, wanted.complexity)
+        expected = kanserve.formula.evaluate_tree(wanted.formula.tree, wanted.formula.tables, x)
+        np.testing.assert_array_equal(got.evaluate(x), expected)
+    assert law.pareto[1].validation_rmse is None and law.degrees == 198
+    assert any(0 < one.standard_error < 0.1 for one in law.constants)
+    assert (plain.constants, plain.sigma, plain.degrees, plain.pareto) == ((), None, None, ())
+
+
+def test_a_formula_says_where_it_is_defined(tmp_path):
+    open_ended = kanserve.from_formula("log(x)", ranges={"x": (-0.5, 1.0)})
+    repository.publish(tmp_path, "log", made(open_ended))
+    (told,) = get_formula(models.load(tmp_path), pb.GetFormulaRequest(model_name="log")).outputs
+    assert list(told.domain) == list(formulas(open_ended, strict=False)[0].domain) != []
+
+
+GOOD = to_json(Evidence((Constant(1.5, 0.1, "1.5"),), 0.1, 8, (Alternative(FORMULA, 2.0, 0.3, 0.4),)))
+HOSTILE = {
+    "a text": lambda _: "evidence",
+    "a number": lambda _: 7,
+    "nothing": lambda _: None,
+    "no constants": lambda one: {name: value for name, value in one.items() if name != "constants"},
+    "constants that are no list": lambda one: one | {"constants": {"0": one["constants"][0]}},
+    "a constant that is a number": lambda one: one | {"constants": [1.5]},
+    "a value that is infinite": lambda one: one | {"constants": [one["constants"][0] | {"value": math.inf}]},
+    "a value that is true": lambda one: one | {"constants": [one["constants"][0] | {"value": True}]},
+    "a value that is a text": lambda one: one | {"constants": [one["constants"][0] | {"value": "1.5"}]},
+    "a value beyond a double": lambda one: one | {"constants": [one["constants"][0] | {"value": 10**400}]},
+    "a negative standard error": lambda one: one | {"constants": [one["constants"][0] | {"standard_error": -0.1}]},
+    "a long text": lambda one: one | {"constants": [one["constants"][0] | {"text": "1" * 101}]},
+    "a text that is none": lambda one: one | {"constants": [one["constants"][0] | {"text": 1.5}]},
+    "a negative sigma": lambda one: one | {"sigma": -1.0},
+    "a sigma that is no number": lambda one: one | {"sigma": math.nan},
+    "half a degree": lambda one: one | {"degrees": 0.5},
+    "no degree": lambda one: one | {"degrees": 0},
+    "too many degrees": lambda one: one | {"degrees": 2**63},
+    "too many alternatives": lambda one: one | {"alternatives": one["alternatives"] * (MOST_ALTERNATIVES + 1)},
+    "an alternative without a formula": lambda one: one | {"alternatives": [{"complexity": 1.0, "rmse": 1.0}]},
+    "an alternative of two formulas": lambda one: one | {"alternatives": [_twice(one["alternatives"][0])]},
+    "an alternative that runs code": lambda one: one | {"alternatives": [_running(one["alternatives"][0])]},
+    "an rmse that is infinite": lambda one: one | {"alternatives": [one["alternatives"][0] | {"rmse": math.inf}]},
+}
+
+
+def _twice(entry):
+    return entry | {"formula": entry["formula"] | {"formulas": entry["formula"]["formulas"] * 2}}
+
+
+def _running(entry):
+    (formula,) = entry["formula"]["formulas"]
+    return entry | {"formula": entry["formula"] | {"formulas": [formula | {"tree": [["call", "exec", 0]]}]}}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_is_no_evidence_is_refused(case):
+    from_json(GOOD)
+    with pytest.raises(FormatError):
+        from_json(HOSTILE[case](GOOD))
+
+
+@pytest.mark.parametrize(
+    "entries", [{"a": 1}, "law", [GOOD, GOOD], [{"constants": 1}]], ids=["object", "text", "two", "bad"]
+)
+def test_a_server_does_not_load_evidence_that_is_none(tmp_path, entries):
+    written = formulas_to_json([FORMULA])
+    good = made()
+    parts = {path: data for path, data in good.files.items() if path.startswith("numpy_source/")}
+    artifact = assemble(LAW, parts, formulas=written, golden=golden_rows(LAW), evidence=entries)
+    repository.publish(tmp_path, "law", artifact)
+    catalog = models.load(tmp_path)
+    assert "evidence" in catalog.reasons["law", 1] and not catalog.models.get("law")

@@ -1,0 +1,18 @@
+from hypothesis import assume, given, settings
+
+from kanserve.errors import FormulaError
+from kanserve.formula import formulas
+from tests.formula_agreement import check
+from tests.generated import networks
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@given(networks())
+def test_the_formula_of_any_network_is_the_network(kan):
+    try:
+        found = formulas(kan, limit=150, strict=False)
+    except FormulaError as refused:
+        assert "finite nowhere" in str(refused)
+        assume(False)
+        return
+    check(kan, found)

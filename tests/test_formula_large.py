@@ -1,0 +1,60 @@
+"""The formula of a symbolic network of 600 edges: within two seconds, bounded and marked, its tree whole."""
+
+import itertools
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kanserve import repository
+from kanserve.client import Client
+from kanserve.compiler import compile
+from kanserve.formula import evaluate_tree, formulas
+from kanserve.ir import Kan, layer
+from kanserve.ranges import sample
+from kanserve.reference import evaluate
+from kanserve.serve.server import start
+
+SECONDS = 2.0  # of one processor
+
+
+def large(*, deep: bool) -> Kan:
+    """20-20-10 in which every input reaches every output, or 600 edges in seven layers, far too long to write out."""
+    rng = np.random.default_rng(0)
+    shape = (10,) * 7 if deep else (20, 20, 10)
+    layers = []
+    for i, o in itertools.pairwise(shape):
+        affine = np.stack([rng.uniform(-1, 1, (o, i)), *rng.normal(0, 0.3, (3, o, i))], axis=-1)
+        functions = rng.choice(["sin", "x^2", "exp", "tanh", "x", "gaussian"], (o, i))
+        layers.append(layer(functions=functions, affine=affine / [1, 1, i**0.5, i]))
+    kan = Kan(tuple(layers))
+    assert kan.edges == 600 and kan.symbolic
+    return kan
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_formula_of_600_edges_takes_less_than_two_seconds_and_is_bounded(deep):
+    kan = large(deep=deep)
+    began = time.process_time()
+    found = formulas(kan)
+    assert time.process_time() - began < SECONDS
+    x = sample(kan, 50, seed=3)
+    wanted = evaluate(kan, x)
+    for q, one in enumerate(found):
+        assert len(one.text) <= 50_000 and len(one.latex) <= 100_000 and len(one.tree) < 5000
+        assert one.shortened is deep and ("…" in one.text) is deep and bool(one.python and one.c) is not deep
+        assert np.allclose(evaluate_tree(one.tree, one.tables, x), wanted[:, q], rtol=1e-9)
+
+
+def test_a_server_answers_with_the_formula_of_600_edges_within_two_seconds(tmp_path: Path):
+    kan = large(deep=True)
+    repository.publish(tmp_path, "large", compile(kan, ("numpy_source",)))
+    x = sample(kan, 50, seed=3)
+    with start(tmp_path, port=0) as server, Client(server.address) as client:
+        began = time.process_time()  # of server and client, which are one process here
+        found = client.formula("large")
+        assert time.process_time() - began < SECONDS
+    for q, one in enumerate(found):
+        assert one.shortened and "…" in one.text and len(one.text) <= 50_000
+        assert np.allclose(evaluate_tree(one.tree, one.tables, x), evaluate(kan, x)[:, q], rtol=1e-9)
