@@ -4,15 +4,19 @@ Width and tint of a line are its edge's share of the signal and nothing else. Bl
 ink is a free spline. Functions return matplotlib's Axes; they show nothing and write nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import InputError, MissingDependencyError
+from kanserve.functions import FUNCTIONS
 from kanserve.importance import Importance, importance
 from kanserve.ir import Kan, Layer, Sum, Symbolic
+from kanserve.places import node_name, subnode_names
 from kanserve.ranges import finite_rows
 from kanserve.reference import activations, edges
 
@@ -22,8 +26,11 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Kind = Literal["auto", "flow", "matrix"]
 
+MARKS = 60  # along the axis of an edge
 FLOW_EDGES, FLOW_LAYER_EDGES = 60, 24  # more curves than this, in all or side by side, cannot be read
 INK, BLUE, PALE = "#20242c", "#1f5fbf", "#dfe3ea"
+COLOURS = ("#c2410c", "#0f766e", "#7e22ce", "#a16207", "#be123c")
+DASHES = ("--", ":", "-.", (0, (5, 1)), (0, (1, 1)), (0, (7, 2, 1, 2, 1, 2)))
 TILE, HEIGHT = 0.62, 2.6  # a tile's side and the distance of two layers of nodes, in the picture's own units
 
 
@@ -43,10 +50,20 @@ def plot_network(kan: Kan, data: ArrayLike | None = None, kind: Kind = "auto", a
     return _matrix(kan, shares, values, ax)
 
 
-def plot_edge(kan: Kan, layer: int, j: int, i: int, data: ArrayLike | None = None, ax: "Axes | None" = None) -> "Axes":
+def plot_edge(
+    kan: Kan,
+    layer: int,
+    j: int,
+    i: int,
+    data: ArrayLike | None = None,
+    ax: "Axes | None" = None,
+    fits: Mapping[str, Symbolic] = MappingProxyType({}),
+) -> "Axes":
     """The curve of the edge from input i to subnode j of a layer, over the range that the data have there.
 
-    The marks along the axis are the data's quantiles: where they are dense, the curve is known best.
+    The marks along the axis are the rows, or the quantiles of many: where they are dense, the curve is known best.
+    The curve and the functions in `fits`, by their labels in the legend, go on a little beyond the data, on grey
+    ground. Inputs are in their own units.
     """
     if not 0 <= layer < len(kan.layers):
         raise InputError(f"The network has layers 0 to {len(kan.layers) - 1}, got {layer}.")
@@ -56,17 +73,65 @@ def plot_edge(kan: Kan, layer: int, j: int, i: int, data: ArrayLike | None = Non
     rows = finite_rows(kan, 500) if data is None else np.asarray(data, np.float64)
     v = activations(kan, rows)[layer][:, i]
     v = v[np.isfinite(v)]
-    axes = _axes(ax, (4.2, 3.2))
+    shift, scale = (float(kan.input_shift[i]), float(kan.input_scale[i])) if layer == 0 else (0.0, 1.0)
+    axes = new_axes(ax, (4.2, 3.2) if not fits else (6.4, 3.4 + 0.2 * len(fits)))
     x, y = _curve(one, j, i, v)
-    axes.plot(x, y, color=_colour(one, j, i), linewidth=2)
-    axes.plot(np.quantile(v, np.linspace(0, 1, 60)), np.full(60, y.min()), "|", color=INK, alpha=0.5)
+    axes.plot(x * scale + shift, y, color=_colour(one, j, i), linewidth=2.4, label=f"{_label(one, j, i) or 'spline'}")
+    low, high = _heights(y)
+    marks = v if len(v) <= MARKS else np.quantile(v, np.linspace(0, 1, MARKS))
+    axes.plot(marks * scale + shift, np.full(len(marks), low), "|", color=INK, alpha=0.5)
+    _beyond(axes, one, j, i, x, (low, high), (shift, scale), fits)
+    axes.set_ylim(low - 0.06 * (high - low), high)
+    if fits:
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
     axes.set_title(_label(one, j, i) or "free spline", fontsize=10)
-    axes.set_xlabel(_node_name(kan, layer, i))
-    axes.set_ylabel(f"edge {_node_name(kan, layer, i)} → {_subnode_name(kan, layer, j)}")
+    source, target = _plain(node_name(kan, layer, i)), _plain(subnode_names(kan, layer)[j])
+    axes.set_xlabel(source)
+    axes.set_ylabel(f"{source} → {target}")
     return axes
 
 
-def _axes(ax: "Axes | None", size: tuple[float, float]) -> "Axes":
+def _heights(y: Array) -> tuple[float, float]:
+    """What of the y axis is shown: the edge with a margin, since a function beside it may have a pole."""
+    y = y[np.isfinite(y)]
+    low, high = (float(y.min()), float(y.max())) if len(y) else (-1.0, 1.0)
+    margin = 0.15 * (high - low) or max(0.5 * abs(high), 1e-3)
+    return low - margin, high + margin
+
+
+def _beyond(
+    axes: "Axes",
+    layer: Layer,
+    j: int,
+    i: int,
+    x: Array,
+    shown: tuple[float, float],
+    units: tuple[float, float],
+    fits: Mapping[str, Symbolic],
+) -> None:
+    """The edge where no data are, on grey, and the functions there and in the data's range."""
+    shift, scale = units
+    reach = 0.12 * (x[-1] - x[0])
+    for u in (np.linspace(x[0] - reach, x[0], 20), np.linspace(x[-1], x[-1] + reach, 20)):
+        axes.axvspan(*sorted((u[0] * scale + shift, u[-1] * scale + shift)), color=PALE, alpha=0.6, linewidth=0)
+        y = _near(_values(layer, j, i, u), shown)
+        axes.plot(u * scale + shift, y, color=_colour(layer, j, i), linewidth=1, alpha=0.6)
+    wide = np.linspace(x[0] - reach, x[-1] + reach, 400)
+    for n, (label, fit) in enumerate(fits.items()):
+        with np.errstate(all="ignore"):
+            y = fit.c * FUNCTIONS[fit.function].numpy(fit.a * wide + fit.b) + fit.d
+        style: dict[str, Any] = {"color": COLOURS[n % len(COLOURS)], "linestyle": DASHES[n % len(DASHES)]}
+        axes.plot(wide * scale + shift, _near(y, shown), linewidth=1.5, label=label, **style)
+
+
+def _near(y: Array, shown: tuple[float, float]) -> Array:
+    """NaN where a curve is far from what is shown: no line joins the two sides of a pole."""
+    far = 3 * (shown[1] - shown[0])
+    with np.errstate(invalid="ignore"):
+        return np.where((y > shown[0] - far) & (y < shown[1] + far), y, np.nan)
+
+
+def new_axes(ax: "Axes | None", size: tuple[float, float]) -> "Axes":
     if ax is not None:
         return ax
     try:
@@ -84,9 +149,15 @@ def _curve(layer: Layer, j: int, i: int, v: Array) -> tuple[Array, Array]:
     """The edge (j, i) over the range of the values v that reach it."""
     low, high = (float(v.min()), float(v.max())) if len(v) else (-1.0, 1.0)
     x = np.linspace(low, high if high > low else low + 1, 80)
-    rows = np.zeros((80, layer.inputs))
+    return x, _values(layer, j, i, x)
+
+
+def _values(layer: Layer, j: int, i: int, x: Array) -> Array:
+    """What the edge (j, i) gives at x (N,)."""
+    rows = np.zeros((len(x), layer.inputs))
     rows[:, i] = x
-    return x, edges(layer, rows)[:, j, i]
+    result: Array = edges(layer, rows)[:, j, i]
+    return result
 
 
 def _unit_curve(layer: Layer, j: int, i: int, v: Array) -> tuple[Array, Array]:
@@ -112,18 +183,6 @@ def _label(layer: Layer, j: int, i: int) -> str:
             return ""
 
 
-def _node_name(kan: Kan, layer: int, i: int) -> str:
-    return _plain(kan.inputs[i].name) if layer == 0 else f"h{layer}.{i + 1}"
-
-
-def _subnode_name(kan: Kan, layer: int, j: int) -> str:
-    one = kan.layers[layer]
-    q = int(np.searchsorted(np.cumsum(one.arity), j, side="right"))
-    if layer == len(kan.layers) - 1:
-        return _plain(kan.outputs[q].name)
-    return f"h{layer + 1}.{q + 1}"
-
-
 def _plain(name: str, width: int = 28) -> str:
     """A name as matplotlib may print it: one line, no mathematics mode, not too long."""
     text = " ".join("".join(c if c.isprintable() else " " for c in name).split()).replace("$", r"\$")
@@ -146,7 +205,7 @@ def _flow(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes | N
     starts = places.nodes[0][np.isfinite(places.nodes[0])]
     below = 0.6 + (0.065 * max(map(len, names)) if slanted else 0.0)
     left = max(0.3, *(0.1 * len(name) - start for name, start in zip(names, starts, strict=True))) if slanted else 0.3
-    axes = _axes(ax, (min(0.8 * (width + 0.6 + left), 22), min(0.8 * (top + 1.2 + below), 22)))
+    axes = new_axes(ax, (min(0.8 * (width + 0.6 + left), 22), min(0.8 * (top + 1.2 + below), 22)))
     axes.set_axis_off()
     axes.set_aspect("equal")
     for n, (layer, pairs) in enumerate(zip(kan.layers, kept, strict=True)):
@@ -256,7 +315,7 @@ def _matrix(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes |
 
     columns = sum(one.subnodes for one in kan.layers) + 3 * len(kan.layers)
     most = max(min(one.inputs, 40) for one in kan.layers)
-    axes = _axes(ax, (min(0.42 * columns + 1.2, 30), min(0.42 * most + 1.4, 24)))
+    axes = new_axes(ax, (min(0.42 * columns + 1.2, 30), min(0.42 * most + 1.4, 24)))
     axes.set_axis_off()
     axes.set_aspect("equal")
     x0 = 0.0
@@ -267,7 +326,7 @@ def _matrix(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes |
         peak = max(float(shares.edges[n].max()), 1e-12)
         for row, i in enumerate(shown.tolist()):
             y0 = -float(row)
-            axes.text(x0 - 0.15, y0 + 0.5, _node_name(kan, n, i), ha="right", va="center", fontsize=7, color=INK)
+            axes.text(x0 - 0.15, y0 + 0.5, _plain(node_name(kan, n, i)), ha="right", va="center", fontsize=7, color=INK)
             axes.text(x0 - 0.15, y0 + 0.18, f"{shares.nodes[n][i]:.0%}", ha="right", va="center", fontsize=5, color=INK)
             for j in range(layer.subnodes):
                 if not layer.alive[j, i]:
@@ -283,9 +342,8 @@ def _matrix(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes |
         if len(hidden):
             rest = f"{len(hidden)} more inputs: {shares.nodes[n][hidden].sum():.0%} of the signal"
             axes.text(x0, -40.4, rest, fontsize=7, color=INK, va="top")
-        for j in range(layer.subnodes):
-            name = _subnode_name(kan, n, j)
-            axes.text(x0 + j + 0.5, 1.15, name, rotation=90, ha="center", va="bottom", fontsize=6, color=INK)
+        for j, name in enumerate(subnode_names(kan, n)):
+            axes.text(x0 + j + 0.5, 1.15, _plain(name), rotation=90, ha="center", va="bottom", fontsize=6, color=INK)
         x0 += layer.subnodes
     axes.set_xlim(-0.2, x0 + 0.3)
     axes.set_ylim(-float(most) - 0.8, 3.2)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kanserve.simplification import Step
 
 WIDTH = 100
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def show(facts: Mapping[str, Any], as_json: bool, after: Sequence[str] = ()) -> None:
@@ -30,13 +31,49 @@ def show(facts: Mapping[str, Any], as_json: bool, after: Sequence[str] = ()) -> 
     for name, value in facts.items():
         table.add_row(plain(name), plain(_text(value)))
     console.print(table)
+    _next(console, after)
+
+
+def _next(console: Console, after: Sequence[str]) -> None:
+    """The command to try next."""
     if after:
         console.print(f"next: {plain(shlex.join(after))}", style="dim", soft_wrap=True)
 
 
+def listed(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence[str] = ()) -> None:
+    """Print rows with the same keys as a table with a head, or as JSON; fields with tabs between them when piped."""
+    if as_json:
+        print(json.dumps(finite(rows), ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    lines = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)] if rows else []
+    if console.is_terminal:
+        table = Table(*map(plain, lines[0] if lines else ()), box=None, pad_edge=False)
+        for line in lines[1:]:
+            table.add_row(*map(plain, line))
+        console.print(table)
+    else:
+        for line in lines:
+            print("\t".join(_printable(one).replace("\n", " ") for one in line))
+    _next(console, after)
+
+
+def sparkline(values: Sequence[float | None], width: int = 16) -> str:
+    """A curve as a line of blocks, the highest where it is highest; a space where there is no value."""
+    places = [values[round(n * (len(values) - 1) / (width - 1))] for n in range(width)]
+    finite_values = [one for one in places if one is not None]
+    low, high = (min(finite_values), max(finite_values)) if finite_values else (0.0, 0.0)
+    step = (high - low) / (len(BLOCKS) - 1) or 1.0
+    return "".join(" " if one is None else BLOCKS[round((one - low) / step)] for one in places)
+
+
 def plain(text: str) -> str:
     """Text that the console prints as it is: no markup, no control characters."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text).replace("[", r"\[")
+    return _printable(text).replace("[", r"\[")
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def finite(value: Any) -> Any:

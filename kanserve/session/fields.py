@@ -1,0 +1,71 @@
+"""The fields of steps: what comes from a caller or a file becomes a plain value of Python, or is refused."""
+
+from collections.abc import Sequence
+from math import inf, isfinite
+from typing import Any, Literal
+
+import numpy as np
+
+from kanserve.errors import InputError
+
+LONGEST = 30_000  # characters of a text: two names of variables and what stands between them
+MOST_TEXTS = 100_000
+
+Tolerance = float | Literal["auto"]
+
+
+def to(step: object, **values: Any) -> None:
+    """Set fields of a frozen step: its own __post_init__ may."""
+    for name, value in values.items():
+        object.__setattr__(step, name, value)
+
+
+def text(value: Any, what: str) -> str:
+    """Unicode text."""
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise InputError(f"{what} is a text of at most {LONGEST} characters, got {value!r:.80}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{what} must be Unicode text, got {value!a:.80}.") from None
+    return str(value)
+
+
+def texts(value: Any, what: str) -> tuple[str, ...]:
+    """Several texts; a single one is none of these."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > MOST_TEXTS:
+        raise InputError(f"{what} are texts in a tuple or a list, {MOST_TEXTS} at most, got {value!r:.80}.")
+    return tuple(text(one, what) for one in value)
+
+
+def number(value: Any, what: str, least: float = -inf) -> float:
+    """A finite number, of Python or NumPy."""
+    plain = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating)
+    try:
+        result = float(value) if plain else inf
+    except OverflowError:
+        result = inf
+    if not isfinite(result) or result < least:
+        bound = f" of {least:g} or more" if least > -inf else ""
+        raise InputError(f"{what} is a finite number{bound}, got {value!r:.80}.")
+    return result
+
+
+def whole_number(value: Any, what: str, least: int, most: int) -> int:
+    """A whole number in these bounds."""
+    plain = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not plain or not least <= value <= most:
+        raise InputError(f"{what} is a whole number from {least} to {most}, got {value!r:.80}.")
+    return int(value)
+
+
+def truth(value: Any, what: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{what} is True or False, got {value!r:.80}.")
+    return bool(value)
+
+
+def tolerance(value: Any) -> Tolerance:
+    """What a simplification may lose."""
+    return "auto" if isinstance(value, str) and value == "auto" else number(value, "tolerance (unless 'auto')", 0.0)
