@@ -106,11 +106,16 @@ def predictor(model: str) -> Predictor:
     if path.suffix == ".safetensors" or path.exists():
         kan = serialization.load(path)
         return _local(kan, lambda rows: evaluate(kan, rows))
+    return _remote(*served(model))
+
+
+def served(model: str) -> tuple[str, str, str]:
+    """Address, name and version ("" for the newest) of "host:port/name/version"."""
     address, _, rest = model.removeprefix("grpc://").removeprefix("http://").partition("/")
     name, _, version = rest.partition("/")
     if not name or ":" not in address:
         raise InputError(f"{model!r} is no .safetensors file, no version's folder and no host:port/name of a server.")
-    return _remote(address, name, version)
+    return address, name, version
 
 
 def read_version(folder: Path) -> Artifact:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from kanserve import __version__
-from kanserve.errors import ConflictError, FormulaError, InputError, KanserveError, MissingDependencyError
+from kanserve.errors import ConflictError, InputError, KanserveError, MissingDependencyError
 
 try:
     import typer
@@ -21,6 +21,9 @@ except ImportError:  # the base installation has no command line
     sys.exit(2)
 
 from kanserve import arguments
+from kanserve.commands import session
+from kanserve.commands.formula import show_formula
+from kanserve.commands.parameters import Force, Json, KanFile, Precision, Quiet, Seed, TableFile, Target
 from kanserve.terminal import finite, free, show, tell, warn, write_folder, write_whole
 
 app = typer.Typer(
@@ -34,14 +37,7 @@ app = typer.Typer(
 )
 
 DEFAULT_FORMATS = "onnx_graph,c_source,numpy_source"
-KanFile = Annotated[Path, typer.Argument(help="A network: the .safetensors file that 'kanserve fit' wrote.")]
-TableFile = Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")]
-Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="The column to learn; repeat for several.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of tables.")]
-Seed = Annotated[int, typer.Option(min=0, help="Equal seeds give equal networks.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that are there already.")]
-Precision = Annotated[str, typer.Option(help="'double' or 'float': the type that the exports compute in.")]
+app.add_typer(session.app, name="session")
 
 
 def main() -> None:
@@ -155,7 +151,7 @@ def simplify(
         "edges": simple.edges,
         "symbolic": simple.symbolic,
         **arguments.scores(train.score(simple, data)),
-        "formula": {one.name: one.text for one in formula.formulas(simple)},
+        "formula": {one.name: one.text for one in formula.formulas(simple, strict=False)},
     }
     if not simple.symbolic and not as_json:
         result["splines"] = "s_l_j_i(x) in the formula is the spline from input i to sum j of layer l"
@@ -308,35 +304,7 @@ def predict(
         write_whole(out, lambda part: part.write_text(text))
 
 
-@app.command("formula")
-def show_formula(
-    kan_file: KanFile,
-    style: Annotated[str, typer.Option("--as", help="text, latex, python or c.")] = "text",
-    as_json: Json = False,
-) -> None:
-    """Print the formula of each output, in raw units.
-
-    Example: kanserve formula simple.safetensors --as latex
-    """
-    from kanserve import serialization
-    from kanserve.formula import formulas
-
-    style = arguments.one_of("--as", style, ("text", "latex", "python", "c"))
-    found = formulas(serialization.load(kan_file))
-    if as_json:
-        print(
-            json.dumps(
-                [{"output": one.name, "formula": getattr(one, style), "closed_form": one.closed_form} for one in found]
-            )
-        )
-        return
-    for one in found:
-        shown = getattr(one, style)
-        if not shown:
-            raise FormulaError(f"The formula of {one.name} is too long for --as {style}; export the network instead.")
-        print(f"{one.name} = {shown}")
-        if not one.closed_form:
-            print("  (not closed: s_l_j_i(x) is the spline from input i to sum j of layer l; exports hold its table)")
+app.command("formula")(show_formula)
 
 
 @app.command()

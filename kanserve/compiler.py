@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ import kanserve_exporters
 from kanserve import formula
 from kanserve.artifact.format import Artifact, Metrics, assemble
 from kanserve.artifact.names import check_name
-from kanserve.errors import ExportError, MissingDependencyError, NotFoundError
+from kanserve.errors import ExportError, InputError, MissingDependencyError, NotFoundError
+from kanserve.formula import Formula
+from kanserve.formula.evidence import Candidate, Evidence, evidence, to_json
 from kanserve.ir import Kan
 from kanserve.options import ExportOptions, Precision
 from kanserve.ranges import breaking_point, ranges
@@ -37,21 +40,27 @@ def compile(
     name: str = "model",
     precision: Precision = "double",
     data: Dataset | tuple[object, object] | None = None,
+    candidates: Sequence[Candidate] = (),
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
     """The artifact of a network, every backend that this machine can run checked against the golden rows.
 
-    `data` are rows that the network has not seen: the artifact then says how well it fits them. Where there is no C
-    compiler the C source has no library, and that is noted in the provenance, as is a backend that could not be run.
+    `data` are rows that the network has not seen: the artifact then says how well it fits them, and for closed forms
+    how sure the constants are as far as these rows tell (not for a classifier or weighted rows, of which the theory
+    says nothing). `candidates` are what `find_formulas` found for the one output: the formulas from which this one was
+    chosen. Where there is no C compiler the C source has no library, and that is noted in the provenance, as is a
+    backend that could not be run.
     """
     options = ExportOptions(check_name(name), precision)
     rows = None if data is None else dataset(data)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
     parts, notes = _export(kan, exporters, options)
+    written = formula.formulas(kan, strict=False)
     artifact = assemble(
         kan,
         parts,
-        formulas=formula.to_json(formula.formulas(kan)),
+        formulas=formula.to_json(written),
+        evidence=_evidence(written, rows, candidates),
         golden=golden,
         name=name,
         precision=precision,
@@ -59,6 +68,17 @@ def compile(
         provenance=_made_with(rows) | dict(provenance or {}) | notes,
     )
     return _checked(artifact, exporters)
+
+
+def _evidence(written: Sequence[Formula], rows: Dataset | None, candidates: Sequence[Candidate]) -> list[Any]:
+    """What is known of each output's formula beside its fit, as data; nothing where nothing is."""
+    if candidates and len(written) > 1:
+        raise InputError(f"Candidates are formulas of one output; this network has {len(written)}.")
+    if rows is None or rows.classes or rows.weights is not None:
+        found = [evidence(one, candidates=candidates) for one in written]
+    else:
+        found = [evidence(one, rows.x, rows.y[:, q], candidates) for q, one in enumerate(written)]
+    return [to_json(one) for one in found] if any(one != Evidence() for one in found) else []
 
 
 def golden_rows(kan: Kan, count: int = GOLDEN_ROWS) -> tuple[Array, Array]:

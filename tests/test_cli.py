@@ -6,15 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kanserve import cli, repository, serialization
+from kanserve import repository, serialization
 from kanserve.compiler import compile as compile_kan
 from kanserve.ir import Kan, layer
 from kanserve.reference import evaluate, probabilities
+from tests import command_line
 from tests.kans import classifier, hostile_names, mixed, symbolic
 
 RNG = np.random.default_rng(0)
@@ -45,17 +47,7 @@ def folder(published, tmp_path, monkeypatch):
 
 @pytest.fixture
 def kanserve(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["kanserve", *words])
-        code: int | str = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return partial(command_line.run, monkeypatch, capsys)
 
 
 def test_a_table_becomes_a_network_a_simpler_one_a_picture_and_a_formula(folder, kanserve):

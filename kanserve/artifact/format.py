@@ -3,7 +3,7 @@
     <repository>/<name>/<version>/
         manifest.json         what the model is; SHA-256 and size of every other file
         kan.safetensors       the network itself (serialization.py)
-        formula.json          {"formulas": what kanserve.formula.to_json gives, "metrics": as in the manifest}
+        formula.json          {"formulas": what kanserve.formula.to_json gives, "metrics" and "evidence": see below}
         golden.safetensors    x (N, inputs) and y (N, outputs), float64: what a backend must answer
         <kind>/...            what the exporter <kind> made and the backend <kind> loads
 
@@ -33,6 +33,9 @@ manifest.json
 - `provenance`: text to text, for people: versions, data, notes. Nothing acts on it.
 - `files`: path to sha256 (64 lower-case hexadecimal digits) and size in bytes.
 
+formula.json may have `evidence`, for each output: `constants` (value, text, standard_error or null: not determined),
+`sigma`, `degrees` (null without data), at most 1000 `alternatives`: formulas with complexity, rmse, validation_rmse.
+
 A version is a positive integer without leading zeros, at most 999999999. A checksum proves that a file is whole, not
 that it is friendly: source and libraries of <kind> folders are code, to be loaded only from those one trusts.
 """
@@ -41,7 +44,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -157,10 +160,22 @@ class Artifact:
     @cached_property
     def formulas(self) -> Any:
         """The formulas as data, one per output: `formula.from_json` makes formulas of them."""
+        return self._formula["formulas"]
+
+    @property
+    def evidence(self) -> list[Any]:
+        """What is known of each output's formula, for `formula.evidence.from_json`; empty where nothing is."""
+        value = self._formula.get("evidence", [])
+        if not isinstance(value, list) or len(value) not in (0, len(self.manifest.outputs)):
+            raise FormatError(f"The evidence of {FORMULA} must have one entry for each output.")
+        return value
+
+    @cached_property
+    def _formula(self) -> dict[str, Any]:
         value = read_json(self.files[FORMULA], FORMULA)
         if not isinstance(value, dict) or "formulas" not in value:
             raise FormatError(f"{FORMULA} must be an object with the key 'formulas'.")
-        return value["formulas"]
+        return value
 
     def golden(self) -> tuple[Array, Array]:
         """The golden rows x (N, inputs) and the reference outputs y (N, outputs)."""
@@ -182,16 +197,18 @@ def assemble(
     *,
     formulas: Any,
     golden: tuple[Array, Array],
+    evidence: Sequence[Any] = (),
     name: str = "model",
     precision: Precision = "double",
     metrics: Metrics | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
     """The artifact of a network: `parts` are the exporters' files with the kind's folder in front of their paths."""
+    written = {"formulas": formulas, "metrics": _metrics_out(metrics), "evidence": evidence}
     x, y = (np.ascontiguousarray(one, np.float64) for one in golden)
     files = {
         KAN: serialization.dumps(kan),
-        FORMULA: _canonical({"formulas": formulas, "metrics": _metrics_out(metrics)}, FORMULA),
+        FORMULA: _canonical(written, FORMULA),
         GOLDEN: _save_tensors({"x": x, "y": y}),
         **parts,
     }

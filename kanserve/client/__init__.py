@@ -35,6 +35,7 @@ from kanserve.client.results import (
     NetworkLayer,
     Node,
     Prediction,
+    ServedAlternative,
     ServedFormula,
 )
 from kanserve.inference import wire
@@ -50,6 +51,7 @@ __all__ = [
     "NetworkLayer",
     "Node",
     "Prediction",
+    "ServedAlternative",
     "ServedFormula",
 ]
 

@@ -17,10 +17,12 @@ from kanserve.client.results import (
     NetworkLayer,
     Node,
     Prediction,
+    ServedAlternative,
     ServedFormula,
 )
 from kanserve.errors import DataError, KanserveError, MissingDependencyError, TensorError
 from kanserve.formula import Table
+from kanserve.formula.constants import Constant
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.ir import Variable
 from kanserve.v1 import formula_pb2
@@ -145,11 +147,36 @@ def formula(name: str, version: str) -> Steps[tuple[ServedFormula, ...]]:
             r2=one.r2 if one.HasField("r2") else None,
             max_error=one.max_error if one.HasField("max_error") else None,
             rmse=one.rmse if one.HasField("rmse") else None,
-            tree=tuple(tuple(step) for step in json.loads(one.expression_json)),
-            tables={spline: Table(**table) for spline, table in json.loads(one.tables_json).items()},
+            tree=_tree(one),
+            tables=_tables(one),
+            domain=tuple(one.domain),
+            constants=tuple(Constant(each.value, each.standard_error, each.text) for each in one.constants),
+            sigma=one.residual_standard_deviation if one.HasField("residual_standard_deviation") else None,
+            degrees=one.degrees_of_freedom if one.HasField("degrees_of_freedom") else None,
+            pareto=tuple(_alternative(each) for each in one.pareto),
         )
         for one in response.outputs
     )
+
+
+def _alternative(one: formula_pb2.Alternative) -> ServedAlternative:
+    return ServedAlternative(
+        text=one.text,
+        latex=one.latex,
+        complexity=one.complexity,
+        rmse=one.rmse,
+        validation_rmse=one.validation_rmse if one.HasField("validation_rmse") else None,
+        tree=_tree(one),
+        tables=_tables(one),
+    )
+
+
+def _tree(one: formula_pb2.OutputFormula | formula_pb2.Alternative) -> tuple[tuple[Any, ...], ...]:
+    return tuple(tuple(step) for step in json.loads(one.expression_json))
+
+
+def _tables(one: formula_pb2.OutputFormula | formula_pb2.Alternative) -> dict[str, Table]:
+    return {spline: Table(**table) for spline, table in json.loads(one.tables_json).items()}
 
 
 def network(name: str, version: str, curve_points: int | None) -> Steps[Network]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.formula import Table, evaluate_tree
+from kanserve.formula.constants import Constant
 from kanserve.ir import Variable
 
 Array = NDArray[np.float64]
@@ -55,8 +56,31 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, eq=False)
+class ServedAlternative:
+    """Another formula of the same output, its complexity, and its errors (RMSE) on the rows that it was fitted to and
+    on rows that were held out; None where there were none."""
+
+    text: str
+    latex: str
+    complexity: float
+    rmse: float
+    validation_rmse: float | None
+    tree: tuple[tuple[Any, ...], ...]
+    tables: Mapping[str, Table]
+
+    def evaluate(self, x: ArrayLike) -> Array:
+        """What the formula gives, (N,), at raw features x (N, all inputs of the model)."""
+        return evaluate_tree(self.tree, self.tables, x)
+
+
+@dataclass(frozen=True, eq=False)
 class ServedFormula:
-    """The formula of one output, as `kanserve.Formula`, and how well it fits the data that it was compiled with."""
+    """The formula of one output, as `kanserve.Formula`, and how well it fits the data that it was compiled with.
+
+    `constants`, in the order of the tree's steps, are what those data say about its numbers; `sigma` is the standard
+    deviation of the data's errors and `degrees` the rows less the constants that were estimated. `pareto` are the
+    formulas from which this one was chosen, the simplest first. What the server does not know is empty or None.
+    """
 
     name: str
     text: str
@@ -71,6 +95,11 @@ class ServedFormula:
     rmse: float | None
     tree: tuple[tuple[Any, ...], ...]
     tables: Mapping[str, Table]
+    domain: tuple[str, ...] = ()
+    constants: tuple[Constant, ...] = ()
+    sigma: float | None = None
+    degrees: int | None = None
+    pareto: tuple[ServedAlternative, ...] = ()
 
     def evaluate(self, x: ArrayLike) -> Array:
         """What the formula gives, (N,), at raw features x (N, all inputs of the model)."""

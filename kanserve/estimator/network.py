@@ -109,7 +109,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
                 "a network of splines."
             )
         try:
-            return formulas(self.kan_)
+            return formulas(self.kan_, strict=False)
         except FormulaError as error:
             raise AttributeError(f"formula_ is not available: {error}") from error
 

@@ -1,13 +1,15 @@
 """kanserve.v1.FormulaService, one plain function a call: formula, edges and exact derivatives of a model."""
 
 import json
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import FormulaError, InputError
-from kanserve.formula import to_json
+from kanserve.formula import Formula, to_json
+from kanserve.formula.evidence import Alternative, Evidence
 from kanserve.ir import Layer, Sum, Symbolic, Variable, Zero
 from kanserve.reference import derivative, edges, evaluate
 from kanserve.serve.models import Catalog, Model
@@ -49,7 +51,7 @@ def _formula_response(model: Model) -> pb.GetFormulaResponse | str:
 
 def _formula(model: Model, q: int) -> pb.OutputFormula:
     one = model.formulas[q]
-    data = to_json([one])
+    known = model.evidence[q] if model.evidence else Evidence()
     message = pb.OutputFormula(
         name=one.name,
         text=one.text,
@@ -59,14 +61,38 @@ def _formula(model: Model, q: int) -> pb.OutputFormula:
         closed_form=one.closed_form,
         shortened=one.shortened,
         variables=[_variable(variable) for variable in one.variables],
-        expression_json=json.dumps(data["formulas"][0]["tree"]),
-        tables_json=json.dumps(data["tables"]),
+        constants=[
+            pb.Constant(value=constant.value, text=constant.text, standard_error=constant.standard_error)
+            for constant in known.constants
+        ],
+        residual_standard_deviation=known.sigma,
+        degrees_of_freedom=known.degrees,
+        pareto=[_alternative(other) for other in known.alternatives],
+        domain=one.domain,
+        **_tree(one),
     )
     if (metrics := model.manifest.metrics) is not None:
         for name in ("r2", "max_error", "rmse"):
             if (value := getattr(metrics, name)[q]) is not None:
                 setattr(message, name, value)
     return message
+
+
+def _alternative(one: Alternative) -> pb.Alternative:
+    return pb.Alternative(
+        text=one.formula.text,
+        latex=one.formula.latex,
+        complexity=one.complexity,
+        rmse=one.rmse,
+        validation_rmse=one.validation_rmse,
+        **_tree(one.formula),
+    )
+
+
+def _tree(one: Formula) -> dict[str, Any]:
+    """The fields of a message that hold the expression and its splines, as texts."""
+    data = to_json([one])
+    return {"expression_json": json.dumps(data["formulas"][0]["tree"]), "tables_json": json.dumps(data["tables"])}
 
 
 def get_network(catalog: Catalog, request: pb.GetNetworkRequest) -> pb.GetNetworkResponse:

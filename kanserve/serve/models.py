@@ -20,7 +20,8 @@ from kanserve import repository
 from kanserve.artifact.format import Manifest
 from kanserve.artifact.names import check_version
 from kanserve.errors import DataError, FormatError, KanserveError, NotFoundError
-from kanserve.formula import Formula, from_json
+from kanserve.formula import Formula, evidence, from_json
+from kanserve.formula.evidence import Evidence
 from kanserve.importance import Importance, importance
 from kanserve.ir import Kan
 from kanserve.ranges import finite_rows, ranges
@@ -39,7 +40,10 @@ _SAMPLES = 500  # rows by which the shares of the edges and the ranges of the no
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """One version of a model, ready to answer; `kind` names its backend."""
+    """One version of a model, ready to answer; `kind` names its backend.
+
+    `evidence` is what is known of each output's formula; an artifact of an older kanserve has none.
+    """
 
     name: str
     version: int
@@ -48,6 +52,7 @@ class Model:
     formulas: tuple[Formula, ...]
     backend: Backend
     kind: str
+    evidence: tuple[Evidence, ...] = ()
 
     @cached_property
     def max_rows(self) -> int:
@@ -187,7 +192,8 @@ def _versions(root: Path, name: str) -> tuple[int, ...]:
 def _load(root: Path, name: str, version: int, backend: str | None) -> Model:
     artifact = repository.read(root, name, version)
     kan, formulas = artifact.kan(), from_json(artifact.formulas)
+    known = tuple(evidence.from_json(one) for one in artifact.evidence)
     if [one.name for one in formulas] != [one.name for one in kan.outputs]:
         raise FormatError("The formulas are not those of the network's outputs. Compile the model again.")
     kind, loaded = (backend, load_backend(artifact, backend)) if backend else load_preferred(artifact)
-    return Model(name, version, artifact.manifest, kan, formulas, loaded, kind)
+    return Model(name, version, artifact.manifest, kan, formulas, loaded, kind, known)

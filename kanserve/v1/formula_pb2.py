@@ -24,41 +24,45 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19kanserve/v1/formula.proto\x12\x0bkanserve.v1\">\n\x11GetFormulaRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"}\n\x12GetFormulaResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12+\n\x07outputs\x18\x03 \x03(\x0b\x32\x1a.kanserve.v1.OutputFormula\x12\x0f\n\x07\x63lasses\x18\x04 \x03(\t\"\xaf\x02\n\rOutputFormula\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05latex\x18\x03 \x01(\t\x12\x0e\n\x06python\x18\x04 \x01(\t\x12\t\n\x01\x63\x18\x05 \x01(\t\x12\x13\n\x0b\x63losed_form\x18\x06 \x01(\x08\x12\x11\n\tshortened\x18\x07 \x01(\x08\x12(\n\tvariables\x18\x08 \x03(\x0b\x32\x15.kanserve.v1.Variable\x12\x0f\n\x02r2\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tmax_error\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04rmse\x18\x0b \x01(\x01H\x02\x88\x01\x01\x12\x17\n\x0f\x65xpression_json\x18\x0c \x01(\t\x12\x13\n\x0btables_json\x18\r \x01(\tB\x05\n\x03_r2B\x0c\n\n_max_errorB\x07\n\x05_rmse\"A\n\x08Variable\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x0b\n\x03low\x18\x03 \x01(\x01\x12\x0c\n\x04high\x18\x04 \x01(\x01\"j\n\x11GetNetworkRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x19\n\x0c\x63urve_points\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0f\n\r_curve_points\"\xa0\x02\n\x12GetNetworkResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12%\n\x06inputs\x18\x03 \x03(\x0b\x32\x15.kanserve.v1.Variable\x12&\n\x07outputs\x18\x04 \x03(\x0b\x32\x15.kanserve.v1.Variable\x12\x0f\n\x07\x63lasses\x18\x05 \x03(\t\x12)\n\x06layers\x18\x06 \x03(\x0b\x32\x19.kanserve.v1.NetworkLayer\x12\x13\n\x0binput_shift\x18\x07 \x03(\x01\x12\x13\n\x0binput_scale\x18\x08 \x03(\x01\x12\x14\n\x0coutput_shift\x18\t \x03(\x01\x12\x14\n\x0coutput_scale\x18\n \x03(\x01\"\x8f\x01\n\x0cNetworkLayer\x12\'\n\x05nodes\x18\x01 \x03(\x0b\x32\x18.kanserve.v1.NetworkNode\x12-\n\x08subnodes\x18\x02 \x03(\x0b\x32\x1b.kanserve.v1.NetworkSubnode\x12\'\n\x05\x65\x64ges\x18\x03 \x03(\x0b\x32\x18.kanserve.v1.NetworkEdge\"J\n\x0bNetworkNode\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08subnodes\x18\x02 \x03(\r\x12\r\n\x05scale\x18\x03 \x01(\x01\x12\x0c\n\x04\x62ias\x18\x04 \x01(\x01\"-\n\x0eNetworkSubnode\x12\r\n\x05scale\x18\x01 \x01(\x01\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x01\"\xb5\x01\n\x0bNetworkEdge\x12\x0e\n\x06source\x18\x01 \x01(\r\x12\x0e\n\x06target\x18\x02 \x01(\r\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.kanserve.v1.EdgeKind\x12\x10\n\x08\x66unction\x18\x04 \x01(\t\x12\t\n\x01\x61\x18\x05 \x01(\x01\x12\t\n\x01\x62\x18\x06 \x01(\x01\x12\t\n\x01\x63\x18\x07 \x01(\x01\x12\t\n\x01\x64\x18\x08 \x01(\x01\x12\r\n\x05share\x18\t \x01(\x01\x12\t\n\x01x\x18\n \x03(\x01\x12\t\n\x01y\x18\x0b \x03(\x01\"-\n\x0c\x46loat64Array\x12\r\n\x05shape\x18\x01 \x03(\x03\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"j\n\x14\x44ifferentiateRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\'\n\x04rows\x18\x03 \x01(\x0b\x32\x19.kanserve.v1.Float64Array\"\xb0\x01\n\x15\x44ifferentiateResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12)\n\x06values\x18\x03 \x01(\x0b\x32\x19.kanserve.v1.Float64Array\x12+\n\x08jacobian\x18\x04 \x01(\x0b\x32\x19.kanserve.v1.Float64Array\x12\x14\n\x0coutside_rows\x18\x05 \x03(\r*z\n\x08\x45\x64geKind\x12\x19\n\x15\x45\x44GE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45\x44GE_KIND_SPLINE\x10\x01\x12\x16\n\x12\x45\x44GE_KIND_SYMBOLIC\x10\x02\x12\x11\n\rEDGE_KIND_SUM\x10\x03\x12\x12\n\x0e\x45\x44GE_KIND_ZERO\x10\x04\x32\x8c\x02\n\x0e\x46ormulaService\x12O\n\nGetFormula\x12\x1e.kanserve.v1.GetFormulaRequest\x1a\x1f.kanserve.v1.GetFormulaResponse\"\x00\x12O\n\nGetNetwork\x12\x1e.kanserve.v1.GetNetworkRequest\x1a\x1f.kanserve.v1.GetNetworkResponse\"\x00\x12X\n\rDifferentiate\x12!.kanserve.v1.DifferentiateRequest\x1a\".kanserve.v1.DifferentiateResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19kanserve/v1/formula.proto\x12\x0bkanserve.v1\">\n\x11GetFormulaRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"}\n\x12GetFormulaResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12+\n\x07outputs\x18\x03 \x03(\x0b\x32\x1a.kanserve.v1.OutputFormula\x12\x0f\n\x07\x63lasses\x18\x04 \x03(\t\"\x95\x04\n\rOutputFormula\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05latex\x18\x03 \x01(\t\x12\x0e\n\x06python\x18\x04 \x01(\t\x12\t\n\x01\x63\x18\x05 \x01(\t\x12\x13\n\x0b\x63losed_form\x18\x06 \x01(\x08\x12\x11\n\tshortened\x18\x07 \x01(\x08\x12(\n\tvariables\x18\x08 \x03(\x0b\x32\x15.kanserve.v1.Variable\x12\x0f\n\x02r2\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tmax_error\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04rmse\x18\x0b \x01(\x01H\x02\x88\x01\x01\x12\x17\n\x0f\x65xpression_json\x18\x0c \x01(\t\x12\x13\n\x0btables_json\x18\r \x01(\t\x12(\n\tconstants\x18\x0e \x03(\x0b\x32\x15.kanserve.v1.Constant\x12(\n\x1bresidual_standard_deviation\x18\x0f \x01(\x01H\x03\x88\x01\x01\x12\x1f\n\x12\x64\x65grees_of_freedom\x18\x10 \x01(\x04H\x04\x88\x01\x01\x12(\n\x06pareto\x18\x11 \x03(\x0b\x32\x18.kanserve.v1.Alternative\x12\x0e\n\x06\x64omain\x18\x12 \x03(\tB\x05\n\x03_r2B\x0c\n\n_max_errorB\x07\n\x05_rmseB\x1e\n\x1c_residual_standard_deviationB\x15\n\x13_degrees_of_freedom\"?\n\x08\x43onstant\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x16\n\x0estandard_error\x18\x03 \x01(\x01\"\xac\x01\n\x0b\x41lternative\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05latex\x18\x02 \x01(\t\x12\x12\n\ncomplexity\x18\x03 \x01(\x01\x12\x0c\n\x04rmse\x18\x04 \x01(\x01\x12\x1c\n\x0fvalidation_rmse\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0f\x65xpression_json\x18\x06 \x01(\t\x12\x13\n\x0btables_json\x18\x07 \x01(\tB\x12\n\x10_validation_rmse\"A\n\x08Variable\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x0b\n\x03low\x18\x03 \x01(\x01\x12\x0c\n\x04high\x18\x04 \x01(\x01\"j\n\x11GetNetworkRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x19\n\x0c\x63urve_points\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0f\n\r_curve_points\"\xa0\x02\n\x12GetNetworkResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12%\n\x06inputs\x18\x03 \x03(\x0b\x32\x15.kanserve.v1.Variable\x12&\n\x07outputs\x18\x04 \x03(\x0b\x32\x15.kanserve.v1.Variable\x12\x0f\n\x07\x63lasses\x18\x05 \x03(\t\x12)\n\x06layers\x18\x06 \x03(\x0b\x32\x19.kanserve.v1.NetworkLayer\x12\x13\n\x0binput_shift\x18\x07 \x03(\x01\x12\x13\n\x0binput_scale\x18\x08 \x03(\x01\x12\x14\n\x0coutput_shift\x18\t \x03(\x01\x12\x14\n\x0coutput_scale\x18\n \x03(\x01\"\x8f\x01\n\x0cNetworkLayer\x12\'\n\x05nodes\x18\x01 \x03(\x0b\x32\x18.kanserve.v1.NetworkNode\x12-\n\x08subnodes\x18\x02 \x03(\x0b\x32\x1b.kanserve.v1.NetworkSubnode\x12\'\n\x05\x65\x64ges\x18\x03 \x03(\x0b\x32\x18.kanserve.v1.NetworkEdge\"J\n\x0bNetworkNode\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08subnodes\x18\x02 \x03(\r\x12\r\n\x05scale\x18\x03 \x01(\x01\x12\x0c\n\x04\x62ias\x18\x04 \x01(\x01\"-\n\x0eNetworkSubnode\x12\r\n\x05scale\x18\x01 \x01(\x01\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x01\"\xb5\x01\n\x0bNetworkEdge\x12\x0e\n\x06source\x18\x01 \x01(\r\x12\x0e\n\x06target\x18\x02 \x01(\r\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.kanserve.v1.EdgeKind\x12\x10\n\x08\x66unction\x18\x04 \x01(\t\x12\t\n\x01\x61\x18\x05 \x01(\x01\x12\t\n\x01\x62\x18\x06 \x01(\x01\x12\t\n\x01\x63\x18\x07 \x01(\x01\x12\t\n\x01\x64\x18\x08 \x01(\x01\x12\r\n\x05share\x18\t \x01(\x01\x12\t\n\x01x\x18\n \x03(\x01\x12\t\n\x01y\x18\x0b \x03(\x01\"-\n\x0c\x46loat64Array\x12\r\n\x05shape\x18\x01 \x03(\x03\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"j\n\x14\x44ifferentiateRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\'\n\x04rows\x18\x03 \x01(\x0b\x32\x19.kanserve.v1.Float64Array\"\xb0\x01\n\x15\x44ifferentiateResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12)\n\x06values\x18\x03 \x01(\x0b\x32\x19.kanserve.v1.Float64Array\x12+\n\x08jacobian\x18\x04 \x01(\x0b\x32\x19.kanserve.v1.Float64Array\x12\x14\n\x0coutside_rows\x18\x05 \x03(\r*z\n\x08\x45\x64geKind\x12\x19\n\x15\x45\x44GE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45\x44GE_KIND_SPLINE\x10\x01\x12\x16\n\x12\x45\x44GE_KIND_SYMBOLIC\x10\x02\x12\x11\n\rEDGE_KIND_SUM\x10\x03\x12\x12\n\x0e\x45\x44GE_KIND_ZERO\x10\x04\x32\x8c\x02\n\x0e\x46ormulaService\x12O\n\nGetFormula\x12\x1e.kanserve.v1.GetFormulaRequest\x1a\x1f.kanserve.v1.GetFormulaResponse\"\x00\x12O\n\nGetNetwork\x12\x1e.kanserve.v1.GetNetworkRequest\x1a\x1f.kanserve.v1.GetNetworkResponse\"\x00\x12X\n\rDifferentiate\x12!.kanserve.v1.DifferentiateRequest\x1a\".kanserve.v1.DifferentiateResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kanserve.v1.formula_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EDGEKIND']._serialized_start=1792
-  _globals['_EDGEKIND']._serialized_end=1914
+  _globals['_EDGEKIND']._serialized_start=2262
+  _globals['_EDGEKIND']._serialized_end=2384
   _globals['_GETFORMULAREQUEST']._serialized_start=42
   _globals['_GETFORMULAREQUEST']._serialized_end=104
   _globals['_GETFORMULARESPONSE']._serialized_start=106
   _globals['_GETFORMULARESPONSE']._serialized_end=231
   _globals['_OUTPUTFORMULA']._serialized_start=234
-  _globals['_OUTPUTFORMULA']._serialized_end=537
-  _globals['_VARIABLE']._serialized_start=539
-  _globals['_VARIABLE']._serialized_end=604
-  _globals['_GETNETWORKREQUEST']._serialized_start=606
-  _globals['_GETNETWORKREQUEST']._serialized_end=712
-  _globals['_GETNETWORKRESPONSE']._serialized_start=715
-  _globals['_GETNETWORKRESPONSE']._serialized_end=1003
-  _globals['_NETWORKLAYER']._serialized_start=1006
-  _globals['_NETWORKLAYER']._serialized_end=1149
-  _globals['_NETWORKNODE']._serialized_start=1151
-  _globals['_NETWORKNODE']._serialized_end=1225
-  _globals['_NETWORKSUBNODE']._serialized_start=1227
-  _globals['_NETWORKSUBNODE']._serialized_end=1272
-  _globals['_NETWORKEDGE']._serialized_start=1275
-  _globals['_NETWORKEDGE']._serialized_end=1456
-  _globals['_FLOAT64ARRAY']._serialized_start=1458
-  _globals['_FLOAT64ARRAY']._serialized_end=1503
-  _globals['_DIFFERENTIATEREQUEST']._serialized_start=1505
-  _globals['_DIFFERENTIATEREQUEST']._serialized_end=1611
-  _globals['_DIFFERENTIATERESPONSE']._serialized_start=1614
-  _globals['_DIFFERENTIATERESPONSE']._serialized_end=1790
-  _globals['_FORMULASERVICE']._serialized_start=1917
-  _globals['_FORMULASERVICE']._serialized_end=2185
+  _globals['_OUTPUTFORMULA']._serialized_end=767
+  _globals['_CONSTANT']._serialized_start=769
+  _globals['_CONSTANT']._serialized_end=832
+  _globals['_ALTERNATIVE']._serialized_start=835
+  _globals['_ALTERNATIVE']._serialized_end=1007
+  _globals['_VARIABLE']._serialized_start=1009
+  _globals['_VARIABLE']._serialized_end=1074
+  _globals['_GETNETWORKREQUEST']._serialized_start=1076
+  _globals['_GETNETWORKREQUEST']._serialized_end=1182
+  _globals['_GETNETWORKRESPONSE']._serialized_start=1185
+  _globals['_GETNETWORKRESPONSE']._serialized_end=1473
+  _globals['_NETWORKLAYER']._serialized_start=1476
+  _globals['_NETWORKLAYER']._serialized_end=1619
+  _globals['_NETWORKNODE']._serialized_start=1621
+  _globals['_NETWORKNODE']._serialized_end=1695
+  _globals['_NETWORKSUBNODE']._serialized_start=1697
+  _globals['_NETWORKSUBNODE']._serialized_end=1742
+  _globals['_NETWORKEDGE']._serialized_start=1745
+  _globals['_NETWORKEDGE']._serialized_end=1926
+  _globals['_FLOAT64ARRAY']._serialized_start=1928
+  _globals['_FLOAT64ARRAY']._serialized_end=1973
+  _globals['_DIFFERENTIATEREQUEST']._serialized_start=1975
+  _globals['_DIFFERENTIATEREQUEST']._serialized_end=2081
+  _globals['_DIFFERENTIATERESPONSE']._serialized_start=2084
+  _globals['_DIFFERENTIATERESPONSE']._serialized_end=2260
+  _globals['_FORMULASERVICE']._serialized_start=2387
+  _globals['_FORMULASERVICE']._serialized_end=2655
 # @@protoc_insertion_point(module_scope)

@@ -122,6 +122,11 @@ class OutputFormula(_message.Message):
     RMSE_FIELD_NUMBER: _builtins.int
     EXPRESSION_JSON_FIELD_NUMBER: _builtins.int
     TABLES_JSON_FIELD_NUMBER: _builtins.int
+    CONSTANTS_FIELD_NUMBER: _builtins.int
+    RESIDUAL_STANDARD_DEVIATION_FIELD_NUMBER: _builtins.int
+    DEGREES_OF_FREEDOM_FIELD_NUMBER: _builtins.int
+    PARETO_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Of the output."""
     text: _builtins.str
@@ -142,9 +147,29 @@ class OutputFormula(_message.Message):
     """The expression tree: nested lists, an operator and its operands."""
     tables_json: _builtins.str
     """The splines that expression_json names, as piecewise polynomials; "{}" for a closed form."""
+    residual_standard_deviation: _builtins.float
+    """The standard deviation of the data's errors, as the residuals tell it."""
+    degrees_of_freedom: _builtins.int
+    """The rows of the data less the constants that were estimated."""
     @_builtins.property
     def variables(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variable]:
         """The inputs that it depends on."""
+
+    @_builtins.property
+    def constants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Constant]:
+        """The numbers in the formula, in the order of expression_json, with what those data say about each. Empty where there
+        were no data, and for a formula with splines.
+        """
+
+    @_builtins.property
+    def pareto(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alternative]:
+        """The formulas from which this one was chosen, the simplest first; empty where it was not found by a search."""
+
+    @_builtins.property
+    def domain(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The conditions under which the formula is real and finite, as "log: x + 1 > 0"; those that hold in all of the
+        variables' ranges are left out.
+        """
 
     def __init__(
         self,
@@ -162,25 +187,112 @@ class OutputFormula(_message.Message):
         rmse: _builtins.float | None = ...,
         expression_json: _builtins.str = ...,
         tables_json: _builtins.str = ...,
+        constants: _abc.Iterable[Global___Constant] | None = ...,
+        residual_standard_deviation: _builtins.float | None = ...,
+        degrees_of_freedom: _builtins.int | None = ...,
+        pareto: _abc.Iterable[Global___Alternative] | None = ...,
+        domain: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_error", b"_max_error", "_r2", b"_r2", "_rmse", b"_rmse", "max_error", b"max_error", "r2", b"r2", "rmse", b"rmse"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_degrees_of_freedom", b"_degrees_of_freedom", "_max_error", b"_max_error", "_r2", b"_r2", "_residual_standard_deviation", b"_residual_standard_deviation", "_rmse", b"_rmse", "degrees_of_freedom", b"degrees_of_freedom", "max_error", b"max_error", "r2", b"r2", "residual_standard_deviation", b"residual_standard_deviation", "rmse", b"rmse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_error", b"_max_error", "_r2", b"_r2", "_rmse", b"_rmse", "c", b"c", "closed_form", b"closed_form", "expression_json", b"expression_json", "latex", b"latex", "max_error", b"max_error", "name", b"name", "python", b"python", "r2", b"r2", "rmse", b"rmse", "shortened", b"shortened", "tables_json", b"tables_json", "text", b"text", "variables", b"variables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_degrees_of_freedom", b"_degrees_of_freedom", "_max_error", b"_max_error", "_r2", b"_r2", "_residual_standard_deviation", b"_residual_standard_deviation", "_rmse", b"_rmse", "c", b"c", "closed_form", b"closed_form", "constants", b"constants", "degrees_of_freedom", b"degrees_of_freedom", "domain", b"domain", "expression_json", b"expression_json", "latex", b"latex", "max_error", b"max_error", "name", b"name", "pareto", b"pareto", "python", b"python", "r2", b"r2", "residual_standard_deviation", b"residual_standard_deviation", "rmse", b"rmse", "shortened", b"shortened", "tables_json", b"tables_json", "text", b"text", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__degrees_of_freedom: _TypeAlias = _typing.Literal["degrees_of_freedom"]  # noqa: Y015
+    _WhichOneofArgType__degrees_of_freedom: _TypeAlias = _typing.Literal["_degrees_of_freedom", b"_degrees_of_freedom"]  # noqa: Y015
     _WhichOneofReturnType__max_error: _TypeAlias = _typing.Literal["max_error"]  # noqa: Y015
     _WhichOneofArgType__max_error: _TypeAlias = _typing.Literal["_max_error", b"_max_error"]  # noqa: Y015
     _WhichOneofReturnType__r2: _TypeAlias = _typing.Literal["r2"]  # noqa: Y015
     _WhichOneofArgType__r2: _TypeAlias = _typing.Literal["_r2", b"_r2"]  # noqa: Y015
+    _WhichOneofReturnType__residual_standard_deviation: _TypeAlias = _typing.Literal["residual_standard_deviation"]  # noqa: Y015
+    _WhichOneofArgType__residual_standard_deviation: _TypeAlias = _typing.Literal["_residual_standard_deviation", b"_residual_standard_deviation"]  # noqa: Y015
     _WhichOneofReturnType__rmse: _TypeAlias = _typing.Literal["rmse"]  # noqa: Y015
     _WhichOneofArgType__rmse: _TypeAlias = _typing.Literal["_rmse", b"_rmse"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__degrees_of_freedom) -> _WhichOneofReturnType__degrees_of_freedom | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_error) -> _WhichOneofReturnType__max_error | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__r2) -> _WhichOneofReturnType__r2 | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__residual_standard_deviation) -> _WhichOneofReturnType__residual_standard_deviation | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rmse) -> _WhichOneofReturnType__rmse | None: ...
 
 Global___OutputFormula: _TypeAlias = OutputFormula  # noqa: Y015
+
+@_typing.final
+class Constant(_message.Message):
+    """A number in a formula."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    STANDARD_ERROR_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    text: _builtins.str
+    """As it is written: "1/(2*pi)", or six digits."""
+    standard_error: _builtins.float
+    """0 for a number that is known by its name, infinite for one that the data do not determine."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.float = ...,
+        text: _builtins.str = ...,
+        standard_error: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["standard_error", b"standard_error", "text", b"text", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Constant: _TypeAlias = Constant  # noqa: Y015
+
+@_typing.final
+class Alternative(_message.Message):
+    """Another formula of the same output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    LATEX_FIELD_NUMBER: _builtins.int
+    COMPLEXITY_FIELD_NUMBER: _builtins.int
+    RMSE_FIELD_NUMBER: _builtins.int
+    VALIDATION_RMSE_FIELD_NUMBER: _builtins.int
+    EXPRESSION_JSON_FIELD_NUMBER: _builtins.int
+    TABLES_JSON_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    latex: _builtins.str
+    complexity: _builtins.float
+    """Larger for longer formulas and rarer functions."""
+    rmse: _builtins.float
+    """The root of the mean squared error on the rows that it was fitted to."""
+    validation_rmse: _builtins.float
+    """On rows that were held out; absent where there were none."""
+    expression_json: _builtins.str
+    tables_json: _builtins.str
+    """The splines that expression_json names; "{}" for a closed form."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        latex: _builtins.str = ...,
+        complexity: _builtins.float = ...,
+        rmse: _builtins.float = ...,
+        validation_rmse: _builtins.float | None = ...,
+        expression_json: _builtins.str = ...,
+        tables_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_validation_rmse", b"_validation_rmse", "validation_rmse", b"validation_rmse"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_validation_rmse", b"_validation_rmse", "complexity", b"complexity", "expression_json", b"expression_json", "latex", b"latex", "rmse", b"rmse", "tables_json", b"tables_json", "text", b"text", "validation_rmse", b"validation_rmse"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__validation_rmse: _TypeAlias = _typing.Literal["validation_rmse"]  # noqa: Y015
+    _WhichOneofArgType__validation_rmse: _TypeAlias = _typing.Literal["_validation_rmse", b"_validation_rmse"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__validation_rmse) -> _WhichOneofReturnType__validation_rmse | None: ...
+
+Global___Alternative: _TypeAlias = Alternative  # noqa: Y015
 
 @_typing.final
 class Variable(_message.Message):
