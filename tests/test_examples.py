@@ -1,10 +1,12 @@
 """The examples, small: what they print is what they measured, and they say wins, losses and misses as such."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from examples import _mlp, continual, poisson
+from examples import _mlp, anderson, continual, poisson
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +96,22 @@ def test_an_example_is_one_command_that_prints_a_table(capsys):
     printed = capsys.readouterr().out
     assert f"RMSE after peak{' ' * 8}1" in printed
     assert printed.count("met: ") == 2
+
+
+def test_the_mobility_edge_is_found_within_five_percent_and_a_miss_is_printed():
+    results = anderson.study(anderson.SMALL)
+    (found,) = results[anderson.LINES]
+    assert found.edge is not None and found.others <= 0.05
+    for name, wanted in anderson.THEORY.items():
+        assert found.edge[name] == pytest.approx(wanted, rel=0.05, abs=0.05 * (wanted == 0))
+    assert found.accuracy >= results["theory"][0].accuracy - 0.01
+    assert anderson.report(anderson.SMALL, results, 1.0).count("met: ") == 3
+    wrong = replace(found, accuracy=0.9, edge={**found.edge, "λ": 2.2})
+    assert anderson.report(anderson.SMALL, results | {anderson.LINES: [wrong]}, 61.0).count("MISSED: ") == 3
+
+
+def test_states_are_localised_by_strong_potentials_only():
+    for strength, wanted in ((0.3, 0.0), (3.0, 1.0)):
+        energies, localised = anderson.states(0.0, strength, 0.4, 233)
+        # Without α the chain is Aubry and André's: all states change together, but those that cling to an end.
+        assert len(energies) == 233 and abs(localised.mean() - wanted) < 0.03
