@@ -17,7 +17,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := run
-.PHONY: run test check protos bench bench-train clean
+.PHONY: run test check protos bench bench-train bench-formulas clean
 
 run: $(INSTALLED)
 	kanserve demo
@@ -38,6 +38,10 @@ bench: $(PEERS)
 bench-train: $(PEERS)
 	OMP_NUM_THREADS=1 python benchmarks/training.py
 	OMP_NUM_THREADS=1 python benchmarks/training_step.py
+
+# Which laws are found again from rows, beside other finders of formulas. More: python benchmarks/formulas.py --help
+bench-formulas: $(PEERS)
+	OMP_NUM_THREADS=1 python benchmarks/formulas.py
 
 clean:
 	rm -rf .venv dist kanserve/native/*.so .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -30,12 +30,17 @@ if TYPE_CHECKING:
     from kanserve.jets import derivatives as derivatives
     from kanserve.plot import plot_edge as plot_edge
     from kanserve.plot import plot_network as plot_network
+    from kanserve.questions import interactions as interactions
+    from kanserve.questions import meaning as meaning
+    from kanserve.questions import separability as separability
+    from kanserve.questions import symmetry as symmetry
     from kanserve.reference import derivative as derivative
     from kanserve.reference import evaluate as evaluate
     from kanserve.reference import probabilities as probabilities
     from kanserve.repository import publish as publish
     from kanserve.serialization import load as load
     from kanserve.serialization import save as save
+    from kanserve.session import Session as Session
     from kanserve.simplification import discover as discover
     from kanserve.simplification import prune as prune
     from kanserve.simplification import simplify as simplify
@@ -57,9 +62,11 @@ _HOMES = {
     "ir": ("Kan", "Layer", "Variable", "equal", "layer"),
     "jets": ("derivatives",),
     "plot": ("plot_edge", "plot_network"),
+    "questions": ("interactions", "meaning", "separability", "symmetry"),
     "reference": ("derivative", "evaluate", "probabilities"),
     "repository": ("publish",),
     "serialization": ("load", "save"),
+    "session": ("Session",),
     "simplification": ("discover", "prune", "simplify", "symbolify"),
     "table": ("Dataset", "read_table"),
     "train": ("create", "fit", "score"),

@@ -83,9 +83,11 @@ class Problem:
         return normal_equations(self, vector, state)
 
 
-def problem(kan: Kan, x: Array, y: Array, row_weights: Array | None = None) -> Problem:
-    """The problem of raw features x (N, inputs) and answers y (N, outputs)."""
-    free = free_parameters(kan)
+def problem(
+    kan: Kan, x: Array, y: Array, row_weights: Array | None = None, free: tuple[Free, ...] | None = None
+) -> Problem:
+    """The problem of raw features x (N, inputs) and answers y (N, outputs); by default all that can be is free."""
+    free = free_parameters(kan) if free is None else free
     starts = np.cumsum([0, *(one.size for one in free)])
     parts = tuple(
         Part(

@@ -19,7 +19,7 @@ from kanserve.reference import as_rows
 from kanserve.table import scaled
 from kanserve.train import jacobian
 from kanserve.train.compiled import Compiled
-from kanserve.train.parameters import Free, Penalty, free_parameters, gather, penalty, scatter
+from kanserve.train.parameters import Constant, Free, Penalty, free_parameters, gather, penalty, scatter
 from kanserve.train.settings import not_negative, whole
 from kanserve.train.solving import by_residuals, solve_damped
 from kanserve.train.threads import threads_for
@@ -58,10 +58,11 @@ def refine(
     patience: int = PATIENCE,
     report: Report | None = None,
     proximal: float = 0.0,
+    fixed: frozenset[Constant] = frozenset(),
 ) -> Kan:
     """Fit a network to raw features x (N, inputs) and answers y (N, outputs) by least squares, from where it is.
 
-    What is free: `parameters.free_parameters`. The loss is ½·mean ‖(prediction - y)/output_scale‖², rows weighted by
+    What is free: `parameters.free_parameters`, less the constants of named edges that are `fixed`. The loss is ½·mean ‖(prediction - y)/output_scale‖², rows weighted by
     `weights` (N,), plus ½·ridge·‖θ‖² and `smooth` times the splines' squared second differences. `proximal` adds
     ½·proximal·‖θ - θ0‖² around the parameters θ0 at the beginning: what these rows say nothing about stays as it was
     instead of going to 0.
@@ -84,7 +85,7 @@ def refine(
         if not not_negative(one):
             raise TrainingError(f"{name} is a finite number of 0 or more, got {one!r}.")
     rows, answers, shares = _checked(kan, x, y, weights)
-    free = free_parameters(kan)
+    free = free_parameters(kan, fixed)
     size = sum(one.size for one in free)
     if size > MOST_PARAMETERS:
         raise TrainingError(
@@ -107,7 +108,7 @@ def refine(
 def _start(kan: Kan, free: tuple[Free, ...], cost: Penalty, x: Array, y: Array, row_weights: Array | None) -> "Descent":
     if native.library() is not None:
         return Compiled(kan, free, cost, x, y, row_weights)
-    one = jacobian.problem(kan, x, y, row_weights)
+    one = jacobian.problem(kan, x, y, row_weights, free)
     kind = FewResiduals if by_residuals(y.size, one.size) else Point
     return kind(one, cost, gather(kan, free))
 

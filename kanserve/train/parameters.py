@@ -5,7 +5,8 @@ is free once only:
 
 - f(a·x + b) of a power, a root, a logarithm or |x| needs b but not a, an exponential a but not b, a line neither;
 - a subnode has one constant: its splines hold it; without splines it is the d of its first named edge; an output
-  without any edge has its node bias. The output of a product has its node bias besides.
+  without any edge has its node bias. The output of a product has its node bias besides;
+- what an identity edge alone carries to the next layer could be changed by the edges that take it: it stays.
 
 Scales of nodes stay as they are: the edges hold them.
 """
@@ -73,32 +74,44 @@ class Weights:
     node_bias: Array
 
 
-def free_parameters(kan: Kan) -> tuple[Free, ...]:
-    """What is free in each layer; nothing is in what the outputs do not depend on."""
+Constant = tuple[int, int, int, int]
+"""Layer, subnode, input, and which of a, b, c, d of the named edge there."""
+
+
+def free_parameters(kan: Kan, fixed: frozenset[Constant] = frozenset()) -> tuple[Free, ...]:
+    """What is free in each layer but `fixed`; nothing is in what the outputs do not depend on.
+
+    Where the d of one edge is fixed, the subnode that it is in has no constant of its own at all.
+    """
     used = np.ones(len(kan.outputs), bool)
     found = []
     for index, layer in reversed(list(enumerate(kan.layers))):
         listens = np.repeat(used, layer.arity)
-        found.append(_free(layer, listens, last=index == len(kan.layers) - 1))
+        own = {constant[1:] for constant in fixed if constant[0] == index}
+        found.append(_free(layer, listens, own, last=index == len(kan.layers) - 1))
         used = (layer.alive & listens[:, None]).any(axis=0)
     return tuple(reversed(found))
 
 
-def _free(layer: Layer, listens: NDArray[np.bool_], last: bool) -> Free:
+def _free(layer: Layer, listens: NDArray[np.bool_], fixed: set[tuple[int, int, int]], last: bool) -> Free:
     splines = layer.spline_mask & listens[:, None]
     symbolic = layer.symbolic_mask & listens[:, None]
+    if not last:
+        symbolic &= ~_carries(layer)[:, None]
+    constant = {j for j, _, slot in fixed if slot == 3}
     based = splines & (layer.base_weight != 0) & (layer.base != "zero")
     affine = []
     has_constant: NDArray[np.bool_] = np.array(splines.any(axis=1))
     for j, i in np.argwhere(symbolic):
         slots = [*inner_parameters(str(layer.functions[j, i])), 2]
-        if not has_constant[j]:
+        if not has_constant[j] and j not in constant:
             slots.append(3)
             has_constant[j] = True
-        affine += [(j, i, slot) for slot in slots]
+        affine += [(j, i, slot) for slot in slots if (j, i, slot) not in fixed]
     bias = []
     for q, group in enumerate(layer.groups):
-        if last and (len(group) > 1 or not has_constant[list(group)].any()):
+        alone = len(group) == 1
+        if last and not (alone and (has_constant[group.start] or group.start in constant)):
             bias.append(q)
     return Free(
         np.argwhere(splines),
@@ -107,6 +120,15 @@ def _free(layer: Layer, listens: NDArray[np.bool_], last: bool) -> Free:
         np.array(bias, np.intp),
         layer.coefficients.shape[2],
     )
+
+
+def _carries(layer: Layer) -> NDArray[np.bool_]:
+    """(O,): which subnodes only carry a value of the layer before to the next one."""
+    identity = (layer.functions == "x") & (layer.affine == (1.0, 0.0, 1.0, 0.0)).all(axis=2)
+    single = np.repeat(layer.arity == 1, layer.arity) & np.repeat((layer.node_scale == 1) & (layer.node_bias == 0), layer.arity)
+    neutral = (layer.subnode_scale == 1) & (layer.subnode_bias == 0) & (layer.alive.sum(axis=1) == 1)
+    carries: NDArray[np.bool_] = identity.any(axis=1) & ~layer.spline_mask.any(axis=1) & single & neutral
+    return carries
 
 
 def gather(kan: Kan, free: tuple[Free, ...]) -> Array:

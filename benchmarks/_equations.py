@@ -1,0 +1,171 @@
+"""Laws to be found again from rows: how rows are drawn, and when what was found is the law.
+
+A law counts as found exactly when what stands for it has a relative error below 1e-6 on 1000 new rows of a box of the
+same centre and one and a half times the width, wherever the law is finite there, and is finite there itself.
+"""
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+import kanserve
+from kanserve.datasets import Equation, load_equations
+from kanserve.errors import KanserveError
+from kanserve.formula import evaluate_tree
+from kanserve.ir import Kan
+from kanserve.reference import evaluate
+from kanserve.table import Dataset
+
+Array = NDArray[np.float64]
+Run = Callable[[Array], Array]
+Table = Literal["feynman", "feynman_dimensional", "sciences", "toys"]
+Spread = Literal["uniform", "correlated", "nonuniform"]
+
+EXACT = 1e-6
+WIDER = 1.5
+CHECKED = 1000  # rows of the wider box on which the law is finite
+MOST_DRAWS = 200  # of so many rows each, before fewer are taken
+CORRELATION = 0.7  # of any two inputs, before each is brought to its range
+JUMP = 10.0  # deviations of the answers that an outlier is off by
+
+# The five of the first study of such networks (arXiv:2404.19756, §4.1 and its notebooks).
+_CENTRED = (-1.0, 1.0)
+TOYS = (
+    Equation("hello", "exp(sin(pi*x)+y^2)", dict.fromkeys("xy", _CENTRED)),
+    Equation("product", "x*y", dict.fromkeys("xy", _CENTRED)),
+    Equation("quotient", "x/y", {"x": _CENTRED, "y": (0.5, 2.0)}),
+    Equation("sphere", "tanh(5*(x^4+y^4+z^4-1))", dict.fromkeys("xyz", _CENTRED)),
+    Equation("distance", "sqrt((x-y)^2+(z-w)^2)", dict.fromkeys("xyzw", _CENTRED)),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the rows are like. `noise` and outliers are in deviations of the answers, `extra` counts added inputs that
+    the law does not depend on, `outliers` is the share of rows whose answer is far off."""
+
+    table: Table = "feynman"
+    rows: int = 1000
+    noise: float = 0.0
+    extra: int = 0
+    outliers: float = 0.0
+    spread: Spread = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.table not in get_args(Table) or self.spread not in get_args(Spread):
+            raise ValueError(f"No such table or spread: {self.table}, {self.spread}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """A law, its names and the range (low, high) of each input (inputs, 2); the last `extra` of them do nothing."""
+
+    name: str
+    text: str
+    inputs: tuple[str, ...]
+    ranges: Array
+    kan: Kan
+
+    def __call__(self, x: Array) -> Array:
+        """The law (N,) at rows (N, inputs); NaN where it is not finite."""
+        return evaluate(self.kan, x)[:, 0]
+
+
+def laws(setting: Setting, only: Sequence[str] = ()) -> list[Law]:
+    equations = TOYS if setting.table == "toys" else load_equations(setting.table)
+    unknown = set(only) - {one.name for one in equations}
+    if unknown:
+        raise ValueError(f"{setting.table} has no {sorted(unknown)[0]}.")
+    return [_law(one, setting.extra) for one in equations if not only or one.name in only]
+
+
+def _law(equation: Equation, extra: int) -> Law:
+    ranges = dict(equation.ranges) | {f"unused{i + 1}": (-1.0, 1.0) for i in range(extra)}
+    kan = kanserve.from_formula(equation.formula, inputs=list(ranges), ranges=ranges)
+    return Law(equation.name, equation.formula, tuple(ranges), np.array(list(ranges.values())), kan)
+
+
+def rows(law: Law, setting: Setting, seed: int) -> Dataset:
+    """The rows to learn from, the same for the same law, setting and seed."""
+    generator = _generator(law, seed)
+    x = _finite(law, lambda count: _spread(law.ranges, setting.spread, count, generator), setting.rows)
+    y = law(x)
+    scale = float(y.std())
+    y = y + setting.noise * scale * generator.normal(size=len(y))
+    wrong = generator.permutation(len(y))[: round(setting.outliers * len(y))]
+    y[wrong] += JUMP * scale * generator.choice([-1.0, 1.0], len(wrong))
+    return Dataset(x, y, law.inputs)
+
+
+def wider(law: Law) -> Array:
+    """The rows that a found formula is judged on."""
+    generator = _generator(law, 10_000)
+    middle, half = law.ranges.mean(axis=1), WIDER * np.ptp(law.ranges, axis=1) / 2
+    return _finite(law, lambda count: middle + half * generator.uniform(-1, 1, (count, len(middle))), CHECKED)
+
+
+def relative_error(law: Law, run: Run, x: Array) -> float:
+    """The RMS of the error over that of the law; infinite where `run` is not finite on a row."""
+    wanted = law(x)
+    with np.errstate(all="ignore"):
+        error = float(np.sqrt(np.mean((run(x) - wanted) ** 2)) / np.sqrt(np.mean(wanted**2)))
+    return error if math.isfinite(error) else math.inf
+
+
+def by_tree(formula: kanserve.Formula) -> Run:
+    """A formula with all digits of its constants, as its Python has them."""
+    return lambda x: evaluate_tree(formula.tree, formula.tables, x)
+
+
+def by_text(formula: kanserve.Formula, inputs: Sequence[str]) -> Run:
+    """A formula as its reader sees it, read back: numbers that were not recognised have six digits there."""
+
+    def run(x: Array) -> Array:
+        try:
+            return evaluate(kanserve.from_formula(formula.text, inputs=inputs), x)[:, 0]
+        except KanserveError:  # a constant, a spline, or shortened
+            return np.full(len(x), np.nan)
+
+    return run
+
+
+def _generator(law: Law, seed: int) -> np.random.Generator:
+    return np.random.default_rng((seed, zlib.crc32(law.name.encode())))
+
+
+def _finite(law: Law, draw: Callable[[int], Array], count: int) -> Array:
+    """So many drawn rows on which the law is finite, or as many as there are in MOST_DRAWS draws."""
+    kept, found = [], 0
+    for _ in range(MOST_DRAWS):
+        x = draw(count)
+        kept.append(x[np.isfinite(law(x))])
+        found += len(kept[-1])
+        if found >= count:
+            break
+    return np.concatenate(kept)[:count]
+
+
+def _spread(ranges: Array, spread: Spread, count: int, generator: np.random.Generator) -> Array:
+    """Rows (count, inputs) within the ranges.
+
+    Uniform; uniform in each input but correlated between any two; or crowded at the lower ends: uniform in the
+    logarithm where a range is positive, else as Beta(2, 5).
+    """
+    low, high = ranges.T
+    shares = generator.uniform(size=(count, len(ranges)))
+    if spread == "correlated":
+        common = generator.normal(size=(count, 1))
+        own = generator.normal(size=(count, len(ranges)))
+        shares = norm.cdf(math.sqrt(CORRELATION) * common + math.sqrt(1 - CORRELATION) * own)
+    if spread == "nonuniform":
+        crowded = low + (high - low) * generator.beta(2, 5, (count, len(ranges)))
+        positive = low > 0
+        bottom, top = np.where(positive, low, 1.0), np.where(positive, high, 2.0)
+        return np.where(positive, bottom * (top / bottom) ** shares, crowded)
+    return np.asarray(low + (high - low) * shares)

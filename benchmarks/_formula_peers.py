@@ -1,0 +1,113 @@
+"""Other finders of formulas, as well as their users could have them in so many CPU seconds."""
+
+import importlib
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks._pykan import elsewhere
+from kanserve.table import Dataset
+
+Array = NDArray[np.float64]
+
+SYMBOLS = "add,sub,mul,div,exp,log,sqrt,square,sin,cos,tanh,asin,constant,variable"
+POPULATION = 500
+LARGEST_EXPONENT = 100.0  # beyond it gplearn's exp stays as it is, so that it stays finite
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a peer found: a function of rows (N, inputs) that gives (N,), its text, and the CPU seconds it took."""
+
+    run: Callable[[Array], Array]
+    text: str
+    seconds: float
+
+
+def pyoperon(data: Dataset, seconds: float, seed: int) -> Found:
+    """Genetic programming with Levenberg-Marquardt for the constants, in float32.
+
+    It takes its limit in whole seconds of the clock: they are rounded up, and it runs again with more where the
+    machine was too busy to give it the CPU seconds it should have. The seconds are those of its last run.
+    """
+    module: Any = importlib.import_module("pyoperon.sklearn")
+    limit, spent = math.ceil(seconds), 0.0
+    while True:
+        model = module.SymbolicRegressor(
+            allowed_symbols=SYMBOLS,
+            population_size=POPULATION,
+            optimizer_iterations=5,
+            max_length=25,
+            generations=10**9,
+            max_evaluations=10**12,
+            epsilon=0.0,
+            max_time=limit,
+            random_state=seed,
+        )
+        begun = time.process_time()
+        model.fit(data.x, data.y[:, 0])
+        spent = time.process_time() - begun
+        if spent >= 0.9 * seconds:
+            return Found(model.predict, model.get_model_string(model.model_, 6, list(data.inputs)), spent)
+        limit = math.ceil(limit * min(seconds / spent, 4.0)) + 1
+
+
+def gplearn(data: Dataset, seconds: float, seed: int) -> Found:
+    """Genetic programming over float64 with constants that are drawn, generation by generation until time is up."""
+    genetic: Any = importlib.import_module("gplearn.genetic")
+    functions: Any = importlib.import_module("gplearn.functions")
+    exp = functions.make_function(function=_bounded_exp, name="exp", arity=1)
+    model = genetic.SymbolicRegressor(
+        population_size=POPULATION,
+        generations=1,
+        function_set=("add", "sub", "mul", "div", "sqrt", "log", "inv", "sin", "cos", exp),
+        const_range=(-5.0, 5.0),
+        parsimony_coefficient=1e-4,
+        stopping_criteria=0.0,
+        metric="rmse",
+        warm_start=True,
+        feature_names=list(data.inputs),
+        random_state=seed,
+    )
+    begun, generations = time.process_time(), 0
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        while not generations or time.process_time() - begun < seconds:
+            generations += 1
+            model.set_params(generations=generations)
+            model.fit(data.x, data.y[:, 0])
+    return Found(model.predict, str(model._program), time.process_time() - begun)
+
+
+def pykan(data: Dataset, seed: int) -> Found:
+    """Its usual way: fit with sparsity, prune, fit, name the functions, fit their constants. It takes what it takes."""
+    kan: Any = importlib.import_module("kan")
+    rows, answers = torch.from_numpy(data.x), torch.from_numpy(data.y)
+    shares = {"train_input": rows, "train_label": answers, "test_input": rows, "test_label": answers}
+    begun = time.process_time()
+    with elsewhere():
+        model = kan.KAN(width=[data.x.shape[1], 5, 1], grid=5, k=3, seed=seed)
+        model.fit(shares, opt="LBFGS", steps=50, lamb=0.002)
+        model = model.prune()
+        model.fit(shares, opt="LBFGS", steps=50)
+        model.auto_symbolic()
+        model.fit(shares, opt="LBFGS", steps=50)
+        text = str(model.symbolic_formula(var=list(data.inputs))[0][0])
+
+    def run(x: Array) -> Array:
+        with torch.no_grad():
+            values: Array = model(torch.from_numpy(x)).numpy()[:, 0]
+        return values
+
+    return Found(run, text, time.process_time() - begun)
+
+
+def _bounded_exp(x: Array) -> Array:
+    return np.asarray(np.exp(np.clip(x, -LARGEST_EXPONENT, LARGEST_EXPONENT)))

@@ -1,0 +1,180 @@
+"""The tables of `formulas.py`: what was found, beside whom, which goals are met, and what fails and how."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks._equations import EXACT, Law, Setting
+from benchmarks._timing import goal, machine, table
+
+OURS = "ours"
+LONG = ", long"
+FLOAT32 = 1e-5  # what float32 leaves of EXACT
+SAME_FORM = 1e-7
+LONGEST = 70  # characters of a formula in a table
+
+Key = tuple[str, int, str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One formula for one law and seed. Errors are relative: in the wider box, `inside` the ranges, and of the text
+    `read` back; infinite where it is not finite. `form`: whether it is right but for its constants."""
+
+    law: str
+    seed: int
+    method: str
+    seconds: float
+    text: str
+    error: float = math.inf
+    inside: float = math.inf
+    read: float = math.inf
+    form: bool | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.law, self.seed, self.method
+
+    @property
+    def exact(self) -> bool:
+        return self.error < EXACT
+
+    @property
+    def right(self) -> bool:
+        """The form is."""
+        return self.exact or bool(self.form)
+
+    def __str__(self) -> str:
+        return f"{self.law} {self.seed} {self.method}: {self.error:.1e} in {self.seconds:.2f} s: {self.text}"
+
+
+def report(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], results: Sequence[Result]) -> str:
+    names = {one.name for one in laws}
+    chosen = [one for one in results if one.law in names and one.seed in seeds]
+    ours = [one for one in chosen if one.method == OURS]
+    parts = [
+        _title(setting, seeds),
+        machine("kanserve", "numpy", "pyoperon", "gplearn", "pykan"),
+        "",
+        _laws(setting, laws, ours),
+        "",
+        _methods(chosen),
+        "",
+        *_goals(setting, laws, seeds, ours),
+    ]
+    misses = [one for one in ours if not one.exact]
+    if misses:
+        parts += ["", "What fails, and how:", _misses(laws, misses)]
+    return "\n".join(parts)
+
+
+def _title(setting: Setting, seeds: Sequence[int]) -> str:
+    what = [f"{setting.rows} rows", f"{len(seeds)} seed" + "s" * (len(seeds) > 1)]
+    what += [f"noise {setting.noise:g}"] * bool(setting.noise) + [f"outliers {setting.outliers:g}"] * bool(
+        setting.outliers
+    )
+    what += [f"{setting.extra} inputs more"] * bool(setting.extra) + [setting.spread] * (setting.spread != "uniform")
+    return f"Formulas found from rows: {setting.table}, {', '.join(what)}; errors are relative, seconds of CPU"
+
+
+def _laws(setting: Setting, laws: Sequence[Law], ours: Sequence[Result]) -> str:
+    noisy = any(one.form is not None for one in ours)
+    lines = []
+    for law in laws:
+        found = sorted((one for one in ours if one.law == law.name), key=lambda one: one.seed)
+        if not found:
+            continue
+        marks = [" ".join("yes" if one.exact else "NO" for one in found)]
+        if noisy:
+            marks.insert(0, " ".join("yes" if one.right else "NO" for one in found))
+        seconds = " ".join(f"{one.seconds:.2f}" for one in found)
+        worst = max(found, key=lambda one: one.error)
+        lines.append([law.name, *marks, f"{worst.error:.0e}", seconds, _short(worst.text)])
+    head = ["law", *(["form"] if noisy else []), "exact", "worst error", "seconds", "the worst formula"]
+    return table(head, lines)
+
+
+def _methods(results: Sequence[Result]) -> str:
+    """A line for each method, and how it does at the laws and seeds that it was tried on beside ours."""
+    lines = []
+    for method in dict.fromkeys(one.method for one in results):
+        found = [one for one in results if one.method == method]
+        tried = {(one.law, one.seed) for one in found}
+        beside = [one for one in results if one.method == OURS and (one.law, one.seed) in tried]
+        seconds = [one.seconds for one in found]
+        lines.append(
+            [
+                method,
+                f"{sum(one.exact for one in found)} of {len(found)}",
+                f"{sum(one.error < FLOAT32 for one in found)}",
+                f"{sum(one.inside < FLOAT32 for one in found)}",
+                f"{sum(one.read < EXACT for one in found)}" if method == OURS else "",
+                f"{np.median(seconds):.2f}",
+                f"{max(seconds):.2f}",
+                f"{sum(one.exact for one in beside)}",
+            ]
+        )
+    head = ["method", "exact", "below 1e-5", "1e-5 in range", "text exact", "median s", "most s", "ours exact there"]
+    return table(head, lines)
+
+
+def _goals(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], ours: Sequence[Result]) -> list[str]:
+    """What is wanted of a whole table, if this is one."""
+    found = {law.name: [one for one in ours if one.law == law.name] for law in laws}
+    most = -(-2 * len(seeds) // 3)  # two seeds of three
+    exact = [name for name, one in found.items() if sum(result.exact for result in one) >= most]
+    right = [name for name, one in found.items() if sum(result.right for result in one) >= most]
+    seconds = sorted(one.seconds for one in ours) or [math.inf]
+    plain = setting == Setting(setting.table, setting.rows)
+    if setting.table == "feynman" and len(laws) == 30 and plain:
+        missed = [f"{one.law} {one.seed}" for one in ours if not one.exact]
+        return [
+            goal(not missed and len(ours) == 30 * len(seeds), "exact in every seed", missed),
+            goal(float(np.median(seconds)) <= 0.5, f"median ≤ 0.5 s: {np.median(seconds):.2f}"),
+            goal(seconds[-1] <= 10, f"none above 10 s: {seconds[-1]:.2f}"),
+        ]
+    if setting.table == "feynman" and len(laws) == 30 and setting == Setting("feynman", setting.rows, 0.01):
+        return [
+            goal(len(right) >= 28, f"the right form in two seeds of three ≥ 28 of 30: {len(right)}"),
+            goal(len(exact) >= 26, f"exact with constants there ≥ 26 of 30: {len(exact)}"),
+        ]
+    if setting.table == "feynman_dimensional" and len(laws) == 62 and plain:
+        return [
+            goal(len(exact) >= 58, f"exact in two seeds of three ≥ 58 of 62: {len(exact)}"),
+            goal(seconds[-1] <= 60, f"none above 60 s: {seconds[-1]:.2f}"),
+        ]
+    if setting.table == "toys" and plain:
+        few = [name for name, one in found.items() if sum(result.exact for result in one) < 0.9 * len(seeds)]
+        hello = max((one.seconds for one in found.get("hello", [])), default=math.inf)
+        return [
+            goal(not few, "each exact in nine seeds of ten", few),
+            goal(seconds[-1] <= 5, f"none above 5 s: {seconds[-1]:.2f}"),
+            goal(hello <= 1, f"hello within 1 s: {hello:.2f}"),
+        ]
+    whole = [name for name, one in found.items() if one and all(result.exact for result in one)]
+    return [f"exact in two seeds of three: {len(exact)} of {len(laws)}; in every seed: {len(whole)}"]
+
+
+def _misses(laws: Sequence[Law], misses: Sequence[Result]) -> str:
+    wanted = {law.name: law.text for law in laws}
+    lines = [
+        [one.law, str(one.seed), f"{one.error:.0e}", f"{one.inside:.0e}", _why(one), wanted[one.law], _short(one.text)]
+        for one in sorted(misses, key=lambda one: one.key)
+    ]
+    return table(["law", "seed", "error", "in range", "how", "wanted", "found"], lines)
+
+
+def _why(one: Result) -> str:
+    if one.inside == one.error == math.inf:
+        return "no formula"
+    if one.form:
+        return "constants"
+    if one.inside < EXACT:
+        return "not finite outside" if one.error == math.inf else "other outside"
+    return "another form"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,0 +1,103 @@
+"""Name the curves of a fitted tree, the surest first, with a joint refit of everything after each name.
+
+A small beam search: each state offers a few names for its two surest curves; greedy choice alone loses where two
+functions look alike on one curve and only the refit tells them apart.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kanserve.search.candidates import NEAR, Offer, offers
+from kanserve.search.networks import network
+from kanserve.search.training import EXACT, Fitted, Rows, judged, refined
+from kanserve.search.trees import Curve, Node, Product, Sum, exchanged, is_symbolic, price, text
+from kanserve.simplification.edges import LIBRARY
+from kanserve.simplification.sensitivity import samples
+
+BEAM = 3
+OFFERS = (5, 3)
+STEPS, LAST_STEPS = 12, 60
+COMPLEXITY_WEIGHT = 0.012
+HOPELESS = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    fitted: Fitted
+    score: float
+
+
+def named(start: Fitted, rows: Rows, library: tuple[str, ...] = LIBRARY) -> Fitted | None:
+    """The tree with a name on every curve, the best that a beam finds; None where there is none."""
+    states = [State(start, 0.0)]
+    done: list[State] = []
+    while states:
+        children: dict[str, State] = {}
+        for state in states:
+            for tree in _children(state.fitted, rows, library):
+                child = _fitted(tree, rows, STEPS)
+                if child is None:
+                    continue
+                key = text(child.fitted.tree)
+                if key not in children or child.score < children[key].score:
+                    children[key] = child
+                if is_symbolic(child.fitted.tree) and child.fitted.error < EXACT:
+                    return child.fitted
+        fittest = sorted(children.values(), key=lambda one: one.score)[:BEAM]
+        done += [one for one in fittest if is_symbolic(one.fitted.tree)]
+        states = [one for one in fittest if not is_symbolic(one.fitted.tree)]
+        if states and min(one.fitted.error for one in states) > HOPELESS:
+            break
+    last = [one for one in (_fitted(one.fitted.tree, rows, LAST_STEPS) for one in done) if one is not None]
+    return min(last, key=lambda one: one.score).fitted if last else None
+
+
+def _fitted(tree: Node, rows: Rows, steps: int) -> State | None:
+    net = network(tree, rows.x.shape[1], scale=rows.scale)
+    one = judged(refined(net, rows, steps), rows)
+    if not np.isfinite(one.error):
+        return None
+    return State(one, float(np.log10(one.error + 1e-13)) + COMPLEXITY_WEIGHT * price(one.tree))
+
+
+def _children(one: Fitted, rows: Rows, library: tuple[str, ...]) -> Iterator[Node]:
+    """The tree with one more name: a few for the surest curve, fewer for the second."""
+    found = {place: each for place, each in samples(one.net.kan, rows.x, np.array([rows.spread])).items()}
+    floor = 1e-9 + 0.1 * one.error
+    factors, traded = _lone_factors(one.tree)
+    alone = len(one.net.places) == 1
+    ranked: list[tuple[Curve, list[Offer]]] = []
+    for curve, place in one.net.places.items():
+        if place in found and curve.symbolic is None:
+            ranked.append(
+                (
+                    curve,
+                    offers(
+                        curve, found[place], floor, library, factor=curve in factors, traded=curve in traded, deep=alone
+                    ),
+                )
+            )
+    ranked = sorted((pair for pair in ranked if pair[1]), key=lambda pair: pair[1][0].rank)
+    for (curve, each), count in zip(ranked, OFFERS, strict=False):
+        best = each[0].rank
+        for offer in each[:count]:
+            if offer.rank <= best + NEAR:
+                yield exchanged(one.tree, curve, offer.curve)
+
+
+def _lone_factors(tree: Node) -> tuple[set[Curve], set[Curve]]:
+    """The curves that alone are factors of a product, and those of them whose product is a term beside others."""
+    factors: set[Curve] = set()
+    traded: set[Curve] = set()
+    waiting: list[tuple[Node, bool]] = [(tree, False)]
+    while waiting:
+        node, beside = waiting.pop()
+        if isinstance(node, Product):
+            lone = {one.parts[0] for one in node.factors if len(one.parts) == 1}
+            factors |= lone
+            traded |= lone if beside else set()
+        for one in (node,) if isinstance(node, Sum) else node.factors:
+            waiting += [(curve.of, len(one.parts) > 1) for curve in one.parts if not isinstance(curve.of, int)]
+    return factors, traded

@@ -1,0 +1,107 @@
+"""Links: what is done to the answers before a surrogate is fitted, so that a law's outermost function disappears.
+
+y = sqrt(a² + b²) is no polynomial, y² is one; y = u·v/(w·s) is a sum once its logarithm is taken.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Elementwise = Callable[[Array], Array]
+
+_NEARLY_LINEAR = 0.9995  # a link whose correlation with y is above this says what y says already
+_FAR_FROM_ZERO = 1e-3  # of the answers' median size: below it 1/y says mostly where y is 0
+_FAR_ON_BOTH_SIDES = 0.05  # the same where y changes sign: answers that pass through 0 come nearer than that
+_LARGEST_EXPONENT = 8.0
+_HALF_TURN = math.pi / 2
+_STEEPEST_TANGENT = 1.5
+_CLIP = 1 - 1e-12  # of the domain of atanh, whose ends are infinite
+
+
+@dataclass(frozen=True)
+class Link:
+    """g with its inverse on the answers' branch and its slope dg/dy; `sign` -1: it is g(-y), for answers below 0."""
+
+    name: str
+    forward: Elementwise
+    inverse: Elementwise
+    slope: Elementwise
+    applies: Callable[[Array], bool]
+    sign: int = 1
+
+
+def applicable(y: Array) -> tuple[Link, ...]:
+    """Identity first, then every link that is defined on all of y and bends it.
+
+    One link may stand here with sign -1, when y is below 0 everywhere: it is then a function of -y.
+    """
+    kept = [IDENTITY]
+    if y.max() == y.min():
+        return tuple(kept)
+    negative = bool(np.all(y <= 0))
+    for link in _LINKS:
+        candidate = _mirrored(link) if negative and link.name in _ONE_SIGNED else link
+        if candidate.applies(y) and _bends(candidate, y):
+            kept.append(candidate)
+    return tuple(kept)
+
+
+def _bends(link: Link, y: Array) -> bool:
+    values = link.forward(y)
+    if not np.all(np.isfinite(values)) or values.max() == values.min():
+        return False
+    return bool(abs(np.corrcoef(values, y)[0, 1]) < _NEARLY_LINEAR)
+
+
+def _mirrored(link: Link) -> Link:
+    return Link(
+        link.name,
+        lambda y: link.forward(-y),
+        lambda values: -link.inverse(values),
+        lambda y: -link.slope(-y),
+        lambda y: link.applies(-y),
+        -1,
+    )
+
+
+def _not_negative(y: Array) -> bool:
+    return bool(y.min() >= 0)
+
+
+def _positive(y: Array) -> bool:
+    return bool(y.min() > 0)
+
+
+def _far_from_zero(y: Array) -> bool:
+    least = _FAR_ON_BOTH_SIDES if y.min() < 0 < y.max() else _FAR_FROM_ZERO
+    return bool(np.abs(y).min() > least * np.median(np.abs(y)))
+
+
+def _within(limit: float) -> Callable[[Array], bool]:
+    return lambda y: bool(np.abs(y).max() <= limit)
+
+
+IDENTITY = Link("identity", lambda y: y, lambda v: v, np.ones_like, lambda y: True)
+_LINKS = (
+    Link("square", np.square, lambda v: np.sqrt(np.maximum(v, 0)), lambda y: 2 * y, _not_negative),
+    Link("sqrt", np.sqrt, np.square, lambda y: 0.5 / np.sqrt(np.maximum(y, 1e-300)), _not_negative),
+    Link("log", np.log, lambda v: np.exp(np.minimum(v, 700)), lambda y: 1 / y, _positive),
+    Link("reciprocal", lambda y: 1 / y, lambda v: 1 / v, lambda y: -1 / y**2, _far_from_zero),
+    Link(
+        "reciprocal square",
+        lambda y: y**-2.0,
+        lambda v: 1 / np.sqrt(np.maximum(v, 1e-300)),
+        lambda y: -2 * y**-3.0,
+        lambda y: _positive(y) and _far_from_zero(y),
+    ),
+    Link("sin", np.sin, lambda v: np.arcsin(np.clip(v, -1, 1)), np.cos, _within(_HALF_TURN)),
+    Link("tan", np.tan, np.arctan, lambda y: 1 + np.tan(y) ** 2, _within(_STEEPEST_TANGENT)),
+    Link("exp", np.exp, lambda v: np.log(np.maximum(v, 1e-300)), np.exp, _within(_LARGEST_EXPONENT)),
+    Link("asin", np.arcsin, np.sin, lambda y: 1 / np.sqrt(np.maximum(1 - y * y, 1e-24)), _within(1.0)),
+    Link("atanh", np.arctanh, np.tanh, lambda y: 1 / (1 - y * y), _within(_CLIP)),
+)
+_ONE_SIGNED = ("square", "sqrt", "log", "reciprocal square")

@@ -1,0 +1,99 @@
+"""One problem of a search, and what the whole search has to spend and has found."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.reference import evaluate
+from kanserve.search.adequacy import MOST, adequate
+from kanserve.search.networks import network
+from kanserve.search.training import EXACT, Fitted, Rows, judged, refined, split
+from kanserve.search.trees import Node
+from kanserve.simplification.edges import LIBRARY
+
+Array = NDArray[np.float64]
+
+JOINT_STEPS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Inputs x (N, d) and answers y (N,) whose law is wanted, and from which relative error on it counts as exact.
+
+    `measured` is False for the values of a part, which are known from a fit only: what is left of them is no noise.
+    """
+
+    x: Array
+    y: Array
+    exact: float = EXACT
+    measured: bool = True
+    depth: int = 0
+
+    @property
+    def inputs(self) -> int:
+        return int(self.x.shape[1])
+
+    def part(self, x: Array, y: Array, exact: float | None = None, measured: bool = True) -> "Problem":
+        """A smaller problem on the way to this one."""
+        return Problem(x, y, self.exact if exact is None else exact, self.measured and measured, self.depth + 1)
+
+
+@dataclass(eq=False)
+class Search:
+    """What one search has to spend, and what it has found for the whole problem."""
+
+    deadline: float
+    generator: np.random.Generator
+    seed: int = 0
+    library: tuple[str, ...] = LIBRARY
+    log: Callable[[str], None] = lambda message: None
+    found: list[Fitted] = field(default_factory=list)
+
+    def over(self) -> bool:
+        return time.perf_counter() > self.deadline
+
+    @contextmanager
+    def within(self, share: float) -> Iterator[None]:
+        """Spend no more than this share of the time that is left."""
+        now, deadline = time.perf_counter(), self.deadline
+        self.deadline = now + share * max(deadline - now, 0.0)
+        try:
+            yield
+        finally:
+            self.deadline = deadline
+
+    def rows(self, one: Problem) -> Rows:
+        return split(one.x, one.y, self.seed)
+
+    def keep(self, found: Fitted, one: Problem) -> Fitted:
+        if one.depth == 0:
+            self.found.append(found)
+        return found
+
+    def judge(self, tree: Node, one: Problem, steps: int = JOINT_STEPS) -> Fitted:
+        """A tree with names on the rows of a problem, refitted to them unless it is exact already."""
+        rows = self.rows(one)
+        found = judged(network(tree, one.inputs), rows)
+        if steps and not found.error < 1e-13:
+            found = min(found, judged(refined(found.net, rows, steps), rows), key=lambda each: each.error)
+        return self.keep(found, one)
+
+
+def settles(found: Fitted | None, one: Problem) -> bool:
+    """Whether the search for this law may end here: it is exact, or leaves nothing but noise."""
+    if found is None:
+        return False
+    if found.error < one.exact:
+        return True
+    return one.measured and max(found.error, found.held) < MOST and noise_alone(found, one.x, one.y)
+
+
+def noise_alone(found: Fitted, x: Array, y: Array) -> bool:
+    """Whether what the network leaves of the answers is noise."""
+    with np.errstate(all="ignore"):
+        residuals = y - evaluate(found.net.kan, x)[:, 0]
+    return bool(np.isfinite(residuals).all()) and adequate(residuals, x, float(y.std()) or 1.0)
