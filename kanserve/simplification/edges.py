@@ -18,9 +18,11 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 POINTS = 160
-POLISH = 10
-HOPELESS = 1e3
-"""A function whose coarse loss is this many times the best's is not polished."""
+POLISH, ROUNDS = 6, 5
+HOPELESS, BEHIND = 1e3, 1e2
+"""A function whose loss is this many times the best's is not polished, or not any further."""
+ROUNDING = 1e-15
+"""Of a curve's largest value: what a fit of it may err by however good it is."""
 COMPLEXITY_WEIGHT = 0.12
 FREE_OFFSET = 0.3
 
@@ -74,22 +76,43 @@ def candidates(samples: Samples, floor: float, library: Sequence[str] = LIBRARY)
     Errors below `floor` count as equal, so that among functions inside the noise the simplest comes first. Functions
     that leave their domain somewhere in [low, high] are not offered.
     """
-    coarse = {name: found for name in library if (found := _searched(samples, name))}
-    best = min((found[0].loss for found in coarse.values()), default=0.0)
-    offered = []
-    for name, starts in coarse.items():
-        if starts[0].loss > HOPELESS * (best + floor**2):
-            starts = starts[:1]
-        else:
-            starts = [_polished(start, name, samples) for start in starts]
-        fit = min(starts, key=lambda start: start.loss)
-        symbolic = _canonical(name, fit, samples)
-        if symbolic is not None:
-            offset = FREE_OFFSET if abs(symbolic.d) > 1e-9 * np.abs(samples.values).max(initial=0.0) else 0.0
-            worth = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + offset)
-            error = float(np.sqrt(fit.loss))
-            offered.append(Candidate(symbolic, error, float(np.log10(error + floor)) + worth))
-    return tuple(sorted(offered, key=lambda one: one.rank))
+    return candidates_of_each(samples, samples.values[None], samples.weights[None], floor, library)[0]
+
+
+def candidates_of_each(
+    samples: Samples, values: Array, weights: Array, floor: float, library: Sequence[str] = LIBRARY
+) -> tuple[tuple[Candidate, ...], ...]:
+    """The candidates for each of several curves over the same z: values and weights (K, M) in place of the samples'.
+
+    None for a curve of which nothing can be told: over one point, not finite, or without any weight.
+    """
+    offered: list[dict[str, Candidate]] = [{} for _ in values]
+    if not 0 < samples.half < np.inf:
+        return tuple(() for _ in values)
+    with np.errstate(all="ignore"):
+        heights, totals = np.abs(values).max(axis=1, initial=0.0), weights.mean(axis=1)
+        told = np.flatnonzero(np.isfinite(heights) & np.isfinite(totals) & (totals > 0))
+        # In units of each curve, so that no square of a number that is large or small is lost.
+        heights, totals = np.where(heights > 0, heights, 1.0)[told], totals[told]
+        units = heights * np.sqrt(totals)
+        curves, shares = values[told] / heights[:, None], weights[told] / totals[:, None]
+        floors = np.maximum(floor, ROUNDING * units)
+        starts = _begun(samples, curves, shares, floors / units, library)
+        theta, losses = _polished(starts, samples.u, curves, shares)
+    for start, at, loss in zip(starts, theta, losses, strict=True):
+        height = float(heights[start.curve])
+        with np.errstate(all="ignore"):
+            symbolic = _canonical(start.name, at * (height, height, 1.0, 1.0), samples)
+        if symbolic is None or not np.isfinite([loss, symbolic.a, symbolic.b, symbolic.c, symbolic.d]).all():
+            continue
+        offset = FREE_OFFSET if abs(symbolic.d) > 1e-9 * height else 0.0
+        worth = COMPLEXITY_WEIGHT * (FUNCTIONS[start.name].complexity + offset)
+        error = float(np.sqrt(loss) * units[start.curve])
+        one = Candidate(symbolic, error, float(np.log10(error + floors[start.curve])) + worth)
+        own = offered[told[start.curve]]
+        if start.name not in own or one.rank < own[start.name].rank:
+            own[start.name] = one
+    return tuple(tuple(sorted(each.values(), key=lambda one: one.rank)) for each in offered)
 
 
 def within_domain(function: str, first: Array, last: Array) -> Mask:
@@ -110,80 +133,181 @@ _DOMAINS: dict[str, Callable[[Array, Array], Mask]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class _Fit:
-    """c·f(a·u + b) + d with u in [-1, 1], as c, d, a, b, and its weighted mean square error."""
+class _Start:
+    """Where the fit of c·f(a·u + b) + d to one of the curves begins, with u in [-1, 1]: c, d, a, b."""
 
+    name: str
+    curve: int
     theta: Array
-    loss: float
 
 
-def _searched(samples: Samples, name: str) -> list[_Fit]:
-    """The two best of the coarse grid; none when no member of the family stays in its domain."""
-    middle, half = samples.middle, samples.half
-    if half <= 0:
-        return []
-    starts = _starts(name, (samples.natural - middle) / half)
-    starts = starts[within_domain(name, starts[:, 1] - starts[:, 0], starts[:, 1] + starts[:, 0])]
-    if not len(starts):
-        return []
-    with np.errstate(all="ignore"):
+def _begun(samples: Samples, values: Array, weights: Array, floor: Array, library: Sequence[str]) -> list[_Start]:
+    """The two best of each function's coarse grid, of those that are not hopeless for a curve; in order of the names.
+
+    The floors (K,) are those of the curves. What has no grid is never hopeless, and says nothing about what has one.
+    """
+    found: list[list[tuple[float, _Start]]] = [[] for _ in values]
+    kept = []
+    for name in library:
+        if name in _SOLVED:
+            kept += [start for k in range(len(values)) for start in _SOLVED[name](samples.u, values[k], weights[k], k)]
+            continue
+        starts = _starts(name, (samples.natural - samples.middle) / samples.half)
+        starts = starts[within_domain(name, starts[:, 1] - starts[:, 0], starts[:, 1] + starts[:, 0])]
+        if not len(starts):
+            continue
         shapes = FUNCTIONS[name].numpy(starts[:, :1] * samples.u + starts[:, 1:])
-        c, d, losses = _projected(shapes, samples)
-    order = np.argsort(losses, kind="stable")[:2]
-    return [_Fit(np.array([c[k], d[k], *starts[k]]), float(losses[k])) for k in order if np.isfinite(losses[k])]
+        c, d, losses = _projected(shapes, values, weights)
+        for k, order in enumerate(np.argsort(losses, axis=1, kind="stable")[:, :2]):
+            found[k] += [
+                (float(losses[k, n]), _Start(name, k, np.array([c[k, n], d[k, n], *starts[n]])))
+                for n in order
+                if np.isfinite(losses[k, n])
+            ]
+    for k, each in enumerate(found):
+        best = min((loss for loss, _ in each), default=0.0)
+        kept += [start for loss, start in each if loss <= HOPELESS * (best + floor[k] ** 2)]
+    return sorted(kept, key=lambda one: library.index(one.name))
 
 
-def _projected(shapes: Array, samples: Samples) -> tuple[Array, Array, Array]:
-    """For shapes (K, M): the c and d (K,) that fit best, and the weighted mean square errors; NaN is infinite."""
-    weights = samples.weights / samples.weights.sum()
-    mean = shapes @ weights
-    centred = shapes - mean[:, None]
-    value = float(samples.values @ weights)
-    target = samples.values - value
-    variance = (centred**2) @ weights
-    covariance = centred @ (weights * target)
-    c = np.divide(covariance, variance, out=np.zeros_like(variance), where=variance > 0)
-    losses = (((c[:, None] * centred - target) ** 2) @ weights) * samples.weights.mean()
-    return c, value - c * mean, np.where(np.isfinite(losses) & np.isfinite(c), losses, np.inf)
+def _parabola(u: Array, values: Array, weights: Array, curve: int) -> list[_Start]:
+    """c·(u + b)² + d: least squares on powers. None for a line."""
+    root = np.sqrt(weights)
+    columns = np.stack([np.ones_like(u), u, u * u], axis=1)
+    constant, slope, bend = np.linalg.lstsq(root[:, None] * columns, root * values, rcond=None)[0]
+    centre = -0.5 * slope / bend
+    theta = np.array([bend, constant - bend * centre**2, 1.0, -centre])
+    return [_Start("x^2", curve, theta)] if np.isfinite(theta).all() else []
 
 
-def _polished(start: _Fit, name: str, samples: Samples) -> _Fit:
-    """The fit after a few damped Gauss-Newton steps on c, d, a, b (those that are not redundant)."""
-    theta, u = start.theta, samples.u
-    row = FUNCTIONS[name]
-    free = np.array([True, True, *_free(name)])
-    root = np.sqrt(samples.weights / len(u))
+def _waves(u: Array, values: Array, weights: Array, curve: int) -> list[_Start]:
+    """The two best rates of c·sin(a·u + b) + d: least squares on a constant, a sine and a cosine, so any phase."""
+    columns = np.stack(
+        [np.broadcast_to(np.ones_like(u), (len(_RATES), len(u))), np.sin(_RATES * u), np.cos(_RATES * u)], 1
+    )
+    weighted = columns * (weights / len(u))
+    normal = weighted @ columns.transpose(0, 2, 1)
+    normal += 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(3)
+    answers = np.linalg.solve(normal, (weighted @ values)[:, :, None])
+    losses = (((answers.transpose(0, 2, 1) @ columns)[:, 0] - values) ** 2) @ weights / len(u)
+    best = [n for n in np.argsort(losses, kind="stable")[:2] if np.isfinite(losses[n])]
+    d, sine, cosine = answers[best, :, 0].T
+    theta = np.stack([np.hypot(sine, cosine), d, _RATES[best, 0], np.arctan2(cosine, sine)], axis=1)
+    return [_Start("sin", curve, at) for at in theta]
 
-    def residual(at: Array) -> Array:
-        if not within_domain(name, at[3:] - at[2], at[3:] + at[2])[0]:
-            return np.full(len(u), np.inf)
-        values: Array = root * (at[0] * row.numpy(at[2] * u + at[3]) + at[1] - samples.values)
-        return values
 
+_RATES = np.concatenate([np.geomspace(0.3, 8, 36), np.arange(8.6, 40, 0.7)])[:, None]
+_SOLVED = {"x^2": _parabola, "sin": _waves}
+"""Where to begin, without a coarse grid."""
+
+
+def _projected(shapes: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """For shapes (S, M) and curves (K, M): the c and d (K, S) that fit best and the weighted mean square errors.
+
+    By sums of squares, which is good to eight digits of a curve: enough to choose where to begin.
+    """
+    total = weights.sum(axis=1, keepdims=True)
+    shares = weights / total
+    mean = shares @ shapes.T
+    level = (shares * values).sum(axis=1, keepdims=True)
+    target = shares * (values - level)
+    covariance = target @ shapes.T
+    variance = shares @ (shapes**2).T - mean**2
+    c = np.divide(covariance, variance, out=np.zeros_like(variance), where=variance > 1e-14 * mean**2)
+    spread = (target * (values - level)).sum(axis=1, keepdims=True)
+    losses = np.maximum(spread - c * covariance, 0.0) * total / weights.shape[1]
+    return c, level - c * mean, np.where(np.isfinite(losses) & np.isfinite(c), losses, np.inf)
+
+
+def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array) -> tuple[Array, Array]:
+    """c, d, a, b (S, 4) after damped Gauss-Newton steps on those that are not redundant, and the losses (S,).
+
+    All take the first steps together; those go on that still gain and are not far behind the best of their curve.
+    """
+    theta = np.array([one.theta for one in starts]).reshape(-1, 4)
+    losses = np.full(len(starts), np.inf)
+    damping = np.full(len(starts), 1e-3)
+    curve = np.array([one.curve for one in starts], np.int64)
+    going = np.arange(len(starts))
+    for _ in range(ROUNDS):
+        if len(going) == 0:
+            break
+        own = curve[going]
+        root = np.sqrt(weights[own] / len(u))
+        theta[going], losses[going], damping[going], still = _descended(
+            [starts[int(n)].name for n in going], theta[going], damping[going], u, values[own], root
+        )
+        best = np.array([losses[curve == k].min(initial=np.inf) for k in range(len(values))])
+        going = going[still & (losses[going] <= BEHIND * best[own])]
+    return theta, losses
+
+
+def _descended(
+    names: Sequence[str], theta: Array, damping: Array, u: Array, values: Array, root: Array
+) -> tuple[Array, Array, Array, Mask]:
+    """c, d, a, b (S, 4) a few steps on, their losses (S,), their damping, and which still gain."""
+    free = np.array([[True, True, *_free(name)] for name in names])
+    groups = [(name, slice(names.index(name), names.index(name) + names.count(name))) for name in dict.fromkeys(names)]
     with np.errstate(all="ignore"):
-        r = residual(theta)
-        loss, damping = float(r @ r), 1e-3
+        residual = _residuals(groups, theta, u, values, root)
+        losses = (residual**2).sum(axis=1)
+        going = np.isfinite(losses)
         for _ in range(POLISH):
-            inner = theta[2] * u + theta[3]
-            slope = theta[0] * row.derivative(inner)
-            jacobian = (root * np.stack([row.numpy(inner), np.ones_like(u), slope * u, slope]))[free].T
-            normal, gradient = jacobian.T @ jacobian, jacobian.T @ r
-            if not (np.isfinite(normal).all() and np.isfinite(gradient).all()):
+            trial = theta + _step(groups, theta, free, u, root, residual, damping)
+            new = _residuals(groups, trial, u, values, root)
+            reached = (new**2).sum(axis=1)
+            better = going & (reached < losses)
+            gained = losses - reached
+            theta, residual = np.where(better[:, None], trial, theta), np.where(better[:, None], new, residual)
+            losses = np.where(better, reached, losses)
+            damping = np.where(better, damping / 10, damping * 10)
+            going &= ~(better & (gained < 1e-6 * losses)) & (damping < 1e8)
+            if not going.any():
                 break
-            scale = np.diag(normal) + 1e-12 * np.trace(normal) + np.finfo(np.float64).tiny
-            step = np.linalg.lstsq(normal + damping * np.diag(scale), -gradient, rcond=None)[0]
-            trial = theta.copy()
-            trial[free] += step
-            r_trial = residual(trial)
-            reached = float(r_trial @ r_trial)
-            if reached < loss:
-                theta, r, damping, gained = trial, r_trial, damping / 10, loss - reached
-                loss = reached
-                if gained < 1e-6 * loss:
-                    break
-            else:
-                damping *= 10
-    return _Fit(theta, loss)
+    return theta, losses, damping, going
+
+
+def _residuals(groups: list[tuple[str, slice]], theta: Array, u: Array, values: Array, root: Array) -> Array:
+    """Weighted (S, M); infinite where a function leaves its domain on [-1, 1]."""
+    result = np.empty_like(values)
+    for name, own in groups:
+        a, b = theta[own, 2], theta[own, 3]
+        shape = FUNCTIONS[name].numpy(a[:, None] * u + b[:, None])
+        inside = within_domain(name, b - a, b + a)
+        result[own] = np.where(inside[:, None], theta[own, :1] * shape + theta[own, 1:2] - values[own], np.inf)
+    return root * result
+
+
+def _step(
+    groups: list[tuple[str, slice]],
+    theta: Array,
+    free: Mask,
+    u: Array,
+    root: Array,
+    residual: Array,
+    damping: Array,
+) -> Array:
+    """(S, 4): where the damped normal equations lead; 0 where they lead nowhere."""
+    columns = np.empty((len(theta), 4, len(u)))
+    columns[:, 1] = root
+    for name, own in groups:
+        row = FUNCTIONS[name]
+        inner = theta[own, 2:3] * u + theta[own, 3:]
+        columns[own, 0] = root[own] * row.numpy(inner)
+        columns[own, 3] = root[own] * theta[own, :1] * row.derivative(inner)
+    columns[:, 2] = columns[:, 3] * u
+    columns *= free[:, :, None]
+    normal = columns @ columns.transpose(0, 2, 1)
+    gradient = (columns @ residual[:, :, None])[:, :, 0]
+    fine = np.isfinite(normal).all(axis=(1, 2)) & np.isfinite(gradient).all(axis=1)
+    normal[~fine], gradient[~fine] = 0.0, 0.0
+    diagonal = np.einsum("sii->si", normal)
+    scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    normal = normal / scale[:, :, None] / scale[:, None, :]
+    # The floor is what rounding leaves of two columns that are one.
+    normal += np.where(diagonal > 0, np.maximum(damping, 1e-14)[:, None], 1.0)[:, :, None] * np.eye(4)
+    step: Array = np.linalg.solve(normal, -(gradient / scale)[:, :, None])[:, :, 0] / scale
+    return step
 
 
 def _free(name: str) -> tuple[bool, bool]:
@@ -210,9 +334,9 @@ HOMOGENEOUS: dict[str, Callable[[float], tuple[float, float]]] = {
 """f(s·t) = factor·f(t) + offset for s > 0: the size of a is redundant in these, so it is always 1."""
 
 
-def _canonical(name: str, fit: _Fit, samples: Samples) -> Symbolic | None:
+def _canonical(name: str, theta: Array, samples: Samples) -> Symbolic | None:
     """The same function of z with the redundant constants neutral; None for |x| where it is a line."""
-    c, d, a_of_u, b_of_u = fit.theta
+    c, d, a_of_u, b_of_u = theta  # numbers of NumPy, whose powers overflow to infinity
     if name == "abs" and abs(b_of_u) >= 0.98 * abs(a_of_u):
         return None
     a = a_of_u / samples.half
@@ -232,7 +356,7 @@ def _starts(name: str, natural: float) -> Array:
     match name:
         case "x":
             return np.array([[1.0, 0.0]])
-        case "x^2" | "x^3" | "x^4" | "abs":
+        case "x^3" | "x^4" | "abs":
             return _pairs(np.ones(1), np.append(np.linspace(-2, 2, 33), natural))
         case "1/x" | "1/x^2" | "sqrt" | "1/sqrt" | "log":
             poles = 1 + np.geomspace(1e-3, 10, 22)
@@ -240,8 +364,8 @@ def _starts(name: str, natural: float) -> Array:
         case "exp":
             rates = np.geomspace(0.05, 8, 24)
             return np.stack([np.concatenate([rates, -rates]), np.zeros(48)], axis=1)
-        case "sin" | "cos":
-            rates, phases = np.meshgrid(np.geomspace(0.3, 16, 48), np.arange(8) * np.pi / 8)
+        case "cos":
+            rates, phases = np.meshgrid(_RATES, np.arange(8) * np.pi / 8)
             return np.stack([rates.ravel(), phases.ravel()], axis=1)
         case "tan" | "arcsin" | "arccos" | "arctanh":
             reach = np.pi / 2 if name == "tan" else 1.0

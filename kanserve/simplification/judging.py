@@ -16,6 +16,7 @@ from kanserve.simplification.signals import answers, values
 from kanserve.table import Dataset
 from kanserve.train.grids import set_ranges
 from kanserve.train.levenberg import refine
+from kanserve.train.parameters import Constant
 from kanserve.train.settings import not_negative, whole
 
 Array = NDArray[np.float64]
@@ -204,16 +205,23 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
     )
 
 
-def refit(kan: Kan, one: Judge, steps: int) -> Kan:
+def refit(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
     """The network fitted again from where it is; left as it is when it has too many parameters for that."""
     if free_parameters(kan) > MOST_PARAMETERS:
         return kan
-    return _refined(_ranged(kan, one), one, steps)
+    return _refined(_ranged(kan, one), one, steps, fixed)
 
 
-def _refined(kan: Kan, one: Judge, steps: int) -> Kan:
+def _refined(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
     return refine(
-        kan, one.learn.x, one.goal, steps=steps, smooth=one.smooth, ridge=one.ridge, weights=one.learn.weights
+        kan,
+        one.learn.x,
+        one.goal,
+        steps=steps,
+        smooth=one.smooth,
+        ridge=one.ridge,
+        weights=one.learn.weights,
+        fixed=fixed,
     )
 
 

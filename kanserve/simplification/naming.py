@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, Symbolic
+from kanserve.ir import Kan, Layer, Symbolic
 from kanserve.simplification.edges import FREE_OFFSET, Array, within_domain
 
 Place = tuple[int, int, int]
@@ -54,11 +55,21 @@ def domains_hold(kan: Kan, values: Sequence[Array]) -> bool:
     return True
 
 
+def carriers(layer: Layer) -> NDArray[np.bool_]:
+    """(O,): which subnodes are sum nodes that only carry a value of the layer before to the next one."""
+    identity = (layer.functions == "x") & (layer.affine == (1.0, 0.0, 1.0, 0.0)).all(axis=2) & ~layer.spline_mask
+    plain = (layer.node_scale == 1) & (layer.node_bias == 0) & (layer.arity == 1)
+    neutral = (layer.subnode_scale == 1) & (layer.subnode_bias == 0) & (layer.alive.sum(axis=1) == 1)
+    found: NDArray[np.bool_] = identity.any(axis=1) & neutral & np.repeat(plain, layer.arity)
+    return found
+
+
 def price(kan: Kan) -> float:
-    """The complexity of all edges together."""
+    """The complexity of all edges together, but of those that only carry a value from layer to layer."""
     total = 0.0
-    for layer in kan.layers:
+    for depth, layer in enumerate(kan.layers):
         total += SPLINE_COMPLEXITY * float(layer.spline_mask.sum())
-        for j, i in np.argwhere(layer.symbolic_mask):
+        costs = layer.symbolic_mask & ~carriers(layer)[:, None] if depth + 1 < len(kan.layers) else layer.symbolic_mask
+        for j, i in np.argwhere(costs):
             total += FUNCTIONS[str(layer.functions[j, i])].complexity + FREE_OFFSET * float(layer.affine[j, i, 3] != 0)
     return total

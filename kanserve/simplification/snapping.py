@@ -3,6 +3,9 @@
 A small beam search: each state offers several functions for its surest edges, each is put in and everything is
 refitted together, and the states with the least error for their complexity go on. Greedy choice alone loses where
 two functions look alike on one edge and only the refit tells them apart.
+
+Single functions are tried first. Where what they make is not as good as the splines were, or so much better that the
+data have no noise and yet not exact, a second search goes deeper (`offers.further_offers`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +15,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kanserve.ir import Kan, Symbolic
+from kanserve.ir import Kan
 from kanserve.simplification import signals
-from kanserve.simplification.edges import LIBRARY, Array, Candidate, candidates
+from kanserve.simplification.chains import without_chains
+from kanserve.simplification.edges import LIBRARY, Array
 from kanserve.simplification.judging import LAST_STEPS, Judge, Report, Step, judge, refit, smoothed
-from kanserve.simplification.naming import Place, domains_hold, named, price, splines
+from kanserve.simplification.naming import Place, domains_hold, price, splines
+from kanserve.simplification.offers import Named, Offer, Role, further_offers, offers, put_in, roles
 from kanserve.simplification.sensitivity import samples
 from kanserve.simplification.straightening import straightened
 from kanserve.table import Dataset, dataset
@@ -28,19 +33,38 @@ MANY_EDGES = 12
 COMPLEXITY_WEIGHT = 0.012
 CERTAIN = 0.3
 """A straight line that errs by less than this share of the network's error is named without a search."""
-NEAR = 3.0
-ASTRAY = 10.0
+NEAR, ASTRAY = 3.0, 10.0
 """A function is tried at an error of `NEAR`, a search given up at one of `ASTRAY` tolerances or errors so far."""
+EXACT, FAR_LESS, AS_GOOD = 1e-10, 0.7, 1.3
+"""What is left of the splines' error when names are exact, have told it from noise, or share the noise with it."""
+WORSE = 3.0
+"""Times the error that splines have, or names without functions of functions: a search for these ends there."""
+DEEP, SPECIAL = 3, 2
+"""On how many edges functions of functions are looked for, and how many are tried on each, beside the others."""
 STEPS = 12
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    kan: Kan
+    net: Named
     losses: Array
     score: float
     done: bool = False
     """No spline is left, or none that anything could be put in place of."""
+
+    @property
+    def kan(self) -> Kan:
+        return self.net.kan
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """What is offered for each spline of a state, the splines with the surest first, and the state's error."""
+
+    offers: dict[Place, tuple[Offer, ...]]
+    roles: Mapping[Place, Role]
+    surest: list[Place]
+    error: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +77,8 @@ class _Search:
     resolution: float
     """What the splines can tell: while some are left, errors below it count as equal and simple functions go first."""
     report: Report | None
+    deep: bool = False
+    """Whether functions of functions are looked for, and what a product leaves open."""
 
 
 def symbolify(
@@ -73,26 +99,39 @@ def symbolify(
     on. Among networks `complexity` is the price, in powers of ten of the error, of one unit in the table of functions.
     """
     _, one = smoothed(kan, judge(kan, dataset(data), tolerance, seed))
-    straight = straightened(refit(kan, one, STEPS), one)
+    straight = without_chains(straightened(refit(kan, one, STEPS), one), one)
     one = replace(one, folds=0)  # a named function has so few constants that the rows it is fitted to can judge it
     error = one.error_of(signals.answers(straight, one.learn.x))
     search = _Search(one, tuple(functions), complexity, min(error, one.tolerance), report)
-    start = _State(straight, one.losses(straight), 0.0, not splines(straight))
+    start = _State(Named(straight), one.losses(straight), 0.0, not splines(straight))
     _tell(report, "before named functions", start)
-    chosen = _all_named(search, start, patient=all_edges)
+    astray = ASTRAY**2 * max(one.tolerance**2, float(start.losses.mean()))
+    chosen = _all_named(search, start, np.inf if all_edges else astray)
+    if chosen is not None and not _as_good(chosen, error, one) and len(splines(straight)) <= MANY_EDGES:
+        most = WORSE**2 * max(float(each.losses.mean()) for each in (chosen, start))
+        deeper = _all_named(replace(search, deep=True), start, most)
+        chosen = min((each for each in (chosen, deeper) if each), key=lambda each: each.score)
     if chosen is None or not (all_edges or one.accepts(chosen.losses, start.losses)):
         chosen = _some_named(search, start)
     _tell(report, "refitted", chosen)
     return chosen.kan
 
 
-def _all_named(search: _Search, start: _State, patient: bool) -> _State | None:
-    """The best network with all edges named, by a beam search; None when it goes far astray, unless `patient`.
+def _as_good(chosen: _State, error: float, one: Judge) -> bool:
+    """Whether names err as the splines did, so that both have the noise, or not at all.
+
+    Names that err far less have told the splines' error from the noise, of which there is none then.
+    """
+    left = one.error_of(signals.answers(chosen.kan, one.learn.x))
+    return left <= EXACT or FAR_LESS * error <= left <= AS_GOOD * error
+
+
+def _all_named(search: _Search, start: _State, astray: float) -> _State | None:
+    """The best network with all edges named, by a beam search; None when its loss goes above `astray`.
 
     Errors on the way are not judged closely: a spline that is left may be too coarse for what the named ones ask.
     """
     states = [start]
-    astray = ASTRAY**2 * max(search.judge.tolerance**2, float(start.losses.mean()))
     while not all(state.done for state in states):
         children = [state for state in states if state.done]
         for state in states:
@@ -100,7 +139,7 @@ def _all_named(search: _Search, start: _State, patient: bool) -> _State | None:
                 children += _children(search, state)
         states = _fittest(children)
         _tell(search.report, "named " + ", ".join(_names(states[0].kan)), states[0])
-        if not patient and states[0].losses.mean() > astray:
+        if states[0].losses.mean() > astray:
             return None
     return min((_finished(search, state) for state in states), key=lambda state: state.score)
 
@@ -111,10 +150,10 @@ def _some_named(search: _Search, start: _State) -> _State:
     state, best, progress = start, start.losses, True
     while progress:
         progress = False
-        offers, surest, error = _offers(search, state)
-        for place in surest:
-            near = [offer for offer in offers[place] if offer.error <= NEAR * max(one.tolerance, error)]
-            children = _judged_all(search, state, [{place: offer.symbolic} for offer in near[: OFFERS[0]]])
+        choice = _choice(search, state)
+        for place in choice.surest:
+            near = [offer for offer in choice.offers[place] if offer.error <= NEAR * max(one.tolerance, choice.error)]
+            children = _judged_all(search, state, [[offer] for offer in near[: OFFERS[0]]])
             accepted = [child for child in children if one.accepts(child.losses, best)]
             if accepted:
                 # The refit may have bent edges that had no name before, so all are looked at again.
@@ -128,72 +167,98 @@ def _some_named(search: _Search, start: _State) -> _State:
 
 def _children(search: _Search, state: _State) -> list[_State]:
     """The states one step further, with one more edge named, or several that need no search."""
-    offers, surest, error = _offers(search, state)
-    together = _together(surest, offers, error)
+    choice = _choice(search, state)
+    together = _together(choice, search.deep)
     if len(together) > 1:
-        children = _judged_all(search, state, [{place: offers[place][0].symbolic for place in together}])
+        children = _judged_all(search, state, [together])
         if children:
             return children
-    for start in range(0, len(surest), len(OFFERS)):
-        chosen = _choices(surest[start : start + len(OFFERS)], offers)
-        children = _judged_all(search, state, [{place: offer.symbolic} for place, offer in chosen])
+    for start in range(0, len(choice.surest), len(OFFERS)):
+        attempts = _tried(choice.surest[start : start + len(OFFERS)], choice.offers)
+        children = _judged_all(search, state, [[offer] for offer in attempts])
         if children:
             return children
     return [replace(state, done=True)]
 
 
-def _offers(search: _Search, state: _State) -> tuple[dict[Place, tuple[Candidate, ...]], list[Place], float]:
-    """For each spline the functions that fit it, the splines with the surest first, and the network's error."""
+def _choice(search: _Search, state: _State) -> _Choice:
     one = search.judge
-    error = one.error_of(signals.answers(state.kan, one.learn.x))
-    points = samples(state.kan, one.learn.x, one.spread)
-    offers = {place: candidates(points[place], 1e-9 + 0.1 * error, search.functions) for place in points}
-    return offers, sorted(offers, key=lambda place: offers[place][0].rank if offers[place] else np.inf), error
+    values = signals.values(state.kan, one.learn.x)
+    error = one.error_of(values[-1])
+    floor = 1e-9 + 0.1 * error
+    parts, points = roles(state.kan), samples(state.kan, one.learn.x, one.spread)
+    found = {place: offers(place, each, floor, search.functions) for place, each in points.items()}
+
+    def rank(place: Place) -> float:
+        return found[place][0].rank if found[place] else np.inf
+
+    surest = sorted(found, key=rank)
+    if search.deep:
+        for place in surest[:DEEP]:
+            more = further_offers(state.kan, parts[place], points[place], found[place], values, floor, search.functions)
+            found[place] = more
+        surest = sorted(found, key=rank)
+    return _Choice(found, parts, surest, error)
 
 
-def _together(surest: list[Place], offers: dict[Place, tuple[Candidate, ...]], error: float) -> list[Place]:
-    """Edges that need no search: straight lines as far as the fit can tell and, of very many edges, the surest."""
+def _together(choice: _Choice, deep: bool) -> list[Offer]:
+    """Names that need no search: straight lines as far as the fit can tell and, of very many edges, the surest.
+
+    When all is looked for, a line whose constant may be another term's needs one.
+    """
+    best = [choice.offers[place][0] for place in choice.surest if choice.offers[place]]
     lines = [
-        place
-        for place in surest
-        if offers[place] and offers[place][0].symbolic.function == "x" and offers[place][0].error < CERTAIN * error
+        offer
+        for offer in best
+        if offer.symbolic.function == "x"
+        and offer.plain
+        and offer.error < CERTAIN * choice.error
+        and not (deep and choice.roles[offer.place].traded)
     ]
-    if lines or len(surest) <= MANY_EDGES:
+    if lines or len(choice.surest) <= MANY_EDGES:
         return lines
-    return [place for place in surest[: len(surest) // 4] if offers[place]]
+    return [offer for offer in best[: len(choice.surest) // 4] if offer.plain]
 
 
-def _choices(surest: list[Place], offers: dict[Place, tuple[Candidate, ...]]) -> list[tuple[Place, Candidate]]:
+def _tried(surest: list[Place], offered: dict[Place, tuple[Offer, ...]]) -> list[Offer]:
     """What to try on the surest edges. A straight line always is: what bends may be bent back by another edge."""
-    chosen = []
+    chosen: list[Offer] = []
     for place, count in zip(surest, OFFERS, strict=False):
-        lines = [offer for offer in offers[place][count:] if offer.symbolic.function == "x"]
-        chosen += [(place, offer) for offer in (*offers[place][:count], *lines)]
+        plain = [offer for offer in offered[place] if offer.plain]
+        special = [offer for offer in offered[place] if not offer.plain]
+        lines = [offer for offer in plain[count:] if offer.symbolic.function == "x"]
+        chosen += [*plain[:count], *lines, *special[:SPECIAL]]
     return chosen
 
 
-def _judged_all(search: _Search, state: _State, attempts: Iterable[Mapping[Place, Symbolic]]) -> list[_State]:
+def _judged_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offer]]) -> list[_State]:
     """The state with each of these names put in and everything refitted, without those that went wrong."""
-    children = [_judged(search, named(state.kan, names), search.resolution) for names in attempts]
+    children = []
+    for attempt in attempts:
+        net = state.net
+        for offer in attempt:
+            net = put_in(net, offer)
+        children.append(_judged(search, net, search.resolution))
     return [child for child in children if child is not None]
 
 
-def _judged(search: _Search, kan: Kan, floor: float, steps: int = STEPS) -> _State | None:
+def _judged(search: _Search, net: Named, floor: float, steps: int = STEPS) -> _State | None:
     """The network after a joint refit; None when it is not finite on every row or leaves a domain."""
     one = search.judge
-    refitted = refit(kan, one, steps)
+    refitted = refit(net.kan, one, steps, net.fixed)
     values = signals.values(refitted, one.x)
     answers = values[-1]
     if not (np.isfinite(answers).all() and domains_hold(refitted, values)):
         return None
-    losses = one.losses_at(kan, answers)
+    losses = one.losses_at(refitted, answers)
     score = float(np.log10(one.error_of(answers[: len(one.learn)]) + floor + 1e-16))
-    return _State(refitted, losses, score + search.complexity * price(refitted), refitted.symbolic)
+    after = replace(net, kan=refitted)
+    return _State(after, losses, score + search.complexity * price(refitted), refitted.symbolic)
 
 
 def _finished(search: _Search, state: _State) -> _State:
     """The state after a long refit, if that did not leave a domain."""
-    return _judged(search, state.kan, 0.0, LAST_STEPS) or state
+    return _judged(search, state.net, 0.0, LAST_STEPS) or state
 
 
 def _fittest(states: list[_State]) -> list[_State]:

@@ -79,7 +79,7 @@ def line(now: Progress) -> str:
     full = round(BAR * min(max(now.share, 0.0), 1.0))
     words = [f"{now.stage:<20}", f"[{'#' * full}{'.' * (BAR - full)}]"]
     words += [f"loss {now.loss:.3g}"] if isfinite(now.loss) else []
-    words += [f"validation {now.error:.3g}"]
+    words += [f"validation {now.error:.3g}"] if isfinite(now.error) else []
     words += [f"{_duration(now.seconds_left)} left"] if isfinite(now.seconds_left) and now.share < 1 else []
     return "  ".join(words)
 

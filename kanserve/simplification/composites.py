@@ -1,0 +1,148 @@
+"""Functions of functions for one edge, where no named function alone looks like it: 1/sqrt(1 - z²), 1/(e^z - 1).
+
+Either the outer function has no constants of its own and is undone, and what is under it is looked for in the table;
+or the inner one is known, a square about the natural centre or a power where z is a logarithm, and what is left is
+looked for as a function of it; or a power of z is a factor, as in z·e^-z and sin(z)/z, and what is left is another.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kanserve.functions import FUNCTIONS
+from kanserve.ir import Symbolic
+from kanserve.simplification.edges import (
+    COMPLEXITY_WEIGHT,
+    Array,
+    Samples,
+    candidates,
+    candidates_of_each,
+    within_domain,
+)
+
+INNER = ("x^2", "sin", "cosh", "exp", "log", "1/x", "1/x^2", "sqrt")
+POWERS = ("x", "x^2", "x^3", "1/x", "1/x^2")
+TIMES = ("exp", "log", "sin", "gaussian", "1/x", "sqrt", "tanh", "cosh", "sinh", "x^2")
+"""A power of z as a factor, and what the other one may be."""
+PRICE = 0.5
+"""Of a second layer, in units of the table of functions."""
+LEAST_WEIGHT = 1e-12
+EACH = 2
+
+_Pair = tuple[Callable[[Array], Array], Callable[[Array], Array]]
+_UNDONE: dict[str, _Pair] = {
+    "1/x": (lambda v: 1 / v, lambda t: -1 / t**2),
+    "1/x^2": (lambda v: 1 / np.sqrt(v), lambda t: -2 / t**3),
+    "sqrt": (lambda v: v * v, lambda t: 0.5 / np.sqrt(t)),
+    "1/sqrt": (lambda v: 1 / (v * v), lambda t: -0.5 / t**1.5),
+    "exp": (np.log, np.exp),
+    "log": (np.exp, lambda t: 1 / t),
+    "x^2": (np.sqrt, lambda t: 2 * t),
+}
+"""The inverse of each function that is tried outside, and its derivative."""
+_POSITIVE = ("sqrt", "1/sqrt")
+"""Those whose inverse would take what they never are."""
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A named function of named functions' product, its weighted root mean square error and its rank.
+
+    Error and rank are those of a `Candidate`. `inner_held` says for each inner function which of a, b, c, d another
+    one has already, `held` which of the outer one's.
+    """
+
+    outer: Symbolic
+    inner: tuple[Symbolic, ...]
+    held: tuple[int, ...]
+    inner_held: tuple[tuple[int, ...], ...]
+    error: float
+    rank: float
+
+
+def composites(
+    samples: Samples, floor: float, library: Sequence[str], *, level: float = 0.0, rates: Sequence[float] = ()
+) -> list[Composite]:
+    """What fits the samples, of the functions that are allowed, best rank first.
+
+    `level` is the constant d that the outer function has. At `rates` r the input is a logarithm, of which e^(r·z) is
+    a simple power.
+    """
+    if not (0 < samples.half < np.inf and np.isfinite(samples.values).all() and np.isfinite(samples.weights).all()):
+        return []
+    found = [
+        *_outer_undone(samples, floor, library, level),
+        *_inner_known(samples, floor, library, rates),
+        *_times_a_power(samples, floor, library, level),
+    ]
+    return sorted(found, key=lambda one: one.rank)
+
+
+def _outer_undone(samples: Samples, floor: float, library: Sequence[str], level: float) -> Iterator[Composite]:
+    outer, values, weights = [], [], []
+    for name, (inverse, slope) in _UNDONE.items():
+        for sign in (1.0, -1.0) if name in library else ():
+            with np.errstate(all="ignore"):
+                v = sign * (samples.values - level)
+                t = inverse(np.where(v > 0, v, np.nan) if name in _POSITIVE else v)
+                weight = samples.weights * slope(t) ** 2
+            if np.isfinite(t).all() and np.isfinite(weight).all() and (weight > 0).any():
+                outer.append((name, sign))
+                values.append(t)
+                weights.append(np.maximum(weight, LEAST_WEIGHT * weight.max()))
+    if not outer:
+        return
+    inner = tuple(name for name in INNER if name in library)
+    offered = candidates_of_each(samples, np.array(values), np.array(weights), floor, inner)
+    for (name, sign), each in zip(outer, offered, strict=True):
+        for one in each[:EACH]:
+            price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + PRICE)
+            outside = Symbolic(name, 1.0, 0.0, sign, level)
+            held = (0, 1) if name == "log" else (0, 1, 2)
+            yield Composite(outside, (one.symbolic,), held, ((),), one.error, one.rank + price)
+
+
+def _inner_known(samples: Samples, floor: float, library: Sequence[str], rates: Sequence[float]) -> Iterator[Composite]:
+    inner = [Symbolic("x^2", 1.0, -samples.natural, 1.0, 0.0)] if "x^2" in library else []
+    inner += [Symbolic("exp", rate, 0.0, 1.0, 0.0) for rate in rates if "exp" in library]
+    for one in inner:
+        ends = np.array([samples.low, samples.high, samples.natural])
+        with np.errstate(all="ignore"):
+            t, reach = (FUNCTIONS[one.function].numpy(one.a * z + one.b) for z in (samples.z, ends))
+        if one.function == "exp" or not samples.low < samples.natural < samples.high:
+            reach = reach[:2]
+        if not (np.isfinite(t).all() and np.isfinite(reach).all() and within_domain("x", reach[:1], reach[1:2])[0]):
+            continue
+        order = np.argsort(t, kind="stable")
+        moved = replace(
+            samples,
+            z=t[order],
+            values=samples.values[order],
+            weights=samples.weights[order],
+            low=float(reach.min()),
+            high=float(reach.max()),
+            natural=0.0,
+        )
+        price = COMPLEXITY_WEIGHT * (FUNCTIONS[one.function].complexity + PRICE)
+        for other in candidates(moved, floor, library)[:EACH]:
+            if other.symbolic.function != "x":
+                yield Composite(other.symbolic, (one,), (), ((2, 3),), other.error, other.rank + price)
+
+
+def _times_a_power(samples: Samples, floor: float, library: Sequence[str], level: float) -> Iterator[Composite]:
+    t = samples.z - samples.natural
+    powers = [name for name in POWERS if name in library and within_domain(name, *(t[:1], t[-1:]))[0]]
+    shapes = np.array([FUNCTIONS[name].numpy(t) for name in powers]).reshape(-1, len(t))
+    far = (np.abs(shapes) > LEAST_WEIGHT * np.abs(shapes).max(axis=1, initial=0.0, keepdims=True)).all(axis=1)
+    powers, shapes = [name for name, kept in zip(powers, far, strict=True) if kept], shapes[far]
+    if not powers:
+        return
+    others = tuple(name for name in TIMES if name in library)
+    each = candidates_of_each(samples, (samples.values - level) / shapes, samples.weights * shapes**2, floor, others)
+    for name, offered in zip(powers, each, strict=True):
+        price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + PRICE)
+        for one in offered[:EACH]:
+            inner = Symbolic(name, 1.0, -samples.natural, 1.0, 0.0), one.symbolic
+            outside = Symbolic("x", 1.0, 0.0, 1.0, level)
+            yield Composite(outside, inner, (2,), ((1, 2, 3), ()), one.error, one.rank + price)
