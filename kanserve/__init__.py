@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kanserve.reference import evaluate as evaluate
     from kanserve.reference import probabilities as probabilities
     from kanserve.repository import publish as publish
+    from kanserve.search import find_formulas as find_formulas
     from kanserve.serialization import load as load
     from kanserve.serialization import save as save
     from kanserve.session import Session as Session
@@ -65,6 +66,7 @@ _HOMES = {
     "questions": ("interactions", "meaning", "separability", "symmetry"),
     "reference": ("derivative", "evaluate", "probabilities"),
     "repository": ("publish",),
+    "search": ("find_formulas",),
     "serialization": ("load", "save"),
     "session": ("Session",),
     "simplification": ("discover", "prune", "simplify", "symbolify"),

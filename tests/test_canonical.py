@@ -175,3 +175,21 @@ def _random(rng):
             ][rng.integers(5)]
         )
     return tuple(steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "simplest"),
+    [
+        ("sqrt((a - 1)^2 + 4*a*(3.9e-17*a - sin(0.5*t - 0.5*u))^2 - 7.1e-17)", "sqrt(1 + a*(a - 2*cos(t - u)))"),
+        ("exp(1e-17*a + sin(t + 1e-16) - 3e-18)", "exp(sin(t))"),
+        ("1/(1e-14*a + t)^2 + u", "1/t^2 + u"),
+        ("a + log(t*(1 + 1e-13*u))", "a + log(t)"),
+    ],
+)
+def test_what_rounding_leaves_goes_inside_of_functions_too(text, simplest):
+    assert _simplified(text, a=POSITIVE, t=(0.5, 6.0), u=(0.5, 6.0)) == simplest
+
+
+def test_a_rate_in_small_units_is_not_rounding():
+    text = "h*v/(exp(4.8e-11*v/T) - 1)"
+    assert _simplified(text, h=POSITIVE, v=(3e13, 3e14), T=(3000, 7000)) == text

@@ -121,3 +121,18 @@ def test_a_table_is_searched_and_a_formula_of_the_list_becomes_a_network(kanserv
     assert kanserve(*words)[1] == listed[-1]["formula"] + "\n"
     code, out, err = kanserve(*words, "--pick", str(len(listed) + 1), "--out", "more.safetensors")
     assert (code, out) == (2, "") and f"from 1 to {len(listed)}" in err and not (made / "more.safetensors").exists()
+
+
+def test_units_of_a_table_are_analysed_and_a_line_shows_how_far_the_search_is(kanserve, made):
+    m, v = np.random.default_rng(0).uniform(0.5, 2, (2, 200))
+    rows = np.column_stack([m, v, 0.5 * m * v**2])
+    np.savetxt(made / "kinetic.csv", rows, delimiter=",", header="m,v,E", comments="")
+    words = ("formula", "kinetic.csv", "--target", "E", "--seconds", "20")
+    code, out, err = kanserve(*words, "--pareto", "--units", "m=kg,v=m/s,E=J")
+    lines = out.splitlines()
+    assert code == 0 and "E = 0.5*m*v^2" in lines[-1] and "yes" in lines[-1] and len(lines) >= 3
+    assert "s left" in err
+    assert kanserve(*words, "-q", "--units", "m=kg,v=m/s,E=J") == (0, "E = 0.5*m*v^2\n", "")
+    for units, message in (("m=kg,v=m/s", "lacks E"), ("m=kg,v=m,E=J", "no law can relate them")):
+        code, out, err = kanserve(*words, "-q", "--units", units)
+        assert (code, out) == (2, "") and message in err

@@ -144,3 +144,9 @@ def test_a_constant_that_the_data_cannot_tell_has_an_infinite_error():
     x = np.linspace(-1, 1, 30)[:, None]
     noisy = 6.5 * x[:, 0] + 0.1 * np.random.default_rng(0).normal(size=30)
     assert all(math.isinf(one.standard_error) for one in constants_of(tree, x, noisy))
+
+
+def test_an_offset_that_no_row_can_tell_goes():
+    x = rows_of({"m": (1.0, 3.0), "c": (3e8, 3e8)}, 200, 0)
+    found = exact_form(tree_of("2*m*(c + 0.73)^2", ["m", "c"]), x, 2 * x[:, 0] * x[:, 1] ** 2)
+    assert sum(step[0] == "const" for step in found) == 1 and complexity(found) == 6

@@ -103,3 +103,10 @@ def test_splines_and_rows_that_do_not_fit_are_refused():
         refit((("var", 0), ("const", 1.0), ("mul", 0, 1)), [[1.0], [2.0]], [1.0, 2.0, 3.0])
     with pytest.raises(FormulaError):
         refit((("var", 0), ("spline", "s_1_1_1", 0)), [[1.0]], [1.0])
+
+
+def test_more_constants_than_rows_pass_through_the_rows():
+    x = rows_of({"u": (0.5, 2.0)}, 3, 0)
+    y = np.array([1.0, -2.0, 5.0])
+    found = refit(tree_of("1.1*u^4 + 1.2*u^3 + 1.3*u^2 + 1.4*u + 1.5", ["u"]), x, y)
+    np.testing.assert_allclose(evaluate_tree(found, {}, x), y, rtol=1e-9)

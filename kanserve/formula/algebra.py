@@ -27,6 +27,7 @@ ONE: Product = ()
 _MOST_TERMS = 60  # of a polynomial that is multiplied out
 _MOST_WORK = 200_000  # products of terms in all
 _CANCELS = 1e-12  # of the larger: two coefficients whose sum is smaller than this have cancelled
+VANISHES = 1e-11  # of a sum: a term that is smaller everywhere is none
 _WHOLE = 1e-9  # an exponent this close to a multiple of 1/12 is one
 _KEY_DIGITS = 10  # of coefficients by which polynomials are compared
 
@@ -154,11 +155,15 @@ class Algebra:
         self.spend(1)
         exponents = dict(p)
         for number, exponent in q:
-            exponents[number] = self._exponent(number, exponents.get(number, 0.0) + exponent)
+            before = exponents.get(number, 0.0)
+            cancels = abs(before + exponent) <= _CANCELS * abs(before)
+            exponents[number] = 0.0 if cancels else self._exponent(number, before + exponent)
         return tuple(sorted((number, e) for number, e in exponents.items() if e != 0))
 
     def _exponent(self, number: int, exponent: float) -> float:
         twelfth = round(12 * exponent) / 12
+        if twelfth == 0 and number >= 0 and self.atoms[number].exponential:
+            return exponent  # of exp(P) it is a factor in units of 1/P, of any size
         return twelfth if abs(exponent - twelfth) < _WHOLE else exponent
 
     def single(self, coefficient: float, product: Product) -> Polynomial:
@@ -299,8 +304,8 @@ class Algebra:
         """The product, term by term."""
         return added(self.single(c * d, self.merged(p, q)) for p, c in left.items() for q, d in right.items())
 
-    def trimmed(self, polynomial: Polynomial, part: float) -> Polynomial:
-        """Without the terms that are everywhere smaller than this part of the whole's median size."""
+    def trimmed(self, polynomial: Polynomial) -> Polynomial:
+        """Without the terms that vanish beside the whole's median size."""
         if len(polynomial) < 2:
             return polynomial
         with np.errstate(all="ignore"):
@@ -310,7 +315,7 @@ class Algebra:
             if not finite.any():
                 return polynomial
             scale = float(np.median(np.abs(whole[finite])))  # not the mean: next to a pole all else is small
-            small = np.abs(values[:, finite]).max(axis=1) < part * scale
+            small = np.abs(values[:, finite]).max(axis=1) < VANISHES * scale
         if not small.any():
             return polynomial
         return {product: c for (product, c), vanishes in zip(polynomial.items(), small, strict=True) if not vanishes}

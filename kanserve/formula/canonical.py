@@ -71,7 +71,8 @@ def _shaped(tree: Tree, rows: Array) -> list[Tree]:
 def _polynomial(algebra: Algebra, tree: Tree) -> Polynomial:
     values: list[Polynomial] = []
     for step in tree:
-        values.append(_combined(algebra, step, values))
+        # At once: in a bracket or a function, what rounding leaves could not be told from a term.
+        values.append(algebra.trimmed(_combined(algebra, step, values)))
         algebra.note_divisors(values[-1])
     return values[-1]
 

@@ -67,22 +67,36 @@ def known_constants(tree: Sequence[Sequence[Any]]) -> frozenset[int]:
     return frozenset(n for n, step in enumerate(tree) if step[0] == "const" and named(step[1]) is not None)
 
 
-def exact_form(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> Tree:
-    """The simplest form of a closed form that fits y exactly, with its constants recognised."""
-    return _form(tree, x, y, recognised)
+def exact_form(
+    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, over: Callable[[], bool] = lambda: False
+) -> Tree:
+    """The simplest form of a closed form that fits y exactly, with its constants recognised.
+
+    What is reached when `over` says that there is no more time for the next of up to ten steps.
+    """
+    return _form(tree, x, y, recognised, over)
 
 
-def noisy_form(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> Tree:
+def noisy_form(
+    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, over: Callable[[], bool] = lambda: False
+) -> Tree:
     """The simplest form of a closed form that fits y but for noise, with those constants recognised that can be."""
-    return _form(tree, x, y, recognised_noisy)
+    return _form(tree, x, y, recognised_noisy, over)
 
 
 def _form(
-    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, rule: Callable[[Tree, ArrayLike, ArrayLike], Tree]
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    rule: Callable[[Tree, ArrayLike, ArrayLike], Tree],
+    over: Callable[[], bool],
 ) -> Tree:
     """In turn, since a number that was recognised makes more simple: sin(u + pi/2) is cos(u)."""
-    found = simplified(refit(tree, x, y), x)
+    found = refit(tree, x, y)
+    found = found if over() else simplified(found, x)
     for _ in range(_MOST_ROUNDS):
+        if over():
+            break
         before, found = found, simplified(rule(found, x, y), x)
         if found == before:
             break

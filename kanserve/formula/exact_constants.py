@@ -25,8 +25,8 @@ def recognised(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, tolera
     """The tree with its constants replaced by simple numbers within this relative distance, where y is exact.
 
     A replacement is kept when the error stays at rounding with the other constants fitted again. Constants of which
-    only a combination matters become ±1 as far as that can be. Where the formula does not fit y to 1e-8 of its size,
-    it comes back with its constants fitted and nothing replaced.
+    only a combination matters become 0 or ±1 as far as that can be. Where the formula does not fit y to 1e-8 of its
+    size, it comes back with its constants fitted and nothing replaced.
     """
     rows, wanted = checked_data(x, y)
     state = all_fitted(Constants(tree).tree, rows, wanted)
@@ -67,7 +67,8 @@ def _choices(
     result: list[tuple[float, int, float]] = []
     for place, value in zip(constants.places, constants.values.tolist(), strict=True):
         if place in free:
-            numbers = [(0.0, place, math.copysign(1.0, value))]
+            # 0 rather than 1: where c is the same on all rows, c + b is c.
+            numbers = [(-1.0, place, 0.0), (0.0, place, math.copysign(1.0, value))]
         else:
             numbers = [(one.bits, place, one.value) for one in near(value, tolerance * abs(value), _MOST_TRIED)]
         result += [one for one in numbers if (place, one[2]) not in refused][:1]

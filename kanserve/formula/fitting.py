@@ -204,7 +204,7 @@ class _Directions:
         sizes = np.sqrt(np.einsum("np,np->p", jacobian, jacobian))
         self._scale = 1 / np.where(sizes > 0, sizes, 1.0)
         q, r = np.linalg.qr(jacobian * self._scale)
-        u, self._s, self._vt = np.linalg.svd(r)
+        u, self._s, self._vt = np.linalg.svd(r, full_matrices=False)
         along = u.T @ (q.T @ residual)
         self._kept = self._s > _DIRECTIONS * self._s[0]
         self._along = np.where(self._kept, along, 0.0)
@@ -215,7 +215,7 @@ class _Directions:
 
     def __call__(self, damping: float) -> Array:
         s = np.where(self._kept, self._s, 1.0)
-        step: Array = self._scale * (self._vt.T @ (self._along * s / (s * s + damping)))
+        step: Array = self._scale * (self._vt.T @ (self._along / (s + damping / s)))
         return step
 
 

@@ -14,7 +14,6 @@ from kanserve.formula.nodes import SAME, Node, Nodes, simplest
 from kanserve.formula.products import Products
 from kanserve.formula.tree import Tree
 
-_VANISHES = 1e-11  # of a sum: a term that is smaller everywhere is none
 _MOST_VARIANTS = 12
 _MOST_TRIED = 300  # polynomials; what comes then is written as it is
 _DEEPEST = 12  # polynomials within one another that are looked at; those within are written as they are
@@ -41,7 +40,7 @@ class Shaper:
 
     def best(self, polynomial: Polynomial) -> Node:
         """The simplest expression for a polynomial."""
-        polynomial = self._algebra.trimmed(polynomial, _VANISHES)
+        polynomial = self._algebra.trimmed(polynomial)
         if is_number(polynomial):
             return self._nodes.number(number_of(polynomial))
         key = frozenset(polynomial.items())
@@ -77,7 +76,7 @@ class Shaper:
 
         def add(make: Callable[[], Polynomial]) -> None:
             try:
-                one = algebra.trimmed(make(), _VANISHES)
+                one = algebra.trimmed(make())
             except TooLargeError:
                 raise
             except (FormulaError, ZeroDivisionError, OverflowError):

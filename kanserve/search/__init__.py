@@ -2,5 +2,6 @@
 
 from kanserve.search.findings import Findings, Found
 from kanserve.search.searching import find_formulas
+from kanserve.search.watching import Improvement
 
-__all__ = ["Findings", "Found", "find_formulas"]
+__all__ = ["Findings", "Found", "Improvement", "find_formulas"]

@@ -15,8 +15,8 @@ Array = NDArray[np.float64]
 LEAST, MOST = 1e-6, 0.7
 """Of the answers' deviation: a smaller error is rounding or an approximation, a larger one explains too little."""
 DEGREES = {1: 12, 2: 6, 3: 4, 4: 3}
-UNEXPLAINED = 1.6
-"""The F statistic of the polynomial; about 1 for noise."""
+UNLIKELY = 3.0
+"""Standard errors by which the F statistic of the polynomial may be above 1, what it is for noise."""
 UNLIKE = 3.5
 """Standard errors of the correlation of neighbours."""
 
@@ -26,11 +26,11 @@ def adequate(residuals: Array, x: Array, spread: float) -> bool:
     error = float(np.sqrt(np.mean(residuals**2))) / spread
     if not LEAST < error < MOST:
         return False
-    return lack_of_fit(residuals, x) < UNEXPLAINED and _likeness(residuals, x) < UNLIKE / np.sqrt(len(x))
+    return lack_of_fit(residuals, x) < UNLIKELY and _likeness(residuals, x) < UNLIKE / np.sqrt(len(x))
 
 
 def lack_of_fit(residuals: Array, x: Array) -> float:
-    """The F statistic of a polynomial in x on residuals (N,), their mean apart."""
+    """How far the F statistic of a polynomial in x on residuals (N,) is above 1, in standard errors."""
     varying = [i for i in range(x.shape[1]) if x[:, i].min() < x[:, i].max()]
     if not varying:
         return 0.0
@@ -43,7 +43,8 @@ def lack_of_fit(residuals: Array, x: Array) -> float:
         return np.inf
     rest = float((fit(design, centred[:, None]).residuals ** 2).sum())
     explained = float(centred @ centred) - rest
-    return float(explained / (design.shape[1] - 1) / max(rest / freedom, 1e-300))
+    terms = design.shape[1] - 1
+    return float((explained / terms / max(rest / freedom, 1e-300) - 1) / np.sqrt(2 / terms))
 
 
 def _likeness(residuals: Array, x: Array) -> float:

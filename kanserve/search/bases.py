@@ -7,6 +7,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.search import budget
+
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -105,6 +107,7 @@ def _derivatives(columns: Array) -> Array:
 @lru_cache(maxsize=256)
 def total_degree(inputs: int, degree: int) -> Indices:
     """All products of at most this degree, by degree: (P, inputs)."""
+    budget.check()
     if inputs == 0:
         return np.zeros((1, 0), np.int64)
     rows = [(first, *rest) for first in range(degree + 1) for rest in total_degree(inputs - 1, degree - first).tolist()]
@@ -115,6 +118,7 @@ def total_degree(inputs: int, degree: int) -> Indices:
 @lru_cache(maxsize=256)
 def hyperbolic_cross(inputs: int, limit: int) -> Indices:
     """Products with (a + 1)·(b + 1)·... of at most `limit`: high powers alone, low ones together."""
+    budget.check()
     if inputs == 0:
         return np.zeros((1, 0), np.int64)
     rows = [

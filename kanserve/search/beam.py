@@ -29,14 +29,18 @@ class State:
     score: float
 
 
-def named(start: Fitted, rows: Rows, library: tuple[str, ...] = LIBRARY) -> Fitted | None:
-    """The tree with a name on every curve, the best that a beam finds; None where there is none."""
+def named(start: Fitted, rows: Rows, library: tuple[str, ...] = LIBRARY, *, noisy: bool = False) -> list[Fitted]:
+    """The tree with a name on every curve: the best few that a beam finds, the best first, or the one that is exact.
+
+    `noisy`: whether the splines err by the noise of the rows, not by their grids, and so are nearer to the law than
+    to the rows.
+    """
     states = [State(start, 0.0)]
     done: list[State] = []
     while states:
         children: dict[str, State] = {}
         for state in states:
-            for tree in _children(state.fitted, rows, library):
+            for tree in _children(state.fitted, rows, library, noisy):
                 child = _fitted(tree, rows, STEPS)
                 if child is None:
                     continue
@@ -44,14 +48,14 @@ def named(start: Fitted, rows: Rows, library: tuple[str, ...] = LIBRARY) -> Fitt
                 if key not in children or child.score < children[key].score:
                     children[key] = child
                 if is_symbolic(child.fitted.tree) and child.fitted.error < EXACT:
-                    return child.fitted
+                    return [child.fitted]
         fittest = sorted(children.values(), key=lambda one: one.score)[:BEAM]
         done += [one for one in fittest if is_symbolic(one.fitted.tree)]
         states = [one for one in fittest if not is_symbolic(one.fitted.tree)]
         if states and min(one.fitted.error for one in states) > HOPELESS:
             break
     last = [one for one in (_fitted(one.fitted.tree, rows, LAST_STEPS) for one in done) if one is not None]
-    return min(last, key=lambda one: one.score).fitted if last else None
+    return [one.fitted for one in sorted(last, key=lambda one: one.score)]
 
 
 def _fitted(tree: Node, rows: Rows, steps: int) -> State | None:
@@ -62,7 +66,7 @@ def _fitted(tree: Node, rows: Rows, steps: int) -> State | None:
     return State(one, float(np.log10(one.error + 1e-13)) + COMPLEXITY_WEIGHT * price(one.tree))
 
 
-def _children(one: Fitted, rows: Rows, library: tuple[str, ...]) -> Iterator[Node]:
+def _children(one: Fitted, rows: Rows, library: tuple[str, ...], noisy: bool) -> Iterator[Node]:
     """The tree with one more name: a few for the surest curve, fewer for the second."""
     found = {place: each for place, each in samples(one.net.kan, rows.x, np.array([rows.spread])).items()}
     floor = 1e-9 + 0.1 * one.error
@@ -75,7 +79,14 @@ def _children(one: Fitted, rows: Rows, library: tuple[str, ...]) -> Iterator[Nod
                 (
                     curve,
                     offers(
-                        curve, found[place], floor, library, factor=curve in factors, traded=curve in traded, deep=alone
+                        curve,
+                        found[place],
+                        floor,
+                        library,
+                        factor=curve in factors,
+                        traded=curve in traded,
+                        deep=alone,
+                        noisy=noisy,
                     ),
                 )
             )

@@ -5,27 +5,23 @@ under a curve the power of a factor is free. So beside the functions that look l
 would look like it after such a change.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Symbolic
-from kanserve.search.trees import IDENTITY, OFFSET_PRICE, Array, Curve, Product, Sum
+from kanserve.search.trees import IDENTITY, OFFSET_PRICE, Curve, Product, Sum
+from kanserve.simplification.composites import POWERS, PRICE, TIMES, Composite, composites
 from kanserve.simplification.edges import (
     COMPLEXITY_WEIGHT,
     Candidate,
     Samples,
     candidates,
-    candidates_of_each,
     within_domain,
 )
 
-OUTER = ("1/x", "1/x^2", "sqrt", "1/sqrt", "exp", "log", "x^2")
-INNER = ("x^2", "sin", "cosh", "exp", "log", "1/x", "1/x^2", "sqrt")
-TIMES = ("exp", "log", "sin", "gaussian", "1/x", "sqrt", "tanh", "cosh", "sinh", "x^2")
-TWO_LAYERS_PRICE = 0.5
 NEAR = 1.3
 """In powers of ten: an offer that is this much worse than the best is not made."""
 
@@ -48,12 +44,14 @@ def offers(
     factor: bool = False,
     traded: bool = False,
     deep: bool = False,
+    noisy: bool = False,
 ) -> list[Offer]:
     """The best first.
 
     `factor`: whether the curve alone is a factor of a product. `traded`: whether that product is a term beside others,
     so that f(a) + g(a)·h(b) is f(a) - k·g(a) + g(a)·(h(b) + k): h is then offered without its constant too. `deep`:
-    whether what takes longest is worth it, as where this is the only curve.
+    whether what takes longest is worth it, as where this is the only curve. `noisy`: whether a tenth of the network's
+    error, the floor, is what a curve may be off by; else it may be off by all of it.
     """
     found = [_offer(curve, one) for one in candidates(samples, floor, library)]
     if factor:
@@ -61,10 +59,10 @@ def offers(
     if traded:
         found += [_constant_dropped(one) for one in found if one.curve.symbolic and one.curve.symbolic.d != 0]
     best = min((one.error for one in found), default=np.inf)
-    if best > 20 * floor:
-        found += _of_two_layers(curve, samples, floor)
-        found += _times_a_power(curve, samples, floor, deep)
-        found += _plus_a_line(curve, samples, floor)
+    if best > (3 if noisy else 20) * floor:
+        found += [_composed(curve, one) for one in composites(samples, floor, library)]
+        found += _times_a_power(curve, samples, floor, library) if deep else ()
+        found += _plus_a_line(curve, samples, floor, library)
     return sorted(found, key=lambda one: one.rank)
 
 
@@ -106,73 +104,36 @@ def _natural_places(name: str, samples: Samples) -> tuple[float, ...]:
     return (-samples.natural,) if name in ("x", "x^2", "x^3", "x^4", "1/x", "1/x^2", "sqrt", "1/sqrt", "abs") else ()
 
 
-_INVERSES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "1/x": (lambda v: 1 / v, lambda t: -1 / t**2),
-    "1/x^2": (lambda v: 1 / np.sqrt(v), lambda t: -2 / t**3),
-    "sqrt": (lambda v: v * v, lambda t: 0.5 / np.sqrt(t)),
-    "1/sqrt": (lambda v: 1 / (v * v), lambda t: -0.5 / t**1.5),
-    "exp": (np.log, np.exp),
-    "log": (np.exp, lambda t: 1 / t),
-    "x^2": (np.sqrt, lambda t: 2 * t),
-}
+def _composed(curve: Curve, one: Composite) -> Offer:
+    inner = [Sum((replace(curve, symbolic=each, knots=None, coefficients=None),)) for each in one.inner]
+    node = inner[0] if len(inner) == 1 else Product(tuple(inner))
+    return Offer(Curve(node, one.outer, without_constant=True), one.error, one.rank)
 
 
-def _of_two_layers(curve: Curve, samples: Samples, floor: float) -> Iterable[Offer]:
-    """f(g(z)) without a constant outside: 1/sqrt(1 - z^2), 1/(e^z - 1), sqrt(1 + sin z), z^p as e^(p·log z)."""
-    outer, values, weights = [], [], []
-    for name in OUTER:
-        for sign in (1.0, -1.0):
-            inverse, slope = _INVERSES[name]
-            with np.errstate(all="ignore"):
-                t = inverse(sign * samples.values)
-                weight = samples.weights * slope(t) ** 2
-            if np.isfinite(t).all() and np.isfinite(weight).all() and (weight > 0).any():
-                outer.append((name, sign))
-                values.append(t)
-                weights.append(np.maximum(weight, 1e-12 * weight.max()))
-    if not outer:
-        return []
-    found = []
-    each = candidates_of_each(samples, np.array(values), np.array(weights), floor, INNER)
-    for (name, sign), inside in zip(outer, each, strict=True):
-        for one in inside[:2]:
-            inner = replace(curve, symbolic=one.symbolic, knots=None, coefficients=None)
-            new = Curve(Sum((inner,)), Symbolic(name, 1.0, 0.0, sign, 0.0), without_constant=True)
-            price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + TWO_LAYERS_PRICE)
-            found.append(Offer(new, one.error, one.rank + price))
-    return found
-
-
-def _times_a_power(curve: Curve, samples: Samples, floor: float, deep: bool) -> Iterable[Offer]:
-    """z^p·g(z): z·e^-z, sin(z)/z. The parts are splines of the same input, so only names tell them apart."""
+def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
+    """z^p·f(g(z)), as in x^3/(e^x - 1)."""
     t = samples.z - samples.natural
-    if (t == 0).any():
-        return []
-    powers = [("x", t), ("x^2", t**2), ("1/x", 1 / t), ("x^3", t**3), ("1/x^2", t**-2.0)]
-    values = np.array([samples.values / each for _, each in powers])
-    weights = np.array([samples.weights * each**2 for _, each in powers])
-    each = candidates_of_each(samples, values, weights, floor, TIMES)
-    found = []
-    for k, (name, _) in enumerate(powers):
-        rest = [_offer(curve, one) for one in each[k][:2]]
-        if deep:
-            rest += _of_two_layers(curve, replace(samples, values=values[k], weights=weights[k]), floor)
-        factor = Symbolic(name, 1.0, -samples.natural, 1.0, 0.0)
-        first = Sum((replace(curve, symbolic=factor, knots=None, coefficients=None, without_constant=True),))
-        price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + TWO_LAYERS_PRICE)
-        for one in rest:
-            new = Curve(Product((first, Sum((one.curve,)))), IDENTITY)
-            found.append(Offer(new, one.error, one.rank + price))
-    return found
+    for name in POWERS:
+        if name not in library or (t == 0).any():
+            continue
+        shape = FUNCTIONS[name].numpy(t)
+        rest = replace(samples, values=samples.values / shape, weights=samples.weights * shape**2)
+        factor = replace(curve, symbolic=Symbolic(name, 1.0, -samples.natural, 1.0, 0.0), knots=None, coefficients=None)
+        first = Sum((replace(factor, without_constant=True),))
+        price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + PRICE)
+        for one in composites(rest, floor, library):
+            composed = _composed(curve, one)
+            yield Offer(Curve(Product((first, Sum((composed.curve,)))), IDENTITY), one.error, one.rank + price)
 
 
-def _plus_a_line(curve: Curve, samples: Samples, floor: float) -> Iterable[Offer]:
+def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> list[Offer]:
     """g(z) + s·z: what is left of the curve after its best line, by functions of which that line is taken too."""
     shares = samples.weights / samples.weights.sum()
     u = samples.u - shares @ samples.u
     line = samples.values @ (shares * u) / (shares @ u**2)
+    others = tuple(name for name in TIMES if name in library)
     best = []
-    for one in candidates(replace(samples, values=samples.values - line * u), floor, TIMES)[:3]:
+    for one in candidates(replace(samples, values=samples.values - line * u), floor, others)[:3]:
         name, a, b = one.symbolic.function, one.symbolic.a, one.symbolic.b
         columns = np.stack([FUNCTIONS[name].numpy(a * samples.z + b), samples.z, np.ones_like(u)], axis=1)
         root = np.sqrt(samples.weights)[:, None]
@@ -180,6 +141,6 @@ def _plus_a_line(curve: Curve, samples: Samples, floor: float) -> Iterable[Offer
         error = float(np.sqrt(np.mean(samples.weights * (columns @ (c, slope, d) - samples.values) ** 2)))
         terms = (Symbolic(name, a, b, float(c), float(d)), Symbolic("x", 1.0, 0.0, float(slope), 0.0))
         parts = tuple(replace(curve, symbolic=term, knots=None, coefficients=None) for term in terms)
-        price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + 1 + TWO_LAYERS_PRICE)
+        price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + 1 + PRICE)
         best.append(Offer(Curve(Sum(parts), IDENTITY), error, float(np.log10(error + floor)) + price))
     return best

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import InputError
+from kanserve.search import budget
 from kanserve.search.factors import powered
 
 Array = NDArray[np.float64]
@@ -161,7 +162,7 @@ def _unreadable(unit: str) -> InputError:
 def scales_of(dimensions: Sequence[Dimension], wanted: Dimension) -> tuple[tuple[Fraction, ...], ...]:
     """Products in the wanted unit by the fewest inputs, by the smallest exponents first."""
     count = len(dimensions)
-    for size in range(count + 1):
+    for size in range(_rank(dimensions) + 1):
         found = []
         for subset in combinations(range(count), size):
             powers = _solved([dimensions[i] for i in subset], wanted)
@@ -179,8 +180,9 @@ def groups_of(dimensions: Sequence[Dimension]) -> tuple[tuple[int, ...], ...]:
     """
     count = len(dimensions)
     circuits = []
-    for size in range(1, count + 1):
+    for size in range(1, min(_rank(dimensions) + 1, count) + 1):
         for subset in combinations(range(count), size):
+            budget.check()
             *others, last = subset
             powers = _solved([dimensions[i] for i in others], tuple(-one for one in dimensions[last]))
             if powers is not None and all(power != 0 for power in powers):
@@ -190,6 +192,11 @@ def groups_of(dimensions: Sequence[Dimension]) -> tuple[tuple[int, ...], ...]:
         if np.linalg.matrix_rank(np.array([*chosen, circuit], np.float64)) > len(chosen):
             chosen.append(circuit)
     return tuple(chosen)
+
+
+def _rank(dimensions: Sequence[Dimension]) -> int:
+    """How many of them are independent: no more are needed for a product in any unit."""
+    return int(np.linalg.matrix_rank(np.array(dimensions, np.float64))) if len(dimensions) else 0
 
 
 def _solved(columns: Sequence[Dimension], wanted: Dimension) -> tuple[Fraction, ...] | None:

@@ -1,40 +1,39 @@
 """What a search has found: formulas from the simplest to the most exact, each a network with its errors."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.errors import FormulaError
 from kanserve.formula import evaluate_tree, formulas
-from kanserve.formula.building import trees
-from kanserve.formula.complexity import complexity
-from kanserve.formula.composing import kan_of
-from kanserve.formula.constants import Constant, constants_of, exact_form, known_constants, noisy_form
+from kanserve.formula.constants import Constant, constants_of, known_constants
 from kanserve.formula.formula import Formula
-from kanserve.formula.tree import Tree
 from kanserve.formula.uncertainty import Uncertainty, uncertainty
-from kanserve.ir import Kan, Variable
-from kanserve.search.networks import network
-from kanserve.search.training import EXACT
-from kanserve.search.trees import Node
+from kanserve.ir import Kan
 from kanserve.table import Dataset
 
 Array = NDArray[np.float64]
 
-
-NEARLY_ALL = 0.98
+MOST_LISTED = 12
+BETTER = 0.95
+"""Times the error of a simpler formula: what a more complex one must reach to be listed."""
+WITHIN = 1.1
+"""Times the least error: the simplest formula up to there is the one to take where none settles the matter."""
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
     """One formula: its network, its complexity, its root mean square errors and whether it is exact.
 
-    `error` is on the rows that it was fitted to and `validation` on those that were held out, both in units of the
-    answers.
+    `error` is on the rows that it was fitted to, `data`. `validation` is on a fifth of all rows, by which no constant
+    was fitted and no shape chosen; the list of formulas is ordered by it. Both are in units of the answers, on the rows
+    where the formula is finite, whose share is `defined`.
+
+    `exact`: finite on all rows, with errors on both that are rounding: up to 1e-9 of the answers' standard deviation.
     """
 
     kan: Kan
@@ -43,6 +42,7 @@ class Found:
     validation: float
     exact: bool
     data: Dataset
+    defined: float = 1.0
 
     @cached_property
     def formula(self) -> Formula:
@@ -51,24 +51,36 @@ class Found:
     @cached_property
     def constants(self) -> tuple[Constant, ...]:
         """The numbers of the formula with their standard errors; those that were recognised have none."""
-        return constants_of(self.formula.tree, self.data.x, self.data.y[:, 0])
+        return constants_of(self.formula.tree, *self._rows)
 
     @cached_property
     def uncertainty(self) -> Uncertainty:
+        """DataError where the rows cannot tell, as when there are no more of them than constants."""
         tree = self.formula.tree
-        return uncertainty(tree, self.data.x, self.data.y[:, 0], known_constants(tree))
+        return uncertainty(tree, *self._rows, known_constants(tree))
 
     def interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
         """Where a new answer at rows x (N, inputs) is expected with this probability: low and high, (N,) each."""
         return self.uncertainty.interval(x, level)
 
+    @cached_property
+    def _rows(self) -> tuple[Array, Array]:
+        """The rows that it was fitted to, where it is finite."""
+        finite = np.isfinite(evaluate_tree(self.formula.tree, {}, self.data.x))
+        return self.data.x[finite], self.data.y[finite, 0]
+
     def __str__(self) -> str:
-        return f"{self.formula.text}   (complexity {self.complexity:g}, validation error {self.validation:.3g})"
+        notes = [f"complexity {self.complexity:g}", f"validation error {self.validation:.3g}"]
+        notes += ["exact"] if self.exact else []
+        notes += [f"finite on {self.defined:.1%} of the rows"] if self.defined < 1 else []
+        notes += [f"where {', '.join(self.formula.domain)}"] if self.formula.domain else []
+        return f"{self.formula.text}   ({', '.join(notes)})"
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """`candidates`: none is both more complex and worse than another, the simplest first; `best` is the one to take."""
+    """`candidates`: each better by a twentieth, on rows held out, than all that are simpler; the simplest first, up to
+    `best`, the one to take."""
 
     candidates: tuple[Found, ...]
     best: Found
@@ -76,54 +88,43 @@ class Findings:
     def __str__(self) -> str:
         return "\n".join(f"{'*' if one is self.best else ' '} {one}" for one in self.candidates)
 
-
-def finished(node: Node, learn: Dataset, held: Dataset) -> Found | None:
-    """The tree in its simplest form with its constants recognised; None where that goes wrong.
-
-    On exact data a constant must be what it is recognised as to seven digits, on noisy data within its error.
-    """
-    x, y = learn.x, learn.y[:, 0]
-    low, high = np.minimum(x.min(axis=0), held.x.min(axis=0)), np.maximum(x.max(axis=0), held.x.max(axis=0))
-    inputs = [Variable(name, low=float(a), high=float(b)) for name, a, b in zip(learn.inputs, low, high, strict=True)]
-    (tree,) = trees(network(node, x.shape[1], 1).kan).trees
-    try:
-        return _found(_settled(tree, x, y), inputs, learn, held)
-    except FormulaError:
-        return None
-
-
-def _settled(tree: Tree, x: Array, y: Array) -> Tree:
-    """On the rows where it is finite, if those are nearly all: rounding alone takes arcsin(1 + 1e-16) out of range."""
-    finite = np.isfinite(evaluate_tree(tree, {}, x))
-    if finite.mean() > NEARLY_ALL:
-        x, y = x[finite], y[finite]
-    spread = float(y.std()) or 1.0
-    exact = _error(tree, x, y) < EXACT * spread
-    rule = exact_form if exact else noisy_form
-    return rule(tree, x, y)
+    def _repr_html_(self) -> str:
+        titles = ("", "formula", "complexity", "error", "validation", "exact", "where")
+        rows = [
+            (
+                "→" if one is self.best else "",
+                f"{one.formula.name} = {one.formula.text}",
+                f"{one.complexity:g}",
+                f"{one.error:.3g}",
+                f"{one.validation:.3g}",
+                "yes" if one.exact else "no",
+                ", ".join(one.formula.domain),
+            )
+            for one in self.candidates
+        ]
+        head = "".join(f"<th>{title}</th>" for title in titles)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _found(tree: Tree, inputs: Sequence[Variable], learn: Dataset, held: Dataset) -> Found | None:
-    kan = kan_of(tree, inputs, learn.outputs)
-    y = np.concatenate([learn.y[:, 0], held.y[:, 0]])
-    error, validation = _error(tree, learn.x, learn.y[:, 0]), _error(tree, held.x, held.y[:, 0])
-    if not (math.isfinite(error) and math.isfinite(validation)):
-        return None
-    spread = float(y.std()) or 1.0
-    return Found(kan, complexity(tree), error, validation, max(error, validation) < EXACT * spread, learn)
-
-
-def _error(tree: Tree, x: Array, y: Array) -> float:
-    error = float(np.sqrt(np.mean((evaluate_tree(tree, {}, x) - y) ** 2)))
-    return error if math.isfinite(error) else math.inf
-
-
-def pareto(found: Sequence[Found], settled: Found | None) -> tuple[Found, ...]:
-    """Those that no other is both simpler than and better than, the simplest first; what is settled ends the list."""
-    kept: list[Found] = []
+def ranked(found: Sequence[Found], settled: Found | None) -> Findings:
+    """The list and the best of it: what settled the search, else the simplest that is about as good as any."""
+    listed: list[Found] = []
     for one in sorted(found, key=lambda one: (one.complexity, one.validation)):
-        if one is settled or not kept or one.validation < kept[-1].validation:
-            kept.append(one)
-        if one is settled:
+        if not listed or one is settled or one.validation < BETTER * listed[-1].validation:
+            listed.append(one)
+        if one is settled or one.exact:
             break
-    return tuple(kept)
+    exact = next((one for one in listed if one.exact), None)
+    least = min(one.validation for one in listed)
+    best = exact or settled or next(one for one in listed if one.validation <= WITHIN * least)
+    return Findings(tuple(_shortened(listed, best)), best)
+
+
+def _shortened(listed: Sequence[Found], best: Found) -> list[Found]:
+    """At most so many: those go first that gain least over the one before."""
+    kept = list(listed)
+    while len(kept) > MOST_LISTED:
+        gains = {after.validation / before.validation: after for before, after in pairwise(kept) if after is not best}
+        kept.remove(gains[max(gains)])
+    return kept

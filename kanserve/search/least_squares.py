@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.search import budget
+
 Array = NDArray[np.float64]
 
 _RIDGE = 1e-13  # of a column's square: lets two equal columns share a coefficient; the refinement undoes its bias
@@ -30,6 +32,7 @@ class Fit:
 
 def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
     """`gram` is design'·design, when it is known already."""
+    budget.check()
     gram = design.T @ design if gram is None else gram
     scale = np.sqrt(np.diagonal(gram))
     scale = np.where(scale > 0, scale, 1.0)

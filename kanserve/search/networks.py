@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.ir import Kan, Layer, Symbolic
-from kanserve.search.trees import Curve, Node, Product, Sum, curves, mapped
+from kanserve.search.trees import IDENTITY, Curve, Node, Product, Sum, curves, mapped
 from kanserve.splines import uniform_knots
 
 Array = NDArray[np.float64]
@@ -40,6 +40,7 @@ def network(tree: Node, inputs: int, intervals: int = 1, scale: float = 1.0) -> 
 
     They have so many intervals, or as many as those that have coefficients. `scale` is what the output is in units of.
     """
+    tree = _apart(tree)
     found = [len(one.coefficients) - ORDER for one in curves(tree) if one.coefficients is not None]
     intervals = found[0] if found else intervals
     depths: dict[object, int] = {}
@@ -53,6 +54,27 @@ def network(tree: Node, inputs: int, intervals: int = 1, scale: float = 1.0) -> 
         places.update(own)
     kan = Kan(tuple(layers), output_scale=np.array([scale]))
     return Network(tree, kan, places)
+
+
+def _apart(node: Node) -> Node:
+    """The tree with no two curves of one variable in a sum: a network has one edge there, so a second goes deeper."""
+    if isinstance(node, Sum):
+        return _apart_sum(node)
+    factors = tuple(_apart_sum(one) for one in node.factors)
+    return node if factors == node.factors else replace(node, factors=factors)
+
+
+def _apart_sum(one: Sum) -> Sum:
+    parts: list[Curve] = []
+    for curve in one.parts:
+        inner = curve if isinstance(curve.of, int) else _of(curve, _apart(curve.of))
+        taken = any(other.of == inner.of for other in parts)
+        parts.append(Curve(Sum((inner,)), IDENTITY) if taken else inner)
+    return one if tuple(parts) == one.parts else Sum(tuple(parts))
+
+
+def _of(curve: Curve, node: Node) -> Curve:
+    return curve if node is curve.of else replace(curve, of=node)
 
 
 def taken_back(one: Network, kan: Kan) -> Network:

@@ -14,16 +14,14 @@ from numpy.typing import NDArray
 from kanserve.reference import evaluate
 from kanserve.search import joining
 from kanserve.search.affine import AffineIn, affine_inputs
-from kanserve.search.bases import Basis, coordinate, total_degree
 from kanserve.search.factors import irrelevant, monomial, power_factors, powered
-from kanserve.search.least_squares import fit, root_mean_square
 from kanserve.search.merging import Merge, merges
 from kanserve.search.networks import network
 from kanserve.search.problem import Problem, Search, settles
 from kanserve.search.scaling import Scaling, scalings
 from kanserve.search.separation import Separation, separations
 from kanserve.search.solving import by_shapes, unlinked
-from kanserve.search.surrogates import Surrogate, surrogates
+from kanserve.search.surrogates import Surrogate, far_from_polynomial, surrogates
 from kanserve.search.training import Array, Fitted
 from kanserve.search.trees import Node, renamed, text
 from kanserve.search.trials import Single, merged_by_trial, singles
@@ -36,8 +34,8 @@ LOOSE, LEAST_LOOSE = 3.0, 1e-8
 WORTH_JOINING = 1e-2
 SHARE = 0.5
 """Of the time that is left: what one hypothesis may take."""
-LEAST_WEIGHT = 0.25
-"""Of the large weights: a row that is divided by less is not looked at, since its noise grows."""
+LEAST_WEIGHT, MOST_LEFT_OUT = 0.5, 0.6
+"""Of the large weights: rows that are divided by less are left out, as their noise grows, and how many at most."""
 SHAPES_FIRST = 3
 """Inputs up to which shapes are tried before the least sure of hypotheses, of which there are so many at most."""
 MOST_AFFINE = 6
@@ -72,6 +70,8 @@ def _attempts(one: Problem, search: Search) -> Iterator[tuple[str, Attempt]]:
         yield "power law", partial(_power_law, one, search, *power_law)
     if one.inputs == 1:
         yield "shapes", partial(by_shapes, one, search)
+        if (x > 0).all() or (x < 0).all():
+            yield "shapes of 1/x", partial(_of_reciprocal, one, search)
         return
     known = surrogates(x, y)
     if one.depth < DEEPEST:
@@ -119,6 +119,14 @@ def _power_law(one: Problem, search: Search, scale: float, powers: Sequence[floa
     return search.judge(joining.monomial(range(one.inputs), powers, scale), one)
 
 
+def _of_reciprocal(one: Problem, search: Search) -> Fitted | None:
+    found = by_shapes(one.part(1 / one.x, one.y), search)
+    if found is None:
+        return None
+    node = joining.monomial([0], [-1.0])
+    return search.judge(joining.substituted(renamed(found.tree, (1,)), 1, node), one)
+
+
 def _of_fewer(one: Problem, search: Search, kept: tuple[int, ...]) -> Fitted | None:
     with search.within(SHARE):
         found = solved(one.part(one.x[:, kept], one.y), search)
@@ -144,7 +152,8 @@ def _scaled(one: Problem, search: Search, scaling: Scaling) -> Fitted | None:
     weight = np.prod([powered(one.x[:, i], p) for i, p in enumerate(powers) if p], axis=0)
     usable = np.broadcast_to(_usable(weight), len(one.x))
     rest = (one.y / weight)[usable]
-    signs = _turned(scaling.values[usable], rest, range(scaling.values.shape[1]))
+    count = scaling.values.shape[1]
+    signs = _turned(scaling.values[usable], rest, range(count) if count > 1 else [])
     values = np.stack([powered(column, p) for column, p in zip(scaling.values.T, signs, strict=True)], axis=1)
     with search.within(SHARE):
         found = solved(one.part(values[usable], rest), search)
@@ -162,28 +171,32 @@ def _scaled(one: Problem, search: Search, scaling: Scaling) -> Fitted | None:
 def _turned(values: Array, y: Array, which: Sequence[int]) -> list[float]:
     """For each column of values (N, k) 1 or, of those in `which`, perhaps -1: z or 1/z, whichever y bends less in."""
     signs = [1.0] * values.shape[1]
-    least = _bent(values, y)
+    least = far_from_polynomial(values, y, 3)
     for k in which:
         if values[:, k].min() <= 0 <= values[:, k].max():
             continue
         other = np.array(values)
         other[:, k] = 1 / values[:, k]
-        error = _bent(other, y)
+        error = far_from_polynomial(other, y, 3)
         if error < least:
             signs[k], values, least = -1.0, other, error
     return signs
 
 
-def _bent(values: Array, y: Array) -> float:
-    """How far y is from a polynomial of low degree in the columns of values (N, k)."""
-    basis = Basis(tuple(coordinate(column) for column in values.T), total_degree(values.shape[1], 3))
-    return root_mean_square(fit(basis.design(values), y[:, None]).left_out)
+def solved_with(one: Problem, search: Search, scaling: Scaling) -> Fitted | None:
+    """The law of a problem by a scaling that is known beforehand, as from units."""
+    if scaling.groups:
+        return _scaled(one, search, scaling)
+    powers = [float(p) for p in scaling.powers]
+    weight = np.prod([powered(one.x[:, i], p) for i, p in enumerate(powers)], axis=0)
+    return _power_law(one, search, float(weight @ one.y / (weight @ weight)), powers)
 
 
 def _usable(weight: Array) -> NDArray[np.bool_]:
     """The rows whose noise does not grow much when they are divided by their weight."""
     sizes = np.abs(weight)
-    usable: NDArray[np.bool_] = sizes > LEAST_WEIGHT * np.quantile(sizes, 0.9)
+    most, large = np.quantile(sizes, (MOST_LEFT_OUT, 0.9))
+    usable: NDArray[np.bool_] = sizes >= min(LEAST_WEIGHT * large, most)
     return usable
 
 

@@ -17,10 +17,11 @@ from kanserve.search.dimensions import Dimensionless, groups_of, scales_of
 from kanserve.search.hypotheses import Block, across, fitted, holds
 from kanserve.search.interactions import interior
 from kanserve.search.least_squares import root_mean_square
-from kanserve.search.surrogates import Surrogate, surrogates
+from kanserve.search.surrogates import Surrogate, answer_units, surrogates
 
 Array = NDArray[np.float64]
 
+_POWERS = {"log": 0.0, "identity": 1.0, "square": 2.0, "sqrt": 0.5, "reciprocal": -1.0, "reciprocal square": -2.0}
 _LOOSE = 0.1  # of a null vector's residual, over y: above it there is no such symmetry
 _TIGHT = 1e-3
 _PER_ERROR = 6.0  # of the surrogate, whose gradient is less sure than its value
@@ -51,7 +52,7 @@ def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tu
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
-    plain = next((one for one in ranked if one.link.name in ("log", "identity")), None)
+    plain = next((one for one in ranked if one.link.name in _POWERS), None)
     if plain is None:
         return ()
     sizes, vectors = _null(x, y, plain)
@@ -65,11 +66,14 @@ def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tu
 
 
 def _null(x: Array, y: Array, plain: Surrogate) -> tuple[Array, Array]:
-    """Of the matrix of x_k·dy/dx_k and y, over y: its singular values, smallest first, and vectors (d + 1, d + 1)."""
+    """Of the matrix of x_k·dy/dx_k and y, or of y^q, over its size: singular values, smallest first, and vectors."""
     inner = interior(x, plain)
     slopes = x[inner] * plain.linked_gradient(x[inner])
-    last = np.ones(len(slopes)) if plain.link.name == "log" else y[inner] / root_mean_square(y)
-    scale = 1.0 if plain.link.name == "log" else root_mean_square(y)
+    # y^q goes with c^(p·q) where y goes with c^p; log y goes up by p·log c.
+    power = _POWERS[plain.link.name]
+    linked = plain.link.forward(y)
+    scale = root_mean_square(linked) if power else 1.0
+    last = power * linked[inner] / scale if power else np.ones(len(slopes))
     matrix = np.concatenate([slopes / scale, last[:, None]], axis=1)
     sizes, vectors = np.linalg.eigh(matrix.T @ matrix / len(matrix))
     return np.sqrt(np.maximum(sizes, 0)), vectors
@@ -101,13 +105,16 @@ def _verified(x: Array, y: Array, plain: Surrogate, dimensions: list[tuple[Fract
     groups = groups_of(inputs)
     found = []
     for powers in scales_of(inputs, tuple(-one for one in negative)):
-        if not (_possible(x, powers) and all(_possible(x, group) for group in groups)):
+        if not (possible(x, powers) and all(possible(x, group) for group in groups)):
             continue
         reduced = Dimensionless((powers,), groups)
         values, weight = reduced.grouped(x), reduced.scaled(x)
         coordinates = tuple(coordinate(one, has_logarithm(one)) for one in values.T)
-        units = np.full(len(y), 1 / root_mean_square(y))
-        form = fitted(values, y, [Block(tuple(range(len(groups))), coordinates, weight)], units)
+        power = _POWERS[plain.link.name]
+        targets, units = y, np.full(len(y), 1 / root_mean_square(y))
+        if power:
+            targets, weight, units = plain.link.forward(y), weight**power, answer_units(plain.link, y)
+        form = fitted(values, targets, [Block(tuple(range(len(groups))), coordinates, weight)], units)
         each = [(i,) for i in range(x.shape[1])]
         lines = np.stack([one.of(x[:, i]) for i, one in enumerate(plain.coordinates)], axis=1)
         missing = np.concatenate([lines, across(x, plain.coordinates, each)], axis=1) * weight[:, None]
@@ -116,7 +123,7 @@ def _verified(x: Array, y: Array, plain: Surrogate, dimensions: list[tuple[Fract
     return found
 
 
-def _possible(x: Array, exponents: Sequence[Fraction | int]) -> bool:
+def possible(x: Array, exponents: Sequence[Fraction | int]) -> bool:
     """No root of a number below 0, no division by one that may be 0."""
     signed = x.min(axis=0) <= 0
     return all(

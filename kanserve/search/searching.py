@@ -1,41 +1,51 @@
 """`find_formulas`: from rows to formulas, by a search over small networks with named functions on their edges."""
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from kanserve.errors import DataError, InputError
 from kanserve.functions import function
-from kanserve.search import joining
-from kanserve.search.findings import Findings, Found, finished, pareto
-from kanserve.search.networks import network
-from kanserve.search.problem import Problem, Search, settles
-from kanserve.search.reducing import solved
-from kanserve.search.training import Fitted, judged, split
-from kanserve.search.trees import Node, price
+from kanserve.search import budget
+from kanserve.search.baselines import baselines
+from kanserve.search.findings import Findings, ranked
+from kanserve.search.finishing import Finisher
+from kanserve.search.prepared import Prepared, prepared
+from kanserve.search.problem import Problem, settles
+from kanserve.search.reducing import solved, solved_with
+from kanserve.search.trees import price
+from kanserve.search.units import Units, checked_units
+from kanserve.search.watching import Kept, Report, Watched
 from kanserve.simplification.edges import LIBRARY
 from kanserve.table import Dataset, dataset
+from kanserve.train.progress import Watch
 from kanserve.train.settings import not_negative
 
-Array = NDArray[np.float64]
-
 MOST_ROWS = 1000
-"""That the search itself looks at; the best formulas are then fitted to all."""
+"""That the search itself looks at; the formulas are then fitted to all."""
 HELD_OUT = 0.2
 FEWEST_ROWS = 10
-MOST_CANDIDATES = 12
-"""Formulas that are brought into their simplest form: the best of each complexity."""
+MOST_FINISHED = 14
+FINISHING, LONGEST_FINISHING = 0.2, 2.0
+"""Of the seconds, and seconds: what is kept to bring formulas into their simplest form."""
+FOR_UNITS = 0.6
+"""Of the seconds: what the law that units suggest may take."""
+PROMISING = 0.9
+"""Times the error of all that are simpler: the formulas that are finished."""
 
 
 def find_formulas(
     data: Dataset | tuple[ArrayLike, ArrayLike],
     *,
+    units: Mapping[str, str] | None = None,
     seconds: float = 60.0,
     seed: int = 0,
     functions: Sequence[str] = LIBRARY,
-    report: Callable[[str], None] | None = None,
+    progress: bool = False,
+    report: Report | None = None,
 ) -> Findings:
     """Formulas of one output, from the simplest to the most exact.
 
@@ -43,29 +53,41 @@ def find_formulas(
     where the rows show how: inputs that do nothing, powers, parts that know nothing of one another, inputs that act
     through one number only. Each candidate is fitted by Levenberg-Marquardt, its curves are named, and everything is
     fitted again. The search ends with the first law that is exact, or, on noisy rows, with the first that leaves
-    nothing but noise, or after `seconds`; the best so far is always there.
+    nothing but noise, or after `seconds`, or when it is interrupted (Ctrl-C): the best so far is always there.
 
-    A fifth of the rows is held out to judge. `functions` are those of the table that an edge may be named after.
-    Equal arguments give equal formulas unless time runs out. DataError for classes, several outputs or too few rows.
+    A fifth of the rows is held out to judge: the search does not see them. `units` of all inputs and of the output,
+    such as {"m": "kg", "v": "m/s", "E": "J"} with "1" for a pure number: dimensional analysis comes first then.
+    `functions` are those of the table that an edge may be named after. `progress` shows a line on the standard error;
+    `report` is called with an `Improvement` for each formula that is better than those before.
+
+    Equal arguments give equal formulas unless time runs out. DataError for classes, several outputs, weights or fewer
+    than ten rows; InputError for units that no law can relate.
     """
+    began = time.perf_counter()
     rows = _checked(data, seconds, functions)
+    known = checked_units(units, rows)
     learn, held = rows.split(HELD_OUT, seed)
-    few = rows.sample(MOST_ROWS, seed)
-    x, y = few.x, few.y[:, 0]
-    search = Search(
-        time.perf_counter() + seconds,
+    few = learn.sample(MOST_ROWS, seed)
+    ready = prepared(few.x, few.y[:, 0])
+    finishing = min(FINISHING * seconds, LONGEST_FINISHING)
+    search = Watched(
+        began + seconds - finishing,
         np.random.default_rng(seed),
         seed,
         tuple(functions),
-        report if report is not None else lambda message: None,
+        logging.getLogger(__name__).debug,
+        began=began,
+        seconds=seconds,
+        watch=Watch(progress),
+        report=report,
+        names=rows.inputs,
+        ready=ready,
     )
-    problem = Problem(x, y)
-    best = solved(problem, search)
-    settled = finished(best.tree, learn, held) if best is not None and settles(best, problem) else None
-    others = _worth_finishing([*search.found, *_baselines(x, y, search)])
-    found = [finished(one.tree, learn, held) for one in others if one is not best]
-    candidates = pareto([one for one in (settled, *found) if one is not None], settled)
-    return Findings(candidates, settled if settled is not None else _chosen(candidates))
+    settled = _searched(search, ready, known)
+    finisher = Finisher(learn, held, few, known, began + seconds)
+    search.columns = tuple(range(ready.x.shape[1]))
+    mean, *simple = [search.kept_as(one) for one in baselines(ready, seed, functions)]
+    return _finished(settled, [mean, *_promising(mean, [*search.kept, *simple])], finisher)
 
 
 def _checked(data: Dataset | tuple[ArrayLike, ArrayLike], seconds: float, functions: Sequence[str]) -> Dataset:
@@ -80,35 +102,68 @@ def _checked(data: Dataset | tuple[ArrayLike, ArrayLike], seconds: float, functi
         raise DataError(f"At least {FEWEST_ROWS} rows are needed to find a formula, got {len(rows)}.")
     if not (not_negative(seconds) and seconds > 0):
         raise InputError(f"seconds must be a number above 0, got {seconds!r}.")
+    if isinstance(functions, str) or not functions:
+        raise InputError(f"functions are a list of names, got {functions!r}.")
     for name in functions:
         function(name)
     return rows
 
 
-def _worth_finishing(found: Sequence[Fitted]) -> list[Fitted]:
-    """Of each complexity the best, of these those that are better than all that are simpler; the last few."""
-    kept: list[Fitted] = []
-    for one in sorted(found, key=lambda one: (price(one.tree), one.held)):
-        if np.isfinite(one.held) and (not kept or one.held < 0.9 * kept[-1].held):
-            kept.append(one)
-    return kept[-MOST_CANDIDATES:]
+def _searched(search: Watched, ready: Prepared, units: Units | None) -> Kept | None:
+    """What settles the search, by the units first; None where nothing does before it is over or interrupted."""
+    try:
+        with budget.until(search.deadline):
+            return _by_units(search, ready, units) or _by_rows(search, ready)
+    except budget.OutOfTimeError:
+        return None
+    except KeyboardInterrupt:
+        logging.getLogger("kanserve").warning("Interrupted: these are the formulas found so far.")
+        return None
+    finally:
+        search.watch.finish()
 
 
-def _baselines(x: Array, y: Array, search: Search) -> list[Fitted]:
-    """The mean, and the best plane: what any other formula has to beat."""
-    rows = split(x, y, search.seed)
-    columns = np.column_stack([np.ones(len(rows.x)), rows.x])
-    level, *slopes = np.linalg.lstsq(columns, rows.y, rcond=1e-12)[0].tolist()
-    plane = joining.total([joining.monomial([i], [1.0], slope) for i, slope in enumerate(slopes)])
-    plane = joining.total([plane, joining.constant(level, 0)])
-    nodes: list[Node] = [joining.constant(float(rows.y.mean()), 0), plane]
-    return [judged(network(node, x.shape[1], 1), rows) for node in nodes]
+def _by_units(search: Watched, ready: Prepared, units: Units | None) -> Kept | None:
+    if units is None:
+        return None
+    problem = Problem(ready.x, ready.y)
+    search.columns = tuple(range(problem.inputs))
+    with search.within(FOR_UNITS):
+        for scaling in units.scalings(ready.x):
+            found = solved_with(problem, search, scaling)
+            if found is not None and settles(found, problem):
+                return search.kept_as(found)
+    return None
 
 
-def _chosen(candidates: Sequence[Found]) -> Found:
-    """The simplest that is exact; else the simplest whose error on held-out rows is within a tenth of the least."""
-    exact = [one for one in candidates if one.exact]
-    if exact:
-        return exact[0]
-    least = min(one.validation for one in candidates)
-    return next(one for one in candidates if one.validation <= 1.1 * least)
+def _by_rows(search: Watched, ready: Prepared) -> Kept | None:
+    if not ready.columns:
+        return None
+    problem = Problem(ready.x[:, ready.columns], ready.y)
+    search.columns = ready.columns
+    found = solved(problem, search)
+    return search.kept_as(found) if found is not None and settles(found, problem) else None
+
+
+def _finished(settled: Kept | None, kept: Sequence[Kept], finisher: Finisher) -> Findings:
+    """What settled the search first, then the mean and the others, the best first, while there is time."""
+    best = finisher.finished(settled.node) if settled is not None else None
+    found = [] if best is None else [best]
+    mean, *others = kept
+    if best is not None:
+        others = [one for one in others if price(one.node) < best.complexity]
+    for one in (mean, *sorted(others, key=lambda one: one.found.held)):
+        if len(found) > 1 and finisher.over():
+            break
+        made = finisher.finished(one.node) if settled is None or one.found is not settled.found else None
+        found += [] if made is None else [made]
+    return ranked(found, best)
+
+
+def _promising(mean: Kept, kept: Sequence[Kept]) -> list[Kept]:
+    """Of each complexity the best, of these those that are better than all that are simpler: the last few."""
+    better = [mean]
+    for one in sorted(kept, key=lambda one: (price(one.node), one.found.held)):
+        if one.found.held < PROMISING * better[-1].found.held:
+            better.append(one)
+    return better[1:][-MOST_FINISHED:]

@@ -5,21 +5,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kanserve.errors import FormulaError
+from kanserve.formula import evaluate_tree
+from kanserve.formula.building import trees
+from kanserve.formula.complexity import complexity
+from kanserve.formula.constants import known_constants, noisy_form
+from kanserve.formula.fitting import Constants
 from kanserve.ir import Symbolic
 from kanserve.reference import evaluate
-from kanserve.search.beam import named
+from kanserve.search.beam import BEAM, named
 from kanserve.search.joining import scaled
 from kanserve.search.levels import levels
 from kanserve.search.links import Link
 from kanserve.search.networks import network, taken_back
 from kanserve.search.problem import Problem, Search, noise_alone, settles
 from kanserve.search.shapes import Shape, tree
-from kanserve.search.surrogates import Surrogate, surrogates
+from kanserve.search.surrogates import Surrogate, far_from_polynomial, surrogates
 from kanserve.search.training import (
     EXACT,
     OF_ONE_INPUT,
     SMOOTH_LAW,
     WAVY_LAW,
+    WAVY_OF_ONE_INPUT,
     Array,
     Fitted,
     Grid,
@@ -29,16 +36,23 @@ from kanserve.search.training import (
     refined,
     trained,
 )
-from kanserve.search.trees import Curve, Node, Sum, curves, price, text
+from kanserve.search.trees import Curve, Node, Sum, price, text
 
-STARTS = 3
-WAVY = 5e-2
-"""Relative error of the best surrogate: above it the law has waves, or bends, that coarse grids cannot follow."""
+STARTS, MORE_STARTS = 3, 6
+WAVY = 0.1
+"""Of the answers' deviation, the error of a polynomial of low degree: above it coarse grids cannot follow the law."""
+LOW_DEGREES = {1: 8, 2: 6, 3: 5}
 PROMISING, NEAR = 2e-2, 1.3
+PROMISING_CURVE = 0.3
+"""Of one input: names are found by much poorer splines, and cost little."""
 SURE, CONVERGING, CLOSE = 1e-4, 1e-2, 2e-3
 FALLING = 0.4
 TRIED_AFTER_LEVEL = 4
 OTHER_LINKS = 2
+AS_GOOD = 1.15
+"""Times the least error on held-out rows: among laws that err by less, the one that says it best is taken."""
+CHOICE = 2.0
+"""In nats for a unit of complexity."""
 INVERSES = {
     "square": "sqrt",
     "sqrt": "x^2",
@@ -56,91 +70,94 @@ INVERSES = {
 def by_shapes(one: Problem, search: Search) -> Fitted | None:
     """The first law that settles the problem, else the best there is.
 
-    A law that is exact ends the search at once, one that leaves only noise at the end of its level, when the simplest
-    of those is known.
+    A law that is exact ends the search at once, one that leaves only noise at the end of its level, when the one of
+    those is known that describes the rows best.
     """
     rows = search.rows(one)
     known = surrogates(one.x, one.y)
     least = known[0].error * float(np.sqrt(np.mean(one.y**2))) / rows.spread
-    wavy = WAVY_LAW if known[0].error > WAVY else SMOOTH_LAW
-    plan = _Plan(rows, _links(known), max(PROMISING, NEAR * least), OF_ONE_INPUT if one.inputs == 1 else wavy, search)
-    best: Fitted | None = None
+    promising = PROMISING_CURVE if one.inputs == 1 else max(PROMISING, NEAR * least)
+    plan = _Plan(rows, _links(known, one.inputs), promising, search)
+    every: list[Fitted] = []
     for level in levels(one.inputs):
         settled: list[Fitted] = []
         for found in plan.named_of(level):
             search.keep(found, one)
-            best = found if best is None or found.held < best.held else best
+            every.append(found)
             if found.error < one.exact:
                 return found
             if settles(found, one):
                 settled.append(found)
         if settled:
-            return min(settled, key=lambda each: information(each, len(one.x)))
+            return min(settled, key=lambda each: information(each, one))
         if search.over():
             break
-    return best
+    least = min((found.held for found in every), default=np.inf)
+    as_good = [found for found in every if found.held <= AS_GOOD * least]
+    return min(as_good, key=lambda each: information(each, one), default=None)
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Rows, links to try, the error that makes a shape worth a finer grid, and the two grids."""
+    """Rows, links to try, and the error that makes a shape worth a finer grid."""
 
     rows: Rows
     links: Sequence[Link]
     promising: float
-    grid: Grid
     search: Search
 
     def named_of(self, level: Sequence[Shape]) -> Iterator[Fitted]:
         """The shapes of a level that fit, with names: the sure ones at once, then the most promising."""
-        waiting: list[tuple[Fitted, Link]] = []
-        for fitted, link, sure in self._fitting(level):
-            if sure:
-                yield from self._named(fitted, link)
+        waiting: list[_Promising] = []
+        for one in self._fitting(level):
+            if one.fitted.held < SURE:
+                yield from self._named(one)
             else:
-                waiting.append((fitted, link))
-        for fitted, link in sorted(waiting, key=lambda pair: (price(pair[0].tree), pair[0].held))[:TRIED_AFTER_LEVEL]:
+                waiting.append(one)
+        # Errors of different links are in different units: of equal shapes that of the answers themselves goes first.
+        waiting.sort(key=lambda one: (price(one.fitted.tree), one.link.name != "identity", one.fitted.held))
+        for one in waiting[:TRIED_AFTER_LEVEL]:
             if self.search.over():
                 return
-            yield from self._named(fitted, link)
+            yield from self._named(one)
 
-    def _fitting(self, level: Sequence[Shape]) -> Iterator[tuple[Fitted, Link, bool]]:
-        """Shapes with their splines fitted, and whether that is sure: those that may be right, through each link."""
+    def _fitting(self, level: Sequence[Shape]) -> Iterator["_Promising"]:
+        """Shapes with their splines fitted: those that may be right, through each link."""
         for link in self.links:
             rows = self._linked(link)
+            coarsest, finest = _grid(rows)
             for shape in level:
                 if self.search.over():
                     return
                 if link.name != "identity" and shape[0] == "curve":
                     continue
-                coarse = trained(tree(shape), rows, self.grid[0], STARTS, self.search.generator)
+                coarse = trained(tree(shape), rows, coarsest, _starts(shape), self.promising, self.search.generator)
                 if coarse.held > self.promising:
                     continue
                 coarse = replace(coarse, net=taken_back(coarse.net, coarse.net.kan))
-                fine = finer(coarse, rows, self.grid[1])
+                fine = finer(coarse, rows, finest)
                 self.search.log(f"  {link.name} {text(fine.tree)} {coarse.held:.1e} {fine.held:.1e}")
                 converging = fine.held < CONVERGING and fine.held < FALLING * coarse.held
-                if converging or fine.held < CLOSE:
-                    yield fine, link, fine.held < SURE
+                if converging or fine.held < CLOSE or rows.x.shape[1] == 1:
+                    yield _Promising(fine, link, noise_alone(fine, rows.x, rows.y))
                     continue
                 noisy = next((each for each in (coarse, fine) if noise_alone(each, rows.x, rows.y)), None)
                 if noisy is not None:
-                    yield noisy, link, False
+                    yield _Promising(noisy, link, True)
 
     def _linked(self, link: Link) -> Rows:
         if link.name == "identity":
             return self.rows
         return replace(self.rows, y=link.forward(self.rows.y), held_y=link.forward(self.rows.held_y))
 
-    def _named(self, fitted: Fitted, link: Link) -> Iterator[Fitted]:
+    def _named(self, one: "_Promising") -> Iterator[Fitted]:
         """The tree with names, of the answers themselves; nothing where there are none."""
-        linked = self._linked(link)
-        found = named(fitted, linked, self.search.library)
-        if found is None:
-            return
-        self.search.log(f"    -> {found.error:.1e} {text(found.tree)}")
-        found = replace(found, net=network(scaled(found.tree, linked.scale), self.rows.x.shape[1]))
-        yield found if link.name == "identity" else self._of_answers(found, link)
+        link, linked = one.link, self._linked(one.link)
+        every = named(one.fitted, linked, self.search.library, noisy=one.noisy)
+        for found in every[: BEAM if one.noisy else 1]:
+            self.search.log(f"    -> {found.error:.1e} {text(found.tree)}")
+            found = replace(found, net=network(scaled(found.tree, linked.scale), self.rows.x.shape[1]))
+            yield found if link.name == "identity" else self._of_answers(found, link)
 
     def _of_answers(self, one: Fitted, link: Link) -> Fitted:
         """The law of the answers from that of what the link makes of them, refitted where that is not exact.
@@ -161,6 +178,15 @@ class _Plan:
         return min(found, judged(refined(net, rows, 40), rows), key=lambda each: each.error)
 
 
+@dataclass(frozen=True, eq=False)
+class _Promising:
+    """A shape with its splines fitted to what a link makes of the answers, and whether only noise is left of that."""
+
+    fitted: Fitted
+    link: Link
+    noisy: bool
+
+
 def unlinked(node: Node, link: Link) -> Node:
     """link⁻¹ of a tree."""
     if link.name == "identity":
@@ -168,14 +194,42 @@ def unlinked(node: Node, link: Link) -> Node:
     return Sum((Curve(node, Symbolic(INVERSES[link.name], 1.0, 0.0, float(link.sign), 0.0)),))
 
 
-def information(one: Fitted, rows: int) -> float:
-    """How well a law describes so many rows for what it says: a Bayesian information criterion with its complexity."""
-    constants = sum(2 + (curve.symbolic is None) for curve in curves(one.tree))
-    return rows * float(np.log(one.error)) + 0.5 * float(np.log(rows)) * constants + price(one.tree)
+def information(found: Fitted, one: Problem) -> float:
+    """How much it takes to say what a law leaves of the answers, and the law: the less, the better it describes them.
+
+    A Bayesian information criterion of the law in its simplest form, where numbers that are recognised are no
+    estimates, with a price for its complexity.
+    """
+    (tree,) = trees(found.net.kan).trees
+    try:
+        tree = noisy_form(tree, one.x, one.y)
+    except FormulaError:
+        return np.inf
+    error = float(np.sqrt(np.mean((evaluate_tree(tree, {}, one.x) - one.y) ** 2)))
+    if not np.isfinite(error):
+        return np.inf
+    rows, estimates = len(one.y), len(Constants(tree, known_constants(tree)).places)
+    return rows * float(np.log(error)) + 0.5 * float(np.log(rows)) * estimates + CHOICE * complexity(tree)
 
 
-def _links(known: Sequence[Surrogate]) -> list[Link]:
-    """The identity and the two others through which a polynomial fits best."""
+def _starts(shape: Shape) -> int:
+    """More for a curve of a node, which has local minima."""
+    return MORE_STARTS if "curve" in repr(shape) else STARTS
+
+
+def _grid(rows: Rows) -> Grid:
+    """Fine grids for a law with waves, or sharp bends."""
+    inputs = rows.x.shape[1]
+    wavy = far_from_polynomial(rows.x, rows.y, LOW_DEGREES.get(inputs, 4)) > WAVY * rows.spread
+    if inputs == 1:
+        return WAVY_OF_ONE_INPUT if wavy else OF_ONE_INPUT
+    return WAVY_LAW if wavy else SMOOTH_LAW
+
+
+def _links(known: Sequence[Surrogate], inputs: int) -> list[Link]:
+    """The identity and the two others through which a polynomial fits best; all where there is one input."""
     plain = next(one for one in known if one.link.name == "identity")
+    if inputs == 1:
+        return [plain.link, *(one.link for one in known if one.link.name != "identity")]
     others = [one.link for one in known if one.link.name != "identity" and one.error < 1.5 * plain.error + 1e-12]
     return [plain.link, *others[:OTHER_LINKS]]

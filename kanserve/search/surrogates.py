@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.bases import Basis, Coordinate, Indices, coordinate, has_logarithm, ladder
+from kanserve.search.bases import Basis, Coordinate, Indices, coordinate, has_logarithm, ladder, total_degree
 from kanserve.search.least_squares import Fit, fit, root_mean_square
 from kanserve.search.links import Link, applicable
 
@@ -172,6 +172,12 @@ def _flipped(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
         if min(one.error for one in step) < _WORTH_A_FLIP * leader.error:
             best = _better(best, step)
     return best
+
+
+def far_from_polynomial(x: Array, y: Array, degree: int) -> float:
+    """The error, of a row left out, of the polynomial of this total degree in x (N, d) that is closest to y (N,)."""
+    basis = Basis(tuple(coordinate(column) for column in x.T), total_degree(x.shape[1], degree))
+    return root_mean_square(fit(basis.design(x), y[:, None]).left_out)
 
 
 def most_terms(rows: int) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kanserve.ir import Kan
 from kanserve.reference import edges, evaluate, nodes, subnodes
+from kanserve.search import budget
 from kanserve.search.networks import ORDER, Network, network, taken_back
 from kanserve.search.trees import Node
 from kanserve.splines import extended_knots, uniform_knots
@@ -26,12 +27,18 @@ Grid = tuple[int, int]
 SMOOTH_LAW: Grid = 5, 12
 WAVY_LAW: Grid = 12, 30
 OF_ONE_INPUT: Grid = 20, 40
+WAVY_OF_ONE_INPUT: Grid = 80, 160
 START_ROWS, ROWS_FOR_EACH = 240, 5
 START_STEPS, BEST_STEPS, FINE_STEPS = 8, 30, 40
 SMOOTH, FINE_SMOOTH = 1e-8, 1e-10
 RANDOM = 0.15
 CROWDED = 0.15
 """Of the range: by so much quantiles may be off an even grid before it follows them."""
+TRUSTED = 0.97
+HOPELESS = 10.0
+FAR = 6.0, 60.0
+"""An input's largest value over its smallest: between these it reaches far towards 0, but not so far that it is there
+by chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,35 +80,51 @@ class Fitted:
 
 
 def judged(net: Network, rows: Rows) -> Fitted:
-    return Fitted(
-        net, _error(net.kan, rows.x, rows.y) / rows.spread, _error(net.kan, rows.held_x, rows.held_y) / rows.spread
-    )
+    """On the held-out rows but the worst few: those beyond the others say how a spline goes on, not whether it fits."""
+    error = _error(net.kan, rows.x, rows.y)
+    squares = np.sort(_squares(net.kan, rows.held_x, rows.held_y))
+    held = float(np.sqrt(np.mean(squares[: max(1, int(len(squares) * TRUSTED))])))
+    return Fitted(net, error / rows.spread, held / rows.spread)
 
 
 def _error(kan: Kan, x: Array, y: Array) -> float:
+    return float(np.sqrt(np.mean(_squares(kan, x, y))))
+
+
+def _squares(kan: Kan, x: Array, y: Array) -> Array:
+    """The squared errors (N,), infinite where there is none."""
     with np.errstate(all="ignore"):
-        error = float(np.sqrt(np.mean((evaluate(kan, x)[:, 0] - y) ** 2)))
-    return error if np.isfinite(error) else np.inf
+        squares = (evaluate(kan, x)[:, 0] - y) ** 2
+    return np.where(np.isfinite(squares), squares, np.inf)
 
 
 def refined(net: Network, rows: Rows, steps: int, smooth: float = 0.0) -> Network:
     """The network after so many steps of least squares on the rows that it learns from."""
+    budget.check()
     kan = refine(net.kan, rows.x, rows.y, steps=steps, smooth=smooth, ridge=1e-14, fixed=net.fixed)
     return taken_back(net, kan)
 
 
-def trained(tree: Node, rows: Rows, intervals: int, starts: int, generator: np.random.Generator) -> Fitted:
-    """The tree with splines that fit the rows, as far as the best of so many starts leads."""
+def trained(
+    tree: Node, rows: Rows, intervals: int, starts: int, promising: float, generator: np.random.Generator
+) -> Fitted:
+    """The tree with splines that fit the rows, as far as the best of so many starts leads.
+
+    A start that is far from an error that would be promising is not followed.
+    """
     net = network(tree, rows.x.shape[1], intervals, rows.scale)
     count = max(START_ROWS, ROWS_FOR_EACH * (intervals + ORDER) * len(net.places))
     few = rows.x[:count], rows.y[:count]
     runs = []
     for _ in range(starts):
+        budget.check()
         kan = _begun(net, few[0], generator)
         kan = refine(kan, *few, steps=START_STEPS, smooth=SMOOTH, ridge=1e-12)
         kan = refine(set_ranges(kan, few[0]), *few, steps=START_STEPS, smooth=SMOOTH, ridge=1e-12)
         runs.append((_error(kan, *few), kan))
-    best = min(runs, key=lambda run: run[0])[1]
+    error, best = min(runs, key=lambda run: run[0])
+    if error > HOPELESS * promising * rows.spread:
+        return Fitted(net, np.inf, np.inf)
     best = refine(set_ranges(best, rows.x), rows.x, rows.y, steps=BEST_STEPS, smooth=SMOOTH, ridge=1e-12)
     best = refine(set_ranges(best, rows.x), rows.x, rows.y, steps=BEST_STEPS, smooth=SMOOTH, ridge=1e-12)
     return judged(replace(net, kan=best), rows)
@@ -139,14 +162,22 @@ def _begun(net: Network, x: Array, generator: np.random.Generator) -> Kan:
 
 
 def _knots(values: Array, intervals: int) -> Array:
-    """Even knots, or where values crowd at one end, as ratios do, half as even: between those and their quantiles."""
+    """Even knots; where values crowd at one end, as ratios do, or reach far towards 0, half as even.
+
+    The other half are the values' quantiles, or knots whose ratios are even: 1/x bends most next to 0.
+    """
     even = np.linspace(values.min(), values.max(), intervals + 1)
-    crowded = np.quantile(values, np.linspace(0, 1, intervals + 1))
     width = even[-1] - even[0]
-    if not width > 0 or np.abs(crowded - even).max() < CROWDED * width:
-        pad = 1e-9 * (abs(even[0]) + abs(even[-1])) + 1e-300
+    if not width > 0:
+        pad = 1e-9 * abs(even[0]) + 1e-300
         return uniform_knots(float(even[0] - pad), float(even[-1] + pad), intervals, ORDER)
-    return extended_knots((even + crowded) / 2, ORDER)
+    crowded = np.quantile(values, np.linspace(0, 1, intervals + 1))
+    near, far = sorted(np.abs(even[[0, -1]]))
+    if np.abs(crowded - even).max() > CROWDED * width:
+        even = (even + crowded) / 2
+    elif even[0] * even[-1] > 0 and FAR[0] < far / near < FAR[1]:
+        even = (even + even[0] * (even[-1] / even[0]) ** np.linspace(0, 1, intervals + 1)) / 2
+    return extended_knots(even, ORDER)
 
 
 def _random_spline(count: int, factor: bool, generator: np.random.Generator) -> Array:

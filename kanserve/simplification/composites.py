@@ -21,7 +21,7 @@ from kanserve.simplification.edges import (
     within_domain,
 )
 
-INNER = ("x^2", "sin", "cosh", "exp", "log", "1/x", "1/x^2", "sqrt")
+INNER = ("x^2", "sin", "cosh", "exp", "log", "1/x", "1/x^2", "sqrt", "1/sqrt")
 POWERS = ("x", "x^2", "x^3", "1/x", "1/x^2")
 TIMES = ("exp", "log", "sin", "gaussian", "1/x", "sqrt", "tanh", "cosh", "sinh", "x^2")
 """A power of z as a factor, and what the other one may be."""

@@ -1,0 +1,97 @@
+"""What a search tells while it runs: a callback of each better formula, and a person, when asked, by a line."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from kanserve.errors import FormulaError
+from kanserve.formula import formulas
+from kanserve.ir import Variable
+from kanserve.search.networks import network
+from kanserve.search.prepared import Prepared
+from kanserve.search.problem import Problem, Search
+from kanserve.search.training import Fitted
+from kanserve.search.trees import Node
+from kanserve.train.progress import Watch
+
+LONGEST = 60  # characters of a formula on the line
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """A formula that is better than all before it: after how many seconds it came, the how-manyth it was, its text, and
+    its root mean square error on rows that it was not fitted to, in units of the answers."""
+
+    seconds: float
+    tried: int
+    text: str
+    error: float
+
+
+Report = Callable[[Improvement], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What was found, with its tree in the user's inputs for the user's answers."""
+
+    found: Fitted
+    node: Node
+
+
+@dataclass(eq=False)
+class Watched(Search):
+    """A search for the law of prepared rows, by so many of their columns, that tells of what it finds."""
+
+    ready: Prepared = field(kw_only=True)
+    names: Sequence[str] = ()
+    columns: tuple[int, ...] = ()
+    began: float = field(default_factory=time.perf_counter)
+    seconds: float = np.inf
+    watch: Watch = field(default_factory=Watch)
+    report: Report | None = None
+    kept: list[Kept] = field(default_factory=list)
+    tried: int = 0
+    least: float = np.inf
+    stage: str = "searching"
+
+    def over(self) -> bool:
+        self._tell()
+        return super().over()
+
+    def keep(self, found: Fitted, one: Problem) -> Fitted:
+        self.tried += 1
+        if one.depth == 0:
+            self.kept.append(self.kept_as(found))
+            if found.held < self.least:
+                self.least = found.held
+                self._improved(found)
+        return super().keep(found, one)
+
+    def kept_as(self, found: Fitted) -> Kept:
+        return Kept(found, self.ready.raw(found.tree, self.columns))
+
+    def _improved(self, found: Fitted) -> None:
+        if self.report is None and not self.watch.show:
+            return
+        text = self._text(found.tree)
+        self.stage = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+        self._tell()
+        if self.report is not None:
+            seconds = time.perf_counter() - self.began
+            error = found.held * float(self.ready.y.std()) * self.ready.scale
+            self.report(Improvement(seconds, self.tried, text, error))
+
+    def _text(self, node: Node) -> str:
+        variables = tuple(Variable(name) for name in self.names)
+        kan = network(self.ready.raw(node, self.columns), len(self.names)).kan
+        try:
+            return formulas(replace(kan, inputs=variables), strict=False, named=True)[0].text
+        except FormulaError:
+            return "a formula that a double cannot hold"
+
+    def _tell(self) -> None:
+        share = min((time.perf_counter() - self.began) / self.seconds, 1.0)
+        self.watch.tell(self.stage, self.least, np.nan, share)

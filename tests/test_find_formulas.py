@@ -1,0 +1,273 @@
+"""`find_formulas`: laws from rows, honest about what is exact, within the time, and quiet unless asked."""
+
+import io
+import signal
+import threading
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import kanserve
+from kanserve import find_formulas
+from kanserve.errors import DataError, InputError, KanserveError
+from kanserve.ir import Symbolic
+from kanserve.reference import evaluate
+from kanserve.search import Findings, Improvement
+from kanserve.search.finishing import Finisher
+from kanserve.search.trees import Curve, Sum
+from kanserve.table import Dataset
+
+GENERATOR = np.random.default_rng(0)
+X = GENERATOR.uniform(0.4, 1.8, (400, 3))
+A, B, C = X.T
+NORMAL = GENERATOR.normal(size=400)
+
+
+def data(*columns, y, names="abcdef"):
+    return Dataset(np.stack(columns, axis=1), y, tuple(names[: len(columns)]), ("y",))
+
+
+@pytest.mark.parametrize(
+    ("columns", "y", "law"),
+    [
+        ((A, B), 0.5 * A * B**2, "0.5*a*b^2"),
+        ((A, B), A / np.sqrt(4 - B**2), "a/sqrt(4 - b^2)"),
+        ((A, B, C), A * np.exp(-B / C), "a*exp(-b/c)"),
+        ((A, B, C), np.sqrt(A**2 + B**2) * C / (4 * np.pi), "c*sqrt(a^2 + b^2)/(4*pi)"),
+        ((A,), np.sin(3 * A) + 1, "sin(3*a) + 1"),
+        ((A, B, C), A + B * C, "a + b*c"),
+        ((A, B), 3 * A - 2 * B + 0.5, "3*a - 2*b + 0.5"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_an_exact_law_is_found_exactly_and_written_as_it_is(columns, y, law):
+    found = find_formulas(data(*columns, y=y), seconds=30)
+    assert found.best.exact and found.best.formula.text == law
+    assert max(found.best.error, found.best.validation) < 1e-12
+    assert found.candidates[-1] is found.best
+
+
+def test_the_network_of_a_formula_gives_the_answers():
+    y = 0.5 * A**2 * np.exp(-B)
+    found = find_formulas((X[:, :2], y), seconds=30).best
+    assert np.allclose(evaluate(found.kan, X[:, :2])[:, 0], y, rtol=1e-12)
+    assert [one.name for one in found.kan.inputs] == ["x1", "x2"] and found.formula.name == "y"
+    assert found.kan.inputs[0].low == A.min() and found.kan.inputs[0].high == A.max()
+
+
+def test_noise_hides_neither_the_law_nor_its_constants_and_is_never_exact():
+    y = 2.5 * A * np.exp(-0.5 * B)
+    found = find_formulas(data(A, B, C, y=y + 0.01 * NORMAL), seconds=30)
+    assert found.best.formula.text == "2.5*a*exp(-0.5*b)" and not found.best.exact
+    assert found.best.validation == pytest.approx(0.01, rel=0.2)
+
+
+def test_inputs_that_do_nothing_change_nothing():
+    others = np.random.default_rng(2).uniform(0.5, 1.5, (400, 4))
+    rows = Dataset(np.column_stack([X[:, :2], others]), A / (1 + B))
+    assert find_formulas(rows, seconds=30).best.formula.text == "x1/(x2 + 1)"
+
+
+def test_equal_arguments_give_equal_findings():
+    rows = data(A, B, y=1.37 * A * B**2 + 0.02 * NORMAL)
+    first, second = (find_formulas(rows, seconds=60, seed=3) for _ in range(2))
+    assert str(first) == str(second) and [one.error for one in first.candidates] == [
+        one.error for one in second.candidates
+    ]
+    assert all(kanserve.equal(a.kan, b.kan) for a, b in zip(first.candidates, second.candidates, strict=True))
+
+
+def test_the_list_goes_from_simple_to_exact_and_every_step_is_worth_it():
+    found = find_formulas(data(A, B, C, y=A * B**2 * (1 + C) + 0.01 * NORMAL), seconds=10)
+    listed = found.candidates
+    assert 3 <= len(listed) <= 12 and found.best in listed
+    assert listed[0].complexity == 1 and "a" not in listed[0].formula.text  # the mean
+    for before, after in pairwise(listed):
+        assert after.complexity > before.complexity
+        assert after.validation < 0.95 * before.validation or after is found.best
+    assert str(found).count("\n") == len(listed) - 1 and str(found).count("*  ") <= 1
+    html = found._repr_html_()
+    assert html.count("<tr>") == len(listed) + 1 and found.best.formula.text.replace("<", "&lt;") in html
+
+
+def test_an_interval_holds_as_many_new_answers_as_it_says():
+    generator = np.random.default_rng(5)
+    x = generator.uniform(0.5, 2, (300, 2))
+    law = 1.2345 * x[:, 0] / x[:, 1]
+    found = find_formulas((x, law + 0.05 * generator.normal(size=300)), seconds=30).best
+    new = generator.uniform(0.5, 2, (5000, 2))
+    answers = 1.2345 * new[:, 0] / new[:, 1] + 0.05 * generator.normal(size=5000)
+    for level in (0.5, 0.95):
+        low, high = found.interval(new, level)
+        assert np.mean((low < answers) & (answers < high)) == pytest.approx(level, abs=0.04)
+    (constant,) = found.constants
+    assert 0 < constant.standard_error < 0.01 and abs(constant.value - 1.2345) < 4 * constant.standard_error
+
+
+# Units.
+
+
+def test_units_lead_to_the_law_and_stay_with_its_variables():
+    speed, light = GENERATOR.uniform(1e7, 2.5e8, 400), np.full(400, 3e8)
+    rows = data(A, speed, light, y=A / np.sqrt(1 - speed**2 / light**2), names=("m", "v", "c"))
+    found = find_formulas(rows, units={"m": "kg", "v": "m/s", "c": "m/s", "y": "kg"}, seconds=30).best
+    assert found.exact and found.formula.text == "m/sqrt(1 - v^2/c^2)"
+    assert [one.unit for one in found.kan.inputs] == ["kg", "m/s", "m/s"] and found.kan.outputs[0].unit == "kg"
+    assert [one.unit for one in found.formula.variables] == ["kg", "m/s", "m/s"]
+
+
+def test_a_law_that_does_not_keep_to_the_units_is_found_all_the_same():
+    rows = data(A, B, y=A + np.sin(3 * B))
+    found = find_formulas(rows, units={"a": "m", "b": "s", "y": "m"}, seconds=30).best
+    assert found.exact and found.formula.text == "a + sin(3*b)"
+
+
+@pytest.mark.parametrize(
+    ("units", "message"),
+    [
+        ({"a": "kg", "b": "m", "y": "J"}, "no law can relate them"),
+        ({"a": "kg", "b": "m/s", "q": "1", "y": "J"}, "q, which is no column"),
+        ({"a": "kg", "y": "J"}, "lacks b"),
+        ({"a": "kg", "b": "m//s", "y": "J"}, "cannot be read"),
+        ({"a": "kg", "b": 3, "y": "J"}, "texts by name"),
+    ],
+)
+def test_units_that_cannot_be_meant_are_refused_in_words(units, message):
+    with pytest.raises(InputError, match=message):
+        find_formulas(data(A, B, y=A * B), units=units)
+
+
+# Odd data.
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "law"),
+    [
+        (X[:, :2], np.full(400, 2.5), "2.5"),
+        (X[:, :2], np.zeros(400), "0"),
+        (X[:, :2], 1e-12 * A**2 * np.exp(-B), "1e-12*x1^2*exp(-x2)"),
+        (X[:, :2], 1e12 * A**2 * np.exp(-B), "1e12*x1^2*exp(-x2)"),
+        (X[:, :2] * [1e-20, 1e9], A**2 * np.exp(-B), "1e40*x1^2*exp(-1e-9*x2)"),
+        (np.column_stack([A, np.full(400, 7.0), B]), A**2 * np.exp(-B), "x1^2*exp(-x3)"),
+        (np.column_stack([A, B, A]), A**2 * np.exp(-B), "x1^2*exp(-x2)"),
+        (X[:20, :2], (A**2 * np.exp(-B))[:20], "x1^2*exp(-x2)"),
+        (X[:10, :2], (2 * A + B)[:10], "2*x1 + x2"),
+    ],
+    ids=["constant", "zero", "tiny", "huge", "far inputs", "a constant input", "an input twice", "20 rows", "10 rows"],
+)
+def test_odd_data_give_the_law_too(x, y, law):
+    found = find_formulas((x, y), seconds=30)
+    assert found.best.exact and found.best.formula.text == law
+
+
+def test_inputs_that_say_nothing_leave_the_mean():
+    found = find_formulas((np.ones((400, 2)), A), seconds=5)
+    assert [one.complexity for one in found.candidates] == [1] and not found.best.exact
+
+
+@pytest.mark.parametrize("rows", [10, 25])
+def test_noise_on_few_rows_is_never_an_exact_law_nor_one_of_many_constants(rows):
+    y = np.random.default_rng(7).normal(size=rows)
+    found = find_formulas((X[:rows], y), seconds=1)
+    assert not any(one.exact for one in found.candidates)
+    assert all(2 * len(one.constants) <= rows for one in found.candidates)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((X[:9], A[:9]), "At least 10 rows"),
+        ((X, np.where(A > 1, np.nan, A)), "finite"),
+        ((X, np.stack([A, B], axis=1)), "one output"),
+        (Dataset(X, np.stack([A > 1, A <= 1], axis=1), classes=("no", "yes")), "classes"),
+        (Dataset(X, A, weights=B), "weights"),
+        ("a file", "Dataset or a pair"),
+    ],
+    ids=["few rows", "nan", "two outputs", "classes", "weights", "text"],
+)
+def test_data_that_cannot_be_searched_are_refused_in_words(given, message):
+    with pytest.raises(DataError, match=message):
+        find_formulas(given)
+
+
+@pytest.mark.parametrize("options", [{"seconds": 0}, {"seconds": -1}, {"functions": ()}, {"functions": "sin"}])
+def test_options_that_cannot_be_meant_are_refused(options):
+    with pytest.raises(InputError):
+        find_formulas((X, A), **options)
+    with pytest.raises(KanserveError):
+        find_formulas((X, A), functions=("no such function",))
+
+
+# Time.
+
+
+@pytest.mark.parametrize("case", ["20 inputs", "100,000 rows"])
+def test_the_time_is_kept_with_the_best_so_far(case):
+    generator = np.random.default_rng(3)
+    x = generator.uniform(0.5, 1.5, (1000, 20) if case == "20 inputs" else (100_000, 4))
+    y = np.exp(x[:, 0]) * (x**2).sum(axis=1) * np.sin(5 * x[:, 1] * x[:, 2]) + generator.normal(size=len(x))
+    began = time.perf_counter()
+    found = find_formulas((x, y), seconds=1.5)
+    assert time.perf_counter() - began < 3.5  # a second, and another for a machine that is busy
+    assert found.best.validation < 1.05 * y.std() and isinstance(found, Findings)
+
+
+def test_all_rows_decide_on_the_constants():
+    generator = np.random.default_rng(4)
+    x = generator.uniform(0.5, 1.5, (20_000, 2))
+    y = 1.2345 * x[:, 0] ** 2 * x[:, 1] + 0.02 * generator.normal(size=20_000)
+    best = find_formulas((x, y), seconds=20).best
+    free = [one for one in best.constants if one.standard_error > 0]
+    assert len(best.data) == 16_000 and len(free) == 1
+    assert abs(free[0].value - 1.2345) < 4 * free[0].standard_error < 0.002
+
+
+def test_a_formula_that_is_not_finite_everywhere_is_shown_with_its_domain_and_is_not_exact():
+    node = Sum((Curve(0, Symbolic("log", 1.0, -0.41, 1.0, 0.0)),))
+    with np.errstate(invalid="ignore"):
+        y = np.nan_to_num(np.log(A - 0.41), nan=-4.0)
+    learn, held = data(A, B, y=y).split(0.2, 0)
+    made = Finisher(learn, held, learn, None, np.inf).finished(node)
+    assert 0.98 < made.defined < 1 and made.error < 1e-12 and not made.exact
+    assert made.formula.domain == ("log: a - 0.41 > 0",)
+    assert "where log: a - 0.41 > 0" in str(made) and "of the rows" in str(made)
+
+
+# What it tells.
+
+
+def test_nothing_is_printed_unless_asked_and_then_a_line_on_the_standard_error():
+    rows = data(A, B, C, y=A * np.exp(-B / C))
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        find_formulas(rows, seconds=20)
+        assert err.getvalue() == ""
+        find_formulas(rows, seconds=20, progress=True)
+    assert out.getvalue() == ""
+    assert "exp(" in err.getvalue() and "s left" in err.getvalue() and "nan" not in err.getvalue()
+
+
+def test_each_better_formula_is_reported_with_its_error_in_units_of_the_answers():
+    told = []
+    found = find_formulas(data(A, B, C, y=1e6 * A * np.exp(-B / C)), seconds=20, report=told.append)
+    assert told and all(isinstance(one, Improvement) for one in told)
+    errors = [one.error for one in told]
+    assert errors == sorted(errors, reverse=True)
+    assert [one.tried for one in told] == sorted(one.tried for one in told)
+    assert told[-1].error < 1e-3 and 0 <= told[0].seconds <= 20 and "exp(" in told[-1].text
+    assert found.best.exact
+
+
+def test_an_interrupted_search_gives_what_it_has():
+    hard = data(A, B, C, y=np.exp(A * np.sin(5 * B + C)) / (1 + C + A**2) + 0.2 * NORMAL)
+    timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    began = time.perf_counter()
+    try:
+        found = find_formulas(hard, seconds=60)
+    finally:
+        timer.cancel()
+    assert time.perf_counter() - began < 20 and found.candidates[0].complexity == 1
