@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.ir import Kan, Layer, Symbolic
+from kanserve.places import Place
 from kanserve.search.trees import IDENTITY, Curve, Node, Product, Sum, curves, mapped
 from kanserve.splines import uniform_knots
 
 Array = NDArray[np.float64]
-Place = tuple[int, int, int]
 Source = "int | Node"
 
 ORDER = 3

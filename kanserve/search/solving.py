@@ -43,8 +43,8 @@ WAVY = 0.1
 """Of the answers' deviation, the error of a polynomial of low degree: above it coarse grids cannot follow the law."""
 LOW_DEGREES = {1: 8, 2: 6, 3: 5}
 PROMISING, NEAR = 2e-2, 1.3
-PROMISING_CURVE = 0.3
-"""Of one input: names are found by much poorer splines, and cost little."""
+LEARNED = 0.1
+"""Of one input: an error on the rows learned from that is worth a finer grid, whatever the held-out rows say."""
 SURE, CONVERGING, CLOSE = 1e-4, 1e-2, 2e-3
 FALLING = 0.4
 TRIED_AFTER_LEVEL = 4
@@ -76,7 +76,7 @@ def by_shapes(one: Problem, search: Search) -> Fitted | None:
     rows = search.rows(one)
     known = surrogates(one.x, one.y)
     least = known[0].error * float(np.sqrt(np.mean(one.y**2))) / rows.spread
-    promising = PROMISING_CURVE if one.inputs == 1 else max(PROMISING, NEAR * least)
+    promising = max(PROMISING, NEAR * least)
     plan = _Plan(rows, _links(known, one.inputs), promising, search)
     every: list[Fitted] = []
     for level in levels(one.inputs):
@@ -132,7 +132,7 @@ class _Plan:
                 if link.name != "identity" and shape[0] == "curve":
                     continue
                 coarse = trained(tree(shape), rows, coarsest, _starts(shape), self.promising, self.search.generator)
-                if coarse.held > self.promising:
+                if not self._worth_refining(coarse, rows):
                     continue
                 coarse = replace(coarse, net=taken_back(coarse.net, coarse.net.kan))
                 fine = finer(coarse, rows, finest)
@@ -144,6 +144,12 @@ class _Plan:
                 noisy = next((each for each in (coarse, fine) if noise_alone(each, rows.x, rows.y)), None)
                 if noisy is not None:
                     yield _Promising(noisy, link, True)
+
+    def _worth_refining(self, coarse: Fitted, rows: Rows) -> bool:
+        """Of one input also where the held-out rows still miss the waves, or where there is nothing but much noise."""
+        if coarse.held <= self.promising:
+            return True
+        return rows.x.shape[1] == 1 and (coarse.error < LEARNED or noise_alone(coarse, rows.x, rows.y))
 
     def _linked(self, link: Link) -> Rows:
         if link.name == "identity":
