@@ -18,7 +18,7 @@ from kanserve.importance import Importance, importance
 from kanserve.ir import Kan, Layer, Sum, Symbolic
 from kanserve.places import node_name, subnode_names
 from kanserve.ranges import finite_rows
-from kanserve.reference import activations, edges
+from kanserve.reference import activations, edge
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +114,7 @@ def _beyond(
     reach = 0.12 * (x[-1] - x[0])
     for u in (np.linspace(x[0] - reach, x[0], 20), np.linspace(x[-1], x[-1] + reach, 20)):
         axes.axvspan(*sorted((u[0] * scale + shift, u[-1] * scale + shift)), color=PALE, alpha=0.6, linewidth=0)
-        y = _near(_values(layer, j, i, u), shown)
+        y = _near(edge(layer, j, i, u), shown)
         axes.plot(u * scale + shift, y, color=_colour(layer, j, i), linewidth=1, alpha=0.6)
     wide = np.linspace(x[0] - reach, x[-1] + reach, 400)
     for n, (label, fit) in enumerate(fits.items()):
@@ -149,15 +149,7 @@ def _curve(layer: Layer, j: int, i: int, v: Array) -> tuple[Array, Array]:
     """The edge (j, i) over the range of the values v that reach it."""
     low, high = (float(v.min()), float(v.max())) if len(v) else (-1.0, 1.0)
     x = np.linspace(low, high if high > low else low + 1, 80)
-    return x, _values(layer, j, i, x)
-
-
-def _values(layer: Layer, j: int, i: int, x: Array) -> Array:
-    """What the edge (j, i) gives at x (N,)."""
-    rows = np.zeros((len(x), layer.inputs))
-    rows[:, i] = x
-    result: Array = edges(layer, rows)[:, j, i]
-    return result
+    return x, edge(layer, j, i, x)
 
 
 def _unit_curve(layer: Layer, j: int, i: int, v: Array) -> tuple[Array, Array]:

@@ -66,6 +66,14 @@ def edges(layer: Layer, v: Array) -> Array:
     return total
 
 
+def edge(layer: Layer, j: int, i: int, u: Array) -> Array:
+    """What the edge to subnode j from input i gives, (N,), for the values u (N,) of that input."""
+    v = np.zeros((len(u), layer.inputs))
+    v[:, i] = u
+    result: Array = edges(layer, v)[:, j, i]
+    return result
+
+
 def edge_slopes(layer: Layer, v: Array) -> Array:
     """The derivative of every edge with respect to its input, (N, O, I)."""
     total = np.zeros((len(v), layer.subnodes, layer.inputs))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.formula import Formula, evaluate_tree
-from kanserve.ir import Kan
+from kanserve.ir import Kan, Layer
 from kanserve.ranges import sample
 from kanserve.reference import activations, edges, evaluate
 from kanserve.rounding import allowed, scale
@@ -25,7 +25,8 @@ POINTS = 10_000
 
 def leading_to(kan: Kan, q: int) -> Kan:
     """The network with the edges that lead to output q, and the others pruned."""
-    layers, needed = [], np.arange(len(kan.outputs)) == q
+    layers: list[Layer] = []
+    needed = np.arange(len(kan.outputs)) == q
     for one in reversed(kan.layers):
         keep = one.alive & np.repeat(needed, one.arity)[:, None]
         kept = {

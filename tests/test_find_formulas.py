@@ -231,7 +231,7 @@ def test_a_formula_that_is_not_finite_everywhere_is_shown_with_its_domain_and_is
         y = np.nan_to_num(np.log(A - 0.41), nan=-4.0)
     learn, held = data(A, B, y=y).split(0.2, 0)
     made = Finisher(learn, held, learn, None, np.inf).finished(node)
-    assert 0.98 < made.defined < 1 and made.error < 1e-12 and not made.exact
+    assert made is not None and 0.98 < made.defined < 1 and made.error < 1e-12 and not made.exact
     assert made.formula.domain == ("log: a - 0.41 > 0",)
     assert "where log: a - 0.41 > 0" in str(made) and "of the rows" in str(made)
 
@@ -251,7 +251,7 @@ def test_nothing_is_printed_unless_asked_and_then_a_line_on_the_standard_error()
 
 
 def test_each_better_formula_is_reported_with_its_error_in_units_of_the_answers():
-    told = []
+    told: list[Improvement] = []
     found = find_formulas(data(A, B, C, y=1e6 * A * np.exp(-B / C)), seconds=20, report=told.append)
     assert told and all(isinstance(one, Improvement) for one in told)
     errors = [one.error for one in told]

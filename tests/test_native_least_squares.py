@@ -186,7 +186,8 @@ def test_a_named_function_and_its_slope_are_those_of_the_table(name: str) -> Non
     )
     with np.errstate(all="ignore"):
         wanted, slope = row.numpy(x), row.derivative(x) + np.zeros_like(x)
-    # Near its roots J0 is as good as numbers next to 1 are. Near a pole or a root an error of one unit in f is many in f'.
+    # Near its roots J0 is as good as numbers next to 1 are. Near a pole or a root an error of one unit in f is many
+    # in f'.
     np.testing.assert_allclose(values, wanted, rtol=1e-15 * 8, atol=1e-15 if name == "j0" else 1e-300)
     finite = np.isfinite(x)
     np.testing.assert_allclose(slopes[finite], slope[finite], rtol=1e-11, atol=1e-15)

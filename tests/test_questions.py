@@ -176,22 +176,25 @@ def test_each_of_several_outputs_is_asked_by_its_name():
     assert kanserve.interactions(kan, output=1).output == "p"
 
 
+def save(axes, path):
+    axes.figure.savefig(path)
+
+
 def test_every_answer_has_a_picture_with_its_numbers(tmp_path):
     kan, _ = trained()
-    answers = (
-        kanserve.separability(kan),
-        kanserve.symmetry(kan),
-        kanserve.interactions(kan),
-        kanserve.meaning(kan, 1, 0),
+    shares = kanserve.interactions(kan)
+    plots = (
+        kanserve.separability(kan).plot(),
+        kanserve.symmetry(kan).plot(),
+        shares.plot(),
+        kanserve.meaning(kan, 1, 0).plot(),
     )
-    for number, answer in enumerate(answers):
-        axes = answer.plot()
-        axes.figure.savefig(tmp_path / f"{number}.png")
+    for number, axes in enumerate(plots):
+        save(axes, tmp_path / f"{number}.png")
         assert axes.get_title() and (tmp_path / f"{number}.png").stat().st_size > 3000
-    texts = [one.get_text() for one in answers[2].plot().texts]
-    assert f"{answers[2].first[2]:.3f}" in texts
+    assert f"{shares.first[2]:.3f}" in [one.get_text() for one in plots[2].texts]
     hostile = Kan(kan.layers, inputs=(Variable("$\\frac{"), Variable("b" * 80), Variable("c")))
-    kanserve.separability(hostile).plot().figure.savefig(tmp_path / "hostile.png")
+    save(kanserve.separability(hostile).plot(), tmp_path / "hostile.png")
 
 
 def test_the_example_of_the_documentation_runs_and_finds_what_it_says(capsys):

@@ -65,5 +65,5 @@ def test_shapes_in_order_of_size_end_with_the_smallest_that_is_exact():
     search = Search(time.perf_counter() + 30, np.random.default_rng(0))
     problem = Problem(X[:, :2], A * B / (A + B))
     found = by_shapes(problem, search)
-    assert settles(found, problem) and found.error < 1e-9
+    assert found is not None and settles(found, problem) and found.error < 1e-9
     assert found.held == min(one.held for one in search.found)

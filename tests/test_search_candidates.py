@@ -11,6 +11,7 @@ from kanserve.search.networks import network
 from kanserve.search.training import judged, refined, split
 from kanserve.search.trees import Curve, Sum, curves, is_symbolic, text
 from kanserve.simplification.edges import LIBRARY, Samples
+from tests.curves import name_of
 
 Z = np.linspace(0.2, 1.9, 120)
 WEIGHTS = 0.5 + Z / 2
@@ -73,23 +74,23 @@ def test_of_a_factor_that_is_a_term_the_constant_is_the_other_terms():
     samples = sampled(lambda z: 2 * np.exp(z) - 3)
     kept = offers(Curve(0), samples, FLOOR, LIBRARY, factor=True)
     traded = offers(Curve(0), samples, FLOOR, LIBRARY, factor=True, traded=True)
-    assert kept[0].curve.symbolic.d == pytest.approx(-3) and not kept[0].curve.without_constant
-    first = traded[0].curve
-    assert first.symbolic.function == "exp" and first.symbolic.d == 0 and first.without_constant
-    assert first.symbolic.c * np.exp(first.symbolic.b) == pytest.approx(2)
+    assert name_of(kept[0].curve).d == pytest.approx(-3) and not kept[0].curve.without_constant
+    first = name_of(traded[0].curve)
+    assert first.function == "exp" and first.d == 0 and traded[0].curve.without_constant
+    assert first.c * np.exp(first.b) == pytest.approx(2)
 
 
 def test_a_lone_factor_is_offered_what_has_no_constant():
     samples = sampled(lambda z: 4 * z**2)
     found = offers(Curve(0), samples, FLOOR, LIBRARY, factor=True)
-    best = found[0].curve
-    assert (best.symbolic.function, best.symbolic.d, best.without_constant) == ("x^2", 0.0, True)
-    assert best.symbolic.c * best.symbolic.a**2 == pytest.approx(4) and best.symbolic.b == 0
+    best = name_of(found[0].curve)
+    assert (best.function, best.d, found[0].curve.without_constant) == ("x^2", 0.0, True)
+    assert best.c * best.a**2 == pytest.approx(4) and best.b == 0
 
 
 def test_names_that_were_not_asked_for_are_not_offered_for_the_curve_itself():
     found = offers(Curve(0), sampled(LAWS["one function"]), 1.0, ("x", "x^2", "exp"))
-    assert {curve.symbolic.function for one in found for curve in curves(Sum((one.curve,)))} <= {"x", "x^2", "exp"}
+    assert {name_of(curve).function for one in found for curve in curves(Sum((one.curve,)))} <= {"x", "x^2", "exp"}
 
 
 def test_points_of_no_weight_do_not_matter():
@@ -100,4 +101,4 @@ def test_points_of_no_weight_do_not_matter():
         weights=np.where(Z > 1.5, 1e-30, samples.weights),
     )
     best = offers(Curve(0), spoiled, FLOOR, LIBRARY)[0]
-    assert best.curve.symbolic.function in ("sin", "cos") and best.error < 1e-5
+    assert name_of(best.curve).function in ("sin", "cos") and best.error < 1e-5

@@ -17,7 +17,7 @@ A, B, C, D = X.T
 
 
 def search_of(seconds=40.0):
-    log = []
+    log: list[str] = []
     return Search(time.perf_counter() + seconds, np.random.default_rng(0), log=log.append), log
 
 

@@ -17,6 +17,7 @@ from kanserve.search.training import refined, split
 from kanserve.search.trees import (
     IDENTITY,
     Curve,
+    Node,
     Product,
     Sum,
     curves,
@@ -29,6 +30,7 @@ from kanserve.search.trees import (
     text,
 )
 from kanserve.splines import design, uniform_knots
+from tests.curves import name_of
 
 X = np.random.default_rng(0).uniform(0.3, 1.7, (40, 3))
 
@@ -44,14 +46,14 @@ def value(node, x):
     total = np.zeros(len(x))
     for curve in node.parts:
         z = x[:, curve.of] if isinstance(curve.of, int) else value(curve.of, x)
-        symbolic = curve.symbolic
+        symbolic = name_of(curve)
         total += symbolic.c * FUNCTIONS[symbolic.function].numpy(symbolic.a * z + symbolic.b) + symbolic.d
     return total
 
 
 SUM = Sum((named(0, "sin", 2.0, 0.1, 3.0, 0.4), named(1, "x^2", c=-1.0)))
 PRODUCT = Product((Sum((named(2, "exp", -1.0),)), SUM), 0.7)
-TREES = {
+TREES: dict[str, Node] = {
     "a sum": SUM,
     "a product with a bias": PRODUCT,
     "a curve of a product": Sum((named(PRODUCT, "tanh"), named(0, "x"))),
@@ -86,16 +88,20 @@ def test_a_fit_moves_the_numbers_of_the_tree_but_no_constant_that_is_to_stay_zer
         square = Curve(1, Symbolic("x^2", 1.0, 0.0, 2.0, 0.0), without_constant=without)
         net = refined(network(Sum((named(0, "exp", -0.7, c=1.5), square)), 3), split(X, y, 0), 80)
         assert np.array_equal(value(net.tree, X), evaluate(net.kan, X)[:, 0])
-        assert any(one.symbolic.d for one in curves(net.tree)) != without
+        assert any(name_of(one).d for one in curves(net.tree)) != without
         assert np.allclose(value(net.tree, X), y, atol=1e-8) != without
 
 
 def test_a_spline_of_a_network_is_the_spline_of_its_curve():
     generator = np.random.default_rng(0)
-    splines = [Curve(i, None, uniform_knots(0.2, 1.8, 6, ORDER), generator.normal(size=6 + ORDER)) for i in (0, 2)]
+    knots = uniform_knots(0.2, 1.8, 6, ORDER)
+    coefficients = {i: generator.normal(size=6 + ORDER) for i in (0, 2)}
+    splines = [Curve(i, None, knots, one) for i, one in coefficients.items()]
     net = network(Sum((*splines, named(1, "exp"))), 3, scale=2.5)
-    given = sum(design(X[:, one.of], one.knots, ORDER, "linear") @ one.coefficients for one in splines)
-    assert np.allclose(evaluate(net.kan, X)[:, 0], 2.5 * (given + np.exp(X[:, 1])), rtol=1e-12)
+    given = np.exp(X[:, 1])
+    for i, one in coefficients.items():
+        given += design(X[:, i], knots, ORDER, "linear") @ one
+    assert np.allclose(evaluate(net.kan, X)[:, 0], 2.5 * given, rtol=1e-12)
     again = network(taken_back(net, net.kan).tree, 3, scale=2.5)
     assert np.array_equal(evaluate(again.kan, X), evaluate(net.kan, X))
 
@@ -111,7 +117,7 @@ def test_each_shape_becomes_a_network_with_as_many_splines_as_it_has_curves():
 def test_a_tree_is_changed_curve_by_curve():
     node = TREES["a curve of a product"]
     assert mapped(node, lambda curve: curve) is not node and text(mapped(node, lambda curve: curve)) == text(node)
-    old = next(one for one in curves(node) if one.symbolic.function == "sin")
+    old = next(one for one in curves(node) if name_of(one).function == "sin")
     new = exchanged(node, old, Curve(old.of))
     assert text(new) == text(node).replace("sin(0)", "s(0)") and is_symbolic(node) and not is_symbolic(new)
     assert inputs(renamed(node, (5, 3, 4))) == {3, 4, 5}

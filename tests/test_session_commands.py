@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from kanserve.ir import equal
 from kanserve.table import Dataset
 from kanserve.terminal import sparkline
 from kanserve.train import fit
+from tests.command_line import run
 from tests.kans import classifier
 
 
@@ -42,17 +44,7 @@ def kanserve(made, tmp_path, monkeypatch, capsys):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     monkeypatch.chdir(tmp_path)
 
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["kanserve", "session", *words])
-        code: int | str = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return partial(run, monkeypatch, capsys, "session")
 
 
 def facts(answer):

@@ -24,9 +24,9 @@ FILE = "model.onnx"
 _STANDARD, _OURS = (b"", b"ai.onnx"), (b"ai.kanserve",)
 _TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(double)": np.dtype(np.float64)}
 # What the exporter writes, and nothing else: a test holds the two to each other.
-_NAMES = """Abs Acos Add ArgMax Asin Atan Atanh Cast Clip Concat Constant Cos Cosh Div Equal Erf Exp Flatten Floor Gather
-Gemm GreaterOrEqual HardSigmoid Identity IsNaN Less Log MatMul Mul Neg Pow Reciprocal ReduceProd ReduceSum Reshape
-Round Sigmoid Sign Sin Sinh Softmax Split Sqrt Squeeze Sub Tan Tanh Unsqueeze Where"""
+_NAMES = """Abs Acos Add ArgMax Asin Atan Atanh Cast Clip Concat Constant Cos Cosh Div Equal Erf Exp Flatten Floor
+Gather Gemm GreaterOrEqual HardSigmoid Identity IsNaN Less Log MatMul Mul Neg Pow Reciprocal ReduceProd ReduceSum
+Reshape Round Sigmoid Sign Sin Sinh Softmax Split Sqrt Squeeze Sub Tan Tanh Unsqueeze Where"""
 OPERATORS = frozenset(_NAMES.split())
 _QUIET = 4  # onnxruntime's severity "fatal": what goes wrong comes back as an exception
 

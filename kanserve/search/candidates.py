@@ -12,10 +12,11 @@ import numpy as np
 
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Symbolic
-from kanserve.search.trees import IDENTITY, OFFSET_PRICE, Curve, Product, Sum
+from kanserve.search.trees import IDENTITY, Curve, Product, Sum
 from kanserve.simplification.composites import POWERS, PRICE, TIMES, Composite, composites
 from kanserve.simplification.edges import (
     COMPLEXITY_WEIGHT,
+    FREE_OFFSET,
     Candidate,
     Samples,
     candidates,
@@ -73,7 +74,7 @@ def _offer(curve: Curve, one: Candidate) -> Offer:
 def _constant_dropped(one: Offer) -> Offer:
     assert one.curve.symbolic is not None
     symbolic = replace(one.curve.symbolic, d=0.0)
-    gained = COMPLEXITY_WEIGHT * OFFSET_PRICE
+    gained = COMPLEXITY_WEIGHT * FREE_OFFSET
     return replace(one, curve=replace(one.curve, symbolic=symbolic, without_constant=True), rank=one.rank - gained)
 
 
@@ -95,7 +96,7 @@ def _without_constant(curve: Curve, samples: Samples, floor: float, library: tup
             c = float(weights @ (shape * samples.values)) / norm
             error = float(np.sqrt(np.mean(weights * (c * shape - samples.values) ** 2)))
             symbolic = Symbolic(name, 1.0, b, c, 0.0)
-            rank = float(np.log10(error + floor)) + COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity - OFFSET_PRICE)
+            rank = float(np.log10(error + floor)) + COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity - FREE_OFFSET)
             new = replace(curve, symbolic=symbolic, knots=None, coefficients=None, without_constant=True)
             yield Offer(new, error, rank)
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Symbolic
+from kanserve.simplification.edges import FREE_OFFSET
+from kanserve.simplification.naming import SPLINE_COMPLEXITY
 
 Array = NDArray[np.float64]
 
-SPLINE_PRICE = 5.0
-OFFSET_PRICE = 0.3
 IDENTITY = Symbolic("x", 1.0, 0.0, 1.0, 0.0)
 
 
@@ -94,9 +94,9 @@ def price(node: Node) -> float:
     total = 0.0
     for curve in curves(node):
         if curve.symbolic is None:
-            total += SPLINE_PRICE
+            total += SPLINE_COMPLEXITY
         else:
-            total += FUNCTIONS[curve.symbolic.function].complexity + OFFSET_PRICE * (curve.symbolic.d != 0)
+            total += FUNCTIONS[curve.symbolic.function].complexity + FREE_OFFSET * (curve.symbolic.d != 0)
     return total
 
 

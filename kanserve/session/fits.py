@@ -9,7 +9,7 @@ from kanserve.errors import InputError
 from kanserve.functions import function as row_of
 from kanserve.ir import Kan, Layer, Spline, Symbolic, Zero
 from kanserve.places import Place, edge_names
-from kanserve.reference import edges
+from kanserve.reference import edge
 from kanserve.session.rows import Rows
 from kanserve.simplification.edges import Samples, candidates
 from kanserve.simplification.sensitivity import samples
@@ -57,7 +57,7 @@ def points(kan: Kan, place: Place, rows: Rows) -> Samples:
     if found is None:
         raise InputError(f"The edge {edge_names(kan)[place]} gives 0 on all of the rows; take it out with zero.")
     low, high = _reach(kan, place, rows)
-    return replace(found, values=curve(layer, j, i, found.z), low=low, high=high)
+    return replace(found, values=edge(layer, j, i, found.z), low=low, high=high)
 
 
 def closest(found: Samples, function: str, error: float) -> Fit | None:
@@ -79,14 +79,6 @@ def _r2(one: Symbolic, found: Samples) -> float:
     variance = float(found.weights @ (found.values - np.average(found.values, weights=found.weights)) ** 2)
     lost = float(found.weights @ missed**2)
     return 1 - lost / variance if variance > 0 else float(lost == 0)
-
-
-def curve(layer: Layer, j: int, i: int, u: Array) -> Array:
-    """What the edge gives at the values u (N,) of its input."""
-    given = np.zeros((len(u), layer.inputs))
-    given[:, i] = u
-    result: Array = edges(layer, given)[:, j, i]
-    return result
 
 
 def freed(kan: Kan, place: Place, rows: Rows, intervals: int | None = None) -> Kan:
@@ -111,12 +103,12 @@ def freed(kan: Kan, place: Place, rows: Rows, intervals: int | None = None) -> K
         finer = regrid(Kan((layer,)), None, count).layers[0]
         knots = finer.knots[i] if others else uniform_knots(*ends, count, layer.order)
         u = np.linspace(max(low, ends[0]), min(high, ends[1]), POINTS * (count + layer.order))
-        wanted = curve(layer, j, i, u)
+        wanted = edge(layer, j, i, u)
         u, wanted = u[np.isfinite(wanted)], wanted[np.isfinite(wanted)]
         if not len(u):
             raise InputError(f"The edge {edge_names(kan)[place]} is finite nowhere on the data.")
         changed = _with_spline(finer, j, i, knots, fit_coefficients(u, wanted, knots, layer.order))
-        missed = np.abs(curve(changed, j, i, u) - wanted).max()
+        missed = np.abs(edge(changed, j, i, u) - wanted).max()
         enough = EQUAL * np.ptp(wanted) + ROUNDING * np.abs(wanted).max()
         good = missed <= enough if intervals is None else count >= intervals
         if good or 2 * count > max(MOST_INTERVALS, layer.intervals):

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from kanserve.ir import Kan, Layer, Symbolic
-from kanserve.simplification.edges import Array
+from kanserve.places import Place
 from kanserve.simplification.judging import Judge, refit
-from kanserve.simplification.naming import Place, named
+from kanserve.simplification.naming import named
 from kanserve.simplification.signals import values
-from kanserve.simplification.straightening import without_base
-from kanserve.splines import design, fit_coefficients, span
+from kanserve.simplification.straightening import spline, unscaled, without_base
+from kanserve.splines import fit_coefficients, span
 
 STEPS = 20
 POINTS = 8  # for each coefficient of a spline that is told again
@@ -59,25 +59,11 @@ def _joined(kan: Kan, first: Place, second: Place) -> Kan | None:
     (depth, j, i), (_, o, q) = first, second
     layer, after = kan.layers[depth], kan.layers[depth + 1]
     u = np.linspace(*span(layer.knots[i], layer.order), POINTS * layer.coefficients.shape[2])
-    given = layer.subnode_scale[j] * _spline(layer, j, i, u) + layer.subnode_bias[j]
-    wanted = _spline(after, o, q, layer.node_scale[q] * given + layer.node_bias[q])
+    given = layer.subnode_scale[j] * spline(layer, j, i, u) + layer.subnode_bias[j]
+    wanted = spline(after, o, q, layer.node_scale[q] * given + layer.node_bias[q])
     if not np.isfinite(wanted).all():
         return None
     coefficients = np.array(layer.coefficients)
     coefficients[j, i] = fit_coefficients(u, wanted, layer.knots[i], layer.order)
-    own, node = np.arange(layer.subnodes) == j, np.arange(layer.nodes) == q
-    changed = replace(
-        layer,
-        coefficients=coefficients,
-        subnode_scale=np.where(own, 1.0, layer.subnode_scale),
-        subnode_bias=np.where(own, 0.0, layer.subnode_bias),
-        node_scale=np.where(node, 1.0, layer.node_scale),
-        node_bias=np.where(node, 0.0, layer.node_bias),
-    )
-    layers = (*kan.layers[:depth], changed, *kan.layers[depth + 1 :])
+    layers = (*kan.layers[:depth], unscaled(layer, q, coefficients), *kan.layers[depth + 1 :])
     return named(replace(kan, layers=layers), {second: Symbolic("x", 1.0, 0.0, 1.0, 0.0)})
-
-
-def _spline(layer: Layer, j: int, i: int, u: Array) -> Array:
-    result: Array = design(u, layer.knots[i], layer.order, layer.extrapolation) @ layer.coefficients[j, i]
-    return result

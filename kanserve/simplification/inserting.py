@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from kanserve.ir import Kan, Layer, Symbolic, layer
-from kanserve.simplification.naming import Place, carriers, named
+from kanserve.places import Place
+from kanserve.simplification.naming import named
+from kanserve.train.parameters import carriers
 
 _NEUTRAL = (1.0, 0.0, 1.0, 0.0)
 

@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, Layer, Symbolic
+from kanserve.ir import Kan, Symbolic
+from kanserve.places import Place
 from kanserve.simplification.edges import FREE_OFFSET, Array, within_domain
-
-Place = tuple[int, int, int]
-"""Layer, subnode, input: where an edge is."""
+from kanserve.train.parameters import carriers
 
 SPLINE_COMPLEXITY = 5.0
 
@@ -53,15 +51,6 @@ def domains_hold(kan: Kan, values: Sequence[Array]) -> bool:
             if not within_domain(str(layer.functions[j, i]), a * low[i : i + 1] + b, a * high[i : i + 1] + b)[0]:
                 return False
     return True
-
-
-def carriers(layer: Layer) -> NDArray[np.bool_]:
-    """(O,): which subnodes are sum nodes that only carry a value of the layer before to the next one."""
-    identity = (layer.functions == "x") & (layer.affine == (1.0, 0.0, 1.0, 0.0)).all(axis=2) & ~layer.spline_mask
-    plain = (layer.node_scale == 1) & (layer.node_bias == 0) & (layer.arity == 1)
-    neutral = (layer.subnode_scale == 1) & (layer.subnode_bias == 0) & (layer.alive.sum(axis=1) == 1)
-    found: NDArray[np.bool_] = identity.any(axis=1) & neutral & np.repeat(plain, layer.arity)
-    return found
 
 
 def price(kan: Kan) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, Layer, Symbolic
+from kanserve.places import Place
 from kanserve.simplification.composites import Composite, composites
 from kanserve.simplification.edges import (
     COMPLEXITY_WEIGHT,
@@ -24,7 +25,7 @@ from kanserve.simplification.edges import (
     within_domain,
 )
 from kanserve.simplification.inserting import with_inner
-from kanserve.simplification.naming import Place, named
+from kanserve.simplification.naming import named
 from kanserve.simplification.powers import as_factor, may_take_powers, power_of, with_power
 from kanserve.train.parameters import Constant
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 
 from kanserve.ir import Kan, Layer
+from kanserve.places import Place
 from kanserve.simplification.edges import Array, Samples
-from kanserve.simplification.naming import Place
-from kanserve.simplification.straightening import without_base
-from kanserve.splines import design, fit_coefficients, span, uniform_knots
+from kanserve.simplification.straightening import spline, unscaled, without_base
+from kanserve.splines import fit_coefficients, span, uniform_knots
 
 MARGIN = 0.02
 LEAST, MOST = 0.05, 20.0
@@ -74,7 +74,7 @@ def with_power(kan: Kan, place: Place, samples: Samples, k: float, p: float, val
             if m != j:
                 other = int(np.flatnonzero(layer.alive[m])[0])
                 coefficients[m, other] = _powered_spline(layer, m, other, 1 / p)
-                product = product * _powered(_spline(layer, m, other, values[depth][:, other]), 1 / p)
+                product = product * _powered(spline(layer, m, other, values[depth][:, other]), 1 / p)
         scale, bias = layers[depth].node_scale[node], layers[depth].node_bias[node]
         after = _following(layers[depth + 1], node, product, lambda u: scale * k * _powered(u, p) + bias)
     if after is None or not np.isfinite(coefficients).all():
@@ -87,20 +87,12 @@ def with_power(kan: Kan, place: Place, samples: Samples, k: float, p: float, val
 
 def _neutral(layer: Layer, group: range, node: int) -> Layer:
     """The layer with the scales and biases of a product's sums told by their splines, and none on the product."""
-    rows, own = list(group), np.isin(np.arange(layer.subnodes), group)
-    this = np.arange(layer.nodes) == node
+    rows = list(group)
     coefficients = np.array(layer.coefficients)
     # The basis functions add up to 1.
     told = layer.subnode_scale[rows, None, None] * coefficients[rows] + layer.subnode_bias[rows, None, None]
     coefficients[rows] = np.where(layer.alive[rows][:, :, None], told, 0.0)
-    return replace(
-        layer,
-        coefficients=coefficients,
-        subnode_scale=np.where(own, 1.0, layer.subnode_scale),
-        subnode_bias=np.where(own, 0.0, layer.subnode_bias),
-        node_scale=np.where(this, 1.0, layer.node_scale),
-        node_bias=np.where(this, 0.0, layer.node_bias),
-    )
+    return unscaled(layer, node, coefficients)
 
 
 def _following(after: Layer, node: int, product: Array, before: Callable[[Array], Array]) -> Layer | None:
@@ -114,7 +106,7 @@ def _following(after: Layer, node: int, product: Array, before: Callable[[Array]
     u = np.linspace(low, high, POINTS * coefficients.shape[2])
     reached = before(u)
     for o in np.flatnonzero(after.spline_mask[:, node]).tolist():
-        told = _spline(after, o, node, reached)
+        told = spline(after, o, node, reached)
         if not np.isfinite(told).all():
             return None
         coefficients[o, node] = fit_coefficients(u, told, knots[node], after.order)
@@ -124,15 +116,10 @@ def _following(after: Layer, node: int, product: Array, before: Callable[[Array]
 def _powered_spline(layer: Layer, j: int, i: int, p: float) -> Array:
     """The coefficients of the spline on the same grid that is a power of one of the layer's; NaN where none is."""
     points = np.linspace(*span(layer.knots[i], layer.order), POINTS * layer.coefficients.shape[2])
-    wanted = _powered(_spline(layer, j, i, points), p)
+    wanted = _powered(spline(layer, j, i, points), p)
     if not np.isfinite(wanted).all():
         return np.full(layer.coefficients.shape[2], np.nan)
     return fit_coefficients(points, wanted, layer.knots[i], layer.order)
-
-
-def _spline(layer: Layer, j: int, i: int, v: Array) -> Array:
-    result: Array = design(v, layer.knots[i], layer.order, layer.extrapolation) @ layer.coefficients[j, i]
-    return result
 
 
 def _powered(v: Array, p: float) -> Array:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kanserve.ir import Kan
+from kanserve.places import Place
 from kanserve.simplification import signals
 from kanserve.simplification.chains import without_chains
 from kanserve.simplification.edges import LIBRARY, Array
 from kanserve.simplification.judging import LAST_STEPS, Judge, Report, Step, judge, refit, smoothed
-from kanserve.simplification.naming import Place, domains_hold, price, splines
+from kanserve.simplification.naming import domains_hold, price, splines
 from kanserve.simplification.offers import Named, Offer, Role, further_offers, offers, put_in, roles
 from kanserve.simplification.sensitivity import samples
 from kanserve.simplification.straightening import straightened

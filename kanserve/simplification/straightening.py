@@ -11,7 +11,7 @@ import numpy as np
 
 from kanserve.ir import Kan, Layer
 from kanserve.reference import base
-from kanserve.simplification.judging import MOST_PARAMETERS, Judge, free_parameters, refit
+from kanserve.simplification.judging import MOST_PARAMETERS, Array, Judge, free_parameters, refit
 from kanserve.splines import design, fit_coefficients, span
 
 STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -38,6 +38,26 @@ def straightened(kan: Kan, one: Judge) -> Kan:
 def without_base(kan: Kan) -> Kan:
     """The network with its base functions told by the splines: bending can be judged of a whole edge only."""
     return replace(kan, layers=tuple(_without_base(layer) for layer in kan.layers))
+
+
+def spline(layer: Layer, j: int, i: int, u: Array) -> Array:
+    """What the spline of the edge (j, i) gives at u (N,), without a base function."""
+    result: Array = design(u, layer.knots[i], layer.order, layer.extrapolation) @ layer.coefficients[j, i]
+    return result
+
+
+def unscaled(layer: Layer, node: int, coefficients: Array) -> Layer:
+    """The layer with other spline coefficients, and no scale and no bias on a node and on the sums it is made of."""
+    this = np.arange(layer.nodes) == node
+    own = np.repeat(this, layer.arity)
+    return replace(
+        layer,
+        coefficients=coefficients,
+        subnode_scale=np.where(own, 1.0, layer.subnode_scale),
+        subnode_bias=np.where(own, 0.0, layer.subnode_bias),
+        node_scale=np.where(this, 1.0, layer.node_scale),
+        node_bias=np.where(this, 0.0, layer.node_bias),
+    )
 
 
 def _without_base(layer: Layer) -> Layer:

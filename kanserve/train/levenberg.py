@@ -62,10 +62,10 @@ def refine(
 ) -> Kan:
     """Fit a network to raw features x (N, inputs) and answers y (N, outputs) by least squares, from where it is.
 
-    What is free: `parameters.free_parameters`, less the constants of named edges that are `fixed`. The loss is ½·mean ‖(prediction - y)/output_scale‖², rows weighted by
-    `weights` (N,), plus ½·ridge·‖θ‖² and `smooth` times the splines' squared second differences. `proximal` adds
-    ½·proximal·‖θ - θ0‖² around the parameters θ0 at the beginning: what these rows say nothing about stays as it was
-    instead of going to 0.
+    What is free: `parameters.free_parameters`, less the constants of named edges that are `fixed`. The loss is
+    ½·mean ‖(prediction - y)/output_scale‖², rows weighted by `weights` (N,), plus ½·ridge·‖θ‖² and `smooth` times the
+    splines' squared second differences. `proximal` adds ½·proximal·‖θ - θ0‖² around the parameters θ0 at the beginning:
+    what these rows say nothing about stays as it was instead of going to 0.
 
     It ends after `steps` iterations or when `patience` steps in a row gain less than a thousandth each. A network that
     is not finite on these rows comes back as it is. `report` is told the iteration and the loss after each accepted

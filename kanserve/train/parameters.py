@@ -97,7 +97,7 @@ def _free(layer: Layer, listens: NDArray[np.bool_], fixed: set[tuple[int, int, i
     splines = layer.spline_mask & listens[:, None]
     symbolic = layer.symbolic_mask & listens[:, None]
     if not last:
-        symbolic &= ~_carries(layer)[:, None]
+        symbolic &= ~carriers(layer)[:, None]
     constant = {j for j, _, slot in fixed if slot == 3}
     based = splines & (layer.base_weight != 0) & (layer.base != "zero")
     affine = []
@@ -122,13 +122,13 @@ def _free(layer: Layer, listens: NDArray[np.bool_], fixed: set[tuple[int, int, i
     )
 
 
-def _carries(layer: Layer) -> NDArray[np.bool_]:
-    """(O,): which subnodes only carry a value of the layer before to the next one."""
-    identity = (layer.functions == "x") & (layer.affine == (1.0, 0.0, 1.0, 0.0)).all(axis=2)
-    single = np.repeat(layer.arity == 1, layer.arity) & np.repeat((layer.node_scale == 1) & (layer.node_bias == 0), layer.arity)
+def carriers(layer: Layer) -> NDArray[np.bool_]:
+    """(O,): which subnodes are sum nodes that only carry a value of the layer before to the next one."""
+    identity = (layer.functions == "x") & (layer.affine == (1.0, 0.0, 1.0, 0.0)).all(axis=2) & ~layer.spline_mask
+    plain = (layer.node_scale == 1) & (layer.node_bias == 0) & (layer.arity == 1)
     neutral = (layer.subnode_scale == 1) & (layer.subnode_bias == 0) & (layer.alive.sum(axis=1) == 1)
-    carries: NDArray[np.bool_] = identity.any(axis=1) & ~layer.spline_mask.any(axis=1) & single & neutral
-    return carries
+    found: NDArray[np.bool_] = identity.any(axis=1) & neutral & np.repeat(plain, layer.arity)
+    return found
 
 
 def gather(kan: Kan, free: tuple[Free, ...]) -> Array:

@@ -1,0 +1,10 @@
+"""What tests ask of the curves of a tree."""
+
+from kanserve.ir import Symbolic
+from kanserve.search.trees import Curve
+
+
+def name_of(curve: Curve) -> Symbolic:
+    """The named function of a curve that is no spline."""
+    assert curve.symbolic is not None
+    return curve.symbolic
