@@ -16,7 +16,7 @@ from kanserve.artifact.format import Artifact, Metrics, assemble
 from kanserve.artifact.names import check_name
 from kanserve.errors import ExportError, InputError, MissingDependencyError, NotFoundError
 from kanserve.formula import Formula
-from kanserve.formula.evidence import Candidate, Evidence, evidence, to_json
+from kanserve.formula.evidence import Candidate, Candidates, Evidence, agrees, evidence, listed, to_json
 from kanserve.ir import Kan
 from kanserve.options import ExportOptions, Precision
 from kanserve.ranges import breaking_point, ranges
@@ -40,7 +40,7 @@ def compile(
     name: str = "model",
     precision: Precision = "double",
     data: Dataset | tuple[object, object] | None = None,
-    candidates: Sequence[Candidate] = (),
+    candidates: Candidates | Sequence[Candidate] = (),
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
     """The artifact of a network, every backend that this machine can run checked against the golden rows.
@@ -48,11 +48,12 @@ def compile(
     `data` are rows that the network has not seen: the artifact then says how well it fits them, and for closed forms
     how sure the constants are as far as these rows tell (not for a classifier or weighted rows, of which the theory
     says nothing). `candidates` are what `find_formulas` found for the one output: the formulas from which this one was
-    chosen. Where there is no C compiler the C source has no library, and that is noted in the provenance, as is a
-    backend that could not be run.
+    chosen; InputError where none of them gives what the network gives. Where there is no C compiler the C source has no
+    library, and that is noted in the provenance, as is a backend that could not be run.
     """
     options = ExportOptions(check_name(name), precision)
     rows = None if data is None else dataset(data)
+    others = listed(candidates)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
     parts, notes = _export(kan, exporters, options)
     written = formula.formulas(kan, strict=False)
@@ -60,7 +61,7 @@ def compile(
         kan,
         parts,
         formulas=formula.to_json(written),
-        evidence=_evidence(written, rows, candidates),
+        evidence=_evidence(written, rows, others, golden),
         golden=golden,
         name=name,
         precision=precision,
@@ -70,10 +71,14 @@ def compile(
     return _checked(artifact, exporters)
 
 
-def _evidence(written: Sequence[Formula], rows: Dataset | None, candidates: Sequence[Candidate]) -> list[Any]:
+def _evidence(
+    written: Sequence[Formula], rows: Dataset | None, candidates: Sequence[Candidate], golden: tuple[Array, Array]
+) -> list[Any]:
     """What is known of each output's formula beside its fit, as data; nothing where nothing is."""
     if candidates and len(written) > 1:
         raise InputError(f"Candidates are formulas of one output; this network has {len(written)}.")
+    if candidates and not any(agrees(one.formula, golden[0], golden[1][:, 0]) for one in candidates):
+        raise InputError("None of the candidates gives what the network gives: they belong to another one.")
     if rows is None or rows.classes or rows.weights is not None:
         found = [evidence(one, candidates=candidates) for one in written]
     else:

@@ -193,3 +193,8 @@ def test_what_rounding_leaves_goes_inside_of_functions_too(text, simplest):
 def test_a_rate_in_small_units_is_not_rounding():
     text = "h*v/(exp(4.8e-11*v/T) - 1)"
     assert _simplified(text, h=POSITIVE, v=(3e13, 3e14), T=(3000, 7000)) == text
+
+
+@pytest.mark.parametrize("text", ["3*log(-x) + log(2 - x)", "log(-x) - 2*log(1 - x)", "5*log(-2*x) + 3*log(-x)"])
+def test_logarithms_of_what_is_below_zero_are_put_together_or_left(text):
+    _simplified(text, x=(-5.0, -3.0))

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from kanserve import from_formula, repository, serialization
+from kanserve import from_formula, repository, search, serialization
 from kanserve.compiler import compile as compile_kan
 from kanserve.formula import formulas
 from kanserve.reference import evaluate
@@ -79,10 +79,25 @@ def test_the_list_of_a_published_model_is_that_of_its_server(kanserve):
 
 def test_a_formula_that_is_not_finite_in_its_range_is_refused_or_shown_with_its_conditions(kanserve, made):
     serialization.save(from_formula("log(x)", ranges={"x": (-0.5, 1.0)}), made / "log.safetensors")
-    code, out, err = kanserve("formula", "log.safetensors")
-    assert (code, out) == (2, "") and "not finite" in err
-    code, out, _ = kanserve("formula", "log.safetensors", "--no-strict")
-    assert code == 0 and out.splitlines()[0] == "y = log(x)" and "where" in out
+    undefined = serialization.load(made / "log.safetensors")
+    repository.publish(made / "models", "log", compile_kan(undefined, ("numpy_source",)))
+    for source in ("log.safetensors", "models/log/1"):
+        code, out, err = kanserve("formula", source, "--strict")
+        assert (code, out) == (2, "") and "not finite" in err
+        assert kanserve("formula", source) == (0, "y = log(x)\n  where log: x > 0\n", "")
+
+
+def test_a_search_tells_where_its_formulas_are_defined(kanserve, monkeypatch):
+    kan = from_formula("log(x)", ranges={"x": (-0.5, 1.0)})
+    x = np.linspace(-0.5, 1, 20)[:, None]
+    one = search.Found(kan, 2.0, 0.1, 0.1, False, Dataset(x, x[:, 0]), 0.75)
+    monkeypatch.setattr(search, "find_formulas", lambda *_, **__: search.Findings((one,), one))
+    words = ("formula", "rows.csv", "--target", "y", "-q")
+    assert kanserve(*words)[1] == "y = log(x)\n  where log: x > 0\n  finite on 75.0% of the rows\n"
+    (told,) = json.loads(kanserve(*words, "--json")[1])["candidates"]
+    assert told["where"] == ["log: x > 0"] and told["defined"] == 0.75
+    shown = kanserve(*words, "--pareto")[1]
+    assert all(word in shown for word in ("where", "log: x > 0", "defined", "0.75"))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +116,7 @@ def test_a_formula_that_is_not_finite_in_its_range_is_refused_or_shown_with_its_
         (("none.safetensors",), "no file"),
         (("127.0.0.1:1/law",), "127.0.0.1:1"),
         (("nothing/at/all",), "host:port/name"),
+        (("127.0.0.1:1/law", "--strict"), "says its conditions"),
     ],
     ids=lambda one: " ".join(one) if isinstance(one, tuple) else "",
 )

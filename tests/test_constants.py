@@ -64,7 +64,7 @@ def test_a_disguised_law_with_one_percent_of_noise_mostly_comes_back_with_exact_
         found = noisy_form(_perturbed(disguised(tree, x, rng, 0.3), x, rng, 1e-4), x, noisy)
         exact += _exact(found, x, y)
         count += 1
-    assert exact >= 0.95 * count
+    assert exact >= 0.9 * count  # a noisy log(10) stays a number: it could as well be one
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,12 @@ def test_an_offset_that_no_row_can_tell_goes():
     x = rows_of({"m": (1.0, 3.0), "c": (3e8, 3e8)}, 200, 0)
     found = exact_form(tree_of("2*m*(c + 0.73)^2", ["m", "c"]), x, 2 * x[:, 0] * x[:, 1] ** 2)
     assert sum(step[0] == "const" for step in found) == 1 and complexity(found) == 6
+
+
+def test_a_noisy_decimal_is_not_called_a_logarithm():
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        x = random.uniform(0.5, 2, (300, 2))
+        y = 2.3 * x[:, 0] * np.exp(-1.7 * x[:, 1])
+        tree = noisy_form(tree_of("2.3*a*exp(-1.7*b)", ["a", "b"]), x, y + 0.02 * y.std() * random.normal(size=300))
+        assert not any("log" in one.text or "pi" in one.text for one in constants_of(tree, x, y))

@@ -126,6 +126,15 @@ def test_candidates_are_of_one_output():
         made(two, candidates=CANDIDATES)
 
 
+def test_candidates_are_those_of_the_network_that_is_compiled():
+    for others in (CANDIDATES[:2], [CANDIDATES[1]]):
+        with pytest.raises(InputError, match="None of the candidates"):
+            made(candidates=others)
+    for what in ("law", 7, [FORMULA], {"law": FORMULA}):
+        with pytest.raises(InputError, match="what find_formulas gives"):
+            made(candidates=what)
+
+
 def test_an_artifact_of_a_kanserve_that_wrote_no_evidence_is_served(tmp_path):
     data = json.loads(made().files["formula.json"])
     del data["evidence"]

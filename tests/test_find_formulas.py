@@ -12,10 +12,12 @@ import pytest
 
 import kanserve
 from kanserve import find_formulas
+from kanserve.compiler import compile as compile_kan
 from kanserve.errors import DataError, InputError, KanserveError
 from kanserve.ir import Symbolic
 from kanserve.reference import evaluate
 from kanserve.search import Findings, Improvement
+from kanserve.search.findings import ranked
 from kanserve.search.finishing import Finisher
 from kanserve.search.trees import Curve, Sum
 from kanserve.table import Dataset
@@ -133,6 +135,7 @@ def test_a_law_that_does_not_keep_to_the_units_is_found_all_the_same():
         ({"a": "kg", "y": "J"}, "lacks b"),
         ({"a": "kg", "b": "m//s", "y": "J"}, "cannot be read"),
         ({"a": "kg", "b": 3, "y": "J"}, "texts by name"),
+        ("m", "texts by name"),
     ],
 )
 def test_units_that_cannot_be_meant_are_refused_in_words(units, message):
@@ -185,15 +188,21 @@ def test_noise_on_few_rows_is_never_an_exact_law_nor_one_of_many_constants(rows)
         (Dataset(X, np.stack([A > 1, A <= 1], axis=1), classes=("no", "yes")), "classes"),
         (Dataset(X, A, weights=B), "weights"),
         ("a file", "Dataset or a pair"),
+        ((X, 1e300 * A), "other units"),
+        ((X, 1e-200 * A), "other units"),
     ],
-    ids=["few rows", "nan", "two outputs", "classes", "weights", "text"],
+    ids=["few rows", "nan", "two outputs", "classes", "weights", "text", "too large", "too small"],
 )
 def test_data_that_cannot_be_searched_are_refused_in_words(given, message):
     with pytest.raises(DataError, match=message):
         find_formulas(given)
 
 
-@pytest.mark.parametrize("options", [{"seconds": 0}, {"seconds": -1}, {"functions": ()}, {"functions": "sin"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"seconds": 0}, {"seconds": -1}, {"functions": ()}, {"functions": "sin"}]
+    + [{"seed": seed} for seed in (-1, 1.5, None, "0")],
+)
 def test_options_that_cannot_be_meant_are_refused(options):
     with pytest.raises(InputError):
         find_formulas((X, A), **options)
@@ -234,6 +243,24 @@ def test_a_formula_that_is_not_finite_everywhere_is_shown_with_its_domain_and_is
     assert made is not None and 0.98 < made.defined < 1 and made.error < 1e-12 and not made.exact
     assert made.formula.domain == ("log: a - 0.41 > 0",)
     assert "where log: a - 0.41 > 0" in str(made) and "of the rows" in str(made)
+
+
+def test_a_list_of_nothing_is_refused_in_words():
+    with pytest.raises(DataError, match="other units"):
+        ranked([], None)
+
+
+def test_an_interval_is_asked_of_rows_of_the_width_of_the_inputs():
+    found = find_formulas(data(A, B, y=2 * A + B), seconds=5)
+    with pytest.raises(DataError, match=r"\(N, 2\), got \(1, 1\)"):
+        found.best.interval([[1.0]])
+
+
+def test_what_was_found_is_compiled_with_its_network():
+    found = find_formulas(data(A, B, y=2 * A + B), seconds=5)
+    (entry,) = compile_kan(found.best.kan, ("numpy_source",), candidates=found).evidence
+    assert len(entry["alternatives"]) == len(found.candidates)
+    assert compile_kan(found.best.kan, ("numpy_source",), candidates=found.candidates).evidence == [entry]
 
 
 # What it tells.

@@ -3,6 +3,7 @@
 import functools
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,8 +166,23 @@ def test_constants_and_units_that_do_not_exist_are_answered():
         kanserve.meaning(flat, 2, 0)
     with pytest.raises(InputError, match="outputs y"):
         kanserve.separability(flat, output="z")
+    with pytest.raises(DataError, match="inputs, 1: x; got 3"):
+        kanserve.separability(law("x^2", x=UNIT), np.ones((20, 3)))
+    wrong: list[Any] = [0, 1, -1e-3, 2.0, float("nan"), "small", None]
+    for tolerance in wrong:
+        for question in (kanserve.separability, kanserve.symmetry):
+            with pytest.raises(InputError, match="between 0 and 1"):
+                question(law("x^2", x=UNIT), tolerance=tolerance)
     with pytest.raises(DataError, match="Ten"):
         kanserve.symmetry(law("log(x)", x=(1, 2)), -np.ones((20, 1)))
+
+
+def test_an_input_that_acts_in_steps_is_in_no_part_and_not_said_to_do_nothing():
+    found = kanserve.separability(law("abs(x)*sign(y) + z^2 + 0*u", x=UNIT, y=UNIT, z=UNIT, u=UNIT))
+    assert found.piecewise.tolist() == [False, True, False, False] and found.terms == (("x",), ("z",))
+    said = str(found)
+    assert "f1(x) + f2(z) for each y" in said and "y is piecewise in y" in said and "depend on u" in said
+    assert "is no" not in str(kanserve.separability(law("abs(x)*sign(y)", x=UNIT, y=UNIT)))
 
 
 def test_each_of_several_outputs_is_asked_by_its_name():

@@ -28,8 +28,11 @@ def test_every_block_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     np.savetxt("new.csv", x[:3], form[:3], ",", header="area,rooms,year", comments="")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
-    in_python, *on_the_wire = (block.replace("8001", port) for block in blocks("python"))
-    exec(compile(in_python, "README", "exec"), {})
+    in_python, a_search, *on_the_wire = (block.replace("8001", port) for block in blocks("python"))
+    names: dict[str, Any] = {}
+    exec(compile(in_python, "README", "exec"), names)
+    exec(compile(a_search, "README", "exec"), names)
+    assert names["found"].best.validation < names["found"].candidates[0].validation
     assert Path("houses.svg").exists() and Path("models/houses/1/manifest.json").exists()
     (shell,) = blocks("sh")
     server = None
@@ -43,7 +46,6 @@ def test_every_block_of_the_readme_runs(tmp_path, monkeypatch, capsys):
             done = subprocess.run(words, capture_output=True, text=True)
             assert done.returncode == 0, (line, done.stderr)
         assert len(done.stdout.splitlines()) == 4 and done.stdout.startswith("price\n")
-        names: dict[str, Any] = {}
         for block in on_the_wire:
             exec(compile(block, "README", "exec"), names)
         assert np.asarray(names["jacobian"]).shape == (2, 1, 3)

@@ -30,8 +30,9 @@ def show_formula(
     ],
     style: Annotated[str, typer.Option("--as", "--format", help="text, latex, python, c or json.")] = "text",
     strict: Annotated[
-        bool, typer.Option("--strict/--no-strict", help="Refuse what is not finite in all of the training range.")
-    ] = True,
+        bool,
+        typer.Option("--strict/--no-strict", help="Refuse what is not finite on 1000 rows of its range and corners."),
+    ] = False,
     pareto: Annotated[bool, typer.Option("--pareto", help="List the formulas found, the simplest first.")] = False,
     data: Annotated[Path | None, typer.Option(help="Rows that tell how sure a network's constants are.")] = None,
     target: Target = None,
@@ -143,6 +144,8 @@ def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, paret
             "error": one.error,
             "validation": one.validation,
             "exact": one.exact,
+            "defined": one.defined,
+            "where": one.formula.domain,
             "formula": f"{one.formula.name} = {getattr(one.formula, style)}",
         }
         for place, one in enumerate(found.candidates)
@@ -154,7 +157,10 @@ def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, paret
     elif pareto:
         listed(rows, False, after)
     else:
-        _print(Shown.of(found.candidates[chosen].formula), style)
+        one = found.candidates[chosen]
+        _print(Shown.of(one.formula), style)
+        if one.defined < 1 and style == "text":
+            print(f"  finite on {one.defined:.1%} of the rows")
 
 
 def _units(text: str) -> dict[str, str] | None:

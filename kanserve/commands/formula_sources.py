@@ -64,12 +64,14 @@ class Shown:
 def of_model(source: str, data: Path | None, target: list[str] | None, strict: bool) -> list[Shown]:
     """The formulas of a network's file, of a published version, or of a model of a server.
 
-    With `strict` a network's formula that is not finite in all of its range is refused; what is published or served
-    has been decided before, and its conditions are shown.
+    With `strict` a formula that is not finite on 1000 rows of its range and its corners is refused, of a file and of a
+    folder alike; else it is shown with its conditions. Of a served model there is no network to ask.
     """
     path = Path(source)
     if path.is_dir():
         artifact = arguments.read_version(path)
+        if strict:
+            formulas(artifact.kan())
         known = tuple(evidence_from(one) for one in artifact.evidence)
         if data is not None:
             return _with_rows(artifact.kan(), formulas_from(artifact.formulas), data, target)
@@ -80,6 +82,10 @@ def of_model(source: str, data: Path | None, target: list[str] | None, strict: b
         return _with_rows(kan, formulas(kan, strict=strict), data, target)
     if data is not None:
         raise InputError("--data is for a network's file or a version's folder; a server says what its model knows.")
+    if strict:
+        raise InputError(
+            "--strict is for a network's file or a version's folder; a served formula says its conditions."
+        )
     return _served(*arguments.served(source))
 
 

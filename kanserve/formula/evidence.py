@@ -7,25 +7,29 @@ to_json(evidence), from_json(data)        # to keep and to read, checked
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from kanserve.errors import DataError, FormatError
+from kanserve.errors import DataError, FormatError, InputError
 from kanserve.formula import storage
 from kanserve.formula.constants import Constant, constants_of
 from kanserve.formula.fitting import Constants
 from kanserve.formula.formula import Formula
-from kanserve.formula.tree import MAX_STEPS
+from kanserve.formula.tree import MAX_STEPS, evaluate_tree
 from kanserve.formula.uncertainty import uncertainty
+
+Array = NDArray[np.float64]
 
 MOST_CONSTANTS = 300  # of more nobody reads the errors, and their covariance takes long
 MOST_ALTERNATIVES = 1000
 MOST_DERIVATIVES = 50_000_000  # 400 MB
 LONGEST_CONSTANT = 100  # characters
+_AGREEMENT = 1e-6  # of the answers' size: far above rounding, far below what parts two formulas of a list
 
 
+@runtime_checkable
 class Candidate(Protocol):
     """What a search found: a formula, its complexity, and its errors (RMSE) on the rows learned from and held out."""
 
@@ -37,6 +41,14 @@ class Candidate(Protocol):
     def error(self) -> float: ...
     @property
     def validation(self) -> float: ...
+
+
+@runtime_checkable
+class Candidates(Protocol):
+    """All that a search found."""
+
+    @property
+    def candidates(self) -> Sequence[Candidate]: ...
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,26 @@ def evidence(
     except DataError:
         return Evidence(alternatives=others)
     return Evidence(constants, found.sigma, found.degrees, others)
+
+
+def listed(candidates: object) -> tuple[Candidate, ...]:
+    """The candidates of a search, or of a list; InputError for anything else."""
+    found = candidates.candidates if isinstance(candidates, Candidates) else candidates
+    if not isinstance(found, Sequence) or not all(isinstance(one, Candidate) for one in found):
+        raise InputError(
+            f"Candidates are what find_formulas gives, or a list of them; got {type(candidates).__name__}."
+        )
+    return tuple(found)
+
+
+def agrees(formula: Formula, x: Array, y: Array) -> bool:
+    """Whether a formula gives y (N,) at rows x (N, inputs), as far as both are finite somewhere."""
+    if any(step[0] == "var" and step[1] >= x.shape[1] for step in formula.tree):
+        return False
+    with np.errstate(all="ignore"):
+        got = evaluate_tree(formula.tree, formula.tables, x)
+    both = np.isfinite(got) & np.isfinite(y)
+    return bool(both.any()) and bool((np.abs(got - y)[both] <= _AGREEMENT * np.abs(y[both]).max()).all())
 
 
 def to_json(one: Evidence) -> dict[str, Any]:

@@ -5,8 +5,9 @@ data give, and when chi-squared does not rise by more than that is worth.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import DataError
 from kanserve.formula.fitting import Constants, Fitted, all_fitted, checked_data
-from kanserve.formula.numbers import near
+from kanserve.formula.numbers import Named, near
 from kanserve.formula.tree import Tree
 from kanserve.formula.uncertainty import Uncertainty, uncertainty
 
@@ -27,6 +28,8 @@ _BELIEVED = 0.6  # of the probability
 _RISE_OF_ONE = (6.0, 12.0)  # of chi-squared, for one number: what its bits are worth, but between these
 _RISE_OF_ALL = (8.0, 3.0)  # and for all numbers together: this, and this for each
 _BIT = 2 * math.log(2)  # of chi-squared
+_RARE = 3.0  # bits more for numbers that laws seldom have
+_UNUSUAL = re.compile(r"log|sqrt\((?:[3-9]|pi)\)|pi\^|\be\b")
 _FIRST, _SECOND = -3000.0, -1000.0  # ranks of what is tried before all else
 
 
@@ -85,7 +88,7 @@ def _choices(found: Uncertainty) -> Iterator[_Choice]:
 def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
     """The number that an estimate most probably is, when it is more probable than not that it is a simple one."""
     given = math.log2(abs(value) / error)
-    numbers = near(value, _DEVIATIONS * error, _MOST_COMPARED)
+    numbers = [_as_expected(one) for one in near(value, _DEVIATIONS * error, _MOST_COMPARED)]
     misfits = [((one.value - value) / error) ** 2 for one in numbers]
     weights = [2.0 ** -(one.bits + misfit / _BIT) for one, misfit in zip(numbers, misfits, strict=True)]
     total = sum(weights) + 2.0 ** -(given + _PRIOR)
@@ -93,6 +96,11 @@ def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
         if weight > _BELIEVED * total:
             limit = min(max(_BIT * (given - number.bits), _RISE_OF_ONE[0]), _RISE_OF_ONE[1])
             yield _Choice(-math.log2(weight) - given + _SECOND * (number.bits == 0), place, number.value, limit)
+
+
+def _as_expected(number: Named) -> Named:
+    """With more bits where it is not of the kind that laws have: on noisy data a chance neighbour of log(10) is one."""
+    return replace(number, bits=number.bits + _RARE * bool(_UNUSUAL.search(number.text)))
 
 
 def _found(state: Fitted, x: Array, y: Array) -> Uncertainty | None:

@@ -172,6 +172,9 @@ class Shaper:
                 c, factor = self._algebra.term(self._algebra.atoms[number].polynomial)
                 inside = self._algebra.merged(inside, self._algebra.raised(factor, float(round(ratio))))
                 scale *= c ** round(ratio)
+            if not 0 < scale < math.inf:  # log(-x): what is inside is below 0, too, and its logarithm is none
+                continue
+            for number, _ in group:
                 del kept[self._algebra.merged(rest, ((number, 1.0),))]
             result.append((unit, rest, inside))
             if scale != 1:

@@ -27,9 +27,10 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
     FormulaError when a formula differs from the network by more than 1e-9 of the output's scale and more than
     rounding may do, or when the network is finite on no row of its training range, so that nobody could tell.
 
-    FormulaError too when a formula is not finite somewhere in the training range, of 1000 rows and up to 256 corners;
-    it says where, and which part. With strict=False the formula is given, and `Formula.domain` has the conditions.
-    Where the range of one of its inputs is not known, nothing can be said of it, and nothing is refused.
+    FormulaError too when a formula is not finite on one of 1000 rows of the training range or up to 256 corners of it;
+    it says where, and which part. A pole between them is not seen, but `Formula.domain` has its condition. With
+    strict=False the formula is given, and `Formula.domain` has the conditions. Where the range of one of its inputs is
+    not known, nothing can be said of it, and nothing is refused.
 
     With `named`, text and LaTeX show a number that has a name by it: pi/2, 1/3, sqrt(2). Python and C always have its
     digits.
@@ -49,7 +50,7 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
 
 
 def _require_finite(wanted: Expected, formula: Formula) -> None:
-    """FormulaError where a formula is not finite in the training range."""
+    """FormulaError where a formula is not finite on the rows of the training range that are looked at."""
     kan = wanted.kan
     if not known(kan)[list(formula.columns)].all():
         return

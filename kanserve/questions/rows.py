@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,7 @@ Data = Dataset | ArrayLike | None
 
 ROWS = 1000
 RELEVANT = 1e-6  # share of the squared slopes below which an output does not depend on an input
+JUMPS = 1e-4  # share of the variance from which it does, whatever its slopes say
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,19 @@ class Asked:
         """Which inputs the output depends on, (I,)."""
         return np.asarray(self.shares > RELEVANT)
 
+    @cached_property
+    def piecewise(self) -> NDArray[np.bool_]:
+        """Which inputs change the output though its slopes do not tell, (I,), as y does in abs(x)*sign(y)."""
+        return np.array([not used and self._moves(i) for i, used in enumerate(self.used)], dtype=np.bool_)
+
+    def _moves(self, i: int) -> bool:
+        """Whether the output changes when the values of an input are exchanged between rows."""
+        x = self.x.copy()
+        x[:, i] = np.random.default_rng(0).permutation(x[:, i])
+        change = evaluate(self.kan, x)[:, self.q] - self.y
+        change = change[np.isfinite(change)]
+        return bool(len(change)) and bool((change**2).mean() / 2 > JUMPS * self.y.var())
+
 
 def asked(kan: Kan, data: Data, output: int | str = 0) -> Asked:
     """The network at the rows of the data, or at 1000 of its training range, where its derivatives are finite.
@@ -77,10 +92,17 @@ def asked(kan: Kan, data: Data, output: int | str = 0) -> Asked:
 
 
 def rows_of(kan: Kan, data: Data, count: int = ROWS) -> Array:
-    """The rows (N, inputs) of the data, or so many of the training range, on which the network is finite."""
+    """The rows (N, inputs) of the data, or so many of the training range, on which the network is finite.
+
+    DataError for rows of another width.
+    """
     if data is None:
         return finite_rows(kan, count)
-    x = as_rows(kan, data.x if isinstance(data, Dataset) else data)
+    given = data.x if isinstance(data, Dataset) else data
+    if isinstance(given, np.ndarray) and given.ndim == 2 and given.shape[1] != len(kan.inputs):
+        names = ", ".join(names_of(kan))
+        raise DataError(f"Rows have the width of the inputs, {len(kan.inputs)}: {names}; got {given.shape[1]}.")
+    x = as_rows(kan, given)
     return x[np.isfinite(evaluate(kan, x)).all(axis=1)]
 
 
@@ -92,6 +114,13 @@ def output_of(kan: Kan, output: int | str) -> int:
     if isinstance(output, str) or not 0 <= output < len(names):
         raise InputError(f"The network has the outputs {', '.join(names)} (0 to {len(names) - 1}), got {output!r}.")
     return output
+
+
+def checked_tolerance(tolerance: Any) -> float:
+    """InputError unless it is a number between 0 and 1."""
+    if not isinstance(tolerance, int | float | np.number) or not 0 < tolerance < 1:
+        raise InputError(f"A tolerance is a number between 0 and 1, got {tolerance!r}.")
+    return float(tolerance)
 
 
 def names_of(kan: Kan) -> tuple[str, ...]:

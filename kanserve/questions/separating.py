@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kanserve.ir import Kan
 from kanserve.questions.pictures import draw_matrix
-from kanserve.questions.rows import Data, asked, names_of
+from kanserve.questions.rows import Data, asked, checked_tolerance, names_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,13 +30,15 @@ class Separability:
     """How far from a sum and from a product of functions each pair of inputs is, as shares of the output's variance.
 
     `additive` and `multiplicative` (I, I) are 0 where a pair separates exactly, and symmetric, with NaN on the
-    diagonal. `used` (I,) says on which inputs the output depends. A pair separates when its share is at most
-    `tolerance`.
+    diagonal. `used` (I,) says on which inputs the output depends by its derivatives, `piecewise` (I,) on which it
+    depends though they do not tell, as on y in abs(x)*sign(y): these are in no part. A pair separates when its share is
+    at most `tolerance`.
     """
 
     output: str
     inputs: tuple[str, ...]
     used: NDArray[np.bool_]
+    piecewise: NDArray[np.bool_]
     additive: Array
     multiplicative: Array
     tolerance: float
@@ -53,16 +55,23 @@ class Separability:
 
     def __str__(self) -> str:
         lines = []
+        pieces = [name for name, jumps in zip(self.inputs, self.piecewise, strict=True) if jumps]
+        given = f" for each {', '.join(pieces)}" if pieces else ""
         for parts, shares, sign, kind in (
             (self.terms, self.additive, " + ", "sum"),
             (self.factors, self.multiplicative, "·", "product"),
         ):
             if len(parts) > 1:
                 text = sign.join(f"f{n}({', '.join(part)})" for n, part in enumerate(parts, start=1))
-                lines.append(f"{self.output} = {text}, but for {self._across(parts, shares):.2g} of its variance")
-            else:
+                lines.append(
+                    f"{self.output} = {text}{given}, but for {self._across(parts, shares):.2g} of its variance"
+                )
+            elif not pieces:
                 lines.append(f"{self.output} is no {kind} of functions of fewer inputs")
-        unused = [name for name, used in zip(self.inputs, self.used, strict=True) if not used]
+        if pieces:
+            lines.append(f"{self.output} is piecewise in {', '.join(pieces)}: derivatives cannot tell how it separates")
+        neither = ~(self.used | self.piecewise)
+        unused = [name for name, out in zip(self.inputs, neither, strict=True) if out]
         return "\n".join([*lines, *([f"it does not depend on {', '.join(unused)}"] if unused else [])])
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
@@ -98,8 +107,10 @@ def separability(kan: Kan, data: Data = None, *, output: int | str = 0, toleranc
 
     Without data on 1000 rows of the training range. A trained network never separates exactly: its noise is a reason
     for a larger `tolerance`. Splines of order 1 have no second derivative: a network of them looks separable.
-    InputError when there is no such output, DataError when the network is hardly anywhere finite.
+    InputError when there is no such output or the tolerance is not between 0 and 1, DataError when the network is
+    hardly anywhere finite.
     """
+    tolerance = checked_tolerance(tolerance)
     one = asked(kan, data, output)
     variance = float(one.y.var())
     product = one.slopes[:, :, None] * one.slopes[:, None, :]
@@ -111,4 +122,5 @@ def separability(kan: Kan, data: Data = None, *, output: int | str = 0, toleranc
         additive, multiplicative = np.zeros_like(additive), np.zeros_like(additive)
     for shares in (additive, multiplicative):
         np.fill_diagonal(shares, np.nan)
-    return Separability(kan.outputs[one.q].name, names_of(kan), one.used, additive, multiplicative, tolerance)
+    name, names = kan.outputs[one.q].name, names_of(kan)
+    return Separability(name, names, one.used, one.piecewise, additive, multiplicative, tolerance)

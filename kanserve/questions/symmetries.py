@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kanserve.ir import Kan
 from kanserve.questions.pictures import draw_matrix
-from kanserve.questions.rows import Asked, Data, asked, names_of
+from kanserve.questions.rows import Asked, Data, asked, checked_tolerance, names_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,9 +87,11 @@ def symmetry(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: f
     """Through which combinations of two inputs an output depends on them, asked on the rows of `data`.
 
     Without data on 1000 rows of the training range. The noise of a trained network is a reason for a lower `tolerance`,
-    0.99 or 0.95. InputError when there is no such output, DataError when the network
+    0.99 or 0.95. Scores of different h have different scales: they are compared with the tolerance, not with one
+    another. InputError when there is no such output or the tolerance is not between 0 and 1, DataError when the network
     is hardly anywhere finite.
     """
+    tolerance = checked_tolerance(tolerance)
     one = asked(kan, data, output)
     count = len(kan.inputs)
     scores = {kind: np.full((count, count), np.nan) for kind in KINDS}

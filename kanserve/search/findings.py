@@ -9,11 +9,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kanserve.errors import DataError
 from kanserve.formula import evaluate_tree, formulas
 from kanserve.formula.constants import Constant, constants_of, known_constants
 from kanserve.formula.formula import Formula
 from kanserve.formula.uncertainty import Uncertainty, uncertainty
 from kanserve.ir import Kan
+from kanserve.reference import as_rows
 from kanserve.table import Dataset
 
 Array = NDArray[np.float64]
@@ -60,8 +62,11 @@ class Found:
         return uncertainty(tree, *self._rows, known_constants(tree))
 
     def interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
-        """Where a new answer at rows x (N, inputs) is expected with this probability: low and high, (N,) each."""
-        return self.uncertainty.interval(x, level)
+        """Where a new answer at rows x (N, inputs) is expected with this probability: low and high, (N,) each.
+
+        DataError for rows of another width, and where the rows cannot tell, as for `uncertainty`.
+        """
+        return self.uncertainty.interval(as_rows(self.kan, x), level)
 
     @cached_property
     def _rows(self) -> tuple[Array, Array]:
@@ -108,7 +113,12 @@ class Findings:
 
 
 def ranked(found: Sequence[Found], settled: Found | None) -> Findings:
-    """The list and the best of it: what settled the search, else the simplest that is about as good as any."""
+    """The list and the best of it: what settled the search, else the simplest that is about as good as any.
+
+    DataError where there is none, as no formula has an error that a double can hold.
+    """
+    if not found:
+        raise DataError("No formula of these rows can be computed with doubles: give the columns in other units.")
     listed: list[Found] = []
     for one in sorted(found, key=lambda one: (one.complexity, one.validation)):
         if not listed or one is settled or one.validation < BETTER * listed[-1].validation:

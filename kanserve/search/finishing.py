@@ -18,6 +18,7 @@ from kanserve.formula.fitting import Constants, refit
 from kanserve.formula.tree import Tree
 from kanserve.ir import Variable
 from kanserve.search.findings import Found
+from kanserve.search.memorising import memorises
 from kanserve.search.networks import network
 from kanserve.search.training import EXACT
 from kanserve.search.trees import Node
@@ -100,7 +101,7 @@ class Finisher:
             return None
         defined = (fitted * len(learn) + judged * len(held)) / (len(learn) + len(held))
         limit = _exact(np.concatenate([learn.y[:, 0], held.y[:, 0]]))
-        exact = max(error, validation) <= limit and defined == 1
+        exact = max(error, validation) <= limit and defined == 1 and not memorises(tree, learn.x)
         kan = kan_of(tree, self.inputs, [self.output])
         return Found(kan, complexity(tree), error, validation, exact, learn, defined)
 
@@ -122,4 +123,6 @@ def _error(tree: Tree, x: Array, y: Array) -> tuple[float, float]:
         finite = np.isfinite(got)
         if not finite.any():
             return math.inf, 0.0
-        return float(np.sqrt(np.mean((got[finite] - y[finite]) ** 2))), float(finite.mean())
+        misses = np.abs(got[finite] - y[finite])
+        largest = float(misses.max()) or 1.0  # the square of 1e-200 is no number
+        return largest * float(np.sqrt(np.mean((misses / largest) ** 2))), float(finite.mean())

@@ -113,6 +113,8 @@ def _verified(x: Array, y: Array, plain: Surrogate, dimensions: list[tuple[Fract
         power = _POWERS[plain.link.name]
         targets, units = y, np.full(len(y), 1 / root_mean_square(y))
         if power:
+            if weight.min() < 0 and power != round(power):
+                continue
             targets, weight, units = plain.link.forward(y), weight**power, answer_units(plain.link, y)
         form = fitted(values, targets, [Block(tuple(range(len(groups))), coordinates, weight)], units)
         each = [(i,) for i in range(x.shape[1])]

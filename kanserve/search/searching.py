@@ -22,12 +22,14 @@ from kanserve.search.watching import Kept, Report, Watched
 from kanserve.simplification.edges import LIBRARY
 from kanserve.table import Dataset, dataset
 from kanserve.train.progress import Watch
-from kanserve.train.settings import not_negative
+from kanserve.train.settings import not_negative, whole
 
 MOST_ROWS = 1000
 """That the search itself looks at; the formulas are then fitted to all."""
 HELD_OUT = 0.2
 FEWEST_ROWS = 10
+LARGEST_ANSWER = 1e150
+"""And 1 over it: beyond, the square of an error is no double."""
 MOST_FINISHED = 14
 FINISHING, LONGEST_FINISHING = 0.2, 2.0
 """Of the seconds, and seconds: what is kept to bring formulas into their simplest form."""
@@ -60,10 +62,12 @@ def find_formulas(
     `functions` are those of the table that an edge may be named after. `progress` shows a line on the standard error;
     `report` is called with an `Improvement` for each formula that is better than those before.
 
-    Equal arguments give equal formulas unless time runs out. DataError for classes, several outputs, weights or fewer
-    than ten rows; InputError for units that no law can relate.
+    Equal arguments give equal formulas unless time runs out. DataError for classes, several outputs, weights, fewer
+    than ten rows or answers beyond 1e150; InputError for units that no law can relate.
     """
     began = time.perf_counter()
+    if not whole(seed, 0):
+        raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
     rows = _checked(data, seconds, functions)
     known = checked_units(units, rows)
     learn, held = rows.split(HELD_OUT, seed)
@@ -100,6 +104,11 @@ def _checked(data: Dataset | tuple[ArrayLike, ArrayLike], seconds: float, functi
         raise DataError("Rows with weights cannot be searched; leave the weights out, or repeat rows.")
     if len(rows) < FEWEST_ROWS:
         raise DataError(f"At least {FEWEST_ROWS} rows are needed to find a formula, got {len(rows)}.")
+    size = float(np.abs(rows.y).max())
+    if size > LARGEST_ANSWER or 0 < size < 1 / LARGEST_ANSWER:
+        raise DataError(
+            f"The answers, up to {size:.3g}, are too large or too small to be squared: give them in other units."
+        )
     if not (not_negative(seconds) and seconds > 0):
         raise InputError(f"seconds must be a number above 0, got {seconds!r}.")
     if isinstance(functions, str) or not functions:

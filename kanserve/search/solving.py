@@ -84,9 +84,9 @@ def by_shapes(one: Problem, search: Search) -> Fitted | None:
         for found in plan.named_of(level):
             search.keep(found, one)
             every.append(found)
-            if found.error < one.exact:
-                return found
             if settles(found, one):
+                if found.error < one.exact:
+                    return found
                 settled.append(found)
         if settled:
             return min(settled, key=lambda each: information(each, one))

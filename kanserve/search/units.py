@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kanserve.errors import InputError
 from kanserve.search.dimensions import Array, Dimensionless, dimensionless
@@ -26,15 +27,15 @@ class Units:
         return tuple(Scaling(powers, groups, values, 0.0) for powers in self.analysis.scales if possible(x, powers))
 
 
-def checked_units(units: Mapping[str, str] | None, rows: Dataset) -> Units | None:
-    """InputError for a name that is no column, a column without a unit, and units that no law can relate.
+def checked_units(units: Any, rows: Dataset) -> Units | None:
+    """InputError for no mapping, a name that is no column, a column without a unit, and units that no law can relate.
 
     A column that is left out is more often forgotten than a pure number, and a wrong unit would be a wrong law: so all
     are given, "1" for a pure number.
     """
     if units is None:
         return None
-    if not all(isinstance(unit, str) for unit in units.values()):
+    if not isinstance(units, Mapping) or not all(isinstance(unit, str) for unit in units.values()):
         raise InputError(f"units are texts by name, as in {{'m': 'kg', 'v': 'm/s'}}; got {units!r}.")
     names = (*rows.inputs, *rows.outputs)
     unknown = [name for name in units if name not in names]
