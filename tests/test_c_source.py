@@ -342,9 +342,12 @@ def test_long_information_is_not_one_long_literal(tmp_path):
 
 
 def all_symbolic(*shape: int) -> Kan:
-    """Random functions and constants of 17 digits on every edge: the longest source there is."""
+    """Random elementary functions and constants of 17 digits on every edge: as long as the source of a law may be.
+
+    The tables of J0 stand in a source once, however many edges have it, and would hide how long the edges are.
+    """
     rng = np.random.default_rng(0)
-    names = [name for name in FUNCTIONS if name not in ("x^4", "1/x^2", "1/sqrt", "tan")]
+    names = [name for name in FUNCTIONS if name not in ("x^4", "1/x^2", "1/sqrt", "tan", "erf", "j0", "gamma")]
     return Kan(
         tuple(
             layer(functions=rng.choice(names, (o, i)), affine=rng.normal(0, 0.5, (o, i, 4))) for i, o in pairwise(shape)
@@ -361,4 +364,4 @@ def test_a_layer_of_600_edges_is_split_into_functions_of_at_most_200():
 
 def test_layers_stay_layers_so_that_a_network_of_600_edges_is_a_small_file():
     # 50 KB is the goal for trained networks, whose shifts and scales are often neutral; here every constant is random.
-    assert len(exporter.export(all_symbolic(5, 20, 20, 5), ExportOptions("net"))["net.c"]) < 56_000
+    assert len(exporter.export(all_symbolic(5, 20, 20, 5), ExportOptions("net"))["net.c"]) < 54_000

@@ -64,7 +64,7 @@ def test_a_disguised_law_with_one_percent_of_noise_mostly_comes_back_with_exact_
         found = noisy_form(_perturbed(disguised(tree, x, rng, 0.3), x, rng, 1e-4), x, noisy)
         exact += _exact(found, x, y)
         count += 1
-    assert exact >= 0.9 * count  # a noisy log(10) stays a number: it could as well be one
+    assert exact >= 0.95 * count
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ _BELIEVED = 0.6  # of the probability
 _RISE_OF_ONE = (6.0, 12.0)  # of chi-squared, for one number: what its bits are worth, but between these
 _RISE_OF_ALL = (8.0, 3.0)  # and for all numbers together: this, and this for each
 _BIT = 2 * math.log(2)  # of chi-squared
-_RARE = 3.0  # bits more for numbers that laws seldom have
-_UNUSUAL = re.compile(r"log|sqrt\((?:[3-9]|pi)\)|pi\^|\be\b")
+_RARE = 3.0  # bits more for numbers that laws seldom have; over log(10) is what a decimal logarithm is
+_UNUSUAL = re.compile(r"(?<!/)log|sqrt\((?:[3-9]|pi)\)|pi\^|\be\b")
 _FIRST, _SECOND = -3000.0, -1000.0  # ranks of what is tried before all else
 
 

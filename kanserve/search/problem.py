@@ -92,7 +92,8 @@ def settles(found: Fitted | None, one: Problem) -> bool:
     if found is None:
         return False
     if found.error < one.exact:
-        return not (one.measured and few_values(one.x)) or not _by_heart(found, one)
+        suspect = one.measured and few_values(one.x)
+        return not (suspect and _by_heart(found, one))
     return one.measured and max(found.error, found.held) < MOST and noise_alone(found, one.x, one.y)
 
 
