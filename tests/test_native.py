@@ -57,6 +57,28 @@ def test_a_source_that_does_not_compile_says_why_and_leaves_the_old_library(tmp_
     assert {path.name for path in tmp_path.iterdir()} == {"kernel.c", *(path.name for path in made)}
 
 
+def test_without_the_header_of_onnxruntime_there_are_kernels_and_no_operators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("KANSERVE_ONNXRUNTIME_HEADERS", str(tmp_path))
+    assert build.headers() is None
+    with pytest.raises(OSError, match="libonnxruntime-dev"):
+        build.build_operators(tmp_path)
+    (tmp_path / build.HEADER).touch()
+    assert build.headers() == tmp_path
+
+
+def test_operators_that_do_not_compile_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KANSERVE_ONNXRUNTIME_HEADERS", str(tmp_path))
+    (tmp_path / build.HEADER).touch()
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "operator.c").write_text("int one(void) { return nothing; }\n")
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        build.build_operators(tmp_path)
+    assert "nothing" in failed.value.stderr
+    assert not list(tmp_path.glob("*.so"))
+
+
 def test_without_a_compiler_the_package_is_pure_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("kanserve", "exporters", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE"):
         source = ROOT / name

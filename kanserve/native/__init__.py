@@ -2,6 +2,8 @@
 
 Nothing needs it: whoever asks for `library()` has a way of their own in NumPy or torch for when there is none, which
 gives the same numbers, slower. The environment variable KANSERVE_NATIVE=0 turns it off.
+
+Where onnxruntime's C header was found as well, there are operators for onnxruntime: `operators()`, see onnxruntime/.
 """
 
 import ctypes
@@ -22,6 +24,14 @@ _enabled: ContextVar[bool] = ContextVar("enabled", default=True)
 def library() -> ctypes.CDLL | None:
     """The kernels for this processor, or None where there are none or they are turned off."""
     return _loaded() if _enabled.get() else None
+
+
+def operators() -> Path | None:
+    """The library of onnxruntime operators for this processor, or None where there is none or they are turned off."""
+    kernels = library()
+    level = -1 if kernels is None else int(kernels.kanserve_x86_level())
+    builds = [name for needed, name in LEVELS.items() if needed <= level] + ["generic"] * (kernels is not None)
+    return next((path for name in builds if (path := file(f"onnx-{name}")).exists()), None)
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 It stands alone, as it runs before the package is installed. One build runs on every processor of its kind; on x86-64
 there are two more for newer ones, of which `kanserve.native` loads the best that the processor can run.
+
+Where onnxruntime's C header is found as well (Debian's libonnxruntime-dev, or the folder that the environment variable
+KANSERVE_ONNXRUNTIME_HEADERS names), the operators in onnxruntime/ are built in the same way.
 """
 
 import os
@@ -17,6 +20,9 @@ FOLDER = Path(__file__).parent
 # A NaN must stay one, so no -ffinite-math-only; without the others no loop with a comparison is vectorised.
 LOOPS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros")
 FLAGS = ("-std=c11", "-fPIC", "-shared", "-pthread", "-fno-semantic-interposition", *LOOPS)
+# onnxruntime unloads a library with the session that asked for it, and the threads of another may still be inside.
+OPERATOR_FLAGS = ("-fvisibility=hidden", *(("-Wl,-z,nodelete",) if sys.platform == "linux" else ()))
+HEADER = "onnxruntime_c_api.h"
 X86_BUILDS = ("x86-64-v3", "x86-64-v4")
 
 
@@ -34,11 +40,33 @@ def build(folder: Path = FOLDER) -> tuple[Path, ...]:
     program = compiler()
     if program is None:
         raise OSError("There is no C compiler: install gcc or clang, or set CC.")
-    sources = sorted(str(path) for path in folder.glob("*.c"))
+    return _build(program, folder, folder, "libkanserve", ())
+
+
+def build_operators(folder: Path = FOLDER) -> tuple[Path, ...]:
+    """The same for the operators of onnxruntime in `folder`/onnxruntime.
+
+    Raises OSError too where onnxruntime's header is not found.
+    """
+    program, include = compiler(), headers()
+    if program is None or include is None:
+        raise OSError(f"There is no C compiler or no {HEADER}: install libonnxruntime-dev.")
+    return _build(program, folder / "onnxruntime", folder, "libkanserve-onnx", (f"-I{include}", *OPERATOR_FLAGS))
+
+
+def headers() -> Path | None:
+    """The folder of onnxruntime's C header: what KANSERVE_ONNXRUNTIME_HEADERS says, else the first usual one."""
+    wanted = os.environ.get("KANSERVE_ONNXRUNTIME_HEADERS")
+    usual = (Path(root, "include", "onnxruntime") for root in (sys.prefix, "/usr/local", "/usr"))
+    return next((path for path in ([Path(wanted)] if wanted else usual) if (path / HEADER).is_file()), None)
+
+
+def _build(program: str, source: Path, folder: Path, stem: str, flags: Sequence[str]) -> tuple[Path, ...]:
+    sources = sorted(str(path) for path in source.glob("*.c"))
     builds = ("generic", *(X86_BUILDS if platform.machine().lower() in ("x86_64", "amd64") else ()))
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        made = [(Path(temporary) / f"libkanserve-{name}.so", name) for name in builds]
-        running = [_compile(program, sources, path, name) for path, name in made]
+        made = [(Path(temporary) / f"{stem}-{name}.so", name) for name in builds]
+        running = [_compile(program, [*flags, *sources], path, name) for path, name in made]
         for process, (_, errors) in [(one, one.communicate()) for one in running]:
             if process.returncode:
                 raise subprocess.CalledProcessError(process.returncode, process.args, stderr=errors)
@@ -47,15 +75,15 @@ def build(folder: Path = FOLDER) -> tuple[Path, ...]:
     return tuple(folder / path.name for path, _ in made)
 
 
-def _compile(program: str, sources: Sequence[str], path: Path, name: str) -> "subprocess.Popen[str]":
+def _compile(program: str, arguments: Sequence[str], path: Path, name: str) -> "subprocess.Popen[str]":
     processor = () if name == "generic" else (f"-march={name}", "-mprefer-vector-width=512")
-    command = [*program.split(), *FLAGS, *processor, "-o", str(path), *sources, "-lm"]
+    command = [*program.split(), *FLAGS, *processor, "-o", str(path), *arguments, "-lm"]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 if __name__ == "__main__":
     try:
-        print(*build(), sep="\n")
+        print(*build(), *(build_operators() if headers() else ()), sep="\n")
     except OSError as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:

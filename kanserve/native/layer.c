@@ -11,31 +11,12 @@ of an interval stay in registers. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "lanes.h"
 #include "team.h"
 
-#if defined(__AVX512F__)
-#define BYTES 64
-#define MOST 4 /* vectors of outputs at once, so that their sums stay in registers */
-#elif defined(__AVX__)
-#define BYTES 32
-#define MOST 2
-#else
-#define BYTES 16
-#define MOST 2
-#endif
-
-#define INLINE static inline __attribute__((always_inline))
 #define ROWS 256   /* at once */
 #define INPUTS 8   /* at once forwards: their coefficients stay in the first cache */
 #define WORK 2e6   /* products that are worth a thread */
-#define CUBIC 4    /* active functions of a cubic */
-
-/* Memory that begins where a line of the cache does: a vector that lies in two of them takes twice as long. */
-#define LINE 64
-static void *aligned(int64_t bytes)
-{
-    return aligned_alloc(LINE, (size_t)(bytes + LINE) / LINE * LINE);
-}
 
 /* A vector of half the lanes. */
 #define HALVED_8(v) (__builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7))
@@ -64,6 +45,7 @@ vectors of outputs, how many active functions. EACH is where the coefficients of
 #define TYPED(name) name##_float
 #define LANES (BYTES / 4)
 #define PART 4
+#include "lanes_typed.h"
 #include "layer_basis.h"
 #include "layer_job.h"
 #include "layer_forward.h"
@@ -78,6 +60,7 @@ vectors of outputs, how many active functions. EACH is where the coefficients of
 #define LANES (BYTES / 8)
 #define PART (LANES < 4 ? LANES : 4)
 #define DOUBLE
+#include "lanes_typed.h"
 #include "layer_basis.h"
 #include "layer_job.h"
 #include "layer_forward.h"

@@ -33,14 +33,6 @@ INLINE void TYPED(add)(int vectors, int64_t active, int with_base, const TYPED(j
     }
 }
 
-static int TYPED(finite)(int64_t count, const REAL *values)
-{
-    int yes = 1;
-    for (int64_t n = 0; n < count; n++)
-        yes &= values[n] - values[n] == 0; /* NaN for an infinity too */
-    return yes;
-}
-
 /* From sums to nodes; NaN in a row where one, or an input, is not finite. */
 static void TYPED(finish)(const TYPED(job) *job, int64_t from, int64_t count, const REAL *sums)
 {

@@ -1,7 +1,5 @@
 /* What the ways forwards and backwards share, for either precision: see layer.c, which includes this twice. */
 
-typedef REAL TYPED(wide) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
-
 typedef REAL TYPED(part) __attribute__((vector_size(PART * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 
 /* What all threads know. `padded` is outputs up to a multiple of LANES. */
@@ -19,16 +17,6 @@ typedef struct {
     int with_base;
     atomic_int failed;
 } TYPED(job);
-
-INLINE TYPED(wide) TYPED(load)(const REAL *from)
-{
-    return *(const TYPED(wide) *)from;
-}
-
-INLINE void TYPED(store)(REAL *to, TYPED(wide) value)
-{
-    *(TYPED(wide) *)to = value;
-}
 
 typedef REAL TYPED(four) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 
@@ -69,11 +57,6 @@ INLINE TYPED(part) TYPED(folded)(TYPED(wide) v)
 #else
     return v;
 #endif
-}
-
-static int64_t TYPED(padded)(int64_t outputs)
-{
-    return (outputs + LANES - 1) / LANES * LANES;
 }
 
 /* How many outputs stand together, of those from o on. */
