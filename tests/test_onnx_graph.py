@@ -12,7 +12,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from kanserve.errors import DataError, ExportError, FormatError, MissingDependencyError
+from kanserve import native
+from kanserve.errors import DataError, ExportError, MissingDependencyError
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, Variable, layer
 from kanserve.options import ExportOptions, Precision
@@ -66,8 +67,8 @@ def partly_splines() -> Kan:
 OTHERS: dict[str, Callable[[], Kan]] = {
     "LocalBasis": lambda: _wide(5, 3, 40, 3, even=False),
     "LocalBasis, zero": lambda: _wide(4, 2, 40, 2, even=False, zero=True, affine=False),
-    "LocalPolynomials, divided": lambda: _wide(30, 2, 2, 3, even=True),
-    "LocalPolynomials, divided, zero": lambda: _wide(25, 3, 2, 3, even=True, zero=True, affine=False),
+    "LocalPolynomials, divided": lambda: _wide(200, 2, 2, 30, even=True),
+    "LocalPolynomials, divided, zero": lambda: _wide(200, 3, 2, 30, even=True, zero=True, affine=False),
     "CardinalCubic, many intervals": lambda: _wide(22, 3, 300, 2, even=True),
     "CardinalCubic, zero, no base": lambda: _wide(6, 3, 3, 2, even=True, zero=True, affine=False),
     "Symbolic": many_named_edges,
@@ -121,8 +122,8 @@ def test_a_layer_gets_the_body_that_suits_it(name: str) -> None:
 
 def test_layers_that_differ_in_their_numbers_share_a_function() -> None:
     model = onnx.load_from_string(_bytes("deep", "float"))
-    assert [one.name for one in model.functions] == ["CardinalCubic"]
-    assert len(model.functions) < len(_layer_nodes(model)) == 6
+    assert [node.op_type for node in _layer_nodes(model)] == ["CardinalCubic"] * 5 + ["CardinalCubic2"]
+    assert [one.name for one in model.functions] == ["CardinalCubic", "CardinalCubic2"]  # the last one guards the end
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -190,7 +191,8 @@ def test_a_large_batch_is_computed_in_parts() -> None:
     model = onnx.load_from_string(_bytes("wide", "double"))
     next(one for one in model.metadata_props if one.key == "batch").value = "7"
     x = rows(ZOO["wide"]())
-    backend = load({"model.onnx": model.SerializeToString()})
+    with native.disabled():  # the operators need no parts so small
+        backend = load({"model.onnx": model.SerializeToString()})
     assert backend.batch == 7 and len(x) % 7
     np.testing.assert_allclose(backend.predict(x), _run(_bytes("wide", "double"), x), rtol=1e-12, atol=1e-12)
 
@@ -215,6 +217,8 @@ def test_names_are_data_in_the_metadata_and_nowhere_else() -> None:
     assert [one["name"] for one in metadata["outputs"]] == [one.name for one in kan.outputs]
     assert metadata["inputs"][0]["low"] is None and metadata["classes"] == []
     del model.metadata_props[:]
+    assert "\\n#include" in model.doc_string and model.doc_string.isascii()  # the formula, escaped
+    model.doc_string = ""
     assert b"system" not in model.SerializeToString() and b"errno" not in model.SerializeToString()
 
 
@@ -292,73 +296,6 @@ def test_a_row_too_large_for_float_is_nan() -> None:
     assert np.isnan(backend.predict(np.array([[1e200, 0.0], [0.0, 0.0]]))).tolist() == [[True], [False]]
 
 
-def _changed(change: Callable[[onnx.ModelProto], object]) -> bytes:
-    model = onnx.load_from_string(_bytes("one_edge", "double"))
-    change(model)
-    return model.SerializeToString()
-
-
-def _external(tensor: onnx.TensorProto) -> None:
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    entry = tensor.external_data.add()
-    entry.key, entry.value = "location", "../secret"
-
-
-def _subgraph(model: onnx.ModelProto) -> None:
-    model.graph.node[0].attribute.add(name="body", type=onnx.AttributeProto.GRAPH).g.name = "loop"
-
-
-def _recursive(model: onnx.ModelProto) -> None:
-    model.functions[0].node.add(op_type=model.functions[0].name, domain=DOMAIN, input=["v"], output=["again"])
-
-
-def _renamed_input(model: onnx.ModelProto) -> None:
-    model.graph.input[0].name = "z"
-    model.graph.node[0].input[0] = "z"
-
-
-HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
-    "a tensor in another file": (lambda m: _external(m.graph.initializer[0]), "another file"),
-    "a constant in another file": (
-        lambda m: _external(m.graph.node.add(op_type="Constant", output=["k"]).attribute.add(name="value").t),
-        "another file",
-    ),
-    "a function's constant in another file": (
-        lambda m: _external(m.functions[0].node.add(op_type="Constant").attribute.add(name="value").t),
-        "another file",
-    ),
-    "a foreign operator": (lambda m: setattr(m.graph.node[-1], "domain", "com.microsoft"), "domain of an operator"),
-    "a foreign function": (lambda m: setattr(m.functions[0], "domain", ""), "domain of a function"),
-    "a function that calls itself": (_recursive, "domain of an operator"),
-    "a graph within the graph": (_subgraph, "flat graph"),
-    "a sparse table": (lambda m: m.graph.sparse_initializer.add().dims.append(1), "plain tensors"),
-    "training": (lambda m: m.training_info.add().initialization.__setattr__("name", "t"), "inference"),
-    "no function": (lambda m: m.ClearField("functions"), "cannot load"),
-    "an unknown operator": (lambda m: setattr(m.graph.node[-1], "op_type", "Nonsense"), "operators that kanserve"),
-    "an operator of ours that the file lacks": (
-        lambda m: m.graph.node.add(op_type="Loop", domain=DOMAIN, input=["x"], output=["z"]),
-        "cannot load",
-    ),
-    "an operator that makes a tensor of any size": (
-        lambda m: m.graph.node.add(op_type="ConstantOfShape", input=["x"], output=["z"]),
-        "operators that kanserve",
-    ),
-    "a function with such an operator": (
-        lambda m: m.functions[0].node.add(op_type="Expand", input=["v", "v"], output=["z"]),
-        "operators that kanserve",
-    ),
-    "a function of no domain": (lambda m: m.functions[0].ClearField("domain"), "domain of a function"),
-    "another input": (_renamed_input, "must take 'x'"),
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_model_that_is_not_ours_is_refused(name: str) -> None:
-    change, message = HOSTILE[name]
-    with pytest.raises(FormatError, match=message):
-        load({"model.onnx": _changed(change)})
-
-
 def test_what_is_exported_and_what_is_allowed_are_the_same_operators() -> None:
     single = {name: Kan((layer(functions=[[name]]),)) for name in FUNCTIONS}
     files = [_bytes(name, precision) for name in ALL for precision in PRECISIONS]
@@ -369,33 +306,6 @@ def test_what_is_exported_and_what_is_allowed_are_the_same_operators() -> None:
         written |= {node.op_type for node in nodes if node.domain != DOMAIN}
     assert written == OPERATORS
     assert not OPERATORS & {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Loop", "If", "Scan"}
-
-
-def test_an_operator_that_is_named_twice_must_be_allowed_both_times() -> None:
-    # Which of the two counts is the reader's choice. Field 4 is the operator, 7 its domain or, of the model, the graph.
-    for fields in (b"\x22\x03Add\x22\x04Tile", b"\x22\x04Tile\x22\x03Add", b"\x22\x04Tile\x3a\x0bai.kanserve\x3a\x00"):
-        graph = b"\x0a" + bytes([len(fields)]) + fields
-        tail = b"\x3a" + bytes([len(graph)]) + graph
-        with pytest.raises(FormatError, match="Tile"):
-            load({"model.onnx": _bytes("one_edge", "float") + tail})
-
-
-def test_bytes_that_are_no_model_are_refused() -> None:
-    whole = _bytes("one_edge", "float")
-    assert load({"model.onnx": whole}).inputs == 1
-    for data in (b"", b"junk", whole[: len(whole) // 2], b"\x80" * 20, b"\x18\x00\x00\x00ORTM" + bytes(64)):
-        with pytest.raises(FormatError):
-            load({"model.onnx": data})
-    with pytest.raises(FormatError, match=r"holds model\.onnx"):
-        load({"other.onnx": whole})
-
-
-def test_a_field_number_that_another_parser_would_cut_off_is_refused() -> None:
-    """2^32 + the key of the graph: read in 32 bits it is the graph, in 64 an unknown field to be skipped."""
-    graph = _bytes("one_edge", "float")
-    for tail in (b"\xba\x80\x80\x80\x10\x00", b"\x3c", b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"):
-        with pytest.raises(FormatError, match="not an ONNX model"):
-            load({"model.onnx": graph + tail})
 
 
 def test_names_of_any_text_can_be_exported() -> None:

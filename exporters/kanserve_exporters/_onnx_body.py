@@ -5,7 +5,7 @@ of the same operation's earlier result. Tables are the function's parameters, so
 their numbers share one function; scalars are constants inside it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from kanserve.errors import ExportError
 from kanserve.options import Precision
 
-Attribute = int | float
+Attribute = int | float | str
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class Constant:
 class Body:
     """What a function computes from its input, named "v" (batch, inputs), and its tables; or a whole graph."""
 
-    def __init__(self, precision: Precision) -> None:
+    def __init__(self, precision: Precision, last: bool = False) -> None:
         self.precision = precision
+        self.last = last  # whether what it computes is put out: then nothing makes its errors larger
         self.dtype = np.dtype(np.float64 if precision == "double" else np.float32)
         self.tables: dict[str, NDArray[np.generic]] = {}
         self.steps: list[Operation | Constant] = []
@@ -54,15 +55,30 @@ class Body:
         """The parts of a value along an axis."""
         return self._append("Split", (value, self.integers(*sizes)), len(sizes), {"axis": axis})
 
-    def call(self, domain: str, kind: str, *inputs: str, doc: str) -> str:
+    def call(self, domain: str, kind: str, *inputs: str, doc: str, **attributes: Attribute) -> str:
         """The result of a function of a domain of our own."""
         name = self._name(0)
-        self.steps.append(Operation(kind, inputs, (name,), domain=domain, doc=doc))
+        self.steps.append(Operation(kind, inputs, (name,), tuple(sorted(attributes.items())), domain, doc))
         return name
 
+    def inline(self, other: "Body", value: str, output: str, prefix: str) -> str:
+        """What another body computes from `value`; its names get a prefix, tables that it has no use for are left."""
+        used = {one for step in other.steps if isinstance(step, Operation) for one in step.inputs}
+        self.tables |= {prefix + name: table for name, table in other.tables.items() if name in used}
+        for step in other.steps:
+            if isinstance(step, Constant):
+                self.steps.append(Constant(prefix + step.output, step.value))
+            else:
+                inputs = tuple(value if one == "v" else prefix + one for one in step.inputs)
+                outputs = tuple(prefix + one for one in step.outputs)
+                self.steps.append(replace(step, inputs=inputs, outputs=outputs))
+        return prefix + output
+
     def give(self, output: str, value: str) -> None:
-        """Call a value by the name of an output."""
-        self.steps.append(Operation("Identity", (value,), (output,)))
+        """Call a value by the name of an output; the last operation so far has made it."""
+        made = self.steps.pop()
+        assert isinstance(made, Operation) and made.outputs == (value,), value
+        self.steps.append(replace(made, outputs=(output,)))
 
     def number(self, value: float) -> str:
         """A constant of the type that the body computes in."""
@@ -77,12 +93,13 @@ class Body:
         return self._constant(np.asarray(values, np.int64))
 
     def table(self, name: str, values: ArrayLike) -> str:
-        """A parameter of the function; integers stay int64, numbers take the body's type."""
+        """A parameter of the function; integers stay int64, numbers take the body's type. A name is for one table."""
         given = np.asarray(values)
         with np.errstate(over="ignore"):
             array = given.astype(np.int64 if given.dtype.kind == "i" else self.dtype)
         if (np.isinf(array) & np.isfinite(given)).any():
             raise ExportError(f"The table {name} holds numbers beyond float32's range. Export it in double precision.")
+        assert name not in self.tables or np.array_equal(self.tables[name], array, equal_nan=True), name
         self.tables[name] = np.ascontiguousarray(array)
         return name
 

@@ -12,6 +12,9 @@ The body of the splines is chosen per layer, see `_onnx_splines.py`; named funct
 
     arguments = v · a + b, one column an edge;  each function on its columns;  features for the product above
 
+The first layer's body begins with the input affine, the last one's ends with every row's outputs, times 0 and summed,
+added to all of them: then a row in which anything is NaN is NaN altogether.
+
 For more edges than a matrix of all of them is good for, the columns are gathered and summed by subnode instead.
 """
 
@@ -26,6 +29,7 @@ from kanserve.ir import Layer
 from kanserve.options import Precision
 from kanserve_exporters import _onnx_functions, _onnx_splines
 from kanserve_exporters._onnx_body import Body
+from kanserve_exporters._onnx_costs import How
 
 Array = NDArray[np.float64]
 
@@ -37,33 +41,53 @@ class LayerBody:
     """A finished body: its kind (the function's name), its result, why it is this one, its numbers a row at once."""
 
     kind: str
+    order: int
+    base: str
     body: Body
     output: str
     reason: str
     width: int
 
 
-def layer_body(layer: Layer, precision: Precision) -> LayerBody:
-    """The body of a layer."""
-    body = Body(precision)
+def layer_body(
+    layer: Layer,
+    precision: Precision,
+    how: How | None = None,
+    affine: tuple[Array, Array] | None = None,
+    last: bool = False,
+) -> LayerBody:
+    """The body of a layer, its splines by the cheapest way or by the one asked for.
+
+    `affine` is what is subtracted from the inputs (I,) first and what they are divided by then.
+    """
+    body = Body(precision, last)
+    v = "v"
+    if affine is not None:
+        v = body("Sub", v, body.table("input_shift", affine[0]))
+        v = body("Div", v, body.table("input_scale", affine[1]))
     columns = _Columns(layer)
-    features = [_base(body, layer, columns)]
-    spline = _onnx_splines.splines(body, layer, columns.scaled, precision)
+    features = [_base(body, v, layer, columns)]
+    spline = _onnx_splines.splines(body, v, layer, columns.scaled, how)
     features += spline.features
-    named, sums = _named(body, layer, columns)
+    named, sums = _named(body, v, layer, columns)
     features += named
     total = _product(body, features, columns.bias)
     if spline.weights is not None:
-        total = body("Gemm", spline.basis, body.table("spline_weights", spline.weights), total)
+        total = body("Gemm", spline.basis, body.table(spline.table, spline.weights), total, alpha=spline.factor)
     for one in (*spline.sums, *sums):
         total = body("Add", total, one)
+    output = _nodes(body, layer, total)
+    if last:
+        output = body("Gemm", output, body.table("zeros", np.zeros((layer.nodes, layer.nodes))), output)
     edges = int(layer.symbolic_mask.sum())
     parts = [spline.kind] * bool(spline.kind) + ["Symbolic"] * bool(edges)
     reasons = [spline.reason] * bool(spline.reason) + [f"Symbolic: {edges} named functions"] * bool(edges)
     return LayerBody(
         kind="".join(parts) or "Affine",
+        order=layer.order,
+        base=layer.base,
         body=body,
-        output=_nodes(body, layer, total),
+        output=output,
         reason="; ".join(reasons) or "Affine: no splines and no named functions are left",
         width=max(spline.width, edges, layer.inputs, layer.subnodes),
     )
@@ -93,13 +117,13 @@ class _Columns:
         return result
 
 
-def _base(body: Body, layer: Layer, columns: _Columns) -> tuple[str, Array]:
+def _base(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[str, Array]:
     weights = columns.scaled(layer.base_weight.T)
     if layer.base == "zero" or not weights.any():
-        return "v", np.zeros_like(weights)
+        return v, np.zeros_like(weights)
     if layer.base == "identity":
-        return "v", weights
-    return body("Mul", "v", _onnx_functions.operator(body, "Sigmoid", "v")), weights
+        return v, weights
+    return body("Mul", v, _onnx_functions.operator(body, "Sigmoid", v)), weights
 
 
 def _product(body: Body, features: list[tuple[str, Array]], bias: Array) -> str:
@@ -109,7 +133,7 @@ def _product(body: Body, features: list[tuple[str, Array]], bias: Array) -> str:
     return body("Gemm", left, body.table("weights", weights), body.table("bias", bias))
 
 
-def _named(body: Body, layer: Layer, columns: _Columns) -> tuple[list[tuple[str, Array]], list[str]]:
+def _named(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[list[tuple[str, Array]], list[str]]:
     """The named functions of a layer: features with their weights, and sums that are columns already."""
     order = {name: n for n, name in enumerate(FUNCTIONS)}
     edges = sorted(np.argwhere(layer.symbolic_mask).tolist(), key=lambda one: order[str(layer.functions[*one])])
@@ -120,10 +144,10 @@ def _named(body: Body, layer: Layer, columns: _Columns) -> tuple[list[tuple[str,
     names = layer.functions[j, i].tolist()
     present = sorted(set(names), key=order.__getitem__)
     if len(edges) * max(layer.inputs, layer.subnodes) > MATRIX:
-        return [], [_sums(body, layer, columns, number, name) for number, name in enumerate(present)]
+        return [], [_sums(body, v, layer, columns, number, name) for number, name in enumerate(present)]
     slopes = np.zeros((layer.inputs, len(edges)))
     slopes[i, np.arange(len(edges))] = a
-    arguments = body("Gemm", "v", body.table("slopes", slopes), body.table("shifts", b))
+    arguments = body("Gemm", v, body.table("slopes", slopes), body.table("shifts", b))
     sizes = [names.count(name) for name in present]
     pieces = body.split(arguments, sizes, axis=1) if len(present) > 1 else (arguments,)
     weights = np.zeros((len(edges), layer.subnodes))
@@ -133,7 +157,7 @@ def _named(body: Body, layer: Layer, columns: _Columns) -> tuple[list[tuple[str,
     return list(zip(values, rows, strict=True)), []
 
 
-def _sums(body: Body, layer: Layer, columns: _Columns, number: int, name: str) -> str:
+def _sums(body: Body, v: str, layer: Layer, columns: _Columns, number: int, name: str) -> str:
     """All edges of one function in a layer of many, summed by subnode: (batch, columns).
 
     Each subnode has as many places as the busiest one; a spare place holds one of the layer's edges at weight 0, so
@@ -151,7 +175,7 @@ def _sums(body: Body, layer: Layer, columns: _Columns, number: int, name: str) -
         numbers[j, : len(own)] = layer.affine[j, own, :3]
         numbers[j, :, 2] *= columns.scale[j]
     a, b, c = (body.table(f"{part}{number}", numbers[:, :, n]) for n, part in enumerate("abc"))
-    chosen = body("Gather", "v", body.table(f"inputs{number}", index), axis=1)
+    chosen = body("Gather", v, body.table(f"inputs{number}", index), axis=1)
     values = _onnx_functions.apply(body, name, body("Add", body("Mul", chosen, a), b))
     return body("ReduceSum", body("Mul", values, c), body.integers(2), keepdims=0)
 
@@ -164,6 +188,9 @@ def _nodes(body: Body, layer: Layer, subnodes: str) -> str:
     for q, group in enumerate(layer.groups):
         index[q, : len(group)] = group
     grouped = body("Gather", subnodes, body.table("groups", index), axis=1)
-    products = body("ReduceProd", grouped, body.integers(2), keepdims=0)
+    product, *others = body.split(grouped, [1] * index.shape[1], axis=2)
+    for one in others:
+        product = body("Mul", product, one)
+    products = body("Squeeze", product, body.integers(2))
     scaled = body("Mul", products, body.table("node_scale", layer.node_scale))
     return body("Add", scaled, body.table("node_bias", layer.node_bias))

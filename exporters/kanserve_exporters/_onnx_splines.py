@@ -1,9 +1,7 @@
 """The splines of a layer, in the body that suits its grid and width.
 
-- CardinalCubic, for order 3 on a uniform grid, up to 20 intervals or in a wide layer: every basis function is one bump,
-  B(d) = 2/3·(2·p³ - q³) with p = max(0, 1 - |d|/2), q = max(0, 1 - |d|) and d the distance from the middle of the
-  bump in steps. Linear beyond the range: the value is clamped into it, and what was cut off, e, enters the layer's
-  product as e and |e|, with the mean and half the difference of the slopes at the two ends as weights.
+- CardinalLinear to CardinalQuintic, on a uniform grid: every basis function is one bump, and all are computed
+  (`_onnx_cardinal.py`). In small layers not even the parts of the bumps are added up before the product.
 - LocalPolynomials, for any knots and order: the piece that holds the value is found, its polynomials to all subnodes
   are gathered and multiplied with the powers of the distance t from its origin. It copies (k+1)·O numbers an input.
 - LocalBasis, the same for layers with many subnodes: what is gathered is the polynomials of the G + k basis functions,
@@ -22,18 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.ir import Layer
-from kanserve.options import Precision
-from kanserve.splines import pieces
+from kanserve.splines import about, basis, pieces
+from kanserve_exporters import _onnx_cardinal, _onnx_costs
 from kanserve_exporters._onnx_body import Body
+from kanserve_exporters._onnx_costs import How
 
 Array = NDArray[np.float64]
 
-DENSE = 20  # intervals up to which computing every bump beats looking one piece up
 COUNTED = 16  # breaks up to which counting them beats dividing
-PRODUCT = 8  # multiplications of a matrix product that cost as much as copying one number
 INT64 = 7  # TensorProto.DataType
-# How far a knot may be from its place on a uniform grid, in steps: below what the precision itself costs.
-UNIFORM = {"double": 1e-13, "float": 5e-7}
 
 
 @dataclass(frozen=True)
@@ -45,64 +40,67 @@ class Splines:
     features: tuple[tuple[str, Array], ...] = ()
     basis: str = ""
     weights: Array | None = None
+    table: str = "spline_weights"  # what these weights are called
+    factor: float = 1.0  # of that product
     sums: tuple[str, ...] = ()
     width: int = 0
 
 
-def splines(body: Body, layer: Layer, scaled: Callable[[Array], Array], precision: Precision) -> Splines:
-    """Append the splines of a layer; `scaled` makes columns of the layer's product of weights (..., O)."""
+def splines(body: Body, value: str, layer: Layer, scaled: Callable[[Array], Array], how: How | None = None) -> Splines:
+    """Append the splines of a layer at `value`; `scaled` makes columns of its product of weights (..., O)."""
+    precision = body.precision
     used = np.flatnonzero((layer.coefficients != 0).any(axis=(0, 2)))
     if not len(used):
         return Splines()
-    v = "v" if len(used) == layer.inputs else body("Gather", "v", body.table("spline_inputs", used), axis=1)
+    v = value if len(used) == layer.inputs else body("Gather", value, body.table("spline_inputs", used), axis=1)
     knots = layer.knots[used]
+    grid = _onnx_cardinal.grids(knots, layer.order, precision)
     weights = scaled(layer.coefficients[:, used].transpose(1, 2, 0))  # (I, G+k, columns)
-    uniform = is_uniform(knots, precision)
-    grid = f"{'uniform' if uniform else 'non-uniform'} grid of {layer.intervals} intervals, order {layer.order}"
-    functions, subnodes = weights.shape[1:]
-    # Copying (k+1)·O numbers an input, against (k+1)·(G+k) and a product with G + k rows of the weights.
-    narrow = (layer.order + 1) * subnodes <= (layer.order + 1) * functions + functions * subnodes / PRODUCT
-    if uniform and layer.order == 3 and (layer.intervals <= DENSE or not narrow):
-        return _cardinal_cubic(body, v, knots, weights, layer.extrapolation == "linear", grid)
-    found = _pieces(layer, knots)
-    place = _find(body, v, found, uniform)
-    return (_local_polynomials if narrow else _local_basis)(body, place, found, weights, grid)
+    even = "uniform" if grid else "non-uniform"
+    text = f"{even} grid of {layer.intervals} intervals, order {layer.order}"
+    bumps = grid is not None and _onnx_cardinal.suits(grid, precision)
+    shape = _onnx_costs.Shape(len(used), weights.shape[2], layer.intervals, layer.order)
+    fine = grid is not None and _onnx_cardinal.fine(grid, precision)
+    how = how or _onnx_costs.cheapest(shape, bumps, fine)
+    if grid and how in ("bumps", "parts"):
+        return _cardinal(body, v, grid, weights, layer.extrapolation == "linear", text, how)
+    found = _pieces(layer, knots, body.dtype)
+    place = _find(body, v, found, grid is not None)
+    return (_local_polynomials if how == "polynomials" else _local_basis)(body, place, found, weights, text)
 
 
-def is_uniform(knots: Array, precision: Precision) -> bool:
-    """Whether every row of knots (I, T) is equally spaced, as nearly as the precision can tell."""
-    steps = np.linspace(0.0, 1.0, knots.shape[1])
-    width = knots[:, -1:] - knots[:, :1]
-    off = np.abs(knots - (knots[:, :1] + width * steps)) * (knots.shape[1] - 1)
-    return bool((off <= UNIFORM[precision] * width).all())
-
-
-def _cardinal_cubic(body: Body, v: str, knots: Array, weights: Array, linear: bool, grid: str) -> Splines:
-    intervals = knots.shape[1] - 7
-    low, high = knots[:, 3], knots[:, -4]
-    middle, step = body.table("middles", (low + high) / 2), body.table("steps", (high - low) / intervals)
-    u = body("Div", body("Sub", v, middle), step)
+def _cardinal(
+    body: Body, v: str, grid: _onnx_cardinal.Grids, weights: Array, linear: bool, text: str, how: How
+) -> Splines:
+    found = _onnx_cardinal.bumps(body, v, grid, linear, how == "parts")
+    multiplied = _flat(weights) * found.factor
+    if found.parts:
+        body.table("spline_weights", multiplied)  # what a native operator takes
+        multiplied = _flat(np.concatenate([weights * one for one in found.parts], axis=1))
     features: tuple[tuple[str, Array], ...] = ()
     if linear:
-        inside = body("Clip", u, body.table("lowest", -intervals / 2), body.table("highest", intervals / 2))
-        beyond = body("Sub", u, inside)
-        first, last = (weights[:, 2] - weights[:, 0]) / 2, (weights[:, -1] - weights[:, -3]) / 2
-        features = ((beyond, (first + last) / 2), (body("Abs", beyond), (last - first) / 2))
-        u = inside
-    centers = body.table("centers", np.arange(intervals + 3) - intervals / 2 - 1)
-    distance = body("Abs", body("Sub", body("Unsqueeze", u, body.integers(2)), centers))
-    three = body.number(3)
-    p = body("Pow", body("HardSigmoid", distance, alpha=-0.5, beta=1.0), three)
-    q = body("Pow", body("HardSigmoid", distance, alpha=-1.0, beta=1.0), three)
-    bumps = body("Sub", body("Add", p, p), q)
+        first, last = (_slope(weights, grid.order, one) for one in (0, 1))
+        features = tuple(zip(found.beyond, ((first + last) / 2, (last - first) / 2), strict=True))
+    kind = f"Cardinal{_onnx_cardinal.NAMES[grid.order]}"
+    what = "the parts of every bump are" if found.parts else "every bump is"
     return Splines(
-        kind="CardinalCubic",
-        reason=f"CardinalCubic: {grid}, {'linear' if linear else 'zero'} beyond it; every bump is computed",
+        kind=kind,
+        reason=f"{kind}: {text}, {'linear' if linear else 'zero'} beyond it; {what} computed",
         features=features,
-        basis=body("Flatten", bumps, axis=1),
-        weights=_flat(weights) * (2 / 3),
-        width=weights.shape[0] * weights.shape[1],
+        basis=found.basis,
+        weights=multiplied,
+        table="part_weights" if found.parts else "spline_weights",
+        factor=1.0 if found.parts else 2.0,
+        width=weights.shape[0] * weights.shape[1] * max(1, len(found.parts)),
     )
+
+
+def _slope(weights: Array, order: int, end: int) -> Array:
+    """The slopes (I, columns), a step, at one end of the range."""
+    knots = np.arange(-float(order), weights.shape[1] + 1)
+    at = np.array([[0.0], [weights.shape[1] - float(order)]])[end]
+    slope: Array = np.einsum("m,imj->ij", basis(at, knots, order, 1)[0], weights)
+    return slope
 
 
 @dataclass(frozen=True)
@@ -114,13 +112,15 @@ class _Pieces:
     local: Array
 
 
-def _pieces(layer: Layer, knots: Array) -> _Pieces:
+def _pieces(layer: Layer, knots: Array, dtype: np.dtype[np.generic]) -> _Pieces:
     # The inputs of a layer often share their knots, and a wide one would take seconds.
     distinct, which = np.unique(knots, axis=0, return_inverse=True)
     count = layer.coefficients.shape[2]
     every = np.broadcast_to(np.eye(count)[:, None], (count, len(distinct), count))
     found = pieces(distinct, every, layer.order, layer.extrapolation)
-    return _Pieces(found.breaks[which], found.origins[which], found.coefficients.transpose(1, 2, 3, 0)[which])
+    origins = found.origins.astype(dtype).astype(np.float64)
+    local = about(found.coefficients, origins - found.origins)
+    return _Pieces(found.breaks[which], origins[which], local.transpose(1, 2, 3, 0)[which])
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,9 @@ def _find(body: Body, v: str, found: _Pieces, uniform: bool) -> _Place:
         row = body("Add", index, body.table("first_rows", first + 1))
     else:
         above = body("GreaterOrEqual", body("Unsqueeze", v, body.integers(2)), body.table("breaks", found.breaks))
-        index = body("ReduceSum", body("Cast", above, to=INT64), body.integers(2), keepdims=0)
-        row = body("Add", index, body.table("first_rows", first))
+        # An axis that is kept and then squeezed: OpenVINO adds wrong numbers to what comes out of a sum itself.
+        index = body("ReduceSum", body("Cast", above, to=INT64), body.integers(2), keepdims=1)
+        row = body("Add", body("Squeeze", index, body.integers(2)), body.table("first_rows", first))
     origin = body("Gather", body.table("origins", found.origins.ravel()), row, axis=0)
     return _Place(row, body("Unsqueeze", body("Sub", v, origin), body.integers(2)))
 

@@ -1,49 +1,61 @@
-"""A network as ONNX (opset 18, IR 9): one node a layer, in the domain `ai.kanserve`.
+"""A network as ONNX (opset 18, IR 9, unless asked for others): one node a layer, in the domain `ai.kanserve`.
 
-    x ─▶ Sub, Div ─▶ ai.kanserve.CardinalCubic ─▶ ... ─▶ ai.kanserve.Symbolic ─▶ Mul, Add ─▶ y
-         input affine        layer 1                          layer L           output affine
+    x ─▶ ai.kanserve.CardinalCubic ─▶ ... ─▶ ai.kanserve.Symbolic ─▶ y
+         layer 1 with the input affine       layer L with the output affine
 
 Each layer's node calls a function that the file itself holds, whose body is standard operators and whose parameters
 are the layer's tables; layers that differ only in their numbers share one. So the file runs wherever ONNX does, and a
-native operator of the same name may take a node over. The node's doc_string says which body it is and why.
+native operator of the same name may take a node over. The node's doc_string says which body it is and why, its
+attributes, for such an operator, the names of its tables, the order of its splines and its base function. For runtimes
+that know no functions of a file's own, OpenVINO for one, the form "operators" has their bodies in the graph itself.
 
 Input "x" (batch, inputs), output "y" (batch, outputs), of the type asked for. A classifier's y are its scores; it has
 "probabilities" (batch, classes) and "label" (batch,), int64: the place of the class in the metadata, or -1 where the
 row is NaN. The metadata hold `inputs` and `outputs` (name, unit, training range; null where it is not known),
-`classes`, and `batch`: how many rows at a time keep the values on the way small.
+`classes`, `formula`, its lines, and `batch`: how many rows at a time keep the values on the way in the cache. The shape
+and the formula are the model's doc_string too.
 
-A row in which anything is not finite is NaN: every layer lets no such value pass unseen (`_onnx_layers.py`), and at
-the end each row's outputs, times 0 and summed, are added to all of them.
+A row in which anything is not finite is NaN: no layer lets such a value pass unseen (`_onnx_layers.py`).
 """
 
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kanserve.errors import ExportError, MissingDependencyError
-from kanserve.ir import Kan, Variable
-from kanserve.options import ExportOptions
+from kanserve.ir import Kan, Layer, Variable
+from kanserve.options import ExportOptions, Precision
+from kanserve_exporters._formula_text import formula_lines
 from kanserve_exporters._onnx_body import Body, Constant, Operation
+from kanserve_exporters._onnx_costs import How
 from kanserve_exporters._onnx_layers import LayerBody, layer_body
 
 if TYPE_CHECKING:
     import onnx
 
-DOMAIN, OPSET, IR = "ai.kanserve", 18, 9
+DOMAIN = "ai.kanserve"
 LIMIT = 2**31 - 2**24  # bytes of a protobuf message, with room for all but the tables
-LARGEST = 2**22  # bytes of one tensor on the way: a wide layer's would take gigabytes for 100,000 rows
+LARGEST = 2**22  # bytes of one tensor on the way, so that they stay in the cache
+OLDEST, OLDEST_IR = 15, 8  # opset 15 has every operator as it is used here; IR 8, functions in a file
 
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     """The network as {"model.onnx": bytes}; equal networks give equal bytes."""
+    return {"model.onnx": export_as(kan, options)}
+
+
+def export_as(kan: Kan, options: ExportOptions, how: How | None = None) -> bytes:
+    """The file, its splines all computed in one way: what measuring the ways needs. None takes the best for each."""
     try:
         import onnx
     except ImportError:
         raise MissingDependencyError("onnx", "export") from None
-    layers = [layer_body(one, options.precision) for one in kan.layers]
+    _check_versions(options)
+    layers = _layers(kan, options.precision, how)
     names = _function_names(layers)
     body = _network(kan, layers, names, options)
     if sum(table.nbytes for table in body.tables.values()) > LIMIT:
@@ -63,38 +75,72 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
         outputs,
         [onnx.numpy_helper.from_array(table, name) for name, table in body.tables.items()],
     )
+    own = options.onnx_form == "functions"
+    formula = formula_lines(kan)
     model = onnx.helper.make_model(
         graph,
-        ir_version=IR,
+        ir_version=options.ir_version,
         producer_name="kanserve",
-        opset_imports=[onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(DOMAIN, 1)],
-        functions=[_function(name, distinct[name]) for name in sorted(distinct)],
+        doc_string="\n".join([_shape(kan), *formula]),
+        opset_imports=[onnx.helper.make_opsetid("", options.opset), *([onnx.helper.make_opsetid(DOMAIN, 1)] * own)],
+        functions=[_function(name, distinct[name], options.opset) for name in sorted(distinct)] if own else [],
     )
-    onnx.helper.set_model_props(model, _metadata(kan, layers, body.dtype.itemsize))
-    return {"model.onnx": model.SerializeToString(deterministic=True)}
+    onnx.helper.set_model_props(model, _metadata(kan, layers, body.dtype.itemsize, formula))
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _check_versions(options: ExportOptions) -> None:
+    """ExportError unless the installed onnx knows these versions, and they have what the bodies need."""
+    import onnx
+
+    for name, asked, oldest, newest in (
+        ("opset", options.opset, OLDEST, onnx.defs.onnx_opset_version()),
+        ("ir_version", options.ir_version, OLDEST_IR, onnx.IR_VERSION),
+    ):
+        if not oldest <= asked <= newest:
+            raise ExportError(
+                f"The option {name} must be from {oldest} to {newest} (onnx {onnx.__version__}), got {asked}."
+            )
+
+
+def _layers(kan: Kan, precision: Precision, how: How | None) -> list[LayerBody]:
+    """The bodies of the layers, the input affine in the first and the output affine in the last."""
+    layers = _with_output_affine(kan)
+    affine = (kan.input_shift, kan.input_scale)
+    moved = affine[0].any() or (affine[1] != 1).any()
+    ends = [(affine if moved and n == 0 else None, n == len(layers) - 1) for n in range(len(layers))]
+    return [layer_body(one, precision, how, *end) for one, end in zip(layers, ends, strict=True)]
+
+
+def _with_output_affine(kan: Kan) -> tuple[Layer, ...]:
+    """The layers, the scale and shift of the outputs put into the nodes of the last."""
+    last = kan.layers[-1]
+    with np.errstate(all="ignore"):
+        scale = kan.output_scale * last.node_scale
+        bias = kan.output_scale * last.node_bias + kan.output_shift
+    return (*kan.layers[:-1], replace(last, node_scale=scale, node_bias=bias))
 
 
 def _network(kan: Kan, layers: list[LayerBody], names: list[str], options: ExportOptions) -> Body:
     """The graph from "x" to "y"."""
     body = Body(options.precision)
     value = "x"
-    if kan.input_shift.any() or (kan.input_scale != 1).any():
-        value = body("Sub", value, body.table("input_shift", kan.input_shift))
-        value = body("Div", value, body.table("input_scale", kan.input_scale))
     for number, (layer, name) in enumerate(zip(layers, names, strict=True), 1):
-        tables = [body.table(f"layer{number}_{key}", table) for key, table in layer.body.tables.items()]
-        value = body.call(DOMAIN, name, value, *tables, doc=layer.reason + ".")
-    if kan.output_shift.any() or (kan.output_scale != 1).any():
-        value = body("Mul", value, body.table("output_scale", kan.output_scale))
-        value = body("Add", value, body.table("output_shift", kan.output_shift))
-    broken = body("MatMul", value, body.table("zeros", np.zeros((len(kan.outputs), 1))))
-    value = body("Add", value, broken)
+        prefix = f"layer{number}_"
+        if options.onnx_form == "operators":
+            value = body.inline(layer.body, value, layer.output, prefix)
+            continue
+        tables = [body.table(prefix + key, table) for key, table in layer.body.tables.items()]
+        named = ",".join(layer.body.tables)
+        doc = layer.reason + "."
+        value = body.call(DOMAIN, name, value, *tables, doc=doc, tables=named, order=layer.order, base=layer.base)
     body.give("y", value)
     if kan.classes:
-        body.give("probabilities", body("Softmax", value, axis=1))
-        best = body("ArgMax", value, axis=1, keepdims=0)
-        is_broken = body("IsNaN", body("Squeeze", broken, body.integers(1)))
-        body.give("label", body("Where", is_broken, body.integer(-1), best))
+        body.give("probabilities", body("Softmax", "y", axis=1))
+        best = body("ArgMax", "y", axis=1, keepdims=0)
+        broken = body("IsNaN", body("Gather", "y", body.integer(0), axis=1))
+        body.give("label", body("Where", broken, body.integer(-1), best))
     return body
 
 
@@ -109,7 +155,7 @@ def _function_names(layers: list[LayerBody]) -> list[str]:
     return [known[layer.body.program] for layer in layers]
 
 
-def _function(name: str, layer: LayerBody) -> "onnx.FunctionProto":
+def _function(name: str, layer: LayerBody, opset: int) -> "onnx.FunctionProto":
     import onnx
 
     return onnx.helper.make_function(
@@ -118,7 +164,8 @@ def _function(name: str, layer: LayerBody) -> "onnx.FunctionProto":
         ["v", *layer.body.tables],
         [layer.output],
         [_node(step) for step in layer.body.steps],
-        [onnx.helper.make_opsetid("", OPSET)],
+        [onnx.helper.make_opsetid("", opset)],
+        ["tables", "order", "base"],
     )
 
 
@@ -133,11 +180,17 @@ def _node(step: Operation | Constant) -> "onnx.NodeProto":
     )
 
 
-def _metadata(kan: Kan, layers: list[LayerBody], itemsize: int) -> dict[str, str]:
+def _shape(kan: Kan) -> str:
+    nodes = [len(kan.inputs), *(layer.nodes for layer in kan.layers)]
+    return f"A Kolmogorov-Arnold network of shape {nodes}."
+
+
+def _metadata(kan: Kan, layers: list[LayerBody], itemsize: int, formula: list[str]) -> dict[str, str]:
     values = {
         "inputs": [_variable(one) for one in kan.inputs],
         "outputs": [_variable(one) for one in kan.outputs],
         "classes": list(kan.classes),
+        "formula": formula,
         "batch": max(1, LARGEST // (itemsize * max(layer.width for layer in layers))),
     }
     return {key: json.dumps(value, allow_nan=False) for key, value in values.items()}

@@ -10,6 +10,7 @@ needs no package: a message is a list of numbered fields whose numbers never cha
 protobuf's).
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import DataError, FormatError, MissingDependencyError
+from kanserve.runtime import _onnx_operator
 
 FILE = "model.onnx"
 _STANDARD, _OURS = (b"", b"ai.onnx"), (b"ai.kanserve",)
 _TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(double)": np.dtype(np.float64)}
 # What the exporter writes, and nothing else: a test holds the two to each other.
 _NAMES = """Abs Acos Add ArgMax Asin Atan Atanh Cast Clip Concat Constant Cos Cosh Div Equal Erf Exp Flatten Floor
-Gather Gemm GreaterOrEqual HardSigmoid Identity IsNaN Less Log MatMul Mul Neg Pow Reciprocal ReduceProd ReduceSum
+Gather Gemm GreaterOrEqual HardSigmoid IsNaN Less Log MatMul Mul Neg Pow Reciprocal ReduceSum
 Reshape Round Sigmoid Sign Sin Sinh Softmax Split Sqrt Squeeze Sub Tan Tanh Unsqueeze Where"""
 OPERATORS = frozenset(_NAMES.split())
 _QUIET = 4  # onnxruntime's severity "fatal": what goes wrong comes back as an exception
@@ -36,15 +38,19 @@ class OnnxBackend:
     """A session of onnxruntime; threads may share it."""
 
     session: Any  # onnxruntime carries no types
+    options: Any  # of a run; onnxruntime would make them anew each time, a tenth of a small network's call
     inputs: int
     outputs: int
     dtype: np.dtype[Any]
     batch: int  # rows at a time, so that the values on the way stay small
+    native: bool = False  # whether compiled operators compute all layers
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs (N, outputs) of raw feature rows (N, inputs), float32 or float64."""
-        with np.errstate(over="ignore"):  # too large for float32: infinity, so that the row comes out as NaN
-            rows = np.ascontiguousarray(x, self.dtype)
+        rows = x
+        if x.dtype != self.dtype or not x.flags.c_contiguous:
+            with np.errstate(over="ignore"):  # too large for float32: infinity, so that the row comes out as NaN
+                rows = np.ascontiguousarray(x, self.dtype)
         if rows.ndim != 2 or rows.shape[1] != self.inputs:
             raise DataError(f"Rows must have shape (N, {self.inputs}), got {rows.shape}.")
         if len(rows) <= self.batch:
@@ -55,7 +61,7 @@ class OnnxBackend:
         return result
 
     def _run(self, rows: NDArray[Any]) -> NDArray[Any]:
-        result: NDArray[Any] = self.session.run(["y"], {"x": rows})[0]
+        result: NDArray[Any] = self.session.run(["y"], {"x": rows}, self.options)[0]
         return result
 
 
@@ -69,22 +75,45 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> OnnxBackend:
         raise MissingDependencyError("onnxruntime", "onnx") from None
     if FILE not in files:
         raise FormatError(f"An ONNX artifact holds {FILE}, got {', '.join(files) or 'no files'}.")
-    _check_model(files[FILE])
+    functions = _check_model(files[FILE])
+    session = _native_session(onnxruntime, files[FILE], threads)
+    if session is not None:
+        return _backend(session, onnxruntime.RunOptions(), native=_onnx_operator.take(functions))
+    try:
+        session = _session(onnxruntime, files[FILE], _options(onnxruntime, threads))
+    except Exception as error:  # its exceptions derive from nothing else
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FormatError(f"onnxruntime {onnxruntime.__version__} cannot load {FILE}: {reason}") from None
+    return _backend(session, onnxruntime.RunOptions(), native=False)
+
+
+def _options(onnxruntime: Any, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _QUIET
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # its own other format was not looked through
+    return options
+
+
+def _session(onnxruntime: Any, data: bytes, options: Any) -> Any:
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def _native_session(onnxruntime: Any, data: bytes, threads: int) -> Any:
+    """A session with the compiled operators; None where there are none, or they do not know a layer of the file."""
+    options = _options(onnxruntime, threads)
+    if not _onnx_operator.register(options):
+        return None
     try:
-        session = onnxruntime.InferenceSession(files[FILE], options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions derive from nothing else
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FormatError(f"onnxruntime {onnxruntime.__version__} cannot load {FILE}: {reason}") from None
-    return _backend(session)
+        return _session(onnxruntime, data, options)
+    except Exception as error:  # whether the file itself is at fault shows without the operators
+        logging.getLogger("kanserve").info("The compiled operators do not run this file: %s", error)
+        return None
 
 
-def _backend(session: Any) -> OnnxBackend:
+def _backend(session: Any, options: Any, native: bool) -> OnnxBackend:
     inputs = {one.name: one for one in session.get_inputs()}
     outputs = {one.name: one for one in session.get_outputs()}
     if list(inputs) != ["x"] or "y" not in outputs:
@@ -95,49 +124,66 @@ def _backend(session: Any) -> OnnxBackend:
             raise FormatError(f"{one.name!r} must be float or double (batch, n), got {one.type} {one.shape}.")
     text = session.get_modelmeta().custom_metadata_map.get("batch", "")
     batch = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1024
-    return OnnxBackend(session, x.shape[1], y.shape[1], _TYPES[x.type], max(batch, 1))
+    batch = max(batch, 1)
+    if native:  # nothing is on the way but the values of the layers
+        batch = max(batch, 1024)
+    return OnnxBackend(session, options, x.shape[1], y.shape[1], _TYPES[x.type], batch, native)
 
 
-def _check_model(data: bytes) -> None:
-    """FormatError unless the bytes are a model that can do nothing but compute."""
+def _check_model(data: bytes) -> set[bytes]:
+    """The functions that the model calls; FormatError unless it can do nothing but compute."""
+    called, held = set[bytes](), set[bytes]()
     try:
         for field, value in _messages(data):
             match field:
                 case 7:
-                    _check_graph(value)
+                    called |= _check_graph(value)
                 case 20:
                     raise FormatError(f"{FILE} must be for inference; it holds training information.")
                 case 25:
-                    _check_function(value)
+                    held |= _check_function(value)
     except (IndexError, ValueError) as error:
         raise FormatError(f"{FILE} is not an ONNX model: {error}.") from None
+    # With the compiled operators onnxruntime would not miss it, and elsewhere the file would not run.
+    for kind in sorted(called - held):
+        raise FormatError(f"Runtimes cannot load {FILE}: it does not hold the function {kind[:80]!r} that it calls.")
+    return called
 
 
-def _check_graph(data: memoryview) -> None:
+def _check_graph(data: memoryview) -> set[bytes]:
+    """The functions that the graph calls."""
+    called = set[bytes]()
     for field, value in _messages(data):
         match field:
             case 1:
-                _check_node(value, _STANDARD + _OURS)
+                called |= _check_node(value, _STANDARD + _OURS)
             case 5:
                 _check_tensor(value)
             case 15:
                 raise FormatError(f"{FILE} must hold its tables as plain tensors; it has a sparse one.")
+    return called
 
 
-def _check_function(data: memoryview) -> None:
+def _check_function(data: memoryview) -> set[bytes]:
+    """The function's name."""
+    names = set[bytes]()
     if all(field != 10 for field, _ in _messages(data)):
         _check_domain(memoryview(b""), _OURS, "a function")
     for field, value in _messages(data):
         match field:
+            case 1:
+                names.add(bytes(value))
             case 7:
                 _check_node(value, _STANDARD)
             case 10:
                 _check_domain(value, _OURS, "a function")
             case 11:
                 _check_attribute(value)
+    return names
 
 
-def _check_node(data: memoryview, domains: tuple[bytes, ...]) -> None:
+def _check_node(data: memoryview, domains: tuple[bytes, ...]) -> set[bytes]:
+    """The functions of the file that the operator may be."""
     # A field may be there twice, and which one counts is the reader's choice: all are checked.
     kinds, found = [], []
     for field, value in _messages(data):
@@ -150,10 +196,11 @@ def _check_node(data: memoryview, domains: tuple[bytes, ...]) -> None:
                 _check_domain(value, domains, "an operator")
                 found.append(bytes(value))
     if found and all(one in _OURS for one in found):
-        return  # a function of the file, whose operators are checked where it is defined
+        return set(kinds)  # a function of the file, whose operators are checked where it is defined
     for kind in kinds:
         if kind.decode(errors="replace") not in OPERATORS:
             raise FormatError(f"{FILE} must have operators that kanserve exports only, got {kind[:80]!r}.")
+    return set()
 
 
 def _check_attribute(data: memoryview) -> None:
