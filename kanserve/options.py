@@ -1,14 +1,45 @@
 """What every exporter is asked for."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from kanserve.errors import InputError
 
 Precision = Literal["float", "double"]
+CForm = Literal["files", "single_file", "header_only"]
+OnnxForm = Literal["functions", "operators"]
+
+_WORDS = {"precision": Precision, "c_form": CForm, "onnx_form": OnnxForm}
+_KINDS = {"name": str, "gradient": bool, "vector_math": bool, "opset": int, "ir_version": int}
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """The model's name, from which files and identifiers are named, and the type that the export computes in."""
+    """The model's name, from which files and identifiers are named, and the type that the export computes in.
+
+    The others are for one format each: C with the derivatives of its outputs (`gradient`), in one file or as a header
+    alone (`c_form`), and, of functions alone, with batches for a C library that has functions of vectors
+    (`vector_math`); ONNX for a runtime that knows other versions of the operators and of the file (`opset`,
+    `ir_version`), and for one that knows no functions of a file's own (OpenVINO), in standard operators alone
+    (`onnx_form`), which no native operator can take over. InputError for a value that none of them can have; which
+    versions there are is the exporter's to say.
+    """
 
     name: str = "model"
     precision: Precision = "double"
+    gradient: bool = False
+    c_form: CForm = "files"
+    vector_math: bool = False
+    onnx_form: OnnxForm = "functions"
+    opset: int = 18
+    ir_version: int = 9
+
+    def __post_init__(self) -> None:
+        for name, words in _WORDS.items():
+            value, allowed = getattr(self, name), get_args(words)
+            if not isinstance(value, str) or value not in allowed:
+                raise InputError(f"The option {name} must be {' or '.join(map(repr, allowed))}, got {value!r:.80}.")
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise InputError(f"The option {name} must be of the type {kind.__name__}, got {value!r:.80}.")

@@ -19,7 +19,10 @@ from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, classifier, domains, hostile_names, mixed, multiplication, one_edge, rows, symbolic
 
 STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-Wdouble-promotion")
-TYPES = {"double": (np.float64, ctypes.c_double), "float": (np.float32, ctypes.c_float)}
+TYPES: dict[Precision, tuple[type[np.floating], type[ctypes.c_double] | type[ctypes.c_float]]] = {
+    "double": (np.float64, ctypes.c_double),
+    "float": (np.float32, ctypes.c_float),
+}
 PRECISIONS = tuple(TYPES)
 
 

@@ -11,6 +11,11 @@ def fill(text: str, prefix: str) -> str:
     return text.replace("@@", prefix).replace("@", f"{prefix}_")
 
 
+def where_plain(gradient: bool) -> str:
+    """The condition around the plain form of the splines: the gradient needs it beside the fast one."""
+    return "\n#if !defined @FAST || !defined @NO_GRADIENT" if gradient else "\n#ifndef @FAST"
+
+
 def string(text: str) -> str:
     """A constant array of characters that holds this text, ASCII only, whatever is in it."""
     data = text.encode("ascii")
@@ -77,8 +82,11 @@ int @predict(const @real x[@N_IN], @real y[@N_OUT]);
  * the first code that is not OK. */
 int @predict_batch(const @real *x, size_t rows, size_t x_stride, @real *y, size_t y_stride);
 {probabilities}
-/* The names, units and training ranges of inputs and outputs, and where the network comes from, as JSON in ASCII. */
+#ifndef @NO_INFO
+/* The names, units and training ranges of inputs and outputs, the formula, and where the network comes from, as JSON in
+ * ASCII. */
 const char *@info(void);
+#endif
 
 #ifndef @NO_SELFTEST
 /* OK when the golden rows come out right and a NaN is refused. max_error may be null; it receives the largest error
@@ -140,38 +148,14 @@ static int @fail(@real *y, int code)
 }
 """
 
+SLACK = """
+#define @SLACK 0
+"""
+
 SIGN = """
 static @real @sign(@real x)
 {
     return (@real)((x > 0) - (x < 0)) + 0*x; /* 0*x, so that NaN stays NaN */
-}
-"""
-
-PIECE = """
-/* How many of the breaks are at or below x: 0 for NaN. */
-static int @piece(const @real *breaks, int count, @real x)
-{
-    int low = 0, high = count;
-    while (low < high) {
-        const int middle = (low + high)/2;
-        if (breaks[middle] <= x) low = middle + 1;
-        else high = middle;
-    }
-    return low;
-}
-"""
-
-EVEN_PIECE = """
-/* The same for breaks at equal steps. No number that an int cannot hold, and no NaN, reaches the cast; comparing with
- * the breaks themselves makes up for rounding. */
-static int @even_piece(const @real *breaks, int count, @real per_step, @real x)
-{
-    const @real place = (x - breaks[0])*per_step;
-    int p = place < 0 ? 0 : place < (@real)count ? (int)place + 1 : place >= (@real)count ? count : 0;
-    if (p > count) p = count;
-    if (p < count && x >= breaks[p]) p++;
-    else if (p > 0 && x < breaks[p - 1]) p--;
-    return p;
 }
 """
 
@@ -184,12 +168,23 @@ int @predict_batch(const @real *x, size_t rows, size_t x_stride, @real *y, size_
     if (x_stride < @N_IN || y_stride < @N_OUT) return @ERROR_SIZE;
     if (rows > most/x_stride || rows > most/y_stride) return @ERROR_SIZE;
     if (rows > 0 && (!x || !y)) return @ERROR_NULL;
+$ROWS$    return first;
+}
+"""
+
+ROW_BY_ROW = """\
     for (n = 0; n < rows; n++) {
         const int code = @predict(x + n*x_stride, y + n*y_stride);
         if (first == @OK) first = code;
     }
-    return first;
-}
+"""
+
+BY_TILES = """\
+    for (n = 0; n < rows; n += @TILE) {
+        const int some = rows - n < @TILE ? (int)(rows - n) : @TILE;
+        const int code = @tile(x + n*x_stride, x_stride, some, y + n*y_stride, y_stride);
+        if (first == @OK) first = code;
+    }
 """
 
 PREDICT_PROBA = """
@@ -279,51 +274,4 @@ int main(void)
     printf(code == @OK ? "ok\\n" : "FAILED\\n");
     return code == @OK ? 0 : 1;
 }
-"""
-
-CMAKE = """\
-cmake_minimum_required(VERSION 3.10...4.0)
-project(@@ C)
-
-add_library(@@ STATIC @@.c)
-target_include_directories(@@ PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
-set_target_properties(@@ PROPERTIES C_STANDARD 99 C_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
-if(CMAKE_C_COMPILER_ID MATCHES "GNU|Clang")
-  target_compile_options(@@ PRIVATE -ffp-contract=off)
-endif()
-if(UNIX)
-  target_link_libraries(@@ PUBLIC m)
-endif()
-
-enable_testing()
-add_executable(@test @test.c)
-target_link_libraries(@test PRIVATE @@)
-add_test(NAME @test COMMAND @test)
-"""
-
-README = """\
-# @@: a Kolmogorov-Arnold network as C
-
-Shape {shape}: {inputs} raw features in, {outputs} {what} out, computed in `{real}`. C99, needs libm only, usable from
-C++, re-entrant, allocates nothing. `@info()` returns the names, units and training ranges as JSON.
-
-$FORMULA$
-
-    cc -std=c99 -O3 -ffp-contract=off -c @@.c
-    cc -std=c99 @test.c @@.o -lm -o @test && ./@test      # compares with the golden rows
-
-or `cmake -B build && cmake --build build && ctest --test-dir build`.
-
-    #include "@@.h"
-
-    @real x[@N_IN] = {{ ... }}, y[@N_OUT];
-    int code = @predict(x, y);      /* or @predict_batch for many rows */
-
-Codes: 0 fine; -1 a null pointer; -2 an input that is NaN or infinite; -3 a function outside its domain; -4 a result
-that is not finite; -5 a stride that is too small. After -2, -3 and -4 every output of that row is NaN.
-
-- `-D@NO_SELFTEST` leaves out the golden rows, `@selftest` and `@golden` (and `@test.c` with them).
-- `-D@TABLE='__attribute__((section(".model")))'` places the constant tables.
-- `-D@HOT='__attribute__((target_clones("arch=x86-64-v3","default")))'` compiles the inner loops for several processors.
-- Fast math is refused, because it removes the checks for NaN; `-D@ALLOW_FAST_MATH` builds without them.
 """

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 class Dialect:
     """How one language writes numbers and calls. Names of helpers, our own functions, begin with `prefix`."""
 
-    language: Literal["c", "numpy"]
+    language: Literal["c", "numpy", "python"]
     precision: Precision
     prefix: str
 
@@ -73,13 +73,13 @@ def term(edge: Symbolic, variable: str, dialect: Dialect) -> str:
     return value if edge.c == 1 else f"{dialect.literal(edge.c)}*{value}"
 
 
-def total(terms: list[str], width: int = 110) -> str:
-    """Terms joined to a sum, in lines of about `width`."""
+def total(terms: list[str], width: int = 110, *, tight: bool = False) -> str:
+    """Terms joined to a sum, in lines of about `width`; `tight` ones begin with the sign, no space behind."""
     lines = [terms[0]]
     for one in terms[1:]:
         text = _signed(one)
         if len(lines[-1]) + len(text) + 1 > width:
-            lines.append(f" {text}")
+            lines.append(text.replace(" ", "", 1) if tight else f" {text}")
         else:
             lines[-1] += f" {text}"
     return "\n".join(lines)
@@ -89,13 +89,14 @@ def call(name: str, argument: str, dialect: Dialect) -> str:
     """The named function of `argument`: the library's own where it has one, else of our helper."""
     if not dialect.guarded(name) and (library := _library_function(name, dialect)):
         return f"{library}({argument})"
-    return f"{helper(name, dialect)}({argument}{', bad' if dialect.guarded(name) else ''})"
+    return f"{helper(name, dialect)}({argument}{',e' if dialect.guarded(name) else ''})"
 
 
 def helper(name: str, dialect: Dialect) -> str:
     """The identifier of our helper for a named function."""
     words = name.replace("1/", "per_").replace("^", "")
-    return dialect.prefix + "f_" + re.sub(r"\W+", "_", words)
+    # Of a large formula each letter counts.
+    return dialect.prefix + ("f" if dialect.language == "c" else "f_") + re.sub(r"\W+", "_", words)
 
 
 def needs_helper(name: str, dialect: Dialect) -> bool:
@@ -114,6 +115,8 @@ def body(name: str, dialect: Dialect) -> str:
     _printers.check(expression, "x")
     if dialect.language == "numpy":
         return str(_printers.ArrayPrinter(dialect.literal).doprint(expression))
+    if dialect.language == "python":
+        return str(_printers.NumberPrinter(dialect.literal).doprint(expression))
     printer = _printers.CPrinter(dialect.single, dialect.literal, dialect.prefix)
     return str(printer.doprint(expression))
 

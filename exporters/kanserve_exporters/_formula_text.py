@@ -1,13 +1,24 @@
 """The formulas of a network as lines of ASCII, for the documentation of what is exported."""
 
+from weakref import WeakKeyDictionary
+
 from kanserve.formula import formulas
 from kanserve.ir import Kan
 
 MOST_EDGES = 200  # more make a text that nobody reads
 
+# Every format has the same lines, and to find them takes half the time of an export.
+_known: WeakKeyDictionary[Kan, tuple[str, ...]] = WeakKeyDictionary()
+
 
 def formula_lines(kan: Kan) -> list[str]:
     """One line an output, numbers rounded to 6 digits; names are escaped as in a Python string."""
+    if kan not in _known:
+        _known[kan] = tuple(_written(kan))
+    return list(_known[kan])
+
+
+def _written(kan: Kan) -> list[str]:
     if kan.edges > MOST_EDGES:
         return [f"(a formula of {kan.edges} edges: 'kanserve formula' prints it)"]
     try:

@@ -1,4 +1,4 @@
-"""Names that become identifiers and file names of generated source: ASCII, no reserved word, no header's name."""
+"""Names that become identifiers, files, libraries and targets of generated source: ASCII, and nobody else's."""
 
 import keyword
 import re
@@ -10,14 +10,24 @@ fortran alignas alignof bool constexpr false nullptr static_assert thread_local 
 _CPP = """and and_eq bitand bitor catch char8_t char16_t char32_t class compl concept consteval constinit const_cast
 co_await co_return co_yield decltype delete dynamic_cast explicit export friend module import mutable namespace new
 noexcept not not_eq operator or or_eq override final private protected public reinterpret_cast requires
-static_cast template this throw try typeid typename using virtual wchar_t xor xor_eq linux unix"""
+static_cast template this throw try typeid typename using virtual wchar_t xor xor_eq contract_assert"""
+# Macros that compilers define, or headers that are always there.
+_MACROS = "linux unix vax sun sparc mips i386 arm hpux near far huge interrupt min max nan null infinity eof"
+# A library lib<id>.a would stand before the system's, and build systems have targets of these names.
+_LIBRARIES = "c m dl rt pthread util gcc gcov stdc atomic crypt resolv socket"
+_TARGETS = """all all_build clean continuous depend edit_cache experimental help install list_install_components nightly
+package package_source preinstall rebuild_cache run_tests test zero_check"""
 # <id>.h would stand before the header of the same name.
 _HEADERS = """assert complex ctype errno fenv float inttypes iso646 limits locale math memory setjmp signal stdalign
 stdarg stdatomic stdbit stdbool stddef stdint stdio stdlib stdnoreturn string strings tgmath threads time uchar
 unistd wchar wctype main std"""
-_C_RESERVED = frozenset(f"{_C} {_CPP} {_HEADERS}".split())
+# Windows takes a file of such a name, whatever its ending, for a device.
+_DEVICES = " ".join(["aux con nul prn", *(f"com{n} lpt{n}" for n in range(10))])
+_C_RESERVED = frozenset(f"{_C} {_CPP} {_MACROS} {_LIBRARIES} {_TARGETS} {_HEADERS} {_DEVICES}".split())
 # <id>.py would stand before the module of the same name, for NumPy as well.
-_PYTHON_RESERVED = frozenset({*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names, "numpy", "np"})
+_PYTHON_RESERVED = frozenset(
+    {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names, "numpy", "np", *_DEVICES.split()}
+)
 
 
 def c_identifier(name: str) -> str:

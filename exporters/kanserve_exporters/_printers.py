@@ -11,6 +11,7 @@ import sympy
 from sympy.codegen.ast import float32, real
 from sympy.printing.c import C99CodePrinter
 from sympy.printing.numpy import NumPyPrinter
+from sympy.printing.pycode import PythonCodePrinter
 
 from kanserve.errors import ExportError
 
@@ -104,3 +105,20 @@ class ArrayPrinter(_Guarded, NumPyPrinter):  # type: ignore[misc]  # sympy has n
 
     def _print_besselj(self, expression: sympy.Expr) -> str:
         return f"j0({self._print(expression.args[1])})"
+
+
+class NumberPrinter(_Guarded, PythonCodePrinter):  # type: ignore[misc]  # sympy has no types
+    """Python's numbers and its module math. Gamma is that of x > 0; there is no J0."""
+
+    def __init__(self, literal: Literal) -> None:
+        super().__init__()
+        self.literal = literal
+        self.root = "math.sqrt"
+
+    def _print_sign(self, expression: sympy.Expr) -> str:
+        argument = self._print(expression.args[0])
+        return f"(({argument} > 0) - ({argument} < 0) + 0*{argument})"
+
+    def _print_gamma(self, expression: sympy.Expr) -> str:
+        argument = self._print(expression.args[0])
+        return f"(math.gamma({argument}) if {argument} > 0 else math.nan)"

@@ -1,11 +1,11 @@
-"""A network as C99: P.h, P.c, P_test.c, CMakeLists.txt and README.md, where P is made from the model's name.
+"""A network as C99: P.h, P.c, P_test.c and what builds and installs them, where P is made from the model's name.
 
 For the network exp(sin πx + y²) of shape [2, 1, 1], called `hello`, the middle of hello.c is
 
     static void hello_layer_0_0(const hello_real *v, hello_real *z)
     {
         z[0] += sin(3.141592653589793*v[0])
-         + hello_f_x2(v[1]);
++hello_fx2(v[1]);
     }
 
     static void hello_layer_0(const hello_real *v, hello_real *u)
@@ -18,8 +18,11 @@ For the network exp(sin πx + y²) of shape [2, 1, 1], called `hello`, the middl
     }
 
 Layers stay layers: a flattened formula is twenty times longer. The symbolic edges of a layer are code, at most 200 to
-a function, because compilers take more than linear time; its splines are a table of local polynomials that one loop
-reads, with the outputs innermost so that it becomes vector instructions.
+a function, because compilers take more than linear time; its splines are a table of their coefficients, outputs side
+by side, of which each input adds up the k + 1 rows whose basis functions are not 0 where it lies.
+
+The table is read in two forms. The plain one is C99 that gives the same bits on every machine; `-DP_FAST` takes rows by
+tiles, with the compiler's vectors, and rounds as it likes. Both refuse the same rows by the same codes.
 """
 
 import hashlib
@@ -33,9 +36,14 @@ from kanserve.ir import Kan, Variable
 from kanserve.options import ExportOptions
 from kanserve.reference import evaluate
 from kanserve.rounding import allowed, rounding, scale, steady_rows
+from kanserve_exporters import _c_columns, _c_gradient, _c_gradient_template, _special
 from kanserve_exporters import _c_template as template
-from kanserve_exporters import _special
-from kanserve_exporters._c_layers import has_domain, layer_code, table
+from kanserve_exporters import _c_tiles as tiles
+from kanserve_exporters._c_forms import formed
+from kanserve_exporters._c_grids import rows
+from kanserve_exporters._c_layers import has_domain, is_affine, layer_code, table
+from kanserve_exporters._c_package import package
+from kanserve_exporters._c_splines import spline_functions
 from kanserve_exporters._expressions import Dialect, body, domain, helper, needs_helper
 from kanserve_exporters._formula_text import formula_lines
 from kanserve_exporters._identifiers import c_identifier
@@ -45,9 +53,14 @@ Array = NDArray[np.float64]
 
 _GOLDEN_ROWS, _GOLDEN_NUMBERS = 8, 1000  # at most; the second keeps the files of wide networks small
 
+_FORMULA = 2000  # characters: a longer one fills a small processor's memory and is nothing to read
+
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
-    """The network as C source; ExportError when a constant does not fit into the precision."""
+    """The network as C source; ExportError when a constant does not fit into the precision.
+
+    The forms of one file are for other people's programs: kanserve's own runtime loads what is built of "files".
+    """
     prefix = c_identifier(options.name)
     dialect = Dialect("c", options.precision, f"{prefix}_")
     layers = [parts(layer, float(np.finfo(_dtype(dialect)).max)) for layer in kan.layers]
@@ -60,50 +73,80 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     }
     files = {
         f"{prefix}.h": template.HEADER.format(
-            probabilities=template.HEADER_PROBABILITIES if kan.classes else "", **words
+            probabilities=(template.HEADER_PROBABILITIES if kan.classes else "")
+            + (_c_gradient_template.HEADER if options.gradient else ""),
+            **words,
         ),
-        f"{prefix}.c": _code(kan, layers, dialect),
+        f"{prefix}.c": _code(
+            kan,
+            layers,
+            dialect,
+            _c_gradient.gradient(kan, layers, dialect) if options.gradient else "",
+            options.vector_math and _c_columns.has_columns(kan, layers),
+        ),
         f"{prefix}_test.c": template.TEST.replace("{digits}", "9" if dialect.single else "17"),
-        "CMakeLists.txt": template.CMAKE,
-        "README.md": template.README.format(**words),
     }
     texts = {path: template.fill(text, prefix) for path, text in files.items()}
-    information = template.string(_information(kan, options))
     # Last, and outside `fill`: these texts hold the names that users chose.
+    formula = formula_lines(kan)
+    information = template.string(_information(kan, options, formula))
     texts[f"{prefix}.c"] = texts[f"{prefix}.c"].replace("$INFORMATION$", information, 1)
-    formula = "\n".join(f"    {line}" for line in formula_lines(kan))
-    texts["README.md"] = texts["README.md"].replace("$FORMULA$", formula, 1)
-    return {path: text.encode("ascii") for path, text in texts.items()}
+    texts |= package(prefix, words, formula, options.c_form, options.gradient)
+    return {path: text.encode("ascii") for path, text in formed(texts, prefix, options.c_form).items()}
 
 
-def _code(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
-    blocks = [template.BEGIN, *_helpers(layers, dialect)]
-    for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
-        blocks += layer_code(number, layer, part, dialect)
-    blocks += [_affine_tables(kan, dialect), _predict(kan, layers, dialect), template.PREDICT_BATCH]
+def _code(kan: Kan, layers: list[Parts], dialect: Dialect, gradient: str, columns: bool) -> str:
+    found = [
+        rows(layer, part.splines, dialect.precision) if part.splines else None
+        for layer, part in zip(kan.layers, layers, strict=True)
+    ]
+    splines = [one for one in found if one]
+    blocks = [template.BEGIN, *([template.SLACK, tiles.begin(kan, found, dialect)] if splines else [])]
+    blocks += [*([_c_columns.declarations(dialect)] if columns else []), *_helpers(layers, dialect, bool(gradient))]
+    blocks += spline_functions(splines, dialect, slopes=bool(gradient))
+    blocks += tiles.kernels_of(found, layers, dialect) if splines else []
+    for number, (layer, part, own) in enumerate(zip(kan.layers, layers, found, strict=True)):
+        raw = number == 0 and not is_affine(kan.input_shift, kan.input_scale)
+        fast = tiles.fast_layer(number, layer, part, own, dialect, raw) if own else ""
+        blocks += layer_code(number, layer, part, own, dialect, fast, bool(gradient))
+    blocks.append(_affine_tables(kan, dialect))
+    predict = _predict(kan, layers, dialect)
+    blocks += (
+        ["\n#ifdef @FAST", tiles.tile(kan, layers, dialect), "#else", predict, "#endif\n"] if splines else [predict]
+    )
+    loop = template.ROW_BY_ROW
+    if splines:
+        loop = f"#ifdef @FAST\n{template.BY_TILES}#else\n{loop}#endif\n"
+    if columns:
+        blocks.append(_c_columns.columns(kan, layers, dialect))
+        loop = f"#ifdef @VECTOR_MATH\n{template.BY_TILES}#else\n{loop}#endif\n"
+    blocks.append(template.PREDICT_BATCH.replace("$ROWS$", loop))
     if kan.classes:
         blocks.append(template.PREDICT_PROBA.replace("{exp}", "expf" if dialect.single else "exp"))
-    blocks += ["\nstatic @TABLE const char @information[] = $INFORMATION$;\n", template.INFO]
+    blocks.append(gradient)
+    information = "\nstatic @TABLE const char @information[] = $INFORMATION$;\n"
+    blocks += ["\n#ifndef @NO_INFO", information, template.INFO, "#endif\n"]
     blocks += ["\n#ifndef @NO_SELFTEST\n", *_selftest(kan, dialect), "\n#endif\n"]
     return "".join(blocks)
 
 
-def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
+def _helpers(layers: list[Parts], dialect: Dialect, gradient: bool) -> list[str]:
     """The functions that libm has not, or that must say when they leave their domain; only those that are used."""
     splines = [part.splines for part in layers if part.splines]
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
-    used |= {"silu"} if any(one.base == "silu" for one in splines) else set()
+    based = any(one.base == "silu" for one in splines)
+    only_plain = based and "silu" not in used  # the fast form has a silu of its own
+    used |= {"silu"} if based else set()
     blocks = [template.SIGN] if "sign" in used else []
     blocks += [_special.c_j0(dialect)] if "j0" in used else []
     for name in sorted(one for one in used if needs_helper(one, dialect)):
         outside = dialect.guarded(name)
         check = f"    if (!({domain(name)})) *bad = 1;\n" if outside else ""
-        blocks.append(
+        text = (
             f"\nstatic @real {helper(name, dialect)}(@real x{', int *bad' if outside else ''})\n"
             f"{{\n{check}    return {body(name, dialect)};\n}}\n"
         )
-    blocks += [template.EVEN_PIECE] if any(one.steps is not None for one in splines) else []
-    blocks += [template.PIECE] if any(one.steps is None for one in splines) else []
+        blocks.append(f"{template.where_plain(gradient)}{text}#endif\n" if name == "silu" and only_plain else text)
     return blocks
 
 
@@ -112,7 +155,7 @@ def _affine_tables(kan: Kan, dialect: Dialect) -> str:
     return "\n" + "".join(
         table(f"{end}_shift", shift, dialect) + table(f"{end}_scale", scale, dialect)
         for end, (shift, scale) in tables.items()
-        if _affine(shift, scale)
+        if is_affine(shift, scale)
     )
 
 
@@ -125,7 +168,7 @@ def _predict(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
         "if (!x || !y) return @ERROR_NULL;",
         "if (!@finite(x, @N_IN)) return @fail(y, @ERROR_INPUT);",
     ]
-    if _affine(kan.input_shift, kan.input_scale):
+    if is_affine(kan.input_shift, kan.input_scale):
         lines += [
             "for (i = 0; i < @N_IN; i++) a[i] = (x[i] - @input_shift[i])/@input_scale[i];",
             "if (!@finite(a, @N_IN)) return @fail(y, @ERROR_RESULT);",
@@ -141,7 +184,7 @@ def _predict(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
             f"if (!@finite({target}, {layer.nodes})) return @fail(y, {code});",
         ]
         source, target = target, source
-    if _affine(kan.output_shift, kan.output_scale):
+    if is_affine(kan.output_shift, kan.output_scale):
         lines += [
             f"for (i = 0; i < @N_OUT; i++) y[i] = @output_scale[i]*{source}[i] + @output_shift[i];",
             "if (!@finite(y, @N_OUT)) return @fail(y, @ERROR_RESULT);",
@@ -150,10 +193,6 @@ def _predict(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
         lines.append(f"for (i = 0; i < @N_OUT; i++) y[i] = {source}[i];")
     text = "".join(f"    {line}\n" for line in [*lines, "return @OK;"])
     return f"\nint @predict(const @real x[@N_IN], @real y[@N_OUT])\n{{\n{text}}}\n"
-
-
-def _affine(shift: Array, scale: Array) -> bool:
-    return bool((shift != 0).any() or (scale != 1).any())
 
 
 def _selftest(kan: Kan, dialect: Dialect) -> list[str]:
@@ -190,7 +229,7 @@ def _selftest(kan: Kan, dialect: Dialect) -> list[str]:
     return [f"\n#define @GOLDEN_ROWS {rows}u\n", *tables, test]
 
 
-def _information(kan: Kan, options: ExportOptions) -> str:
+def _information(kan: Kan, options: ExportOptions, formula: list[str]) -> str:
     def described(one: Variable) -> dict[str, object]:
         low, high = (float(end) if np.isfinite(end) else None for end in (one.low, one.high))
         return {"name": one.name, "unit": one.unit, "low": low, "high": high}
@@ -202,6 +241,10 @@ def _information(kan: Kan, options: ExportOptions) -> str:
             "inputs": [described(one) for one in kan.inputs],
             "outputs": [described(one) for one in kan.outputs],
             "classes": list(kan.classes),
+            "shape": list(kan.shape),
+            "formula": formula
+            if sum(map(len, formula)) <= _FORMULA
+            else ["(long: the README of the C source has it, and 'kanserve formula')"],
             "kan_sha256": hashlib.sha256(serialization.dumps(kan)).hexdigest(),
         }
     )
