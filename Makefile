@@ -4,6 +4,7 @@
 PYTHON ?= python3
 INSTALLED := .venv/.installed
 PEERS := .venv/.peers
+CROSS := .venv/.cross
 SOURCES := $(wildcard kanserve exporters/kanserve_exporters tests benchmarks examples hatch_build.py)
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null | sort)
 
@@ -17,7 +18,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := run
-.PHONY: run test check protos bench bench-train bench-formulas clean
+.PHONY: run test check protos bench bench-inference bench-train bench-formulas cross clean
 
 run: $(INSTALLED)
 	kanserve demo
@@ -34,6 +35,10 @@ protos: $(INSTALLED)
 bench: $(PEERS)
 	for table in benchmarks/[!_]*.py; do OMP_NUM_THREADS=1 python "$$table" || exit 1; done
 
+# What a prediction costs in every format, beside torch, its ONNX export, OpenVINO and other libraries.
+bench-inference: $(PEERS)
+	OMP_NUM_THREADS=1 python benchmarks/inference.py
+
 # What training costs: whole fits, then one step of a gradient, beside the other libraries.
 bench-train: $(PEERS)
 	OMP_NUM_THREADS=1 python benchmarks/training.py
@@ -43,11 +48,16 @@ bench-train: $(PEERS)
 bench-formulas: $(PEERS)
 	OMP_NUM_THREADS=1 python benchmarks/formulas.py
 
+# The C source on other processors, bit for bit, and its size on a small one. Wants qemu-user, node and gcc for
+# arm-none-eabi with newlib, and says which is missing. The first run compiles a C library for each, which takes minutes.
+cross: $(CROSS)
+	OMP_NUM_THREADS=1 python tests/cross.py
+
 clean:
 	rm -rf .venv dist kanserve/native/*.so .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find kanserve exporters tests -name __pycache__ -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml hatch_build.py $(wildcard kanserve/native/*.[ch])
+$(INSTALLED): pyproject.toml hatch_build.py $(wildcard kanserve/native/*.[ch] kanserve/native/onnxruntime/*.[ch])
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("kanserve needs Python 3.11 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install -e '.[dev]'
@@ -55,6 +65,10 @@ $(INSTALLED): pyproject.toml hatch_build.py $(wildcard kanserve/native/*.[ch])
 
 $(PEERS): $(INSTALLED)
 	.venv/bin/pip install -e '.[dev,bench]'
+	touch $@
+
+$(CROSS): $(INSTALLED)
+	.venv/bin/pip install -e '.[dev,cross]'
 	touch $@
 
 .PHONY: check-style check-types check-layers check-protos check-deploy

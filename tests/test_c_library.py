@@ -1,19 +1,24 @@
 """The backend of the C source: builds a library for this machine and runs it."""
 
 import os
+import platform
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from kanserve import compilers
 from kanserve.errors import DataError, ExportError, FormatError, NotFoundError
+from kanserve.ir import Kan, layer
 from kanserve.options import ExportOptions
 from kanserve.ranges import sample
 from kanserve.reference import evaluate
+from kanserve.runtime import _c_levels as levels
 from kanserve.runtime import c_source as runtime
+from kanserve.splines import uniform_knots
 from kanserve_exporters import c_source as exporter
-from tests.agreement import assert_agrees
+from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, mixed, one_edge, rows
 
 
@@ -44,13 +49,109 @@ def test_the_backend_of_a_float_model_answers_in_float_and_stays_quiet():
     assert np.isnan(got[0]).all() and np.isfinite(got[1]).all()
 
 
-def test_the_library_gives_the_same_bits_as_a_plain_build_for_any_processor(monkeypatch):
-    kan = ZOO["wide"]()
+@pytest.mark.parametrize("name, highest", [("wide", 1), ("wide", 2), ("uneven_zero", 1), ("uneven_zero", 2)])
+def test_older_processors_of_which_this_is_none_get_the_numbers_of_the_reference(name, highest, monkeypatch):
+    kan = ZOO[name]()
+    made, x = exporter.export(kan, ExportOptions("net")), rows(kan)
+    monkeypatch.setattr(levels, "LEVELS", levels.LEVELS[:highest])
+    assert_agrees(runtime.load({**made, **runtime.build(made)}).predict(x), evaluate(kan, x))
+
+
+def test_large_tables_are_in_a_library_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    kan = Kan((layer(rng.normal(size=(60, 50, 8)), knots=uniform_knots(-1, 1, 5, 3)),))
     made = exporter.export(kan, ExportOptions("net"))
-    fast = runtime.load({**made, **runtime.build(made)})
-    monkeypatch.setattr(runtime, "CLONES", "cold")
-    plain = runtime.load({**made, **runtime.build(made)})
-    assert np.array_equal(fast.predict(rows(kan)), plain.predict(rows(kan)), equal_nan=True)
+    library = runtime.build(made)
+    assert_agrees(runtime.load({**made, **library}).predict(rows(kan)), evaluate(kan, rows(kan)))
+    monkeypatch.setattr(levels, "LEVELS", levels.LEVELS[:1])
+    assert size(library) < 1.5 * size(runtime.build(made))
+
+
+def size(library):
+    return len(library[runtime.library_name()])
+
+
+def test_a_compiler_that_knows_no_levels_builds_the_plain_source(files, monkeypatch, tmp_path):
+    compiler = tmp_path / "old"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *march*|*FAST*) exit 1;; esac\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    library = runtime.build(files, str(compiler))
+    assert b"predict_v3" not in library[runtime.library_name()]
+    assert_agrees(runtime.load({**files, **library}).predict(rows(mixed())), evaluate(mixed(), rows(mixed())))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the levels are those of x86-64")
+def test_all_public_functions_go_to_the_level_of_the_processor(monkeypatch):
+    made = exporter.export(ZOO["classifier"](), ExportOptions("net"))
+    names = {name for _, name, _ in levels.public(made["net.h"].decode(), "net")}
+    assert names >= {"predict", "predict_batch", "predict_proba", "info", "selftest", "golden"}
+    library = runtime.build(made)[runtime.library_name()]
+    for name in names:
+        assert f"net_{name}_v4".encode() in library
+
+
+FUNCTIONS = ["symbolic", "every_function", "special", "domains"]
+
+
+@pytest.mark.parametrize("precision", ["double", "float"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_vector_math_agrees_with_the_reference_row_by_row(name, precision):
+    kan = ZOO[name]()
+    made = exporter.export(kan, ExportOptions("net", precision, vector_math=True))
+    backend = runtime.load({**made, **runtime.build(made, vector_math=True)})
+    x = np.resize(rows(kan), (1001, kan.shape[0]))  # the last tile is not full
+    eager = eager_float32(kan, x) if precision == "float" else None
+    for some in (x, x[:3], x[:17]):
+        got = backend.predict(some)
+        assert_agrees(got, evaluate(kan, some), eager=None if eager is None else eager[: len(some)])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or platform.machine() != "x86_64", reason="libmvec is glibc's")
+def test_vector_math_calls_the_functions_of_vectors_for_who_asks():
+    made = exporter.export(ZOO["symbolic"](), ExportOptions("net", vector_math=True))
+    name = runtime.library_name()
+    assert b"_ZGVdN4v_sin" in runtime.build(made, vector_math=True)[name]
+    assert b"_ZGV" not in runtime.build(made)[name]
+    assert b"VECTOR_MATH" not in exporter.export(ZOO["symbolic"](), ExportOptions("net"))["net.c"]
+
+
+def test_without_functions_of_vectors_the_library_is_built_all_the_same(monkeypatch, tmp_path):
+    kan = ZOO["symbolic"]()
+    made = exporter.export(kan, ExportOptions("net", vector_math=True))
+    compiler = tmp_path / "old"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *VECTOR_MATH*) exit 1;; esac\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    library = runtime.build(made, str(compiler), vector_math=True)
+    assert_agrees(runtime.load({**made, **library}).predict(rows(kan)), evaluate(kan, rows(kan)))
+
+
+def test_one_row_is_the_same_row_as_in_a_batch_in_every_layout_and_type(files):
+    backend, x = runtime.load(files), rows(mixed())
+    want = backend.predict(x)
+    for given in (x, np.asfortranarray(x), np.repeat(x, 2, axis=0)[::2], x.astype(">f8")):
+        got = [backend.predict(given[n : n + 1]) for n in range(len(x))]
+        assert all(one.shape == (1, 1) and one.dtype == np.float64 and one.flags.owndata for one in got)
+        np.testing.assert_allclose(np.concatenate(got), want, rtol=1e-13)
+    fixed = x[:1].copy()
+    fixed.flags.writeable = False
+    assert_agrees(backend.predict(fixed), want[:1])
+    for shape in ((1, 3), (2,), (1, 2, 1)):
+        with pytest.raises(DataError):
+            backend.predict(np.zeros(shape))
+
+
+def test_threads_that_ask_for_single_rows_get_their_own(files):
+    backend, x = runtime.load(files), sample(mixed(), 64)
+    want = [backend.predict(x[n : n + 1]) for n in range(len(x))]
+    wrong: list[int] = []
+
+    def work(first):
+        for n in [*range(first, len(x)), *range(first)] * 20:
+            if not np.array_equal(backend.predict(x[n : n + 1]), want[n]):
+                wrong.append(n)
+
+    together(work)
+    assert not wrong
 
 
 def test_threads_share_a_backend(files):
@@ -58,15 +159,19 @@ def test_threads_share_a_backend(files):
     want = backend.predict(x)
     wrong: list[int] = []
 
-    def work():
+    def work(_):
         wrong.extend(one for one in range(5) if not np.array_equal(backend.predict(x), want))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    together(work)
+    assert not wrong
+
+
+def together(work):
+    threads = [threading.Thread(target=work, args=(16 * n,)) for n in range(4)]
     for one in threads:
         one.start()
     for one in threads:
         one.join()
-    assert not wrong
 
 
 def test_a_library_loaded_after_another_was_dropped_is_not_the_old_one(files):
@@ -154,7 +259,7 @@ def test_a_compiler_that_does_not_end_is_stopped_with_all_that_it_started(files,
     compiler = tmp_path / "slow"
     compiler.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/child\nwait\n")
     compiler.chmod(0o755)
-    monkeypatch.setattr(runtime, "LONGEST", 0.5)
+    monkeypatch.setattr(compilers, "LONGEST", 0.5)
     with pytest.raises(ExportError, match=r"stopped after 0\.5 s"):
         runtime.build(files, str(compiler))
     child = Path("/proc", (tmp_path / "child").read_text().strip(), "cmdline")

@@ -105,6 +105,6 @@ def _compare(who: str, got: NDArray[Any], wanted: Array, allowed: Array) -> None
     if wrong.any():
         row, output = np.argwhere(wrong)[0]
         raise GoldenError(
-            f"{who} disagrees with golden row {row}: output {output} must be {wanted[row, output]!r} "
-            f"± {allowed[row, output]:.1g}, got {got[row, output]!r}. Compile the model again."
+            f"{who} disagrees with golden row {row}: output {output} must be {float(wanted[row, output])!r} "
+            f"± {allowed[row, output]:.1g}, got {float(got[row, output])!r}. Compile the model again."
         )

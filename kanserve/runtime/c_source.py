@@ -9,17 +9,11 @@ import ctypes
 import itertools
 import json
 import os
-import platform
-import re
-import shlex
-import shutil
-import signal
 import struct
-import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,43 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.errors import DataError, ExportError, FormatError, NotFoundError
+from kanserve.errors import DataError, FormatError, NotFoundError
+from kanserve.runtime._c_building import build, prefix_of
+from kanserve.runtime._c_targets import library_name
 
-FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
-# On x86-64 the loops over outputs are compiled three times and the processor chooses. The bits are the same, because
-# nothing is reassociated or contracted.
-CLONES = 'target_clones("arch=x86-64-v4","arch=x86-64-v3","default")'
+__all__ = ["CLibrary", "build", "library_name", "load"]
 
-LONGEST = 120.0  # seconds for a compiler; 3,000 symbolic edges take 12
+SMALL = 4096  # bytes of rows: copying so few costs less than asking NumPy where they are
 
 _loaded = itertools.count()
-
-
-def library_name() -> str:
-    """The file name of a library for this machine."""
-    return f"{sys.platform}-{platform.machine().lower()}.so"
-
-
-def build(files: Mapping[str, bytes], compiler: str | None = None) -> Mapping[str, bytes]:
-    """The shared library for this machine, by its file name.
-
-    The compiler is the one given, else $CC, else cc, gcc or clang, whichever is found first; NotFoundError without
-    any, ExportError with its words when it fails, or when it takes longer than two minutes.
-    """
-    prefix = _prefix(files)
-    command = _compiler(compiler)
-    with tempfile.TemporaryDirectory(prefix="kanserve-") as folder:
-        for ending in (".h", ".c"):
-            Path(folder, prefix + ending).write_bytes(files[prefix + ending])
-        library = Path(folder, library_name())
-        fixed = [*FLAGS, f"{prefix}.c", "-o", library.name, "-lm"]
-        clones = [f"-D{prefix}_HOT=__attribute__(({CLONES}))"] if platform.machine() == "x86_64" else []
-        # A compiler, or a C library, that knows no clones gets the plain source.
-        for arguments in ([*clones, *fixed], fixed) if clones else (fixed,):
-            code, words = _run([*command, *arguments], folder)
-            if code == 0:
-                return {library.name: library.read_bytes()}
-    raise ExportError(f"{command[0]} cannot build {prefix}.c: {words.strip()[:1000]}")
 
 
 class CLibrary:
@@ -82,19 +48,44 @@ class CLibrary:
         sizes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
         self._predict.argtypes = (*sizes, *sizes[:2])
         self._predict.restype = ctypes.c_int
+        # One row keeps the GIL: to give it away and wait for it costs more than the row.
+        self._predict_one = getattr(ctypes.PyDLL(None, handle=library._handle), f"{prefix}_predict")
+        self._predict_one.restype = None
+        self._one = (1, self.inputs)
+        self._answers = [self._answer()]
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The outputs (N, outputs) at raw feature rows (N, inputs); the GIL is free meanwhile."""
+        """The outputs (N, outputs) at raw feature rows (N, inputs); the GIL is free meanwhile but for a single row."""
+        # Codes of bad rows say no more than their NaN does; null pointers and sizes cannot be wrong here.
+        if x.shape == self._one and x.dtype is self.dtype:
+            # What costs is NumPy's and ctypes' care for each array: the row goes as bytes, and the answer comes out of
+            # an array whose address is known. Taking one from a list and putting it back is safe among threads.
+            try:
+                answer = self._answers.pop()
+            except IndexError:
+                answer = self._answer()
+            self._predict_one(x.tobytes(), answer[0])
+            y = answer[1]()
+            self._answers.append(answer)
+            return y
         if x.ndim != 2 or x.shape[1] != self.inputs:
             raise DataError(f"Rows must have shape (N, {self.inputs}), got {x.shape}.")
-        rows = x
         if x.dtype != self.dtype or not x.flags.c_contiguous:
             with np.errstate(all="ignore"):  # a double that float cannot hold is infinite, and its row NaN
-                rows = np.ascontiguousarray(x, self.dtype)
-        y = np.empty((len(rows), self.outputs), self.dtype)
-        # Codes of bad rows say no more than their NaN does; null pointers and sizes cannot be wrong here.
-        self._predict(rows.ctypes.data, len(rows), self.inputs, y.ctypes.data, self.outputs)
+                x = np.ascontiguousarray(x, self.dtype)
+        count = len(x)
+        y = np.empty((count, self.outputs), self.dtype)
+        if count > 0:
+            rows = x.tobytes() if x.nbytes <= SMALL else x.ctypes.data
+            buffer: Any = y  # not so typed before Python 3.12
+            to = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+            self._predict(rows, count, self.inputs, to, self.outputs)
         return y
+
+    def _answer(self) -> tuple[ctypes.c_void_p, Callable[[], NDArray[Any]]]:
+        """The address of an answer to one row, and what copies it."""
+        y = np.empty((1, self.outputs), self.dtype)
+        return ctypes.c_void_p(y.ctypes.data), y.copy
 
 
 def load(files: Mapping[str, bytes], *, threads: int = 1) -> CLibrary:
@@ -102,10 +93,10 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> CLibrary:
 
     It computes on the caller's thread, whatever `threads` says: calls of several threads run at the same time.
     """
-    prefix = _prefix(files)
+    prefix = prefix_of(files)
     name = library_name()
     if name not in files:
-        there = ", ".join(sorted(path for path in files if path.endswith(".so"))) or "none"
+        there = ", ".join(sorted(path for path in files if path.endswith((".so", ".dll")))) or "none"
         raise NotFoundError(f"The artifact has no library {name} for this machine; it has {there}. Build its C source.")
     if not _whole(files[name]):
         raise FormatError(f"{name} is not a library, or is cut short.")
@@ -153,46 +144,3 @@ def _path(data: bytes) -> Iterator[str]:
         path = Path(folder, "library.so")
         path.write_bytes(data)
         yield str(path)
-
-
-def _prefix(files: Mapping[str, bytes]) -> str:
-    """The prefix of the source's identifiers, which is the name of its header."""
-    headers = [path.removesuffix(".h") for path in files if path.endswith(".h")]
-    if len(headers) != 1 or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", headers[0]) or f"{headers[0]}.c" not in files:
-        raise FormatError(f"A C artifact has P.h and P.c with P an identifier, got {', '.join(sorted(files))[:200]}.")
-    return headers[0]
-
-
-def _run(command: list[str], folder: str) -> tuple[int, str]:
-    """The exit code of a compiler and what it said; ExportError when it takes too long."""
-    # A session of its own: a compiler starts others, and what outlives it would hold the pipe open.
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        try:
-            _, words = process.communicate(timeout=LONGEST)
-        except BaseException as error:  # Ctrl-C as well: it does not reach another session by itself
-            os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            raise ExportError(
-                f"{command[0]} was stopped after {LONGEST:g} s. Export a smaller network, or another format."
-            ) from None
-    return process.returncode, words
-
-
-def _compiler(given: str | None) -> list[str]:
-    wanted = given or os.environ.get("CC")
-    candidates = [shlex.split(wanted)] if wanted else [["cc"], ["gcc"], ["clang"]]
-    for command in candidates:
-        if command and shutil.which(command[0]):
-            return command
-    tried = " ".join(wanted.split()) if wanted else "cc, gcc, clang"
-    raise NotFoundError(f"Building C source needs a C compiler; tried {tried}. Install one, or name one by $CC.")

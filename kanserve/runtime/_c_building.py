@@ -1,0 +1,164 @@
+"""Builds the C source of an artifact as a shared library, for this machine or another."""
+
+import platform
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kanserve import compilers
+from kanserve.errors import ExportError, FormatError, InputError
+from kanserve.runtime import _c_levels as levels
+from kanserve.runtime import _c_targets as targets
+
+COMMON = ("-std=c99", "-O3", "-fPIC")
+PORTABLE = ("-ffp-contract=off",)
+# Nobody reads errno or the flags of the processor after a call, so that neither need be kept as C says.
+FAST = ("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+ADVICE = "Set CC to a compiler that works, or leave c_source out: --format onnx_graph,numpy_source"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What to build, by which compiler, in which folder, into which file."""
+
+    prefix: str
+    header: str
+    source: str
+    command: list[str]
+    link: tuple[str, ...]
+    folder: str
+    library: str
+    foreign: bool
+    macros: tuple[str, ...]  # of the fast form
+
+    def run(self, *commands: list[str]) -> str | None:
+        """Runs the compiler with each list of arguments, all at the same time; what it says when one fails."""
+        return compilers.run(
+            [[*self.command, *arguments] for arguments in commands],
+            self.folder,
+            environment=compilers.foreign_environment() if self.foreign else None,
+            longest=compilers.LONGEST_FOREIGN if self.foreign else None,
+        )
+
+    def write(self, name: str, text: str) -> str:
+        Path(self.folder, name).write_text(text, encoding="ascii")
+        return name
+
+
+def build(
+    files: Mapping[str, bytes],
+    compiler: str | None = None,
+    *,
+    target: str | None = None,
+    vector_math: bool = False,
+) -> Mapping[str, bytes]:
+    """The shared library for this machine, or for a target of `TARGETS`, by its file name.
+
+    The library holds the fast form of the source: on x86-64 once for each level of the instruction set, of which it
+    takes the best that the processor has. A compiler that cannot build that gets the plain source. `vector_math` lets a
+    network of functions call those of vectors that the machine's C library has (glibc's libmvec), which are right to
+    four units in the last place: its source must have been exported with that option. Where they are not there, and
+    for other networks, the library is as without.
+
+    The compiler is the one given, else $CC, else cc, gcc or clang, whichever is found first; NotFoundError without
+    any, ExportError with its words when it fails, or when it takes longer than two minutes, even for the plain source,
+    which is all that is tried once it was too slow. For a target it is
+    ziglang's, of the extra `cross` (MissingDependencyError); at the first use of a target it compiles that one's C
+    library, which takes a minute and is kept in the user's cache folder.
+    """
+    prefix = prefix_of(files)
+    if target is not None and compiler is not None:
+        raise InputError("A target is compiled by ziglang: give either a compiler or a target.")
+    machine = None if target is None else targets.get(target)
+    command = compilers.own(compiler) if machine is None else targets.command(machine)
+    with compilers.workplace() as folder:
+        header, source = (files[prefix + ending].decode("ascii") for ending in (".h", ".c"))
+        job = _Job(
+            prefix,
+            header,
+            source,
+            command,
+            targets.SHARED if machine is None else machine.link,
+            folder,
+            targets.library_name() if machine is None else machine.library,
+            machine is not None,
+            (f"-D{prefix}_FAST", *((f"-D{prefix}_VECTOR_MATH",) if vector_math else ())),
+        )
+        job.write(f"{prefix}.h", header)
+        words = _built(job, platform.machine() if machine is None else machine.processor)
+        if words is None:
+            return {job.library: Path(folder, job.library).read_bytes()}
+    if machine is not None:
+        raise ExportError(f"ziglang cannot build {prefix}.c: {words}")
+    raise ExportError(f"{command[0]} cannot build {prefix}.c: {words.rstrip('.')}. {ADVICE}.")
+
+
+def _built(job: _Job, processor: str) -> str | None:
+    """Builds the library in the best way that the compiler manages; what it says of the last when it manages none.
+
+    Once it was too slow only the plain source is tried, which is the least to compile.
+    """
+    words, slow = "", False
+    for way, macros in _ways(processor, job.macros):
+        if slow and way is not _plain:
+            continue
+        try:
+            words = way(replace(job, macros=macros)) or ""
+        except compilers.StoppedError:
+            if way is _plain:
+                raise
+            slow = True
+            continue
+        if not words and Path(job.folder, job.library).is_file():
+            return None
+        words = words or "it reports no error, but writes nothing"
+    return words
+
+
+def _ways(processor: str, macros: tuple[str, ...]) -> Iterator[tuple[Callable[[_Job], str | None], tuple[str, ...]]]:
+    """How to build for a processor, and with which macros, the best first."""
+    way = _levels if processor.lower() in ("x86_64", "amd64") else _fast
+    yield way, macros
+    if len(macros) > 1:
+        yield way, macros[:1]  # there are no functions of vectors here
+    if way is _levels:
+        yield _fast, macros[:1]
+    yield _plain, ()
+
+
+def _levels(job: _Job) -> str | None:
+    """Once for each level, all at the same time, and the dispatcher."""
+    prefix = job.prefix
+    fast = [*COMMON, *FAST, *job.macros, "-fvisibility=hidden"]
+    objects = [["-c", job.write("dispatcher.c", levels.dispatcher(job.header, prefix)), *COMMON, "-o", "dispatcher.o"]]
+    for level in levels.LEVELS:
+        shared = levels.defining if level is levels.LEVELS[-1] else levels.declaring
+        file = job.write(f"{level.suffix}.c", shared(job.source, prefix))
+        # ziglang writes x86_64_v3 what others write x86-64-v3.
+        options = [re.sub(r"-(?=64|v\d)", "_", one) if job.foreign else one for one in level.options]
+        names = levels.renamed(job.header, prefix, level)
+        objects.append(["-c", file, *fast, *options, *names, "-o", f"{level.suffix}.o"])
+    words = job.run(*objects)
+    return words or job.run([*job.link, *(one[-1] for one in objects), "-o", job.library, "-lm"])
+
+
+def _fast(job: _Job) -> str | None:
+    return _whole(job, *FAST, *job.macros)
+
+
+def _plain(job: _Job) -> str | None:
+    return _whole(job, *PORTABLE)
+
+
+def _whole(job: _Job, *options: str) -> str | None:
+    file = job.write(f"{job.prefix}.c", job.source)
+    return job.run([*COMMON, *options, *job.link, file, "-o", job.library, "-lm"])
+
+
+def prefix_of(files: Mapping[str, bytes]) -> str:
+    """The prefix of the source's identifiers, which is the name of its header."""
+    headers = [path.removesuffix(".h") for path in files if path.endswith(".h")]
+    if len(headers) != 1 or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", headers[0]) or f"{headers[0]}.c" not in files:
+        raise FormatError(f"A C artifact has P.h and P.c with P an identifier, got {', '.join(sorted(files))[:200]}.")
+    return headers[0]

@@ -1,0 +1,111 @@
+"""The texts from which one library for all x86-64 processors is built.
+
+The source is compiled once for each level of the instruction set, its public functions under names of their own; a
+small file with the public names asks the processor once, when the library is loaded, and calls the best level that it
+has. Large tables would be in each of the levels: they are compiled with the highest, because a wide vector reads on
+behind their end, and the others see their declarations.
+"""
+
+import re
+from dataclasses import dataclass
+
+LARGE = 16_384  # characters of a table; in smaller ones the compiler may use the values
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of x86-64: the suffix of its functions, and its options."""
+
+    suffix: str
+    options: tuple[str, ...]
+
+
+LEVELS = (
+    Level("v1", ("-march=x86-64",)),
+    Level("v3", ("-march=x86-64-v3",)),
+    Level("v4", ("-march=x86-64-v4", "-mprefer-vector-width=512")),
+)
+
+# What the processor's own description must say, as the levels are defined in the psABI: registers ecx of leaf 1, ebx of
+# leaf 7, ecx of leaf 0x80000001, and which registers the operating system saves. Not __builtin_cpu_supports: ziglang's
+# says no to everything.
+_DISPATCHER = """\
+#include "P.h"
+
+#include <cpuid.h>
+
+DECLARATIONS
+static int level = 1;
+
+__attribute__((constructor)) static void choose(void)
+{
+    const unsigned v3_1 = 0x38D83201u, v3_7 = 0x128u, v4_7 = 0xD0030000u;
+    unsigned a, b, c, d, one, seven, saved, high;
+    if (__get_cpuid_max(0, 0) < 7 || __get_cpuid_max(0x80000000u, 0) < 0x80000001u) return;
+    __cpuid(1, a, b, one, d);
+    if ((one & v3_1) != v3_1) return;
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    __cpuid_count(7, 0, a, seven, c, d);
+    __cpuid(0x80000001u, a, b, c, d);
+    if ((saved & 0x06u) != 0x06u || (seven & v3_7) != v3_7 || !(c & 0x20u)) return;
+    level = (saved & 0xE6u) == 0xE6u && (seven & v4_7) == v4_7 ? 4 : 3;
+}
+"""
+
+# A function of the header: its type, its name without the prefix, its parameters.
+_PROTOTYPE = r"^((?:const )?\w+ \*?)P_(\w+)\(([^()]*)\);"
+_TABLE = r"^static (P_TABLE const \w+ P_\w+\[[^\]]+\]) = \{[^{}]{%d,}\};"
+
+
+def public(header: str, prefix: str) -> list[tuple[str, str, str]]:
+    """The functions that a header declares: the type of each, its name without the prefix, and its parameters."""
+    return re.findall(_named(_PROTOTYPE, prefix), header, re.MULTILINE)
+
+
+def dispatcher(header: str, prefix: str) -> str:
+    """The source of the public functions, each of which calls the one of the best level."""
+    functions = public(header, prefix)
+    declarations = "".join(
+        f"{kind}{prefix}_{name}_{level.suffix}({parameters});\n"
+        for kind, name, parameters in functions
+        for level in LEVELS
+    )
+    text = _DISPATCHER.replace("P.h", f"{prefix}.h").replace("DECLARATIONS\n", declarations)
+    for kind, name, parameters in functions:
+        given = ", ".join(_name(one) for one in parameters.split(",") if one.strip() != "void")
+        best = "".join(
+            f"    if (level >= {level.suffix[1:]}) return {prefix}_{name}_{level.suffix}({given});\n"
+            for level in reversed(LEVELS[1:])
+        )
+        last = f"    return {prefix}_{name}_{LEVELS[0].suffix}({given});\n"
+        text += f"\n{kind}{prefix}_{name}({parameters})\n{{\n{best}{last}}}\n"
+    return text
+
+
+def renamed(header: str, prefix: str, level: Level) -> list[str]:
+    """The options that give the public functions of a level their names."""
+    return [f"-D{prefix}_{name}={prefix}_{name}_{level.suffix}" for _, name, _ in public(header, prefix)]
+
+
+def defining(source: str, prefix: str) -> str:
+    """The source with its large tables for others to see."""
+    return re.sub(
+        _named(_TABLE % LARGE, prefix),
+        lambda found: str(found[0]).removeprefix("static "),
+        source,
+        flags=re.MULTILINE,
+    )
+
+
+def declaring(source: str, prefix: str) -> str:
+    """The source with its large tables declared only."""
+    return re.sub(_named(_TABLE % LARGE, prefix), r"extern \1;", source, flags=re.MULTILINE)
+
+
+def _named(pattern: str, prefix: str) -> str:
+    return pattern.replace("P_", f"{prefix}_")
+
+
+def _name(parameter: str) -> str:
+    """The name in "const P_real x[P_N_IN]"."""
+    return str(re.findall(r"\w+", parameter.split("[")[0])[-1])

@@ -1,0 +1,60 @@
+"""The machines that a library can be built for: this one by its own compiler, others by ziglang's."""
+
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
+
+from kanserve import compilers
+from kanserve.errors import NotFoundError
+
+SHARED = ("-shared", "-fPIC")
+STRIPPED = (*SHARED, "-s")  # ziglang adds what it compiles itself with all that a debugger could ask
+
+
+@dataclass(frozen=True)
+class Target:
+    """How ziglang calls a machine, what its library is called, and the options that link one.
+
+    A library for Linux needs its machine's libm, and the two kinds of it, glibc's and musl's, are not each other's.
+    """
+
+    triple: str
+    library: str
+    link: tuple[str, ...] = STRIPPED
+
+    @property
+    def processor(self) -> str:
+        return self.triple.split("-", 1)[0]
+
+
+# glibc 2.28 is that of 2018; whoever is newer runs it too.
+TARGETS = {
+    "x86_64-linux-gnu": Target("x86_64-linux-gnu.2.28", "linux-x86_64.so"),
+    "x86_64-linux-musl": Target("x86_64-linux-musl", "linux-x86_64-musl.so"),
+    "aarch64-linux-gnu": Target("aarch64-linux-gnu.2.28", "linux-aarch64.so"),
+    "aarch64-linux-musl": Target("aarch64-linux-musl", "linux-aarch64-musl.so"),
+    "arm-linux-gnueabihf": Target("arm-linux-gnueabihf.2.28", "linux-armv7l.so"),
+    "arm-linux-musleabihf": Target("arm-linux-musleabihf", "linux-armv7l-musl.so"),
+    "riscv64-linux-gnu": Target("riscv64-linux-gnu.2.28", "linux-riscv64.so"),
+    "riscv64-linux-musl": Target("riscv64-linux-musl", "linux-riscv64-musl.so"),
+    "x86_64-windows-gnu": Target("x86_64-windows-gnu", "win32-amd64.dll", ("-shared", "-s")),
+}
+
+
+def get(name: str) -> Target:
+    """The target of this name; NotFoundError with the names there are."""
+    if name not in TARGETS:
+        raise NotFoundError(f"There is no target {name!r:.80}; there are: {', '.join(TARGETS)}.")
+    return TARGETS[name]
+
+
+def library_name() -> str:
+    """The file name of a library for this machine, as in `linux-x86_64.so`, or `linux-x86_64-musl.so` with musl."""
+    kind = "-musl" if any("musl" in one for one in EXTENSION_SUFFIXES) else ""
+    return f"{sys.platform}-{platform.machine().lower()}{kind}{'.dll' if sys.platform == 'win32' else '.so'}"
+
+
+def command(target: Target) -> list[str]:
+    """ziglang's compiler for a target; MissingDependencyError without it."""
+    return compilers.foreign(target.triple)
