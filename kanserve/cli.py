@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from kanserve import __version__
-from kanserve.errors import ConflictError, InputError, KanserveError, MissingDependencyError
+from kanserve.errors import InputError, KanserveError, MissingDependencyError
 
 try:
     import typer
@@ -22,9 +22,20 @@ except ImportError:  # the base installation has no command line
 
 from kanserve import arguments
 from kanserve.commands import session
+from kanserve.commands.export import export_network, warn_not_compared
 from kanserve.commands.formula import show_formula
-from kanserve.commands.parameters import Force, Json, KanFile, Precision, Quiet, Seed, TableFile, Target
-from kanserve.terminal import finite, free, show, tell, warn, write_folder, write_whole
+from kanserve.commands.parameters import (
+    DEFAULT_FORMATS,
+    Force,
+    Json,
+    KanFile,
+    Precision,
+    Quiet,
+    Seed,
+    TableFile,
+    Target,
+)
+from kanserve.terminal import finite, free, show, tell, warn, write_whole
 
 app = typer.Typer(
     name="kanserve",
@@ -36,7 +47,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DEFAULT_FORMATS = "onnx_graph,c_source,numpy_source"
 app.add_typer(session.app, name="session")
 
 
@@ -184,31 +194,7 @@ def plot(
     write_whole(out, lambda part: figure.savefig(part, dpi=150, format=suffix[1:]))
 
 
-@app.command()
-def export(
-    kan_file: KanFile,
-    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder; one folder a format goes in.")],
-    formats: Annotated[
-        str, typer.Option("--format", help="Which formats, as in 'c_source,onnx_graph'.")
-    ] = DEFAULT_FORMATS,
-    name: Annotated[str, typer.Option(help="The model's name: files and C functions are named from it.")] = "model",
-    precision: Precision = "double",
-    as_json: Json = False,
-) -> None:
-    """Write a network as an ONNX graph, C source and a NumPy module, each checked against the network.
-
-    Example: kanserve export simple.safetensors --out exported --format c_source --precision float
-    """
-    from kanserve import serialization
-    from kanserve.compiler import compile as compile_kan
-
-    wanted = arguments.names(formats)
-    if out.exists():
-        raise ConflictError(f"{out} is there already; choose another folder.")
-    artifact = compile_kan(serialization.load(kan_file), wanted, name=name, precision=arguments.precision(precision))
-    files = {path: data for path, data in artifact.files.items() if path.split("/")[0] in wanted}
-    write_folder(out, files)
-    show({path: f"{len(data)} bytes" for path, data in sorted(files.items())}, as_json)
+app.command("export")(export_network)
 
 
 @app.command()
@@ -234,10 +220,10 @@ def publish(
     check_name(name)
     kan = serialization.load(kan_file)
     rows = None if data is None else arguments.data_of(kan, data, target)
-    artifact = compile_kan(
-        kan, arguments.names(formats), name=name, precision=arguments.precision(precision), data=rows
-    )
+    wanted = arguments.names(formats)
+    artifact = compile_kan(kan, wanted, name=name, precision=arguments.precision(precision), data=rows)
     version = repositories.publish(repository, name, artifact)
+    warn_not_compared(wanted, artifact.manifest.provenance)
     show(
         {"model": name, "version": version, "folder": str(repository / name / str(version))},
         as_json,

@@ -37,13 +37,18 @@ def compile(
     kan: Kan,
     exporters: Sequence[str] = EXPORTERS,
     *,
-    name: str = "model",
-    precision: Precision = "double",
+    name: str | None = None,
+    precision: Precision | None = None,
+    options: ExportOptions | None = None,
+    targets: Sequence[str] = (),
     data: Dataset | tuple[object, object] | None = None,
     candidates: Candidates | Sequence[Candidate] = (),
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
     """The artifact of a network, every backend that this machine can run checked against the golden rows.
+
+    `options` are what the exporters are asked for; `name` ("model") and `precision` ("double") stand in for, or above,
+    theirs. `targets` name other machines, as "aarch64-linux-gnu": libraries for them lie beside the C source.
 
     `data` are rows that the network has not seen: the artifact then says how well it fits them, and for closed forms
     how sure the constants are as far as these rows tell (not for a classifier or weighted rows, of which the theory
@@ -51,11 +56,11 @@ def compile(
     chosen; InputError where none of them gives what the network gives. Where there is no C compiler the C source has no
     library, and that is noted in the provenance, as is a backend that could not be run.
     """
-    options = ExportOptions(check_name(name), precision)
+    options = _options(options or ExportOptions(), name, precision)
     rows = None if data is None else dataset(data)
     others = listed(candidates)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
-    parts, notes = _export(kan, exporters, options)
+    parts, notes = export(kan, exporters, options, targets)
     written = formula.formulas(kan, strict=False)
     artifact = assemble(
         kan,
@@ -63,8 +68,8 @@ def compile(
         formulas=formula.to_json(written),
         evidence=_evidence(written, rows, others, golden),
         golden=golden,
-        name=name,
-        precision=precision,
+        name=options.name,
+        precision=options.precision,
         metrics=fit,
         provenance=_made_with(rows) | dict(provenance or {}) | notes,
     )
@@ -124,19 +129,43 @@ def metrics(kan: Kan, data: Dataset) -> Metrics:
     )
 
 
-def _export(kan: Kan, exporters: Sequence[str], options: ExportOptions) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The files of all exporters, each in its folder, with a library for this machine; and what is to be noted."""
-    parts: dict[str, bytes] = {}
+def _options(options: ExportOptions, name: str | None, precision: Precision | None) -> ExportOptions:
+    """What an artifact can be made with; InputError otherwise."""
+    options = replace(options, name=name or options.name, precision=precision or options.precision)
+    check_name(options.name)
+    if options.c_form != "files":
+        raise InputError(
+            f'An artifact holds C as "files", got "{options.c_form}": a header of its own is what its library is built '
+            "from. 'kanserve export --c-form' writes the other forms."
+        )
+    return options
+
+
+def export(
+    kan: Kan, exporters: Sequence[str], options: ExportOptions, targets: Sequence[str] = ()
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """The files of all exporters, each in its folder, with libraries of the C source; and what is to be noted.
+
+    A library for this machine is left out, and noted, where there is no compiler; those of `targets` were asked for,
+    and without the tools for them this is MissingDependencyError.
+    """
+    if targets and ("c_source" not in exporters or options.c_form != "files"):
+        raise InputError('Libraries for targets are built from the format c_source in the form "files".')
+    files: dict[str, bytes] = {}
     notes: dict[str, str] = {}
     for kind in exporters:
-        files = dict(kanserve_exporters.get(kind).export(kan, options))
-        if kind == "c_source":
+        made = dict(kanserve_exporters.get(kind).export(kan, options))
+        if kind == "c_source" and options.c_form == "files":
+            for target in targets:
+                made |= c_source.build(made, target=target)
             try:
-                files |= c_source.build(files)
+                # A target may be this machine: then its library is the one that was asked for.
+                if c_source.library_name() not in made:
+                    made |= c_source.build(made, vector_math=options.vector_math)
             except (MissingDependencyError, NotFoundError) as error:
                 notes["c_source"] = f"no library: {error}"[:500]
-        parts |= {f"{kind}/{path}": data for path, data in files.items()}
-    return parts, notes
+        files |= {f"{kind}/{path}": data for path, data in made.items()}
+    return files, notes
 
 
 def _checked(artifact: Artifact, exporters: Sequence[str]) -> Artifact:

@@ -79,6 +79,10 @@ class Variable:
     low: float = -np.inf
     high: float = np.inf
 
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            object.__setattr__(self, one.name, _plain(getattr(self, one.name)))
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -240,11 +244,9 @@ class Kan:
         if not self.layers:
             raise NetworkError("A network needs at least one layer, got none.")
         n_in, n_out = self.layers[0].inputs, self.layers[-1].nodes
-        object.__setattr__(self, "classes", tuple(self.classes))
-        inputs = tuple(self.inputs) or tuple(Variable(f"x{i + 1}") for i in range(n_in))
-        outputs = tuple(self.outputs) or _default_outputs(n_out, self.classes)
-        object.__setattr__(self, "inputs", inputs)
-        object.__setattr__(self, "outputs", outputs)
+        object.__setattr__(self, "classes", tuple(map(_plain, self.classes)))
+        object.__setattr__(self, "inputs", tuple(self.inputs) or tuple(Variable(f"x{i + 1}") for i in range(n_in)))
+        object.__setattr__(self, "outputs", tuple(self.outputs) or _default_outputs(n_out, self.classes))
         for name, size, neutral in (("input", n_in, 0.0), ("output", n_out, 0.0)):
             for part, default in ((f"{name}_shift", neutral), (f"{name}_scale", 1.0)):
                 if np.size(getattr(self, part)) == 0:
@@ -300,6 +302,10 @@ def _default_outputs(count: int, classes: tuple[str, ...]) -> tuple[Variable, ..
     if len(classes) == count:
         return tuple(Variable(name) for name in classes)
     return (Variable("y"),) if count == 1 else tuple(Variable(f"y{q + 1}") for q in range(count))
+
+
+def _plain(value: Any) -> Any:  # NumPy's texts and numbers are not written like those that they are equal to
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _freeze(owner: object, name: str, dtype: Any) -> None:

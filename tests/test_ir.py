@@ -18,6 +18,14 @@ def test_arrays_are_read_only_copies_of_what_was_given():
         one.coefficients[0, 0, 0] = 2
 
 
+def test_names_and_ranges_are_pythons_own_even_if_numpys_were_given():
+    given = Variable(np.str_("t"), np.str_("s"), np.float64(-1.5), np.float32(2.25))  # type: ignore[arg-type]  # whose type NumPy says is none of Python's
+    assert repr(given) == repr(Variable("t", "s", -1.5, 2.25))
+    labels = np.array(["no", "yes"])
+    kan = Kan((layer(functions=[["sin"], ["exp"]]),), inputs=(given,), classes=tuple(labels))
+    assert repr(kan.classes) == "('no', 'yes')" and repr(kan.outputs[1].name) == "'yes'"
+
+
 def test_an_edge_is_a_spline_a_function_their_sum_or_nothing():
     first = mixed().layers[0]
     assert isinstance(first.edge(0, 0), Sum)

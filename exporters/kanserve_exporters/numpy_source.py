@@ -8,60 +8,67 @@ For the network exp(sin πx + y²) of shape [2, 1, 1] its middle is
         return z
 
 Values stand as (nodes, N), so that each edge is an expression of one contiguous row. The splines of a layer are one
-table of local polynomials, evaluated for all edges and rows at once.
+table, evaluated for all edges and rows at once; many symbolic edges are computed function by function. A single row of
+a small network goes its own way, in Python's numbers.
 """
 
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kanserve.functions import SPECIAL
-from kanserve.ir import Kan, Layer
+from kanserve.ir import Kan
 from kanserve.options import ExportOptions
 from kanserve_exporters import _numpy_template as template
 from kanserve_exporters import _special
-from kanserve_exporters._expressions import Dialect, body, call, decimals, helper, needs_helper, term, total
+from kanserve_exporters._expressions import Dialect, body, helper, needs_helper
 from kanserve_exporters._formula_text import formula_lines
 from kanserve_exporters._identifiers import module_name
-from kanserve_exporters._layers import Parts, Splines, parts
+from kanserve_exporters._layers import Parts
+from kanserve_exporters._numpy_layers import layer_code, row_size
+from kanserve_exporters._numpy_row import is_small, row_code
+from kanserve_exporters._numpy_splines import Plan, array, plan, tabulated, units
 
-Array = NDArray[np.float64]
-
-_DENSE_OUTPUTS, _DENSE_PIECES = 8, 16  # at least and at most, for one product of matrices to be faster
-_NUMBERS_AT_A_TIME = 2**20
+_NUMBERS_AT_A_TIME = 3 * 2**16  # about as many as the second cache holds
+_FEWEST_ROWS = 16
 
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     """The network as a module; ExportError when a constant does not fit into the precision."""
     dialect = Dialect("numpy", options.precision, "_")
     dtype = np.float32 if dialect.single else np.float64
-    layers = [parts(layer, float(np.finfo(dtype).max)) for layer in kan.layers]
-    splines = [part.splines for part in layers if part.splines]
-    blocks = [_begin(kan, layers, np.dtype(dtype).name)]
+    small = is_small(kan)
+    layers: list[Parts] = []
+    plans: list[Plan | None] = []
+    for number, layer in enumerate(kan.layers):
+        unit = units(layer, options.precision)
+        in_units, part = tabulated(layer, unit, number, options.precision)
+        layers.append(part)
+        plans.append(plan(in_units, part.splines, unit, small=small) if part.splines else None)
+    forms = {one.form for one in plans if one}
+    blocks = [_begin(kan, layers, plans, np.dtype(dtype).name, small)]
     blocks += [template.PREDICT_PROBA] if kan.classes else []
     blocks.append(_predict(kan, dialect))
-    blocks += [template.POWERS] if splines else []
-    blocks += [template.DENSE] if any(_dense(one) for one in splines) else []
-    blocks += [template.SPARSE] if any(not _dense(one) for one in splines) else []
+    blocks += [template.POWERS] if forms & {"dense", "sparse"} else []
+    blocks += [text for form, text in template.SPLINES.items() if form in forms]
     blocks += _helpers(layers, dialect)
-    for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
-        blocks.append(_layer(number, layer, part, dialect))
+    for number, (layer, part, chosen) in enumerate(zip(kan.layers, layers, plans, strict=True)):
+        blocks.append(layer_code(number, layer, part, chosen, dialect))
+    blocks += [template.PIECES, row_code(kan, layers, plans, dialect)] if small else []
     text = "\n".join(block.strip("\n") + "\n\n" for block in blocks).rstrip("\n") + "\n"
     return {f"{module_name(options.name)}.py": text.encode("ascii")}
 
 
-def _begin(kan: Kan, layers: list[Parts], dtype: str) -> str:
+def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, small: bool) -> str:
     numbers = [kan.shape[0] + kan.shape[-1]]
-    for part in layers:
-        if part.splines:
-            inputs, pieces, width, outputs = part.splines.coefficients.shape
-            numbers.append(inputs * width * (pieces if _dense(part.splines) else outputs))
+    numbers += [max(one.row if one else 0, row_size(part)) for part, one in zip(layers, plans, strict=True)]
     return template.BEGIN.format(
         shape=list(kan.shape),
         inputs=kan.shape[0],
         outputs=kan.shape[-1],
         dtype=dtype,
+        imports=template.IMPORTS if small else "",
+        one_row=template.ONE_ROW.format(inputs=kan.shape[0]) if small else "",
         what="scores" if kan.classes else "outputs",
         probabilities=template.PROBABILITIES.format(outputs=kan.shape[-1]) if kan.classes else "",
         input_names=_texts(one.name for one in kan.inputs),
@@ -70,7 +77,7 @@ def _begin(kan: Kan, layers: list[Parts], dtype: str) -> str:
         output_names=_texts(one.name for one in kan.outputs),
         output_units=_texts(one.unit for one in kan.outputs),
         classes=_texts(kan.classes),
-        rows=max(1, _NUMBERS_AT_A_TIME // max(numbers)),
+        rows=max(_FEWEST_ROWS, _NUMBERS_AT_A_TIME // max(numbers)),
         # Escaped as in a string, which a docstring is.
         formula="\n".join("    " + line.replace('"', '\\"') for line in formula_lines(kan)),
     )
@@ -85,7 +92,7 @@ def _predict(kan: Kan, dialect: Dialect) -> str:
     ):
         if (shift != 0).any() or (scale != 1).any():
             tables += (
-                f"_{end}_SHIFT = {_array(shift[:, None], dialect)}\n_{end}_SCALE = {_array(scale[:, None], dialect)}\n"
+                f"_{end}_SHIFT = {array(shift[:, None], dialect)}\n_{end}_SCALE = {array(scale[:, None], dialect)}\n"
             )
     if "_INPUT" in tables:
         lines.append("    v = (v - _INPUT_SHIFT) / _INPUT_SCALE")
@@ -109,83 +116,6 @@ def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
         for name in sorted(used)
         if needs_helper(name, dialect)
     ]
-
-
-def _layer(number: int, layer: Layer, part: Parts, dialect: Dialect) -> str:
-    tables, lines = [], []
-    if part.constants.any():
-        tables.append(f"_CONSTANTS_{number} = {_array(part.constants[:, None], dialect)}")
-        lines.append(f"z = numpy.repeat(_CONSTANTS_{number}, v.shape[1], axis=1)")
-    else:
-        lines.append(f"z = numpy.zeros(({layer.subnodes}, v.shape[1]), DTYPE)")
-    if part.splines:
-        tables += _spline_tables(number, part.splines, dialect)
-        lines += _spline_lines(number, layer, part.splines, dialect)
-    sums: dict[int, list[str]] = {}
-    for j, i, edge in part.terms:
-        sums.setdefault(j, []).append(term(edge, f"v[{i}]", dialect))
-    for j, terms in sums.items():
-        one_line = total(terms).replace("\n", "\n       ")
-        lines.append(f"z[{j}] += {one_line}" if "\n" not in one_line else f"z[{j}] += (\n        {one_line}\n    )")
-    lines += _nodes(number, layer, tables, dialect)
-    text = "\n".join(["", "", f"def _layer_{number}(v):", *(f"    {line}" for line in lines)])
-    return ("\n".join(tables) + text).strip("\n")
-
-
-def _spline_tables(number: int, splines: Splines, dialect: Dialect) -> list[str]:
-    inputs, count, width, outputs = splines.coefficients.shape
-    table = splines.coefficients.reshape(inputs * count, width, outputs)
-    tables = [
-        f"_SPLINES_{number} = (\n    {_array(splines.breaks, dialect)},\n    {_array(splines.origins, dialect)},\n"
-        f"    {dialect.literal(splines.widest)},\n    {_array(table, dialect)},\n)"
-    ]
-    if splines.base != "zero":
-        tables.append(f"_BASE_{number} = {_array(splines.base_weight.T, dialect)}")
-    return tables
-
-
-def _spline_lines(number: int, layer: Layer, splines: Splines, dialect: Dialect) -> list[str]:
-    some_inputs, some_subnodes = len(splines.inputs) < layer.inputs, len(splines.subnodes) < layer.subnodes
-    target = f"z[{splines.subnodes.tolist()}]" if some_subnodes else "z"
-    lines = [f"x = v[{splines.inputs.tolist()}]" if some_inputs else "x = v"]
-    kind = "dense" if _dense(splines) else "sparse"
-    lines.append(f"{target} += _{kind}_splines(x, *_SPLINES_{number})")
-    if splines.base != "zero":
-        base = call("silu", "x", dialect) if splines.base == "silu" else "x"
-        lines.append(f"{target} += _BASE_{number} @ {base}")
-    return lines
-
-
-def _nodes(number: int, layer: Layer, tables: list[str], dialect: Dialect) -> list[str]:
-    """Statements that return the nodes of the subnodes z; constants go to `tables`."""
-    lines = []
-    starts = (np.cumsum(layer.arity) - layer.arity).tolist()
-    for name, values, line in (
-        ("SUBNODE_SCALE", layer.subnode_scale - 1, "z *= "),
-        ("SUBNODE_BIAS", layer.subnode_bias, "z += "),
-        (
-            "",
-            layer.arity - 1,
-            f"z = numpy.multiply.reduceat(z, {starts}, axis=0)",
-        ),
-        ("NODE_SCALE", layer.node_scale - 1, "z *= "),
-        ("NODE_BIAS", layer.node_bias, "z += "),
-    ):
-        if values.any():
-            if name:
-                tables.append(f"_{name}_{number} = {_array(getattr(layer, name.lower())[:, None], dialect)}")
-            lines.append(f"{line}_{name}_{number}" if name else line)
-    return [*lines, "return z"]
-
-
-def _dense(splines: Splines) -> bool:
-    _, count, _, outputs = splines.coefficients.shape
-    return bool(outputs >= _DENSE_OUTPUTS and count <= _DENSE_PIECES)
-
-
-def _array(values: Array, dialect: Dialect) -> str:
-    numbers = ", ".join(decimals(values, dialect.precision))
-    return f"numpy.array([{numbers}], DTYPE).reshape({values.shape})"
 
 
 def _texts(values: Iterable[str]) -> str:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+DEFAULT_FORMATS = "onnx_graph,c_source,numpy_source"
+
 KanFile = Annotated[Path, typer.Argument(help="A network: the .safetensors file that 'kanserve fit' wrote.")]
 TableFile = Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")]
 Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="The column to learn; repeat for several.")]

@@ -3,7 +3,7 @@
 import json
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from kanserve.formula.tree import SPLINE_NAME
 from kanserve.functions import FUNCTIONS, SPECIAL
@@ -39,11 +39,13 @@ _C_RESERVED = """
 _CODE_RESERVED = _CALLED | {*keyword.kwlist, *keyword.softkwlist, "np", *_C_RESERVED.split()}
 
 
-def identifiers(names: Iterable[str]) -> tuple[str, ...]:
+def identifiers(names: Iterable[str], also: Collection[str] = ()) -> tuple[str, ...]:
     """An ASCII identifier for each name, valid in Python and in C99, all different.
 
-    A name that is one already is kept; from another its letters, digits and underscores are.
+    A name that is one already is kept; from another its letters, digits and underscores are. `also` are reserved words
+    of further languages, in lower case: they are kept free in any case, and then no two names differ by case only.
     """
+    fold = str.lower if also else str
     kept: list[str] = []
     for position, name in enumerate(names, start=1):
         # No leading underscore, which C reserves.
@@ -52,10 +54,10 @@ def identifiers(names: Iterable[str]) -> tuple[str, ...]:
             word = name
         if not word or word[0].isdigit():
             word = f"x{position}" if not word else f"x_{word}"
-        if word in _CODE_RESERVED or SPLINE_NAME.fullmatch(word):
+        if word in _CODE_RESERVED or fold(word) in also or SPLINE_NAME.fullmatch(word):
             word += "_"
         base, count = word, 1
-        while word in kept:
+        while fold(word) in map(fold, kept):
             count += 1
             word = f"{base}_{count}"
         kept.append(word)

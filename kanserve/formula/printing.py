@@ -125,7 +125,7 @@ def print_tree(unfolded: Unfolded, dialect: Dialect, longest: int) -> str | None
     printed: dict[int, Printed] = {ELISION: Printed(dialect.elision)}
     for position in range(len(unfolded.steps) - 1, -1, -1):
         below = [printed[one] for one in unfolded.children[position]]
-        one = _print(unfolded.steps[position], below, dialect)
+        one = print_step(unfolded.steps[position], below, dialect)
         if len(one.text) > longest:
             return None
         printed[position] = one
@@ -135,7 +135,8 @@ def print_tree(unfolded: Unfolded, dialect: Dialect, longest: int) -> str | None
     return signed(printed[0])
 
 
-def _print(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
+def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
+    """One step, with what it refers to printed already."""
     match step[0]:
         case "const":
             value = float(step[1])
