@@ -27,7 +27,7 @@ def networks(draw: st.DrawFn) -> Kan:
     palette = draw(st.sampled_from([("named",), ("spline",), KINDS, ("none", "named"), ("named", "named", "both")]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     layers = tuple(_layer(rng, inputs, arity, palette, reach) for inputs, arity in zip(widths, arities, strict=False))
-    return _scaled(rng, layers, affine=draw(st.booleans()))
+    return scaled(rng, layers, affine=draw(st.booleans()))
 
 
 def _layer(rng: np.random.Generator, inputs: int, arity: list[int], palette: tuple[str, ...], reach: str) -> Layer:
@@ -45,7 +45,7 @@ def _layer(rng: np.random.Generator, inputs: int, arity: list[int], palette: tup
         base_weight=rng.normal(0, 0.5, shape) * splined * (rng.random(shape) < 0.7),
         extrapolation=rng.choice(["linear", "zero"]),
         functions=np.where(named, rng.choice(list(FUNCTIONS), shape), ""),
-        affine=_affine(rng, shape, reach),
+        affine=named_affine(rng, shape, reach),
         arity=arity,
         subnode_scale=_numbers(rng, shape[0]),
         subnode_bias=rng.choice([0.0, 1.0, 0.3], shape[0]),
@@ -61,7 +61,7 @@ def _knots(rng: np.random.Generator, intervals: int, order: int) -> np.ndarray:
     return extended_knots(np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum() * 2.4 - 1.2, order)
 
 
-def _affine(rng: np.random.Generator, shape: tuple[int, int], reach: str) -> np.ndarray:
+def named_affine(rng: np.random.Generator, shape: tuple[int, int], reach: str) -> np.ndarray:
     """Arguments about 0.2 to 0.8, such that cross an end of a domain or a pole now and then, or anything."""
     if reach == "inside":
         inner = rng.uniform(-0.3, 0.3, shape), rng.uniform(0.4, 0.6, shape)
@@ -77,7 +77,7 @@ def _numbers(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.where(rng.random(count) < 0.5, 1.0, rng.normal(0, 1, count))
 
 
-def _scaled(rng: np.random.Generator, layers: tuple[Layer, ...], *, affine: bool) -> Kan:
+def scaled(rng: np.random.Generator, layers: tuple[Layer, ...], *, affine: bool) -> Kan:
     inputs, outputs = layers[0].inputs, layers[-1].nodes
     if not affine:
         names = tuple(Variable(f"x{i + 1}", low=-1.0, high=1.0) for i in range(inputs))
