@@ -7,6 +7,7 @@ range of the spline, and k more lie on either side. There are G + k basis functi
 Arrays: x (N,) or (N, I); knots (T,) or (I, T); coefficients (O, I, G+k). Everything is float64.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,6 +133,18 @@ def pieces(knots: Array, coefficients: Array, order: int, extrapolation: Extrapo
         local[:, i, : own.shape[1]] = own
         local[:, i, own.shape[1] :] = own[:, -1:]
     return Pieces(breaks, origins, local)
+
+
+def about(polynomials: Array, by: Array) -> Array:
+    """The same polynomials (O, I, P, k+1) about origins that are moved by (I, P).
+
+    Where origins are rounded to float32 this keeps the spline as it was: rounding them alone would shift it.
+    """
+    moved = np.zeros_like(polynomials)
+    for power in range(polynomials.shape[-1]):
+        for r in range(power + 1):
+            moved[..., r] += math.comb(power, r) * by ** (power - r) * polynomials[..., power]
+    return moved
 
 
 def _pieces_of_input(

@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 C_FLAGS = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wdouble-promotion", "-ffp-contract=off")
-FORTRAN_FLAGS = (
-    *("-std=f2008", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off"),
-    "-Wno-unused-dummy-argument",  # a constant takes inputs all the same
-)
+FORTRAN_FLAGS = ("-std=f2008", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
 
 
 def run(language: str, text: str, name: str, x: Array, outputs: int, folder: Path) -> Array:

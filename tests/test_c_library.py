@@ -1,7 +1,9 @@
 """The backend of the C source: builds a library for this machine and runs it."""
 
+import errno
 import os
 import platform
+import tempfile
 import threading
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from kanserve import compilers
-from kanserve.errors import DataError, ExportError, FormatError, NotFoundError
+from kanserve.errors import DataError, ExportError, FormatError, InputError, NotFoundError
 from kanserve.ir import Kan, layer
 from kanserve.options import ExportOptions
 from kanserve.ranges import sample
@@ -247,6 +249,63 @@ def test_without_a_compiler_the_message_says_what_to_do(files, monkeypatch, tmp_
         runtime.build(files)
     monkeypatch.setenv("CC", "ccache no-such-compiler")
     with pytest.raises(NotFoundError, match="ccache no-such-compiler"):
+        runtime.build(files)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the compilers are shell scripts")
+def test_a_compiler_is_what_a_shell_would_run(files, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    script(tmp_path / "mine", 'exec cc "$@"')
+    monkeypatch.setenv("CC", "./mine -DOTHER")
+    assert compilers.own() == [str(tmp_path / "mine"), "-DOTHER"]
+    assert runtime.library_name() in runtime.build(files)
+    monkeypatch.setenv("CC", "cc '")
+    with pytest.raises(InputError, match=r"got \"cc '\": No closing quotation.*CC"):
+        runtime.build(files)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("#!/bin/sh\nexit 0", "writes nothing"),
+        ("#!/bin/sh\nexit 1", "code 1"),
+        ("#!/bin/sh\necho no licence >&2; exit 3", "no licence"),
+        ("#!/nowhere/sh", "cannot be run"),
+    ],
+)
+def test_a_compiler_that_is_there_and_fails_is_an_error_that_says_what_to_do(text, words, files, tmp_path):
+    script(tmp_path / "broken", text)
+    with pytest.raises(ExportError, match=f"{words}.*Set CC .*--format onnx_graph,numpy_source"):
+        runtime.build(files, str(tmp_path / "broken"))
+
+
+def script(path, text):
+    path.write_text(text if text.startswith("#!") else f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the levels are those of x86-64")
+def test_levels_that_take_too_long_are_followed_by_the_plain_source_at_once(files, monkeypatch):
+    ways, run = [], compilers.run
+
+    def slow(commands, *rest, **options):
+        ways.append(len(commands))
+        if len(commands) > 1:
+            raise compilers.StoppedError("stopped")
+        assert "-Dnet_FAST" not in commands[0]
+        return run(commands, *rest, **options)
+
+    monkeypatch.setattr(compilers, "run", slow)
+    library = runtime.build(files)
+    assert len(ways) == 2 and b"predict_v3" not in library[runtime.library_name()]
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder(files, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ExportError, match=f"{tempfile.gettempdir()}: No space left on device.*TMPDIR"):
         runtime.build(files)
 
 

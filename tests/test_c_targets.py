@@ -100,3 +100,11 @@ def test_what_ziglang_keeps_is_kept_in_the_users_cache_folder(monkeypatch, tmp_p
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert compilers.foreign_environment()["ZIG_LOCAL_CACHE_DIR"].startswith(str(tmp_path / ".cache"))
+
+
+def test_a_cache_folder_that_cannot_be_written_is_an_error_before_ziglang_runs(files, ziglang, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(compilers, "LONGEST_FOREIGN", 5.0)
+    with pytest.raises(ExportError, match=r"file/kanserve/zig, which cannot be written: .*XDG_CACHE_HOME"):
+        runtime.build(files, target="aarch64-linux-gnu")

@@ -1,6 +1,7 @@
 """kanserve export: what its options write, what --check measures, and what is refused."""
 
 import json
+import sys
 from functools import partial
 
 import numpy as np
@@ -13,9 +14,11 @@ from kanserve.ir import Kan, layer
 from kanserve.options import ExportOptions
 from kanserve.ranges import sample
 from kanserve.reference import evaluate
-from kanserve.runtime import numpy_source
+from kanserve.runtime import c_source, numpy_source
 from tests import command_line
 from tests.kans import ZOO, classifier, domains, mixed, symbolic
+
+NOT_COMPARED = "c_source is not compared with the network"
 
 
 @pytest.fixture(autouse=True)
@@ -108,12 +111,15 @@ def test_rows_that_rounding_may_push_over_a_domains_end_are_not_judged():
 )
 def test_a_form_of_c_is_written_as_source_alone(form, there, gone, folder, kanserve):
     words = ("export", "mixed.safetensors", "--format", "c_source,numpy_source", "--name", "law", "--c-form", form)
-    assert kanserve(*words, "-o", "out")[0] == 0
+    code, _, err = kanserve(*words, "-o", "out")
+    assert code == 0 and NOT_COMPARED in err and f'"{form}"' in err and err.count("\n") == 1
     paths = {one.name for one in (folder / "out/c_source").iterdir()}
     assert there in paths and gone not in paths and not any(path.endswith(".so") for path in paths)
     assert (folder / "out/numpy_source/law.py").exists()
-    row = json.loads(kanserve(*words, "--check", "--json")[1])["check"][0]
+    _, out, err = kanserve(*words, "--check", "--json")
+    row = json.loads(out)["check"][0]
     assert row["agrees"] is None and "P.h and P.c" in row["note"]
+    assert NOT_COMPARED in err and f'"{form}"' in err and err.count("\n") == 1
 
 
 def test_options_reach_their_exporters(folder, kanserve):
@@ -139,6 +145,68 @@ def test_an_artifact_is_compiled_with_options_whose_name_and_precision_may_be_re
         compiler.compile(mixed(), options=ExportOptions(c_form="header_only"))
     with pytest.raises(InputError, match="c_source"):
         compiler.compile(mixed(), ["numpy_source"], targets=["aarch64-linux-gnu"])
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)])
+def test_without_a_compiler_one_line_says_which_was_looked_for_and_the_source_is_written(
+    check, folder, kanserve, monkeypatch
+):
+    monkeypatch.setenv("CC", "nosuch")
+    code, _, err = kanserve("export", "mixed.safetensors", "-o", "out", "--format", "c_source,numpy_source", *check)
+    assert code == 0 and err.count("\n") == 1 and NOT_COMPARED in err and "tried nosuch" in err
+    assert not list(folder.glob("out/c_source/*.so")) and (folder / "out/c_source/model.c").exists()
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)])
+def test_without_onnxruntime_the_graph_is_written_and_one_line_says_that_it_was_not_run(
+    check, folder, kanserve, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    code, _, err = kanserve("export", "mixed.safetensors", "-o", "out", "--format", "onnx_graph,numpy_source", *check)
+    assert code == 0 and err.count("\n") == 1 and (folder / "out/onnx_graph/model.onnx").exists()
+    assert "onnx_graph is not compared with the network" in err and "onnxruntime" in err
+
+
+def test_publishing_says_what_was_not_compared(folder, kanserve, monkeypatch):
+    monkeypatch.setenv("CC", "nosuch")
+    words = ("publish", "symbolic.safetensors", "models", "--name", "law", "--format", "c_source,numpy_source")
+    code, _, err = kanserve(*words)
+    assert code == 0 and err.count("\n") == 1 and NOT_COMPARED in err and "tried nosuch" in err
+
+
+def test_a_compiler_that_fails_ends_the_export_with_what_to_do(folder, kanserve, monkeypatch):
+    monkeypatch.setenv("CC", "false")
+    code, out, err = kanserve("export", "mixed.safetensors", "-o", "out")
+    assert (code, out) == (2, "") and "Set CC" in err and "--format onnx_graph,numpy_source" in err
+    assert not (folder / "out").exists()
+
+
+def test_the_library_asked_for_by_a_target_is_kept_where_the_target_is_this_machine(monkeypatch):
+    def build(files, compiler=None, *, target=None, vector_math=False):
+        return {c_source.library_name(): b"asked for" if target else b"own"}
+
+    monkeypatch.setattr("kanserve.runtime.c_source.build", build)
+    files, _ = compiler.export(mixed(), ["c_source"], ExportOptions(), ["x86_64-linux-gnu"])
+    assert files[f"c_source/{c_source.library_name()}"] == b"asked for"
+
+
+@pytest.mark.parametrize(
+    "option, value, allowed",
+    [
+        ("precision", "half", "'float' or 'double'"),
+        ("c_form", "zip", "'files' or 'single_file' or 'header_only'"),
+        ("onnx_form", None, "'functions' or 'operators'"),
+        ("name", 3, "str"),
+        ("gradient", "yes", "bool"),
+        ("vector_math", 1, "bool"),
+        ("opset", 17.5, "int"),
+        ("opset", True, "int"),
+        ("ir_version", "9", "int"),
+    ],
+)
+def test_options_that_nothing_can_have_are_refused_when_they_are_made(option, value, allowed):
+    with pytest.raises(InputError, match=f"{option} .*{allowed}"):
+        ExportOptions(**{option: value})
 
 
 def test_libraries_for_targets_lie_beside_the_source(folder, kanserve, monkeypatch):
@@ -186,6 +254,15 @@ BAD = {
         "reads",
     ),
     "a folder by force": (("mixed.safetensors", "-o", "out", "--force"), "--force"),
+    "a version of ONNX without it": (
+        ("mixed.safetensors", "-o", "out", "--format", "numpy_source", "--opset", "3"),
+        "--opset is for onnx_graph",
+    ),
+    "a form of C without it": (
+        ("mixed.safetensors", "--check", "--format", "numpy_source", "--c-form", "header_only"),
+        "--c-form is for c_source",
+    ),
+    "a law with a path for a name": (("symbolic.safetensors", "--formula-only", "c", "--name", "../evil"), "name"),
 }
 
 

@@ -2,6 +2,7 @@ import ast
 import keyword
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -201,6 +202,11 @@ def test_any_name_becomes_a_safe_identifier(name):
     assert not keyword.iskeyword(module_name(name)) and module_name(name) not in {"numpy", "random"}
 
 
+@pytest.mark.parametrize("name", ["aux", "CON", "prn", "Nul", "com1", "COM9", "lpt1", "lpt9"])
+def test_no_file_has_the_name_of_a_device_of_windows(name):
+    assert c_identifier(name) == module_name(name) == f"{name}_model"
+
+
 def test_plain_names_stay_as_they_are():
     assert c_identifier("lift-drag_2") == module_name("lift-drag_2") == "lift_drag_2"
 
@@ -254,3 +260,24 @@ def test_constants_that_add_up_beyond_a_double_are_refused(exporter):
     kan = Kan((layer(functions=[["x", "x"]], affine=[[[1.0, 0.0, 1.0, 1e308]] * 2]),))
     with pytest.raises(ExportError, match="more than a double holds"):
         kanserve_exporters.get(exporter).export(kan, ExportOptions())
+
+
+@pytest.mark.parametrize("name", ["c_source", "numpy_source", "onnx_graph"])
+def test_a_network_that_float_makes_a_constant_of_is_refused_with_what_to_do(name):
+    coefficients = np.random.default_rng(0).uniform(1, 2, (2, 3, 8))
+    plain = layer(coefficients)
+    vanishing = (
+        Kan((layer(1e-310 * coefficients),)),
+        Kan((plain, layer(functions=[["sin", "exp"]], affine=[[[1.0, 0.0, 1e-50, 0.0]] * 2]))),
+        Kan((plain,), output_scale=np.full(2, 1e-60)),
+        Kan((plain,), input_scale=np.full(3, 1e-60)),
+        Kan((replace(plain, node_scale=np.full(2, 1e-60)),)),
+    )
+    for kan in vanishing:
+        with pytest.raises(ExportError, match=r"too small for float: all become 0.*precision=\"double\""):
+            kanserve_exporters.get(name).export(kan, ExportOptions(precision="float"))
+        assert kanserve_exporters.get(name).export(kan, ExportOptions())
+    some = Kan((layer(coefficients * np.array([1.0, 1e-310, 0.0])[:, None]), layer(functions=[["sin", "exp"]])))
+    constant = Kan((layer(1e-310 * coefficients, subnode_bias=[1.0, 2.0]),))
+    for kan in (some, constant, Kan((layer(shape=(1, 2)),))):
+        assert kanserve_exporters.get(name).export(kan, ExportOptions(precision="float"))

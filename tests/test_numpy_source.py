@@ -129,10 +129,10 @@ def module_type(options: ExportOptions) -> str:
 
 def test_splines_that_no_table_holds_are_refused_with_what_to_do():
     knots = np.concatenate([-1e-150 * np.arange(4.0, 0, -1), [0.0, 1.0, 2.0, 3.0]])
-    cases = [(np.ones((1, 1, 4)), {"knots": knots, "order": 3}, "onnx_graph or c_source", DOUBLE)]
-    cases.append((np.full((1, 1, 8), 1e-3), {"knots": uniform_knots(-1e-200, 1e-200, 5, 3)}, '"double"', FLOAT))
-    for coefficients, given, advice, options in cases:
-        kan = Kan((layer(functions=[["x"]]), layer(coefficients, **given)))
+    uneven = layer(np.ones((1, 1, 4)), knots=knots)
+    tiny = layer(np.full((1, 1, 8), 1e-3), knots=uniform_knots(-1e-200, 1e-200, 5, 3))
+    for second, advice, options in ((uneven, "onnx_graph or c_source", DOUBLE), (tiny, '"double"', FLOAT)):
+        kan = Kan((layer(functions=[["x"]]), second))
         with warnings.catch_warnings(), pytest.raises(ExportError, match=f"Layer 1 has .* overflow.*{advice}"):
             warnings.simplefilter("error")
             exporter.export(kan, options)

@@ -3,7 +3,7 @@ import pytest
 from scipy.interpolate import BSpline
 
 from kanserve import reference
-from kanserve.splines import basis, design, extended_knots, fit_coefficients, pieces, span, uniform_knots
+from kanserve.splines import about, basis, design, extended_knots, fit_coefficients, pieces, span, uniform_knots
 from tests.kans import ZOO, rows
 
 RNG = np.random.default_rng(0)
@@ -71,6 +71,15 @@ def test_a_refit_on_one_repeated_point_is_finite_and_meets_it():
     got = fit_coefficients(x, np.full(30, 2.0), knots, 3)
     assert np.isfinite(got).all()
     assert np.allclose(design(x, knots, 3, "linear") @ got, 2.0, rtol=1e-6)
+
+
+def test_polynomials_about_moved_origins_are_the_same_polynomials():
+    polynomials, by = RNG.normal(size=(2, 3, 4, 6)), RNG.normal(size=(3, 4))
+    t = RNG.normal(size=(7, 1, 3, 4))
+    powers = np.arange(6)
+    want = np.einsum("noipr,oipr->noip", t[..., None] ** powers + 0 * polynomials, polynomials)
+    got = np.einsum("noipr,oipr->noip", (t - by)[..., None] ** powers + 0 * polynomials, about(polynomials, by))
+    assert np.abs(got - want).max() <= 1e-12 * np.abs(want).max()
 
 
 @pytest.mark.parametrize("name", ZOO)

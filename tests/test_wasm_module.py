@@ -12,6 +12,7 @@ from kanserve.errors import MissingDependencyError
 from kanserve.options import ExportOptions
 from kanserve.reference import evaluate
 from kanserve_exporters import wasm_module as exporter
+from kanserve_exporters._formula_text import formula_lines
 from kanserve_exporters._identifiers import c_identifier
 from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, hostile_names, mixed, rows
@@ -67,6 +68,8 @@ def test_node_gives_the_numbers_of_the_reference(name, run):
     said = run(kan, x, ExportOptions("net"))
     assert_agrees(said["batch"], evaluate(kan, x))
     np.testing.assert_array_equal(said["single"], said["batch"])
+    formula = said["info"]["formula"]
+    assert formula == formula_lines(kan) or "kanserve formula" in formula[0]  # nothing to read lies beside the module
     assert said["refused"] == ["RangeError", "RangeError" if x.shape[1] > 1 else None]
     if kan.classes:
         powers = np.exp(said["batch"][0])

@@ -48,6 +48,7 @@ from kanserve_exporters._expressions import Dialect, body, domain, helper, needs
 from kanserve_exporters._formula_text import formula_lines
 from kanserve_exporters._identifiers import c_identifier
 from kanserve_exporters._layers import Parts, parts
+from kanserve_exporters._underflow import refuse_underflow
 
 Array = NDArray[np.float64]
 
@@ -61,6 +62,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 
     The forms of one file are for other people's programs: kanserve's own runtime loads what is built of "files".
     """
+    refuse_underflow(kan, options.precision)
     prefix = c_identifier(options.name)
     dialect = Dialect("c", options.precision, f"{prefix}_")
     layers = [parts(layer, float(np.finfo(_dtype(dialect)).max)) for layer in kan.layers]

@@ -28,6 +28,7 @@ from kanserve_exporters._layers import Parts
 from kanserve_exporters._numpy_layers import layer_code, row_size
 from kanserve_exporters._numpy_row import is_small, row_code
 from kanserve_exporters._numpy_splines import Plan, array, plan, tabulated, units
+from kanserve_exporters._underflow import refuse_underflow
 
 _NUMBERS_AT_A_TIME = 3 * 2**16  # about as many as the second cache holds
 _FEWEST_ROWS = 16
@@ -35,6 +36,7 @@ _FEWEST_ROWS = 16
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     """The network as a module; ExportError when a constant does not fit into the precision."""
+    refuse_underflow(kan, options.precision)
     dialect = Dialect("numpy", options.precision, "_")
     dtype = np.float32 if dialect.single else np.float64
     small = is_small(kan)

@@ -33,6 +33,7 @@ from kanserve_exporters._formula_text import formula_lines
 from kanserve_exporters._onnx_body import Body, Constant, Operation
 from kanserve_exporters._onnx_costs import How
 from kanserve_exporters._onnx_layers import LayerBody, layer_body
+from kanserve_exporters._underflow import refuse_underflow
 
 if TYPE_CHECKING:
     import onnx
@@ -55,6 +56,7 @@ def export_as(kan: Kan, options: ExportOptions, how: How | None = None) -> bytes
     except ImportError:
         raise MissingDependencyError("onnx", "export") from None
     _check_versions(options)
+    refuse_underflow(kan, options.precision)
     layers = _layers(kan, options.precision, how)
     names = _function_names(layers)
     body = _network(kan, layers, names, options)

@@ -130,7 +130,10 @@ class Build:
         from kanserve.compiler import export
 
         check_name(self.options.name)
-        return export(kan, formats, self.options, self.targets)
+        files, notes = export(kan, formats, self.options, self.targets)
+        if self.options.c_form != "files":
+            notes["c_source"] = f'kanserve runs C in the form "files", this is "{self.options.c_form}"'
+        return files, notes
 
 
 def warn_not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> None:
@@ -153,11 +156,7 @@ def _compiled(kan: Kan, formats: Sequence[str], build: Build) -> tuple[dict[str,
     from kanserve.compiler import compile as compile_kan
 
     alone = [one for one in formats if one == "c_source" and build.options.c_form != "files"]
-    files: dict[str, bytes] = {}
-    notes: dict[str, str] = {}
-    if alone:
-        files, _ = build.files(kan, alone)
-        notes["c_source"] = f'kanserve runs C in the form "files", this is "{build.options.c_form}"'
+    files, notes = build.files(kan, alone) if alone else ({}, {})
     checked = [one for one in formats if one not in alone]
     if checked:
         options = replace(build.options, c_form="files")

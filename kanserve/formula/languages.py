@@ -1,8 +1,9 @@
 """The languages that a law can be written in.
 
-All take the raw features in the network's order and give all outputs. Where a formula is not defined C, Fortran, Rust
+All take the raw features in the network's order and give all outputs. Where a function is not defined C, Fortran, Rust
 and NumPy give NaN or an infinity by themselves; Julia, MATLAB and Python would raise or become complex, and are kept
-from it.
+from it. None looks at a value on the way: an infinity may come out as a number again, of atan(1/x) say, and each output
+is for itself. The exported sources are what has these checks.
 """
 
 from collections.abc import Sequence
@@ -76,6 +77,8 @@ class Fortran(Language):
         lines += [f"    {real}, intent(in) :: inputs({law.columns})"]
         lines += [f"    {real}, intent(out) :: outputs({len(law.outputs)})"]
         lines += [f"    {real} :: {word}" for word, *_ in (*law.inputs, *law.statements)]
+        # Without it compilers say of a constant that its inputs are not used.
+        lines += [] if law.inputs else ["    if (size(inputs) < 0) return"]
         for word, column, note in law.inputs:
             lines += [*self.notes(note, indent="    "), f"    {word} = inputs({column + 1})"]
         for word, expression in law.statements:
