@@ -64,7 +64,7 @@ class InC:
         """A function that computes the rows x (N, inputs) so many times; one row as C would ask for one."""
         rows = np.array(x, np.float32)
         y = np.empty((len(rows), outputs), np.float32)
-        from_x, to_y = ctypes.c_void_p(rows.ctypes.data), ctypes.c_void_p(y.ctypes.data)
+        from_x, to_y = (one.ctypes.data_as(ctypes.c_void_p) for one in (rows, y))  # which keep the arrays
         count, stride, wide = (ctypes.c_size_t(one) for one in (*rows.shape, outputs))
 
         def batch() -> Array:
