@@ -10,7 +10,8 @@ from kanserve.options import ExportOptions
 from kanserve_exporters import c_source
 
 WARNINGS = ("-pedantic", "-Wall", "-Wextra", "-Werror", "-Wdouble-promotion")
-C, CPP = ("gcc", "-std=c99", *WARNINGS), ("g++", "-x", "c++", "-std=c++17", *WARNINGS)
+STRICT = ("-std=c99", *WARNINGS)
+C, CPP = ("gcc", *STRICT), ("g++", "-x", "c++", "-std=c++17", *WARNINGS)
 # Without the sanitizer's own stack, on which some versions of gcc place vectors of 64 bytes at multiples of 32.
 SANITIZED = (
     *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all", "-g1"),

@@ -1,6 +1,5 @@
 import ctypes
 import re
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,28 +16,17 @@ from kanserve.ranges import sample
 from kanserve.reference import derivative, evaluate
 from kanserve.splines import uniform_knots
 from kanserve_exporters import c_source as exporter
+from tests.c_builds import STRICT, run, written
 from tests.kans import ZOO, domains, mixed, multiplication, one_edge, rows
 
 Array = NDArray[np.float64]
 
-STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-Wdouble-promotion")
 DTYPES = {"double": np.float64, "float": np.float32}
 
 
-def written(folder: Path, kans: dict[str, Kan], precision: Precision = "double") -> None:
-    for name, kan in kans.items():
-        for path, data in exporter.export(kan, ExportOptions(name, precision, gradient=True)).items():
-            (folder / path).write_bytes(data)
-
-
-def run(*command: str, at: Path) -> str:
-    done = subprocess.run(command, cwd=at, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def compiled(folder: Path, kans: dict[str, Kan], precision: Precision = "double", *flags: str) -> ctypes.CDLL:
-    written(folder, kans, precision)
+    for name, kan in kans.items():
+        written(folder, kan, name, precision=precision, gradient=True)
     sources = [f"{name}.c" for name in kans]
     run("gcc", *STRICT, "-O1", "-shared", "-fPIC", *flags, *sources, "-o", "all.so", "-lm", at=folder)
     return ctypes.CDLL(str(folder / "all.so"))
@@ -222,7 +210,8 @@ def test_the_slope_at_a_kink_is_the_one_to_the_right(tmp_path):
 @pytest.mark.parametrize("precision", DTYPES)
 def test_it_builds_as_cpp_as_well(tmp_path, precision):
     kans = {"functions": ZOO["every_function"](), "net": multiplication(), "flat": ZOO["constant"]()}
-    written(tmp_path, kans, precision)
+    for name, kan in kans.items():
+        written(tmp_path, kan, name, precision=precision, gradient=True)
     strict = ("-x", "c++", "-std=c++17", "-pedantic", "-Wall", "-Wextra", "-Werror")
     for name in kans:
         run("g++", *strict, f"{name}.c", f"{name}_test.c", "-o", name, at=tmp_path)
@@ -232,7 +221,7 @@ def test_it_builds_as_cpp_as_well(tmp_path, precision):
 def test_it_is_there_only_when_asked_for_and_can_be_left_out(tmp_path):
     plain = exporter.export(mixed(), ExportOptions("net"))
     assert not any(b"gradient" in data for data in plain.values())
-    written(tmp_path, {"net": mixed()})
+    written(tmp_path, mixed(), gradient=True)
     for form in ((), ("-Dnet_FAST", "-march=native")):
         run("gcc", *STRICT, "-Wshadow", *form, "-c", "net.c", at=tmp_path)
         run("gcc", *STRICT, *form, "-c", "net.c", "-Dnet_NO_GRADIENT", at=tmp_path)
@@ -256,7 +245,7 @@ def test_a_layer_of_600_edges_is_split_into_functions_of_at_most_200():
 
 def test_undefined_behaviour_does_not_happen_on_nasty_rows(tmp_path):
     kan = one_edge()
-    written(tmp_path, {"net": kan})
+    written(tmp_path, kan, gradient=True)
     (tmp_path / "main.c").write_text(
         '#include "net.h"\n#include <math.h>\nint main(void)\n{\n'
         "    const double v[] = {0, -0.0, 1e19, -1e10, 1e300, -1e300, 1e-310, NAN, INFINITY, -INFINITY};\n"

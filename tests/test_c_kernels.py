@@ -18,17 +18,13 @@ from kanserve.reference import evaluate
 from kanserve.splines import extended_knots, uniform_knots
 from kanserve_exporters import c_source as exporter
 from tests.agreement import assert_agrees, eager_float32
+from tests.c_builds import SANITIZED, STRICT, run
 from tests.kans import ZOO, mixed, raw_features, rows, wide
-from tests.test_c_source import PRECISIONS, STRICT, TYPES, predict, run
+from tests.test_c_source import PRECISIONS, TYPES, predict
 
 # Of the zoo: several blocks of inputs, functions beside splines, affine ends, bases, many intervals.
 SOME = ("wide", "mixed", "raw_features", "bases", "fine")
 FAST = ("-O0", "-ffp-contract=fast")
-# Without the sanitizer's own stack, on which some versions of gcc place vectors of 64 bytes at multiples of 32.
-SANITIZED = (
-    *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all", "-g1"),
-    *("--param", "asan-use-after-return=0"),
-)
 
 
 def levels() -> dict[str, tuple[str, ...]]:

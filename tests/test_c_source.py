@@ -1,5 +1,6 @@
 import ctypes
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -16,9 +17,9 @@ from kanserve.ranges import sample
 from kanserve.reference import evaluate, probabilities
 from kanserve_exporters import c_source as exporter
 from tests.agreement import assert_agrees, eager_float32
+from tests.c_builds import STRICT, run, written
 from tests.kans import ZOO, classifier, domains, hostile_names, mixed, multiplication, one_edge, rows, symbolic
 
-STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-Wdouble-promotion")
 TYPES: dict[Precision, tuple[type[np.floating], type[ctypes.c_double] | type[ctypes.c_float]]] = {
     "double": (np.float64, ctypes.c_double),
     "float": (np.float32, ctypes.c_float),
@@ -45,12 +46,6 @@ def compiled(folder: Path, kans: dict[str, Kan], precision: Precision, *flags: s
         at=folder,
     )
     return ctypes.CDLL(str(folder / "all.so"))
-
-
-def run(*command: str, at: Path) -> str:
-    done = subprocess.run(command, cwd=at, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def predict(library: ctypes.CDLL, name: str, x: np.ndarray, outputs: int, strides: tuple[int, int] | None = None):
@@ -304,6 +299,15 @@ def test_the_tables_can_be_placed_in_a_section(tmp_path):
         (tmp_path / path).write_bytes(data)
     run("gcc", *STRICT, "-c", "net.c", '-Dnet_TABLE=__attribute__((section(".model")))', at=tmp_path)
     assert ".model" in run("objdump", "-h", "net.o", at=tmp_path)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the levels are of x86-64")
+def test_inner_loops_can_be_compiled_for_several_processors(tmp_path):
+    """As README.md of an export says."""
+    written(tmp_path, ZOO["wide"]())
+    clones = '-Dnet_HOT=__attribute__((target_clones("arch=x86-64-v3","default")))'
+    run("gcc", *STRICT, "-O2", clones, "-c", "net.c", at=tmp_path)
+    assert "layer_0.arch_x86_64_v3" in run("nm", "net.o", at=tmp_path)
 
 
 def test_the_names_of_models_and_features_never_become_code(tmp_path):
