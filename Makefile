@@ -4,6 +4,8 @@
 PYTHON ?= python3
 INSTALLED := .venv/.installed
 PEERS := .venv/.peers
+MLSERVER := .venv/.peers-mlserver
+KSERVE := .venv/.peers-kserve
 CROSS := .venv/.cross
 SOURCES := $(wildcard kanserve exporters/kanserve_exporters tests benchmarks examples hatch_build.py)
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null | sort)
@@ -18,7 +20,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := run
-.PHONY: run test check protos bench bench-inference bench-train bench-formulas cross clean
+.PHONY: run test check protos bench bench-inference bench-train bench-formulas bench-serving clients soak cross clean
 
 run: $(INSTALLED)
 	kanserve demo
@@ -48,6 +50,21 @@ bench-train: $(PEERS)
 bench-formulas: $(PEERS)
 	OMP_NUM_THREADS=1 python benchmarks/formulas.py
 
+# The server beside an empty handler, MLServer and KServe. These two want packages of their own, so each has an
+# environment beside ours; what cannot be installed is not compared, and the table says so.
+bench-serving: $(INSTALLED) $(MLSERVER) $(KSERVE)
+	OMP_NUM_THREADS=1 python benchmarks/serving.py
+
+# Other projects' clients, as they are, against a server process: one line for each call.
+clients: $(INSTALLED) $(KSERVE)
+	python -m tests.clients
+
+# What takes minutes: kills, reloads, rotations, overload and long load, each with its number. SOAK=60 for one minute.
+SOAK ?= 600
+soak: $(INSTALLED)
+	failed=0; for one in tests/soak_*.py; do \
+		echo "$$one"; SOAK_SECONDS=$(SOAK) python -m "tests.$$(basename "$$one" .py)" || failed=1; done; exit $$failed
+
 # The C source on other processors, bit for bit, and its size on a small one. Wants qemu-user, node and gcc for
 # arm-none-eabi with newlib, and says which is missing. The first run compiles a C library for each, which takes minutes.
 cross: $(CROSS)
@@ -67,11 +84,22 @@ $(PEERS): $(INSTALLED)
 	.venv/bin/pip install -e '.[dev,bench]'
 	touch $@
 
+# uvloop 0.21 is the newest with which MLServer starts.
+$(MLSERVER): | $(INSTALLED)
+	$(PYTHON) -m venv $@.new
+	$@.new/bin/pip install mlserver 'uvloop==0.21' onnxruntime && mv $@.new $@ || { \
+		rm -rf $@.new; echo 'MLServer cannot be installed here: it is not compared.'; }
+
+$(KSERVE): | $(INSTALLED)
+	$(PYTHON) -m venv $@.new
+	$@.new/bin/pip install kserve onnxruntime && mv $@.new $@ || { \
+		rm -rf $@.new; echo 'KServe cannot be installed here: it is not compared, and its client not tried.'; }
+
 $(CROSS): $(INSTALLED)
 	.venv/bin/pip install -e '.[dev,cross]'
 	touch $@
 
-.PHONY: check-style check-types check-layers check-protos check-deploy
+.PHONY: check-style check-types check-layers check-protos check-deploy released-protos
 
 check-style: $(INSTALLED)
 	ruff check
@@ -83,11 +111,18 @@ check-types: $(INSTALLED)
 check-layers: $(INSTALLED)
 	lint-imports --no-logo --cache-dir .venv/cache/import-linter
 
+# The protos as clients in the field know them: what breaks those is refused. After a release: make released-protos.
+RELEASED := protos/released.binpb
+released-protos: $(INSTALLED)
+	buf breaking --against $(RELEASED)
+	buf build --exclude-source-info -o $(RELEASED)
+
 # The checked-in stubs are what the protos generate: no less, no more, no older.
 FRESH := .venv/stubs/fresh
 CHECKED_IN := .venv/stubs/checked-in
 check-protos: $(INSTALLED)
 	buf lint
+	buf breaking --against $(RELEASED)
 	rm -rf $(FRESH) $(CHECKED_IN) && mkdir -p $(FRESH) $(CHECKED_IN)
 	$(call generate-stubs,$(FRESH))
 	find kanserve -name '*_pb2*.py*' -not -path '*/__pycache__/*' | tar -cf - -T - | tar -xf - -C $(CHECKED_IN)

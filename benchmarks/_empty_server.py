@@ -1,4 +1,4 @@
-"""The peer of the service: a grpcio server that gives every ModelInfer the same answer and does nothing else."""
+"""The peer of the service: a grpcio server that gives every ModelInfer an answer that is ready."""
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -10,16 +10,23 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 
 THREADS = 4  # as many as `kanserve serve` has
-ANSWER = pb.ModelInferResponse(
-    model_name="empty",
-    model_version="1",
-    outputs=[pb.ModelInferResponse.InferOutputTensor(name="y", datatype="FP64", shape=[1, 1])],
-    raw_output_contents=[bytes(8)],
-)
+ROWS = (1, 256)
+
+
+def answer(rows: int) -> pb.ModelInferResponse:
+    return pb.ModelInferResponse(
+        model_name="empty",
+        model_version="1",
+        outputs=[pb.ModelInferResponse.InferOutputTensor(name="y", datatype="FP64", shape=[rows, 1])],
+        raw_output_contents=[bytes(8 * rows)],
+    )
+
+
+ONE_ROW, MANY_ROWS = map(answer, ROWS)
 
 
 def infer(request: pb.ModelInferRequest, context: grpc.ServicerContext) -> pb.ModelInferResponse:
-    return ANSWER
+    return ONE_ROW if len(request.raw_input_contents[0]) < 1000 else MANY_ROWS
 
 
 def main() -> None:

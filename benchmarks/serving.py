@@ -1,67 +1,59 @@
-"""Serving: requests of one row over loopback, against an empty grpcio handler that takes and gives the same messages.
+"""Serving over loopback: ours beside an empty grpcio handler, MLServer and KServe's ModelServer.
 
-Each server is a process of its own, driven by an unmodified tritonclient: first with 64 requests in flight, for which
-the CPU time of the server's process is counted, then one after the other by kanserve's own client, for which the time
-until the answer is. Rounds go from server to server. The client shares the machine's cores with the servers.
+Each server is a process on one core, the load generator a process on another, which sends bytes that are ready and
+looks at no answer. The empty handler takes and gives the same messages; MLServer and KServe have the same ONNX file in
+the same onnxruntime, each in an environment of its own (`make bench-serving` makes them in .venv; what cannot be
+installed is not compared). Rounds go from server to server for each number of rows and of requests in flight; medians
+are shown. Two workers are compared with one on a large network, so that they and not the generator take the cores.
 
-    OMP_NUM_THREADS=1 python benchmarks/serving.py [--small]
+    OMP_NUM_THREADS=1 python benchmarks/serving.py [--small] [--only NAME,..]
 """
 
-import os
-import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from itertools import pairwise
 from pathlib import Path
-from threading import Semaphore
-from typing import Any
 
+import grpc
 import numpy as np
-import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
-from benchmarks._timing import goal, machine, table
-from kanserve import compile, publish
-from kanserve.client import Client
+from benchmarks._generator import PATH, Load
+from benchmarks._servers import ROOT, Generator, Server, cores, generating, running, running_peer
+from benchmarks._serving_report import (
+    EMPTY,
+    KSERVE,
+    MLSERVER,
+    NATIVE,
+    ONNX,
+    C,
+    Cell,
+    Footprint,
+    Measured,
+    Results,
+    Scaling,
+    report,
+)
+from kanserve import compile, native, publish
+from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.ir import Kan
 from kanserve.reference import evaluate
 from kanserve.train import create
 
 Array = NDArray[np.float64]
+Start = Callable[[], AbstractContextManager[Server]]
 
-IN_FLIGHT = 64
-MODELS = {"C model": "c_source", "ONNX model": "onnx_graph"}
-EMPTY = "empty handler"
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server process that answers."""
-
-    process: int
-    address: str
-    seconds_to_ready: float  # from the start of the process until it says that it serves
-
-
-@dataclass
-class Measured:
-    """Of one server: the figures of every round, what its start took, what memory it held after the last."""
-
-    cpu: list[float] = field(default_factory=list)  # seconds a request
-    rate: list[float] = field(default_factory=list)  # requests a second
-    crowded: list[float] = field(default_factory=list)  # seconds until the answer, each request with 64 in flight
-    alone: list[float] = field(default_factory=list)  # the same, one after the other
-    seconds_to_ready: float = 0.0
-    megabytes: float = 0.0
-    error: float = 0.0  # of the answers against the network, in parts of the largest
+ROWS, IN_FLIGHT = (1, 256), (1, 8, 64)
+HEAVY_ROWS, HEAVY_IN_FLIGHT, HEAVY_CONNECTIONS = 1024, 16, 16
+WITHOUT = {"onnx", "onnxruntime", "sympy", "torch"}  # what the edge does without
+PEERS = {MLSERVER: "mlserver", KSERVE: "kserve"}
 
 
 def main(arguments: list[str]) -> None:
-    print(report(measure(small="--small" in arguments)))
+    only = next((one.split(",") for flag, one in pairwise(arguments) if flag == "--only"), None)
+    print(report(measure(small="--small" in arguments, only=only), network().shape))
 
 
 def network() -> Kan:
@@ -69,140 +61,145 @@ def network() -> Kan:
     return create([4, 5, 1], grid=5, seed=0)
 
 
-def measure(small: bool = False) -> Mapping[str, Measured]:
-    rounds, crowded, alone = (1, 128, 20) if small else (7, 3000, 500)
+def large_network() -> Kan:
+    """One whose rows take far longer than their way to it."""
+    return create([4, 64, 64, 64, 1], grid=5, seed=0)
+
+
+def measure(small: bool = False, only: Sequence[str] | None = None) -> Results:
+    rounds, seconds = (1, 0.1) if small else (5, 1.0)
     kan = network()
-    x = np.random.default_rng(0).uniform(-1, 1, (50, len(kan.inputs)))
-    measured = {name: Measured() for name in (EMPTY, *MODELS)}
+    cells = {(rows, flight): dict[str, Measured]() for rows in ROWS for flight in IN_FLIGHT}
+    on, beside = cores()
     with ExitStack() as stack:
-        servers = {EMPTY: stack.enter_context(running(["-m", "benchmarks._empty_server"]))}
-        for name, kind in MODELS.items():
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            publish(folder, "kan", compile(kan, [kind], name="kan"))
-            servers[name] = stack.enter_context(running(["-m", "kanserve", "serve", folder, "--port", "0"]))
-        for name, server in servers.items():
-            measured[name].seconds_to_ready = server.seconds_to_ready
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        starts, skipped = servers(folder, kan, on, peers=not small)
+        starts = {name: start for name, start in starts.items() if only is None or name in only}
+        footprints = {name: _started(start, 0 if small else 5) for name, start in starts.items()}
+        if C in footprints:
+            footprints[C].libraries = _imported(folder / C, on)
+        running = {name: stack.enter_context(start()) for name, start in starts.items()}
+        generator = stack.enter_context(generating(beside))
+        for name, server in running.items():
+            footprints[name].seconds_to_ready.append(server.seconds_to_ready)
+            footprints[name].megabytes_at_start = server.resident() / 2**20
             if name != EMPTY:
-                measured[name].error = _error(server.address, kan, x)
-        for server in servers.values():  # a server is slower at first: this does not count
-            _crowd(server, x[:1], crowded, Measured())
-        for _ in range(rounds):
-            for name, server in servers.items():
-                _crowd(server, x[:1], crowded, measured[name])
-                _queue(server, x[:1], alone, measured[name])
-        for name, server in servers.items():
-            measured[name].megabytes = resident(server.process) / 2**20
-    return measured
+                footprints[name].error = _error(server.address, kan)
+        for number in range(rounds + 1):  # a server is slower at first: the first round does not count
+            for cell, measured in cells.items():
+                for name, server in running.items():
+                    into = measured.setdefault(name, Measured()) if number else Measured()
+                    _load(server, generator, request(kan, cell[0]), cell, seconds if number else seconds / 10, into)
+        for name, server in running.items():
+            footprints[name].megabytes = server.resident() / 2**20
+    scaling = None if small or only is not None else scale(rounds)
+    return Results(cells, footprints, scaling, skipped)
 
 
-@contextmanager
-def running(arguments: Sequence[str]) -> Iterator[Server]:
-    """A Python process that says "... on ADDRESS" when it answers, stopped at the end."""
-    begun = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])},
-    )
-    try:
-        assert process.stdout is not None  # asked for above
-        line = process.stdout.readline()
-        if " on " not in line:
-            raise RuntimeError(f"The server did not start: {line}{process.stdout.read()}")
-        yield Server(process.pid, line.rsplit(" on ", 1)[1].split()[0], time.perf_counter() - begun)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+def servers(folder: Path, kan: Kan, on: set[int], peers: bool) -> tuple[dict[str, Start], list[str]]:
+    """How each server is started, and what is not there."""
+    skipped = []
+    for name, kind in ((C, "c_source"), (ONNX, "onnx_graph")):
+        publish(folder / name, "kan", compile(kan, [kind], name="kan"))
+
+    def ours(name: str, **environment: str) -> Start:
+        return lambda: running(["-m", "kanserve", "serve", str(folder / name), "--port", "0"], on, environment)
+
+    starts: dict[str, Start] = {EMPTY: lambda: running(["-m", "benchmarks._empty_server"], on)}
+    starts[C] = ours(C)
+    starts[ONNX] = ours(ONNX, KANSERVE_NATIVE="0")
+    if native.operators() is not None:
+        starts[NATIVE] = ours(ONNX)
+    else:
+        skipped.append(f"{NATIVE}: not built here, because there was no header of onnxruntime")
+    for name, package in PEERS.items() if peers else ():
+        python = ROOT / f".venv/.peers-{package}/bin/python"
+        if python.exists():
+            starts[name] = _peer(python, package, folder / ONNX / "kan/1/onnx_graph/model.onnx", on)
+        else:
+            skipped.append(f"{name}: not installed here; 'make bench-serving' tries to")
+    return starts, skipped
 
 
-def _crowd(server: Server, x: Array, count: int, into: Measured) -> None:
-    """Send `count` requests with 64 in flight."""
-    free = Semaphore(IN_FLIGHT)
-    errors: list[Exception] = []
-
-    def sent(begun: float) -> Callable[[Any, Any], None]:
-        def came(result: Any, error: Exception | None) -> None:
-            into.crowded.append(time.perf_counter() - begun)
-            if error is not None:
-                errors.append(error)
-            free.release()
-
-        return came
-
-    with triton.InferenceServerClient(server.address) as client:
-        tensor = triton.InferInput("x", list(x.shape), "FP64")
-        tensor.set_data_from_numpy(x)
-        client.infer("kan", [tensor])  # the connection is there before the clock runs
-        cpu, begun = cpu_seconds(server.process), time.perf_counter()
-        for _ in range(count):
-            free.acquire()
-            client.async_infer("kan", [tensor], sent(time.perf_counter()))
-        for _ in range(IN_FLIGHT):
-            free.acquire()
-        into.rate.append(count / (time.perf_counter() - begun))
-        into.cpu.append((cpu_seconds(server.process) - cpu) / count)
-    if errors:
-        raise errors[0]
+def _peer(python: Path, package: str, model: Path, on: set[int]) -> Start:
+    return lambda: running_peer(python, [str(ROOT / f"benchmarks/_peer_{package}.py"), str(model)], on)
 
 
-def _queue(server: Server, x: Array, count: int, into: Measured) -> None:
-    """Send `count` requests one after the other."""
-    with Client(server.address) as client:
-        client.predict("kan", x)
-        for _ in range(count):
-            begun = time.perf_counter()
-            client.predict("kan", x)
-            into.alone.append(time.perf_counter() - begun)
+def _started(start: Start, times: int) -> Footprint:
+    footprint = Footprint()
+    for _ in range(times):
+        with start() as server:
+            footprint.seconds_to_ready.append(server.seconds_to_ready)
+    return footprint
 
 
-def _error(address: str, kan: Kan, x: Array) -> float:
+def _imported(repository: Path, on: set[int]) -> list[str]:
+    """Which of WITHOUT are imported, from exec until the server is ready."""
+    # Then the interpreter names every module on standard error, at the end of a line of its own.
+    with running(
+        ["-m", "kanserve", "serve", str(repository), "--port", "0"], on, {"PYTHONPROFILEIMPORTTIME": "1"}
+    ) as one:
+        modules = {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in one.said.splitlines()}
+    assert "kanserve" in modules
+    return sorted(WITHOUT & modules)
+
+
+def request(kan: Kan, rows: int) -> bytes:
+    x = np.random.default_rng(0).uniform(-1, 1, (rows, len(kan.inputs)))
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=x.shape)
+    return pb.ModelInferRequest(model_name="kan", inputs=[tensor], raw_input_contents=[x.tobytes()]).SerializeToString()
+
+
+def _load(
+    server: Server,
+    generator: Generator,
+    request: bytes,
+    cell: Cell,
+    seconds: float,
+    into: Measured,
+    connections: int = 1,
+) -> None:
+    before = server.cpu_seconds()
+    answered = generator.run(Load(server.address, request.hex(), cell[1], seconds, connections))
+    if answered.errors:
+        raise RuntimeError(f"{answered.errors} requests failed: {answered.error}")
+    into.cpu.append((server.cpu_seconds() - before) / answered.sent)
+    into.client.append(answered.cpu / answered.count)
+    into.busy.append(answered.cpu / answered.seconds)
+    into.rate.append(answered.count / answered.seconds)
+    into.p50.append(answered.p50)
+    into.p99.append(answered.p99)
+
+
+def _error(address: str, kan: Kan) -> float:
+    """Of one answer of many rows, as the protocol gives it."""
+    body = request(kan, ROWS[-1])
+    x = np.frombuffer(pb.ModelInferRequest.FromString(body).raw_input_contents[0]).reshape(ROWS[-1], -1)
     wanted = evaluate(kan, x)
-    with Client(address) as client:
-        got = np.concatenate([client.predict("kan", row[None]) for row in x])
-    return float(np.abs(got - wanted).max() / np.abs(wanted).max())
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.unary_unary(PATH, request_serializer=None, response_deserializer=pb.ModelInferResponse.FromString)
+        answer = ask(body, timeout=60)
+    raw = answer.raw_output_contents
+    got = np.frombuffer(raw[0]) if raw else np.array(answer.outputs[0].contents.fp64_contents)
+    return float(np.abs(got.reshape(wanted.shape) - wanted).max() / np.abs(wanted).max())
 
 
-def cpu_seconds(process: int) -> float:
-    """What a process has used of the CPU until now, all threads together: to a hundredth of a second."""
-    # The name, which may hold anything, ends with the last bracket; then field 3 of proc_pid_stat(5) follows.
-    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident(process: int) -> int:
-    """The bytes of memory that a process holds."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def report(measured: Mapping[str, Measured]) -> str:
-    head = ["server", "CPU µs/request", "of empty", "requests/s", "p50 ms, 64", "p99 ms, 64", "p50 ms, 1", "p99 ms, 1"]
-    head += ["ready s", "MB", "error"]
-    cpu = {name: float(np.median(one.cpu)) for name, one in measured.items()}
-    body = [
-        [name, f"{cpu[name] * 1e6:.0f}", f"{cpu[name] / cpu[EMPTY]:.2f}", f"{np.median(one.rate):.0f}"]
-        + [f"{np.percentile(times, p) * 1e3:.2f}" for times in (one.crowded, one.alone) for p in (50, 99)]
-        + [f"{one.seconds_to_ready:.2f}", f"{one.megabytes:.0f}", "-" if name == EMPTY else f"{one.error:.0e}"]
-        for name, one in measured.items()
-    ]
-    edge = measured["C model"]
-    ratios = {name: cpu[name] / cpu[EMPTY] for name in MODELS}
-    return "\n".join(
-        [
-            f"Serving one row of {network().shape}, 64 requests in flight (tritonclient) and one (kanserve.Client)",
-            machine("grpcio", "protobuf", "onnxruntime", "tritonclient"),
-            "",
-            table(head, body),
-            "",
-            *(
-                goal(one <= 1.3, f"CPU of the {name} ≤ 1.3x the empty handler's: {one:.2f}x")
-                for name, one in ratios.items()
-            ),
-            goal(edge.seconds_to_ready <= 0.6, f"ready with a C model ≤ 0.6 s: {edge.seconds_to_ready:.2f} s"),
-            goal(edge.megabytes <= 60, f"memory with a C model ≤ 60 MB: {edge.megabytes:.0f} MB"),
-        ]
-    )
+def scale(rounds: int, seconds: float = 2.0) -> Scaling | None:
+    """One worker on one core, with the generator on the other, and two on both, where the generator is too."""
+    on, beside = cores()
+    if on == beside:
+        return None
+    kan, measured = large_network(), (Measured(), Measured())
+    cell, body = (HEAVY_ROWS, HEAVY_IN_FLIGHT), request(kan, HEAVY_ROWS)
+    with tempfile.TemporaryDirectory() as folder, generating(on | beside) as generator:
+        publish(folder, "kan", compile(kan, ["c_source"], name="kan"))
+        command = ["-m", "kanserve", "serve", folder, "--port", "0", "--workers"]
+        with running([*command, "1"], on) as one, running([*command, "2"], on | beside) as two:
+            for number in range(rounds + 1):
+                for server, into in zip((one, two), measured, strict=True):
+                    kept = into if number else Measured()
+                    _load(server, generator, body, cell, seconds if number else 0.2, kept, HEAVY_CONNECTIONS)
+    return Scaling(*measured)
 
 
 if __name__ == "__main__":

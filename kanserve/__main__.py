@@ -1,6 +1,25 @@
-"""`python -m kanserve` is the command line."""
+"""`kanserve` and `python -m kanserve` are the command line."""
 
-from kanserve.cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    if sys.argv[1:2] != ["serve"]:
+        from kanserve import cli
+
+        cli.main()
+    # A server should be there soon: what trains, exports and draws is not imported for it.
+    from kanserve.errors import KanserveError
+
+    try:
+        from kanserve.commands import serve
+
+        sys.exit(serve.main(sys.argv[2:]))
+    except KanserveError as error:  # a package is missing
+        print(f"kanserve: {error}", file=sys.stderr)
+        sys.exit(2)
+
 
 if __name__ == "__main__":
     main()

@@ -35,6 +35,7 @@ from kanserve.commands.parameters import (
     TableFile,
     Target,
 )
+from kanserve.commands.sign import sign_version
 from kanserve.terminal import finite, free, show, tell, warn, write_whole
 
 app = typer.Typer(
@@ -206,6 +207,7 @@ def publish(
     target: Target = None,
     formats: Annotated[str, typer.Option("--format", help="Which formats.")] = DEFAULT_FORMATS,
     precision: Precision = "double",
+    sign: Annotated[Path | None, typer.Option(help="Sign it with this private Ed25519 key, a PEM file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a network and publish it as the next version of a model: whole, or not at all.
@@ -214,14 +216,17 @@ def publish(
     """
     from kanserve import repository as repositories
     from kanserve import serialization
+    from kanserve.artifact import signing
     from kanserve.artifact.names import check_name
     from kanserve.compiler import compile as compile_kan
 
     check_name(name)
+    key = None if sign is None else signing.private_key(sign)
     kan = serialization.load(kan_file)
     rows = None if data is None else arguments.data_of(kan, data, target)
     wanted = arguments.names(formats)
     artifact = compile_kan(kan, wanted, name=name, precision=arguments.precision(precision), data=rows)
+    artifact = artifact if key is None else signing.signed(artifact, key)
     version = repositories.publish(repository, name, artifact)
     warn_not_compared(wanted, artifact.manifest.provenance)
     show(
@@ -231,26 +236,14 @@ def publish(
     )
 
 
-@app.command()
-def serve(
-    repository: Annotated[Path, typer.Argument(help="A folder of models: name/version/manifest.json.")],
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8001,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that answer requests.")] = 4,
-    backend: Annotated[
-        str | None, typer.Option(help="c_source, onnx_graph or numpy_source; default: the fastest there is.")
-    ] = None,
-) -> None:
-    """Serve all models of a repository over gRPC until SIGTERM or Ctrl-C; SIGHUP looks for new versions.
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def serve(context: typer.Context) -> None:
+    """Serve all models of a repository over gRPC until SIGTERM or Ctrl-C; 'kanserve serve --help' has its flags."""
+    from kanserve.commands import serve
 
-    Example: kanserve serve models --port 8001
-    """
-    from kanserve import runtime
-    from kanserve.serve.server import run
-
-    if backend is not None:
-        arguments.one_of("--backend", backend, runtime.names())
-    run(repository, host=host, port=port, threads=threads, backend=backend)
+    raise typer.Exit(serve.main(context.args))
 
 
 @app.command()
@@ -291,6 +284,7 @@ def predict(
 
 
 app.command("formula")(show_formula)
+app.command("sign")(sign_version)
 
 
 @app.command()

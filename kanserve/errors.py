@@ -10,6 +10,7 @@
     ├── ArtifactError                     a stored model that cannot be trusted
     │   ├── FormatError                   not in the format, or of an unknown version of it
     │   ├── IntegrityError                a size or a checksum that differs from the manifest's
+    │   ├── SignatureError                not signed, or by nobody who is trusted
     │   └── GoldenError                   a backend that disagrees with the golden rows
     ├── ConflictError                     something is there already: a version, a file, a port
     ├── ExportError                       a network that a format cannot express
@@ -18,6 +19,8 @@
     ├── MissingDependencyError            a package of an extra that is not installed
     ├── BusyError                         the queue is full
     ├── DrainingError                     the server is stopping and takes no new work
+    ├── AccessError                       a caller who may not do this
+    │   └── UnauthenticatedError          a caller who has not shown who it is
     ├── DeadlineError                     the caller's deadline has passed
     └── UnreachableError                  no server answers at an address
 
@@ -65,6 +68,10 @@ class IntegrityError(ArtifactError):
     """A file's size or checksum differs from the manifest's."""
 
 
+class SignatureError(ArtifactError):
+    """A version is not signed, or not by a key that is trusted."""
+
+
 class GoldenError(ArtifactError):
     """A backend disagrees with the golden rows of its artifact."""
 
@@ -86,10 +93,11 @@ class TrainingError(KanserveError):
 
 
 class MissingDependencyError(KanserveError):
-    """A package of one of kanserve's extras is not installed."""
+    """A package is not installed, of one of kanserve's extras or, without one, of others."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"This needs the package {package}. Install it with: pip install 'kanserve[{extra}]'")
+    def __init__(self, package: str, extra: str = "") -> None:
+        wanted = f"'kanserve[{extra}]'" if extra else package
+        super().__init__(f"This needs the package {package}. Install it with: pip install {wanted}")
         self.package = package
         self.extra = extra
 
@@ -100,6 +108,14 @@ class BusyError(KanserveError):
 
 class DrainingError(KanserveError):
     """The server is stopping and takes no new work."""
+
+
+class AccessError(KanserveError):
+    """The caller may not do this."""
+
+
+class UnauthenticatedError(AccessError):
+    """The caller has not shown who it is: no token and no certificate, or one that is not known."""
 
 
 class DeadlineError(KanserveError):

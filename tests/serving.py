@@ -70,7 +70,30 @@ def noisy(network: Kan) -> Dataset:
 
 def loading(fifo: Path) -> Artifact:
     """A model that cannot be loaded before `fifo` has been read to its end."""
-    return _with_code(f"open({str(fifo)!r}).read()\n")
+    return _with_code(f"with open({str(fifo)!r}) as gate:\n    gate.read()\n")
+
+
+def large(megabytes: int) -> Artifact:
+    """A model that takes so much memory."""
+    return _with_code(f"import numpy\nBALLAST = numpy.ones({megabytes} * 125_000)\n")
+
+
+def fatal(flag: Path = Path("/")) -> Artifact:
+    """A model that ends the process which loads it, as long as there is a file."""
+    return _with_code(f"import os\nif os.path.exists({str(flag)!r}):\n    os.abort()\n")
+
+
+def sleeping(seconds: float) -> Artifact:
+    """A model with one input that takes its time for each request, once it is loaded."""
+    return _with_code(f"""
+import time
+
+_answer = predict
+
+def predict(x):
+    time.sleep({seconds} if len(x) == 1 and x[0, 0] == 0 else 0)
+    return _answer(x)
+""")
 
 
 def waiting(fifo: Path) -> Artifact:
@@ -84,6 +107,19 @@ def predict(x):
             gate.read()
     if len(x) and x[0, 0] == {BREAK}:
         raise RuntimeError("a secret of /the/host")
+    return _answer(x)
+""")
+
+
+def busy() -> Artifact:
+    """A model with one input that computes for eight milliseconds or so without the interpreter's lock."""
+    return _with_code("""
+import numpy
+_answer, _matrix = predict, numpy.eye(256)
+
+def predict(x):
+    for _ in range(16):
+        _matrix @ _matrix
     return _answer(x)
 """)
 

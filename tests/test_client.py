@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from kanserve import formula, repository
-from kanserve.client import AsyncClient, Client
+from kanserve.client import AsyncClient, Client, Counted
 from kanserve.compiler import compile
 from kanserve.errors import (
+    AccessError,
     DataError,
     DeadlineError,
+    FormulaError,
     InputError,
     InvalidNameError,
     NotFoundError,
@@ -25,6 +27,7 @@ from kanserve.ir import Kan, layer
 from kanserve.ranges import sample
 from kanserve.reference import derivative, edges, evaluate, probabilities
 from kanserve.serve.server import Server, start
+from kanserve.serve.settings import Settings
 from tests import serving
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +147,48 @@ def test_derivatives_are_exact(client):
     np.testing.assert_array_equal(jacobian, derivative(kan, x))
 
 
+def test_a_formula_comes_in_the_formats_that_are_asked_for(client):
+    (one,) = client.formula("graph", formats=["text", "rust", "fortran"])
+    assert one.text == client.formula("graph")[0].text and not one.latex and not one.c
+    kan = serving.kan("graph")
+    assert one.functions == {name: formula.source(kan, name) for name in ("rust", "fortran")}
+    x = sample(kan, 3)
+    np.testing.assert_array_equal(one.evaluate(x), client.formula("graph")[0].evaluate(x))
+    with pytest.raises(FormulaError, match="splines are no law"):
+        client.formula("raw", formats=["fortran"])
+    with pytest.raises(InputError, match="got 'cobol'"):
+        client.formula("raw", formats=["cobol"])
+
+
+def test_a_model_is_loaded_and_let_go_at_a_clients_wish(tmp_path):
+    repository.publish(tmp_path, "fox", serving.artifact("mixed"))
+    settings = Settings(repository=str(tmp_path), port=0, anonymous=("predict", "read", "manage"))
+    with start(settings) as server, Client(server.address) as client:
+        client.unload("fox")
+        assert not client.ready("fox") and not client.models()[0].ready
+        repository.publish(tmp_path, "fox", serving.artifact("mixed"))
+        client.load("fox")
+        assert client.metadata("fox").versions == (1, 2)
+        with pytest.raises(NotFoundError):
+            client.load("owl")
+    with start(tmp_path, port=0) as server, Client(server.address) as client, pytest.raises(AccessError):
+        client.unload("fox")
+
+
+def test_a_client_asks_what_was_answered_and_how_long_it_took(client):
+    before = {one.name: one for one in client.statistics()}
+    client.predict("wide", sample(serving.kan("wide"), 7))
+    with pytest.raises(TensorError):
+        client.predict("wide", [[1.0]])
+    (after,) = client.statistics("wide", 1)
+    assert set(before) == set(serving.KANS) and (after.name, after.version) == ("wide", 1)
+    assert after.rows - before["wide"].rows == 7
+    assert after.succeeded.count - before["wide"].succeeded.count == 1
+    assert after.failed.count - before["wide"].failed.count == 1
+    assert after.last is not None and after.last > 1.6e9 and 0 < after.computed.mean < 10
+    assert Counted(0, 0.0).mean == 0.0
+
+
 def test_what_is_served_is_told(client):
     assert client.live() and client.ready() and client.ready("raw") and not client.ready("fox")
     told = client.metadata("iris")
@@ -211,6 +256,9 @@ def test_the_client_of_asyncio_has_the_same_calls_and_answers(server, client):
                 "differentiate": (await one.differentiate("iris", x))[1],
                 "metadata": await one.metadata("iris"),
                 "models": await one.models(),
+                "statistics": [each.name for each in await one.statistics()],
+                "formats": (await one.formula("graph", formats=["julia"]))[0].functions,
+                "float32": (await one.predict("iris", x, dtype=np.float32)).dtype,
                 "live": await one.live(),
                 "ready": await one.ready("iris"),
             }
@@ -222,14 +270,9 @@ def test_the_client_of_asyncio_has_the_same_calls_and_answers(server, client):
     assert got["formula"] == client.formula("iris")[0].text
     assert got["network"] == client.network("iris").inputs
     assert (got["metadata"], got["models"]) == (client.metadata("iris"), client.models())
-    assert got["live"] and got["ready"]
-
-
-def test_both_clients_have_the_same_calls():
-    def calls(kind: type) -> set[str]:
-        return {name for name in vars(kind) if not name.startswith("_")}
-
-    assert calls(Client) == calls(AsyncClient)
+    assert got["live"] and got["ready"] and got["float32"] == np.float32
+    assert got["statistics"] == [one.name for one in client.statistics()]
+    assert got["formats"] == client.formula("graph", formats=["julia"])[0].functions
 
 
 @pytest.mark.parametrize("module", ["kanserve.client", "kanserve.serve", "kanserve.serve.server"])

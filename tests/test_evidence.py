@@ -26,11 +26,12 @@ from kanserve.formula.evidence import (
     to_json,
 )
 from kanserve.ir import Kan
-from kanserve.serve import models
-from kanserve.serve.formulas import get_formula
+from kanserve.serve.calls.formulas import get_formula
+from kanserve.serve.models import catalog as models
 from kanserve.serve.server import start
 from kanserve.table import Dataset
 from kanserve.v1 import formula_pb2 as pb
+from tests import states
 from tests.kans import classifier, mixed
 
 A, B = 1.23456789012, 0.765432109876
@@ -158,8 +159,9 @@ def folder(tmp_path_factory):
 
 
 def test_a_server_tells_what_is_known_and_nothing_where_nothing_is(folder):
-    catalog = models.load(folder)
-    (known,) = get_formula(catalog, pb.GetFormulaRequest(model_name="law")).outputs
+    with states.served(folder) as (state, _):
+        (known,) = get_formula(state, pb.GetFormulaRequest(model_name="law"), states.call()).outputs
+        (plain,) = get_formula(state, pb.GetFormulaRequest(model_name="plain"), states.call()).outputs
     wanted = evidence(FORMULA, noisy().x, noisy().y[:, 0], CANDIDATES)
     assert [(one.value, one.text, one.standard_error) for one in known.constants] == [
         (one.value, one.text, one.standard_error) for one in wanted.constants
@@ -167,7 +169,6 @@ def test_a_server_tells_what_is_known_and_nothing_where_nothing_is(folder):
     assert (known.residual_standard_deviation, known.degrees_of_freedom) == (wanted.sigma, wanted.degrees)
     assert [one.text for one in known.pareto] == [one.formula.text for one in CANDIDATES]
     assert [one.HasField("validation_rmse") for one in known.pareto] == [True, False, True]
-    (plain,) = get_formula(catalog, pb.GetFormulaRequest(model_name="plain")).outputs
     assert not plain.constants and not plain.pareto
     assert not plain.HasField("residual_standard_deviation") and not plain.HasField("degrees_of_freedom")
 
@@ -188,7 +189,8 @@ def test_a_client_evaluates_every_formula_of_the_list(folder):
 def test_a_formula_says_where_it_is_defined(tmp_path):
     open_ended = kanserve.from_formula("log(x)", ranges={"x": (-0.5, 1.0)})
     repository.publish(tmp_path, "log", made(open_ended))
-    (told,) = get_formula(models.load(tmp_path), pb.GetFormulaRequest(model_name="log")).outputs
+    with states.served(tmp_path) as (state, _):
+        (told,) = get_formula(state, pb.GetFormulaRequest(model_name="log"), states.call()).outputs
     assert list(told.domain) == list(formulas(open_ended, strict=False)[0].domain) != []
 
 
@@ -236,14 +238,20 @@ def test_what_is_no_evidence_is_refused(case):
         from_json(HOSTILE[case](GOOD))
 
 
-@pytest.mark.parametrize(
-    "entries", [{"a": 1}, "law", [GOOD, GOOD], [{"constants": 1}]], ids=["object", "text", "two", "bad"]
-)
-def test_a_server_does_not_load_evidence_that_is_none(tmp_path, entries):
+def _with_evidence(entries):
+    parts = {path: data for path, data in made().files.items() if path.startswith("numpy_source/")}
     written = formulas_to_json([FORMULA])
-    good = made()
-    parts = {path: data for path, data in good.files.items() if path.startswith("numpy_source/")}
-    artifact = assemble(LAW, parts, formulas=written, golden=golden_rows(LAW), evidence=entries)
-    repository.publish(tmp_path, "law", artifact)
+    return assemble(LAW, parts, formulas=written, golden=golden_rows(LAW), evidence=entries)
+
+
+@pytest.mark.parametrize("entries", [{"a": 1}, "law", [GOOD, GOOD]], ids=["object", "text", "two"])
+def test_a_server_does_not_load_evidence_that_is_none(tmp_path, entries):
+    repository.publish(tmp_path, "law", _with_evidence(entries))
     catalog = models.load(tmp_path)
     assert "evidence" in catalog.reasons["law", 1] and not catalog.models.get("law")
+
+
+def test_evidence_that_says_nothing_sensible_is_an_error_for_who_asks_for_it(tmp_path):
+    repository.publish(tmp_path, "law", _with_evidence([{"constants": 1}]))
+    with states.served(tmp_path) as (state, _), pytest.raises(FormatError):
+        get_formula(state, pb.GetFormulaRequest(model_name="law"), states.call())

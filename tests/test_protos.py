@@ -250,6 +250,16 @@ class Echoing(formula_pb2_grpc.FormulaServiceServicer):
     def Differentiate(self, request: formula.DifferentiateRequest, context: object) -> formula.DifferentiateResponse:
         return formula.DifferentiateResponse(values=request.rows)
 
+    def ExportSource(
+        self, request: formula.ExportSourceRequest, context: object
+    ) -> Iterator[formula.ExportSourceResponse]:
+        for data in (b"a", b"b"):
+            yield formula.ExportSourceResponse(model_name=request.model_name, data=data, last=data == b"b")
+
+    def Watch(self, request: formula.WatchRequest, context: object) -> Iterator[formula.WatchResponse]:
+        state = formula.VersionState(model_name=request.model_name, state=formula.MODEL_STATE_READY)
+        yield formula.WatchResponse(versions=[state], whole=True)
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
@@ -358,6 +368,10 @@ def test_arrays_and_absent_numbers_pass_through_the_formula_service(channel: grp
     assert output.HasField("r2") and not output.HasField("rmse")
     edge = stub.GetNetwork(formula.GetNetworkRequest(curve_points=0)).layers[0].edges[0]
     assert (edge.kind, edge.function, edge.a) == (formula.EDGE_KIND_SYMBOLIC, "sin", 2.0)
+    parts = list(stub.ExportSource(formula.ExportSourceRequest(model_name="fox")))
+    assert [(one.model_name, one.data, one.last) for one in parts] == [("fox", b"a", False), ("fox", b"b", True)]
+    (told,) = stub.Watch(formula.WatchRequest(model_name="fox"))
+    assert told.whole and told.versions[0].state == formula.MODEL_STATE_READY
 
 
 def test_the_bytes_of_an_array_are_those_of_repeated_doubles() -> None:

@@ -10,7 +10,7 @@ import pytest
 from kanserve import repository
 from kanserve.artifact import write
 from kanserve.errors import ArtifactError, ConflictError, FormatError, InvalidNameError, NotFoundError
-from tests.test_artifact import small
+from tests.artifacts import small
 
 
 def test_versions_count_up_and_the_newest_is_read_by_default(tmp_path):
@@ -186,7 +186,7 @@ print(json.dumps({"killed": killed, "visible": visible}))
 
 def test_a_publisher_killed_at_any_point_leaves_no_partial_version(tmp_path):
     write(tmp_path / "source", small())
-    root = Path(repository.__file__).parents[1]
+    root = Path(repository.__file__).parents[2]
     command = [sys.executable, "-c", KILLED, str(tmp_path / "source"), str(tmp_path / "root")]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,12 @@
 """The formula service: each call a plain function, so that most of this needs no server."""
 
 import math
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -9,35 +14,62 @@ import pytest
 
 from kanserve import formula, repository
 from kanserve.compiler import compile
-from kanserve.errors import FormulaError, InputError, InvalidNameError, NotFoundError, TensorError
+from kanserve.errors import DeadlineError, FormulaError, InputError, InvalidNameError, NotFoundError, TensorError
+from kanserve.formula.evidence import Alternative, Evidence
+from kanserve.formula.sources import law
 from kanserve.importance import importance
 from kanserve.ir import Kan, layer
 from kanserve.ranges import finite_rows, ranges, sample
 from kanserve.reference import activations, derivative, edges, evaluate
-from kanserve.serve import formulas, models
-from kanserve.serve.formulas import differentiate, get_formula, get_network
-from kanserve.serve.models import Catalog
+from kanserve.serve.calls import formulas
+from kanserve.serve.calls.formulas import CALLS, FUNCTIONS, TEXTS
+from kanserve.serve.calls.tensors import encode_array
+from kanserve.serve.models import catalog as models
+from kanserve.serve.models.words import Words
 from kanserve.serve.server import start
-from kanserve.serve.tensors import encode_array
+from kanserve.serve.settings import Settings
+from kanserve.serve.state import State
 from kanserve.v1 import formula_pb2 as pb
 from kanserve.v1 import formula_pb2_grpc
-from tests import kans, serving
+from tests import kans, serving, states
+
+ROOT = Path(__file__).parents[1]
 
 KINDS = {"Spline": pb.EDGE_KIND_SPLINE, "Symbolic": pb.EDGE_KIND_SYMBOLIC, "Sum": pb.EDGE_KIND_SUM, "Zero": 4}
 
 
 @pytest.fixture(scope="module")
-def catalog() -> Catalog:
-    return models.load(serving.folder())
+def state() -> Iterator[State]:
+    with states.served(serving.folder()) as (made, _):
+        yield made
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
     """Networks with what an edge or a node can be."""
     root = tmp_path_factory.mktemp("zoo")
     for name in ("multiplication", "pruned", "constant", "mixed", "domains"):
         repository.publish(root, name, compile(kans.ZOO[name](), ("numpy_source",)))
-    return models.load(root)
+    with states.served(root) as (made, _):
+        yield made
+
+
+def get_formula(state: State, name: str, *formats: str, version: str = "") -> pb.GetFormulaResponse:
+    request = pb.GetFormulaRequest(model_name=name, model_version=version, formats=formats)
+    response = formulas.get_formula(state, request, states.call())
+    return response
+
+
+def get_network(state: State, name: str, points: int | None = None, version: str = "") -> pb.GetNetworkResponse:
+    request = pb.GetNetworkRequest(model_name=name, model_version=version, curve_points=points)
+    return formulas.get_network(state, request, states.call())
+
+
+def differentiate(
+    state: State, name: str, rows: pb.Float64Array | None = None, version: str = ""
+) -> pb.DifferentiateResponse:
+    request = pb.DifferentiateRequest(model_name=name, model_version=version, rows=rows)
+    return formulas.differentiate(state, request, states.call())
 
 
 def array(message: pb.Float64Array) -> np.ndarray:
@@ -45,8 +77,8 @@ def array(message: pb.Float64Array) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", serving.KANS)
-def test_the_formula_of_each_output_is_the_one_that_the_network_has(catalog, name):
-    response = get_formula(catalog, pb.GetFormulaRequest(model_name=name))
+def test_the_formula_of_each_output_is_the_one_that_the_network_has(state, name):
+    response = get_formula(state, name)
     assert (response.model_name, response.model_version) == (name, "1")
     assert tuple(response.classes) == serving.kan(name).classes
     for got, wanted in zip(response.outputs, formula.formulas(serving.kan(name)), strict=True):
@@ -58,32 +90,93 @@ def test_the_formula_of_each_output_is_the_one_that_the_network_has(catalog, nam
         assert (got.tables_json == "{}") == got.closed_form
 
 
-def test_a_formula_says_how_well_it_fits_and_nothing_where_no_data_were_given(catalog):
+def test_a_formula_says_how_well_it_fits_and_nothing_where_no_data_were_given(state):
     metrics = serving.artifact("raw").manifest.metrics
     assert metrics is not None
-    fits = get_formula(catalog, pb.GetFormulaRequest(model_name="raw")).outputs
+    fits = get_formula(state, "raw").outputs
     assert [one.r2 for one in fits] == list(metrics.r2)
     assert [one.rmse for one in fits] == list(metrics.rmse)
     assert [one.max_error for one in fits] == list(metrics.max_error)
-    (unknown,) = get_formula(catalog, pb.GetFormulaRequest(model_name="graph")).outputs
+    (unknown,) = get_formula(state, "graph").outputs
     assert not any(unknown.HasField(one) for one in ("r2", "rmse", "max_error"))
 
 
-def test_a_formula_is_written_once_for_each_model_and_so_is_why_there_is_none(catalog, monkeypatch):
-    asked = pb.GetFormulaRequest(model_name="raw")
-    assert get_formula(catalog, asked) is get_formula(catalog, asked)
-    large = models.Catalog({"raw": {1: replace(catalog.find("raw"))}}, {})
-    monkeypatch.setattr(formulas, "MAX_MESSAGE_BYTES", 100)
-    for _ in range(2):
-        with pytest.raises(FormulaError, match="more than 100 bytes"):
-            get_formula(large, asked)
-        monkeypatch.setattr(formulas, "to_json", None)  # written again, it would fail
+def test_a_formula_is_written_once_for_each_model(state):
+    assert get_formula(state, "raw") is get_formula(state, "raw")
+    both = get_formula(state, "graph", "rust", "julia")
+    assert both == get_formula(state, "graph", "julia", "rust", "rust") and both.functions["rust"]
+
+
+def test_formulas_that_are_larger_than_a_message_are_refused(state):
+    with (
+        states.state(state.table, Settings(max_message_bytes=100)) as small,
+        pytest.raises(FormulaError, match="more than 100 bytes"),
+    ):
+        get_formula(small, "raw")
+
+
+def test_only_the_formats_that_are_asked_for_are_given_and_the_tree_always(state):
+    (whole,), (some,) = get_formula(state, "graph").outputs, get_formula(state, "graph", "text", "c").outputs
+    assert (some.text, some.c, some.expression_json) == (whole.text, whole.c, whole.expression_json)
+    assert not some.latex and not some.python and whole.latex and whole.python
+    assert list(some.variables) == list(whole.variables)
+    assert get_formula(state, "graph", *TEXTS) == get_formula(state, "graph")
+
+
+def test_the_formulas_of_a_list_are_given_in_the_formats_that_are_asked_for_too(state):
+    model = state.catalog.find("graph")
+    known = Evidence(alternatives=(Alternative(model.formulas[0], 3.0, 0.5),))
+    words = SimpleNamespace(formulas=model.formulas, evidence=(known,))
+    with states.state(states.Fixed(models.Catalog({"graph": {1: replace(model, words=words)}}, {}))) as searched:
+        (one,) = get_formula(searched, "graph", "latex").outputs
+        assert one.pareto[0].latex == model.formulas[0].latex and not one.pareto[0].text
+        (one,) = get_formula(searched, "graph", "fortran").outputs
+        assert not one.pareto[0].latex and one.pareto[0].expression_json
+
+
+@pytest.mark.parametrize("language", FUNCTIONS)
+def test_a_function_of_all_outputs_is_the_one_that_the_network_gives(state, language):
+    response = get_formula(state, "graph", language)
+    assert dict(response.functions) == {language: formula.source(serving.kan("graph"), FUNCTIONS[language])}
+    assert not response.outputs[0].text
+
+
+def test_a_network_with_splines_has_no_function_and_no_format_is_made_up(state):
+    with pytest.raises(FormulaError, match="splines are no law"):
+        get_formula(state, "raw", "text", "fortran")
+    with pytest.raises(InputError, match=r"one of text, latex, .*; got 'cobol'"):
+        get_formula(state, "raw", "cobol")
+
+
+def test_a_formula_that_is_too_large_for_a_function_is_refused_before_it_is_looked_at(state):
+    (one,) = state.catalog.find("graph").formulas
+    long = replace(one, tree=(*one.tree, *[("const", 1.0)] * 100_000))
+    with pytest.raises(FormulaError, match="more than 100000 steps"):
+        law([long], serving.kan("graph").inputs, serving.kan("graph").outputs, "c")
+
+
+def test_neither_a_formula_nor_a_function_needs_sympy_or_what_searches_and_writes_formulas():
+    code = f"""
+import sys
+from tests import states
+from kanserve.serve.calls import formulas
+from kanserve.v1 import formula_pb2 as pb
+with states.served({str(serving.folder())!r}) as (state, _):
+    asked = pb.GetFormulaRequest(model_name="graph", formats=[*formulas.TEXTS])
+    assert formulas.get_formula(state, asked, states.call()).outputs[0].text
+    assert "kanserve.formula.languages" not in sys.modules
+    asked.formats.extend(formulas.FUNCTIONS)
+    assert len(formulas.get_formula(state, asked, states.call()).functions) == len(formulas.FUNCTIONS)
+    assert not {{"sympy", "torch", "onnx", "kanserve.formula.composing", "kanserve.formula.fitting"}} & {{*sys.modules}}
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["multiplication", "pruned", "constant", "mixed", "domains"])
 def test_the_nodes_and_edges_are_those_of_the_network(zoo, name):
     kan = kans.ZOO[name]()
-    response = get_network(zoo, pb.GetNetworkRequest(model_name=name, curve_points=9))
+    response = get_network(zoo, name, 9)
     assert [one.name for one in response.inputs] == [one.name for one in kan.inputs]
     values = activations(kan, finite_rows(kan, 500))
     for told, meant, shares, reach in zip(
@@ -117,9 +210,9 @@ def test_the_nodes_and_edges_are_those_of_the_network(zoo, name):
     assert [one.name for one in response.layers[-1].nodes] == [one.name for one in kan.outputs]
 
 
-def test_the_curves_of_the_inputs_go_over_their_training_ranges(catalog):
+def test_the_curves_of_the_inputs_go_over_their_training_ranges(state):
     kan = serving.kan("raw")
-    response = get_network(catalog, pb.GetNetworkRequest(model_name="raw"))
+    response = get_network(state, "raw")
     for edge in response.layers[0].edges:
         scale, shift = response.input_scale[edge.source], response.input_shift[edge.source]
         ends = [edge.x[0] * scale + shift, edge.x[-1] * scale + shift]
@@ -129,41 +222,43 @@ def test_the_curves_of_the_inputs_go_over_their_training_ranges(catalog):
     assert list(response.output_shift) == kan.output_shift.tolist()
 
 
-def test_curves_are_as_many_points_as_asked_for_within_a_limit(catalog):
-    none = get_network(catalog, pb.GetNetworkRequest(model_name="wide", curve_points=0))
+def test_curves_are_as_many_points_as_asked_for_within_a_limit(state):
+    none = get_network(state, "wide", 0)
     assert all(not edge.x for layer in none.layers for edge in layer.edges)
     with pytest.raises(InputError, match=r"1180 points, got 2000"):  # 888 edges, 2^20 values in all
-        get_network(catalog, pb.GetNetworkRequest(model_name="wide", curve_points=2000))
+        get_network(state, "wide", 2000)
     with pytest.raises(InputError, match=r"2048 points, got 4294967295"):
-        get_network(catalog, pb.GetNetworkRequest(model_name="raw", curve_points=2**32 - 1))
+        get_network(state, "raw", 2**32 - 1)
 
 
 def test_a_network_that_is_finite_nowhere_is_drawn_without_shares():
     kan = Kan((layer(functions=[["log"]], affine=[[[1.0, -9.0, 1.0, 0.0]]]),))
     good = compile(kans.one_edge(), ("numpy_source",))
-    model = models.Model("m", 1, good.manifest, kan, good.formulas, None, "none")  # type: ignore[arg-type]  # not asked to predict
-    response = get_network(models.Catalog({"m": {1: model}}, {}), pb.GetNetworkRequest(model_name="m", curve_points=2))
+    words = Words(good, good.kan())
+    model = models.Model("m", 1, good.manifest, kan, words, None, "none")  # type: ignore[arg-type]  # not asked to predict
+    with states.state(states.Fixed(models.Catalog({"m": {1: model}}, {}))) as nowhere:
+        response = get_network(nowhere, "m", 2)
     (edge,) = response.layers[0].edges
     assert edge.share == 0 and list(edge.x) == [-1, 1] and all(map(math.isnan, edge.y))
 
 
 @pytest.mark.parametrize("name", serving.KANS)
-def test_derivatives_and_values_are_those_of_the_reference(catalog, name):
+def test_derivatives_and_values_are_those_of_the_reference(state, name):
     kan = serving.kan(name)
     x = sample(kan, 7)
     x[2, 0], x[5, -1] = np.nan, 1e9
-    response = differentiate(catalog, pb.DifferentiateRequest(model_name=name, rows=encode_array(x)))
+    response = differentiate(state, name, encode_array(x))
     np.testing.assert_array_equal(array(response.values), evaluate(kan, x))
     np.testing.assert_array_equal(array(response.jacobian), derivative(kan, x))
     assert np.isnan(array(response.jacobian)[2]).all() and np.isfinite(array(response.jacobian)[0]).all()
     assert list(response.outside_rows) == [2, 5]
 
 
-def test_the_derivative_is_the_slope_of_what_the_model_answers(catalog):
+def test_the_derivative_is_the_slope_of_what_the_model_answers(state):
     """In raw units: a wrong scale of an input or an output would show."""
-    model = catalog.find("raw")
+    model = state.catalog.find("raw")
     x, step = sample(model.kan, 5, seed=2), np.array([1e-4, 1e-2])
-    jacobian = array(differentiate(catalog, pb.DifferentiateRequest(model_name="raw", rows=encode_array(x))).jacobian)
+    jacobian = array(differentiate(state, "raw", encode_array(x)).jacobian)
     for i in range(2):
         move = np.zeros(2)
         move[i] = step[i]
@@ -171,18 +266,40 @@ def test_the_derivative_is_the_slope_of_what_the_model_answers(catalog):
         np.testing.assert_allclose(jacobian[:, :, i], slope, rtol=1e-4, atol=1e-6)
 
 
-def test_many_rows_are_differentiated_in_parts_and_too_many_refused(catalog, monkeypatch):
+def test_many_rows_are_differentiated_in_parts_and_too_many_refused(state, monkeypatch):
     kan = serving.kan("mixed")
     x = sample(kan, 100)
-    request = pb.DifferentiateRequest(model_name="mixed", rows=encode_array(x))
+    rows = encode_array(x)
+    model = state.catalog.find("mixed")
     monkeypatch.setattr(models, "VALUES_AT_A_TIME", 28)
-    small = models.load(serving.folder()).find("mixed")
+    small = replace(model)
     assert small.rows_at_a_time == 7
-    response = differentiate(models.Catalog({"mixed": {1: small}}, {}), request)
-    np.testing.assert_array_equal(array(response.jacobian), derivative(kan, x))
-    request.rows.shape[0] = 8193
+    with states.state(states.Fixed(models.Catalog({"mixed": {1: small}}, {}))) as few:
+        np.testing.assert_array_equal(array(differentiate(few, "mixed", rows).jacobian), derivative(kan, x))
+        request, left = pb.DifferentiateRequest(model_name="mixed", rows=rows), states.call()
+        left.alive = iter([True, True, False]).__next__
+        with pytest.raises(DeadlineError, match="before all rows"):
+            formulas.differentiate(few, request, left)
+    rows.shape[0] = 8193
     with pytest.raises(TensorError, match=r"8192 rows in one request, got 8193"):
-        differentiate(catalog, request)
+        differentiate(state, "mixed", rows)
+
+
+def test_a_call_notes_the_model_that_was_found_and_its_rows(state):
+    one = states.call()
+    formulas.differentiate(
+        state, pb.DifferentiateRequest(model_name="raw", rows=encode_array(sample(serving.kan("raw"), 5))), one
+    )
+    assert (one.model, one.version, one.rows) == ("raw", 1, 5) and one.computed > 0
+    missed = states.call()
+    with pytest.raises(NotFoundError):
+        formulas.get_network(state, pb.GetNetworkRequest(model_name="fox"), missed)
+    assert (missed.model, missed.version) == ("", 0)
+
+
+def test_every_call_of_the_service_has_a_function():
+    methods = pb.DESCRIPTOR.services_by_name["FormulaService"].methods
+    assert set(CALLS) == {one.name for one in methods}
 
 
 @pytest.mark.parametrize(
@@ -195,27 +312,27 @@ def test_many_rows_are_differentiated_in_parts_and_too_many_refused(catalog, mon
         ([2**62, 2], 0, "8192 rows"),
     ],
 )
-def test_rows_that_are_none_are_refused_with_what_was_wanted_and_got(catalog, shape, size, text):
+def test_rows_that_are_none_are_refused_with_what_was_wanted_and_got(state, shape, size, text):
     rows = pb.Float64Array(shape=shape, values=bytes(size))
     with pytest.raises(TensorError, match=text):
-        differentiate(catalog, pb.DifferentiateRequest(model_name="raw", rows=rows))
+        differentiate(state, "raw", rows)
 
 
 @pytest.mark.parametrize(("name", "version", "error"), [("fox", "", NotFoundError), ("raw", "x", InvalidNameError)])
-def test_a_model_that_is_not_there_has_no_formula_no_network_and_no_derivative(catalog, name, version, error):
+def test_a_model_that_is_not_there_has_no_formula_no_network_and_no_derivative(state, name, version, error):
     with pytest.raises(error):
-        get_formula(catalog, pb.GetFormulaRequest(model_name=name, model_version=version))
+        get_formula(state, name, version=version)
     with pytest.raises(error):
-        get_network(catalog, pb.GetNetworkRequest(model_name=name, model_version=version))
+        get_network(state, name, version=version)
     with pytest.raises(error):
-        differentiate(catalog, pb.DifferentiateRequest(model_name=name, model_version=version))
+        differentiate(state, name, version=version)
 
 
-def test_the_service_answers_over_the_wire_with_the_codes_of_the_table(catalog):
+def test_the_service_answers_over_the_wire_with_the_codes_of_the_table(state):
     with start(serving.folder(), port=0) as server, grpc.insecure_channel(server.address) as channel:
         stub = formula_pb2_grpc.FormulaServiceStub(channel)
         request = pb.GetFormulaRequest(model_name="graph")
-        assert stub.GetFormula(request) == get_formula(catalog, request)
+        assert stub.GetFormula(request) == get_formula(state, "graph")
         with pytest.raises(grpc.RpcError) as refused:
             stub.Differentiate(pb.DifferentiateRequest(model_name="raw"))
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from kanserve.artifact import format
 from kanserve.artifact.format import MAX_MANIFEST_BYTES, Artifact
-from kanserve.artifact.names import MANIFEST, folders_of
+from kanserve.artifact.names import MANIFEST, SIGNATURE, SIGNATURE_BYTES, folders_of
+from kanserve.artifact.signing import Verifier
 from kanserve.errors import ConflictError, FormatError, IntegrityError, NotFoundError
 
 PART = ".part"
@@ -46,6 +47,8 @@ def staged(parent: Path, artifact: Artifact) -> Iterator[Path]:
             _write_file(folder / path, data)
         for one in below:
             sync_folder(folder / one)
+        if artifact.signature is not None:
+            _write_file(folder / SIGNATURE, artifact.signature)
         _write_file(folder / MANIFEST, format.dumps(artifact.manifest))
         sync_folder(folder)
         yield folder
@@ -66,8 +69,26 @@ def place(folder: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def read(path: str | os.PathLike[str]) -> Artifact:
-    """The artifact of the folder `path`, verified; NotFoundError, FormatError or IntegrityError."""
+def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bool = False) -> None:
+    """Put a signature into a version's folder, whole or not at all; ConflictError where there is one, unless `replace`.
+
+    Readers may be at work: it is made beside the folder, in which it would be a file that the manifest does not list.
+    """
+    folder = Path(path)
+    if not replace and os.path.lexists(folder / SIGNATURE):
+        raise ConflictError(f"{os.fspath(folder)!r} is signed already. Replace the signature with --force.")
+    part = folder.absolute().parent / f".{secrets.token_hex(8)}{PART}"
+    try:
+        part.mkdir()
+        _write_file(part / SIGNATURE, signature)
+        os.replace(part / SIGNATURE, folder / SIGNATURE)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    sync_folder(folder)
+
+
+def read(path: str | os.PathLike[str], trusted: Verifier | None = None) -> Artifact:
+    """The artifact of the folder `path`, verified as by `read_at`; NotFoundError or ArtifactError."""
     try:
         root = os.open(path, _FOLDER)
     except FileNotFoundError:
@@ -75,21 +96,28 @@ def read(path: str | os.PathLike[str]) -> Artifact:
     except NotADirectoryError:
         raise FormatError(f"{os.fspath(path)!r} is not a folder; an artifact is one.") from None
     try:
-        return read_at(root)
+        return read_at(root, trusted)
     finally:
         os.close(root)
 
 
-def read_at(root: int) -> Artifact:
-    """The artifact of an open folder: manifest first, then the listing, then each listed file, once."""
-    manifest = format.loads(_read_file(root, MANIFEST, MAX_MANIFEST_BYTES))
+def read_at(root: int, trusted: Verifier | None = None) -> Artifact:
+    """The artifact of an open folder: manifest first, then the listing, then each listed file, once.
+
+    With `trusted` one of its keys must have signed the manifest (SignatureError), which is checked before it is parsed.
+    """
+    data = _read_file(root, MANIFEST, MAX_MANIFEST_BYTES)
+    signature = _read_signature(root)
+    if trusted is not None:
+        trusted.check(data, signature)
+    manifest = format.loads(data)
     folders = {folder for path in manifest.files for folder in folders_of(path)}
-    _check_listing(root, {MANIFEST, *manifest.files}, folders)
+    _check_listing(root, {MANIFEST, SIGNATURE, *manifest.files}, folders)
     files = {}
     for path, entry in manifest.files.items():
         files[path] = _read_file(root, path, entry.size)
         format.check_file(path, files[path], entry)
-    return Artifact(manifest, files)
+    return Artifact(manifest, files, signature)
 
 
 def open_folder(parent: int, name: str) -> int:
@@ -109,6 +137,14 @@ def _check_listing(root: int, files: set[str], folders: set[str]) -> None:
                         raise FormatError(f"The artifact holds {ascii(path)[:120]}, which its manifest does not list.")
         finally:
             os.close(handle)
+
+
+def _read_signature(root: int) -> bytes | None:
+    try:
+        os.stat(SIGNATURE, dir_fd=root, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return _read_file(root, SIGNATURE, SIGNATURE_BYTES)
 
 
 def _read_file(root: int, path: str, limit: int) -> bytes:

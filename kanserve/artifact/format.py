@@ -1,15 +1,17 @@
 """The artifact: one trained model as a folder of files that are whole or refused. Format version 1.
 
     <repository>/<name>/<version>/
-        manifest.json         what the model is; SHA-256 and size of every other file
+        manifest.json         what the model is; SHA-256 and size of every other file but one
+        manifest.sig          that one, optional: who vouches for the manifest, and so for the rest
         kan.safetensors       the network itself (serialization.py)
         formula.json          {"formulas": what kanserve.formula.to_json gives, "metrics" and "evidence": see below}
         golden.safetensors    x (N, inputs) and y (N, outputs), float64: what a backend must answer
         <kind>/...            what the exporter <kind> made and the backend <kind> loads
 
 Files
-- The folder holds exactly the files that the manifest lists, manifest.json, and the folders on the way to them: an
-  unlisted file is one that nobody checked. Every file outside a <kind> folder is named above and must be there.
+- The folder holds exactly the files that the manifest lists, manifest.json, manifest.sig, and the folders on the way to
+  them: an unlisted file is one that nobody checked. Every file outside a <kind> folder is named above and, but for the
+  signature, must be there.
 - A path is relative, of at most 4 names joined by "/", each `[A-Za-z0-9_][A-Za-z0-9._-]{0,99}`: so there is no "..",
   no absolute path, no hidden file, no option that a shell or compiler might read. <kind> is `[a-z][a-z0-9_]{0,62}`.
 - No two paths differ only in case, and none is the folder of another: a folder can be copied to any file system.
@@ -33,6 +35,14 @@ manifest.json
 - `provenance`: text to text, for people: versions, data, notes. Nothing acts on it.
 - `files`: path to sha256 (64 lower-case hexadecimal digits) and size in bytes.
 
+manifest.sig
+- The Ed25519 signature (RFC 8032) of manifest.json's bytes, its 64 bytes and nothing else: there is no text to parse or
+  to spell in two ways, and `openssl pkeyutl -verify -rawin` checks it as it is. It names no key: a reader tries those
+  that it trusts, and what a file says of its own signer is worth nothing.
+- The manifest cannot list it, since it is made from the manifest; it is the only file that may come to a version later.
+- A reader that demands a signature checks it before it parses anything; without keys it only has to be 64 bytes.
+- It says who made these bytes, and not what they are served as: an old version that was signed stays signed.
+
 formula.json may have `evidence`, for each output: `constants` (value, text, standard_error or null: not determined),
 `sigma`, `degrees` (null without data), at most 1000 `alternatives`: formulas with complexity, rmse, validation_rmse.
 
@@ -41,14 +51,11 @@ that it is friendly: source and libraries of <kind> folders are code, to be load
 """
 
 import hashlib
-import json
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, NoReturn, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,70 +64,37 @@ from safetensors.numpy import load as _load_tensors
 from safetensors.numpy import save as _save_tensors
 
 from kanserve import serialization
-from kanserve.artifact.names import (
-    FORMULA,
-    GOLDEN,
-    KAN,
-    MANIFEST,
-    REQUIRED,
-    check_name,
-    check_path,
-    folders_of,
+from kanserve.artifact.manifest import (
+    MAX_MANIFEST_BYTES,
+    Entry,
+    Manifest,
+    Metrics,
+    canonical,
+    check_file,
+    dumps,
+    loads,
+    metrics_out,
+    read_json,
 )
-from kanserve.errors import FormatError, IntegrityError, NotFoundError
-from kanserve.ir import Kan, Variable
+from kanserve.artifact.names import FORMULA, GOLDEN, KAN, SIGNATURE, SIGNATURE_BYTES
+from kanserve.errors import FormatError, NotFoundError
+from kanserve.ir import Kan
 from kanserve.options import Precision
-from kanserve.serialization import variable_in, variable_out
+
+__all__ = [
+    "MAX_MANIFEST_BYTES",
+    "Artifact",
+    "Entry",
+    "Manifest",
+    "Metrics",
+    "assemble",
+    "check_file",
+    "dumps",
+    "loads",
+    "read_json",
+]
 
 Array = NDArray[np.float64]
-
-FORMAT = 1
-MAX_MANIFEST_BYTES = 2**20
-MAX_FILES = 256
-MAX_FILE_BYTES = 2**28
-MAX_TOTAL_BYTES = 2**30
-MAX_TEXT = 1000
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_HEAD = re.compile(rb'\{\n "checksum": "([0-9a-f]{64})",\n')
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the manifest says of a file."""
-
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """How well the network fits `rows` rows, per output (a classifier's probabilities); None is not finite."""
-
-    rows: int
-    r2: tuple[float | None, ...]
-    rmse: tuple[float | None, ...]
-    max_error: tuple[float | None, ...]
-    accuracy: float | None = None
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a model is, and the checksum and size of each of its files."""
-
-    name: str
-    inputs: tuple[Variable, ...]
-    outputs: tuple[Variable, ...]
-    files: Mapping[str, Entry]
-    precision: Precision = "double"
-    classes: tuple[str, ...] = ()
-    metrics: Metrics | None = None
-    provenance: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
-        _check_manifest(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +103,7 @@ class Artifact:
 
     manifest: Manifest
     files: Mapping[str, bytes]
+    signature: bytes | None = None  # of the manifest's bytes, by whomever; `signing` makes and checks it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
@@ -136,6 +111,8 @@ class Artifact:
             raise FormatError(f"The manifest and the files differ: {path!r} is in one of them only.")
         for path, data in self.files.items():
             check_file(path, data, self.manifest.files[path])
+        if self.signature is not None and len(self.signature) != SIGNATURE_BYTES:
+            raise FormatError(f"{SIGNATURE} must have {SIGNATURE_BYTES} bytes, got {len(self.signature)}.")
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -204,11 +181,11 @@ def assemble(
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
     """The artifact of a network: `parts` are the exporters' files with the kind's folder in front of their paths."""
-    written = {"formulas": formulas, "metrics": _metrics_out(metrics), "evidence": evidence}
+    written = {"formulas": formulas, "metrics": metrics_out(metrics), "evidence": evidence}
     x, y = (np.ascontiguousarray(one, np.float64) for one in golden)
     files = {
         KAN: serialization.dumps(kan),
-        FORMULA: _canonical(written, FORMULA),
+        FORMULA: canonical(written, FORMULA),
         GOLDEN: _save_tensors({"x": x, "y": y}),
         **parts,
     }
@@ -223,178 +200,3 @@ def assemble(
         files={path: Entry(hashlib.sha256(data).hexdigest(), len(data)) for path, data in files.items()},
     )
     return Artifact(manifest, files)
-
-
-def dumps(manifest: Manifest) -> bytes:
-    """The bytes of manifest.json; equal manifests give equal bytes."""
-    body = _canonical(_to_json(manifest), MANIFEST).removeprefix(b"{\n")
-    if len(body) + 100 > MAX_MANIFEST_BYTES:
-        raise FormatError(f"A manifest may have {MAX_MANIFEST_BYTES} bytes, this one has {len(body)}.")
-    return b'{\n "checksum": "%s",\n' % hashlib.sha256(body).hexdigest().encode() + body
-
-
-def loads(data: bytes) -> Manifest:
-    """The manifest of these bytes; IntegrityError when they are damaged, FormatError when they are something else."""
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise FormatError(f"{MANIFEST} may have {MAX_MANIFEST_BYTES} bytes, got more.")
-    head = _HEAD.match(data)
-    if head is None:
-        raise FormatError(f"{MANIFEST} must begin with its checksum; this is not a kanserve manifest.")
-    if hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
-        raise IntegrityError(f"{MANIFEST} differs from its checksum: it is damaged. Publish the model again.")
-    value = read_json(data, MANIFEST)
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        version = value.get("format") if isinstance(value, dict) else None
-        raise FormatError(f"{MANIFEST} has format {str(version)[:20]}; this kanserve reads format {FORMAT}.")
-    try:
-        manifest = _from_json(value)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise FormatError(f"{MANIFEST} lacks something or has it wrong: {error!r:.200}.") from None
-    if dumps(manifest) != data:
-        raise FormatError(f"{MANIFEST} is not canonical: unknown or repeated keys, or another spelling of a value.")
-    return manifest
-
-
-def read_json(data: bytes, what: str) -> Any:
-    """JSON without NaN, infinity or repeated keys; FormatError otherwise."""
-
-    def constant(text: str) -> NoReturn:
-        raise FormatError(f"{what} must not contain {text}.")
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(result := dict(items)) != len(items):
-            raise FormatError(f"{what} has a key twice.")
-        return result
-
-    try:
-        return json.loads(data, parse_constant=constant, object_pairs_hook=pairs)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{what} is not JSON: {str(error)[:100]}.") from None
-
-
-def check_file(path: str, data: bytes, entry: Entry) -> None:
-    """IntegrityError when a file's bytes are not those of the manifest."""
-    if len(data) != entry.size:
-        raise IntegrityError(f"{path} must have {entry.size} bytes, got {len(data)}. Publish the model again.")
-    if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise IntegrityError(f"{path} differs from its checksum: it is damaged. Publish the model again.")
-
-
-def _check_manifest(manifest: Manifest) -> None:
-    check_name(manifest.name)
-    if manifest.precision not in get_args(Precision):
-        raise FormatError(f"precision must be one of {get_args(Precision)}, got {manifest.precision!r:.40}.")
-    if not manifest.inputs or not manifest.outputs:
-        raise FormatError("A model has at least one input and one output.")
-    if manifest.classes and len(manifest.classes) != len(manifest.outputs):
-        raise FormatError(f"{len(manifest.outputs)} outputs need as many classes, got {len(manifest.classes)}.")
-    variables = (*manifest.inputs, *manifest.outputs)
-    texts = [text for one in variables for text in (one.name, one.unit)]
-    _check_texts([*texts, *manifest.classes, *manifest.provenance, *manifest.provenance.values()])
-    if any(math.isnan(one.low) or math.isnan(one.high) or one.low > one.high for one in variables):
-        raise FormatError("The range of a variable must have low ≤ high.")
-    if (metrics := manifest.metrics) is not None:
-        lengths = {len(metrics.r2), len(metrics.rmse), len(metrics.max_error)}
-        if metrics.rows < 1 or lengths != {len(manifest.outputs)}:
-            raise FormatError(f"Metrics need rows ≥ 1 and one number for each output, got {metrics}.")
-    _check_files(manifest.files)
-
-
-def _check_texts(texts: Iterable[object]) -> None:
-    for text in texts:
-        if not isinstance(text, str) or len(text) > MAX_TEXT:
-            raise FormatError(f"A name, unit or note is text of at most {MAX_TEXT} characters, got {text!r:.80}.")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise FormatError(f"A name, unit or note must be Unicode text, got {ascii(text)[:80]}.") from None
-
-
-def _check_files(files: Mapping[str, Entry]) -> None:
-    if len(files) > MAX_FILES:
-        raise FormatError(f"An artifact may have {MAX_FILES} files, got {len(files)}.")
-    for path in REQUIRED:
-        if path not in files:
-            raise FormatError(f"An artifact needs the file {path}.")
-    for path, entry in files.items():
-        check_path(path)
-        if not _SHA256.fullmatch(entry.sha256) or not 0 <= entry.size <= MAX_FILE_BYTES:
-            raise FormatError(f"{path} needs a SHA-256 and a size of at most {MAX_FILE_BYTES}, got {entry!r:.150}.")
-    if (total := sum(entry.size for entry in files.values())) > MAX_TOTAL_BYTES:
-        raise FormatError(f"The files of an artifact may have {MAX_TOTAL_BYTES} bytes in all, got {total}.")
-    folded = [path.lower() for path in files]
-    folders = {folder for path in folded for folder in folders_of(path)}
-    if len(set(folded)) < len(folded) or folders & set(folded):
-        raise FormatError("Two paths of an artifact differ only in case, or one is the folder of another.")
-
-
-def _canonical(value: Any, what: str) -> bytes:
-    try:
-        return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
-    except (TypeError, ValueError, RecursionError) as error:
-        raise FormatError(f"{what} cannot be written as JSON: {str(error)[:100]}.") from None
-
-
-def _to_json(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "name": manifest.name,
-        "precision": manifest.precision,
-        "inputs": [variable_out(one) for one in manifest.inputs],
-        "outputs": [variable_out(one) for one in manifest.outputs],
-        "classes": list(manifest.classes),
-        "metrics": _metrics_out(manifest.metrics),
-        "provenance": dict(manifest.provenance),
-        "files": {path: {"sha256": one.sha256, "size": one.size} for path, one in manifest.files.items()},
-    }
-
-
-def _from_json(value: dict[str, Any]) -> Manifest:
-    """Reads what it knows and converts nothing: `loads` compares the canonical bytes, which finds all the rest."""
-    metrics = value["metrics"]
-    return Manifest(
-        name=value["name"],
-        precision=value["precision"],
-        inputs=tuple(variable_in(one) for one in value["inputs"]),
-        outputs=tuple(variable_in(one) for one in value["outputs"]),
-        classes=tuple(value["classes"]),
-        metrics=None
-        if metrics is None
-        else Metrics(
-            rows=_integer(metrics["rows"]),
-            r2=tuple(_number(one) for one in metrics["r2"]),
-            rmse=tuple(_number(one) for one in metrics["rmse"]),
-            max_error=tuple(_number(one) for one in metrics["max_error"]),
-            accuracy=_number(metrics["accuracy"]),
-        ),
-        provenance=value["provenance"],
-        files={path: Entry(one["sha256"], _integer(one["size"])) for path, one in value["files"].items()},
-    )
-
-
-def _metrics_out(metrics: Metrics | None) -> dict[str, Any] | None:
-    if metrics is None:
-        return None
-    return {
-        "rows": metrics.rows,
-        "r2": [_finite(one) for one in metrics.r2],
-        "rmse": [_finite(one) for one in metrics.rmse],
-        "max_error": [_finite(one) for one in metrics.max_error],
-        "accuracy": _finite(metrics.accuracy),
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _number(value: Any) -> float | None:
-    if value is not None and (type(value) is not float or not math.isfinite(value)):
-        raise TypeError(f"{str(value)[:40]} is not a finite decimal number")
-    return value
-
-
-def _integer(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{str(value)[:40]} is not an integer")
-    return value

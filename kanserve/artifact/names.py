@@ -5,6 +5,7 @@ import re
 from kanserve.errors import InvalidNameError
 
 MANIFEST, KAN, FORMULA, GOLDEN = "manifest.json", "kan.safetensors", "formula.json", "golden.safetensors"
+SIGNATURE, SIGNATURE_BYTES = "manifest.sig", 64
 REQUIRED = (KAN, FORMULA, GOLDEN)
 MAX_VERSION = 999_999_999
 

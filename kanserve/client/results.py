@@ -1,14 +1,14 @@
 """What a client gives: the messages of a server as plain, immutable data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.formula import Table, evaluate_tree
-from kanserve.formula.constants import Constant
+from kanserve.formula.formula import Constant
+from kanserve.formula.tree import Table, evaluate_tree
 from kanserve.ir import Variable
 
 Array = NDArray[np.float64]
@@ -55,6 +55,39 @@ class ModelInfo:
     backend: str
 
 
+@dataclass(frozen=True)
+class Counted:
+    """How often something happened, and how long it took in all."""
+
+    count: int
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """Seconds; 0 where it never happened."""
+        return self.seconds / self.count if self.count else 0.0
+
+
+@dataclass(frozen=True)
+class ModelStatistics:
+    """What a version has answered since the server began: requests, the rows in them, and where the time went.
+
+    `last` is when it answered last, in seconds since 1970; None: never.
+    """
+
+    name: str
+    version: int
+    last: float | None
+    rows: int
+    executions: int
+    succeeded: Counted
+    failed: Counted
+    queued: Counted
+    decoded: Counted
+    computed: Counted
+    encoded: Counted
+
+
 @dataclass(frozen=True, eq=False)
 class ServedAlternative:
     """Another formula of the same output, its complexity, and its errors (RMSE) on the rows that it was fitted to and
@@ -79,7 +112,8 @@ class ServedFormula:
 
     `constants`, in the order of the tree's steps, are what those data say about its numbers; `sigma` is the standard
     deviation of the data's errors and `degrees` the rows less the constants that were estimated. `pareto` are the
-    formulas from which this one was chosen, the simplest first. What the server does not know is empty or None.
+    formulas from which this one was chosen, the simplest first. `functions` are the functions of all outputs together
+    that were asked for, by their format. What the server does not know, or was not asked for, is empty or None.
     """
 
     name: str
@@ -100,6 +134,7 @@ class ServedFormula:
     sigma: float | None = None
     degrees: int | None = None
     pareto: tuple[ServedAlternative, ...] = ()
+    functions: Mapping[str, str] = field(default_factory=dict)
 
     def evaluate(self, x: ArrayLike) -> Array:
         """What the formula gives, (N,), at raw features x (N, all inputs of the model)."""

@@ -9,26 +9,48 @@
 
 A spline edge is a named function s_layer_subnode_input(u), counted from 1, with a table of its polynomials; a formula
 that has one is exact but not in closed form, and says so.
+
+As in `kanserve`, each name is looked up where it lives when it is first used: a server that reads formulas holds what
+reads them, and nothing that writes them.
 """
 
-from kanserve.formula.checking import verify
-from kanserve.formula.composing import from_formula
-from kanserve.formula.formula import Formula
-from kanserve.formula.sources import source
-from kanserve.formula.storage import from_json, to_json
-from kanserve.formula.symbolic import expression
-from kanserve.formula.tree import Table, evaluate_tree
-from kanserve.formula.writing import formulas
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Formula",
-    "Table",
-    "evaluate_tree",
-    "expression",
-    "formulas",
-    "from_formula",
-    "from_json",
-    "source",
-    "to_json",
-    "verify",
-]
+if TYPE_CHECKING:
+    from kanserve.formula.checking import verify as verify
+    from kanserve.formula.composing import from_formula as from_formula
+    from kanserve.formula.formula import Formula as Formula
+    from kanserve.formula.sources import source as source
+    from kanserve.formula.storage import from_json as from_json
+    from kanserve.formula.storage import to_json as to_json
+    from kanserve.formula.symbolic import expression as expression
+    from kanserve.formula.tree import Table as Table
+    from kanserve.formula.tree import evaluate_tree as evaluate_tree
+    from kanserve.formula.writing import formulas as formulas
+
+_HOMES = {
+    "Formula": "formula",
+    "Table": "tree",
+    "evaluate_tree": "tree",
+    "expression": "symbolic",
+    "formulas": "writing",
+    "from_formula": "composing",
+    "from_json": "storage",
+    "source": "sources",
+    "to_json": "storage",
+    "verify": "checking",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

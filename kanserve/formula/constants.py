@@ -11,7 +11,6 @@ The two rules have nothing in common but the list of simple numbers: the one for
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -20,6 +19,7 @@ from kanserve.errors import DataError
 from kanserve.formula.canonical import simplified
 from kanserve.formula.exact_constants import recognised
 from kanserve.formula.fitting import Constants, refit
+from kanserve.formula.formula import Constant
 from kanserve.formula.noisy_constants import recognised_noisy
 from kanserve.formula.numbers import named
 from kanserve.formula.tree import Tree
@@ -29,15 +29,6 @@ __all__ = ["Constant", "constants_of", "exact_form", "known_constants", "noisy_f
 
 _MOST_ROUNDS = 4  # of recognising and simplifying
 _DIGITS = 6  # of a number without a name
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A number of a formula: its standard error, 0 when it is known by its name, and how it is written."""
-
-    value: float
-    standard_error: float
-    text: str
 
 
 def constants_of(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> tuple[Constant, ...]:

@@ -14,11 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import DataError, FormatError, InputError
 from kanserve.formula import storage
-from kanserve.formula.constants import Constant, constants_of
-from kanserve.formula.fitting import Constants
-from kanserve.formula.formula import Formula
+from kanserve.formula.formula import Constant, Formula
 from kanserve.formula.tree import MAX_STEPS, evaluate_tree
-from kanserve.formula.uncertainty import uncertainty
 
 Array = NDArray[np.float64]
 
@@ -88,6 +85,10 @@ def evidence(
     there are splines (their coefficients are no constants of a formula), and where there are more than MOST_CONSTANTS
     constants or MOST_DERIVATIVES of them by rows.
     """
+    from kanserve.formula.constants import constants_of  # a server only reads what is known
+    from kanserve.formula.fitting import Constants
+    from kanserve.formula.uncertainty import uncertainty
+
     others = tuple(
         Alternative(one.formula, float(one.complexity), float(one.error), _known(one.validation)) for one in candidates
     )

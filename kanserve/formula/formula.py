@@ -1,4 +1,4 @@
-"""What a formula is."""
+"""What a formula is, and a number in it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,3 +44,12 @@ class Formula:
     def columns(self) -> tuple[int, ...]:
         """For each variable, its column in the rows x."""
         return tuple(sorted({int(step[1]) for step in self.tree if step[0] == "var"}))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number of a formula: its standard error, 0 when it is known by its name, and how it is written."""
+
+    value: float
+    standard_error: float
+    text: str

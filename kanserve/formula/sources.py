@@ -7,6 +7,8 @@ names themselves stand in comments that they cannot end. The text is for reading
 exported, with its checks.
 """
 
+from collections.abc import Sequence
+
 from kanserve.errors import FormulaError, InputError
 from kanserve.formula.coding import Law, coded, free_names, words_of
 from kanserve.formula.formula import Formula
@@ -14,7 +16,6 @@ from kanserve.formula.languages import LANGUAGES
 from kanserve.formula.lowering import lowered
 from kanserve.formula.names import latex_name
 from kanserve.formula.tree import Step
-from kanserve.formula.writing import formulas
 from kanserve.ir import Kan, Variable
 from kanserve.options import Precision
 
@@ -32,42 +33,70 @@ def source(kan: Kan, language: str, *, name: str = "law", precision: Precision =
     have all of their digits, in LaTeX six. FormulaError for a network with splines, for one that is too large, for a
     constant that the precision cannot hold and for a function that the language has not; each says what to do.
     """
-    language = language.lower()
-    if language not in ALL_LANGUAGES:
-        raise InputError(f"A law is written in one of {', '.join(sorted(ALL_LANGUAGES))}; got {language!r:.60}.")
+    from kanserve.formula.writing import formulas
+
+    language = _known(language)
     if not kan.symbolic:
-        raise FormulaError(
-            "The network has edges that are splines, and splines are no law: name them first ('kanserve simplify', or "
-            "'kanserve session'), or export c_source or numpy_source, which hold their tables."
-        )
+        raise _splines()
     if kan.edges > MOST_EDGES:
         raise _too_large(f"{kan.edges} edges", MOST_EDGES)
-    found = formulas(kan, strict=False)
+    return law(formulas(kan, strict=False), kan.inputs, kan.outputs, language, name=name, precision=precision)
+
+
+def law(
+    found: Sequence[Formula],
+    inputs: Sequence[Variable],
+    outputs: Sequence[Variable],
+    language: str,
+    *,
+    name: str = "law",
+    precision: Precision = "double",
+) -> str:
+    """As `source`, from the formulas of all outputs of a network and its inputs and outputs."""
+    language = _known(language)
+    if not all(one.closed_form for one in found):
+        raise _splines()
     if language == "latex":
         return _latex(found)
+    if sum(len(one.tree) for one in found) > 20 * MOST_STEPS:  # before they are looked at one by one
+        raise _too_large(f"more than {20 * MOST_STEPS} steps", MOST_STEPS)
     steps, roots = lowered([one.tree for one in found])
     operations = sum(step[0] not in ("const", "var") for step in steps)
     if operations > MOST_STEPS:
         raise _too_large(f"{operations} operations", MOST_STEPS)
-    words, called = words_of([one.name for one in kan.inputs], name)
+    words, called = words_of([one.name for one in inputs], name)
     writer = LANGUAGES[language](called, words, precision)
-    statements, outputs = coded(steps, roots, writer, free_names([*words, called]))
-    law = Law(
+    statements, results = coded(steps, roots, writer, free_names([*words, called]))
+    made = Law(
         name=called,
-        columns=len(kan.inputs),
+        columns=len(inputs),
         notes=_notes(found),
-        inputs=tuple((words[i], i, _described(kan.inputs[i], words[i])) for i in _columns(steps)),
+        inputs=tuple((words[i], i, _described(inputs[i], words[i])) for i in _columns(steps)),
         statements=tuple(statements),
-        outputs=tuple((expression, _described(one)) for expression, one in zip(outputs, kan.outputs, strict=True)),
+        outputs=tuple((expression, _described(one)) for expression, one in zip(results, outputs, strict=True)),
     )
-    return writer.write(law)
+    return writer.write(made)
+
+
+def _known(language: str) -> str:
+    language = language.lower()
+    if language not in ALL_LANGUAGES:
+        raise InputError(f"A law is written in one of {', '.join(sorted(ALL_LANGUAGES))}; got {language!r:.60}.")
+    return language
+
+
+def _splines() -> FormulaError:
+    return FormulaError(
+        "The network has edges that are splines, and splines are no law: name them first ('kanserve simplify', or "
+        "'kanserve session'), or export c_source or numpy_source, which hold their tables."
+    )
 
 
 def _columns(steps: tuple[Step, ...]) -> list[int]:
     return sorted(int(step[1]) for step in steps if step[0] == "var")
 
 
-def _notes(found: tuple[Formula, ...]) -> tuple[str, ...]:
+def _notes(found: Sequence[Formula]) -> tuple[str, ...]:
     """What stands above the function; the first two lines are ours, where Python looks for its encoding."""
     lines = ["The law of a Kolmogorov-Arnold network, written by kanserve.", "It takes raw features, in their order."]
     for one in found:
@@ -87,7 +116,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_NOTE else f"{text[:_LONGEST_NOTE]}..."
 
 
-def _latex(found: tuple[Formula, ...]) -> str:
+def _latex(found: Sequence[Formula]) -> str:
     if any(one.shortened for one in found):
         raise FormulaError("The formulas have over 2000 operations, too many to typeset. Take c, or export c_source.")
     lines = [rf"  {latex_name(one.name)} &= {one.latex}" for one in found]

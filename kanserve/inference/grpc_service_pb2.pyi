@@ -212,7 +212,7 @@ class ModelMetadataResponse(_message.Message):
         SHAPE_FIELD_NUMBER: _builtins.int
         name: _builtins.str
         datatype: _builtins.str
-        """BOOL, INT8 to INT64, UINT8 to UINT64, FP16, FP32, FP64 or BYTES."""
+        """BOOL, INT8 to INT64, UINT8 to UINT64, FP16, BF16, FP32, FP64 or BYTES."""
         @_builtins.property
         def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
             """With the batch dimension; -1 for a dimension of any size."""
@@ -319,7 +319,7 @@ Global___InferParameter: _TypeAlias = InferParameter  # noqa: Y015
 
 @_typing.final
 class InferTensorContents(_message.Message):
-    """A typed tensor, row-major, in the one field that fits its datatype. FP16 has none: send it raw."""
+    """A typed tensor, row-major, in the one field that fits its datatype. FP16 and BF16 have none: send them raw."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%kanserve/inference/model_config.proto\x12\x12kanserve.inference\"\xe4\x03\n\x0bModelConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x16\n\x0emax_batch_size\x18\x04 \x01(\x05\x12-\n\x05input\x18\x05 \x03(\x0b\x32\x1e.kanserve.inference.ModelInput\x12/\n\x06output\x18\x06 \x03(\x0b\x32\x1f.kanserve.inference.ModelOutput\x12\x42\n\x10\x64ynamic_batching\x18\x0b \x01(\x0b\x32(.kanserve.inference.ModelDynamicBatching\x12\x43\n\nparameters\x18\x0e \x03(\x0b\x32/.kanserve.inference.ModelConfig.ParametersEntry\x12\x0f\n\x07\x62\x61\x63kend\x18\x11 \x01(\t\x12L\n\x18model_transaction_policy\x18\x13 \x01(\x0b\x32*.kanserve.inference.ModelTransactionPolicy\x1aU\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".kanserve.inference.ModelParameter:\x02\x38\x01\"Y\n\nModelInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\tdata_type\x18\x02 \x01(\x0e\x32\x1c.kanserve.inference.DataType\x12\x0c\n\x04\x64ims\x18\x04 \x03(\x03\"Z\n\x0bModelOutput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\tdata_type\x18\x02 \x01(\x0e\x32\x1c.kanserve.inference.DataType\x12\x0c\n\x04\x64ims\x18\x03 \x03(\x03\"Z\n\x14ModelDynamicBatching\x12\x1c\n\x14preferred_batch_size\x18\x01 \x03(\x05\x12$\n\x1cmax_queue_delay_microseconds\x18\x02 \x01(\x04\"+\n\x16ModelTransactionPolicy\x12\x11\n\tdecoupled\x18\x01 \x01(\x08\"&\n\x0eModelParameter\x12\x14\n\x0cstring_value\x18\x01 \x01(\t*\xfa\x01\n\x08\x44\x61taType\x12\x10\n\x0cTYPE_INVALID\x10\x00\x12\r\n\tTYPE_BOOL\x10\x01\x12\x0e\n\nTYPE_UINT8\x10\x02\x12\x0f\n\x0bTYPE_UINT16\x10\x03\x12\x0f\n\x0bTYPE_UINT32\x10\x04\x12\x0f\n\x0bTYPE_UINT64\x10\x05\x12\r\n\tTYPE_INT8\x10\x06\x12\x0e\n\nTYPE_INT16\x10\x07\x12\x0e\n\nTYPE_INT32\x10\x08\x12\x0e\n\nTYPE_INT64\x10\t\x12\r\n\tTYPE_FP16\x10\n\x12\r\n\tTYPE_FP32\x10\x0b\x12\r\n\tTYPE_FP64\x10\x0c\x12\x0f\n\x0bTYPE_STRING\x10\r\x12\r\n\tTYPE_BF16\x10\x0e\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%kanserve/inference/model_config.proto\x12\x12kanserve.inference\"\xa4\x04\n\x0bModelConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12>\n\x0eversion_policy\x18\x03 \x01(\x0b\x32&.kanserve.inference.ModelVersionPolicy\x12\x16\n\x0emax_batch_size\x18\x04 \x01(\x05\x12-\n\x05input\x18\x05 \x03(\x0b\x32\x1e.kanserve.inference.ModelInput\x12/\n\x06output\x18\x06 \x03(\x0b\x32\x1f.kanserve.inference.ModelOutput\x12\x42\n\x10\x64ynamic_batching\x18\x0b \x01(\x0b\x32(.kanserve.inference.ModelDynamicBatching\x12\x43\n\nparameters\x18\x0e \x03(\x0b\x32/.kanserve.inference.ModelConfig.ParametersEntry\x12\x0f\n\x07\x62\x61\x63kend\x18\x11 \x01(\t\x12L\n\x18model_transaction_policy\x18\x13 \x01(\x0b\x32*.kanserve.inference.ModelTransactionPolicy\x1aU\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".kanserve.inference.ModelParameter:\x02\x38\x01\"\xab\x02\n\x12ModelVersionPolicy\x12?\n\x06latest\x18\x01 \x01(\x0b\x32-.kanserve.inference.ModelVersionPolicy.LatestH\x00\x12\x39\n\x03\x61ll\x18\x02 \x01(\x0b\x32*.kanserve.inference.ModelVersionPolicy.AllH\x00\x12\x43\n\x08specific\x18\x03 \x01(\x0b\x32/.kanserve.inference.ModelVersionPolicy.SpecificH\x00\x1a\x1e\n\x06Latest\x12\x14\n\x0cnum_versions\x18\x01 \x01(\r\x1a\x05\n\x03\x41ll\x1a\x1c\n\x08Specific\x12\x10\n\x08versions\x18\x01 \x03(\x03\x42\x0f\n\rpolicy_choice\"Y\n\nModelInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\tdata_type\x18\x02 \x01(\x0e\x32\x1c.kanserve.inference.DataType\x12\x0c\n\x04\x64ims\x18\x04 \x03(\x03\"Z\n\x0bModelOutput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\tdata_type\x18\x02 \x01(\x0e\x32\x1c.kanserve.inference.DataType\x12\x0c\n\x04\x64ims\x18\x03 \x03(\x03\"Z\n\x14ModelDynamicBatching\x12\x1c\n\x14preferred_batch_size\x18\x01 \x03(\x05\x12$\n\x1cmax_queue_delay_microseconds\x18\x02 \x01(\x04\"+\n\x16ModelTransactionPolicy\x12\x11\n\tdecoupled\x18\x01 \x01(\x08\"&\n\x0eModelParameter\x12\x14\n\x0cstring_value\x18\x01 \x01(\t*\xfa\x01\n\x08\x44\x61taType\x12\x10\n\x0cTYPE_INVALID\x10\x00\x12\r\n\tTYPE_BOOL\x10\x01\x12\x0e\n\nTYPE_UINT8\x10\x02\x12\x0f\n\x0bTYPE_UINT16\x10\x03\x12\x0f\n\x0bTYPE_UINT32\x10\x04\x12\x0f\n\x0bTYPE_UINT64\x10\x05\x12\r\n\tTYPE_INT8\x10\x06\x12\x0e\n\nTYPE_INT16\x10\x07\x12\x0e\n\nTYPE_INT32\x10\x08\x12\x0e\n\nTYPE_INT64\x10\t\x12\r\n\tTYPE_FP16\x10\n\x12\r\n\tTYPE_FP32\x10\x0b\x12\r\n\tTYPE_FP64\x10\x0c\x12\x0f\n\x0bTYPE_STRING\x10\r\x12\r\n\tTYPE_BF16\x10\x0e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,20 +33,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODELCONFIG_PARAMETERSENTRY']._loaded_options = None
   _globals['_MODELCONFIG_PARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_DATATYPE']._serialized_start=909
-  _globals['_DATATYPE']._serialized_end=1159
+  _globals['_DATATYPE']._serialized_start=1275
+  _globals['_DATATYPE']._serialized_end=1525
   _globals['_MODELCONFIG']._serialized_start=62
-  _globals['_MODELCONFIG']._serialized_end=546
-  _globals['_MODELCONFIG_PARAMETERSENTRY']._serialized_start=461
-  _globals['_MODELCONFIG_PARAMETERSENTRY']._serialized_end=546
-  _globals['_MODELINPUT']._serialized_start=548
-  _globals['_MODELINPUT']._serialized_end=637
-  _globals['_MODELOUTPUT']._serialized_start=639
-  _globals['_MODELOUTPUT']._serialized_end=729
-  _globals['_MODELDYNAMICBATCHING']._serialized_start=731
-  _globals['_MODELDYNAMICBATCHING']._serialized_end=821
-  _globals['_MODELTRANSACTIONPOLICY']._serialized_start=823
-  _globals['_MODELTRANSACTIONPOLICY']._serialized_end=866
-  _globals['_MODELPARAMETER']._serialized_start=868
-  _globals['_MODELPARAMETER']._serialized_end=906
+  _globals['_MODELCONFIG']._serialized_end=610
+  _globals['_MODELCONFIG_PARAMETERSENTRY']._serialized_start=525
+  _globals['_MODELCONFIG_PARAMETERSENTRY']._serialized_end=610
+  _globals['_MODELVERSIONPOLICY']._serialized_start=613
+  _globals['_MODELVERSIONPOLICY']._serialized_end=912
+  _globals['_MODELVERSIONPOLICY_LATEST']._serialized_start=828
+  _globals['_MODELVERSIONPOLICY_LATEST']._serialized_end=858
+  _globals['_MODELVERSIONPOLICY_ALL']._serialized_start=860
+  _globals['_MODELVERSIONPOLICY_ALL']._serialized_end=865
+  _globals['_MODELVERSIONPOLICY_SPECIFIC']._serialized_start=867
+  _globals['_MODELVERSIONPOLICY_SPECIFIC']._serialized_end=895
+  _globals['_MODELINPUT']._serialized_start=914
+  _globals['_MODELINPUT']._serialized_end=1003
+  _globals['_MODELOUTPUT']._serialized_start=1005
+  _globals['_MODELOUTPUT']._serialized_end=1095
+  _globals['_MODELDYNAMICBATCHING']._serialized_start=1097
+  _globals['_MODELDYNAMICBATCHING']._serialized_end=1187
+  _globals['_MODELTRANSACTIONPOLICY']._serialized_start=1189
+  _globals['_MODELTRANSACTIONPOLICY']._serialized_end=1232
+  _globals['_MODELPARAMETER']._serialized_start=1234
+  _globals['_MODELPARAMETER']._serialized_end=1272
 # @@protoc_insertion_point(module_scope)

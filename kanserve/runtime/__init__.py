@@ -2,7 +2,7 @@
 
 from kanserve.artifact.format import Artifact
 from kanserve.errors import FormatError, MissingDependencyError, NotFoundError
-from kanserve.runtime.backend import Backend, check, get, names
+from kanserve.runtime.backend import PREFERENCE, Backend, check, get, names
 
 __all__ = ["Backend", "get", "load_backend", "load_preferred", "names"]
 
@@ -21,7 +21,10 @@ def load_backend(artifact: Artifact, name: str | None = None, threads: int = 1) 
 def load_preferred(artifact: Artifact, threads: int = 1) -> tuple[str, Backend]:
     """The name of the first backend that this machine can load, and the backend; errors as `load_backend`."""
     reasons = []
-    for name in (one for one in names() if one in artifact.backends):
+    there = set(artifact.backends)
+    # Those of others come after ours, and are only looked for where there is one.
+    known = PREFERENCE if there <= set(PREFERENCE) else names()
+    for name in (one for one in known if one in there):
         try:
             backend = get(name).load(artifact.part(name), threads=threads)
         except (MissingDependencyError, NotFoundError, FormatError) as error:

@@ -38,4 +38,4 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> NumpyModule:
         exec(compile(files[paths[0]], paths[0], "exec"), module.__dict__)
         return NumpyModule(len(module.INPUTS), len(module.OUTPUTS), np.dtype(module.DTYPE), module)
     except (Exception, SystemExit) as error:  # it is anybody's code
-        raise FormatError(f"{paths[0]} is not a module that kanserve wrote: {error!r:.200}") from error
+        raise FormatError(f"{paths[0]} is not a module that kanserve wrote: {type(error).__name__:.60}.") from error

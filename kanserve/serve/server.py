@@ -1,97 +1,126 @@
 """The server: one port with the inference protocol, the formula service, health and reflection.
 
-Only wiring: what a call answers is a plain function of `inference` or `formulas`. A small pool of threads answers; what
-has been accepted waits in a bounded queue, and beyond that is refused at once. A call that waits holds 64 KiB of its
-message, the window of HTTP/2, and the rest stays with the client until a thread reads it: QUEUE calls hold 16 MiB, and
-each thread or open stream a message, of MAX_MESSAGE_BYTES at most. Stopping drains: health says NOT_SERVING, what was
-accepted is answered, what comes later is told UNAVAILABLE.
+Only wiring: what a call answers is a plain function of `inference` or `formulas`, and how it gets there is said by
+`calls`. Stopping drains: health says NOT_SERVING, what was accepted is answered, what comes later is told UNAVAILABLE.
+
+    start(settings)    within this process, for a test or a notebook
+    run(settings)      as a process of its own, or as several, until a signal ends it
 """
 
-import errno
-import logging
-import signal
-import socket
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from queue import SimpleQueue
-from threading import Event, Thread
-from types import FrameType, TracebackType
-from typing import Self
+from os import PathLike, fspath
+from types import TracebackType
+from typing import Any, Self, cast
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_health.v1.health_pb2 import HealthCheckResponse
-from grpc_reflection.v1alpha import reflection_pb2_grpc
-from grpc_reflection.v1alpha.reflection import ReflectionServicer
+from grpc_health.v1.health import HealthServicer
 
-from kanserve.errors import ConflictError, InputError, KanserveError
-from kanserve.inference import wire
-from kanserve.serve import models
-from kanserve.serve.admission import Admission, limited
-from kanserve.serve.answers import STREAMS, FormulaAnswers, InferenceAnswers
-from kanserve.serve.models import Catalog, Path
-from kanserve.serve.statistics import Statistics
-from kanserve.serve.tensors import MAX_MESSAGE_BYTES
-from kanserve.serve.workers import Workers, on_threads_of_its_own
-from kanserve.v1 import formula_pb2_grpc
+from kanserve.serve.access import table as access
+from kanserve.serve.access import tls
+from kanserve.serve.calls import table as calls
+from kanserve.serve.calls.threads import Threads
+from kanserve.serve.models.catalog import Catalog
+from kanserve.serve.models.loading import Models
+from kanserve.serve.observing.meters import Meters
+from kanserve.serve.processes import listening
+from kanserve.serve.processes.control import LocalControl
+from kanserve.serve.settings import Settings
+from kanserve.serve.state import Control, State
 
-QUEUE = 256  # calls that wait for a thread; at a tenth of a millisecond each the last one waits 26 ms
-REFLECTIONS = 16  # reflection streams that may be open; each holds a thread of its own
-_ASIDE = 32  # calls that need no room in the queue: of health, and those that are being refused
-GRACE = 25.0  # seconds in which a stopping server finishes what it has accepted; most who stop one wait for 30
 _FAREWELL = 1.0  # seconds in which the last answers are sent, and idle streams hear that it is over
+_STREAMS = 512  # calls of one connection, at least; more would wait at the client, where nobody refuses them
+_METADATA_BYTES = 2**13  # of one call, and of what is sent with its answer
+_HANDSHAKE_SECONDS = 10.0
+_PING_SECONDS = 10.0  # a client that asks more often whether we are there is sent away
+_PING_ANSWER_SECONDS = 20.0
 
-_OPTIONS = (
-    ("grpc.so_reuseport", 0),  # otherwise a second server takes the same port and half of the calls
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_concurrent_streams", 2 * QUEUE),
-    ("grpc.http2.bdp_probe", 0),  # otherwise the window grows, and a call that waits holds up to 15 MiB
-)
 
-_logger = logging.getLogger(__name__)
+class Counted:
+    """What answers calls and what counts them: there before the models are, which are counted too."""
+
+    def __init__(self, settings: Settings, worker: int = 0) -> None:
+        self.threads = Threads(settings.threads)
+        self.meters = Meters(worker)
+        self.meters.gauges = self.threads.gauges
 
 
 class Server:
-    """A running server; `stop` drains it. Its `catalog` can be replaced at any time: calls under way keep theirs."""
+    """A running server of models that are loaded; `stop` drains it.
+
+    ConflictError when the port is in use, InputError for a host that is not ours or TLS files that cannot be used.
+    `shared`: other processes listen on the same port.
+    """
 
     def __init__(
-        self, catalog: Catalog, host: str = "127.0.0.1", port: int = 0, threads: int = 4, queue: int = QUEUE
+        self,
+        settings: Settings,
+        *,
+        models: Models | None = None,
+        control: Control | None = None,
+        counted: Counted | None = None,
+        shared: bool = False,
     ) -> None:
-        self.catalog = catalog
-        self.statistics = Statistics()
-        self.workers = Workers(threads)
-        self._health = health.HealthServicer()
-        check = on_threads_of_its_own(self._health.Check, 1)
-        self._health.Check = check  # type: ignore[method-assign]  # grpc takes any callable
-        self._server = grpc.server(
-            self.workers,
-            interceptors=[Admission(self.workers, threads + queue)],
-            options=_OPTIONS,
-            maximum_concurrent_rpcs=threads + queue + STREAMS + REFLECTIONS + _ASIDE,
+        self.settings = settings
+        counted = counted or Counted(settings)
+        self.models = models or loaded(settings, counted)
+        self._observers = _observers(settings)
+        self.state = State(
+            settings,
+            self.models,
+            control or LocalControl(self.models, counted.meters),
+            counted.meters,
+            access.table(settings),
+            counted.threads,
+            self._observers,
         )
-        wire.add_to_server(InferenceAnswers(self), self._server)
-        formula_pb2_grpc.add_FormulaServiceServicer_to_server(FormulaAnswers(self), self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        _add_reflection(self._server)
-        self.host = host
-        self.port = _listen(self._server, host, port)
-        for service in ("", *wire.SERVICE_NAMES):
-            self._health.set(service, HealthCheckResponse.SERVING)
+        self._server = grpc.server(
+            cast(Any, counted.threads),  # grpc submits to it, and no more; typed as if it had to be a pool
+            options=_options(settings, shared),
+            maximum_concurrent_rpcs=calls.most_calls(settings),
+        )
+        self._health = HealthServicer()
+        self._server.add_generic_rpc_handlers(calls.handlers(self.state, self._health))
+        self.host, self.port = settings.host, self._listen(shared)
+        self._http = None
+        if settings.http_port >= 0:
+            from kanserve.serve.observing import http
+
+            self._http = http.serve(settings, self.state, self._takes_calls, reuse_port=shared)
         self._server.start()
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.models.catalog
 
     @property
     def address(self) -> str:
         """What a client connects to."""
-        return _address(self.host, self.port)
+        if self.settings.unix_socket:
+            return f"unix:{self.settings.unix_socket}"
+        return listening.address(self.host, self.port)
 
-    def stop(self, grace: float = GRACE) -> bool:
-        """Finish what was accepted and end; whether all of it was done within `grace` seconds."""
-        self.workers.close()  # before health says so: who hears it must find it true
+    @property
+    def http_address(self) -> str:
+        """Where the metrics are; empty where they are not asked for."""
+        return listening.address(self.host, self._http.port) if self._http is not None else ""
+
+    def reopen(self) -> None:
+        """Go on in new files where the logs were rotated."""
+        for one in self._observers:
+            if hasattr(one, "reopen"):
+                one.reopen()
+
+    def stop(self, grace: float | None = None) -> bool:
+        """Finish what was accepted and end; whether all of it was done within so many seconds."""
+        self.state.threads.close()  # before health says so: who hears it must find it true
         self._health.enter_graceful_shutdown()
-        done = self.workers.drain(grace)
+        done: bool = self.state.threads.drain(self.settings.grace_seconds if grace is None else grace)
         self._server.stop(_FAREWELL).wait()
-        self.workers.shutdown(wait=done)
+        self.state.threads.shutdown(wait=done)
+        self.models.close()
+        if self._http is not None:
+            self._http.close()
+        for one in self._observers:
+            one.close()
         return done
 
     def __enter__(self) -> Self:
@@ -100,157 +129,113 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
+    def _takes_calls(self) -> bool:
+        return not self.state.threads.draining
+
+    def _listen(self, shared: bool) -> int:
+        settings, credentials = self.settings, tls.credentials(self.settings)
+        if settings.unix_socket:
+            listening.listen_on_file(self._server, settings.unix_socket, credentials)
+            return 0
+        if not shared:
+            listening.check_free(settings.host, settings.port)
+        return listening.listen(self._server, settings.host, settings.port, credentials)
+
+
+def loaded(settings: Settings, counted: Counted) -> Models:
+    """The models that the settings ask for, once all that can be are loaded."""
+    models = Models(settings, counted.meters)
+    models.subscribe(counted.meters.changed)
+    models.refresh()
+    return models
+
 
 def start(
-    repository: Path, host: str = "127.0.0.1", port: int = 8001, threads: int = 4, backend: str | None = None
+    repository: Settings | str | PathLike[str],
+    host: str = "127.0.0.1",
+    port: int = 8001,
+    threads: int = 4,
+    backend: str | None = None,
 ) -> Server:
-    """Load every model of a repository and serve them on a port (0: a free one), until `stop`.
+    """Load every model of a repository and serve them on a port (0: a free one), until `stop`; or by settings.
 
     NotFoundError without a repository, ConflictError when the port is in use, InputError for a host that is not ours.
     """
-    _check_free(host, port)  # to say so before a large repository is loaded
-    return Server(models.load(repository, backend=backend), host, port, threads)
+    settings = _settings(repository, host, port, threads, backend)
+    check_free(settings)  # to say so before a large repository is loaded
+    return Server(settings)
 
 
 def run(
-    repository: Path, host: str = "127.0.0.1", port: int = 8001, threads: int = 4, backend: str | None = None
-) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; SIGHUP looks for new versions. A second signal kills.
+    repository: Settings | str | PathLike[str],
+    host: str = "127.0.0.1",
+    port: int = 8001,
+    threads: int = 4,
+    backend: str | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT, then drain and return the exit code; SIGHUP looks for new versions.
 
-    Says on standard error what is served, once it is, and what cannot be.
+    A second signal kills. Says on standard error what is served, once it is, and what cannot be.
     """
-    _check_free(host, port)
-    events: SimpleQueue[Came] = SimpleQueue()
-    with _loader(events, repository, backend) as load:
-        with _signals(events, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            server = _serve_until_told(events, load, host, port, threads)
-        if server is not None and not server.stop():
-            _say(f"some calls took longer than {GRACE:g} seconds and were cut off")
+    settings = _settings(repository, host, port, threads, backend)
+    from kanserve.serve.processes import processors, running
+
+    running.configure(settings)
+    if (workers := settings.workers or processors.available()) > 1:
+        from kanserve.serve.processes import supervisor
+
+        return supervisor.run(settings, workers)
+    from kanserve.serve.processes import alone
+
+    return alone.run(settings)
 
 
-Came = int | Catalog | Exception  # a signal, or what came of loading
-Load = Callable[[Catalog | None], None]  # puts what comes of it among what came
+def check_free(settings: Settings) -> None:
+    """ConflictError or InputError where the server could not listen."""
+    if settings.unix_socket:
+        listening.check_file(settings.unix_socket)
+    else:
+        listening.check_free(settings.host, settings.port)
 
 
-def _serve_until_told(events: SimpleQueue[Came], load: Load, host: str, port: int, threads: int) -> Server | None:
-    """The server when it is told to end; None when it was before there was one."""
-    server: Server | None = None
-    loading, again = True, False
-    load(None)
-    while True:
-        match events.get():
-            case signal.SIGHUP:
-                again = True
-            case int():
-                return server
-            case Catalog() as catalog:
-                loading = False
-                if server is None:
-                    server = Server(catalog, host, port, threads)
-                server.catalog = catalog
-                _announce(server)
-            case KanserveError() | OSError() as error if server is not None:
-                loading = False
-                _say(f"the repository cannot be read, nothing changed: {error}")
-            case error:
-                raise error
-        if again and not loading:
-            loading, again = True, False
-            load(server.catalog if server is not None else None)
+def _settings(
+    repository: Settings | str | PathLike[str], host: str, port: int, threads: int, backend: str | None
+) -> Settings:
+    if isinstance(repository, Settings):
+        return repository
+    return Settings(repository=fspath(repository), host=host, port=port, threads=threads, backend=backend or "")
 
 
-@contextmanager
-def _loader(events: SimpleQueue[Came], repository: Path, backend: str | None) -> Iterator[Load]:
-    """Loading on a thread, so that signals are heard meanwhile; at the end what is not loaded yet is given up."""
-    given_up = Event()
-    threads: list[Thread] = []
+def _observers(settings: Settings) -> tuple[Any, ...]:
+    """What is told of each call: the access log, and traces."""
+    made: list[Any] = []
+    if settings.access_log:
+        from kanserve.serve.observing import logs
 
-    def load(previous: Catalog | None) -> None:
-        try:
-            events.put(models.load(repository, backend=backend, previous=previous, given_up=given_up))
-        except Exception as error:
-            events.put(error)
+        made.append(logs.access_log(settings))
+    if settings.traces:
+        from kanserve.serve.observing import tracing
 
-    def start(previous: Catalog | None) -> None:
-        threads[:] = [Thread(target=load, args=(previous,), daemon=True)]
-        threads[0].start()
-
-    try:
-        yield start
-    finally:
-        given_up.set()
-        for one in threads:
-            one.join(_FAREWELL)  # an interpreter should not end under a thread that is in a C++ library
+        made.append(tracing.traces(settings))
+    return tuple(made)
 
 
-@contextmanager
-def _signals(came: SimpleQueue[Came], *numbers: signal.Signals) -> Iterator[None]:
-    """The signals that come go into a queue; at the end they do again what they did before."""
-
-    def put(number: int, frame: FrameType | None) -> None:
-        came.put(number)  # the one queue that a signal handler may put into
-
-    before = {number: signal.signal(number, put) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _announce(server: Server) -> None:
-    for (name, version), reason in sorted(server.catalog.reasons.items()):
-        _say(f"version {version} of {name!r} is not served: {reason}")
-    _say(f"serving {len(server.catalog.models)} models on {server.address}")
-
-
-def _say(text: str) -> None:
-    print(f"kanserve: {text}", file=sys.stderr, flush=True)
-
-
-def _add_reflection(server: grpc.Server) -> None:
-    servicer = ReflectionServicer(wire.SERVICE_NAMES, wire.reflection_pool())
-    stream = limited(servicer.ServerReflectionInfo, REFLECTIONS)
-    servicer.ServerReflectionInfo = stream  # type: ignore[method-assign]  # grpc takes any callable
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
-
-
-def _listen(server: grpc.Server, host: str, port: int) -> int:
-    _check_free(host, port)
-    address = _address(host, port)
-    try:
-        bound = server.add_insecure_port(address)
-    except RuntimeError:  # taken just now, or a host that only grpc cannot bind
-        bound = 0
-    if bound == 0:
-        raise ConflictError(f"Cannot listen on {address}. Choose another port, or stop what listens there.")
-    return bound
-
-
-def _check_free(host: str, port: int) -> None:
-    """ConflictError when the port is in use, InputError when it or the host is not to be had: grpc says neither."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, OverflowError, UnicodeError):
-        raise InputError(f"The host {host!r:.80} has no address. Give one of this machine, as 127.0.0.1.") from None
-    reasons = [_why_not(family, address) for family, _, _, _, address in found]
-    if errno.EADDRINUSE in reasons:
-        raise ConflictError(f"Port {port} of {host} is in use. Choose another port, or stop what listens there.")
-    if 0 not in reasons:
-        raise InputError(f"Cannot listen on port {port} of {host}: {errno.errorcode.get(reasons[0], 'unknown')}.")
-
-
-def _why_not(family: int, address: object) -> int:
-    """The errno that keeps an address from being bound, 0 when nothing does."""
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As grpc does: an address whose last connections are still closing is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)  # type: ignore[arg-type]  # as getaddrinfo gave it
-    except OSError as error:
-        return error.errno or errno.EINVAL
-    return 0
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _options(settings: Settings, shared: bool) -> list[tuple[str, int]]:
+    milliseconds = {
+        "grpc.keepalive_time_ms": settings.keepalive_seconds,
+        "grpc.keepalive_timeout_ms": _PING_ANSWER_SECONDS,
+        "grpc.http2.min_ping_interval_without_data_ms": _PING_SECONDS,
+        "grpc.server_handshake_timeout_ms": _HANDSHAKE_SECONDS,
+    }
+    return [
+        ("grpc.so_reuseport", int(shared)),  # otherwise a second server takes the same port and half of the calls
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.max_concurrent_streams", max(_STREAMS, 2 * settings.queue)),
+        ("grpc.http2.bdp_probe", 0),  # otherwise the window grows, and a call that waits holds up to 15 MiB
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_metadata_size", _METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
+        *((name, round(1000 * seconds)) for name, seconds in milliseconds.items()),
+    ]

@@ -26,6 +26,7 @@ CODES: dict[type[errors.KanserveError], grpc.StatusCode] = {
     errors.ArtifactError: _Code.FAILED_PRECONDITION,
     errors.FormatError: _Code.FAILED_PRECONDITION,
     errors.IntegrityError: _Code.FAILED_PRECONDITION,
+    errors.SignatureError: _Code.FAILED_PRECONDITION,
     errors.GoldenError: _Code.FAILED_PRECONDITION,
     errors.ConflictError: _Code.ALREADY_EXISTS,
     errors.ExportError: _Code.FAILED_PRECONDITION,
@@ -34,6 +35,8 @@ CODES: dict[type[errors.KanserveError], grpc.StatusCode] = {
     errors.MissingDependencyError: _Code.FAILED_PRECONDITION,
     errors.BusyError: _Code.RESOURCE_EXHAUSTED,
     errors.DrainingError: _Code.UNAVAILABLE,
+    errors.AccessError: _Code.PERMISSION_DENIED,
+    errors.UnauthenticatedError: _Code.UNAUTHENTICATED,
     errors.DeadlineError: _Code.DEADLINE_EXCEEDED,
     errors.UnreachableError: _Code.UNAVAILABLE,
 }
@@ -55,7 +58,7 @@ class Failure:
 INTERNAL = Failure(_Code.INTERNAL, "internal error")
 
 
-def failure(error: Exception) -> Failure:
+def failure(error: BaseException) -> Failure:
     """What to say of an error: its own text when it was raised on purpose, and no more than "internal error" else."""
     kind = next((one for one in type(error).__mro__ if one in CODES), None)
     if kind is None or CODES[kind] is _Code.INTERNAL:

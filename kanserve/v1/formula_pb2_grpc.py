@@ -50,6 +50,16 @@ class FormulaServiceStub(object):
                 request_serializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateRequest.SerializeToString,
                 response_deserializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateResponse.FromString,
                 _registered_method=True)
+        self.ExportSource = channel.unary_stream(
+                '/kanserve.v1.FormulaService/ExportSource',
+                request_serializer=kanserve_dot_v1_dot_formula__pb2.ExportSourceRequest.SerializeToString,
+                response_deserializer=kanserve_dot_v1_dot_formula__pb2.ExportSourceResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/kanserve.v1.FormulaService/Watch',
+                request_serializer=kanserve_dot_v1_dot_formula__pb2.WatchRequest.SerializeToString,
+                response_deserializer=kanserve_dot_v1_dot_formula__pb2.WatchResponse.FromString,
+                _registered_method=True)
 
 
 class FormulaServiceServicer(object):
@@ -77,6 +87,21 @@ class FormulaServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportSource(self, request, context):
+        """The files of an exported source, in parts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """Which versions there are, and then, until the server stops, each change of that. Who reads slowly is told the
+        latest state, not every one on the way there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FormulaServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +119,16 @@ def add_FormulaServiceServicer_to_server(servicer, server):
                     servicer.Differentiate,
                     request_deserializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateRequest.FromString,
                     response_serializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateResponse.SerializeToString,
+            ),
+            'ExportSource': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSource,
+                    request_deserializer=kanserve_dot_v1_dot_formula__pb2.ExportSourceRequest.FromString,
+                    response_serializer=kanserve_dot_v1_dot_formula__pb2.ExportSourceResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=kanserve_dot_v1_dot_formula__pb2.WatchRequest.FromString,
+                    response_serializer=kanserve_dot_v1_dot_formula__pb2.WatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +213,60 @@ class FormulaService(object):
             '/kanserve.v1.FormulaService/Differentiate',
             kanserve_dot_v1_dot_formula__pb2.DifferentiateRequest.SerializeToString,
             kanserve_dot_v1_dot_formula__pb2.DifferentiateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kanserve.v1.FormulaService/ExportSource',
+            kanserve_dot_v1_dot_formula__pb2.ExportSourceRequest.SerializeToString,
+            kanserve_dot_v1_dot_formula__pb2.ExportSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kanserve.v1.FormulaService/Watch',
+            kanserve_dot_v1_dot_formula__pb2.WatchRequest.SerializeToString,
+            kanserve_dot_v1_dot_formula__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,159 @@
+"""What was measured of the servers, as tables, and the goals, met or missed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks._timing import goal, machine, table
+
+EMPTY, MLSERVER, KSERVE = "empty handler", "MLServer", "KServe"
+C, ONNX, NATIVE = "C", "ONNX", "ONNX, our operator"
+OURS = (C, ONNX, NATIVE)
+Cell = tuple[int, int]  # rows of a request, requests in flight
+
+
+@dataclass
+class Measured:
+    """Of one server and one kind of load, the figures of every round; times are in seconds."""
+
+    cpu: list[float] = field(default_factory=list)  # of the server, a request
+    client: list[float] = field(default_factory=list)  # of the generator, a request
+    busy: list[float] = field(default_factory=list)  # the part of a core that the generator used
+    rate: list[float] = field(default_factory=list)  # requests a second
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+
+    def middle(self, name: str) -> float:
+        return float(np.median(getattr(self, name)))
+
+
+@dataclass
+class Footprint:
+    """Of one server: the start, the memory, and whether its answers are right."""
+
+    seconds_to_ready: list[float] = field(default_factory=list)
+    megabytes_at_start: float = 0.0
+    megabytes: float = 0.0  # after all requests
+    error: float = float("nan")  # of the answers against the network, in parts of the largest
+    libraries: Sequence[str] = ()  # of those that the edge does without
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """One worker on one core, and two on two, with requests that cost far more than sending them."""
+
+    one: Measured
+    two: Measured
+
+
+@dataclass(frozen=True)
+class Results:
+    cells: Mapping[Cell, Mapping[str, Measured]]
+    footprints: Mapping[str, Footprint]
+    scaling: Scaling | None = None
+    skipped: Sequence[str] = ()
+
+
+def report(results: Results, shape: Any) -> str:
+    lines = [
+        f"Serving {shape}, raw FP64, the server on one core and the load generator on another",
+        machine("grpcio", "protobuf", "onnxruntime"),
+        *results.skipped,
+        "",
+        _loads(results.cells),
+        "",
+        _footprints(results.footprints),
+        "",
+    ]
+    if results.scaling is not None:
+        lines += [_scaling(results.scaling), ""]
+    return "\n".join([*lines, *_goals(results)])
+
+
+def _loads(cells: Mapping[Cell, Mapping[str, Measured]]) -> str:
+    head = ["rows", "in flight", "server", "CPU µs/request", "of empty", "of MLServer", "of KServe"]
+    head += ["requests/s", "p50 ms", "p99 ms", "generator µs/request", "generator busy"]
+    body = []
+    for (rows, in_flight), servers in cells.items():
+        for name, one in servers.items():
+            ratios = [_ratio(servers, name, other) for other in (EMPTY, MLSERVER, KSERVE)]
+            body.append(
+                [f"{rows}", f"{in_flight}", name, f"{one.middle('cpu') * 1e6:.0f}"]
+                + ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+                + [f"{one.middle('rate'):.0f}", f"{one.middle('p50') * 1e3:.2f}", f"{one.middle('p99') * 1e3:.2f}"]
+                + [f"{one.middle('client') * 1e6:.0f}", f"{one.middle('busy'):.0%}"]
+            )
+    return table(head, body)
+
+
+def _ratio(servers: Mapping[str, Measured], name: str, other: str) -> float | None:
+    if other not in servers or other == name:
+        return None
+    return servers[name].middle("cpu") / servers[other].middle("cpu")
+
+
+def _footprints(footprints: Mapping[str, Footprint]) -> str:
+    body = [
+        [
+            name,
+            f"{np.median(one.seconds_to_ready):.2f}",
+            f"{one.megabytes_at_start:.0f}",
+            f"{one.megabytes:.0f}",
+            "-" if np.isnan(one.error) else f"{one.error:.0e}",
+        ]
+        for name, one in footprints.items()
+    ]
+    return table(["server", "ready s", "MB at first", "MB after the load", "error"], body)
+
+
+def _scaling(scaling: Scaling) -> str:
+    head = ["a large network", "requests/s", "requests/CPU s", "cores used", "by the generator"]
+    body = []
+    for name, one in (("one worker, one core", scaling.one), ("two workers, two cores", scaling.two)):
+        rate, cpu = one.middle("rate"), one.middle("cpu")
+        body.append([name, f"{rate:.1f}", f"{1 / cpu:.1f}", f"{rate * cpu:.2f}", f"{one.middle('busy'):.2f}"])
+    return table(head, body)
+
+
+def _goals(results: Results) -> list[str]:
+    lines = []
+    servers = results.cells.get((1, 64), {})
+    for name in OURS:
+        for other, most in ((EMPTY, 1.3), (MLSERVER, 0.4), (KSERVE, 0.4)):
+            if name in servers and (ratio := _ratio(servers, name, other)) is not None:
+                lines.append(
+                    goal(ratio <= most, f"CPU of {name}, one row, 64 in flight ≤ {most}x {other}: {ratio:.2f}x")
+                )
+    if C in results.footprints:
+        lines += _goals_of_the_edge(results.footprints[C])
+    wrong = [name for name, one in results.footprints.items() if one.error > 1e-12]
+    lines.append(goal(not wrong, "every answer is the network's to 1e-12 of the largest", wrong))
+    if results.scaling is not None:
+        lines += _goals_of_scaling(results.scaling)
+    return lines
+
+
+def _goals_of_the_edge(edge: Footprint) -> list[str]:
+    ready = float(np.median(edge.seconds_to_ready))
+    return [
+        goal(ready <= 0.6, f"ready with a C model ≤ 0.6 s after exec: {ready:.2f} s"),
+        goal(edge.megabytes <= 60, f"memory with a C model ≤ 60 MB: {edge.megabytes:.0f} MB"),
+        goal(not edge.libraries, "with a C model no onnxruntime, sympy, onnx or torch", edge.libraries),
+    ]
+
+
+def _goals_of_scaling(scaling: Scaling) -> list[str]:
+    """Twice: by the clock, where the generator and whatever else the machine does take their part of the two cores
+    too, and by what a CPU second gave."""
+    clock = scaling.two.middle("rate") / scaling.one.middle("rate")
+    counted = 2 * scaling.one.middle("cpu") / scaling.two.middle("cpu")
+    busy = scaling.two.middle("busy")
+    return [
+        goal(
+            clock >= 1.8,
+            f"two workers on two cores ≥ 1.8x one by the clock: {clock:.2f}x, the generator {busy:.0%} of one",
+        ),
+        goal(counted >= 1.8, f"the same by CPU, twice the requests that a CPU second of one gives: {counted:.2f}x"),
+    ]

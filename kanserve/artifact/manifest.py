@@ -1,0 +1,239 @@
+"""manifest.json: what a model is, and the checksum and size of each of its files; format.py has the rules."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NoReturn, get_args
+
+from kanserve.artifact.names import MANIFEST, REQUIRED, check_name, check_path, folders_of
+from kanserve.errors import FormatError, IntegrityError
+from kanserve.ir import Variable
+from kanserve.options import Precision
+from kanserve.serialization import variable_in, variable_out
+
+FORMAT = 1
+MAX_MANIFEST_BYTES = 2**20
+MAX_FILES = 256
+MAX_FILE_BYTES = 2**28
+MAX_TOTAL_BYTES = 2**30
+MAX_TEXT = 1000
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HEAD = re.compile(rb'\{\n "checksum": "([0-9a-f]{64})",\n')
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the manifest says of a file."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How well the network fits `rows` rows, per output (a classifier's probabilities); None is not finite."""
+
+    rows: int
+    r2: tuple[float | None, ...]
+    rmse: tuple[float | None, ...]
+    max_error: tuple[float | None, ...]
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a model is, and the checksum and size of each of its files."""
+
+    name: str
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    files: Mapping[str, Entry]
+    precision: Precision = "double"
+    classes: tuple[str, ...] = ()
+    metrics: Metrics | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        _check_manifest(self)
+
+
+def dumps(manifest: Manifest) -> bytes:
+    """The bytes of manifest.json; equal manifests give equal bytes."""
+    body = canonical(_to_json(manifest), MANIFEST).removeprefix(b"{\n")
+    if len(body) + 100 > MAX_MANIFEST_BYTES:
+        raise FormatError(f"A manifest may have {MAX_MANIFEST_BYTES} bytes, this one has {len(body)}.")
+    return b'{\n "checksum": "%s",\n' % hashlib.sha256(body).hexdigest().encode() + body
+
+
+def loads(data: bytes) -> Manifest:
+    """The manifest of these bytes; IntegrityError when they are damaged, FormatError when they are something else."""
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise FormatError(f"{MANIFEST} may have {MAX_MANIFEST_BYTES} bytes, got more.")
+    head = _HEAD.match(data)
+    if head is None:
+        raise FormatError(f"{MANIFEST} must begin with its checksum; this is not a kanserve manifest.")
+    if hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
+        raise IntegrityError(f"{MANIFEST} differs from its checksum: it is damaged. Publish the model again.")
+    value = read_json(data, MANIFEST)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        version = value.get("format") if isinstance(value, dict) else None
+        raise FormatError(f"{MANIFEST} has format {str(version)[:20]}; this kanserve reads format {FORMAT}.")
+    try:
+        manifest = _from_json(value)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FormatError(f"{MANIFEST} lacks something or has it wrong: {error!r:.200}.") from None
+    if dumps(manifest) != data:
+        raise FormatError(f"{MANIFEST} is not canonical: unknown or repeated keys, or another spelling of a value.")
+    return manifest
+
+
+def read_json(data: bytes, what: str) -> Any:
+    """JSON without NaN, infinity or repeated keys; FormatError otherwise."""
+
+    def constant(text: str) -> NoReturn:
+        raise FormatError(f"{what} must not contain {text}.")
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(result := dict(items)) != len(items):
+            raise FormatError(f"{what} has a key twice.")
+        return result
+
+    try:
+        return json.loads(data, parse_constant=constant, object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{what} is not JSON: {str(error)[:100]}.") from None
+
+
+def check_file(path: str, data: bytes, entry: Entry) -> None:
+    """IntegrityError when a file's bytes are not those of the manifest."""
+    if len(data) != entry.size:
+        raise IntegrityError(f"{path} must have {entry.size} bytes, got {len(data)}. Publish the model again.")
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise IntegrityError(f"{path} differs from its checksum: it is damaged. Publish the model again.")
+
+
+def _check_manifest(manifest: Manifest) -> None:
+    check_name(manifest.name)
+    if manifest.precision not in get_args(Precision):
+        raise FormatError(f"precision must be one of {get_args(Precision)}, got {manifest.precision!r:.40}.")
+    if not manifest.inputs or not manifest.outputs:
+        raise FormatError("A model has at least one input and one output.")
+    if manifest.classes and len(manifest.classes) != len(manifest.outputs):
+        raise FormatError(f"{len(manifest.outputs)} outputs need as many classes, got {len(manifest.classes)}.")
+    variables = (*manifest.inputs, *manifest.outputs)
+    texts = [text for one in variables for text in (one.name, one.unit)]
+    _check_texts([*texts, *manifest.classes, *manifest.provenance, *manifest.provenance.values()])
+    if any(math.isnan(one.low) or math.isnan(one.high) or one.low > one.high for one in variables):
+        raise FormatError("The range of a variable must have low ≤ high.")
+    if (metrics := manifest.metrics) is not None:
+        lengths = {len(metrics.r2), len(metrics.rmse), len(metrics.max_error)}
+        if metrics.rows < 1 or lengths != {len(manifest.outputs)}:
+            raise FormatError(f"Metrics need rows ≥ 1 and one number for each output, got {metrics}.")
+    _check_files(manifest.files)
+
+
+def _check_texts(texts: Iterable[object]) -> None:
+    for text in texts:
+        if not isinstance(text, str) or len(text) > MAX_TEXT:
+            raise FormatError(f"A name, unit or note is text of at most {MAX_TEXT} characters, got {text!r:.80}.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise FormatError(f"A name, unit or note must be Unicode text, got {ascii(text)[:80]}.") from None
+
+
+def _check_files(files: Mapping[str, Entry]) -> None:
+    if len(files) > MAX_FILES:
+        raise FormatError(f"An artifact may have {MAX_FILES} files, got {len(files)}.")
+    for path in REQUIRED:
+        if path not in files:
+            raise FormatError(f"An artifact needs the file {path}.")
+    for path, entry in files.items():
+        check_path(path)
+        if not _SHA256.fullmatch(entry.sha256) or not 0 <= entry.size <= MAX_FILE_BYTES:
+            raise FormatError(f"{path} needs a SHA-256 and a size of at most {MAX_FILE_BYTES}, got {entry!r:.150}.")
+    if (total := sum(entry.size for entry in files.values())) > MAX_TOTAL_BYTES:
+        raise FormatError(f"The files of an artifact may have {MAX_TOTAL_BYTES} bytes in all, got {total}.")
+    folded = [path.lower() for path in files]
+    folders = {folder for path in folded for folder in folders_of(path)}
+    if len(set(folded)) < len(folded) or folders & set(folded):
+        raise FormatError("Two paths of an artifact differ only in case, or one is the folder of another.")
+
+
+def canonical(value: Any, what: str) -> bytes:
+    try:
+        return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"{what} cannot be written as JSON: {str(error)[:100]}.") from None
+
+
+def _to_json(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "name": manifest.name,
+        "precision": manifest.precision,
+        "inputs": [variable_out(one) for one in manifest.inputs],
+        "outputs": [variable_out(one) for one in manifest.outputs],
+        "classes": list(manifest.classes),
+        "metrics": metrics_out(manifest.metrics),
+        "provenance": dict(manifest.provenance),
+        "files": {path: {"sha256": one.sha256, "size": one.size} for path, one in manifest.files.items()},
+    }
+
+
+def _from_json(value: dict[str, Any]) -> Manifest:
+    """Reads what it knows and converts nothing: `loads` compares the canonical bytes, which finds all the rest."""
+    metrics = value["metrics"]
+    return Manifest(
+        name=value["name"],
+        precision=value["precision"],
+        inputs=tuple(variable_in(one) for one in value["inputs"]),
+        outputs=tuple(variable_in(one) for one in value["outputs"]),
+        classes=tuple(value["classes"]),
+        metrics=None
+        if metrics is None
+        else Metrics(
+            rows=_integer(metrics["rows"]),
+            r2=tuple(_number(one) for one in metrics["r2"]),
+            rmse=tuple(_number(one) for one in metrics["rmse"]),
+            max_error=tuple(_number(one) for one in metrics["max_error"]),
+            accuracy=_number(metrics["accuracy"]),
+        ),
+        provenance=value["provenance"],
+        files={path: Entry(one["sha256"], _integer(one["size"])) for path, one in value["files"].items()},
+    )
+
+
+def metrics_out(metrics: Metrics | None) -> dict[str, Any] | None:
+    if metrics is None:
+        return None
+    return {
+        "rows": metrics.rows,
+        "r2": [_finite(one) for one in metrics.r2],
+        "rmse": [_finite(one) for one in metrics.rmse],
+        "max_error": [_finite(one) for one in metrics.max_error],
+        "accuracy": _finite(metrics.accuracy),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _number(value: Any) -> float | None:
+    if value is not None and (type(value) is not float or not math.isfinite(value)):
+        raise TypeError(f"{str(value)[:40]} is not a finite decimal number")
+    return value
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{str(value)[:40]} is not an integer")
+    return value

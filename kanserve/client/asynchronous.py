@@ -1,0 +1,232 @@
+"""The client for asyncio, with the calls of the one for threads."""
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from threading import Event
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import grpc
+import grpc.aio
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from kanserve.client import describing, predicting, retrying
+from kanserve.client.connecting import Calls, Names, Pem, calls, target
+from kanserve.client.exporting import Received, write
+from kanserve.client.frames import Frame
+from kanserve.client.predicting import Array, Memory, Output, Steps
+from kanserve.client.results import ModelInfo, ModelStatistics, ModelStatus, Network, Prediction, ServedFormula
+from kanserve.client.watching import Known, ModelEvent
+from kanserve.errors import KanserveError
+from kanserve.v1 import formula_pb2
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """As Client, for asyncio; made anywhere, used in one event loop."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = 30.0,
+        retries: int = 4,
+        channels: int = 1,
+        tls: bool | Pem = False,
+        certificate: Pem | None = None,
+        key: Pem | None = None,
+        server_name: str = "",
+        token: str | Callable[[], str] | None = None,
+    ) -> None:
+        self._target = target(
+            address,
+            channels=channels,
+            tls=tls,
+            certificate=certificate,
+            key=key,
+            server_name=server_name,
+            token=token,
+        )
+        self._address, self._timeout, self._retries = address, timeout, retries
+        self._channels: list[grpc.aio.Channel] = []
+        self._turns: Iterator[Calls] = iter(())
+        self._names = Names(token)
+        self._memory = Memory()
+        self._closed = Event()
+        self.retried = 0  # requests that were made again
+
+    @overload
+    async def predict(
+        self,
+        name: str,
+        x: Frame,
+        version: int | str = "",
+        *,
+        output: Output = "y",
+        dtype: DTypeLike = np.float64,
+    ) -> Any: ...
+    @overload
+    async def predict(
+        self,
+        name: str,
+        x: ArrayLike,
+        version: int | str = "",
+        *,
+        output: Output = "y",
+        dtype: DTypeLike = np.float64,
+    ) -> NDArray[Any]: ...
+    async def predict(
+        self,
+        name: str,
+        x: ArrayLike | Frame,
+        version: int | str = "",
+        *,
+        output: Output = "y",
+        dtype: DTypeLike = np.float64,
+    ) -> Any:
+        return await self._run(predicting.predict(self._memory, name, x, str(version), output, dtype))
+
+    async def infer(
+        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, dtype: DTypeLike = np.float64
+    ) -> Prediction:
+        return await self._run(predicting.infer(self._memory, name, x, str(version), dtype))
+
+    async def differentiate(self, name: str, x: ArrayLike | Frame, version: int | str = "") -> tuple[Array, Array]:
+        return await self._run(predicting.differentiate(self._memory, name, x, str(version)))
+
+    async def formula(
+        self, name: str, version: int | str = "", *, formats: Sequence[str] = ()
+    ) -> tuple[ServedFormula, ...]:
+        return await self._run(describing.formula(name, str(version), formats))
+
+    async def network(self, name: str, version: int | str = "", *, curve_points: int | None = None) -> Network:
+        return await self._run(describing.network(name, str(version), curve_points))
+
+    async def export_source(
+        self,
+        name: str,
+        folder: str | os.PathLike[str] | None = None,
+        version: int | str = "",
+        *,
+        format: str = "c_source",
+        include_libraries: bool = False,
+    ) -> Mapping[str, bytes]:
+        request = formula_pb2.ExportSourceRequest(
+            model_name=name, model_version=str(version), format=format, include_libraries=include_libraries
+        )
+        files: Mapping[str, bytes] = await self._call("ExportSource", request)
+        if folder is not None:
+            await asyncio.to_thread(write, files, folder)
+        return files
+
+    async def watch(self, name: str = "") -> AsyncIterator[ModelEvent]:
+        request, known, failures = formula_pb2.WatchRequest(model_name=name), Known(), 0
+        while not self._closed.is_set():
+            called, metadata = self._names.next()
+            stream = self._turn()["Watch"](request, metadata=metadata)
+            try:
+                async for response in stream:
+                    failures = 0
+                    for event in known.events(response):
+                        yield event
+            except grpc.RpcError as error:
+                passing = retrying.is_passing(error) and (known.heard or failures < self._retries)
+                if not passing and not self._closed.is_set():
+                    raise retrying.raised(error, self._address, self._timeout, called, failures + 1) from None
+            except asyncio.CancelledError:
+                if not self._closed.is_set():
+                    raise
+                return
+            finally:
+                stream.cancel()
+            failures += 1
+            await asyncio.sleep(retrying.delay(failures))
+
+    async def metadata(self, name: str, version: int | str = "") -> ModelInfo:
+        return await self._run(describing.metadata(name, str(version)))
+
+    async def models(self) -> tuple[ModelStatus, ...]:
+        return await self._run(describing.models())
+
+    async def statistics(self, name: str = "", version: int | str = "") -> tuple[ModelStatistics, ...]:
+        return await self._run(describing.statistics(name, str(version)))
+
+    async def load(self, name: str) -> None:
+        await self._run(describing.load(name))
+
+    async def unload(self, name: str) -> None:
+        await self._run(describing.unload(name))
+
+    async def live(self) -> bool:
+        return await self._run(describing.live())
+
+    async def ready(self, name: str = "", version: int | str = "") -> bool:
+        return await self._run(describing.ready(name, str(version)))
+
+    async def close(self) -> None:
+        self._closed.set()
+        for one in self._channels:
+            await one.close(None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _turn(self) -> Calls:
+        if not self._channels:  # not before: a channel belongs to the event loop that runs when it is made
+            self._channels = self._target.open_in_loop()
+            self._turns = itertools.cycle([calls(one) for one in self._channels])
+        return next(self._turns)
+
+    async def _run(self, steps: Steps[T]) -> T:
+        try:
+            call, request = next(steps)
+            while True:
+                try:
+                    response = await self._call(call, request)
+                except KanserveError as failed:
+                    call, request = steps.throw(failed)
+                else:
+                    call, request = steps.send(response)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    async def _call(self, call: str, request: Any) -> Any:
+        """The response, after as many attempts as it takes within the timeout."""
+        name, metadata = self._names.next()
+        left, begun, failures = self._timeout, time.monotonic(), 0
+        while True:
+            method = self._turn()[call]
+            try:
+                if call == "ExportSource":
+                    return await _received(method(request, timeout=left, metadata=metadata), request.format)
+                return await method(request, timeout=left, metadata=metadata)
+            except grpc.RpcError as error:
+                failures += 1
+                pause = retrying.delay(failures)
+                left = self._timeout - (time.monotonic() - begun) - pause
+                again = retrying.is_passing(error) and call not in retrying.ONCE and failures <= self._retries
+                if not again or left <= 0 or self._closed.is_set():
+                    raise retrying.raised(error, self._address, self._timeout, name, failures) from None
+            await asyncio.sleep(pause)
+            self.retried += 1
+
+
+async def _received(stream: Any, kind: str) -> Mapping[str, bytes]:
+    received = Received(kind)
+    try:
+        async for part in stream:
+            received.add(part)
+        return received.files()
+    finally:
+        stream.cancel()

@@ -1,0 +1,174 @@
+"""How a client reaches a server: addresses, the pool of connections, TLS, tokens, and the calls that there are.
+
+Of a server with several workers one connection stays with one worker. `channels` connections are spread over them, as
+the kernel deals them out, and calls go to one after the other.
+"""
+
+import ipaddress
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message_factory import GetMessageClass
+
+from kanserve.errors import InputError
+from kanserve.inference import wire
+from kanserve.v1 import formula_pb2
+
+Pem = bytes | str | os.PathLike[str]  # a certificate or a key: PEM itself, or the path of a file
+Calls = Mapping[str, Any]  # the calls of one channel by name; grpc has a type for each kind, in its stubs alone
+
+_MOST_BYTES = 2**27
+_KEEPALIVE = 330_000  # milliseconds: servers count a client that asks more often than every five minutes as a nuisance
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_receive_message_length", _MOST_BYTES),
+    ("grpc.max_send_message_length", _MOST_BYTES),
+    # A worker that was killed is back within a second; grpc itself waits one, and longer each time.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.keepalive_time_ms", _KEEPALIVE),
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server, and what is shown to it."""
+
+    address: str
+    channels: int
+    options: tuple[tuple[str, Any], ...]
+    credentials: grpc.ChannelCredentials | None
+    token: str | Callable[[], str] | None
+
+    def open(self) -> list[grpc.Channel]:
+        """The connections, which connect when they are first used."""
+        if self.credentials is None:
+            return [grpc.insecure_channel(self.address, self.options) for _ in range(self.channels)]
+        return [grpc.secure_channel(self.address, self.credentials, self.options) for _ in range(self.channels)]
+
+    def open_in_loop(self) -> list[grpc.aio.Channel]:
+        """The same for asyncio; they belong to the event loop that runs now."""
+        if self.credentials is None:
+            return [grpc.aio.insecure_channel(self.address, self.options) for _ in range(self.channels)]
+        return [grpc.aio.secure_channel(self.address, self.credentials, self.options) for _ in range(self.channels)]
+
+
+def target(
+    address: str,
+    *,
+    channels: int = 1,
+    tls: bool | Pem = False,
+    certificate: Pem | None = None,
+    key: Pem | None = None,
+    server_name: str = "",
+    token: str | Callable[[], str] | None = None,
+) -> Target:
+    """A server by its address; InputError for what does not fit together.
+
+    A token is a secret: without TLS it is shown to no other machine.
+    """
+    if channels < 1:
+        raise InputError(f"A client has 1 or more channels, got {channels}.")
+    if (certificate is None) != (key is None):
+        raise InputError("A client certificate has a key: give both, or neither.")
+    if tls is False and certificate is not None:
+        raise InputError("A client certificate is shown over TLS only: give tls too, True or the server's authority.")
+    if tls is False and token is not None and not is_local(address):
+        raise InputError(
+            f"A token must not travel to {address} in the clear: give tls, True or the server's authority."
+        )
+    options = _OPTIONS
+    if channels > 1:
+        options = (*options, ("grpc.use_local_subchannel_pool", 1))  # otherwise they share a connection
+    if server_name:
+        options = (*options, ("grpc.ssl_target_name_override", server_name))
+    credentials = None
+    if tls is not False:
+        roots = None if tls is True else _pem(tls)
+        credentials = grpc.ssl_channel_credentials(
+            roots, None if key is None else _pem(key), None if certificate is None else _pem(certificate)
+        )
+    return Target(address, channels, options, credentials, token)
+
+
+def is_local(address: str) -> bool:
+    """Whether an address is a Unix socket or this machine's loopback."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    plain = address.split("///")[-1] if address.startswith("dns:///") else address
+    plain = plain.removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:")
+    host = plain[1 : plain.find("]")] if plain.startswith("[") else plain.rpartition(":")[0] or plain
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _pem(given: Pem) -> bytes:
+    if isinstance(given, bytes):
+        return given
+    if isinstance(given, str) and given.lstrip().startswith("-----BEGIN "):
+        return given.encode()
+    try:
+        return Path(given).read_bytes()
+    except OSError as error:
+        raise InputError(f"{os.fspath(given)} cannot be read: {error.strerror}.") from None
+
+
+@dataclass(frozen=True)
+class _Method:
+    path: str
+    kind: str
+    request: Callable[[Any], bytes]
+    response: Callable[[bytes], Any]
+
+
+def _methods() -> Iterator[tuple[str, _Method]]:
+    for one in wire.METHODS.values():
+        yield one.name, _Method(one.path, one.kind, one.request.SerializeToString, one.response.FromString)
+    for each in formula_pb2.DESCRIPTOR.services_by_name["FormulaService"].methods:
+        kind = "unary_stream" if each.server_streaming else "unary_unary"
+        request, response = GetMessageClass(each.input_type), GetMessageClass(each.output_type)
+        path = f"/{wire.FORMULA_SERVICE_NAME}/{each.name}"
+        yield each.name, _Method(path, kind, request.SerializeToString, response.FromString)
+
+
+_PREDICTING = "ModelInfer"  # its requests are written as bytes (`predicting`)
+METHODS: Mapping[str, _Method] = MappingProxyType(dict(_methods()))
+
+
+def calls(channel: grpc.Channel | grpc.aio.Channel) -> Calls:
+    """Every call of both services over a channel."""
+    return {
+        name: getattr(channel, one.kind)(
+            one.path,
+            request_serializer=None if name == _PREDICTING else one.request,
+            response_deserializer=one.response,
+        )
+        for name, one in METHODS.items()
+    }
+
+
+class Names:
+    """Names of requests, which the server's log has too: one beginning for a client, and numbers; and the token."""
+
+    def __init__(self, token: str | Callable[[], str] | None) -> None:
+        self._token = token
+        self._beginning = os.urandom(6).hex()
+        self._numbers = itertools.count(1)
+
+    def next(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """The name of a request, and the metadata with which it is sent."""
+        name = f"{self._beginning}-{next(self._numbers)}"
+        if self._token is None:
+            return name, (("x-request-id", name),)
+        token = self._token if isinstance(self._token, str) else self._token()
+        return name, (("x-request-id", name), ("authorization", f"Bearer {token}"))

@@ -1,0 +1,191 @@
+"""What a server says of itself and of its models, once for both clients, as `predicting` does it."""
+
+import json
+from collections.abc import Generator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from kanserve import errors
+from kanserve.client.results import (
+    Counted,
+    Edge,
+    ModelInfo,
+    ModelStatistics,
+    ModelStatus,
+    Network,
+    NetworkLayer,
+    Node,
+    ServedAlternative,
+    ServedFormula,
+)
+from kanserve.formula.formula import Constant
+from kanserve.formula.tree import Table
+from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.ir import Variable
+from kanserve.v1 import formula_pb2
+
+T = TypeVar("T")
+Steps = Generator[tuple[str, Any], Any, T]
+
+
+def live() -> Steps[bool]:
+    try:
+        response = yield "ServerLive", pb.ServerLiveRequest()
+    except errors.UnreachableError:
+        return False
+    return bool(response.live)
+
+
+def ready(name: str, version: str) -> Steps[bool]:
+    try:
+        if name:
+            response = yield "ModelReady", pb.ModelReadyRequest(name=name, version=version)
+        else:
+            response = yield "ServerReady", pb.ServerReadyRequest()
+    except errors.UnreachableError:
+        return False
+    return bool(response.ready)
+
+
+def models() -> Steps[tuple[ModelStatus, ...]]:
+    response = yield "RepositoryIndex", pb.RepositoryIndexRequest()
+    return tuple(ModelStatus(one.name, int(one.version), one.state == "READY", one.reason) for one in response.models)
+
+
+def metadata(name: str, version: str) -> Steps[ModelInfo]:
+    response = yield "ModelMetadata", pb.ModelMetadataRequest(name=name, version=version)
+    facts = response.properties
+    return ModelInfo(
+        name=response.name,
+        version=int(facts["version"]),
+        versions=tuple(int(one) for one in response.versions),
+        inputs=tuple(json.loads(facts["inputs"])),
+        outputs=tuple(json.loads(facts["outputs"])),
+        classes=tuple(json.loads(facts["classes"])),
+        precision=facts["precision"],
+        backend=facts["backend"],
+    )
+
+
+def statistics(name: str, version: str) -> Steps[tuple[ModelStatistics, ...]]:
+    response = yield "ModelStatistics", pb.ModelStatisticsRequest(name=name, version=version)
+    return tuple(
+        ModelStatistics(
+            name=one.name,
+            version=int(one.version),
+            last=one.last_inference / 1000 if one.last_inference else None,
+            rows=one.inference_count,
+            executions=one.execution_count,
+            succeeded=_counted(one.inference_stats.success),
+            failed=_counted(one.inference_stats.fail),
+            queued=_counted(one.inference_stats.queue),
+            decoded=_counted(one.inference_stats.compute_input),
+            computed=_counted(one.inference_stats.compute_infer),
+            encoded=_counted(one.inference_stats.compute_output),
+        )
+        for one in response.model_stats
+    )
+
+
+def _counted(one: pb.StatisticDuration) -> Counted:
+    return Counted(one.count, one.ns / 1e9)
+
+
+def load(name: str) -> Steps[None]:
+    yield "RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=name)
+
+
+def unload(name: str) -> Steps[None]:
+    yield "RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name=name)
+
+
+def formula(name: str, version: str, formats: Sequence[str]) -> Steps[tuple[ServedFormula, ...]]:
+    request = formula_pb2.GetFormulaRequest(model_name=name, model_version=version, formats=formats)
+    response = yield "GetFormula", request
+    functions = dict(response.functions)
+    return tuple(
+        ServedFormula(
+            name=one.name,
+            text=one.text,
+            latex=one.latex,
+            python=one.python,
+            c=one.c,
+            closed_form=one.closed_form,
+            shortened=one.shortened,
+            variables=tuple(_variable(variable) for variable in one.variables),
+            r2=one.r2 if one.HasField("r2") else None,
+            max_error=one.max_error if one.HasField("max_error") else None,
+            rmse=one.rmse if one.HasField("rmse") else None,
+            tree=_tree(one),
+            tables=_tables(one),
+            domain=tuple(one.domain),
+            constants=tuple(Constant(each.value, each.standard_error, each.text) for each in one.constants),
+            sigma=one.residual_standard_deviation if one.HasField("residual_standard_deviation") else None,
+            degrees=one.degrees_of_freedom if one.HasField("degrees_of_freedom") else None,
+            pareto=tuple(_alternative(each) for each in one.pareto),
+            functions=functions,
+        )
+        for one in response.outputs
+    )
+
+
+def _alternative(one: formula_pb2.Alternative) -> ServedAlternative:
+    return ServedAlternative(
+        text=one.text,
+        latex=one.latex,
+        complexity=one.complexity,
+        rmse=one.rmse,
+        validation_rmse=one.validation_rmse if one.HasField("validation_rmse") else None,
+        tree=_tree(one),
+        tables=_tables(one),
+    )
+
+
+def _tree(one: formula_pb2.OutputFormula | formula_pb2.Alternative) -> tuple[tuple[Any, ...], ...]:
+    return tuple(tuple(step) for step in json.loads(one.expression_json))
+
+
+def _tables(one: formula_pb2.OutputFormula | formula_pb2.Alternative) -> dict[str, Table]:
+    return {spline: Table(**table) for spline, table in json.loads(one.tables_json).items()}
+
+
+def network(name: str, version: str, curve_points: int | None) -> Steps[Network]:
+    request = formula_pb2.GetNetworkRequest(model_name=name, model_version=version, curve_points=curve_points)
+    response = yield "GetNetwork", request
+    return Network(
+        name=response.model_name,
+        version=int(response.model_version),
+        inputs=tuple(one.name for one in response.inputs),
+        outputs=tuple(one.name for one in response.outputs),
+        classes=tuple(response.classes),
+        input_variables=tuple(_variable(one) for one in response.inputs),
+        output_variables=tuple(_variable(one) for one in response.outputs),
+        layers=tuple(_layer(one) for one in response.layers),
+        input_affine=(np.array(response.input_shift), np.array(response.input_scale)),
+        output_affine=(np.array(response.output_shift), np.array(response.output_scale)),
+    )
+
+
+def _layer(message: formula_pb2.NetworkLayer) -> NetworkLayer:
+    return NetworkLayer(
+        nodes=tuple(Node(one.name, tuple(one.subnodes), one.scale, one.bias) for one in message.nodes),
+        subnodes=tuple((one.scale, one.bias) for one in message.subnodes),
+        edges=tuple(
+            Edge(
+                source=one.source,
+                target=one.target,
+                kind=formula_pb2.EdgeKind.Name(one.kind).removeprefix("EDGE_KIND_").lower(),
+                function=one.function,
+                affine=(one.a, one.b, one.c, one.d),
+                share=one.share,
+                x=np.array(one.x),
+                y=np.array(one.y),
+            )
+            for one in message.edges
+        ),
+    )
+
+
+def _variable(message: formula_pb2.Variable) -> Variable:
+    return Variable(message.name, message.unit, message.low, message.high)

@@ -1,0 +1,81 @@
+"""Sources that a server gives: received in parts, checked, and written to a folder whole or not at all."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from kanserve.errors import ConflictError, FormatError, IntegrityError
+from kanserve.v1 import formula_pb2 as pb
+
+MOST_BYTES = 2**28
+MOST_FILES = 256
+
+
+class Received:
+    """The files of a stream of parts. Nothing of it is believed: paths, sizes and checksums are looked at."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._files: dict[str, bytes] = {}
+        self._parts: list[bytes] = []
+        self._path = ""
+        self._bytes = 0
+
+    def add(self, part: pb.ExportSourceResponse) -> None:
+        """The next part: FormatError for a path that is not allowed or for too much, IntegrityError for other bytes
+        than the checksum's."""
+        if not self._parts:
+            self._begin(part.path)
+        elif part.path != self._path:
+            raise IntegrityError(f"The source is not whole: {self._path!r} ends before its last part.")
+        if not part.data and not part.last:
+            raise FormatError("The server sends parts with nothing in them.")
+        self._bytes += len(part.data)
+        if self._bytes > MOST_BYTES:
+            raise FormatError(f"A source may have {MOST_BYTES} bytes; the server sends more.")
+        self._parts.append(part.data)
+        if part.last:
+            data = b"".join(self._parts)
+            if len(data) != part.size or hashlib.sha256(data).hexdigest() != part.sha256:
+                raise IntegrityError(f"{part.path!r} differs from its checksum. Ask again.")
+            self._files[part.path] = data
+            self._parts = []
+
+    def files(self) -> Mapping[str, bytes]:
+        """All of them, by path."""
+        if self._parts:
+            raise IntegrityError(f"The source is not whole: {self._path!r} ends before its last part.")
+        return self._files
+
+    def _begin(self, path: str) -> None:
+        from kanserve.artifact.names import check_path, folders_of  # brings more than a client needs otherwise
+
+        check_path(f"{self._kind}/{path}")
+        taken = {one.lower() for one in self._files}
+        folders = {one.lower() for known in self._files for one in folders_of(known)}
+        if path.lower() in taken | folders or taken & {one.lower() for one in folders_of(path)}:
+            raise FormatError(f"The source has two files where one can be: {path!r}.")
+        if len(self._files) >= MOST_FILES:
+            raise FormatError(f"A source may have {MOST_FILES} files; the server sends more.")
+        self._path = path
+
+
+def write(files: Mapping[str, bytes], folder: str | os.PathLike[str]) -> None:
+    """Write files to a folder that is new or empty; ConflictError where it is neither. It appears whole."""
+    place = Path(folder)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    made = place.parent / f".{place.name}.{os.urandom(8).hex()}.part"
+    made.mkdir()
+    try:
+        for path, data in files.items():
+            file = made / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        try:
+            made.rename(place)
+        except OSError:
+            raise ConflictError(f"{place} is there already. Give a folder that is new or empty.") from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

@@ -1,0 +1,87 @@
+"""Tables of pandas and polars as rows, and answers as such tables. Neither is imported: who gives one has it."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import DataError
+
+_SHOWN = 12  # names in an error
+
+
+class Frame(Protocol):
+    """A DataFrame of pandas or polars."""
+
+    @property
+    def columns(self) -> Any: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def to_numpy(self) -> NDArray[Any]: ...
+
+
+def is_frame(x: object) -> bool:
+    return _package(x) is not None
+
+
+def _package(x: object) -> Any:
+    """The package whose DataFrame this is (Any: it has no types, or is not installed)."""
+    for name in ("pandas", "polars"):
+        package = sys.modules.get(name)
+        if package is not None and isinstance(x, getattr(package, "DataFrame", ())):
+            return package
+    return None
+
+
+def select(frame: Any, names: Sequence[str], dtype: type[Any] = np.float64) -> NDArray[Any]:
+    """The columns of these names as rows (N, names), in this order; what is missing in a row is NaN."""
+    columns = list(frame.columns)
+    missing = [one for one in names if one not in columns]
+    if missing:
+        raise DataError(
+            f"The model takes the columns {_listed(names)}; the table lacks {_listed(missing)} and has "
+            f"{_listed(columns)}."
+        )
+    twice = [one for one in names if columns.count(one) > 1]
+    if twice:
+        raise DataError(f"The table has more than one column {_listed(sorted(set(twice)))}. Rename the others.")
+    rows = np.empty((len(frame), len(names)), dtype)
+    for place, name in enumerate(names):
+        try:
+            rows[:, place] = _column(frame[name])
+        except (TypeError, ValueError):
+            raise DataError(f"The column {name!r} must hold numbers; its type is {frame[name].dtype}.") from None
+    return rows
+
+
+def _column(column: Any) -> NDArray[Any]:
+    if column.__class__.__module__.startswith("polars"):
+        values = column.to_numpy()
+    else:
+        values = column.to_numpy(na_value=np.nan) if column.hasnans else column.to_numpy()
+    if values.dtype.kind not in "biufO" or (values.dtype.kind == "O" and any(isinstance(one, str) for one in values)):
+        raise TypeError
+    return np.asarray(values, np.float64)
+
+
+def like(frame: Any, values: NDArray[Any], names: Sequence[str]) -> Any:
+    """A table of the frame's kind, and its index where it has one, of values (N, names)."""
+    package = _package(frame)
+    if package.__name__ == "polars":
+        return package.DataFrame(values, schema=list(names))
+    return package.DataFrame(values, index=frame.index, columns=list(names))
+
+
+def series(frame: Any, values: NDArray[Any], name: str) -> Any:
+    """A column likewise, of values (N,)."""
+    package = _package(frame)
+    if package.__name__ == "polars":
+        return package.Series(name, values.tolist(), dtype=package.String)
+    return package.Series(values.tolist(), index=frame.index, name=name, dtype="str")
+
+
+def _listed(names: Sequence[object]) -> str:
+    shown = ", ".join(f"{one!r:.80}" for one in names[:_SHOWN])
+    return shown + (", ..." if len(names) > _SHOWN else "") if names else "none"

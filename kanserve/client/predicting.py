@@ -1,0 +1,251 @@
+"""Predictions and derivatives, once for both clients: generators that yield what to send and are sent what came back.
+
+A request for a prediction is written by hand: all of it but the numbers is the same each time, and is kept as bytes.
+"""
+
+import sys
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from kanserve.client import describing, frames
+from kanserve.client.frames import Frame
+from kanserve.client.results import ModelInfo, Prediction
+from kanserve.errors import DataError, TensorError
+from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.v1 import formula_pb2
+
+Array = NDArray[np.float64]
+Output = Literal["y", "probabilities", "label"]
+T = TypeVar("T")
+Steps = Generator[tuple[str, Any], Any, T]  # yields (name of the call, request), is sent the response, returns T
+
+_ROWS_AT_A_TIME = 16_384
+_BYTES_AT_A_TIME = 2**23
+_LITTLE = sys.byteorder == "little"
+_DATATYPES = {8: "FP64", 4: "FP32"}
+_NUMBERS: dict[str, tuple[np.dtype[Any], np.dtype[Any]]] = {
+    "FP64": (np.dtype("<f8"), np.dtype("f8")),
+    "FP32": (np.dtype("<f4"), np.dtype("f4")),
+}
+_RAW = b"\x3a"  # of ModelInferRequest.raw_input_contents: field 7, with its length
+_MOST_REMEMBERED = 256
+
+
+@dataclass
+class Memory:
+    """What a client need not ask or write again; threads may share it."""
+
+    infos: dict[tuple[str, str], ModelInfo] = field(default_factory=dict)
+    beginnings: dict[tuple[Any, ...], bytes] = field(default_factory=dict)
+
+
+def predict(
+    memory: Memory, name: str, x: ArrayLike | Frame, version: str, output: Output, dtype: DTypeLike
+) -> Steps[Any]:
+    """An array for an array, a table for a table."""
+    if not frames.is_frame(x):
+        rows = _rows(x, dtype)
+        values, _ = yield from _predicted(memory, name, rows, version, output)
+        return values
+    info, values = yield from _for_frame(
+        memory, name, x, version, dtype, lambda rows, pinned: _predicted(memory, name, rows, pinned, output)
+    )
+    match output:
+        case "label":
+            return frames.series(x, values, output)
+        case "probabilities":
+            return frames.like(x, values, info.classes)
+        case _:
+            return frames.like(x, values, info.outputs)
+
+
+def infer(memory: Memory, name: str, x: ArrayLike | Frame, version: str, dtype: DTypeLike) -> Steps[Prediction]:
+    """All outputs, as arrays, and what was said of the rows."""
+    if not frames.is_frame(x):
+        prediction, _ = yield from _inferred(memory, name, _rows(x, dtype), version)
+        return prediction
+    _, prediction = yield from _for_frame(
+        memory, name, x, version, dtype, lambda rows, pinned: _inferred(memory, name, rows, pinned)
+    )
+    return prediction
+
+
+def differentiate(memory: Memory, name: str, x: ArrayLike | Frame, version: str) -> Steps[tuple[Array, Array]]:
+    """The outputs (N, outputs) and their derivatives (N, outputs, inputs)."""
+    if not frames.is_frame(x):
+        both, _ = yield from _differentiated(name, _rows(x, np.float64), version)
+        return both
+    _, both = yield from _for_frame(
+        memory, name, x, version, np.float64, lambda rows, pinned: _differentiated(name, rows, pinned)
+    )
+    return both
+
+
+def _for_frame(
+    memory: Memory,
+    name: str,
+    frame: Any,
+    version: str,
+    dtype: DTypeLike,
+    ask: Callable[[Any, str], Steps[tuple[T, int]]],
+) -> Steps[tuple[ModelInfo, T]]:
+    """What comes of asking with the columns that the model takes, in its order.
+
+    They are those of the version that answers: where that is not the one that was known, they are looked at again.
+    """
+    info = memory.infos.get((name, version))
+    if info is None:
+        info = yield from _asked(memory, name, version)
+    rows = frames.select(frame, info.inputs, np.dtype(dtype).type)
+    answer, answered = yield from ask(rows, version)
+    if answered != info.version:
+        known, info = info, (yield from _asked(memory, name, str(answered)))
+        memory.infos[name, version] = info
+        if info.inputs != known.inputs:
+            rows = frames.select(frame, info.inputs, np.dtype(dtype).type)
+            answer, _ = yield from ask(rows, str(answered))
+    return info, answer
+
+
+def _asked(memory: Memory, name: str, version: str) -> Steps[ModelInfo]:
+    info = yield from describing.metadata(name, version)
+    if len(memory.infos) >= _MOST_REMEMBERED:
+        memory.infos.clear()
+    memory.infos[name, version] = info
+    return info
+
+
+def _predicted(
+    memory: Memory, name: str, rows: NDArray[Any], version: str, output: str
+) -> Steps[tuple[NDArray[Any], int]]:
+    parts = []
+    responses = yield from _responses(memory, name, rows, version, (output,))
+    for _, response in responses:
+        parts.append(_tensor(response.outputs[0], response.raw_output_contents[0]))
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts)), int(responses[-1][1].model_version)
+
+
+def _inferred(memory: Memory, name: str, rows: NDArray[Any], version: str) -> Steps[tuple[Prediction, int]]:
+    parts: dict[str, list[NDArray[Any]]] = {}
+    count, outside = 0, []
+    responses = yield from _responses(memory, name, rows, version, ())
+    for start, response in responses:
+        for described, data in zip(response.outputs, response.raw_output_contents, strict=True):
+            parts.setdefault(described.name, []).append(_tensor(described, data))
+        count += response.parameters["outside_training_range"].int64_param
+        named = response.parameters["outside_rows"].string_param
+        outside += [start + int(one) for one in named.split(",") if one]
+    whole = {one: np.concatenate(values) for one, values in parts.items()}
+    found = int(responses[-1][1].model_version)
+    values = whole.get("y", np.empty((len(rows), 0)))
+    return Prediction(values, found, count, tuple(outside), whole.get("probabilities"), whole.get("label")), found
+
+
+def _responses(
+    memory: Memory, name: str, rows: NDArray[Any], version: str, outputs: tuple[str, ...]
+) -> Steps[list[tuple[int, pb.ModelInferResponse]]]:
+    """The responses, each with its first row: of one, or of as many requests as the rows need."""
+    responses: list[tuple[int, pb.ModelInferResponse]] = []
+    start, step = 0, _rows_at_a_time(rows)
+    while start < max(1, len(rows)):
+        part = rows if len(rows) <= step else rows[start : start + step]
+        try:
+            response = yield "ModelInfer", _request(memory, name, version, outputs, part)
+        except TensorError:
+            told = yield "ModelConfig", pb.ModelConfigRequest(name=name, version=version)
+            if not 0 < told.config.max_batch_size < len(part):
+                raise
+            step = told.config.max_batch_size
+            continue
+        responses.append((start, response))
+        version = response.model_version  # the parts of one answer come from one version
+        start += len(part) or 1
+    return responses
+
+
+def _request(memory: Memory, name: str, version: str, outputs: tuple[str, ...], part: NDArray[Any]) -> bytes:
+    """The bytes of a ModelInferRequest for rows (N, columns)."""
+    key = (name, version, outputs, part.shape, part.itemsize)
+    beginning = memory.beginnings.get(key)
+    if beginning is None:
+        tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype=_DATATYPES[part.itemsize], shape=part.shape)
+        asked = [pb.ModelInferRequest.InferRequestedOutputTensor(name=one) for one in outputs]
+        message = pb.ModelInferRequest(model_name=name, model_version=version, inputs=[tensor], outputs=asked)
+        beginning = message.SerializeToString() + _RAW + _varint(part.nbytes)
+        if len(memory.beginnings) >= _MOST_REMEMBERED:
+            memory.beginnings.clear()
+        memory.beginnings[key] = beginning
+    return beginning + (part if _LITTLE else part.byteswap()).tobytes()
+
+
+def _varint(number: int) -> bytes:
+    """As protobuf writes a length."""
+    written = bytearray()
+    while number > 0x7F:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
+
+
+def _tensor(described: pb.ModelInferResponse.InferOutputTensor, data: bytes) -> NDArray[Any]:
+    if described.datatype == "BYTES":
+        texts, position = [], 0
+        while position < len(data):
+            size = int.from_bytes(data[position : position + 4], "little")
+            texts.append(data[position + 4 : position + 4 + size].decode())
+            position += 4 + size
+        return np.array(texts, np.str_)
+    travels, dtype = _NUMBERS[described.datatype]
+    return np.frombuffer(data, travels).reshape(tuple(described.shape)).astype(dtype)
+
+
+def _differentiated(name: str, rows: Array, version: str) -> Steps[tuple[tuple[Array, Array], int]]:
+    values, jacobians = [], []
+    start, step = 0, _rows_at_a_time(rows)
+    while start < max(1, len(rows)):
+        part = rows[start : start + step]
+        request = formula_pb2.DifferentiateRequest(model_name=name, model_version=version)
+        request.rows.shape.extend(part.shape)
+        request.rows.values = part.astype("<f8", copy=False).tobytes()
+        try:
+            response = yield "Differentiate", request
+        except TensorError:
+            told = yield "ModelMetadata", pb.ModelMetadataRequest(name=name, version=version)
+            most = int(told.properties.get("max_differentiated_rows", 0))
+            if not 0 < most < len(part):
+                raise
+            step = most
+            continue
+        version = response.model_version  # as of predictions
+        values.append(_array(response.values))
+        jacobians.append(_array(response.jacobian))
+        start += step
+    return (np.concatenate(values), np.concatenate(jacobians)), int(version)
+
+
+def _array(message: formula_pb2.Float64Array) -> Array:
+    return np.frombuffer(message.values, "<f8").reshape(tuple(message.shape)).astype(np.float64)
+
+
+def _rows(x: Any, dtype: DTypeLike) -> NDArray[Any]:
+    """Rows (N, inputs) in one of the two types that travel."""
+    kind = np.dtype(dtype)
+    if kind not in (np.float64, np.float32):
+        raise DataError(f"Rows travel as float64 or float32, got {kind}.")
+    try:
+        rows = np.asarray(x, kind)
+    except (TypeError, ValueError):
+        raise DataError("Rows must be numbers; got something that is not.") from None
+    if rows.ndim != 2:
+        raise DataError(f"Rows must have shape (N, inputs), got {rows.shape}.")
+    return rows
+
+
+def _rows_at_a_time(rows: NDArray[Any]) -> int:
+    columns = max(1, int(rows.shape[1]))
+    return max(1, min(_ROWS_AT_A_TIME, _BYTES_AT_A_TIME // (rows.itemsize * columns)))

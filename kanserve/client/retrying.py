@@ -1,0 +1,62 @@
+"""Which calls are made again, and when; and the error that a failed one stands for."""
+
+import random
+from typing import Any
+
+import grpc
+
+from kanserve import errors
+from kanserve.errors import KanserveError, MissingDependencyError
+
+ONCE = frozenset({"RepositoryModelLoad", "RepositoryModelUnload", "ServerLive", "ServerReady", "ModelReady"})
+_FIRST, _LONGEST = 0.1, 5.0  # seconds
+
+
+def delay(failures: int) -> float:
+    """Seconds to wait after so many failures: twice as long each time, and less by chance, so that clients who failed
+    together do not come back together."""
+    return min(_LONGEST, _FIRST * 2.0 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0)
+
+
+def is_passing(error: Any) -> bool:
+    """Whether another server, or the same one a moment later, may answer. One that is busy is left alone.
+
+    CANCELLED is what a server says of the calls that it cuts off when it ends; no call is cancelled from here.
+    """
+    return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def raised(error: Any, address: str, timeout: float, request: str = "", attempts: int = 1) -> KanserveError:
+    """The error that a failed call stands for: the server's own where it says which, otherwise by the status code."""
+    failed = _raised(error, address, timeout, request)
+    tried = f", tried {attempts} times" if attempts > 1 else ""
+    failed.add_note(f"Request {request or 'without a name'} to {address}{tried}.")
+    return failed
+
+
+def _raised(error: Any, address: str, timeout: float, request: str) -> KanserveError:
+    code, text = error.code(), error.details() or ""
+    named = getattr(errors, str(dict(error.trailing_metadata() or ()).get("kanserve-error", "")), None)
+    if isinstance(named, type) and issubclass(named, KanserveError) and named is not MissingDependencyError:
+        return named(text)
+    match code:
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return errors.InputError(text)
+        case grpc.StatusCode.NOT_FOUND:
+            return errors.NotFoundError(text)
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return errors.UnauthenticatedError(text)
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return errors.AccessError(text)
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return errors.DeadlineError(f"The server at {address} did not answer within {timeout:g} seconds.")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in text:
+            return errors.InputError(f"The message is too large for the server at {address}: {text}. Send it in parts.")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return errors.BusyError(f"The server at {address} is busy: {text} Try again later.")
+        case grpc.StatusCode.CANCELLED:
+            return errors.UnreachableError(f"The server at {address} ended before it answered.")
+        case grpc.StatusCode.UNAVAILABLE:
+            return errors.UnreachableError(f"No server answers at {address}: {text}.")
+        case _:
+            return KanserveError(f"The server at {address} failed: {code.name}: {text} (request {request}).")

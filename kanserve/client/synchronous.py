@@ -1,0 +1,252 @@
+"""The client for threads."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Event
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import grpc
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from kanserve.client import describing, predicting, retrying
+from kanserve.client.connecting import Names, Pem, calls, target
+from kanserve.client.exporting import Received, write
+from kanserve.client.frames import Frame
+from kanserve.client.predicting import Array, Memory, Output, Steps
+from kanserve.client.results import ModelInfo, ModelStatistics, ModelStatus, Network, Prediction, ServedFormula
+from kanserve.client.watching import Known, ModelEvent
+from kanserve.errors import KanserveError
+from kanserve.v1 import formula_pb2
+
+T = TypeVar("T")
+
+
+class Client:
+    """Connections to a server, which threads may share.
+
+    `timeout` is in seconds and for each request, its repetitions included: a request that finds no server, or one that
+    is stopping, is made again up to `retries` times, a little later each time. `channels` connections spread calls over
+    the workers of a server. `tls` is True, or the authority's certificate, as PEM or the path of a file; `certificate`
+    and `key` are the client's own. `token` is a bearer token, or what gives the one of the moment.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = 30.0,
+        retries: int = 4,
+        channels: int = 1,
+        tls: bool | Pem = False,
+        certificate: Pem | None = None,
+        key: Pem | None = None,
+        server_name: str = "",
+        token: str | Callable[[], str] | None = None,
+    ) -> None:
+        to = target(
+            address,
+            channels=channels,
+            tls=tls,
+            certificate=certificate,
+            key=key,
+            server_name=server_name,
+            token=token,
+        )
+        self._address, self._timeout, self._retries = address, timeout, retries
+        self._channels = to.open()
+        self._turns = itertools.cycle([calls(one) for one in self._channels])
+        self._names = Names(token)
+        self._memory = Memory()
+        self._closed = Event()
+        self._retried = itertools.count()
+        self.retried = 0  # requests that were made again
+
+    @overload
+    def predict(
+        self,
+        name: str,
+        x: Frame,
+        version: int | str = "",
+        *,
+        output: Output = "y",
+        dtype: DTypeLike = np.float64,
+    ) -> Any: ...
+    @overload
+    def predict(
+        self,
+        name: str,
+        x: ArrayLike,
+        version: int | str = "",
+        *,
+        output: Output = "y",
+        dtype: DTypeLike = np.float64,
+    ) -> NDArray[Any]: ...
+    def predict(
+        self,
+        name: str,
+        x: ArrayLike | Frame,
+        version: int | str = "",
+        *,
+        output: Output = "y",
+        dtype: DTypeLike = np.float64,
+    ) -> Any:
+        """The outputs (N, outputs) at raw features x (N, inputs); of a classifier the scores.
+
+        Its "probabilities" (N, classes) or "label" (N,) are other outputs to ask for. Of a DataFrame of pandas or
+        polars the model's inputs are taken by their names, and the answer is one too. Rows of dtype float32 travel and
+        are answered in that.
+        """
+        return self._run(predicting.predict(self._memory, name, x, str(version), output, dtype))
+
+    def infer(
+        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, dtype: DTypeLike = np.float64
+    ) -> Prediction:
+        """All outputs, and which rows lie outside the training range."""
+        return self._run(predicting.infer(self._memory, name, x, str(version), dtype))
+
+    def differentiate(self, name: str, x: ArrayLike | Frame, version: int | str = "") -> tuple[Array, Array]:
+        """The outputs (N, outputs) and their exact derivatives (N, outputs, inputs), both in raw units."""
+        return self._run(predicting.differentiate(self._memory, name, x, str(version)))
+
+    def formula(self, name: str, version: int | str = "", *, formats: Sequence[str] = ()) -> tuple[ServedFormula, ...]:
+        """One per output, in raw features.
+
+        `formats` are the spellings that are wanted: of text, latex, python and c, which are all there by default, and
+        of c_function, fortran, julia, matlab, numpy, octave, python_function and rust.
+        """
+        return self._run(describing.formula(name, str(version), formats))
+
+    def network(self, name: str, version: int | str = "", *, curve_points: int | None = None) -> Network:
+        """The nodes and edges, each edge with its curve."""
+        return self._run(describing.network(name, str(version), curve_points))
+
+    def export_source(
+        self,
+        name: str,
+        folder: str | os.PathLike[str] | None = None,
+        version: int | str = "",
+        *,
+        format: str = "c_source",
+        include_libraries: bool = False,
+    ) -> Mapping[str, bytes]:
+        """The files of "c_source" or "numpy_source" by path, whole or refused; written to a new folder if one is given.
+
+        IntegrityError for other bytes than the model's, FormatError or InvalidNameError for a path that leaves the
+        folder, ConflictError for a folder that has something in it.
+        """
+        request = formula_pb2.ExportSourceRequest(
+            model_name=name, model_version=str(version), format=format, include_libraries=include_libraries
+        )
+        files: Mapping[str, bytes] = self._call("ExportSource", request)
+        if folder is not None:
+            write(files, folder)
+        return files
+
+    def watch(self, name: str = "") -> Iterator[ModelEvent]:
+        """Each version of a model, or of all, and then each change, as long as it is listened to.
+
+        A connection that is lost is made again, and only what has changed meanwhile is told; UnreachableError when
+        there is no server to begin with.
+        """
+        request, known, failures = formula_pb2.WatchRequest(model_name=name), Known(), 0
+        while not self._closed.is_set():
+            called, metadata = self._names.next()
+            stream = next(self._turns)["Watch"](request, metadata=metadata)
+            try:
+                for response in stream:
+                    failures = 0
+                    yield from known.events(response)
+            except grpc.RpcError as error:
+                passing = retrying.is_passing(error) and (known.heard or failures < self._retries)
+                if not passing and not self._closed.is_set():
+                    raise retrying.raised(error, self._address, self._timeout, called, failures + 1) from None
+            finally:
+                stream.cancel()
+            failures += 1
+            self._closed.wait(retrying.delay(failures))
+
+    def metadata(self, name: str, version: int | str = "") -> ModelInfo:
+        return self._run(describing.metadata(name, str(version)))
+
+    def models(self) -> tuple[ModelStatus, ...]:
+        """Every version that the server found, loaded or not."""
+        return self._run(describing.models())
+
+    def statistics(self, name: str = "", version: int | str = "") -> tuple[ModelStatistics, ...]:
+        """What each version, or those of one model, has answered."""
+        return self._run(describing.statistics(name, str(version)))
+
+    def load(self, name: str) -> None:
+        """Have the server load what its repository has of a model; asked once, and never again by itself."""
+        self._run(describing.load(name))
+
+    def unload(self, name: str) -> None:
+        """Have the server let go of a model; asked once."""
+        self._run(describing.unload(name))
+
+    def live(self) -> bool:
+        """Whether the server answers."""
+        return self._run(describing.live())
+
+    def ready(self, name: str = "", version: int | str = "") -> bool:
+        """Whether the server, or one model of it, takes requests."""
+        return self._run(describing.ready(name, str(version)))
+
+    def close(self) -> None:
+        self._closed.set()
+        for one in self._channels:
+            one.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _run(self, steps: Steps[T]) -> T:
+        try:
+            call, request = next(steps)
+            while True:
+                try:
+                    response = self._call(call, request)
+                except KanserveError as failed:
+                    call, request = steps.throw(failed)
+                else:
+                    call, request = steps.send(response)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def _call(self, call: str, request: Any) -> Any:
+        """The response, after as many attempts as it takes within the timeout."""
+        name, metadata = self._names.next()
+        left, begun, failures = self._timeout, time.monotonic(), 0
+        while True:
+            method = next(self._turns)[call]
+            try:
+                if call == "ExportSource":
+                    return _received(method(request, timeout=left, metadata=metadata), request.format)
+                return method(request, timeout=left, metadata=metadata)
+            except grpc.RpcError as error:
+                failures += 1
+                pause = retrying.delay(failures)
+                left = self._timeout - (time.monotonic() - begun) - pause
+                again = retrying.is_passing(error) and call not in retrying.ONCE and failures <= self._retries
+                if not again or left <= 0 or self._closed.is_set():
+                    raise retrying.raised(error, self._address, self._timeout, name, failures) from None
+            self._closed.wait(pause)
+            self.retried = next(self._retried) + 1
+
+
+def _received(stream: Any, kind: str) -> Mapping[str, bytes]:
+    received = Received(kind)
+    try:
+        for part in stream:
+            received.add(part)
+        return received.files()
+    finally:
+        stream.cancel()

@@ -1,0 +1,136 @@
+"""`kanserve serve`: reads and checks what is set, then becomes the process that serves and carries no more than that.
+
+What read the settings, pydantic and a parser of flags, is gone with the process that it was in: execv keeps its number,
+its output and its place, so that a supervisor of processes sees one from begin to end.
+"""
+
+import dataclasses
+import errno
+import json
+import os
+import re
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import kanserve
+from kanserve.errors import ConflictError, InputError, KanserveError
+from kanserve.serve import settings
+from kanserve.serve.configuration import flags
+from kanserve.serve.settings import Settings
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve, and not come back; the exit code where that is not to be."""
+    if flags.asks(arguments, "--help", "-h"):
+        print(flags.text())
+        return 0
+    try:
+        from kanserve.serve.configuration.checks import warnings
+        from kanserve.serve.configuration.reading import configuration
+
+        checks = flags.asks(arguments, "--check-config")
+        found = configuration(arguments, os.environ)
+        for one in found.warnings:
+            _say(one)
+        if checks:
+            for one in warnings(found.settings):  # which the server itself says when it starts
+                _say(one)
+            print("\n".join(shown(found.settings, found.origins)))
+            return 0
+        check_free(found.settings)
+    except KanserveError as error:
+        for line in str(error).splitlines():
+            _say(line)
+        return 2
+    return become(found.settings)
+
+
+def become(found: Settings) -> NoReturn:
+    """The process that serves, instead of this one."""
+    # `-m` would look into the working folder first, and what lies there is not ours; but where this process was
+    # started so, from the sources, there they are.
+    ours = str(Path(kanserve.__file__).parents[1])
+    path = [] if ours == os.getcwd() and not sys.flags.safe_path else ["-P"]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *path, "-m", "kanserve.serve", str(handed_over(found))])
+
+
+def handed_over(found: Settings) -> int:
+    """The number of a descriptor that the next process reads the settings from, and nobody else."""
+    text = settings.dumps(found).encode()
+    try:
+        number = os.memfd_create("settings", 0)
+    except (AttributeError, OSError):  # not Linux, or forbidden
+        with tempfile.TemporaryFile() as file:
+            number = os.dup(file.fileno())
+    os.write(number, text)
+    os.lseek(number, 0, os.SEEK_SET)
+    os.set_inheritable(number, True)
+    return number
+
+
+def check_free(found: Settings) -> None:
+    """ConflictError where somebody listens on a port already, so that it is said before anything is loaded."""
+    for port in () if found.unix_socket else (found.port, found.http_port):
+        if port <= 0:
+            continue
+        try:
+            addresses = socket.getaddrinfo(found.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except (socket.gaierror, UnicodeError):
+            raise InputError(
+                f"The host {found.host!r:.80} has no address. Give one of this machine, as 127.0.0.1."
+            ) from None
+        for family, _, _, _, address in addresses:
+            with socket.socket(family, socket.SOCK_STREAM) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if _bind(one, address) == errno.EADDRINUSE:
+                    raise ConflictError(
+                        f"Port {port} of {found.host} is in use. Choose another port, or stop what listens there."
+                    )
+
+
+def _bind(one: socket.socket, address: Any) -> int:
+    try:
+        one.bind(address)
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+def shown(found: Settings, origins: Mapping[str, str]) -> Iterator[str]:
+    """The settings as a file that --config takes, with where each came from; what is secret is not there."""
+    for one in flags.of_settings():
+        value = getattr(found, one.name)
+        line = f"# {one.name} is not set" if value is None else f"{one.name} = {_toml(value)}"
+        yield f"{line}  # {origins[one.name]}" if one.name in origins else line
+    for name, model in found.models.items():
+        yield from ("", f"[models.{name}]", *_table(model))
+    for grant in found.access:
+        yield from ("", "[[access]]", *_table(grant))
+
+
+def _table(one: Any) -> Iterator[str]:
+    for part in dataclasses.fields(one):
+        value = getattr(one, part.name)
+        if value in ("", (), 0):
+            continue
+        # Who has the hash of a weak token finds the token.
+        yield f"{part.name} = {_toml('(not shown)' if part.name == 'token_sha256' else value)}"
+
+
+def _toml(value: Any) -> str:
+    """Texts, numbers, truths and lists of them are the same in TOML and JSON."""
+    if isinstance(value, str):
+        value = _CREDENTIALS.sub("(not shown)@", value)
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def _say(text: str) -> None:
+    print(f"kanserve: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,83 @@
+"""A model repository: models, each with numbered versions, each an artifact.
+
+    <root>/<name>/<version>/manifest.json ...
+
+The root is a folder (`local`) or an fsspec URL, as s3://bucket/models (`remote`). A version appears whole and never
+changes. What is not named like a model or a version is not there.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from kanserve.artifact.format import Artifact
+from kanserve.artifact.names import check_name, check_version
+from kanserve.artifact.signing import Verifier
+from kanserve.repository import local
+from kanserve.repository.local import Folder, OneVersion
+from kanserve.repository.remote import Remote, is_remote
+from kanserve.repository.source import Source
+
+__all__ = ["Source", "clean", "is_remote", "names", "open", "publish", "read", "versions"]
+
+Root = str | os.PathLike[str]
+
+
+def publish(root: Root, name: str, artifact: Artifact, version: int | None = None) -> int:
+    """Add a version of a model, by default the next, and return its number; ConflictError when it is there already.
+
+    Of publishers who race for the next version each gets one of its own. The root is made where it is missing. What is
+    said of a URL is in `remote.Remote.publish`.
+    """
+    check_name(name)
+    if version is not None:
+        check_version(version)
+    if is_remote(root):
+        return Remote(str(root)).publish(name, artifact, version)
+    return local.publish(local.path(root), name, artifact, version)
+
+
+def names(root: Root) -> tuple[str, ...]:
+    """The models that have a version, sorted."""
+    return _many(root).names()
+
+
+def versions(root: Root, name: str) -> tuple[int, ...]:
+    """The versions of a model, oldest first; NotFoundError when it has none."""
+    check_name(name)
+    return _many(root).versions(name)
+
+
+def read(root: Root, name: str, version: int | None = None, trusted: Verifier | None = None) -> Artifact:
+    """The artifact of a version, by default the newest, verified: NotFoundError, ArtifactError or UnreachableError."""
+    check_name(name)
+    if version is not None:
+        check_version(version)
+    source = _many(root, trusted)
+    return source.read(name, source.versions(name)[-1] if version is None else version)
+
+
+def clean(root: Root, older_than: float = 3600.0) -> int:
+    """Remove what publishers who were killed left behind, untouched for `older_than` seconds; how many there were.
+
+    Nobody who still writes is hurt: an artifact of the largest allowed size is written well within the hour.
+    """
+    return Remote(str(root)).clean(older_than) if is_remote(root) else local.clean(local.path(root), older_than)
+
+
+def open(
+    root: Root, *, model_name: str = "", trusted: Verifier | None = None, options: Mapping[str, Any] | None = None
+) -> Source:
+    """What a server reads from. A folder with a manifest in its root is one version of one model: version 1 of
+    `model_name`, or of the name in the manifest.
+
+    `options` go to the file system of a URL. Nothing is looked for yet but that manifest.
+    """
+    if is_remote(root):
+        return Remote(str(root), trusted, options)
+    place = local.path(root)
+    return OneVersion(place, model_name, trusted) if local.is_version(place) else Folder(place, trusted)
+
+
+def _many(root: Root, trusted: Verifier | None = None) -> Source:
+    return Remote(str(root), trusted) if is_remote(root) else Folder(local.path(root), trusted)

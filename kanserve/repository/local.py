@@ -1,0 +1,168 @@
+"""A model repository in a folder.
+
+A version appears by a rename. What is hidden, a link, or not named like a model or a version is not there: the root may
+lie on a link, nothing below it may.
+"""
+
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kanserve.artifact import directory
+from kanserve.artifact.format import Artifact
+from kanserve.artifact.names import MANIFEST, check_name, check_version
+from kanserve.artifact.signing import Verifier
+from kanserve.errors import ConflictError, FormatError, InputError, NotFoundError
+from kanserve.repository import source
+from kanserve.repository.source import ATTEMPTS, is_name
+
+_STALE = re.compile(rf"\.[0-9a-f]{{16}}{re.escape(directory.PART)}")
+_SCHEMES = ("file://", "local://")
+
+
+class Folder:
+    """A folder of models, each a folder of numbered versions."""
+
+    def __init__(self, root: Path, trusted: Verifier | None = None) -> None:
+        self._root = root
+        self._trusted = trusted
+
+    def index(self) -> Mapping[str, tuple[int, ...]]:
+        found = {name: _versions(self._root / name) for name in sorted(_folders(self._root)) if is_name(name)}
+        return {name: versions for name, versions in found.items() if versions}
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.index())
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        found = _versions(self._root / check_name(name))
+        if not found:
+            raise source.no_model(name)
+        return found
+
+    def read(self, name: str, version: int) -> Artifact:
+        with _opened(self._root, check_name(name), check_version(version)) as folder:
+            return directory.read_at(folder, self._trusted)
+
+
+class OneVersion:
+    """A folder that is itself an artifact, as a platform mounts it for one model: version 1 of it."""
+
+    def __init__(self, root: Path, name: str = "", trusted: Verifier | None = None) -> None:
+        self._root = root
+        self._trusted = trusted
+        self._name = check_name(name or directory.read(root, trusted).manifest.name)
+
+    def index(self) -> Mapping[str, tuple[int, ...]]:
+        if not is_version(self._root):
+            raise NotFoundError("The repository's folder holds no manifest any more.")
+        return {self._name: (1,)}
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.index())
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        if check_name(name) != self._name:
+            raise source.no_model(name)
+        return self.index()[name]
+
+    def read(self, name: str, version: int) -> Artifact:
+        if check_version(version) not in self.versions(name):
+            raise source.no_version(name, version)
+        return directory.read(self._root, self._trusted)
+
+
+def path(root: str | os.PathLike[str]) -> Path:
+    """The folder of a path or a file:// URL."""
+    text = os.fspath(root)
+    for scheme in _SCHEMES:
+        text = text.removeprefix(scheme)
+    if not text:
+        raise InputError("A repository is a folder or a URL, got an empty text.")
+    return Path(text)
+
+
+def is_version(root: Path) -> bool:
+    """Whether a folder is itself an artifact."""
+    return _is_file(root / MANIFEST)
+
+
+def publish(root: Path, name: str, artifact: Artifact, version: int | None) -> int:
+    """`repository.publish` into a folder."""
+    model = root / name
+    model.mkdir(parents=True, exist_ok=True)
+    directory.sync_folder(model.parent)
+    if model.is_symlink():
+        raise ConflictError(f"The model {name!r} is a link in its repository. Remove the link first.")
+    with directory.staged(model, artifact) as folder:
+        for _ in range(ATTEMPTS):
+            number = source.next_version(os.listdir(model)) if version is None else version
+            try:
+                directory.place(folder, model / str(number))
+            except ConflictError:
+                if version is not None:
+                    raise source.exists(name, version) from None
+            else:
+                return number
+    raise source.too_many(name)
+
+
+def clean(root: Path, older_than: float) -> int:
+    """`repository.clean` of a folder."""
+    removed = 0
+    for name in filter(is_name, _folders(root)):
+        for part in filter(_STALE.fullmatch, _folders(root / name)):
+            found = root / name / part
+            with suppress(FileNotFoundError):
+                if time.time() - found.stat().st_mtime >= older_than:
+                    shutil.rmtree(found)
+                    removed += 1
+    return removed
+
+
+@contextmanager
+def _opened(root: Path, name: str, version: int) -> Iterator[int]:
+    """An open handle of a version's folder; only the root itself may be reached over a link."""
+    handles: list[int] = []
+    try:
+        handles.append(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        for one in (name, str(version)):
+            handles.append(directory.open_folder(handles[-1], one))
+        yield handles[-1]
+    except FileNotFoundError:
+        raise source.no_version(name, version) from None
+    except NotADirectoryError:
+        raise FormatError(f"Version {version} of {name!r} must be a folder, and not a link to one.") from None
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def _versions(model: Path) -> tuple[int, ...]:
+    if model.is_symlink() or not model.is_dir():
+        return ()
+    with suppress(NotFoundError):  # removed while we looked
+        numbers = [one for one in _folders(model) if source.is_version(one) and _is_file(model / one / MANIFEST)]
+        return tuple(sorted(int(one) for one in numbers))
+    return ()
+
+
+def _folders(place: Path) -> list[str]:
+    """The names of the folders in a folder, links to folders left out."""
+    try:
+        with os.scandir(place) as entries:
+            return [one.name for one in entries if one.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFoundError(f"There is no folder {os.fspath(place)!r}.") from None
+
+
+def _is_file(place: Path) -> bool:
+    try:
+        return stat.S_ISREG(place.lstat().st_mode)
+    except OSError:
+        return False

@@ -1,0 +1,245 @@
+"""A model repository behind an fsspec URL: s3://bucket/models, gs://, abfs://, memory://.
+
+What is read stays in memory, and nothing of it is used before its size and checksum are the manifest's. Keys are texts
+that anybody may have made: those that are not named like a model, a version and a file are not there, or refused.
+
+Publishing puts the manifest last, so that a version is seen whole or not at all. Names are claimed by making the first
+file only where there is none, which S3 and most stores can do: of publishers who race each gets a version of its own.
+Where a store cannot, files of two racing publishers may mix; their checksums then differ, and readers refuse that
+version. A publisher who was killed leaves a version without a manifest, which nobody sees and `clean` removes; its
+number is not used again before that.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from kanserve.artifact import format
+from kanserve.artifact.format import MAX_MANIFEST_BYTES, Artifact
+from kanserve.artifact.names import (
+    FORMULA,
+    MANIFEST,
+    SIGNATURE,
+    SIGNATURE_BYTES,
+    check_name,
+    check_version,
+    folders_of,
+)
+from kanserve.artifact.signing import Verifier
+from kanserve.errors import (
+    ConflictError,
+    FormatError,
+    InputError,
+    IntegrityError,
+    KanserveError,
+    MissingDependencyError,
+    NotFoundError,
+    UnreachableError,
+)
+from kanserve.repository import source
+from kanserve.repository.source import ATTEMPTS, is_name
+
+SECONDS = 30.0  # for one answer, of a store whose package can be told
+BYTES_PER_SECOND = 2**20  # at least, beyond that
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]*)://")
+_LOCAL = ("file", "local")
+_EXTRAS = {"s3fs": "s3"}  # of the packages that an extra of ours names
+
+
+def is_remote(root: object) -> bool:
+    """Whether it is a URL that another package opens; a folder's own, file://, is not."""
+    found = _URL.match(root) if isinstance(root, str) else None
+    return found is not None and found[1].lower() not in _LOCAL
+
+
+class Remote:
+    """A repository behind a URL. `options` go to its file system; what they leave out, the environment says."""
+
+    def __init__(self, url: str, trusted: Verifier | None = None, options: Mapping[str, Any] | None = None) -> None:
+        self._trusted = trusted
+        self._files, self._root = _opened(url, options or {})
+
+    def index(self) -> Mapping[str, tuple[int, ...]]:
+        found: dict[str, list[int]] = {}
+        for name, version, file in _parts(self._listing(), 3):
+            if is_name(name) and source.is_version(version) and file == MANIFEST:
+                found.setdefault(name, []).append(int(version))
+        return {name: tuple(sorted(numbers)) for name, numbers in sorted(found.items())}
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.index())
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        found = _parts(self._listing(check_name(name)), 2)
+        numbers = sorted(int(version) for version, file in found if source.is_version(version) and file == MANIFEST)
+        if not numbers:
+            raise source.no_model(name)
+        return tuple(numbers)
+
+    def read(self, name: str, version: int) -> Artifact:
+        folder = f"{check_name(name)}/{check_version(version)}"
+        try:
+            return self._read(folder, self._listing(folder))
+        except NotFoundError:
+            raise source.no_version(name, version) from None
+
+    def publish(self, name: str, artifact: Artifact, version: int | None = None) -> int:
+        """Add a version: files first, then the manifest; ConflictError when the number is taken by anything."""
+        check_name(name)
+        taken = {parts[0] for parts in (key.split("/") for key in self._listing(name))}
+        for _ in range(ATTEMPTS):
+            number = source.next_version(taken) if version is None else check_version(version)
+            if str(number) in taken or not self._put(f"{name}/{number}/{FORMULA}", artifact.files[FORMULA]):
+                if version is not None:
+                    raise source.exists(name, version)
+                taken.add(str(number))
+                continue
+            last = {} if artifact.signature is None else {SIGNATURE: artifact.signature}
+            last[MANIFEST] = format.dumps(artifact.manifest)
+            for path, data in (*artifact.files.items(), *last.items()):
+                if path != FORMULA and not self._put(f"{name}/{number}/{path}", data):
+                    raise ConflictError(f"Somebody else wrote into version {number} of {name!r}. Publish another.")
+            return number
+        raise source.too_many(name)
+
+    def clean(self, older_than: float) -> int:
+        """Remove the versions without a manifest that nobody has touched for `older_than` seconds; how many."""
+        begun: dict[tuple[str, str], list[str]] = {}
+        for key in self._listing():
+            name, _, rest = key.partition("/")
+            version, _, file = rest.partition("/")
+            if is_name(name) and source.is_version(version) and file:
+                begun.setdefault((name, version), []).append(key)
+        removed = 0
+        for (name, version), keys in begun.items():
+            if f"{name}/{version}/{MANIFEST}" not in keys and min(map(self._age, keys)) >= older_than:
+                for key in keys:
+                    self._ask(self._files.rm_file, key)
+                removed += 1
+        return removed
+
+    def _read(self, folder: str, sizes: Mapping[str, int | None]) -> Artifact:
+        if MANIFEST not in sizes:
+            raise NotFoundError("There is no manifest.")
+        data = self._get(folder, MANIFEST, sizes, MAX_MANIFEST_BYTES)
+        signature = self._get(folder, SIGNATURE, sizes, SIGNATURE_BYTES) if SIGNATURE in sizes else None
+        if self._trusted is not None:
+            self._trusted.check(data, signature)
+        manifest = format.loads(data)
+        _check_listing(sizes, manifest.files)
+        files = {}
+        for path, entry in manifest.files.items():
+            files[path] = self._get(folder, path, sizes, entry.size)
+            format.check_file(path, files[path], entry)
+        return Artifact(manifest, files, signature)
+
+    def _listing(self, folder: str = "") -> Mapping[str, int | None]:
+        """The keys below a folder and their sizes, as far as the store knows them; those that escape it left out."""
+        start = f"{self._root}/{folder}/" if folder else f"{self._root}/"
+        self._files.invalidate_cache()
+        found = self._ask(self._files.find, folder, detail=True)
+        return {key.removeprefix(start): one.get("size") for key, one in found.items() if key.startswith(start)}
+
+    def _get(self, folder: str, path: str, sizes: Mapping[str, int | None], limit: int) -> bytes:
+        """The bytes of a file; IntegrityError when there are more than `limit`, which are then not fetched."""
+        size = sizes[path]
+        if size == 0:
+            return b""  # of which stores cannot give a part
+        if size is None or size <= limit:
+            # One byte more, so that a file that has grown is seen.
+            data = self._ask(self._files.cat_file, f"{folder}/{path}", size=limit, start=0, end=limit + 1)
+            size = len(data)
+            if size <= limit:
+                return bytes(data)
+        raise IntegrityError(f"{path} may have {limit} bytes, it has {size}. Publish the model again.")
+
+    def _put(self, key: str, data: bytes) -> bool:
+        """Make a file; False when there is one, as far as the store can tell."""
+        put = self._files._pipe_file if self._files.async_impl else self._files.pipe_file
+        how: dict[str, Any] = {"mode": "create"} if "mode" in inspect.signature(put).parameters else {}
+        try:
+            self._ask(self._files.pipe_file, key, data, size=len(data), **how)
+        except ConflictError:
+            return False
+        return True
+
+    def _age(self, key: str) -> float:
+        """Seconds since a file was written; 0 where the store does not say."""
+        written = self._ask(self._files.modified, key, timed=False)
+        if not isinstance(written, datetime):
+            return 0.0
+        return (datetime.now(UTC) - (written if written.tzinfo else written.replace(tzinfo=UTC))).total_seconds()
+
+    def _ask(
+        self, method: Callable[..., Any], key: str, *arguments: Any, size: int = 0, timed: bool = True, **options: Any
+    ) -> Any:
+        """What the store says of a key, in time; an error of ours where it does not.
+
+        What a store's package has to say may hold anything, addresses and keys among it: only its kind is passed on.
+        """
+        if self._files.async_impl and timed:
+            options["timeout"] = SECONDS + size / BYTES_PER_SECOND
+        try:
+            return method(f"{self._root}/{key}" if key else self._root, *arguments, **options)
+        except FileNotFoundError:
+            raise NotFoundError("There is no such file in the repository, or no such bucket.") from None
+        except FileExistsError:
+            raise ConflictError("There is such a file in the repository already.") from None
+        except PermissionError:
+            raise UnreachableError("The repository refuses access. Check its credentials and their rights.") from None
+        except TimeoutError:
+            raise UnreachableError("The repository did not answer in time. Try again.") from None
+        except KanserveError:
+            raise
+        except Exception as error:
+            raise UnreachableError(f"The repository cannot be reached ({type(error).__name__:.60}).") from None
+
+
+def _opened(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """The file system of a URL and the path in it (Any: fsspec carries no types)."""
+    try:
+        import fsspec
+    except ImportError:
+        raise MissingDependencyError("fsspec", "remote") from None
+    scheme = url.split("://")[0].lower()
+    if "::" in url:
+        raise InputError("A repository's URL names one place, as s3://bucket/models; got one with '::' in it.")
+    try:
+        made, path = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **options)
+    except ImportError:
+        package = _package(scheme)
+        raise MissingDependencyError(package, _EXTRAS.get(package, "")) from None
+    except Exception as error:  # of a package that is not ours, and its text may hold what the URL does
+        raise InputError(
+            f"The repository {scheme}://... cannot be opened ({type(error).__name__:.60}). "
+            "Give a URL that fsspec knows, as s3://bucket/models."
+        ) from None
+    root = str(path).rstrip("/")
+    if not root or ".." in root.split("/"):
+        raise InputError("A repository's URL names a bucket or a folder, as s3://bucket/models.")
+    return made, root
+
+
+def _package(scheme: str) -> str:
+    """The package that opens a scheme."""
+    from fsspec.registry import known_implementations
+
+    known = known_implementations.get(scheme, {})
+    return str(known.get("class", scheme)).split(".")[0]
+
+
+def _check_listing(there: Iterable[str], files: Iterable[str]) -> None:
+    """FormatError when there is another file than these, or one is missing."""
+    # Some tools make an empty file in place of a folder, with a slash at its end.
+    folders = {f"{folder}/" for path in files for folder in folders_of(path)} | {""}
+    for path in sorted(set(there) - {MANIFEST, SIGNATURE, *files, *folders}):
+        raise FormatError(f"The artifact holds {ascii(path)[:120]}, which its manifest does not list.")
+    for path in sorted(set(files) - set(there)):
+        raise FormatError(f"The artifact lacks the file {path}.")
+
+
+def _parts(keys: Iterable[str], depth: int) -> list[list[str]]:
+    """The keys that have so many names, split."""
+    return [parts for parts in (key.split("/") for key in keys) if len(parts) == depth]

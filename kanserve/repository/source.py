@@ -1,0 +1,60 @@
+"""What a server reads models from, and which names in a listing are models and versions."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from kanserve.artifact.format import Artifact
+from kanserve.artifact.names import check_name, check_version
+from kanserve.errors import ConflictError, InvalidNameError, NotFoundError
+
+ATTEMPTS = 100  # of a publisher to get a version that no other takes
+
+
+class Source(Protocol):
+    """Models and their versions, somewhere. NotFoundError when it is not there, UnreachableError when it is silent."""
+
+    def index(self) -> Mapping[str, tuple[int, ...]]:
+        """Every model that has a version, sorted, with its versions, oldest first; one look at the whole."""
+
+    def names(self) -> tuple[str, ...]:
+        """The models that have a version, sorted."""
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """The versions of a model, oldest first; NotFoundError when it has none."""
+
+    def read(self, name: str, version: int) -> Artifact:
+        """The artifact of a version, verified: NotFoundError, ArtifactError, UnreachableError."""
+
+
+def is_name(text: str) -> bool:
+    with suppress(InvalidNameError):
+        return bool(check_name(text))
+    return False
+
+
+def is_version(text: str) -> bool:
+    with suppress(InvalidNameError):
+        return bool(check_version(text))
+    return False
+
+
+def next_version(taken: Iterable[str]) -> int:
+    """One more than every number that is taken, by whatever it is."""
+    return check_version(max((int(one) for one in taken if is_version(one)), default=0) + 1)
+
+
+def no_model(name: str) -> NotFoundError:
+    return NotFoundError(f"There is no model {name!r:.80} in the repository.")
+
+
+def no_version(name: str, version: int) -> NotFoundError:
+    return NotFoundError(f"There is no version {version} of {name!r} in the repository.")
+
+
+def exists(name: str, version: int) -> ConflictError:
+    return ConflictError(f"Version {version} of {name!r} exists already; versions never change. Publish another.")
+
+
+def too_many(name: str) -> ConflictError:
+    return ConflictError(f"{ATTEMPTS} others published {name!r} at the same time. Try again.")

@@ -1,0 +1,55 @@
+"""`python -m kanserve.serve N`: the process that serves, by settings that it reads from descriptor N.
+
+`kanserve serve` becomes this one. It imports no more than serving needs: no pydantic, typer, rich, sympy or torch.
+"""
+
+import os
+import sys
+
+from kanserve.errors import KanserveError
+from kanserve.serve import settings
+from kanserve.serve.settings import Settings
+
+_OPENSSL = ("_ssl", "_hashlib")
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        with open(int(arguments[0]), encoding="utf-8") as file:
+            found = settings.loads(file.read())
+        _import_little(found)
+        from kanserve.serve import server
+
+        return server.run(found)
+    except KanserveError as error:
+        for line in str(error).splitlines():
+            print(f"kanserve: {line}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"kanserve: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _import_little(found: Settings) -> None:
+    """Before anything large is imported: what of it this process does without."""
+    # A process answers several requests at once: libraries that take all cores for each slow each other down.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    if "://" in found.repository or found.traces or found.tls_certificate:
+        return
+    # grpc imports asyncio, which nobody here runs, and that OpenSSL, as hashlib does: 6 MB. gRPC's TLS has its own, and
+    # hashlib and hmac have what they need in Python itself.
+    for name in _OPENSSL:
+        sys.modules[name] = None  # type: ignore[assignment]  # which is how an import is made to fail
+    try:
+        import asyncio  # noqa: F401
+        import hmac  # noqa: F401
+    finally:
+        for name in _OPENSSL:
+            del sys.modules[name]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

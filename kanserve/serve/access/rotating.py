@@ -1,0 +1,31 @@
+"""Files that are replaced under a running server: certificates and tokens."""
+
+import os
+from pathlib import Path
+
+from kanserve.errors import InputError
+
+Stamp = tuple[int, int, int]
+
+_MAX_BYTES = 2**20  # of a chain of certificates; a token is smaller
+
+
+def stamp(path: str) -> Stamp | None:
+    """What differs once the file, or the link to it, was replaced or written to; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def read(path: str, what: str) -> bytes:
+    """The bytes of a file that is called `what` in the error that says why it cannot be read: InputError."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{what} {path!r} cannot be read: {error.strerror}.") from None
+    if not data.strip() or len(data) > _MAX_BYTES:
+        raise InputError(f"{what} {path!r} has {len(data)} bytes; it must have some, and at most {_MAX_BYTES}.")
+    return data

@@ -1,0 +1,346 @@
+"""The threads that answer calls: few for models that are fast, more where some are slow, and what each has accepted.
+
+`threads` calls run at once. One that is still running after a few ticks of a monitor, or whose model is known to be
+slow, gives its place away, so that another thread takes the next call: a model that sleeps, or a client that is slow to
+send its message, keeps nobody waiting. What has lost its place is bounded, and no model may take more than half of what
+is left of that, so that there is always some left.
+"""
+
+import logging
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+from time import perf_counter_ns
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from kanserve.errors import BusyError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SPARE = 64  # threads beyond those that have a place, each of which may hold a message
+TICK = 0.01  # seconds
+SLOW_TICKS = 2  # of the monitor, seen in one call; ticks and not time, so that a machine that stands still slows nobody
+SLOW = 20_000_000  # nanoseconds of a model's mean
+_QUIET_TICKS = 10  # without a call, and the monitor sleeps until there is one
+# Of the interpreter: how long a thread may keep the others from running Python, in seconds. A call needs its turn some
+# times, and beside a slow one that computes in Python it waits so long each time; where there is none, a short interval
+# only costs.
+_USUAL, _HURRIED = sys.getswitchinterval(), 0.0005
+_WEIGHT = 1 / 8  # of a new time in the mean
+
+_logger = logging.getLogger(__name__)
+
+
+def on_threads_of_its_own(stream: Callable[P, T], threads: int | ThreadPoolExecutor) -> Callable[P, T]:
+    """A call that grpc runs on `threads` of its own, and not on those of the server.
+
+    A stream holds its thread while its client is silent: a few idle ones would keep everybody else waiting.
+    """
+    pool = ThreadPoolExecutor(threads) if isinstance(threads, int) else threads
+    marked = partial(stream)
+    marked.experimental_thread_pool = pool  # type: ignore[attr-defined]  # grpc looks for it
+    return marked
+
+
+class Arrival:
+    """When a call was accepted (perf_counter_ns), and whether that was after `Threads.close`."""
+
+    __slots__ = ("at", "late")
+
+    def __init__(self, at: int, late: bool) -> None:
+        self.at, self.late = at, late
+
+
+class Threads(Executor):
+    """An executor for grpc, which submits every call as soon as it has arrived, and knows of each from then on."""
+
+    def __init__(self, threads: int, spare: int | None = None) -> None:
+        self.draining = False
+        self._places, self._spare = threads, SPARE if spare is None else spare
+        self._here = threading.local()
+        self._lock = threading.Lock()
+        self._accepted = self._streams = 0
+        self._idle = threading.Event()  # set when a drain has seen the last of what was accepted
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._models: defaultdict[tuple[str, str], _Model] = defaultdict(_Model)  # by name and kind of call
+        self._workers: list[_Worker] = []
+        self._parked: list[_Worker] = []  # that have no place and nothing to do
+        self._displaced = 0  # calls that have given their place away
+        self._ended = False
+        self._watching, self._wake = False, threading.Event()
+        for _ in range(threads):
+            self._start()
+        if self._spare:
+            threading.Thread(target=self._watch, name="kanserve-monitor", daemon=True).start()
+
+    # grpc asks no more of a future than `add_done_callback`; a real one has a Condition, which costs more than a call.
+    def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "_Job":  # type: ignore[override]
+        with self._lock:
+            late = self.draining
+            self._accepted += not late
+        job = _Job(perf_counter_ns(), late, call, args, kwargs)
+        self._jobs.put(job)
+        return job
+
+    @property
+    def arrival(self) -> Arrival:
+        """That of the call which this thread answers; of any other thread, now."""
+        worker: _Worker | None = getattr(self._here, "worker", None)
+        if worker is None or worker.job is None:
+            return Arrival(perf_counter_ns(), self.draining)
+        return worker.job
+
+    @property
+    def accepted(self) -> int:
+        """Calls that have come and are not answered, late ones apart."""
+        return self._accepted
+
+    @contextmanager
+    def counted(self) -> Iterator[Arrival]:
+        """Counts as one call of these threads, whatever thread it runs on: a request within a stream."""
+        with self._lock:
+            arrival = Arrival(perf_counter_ns(), self.draining)
+            self._accepted += not arrival.late
+        try:
+            yield arrival
+        finally:
+            with self._lock:
+                self._left(arrival)
+
+    def computing(self, model: str, most: int, kind: str = "") -> "_Computing":
+        """A context in which a model computes; BusyError where it does so `most` times already, for this kind of call.
+
+        Of a name that is known to be a model's: each is remembered.
+        """
+        return _Computing(self, self._models[model, kind], model, most)
+
+    def open_stream(self, most: int) -> None:
+        """Note that a stream has begun; BusyError where `most` are open."""
+        with self._lock:
+            if self._streams >= most:
+                raise BusyError(f"{most} streams are open. Try again later.")
+            self._streams += 1
+
+    def close_stream(self) -> None:
+        with self._lock:
+            self._streams -= 1
+
+    def gauges(self) -> dict[str, float]:
+        """What is now, by the names that metrics have."""
+        workers = list(self._workers)
+        return {
+            "threads": len(workers),
+            "threads_busy": sum(one.job is not None for one in workers),
+            "queue_length": self._jobs.qsize(),
+            "calls_in_flight": self._accepted,
+            "streams_open": self._streams,
+        }
+
+    def close(self) -> None:
+        """Everything from now on is late."""
+        with self._lock:
+            self.draining = True
+            if self._accepted == 0:
+                self._idle.set()
+
+    def drain(self, timeout: float) -> bool:
+        """Everything from now on is late; wait for what is not, and say whether it ended in time."""
+        self.close()
+        return self._idle.wait(timeout)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads, and wait for their calls where that is asked for; what waits for a thread is answered."""
+        with self._lock:
+            if not self._ended:
+                self._ended = True
+                for one in self._parked:
+                    one.gate.release()
+                for _ in range(self._places):
+                    self._jobs.put(None)
+        self._wake.set()
+        if wait:
+            for one in list(self._workers):
+                one.thread.join()
+
+    def _start(self) -> None:
+        worker = _Worker()
+        worker.thread = threading.Thread(target=self._work, args=(worker,), name="kanserve", daemon=True)
+        self._workers.append(worker)
+        worker.thread.start()
+
+    def _work(self, me: "_Worker") -> None:
+        self._here.worker = me
+        try:
+            while (job := self._jobs.get()) is not None:
+                self._answer(me, job)
+                del job  # and with it its message
+                if not me.placed and not self._wait_for_a_place(me):
+                    return
+        finally:
+            self._workers.remove(me)
+
+    def _answer(self, me: "_Worker", job: "_Job") -> None:
+        me.ticks, me.job = 0, job
+        if not self._watching:
+            self._wake.set()
+        try:
+            job.call(*job.args, **job.kwargs)
+        except BaseException:  # what goes wrong in a call ends in grpc
+            _logger.exception("a thread has met what it should not")
+        with self._lock:
+            me.job = None
+            self._left(job)
+            if not me.placed:
+                self._displaced -= 1
+                if self._displaced == 0:
+                    sys.setswitchinterval(_USUAL)
+        job.done()
+
+    def _wait_for_a_place(self, me: "_Worker") -> bool:
+        """Whether there is one; else this thread is one too many."""
+        with self._lock:
+            if self._ended or len(self._parked) >= self._places:
+                return False
+            self._parked.append(me)
+        me.gate.acquire()
+        return me.placed  # else this is the end
+
+    def _left(self, arrival: Arrival) -> None:
+        """With the lock held."""
+        self._accepted -= not arrival.late
+        if self.draining and self._accepted == 0:
+            self._idle.set()
+
+    def _displace(self, worker: "_Worker", job: "_Job") -> None:
+        """Another thread takes the place of this one until its call has ended, where there is one left."""
+        with self._lock:
+            if worker.job is not job or not worker.placed or self._ended or self._displaced >= self._spare:
+                return
+            worker.placed = False
+            self._displaced += 1
+            sys.setswitchinterval(_HURRIED)
+            if worker.model is not None:
+                worker.model.displaced += 1
+            if self._parked:
+                other = self._parked.pop()
+                other.placed = True
+                other.gate.release()
+                return
+        self._start()
+
+    def _watch(self) -> None:
+        quiet = 0
+        self._watching = True
+        while not self._ended:
+            time.sleep(TICK)
+            quiet += 1
+            for one in list(self._workers):
+                job = one.job
+                if job is None:
+                    continue
+                quiet = 0
+                one.ticks += 1
+                if one.placed and one.ticks > SLOW_TICKS:
+                    self._displace(one, job)
+            if quiet > _QUIET_TICKS:
+                self._watching = False
+                if all(one.job is None for one in list(self._workers)):  # else it began before it could see that
+                    self._wake.wait()
+                self._watching = True
+                self._wake.clear()
+
+
+class _Job(Arrival):
+    """A call to be answered, and as much of a future as grpc needs."""
+
+    __slots__ = ("_callbacks", "_done", "args", "call", "kwargs")
+
+    def __init__(
+        self, at: int, late: bool, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.at, self.late, self.call, self.args, self.kwargs = at, late, call, args, kwargs
+        self._callbacks: list[Callable[[Any], object]] = []
+        self._done = False
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        self._callbacks.append(callback)
+        if self._done:
+            self.done()
+
+    def done(self) -> None:
+        """Each callback is called once, by whoever takes it out of the list."""
+        self._done = True
+        while self._callbacks:
+            try:
+                callback = self._callbacks.pop()
+            except IndexError:  # taken by the other thread just now
+                return
+            callback(self)
+
+
+class _Worker:
+    """A thread, the call that it answers and whose model it runs, and whether it has one of the places."""
+
+    __slots__ = ("gate", "job", "model", "placed", "thread", "ticks")
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread
+        self.job: _Job | None = None
+        self.model: _Model | None = None
+        self.placed, self.ticks = True, 0
+        self.gate = threading.Lock()  # released where a parked thread gets a place, or is to end
+        self.gate.acquire()
+
+
+class _Model:
+    """How often a model computes now, how many of these have lost their place, and how long it takes."""
+
+    __slots__ = ("displaced", "mean", "running")
+
+    def __init__(self) -> None:
+        self.running = self.displaced = 0
+        self.mean = 0.0
+
+
+class _Computing:
+    """What `Threads.computing` gives: a class, because a generator costs more than a small model."""
+
+    __slots__ = ("_begun", "_model", "_most", "_name", "_threads", "_worker")
+
+    def __init__(self, threads: Threads, model: _Model, name: str, most: int) -> None:
+        self._threads, self._model, self._name, self._most = threads, model, name, most
+        self._worker: _Worker | None = getattr(threads._here, "worker", None)  # none: a stream, on a thread of its own
+
+    def __enter__(self) -> None:
+        threads, model, worker = self._threads, self._model, self._worker
+        with threads._lock:
+            left = threads._spare - threads._displaced
+            if model.running >= self._most or model.displaced > max(left, 0):
+                raise BusyError(
+                    f"{self._name!r} computes {model.running} requests, and takes no more. Try again later."
+                )
+            model.running += 1
+            if worker is not None:
+                worker.model = model
+                model.displaced += not worker.placed
+        self._begun = perf_counter_ns()
+        if worker is not None and model.mean > SLOW and worker.placed and worker.job is not None:
+            threads._displace(worker, worker.job)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        model, worker = self._model, self._worker
+        took = perf_counter_ns() - self._begun
+        with self._threads._lock:
+            model.running -= 1
+            model.mean += _WEIGHT * (took - model.mean)
+            if worker is not None:
+                worker.model = None
+                model.displaced -= not worker.placed

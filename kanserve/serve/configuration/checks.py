@@ -1,0 +1,190 @@
+"""Whether settings go together, each of which is right by itself; and whether the files that they name are there."""
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from kanserve.errors import InputError, InvalidNameError
+from kanserve.serve.settings import ROLES, Grant, Settings
+
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_PATH_OF_A_SOCKET = 107  # bytes, of Linux; others have a few less
+_LOCAL = ("127.", "localhost", "::1")
+
+Named = Callable[[str], str]  # where a setting came from, by its name
+
+
+def complaints(settings: Settings, named: Named) -> list[str]:
+    """One line for each thing that keeps a server from running as it was meant."""
+    return [
+        *_places(settings, named),
+        *_models(settings, named),
+        *_tls(settings, named),
+        *_access(settings, named),
+    ]
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What is odd, but may be meant."""
+    found = []
+    open_to_others = not settings.unix_socket and not settings.host.startswith(_LOCAL)
+    if (
+        open_to_others
+        and not settings.tls_certificate
+        and any(one.token_sha256 or one.token_file for one in settings.access)
+    ):
+        found.append("tokens travel in the clear: there is no tls_certificate, and the host is not this machine's own")
+    if settings.anonymous is not None and "manage" in settings.anonymous and open_to_others:
+        found.append("whoever reaches the port may load and unload models: anonymous has manage")
+    return found
+
+
+def _places(settings: Settings, named: Named) -> Iterator[str]:
+    url = "://" in settings.repository
+    if not settings.repository:
+        yield f"{named('repository')}: wanted a folder or a URL, got nothing"
+    elif not url and not Path(settings.repository).is_dir():
+        yield f"{named('repository')}: there is no folder {settings.repository!r}"
+    if url and not settings.require_signature and not settings.trust_remote_code:
+        yield (
+            f"{named('repository')}: models from a URL are code from elsewhere: give require_signature a key, or "
+            "trust_remote_code"
+        )
+    if settings.model_name:
+        yield from _name(settings.model_name, named("model_name"))
+    if not settings.host:
+        yield f"{named('host')}: wanted an address, got nothing"
+    if settings.unix_socket:
+        if settings.workers != 1:
+            yield f"{named('unix_socket')}: only one process can listen there, and workers is {settings.workers}"
+        if len(os.fsencode(settings.unix_socket)) > _PATH_OF_A_SOCKET:
+            yield f"{named('unix_socket')}: wanted a path of at most {_PATH_OF_A_SOCKET} bytes"
+        yield from _folder_of(settings.unix_socket, named("unix_socket"))
+        if os.path.lexists(settings.unix_socket) and not stat.S_ISSOCK(os.lstat(settings.unix_socket).st_mode):
+            yield f"{named('unix_socket')}: {settings.unix_socket} is there already and is no socket"
+    elif settings.http_port > 0 and settings.http_port == settings.port:
+        yield f"{named('http_port')}: {settings.port} is the gRPC port already"
+    if settings.access_log not in ("", "-"):
+        yield from _folder_of(settings.access_log, named("access_log"))
+    if settings.traces and not re.match(r"https?://[^/]", settings.traces):
+        yield f"{named('traces')}: wanted http://.. or https://.., got {settings.traces!r:.80}"
+
+
+def _models(settings: Settings, named: Named) -> Iterator[str]:
+    if settings.load and settings.model_control != "explicit":
+        yield f"{named('load')}: only with model_control explicit, which is {settings.model_control}"
+    for name in settings.load:
+        yield from _name(name, named("load"))
+    yield from _of_a_model(settings.versions, settings.backend, settings.warm_up, settings.max_rows, named)
+    for name, one in settings.models.items():
+
+        def within(setting: str, name: str = name) -> str:
+            return f"[models.{name}] {setting}"
+
+        yield from _name(name, f"[models.{name}]")
+        yield from _of_a_model(
+            one.versions or "all", one.backend, one.warm_up, one.max_rows or settings.max_rows, within
+        )
+
+
+def _of_a_model(versions: str, backend: str, warm_up: Sequence[int], max_rows: int, named: Named) -> Iterator[str]:
+    if versions not in ("all", "latest") and not _policy(versions):
+        yield f"{named('versions')}: wanted all, latest, latest:N or numbers as in 1,3, got {versions!r:.80}"
+    if backend:
+        from kanserve import runtime  # only now: few name one, and it wants numpy
+
+        if backend not in runtime.names():
+            yield f"{named('backend')}: wanted one of {', '.join(runtime.names())}, got {backend!r:.80}"
+    for rows in warm_up:
+        if not 1 <= rows <= max_rows:
+            yield f"{named('warm_up')}: wanted rows from 1 to max_rows, {max_rows}, got {rows}"
+
+
+def _policy(text: str) -> bool:
+    from kanserve.serve.models.policies import policy  # only now: it wants numpy
+
+    try:
+        policy(text)
+    except InputError:
+        return False
+    return True
+
+
+def _tls(settings: Settings, named: Named) -> Iterator[str]:
+    if settings.tls_key and not settings.tls_certificate:
+        yield f"{named('tls_key')}: wanted tls_certificate beside it"
+    if settings.tls_certificate and not settings.tls_key:
+        yield f"{named('tls_certificate')}: wanted tls_key beside it"
+    if settings.tls_client_ca and not settings.tls_certificate:
+        yield f"{named('tls_client_ca')}: wanted tls_certificate and tls_key beside it"
+    for one in ("tls_certificate", "tls_key", "tls_client_ca"):
+        if path := getattr(settings, one):
+            yield from _readable(path, named(one))
+    for path in settings.require_signature:
+        yield from _readable(path, named("require_signature"))
+
+
+def _access(settings: Settings, named: Named) -> Iterator[str]:
+    seen: dict[str, int] = {}
+    for number, grant in enumerate(settings.access, 1):
+        where = f"[[access]] {number}"
+        if not grant.roles:
+            yield f"{where} roles: wanted one of {', '.join(ROLES)}, got nothing"
+        for name in grant.models:
+            yield from _name(name, f"{where} models")
+        shown = [one for one in ("token_sha256", "token_file", "certificate") if getattr(grant, one)]
+        if len(shown) != 1:
+            got = " and ".join(shown) or "none"
+            yield f"{where}: wanted one of token_sha256, token_file and certificate, got {got}"
+        if grant.certificate and not settings.tls_client_ca:
+            yield f"{where} certificate: wanted tls_client_ca, without which no client shows a certificate"
+        if grant.token_sha256 and not _SHA256.fullmatch(grant.token_sha256):
+            yield f"{where} token_sha256: wanted 64 hexadecimal digits"
+        if grant.token_file:
+            problems = [*_readable(grant.token_file, f"{where} token_file")]
+            yield from problems or _token(grant, where)
+        digest = grant.token_sha256.lower() or _digest(grant.token_file)
+        if digest and seen.setdefault(digest, number) != number:
+            yield f"{where}: has the token of [[access]] {seen[digest]}, so that nobody could say which is meant"
+        if grant.certificate and seen.setdefault(f"certificate {grant.certificate}", number) != number:
+            yield f"{where}: has the certificate of [[access]] {seen[f'certificate {grant.certificate}']}"
+
+
+def _token(grant: Grant, where: str) -> Iterator[str]:
+    if not _digest(grant.token_file):
+        yield f"{where} token_file: wanted a token in the first line of {grant.token_file}, got nothing"
+
+
+def _digest(path: str) -> str:
+    """Of the token in a file; empty where there is none."""
+    try:
+        with open(path, "rb") as file:
+            token = file.readline().strip()
+    except OSError:
+        return ""  # said already
+    return hashlib.sha256(token).hexdigest() if token else ""
+
+
+def _name(name: str, where: str) -> Iterator[str]:
+    from kanserve.artifact.names import check_name  # only now: it wants numpy, and few servers start with a name
+
+    try:
+        check_name(name)
+    except InvalidNameError as error:
+        yield f"{where}: {error}"
+
+
+def _readable(path: str, where: str) -> Iterator[str]:
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        yield f"{where}: {path}: {error.strerror}"
+
+
+def _folder_of(path: str, where: str) -> Iterator[str]:
+    if not Path(path).absolute().parent.is_dir():
+        yield f"{where}: there is no folder {str(Path(path).parent)!r}"

@@ -1,0 +1,166 @@
+"""The flags of `kanserve serve`, made of the settings; what they mean is read elsewhere."""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
+from difflib import get_close_matches
+from typing import Any, NoReturn, get_type_hints
+
+from kanserve.errors import InputError
+from kanserve.serve.settings import Settings
+
+ABOUT = """Serve all models of a repository over gRPC until SIGTERM or Ctrl-C; SIGHUP looks for new versions.
+
+Each flag is also a variable of the environment, --unix-socket as KANSERVE_UNIX_SOCKET, and a key of the file that
+--config names, unix_socket. Flags are stronger than the environment, and that than the file. Lists are parted by
+commas.
+"""
+EXAMPLE = "Example: kanserve serve models --port 8001"
+
+# KServe starts every server with these; what they say there is said here by another name, or has no meaning.
+ALIASES = {
+    "model_dir": "repository",
+    "grpc_port": "port",
+    "max_threads": "threads",
+    "grpc_max_receive_message_length": "max_message_bytes",
+    "ssl_certfile": "tls_certificate",
+    "ssl_keyfile": "tls_key",
+}
+MEANINGLESS = (
+    "access_log_format",
+    "configure_logging",
+    "enable_docs_url",
+    "enable_grpc",
+    "enable_latency_logging",
+    "enable_predictor_health_check",
+    "event_loop",
+    "grpc_max_send_message_length",
+    "log_config_file",
+    "max_asyncio_workers",
+    "predictor_host",
+    "predictor_protocol",
+    "predictor_request_retries",
+    "predictor_request_timeout_seconds",
+    "predictor_use_ssl",
+    "protocol",
+    "timeout_keep_alive",
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the flags say: texts, and truths; `names` are the flags as they were written."""
+
+    values: Mapping[str, Any]
+    names: Mapping[str, str]
+    warnings: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+
+def flag(name: str) -> str:
+    """How a setting is written as a flag; the repository needs none."""
+    return "REPOSITORY" if name == "repository" else "--" + name.replace("_", "-")
+
+
+def parse(arguments: Sequence[str]) -> Given:
+    """InputError where a flag lacks its value."""
+    found, unknown = _parser().parse_known_args([_dashed(one) for one in arguments])
+    values, names, warnings = dict(vars(found)), {}, []
+    for one in ("help", "check_config"):
+        values.pop(one, None)
+    for name in MEANINGLESS:
+        if values.pop(f"no {name}", None) is not None:
+            warnings.append(f"{flag(name)} has no meaning here")
+    for alias, name in ALIASES.items():
+        if (value := values.pop(f"alias {alias}", None)) is not None and name not in values:
+            values[name], names[name] = value, flag(alias)
+    for name, value in values.items():
+        values[name] = ",".join(value) if isinstance(value, list) else value
+    return Given(values, names, tuple(warnings), tuple(_unknown(unknown)))
+
+
+def text() -> str:
+    """What --help says."""
+    return _parser().format_help()
+
+
+def asks(arguments: Sequence[str], *names: str) -> bool:
+    """Whether one of these flags, which are about the command and not the server, is among the arguments."""
+    return any(_dashed(one) in names for one in arguments)
+
+
+def of_settings() -> Iterator[Field[Any]]:
+    """The settings that have a flag."""
+    return (one for one in fields(Settings) if "file" not in one.metadata)
+
+
+def default(one: Field[Any]) -> str:
+    """A default as it is written in a flag."""
+    value = one.default if one.default is not MISSING else ""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="kanserve serve",
+        usage="kanserve serve [REPOSITORY] [flags]",
+        description=ABOUT,
+        epilog=EXAMPLE,
+        allow_abbrev=False,
+        add_help=False,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    hints = get_type_hints(Settings)
+    for one in of_settings():
+        hint, says = hints[one.name], _says(one)
+        if one.name == "repository":
+            parser.add_argument("repository", nargs="?", metavar="REPOSITORY", help=says)
+        elif hint is bool:
+            parser.add_argument(flag(one.name), dest=one.name, action=argparse.BooleanOptionalAction, help=says)
+        elif isinstance(one.default, tuple) or one.default is None:
+            # Whoever gives a list twice means both.
+            parser.add_argument(flag(one.name), dest=one.name, action="append", metavar="A,B", help=says)
+        else:
+            number = {int: "NUMBER", float: "NUMBER"}.get(hint, "TEXT")
+            parser.add_argument(flag(one.name), dest=one.name, metavar=number, help=says)
+    parser.add_argument("--config", metavar="FILE", help="A TOML file with settings. [; KANSERVE_CONFIG]")
+    parser.add_argument("--check-config", action="store_true", help="Print the settings and end: 0, or 2 with reasons.")
+    parser.add_argument("--help", action="store_true", help="Print this and end.")
+    for alias in ALIASES:
+        parser.add_argument(flag(alias), dest=f"alias {alias}", help=argparse.SUPPRESS)
+    for name in MEANINGLESS:
+        parser.add_argument(flag(name), dest=f"no {name}", nargs="?", const="", help=argparse.SUPPRESS)
+    return parser
+
+
+def _says(one: Field[Any]) -> str:
+    return f"{one.metadata['help']} [{default(one)}]".replace("%", "%%")
+
+
+def _dashed(argument: str) -> str:
+    """KServe writes --model_name where --model-name is meant."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _unknown(arguments: Sequence[str]) -> Iterator[str]:
+    known = [flag(one.name) for one in of_settings()] + ["--config", "--check-config", "--help"]
+    for one in arguments:
+        name = one.partition("=")[0]
+        if name.startswith("-"):
+            near = get_close_matches(name, known, 1)
+            yield f"{name}: there is no such flag" + (f"; did you mean {near[0]}?" if near else "")
+        else:
+            yield f"{one!r:.80}: wanted one repository and flags, got this beside them"

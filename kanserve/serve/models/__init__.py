@@ -1,0 +1,1 @@
+"""The loaded models, and how they change."""

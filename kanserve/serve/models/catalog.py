@@ -1,0 +1,214 @@
+"""The loaded models: an immutable catalog, made anew when something changes and then put in place whole (`loading`).
+
+A request looks its model up once and keeps it, so that it is answered by one version from beginning to end.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.artifact.format import Artifact, Manifest
+from kanserve.artifact.names import check_version
+from kanserve.errors import DataError, NotFoundError
+from kanserve.ir import Kan
+from kanserve.runtime import Backend, load_backend, load_preferred
+from kanserve.serve.models.words import Words
+from kanserve.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from kanserve.formula import Formula
+    from kanserve.formula.evidence import Evidence
+    from kanserve.importance import Importance
+
+Array = NDArray[np.float64]
+State = Literal["READY", "LOADING", "UNAVAILABLE", "UNLOADING"]
+Key = tuple[str, int]  # a model's name and a version
+
+MAX_DIFFERENTIATED_ROWS = 8192
+VALUES_AT_A_TIME = 2**22  # of the reference, which holds a number for each row and edge of a layer
+
+_NO_ROWS = np.empty(0, np.intp)
+_SAMPLES = 500  # rows by which the shares of the edges and the ranges of the nodes are told
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request, and the requests of one model together, may take."""
+
+    max_rows: int = Settings.max_rows
+    max_message_bytes: int = Settings.max_message_bytes
+    concurrency: int = Settings.concurrency
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One version of a model, ready to answer; `kind` names its backend."""
+
+    name: str
+    version: int
+    manifest: Manifest
+    kan: Kan
+    words: Words
+    backend: Backend
+    kind: str
+    limits: Limits = Limits()
+
+    @property
+    def formulas(self) -> "tuple[Formula, ...]":
+        """One for each output; FormatError when they are none."""
+        return self.words.formulas
+
+    @property
+    def evidence(self) -> "tuple[Evidence, ...]":
+        """What is known of each output's formula; an artifact of an older kanserve has none."""
+        return self.words.evidence
+
+    @property
+    def concurrency(self) -> int:
+        """The most requests that are computed at once."""
+        return self.limits.concurrency
+
+    @cached_property
+    def max_rows(self) -> int:
+        """The most rows of one request: neither they nor their answer are larger than a message may be."""
+        outputs = len(self.kan.outputs)
+        row = 8 * max(len(self.kan.inputs), outputs)
+        if self.kan.classes:  # scores, probabilities, and a label with its length
+            row = max(row, 16 * outputs + 4 + max(len(one) for one in self.labels))
+        return max(1, min(self.limits.max_rows, (self.limits.max_message_bytes - 2**16) // row))
+
+    @cached_property
+    def max_differentiated_rows(self) -> int:
+        """The most rows of one request for derivatives, likewise."""
+        inputs, outputs = len(self.kan.inputs), len(self.kan.outputs)
+        most = min(self.limits.max_rows, MAX_DIFFERENTIATED_ROWS)
+        return max(1, min(most, (self.limits.max_message_bytes - 2**16) // (8 * (inputs + 1) * outputs)))
+
+    @cached_property
+    def labels(self) -> tuple[bytes, ...]:
+        """The names of the classes, and at the end the empty one of a row that has none."""
+        return (*(one.encode() for one in self.kan.classes), b"")
+
+    @cached_property
+    def datatype(self) -> str:
+        """The type in which the model computes, as the inference protocol spells it."""
+        return "FP32" if self.manifest.precision == "float" else "FP64"
+
+    def outside(self, x: NDArray[Any]) -> NDArray[np.intp]:
+        """The rows with an input outside the training range; NaN counts as outside."""
+        # In the type of the rows: the smallest training value, rounded to float32, must not fall outside.
+        low, high = self._ranges[x.dtype.itemsize]
+        within = (x >= low) & (x <= high)
+        return _NO_ROWS if within.all() else np.flatnonzero(~within.all(axis=1))
+
+    @cached_property
+    def _ranges(self) -> Mapping[int, tuple[NDArray[Any], NDArray[Any]]]:
+        from kanserve.ranges import ranges
+
+        low, high = ranges(self.kan).T
+        with np.errstate(over="ignore"):
+            return {size: (low.astype(f"f{size}"), high.astype(f"f{size}")) for size in (4, 8)}
+
+    @cached_property
+    def rows_at_a_time(self) -> int:
+        """How many rows the reference may take together."""
+        inputs = len(self.kan.inputs)
+        widest = max(one.subnodes * max(one.inputs, inputs) for one in self.kan.layers)
+        return max(1, VALUES_AT_A_TIME // widest)
+
+    @property
+    def _samples(self) -> int:
+        return min(_SAMPLES, max(1, self.rows_at_a_time // 4))  # `finite_rows` tries four times as many
+
+    @cached_property
+    def shares(self) -> "Importance | None":
+        """The shares of the signal in the training range; None where the network is finite nowhere in it."""
+        from kanserve.importance import importance
+        from kanserve.ranges import finite_rows
+
+        with suppress(DataError):
+            return importance(self.kan, finite_rows(self.kan, self._samples))
+        return None
+
+    @cached_property
+    def spans(self) -> tuple[Array, ...]:
+        """For each layer the range (inputs, 2) of the values that reach it from the training range."""
+        from kanserve.ranges import finite_rows, ranges
+        from kanserve.reference import activations
+
+        kan = self.kan
+        first = np.sort((ranges(kan) - kan.input_shift[:, None]) / kan.input_scale[:, None], axis=1)
+        rows = finite_rows(kan, self._samples)
+        if len(rows) == 0:
+            return (first, *(np.tile([-1.0, 1.0], (one.inputs, 1)) for one in kan.layers[1:]))
+        return (first, *(np.stack([v.min(axis=0), v.max(axis=0)], axis=1) for v in activations(kan, rows)[1:-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """The models by name and version, oldest first, and for each version that is not loaded the reason.
+
+    `changing` are the versions that are being loaded, or wait for the last call to end; `states` has them all.
+    """
+
+    models: Mapping[str, Mapping[int, Model]]
+    reasons: Mapping[Key, str]
+    changing: Mapping[Key, State] = field(default_factory=dict)
+
+    @cached_property
+    def states(self) -> Mapping[Key, State]:
+        """The state of every version that is known, sorted."""
+        states: dict[Key, State] = dict.fromkeys(self.reasons, "UNAVAILABLE")
+        states |= self.changing
+        states |= {(name, version): "READY" for name, versions in self.models.items() for version in versions}
+        return MappingProxyType(dict(sorted(states.items())))
+
+    def find(self, name: str, version: str = "") -> Model:
+        """A version of a model, by default the newest; NotFoundError, or InvalidNameError when it is no version."""
+        versions = self.models.get(name)
+        if not version:
+            if versions:
+                return versions[max(versions)]
+            raise NotFoundError(self._unloaded(name))
+        number = check_version(version)
+        if versions and number in versions:
+            return versions[number]
+        if (name, number) in self.reasons:
+            raise NotFoundError(f"Version {number} of {name!r} is not loaded: {self.reasons[name, number]}")
+        if versions:
+            loaded = ", ".join(map(str, list(versions)[-8:]))
+            raise NotFoundError(f"There is no version {number} of {name!r}; loaded: {loaded}.")
+        raise NotFoundError(self._unloaded(name))
+
+    def _unloaded(self, name: str) -> str:
+        reasons = [reason for (one, _), reason in sorted(self.reasons.items()) if one == name]
+        if reasons:
+            return f"No version of {name!r} is loaded; of the newest: {reasons[-1]}"
+        return f"There is no model {name!r:.80}."
+
+
+def read(artifact: Artifact, name: str, version: int, backend: str = "", limits: Limits | None = None) -> Model:
+    """The model of a verified artifact, by the backend named or the first that runs here, held to its golden rows.
+
+    Nothing of the artifact's bytes is kept but its formulas.
+    """
+    kan = artifact.kan()
+    words = Words(artifact, kan)
+    kind, loaded = (backend, load_backend(artifact, backend)) if backend else load_preferred(artifact)
+    return Model(name, version, artifact.manifest, kan, words, loaded, kind, limits or Limits())
+
+
+def load(root: str | os.PathLike[str], *, backend: str | None = None) -> Catalog:
+    """All versions of all models of a repository, once: for a look at them without a server."""
+    from kanserve.serve.models.loading import Models
+
+    with Models(Settings(repository=os.fspath(root), backend=backend or "")) as models:
+        models.refresh()
+        return models.catalog

@@ -1,0 +1,1 @@
+"""The processes that serve: one alone, or a supervisor and its workers."""

@@ -1,0 +1,103 @@
+"""A server that is one process: from its first model to its last answer."""
+
+import signal
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from kanserve.errors import KanserveError
+from kanserve.serve.models.loading import Models
+from kanserve.serve.processes import running
+from kanserve.serve.server import Counted, Server, check_free
+from kanserve.serve.settings import Settings
+
+
+class Looked(NamedTuple):
+    """The repository was looked at, because of a signal or because it was time."""
+
+    error: Exception | None
+    quiet: bool
+
+
+Came = int | Looked  # what the main thread waits for: a signal, or what came of looking
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; SIGHUP looks for new versions. The exit code."""
+    check_free(settings)  # to say so before a large repository is loaded
+    events: SimpleQueue[Came] = SimpleQueue()  # the one queue that a signal handler may put into
+    counted = Counted(settings)
+    models = Models(settings, counted.meters)
+    models.subscribe(counted.meters.changed)
+    server: Server | None = None
+    with running.Changes() as changes, running.heard(events.put, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        alone = _Alone(settings, counted, models, events, changes)
+        server = alone.until_told()
+        models.close()
+    if server is not None and not server.stop():
+        running.cut_off(settings)
+    return 0
+
+
+class _Alone:
+    def __init__(
+        self,
+        settings: Settings,
+        counted: Counted,
+        models: Models,
+        events: SimpleQueue[Came],
+        changes: running.Changes,
+    ) -> None:
+        self._settings, self._counted, self._models = settings, counted, models
+        self._events, self._changes = events, changes
+        self._said: dict[str, Any] = {}
+        self._unread = ""  # why the repository could not be read the last time
+
+    def until_told(self) -> Server | None:
+        """The server when it is told to end; None when it was before there was one."""
+        server: Server | None = None
+        looking = self._look(quiet=False)
+        while True:
+            poll = self._settings.poll_seconds if self._settings.model_control == "poll" and not looking else None
+            try:
+                came = self._events.get(timeout=poll)
+            except Empty:
+                looking = self._look(quiet=True)
+                continue
+            match came:
+                case signal.SIGHUP:
+                    if server is not None:
+                        server.reopen()
+                    looking = self._look(quiet=False)
+                case int():
+                    return server
+                case Looked(None, quiet):
+                    looking, self._unread = False, ""
+                    if server is None:
+                        server = Server(self._settings, models=self._models, counted=self._counted)
+                    self._announce(server, quiet)
+                case Looked(KanserveError() | OSError() as error, quiet) if server is not None:
+                    looking = False
+                    if not quiet or str(error) != self._unread:  # not at each poll
+                        running.say(f"the repository cannot be read, nothing changed: {error}")
+                    self._unread = str(error)
+                case Looked(error, _):
+                    assert error is not None
+                    raise error
+
+    def _look(self, quiet: bool) -> bool:
+        def look() -> None:
+            try:
+                self._models.refresh()
+            except Exception as error:
+                self._events.put(Looked(error, quiet))
+            else:
+                self._events.put(Looked(None, quiet))
+
+        self._changes.put(look)
+        return True
+
+    def _announce(self, server: Server, quiet: bool) -> None:
+        summary = running.summary(self._models.catalog)
+        if not quiet or summary != self._said:
+            running.announce(summary, server.address, server.http_address)
+        self._said = summary

@@ -1,0 +1,125 @@
+"""What a server listens on: a port, a port that several processes share, or a socket file.
+
+grpc says neither why a port is not to be had nor that another server has it too, so that is settled here first.
+"""
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import grpc
+
+from kanserve.errors import ConflictError, InputError
+
+_LONGEST_PATH = 107  # bytes, of Linux; others take a few less
+
+
+def address(host: str, port: int) -> str:
+    """As clients write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_free(host: str, port: int) -> None:
+    """ConflictError when the port is in use, InputError when it or the host is not to be had."""
+    reasons = [_why_not(family, place) for family, place in _places(host, port)]
+    if errno.EADDRINUSE in reasons:
+        raise ConflictError(f"Port {port} of {host} is in use. Choose another port, or stop what listens there.")
+    if 0 not in reasons:
+        raise InputError(f"Cannot listen on port {port} of {host}: {errno.errorcode.get(reasons[0], 'unknown')}.")
+
+
+def listen(server: grpc.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:
+    """Bind a server to a port, which is returned: ConflictError."""
+    where = address(host, port)
+    try:
+        bound = _add(server, where, credentials)
+    except RuntimeError:  # taken just now, or a host that only grpc cannot bind
+        bound = 0
+    if bound == 0:
+        raise ConflictError(f"Cannot listen on {where}. Choose another port, or stop what listens there.")
+    return bound
+
+
+def listen_on_file(server: grpc.Server, path: str, credentials: grpc.ServerCredentials | None = None) -> None:
+    """Bind a server to a socket file, which only this user may open: ConflictError, InputError."""
+    check_file(path)
+    mask = os.umask(0o177)  # from the beginning: changed later, it would be open to others in between
+    try:
+        _add(server, f"unix:{path}", credentials)
+    except RuntimeError:
+        raise InputError(f"Cannot listen on the socket file {path!r}. Give a path in a folder of yours.") from None
+    finally:
+        os.umask(mask)
+
+
+def check_file(path: str) -> None:
+    """Remove the socket file of a server that is gone; ConflictError when it is not gone, or no socket."""
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise InputError(f"The path of a socket file may have {_LONGEST_PATH} bytes; {path!r:.80} has more.")
+    try:
+        kind = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"Cannot listen on the socket file {path!r}: {error.strerror}.") from None
+    if not stat.S_ISSOCK(kind):
+        raise ConflictError(f"{path!r} is there already, and is no socket. Choose another path.")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        except OSError as error:
+            raise ConflictError(f"The socket file {path!r} cannot be used: {error.strerror or error}.") from None
+    raise ConflictError(f"A server listens on the socket file {path!r}. Choose another, or stop that server.")
+
+
+@contextmanager
+def reserved(host: str, port: int) -> Iterator[int]:
+    """A port that no other server takes, while processes that share it come and go."""
+    check_free(host, port)
+    held: list[socket.socket] = []
+    try:
+        for family, place in _places(host, port):
+            one = socket.socket(family, socket.SOCK_STREAM)
+            held.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            with suppress(OSError):  # an address that this machine has not, beside one that it has
+                one.bind((place[0], port, *place[2:]))
+                port = one.getsockname()[1]
+        yield port
+    finally:
+        for one in held:
+            one.close()
+
+
+def _add(server: grpc.Server, where: str, credentials: grpc.ServerCredentials | None) -> int:
+    return server.add_insecure_port(where) if credentials is None else server.add_secure_port(where, credentials)
+
+
+def _places(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
+    """What a host and a port stand for, as sockets bind it: InputError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, OverflowError, UnicodeError):
+        raise InputError(f"The host {host!r:.80} has no address. Give one of this machine, as 127.0.0.1.") from None
+    return [(family, place) for family, _, _, _, place in found]  # type: ignore[misc]  # of these families
+
+
+def _why_not(family: int, place: tuple[str, int]) -> int:
+    """The errno that keeps an address from being bound, 0 when nothing does."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As grpc does: an address whose last connections are still closing is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    return 0

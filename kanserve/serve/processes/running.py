@@ -1,0 +1,106 @@
+"""What every process of a server does: hear signals, change its models, say what it serves."""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
+from types import FrameType
+from typing import Any, Self
+
+from kanserve.serve.models.catalog import Catalog
+from kanserve.serve.models.loading import NOT_ASKED, UNLOADED
+from kanserve.serve.settings import Settings
+
+FAREWELL = 1.0  # seconds for what runs on a thread of its own to end by itself
+
+_says = logging.getLogger("kanserve.process")
+
+Job = Callable[[], object]
+
+
+class Changes:
+    """A thread on which models are loaded and let go, one after the other, so that signals are heard meanwhile."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._ended = False
+        self._thread = Thread(target=self._work, name="kanserve-changes", daemon=True)
+
+    def put(self, job: Job) -> None:
+        """A job says itself what came of it; it raises nothing."""
+        self._jobs.put(job)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What has not begun is not done; what has is given a moment, and then left behind."""
+        self._ended = True
+        self._jobs.put(None)
+        self._thread.join(FAREWELL)  # an interpreter should not end under a thread that is in a C++ library
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None and not self._ended:
+            job()
+
+
+@contextmanager
+def heard(came: Callable[[int], object], *numbers: signal.Signals) -> Iterator[None]:
+    """`came` is called when one of these signals comes; at the end they do again what they did before."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        came(number)
+
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, what in before.items():
+            signal.signal(number, what)
+
+
+def summary(catalog: Catalog) -> dict[str, Any]:
+    """What is loaded and what is not, as JSON can hold it."""
+    return {
+        "loaded": sorted([name, version] for name, versions in catalog.models.items() for version in versions),
+        "reasons": sorted([name, version, reason] for (name, version), reason in catalog.reasons.items()),
+    }
+
+
+def announce(summary: dict[str, Any], address: str, http_address: str, processes: int = 1) -> None:
+    """Say what is served, and what cannot be."""
+    for name, version, reason in summary["reasons"]:
+        if reason in (NOT_ASKED, UNLOADED):  # nobody wants it
+            continue
+        say(f"version {version} of {name!r} is not served: {reason}")
+    models = len({name for name, _ in summary["loaded"]})
+    by = f" by {processes} processes" if processes > 1 else ""
+    metrics = f", metrics at http://{http_address}/metrics" if http_address else ""
+    say(f"serving {models} models{by}{metrics} on {address}")
+
+
+def configure(settings: Settings) -> None:
+    """How this process says what it has to say: on standard error, in the format of the settings."""
+    from kanserve.serve.observing import logs
+
+    logs.configure(settings)
+    _says.setLevel(logging.INFO)
+    _says.propagate = settings.log_format == "json"
+    _says.handlers[:] = []
+    if not _says.propagate:
+        lines = logging.StreamHandler(sys.stderr)
+        lines.setFormatter(logging.Formatter("kanserve: %(message)s"))
+        _says.addHandler(lines)
+
+
+def say(text: str) -> None:
+    """What whoever started the server is to read: one line, whatever the level."""
+    _says.info("%s", text)
+
+
+def cut_off(settings: Settings) -> None:
+    say(f"some calls took longer than {settings.grace_seconds:g} seconds and were cut off")

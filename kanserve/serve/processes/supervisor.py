@@ -1,0 +1,345 @@
+"""The process above several that serve: it starts them, replaces those that end, and tells all of them what changes.
+
+It has one thread, makes nothing of grpc, and forks: what it has imported its workers share. Its port is bound and not
+listened on, which keeps it while workers come and go; each of them listens on it too, and the kernel deals connections.
+
+A change of models is made by one worker first, so that a version that ends the process which loads it ends one.
+"""
+
+import gc
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from kanserve.errors import InputError, KanserveError
+from kanserve.serve.observing import meters
+from kanserve.serve.processes import channel, listening, places, running, worker
+from kanserve.serve.processes.broadcast import Change, Changing, Counting
+from kanserve.serve.processes.channel import Broken, Message
+from kanserve.serve.processes.crashes import Quarantine, how
+from kanserve.serve.processes.places import Place, Worker
+from kanserve.serve.settings import Settings
+from kanserve.serve.state import Snapshot
+
+_OVERTIME = 5.0  # seconds after the grace in which a worker that drains must have ended
+_LAST_PIECES = 1000  # of what a worker said before it ended
+_AGAIN = 1.0  # seconds until a worker is tried again that the system had no room for
+
+
+def run(settings: Settings, workers: int) -> int:
+    """Serve by so many processes until SIGTERM or SIGINT, then drain them; SIGHUP looks for new versions."""
+    if settings.unix_socket:
+        raise InputError("Only one process can listen on a socket file. Set workers to 1, or give a port.")
+    with ExitStack() as held:
+        port = held.enter_context(listening.reserved(settings.host, settings.port))
+        http_port = settings.http_port
+        if http_port >= 0:
+            http_port = held.enter_context(listening.reserved(settings.host, http_port))
+        return _Supervisor(replace(settings, port=port, http_port=http_port), workers).run()
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, workers: int) -> None:
+        self._settings = settings
+        self._places = [Place(number) for number in range(workers)]
+        self._quarantine = Quarantine()
+        self._changing = Changing(self._quarantine.reasons)
+        self._counting: dict[int, Counting] = {}
+        self._numbers = count(1)
+        self._selector = selectors.DefaultSelector()
+        self._ended: Snapshot | None = None  # the counts of workers that are gone
+        self._restarts = 0
+        self._announced = self._new = False
+        self._address = ""
+        self._unread: list[str] | None = None  # why the repository could not be read the last time
+        self._stopping = 0  # how often it was told to
+        self._deadline = float("inf")  # by which a worker must have drained
+        self._next_poll = float("inf")
+        self._error: KanserveError | None = None
+
+    def run(self) -> int:
+        wake, woken = socket.socketpair()
+        for one in (wake, woken):
+            one.setblocking(False)
+        self._selector.register(woken, selectors.EVENT_READ, None)
+        came: list[int] = []
+        gc.collect()
+        gc.freeze()  # what there is now is shared with the workers, as long as nobody counts what refers to it
+        before = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        try:
+            with running.heard(came.append, *worker.SIGNALS):
+                self._loop(came, woken)
+        finally:
+            signal.set_wakeup_fd(before)
+            gc.unfreeze()
+            wake.close()
+            woken.close()
+            self._selector.close()
+        if self._error is not None:
+            raise self._error
+        return 0
+
+    def _loop(self, came: list[int], woken: socket.socket) -> None:
+        while not (self._stopping and not any(self._workers())):
+            for key, events in self._selector.select(self._pause()):
+                if key.data is None:
+                    _drain(woken)
+                elif key.data.worker is not None and key.fileobj is key.data.worker.ears.end:
+                    self._speak_with(key.data, events)
+            while came:
+                self._signal(came.pop(0))
+            self._bury()
+            self._on_time(time.monotonic())
+            for one in self._workers():
+                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if one.ears.unsent else 0)
+                self._selector.modify(one.ears.end, events, self._selector.get_key(one.ears.end).data)
+
+    def _workers(self) -> Iterator[Worker]:
+        return (one.worker for one in self._places if one.worker is not None)
+
+    def _ready(self) -> list[Worker]:
+        return [one for one in self._workers() if one.since is not None]
+
+    # Time
+
+    def _pause(self) -> float | None:
+        times = [one.due for one in self._places if one.due is not None and not self._stopping]
+        times += [one.deadline for one in self._counting.values()]
+        times += [self._deadline]
+        if not self._stopping:
+            times += [self._next_poll, self._changing.deadline]
+        first = min(times)
+        return None if first == float("inf") else max(0.0, first - time.monotonic())
+
+    def _on_time(self, now: float) -> None:
+        for place in self._places:
+            if place.due is not None and place.due <= now and not self._stopping:
+                self._start(place)
+        for number, counting in list(self._counting.items()):
+            if counting.deadline <= now:
+                self._tell_counts(number)
+        if self._deadline <= now:
+            self._deadline = float("inf")
+            running.say("some processes have not ended in time and are killed")
+            for one in self._workers():
+                os.kill(one.pid, signal.SIGKILL)
+        if not self._stopping:
+            self._change(now)
+
+    def _change(self, now: float) -> None:
+        if self._next_poll <= now:
+            self._next_poll = now + self._settings.poll_seconds
+            self._changing.add(Change("refresh", quiet=True))
+        if self._new and self._changing.idle:
+            self._new = False
+            self._compare()
+        self._changing.go_on(self._ready(), self._numbers, now)
+        while finished := self._changing.finished():
+            for change in finished:
+                self._finish(change)
+            self._changing.go_on(self._ready(), self._numbers, now)
+
+    def _compare(self) -> None:
+        """A worker that has just begun may have found newer versions than the rest: then all look for them."""
+        first, *rest = [one.summary["loaded"] for one in self._ready()] or [None]
+        if any(one != first for one in rest):
+            self._changing.add(Change("refresh", quiet=True))
+
+    # Signals
+
+    def _signal(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._changing.add(Change("refresh"))
+        elif number in (signal.SIGTERM, signal.SIGINT):
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopping += 1
+        self._deadline = time.monotonic() + self._settings.grace_seconds + running.FAREWELL + _OVERTIME
+        for one in self._workers():
+            os.kill(one.pid, signal.SIGTERM if self._stopping == 1 else signal.SIGKILL)
+
+    # Workers
+
+    def _start(self, place: Place) -> None:
+        settings, loaded, unloaded = self._settings, set(self._changing.loaded), set(self._changing.unloaded)
+        if self._announced and settings.model_control == "explicit":
+            # Of what was named at the first start, that which is gone since then does not keep the rest from serving.
+            loaded |= set(settings.load) - unloaded
+            settings = replace(settings, load=())
+        start = worker.Start(settings, place.number, self._quarantine.reasons, sorted(loaded), sorted(unloaded))
+        try:
+            place.worker, place.due = places.fork(start, self._workers(), self._selector), None
+        except OSError as error:
+            place.due = time.monotonic() + _AGAIN
+            running.say(f"worker {place.number} cannot begin: {error.strerror}; it is tried again")
+            return
+        self._selector.register(place.worker.ears.end, selectors.EVENT_READ, place)
+
+    def _bury(self) -> None:
+        """Take note of the processes that have ended; as the first process of a container, of foreign ones too."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for place in self._places:
+                if place.worker is not None and place.worker.pid == pid:
+                    self._lose(place, place.worker, os.waitstatus_to_exitcode(status))
+
+    def _lose(self, place: Place, lost: Worker, status: int) -> None:
+        for _ in range(_LAST_PIECES):  # a process of its own that it has left behind may hold its end open
+            if not self._hear(place, lost):
+                break
+        self._selector.unregister(lost.ears.end)
+        lost.ears.close()
+        place.worker = None
+        if lost.counts is not None:
+            gone = meters.ended(lost.counts)
+            self._ended = gone if self._ended is None else meters.merge([self._ended, gone])
+        for number, counting in list(self._counting.items()):
+            counting.waiting.discard(lost.pid)
+            if not counting.waiting or counting.asker is lost:
+                self._tell_counts(number)
+        self._changing.lost(lost.pid, place.number)
+        if self._stopping:
+            return
+        self._restarts += 1
+        if lost.loading is not None and self._quarantine.ended(lost.loading, status):
+            name, version = lost.loading
+            running.say(f"version {version} of {name!r} is not loaded again: {self._quarantine.reasons[lost.loading]}")
+        now = time.monotonic()
+        pause = place.breaker.ended(now, status, None if lost.since is None else now - lost.since)
+        place.due = now + pause
+        if place.breaker.open:
+            self._changing.gave_up(place.number)
+        if self._error is None:
+            after = f"in {pause:g} seconds" if pause else "now"
+            running.say(f"worker {place.number}, process {lost.pid}, {how(status)}; another takes its place {after}")
+            self._announce_at_last()
+        else:
+            self._stop()
+
+    # What they say
+
+    def _speak_with(self, place: Place, events: int) -> None:
+        assert place.worker is not None  # looked at just now
+        if events & selectors.EVENT_WRITE:
+            place.worker.ears.flush()
+        if events & selectors.EVENT_READ and not self._hear(place, place.worker):
+            # It has closed its end, or says what nobody understands: either way it is of no more use.
+            os.kill(place.worker.pid, signal.SIGKILL)
+
+    def _hear(self, place: Place, one: Worker) -> bool:
+        """Whether more may come."""
+        try:
+            for message in one.ears.receive():
+                self._understand(place, one, message)
+        except Broken:
+            return False
+        return True
+
+    def _understand(self, place: Place, one: Worker, message: Message) -> None:
+        match message:
+            case {"tell": "loading", "model": name, "version": version}:
+                one.loading = (name, version)
+            case {"tell": "counts", "snapshot": counts}:
+                one.counts = counts
+            case {"tell": "ready", "address": address, "http_address": http_address, **summary}:
+                one.since, one.http_address, self._address, self._new = time.monotonic(), http_address, address, True
+                place.breaker.ready()
+                self._loaded(one, summary)
+                self._changing.born(one, place.number)
+                self._announce_at_last()
+            case {"tell": "failed", "error": error}:
+                one.loading, failed = None, channel.read(error)
+                if self._announced:
+                    running.say(f"worker {place.number}: {failed}")
+                elif self._error is None:
+                    self._error = failed
+            case {"ask": "snapshot", "id": number}:
+                self._count(one, number)
+            case {"ask": "load" | "unload" as what, "id": number, "name": name}:
+                self._changing.add(Change(what, name, asker=(one, number)))
+            case {"answer": number, "value": value}:
+                self._answered(one, number, value)
+
+    def _loaded(self, one: Worker, summary: dict[str, Any]) -> None:
+        one.loading, one.summary = None, summary
+        self._quarantine.loaded((name, version) for name, version in summary["loaded"])
+
+    def _announce_at_last(self) -> None:
+        """Say what is served once all are ready that can be; none can: that is the end."""
+        if self._announced or not all(one.breaker.open or (one.worker and one.worker.since) for one in self._places):
+            return
+        if not self._ready():
+            self._error = KanserveError("The processes that are to serve end before they are ready.")
+            self._stop()
+            return
+        self._announced = True
+        self._announce()
+        if self._settings.model_control == "poll":
+            self._next_poll = time.monotonic() + self._settings.poll_seconds
+
+    def _answered(self, one: Worker, number: int, value: Any) -> None:
+        if counting := self._counting.get(number):
+            one.counts = value
+            counting.waiting.discard(one.pid)
+            if not counting.waiting:
+                self._tell_counts(number)
+        else:
+            before, now = one.summary, {"loaded": value["loaded"], "reasons": value["reasons"]}
+            self._loaded(one, now)
+            self._changing.answered(one.pid, number, value["error"], before != now)
+
+    # Changes and counts
+
+    def _finish(self, change: Change) -> None:
+        if change.asker is not None:
+            asker, number = change.asker
+            said = {"value": None} if change.error is None else {"error": change.error}
+            asker.ears.send({"answer": number, **said})
+        if change.what != "refresh":
+            return
+        if change.error is not None:
+            if not change.quiet or change.error != self._unread:  # not at each poll
+                running.say(f"the repository cannot be read, nothing changed: {channel.read(change.error)}")
+        elif not change.quiet or change.changed:
+            self._announce()
+        self._unread = change.error
+
+    def _announce(self) -> None:
+        for one in self._ready()[:1]:
+            running.announce(one.summary, self._address, one.http_address, len(self._ready()))
+
+    def _count(self, asker: Worker, question: int) -> None:
+        number = next(self._numbers)
+        counting = Counting(asker, question, {one.pid for one in self._ready()}, time.monotonic() + 1.0)
+        self._counting[number] = counting
+        for one in self._ready():
+            one.ears.send({"ask": "snapshot", "id": number})
+
+    def _tell_counts(self, number: int) -> None:
+        counting = self._counting.pop(number)
+        if any(one is counting.asker for one in self._workers()):
+            known = [one.counts for one in self._workers() if one.counts is not None]
+            merged = meters.merge([*known, *([self._ended] if self._ended is not None else [])])
+            value = {**merged, "restarts": self._restarts}
+            counting.asker.ears.send({"answer": counting.question, "value": value})
+
+
+def _drain(woken: socket.socket) -> None:
+    try:
+        while woken.recv(4096):
+            pass
+    except BlockingIOError:
+        return

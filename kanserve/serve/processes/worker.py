@@ -1,0 +1,180 @@
+"""One of the processes that a supervisor forks: it serves on the port of all, and changes its models as it is told."""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from socket import socket
+from typing import Any
+
+from kanserve.errors import DrainingError, KanserveError
+from kanserve.serve.models.loading import Models
+from kanserve.serve.processes import processors, running
+from kanserve.serve.processes.channel import Line, Message, written
+from kanserve.serve.processes.control import WorkerControl
+from kanserve.serve.processes.crashes import Version
+from kanserve.serve.server import Counted, Server
+from kanserve.serve.settings import Settings
+
+PUSH_SECONDS = 1.0  # between counts that are told unasked, for when this process is killed
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)  # that mean something to a supervisor
+_END = 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a worker is born with; its settings have the port of all."""
+
+    settings: Settings
+    number: int
+    refused: dict[Version, str] = field(default_factory=dict)
+    loaded: Collection[str] = ()  # by hand
+    unloaded: Collection[str] = ()
+
+
+def main(start: Start, end: socket) -> int:
+    """Serve until SIGTERM, or until the supervisor is gone; the exit code."""
+    ended: SimpleQueue[int] = SimpleQueue()
+    for ignored in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all; what they mean the supervisor says
+        signal.signal(ignored, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with running.heard(ended.put, signal.SIGTERM):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        if start.settings.pin:
+            processors.pin(start.number)
+        return _Worker(start, end, ended).work()
+
+
+class _Worker:
+    def __init__(self, start: Start, end: socket, ended: SimpleQueue[int]) -> None:
+        self._start, self._ended = start, ended
+        self._line = Line(end, self._hear, lambda: ended.put(_END))
+        self._refused = dict(start.refused)
+        self._counted = Counted(start.settings, start.number)
+        self._meters = self._counted.meters
+        self._server: Server | None = None
+        self._changes = running.Changes()
+        self._error: KanserveError | None = None
+
+    def work(self) -> int:
+        with self._changes as changes:
+            self._line.start()
+            try:
+                self._models = Models(self._start.settings, self._meters, self._refused, self._loading)
+            except KanserveError as error:
+                self._fail(error)
+                return 1
+            changes.put(self._begin)
+            self._ended.get()
+            self._models.close()
+        if self._server is not None:
+            done = self._server.stop()
+            self._tell("counts", snapshot=self._meters.snapshot())
+            if not done:
+                running.cut_off(self._start.settings)
+        return 0 if self._error is None else 1
+
+    def _begin(self) -> None:
+        try:
+            self._server = self._serving()
+        except Exception as error:
+            self._fail(error)
+            return
+        self._tell(
+            "ready",
+            address=self._server.address,
+            http_address=self._server.http_address,
+            **running.summary(self._server.models.catalog),
+        )
+        threading.Thread(target=self._push, name="kanserve-counts", daemon=True).start()
+
+    def _serving(self) -> Server:
+        """A server that listens, once all is loaded that was to be at the first start, and by hand since then."""
+        start, counted = self._start, self._counted
+        models = self._models
+        models.subscribe(counted.meters.changed)
+        for name in start.unloaded:
+            self._by_hand(models.unload, name)
+        models.refresh()
+        for name in start.loaded:
+            self._by_hand(models.load, name)
+        control = WorkerControl(self._line)
+        return Server(start.settings, models=models, control=control, counted=counted, shared=True)
+
+    def _by_hand(self, change: Callable[[str], object], name: str) -> None:
+        try:
+            change(name)
+        except KanserveError as error:
+            running.say(f"{name!r}: {error}")
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error if isinstance(error, KanserveError) else KanserveError("internal error")
+        if not isinstance(error, KanserveError | OSError):
+            traceback.print_exception(error)
+        self._tell("failed", error=written(error if not isinstance(error, OSError) else KanserveError(str(error))))
+        self._ended.put(_END)
+
+    def _loading(self, model: str, version: int) -> None:
+        self._tell("loading", model=model, version=version)
+
+    def _hear(self, message: Message) -> None:
+        """On the thread that reads: what takes long is done on another."""
+        if message["ask"] == "snapshot":
+            self._answer(message, self._meters.snapshot())
+        else:
+            self._changes.put(lambda: self._change(message))
+
+    def _change(self, message: Message) -> None:
+        self._refused.update({(name, version): reason for name, version, reason in message["refused"]})
+        failed: Exception | None = None
+        try:
+            match message["ask"]:
+                case "load":
+                    self._models.load(message["name"])
+                case "unload":
+                    self._models.unload(message["name"])
+                case "refresh":
+                    if message["reopen"] and self._server is not None:
+                        self._server.reopen()
+                    self._models.refresh()
+        except Exception as error:
+            if not isinstance(error, KanserveError | OSError):
+                traceback.print_exception(error)
+            failed = KanserveError(str(error)) if isinstance(error, OSError) else error
+        said = {**running.summary(self._models.catalog), "error": failed and written(failed)}
+        self._answer(message, said)
+
+    def _push(self) -> None:
+        while self._ended.empty():
+            self._tell("counts", snapshot=self._meters.snapshot())
+            time.sleep(PUSH_SECONDS)
+
+    def _tell(self, what: str, **fields: Any) -> None:
+        try:
+            self._line.tell(what, **fields)
+        except DrainingError:
+            return  # the end of the channel is noticed by the thread that reads
+
+    def _answer(self, message: Message, value: Any) -> None:
+        try:
+            self._line.answer(message, value)
+        except DrainingError:
+            return
+
+
+def born(start: Start, end: socket) -> None:
+    """The rest of a forked process's life, which ends here: nothing of its parent's is to run in it."""
+    code = 1
+    try:
+        code = main(start, end)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

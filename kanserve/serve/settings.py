@@ -1,0 +1,132 @@
+"""What can be set of a server: one table, which the flags, the environment, the file and the docs are made from.
+
+Plain data that needs no package, so that the process that serves carries nothing but what it serves with;
+`configuration` reads and checks it, in a process of its own.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+Role = Literal["predict", "read", "manage"]
+Control = Literal["signal", "poll", "explicit"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+def _set(default: Any, says: str, least: float | None = None, most: float | None = None) -> Any:
+    """A field, what the help says of it, and between what it lies (Any, as `dataclasses.field` is typed)."""
+    return field(default=default, metadata={"help": says, "least": least, "most": most})
+
+
+def _table(says: str, make: Any = tuple) -> Any:
+    """A field that only a file can hold."""
+    return field(default_factory=make, metadata={"help": says, "file": True})
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one caller may do: whoever shows the token, or the client certificate of that name."""
+
+    roles: tuple[Role, ...]
+    name: str = _set("", "Who it is, for the log.")
+    token_sha256: str = _set("", "SHA-256 of the bearer token, 64 hexadecimal digits.")
+    token_file: str = _set("", "A file whose first line is the bearer token.")
+    certificate: str = _set("", "The common name or a DNS or URI name of the client certificate.")
+    models: tuple[str, ...] = _set((), "Only these models; default: all.")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What is set for one model; what is not set here is the server's."""
+
+    versions: str = _set("", "all, latest, latest:N, or numbers as in 1,3.")
+    backend: str = _set("", "c_source, onnx_graph or numpy_source.")
+    max_rows: int = _set(0, "The most rows of one request.", 0)
+    concurrency: int = _set(0, "The most requests that are computed at once; more are refused.", 0)
+    warm_up: tuple[int, ...] = _set((), "Row counts to predict before a version is ready, as in 1,256.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of a server."""
+
+    repository: str = _set("models", "A folder of models, or an fsspec URL such as s3://bucket/models.")
+    model_name: str = _set("", "The model's name where the repository is one version's folder.")
+
+    host: str = _set("127.0.0.1", "The address to listen on.")
+    port: int = _set(8001, "The gRPC port; 0 takes a free one.", 0, 65_535)
+    unix_socket: str = _set("", "Listen on this socket file instead of a port.")
+    http_port: int = _set(
+        -1, "A port for /metrics, /v2/health/live and /v2/health/ready; 0 takes a free one, -1: none.", -1, 65_535
+    )
+
+    workers: int = _set(
+        1, "Processes that serve; 1: this one alone, without a supervisor; 0: one for each core.", 0, 1024
+    )
+    pin: bool = _set(False, "Tie each worker to a core of its own.")
+    threads: int = _set(4, "Requests that a process answers at once; models that are slow get more.", 1, 1024)
+
+    queue: int = _set(256, "Requests that may wait for a thread; more are refused.", 0)
+    streams: int = _set(32, "Streams that may be open at once; each holds a thread of its own.", 1, 4096)
+    max_message_bytes: int = _set(16 * 2**20, "The largest request or response.", 1024, 2**31 - 1)
+    max_rows: int = _set(65_536, "The most rows of one request.", 1)
+    grace_seconds: float = _set(25.0, "How long a stopping server may finish what it has accepted.", 0)
+    keepalive_seconds: float = _set(60.0, "After so long without a word a client is asked whether it is there.", 1)
+
+    model_control: Control = _set(  # noqa: RUF009  # it is dataclasses.field
+        "signal",
+        "signal: new versions are looked for at SIGHUP; poll: every so often too; explicit: only what is named.",
+    )
+    poll_seconds: float = _set(5.0, "How often to look for new versions, with poll.", 0.05)
+    load: tuple[str, ...] = _set((), "The models to load at the start, with explicit.")
+    versions: str = _set("all", "Which versions of a model are served: all, latest, latest:N, or numbers as in 1,3.")
+    backend: str = _set("", "c_source, onnx_graph or numpy_source; default: the fastest that a model has.")
+    concurrency: int = _set(16, "The most requests of one model that are computed at once; more are refused.", 1)
+    warm_up: tuple[int, ...] = _set((1,), "Row counts to predict before a version is ready, as in 1,256.")
+
+    tls_certificate: str = _set("", "A PEM file with the certificate chain; read again when it changes.")
+    tls_key: str = _set("", "A PEM file with its private key.")
+    tls_client_ca: str = _set("", "A PEM file with the authorities of client certificates, which are then demanded.")
+    anonymous: tuple[Role, ...] | None = _set(
+        None,
+        "What a caller may do who shows nothing: predict, read, manage; default: predict,read, or nothing with access.",
+    )
+    require_signature: tuple[str, ...] = _set(
+        (), "PEM files of public Ed25519 keys, one of which must have signed a model."
+    )
+    trust_remote_code: bool = _set(False, "Load models from a URL without a signature.")
+    reflection: bool = _set(True, "Answer gRPC reflection.")
+
+    log_format: Literal["text", "json"] = _set("text", "text or json.")
+    log_level: Literal["debug", "info", "warning", "error"] = _set("info", "debug, info, warning or error.")
+    access_log: str = _set("", "A file for one JSON line a call; - is standard output.")
+    traces: str = _set("", "An OTLP/HTTP endpoint for traces, as http://localhost:4318/v1/traces.")
+
+    models: dict[str, ModelSettings] = _table("Settings of single models, by name.", dict)  # noqa: RUF009
+    access: tuple[Grant, ...] = _table("Who may do what.")
+
+
+def dumps(settings: Settings) -> str:
+    """As JSON, for `loads`."""
+    return json.dumps(asdict(settings))
+
+
+def loads(text: str) -> Settings:
+    """Settings that `dumps` wrote.
+
+    `kanserve serve` hands them over by execv of `python -m kanserve.serve NUMBER`: the number of an inherited file
+    descriptor, positioned at its begin, that holds this JSON and nothing else. Who takes it over reads it to its end
+    and closes it.
+    """
+    values = json.loads(text)
+    values["models"] = {name: _made(ModelSettings, one) for name, one in values["models"].items()}
+    values["access"] = tuple(_made(Grant, one) for one in values["access"])
+    made: Settings = _made(Settings, values)
+    return made
+
+
+def _made(kind: type[Any], values: dict[str, Any]) -> Any:
+    """JSON has no tuples (Any: of the kind that is given)."""
+    known = {one.name for one in fields(kind)}
+    return kind(**{name: tuple(one) if isinstance(one, list) else one for name, one in values.items() if name in known})

@@ -1,0 +1,75 @@
+"""The tables of docs/serving.md, made of what they are about. `python -m tests.serving_docs` writes them anew."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from kanserve.serve import status
+from kanserve.serve.access import table as access
+from kanserve.serve.configuration import flags
+from kanserve.serve.observing import exposition, logs
+from kanserve.serve.settings import ROLES, Grant, ModelSettings
+
+PAGE = Path(__file__).parents[1] / "docs/serving.md"
+
+
+def tables() -> dict[str, str]:
+    """The lines between `<!-- NAME -->` and `<!-- end -->`."""
+    return {
+        "flags": "\n".join(_flags()),
+        "models": "\n".join(_keys(ModelSettings, "[models.NAME]")),
+        "access": "\n".join(_keys(Grant, "[[access]]")),
+        "roles": "\n".join(_roles()),
+        "metrics": exposition.markdown().strip(),
+        "log": "\n".join(
+            ["| field | |", "|---|---|", *(f"| `{name}` | {says} |" for name, says in logs.FIELDS.items())]
+        ),
+        "codes": "\n".join(_codes()),
+    }
+
+
+def page(text: str) -> str:
+    """The page with its tables as they should be."""
+    for name, table in tables().items():
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        assert start and end, name
+        text = f"{before}{start}{table}\n{end}{after}"
+    return text
+
+
+def _flags() -> Iterator[str]:
+    yield from ("| flag | default | |", "|---|---|---|")
+    for one in flags.of_settings():
+        default = flags.default(one)
+        yield f"| `{flags.flag(one.name)}` | {f'`{default}`' if default else ''} | {one.metadata['help']} |"
+    yield "| `--config` | | A TOML file with settings. |"
+    yield "| `--check-config` | | Print the settings and end. |"
+
+
+def _keys(kind: type[Any], title: str) -> Iterator[str]:
+    yield from (f"| `{title}` | |", "|---|---|")
+    for one in fields(kind):
+        yield f"| `{one.name}` | {one.metadata.get('help', 'What it may do: ' + ', '.join(ROLES) + '.')} |"
+
+
+def _roles() -> Iterator[str]:
+    yield from ("| calls | for whom |", "|---|---|")
+    calls: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for path, needed in access.NEEDS.items():
+        calls[tuple(needed)].append(path.rsplit("/", 1)[1] if "health" not in path else path.rsplit(".", 1)[1])
+    for roles, names in sorted(calls.items(), key=lambda one: len(one[0]) % len(ROLES)):
+        yield f"| {', '.join(names)} | {' or '.join(roles) or 'anybody'} |"
+
+
+def _codes() -> Iterator[str]:
+    yield from ("| code | error | |", "|---|---|---|")
+    for kind, code in status.CODES.items():
+        if code is not status.INTERNAL.code:
+            yield f"| {code.name} | {kind.__name__} | {(kind.__doc__ or '').splitlines()[0]} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))

@@ -1,0 +1,50 @@
+"""SECURITY 10 and 14 at full length: overload, and ten minutes of load; SOAK_SECONDS says how many seconds the second.
+
+python -m tests.soak_load
+"""
+
+import os
+import sys
+
+from tests import loads, serving
+
+
+def main() -> int:
+    held = []
+    for kind, model in (("sleeps", serving.sleeping(0.1)), ("computes", serving.busy())):
+        found = loads.overload(model, times=10, seconds=10, apart=kind == "computes")
+        text = f"10, a model that {kind}"
+        held += [
+            _said(
+                found.refusal < 0.010,
+                f"{text}: a refusal in {found.refusal * 1e3:.1f} ms (p99 of {found.refused}), wanted < 10 ms",
+            ),
+            _said(
+                found.goodput >= 0.8 * found.capacity,
+                f"{text}: {found.goodput:.0f} answers/s of {found.offered:.0f} requests/s, "
+                f"{found.goodput / found.capacity:.0%} of {found.capacity:.0f}, wanted ≥ 80 %",
+            ),
+            _said(found.codes <= {"OK", "RESOURCE_EXHAUSTED"}, f"{text}: codes {', '.join(sorted(found.codes))}"),
+        ]
+    seconds = float(os.environ.get("SOAK_SECONDS", "600"))
+    long = loads.endure(seconds)
+    grown = (long.end.memory - long.warm.memory) / 2**20
+    held += [
+        _said(grown < 4, f"14: memory {grown:+.1f} MB in {seconds:.0f} s and {long.calls} calls, wanted < 4"),
+        _said(
+            long.end.descriptors <= long.warm.descriptors,
+            f"14: descriptors {long.warm.descriptors}, then {long.end.descriptors}",
+        ),
+        # grpc's own come and go.
+        _said(long.end.threads <= long.warm.threads + 2, f"14: threads {long.warm.threads}, then {long.end.threads}"),
+    ]
+    return int(not all(held))
+
+
+def _said(true: bool, text: str) -> bool:
+    print(f"{'held' if true else 'BROKEN'}: {text}", flush=True)
+    return true
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The benchmark of servers, small: they answer right, and the table says what was measured. Times are not judged."""
+
+from benchmarks import _serving_report as reports
+from benchmarks import serving
+from benchmarks._serving_report import EMPTY, KSERVE, MLSERVER, C, Footprint, Measured, Results, Scaling
+
+
+def test_servers_answer_what_the_network_says():
+    results = serving.measure(small=True)
+    assert list(results.footprints) == list(results.cells[1, 64]) and list(results.footprints)[:2] == [EMPTY, C]
+    for name, one in results.footprints.items():
+        assert one.megabytes > 0 and (name == EMPTY or one.error < 1e-12)
+    for servers in results.cells.values():
+        assert all(len(one.rate) == len(one.cpu) == 1 and one.rate[0] > 0 for one in servers.values())
+    assert "met: with a C model no onnxruntime, sympy, onnx or torch" in reports.report(results, (4, 5, 1))
+
+
+def measured(cpu: float, rate: float = 1e3, busy: float = 0.2) -> Measured:
+    return Measured(cpu=[cpu], client=[1e-4], busy=[busy], rate=[rate], p50=[1e-3], p99=[1e-3])
+
+
+def results(ours: float, edge: Footprint, two: Measured) -> Results:
+    cell = {EMPTY: measured(1e-4), C: measured(ours), MLSERVER: measured(5e-4), KSERVE: measured(4e-4)}
+    return Results({(1, 64): cell}, {C: edge}, Scaling(measured(1e-2, 100), two), ["MLServer: not installed here"])
+
+
+def test_goals_that_are_met_say_so():
+    text = reports.report(results(1.2e-4, Footprint([0.5], 50, 55, 1e-15), measured(1e-2, 190)), (4, 5, 1))
+    assert "MISSED" not in text and "MLServer: not installed here" in text
+    assert "met: CPU of C, one row, 64 in flight ≤ 1.3x empty handler: 1.20x" in text
+    assert "met: two workers on two cores ≥ 1.8x one by the clock: 1.90x, the generator 20% of one" in text
+
+
+def test_goals_that_are_missed_say_so():
+    edge = Footprint([0.7], 50, 61, 1e-3, ["sympy"])
+    text = reports.report(results(1.7e-4, edge, measured(1.2e-2, 150)), (4, 5, 1))
+    for line in (
+        "CPU of C, one row, 64 in flight ≤ 1.3x empty handler: 1.70x",
+        "CPU of C, one row, 64 in flight ≤ 0.4x KServe: 0.42x",
+        "ready with a C model ≤ 0.6 s after exec: 0.70 s",
+        "memory with a C model ≤ 60 MB: 61 MB",
+        "with a C model no onnxruntime, sympy, onnx or torch (sympy)",
+        "every answer is the network's to 1e-12 of the largest (C)",
+        "two workers on two cores ≥ 1.8x one by the clock: 1.50x",
+        "the same by CPU, twice the requests that a CPU second of one gives: 1.67x",
+    ):
+        assert f"MISSED: {line}" in text
+    assert "met: CPU of C, one row, 64 in flight ≤ 0.4x MLServer: 0.34x" in text

@@ -1,0 +1,22 @@
+"""Of files that were changed on purpose each is read or refused, and nothing else happens."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests import mutations
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (mutations.trees, 10_000),
+        (mutations.manifests, 10_000),
+        (mutations.golden, 10_000),
+        (mutations.networks, 5_000),  # of which each is evaluated
+    ],
+)
+def test_mutated_files_raise_the_declared_errors_only(make: Callable[[int], int], count: int) -> None:
+    refused = make(count)
+    print(f"{refused} of {count} mutated {make.__name__} refused; the others read, and nothing else raised")
+    assert refused > count / 2

@@ -1,0 +1,23 @@
+"""What an attacker may try, a part of it; `python -m tests.soak_security` does it at length."""
+
+import sys
+
+import pytest
+
+from tests import soak_security
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read as Linux says it")
+
+
+@linux
+def test_thousands_of_hostile_requests_are_answered_or_refused_and_leave_nothing_behind():
+    print(soak_security.hostile_requests(5000))
+
+
+def test_hostile_names_open_no_file_outside_of_the_repository():
+    print(soak_security.hostile_names(200))
+
+
+@linux
+def test_floods_are_refused_before_they_take_memory():
+    print(soak_security.floods(200))

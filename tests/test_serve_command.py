@@ -1,0 +1,85 @@
+"""`kanserve serve` as a command: it becomes the process that serves, with what it needs and no more."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kanserve.client import Client
+from tests import lean, serving
+
+
+@contextmanager
+def running(*arguments: str, cwd: Path = lean.ROOT) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command once it serves, and its address."""
+    command = [sys.executable, "-m", "kanserve", "serve", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=lean.ENVIRONMENT, cwd=cwd)
+    try:
+        yield process, lean.said(process, "serving").split()[-1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def repository() -> str:
+    return str(serving.folder())
+
+
+def test_the_command_becomes_the_server_and_drains(repository):
+    with running(repository, "--port", "0", "--threads", "2") as (process, address):
+        command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+        assert b"kanserve.serve" in command and b"serve" not in command
+        with Client(address) as client:
+            assert client.ready("raw")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+
+def test_the_settings_are_read_and_nothing_is_left_of_them(repository):
+    with running(repository, "--port", "0") as (process, _):
+        links = [os.readlink(f"/proc/{process.pid}/fd/{one}") for one in os.listdir(f"/proc/{process.pid}/fd")]
+        assert not [one for one in links if "settings" in one]
+
+
+def test_what_lies_in_the_working_folder_is_not_imported(repository, tmp_path):
+    for name in ("numpy", "grpc", "json", "kanserve_exporters"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')")
+    # `-m` itself looks there first; an installed `kanserve` does not.
+    start = "import sys; sys.argv = ['kanserve', 'serve', *sys.argv[1:]]; from kanserve.__main__ import main; main()"
+    command = [sys.executable, "-P", "-c", start, repository, "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=lean.ENVIRONMENT, cwd=tmp_path)
+    try:
+        assert "models" in lean.said(process, "serving")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_process_that_serves_a_c_model_imports_no_more_than_it_needs(tmp_path):
+    from kanserve import repository
+
+    repository.publish(tmp_path, "raw", serving.artifact("iris"))
+    command = [sys.executable, "-X", "importtime", "-m", "kanserve", "serve", str(tmp_path), "--port", "0"]
+    environment = lean.ENVIRONMENT | {"PYTHONPROFILEIMPORTTIME": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=lean.ROOT)
+    modules = set()
+    try:
+        for line in lean.errors_of(process):
+            modules.add(line.rsplit("|", 1)[-1].strip())
+            if "serving 1 models" in line:
+                break
+            if line.rsplit("|", 1)[-1].strip() == "kanserve.serve.configuration.reading":
+                launcher, modules = modules, set()
+    finally:
+        process.kill()
+        process.communicate()
+    heavy = {"onnx", "onnxruntime", "sympy", "torch", "typer", "rich"}
+    assert "pydantic" in launcher and not launcher & (heavy | {"grpc"})
+    assert "grpc" in modules
+    assert not modules & (heavy | {"pydantic", "pydantic_settings", "prometheus_client", "cryptography", "fsspec"})

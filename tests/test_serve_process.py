@@ -1,0 +1,207 @@
+"""The server as a process of its own: the signals that it hears, how it ends, what it imports and weighs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from kanserve import repository
+from kanserve.client import Client
+from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.inference import wire
+from kanserve.ranges import sample
+from kanserve.reference import evaluate
+from kanserve.serve.settings import Settings
+from tests import kans, lean, serving
+from tests.serving import WAIT
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A repository with the model that waits for the FIFO, and the FIFO."""
+    root = tmp_path_factory.mktemp("slow")
+    fifo = root / "fifo"
+    os.mkfifo(fifo)
+    repository.publish(root / "models", "slow", serving.waiting(fifo))
+    return root / "models", fifo
+
+
+def settings(root: Path) -> Settings:
+    return Settings(repository=str(root), port=0)
+
+
+def test_sigterm_finishes_what_was_accepted_refuses_what_comes_and_exits_with_0(slow):
+    root, fifo = slow
+    with lean.served(settings(root)) as (running, address), Client(address) as client, ThreadPoolExecutor() as pool:
+        channel, other = grpc.insecure_channel(address), grpc.insecure_channel(address)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        assert next(watch).status == SERVING
+        answer = pool.submit(client.predict, "slow", [[WAIT], [0.5]])
+        with open(fifo, "w") as gate:  # opens when the model reads it: the call is in flight
+            running.send_signal(signal.SIGTERM)
+            assert next(watch).status == NOT_SERVING
+            late = wire.stub(other)  # a new connection: the port still answers, to say so
+            assert not late.ServerReady(pb.ServerReadyRequest()).ready
+            assert not late.ModelReady(pb.ModelReadyRequest(name="slow")).ready
+            with pytest.raises(grpc.RpcError) as refused:
+                late.ModelInfer(pb.ModelInferRequest(model_name="slow"))
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert "stopping" in str(refused.value.details())
+            assert not answer.done()
+            gate.write("go")
+        np.testing.assert_allclose(answer.result(30), evaluate(kans.one_edge(), [[WAIT], [0.5]]), rtol=1e-12)
+        assert running.wait(30) == 0
+        channel.close()
+        other.close()
+
+
+def test_sigint_ends_it_too_and_sighup_finds_new_versions(tmp_path):
+    repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
+    with lean.served(settings(tmp_path)) as (running, address), Client(address) as client:
+        assert client.metadata("mixed").versions == (1,)
+        repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
+        repository.publish(tmp_path, "more", serving.artifact("mixed"))
+        running.send_signal(signal.SIGHUP)
+        assert lean.errors_of(running).readline() == f"kanserve: serving 2 models on {address}\n"
+        assert client.metadata("mixed").versions == (1, 2)
+        assert client.metadata("mixed").version == 2
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
+        assert lean.errors_of(running).read() == ""
+
+
+@pytest.mark.parametrize("stopping", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_while_it_looks_for_new_versions(tmp_path, stopping):
+    os.mkfifo(tmp_path / "fifo")
+    repository.publish(tmp_path / "models", "mixed", serving.artifact("mixed"))
+    with lean.served(settings(tmp_path / "models")) as (running, _):
+        repository.publish(tmp_path / "models", "late", serving.loading(tmp_path / "fifo"))
+        running.send_signal(signal.SIGHUP)
+        with open(tmp_path / "fifo", "w"):  # opens when the model is being loaded
+            running.send_signal(stopping)
+            assert running.wait(20) == 0
+        assert lean.errors_of(running).read() == ""
+
+
+def test_a_signal_ends_the_server_before_it_has_loaded_its_first_model(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    repository.publish(tmp_path / "models", "late", serving.loading(tmp_path / "fifo"))
+    with lean.started(settings(tmp_path / "models")) as running:
+        with open(tmp_path / "fifo", "w"):
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(20) == 0
+        assert lean.errors_of(running).read() == ""
+
+
+def test_a_repository_that_is_gone_changes_nothing_that_is_served(tmp_path):
+    root = tmp_path / "models"
+    repository.publish(root, "mixed", serving.artifact("mixed"))
+    with lean.served(settings(root)) as (running, address):
+        root.rename(tmp_path / "away")
+        running.send_signal(signal.SIGHUP)
+        assert "cannot be read, nothing changed" in lean.errors_of(running).readline()
+        with Client(address) as client:
+            assert client.ready("mixed")
+
+
+def test_polling_finds_new_versions_and_explicit_control_loads_what_is_named(tmp_path):
+    for name in ("fox", "hen"):
+        repository.publish(tmp_path, name, serving.artifact("mixed"))
+    polling = Settings(repository=str(tmp_path), port=0, model_control="poll", poll_seconds=0.05)
+    with lean.served(polling) as (running, address), Client(address) as client:
+        repository.publish(tmp_path, "fox", serving.artifact("mixed"))
+        lean.said(running, "serving 2 models")
+        assert client.metadata("fox").versions == (1, 2)
+    explicit = Settings(repository=str(tmp_path), port=0, model_control="explicit", load=("hen",))
+    with lean.served(explicit) as (_, address), Client(address) as client:
+        assert client.ready("hen") and not client.ready("fox")
+
+
+def test_a_second_sigterm_ends_it_at_once(slow):
+    root, fifo = slow
+    with lean.served(settings(root)) as (running, address), grpc.insecure_channel(address) as channel:
+        x = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=[1, 1])
+        request = pb.ModelInferRequest(
+            model_name="slow", inputs=[x], raw_input_contents=[np.array([WAIT], "<f8").tobytes()]
+        )
+        waiting: Any = wire.stub(channel).ModelInfer.future(request, timeout=30)
+        with open(fifo, "w"):  # opens when the call is in flight
+            running.send_signal(signal.SIGTERM)
+            lean.until(lambda: not wire.stub(channel).ServerReady(pb.ServerReadyRequest(), timeout=10).ready)
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(5) == -signal.SIGTERM
+        assert waiting.exception(10) is not None
+
+
+def test_what_is_wrong_with_the_settings_is_one_line_and_exit_code_2(tmp_path):
+    with lean.started(settings(tmp_path / "none")) as running:
+        said = lean.errors_of(running).read()
+        assert said.startswith("kanserve: ") and said.count("\n") == 1
+        assert running.wait(10) == 2
+
+
+UNUSED = ("onnx", "onnxruntime", "sympy", "torch", "pydantic", "typer", "rich", "matplotlib", "scipy", "pandas")
+
+
+def test_a_c_model_is_served_with_little_imported_and_little_memory(tmp_path):
+    """At most 60 MB, and ready within 0.6 s: of processor time, as this machine may be busy."""
+    repository.publish(tmp_path, "iris", serving.artifact("iris"))
+    begun = time.monotonic()
+    with lean.served(settings(tmp_path)) as (running, address), Client(address) as client:
+        ready, busy = time.monotonic() - begun, lean.busy(running.pid)
+        x = sample(serving.kan("iris"), 3)
+        np.testing.assert_allclose(client.predict("iris", x), evaluate(serving.kan("iris"), x), rtol=1e-9)
+        weight = lean.memory(running.pid, "VmHWM") / 2**20
+        print(f"ready after {ready:.2f} s, of which it computed {busy:.2f} s; {weight:.1f} MiB with a C model")
+        mapped = Path(f"/proc/{running.pid}/maps").read_text()
+        assert not [one for one in ("onnxruntime", "libtorch", "libssl", "libcrypto") if f"/{one}" in mapped]
+        assert weight < 60 and busy < 0.6
+
+
+def test_c_and_numpy_models_are_served_where_nothing_else_can_be_imported(tmp_path):
+    for name in ("iris", "mixed"):
+        repository.publish(tmp_path, name, serving.artifact(name))
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    for name in (*UNUSED, "kanserve_exporters"):
+        (hidden / f"{name}.py").write_text("raise ImportError('it is not to be imported here')\n")
+    with lean.served(settings(tmp_path), first=hidden) as (_, address), Client(address) as client:
+        for name in ("iris", "mixed"):
+            x = sample(serving.kan(name), 3)
+            np.testing.assert_allclose(client.predict(name, x), evaluate(serving.kan(name), x), rtol=1e-9)
+            assert client.formula(name)[0].text
+            assert client.network(name).edges
+            client.differentiate(name, x)
+
+
+def test_onnx_is_served_without_torch_sympy_onnx_or_matplotlib_and_only_then_imported():
+    code = f"""
+import sys
+for name in {tuple(one for one in UNUSED if one not in ("onnxruntime", "pydantic", "typer", "rich"))!r}:
+    sys.modules[name] = None  # importing it raises
+from kanserve.serve.models import catalog as models
+from kanserve.serve.server import start
+root = {str(serving.folder())!r}
+catalog = models.load(root, backend="c_source")
+assert catalog.find("raw").kind == "c_source" and "graph" not in catalog.models, catalog.reasons
+assert "onnxruntime" not in sys.modules
+server = start(root, port=0)
+assert "onnxruntime" in sys.modules
+assert server.catalog.find("graph").kind == "onnx_graph"
+server.stop()
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], env=lean.ENVIRONMENT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
