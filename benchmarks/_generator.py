@@ -1,9 +1,10 @@
 """The load generator, a process of its own: it is told on standard input whom to ask what, and prints what came of it.
 
 It sends bytes and takes bytes, as they are, so that what it costs is gRPC alone. With n requests in flight each answer
-sends the next request, from the thread on which it came. One line of JSON in, one out:
+sends the next request, from the thread on which it came; with a rate so many are sent a second, whatever comes back.
+One line of JSON in, one out:
 
-    {"address": .., "request": "hexadecimal", "in_flight": 64, "seconds": 1.0, "connections": 1}
+    {"address": .., "request": "hexadecimal", "in_flight": 64, "seconds": 1.0, "connections": 1, "rate": 0}
     {"count": .., "sent": .., "seconds": .., "cpu": .., "p50": .., "p99": .., "errors": .., "error": ".."}
 
 Times are in seconds; `cpu` is what the generator itself used.
@@ -13,9 +14,10 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from threading import Event, Lock
+from functools import partial
+from threading import Condition, Event, Lock
 from typing import Any
 
 import grpc
@@ -31,6 +33,7 @@ class Load:
     in_flight: int
     seconds: float
     connections: int = 1
+    rate: float = 0.0  # requests a second; 0: as many as come back, `in_flight` at once
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,11 @@ def run(load: Load) -> Answered:
             for _ in range(load.connections)
         ]
         for method in methods:
-            method(request, timeout=60)  # the connections are there before the clock runs
+            with suppress(grpc.RpcError):  # which the loads will meet again, and count
+                method(request, timeout=60)  # the connections are there before the clock runs
         send = _one_after_the_other if load.in_flight == 1 else _together
+        if load.rate:
+            send = partial(_by_the_clock, load.rate)
         before, _ = send(methods, request, load.in_flight, _WARM * load.seconds)
         cpu, begun = time.process_time(), time.perf_counter()
         taken, errors = send(methods, request, load.in_flight, load.seconds)
@@ -122,6 +128,36 @@ def _together(methods: list[Any], request: bytes, in_flight: int, seconds: float
     for number in range(in_flight):
         send(methods[number % len(methods)])
     done.wait()
+    return taken, errors
+
+
+def _by_the_clock(
+    rate: float, methods: list[Any], request: bytes, in_flight: int, seconds: float
+) -> tuple[list[float], list[str]]:
+    taken: list[float] = []
+    errors: list[str] = []
+    clock, ended, sent = time.perf_counter, Condition(), 0
+    start = clock()
+
+    def send(method: Any) -> None:
+        begun = clock()
+
+        def came(call: Any) -> None:
+            with ended:
+                taken.append(clock() - begun)
+                if call.code() is not grpc.StatusCode.OK:
+                    errors.append(call.details())
+                ended.notify()
+
+        method.future(request, timeout=60).add_done_callback(came)
+
+    while (passed := clock() - start) < seconds:
+        while sent < passed * rate:
+            send(methods[sent % len(methods)])
+            sent += 1
+        time.sleep(max(0.0, (sent + 1) / rate - (clock() - start)))
+    with ended:
+        ended.wait_for(lambda: len(taken) == sent)
     return taken, errors
 
 

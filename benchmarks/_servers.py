@@ -93,9 +93,17 @@ class Generator:
         self._process = process
 
     def run(self, load: Load) -> Answered:
-        assert self._process.stdin is not None and self._process.stdout is not None  # asked for above
+        self.begin(load)
+        return self.end()
+
+    def begin(self, load: Load) -> None:
+        """Let it run, and do something else until `end`."""
+        assert self._process.stdin is not None  # asked for below
         self._process.stdin.write(json.dumps(asdict(load)) + "\n")
         self._process.stdin.flush()
+
+    def end(self) -> Answered:
+        assert self._process.stdout is not None  # asked for below
         line = self._process.stdout.readline()
         if not line.startswith("{"):
             raise RuntimeError(f"The load generator ended: {line}{self._process.stdout.read()}")

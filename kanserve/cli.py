@@ -201,7 +201,8 @@ app.command("export")(export_network)
 @app.command()
 def publish(
     kan_file: KanFile,
-    repository: Annotated[Path, typer.Argument(help="The folder that 'kanserve serve' serves; made when missing.")],
+    # A text, because a path would make s3:/bucket of s3://bucket.
+    repository: Annotated[str, typer.Argument(help="The folder or URL that 'kanserve serve' serves; made if missing.")],
     name: Annotated[str, typer.Option(help="The model's name: lower case, digits, - and _.")],
     data: Annotated[Path | None, typer.Option(help="A table to state r² and errors from.")] = None,
     target: Target = None,
@@ -229,10 +230,15 @@ def publish(
     artifact = artifact if key is None else signing.signed(artifact, key)
     version = repositories.publish(repository, name, artifact)
     warn_not_compared(wanted, artifact.manifest.provenance)
+    after = ["kanserve", "serve", repository]
+    if key is not None:
+        after += ["--require-signature", "public.pem"]
+    elif repositories.is_remote(repository):
+        after += ["--trust-remote-code"]
     show(
-        {"model": name, "version": version, "folder": str(repository / name / str(version))},
+        {"model": name, "version": version, "folder": f"{repository.rstrip('/')}/{name}/{version}"},
         as_json,
-        after=["kanserve", "serve", str(repository)],
+        after=after,
     )
 
 

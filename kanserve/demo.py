@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -151,15 +151,22 @@ def _server(models: Path, port: int) -> Iterator[str]:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert process.stderr is not None  # asked for above
-        line = process.stderr.readline()
-        if " on " not in line:
-            raise KanserveError(line.strip().removeprefix("kanserve: ") or "The server did not start.")
-        yield line.rsplit(" on ", 1)[1].split()[0]
+        yield _address(process.stderr)
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     if process.returncode != 0:
         raise KanserveError(f"The server ended with exit code {process.returncode} instead of 0.")
+
+
+def _address(lines: Iterable[str]) -> str:
+    """Where a server serves, which it says once it does; KanserveError with what it says instead."""
+    line = ""
+    for each in lines:
+        line = each.strip().removeprefix("kanserve: ")
+        if line.startswith("serving "):
+            return line.rsplit(" on ", 1)[1]
+    raise KanserveError(line or "The server did not start.")
 
 
 @contextmanager

@@ -35,8 +35,7 @@ class Maker:
     def __init__(self, models: dict[str, int], seed: int = 0) -> None:
         self._models = models
         self._rng = random.Random(seed)
-        # protobuf has no texts that are not Unicode.
-        self._names = [name for name in hostile.names() if _encodes(name)]
+        self._names = hostile.names()
         self._make: dict[str, Callable[[], Message]] = {
             f"{_PROTOCOL}ServerLive": pb.ServerLiveRequest,
             f"{_PROTOCOL}ServerReady": pb.ServerReadyRequest,
@@ -204,11 +203,3 @@ class Sender:
         except grpc.RpcError as error:
             return error.code(), error.details() or "", b""
         return grpc.StatusCode.OK, "", first
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -34,6 +34,7 @@ from kanserve.v1 import formula_pb2, formula_pb2_grpc
 from tests import lean, serving
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+AT_ONCE = 32  # while it is measured how much a server can answer
 Times = dict[str, list[float]]
 
 
@@ -58,8 +59,8 @@ def overload(model: Artifact, times: float, seconds: float, apart: bool = False)
         repository.publish(folder, "kan", model)
         with _on(here), lean.served(Settings(folder, port=0)) as (_, address):
             body = request("kan", np.zeros((1, 1)))
-            _sent(address, body, 0.5, 0, 32, there)  # slower at first: does not count
-            capacity = len(_sent(address, body, seconds, 0, 32, there).get("OK", ())) / seconds
+            _sent(address, body, 0.5, 0, AT_ONCE, there)  # slower at first: does not count
+            capacity = len(_sent(address, body, seconds, 0, AT_ONCE, there).get("OK", ())) / seconds
             came = _sent(address, body, seconds, times * capacity, 0, there)
     refused = came.get("RESOURCE_EXHAUSTED", [])
     return Overload(

@@ -139,7 +139,9 @@ def _damaged_header(data: bytes, rng: random.Random) -> bytes:
     (size,) = struct.unpack("<Q", data[:8])
     damaged = bytearray(data)
     for _ in range(rng.choice((1, 2, 3))):
-        damaged[rng.randrange(8 + size)] = rng.choice(b'0123456789[]{}",:FUI') if rng.random() < 0.8 else 255
+        damaged[rng.randrange(8 + size)] = (
+            rng.choice(b'0123456789[]{}",:FUI') if rng.random() < 0.8 else rng.randrange(256)
+        )
     return bytes(damaged)
 
 

@@ -63,7 +63,7 @@ def hostile_names(count: int, root: Path, good: str) -> list[str]:
         *(f"{'../' * depth}etc/passwd" for depth in range(2, 12)),
         *(f"{good}/{'../' * depth}{away}/1" for depth in range(2, 12)),
     ]
-    found = dict.fromkeys((*written, *filter(_is_unicode, hostile.names(2 * count))))
+    found = dict.fromkeys((*written, *hostile.names(2 * count)))
     return list(found)[:count]
 
 
@@ -197,14 +197,6 @@ def _status(url: str) -> int:
             return status
     except OSError as error:
         return int(getattr(error, "code", 0) or 0)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

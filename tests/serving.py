@@ -4,6 +4,7 @@ An artifact's NumPy module is code, so that a slow or a faulty model needs no se
 """
 
 import functools
+import os
 import tempfile
 from pathlib import Path
 
@@ -83,6 +84,11 @@ def fatal(flag: Path = Path("/")) -> Artifact:
     return _with_code(f"import os\nif os.path.exists({str(flag)!r}):\n    os.abort()\n")
 
 
+def doing(code: str) -> Artifact:
+    """A model that does this when it is loaded."""
+    return _with_code(code)
+
+
 def sleeping(seconds: float) -> Artifact:
     """A model with one input that takes its time for each request, once it is loaded."""
     return _with_code(f"""
@@ -109,6 +115,14 @@ def predict(x):
         raise RuntimeError("a secret of /the/host")
     return _answer(x)
 """)
+
+
+def slow(root: Path) -> tuple[Path, Path]:
+    """A repository with the model "slow", which waits or breaks, and the FIFO that it waits for."""
+    fifo = root / "fifo"
+    os.mkfifo(fifo)
+    repository.publish(root / "models", "slow", waiting(fifo))
+    return root / "models", fifo
 
 
 def busy() -> Artifact:

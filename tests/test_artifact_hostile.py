@@ -1,13 +1,10 @@
 """Folders and manifests that somebody made to do harm, with right checksums where there are any."""
 
-import hashlib
 import os
-import random
 
-import numpy as np
 import pytest
 
-from kanserve.artifact import Artifact, Entry, Manifest, format, names, read, write
+from kanserve.artifact import format, names, read, write
 from kanserve.errors import ArtifactError, FormatError, InvalidNameError, NotFoundError
 from tests.artifacts import body, edited, sealed, small
 
@@ -186,45 +183,3 @@ def test_a_hostile_name_is_refused(name):
 def test_a_hostile_version_is_refused(version):
     with pytest.raises(InvalidNameError):
         names.check_version(version)
-
-
-def test_ten_thousand_mutated_manifests_raise_the_declared_errors_only():
-    text, choose = body(), random.Random(1)
-    refused = 0
-    for _ in range(10_000):
-        damaged = bytearray(text)
-        for _ in range(choose.choice((1, 1, 2, 5))):
-            position = choose.randrange(len(damaged))
-            match choose.randrange(3):
-                case 0:
-                    damaged[position] = choose.choice(b'0123456789"{}[]:, \nnaex\\\x00\xff')
-                case 1:
-                    del damaged[position : position + choose.randrange(1, 20)]
-                case 2:
-                    damaged[position:position] = text[position - 30 : position]
-        try:
-            format.loads(sealed(bytes(damaged)))
-        except FormatError:
-            refused += 1
-    print(
-        f"{refused} of 10000 mutated manifests refused; in the others a name, a digit of a checksum or a size differs"
-    )
-    assert refused > 5000
-
-
-def test_two_thousand_mutated_golden_files_raise_the_declared_errors_only():
-    artifact, choose = small(), random.Random(2)
-    data = artifact.files["golden.safetensors"]
-    header = data.index(b"}}") + 2
-    for _ in range(2000):
-        damaged = bytearray(data)
-        damaged[choose.randrange(header)] = choose.randrange(256)
-        damaged[choose.randrange(8, header)] = choose.choice(b'0123456789[]{}",:FUI')
-        entry = Entry(hashlib.sha256(damaged).hexdigest(), len(damaged))
-        files = {**artifact.manifest.files, "golden.safetensors": entry}
-        manifest = Manifest("model", artifact.manifest.inputs, artifact.manifest.outputs, files)
-        try:
-            x, y = Artifact(manifest, {**artifact.files, "golden.safetensors": bytes(damaged)}).golden()
-        except FormatError:
-            continue
-        assert x.shape[1] == y.shape[1] == 1 and x.dtype == y.dtype == np.float64

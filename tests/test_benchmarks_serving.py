@@ -1,7 +1,7 @@
 """The benchmark of servers, small: they answer right, and the table says what was measured. Times are not judged."""
 
 from benchmarks import _serving_report as reports
-from benchmarks import serving
+from benchmarks import isolation, serving
 from benchmarks._serving_report import EMPTY, KSERVE, MLSERVER, C, Footprint, Measured, Results, Scaling
 
 
@@ -46,3 +46,16 @@ def test_goals_that_are_missed_say_so():
     ):
         assert f"MISSED: {line}" in text
     assert "met: CPU of C, one row, 64 in flight ≤ 0.4x MLServer: 0.34x" in text
+
+
+def test_neighbours_do_what_they_are_called_and_the_fast_model_answers_beside_each():
+    found = isolation.measure(workers=1, small=True)
+    assert list(found) == ["alone", "sleeping", "broken", "huge", "loaded"]
+    assert all(len(one.p50) == 1 and 0 < one.p50[0] <= one.p99[0] for one in found.values())
+    text = isolation.report({1: found})
+    assert text.count("1 worker: p99 beside a model that is") == 4
+
+
+def test_a_neighbour_that_is_noticed_is_a_goal_that_is_missed():
+    waits = {"alone": isolation.Waits([1e-3], [2e-3]), "huge": isolation.Waits([1e-3], [5e-3])}
+    assert "MISSED: 2 workers: p99 beside a model that is huge < 2x: 2.50x" in isolation.report({2: waits})

@@ -152,6 +152,21 @@ def test_publishing_twice_makes_the_next_version(folder, kanserve):
     assert repository.versions(folder / "models", "law") == (1, 2)
 
 
+def test_a_url_is_published_to_as_it_is_written(folder, kanserve):
+    url = f"file://{folder}/elsewhere"
+    code, out, err = kanserve("publish", "law.safetensors", url, "--name", "law", "--format", "numpy_source", "--json")
+    assert (code, err) == (0, "") and json.loads(out)["folder"] == f"{url}/law/1"
+    assert repository.versions(folder / "elsewhere", "law") == (1,) and not (folder / "file:").exists()
+
+
+def test_what_is_published_to_a_store_is_served_by_the_command_that_is_shown(folder, kanserve):
+    url = "memory://published/models"
+    code, out, err = kanserve("publish", "law.safetensors", url, "--name", "law", "--format", "numpy_source")
+    assert (code, err) == (0, "") and f"{url}/law/1" in out
+    assert f"next: kanserve serve {url} --trust-remote-code" in out
+    assert repository.versions(url, "law") == (1,)
+
+
 def test_inspect_shows_a_network_and_a_version(folder, kanserve):
     facts = json.loads(kanserve("inspect", "law.safetensors", "--json")[1])
     assert (facts["shape"], facts["symbolic"], facts["inputs"][0]["name"]) == ([2, 1, 1], True, "x")

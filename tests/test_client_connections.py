@@ -94,6 +94,39 @@ def test_every_request_of_a_client_has_a_name_of_its_own():
     assert len(set(names)) == 4
 
 
+def test_what_a_caller_wants_to_go_along_with_its_requests_does():
+    heard: list[dict[str, Any]] = []
+
+    def live(request: bytes, context: grpc.ServicerContext) -> pb.ServerLiveResponse:
+        heard.append(dict(context.invocation_metadata() or ()))
+        return pb.ServerLiveResponse(live=True)
+
+    async def ask(address: str) -> None:
+        async with AsyncClient(address, token="t", metadata=[("traceparent", "00-b"), ("tag-bin", b"\0")]) as client:
+            assert await client.live()
+
+    with scripted.serving({"ServerLive": live}) as address:
+        numbers = iter(range(9))
+        with Client(address, metadata=lambda: [("traceparent", f"00-{next(numbers)}")]) as client:
+            assert client.live() and client.live()
+        with Client(address, metadata=[("x-request-id", "mine")]) as client:
+            assert client.live()
+        asyncio.run(ask(address))
+    assert [one.get("traceparent") for one in heard] == ["00-0", "00-1", None, "00-b"]
+    assert heard[0]["x-request-id"] != heard[1]["x-request-id"] and heard[2]["x-request-id"] == "mine"
+    assert heard[3]["authorization"] == "Bearer t" and heard[3]["tag-bin"] == b"\0"
+
+
+@pytest.mark.parametrize(
+    "pair", [("Upper", "a"), ("", "a"), ("grpc-timeout", "1S"), ("authorization", "a"), ("a", "\n"), ("a", b"a")]
+)
+def test_metadata_that_cannot_travel_is_refused(pair):
+    with pytest.raises(InputError):
+        Client("localhost:1", metadata=[pair])
+    with Client("localhost:1", metadata=lambda: [pair]) as client, pytest.raises(InputError):
+        client.live()
+
+
 @pytest.mark.parametrize("kind", ["bytes", "text", "path"])
 def test_a_server_is_known_by_its_authority_and_its_name(secured, tmp_path, kind):
     given = keys.authority().certificate
@@ -212,6 +245,22 @@ def test_a_unix_socket_is_an_address(plain, tmp_path):
 def test_what_does_not_fit_together_is_refused_when_a_client_is_made(kind, arguments, says):
     with pytest.raises(InputError, match=says):
         kind("localhost:8001", **arguments)
+
+
+def test_a_closed_client_says_so(plain):
+    async def ask(address: str) -> None:
+        client = AsyncClient(address)
+        assert await client.live()
+        await client.close()
+        await client.live()
+
+    with start(plain) as server:
+        client = Client(server.address)
+        client.close()
+        with pytest.raises(InputError, match="closed"):
+            client.live()
+        with pytest.raises(InputError, match="closed"):
+            asyncio.run(ask(server.address))
 
 
 def test_both_clients_have_the_same_calls_with_the_same_arguments():

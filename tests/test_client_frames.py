@@ -160,3 +160,25 @@ def test_neither_package_is_imported_for_who_has_no_table():
     code = "import sys, kanserve.client; assert not {'pandas', 'polars', 'sympy', 'safetensors'} & {*sys.modules}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("values", [[b"1", b"2"], [10**400, 1]])
+def test_a_column_of_bytes_or_beyond_all_floats_holds_no_numbers(client, values):
+    frame = pandas.DataFrame({one: np.array(values, object) for one in names("raw")})
+    with pytest.raises(DataError, match="must hold numbers"):
+        client.predict("raw", frame)
+
+
+@pytest.mark.parametrize("x", [[["1", "2"]], [[1j, 2]], [[10**400, 1]], np.array([["2020-01-01"] * 2], "M8[D]")])
+def test_rows_that_only_look_like_numbers_are_refused(client, x):
+    with pytest.raises(DataError, match="must be numbers"):
+        client.predict("raw", x)
+
+
+def test_what_a_mask_hides_is_missing(client):
+    x = sample(serving.kan("raw"), 3)
+    hidden = np.ma.masked_array(x, np.zeros(x.shape, bool))
+    hidden[1, 0] = np.ma.masked
+    got = client.predict("raw", hidden)
+    assert np.isnan(got[1]).all()
+    np.testing.assert_array_equal(got[[0, 2]], client.predict("raw", x)[[0, 2]])

@@ -11,7 +11,7 @@ from tests import mutations
     ("make", "count"),
     [
         (mutations.trees, 10_000),
-        (mutations.manifests, 10_000),
+        (mutations.manifests, 20_000),  # half by bytes, half by values
         (mutations.golden, 10_000),
         (mutations.networks, 5_000),  # of which each is evaluated
     ],

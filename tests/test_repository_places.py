@@ -78,6 +78,23 @@ def test_a_folder_that_is_one_version_is_one_model(tmp_path: Path) -> None:
         named.read("outside", 1)
 
 
+def test_a_folder_of_versions_is_one_model(tmp_path: Path) -> None:
+    for version in (1, 3):
+        repository.publish(tmp_path, "inside", small(), version)
+    source = repository.open(tmp_path / "inside")
+    assert source.index() == {"inside": (1, 3)} and source.names() == ("inside",)
+    assert source.read("inside", 3).files == small().files
+    named = repository.open(tmp_path / "inside", model_name="outside")
+    assert named.versions("outside") == (1, 3)
+    for name, version in (("inside", 1), ("outside", 2)):
+        with pytest.raises(NotFoundError):
+            named.read(name, version)
+    (tmp_path / "linked").symlink_to(tmp_path / "inside")
+    assert repository.open(tmp_path / "linked").names() == ("linked",)
+    (tmp_path / "inside" / "4").symlink_to(tmp_path / "inside" / "1")
+    assert source.versions("inside") == (1, 3)
+
+
 def test_a_folder_of_models_is_one_also_where_a_name_is_given(tmp_path: Path) -> None:
     repository.publish(tmp_path, "model", small())
     assert repository.open(tmp_path, model_name="other").names() == ("model",)

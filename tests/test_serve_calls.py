@@ -1,6 +1,5 @@
 """The way of a call: what is remembered of a message, who is told what goes wrong, and what a model's limits refuse."""
 
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.reference import evaluate
 from kanserve.serve.calls import table as calls
-from kanserve.serve.calls.asked import Kept, understand, varint
+from kanserve.serve.calls.asked import Kept, understand
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Grant, ModelSettings, Settings
 from kanserve.serve.state import Call
@@ -90,9 +89,9 @@ def test_only_a_message_whose_numbers_come_last_is_remembered(server):
     plain = request.SerializeToString()
     described, _ = understand(server.catalog, plain, Call("", "", 0), None)
     numbers = request.raw_input_contents[0]
-    inside = b"\x3a" + varint(len(numbers)) + numbers
+    inside = b"\x3a" + wire.varint(len(numbers)) + numbers
     # An unknown field that ends as the numbers do: its end says nothing.
-    hidden = plain + b"\x9a\x06" + varint(len(inside)) + inside
+    hidden = plain + b"\x9a\x06" + wire.varint(len(inside)) + inside
     for data, kept in ((plain, True), (hidden, False), (numbers, False)):
         memory = Kept()
         memory.keep(data, described, asked(x))
@@ -128,6 +127,32 @@ def test_any_message_is_answered_the_same_whether_it_was_seen_before_or_not(serv
         changed = plain[:place] + bytes([plain[place] ^ 1 << place % 8]) + plain[place + 1 :]
         forgetful = fresh(server.catalog.models, server.catalog.reasons)
         assert outcome(server.catalog, changed) == outcome(forgetful, changed)
+
+
+def test_what_follows_the_numbers_of_a_message_is_not_taken_for_more_of_them(server):
+    """Messages of one length, whose numbers begin at the same place, of which one has fewer numbers and a name."""
+    kan = serving.kan("mixed")
+    fewer, more = (asked(np.ones((rows, len(kan.inputs)))).SerializeToString() for rows in (1, 2))
+    name = b"x" * (len(more) - len(fewer) - 2)
+    named = fewer + b"\x1a" + wire.varint(len(name)) + name
+    assert len(named) == len(more) and named.index(b"\x3a") == more.index(b"\x3a")
+    for data in fewer, more:
+        understand(server.catalog, data, Call("", "", 0), None)
+    found, got = understand(server.catalog, named, Call("", "", 0), None)
+    assert (found.id, found.rows, got.tolist()) == (name.decode(), 1, np.ones((1, len(kan.inputs))).tolist())
+
+
+def test_a_message_that_other_numbers_would_break_is_answered_and_not_remembered(server):
+    """Its end looks like numbers and is none: with others there it is no message."""
+    x = np.ones((1, len(serving.kan("mixed").inputs)))
+    numbers = b"\x3a" + wire.varint(x.nbytes) + bytes(x.nbytes - 2)
+    request = asked(np.frombuffer(numbers).reshape(x.shape))
+    data = request.SerializeToString() + b"\x78\x01"  # a field that the protocol does not have
+    found, got = understand(server.catalog, data, Call("", "", 0), None)
+    assert got.tobytes() == numbers
+    memory = Kept()
+    memory.keep(data, found, request)
+    assert memory.find(data) is None
 
 
 # Loading and unloading
@@ -196,12 +221,7 @@ def test_the_configuration_says_which_versions_are_served(tmp_path):
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A repository with the model that waits for the FIFO, or breaks, and the FIFO."""
-    root = tmp_path_factory.mktemp("slow")
-    fifo = root / "fifo"
-    os.mkfifo(fifo)
-    repository.publish(root / "models", "slow", serving.waiting(fifo))
-    return root / "models", fifo
+    return serving.slow(tmp_path_factory.mktemp("slow"))
 
 
 def test_an_error_of_ours_is_told_by_the_id_of_the_request_and_logged_with_it(slow, caplog):

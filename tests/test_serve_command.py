@@ -83,3 +83,30 @@ def test_the_process_that_serves_a_c_model_imports_no_more_than_it_needs(tmp_pat
     assert "pydantic" in launcher and not launcher & (heavy | {"grpc"})
     assert "grpc" in modules
     assert not modules & (heavy | {"pydantic", "pydantic_settings", "prometheus_client", "cryptography", "fsspec"})
+
+
+def test_a_server_whose_standard_streams_are_closed_serves(repository, tmp_path):
+    socket = str(tmp_path / "socket")
+    command = [sys.executable, "-m", "kanserve", "serve", repository, "--unix-socket", socket, "--access-log", "-"]
+    closed = "import os, sys; os.closerange(0, 3); os.execv(sys.executable, sys.argv[1:])"
+    process = subprocess.Popen([sys.executable, "-c", closed, *command], env=lean.ENVIRONMENT, cwd=lean.ROOT)
+    try:
+        lean.until(lambda: os.path.exists(socket) or process.poll() is not None, 30)
+        with Client(f"unix:{socket}") as client:
+            assert client.ready()
+        assert [os.readlink(f"/proc/{process.pid}/fd/{one}") for one in range(3)] == ["/dev/null"] * 3
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--check-config"]])
+def test_a_reader_who_has_seen_enough_is_no_error(repository, words):
+    command = [sys.executable, "-m", "kanserve", "serve", repository, *words]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=lean.ENVIRONMENT, cwd=lean.ROOT
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(timeout=30)) == ("", 0)
+    process.stderr.close()

@@ -56,6 +56,7 @@ def test_a_version_that_ends_two_workers_at_its_first_loading_is_refused():
     assert not quarantine.reasons
     assert quarantine.ended(("fox", 2), CRASHED)
     assert "SIGSEGV" in quarantine.reasons["fox", 2]
+    assert [quarantine.ended(("hen", 1), 0) for _ in range(2)] == [False, True]  # its code may call exit
     assert not quarantine.ended(("fox", 2), CRASHED)  # known already
 
 

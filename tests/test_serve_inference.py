@@ -20,6 +20,7 @@ from kanserve.inference import wire
 from kanserve.ir import Variable
 from kanserve.ranges import sample
 from kanserve.reference import evaluate, probabilities
+from kanserve.serve.calls.outside import bounds, outside
 from kanserve.serve.calls.tensors import as_datatype
 from kanserve.serve.models import catalog as models
 from kanserve.serve.server import Server, start
@@ -186,8 +187,9 @@ def test_the_ends_of_the_training_range_are_inside_it_in_float_too(tmp_path):
     repository.publish(tmp_path, "ends", compile(kan, ("numpy_source",)))
     model = models.load(tmp_path).find("ends")
     ends = np.array([[-0.1], [0.1], [0.1000001], [np.nan]])
-    for x in (ends, ends.astype(np.float32)):
-        assert model.outside(x).tolist() == [2, 3]
+    for datatype, x in (("FP64", ends), ("FP32", ends.astype(np.float32))):
+        found = outside(bounds(model, datatype), x)
+        assert found is not None and found.rows.tolist() == [2, 3]
 
 
 def test_a_row_that_is_not_finite_is_nan_and_disturbs_no_other(client):

@@ -1,6 +1,5 @@
 """What is refused and what waits when many call at once: the queue, deadlines, streams, the memory of what waits."""
 
-import os
 import queue
 import subprocess
 import sys
@@ -17,7 +16,6 @@ import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from kanserve import repository
 from kanserve.client import Client
 from kanserve.errors import BusyError, DeadlineError
 from kanserve.inference import grpc_service_pb2 as pb
@@ -34,12 +32,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A repository with the model that waits for the FIFO, and the FIFO."""
-    root = tmp_path_factory.mktemp("slow")
-    fifo = root / "fifo"
-    os.mkfifo(fifo)
-    repository.publish(root / "models", "slow", serving.waiting(fifo))
-    return root / "models", fifo
+    return serving.slow(tmp_path_factory.mktemp("slow"))
 
 
 @contextmanager

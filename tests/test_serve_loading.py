@@ -127,6 +127,15 @@ def test_a_version_that_cannot_be_loaded_stops_no_other_and_the_reason_is_kept(t
         assert models.catalog.reasons == {}
 
 
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "SystemExit", "GeneratorExit", "BaseException"])
+def test_whatever_the_code_of_a_version_raises_stops_no_other(tmp_path: Path, raised: str) -> None:
+    publish(tmp_path)
+    repository.publish(tmp_path, "hen", serving.doing(f"raise {raised}\n"))
+    with loaded(tmp_path) as models:
+        assert versions(models) == [1]
+        assert ("hen", 1) in models.catalog.reasons
+
+
 def test_a_version_that_was_refused_is_seldom_tried_again_unless_somebody_asks(
     tmp_path: Path,
 ) -> None:

@@ -109,9 +109,11 @@ def test_warnings_of_python_are_lines_too(configured):
 @pytest.mark.parametrize("how", ["os.close(2)", "sys.stderr.close()", "sys.stderr = None", "os.dup2(full, 2)"])
 def test_nobody_is_hurt_when_standard_error_is_gone(how):
     code = (
-        "import os, sys, logging; from kanserve.serve.observing import logs; from kanserve.serve.settings import Settings;"
-        f"full = os.open('/dev/full', os.O_WRONLY); logs.configure(Settings()); {how};"
+        "import os, sys, logging; from kanserve.serve.processes import running;"
+        "from kanserve.serve.settings import Settings;"
+        f"full = os.open('/dev/full', os.O_WRONLY); running.configure(Settings()); {how};"
         "logging.getLogger('kanserve').error('x' * 100_000); logging.getLogger('kanserve').error('%d', 'x');"
+        "running.say('goes on');"
         "print('alive', flush=True); os._exit(0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

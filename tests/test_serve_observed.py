@@ -1,6 +1,7 @@
 """A server that is watched: one call, as the metrics, the access log, a trace and the protocol's statistics have it."""
 
 import json
+import re
 import urllib.request
 from typing import Any
 
@@ -14,7 +15,7 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve import server
 from kanserve.serve.settings import Settings
-from tests import serving
+from tests import lean, serving
 from tests.test_serve_tracing import PARENT, TRACE, collector
 
 WATCHED = (("x-request-id", "7f3a"), ("traceparent", f"00-{TRACE}-{PARENT}-01"))
@@ -113,3 +114,15 @@ def test_the_spans_belong_to_the_trace_of_the_caller(watched):
     calls = [one for one in spans if one.name == "inference.GRPCInferenceService/ModelInfer"]
     assert len(calls) == 3 and {one.trace_id.hex() for one in spans} == {TRACE}
     assert {one.parent_span_id.hex() for one in calls} == {PARENT}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_metrics_are_at_an_address_of_their_own_where_one_is_set(workers):
+    settings = Settings(str(serving.folder()), port=0, http_port=0, http_host="127.0.0.2", workers=workers)
+    with lean.started(settings) as running:
+        line = lean.said(running, "serving")
+        (place,) = re.findall(r"http://127\.0\.0\.2:\d+/metrics", line)
+        with urllib.request.urlopen(place, timeout=10) as page:
+            assert b"kanserve_workers" in page.read()
+        with pytest.raises(OSError):
+            urllib.request.urlopen(place.replace("127.0.0.2", "127.0.0.1"), timeout=10)

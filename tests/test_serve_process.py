@@ -29,12 +29,7 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A repository with the model that waits for the FIFO, and the FIFO."""
-    root = tmp_path_factory.mktemp("slow")
-    fifo = root / "fifo"
-    os.mkfifo(fifo)
-    repository.publish(root / "models", "slow", serving.waiting(fifo))
-    return root / "models", fifo
+    return serving.slow(tmp_path_factory.mktemp("slow"))
 
 
 def settings(root: Path) -> Settings:

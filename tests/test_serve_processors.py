@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kanserve.serve.processes import processors
+from kanserve.serve import processors
 
 
 def root(folder: Path, groups: str, **files: str) -> Path:

@@ -2,6 +2,7 @@
 
 import socket
 import stat
+import threading
 from pathlib import Path
 
 import grpc
@@ -19,6 +20,7 @@ from kanserve.reference import evaluate
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from tests import serving
+from tests.reloads import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -61,6 +63,21 @@ def test_a_port_in_use_is_a_conflict():
 def test_two_servers_do_not_share_a_port():
     with start(serving.folder(), port=0) as server, pytest.raises(ConflictError, match="in use"):
         start(serving.folder(), port=server.port)
+
+
+def test_a_server_that_cannot_begin_leaves_nothing_behind():
+    with socket.socket() as busy, socket.socket() as free:
+        for one in (busy, free):
+            one.bind(("127.0.0.1", 0))
+        busy.listen()
+        port, http_port = free.getsockname()[1], busy.getsockname()[1]
+        free.close()
+        before = threading.active_count()
+        with pytest.raises(ConflictError, match="HTTP port"):
+            start(Settings(str(serving.folder()), port=port, http_port=http_port))
+        eventually(lambda: threading.active_count() <= before)
+        with start(serving.folder(), port=port) as server:
+            assert server.port == port
 
 
 def test_a_host_that_is_not_ours_is_refused():

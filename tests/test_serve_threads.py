@@ -196,7 +196,7 @@ def test_no_model_takes_the_last_threads_that_can_wait():
 
 def test_a_model_that_is_known_to_be_slow_gives_its_place_away_at_once():
     with running(threads=1, spare=2) as pool, Gate() as gate:
-        pool._models["slow", ""].mean = 2 * SLOW
+        pool._models["slow", ""].costs[1].wall = 2 * SLOW
         order: list[str] = []
 
         def compute() -> None:
@@ -243,3 +243,29 @@ def test_the_monitor_sleeps_when_nothing_runs_and_wakes_for_the_next_call():
             pool.submit(gate.call)
             gate.wait(1)
             ended(pool, int)  # by another thread, for the monitor has seen that the first one waits
+
+
+def test_what_large_messages_hold_is_bounded_and_given_back_with_the_call():
+    large = 2**20
+    with running(threads=2, spare=0) as pool:
+        pool._left_to_hold = large
+        with Gate() as gate:
+
+            def first() -> None:
+                pool._hold(large)
+                gate.call()
+
+            pool.submit(first)
+            gate.wait(1)
+            refused: SimpleQueue[str] = SimpleQueue()
+
+            def second() -> None:
+                try:
+                    pool._hold(1)
+                except BusyError as error:
+                    refused.put(str(error))
+
+            ended(pool, second)
+            assert "memory" in refused.get(timeout=PATIENCE)
+        assert pool.drain(PATIENCE)
+        assert pool._left_to_hold == large

@@ -160,11 +160,26 @@ def test_a_version_that_ends_two_workers_is_not_loaded_again_and_the_index_says_
         assert len(lean.workers(running.pid)) == 2
 
 
-def test_a_version_that_is_fatal_at_the_start_is_left_out(models):
-    publish(models, "hen", "fatal")
+@pytest.mark.parametrize(("code", "how"), [("os.abort()", "SIGABRT"), ("os._exit(0)", "exit code 0")])
+def test_a_version_that_is_fatal_at_the_start_is_left_out(models, code, how):
+    repository.publish(models, "hen", serving.doing(f"import os\n{code}\n"))
     with lean.served(settings(models)) as (_, address):
         assert versions(address, "fox") == {("1",)} and versions(address, "hen") == {()}
-        assert all("SIGABRT" in one for one in reasons(address, "hen"))
+        assert all(how in one for one in reasons(address, "hen"))
+
+
+def test_a_worker_that_hangs_is_replaced_and_the_change_that_it_kept_waiting_is_made(tmp_path, models):
+    hurry = "from kanserve.serve.processes import supervisor\nsupervisor.LOOK_SECONDS = 1.5\n"
+    (tmp_path / "sitecustomize.py").write_text(hurry)
+    with lean.served(settings(models), tmp_path) as (running, address):
+        hung, other = lean.workers(running.pid)
+        os.kill(hung, signal.SIGSTOP)
+        publish(models, "hen")
+        running.send_signal(signal.SIGHUP)
+        assert f"process {hung}, hangs and is killed" in lean.said(running, "hangs")
+        lean.said(running, "serving 2 models by 2 processes")
+        assert hung not in lean.workers(running.pid) and other in lean.workers(running.pid)
+        assert versions(address, "hen") == {("1",)}
 
 
 def test_workers_that_end_in_a_loop_are_started_seldom_until_they_live_and_the_rest_serves_meanwhile(tmp_path, models):

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kanserve.client import describing, predicting, retrying
-from kanserve.client.connecting import Calls, Names, Pem, calls, target
+from kanserve.client.connecting import Calls, Metadata, Names, Pem, calls, target
 from kanserve.client.exporting import Received, write
 from kanserve.client.frames import Frame
 from kanserve.client.predicting import Array, Memory, Output, Steps
 from kanserve.client.results import ModelInfo, ModelStatistics, ModelStatus, Network, Prediction, ServedFormula
 from kanserve.client.watching import Known, ModelEvent
-from kanserve.errors import KanserveError
+from kanserve.errors import InputError, KanserveError
 from kanserve.v1 import formula_pb2
 
 T = TypeVar("T")
@@ -42,6 +42,7 @@ class AsyncClient:
         key: Pem | None = None,
         server_name: str = "",
         token: str | Callable[[], str] | None = None,
+        metadata: Metadata = (),
     ) -> None:
         self._target = target(
             address,
@@ -55,7 +56,7 @@ class AsyncClient:
         self._address, self._timeout, self._retries = address, timeout, retries
         self._channels: list[grpc.aio.Channel] = []
         self._turns: Iterator[Calls] = iter(())
-        self._names = Names(token)
+        self._names = Names(token, metadata)
         self._memory = Memory()
         self._closed = Event()
         self.retried = 0  # requests that were made again
@@ -203,6 +204,8 @@ class AsyncClient:
 
     async def _call(self, call: str, request: Any) -> Any:
         """The response, after as many attempts as it takes within the timeout."""
+        if self._closed.is_set():
+            raise InputError("The client is closed. Make another.")
         name, metadata = self._names.next()
         left, begun, failures = self._timeout, time.monotonic(), 0
         while True:

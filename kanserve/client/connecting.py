@@ -7,7 +7,8 @@ the kernel deals them out, and calls go to one after the other.
 import ipaddress
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +23,8 @@ from kanserve.inference import wire
 from kanserve.v1 import formula_pb2
 
 Pem = bytes | str | os.PathLike[str]  # a certificate or a key: PEM itself, or the path of a file
+Pairs = Sequence[tuple[str, str | bytes]]
+Metadata = Pairs | Callable[[], Pairs]  # what goes along with requests: always the same, or asked for each time
 Calls = Mapping[str, Any]  # the calls of one channel by name; grpc has a type for each kind, in its stubs alone
 
 _MOST_BYTES = 2**27
@@ -158,17 +161,41 @@ def calls(channel: grpc.Channel | grpc.aio.Channel) -> Calls:
 
 
 class Names:
-    """Names of requests, which the server's log has too: one beginning for a client, and numbers; and the token."""
+    """Names of requests, which the server's log has too: one beginning for a client, and numbers; and what goes along.
 
-    def __init__(self, token: str | Callable[[], str] | None) -> None:
+    InputError for metadata that no request may have.
+    """
+
+    def __init__(self, token: str | Callable[[], str] | None, metadata: Metadata = ()) -> None:
         self._token = token
+        self._metadata = metadata if callable(metadata) else _checked(metadata)
         self._beginning = os.urandom(6).hex()
         self._numbers = itertools.count(1)
 
-    def next(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+    def next(self) -> tuple[str, tuple[tuple[str, str | bytes], ...]]:
         """The name of a request, and the metadata with which it is sent."""
-        name = f"{self._beginning}-{next(self._numbers)}"
+        more = _checked(self._metadata()) if callable(self._metadata) else self._metadata
+        name = next((str(value) for key, value in more if key == _NAME), "")
+        if not name:
+            name = f"{self._beginning}-{next(self._numbers)}"
+            more = ((_NAME, name), *more)
         if self._token is None:
-            return name, (("x-request-id", name),)
+            return name, more
         token = self._token if isinstance(self._token, str) else self._token()
-        return name, (("x-request-id", name), ("authorization", f"Bearer {token}"))
+        return name, (*more, (_AUTHORIZATION, f"Bearer {token}"))
+
+
+_NAME, _AUTHORIZATION = "x-request-id", "authorization"
+_KEY, _TEXT = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]*")
+
+
+def _checked(metadata: Pairs) -> tuple[tuple[str, str | bytes], ...]:
+    """What HTTP/2 carries; grpc itself says no more than that something is wrong, in an error of its own."""
+    for key, value in metadata:
+        if not _KEY.fullmatch(key) or key.startswith("grpc-"):
+            raise InputError(f"A key of metadata has small letters, digits, '-', '_' and '.'; got {key!r:.80}.")
+        if key == _AUTHORIZATION:
+            raise InputError("The authorization is given as token, which is shown over TLS only.")
+        if isinstance(value, str) == key.endswith("-bin") or (isinstance(value, str) and not _TEXT.fullmatch(value)):
+            raise InputError(f"The metadata {key!r:.80} must be printable ASCII, or bytes where it ends in -bin.")
+    return tuple(metadata)

@@ -51,7 +51,7 @@ def select(frame: Any, names: Sequence[str], dtype: type[Any] = np.float64) -> N
     for place, name in enumerate(names):
         try:
             rows[:, place] = _column(frame[name])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(f"The column {name!r} must hold numbers; its type is {frame[name].dtype}.") from None
     return rows
 
@@ -61,7 +61,9 @@ def _column(column: Any) -> NDArray[Any]:
         values = column.to_numpy()
     else:
         values = column.to_numpy(na_value=np.nan) if column.hasnans else column.to_numpy()
-    if values.dtype.kind not in "biufO" or (values.dtype.kind == "O" and any(isinstance(one, str) for one in values)):
+    if values.dtype.kind not in "biufO" or (
+        values.dtype.kind == "O" and any(isinstance(one, str | bytes) for one in values)
+    ):
         raise TypeError
     return np.asarray(values, np.float64)
 

@@ -16,6 +16,7 @@ from kanserve.client.frames import Frame
 from kanserve.client.results import ModelInfo, Prediction
 from kanserve.errors import DataError, TensorError
 from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.inference import wire
 from kanserve.v1 import formula_pb2
 
 Array = NDArray[np.float64]
@@ -175,21 +176,11 @@ def _request(memory: Memory, name: str, version: str, outputs: tuple[str, ...], 
         tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype=_DATATYPES[part.itemsize], shape=part.shape)
         asked = [pb.ModelInferRequest.InferRequestedOutputTensor(name=one) for one in outputs]
         message = pb.ModelInferRequest(model_name=name, model_version=version, inputs=[tensor], outputs=asked)
-        beginning = message.SerializeToString() + _RAW + _varint(part.nbytes)
+        beginning = message.SerializeToString() + _RAW + wire.varint(part.nbytes)
         if len(memory.beginnings) >= _MOST_REMEMBERED:
             memory.beginnings.clear()
         memory.beginnings[key] = beginning
     return beginning + (part if _LITTLE else part.byteswap()).tobytes()
-
-
-def _varint(number: int) -> bytes:
-    """As protobuf writes a length."""
-    written = bytearray()
-    while number > 0x7F:
-        written.append(number & 0x7F | 0x80)
-        number >>= 7
-    written.append(number)
-    return bytes(written)
 
 
 def _tensor(described: pb.ModelInferResponse.InferOutputTensor, data: bytes) -> NDArray[Any]:
@@ -238,8 +229,13 @@ def _rows(x: Any, dtype: DTypeLike) -> NDArray[Any]:
     if kind not in (np.float64, np.float32):
         raise DataError(f"Rows travel as float64 or float32, got {kind}.")
     try:
-        rows = np.asarray(x, kind)
-    except (TypeError, ValueError):
+        given = np.ma.asanyarray(x) if isinstance(x, np.ma.MaskedArray) else np.asarray(x)
+        if given.dtype.kind not in "biufO":
+            raise TypeError
+        rows = given.astype(kind, copy=False)
+        if isinstance(rows, np.ma.MaskedArray):
+            rows = rows.filled(np.nan)  # what it hides is missing
+    except (TypeError, ValueError, OverflowError):
         raise DataError("Rows must be numbers; got something that is not.") from None
     if rows.ndim != 2:
         raise DataError(f"Rows must have shape (N, inputs), got {rows.shape}.")

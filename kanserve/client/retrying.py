@@ -59,4 +59,5 @@ def _raised(error: Any, address: str, timeout: float, request: str) -> KanserveE
         case grpc.StatusCode.UNAVAILABLE:
             return errors.UnreachableError(f"No server answers at {address}: {text}.")
         case _:
-            return KanserveError(f"The server at {address} failed: {code.name}: {text} (request {request}).")
+            named_there = "" if request and request in text else f" (request {request})"  # our server says it itself
+            return KanserveError(f"The server at {address} failed: {code.name}: {text}{named_there}.")

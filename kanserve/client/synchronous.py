@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kanserve.client import describing, predicting, retrying
-from kanserve.client.connecting import Names, Pem, calls, target
+from kanserve.client.connecting import Metadata, Names, Pem, calls, target
 from kanserve.client.exporting import Received, write
 from kanserve.client.frames import Frame
 from kanserve.client.predicting import Array, Memory, Output, Steps
 from kanserve.client.results import ModelInfo, ModelStatistics, ModelStatus, Network, Prediction, ServedFormula
 from kanserve.client.watching import Known, ModelEvent
-from kanserve.errors import KanserveError
+from kanserve.errors import InputError, KanserveError
 from kanserve.v1 import formula_pb2
 
 T = TypeVar("T")
@@ -31,7 +31,8 @@ class Client:
     `timeout` is in seconds and for each request, its repetitions included: a request that finds no server, or one that
     is stopping, is made again up to `retries` times, a little later each time. `channels` connections spread calls over
     the workers of a server. `tls` is True, or the authority's certificate, as PEM or the path of a file; `certificate`
-    and `key` are the client's own. `token` is a bearer token, or what gives the one of the moment.
+    and `key` are the client's own. `token` is a bearer token, or what gives the one of the moment. `metadata` is what
+    goes along with each request, as [("traceparent", "00-...")], or gives that; an "x-request-id" in it is its name.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Client:
         key: Pem | None = None,
         server_name: str = "",
         token: str | Callable[[], str] | None = None,
+        metadata: Metadata = (),
     ) -> None:
         to = target(
             address,
@@ -59,7 +61,7 @@ class Client:
         self._address, self._timeout, self._retries = address, timeout, retries
         self._channels = to.open()
         self._turns = itertools.cycle([calls(one) for one in self._channels])
-        self._names = Names(token)
+        self._names = Names(token, metadata)
         self._memory = Memory()
         self._closed = Event()
         self._retried = itertools.count()
@@ -223,6 +225,8 @@ class Client:
 
     def _call(self, call: str, request: Any) -> Any:
         """The response, after as many attempts as it takes within the timeout."""
+        if self._closed.is_set():
+            raise InputError("The client is closed. Make another.")
         name, metadata = self._names.next()
         left, begun, failures = self._timeout, time.monotonic(), 0
         while True:

@@ -5,11 +5,9 @@ its output and its place, so that a supervisor of processes sees one from begin 
 """
 
 import dataclasses
-import errno
 import json
 import os
 import re
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +15,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import kanserve
-from kanserve.errors import ConflictError, InputError, KanserveError
+from kanserve.errors import KanserveError
 from kanserve.serve import settings
 from kanserve.serve.configuration import flags
+from kanserve.serve.processes import listening
 from kanserve.serve.settings import Settings
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
@@ -28,7 +27,7 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 def main(arguments: Sequence[str]) -> int:
     """Serve, and not come back; the exit code where that is not to be."""
     if flags.asks(arguments, "--help", "-h"):
-        print(flags.text())
+        _print(flags.text())
         return 0
     try:
         from kanserve.serve.configuration.checks import warnings
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         if checks:
             for one in warnings(found.settings):  # which the server itself says when it starts
                 _say(one)
-            print("\n".join(shown(found.settings, found.origins)))
+            _print("\n".join(shown(found.settings, found.origins)))
             return 0
         check_free(found.settings)
     except KanserveError as error:
@@ -57,9 +56,19 @@ def become(found: Settings) -> NoReturn:
     # started so, from the sources, there they are.
     ours = str(Path(kanserve.__file__).parents[1])
     path = [] if ours == os.getcwd() and not sys.flags.safe_path else ["-P"]
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None: it was closed when this process began
+            stream.flush()
+    _open_the_first_three()
     os.execv(sys.executable, [sys.executable, *path, "-m", "kanserve.serve", str(handed_over(found))])
+
+
+def _open_the_first_three() -> None:
+    """Where standard input, output or error are closed, something else would be opened under their numbers, and what
+    is meant for them would be written there."""
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def handed_over(found: Settings) -> int:
@@ -77,31 +86,13 @@ def handed_over(found: Settings) -> int:
 
 
 def check_free(found: Settings) -> None:
-    """ConflictError where somebody listens on a port already, so that it is said before anything is loaded."""
-    for port in () if found.unix_socket else (found.port, found.http_port):
-        if port <= 0:
-            continue
-        try:
-            addresses = socket.getaddrinfo(found.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except (socket.gaierror, UnicodeError):
-            raise InputError(
-                f"The host {found.host!r:.80} has no address. Give one of this machine, as 127.0.0.1."
-            ) from None
-        for family, _, _, _, address in addresses:
-            with socket.socket(family, socket.SOCK_STREAM) as one:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if _bind(one, address) == errno.EADDRINUSE:
-                    raise ConflictError(
-                        f"Port {port} of {found.host} is in use. Choose another port, or stop what listens there."
-                    )
-
-
-def _bind(one: socket.socket, address: Any) -> int:
-    try:
-        one.bind(address)
-    except OSError as error:
-        return error.errno or 0
-    return 0
+    """ConflictError or InputError where a port is not to be had, so that it is said before anything is loaded."""
+    places = [(found.host_of_http(), found.http_port)]
+    if not found.unix_socket:
+        places.append((found.host, found.port))
+    for host, port in places:
+        if port > 0:
+            listening.check_free(host, port)
 
 
 def shown(found: Settings, origins: Mapping[str, str]) -> Iterator[str]:
@@ -130,6 +121,13 @@ def _toml(value: Any) -> str:
     if isinstance(value, str):
         value = _CREDENTIALS.sub("(not shown)@", value)
     return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains as it ends
 
 
 def _say(text: str) -> None:

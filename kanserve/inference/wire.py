@@ -145,3 +145,13 @@ def _messages(found: Iterable[DescriptorProto]) -> Iterable[DescriptorProto]:
     for one in found:
         yield one
         yield from _messages(one.nested_type)
+
+
+def varint(number: int) -> bytes:
+    """A length as protobuf writes it, for messages made by hand: seven bits a byte, the lowest first."""
+    made = bytearray()
+    while number >= 0x80:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    made.append(number)
+    return bytes(made)

@@ -14,7 +14,7 @@ from kanserve.artifact.format import Artifact
 from kanserve.artifact.names import check_name, check_version
 from kanserve.artifact.signing import Verifier
 from kanserve.repository import local
-from kanserve.repository.local import Folder, OneVersion
+from kanserve.repository.local import Folder, OneModel, OneVersion
 from kanserve.repository.remote import Remote, is_remote
 from kanserve.repository.source import Source
 
@@ -69,14 +69,16 @@ def open(
     root: Root, *, model_name: str = "", trusted: Verifier | None = None, options: Mapping[str, Any] | None = None
 ) -> Source:
     """What a server reads from. A folder with a manifest in its root is one version of one model: version 1 of
-    `model_name`, or of the name in the manifest.
+    `model_name`, or of the name in the manifest. A folder of versions is one model: `model_name`, or the folder's name.
 
-    `options` go to the file system of a URL. Nothing is looked for yet but that manifest.
+    `options` go to the file system of a URL. Nothing is looked for yet but which of these it is.
     """
     if is_remote(root):
         return Remote(str(root), trusted, options)
     place = local.path(root)
-    return OneVersion(place, model_name, trusted) if local.is_version(place) else Folder(place, trusted)
+    if local.is_version(place):
+        return OneVersion(place, model_name, trusted)
+    return OneModel(place, model_name, trusted) if local.is_model(place) else Folder(place, trusted)
 
 
 def _many(root: Root, trusted: Verifier | None = None) -> Source:

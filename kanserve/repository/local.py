@@ -46,8 +46,42 @@ class Folder:
         return found
 
     def read(self, name: str, version: int) -> Artifact:
-        with _opened(self._root, check_name(name), check_version(version)) as folder:
-            return directory.read_at(folder, self._trusted)
+        try:
+            with _opened(self._root, check_name(name), str(check_version(version))) as folder:
+                return directory.read_at(folder, self._trusted)
+        except FileNotFoundError:
+            raise source.no_version(name, version) from None
+
+
+class OneModel:
+    """A folder of the numbered versions of one model, as a platform mounts it for one model, or as a part of another."""
+
+    def __init__(self, root: Path, name: str = "", trusted: Verifier | None = None) -> None:
+        self._root = root
+        self._trusted = trusted
+        self._name = check_name(name or Path(os.path.abspath(root)).name)
+
+    def index(self) -> Mapping[str, tuple[int, ...]]:
+        found = _numbers(self._root)
+        return {self._name: found} if found else {}
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.index())
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        found = _numbers(self._root) if check_name(name) == self._name else ()
+        if not found:
+            raise source.no_model(name)
+        return found
+
+    def read(self, name: str, version: int) -> Artifact:
+        if check_name(name) != self._name:
+            raise source.no_version(name, version)
+        try:
+            with _opened(self._root, str(check_version(version))) as folder:
+                return directory.read_at(folder, self._trusted)
+        except FileNotFoundError:
+            raise source.no_version(name, version) from None
 
 
 class OneVersion:
@@ -92,6 +126,13 @@ def is_version(root: Path) -> bool:
     return _is_file(root / MANIFEST)
 
 
+def is_model(root: Path) -> bool:
+    """Whether a folder holds versions, and no models."""
+    with suppress(NotFoundError):
+        return bool(_numbers(root)) and not Folder(root).index()
+    return False
+
+
 def publish(root: Path, name: str, artifact: Artifact, version: int | None) -> int:
     """`repository.publish` into a folder."""
     model = root / name
@@ -126,18 +167,16 @@ def clean(root: Path, older_than: float) -> int:
 
 
 @contextmanager
-def _opened(root: Path, name: str, version: int) -> Iterator[int]:
-    """An open handle of a version's folder; only the root itself may be reached over a link."""
+def _opened(root: Path, *names: str) -> Iterator[int]:
+    """An open handle of a folder below a root, which alone may be reached over a link; FileNotFoundError."""
     handles: list[int] = []
     try:
         handles.append(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        for one in (name, str(version)):
+        for one in names:
             handles.append(directory.open_folder(handles[-1], one))
         yield handles[-1]
-    except FileNotFoundError:
-        raise source.no_version(name, version) from None
     except NotADirectoryError:
-        raise FormatError(f"Version {version} of {name!r} must be a folder, and not a link to one.") from None
+        raise FormatError(f"{'/'.join(names)} must be a folder, and not a link to one.") from None
     finally:
         for handle in handles:
             os.close(handle)
@@ -147,9 +186,13 @@ def _versions(model: Path) -> tuple[int, ...]:
     if model.is_symlink() or not model.is_dir():
         return ()
     with suppress(NotFoundError):  # removed while we looked
-        numbers = [one for one in _folders(model) if source.is_version(one) and _is_file(model / one / MANIFEST)]
-        return tuple(sorted(int(one) for one in numbers))
+        return _numbers(model)
     return ()
+
+
+def _numbers(model: Path) -> tuple[int, ...]:
+    numbers = [one for one in _folders(model) if source.is_version(one) and _is_file(model / one / MANIFEST)]
+    return tuple(sorted(int(one) for one in numbers))
 
 
 def _folders(place: Path) -> list[str]:

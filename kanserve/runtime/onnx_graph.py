@@ -12,8 +12,9 @@ protobuf's).
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import DataError, FormatError, MissingDependencyError
 from kanserve.runtime import _onnx_operator
+from kanserve.runtime._onnx_chain import SHARE, Chain, Kernel, listening
 
 FILE = "model.onnx"
 _STANDARD, _OURS = (b"", b"ai.onnx"), (b"ai.kanserve",)
@@ -44,6 +46,8 @@ class OnnxBackend:
     dtype: np.dtype[Any]
     batch: int  # rows at a time, so that the values on the way stay small
     native: bool = False  # whether compiled operators compute all layers
+    chain: Chain | None = None  # of these operators alone, where nothing else stands between x and y
+    chained: int = 0  # rows that it takes; where threads share the work it is slower for many
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs (N, outputs) of raw feature rows (N, inputs), float32 or float64."""
@@ -61,6 +65,8 @@ class OnnxBackend:
         return result
 
     def _run(self, rows: NDArray[Any]) -> NDArray[Any]:
+        if self.chain is not None and len(rows) <= self.chained:
+            return self.chain.run(rows)
         result: NDArray[Any] = self.session.run(["y"], {"x": rows}, self.options)[0]
         return result
 
@@ -76,9 +82,10 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> OnnxBackend:
     if FILE not in files:
         raise FormatError(f"An ONNX artifact holds {FILE}, got {', '.join(files) or 'no files'}.")
     functions = _check_model(files[FILE])
-    session = _native_session(onnxruntime, files[FILE], threads)
+    session, kernels = listening(partial(_native_session, onnxruntime, files[FILE], threads))
     if session is not None:
-        return _backend(session, onnxruntime.RunOptions(), native=_onnx_operator.take(functions))
+        made = _backend(session, onnxruntime.RunOptions(), native=_onnx_operator.take(functions))
+        return _chained(made, kernels, files[FILE], threads)
     try:
         session = _session(onnxruntime, files[FILE], _options(onnxruntime, threads))
     except Exception as error:  # its exceptions derive from nothing else
@@ -128,6 +135,36 @@ def _backend(session: Any, options: Any, native: bool) -> OnnxBackend:
     if native:  # nothing is on the way but the values of the layers
         batch = max(batch, 1024)
     return OnnxBackend(session, options, x.shape[1], y.shape[1], _TYPES[x.type], batch, native)
+
+
+def _chained(backend: OnnxBackend, kernels: Sequence[Kernel], data: bytes, threads: int) -> OnnxBackend:
+    """With a chain of the session's kernels, where that gives what the session gives; else as it is."""
+    try:
+        chain = Chain(backend.session, kernels, _operators(data), backend.dtype)
+    except ValueError:
+        return backend
+    x = np.linspace(-1, 1, 3 * backend.inputs).reshape(3, backend.inputs).astype(backend.dtype)
+    if not np.array_equal(chain.run(x), backend._run(x), equal_nan=True):
+        return backend
+    return replace(backend, chain=chain, chained=backend.batch if threads == 1 else SHARE)
+
+
+def _operators(data: bytes) -> list[bytes]:
+    """The functions of the file between x and y, each of which takes what the one before it gives, or none."""
+    found, last = list[bytes](), b"x"
+    for node in (
+        one for field, graph in _messages(data) if field == 7 for number, one in _messages(graph) if number == 1
+    ):
+        fields: dict[int, list[bytes]] = {}
+        for field, value in _messages(node):
+            fields.setdefault(field, []).append(bytes(value))
+        inputs, outputs, kinds, domains = (fields.get(number, []) for number in (1, 2, 4, 7))
+        if len(kinds) == len(domains) == len(outputs) == 1 and domains[0] in _OURS and inputs[:1] == [last]:
+            found.append(kinds[0])
+            (last,) = outputs
+        elif last != b"y":
+            return []
+    return found if last == b"y" else []
 
 
 def _check_model(data: bytes) -> set[bytes]:

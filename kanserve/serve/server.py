@@ -7,9 +7,12 @@ Only wiring: what a call answers is a plain function of `inference` or `formulas
     run(settings)      as a process of its own, or as several, until a signal ends it
 """
 
+import os
+import time
+from contextlib import suppress
 from os import PathLike, fspath
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import grpc
 from grpc_health.v1.health import HealthServicer
@@ -17,7 +20,7 @@ from grpc_health.v1.health import HealthServicer
 from kanserve.serve.access import table as access
 from kanserve.serve.access import tls
 from kanserve.serve.calls import table as calls
-from kanserve.serve.calls.threads import Threads
+from kanserve.serve.calls.threads import HELD, Threads
 from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.models.loading import Models
 from kanserve.serve.observing.meters import Meters
@@ -26,9 +29,12 @@ from kanserve.serve.processes.control import LocalControl
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Control, State
 
+if TYPE_CHECKING:
+    from kanserve.serve.observing.http import Http
+
 _FAREWELL = 1.0  # seconds in which the last answers are sent, and idle streams hear that it is over
+_LOOK = 0.005  # between looks at what is left of them
 _STREAMS = 512  # calls of one connection, at least; more would wait at the client, where nobody refuses them
-_METADATA_BYTES = 2**13  # of one call, and of what is sent with its answer
 _HANDSHAKE_SECONDS = 10.0
 _PING_SECONDS = 10.0  # a client that asks more often whether we are there is sent away
 _PING_ANSWER_SECONDS = 20.0
@@ -38,7 +44,7 @@ class Counted:
     """What answers calls and what counts them: there before the models are, which are counted too."""
 
     def __init__(self, settings: Settings, worker: int = 0) -> None:
-        self.threads = Threads(settings.threads)
+        self.threads = Threads(settings.threads, held=max(HELD, 4 * settings.max_message_bytes))
         self.meters = Meters(worker)
         self.meters.gauges = self.threads.gauges
 
@@ -79,13 +85,20 @@ class Server:
         )
         self._health = HealthServicer()
         self._server.add_generic_rpc_handlers(calls.handlers(self.state, self._health))
-        self.host, self.port = settings.host, self._listen(shared)
-        self._http = None
-        if settings.http_port >= 0:
-            from kanserve.serve.observing import http
+        self._http: Http | None = None
+        self._listens = False
+        try:
+            if settings.http_port >= 0:  # first, for grpc does not let go of a port before it has started
+                from kanserve.serve.observing import http
 
-            self._http = http.serve(settings, self.state, self._takes_calls, reuse_port=shared)
-        self._server.start()
+                self._http = http.serve(settings, self.state, self._takes_calls, reuse_port=shared)
+            self.host, self.port = settings.host, self._listen(shared)
+            self._server.start()
+        except BaseException:
+            counted.threads.shutdown(wait=False)
+            self._close()
+            raise
+        self._listens = True
 
     @property
     def catalog(self) -> Catalog:
@@ -101,7 +114,7 @@ class Server:
     @property
     def http_address(self) -> str:
         """Where the metrics are; empty where they are not asked for."""
-        return listening.address(self.host, self._http.port) if self._http is not None else ""
+        return listening.address(self.settings.host_of_http(), self._http.port) if self._http is not None else ""
 
     def reopen(self) -> None:
         """Go on in new files where the logs were rotated."""
@@ -109,18 +122,18 @@ class Server:
             if hasattr(one, "reopen"):
                 one.reopen()
 
-    def stop(self, grace: float | None = None) -> bool:
-        """Finish what was accepted and end; whether all of it was done within so many seconds."""
+    def stop(self, grace: float | None = None, *, last: bool = False) -> bool:
+        """Finish what was accepted and end; whether all of it was done within so many seconds.
+
+        `last`: the process ends next. The port is left to that: grpc tells a call that comes while it stops CANCELLED,
+        and one whose connection breaks is UNAVAILABLE, after which a client asks another server.
+        """
         self.state.threads.close()  # before health says so: who hears it must find it true
         self._health.enter_graceful_shutdown()
         done: bool = self.state.threads.drain(self.settings.grace_seconds if grace is None else grace)
-        self._server.stop(_FAREWELL).wait()
+        self._hang_up(last)
         self.state.threads.shutdown(wait=done)
-        self.models.close()
-        if self._http is not None:
-            self._http.close()
-        for one in self._observers:
-            one.close()
+        self._close()
         return done
 
     def __enter__(self) -> Self:
@@ -129,8 +142,34 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
+    def _close(self) -> None:
+        self.models.close()
+        if self._http is not None:
+            self._http.close()
+        for one in self._observers:
+            one.close()
+
+    def _hang_up(self, last: bool) -> None:
+        """Send the last answers and end the connections."""
+        unsent, deadline = self._open_calls(), time.monotonic() + _FAREWELL
+        while unsent and time.monotonic() < deadline:
+            time.sleep(_LOOK)
+            unsent &= self._open_calls()
+        listening.hang_up(self.port, self.settings.unix_socket)
+        if not last:
+            stopped = self._server.stop(_FAREWELL)
+            listening.hang_up(self.port, self.settings.unix_socket)  # who came back at once
+            stopped.wait()
+        elif self.settings.unix_socket:
+            with suppress(OSError):
+                os.unlink(self.settings.unix_socket)
+
+    def _open_calls(self) -> set[Any]:
+        """Those that have not been answered to the last byte, which grpc knows and does not tell."""
+        return set(getattr(getattr(self._server, "_state", None), "rpc_states", ()))
+
     def _takes_calls(self) -> bool:
-        return not self.state.threads.draining
+        return self._listens and not self.state.threads.draining
 
     def _listen(self, shared: bool) -> int:
         settings, credentials = self.settings, tls.credentials(self.settings)
@@ -178,7 +217,8 @@ def run(
     A second signal kills. Says on standard error what is served, once it is, and what cannot be.
     """
     settings = _settings(repository, host, port, threads, backend)
-    from kanserve.serve.processes import processors, running
+    from kanserve.serve import processors
+    from kanserve.serve.processes import running
 
     running.configure(settings)
     if (workers := settings.workers or processors.available()) > 1:
@@ -235,7 +275,7 @@ def _options(settings: Settings, shared: bool) -> list[tuple[str, int]]:
         ("grpc.http2.bdp_probe", 0),  # otherwise the window grows, and a call that waits holds up to 15 MiB
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.max_metadata_size", _METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
+        ("grpc.max_metadata_size", calls.METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", calls.METADATA_BYTES),
         *((name, round(1000 * seconds)) for name, seconds in milliseconds.items()),
     ]

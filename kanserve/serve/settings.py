@@ -4,6 +4,7 @@ Plain data that needs no package, so that the process that serves carries nothin
 `configuration` reads and checks it, in a process of its own.
 """
 
+import ipaddress
 import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
@@ -12,6 +13,7 @@ Role = Literal["predict", "read", "manage"]
 Control = Literal["signal", "poll", "explicit"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
+LONGEST_SOCKET_PATH = 107  # bytes, of Linux; others take a few less
 
 
 def _set(default: Any, says: str, least: float | None = None, most: float | None = None) -> Any:
@@ -52,7 +54,7 @@ class Settings:
     """All of a server."""
 
     repository: str = _set("models", "A folder of models, or an fsspec URL such as s3://bucket/models.")
-    model_name: str = _set("", "The model's name where the repository is one version's folder.")
+    model_name: str = _set("", "The model's name where the repository is the folder of one model, or of one version.")
 
     host: str = _set("127.0.0.1", "The address to listen on.")
     port: int = _set(8001, "The gRPC port; 0 takes a free one.", 0, 65_535)
@@ -60,6 +62,7 @@ class Settings:
     http_port: int = _set(
         -1, "A port for /metrics, /v2/health/live and /v2/health/ready; 0 takes a free one, -1: none.", -1, 65_535
     )
+    http_host: str = _set("", "The address to listen on for that port; default: host.")
 
     workers: int = _set(
         1, "Processes that serve; 1: this one alone, without a supervisor; 0: one for each core.", 0, 1024
@@ -82,7 +85,7 @@ class Settings:
     load: tuple[str, ...] = _set((), "The models to load at the start, with explicit.")
     versions: str = _set("all", "Which versions of a model are served: all, latest, latest:N, or numbers as in 1,3.")
     backend: str = _set("", "c_source, onnx_graph or numpy_source; default: the fastest that a model has.")
-    concurrency: int = _set(16, "The most requests of one model that are computed at once; more are refused.", 1)
+    concurrency: int = _set(64, "The most requests of one model that are computed at once; more are refused.", 1)
     warm_up: tuple[int, ...] = _set((1,), "Row counts to predict before a version is ready, as in 1,256.")
 
     tls_certificate: str = _set("", "A PEM file with the certificate chain; read again when it changes.")
@@ -105,6 +108,18 @@ class Settings:
 
     models: dict[str, ModelSettings] = _table("Settings of single models, by name.", dict)  # noqa: RUF009
     access: tuple[Grant, ...] = _table("Who may do what.")
+
+    def host_of_http(self) -> str:
+        return self.http_host or self.host
+
+    def is_local(self) -> bool:
+        """Whether nobody but this machine reaches the server."""
+        if self.unix_socket or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:  # a name, which may stand for any machine
+            return False
 
 
 def dumps(settings: Settings) -> str:

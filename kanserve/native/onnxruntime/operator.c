@@ -12,9 +12,7 @@ then does without this library. Only what stands in onnxruntime's C header is us
 #include <stdlib.h>
 #include <string.h>
 
-#include <onnxruntime_c_api.h>
-
-#include "spline_layer.h"
+#include "operator.h"
 
 #define API 17 /* the first whose kernels can share work among threads */
 #define NUMBERED 8 /* of each kind; nodes beyond are left to onnxruntime */
@@ -27,13 +25,6 @@ typedef struct {
     char name[32];
     int kind, is_double;
 } operator;
-
-typedef struct {
-    const OrtApi *api;
-    kanserve_prepared_float *in_float;
-    kanserve_prepared_double *in_double;
-    int64_t inputs, nodes;
-} kernel;
 
 static const struct {
     const char *name;
@@ -142,10 +133,11 @@ static OrtStatus *ORT_API_CALL create(const OrtCustomOp *op, const OrtApi *api, 
     char text[MOST_TEXT];
     const char *why = "there is not enough memory";
     TRY(read_node(api, info, own, text, &description));
-    kernel *made = calloc(1, sizeof *made);
+    kanserve_kernel *made = calloc(1, sizeof *made);
     if (made == NULL)
         return refused(api, why);
     made->api = api;
+    made->name = own->name;
     if (own->is_double)
         made->in_double = kanserve_prepare_double(&description, &why);
     else
@@ -156,20 +148,27 @@ static OrtStatus *ORT_API_CALL create(const OrtCustomOp *op, const OrtApi *api, 
     }
     made->inputs = own->is_double ? kanserve_inputs_double(made->in_double) : kanserve_inputs_float(made->in_float);
     made->nodes = own->is_double ? kanserve_nodes_double(made->in_double) : kanserve_nodes_float(made->in_float);
+    kanserve_note(made);
     *out = made;
     return NULL;
 }
 
 static void ORT_API_CALL destroy(void *given)
 {
-    kernel *own = given;
+    kanserve_kernel *own = given;
     kanserve_release_float(own->in_float);
     kanserve_release_double(own->in_double);
     free(own);
 }
 
+int kanserve_compute_rows(const kanserve_kernel *own, int64_t rows, const void *x, void *y)
+{
+    return own->in_double != NULL ? kanserve_compute_double(own->in_double, rows, x, y)
+                                  : kanserve_compute_float(own->in_float, rows, x, y);
+}
+
 typedef struct {
-    const kernel *own;
+    const kanserve_kernel *own;
     int64_t rows;
     const void *x;
     void *y;
@@ -178,15 +177,10 @@ typedef struct {
 
 static void compute_rows(work *job, int64_t from, int64_t rows)
 {
-    const int64_t inputs = job->own->inputs, nodes = job->own->nodes;
-    int failed;
-    if (job->own->in_double != NULL)
-        failed = kanserve_compute_double(
-            job->own->in_double, rows, (const double *)job->x + from * inputs, (double *)job->y + from * nodes);
-    else
-        failed = kanserve_compute_float(
-            job->own->in_float, rows, (const float *)job->x + from * inputs, (float *)job->y + from * nodes);
-    if (failed)
+    const kanserve_kernel *own = job->own;
+    const int64_t size = own->in_double != NULL ? (int64_t)sizeof(double) : (int64_t)sizeof(float);
+    const char *x = (const char *)job->x + from * own->inputs * size;
+    if (kanserve_compute_rows(own, rows, x, (char *)job->y + from * own->nodes * size))
         job->failed = 1;
 }
 
@@ -199,7 +193,7 @@ static void compute_share(void *given, size_t number)
 
 static OrtStatus *ORT_API_CALL compute(void *given, OrtKernelContext *context)
 {
-    const kernel *own = given;
+    const kanserve_kernel *own = given;
     const OrtApi *api = own->api;
     work job = {.own = own};
     const OrtValue *x;

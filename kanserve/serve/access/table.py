@@ -4,7 +4,6 @@ A caller shows a bearer token (`authorization: Bearer ...`), a client certificat
 knows what is shown counts, and so does what anybody may do. A token that no grant knows is refused in any case.
 """
 
-import ipaddress
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -166,7 +165,7 @@ def _check(grant: Grant, settings: Settings) -> None:
 
 
 def _warn(settings: Settings, anonymous: Sequence[Role]) -> None:
-    if settings.unix_socket or _is_loopback(settings.host):
+    if settings.is_local():
         return
     if not settings.tls_certificate and any(one.token_sha256 or one.token_file for one in settings.access):
         _logger.warning(
@@ -176,10 +175,3 @@ def _warn(settings: Settings, anonymous: Sequence[Role]) -> None:
         )
     if "manage" in anonymous:
         _logger.warning("Whoever reaches %s may load and unload models: anonymous has the role manage.", settings.host)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -10,10 +10,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from kanserve.errors import TensorError
 from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.inference import wire
 from kanserve.serve.calls import tensors
 from kanserve.serve.calls.admission import TENSORS, read
 from kanserve.serve.calls.outside import Bounds, bounds
@@ -58,8 +60,12 @@ class Kept:
         asked = self._asked.get(data[:start])
         if asked is None:
             return None
-        # A copy, for the numbers may lie at any address in a message.
-        return asked, tensors.floats(data[start:], asked.datatype, (asked.rows, len(asked.model.kan.inputs)))
+        shape = (asked.rows, len(asked.model.kan.inputs))
+        numbers = data[start:]  # a copy, for the numbers may lie at any address in a message
+        # What began as long may have had more numbers: here more than numbers follows.
+        if len(numbers) != shape[0] * shape[1] * tensors.FLOATS[asked.datatype].itemsize:
+            return None
+        return asked, tensors.floats(numbers, asked.datatype, shape)
 
     def keep(self, data: bytes, asked: Asked, request: pb.ModelInferRequest) -> None:
         """Where the numbers come last, and only their bytes say what they are."""
@@ -68,12 +74,15 @@ class Kept:
         (numbers,) = request.raw_input_contents
         start = len(data) - len(numbers)
         before = data[:start]
-        if start > _LONGEST_KEPT or not before.endswith(_RAW + varint(len(numbers))):
+        if start > _LONGEST_KEPT or not before.endswith(_RAW + wire.varint(len(numbers))):
             return
         # Only a parser knows whether the end of a message is what it seems to be.
         others = bytes(len(numbers)) if any(numbers) else b"\1" * len(numbers)
         request.raw_input_contents[0] = others
-        if pb.ModelInferRequest.FromString(before + others) != request:
+        try:
+            if pb.ModelInferRequest.FromString(before + others) != request:
+                return
+        except DecodeError:
             return
         if len(self._asked) >= _MOST_KEPT:
             self._asked.clear()
@@ -98,9 +107,9 @@ def understand(
     found = kept.find(data)
     if found is not None:
         asked, x = found
-        call.model, call.version, call.rows = asked.model.name, asked.model.version, asked.rows
         if allowed is not None:
             allowed(asked.model.name)
+        call.model, call.version, call.rows = asked.model.name, asked.model.version, asked.rows
         return asked, x
     request = read(pb.ModelInferRequest.FromString, TENSORS, data)
     if allowed is not None:
@@ -118,16 +127,6 @@ def understand(
 def outputs_of(model: Model) -> dict[str, Writer]:
     """What writes each output that a model has."""
     return _CLASSIFIER if model.kan.classes else _REGRESSION
-
-
-def varint(number: int) -> bytes:
-    """A length as protobuf writes it: seven bits a byte, the lowest first."""
-    made = bytearray()
-    while number >= 0x80:
-        made.append(number & 0x7F | 0x80)
-        number >>= 7
-    made.append(number)
-    return bytes(made)
 
 
 def _scores(model: Model, values: NDArray[Any], datatype: str) -> NDArray[Any]:

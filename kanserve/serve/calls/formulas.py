@@ -20,6 +20,7 @@ from kanserve.formula import Formula, to_json
 from kanserve.formula.evidence import Alternative, Evidence
 from kanserve.ir import Layer, Sum, Symbolic, Variable, Zero
 from kanserve.reference import derivative, edges, evaluate
+from kanserve.serve.calls.outside import bounds, outside
 from kanserve.serve.calls.sources import export_source
 from kanserve.serve.calls.tensors import decode_rows, encode_array
 from kanserve.serve.calls.watching import watch
@@ -250,12 +251,13 @@ def differentiate(state: State, request: pb.DifferentiateRequest, call: Call) ->
         values[part] = evaluate(model.kan, rows[part])
         jacobian[part] = derivative(model.kan, rows[part])
     call.computed = perf_counter_ns() - begun
+    beyond = outside(bounds(model, "FP64"), rows)
     return pb.DifferentiateResponse(
         model_name=model.name,
         model_version=str(model.version),
         values=encode_array(values),
         jacobian=encode_array(jacobian),
-        outside_rows=model.outside(rows).tolist(),
+        outside_rows=[] if beyond is None else beyond.rows.tolist(),
     )
 
 

@@ -19,11 +19,12 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from kanserve import __version__
-from kanserve.errors import NotFoundError
+from kanserve.errors import DeadlineError, NotFoundError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import model_config_pb2 as config
+from kanserve.inference import wire
 from kanserve.serve.calls import tensors
-from kanserve.serve.calls.asked import INPUT, LABEL, OUTPUT, PROBABILITIES, Asked, understand, varint
+from kanserve.serve.calls.asked import INPUT, LABEL, OUTPUT, PROBABILITIES, Asked, understand
 from kanserve.serve.calls.outside import Outside, outside
 from kanserve.serve.models import policies
 from kanserve.serve.models.catalog import Model
@@ -128,15 +129,23 @@ def infer(state: State, data: bytes, call: Call, allowed: Callable[[str], None] 
     begun = perf_counter_ns()
     asked, x = understand(state.catalog, data, call, allowed)
     model = asked.model
-    with state.threads.computing(model.name, at_once(state.settings, model.name)):
+    predict, most = model.backend.predict, at_once(state.settings, model.name)
+    with state.threads.computing(model.name, most, rows=asked.rows) as aside:
         read = perf_counter_ns()
-        values = model.backend.predict(x)
+        values = predict(x) if aside is None else aside(_in_turn, call, predict, x)
         computed = perf_counter_ns()
     call.decoded, call.computed = read - begun, computed - read
     beyond = outside(asked.bounds, x)
     if beyond is not None:
         call.outside = beyond.features
     return _raw(asked, values, beyond) if asked.raw else _typed(asked, values, beyond)
+
+
+def _in_turn(call: Call, predict: Callable[[NDArray[Any]], NDArray[Any]], x: NDArray[Any]) -> NDArray[Any]:
+    """Of a call that has waited for others of models that compute for long."""
+    if not call.alive():
+        raise DeadlineError("The deadline passed, or the caller left, before the call could be computed.")
+    return predict(x)
 
 
 def at_once(settings: Settings, model: str) -> int:
@@ -173,16 +182,16 @@ def _raw(asked: Asked, values: NDArray[Any], beyond: Outside | None) -> bytes:
     parts: list[Any] = [_head(asked, beyond)]
     if asked.id:
         name = asked.id.encode()
-        parts += (_ID, varint(len(name)), name)
+        parts += (_ID, wire.varint(len(name)), name)
     for write in asked.outputs.values():
         made = write(asked.model, values, asked.datatype)
         if not isinstance(made, np.ndarray):
             texts = tensors.raw_texts(made)
-            parts += (_RAW, varint(len(texts)), texts)
+            parts += (_RAW, wire.varint(len(texts)), texts)
         elif made.flags.c_contiguous:
-            parts += (_RAW, varint(made.nbytes), made.data)
+            parts += (_RAW, wire.varint(made.nbytes), made.data)
         else:
-            parts += (_RAW, varint(made.nbytes), made.tobytes())
+            parts += (_RAW, wire.varint(made.nbytes), made.tobytes())
     return b"".join(parts)
 
 

@@ -1,8 +1,9 @@
 """The way of every call, from bytes to bytes, around the plain function that answers it:
 
-    whether the caller may -> whether there is time -> the weight of the message -> parse -> logic -> bytes -> count
+    whether the caller may -> whether there is time -> the message -> its weight -> parse -> logic -> bytes -> count
 
-grpc is given neither a parser nor a serializer: what it does with the errors of those is not what a client should see.
+A message is read (`arriving`) when it is known that its caller may send one. grpc is given neither a parser nor a
+serializer: what it does with the errors of those is not what a client should see.
 """
 
 import logging
@@ -18,13 +19,13 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from kanserve.errors import AccessError, BusyError, DeadlineError, DrainingError, InputError
+from kanserve.errors import AccessError, DeadlineError, DrainingError, InputError, KanserveError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve import status
 from kanserve.serve.calls import inference
 from kanserve.serve.calls.admission import ARRAYS, read
-from kanserve.serve.calls.asked import varint
+from kanserve.serve.calls.arriving import BRIEF, PATIENCE
 from kanserve.serve.calls.threads import Arrival, on_threads_of_its_own
 from kanserve.serve.observing import logs
 from kanserve.serve.state import Call, State
@@ -75,19 +76,20 @@ class Pipeline:
         # One thread more than streams may be open, so that there is one to say so.
         self._stream_threads = ThreadPoolExecutor(state.settings.streams + 1, thread_name_prefix="kanserve-stream")
 
-    def unary(self, method: Method, work: Work, *, always: bool = False) -> Behavior:
-        """`always`: also while the server stops, and after the deadline."""
+    def unary(self, method: Method, work: Work, *, always: bool = False, patience: int = PATIENCE) -> Behavior:
+        """`always`: also while the server stops, and after the deadline; `patience` for its message."""
         path, threads, check = method.path, self._state.threads, self._state.access.check
         service, name = method.service, method.name
 
-        def answer(data: bytes, context: grpc.ServicerContext) -> bytes:
+        def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
             arrival = threads.arrival
             call = Call(service, name, arrival.at)
-            call.queued = perf_counter_ns() - arrival.at
             try:
                 allowed = self._enter(call, context, check(path, context))
                 if not always:
                     _admit(arrival, context)
+                data = threads.message(requests, context, patience)
+                call.queued = perf_counter_ns() - arrival.at
                 made = work(data, call, allowed)
             except BaseException as error:  # the code of an artifact may raise anything
                 failed = self._failed(call, error, context)
@@ -125,11 +127,11 @@ class Pipeline:
 
     def change(self, method: Method, logic: Logic) -> Behavior:
         """Of the repository: one after the other on a thread of its own, so that none takes a place."""
-        threads, unary = self._state.threads, self.unary(method, self.work(method, logic))
+        threads, unary = self._state.threads, self.unary(method, self.work(method, logic), patience=BRIEF)
 
-        def answer(data: bytes, context: grpc.ServicerContext) -> Any:
+        def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Any:
             with threads.counted():
-                return unary(data, context)
+                return unary(requests, context)
 
         return on_threads_of_its_own(answer, 1)
 
@@ -184,20 +186,20 @@ class Pipeline:
             empty = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
             return pb.ModelStreamInferResponse(error_message=failed.text, infer_response=empty).SerializeToString()
         self._end(call, encoded=True)
-        return b"".join((_RESPONSE, varint(len(made)), made))
+        return b"".join((_RESPONSE, wire.varint(len(made)), made))
 
     def stream(self, method: Method, logic: Logic, *, counted: bool) -> Behavior:
         """A stream of answers to one request; `counted`: a server that stops waits for its end."""
         path, state = method.path, self._state
 
-        def answer(data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             if not counted:
-                yield from within(data, context, Arrival(perf_counter_ns(), state.threads.draining))
+                yield from within(requests, context, Arrival(perf_counter_ns(), state.threads.draining))
                 return
             with state.threads.counted() as arrival:
-                yield from within(data, context, arrival)
+                yield from within(requests, context, arrival)
 
-        def within(data: bytes, context: grpc.ServicerContext, arrival: Arrival) -> Iterator[bytes]:
+        def within(requests: Iterator[bytes], context: grpc.ServicerContext, arrival: Arrival) -> Iterator[bytes]:
             call = Call(method.service, method.name, arrival.at)
             taken = False
             try:
@@ -205,7 +207,7 @@ class Pipeline:
                 _admit(arrival, context)
                 state.threads.open_stream(state.settings.streams)
                 taken = True
-                request = read(method.parse, {}, data)
+                request = read(method.parse, {}, state.threads.message(requests, context, BRIEF))
                 if allowed is not None:
                     _check_model(allowed, request)
                 for response in logic(state, request, call):
@@ -226,12 +228,12 @@ class Pipeline:
 
         return on_threads_of_its_own(answer, self._stream_threads)
 
-    def refusal(self, method: Method) -> Behavior:
+    def refusal(self, method: Method, error: KanserveError) -> Behavior:
         """A stream, so that no request is read first; `grpc.stream_stream_rpc_method_handler` takes it."""
 
         def refuse(requests: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method.service, method.name, perf_counter_ns())
-            failed = self._failed(call, BusyError("The queue is full. Try again later."), context)
+            failed = self._failed(call, error, context)
             self._end(call)
             status.abort(context, failed)
 

@@ -25,13 +25,19 @@ from kanserve.inference import wire
 from kanserve.serve import status
 from kanserve.serve.calls import inference
 from kanserve.serve.calls.admission import read
+from kanserve.serve.calls.arriving import BRIEF
 from kanserve.serve.calls.pipeline import Behavior, Logic, Method, Pipeline
 from kanserve.serve.calls.threads import on_threads_of_its_own
 from kanserve.serve.settings import Settings
-from kanserve.serve.state import Access, Call, State
+from kanserve.serve.state import Call, State
 from kanserve.v1 import formula_pb2
 
 REFLECTIONS = 16  # reflection streams that may be open; each holds a thread of its own
+CHECKS = 32  # health checks at once: some may be of callers who never say what they ask
+WATCHES = 256  # of health, that may be open: they hold no thread, and grpc does not count them
+METADATA_BYTES = 2**13  # of one call, and of what is sent with its answer
+# grpc refuses one large text by itself; but a text may be named again in a byte, and each time we would get all of it.
+_FEW = 8
 _ASIDE = 32  # calls that need no room in the queue: of health, changes, and those that are being refused
 
 _ALWAYS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady")  # while the server stops, too
@@ -63,16 +69,22 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
             theirs.append(_reflection())
         self._handlers: dict[str, Handler] = {path: handler for path, (_, handler) in ours.items()}
         for one in theirs:
-            self._handlers |= {path: _checked(path, handler, state.access) for path, handler in one.items()}
+            self._handlers |= {path: _checked(path, handler, state) for path, handler in one.items()}
         refusing = ThreadPoolExecutor(1, thread_name_prefix="kanserve-refusal")
-        self._refusals = {
-            path: _handler("stream_stream", on_threads_of_its_own(pipeline.refusal(method), refusing))
-            for path, (method, _) in ours.items()
-            if method.name not in _CHANGES
-        }
+        busy = BusyError("The queue is full. Try again later.")
+        large = InputError(f"A call may have {METADATA_BYTES} bytes of metadata, and this has more.")
+
+        def refusal(method: Method, error: KanserveError) -> Handler:
+            return _handler("stream_stream", on_threads_of_its_own(pipeline.refusal(method, error), refusing))
+
+        methods = {path: method for path, (method, _) in ours.items()}
+        self._large = {path: refusal(method, large) for path, method in methods.items()}
+        self._refusals = {path: refusal(one, busy) for path, one in methods.items() if one.name not in _CHANGES}
 
     def service(self, handler_call_details: Any) -> Handler | None:
-        path = handler_call_details.method
+        path, metadata = handler_call_details.method, handler_call_details.invocation_metadata
+        if len(metadata) > _FEW and sum(len(key) + len(value) for key, value in metadata) > METADATA_BYTES:
+            return self._large.get(path)
         if self._threads.accepted >= self._most and path in self._refusals:
             return self._refusals[path]
         return self._handlers.get(path)
@@ -137,8 +149,8 @@ def _logic(name: str) -> Logic:
         if name not in _COMPUTED or request.model_name not in state.catalog.models:
             return logic(state, request, call)
         model = request.model_name
-        with state.threads.computing(model, inference.at_once(state.settings, model), name):
-            return logic(state, request, call)
+        with state.threads.computing(model, inference.at_once(state.settings, model), name) as aside:
+            return logic(state, request, call) if aside is None else aside(logic, state, request, call)
 
     return answer
 
@@ -155,9 +167,13 @@ def _parser(one: MethodDescriptor) -> Callable[[bytes], Any]:
 
 
 def _handler(kind: str, behavior: Behavior) -> Handler:
-    """Of bytes: with neither a parser nor a serializer."""
-    make: Callable[[Behavior], Handler] = getattr(grpc, f"{kind}_rpc_method_handler")
+    """Of bytes, with neither a parser nor a serializer; a message alone is read by the behavior, too (`arriving`)."""
+    make: Callable[[Behavior], Handler] = getattr(grpc, f"{_reading(kind)}_rpc_method_handler")
     return make(behavior)
+
+
+def _reading(kind: str) -> str:
+    return f"stream_{kind.partition('_')[2]}"
 
 
 class _Captured:
@@ -174,13 +190,29 @@ class _Captured:
 
 
 def _health(servicer: HealthServicer) -> dict[str, Handler]:
-    check = on_threads_of_its_own(servicer.Check, 1)
+    check = on_threads_of_its_own(servicer.Check, CHECKS)
     servicer.Check = check  # type: ignore[method-assign]  # grpc takes any callable
+    servicer.Watch = _bounded(servicer.Watch, WATCHES)  # type: ignore[method-assign]
     for service in ("", *wire.SERVICE_NAMES):
         servicer.set(service, HealthCheckResponse.SERVING)
     captured: Any = _Captured()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, captured)
     return dict(captured.handlers)
+
+
+def _bounded(watch: Any, most: int) -> Any:
+    """Health's Watch, which returns at once and goes on until the caller leaves; BusyError for one too many."""
+    free = BoundedSemaphore(most)
+
+    def answer(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+        if not free.acquire(blocking=False):
+            raise BusyError(f"{most} health watches are open. Try again later.")
+        if not context.add_callback(free.release):  # gone already
+            free.release()
+        watch(request, context, send)
+
+    answer.experimental_non_blocking = True  # type: ignore[attr-defined]  # grpc looks for it
+    return answer
 
 
 def _reflection() -> dict[str, Handler]:
@@ -204,19 +236,18 @@ def _reflection() -> dict[str, Handler]:
     return dict(captured.handlers)
 
 
-def _checked(path: str, handler: Handler, access: Access) -> Handler:
+def _checked(path: str, handler: Handler, state: State) -> Handler:
     """The handler with the table of access before it, and its parser inside: grpc calls an error of that internal."""
+    access, threads = state.access, state.threads
     kind = "_".join("stream" if one else "unary" for one in (handler.request_streaming, handler.response_streaming))
     behavior, parse = getattr(handler, kind), partial(read, handler.request_deserializer, {})
 
-    def unary(data: bytes, context: grpc.ServicerContext, *more: Any) -> Any:
+    def unary(requests: Iterator[bytes], context: grpc.ServicerContext, *more: Any) -> Any:
         try:
             access.check(path, context)
-            request = parse(data)
+            return behavior(parse(threads.message(requests, context, BRIEF)), context, *more)
         except KanserveError as error:
             failed = status.failure(error)
-        else:
-            return behavior(request, context, *more)
         status.abort(context, failed)
 
     def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
@@ -234,5 +265,5 @@ def _checked(path: str, handler: Handler, access: Access) -> Handler:
     for mark in ("experimental_non_blocking", "experimental_thread_pool"):  # grpc looks for them
         if hasattr(behavior, mark):
             setattr(answer, mark, getattr(behavior, mark))
-    make: Callable[..., Handler] = getattr(grpc, f"{kind}_rpc_method_handler")
+    make: Callable[..., Handler] = getattr(grpc, f"{_reading(kind)}_rpc_method_handler")
     return make(answer, response_serializer=handler.response_serializer)

@@ -16,16 +16,22 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
+import grpc
+
 from kanserve.errors import BusyError
+from kanserve.serve.calls.arriving import PATIENCE, Arriving
+from kanserve.serve.calls.heavy import MEASURED, Cost, Heavy
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SPARE = 64  # threads beyond those that have a place, each of which may hold a message
+SPARE = 128  # threads beyond those that have a place
+HELD = 2**28  # bytes of large messages that calls may hold together
+_LARGE = 2**16  # bytes of a message; those of smaller ones do not add up to much
 TICK = 0.01  # seconds
 SLOW_TICKS = 2  # of the monitor, seen in one call; ticks and not time, so that a machine that stands still slows nobody
 SLOW = 20_000_000  # nanoseconds of a model's mean
@@ -62,9 +68,10 @@ class Arrival:
 class Threads(Executor):
     """An executor for grpc, which submits every call as soon as it has arrived, and knows of each from then on."""
 
-    def __init__(self, threads: int, spare: int | None = None) -> None:
+    def __init__(self, threads: int, spare: int | None = None, held: int = HELD) -> None:
         self.draining = False
         self._places, self._spare = threads, SPARE if spare is None else spare
+        self._left_to_hold = held  # bytes
         self._here = threading.local()
         self._lock = threading.Lock()
         self._accepted = self._streams = 0
@@ -74,6 +81,8 @@ class Threads(Executor):
         self._workers: list[_Worker] = []
         self._parked: list[_Worker] = []  # that have no place and nothing to do
         self._displaced = 0  # calls that have given their place away
+        self._arriving = Arriving()
+        self._heavy = Heavy()
         self._ended = False
         self._watching, self._wake = False, threading.Event()
         for _ in range(threads):
@@ -115,12 +124,34 @@ class Threads(Executor):
             with self._lock:
                 self._left(arrival)
 
-    def computing(self, model: str, most: int, kind: str = "") -> "_Computing":
+    def computing(self, model: str, most: int, kind: str = "", rows: int = 1) -> "_Computing":
         """A context in which a model computes; BusyError where it does so `most` times already, for this kind of call.
 
-        Of a name that is known to be a model's: each is remembered.
+        It gives None, or what is to be called with the work, which is then done where it takes nothing from others. Of
+        a name that is known to be a model's: each is remembered.
         """
-        return _Computing(self, self._models[model, kind], model, most)
+        return _Computing(self, self._models[model, kind], model, most, rows)
+
+    def message(self, requests: Iterator[bytes], context: grpc.ServicerContext, patience: int = PATIENCE) -> bytes:
+        """The message of a call that takes one: DeadlineError after so many nanoseconds, or a moment where there is no
+        other thread; InputError where none comes; BusyError where the calls together hold too much already."""
+        wait = self._arriving.begin(context, patience)
+        if not self._watching:
+            self._wake.set()
+        data = self._arriving.message(wait, requests)
+        if len(data) > _LARGE:
+            self._hold(len(data))
+        return data
+
+    def _hold(self, size: int) -> None:
+        """Until the call of this thread ends; of a stream, which are few, nothing."""
+        if (worker := getattr(self._here, "worker", None)) is None:
+            return
+        with self._lock:
+            if size > self._left_to_hold:
+                raise BusyError("The messages of the calls under way take too much memory. Try again later.")
+            self._left_to_hold -= size
+            worker.holds += size
 
     def open_stream(self, most: int) -> None:
         """Note that a stream has begun; BusyError where `most` are open."""
@@ -169,6 +200,7 @@ class Threads(Executor):
         if wait:
             for one in list(self._workers):
                 one.thread.join()
+        self._heavy.close()
 
     def _start(self) -> None:
         worker = _Worker()
@@ -197,6 +229,8 @@ class Threads(Executor):
             _logger.exception("a thread has met what it should not")
         with self._lock:
             me.job = None
+            self._left_to_hold += me.holds
+            me.holds = 0
             self._left(job)
             if not me.placed:
                 self._displaced -= 1
@@ -250,9 +284,13 @@ class Threads(Executor):
                 one.ticks += 1
                 if one.placed and one.ticks > SLOW_TICKS:
                     self._displace(one, job)
+            if self._arriving:
+                quiet = 0
+                self._arriving.expire(hurried=self._displaced >= self._spare)
             if quiet > _QUIET_TICKS:
                 self._watching = False
-                if all(one.job is None for one in list(self._workers)):  # else it began before it could see that
+                # Else one began before it could see that.
+                if not self._arriving and all(one.job is None for one in list(self._workers)):
                     self._wake.wait()
                 self._watching = True
                 self._wake.clear()
@@ -289,38 +327,43 @@ class _Job(Arrival):
 class _Worker:
     """A thread, the call that it answers and whose model it runs, and whether it has one of the places."""
 
-    __slots__ = ("gate", "job", "model", "placed", "thread", "ticks")
+    __slots__ = ("gate", "holds", "job", "model", "placed", "thread", "ticks")
 
     def __init__(self) -> None:
         self.thread: threading.Thread
         self.job: _Job | None = None
         self.model: _Model | None = None
         self.placed, self.ticks = True, 0
+        self.holds = 0  # bytes of a large message
         self.gate = threading.Lock()  # released where a parked thread gets a place, or is to end
         self.gate.acquire()
 
 
 class _Model:
-    """How often a model computes now, how many of these have lost their place, and how long it takes."""
+    """How often a model computes now, how many of these have lost their place, and what it costs by the size of what it
+    is given.
+    """
 
-    __slots__ = ("displaced", "mean", "running")
+    __slots__ = ("costs", "displaced", "running")
 
     def __init__(self) -> None:
         self.running = self.displaced = 0
-        self.mean = 0.0
+        self.costs: defaultdict[int, Cost] = defaultdict(Cost)  # by the length in bits of the count of rows
 
 
 class _Computing:
     """What `Threads.computing` gives: a class, because a generator costs more than a small model."""
 
-    __slots__ = ("_begun", "_model", "_most", "_name", "_threads", "_worker")
+    __slots__ = ("_begun", "_cost", "_model", "_most", "_name", "_processor", "_threads", "_worker")
 
-    def __init__(self, threads: Threads, model: _Model, name: str, most: int) -> None:
+    def __init__(self, threads: Threads, model: _Model, name: str, most: int, rows: int) -> None:
         self._threads, self._model, self._name, self._most = threads, model, name, most
         self._worker: _Worker | None = getattr(threads._here, "worker", None)  # none: a stream, on a thread of its own
+        self._cost = model.costs[rows.bit_length()]
+        self._begun = self._processor = 0
 
-    def __enter__(self) -> None:
-        threads, model, worker = self._threads, self._model, self._worker
+    def __enter__(self) -> Callable[..., Any] | None:
+        threads, model, worker, cost = self._threads, self._model, self._worker, self._cost
         with threads._lock:
             left = threads._spare - threads._displaced
             if model.running >= self._most or model.displaced > max(left, 0):
@@ -331,16 +374,25 @@ class _Computing:
             if worker is not None:
                 worker.model = model
                 model.displaced += not worker.placed
+        if cost.wall > MEASURED:
+            if (cost.heavy or cost.wall > SLOW) and worker is not None and worker.placed and worker.job is not None:
+                threads._displace(worker, worker.job)
+            if cost.heavy:
+                return partial(threads._heavy.run, cost)
+            self._processor = thread_time_ns()
         self._begun = perf_counter_ns()
-        if worker is not None and model.mean > SLOW and worker.placed and worker.job is not None:
-            threads._displace(worker, worker.job)
+        return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        model, worker = self._model, self._worker
+        threads, model, worker, cost = self._threads, self._model, self._worker, self._cost
         took = perf_counter_ns() - self._begun
-        with self._threads._lock:
+        processor = thread_time_ns() - self._processor if self._processor else 0
+        with threads._lock:
+            if self._processor:
+                cost.note(took, processor, min(1.0, threads._heavy.cores / model.running))
+            elif self._begun:
+                cost.wall += _WEIGHT * (took - cost.wall)
             model.running -= 1
-            model.mean += _WEIGHT * (took - model.mean)
             if worker is not None:
                 worker.model = None
                 model.displaced -= not worker.placed

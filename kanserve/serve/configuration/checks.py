@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from kanserve.errors import InputError, InvalidNameError
-from kanserve.serve.settings import ROLES, Grant, Settings
+from kanserve.serve.settings import LONGEST_SOCKET_PATH, ROLES, Grant, Settings
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-_PATH_OF_A_SOCKET = 107  # bytes, of Linux; others have a few less
-_LOCAL = ("127.", "localhost", "::1")
 
 Named = Callable[[str], str]  # where a setting came from, by its name
 
@@ -29,15 +27,12 @@ def complaints(settings: Settings, named: Named) -> list[str]:
 
 def warnings(settings: Settings) -> list[str]:
     """What is odd, but may be meant."""
-    found = []
-    open_to_others = not settings.unix_socket and not settings.host.startswith(_LOCAL)
-    if (
-        open_to_others
-        and not settings.tls_certificate
-        and any(one.token_sha256 or one.token_file for one in settings.access)
-    ):
+    found: list[str] = []
+    if settings.is_local():
+        return found
+    if not settings.tls_certificate and any(one.token_sha256 or one.token_file for one in settings.access):
         found.append("tokens travel in the clear: there is no tls_certificate, and the host is not this machine's own")
-    if settings.anonymous is not None and "manage" in settings.anonymous and open_to_others:
+    if settings.anonymous is not None and "manage" in settings.anonymous:
         found.append("whoever reaches the port may load and unload models: anonymous has manage")
     return found
 
@@ -60,8 +55,8 @@ def _places(settings: Settings, named: Named) -> Iterator[str]:
     if settings.unix_socket:
         if settings.workers != 1:
             yield f"{named('unix_socket')}: only one process can listen there, and workers is {settings.workers}"
-        if len(os.fsencode(settings.unix_socket)) > _PATH_OF_A_SOCKET:
-            yield f"{named('unix_socket')}: wanted a path of at most {_PATH_OF_A_SOCKET} bytes"
+        if len(os.fsencode(settings.unix_socket)) > LONGEST_SOCKET_PATH:
+            yield f"{named('unix_socket')}: wanted a path of at most {LONGEST_SOCKET_PATH} bytes"
         yield from _folder_of(settings.unix_socket, named("unix_socket"))
         if os.path.lexists(settings.unix_socket) and not stat.S_ISSOCK(os.lstat(settings.unix_socket).st_mode):
             yield f"{named('unix_socket')}: {settings.unix_socket} is there already and is no socket"

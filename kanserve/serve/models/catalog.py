@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,6 @@ Key = tuple[str, int]  # a model's name and a version
 MAX_DIFFERENTIATED_ROWS = 8192
 VALUES_AT_A_TIME = 2**22  # of the reference, which holds a number for each row and edge of a layer
 
-_NO_ROWS = np.empty(0, np.intp)
 _SAMPLES = 500  # rows by which the shares of the edges and the ranges of the nodes are told
 
 
@@ -100,21 +99,6 @@ class Model:
     def datatype(self) -> str:
         """The type in which the model computes, as the inference protocol spells it."""
         return "FP32" if self.manifest.precision == "float" else "FP64"
-
-    def outside(self, x: NDArray[Any]) -> NDArray[np.intp]:
-        """The rows with an input outside the training range; NaN counts as outside."""
-        # In the type of the rows: the smallest training value, rounded to float32, must not fall outside.
-        low, high = self._ranges[x.dtype.itemsize]
-        within = (x >= low) & (x <= high)
-        return _NO_ROWS if within.all() else np.flatnonzero(~within.all(axis=1))
-
-    @cached_property
-    def _ranges(self) -> Mapping[int, tuple[NDArray[Any], NDArray[Any]]]:
-        from kanserve.ranges import ranges
-
-        low, high = ranges(self.kan).T
-        with np.errstate(over="ignore"):
-            return {size: (low.astype(f"f{size}"), high.astype(f"f{size}")) for size in (4, 8)}
 
     @cached_property
     def rows_at_a_time(self) -> int:

@@ -195,7 +195,7 @@ class Models:
         begun, reason = time.perf_counter(), ""
         try:
             model = self._made(name, version)
-        except Exception as error:
+        except BaseException as error:  # the code of an artifact may raise anything, and no signal comes to this thread
             reason = _reason(error)
             if reason == _INTERNAL:
                 _logger.exception("version %s of %r could not be loaded", version, name)
@@ -282,7 +282,7 @@ class Models:
 class _Failure:
     """Why a version could not be loaded, and when it is to be tried again."""
 
-    def __init__(self, kind: type[Exception], reason: str, pause: float) -> None:
+    def __init__(self, kind: type[BaseException], reason: str, pause: float) -> None:
         self.kind, self.reason, self.pause = kind, reason, pause
         self.until = time.monotonic() + pause
 
@@ -295,7 +295,7 @@ class _Failure:
 _INTERNAL = "internal error"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """What clients are told: what was raised on purpose, without the paths of this machine."""
     match error:
         case KanserveError():

@@ -36,11 +36,11 @@ _logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, state: State, ready: Callable[[], bool], reuse_port: bool = False) -> "Http":
-    """Listen on the host and HTTP port of the settings; `ready` says whether calls are taken now.
+    """Listen on the HTTP host and port of the settings; `ready` says whether calls are taken now.
 
     ConflictError when the port is in use, InputError when the host or port is not to be had.
     """
-    return Http(_listen(settings.host, settings.http_port, reuse_port), state, ready)
+    return Http(_listen(settings.host_of_http(), settings.http_port, reuse_port), state, ready)
 
 
 class Http:

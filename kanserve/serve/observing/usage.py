@@ -21,7 +21,7 @@ def usage() -> dict[str, Any]:
         known["start_time_seconds"] = _booted() + int(numbers[19]) / os.sysconf("SC_CLK_TCK")
         known["open_fds"] = len(os.listdir(_DESCRIPTORS)) - 1  # one was open to list them
     except OSError:
-        pass
+        pass  # another system
     return known
 
 

@@ -1,5 +1,6 @@
 """A server that is one process: from its first model to its last answer."""
 
+import math
 import signal
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
@@ -29,12 +30,13 @@ def run(settings: Settings) -> int:
     models = Models(settings, counted.meters)
     models.subscribe(counted.meters.changed)
     server: Server | None = None
-    with running.Changes() as changes, running.heard(events.put, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        alone = _Alone(settings, counted, models, events, changes)
-        server = alone.until_told()
-        models.close()
-    if server is not None and not server.stop():
-        running.cut_off(settings)
+    with running.heard(events.put, signal.SIGHUP):  # to the end: what drains has nothing to look for, and goes on
+        with running.Changes() as changes, running.heard(events.put, signal.SIGTERM, signal.SIGINT):
+            alone = _Alone(settings, counted, models, events, changes)
+            server = alone.until_told()
+            models.close()
+        if server is not None and not server.stop(last=True):
+            running.cut_off(settings)
     return 0
 
 
@@ -57,9 +59,9 @@ class _Alone:
         server: Server | None = None
         looking = self._look(quiet=False)
         while True:
-            poll = self._settings.poll_seconds if self._settings.model_control == "poll" and not looking else None
+            polls = self._settings.model_control == "poll" and not looking
             try:
-                came = self._events.get(timeout=poll)
+                came = running.wait(self._events, self._settings.poll_seconds if polls else math.inf)
             except Empty:
                 looking = self._look(quiet=True)
                 continue

@@ -75,7 +75,7 @@ class Quarantine:
 
     def ended(self, version: Version, status: int) -> bool:
         """A worker ended while it loaded a version; whether that is now refused, and was not before."""
-        if status == 0 or version in self._good or version in self.reasons:
+        if version in self._good or version in self.reasons:
             return False
         self._ended[version] = self._ended.get(version, 0) + 1
         if self._ended[version] < FATAL_LOADS:

@@ -9,12 +9,13 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-
-import grpc
+from typing import TYPE_CHECKING
 
 from kanserve.errors import ConflictError, InputError
+from kanserve.serve.settings import LONGEST_SOCKET_PATH
 
-_LONGEST_PATH = 107  # bytes, of Linux; others take a few less
+if TYPE_CHECKING:  # so that who only looks whether a port is free does without it
+    import grpc
 
 
 def address(host: str, port: int) -> str:
@@ -28,10 +29,10 @@ def check_free(host: str, port: int) -> None:
     if errno.EADDRINUSE in reasons:
         raise ConflictError(f"Port {port} of {host} is in use. Choose another port, or stop what listens there.")
     if 0 not in reasons:
-        raise InputError(f"Cannot listen on port {port} of {host}: {errno.errorcode.get(reasons[0], 'unknown')}.")
+        raise InputError(f"Cannot listen on port {port} of {host}: {os.strerror(reasons[0])}.")
 
 
-def listen(server: grpc.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:
+def listen(server: "grpc.Server", host: str, port: int, credentials: "grpc.ServerCredentials | None" = None) -> int:
     """Bind a server to a port, which is returned: ConflictError."""
     where = address(host, port)
     try:
@@ -43,7 +44,7 @@ def listen(server: grpc.Server, host: str, port: int, credentials: grpc.ServerCr
     return bound
 
 
-def listen_on_file(server: grpc.Server, path: str, credentials: grpc.ServerCredentials | None = None) -> None:
+def listen_on_file(server: "grpc.Server", path: str, credentials: "grpc.ServerCredentials | None" = None) -> None:
     """Bind a server to a socket file, which only this user may open: ConflictError, InputError."""
     check_file(path)
     mask = os.umask(0o177)  # from the beginning: changed later, it would be open to others in between
@@ -57,8 +58,8 @@ def listen_on_file(server: grpc.Server, path: str, credentials: grpc.ServerCrede
 
 def check_file(path: str) -> None:
     """Remove the socket file of a server that is gone; ConflictError when it is not gone, or no socket."""
-    if len(os.fsencode(path)) > _LONGEST_PATH:
-        raise InputError(f"The path of a socket file may have {_LONGEST_PATH} bytes; {path!r:.80} has more.")
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        raise InputError(f"The path of a socket file may have {LONGEST_SOCKET_PATH} bytes; {path!r:.80} has more.")
     try:
         kind = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -100,7 +101,32 @@ def reserved(host: str, port: int) -> Iterator[int]:
             one.close()
 
 
-def _add(server: grpc.Server, where: str, credentials: grpc.ServerCredentials | None) -> int:
+def hang_up(port: int, path: str = "") -> None:
+    """End every connection that has come in at a port, or at a socket file: what has been sent still arrives, and who
+    waits for more is told at once that nobody is there.
+    """
+    for number in _descriptors():
+        try:
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+            one = socket.socket(fileno=os.dup(number))  # ours, so that grpc may close its own meanwhile
+        except OSError:  # closed just now
+            continue
+        with one, suppress(OSError):
+            here = one.getsockname()
+            ours = here == path if path else isinstance(here, tuple) and here[1] == port
+            if ours and not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):  # which grpc closes itself
+                one.shutdown(socket.SHUT_RDWR)
+
+
+def _descriptors() -> list[int]:
+    try:
+        return [int(one) for one in os.listdir("/dev/fd")]
+    except OSError:  # a system that does not show them
+        return []
+
+
+def _add(server: "grpc.Server", where: str, credentials: "grpc.ServerCredentials | None") -> int:
     return server.add_insecure_port(where) if credentials is None else server.add_secure_port(where, credentials)
 
 

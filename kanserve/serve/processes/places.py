@@ -24,6 +24,8 @@ class Worker:
     counts: Snapshot | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     http_address: str = ""
+    silent: int = 0  # how often it was looked at since it last said something
+    ending: bool = False  # it was told to, and says nothing while it drains
 
 
 @dataclass(eq=False)

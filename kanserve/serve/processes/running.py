@@ -1,14 +1,15 @@
 """What every process of a server does: hear signals, change its models, say what it serves."""
 
 import logging
+import math
 import signal
-import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.models.loading import NOT_ASKED, UNLOADED
@@ -18,7 +19,10 @@ FAREWELL = 1.0  # seconds for what runs on a thread of its own to end by itself
 
 _says = logging.getLogger("kanserve.process")
 
+_HEARD = 1.0
+
 Job = Callable[[], object]
+T = TypeVar("T")
 
 
 class Changes:
@@ -63,6 +67,20 @@ def heard(came: Callable[[int], object], *numbers: signal.Signals) -> Iterator[N
             signal.signal(number, what)
 
 
+def wait(events: SimpleQueue[T], seconds: float = math.inf) -> T:
+    """The next event; Empty when there is none in time. What a signal puts there is seen within a second: one that
+    comes the moment before a thread waits, or that the system gives to another thread, does not wake it.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return events.get(timeout=min(max(left, 0.0), _HEARD))
+        except Empty:
+            if left <= _HEARD:
+                raise
+
+
 def summary(catalog: Catalog) -> dict[str, Any]:
     """What is loaded and what is not, as JSON can hold it."""
     return {
@@ -92,7 +110,7 @@ def configure(settings: Settings) -> None:
     _says.propagate = settings.log_format == "json"
     _says.handlers[:] = []
     if not _says.propagate:
-        lines = logging.StreamHandler(sys.stderr)
+        lines = logs.StandardError()
         lines.setFormatter(logging.Formatter("kanserve: %(message)s"))
         _says.addHandler(lines)
 

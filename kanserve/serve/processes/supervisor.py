@@ -30,6 +30,8 @@ from kanserve.serve.state import Snapshot
 
 _OVERTIME = 5.0  # seconds after the grace in which a worker that drains must have ended
 _LAST_PIECES = 1000  # of what a worker said before it ended
+LOOK_SECONDS = 10.0  # between looks at who is silent: a worker that is ready says something every second
+_SILENT = 3  # looks, and not seconds, so that after this machine stood still nobody is to blame
 _AGAIN = 1.0  # seconds until a worker is tried again that the system had no room for
 
 
@@ -41,7 +43,7 @@ def run(settings: Settings, workers: int) -> int:
         port = held.enter_context(listening.reserved(settings.host, settings.port))
         http_port = settings.http_port
         if http_port >= 0:
-            http_port = held.enter_context(listening.reserved(settings.host, http_port))
+            http_port = held.enter_context(listening.reserved(settings.host_of_http(), http_port))
         return _Supervisor(replace(settings, port=port, http_port=http_port), workers).run()
 
 
@@ -62,6 +64,7 @@ class _Supervisor:
         self._stopping = 0  # how often it was told to
         self._deadline = float("inf")  # by which a worker must have drained
         self._next_poll = float("inf")
+        self._next_look = time.monotonic() + LOOK_SECONDS
         self._error: KanserveError | None = None
 
     def run(self) -> int:
@@ -114,7 +117,7 @@ class _Supervisor:
         times += [one.deadline for one in self._counting.values()]
         times += [self._deadline]
         if not self._stopping:
-            times += [self._next_poll, self._changing.deadline]
+            times += [self._next_poll, self._next_look, self._changing.deadline]
         first = min(times)
         return None if first == float("inf") else max(0.0, first - time.monotonic())
 
@@ -131,7 +134,22 @@ class _Supervisor:
             for one in self._workers():
                 os.kill(one.pid, signal.SIGKILL)
         if not self._stopping:
+            self._look(now)
             self._change(now)
+
+    def _look(self, now: float) -> None:
+        """Kill who has said nothing for long: it hangs, and who connects to it hangs too, and so does every change."""
+        if self._next_look > now:
+            return
+        self._next_look = now + LOOK_SECONDS
+        for place in self._places:
+            one = place.worker
+            if one is None or one.since is None or one.ending:
+                continue
+            one.silent += 1
+            if one.silent > _SILENT:
+                running.say(f"worker {place.number}, process {one.pid}, hangs and is killed")
+                os.kill(one.pid, signal.SIGKILL)
 
     def _change(self, now: float) -> None:
         if self._next_poll <= now:
@@ -243,6 +261,7 @@ class _Supervisor:
         """Whether more may come."""
         try:
             for message in one.ears.receive():
+                one.silent = 0
                 self._understand(place, one, message)
         except Broken:
             return False
@@ -252,6 +271,8 @@ class _Supervisor:
         match message:
             case {"tell": "loading", "model": name, "version": version}:
                 one.loading = (name, version)
+            case {"tell": "ending"}:  # it was told to, whatever it was loading
+                one.loading, one.ending = None, True
             case {"tell": "counts", "snapshot": counts}:
                 one.counts = counts
             case {"tell": "ready", "address": address, "http_address": http_address, **summary}:

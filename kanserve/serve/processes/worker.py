@@ -13,8 +13,9 @@ from socket import socket
 from typing import Any
 
 from kanserve.errors import DrainingError, KanserveError
+from kanserve.serve import processors
 from kanserve.serve.models.loading import Models
-from kanserve.serve.processes import processors, running
+from kanserve.serve.processes import running
 from kanserve.serve.processes.channel import Line, Message, written
 from kanserve.serve.processes.control import WorkerControl
 from kanserve.serve.processes.crashes import Version
@@ -70,10 +71,11 @@ class _Worker:
                 self._fail(error)
                 return 1
             changes.put(self._begin)
-            self._ended.get()
+            running.wait(self._ended)
+            self._tell("ending")
             self._models.close()
         if self._server is not None:
-            done = self._server.stop()
+            done = self._server.stop(last=True)
             self._tell("counts", snapshot=self._meters.snapshot())
             if not done:
                 running.cut_off(self._start.settings)

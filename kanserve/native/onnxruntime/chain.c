@@ -1,0 +1,77 @@
+/* The kernels of a session, one after the other, without onnxruntime: for a file that holds nothing but our layers.
+
+A small network costs less than the way through onnxruntime, whose code and data are out of the processor's caches when
+it is called now and then. The kernels are those of a session, which must live as long as the chain is used. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "operator.h"
+
+#define PUBLIC __attribute__((visibility("default")))
+#define MOST 64 /* layers */
+#define STACK 512 /* numbers */
+
+static _Thread_local struct {
+    int listening, count;
+    const kanserve_kernel *kernels[MOST];
+} noted;
+
+void kanserve_note(const kanserve_kernel *made)
+{
+    if (noted.listening && noted.count <= MOST) {
+        if (noted.count < MOST)
+            noted.kernels[noted.count] = made;
+        noted.count++;
+    }
+}
+
+/* From now on note the kernels that are made on this thread. */
+PUBLIC void kanserve_listen(void)
+{
+    noted.listening = 1;
+    noted.count = 0;
+}
+
+/* The kernels since `kanserve_listen`, in the order in which they were made: how many, or -1 for too many. */
+PUBLIC int kanserve_heard(const void *kernels[MOST])
+{
+    noted.listening = 0;
+    if (noted.count > MOST)
+        return -1;
+    memcpy(kernels, noted.kernels, (size_t)noted.count * sizeof *kernels);
+    return noted.count;
+}
+
+/* The name of a kernel's operator, and what it takes and gives: inputs, nodes, and whether that is double. */
+PUBLIC const char *kanserve_kernel_shape(const kanserve_kernel *kernel, int64_t shape[3])
+{
+    shape[0] = kernel->inputs;
+    shape[1] = kernel->nodes;
+    shape[2] = kernel->in_double != NULL;
+    return kernel->name;
+}
+
+/* y (rows, nodes of the last) of x (rows, inputs of the first); 1 without enough memory. Each takes what the one before
+it gives, all in one precision, and all rows at once: which rows go together decides how sums are rounded. */
+PUBLIC int kanserve_chain_run(
+    const kanserve_kernel *const *kernels, int count, int64_t rows, const void *x, void *y)
+{
+    const size_t size = kernels[0]->in_double != NULL ? sizeof(double) : sizeof(float);
+    double stack[2 * STACK];
+    int64_t widest = 1;
+    int failed = 0;
+    for (int n = 0; n + 1 < count; n++)
+        widest = kernels[n]->nodes > widest ? kernels[n]->nodes : widest;
+    const size_t numbers = (size_t)(rows * widest);
+    char *heap = numbers <= STACK ? NULL : malloc(2 * numbers * size);
+    char *between = numbers <= STACK ? (char *)stack : heap;
+    if (between == NULL)
+        return 1;
+    for (int n = 0; n < count && !failed; n++) {
+        void *out = n + 1 == count ? y : between + (size_t)(n % 2) * numbers * size;
+        failed = kanserve_compute_rows(kernels[n], rows, x, out);
+        x = out;
+    }
+    free(heap);
+    return failed;
+}
