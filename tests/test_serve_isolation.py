@@ -70,7 +70,7 @@ def computing(server: Server, model: str, count: int) -> None:
 
 def test_models_that_sleep_leave_the_threads_to_others(places):
     root, fifos = places
-    with serve(root) as (server, stub):
+    with serve(root, concurrency=16) as (server, stub):
         waiting = [
             stub.ModelInfer.future(asked(f"slow{number}", np.array([[WAIT]])), timeout=PATIENCE)
             for number in range(2)

@@ -54,7 +54,7 @@ class Folder:
 
 
 class OneModel:
-    """A folder of the numbered versions of one model, as a platform mounts it for one model, or as a part of another."""
+    """A folder of the numbered versions of one model, as a platform mounts it, or as a part of another."""
 
     def __init__(self, root: Path, name: str = "", trusted: Verifier | None = None) -> None:
         self._root = root
