@@ -9,7 +9,7 @@ import grpc
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 
-THREADS = 4  # as many as `kanserve serve` has
+THREADS = 4  # with which it takes the least: with 8 a little more, and with 16 5 %
 ROWS = (1, 256)
 
 

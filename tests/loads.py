@@ -34,7 +34,7 @@ from kanserve.v1 import formula_pb2, formula_pb2_grpc
 from tests import lean, serving
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-AT_ONCE = 32  # while it is measured how much a server can answer
+AT_ONCE = 16  # requests that are computed, of one model; to refuse what is beyond takes the processor's time too
 Times = dict[str, list[float]]
 
 
@@ -57,7 +57,7 @@ def overload(model: Artifact, times: float, seconds: float, apart: bool = False)
     here, there = ({min(cores)}, {max(cores)}) if apart else (cores, cores)
     with TemporaryDirectory() as folder:
         repository.publish(folder, "kan", model)
-        with _on(here), lean.served(Settings(folder, port=0)) as (_, address):
+        with _on(here), lean.served(Settings(folder, port=0, concurrency=AT_ONCE)) as (_, address):
             body = request("kan", np.zeros((1, 1)))
             _sent(address, body, 0.5, 0, AT_ONCE, there)  # slower at first: does not count
             capacity = len(_sent(address, body, seconds, 0, AT_ONCE, there).get("OK", ())) / seconds

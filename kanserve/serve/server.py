@@ -193,7 +193,7 @@ def start(
     repository: Settings | str | PathLike[str],
     host: str = "127.0.0.1",
     port: int = 8001,
-    threads: int = 4,
+    threads: int = Settings.threads,
     backend: str | None = None,
 ) -> Server:
     """Load every model of a repository and serve them on a port (0: a free one), until `stop`; or by settings.
@@ -209,7 +209,7 @@ def run(
     repository: Settings | str | PathLike[str],
     host: str = "127.0.0.1",
     port: int = 8001,
-    threads: int = 4,
+    threads: int = Settings.threads,
     backend: str | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and return the exit code; SIGHUP looks for new versions.

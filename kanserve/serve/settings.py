@@ -68,7 +68,7 @@ class Settings:
         1, "Processes that serve; 1: this one alone, without a supervisor; 0: one for each core.", 0, 1024
     )
     pin: bool = _set(False, "Tie each worker to a core of its own.")
-    threads: int = _set(4, "Requests that a process answers at once; models that are slow get more.", 1, 1024)
+    threads: int = _set(8, "Requests that a process answers at once; models that are slow get more.", 1, 1024)
 
     queue: int = _set(256, "Requests that may wait for a thread; more are refused.", 0)
     streams: int = _set(32, "Streams that may be open at once; each holds a thread of its own.", 1, 4096)
