@@ -54,6 +54,7 @@ bench-formulas: $(PEERS)
 # environment beside ours; what cannot be installed is not compared, and the table says so.
 bench-serving: $(INSTALLED) $(MLSERVER) $(KSERVE)
 	OMP_NUM_THREADS=1 python benchmarks/serving.py
+	OMP_NUM_THREADS=1 python benchmarks/isolation.py
 
 # Other projects' clients, as they are, against a server process: one line for each call.
 clients: $(INSTALLED) $(KSERVE)

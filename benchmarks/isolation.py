@@ -31,7 +31,7 @@ from kanserve.train import create
 ALONE, LOADED = "alone", "loaded"
 FAST_RATE = 300.0  # requests a second: a tenth of what one core answers
 NEIGHBOURS: Mapping[str, tuple[float, int]] = {  # requests a second, or how many are always there, and rows
-    "sleeping": (200.0, 1),  # more than 16 at once, so that some are refused
+    "sleeping": (200.0, 1),  # twenty at once
     "broken": (100.0, 3),  # it breaks at three rows: so it can be loaded
     "huge": (0.0, 8192),  # which is as much as 1024 rows of [784, 64, 10]
 }

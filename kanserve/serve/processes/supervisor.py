@@ -285,7 +285,7 @@ class _Supervisor:
                 one.loading, failed = None, channel.read(error)
                 if self._announced:
                     running.say(f"worker {place.number}: {failed}")
-                elif self._error is None:
+                elif self._error is None and not self._stopping:  # else it gave up because it was told to
                     self._error = failed
             case {"ask": "snapshot", "id": number}:
                 self._count(one, number)

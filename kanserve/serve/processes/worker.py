@@ -84,6 +84,8 @@ class _Worker:
     def _begin(self) -> None:
         try:
             self._server = self._serving()
+        except DrainingError:  # it was told to end while it loaded
+            return
         except Exception as error:
             self._fail(error)
             return
