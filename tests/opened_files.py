@@ -148,8 +148,9 @@ class Watched:
 
 
 def main(root: Path, count: int) -> None:
+    # A watch that its client has left keeps its stream for a quarter of a second, in which a dozen more begin.
     settings = Settings(
-        repository=str(root), port=0, http_port=0, anonymous=("predict", "read", "manage"), queue=64, streams=8
+        repository=str(root), port=0, http_port=0, anonymous=("predict", "read", "manage"), queue=64, streams=64
     )
     # A name of a format is none that is hostile to one.
     harmless = ("", GOOD, *FUNCTIONS)

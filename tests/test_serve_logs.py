@@ -279,3 +279,20 @@ def test_the_guide_has_every_field():
     guide = GUIDE.read_text()
     for name, meaning in logs.FIELDS.items():
         assert f"| `{name}` | {meaning} |" in guide
+
+
+def test_a_pipe_that_nobody_reads_keeps_no_call_waiting():
+    code = (
+        "import logging, os, sys, time; from kanserve.serve.observing import logs;"
+        "from kanserve.serve.settings import Settings; logs.configure(Settings());"
+        "[logging.getLogger('kanserve').error('%s', 'x' * 3000) for _ in range(100)];"
+        "print('alive', flush=True)"
+    )
+    reader, writer = os.pipe()
+    try:
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=writer, timeout=60)
+        assert done.stdout == b"alive\n" and done.returncode == 0
+        assert len(os.read(reader, 2**20)) > 2**14  # as much as it takes is there
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -11,7 +11,7 @@ import stat
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, TextIO, Final
 
 from kanserve.errors import InputError
 from kanserve.serve.settings import Settings
@@ -65,14 +65,22 @@ def access_log(settings: Settings) -> "AccessLog | None":
     return AccessLog(settings.access_log) if settings.access_log else None
 
 
+_PART = 1024  # characters: a pipe that takes anything takes 4096 bytes
+
+
 class StandardError(logging.Handler):
-    """Writes a line at once to what standard error is now, and never raises."""
+    """Writes a line at once to what standard error is now, and never raises. Where nobody reads what is written there,
+    it is lost: a call that waited for a reader of the log would hold its thread, and soon all would be held.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record) + "\n"
-            sys.stderr.write(line)
-            sys.stderr.flush()
+            for start in range(0, len(line), _PART):
+                if not _is_read(sys.stderr):
+                    return
+                sys.stderr.write(line[start : start + _PART])
+                sys.stderr.flush()
         except (OSError, ValueError, AttributeError, TypeError):
             # Closed, full or none; or arguments that do not fit their message, of whatever library. There is no one
             # left to tell.
@@ -192,6 +200,15 @@ def _open(path: str) -> int:
         return os.dup(1)
     # O_NONBLOCK for pipes alone: else a reader that is not there, or does not read, would keep us waiting.
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+
+
+def _is_read(stream: TextIO) -> bool:
+    """Whether what is written there keeps nobody waiting; of what is no file, that is so."""
+    try:
+        file = stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return True
+    return _takes(file)
 
 
 def _takes(file: int) -> bool:
