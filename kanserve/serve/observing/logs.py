@@ -11,7 +11,7 @@ import stat
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, TextIO, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from kanserve.errors import InputError
 from kanserve.serve.settings import Settings
