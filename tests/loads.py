@@ -50,17 +50,20 @@ class Overload:
     codes: set[str]
 
 
-def overload(model: Artifact, times: float, seconds: float, apart: bool = False) -> Overload:
-    """Requests of one row, `times` as many as a server can answer; `apart`: it has one core and they come from another,
-    so that a model which takes all of its core takes nothing of theirs."""
+def overload(model: Artifact, times: float, seconds: float, apart: bool = False, at_once: int = AT_ONCE) -> Overload:
+    """Requests of one row, `times` as many as a server can answer that computes so many of them `at_once`.
+
+    `apart`: it has one core and they come from another, so that a model which takes all of its core takes nothing of
+    theirs.
+    """
     cores = os.sched_getaffinity(0)
     here, there = ({min(cores)}, {max(cores)}) if apart else (cores, cores)
     with TemporaryDirectory() as folder:
         repository.publish(folder, "kan", model)
-        with _on(here), lean.served(Settings(folder, port=0, concurrency=AT_ONCE)) as (_, address):
+        with _on(here), lean.served(Settings(folder, port=0, concurrency=at_once)) as (_, address):
             body = request("kan", np.zeros((1, 1)))
-            _sent(address, body, 0.5, 0, AT_ONCE, there)  # slower at first: does not count
-            capacity = len(_sent(address, body, seconds, 0, AT_ONCE, there).get("OK", ())) / seconds
+            _sent(address, body, 0.5, 0, at_once, there)  # slower at first: does not count
+            capacity = len(_sent(address, body, seconds, 0, at_once, there).get("OK", ())) / seconds
             came = _sent(address, body, seconds, times * capacity, 0, there)
     refused = came.get("RESOURCE_EXHAUSTED", [])
     return Overload(

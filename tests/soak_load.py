@@ -6,14 +6,21 @@ python -m tests.soak_load
 import os
 import sys
 
+from kanserve.serve.settings import Settings
 from tests import loads, serving
 
 
 def main() -> int:
     held = []
-    for kind, model in (("sleeps", serving.sleeping(0.1)), ("computes", serving.busy())):
-        found = loads.overload(model, times=10, seconds=10, apart=kind == "computes")
-        text = f"10, a model that {kind}"
+    for kind, at_once in (
+        ("sleeps", loads.AT_ONCE),
+        ("computes", loads.AT_ONCE),
+        ("sleeps", Settings.concurrency),  # as a server has it that nobody sets anything of
+        ("computes", Settings.concurrency),
+    ):
+        model = serving.busy() if kind == "computes" else serving.sleeping(0.1)
+        found = loads.overload(model, times=10, seconds=10, apart=kind == "computes", at_once=at_once)
+        text = f"10, a model that {kind}, {at_once} at once"
         held += [
             _said(
                 found.refusal < 0.010,
