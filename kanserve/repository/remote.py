@@ -193,7 +193,7 @@ class Remote:
             raise UnreachableError("The repository did not answer in time. Try again.") from None
         except KanserveError:
             raise
-        except Exception as error:
+        except Exception as error:  # of a package that is not ours, and its text may hold secrets
             raise UnreachableError(f"The repository cannot be reached ({type(error).__name__:.60}).") from None
 
 

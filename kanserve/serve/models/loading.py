@@ -259,7 +259,7 @@ class Models:
         for changed in self._subscribers:
             try:
                 changed(self.catalog)
-            except Exception:
+            except Exception:  # the change is made, and the others are to hear of it
                 _logger.exception("who was told of a change of the models failed")
 
     def _reasons(self) -> dict[Key, str]:

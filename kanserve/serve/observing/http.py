@@ -193,7 +193,7 @@ class Http:
             try:
                 snapshot = self._state.control.snapshot()
                 pages = {kind: exposition.page(snapshot, kind) for kind in {each.accepts for each in waiting}}
-            except Exception:
+            except Exception:  # whoever waits is told 500, and this thread has others to answer
                 _logger.exception("the metrics could not be written")
                 pages = {}
             for each in waiting:

@@ -90,7 +90,7 @@ class _Alone:
         def look() -> None:
             try:
                 self._models.refresh()
-            except Exception as error:
+            except Exception as error:  # told by the thread that waits for it
                 self._events.put(Looked(error, quiet))
             else:
                 self._events.put(Looked(None, quiet))
