@@ -175,9 +175,5 @@ def report(found: Mapping[int, Mapping[str, Waits]]) -> str:
     )
 
 
-def _ratios(beside: tuple[float, float], alone: tuple[float, float]) -> list[str]:
-    return [f"{one / other:.2f}" for one, other in zip(beside, alone, strict=True)]
-
-
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -26,6 +26,7 @@ from kanserve.serve.settings import Grant, ModelSettings, Settings
 from kanserve.serve.state import Call
 from kanserve.v1 import formula_pb2
 from tests import kans, serving
+from tests.loads import INFER
 from tests.serving import BREAK, WAIT
 
 CODE = grpc.StatusCode
@@ -242,8 +243,9 @@ def test_an_error_of_ours_is_told_by_the_id_of_the_request_and_logged_with_it(sl
         assert "a b" not in str(forged.details())
 
 
-def test_a_request_beyond_what_a_model_may_compute_at_once_is_refused(slow):
-    root, fifo = slow
+def test_a_request_beyond_what_a_model_may_compute_at_once_is_refused(tmp_path):
+    root, fifo = serving.slow(tmp_path)
+    repository.publish(root, "other", serving.artifact("iris"))
     settings = Settings(repository=str(root), port=0, threads=1, models={"slow": ModelSettings(concurrency=2)})
     with start(settings) as server, grpc.insecure_channel(server.address) as channel:
         infer: Any = wire.stub(channel).ModelInfer
@@ -256,6 +258,46 @@ def test_a_request_beyond_what_a_model_may_compute_at_once_is_refused(slow):
         for one in running:
             assert one.result(10).model_name == "slow"
         assert infer(asked(np.array([[0.5]]), "slow"), timeout=10).model_name == "slow"
+
+
+def test_a_server_whose_only_model_is_full_refuses_before_a_message_comes(slow):
+    root, fifo = slow
+    settings = Settings(repository=str(root), port=0, threads=2, models={"slow": ModelSettings(concurrency=2)})
+    with start(settings) as server, grpc.insecure_channel(server.address) as channel:
+        infer: Any = wire.stub(channel).ModelInfer
+        running = [infer.future(asked(np.array([[WAIT]]), "slow"), timeout=30) for _ in range(2)]
+        with open(fifo, "w"):
+            model = server.state.threads._models["slow", ""]
+            while model.displaced < 2:
+                threading.Event().wait(0.005)
+            end = threading.Event()
+            silent = channel.stream_stream(INFER, None, None)(_after(end), timeout=30)
+            error = refused(next, silent)
+            end.set()
+            assert error.code() is CODE.RESOURCE_EXHAUSTED and "Every model computes" in error.details()
+            assert wire.stub(channel).ModelReady(pb.ModelReadyRequest(name="slow"), timeout=10).ready
+        for one in running:
+            assert one.result(10).model_name == "slow"
+        assert infer(asked(np.array([[0.5]]), "slow"), timeout=10).model_name == "slow"
+
+
+def test_what_waits_for_a_place_is_not_refused_while_its_model_is_full(slow):
+    root, fifo = slow
+    settings = Settings(repository=str(root), port=0, threads=1, models={"slow": ModelSettings(concurrency=1)})
+    with start(settings) as server, grpc.insecure_channel(server.address) as channel:
+        infer: Any = wire.stub(channel).ModelInfer
+        server.state.threads._spare = 0  # nobody gives a place away
+        running = infer.future(asked(np.array([[WAIT]]), "slow"), timeout=30)
+        with open(fifo, "w"):
+            waiting = infer.future(asked(np.array([[0.5]]), "slow"), timeout=30)
+            while server.state.threads.accepted < 2:
+                threading.Event().wait(0.005)
+        assert running.result(10).model_name == waiting.result(10).model_name == "slow"
+
+
+def _after(end: threading.Event) -> Iterator[bytes]:
+    end.wait(30)
+    yield from ()
 
 
 def test_many_requests_of_a_fast_model_at_once_are_all_answered():

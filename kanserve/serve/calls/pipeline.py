@@ -26,7 +26,8 @@ from kanserve.serve import status
 from kanserve.serve.calls import inference
 from kanserve.serve.calls.admission import ARRAYS, read
 from kanserve.serve.calls.arriving import BRIEF, PATIENCE
-from kanserve.serve.calls.threads import Arrival, on_threads_of_its_own
+from kanserve.serve.calls.executors import on_threads_of_its_own
+from kanserve.serve.calls.threads import Arrival
 from kanserve.serve.observing import logs
 from kanserve.serve.state import Call, State
 
@@ -229,9 +230,9 @@ class Pipeline:
         return on_threads_of_its_own(answer, self._stream_threads)
 
     def refusal(self, method: Method, error: KanserveError) -> Behavior:
-        """A stream, so that no request is read first; `grpc.stream_stream_rpc_method_handler` takes it."""
+        """Of a call whose message is not read."""
 
-        def refuse(requests: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
+        def refuse(requests: Any, context: grpc.ServicerContext) -> Any:
             call = Call(method.service, method.name, perf_counter_ns())
             failed = self._failed(call, error, context)
             self._end(call)

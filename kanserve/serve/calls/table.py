@@ -1,6 +1,7 @@
 """All calls of the four services, in one table from the path to what grpc runs, and which of them need room.
 
-Calls of our two services beyond what may wait for a thread are refused at once. Health has room then, and reflection,
+Calls of our two services beyond what may wait for a thread are refused at once, and so are inferences while no model
+takes any: before they are read, for to refuse is then most of what the server does. Health has room, and reflection,
 and who loads or unloads: a server that is busy is not one that is gone.
 """
 
@@ -26,8 +27,8 @@ from kanserve.serve import status
 from kanserve.serve.calls import inference
 from kanserve.serve.calls.admission import read
 from kanserve.serve.calls.arriving import BRIEF
+from kanserve.serve.calls.executors import Here, on_threads_of_its_own
 from kanserve.serve.calls.pipeline import Behavior, Logic, Method, Pipeline
-from kanserve.serve.calls.threads import on_threads_of_its_own
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call, State
 from kanserve.v1 import formula_pb2
@@ -61,7 +62,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
     """Every call of every service."""
 
     def __init__(self, state: State, health: HealthServicer) -> None:
-        self._threads, self._most = state.threads, state.settings.threads + state.settings.queue
+        self._state, self._threads, self._most = state, state.threads, state.settings.threads + state.settings.queue
         pipeline = Pipeline(state)
         ours = {**_inference(pipeline), **_formulas(pipeline)}
         theirs = [_health(health)]
@@ -70,16 +71,19 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
         self._handlers: dict[str, Handler] = {path: handler for path, (_, handler) in ours.items()}
         for one in theirs:
             self._handlers |= {path: _checked(path, handler, state) for path, handler in one.items()}
-        refusing = ThreadPoolExecutor(1, thread_name_prefix="kanserve-refusal")
+        # What observes calls may wait for a disk.
+        refusing = ThreadPoolExecutor(1, thread_name_prefix="kanserve-refusal") if state.observers else Here()
         busy = BusyError("The queue is full. Try again later.")
+        full = BusyError("Every model computes as many requests as it may, and takes no more. Try again later.")
         large = InputError(f"A call may have {METADATA_BYTES} bytes of metadata, and this has more.")
 
         def refusal(method: Method, error: KanserveError) -> Handler:
-            return _handler("stream_stream", on_threads_of_its_own(pipeline.refusal(method, error), refusing))
+            return _handler("stream_unary", on_threads_of_its_own(pipeline.refusal(method, error), refusing))
 
         methods = {path: method for path, (method, _) in ours.items()}
         self._large = {path: refusal(method, large) for path, method in methods.items()}
         self._refusals = {path: refusal(one, busy) for path, one in methods.items() if one.name not in _CHANGES}
+        self._full = {path: refusal(one, full) for path, one in methods.items() if one.name == "ModelInfer"}
 
     def service(self, handler_call_details: Any) -> Handler | None:
         path, metadata = handler_call_details.method, handler_call_details.invocation_metadata
@@ -87,6 +91,8 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
             return self._large.get(path)
         if self._threads.accepted >= self._most and path in self._refusals:
             return self._refusals[path]
+        if path in self._full and self._threads.refuse(self._state.catalog.models) and not self._threads.draining:
+            return self._full[path]
         return self._handlers.get(path)
 
 

@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
@@ -45,17 +45,6 @@ _WEIGHT = 1 / 8  # of a new time in the mean
 _logger = logging.getLogger(__name__)
 
 
-def on_threads_of_its_own(stream: Callable[P, T], threads: int | ThreadPoolExecutor) -> Callable[P, T]:
-    """A call that grpc runs on `threads` of its own, and not on those of the server.
-
-    A stream holds its thread while its client is silent: a few idle ones would keep everybody else waiting.
-    """
-    pool = ThreadPoolExecutor(threads) if isinstance(threads, int) else threads
-    marked = partial(stream)
-    marked.experimental_thread_pool = pool  # type: ignore[attr-defined]  # grpc looks for it
-    return marked
-
-
 class Arrival:
     """When a call was accepted (perf_counter_ns), and whether that was after `Threads.close`."""
 
@@ -77,7 +66,8 @@ class Threads(Executor):
         self._accepted = self._streams = 0
         self._idle = threading.Event()  # set when a drain has seen the last of what was accepted
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._models: defaultdict[tuple[str, str], _Model] = defaultdict(_Model)  # by name and kind of call
+        self._models = _Models()  # by name and kind of call
+        self._full: set[_Model] = set()  # what computes as often as it may
         self._workers: list[_Worker] = []
         self._parked: list[_Worker] = []  # that have no place and nothing to do
         self._displaced = 0  # calls that have given their place away
@@ -130,7 +120,14 @@ class Threads(Executor):
         It gives None, or what is to be called with the work, which is then done where it takes nothing from others. Of
         a name that is known to be a model's: each is remembered.
         """
-        return _Computing(self, self._models[model, kind], model, most, rows)
+        return _Computing(self, self._models[model, kind], most, rows)
+
+    def refuse(self, models: Iterable[str]) -> bool:
+        """Whether an inference of each of these would be refused as soon as it had a thread: where a call that keeps
+        its place computes, the next one may be its successor."""
+        return bool(self._full) and all(
+            (model := self._models[one, ""]) in self._full and model.displaced >= model.running for one in models
+        )
 
     def message(self, requests: Iterator[bytes], context: grpc.ServicerContext, patience: int = PATIENCE) -> bytes:
         """The message of a call that takes one: DeadlineError after so many nanoseconds, or a moment where there is no
@@ -344,20 +341,28 @@ class _Model:
     is given.
     """
 
-    __slots__ = ("costs", "displaced", "running")
+    __slots__ = ("costs", "displaced", "key", "running")
 
-    def __init__(self) -> None:
+    def __init__(self, key: tuple[str, str]) -> None:
+        self.key = key
         self.running = self.displaced = 0
         self.costs: defaultdict[int, Cost] = defaultdict(Cost)  # by the length in bits of the count of rows
+
+
+class _Models(dict[tuple[str, str], _Model]):
+    """By name and kind of call, and there as soon as it is asked for."""
+
+    def __missing__(self, key: tuple[str, str]) -> _Model:
+        return self.setdefault(key, _Model(key))
 
 
 class _Computing:
     """What `Threads.computing` gives: a class, because a generator costs more than a small model."""
 
-    __slots__ = ("_begun", "_cost", "_model", "_most", "_name", "_processor", "_threads", "_worker")
+    __slots__ = ("_begun", "_cost", "_model", "_most", "_processor", "_threads", "_worker")
 
-    def __init__(self, threads: Threads, model: _Model, name: str, most: int, rows: int) -> None:
-        self._threads, self._model, self._name, self._most = threads, model, name, most
+    def __init__(self, threads: Threads, model: _Model, most: int, rows: int) -> None:
+        self._threads, self._model, self._most = threads, model, most
         self._worker: _Worker | None = getattr(threads._here, "worker", None)  # none: a stream, on a thread of its own
         self._cost = model.costs[rows.bit_length()]
         self._begun = self._processor = 0
@@ -367,10 +372,11 @@ class _Computing:
         with threads._lock:
             left = threads._spare - threads._displaced
             if model.running >= self._most or model.displaced > max(left, 0):
-                raise BusyError(
-                    f"{self._name!r} computes {model.running} requests, and takes no more. Try again later."
-                )
+                name, running = model.key[0], model.running
+                raise BusyError(f"{name!r} computes {running} requests, and takes no more. Try again later.")
             model.running += 1
+            if model.running >= self._most:
+                threads._full.add(model)
             if worker is not None:
                 worker.model = model
                 model.displaced += not worker.placed
@@ -393,6 +399,7 @@ class _Computing:
             elif self._begun:
                 cost.wall += _WEIGHT * (took - cost.wall)
             model.running -= 1
+            threads._full.discard(model)
             if worker is not None:
                 worker.model = None
                 model.displaced -= not worker.placed
