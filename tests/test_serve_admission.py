@@ -1,5 +1,6 @@
 """What a message may weigh, and what is said of one that cannot be read."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -9,13 +10,28 @@ import pytest
 from kanserve.errors import InputError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.serve.calls.admission import ARRAYS, MAX_DESCRIPTION_BYTES, read
+from kanserve.reference import evaluate
+from kanserve.serve.calls import halves
+from kanserve.serve.calls.admission import ARRAYS, MAX_DESCRIPTION_BYTES, read, read_apart
+from kanserve.serve.calls.tensors import FLOATS, floats
 from kanserve.serve.server import start
+from kanserve.serve.settings import Settings
 from kanserve.v1 import formula_pb2
+from tests import serving
 
 INFER, DIFFERENTIATE = f"/{wire.SERVICE_NAME}/ModelInfer", f"/{wire.FORMULA_SERVICE_NAME}/Differentiate"
 TENSOR, TYPED = pb.ModelInferRequest.InferInputTensor, pb.InferTensorContents
 MANY = MAX_DESCRIPTION_BYTES // 2 + 1
+
+
+ROUNDED = {"FP64": 1e-9, "FP32": 1e-4, "FP16": 2e-2, "BF16": 1e-1}  # FP16, BF16: of the answer
+
+
+@pytest.fixture(scope="module")
+def stub() -> Iterator[Any]:
+    settings = Settings(str(serving.folder()), port=0, max_rows=2**18)
+    with start(settings) as server, grpc.insecure_channel(server.address) as channel:
+        yield wire.stub(channel)
 
 
 def infer(data: bytes) -> Any:
@@ -72,6 +88,56 @@ def test_a_message_of_much_else_than_numbers_is_refused_before_it_is_parsed(mess
 def test_bytes_that_are_no_message_are_an_input_error(message):
     with pytest.raises(InputError, match="not of the type"):
         infer(message)
+
+
+@pytest.mark.parametrize("tag", [b"\x3a", b"\xba\0"])  # a number may be written longer than it need be
+def test_raw_numbers_are_found_in_the_message_wherever_they_lie(tag):
+    rng = np.random.default_rng(0)
+    buffers = [rng.bytes(MAX_DESCRIPTION_BYTES), b"", rng.bytes(5)]
+    around = [b"\x0a\x01m", b"\x1a\x02id", b"\x9a\x06\x02??", b"\x38\x07"]  # the last: its number, but not its type
+    fields = [tag + wire.varint(len(one)) + one for one in buffers]
+    for _ in range(50):
+        order = [(around + fields)[one] for one in rng.permutation(len(around) + len(fields))]
+        data = b"".join(order)
+        whole = infer(data)
+        found, apart = read_apart(pb.ModelInferRequest.FromString, ARRAYS[INFER], data)
+        assert [bytes(one) for one in apart] == whole.raw_input_contents
+        assert list(found.raw_input_contents) == [b""] * len(buffers)
+        del found.raw_input_contents[:], whole.raw_input_contents[:]
+        assert found.SerializeToString() == whole.SerializeToString()
+
+
+def test_a_message_cut_short_is_refused_with_its_numbers_apart_as_it_is_whole():
+    whole = pb.ModelInferRequest(model_name="m", id="id", raw_input_contents=[bytes(2 * MANY)]).SerializeToString()
+    tail = b"\x1a\x02id"
+    for data in [(whole + tail)[:-cut] for cut in range(1, len(tail))] + [whole[:-1], whole[: 3 + MANY]]:
+        for reading in read, read_apart:
+            with pytest.raises(InputError, match="not of the type"):
+                reading(pb.ModelInferRequest.FromString, ARRAYS[INFER], data)
+
+
+def answered(stub: Any, datatype: str, sent: np.ndarray, name: str) -> bytes:
+    tensor = TENSOR(name="x", datatype=datatype, shape=sent.shape)
+    output = pb.ModelInferRequest.InferRequestedOutputTensor(name="y")
+    request = pb.ModelInferRequest(
+        model_name="iris", id=name, inputs=[tensor], outputs=[output], raw_input_contents=[sent.tobytes()]
+    )
+    (numbers,) = stub.ModelInfer(request, timeout=30).raw_output_contents
+    return bytes(numbers)
+
+
+@pytest.mark.parametrize("datatype", ["FP64", "FP32", "FP16", "BF16"])
+def test_the_numbers_of_a_large_message_are_right_at_whatever_address_they_lie(stub, datatype):
+    kan, dtype = serving.kan("iris"), FLOATS[datatype]
+    rows = 2**18 // dtype.itemsize // len(kan.inputs) + 1
+    x = np.random.default_rng(1).uniform(0, 8, (rows, len(kan.inputs)))
+    x[[5, -1], 0] = np.inf, np.nan
+    sent = halves.brain(x) if datatype == "BF16" else x.astype(dtype)
+    first, *others = [answered(stub, datatype, sent, "i" * length) for length in range(8)]  # of what lies before them
+    assert all(first == other for other in others)
+    got = floats(first, datatype, (rows, len(kan.outputs)))
+    exact = evaluate(kan, floats(sent.tobytes(), datatype, x.shape).astype(np.float64))
+    np.testing.assert_allclose(got, exact, rtol=ROUNDED[datatype], atol=ROUNDED[datatype])
 
 
 def raw(data):

@@ -17,7 +17,7 @@ from kanserve.errors import TensorError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve.calls import tensors
-from kanserve.serve.calls.admission import TENSORS, read
+from kanserve.serve.calls.admission import TENSORS, read, read_apart
 from kanserve.serve.calls.outside import Bounds, bounds
 from kanserve.serve.models.catalog import Catalog, Model
 from kanserve.serve.state import Call
@@ -97,7 +97,7 @@ _kept: WeakKeyDictionary[Catalog, Kept] = WeakKeyDictionary()
 def understand(
     catalog: Catalog, data: bytes, call: Call, allowed: Callable[[str], None] | None
 ) -> tuple[Asked, NDArray[Any]]:
-    """What a message asks for, and its rows (N, inputs) in float32 or float64.
+    """What a message asks for, and its rows (N, inputs) in float32 or float64; of a large one where they lie in it.
 
     InputError, TensorError, NotFoundError, and AccessError where the caller may not use the model.
     """
@@ -111,13 +111,18 @@ def understand(
             allowed(asked.model.name)
         call.model, call.version, call.rows = asked.model.name, asked.model.version, asked.rows
         return asked, x
-    request = read(pb.ModelInferRequest.FromString, TENSORS, data)
+    buffers: Sequence[bytes | memoryview]
+    if len(data) > _LARGEST_KEPT:
+        request, buffers = read_apart(pb.ModelInferRequest.FromString, TENSORS, data)
+    else:
+        request = read(pb.ModelInferRequest.FromString, TENSORS, data)
+        buffers = request.raw_input_contents
     if allowed is not None:
         allowed(request.model_name)
     model = catalog.find(request.model_name, request.model_version)
     call.model, call.version = model.name, model.version
     outputs = _outputs(model, request)
-    rows = tensors.decode(request, INPUT, len(model.kan.inputs), model.max_rows)
+    rows = tensors.decode(request, buffers, INPUT, len(model.kan.inputs), model.max_rows)
     call.rows = len(rows.x)
     asked = Asked(model, request.id, outputs, rows.datatype, len(rows.x), rows.raw, bounds(model, rows.datatype))
     kept.keep(data, asked, request)

@@ -21,12 +21,12 @@ def brain(values: NDArray[Any]) -> NDArray[np.uint16]:
     """The bits of values (N, n) in BF16, rounded once, half to even; a row in which anything is not finite is NaN."""
     with np.errstate(all="ignore"):
         single = values.astype(np.float32)
-    bits = single.view(np.uint32)
-    if values.dtype.itemsize > single.dtype.itemsize:
-        half = (bits & 0xFFFF) == 0x8000
-        if half.any():  # perhaps only since it was rounded to float32: back to the side from which it came
-            beyond = np.sign(np.abs(values) - np.abs(single.astype(values.dtype)))
-            bits = np.where(half, bits + beyond.astype(np.int64), bits).astype(np.uint32)
+        bits = single.view(np.uint32)
+        if values.dtype.itemsize > single.dtype.itemsize:
+            half = (bits & 0xFFFF) == 0x8000
+            if half.any():  # perhaps only since it was rounded to float32: back to the side from which it came
+                beyond = np.sign(np.abs(values) - np.abs(single.astype(values.dtype)))
+                bits = np.where(half, bits + beyond.astype(np.int64), bits).astype(np.uint32)
     rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
     # Rounding may carry a NaN into the sign: they are told by what they were.
     wrong = (rounded & _EXPONENT == _EXPONENT) | np.isnan(single)

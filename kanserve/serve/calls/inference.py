@@ -132,20 +132,26 @@ def infer(state: State, data: bytes, call: Call, allowed: Callable[[str], None] 
     predict, most = model.backend.predict, at_once(state.settings, model.name)
     with state.threads.computing(model.name, most, rows=asked.rows) as aside:
         read = perf_counter_ns()
-        values = predict(x) if aside is None else aside(_in_turn, call, predict, x)
-        computed = perf_counter_ns()
+        if aside is None:
+            values = predict(x if x.flags.aligned else x.copy())
+            computed = perf_counter_ns()
+            beyond = outside(asked.bounds, x)
+        else:
+            values, beyond = aside(_in_turn, call, asked, x)
+            computed = perf_counter_ns()
     call.decoded, call.computed = read - begun, computed - read
-    beyond = outside(asked.bounds, x)
     if beyond is not None:
         call.outside = beyond.features
     return _raw(asked, values, beyond) if asked.raw else _typed(asked, values, beyond)
 
 
-def _in_turn(call: Call, predict: Callable[[NDArray[Any]], NDArray[Any]], x: NDArray[Any]) -> NDArray[Any]:
-    """Of a call that has waited for others of models that compute for long."""
+def _in_turn(call: Call, asked: Asked, x: NDArray[Any]) -> tuple[NDArray[Any], Outside | None]:
+    """Of a call that has waited for others of models that compute for long: all that takes time with its rows."""
     if not call.alive():
         raise DeadlineError("The deadline passed, or the caller left, before the call could be computed.")
-    return predict(x)
+    if not x.flags.aligned:
+        x = x.copy()
+    return asked.model.backend.predict(x), outside(asked.bounds, x)
 
 
 def at_once(settings: Settings, model: str) -> int:

@@ -42,8 +42,13 @@ class Rows:
     raw: bool
 
 
-def decode(request: ModelInferRequest, name: str, columns: int, most: int) -> Rows:
-    """The one input of a model that takes `most` rows of `columns` numbers; TensorError when it is something else."""
+def decode(
+    request: ModelInferRequest, buffers: Sequence[bytes | memoryview], name: str, columns: int, most: int
+) -> Rows:
+    """The one input of a model that takes `most` rows of `columns` numbers; TensorError when it is something else.
+
+    `buffers`: what its raw_input_contents hold.
+    """
     tensor = _only_input(request, name)
     datatype = tensor.datatype
     dtype = FLOATS.get(datatype)
@@ -52,7 +57,6 @@ def decode(request: ModelInferRequest, name: str, columns: int, most: int) -> Ro
     rows = _rows(tensor.shape, f"Input {name!r}", columns, most)
     if _SHARED_MEMORY in tensor.parameters:
         raise TensorError(f"Input {name!r} names shared memory, which is not read here; send the numbers themselves.")
-    buffers = request.raw_input_contents
     if not buffers:
         return Rows(_typed(tensor, columns, rows), datatype, raw=False)
     if len(buffers) != 1:
@@ -68,7 +72,7 @@ def decode_rows(message: Float64Array, columns: int, most: int) -> Array:
     return floats(message.values, "FP64", (rows, columns), "rows")
 
 
-def floats(data: bytes, datatype: str, shape: tuple[int, int], what: str = "rows") -> NDArray[Any]:
+def floats(data: bytes | memoryview, datatype: str, shape: tuple[int, int], what: str = "rows") -> NDArray[Any]:
     """Raw numbers as an array (N, n) of float32 or float64; TensorError where there are not as many bytes."""
     dtype = FLOATS[datatype]
     wanted = shape[0] * shape[1] * dtype.itemsize
