@@ -1,9 +1,9 @@
-"""What a fast model's callers notice of its neighbours: one that sleeps, one that breaks, a huge one, one being loaded.
+"""What a fast model's callers notice of its neighbours: that sleep, break, are always busy, huge, or being loaded.
 
 A fast C model is asked at a steady rate, alone and then beside each neighbour in turn, round by round; every load comes
-from a process of its own. A huge neighbour takes all the processor that it is given, a loaded one is let go and loaded
-anew twice a second. Medians of the rounds are shown: how long a request waits is time by the clock, so trust the ratios
-and none from a machine that is busy.
+from a process of its own. A busy or huge neighbour takes all the processor that it is given, a loaded one is let go and
+loaded anew twice a second. Medians of the rounds are shown: how long a request waits is time by the clock, so trust the
+ratios and none from a machine that is busy.
 
     OMP_NUM_THREADS=1 python benchmarks/isolation.py [--small]
 """
@@ -30,10 +30,11 @@ from kanserve.train import create
 
 ALONE, LOADED = "alone", "loaded"
 FAST_RATE = 300.0  # requests a second: a tenth of what one core answers
-NEIGHBOURS: Mapping[str, tuple[float, int]] = {  # requests a second, or how many are always there, and rows
-    "sleeping": (200.0, 1),  # twenty at once
-    "broken": (100.0, 3),  # it breaks at three rows: so it can be loaded
-    "huge": (0.0, 8192),  # which is as much as 1024 rows of [784, 64, 10]
+NEIGHBOURS: Mapping[str, tuple[str, float, int]] = {  # model; requests a second, or so many are always there; rows
+    "sleeping": ("sleeping", 200.0, 1),  # twenty at once
+    "broken": ("broken", 100.0, 3),  # it breaks at three rows: so it can be loaded
+    "busy": ("huge", 0.0, 256),  # less than a millisecond each
+    "huge": ("huge", 0.0, 8192),  # which is as much as 1024 rows of [784, 64, 10]
 }
 HUGE_INPUTS = 100
 HUGE_IN_FLIGHT = 4
@@ -124,8 +125,8 @@ def _neighbour(name: str, server: Server, other: Generator, seconds: float) -> I
         with nullcontext():
             yield
         return
-    rate, rows = NEIGHBOURS[name]
-    body = request(name, HUGE_INPUTS if name == "huge" else 4, rows)
+    model, rate, rows = NEIGHBOURS[name]
+    body = request(model, HUGE_INPUTS if model == "huge" else 4, rows)
     other.begin(Load(server.address, body.hex(), HUGE_IN_FLIGHT, seconds, HUGE_IN_FLIGHT, rate))
     try:
         yield

@@ -15,7 +15,8 @@ import pytest
 
 from kanserve import repository
 from kanserve.inference import wire
-from kanserve.serve.calls.heavy import HEAVY, Cost, Heavy
+from kanserve.serve.calls import threads
+from kanserve.serve.calls.heavy import FELT, HEAVY, Cost, Heavy
 from kanserve.serve.calls.threads import Threads
 from kanserve.serve.models.background import NICE
 from kanserve.serve.server import start
@@ -37,10 +38,10 @@ def running() -> Iterator[Heavy]:
 
 def together(count: int, work: Any) -> None:
     """So many calls at once, each on a thread of its own, to their end."""
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    for one in threads:
+    callers = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for one in callers:
         one.start()
-    for one in threads:
+    for one in callers:
         one.join(PATIENCE)
         assert not one.is_alive()
 
@@ -116,6 +117,27 @@ def test_few_rows_of_a_model_do_not_wait_for_many():
             assert aside is None
         with pool.computing("large", 4, rows=1024) as aside:
             assert aside is not None and aside(threading.current_thread).name == "kanserve-heavy"
+    finally:
+        pool.shutdown()
+
+
+def test_what_takes_less_computes_aside_only_while_other_models_are_asked(monkeypatch):
+    pool = Threads(1)
+
+    def aside(model: str) -> bool:
+        with pool.computing(model, 4) as given:
+            return given is not None and given(int) == 0
+
+    try:
+        cost = pool._models["busy", ""].costs[1]
+        for _ in range(20):
+            cost.note(2 * FELT, 2 * FELT, 1.0)
+        cost.wall = cost.processor = float(2 * FELT)
+        assert not cost.heavy and cost.felt
+        monkeypatch.setattr(threads, "_BESIDE", 0)
+        assert not aside("busy")
+        monkeypatch.setattr(threads, "_BESIDE", 10**12)
+        assert not aside("other") and aside("busy")
     finally:
         pool.shutdown()
 

@@ -16,8 +16,9 @@ from kanserve.serve.models.background import lower_priority
 
 T = TypeVar("T")
 
-HEAVY = 2_000_000  # nanoseconds of a processor: going to another thread costs a hundredth of that
-MEASURED = 1_000_000  # nanoseconds on the clock: what is faster is never asked for its time on the processor
+HEAVY = 2_000_000  # nanoseconds of a processor: going to another thread costs a twentieth of that, or less
+FELT = 400_000  # nanoseconds of a processor: going costs up to a fifth of that, but callers of other models notice it
+MEASURED = 200_000  # nanoseconds on the clock: what is faster is never asked for its time on the processor
 _WAITS = 4  # so many times its work a call may take and still be no model that waits for something else
 
 
@@ -79,20 +80,28 @@ class Heavy:
 
 
 class Cost:
-    """What one kind of call costs: means of nanoseconds on the clock and on the processor, and whether it is heavy."""
+    """What one kind of call costs: means of nanoseconds on the clock and on the processor, and whether it is heavy, or
+    enough to be felt where other models are asked too.
+    """
 
-    __slots__ = ("heavy", "processor", "wall")
+    __slots__ = ("felt", "heavy", "processor", "wall")
 
     def __init__(self) -> None:
         self.wall = self.processor = 0.0
-        self.heavy = False
+        self.heavy = self.felt = False
 
     def note(self, wall: int, processor: int, share: float, weight: float = 1 / 8) -> None:
         """Of a call that could have that share of a core."""
         self.wall += weight * (wall - self.wall)
         self.processor += weight * (processor - self.processor)
-        most = 2 if self.heavy else 1  # so that none goes to and fro
-        self.heavy = self.processor * most > HEAVY and processor * _WAITS * most >= wall * share
+        self.heavy = self._beyond(HEAVY, self.heavy, processor, wall * share)
+        self.felt = self._beyond(FELT, self.felt, processor, wall * share)
+
+    def _beyond(self, limit: int, before: bool, processor: int, most: float) -> bool:
+        """Whether it costs more than the limit, and mostly does not wait; what did needs half, so that none goes to and
+        fro."""
+        times = 2 if before else 1
+        return self.processor * times > limit and processor * _WAITS * times >= most
 
 
 class _Job:

@@ -27,7 +27,7 @@ from kanserve.serve.calls import inference
 from kanserve.serve.calls.admission import ARRAYS, read
 from kanserve.serve.calls.arriving import BRIEF, PATIENCE
 from kanserve.serve.calls.executors import on_threads_of_its_own
-from kanserve.serve.calls.threads import Arrival
+from kanserve.serve.calls.jobs import Arrival
 from kanserve.serve.observing import logs
 from kanserve.serve.state import Call, State
 

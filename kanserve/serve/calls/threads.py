@@ -25,6 +25,7 @@ import grpc
 from kanserve.errors import BusyError
 from kanserve.serve.calls.arriving import PATIENCE, Arriving
 from kanserve.serve.calls.heavy import MEASURED, Cost, Heavy
+from kanserve.serve.calls.jobs import Arrival, Job
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,18 +41,10 @@ _QUIET_TICKS = 10  # without a call, and the monitor sleeps until there is one
 # times, and beside a slow one that computes in Python it waits so long each time; where there is none, a short interval
 # only costs.
 _USUAL, _HURRIED = sys.getswitchinterval(), 0.0005
+_BESIDE = 1_000_000_000  # nanoseconds for which two models are asked beside each other once one followed the other
 _WEIGHT = 1 / 8  # of a new time in the mean
 
 _logger = logging.getLogger(__name__)
-
-
-class Arrival:
-    """When a call was accepted (perf_counter_ns), and whether that was after `Threads.close`."""
-
-    __slots__ = ("at", "late")
-
-    def __init__(self, at: int, late: bool) -> None:
-        self.at, self.late = at, late
 
 
 class Threads(Executor):
@@ -65,11 +58,13 @@ class Threads(Executor):
         self._lock = threading.Lock()
         self._accepted = self._streams = 0
         self._idle = threading.Event()  # set when a drain has seen the last of what was accepted
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._models = _Models()  # by name and kind of call
         self._full: set[_Model] = set()  # what computes as often as it may
         self._workers: list[_Worker] = []
         self._parked: list[_Worker] = []  # that have no place and nothing to do
+        self._latest: _Model | None = None  # the last that has computed, and when another one was
+        self._changed = 0
         self._displaced = 0  # calls that have given their place away
         self._arriving = Arriving()
         self._heavy = Heavy()
@@ -81,11 +76,11 @@ class Threads(Executor):
             threading.Thread(target=self._watch, name="kanserve-monitor", daemon=True).start()
 
     # grpc asks no more of a future than `add_done_callback`; a real one has a Condition, which costs more than a call.
-    def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "_Job":  # type: ignore[override]
+    def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Job":  # type: ignore[override]
         with self._lock:
             late = self.draining
             self._accepted += not late
-        job = _Job(perf_counter_ns(), late, call, args, kwargs)
+        job = Job(perf_counter_ns(), late, call, args, kwargs)
         self._jobs.put(job)
         return job
 
@@ -216,7 +211,7 @@ class Threads(Executor):
         finally:
             self._workers.remove(me)
 
-    def _answer(self, me: "_Worker", job: "_Job") -> None:
+    def _answer(self, me: "_Worker", job: "Job") -> None:
         me.ticks, me.job = 0, job
         if not self._watching:
             self._wake.set()
@@ -250,7 +245,7 @@ class Threads(Executor):
         if self.draining and self._accepted == 0:
             self._idle.set()
 
-    def _displace(self, worker: "_Worker", job: "_Job") -> None:
+    def _displace(self, worker: "_Worker", job: "Job") -> None:
         """Another thread takes the place of this one until its call has ended, where there is one left."""
         with self._lock:
             if worker.job is not job or not worker.placed or self._ended or self._displaced >= self._spare:
@@ -293,34 +288,6 @@ class Threads(Executor):
                 self._wake.clear()
 
 
-class _Job(Arrival):
-    """A call to be answered, and as much of a future as grpc needs."""
-
-    __slots__ = ("_callbacks", "_done", "args", "call", "kwargs")
-
-    def __init__(
-        self, at: int, late: bool, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self.at, self.late, self.call, self.args, self.kwargs = at, late, call, args, kwargs
-        self._callbacks: list[Callable[[Any], object]] = []
-        self._done = False
-
-    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
-        self._callbacks.append(callback)
-        if self._done:
-            self.done()
-
-    def done(self) -> None:
-        """Each callback is called once, by whoever takes it out of the list."""
-        self._done = True
-        while self._callbacks:
-            try:
-                callback = self._callbacks.pop()
-            except IndexError:  # taken by the other thread just now
-                return
-            callback(self)
-
-
 class _Worker:
     """A thread, the call that it answers and whose model it runs, and whether it has one of the places."""
 
@@ -328,7 +295,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.thread: threading.Thread
-        self.job: _Job | None = None
+        self.job: Job | None = None
         self.model: _Model | None = None
         self.placed, self.ticks = True, 0
         self.holds = 0  # bytes of a large message
@@ -369,7 +336,10 @@ class _Computing:
 
     def __enter__(self) -> Callable[..., Any] | None:
         threads, model, worker, cost = self._threads, self._model, self._worker, self._cost
+        now = perf_counter_ns()
         with threads._lock:
+            if threads._latest is not model:
+                threads._latest, threads._changed = model, now
             left = threads._spare - threads._displaced
             if model.running >= self._most or model.displaced > max(left, 0):
                 name, running = model.key[0], model.running
@@ -381,12 +351,13 @@ class _Computing:
                 worker.model = model
                 model.displaced += not worker.placed
         if cost.wall > MEASURED:
-            if (cost.heavy or cost.wall > SLOW) and worker is not None and worker.placed and worker.job is not None:
+            heavy = cost.heavy or (cost.felt and now - threads._changed < _BESIDE)
+            if (heavy or cost.wall > SLOW) and worker is not None and worker.placed and worker.job is not None:
                 threads._displace(worker, worker.job)
-            if cost.heavy:
+            if heavy:
                 return partial(threads._heavy.run, cost)
             self._processor = thread_time_ns()
-        self._begun = perf_counter_ns()
+        self._begun = now
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

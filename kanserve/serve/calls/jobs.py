@@ -1,0 +1,41 @@
+"""What the threads know of a call: when it came, what is to be done, and who hears that it is done."""
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Arrival:
+    """When a call was accepted (perf_counter_ns), and whether that was after `Threads.close`."""
+
+    __slots__ = ("at", "late")
+
+    def __init__(self, at: int, late: bool) -> None:
+        self.at, self.late = at, late
+
+
+class Job(Arrival):
+    """A call to be answered, and as much of a future as grpc needs."""
+
+    __slots__ = ("_callbacks", "_done", "args", "call", "kwargs")
+
+    def __init__(
+        self, at: int, late: bool, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.at, self.late, self.call, self.args, self.kwargs = at, late, call, args, kwargs
+        self._callbacks: list[Callable[[Any], object]] = []
+        self._done = False
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        self._callbacks.append(callback)
+        if self._done:
+            self.done()
+
+    def done(self) -> None:
+        """Each callback is called once, by whoever takes it out of the list."""
+        self._done = True
+        while self._callbacks:
+            try:
+                callback = self._callbacks.pop()
+            except IndexError:  # taken by the other thread just now
+                return
+            callback(self)
