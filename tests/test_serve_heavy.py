@@ -16,9 +16,8 @@ import pytest
 from kanserve import repository
 from kanserve.inference import wire
 from kanserve.serve.calls import threads
-from kanserve.serve.calls.heavy import FELT, HEAVY, Cost, Heavy
+from kanserve.serve.calls.heavy import FELT, HEAVY, NICE, Cost, Heavy
 from kanserve.serve.calls.threads import Threads
-from kanserve.serve.models.background import NICE
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from tests import serving

@@ -19,6 +19,7 @@ T = TypeVar("T")
 HEAVY = 2_000_000  # nanoseconds of a processor: going to another thread costs a twentieth of that, or less
 FELT = 400_000  # nanoseconds of a processor: going costs up to a fifth of that, but callers of other models notice it
 MEASURED = 200_000  # nanoseconds on the clock: what is faster is never asked for its time on the processor
+NICE = 10  # a tenth of the processor's time where others want it; what else runs on the machine may, for long
 _WAITS = 4  # so many times its work a call may take and still be no model that waits for something else
 
 
@@ -65,7 +66,7 @@ class Heavy:
                 self._jobs.put(None)
 
     def _compute(self) -> None:
-        lower_priority()
+        lower_priority(NICE)
         while (job := self._jobs.get()) is not None:
             begun, processor = perf_counter_ns(), thread_time_ns()
             try:

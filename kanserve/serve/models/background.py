@@ -104,11 +104,11 @@ def _giving_way() -> Iterator[None]:
         sys.setswitchinterval(usual)
 
 
-def lower_priority() -> None:
+def lower_priority(nice: int = NICE) -> None:
     """Let this thread step back where others want the processor. Elsewhere than on Linux it would be the process."""
     if sys.platform == "linux":
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 
 
 def return_memory(collect: bool) -> None:
