@@ -72,12 +72,15 @@ def design(x: Array, knots: Array, order: int, extrapolation: Extrapolation, der
     meaningless, but finite in number and quiet.
     """
     if extrapolation == "zero":
-        return basis(x, knots, order, derivative)
+        inside = (knots[0] <= x) & (x <= knots[-1])
+        # Elsewhere at a knot: far away the recursion would be 0·infinity.
+        within: Array = basis(np.where(inside, x, knots[0]), knots, order, derivative) * inside[:, None]
+        return within
     low, high = span(knots, order)
     clamped = np.clip(x, low, high)
     if derivative > 1:
-        inside: Array = basis(clamped, knots, order, derivative) * (clamped == x)[:, None]
-        return inside
+        bent: Array = basis(clamped, knots, order, derivative) * (clamped == x)[:, None]
+        return bent
     slope = basis(clamped, knots, order, 1)
     if derivative:
         return slope

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kanserve.errors import DataError
+from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, layer
 from kanserve.reference import derivative, evaluate, probabilities
 from tests.kans import (
@@ -80,9 +81,10 @@ def test_the_derivative_agrees_with_differences(name):
 
 def test_zero_extrapolation_leaves_only_the_base_far_away():
     kan = Kan(outside_zero().layers[:1])
-    far = np.array([[50.0, 60.0]])
     weights = kan.layers[0].base_weight
-    assert np.allclose(evaluate(kan, far), far @ weights.T, rtol=1e-12)
+    for far in np.array([[50.0, 60.0]]), np.array([[1e307, 1e307]]), np.array([[-1.5e308, -9.0]]):
+        expected = FUNCTIONS["silu"].numpy(far) @ weights.T
+        assert np.allclose(evaluate(kan, far), expected, rtol=1e-12)
 
 
 def test_a_network_without_edges_is_a_constant():
