@@ -20,7 +20,8 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := run
-.PHONY: run test check protos bench bench-inference bench-train bench-formulas bench-serving clients soak cross clean
+.PHONY: run test check protos bench bench-inference bench-train bench-formulas bench-serving clients importers soak
+.PHONY: cross clean
 
 run: $(INSTALLED)
 	kanserve demo
@@ -59,6 +60,10 @@ bench-serving: $(INSTALLED) $(MLSERVER) $(KSERVE)
 # Other projects' clients, as they are, against a server process: one line for each call.
 clients: $(INSTALLED) $(KSERVE)
 	python -m tests.clients
+
+# Checkpoints made anew by the libraries themselves, a line for each: what they are here, and in every format.
+importers: $(PEERS)
+	OMP_NUM_THREADS=1 python -m tests.importers
 
 # What takes minutes: kills, reloads, rotations, overload and long load, each with its number. SOAK=60 for one minute.
 SOAK ?= 600

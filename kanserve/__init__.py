@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from kanserve.formula import Formula as Formula
     from kanserve.formula import formulas as formulas
     from kanserve.formula import from_formula as from_formula
+    from kanserve.importers import from_checkpoint as from_checkpoint
+    from kanserve.importers import from_efficient_kan as from_efficient_kan
+    from kanserve.importers import from_fast_kan as from_fast_kan
+    from kanserve.importers import from_inkan as from_inkan
+    from kanserve.importers import from_jaxkan as from_jaxkan
+    from kanserve.importers import from_pykan as from_pykan
     from kanserve.ir import Kan as Kan
     from kanserve.ir import Layer as Layer
     from kanserve.ir import Variable as Variable
@@ -51,6 +57,8 @@ if TYPE_CHECKING:
     from kanserve.train import create as create
     from kanserve.train import fit as fit
     from kanserve.train import score as score
+    from kanserve.train.exchange import from_torch as from_torch
+    from kanserve.train.exchange import to_torch as to_torch
 
 __version__ = "0.1.0"
 
@@ -60,6 +68,14 @@ _HOMES = {
     "errors": ("KanserveError",),
     "estimator": ("KANClassifier", "KANRegressor"),
     "formula": ("Formula", "formulas", "from_formula"),
+    "importers": (
+        "from_checkpoint",
+        "from_efficient_kan",
+        "from_fast_kan",
+        "from_inkan",
+        "from_jaxkan",
+        "from_pykan",
+    ),
     "ir": ("Kan", "Layer", "Variable", "equal", "layer"),
     "jets": ("derivatives",),
     "plot": ("plot_edge", "plot_network"),
@@ -72,6 +88,7 @@ _HOMES = {
     "simplification": ("discover", "prune", "simplify", "symbolify"),
     "table": ("Dataset", "read_table"),
     "train": ("create", "fit", "score"),
+    "train.exchange": ("from_torch", "to_torch"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -24,6 +24,7 @@ from kanserve import arguments
 from kanserve.commands import session
 from kanserve.commands.export import export_network, warn_not_compared
 from kanserve.commands.formula import show_formula
+from kanserve.commands.import_ import import_network
 from kanserve.commands.parameters import (
     DEFAULT_FORMATS,
     Force,
@@ -131,6 +132,9 @@ def fit(
         **arguments.scores(train.score(kan, data)),
     }
     show(result, as_json, after=["kanserve", "simplify", str(out), str(table), *arguments.repeated(kan, target)])
+
+
+app.command("import")(import_network)
 
 
 @app.command()

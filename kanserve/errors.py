@@ -4,6 +4,7 @@
     ├── InputError (also ValueError)      what the caller gave cannot be used
     │   ├── NetworkError                  arrays that do not make a network
     │   ├── DataError                     a table or rows that cannot be trained on or predicted from
+    │   ├── CheckpointError               a network of another library that is broken, or has no equal here
     │   ├── TensorError                   a tensor of a request: type, rank, dimension, bytes
     │   └── InvalidNameError              a name of a model, a file or a version that is not allowed
     ├── NotFoundError                     a model, a version, an output or a file that is not there
@@ -42,6 +43,10 @@ class NetworkError(InputError):
 
 class DataError(InputError):
     """A table or rows that cannot be trained on or predicted from."""
+
+
+class CheckpointError(InputError):
+    """A network of another library that cannot be read, or that has no equal here."""
 
 
 class TensorError(InputError):

@@ -9,8 +9,9 @@ variable `x`, so that this module imports nothing but NumPy:
 - `c`: a C99 expression over libm's double functions, with `x` a simple variable (it may occur twice);
 - `onnx`: nested calls of ONNX operators, a number standing for a constant of the tensor's type.
 
-The last three rows are beyond NumPy and the elementary functions: `kanserve.special` computes them, and the
-ONNX spelling may call what the exporter composes (BesselJ0, Gamma).
+The rows of `SPECIAL` are beyond NumPy and the elementary functions: `kanserve.special` computes them, and the
+ONNX spelling may call what the exporter composes (BesselJ0, Gamma). The last rows are powers that other libraries have
+and imported networks hold: no search tries them, as products of the others say the same.
 
 A function gives NaN or an infinity outside its `domain` and never raises. `complexity` ranks candidates that fit
 equally well: simpler first.
@@ -289,7 +290,65 @@ _SPECIAL_ROWS = (
 )
 SPECIAL = tuple(row.name for row in _SPECIAL_ROWS)
 
-FUNCTIONS: dict[str, Function] = {row.name: row for row in (*_ROWS, *_SPECIAL_ROWS)}
+_POWER_ROWS = (
+    Function(
+        "x^5",
+        lambda x: (x * x) * (x * x) * x,
+        lambda x: 5 * (x * x) * (x * x),
+        "(x*x)*(x*x)*x",
+        "x**5",
+        "(x*x)*(x*x)*x",
+        "Mul(Mul(Mul(x, x), Mul(x, x)), x)",
+        "",
+        3.1,
+    ),
+    Function(
+        "1/x^3",
+        lambda x: 1 / (x * x * x),
+        lambda x: -3 / ((x * x) * (x * x)),
+        "1/(x*x*x)",
+        "1/x**3",
+        "1/(x*x*x)",
+        "Reciprocal(Mul(Mul(x, x), x))",
+        "x != 0",
+        3.2,
+    ),
+    Function(
+        "1/x^4",
+        lambda x: 1 / ((x * x) * (x * x)),
+        lambda x: -4 / ((x * x) * (x * x) * x),
+        "1/((x*x)*(x*x))",
+        "1/x**4",
+        "1/((x*x)*(x*x))",
+        "Reciprocal(Mul(Mul(x, x), Mul(x, x)))",
+        "x != 0",
+        3.7,
+    ),
+    Function(
+        "1/x^5",
+        lambda x: 1 / ((x * x) * (x * x) * x),
+        lambda x: -5 / ((x * x) * (x * x) * (x * x)),
+        "1/((x*x)*(x*x)*x)",
+        "1/x**5",
+        "1/((x*x)*(x*x)*x)",
+        "Reciprocal(Mul(Mul(Mul(x, x), Mul(x, x)), x))",
+        "x != 0",
+        3.8,
+    ),
+    Function(
+        "x^1.5",
+        lambda x: x * np.sqrt(x),
+        lambda x: 1.5 * np.sqrt(x),
+        "x*torch.sqrt(x)",
+        "x*sympy.sqrt(x)",
+        "x*sqrt(x)",
+        "Mul(x, Sqrt(x))",
+        "x >= 0",
+        3.2,
+    ),
+)
+
+FUNCTIONS: dict[str, Function] = {row.name: row for row in (*_ROWS, *_SPECIAL_ROWS, *_POWER_ROWS)}
 
 
 def function(name: str) -> Function:

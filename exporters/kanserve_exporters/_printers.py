@@ -60,6 +60,8 @@ class _Guarded:
             product = f"({'*'.join([text] * abs(int(power)))})"
         elif abs(power) == sympy.Rational(1, 2):
             product = f"{self.root}({text})"
+        elif power == sympy.Rational(3, 2) and base.is_Symbol:
+            product = f"({text}*{self.root}({text}))"
         else:
             raise ExportError(f"Source can hold square roots and powers up to {_LARGEST_PRODUCT}; got {expression}.")
         return product if power > 0 else f"({self.literal(1.0)}/{product})"

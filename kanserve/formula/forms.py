@@ -15,7 +15,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.tree import MAX_POWER, Step, Tree, references
 from kanserve.functions import FUNCTIONS
 
-_POWERS = {"x^2": 2, "x^3": 3, "x^4": 4, "1/x": -1, "1/x^2": -2}
+_POWERS = {"x^2": 2, "x^3": 3, "x^4": 4, "x^5": 5, "1/x": -1, "1/x^2": -2, "1/x^3": -3, "1/x^4": -4, "1/x^5": -5}
 _EVEN = {"cos", "cosh", "gaussian", "j0"}
 _ODD = {"sin", "tan", "arcsin", "arctan", "arctanh", "sinh", "tanh", "sign", "erf"}
 _SAME = 1e-14  # two constants this close, relatively, differ by rounding only
@@ -209,6 +209,8 @@ def applied(steps: Steps, name: str, form: Form) -> Form:
         return form
     if name in _POWERS:
         return _power(steps, form, _POWERS[name])
+    if name == "x^1.5":
+        return multiplied(steps, [form, applied(steps, "sqrt", form)])
     if name in ("sqrt", "1/sqrt", "abs"):
         return _homogeneous(steps, name, form)
     if name == "log":
@@ -231,6 +233,8 @@ def called(steps: Steps, name: str, form: Form) -> Form:
     argument = step_of(steps, form)
     if name in _POWERS:
         return one_atom(steps.add("pow", argument, _POWERS[name]))
+    if name == "x^1.5":
+        return one_atom(steps.add("mul", argument, steps.add("call", "sqrt", argument)))
     return one_atom(steps.add("call", name, argument))
 
 

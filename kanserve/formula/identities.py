@@ -9,7 +9,10 @@ from kanserve.errors import FormulaError
 from kanserve.formula.algebra import ONE, Algebra, Polynomial, Product, added, is_number, number_of, scaled
 from kanserve.functions import FUNCTIONS
 
-_POWERS = {"x": 1.0, "x^2": 2.0, "x^3": 3.0, "x^4": 4.0, "1/x": -1.0, "1/x^2": -2.0, "sqrt": 0.5, "1/sqrt": -0.5}
+_POWERS = {
+    **{"x": 1.0, "x^2": 2.0, "x^3": 3.0, "x^4": 4.0, "x^5": 5.0, "x^1.5": 1.5, "sqrt": 0.5, "1/sqrt": -0.5},
+    **{"1/x": -1.0, "1/x^2": -2.0, "1/x^3": -3.0, "1/x^4": -4.0, "1/x^5": -5.0},
+}
 _ODD = {"arcsin", "arctan", "arctanh", "sinh", "sin", "sign"}
 _EVEN = {"cos", "cosh"}
 _PHASE = 1e-12  # a phase this close to a multiple of pi/2 is one

@@ -15,7 +15,7 @@ from kanserve.functions import FUNCTIONS
 Interval = tuple[float, float]
 
 ANYTHING: Interval = (-math.inf, math.inf)
-_RISING = {"x", "exp", "log", "sqrt", "arcsin", "arctan", "arctanh", "sinh", "tanh", "sigmoid", "sign", "erf"}
+_RISING = {"x", "exp", "log", "sqrt", "arcsin", "arctan", "arctanh", "sinh", "tanh", "sigmoid", "sign", "erf", "x^1.5"}
 _FALLING = {"arccos", "1/sqrt"}
 _VALLEYS = {"abs", "cosh"}  # falling to 0, rising from there
 _HILLS = {"gaussian"}

@@ -120,7 +120,12 @@ static double digamma(double x)
     ROW(24, sign(x), 0) \
     ROW(25, erf(x), 1.1283791670955126 * exp(-x * x)) \
     ROW(26, x - x == 0 ? j0(x) : NAN, x - x == 0 ? -j1(x) : NAN) \
-    ROW(27, gamma_of(x), x > 0 ? y * digamma(x) : NAN)
+    ROW(27, gamma_of(x), x > 0 ? y * digamma(x) : NAN) \
+    ROW(28, (x * x) * (x * x) * x, 5 * (x * x) * (x * x)) \
+    ROW(29, 1 / (x * x * x), -3 / ((x * x) * (x * x))) \
+    ROW(30, 1 / ((x * x) * (x * x)), -4 / ((x * x) * (x * x) * x)) \
+    ROW(31, 1 / ((x * x) * (x * x) * x), -5 / ((x * x) * (x * x) * (x * x))) \
+    ROW(32, x * sqrt(x), 1.5 * sqrt(x))
 
 void kanserve_named_function(int64_t number, int64_t count, const double *arguments, double *values, double *slopes)
 {

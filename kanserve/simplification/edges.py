@@ -324,10 +324,15 @@ HOMOGENEOUS: dict[str, Callable[[float], tuple[float, float]]] = {
     "x^2": lambda s: (s**2, 0.0),
     "x^3": lambda s: (s**3, 0.0),
     "x^4": lambda s: (s**4, 0.0),
+    "x^5": lambda s: (s**5, 0.0),
     "1/x": lambda s: (1 / s, 0.0),
     "1/x^2": lambda s: (s**-2, 0.0),
+    "1/x^3": lambda s: (s**-3, 0.0),
+    "1/x^4": lambda s: (s**-4, 0.0),
+    "1/x^5": lambda s: (s**-5, 0.0),
     "sqrt": lambda s: (s**0.5, 0.0),
     "1/sqrt": lambda s: (s**-0.5, 0.0),
+    "x^1.5": lambda s: (s**1.5, 0.0),
     "abs": lambda s: (s, 0.0),
     "log": lambda s: (1.0, float(np.log(s))),
 }
@@ -356,9 +361,9 @@ def _starts(name: str, natural: float) -> Array:
     match name:
         case "x":
             return np.array([[1.0, 0.0]])
-        case "x^3" | "x^4" | "abs":
+        case "x^3" | "x^4" | "x^5" | "abs":
             return _pairs(np.ones(1), np.append(np.linspace(-2, 2, 33), natural))
-        case "1/x" | "1/x^2" | "sqrt" | "1/sqrt" | "log":
+        case "1/x" | "1/x^2" | "1/x^3" | "1/x^4" | "1/x^5" | "sqrt" | "1/sqrt" | "x^1.5" | "log":
             poles = 1 + np.geomspace(1e-3, 10, 22)
             return _pairs(np.array([1.0, -1.0]), np.concatenate([poles, -poles, [natural]]))
         case "exp":

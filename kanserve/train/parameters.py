@@ -22,7 +22,10 @@ from kanserve.splines import span
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-_ONLY_SHIFT = ("x^2", "x^3", "x^4", "1/x", "1/x^2", "sqrt", "1/sqrt", "log", "abs")
+_ONLY_SHIFT = (
+    *("x^2", "x^3", "x^4", "x^5", "1/x", "1/x^2", "1/x^3", "1/x^4", "1/x^5"),
+    *("sqrt", "1/sqrt", "x^1.5", "log", "abs"),
+)
 
 
 def inner_parameters(name: str) -> tuple[int, ...]:

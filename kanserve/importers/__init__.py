@@ -1,0 +1,180 @@
+"""Networks that other libraries trained, from their files or from the live model, without importing the library.
+
+    checkpoint = read(path)                      # arrays by the library's names, and plain settings
+    importer = the one whose `matches` says so   # by names and shapes alone
+    conversion = importer.convert(checkpoint)    # a Kan that computes the same, and notes
+
+What has no equal here is refused with its place and the reason; nothing is approximated in silence.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any, TypedDict, Unpack, get_args
+
+from kanserve.errors import CheckpointError, InputError, NetworkError
+from kanserve.importers.arrays import arrays_of, shown
+from kanserve.importers.conversion import Checkpoint, Conversion, Options
+from kanserve.importers.reading import read
+from kanserve.ir import Base, Kan
+
+LIBRARIES = ("pykan", "efficient-kan", "fast-kan", "inkan", "jaxkan")
+BASES: tuple[str, ...] = get_args(Base)
+Source = str | os.PathLike[str] | Mapping[str, Any] | object
+"""A path, arrays by name (a state_dict), or the live model."""
+
+
+class Choices(TypedDict, total=False):
+    """What a checkpoint does not say, as `conversion.Options` describes it."""
+
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    base: Base | None
+    denominator: float | None
+    tolerance: float
+
+
+def from_checkpoint(source: Source, library: str = "", **options: Unpack[Choices]) -> Conversion:
+    """The network that another library trained, with notes on what was left out, guessed or refitted.
+
+    `source` is a path, a mapping of arrays or tensors by name, or the live model. Without `library` the names and
+    shapes of the arrays say whose it is. CheckpointError where it is broken or has no equal here, with the place.
+    """
+    chosen = checked(options)
+    if library and library not in LIBRARIES:
+        raise InputError(f"library is one of {', '.join(LIBRARIES)}; got {library!r}.")
+    return convert(checkpoint_of(source), library, chosen)
+
+
+def from_pykan(source: Source, **options: Unpack[Choices]) -> Kan:
+    """The network of pykan's checkpoint, by the name that `saveckpt` was given, or of a live model."""
+    return from_checkpoint(source, "pykan", **options).kan
+
+
+def from_efficient_kan(source: Source, **options: Unpack[Choices]) -> Kan:
+    """The network of efficient-kan's state_dict, its file, or a live model."""
+    return from_checkpoint(source, "efficient-kan", **options).kan
+
+
+def from_fast_kan(source: Source, **options: Unpack[Choices]) -> Kan:
+    """The network of fast-kan's state_dict, its file, or a live model; without LayerNorm."""
+    return from_checkpoint(source, "fast-kan", **options).kan
+
+
+def from_inkan(source: Source, **options: Unpack[Choices]) -> Kan:
+    """The network of inkan's state_dict, its file, or a live model."""
+    return from_checkpoint(source, "inkan", **options).kan
+
+
+def from_jaxkan(source: Source, **options: Unpack[Choices]) -> Kan:
+    """The network of jaxkan's arrays, their file, or a live model, of spline layers."""
+    return from_checkpoint(source, "jaxkan", **options).kan
+
+
+def checkpoint_of(source: Source) -> Checkpoint:
+    """What a path, a mapping or a live model holds."""
+    match source:
+        case Checkpoint():
+            return source
+        case str() | os.PathLike():
+            return read(source)
+        case Mapping():
+            return Checkpoint(arrays_of(source, "the state_dict"), name="the state_dict")
+        case _:
+            return _live(source)
+
+
+def convert(checkpoint: Checkpoint, library: str, options: Options) -> Conversion:
+    """The network of a checkpoint, of the library named or else of the one that it looks like."""
+    found = _matching(checkpoint)
+    if not found and {"layers.0.coefficients", "input_shift"} <= set(checkpoint.arrays):
+        how = "kanserve.from_torch reads it" if "structure" in checkpoint.arrays else "use it as it is"
+        raise CheckpointError(f"{checkpoint.name} is a network of kanserve's own already: {how}.")
+    if not found or (library and library not in found):
+        wanted = library or f"any of {', '.join(LIBRARIES)}"
+        like = f"; it looks like one of {found[0]}" if found else f": its arrays are {_first(checkpoint)}"
+        raise CheckpointError(f"{checkpoint.name} is no checkpoint of {wanted}{like}.")
+    if not library and len(found) > 1:
+        raise CheckpointError(f"{checkpoint.name} may be of {' or '.join(found)}; say which library it is of.")
+    try:
+        return importer(library or found[0]).convert(checkpoint, options)  # type: ignore[no-any-return] # by its name
+    except NetworkError as error:
+        raise CheckpointError(f"{checkpoint.name}: {error}") from None
+
+
+def importer(library: str) -> ModuleType:
+    """The module that knows a library's checkpoints: `matches`, `convert` and perhaps `live`."""
+    return import_module(f"kanserve.importers.{library.replace('-', '_')}")
+
+
+def checked(options: Choices) -> Options:
+    """The choices with their types and ranges looked at; InputError."""
+    known = Choices.__optional_keys__
+    if unknown := sorted(set(options) - known):
+        raise InputError(f"The options of an import are {', '.join(sorted(known))}; got {', '.join(unknown)}.")
+    base, denominator = options.get("base"), options.get("denominator")
+    tolerance = options.get("tolerance", Options.tolerance)
+    if base is not None and base not in BASES:
+        raise InputError(f"base is one of {', '.join(BASES)}; got {base!r}.")
+    if denominator is not None and not _positive(denominator):
+        raise InputError(f"denominator is a number above 0; got {denominator!r}.")
+    if not _positive(tolerance) or float(tolerance) >= 1:
+        raise InputError(f"tolerance is a number above 0 and below 1; got {tolerance!r}.")
+    names: dict[str, tuple[str, ...]] = {}
+    for kind, given in (("inputs", options.get("inputs", ())), ("outputs", options.get("outputs", ()))):
+        if isinstance(given, str) or not all(isinstance(one, str) for one in given):
+            raise InputError(f"{kind} are names, as in ['mass', 'speed']; got {given!r}.")
+        names[kind] = tuple(given)
+        if len(set(names[kind])) < len(names[kind]) or not all(names[kind]):
+            raise InputError(f"The names of the {kind} must differ and not be empty; got {list(given)}.")
+    return Options(
+        names["inputs"],
+        names["outputs"],
+        base,
+        None if denominator is None else float(denominator),
+        float(tolerance),
+    )
+
+
+def _positive(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value)) and float(value) > 0
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _live(model: Any) -> Checkpoint:
+    for wrapper in ("module", "_orig_mod"):  # what runs a module in parallel, or compiled
+        if type(model).__module__.startswith("torch."):
+            model = getattr(model, wrapper, model)
+    if any(one.__module__.partition(".")[0] == "jaxkan" for one in type(model).__mro__):
+        return _asked("jaxkan", model)
+    # By what it has and not by its package: people keep copies of these libraries.
+    if hasattr(model, "act_fun") and hasattr(model, "symbolic_fun"):
+        return _asked("pykan", model)
+    state = getattr(model, "state_dict", None)
+    if not callable(state) or isinstance(model, type):
+        raise InputError(
+            f"A network comes from a path, from arrays by name or from a live model; got {type(model).__name__}."
+        )
+    name = f"the {type(model).__name__}"
+    checkpoint = Checkpoint(arrays_of(state(), name), name=name)
+    found = _matching(checkpoint)
+    return _asked(found[0], model) if found and hasattr(importer(found[0]), "live") else checkpoint
+
+
+def _asked(library: str, model: Any) -> Checkpoint:
+    """What a live model knows of itself, which is more than its arrays."""
+    found: Checkpoint = importer(library).live(model)
+    return found
+
+
+def _matching(checkpoint: Checkpoint) -> list[str]:
+    return [name for name in LIBRARIES if importer(name).matches(checkpoint)]
+
+
+def _first(checkpoint: Checkpoint) -> str:
+    names = list(checkpoint.arrays)
+    return ", ".join(map(shown, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,0 +1,159 @@
+"""Arrays by name, of whatever kind they came as: NumPy's, torch's, jax's or bytes; nested or not, in any precision."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import CheckpointError
+
+# What wrappers put before every name: parallel and compiled modules, and the usual names of a network in another one.
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "kan.")
+# Where training scripts put the state of the network beside other things.
+STATES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "kan", "params", "weights")
+SLACK = 64 << 20  # bytes that arrays may have beyond those of their file: views of one storage, zeros that were packed
+DEEPEST, MOST_ENTRIES = 8, 100_000
+
+
+def arrays_of(given: Mapping[Any, Any], name: str, most: int | None = None) -> dict[str, NDArray[Any]]:
+    """The arrays of a state, or of the state one level down in a training script's checkpoint, without the prefixes
+    that wrappers add.
+
+    `most` bytes together; CheckpointError, which names the entry, for what is no dense array of real numbers.
+    """
+    state = _state(given)
+    if not state:
+        raise CheckpointError(f"{name} holds no arrays.")
+    found: dict[str, NDArray[Any]] = {}
+    total = 0
+    for key, value in _flat(state, name).items():
+        _check_kind(value, key, name)
+        total += _bytes(value)
+        if most is not None and total > most:
+            raise CheckpointError(f"{name} is damaged: its arrays stand for more bytes than it can hold.")
+        found[key] = _array(value, key, name)
+    return _without_prefixes(found)
+
+
+def is_array(value: Any) -> bool:
+    """Whether this is an array of NumPy, torch or jax."""
+    # Of the class: a nested tensor has no shape to ask for.
+    return hasattr(type(value), "shape") and hasattr(type(value), "dtype")
+
+
+def widened(array: NDArray[Any]) -> NDArray[Any]:
+    """The array with what is narrower than float32 as that, exactly."""
+    narrow = array.dtype == np.float16 or array.dtype.name == "bfloat16"  # the second is jax's, not NumPy's
+    return array.astype(np.float32) if narrow else array
+
+
+def _state(given: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    if all(map(is_array, given.values())):
+        return given
+    inside = [given[key] for key in STATES if isinstance(given.get(key), Mapping)]
+    return next((one for one in inside if one and all(map(is_array, one.values()))), given)
+
+
+def _flat(given: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    """Nested mappings as one, with the names joined by dots."""
+    found: dict[str, Any] = {}
+    for count, (path, value) in enumerate(_entries(given, name)):
+        if count > MOST_ENTRIES:  # of one mapping that stands in many places, too
+            raise CheckpointError(f"{name} stands for more than {MOST_ENTRIES} entries.")
+        if path in found:
+            raise CheckpointError(f"{name} has {shown(path)} twice.")
+        if not isinstance(value, Mapping):
+            found[path] = value
+    return found
+
+
+def _entries(given: Mapping[Any, Any], name: str, before: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    if depth > DEEPEST:
+        raise CheckpointError(f"{name} is nested deeper than {DEEPEST} levels.")
+    for key, value in given.items():
+        if not isinstance(key, str | int):
+            raise CheckpointError(f"{name} is no state_dict: it has an entry whose name is {type(key).__name__}.")
+        yield f"{before}{key}", value
+        if isinstance(value, Mapping):
+            yield from _entries(value, name, f"{before}{key}.", depth + 1)
+
+
+def _array(value: Any, key: str, name: str) -> NDArray[Any]:
+    if not is_array(value):
+        raise CheckpointError(
+            f"{name}: {shown(key)} is {with_article(type(value).__name__)}, not an array; give the state_dict alone."
+        )
+    if _is_tensor(value):
+        value = _of_tensor(value, key, name)
+    array = widened(np.asarray(value))
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        array = np.where(np.isnan(array), array.dtype.type(np.nan), array)  # a signalling one would warn at each use
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise CheckpointError(f"{name}: {shown(key)} has the type {array.dtype.name}; wanted real numbers.")
+    return array
+
+
+def _is_tensor(value: Any) -> bool:
+    return is_array(value) and hasattr(type(value), "is_quantized")  # torch's, which is not imported to see it
+
+
+def _check_kind(tensor: Any, key: str, name: str) -> None:
+    """CheckpointError for a tensor that is not the plain array of numbers that its shape says."""
+    if not _is_tensor(tensor):
+        return
+    import torch
+
+    if tensor.is_quantized or tensor.is_nested or tensor.layout != torch.strided:
+        kind = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else "sparse"
+        raise CheckpointError(f"{name}: {shown(key)} is a {kind} tensor; save it dense, as float32 or float64.")
+    if tensor.device.type == "meta":
+        raise CheckpointError(f"{name}: {shown(key)} is a tensor without data (device 'meta'); save the trained one.")
+
+
+def _of_tensor(tensor: Any, key: str, name: str) -> NDArray[Any]:
+    import torch
+
+    try:
+        plain = tensor.detach().cpu().resolve_conj().resolve_neg()
+        if plain.dtype in (torch.bfloat16, torch.float16):
+            plain = plain.float()
+        array: NDArray[Any] = plain.numpy().copy()
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"{name}: {shown(key)} cannot be read as an array: {first_line(error)}.") from None
+    return array
+
+
+def _bytes(value: Any) -> int:
+    """How many bytes a value would have as an array of its own, whatever it shares."""
+    if not is_array(value):
+        return 0
+    count = 1
+    for side in tuple(value.shape):
+        count *= int(side)
+    return count * int(getattr(value.dtype, "itemsize", 8))
+
+
+def _without_prefixes(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    while True:
+        prefix = next((one for one in PREFIXES if all(key.startswith(one) and key != one for key in arrays)), "")
+        if not prefix:
+            return arrays
+        arrays = {key.removeprefix(prefix): value for key, value in arrays.items()}
+
+
+def shown(key: object) -> str:
+    """A name of a file for a message: short, and on one line."""
+    text = str(key)
+    return repr(text if len(text) <= 60 else text[:59] + "…")
+
+
+def first_line(said: object) -> str:
+    """What an error of another package says, in one line without its stop."""
+    lines = [line.strip() for line in str(said).splitlines() if line.strip()]
+    return (lines[0] if lines else type(said).__name__)[:200].rstrip(".:")
+
+
+def with_article(word: str) -> str:
+    """A word after "a" or "an"."""
+    return f"{'an' if word[:1].lower() in 'aeiou' else 'a'} {word}"

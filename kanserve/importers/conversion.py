@@ -1,0 +1,53 @@
+"""What an importer takes and gives: a checkpoint of any library as arrays, the choices, and the network it became."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.ir import Base, Kan
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained network as its library stored it: arrays by the names that the library gives them, in its precision,
+    and whatever plain settings lie beside them.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "the checkpoint"  # of the file, for messages
+
+    @property
+    def single(self) -> bool:
+        """Whether the library computed in float32."""
+        return any(one.dtype == np.float32 for one in self.arrays.values())
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a checkpoint does not say.
+
+    `base`: the activation beside the splines where the library does not store it; `denominator` of radial functions
+    that was not the default; `tolerance`: how far a refit may be from the original, relative to the largest value of
+    the edge.
+    """
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    base: Base | None = None
+    denominator: float | None = None
+    tolerance: float = TOLERANCE
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """The network, and what its owner should know: what was left out, what was refitted and how well."""
+
+    kan: Kan
+    library: str
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,229 @@
+"""jaxkan (0.3): a KAN of SplineLayers ("spline") or BaseLayers ("base").
+
+    y_j = Σ_i c_res[j,i]·residual(x_i) + Σ_i c_spl[j,i]·Σ_m c_basis[j,i,m]·B_m,k(x_i; grid) + bias_j
+
+zero outside the extended grid. jaxkan writes no files of its own, and keeps the grid and the residual function beside
+the state of its modules. This makes a file of all:
+
+    arrays = {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    for l, layer in enumerate(model.layers):
+        arrays[f"layers.{l}.grid"] = layer.grid.item
+        arrays[f"layers.{l}.residual.{getattr(layer.residual, '__name__', 'zero')}"] = numpy.ones(1)
+    numpy.savez("model.npz", **arrays)
+
+| array | SplineLayer | BaseLayer | |
+|---|---|---|---|
+| layers.{l}.c_basis | (O, I, G+k) | (O·I, G+k) | row j·I + i |
+| layers.{l}.grid | (I, G+2k+1) | (O·I, G+2k+1) | already extended, not uniform after an update |
+| layers.{l}.c_spl | (O, I) | (O, I) | only with external_weights |
+| layers.{l}.c_res | (O, I) | (O, I) | only with a residual |
+| layers.{l}.bias | (O,) | (O,) | only with add_bias |
+| layers.{l}.residual.NAME | anything | anything | the function's name, SiLU where this is missing |
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import CheckpointError
+from kanserve.importers.conversion import Checkpoint, Conversion, Options
+from kanserve.importers.stacked import Array, Stored, base_of, base_parts, built, check_chain, stacked, variables
+from kanserve.ir import Kan, Layer
+
+_PARAMETERS = ("c_basis", "c_spl", "c_res", "bias")
+
+# What a layer is that has these arrays, or is of this class, and why it is not imported.
+_BY_ARRAY = {
+    "c_cos": "FourierLayer",
+    "c_sin": "FourierLayer",
+    "omega": "SineLayer",
+    "phase": "SineLayer",
+    "c_ext": "ChebyshevLayer, LegendreLayer or RBFLayer",
+    "Lambda": "ActLayer of an ActNet",
+    "g": "DenseLayer",
+}
+_REASONS = {
+    "FourierLayer": "an edge is a Fourier series",
+    "SineLayer": "an edge is a sum of sines of trained frequencies",
+    "ChebyshevLayer": "an edge is a polynomial of tanh(x)",
+    "LegendreLayer": "an edge is a polynomial of tanh(x)",
+    "RBFLayer": "an edge is a sum of Gaussians",
+}
+
+
+def matches(checkpoint: Checkpoint) -> bool:
+    """Whether there is an array of coefficients as jaxkan's layers call it, importable or not."""
+    return any(name.rpartition(".")[2] in ("c_basis", "c_cos", "Lambda") for name in checkpoint.arrays)
+
+
+def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
+    """The network; CheckpointError for layers of another kind than splines, and for a state without its grids."""
+    checkpoint, residuals = _sorted(checkpoint)
+    for key in checkpoint.arrays:
+        kind = _BY_ARRAY.get(key.rpartition(".")[2])
+        if kind is not None:
+            raise _other_layer(f"{checkpoint.name}: {key!r} is an array of a {kind}", kind)
+    layers: list[Layer] = []
+    guessed = False
+    before = len(options.inputs) or None
+    for stored in stacked(checkpoint, "jaxkan", ("c_basis",), (*_PARAMETERS[1:], "grid")):
+        activation, unsaid = base_of(stored, checkpoint, options)
+        if unsaid and stored.prefix in residuals:
+            activation, unsaid = residuals[stored.prefix], False
+        guessed |= unsaid and "c_res" in stored
+        layers.append(_layer(stored, activation, before))
+        before = layers[-1].nodes
+    notes = ["The residual is not in the file; it is taken as silu, jaxkan's default. Say base= if not."] * guessed
+    check_chain([(one.nodes, one.inputs) for one in layers])
+    return Conversion(Kan(tuple(layers), *variables(options)), "jaxkan", tuple(notes))
+
+
+def _sorted(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, str]]:
+    """The arrays without how the training drew its numbers, and the names of the residual functions by prefix."""
+    arrays, residuals = {}, {}
+    for key, array in checkpoint.arrays.items():
+        residual = re.fullmatch(r"((?:.*\.)?)residual\.(.+)", key)
+        if residual:
+            residuals[residual[1]] = residual[2]
+        elif not re.search(r"(^|\.)rngs\.", key):
+            arrays[re.sub(r"(?<=grid)\.item$", "", key)] = array
+    return Checkpoint(arrays, checkpoint.settings, checkpoint.name), residuals
+
+
+def live(model: Any) -> Checkpoint:
+    """A KAN, a SplineLayer or a BaseLayer as a checkpoint that knows its grids and residual functions."""
+    arrays: dict[str, NDArray[Any]] = {}
+    activations = []
+    for prefix, one in _live_layers(model):
+        for name in _PARAMETERS:
+            if getattr(one, name, None) is not None:
+                arrays[prefix + name] = np.asarray(getattr(one, name)[...])
+        arrays[f"{prefix}grid"] = np.asarray(one.grid.item)
+        activations.append(_name(one.residual))
+    return Checkpoint(arrays, {"activations": activations}, f"the {type(model).__name__}")
+
+
+def _live_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    kind = type(model)
+    if kind.__module__.startswith("jaxkan.layers."):
+        layers = {"": model}
+    elif kind.__module__.startswith("jaxkan.models.") and kind.__name__ == "KAN":
+        layers = {f"layers.{number}.": one for number, one in enumerate(model.layers)}
+    else:
+        raise CheckpointError(
+            f"A {kind.__name__} is no KAN of jaxkan, nor one of its spline layers; import the part of it that is."
+        )
+    for number, (prefix, one) in enumerate(layers.items()):
+        name = type(one).__name__
+        if name not in ("SplineLayer", "BaseLayer"):
+            raise _other_layer(f"Layer {number + 1} of the {kind.__name__} is a {name}", name)
+        yield prefix, one
+
+
+def _other_layer(subject: str, kind: str) -> CheckpointError:
+    reason = _REASONS.get(kind, "an edge is a sum of other functions than splines")
+    return CheckpointError(
+        f"{subject}: {reason}, which has no equal here. Train with layer_type 'spline' or 'base', or train a network"
+        " here on what this one predicts."
+    )
+
+
+def _name(function: Any) -> str:
+    """The residual's name where it is one of jax's; a function of the user's may be called silu and be another."""
+    if function is None:
+        return "zero"
+    module, name = getattr(function, "__module__", "") or "", getattr(function, "__name__", "") or "unknown"
+    return name if module.partition(".")[0] in ("jax", "flax") else f"{module}.{name}"
+
+
+def _layer(stored: Stored, activation: str, before: int | None) -> Layer:
+    """The layer; `before` is how many inputs it has, as far as that is known without it."""
+    if "grid" not in stored:
+        raise CheckpointError(
+            f"{stored.place}: it has no grid, which jaxkan keeps outside its state (and polynomial layers do not have);"
+            f" save layer.grid.item beside it, as '{stored.prefix}grid'."
+        )
+    knots = stored.array("grid", "row", "knot")
+    rows = stored.arrays["c_basis"].ndim == 2
+    coefficients = stored.array("c_basis", *(("row",) if rows else ("node", "input")), "coefficient")
+    count = coefficients.shape[-1]
+    order = knots.shape[1] - count - 1
+    if order == -1:
+        raise _other_layer(f"{stored.place}: it is an RBFLayer, with as many grid points as coefficients", "RBFLayer")
+    if not 1 <= order < count:
+        raise CheckpointError(
+            f"{stored.place}: {knots.shape[1]} knots do not go with {count} coefficients: a spline of order k has k + 1"
+            f" knots more, k at least 1 and less than {count}."
+        )
+    if rows:
+        outputs, inputs = _size(stored, len(coefficients), before)
+        coefficients = coefficients.reshape(outputs, inputs, count)
+        knots = _shared(stored, stored.of_shape("grid", (outputs * inputs, knots.shape[1]), "row", "knot"), outputs)
+    outputs, inputs, _ = coefficients.shape
+    knots = knots if rows else stored.of_shape("grid", (inputs, knots.shape[1]), "input", "knot")
+    _check_knots(stored, knots)
+    if "c_spl" in stored:
+        with np.errstate(over="ignore"):
+            coefficients = coefficients * stored.of_shape("c_spl", (outputs, inputs), "node", "input")[:, :, None]
+    beside: dict[str, Any] = {"base": "zero"}
+    if "c_res" in stored:
+        weight = stored.of_shape("c_res", (outputs, inputs), "node", "input")
+        beside = base_parts(activation, weight, stored.place)
+    return built(
+        stored,
+        coefficients,
+        knots=knots,
+        order=order,
+        extrapolation="zero",
+        subnode_bias=stored.of_shape("bias", (outputs,), "node") if "bias" in stored else None,
+        **beside,
+    )
+
+
+def _size(stored: Stored, rows: int, before: int | None) -> tuple[int, int]:
+    """The outputs and inputs of a BaseLayer, whose coefficients have one row for each pair."""
+    for name in ("c_res", "c_spl"):
+        if name in stored:
+            outputs, inputs = stored.array(name, "node", "input").shape
+            break
+    else:
+        if "bias" in stored:
+            outputs = len(stored.array("bias", "node"))
+        elif before is not None:
+            outputs = max(rows // before, 1)
+        else:
+            raise CheckpointError(
+                f"{stored.place}: without c_res, c_spl and bias its number of inputs is not known; give the names of"
+                " the inputs."
+            )
+        inputs = rows // outputs
+    if outputs * inputs != rows:
+        raise CheckpointError(f"{stored.place}: c_basis must have a row for each edge, has {rows} for {outputs} nodes.")
+    return outputs, inputs
+
+
+def _shared(stored: Stored, knots: Array, outputs: int) -> Array:
+    """The grids (I, T) of a BaseLayer, which stores one for each edge (O·I, T) and makes all of an input's alike."""
+    each = knots.reshape(outputs, -1, knots.shape[1])
+    differs = np.argwhere((each != each[0]).any(axis=2))
+    if len(differs):
+        j, i = differs[0]
+        raise CheckpointError(
+            f"{stored.place}, edge from input {i + 1} to node {j + 1}: its knots differ from those of the edge to node"
+            " 1, and edges of one input share theirs here; a grid update of jaxkan's makes them equal."
+        )
+    shared: Array = each[0]
+    return shared
+
+
+def _check_knots(stored: Stored, knots: Array) -> None:
+    still = np.argwhere(knots[:, 1:] <= knots[:, :-1])
+    if len(still):
+        i, m = still[0]
+        raise CheckpointError(
+            f"{stored.place}, input {i + 1}: its knot {m + 2} is not above the one before, where jaxkan divides by zero"
+            " and gives NaN; update the grid with a larger grid_e."
+        )

@@ -1,0 +1,116 @@
+"""A live model of pykan as a checkpoint: what its `forward` really reads, from any device and in its precision.
+
+That is not always what it would save. Functions are looked at by what they compute, as pykan's `swap` moves their names
+and not them; scales of layers that `expand_depth` made are in lists only; which inputs are left is in `input_id`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import CheckpointError, MissingDependencyError
+from kanserve.functions import FUNCTIONS
+from kanserve.importers.conversion import Checkpoint
+from kanserve.importers.pykan_arrays import edge_at
+from kanserve.importers.pykan_settings import NO_FUNCTION, ours
+
+NAME = "the model"
+_NUMERIC = ("grid", "coef", "mask", "scale_base", "scale_sp")
+_SETTINGS = (
+    *("width", "mult_arity", "input_id", "grid_eps", "grid_range"),
+    *("affine_trainable", "sp_trainable", "sb_trainable"),
+)
+_NODES = ("node_bias", "node_scale", "subnode_bias", "subnode_scale")
+_TRIED = np.concatenate([np.linspace(-0.97, -0.03, 13), np.linspace(0.04, 0.96, 12), [-7.5, 6.25]])
+_EQUAL = 1e-12
+
+
+def live(model: Any) -> Checkpoint:
+    """The arrays and settings of a MultKAN; CheckpointError for what is none.
+
+    A function that computes something else than its name says is an error with its place.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise MissingDependencyError("torch", "import") from None
+    if not all(hasattr(model, name) for name in ("act_fun", "symbolic_fun", "state_dict")):
+        raise CheckpointError(f"A model of pykan has act_fun and symbolic_fun; {type(model).__name__:.60} has not.")
+    if not all(hasattr(model, name) for name in (*_NODES, "depth", "mult_arity")):  # of 0.1 or older
+        state = {str(name): numbers(one) for name, one in model.state_dict().items()}
+        return Checkpoint(state, {}, NAME)
+    arrays: dict[str, NDArray[Any]] = {}
+    bases = [_base(layer.base_fun, torch) for layer in model.act_fun]
+    settings: dict[str, Any] = {
+        **{name: _plain(getattr(model, name)) for name in _SETTINGS if hasattr(model, name)},
+        "symbolic_enabled": bool(model.symbolic_enabled),
+        "base_fun_name": bases[0] if len(set(bases)) == 1 else bases,
+        "k": [],
+        "grid": [],
+    }
+    for number in range(int(model.depth)):
+        numeric, symbolic = model.act_fun[number], model.symbolic_fun[number]
+        arrays |= {f"act_fun.{number}.{name}": numbers(getattr(numeric, name)) for name in _NUMERIC}
+        arrays |= {f"symbolic_fun.{number}.{name}": numbers(getattr(symbolic, name)) for name in ("mask", "affine")}
+        arrays |= {f"{name}_{number}": numbers(getattr(model, name)[number]) for name in _NODES}
+        knots, (_, _, count) = numeric.grid.shape[1], numeric.coef.shape
+        settings["k"].append(int(knots - count - 1))
+        settings["grid"].append(int(2 * count - knots + 1))
+        mask, products = arrays[f"symbolic_fun.{number}.mask"], len(model.node_bias[number]) != len(numeric.coef[0])
+        settings[f"symbolic.funs_name.{number}"] = [[str(name) for name in row] for row in symbolic.funs_name]
+        for j, i in np.argwhere(mask != 0):
+            place = edge_at(number, i, j, products=products)
+            _require_named(symbolic.funs[j][i], str(symbolic.funs_name[j][i]), place, torch)
+    return Checkpoint(arrays, settings, NAME)
+
+
+def numbers(tensor: Any) -> NDArray[Any]:
+    """A tensor of any device as an array of its precision; half precision as float32, which holds it exactly."""
+    found = tensor.detach().cpu()
+    if found.is_floating_point() and found.element_size() < 4:
+        found = found.float()
+    result: NDArray[Any] = found.numpy().copy()
+    return result
+
+
+def _base(function: Any, torch: Any) -> str:
+    """silu, identity or zero, by what the function computes; else what it is called."""
+    for name, row in (("silu", "silu"), ("identity", "x"), ("zero", NO_FUNCTION)):
+        if callable(function) and _computes(function, row, torch):
+            return name
+    return function if isinstance(function, str) else type(function).__name__
+
+
+def _require_named(function: Any, name: str, place: str, torch: Any) -> None:
+    found = ours(name)
+    if found is None or _computes(function, found, torch):
+        return  # what is not known here by its name is refused by that
+    raise CheckpointError(
+        f"{NAME}: {place}: its function is called {name!r} and computes something else (pykan's swap and "
+        "unfix_symbolic change names alone). Save the model with saveckpt, load it, and see whether it is still what "
+        "you want."
+    )
+
+
+def _computes(function: Callable[[Any], Any], name: str, torch: Any) -> bool:
+    """Whether the function agrees with that of our table, also in where it is not defined."""
+    with torch.no_grad(), np.errstate(all="ignore"):
+        try:
+            got = numbers(function(torch.tensor(_TRIED)))
+        except Exception as error:
+            raise CheckpointError(f"{NAME}: a function of it fails: {' '.join(str(error).split()):.100}.") from error
+        wanted = np.zeros_like(_TRIED) if name == NO_FUNCTION else FUNCTIONS[name].numpy(_TRIED)
+    if got.shape != wanted.shape:
+        return False
+    return bool(np.allclose(got, wanted, rtol=_EQUAL, atol=_EQUAL, equal_nan=True))
+
+
+def _plain(value: Any) -> Any:
+    """Lists of numbers for what may be tensors, arrays or tuples."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value

@@ -1,0 +1,216 @@
+"""What pykan's arrays do not say: arities, base functions and the names of functions, from the settings beside them.
+
+Settings may hold anything that is not plain: that counts as not there.
+"""
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from kanserve.functions import FUNCTIONS
+from kanserve.importers.conversion import Checkpoint, Options
+from kanserve.importers.pykan_arrays import Part, edge_at, refused
+from kanserve.ir import Base
+
+NO_FUNCTION = "0"
+
+_OURS = {
+    **{name: name for name in ("x", "x^2", "x^3", "x^4", "x^5", "1/x", "1/x^2", "1/x^3", "1/x^4", "1/x^5")},
+    **{name: name for name in ("x^1.5", "sqrt", "exp", "log", "abs", "sin", "cos", "tan", "tanh", "gaussian")},
+    **{name: name for name in ("arcsin", "arccos", "arctan", "arctanh")},
+    "x^0.5": "sqrt",
+    "1/sqrt(x)": "1/sqrt",
+    "1/x^0.5": "1/sqrt",
+    "sgn": "sign",
+}
+"""By pykan's name the function of our table."""
+
+# The functions of PyTorch and of pykan that are written for an object that stood in the settings.
+_OBJECTS: tuple[tuple[str, Base], ...] = (
+    ("torch.nn.modules.activation.SiLU", "silu"),
+    ("torch.nn.modules.linear.Identity", "identity"),
+    ("kan.MultKAN.<lambda>", "zero"),
+)
+
+
+def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
+    """CheckpointError where settings that are there say another width, order or grid than the arrays do."""
+    said = checkpoint.settings
+    counts = [layers[0].inputs, *(one.nodes for one in layers)]
+    width = said.get("width")
+    if isinstance(width, list):
+        if len(width) != len(counts):
+            raise _disagreement(checkpoint, f"{len(width) - 1} layers (width)", f"{len(layers)} layers")
+        for number, (one, count) in enumerate(zip(width, counts, strict=True)):
+            nodes = _whole_numbers(one if isinstance(one, list) else [one])
+            if nodes is not None and sum(nodes) != count:
+                where = f"layer {number} has {{}} nodes" if number else "the network takes {} inputs"
+                raise _disagreement(checkpoint, where.format(sum(nodes)) + " (width)", where.format(count))
+    for name, meaning in (("k", "order"), ("grid", "intervals")):
+        value = said.get(name)
+        own = _whole_numbers(value if isinstance(value, list) else [value] * len(layers))
+        if own is None:
+            continue
+        if len(own) != len(layers):
+            raise _disagreement(checkpoint, f"{len(own)} layers ({name})", f"{len(layers)} layers")
+        for number, (wanted, one) in enumerate(zip(own, layers, strict=True)):
+            got = one.order if name == "k" else one.intervals
+            if wanted != got:
+                what = (
+                    f"layer {number + 1} has {{}} {meaning}" if name == "grid" else f"layer {number + 1} has order {{}}"
+                )
+                raise _disagreement(checkpoint, what.format(wanted) + f" ({name})", what.format(got))
+
+
+def _disagreement(checkpoint: Checkpoint, settings: str, arrays: str) -> Exception:
+    return refused(
+        checkpoint, f"its settings say that {settings}, its arrays that {arrays}. Are both of one and the same network?"
+    )
+
+
+def arity(checkpoint: Checkpoint, layers: Sequence[Part], number: int) -> list[int]:
+    """How many subnodes each node of a layer multiplies, sum nodes first."""
+    one = layers[number]
+    said = checkpoint.settings.get("mult_arity")
+    if one.nodes == one.subnodes:
+        return [1] * one.nodes
+    where = f"layer {number + 1} makes {one.nodes} nodes of {one.subnodes} sums"
+    if isinstance(said, list):
+        products = _whole_numbers(said[number + 1]) if number + 1 < len(said) else None
+    elif type(said) is int and said > 1:
+        times, rest = divmod(one.subnodes - one.nodes, said - 1)
+        products = [said] * times if not rest else []
+    else:
+        products = None
+    if products is None:
+        raise refused(
+            checkpoint,
+            f"{where}, some of them products, and what is multiplied is in the settings only (mult_arity): give the "
+            "file of the settings too, or the live model.",
+        )
+    sums = one.nodes - len(products)
+    if min(products, default=2) < 2 or sums < 0 or sums + sum(products) != one.subnodes:
+        raise refused(checkpoint, f"{where}, and products of {said!r:.60} (mult_arity) do not make that.")
+    width = checkpoint.settings.get("width")
+    pair = _whole_numbers(width[number + 1]) if isinstance(width, list) else None
+    if pair is not None and len(pair) == 2 and pair != [sums, len(products)]:
+        raise refused(
+            checkpoint,
+            f"layer {number + 1} has {sums} sums and {len(products)} products by mult_arity and the arrays, {pair[0]} "
+            f"and {pair[1]} by width.",
+        )
+    return [1] * sums + products
+
+
+def bases(checkpoint: Checkpoint, options: Options, layers: Sequence[Part]) -> tuple[tuple[Base, ...], str]:
+    """The base function of each layer, and a note where it was guessed."""
+    said = checkpoint.settings.get("base_fun_name")
+    each = said if isinstance(said, list) and len(said) == len(layers) else [said] * len(layers)
+    if said is None and options.base is None and any(_has_base(one) for one in layers):
+        note = "the base function is not in a state_dict: silu, pykan's default, was taken; base= says another"
+        default: Base = "silu"
+        return (default,) * len(layers), note
+    return tuple(_base(checkpoint, options, one, layer) for one, layer in zip(each, layers, strict=True)), ""
+
+
+def _base(checkpoint: Checkpoint, options: Options, said: Any, layer: Part) -> Base:
+    tag = str(getattr(said, "tag", ""))
+    stored = [base for base in get_args(Base) if said == base] + [base for name, base in _OBJECTS if tag.endswith(name)]
+    if stored:
+        found: Base = stored[0]
+        if options.base not in (None, found):
+            raise refused(checkpoint, f"its base function is {found!r}, and base={options.base!r} says another.")
+        return found
+    if options.base is not None:
+        return options.base
+    if not _has_base(layer):
+        return "zero"
+    shown = tag or (said if isinstance(said, str) else "no text")
+    raise refused(
+        checkpoint,
+        f"its base function is {shown:.80}; here are {', '.join(get_args(Base))}. If it is one of these, base= says "
+        "so; else train it with one of them.",
+    )
+
+
+def _has_base(layer: Part) -> bool:
+    return bool((layer.mask * layer.scale_base).any())
+
+
+def functions_of(checkpoint: Checkpoint, number: int, part: Part) -> list[list[str]]:
+    """[out][in]: where the symbolic mask is not 0, the function of our table, and "0" where pykan has none; else "".
+
+    CheckpointError for a function that has no name, or none that is known here.
+    """
+    name = f"symbolic.funs_name.{number}"
+    names = checkpoint.settings.get(name)
+    if not part.symbolic_mask.any() and names is None:
+        return [[""] * part.inputs for _ in range(part.subnodes)]
+    if names is None:
+        raise refused(
+            checkpoint,
+            f"layer {number + 1} has {int((part.symbolic_mask != 0).sum())} edges with a function, and which ones is "
+            f"in the settings only ({name}): give the file of the settings too, or the live model.",
+        )
+    rows = names if isinstance(names, list) else []
+    if len(rows) != part.subnodes or any(not isinstance(row, list) or len(row) != part.inputs for row in rows):
+        raise refused(
+            checkpoint,
+            f"the functions of layer {number + 1} ({name}) must be {part.subnodes} lists of {part.inputs} names, as "
+            "its arrays have. Are both of one and the same network?",
+        )
+    return [
+        [
+            _function(checkpoint, edge_at(number, i, j, products=part.products), rows[j][i])
+            if part.symbolic_mask[j, i]
+            else ""
+            for i in range(part.inputs)
+        ]
+        for j in range(part.subnodes)
+    ]
+
+
+def ours(name: Any) -> str | None:
+    """The function of our table that a name of pykan's means, "0" for none; None where it is not known."""
+    if name in (NO_FUNCTION, 0):
+        return NO_FUNCTION
+    return _OURS.get(name, name if name in FUNCTIONS else None) if isinstance(name, str) else None
+
+
+def guessed_functions(checkpoint: Checkpoint, layers: Sequence[Part]) -> list[str]:
+    """The functions that pykan's library does not have and that were taken for those of our table of that name."""
+    found = set()
+    for number, part in enumerate(layers):
+        names = checkpoint.settings.get(f"symbolic.funs_name.{number}")
+        found |= {str(names[j][i]) for j, i in np.argwhere(part.symbolic_mask) if names is not None}
+    return sorted(found - set(_OURS) - {NO_FUNCTION})
+
+
+def _function(checkpoint: Checkpoint, place: str, name: Any) -> str:
+    found = ours(name)
+    if found is not None:
+        return found
+    if name == "anonymous":
+        raise refused(
+            checkpoint,
+            f"{place}: its function has no name, and what it computes is in no file. Fix the edge to a function of "
+            "pykan's library, or unfix it.",
+        )
+    raise refused(
+        checkpoint,
+        f"{place}: its function {name!r:.40} is not of pykan's library, and none of ours. There are: "
+        f"{', '.join(sorted(_OURS))}.",
+    )
+
+
+def kept_columns(checkpoint: Checkpoint, count: int) -> list[int] | None:
+    """Of a live model: which columns of its rows are its inputs, counted from 0."""
+    columns = _whole_numbers(checkpoint.settings.get("input_id"))
+    return columns if columns is not None and len(columns) == count else None
+
+
+def _whole_numbers(values: Any) -> list[int] | None:
+    """The list, when all of it are whole numbers."""
+    plain = isinstance(values, list) and all(type(one) is int for one in values)
+    return list(values) if plain else None

@@ -1,0 +1,260 @@
+"""A trained Kolmogorov-Arnold network as a torch module. This file needs torch alone: it may go where the weights go.
+
+    network = KanNetwork(torch.load("network.pt"))  # the state_dict of what `kanserve.to_torch` gave, or of this
+    y = network(x)                                  # raw features (..., inputs) to raw outputs (..., outputs)
+
+A layer has I inputs, O subnodes, Q nodes and splines of order k on G intervals for each input:
+
+    edge(j,i)(x) = base_weight[j,i]·base(x) + Σ_m coefficients[j,i,m]·B_m,k(x; knots[i]) + c·f(a·x + b) + d
+    z_j = subnode_scale_j·Σ_i edge(j,i)(x_i) + subnode_bias_j
+    node_q = node_scale_q·Π_{j in group q} z_j + node_bias_q
+
+with one part of an edge, both or none. A row in which anything is not finite is NaN in all outputs, and passes no
+gradient back; nor does a function where its slope is infinite, like a root at 0. Part of kanserve, Apache-2.0.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+TRAINED = ("coefficients", "base_weight", "affine", "subnode_bias", "node_bias")
+FIXED = ("knots", "spline_mask", "base_mask", "subnode_scale", "node_scale")
+ENDS = ("input_shift", "input_scale", "output_shift", "output_scale")
+INSIDE_EVERY_DOMAIN = 0.5
+
+# Chebyshev series of J0 on |x| <= 8, in x²/32 - 1, and of the P and Q of its wave beyond, in 128/x² - 1.
+J0_NEAR = (
+    *(0.15772797147489012, -0.008723442352852221, 0.2651786132033368, -0.37009499387264977, 0.15806710233209725),
+    *(-0.034893769411408884, 0.004819180069467605, -0.00046062616620627504, 3.246032882100508e-05),
+    *(-1.7619469077621507e-06, 7.608163592418782e-08, -2.679253530557673e-09, 7.848696314479465e-11),
+    *(-1.9438346867370164e-12, 4.125320595634374e-14, -7.588508125447546e-16, 1.2218515873961411e-17),
+)
+J0_P = (
+    *(0.9994603493475187, -0.0005365220468132117, 3.0751847875194745e-06, -5.1705945376060975e-08),
+    *(1.6306464635151382e-09, -7.86409137723707e-11, 5.168262387349193e-12, -4.3045788699253914e-13),
+    *(4.3265957431549404e-14, -5.069034095935236e-15, 6.748072215733873e-16, -1.0011513723467786e-16),
+)
+J0_Q = (
+    *(-0.12444683684269607, 0.0005470815954089319, -5.9315987288485175e-06, 1.4377965798375193e-07),
+    *(-5.817532749493056e-09, 3.376097523734991e-10, -2.565397936797308e-11, 2.404916100281365e-12),
+    *(-2.6690625482579414e-13, 3.4041800321963686e-14, -4.87994410531204e-15, 7.729703176242605e-16),
+)
+
+
+def _chebyshev(series: tuple[float, ...], t: Tensor) -> Tensor:
+    after = last = torch.zeros_like(t)
+    for coefficient in series[:0:-1]:
+        last, after = 2 * t * last - after + coefficient, last
+    return t * last - after + series[0]
+
+
+def _j0(x: Tensor) -> Tensor:
+    """The Bessel function J0: torch's own is off by 4e-7 beyond 5, and has no derivative."""
+    near, far = x.abs().clamp(max=8.0), x.abs().clamp(min=8.0)
+    t = 128 / far**2 - 1
+    p, q, sine, cosine = _chebyshev(J0_P, t), _chebyshev(J0_Q, t) / far, far.sin(), far.cos()
+    wave = (p * (cosine + sine) - q * (sine - cosine)) / torch.sqrt(math.pi * far)
+    return torch.where(x.abs() < 8, _chebyshev(J0_NEAR, near**2 / 32 - 1), wave)
+
+
+def _flat_at(place: float, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The function, which passes no gradient at ± this place, where its slope is infinite."""
+    return lambda x: function(torch.where(x.abs() == place, x.detach(), x))
+
+
+_sqrt = _flat_at(0.0, torch.sqrt)
+
+# What an edge's f may be. Outside its domain a function is NaN or infinite.
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "x": lambda x: x,
+    "x^2": lambda x: x * x,
+    "x^3": lambda x: x * x * x,
+    "x^4": lambda x: (x * x) * (x * x),
+    "1/x": lambda x: 1 / x,
+    "1/x^2": lambda x: 1 / (x * x),
+    "sqrt": _sqrt,
+    "1/sqrt": lambda x: 1 / torch.sqrt(x),
+    "exp": torch.exp,
+    "log": torch.log,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "tan": torch.tan,
+    "arcsin": _flat_at(1.0, torch.asin),
+    "arccos": _flat_at(1.0, torch.acos),
+    "arctan": torch.atan,
+    "arctanh": torch.atanh,
+    "sinh": torch.sinh,
+    "cosh": torch.cosh,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "silu": lambda x: x * torch.sigmoid(x),
+    "gaussian": lambda x: torch.exp(-x * x),
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "erf": torch.erf,
+    "j0": _j0,
+    "gamma": lambda x: torch.exp(torch.lgamma(x)) + 0 * torch.log(x),  # 0·log, so that it is NaN but for x > 0
+    "x^5": lambda x: (x * x) * (x * x) * x,
+    "1/x^3": lambda x: 1 / (x * x * x),
+    "1/x^4": lambda x: 1 / ((x * x) * (x * x)),
+    "1/x^5": lambda x: 1 / ((x * x) * (x * x) * x),
+    "x^1.5": lambda x: x * _sqrt(x),
+}
+BASES: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": nn.functional.silu,
+    "identity": lambda x: x,
+    "zero": torch.zeros_like,
+}
+
+
+class KanNetwork(nn.Module):
+    """A whole network, from its own state_dict, in the precision and on the device of that."""
+
+    structure: Tensor  # JSON as bytes: names, and of each layer what is no number
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        said = json.loads(bytes(state["structure"].tolist()))
+        self.inputs = tuple(name for name, *_ in said["inputs"])
+        self.outputs = tuple(name for name, *_ in said["outputs"])
+        for name in ("structure", *ENDS):
+            self.register_buffer(name, state[name].detach().clone())
+        self.layers = nn.ModuleList(
+            KanLayer(one, {name: state[f"layers.{n}.{name}"] for name in (*TRAINED, *FIXED)})
+            for n, one in enumerate(said["layers"])
+        )
+        # torch gives this method no types
+        self.register_load_state_dict_pre_hook(_refuse_another_structure)  # type: ignore[no-untyped-call]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 0 or x.shape[-1] != len(self.inputs):
+            raise ValueError(f"Rows must have shape (..., {len(self.inputs)}), got {tuple(x.shape)}.")
+        shift, scale, output_shift, output_scale = (self.get_buffer(name) for name in ENDS)
+        v = (x.reshape(-1, len(self.inputs)).to(shift.dtype) - shift) / scale
+        fine = torch.isfinite(v).all(dim=1, keepdim=True)
+        for layer in self.layers:
+            # 0 for what is not finite, so that no gradient of such a row is 0·infinity.
+            v, still = layer(torch.where(fine, v, 0.0))
+            fine = fine & still
+        y = output_scale * v + output_shift
+        y = torch.where(fine & torch.isfinite(y).all(dim=1, keepdim=True), y, torch.nan)
+        return y.reshape(*x.shape[:-1], len(self.outputs))
+
+
+class KanLayer(nn.Module):
+    """One layer: finite values (N, I) to its nodes (N, Q), and which rows of those are to be trusted (N, 1)."""
+
+    knots: Tensor  # (I, G+2k+1), already extended
+    coefficients: nn.Parameter  # (O, I, G+k)
+    base_weight: nn.Parameter  # (O, I)
+    affine: nn.Parameter  # (O, I, 4): a, b, c, d
+    subnode_bias: nn.Parameter  # (O,)
+    node_bias: nn.Parameter  # (Q,)
+    spline_mask: Tensor  # (O, I): the edges that have a spline, or a base function
+    base_mask: Tensor  # (O, I)
+    subnode_scale: Tensor  # (O,)
+    node_scale: Tensor  # (Q,)
+    targets: Tensor  # (E,): j of the edges with a function, those of one function together
+    sources: Tensor  # (E,): i
+    members: Tensor  # (largest arity, Q): the subnodes of each node; O stands for a factor of 1
+
+    def __init__(self, said: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        for name in TRAINED:
+            self.register_parameter(name, nn.Parameter(state[name].detach().clone()))
+        for name in FIXED:
+            self.register_buffer(name, state[name].detach().clone())
+        self.order = int(said["order"])
+        self.goes_on = {"linear": True, "zero": False}[said["extrapolation"]]
+        self.base = BASES[said["base"]]
+        self.has_splines = bool(said["splines"])
+        # [name, j, i] of each
+        edges = sorted(said["functions"])
+        names = [name for name, _, _ in edges]
+        self.runs = [(FUNCTIONS[name], names.count(name)) for name in dict.fromkeys(names)]
+        tables = {
+            "targets": [j for _, j, _ in edges],
+            "sources": [i for _, _, i in edges],
+            "members": _members(said["arity"]),
+        }
+        for name, table in tables.items():
+            values = torch.tensor(table, dtype=torch.int64, device=self.knots.device)
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        sums = v.new_zeros(v.shape[0], len(self.subnode_bias))
+        if self.has_splines:
+            sums = sums + self.splines(v)
+        if self.runs:
+            sums = sums.index_add(1, self.targets, self.functions(v))
+        z = self.subnode_scale * sums + self.subnode_bias
+        fine = torch.isfinite(z).all(dim=1, keepdim=True)
+        z = torch.where(fine, z, 0.0)
+        z = torch.cat([z, z.new_ones(z.shape[0], 1)], dim=1)
+        product = z[:, self.members[0]]
+        for n in range(1, self.members.shape[0]):
+            product = product * z[:, self.members[n]]
+        nodes = self.node_scale * product + self.node_bias
+        return nodes, fine & torch.isfinite(nodes).all(dim=1, keepdim=True)
+
+    def splines(self, v: Tensor) -> Tensor:
+        """The sums (N, O) of the splines and the base functions into each subnode."""
+        v = torch.where(self.spline_mask.any(dim=0), v, 0.0)
+        coefficients = self.coefficients * self.spline_mask[:, :, None]
+        total = self.basis(v).flatten(1) @ coefficients.flatten(1).T
+        return total + self.base(v) @ (self.base_weight * self.base_mask).T
+
+    def basis(self, v: Tensor) -> Tensor:
+        """All basis functions at v (N, I): (N, I, G+k). Outside the range they go on with their slopes, or run out."""
+        knots, order = self.knots, self.order
+        count = knots.shape[1] - order - 1
+        first, end = knots[:, order], knots[:, count]
+        clamped = v.clamp(first, end) if self.goes_on else v.clamp(knots[:, 0], knots[:, -1])
+        x = clamped[:, :, None]
+        # Half-open, so that a point on a knot belongs to one piece; the end of the range belongs to its last piece.
+        last = (knots < end[:, None]).sum(dim=1, keepdim=True) - 1
+        at_end = torch.arange(knots.shape[1] - 1, device=v.device) == last
+        values = torch.where(x == end[:, None], at_end, (knots[:, :-1] <= x) & (x < knots[:, 1:])).to(v.dtype)
+        slopes = values
+        for degree in range(1, order + 1):
+            width = knots[:, degree:] - knots[:, :-degree]
+            inverse = torch.where(width > 0, 1 / torch.where(width > 0, width, 1.0), 0.0)
+            left, right = inverse[:, :-1], inverse[:, 1:]
+            slopes = order * (left * values[..., :-1] - right * values[..., 1:])
+            rising, falling = (x - knots[:, : -degree - 1]) * left, (knots[:, degree + 1 :] - x) * right
+            values = rising * values[..., :-1] + falling * values[..., 1:]
+        return values + (v - clamped)[:, :, None] * slopes if self.goes_on else values
+
+    def functions(self, v: Tensor) -> Tensor:
+        """c·f(a·x + b) + d of each edge that has a function, (N, E)."""
+        a, b, c, d = self.affine[self.targets, self.sources].unbind(dim=1)
+        arguments = torch.split(a * v[:, self.sources] + b, [count for _, count in self.runs], dim=1)
+        parts = [_safely(function, x) for (function, _), x in zip(self.runs, arguments, strict=True)]
+        values, fine = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        return torch.where(fine, c * values + d, torch.nan)
+
+
+def _safely(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """function(x) and where it is finite; elsewhere some other number, and no gradient."""
+    fine = torch.isfinite(function(x.detach()))
+    inside = torch.where(fine, x, INSIDE_EVERY_DOMAIN)
+    return function(inside), fine
+
+
+def _members(arity: list[int]) -> list[list[int]]:
+    stops = [sum(arity[: q + 1]) for q in range(len(arity))]
+    return [
+        [stop - size + n if n < size else stops[-1] for stop, size in zip(stops, arity, strict=True)]
+        for n in range(max(arity))
+    ]
+
+
+def _refuse_another_structure(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
+    """Functions, orders and names are fixed when a network is made: those of another one would not be computed."""
+    given = state.get(f"{prefix}structure")
+    if given is not None and given.tolist() != module.get_buffer("structure").tolist():
+        raise ValueError("This state is another network's: make that one with KanNetwork(state).")

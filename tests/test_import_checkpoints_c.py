@@ -1,0 +1,24 @@
+"""The C source of every network that was imported from a stored checkpoint is the network.
+
+All of a portion are one translation unit, as in `test_agreement_c`, plain and in double or fast and in float by turns;
+`make importers` takes all in both.
+"""
+
+import pytest
+
+from kanserve.options import Precision
+from tests.imported import PORTIONS, portion
+from tests.test_agreement_c import answers, write
+from tests.verdict import assert_held
+
+
+@pytest.mark.parametrize("which", PORTIONS)
+def test_c_of_an_imported_network_is_the_network(which, tmp_path):
+    precision: Precision = "double" if which % 2 else "float"
+    kans = portion(which, precision)
+    x = write(tmp_path, kans, precision)
+    fast = ("-O1", "-march=native", "-ffp-contract=fast", *(f"-D{name}_FAST" for name in kans))
+    plain = ("-O0", "-ffp-contract=off")
+    for name, forms in answers(tmp_path, kans, precision, *(plain if which % 2 else fast)).items():
+        for form, got in zip(("rows at once", "one by one"), forms, strict=True):
+            assert_held(kans[name], x[name], got, precision, f"{name}, {form}")

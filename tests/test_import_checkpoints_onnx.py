@@ -1,0 +1,25 @@
+"""The ONNX graph of every network that was imported from a stored checkpoint is the network."""
+
+import pytest
+
+from kanserve import native
+from kanserve.options import ExportOptions
+from kanserve.runtime.onnx_graph import load
+from kanserve_exporters import onnx_graph
+from tests.imported import PORTIONS, portion
+from tests.verdict import TYPES, assert_backend_held
+
+
+@pytest.fixture(autouse=True)
+def _without_formulas(monkeypatch):
+    """They are in a text that no row meets, as in `test_agreement_onnx`."""
+    monkeypatch.setattr(onnx_graph, "formula_lines", lambda kan: [])
+
+
+@pytest.mark.parametrize("precision", TYPES)
+@pytest.mark.parametrize("which", PORTIONS)
+def test_onnx_of_an_imported_network_is_the_network(which, precision):
+    for name, kan in portion(which, precision).items():
+        files = onnx_graph.export(kan, ExportOptions(name, precision))
+        with native.disabled():
+            assert_backend_held(load(files), kan, precision, name)

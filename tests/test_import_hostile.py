@@ -1,0 +1,153 @@
+"""What tries to be more than numbers, or is broken, is refused in one line, and nothing of it is run."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kanserve import importers
+from kanserve.errors import CheckpointError
+from kanserve.importers import settings
+from kanserve.reference import evaluate
+from tests import foreign, hostile_checkpoints, lean
+
+ALL = pytest.mark.parametrize("library", importers.LIBRARIES)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory) -> list[dict[str, Any]]:
+    """What became of each hostile file, read in a process of its own under an audit hook."""
+    folder = tmp_path_factory.mktemp("hostile")
+    command = [sys.executable, "-W", "error", "-m", "tests.hostile_checkpoints", str(folder)]
+    environment = lean.ENVIRONMENT | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=lean.ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "" and not list(folder.rglob(hostile_checkpoints.MARK))
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_each_hostile_file_is_read_or_refused_in_one_line(outcomes):
+    assert len(outcomes) > 1000
+    for one in outcomes:
+        assert one["kind"] in ("network", "refused", "OSError"), one
+        assert "\n" not in one["said"] and one["said"].isprintable(), one
+        assert one["kind"] == "network" or 10 < len(one["said"]) < 400 or one["name"] == "a long name", one
+
+
+def test_nothing_of_a_file_is_run_written_or_imported(outcomes):
+    assert not [one for one in outcomes if one["deeds"]]
+
+
+def test_no_file_takes_long_or_much_memory(outcomes):
+    assert max(one["seconds"] for one in outcomes) < 2
+    assert max(one["grown"] for one in outcomes) < 64 << 20
+
+
+def test_only_what_is_whole_becomes_a_network(outcomes):
+    """A changed byte may be a digit of a number; what is cut off, or is something else, is never taken."""
+    for one in outcomes:
+        if one["kind"] != "network" or "flipped" in one["name"]:
+            continue
+        # What is left is settings: an odd value where none is needed, or the last line missing.
+        assert one["name"].startswith("settings: "), one
+
+
+def test_the_hook_hears_what_a_payload_does(tmp_path):
+    """The test of the test: the same pickle, loaded as it should not be, is heard and leaves its mark."""
+    script = (
+        "import io, pickle, sys\nfrom tests import hostile_checkpoints as all\n"
+        "deeds = all.Deeds()\ndata = pickle.dumps([all.payloads()['system'], all.payloads()['exec']])\n"
+        "deeds.watching = True\npickle.loads(data)\ndeeds.watching = False\nprint(sorted(set(deeds.seen)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=lean.ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    for deed in ("compile", "exec", "open was-run to write", "os.system", "pickle.find_class"):
+        assert repr(deed) in done.stdout
+    assert (tmp_path / hostile_checkpoints.MARK).exists()
+
+
+def test_settings_are_as_safe_without_the_library_of_yaml(monkeypatch):
+    import yaml
+
+    monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+    for name, data in hostile_checkpoints.settings_files():
+        try:
+            assert isinstance(settings.parse(data, "model_config.yml"), dict), name
+        except CheckpointError as error:
+            assert "\n" not in str(error), name
+
+
+REQUIRED = {
+    "pykan": ("act_fun.0.coef", "act_fun.0.grid", "act_fun.0.mask", "act_fun.0.scale_base", "act_fun.0.scale_sp"),
+    "efficient-kan": ("layers.0.base_weight", "layers.0.spline_weight", "layers.0.grid"),
+    "fast-kan": ("layers.0.rbf.grid", "layers.0.spline_linear.weight", "layers.0.base_linear.bias"),
+    "inkan": ("layers.0.weight", "layers.0.grid_starts"),
+    "jaxkan": ("layers.0.c_basis", "layers.0.grid"),
+}
+
+
+@ALL
+def test_a_missing_array_is_an_error(library):
+    for name in REQUIRED[library]:
+        arrays = foreign.ARRAYS[library]()
+        del arrays[name]
+        with pytest.raises(CheckpointError) as caught:
+            importers.from_checkpoint(arrays, library)
+        assert "\n" not in str(caught.value)
+
+
+@ALL
+@pytest.mark.parametrize("change", ["shorter", "longer", "flat", "scalar", "one axis more", "empty", "turned"])
+def test_an_array_of_another_shape_is_an_error_or_another_network(library, change):
+    for name in foreign.ARRAYS[library]():
+        arrays = foreign.ARRAYS[library]()
+        arrays[name] = _changed(arrays[name], change)
+        try:
+            kan = importers.from_checkpoint(arrays, library).kan
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+            continue
+        # The same numbers in a shape that says the same, or fewer of them where that says another width.
+        assert evaluate(kan, np.zeros((1, len(kan.inputs)))).shape == (1, len(kan.outputs)), name
+
+
+def _changed(array: Any, change: str) -> Any:
+    match change:
+        case "shorter":
+            return array[..., :-1]
+        case "longer":
+            return np.concatenate([array, array], axis=-1)
+        case "flat":
+            return array.ravel()
+        case "scalar":
+            return array.ravel()[0].reshape(())
+        case "one axis more":
+            return array[None]
+        case "empty":
+            return array[:0]
+        case _:
+            return array.T
+
+
+@ALL
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_none_is_an_error_with_its_place(library, value):
+    for name in REQUIRED[library]:
+        arrays = foreign.ARRAYS[library]()
+        arrays[name].reshape(-1)[-1] = value
+        with pytest.raises(CheckpointError, match=r"(?i)layer 1|act_fun\.0\."):
+            importers.from_checkpoint(arrays, library)
+
+
+@ALL
+@pytest.mark.parametrize("kind", [np.complex64, "M8[s]", "S3", np.longdouble, object])
+def test_an_array_that_holds_no_real_numbers_is_an_error(library, kind):
+    for name in REQUIRED[library]:
+        arrays = foreign.ARRAYS[library]()
+        arrays[name] = np.zeros(arrays[name].shape, kind)
+        with pytest.raises(CheckpointError, match="real numbers"):
+            importers.from_checkpoint(arrays)
