@@ -1,16 +1,11 @@
 """Networks of other libraries from their files, by the function and by the command: reading, detection, verifying."""
 
+import importlib.util
 import io
 import json
-import os
 import re
-import shlex
-import signal
-import socket
-import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -20,7 +15,6 @@ import torch
 
 import kanserve
 from kanserve import importers, serialization
-from kanserve.client import Client
 from kanserve.errors import CheckpointError, InputError, MissingDependencyError
 from kanserve.importers import verifying
 from kanserve.importers.conversion import Conversion, Options
@@ -28,7 +22,7 @@ from kanserve.importers.reading import read
 from kanserve.importers.settings import Opaque
 from kanserve.ir import Kan, equal, layer
 from kanserve.reference import evaluate
-from tests import command_line, foreign, lean
+from tests import command_line, foreign
 
 
 @pytest.fixture
@@ -303,42 +297,13 @@ def test_a_pole_at_which_rounding_decides_is_no_disagreement(tmp_path, command):
     assert code == 0 and json.loads(out)["largest difference"] < 1e-5, err
 
 
-DOCS = (Path(__file__).parents[1] / "docs/from-pykan.md").read_text("utf-8")
-(LINE,) = re.findall(r"^kanserve import .* && kanserve serve .*$", DOCS, re.MULTILINE)
-
-
-def test_one_shell_line_of_the_docs_goes_from_a_checkpoint_of_pykan_to_its_formula_and_a_served_c_model(tmp_path):
-    foreign.save_pykan(tmp_path / "model/0.1")
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin/kanserve"
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m kanserve "$@"\n')
-    program.chmod(0o755)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
-    environment = lean.ENVIRONMENT | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
-    shell = subprocess.Popen(
-        ["sh", "-c", LINE.replace("8001", port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=tmp_path,
-        start_new_session=True,
-    )
-    try:
-        lean.said(shell, "serving 1 model")
-        x = np.random.default_rng(0).uniform(-1, 1, (50, 2))
-        with Client(f"127.0.0.1:{port}") as client:
-            assert np.abs(np.asarray(client.predict("law", x))[:, 0] - foreign.law(x)).max() < 1e-6
-            (formula,) = client.formula("law")
-        os.killpg(shell.pid, signal.SIGTERM)
-        out, _ = shell.communicate(timeout=30)
-        assert "y = " in out and "sin" in out and "sin" in formula.text
-        assert [one.name for one in (tmp_path / "models/law/1").iterdir() if one.is_dir()] == ["c_source"]
-    finally:
-        if shell.poll() is None:
-            os.killpg(shell.pid, signal.SIGKILL)
-            shell.communicate()
+@pytest.mark.parametrize("library", ["efficient-kan", "fast-kan"])
+def test_what_is_on_no_index_is_not_to_be_installed_from_one(library, tmp_path, command):
+    if importlib.util.find_spec(library.replace("-", "_" if library.startswith("e") else "")):
+        pytest.skip(f"{library} is there")
+    np.savez(tmp_path / "a.npz", **foreign.ARRAYS[library]())
+    code, _, err = command("import", "a.npz", "--verify")
+    assert code == 2 and f"{library} is on no package index" in err and "pip install" not in err
 
 
 def test_a_state_in_memory_is_read_like_its_file():

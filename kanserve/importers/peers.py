@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.errors import CheckpointError, MissingDependencyError
+from kanserve.errors import CheckpointError, InputError, MissingDependencyError
 from kanserve.importers.arrays import shown
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.importers.reading import CACHE, SETTINGS, STATE
@@ -21,14 +21,16 @@ Array = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
 Runner = Callable[[Array], Array]
 
-# The package to import and the distribution that it comes with.
+# The package to import and the distribution that it comes with. What is on no index has none: another's package could
+# have its name there.
 _PACKAGES = {
     "pykan": ("kan", "pykan"),
-    "efficient-kan": ("efficient_kan", "efficient-kan"),
-    "fast-kan": ("fastkan", "fastkan"),
+    "efficient-kan": ("efficient_kan", ""),
+    "fast-kan": ("fastkan", ""),
     "inkan": ("inkan", "inkan"),
     "jaxkan": ("jaxkan", "jaxkan"),
 }
+_ACTIVATIONS = {one.lower(): one for one in ("SiLU", "Identity", "ReLU", "Tanh", "Sigmoid")}  # as torch calls them
 
 
 def runner(checkpoint: Checkpoint, conversion: Conversion, options: Options) -> tuple[Runner, str]:
@@ -50,18 +52,23 @@ def runner(checkpoint: Checkpoint, conversion: Conversion, options: Options) -> 
 
 
 def imported(library: str) -> Any:
-    """The library's package; MissingDependencyError where it, or what it needs, is not installed."""
+    """The library's package; MissingDependencyError where it, or what it needs, is not installed, and InputError where
+    it is on no index."""
     package, distribution = _PACKAGES[library]
     try:
         return import_module(package)
     except ImportError:  # or of what it needs and does not say
+        if not distribution:
+            raise InputError(
+                f"{library} is on no package index: to run it, put the folder of its module {package} on PYTHONPATH."
+            ) from None
         raise MissingDependencyError(distribution) from None
 
 
 def version(library: str) -> str:
     try:
         return metadata.version(_PACKAGES[library][1])
-    except metadata.PackageNotFoundError:
+    except (metadata.PackageNotFoundError, ValueError):
         return "(a checkout)"
 
 
@@ -126,7 +133,7 @@ def _precision(single: bool) -> Iterator[None]:
 
 
 def _efficient_kan(package: Any, checkpoint: Checkpoint, options: Options) -> Iterator[tuple[Any, Arrays]]:
-    for state in grouped(checkpoint.arrays, "spline_weight"):
+    for number, state in enumerate(grouped(checkpoint.arrays, "spline_weight")):
         outputs, inputs, count = state["spline_weight"].shape
         order = state["grid"].shape[1] - 1 - count
         yield (
@@ -136,27 +143,29 @@ def _efficient_kan(package: Any, checkpoint: Checkpoint, options: Options) -> It
                 grid_size=count - order,
                 spline_order=order,
                 enable_standalone_scale_spline="spline_scaler" in state,
-                base_activation=_activation(options),
+                base_activation=_activation(checkpoint, options, number),
             ),
             state,
         )
 
 
 def _fast_kan(package: Any, checkpoint: Checkpoint, options: Options) -> Iterator[tuple[Any, Arrays]]:
-    for state in grouped(checkpoint.arrays, "rbf.grid"):
+    known = checkpoint.settings.get("denominators", ())
+    for number, state in enumerate(grouped(checkpoint.arrays, "rbf.grid")):
         grid = state["rbf.grid"]
         outputs, width = state["spline_linear.weight"].shape
         one = package.FastKANLayer(
             width // len(grid),
             outputs,
-            grid_min=float(grid[0]),
-            grid_max=float(grid[-1]),
+            grid_min=_end(grid[0]),
+            grid_max=_end(grid[-1]),
             num_grids=len(grid),
             use_base_update="base_linear.weight" in state,
             use_layernorm=False,
-            base_activation=_activation(options)(),
+            base_activation=_activation(checkpoint, options, number)(),
         )
-        one.rbf.denominator = options.denominator or one.rbf.denominator
+        own = known[number] if number < len(known) else one.rbf.denominator
+        one.rbf.denominator = options.denominator or own
         yield one, state
 
 
@@ -164,12 +173,12 @@ def _inkan(
     package: Any, checkpoint: Checkpoint, conversion: Conversion, options: Options
 ) -> Iterator[tuple[Any, Arrays]]:
     groups = grouped(checkpoint.arrays, "grid_starts")
-    for state, layer in zip(groups, conversion.kan.layers, strict=True):
+    for number, (state, layer) in enumerate(zip(groups, conversion.kan.layers, strict=True)):
         one = package.KANLayer(
             layer.inputs,
             layer.nodes,
             grid_size=layer.intervals,
-            base_activation=_activation(options),
+            base_activation=_activation(checkpoint, options, number),
             compile_basis=False,
         )
         # The reciprocal of the step is not in the file: it is taken from the network.
@@ -177,13 +186,25 @@ def _inkan(
         yield one, state
 
 
-def _activation(options: Options) -> Any:
-    """The class of the activation beside the splines."""
+def _activation(checkpoint: Checkpoint, options: Options, number: int) -> Any:
+    """The class of the activation beside the splines of a layer."""
     import torch
 
-    if options.base not in (None, "silu", "identity"):
-        raise CheckpointError(f"There is no activation to verify the base {options.base!r} with.")
-    return torch.nn.Identity if options.base == "identity" else torch.nn.SiLU
+    name = options.base or _known(checkpoint, number) or "silu"
+    if name.lower() not in _ACTIVATIONS:
+        raise CheckpointError(f"There is no activation to verify {name!r} with.")
+    return getattr(torch.nn, _ACTIVATIONS[name.lower()])
+
+
+def _known(checkpoint: Checkpoint, number: int) -> str:
+    """The activation of a layer of a model in memory; files do not say it."""
+    known = checkpoint.settings.get("activations", ())
+    return str(known[number] or "") if number < len(known) else ""
+
+
+def _end(value: np.floating[Any]) -> float:
+    """An end of a grid as it was given, in decimals: float32's -1.1 is another number in double."""
+    return float(str(np.float32(value))) if np.float32(value) == value else float(value)
 
 
 def _sequence(layers: Iterator[tuple[Any, Arrays]], single: bool) -> Any:
@@ -231,7 +252,7 @@ def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
     from jaxkan.layers import get_layer
 
     before = 0
-    for state in grouped(checkpoint.arrays, "c_basis"):
+    for number, state in enumerate(grouped(checkpoint.arrays, "c_basis")):
         basis, grid = state["c_basis"], state["grid"]
         if basis.ndim == 3 or "c_res" in state:
             outputs, inputs = state["c_res"].shape if basis.ndim == 2 else basis.shape[:2]
@@ -239,13 +260,14 @@ def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
             outputs = len(state["bias"]) if "bias" in state else len(basis) // (before or len(options.inputs))
             inputs = len(basis) // outputs
         order = grid.shape[1] - basis.shape[-1] - 1
-        name = next((key.partition(".")[2] for key in state if key.startswith("residual.")), "silu")
+        stored = next((key.partition(".")[2] for key in state if key.startswith("residual.")), "")
+        name = options.base or stored or _known(checkpoint, number) or "silu"
         one = get_layer("base" if basis.ndim == 2 else "spline")(
             n_in=inputs,
             n_out=outputs,
             k=order,
             G=basis.shape[-1] - order,
-            residual=getattr(nnx, options.base or name) if "c_res" in state else None,
+            residual=(getattr(nnx, name, None) or getattr(jnp, name)) if "c_res" in state else None,
             external_weights="c_spl" in state,
             add_bias="bias" in state,
         )
