@@ -3,8 +3,8 @@
     python -m tests.checkpoints.make [FOLDER]
 
 pykan, inkan and jaxkan must be installed (the extra `bench` has them). efficient-kan and fast-kan are on no package
-index: their layers are written here from their formulas, and taken from a checkout where EFFICIENT_KAN (its folder
-`src`) and FAST_KAN say where one is.
+index: their layers are taken from a checkout where EFFICIENT_KAN (its folder `src`) and FAST_KAN say where one is, as
+for the files that lie here, and are elsewhere written from their formulas.
 
 Beside the files of the library lies NAME_answers.npz: rows x, what the library answered (y), the file to import
 (source), what the files do not say (options, as JSON), and a word of the reason where nobody can import it (refused).
