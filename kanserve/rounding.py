@@ -5,12 +5,13 @@ Formulas, self-tests and golden rows are all held to the same rule, `allowed`; t
 """
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve import reference
-from kanserve.ir import Kan
+from kanserve.ir import Kan, Layer
 from kanserve.options import Precision
 from kanserve.ranges import finite_rows
 
@@ -71,9 +72,19 @@ def _moved(kan: Kan, x: Array, precision: Precision, grain: float, draw: int, si
     with np.errstate(all="ignore"):
         v = moved((moved(x) - moved(kan.input_shift[None])) / kan.input_scale)
         for layer in kan.layers:
-            z = moved(reference.subnodes(layer, moved(reference.edges(layer, v))))
+            edges = np.sum([moved(reference.edges(part, v)) for part in _parts(layer)], axis=0)
+            z = moved(reference.subnodes(layer, edges))
             v = moved(reference.nodes(layer, z))
         return moved(kan.output_scale * v + kan.output_shift)
+
+
+def _parts(layer: Layer) -> tuple[Layer, ...]:
+    """The layer, or where edges are sums, which cancel what they like, all of its splines and all of its functions."""
+    if not (layer.spline_mask & layer.symbolic_mask).any():
+        return (layer,)
+    splines = replace(layer, functions=np.full_like(layer.functions, ""))
+    weights = np.zeros_like(layer.base_weight)
+    return splines, replace(layer, coefficients=np.zeros_like(layer.coefficients), base_weight=weights)
 
 
 def steady_rows(kan: Kan, count: int) -> Array:

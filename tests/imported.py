@@ -17,15 +17,12 @@ from numpy.typing import NDArray
 from kanserve.importers import from_checkpoint
 from kanserve.importers.conversion import Conversion
 from kanserve.ir import Kan
-from kanserve.options import Precision
 from kanserve.reference import evaluate
 
 FOLDER = Path(__file__).parent / "checkpoints"
 ANSWERS = "_answers.npz"
 ALLOWED = {"float32": 1e-5, "float64": 1e-10}
 PORTIONS = (0, 1, 2, 3)  # see `portion`
-# relu is (x + |x|)/2 here: at -1000 floats leave the rounding of 500 where it is 0, and `rounding` sees the sum alone.
-NOT_IN_FLOAT = ("jaxkan/splines_beside_relu",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +62,9 @@ def conversion(name: str) -> Conversion:
     return from_checkpoint(ALL[name].path, **ALL[name].options)
 
 
-def portion(which: int, precision: Precision) -> dict[str, Kan]:
+def portion(which: int) -> dict[str, Kan]:
     """A quarter of the networks, by names that are good for files: what one test takes."""
-    some = (name for name in IMPORTED[which :: len(PORTIONS)] if precision == "double" or name not in NOT_IN_FLOAT)
-    return {name.replace("/", "_"): conversion(name).kan for name in some}
+    return {name.replace("/", "_"): conversion(name).kan for name in IMPORTED[which :: len(PORTIONS)]}
 
 
 def difference(kan: Kan, one: Stored) -> float:

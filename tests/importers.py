@@ -34,7 +34,7 @@ from tests import test_agreement_c as in_c
 from tests.checkpoints.make import make
 from tests.checkpoints.recipe import Made
 from tests.formula_agreement import check
-from tests.imported import NOT_IN_FLOAT, Stored, difference, stored
+from tests.imported import Stored, difference, stored
 from tests.verdict import TYPES, assert_backend_held, assert_held
 
 ROWS = 1000
@@ -90,14 +90,10 @@ def imported(name: str, one: Stored, made: Made) -> Line:
     return line
 
 
-def precisions(line: Line) -> tuple[Precision, ...]:
-    return ("double",) if line.name in NOT_IN_FLOAT else tuple(TYPES)
-
-
 def exported(line: Line, kan: Kan) -> None:
     """Ask its formula, and the backends that need no compiler."""
     line.ask("formula", "", lambda: check(kan, formulas(kan, strict=False)))
-    for precision in precisions(line):
+    for precision in TYPES:
         options = ExportOptions("net", precision)
 
         def numpy(options: ExportOptions = options) -> None:
@@ -114,7 +110,7 @@ def exported(line: Line, kan: Kan) -> None:
 def compiled(lines: Mapping[str, Line], folder: Path) -> None:
     """Ask the C source of several networks, which are one program."""
     for precision in TYPES:
-        kans = {name: line.kan for name, line in lines.items() if line.kan and precision in precisions(line)}
+        kans = {name: line.kan for name, line in lines.items() if line.kan and precision in TYPES}
         if not kans:
             continue
         fast = ("-O2", "-march=native", "-ffp-contract=fast", *(f"-D{name}_FAST" for name in kans))

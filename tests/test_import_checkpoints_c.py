@@ -15,7 +15,7 @@ from tests.verdict import assert_held
 @pytest.mark.parametrize("which", PORTIONS)
 def test_c_of_an_imported_network_is_the_network(which, tmp_path):
     precision: Precision = "double" if which % 2 else "float"
-    kans = portion(which, precision)
+    kans = portion(which)
     x = write(tmp_path, kans, precision)
     fast = ("-O1", "-march=native", "-ffp-contract=fast", *(f"-D{name}_FAST" for name in kans))
     plain = ("-O0", "-ffp-contract=off")

@@ -12,5 +12,5 @@ from tests.verdict import TYPES, assert_backend_held
 @pytest.mark.parametrize("precision", TYPES)
 @pytest.mark.parametrize("which", PORTIONS)
 def test_numpy_of_an_imported_network_is_the_network(which, precision):
-    for name, kan in portion(which, precision).items():
+    for name, kan in portion(which).items():
         assert_backend_held(load(export(kan, ExportOptions(name, precision))), kan, precision, name)

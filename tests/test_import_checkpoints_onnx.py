@@ -19,7 +19,7 @@ def _without_formulas(monkeypatch):
 @pytest.mark.parametrize("precision", TYPES)
 @pytest.mark.parametrize("which", PORTIONS)
 def test_onnx_of_an_imported_network_is_the_network(which, precision):
-    for name, kan in portion(which, precision).items():
+    for name, kan in portion(which).items():
         files = onnx_graph.export(kan, ExportOptions(name, precision))
         with native.disabled():
             assert_backend_held(load(files), kan, precision, name)

@@ -1,5 +1,7 @@
 """What rounding does to a network, measured."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from kanserve.ir import Kan, layer
@@ -58,3 +60,10 @@ def test_where_rounding_leaves_no_digit_anything_is_allowed():
     x = finite_rows(kan, 200)
     y = evaluate(kan, x)
     assert (allowed(kan, x, y, "double", 1e-9) >= scale(y)).mean() > 0.95
+
+
+def test_the_two_parts_of_an_edge_are_rounded_each():
+    relu = Kan((replace(edge("abs"), base="identity", base_weight=[[0.5]], affine=[[[1.0, 0.0, 0.5, 0.0]]]),))
+    at = np.array([[-1000.0]])
+    assert evaluate(relu, at) == 0
+    assert allowed(relu, at, evaluate(relu, at), "float", 1e-5) >= np.spacing(np.float32(500))
