@@ -41,7 +41,7 @@ def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
     width = said.get("width")
     if isinstance(width, list):
         if len(width) != len(counts):
-            raise _disagreement(checkpoint, f"{len(width) - 1} layers (width)", f"{len(layers)} layers")
+            raise _disagreement(checkpoint, f"it is {len(width)} rows of nodes deep (width)", f"{len(counts)}")
         for number, (one, count) in enumerate(zip(width, counts, strict=True)):
             nodes = _whole_numbers(one if isinstance(one, list) else [one])
             if nodes is not None and sum(nodes) != count:
@@ -53,7 +53,7 @@ def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
         if own is None:
             continue
         if len(own) != len(layers):
-            raise _disagreement(checkpoint, f"{len(own)} layers ({name})", f"{len(layers)} layers")
+            raise _disagreement(checkpoint, f"it has {len(own)} layers ({name})", f"{len(layers)}")
         for number, (wanted, one) in enumerate(zip(own, layers, strict=True)):
             got = one.order if name == "k" else one.intervals
             if wanted != got:
