@@ -20,6 +20,7 @@ CODES: dict[type[errors.KanserveError], grpc.StatusCode] = {
     errors.InputError: _Code.INVALID_ARGUMENT,
     errors.NetworkError: _Code.INVALID_ARGUMENT,
     errors.DataError: _Code.INVALID_ARGUMENT,
+    errors.CheckpointError: _Code.INVALID_ARGUMENT,
     errors.TensorError: _Code.INVALID_ARGUMENT,
     errors.InvalidNameError: _Code.INVALID_ARGUMENT,
     errors.NotFoundError: _Code.NOT_FOUND,
