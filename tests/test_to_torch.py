@@ -268,6 +268,7 @@ def test_a_module_can_change_its_precision_later():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, at its first forward derivative
+@pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")  # on Python 3.13.0
 def test_torch_can_transform_and_trace_the_module():
     kan = small()
     module = to_torch(kan)
