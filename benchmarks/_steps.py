@@ -55,7 +55,7 @@ def kanserve(task: Task) -> Step:
 
     from kanserve.train import convert, create
 
-    return _torch_step(task, convert.to_torch(create(task.shape, grid=task.grid), dtype=torch.float32))
+    return _torch_step(task, convert.to_module(create(task.shape, grid=task.grid), dtype=torch.float32))
 
 
 def mlp(task: Task) -> Step:

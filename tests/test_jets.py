@@ -13,7 +13,7 @@ from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, layer
 from kanserve.jets import derivatives
 from kanserve.reference import derivative, evaluate
-from kanserve.train.convert import to_torch
+from kanserve.train.convert import to_module
 from tests.kans import ZOO, multiplication, on_a_knot, outside_linear, raw_features, rows, symbolic
 
 POINTS = np.array([-3.0, -0.9, -0.3, 0.0, 0.2, 0.5, 0.8, 4.0])
@@ -71,7 +71,7 @@ def test_second_derivatives_are_those_of_torch(name):
     kan = ZOO[name]()
     x = _smooth_rows(kan, 6)
     x = x[np.isfinite(evaluate(kan, x)).all(axis=1)]
-    module = to_torch(kan)
+    module = to_module(kan)
 
     def hessians(q):
         return torch.stack([torch.autograd.functional.hessian(lambda r: module(r)[q], row) for row in torch.tensor(x)])

@@ -11,7 +11,7 @@ from kanserve.errors import DataError
 from kanserve.ir import Kan, equal, layer
 from kanserve.reference import activations, derivative, edges, evaluate
 from kanserve.splines import uniform_knots
-from kanserve.train.convert import from_torch, to_torch
+from kanserve.train.convert import from_module, to_module
 from tests import kans
 from tests.agreement import assert_agrees, assert_same_rows_are_nan, eager_float32, error
 
@@ -41,7 +41,7 @@ def small() -> Kan:
 def test_a_module_in_double_agrees_with_evaluate(name: str):
     kan = kans.ZOO[name]()
     x = kans.rows(kan)
-    got = to_torch(kan)(torch.from_numpy(x)).detach().numpy()
+    got = to_module(kan)(torch.from_numpy(x)).detach().numpy()
     assert got.dtype == np.float64
     assert_agrees(got, evaluate(kan, x))
 
@@ -50,7 +50,7 @@ def test_a_module_in_double_agrees_with_evaluate(name: str):
 def test_a_module_in_float_is_no_worse_than_plain_float32(name: str):
     kan = kans.ZOO[name]()
     x = kans.rows(kan)
-    got = to_torch(kan, dtype=torch.float32)(torch.from_numpy(x.astype(np.float32))).detach().numpy()
+    got = to_module(kan, dtype=torch.float32)(torch.from_numpy(x.astype(np.float32))).detach().numpy()
     assert got.dtype == np.float32
     assert_agrees(got, evaluate(kan, x), eager=eager_float32(kan, x))
 
@@ -58,7 +58,7 @@ def test_a_module_in_float_is_no_worse_than_plain_float32(name: str):
 @EVERY
 def test_a_network_comes_back_from_torch_bit_for_bit(name: str):
     kan = kans.ZOO[name]()
-    assert equal(from_torch(to_torch(kan)), kan)
+    assert equal(from_module(to_module(kan)), kan)
 
 
 @EVERY
@@ -66,7 +66,7 @@ def test_gradients_of_inputs_are_the_derivative(name: str):
     kan = kans.ZOO[name]()
     rows = kans.rows(kan)
     x = torch.from_numpy(rows).requires_grad_()
-    y = to_torch(kan)(x)
+    y = to_module(kan)(x)
     finite = torch.isfinite(y).all(dim=1)
     # Each output's sum over rows: a row's gradient is its own.
     sums = [y[finite, q].sum() for q in range(y.shape[1])]
@@ -88,7 +88,7 @@ def test_rows_that_are_not_finite_poison_no_parameter(name: str):
     assert not fine.all()
 
     def gradients(x: np.ndarray) -> list[torch.Tensor | None]:
-        module = to_torch(kan)
+        module = to_module(kan)
         y = module(torch.from_numpy(x))
         y[torch.isfinite(y).all(dim=1)].sum().backward()
         return [one.grad for one in module.parameters() if one.requires_grad]
@@ -102,7 +102,7 @@ def test_rows_that_are_not_finite_poison_no_parameter(name: str):
 
 def test_gradients_agree_with_finite_differences_inside_and_outside():
     kan = small()
-    module = to_torch(kan)
+    module = to_module(kan)
     names = [name for name, one in module.named_parameters() if one.requires_grad]
     inside = np.random.default_rng(0).uniform(-0.9, 0.9, (3, 2))
     u = torch.from_numpy(np.concatenate([inside, [[-1.4, 0.2], [0.3, 1.6]]]))
@@ -120,7 +120,7 @@ def test_gradients_agree_with_finite_differences_inside_and_outside():
 
 def test_a_function_without_a_finite_slope_passes_no_gradient():
     root = Kan((layer(functions=[["sqrt"]], affine=[[[1.0, 0.0, 1.0, 0.0]]]),))
-    module = to_torch(root)
+    module = to_module(root)
     x = torch.tensor([[0.0], [4.0]], dtype=torch.float64, requires_grad=True)
     y = module(x)
     y.sum().backward()
@@ -131,14 +131,14 @@ def test_a_function_without_a_finite_slope_passes_no_gradient():
 
 def test_what_is_pruned_stays_pruned_under_any_optimizer():
     kan = kans.pruned()
-    module = to_torch(kan)
+    module = to_module(kan)
     optimizer = torch.optim.AdamW([one for one in module.parameters() if one.requires_grad], lr=0.1)
     x = torch.from_numpy(kans.rows(kan)[:40])
     for _ in range(3):
         optimizer.zero_grad()
         module(x).square().mean().backward()
         optimizer.step()
-    trained = from_torch(module)
+    trained = from_module(module)
     assert not equal(trained, kan)
     for before, after in zip(kan.layers, trained.layers, strict=True):
         np.testing.assert_array_equal(before.alive, after.alive)
@@ -146,7 +146,7 @@ def test_what_is_pruned_stays_pruned_under_any_optimizer():
 
 def test_rows_may_have_any_leading_shape():
     kan = kans.multiplication()
-    module = to_torch(kan)
+    module = to_module(kan)
     rows = torch.from_numpy(kans.rows(kan)[:12])
     flat = module(rows)
     assert torch.equal(module(rows.reshape(2, 2, 3, 2)), flat.reshape(2, 2, 3, 2))
@@ -159,7 +159,7 @@ def test_rows_may_have_any_leading_shape():
 def test_the_edges_are_those_of_the_reference():
     kan = small()
     x = np.random.default_rng(1).uniform(-1.2, 1.2, (20, 2)) * kan.input_scale + kan.input_shift
-    outputs, every = to_torch(kan).with_edges(torch.from_numpy(x))
+    outputs, every = to_module(kan).with_edges(torch.from_numpy(x))
     assert_agrees(outputs.detach().numpy(), evaluate(kan, x))
     for one, v, got in zip(kan.layers, activations(kan, x), every, strict=False):
         want = edges(one, v)
@@ -168,7 +168,7 @@ def test_the_edges_are_those_of_the_reference():
 
 def test_a_module_in_float_keeps_grids_and_affines_exactly():
     kan = kans.raw_features()
-    back = from_torch(to_torch(kan, dtype=torch.float32))
+    back = from_module(to_module(kan, dtype=torch.float32))
     for before, after in zip(kan.layers, back.layers, strict=True):
         np.testing.assert_array_equal(before.knots, after.knots)
         np.testing.assert_array_equal(before.coefficients.astype(np.float32), after.coefficients)
@@ -179,7 +179,7 @@ def test_a_module_in_float_keeps_grids_and_affines_exactly():
 def test_a_module_can_change_its_precision_later():
     kan = kans.mixed()
     x = kans.rows(kan)
-    got = to_torch(kan).to(torch.float32)(torch.from_numpy(x)).detach().numpy()
+    got = to_module(kan).to(torch.float32)(torch.from_numpy(x)).detach().numpy()
     want = evaluate(kan, x)
     assert_same_rows_are_nan(got, want)
     assert got.dtype == np.float32 and error(got, want) < 1e-5

@@ -5,7 +5,7 @@ import torch
 
 from kanserve.ir import Kan, layer
 from kanserve.reference import activations, edges
-from kanserve.train.convert import to_torch
+from kanserve.train.convert import to_module
 from kanserve.train.penalties import entropy, penalty, sizes
 from tests import kans
 
@@ -18,7 +18,7 @@ def test_the_penalty_is_the_papers_on_every_layer():
         size = np.abs(edges(one, v)).mean(axis=0)
         share = size[size > 0] / size.sum()
         want += 0.3 * size.sum() + 0.7 * -(share * np.log(share)).sum()
-    _, every = to_torch(kan).with_edges(torch.from_numpy(x))
+    _, every = to_module(kan).with_edges(torch.from_numpy(x))
     np.testing.assert_allclose(penalty(every, 0.3, 0.7).item(), want, rtol=1e-12)
 
 
@@ -30,7 +30,7 @@ def test_entropy_is_least_for_one_edge_and_greatest_for_equal_ones():
 
 def test_a_layer_without_edges_costs_nothing_and_has_a_finite_gradient():
     silent = Kan((layer(np.full((2, 1, 4), 1e-320), base="zero"), layer(shape=(1, 2))))
-    module = to_torch(silent)
+    module = to_module(silent)
     _, every = module.with_edges(torch.zeros(3, 1, dtype=torch.float64))
     cost = penalty(every, 1.0, 1.0)
     cost.backward()

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,10 @@ from kanserve.errors import NetworkError
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, equal, layer
 from kanserve.reference import derivative, evaluate
-from kanserve.splines import uniform_knots
 from kanserve.train import torch_network
 from kanserve.train.exchange import from_torch, to_torch
 from kanserve.train.torch_network import KanNetwork
-from tests import kans, networks
+from tests import kans, networks, test_modules
 from tests.agreement import assert_agrees, assert_same_rows_are_nan, eager_float32
 from tests.imported import ALL, IMPORTED, conversion
 from tests.verdict import assert_held
@@ -32,23 +32,9 @@ EVERY = pytest.mark.parametrize("name", kans.ZOO)
 
 
 def small() -> Kan:
-    """Splines, a named function, an edge that is both, a multiplication node with scales and biases, affines."""
-    rng = np.random.default_rng(3)
-    first = layer(
-        rng.normal(0, 0.5, (3, 2, 6)),
-        knots=uniform_knots(-1, 1, 3, 3),
-        base_weight=rng.normal(0, 0.3, (3, 2)),
-        functions=[["sin", ""], ["", "x^2"], ["", ""]],
-        affine=rng.uniform(0.3, 1.2, (3, 2, 4)),
-        arity=[1, 2],
-        subnode_scale=[1.0, 0.8, 1.2],
-        subnode_bias=[0.0, 0.1, -0.2],
-        node_scale=[1.1, -0.9],
-        node_bias=[0.2, 0.1],
-        extrapolation="zero",
-    )
-    second = layer(functions=[["tanh", "exp"]], affine=rng.uniform(0.3, 1.0, (1, 2, 4)))
-    return Kan((first, second), input_shift=np.array([1.0, -2.0]), input_scale=np.array([2.0, 0.5]))
+    """The network of the training module's tests, with a first layer that runs out as those of other libraries do."""
+    first, *others = test_modules.small().layers
+    return replace(test_modules.small(), layers=(replace(first, extrapolation="zero"), *others))
 
 
 def answers(network: Callable[[torch.Tensor], torch.Tensor], x: np.ndarray) -> np.ndarray:

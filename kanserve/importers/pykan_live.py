@@ -99,7 +99,7 @@ def _computes(function: Callable[[Any], Any], name: str, torch: Any) -> bool:
     with torch.no_grad(), np.errstate(all="ignore"):
         try:
             got = numbers(function(torch.tensor(_TRIED)))
-        except Exception as error:
+        except Exception as error:  # a function of the model's owner, which may raise anything
             raise CheckpointError(f"{NAME}: a function of it fails: {' '.join(str(error).split()):.100}.") from error
         wanted = np.zeros_like(_TRIED) if name == NO_FUNCTION else FUNCTIONS[name].numpy(_TRIED)
     if got.shape != wanted.shape:

@@ -12,12 +12,12 @@ except ImportError:
     raise MissingDependencyError("torch", "train") from None
 
 
-def to_torch(kan: Kan, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> KanModule:
+def to_module(kan: Kan, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> KanModule:
     """The network as a module, which takes rows of any leading shape on `device`."""
     return KanModule(kan, dtype, device)
 
 
-def from_torch(module: KanModule) -> Kan:
+def from_module(module: KanModule) -> Kan:
     """The network with the module's parameters as they are now; equal to the one it came from if none has changed.
 
     Parameters that training made NaN or infinite raise NetworkError.

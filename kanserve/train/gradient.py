@@ -14,7 +14,7 @@ from kanserve.ir import Kan, Layer
 from kanserve.splines import span
 from kanserve.table import MANY, Dataset
 from kanserve.train.checkpoints import Checkpoint
-from kanserve.train.convert import from_torch
+from kanserve.train.convert import from_module
 from kanserve.train.grids import regrid, set_ranges
 from kanserve.train.objective import Goal, Model, by_row, function, model, shrinkage, value
 from kanserve.train.optimizers import Adam, Lbfgs, adam, adam_step, lbfgs, lbfgs_step
@@ -91,7 +91,7 @@ class _Best:
     loss: float
 
     def kan(self) -> Kan:
-        return from_torch(model(self.structure, str(self.vector.device)).write(self.vector))
+        return from_module(model(self.structure, str(self.vector.device)).write(self.vector))
 
 
 class _Run:
@@ -251,7 +251,7 @@ class _Run:
         now = cost(self.model, vector)
         if not isfinite(now):
             return
-        kan = from_torch(self.model.write(vector))
+        kan = from_module(self.model.write(vector))
         moved = set_ranges(kan, sample.x)
         moved = replace(moved, layers=(kan.layers[0], *moved.layers[1:]))
         if any(_has_left(before, after) for before, after in zip(kan.layers, moved.layers, strict=True)):

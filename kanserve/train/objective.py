@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import MissingDependencyError
 from kanserve.ir import Kan
-from kanserve.train.convert import to_torch
+from kanserve.train.convert import to_module
 from kanserve.train.modules import KanModule
 from kanserve.train.optimizers import Function
 from kanserve.train.parameters import bending, free_parameters
@@ -75,7 +75,7 @@ class Model:
 
 def model(kan: Kan, device: str) -> Model:
     """The network as a module, free where `parameters.free_parameters` says so."""
-    module = to_torch(kan, device=device)
+    module = to_module(kan, device=device)
     masks: list[NDArray[np.bool_]] = []
     shrinks: list[NDArray[np.bool_]] = []
     parameters: list[nn.Parameter] = []

@@ -6,8 +6,6 @@ It is on no package index. Where EFFICIENT_KAN names a checkout's folder `src`, 
 """
 
 import importlib
-import os
-import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tests.checkpoints.recipe import Made
+from tests.checkpoints.recipe import Made, checkout
 
 CHECKOUT = "EFFICIENT_KAN"
 
@@ -82,18 +80,6 @@ class Linear(nn.Module):
         self.spline_weight.copy_(torch.linalg.lstsq(self.basis(x).transpose(0, 1), before).solution.permute(2, 0, 1))
 
 
-def checkout() -> Any:
-    """Its module out of the checkout, or None."""
-    folder = os.environ.get(CHECKOUT)
-    if folder is None:
-        return None
-    sys.path.insert(0, folder)
-    try:
-        return importlib.import_module("efficient_kan.kan")
-    finally:
-        sys.path.remove(folder)
-
-
 class Layers(nn.Module):
     """Layers one after the other, under the name that its network gives them."""
 
@@ -110,7 +96,7 @@ class Layers(nn.Module):
 def network(widths: Sequence[int], **settings: Any) -> nn.Module:
     """A network that nobody trained."""
     torch.manual_seed(5)
-    library = checkout()
+    library = checkout(CHECKOUT, "efficient_kan.kan")
     linear = Linear if library is None else library.KANLinear
     return Layers([linear(inputs, outputs, **settings) for inputs, outputs in pairwise(widths)])
 

@@ -5,9 +5,6 @@ what its arrays mean: y = W·exp(-((x - grid)/denominator)²) + V·silu(x) + b, 
 refitted by splines: those in double so closely that the sums agree to 1e-10.
 """
 
-import importlib
-import os
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.checkpoints.efficient_kan_models import Layers, fitted, of_state
-from tests.checkpoints.recipe import Made
+from tests.checkpoints.recipe import Made, checkout
 
 CHECKOUT = "FAST_KAN"
 
@@ -61,22 +58,10 @@ class Layer(nn.Module):
         return y if self.base_linear is None else y + self.base_linear(functional.silu(x))
 
 
-def checkout() -> Any:
-    """Its module out of the checkout, or None."""
-    folder = os.environ.get(CHECKOUT)
-    if folder is None:
-        return None
-    sys.path.insert(0, folder)
-    try:
-        return importlib.import_module("fastkan.fastkan")
-    finally:
-        sys.path.remove(folder)
-
-
 def network(widths: Sequence[int], use_layernorm: bool = False, **settings: Any) -> Any:
     """A network that nobody trained, without normalisation if not asked for."""
     torch.manual_seed(7)
-    library = checkout()
+    library = checkout(CHECKOUT, "fastkan.fastkan")
     layer = Layer if library is None else library.FastKANLayer
     chosen = {"use_layernorm": use_layernorm, "spline_weight_init_scale": 0.4} | settings
     return Layers([layer(inputs, outputs, **chosen) for inputs, outputs in pairwise(widths)])

@@ -1,5 +1,8 @@
 """What a recipe makes of a library, and the rows that try it."""
 
+import importlib
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +31,18 @@ class Made:
     margin: int
     options: Mapping[str, Any] = field(default_factory=dict)
     refused: str = ""
+
+
+def checkout(variable: str, module: str) -> Any:
+    """A module of a library that is on no package index, from the folder that the variable names; None without it."""
+    folder = os.environ.get(variable)
+    if folder is None:
+        return None
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(module)
+    finally:
+        sys.path.remove(folder)
 
 
 def rows(knots: NDArray[Any], count: int, margin: int) -> NDArray[Any]:
