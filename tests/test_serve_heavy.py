@@ -1,6 +1,7 @@
 """Where models compute that keep a processor busy: one at a time for each core, in their order, and out of the way."""
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -104,6 +105,31 @@ def test_what_uses_a_processor_is_heavy_and_what_waits_is_not():
     for _ in range(40):
         computes.note(HEAVY // 10, HEAVY // 10, 1.0)  # the next version is faster
     assert not computes.heavy
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody says how long a thread has waited for a core")
+def test_what_has_to_wait_for_a_core_is_as_heavy_as_before():
+    core = min(os.sched_getaffinity(0))
+
+    def compute() -> None:
+        os.sched_setaffinity(0, {core})  # of this thread
+        end = time.thread_time_ns() + 2 * HEAVY
+        while time.thread_time_ns() < end:
+            pass
+
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        for one in others:
+            os.sched_setaffinity(one.pid, {core})
+        with running() as heavy:
+            cost = Cost()
+            for _ in range(20):
+                heavy.run(cost, compute)
+            assert cost.heavy
+    finally:
+        for one in others:
+            one.kill()
+            one.wait()
 
 
 def test_few_rows_of_a_model_do_not_wait_for_many():

@@ -30,6 +30,21 @@ def pin(worker: int) -> None:
         os.sched_setaffinity(0, {allowed[worker % len(allowed)]})
 
 
+def queued() -> int:
+    """Nanoseconds that this thread has been ready to run while others had the cores, ever; 0 where no kernel says so.
+
+    On a machine with other work a thread of low priority may wait ten times as long as it computes.
+    """
+    try:
+        file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        return int(os.read(file, 100).split()[1])
+    finally:
+        os.close(file)
+
+
 def _quota(root: Path) -> float | None:
     """The least of the limits on the way from the process's control group to the top, in cores; None without one."""
     return min(_quotas(root), default=None)

@@ -68,12 +68,14 @@ class Heavy:
     def _compute(self) -> None:
         lower_priority(NICE)
         while (job := self._jobs.get()) is not None:
-            begun, processor = perf_counter_ns(), thread_time_ns()
+            queued, begun, processor = processors.queued(), perf_counter_ns(), thread_time_ns()
             try:
                 job.result = job.work(*job.arguments)
             except BaseException as error:
                 job.error = error
-            job.wall, job.processor = perf_counter_ns() - begun, thread_time_ns() - processor
+            # What other work on the machine takes from the thread is not what the model waits for.
+            job.processor, job.wall = thread_time_ns() - processor, perf_counter_ns() - begun
+            job.wall -= processors.queued() - queued
             with self._lock:
                 self._free += 1
             job.ended.release()
@@ -85,24 +87,26 @@ class Cost:
     enough to be felt where other models are asked too.
     """
 
-    __slots__ = ("felt", "heavy", "processor", "wall")
+    __slots__ = ("felt", "heavy", "most", "processor", "wall")
 
     def __init__(self) -> None:
         self.wall = self.processor = 0.0
+        self.most = 0.0  # that it could have had of the processor
         self.heavy = self.felt = False
 
     def note(self, wall: int, processor: int, share: float, weight: float = 1 / 8) -> None:
-        """Of a call that could have that share of a core."""
+        """Of a call that could have that share of a core, while it was not waiting for one."""
         self.wall += weight * (wall - self.wall)
         self.processor += weight * (processor - self.processor)
-        self.heavy = self._beyond(HEAVY, self.heavy, processor, wall * share)
-        self.felt = self._beyond(FELT, self.felt, processor, wall * share)
+        self.most += weight * (wall * share - self.most)
+        self.heavy = self._beyond(HEAVY, self.heavy)
+        self.felt = self._beyond(FELT, self.felt)
 
-    def _beyond(self, limit: int, before: bool, processor: int, most: float) -> bool:
+    def _beyond(self, limit: int, before: bool) -> bool:
         """Whether it costs more than the limit, and mostly does not wait; what did needs half, so that none goes to and
         fro."""
         times = 2 if before else 1
-        return self.processor * times > limit and processor * _WAITS * times >= most
+        return self.processor * times > limit and self.processor * _WAITS * times >= self.most
 
 
 class _Job:

@@ -23,6 +23,7 @@ from typing import Any, ParamSpec, TypeVar
 import grpc
 
 from kanserve.errors import BusyError
+from kanserve.serve import processors
 from kanserve.serve.calls.arriving import PATIENCE, Arriving
 from kanserve.serve.calls.heavy import MEASURED, Cost, Heavy
 from kanserve.serve.calls.jobs import Arrival, Job
@@ -326,13 +327,13 @@ class _Models(dict[tuple[str, str], _Model]):
 class _Computing:
     """What `Threads.computing` gives: a class, because a generator costs more than a small model."""
 
-    __slots__ = ("_begun", "_cost", "_model", "_most", "_processor", "_threads", "_worker")
+    __slots__ = ("_begun", "_cost", "_model", "_most", "_processor", "_queued", "_threads", "_worker")
 
     def __init__(self, threads: Threads, model: _Model, most: int, rows: int) -> None:
         self._threads, self._model, self._most = threads, model, most
         self._worker: _Worker | None = getattr(threads._here, "worker", None)  # none: a stream, on a thread of its own
         self._cost = model.costs[rows.bit_length()]
-        self._begun = self._processor = 0
+        self._begun = self._processor = self._queued = 0
 
     def __enter__(self) -> Callable[..., Any] | None:
         threads, model, worker, cost = self._threads, self._model, self._worker, self._cost
@@ -356,17 +357,19 @@ class _Computing:
                 threads._displace(worker, worker.job)
             if heavy:
                 return partial(threads._heavy.run, cost)
-            self._processor = thread_time_ns()
+            self._queued, now, self._processor = processors.queued(), perf_counter_ns(), thread_time_ns()
         self._begun = now
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         threads, model, worker, cost = self._threads, self._model, self._worker, self._cost
         took = perf_counter_ns() - self._begun
-        processor = thread_time_ns() - self._processor if self._processor else 0
+        processor = queued = 0
+        if self._processor:
+            processor, queued = thread_time_ns() - self._processor, processors.queued() - self._queued
         with threads._lock:
             if self._processor:
-                cost.note(took, processor, min(1.0, threads._heavy.cores / model.running))
+                cost.note(took - queued, processor, min(1.0, threads._heavy.cores / model.running))
             elif self._begun:
                 cost.wall += _WEIGHT * (took - cost.wall)
             model.running -= 1
