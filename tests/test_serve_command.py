@@ -72,7 +72,7 @@ def test_the_process_that_serves_a_c_model_imports_no_more_than_it_needs(tmp_pat
     try:
         for line in lean.errors_of(process):
             modules.add(line.rsplit("|", 1)[-1].strip())
-            if "serving 1 models" in line:
+            if "serving 1 model on" in line:
                 break
             if line.rsplit("|", 1)[-1].strip() == "kanserve.serve.configuration.reading":
                 launcher, modules = modules, set()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -74,6 +75,32 @@ def test_sigint_ends_it_too_and_sighup_finds_new_versions(tmp_path):
         running.send_signal(signal.SIGINT)
         assert running.wait(30) == 0
         assert lean.errors_of(running).read() == ""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_told_when_it_serves_what_and_when_it_stops(tmp_path, monkeypatch, workers, abstract):
+    repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
+    name = f"{tmp_path}/notify"  # in Linux's other space of names it may be called as this file is
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(f"\0{name}" if abstract else name)
+        told.settimeout(30)
+        monkeypatch.setitem(lean.ENVIRONMENT, "NOTIFY_SOCKET", f"@{name}" if abstract else name)
+        with lean.served(Settings(repository=str(tmp_path), port=0, workers=workers)) as (running, address):
+            by = " by 2 processes" if workers == 2 else ""
+            assert told.recv(1000).decode() == f"READY=1\nSTATUS=serving 1 model{by} on {address}"
+            running.send_signal(signal.SIGTERM)
+            assert told.recv(1000) == b"STOPPING=1"
+            assert running.wait(30) == 0
+
+
+def test_who_does_not_listen_to_what_systemd_is_told_harms_nothing(tmp_path, monkeypatch):
+    repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
+    monkeypatch.setitem(lean.ENVIRONMENT, "NOTIFY_SOCKET", str(tmp_path / "gone"))
+    with lean.served(settings(tmp_path)) as (running, address), Client(address) as client:
+        assert client.ready("mixed")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(30) == 0
 
 
 @pytest.mark.parametrize("stopping", [signal.SIGTERM, signal.SIGINT])

@@ -63,7 +63,7 @@ def _loaded() -> ctypes.CDLL | None:
                 found, build = ctypes.CDLL(str(file(name))), name
                 break
     except (OSError, AttributeError) as error:
-        log.info("No compiled kernels (%s); using NumPy and torch, which is slower.", error)
+        log.info("No compiled kernels (%s); NumPy, torch and onnxruntime compute alone, which is slower.", error)
         return None
     log.info("Using the compiled kernels for %s.", build)
     return found

@@ -71,6 +71,7 @@ class _Alone:
                         server.reopen()
                     looking = self._look(quiet=False)
                 case int():
+                    running.tell_systemd("STOPPING=1")
                     return server
                 case Looked(None, quiet):
                     looking, self._unread = False, ""

@@ -2,10 +2,12 @@
 
 import logging
 import math
+import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import FrameType
@@ -98,7 +100,17 @@ def announce(summary: dict[str, Any], address: str, http_address: str, processes
     models = len({name for name, _ in summary["loaded"]})
     by = f" by {processes} processes" if processes > 1 else ""
     metrics = f", metrics at http://{http_address}/metrics" if http_address else ""
-    say(f"serving {models} models{by}{metrics} on {address}")
+    serving = f"serving {models} model{'' if models == 1 else 's'}{by}{metrics} on {address}"
+    say(serving)
+    tell_systemd(f"READY=1\nSTATUS={serving}")
+
+
+def tell_systemd(state: str) -> None:
+    """To whoever started the process and waits for it, as sd_notify(3) has it; otherwise nobody."""
+    if path := os.environ.get("NOTIFY_SOCKET"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, suppress(OSError):  # who does not listen
+            channel.connect(path.replace("@", "\0", 1) if path.startswith("@") else path)
+            channel.send(state.encode())
 
 
 def configure(settings: Settings) -> None:

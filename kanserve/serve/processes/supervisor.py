@@ -180,6 +180,7 @@ class _Supervisor:
 
     def _stop(self) -> None:
         self._stopping += 1
+        running.tell_systemd("STOPPING=1")
         self._deadline = time.monotonic() + self._settings.grace_seconds + running.FAREWELL + _OVERTIME
         for one in self._workers():
             os.kill(one.pid, signal.SIGTERM if self._stopping == 1 else signal.SIGKILL)
