@@ -1,7 +1,7 @@
 """From the edges of a network to the steps of its formulas: the same edges, scales and biases that are evaluated."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +20,13 @@ from kanserve.formula.forms import (
     step_of,
     summed,
 )
+from kanserve.formula.settling import Settling
 from kanserve.formula.tree import Table, Tree
 from kanserve.ir import Kan, Layer
 from kanserve.splines import pieces
+
+Array = NDArray[np.float64]
+Settle = Callable[[Form], Form]  # see `Settling.settled`
 
 # An offset of more than this many spreads would cost digits if it were multiplied out: x - shift is kept.
 _LARGEST_OFFSET = 1000.0
@@ -37,25 +41,29 @@ class Trees:
     tables: Mapping[str, Table]
 
 
-def trees(kan: Kan, *, fold: bool = True) -> Trees:
-    """The outputs' trees in raw features: in canonical form, or (`fold=False`) step by step as the network computes."""
+def trees(kan: Kan, *, fold: bool = True, x: Array | None = None) -> Trees:
+    """The outputs' trees in raw features: in canonical form, or (`fold=False`) step by step as the network computes.
+
+    With rows x (N, inputs), the canonical form is without what rounding left in the network's constants.
+    """
     if fold:
         try:
-            return _trees(kan, fold=True)
+            return _trees(kan, fold=True, x=x)
         except UnfoldableError:
             pass
-    return _trees(kan, fold=False)
+    return _trees(kan, fold=False, x=None)
 
 
-def _trees(kan: Kan, *, fold: bool) -> Trees:
+def _trees(kan: Kan, *, fold: bool, x: Array | None) -> Trees:
     steps = Steps(fold=fold)
     tables: dict[str, Table] = {}
+    settle = _as_it_is if x is None else Settling(steps, tables, x).settled
     values = [_input(kan, steps, i) for i in range(len(kan.inputs))]
     needed = _needed_nodes(kan)
     for number, (layer, alive) in enumerate(zip(kan.layers, needed, strict=True), start=1):
-        values = _layer(steps, tables, layer, number, values, alive)
+        values = _layer(steps, settle, tables, layer, number, values, alive)
     outputs = [
-        scaled(steps, _settled(steps, value), float(scale), float(shift))
+        settle(scaled(steps, _computed(steps, value), float(scale), float(shift)))
         for value, scale, shift in zip(values, kan.output_scale, kan.output_shift, strict=True)
     ]
     return Trees(tuple(steps.tree(step_of(steps, one)) for one in outputs), tables)
@@ -85,6 +93,7 @@ def _needed_nodes(kan: Kan) -> list[NDArray[np.bool_]]:
 
 def _layer(
     steps: Steps,
+    settle: Settle,
     tables: dict[str, Table],
     layer: Layer,
     number: int,
@@ -103,20 +112,21 @@ def _layer(
             continue
         subnodes = []
         for j in group:
-            edges = [_edge(steps, layer, j, int(i), arguments[i], named) for i in np.flatnonzero(layer.alive[j])]
-            total = _settled(steps, summed(steps, edges))
-            subnodes.append(scaled(steps, total, float(layer.subnode_scale[j]), float(layer.subnode_bias[j])))
-        product = _settled(steps, subnodes[0])
+            alive = np.flatnonzero(layer.alive[j])
+            edges = [_edge(steps, settle, layer, j, int(i), arguments[i], named) for i in alive]
+            total = _computed(steps, summed(steps, edges))
+            subnodes.append(settle(scaled(steps, total, float(layer.subnode_scale[j]), float(layer.subnode_bias[j]))))
+        product = _computed(steps, subnodes[0])
         if len(subnodes) > 1:
             product = _product(steps, subnodes)
-        nodes.append(scaled(steps, product, float(layer.node_scale[q]), float(layer.node_bias[q])))
+        nodes.append(settle(scaled(steps, product, float(layer.node_scale[q]), float(layer.node_bias[q]))))
     return nodes
 
 
 def _argument(steps: Steps, form: Form, uses: int) -> Form:
     """A node as what edges take: multiplied out into them where that is short, else one atom that they share."""
     if not steps.fold or not form.terms:
-        return _settled(steps, form)
+        return _computed(steps, form)
     if len(form.terms) <= (_LONGEST_FOLDED if uses == 1 else 2):
         return form
     lead, rest = leading(Form(0.0, form.terms))
@@ -124,9 +134,13 @@ def _argument(steps: Steps, form: Form, uses: int) -> Form:
     return scaled(steps, one_atom(atom), abs(lead), form.constant)
 
 
-def _settled(steps: Steps, form: Form) -> Form:
+def _computed(steps: Steps, form: Form) -> Form:
     """Without folding, what has been computed is one atom: no constant moves beyond it."""
     return form if steps.fold or not form.terms else one_atom(step_of(steps, form))
+
+
+def _as_it_is(form: Form) -> Form:
+    return form
 
 
 def _product(steps: Steps, subnodes: list[Form]) -> Form:
@@ -137,6 +151,7 @@ def _product(steps: Steps, subnodes: list[Form]) -> Form:
 
 def _edge(
     steps: Steps,
+    settle: Settle,
     layer: Layer,
     j: int,
     i: int,
@@ -155,6 +170,7 @@ def _edge(
         inner = scaled(steps, argument, a, b)
         if not all(math.isfinite(one) for one in (inner.constant, *(c for _, c in inner.terms))):
             raise UnfoldableError
+        inner = settle(inner)
         parts.append(scaled(steps, _call(steps, str(layer.functions[j, i]), inner), c, d))
     return summed(steps, parts)
 

@@ -78,7 +78,9 @@ class Latex(Dialect):
 
     def number(self, value: float) -> str:
         mantissa, _, exponent = f"{value:.{DIGITS}g}".partition("e")
-        return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+        if not exponent:
+            return mantissa
+        return rf"10^{{{int(exponent)}}}" if mantissa == "1" else rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
 
     def named(self, value: float) -> Printed | None:
         return _named(self, value, _latex_of_number) if self._named else None
@@ -99,7 +101,7 @@ class Latex(Dialect):
         return reciprocal(printed, self) if name == "1/sqrt" else printed
 
     def power(self, base: Printed, exponent: int) -> Printed:
-        if base.number is not None and r"\cdot" in base.text:
+        if base.number is not None and "^" in base.text:
             base = Printed(base.text, Precedence.PRODUCT, base.negative)
         return Printed(f"{self.wrapped(base, Precedence.ATOM)}^{{{exponent}}}", Precedence.POWER)
 

@@ -37,7 +37,8 @@ class Unfolded:
 class Printed:
     """A printed expression without its sign.
 
-    `under` is the denominator when it is a reciprocal; `quotient` what is above and below in a number like 3/(4*pi).
+    `under` is the denominator when it is a reciprocal; `quotient` what is above and below in a number like 3/(4*pi);
+    `terms` are those of a sum; `turned` is a negative product without a sign, a sum in it turned round: w/(1 - v).
     """
 
     text: str
@@ -46,6 +47,8 @@ class Printed:
     under: "Printed | None" = None
     number: float | None = None
     quotient: "tuple[tuple[Printed, ...], tuple[Printed, ...]] | None" = None
+    terms: "tuple[Printed, ...]" = ()
+    turned: str = ""
 
 
 class Dialect(ABC):
@@ -98,7 +101,7 @@ class Dialect(ABC):
 
 def signed(one: Printed) -> str:
     """The whole expression, sign included."""
-    return f"-{one.text}" if one.negative else one.text
+    return (one.turned or f"-{one.text}") if one.negative else one.text
 
 
 def unfold(tree: Tree, limit: int) -> Unfolded:
@@ -161,7 +164,7 @@ def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
 
 def reciprocal(one: Printed, dialect: Dialect) -> Printed:
     """1/one, the sign in front."""
-    positive = Printed(one.text, one.precedence)
+    positive = Printed(one.text, one.precedence, terms=one.terms)
     text = dialect.quotient([Printed(dialect.number(1.0))], [positive])
     return Printed(text, Precedence.PRODUCT, one.negative, under=positive)
 
@@ -177,20 +180,43 @@ def _sum(below: list[Printed], dialect: Dialect) -> Printed:
         # A sum within a sum stays in brackets: added up in another order it could round otherwise.
         term = one.text if one.precedence > Precedence.SUM else dialect.bracketed(one.text)
         text += f" - {term}" if one.negative else f" + {term}"
-    return Printed(text, Precedence.SUM if len(terms) > 1 else Precedence.ATOM)
+    return Printed(text, Precedence.SUM if len(terms) > 1 else Precedence.ATOM, terms=tuple(terms))
 
 
 def _product(below: list[Printed], dialect: Dialect) -> Printed:
     negative = sum(one.negative for one in below) % 2 == 1
-    below = [one for one in below if one.number != 1 or len(below) == 1] or below[:1]
+    turned = _turned(_without_ones(below, dialect), dialect) if negative else ""
+    return replace(_positive_product(_without_ones(below, dialect), dialect), negative=negative, turned=turned)
+
+
+def _without_ones(below: list[Printed], dialect: Dialect) -> list[Printed]:
+    one_shown = dialect.number(1.0)  # what is 1 to the digits that are shown reads as a mistake: 1*x
+    return [one for one in below if one.number is None or one.text != one_shown] or below[:1]
+
+
+def _turned(below: list[Printed], dialect: Dialect) -> str:
+    """Minus the product of the factors, the first sum with a negative term turned round; empty without such a sum."""
+    for n, one in enumerate(below):
+        terms = (one.under or one).terms
+        if any(term.negative for term in terms):
+            turned = _sum([replace(term, negative=not term.negative) for term in terms], dialect)
+            if len(below) == 1 and one.under is None:
+                return turned.text
+            factors = [*below[:n], reciprocal(turned, dialect) if one.under else turned, *below[n + 1 :]]
+            return _positive_product(factors, dialect).text
+    return ""
+
+
+def _positive_product(below: list[Printed], dialect: Dialect) -> Printed:
+    """The product of the factors without their signs."""
     below = [part for one in below for part in _apart(one)]
     above = [_factor(one, dialect, first=one is below[0]) for one in below if one.under is None]
     under = [one.under for one in below if one.under is not None]
     text = dialect.quotient(above or [Printed(dialect.number(1.0))], under)
     if len(above) == 1 and not under:  # what was a sum is in brackets now
         alone = above[0].precedence
-        return Printed(text, Precedence.ATOM if alone == Precedence.SUM else alone, negative)
-    return Printed(text, Precedence.PRODUCT, negative)
+        return Printed(text, Precedence.ATOM if alone == Precedence.SUM else alone)
+    return Printed(text, Precedence.PRODUCT)
 
 
 def _apart(one: Printed) -> list[Printed]:

@@ -98,7 +98,7 @@ def evaluate_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table], x:
         for position, step in enumerate(checked):
             # A value is there until its last use: `check_tree` has seen that references point backwards.
             arguments = [one for one in (values[r] for r in references(step)) if one is not None]
-            value = _value(step, arguments, tables, rows)
+            value = value_of(step, arguments, tables, rows)
             finite &= np.isfinite(value)
             values[position] = value
             for reference in references(step):
@@ -165,7 +165,8 @@ def _rows(tree: Tree, x: ArrayLike) -> Array:
     return rows
 
 
-def _value(step: Step, arguments: list[Array], tables: Mapping[str, Table], rows: Array) -> Array:
+def value_of(step: Step, arguments: Sequence[Array], tables: Mapping[str, Table], rows: Array) -> Array:
+    """The values (N,) of one step at rows (N, inputs), from those of the steps that it refers to."""
     match step[0]:
         case "const":
             return np.full(len(rows), step[1])

@@ -3,20 +3,29 @@
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanserve.errors import FormulaError
 from kanserve.formula.building import Trees, trees
-from kanserve.formula.checking import Expected, differs, expected, require, run
+from kanserve.formula.checking import TOLERANCE, Expected, differs, expected, require, run
 from kanserve.formula.dialects import C99, Latex, Python, Text
 from kanserve.formula.domains import breaks, domain, shown
 from kanserve.formula.formula import Formula
 from kanserve.formula.names import identifiers
 from kanserve.formula.printing import Dialect, Unfolded, print_tree, unfold
+from kanserve.formula.settling import fitted
 from kanserve.formula.tree import Table, Tree, evaluate_tree
 from kanserve.ir import Kan, Variable
 from kanserve.ranges import known, ranges
+from kanserve.rounding import scale
+
+Array = NDArray[np.float64]
 
 _CHARACTERS = 25  # of a printed formula for each operation of its limit
+_SETTLED_ON = 128  # rows
+_MOST_VALUES = 10_000_000  # edges x rows: the constants of a wider network stay as they are
+_LEFT_OUT = 0.1  # of what a formula may differ from its network by: all that is left out of it together
+_FURTHER_OUT = (1.0, 10.0, 100.0, 1000.0)  # times the range, and times that share, where the range is a guess
 _DEEPEST = 150  # brackets within brackets: Python's parser refuses 200, a C compiler may refuse 256
 
 
@@ -34,6 +43,10 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
 
     With `named`, text and LaTeX show a number that has a name by it: pi/2, 1/3, sqrt(2). Python and C always have its
     digits.
+
+    What rounding left in the constants of a fitted network is not in its formulas where that can be told: 1e-17 beside
+    x, 0.9999999999999 for 1. All of it together is at most 1e-10 of the output's scale. A network that was made from a
+    formula (`from_formula`) keeps its constants as they are.
 
     A formula has what its output depends on and no more. Where only a node that leads to no output is not finite (log
     of a negative number, say), the network answers NaN and the formula a number.
@@ -69,7 +82,7 @@ def _require_finite(wanted: Expected, formula: Formula) -> None:
 
 def _agreeing(kan: Kan, wanted: Expected) -> Trees:
     """The trees in canonical form; step by step as the network computes, where the canonical form loses digits."""
-    canonical = trees(kan)
+    canonical = _settled(kan, wanted)
     # What rounding may do excuses no identity: x + 1e13 - 1e13 stays so.
     lossy = [
         q
@@ -84,6 +97,34 @@ def _agreeing(kan: Kan, wanted: Expected) -> Trees:
         chosen[q] = plain.trees[q]
         require(wanted, q, kan.outputs[q].name, evaluate_tree(chosen[q], plain.tables, wanted.x))
     return Trees(tuple(chosen), {**canonical.tables, **plain.tables})
+
+
+def _settled(kan: Kan, wanted: Expected) -> Trees:
+    """The trees in canonical form, without what rounding left in a fitted network wherever that changes nothing."""
+    plain = trees(kan)
+    rows = wanted.x[:: -(-len(wanted.x) // _SETTLED_ON)]
+    if not fitted(kan) or len(rows) * sum(layer.subnodes * layer.inputs for layer in kan.layers) > _MOST_VALUES:
+        return plain
+    settled = trees(kan, x=rows)
+    chosen = [
+        after if after != before and _same(kan, wanted.x, before, after, plain.tables) else before
+        for before, after in zip(plain.trees, settled.trees, strict=True)
+    ]
+    return Trees(tuple(chosen), plain.tables)
+
+
+def _same(kan: Kan, x: Array, before: Tree, after: Tree, tables: Mapping[str, Table]) -> bool:
+    """Whether a tree can stand for another: on these rows, and further out in the inputs whose range nobody told."""
+    told = known(kan)
+    middle = ranges(kan).mean(axis=1)
+    for factor in _FURTHER_OUT[:1] if told.all() else _FURTHER_OUT:
+        rows = np.where(told, x, middle + factor * (x - middle))
+        wanted, got = (evaluate_tree(one, tables, rows) for one in (before, after))
+        finite = np.isfinite(wanted)
+        close = factor * _LEFT_OUT * TOLERANCE * scale(wanted[finite, None])[:, 0]
+        if not (np.abs(got - wanted)[finite] <= close).all():
+            return False
+    return True
 
 
 def _formula(kan: Kan, q: int, tree: Tree, tables: Mapping[str, Table], limit: int, named: bool) -> Formula:
