@@ -198,7 +198,7 @@ def moved(arrays, key, place, value):
         ("spline", lambda a: a | {"layers.1.grid": np.ones((2, 12))}, "layer 2: grid must have shape (3, 12)"),
         ("spline", lambda a: a | {"layers.0.grid": np.ones((2, 30))}, "layer 1: 30 knots do not go with 8"),
         ("spline", lambda a: a | {"layers.0.grid": np.ones((2, 9))}, "layer 1: 9 knots do not go with 8"),
-        ("spline", lambda a: a | {"layers.0.grid": np.ones((2, 8))}, "layer 1: it is an RBFLayer"),
+        ("spline", lambda a: a | {"layers.0.grid": np.ones((2, 8))}, "has layers of splines and of Gaussians"),
         ("spline", lambda a: moved(a, "layers.0.grid", (1, 4), a["layers.0.grid"][1, 3]), "layer 1, input 2: its knot"),
         ("spline", lambda a: moved(a, "layers.0.c_basis", (2, 1, 3), np.inf), "at node 3, input 2, coefficient 4"),
         ("spline", lambda a: a | {"head.bias": np.ones(1)}, "The layers of jaxkan are called head"),
@@ -225,7 +225,6 @@ def test_what_is_broken_is_refused_with_its_place_in_one_line(kind, change, reas
         ({"c_cos": (3, 2, 5), "c_sin": (3, 2, 5), "bias": (3,)}, "FourierLayer: an edge is a Fourier series"),
         ({"c_basis": (3, 2, 5), "omega": (5, 1), "phase": (5, 1)}, "SineLayer: an edge is a sum of sines"),
         ({"c_basis": (3, 2, 5), "c_ext": (3, 2)}, "ChebyshevLayer, LegendreLayer or RBFLayer"),
-        ({"c_basis": (3, 2, 5), "grid": (2, 5)}, "RBFLayer, with as many grid points as coefficients"),
         ({"c_basis": (3, 2, 5), "bias": (3,)}, "it has no grid, which jaxkan keeps outside its state (and polynomial"),
         ({"beta": (2, 4), "Lambda": (3, 4)}, "ActLayer of an ActNet"),
     ],
@@ -236,6 +235,61 @@ def test_layers_of_other_kinds_are_refused_by_name_with_the_reason(arrays, kind)
     with pytest.raises(CheckpointError) as caught:
         jaxkan.convert(checkpoint, Options())
     assert kind in str(caught.value)
+
+
+def radial(centres, **more):
+    """Two RBFLayers, and what they give at rows x: by their formula, with std where `more` has it for both."""
+    rng = np.random.default_rng(10)
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, (inputs, outputs) in enumerate(pairwise((2, 3, 1))):
+        own = {"c_basis": rng.normal(0, 0.5, (outputs, inputs, 5)), "grid": centres(rng, inputs)}
+        own |= {"c_res": rng.normal(0, 1, (outputs, inputs)), "bias": rng.normal(0, 1, outputs)} | more
+        if "c_ext" in more:
+            own["c_ext"] = rng.normal(0, 1, (outputs, inputs))
+        arrays |= {f"layers.{number}.{name}": one for name, one in own.items()}
+
+    def answer(x, std=1.0):
+        for number in range(2):
+            one = {key[9:]: array for key, array in arrays.items() if key.startswith(f"layers.{number}.")}
+            values = np.exp(-(((x[:, :, None] - one["grid"]) / one.get("std", std)) ** 2) / 2)
+            weights = one["c_basis"] * one.get("c_ext", np.ones(1))[..., None]
+            x = np.einsum("rim,oim->ro", values, weights) + silu(x) @ one["c_res"].T + one["bias"]
+        return x
+
+    return arrays, answer
+
+
+def even(rng, inputs):
+    return np.tile(np.linspace(-2, 2, 5), (inputs, 1))
+
+
+def uneven(rng, inputs):
+    return np.sort(rng.uniform(-2, 2, (inputs, 5)), axis=1)
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-7, 1e-10])
+@pytest.mark.parametrize("centres", [even, uneven])
+@pytest.mark.parametrize("more", [{}, {"c_ext": np.ones(1), "std": np.array(0.4)}])
+def test_sums_of_gaussians_become_splines_whose_network_is_within_the_tolerance(centres, more, tolerance):
+    arrays, answer = radial(centres, **more)
+    conversion = jaxkan.convert(Checkpoint(arrays), Options(tolerance=tolerance))
+    x = np.random.default_rng(11).uniform(-5, 5, (5000, 2))
+    apart = np.abs(evaluate(conversion.kan, x) - answer(x)).max() / np.abs(answer(x)).max()
+    assert apart <= tolerance
+    assert conversion.refitted
+    assert len(conversion.notes) == (4 if "std" in more else 5)  # the base is unsaid in both
+
+
+def test_the_width_of_gaussians_is_the_callers_the_files_or_jaxkans_default():
+    arrays, answer = radial(even)
+    x = rows(network())
+    for denominator, std in ((None, 1.0), (0.5 * 2**0.5, 0.5)):
+        conversion = jaxkan.convert(Checkpoint(arrays), Options(tolerance=1e-10, denominator=denominator))
+        assert np.abs(evaluate(conversion.kan, x) - answer(x, std)).max() < 1e-9
+        assert any("std is taken as 1" in note for note in conversion.notes) == (denominator is None)
+    broken = arrays | {"layers.1.std": np.array(0.0)}
+    with pytest.raises(CheckpointError, match="layer 2: std must be a number other than 0, got 0"):
+        jaxkan.convert(Checkpoint(broken), Options())
 
 
 class SplineLayer:

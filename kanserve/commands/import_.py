@@ -30,7 +30,7 @@ def import_network(
     ] = None,
     denominator: Annotated[float | None, typer.Option(help="Of radial functions that had not the default.")] = None,
     tolerance: Annotated[
-        float, typer.Option(help="How far a refitted edge may be off, relative to its largest value.")
+        float, typer.Option(help="How far outputs may be off where edges are refitted, in parts of the largest.")
     ] = TOLERANCE,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run the other library beside it, and refuse if the two differ.")

@@ -59,7 +59,7 @@ def from_efficient_kan(source: Source, **options: Unpack[Choices]) -> Kan:
 
 
 def from_fast_kan(source: Source, **options: Unpack[Choices]) -> Kan:
-    """The network of fast-kan's state_dict, its file, or a live model; without LayerNorm."""
+    """The network of fast-kan's state_dict, its file, or a live model."""
     return from_checkpoint(source, "fast-kan", **options).kan
 
 
@@ -69,7 +69,7 @@ def from_inkan(source: Source, **options: Unpack[Choices]) -> Kan:
 
 
 def from_jaxkan(source: Source, **options: Unpack[Choices]) -> Kan:
-    """The network of jaxkan's arrays, their file, or a live model, of spline layers."""
+    """The network of jaxkan's arrays, their file, or a live model, of spline or radial layers."""
     return from_checkpoint(source, "jaxkan", **options).kan
 
 

@@ -33,8 +33,8 @@ class Options:
     """What a checkpoint does not say.
 
     `base`: the activation beside the splines where the library does not store it; `denominator` of radial functions
-    that was not the default; `tolerance`: how far a refit may be from the original, relative to the largest value of
-    the edge.
+    that was not the default; `tolerance`: how far the outputs of a network whose edges are refitted may be from the
+    original's, in parts of the largest, and a refitted edge from its own, in parts of its largest value.
     """
 
     inputs: tuple[str, ...] = ()
@@ -46,8 +46,12 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """The network, and what its owner should know: what was left out, what was refitted and how well."""
+    """The network, and what its owner should know: what was left out, what was refitted and how well.
+
+    `refitted`: whether it is within a tolerance rather than exact.
+    """
 
     kan: Kan
     library: str
     notes: tuple[str, ...] = ()
+    refitted: bool = False

@@ -1,11 +1,13 @@
-"""Networks of fast-kan, from the state dicts of its `FastKANLayer`s without LayerNorm.
+"""Networks of fast-kan, from the state dicts of its `FastKANLayer`s, with LayerNorm or without.
 
-    y_j = Σ_i Σ_g W[j, i·N+g]·exp(-((x_i - grid[g])/denominator)²) + Σ_i V[j,i]·b(x_i) + bias_j
+    y_j = Σ_i Σ_g W[j, i·N+g]·exp(-((s_i - grid[g])/denominator)²) + Σ_i V[j,i]·b(x_i) + bias_j
 
-The base part may be missing. Sums of Gaussians become splines, within a tolerance (`radial`). Neither the denominator
-nor the activation b is stored: the distance of the centres and silu, unless a live model or the caller says others.
+where s is LayerNorm(x), or x. The base part may be missing. Sums of Gaussians become splines, within a tolerance
+(`refitting`). Neither the denominator nor the activation b is stored: the distance of the centres and silu, unless a
+live model or the caller says others.
 
-With LayerNorm an edge depends on all inputs at once; such a network is not one of functions of one variable.
+A LayerNorm, which is no function of one variable, becomes layers of sums and products before the splines
+(`layer_norm`), where there are not too many inputs.
 """
 
 from typing import Any
@@ -14,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError
+from kanserve.importers import layer_norm, refitting
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.radial import ORDER, Refit, refit
+from kanserve.importers.refitting import Radial, refitted
 from kanserve.importers.stacked import (
     Stored,
     base_of,
@@ -28,7 +31,7 @@ from kanserve.importers.stacked import (
     stacked,
     variables,
 )
-from kanserve.ir import Kan, Layer
+from kanserve.ir import Kan
 
 Array = NDArray[np.float64]
 
@@ -51,19 +54,26 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     check_chain([each.shape[:2] for each in weights])
     denominators = [_denominator(one, checkpoint, options) for one in stored]
     bases = [base_of(one, checkpoint, options) for one in stored]
-    refits = [
-        _refit(one, each, denominator, options.tolerance)
-        for one, each, (denominator, _) in zip(stored, weights, denominators, strict=True)
+    epsilons = checkpoint.settings.get("epsilons") or [layer_norm.EPSILON] * len(stored)
+    network = [
+        _radial(one, each, denominator, base, epsilon)
+        for one, each, (denominator, _), (base, _), epsilon in zip(
+            stored, weights, denominators, bases, epsilons, strict=True
+        )
     ]
-    layers = [_layer(one, splines, base) for one, splines, (base, _) in zip(stored, refits, bases, strict=True)]
-    notes = [_refitted(one, splines) for one, splines in zip(stored, refits, strict=True)]
-    notes.append(_size(weights, refits))
+    found = refitted(network, options.tolerance)
+    notes = refitting.notes(network, found)
+    if normalised := ", ".join(one.place for one in network if one.before):
+        notes.append(
+            f"{normalised}: each LayerNorm became four layers of sums, squares and products, exactly (epsilon"
+            f" {max(epsilons):.3g}{'' if checkpoint.settings.get('epsilons') else ', which is not stored'})."
+        )
     if any(guessed for _, guessed in denominators):
         taken = ", ".join(dict.fromkeys(f"{denominator:.6g}" for denominator, _ in denominators))
         notes.append(f"The denominator is not stored: taken to be the distance of the centres, {taken}.")
     if any(guessed and "base_linear.weight" in one for one, (_, guessed) in zip(stored, bases, strict=True)):
         notes.append("The base activation is not stored: taken to be silu.")
-    return Conversion(Kan(tuple(layers), *variables(options)), LIBRARY, tuple(notes))
+    return Conversion(Kan(found.layers, *variables(options)), LIBRARY, tuple(notes), refitted=True)
 
 
 def live(model: Any) -> Checkpoint:
@@ -71,20 +81,17 @@ def live(model: Any) -> Checkpoint:
     arrays, layers = live_parts(model, _WANTED + _OTHERS, LIBRARY)
     settings = {
         "denominators": [float(one.rbf.denominator) for one in layers],
+        "epsilons": [float(getattr(getattr(one, "layernorm", None), "eps", layer_norm.EPSILON)) for one in layers],
         "activations": [named(getattr(one, "base_activation", None)) for one in layers],
     }
     return Checkpoint(arrays, settings, "the model")
 
 
 def _check_arrays(stored: Stored) -> None:
-    if "layernorm.weight" in stored or "layernorm.bias" in stored:
-        raise CheckpointError(
-            f"{stored.place} begins with a LayerNorm ({stored.prefix}layernorm.*): each edge then depends on all "
-            "inputs and has no equal here. Train with FastKANLayer(..., use_layernorm=False)."
-        )
-    halves = [name for name in ("base_linear.weight", "base_linear.bias") if name in stored]
-    if len(halves) == 1:
-        raise CheckpointError(f"{stored.place}: base_linear has weight and bias, or is not there; only {halves[0]} is.")
+    for part in ("base_linear", "layernorm"):
+        halves = [name for name in (f"{part}.weight", f"{part}.bias") if name in stored]
+        if len(halves) == 1:
+            raise CheckpointError(f"{stored.place}: {part} has weight and bias, or is not there; only {halves[0]} is.")
 
 
 def _weights(stored: Stored) -> Array:
@@ -99,36 +106,34 @@ def _weights(stored: Stored) -> Array:
     return flat.reshape(len(flat), -1, count)
 
 
-def _refit(stored: Stored, weights: Array, denominator: float, tolerance: float) -> Refit:
-    try:
-        return refit(weights, stored.array("rbf.grid", "centre"), denominator, tolerance)
-    except CheckpointError as error:
-        raise CheckpointError(f"{stored.place}: {error}") from None
-
-
-def _layer(stored: Stored, splines: Refit, base: str) -> Layer:
-    nodes, inputs = splines.coefficients.shape[:2]
-    parts: dict[str, Any] = {"base": "zero"}
+def _radial(stored: Stored, weights: Array, denominator: float, base: str, epsilon: float) -> Radial:
+    nodes, inputs = weights.shape[:2]
+    parts: dict[str, Any] | None = None
     if "base_linear.weight" in stored:
         linear = stored.of_shape("base_linear.weight", (nodes, inputs), "node", "input")
         parts = base_parts(base, linear, stored.place)
         parts["subnode_bias"] = stored.of_shape("base_linear.bias", (nodes,), "node")
-    return built(stored, splines.coefficients, knots=splines.knots, order=ORDER, extrapolation="zero", **parts)
+    grid = stored.array("rbf.grid", "centre")
+    centres = np.tile(grid, (inputs, 1))
+    if "layernorm.weight" not in stored:
+        rest = built(stored, None, shape=(nodes, inputs), **(parts or {"base": "zero"}))
+        return Radial(stored.place, weights, centres, denominator, rest)
+    others = nodes if parts else 0
+    _check_size(stored, layer_norm.size(inputs, others), inputs)
+    scale, shift = (stored.of_shape(f"layernorm.{name}", (inputs,), "input") for name in ("weight", "bias"))
+    low = float(grid.min())
+    before = layer_norm.normalising(scale, shift, epsilon, parts, low, max(float(grid.max()), low + denominator))
+    rest = layer_norm.added(nodes, inputs, others)
+    return Radial(stored.place, weights, centres, denominator, rest, before)
 
 
-def _refitted(stored: Stored, splines: Refit) -> str:
-    return (
-        f"{stored.place}: the Gaussians of each edge became a spline of order {ORDER} on {splines.intervals} intervals,"
-        f" nowhere further from them than {splines.error:.2g} of the edge's largest value."
-    )
-
-
-def _size(weights: list[Array], refits: list[Refit]) -> str:
-    before, after = sum(one.size for one in weights), sum(one.coefficients.size for one in refits)
-    return (
-        f"The splines have {after:,} coefficients ({8e-6 * after:.2g} MB), "
-        f"{after / before:.3g} times the weights of the Gaussians."
-    )
+def _check_size(stored: Stored, places: int, inputs: int) -> None:
+    if places > layer_norm.LARGEST:
+        raise CheckpointError(
+            f"{stored.place} begins with a LayerNorm of {inputs} inputs, for which a layer here needs places for"
+            f" {places:,} edges, of which {layer_norm.LARGEST:,} are the most."
+            " Train with FastKANLayer(..., use_layernorm=False)."
+        )
 
 
 def _denominator(stored: Stored, checkpoint: Checkpoint, options: Options) -> tuple[float, bool]:

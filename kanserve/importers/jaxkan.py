@@ -1,14 +1,19 @@
-"""jaxkan (0.3): a KAN of SplineLayers ("spline") or BaseLayers ("base").
+"""jaxkan (0.3): a KAN of SplineLayers ("spline"), BaseLayers ("base") or RBFLayers ("rbf").
 
     y_j = Σ_i c_res[j,i]·residual(x_i) + Σ_i c_spl[j,i]·Σ_m c_basis[j,i,m]·B_m,k(x_i; grid) + bias_j
 
-zero outside the extended grid. jaxkan writes no files of its own, and keeps the grid and the residual function beside
-the state of its modules. This makes a file of all:
+zero outside the extended grid; of an RBFLayer c_ext in place of c_spl, and exp(-((x_i - grid[i,m])/std)²/2) in place of
+the B-splines, which becomes splines within a tolerance (`refitting`).
+
+jaxkan writes no files of its own, and keeps the grid, the residual function and the width of Gaussians beside the state
+of its modules. This makes a file of all:
 
     arrays = {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param))}
     for l, layer in enumerate(model.layers):
         arrays[f"layers.{l}.grid"] = layer.grid.item
         arrays[f"layers.{l}.residual.{getattr(layer.residual, '__name__', 'zero')}"] = numpy.ones(1)
+        if hasattr(layer, "kernel"):  # of radial layers
+            arrays[f"layers.{l}.std"] = numpy.array(layer.kernel.get("std", 1.0))
     numpy.savez("model.npz", **arrays)
 
 | array | SplineLayer | BaseLayer | |
@@ -19,8 +24,11 @@ the state of its modules. This makes a file of all:
 | layers.{l}.c_res | (O, I) | (O, I) | only with a residual |
 | layers.{l}.bias | (O,) | (O,) | only with add_bias |
 | layers.{l}.residual.NAME | anything | anything | the function's name, SiLU where this is missing |
+
+An RBFLayer has c_basis (O, I, D), grid (I, D), c_ext (O, I), and else what a SplineLayer has; std is 1 if not there.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -29,11 +37,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError
+from kanserve.importers import refitting
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
+from kanserve.importers.refitting import Radial, refitted
 from kanserve.importers.stacked import Array, Stored, base_of, base_parts, built, check_chain, stacked, variables
 from kanserve.ir import Kan, Layer
 
-_PARAMETERS = ("c_basis", "c_spl", "c_res", "bias")
+_PARAMETERS = ("c_basis", "c_spl", "c_ext", "c_res", "bias")
 
 # What a layer is that has these arrays, or is of this class, and why it is not imported.
 _BY_ARRAY = {
@@ -41,7 +51,7 @@ _BY_ARRAY = {
     "c_sin": "FourierLayer",
     "omega": "SineLayer",
     "phase": "SineLayer",
-    "c_ext": "ChebyshevLayer, LegendreLayer or RBFLayer",
+    "c_ext": "ChebyshevLayer, LegendreLayer or RBFLayer without its grid",
     "Lambda": "ActLayer of an ActNet",
     "g": "DenseLayer",
 }
@@ -50,8 +60,12 @@ _REASONS = {
     "SineLayer": "an edge is a sum of sines of trained frequencies",
     "ChebyshevLayer": "an edge is a polynomial of tanh(x)",
     "LegendreLayer": "an edge is a polynomial of tanh(x)",
-    "RBFLayer": "an edge is a sum of Gaussians",
 }
+
+_RESIDUAL = "The residual is not in the file; it is taken as silu, jaxkan's default. Say base= if not."
+_WIDTH = (
+    "The width of the Gaussians is not in the file; std is taken as 1, jaxkan's default. Say denominator=√2·std if not."
+)
 
 
 def matches(checkpoint: Checkpoint) -> bool:
@@ -60,25 +74,37 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The network; CheckpointError for layers of another kind than splines, and for a state without its grids."""
+    """The network; CheckpointError for layers of a kind that has no equal here, and for a state without its grids."""
     checkpoint, residuals = _sorted(checkpoint)
     for key in checkpoint.arrays:
-        kind = _BY_ARRAY.get(key.rpartition(".")[2])
-        if kind is not None:
+        before_name, _, name = key.rpartition(".")
+        kind = _BY_ARRAY.get(name)
+        if kind is not None and (name != "c_ext" or f"{before_name}.grid".lstrip(".") not in checkpoint.arrays):
             raise _other_layer(f"{checkpoint.name}: {key!r} is an array of a {kind}", kind)
     layers: list[Layer] = []
-    guessed = False
+    radial: list[Radial] = []
+    guessed: set[str] = set()
     before = len(options.inputs) or None
-    for stored in stacked(checkpoint, "jaxkan", ("c_basis",), (*_PARAMETERS[1:], "grid")):
+    for stored in stacked(checkpoint, "jaxkan", ("c_basis",), (*_PARAMETERS[1:], "grid", "std")):
         activation, unsaid = base_of(stored, checkpoint, options)
         if unsaid and stored.prefix in residuals:
             activation, unsaid = residuals[stored.prefix], False
-        guessed |= unsaid and "c_res" in stored
-        layers.append(_layer(stored, activation, before))
+        guessed |= {_RESIDUAL} if unsaid and "c_res" in stored else set()
+        if _is_radial(stored):
+            guessed |= {_WIDTH} if "std" not in stored and options.denominator is None else set()
+            radial.append(_radial(stored, activation, options))
+            layers.append(radial[-1].rest)
+        else:
+            layers.append(_layer(stored, activation, before))
         before = layers[-1].nodes
-    notes = ["The residual is not in the file; it is taken as silu, jaxkan's default. Say base= if not."] * guessed
     check_chain([(one.nodes, one.inputs) for one in layers])
-    return Conversion(Kan(tuple(layers), *variables(options)), "jaxkan", tuple(notes))
+    notes = sorted(guessed)
+    if radial:
+        if len(radial) < len(layers):
+            raise CheckpointError(f"{checkpoint.name} has layers of splines and of Gaussians; one kind is taken.")
+        found = refitted(radial, options.tolerance)
+        layers, notes = list(found.layers), [*refitting.notes(radial, found), *notes]
+    return Conversion(Kan(tuple(layers), *variables(options)), "jaxkan", tuple(notes), refitted=bool(radial))
 
 
 def _sorted(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, str]]:
@@ -94,7 +120,7 @@ def _sorted(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, str]]:
 
 
 def live(model: Any) -> Checkpoint:
-    """A KAN, a SplineLayer or a BaseLayer as a checkpoint that knows its grids and residual functions."""
+    """A KAN or one of its layers as a checkpoint that knows its grids, residual functions and widths of Gaussians."""
     arrays: dict[str, NDArray[Any]] = {}
     activations = []
     for prefix, one in _live_layers(model):
@@ -102,6 +128,8 @@ def live(model: Any) -> Checkpoint:
             if getattr(one, name, None) is not None:
                 arrays[prefix + name] = np.asarray(getattr(one, name)[...])
         arrays[f"{prefix}grid"] = np.asarray(one.grid.item)
+        if hasattr(one, "kernel"):
+            arrays[f"{prefix}std"] = np.array(one.kernel.get("std", 1.0), np.float64)
         activations.append(_name(one.residual))
     return Checkpoint(arrays, {"activations": activations}, f"the {type(model).__name__}")
 
@@ -114,11 +142,11 @@ def _live_layers(model: Any) -> Iterator[tuple[str, Any]]:
         layers = {f"layers.{number}.": one for number, one in enumerate(model.layers)}
     else:
         raise CheckpointError(
-            f"A {kind.__name__} is no KAN of jaxkan, nor one of its spline layers; import the part of it that is."
+            f"A {kind.__name__} is no KAN of jaxkan, nor one of its layers; import the part of it that is."
         )
     for number, (prefix, one) in enumerate(layers.items()):
         name = type(one).__name__
-        if name not in ("SplineLayer", "BaseLayer"):
+        if name not in ("SplineLayer", "BaseLayer", "RBFLayer"):
             raise _other_layer(f"Layer {number + 1} of the {kind.__name__} is a {name}", name)
         yield prefix, one
 
@@ -126,8 +154,8 @@ def _live_layers(model: Any) -> Iterator[tuple[str, Any]]:
 def _other_layer(subject: str, kind: str) -> CheckpointError:
     reason = _REASONS.get(kind, "an edge is a sum of other functions than splines")
     return CheckpointError(
-        f"{subject}: {reason}, which has no equal here. Train with layer_type 'spline' or 'base', or train a network"
-        " here on what this one predicts."
+        f"{subject}: {reason}, which has no equal here. Train with layer_type 'spline', 'base' or 'rbf', or train a"
+        " network here on what this one predicts."
     )
 
 
@@ -151,8 +179,6 @@ def _layer(stored: Stored, activation: str, before: int | None) -> Layer:
     coefficients = stored.array("c_basis", *(("row",) if rows else ("node", "input")), "coefficient")
     count = coefficients.shape[-1]
     order = knots.shape[1] - count - 1
-    if order == -1:
-        raise _other_layer(f"{stored.place}: it is an RBFLayer, with as many grid points as coefficients", "RBFLayer")
     if not 1 <= order < count:
         raise CheckpointError(
             f"{stored.place}: {knots.shape[1]} knots do not go with {count} coefficients: a spline of order k has k + 1"
@@ -181,6 +207,32 @@ def _layer(stored: Stored, activation: str, before: int | None) -> Layer:
         subnode_bias=stored.of_shape("bias", (outputs,), "node") if "bias" in stored else None,
         **beside,
     )
+
+
+def _is_radial(stored: Stored) -> bool:
+    """Whether it has as many grid points as coefficients."""
+    shapes = [stored.arrays[name].shape for name in ("c_basis", "grid") if name in stored]
+    return len(shapes) == 2 and len(shapes[0]) == 3 and shapes[0][1:] == shapes[1]
+
+
+def _radial(stored: Stored, activation: str, options: Options) -> Radial:
+    weights = stored.array("c_basis", "node", "input", "Gaussian")
+    centres = stored.array("grid", "input", "Gaussian")
+    nodes, inputs = weights.shape[:2]
+    if "c_ext" in stored:
+        with np.errstate(over="ignore"):
+            weights = weights * stored.of_shape("c_ext", (nodes, inputs), "node", "input")[:, :, None]
+    denominator = options.denominator
+    if denominator is None:
+        denominator = math.sqrt(2) * abs(float(stored.array("std"))) if "std" in stored else math.sqrt(2)
+    if not 0 < denominator < math.inf:
+        raise CheckpointError(f"{stored.place}: std must be a number other than 0, got {stored.arrays['std']}.")
+    parts: dict[str, Any] = {"base": "zero"}
+    if "c_res" in stored:
+        parts = base_parts(activation, stored.of_shape("c_res", (nodes, inputs), "node", "input"), stored.place)
+    bias = stored.of_shape("bias", (nodes,), "node") if "bias" in stored else None
+    rest = built(stored, None, shape=(nodes, inputs), subnode_bias=bias, **parts)
+    return Radial(stored.place, weights, centres, denominator, rest)
 
 
 def _size(stored: Stored, rows: int, before: int | None) -> tuple[int, int]:

@@ -161,7 +161,7 @@ def _fast_kan(package: Any, checkpoint: Checkpoint, options: Options) -> Iterato
             grid_max=_end(grid[-1]),
             num_grids=len(grid),
             use_base_update="base_linear.weight" in state,
-            use_layernorm=False,
+            use_layernorm="layernorm.weight" in state,
             base_activation=_activation(checkpoint, options, number)(),
         )
         own = known[number] if number < len(known) else one.rbf.denominator
@@ -254,6 +254,7 @@ def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
     before = 0
     for number, state in enumerate(grouped(checkpoint.arrays, "c_basis")):
         basis, grid = state["c_basis"], state["grid"]
+        radial = basis.ndim == 3 and basis.shape[1:] == grid.shape
         if basis.ndim == 3 or "c_res" in state:
             outputs, inputs = state["c_res"].shape if basis.ndim == 2 else basis.shape[:2]
         else:
@@ -262,16 +263,19 @@ def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
         order = grid.shape[1] - basis.shape[-1] - 1
         stored = next((key.partition(".")[2] for key in state if key.startswith("residual.")), "")
         name = options.base or stored or _known(checkpoint, number) or "silu"
-        one = get_layer("base" if basis.ndim == 2 else "spline")(
+        std = options.denominator / 2**0.5 if options.denominator else float(state.get("std", 1.0))
+        own: dict[str, Any] = {"k": order, "G": basis.shape[-1] - order, "external_weights": "c_spl" in state}
+        if radial:
+            kernel = {"type": "gaussian", "std": std}
+            own = {"D": basis.shape[-1], "kernel": kernel, "external_weights": "c_ext" in state}
+        one = get_layer("rbf" if radial else "base" if basis.ndim == 2 else "spline")(
             n_in=inputs,
             n_out=outputs,
-            k=order,
-            G=basis.shape[-1] - order,
             residual=(getattr(nnx, name, None) or getattr(jnp, name)) if "c_res" in state else None,
-            external_weights="c_spl" in state,
             add_bias="bias" in state,
+            **own,
         )
-        for key in ("c_basis", "c_spl", "c_res", "bias"):
+        for key in ("c_basis", "c_spl", "c_ext", "c_res", "bias"):
             if key in state:
                 setattr(one, key, nnx.Param(jnp.asarray(state[key])))
         one.grid.item = jnp.asarray(grid)

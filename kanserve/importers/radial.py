@@ -1,7 +1,7 @@
 """Sums of Gaussians as splines: Σ_g weights[g]·exp(-((x - centres[g])/denominator)²) on each edge of a layer.
 
-Such a sum is no spline, but nearly one: quintic splines of interval h come as near to a Gaussian as h⁶. All edges of a
-layer share the centres, so that each Gaussian is fitted once, and what an edge becomes is a product with its weights.
+Such a sum is no spline, but nearly one: quintic splines of interval h come as near to a Gaussian as h⁶. Edges
+that share their centres share the Gaussians, which are fitted once: what an edge becomes is a product with its weights.
 """
 
 import math
@@ -20,6 +20,7 @@ MOST_INTERVALS = 10_000
 _POINTS = 16  # of Chebyshev in each interval: where a fit is made and measured
 _DEGREE = 6
 _BLOCK = 1 << 22  # numbers at a time
+_LOCAL = np.arange(-ORDER, ORDER + 2, dtype=np.float64)  # the knots around an interval from 0 to 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class Refit:
     measured too.
     """
 
-    knots: Array  # (G + 11,)
+    knots: Array  # (G + 11,), or (I, G + 11) where inputs have centres of their own
     coefficients: Array  # (O, I, G + 5)
     error: float
 
@@ -38,11 +39,49 @@ class Refit:
     def intervals(self) -> int:
         return int(self.coefficients.shape[-1]) - ORDER
 
+    def __call__(self, x: Array) -> Array:
+        """The sums (R, O) of the splines at x (R, I): the six that count in each place, where there are hundreds."""
+        first, last = self.knots[..., 0], self.knots[..., -1]
+        count = self.intervals + 2 * ORDER
+        steps = (x - first) * (count / (last - first))
+        inside = (steps >= 0) & (steps < count)
+        piece = np.where(inside, steps, 0).astype(np.int64)
+        parts: Array = np.where(inside, steps, 0) - piece
+        values = basis(np.reshape(parts, -1), _LOCAL, ORDER).reshape(*x.shape, ORDER + 1) * inside[:, :, None]
+        padded = np.pad(self.coefficients, ((0, 0), (0, 0), (ORDER, ORDER)))
+        total = np.zeros((len(x), len(padded)))
+        for i in range(x.shape[1]):
+            own = padded[:, i, piece[:, i, None] + np.arange(ORDER + 1)]  # (O, R, 6)
+            total += np.einsum("orm,rm->ro", own, values[:, i])
+        return total
+
 
 def refit(weights: Array, centres: Array, denominator: float, tolerance: float) -> Refit:
-    """The splines on the fewest intervals that are within the tolerance, for weights (O, I, N) and centres (N,)."""
+    """The splines on the fewest intervals that are within the tolerance, for weights (O, I, N).
+
+    Centres are (N,), or (I, N) where they differ by input.
+    """
     if not 0 < tolerance <= 1:
         raise CheckpointError(f"the tolerance of a refit must be above 0 and at most 1, got {tolerance}.")
+    distinct, which = np.unique(np.atleast_2d(centres), axis=0, return_inverse=True)
+    which = np.broadcast_to(which.ravel(), weights.shape[1])
+    own = [weights[:, which == number] for number in range(len(distinct))]
+    problems = [_problem(*one, denominator, tolerance) for one in zip(own, distinct, strict=True)]
+    found = [_fewest(problem, rows, tolerance) for problem, rows in problems]
+    intervals = max(count for count, _ in found)
+    error = 0.0
+    for (problem, rows), (count, least) in zip(problems, found, strict=True):
+        error = max(error, least if count == intervals else float(problem.errors(intervals, rows).max(initial=0)))
+    knots = np.stack([uniform_knots(problem.low, problem.high, intervals, ORDER) for problem, _ in problems])
+    coefficients = np.empty((*weights.shape[:2], intervals + ORDER))
+    with np.errstate(all="ignore"):  # weights near the largest number become coefficients that a layer refuses
+        for number, (problem, _) in enumerate(problems):
+            coefficients[:, which == number] = own[number] @ problem.coefficients(intervals)
+    return Refit(knots[0] if len(knots) == 1 else knots[which], coefficients, error)
+
+
+def _problem(weights: Array, centres: Array, denominator: float, tolerance: float) -> tuple["_Problem", Array]:
+    """The range on which edges of the same centres (N,) become splines, and their weights (E, N) in parts of each."""
     first, last = float(centres.min()), float(centres.max())
     # In units of the denominator: what is too far apart is refused before an array is made of it.
     if not ((last - first) / denominator <= MOST_INTERVALS and math.isfinite(100 * denominator + last - first)):
@@ -54,11 +93,7 @@ def refit(weights: Array, centres: Array, denominator: float, tolerance: float) 
     heaviest = float(np.abs(rows).sum(axis=1).max(initial=1.0))
     # As far as the Gaussians are too large to be left out; beyond, the basis runs out on the extended knots.
     reach = denominator * math.sqrt(math.log(4 * heaviest / tolerance))
-    problem = _Problem(centres, denominator, first - reach, last + reach)
-    intervals, error = _fewest(problem, rows, tolerance)
-    knots = uniform_knots(problem.low, problem.high, intervals, ORDER)
-    with np.errstate(all="ignore"):  # weights near the largest number become coefficients that a layer refuses
-        return Refit(knots, weights @ problem.coefficients(intervals), error)
+    return _Problem(centres, denominator, first - reach, last + reach), rows
 
 
 def _relative(weights: Array, centres: Array, denominator: float) -> Array:
@@ -156,7 +191,7 @@ def _chebyshev() -> Array:
 
 def _local_basis() -> Array:
     """The six basis functions that are not zero on an interval, at its points: (16, 6)."""
-    return basis(_chebyshev(), np.arange(-ORDER, ORDER + 2, dtype=np.float64), ORDER)
+    return basis(_chebyshev(), _LOCAL, ORDER)
 
 
 def _remainder(width: float) -> float:

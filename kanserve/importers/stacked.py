@@ -155,7 +155,7 @@ def base_parts(activation: str, weight: Array, place: str) -> dict[str, Any]:
     return parts
 
 
-def built(stored: Stored, coefficients: Array, **parts: Any) -> Layer:
+def built(stored: Stored, coefficients: Array | None, **parts: Any) -> Layer:
     """Our layer; CheckpointError with the place where its arrays, finite each, do not make one together."""
     try:
         return layer(coefficients, **parts)

@@ -69,7 +69,7 @@ def compare(
     with _quietly(conversion.library):
         run, version = peers.runner(checkpoint, conversion, options)
         answers = [np.asarray(run(one), np.float64).reshape(len(one), -1) for one in kinds]
-    bound = bound_of(conversion.library, single, options)
+    bound = bound_of(conversion, single, options)
     return _agreement(conversion, version, kinds, answers, single, bound)
 
 
@@ -83,10 +83,10 @@ def require(found: Agreement) -> Agreement:
     return found
 
 
-def bound_of(library: str, single: bool, options: Options) -> float:
-    """How far the two may be apart: rounding, and where edges are refitted what that was allowed to miss."""
+def bound_of(conversion: Conversion, single: bool, options: Options) -> float:
+    """How far the two may be apart: rounding, and where edges were refitted what that was allowed to miss."""
     rounding = SINGLE if single else DOUBLE
-    return max(rounding, 10 * options.tolerance) if library == "fast-kan" else rounding
+    return rounding + options.tolerance if conversion.refitted else rounding
 
 
 def random_rows(kan: Kan, count: int = _RANDOM, seed: int = 0) -> Array:
@@ -153,7 +153,9 @@ def _rounding(kan: Kan, rows: Array, ours: Array, theirs: Array, single: bool, b
     """(N,): where the two differ by more than the bound, and a rounding of the inputs changes ours by as much."""
     low, high = _spans(kan)
     step = float(np.finfo(np.float32 if single else np.float64).eps) * np.maximum(np.abs(rows), (high - low) / 2)
-    moved = np.maximum(*(np.abs(_evaluate(kan, rows + sign * step) - ours).max(axis=1) for sign in (-1, 1)))
+    # All inputs to one side, and neighbours to different ones: what is normalised does not change by the former.
+    ways = (sign * way for sign in (-1, 1) for way in (np.ones(rows.shape[1]), (-1.0) ** np.arange(rows.shape[1])))
+    moved = np.max([np.abs(_evaluate(kan, rows + way * step) - ours).max(axis=1) for way in ways], axis=0)
     apart, sizes = np.abs(ours - theirs).max(axis=1), np.abs(ours).max(axis=1)
     # Not the largest, which is by a pole where there is one.
     usual = float(np.quantile(sizes, 0.9)) if len(sizes) else 0.0

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import MissingDependencyError, NetworkError
 from kanserve.ir import Kan, Layer, Variable
+from kanserve.splines import basis
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +41,8 @@ def to_torch(kan: Kan, *, dtype: "torch.dtype | None" = None, device: "torch.dev
     for n, layer in enumerate(kan.layers):
         arrays |= {f"layers.{n}.{name}": getattr(layer, name) for name in ARRAYS}
         arrays |= {f"layers.{n}.spline_mask": layer.spline_mask, f"layers.{n}.base_mask": layer.base_weight != 0}
+        if layer.extrapolation == "linear":
+            arrays[f"layers.{n}.ends"] = _slopes(layer)
     numbers = torch.float64 if dtype is None else dtype
     state = {
         name: torch.tensor(array, dtype=torch.bool if array.dtype == np.bool_ else numbers, device=device)
@@ -70,6 +73,12 @@ def from_torch(network: "KanNetwork | Mapping[str, Tensor]") -> Kan:
         )
     except KeyError as missing:
         raise NetworkError(f"The state_dict of a module of to_torch has {missing}; this one has not.") from None
+
+
+def _slopes(layer: Layer) -> Array:
+    """The slopes of all basis functions at the first and the last point of each input's range: (I, 2, G+k)."""
+    k = layer.order
+    return np.stack([basis(knots[[k, -k - 1]], knots, k, derivative=1) for knots in layer.knots])
 
 
 def _structure(kan: Kan) -> dict[str, object]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 TRAINED = ("coefficients", "base_weight", "affine", "subnode_bias", "node_bias")
 FIXED = ("knots", "spline_mask", "base_mask", "subnode_scale", "node_scale")
 ENDS = ("input_shift", "input_scale", "output_shift", "output_scale")
+GOES_ON = {"linear": True, "zero": False}
 INSIDE_EVERY_DOMAIN = 0.5
 
 # Chebyshev series of J0 on |x| <= 8, in x²/32 - 1, and of the P and Q of its wave beyond, in 128/x² - 1.
@@ -124,8 +125,7 @@ class KanNetwork(nn.Module):
         for name in ("structure", *ENDS):
             self.register_buffer(name, state[name].detach().clone())
         self.layers = nn.ModuleList(
-            KanLayer(one, {name: state[f"layers.{n}.{name}"] for name in (*TRAINED, *FIXED)})
-            for n, one in enumerate(said["layers"])
+            KanLayer(one, _under(f"layers.{n}.", state)) for n, one in enumerate(said["layers"])
         )
         # torch gives this method no types
         self.register_load_state_dict_pre_hook(_refuse_another_structure)  # type: ignore[no-untyped-call]
@@ -158,6 +158,7 @@ class KanLayer(nn.Module):
     base_mask: Tensor  # (O, I)
     subnode_scale: Tensor  # (O,)
     node_scale: Tensor  # (Q,)
+    ends: Tensor  # (I, 2, G+k): the slopes of the basis at both ends of the range, with which splines go on
     targets: Tensor  # (E,): j of the edges with a function, those of one function together
     sources: Tensor  # (E,): i
     members: Tensor  # (largest arity, Q): the subnodes of each node; O stands for a factor of 1
@@ -166,10 +167,10 @@ class KanLayer(nn.Module):
         super().__init__()
         for name in TRAINED:
             self.register_parameter(name, nn.Parameter(state[name].detach().clone()))
-        for name in FIXED:
-            self.register_buffer(name, state[name].detach().clone())
         self.order = int(said["order"])
-        self.goes_on = {"linear": True, "zero": False}[said["extrapolation"]]
+        self.goes_on = GOES_ON[said["extrapolation"]]
+        for name in (*FIXED, "ends") if self.goes_on else FIXED:
+            self.register_buffer(name, state[name].detach().clone())
         self.base = BASES[said["base"]]
         self.has_splines = bool(said["splines"])
         # [name, j, i] of each
@@ -219,15 +220,17 @@ class KanLayer(nn.Module):
         last = (knots < end[:, None]).sum(dim=1, keepdim=True) - 1
         at_end = torch.arange(knots.shape[1] - 1, device=v.device) == last
         values = torch.where(x == end[:, None], at_end, (knots[:, :-1] <= x) & (x < knots[:, 1:])).to(v.dtype)
-        slopes = values
         for degree in range(1, order + 1):
             width = knots[:, degree:] - knots[:, :-degree]
             inverse = torch.where(width > 0, 1 / torch.where(width > 0, width, 1.0), 0.0)
             left, right = inverse[:, :-1], inverse[:, 1:]
-            slopes = order * (left * values[..., :-1] - right * values[..., 1:])
             rising, falling = (x - knots[:, : -degree - 1]) * left, (knots[:, degree + 1 :] - x) * right
             values = rising * values[..., :-1] + falling * values[..., 1:]
-        return values + (v - clamped)[:, :, None] * slopes if self.goes_on else values
+        if not self.goes_on:
+            return values
+        # Not from these knots: where they lie close, in float their distance has lost digits that count far outside.
+        slopes = torch.where((v < first)[:, :, None], self.ends[:, 0], self.ends[:, 1])
+        return values + (v - clamped)[:, :, None] * slopes
 
     def functions(self, v: Tensor) -> Tensor:
         """c·f(a·x + b) + d of each edge that has a function, (N, E)."""
@@ -243,6 +246,10 @@ def _safely(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Te
     fine = torch.isfinite(function(x.detach()))
     inside = torch.where(fine, x, INSIDE_EVERY_DOMAIN)
     return function(inside), fine
+
+
+def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _members(arity: list[int]) -> list[list[int]]:

@@ -115,8 +115,21 @@ def denominator() -> Made:
 
 
 def normalised() -> Made:
-    """Normalisation between the layers: an edge is no function of one variable, and nobody can import it."""
-    return made(fitted(network([2, 3, 1], use_layernorm=True)), refused="LayerNorm")
+    """LayerNorm before the splines; of three inputs, since that of two is a step, where rounding decides."""
+    return made(fitted(network([3, 3, 1], use_layernorm=True), 3))
+
+
+def normalised_double() -> Made:
+    """The class FastKAN itself, where there is a checkout, in double."""
+    torch.manual_seed(7)
+    library = checkout(CHECKOUT, "fastkan.fastkan")
+    model = network([3, 4, 2], True) if library is None else library.FastKAN([3, 4, 2], spline_weight_init_scale=0.4)
+    return made(fitted(model, 3))
+
+
+def normalised_without_base() -> Made:
+    """LayerNorm, and Gaussians alone."""
+    return made(fitted(network([3, 2, 1], use_layernorm=True, use_base_update=False), 3))
 
 
 RECIPES = (
@@ -128,4 +141,6 @@ RECIPES = (
     other_grid_double,
     denominator,
     normalised,
+    normalised_double,
+    normalised_without_base,
 )

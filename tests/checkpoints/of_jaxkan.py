@@ -43,13 +43,14 @@ def made(
     """A network of its layers of this kind whose numbers are drawn, with grids updated to so many intervals."""
     nnx: Any = importlib.import_module("flax.nnx")
     beside = None if residual is None else getattr(nnx, residual)
-    chosen: dict[str, Any] = {"k": 3, "G": 5, "residual": beside} | settings
+    grid = {"D": 6} if kind == "rbf" else {"k": 3, "G": 5}
+    chosen: dict[str, Any] = {**grid, "residual": beside} | settings
     with _precision(dtype) as jax:
         model = importlib.import_module("jaxkan.models.KAN").KAN(widths, kind, chosen, seed=13)
         rng = np.random.default_rng(17)
         for layer in model.layers:
             layer.grid.item = jax.numpy.asarray(layer.grid.item, dtype)
-            for name in ("c_basis", "c_spl", "c_res", "bias"):
+            for name in ("c_basis", "c_spl", "c_ext", "c_res", "bias"):
                 one = getattr(layer, name, None)
                 if one is not None:
                     setattr(layer, name, nnx.Param(jax.numpy.asarray(rng.normal(0, 0.5, one[...].shape), dtype)))
@@ -62,6 +63,8 @@ def made(
         for number, layer in enumerate(model.layers):
             arrays[f"layers.{number}.grid"] = np.asarray(layer.grid.item)
             arrays[f"layers.{number}.residual.{getattr(layer.residual, '__name__', 'zero')}"] = np.ones(1)
+            if hasattr(layer, "kernel"):
+                arrays[f"layers.{number}.std"] = np.array(layer.kernel.get("std", 1.0))
         np.savez(path.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]  # arrays by name are what it takes
         return path.with_suffix(".npz")
 
@@ -69,8 +72,9 @@ def made(
         with _precision(dtype) as jax:
             return np.asarray(model(jax.numpy.asarray(x)))
 
-    grid = np.asarray(model.layers[0].grid.item)
-    return Made(model, write, answer, grid[: widths[0]].T.copy(), chosen["k"])
+    knots = np.asarray(model.layers[0].grid.item)[: widths[0]].T.copy()
+    options = {"tolerance": 1e-11} if kind == "rbf" and dtype == "float64" else {}
+    return Made(model, write, answer, knots, chosen.get("k", 0), options)
 
 
 def splines() -> Made:
@@ -118,6 +122,17 @@ def splines_beside_relu() -> Made:
     return made([2, 3, 1], residual="relu")
 
 
+def radial() -> Made:
+    """Gaussians with factors, residual and bias, of the width that they have if nobody says another."""
+    return made([2, 3, 1], "rbf", external_weights=True)
+
+
+def radial_updated() -> Made:
+    """Gaussians of another width, whose centres differ by input after an update; neither factors nor residual."""
+    kernel = {"type": "gaussian", "std": 0.15}
+    return made([2, 2, 1], "rbf", intervals=7, residual=None, kernel=kernel, grid_e=0.8)
+
+
 RECIPES = (
     splines,
     splines_double,
@@ -128,4 +143,6 @@ RECIPES = (
     splines_alone,
     bases_beside_tanh_double,
     splines_beside_relu,
+    radial,
+    radial_updated,
 )

@@ -1,0 +1,77 @@
+"""A LayerNorm as layers of ours, exactly: sums, squares, one root and products.
+
+    x                  ->  x, m = Σ x_i/n
+    x, m               ->  d_i = x_i - m, and beside them what the layer adds to its splines, r_j = Σ_i V[j,i]·b(x_i)
+    d, r               ->  d, v = Σ d_i²/n + epsilon, r
+    d, v, r            ->  s_i = (scale_i·d_i)·(1/√v) + shift_i, r
+
+The layer after these takes s by its splines, and adds r.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.ir import Layer, layer
+from kanserve.splines import uniform_knots
+
+Array = NDArray[np.float64]
+
+EPSILON = 1e-5  # torch's, which FastKAN leaves as it is
+LARGEST = 400_000  # places for edges in a layer: what is not there has its place in the arrays too
+
+
+def size(inputs: int, beside: int) -> int:
+    """The places for edges of the largest of the layers."""
+    return (2 * inputs + beside) * (inputs + 1 + beside)
+
+
+def normalising(
+    scale: Array, shift: Array, epsilon: float, beside: Mapping[str, Any] | None, low: float, high: float
+) -> tuple[Layer, ...]:
+    """From x (n) to s and r; `beside` is r as the arguments of a layer of x, `low` and `high` where x is usual."""
+    n = len(scale)
+    others = 0 if beside is None else len(beside["base_weight"])
+    i, r = np.arange(n), np.arange(others)
+
+    mean = np.concatenate([np.eye(n), np.full((1, n), 1 / n)])
+    first = layer(**_linear(mean), knots=uniform_knots(low, high, 1, 1), order=1, base="zero")
+
+    centred = np.zeros((n + others, n + 1))
+    centred[i, i], centred[i, n] = 1.0, -1.0
+    parts: dict[str, Any] = {"base": "zero", **_linear(centred)}
+    if beside is not None:
+        parts["base"] = beside["base"]
+        parts["base_weight"] = np.pad(beside["base_weight"], ((n, 0), (0, 1)))
+        parts["subnode_bias"] = np.pad(beside["subnode_bias"], (n, 0))
+        if "functions" in beside:
+            parts["functions"][n:, :n], parts["affine"][n:, :n] = beside["functions"], beside["affine"]
+    second = layer(**parts, order=1)
+
+    passed = np.zeros((n + 1 + others, n + others))
+    passed[i, i] = passed[n + 1 + r, n + r] = 1.0
+    parts = _linear(passed)
+    parts["functions"][n, :n], parts["affine"][n, :n, 2] = "x^2", 1 / n
+    third = layer(**parts, subnode_bias=np.where(np.arange(len(passed)) == n, epsilon, 0.0), order=1, base="zero")
+
+    scaled = np.zeros((2 * n + others, n + 1 + others))
+    scaled[2 * i, i] = scale
+    scaled[2 * n + r, n + 1 + r] = 1.0
+    parts = _linear(scaled)
+    parts["functions"][2 * i + 1, n] = "1/sqrt"
+    fourth = layer(**parts, arity=[2] * n + [1] * others, node_bias=np.pad(shift, (0, others)), order=1, base="zero")
+    return first, second, third, fourth
+
+
+def added(nodes: int, inputs: int, others: int) -> Layer:
+    """The layer of s and r that gives r, without splines yet."""
+    return layer(**_linear(np.eye(nodes, inputs + others, inputs)), base="zero")
+
+
+def _linear(weights: Array) -> dict[str, Any]:
+    """Weights (O, I) as the functions and the affines of a layer; where one is 0 there is no edge."""
+    affine = np.tile([1.0, 0.0, 1.0, 0.0], (*weights.shape, 1))
+    affine[:, :, 2] = np.where(weights != 0, weights, 1.0)
+    return {"functions": np.where(weights != 0, "x", "").astype("<U8"), "affine": affine}
