@@ -231,8 +231,7 @@ def publish(
     rows = None if data is None else arguments.data_of(kan, data, target)
     wanted = arguments.names(formats)
     artifact = compile_kan(kan, wanted, name=name, precision=arguments.precision(precision), data=rows)
-    artifact = artifact if key is None else signing.signed(artifact, key)
-    version = repositories.publish(repository, name, artifact)
+    version = repositories.publish(repository, name, artifact, key=key)
     warn_not_compared(wanted, artifact.manifest.provenance)
     after = ["kanserve", "serve", repository]
     if key is not None:

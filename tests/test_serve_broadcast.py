@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from kanserve.serve.models.background import SLOW
 from kanserve.serve.processes.broadcast import Change, Changing
 from kanserve.serve.processes.control import CHANGE_SECONDS
 
@@ -173,3 +174,42 @@ def test_a_worker_that_never_answers_ends_the_change_and_not_those_after_it():
     (late,) = fleet.changing.finished()
     assert late.error is not None and late.error[0] == "DeadlineError"
     assert fleet.ready[0].asked == ["load fox", "load hen"]
+
+
+def test_a_change_that_is_slow_keeps_no_change_of_another_model_waiting():
+    fleet = Fleet(2)
+    first, second = fleet.ready
+    for change in (Change("load", "slow"), Change("unload", "slow"), Change("load", "fox"), Change("refresh")):
+        fleet.changing.add(change)
+    fleet.go_on()
+    assert first.asked == ["load slow"] and fleet.changing.deadline == SLOW
+    fleet.now = SLOW
+    fleet.go_on()
+    assert first.asked == ["load slow", "load fox"] and fleet.changing.deadline == 2 * SLOW
+    fleet.answer(first)
+    fleet.answer(second)
+    assert [one.name for one in fleet.changing.finished()] == ["fox"]
+    fleet.go_on()
+    assert first.asked == ["load slow", "load fox", "refresh"] and second.asked == ["load fox"]
+    fleet.answer(first)
+    fleet.answer(second)
+    fleet.changing.answered(first.pid, first.ears.heard[0]["id"], None, True)
+    fleet.go_on()
+    assert second.asked == ["load fox", "refresh", "load slow"]  # which is unloaded once it is loaded everywhere
+    fleet.answer(second)
+    fleet.go_on()
+    assert first.asked[-1] == "unload slow"
+
+
+def test_each_change_that_was_under_way_goes_on_when_its_first_worker_is_replaced():
+    fleet = Fleet(2)
+    first, second = fleet.ready
+    fleet.changing.add(Change("load", "slow"))
+    fleet.changing.add(Change("load", "fox"))
+    fleet.go_on()
+    fleet.now = SLOW
+    fleet.go_on()
+    fleet.lose(first)
+    assert second.asked == []
+    third = fleet.bear(place=first.pid)
+    assert second.asked == third.asked == ["load slow", "load fox"]

@@ -71,3 +71,11 @@ def test_what_ended_a_process_is_said_in_words():
     assert how(3) == "ended with exit code 3"
     assert how(-9) == "was ended by SIGKILL"
     assert how(-64) in ("was ended by SIGRTMAX", "was ended by signal 64")
+
+
+def test_a_version_that_was_good_is_suspected_again_once_it_was_replaced():
+    quarantine = Quarantine()
+    quarantine.loaded([("fox", 1)])
+    assert [quarantine.ended(("fox", 1), CRASHED) for _ in range(3)] == 3 * [False]
+    quarantine.replaced(("fox", 1))
+    assert [quarantine.ended(("fox", 1), CRASHED) for _ in range(2)] == [False, True]

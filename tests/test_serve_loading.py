@@ -174,18 +174,6 @@ def test_what_differs_from_its_golden_rows_or_its_formulas_is_not_served(tmp_pat
                 models.load(name)
 
 
-def test_an_expression_that_is_none_is_an_error_for_who_asks_for_it(tmp_path: Path) -> None:
-    good = serving.artifact("mixed")
-    parts = {path: data for path, data in good.files.items() if "/" in path}
-    broken = {**good.formulas, "formulas": [{**one, "tree": [["exec", 1]]} for one in good.formulas["formulas"]]}
-    repository.publish(tmp_path, "fox", assemble(good.kan(), parts, formulas=broken, golden=good.golden()))
-    with loaded(tmp_path) as models:
-        model = models.catalog.find("fox")
-        assert model.backend.predict(np.zeros((1, 2))).shape == (1, 1)
-        with pytest.raises(FormatError):
-            _ = model.formulas
-
-
 def test_no_reason_has_a_path_of_this_machine_or_the_words_of_a_models_code(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo" / "deep"
     repository.publish(tmp_path / "root", "fox", serving.loading(fifo))  # which opens a file that is not there

@@ -3,18 +3,23 @@
 import hashlib
 import json
 import os
+import socket
 import tomllib
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from kanserve import repository
+from kanserve.client import Client
 from kanserve.commands import serve
 from kanserve.errors import InputError
 from kanserve.serve import settings
 from kanserve.serve.configuration import flags
 from kanserve.serve.configuration.reading import configuration, read
+from kanserve.serve.server import start
 from kanserve.serve.settings import Grant, ModelSettings, Settings
+from tests import serving
 
 
 @pytest.fixture
@@ -227,3 +232,20 @@ def test_every_setting_says_what_it_is():
     for kind in (Settings, ModelSettings):
         assert all(one.metadata["help"].endswith(".") for one in fields(kind))
     assert json.loads(settings.dumps(Settings()))["port"] == 8001
+
+
+def test_an_ipv6_address_is_taken_with_its_brackets_too(folder):
+    found = read(["--host", "[::1]", "--http-host", "[::]"], {})
+    assert (found.host, found.host_of_http()) == ("::1", "::") and found.is_local()
+    assert read(["--host", "::1"], {}) == read(["--host", "[::1]"], {}) == read([], {"KANSERVE_HOST": "[::1]"})
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_a_server_listens_on_an_ipv6_address_in_both_spellings(tmp_path, host):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
+    with start(tmp_path, host=host, port=0) as server, Client(server.address) as client:
+        assert server.address == f"[::1]:{server.port}" and client.ready("mixed")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kanserve.errors import BusyError
+from kanserve.serve import switching
 from kanserve.serve.calls.threads import SLOW, Threads
 
 PATIENCE = 10.0  # seconds after which something will not come any more
@@ -158,6 +159,22 @@ def test_threads_take_turns_more_often_beside_a_slow_call_and_only_then():
             assert sys.getswitchinterval() < usual / 4
         assert settled(pool, "calls_in_flight", 0)
         assert sys.getswitchinterval() == usual
+
+
+def test_a_slow_call_that_ends_leaves_short_turns_to_what_is_being_loaded():
+    usual = sys.getswitchinterval()
+    switching.shorten("loading", switching.BESIDE_LOADS)
+    try:
+        with running(threads=1, spare=2) as pool:
+            with Gate() as gate:
+                pool.submit(gate.call)
+                gate.wait(1)
+                ended(pool, int)
+            assert settled(pool, "calls_in_flight", 0)
+            assert sys.getswitchinterval() < usual / 4
+    finally:
+        switching.relax("loading")
+    assert sys.getswitchinterval() == usual
 
 
 def test_more_requests_of_a_model_at_once_than_it_may_have_are_refused():

@@ -4,6 +4,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -154,6 +155,82 @@ def test_an_artifact_takes_its_signature_to_a_second_name(version, trusted, tmp_
     assert directory.read(tmp_path / "models" / "again" / "1", trusted).signature == read(version).signature
 
 
+# Places
+
+
+def _moved(root, name, number):
+    """The signed first version of "law", put somewhere else by who has no key."""
+    target = root / name / str(number)
+    target.parent.mkdir(exist_ok=True)
+    shutil.copytree(root / "law" / "1", target)
+
+
+@pytest.mark.parametrize("url", [False, True])
+def test_a_signed_version_is_served_neither_as_another_model_nor_as_another_version(url, tmp_path, key, trusted):
+    root = "memory://signed/places" if url else str(tmp_path / "models")
+    for name in ("law", "owl"):
+        repository.publish(root, name, small(), key=signing.private_key(key[0]))
+    whole = repository.read(root, "law", 1, trusted)
+    for name, number in (("law", 2), ("owl", 2), ("elk", 1)):
+        assert repository.publish(root, name, whole) == number  # its signature goes along
+        with pytest.raises(SignatureError, match=f"another name or version than {name}/{number}"):
+            repository.read(root, name, number, trusted)
+    assert repository.publish(root, "elk", whole, key=signing.private_key(key[0])) == 2
+    assert repository.read(root, "elk", 2, trusted).manifest == whole.manifest
+
+
+def test_a_folder_is_known_by_the_end_of_its_path(tmp_path, key, trusted, monkeypatch):
+    root = tmp_path / "models"
+    repository.publish(root, "law", small(), key=signing.private_key(key[0]))
+    read(root / "law" / "1", trusted)
+    monkeypatch.chdir(root / "law")
+    read("1", trusted)
+    _moved(root, "law", 2)
+    with pytest.raises(SignatureError):
+        read("2", trusted)
+    with pytest.raises(SignatureError):
+        read(shutil.copytree("1", tmp_path / "mounted"), trusted)
+
+
+def test_what_is_mounted_is_what_it_is_served_as(tmp_path, key, trusted):
+    root, secret = tmp_path / "models", signing.private_key(key[0])
+    repository.publish(root, "law", small(), key=secret)
+    repository.publish(root, "law", small(), key=secret)
+    assert repository.open(root / "law", trusted=trusted).read("law", 2).manifest == small().manifest
+    assert repository.open(root / "law" / "2", model_name="x", trusted=trusted).read("x", 1).manifest.name
+    first, second = (shutil.copytree(root / "law" / number, tmp_path / f"mounted-{number}") for number in ("1", "2"))
+    assert repository.open(first, model_name="law", trusted=trusted).read("law", 1).manifest == small().manifest
+    for folder, name in ((first, "owl"), (second, "law")):
+        with pytest.raises(SignatureError):
+            repository.open(folder, model_name=name, trusted=trusted).read(name, 1)
+    with pytest.raises(SignatureError, match="for a name and version only"):
+        repository.open(first, trusted=trusted)
+    write(tmp_path / "anywhere", signing.signed(small(), secret))
+    repository.open(tmp_path / "anywhere", model_name="owl", trusted=trusted).read("owl", 1)
+
+
+def test_of_publishers_who_race_each_signs_for_the_number_that_it_gets(tmp_path, key, trusted):
+    root, secret = tmp_path / "models", signing.private_key(key[0])
+    with ThreadPoolExecutor(4) as pool:
+        numbers = list(pool.map(lambda _: repository.publish(root, "law", small(), key=secret), range(12)))
+    assert sorted(numbers) == list(range(1, 13))
+    for number in numbers:
+        repository.read(root, "law", number, trusted)
+
+
+def test_no_manifest_is_taken_for_a_place(tmp_path, key, trusted):
+    data = format.dumps(small().manifest)
+    secret = signing.private_key(key[0])
+    everywhere, law = signing.sign(data, secret), signing.sign(data, secret, ("law", 1))
+    trusted.check(signing.statement(data, ("law", 1)), law)  # the same bytes; as a manifest they are refused
+    with pytest.raises(FormatError):
+        format.loads(signing.statement(data, ("law", 1)))
+    trusted.check(data, everywhere, ("owl", 7))
+    for place in (None, ("law", 11), ("law1", 1), ("la", 1)):
+        with pytest.raises(SignatureError):
+            trusted.check(data, law, place)
+
+
 def test_a_signature_of_another_length_makes_no_artifact():
     with pytest.raises(FormatError, match="64"):
         format.Artifact(small().manifest, small().files, b"short")
@@ -174,6 +251,12 @@ def test_openssl_makes_the_keys_and_checks_our_signature(tmp_path):
     write(tmp_path / "1", signing.signed(small(), signing.private_key(private)))
     read(tmp_path / "1", signing.trust([public]))
     files = ["-in", tmp_path / "1" / "manifest.json", "-sigfile", tmp_path / "1" / SIGNATURE]
+    _openssl("pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", public, *files)
+    folder = tmp_path / "models" / "law" / "1"
+    repository.publish(tmp_path / "models", "law", small(), key=signing.private_key(private))
+    line = b"kanserve model law version 1\n"
+    (tmp_path / "signed").write_bytes(line + (folder / "manifest.json").read_bytes())
+    files = ["-in", tmp_path / "signed", "-sigfile", folder / SIGNATURE]
     _openssl("pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", public, *files)
 
 
@@ -249,6 +332,21 @@ def test_sign_vouches_for_a_version_and_replaces_only_when_told(tmp_path, key, t
     read(folder, signing.trust([public]))
     with pytest.raises(SignatureError):
         read(folder, trusted)
+
+
+def test_sign_is_for_the_name_and_number_unless_it_is_to_hold_anywhere(tmp_path, key, trusted, kanserve):
+    folder = tmp_path / "models" / "law" / "1"
+    repository.publish(tmp_path / "models", "law", small())
+    assert kanserve("sign", str(folder), "--key", str(key[0]))[0] == 0
+    _moved(tmp_path / "models", "owl", 1)
+    with pytest.raises(SignatureError):
+        read(tmp_path / "models" / "owl" / "1", trusted)
+    assert kanserve("sign", str(folder), "--key", str(key[0]), "--anywhere", "--force")[0] == 0
+    _moved(tmp_path / "models", "elk", 3)
+    read(tmp_path / "models" / "elk" / "3", trusted)
+    write(tmp_path / "elsewhere", small())
+    code, _, err = kanserve("sign", str(tmp_path / "elsewhere"), "--key", str(key[0]))
+    assert code == 2 and "--anywhere" in err and not (tmp_path / "elsewhere" / SIGNATURE).exists()
 
 
 def test_a_damaged_version_is_not_signed(tmp_path, key, kanserve):

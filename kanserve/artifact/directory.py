@@ -10,9 +10,10 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
-from kanserve.artifact import format
+from kanserve.artifact import format, signing
 from kanserve.artifact.format import MAX_MANIFEST_BYTES, Artifact
 from kanserve.artifact.names import MANIFEST, SIGNATURE, SIGNATURE_BYTES, folders_of
 from kanserve.artifact.signing import Verifier
@@ -22,6 +23,8 @@ PART = ".part"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK, so that opening a FIFO returns and its type can be refused.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Bytes: a kernel copies as many as it is asked for, and some let nothing else have the core until they are all there.
+_READ_AT_ONCE = 2**18
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -87,8 +90,9 @@ def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bo
     sync_folder(folder)
 
 
-def read(path: str | os.PathLike[str], trusted: Verifier | None = None) -> Artifact:
-    """The artifact of the folder `path`, verified as by `read_at`; NotFoundError or ArtifactError."""
+def read(path: str | os.PathLike[str], trusted: Verifier | None = None, place: signing.Place | None = None) -> Artifact:
+    """The artifact of the folder `path`, verified as by `read_at`; NotFoundError or ArtifactError. Where no place is
+    given it is that of NAME/VERSION at the end of the path."""
     try:
         root = os.open(path, _FOLDER)
     except FileNotFoundError:
@@ -96,20 +100,21 @@ def read(path: str | os.PathLike[str], trusted: Verifier | None = None) -> Artif
     except NotADirectoryError:
         raise FormatError(f"{os.fspath(path)!r} is not a folder; an artifact is one.") from None
     try:
-        return read_at(root, trusted)
+        return read_at(root, trusted, place or signing.place_of(path))
     finally:
         os.close(root)
 
 
-def read_at(root: int, trusted: Verifier | None = None) -> Artifact:
+def read_at(root: int, trusted: Verifier | None = None, place: signing.Place | None = None) -> Artifact:
     """The artifact of an open folder: manifest first, then the listing, then each listed file, once.
 
-    With `trusted` one of its keys must have signed the manifest (SignatureError), which is checked before it is parsed.
+    With `trusted` one of its keys must have signed the manifest (SignatureError), for the place that it is served as or
+    for every one, which is checked before it is parsed.
     """
     data = _read_file(root, MANIFEST, MAX_MANIFEST_BYTES)
     signature = _read_signature(root)
     if trusted is not None:
-        trusted.check(data, signature)
+        trusted.check(data, signature, place)
     manifest = format.loads(data)
     folders = {folder for path in manifest.files for folder in folders_of(path)}
     _check_listing(root, {MANIFEST, SIGNATURE, *manifest.files}, folders)
@@ -172,11 +177,10 @@ def _read_file(root: int, path: str, limit: int) -> bytes:
 
 
 def _read_up_to(handle: int, left: int) -> bytes:
-    chunks = []
-    while left > 0 and (chunk := os.read(handle, left)):
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b"".join(chunks)
+    whole = BytesIO()
+    while left > 0 and (chunk := os.read(handle, min(left, _READ_AT_ONCE))):
+        left -= whole.write(chunk)
+    return whole.getvalue()
 
 
 def _open_below(root: int, path: str) -> int:

@@ -36,12 +36,13 @@ manifest.json
 - `files`: path to sha256 (64 lower-case hexadecimal digits) and size in bytes.
 
 manifest.sig
-- The Ed25519 signature (RFC 8032) of manifest.json's bytes, its 64 bytes and nothing else: there is no text to parse or
-  to spell in two ways, and `openssl pkeyutl -verify -rawin` checks it as it is. It names no key: a reader tries those
-  that it trusts, and what a file says of its own signer is worth nothing.
+- An Ed25519 signature (RFC 8032), its 64 bytes and nothing else: there is no text to parse or to spell in two ways. It
+  names no key: a reader tries those that it trusts, and what a file says of its own signer is worth nothing.
+- It is of the line "kanserve model NAME version NUMBER\n" and then manifest.json's bytes, and holds where the model is
+  served as that: else an old version that was signed, or another model, could be put in place of a new one. Or it is of
+  manifest.json's bytes alone, and holds everywhere. `openssl pkeyutl -verify -rawin` checks both.
 - The manifest cannot list it, since it is made from the manifest; it is the only file that may come to a version later.
 - A reader that demands a signature checks it before it parses anything; without keys it only has to be 64 bytes.
-- It says who made these bytes, and not what they are served as: an old version that was signed stays signed.
 
 formula.json may have `evidence`, for each output: `constants` (value, text, standard_error or null: not determined),
 `sigma`, `degrees` (null without data), at most 1000 `alternatives`: formulas with complexity, rmse, validation_rmse.

@@ -4,15 +4,20 @@
     openssl pkey -in private.pem -pubout -out public.pem
 
 `sign` with the first, `trust` the second. format.py says where a signature is kept.
+
+A signature is of a place: the name and the number under which the model may be served. Who can write to a repository
+but has no key can put no other model there, and no older version as a newer one. One that is of no place holds at
+every place: of what is to be mounted or copied elsewhere, and as all were at first.
 """
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kanserve.artifact.names import SIGNATURE
-from kanserve.errors import InputError, MissingDependencyError, NotFoundError, SignatureError
+from kanserve.artifact.names import SIGNATURE, check_name, check_version
+from kanserve.errors import InputError, InvalidNameError, MissingDependencyError, NotFoundError, SignatureError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from kanserve.artifact.format import Artifact
 
 Path = str | os.PathLike[str]
+Place = tuple[str, int]  # the name and the version that a model is served as
 
 _MAX_KEY_BYTES = 2**16
 
@@ -30,21 +36,23 @@ class Verifier:
 
     keys: "tuple[Ed25519PublicKey, ...]"
 
-    def check(self, manifest: bytes, signature: bytes | None) -> None:
-        """SignatureError unless one of the keys made this signature of these bytes."""
+    def check(self, manifest: bytes, signature: bytes | None, place: Place | None = None) -> None:
+        """SignatureError unless one of the keys made this signature of these bytes, for that place or for every one."""
         from cryptography.exceptions import InvalidSignature
 
         if signature is None:
             raise SignatureError(f"The model is not signed: it has no {SIGNATURE}. Sign it with 'kanserve sign'.")
         for key in self.keys:
-            try:
-                key.verify(signature, manifest)
-            except InvalidSignature:
-                continue
-            return
+            for one in {place, None}:
+                try:
+                    key.verify(signature, statement(manifest, one))
+                except InvalidSignature:
+                    continue
+                return
+        here = f"for another name or version than {place[0]}/{place[1]}" if place else "for a name and version only"
         raise SignatureError(
-            "The model's signature is by no key that is trusted, or the model was changed since. Sign it again, or "
-            "trust the key of who signed it."
+            f"The model's signature is by no key that is trusted, or {here}, or the model was changed since. Sign it "
+            "again, or trust the key of who signed it."
         )
 
 
@@ -67,16 +75,29 @@ def private_key(path: Path) -> "Ed25519PrivateKey":
     return key
 
 
-def sign(manifest: bytes, key: "Ed25519PrivateKey") -> bytes:
-    """The signature of a manifest's bytes: what manifest.sig holds."""
-    return key.sign(manifest)
+def sign(manifest: bytes, key: "Ed25519PrivateKey", place: Place | None = None) -> bytes:
+    """The signature of a manifest's bytes, for a place or for every one: what manifest.sig holds."""
+    return key.sign(statement(manifest, place))
 
 
-def signed(artifact: "Artifact", key: "Ed25519PrivateKey") -> "Artifact":
+def signed(artifact: "Artifact", key: "Ed25519PrivateKey", place: Place | None = None) -> "Artifact":
     """The artifact with our signature in place of the one that it may have."""
     from kanserve.artifact import format
 
-    return replace(artifact, signature=sign(format.dumps(artifact.manifest), key))
+    return replace(artifact, signature=sign(format.dumps(artifact.manifest), key, place))
+
+
+def statement(manifest: bytes, place: Place | None) -> bytes:
+    """What is signed. No manifest begins as the first line of a place does, so that none is taken for the other."""
+    return manifest if place is None else f"kanserve model {place[0]} version {place[1]}\n".encode() + manifest
+
+
+def place_of(folder: Path) -> Place | None:
+    """The place of a version's folder in a repository, NAME/VERSION; None where it is not called so."""
+    parts = os.path.abspath(folder).split(os.sep)
+    with suppress(InvalidNameError):
+        return check_name(parts[-2]), check_version(parts[-1])
+    return None
 
 
 def _public_key(path: Path) -> "Ed25519PublicKey":

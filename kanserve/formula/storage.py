@@ -32,7 +32,7 @@ def from_json(data: Any) -> tuple[Formula, ...]:
         if data["version"] != VERSION:
             raise FormatError(f"The formulas have format version {data['version']!r:.40}; wanted {VERSION}.")
         tables = {_spline_name(name): _table_in(one) for name, one in dict(data["tables"]).items()}
-        return tuple(_formula_in(one, tables) for one in list(data["formulas"]))
+        return tuple(formula_from_json(one, tables) for one in list(data["formulas"]))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise FormatError(f"These are not kanserve formulas: {type(error).__name__}.") from None
 
@@ -53,7 +53,8 @@ def _formula_out(formula: Formula) -> dict[str, Any]:
     }
 
 
-def _formula_in(entry: Any, tables: Mapping[str, Table]) -> Formula:
+def formula_from_json(entry: Any, tables: Mapping[str, Table]) -> Formula:
+    """One of the formulas; FormatError, or what Python raises where an entry is missing or of another kind."""
     tree = check_tree(entry["tree"], tables)
     used = {step[1] for step in tree if step[0] == "spline"}
     variables = tuple(variable_in(one) for one in list(entry["variables"]))

@@ -2,13 +2,13 @@
 
     <root>/<name>/<version>/manifest.json ...
 
-The root is a folder (`local`) or an fsspec URL, as s3://bucket/models (`remote`). A version appears whole and never
-changes. What is not named like a model or a version is not there.
+The root is a folder (`local`) or an fsspec URL, as s3://bucket/models (`remote`). A version appears whole, and
+none of ours is ever changed. What is not named like a model or a version is not there.
 """
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kanserve.artifact.format import Artifact
 from kanserve.artifact.names import check_name, check_version
@@ -18,23 +18,29 @@ from kanserve.repository.local import Folder, OneModel, OneVersion
 from kanserve.repository.remote import Remote, is_remote
 from kanserve.repository.source import Source
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 __all__ = ["Source", "clean", "is_remote", "names", "open", "publish", "read", "versions"]
 
 Root = str | os.PathLike[str]
 
 
-def publish(root: Root, name: str, artifact: Artifact, version: int | None = None) -> int:
+def publish(
+    root: Root, name: str, artifact: Artifact, version: int | None = None, key: "Ed25519PrivateKey | None" = None
+) -> int:
     """Add a version of a model, by default the next, and return its number; ConflictError when it is there already.
 
     Of publishers who race for the next version each gets one of its own. The root is made where it is missing. What is
-    said of a URL is in `remote.Remote.publish`.
+    said of a URL is in `remote.Remote.publish`. With a `key` it is signed for its name and number; the signature that
+    it may have from elsewhere goes along otherwise, and holds only where it was made for every place.
     """
     check_name(name)
     if version is not None:
         check_version(version)
     if is_remote(root):
-        return Remote(str(root)).publish(name, artifact, version)
-    return local.publish(local.path(root), name, artifact, version)
+        return Remote(str(root)).publish(name, artifact, version, key)
+    return local.publish(local.path(root), name, artifact, version, key)
 
 
 def names(root: Root) -> tuple[str, ...]:

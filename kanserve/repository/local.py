@@ -12,34 +12,35 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kanserve.artifact import directory
+from kanserve.artifact import directory, format, signing
 from kanserve.artifact.format import Artifact
 from kanserve.artifact.names import MANIFEST, check_name, check_version
 from kanserve.artifact.signing import Verifier
 from kanserve.errors import ConflictError, FormatError, InputError, NotFoundError
 from kanserve.repository import source
-from kanserve.repository.source import ATTEMPTS, is_name
+from kanserve.repository.source import ATTEMPTS, Source, is_name
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey as Key
 
 _STALE = re.compile(rf"\.[0-9a-f]{{16}}{re.escape(directory.PART)}")
 _SCHEMES = ("file://", "local://")
 
 
-class Folder:
+class Folder(Source):
     """A folder of models, each a folder of numbered versions."""
 
     def __init__(self, root: Path, trusted: Verifier | None = None) -> None:
         self._root = root
         self._trusted = trusted
 
-    def index(self) -> Mapping[str, tuple[int, ...]]:
+    def look(self) -> Mapping[str, Mapping[int, str]]:
         found = {name: _versions(self._root / name) for name in sorted(_folders(self._root)) if is_name(name)}
         return {name: versions for name, versions in found.items() if versions}
 
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.index())
-
-    def versions(self, name: str) -> tuple[int, ...]:
+    def look_at(self, name: str) -> Mapping[int, str]:
         found = _versions(self._root / check_name(name))
         if not found:
             raise source.no_model(name)
@@ -48,12 +49,12 @@ class Folder:
     def read(self, name: str, version: int) -> Artifact:
         try:
             with _opened(self._root, check_name(name), str(check_version(version))) as folder:
-                return directory.read_at(folder, self._trusted)
+                return directory.read_at(folder, self._trusted, (name, version))
         except FileNotFoundError:
             raise source.no_version(name, version) from None
 
 
-class OneModel:
+class OneModel(Source):
     """A folder of the numbered versions of one model, as a platform mounts it, or as a part of another."""
 
     def __init__(self, root: Path, name: str = "", trusted: Verifier | None = None) -> None:
@@ -61,15 +62,12 @@ class OneModel:
         self._trusted = trusted
         self._name = check_name(name or Path(os.path.abspath(root)).name)
 
-    def index(self) -> Mapping[str, tuple[int, ...]]:
+    def look(self) -> Mapping[str, Mapping[int, str]]:
         found = _numbers(self._root)
         return {self._name: found} if found else {}
 
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.index())
-
-    def versions(self, name: str) -> tuple[int, ...]:
-        found = _numbers(self._root) if check_name(name) == self._name else ()
+    def look_at(self, name: str) -> Mapping[int, str]:
+        found = _numbers(self._root) if check_name(name) == self._name else {}
         if not found:
             raise source.no_model(name)
         return found
@@ -79,36 +77,36 @@ class OneModel:
             raise source.no_version(name, version)
         try:
             with _opened(self._root, str(check_version(version))) as folder:
-                return directory.read_at(folder, self._trusted)
+                return directory.read_at(folder, self._trusted, (name, version))
         except FileNotFoundError:
             raise source.no_version(name, version) from None
 
 
-class OneVersion:
+class OneVersion(Source):
     """A folder that is itself an artifact, as a platform mounts it for one model: version 1 of it."""
 
     def __init__(self, root: Path, name: str = "", trusted: Verifier | None = None) -> None:
         self._root = root
         self._trusted = trusted
-        self._name = check_name(name or directory.read(root, trusted).manifest.name)
+        # Where a platform mounts it nothing says what it was published as; it is served as version 1 of this name.
+        self._place = signing.place_of(root) or ((name, 1) if name else None)
+        self._name = check_name(name or directory.read(root, trusted, self._place).manifest.name)
 
-    def index(self) -> Mapping[str, tuple[int, ...]]:
-        if not is_version(self._root):
+    def look(self) -> Mapping[str, Mapping[int, str]]:
+        mark = _mark(self._root / MANIFEST)
+        if not mark:
             raise NotFoundError("The repository's folder holds no manifest any more.")
-        return {self._name: (1,)}
+        return {self._name: {1: mark}}
 
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.index())
-
-    def versions(self, name: str) -> tuple[int, ...]:
+    def look_at(self, name: str) -> Mapping[int, str]:
         if check_name(name) != self._name:
             raise source.no_model(name)
-        return self.index()[name]
+        return self.look()[name]
 
     def read(self, name: str, version: int) -> Artifact:
         if check_version(version) not in self.versions(name):
             raise source.no_version(name, version)
-        return directory.read(self._root, self._trusted)
+        return directory.read(self._root, self._trusted, self._place)
 
 
 def path(root: str | os.PathLike[str]) -> Path:
@@ -123,7 +121,7 @@ def path(root: str | os.PathLike[str]) -> Path:
 
 def is_version(root: Path) -> bool:
     """Whether a folder is itself an artifact."""
-    return _is_file(root / MANIFEST)
+    return bool(_mark(root / MANIFEST))
 
 
 def is_model(root: Path) -> bool:
@@ -133,7 +131,7 @@ def is_model(root: Path) -> bool:
     return False
 
 
-def publish(root: Path, name: str, artifact: Artifact, version: int | None) -> int:
+def publish(root: Path, name: str, artifact: Artifact, version: int | None, key: "Key | None") -> int:
     """`repository.publish` into a folder."""
     model = root / name
     model.mkdir(parents=True, exist_ok=True)
@@ -143,6 +141,9 @@ def publish(root: Path, name: str, artifact: Artifact, version: int | None) -> i
     with directory.staged(model, artifact) as folder:
         for _ in range(ATTEMPTS):
             number = source.next_version(os.listdir(model)) if version is None else version
+            if key is not None:
+                signature = signing.sign(format.dumps(artifact.manifest), key, (name, number))
+                directory.add_signature(folder, signature, replace=True)
             try:
                 directory.place(folder, model / str(number))
             except ConflictError:
@@ -182,17 +183,18 @@ def _opened(root: Path, *names: str) -> Iterator[int]:
             os.close(handle)
 
 
-def _versions(model: Path) -> tuple[int, ...]:
+def _versions(model: Path) -> dict[int, str]:
     if model.is_symlink() or not model.is_dir():
-        return ()
+        return {}
     with suppress(NotFoundError):  # removed while we looked
         return _numbers(model)
-    return ()
+    return {}
 
 
-def _numbers(model: Path) -> tuple[int, ...]:
-    numbers = [one for one in _folders(model) if source.is_version(one) and _is_file(model / one / MANIFEST)]
-    return tuple(sorted(int(one) for one in numbers))
+def _numbers(model: Path) -> dict[int, str]:
+    """The versions in a folder, oldest first, each with the mark of its manifest."""
+    marks = {int(one): _mark(model / one / MANIFEST) for one in _folders(model) if source.is_version(one)}
+    return {number: marks[number] for number in sorted(marks) if marks[number]}
 
 
 def _folders(place: Path) -> list[str]:
@@ -204,8 +206,12 @@ def _folders(place: Path) -> list[str]:
         raise NotFoundError(f"There is no folder {os.fspath(place)!r}.") from None
 
 
-def _is_file(place: Path) -> bool:
+def _mark(place: Path) -> str:
+    """What is another for another regular file at a place; empty for what is none. Not its inode, of which some file
+    systems that lie over a network make up a new one now and then.
+    """
     try:
-        return stat.S_ISREG(place.lstat().st_mode)
+        status = place.lstat()
     except OSError:
-        return False
+        return ""
+    return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size}" if stat.S_ISREG(status.st_mode) else ""

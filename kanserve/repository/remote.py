@@ -14,9 +14,9 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kanserve.artifact import format
+from kanserve.artifact import format, signing
 from kanserve.artifact.format import MAX_MANIFEST_BYTES, Artifact
 from kanserve.artifact.names import (
     FORMULA,
@@ -27,7 +27,7 @@ from kanserve.artifact.names import (
     check_version,
     folders_of,
 )
-from kanserve.artifact.signing import Verifier
+from kanserve.artifact.signing import Place, Verifier
 from kanserve.errors import (
     ConflictError,
     FormatError,
@@ -39,12 +39,17 @@ from kanserve.errors import (
     UnreachableError,
 )
 from kanserve.repository import source
-from kanserve.repository.source import ATTEMPTS, is_name
+from kanserve.repository.source import ATTEMPTS, Source, is_name
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey as Key
 
 SECONDS = 30.0  # for one answer, of a store whose package can be told
 BYTES_PER_SECOND = 2**20  # at least, beyond that
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]*)://")
 _LOCAL = ("file", "local")
+# What stores call that which changes with a file.
+_MARKS = ("etag", "md5hash", "generation", "checksum", "mtime", "lastmodified", "last_modified", "updated", "created")
 _EXTRAS = {"s3fs": "s3"}  # of the packages that an extra of ours names
 
 
@@ -54,38 +59,39 @@ def is_remote(root: object) -> bool:
     return found is not None and found[1].lower() not in _LOCAL
 
 
-class Remote:
+class Remote(Source):
     """A repository behind a URL. `options` go to its file system; what they leave out, the environment says."""
 
     def __init__(self, url: str, trusted: Verifier | None = None, options: Mapping[str, Any] | None = None) -> None:
         self._trusted = trusted
         self._files, self._root = _opened(url, options or {})
 
-    def index(self) -> Mapping[str, tuple[int, ...]]:
-        found: dict[str, list[int]] = {}
-        for name, version, file in _parts(self._listing(), 3):
-            if is_name(name) and source.is_version(version) and file == MANIFEST:
-                found.setdefault(name, []).append(int(version))
-        return {name: tuple(sorted(numbers)) for name, numbers in sorted(found.items())}
+    def look(self) -> Mapping[str, Mapping[int, str]]:
+        found: dict[str, dict[int, str]] = {}
+        for key, details in self._details().items():
+            name, version = (*key.split("/"), "")[:2]
+            if is_name(name) and source.is_version(version) and key == f"{name}/{version}/{MANIFEST}":
+                found.setdefault(name, {})[int(version)] = _mark(details)
+        return {name: dict(sorted(versions.items())) for name, versions in sorted(found.items())}
 
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.index())
-
-    def versions(self, name: str) -> tuple[int, ...]:
-        found = _parts(self._listing(check_name(name)), 2)
-        numbers = sorted(int(version) for version, file in found if source.is_version(version) and file == MANIFEST)
-        if not numbers:
+    def look_at(self, name: str) -> Mapping[int, str]:
+        found: dict[int, str] = {}
+        for key, details in self._details(check_name(name)).items():
+            version = key.split("/")[0]
+            if source.is_version(version) and key == f"{version}/{MANIFEST}":
+                found[int(version)] = _mark(details)
+        if not found:
             raise source.no_model(name)
-        return tuple(numbers)
+        return dict(sorted(found.items()))
 
     def read(self, name: str, version: int) -> Artifact:
         folder = f"{check_name(name)}/{check_version(version)}"
         try:
-            return self._read(folder, self._listing(folder))
+            return self._read(folder, self._listing(folder), (name, version))
         except NotFoundError:
             raise source.no_version(name, version) from None
 
-    def publish(self, name: str, artifact: Artifact, version: int | None = None) -> int:
+    def publish(self, name: str, artifact: Artifact, version: int | None = None, key: "Key | None" = None) -> int:
         """Add a version: files first, then the manifest; ConflictError when the number is taken by anything."""
         check_name(name)
         taken = {parts[0] for parts in (key.split("/") for key in self._listing(name))}
@@ -96,8 +102,10 @@ class Remote:
                     raise source.exists(name, version)
                 taken.add(str(number))
                 continue
-            last = {} if artifact.signature is None else {SIGNATURE: artifact.signature}
-            last[MANIFEST] = format.dumps(artifact.manifest)
+            manifest = format.dumps(artifact.manifest)
+            signature = artifact.signature if key is None else signing.sign(manifest, key, (name, number))
+            last = {} if signature is None else {SIGNATURE: signature}
+            last[MANIFEST] = manifest
             for path, data in (*artifact.files.items(), *last.items()):
                 if path != FORMULA and not self._put(f"{name}/{number}/{path}", data):
                     raise ConflictError(f"Somebody else wrote into version {number} of {name!r}. Publish another.")
@@ -120,13 +128,13 @@ class Remote:
                 removed += 1
         return removed
 
-    def _read(self, folder: str, sizes: Mapping[str, int | None]) -> Artifact:
+    def _read(self, folder: str, sizes: Mapping[str, int | None], place: Place) -> Artifact:
         if MANIFEST not in sizes:
             raise NotFoundError("There is no manifest.")
         data = self._get(folder, MANIFEST, sizes, MAX_MANIFEST_BYTES)
         signature = self._get(folder, SIGNATURE, sizes, SIGNATURE_BYTES) if SIGNATURE in sizes else None
         if self._trusted is not None:
-            self._trusted.check(data, signature)
+            self._trusted.check(data, signature, place)
         manifest = format.loads(data)
         _check_listing(sizes, manifest.files)
         files = {}
@@ -136,11 +144,15 @@ class Remote:
         return Artifact(manifest, files, signature)
 
     def _listing(self, folder: str = "") -> Mapping[str, int | None]:
-        """The keys below a folder and their sizes, as far as the store knows them; those that escape it left out."""
+        """The keys below a folder and their sizes, as far as the store knows them."""
+        return {key: one.get("size") for key, one in self._details(folder).items()}
+
+    def _details(self, folder: str = "") -> Mapping[str, Mapping[str, Any]]:
+        """The keys below a folder, those that escape it left out, and what the store says of each."""
         start = f"{self._root}/{folder}/" if folder else f"{self._root}/"
         self._files.invalidate_cache()
         found = self._ask(self._files.find, folder, detail=True)
-        return {key.removeprefix(start): one.get("size") for key, one in found.items() if key.startswith(start)}
+        return {key.removeprefix(start): one for key, one in found.items() if key.startswith(start)}
 
     def _get(self, folder: str, path: str, sizes: Mapping[str, int | None], limit: int) -> bytes:
         """The bytes of a file; IntegrityError when there are more than `limit`, which are then not fetched."""
@@ -240,6 +252,8 @@ def _check_listing(there: Iterable[str], files: Iterable[str]) -> None:
         raise FormatError(f"The artifact lacks the file {path}.")
 
 
-def _parts(keys: Iterable[str], depth: int) -> list[list[str]]:
-    """The keys that have so many names, split."""
-    return [parts for parts in (key.split("/") for key in keys) if len(parts) == depth]
+def _mark(details: Mapping[str, Any]) -> str:
+    """What is another for another file under the same key, of what the store says in a listing; empty where it is
+    silent."""
+    known = {name.lower(): value for name, value in details.items()}
+    return " ".join(str(known[name]) for name in (*_MARKS, "size") if known.get(name) is not None)

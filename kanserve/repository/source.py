@@ -14,17 +14,29 @@ ATTEMPTS = 100  # of a publisher to get a version that no other takes
 class Source(Protocol):
     """Models and their versions, somewhere. NotFoundError when it is not there, UnreachableError when it is silent."""
 
-    def index(self) -> Mapping[str, tuple[int, ...]]:
-        """Every model that has a version, sorted, with its versions, oldest first; one look at the whole."""
+    def look(self) -> Mapping[str, Mapping[int, str]]:
+        """Every model that has a version, sorted, with its versions, oldest first; one look at the whole.
 
-    def names(self) -> tuple[str, ...]:
-        """The models that have a version, sorted."""
+        The text of a version is another once its manifest was replaced, and empty where the store says nothing of that.
+        """
 
-    def versions(self, name: str) -> tuple[int, ...]:
-        """The versions of a model, oldest first; NotFoundError when it has none."""
+    def look_at(self, name: str) -> Mapping[int, str]:
+        """The versions of a model, likewise; NotFoundError when it has none."""
 
     def read(self, name: str, version: int) -> Artifact:
         """The artifact of a version, verified: NotFoundError, ArtifactError, UnreachableError."""
+
+    def index(self) -> Mapping[str, tuple[int, ...]]:
+        """The models and their versions alone."""
+        return {name: tuple(versions) for name, versions in self.look().items()}
+
+    def names(self) -> tuple[str, ...]:
+        """The models that have a version, sorted."""
+        return tuple(self.look())
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """The versions of a model, oldest first; NotFoundError when it has none."""
+        return tuple(self.look_at(name))
 
 
 def is_name(text: str) -> bool:

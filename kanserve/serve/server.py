@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import grpc
 from grpc_health.v1.health import HealthServicer
 
+from kanserve.serve import switching
 from kanserve.serve.access import table as access
 from kanserve.serve.access import tls
 from kanserve.serve.calls import table as calls
@@ -78,11 +79,12 @@ class Server:
             counted.threads,
             self._observers,
         )
-        self._server = grpc.server(
-            cast(Any, counted.threads),  # grpc submits to it, and no more; typed as if it had to be a pool
-            options=_options(settings, shared),
-            maximum_concurrent_rpcs=calls.most_calls(settings),
-        )
+        with switching.starting_what_answers():
+            self._server = grpc.server(
+                cast(Any, counted.threads),  # grpc submits to it, and no more; typed as if it had to be a pool
+                options=_options(settings, shared),
+                maximum_concurrent_rpcs=calls.most_calls(settings),
+            )
         self._health = HealthServicer()
         self._server.add_generic_rpc_handlers(calls.handlers(self.state, self._health))
         self._http: Http | None = None
@@ -93,7 +95,8 @@ class Server:
 
                 self._http = http.serve(settings, self.state, self._takes_calls, reuse_port=shared)
             self.host, self.port = settings.host, self._listen(shared)
-            self._server.start()
+            with switching.starting_what_answers():
+                self._server.start()
         except BaseException:
             counted.threads.shutdown(wait=False)
             self._close()

@@ -109,6 +109,12 @@ class Settings:
     models: dict[str, ModelSettings] = _table("Settings of single models, by name.", dict)  # noqa: RUF009
     access: tuple[Grant, ...] = _table("Who may do what.")
 
+    def __post_init__(self) -> None:
+        for name in ("host", "http_host"):  # an IPv6 address as it stands before a port is the address within
+            value = getattr(self, name)
+            if value.startswith("[") and value.endswith("]"):
+                object.__setattr__(self, name, value[1:-1])
+
     def host_of_http(self) -> str:
         return self.http_host or self.host
 
@@ -117,7 +123,7 @@ class Settings:
         if self.unix_socket or self.host == "localhost":
             return True
         try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+            return ipaddress.ip_address(self.host).is_loopback
         except ValueError:  # a name, which may stand for any machine
             return False
 

@@ -58,6 +58,8 @@ class Method:
         return f"/{self.service}/{self.name}"
 
 
+_CHANGES = 16  # of the repository, that may be waited for at once
+
 # What a caller that may not see all models is not told: the entries of other models, by what names them.
 _LISTS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -127,14 +129,15 @@ class Pipeline:
         return inference.infer(self._state, data, call, allowed)
 
     def change(self, method: Method, logic: Logic) -> Behavior:
-        """Of the repository: one after the other on a thread of its own, so that none takes a place."""
+        """Of the repository: on threads of their own, so that none takes a place, and one that is slow keeps no other
+        waiting."""
         threads, unary = self._state.threads, self.unary(method, self.work(method, logic), patience=BRIEF)
 
         def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Any:
             with threads.counted():
                 return unary(requests, context)
 
-        return on_threads_of_its_own(answer, 1)
+        return on_threads_of_its_own(answer, _CHANGES)
 
     def infer_stream(self, method: Method) -> Behavior:
         """ModelInfer for each request, in order. One that fails is answered with its error, and the stream goes on;

@@ -7,7 +7,6 @@ is left of that, so that there is always some left.
 """
 
 import logging
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -23,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 import grpc
 
 from kanserve.errors import BusyError
-from kanserve.serve import processors
+from kanserve.serve import processors, switching
 from kanserve.serve.calls.arriving import PATIENCE, Arriving
 from kanserve.serve.calls.heavy import MEASURED, Cost, Heavy
 from kanserve.serve.calls.jobs import Arrival, Job
@@ -38,10 +37,6 @@ TICK = 0.01  # seconds
 SLOW_TICKS = 2  # of the monitor, seen in one call; ticks and not time, so that a machine that stands still slows nobody
 SLOW = 20_000_000  # nanoseconds of a model's mean
 _QUIET_TICKS = 10  # without a call, and the monitor sleeps until there is one
-# Of the interpreter: how long a thread may keep the others from running Python, in seconds. A call needs its turn some
-# times, and beside a slow one that computes in Python it waits so long each time; where there is none, a short interval
-# only costs.
-_USUAL, _HURRIED = sys.getswitchinterval(), 0.0005
 _BESIDE = 1_000_000_000  # nanoseconds for which two models are asked beside each other once one followed the other
 _WEIGHT = 1 / 8  # of a new time in the mean
 
@@ -203,6 +198,7 @@ class Threads(Executor):
 
     def _work(self, me: "_Worker") -> None:
         self._here.worker = me
+        switching.take_slices(switching.SLICE)
         try:
             while (job := self._jobs.get()) is not None:
                 self._answer(me, job)
@@ -228,7 +224,7 @@ class Threads(Executor):
             if not me.placed:
                 self._displaced -= 1
                 if self._displaced == 0:
-                    sys.setswitchinterval(_USUAL)
+                    switching.relax("calls")
         job.done()
 
     def _wait_for_a_place(self, me: "_Worker") -> bool:
@@ -253,7 +249,7 @@ class Threads(Executor):
                 return
             worker.placed = False
             self._displaced += 1
-            sys.setswitchinterval(_HURRIED)
+            switching.shorten("calls", switching.BESIDE_CALLS)
             if worker.model is not None:
                 worker.model.displaced += 1
             if self._parked:

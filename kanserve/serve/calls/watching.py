@@ -43,7 +43,7 @@ def states(catalog: Catalog, name: str = "") -> dict[tuple[str, int], pb.Version
             model_name=one,
             model_version=str(version),
             state=_STATES[state],
-            reason="" if state == "READY" else catalog.reasons.get((one, version), ""),
+            reason=catalog.reasons.get((one, version), ""),
             newest=state == "READY" and version == max(catalog.models[one]),
         )
         for (one, version), state in catalog.states.items()
@@ -55,12 +55,17 @@ def _told(state: State, name: str, call: Call) -> Iterator[pb.WatchResponse]:
     changed = Event()
     end = state.table.subscribe(lambda catalog: changed.set())
     try:
-        told = states(state.catalog, name)
+        catalog = state.catalog
+        told, contents = states(catalog, name), catalog.contents
+        del catalog  # which holds its models
         yield pb.WatchResponse(versions=told.values(), whole=True)
         while _wait(changed, state, call):
             changed.clear()
-            now = states(state.catalog, name)
-            if difference := list(_differences(told, now)):
+            catalog = state.catalog
+            now, known, contents = states(catalog, name), contents, catalog.contents
+            del catalog
+            anew = {key for key, one in contents.items() if known.get(key, one) != one}
+            if difference := list(_differences(told, now, anew)):
                 yield pb.WatchResponse(versions=difference)
             told = now
     finally:
@@ -77,10 +82,11 @@ def _wait(changed: Event, state: State, call: Call) -> bool:
     return False
 
 
-def _differences(told: _States, now: _States) -> Iterator[pb.VersionState]:
+def _differences(told: _States, now: _States, anew: set[tuple[str, int]]) -> Iterator[pb.VersionState]:
+    """What is not as it was told, or was replaced by something else that is told in the same words."""
     for name, version in told:
         if (name, version) not in now:
             yield pb.VersionState(model_name=name, model_version=str(version), state=pb.MODEL_STATE_REMOVED)
     for key, one in now.items():
-        if told.get(key) != one:
+        if told.get(key) != one or key in anew:
             yield one

@@ -1,107 +1,219 @@
-"""One thread of low priority on which everything that changes the table of models is done, one after the other."""
+"""Threads of low priority on which everything that takes long is done to the table of models, so that nobody waits.
+
+One thing at a time, since each that loads holds memory and, now and then, Python's lock; but what takes longer than
+SLOW lets another begin beside it. What is done to one model is done in the order in which it was asked for.
+"""
 
 import ctypes
 import gc
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from queue import SimpleQueue
+from typing import Any
 
 from kanserve.errors import DrainingError
+from kanserve.serve import switching
 
 NICE = 5  # a third of the processor's time where others want it: what loads holds Python's lock now and then
-# Seconds for which a thread that computes may keep Python's lock while others want it. With the usual 5 ms each answer
-# of a model that is served meanwhile would take that much longer.
-SWITCH = 0.0005
+AT_ONCE = 2
+SLOW = 1.0  # seconds
 _CLOSING = 1.0  # seconds; an interpreter should not end under a thread that is in a C++ library
 
-_Job = tuple[Callable[[], object], Future[object] | None, str]
+Job = Callable[[], object]
+
+
+@dataclass(eq=False)
+class _Turn:
+    """Something to be done to a model, or, where that is the empty text, to none; without a job who asked does it."""
+
+    model: str
+    job: Job | None = None
+    shared: str = ""
+    future: Future[Any] = field(default_factory=Future)
 
 
 class Background:
-    """The thread, started when there is something to do. Any thread may ask it for something, it itself too."""
+    """The threads, each started when there is something to do for it. Any thread may ask them, they themselves too."""
 
     def __init__(self) -> None:
         self.closing = False
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # which a finalizer may put into, wherever it runs
-        self._lock = threading.Lock()
-        self._waiting: dict[str, Future[object]] = {}
-        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()  # guards what follows
+        self._waiting: dict[str, deque[_Turn]] = {}  # by model; who has waited longest is first
+        self._busy: dict[str, float] = {}  # what is being loaded, and since when
+        self._taken: set[str] = set()  # models that somebody changes on a thread of his own
+        self._threads: list[threading.Thread] = []
+        self._alone = True
+        self._short: SimpleQueue[Job | None] = SimpleQueue()  # which a finalizer may put into, wherever it runs
+        self._attends: threading.Thread | None = None
 
-    def run(self, job: Callable[[], object], shared: str = "") -> None:
-        """Do it and return when it is done, or raise what it raises; DrainingError after `close`.
+    def begin(self, job: Job, model: str = "", shared: str = "") -> Future[Any]:
+        """Do it when its turn comes; DrainingError after `close`.
 
-        Of jobs that are `shared` under one text, one that has not begun yet is everybody's who asks for it.
+        Of jobs that are `shared` under one text, one that has not begun yet is everybody's who asks for it, as long as
+        nothing else was asked of that model since.
         """
-        if threading.current_thread() is self._thread:
-            job()
-            return
-        with self._lock:
+        with self._changed:
             if self.closing:
-                raise DrainingError("The server is stopping.")
-            future = self._waiting.get(shared)
-            if future is None:
-                future = Future()
-                if shared:
-                    self._waiting[shared] = future
-                self._jobs.put((job, future, shared))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="kanserve-loading", daemon=True)
-                self._thread.start()
-        future.result()
+                raise _stopping()
+            before = self._waiting.setdefault(model, deque())
+            if before and shared and before[-1].shared == shared:
+                return before[-1].future
+            turn = _Turn(model, job, shared)
+            before.append(turn)
+            if len(self._threads) < min(1 if self._alone else AT_ONCE, len(self._busy) + len(self._waiting)):
+                self._threads.append(threading.Thread(target=self._work, name="kanserve-loading", daemon=True))
+                self._threads[-1].start()
+            self._changed.notify_all()
+        return turn.future
 
-    def soon(self, job: Callable[[], object]) -> None:
-        """Do it when there is time, and wait for nothing."""
-        self._jobs.put((job, None, ""))
+    @contextmanager
+    def turn(self, model: str) -> Iterator[None]:
+        """A model's turn on this thread, for what takes no time; it waits for what was asked of that model before."""
+        turn = _Turn(model)
+        with self._changed:
+            if self.closing:
+                raise _stopping()
+            self._waiting.setdefault(model, deque()).append(turn)
+            self._changed.wait_for(lambda: self.closing or self._next_of(model) is turn)
+            if self.closing:
+                raise _stopping()
+            self._take(turn)
+            self._taken.add(model)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken.discard(model)
+                self._changed.notify_all()
+
+    def attend(self) -> None:
+        """From now on `soon` does what it is told."""
+        with self._changed:
+            if self._attends is None and not self.closing:
+                self._attends = threading.Thread(target=self._attend, name="kanserve-letting-go", daemon=True)
+                self._attends.start()
+
+    def soon(self, job: Job) -> None:
+        """Do it when there is time, but before what is being loaded is ready, and wait for nothing."""
+        self._short.put(job)
+
+    def give_way(self) -> None:
+        """From now on others have something to do: the priority of all that is done here is low, and what is slow keeps
+        nobody waiting. Before that one follows the other, so that it is known of what a process died.
+        """
+        self._alone = False
 
     @property
     def idle(self) -> bool:
-        return self._jobs.empty()
+        return not self._waiting and self._short.empty()
 
     def close(self) -> None:
-        """End the thread once what it is doing is done, and refuse what waits."""
-        with self._lock:
+        """End the threads once what they are doing is done, and refuse what waits."""
+        with self._changed:
             self.closing = True
-            thread = self._thread
-        self._jobs.put(None)
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_CLOSING)
+            refused = [turn for turns in self._waiting.values() for turn in turns]
+            self._waiting.clear()
+            threads = [*self._threads, *([self._attends] if self._attends else [])]
+            self._changed.notify_all()
+        self._short.put(None)
+        for turn in refused:
+            turn.future.set_exception(_stopping())
+        deadline = time.monotonic() + _CLOSING
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            with _giving_way():
-                self._do(*job)
-            del job  # what it holds goes now, and not when the next one comes
+        low = False
+        while (turn := self._next()) is not None:
+            if not self._alone and not low:
+                lower_priority()
+                low = True
+            self._do(turn)
+            del turn  # what it holds goes now, and not when the next one comes
 
-    def _do(self, job: Callable[[], object], future: Future[object] | None, shared: str) -> None:
-        with self._lock:
-            self._waiting.pop(shared, None)  # who asks from now on wants to see what is there from now on
-        if future is None:
+    def _next(self) -> _Turn | None:
+        """What is to be done next, once it may be begun; None at the end."""
+        with self._changed:
+            while not self.closing:
+                seconds = self._until_room()
+                if seconds == 0:
+                    for model in self._waiting:
+                        turn = self._next_of(model)
+                        if turn is not None and turn.job is not None:
+                            self._take(turn)
+                            self._begun(model)
+                            return turn
+                self._changed.wait(seconds or None)
+        return None
+
+    def _until_room(self) -> float | None:
+        """Seconds until something may begin beside what is being done; None: not before some of that has ended."""
+        if not self._busy:
+            return 0
+        if self._alone or len(self._busy) >= AT_ONCE:
+            return None
+        return max(0.0, max(self._busy.values()) + SLOW - time.monotonic())
+
+    def _next_of(self, model: str) -> _Turn | None:
+        """What is to be done next to a model; None while something is done to it."""
+        return None if model in self._busy or model in self._taken else self._waiting[model][0]
+
+    def _take(self, turn: _Turn) -> None:
+        turns = self._waiting.pop(turn.model)
+        turns.popleft()
+        if turns:
+            self._waiting[turn.model] = turns  # behind the others
+
+    def _begun(self, model: str) -> None:
+        switching.shorten("loading", switching.BESIDE_LOADS)
+        self._busy[model] = time.monotonic()
+
+    def _ended(self, model: str) -> None:
+        with self._changed:
+            del self._busy[model]
+            if not self._busy:
+                switching.relax("loading")
+            self._changed.notify_all()
+
+    def _do(self, turn: _Turn) -> None:
+        assert turn.job is not None  # `_next` gives no other
+        try:
+            result = turn.job()
+        except BaseException as error:
+            self._ended(turn.model)
+            turn.future.set_exception(error)
+        else:
+            self._ended(turn.model)
+            turn.future.set_result(result)
+
+    def _attend(self) -> None:
+        lower_priority()
+        while (job := self._short.get()) is not None:
             if not self.closing:
                 job()
-            return
-        if self.closing:
-            future.set_exception(DrainingError("The server is stopping."))
-            return
-        try:
-            job()
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(None)
+            del job
 
 
-@contextmanager
-def _giving_way() -> Iterator[None]:
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(min(SWITCH, usual))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)
+def when_done(futures: Iterable[Future[Any]], then: Job) -> None:
+    """Do it once all are done, on the thread that did the last."""
+    left = iter(futures)
+
+    def go_on(_: object) -> None:
+        for one in left:
+            if not one.done():
+                one.add_done_callback(go_on)
+                return
+        then()
+
+    go_on(None)
 
 
 def lower_priority(nice: int = NICE) -> None:
@@ -109,6 +221,7 @@ def lower_priority(nice: int = NICE) -> None:
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+        switching.take_slices(0)
 
 
 def return_memory(collect: bool) -> None:
@@ -118,3 +231,7 @@ def return_memory(collect: bool) -> None:
     if sys.platform == "linux":
         with suppress(AttributeError):  # another C library than glibc
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def _stopping() -> DrainingError:
+    return DrainingError("The server is stopping.")

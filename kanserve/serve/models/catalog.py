@@ -3,6 +3,7 @@
 A request looks its model up once and keeps it, so that it is answered by one version from beginning to end.
 """
 
+import itertools
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -58,6 +59,7 @@ class Model:
     backend: Backend
     kind: str
     limits: Limits = Limits()
+    number: int = field(default_factory=itertools.count().__next__)  # another for each that is loaded
 
     @property
     def formulas(self) -> "tuple[Formula, ...]":
@@ -137,7 +139,8 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """The models by name and version, oldest first, and for each version that is not loaded the reason.
+    """The models by name and version, oldest first, and for each version that cannot be loaded the reason, also where
+    what was loaded of it before goes on.
 
     `changing` are the versions that are being loaded, or wait for the last call to end; `states` has them all.
     """
@@ -153,6 +156,13 @@ class Catalog:
         states |= self.changing
         states |= {(name, version): "READY" for name, versions in self.models.items() for version in versions}
         return MappingProxyType(dict(sorted(states.items())))
+
+    @cached_property
+    def contents(self) -> Mapping[Key, int]:
+        """The number of what is loaded of each version: another once it was loaded anew."""
+        return {
+            (name, version): one.number for name, versions in self.models.items() for version, one in versions.items()
+        }
 
     def find(self, name: str, version: str = "") -> Model:
         """A version of a model, by default the newest; NotFoundError, or InvalidNameError when it is no version."""

@@ -2,18 +2,20 @@
 
     read and verify -> golden rows -> warm-up -> the whole catalog is replaced -> the last call of an old version ends
 
-All of that happens on one thread (`background`); whoever reads the catalog takes one reference and waits for nobody. A
-version that cannot be loaded changes nothing but the catalog's reasons.
+What takes long of that happens on threads of their own (`background`), for each model one thing after the other, and a
+slow model keeps no other waiting; whoever reads the catalog takes one reference and waits for nobody. A version that
+cannot be loaded changes nothing but the catalog's reasons. One that was replaced under its own number is loaded anew.
 """
 
 import logging
-import re
+import math
 import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from functools import partial
-from threading import Lock
+from threading import Lock, RLock
 from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
 
@@ -23,20 +25,20 @@ from kanserve import repository
 from kanserve.artifact import signing
 from kanserve.artifact.format import Artifact
 from kanserve.artifact.names import check_name
-from kanserve.errors import ArtifactError, InputError, KanserveError, NotFoundError, UnreachableError
+from kanserve.errors import ArtifactError, InputError, NotFoundError
 from kanserve.repository import Source
 from kanserve.serve.models import catalog as models
-from kanserve.serve.models.background import Background, lower_priority, return_memory
+from kanserve.serve.models.background import Background, return_memory, when_done
 from kanserve.serve.models.catalog import Catalog, Key, Limits, Model
 from kanserve.serve.models.catalog import State as VersionState
+from kanserve.serve.models.failures import INTERNAL, Failure, failure_of, reason
 from kanserve.serve.models.policies import policy
 from kanserve.serve.settings import ModelSettings, Settings
 
 UNLOADED = "It is unloaded. Load it to use it."
 NOT_ASKED = "It is not loaded until it is asked for."
+KEPT = "It was replaced, and goes on as it was, for what replaced it cannot be loaded: "
 _NO_CODE = ("c_source", "onnx_graph")  # the backends that go without Python's collector, for which everybody waits
-LONGEST_PAUSE = 300.0  # seconds until a version that could not be loaded is tried again, with poll
-_PATH = re.compile(r"(?<![\w.])(?:/[\w.+~-]+){2,}/?")
 
 _logger = logging.getLogger(__name__)
 
@@ -70,31 +72,38 @@ class Models:
         self._background = Background()
         self._subscribers: tuple[Callable[[Catalog], None], ...] = ()
         self._lock = Lock()  # of the subscribers alone
-        # What follows is the background thread's own.
+        self._table = RLock()  # of what follows; held for moments
         self._begun = False
         self._churned = self._code = False  # whether memory may be unused; whether Python modules may be
-        self._there: dict[str, tuple[int, ...]] = {}  # the repository's index, as last seen
+        self._there: dict[str, Mapping[int, str]] = {}  # the repository, as last seen: versions and what each was like
+        self._looked, self._looked_at = -math.inf, dict[str, float]()  # when: at all, and since then at one alone
         self._asked, self._unloaded = set(settings.load), set[str]()
         self._models: dict[str, dict[int, Model]] = {}
-        self._failures: dict[Key, _Failure] = {}
-        self._loading: Key | None = None
+        self._marks: dict[str, dict[int, str]] = {}  # what each was like when it was loaded
+        self._failures: dict[Key, Failure] = {}
+        self._loading: list[Key] = []
         self._ending: Counter[Key] = Counter()
 
     def refresh(self) -> None:
-        """Look for versions that are new and those that are gone; NotFoundError, UnreachableError and nothing changed
-        when the repository cannot be read."""
-        self._background.run(self._refresh, "refresh")
+        """Look for versions that are new, were replaced or are gone, and return once all is loaded; NotFoundError,
+        UnreachableError and nothing changed when the repository cannot be read."""
+        for change in self.look().result():
+            change.result()
+        self._begin()
+
+    def look(self) -> "Future[list[Future[None]]]":
+        """As `refresh`, without waiting: what comes of the look are the changes that it began, one for each model."""
+        return self._background.begin(self._look, shared="look")
 
     def load(self, name: str) -> None:
         """Load what is there of a model, also what could not be loaded before. NotFoundError when there is nothing;
         ArtifactError when one of its versions cannot be loaded, whereupon the others serve."""
-        check_name(name)
-        self._background.run(partial(self._load, name), f"load {name}")
+        self._background.begin(partial(self._load, check_name(name)), name, "load").result()
 
     def unload(self, name: str) -> None:
         """Let go of all versions of a model until `load`; calls under way keep theirs. NotFoundError for no model."""
-        check_name(name)
-        self._background.run(partial(self._unload, name))
+        with self._background.turn(check_name(name)):
+            self._unload(name)
 
     def subscribe(self, changed: Callable[[Catalog], None]) -> Callable[[], None]:
         """Call `changed` after each change, on the thread that made it; what comes back ends that."""
@@ -118,99 +127,148 @@ class Models:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    # On the background thread
+    # On the background threads
 
-    def _refresh(self) -> None:
-        there = dict(self.source.index())
+    def _look(self) -> list[Future[None]]:
+        when = time.monotonic()
+        there = dict(self.source.look())
         if not self._begun:
             for name in self._settings.load:
                 if name not in there:
                     raise NotFoundError(f"There is no model {name!r:.80} in the repository, and it is to be loaded.")
-        self._there = there
-        for name in [one for one in self._models if one not in there or not self._is_wanted(one)]:
-            self._put(name, {})
         again = not self._begun or self._settings.model_control != "poll"
-        for name, versions in there.items():
-            if self._is_wanted(name) and not self._background.closing:
-                self._bring(name, versions, again)
-        self._publish()
+        with self._table:
+            later = {name for name, then in self._looked_at.items() if then > when}
+            self._there = {name: one for name, one in there.items() if name not in later} | {
+                name: self._there[name] for name in later
+            }
+            self._looked, self._looked_at = when, {}
+            names = [one for one in {**self._models, **self._there} if one in self._models or self._is_wanted(one)]
+            self._publish()
+        changes = [(name, partial(self._look_at, name, again)) for name in names]
+        begun = [self._background.begin(change, name, f"look {again}") for name, change in changes]
+        if not self._begun:
+            when_done(begun, self._begin)
+        return begun
+
+    def _begin(self) -> None:
+        """All is loaded that is to be served from the start."""
         if not self._begun:
             self._begun = True
-            lower_priority()  # from here on others have something to do
+            self._background.give_way()
+
+    def _look_at(self, name: str, again: bool) -> None:
+        self._bring(name, again)
         self._tidy()
 
     def _load(self, name: str) -> None:
-        there = self._there[name] = self.source.versions(name)
-        self._asked.add(name)
-        self._unloaded.discard(name)
-        failed = self._bring(name, there, again=True)
-        self._publish()
+        when = time.monotonic()
+        there = self.source.look_at(name)
+        with self._table:
+            if when >= self._looked:
+                self._there[name], self._looked_at[name] = there, when
+            self._asked.add(name)
+            self._unloaded.discard(name)
+        failed = self._bring(name, again=True)
         self._tidy()
+        with self._table:
+            loaded = self._models.get(name, {})
         if failed:
-            raise failed[max(failed)].told(name, max(failed))
-        if not self._models.get(name):
+            newest = max(failed)
+            raise failed[newest].told(name, newest, newest in loaded)
+        if not loaded:
             raise NotFoundError(f"The repository has none of the versions of {name!r} that are to be served.")
 
     def _unload(self, name: str) -> None:
-        if name not in self._models and name not in self._there:
-            self._there[name] = self.source.versions(name)  # NotFoundError
-        self._asked.discard(name)
-        self._unloaded.add(name)
-        self._put(name, {})
-        self._publish()
+        with self._table:
+            known = name in self._models or name in self._there
+        there = {} if known else {name: self.source.look_at(name)}  # NotFoundError
+        with self._table:
+            self._there |= there
+            self._asked.discard(name)
+            self._unloaded.add(name)
+            self._put(name, {}, {})
+            self._publish()
 
     def _is_wanted(self, name: str) -> bool:
         if name in self._unloaded:
             return False
         return name in self._asked or self._settings.model_control != "explicit"
 
-    def _bring(self, name: str, there: Iterable[int], again: bool) -> "dict[int, _Failure]":
+    def _bring(self, name: str, again: bool) -> dict[int, Failure]:
         """Load what the policy asks for and is not loaded, then put it in place; what could not be loaded."""
-        wanted, had = self._policies.get(name, self._policy), self._models.get(name, {})
+        with self._table:
+            there = self._there.get(name, {}) if self._is_wanted(name) else {}
+            had, marks = self._models.get(name, {}), self._marks.get(name, {})
+        wanted = self._policies.get(name, self._policy)
         chosen: dict[int, Model] = {}
-        failed: dict[int, _Failure] = {}
+        seen: dict[int, str] = {}
+        failed: dict[int, Failure] = {}
         for version in wanted.candidates(there):
             if self._background.closing:
-                return failed  # everything stays as it is
+                chosen, seen = had, marks  # everything stays as it is
+                break
             if len(chosen) == wanted.newest:
                 break
-            match had.get(version) or self._try(name, version, again):
-                case Model() as model:
-                    chosen[version] = model
-                case failure:
-                    failed[version] = failure
-        if chosen != had:
-            self._put(name, chosen)
+            model, seen[version] = had.get(version), there[version]
+            if model is None or marks.get(version) != there[version]:
+                match self._try(name, version, there[version], model, again):
+                    case Model() as model:
+                        pass
+                    case failure:
+                        failed[version], seen[version] = failure, marks.get(version, "")
+            if model is not None:
+                chosen[version] = model
+        with self._table:
+            loaded = [key for key in self._loading if key[0] == name]
+            for key in loaded:
+                self._done(key)
+            forgiven = [self._failures.pop((name, one), None) for one in chosen if one not in failed]
+            if chosen != had:
+                self._put(name, chosen, seen)
+            elif chosen:
+                self._marks[name] = seen
+            if loaded or any(forgiven) or chosen != had:
+                self._publish()
         return failed
 
-    def _try(self, name: str, version: int, again: bool) -> "Model | _Failure":
-        """A version, newly loaded, or why not; what was found the last time where it is too early to try it again."""
+    def _try(self, name: str, version: int, mark: str, had: Model | None, again: bool) -> "Model | Failure":
+        """A version, newly loaded, or why not; what was found the last time where it is too early to try it again. What
+        it `had` is what it has where the repository still holds that.
+        """
         key = name, version
         failure = self._failures.get(key)
-        if failure is not None and not again and time.monotonic() < failure.until:
+        if failure is not None and not again and failure.mark == mark and time.monotonic() < failure.until:
             return failure
-        self._loading = key
-        self._publish()
-        self._churned = True
-        begun, reason = time.perf_counter(), ""
+        with self._table:
+            self._loading.append(key)
+            self._churned = True
+            self._publish()
+        begun, why = time.perf_counter(), ""
         try:
-            model = self._made(name, version)
+            return self._made(name, version, had)
         except BaseException as error:  # the code of an artifact may raise anything, and no signal comes to this thread
-            reason = _reason(error)
-            if reason == _INTERNAL:
+            why = reason(error)
+            if why == INTERNAL:
                 _logger.exception("version %s of %r could not be loaded", version, name)
-            pause = min(LONGEST_PAUSE, 2 * failure.pause if failure else self._settings.poll_seconds)
-            # Not the error itself: its frames hold the bytes of the artifact.
-            self._failures[key] = found = _Failure(type(error), reason, pause)
+            with self._table:
+                # Not the error itself: its frames hold the bytes of the artifact.
+                found = failure_of(error, mark, failure, self._settings.poll_seconds)
+                self._failures[key] = found
+                self._done(key)
+                self._publish()
             return found
         finally:
-            self._loading = None
             if self._meters is not None:
-                self._meters.loaded(name, version, time.perf_counter() - begun, reason)
-        self._failures.pop(key, None)
-        return model
+                self._meters.loaded(name, version, time.perf_counter() - begun, why)
 
-    def _made(self, name: str, version: int) -> Model:
+    def _done(self, key: Key) -> None:
+        """A version is not being loaded any more."""
+        self._loading.remove(key)
+        if self._tell is not None and self._loading:  # what a process dies of is what it told last
+            self._tell(*self._loading[0])
+
+    def _made(self, name: str, version: int, had: Model | None) -> Model:
         if (reason := self._refused.get((name, version))) is not None:
             raise ArtifactError(reason)
         if self._tell is not None:
@@ -221,39 +279,46 @@ class Models:
             own.max_rows or settings.max_rows, settings.max_message_bytes, own.concurrency or settings.concurrency
         )
         artifact = self.source.read(name, version)
+        if had is not None and artifact.manifest == had.manifest:
+            return had
         model = models.read(artifact, name, version, own.backend or settings.backend, limits)
         _warm_up(model, artifact, own.warm_up or settings.warm_up)
         return model
 
-    def _put(self, name: str, chosen: Mapping[int, Model]) -> None:
+    def _put(self, name: str, chosen: Mapping[int, Model], marks: dict[int, str]) -> None:
         """Serve these versions of a model and no others; what is replaced ends with its last call."""
         had = self._models.pop(name, {})
+        self._marks.pop(name, None)
         if chosen:
-            self._models[name] = {version: chosen[version] for version in sorted(chosen)}
+            self._models[name], self._marks[name] = {version: chosen[version] for version in sorted(chosen)}, marks
         for version, model in had.items():
             if chosen.get(version) is not model:
                 key = name, version
                 self._ending[key] += 1
+                self._background.attend()
                 weakref.finalize(model, self._background.soon, partial(self._ended, key, model.kind)).atexit = False
 
     def _ended(self, key: Key, kind: str) -> None:
         """The last call of a version that was let go has ended."""
-        self._code |= kind not in _NO_CODE
-        self._ending -= Counter([key])
-        self._churned = True
-        self._publish()
+        with self._table:
+            self._code |= kind not in _NO_CODE
+            self._ending -= Counter([key])
+            self._churned = True
+            self._publish()
         self._tidy()
 
     def _tidy(self) -> None:
         """Give back the memory of what was loaded and let go; the last of several jobs does it for all."""
-        if self._churned and self._background.idle:
-            return_memory(collect=self._code)
+        with self._table:
+            collect = self._code
+            if not self._churned or not self._background.idle:
+                return
             self._churned = self._code = False
+        return_memory(collect)
 
     def _publish(self) -> None:
         changing: dict[Key, VersionState] = dict.fromkeys(self._ending, "UNLOADING")
-        if self._loading is not None:
-            changing[self._loading] = "LOADING"
+        changing |= dict.fromkeys(self._loading, "LOADING")
         loaded = {name: MappingProxyType(dict(self._models[name])) for name in sorted(self._models)}
         self.catalog = Catalog(MappingProxyType(loaded), MappingProxyType(self._reasons()), MappingProxyType(changing))
         for changed in self._subscribers:
@@ -274,37 +339,9 @@ class Models:
             name, version = key
             if version not in self._there.get(name, ()):
                 del self._failures[key]
-            elif key not in reasons and version not in self._models.get(name, {}):
-                reasons[key] = failure.reason
+            elif key not in reasons:
+                reasons[key] = (KEPT if version in self._models.get(name, {}) else "") + failure.reason
         return reasons
-
-
-class _Failure:
-    """Why a version could not be loaded, and when it is to be tried again."""
-
-    def __init__(self, kind: type[BaseException], reason: str, pause: float) -> None:
-        self.kind, self.reason, self.pause = kind, reason, pause
-        self.until = time.monotonic() + pause
-
-    def told(self, name: str, version: int) -> KanserveError:
-        """The error for whoever asked for that version."""
-        kind = self.kind if issubclass(self.kind, ArtifactError | UnreachableError) else ArtifactError
-        return kind(f"Version {version} of {name!r} is not loaded: {self.reason}")
-
-
-_INTERNAL = "internal error"
-
-
-def _reason(error: BaseException) -> str:
-    """What clients are told: what was raised on purpose, without the paths of this machine."""
-    match error:
-        case KanserveError():
-            return _PATH.sub("...", str(error))
-        case OSError():
-            return f"It cannot be read: {error.strerror or type(error).__name__}."
-        case MemoryError():
-            return "There is not enough memory for it."
-    return _INTERNAL  # code of an artifact or a defect of ours; either way its text is not for clients
 
 
 def _warm_up(model: Model, artifact: Artifact, counts: Iterable[int]) -> None:

@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kanserve.artifact.format import Artifact, read_json
 from kanserve.artifact.names import FORMULA
 from kanserve.errors import FormatError
+from kanserve.formula.tree import SPLINE_NAME
 from kanserve.ir import Kan
+from kanserve.serve.models import pieces
 
 if TYPE_CHECKING:
     from kanserve.formula import Formula
     from kanserve.formula.evidence import Evidence
 
-_LOOKED_AT = ("formulas", "evidence", "name")
+_SPLINES = "splines"
+_KEPT = ("formulas", "evidence", "tables", "name", "unit", "low", "high", _SPLINES)
+_MOST_STEPS = 50_000  # of expressions that are checked when a model is loaded: a fifth of a second
 
 
 class Words:
     """The formulas of a network's outputs, and what is known of them.
 
-    FormatError, at once, when formula.json is not JSON or of other outputs; later, for who asks, when what it says is
-    no formula. To make formulas of all of it takes longer than everything else that loading does, and most servers are
-    never asked.
+    FormatError, at once, when formula.json is not JSON, of other outputs, or has an expression that is none. Of
+    expressions of more than _MOST_STEPS together, and of the numbers in any, only who asks is told: to make formulas of
+    all of it takes longer than everything else that loading does, and most servers are never asked.
     """
 
     def __init__(self, artifact: Artifact, kan: Kan) -> None:
@@ -59,7 +63,8 @@ class Words:
 
 
 def _outline(data: bytes) -> Any:
-    """A JSON text of which all is read but only names are kept; FormatError as `read_json`.
+    """A JSON text of which all is read and checked but only names are kept; FormatError as `read_json`, or where an
+    expression is none.
 
     A large network has 30 MB of it. Read at once they would be many times as much in memory, and keep Python's lock
     for a tenth of a second: so values are dropped as they come, and each number is a moment in which others may go on.
@@ -68,22 +73,50 @@ def _outline(data: bytes) -> Any:
     def constant(text: str) -> NoReturn:
         raise FormatError(f"{FORMULA} must not contain {text}.")
 
+    left = _MOST_STEPS
+
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        kept = {key: value for key, value in items if key in _LOOKED_AT}
-        if len({key for key, _ in items}) != len(items):
+        nonlocal left
+        whole = dict(items)
+        if len(whole) != len(items):
             raise FormatError(f"{FORMULA} has a key twice.")
+        kept = {key: value for key, value in items if key in _KEPT or SPLINE_NAME.fullmatch(key)}
+        if "tree" in whole:
+            left -= len(whole["tree"])
+            kept[_SPLINES] = _splines(whole) if left >= 0 else ()
+        if "tables" in kept and any(set(one[_SPLINES]) - set(kept["tables"]) for one in kept.get("formulas", ())):
+            raise FormatError("A formula has a spline without a table.")
         return kept
 
-    def number(text: str) -> None:
-        return None
+    def number(text: str) -> float:
+        return 0.0
 
+    def integer(text: str) -> int | None:
+        return int(text) if len(text) < 9 else None
+
+    decoder = json.JSONDecoder(parse_constant=constant, object_pairs_hook=pairs, parse_float=number, parse_int=integer)
     try:
         with _collecting_nothing():
-            return json.loads(
-                data, parse_constant=constant, object_pairs_hook=pairs, parse_float=number, parse_int=number
-            )
+            return pieces.parse(data, decoder)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{FORMULA} is not JSON: {str(error)[:100]}.") from None
+
+
+class _Unread(dict[str, Any]):
+    """The tables of splines, which come after the formulas: there is one of every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def _splines(entry: dict[str, Any]) -> tuple[str, ...]:
+    """The splines of a formula, which is checked."""
+    from kanserve.formula.storage import formula_from_json
+
+    try:
+        return tuple({step[1] for step in formula_from_json(entry, _Unread()).tree if step[0] == "spline"})
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # not to be taken for broken JSON
+        raise FormatError(f"A formula is none: {type(error).__name__}.") from None
 
 
 @contextmanager

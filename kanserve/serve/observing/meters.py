@@ -117,6 +117,10 @@ class Meters:
         from kanserve.serve.models.loading import NOT_ASKED, UNLOADED
 
         with self._lock:
+            before = self._catalog.contents if self._catalog is not None else {}
+            for key, content in catalog.contents.items():
+                if before.get(key, content) != content:
+                    self._outside.pop(key, None)  # of other features, maybe
             self._catalog = catalog
             # What nobody wants to have loaded is not refused.
             self._refused = [list(key) for key, why in catalog.reasons.items() if why not in (NOT_ASKED, UNLOADED)]
@@ -144,7 +148,7 @@ class Meters:
                     for key, one in self._calls.items()
                 ],
                 "outside": [
-                    {"of": list(key), "features": self._features(*key), "rows": counts.tolist()}
+                    {"of": list(key), "features": self._features(*key, len(counts)), "rows": counts.tolist()}
                     for key, counts in self._outside.items()
                 ],
                 "loads": [
@@ -171,15 +175,16 @@ class Meters:
 
     def _add_outside(self, key: tuple[str, int], counts: "NDArray[np.intp]") -> None:
         known = self._outside.get(key)
-        if known is not None:
+        if known is not None and len(known) == len(counts):
             known += counts
-        elif len(self._outside) < MOST_SERIES:
+        elif known is not None or len(self._outside) < MOST_SERIES:  # known of another content, when calls took long
             self._outside[key] = counts.copy()
 
-    def _features(self, model: str, version: int) -> list[str]:
-        """The names of a version's inputs; none once it went."""
+    def _features(self, model: str, version: int, count: int) -> list[str]:
+        """The names of a version's inputs; none once it went, or was replaced by one that has not so many."""
         loaded = self._catalog.models.get(model, {}).get(version) if self._catalog else None
-        return [one.name for one in loaded.kan.inputs] if loaded else []
+        names = [one.name for one in loaded.kan.inputs] if loaded else []
+        return names if len(names) == count else []
 
     def _models(self) -> list[dict[str, Any]]:
         if self._catalog is None:

@@ -2,10 +2,12 @@
 
 import math
 import signal
+from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from kanserve.errors import KanserveError
+from kanserve.serve.models.background import when_done
 from kanserve.serve.models.loading import Models
 from kanserve.serve.processes import running
 from kanserve.serve.server import Counted, Server, check_free
@@ -15,7 +17,7 @@ from kanserve.serve.settings import Settings
 class Looked(NamedTuple):
     """The repository was looked at, because of a signal or because it was time."""
 
-    error: Exception | None
+    error: BaseException | None
     quiet: bool
 
 
@@ -31,9 +33,8 @@ def run(settings: Settings) -> int:
     models.subscribe(counted.meters.changed)
     server: Server | None = None
     with running.heard(events.put, signal.SIGHUP):  # to the end: what drains has nothing to look for, and goes on
-        with running.Changes() as changes, running.heard(events.put, signal.SIGTERM, signal.SIGINT):
-            alone = _Alone(settings, counted, models, events, changes)
-            server = alone.until_told()
+        with running.heard(events.put, signal.SIGTERM, signal.SIGINT):
+            server = _Alone(settings, counted, models, events).until_told()
             models.close()
         if server is not None and not server.stop(last=True):
             running.cut_off(settings)
@@ -47,39 +48,45 @@ class _Alone:
         counted: Counted,
         models: Models,
         events: SimpleQueue[Came],
-        changes: running.Changes,
     ) -> None:
         self._settings, self._counted, self._models = settings, counted, models
-        self._events, self._changes = events, changes
+        self._events = events
         self._said: dict[str, Any] = {}
         self._unread = ""  # why the repository could not be read the last time
 
     def until_told(self) -> Server | None:
         """The server when it is told to end; None when it was before there was one."""
         server: Server | None = None
-        looking = self._look(quiet=False)
+        looking = False  # because it is time; what is slow to load keeps no other model from being found
+        again = False  # once what is there at the start is loaded
+        self._look(quiet=False)
         while True:
-            polls = self._settings.model_control == "poll" and not looking
+            polls = self._settings.model_control == "poll" and server is not None and not looking
             try:
                 came = running.wait(self._events, self._settings.poll_seconds if polls else math.inf)
             except Empty:
-                looking = self._look(quiet=True)
+                looking = True
+                self._look(quiet=True)
                 continue
             match came:
                 case signal.SIGHUP:
                     if server is not None:
                         server.reopen()
-                    looking = self._look(quiet=False)
+                        self._look(quiet=False)
+                    again = server is None
                 case int():
                     running.tell_systemd("STOPPING=1")
                     return server
                 case Looked(None, quiet):
-                    looking, self._unread = False, ""
+                    looking, self._unread = looking and not quiet, ""
                     if server is None:
                         server = Server(self._settings, models=self._models, counted=self._counted)
                     self._announce(server, quiet)
+                    if again:
+                        again = False
+                        self._look(quiet=False)
                 case Looked(KanserveError() | OSError() as error, quiet) if server is not None:
-                    looking = False
+                    looking = looking and not quiet
                     if not quiet or str(error) != self._unread:  # not at each poll
                         running.say(f"the repository cannot be read, nothing changed: {error}")
                     self._unread = str(error)
@@ -87,17 +94,15 @@ class _Alone:
                     assert error is not None
                     raise error
 
-    def _look(self, quiet: bool) -> bool:
-        def look() -> None:
-            try:
-                self._models.refresh()
-            except Exception as error:  # told by the thread that waits for it
-                self._events.put(Looked(error, quiet))
-            else:
-                self._events.put(Looked(None, quiet))
+    def _look(self, quiet: bool) -> None:
+        """Because it is time, `quiet`, or because somebody wants to know when all that was found is loaded."""
 
-        self._changes.put(look)
-        return True
+        def looked(look: Future[list[Future[None]]]) -> None:
+            error = look.exception()
+            changes = [] if error or quiet else look.result()
+            when_done(changes, lambda: self._events.put(Looked(error, quiet)))
+
+        self._models.look().add_done_callback(looked)
 
     def _announce(self, server: Server, quiet: bool) -> None:
         summary = running.summary(self._models.catalog)

@@ -1,4 +1,6 @@
-"""Changes of models on their way through all workers: one after the other, each by one worker and then by the rest."""
+"""Changes of models on their way through all workers, each by one worker and then by the rest: one after the other, but
+one that is slow keeps no change of another model waiting.
+"""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from kanserve.errors import ArtifactError, DeadlineError, NotFoundError
+from kanserve.serve.models.background import SLOW
 from kanserve.serve.processes.channel import Ears, written
 from kanserve.serve.processes.control import CHANGE_SECONDS
 
@@ -48,11 +51,15 @@ class _Stage:
     change: Change
     number: int  # of the question that the workers answer
     left: list[Worker]  # who have not been told
-    deadline: float
+    since: float
     before: frozenset[tuple[str, int]]  # the versions that were refused then
     first: int | None = None  # the process that is to show whether it can be done
     empty: int | None = None  # its place, once it ended over that: the next one there does it at its start, or cannot
     waiting: set[int] = field(default_factory=set)  # the processes that have been told
+
+    @property
+    def deadline(self) -> float:
+        return self.since + CHANGE_SECONDS
 
 
 class Changing:
@@ -63,16 +70,20 @@ class Changing:
         self.unloaded: set[str] = set()
         self._refused = refused
         self._queue: deque[Change] = deque()
-        self._now: _Stage | None = None
+        self._now: dict[str, _Stage] = {}  # by model; "" is to look for new versions of all
         self._finished: list[Change] = []
 
     @property
     def idle(self) -> bool:
-        return self._now is None and not self._queue
+        return not self._now and not self._queue
 
     @property
     def deadline(self) -> float:
-        return self._now.deadline if self._now is not None else float("inf")
+        """When it is to `go_on` although nobody has said anything."""
+        times = [one.deadline for one in self._now.values()]
+        if times and self._next() is not None:
+            times.append(self._slow_at)
+        return min(times, default=float("inf"))
 
     def add(self, change: Change) -> None:
         """To be made after those that were added before; to look for new versions once more is enough."""
@@ -84,25 +95,33 @@ class Changing:
 
     def go_on(self, ready: Sequence[Worker], numbers: Iterator[int], now: float) -> None:
         """Tell the next workers, or the next change, where nothing is waited for."""
-        if self._now is None and self._queue and ready:
-            self._begin(self._queue.popleft(), ready, next(numbers), now)
-        stage = self._now
-        if stage is None:
-            return
-        if stage.deadline <= now:
-            late = DeadlineError(f"Some processes have not done it within {CHANGE_SECONDS:g} seconds.")
-            stage.change.error = stage.change.error or written(late)
-            self._end(stage)
-        elif not stage.waiting and stage.empty is None:
-            here = {one.pid for one in ready}
-            self._tell(stage, [one for one in stage.left if one.pid in here])
-            stage.left = []
-            if not stage.waiting:
+        if ready and now >= self._slow_at and (change := self._next()) is not None:
+            self._queue.remove(change)
+            self._begin(change, ready, next(numbers), now)
+        here = {one.pid for one in ready}
+        for stage in list(self._now.values()):
+            if stage.deadline <= now:
+                late = DeadlineError(f"Some processes have not done it within {CHANGE_SECONDS:g} seconds.")
+                stage.change.error = stage.change.error or written(late)
                 self._end(stage)
+            elif not stage.waiting and stage.empty is None:
+                self._tell(stage, [one for one in stage.left if one.pid in here])
+                stage.left = []
+                if not stage.waiting:
+                    self._end(stage)
+
+    @property
+    def _slow_at(self) -> float:
+        """When all changes that are being made are slow."""
+        return max((one.since + SLOW for one in self._now.values()), default=float("-inf"))
+
+    def _next(self) -> Change | None:
+        """What has waited longest, but for changes of models that are being changed."""
+        return next((one for one in self._queue if one.name not in self._now), None)
 
     def answered(self, pid: int, number: int, error: list[str] | None, changed: bool) -> None:
-        stage = self._now
-        if stage is None or stage.number != number or pid not in stage.waiting:
+        stage = next((one for one in self._now.values() if one.number == number), None)
+        if stage is None or pid not in stage.waiting:
             return  # too late
         stage.waiting.discard(pid)
         stage.first = None
@@ -111,21 +130,22 @@ class Changing:
 
     def lost(self, pid: int, place: int) -> None:
         """A worker has ended."""
-        if self._now is not None:
-            self._now.waiting.discard(pid)
-            if self._now.first == pid:
-                self._now.first, self._now.empty = None, place
+        for stage in self._now.values():
+            stage.waiting.discard(pid)
+            if stage.first == pid:
+                stage.first, stage.empty = None, place
 
     def born(self, one: Worker, place: int) -> None:
         """A worker is ready. It may have begun before the change did, so it is told of that too."""
-        if self._now is not None:
-            self._now.left.append(one)
+        for stage in self._now.values():
+            stage.left.append(one)
         self.gave_up(place)
 
     def gave_up(self, place: int) -> None:
         """There will be no worker at a place for some time."""
-        if self._now is not None and self._now.empty == place:
-            self._now.empty = None
+        for stage in self._now.values():
+            if stage.empty == place:
+                stage.empty = None
 
     def finished(self) -> list[Change]:
         """Those that have come to their end since it was asked."""
@@ -135,8 +155,9 @@ class Changing:
     def _begin(self, change: Change, ready: Sequence[Worker], number: int, now: float) -> None:
         self._remember(change)
         first, *rest = ready
-        self._now = _Stage(change, number, rest, now + CHANGE_SECONDS, frozenset(self._refused), first.pid)
-        self._tell(self._now, [first])
+        stage = _Stage(change, number, rest, now, frozenset(self._refused), first.pid)
+        self._now[change.name] = stage
+        self._tell(stage, [first])
 
     def _remember(self, change: Change) -> None:
         if change.what == "load":
@@ -161,5 +182,5 @@ class Changing:
         if change.error is not None and change.error[0] == NotFoundError.__name__:  # it was a name of nothing
             self.loaded.discard(change.name)
             self.unloaded.discard(change.name)
-        self._now = None
+        del self._now[change.name]
         self._finished.append(change)

@@ -62,7 +62,7 @@ class Breaker:
 class Quarantine:
     """The versions that ended workers while they were loaded for the first time, each with the reason to refuse it.
 
-    One that any worker has loaded is above suspicion: versions never change.
+    One that any worker has loaded is above suspicion, unless somebody replaced it since.
     """
 
     def __init__(self) -> None:
@@ -72,6 +72,10 @@ class Quarantine:
 
     def loaded(self, versions: Iterable[Version]) -> None:
         self._good.update(versions)
+
+    def replaced(self, version: Version) -> None:
+        """A worker that has it loads it: what is there now nobody has loaded yet."""
+        self._good.discard(version)
 
     def ended(self, version: Version, status: int) -> bool:
         """A worker ended while it loaded a version; whether that is now refused, and was not before."""

@@ -1,4 +1,4 @@
-"""What every process of a server does: hear signals, change its models, say what it serves."""
+"""What every process of a server does: hear signals, say what it serves."""
 
 import logging
 import math
@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
-from threading import Thread
 from types import FrameType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.models.loading import NOT_ASKED, UNLOADED
@@ -23,35 +22,7 @@ _says = logging.getLogger("kanserve.process")
 
 _HEARD = 1.0
 
-Job = Callable[[], object]
 T = TypeVar("T")
-
-
-class Changes:
-    """A thread on which models are loaded and let go, one after the other, so that signals are heard meanwhile."""
-
-    def __init__(self) -> None:
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._ended = False
-        self._thread = Thread(target=self._work, name="kanserve-changes", daemon=True)
-
-    def put(self, job: Job) -> None:
-        """A job says itself what came of it; it raises nothing."""
-        self._jobs.put(job)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """What has not begun is not done; what has is given a moment, and then left behind."""
-        self._ended = True
-        self._jobs.put(None)
-        self._thread.join(FAREWELL)  # an interpreter should not end under a thread that is in a C++ library
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None and not self._ended:
-            job()
 
 
 @contextmanager
@@ -96,7 +67,8 @@ def announce(summary: dict[str, Any], address: str, http_address: str, processes
     for name, version, reason in summary["reasons"]:
         if reason in (NOT_ASKED, UNLOADED):  # nobody wants it
             continue
-        say(f"version {version} of {name!r} is not served: {reason}")
+        kept = [name, version] in summary["loaded"]
+        say(f"version {version} of {name!r} is {'served as it was' if kept else 'not served'}: {reason}")
     models = len({name for name, _ in summary["loaded"]})
     by = f" by {processes} processes" if processes > 1 else ""
     metrics = f", metrics at http://{http_address}/metrics" if http_address else ""

@@ -272,6 +272,8 @@ class _Supervisor:
         match message:
             case {"tell": "loading", "model": name, "version": version}:
                 one.loading = (name, version)
+                if [name, version] in one.summary.get("loaded", ()):
+                    self._quarantine.replaced((name, version))
             case {"tell": "ending"}:  # it was told to, whatever it was loading
                 one.loading, one.ending = None, True
             case {"tell": "counts", "snapshot": counts}:
@@ -321,6 +323,9 @@ class _Supervisor:
         else:
             before, now = one.summary, {"loaded": value["loaded"], "reasons": value["reasons"]}
             self._loaded(one, now)
+            if value["loading"]:
+                name, version = value["loading"][0]
+                one.loading = (name, version)
             self._changing.answered(one.pid, number, value["error"], before != now)
 
     # Changes and counts

@@ -59,21 +59,21 @@ class _Worker:
         self._counted = Counted(start.settings, start.number)
         self._meters = self._counted.meters
         self._server: Server | None = None
-        self._changes = running.Changes()
         self._error: KanserveError | None = None
 
     def work(self) -> int:
-        with self._changes as changes:
-            self._line.start()
-            try:
-                self._models = Models(self._start.settings, self._meters, self._refused, self._loading)
-            except KanserveError as error:
-                self._fail(error)
-                return 1
-            changes.put(self._begin)
-            running.wait(self._ended)
-            self._tell("ending")
-            self._models.close()
+        self._line.start()
+        try:
+            self._models = Models(self._start.settings, self._meters, self._refused, self._loading)
+        except KanserveError as error:
+            self._fail(error)
+            return 1
+        begins = threading.Thread(target=self._begin, name="kanserve-changes", daemon=True)
+        begins.start()
+        running.wait(self._ended)
+        self._tell("ending")
+        self._models.close()
+        begins.join(running.FAREWELL)  # an interpreter should not end under a thread that is in a C++ library
         if self._server is not None:
             done = self._server.stop(last=True)
             self._tell("counts", snapshot=self._meters.snapshot())
@@ -131,7 +131,8 @@ class _Worker:
         if message["ask"] == "snapshot":
             self._answer(message, self._meters.snapshot())
         else:
-            self._changes.put(lambda: self._change(message))
+            # One for each: a model that is slow keeps no other waiting, and what is done to one is told in order.
+            threading.Thread(target=self._change, args=(message,), name="kanserve-change", daemon=True).start()
 
     def _change(self, message: Message) -> None:
         self._refused.update({(name, version): reason for name, version, reason in message["refused"]})
@@ -150,8 +151,9 @@ class _Worker:
             if not isinstance(error, KanserveError | OSError):
                 traceback.print_exception(error)
             failed = KanserveError(str(error)) if isinstance(error, OSError) else error
-        said = {**running.summary(self._models.catalog), "error": failed and written(failed)}
-        self._answer(message, said)
+        catalog = self._models.catalog
+        loading = [list(key) for key, state in catalog.changing.items() if state == "LOADING"]
+        self._answer(message, {**running.summary(catalog), "loading": loading, "error": failed and written(failed)})
 
     def _push(self) -> None:
         while self._ended.empty():
