@@ -26,8 +26,10 @@ export ORT_DISABLE_TELEMETRY := 1
 run: $(INSTALLED)
 	kanserve demo
 
+# One thread each: two processes of as many threads as there are cores wait for one another.
+# worksteal gives a process neighbouring tests, which share what a file makes once.
 test: $(INSTALLED)
-	pytest -n 2
+	OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal
 
 check: check-style check-types check-layers check-protos check-deploy
 
@@ -101,8 +103,10 @@ $(KSERVE): | $(INSTALLED)
 	$@.new/bin/pip install kserve onnxruntime && mv $@.new $@ || { \
 		rm -rf $@.new; echo 'KServe cannot be installed here: it is not compared, and its client not tried.'; }
 
+# The packages of the extra alone: with what is there already pip would build kanserve again.
 $(CROSS): $(INSTALLED)
-	.venv/bin/pip install -e '.[dev,cross]'
+	.venv/bin/pip install $$(python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cross"])')
 	touch $@
 
 .PHONY: check-style check-types check-layers check-protos check-deploy released-protos

@@ -14,7 +14,7 @@ STRICT = ("-std=c99", *WARNINGS)
 C, CPP = ("gcc", *STRICT), ("g++", "-x", "c++", "-std=c++17", *WARNINGS)
 # Without the sanitizer's own stack, on which some versions of gcc place vectors of 64 bytes at multiples of 32.
 SANITIZED = (
-    *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all", "-g1"),
+    *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"),
     *("--param", "asan-use-after-return=0"),
 )
 

@@ -16,8 +16,10 @@ BEGIN = """
 #endif
 
 #ifdef @FAST
-#if defined __AVX512F__ || defined __AVX2__ || defined __SSE2__
+#if defined __AVX2__
 #include <immintrin.h>
+#elif defined __SSE2__
+#include <emmintrin.h>
 #endif
 
 #if defined __AVX512F__
