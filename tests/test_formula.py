@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
@@ -14,22 +13,9 @@ from kanserve.ir import Kan, Variable, layer
 from kanserve.ranges import finite_rows
 from kanserve.reference import evaluate
 from tests.kans import ZOO, pruned, raw_features, symbolic
+from tests.zoo_formulas import edge, of, text
 
 CLOSED = {"constant", "symbolic", "every_function", "special", "domains"}
-
-
-@functools.cache
-def of(name):
-    """The formulas of one of the zoo's networks."""
-    return formulas(ZOO[name]())
-
-
-def edge(name, a=1.0, b=0.0, c=1.0, d=0.0):
-    return layer(functions=[[name]], affine=[[[a, b, c, d]]])
-
-
-def text(kan, q=0):
-    return formulas(kan)[q].text
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -1,7 +1,6 @@
 import ast
 import ctypes
 import dataclasses
-import functools
 import itertools
 import json
 import re
@@ -22,20 +21,7 @@ from kanserve.ir import Kan, layer
 from kanserve.ranges import finite_rows, sample
 from kanserve.reference import evaluate
 from tests.kans import ZOO, classifier, hostile_names, mixed
-
-
-@functools.cache
-def of(name):
-    """The formulas of one of the zoo's networks."""
-    return formulas(ZOO[name]())
-
-
-def edge(name, a=1.0, b=0.0, c=1.0, d=0.0):
-    return layer(functions=[[name]], affine=[[[a, b, c, d]]])
-
-
-def text(kan, q=0):
-    return formulas(kan)[q].text
+from tests.zoo_formulas import edge, of, text
 
 
 def random_symbolic(shape, seed, names=("sin", "x^2", "exp", "tanh", "x", "gaussian")):

@@ -1,0 +1,21 @@
+"""What tests of formulas say in a word: the formulas of the zoo, made once, one edge, the text of a formula."""
+
+import functools
+
+from kanserve.formula import Formula, formulas
+from kanserve.ir import Kan, Layer, layer
+from tests.kans import ZOO
+
+
+@functools.cache
+def of(name: str) -> tuple[Formula, ...]:
+    """The formulas of one of the zoo's networks."""
+    return formulas(ZOO[name]())
+
+
+def edge(name: str, a: float = 1.0, b: float = 0.0, c: float = 1.0, d: float = 0.0) -> Layer:
+    return layer(functions=[[name]], affine=[[[a, b, c, d]]])
+
+
+def text(kan: Kan, q: int = 0) -> str:
+    return formulas(kan)[q].text
