@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import grpc
 from grpc_health.v1.health import HealthServicer
 
-from kanserve.serve import switching
 from kanserve.serve.access import table as access
 from kanserve.serve.access import tls
 from kanserve.serve.calls import table as calls
@@ -79,12 +78,11 @@ class Server:
             counted.threads,
             self._observers,
         )
-        with switching.starting_what_answers():
-            self._server = grpc.server(
-                cast(Any, counted.threads),  # grpc submits to it, and no more; typed as if it had to be a pool
-                options=_options(settings, shared),
-                maximum_concurrent_rpcs=calls.most_calls(settings),
-            )
+        self._server = grpc.server(
+            cast(Any, counted.threads),  # grpc submits to it, and no more; typed as if it had to be a pool
+            options=_options(settings, shared),
+            maximum_concurrent_rpcs=calls.most_calls(settings),
+        )
         self._health = HealthServicer()
         self._server.add_generic_rpc_handlers(calls.handlers(self.state, self._health))
         self._http: Http | None = None
@@ -95,8 +93,7 @@ class Server:
 
                 self._http = http.serve(settings, self.state, self._takes_calls, reuse_port=shared)
             self.host, self.port = settings.host, self._listen(shared)
-            with switching.starting_what_answers():
-                self._server.start()
+            self._server.start()
         except BaseException:
             counted.threads.shutdown(wait=False)
             self._close()

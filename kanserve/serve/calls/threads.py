@@ -198,7 +198,6 @@ class Threads(Executor):
 
     def _work(self, me: "_Worker") -> None:
         self._here.worker = me
-        switching.take_slices(switching.SLICE)
         try:
             while (job := self._jobs.get()) is not None:
                 self._answer(me, job)

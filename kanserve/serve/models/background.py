@@ -221,7 +221,6 @@ def lower_priority(nice: int = NICE) -> None:
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
-        switching.take_slices(0)
 
 
 def return_memory(collect: bool) -> None:
