@@ -250,7 +250,9 @@ def _torch_j0() -> str:
     far = f"(lambda s, t: (lambda p, q: ({wave})/torch.sqrt({np.pi}*s))({{p}}, {{q}}))"
     far = far.format(p=polynomial(special.J0_P), q=polynomial(special.J0_Q))
     near = f"(lambda t: {polynomial(special.J0_NEAR)})(x.clamp(-8.0, 8.0)**2/32 - 1)"
-    return f"torch.where(x.abs() < 8, {near}, {far}(x.abs().clamp(min=8.0), 128/x.abs().clamp(min=8.0)**2 - 1))"
+    # Not by clamp: at the bound some versions of torch pass on the gradient, and some a half of it.
+    beyond = "torch.where(x.abs() < 8, 8.0, x.abs())"
+    return f"torch.where(x.abs() < 8, {near}, {far}({beyond}, 128/{beyond}**2 - 1))"
 
 
 _SPECIAL_ROWS = (

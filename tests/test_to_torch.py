@@ -112,6 +112,14 @@ def test_gradients_of_inputs_are_the_derivative(name: str):
     assert_agrees(got.reshape(len(rows), -1), want.reshape(len(rows), -1), tolerance=1e-10)
 
 
+def test_where_the_two_parts_of_j0_meet_its_slope_is_whole():
+    law = kanserve.from_formula("j0(x)", ranges={"x": (-10, 10)})
+    x = torch.tensor([[-8.0], [8.0]], dtype=torch.float64, requires_grad=True)
+    slope = 0.23463634685391462  # J1(8), from scipy
+    (got,) = torch.autograd.grad(to_torch(law)(x).sum(), x)
+    torch.testing.assert_close(got, torch.tensor([[slope], [-slope]], dtype=torch.float64), rtol=1e-12, atol=0)
+
+
 @EVERY
 def test_rows_that_are_not_finite_poison_no_parameter(name: str):
     kan = kans.ZOO[name]()

@@ -55,11 +55,12 @@ def _chebyshev(series: tuple[float, ...], t: Tensor) -> Tensor:
 
 def _j0(x: Tensor) -> Tensor:
     """The Bessel function J0: torch's own is off by 4e-7 beyond 5, and has no derivative."""
-    near, far = x.abs().clamp(max=8.0), x.abs().clamp(min=8.0)
+    inside = x.abs() < 8
+    near, far = torch.where(inside, x.abs(), 8.0), torch.where(inside, 8.0, x.abs())
     t = 128 / far**2 - 1
     p, q, sine, cosine = _chebyshev(J0_P, t), _chebyshev(J0_Q, t) / far, far.sin(), far.cos()
     wave = (p * (cosine + sine) - q * (sine - cosine)) / torch.sqrt(math.pi * far)
-    return torch.where(x.abs() < 8, _chebyshev(J0_NEAR, near**2 / 32 - 1), wave)
+    return torch.where(inside, _chebyshev(J0_NEAR, near**2 / 32 - 1), wave)
 
 
 def _flat_at(place: float, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -214,7 +215,9 @@ class KanLayer(nn.Module):
         knots, order = self.knots, self.order
         count = knots.shape[1] - order - 1
         first, end = knots[:, order], knots[:, count]
-        clamped = v.clamp(first, end) if self.goes_on else v.clamp(knots[:, 0], knots[:, -1])
+        least, most = (first, end) if self.goes_on else (knots[:, 0], knots[:, -1])
+        # Not by clamp: at a bound some versions of torch pass on the gradient, and some a half of it.
+        clamped = torch.where(v < least, least, torch.where(v > most, most, v))
         x = clamped[:, :, None]
         # Half-open, so that a point on a knot belongs to one piece; the end of the range belongs to its last piece.
         last = (knots < end[:, None]).sum(dim=1, keepdim=True) - 1
