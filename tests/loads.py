@@ -48,7 +48,6 @@ class Overload:
     goodput: float  # answers a second, of those
     refusal: float  # the 99th percentile of the seconds until a refusal
     refused: int
-    cost: float  # seconds of the processor that the server took for a request, refused or not
     codes: set[str]
 
 
@@ -62,13 +61,11 @@ def overload(model: Artifact, times: float, seconds: float, apart: bool = False,
     here, there = ({min(cores)}, {max(cores)}) if apart else (cores, cores)
     with TemporaryDirectory() as folder:
         repository.publish(folder, "kan", model)
-        with _on(here), lean.served(Settings(folder, port=0, concurrency=at_once)) as (server, address):
+        with _on(here), lean.served(Settings(folder, port=0, concurrency=at_once)) as (_, address):
             body = request("kan", np.zeros((1, 1)))
             _sent(address, body, 0.5, 0, at_once, there)  # slower at first: does not count
             capacity = len(_sent(address, body, seconds, 0, at_once, there).get("OK", ())) / seconds
-            before = lean.busy(server.pid)
             came = _sent(address, body, seconds, times * capacity, 0, there)
-            computed = lean.busy(server.pid) - before
     refused = came.get("RESOURCE_EXHAUSTED", [])
     return Overload(
         capacity=capacity,
@@ -76,7 +73,6 @@ def overload(model: Artifact, times: float, seconds: float, apart: bool = False,
         goodput=len(came.get("OK", ())) / seconds,
         refusal=float(np.percentile(refused, 99)) if refused else float("nan"),
         refused=len(refused),
-        cost=computed / sum(map(len, came.values())),
         codes=set(came) - {"LATE"},
     )
 

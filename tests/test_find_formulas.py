@@ -218,10 +218,9 @@ def test_the_time_is_kept_with_the_best_so_far(case):
     generator = np.random.default_rng(3)
     x = generator.uniform(0.5, 1.5, (1000, 20) if case == "20 inputs" else (100_000, 4))
     y = np.exp(x[:, 0]) * (x**2).sum(axis=1) * np.sin(5 * x[:, 1] * x[:, 2]) + generator.normal(size=len(x))
-    began, computed = time.perf_counter(), time.process_time()
+    began = time.perf_counter()
     found = find_formulas((x, y), seconds=1.5)
-    # A second, and another for a machine that is busy; where others have the cores, of what this process has had.
-    assert min(time.perf_counter() - began, time.process_time() - computed) < 3.5
+    assert time.perf_counter() - began < 3.5  # a second, and another for a machine that is busy
     assert found.best.validation < 1.05 * y.std() and isinstance(found, Findings)
 
 
