@@ -2,36 +2,63 @@
 # with venv, make and gcc; another interpreter: make test PYTHON=python3.12.
 
 PYTHON ?= python3
+# Packages come by uv where the machine has it, otherwise by pip; `make run UV=` takes pip.
+ifeq ($(origin UV), undefined)
+UV := $(shell command -v uv)
+endif
+# One version of each package; `make test CONSTRAINTS=` takes the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
+# `make run QUIET=` shows what the installer says.
+QUIET ?= --quiet
+DEMO := .venv/.demo
 INSTALLED := .venv/.installed
 PEERS := .venv/.peers
 MLSERVER := .venv/.peers-mlserver
 KSERVE := .venv/.peers-kserve
 CROSS := .venv/.cross
-SOURCES := $(wildcard kanserve exporters/kanserve_exporters tests benchmarks examples hatch_build.py)
+SOURCES := $(wildcard .ci kanserve exporters/kanserve_exporters tests benchmarks examples hatch_build.py)
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null | sort)
 
 # The tools come from .venv, and only .venv itself from the machine's own python3.
-$(INSTALLED): export PATH := $(PATH)
+$(DEMO) $(INSTALLED): export PATH := $(PATH)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# The tools' caches stay in .venv, so that an empty or read-only HOME does not matter.
+# The tools' caches stay in .venv, so that an empty or read-only HOME does not matter; those of pip and uv do not, which
+# would make it twice as large.
+DOWNLOADS := $(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2> /dev/null && test -w "$$cache" && \
+	echo "$$cache" || echo '$(CURDIR)/.venv/cache')
 export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
+# What pip does not compile, Python must keep when it has: each process would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 # onnxruntime would otherwise keep an identifier of the machine and report to its maker.
 export ORT_DISABLE_TELEMETRY := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := run
-.PHONY: run test check protos bench bench-inference bench-train bench-formulas bench-serving clients importers soak
-.PHONY: cross clean
+.PHONY: run test test-fast check protos bench bench-inference bench-train bench-formulas bench-serving
+.PHONY: bench-installation clients importers soak cross clean
 
-run: $(INSTALLED)
+run: $(DEMO)
+	@echo 'Running the demo, which usually takes 25 seconds.'
 	kanserve demo
 
-# One thread each: two processes of as many threads as there are cores wait for one another.
+# One thread each: processes of as many threads as there are cores wait for one another. Three of them keep two cores busy,
+# as tests of servers wait now and then.
 # worksteal gives a process neighbouring tests, which share what a file makes once.
+# What judges by a clock or by memory has the machine to itself, after the others.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal
+	@echo 'Running the tests; `make test-fast` leaves out the slow ones.'
+	OMP_NUM_THREADS=1 pytest -n 3 --dist worksteal -m 'not timing'
+	OMP_NUM_THREADS=1 pytest -m timing $$(grep -l 'mark\.timing' tests/test_*.py)
 
-check: check-style check-types check-layers check-protos check-deploy
+test-fast: $(INSTALLED)
+	OMP_NUM_THREADS=1 pytest -n 3 --dist worksteal -m 'not slow and not timing'
+
+check: check-style check-types check-layers check-protos check-deploy check-constraints
+
+# The newest version of every package. Once a week: CHANGELOG.md gets a line that says what changed.
+.PHONY: constraints
+constraints: $(INSTALLED)
+	python .ci/constraints.py
 
 protos: $(INSTALLED)
 	$(call generate-stubs,.)
@@ -59,6 +86,10 @@ bench-serving: $(INSTALLED) $(MLSERVER) $(KSERVE)
 	OMP_NUM_THREADS=1 python benchmarks/serving.py
 	OMP_NUM_THREADS=1 python benchmarks/isolation.py
 
+# What setting up takes, in new clones of the last commit: sizes and times, as docs/installation.md has them.
+bench-installation: $(INSTALLED)
+	python benchmarks/installation.py
+
 # Other projects' clients, as they are, against a server process: one line for each call.
 clients: $(INSTALLED) $(KSERVE)
 	python -m tests.clients
@@ -78,18 +109,53 @@ soak: $(INSTALLED)
 cross: $(CROSS)
 	OMP_NUM_THREADS=1 python tests/cross.py
 
+# The files for an index, in dist/: the source distribution and, built from it, wheels for Linux with the kernels and a
+# pure wheel for other systems. ziglang compiles the kernels against glibc 2.17, and auditwheel checks that no library
+# needs more than the tag says. The operators are built where onnxruntime's C header is found. The tools have an
+# environment of their own. The first run takes minutes: ziglang compiles parts of two C libraries.
+RELEASE := .venv/.release
+PLATFORMS := manylinux_2_17_x86_64 manylinux_2_17_aarch64
+.PHONY: wheels
+wheels: $(RELEASE)
+	rm -rf dist
+	$(RELEASE)/bin/python -m build --no-isolation --sdist --outdir dist
+	KANSERVE_NATIVE=0 $(RELEASE)/bin/python -m build --no-isolation --wheel --outdir dist dist/kanserve-*.tar.gz
+	for platform in $(PLATFORMS); do \
+		KANSERVE_NATIVE=1 KANSERVE_PLATFORM=$$platform $(RELEASE)/bin/python -m build --no-isolation --wheel --outdir dist \
+			dist/kanserve-*.tar.gz || exit 1; \
+		$(RELEASE)/bin/auditwheel show --json dist/*-$$platform.whl | grep '"overall_tag": "'$$platform'"' || { \
+			$(RELEASE)/bin/auditwheel show dist/*-$$platform.whl; exit 1; }; done
+	$(RELEASE)/bin/twine check --strict dist/*
+
+$(RELEASE): pyproject.toml
+	rm -rf $@ && $(PYTHON) -m venv $@
+	$@/bin/pip install -c constraints.txt $$($@/bin/python -c 'import tomllib; \
+		[print(one.split(";")[0]) for one in tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["release"]]') || { \
+		rm -rf $@; exit 1; }
+	touch $@
+
 clean:
 	rm -rf .venv dist kanserve/native/*.so .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find kanserve exporters tests -name __pycache__ -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml hatch_build.py $(wildcard kanserve/native/*.[ch] kanserve/native/onnxruntime/*.[ch])
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("kanserve needs Python 3.11 or newer, this is " + sys.version)'
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install -e '.[dev]'
-	touch $@
+# What an editable install is made of: when one of these changes, it is made again.
+BUILT_FROM := pyproject.toml hatch_build.py $(wildcard constraints.txt kanserve/native/build.py \
+	kanserve/native/*.[ch] kanserve/native/onnxruntime/*.[ch])
+
+$(DEMO): $(BUILT_FROM)
+	@echo 'Installing what the demo needs into .venv: 377 MB, which usually takes 22 seconds.'
+	$(make-venv)
+	@$(install) $(QUIET) --no-build-isolation -e '.[demo]'
+	@touch $@
+
+$(INSTALLED): $(BUILT_FROM)
+	@echo 'Installing everything into .venv, which usually takes 56 seconds: 2.0 GB, or 6.9 GB where torch comes with CUDA.'
+	$(make-venv)
+	$(install) --no-build-isolation -e '.[dev,test-s3]'
+	@touch $(DEMO) $@
 
 $(PEERS): $(INSTALLED)
-	.venv/bin/pip install -e '.[dev,bench]'
+	$(install) --no-build-isolation -e '.[dev,test-s3,bench]'
 	touch $@
 
 # uvloop 0.21 is the newest with which MLServer starts.
@@ -105,11 +171,30 @@ $(KSERVE): | $(INSTALLED)
 
 # The packages of the extra alone: with what is there already pip would build kanserve again.
 $(CROSS): $(INSTALLED)
-	.venv/bin/pip install $$(python -c 'import tomllib; \
+	$(install) $$(python -c 'import tomllib; \
 		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cross"])')
 	touch $@
 
-.PHONY: check-style check-types check-layers check-protos check-deploy released-protos
+# .venv with what builds kanserve, so that no build fetches a backend of its own, and with a new pip: an older Python's
+# takes twice as long.
+define make-venv
+@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("kanserve needs Python 3.11 or newer, this is " + sys.version)'
+@$(new-venv)
+@$(install) --quiet --upgrade pip hatchling
+endef
+
+# pip compiles nothing: Python compiles what is imported, which is a small part. uv trusts the certificates that the
+# system trusts, as pip does.
+ifneq ($(UV),)
+new-venv = $(UV) venv --quiet --allow-existing --no-python-downloads --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+install = XDG_CACHE_HOME=$(DOWNLOADS) UV_NATIVE_TLS=1 UV_SYSTEM_CERTS=1 \
+	$(UV) pip install --python .venv/bin/python $(addprefix --constraints ,$(CONSTRAINTS))
+else
+new-venv = $(PYTHON) -m venv .venv
+install = XDG_CACHE_HOME=$(DOWNLOADS) .venv/bin/python -m pip install --no-compile $(addprefix --constraint ,$(CONSTRAINTS))
+endif
+
+.PHONY: check-style check-types check-layers check-protos check-deploy check-constraints released-protos
 
 check-style: $(INSTALLED)
 	ruff check
@@ -141,6 +226,9 @@ check-protos: $(INSTALLED)
 check-deploy: $(INSTALLED)
 	hadolint deploy/Dockerfile
 	deploy/check
+
+check-constraints: $(INSTALLED)
+	python .ci/constraints.py --check
 
 # protos/kanserve/v1/x.proto becomes kanserve/v1/x_pb2.py, with imports that are right.
 define generate-stubs

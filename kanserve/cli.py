@@ -346,8 +346,9 @@ def demo(
         bool, typer.Option("--keep-serving", help="Leave the server running until Ctrl-C.")
     ] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The server's port; 0 takes a free one.")] = 0,
+    folds: Annotated[int, typer.Option(min=2, max=20, help="In how many parts the rows are cross-validated.")] = 5,
 ) -> None:
     """The whole pipeline on real data: the signature of 1118 knots from their geometric invariants."""
     from kanserve.demo import run
 
-    run(folder, keep_serving=keep_serving, port=port)
+    run(folder, keep_serving=keep_serving, port=port, count=folds)

@@ -43,7 +43,7 @@ MARK = ".kanserve-demo"
 PRODUCT = (0, 1)
 
 
-def run(folder: Path, *, keep_serving: bool = False, port: int = 0) -> None:
+def run(folder: Path, *, keep_serving: bool = False, port: int = 0, count: int = FOLDS) -> None:
     """Train, simplify, draw, state the formula, export, publish, serve and call; everything is left in `folder`."""
     _check_extras()
     console = Console(highlight=False)
@@ -63,10 +63,10 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0) -> None:
         kind = "closed form" if found.closed_form else "with splines"
         console.print(f"  {folder / 'network.png'}\n  formula ({kind}):")
         console.print(f"  {data.outputs[0]} = {found.text}", style="bold", soft_wrap=True)
-    with _step(console, f"{FOLDS}-fold cross-validation: everything above again on each four fifths"):
-        scores = list(cross_validate(data))
+    with _step(console, f"{count}-fold cross-validation: everything above again, each time without one of the folds"):
+        scores = list(cross_validate(data, count))
         each = ", ".join(f"{one:.4f}" for one in scores)
-        console.print(f"  r² of the formula on the held-out fifths: {each}", soft_wrap=True)
+        console.print(f"  r² of the formula on the folds left out: {each}", soft_wrap=True)
         console.print(f"  mean r² {np.mean(scores):.4f}", style="bold")
     with _step(console, "export and publish ONNX, C and NumPy, each checked against the network"):
         models = folder / "models"
@@ -115,7 +115,7 @@ def _check_extras() -> None:
     """Say what is missing before the work starts, not after half of it."""
     for package in ("matplotlib", "onnx", "onnxruntime", "tritonclient"):
         if find_spec(package) is None:
-            raise MissingDependencyError(package, "all")
+            raise MissingDependencyError(package, "demo")
 
 
 def _fresh(folder: Path) -> None:

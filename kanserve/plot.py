@@ -138,7 +138,7 @@ def new_axes(ax: "Axes | None", size: tuple[float, float]) -> "Axes":
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingDependencyError("matplotlib", "train") from None
+        raise MissingDependencyError("matplotlib", "plot") from None
     # A figure of our own instead of pyplot's: nothing global, nothing to close.
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)

@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from urllib.request import Request, urlopen
 
-from moto.server import ThreadedMotoServer
+import pytest
 
 SECRET = "a-secret-of-this-machine"
 
@@ -14,13 +15,13 @@ SECRET = "a-secret-of-this-machine"
 @contextmanager
 def s3() -> Iterator[str]:
     """The address of a running store with one empty bucket, "bucket"."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server = pytest.importorskip("moto.server", reason="needs moto").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
         address = f"http://{host}:{port}"
         # What another such store of this process held is there still.
-        with urlopen(Request(f"{address}/moto-api/reset", method="POST"), timeout=20), environment(address):
+        with urlopen(Request(f"{address}/moto-api/reset", method="POST"), timeout=60), environment(address):
             files().mkdir("bucket")
         yield address
     finally:
@@ -52,9 +53,14 @@ def environment(address: str) -> Iterator[None]:
 
 def files(scheme: str = "s3") -> Any:
     """The file system itself, to put there what nobody should (fsspec carries no types)."""
+    return _files(scheme, os.environ.get("AWS_ENDPOINT_URL"))
+
+
+@cache
+def _files(scheme: str, address: str | None) -> Any:
+    """One file system for each address: a client of S3 takes a quarter of a second to make."""
     import fsspec
 
-    # Not one that was made for another address.
     return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True)
 
 
