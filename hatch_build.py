@@ -1,45 +1,71 @@
-"""The build compiles the kernels where there is a C compiler; where there is none the package is pure Python."""
+"""What the build adds to the files: kernels, where there is a C compiler, and the README's links as full addresses."""
 
 import importlib.util
 import os
+import re
 import subprocess
 import sysconfig
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+# A link to a path, but not one to an address or a section. Blocks of code match as a whole, so that they are kept.
+LINK = re.compile(
+    r"^```.*?^```|(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?![a-z]+:|#)(?P<path>[^)\s]+)\)", re.MULTILINE | re.DOTALL
+)
 
 
 class Kernels(BuildHookInterface):  # type: ignore[type-arg]  # hatchling finds it only without arguments
-    """Puts the compiled library into wheels and editable installs. KANSERVE_NATIVE=0 leaves it out."""
+    """Puts the compiled library into wheels and editable installs. KANSERVE_NATIVE=0 leaves it out.
+
+    KANSERVE_PLATFORM=manylinux_2_17_x86_64 builds the wheel for that platform, and fails where it cannot be compiled.
+    """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if os.environ.get("KANSERVE_NATIVE") == "0":
             return
-        try:
-            for path in _build_module().build():
-                build_data["artifacts"].append(str(path.relative_to(self.root)))
-        except OSError as error:
-            self.app.display_warning(f"Without compiled kernels, kanserve trains slower. {error}")
-        except subprocess.CalledProcessError as error:
-            self.app.display_warning(f"Without compiled kernels, kanserve trains slower.\n{error.stderr}")
-        else:
-            self._add_operators(build_data)
-            build_data["pure_python"] = False
-            platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-            build_data["tag"] = f"py3-none-{platform}"
-
-    def _add_operators(self, build_data: dict[str, Any]) -> None:
-        """The operators of onnxruntime, where its header is; few need them, so nothing is said where it is not."""
         module = _build_module()
-        if module.headers() is None:
-            return
+        wanted = module.wanted_platform()
         try:
-            made = module.build_operators()
-        except subprocess.CalledProcessError as error:
-            self.app.display_warning(f"Without compiled operators, onnxruntime runs networks slower.\n{error.stderr}")
-        else:
-            build_data["artifacts"] += [str(path.relative_to(self.root)) for path in made]
+            made = module.build(here=version == "editable")
+        except (OSError, subprocess.CalledProcessError) as error:
+            self._go_without("Without compiled kernels, kanserve trains slower.", error, wanted)
+            return
+        if module.headers() is not None:
+            try:
+                made += module.build_operators(here=version == "editable")
+            except subprocess.CalledProcessError as error:
+                self._go_without("Without compiled operators, onnxruntime runs networks slower.", error, wanted)
+        elif wanted:  # few who install it need the operators, but whoever publishes should know
+            self.app.display_warning(f"The wheel has no operators of onnxruntime: there is no {module.HEADER}.")
+        build_data["artifacts"] += [str(path.relative_to(self.root)) for path in made]
+        build_data["pure_python"] = False
+        platform = wanted or sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{platform}"
+
+    def _go_without(self, consequence: str, error: Exception, wanted: str | None) -> None:
+        reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
+        if wanted:
+            raise SystemExit(f"The wheel for {wanted} cannot be compiled.\n{reason}")
+        self.app.display_warning(f"{consequence}\n{reason}")
+
+
+class Readme(MetadataHookInterface):
+    """The README as an index shows it: there are no files beside it, so a path becomes an address in the repository."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        repository, release = metadata["urls"]["Repository"], f"v{metadata['version']}"
+
+        def full(link: re.Match[str]) -> str:
+            if link["path"] is None:
+                return link[0]
+            kind = "raw" if link["picture"] else "blob"
+            return f"{link['picture']}[{link['text']}]({repository}/{kind}/{release}/{link['path']})"
+
+        text = Path(self.root, "README.md").read_text("utf-8")
+        metadata["readme"] = {"content-type": "text/markdown", "text": LINK.sub(full, text)}
 
 
 def _build_module() -> Any:

@@ -1,6 +1,9 @@
 """The compiled kernels: built where there is a compiler, left out without a word where there is none."""
 
+import ctypes
 import logging
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +29,24 @@ def test_the_kernels_can_be_turned_off_for_a_while():
     assert (native.library() is None) == (build.compiler() is None)
 
 
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the flags of the processor are not listed")
+@pytest.mark.parametrize("platform_tag", ["", "manylinux_2_17_x86_64"])
+def test_the_best_build_for_the_processor_is_found_whatever_compiled_it(
+    platform_tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if platform.machine() != "x86_64":
+        pytest.skip("there are several builds on x86-64 only")
+    if platform_tag:
+        pytest.importorskip("ziglang", reason="ziglang compiles the wheels that are published")
+    shutil.copy(build.FOLDER / "processor.c", tmp_path)
+    monkeypatch.setenv("KANSERVE_PLATFORM", platform_tag)
+    generic, *_ = build.build(tmp_path)
+    flags = set(re.findall(r"\w+", re.findall(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0]))
+    third = {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"} <= flags
+    fourth = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"} <= flags
+    assert ctypes.CDLL(str(generic)).kanserve_x86_level() == (2 if not third else 4 if fourth else 3)
+
+
 @pytest.mark.parametrize(
     ("setting", "words"), [("0", "turned off by KANSERVE_NATIVE=0"), ("1", "Using the compiled kernels for")]
 )
@@ -46,6 +67,7 @@ def test_one_log_line_says_which_way_numbers_are_made(setting: str, words: str):
 
 
 def test_a_source_that_does_not_compile_says_why_and_leaves_the_old_library(tmp_path: Path):
+    shutil.copy(build.FOLDER / "processor.c", tmp_path)
     source = tmp_path / "kernel.c"
     source.write_text("int kanserve_one(void) { return 1; }\n")
     made = {path: path.read_bytes() for path in build.build(tmp_path)}
@@ -54,7 +76,28 @@ def test_a_source_that_does_not_compile_says_why_and_leaves_the_old_library(tmp_
         build.build(tmp_path)
     assert "nothing" in failed.value.stderr
     assert {path: path.read_bytes() for path in made} == made
-    assert {path.name for path in tmp_path.iterdir()} == {"kernel.c", *(path.name for path in made)}
+    assert {path.name for path in tmp_path.iterdir()} == {"kernel.c", "processor.c", *(path.name for path in made)}
+
+
+def test_a_build_for_this_machine_alone_makes_the_library_that_is_loaded_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copy(build.FOLDER / "processor.c", tmp_path)
+    every = {path.name for path in build.build(tmp_path)}
+    for path in tmp_path.glob("*.so"):
+        path.unlink()
+    processor, library = build.build(tmp_path, here=True)
+    assert {processor.name, library.name} <= every
+    monkeypatch.setattr(native, "FOLDER", tmp_path)
+    native._loaded.cache_clear()
+    try:
+        loaded = native.library()
+        assert loaded is not None and loaded._name == str(library)
+        library.rename(tmp_path / "libkanserve-x86-64-v9.so")  # which this processor may not have
+        native._loaded.cache_clear()
+        assert native.library() is None
+    finally:
+        native._loaded.cache_clear()
 
 
 def test_without_the_header_of_onnxruntime_there_are_kernels_and_no_operators(

@@ -28,10 +28,7 @@ def library() -> ctypes.CDLL | None:
 
 def operators() -> Path | None:
     """The library of onnxruntime operators for this processor, or None where there is none or they are turned off."""
-    kernels = library()
-    level = -1 if kernels is None else int(kernels.kanserve_x86_level())
-    builds = [name for needed, name in LEVELS.items() if needed <= level] + ["generic"] * (kernels is not None)
-    return next((path for name in builds if (path := file(f"onnx-{name}")).exists()), None)
+    return None if library() is None else _best("onnx-")
 
 
 @contextmanager
@@ -56,14 +53,19 @@ def _loaded() -> ctypes.CDLL | None:
         log.info("Compiled kernels are turned off by KANSERVE_NATIVE=0; using NumPy and torch.")
         return None
     try:
-        found, build = ctypes.CDLL(str(file("generic"))), "generic"
-        # The generic build runs on every processor of its kind, and knows whether a newer one may.
-        for level, name in LEVELS.items():
-            if level <= found.kanserve_x86_level() and file(name).exists():
-                found, build = ctypes.CDLL(str(file(name))), name
-                break
+        path = _best()
+        if path is None:
+            raise OSError("none for this processor: run python kanserve/native/build.py")
+        found = ctypes.CDLL(str(path))
     except (OSError, AttributeError) as error:
         log.info("No compiled kernels (%s); NumPy, torch and onnxruntime compute alone, which is slower.", error)
         return None
-    log.info("Using the compiled kernels for %s.", build)
+    log.info("Using the compiled kernels for %s.", path.stem.removeprefix(file("").stem))
     return found
+
+
+def _best(kind: str = "") -> Path | None:
+    """The best of the libraries that are there and that this processor can run; OSError where none was built."""
+    level = int(ctypes.CDLL(str(file("processor"))).kanserve_x86_level())
+    builds = [*(name for needed, name in LEVELS.items() if needed <= level), "generic"]
+    return next((path for name in builds if (path := file(kind + name)).exists()), None)

@@ -1,16 +1,40 @@
-/* Which of the builds of this library the processor can run: 4, 3 or 2 (of x86-64), 0 on other processors. */
+/* Which build of the kernels the processor can run: 4, 3 or 2 (of x86-64), 0 on other processors. This is a library of
+   its own too, built for any processor, which is asked before the kernels are loaded.
+
+   It asks the processor itself: ziglang's __builtin_cpu_supports knows of nothing. */
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+enum { SAVED_256 = 0x06, SAVED_512 = 0xe6 }; /* bits of XCR0: the registers that the operating system saves */
+
+static unsigned saved_registers(void)
+{
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+static int all(unsigned bits, unsigned wanted)
+{
+    return (bits & wanted) == wanted;
+}
+
 int kanserve_x86_level(void)
 {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd")
-        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return 4;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi")
-        && __builtin_cpu_supports("bmi2"))
-        return 3;
-    return 2;
-#else
-    return 0;
-#endif
+    const unsigned first = bit_FMA | bit_MOVBE | bit_OSXSAVE | bit_AVX | bit_F16C;
+    const unsigned third = bit_BMI | bit_AVX2 | bit_BMI2;
+    const unsigned fourth = bit_AVX512F | bit_AVX512DQ | bit_AVX512CD | bit_AVX512BW | bit_AVX512VL;
+    unsigned a, b, c, d, leaf7, extended;
+    if (!__get_cpuid_count(7, 0, &a, &leaf7, &c, &d) || !__get_cpuid(0x80000001, &a, &b, &extended, &d)
+        || !__get_cpuid(1, &a, &b, &c, &d))
+        return 2;
+    if (!all(c, first) || !all(leaf7, third) || !all(extended, bit_LZCNT) || !all(saved_registers(), SAVED_256))
+        return 2;
+    return all(leaf7, fourth) && all(saved_registers(), SAVED_512) ? 4 : 3;
 }
+#else
+int kanserve_x86_level(void)
+{
+    return 0;
+}
+#endif
