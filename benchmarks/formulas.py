@@ -94,7 +94,7 @@ def _plan(chosen: Any) -> Plan:
     every = laws(setting, chosen.only)
     if chosen.small:
         simplest = min(every, key=lambda one: len(one.text))
-        return Plan(setting, [simplest], seeds[:1], 5.0, chosen.peers, long=0.0, pykan=0)
+        return Plan(setting, [simplest], seeds[:1], chosen.seconds, chosen.peers, long=0.0, pykan=0)
     return Plan(setting, every, seeds, chosen.seconds, chosen.peers)
 
 
@@ -111,7 +111,7 @@ def measure(plan: Plan, part: int = 0, parts: int = 1, known: Mapping[Key, Resul
         ours = known.get((law.name, seed, OURS))
         if ours is None:
             if not prepared:  # what is made at the first call and kept does not count
-                find_formulas(rows(law, plan.setting, FRESH), seconds=1.0)
+                find_formulas(rows(law, plan.setting, FRESH), max_fits=100)
                 prepared = True
             ours = _ours(plan, law, seed)
             yield ours

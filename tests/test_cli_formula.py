@@ -126,12 +126,12 @@ def test_what_cannot_be_meant_is_said_in_one_line(kanserve, words, message):
 
 
 def test_a_table_is_searched_and_a_formula_of_the_list_becomes_a_network(kanserve, made):
-    words = ("formula", "exact.csv", "--target", "y", "--seconds", "20", "-q")
+    words = ("formula", "exact.csv", "--target", "y", "--max-fits", "1000", "-q")
     code, out, _ = kanserve(*words, "--pareto", "--pick", "1", "--out", "found.safetensors", "--json")
-    listed = json.loads(out)["candidates"]
+    listed, ended = (json.loads(out)[key] for key in ("candidates", "ended"))
     assert code == 0 and [one["number"] for one in listed] == list(range(1, len(listed) + 1))
     assert [one["chosen"] for one in listed] == [one["number"] == 1 for one in listed]
-    assert listed[-1]["exact"] and listed[-1]["formula"] == "y = 1.23457*m*v + 0.765432"
+    assert ended == "settled" and listed[-1]["exact"] and listed[-1]["formula"] == "y = 1.23457*m*v + 0.765432"
     (written,) = formulas(serialization.load(made / "found.safetensors"))
     assert listed[0]["formula"] == f"y = {written.text}"
     assert kanserve(*words)[1] == listed[-1]["formula"] + "\n"
@@ -143,7 +143,7 @@ def test_units_of_a_table_are_analysed_and_a_line_shows_how_far_the_search_is(ka
     m, v = np.random.default_rng(0).uniform(0.5, 2, (2, 200))
     rows = np.column_stack([m, v, 0.5 * m * v**2])
     np.savetxt(made / "kinetic.csv", rows, delimiter=",", header="m,v,E", comments="")
-    words = ("formula", "kinetic.csv", "--target", "E", "--seconds", "20")
+    words = ("formula", "kinetic.csv", "--target", "E")
     code, out, err = kanserve(*words, "--pareto", "--units", "m=kg,v=m/s,E=J")
     lines = out.splitlines()
     assert code == 0 and "E = 0.5*m*v^2" in lines[-1] and "yes" in lines[-1] and len(lines) >= 3

@@ -1,11 +1,10 @@
 """Curves are named one after the other, each name judged by what the fit of all the rest makes of it."""
 
-import time
-
 import numpy as np
 import pytest
 
 from kanserve.search.beam import named
+from kanserve.search.budget import Budget
 from kanserve.search.problem import Problem, Search, settles
 from kanserve.search.shapes import tree
 from kanserve.search.solving import by_shapes
@@ -62,7 +61,7 @@ def test_the_same_rows_and_seed_give_the_same_names():
 
 
 def test_shapes_in_order_of_size_end_with_the_smallest_that_is_exact():
-    search = Search(time.perf_counter() + 30, np.random.default_rng(0))
+    search = Search(Budget(), np.random.default_rng(0))
     problem = Problem(X[:, :2], A * B / (A + B))
     found = by_shapes(problem, search)
     assert found is not None and settles(found, problem) and found.error < 1e-9

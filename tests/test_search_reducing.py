@@ -1,11 +1,12 @@
 """Laws are taken apart: each reduction on a law that needs it, and put together again exactly."""
 
 import time
+from itertools import count
 
 import numpy as np
 import pytest
 
-from kanserve.search import budget
+from kanserve.search.budget import Budget, OutOfBudgetError, check, count_fit
 from kanserve.search.dimensions import dimensionless
 from kanserve.search.problem import Problem, Search, settles
 from kanserve.search.reducing import solved, solved_with
@@ -16,9 +17,9 @@ X = np.random.default_rng(0).uniform(0.3, 2.0, (500, 4))
 A, B, C, D = X.T
 
 
-def search_of(seconds=40.0):
+def search_of(budget=None):
     log: list[str] = []
-    return Search(time.perf_counter() + seconds, np.random.default_rng(0), log=log.append), log
+    return Search(budget or Budget(), np.random.default_rng(0), log=log.append), log
 
 
 @pytest.mark.parametrize(
@@ -74,16 +75,39 @@ def test_units_lead_to_the_law_of_their_groups_or_to_the_power_law_that_they_alo
 
 
 def test_a_search_that_is_over_looks_at_nothing():
-    search, log = search_of(-1.0)
+    search, log = search_of(Budget(max_fits=0))
     assert solved(Problem(X, A * B), search) is None and log == []
 
 
-def test_a_step_that_would_take_long_is_left_when_the_time_is_over():
+@pytest.mark.parametrize("limit", ["time", "fits"])
+def test_a_step_that_would_take_long_is_left_when_there_is_nothing_left_to_spend(limit, monkeypatch):
     x = np.random.default_rng(1).uniform(0.5, 1.5, (800, 20))
     y = np.exp(x[:, 0]) * (x**2).sum(axis=1)
-    search, _ = search_of(0.3)
-    began = time.perf_counter()
-    with pytest.raises(budget.OutOfTimeError), budget.until(search.deadline):
+    monkeypatch.setattr(time, "perf_counter", count().__next__)  # a second for each look at the clock
+    budget = Budget(deadline=50) if limit == "time" else Budget(max_fits=50)
+    search, log = search_of(budget)
+    with pytest.raises(OutOfBudgetError), budget.enforced():
         solved(Problem(x, y), search)
-    assert time.perf_counter() - began < 2
-    budget.check()  # outside, there is no end
+    assert 0 < budget.fits <= 50 and len(log) <= 1
+    check()  # outside, there is no end
+
+
+def test_a_hypothesis_may_spend_its_share_of_what_is_left_and_what_it_spends_is_gone(monkeypatch):
+    monkeypatch.setattr(time, "perf_counter", lambda: 20.0)
+    whole = Budget(deadline=100.0, max_fits=30)
+    search, _ = search_of(whole)
+    with whole.enforced():
+        for _ in range(10):
+            count_fit()
+        with search.within(0.5):
+            assert (search.budget.deadline, search.budget.max_fits) == (60.0, 20)
+            for _ in range(10):
+                assert not search.over()
+                count_fit()
+            assert search.over() and search.reached == "max_fits"
+        assert search.budget is whole and not search.over() and whole.fits == 20
+        for _ in range(10):
+            count_fit()
+        with pytest.raises(OutOfBudgetError):
+            count_fit()
+    assert whole.fits == 30

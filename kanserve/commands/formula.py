@@ -38,7 +38,13 @@ def show_formula(
     target: Target = None,
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")] = None,
     units: Annotated[str, typer.Option(help="Units of the table's columns, as in 'm=kg,v=m/s'.")] = "",
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long to search.")] = 60.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="How long to search; default: 60, or without limit where there is --max-fits."),
+    ] = None,
+    max_fits: Annotated[
+        int | None, typer.Option(min=1, help="How many fits to search for: the same result on any machine.")
+    ] = None,
     pick: Annotated[int | None, typer.Option(min=1, help="Which formula of the list goes to --out.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the network of a found formula goes.")] = None,
     seed: Seed = 0,
@@ -63,7 +69,7 @@ def show_formula(
         table = Path(source)
         if out is not None:
             free(out, force, reads=[table])
-        found = _search(table, target, inputs, units, seconds, seed, quiet)
+        found = _search(table, target, inputs, units, seconds, max_fits, seed, quiet)
         chosen = _picked(found, pick)
         if out is not None:
             _write(out, found, chosen)
@@ -105,7 +111,8 @@ def _search(
     target: list[str] | None,
     inputs: list[str] | None,
     units: str,
-    seconds: float,
+    seconds: float | None,
+    max_fits: int | None,
     seed: int,
     quiet: bool,
 ) -> "Findings":
@@ -116,7 +123,7 @@ def _search(
     data = read_table(table, arguments.required(target), inputs or (), "regression")
     if not quiet:
         options["progress"] = True
-    return find_formulas(data, seconds=seconds, seed=seed, **options)
+    return find_formulas(data, seconds=seconds, max_fits=max_fits, seed=seed, **options)
 
 
 def _picked(found: "Findings", pick: int | None) -> int:
@@ -153,7 +160,7 @@ def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, paret
     rows = rows if pareto else [rows[chosen]]
     after = () if out is None else ("kanserve", "publish", str(out), "models", "--name", "model")
     if as_json:
-        show({"candidates": rows, **({} if out is None else {"file": str(out)})}, True)
+        show({"candidates": rows, "ended": found.ended, **({} if out is None else {"file": str(out)})}, True)
     elif pareto:
         listed(rows, False, after)
     else:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,8 @@ from kanserve.reference import as_rows
 from kanserve.table import Dataset
 
 Array = NDArray[np.float64]
+
+Ending = Literal["settled", "exhausted", "seconds", "max_fits", "interrupted"]
 
 MOST_LISTED = 12
 BETTER = 0.95
@@ -85,10 +88,15 @@ class Found:
 @dataclass(frozen=True, eq=False)
 class Findings:
     """`candidates`: each better by a twentieth, on rows held out, than all that are simpler; the simplest first, up to
-    `best`, the one to take."""
+    `best`, the one to take.
+
+    `ended` says why the search ended: "settled" by a law that is exact or leaves only noise, "exhausted" when all was
+    tried, "seconds" or "max_fits" when that limit left something untried, "interrupted" by Ctrl-C.
+    """
 
     candidates: tuple[Found, ...]
     best: Found
+    ended: Ending = "settled"
 
     def __str__(self) -> str:
         return "\n".join(f"{'*' if one is self.best else ' '} {one}" for one in self.candidates)
@@ -112,7 +120,7 @@ class Findings:
         return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def ranked(found: Sequence[Found], settled: Found | None) -> Findings:
+def ranked(found: Sequence[Found], settled: Found | None, ended: Ending = "settled") -> Findings:
     """The list and the best of it: what settled the search, else the simplest that is about as good as any.
 
     DataError where there is none, as no formula has an error that a double can hold.
@@ -128,7 +136,7 @@ def ranked(found: Sequence[Found], settled: Found | None) -> Findings:
     exact = next((one for one in listed if one.exact), None)
     least = min(one.validation for one in listed)
     best = exact or settled or next(one for one in listed if one.validation <= WITHIN * least)
-    return Findings(tuple(_shortened(listed, best)), best)
+    return Findings(tuple(_shortened(listed, best)), best, ended)
 
 
 def _shortened(listed: Sequence[Found], best: Found) -> list[Found]:

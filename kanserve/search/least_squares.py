@@ -32,7 +32,7 @@ class Fit:
 
 def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
     """`gram` is design'·design, when it is known already."""
-    budget.check()
+    budget.count_fit()
     gram = design.T @ design if gram is None else gram
     scale = np.sqrt(np.diagonal(gram))
     scale = np.where(scale > 0, scale, 1.0)

@@ -1,6 +1,5 @@
 """One problem of a search, and what the whole search has to spend and has found."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from kanserve.formula.building import trees
 from kanserve.formula.constants import exact_form
 from kanserve.reference import evaluate
 from kanserve.search.adequacy import MOST, adequate
+from kanserve.search.budget import Budget, Limit
 from kanserve.search.memorising import few_values, memorises
 from kanserve.search.networks import network
 from kanserve.search.training import EXACT, Fitted, Rows, judged, refined, split
@@ -50,25 +50,29 @@ class Problem:
 class Search:
     """What one search has to spend, and what it has found for the whole problem."""
 
-    deadline: float
+    budget: Budget
     generator: np.random.Generator
     seed: int = 0
     library: tuple[str, ...] = LIBRARY
     log: Callable[[str], None] = lambda message: None
     found: list[Fitted] = field(default_factory=list)
+    reached: Limit | None = None
+    """The limit by which something was left untried."""
 
     def over(self) -> bool:
-        return time.perf_counter() > self.deadline
+        limit = self.budget.spent()
+        self.reached = limit or self.reached
+        return limit is not None
 
     @contextmanager
     def within(self, share: float) -> Iterator[None]:
-        """Spend no more than this share of the time that is left."""
-        now, deadline = time.perf_counter(), self.deadline
-        self.deadline = now + share * max(deadline - now, 0.0)
+        """Spend no more than this share of the time and of the fits that are left."""
+        whole = self.budget
+        self.budget = whole.part(share)
         try:
             yield
         finally:
-            self.deadline = deadline
+            self.budget = whole
 
     def rows(self, one: Problem) -> Rows:
         return split(one.x, one.y, self.seed)

@@ -33,7 +33,7 @@ CONSTANT = 1e-13
 LOOSE, LEAST_LOOSE = 3.0, 1e-8
 WORTH_JOINING = 1e-2
 SHARE = 0.5
-"""Of the time that is left: what one hypothesis may take."""
+"""Of the time and the fits that are left: what one hypothesis may take."""
 LEAST_WEIGHT, MOST_LEFT_OUT = 0.5, 0.6
 """Of the large weights: rows that are divided by less are left out, as their noise grows, and how many at most."""
 SHAPES_FIRST = 3

@@ -1,6 +1,7 @@
 """`find_formulas`: from rows to formulas, by a search over small networks with named functions on their edges."""
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +10,9 @@ from numpy.typing import ArrayLike
 
 from kanserve.errors import DataError, InputError
 from kanserve.functions import function
-from kanserve.search import budget
 from kanserve.search.baselines import baselines
-from kanserve.search.findings import Findings, ranked
+from kanserve.search.budget import Budget, OutOfBudgetError
+from kanserve.search.findings import Ending, Findings, ranked
 from kanserve.search.finishing import Finisher
 from kanserve.search.prepared import Prepared, prepared
 from kanserve.search.problem import Problem, settles
@@ -24,6 +25,8 @@ from kanserve.table import Dataset, dataset
 from kanserve.train.progress import Watch
 from kanserve.train.settings import not_negative, whole
 
+SECONDS = 60.0
+"""Of a search without any limit given."""
 MOST_ROWS = 1000
 """That the search itself looks at; the formulas are then fitted to all."""
 HELD_OUT = 0.2
@@ -34,7 +37,7 @@ MOST_FINISHED = 14
 FINISHING, LONGEST_FINISHING = 0.2, 2.0
 """Of the seconds, and seconds: what is kept to bring formulas into their simplest form."""
 FOR_UNITS = 0.6
-"""Of the seconds: what the law that units suggest may take."""
+"""Of the seconds and fits: what the law that units suggest may take."""
 PROMISING = 0.9
 """Times the error of all that are simpler: the formulas that are finished."""
 
@@ -43,7 +46,8 @@ def find_formulas(
     data: Dataset | tuple[ArrayLike, ArrayLike],
     *,
     units: Mapping[str, str] | None = None,
-    seconds: float = 60.0,
+    seconds: float | None = None,
+    max_fits: int | None = None,
     seed: int = 0,
     functions: Sequence[str] = LIBRARY,
     progress: bool = False,
@@ -55,46 +59,88 @@ def find_formulas(
     where the rows show how: inputs that do nothing, powers, parts that know nothing of one another, inputs that act
     through one number only. Each candidate is fitted by Levenberg-Marquardt, its curves are named, and everything is
     fitted again. The search ends with the first law that is exact, or, on noisy rows, with the first that leaves
-    nothing but noise, or after `seconds`, or when it is interrupted (Ctrl-C): the best so far is always there.
+    nothing but noise, or at a limit, or when it is interrupted (Ctrl-C): the best so far is always there.
 
-    A fifth of the rows is held out to judge: the search does not see them. `units` of all inputs and of the output,
-    such as {"m": "kg", "v": "m/s", "E": "J"} with "1" for a pure number: dimensional analysis comes first then.
-    `functions` are those of the table that an edge may be named after. `progress` shows a line on the standard error;
-    `report` is called with an `Improvement` for each formula that is better than those before.
+    Parameters
+    ----------
+    data : Dataset or tuple of array_like
+        Rows of one output, or (x, y). A fifth is held out to judge: the search does not see them.
+    units : mapping of str to str, optional
+        Units of all inputs and of the output, such as {"m": "kg", "v": "m/s", "E": "J"}, with "1" for a pure number:
+        dimensional analysis comes first then.
+    seconds : float, optional
+        Limit of wall-clock time. 60 by default; with `max_fits`, no limit.
+    max_fits : int, optional
+        Limit of fits, the same on a slow machine as on a fast one. One fit is one least-squares fit: of a polynomial
+        that shows what the law is made of, of a small network from one random start, or of all constants again after
+        a change. What is found last is still brought into its simplest form. No limit by default. With `seconds` too,
+        the first that is reached ends the search.
+    seed : int
+        Chooses the rows that are held out and where fits begin.
+    functions : sequence of str
+        The functions of the table that an edge may be named after.
+    progress : bool
+        Show a line on the standard error.
+    report : callable, optional
+        Called with an `Improvement` for each formula that is better than those before.
 
-    Equal arguments give equal formulas unless time runs out. DataError for classes, several outputs, weights, fewer
-    than ten rows or answers beyond 1e150; InputError for units that no law can relate.
+    Returns
+    -------
+    Findings
+        The formulas, the best of them, and in `ended` why the search ended. Equal arguments give equal findings, bit
+        for bit, unless `seconds` ended the search.
+
+    Raises
+    ------
+    DataError
+        For classes, several outputs, weights, fewer than ten rows or answers beyond 1e150.
+    InputError
+        For units that no law can relate, and options that make no sense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+    >>> found = find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+    >>> found.best.formula.text, found.ended
+    ('3*x1/x2', 'settled')
     """
     began = time.perf_counter()
     if not whole(seed, 0):
         raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
-    rows = _checked(data, seconds, functions)
+    rows = _checked(data, seconds, max_fits, functions)
     known = checked_units(units, rows)
     learn, held = rows.split(HELD_OUT, seed)
     few = learn.sample(MOST_ROWS, seed)
     ready = prepared(few.x, few.y[:, 0])
+    if seconds is None:
+        seconds = SECONDS if max_fits is None else math.inf
+    most_fits = math.inf if max_fits is None else max_fits
     finishing = min(FINISHING * seconds, LONGEST_FINISHING)
     search = Watched(
-        began + seconds - finishing,
+        Budget(began + seconds - finishing, most_fits),
         np.random.default_rng(seed),
         seed,
         tuple(functions),
         logging.getLogger(__name__).debug,
         began=began,
         seconds=seconds,
+        max_fits=most_fits,
         watch=Watch(progress),
         report=report,
         names=rows.inputs,
         ready=ready,
     )
-    settled = _searched(search, ready, known)
+    settled, ended = _searched(search, ready, known)
     finisher = Finisher(learn, held, few, known, began + seconds)
     search.columns = tuple(range(ready.x.shape[1]))
     mean, *simple = [search.kept_as(one) for one in baselines(ready, seed, functions)]
-    return _finished(settled, [mean, *_promising(mean, [*search.kept, *simple])], finisher)
+    return _finished(settled, ended, [mean, *_promising(mean, [*search.kept, *simple])], finisher)
 
 
-def _checked(data: Dataset | tuple[ArrayLike, ArrayLike], seconds: float, functions: Sequence[str]) -> Dataset:
+def _checked(
+    data: Dataset | tuple[ArrayLike, ArrayLike], seconds: float | None, max_fits: int | None, functions: Sequence[str]
+) -> Dataset:
     rows = dataset(data)
     if rows.classes:
         raise DataError("Formulas are found for numbers, these rows have classes. Fit a KANClassifier and simplify it.")
@@ -109,8 +155,10 @@ def _checked(data: Dataset | tuple[ArrayLike, ArrayLike], seconds: float, functi
         raise DataError(
             f"The answers, up to {size:.3g}, are too large or too small to be squared: give them in other units."
         )
-    if not (not_negative(seconds) and seconds > 0):
+    if not (seconds is None or (not_negative(seconds) and seconds > 0)):
         raise InputError(f"seconds must be a number above 0, got {seconds!r}.")
+    if not (max_fits is None or (whole(max_fits, 1) and not isinstance(max_fits, bool))):
+        raise InputError(f"max_fits must be a whole number of 1 or more, got {max_fits!r}.")
     if isinstance(functions, str) or not functions:
         raise InputError(f"functions are a list of names, got {functions!r}.")
     for name in functions:
@@ -118,16 +166,18 @@ def _checked(data: Dataset | tuple[ArrayLike, ArrayLike], seconds: float, functi
     return rows
 
 
-def _searched(search: Watched, ready: Prepared, units: Units | None) -> Kept | None:
-    """What settles the search, by the units first; None where nothing does before it is over or interrupted."""
+def _searched(search: Watched, ready: Prepared, units: Units | None) -> tuple[Kept | None, Ending]:
+    """What settles the search, by the units first, or None; and why the search ended."""
+    whole_budget = search.budget
     try:
-        with budget.until(search.deadline):
-            return _by_units(search, ready, units) or _by_rows(search, ready)
-    except budget.OutOfTimeError:
-        return None
+        with whole_budget.enforced():
+            found = _by_units(search, ready, units) or _by_rows(search, ready)
+        return found, "settled" if found is not None else search.reached or "exhausted"
+    except OutOfBudgetError:
+        return None, whole_budget.spent() or "exhausted"
     except KeyboardInterrupt:
         logging.getLogger("kanserve").warning("Interrupted: these are the formulas found so far.")
-        return None
+        return None, "interrupted"
     finally:
         search.watch.finish()
 
@@ -154,7 +204,7 @@ def _by_rows(search: Watched, ready: Prepared) -> Kept | None:
     return search.kept_as(found) if found is not None and settles(found, problem) else None
 
 
-def _finished(settled: Kept | None, kept: Sequence[Kept], finisher: Finisher) -> Findings:
+def _finished(settled: Kept | None, ended: Ending, kept: Sequence[Kept], finisher: Finisher) -> Findings:
     """What settled the search first, then the mean and the others, the best first, while there is time."""
     best = finisher.finished(settled.node) if settled is not None else None
     found = [] if best is None else [best]
@@ -166,7 +216,7 @@ def _finished(settled: Kept | None, kept: Sequence[Kept], finisher: Finisher) ->
             break
         made = finisher.finished(one.node) if settled is None or one.found is not settled.found else None
         found += [] if made is None else [made]
-    return ranked(found, best)
+    return ranked(found, best, ended)
 
 
 def _promising(mean: Kept, kept: Sequence[Kept]) -> list[Kept]:

@@ -100,7 +100,7 @@ def _squares(kan: Kan, x: Array, y: Array) -> Array:
 
 def refined(net: Network, rows: Rows, steps: int, smooth: float = 0.0) -> Network:
     """The network after so many steps of least squares on the rows that it learns from."""
-    budget.check()
+    budget.count_fit()
     kan = refine(net.kan, rows.x, rows.y, steps=steps, smooth=smooth, ridge=1e-14, fixed=net.fixed)
     return taken_back(net, kan)
 
@@ -117,7 +117,7 @@ def trained(
     few = rows.x[:count], rows.y[:count]
     runs = []
     for _ in range(starts):
-        budget.check()
+        budget.count_fit()
         kan = _begun(net, few[0], generator)
         kan = refine(kan, *few, steps=START_STEPS, smooth=SMOOTH, ridge=1e-12)
         kan = refine(set_ranges(kan, few[0]), *few, steps=START_STEPS, smooth=SMOOTH, ridge=1e-12)
@@ -132,6 +132,7 @@ def trained(
 
 def finer(one: Fitted, rows: Rows, intervals: int) -> Fitted:
     """The same on a finer grid, with the numbers in the tree."""
+    budget.count_fit()
     kan = regrid(one.net.kan, rows.x, intervals)
     kan = refine(kan, rows.x, rows.y, steps=FINE_STEPS, smooth=FINE_SMOOTH, ridge=1e-14, fixed=one.net.fixed)
     return judged(taken_back(one.net, kan), rows)

@@ -50,6 +50,7 @@ class Watched(Search):
     columns: tuple[int, ...] = ()
     began: float = field(default_factory=time.perf_counter)
     seconds: float = np.inf
+    max_fits: float = np.inf
     watch: Watch = field(default_factory=Watch)
     report: Report | None = None
     kept: list[Kept] = field(default_factory=list)
@@ -93,5 +94,6 @@ class Watched(Search):
             return "a formula that a double cannot hold"
 
     def _tell(self) -> None:
-        share = min((time.perf_counter() - self.began) / self.seconds, 1.0)
+        time_share = (time.perf_counter() - self.began) / self.seconds
+        share = min(max(time_share, self.budget.fits / self.max_fits), 1.0)
         self.watch.tell(self.stage, self.least, np.nan, share)
