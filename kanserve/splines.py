@@ -176,13 +176,17 @@ def _pieces_of_input(
 def _local_basis(knots: Array, order: int, interval: int) -> Array:
     """All basis functions on one interval as polynomials in x - knots[interval]: (G+k, k+1)."""
     origin = knots[interval]
-    values = np.zeros((len(knots) - 1, order + 1))
-    values[interval, 0] = 1.0
+    first, stop = max(interval - order, 0), min(interval + order + 2, len(knots))
+    near = knots[first:stop]  # of the basis functions that are not 0 on the interval
+    values = np.zeros((len(near) - 1, order + 1))
+    values[interval - first, 0] = 1.0
     for degree in range(1, order + 1):
-        left, right = _reciprocal_widths(knots, degree)
+        left, right = _reciprocal_widths(near, degree)
         shifted = np.zeros_like(values)
         shifted[:, 1:] = values[:, :-1]  # multiplied by (x - origin)
-        rising = (origin - knots[: -degree - 1])[:, None] * values[:-1] + shifted[:-1]
-        falling = (knots[degree + 1 :] - origin)[:, None] * values[1:] - shifted[1:]
+        rising = (origin - near[: -degree - 1])[:, None] * values[:-1] + shifted[:-1]
+        falling = (near[degree + 1 :] - origin)[:, None] * values[1:] - shifted[1:]
         values = left[:, None] * rising + right[:, None] * falling
-    return values
+    every = np.zeros((len(knots) - order - 1, order + 1))
+    every[first : first + len(values)] = values
+    return every
