@@ -85,7 +85,7 @@ def measure(workers: int, small: bool = False) -> dict[str, Waits]:
 
 def models(small: bool) -> dict[str, Artifact]:
     fast = create([4, 5, 1], grid=5, seed=0)
-    huge = compile(create([HUGE_INPUTS, 4 if small else 64, 10], grid=5, seed=0), ["c_source"], name="huge")
+    huge = compile(create([HUGE_INPUTS, 1 if small else 64, 10], grid=5, seed=0), ["c_source"], name="huge")
     slow = {name: compile(fast, ["numpy_source"], name=name) for name in ("sleeping", "broken")}
     return {
         "fast": compile(fast, ["c_source"], name="fast"),

@@ -99,7 +99,7 @@ def tritonclient(at: Addresses) -> Iterator[str]:
         yield "infer"
         answers: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
         client.async_infer(MODEL, inputs, lambda result, error: answers.put((result, error)))
-        result, error = answers.get(timeout=30)
+        result, error = answers.get(timeout=60)
         assert error is None
         _right(result)
         yield "async_infer"
@@ -109,7 +109,7 @@ def tritonclient(at: Addresses) -> Iterator[str]:
         for _ in range(3):
             client.async_stream_infer(MODEL, inputs)
         for _ in range(3):
-            result, error = answers.get(timeout=30)
+            result, error = answers.get(timeout=60)
             assert error is None
             _right(result)
         client.stop_stream()
@@ -191,9 +191,9 @@ def grpc_health(at: Addresses) -> Iterator[str]:
     with grpc.insecure_channel(at.grpc) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         for service in ("", "inference.GRPCInferenceService", "kanserve.v1.FormulaService"):
-            assert stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status == serving_status
+            assert stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=60).status == serving_status
         yield "Check"
-        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)
         assert next(watch).status == serving_status
         watch.cancel()
         yield "Watch"
@@ -212,7 +212,7 @@ def grpc_reflection(at: Addresses) -> Iterator[str]:
 
 
 def prometheus(at: Addresses) -> Iterator[str]:
-    with urllib.request.urlopen(f"http://{at.http}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{at.http}/metrics", timeout=60) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
     assert any(one.samples for one in families if one.name.startswith("kanserve_"))
     yield f"{len(families)} metrics, {sum(len(one.samples) for one in families)} samples"
@@ -220,7 +220,7 @@ def prometheus(at: Addresses) -> Iterator[str]:
 
 def health_over_http(at: Addresses) -> Iterator[str]:
     for path in ("/v2/health/live", "/v2/health/ready"):
-        with urllib.request.urlopen(f"http://{at.http}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{at.http}{path}", timeout=60) as answer:
             assert answer.status == 200
         yield path
 

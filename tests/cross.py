@@ -7,7 +7,6 @@ processor, with the reference. The first run compiles a C library for each
 target, which takes minutes; they are kept in the user's cache folder.
 """
 
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from kanserve.splines import uniform_knots
 from kanserve_exporters import c_source
 from tests.agreement import DOUBLE, error
 from tests.kans import ZOO, rows
+from tests.tools import runs
 
 Array = NDArray[np.float64]
 
@@ -151,7 +151,7 @@ def outputs(target: str, kans: Mapping[str, Kan], stream: bytes, flags: Sequence
     runner = RUNNERS[target]
     if installed("ziglang") is None:
         return "ziglang is not installed"
-    if runner and shutil.which(runner[0]) is None:
+    if runner and not runs(runner[0]):
         return f"{runner[0]} is not installed"
     with tempfile.TemporaryDirectory(prefix="kanserve-") as folder:
         for name, kan in kans.items():
@@ -176,7 +176,7 @@ def outputs(target: str, kans: Mapping[str, Kan], stream: bytes, flags: Sequence
 
 def microcontroller(kans: Mapping[str, Kan]) -> str:
     """The table of sizes on a Cortex-M4F, in float: of the model alone, and of a whole program with libm."""
-    missing = [one for one in (f"{CORTEX}-gcc", f"{CORTEX}-size") if shutil.which(one) is None]
+    missing = [one for one in (f"{CORTEX}-gcc", f"{CORTEX}-size") if not runs(one)]
     if missing:
         return goal(False, "a build for Cortex-M4F links", [f"{missing[0]} is not installed"])
     body, misses = [], []

@@ -79,7 +79,7 @@ def tmpfs(folder: Path) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=20, check=False).returncode
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False).returncode
     except OSError:
         done = 1
     if done != 0:
@@ -87,7 +87,7 @@ def tmpfs(folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], timeout=20, check=True)
+        subprocess.run(["umount", str(folder)], timeout=60, check=True)
 
 
 def _limit(root: Path, artifact: Artifact, size: int) -> bool:

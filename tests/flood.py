@@ -75,7 +75,7 @@ def large_message(address: str, path: str, size: int) -> int:
     In frames of HTTP/2 by hand: a library would need the memory that the server must not take.
     """
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as one:
+    with socket.create_connection((host, int(port)), timeout=60) as one:
         headers = {":method": "POST", ":scheme": "http", ":path": path, ":authority": address}
         headers |= {"te": "trailers", "content-type": "application/grpc"}
         one.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b""))

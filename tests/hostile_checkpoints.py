@@ -361,7 +361,12 @@ def main(folder: Path) -> None:
         deeds.watching = True
         kind, said = _outcome(path)
         deeds.watching = False
-        facts = {"seconds": time.process_time() - start, "grown": _peak() - before, "deeds": deeds.seen.copy()}
+        facts = {
+            "seconds": time.process_time() - start,
+            "grown": _peak() - before,
+            "held": before,
+            "deeds": deeds.seen.copy(),
+        }
         deeds.seen.clear()
         print(json.dumps({"name": name, "kind": kind, "said": said, **facts}), flush=True)
 

@@ -186,7 +186,7 @@ class Sender:
         }  # Any: grpc has a type for each kind of call
         self._metadata = metadata
 
-    def send(self, path: str, data: bytes, seconds: float = 20.0) -> tuple[grpc.StatusCode, str, bytes]:
+    def send(self, path: str, data: bytes, seconds: float = 60.0) -> tuple[grpc.StatusCode, str, bytes]:
         """The code, the text and the first answer. Of a stream without an end no more than that is read."""
         kind = KINDS[path]
         asked = iter([data]) if kind.startswith("stream") else data

@@ -54,6 +54,9 @@ def stored(folder: Path = FOLDER) -> dict[str, Stored]:
 
 ALL = stored()
 IMPORTED = tuple(name for name, one in ALL.items() if not one.refused)
+# Networks like "fast_kan/normalised" and "fast_kan/trained", on knots that are several times closer: most of the time
+# of a test of formulas. "fast_kan/fresh_double" and "fast_kan/other_grid_double" have knots as close.
+FINER = ("fast_kan/normalised_double", "fast_kan/trained_double")
 
 
 @cache

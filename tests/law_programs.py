@@ -1,14 +1,14 @@
 """Runs the laws that `kanserve.formula.source` writes: each language by its own tool, where it is there."""
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
+
+from tests.tools import want
 
 Array = NDArray[np.float64]
 
@@ -19,13 +19,6 @@ FORTRAN_FLAGS = ("-std=f2008", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"
 def run(language: str, text: str, name: str, x: Array, outputs: int, folder: Path) -> Array:
     """What the function `name` gives at rows x (N, inputs); skips the test where the language is not there."""
     return RUNNERS[language](text, name, x, outputs, folder)
-
-
-def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"needs {name}")
-    return found
 
 
 def _program(command: list[str], x: Array, outputs: int, folder: Path) -> Array:
@@ -54,7 +47,7 @@ int main(void)
 }}
 """
     (folder / "law.c").write_text(text + main, "ascii")
-    return _program([_tool("cc"), *C_FLAGS, "law.c", "-o", "program", "-lm"], x, outputs, folder)
+    return _program([want("cc"), *C_FLAGS, "law.c", "-o", "program", "-lm"], x, outputs, folder)
 
 
 def _fortran(text: str, name: str, x: Array, outputs: int, folder: Path) -> Array:
@@ -79,7 +72,7 @@ end program rows
 """
     assert max(map(len, text.splitlines())) <= 132
     (folder / "law.f90").write_text(text + main, "ascii")
-    return _program([_tool("gfortran"), *FORTRAN_FLAGS, "law.f90", "-o", "program"], x, outputs, folder)
+    return _program([want("gfortran"), *FORTRAN_FLAGS, "law.f90", "-o", "program"], x, outputs, folder)
 
 
 def _rust(text: str, name: str, x: Array, outputs: int, folder: Path) -> Array:
@@ -94,7 +87,7 @@ fn main() {{
 }}
 """
     (folder / "law.rs").write_text(text + main, "ascii")
-    command = [_tool("rustc"), "--edition=2021", "-D", "warnings", "-o", "program", "law.rs"]
+    command = [want("rustc"), "--edition=2021", "-D", "warnings", "-o", "program", "law.rs"]
     return _program(command, x, outputs, folder)
 
 
@@ -102,7 +95,7 @@ def _matlab(text: str, name: str, x: Array, outputs: int, folder: Path) -> Array
     (folder / f"{name}.m").write_text(text, "ascii")
     np.savetxt(folder / "x.txt", x, "%.17g")
     script = f"y = {name}(load('x.txt')); assert(isreal(y)); dlmwrite('y.txt', double(y), 'precision', '%.17g');"
-    words = [_tool("octave-cli"), "--norc", "--quiet", "--eval", script]
+    words = [want("octave-cli"), "--norc", "--quiet", "--eval", script]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return np.loadtxt(folder / "y.txt", delimiter=",").reshape(len(x), outputs)

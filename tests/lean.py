@@ -82,7 +82,7 @@ def busy(process: int) -> float:
     return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def until(true: object, seconds: float = 10.0) -> None:
+def until(true: object, seconds: float = 60.0) -> None:
     """Wait for something to be true; fail when it is not in time."""
     assert callable(true)
     deadline = time.monotonic() + seconds

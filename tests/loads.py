@@ -49,6 +49,8 @@ class Overload:
     refusal: float  # the 99th percentile of the seconds until a refusal
     refused: int
     codes: set[str]
+    answering: float  # seconds of the server's processor for an answer, where nothing is refused
+    refusing: float  # and for a refusal
 
 
 def overload(model: Artifact, times: float, seconds: float, apart: bool = False, at_once: int = AT_ONCE) -> Overload:
@@ -61,12 +63,18 @@ def overload(model: Artifact, times: float, seconds: float, apart: bool = False,
     here, there = ({min(cores)}, {max(cores)}) if apart else (cores, cores)
     with TemporaryDirectory() as folder:
         repository.publish(folder, "kan", model)
-        with _on(here), lean.served(Settings(folder, port=0, concurrency=at_once)) as (_, address):
+        with _on(here), lean.served(Settings(folder, port=0, concurrency=at_once)) as (running, address):
             body = request("kan", np.zeros((1, 1)))
             _sent(address, body, 0.5, 0, at_once, there)  # slower at first: does not count
-            capacity = len(_sent(address, body, seconds, 0, at_once, there).get("OK", ())) / seconds
+            begun = lean.busy(running.pid)
+            alone = _sent(address, body, seconds, 0, at_once, there)
+            capacity = len(alone.get("OK", ())) / seconds
+            between = lean.busy(running.pid)
             came = _sent(address, body, seconds, times * capacity, 0, there)
+            ended = lean.busy(running.pid)
     refused = came.get("RESOURCE_EXHAUSTED", [])
+    answering = (between - begun) / max(1, sum(map(len, alone.values())))
+    answers = sum(map(len, came.values())) - len(refused)
     return Overload(
         capacity=capacity,
         offered=sum(map(len, came.values())) / seconds,
@@ -74,6 +82,8 @@ def overload(model: Artifact, times: float, seconds: float, apart: bool = False,
         refusal=float(np.percentile(refused, 99)) if refused else float("nan"),
         refused=len(refused),
         codes=set(came) - {"LATE"},
+        answering=answering,
+        refusing=(ended - between - answers * answering) / max(1, len(refused)),
     )
 
 
@@ -116,7 +126,7 @@ def send(address: str, body: bytes, seconds: float, rate: float, in_flight: int)
     clock, ended, under_way = time.perf_counter, threading.Condition(), 0
     with grpc.insecure_channel(address) as channel:
         method = channel.unary_unary(INFER, request_serializer=None, response_deserializer=None)
-        method(body, timeout=30)  # the connection is there before the clock runs
+        method(body, timeout=60)  # the connection is there before the clock runs
         begun = clock()
 
         def one() -> None:
@@ -136,7 +146,7 @@ def send(address: str, body: bytes, seconds: float, rate: float, in_flight: int)
                     under_way -= 1
                     ended.notify()
 
-            method.future(body, timeout=30).add_done_callback(answered)
+            method.future(body, timeout=60).add_done_callback(answered)
 
         for _ in range(in_flight):
             one()
@@ -208,22 +218,22 @@ def _all_kinds(address: str, http: str) -> int:
             inputs = len(serving.kan(model).inputs)
             for rows in (1, 256):
                 asked = pb.ModelInferRequest.FromString(request(model, np.zeros((rows, inputs))))
-                stub.ModelInfer(asked, timeout=30)
-                list(stub.ModelStreamInfer(iter([asked, asked]), timeout=30))
+                stub.ModelInfer(asked, timeout=60)
+                list(stub.ModelStreamInfer(iter([asked, asked]), timeout=60))
                 count += 3
             asked.raw_input_contents[0] = asked.raw_input_contents[0][:-1]
             for wrong in (asked, pb.ModelInferRequest(model_name="none")):
                 try:
-                    stub.ModelInfer(wrong, timeout=30)
+                    stub.ModelInfer(wrong, timeout=60)
                 except grpc.RpcError:
                     count += 1
-            stub.ModelMetadata(pb.ModelMetadataRequest(name=model), timeout=30)
-            stub.ModelStatistics(pb.ModelStatisticsRequest(name=model), timeout=30)
-            formulas.GetNetwork(formula_pb2.GetNetworkRequest(model_name=model), timeout=30)
-            formulas.GetFormula(formula_pb2.GetFormulaRequest(model_name="graph"), timeout=30)
+            stub.ModelMetadata(pb.ModelMetadataRequest(name=model), timeout=60)
+            stub.ModelStatistics(pb.ModelStatisticsRequest(name=model), timeout=60)
+            formulas.GetNetwork(formula_pb2.GetNetworkRequest(model_name=model), timeout=60)
+            formulas.GetFormula(formula_pb2.GetFormulaRequest(model_name="graph"), timeout=60)
             count += 4
     for path in ("/metrics", "/v2/health/ready"):
-        with urllib.request.urlopen(f"http://{http.removesuffix('/metrics')}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://{http.removesuffix('/metrics')}{path}", timeout=60) as answer:
             answer.read()
     return count + 2
 

@@ -7,6 +7,7 @@ outside of ROOT, and the answers that should not have been.
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -114,6 +115,8 @@ def requests(name: str, good: str) -> list[tuple[str, Message]]:
 
 def is_outside(event: str, arguments: tuple[Any, ...], root: str) -> bool:
     """Whether what the hook was told of is a file that the server has no business with."""
+    if event == "ctypes.dlopen" and arguments[0] is None:
+        return False  # the process itself, by which memory is given back to the system, whenever there is time for that
     if event in _RUN:
         return True
     if event not in _OPENED:
@@ -163,7 +166,7 @@ def main(root: Path, count: int) -> None:
         for name in hostile_ones:
             for path, request in requests(name, GOOD):
                 with watched:
-                    code, text, _ = sender.send(path, request.SerializeToString())
+                    code, text = _answered(sender, path, request.SerializeToString())
                 calls += 1
                 methods.add(path)
                 if code not in _EXPECTED or (str(root.parent) in text and str(root.parent) not in name):
@@ -191,9 +194,21 @@ def _warm(sender: Sender, web: str) -> None:
         _status(f"{web}{name}/ready")
 
 
+def _answered(sender: Sender, path: str, data: bytes) -> tuple[grpc.StatusCode, str]:
+    """The code and text of an answer. A watch waits until those that their clients have left have ended: on a slow
+    machine the server may hear of that later than the next ones come."""
+    until = time.monotonic() + 60
+    while True:
+        code, text, _ = sender.send(path, data)
+        late = time.monotonic() > until
+        if late or code is not grpc.StatusCode.RESOURCE_EXHAUSTED or not path.endswith("/Watch"):
+            return code, text
+        time.sleep(0.05)
+
+
 def _status(url: str) -> int:
     try:
-        with urlopen(url, timeout=10) as answer:
+        with urlopen(url, timeout=60) as answer:
             status: int = answer.status
             return status
     except OSError as error:

@@ -66,7 +66,7 @@ class Asked:
     def ask(self, stub: Any, request: pb.ModelInferRequest) -> None:
         begun = time.perf_counter()
         try:
-            response = stub.ModelInfer(request, timeout=30)
+            response = stub.ModelInfer(request, timeout=60)
         except grpc.RpcError as error:
             self.errors.append(f"{error.code().name}: {error.details()}")
             return
@@ -135,7 +135,7 @@ def settled(models: Models) -> None:
     models.load("model")  # nothing to do, but after whatever the thread still does
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it does not come true"

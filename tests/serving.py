@@ -22,12 +22,18 @@ from tests import kans
 
 Array = NDArray[np.float64]
 
+
+def wide() -> Kan:
+    """More inputs and outputs than a vector register holds, in one layer: formulas of two would be 500 terms long."""
+    return Kan((kans._random(30, 24, 24, intervals=8),))
+
+
 KANS = {
     "raw": kans.raw_features,
     "single": kans.raw_features,  # in float
     "iris": kans.classifier,
     "graph": kans.symbolic,  # as ONNX only
-    "wide": kans.wide,
+    "wide": wide,
     "mixed": kans.mixed,
 }
 WAIT, BREAK = 1234.5, 4321.5  # first value of the first row
@@ -98,6 +104,24 @@ _answer = predict
 
 def predict(x):
     time.sleep({seconds} if len(x) == 1 and x[0, 0] == 0 else 0)
+    return _answer(x)
+""")
+
+
+def held(folder: Path) -> Artifact:
+    """A model with one input that makes a file in `folder` for each request of WAIT, and answers once "go" is there."""
+    return _with_code(f"""
+import os
+import tempfile
+import time
+
+_answer = predict
+
+def predict(x):
+    if len(x) and x[0, 0] == {WAIT}:
+        os.close(tempfile.mkstemp(prefix="call", dir={str(folder)!r})[0])
+        while not os.path.exists({str(folder / "go")!r}):
+            time.sleep(0.005)
     return _answer(x)
 """)
 

@@ -9,8 +9,8 @@ from kanserve import native
 from kanserve.options import ExportOptions
 from kanserve.runtime.onnx_graph import load
 from kanserve_exporters import onnx_graph
-from tests.networks import PORTIONS, portion
-from tests.verdict import TYPES, assert_backend_held
+from tests.networks import OTHER_CASES, portion
+from tests.verdict import assert_backend_held
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +19,7 @@ def _without_formulas(monkeypatch):
     monkeypatch.setattr(onnx_graph, "formula_lines", lambda kan: [])
 
 
-@pytest.mark.parametrize("precision", TYPES)
-@pytest.mark.parametrize("which", PORTIONS)
+@pytest.mark.parametrize(("which", "precision"), OTHER_CASES)
 def test_the_graph_is_the_network(which, precision):
     for name, kan in portion(which).items():
         files = onnx_graph.export(kan, ExportOptions(name, precision))

@@ -22,6 +22,7 @@ def test_each_form_has_its_files_and_no_others(tmp_path):
     assert written(tmp_path, mixed(), c_form="header_only") == {"net.h", *beside}
 
 
+@pytest.mark.slow
 @LANGUAGES
 @pytest.mark.parametrize("form", ["single_file", "header_only"])
 def test_the_test_program_needs_one_file_only(tmp_path, compiler, form):
@@ -101,6 +102,7 @@ def test_names_that_look_like_the_forms_own_marks_stay_text(tmp_path):
         assert "ok" in build(tmp_path, C, "net_test.c")
 
 
+@pytest.mark.slow
 def test_the_readme_of_each_form_builds(tmp_path):
     """The commands it gives, as they stand there, but for the make tool's and those that write to the system."""
     for form in ("files", "single_file", "header_only"):

@@ -22,6 +22,8 @@ from tests.c_builds import SANITIZED, STRICT, run
 from tests.kans import ZOO, mixed, raw_features, rows, wide
 from tests.test_c_source import PRECISIONS, TYPES, predict
 
+pytestmark = pytest.mark.slow
+
 # Of the zoo: several blocks of inputs, functions beside splines, affine ends, bases, many intervals.
 SOME = ("wide", "mixed", "raw_features", "bases", "fine")
 FAST = ("-O0", "-ffp-contract=fast")

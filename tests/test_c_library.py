@@ -52,6 +52,7 @@ def test_the_backend_of_a_float_model_answers_in_float_and_stays_quiet():
     assert np.isnan(got[0]).all() and np.isfinite(got[1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, highest", [("wide", 1), ("wide", 2), ("uneven_zero", 1), ("uneven_zero", 2)])
 def test_older_processors_of_which_this_is_none_get_the_numbers_of_the_reference(name, highest, monkeypatch):
     kan = ZOO[name]()
@@ -60,6 +61,7 @@ def test_older_processors_of_which_this_is_none_get_the_numbers_of_the_reference
     assert_agrees(runtime.load({**made, **runtime.build(made)}).predict(x), evaluate(kan, x))
 
 
+@pytest.mark.slow
 def test_large_tables_are_in_a_library_once(monkeypatch):
     rng = np.random.default_rng(0)
     kan = Kan((layer(rng.normal(size=(60, 50, 8)), knots=uniform_knots(-1, 1, 5, 3)),))
@@ -96,6 +98,7 @@ def test_all_public_functions_go_to_the_level_of_the_processor(monkeypatch):
 FUNCTIONS = ["symbolic", "every_function", "special", "domains"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["double", "float"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_vector_math_agrees_with_the_reference_row_by_row(name, precision):
@@ -323,9 +326,7 @@ def test_a_compiler_that_does_not_end_is_stopped_with_all_that_it_started(files,
     with pytest.raises(ExportError, match=r"stopped after 0\.5 s"):
         runtime.build(files, str(compiler))
     child = Path("/proc", (tmp_path / "child").read_text().strip(), "cmdline")
-    deadline = (
-        time.monotonic() + 10
-    )  # a killed process goes when the machine comes to it; by itself this one stays 1000 s
+    deadline = time.monotonic() + 60  # a killed one goes when the machine comes to it; by itself it stays 1000 s
     while child.exists() and b"sleep" in child.read_bytes() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not child.exists() or b"sleep" not in child.read_bytes()

@@ -1,5 +1,4 @@
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 from kanserve.options import ExportOptions, Precision
 from kanserve_exporters import c_source as exporter
 from tests.kans import ZOO
+from tests.tools import needs
 
 DOCS = Path(__file__).parents[1] / "docs" / "c.md"
 # Even and uneven grids, splines that run out, functions, both, classes, products, affines.
@@ -21,7 +21,7 @@ NETWORKS: tuple[tuple[str, Precision], ...] = (
     ("raw_features", "float"),
 )
 
-needs_cppcheck = pytest.mark.skipif(not shutil.which("cppcheck"), reason="no cppcheck here")
+needs_cppcheck = needs("cppcheck")
 
 
 def explained() -> set[str]:

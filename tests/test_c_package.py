@@ -2,7 +2,6 @@ import ctypes
 import hashlib
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from kanserve_exporters._formula_text import formula_lines
 from kanserve_exporters._identifiers import c_identifier
 from tests.c_builds import run, written
 from tests.kans import ZOO, classifier, hostile_names, mixed, one_edge, raw_features, symbolic
+from tests.tools import needs
 
-needs_cmake = pytest.mark.skipif(not shutil.which("cmake"), reason="no cmake here")
-needs_pkg_config = pytest.mark.skipif(not shutil.which("pkg-config"), reason="no pkg-config here")
+needs_cmake = needs("cmake")
+needs_pkg_config = needs("pkg-config")
 
 USER = '#include "@.h"\nint main(void) { return @_selftest(0); }\n'
 PROJECT = """\
@@ -40,6 +40,7 @@ def information(folder: Path, kan: Kan, name: str = "net") -> dict[str, Any]:
     return read
 
 
+@pytest.mark.slow
 @needs_cmake
 @pytest.mark.parametrize("fast", ["OFF", "ON"])
 def test_cmake_builds_tests_installs_and_is_found_again(tmp_path, fast):
@@ -74,6 +75,7 @@ def test_pkg_config_gives_the_flags_of_what_is_installed(tmp_path):
     run("pkg-config", "--validate", "net", at=tmp_path, PKG_CONFIG_PATH=where)
 
 
+@pytest.mark.slow
 @needs_cmake
 def test_models_named_like_targets_libraries_and_macros_build(tmp_path):
     for name in ("test", "m", "linux"):
@@ -83,6 +85,7 @@ def test_models_named_like_targets_libraries_and_macros_build(tmp_path):
         run(f"./build/{c_identifier(name)}_test", at=tmp_path / name)
 
 
+@pytest.mark.slow
 def test_any_name_of_a_model_builds(tmp_path):
     words = ("sin", "main", "errno", "_x", "int", "class", "template", "linux", "typeof", "co_await", "__init__", "9")
     for name in (*words, "I", "größe", "", "x\n#error", "../up", "a" * 300):

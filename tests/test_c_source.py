@@ -2,7 +2,6 @@ import ctypes
 import json
 import platform
 import re
-import shutil
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +18,7 @@ from kanserve_exporters import c_source as exporter
 from tests.agreement import assert_agrees, eager_float32
 from tests.c_builds import STRICT, run, written
 from tests.kans import ZOO, classifier, domains, hostile_names, mixed, multiplication, one_edge, rows, symbolic
+from tests.tools import runs
 
 TYPES: dict[Precision, tuple[type[np.floating], type[ctypes.c_double] | type[ctypes.c_float]]] = {
     "double": (np.float64, ctypes.c_double),
@@ -63,7 +63,9 @@ def predict(library: ctypes.CDLL, name: str, x: np.ndarray, outputs: int, stride
 def zoo(request, tmp_path_factory):
     kans = {f"zoo_{name}": make() for name, make in ZOO.items()}
     folder = tmp_path_factory.mktemp(request.param)
-    return request.param, kans, compiled(folder, kans, request.param)
+    # One of them optimised, which takes longer: gcc then warns of more.
+    flags = () if request.param == "double" else ("-O0",)
+    return request.param, kans, compiled(folder, kans, request.param, *flags)
 
 
 def test_compiled_c_agrees_with_the_reference_on_the_zoo(zoo):
@@ -198,17 +200,17 @@ def test_self_tests_allow_what_rounding_does_to_a_row_and_no_more(tmp_path, prec
 
 
 def test_cmake_builds_and_tests_it(tmp_path):
-    cmake = shutil.which("cmake")
     for path, data in exporter.export(multiplication(), ExportOptions("net", "float")).items():
         (tmp_path / path).write_bytes(data)
     listing = (tmp_path / "CMakeLists.txt").read_text()
     assert "add_library(net STATIC net.c)" in listing and "add_test(NAME net_test COMMAND net_test)" in listing
-    if cmake:  # not every machine has it; the text above is checked everywhere
-        run(cmake, "-B", "build", at=tmp_path)
-        run(cmake, "--build", "build", at=tmp_path)
+    if runs("cmake"):  # not every machine has it; the text above is checked everywhere
+        run("cmake", "-B", "build", at=tmp_path)
+        run("cmake", "--build", "build", at=tmp_path)
         run("./build/net_test", at=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_it_builds_as_cpp_as_well(tmp_path, precision):
     kans = {

@@ -123,7 +123,7 @@ def test_ctrl_c_ends_a_fit_with_130_and_leaves_nothing(folder):
     assert process.stderr is not None
     assert "start 1" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130 and "Traceback" not in err
     assert sorted(str(one) for one in folder.rglob("*")) == before
 

@@ -19,8 +19,9 @@ from kanserve.errors import InvalidNameError, KanserveError, UnreachableError
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from kanserve.v1 import formula_pb2 as pb
-from tests import kans, scripted
+from tests import kans, lean, scripted
 
+GRACE = 60.0  # seconds that a server takes to stop if something keeps it
 READY, UNAVAILABLE = pb.MODEL_STATE_READY, pb.MODEL_STATE_UNAVAILABLE
 
 
@@ -30,7 +31,7 @@ def artifact() -> Artifact:
 
 
 def managed(folder: Path, port: int = 0) -> Settings:
-    return Settings(repository=str(folder), port=port, anonymous=("predict", "read", "manage"))
+    return Settings(repository=str(folder), port=port, anonymous=("predict", "read", "manage"), grace_seconds=GRACE)
 
 
 def until(events: Iterator[ModelEvent], *wanted: ModelEvent) -> None:
@@ -72,7 +73,7 @@ def test_a_server_that_comes_back_is_watched_again_and_only_what_changed_is_told
         reader = threading.Thread(target=read)
         reader.start()
         begun = time.monotonic()
-    assert time.monotonic() - begun < 5.0  # a stream does not keep a server from stopping
+    assert time.monotonic() - begun < GRACE  # a stream does not keep a server from stopping
     (tmp_path / "fox" / "2").rename(tmp_path / "fox" / ".2")
     repository.publish(tmp_path, "hare", artifact)
     with start(managed(tmp_path, port)), client:
@@ -80,7 +81,7 @@ def test_a_server_that_comes_back_is_watched_again_and_only_what_changed_is_told
             time.sleep(0.01)
         repository.publish(tmp_path, "hare", artifact)
         client.load("hare")
-        reader.join(20)
+        reader.join(60)
     assert not reader.is_alive()
     assert came[:3] == [
         ModelEvent("fox", 2, "removed"),
@@ -141,7 +142,7 @@ def test_what_cannot_be_watched_is_said_at_once(tmp_path, artifact):
         next(client.watch())
 
 
-def test_who_listens_no_longer_is_noticed_by_the_server_within_a_second(tmp_path, artifact):
+def test_who_listens_no_longer_is_noticed_by_the_server(tmp_path, artifact):
     repository.publish(tmp_path, "fox", artifact)
     with start(managed(tmp_path)) as server, Client(server.address) as client:
         watching = [client.watch() for _ in range(3)]
@@ -150,10 +151,7 @@ def test_who_listens_no_longer_is_noticed_by_the_server_within_a_second(tmp_path
         listeners = len(server.models._subscribers)
         for one in watching:
             one.close()  # type: ignore[attr-defined]  # it is a generator
-        begun = time.monotonic()
-        while len(server.models._subscribers) > listeners - 3:
-            assert time.monotonic() - begun < 1.0
-            time.sleep(0.02)
+        lean.until(lambda: len(server.models._subscribers) == listeners - 3)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -173,18 +171,23 @@ def test_a_client_that_is_closed_ends_what_it_watches(asynchronous, tmp_path, ar
                 while not found:
                     await asyncio.sleep(0.01)
                 await client.close()
-                await asyncio.wait_for(listening, 5)
+                await asyncio.wait_for(listening, 60)
                 return found
 
             assert len(asyncio.run(ask())) == 1
         else:
             client = Client(server.address)
             came: list[ModelEvent] = []
-            reader = threading.Thread(target=lambda: came.extend(client.watch()))
+
+            def read() -> None:
+                for one in client.watch():
+                    came.append(one)
+
+            reader = threading.Thread(target=read)
             reader.start()
-            time.sleep(0.3)
+            lean.until(lambda: came)
             client.close()
-            reader.join(5)
+            reader.join(60)
             assert not reader.is_alive()
 
 

@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
@@ -10,14 +11,19 @@ from kanserve.errors import DataError, ExportError, InvalidNameError, NotFoundEr
 from kanserve.ir import Kan, Variable, equal, layer
 from kanserve.ranges import outside, sample
 from kanserve.reference import evaluate, probabilities
+from kanserve.runtime import _c_building
 from kanserve.table import Dataset
 from tests.kans import ZOO, classifier, mixed, multiplication, one_edge
 
 
-@pytest.mark.parametrize("precision", ["double", "float"])
-@pytest.mark.parametrize("name", ZOO)
-def test_every_backend_of_a_compiled_network_agrees_with_its_golden_rows(name, precision):
-    """`compile` checks all that this machine can run, and says which it could not."""
+@pytest.mark.parametrize(("name", "precision"), list(zip(ZOO, itertools.cycle(["double", "float"]))))
+def test_every_backend_of_a_compiled_network_agrees_with_its_golden_rows(name, precision, monkeypatch):
+    """`compile` checks all that this machine can run, and says which it could not.
+
+    One precision per network, and C at -O1: test_c_library.py tests libraries at -O3, and the agreement tests of each
+    exporter take every network in both precisions.
+    """
+    monkeypatch.setattr(_c_building, "COMMON", ("-std=c99", "-O1", "-fPIC"))
     kan = ZOO[name]()
     artifact = compile(kan, name="zoo", precision=precision)
     assert artifact.backends == ("c_source", "numpy_source", "onnx_graph")

@@ -1,10 +1,7 @@
-"""What exports may cost: bytes exactly, seconds of the processor where they are far from what one sees."""
+"""What exports may cost: bytes exactly, and CPU time that grows no faster than the network."""
 
 import resource
-import time
-from collections.abc import Callable
 from itertools import pairwise
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from kanserve.ranges import sample
 from kanserve.runtime import numpy_source, onnx_graph
 from kanserve.splines import uniform_knots
 from tests.c_builds import C, run
+from tests.costs import ratio
 from tests.test_agreement_c import answers, write
 from tests.test_c_source import all_symbolic
 from tests.verdict import TYPES, assert_held, in_type
@@ -36,43 +34,34 @@ def splines(*shape: int) -> Kan:
     return Kan(tuple(one(i, o) for i, o in pairwise(shape)))
 
 
-def timed(kind: str, kan: Kan, precision: Precision, enough: float = inf) -> tuple[dict[str, bytes], float]:
-    """The files of an export, and the seconds of this process that it took, as `least` has them."""
-    export = kanserve_exporters.get(kind).export
-    export(splines(1, 1), ExportOptions("net", precision))  # what is imported or set up once
-    files: dict[str, bytes] = {}
-
-    def once() -> None:
-        files.update(export(kan, ExportOptions("net", precision)))
-
-    return files, least(once, time.process_time, enough)
+def exported(kind: str, kan: Kan, precision: Precision) -> dict[str, bytes]:
+    return dict(kanserve_exporters.get(kind).export(kan, ExportOptions("net", precision)))
 
 
-def least(work: Callable[[], object], clock: Callable[[], float], enough: float = inf) -> float:
-    """The seconds of the clock that it takes: the least of up to three times, as soon as they are few enough.
-
-    Whoever else computes on the core and in its caches makes seconds of the processor longer too.
-    """
-    took: list[float] = []
-    while not took or (len(took) < 3 and min(took) > enough):
-        start = clock()
-        work()
-        took.append(clock() - start)
-    return min(took)
-
-
+@pytest.mark.timing
 @pytest.mark.parametrize("precision", TYPES)
-def test_a_law_of_600_edges_is_50_kilobytes_of_c_written_and_compiled_in_2_seconds_each(precision, tmp_path):
-    files, seconds = timed("c_source", all_symbolic(5, 20, 20, 5), precision, enough=2)
-    for path in ("net.h", "net.c"):
-        (tmp_path / path).write_bytes(files[path])
-    compiling = least(
-        lambda: run(*C, "-O2", "-c", "net.c", at=tmp_path),
-        lambda: resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime,
-        enough=2,
+def test_a_law_of_600_edges_is_50_kilobytes_of_c_and_takes_as_much_more_as_it_is_larger(precision, tmp_path):
+    """Than one of 200 edges: to write, and to compile."""
+    large, small = all_symbolic(5, 20, 20, 5), all_symbolic(5, 10, 10, 5)
+    assert large.edges == 3 * small.edges == 600
+    exported("c_source", splines(1, 1), precision)  # what is imported or set up once
+    writing = ratio(
+        lambda: exported("c_source", large, precision), lambda: exported("c_source", small, precision), rounds=2
     )
-    assert seconds <= 2 and compiling <= 2, (seconds, compiling)
-    assert len(files["net.c"]) <= 50 * 1024, len(files["net.c"])
+    for name, kan in (("large", large), ("small", small)):
+        files = exported("c_source", kan, precision)
+        (tmp_path / name).mkdir()
+        for path in ("net.h", "net.c"):
+            (tmp_path / name / path).write_bytes(files[path])
+    size = (tmp_path / "large/net.c").stat().st_size
+    assert size <= 50 * 1024, size
+    compiling = ratio(
+        lambda: run(*C, "-O2", "-c", "net.c", at=tmp_path / "large"),
+        lambda: run(*C, "-O2", "-c", "net.c", at=tmp_path / "small"),
+        lambda: resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime,
+        rounds=2,
+    )
+    assert max(writing, compiling) < 1.5 * 3, (writing, compiling)
 
 
 @pytest.mark.parametrize("precision", TYPES)
@@ -81,19 +70,21 @@ def test_ten_layers_of_named_edges_work_in_every_format(precision, tmp_path: Pat
     x = in_type(sample(kan, 30), precision)
     given = x.astype(TYPES[precision])
     for kind, load in (("numpy_source", numpy_source.load), ("onnx_graph", onnx_graph.load)):
-        got: NDArray[np.floating] = load(timed(kind, kan, precision)[0]).predict(given)
+        got: NDArray[np.floating] = load(exported(kind, kan, precision)).predict(given)
         assert_held(kan, x, got, precision, kind)
     rows = write(tmp_path, {"net": kan}, precision)["net"]
     for got in answers(tmp_path, {"net": kan}, precision, "-O1")["net"]:
         assert_held(kan, rows, got, precision, "c_source")
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("precision", TYPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_splines_of_50_thousand_edges_are_written_in_5_seconds(kind, precision):
-    kan = splines(784, 64, 10)
-    files, seconds = timed(kind, kan, precision, enough=5)
-    assert seconds <= 5, seconds
+def test_splines_of_3_times_as_many_edges_take_no_more_than_so_much_longer_to_write(kind, precision):
+    large, small = splines(98, 64, 10), splines(24, 64, 10)
+    files = exported(kind, large, precision)
+    slower = ratio(lambda: exported(kind, large, precision), lambda: exported(kind, small, precision), rounds=2)
+    assert slower < 1.25 * large.edges / small.edges, slower
     # 9 numbers an edge; text takes three times the bytes of a number, and tables of local polynomials more numbers.
-    least = 9 * kan.edges * (8 if precision == "double" else 4)
+    least = 9 * large.edges * (8 if precision == "double" else 4)
     assert sum(map(len, files.values())) < {"onnx_graph": 1.5, "numpy_source": 8, "c_source": 8}[kind] * least

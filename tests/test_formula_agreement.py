@@ -6,7 +6,7 @@ from tests.formula_agreement import check
 from tests.generated import networks
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(networks())
 def test_the_formula_of_any_network_is_the_network(kan):
     try:

@@ -6,20 +6,20 @@ import json
 import re
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import sympy
 
 from kanserve.errors import FormulaError
-from kanserve.formula import evaluate_tree, expression, formulas, from_formula, from_json, to_json
+from kanserve.formula import Formula, evaluate_tree, expression, formulas, from_formula, from_json, to_json
 from kanserve.formula.checking import run
 from kanserve.formula.names import identifiers, latex_name, text_name
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, layer
 from kanserve.ranges import finite_rows, sample
 from kanserve.reference import evaluate
+from tests.costs import calls
 from tests.kans import ZOO, classifier, hostile_names, mixed
 from tests.zoo_formulas import edge, of, text
 
@@ -141,13 +141,12 @@ def test_the_c_builds_with_all_warnings_and_is_the_network(name, tmp_path):
         assert np.allclose(got, wanted[:, q], rtol=1e-9, atol=1e-9)
 
 
-def test_a_network_of_600_edges_has_a_bounded_formula_within_two_seconds():
+def test_a_network_of_600_edges_has_a_bounded_formula():
+    """What it costs is in test_formula_large."""
     kan = random_symbolic((20, 20, 10), seed=0)
     assert kan.edges == 600
-    start = time.process_time()
     whole = formulas(kan)
     small = formulas(kan, limit=100)
-    assert time.process_time() - start < 2 * 2
     x = sample(kan, 20)
     for q, formula in enumerate(small):
         assert formula.shortened and not formula.python and not formula.c
@@ -158,11 +157,11 @@ def test_a_network_of_600_edges_has_a_bounded_formula_within_two_seconds():
 
 
 def test_a_formula_far_too_large_to_write_out_is_still_quick():
-    # Twelve layers of four nodes: 4^12 terms when written out.
-    kan = random_symbolic((4,) * 12 + (1,), seed=1, names=("sin", "tanh"))
-    start = time.process_time()
-    (formula,) = formulas(kan)
-    assert time.process_time() - start < 2
+    # Twelve layers of four nodes: 4^12 terms when written out, and 4^6 in half as many.
+    half, kan = (random_symbolic((4,) * depth + (1,), seed=1, names=("sin", "tanh")) for depth in (6, 12))
+    found: list[Formula] = []
+    assert calls(lambda: found.extend(formulas(kan))) < 2.5 * calls(lambda: formulas(half))
+    (formula,) = found
     assert formula.shortened and len(formula.text) <= 50_000 and len(formula.tree) < 1500
     with pytest.raises(FormulaError, match="sympy"):
         expression(formula)

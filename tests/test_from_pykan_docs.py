@@ -85,7 +85,7 @@ def address(folder: Path) -> Iterator[str]:
         yield f"localhost:{port}"
     finally:
         os.killpg(running.pid, signal.SIGTERM)
-        printed = running.communicate(timeout=30)[0]
+        printed = running.communicate(timeout=300)[0]
     assert blocks("text")[0] in printed
 
 

@@ -6,14 +6,16 @@ import pytest
 
 from tests import mutations
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("make", "count"),
     [
-        (mutations.trees, 10_000),
-        (mutations.manifests, 20_000),  # half by bytes, half by values
-        (mutations.golden, 10_000),
-        (mutations.networks, 5_000),  # of which each is evaluated
+        (mutations.trees, 5_000),
+        (mutations.manifests, 10_000),  # half by bytes, half by values
+        (mutations.golden, 5_000),
+        (mutations.networks, 2_500),  # of which each is evaluated
     ],
 )
 def test_mutated_files_raise_the_declared_errors_only(make: Callable[[int], int], count: int) -> None:

@@ -1,13 +1,16 @@
-"""The formula of every network that was imported from a stored checkpoint is the network."""
+"""The formula of every network that was imported from a stored checkpoint is the network.
+
+Of those that differ only in how close their knots are, one is taken: see `FINER`.
+"""
 
 import pytest
 
 from kanserve.formula import formulas
 from tests.formula_agreement import check
-from tests.imported import IMPORTED, conversion
+from tests.imported import FINER, IMPORTED, conversion
 
 
-@pytest.mark.parametrize("name", IMPORTED)
+@pytest.mark.parametrize("name", [name for name in IMPORTED if name not in FINER])
 def test_the_formula_of_an_imported_network_is_the_network(name):
     kan = conversion(name).kan
     check(kan, formulas(kan, strict=False))

@@ -18,7 +18,7 @@ from kanserve_exporters.onnx_graph import export
 from tests.kans import ZOO, rows
 
 pytestmark = pytest.mark.skipif(
-    native.operators() is None, reason="the operators were not built: there was no onnxruntime_c_api.h at the install"
+    native.operators() is None, reason="needs libonnxruntime-dev: no onnxruntime_c_api.h at the install"
 )
 
 

@@ -30,9 +30,10 @@ from kanserve.splines import extended_knots, uniform_knots
 from kanserve_exporters.onnx_graph import export
 from tests.agreement import eager_float32, error
 from tests.kans import ZOO, rows
+from tests.tools import skip
 
 pytestmark = pytest.mark.skipif(
-    native.operators() is None, reason="the operators were not built: there was no onnxruntime_c_api.h at the install"
+    native.operators() is None, reason="needs libonnxruntime-dev: no onnxruntime_c_api.h at the install"
 )
 
 Array = NDArray[np.float64]
@@ -327,7 +328,7 @@ def test_the_sanitizers_find_nothing_in_networks_or_tampered_files(tmp_path: Pat
     # The sanitizer asks at its start for what throws onnxruntime's exceptions.
     preloaded = [_where(program, name) for name in ("libasan.so", "libstdc++.so.6")]
     if not all(path.is_absolute() for path in preloaded):
-        pytest.skip("the compiler has no address sanitizer")
+        skip("libasan: the compiler has no address sanitizer")
     library, folder = tmp_path / "operators.so", build.FOLDER / "onnxruntime"
     command = [*program.split(), "-std=c11", "-fPIC", "-shared", "-pthread", f"-I{build.headers()}", "-o", str(library)]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", *build.OPERATOR_FLAGS]

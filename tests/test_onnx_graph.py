@@ -276,7 +276,7 @@ print(backend.predict(numpy.array([[0.25, -0.5]])).tolist())
         [sys.executable, "-c", program],
         input=_bytes("symbolic", "double"),
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.stderr == b""

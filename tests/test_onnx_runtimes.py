@@ -5,7 +5,6 @@ file says. onnxruntime-web takes the files as they are.
 """
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,13 +19,14 @@ from kanserve_exporters.onnx_graph import export
 from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, rows
 from tests.test_onnx_graph import ALL
+from tests.tools import skip, want
 
 TYPES: dict[Precision, str] = {"float": "float32", "double": "float64"}
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_openvino_agrees_with_evaluate_broken_rows_included(name: str) -> None:
-    openvino = pytest.importorskip("openvino", reason="needs the package openvino")
+    openvino = pytest.importorskip("openvino", reason="needs openvino")
     kan = ALL[name]()
     x = rows(kan)
     data = export(kan, ExportOptions(precision="float", onnx_form="operators"))["model.onnx"]
@@ -54,12 +54,11 @@ ort.env.logLevel = "fatal"; ort.env.wasm.numThreads = 1;
 
 @pytest.mark.parametrize("precision", TYPES)
 def test_onnxruntime_web_agrees_with_evaluate(precision: Precision, tmp_path: Path) -> None:
-    if shutil.which("node") is None:
-        pytest.skip("needs node")
+    want("node")
     if subprocess.run(
         ["node", "-e", 'require.resolve("onnxruntime-web")'], capture_output=True, check=False
     ).returncode:
-        pytest.skip("needs onnxruntime-web: npm install onnxruntime-web in any FOLDER, NODE_PATH=FOLDER/node_modules")
+        skip("onnxruntime-web: npm install onnxruntime-web in any FOLDER, NODE_PATH=FOLDER/node_modules")
     cases: list[tuple[str, Kan, NDArray[np.float64]]] = []
     for name in (*ZOO, *(one for one in ALL if one not in ZOO)):
         cases.append((name, ALL[name](), rows(ALL[name]())))
@@ -70,7 +69,7 @@ def test_onnxruntime_web_agrees_with_evaluate(precision: Precision, tmp_path: Pa
         path.with_suffix(".x").write_bytes(x.astype(TYPES[precision]).tobytes())
         jobs.append({"type": TYPES[precision], "shape": x.shape, "path": str(path)})
     done = subprocess.run(
-        ["node", "-e", RUN], input=json.dumps(jobs), capture_output=True, text=True, timeout=120, check=False
+        ["node", "-e", RUN], input=json.dumps(jobs), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     for n, (name, kan, x) in enumerate(cases):

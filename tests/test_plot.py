@@ -3,6 +3,7 @@ import pytest
 
 from kanserve.errors import InputError
 from kanserve.plot import FLOW_EDGES, plot_edge, plot_network
+from kanserve.train import create
 from tests.kans import ZOO, classifier, domains, hostile_names, mixed, pruned, rows, symbolic
 
 
@@ -35,7 +36,7 @@ def test_an_edge_that_is_gone_is_not_drawn_and_an_unused_input_is_named():
 
 
 def test_many_edges_become_a_matrix_with_a_dot_for_each_pruned_one():
-    kan = ZOO["wide"]()
+    kan = create([8, 8], seed=1)
     assert kan.edges > FLOW_EDGES
     axes = plot_network(kan, rows(kan)[:20])
     assert len(axes.patches) == kan.edges

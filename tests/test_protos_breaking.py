@@ -16,7 +16,7 @@ SERVICE = "protos/kanserve/inference/grpc_service.proto"
 def breaking(folder: Path) -> subprocess.CompletedProcess[str]:
     buf = shutil.which("buf", path=str(Path(sys.executable).parent)) or "buf"
     command = [buf, "breaking", "--against", str(RELEASED)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture

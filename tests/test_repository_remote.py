@@ -31,7 +31,7 @@ def store() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
 def scheme(request: pytest.FixtureRequest) -> str:
     if request.param == "s3":
         request.getfixturevalue("store")

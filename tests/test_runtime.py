@@ -201,6 +201,6 @@ def test_an_artifact_is_served_without_torch_sympy_or_onnx(model, tmp_path):
     write(tmp_path / "model" / "1", model)
     root = Path(runtime.__file__).parents[2]
     command = [sys.executable, "-W", "error", "-c", BARE, str(tmp_path)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["c_source", "numpy_source", "onnx_graph"]

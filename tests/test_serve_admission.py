@@ -122,7 +122,7 @@ def answered(stub: Any, datatype: str, sent: np.ndarray, name: str) -> bytes:
     request = pb.ModelInferRequest(
         model_name="iris", id=name, inputs=[tensor], outputs=[output], raw_input_contents=[sent.tobytes()]
     )
-    (numbers,) = stub.ModelInfer(request, timeout=30).raw_output_contents
+    (numbers,) = stub.ModelInfer(request, timeout=60).raw_output_contents
     return bytes(numbers)
 
 
@@ -150,11 +150,11 @@ def test_what_is_refused_for_its_bytes_is_an_invalid_argument_on_the_wire(tmp_pa
         for data, text in ((b"\x2a\0" * 2**22, "beside its numbers"), (b"\xff", "not of the type")):
             for path in (INFER, DIFFERENTIATE):
                 with pytest.raises(grpc.RpcError) as refused:
-                    channel.unary_unary(path, raw, raw)(data, timeout=10)
+                    channel.unary_unary(path, raw, raw)(data, timeout=60)
                 assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
                 assert text in str(refused.value.details())
             with pytest.raises(grpc.RpcError) as refused:
                 list(
-                    channel.stream_stream(f"/{wire.SERVICE_NAME}/ModelStreamInfer", raw, raw)(iter([data]), timeout=10)
+                    channel.stream_stream(f"/{wire.SERVICE_NAME}/ModelStreamInfer", raw, raw)(iter([data]), timeout=60)
                 )
             assert text in str(refused.value.details())

@@ -194,7 +194,7 @@ def test_shared_memory_traces_and_logs_are_not_implemented(server):
         channel: Any = plain  # typed as if it needed a serializer
         for name in "SystemSharedMemoryRegister", "CudaSharedMemoryStatus", "TraceSetting", "LogSettings":
             call = channel.unary_unary(f"/{wire.SERVICE_NAME}/{name}")
-            assert refused(call, b"", timeout=10).code() is CODE.UNIMPLEMENTED
+            assert refused(call, b"", timeout=60).code() is CODE.UNIMPLEMENTED
 
 
 def test_every_call_of_the_protocols_has_what_answers_it(server):
@@ -249,15 +249,15 @@ def test_a_request_beyond_what_a_model_may_compute_at_once_is_refused(tmp_path):
     settings = Settings(repository=str(root), port=0, threads=1, models={"slow": ModelSettings(concurrency=2)})
     with start(settings) as server, grpc.insecure_channel(server.address) as channel:
         infer: Any = wire.stub(channel).ModelInfer
-        running = [infer.future(asked(np.array([[WAIT]]), "slow"), timeout=30) for _ in range(2)]
+        running = [infer.future(asked(np.array([[WAIT]]), "slow"), timeout=60) for _ in range(2)]
         with open(fifo, "w"):  # opens once the first of them waits
             while server.state.threads._models["slow", ""].running < 2:
                 threading.Event().wait(0.005)
-            error = refused(infer, asked(np.array([[0.5]]), "slow"), timeout=10)
+            error = refused(infer, asked(np.array([[0.5]]), "slow"), timeout=60)
             assert error.code() is CODE.RESOURCE_EXHAUSTED and "'slow' computes 2 requests" in error.details()
         for one in running:
-            assert one.result(10).model_name == "slow"
-        assert infer(asked(np.array([[0.5]]), "slow"), timeout=10).model_name == "slow"
+            assert one.result(60).model_name == "slow"
+        assert infer(asked(np.array([[0.5]]), "slow"), timeout=60).model_name == "slow"
 
 
 def test_a_server_whose_only_model_is_full_refuses_before_a_message_comes(slow):
@@ -265,20 +265,20 @@ def test_a_server_whose_only_model_is_full_refuses_before_a_message_comes(slow):
     settings = Settings(repository=str(root), port=0, threads=2, models={"slow": ModelSettings(concurrency=2)})
     with start(settings) as server, grpc.insecure_channel(server.address) as channel:
         infer: Any = wire.stub(channel).ModelInfer
-        running = [infer.future(asked(np.array([[WAIT]]), "slow"), timeout=30) for _ in range(2)]
+        running = [infer.future(asked(np.array([[WAIT]]), "slow"), timeout=60) for _ in range(2)]
         with open(fifo, "w"):
             model = server.state.threads._models["slow", ""]
             while model.displaced < 2:
                 threading.Event().wait(0.005)
             end = threading.Event()
-            silent = channel.stream_stream(INFER, None, None)(_after(end), timeout=30)
+            silent = channel.stream_stream(INFER, None, None)(_after(end), timeout=60)
             error = refused(next, silent)
             end.set()
             assert error.code() is CODE.RESOURCE_EXHAUSTED and "Every model computes" in error.details()
-            assert wire.stub(channel).ModelReady(pb.ModelReadyRequest(name="slow"), timeout=10).ready
+            assert wire.stub(channel).ModelReady(pb.ModelReadyRequest(name="slow"), timeout=60).ready
         for one in running:
-            assert one.result(10).model_name == "slow"
-        assert infer(asked(np.array([[0.5]]), "slow"), timeout=10).model_name == "slow"
+            assert one.result(60).model_name == "slow"
+        assert infer(asked(np.array([[0.5]]), "slow"), timeout=60).model_name == "slow"
 
 
 def test_what_waits_for_a_place_is_not_refused_while_its_model_is_full(slow):
@@ -287,16 +287,16 @@ def test_what_waits_for_a_place_is_not_refused_while_its_model_is_full(slow):
     with start(settings) as server, grpc.insecure_channel(server.address) as channel:
         infer: Any = wire.stub(channel).ModelInfer
         server.state.threads._spare = 0  # nobody gives a place away
-        running = infer.future(asked(np.array([[WAIT]]), "slow"), timeout=30)
+        running = infer.future(asked(np.array([[WAIT]]), "slow"), timeout=60)
         with open(fifo, "w"):
-            waiting = infer.future(asked(np.array([[0.5]]), "slow"), timeout=30)
+            waiting = infer.future(asked(np.array([[0.5]]), "slow"), timeout=60)
             while server.state.threads.accepted < 2:
                 threading.Event().wait(0.005)
-        assert running.result(10).model_name == waiting.result(10).model_name == "slow"
+        assert running.result(60).model_name == waiting.result(60).model_name == "slow"
 
 
 def _after(end: threading.Event) -> Iterator[bytes]:
-    end.wait(30)
+    end.wait(60)
     yield from ()
 
 
@@ -306,7 +306,7 @@ def test_many_requests_of_a_fast_model_at_once_are_all_answered():
     settings = Settings(repository=str(serving.folder()), port=0, threads=4, concurrency=1)
     with start(settings) as server, grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(8) as pool:
         infer: Any = wire.stub(channel).ModelInfer
-        answers = [one.result(30) for one in list(pool.map(lambda row: infer.future(asked(row, "raw")), x))]
+        answers = [one.result(60) for one in list(pool.map(lambda row: infer.future(asked(row, "raw")), x))]
     got = np.array([np.frombuffer(one.raw_output_contents[0]) for one in answers])
     np.testing.assert_allclose(got, evaluate(kan, x[:, 0]), rtol=1e-9)
 

@@ -25,7 +25,7 @@ def spoken(heard: Callable[[Message], None] = lambda message: None) -> Iterator[
     line.start()
     with closing(Ears(ours)) as ears:
         yield ears, line, ended
-    assert ended.wait(5)
+    assert ended.wait(60)
 
 
 def received(ears: Ears, most: int) -> list[Message]:
@@ -103,7 +103,7 @@ def test_the_end_of_the_supervisor_is_noticed_and_ends_what_waits():
     ears = Ears(ours)
     received(ears, 1)
     ears.close()
-    assert isinstance(failed.get(timeout=5), DrainingError) and ended.wait(5)
+    assert isinstance(failed.get(timeout=60), DrainingError) and ended.wait(60)
     waiting.join()
     with pytest.raises(DrainingError):
         line.tell("ready")

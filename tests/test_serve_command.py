@@ -38,7 +38,7 @@ def test_the_command_becomes_the_server_and_drains(repository):
         with Client(address) as client:
             assert client.ready("raw")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def test_the_settings_are_read_and_nothing_is_left_of_them(repository):
@@ -108,5 +108,5 @@ def test_a_reader_who_has_seen_enough_is_no_error(repository, words):
     )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
-    assert (process.stderr.read(), process.wait(timeout=30)) == ("", 0)
+    assert (process.stderr.read(), process.wait(timeout=60)) == ("", 0)
     process.stderr.close()

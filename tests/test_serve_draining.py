@@ -25,6 +25,7 @@ from tests.loads import INFER, request
 from tests.serving import WAIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["port", "file", "workers"])
 def test_calls_that_come_while_a_server_ends_are_told_unavailable_and_nothing_else(tmp_path, place):
     repository.publish(tmp_path / "models", "mixed", serving.artifact("mixed"))
@@ -36,11 +37,11 @@ def test_calls_that_come_while_a_server_ends_are_told_unavailable_and_nothing_el
     def hammer(address: str, answered: threading.Barrier) -> None:
         with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             method = channel.unary_unary(INFER, request_serializer=None, response_deserializer=None)
-            method(body, timeout=30)
-            answered.wait(30)
+            method(body, timeout=60)
+            answered.wait(60)
             while True:
                 try:
-                    method(body, timeout=30)
+                    method(body, timeout=60)
                 except grpc.RpcError as error:
                     codes.add(error.code())
                     if "stopping" not in str(error.details()):
@@ -51,11 +52,11 @@ def test_calls_that_come_while_a_server_ends_are_told_unavailable_and_nothing_el
             answered = threading.Barrier(13)
             with ThreadPoolExecutor(12) as pool:
                 ended = [pool.submit(hammer, address, answered) for _ in range(12)]
-                answered.wait(30)
+                answered.wait(60)
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(30) == 0
+                assert process.wait(60) == 0
                 for one in ended:
-                    one.result(30)
+                    one.result(60)
             assert lean.errors_of(process).read() == ""
     assert codes == {grpc.StatusCode.UNAVAILABLE}
 
@@ -66,17 +67,17 @@ def test_a_stream_that_says_nothing_is_told_unavailable_when_the_server_ends(tmp
         silent = threading.Event()
 
         def nothing() -> Iterator[pb.ModelInferRequest]:
-            silent.wait(30)
+            silent.wait(60)
             yield from ()
 
-        answers = wire.stub(channel).ModelStreamInfer(nothing(), timeout=30)
-        grpc.channel_ready_future(channel).result(30)
+        answers = wire.stub(channel).ModelStreamInfer(nothing(), timeout=60)
+        grpc.channel_ready_future(channel).result(60)
         process.send_signal(signal.SIGTERM)
         with pytest.raises(grpc.RpcError) as ended:
             list(answers)
         silent.set()
         assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_sighup_does_not_end_a_server_that_drains(tmp_path):
@@ -93,8 +94,8 @@ def test_sighup_does_not_end_a_server_that_drains(tmp_path):
             lean.until(lambda: not client.ready())
             for _ in range(20):
                 process.send_signal(signal.SIGHUP)
-        assert answer.result(30).shape == (1, 1)
-        assert process.wait(30) == 0
+        assert answer.result(60).shape == (1, 1)
+        assert process.wait(60) == 0
         assert lean.errors_of(process).read() == ""
 
 

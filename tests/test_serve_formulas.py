@@ -225,7 +225,7 @@ def test_the_curves_of_the_inputs_go_over_their_training_ranges(state):
 def test_curves_are_as_many_points_as_asked_for_within_a_limit(state):
     none = get_network(state, "wide", 0)
     assert all(not edge.x for layer in none.layers for edge in layer.edges)
-    with pytest.raises(InputError, match=r"1180 points, got 2000"):  # 888 edges, 2^20 values in all
+    with pytest.raises(InputError, match=r"1820 points, got 2000"):  # 576 edges, 2^20 values in all
         get_network(state, "wide", 2000)
     with pytest.raises(InputError, match=r"2048 points, got 4294967295"):
         get_network(state, "raw", 2**32 - 1)

@@ -254,7 +254,7 @@ def test_a_stream_answers_in_order_and_goes_on_after_an_error(server):
         client.async_stream_infer("raw", [tensor(x, "FP64")], request_id="1")
         client.async_stream_infer("fox", [tensor(x, "FP64")], request_id="2")
         client.async_stream_infer("raw", [tensor(x, "FP64")], request_id="3")
-        first, second, third = (answers.get(timeout=10) for _ in range(3))
+        first, second, third = (answers.get(timeout=60) for _ in range(3))
         client.stop_stream()
     assert first[0].get_response().id == "1" and third[0].get_response().id == "3"
     np.testing.assert_array_equal(first[0].as_numpy("y"), third[0].as_numpy("y"))

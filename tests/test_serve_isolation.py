@@ -25,7 +25,7 @@ from kanserve.serve.settings import Settings
 from tests import serving
 from tests.serving import BREAK, WAIT
 
-PATIENCE = 30.0  # seconds; only a failure takes as long
+PATIENCE = 60.0  # seconds; only a failure takes as long
 ROWS = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 1, 2))
 
 

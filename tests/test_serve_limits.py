@@ -73,31 +73,31 @@ def test_an_unknown_error_is_logged_and_its_text_kept_from_the_client(slow, capl
 def test_beyond_the_queue_a_call_is_refused_at_once_and_what_waits_is_answered(slow):
     root, fifo = slow
     with one_thread(root, queue=1) as server, connected(server) as stub:
-        running = stub.ModelInfer.future(request(WAIT), timeout=30)
+        running = stub.ModelInfer.future(request(WAIT), timeout=60)
         ended: queue.Queue[Any] = queue.Queue()
         with open(fifo, "w"):
             for _ in range(3):
-                stub.ModelInfer.future(request(0.5), timeout=30).add_done_callback(ended.put)
-            refused = [ended.get(timeout=10) for _ in range(2)]
+                stub.ModelInfer.future(request(0.5), timeout=60).add_done_callback(ended.put)
+            refused = [ended.get(timeout=60) for _ in range(2)]
             assert [one.code() for one in refused] == 2 * [grpc.StatusCode.RESOURCE_EXHAUSTED]
             with Client(server.address) as client, pytest.raises(BusyError, match="The queue is full"):
                 client.predict("slow", [[0.5]])
             with grpc.insecure_channel(server.address) as channel:  # busy is not gone
                 check = health_pb2_grpc.HealthStub(channel).Check
-                assert check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
+                assert check(health_pb2.HealthCheckRequest(), timeout=60).status == SERVING
             assert not running.done() and ended.empty()
-        assert running.result(10).model_name == "slow"
-        assert ended.get(timeout=10).result().model_name == "slow"
+        assert running.result(60).model_name == "slow"
+        assert ended.get(timeout=60).result().model_name == "slow"
 
 
 def test_a_call_whose_deadline_passed_while_it_waited_is_not_computed(slow):
     root, fifo = slow
     with one_thread(root) as server, connected(server) as stub:
-        running = stub.ModelInfer.future(request(WAIT), timeout=30)
+        running = stub.ModelInfer.future(request(WAIT), timeout=60)
         with open(fifo, "w"), Client(server.address, timeout=0.2) as hasty, pytest.raises(DeadlineError):
             hasty.predict("slow", [[0.5]])
-        assert running.result(10).model_name == "slow"
-        stub.ModelInfer(request(0.5), timeout=30)
+        assert running.result(60).model_name == "slow"
+        stub.ModelInfer(request(0.5), timeout=60)
         (counted,) = stub.ModelStatistics(pb.ModelStatisticsRequest(name="slow")).model_stats
         assert (counted.execution_count, counted.inference_stats.fail.count) == (2, 0)
 
@@ -111,9 +111,9 @@ def test_idle_streams_leave_the_threads_to_others(slow):
             client.start_stream(lambda result, error: answers.put((result, error)))
             x = triton.InferInput("x", [1, 1], "FP64")
             client.async_stream_infer("slow", [x.set_data_from_numpy(np.array([[0.5]]))])
-            assert answers.get(timeout=10)[1] is None
+            assert answers.get(timeout=60)[1] is None
         with connected(server) as stub:
-            assert stub.ModelInfer(request(0.5), timeout=10).model_name == "slow"
+            assert stub.ModelInfer(request(0.5), timeout=60).model_name == "slow"
 
 
 def test_idle_reflection_neither_holds_a_thread_nor_the_end(slow):
@@ -122,12 +122,12 @@ def test_idle_reflection_neither_holds_a_thread_nor_the_end(slow):
 
     def asking() -> Iterator[reflection_pb2.ServerReflectionRequest]:
         yield reflection_pb2.ServerReflectionRequest(list_services="")
-        gate.wait(30)
+        gate.wait(60)
 
     with one_thread(root) as server, grpc.insecure_channel(server.address) as channel:
         idle = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asking())
         assert next(idle).list_services_response.service
-        assert wire.stub(channel).ModelInfer(request(0.5), timeout=10).model_name == "slow"
+        assert wire.stub(channel).ModelInfer(request(0.5), timeout=60).model_name == "slow"
         assert server.stop(grace=5)
         gate.set()
 
@@ -139,7 +139,7 @@ def test_more_streams_than_there_are_threads_for_are_refused(slow):
 
         def requests() -> Iterator[pb.ModelInferRequest]:
             yield request(0.5)
-            gate.wait(30)
+            gate.wait(60)
 
         streams = [stub.ModelStreamInfer(requests()) for _ in range(Settings.streams)]
         for one in streams:
@@ -158,26 +158,27 @@ def test_reflection_beyond_its_streams_is_refused_and_idle_ones_leave_room_for_c
     gate = threading.Event()
 
     def silent() -> Iterator[reflection_pb2.ServerReflectionRequest]:
-        gate.wait(30)
+        gate.wait(60)
         yield from ()
 
     with one_thread(root, queue=1) as server, grpc.insecure_channel(server.address) as channel:
         reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        streams = [reflect(silent(), timeout=30) for _ in range(REFLECTIONS + 100)]
+        streams = [reflect(silent(), timeout=60) for _ in range(REFLECTIONS + 100)]
         for one in streams:
             if not one.add_callback(lambda: ended.put(None)):
                 ended.put(None)  # it had ended before
         for _ in range(100):
-            ended.get(timeout=10)
+            ended.get(timeout=60)
         codes = [one.code() for one in streams if not one.is_active()]
         assert codes == 100 * [grpc.StatusCode.RESOURCE_EXHAUSTED]
-        assert wire.stub(channel).ModelInfer(request(0.5), timeout=10).model_name == "slow"
+        assert wire.stub(channel).ModelInfer(request(0.5), timeout=60).model_name == "slow"
         gate.set()
 
 
+@pytest.mark.slow
 def test_what_waits_in_the_queue_holds_little_of_its_message(slow, tmp_path):
-    """48 calls of 12 MiB: 576 MiB, of which the server may hold only what fits the windows."""
+    """48 calls of 12 MiB, of which the server may hold only what fits the windows: a ninth of it."""
     root, fifo = slow
     code = f"""
 import sys
@@ -198,7 +199,7 @@ with one_thread(Path({str(root)!r})) as server:
         assert running.stdout is not None
         channel = stack.enter_context(grpc.insecure_channel(running.stdout.readline().strip()))
         infer = wire.stub(channel).ModelInfer
-        first = infer.future(request(WAIT), timeout=30)
+        first = infer.future(request(WAIT), timeout=60)
         with open(fifo, "w"):
             before = lean.memory(running.pid, "VmHWM")
             large = request(0.5)
@@ -206,5 +207,5 @@ with one_thread(Path({str(root)!r})) as server:
             waiting = [infer.future(large, timeout=2) for _ in range(48)]
             for one in waiting:
                 assert one.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            assert lean.memory(running.pid, "VmHWM") - before < 64 * 2**20
-        assert first.result(10).model_name == "slow"
+            assert lean.memory(running.pid, "VmHWM") - before < len(waiting) * 12 * 2**20 / 9
+        assert first.result(60).model_name == "slow"

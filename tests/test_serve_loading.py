@@ -290,7 +290,7 @@ def test_who_asks_reads_on_while_another_model_is_loaded(tmp_path: Path) -> None
             assert models.catalog.find("fox").backend.predict(np.zeros((1, 2))).shape == (1, 1)
             fifo.write_text("")
             for one in waiting:
-                one.result(20)  # a second load, which there should not be, would wait for ever
+                one.result(60)  # a second load, which there should not be, would wait for ever
         assert versions(models, "slow") == [1]
 
 
@@ -300,25 +300,31 @@ def test_loads_of_one_model_at_the_same_time_are_one_also_where_they_fail(tmp_pa
     damage(tmp_path, "owl", 1)
     counted = Counted()
     with loaded(tmp_path, counted, model_control="explicit") as models:
-        gate = threading.Event()
+        held, gate, come = threading.Event(), threading.Event(), threading.Barrier(11)
 
         def hold(catalog: Catalog) -> None:
-            gate.wait(10)  # on the thread that loads
+            held.set()
+            gate.wait(60)  # on the thread that loads
+
+        def load(name: str) -> None:
+            come.wait(60)
+            models.load(name)
 
         end = models.subscribe(hold)
         with ThreadPoolExecutor(12) as pool:
             first = pool.submit(models.refresh)
-            time.sleep(0.05)
-            good = [pool.submit(models.load, "fox") for _ in range(5)]
-            bad = [pool.submit(models.load, "owl") for _ in range(5)]
-            time.sleep(0.1)
+            good = [pool.submit(load, "fox") for _ in range(5)]
+            bad = [pool.submit(load, "owl") for _ in range(5)]
+            assert held.wait(60)
+            come.wait(60)
+            time.sleep(0.5)  # in which they ask; who comes later asks for a load of its own
             gate.set()
-            first.result(20)
+            first.result(60)
             for one in good:
-                one.result(20)
+                one.result(60)
             for one in bad:
                 with pytest.raises(IntegrityError):
-                    one.result(20)
+                    one.result(60)
         end()
     assert [name for name, _, _ in counted.loads].count("fox") == 1
     assert [name for name, _, _ in counted.loads].count("owl") <= 2

@@ -27,7 +27,13 @@ from tests import lean, serving
 from tests.loaded import loaded, publish, versions
 from tests.reloads import eventually
 
-PATIENCE = 20.0
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next load begins beside one that is this slow."""
+    monkeypatch.setattr(background, "SLOW", 0.2)
 
 
 @contextmanager
@@ -52,6 +58,7 @@ def begins(models: Models, name: str) -> None:
     eventually(lambda: models.catalog.states.get((name, 1)) == "LOADING")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_model_that_is_slow_to_load_delays_no_change_of_another(tmp_path: Path) -> None:
     publish(tmp_path / "models")
     with ThreadPoolExecutor(4) as pool, loaded(tmp_path / "models") as models, slow(tmp_path, "slow") as fifo:
@@ -96,6 +103,7 @@ def test_what_is_asked_of_a_model_that_is_being_loaded_is_done_after_it(tmp_path
         assert told.index(False, told.index(True)) < len(told) - 1 and told[-1]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_only_so_many_are_loaded_at_once_and_unloading_waits_for_none_of_them(tmp_path: Path) -> None:
     publish(tmp_path / "models")
     publish(tmp_path / "models", "owl")
@@ -139,6 +147,7 @@ def test_what_is_fast_to_load_is_loaded_one_at_a_time(tmp_path: Path) -> None:
         assert len(models.catalog.models) == 7 and max(most) == 1
 
 
+@pytest.mark.usefixtures("impatient")
 def test_at_the_start_one_follows_the_other_so_that_it_is_known_of_what_a_process_died(tmp_path: Path) -> None:
     publish(tmp_path / "models", "zebra")
     told: list[tuple[str, int]] = []
@@ -156,6 +165,7 @@ def test_at_the_start_one_follows_the_other_so_that_it_is_known_of_what_a_proces
         assert told == [("slow", 1), ("zebra", 1)]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_what_a_process_may_die_of_is_told_last(tmp_path: Path) -> None:
     publish(tmp_path / "models")
     told: list[tuple[str, int]] = []
@@ -185,6 +195,7 @@ class Store(Folder):
         return found
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_slow_look_does_not_undo_what_a_later_one_has_found(tmp_path: Path) -> None:
     publish(tmp_path)
     with loaded(tmp_path) as models:
@@ -295,6 +306,7 @@ def test_what_waits_is_refused_at_the_end_and_what_runs_is_done() -> None:
         made.begin(list)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_the_interpreter_changes_threads_as_usual_once_nothing_is_loaded() -> None:
     usual = sys.getswitchinterval()
     made, gates = Background(), [threading.Event(), threading.Event()]

@@ -172,7 +172,7 @@ def test_who_watches_is_told_and_the_index_says_why_not(tmp_path: Path) -> None:
     put(tmp_path, shifted(1.0))
     with start(tmp_path, port=0) as server, grpc.insecure_channel(server.address) as channel:
         stub, formulas = wire.stub(channel), formula_pb2_grpc.FormulaServiceStub(channel)
-        events: Any = formulas.Watch(formula_pb2.WatchRequest(model_name="fox"), timeout=30)
+        events: Any = formulas.Watch(formula_pb2.WatchRequest(model_name="fox"), timeout=60)
         assert [one.state for one in next(events).versions] == [formula_pb2.MODEL_STATE_READY]
         put(tmp_path, shifted(3.0))
         server.models.refresh()

@@ -41,13 +41,13 @@ def watched(tmp_path_factory):
                 pb.ModelInferRequest.SerializeToString,
                 pb.ModelInferResponse.FromString,
             )
-            infer(request("mixed"), metadata=WATCHED, timeout=10)
+            infer(request("mixed"), metadata=WATCHED, timeout=60)
             for name, columns in (("mixed", 3), ("fox", 2)):
                 with pytest.raises(grpc.RpcError):
-                    infer(request(name, columns), metadata=WATCHED, timeout=10)
-            with urllib.request.urlopen(f"http://{running.http_address}/metrics", timeout=10) as page:
+                    infer(request(name, columns), metadata=WATCHED, timeout=60)
+            with urllib.request.urlopen(f"http://{running.http_address}/metrics", timeout=60) as page:
                 metrics = list(text_string_to_metric_families(page.read().decode()))
-            with urllib.request.urlopen(f"http://{running.http_address}/v2/models/mixed/ready", timeout=10) as ready:
+            with urllib.request.urlopen(f"http://{running.http_address}/v2/models/mixed/ready", timeout=60) as ready:
                 assert json.load(ready) == {"name": "mixed", "ready": True}
     lines = [json.loads(line) for line in (root / "access.log").read_text().splitlines()]
     spans = [one for each in received for of in each.resource_spans for in_ in of.scope_spans for one in in_.spans]
@@ -122,7 +122,7 @@ def test_metrics_are_at_an_address_of_their_own_where_one_is_set(workers):
     with lean.started(settings) as running:
         line = lean.said(running, "serving")
         (place,) = re.findall(r"http://127\.0\.0\.2:\d+/metrics", line)
-        with urllib.request.urlopen(place, timeout=10) as page:
+        with urllib.request.urlopen(place, timeout=60) as page:
             assert b"kanserve_workers" in page.read()
         with pytest.raises(OSError):
-            urllib.request.urlopen(place.replace("127.0.0.2", "127.0.0.1"), timeout=10)
+            urllib.request.urlopen(place.replace("127.0.0.2", "127.0.0.1"), timeout=60)

@@ -1,22 +1,56 @@
 """More requests than a server can answer, and many for a while: short here, long by `make soak`."""
 
-from tests import loads, serving
+import queue
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from kanserve import repository
+from kanserve.inference import wire
+from kanserve.serve.server import start
+from kanserve.serve.settings import Settings
+from tests import lean, loads, serving
+from tests.loads import AT_ONCE
+from tests.serving import WAIT
+from tests.test_serve_isolation import asked
 
 
-def test_overload_is_refused_at_once_and_takes_nothing_from_those_who_are_answered():
-    # What else the machine does takes from the goodput too: the best of five.
-    tried = []
-    for _ in range(5):
-        found = loads.overload(serving.sleeping(0.1), times=10, seconds=1.5)
-        assert found.codes == {"OK", "RESOURCE_EXHAUSTED"}
-        tried.append(found)
-        if found.refusal < 0.010 and found.goodput >= 0.8 * found.capacity:
-            print(found)
-            return
-    raise AssertionError(tried)
+def test_overload_is_refused_at_once_and_takes_nothing_from_those_who_are_answered(tmp_path: Path) -> None:
+    """Ten times as many as may be computed: the rest is refused while none of these has ended, and each is answered."""
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    repository.publish(tmp_path / "models", "held", serving.held(gate))
+    settings = Settings(str(tmp_path / "models"), port=0, concurrency=AT_ONCE)
+    with start(settings) as server, grpc.insecure_channel(server.address) as channel:
+        infer: Any = wire.stub(channel).ModelInfer
+        for _ in range(3):  # who is refused takes no place, or the next round would have fewer
+            came: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            for _ in range(10 * AT_ONCE):
+                infer.future(asked("held", np.array([[WAIT]])), timeout=60).add_done_callback(came.put)
+            refused = [came.get(timeout=60).code() for _ in range(9 * AT_ONCE)]
+            assert set(refused) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            lean.until(lambda: len(list(gate.iterdir())) == AT_ONCE)
+            assert came.empty()
+            (gate / "go").touch()
+            assert [came.get(timeout=60).code() for _ in range(AT_ONCE)] == AT_ONCE * [grpc.StatusCode.OK]
+            for one in gate.iterdir():
+                one.unlink()
 
 
-def test_load_leaves_nothing_behind():
+@pytest.mark.timing
+def test_a_refusal_costs_the_server_no_more_than_an_answer() -> None:
+    """Of its processor's time, of which nothing is left for answers when refusals take it."""
+    found = loads.overload(serving.sleeping(0.1), times=10, seconds=1.5)
+    print(found)
+    assert found.codes == {"OK", "RESOURCE_EXHAUSTED"}
+    assert found.refused > 100 and found.refusing < found.answering
+
+
+@pytest.mark.slow
+def test_load_leaves_nothing_behind() -> None:
     found = loads.endure(3)
     print(found)
     assert found.calls > 100

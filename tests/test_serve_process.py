@@ -5,8 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kanserve import repository
 from kanserve.client import Client
+from kanserve.errors import KanserveError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.ranges import sample
@@ -41,7 +43,7 @@ def test_sigterm_finishes_what_was_accepted_refuses_what_comes_and_exits_with_0(
     root, fifo = slow
     with lean.served(settings(root)) as (running, address), Client(address) as client, ThreadPoolExecutor() as pool:
         channel, other = grpc.insecure_channel(address), grpc.insecure_channel(address)
-        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
         assert next(watch).status == SERVING
         answer = pool.submit(client.predict, "slow", [[WAIT], [0.5]])
         with open(fifo, "w") as gate:  # opens when the model reads it: the call is in flight
@@ -56,8 +58,8 @@ def test_sigterm_finishes_what_was_accepted_refuses_what_comes_and_exits_with_0(
             assert "stopping" in str(refused.value.details())
             assert not answer.done()
             gate.write("go")
-        np.testing.assert_allclose(answer.result(30), evaluate(kans.one_edge(), [[WAIT], [0.5]]), rtol=1e-12)
-        assert running.wait(30) == 0
+        np.testing.assert_allclose(answer.result(60), evaluate(kans.one_edge(), [[WAIT], [0.5]]), rtol=1e-12)
+        assert running.wait(60) == 0
         channel.close()
         other.close()
 
@@ -73,7 +75,7 @@ def test_sigint_ends_it_too_and_sighup_finds_new_versions(tmp_path):
         assert client.metadata("mixed").versions == (1, 2)
         assert client.metadata("mixed").version == 2
         running.send_signal(signal.SIGINT)
-        assert running.wait(30) == 0
+        assert running.wait(60) == 0
         assert lean.errors_of(running).read() == ""
 
 
@@ -84,14 +86,14 @@ def test_systemd_is_told_when_it_serves_what_and_when_it_stops(tmp_path, monkeyp
     name = f"{tmp_path}/notify"  # in Linux's other space of names it may be called as this file is
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(f"\0{name}" if abstract else name)
-        told.settimeout(30)
+        told.settimeout(60)
         monkeypatch.setitem(lean.ENVIRONMENT, "NOTIFY_SOCKET", f"@{name}" if abstract else name)
         with lean.served(Settings(repository=str(tmp_path), port=0, workers=workers)) as (running, address):
             by = " by 2 processes" if workers == 2 else ""
             assert told.recv(1000).decode() == f"READY=1\nSTATUS=serving 1 model{by} on {address}"
             running.send_signal(signal.SIGTERM)
             assert told.recv(1000) == b"STOPPING=1"
-            assert running.wait(30) == 0
+            assert running.wait(60) == 0
 
 
 def test_who_does_not_listen_to_what_systemd_is_told_harms_nothing(tmp_path, monkeypatch):
@@ -100,7 +102,7 @@ def test_who_does_not_listen_to_what_systemd_is_told_harms_nothing(tmp_path, mon
     with lean.served(settings(tmp_path)) as (running, address), Client(address) as client:
         assert client.ready("mixed")
         running.send_signal(signal.SIGTERM)
-        assert running.wait(30) == 0
+        assert running.wait(60) == 0
 
 
 @pytest.mark.parametrize("stopping", [signal.SIGTERM, signal.SIGINT])
@@ -112,7 +114,7 @@ def test_a_signal_ends_the_server_while_it_looks_for_new_versions(tmp_path, stop
         running.send_signal(signal.SIGHUP)
         with open(tmp_path / "fifo", "w"):  # opens when the model is being loaded
             running.send_signal(stopping)
-            assert running.wait(20) == 0
+            assert running.wait(60) == 0
         assert lean.errors_of(running).read() == ""
 
 
@@ -122,7 +124,7 @@ def test_a_signal_ends_the_server_before_it_has_loaded_its_first_model(tmp_path)
     with lean.started(settings(tmp_path / "models")) as running:
         with open(tmp_path / "fifo", "w"):
             running.send_signal(signal.SIGTERM)
-            assert running.wait(20) == 0
+            assert running.wait(60) == 0
         assert lean.errors_of(running).read() == ""
 
 
@@ -157,38 +159,103 @@ def test_a_second_sigterm_ends_it_at_once(slow):
         request = pb.ModelInferRequest(
             model_name="slow", inputs=[x], raw_input_contents=[np.array([WAIT], "<f8").tobytes()]
         )
-        waiting: Any = wire.stub(channel).ModelInfer.future(request, timeout=30)
+        waiting: Any = wire.stub(channel).ModelInfer.future(request, timeout=60)
         with open(fifo, "w"):  # opens when the call is in flight
             running.send_signal(signal.SIGTERM)
-            lean.until(lambda: not wire.stub(channel).ServerReady(pb.ServerReadyRequest(), timeout=10).ready)
+            lean.until(lambda: not wire.stub(channel).ServerReady(pb.ServerReadyRequest(), timeout=60).ready)
             running.send_signal(signal.SIGTERM)
-            assert running.wait(5) == -signal.SIGTERM
-        assert waiting.exception(10) is not None
+            assert running.wait(60) == -signal.SIGTERM
+        assert waiting.exception(60) is not None
 
 
 def test_what_is_wrong_with_the_settings_is_one_line_and_exit_code_2(tmp_path):
     with lean.started(settings(tmp_path / "none")) as running:
         said = lean.errors_of(running).read()
         assert said.startswith("kanserve: ") and said.count("\n") == 1
-        assert running.wait(10) == 2
+        assert running.wait(60) == 2
 
 
 UNUSED = ("onnx", "onnxruntime", "sympy", "torch", "pydantic", "typer", "rich", "matplotlib", "scipy", "pandas")
 
 
-def test_a_c_model_is_served_with_little_imported_and_little_memory(tmp_path):
-    """At most 60 MB, and ready within 0.6 s: of processor time, as this machine may be busy."""
+# A server of what ours is built on, that has nothing to serve.
+BARE = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc, grpc_health.v1.health, grpc_reflection.v1alpha.reflection, numpy
+server = grpc.server(ThreadPoolExecutor(2))
+port = server.add_insecure_port("127.0.0.1:0")
+server.start()
+print("bare: serving on", f"127.0.0.1:{port}", file=sys.stderr, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def bare() -> Iterator[lean.Process]:
+    command = [sys.executable, "-P", "-W", "error", "-c", BARE]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=lean.ENVIRONMENT, cwd=lean.ROOT
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def asked(model: str, address: str) -> None:
+    """One call, whatever comes of it: the first takes memory that the others need too."""
+    x = sample(serving.kan(model), 3)
+    with Client(address, retries=0) as client, suppress(KanserveError):
+        np.testing.assert_allclose(client.predict(model, x), evaluate(serving.kan(model), x), rtol=1e-9)
+
+
+def imported(running: lean.Process) -> set[str]:
+    """The packages that a process imports until it serves; it must run with PYTHONPROFILEIMPORTTIME."""
+    found = set()
+    while "serving " not in (line := lean.errors_of(running).readline()):
+        assert line, "it has ended"
+        found.add(line.rsplit("|", 1)[-1].strip().partition(".")[0])
+    return {one for one in found if one not in sys.stdlib_module_names}
+
+
+def test_a_server_of_c_models_imports_the_packages_of_a_bare_one_and_safetensors(tmp_path, monkeypatch):
     repository.publish(tmp_path, "iris", serving.artifact("iris"))
-    begun = time.monotonic()
-    with lean.served(settings(tmp_path)) as (running, address), Client(address) as client:
-        ready, busy = time.monotonic() - begun, lean.busy(running.pid)
-        x = sample(serving.kan("iris"), 3)
-        np.testing.assert_allclose(client.predict("iris", x), evaluate(serving.kan("iris"), x), rtol=1e-9)
-        weight = lean.memory(running.pid, "VmHWM") / 2**20
-        print(f"ready after {ready:.2f} s, of which it computed {busy:.2f} s; {weight:.1f} MiB with a C model")
+    monkeypatch.setitem(lean.ENVIRONMENT, "PYTHONPROFILEIMPORTTIME", "1")
+    with bare() as running:
+        base = imported(running)
+    with lean.started(settings(tmp_path)) as running:
+        assert imported(running) - base <= {"kanserve", "safetensors"}
+
+
+def test_a_server_of_a_c_model_takes_little_more_memory_than_a_bare_one(tmp_path):
+    repository.publish(tmp_path, "iris", serving.artifact("iris"))
+    with bare() as running:
+        asked("iris", lean.said(running, "serving").split()[-1])
+        base = lean.memory(running.pid, "VmHWM")
+    with lean.served(settings(tmp_path)) as (running, address):
+        asked("iris", address)
         mapped = Path(f"/proc/{running.pid}/maps").read_text()
-        assert not [one for one in ("onnxruntime", "libtorch", "libssl", "libcrypto") if f"/{one}" in mapped]
-        assert weight < 60 and busy < 0.6
+        weight = lean.memory(running.pid, "VmHWM")
+    print(f"{weight / 2**20:.1f} MiB with a C model, {base / 2**20:.1f} MiB without kanserve")
+    assert not [one for one in ("onnxruntime", "libtorch", "libssl", "libcrypto") if f"/{one}" in mapped]
+    assert weight < 1.25 * base
+
+
+@pytest.mark.timing
+def test_a_server_is_ready_soon_after_a_bare_one(tmp_path):
+    """By its processor's time, which is more where others compute on the same core: the least of three, in turns."""
+    repository.publish(tmp_path, "iris", serving.artifact("iris"))
+    base, busy = [], []
+    for _ in range(3):
+        with bare() as running:
+            lean.said(running, "serving")
+            base.append(lean.busy(running.pid))
+        with lean.served(settings(tmp_path)) as (running, _):
+            busy.append(lean.busy(running.pid))
+    print(f"ready after {min(busy):.2f} s of computing, {min(base):.2f} s without kanserve")
+    assert min(busy) < 2 * min(base)
 
 
 def test_c_and_numpy_models_are_served_where_nothing_else_can_be_imported(tmp_path):

@@ -15,7 +15,7 @@ from kanserve.errors import BusyError
 from kanserve.serve import switching
 from kanserve.serve.calls.threads import SLOW, Threads
 
-PATIENCE = 10.0  # seconds after which something will not come any more
+PATIENCE = 60.0  # seconds after which something will not come any more
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from kanserve.errors import (
 from tests import command_line, keys
 from tests.artifacts import small
 from tests.kans import one_edge
+from tests.tools import needs
 
 
 @pytest.fixture
@@ -240,10 +241,10 @@ def test_a_signature_of_another_length_makes_no_artifact():
 
 
 def _openssl(*words):
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, timeout=60)
+    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, timeout=300)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@needs("openssl")
 def test_openssl_makes_the_keys_and_checks_our_signature(tmp_path):
     private, public = tmp_path / "private.pem", tmp_path / "public.pem"
     _openssl("genpkey", "-algorithm", "ed25519", "-out", private)
@@ -302,7 +303,7 @@ def test_a_file_that_holds_no_public_key_says_so(key, tmp_path):
 def test_reading_without_keys_needs_no_cryptography(version):
     code = "import sys; from kanserve.artifact import read; read(sys.argv[1]); assert 'cryptography' not in sys.modules"
     root = Path(format.__file__).parents[2]
-    subprocess.run([sys.executable, "-c", code, str(version)], cwd=root, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(version)], cwd=root, check=True, timeout=300)
 
 
 # The commands
@@ -387,7 +388,7 @@ def test_a_signature_is_put_into_place_while_others_read(tmp_path, key):
         assert reader.stdout is not None and reader.stdout.readline() == b"ready\n"
         for _ in range(200):
             directory.add_signature(folder, signature, replace=True)
-        reader.communicate(b"enough", timeout=30)
+        reader.communicate(b"enough", timeout=300)
     assert reader.returncode == 0
     with pytest.raises(ConflictError):
         directory.add_signature(folder, signature)

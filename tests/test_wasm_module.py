@@ -1,7 +1,6 @@
 """The WebAssembly exporter: node runs what it writes, and the numbers are the reference's."""
 
 import json
-import shutil
 import subprocess
 import sys
 
@@ -16,6 +15,7 @@ from kanserve_exporters._formula_text import formula_lines
 from kanserve_exporters._identifiers import c_identifier
 from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, hostile_names, mixed, rows
+from tests.tools import want
 
 RUN = """
 import { readFileSync } from "node:fs";
@@ -38,9 +38,8 @@ console.log(JSON.stringify({ batch, single, refused, chances, info: model.info, 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Exports a network and gives what node says of rows x."""
-    pytest.importorskip("ziglang", reason="the exporter compiles with ziglang")
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
+    pytest.importorskip("ziglang", reason="needs ziglang")
+    want("node")
     program = tmp_path_factory.mktemp("node") / "run.mjs"
     program.write_text(RUN)
 
@@ -50,7 +49,7 @@ def run(tmp_path_factory):
             (folder / path).write_bytes(data)
         command = ["node", str(program), str(folder), c_identifier(options.name)]
         texts = json.dumps([[repr(one).replace("inf", "Infinity") for one in row] for row in x.tolist()])
-        done = subprocess.run(command, input=texts, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(command, input=texts, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         shape = (len(x), kan.shape[-1])
