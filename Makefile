@@ -41,17 +41,16 @@ run: $(DEMO)
 	@echo 'Running the demo, which usually takes 25 seconds.'
 	kanserve demo
 
-# One thread each: processes of as many threads as there are cores wait for one another. Three of them keep two cores busy,
-# as tests of servers wait now and then.
+# One thread each: two processes of as many threads as there are cores wait for one another.
 # worksteal gives a process neighbouring tests, which share what a file makes once.
 # What judges by a clock or by memory has the machine to itself, after the others.
 test: $(INSTALLED)
 	@echo 'Running the tests; `make test-fast` leaves out the slow ones.'
-	OMP_NUM_THREADS=1 pytest -n 3 --dist worksteal -m 'not timing'
+	OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m 'not timing'
 	OMP_NUM_THREADS=1 pytest -m timing $$(grep -l 'mark\.timing' tests/test_*.py)
 
 test-fast: $(INSTALLED)
-	OMP_NUM_THREADS=1 pytest -n 3 --dist worksteal -m 'not slow and not timing'
+	OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m 'not slow and not timing'
 
 check: check-style check-types check-layers check-protos check-deploy check-constraints
 

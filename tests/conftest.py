@@ -1,7 +1,7 @@
 """How a run of pytest is ordered, and what it says at its end.
 
-pytest -n 3 -m "not timing"; pytest -m timing    # what judges by a clock or by memory runs alone, after the rest
-pytest -n 3 -m "not slow and not timing"         # the fast tier: every subject, without what is slow
+pytest -n 2 -m "not timing"; pytest -m timing    # what judges by a clock or by memory runs alone, after the rest
+pytest -n 2 -m "not slow and not timing"         # the fast tier: every subject, without what is slow
 """
 
 import gc
