@@ -24,6 +24,7 @@ _MEASURED = {"double": (2.0**-44, 2.0**-50), "float": (2.0**-24,)}
 _DRAWS = 3  # one may cancel or be small by chance: all three are below a twentieth once in 8,000 times
 # An evaluation rounds more often than we do (a polynomial of order 3 alone six times), and elsewhere.
 _MARGIN = 64
+_MOST_ROWS = 4096  # that are evaluated at once
 
 
 def allowed(kan: Kan, x: Array, y: Array, precision: Precision, part: float) -> Array:
@@ -54,28 +55,43 @@ def rounding(kan: Kan, x: Array, precision: Precision) -> Array:
     """
     wanted = reference.evaluate(kan, x)
     change = np.zeros_like(wanted)
-    for grain, draw, side in itertools.product(_MEASURED[precision], range(_DRAWS), (1, -1)):
-        moved = _moved(kan, x, precision, grain, draw, side)
-        change = np.maximum(change, np.abs(moved - wanted) * (_GRAIN[precision] / grain))
+    moves = list(itertools.product(_MEASURED[precision], range(_DRAWS), (1, -1)))
+    together = max(1, _MOST_ROWS // max(1, len(x)))
+    for start in range(0, len(moves), together):
+        some = moves[start : start + together]
+        for moved, (grain, _, _) in zip(_moved(kan, x, precision, some), some, strict=True):
+            change = np.maximum(change, np.abs(moved - wanted) * (_GRAIN[precision] / grain))
     return change
 
 
-def _moved(kan: Kan, x: Array, precision: Precision, grain: float, draw: int, side: int) -> Array:
-    """The outputs when every value on the way is moved by the same random part of the grain in each row."""
-    random = np.random.default_rng(draw)
+def _moved(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int, int]]) -> Array:
+    """The outputs (moves, N, outputs) when every value on the way is moved by a random part of a grain.
+
+    A move is its grain, the seed of its draws, and the side to which they go; all rows are moved alike.
+    """
+    generators = [np.random.default_rng(draw) for _, draw, _ in moves]
     largest = np.finfo(np.float64 if precision == "double" else np.float32).max
 
     def moved(values: Array) -> Array:
-        result = values * (1 + side * random.uniform(-grain, grain, values.shape[1:]))
+        """`values` of all moves, one after another (moves * rows, ...)."""
+        shape = values.shape[1:]
+        parts = [
+            side * generator.uniform(-grain, grain, shape)
+            for (grain, _, side), generator in zip(moves, generators, strict=True)
+        ]
+        by_move = values.reshape(len(moves), -1, *shape)
+        result = (by_move * (1 + np.stack(parts)[:, None])).reshape(values.shape)
         return np.where(np.abs(result) > largest, np.copysign(np.inf, result), result)
 
     with np.errstate(all="ignore"):
-        v = moved((moved(x) - moved(kan.input_shift[None])) / kan.input_scale)
+        raw = moved(np.tile(x, (len(moves), 1)))
+        shift = moved(np.tile(kan.input_shift, (len(moves), 1)))
+        v = moved((raw - np.repeat(shift, len(x), axis=0)) / kan.input_scale)
         for layer in kan.layers:
             edges = np.sum([moved(reference.edges(part, v)) for part in _parts(layer)], axis=0)
             z = moved(reference.subnodes(layer, edges))
             v = moved(reference.nodes(layer, z))
-        return moved(kan.output_scale * v + kan.output_shift)
+        return moved(kan.output_scale * v + kan.output_shift).reshape(len(moves), len(x), -1)
 
 
 def _parts(layer: Layer) -> tuple[Layer, ...]:

@@ -81,10 +81,10 @@ def design(x: Array, knots: Array, order: int, extrapolation: Extrapolation, der
     if derivative > 1:
         bent: Array = basis(clamped, knots, order, derivative) * (clamped == x)[:, None]
         return bent
-    slope = basis(clamped, knots, order, 1)
     if derivative:
-        return slope
-    return basis(clamped, knots, order) + (x - clamped)[:, None] * slope
+        return basis(clamped, knots, order, 1)
+    at_low, at_high = basis(np.array([low, high]), knots, order, 1)
+    return basis(clamped, knots, order) + (x - clamped)[:, None] * np.where((x < low)[:, None], at_low, at_high)
 
 
 def span(knots: Array, order: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ What is used once stands where it is used.
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,11 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
         return isinstance(other, _Traced) and (self.operation, self.arguments) == (other.operation, other.arguments)
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Computed once: arguments are shared, and the paths to them are more than anyone can count."""
         return hash((self.operation, self.arguments))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *arguments: Any, **options: Any) -> "_Traced":
