@@ -98,16 +98,22 @@ class Ended:
 
 
 def killed(
-    count: int, workers: int = 2, every: float = KILL_EVERY, answers: int = 0, timeout: float = 10.0, retries: int = 4
+    count: int,
+    workers: int = 2,
+    every: float = KILL_EVERY,
+    answers: int = 0,
+    rate: float = RATE,
+    timeout: float = 10.0,
+    retries: int = 4,
 ) -> Killed:
     """Kill a worker at random so many times, every so many seconds and after so many answers, under load.
 
-    The callers give a request so much time and so many repetitions.
+    The callers make so many requests a second together, and give each so much time and so many repetitions.
     """
     seen, over, kills, took = Seen(), threading.Event(), 0, list[float]()
     generator = random.Random(1)
     with _serving(workers) as (running, address), ExitStack() as stack:
-        arguments = (address, seen, over, timeout, retries)
+        arguments = (address, seen, over, CALLERS / rate, timeout, retries)
         threads = [threading.Thread(target=_call, args=(*arguments, n)) for n in range(CALLERS)]
         silent = threading.Thread(target=lambda: lean.errors_of(running).read())
         for one in (*threads, silent):
@@ -197,12 +203,13 @@ def _settings(folder: str, workers: int) -> Settings:
     return Settings(repository=folder, port=0, workers=workers)
 
 
-def _call(address: str, seen: Seen, over: threading.Event, timeout: float, retries: int, number: int) -> None:
-    """One caller: requests at its share of the rate."""
+def _call(
+    address: str, seen: Seen, over: threading.Event, period: float, timeout: float, retries: int, number: int
+) -> None:
+    """One caller: a request every so many seconds."""
     kan, generator = kans.classifier(), np.random.default_rng(number)
     rows = generator.uniform(-1, 1, (100, 2, len(kan.inputs)))
     wanted = [evaluate(kan, one) for one in rows]
-    period = CALLERS / RATE
     due = time.monotonic() + period * generator.random()
     with Client(address, timeout=timeout, retries=retries, channels=2) as client:
         while not over.wait(max(0.0, due - time.monotonic())):
