@@ -34,7 +34,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := run
-.PHONY: run test test-fast check protos bench bench-inference bench-train bench-formulas bench-serving
+.PHONY: run test test-fast test-extended test-all check protos bench bench-inference bench-train bench-formulas bench-serving
 .PHONY: bench-installation clients importers soak cross clean
 
 run: $(DEMO)
@@ -45,12 +45,22 @@ run: $(DEMO)
 # worksteal gives a process neighbouring tests, which share what a file makes once.
 # What judges by a clock or by memory has the machine to itself, after the others.
 test: $(INSTALLED)
-	@echo 'Running the tests; `make test-fast` leaves out the slow ones.'
-	OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m 'not timing'
-	OMP_NUM_THREADS=1 pytest -m timing $$(grep -l 'mark\.timing' tests/test_*.py)
+	@echo 'Running the tests; `make test-fast` leaves out the slow ones, `make test-all` adds the extended ones.'
+	$(call run-tests,not extended)
+
+# Further cases of what the others test, the benchmarks' own tests, and what is published.
+test-extended: $(INSTALLED)
+	$(call run-tests,extended)
+
+test-all: test test-extended
 
 test-fast: $(INSTALLED)
-	OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m 'not slow and not timing'
+	OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m 'not slow and not extended and not timing'
+
+define run-tests
+OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m '$(1) and not timing'
+OMP_NUM_THREADS=1 pytest -m '$(1) and timing' $$(grep -l 'mark\.timing' tests/test_*.py)
+endef
 
 check: check-style check-types check-layers check-protos check-deploy check-constraints
 

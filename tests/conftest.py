@@ -1,7 +1,8 @@
 """How a run of pytest is ordered, and what it says at its end.
 
 pytest -n 2 -m "not timing"; pytest -m timing    # what judges by a clock or by memory runs alone, after the rest
-pytest -n 2 -m "not slow and not timing"         # the fast tier: every subject, without what is slow
+
+Three tiers, each within the next: without `slow` and `extended`, without `extended`, and all.
 """
 
 import gc

@@ -10,11 +10,11 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from kanserve.functions import FUNCTIONS
 from kanserve.ir import Kan, Layer, Variable, layer
-from kanserve.options import Precision
 from kanserve.reference import evaluate
 from kanserve.splines import extended_knots, span, uniform_knots
 from tests.generated import KINDS, REACHES, named_affine, scaled
@@ -28,17 +28,20 @@ GRIDS = ("uniform", "uniform", "per input", "uneven", "repeated", "clamped")
 SIZES = (1.0, 1.0, 1e-6, 1.0, 1e6)  # of a layer's outputs
 PORTIONS: tuple[str | int, ...] = ("zoo", 0, 1, 2, 3)  # see `portion`
 # The zoo in both precisions, the random networks in one: C takes them as here, NumPy and ONNX in the other one.
-CASES: tuple[tuple[str | int, Precision], ...] = (
+CASES = (
     ("zoo", "double"),
     ("zoo", "float"),
     (0, "float"),
-    (1, "float"),
+    pytest.param(1, "float", marks=pytest.mark.extended),
     (2, "double"),
-    (3, "double"),
+    pytest.param(3, "double", marks=pytest.mark.extended),
 )
-OTHER_CASES: tuple[tuple[str | int, Precision], ...] = (
+OTHER_CASES = (
     *CASES[:2],
-    *((which, "double" if precision == "float" else "float") for which, precision in CASES[2:]),
+    (0, "double"),
+    pytest.param(1, "double", marks=pytest.mark.extended),
+    (2, "float"),
+    pytest.param(3, "float", marks=pytest.mark.extended),
 )
 MOST_EDGES = 90  # but for the networks that are wide
 

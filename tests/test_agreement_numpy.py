@@ -9,6 +9,7 @@ from tests.networks import OTHER_CASES, portion
 from tests.verdict import assert_backend_held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "precision"), OTHER_CASES)
 def test_the_module_is_the_network(which, precision):
     for name, kan in portion(which).items():

@@ -19,6 +19,7 @@ def _without_formulas(monkeypatch):
     monkeypatch.setattr(onnx_graph, "formula_lines", lambda kan: [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "precision"), OTHER_CASES)
 def test_the_graph_is_the_network(which, precision):
     for name, kan in portion(which).items():

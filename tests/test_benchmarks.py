@@ -20,6 +20,8 @@ from kanserve.demo import folds
 from kanserve.reference import evaluate
 from kanserve.train import create
 
+pytestmark = pytest.mark.extended
+
 
 @pytest.fixture(autouse=True)
 def threads():

@@ -10,6 +10,8 @@ from benchmarks._perceptron import Perceptron, Squares, trained
 from benchmarks._timing import installed
 from benchmarks.real_data import Data, Result
 
+pytestmark = pytest.mark.extended
+
 
 @pytest.mark.parametrize("activation", ["tanh", "silu"])
 def test_the_perceptrons_gradient_is_that_of_its_loss(activation):

@@ -22,6 +22,8 @@ from benchmarks._equations import (
 )
 from benchmarks._formula_report import OURS, Result, report
 
+pytestmark = pytest.mark.extended
+
 (PRODUCT,) = laws(Setting(), ["I.12.1"])
 
 

@@ -1,8 +1,12 @@
 """The benchmark of servers, small: they answer right, and the table says what was measured. Times are not judged."""
 
+import pytest
+
 from benchmarks import _serving_report as reports
 from benchmarks import isolation, serving
 from benchmarks._serving_report import EMPTY, KSERVE, MLSERVER, C, Footprint, Measured, Results, Scaling
+
+pytestmark = pytest.mark.extended
 
 
 def test_servers_answer_what_the_network_says():

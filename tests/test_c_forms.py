@@ -78,6 +78,7 @@ def test_two_networks_in_one_unit_do_not_meet(tmp_path):
         build(tmp_path, C, "main.c")
 
 
+@pytest.mark.slow
 def test_the_forms_compute_the_same_bits(tmp_path):
     """The same rows by the same code: the test programs print 17 digits."""
     printed = []

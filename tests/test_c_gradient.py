@@ -103,6 +103,7 @@ def test_codes_are_those_of_predict(zoo):
         assert gradients(library, name, kan, x)[0] == predictions(library, name, kan, x)[0], name
 
 
+@pytest.mark.slow
 def test_derivatives_are_what_small_steps_of_predict_say(tmp_path):
     names = ("multiplication", "raw_features", "every_function", "orders", "uneven_knots", "classifier")
     kans = {name: ZOO[name]() for name in names}
@@ -118,7 +119,7 @@ def test_derivatives_are_what_small_steps_of_predict_say(tmp_path):
             assert np.allclose(got[:, :, i], want, rtol=1e-4, atol=1e-4 * np.abs(want).max()), (name, i)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_products_scales_and_both_ways_through_the_layers_agree(tmp_path):
     def shaped(o: int, i: int, seed: int, **options: Any) -> Layer:
         rng = np.random.default_rng(seed)
@@ -213,7 +214,7 @@ def test_the_slope_at_a_kink_is_the_one_to_the_right(tmp_path):
     assert gradients(library, "size", size, x[2:5])[1].ravel().tolist() == [-1, 0, 1]  # as the reference has it
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", DTYPES)
 def test_it_builds_as_cpp_as_well(tmp_path, precision):
     kans = {"functions": ZOO["every_function"](), "net": multiplication(), "flat": ZOO["constant"]()}
@@ -225,6 +226,7 @@ def test_it_builds_as_cpp_as_well(tmp_path, precision):
         assert "ok" in run(f"./{name}", at=tmp_path)
 
 
+@pytest.mark.slow
 def test_it_is_there_only_when_asked_for_and_can_be_left_out(tmp_path):
     plain = exporter.export(mixed(), ExportOptions("net"))
     assert not any(b"gradient" in data for data in plain.values())

@@ -205,6 +205,7 @@ static int @_try(void)
 """
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("level", list(LEVELS))
 def test_undefined_behaviour_does_not_happen_in_batches_of_nasty_rows(tmp_path, level):
     kans = {name: ZOO[name]() for name in ("uneven_knots", "wide", "outside_zero")}

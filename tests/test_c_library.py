@@ -31,6 +31,7 @@ def files():
     return {**made, **runtime.build(made)}
 
 
+@pytest.mark.slow
 def test_the_backend_agrees_with_the_reference_for_any_rows_given(files):
     backend, x = runtime.load(files), rows(mixed())
     want = evaluate(mixed(), x)
@@ -44,6 +45,7 @@ def test_the_backend_agrees_with_the_reference_for_any_rows_given(files):
         backend.predict(np.zeros((3, 5)))
 
 
+@pytest.mark.slow
 def test_the_backend_of_a_float_model_answers_in_float_and_stays_quiet():
     made = exporter.export(mixed(), ExportOptions("net", "float"))
     backend = runtime.load({**made, **runtime.build(made)})
@@ -85,6 +87,7 @@ def test_a_compiler_that_knows_no_levels_builds_the_plain_source(files, monkeypa
     assert_agrees(runtime.load({**files, **library}).predict(rows(mixed())), evaluate(mixed(), rows(mixed())))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the levels are those of x86-64")
 def test_all_public_functions_go_to_the_level_of_the_processor(monkeypatch):
     made = exporter.export(ZOO["classifier"](), ExportOptions("net"))
@@ -112,6 +115,7 @@ def test_vector_math_agrees_with_the_reference_row_by_row(name, precision):
         assert_agrees(got, evaluate(kan, some), eager=None if eager is None else eager[: len(some)])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or platform.machine() != "x86_64", reason="libmvec is glibc's")
 def test_vector_math_calls_the_functions_of_vectors_for_who_asks():
     made = exporter.export(ZOO["symbolic"](), ExportOptions("net", vector_math=True))
@@ -180,6 +184,7 @@ def together(work):
         one.join()
 
 
+@pytest.mark.slow
 def test_a_library_loaded_after_another_was_dropped_is_not_the_old_one(files):
     # The loader takes libraries of one path for the same, and memory files have paths that come again.
     other = exporter.export(one_edge(), ExportOptions("net"))
@@ -256,6 +261,7 @@ def test_without_a_compiler_the_message_says_what_to_do(files, monkeypatch, tmp_
         runtime.build(files)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="the compilers are shell scripts")
 def test_a_compiler_is_what_a_shell_would_run(files, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -318,6 +324,7 @@ def test_source_that_does_not_compile_is_an_export_error_with_the_compilers_word
         runtime.build({**files, "net.c": b"#error here it stops\n"})
 
 
+@pytest.mark.slow
 def test_a_compiler_that_does_not_end_is_stopped_with_all_that_it_started(files, monkeypatch, tmp_path):
     compiler = tmp_path / "slow"
     compiler.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/child\nwait\n")

@@ -9,6 +9,8 @@ from kanserve_exporters import c_source as exporter
 from tests.kans import ZOO
 from tests.tools import needs
 
+pytestmark = pytest.mark.extended
+
 DOCS = Path(__file__).parents[1] / "docs" / "c.md"
 # Even and uneven grids, splines that run out, functions, both, classes, products, affines.
 NETWORKS: tuple[tuple[str, Precision], ...] = (

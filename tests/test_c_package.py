@@ -104,6 +104,7 @@ def test_the_readme_has_the_formula_and_the_builds(tmp_path):
     assert "`net_gradient(x, dy_dx)`" in (tmp_path / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_information_names_all_that_the_network_is(tmp_path):
     for name in ("raw_features", "classifier", "symbolic"):
         kan = ZOO[name]()
@@ -120,6 +121,7 @@ def test_the_information_names_all_that_the_network_is(tmp_path):
     assert information(tmp_path, classifier(), "other2")["inputs"][0]["low"] is None
 
 
+@pytest.mark.slow
 def test_the_information_of_a_large_network_does_not_fill_a_small_memory_and_can_be_left_out(tmp_path):
     written(tmp_path, ZOO["deep"]())
     run("gcc", "-std=c99", "-c", "net.c", at=tmp_path)

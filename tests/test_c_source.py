@@ -68,6 +68,7 @@ def zoo(request, tmp_path_factory):
     return request.param, kans, compiled(folder, kans, request.param, *flags)
 
 
+@pytest.mark.slow
 def test_compiled_c_agrees_with_the_reference_on_the_zoo(zoo):
     precision, kans, library = zoo
     for name, kan in kans.items():
@@ -199,6 +200,7 @@ def test_self_tests_allow_what_rounding_does_to_a_row_and_no_more(tmp_path, prec
     assert sizes and max(float(one.strip().rstrip("f")) for one in sizes[1].split(",")) < 10
 
 
+@pytest.mark.slow
 def test_cmake_builds_and_tests_it(tmp_path):
     for path, data in exporter.export(multiplication(), ExportOptions("net", "float")).items():
         (tmp_path / path).write_bytes(data)
@@ -249,6 +251,7 @@ int main(void)
 """
 
 
+@pytest.mark.slow
 def test_undefined_behaviour_does_not_happen_on_nasty_rows(tmp_path):
     for name in ("uneven_knots", "fine", "outside_zero", "hostile_names"):
         for path, data in exporter.export(ZOO[name](), ExportOptions(name)).items():
@@ -303,6 +306,7 @@ def test_the_tables_can_be_placed_in_a_section(tmp_path):
     assert ".model" in run("objdump", "-h", "net.o", at=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the levels are of x86-64")
 def test_inner_loops_can_be_compiled_for_several_processors(tmp_path):
     """As README.md of an export says."""
@@ -312,6 +316,7 @@ def test_inner_loops_can_be_compiled_for_several_processors(tmp_path):
     assert "layer_0.arch_x86_64_v3" in run("nm", "net.o", at=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_names_of_models_and_features_never_become_code(tmp_path):
     names = (
         "*/ int main",

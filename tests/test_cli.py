@@ -50,6 +50,7 @@ def kanserve(monkeypatch, capsys):
     return partial(command_line.run, monkeypatch, capsys)
 
 
+@pytest.mark.slow
 def test_a_table_becomes_a_network_a_simpler_one_a_picture_and_a_formula(folder, kanserve):
     code, out, err = kanserve("fit", "good.csv", "--target", "z", "--hidden", "1", "--json", "-q")
     assert (code, err) == (0, "")
@@ -96,6 +97,7 @@ def test_rows_outside_the_training_range_are_counted_on_standard_error(folder, k
     assert err == "kanserve: 1 of 2 rows are outside the range of the training data\n"
 
 
+@pytest.mark.slow
 def test_a_classifiers_next_command_names_its_target_and_quotes_its_paths(folder, kanserve):
     rows = [f"{a!r},{'left' if a < 0 else 'right'}" for a in RNG.uniform(-1, 1, 60).tolist()]
     (folder / "two sides.csv").write_text("\n".join(["a,side", *rows]) + "\n")
@@ -114,6 +116,7 @@ def test_a_pipe_or_a_device_is_written_to_and_a_link_is_followed(folder, kanserv
     assert (folder / "link.csv").is_symlink() and (folder / "real.csv").is_file()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_fit_with_130_and_leaves_nothing(folder):
     rows = RNG.uniform(-1, 1, (20_000, 4))
     np.savetxt(folder / "big.csv", rows, delimiter=",", header="a,b,c,z", comments="")
@@ -244,6 +247,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_line_exit_code_2_and_nothing_half_written(case, folder, kanserve):
     _bad_files(folder)

@@ -100,6 +100,7 @@ def test_a_search_tells_where_its_formulas_are_defined(kanserve, monkeypatch):
     assert all(word in shown for word in ("where", "log: x > 0", "defined", "0.75"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -45,6 +45,7 @@ def client(server: Server) -> Iterator[Client]:
         yield one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", serving.KANS)
 def test_predictions_are_what_the_network_means(client, name):
     kan = serving.kan(name)
@@ -222,6 +223,7 @@ def test_rows_that_are_none_are_not_sent(client):
         client.differentiate("raw", [["a", "b"]])
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_said_with_its_address():
     with Client("127.0.0.1:1") as nobody:
         assert not nobody.live() and not nobody.ready() and not nobody.ready("raw")

@@ -33,6 +33,7 @@ def draining(request: bytes, context: grpc.ServicerContext) -> pb.ModelInferResp
     raise AssertionError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_call_that_finds_no_server_is_made_again_under_the_same_name(asynchronous):
     failing = Failing(3, Y)
@@ -63,6 +64,7 @@ def test_each_attempt_has_what_is_left_of_the_time():
     assert 0.97 * (6.0 - took) <= failing.left[-1] <= 0.97 * 6.0
 
 
+@pytest.mark.slow
 def test_attempts_end_with_the_time_that_a_call_has():
     failing = Failing(1000, Y)
     with (
@@ -158,6 +160,7 @@ def test_who_asks_whether_a_server_is_ready_wants_to_know_now():
     assert len(failing.ids) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_back_on_its_port_is_found_again():
     with Client("127.0.0.1:1", timeout=60.0) as nobody, pytest.raises(UnreachableError):
         nobody.predict("fox", [[1.0]])

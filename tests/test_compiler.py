@@ -16,6 +16,7 @@ from kanserve.table import Dataset
 from tests.kans import ZOO, classifier, mixed, multiplication, one_edge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "precision"), list(zip(ZOO, itertools.cycle(["double", "float"]))))
 def test_every_backend_of_a_compiled_network_agrees_with_its_golden_rows(name, precision, monkeypatch):
     """`compile` checks all that this machine can run, and says which it could not.
@@ -31,6 +32,7 @@ def test_every_backend_of_a_compiled_network_agrees_with_its_golden_rows(name, p
     assert equal(artifact.kan(), kan)
 
 
+@pytest.mark.slow
 def test_what_is_compiled_is_what_is_read_from_the_repository(tmp_path):
     artifact = compile(multiplication(), name="m", provenance={"who": "a test"})
     repository.publish(tmp_path, "m", artifact)
@@ -45,6 +47,7 @@ def test_what_is_compiled_is_what_is_read_from_the_repository(tmp_path):
     assert one.text == formula.formulas(multiplication())[0].text
 
 
+@pytest.mark.slow
 def test_equal_networks_give_equal_bytes():
     one, other = compile(mixed()), compile(mixed())
     assert one.files == other.files
@@ -76,6 +79,7 @@ def test_a_network_that_is_finite_nowhere_is_not_compiled():
         compile(Kan((layer(functions=[["exp"]]), square)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["double", "float"])
 @pytest.mark.parametrize("size", [1e9, 1e12])
 def test_a_network_that_multiplies_rounding_is_compiled(size, precision):

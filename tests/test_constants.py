@@ -45,6 +45,7 @@ def _exact(tree, x, y):
     return error < 1e-12 and all(named(value) for value in Constants(tree).values.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_a_disguised_law_comes_back_as_simple_as_it_was_with_exact_constants(table):
     for law in load_equations(table):
@@ -55,6 +56,7 @@ def test_a_disguised_law_comes_back_as_simple_as_it_was_with_exact_constants(tab
         assert complexity(found) <= complexity(tree), law.formula
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_a_disguised_law_with_one_percent_of_noise_mostly_comes_back_with_exact_constants(table):
     exact = count = 0

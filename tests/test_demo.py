@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from kanserve.client import Client
 from kanserve.datasets import load_knots
@@ -11,6 +12,7 @@ from kanserve.reference import evaluate
 from kanserve.serialization import load
 
 
+@pytest.mark.slow
 def test_the_demo_does_what_the_readme_says_and_stops_cleanly(tmp_path):
     folder = tmp_path / "demo"
     command = [sys.executable, "-W", "error", "-m", "kanserve", "demo", "--folder", str(folder), "--keep-serving"]

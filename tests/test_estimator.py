@@ -75,6 +75,7 @@ def test_importances_add_up_to_one_and_a_column_of_noise_has_least():
     assert fitted.feature_importances_.argmin() == 2 and fitted.feature_importances_[2] < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [(0, 7), (False, True), (1.0, 3.0), ("no", "yes")])
 def test_labels_of_any_kind_come_back_with_their_probabilities(names):
     x, y = labelled(names=names)
@@ -104,6 +105,7 @@ def test_logarithms_of_probabilities_are_finite_where_the_probabilities_are_zero
     assert fitted.predict_proba(far).min() == 0 and np.isfinite(fitted.predict_log_proba(far)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [KANRegressor, KANClassifier])
 def test_a_weight_is_a_repetition_and_the_order_of_rows_does_not_matter_bit_for_bit(make):
     x, y = labelled(40) if make is KANClassifier else rows(40)
@@ -171,6 +173,7 @@ def test_grid_and_width_are_searched_for_in_a_pipeline():
     assert search.score(x, y) > 0.99
 
 
+@pytest.mark.slow
 def test_folds_may_be_fitted_in_two_processes_with_the_same_result():
     x, y = rows(60)
     one = KANRegressor(**QUICK)
@@ -199,6 +202,7 @@ def test_hidden_may_be_a_number_or_nothing_and_have_nodes_that_multiply():
     assert KANRegressor.from_kan(products.kan_).hidden == ((1, 2),)
 
 
+@pytest.mark.slow
 def test_without_a_width_the_smallest_network_is_found():
     x, y = rows(200)
     found = KANRegressor(hidden=None, random_state=0).fit(x, y)
@@ -210,6 +214,7 @@ def test_without_a_width_the_smallest_network_is_found():
     assert classifier.kan_.shape[-1] == 2 and classifier.score(x, labels) > 0.95
 
 
+@pytest.mark.slow
 def test_nothing_is_told_unless_asked(capfd):
     x, y = rows(30)
     KANRegressor(**QUICK).fit(x, y)

@@ -25,8 +25,13 @@ print(len(statuses), "checks")
 
 
 # Small and soon trained: the checks fit each a hundred times and more, and ask how it behaves, not how well it fits.
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "estimator", ["KANRegressor(hidden=(2,), grid=3, starts=1, steps=20)", "KANClassifier(hidden=(2,), steps=20)"]
+    "estimator",
+    [
+        "KANRegressor(hidden=(2,), grid=3, starts=1, steps=20)",
+        pytest.param("KANClassifier(hidden=(2,), steps=20)", marks=pytest.mark.extended),
+    ],
 )
 def test_check_estimator_passes_with_no_check_skipped_and_no_failure_expected(estimator):
     # scikit-learn skips a check unless this variable was there when SciPy was imported: hence another process.

@@ -66,6 +66,7 @@ def test_names_go_through_a_pipeline_that_keeps_frames():
     assert [one.name for one in pipeline[-1].kan_.inputs] == ["angle", "mean radius"]
 
 
+@pytest.mark.slow
 def test_a_symbolic_fit_finds_the_formula_in_the_names_of_the_columns():
     x = columns()
     table, y = pd.DataFrame(x), energy(x)
@@ -89,6 +90,7 @@ def test_several_outputs_have_a_list_of_formulas():
         np.testing.assert_allclose(value(one, x), both[:, q], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_classifier_has_a_formula_for_each_score():
     x = columns()
     table = pd.DataFrame(x)

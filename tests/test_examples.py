@@ -17,6 +17,7 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_each_equation_is_solved_and_all_who_tried_are_printed():
     _mlp.warm_up()
     for equation in poisson.equations(small=True):
@@ -98,6 +99,7 @@ def test_an_example_is_one_command_that_prints_a_table(capsys):
     assert printed.count("met: ") == 2
 
 
+@pytest.mark.slow
 def test_the_mobility_edge_is_found_within_five_percent_and_a_miss_is_printed():
     results = anderson.study(anderson.SMALL)
     (found,) = results[anderson.LINES]

@@ -40,6 +40,7 @@ def kanserve(monkeypatch, capsys):
     return partial(command_line.run, monkeypatch, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "precision"), [("mixed", "double"), ("domains", "float"), ("classifier", "double")])
 def test_check_measures_every_format_that_runs_here(name, precision, folder, kanserve):
     words = ("export", f"{name}.safetensors", "--check", "--json", "--precision", precision)
@@ -62,6 +63,7 @@ def test_check_shows_a_table_and_writes_what_it_has_checked(folder, kanserve):
     assert (folder / "out/numpy_source/model.py").exists()
 
 
+@pytest.mark.slow
 def test_a_format_that_disagrees_ends_the_check_with_1_and_nothing_is_written(folder, kanserve, monkeypatch):
     load = numpy_source.load
 
@@ -122,6 +124,7 @@ def test_a_form_of_c_is_written_as_source_alone(form, there, gone, folder, kanse
     assert NOT_COMPARED in err and f'"{form}"' in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_options_reach_their_exporters(folder, kanserve):
     onnx = pytest.importorskip("onnx")
     words = ("--opset", "17", "--ir-version", "8", "--gradient", "--format", "c_source,onnx_graph")
@@ -132,6 +135,7 @@ def test_options_reach_their_exporters(folder, kanserve):
     assert "model_gradient" in (folder / "out/c_source/model.h").read_text()
 
 
+@pytest.mark.slow
 def test_an_artifact_is_compiled_with_options_whose_name_and_precision_may_be_replaced():
     options = ExportOptions("law", "float", gradient=True)
     made = compiler.compile(mixed(), ["c_source"], options=options)
@@ -275,6 +279,7 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_written(case, folder
     assert message in err and sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.extended
 def test_the_whole_zoo_passes_its_check():
     for name, make in ZOO.items():
         kan = make()

@@ -64,6 +64,7 @@ def test_a_law_of_600_edges_is_50_kilobytes_of_c_and_takes_as_much_more_as_it_is
     assert max(writing, compiling) < 1.5 * 3, (writing, compiling)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", TYPES)
 def test_ten_layers_of_named_edges_work_in_every_format(precision, tmp_path: Path):
     kan = all_symbolic(*[5] * 11)

@@ -35,6 +35,7 @@ def data(*columns, y, names="abcdef"):
     return Dataset(np.stack(columns, axis=1), y, tuple(names[: len(columns)]), ("y",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("columns", "y", "law"),
     [
@@ -55,6 +56,7 @@ def test_an_exact_law_is_found_exactly_and_written_as_it_is(columns, y, law):
     assert found.candidates[-1] is found.best
 
 
+@pytest.mark.slow
 def test_the_network_of_a_formula_gives_the_answers():
     y = 0.5 * A**2 * np.exp(-B)
     found = find_formulas((X[:, :2], y), max_fits=MANY).best
@@ -63,6 +65,7 @@ def test_the_network_of_a_formula_gives_the_answers():
     assert found.kan.inputs[0].low == A.min() and found.kan.inputs[0].high == A.max()
 
 
+@pytest.mark.slow
 def test_noise_hides_neither_the_law_nor_its_constants_and_is_never_exact():
     y = 2.5 * A * np.exp(-0.5 * B)
     found = find_formulas(data(A, B, C, y=y + 0.01 * NORMAL), max_fits=MANY)
@@ -85,6 +88,7 @@ def test_equal_arguments_give_equal_findings():
     assert all(kanserve.equal(a.kan, b.kan) for a, b in zip(first.candidates, second.candidates, strict=True))
 
 
+@pytest.mark.slow
 def test_the_list_goes_from_simple_to_exact_and_every_step_is_worth_it():
     found = find_formulas(data(A, B, C, y=A * B**2 * (1 + C) + 0.01 * NORMAL), max_fits=MANY)
     listed = found.candidates
@@ -115,6 +119,7 @@ def test_an_interval_holds_as_many_new_answers_as_it_says():
 # Units.
 
 
+@pytest.mark.slow
 def test_units_lead_to_the_law_and_stay_with_its_variables():
     speed, light = GENERATOR.uniform(1e7, 2.5e8, 400), np.full(400, 3e8)
     rows = data(A, speed, light, y=A / np.sqrt(1 - speed**2 / light**2), names=("m", "v", "c"))
@@ -149,6 +154,7 @@ def test_units_that_cannot_be_meant_are_refused_in_words(units, message):
 # Odd data.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("x", "y", "law"),
     [
@@ -222,6 +228,7 @@ def clock_of(monkeypatch, tick):
     monkeypatch.setattr(time, "perf_counter", (tick * n for n in count()).__next__)
 
 
+@pytest.mark.slow
 def test_the_result_of_a_limit_of_fits_does_not_depend_on_the_clock(monkeypatch):
     found = []
     for tick in (0.0, 1e6):

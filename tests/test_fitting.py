@@ -26,6 +26,7 @@ def _hello(count: int, seed: int) -> tuple[Array, Array]:
     return x, np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1] ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_first_example_is_learnt_to_a_part_in_ten_thousand(seed: int) -> None:
     kan = fit([2, 5, 1], _hello(1000, seed), seed=seed)
@@ -139,6 +140,7 @@ def _nasty(seed: int) -> tuple[Array, Array, list[int]]:
     return x, y, [columns, *hidden, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(60))
 def test_nasty_data_give_a_finite_network_no_worse_than_the_mean(seed: int) -> None:
     x, y, shape = _nasty(seed)
@@ -184,6 +186,7 @@ def test_choices_are_made_on_some_of_many_rows_and_the_last_steps_take_all(monke
     assert fast < 1.2 * slow < few
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "rows", "options", "method"),
     [

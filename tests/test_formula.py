@@ -18,6 +18,7 @@ from tests.zoo_formulas import edge, of, text
 CLOSED = {"constant", "symbolic", "every_function", "special", "domains"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_every_formula_is_its_network(name):
     kan = ZOO[name]()

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import assume, given, settings
 
 from kanserve.errors import FormulaError
@@ -6,6 +7,7 @@ from tests.formula_agreement import check
 from tests.generated import networks
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(networks())
 def test_the_formula_of_any_network_is_the_network(kan):

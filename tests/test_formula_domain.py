@@ -114,6 +114,7 @@ def test_conditions_are_bounded_in_length_and_number():
     assert len(long) == 1 and len(long[0]) < 1000 and "…" in long[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(networks())
 def test_no_step_of_a_tree_leaves_its_interval(kan):
@@ -131,6 +132,7 @@ def test_no_step_of_a_tree_leaves_its_interval(kan):
             assert (values >= low - room).all() and (values <= high + room).all(), (tree[position], low, high)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(networks())
 def test_a_formula_with_no_condition_is_finite_in_all_of_its_range(kan):

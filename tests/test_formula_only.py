@@ -91,6 +91,7 @@ def assert_law(kan: Kan, language: str, folder, precision="double") -> None:
         assert not np.isfinite(got[np.isnan(formula.evaluate_tree(one.tree, one.tables, x)), q]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("language", ["c", "numpy", "python"])
 def test_a_law_is_the_network(language, name, tmp_path):
@@ -100,6 +101,7 @@ def test_a_law_is_the_network(language, name, tmp_path):
     assert_law(kan, language, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["domains", "constant", "every_function", "many_edges"])
 @pytest.mark.parametrize("language", ["fortran", "matlab", "rust"])
 def test_a_law_in_a_language_of_its_own_tools_is_the_network(language, name, tmp_path):
@@ -180,6 +182,7 @@ def test_names_are_never_code(language, tmp_path):
     assert text.isascii() and '"*\\/ int evil; /\\*"' in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sin", "powf", "printf", "2 laws", "", "*/", "end", "Größe", "fn", "y1"])
 def test_the_function_has_a_name_that_the_language_allows(name, tmp_path):
     text = formula.source(symbolic(), "c", name=name)

@@ -141,6 +141,7 @@ def test_the_c_builds_with_all_warnings_and_is_the_network(name, tmp_path):
         assert np.allclose(got, wanted[:, q], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_network_of_600_edges_has_a_bounded_formula():
     """What it costs is in test_formula_large."""
     kan = random_symbolic((20, 20, 10), seed=0)

@@ -5,6 +5,7 @@ from tests.formula_agreement import check
 from tests.kans import ZOO
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_the_formula_of_each_network_of_the_zoo_is_the_network(name):
     kan = ZOO[name]()

@@ -22,6 +22,8 @@ from kanserve.importance import importance
 from kanserve.reference import activations, edge
 from kanserve.train.grids import regrid, set_ranges
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "from-pykan.md").read_text("utf-8")
 CHECKPOINTS = Path(__file__).parent / "checkpoints" / "pykan"

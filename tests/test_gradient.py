@@ -51,6 +51,7 @@ def trained(
     return descend(kan, train, held, Settings(method, **(chosen | given)), watch=Watch(report=report))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "steps"), [("lbfgs", 200), ("adam", 1000)])
 def test_it_learns_a_composition_to_a_hundredth(method: Method, steps: int):
     train, held = toy(0).split(0.2)
@@ -89,6 +90,7 @@ def test_equal_seeds_give_equal_networks_and_no_global_seed_is_touched(method: M
         assert not equal(once, trained(kan, train, held, method, steps=60, seed=1))
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize(
     "answers",
@@ -124,6 +126,7 @@ def test_a_logarithm_that_could_leave_its_domain_does_not(method: Method):
     assert score(found, data).loss < 0.2 * score(kan, data).loss
 
 
+@pytest.mark.slow
 def test_l1_and_entropy_leave_fewer_edges_that_matter():
     train, held = toy(0, 600).split(0.2)
     kan = start(train, [2, 4, 1])
@@ -173,6 +176,7 @@ def test_hidden_grids_follow_their_data():
     np.testing.assert_array_equal(found.layers[0].knots, kan.layers[0].knots)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "steps"), [("lbfgs", 200), ("adam", 1000)])
 def test_finer_grids_are_better_than_the_first_one_alone(method: Method, steps: int):
     train, held = toy(0).split(0.2)

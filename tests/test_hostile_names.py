@@ -157,6 +157,7 @@ def test_a_name_in_the_code_would_be_seen():
     assert python_code({"net.py": module["net.py"] + b"evil = 1\n"}) != python_code(module)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("load", [numpy_source.load, onnx_graph.load], ids=["NumPy", "ONNX"])
 def test_models_of_any_names_give_the_same_bits(load):
     kind = FORMATS["NumPy" if load is numpy_source.load else "ONNX"]

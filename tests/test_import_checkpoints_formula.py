@@ -10,6 +10,7 @@ from tests.formula_agreement import check
 from tests.imported import FINER, IMPORTED, conversion
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in IMPORTED if name not in FINER])
 def test_the_formula_of_an_imported_network_is_the_network(name):
     kan = conversion(name).kan

@@ -16,6 +16,7 @@ def _without_formulas(monkeypatch):
     monkeypatch.setattr(onnx_graph, "formula_lines", lambda kan: [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", PORTIONS)
 def test_onnx_of_an_imported_network_is_the_network(which):
     precision: Precision = "float" if which % 2 else "double"  # of C the other one

@@ -39,6 +39,7 @@ def data(name: str) -> Dataset:
     return Dataset(x, evaluate(kan, x))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", SIMPLIFIED)
 def test_an_imported_network_is_pruned_and_named_and_its_formula_is_what_became_of_it(name):
     rows = data(name)
@@ -77,6 +78,7 @@ def test_an_imported_network_is_drawn_and_kept(name, tmp_path):
     assert equal(load(tmp_path / "kan.safetensors"), kan)
 
 
+@pytest.mark.slow
 def test_imported_networks_are_served_with_their_formulas(tmp_path):
     names = {name: name.replace("/", "-").replace("_", "-") for name in SERVED}
     for name, kind in SERVED.items():

@@ -75,6 +75,7 @@ def difference(got: Array, want: Array) -> float:
     return float(np.abs(got - want).max() / np.abs(want).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "tolerance", "allowed"), [(np.float32, 1e-6, 1e-5), (np.float64, 1e-11, 1e-10)])
 @pytest.mark.parametrize(
     ("base", "count", "low", "high"),
@@ -209,6 +210,7 @@ def test_trained_centres_and_a_single_one_need_the_denominator():
         assert difference(evaluate(conversion.kan, x), forward(state, x, [0.9])) < 1e-10
 
 
+@pytest.mark.slow
 def test_a_large_network_is_imported_and_its_size_is_said():
     state = state_of([784, 64, 10], kind=np.float32)
     conversion = converted(state)

@@ -29,6 +29,7 @@ def outcomes(tmp_path_factory) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_each_hostile_file_is_read_or_refused_in_one_line(outcomes):
     assert len(outcomes) > 1000
     for one in outcomes:
@@ -58,6 +59,7 @@ def test_only_what_is_whole_becomes_a_network(outcomes):
         assert one["name"].startswith("settings: "), one
 
 
+@pytest.mark.slow
 def test_the_hook_hears_what_a_payload_does(tmp_path):
     """The test of the test: the same pickle, loaded as it should not be, is heard and leaves its mark."""
     script = (

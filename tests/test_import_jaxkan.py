@@ -267,6 +267,7 @@ def uneven(rng, inputs):
     return np.sort(rng.uniform(-2, 2, (inputs, 5)), axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-7, 1e-10])
 @pytest.mark.parametrize("centres", [even, uneven])
 @pytest.mark.parametrize("more", [{}, {"c_ext": np.ones(1), "std": np.array(0.4)}])

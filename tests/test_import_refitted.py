@@ -30,6 +30,7 @@ def deep(scale: float) -> State:
     return {name: array * scale if "spline" in name else array for name, array in state.items()}
 
 
+@pytest.mark.slow
 def test_what_later_layers_amplify_is_within_the_tolerance_too():
     conversion = converted(deep(3.0), denominator=0.15)
     x = np.linspace(-2.5, 2.5, 3001)[:, None]
@@ -75,6 +76,7 @@ def rows(inputs: int) -> tuple[Array, ...]:
     return plain, 200 * plain, 0.5 + 1e-3 * plain, 100 + plain, np.zeros((1, inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [True, False])
 @pytest.mark.parametrize("widths", [[3, 4, 2], [2, 1, 1], [12, 5, 1]])
 def test_a_layer_norm_is_kept_exactly(widths, base):

@@ -35,6 +35,7 @@ def _wrong_rows(got, want, tolerance):
     return int((np.abs(got - want).max(axis=1) > tolerance * (1 + np.abs(want).max(axis=1))).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_higher_derivatives_of_named_functions_are_those_of_sympy(name):
     points = POINTS[POINTS != 0] if name in ("abs", "sign") else POINTS  # neither has a slope at 0
@@ -51,6 +52,7 @@ def test_higher_derivatives_of_named_functions_are_those_of_sympy(name):
                 assert abs(value - want.real) <= 1e-13 * (1 + abs(want.real)), (order, point)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("order", [2, 3])
 def test_derivatives_agree_with_differences_of_those_one_order_lower(name, order):
@@ -66,6 +68,7 @@ def test_derivatives_agree_with_differences_of_those_one_order_lower(name, order
     assert _wrong_rows(got, want, 2e-5) <= (1 if order == 3 or name == "orders" else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [one for one in ZOO if one != "wide"])
 def test_second_derivatives_are_those_of_torch(name):
     kan = ZOO[name]()

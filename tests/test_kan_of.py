@@ -23,6 +23,7 @@ def _agree(tree, kan, x):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_the_network_of_a_law_gives_the_numbers_of_its_tree(table):
     rng = np.random.default_rng(0)
@@ -32,6 +33,7 @@ def test_the_network_of_a_law_gives_the_numbers_of_its_tree(table):
         _agree(tree, kan_of(tree, list(law.ranges)), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(ZOO))
 def test_the_network_of_a_closed_form_of_the_zoo_gives_its_numbers(name):
     kan = ZOO[name]()

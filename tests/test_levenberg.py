@@ -58,6 +58,7 @@ def test_the_loss_is_half_the_mean_squared_error_of_the_reference(name: str) -> 
     assert loss(one, vector)[0] == pytest.approx(wanted, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_the_jacobian_is_the_derivative_of_the_residuals(name: str) -> None:
     kan = ZOO[name]()

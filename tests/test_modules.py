@@ -129,6 +129,7 @@ def test_a_function_without_a_finite_slope_passes_no_gradient():
     assert all(torch.isfinite(one.grad).all() for one in module.parameters() if one.grad is not None)
 
 
+@pytest.mark.slow
 def test_what_is_pruned_stays_pruned_under_any_optimizer():
     kan = kans.pruned()
     module = to_module(kan)
@@ -185,6 +186,7 @@ def test_a_module_can_change_its_precision_later():
     assert got.dtype == np.float32 and error(got, want) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["modules", "convert", "gradient", "objective", "optimizers"])
 def test_without_torch_an_import_says_what_to_install(module: str):
     program = (

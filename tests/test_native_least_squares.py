@@ -86,6 +86,7 @@ def test_loss_and_normal_equations_are_those_of_numpy(name: str) -> None:
     _check_normal_equations(native_one, jacobian.problem(kan, x, y, row_weights), pure.vector)
 
 
+@pytest.mark.slow
 @either_system
 @pytest.mark.parametrize("name", SMALL)
 def test_a_damped_step_with_all_penalties_is_that_of_numpy(name: str) -> None:
@@ -133,6 +134,7 @@ def test_bases_that_are_not_kept_are_found_again(name: str, monkeypatch: pytest.
     np.testing.assert_array_equal(found.normal_equations()[0], kept.normal_equations()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_any_number_of_threads_gives_the_same_bits(name: str, system: str) -> None:
     kan, x, y = _large(name)

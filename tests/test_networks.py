@@ -21,6 +21,7 @@ def test_equal_numbers_make_equal_networks():
     assert not equal(KANS[0], network(0, seed=1))
 
 
+@pytest.mark.slow
 def test_the_portions_are_all_of_them():
     assert sorted(name for which in range(4) for name in portion(which)) == sorted(f"n{n}" for n in range(200))
     assert len(portion("zoo")) == len(ZOO)
@@ -73,6 +74,7 @@ def test_the_rows_try_the_grid_its_knots_and_what_is_no_number():
     assert on_knots > 2000 and far > 900
 
 
+@pytest.mark.slow
 def test_most_rows_are_finite_and_rounding_leaves_most_of_their_digits():
     every = broken = loose = fine = 0
     for kan in KANS:

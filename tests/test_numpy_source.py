@@ -26,6 +26,7 @@ def module(kan: Kan, options: ExportOptions = DOUBLE):
     return runtime.load(exporter.export(kan, options)).module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(ZOO))
 def test_the_module_agrees_with_the_reference(name):
     kan = ZOO[name]()
@@ -35,6 +36,7 @@ def test_the_module_agrees_with_the_reference(name):
     assert_agrees(got, evaluate(kan, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(ZOO))
 def test_the_module_in_float_computes_in_float_and_agrees(name):
     kan = ZOO[name]()
@@ -52,6 +54,7 @@ def wide_layer(outputs: int, intervals: int, **options: object) -> Layer:
     return layer(coefficients, **({"knots": uniform_knots(-1, 1, intervals, order)} | options))  # type: ignore[arg-type]  # tests pass any option
 
 
+@pytest.mark.slow
 def test_all_forms_of_a_spline_layer_agree():
     cases = ((40, 5, "even"), (12, 30, "sparse"), (2, 5, "sparse"), (2, 30, "sparse"), (40, 30, "sparse"))
     for outputs, intervals, form in (*cases, (40, 5, "dense")):
@@ -96,6 +99,7 @@ def test_origins_that_float_rounds_leave_the_splines_where_they_were():
         assert np.abs(got - want).max() <= 8e-5 * np.abs(want).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
 @pytest.mark.parametrize("outputs", [1, 40])
 @pytest.mark.parametrize(("options", "powers"), [(DOUBLE, (-200, -110, 110, 200, 306)), (FLOAT, (-30, -12, 12, 30))])
@@ -138,6 +142,7 @@ def test_splines_that_no_table_holds_are_refused_with_what_to_do():
             exporter.export(kan, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [DOUBLE, FLOAT])
 @pytest.mark.parametrize("name", list(ZOO))
 def test_one_row_is_computed_as_it_is_among_others(name, options):

@@ -71,6 +71,7 @@ def _run(kan: Kan, x: NDArray[np.float64], precision: Precision, how: How) -> ND
     return load({"model.onnx": export_as(kan, ExportOptions(precision=precision), how)}).predict(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_way_agrees_with_evaluate(how: How, precision: Precision) -> None:
@@ -91,6 +92,7 @@ def test_a_fine_grid_in_float_costs_no_more_than_twice_what_it_costs_eagerly(how
     assert error(_run(kan, x, "float", how), want) <= 2 * error(eager_float32(kan, x), want)
 
 
+@pytest.mark.slow
 def test_a_fine_grid_of_many_inputs_costs_no_more_either() -> None:
     kan = onnx_bodies.network(Shape(100, 2, 150, 3))
     x = np.random.default_rng(0).uniform(-1, 1, (300, 100)).astype(np.float32).astype(np.float64)

@@ -93,6 +93,7 @@ def test_the_kernels_are_there():
     assert kernel("layer_forward", torch.zeros(1, dtype=torch.float64)) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
@@ -143,6 +144,7 @@ def test_the_three_operators_are_those_of_plain_torch_at_every_derivative(grid: 
     assert not beyond[torch.isfinite(x).all(dim=1)].any()
 
 
+@pytest.mark.slow
 @WAYS
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
@@ -164,6 +166,7 @@ def test_gradients_are_right_on_knots_and_outside(way: str, grid: str, extrapola
         assert gradgradcheck(call, given)
 
 
+@pytest.mark.slow
 @WAYS
 def test_the_three_operators_have_each_others_derivatives(way: str):
     one = some_layer("uneven")
@@ -178,6 +181,7 @@ def test_the_three_operators_have_each_others_derivatives(way: str):
             assert gradgradcheck(lambda x, w, g, n=n: spline_coefficients(x, w, g, table, count, 3, n), (x, w, g))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's check looks there
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_torch_accepts_the_operators(dtype: torch.dtype):

@@ -55,6 +55,7 @@ def small_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tree
 
 
+@pytest.mark.extended
 def test_the_wheel_carries_every_file_of_the_packages(dist: Path) -> None:
     with zipfile.ZipFile(_wheel(dist)) as wheel:
         carried = {name for name in wheel.namelist() if ".dist-info/" not in name}
@@ -79,6 +80,7 @@ def files_of(root: Path, package: str) -> set[str]:
     )
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git says which files the repository has")
 def test_the_source_distribution_has_every_file_of_the_repository(dist: Path) -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -88,6 +90,7 @@ def test_the_source_distribution_has_every_file_of_the_repository(dist: Path) ->
     assert {name for name in listed.split("\0") if name and (ROOT / name).exists()} - carried == set()
 
 
+@pytest.mark.extended
 def test_every_link_of_the_readme_is_a_full_address_of_a_file_in_the_repository(dist: Path) -> None:
     with zipfile.ZipFile(_wheel(dist)) as wheel:
         metadata = email.message_from_bytes(wheel.read(next(n for n in wheel.namelist() if n.endswith("/METADATA"))))
@@ -103,12 +106,14 @@ def test_every_link_of_the_readme_is_a_full_address_of_a_file_in_the_repository(
     assert _without_links(text) == _without_links(README)
 
 
+@pytest.mark.extended
 def test_a_wheel_for_the_machine_that_built_it_says_so(dist: Path) -> None:
     # Without a compiler it is for every machine; test_native.py has that.
     tag = sysconfig.get_platform().replace("-", "_").replace(".", "_") if build.compiler() else "any"
     assert _wheel(dist).name.endswith(f"-py3-none-{tag}.whl")
 
 
+@pytest.mark.extended
 def test_the_first_block_of_the_readme_runs_in_an_environment_with_the_wheel(dist: Path, tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
@@ -132,6 +137,7 @@ def test_the_first_block_of_the_readme_runs_in_an_environment_with_the_wheel(dis
     assert (tmp_path / "houses.svg").exists() and (tmp_path / "models/houses/1/manifest.json").exists()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_a_wheel_for_older_and_other_machines_needs_no_newer_glibc(
     machine: str, small_tree: Path, tmp_path: Path
@@ -156,6 +162,7 @@ def test_a_wheel_for_older_and_other_machines_needs_no_newer_glibc(
         assert versions and max(versions) <= (2, 17)
 
 
+@pytest.mark.extended
 def test_a_wheel_for_a_platform_has_its_kernels_or_is_not_built(small_tree: Path, tmp_path: Path) -> None:
     built = _build(["--wheel"], small_tree, tmp_path, KANSERVE_PLATFORM="macosx_11_0_arm64")
     assert built.returncode != 0 and "manylinux_2_17_x86_64" in built.stdout + built.stderr

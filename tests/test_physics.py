@@ -62,6 +62,7 @@ def test_a_residual_sees_the_exact_derivatives_of_the_network(name):
     assert np.allclose(got, want, rtol=1e-11, atol=1e-12 * max(np.abs(np.array(want)[:, :20]).max(), 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_the_jacobian_agrees_with_differences_and_the_normal_equations_with_it(name):
     kan = SMALL[name]()

@@ -11,6 +11,7 @@ def save(axes, path):
     axes.figure.savefig(path, dpi=40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(ZOO) - {"wide"}))
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_every_network_is_drawn_to_png_and_svg(name, suffix, tmp_path):

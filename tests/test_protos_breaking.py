@@ -38,6 +38,7 @@ def test_the_protos_are_compatible_with_what_was_released():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "before", "after"),
     [

@@ -196,6 +196,7 @@ def save(axes, path):
     axes.figure.savefig(path)
 
 
+@pytest.mark.slow
 def test_every_answer_has_a_picture_with_its_numbers(tmp_path):
     kan, _ = trained()
     shares = kanserve.interactions(kan)

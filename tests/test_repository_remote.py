@@ -49,6 +49,7 @@ def keys(root: str) -> list[str]:
     return sorted(one.split(f"{path}/", 1)[1] for one in found)
 
 
+@pytest.mark.slow
 def test_versions_count_up_and_come_back_as_they_were(root: str) -> None:
     assert repository.names(root) == ()
     assert repository.publish(root, "model", small(provenance={"n": "1"})) == 1
@@ -74,6 +75,7 @@ def test_a_version_never_changes(root: str) -> None:
     assert repository.read(root, "model", 1).manifest.provenance == {"n": "1"}
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_said(root: str) -> None:
     with pytest.raises(NotFoundError, match="no model 'model'"):
         repository.versions(root, "model")
@@ -84,6 +86,7 @@ def test_what_is_not_there_is_said(root: str) -> None:
         repository.read(root, "model", 2)
 
 
+@pytest.mark.slow
 def test_keys_that_name_no_model_or_escape_the_root_are_not_there(root: str) -> None:
     repository.publish(root, "model", small())
     for key in (
@@ -101,6 +104,7 @@ def test_keys_that_name_no_model_or_escape_the_root_are_not_there(root: str) -> 
     repository.read(root, "model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["more.txt", "numpy_source/more.py", "../more", "numpy_source//model.py", ".more"])
 def test_a_file_that_the_manifest_does_not_list_is_refused(root: str, key: str) -> None:
     repository.publish(root, "model", small())
@@ -111,6 +115,7 @@ def test_a_file_that_the_manifest_does_not_list_is_refused(root: str, key: str) 
         repository.read(root, "model")
 
 
+@pytest.mark.slow
 def test_damage_is_refused(root: str) -> None:
     repository.publish(root, "model", small())
     good = {key: small().files.get(key.removeprefix("model/1/"), b"") for key in keys(root)}
@@ -130,6 +135,7 @@ def test_damage_is_refused(root: str) -> None:
         repository.read(root, "model")
 
 
+@pytest.mark.slow
 def test_a_version_without_its_manifest_is_not_seen_and_can_be_cleaned_away(root: str) -> None:
     repository.publish(root, "model", small())
     for path, data in small().files.items():
@@ -141,6 +147,7 @@ def test_a_version_without_its_manifest_is_not_seen_and_can_be_cleaned_away(root
     assert {key.split("/")[1] for key in keys(root)} == {"1", "3"}
 
 
+@pytest.mark.slow
 def test_publishers_who_race_get_a_version_each(root: str) -> None:
     def publish(number: int) -> int:
         return repository.publish(root, "model", small(provenance={"n": str(number)}))
@@ -152,6 +159,7 @@ def test_publishers_who_race_get_a_version_each(root: str) -> None:
         assert repository.read(root, "model", version).manifest.provenance == {"n": str(number)}
 
 
+@pytest.mark.slow
 def test_publishers_who_race_for_one_version_have_one_winner(root: str) -> None:
     def publish(number: int) -> str | None:
         try:
@@ -165,6 +173,7 @@ def test_publishers_who_race_for_one_version_have_one_winner(root: str) -> None:
     assert repository.read(root, "model").manifest.provenance == {"n": winner}
 
 
+@pytest.mark.slow
 def test_nothing_is_written_to_disk(root: str) -> None:
     repository.publish(root, "model", small())
     source = repository.open(root)

@@ -93,6 +93,7 @@ def test_a_publisher_killed_before_any_file_leaves_no_partial_version(store: str
     assert repository.read(root, "model").files == small().files
 
 
+@pytest.mark.slow
 def test_a_store_that_is_not_there_or_silent_is_an_error_of_ours_without_secrets(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from kanserve.ir import Kan, layer
 from kanserve.ranges import finite_rows
@@ -16,6 +17,7 @@ def edge(name, a=1.0, b=0.0):
     return layer(functions=[[name]], affine=[[[a, b, 1.0, 0.0]]])
 
 
+@pytest.mark.slow
 def test_a_float_evaluation_is_as_near_as_allowed_on_every_row():
     for make in ZOO.values():
         kan = make()

@@ -48,6 +48,7 @@ def test_a_name_that_is_no_backend_imports_nothing(name):
     assert set(sys.modules) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_a_loaded_backend_answers_like_the_network(name, model):
     kan, x = model.kan(), rows(model.kan())
@@ -100,6 +101,7 @@ def test_a_tampered_golden_row_is_found(name, model):
         assert "float64" not in str(caught.value)  # a number, not its type
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_a_backend_of_another_network_is_found(name, model):
     first = mixed().layers[0]
@@ -123,6 +125,7 @@ def test_a_manifest_of_another_network_is_found(model):
         runtime.load_backend(replace(model, manifest=manifest))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_the_golden_check_still_means_something_for_every_network(name):
     kan = ZOO[name]()

@@ -41,6 +41,7 @@ def layers_of(one):
     return len(network(Sum((one.curve,)), 1).kan.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 @pytest.mark.parametrize("setting", [{}, {"factor": True}, {"deep": True}], ids=str)
 def test_each_offer_is_as_far_off_as_it_says(law, setting):
@@ -56,6 +57,7 @@ def test_each_offer_is_as_far_off_as_it_says(law, setting):
             assert real == pytest.approx(one.error, rel=0.3, abs=1e-9), text(Sum((one.curve,)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [one for one in LAWS if "line" not in one and one != "none of these"])
 def test_a_law_that_is_in_reach_is_what_a_fit_makes_of_one_of_the_first_offers(name):
     samples = sampled(LAWS[name])

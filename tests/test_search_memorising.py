@@ -1,6 +1,7 @@
 """A formula with as many constants as an input has values is no law of it."""
 
 import numpy as np
+import pytest
 
 import kanserve
 from kanserve.formula import formulas, from_formula
@@ -31,6 +32,7 @@ def test_an_input_of_many_values_is_not_known_by_heart():
     assert not memorises(_tree("2.429861234567*b^2*(sin(10.35712345678*a + 1.5207712345678) + 1.1757112345678)"), ROWS)
 
 
+@pytest.mark.slow
 def test_a_table_of_four_numbers_is_not_announced_as_exact():
     table = np.array([0.0, 3.1, -0.7, 2.2, 5.9])
     found = kanserve.find_formulas((ROWS, ROWS[:, 0] ** 2 * table[ROWS[:, 1].astype(int)]), max_fits=200)

@@ -22,6 +22,7 @@ def search_of(budget=None):
     return Search(budget or Budget(), np.random.default_rng(0), log=log.append), log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "y", "reduction"),
     [
@@ -62,6 +63,7 @@ def test_what_was_found_for_a_part_is_not_offered_for_the_whole():
     assert inputs(least.tree) == {0, 1, 2} and least.held < 1e-9
 
 
+@pytest.mark.slow
 def test_units_lead_to_the_law_of_their_groups_or_to_the_power_law_that_they_alone_allow():
     search, _ = search_of()
     known = dimensionless(("m", "m", "s"), "m/s")
@@ -79,6 +81,7 @@ def test_a_search_that_is_over_looks_at_nothing():
     assert solved(Problem(X, A * B), search) is None and log == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["time", "fits"])
 def test_a_step_that_would_take_long_is_left_when_there_is_nothing_left_to_spend(limit, monkeypatch):
     x = np.random.default_rng(1).uniform(0.5, 1.5, (800, 20))

@@ -127,6 +127,7 @@ def test_a_power_that_is_no_simple_number_is_itself():
     assert one.power == pytest.approx(1.852, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_sums_fall_apart_through_their_link_into_all_their_parts():
     x = rows((1, 3), (3, 6), (1, 4), (2, 5), (0, 2), (1, 4))
     parts = [x[:, 0] - x[:, 1], x[:, 2] - x[:, 3], x[:, 4] - x[:, 5]]
@@ -156,6 +157,7 @@ def test_products_are_seen_through_a_link():
     assert (found.link.name, found.kind, found.parts) == ("sin", "product", ((0,), (1,)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 def test_a_law_in_one_piece_stays_in_one_piece(noise):
     x = rows((0.5, 2), (0.5, 2), (0.5, 2))
@@ -177,6 +179,7 @@ def test_overlapping_sums_are_affine_in_the_input_that_they_do_not_share():
             assert np.allclose(one.values[:, 1], -(x[:, 3] ** 2), atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", list(INNER))
 def test_an_input_may_enter_by_any_function_of_the_table(inner):
     x = rows((0.4, 3), (0.5, 2), (-1, 1))
@@ -185,6 +188,7 @@ def test_an_input_may_enter_by_any_function_of_the_table(inner):
     assert (one.inner, one.P_inputs, one.Q_inputs) == (inner, (1, 2), (2,))
 
 
+@pytest.mark.slow
 def test_inputs_that_enter_by_a_sum_or_a_product_are_merged():
     x = rows((1, 3), (1, 3), (1, 3), (1, 4))
     y = np.exp(-(((x[:, 0] - 2 * x[:, 1]) / x[:, 2]) ** 2)) * x[:, 3]

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.slow
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is read as Linux says it")
 
 
+@pytest.mark.extended
 @linux
 def test_thousands_of_hostile_requests_are_answered_or_refused_and_leave_nothing_behind():
     print(soak_security.hostile_requests(2500))

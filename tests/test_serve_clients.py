@@ -34,6 +34,7 @@ def at() -> Iterator[clients.Addresses]:
         yield addresses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [one for one in clients.CLIENTS if one != "perf_analyzer"])  # test_serve_load has that
 def test_a_client_gets_from_every_call_what_it_should(name, at):
     done = list(clients.CLIENTS[name](at))

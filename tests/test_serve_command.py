@@ -31,6 +31,7 @@ def repository() -> str:
     return str(serving.folder())
 
 
+@pytest.mark.slow
 def test_the_command_becomes_the_server_and_drains(repository):
     with running(repository, "--port", "0", "--threads", "2") as (process, address):
         command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
@@ -41,12 +42,14 @@ def test_the_command_becomes_the_server_and_drains(repository):
         assert process.wait(timeout=60) == 0
 
 
+@pytest.mark.slow
 def test_the_settings_are_read_and_nothing_is_left_of_them(repository):
     with running(repository, "--port", "0") as (process, _):
         links = [os.readlink(f"/proc/{process.pid}/fd/{one}") for one in os.listdir(f"/proc/{process.pid}/fd")]
         assert not [one for one in links if "settings" in one]
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_working_folder_is_not_imported(repository, tmp_path):
     for name in ("numpy", "grpc", "json", "kanserve_exporters"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')")
@@ -85,6 +88,7 @@ def test_the_process_that_serves_a_c_model_imports_no_more_than_it_needs(tmp_pat
     assert not modules & (heavy | {"pydantic", "pydantic_settings", "prometheus_client", "cryptography", "fsspec"})
 
 
+@pytest.mark.slow
 def test_a_server_whose_standard_streams_are_closed_serves(repository, tmp_path):
     socket = str(tmp_path / "socket")
     command = [sys.executable, "-m", "kanserve", "serve", repository, "--unix-socket", socket, "--access-log", "-"]

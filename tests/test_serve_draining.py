@@ -61,6 +61,7 @@ def test_calls_that_come_while_a_server_ends_are_told_unavailable_and_nothing_el
     assert codes == {grpc.StatusCode.UNAVAILABLE}
 
 
+@pytest.mark.slow
 def test_a_stream_that_says_nothing_is_told_unavailable_when_the_server_ends(tmp_path):
     repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
     with lean.served(Settings(str(tmp_path), port=0)) as (process, address), grpc.insecure_channel(address) as channel:
@@ -99,6 +100,7 @@ def test_sighup_does_not_end_a_server_that_drains(tmp_path):
         assert lean.errors_of(process).read() == ""
 
 
+@pytest.mark.slow
 def test_a_signal_that_the_system_gives_to_another_thread_is_heard():
     came: SimpleQueue[int] = SimpleQueue()
     with running.heard(came.put, signal.SIGUSR1):

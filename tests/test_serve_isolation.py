@@ -68,6 +68,7 @@ def computing(server: Server, model: str, count: int) -> None:
         os.sched_yield()
 
 
+@pytest.mark.slow
 def test_models_that_sleep_leave_the_threads_to_others(places):
     root, fifos = places
     with serve(root, concurrency=16) as (server, stub):

@@ -116,6 +116,7 @@ def test_idle_streams_leave_the_threads_to_others(slow):
             assert stub.ModelInfer(request(0.5), timeout=60).model_name == "slow"
 
 
+@pytest.mark.slow
 def test_idle_reflection_neither_holds_a_thread_nor_the_end(slow):
     root, _ = slow
     gate = threading.Event()

@@ -127,6 +127,7 @@ def test_a_version_that_cannot_be_loaded_stops_no_other_and_the_reason_is_kept(t
         assert models.catalog.reasons == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raised", ["KeyboardInterrupt", "SystemExit", "GeneratorExit", "BaseException"])
 def test_whatever_the_code_of_a_version_raises_stops_no_other(tmp_path: Path, raised: str) -> None:
     publish(tmp_path)

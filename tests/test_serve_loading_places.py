@@ -27,6 +27,7 @@ def test_models_from_elsewhere_need_a_signature_or_a_word(tmp_path: Path) -> Non
         assert versions(models) == [1, 2]
 
 
+@pytest.mark.slow
 def test_models_are_served_from_s3_and_go_on_serving_when_it_is_gone() -> None:
     url = "s3://bucket/models"
     with stores.s3() as address, stores.environment(address):

@@ -149,6 +149,7 @@ def test_a_folder_that_is_mounted_is_looked_at_too(tmp_path: Path, place: str) -
         assert answer(models) == pytest.approx(was + 2.0)
 
 
+@pytest.mark.slow
 def test_in_a_store_too() -> None:
     with stores.s3() as address, stores.environment(address):
         for url in ("s3://bucket/replaced", "memory://replaced/models"):
@@ -206,6 +207,7 @@ def test_rows_outside_the_range_are_those_of_what_is_there_now(tmp_path: Path) -
         assert meters.snapshot()["outside"] == [{"of": ["fox", 1], "features": names, "rows": [0, 4]}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_server_that_polls_serves_what_replaced_a_version(tmp_path: Path, workers: int) -> None:
     put(tmp_path, shifted(1.0))

@@ -124,6 +124,7 @@ def test_the_formulas_of_a_large_network_never_become_text_at_once():
     assert max(data.taken) <= pieces.PIECE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong, text", [(b"NaN", "NaN"), (b"0.5,]", "not JSON"), (b'{"a": 1, "a": 1}', "twice"), (b"", "not JSON")]
 )

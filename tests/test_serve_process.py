@@ -39,6 +39,7 @@ def settings(root: Path) -> Settings:
     return Settings(repository=str(root), port=0)
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_what_was_accepted_refuses_what_comes_and_exits_with_0(slow):
     root, fifo = slow
     with lean.served(settings(root)) as (running, address), Client(address) as client, ThreadPoolExecutor() as pool:
@@ -79,6 +80,7 @@ def test_sigint_ends_it_too_and_sighup_finds_new_versions(tmp_path):
         assert lean.errors_of(running).read() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("abstract", [False, True])
 def test_systemd_is_told_when_it_serves_what_and_when_it_stops(tmp_path, monkeypatch, workers, abstract):
@@ -105,6 +107,7 @@ def test_who_does_not_listen_to_what_systemd_is_told_harms_nothing(tmp_path, mon
         assert running.wait(60) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopping", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_while_it_looks_for_new_versions(tmp_path, stopping):
     os.mkfifo(tmp_path / "fifo")
@@ -118,6 +121,7 @@ def test_a_signal_ends_the_server_while_it_looks_for_new_versions(tmp_path, stop
         assert lean.errors_of(running).read() == ""
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_server_before_it_has_loaded_its_first_model(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     repository.publish(tmp_path / "models", "late", serving.loading(tmp_path / "fifo"))
@@ -139,6 +143,7 @@ def test_a_repository_that_is_gone_changes_nothing_that_is_served(tmp_path):
             assert client.ready("mixed")
 
 
+@pytest.mark.slow
 def test_polling_finds_new_versions_and_explicit_control_loads_what_is_named(tmp_path):
     for name in ("fox", "hen"):
         repository.publish(tmp_path, name, serving.artifact("mixed"))

@@ -13,6 +13,7 @@ from tests.artifacts import small
 from tests.loaded import loaded, publish
 
 
+@pytest.mark.extended
 def test_reloads_under_load_lose_no_answer_and_mix_no_versions_and_hold_nothing(tmp_path: Path) -> None:
     found, before, after = reloads.reloads(tmp_path, 15, pause=0.003)
     print(f"{sum(sum(one.answers.values()) for one in found)} answers; before {before}, after {after}")
@@ -59,6 +60,7 @@ def test_the_library_of_a_model_is_unloaded(tmp_path: Path) -> None:
         reloads.eventually(lambda: libraries() < there)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_any_moment_shows_no_partial_version(tmp_path: Path) -> None:
     points = disks.limited(tmp_path / "limited", small(), 30)
     try:

@@ -120,6 +120,7 @@ def test_a_socket_file_that_a_server_left_behind_is_taken_and_anything_else_is_n
         start(Settings(repository=str(serving.folder()), unix_socket=str(tmp_path / "none" / "socket")))
 
 
+@pytest.mark.slow
 def test_a_call_with_more_metadata_than_there_may_be_is_refused():
     with start(serving.folder(), port=0) as server, grpc.insecure_channel(server.address) as channel:
         live = wire.stub(channel).ServerLive

@@ -112,6 +112,7 @@ def test_loading_and_unloading_by_one_worker_is_done_by_all_before_it_is_answere
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.slow
 def test_sighup_and_polling_reach_all(models):
     with lean.served(settings(models)) as (running, address):
         publish(models, "hen")
@@ -162,6 +163,7 @@ def test_a_version_that_ends_two_workers_is_not_loaded_again_and_the_index_says_
         assert len(lean.workers(running.pid)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "how"), [("os.abort()", "SIGABRT"), ("os._exit(0)", "exit code 0")])
 def test_a_version_that_is_fatal_at_the_start_is_left_out(models, code, how):
     repository.publish(models, "hen", serving.doing(f"import os\n{code}\n"))
@@ -170,6 +172,7 @@ def test_a_version_that_is_fatal_at_the_start_is_left_out(models, code, how):
         assert all(how in one for one in reasons(address, "hen"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced_and_the_change_that_it_kept_waiting_is_made(tmp_path, models):
     hurry = "from kanserve.serve.processes import supervisor\nsupervisor.LOOK_SECONDS = 1.5\n"
     (tmp_path / "sitecustomize.py").write_text(hurry)
@@ -184,6 +187,7 @@ def test_a_worker_that_hangs_is_replaced_and_the_change_that_it_kept_waiting_is_
         assert versions(address, "hen") == {("1",)}
 
 
+@pytest.mark.slow
 def test_workers_that_end_in_a_loop_are_started_seldom_until_they_live_and_the_rest_serves_meanwhile(tmp_path, models):
     flag = tmp_path / "flag"
     repository.publish(models, "hen", serving.fatal(flag))  # which all have loaded once, so that it is not to blame
@@ -208,6 +212,7 @@ def test_what_keeps_every_worker_from_starting_ends_the_server(tmp_path, models)
             assert running.wait(60) == 2
 
 
+@pytest.mark.slow
 def test_workers_end_when_their_supervisor_is_gone(models):
     with lean.served(settings(models)) as (running, _):
         both = lean.workers(running.pid)
@@ -224,6 +229,7 @@ def test_a_worker_that_is_told_to_end_is_replaced_too(models):
         assert second in lean.workers(running.pid)
 
 
+@pytest.mark.slow
 def test_counts_are_those_of_all_workers_and_of_those_that_are_gone(tmp_path, models):
     (tmp_path / "sitecustomize.py").write_text(
         "from kanserve.serve.processes import worker\nworker.PUSH_SECONDS = 0.1\n"
@@ -258,6 +264,7 @@ def test_several_processes_do_not_listen_on_one_socket_file(tmp_path, models):
         server.run(settings(models, unix_socket=str(tmp_path / "socket")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopping", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_all_while_they_load(tmp_path, stopping):
     os.mkfifo(tmp_path / "fifo")
@@ -269,6 +276,7 @@ def test_a_signal_ends_all_while_they_load(tmp_path, stopping):
         assert lean.errors_of(running).read() == ""
 
 
+@pytest.mark.slow
 def test_another_server_does_not_take_the_port_of_several_processes(models):
     with lean.served(settings(models)) as (_, address), connected(address) as stub:
         port = int(address.rsplit(":", 1)[1])
@@ -292,6 +300,7 @@ def test_the_metrics_are_those_of_all_whichever_process_is_asked(models):
             }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_repository_that_is_gone_is_said_once_and_changes_nothing_that_is_served(models, workers):
     polling = settings(models, workers=workers, model_control="poll", poll_seconds=0.05)
@@ -304,6 +313,7 @@ def test_a_repository_that_is_gone_is_said_once_and_changes_nothing_that_is_serv
         assert lean.errors_of(running).read() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sighup_goes_on_in_a_new_access_log(tmp_path, models, workers):
     log, rotated = tmp_path / "access.log", tmp_path / "access.log.1"

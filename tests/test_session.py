@@ -91,6 +91,7 @@ def random_edit(session: Session, draw: Any) -> None:
             session.redo()
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.data(), st.sampled_from(STARTS))
 def test_a_replayed_session_gives_the_equal_network_bit_for_bit(data, name):
@@ -118,6 +119,7 @@ def test_a_replayed_session_gives_the_equal_network_bit_for_bit(data, name):
     assert session.kan is kan
 
 
+@pytest.mark.slow
 def test_a_session_with_every_kind_of_step_is_replayed(monkeypatch):
     kan, data = law()
     session = Session(kan, data, seed=3)
@@ -177,6 +179,7 @@ def test_r2_is_weighted_by_what_the_edge_does_to_the_outputs():
     assert found["x"].r2 == pytest.approx(1) and found["exp"].r2 > 0.98
 
 
+@pytest.mark.slow
 def test_a_named_edge_is_suggested_other_functions_and_its_own():
     kan, data = start("formula")
     session = Session(kan, data)
@@ -367,6 +370,7 @@ def test_a_snapshot_has_all_that_a_view_needs_as_plain_data():
     json.dumps(one.as_dict(), allow_nan=False)
 
 
+@pytest.mark.slow
 def test_the_page_of_a_notebook_has_a_curve_for_each_edge_and_names_stay_text():
     session = Session(*law()).rename("x", "<script>").snap("L/D->h1", "x^2")
     page = session._repr_html_()

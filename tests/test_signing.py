@@ -103,6 +103,7 @@ def test_every_flipped_bit_and_truncation_of_a_signature_is_refused(version, tru
     print("512 flipped bits and 64 truncations of a signature refused")
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_signed_manifest_is_refused_by_the_signature(version, trusted):
     file = version / "manifest.json"
     data = file.read_bytes()

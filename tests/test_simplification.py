@@ -53,6 +53,7 @@ def _names(kan: Kan) -> list[list[str]]:
     return [sorted(one.functions[one.symbolic_mask].tolist()) for one in kan.layers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape", "edges"),
     [("exp(sin πx + y²)", (2, 1, 1), 3), ("xy", (2, 2, 1), 6), ("x/y", (2, 1, 1), 3)],
@@ -63,6 +64,7 @@ def test_a_network_shrinks_to_the_shape_of_its_function(name: str, shape: tuple[
     assert score(pruned, _data(name, seed=2)).r2[0] > 1 - 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "functions"),
     [
@@ -77,6 +79,7 @@ def test_splines_become_the_exact_formula(name: str, functions: list[list[str]])
     assert score(simple, _data(name, seed=2)).r2[0] > 1 - 1e-12
 
 
+@pytest.mark.slow
 def test_simplify_finds_a_product_and_drops_the_idle_input() -> None:
     name = "xy by multiplication"
     simple = simplify(_fitted(name), _data(name))
@@ -85,6 +88,7 @@ def test_simplify_finds_a_product_and_drops_the_idle_input() -> None:
     assert score(simple, _data(name, seed=2)).r2[0] > 1 - 1e-12
 
 
+@pytest.mark.slow
 def test_simplify_is_deterministic_and_reports_each_step() -> None:
     name = "xy by multiplication"
     steps: list[Step] = []
@@ -134,6 +138,7 @@ def test_nothing_is_left_of_a_network_that_knows_nothing() -> None:
     assert np.isfinite(evaluate(simple, data.x)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["on_a_knot", "outside_zero", "uneven_knots", "pruned", "constant", "mixed", "domains"]
 )
@@ -261,6 +266,7 @@ def test_data_of_another_network_are_refused() -> None:
         prune(_fitted("xy"), _data("xy"), seed=-1)
 
 
+@pytest.mark.slow
 def test_the_signature_of_a_knot_has_a_short_formula_in_its_translations() -> None:
     learn, held = load_knots().split(0.2, seed=0)
     simple = simplify(fit([16, (0, 1)], learn), learn, all_edges=True)

@@ -71,6 +71,7 @@ PRODUCTS: dict[str, tuple[Law, Ranges, Shape]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_a_law_comes_out_exact_from_a_trained_network(name: str) -> None:
     law, ranges, shape = PRODUCTS[name]
@@ -86,6 +87,7 @@ TRADED: dict[str, tuple[Law, Ranges]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRADED)
 def test_a_constant_may_be_either_terms(name: str) -> None:
     law, ranges = TRADED[name]
@@ -102,6 +104,7 @@ def test_three_factors_are_found_in_one_product() -> None:
     assert _error(symbolify(kan, data), law, [(-1, 3)] * 3) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "ranges"),
     [
@@ -116,6 +119,7 @@ def test_what_discover_finds_comes_out_exact(law: Law, ranges: Ranges) -> None:
     assert found.symbolic and _error(found, law, ranges) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_network_as_others_make_them_comes_out_exact() -> None:
     """With base functions, scales and biases on its sums, and splines that are 0 outside their grids."""
     law: Law = lambda x, y: 3 * np.exp(np.sin(np.pi * x) + y**2) - 2  # noqa: E731  # as the laws above
@@ -139,6 +143,7 @@ def test_a_network_as_others_make_them_comes_out_exact() -> None:
     assert found.symbolic and _error(found, law, [(-1, 1)] * 2) < 1e-12
 
 
+@pytest.mark.slow
 def test_simplify_keeps_a_function_of_a_function() -> None:
     law, ranges, shape = PRODUCTS["(1 - a)/sqrt(1 - b²)"]
     data = _data(law, ranges)

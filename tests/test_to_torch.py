@@ -84,6 +84,7 @@ def test_what_was_trained_outside_comes_back_and_what_is_broken_does_not():
         from_torch(torch.nn.Linear(2, 1).state_dict())
 
 
+@pytest.mark.slow
 def test_what_another_library_trained_in_double_goes_out_as_it_came_in():
     chosen = {name: ALL[name] for name in IMPORTED if ALL[name].y.dtype == np.float64}
     assert len(chosen) > 15
@@ -149,6 +150,7 @@ def test_an_overflow_on_the_way_passes_no_gradient_back():
     assert all(torch.isfinite(one.grad).all() for one in module.parameters() if one.grad is not None)
 
 
+@pytest.mark.slow
 def test_gradients_agree_with_finite_differences_inside_and_outside():
     kan = small()
     module = to_torch(kan)
@@ -253,6 +255,7 @@ def test_a_module_can_change_its_precision_later():
     assert_same_rows_are_nan(got, evaluate(kan, x))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, at its first forward derivative
 @pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")  # on Python 3.13.0
 def test_torch_can_transform_and_trace_the_module():
@@ -284,6 +287,7 @@ torch.save(answers, "answers.pt")
 """
 
 
+@pytest.mark.slow
 def test_a_copied_file_and_weights_are_all_that_a_program_without_kanserve_needs(tmp_path: Path):
     chosen = {name: kans.ZOO[name]() for name in ("outside_linear", "every_function")} | {"small": small()}
     rows = {name: torch.from_numpy(kans.rows(kan)) for name, kan in chosen.items()}

@@ -72,6 +72,7 @@ def test_standard_errors_are_the_scatter_of_repeated_fits():
     np.testing.assert_allclose(np.sqrt(np.mean(np.square(errors), axis=0)), scatter, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_of_a_hundred_further_measurements_95_lie_in_the_interval():
     inside = mean_inside = 0
     for seed in range(200):

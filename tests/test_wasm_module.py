@@ -17,6 +17,8 @@ from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, hostile_names, mixed, rows
 from tests.tools import want
 
+FIRST = ("mixed", "wide", "classifier")  # of the zoo; with the others in `make test-all`: each compiles for 2 s
+
 RUN = """
 import { readFileSync } from "node:fs";
 const [folder, prefix] = process.argv.slice(2);
@@ -60,7 +62,10 @@ def run(tmp_path_factory):
     return ran
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [name if name in FIRST else pytest.param(name, marks=pytest.mark.extended) for name in ZOO]
+)
 def test_node_gives_the_numbers_of_the_reference(name, run):
     kan = ZOO[name]()
     x = rows(kan)
@@ -77,6 +82,7 @@ def test_node_gives_the_numbers_of_the_reference(name, run):
         assert said["chances"] is None
 
 
+@pytest.mark.slow
 def test_float_computes_in_float_and_grows_its_memory_for_many_rows(run):
     kan = mixed()
     x = np.resize(rows(kan), (30_000, 2))
