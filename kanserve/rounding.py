@@ -79,7 +79,7 @@ def _moved(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, in
             side * generator.uniform(-grain, grain, shape)
             for (grain, _, side), generator in zip(moves, generators, strict=True)
         ]
-        by_move = values.reshape(len(moves), -1, *shape)
+        by_move = values.reshape(len(moves), len(values) // len(moves), *shape)
         result = (by_move * (1 + np.stack(parts)[:, None])).reshape(values.shape)
         return np.where(np.abs(result) > largest, np.copysign(np.inf, result), result)
 
@@ -91,7 +91,7 @@ def _moved(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, in
             edges = np.sum([moved(reference.edges(part, v)) for part in _parts(layer)], axis=0)
             z = moved(reference.subnodes(layer, edges))
             v = moved(reference.nodes(layer, z))
-        return moved(kan.output_scale * v + kan.output_shift).reshape(len(moves), len(x), -1)
+        return moved(kan.output_scale * v + kan.output_shift).reshape(len(moves), len(x), len(kan.outputs))
 
 
 def _parts(layer: Layer) -> tuple[Layer, ...]:
