@@ -84,7 +84,8 @@ def design(x: Array, knots: Array, order: int, extrapolation: Extrapolation, der
     if derivative:
         return basis(clamped, knots, order, 1)
     at_low, at_high = basis(np.array([low, high]), knots, order, 1)
-    return basis(clamped, knots, order) + (x - clamped)[:, None] * np.where((x < low)[:, None], at_low, at_high)
+    beyond: Array = (x - clamped)[:, None] * np.where((x < low)[:, None], at_low, at_high)
+    return basis(clamped, knots, order) + beyond
 
 
 def span(knots: Array, order: int) -> tuple[float, float]:

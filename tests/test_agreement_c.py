@@ -113,7 +113,7 @@ def test_c_is_the_network_and_builds_in_silence_and_stays_in_its_arrays(which, p
     run(*CPP, "-fsyntax-only", *fast, "all.c", at=tmp_path)
     # What takes the compiler long it does in one of the two precisions, by turns. test_c_library.py takes -O3.
     optimised = (PORTIONS.index(which) + (precision == "float")) % 2 == 0
-    builds = {"portable": ("-O0", "-ffp-contract=off", *SANITIZED)}
+    builds: dict[str, tuple[str, ...]] = {"portable": ("-O0", "-ffp-contract=off", *SANITIZED)}
     if optimised:
         builds["fast"] = ("-O1", "-ffp-contract=fast", *fast)
     elif which in ("zoo", 2):
