@@ -16,8 +16,8 @@ from kanserve.serve.settings import Settings
 
 _AGAIN = 1.0  # seconds until files that do not fit are tried again although nothing says that they changed
 
-# Seconds for which new files wait. grpc frees the old ones when it is given new ones, and a handshake that has just looked
-# may be about to use them: without the pause, one rotation in some thousands under load ended the process.
+# Seconds for which new files wait. grpc frees the old ones when it is given new ones, and a handshake that has just
+# looked may be about to use them: without the pause, one rotation in some thousands under load ended the process.
 _HANDOVER = 0.05
 
 _logger = logging.getLogger(__name__)
