@@ -33,15 +33,13 @@ CASES = (
     ("zoo", "float"),
     (0, "float"),
     pytest.param(1, "float", marks=pytest.mark.extended),
-    (2, "double"),
-    pytest.param(3, "double", marks=pytest.mark.extended),
+    *(pytest.param(which, "double", marks=pytest.mark.extended) for which in (2, 3)),
 )
 OTHER_CASES = (
     *CASES[:2],
     (0, "double"),
     pytest.param(1, "double", marks=pytest.mark.extended),
-    (2, "float"),
-    pytest.param(3, "float", marks=pytest.mark.extended),
+    *(pytest.param(which, "float", marks=pytest.mark.extended) for which in (2, 3)),
 )
 MOST_EDGES = 90  # but for the networks that are wide
 

@@ -31,6 +31,7 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_every_form_computes_the_same_network():
     rows, peak = inference.measure("AC", small=True)
     assert {(row.net, row.batch) for row in rows} == {(net, batch) for net in "AC" for batch in (1, 32, 1024)}
@@ -43,6 +44,7 @@ def test_every_form_computes_the_same_network():
     assert "met: errors of ours" in inference.report(rows, peak)
 
 
+@pytest.mark.slow
 def test_what_c_is_timed_on_is_the_network():
     kan = inference.network("C")
     in_c = _in_c.InC(_inference_forms.exports(kan)["c_source"])
@@ -82,6 +84,7 @@ def test_a_finer_grid_keeps_the_peers_network():
     np.testing.assert_allclose(evaluate(_torch_kan.finer(kan, 6), x), evaluate(kan, x), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_all_trainers_learn_and_the_table_says_how_well():
     task = training.SMALL[1]
     results = training.measure(task, 1)

@@ -53,6 +53,7 @@ def test_every_perceptron_has_about_as_many_parameters_as_asked(size):
         assert net.size == pytest.approx(size, rel=0.1)
 
 
+@pytest.mark.slow
 def test_both_forms_are_compared_on_a_product(monkeypatch):
     monkeypatch.setattr(against_mlp, "ROWS", 500)
     monkeypatch.setattr(against_mlp, "GRIDS", (3, 5))
@@ -68,6 +69,7 @@ def test_a_better_perceptron_is_told():
     assert text.splitlines()[-1] == "ours ahead on 0 of 1, level (within 1.25x) on 0, behind on 1: hard"
 
 
+@pytest.mark.slow
 def test_no_one_is_both_in_the_test_and_outside():
     visits = real_data.SETS["doctor's visits"]()
     assert len(visits.x) == 20_190

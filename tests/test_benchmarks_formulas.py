@@ -31,6 +31,7 @@ def law(text, **ranges):
     return replace(PRODUCT, kan=kanserve.from_formula(text, inputs=["a", "b"], ranges=ranges or None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", ["uniform", "correlated", "nonuniform"])
 @pytest.mark.parametrize("table", ["feynman", "feynman_dimensional", "sciences", "toys"])
 def test_every_law_has_rows_in_its_ranges_and_a_wider_box_to_be_judged_on(table, spread):

@@ -9,6 +9,7 @@ from benchmarks._serving_report import EMPTY, KSERVE, MLSERVER, C, Footprint, Me
 pytestmark = pytest.mark.extended
 
 
+@pytest.mark.slow
 def test_servers_answer_what_the_network_says():
     results = serving.measure(small=True)
     assert list(results.footprints) == list(results.cells[1, 64]) and list(results.footprints)[:2] == [EMPTY, C]
@@ -52,6 +53,7 @@ def test_goals_that_are_missed_say_so():
     assert "met: CPU of C, one row, 64 in flight ≤ 0.4x MLServer: 0.34x" in text
 
 
+@pytest.mark.slow
 def test_neighbours_do_what_they_are_called_and_the_fast_model_answers_beside_each():
     found = isolation.measure(workers=1, small=True)
     assert list(found) == ["alone", "sleeping", "broken", "busy", "huge", "loaded"]

@@ -119,6 +119,7 @@ def test_derivatives_are_what_small_steps_of_predict_say(tmp_path):
             assert np.allclose(got[:, :, i], want, rtol=1e-4, atol=1e-4 * np.abs(want).max()), (name, i)
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_products_scales_and_both_ways_through_the_layers_agree(tmp_path):
     def shaped(o: int, i: int, seed: int, **options: Any) -> Layer:
@@ -214,6 +215,7 @@ def test_the_slope_at_a_kink_is_the_one_to_the_right(tmp_path):
     assert gradients(library, "size", size, x[2:5])[1].ravel().tolist() == [-1, 0, 1]  # as the reference has it
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("precision", DTYPES)
 def test_it_builds_as_cpp_as_well(tmp_path, precision):

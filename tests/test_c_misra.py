@@ -31,6 +31,7 @@ def explained() -> set[str]:
     return set(re.findall(r"^\| (\d+\.\d+) \| \S.*\|$", DOCS.read_text(), re.MULTILINE))
 
 
+@pytest.mark.slow
 @needs_cppcheck
 @pytest.mark.parametrize(("name", "precision"), NETWORKS)
 def test_every_rule_of_misra_that_the_plain_form_breaks_is_explained(tmp_path, name, precision):

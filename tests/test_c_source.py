@@ -68,7 +68,7 @@ def zoo(request, tmp_path_factory):
     return request.param, kans, compiled(folder, kans, request.param, *flags)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_compiled_c_agrees_with_the_reference_on_the_zoo(zoo):
     precision, kans, library = zoo
     for name, kan in kans.items():

@@ -66,6 +66,7 @@ def test_without_ziglang_the_error_names_the_extra(files, monkeypatch):
         runtime.build(files, target="aarch64-linux-gnu")
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="runs a library for Linux on x86-64"
@@ -76,6 +77,7 @@ def test_a_library_made_by_ziglang_runs_here_and_agrees_with_the_reference(files
     assert_agrees(runtime.load({**files, **made}).predict(rows(mixed())), evaluate(mixed(), rows(mixed())))
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("target", ["aarch64-linux-gnu"])
 def test_a_foreign_library_is_of_its_processor_and_needs_only_the_c_library(target, files, ziglang):

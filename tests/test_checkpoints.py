@@ -43,7 +43,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @METHODS
 def test_a_fit_that_is_killed_ten_times_ends_with_the_same_network(killed: dict[str, Any], method: str) -> None:
     assert killed[method]["kills"] > KILLS / 2  # it may end before the last

@@ -173,7 +173,7 @@ def test_grid_and_width_are_searched_for_in_a_pipeline():
     assert search.score(x, y) > 0.99
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_folds_may_be_fitted_in_two_processes_with_the_same_result():
     x, y = rows(60)
     one = KANRegressor(**QUICK)

@@ -279,6 +279,7 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_written(case, folder
     assert message in err and sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_the_whole_zoo_passes_its_check():
     for name, make in ZOO.items():

@@ -154,7 +154,7 @@ def test_units_that_cannot_be_meant_are_refused_in_words(units, message):
 # Odd data.
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("x", "y", "law"),
     [

@@ -35,7 +35,7 @@ def network(shape: tuple[int, ...]) -> Kan:
     return Kan(tuple(layers))
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("deep", "smaller", "growth"),
     [(False, (10, 10, 5), 2**3), (True, (10,) * 4, 2)],

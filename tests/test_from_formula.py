@@ -201,6 +201,7 @@ def test_the_132_equations_exported_as_onnx_are_what_sympy_says(wanted):
         check(n, backend.predict(x), y)
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_the_132_equations_exported_as_c_are_what_sympy_says(wanted, tmp_path):
     library = compiled(tmp_path, {f"law_{n}": kan for n, kan in enumerate(LAWS)}, "double", "-O0")

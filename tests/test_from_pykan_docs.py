@@ -91,6 +91,7 @@ def address(folder: Path) -> Iterator[str]:
     assert blocks("text")[0] in printed
 
 
+@pytest.mark.slow
 def test_every_block_of_the_page_runs_beside_its_server(folder: Path, address: str, capsys: pytest.CaptureFixture[str]):
     names: dict[str, Any] = {}
     for block in blocks("python"):
@@ -110,6 +111,7 @@ def test_every_block_of_the_page_runs_beside_its_server(folder: Path, address: s
     assert type(names["network"]).__module__ == "torch_network"
 
 
+@pytest.mark.slow
 def test_every_call_of_the_table_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")

@@ -157,6 +157,7 @@ def test_a_name_in_the_code_would_be_seen():
     assert python_code({"net.py": module["net.py"] + b"evil = 1\n"}) != python_code(module)
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("load", [numpy_source.load, onnx_graph.load], ids=["NumPy", "ONNX"])
 def test_models_of_any_names_give_the_same_bits(load):
@@ -207,7 +208,7 @@ def printed(folder: Path, models: Mapping[str, str]) -> dict[str, tuple[list[str
     return {prefix: (lines[5 * n : 5 * n + 4], json.loads(lines[5 * n + 4])) for n, prefix in enumerate(models)}
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_c_of_any_names_builds_gives_the_same_bits_and_says_the_names(tmp_path):
     models = model_names()
     found = printed(tmp_path, {"net": "net", **models})

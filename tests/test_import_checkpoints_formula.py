@@ -9,9 +9,13 @@ from kanserve.formula import formulas
 from tests.formula_agreement import check
 from tests.imported import FINER, IMPORTED, conversion
 
+NAMES = [name for name in IMPORTED if name not in FINER]
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in IMPORTED if name not in FINER])
+@pytest.mark.parametrize(
+    "name", [*NAMES[::2], *(pytest.param(name, marks=pytest.mark.extended) for name in NAMES[1::2])]
+)
 def test_the_formula_of_an_imported_network_is_the_network(name):
     kan = conversion(name).kan
     check(kan, formulas(kan, strict=False))

@@ -39,6 +39,7 @@ def data(name: str) -> Dataset:
     return Dataset(x, evaluate(kan, x))
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("name", SIMPLIFIED)
 def test_an_imported_network_is_pruned_and_named_and_its_formula_is_what_became_of_it(name):

@@ -74,7 +74,7 @@ def test_the_rows_try_the_grid_its_knots_and_what_is_no_number():
     assert on_knots > 2000 and far > 900
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_most_rows_are_finite_and_rounding_leaves_most_of_their_digits():
     every = broken = loose = fine = 0
     for kan in KANS:

@@ -90,7 +90,7 @@ def _layer_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in model.graph.node if node.domain == DOMAIN]
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ALL)
 def test_the_graph_agrees_with_evaluate(name: str, precision: Precision) -> None:

@@ -55,6 +55,7 @@ def small_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tree
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_the_wheel_carries_every_file_of_the_packages(dist: Path) -> None:
     with zipfile.ZipFile(_wheel(dist)) as wheel:
@@ -113,6 +114,7 @@ def test_a_wheel_for_the_machine_that_built_it_says_so(dist: Path) -> None:
     assert _wheel(dist).name.endswith(f"-py3-none-{tag}.whl")
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_the_first_block_of_the_readme_runs_in_an_environment_with_the_wheel(dist: Path, tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
@@ -137,6 +139,7 @@ def test_the_first_block_of_the_readme_runs_in_an_environment_with_the_wheel(dis
     assert (tmp_path / "houses.svg").exists() and (tmp_path / "models/houses/1/manifest.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_a_wheel_for_older_and_other_machines_needs_no_newer_glibc(
@@ -162,6 +165,7 @@ def test_a_wheel_for_older_and_other_machines_needs_no_newer_glibc(
         assert versions and max(versions) <= (2, 17)
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_a_wheel_for_a_platform_has_its_kernels_or_is_not_built(small_tree: Path, tmp_path: Path) -> None:
     built = _build(["--wheel"], small_tree, tmp_path, KANSERVE_PLATFORM="macosx_11_0_arm64")

@@ -21,6 +21,7 @@ def test_hostile_names_open_no_file_outside_of_the_repository():
     print(soak_security.hostile_names(120))
 
 
+@pytest.mark.extended
 @linux
 def test_floods_are_refused_before_they_take_memory():
     print(soak_security.floods(200))

@@ -126,6 +126,7 @@ def answered(stub: Any, datatype: str, sent: np.ndarray, name: str) -> bytes:
     return bytes(numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("datatype", ["FP64", "FP32", "FP16", "BF16"])
 def test_the_numbers_of_a_large_message_are_right_at_whatever_address_they_lie(stub, datatype):

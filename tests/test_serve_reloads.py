@@ -13,6 +13,7 @@ from tests.artifacts import small
 from tests.loaded import loaded, publish
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_reloads_under_load_lose_no_answer_and_mix_no_versions_and_hold_nothing(tmp_path: Path) -> None:
     found, before, after = reloads.reloads(tmp_path, 15, pause=0.003)

@@ -172,7 +172,7 @@ def test_a_version_that_is_fatal_at_the_start_is_left_out(models, code, how):
         assert all(how in one for one in reasons(address, "hen"))
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_worker_that_hangs_is_replaced_and_the_change_that_it_kept_waiting_is_made(tmp_path, models):
     hurry = "from kanserve.serve.processes import supervisor\nsupervisor.LOOK_SECONDS = 1.5\n"
     (tmp_path / "sitecustomize.py").write_text(hurry)
