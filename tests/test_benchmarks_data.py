@@ -37,6 +37,7 @@ def test_the_perceptrons_matrix_is_the_square_of_its_jacobian():
     np.testing.assert_allclose(matrix, jacobian.T @ jacobian / 7, rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_perceptron_learns():
     every = against_mlp.PROBLEMS[4].rows(500, 0)
     train, held = every.split(0.2)
@@ -79,6 +80,7 @@ def test_no_one_is_both_in_the_test_and_outside():
         assert not {row.tobytes() for row in visits.x[rest]} & {row.tobytes() for row in visits.x[test]}
 
 
+@pytest.mark.slow
 def test_every_method_knows_more_than_the_mean():
     x = np.random.default_rng(0).normal(size=(200, 3))
     data = Data(x, x[:, 0] + x[:, 1], classifies=False)

@@ -31,6 +31,7 @@ def test_the_test_program_needs_one_file_only(tmp_path, compiler, form):
         assert build(tmp_path, compiler, "net_test.c").endswith("code 0: ok\n")
 
 
+@pytest.mark.slow
 def test_a_single_file_is_compiled_by_itself_or_included(tmp_path):
     written(tmp_path, one_edge(), c_form="single_file")
     run(*C, "-c", "net.c", at=tmp_path)
@@ -43,6 +44,7 @@ def test_a_single_file_is_compiled_by_itself_or_included(tmp_path):
         build(tmp_path, compiler, "main.c")
 
 
+@pytest.mark.slow
 @LANGUAGES
 def test_a_header_goes_into_two_units_of_one_program(tmp_path, compiler):
     written(tmp_path, classifier(), c_form="header_only", gradient=True)
@@ -66,6 +68,7 @@ def test_a_header_of_c_serves_a_program_in_cpp(tmp_path):
     run("./program", at=tmp_path)
 
 
+@pytest.mark.slow
 def test_two_networks_in_one_unit_do_not_meet(tmp_path):
     for form, ending in (("single_file", "c"), ("header_only", "h")):
         written(tmp_path, mixed(), "one", c_form=form)

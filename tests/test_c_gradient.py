@@ -192,6 +192,7 @@ def test_a_new_function_of_the_table_has_its_derivative_in_c(tmp_path, monkeypat
     assert_right(kan, x, gradients(library, "net", kan, x)[1])
 
 
+@pytest.mark.slow
 def test_a_bad_row_gives_its_code_and_nan_everywhere(tmp_path):
     root = Kan((layer(functions=[["sqrt", "x"]]),))
     exponential = Kan((layer(functions=[["exp"]], affine=[[[1000.0, 0, 1, 0]]]),))

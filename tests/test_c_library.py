@@ -54,6 +54,7 @@ def test_the_backend_of_a_float_model_answers_in_float_and_stays_quiet():
     assert np.isnan(got[0]).all() and np.isfinite(got[1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("name, highest", [("wide", 1), ("wide", 2), ("uneven_zero", 1), ("uneven_zero", 2)])
 def test_older_processors_of_which_this_is_none_get_the_numbers_of_the_reference(name, highest, monkeypatch):

@@ -59,6 +59,7 @@ def test_cmake_builds_tests_installs_and_is_found_again(tmp_path, fast):
     run("./build/user", at=user)
 
 
+@pytest.mark.slow
 @needs_cmake
 @needs_pkg_config
 def test_pkg_config_gives_the_flags_of_what_is_installed(tmp_path):
@@ -131,6 +132,7 @@ def test_the_information_of_a_large_network_does_not_fill_a_small_memory_and_can
     assert "info" not in run("nm", "net.o", at=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_information_is_json_whatever_the_names_are(tmp_path):
     kan = hostile_names()
     assert [one["name"] for one in information(tmp_path, kan)["inputs"]] == [one.name for one in kan.inputs]

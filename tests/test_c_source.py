@@ -68,6 +68,7 @@ def zoo(request, tmp_path_factory):
     return request.param, kans, compiled(folder, kans, request.param, *flags)
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_compiled_c_agrees_with_the_reference_on_the_zoo(zoo):
     precision, kans, library = zoo
@@ -104,6 +105,7 @@ def test_the_information_is_json_that_names_what_the_network_names(zoo):
         assert tuple(information["classes"]) == kan.classes
 
 
+@pytest.mark.slow
 def test_probabilities_are_the_softmax_and_do_not_overflow(tmp_path):
     plain = classifier()
     steep = Kan(plain.layers, classes=plain.classes, output_scale=np.full(3, 1e3), output_shift=np.full(3, 5e3))
@@ -347,6 +349,7 @@ def test_the_names_of_models_and_features_never_become_code(tmp_path):
         assert (information["name"], information["inputs"][0]["unit"]) == (name, name)
 
 
+@pytest.mark.slow
 def test_long_information_is_not_one_long_literal(tmp_path):
     names = [f"a feature with a rather long name, number {i}" for i in range(200)]
     kan = Kan((layer(functions=[["sin"] * 200]),), inputs=tuple(Variable(name) for name in names))

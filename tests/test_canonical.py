@@ -126,6 +126,7 @@ def test_a_formula_that_is_finite_nowhere_stays_so_and_one_with_a_spline_comes_b
     assert simplified(spline, [[0.5]]) == spline
 
 
+@pytest.mark.slow
 def test_a_formula_is_equal_wherever_it_was_finite_also_at_zero():
     """Random formulas: on rows of zeros and ones too, which are none of those that were looked at."""
     names, compared = ["x", "y"], 0

@@ -43,6 +43,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @METHODS
 def test_a_fit_that_is_killed_ten_times_ends_with_the_same_network(killed: dict[str, Any], method: str) -> None:
@@ -87,6 +88,7 @@ def test_what_a_kill_within_a_write_left_is_overwritten(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["fit"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "named"),
     [

@@ -178,6 +178,7 @@ def test_inspect_shows_a_network_and_a_version(folder, kanserve):
     assert "sin" in kanserve("inspect", "mixed.safetensors")[1]
 
 
+@pytest.mark.slow
 def test_a_formula_is_printed_in_every_style_or_refused_where_it_is_too_long(folder, kanserve):
     for style, wanted in {"text": "exp(sin(", "latex": "e^{", "python": "np.exp(", "c": "exp(sin("}.items():
         code, out, _ = kanserve("formula", "law.safetensors", "--as", style)
@@ -300,6 +301,7 @@ def test_help_teaches_each_command_with_an_example(kanserve):
         assert code == 0 and (command == "demo" or f"kanserve {command}" in text)
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_a_command():
     done = subprocess.run([sys.executable, "-m", "kanserve", "inspect", "none"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "kanserve: There is no file 'none'.\n")

@@ -126,6 +126,7 @@ def test_what_cannot_be_meant_is_said_in_one_line(kanserve, words, message):
     assert (code, out) == (2, "") and message in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_table_is_searched_and_a_formula_of_the_list_becomes_a_network(kanserve, made):
     words = ("formula", "exact.csv", "--target", "y", "--max-fits", "1000", "-q")
     code, out, _ = kanserve(*words, "--pareto", "--pick", "1", "--out", "found.safetensors", "--json")

@@ -53,6 +53,7 @@ def test_a_call_that_finds_no_server_is_made_again_under_the_same_name(asynchron
     assert len(failing.ids) == 4 and len(set(failing.ids)) == 1
 
 
+@pytest.mark.slow
 def test_each_attempt_has_what_is_left_of_the_time():
     failing = Failing(3, Y)
     with scripted.serving({"ModelInfer": failing}) as address, Client(address, timeout=6.0) as client:

@@ -16,6 +16,7 @@ from kanserve.table import Dataset
 from tests.kans import ZOO, classifier, mixed, multiplication, one_edge
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize(("name", "precision"), list(zip(ZOO, itertools.cycle(["double", "float"]))))
 def test_every_backend_of_a_compiled_network_agrees_with_its_golden_rows(name, precision, monkeypatch):

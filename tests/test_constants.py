@@ -56,6 +56,7 @@ def test_a_disguised_law_comes_back_as_simple_as_it_was_with_exact_constants(tab
         assert complexity(found) <= complexity(tree), law.formula
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("table", TABLES)
 def test_a_disguised_law_with_one_percent_of_noise_mostly_comes_back_with_exact_constants(table):

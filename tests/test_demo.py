@@ -12,6 +12,7 @@ from kanserve.reference import evaluate
 from kanserve.serialization import load
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_the_demo_does_what_the_readme_says_and_stops_cleanly(tmp_path):
     folder = tmp_path / "demo"

@@ -29,6 +29,7 @@ def _hello(x: Array) -> Array:
     return np.asarray(np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1] ** 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "shape", "edges"),
     [
@@ -70,6 +71,7 @@ def test_of_noisy_data_no_more_is_asked_than_they_tell() -> None:
     assert np.sqrt(np.mean((evaluate(found, noisy.x)[:, 0] - truth) ** 2)) < 0.05  # half of the noise
 
 
+@pytest.mark.slow
 def test_answers_that_rows_do_not_explain_leave_a_constant() -> None:
     rng = np.random.default_rng(5)
     x, y = rng.uniform(-1, 1, (200, 2)), rng.normal(size=200)

@@ -89,6 +89,7 @@ def test_labels_of_any_kind_come_back_with_their_probabilities(names):
     np.testing.assert_array_equal(fitted.decision_function(x) > 0, fitted.predict(x) == names[1])
 
 
+@pytest.mark.slow
 def test_of_three_classes_each_has_a_score_and_the_highest_is_predicted():
     x, y = rows(120)
     labels = np.digitize(y, np.quantile(y, [1 / 3, 2 / 3]))
@@ -130,6 +131,7 @@ def test_weights_change_what_is_fitted():
     assert weighted.predict_proba(x)[:, 1].mean() > 0.6 > equal.predict_proba(x)[:, 1].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [KANRegressor, KANClassifier])
 def test_a_fitted_estimator_comes_back_from_joblib_and_from_safetensors_to_equal_predictions(make, tmp_path):
     x, y = labelled() if make is KANClassifier else rows()
@@ -173,6 +175,7 @@ def test_grid_and_width_are_searched_for_in_a_pipeline():
     assert search.score(x, y) > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_folds_may_be_fitted_in_two_processes_with_the_same_result():
     x, y = rows(60)
@@ -264,6 +267,7 @@ def test_a_pickle_of_an_unfitted_estimator_is_unfitted():
     assert again.hidden == (3, 2) and not hasattr(again, "kan_")
 
 
+@pytest.mark.slow
 def test_a_classifier_is_wide_unless_its_scores_shall_be_formulas(monkeypatch):
     x = np.random.default_rng(0).uniform(-1, 1, (60, 2))
     y = (x.sum(axis=1) > 0).astype(int)

@@ -47,6 +47,7 @@ def test_the_names_of_a_frame_are_those_of_the_network(frames):
     np.testing.assert_array_equal(again.predict(table), plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [pd, pl], ids=["pandas", "polars"])
 def test_answers_may_be_a_frame_and_labels_a_series(frames):
     x = columns(40)

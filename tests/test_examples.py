@@ -57,6 +57,7 @@ def test_losses_and_misses_are_printed_as_such():
     assert "MISSED: RMSE on all peaks so far ≤ 1e-5" in text
 
 
+@pytest.mark.slow
 def test_only_the_documented_setting_forgets_nothing():
     results = continual.study(small=True)
     assert max(results[continual.BEST].errors) <= 1e-5
@@ -81,6 +82,7 @@ def test_the_perceptrons_derivatives_are_those_of_torch(activation):
     assert mlp.size == len(vector)
 
 
+@pytest.mark.slow
 def test_both_trainers_of_perceptrons_descend():
     mlp = _mlp.Mlp((1, 6, 1), "tanh")
     x = np.linspace(-1, 1, 40)[:, None]
@@ -92,6 +94,7 @@ def test_both_trainers_of_perceptrons_descend():
         assert seconds > 0
 
 
+@pytest.mark.slow
 def test_an_example_is_one_command_that_prints_a_table(capsys):
     continual.main(["--small"])
     printed = capsys.readouterr().out

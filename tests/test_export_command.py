@@ -108,6 +108,7 @@ def test_rows_that_rounding_may_push_over_a_domains_end_are_not_judged():
     assert at_the_end.any() and not given.judged[at_the_end].any() and given.judged.sum() >= 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "there", "gone"), [("single_file", "law.c", "law.h"), ("header_only", "law.h", "law.c")]
 )
@@ -270,6 +271,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_exported_is_one_line_and_nothing_is_written(case, folder, kanserve):
     before = sorted(folder.rglob("*"))

@@ -224,6 +224,7 @@ def test_without_sympy_the_message_names_the_extra(monkeypatch):
         kanserve_exporters.get("c_source").export(mixed(), ExportOptions())
 
 
+@pytest.mark.slow
 def test_sources_state_the_formula_of_a_small_network_and_where_to_find_that_of_a_large_one():
     law = "y = exp(sin(3.14159*x) + y^2)"
     assert law in kanserve_exporters.get("numpy_source").export(symbolic(), ExportOptions("law"))["law.py"].decode()
@@ -264,6 +265,7 @@ def test_constants_that_add_up_beyond_a_double_are_refused(exporter):
         kanserve_exporters.get(exporter).export(kan, ExportOptions())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["c_source", "numpy_source", "onnx_graph"])
 def test_a_network_that_float_makes_a_constant_of_is_refused_with_what_to_do(name):
     coefficients = np.random.default_rng(0).uniform(1, 2, (2, 3, 8))

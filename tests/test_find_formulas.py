@@ -73,6 +73,7 @@ def test_noise_hides_neither_the_law_nor_its_constants_and_is_never_exact():
     assert found.best.validation == pytest.approx(0.01, rel=0.2)
 
 
+@pytest.mark.slow
 def test_inputs_that_do_nothing_change_nothing():
     others = np.random.default_rng(2).uniform(0.5, 1.5, (400, 4))
     rows = Dataset(np.column_stack([X[:, :2], others]), A / (1 + B))
@@ -129,6 +130,7 @@ def test_units_lead_to_the_law_and_stay_with_its_variables():
     assert [one.unit for one in found.formula.variables] == ["kg", "m/s", "m/s"]
 
 
+@pytest.mark.slow
 def test_a_law_that_does_not_keep_to_the_units_is_found_all_the_same():
     rows = data(A, B, y=A + np.sin(3 * B))
     found = find_formulas(rows, units={"a": "m", "b": "s", "y": "m"}, max_fits=MANY).best
@@ -154,6 +156,7 @@ def test_units_that_cannot_be_meant_are_refused_in_words(units, message):
 # Odd data.
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize(
     ("x", "y", "law"),
@@ -180,6 +183,7 @@ def test_inputs_that_say_nothing_leave_the_mean():
     assert [one.complexity for one in found.candidates] == [1] and not found.best.exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [10, 25])
 def test_noise_on_few_rows_is_never_an_exact_law_nor_one_of_many_constants(rows):
     y = np.random.default_rng(7).normal(size=rows)
@@ -239,6 +243,7 @@ def test_the_result_of_a_limit_of_fits_does_not_depend_on_the_clock(monkeypatch)
     assert all(kanserve.equal(a.kan, b.kan) for a, b in zip(one.candidates, other.candidates, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 40, 500])
 def test_no_more_fits_are_made_than_the_limit_allows(limit, monkeypatch):
     budget = Budget(max_fits=limit)
@@ -247,6 +252,7 @@ def test_no_more_fits_are_made_than_the_limit_allows(limit, monkeypatch):
     assert budget.fits == limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "tick", "ended"),
     [
@@ -337,6 +343,7 @@ def test_nothing_is_printed_unless_asked_and_then_a_line_on_the_standard_error()
     assert "exp(" in err.getvalue() and "s left" in err.getvalue() and "nan" not in err.getvalue()
 
 
+@pytest.mark.slow
 def test_each_better_formula_is_reported_with_its_error_in_units_of_the_answers():
     told: list[Improvement] = []
     found = find_formulas(data(A, B, C, y=1e6 * A * np.exp(-B / C)), max_fits=MANY, report=told.append)
@@ -348,6 +355,7 @@ def test_each_better_formula_is_reported_with_its_error_in_units_of_the_answers(
     assert found.best.exact
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_gives_what_it_has():
     told = []
 

@@ -33,6 +33,7 @@ def test_the_first_example_is_learnt_to_a_part_in_ten_thousand(seed: int) -> Non
     assert score(kan, _hello(3000, 99)).rmse[0] < 5e-4
 
 
+@pytest.mark.slow
 def test_the_error_falls_with_the_fourth_power_of_the_grid() -> None:
     data, fresh = _hello(3000, 0), _hello(3000, 99)
     errors = [score(fit([2, 1, 1], data, grids=(3, 5, 10, 20, 50)[:n], noise_free=True), fresh).rmse[0] for n in (3, 5)]
@@ -47,6 +48,7 @@ def test_a_multiplication_node_learns_a_product() -> None:
     assert score(kan, (x, x[:, 0] * x[:, 1])).rmse[0] < 1e-4
 
 
+@pytest.mark.slow
 def test_several_outputs_are_fitted_together() -> None:
     x, y = _hello(600, 1)
     both = np.stack([y, 1e3 * np.cos(2 * x[:, 0]) - x[:, 1]], axis=1)
@@ -55,6 +57,7 @@ def test_several_outputs_are_fitted_together() -> None:
     assert [one.name for one in kan.outputs] == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_noise_is_smoothed_and_not_learnt() -> None:
     x, y = _hello(300, 0)
     noisy = y + 0.3 * y.std() * np.random.default_rng(1).normal(size=len(y))
@@ -70,6 +73,7 @@ def test_pure_noise_is_answered_with_little_more_than_the_mean() -> None:
     assert score(fit([4, 3, 1], (x, y)), (generator.normal(size=(500, 4)), generator.normal(size=500))).r2[0] > -0.2
 
 
+@pytest.mark.slow
 def test_the_signature_of_knots_is_learnt_in_seconds() -> None:
     learn, fresh = load_knots().split(0.25, 0)
     kan = fit([16, 1, 1], learn)

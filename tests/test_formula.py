@@ -51,6 +51,7 @@ def test_a_formula_is_closed_unless_a_spline_lies_between_an_input_and_its_outpu
     assert all(found_one.closed_form for found_one in found) is (name in CLOSED)
 
 
+@pytest.mark.slow
 def test_the_text_of_a_symbolic_network_is_the_law_it_was_made_from():
     (formula,) = formulas(symbolic())
     x, y = sympy.symbols("x y")
@@ -117,6 +118,7 @@ def test_products_collect_their_constants_and_equal_factors():
     assert np.isnan(evaluate_tree(formulas(kan)[0].tree, {}, [[0.0, 1.0]])).all()
 
 
+@pytest.mark.slow
 def test_the_canonical_form_never_changes_a_value_nor_where_it_is_defined():
     special = [0.0, 1.0, -1.0, 0.5, -2.0, np.pi, np.pi / 2, -np.pi / 2]
     defined = 0

@@ -35,6 +35,7 @@ def network(shape: tuple[int, ...]) -> Kan:
     return Kan(tuple(layers))
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize(
     ("deep", "smaller", "growth"),

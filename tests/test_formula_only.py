@@ -111,6 +111,7 @@ def test_a_law_in_a_language_of_its_own_tools_is_the_network(language, name, tmp
     assert_law(kan, language, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["c", "fortran", "matlab", "numpy", "rust"])
 def test_a_law_in_float_has_no_double_in_it(language, tmp_path):
     kan = without(ZOO["every_function"](), *LANGUAGES[language].lacking)
@@ -124,6 +125,7 @@ def without(kan: Kan, *names: str) -> Kan:
     return Kan((layer(functions=only.functions[kept], affine=only.affine[kept]),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_language_spells_a_function_or_says_that_it_has_none(name):
     kan = Kan((layer(functions=[[name]], affine=[[[0.25, 0.5, 1.5, 0.0]]]),))
@@ -170,6 +172,7 @@ def scaled(value: float) -> Kan:
     return Kan((layer(functions=[["sin"]], affine=[[[1.0, 0.0, value, 0.0]]]),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["c", "fortran", "matlab", "numpy", "python", "rust"])
 def test_names_are_never_code(language, tmp_path):
     names = HOSTILE

@@ -130,6 +130,7 @@ def _compiled(folder, found):
     return functions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hostile_names", "every_function", "mixed", "multiplication", "domains", "special"])
 def test_the_c_builds_with_all_warnings_and_is_the_network(name, tmp_path):
     kan = ZOO[name]()
@@ -157,6 +158,7 @@ def test_a_network_of_600_edges_has_a_bounded_formula():
         assert np.allclose(evaluate_tree(formula.tree, {}, x), evaluate(kan, x)[:, q], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_formula_far_too_large_to_write_out_is_still_quick():
     # Twelve layers of four nodes: 4^12 terms when written out, and 4^6 in half as many.
     half, kan = (random_symbolic((4,) * depth + (1,), seed=1, names=("sin", "tanh")) for depth in (6, 12))

@@ -183,18 +183,21 @@ def check(number: int, got: np.ndarray, wanted: np.ndarray) -> None:
     assert error(got, wanted) <= DOUBLE, EQUATIONS[number]
 
 
+@pytest.mark.slow
 def test_the_132_equations_are_what_sympy_says(wanted):
     assert len(EQUATIONS) == 132
     for n, (x, y) in enumerate(wanted):
         check(n, evaluate(LAWS[n], x), y)
 
 
+@pytest.mark.slow
 def test_the_132_equations_exported_as_numpy_are_what_sympy_says(wanted):
     for n, (x, y) in enumerate(wanted):
         module = numpy_runtime.load(numpy_source.export(LAWS[n], ExportOptions("law", "double"))).module
         check(n, module.predict(x), y)
 
 
+@pytest.mark.slow
 def test_the_132_equations_exported_as_onnx_are_what_sympy_says(wanted):
     for n, (x, y) in enumerate(wanted):
         backend = onnx_runtime.load(onnx_graph.export(LAWS[n], ExportOptions("law", "double")))
@@ -211,6 +214,7 @@ def test_the_132_equations_exported_as_c_are_what_sympy_says(wanted, tmp_path):
         check(n, got, y)
 
 
+@pytest.mark.slow
 def test_the_formula_of_each_equations_network_reads_back_as_the_equation(wanted):
     for n, (x, y) in enumerate(wanted):
         (formula,) = formulas(LAWS[n])

@@ -77,6 +77,7 @@ def test_classes_that_can_be_told_apart_do_not_drive_the_weights_to_infinity():
     assert all(np.abs(one.coefficients).max() < 30 for one in kan.layers)
 
 
+@pytest.mark.slow
 @BOTH
 def test_equal_seeds_give_equal_networks_and_no_global_seed_is_touched(method: Method):
     train, held = toy(0, 700).split(0.2)
@@ -116,6 +117,7 @@ def test_nasty_data_give_finite_networks(answers: Callable[[Array], Array], meth
     assert score(found, data).loss <= score(kan, data).loss
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_logarithm_that_could_leave_its_domain_does_not(method: Method):
     x = np.linspace(0.01, 1, 80)[:, None]

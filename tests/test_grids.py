@@ -28,6 +28,7 @@ def _spans(kan: Kan, index: int) -> Array:
     return np.array([span(row, one.order) for row in one.knots])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMOOTH)
 def test_a_grid_twice_as_fine_holds_the_same_function(name: str) -> None:
     kan = ZOO[name]()

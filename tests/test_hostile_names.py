@@ -208,6 +208,7 @@ def printed(folder: Path, models: Mapping[str, str]) -> dict[str, tuple[list[str
     return {prefix: (lines[5 * n : 5 * n + 4], json.loads(lines[5 * n + 4])) for n, prefix in enumerate(models)}
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_c_of_any_names_builds_gives_the_same_bits_and_says_the_names(tmp_path):
     models = model_names()

@@ -69,6 +69,7 @@ def size_of_picture(axes, path):
     return path.stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SERVED)
 def test_an_imported_network_is_drawn_and_kept(name, tmp_path):
     kan = conversion(name).kan

@@ -99,6 +99,7 @@ def difference(got: Array, want: Array) -> float:
     return float(np.abs(got - want).max() / np.abs(want).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("scaler", [True, False])
 @pytest.mark.parametrize("uneven", [True, False])

@@ -110,6 +110,7 @@ def distances(splines: Refit, weights: Array, centres: Array, denominator: float
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [0.1, 1e-3, 1e-6, 1e-8])
 @pytest.mark.parametrize("wide", [0.2, 1.0, 4.0])
 def test_no_edge_is_further_from_its_gaussians_than_the_refit_says(tolerance, wide):
@@ -136,6 +137,7 @@ def test_anything_closer_would_take_more_intervals():
     assert refit(weights, centres, 4 / 7, 0.999 * splines.error).intervals > splines.intervals
 
 
+@pytest.mark.slow
 def test_a_tolerance_that_cannot_be_met_is_refused_with_one_that_can():
     with pytest.raises(
         CheckpointError, match="layer 1: a refit of its Gaussians within 1e-17 is not possible"
@@ -219,6 +221,7 @@ def test_a_large_network_is_imported_and_its_size_is_said():
     assert difference(evaluate(conversion.kan, x), forward(state, x, [4 / 7, 4 / 7])) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", ["module.layers.", "layers.", "", "kan"])
 def test_layers_are_found_behind_any_prefix(stem):
     state = {stem + name.removeprefix("layers."): array for name, array in small().items()}
@@ -287,6 +290,7 @@ def test_a_tolerance_is_above_0_and_at_most_1(tolerance):
         converted(small(), tolerance=tolerance)
 
 
+@pytest.mark.slow
 def test_a_live_model_says_its_denominators_and_activations():
     import torch
 

@@ -75,6 +75,7 @@ def test_the_hook_hears_what_a_payload_does(tmp_path):
     assert (tmp_path / hostile_checkpoints.MARK).exists()
 
 
+@pytest.mark.slow
 def test_settings_are_as_safe_without_the_library_of_yaml(monkeypatch):
     import yaml
 

@@ -107,6 +107,7 @@ def test_products_that_do_not_add_up_to_the_sums_are_refused(arity, said):
     assert said in refusal(one) and "layer 1" in refusal(one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [None, True, 2.5, "x", [], [[]], {}, ["x"], [{}, None], SimpleNamespace(tag="a")])
 @pytest.mark.parametrize(
     "name",

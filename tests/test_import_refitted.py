@@ -40,6 +40,7 @@ def test_what_later_layers_amplify_is_within_the_tolerance_too():
     assert len(errors) == 4 and max(errors) < 1e-7  # closer than asked for, or it would not be
 
 
+@pytest.mark.slow
 def test_a_network_that_amplifies_rounding_beyond_the_tolerance_is_refused_with_what_can_be_met():
     with pytest.raises(CheckpointError, match="later layers amplify") as caught:
         converted(deep(300.0), denominator=0.15, tolerance=1e-9)
@@ -88,6 +89,7 @@ def test_a_layer_norm_is_kept_exactly(widths, base):
     assert any("layer 1, layer 2: each LayerNorm became four layers" in note for note in conversion.notes)
 
 
+@pytest.mark.slow
 def test_layers_with_and_without_norms_may_follow_one_another():
     state = {name: array for name, array in normalised([3, 4, 2]).items() if not name.startswith("layers.0.layernorm")}
     conversion = converted(state, tolerance=1e-11)
@@ -127,6 +129,7 @@ def test_a_live_model_says_its_epsilon_and_the_activation_may_be_a_sum_of_ours()
     assert any("epsilon 0.1)" in note for note in conversion.notes)
 
 
+@pytest.mark.slow
 def test_verifying_leaves_out_the_rows_beside_a_step_where_rounding_decides(monkeypatch):
     def layer_of(*shape: int, base_activation: object, **settings: object) -> torch.nn.Module:
         return of_fast_kan.Layer(*shape, **settings)  # type: ignore[arg-type] # as fast-kan's, with silu

@@ -68,6 +68,7 @@ def test_derivatives_agree_with_differences_of_those_one_order_lower(name, order
     assert _wrong_rows(got, want, 2e-5) <= (1 if order == 3 or name == "orders" else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("name", [one for one in ZOO if one != "wide"])
 def test_second_derivatives_are_those_of_torch(name):

@@ -33,6 +33,7 @@ except MemoryError:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_adam_learns_from_a_file_that_is_larger_than_its_memory(tmp_path: Path) -> None:
     block = np.random.default_rng(0).uniform(-1, 1, (ROWS // 10, COLUMNS))

@@ -129,6 +129,7 @@ def test_constants_of_a_formula_are_found_to_the_last_digits() -> None:
     assert abs(found.layers[0].affine[0, 0, 0]) == pytest.approx(np.pi, abs=1e-12)
 
 
+@pytest.mark.slow
 @either_way
 @pytest.mark.parametrize("name", sorted(set(ZOO) - {"wide", "constant", "deep"}))
 def test_a_fit_is_finite_and_no_worse_than_its_beginning(name: str) -> None:

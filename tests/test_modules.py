@@ -61,6 +61,7 @@ def test_a_network_comes_back_from_torch_bit_for_bit(name: str):
     assert equal(from_module(to_module(kan)), kan)
 
 
+@pytest.mark.slow
 @EVERY
 def test_gradients_of_inputs_are_the_derivative(name: str):
     kan = kans.ZOO[name]()
@@ -80,6 +81,7 @@ def test_gradients_of_inputs_are_the_derivative(name: str):
     assert_agrees(got.reshape(len(rows), -1), want.reshape(len(rows), -1), tolerance=1e-10)
 
 
+@pytest.mark.slow
 @EVERY
 def test_rows_that_are_not_finite_poison_no_parameter(name: str):
     kan = kans.ZOO[name]()

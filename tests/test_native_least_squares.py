@@ -77,6 +77,7 @@ def _check_normal_equations(one: Compiled, problem: jacobian.Problem, vector: Ar
     np.testing.assert_allclose(gradient, slope, rtol=0, atol=1e-12 * np.abs(slope).max())
 
 
+@pytest.mark.slow
 @either_system
 @pytest.mark.parametrize("name", SMALL)
 def test_loss_and_normal_equations_are_those_of_numpy(name: str) -> None:
@@ -269,6 +270,7 @@ def test_a_matrix_that_is_not_positive_definite_gives_nan(size: int) -> None:
     assert np.isnan(solve_damped(matrix, np.zeros(size), np.ones(size))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_whole_fit_is_that_of_numpy(name: str) -> None:
     kan = ZOO[name]()

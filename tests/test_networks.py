@@ -74,6 +74,7 @@ def test_the_rows_try_the_grid_its_knots_and_what_is_no_number():
     assert on_knots > 2000 and far > 900
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_most_rows_are_finite_and_rounding_leaves_most_of_their_digits():
     every = broken = loose = fine = 0
@@ -89,6 +90,7 @@ def test_most_rows_are_finite_and_rounding_leaves_most_of_their_digits():
     assert broken < 0.003 * fine and loose < 0.03 * fine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", TYPES)
 def test_the_verdict_sees_an_error_a_missing_nan_and_a_row_too_much(precision):
     kan = ZOO["deep"]()

@@ -90,6 +90,7 @@ def fine_grids(seed: int) -> Kan:
     return Kan(tuple(layers))
 
 
+@pytest.mark.slow
 def test_origins_that_float_rounds_leave_the_splines_where_they_were():
     kan = fine_grids(0)
     x = np.random.default_rng(1).uniform(-1, 1, (500, 4)).astype(np.float32)

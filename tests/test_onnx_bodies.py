@@ -84,6 +84,7 @@ def test_every_way_agrees_with_evaluate(how: How, precision: Precision) -> None:
             raise AssertionError(f"{name}: {found}") from None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", WAYS)
 def test_a_fine_grid_in_float_costs_no_more_than_twice_what_it_costs_eagerly(how: How) -> None:
     kan = _kan(3, "zero", -1.0, intervals=50)

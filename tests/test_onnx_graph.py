@@ -90,6 +90,7 @@ def _layer_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in model.graph.node if node.domain == DOMAIN]
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ALL)
@@ -144,6 +145,7 @@ def test_a_function_keeps_its_last_digits_in_double(name: str) -> None:
     assert (np.abs(got[fine] - want[fine]) <= allowed).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ["deep", "uneven_knots", "uneven_zero", "LocalBasis", "LocalBasis, zero", "symbolic"])
 def test_a_row_that_is_not_finite_is_nan_and_nobody_elses_trouble(name: str, precision: Precision) -> None:

@@ -195,6 +195,7 @@ def test_torch_accepts_the_operators(dtype: torch.dtype):
     torch.library.opcheck(operators.layer, (x, coefficients, base_weight.requires_grad_(), table, *affine, 3, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Guards may run slower")  # torch says so of Python 3.13.0
 def test_a_compiled_module_is_the_same_under_torch_compile():
     kan = kans.ZOO["raw_features"]()

@@ -119,6 +119,7 @@ def _poisson(count):
     return inside, Residual(lambda x, u: u.value - 0, _boundary(200))
 
 
+@pytest.mark.slow
 def test_poisson_is_solved_on_points_that_the_network_was_not_made_with():
     kan = solve([2, 5, 1], _poisson(1500), grids=(5, 10))
     x = np.random.default_rng(1).uniform(-1, 1, (2000, 2))
@@ -126,6 +127,7 @@ def test_poisson_is_solved_on_points_that_the_network_was_not_made_with():
     assert np.mean(wrong**2) <= 1e-5
 
 
+@pytest.mark.slow
 def test_a_nonlinear_equation_is_solved():
     viscosity = 0.05
 
@@ -152,6 +154,7 @@ def _pendulum():
     return Residual(motion, times), Residual(lambda x, state: (state[0] - 1.0, state[1]), [[0.0]])
 
 
+@pytest.mark.slow
 def test_a_system_of_equations_keeps_its_energy():
     kan = solve([1, 4, 2], _pendulum(), grids=(5, 10, 20), outputs=["angle", "speed"])
     angle, speed = evaluate(kan, np.linspace(0, 4, 500)[:, None]).T
@@ -160,6 +163,7 @@ def test_a_system_of_equations_keeps_its_energy():
     assert [one.name for one in kan.outputs] == ["angle", "speed"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_network_and_another_seed_another():
     first, again, other = (solve([1, 2, 2], _pendulum(), grids=(4, 8), steps=8, seed=n) for n in (0, 0, 1))
     assert equal(first, again)

@@ -22,6 +22,7 @@ def rows() -> Dataset:
     return Dataset(x, np.sin(3 * x[:, 0]) * x[:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["lm", "adam", "lbfgs"])
 def test_progress_holds_both_losses_and_the_share_that_is_done(optimizer: str) -> None:
     told: list[Progress] = []

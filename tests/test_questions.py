@@ -108,6 +108,7 @@ def trained():
     return kanserve.fit([3, 4, 1], data, seed=0), data
 
 
+@pytest.mark.slow
 def test_a_network_trained_on_noise_is_seen_through():
     kan, data = trained()
     found = kanserve.separability(kan, data, tolerance=0.01)
@@ -214,6 +215,7 @@ def test_every_answer_has_a_picture_with_its_numbers(tmp_path):
     save(kanserve.separability(hostile).plot(), tmp_path / "hostile.png")
 
 
+@pytest.mark.slow
 def test_the_example_of_the_documentation_runs_and_finds_what_it_says(capsys):
     text = (Path(__file__).parents[1] / "docs" / "questions.md").read_text()
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})  # type: ignore[index]  # our own page

@@ -66,6 +66,7 @@ def test_a_row_outside_one_functions_domain_is_nan_in_every_output():
     assert np.isnan(evaluate(domains(), x)).all(axis=1).tolist() == [False, True, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_the_derivative_agrees_with_differences(name):
     kan = ZOO[name]()

@@ -18,6 +18,7 @@ from kanserve.errors import (
 from tests.artifacts import small
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["nonsense://x/y", "memory://", "s3://", "simplecache::s3://bucket/models"])
 def test_a_url_that_leads_nowhere_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="URL"):

@@ -63,11 +63,13 @@ def test_versions_count_up_and_come_back_as_they_were(root: str) -> None:
     assert repository.read(root, "model", 2).manifest.provenance == {"n": "2"}
 
 
+@pytest.mark.slow
 def test_a_signature_travels_with_its_version(root: str) -> None:
     repository.publish(root, "model", replace(small(), signature=b"s" * 64))
     assert repository.read(root, "model").signature == b"s" * 64
 
 
+@pytest.mark.slow
 def test_a_version_never_changes(root: str) -> None:
     repository.publish(root, "model", small(provenance={"n": "1"}))
     with pytest.raises(ConflictError, match="Version 1"):

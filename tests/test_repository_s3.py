@@ -27,6 +27,7 @@ def store() -> Iterator[str]:
         yield address
 
 
+@pytest.mark.slow
 def test_empty_files_in_place_of_folders_are_no_files(store: str) -> None:
     """Tools with a picture of folders make them in S3."""
     root = f"s3://bucket/models{next(_numbers)}"
@@ -37,6 +38,7 @@ def test_empty_files_in_place_of_folders_are_no_files(store: str) -> None:
     assert repository.read(root, "model").files == small().files
 
 
+@pytest.mark.slow
 def test_a_file_larger_than_it_may_be_is_not_fetched(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     root = f"s3://bucket/models{next(_numbers)}"
     repository.publish(root, "model", small())

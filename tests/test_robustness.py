@@ -7,6 +7,7 @@ import pytest
 from benchmarks.robustness import FITS, SMALL, Method, measure, report
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("method", list(FITS))
 def test_nasty_fits_are_finite_silent_repeatable_and_no_worse_than_the_mean(method: Method) -> None:

@@ -32,6 +32,7 @@ def test_double_is_two_to_the_29_finer_than_float():
     assert 2**27 < ratio < 2**31
 
 
+@pytest.mark.slow
 def test_the_change_of_a_row_does_not_depend_on_the_other_rows():
     x = finite_rows(mixed(), 50)
     alone = np.concatenate([rounding(mixed(), one[None], "float") for one in x])

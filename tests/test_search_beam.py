@@ -22,6 +22,7 @@ def fitted(shape, y, count=2):
     return finer(trained(tree(shape), rows, 5, 4, 1.0, np.random.default_rng(0)), rows, 12), rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "y", "functions"),
     [

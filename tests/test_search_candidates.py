@@ -67,6 +67,7 @@ def test_a_law_that_is_in_reach_is_what_a_fit_makes_of_one_of_the_first_offers(n
     assert min(one.error for one in fits) < 1e-8
 
 
+@pytest.mark.slow
 def test_no_offer_comes_near_what_none_of_them_is():
     samples = sampled(LAWS["none of these"])
     assert all(one.error > 1e-3 * samples.values.std() for one in offers(Curve(0), samples, FLOOR, LIBRARY, deep=True))

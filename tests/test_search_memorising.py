@@ -39,6 +39,7 @@ def test_a_table_of_four_numbers_is_not_announced_as_exact():
     assert not any(one.exact for one in found.candidates)
 
 
+@pytest.mark.slow
 def test_a_law_of_an_input_of_four_values_is_exact():
     found = kanserve.find_formulas((ROWS, ROWS[:, 0] / (1 + ROWS[:, 1] ** 2)), max_fits=1000)
     assert found.best.exact

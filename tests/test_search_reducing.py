@@ -54,6 +54,7 @@ def test_a_constant_is_its_own_law():
     assert found is not None and found.error == 0 and "0*" not in text(found.tree)
 
 
+@pytest.mark.slow
 def test_what_was_found_for_a_part_is_not_offered_for_the_whole():
     search, _ = search_of()
     y = np.exp(A) + np.sin(2 * B) * C

@@ -168,6 +168,7 @@ def test_a_law_in_one_piece_stays_in_one_piece(noise):
     assert scalings(x, y) == ()
 
 
+@pytest.mark.slow
 def test_overlapping_sums_are_affine_in_the_input_that_they_do_not_share():
     x = rows((0.5, 2), (1, 3), (1, 3), (0, 1), (0.1, 1))
     y = x[:, 0] * (x[:, 1] - x[:, 3]) * (x[:, 2] - x[:, 3]) - x[:, 4] * x[:, 3] ** 2

@@ -63,6 +63,7 @@ def test_every_question_has_an_answer(name):
     assert np.array_equal(x, before[0]) and np.array_equal(y, before[1])
 
 
+@pytest.mark.slow
 def test_noise_alone_has_no_structure():
     x, y = hard_rows()["noise alone"]
     assert irrelevant(x, y) == ()

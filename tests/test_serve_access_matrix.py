@@ -85,6 +85,7 @@ def test_a_bad_token_and_none_are_refused_by_all_but_the_probes(demanding, plain
         _bad(caller, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOKENS)
 @pytest.mark.parametrize("kind", ["token", "certificate", "token without a certificate"])
 def test_a_known_caller_reaches_what_its_role_allows_and_nothing_else(demanding, plain, name, kind):

@@ -124,6 +124,7 @@ def test_who_may_not_call_is_refused_before_a_message_is_read(root):
                     assert code(calls[0]) is grpc.StatusCode.PERMISSION_DENIED, path
 
 
+@pytest.mark.slow
 def test_metadata_that_repeats_itself_in_a_byte_each_is_refused_before_it_is_held(root):
     """Of HTTP/2 frames by hand: one text of 4000 bytes, which later headers name by its place in the table."""
     path = INFER.encode()

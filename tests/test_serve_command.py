@@ -64,6 +64,7 @@ def test_what_lies_in_the_working_folder_is_not_imported(repository, tmp_path):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_the_process_that_serves_a_c_model_imports_no_more_than_it_needs(tmp_path):
     from kanserve import repository
 
@@ -104,6 +105,7 @@ def test_a_server_whose_standard_streams_are_closed_serves(repository, tmp_path)
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["--check-config"]])
 def test_a_reader_who_has_seen_enough_is_no_error(repository, words):
     command = [sys.executable, "-m", "kanserve", "serve", repository, *words]

@@ -81,6 +81,7 @@ def test_a_stream_that_says_nothing_is_told_unavailable_when_the_server_ends(tmp
         assert process.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_sighup_does_not_end_a_server_that_drains(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     repository.publish(tmp_path / "models", "slow", serving.waiting(tmp_path / "fifo"))

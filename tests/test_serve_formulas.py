@@ -76,6 +76,7 @@ def array(message: pb.Float64Array) -> np.ndarray:
     return np.frombuffer(message.values, "<f8").reshape(tuple(message.shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", serving.KANS)
 def test_the_formula_of_each_output_is_the_one_that_the_network_has(state, name):
     response = get_formula(state, name)
@@ -173,6 +174,7 @@ with states.served({str(serving.folder())!r}) as (state, _):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["multiplication", "pruned", "constant", "mixed", "domains"])
 def test_the_nodes_and_edges_are_those_of_the_network(zoo, name):
     kan = kans.ZOO[name]()

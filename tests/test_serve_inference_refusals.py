@@ -124,6 +124,7 @@ def test_a_model_or_version_that_is_not_there_is_not_found(stub, name, version):
     assert not stub.ModelReady(pb.ModelReadyRequest(name=name, version=version)).ready
 
 
+@pytest.mark.slow
 def test_a_message_over_the_limit_is_refused(stub):
     asked = request(f"inputs {{{X} shape: [1, 2]}}", (b"\0" * (2**24 + 1),))
     assert refused(lambda: stub.ModelInfer(asked)).code() is CODE.RESOURCE_EXHAUSTED

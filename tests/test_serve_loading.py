@@ -68,6 +68,7 @@ def test_new_versions_come_those_that_are_gone_go_and_the_rest_stays_as_it_is(tm
     assert counted.loads == [("fox", 1, ""), ("fox", 2, ""), ("owl", 1, "")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "served"),
     [
@@ -295,6 +296,7 @@ def test_who_asks_reads_on_while_another_model_is_loaded(tmp_path: Path) -> None
         assert versions(models, "slow") == [1]
 
 
+@pytest.mark.slow
 def test_loads_of_one_model_at_the_same_time_are_one_also_where_they_fail(tmp_path: Path) -> None:
     publish(tmp_path)
     publish(tmp_path, "owl")
@@ -331,6 +333,7 @@ def test_loads_of_one_model_at_the_same_time_are_one_also_where_they_fail(tmp_pa
     assert [name for name, _, _ in counted.loads].count("owl") <= 2
 
 
+@pytest.mark.slow
 def test_many_threads_may_load_unload_and_look_at_once(tmp_path: Path) -> None:
     for name in ("fox", "owl", "elk"):
         publish(tmp_path, name)

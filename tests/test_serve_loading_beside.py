@@ -58,6 +58,7 @@ def begins(models: Models, name: str) -> None:
     eventually(lambda: models.catalog.states.get((name, 1)) == "LOADING")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_model_that_is_slow_to_load_delays_no_change_of_another(tmp_path: Path) -> None:
     publish(tmp_path / "models")
@@ -103,6 +104,7 @@ def test_what_is_asked_of_a_model_that_is_being_loaded_is_done_after_it(tmp_path
         assert told.index(False, told.index(True)) < len(told) - 1 and told[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_only_so_many_are_loaded_at_once_and_unloading_waits_for_none_of_them(tmp_path: Path) -> None:
     publish(tmp_path / "models")
@@ -147,6 +149,7 @@ def test_what_is_fast_to_load_is_loaded_one_at_a_time(tmp_path: Path) -> None:
         assert len(models.catalog.models) == 7 and max(most) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_at_the_start_one_follows_the_other_so_that_it_is_known_of_what_a_process_died(tmp_path: Path) -> None:
     publish(tmp_path / "models", "zebra")

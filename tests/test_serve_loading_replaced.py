@@ -224,6 +224,7 @@ def test_a_server_that_polls_serves_what_replaced_a_version(tmp_path: Path, work
         assert running.poll() is None
 
 
+@pytest.mark.slow
 def test_what_ends_the_processes_that_load_it_in_place_of_a_good_version_is_not_loaded_again(tmp_path: Path) -> None:
     root, flag = tmp_path / "models", tmp_path / "flag"
     put(root, shifted(1.0))

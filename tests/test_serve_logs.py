@@ -106,6 +106,7 @@ def test_warnings_of_python_are_lines_too(configured):
     assert "old" in json.loads(done.stderr)["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["os.close(2)", "sys.stderr.close()", "sys.stderr = None", "os.dup2(full, 2)"])
 def test_nobody_is_hurt_when_standard_error_is_gone(how):
     code = (

@@ -115,6 +115,7 @@ def with_formulas(data: bytes) -> Artifact:
     return Artifact(manifest, {**artifact.files, FORMULA: data})
 
 
+@pytest.mark.slow
 def test_the_formulas_of_a_large_network_never_become_text_at_once():
     data = formulas()
     artifact = with_formulas(data)

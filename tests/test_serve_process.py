@@ -225,6 +225,7 @@ def imported(running: lean.Process) -> set[str]:
     return {one for one in found if one not in sys.stdlib_module_names}
 
 
+@pytest.mark.slow
 def test_a_server_of_c_models_imports_the_packages_of_a_bare_one_and_safetensors(tmp_path, monkeypatch):
     repository.publish(tmp_path, "iris", serving.artifact("iris"))
     monkeypatch.setitem(lean.ENVIRONMENT, "PYTHONPROFILEIMPORTTIME", "1")
@@ -234,6 +235,7 @@ def test_a_server_of_c_models_imports_the_packages_of_a_bare_one_and_safetensors
         assert imported(running) - base <= {"kanserve", "safetensors"}
 
 
+@pytest.mark.slow
 def test_a_server_of_a_c_model_takes_little_more_memory_than_a_bare_one(tmp_path):
     repository.publish(tmp_path, "iris", serving.artifact("iris"))
     with bare() as running:
@@ -263,6 +265,7 @@ def test_a_server_is_ready_soon_after_a_bare_one(tmp_path):
     assert min(busy) < 2 * min(base)
 
 
+@pytest.mark.slow
 def test_c_and_numpy_models_are_served_where_nothing_else_can_be_imported(tmp_path):
     for name in ("iris", "mixed"):
         repository.publish(tmp_path, name, serving.artifact(name))
@@ -279,6 +282,7 @@ def test_c_and_numpy_models_are_served_where_nothing_else_can_be_imported(tmp_pa
             client.differentiate(name, x)
 
 
+@pytest.mark.slow
 def test_onnx_is_served_without_torch_sympy_onnx_or_matplotlib_and_only_then_imported():
     code = f"""
 import sys

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kanserve import repository
+from kanserve.serve.models.background import return_memory
 from kanserve.serve.settings import Settings
 from tests import disks, reloads, serving
 from tests.artifacts import small
@@ -25,6 +26,7 @@ def test_reloads_under_load_lose_no_answer_and_mix_no_versions_and_hold_nothing(
     assert after.megabytes < before.megabytes + 4
 
 
+@pytest.mark.slow
 def test_a_corrupt_version_that_is_published_under_load_changes_nothing(tmp_path: Path) -> None:
     found, reason = reloads.corrupted(tmp_path, 0.5)
     assert "differs from its checksum" in reason
@@ -36,6 +38,7 @@ def test_a_corrupt_version_that_is_published_under_load_changes_nothing(tmp_path
 def test_the_memory_of_a_model_comes_back_when_its_last_call_ends(tmp_path: Path) -> None:
     repository.publish(tmp_path, "large", serving.large(megabytes=64))
     with loaded(tmp_path, model_control="explicit") as models:
+        return_memory(collect=True)  # what other tests left, which unloading would give back too
         before = reloads.Held.now().megabytes
         models.load("large")
         call = models.catalog.find("large")

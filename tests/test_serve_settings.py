@@ -58,6 +58,7 @@ def test_flags_are_stronger_than_the_environment_and_that_than_the_file(folder):
     assert "streams" not in found.origins
 
 
+@pytest.mark.slow
 def test_every_setting_has_a_flag_and_a_variable_that_take_its_default(folder):
     for one in flags.of_settings():
         if one.name in ("repository", "anonymous"):  # the first has no flag, the second's default is that it is not set

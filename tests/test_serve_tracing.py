@@ -165,6 +165,7 @@ def test_spans_reach_a_collector_at_the_end_at_the_latest():
     assert names == {"inference.GRPCInferenceService/ModelInfer", "queue", "decode", "compute", "encode"}
 
 
+@pytest.mark.slow
 def test_a_collector_that_says_nothing_keeps_neither_a_call_nor_the_end_waiting(monkeypatch):
     patience = 60.0
     monkeypatch.setattr(tracing, "EXPORT_SECONDS", patience)  # to wait for the collector once is to take as long

@@ -68,6 +68,7 @@ def reasons(address: str, name: str) -> set[str]:
     return {one.reason for one in found if one.name == name and one.reason}
 
 
+@pytest.mark.slow
 def test_connections_are_dealt_to_all_and_sigterm_ends_all_with_0(models):
     with lean.served(settings(models)) as (running, address), ExitStack() as stack:
         both = lean.workers(running.pid)
@@ -99,6 +100,7 @@ def alive(process: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_loading_and_unloading_by_one_worker_is_done_by_all_before_it_is_answered(models):
     with lean.served(settings(models)) as (_, address), connected(address) as stub:
         publish(models, "fox")
@@ -125,6 +127,7 @@ def test_sighup_and_polling_reach_all(models):
         assert versions(address, "hen") == {("1", "2")}
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_at_once_and_the_new_one_has_what_was_loaded_by_hand(models):
     publish(models, "hen")
     with lean.served(settings(models, model_control="explicit", load=("hen",))) as (running, address):
@@ -150,6 +153,7 @@ def reachable(address: str) -> bool:
             return False
 
 
+@pytest.mark.slow
 def test_a_version_that_ends_two_workers_is_not_loaded_again_and_the_index_says_why(models):
     with lean.served(settings(models)) as (running, address):
         publish(models, "fox", "fatal")
@@ -172,6 +176,7 @@ def test_a_version_that_is_fatal_at_the_start_is_left_out(models, code, how):
         assert all(how in one for one in reasons(address, "hen"))
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 def test_a_worker_that_hangs_is_replaced_and_the_change_that_it_kept_waiting_is_made(tmp_path, models):
     hurry = "from kanserve.serve.processes import supervisor\nsupervisor.LOOK_SECONDS = 1.5\n"
@@ -202,6 +207,7 @@ def test_workers_that_end_in_a_loop_are_started_seldom_until_they_live_and_the_r
         lean.until(lambda: len(lean.workers(running.pid)) == 2)
 
 
+@pytest.mark.slow
 def test_what_keeps_every_worker_from_starting_ends_the_server(tmp_path, models):
     for wanted, text in (
         (settings(tmp_path / "none"), "There is no folder"),
@@ -221,6 +227,7 @@ def test_workers_end_when_their_supervisor_is_gone(models):
         lean.until(lambda: not any(map(alive, both)))
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_end_is_replaced_too(models):
     with lean.served(settings(models)) as (running, _):
         first, second = lean.workers(running.pid)
@@ -252,6 +259,7 @@ def inferences(address: str) -> int:
     return int(one.execution_count)
 
 
+@pytest.mark.slow
 def test_each_worker_has_a_core_of_its_own_where_that_is_asked_for(models):
     with lean.served(settings(models, pin=True)) as (running, _):
         cores = [os.sched_getaffinity(one) for one in lean.workers(running.pid)]
@@ -287,6 +295,7 @@ def test_another_server_does_not_take_the_port_of_several_processes(models):
         assert stub.ServerReady(pb.ServerReadyRequest(), timeout=60).ready
 
 
+@pytest.mark.slow
 def test_the_metrics_are_those_of_all_whichever_process_is_asked(models):
     with lean.started(settings(models, http_port=0)) as running:
         (url,) = (one.rstrip(",") for one in lean.said(running, "serving").split() if one.startswith("http://"))
@@ -328,6 +337,7 @@ def test_sighup_goes_on_in_a_new_access_log(tmp_path, models, workers):
         assert len(log.read_text().splitlines()) == 16
 
 
+@pytest.mark.slow
 def test_a_model_that_was_named_at_the_start_and_is_gone_keeps_no_worker_from_being_replaced(models):
     publish(models, "hen")
     with lean.served(settings(models, model_control="explicit", load=("fox", "hen"))) as (running, address):

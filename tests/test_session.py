@@ -189,6 +189,7 @@ def test_a_named_edge_is_suggested_other_functions_and_its_own():
         assert session.suggest(edge)[0].function == own
 
 
+@pytest.mark.slow
 def test_suggestions_refit_the_network_for_the_closest_functions_only(monkeypatch):
     x = np.random.default_rng(0).uniform(-1, 1, (1000, 4))
     data = Dataset(x, np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1] ** 2) + x[:, 2] * x[:, 3])

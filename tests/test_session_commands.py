@@ -109,6 +109,7 @@ def test_an_edge_is_drawn(kanserve):
     assert "sin: R² 0.99" in Path("x.svg").read_text() or Path("x.svg").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_session_moves_with_its_files_and_a_classifier_remembers_its_target(kanserve):
     words = ("new", "classifier.safetensors", "classes.csv", "-t", "kind", "-o", "flowers.json")
     assert facts(kanserve(*words, "--json"))["edges"] == 20
@@ -141,6 +142,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_what_is_wrong_is_one_clear_line_and_nothing_is_changed(case, kanserve):
     kanserve("new", "kan.safetensors", "rows.csv")

@@ -82,6 +82,7 @@ def test_a_manifest_that_was_changed_with_its_checksum_is_refused(version, trust
         read(version, trusted)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_and_truncation_of_a_signature_is_refused(version, trusted):
     file = version / SIGNATURE
     signature = file.read_bytes()

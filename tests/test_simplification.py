@@ -98,6 +98,7 @@ def test_simplify_is_deterministic_and_reports_each_step() -> None:
     assert [step.edges for step in steps] == sorted((step.edges for step in steps), reverse=True)
 
 
+@pytest.mark.slow
 def test_noise_is_not_taken_for_signal() -> None:
     rng = np.random.default_rng(3)
     x = rng.uniform(-1, 1, (400, 5))
@@ -107,6 +108,7 @@ def test_noise_is_not_taken_for_signal() -> None:
     assert simple.layers[0].alive[0].tolist() == [False, True, False, True, False]
 
 
+@pytest.mark.slow
 def test_a_classifier_loses_what_it_does_not_need() -> None:
     rng = np.random.default_rng(4)
     x = rng.uniform(-1, 1, (400, 4))
@@ -242,6 +244,7 @@ def test_a_spline_that_is_no_function_stays_one_unless_all_must_go() -> None:
     assert symbolify(kan, data, all_edges=True).symbolic
 
 
+@pytest.mark.slow
 def test_only_functions_that_are_allowed_are_used() -> None:
     name = "exp(sin πx + y²)"
     simple = symbolify(_pruned(name), _data(name), functions=("x", "cosh"), all_edges=True)

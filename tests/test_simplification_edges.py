@@ -78,6 +78,7 @@ def test_a_parabola_is_found_wherever_its_centre_is() -> None:
         assert best.symbolic.function == "x^2" and best.symbolic.b == pytest.approx(-centre)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "values", "level"),
     [

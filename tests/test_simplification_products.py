@@ -164,6 +164,7 @@ def test_a_spline_of_a_spline_of_one_variable_becomes_one() -> None:
     assert without_chains(short, one) is short
 
 
+@pytest.mark.slow
 def test_a_product_under_a_curve_is_the_same_with_the_feature_as_a_factor() -> None:
     law, ranges, shape = PRODUCTS["e^-xy"]
     data = _data(law, ranges)

@@ -9,6 +9,7 @@ from tests import networks
 from tests.verdict import TYPES, assert_held, in_type
 
 
+@pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("precision", TYPES)
 @pytest.mark.parametrize("which", [0, 1, 2, 3])

@@ -61,6 +61,7 @@ def test_one_degree_of_freedom_is_the_cauchy_distribution():
         assert student_quantile(probability, 1) == pytest.approx(math.tan(math.pi * (probability - 0.5)), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_standard_errors_are_the_scatter_of_repeated_fits():
     values, errors = [], []
     for seed in range(400):

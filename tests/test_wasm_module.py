@@ -92,6 +92,7 @@ def test_float_computes_in_float_and_grows_its_memory_for_many_rows(run):
     np.testing.assert_array_equal(finite, finite.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_names_of_strangers_come_out_as_they_are_and_are_no_code(run):
     kan = hostile_names()
     name = '"); process.exit(7); //'
