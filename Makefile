@@ -149,7 +149,7 @@ clean:
 
 # What an editable install is made of: when one of these changes, it is made again.
 BUILT_FROM := pyproject.toml hatch_build.py $(wildcard constraints.txt kanserve/native/build.py \
-	kanserve/native/*.[ch] kanserve/native/onnxruntime/*.[ch])
+	kanserve/native/*.c kanserve/native/*/*.[ch])
 
 $(DEMO): $(BUILT_FROM)
 	@echo 'Installing what the demo needs into .venv: 377 MB, which usually takes 22 seconds.'

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 import kanserve
-from kanserve.datasets import Equation, load_equations
+from kanserve.data.dataset import Dataset
+from kanserve.data.datasets import Equation, load_equations
 from kanserve.errors import KanserveError
 from kanserve.formula import evaluate_tree
-from kanserve.ir import Kan
-from kanserve.reference import evaluate
-from kanserve.table import Dataset
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
 Run = Callable[[Array], Array]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks._pykan import elsewhere
-from kanserve.table import Dataset
+from kanserve.data.dataset import Dataset
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.runtime import c_source
+from kanserve.runtime import c_backend
 
 Array = NDArray[Any]
 
@@ -56,7 +56,7 @@ class InC:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._loops = loops()
         with tempfile.NamedTemporaryFile(suffix=".so") as file:
-            file.write(files[c_source.library_name()])
+            file.write(files[c_backend.library_name()])
             file.flush()
             self._library = ctypes.CDLL(file.name)
 

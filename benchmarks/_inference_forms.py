@@ -15,9 +15,9 @@ from benchmarks._pykan import elsewhere
 from benchmarks._timing import installed
 from benchmarks._torch_kan import to_torch
 from kanserve import native
-from kanserve.ir import Kan
+from kanserve.network.kan import Kan
 from kanserve.options import ExportOptions
-from kanserve.runtime import c_source, numpy_source, onnx_graph
+from kanserve.runtime import c_backend, numpy_backend, onnx_backend
 
 Array = NDArray[Any]
 Form = Callable[[Array], Array]
@@ -29,7 +29,7 @@ def exports(kan: Kan) -> dict[str, dict[str, bytes]]:
     """The network in our formats, in float, with the C library."""
     options = ExportOptions("kan", "float")
     files = {kind: dict(kanserve_exporters.get(kind).export(kan, options)) for kind in EXPORTERS}
-    files["c_source"] |= c_source.build(files["c_source"])
+    files["c_source"] |= c_backend.build(files["c_source"])
     return files
 
 
@@ -50,14 +50,14 @@ def forms(kan: Kan, files: dict[str, dict[str, bytes]]) -> dict[str, Form]:
 
     found = {"torch": eager, "its ONNX": stock(exported(module, len(kan.inputs)))}
     with native.disabled():
-        found["our ONNX"] = onnx_graph.load(files["onnx_graph"]).predict
-    ours = onnx_graph.load(files["onnx_graph"])
+        found["our ONNX"] = onnx_backend.load(files["onnx_graph"]).predict
+    ours = onnx_backend.load(files["onnx_graph"])
     if ours.native:
         found["our operator"] = ours.predict
     if installed("openvino"):
         found["OpenVINO"] = openvino(plain(kan))
-    found["our C"] = c_source.load(files["c_source"]).predict
-    found["our NumPy"] = numpy_source.load(files["numpy_source"]).predict
+    found["our C"] = c_backend.load(files["c_source"]).predict
+    found["our NumPy"] = numpy_backend.load(files["numpy_source"]).predict
     return found
 
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.table import Dataset
-from kanserve.train.levenberg import minimise
-from kanserve.train.parameters import Penalty
+from kanserve.data.dataset import Dataset
+from kanserve.train.lm.levenberg_marquardt import minimise
+from kanserve.train.lm.parameter_vector import Penalty
 
 Array = NDArray[np.float64]
 Activation = Literal["tanh", "silu"]
@@ -77,7 +77,7 @@ class OutOfTime(Exception):
 
 @dataclass(eq=False)
 class Squares:
-    """½·mean (output - y)² on rows x (N, inputs) and y (N,), as `levenberg.minimise` asks for it; over at some time."""
+    """½·mean (output - y)² on rows x (N, inputs) and y (N,), for `levenberg_marquardt.minimise`; over at some time."""
 
     net: Perceptron
     x: Array

@@ -53,9 +53,10 @@ class Task:
 def kanserve(task: Task) -> Step:
     import torch
 
-    from kanserve.train import convert, create
+    from kanserve.train import create
+    from kanserve.train.torch import module_conversion
 
-    return _torch_step(task, convert.to_module(create(task.shape, grid=task.grid), dtype=torch.float32))
+    return _torch_step(task, module_conversion.to_module(create(task.shape, grid=task.grid), dtype=torch.float32))
 
 
 def mlp(task: Task) -> Step:

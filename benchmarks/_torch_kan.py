@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from kanserve.ir import Kan, Layer, layer
-from kanserve.splines import design, fit_coefficients, span, uniform_knots
+from kanserve.network.kan import Kan, Layer, layer
+from kanserve.network.splines import design, fit_coefficients, span, uniform_knots
 
 
 class TorchLayer(torch.nn.Module):

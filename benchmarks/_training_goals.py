@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from benchmarks._timing import goal, table
 from examples import continual, poisson
 from kanserve import native
-from kanserve.ir import Kan
-from kanserve.reference import evaluate
+from kanserve.data.dataset import Dataset
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
 from kanserve.simplification import discover, prune
-from kanserve.table import Dataset
 from kanserve.train import fit
 
 Array = NDArray[np.float64]

@@ -24,11 +24,11 @@ from scipy import special
 
 from benchmarks._perceptron import Activation, Perceptron, trained
 from benchmarks._timing import machine, table
-from kanserve.ir import Kan
-from kanserve.reference import evaluate
-from kanserve.table import Dataset
+from kanserve.data.dataset import Dataset
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
 from kanserve.train import fit, refine
-from kanserve.train.schedule import parameters
+from kanserve.train.lm.schedule import parameters
 
 Array = NDArray[np.float64]
 Shape = tuple[int, ...]

@@ -26,10 +26,10 @@ from typing import Any, get_args
 from benchmarks import _formula_peers as peers
 from benchmarks._equations import Law, Setting, Table, by_text, by_tree, laws, relative_error, rows, wider
 from benchmarks._formula_report import LONG, OURS, SAME_FORM, Key, Result, report
+from kanserve.data.dataset import Dataset
 from kanserve.formula import Formula, evaluate_tree
-from kanserve.formula.fitting import refit
+from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.search import find_formulas
-from kanserve.table import Dataset
 
 FRESH = 20_000  # the seed of rows within the ranges and without noise
 PEERS: dict[str, Callable[[Dataset, float, int], peers.Found]] = {

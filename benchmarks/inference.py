@@ -2,7 +2,7 @@
 
 Peers are the network in plain torch and that module's torch.onnx.export in stock onnxruntime; ours are our ONNX file in
 the same onnxruntime, the same with our operators, the same file in OpenVINO, the C library called from C and from
-Python, and the NumPy module. Errors are against `reference.evaluate`. A second table has the networks of other
+Python, and the NumPy module. Errors are against `network.evaluate.evaluate`. A second table has the networks of other
 libraries, of the same shapes and exported by torch: other numbers, as much work.
 
     OMP_NUM_THREADS=1 python benchmarks/inference.py [--small] [--nets AC]
@@ -19,9 +19,9 @@ import torch
 from benchmarks import _in_c
 from benchmarks._inference_forms import Array, exports, forms, others
 from benchmarks._timing import goal, interleaved, machine, table
-from kanserve import reference
-from kanserve.ir import Kan, layer
-from kanserve.splines import uniform_knots
+from kanserve.network import evaluate
+from kanserve.network.kan import Kan, layer
+from kanserve.network.splines import uniform_knots
 
 NETS = {
     "A": ([4, 10, 1], 5),
@@ -94,7 +94,7 @@ def measure(nets: Iterable[str], small: bool = False) -> tuple[list[Row], float]
         kan = network(name)
         x, files = _x(len(kan.inputs)), exports(kan)
         called, in_c = forms(kan, files), _in_c.InC(files["c_source"])
-        wanted = reference.evaluate(kan, x)
+        wanted = evaluate.evaluate(kan, x)
         errors = {form: float(np.abs(run(x) - wanted).max() / np.abs(wanted).max()) for form, run in called.items()}
         for batch in BATCHES:
             calls = {form: _call(run, x[:batch]) for form, run in called.items()}

@@ -17,9 +17,9 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
 from benchmarks._timing import goal, machine, table
-from kanserve.datasets import load_knots
-from kanserve.demo import cross_validate, folds, r_squared
-from kanserve.table import Dataset
+from kanserve.cli.demo import cross_validate, folds, r_squared
+from kanserve.data.dataset import Dataset
+from kanserve.data.datasets import load_knots
 
 GOAL = 0.93
 Array = NDArray[np.float64]

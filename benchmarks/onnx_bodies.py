@@ -1,7 +1,7 @@
 """Which body of a layer of splines is the fastest in onnxruntime, and whether the exporter's cost model finds it.
 
-Measures every body on single layers in float, fits the model's constants (exporters/kanserve_exporters/_onnx_costs.py)
-to one half of the shapes, and prints for the other half how much worse than the best body the chosen one is.
+Measures every body on single layers in float, fits the constants of kanserve_exporters/_onnx/onnx_costs.py to one half
+of the shapes, and prints for the other half how much worse than the best body the chosen one is.
 
     OMP_NUM_THREADS=1 python benchmarks/onnx_bodies.py [--small]
 """
@@ -17,13 +17,13 @@ from scipy.optimize import nnls
 
 from benchmarks._timing import interleaved, machine, table
 from kanserve import native
-from kanserve.ir import Kan, layer
+from kanserve.network.kan import Kan, layer
+from kanserve.network.splines import uniform_knots
 from kanserve.options import ExportOptions
-from kanserve.runtime import onnx_graph as runtime
-from kanserve.splines import uniform_knots
+from kanserve.runtime import onnx_backend as runtime
 from kanserve_exporters import onnx_graph
-from kanserve_exporters._onnx_cardinal import FINE
-from kanserve_exporters._onnx_costs import CONSTANTS, ROWS, How, Shape, cheapest, microseconds, plain
+from kanserve_exporters._onnx.onnx_cardinal import FINE
+from kanserve_exporters._onnx.onnx_costs import CONSTANTS, ROWS, How, Shape, cheapest, microseconds, plain
 
 FITTED = [Shape(*one) for one in itertools.product((4, 24, 128), (1, 12, 64), (4, 16, 50), (3,))]
 FITTED += [Shape(*one) for one in itertools.product((6, 96), (3, 48), (5, 30), (1, 2, 5))]

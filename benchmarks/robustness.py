@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._timing import goal, machine, table
-from kanserve.ir import Kan, equal
-from kanserve.reference import evaluate
-from kanserve.table import Dataset
+from kanserve.data.dataset import Dataset
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, equal
 from kanserve.train import fit, score
 
 Array = NDArray[np.float64]

@@ -38,8 +38,8 @@ from benchmarks._serving_report import (
 )
 from kanserve import compile, native, publish
 from kanserve.inference import grpc_service_pb2 as pb
-from kanserve.ir import Kan
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
 from kanserve.train import create
 
 Array = NDArray[np.float64]

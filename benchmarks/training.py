@@ -25,8 +25,8 @@ from benchmarks import _training_goals as goals
 from benchmarks._pykan import elsewhere
 from benchmarks._timing import installed, machine, table
 from benchmarks._torch_kan import finer, from_torch, to_torch
-from kanserve.reference import evaluate
-from kanserve.table import Dataset
+from kanserve.data.dataset import Dataset
+from kanserve.network.evaluate import evaluate
 from kanserve.train import create, fit
 
 Array = NDArray[np.float64]

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kanserve.train.levenberg import minimise
-from kanserve.train.parameters import Penalty
+from kanserve.train.lm.levenberg_marquardt import minimise
+from kanserve.train.lm.parameter_vector import Penalty
 
 Array = NDArray[np.float64]
 

@@ -30,8 +30,8 @@ from scipy.linalg import eigh_tridiagonal
 from benchmarks._timing import goal, machine, table
 from kanserve import Dataset, Kan, create, evaluate, fit, formulas, prune
 from kanserve.formula import expression
-from kanserve.ir import Layer
-from kanserve.train.levenberg import refine
+from kanserve.network.kan import Layer
+from kanserve.train.lm.levenberg_marquardt import refine
 
 Array = NDArray[np.float64]
 

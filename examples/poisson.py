@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from benchmarks._timing import goal, machine, table
 from examples._mlp import Mlp, Squares, by_lbfgs, by_levenberg, warm_up
 from kanserve import Kan, evaluate
-from kanserve.physics import Residual, solve
-from kanserve.train.parameters import free_parameters
+from kanserve.pde import Residual, solve
+from kanserve.train.lm.parameter_vector import free_parameters
 
 Array = NDArray[np.float64]
 

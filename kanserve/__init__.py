@@ -12,10 +12,19 @@ Importing this package imports nothing heavy: each name below is looked up where
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kanserve import _renamed
+
 if TYPE_CHECKING:
+    from kanserve.analysis import interactions as interactions
+    from kanserve.analysis import meaning as meaning
+    from kanserve.analysis import separability as separability
+    from kanserve.analysis import symmetry as symmetry
+    from kanserve.artifact_compiler import compile as compile
     from kanserve.client import AsyncClient as AsyncClient
     from kanserve.client import Client as Client
-    from kanserve.compiler import compile as compile
+    from kanserve.data.dataset import Dataset as Dataset
+    from kanserve.data.dataset import read_table as read_table
+    from kanserve.editing import Session as Session
     from kanserve.errors import KanserveError as KanserveError
     from kanserve.estimator import KANClassifier as KANClassifier
     from kanserve.estimator import KANRegressor as KANRegressor
@@ -28,43 +37,36 @@ if TYPE_CHECKING:
     from kanserve.importers import from_inkan as from_inkan
     from kanserve.importers import from_jaxkan as from_jaxkan
     from kanserve.importers import from_pykan as from_pykan
-    from kanserve.ir import Kan as Kan
-    from kanserve.ir import Layer as Layer
-    from kanserve.ir import Variable as Variable
-    from kanserve.ir import equal as equal
-    from kanserve.ir import layer as layer
-    from kanserve.jets import derivatives as derivatives
+    from kanserve.network.derivatives import derivatives as derivatives
+    from kanserve.network.evaluate import derivative as derivative
+    from kanserve.network.evaluate import evaluate as evaluate
+    from kanserve.network.evaluate import probabilities as probabilities
+    from kanserve.network.kan import Kan as Kan
+    from kanserve.network.kan import Layer as Layer
+    from kanserve.network.kan import Variable as Variable
+    from kanserve.network.kan import equal as equal
+    from kanserve.network.kan import layer as layer
+    from kanserve.network.serialization import load as load
+    from kanserve.network.serialization import save as save
     from kanserve.plot import plot_edge as plot_edge
     from kanserve.plot import plot_network as plot_network
-    from kanserve.questions import interactions as interactions
-    from kanserve.questions import meaning as meaning
-    from kanserve.questions import separability as separability
-    from kanserve.questions import symmetry as symmetry
-    from kanserve.reference import derivative as derivative
-    from kanserve.reference import evaluate as evaluate
-    from kanserve.reference import probabilities as probabilities
     from kanserve.repository import publish as publish
     from kanserve.search import find_formulas as find_formulas
-    from kanserve.serialization import load as load
-    from kanserve.serialization import save as save
-    from kanserve.session import Session as Session
     from kanserve.simplification import discover as discover
     from kanserve.simplification import prune as prune
     from kanserve.simplification import simplify as simplify
     from kanserve.simplification import symbolify as symbolify
-    from kanserve.table import Dataset as Dataset
-    from kanserve.table import read_table as read_table
     from kanserve.train import create as create
     from kanserve.train import fit as fit
     from kanserve.train import score as score
-    from kanserve.train.exchange import from_torch as from_torch
-    from kanserve.train.exchange import to_torch as to_torch
+    from kanserve.train.torch.torch_export import from_torch as from_torch
+    from kanserve.train.torch.torch_export import to_torch as to_torch
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "client": ("AsyncClient", "Client"),
-    "compiler": ("compile",),
+    "artifact_compiler": ("compile",),
     "errors": ("KanserveError",),
     "estimator": ("KANClassifier", "KANRegressor"),
     "formula": ("Formula", "formulas", "from_formula"),
@@ -76,20 +78,21 @@ _HOMES = {
         "from_jaxkan",
         "from_pykan",
     ),
-    "ir": ("Kan", "Layer", "Variable", "equal", "layer"),
-    "jets": ("derivatives",),
+    "network.kan": ("Kan", "Layer", "Variable", "equal", "layer"),
+    "network.derivatives": ("derivatives",),
     "plot": ("plot_edge", "plot_network"),
-    "questions": ("interactions", "meaning", "separability", "symmetry"),
-    "reference": ("derivative", "evaluate", "probabilities"),
+    "analysis": ("interactions", "meaning", "separability", "symmetry"),
+    "network.evaluate": ("derivative", "evaluate", "probabilities"),
     "repository": ("publish",),
     "search": ("find_formulas",),
-    "serialization": ("load", "save"),
-    "session": ("Session",),
+    "network.serialization": ("load", "save"),
+    "editing": ("Session",),
     "simplification": ("discover", "prune", "simplify", "symbolify"),
-    "table": ("Dataset", "read_table"),
+    "data.dataset": ("Dataset", "read_table"),
     "train": ("create", "fit", "score"),
-    "train.exchange": ("from_torch", "to_torch"),
+    "train.torch.torch_export": ("from_torch", "to_torch"),
 }
+_renamed.install()
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]

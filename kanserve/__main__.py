@@ -6,16 +6,16 @@ import sys
 def main() -> None:
     """Run the command line and exit with its code."""
     if sys.argv[1:2] != ["serve"]:
-        from kanserve import cli
+        from kanserve.cli import app
 
-        cli.main()
+        app.main()
     # A server should be there soon: what trains, exports and draws is not imported for it.
     from kanserve.errors import KanserveError
 
     try:
-        from kanserve.commands import serve
+        from kanserve.cli.commands import serve_command
 
-        sys.exit(serve.main(sys.argv[2:]))
+        sys.exit(serve_command.main(sys.argv[2:]))
     except KanserveError as error:  # a package is missing
         print(f"kanserve: {error}", file=sys.stderr)
         sys.exit(2)

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import InputError, MissingDependencyError
-from kanserve.functions import FUNCTIONS
-from kanserve.importance import Importance, importance
-from kanserve.ir import Kan, Layer, Sum, Symbolic
-from kanserve.places import node_name, subnode_names
-from kanserve.ranges import finite_rows
-from kanserve.reference import activations, edge
+from kanserve.network.edge_names import node_name, subnode_names
+from kanserve.network.evaluate import activations, edge
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.importance import Importance, importance
+from kanserve.network.kan import Kan, Layer, Sum, Symbolic
+from kanserve.network.training_range import finite_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,8 +16,8 @@ Rows of NaN must be the same rows, exactly.
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, Layer
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Layer
 
 Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]

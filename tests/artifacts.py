@@ -4,8 +4,8 @@ import hashlib
 import json
 
 from kanserve.artifact import assemble, format
-from kanserve.ranges import finite_rows
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import finite_rows
 from tests.kans import one_edge
 
 

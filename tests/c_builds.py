@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from kanserve.ir import Kan
+from kanserve.network.kan import Kan
 from kanserve.options import ExportOptions
 from kanserve_exporters import c_source
 

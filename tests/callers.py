@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 
 from kanserve import repository
-from kanserve.compiler import compile
+from kanserve.artifact_compiler import compile
 from kanserve.serve.settings import Grant, Role, Settings
 from tests import keys
 from tests.kans import classifier, raw_features

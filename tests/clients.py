@@ -30,8 +30,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from prometheus_client.parser import text_string_to_metric_families
 
 from kanserve.client import Client
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import sample
 from kanserve.serve.settings import Settings
 from tests import lean, serving
 

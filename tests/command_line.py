@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from kanserve import cli
+from kanserve.cli import app
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int | str, str, str]:
@@ -12,7 +12,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *wo
     monkeypatch.setattr(sys, "argv", ["kanserve", *words])
     code: int | str = 0
     try:
-        cli.main()
+        app.main()
     except SystemExit as stop:
         code = stop.code or 0
     out, err = capsys.readouterr()

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._timing import goal, installed, machine, table
-from kanserve import compilers
-from kanserve.ir import Kan, layer
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, layer
+from kanserve.network.splines import uniform_knots
+from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
-from kanserve.splines import uniform_knots
+from kanserve.runtime import c_compilers
 from kanserve_exporters import c_source
 from tests.agreement import DOUBLE, error
 from tests.kans import ZOO, rows
@@ -161,11 +161,11 @@ def outputs(target: str, kans: Mapping[str, Kan], stream: bytes, flags: Sequence
         program = MAIN.replace("INCLUDES", includes).replace("CALLS", calls)
         write(folder, {"main.c": program.encode(), "wasi.mjs": WASI.encode()})
         sources = ["main.c", *(f"{name}.c" for name in kans)]
-        words = compilers.run(
-            [[*compilers.foreign(target), *flags, *sources, "-o", "program", "-lm"]],
+        words = c_compilers.run(
+            [[*c_compilers.foreign(target), *flags, *sources, "-o", "program", "-lm"]],
             folder,
-            environment=compilers.foreign_environment(),
-            longest=compilers.LONGEST_FOREIGN,
+            environment=c_compilers.foreign_environment(),
+            longest=c_compilers.LONGEST_FOREIGN,
         )
         if words is not None:
             return words
@@ -196,7 +196,7 @@ def cortex_sizes(kan: Kan) -> list[str] | str:
         write(folder, {**c_source.export(kan, ExportOptions("net", "float")), "main.c": START.encode()})
         compiler = [f"{CORTEX}-gcc", *CORTEX_FLAGS, "-Dnet_NO_SELFTEST"]
         for arguments in (["-c", "net.c", "-o", "net.o"], [*CORTEX_LINK, "net.c", "main.c", "-o", "program", "-lm"]):
-            words = compilers.run([[*compiler, *arguments]], folder)
+            words = c_compilers.run([[*compiler, *arguments]], folder)
             if words is not None:
                 return words
         command = [f"{CORTEX}-size", "net.o", "program"]

@@ -1,7 +1,7 @@
 """What tests ask of the curves of a tree."""
 
-from kanserve.ir import Symbolic
-from kanserve.search.trees import Curve
+from kanserve.network.kan import Symbolic
+from kanserve.search.trees.trees import Curve
 
 
 def name_of(curve: Curve) -> Symbolic:

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from kanserve.formula.forms import Steps
-from kanserve.formula.parsing import TABLE_NAMES, Add, Call, Multiply, Name, Number, Power, parse
-from kanserve.formula.tree import evaluate_tree
+from kanserve.formula.expressions.linear_forms import Steps
+from kanserve.formula.expressions.parsing import TABLE_NAMES, Add, Call, Multiply, Name, Number, Power, parse
+from kanserve.formula.expressions.tree import evaluate_tree
 
 NUMBERS = {"pi": math.pi, "e": math.e}
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kanserve.splines import uniform_knots
+from kanserve.network.splines import uniform_knots
 
 Arrays = dict[str, Any]  # NumPy's, which `numpy.savez` takes by name beside options of its own
 

@@ -1,8 +1,8 @@
 """What it means that the formulas of a network are the network: `check`.
 
-They are held to 1e-9 of the output's scale (`rounding.scale`: the value or the output's median) on 10,000 rows of the
-range, or to `rounding.allowed` where rounding alone does more; where it leaves no digit at all, there is nothing to
-compare. A formula is NaN in the rows in which what leads to its output is not finite, and in no others.
+They are held to 1e-9 of the output's scale (`rounding_error.scale`: the value or the output's median) on 10,000 rows of
+the range, or to `rounding_error.allowed` where rounding alone does more; where it leaves no digit at all, there is
+nothing to compare. A formula is NaN in the rows in which what leads to its output is not finite, and in no others.
 """
 
 import itertools
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.formula import Formula, evaluate_tree
-from kanserve.ir import Kan, Layer
-from kanserve.ranges import sample
-from kanserve.reference import activations, edges, evaluate
-from kanserve.rounding import allowed, scale
+from kanserve.network.evaluate import activations, edges, evaluate
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.rounding_error import allowed, scale
+from kanserve.network.training_range import sample
 
 Array = NDArray[np.float64]
 

@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, Layer, Variable, layer
-from kanserve.splines import extended_knots, uniform_knots
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Layer, Variable, layer
+from kanserve.network.splines import extended_knots, uniform_knots
 
 SPECIAL = (0.0, 1.0, -1.0, 0.5, -2.0, np.pi, np.pi / 2, -np.pi / 2)  # where identities apply
 REACHES = ("inside", "across", "anywhere")

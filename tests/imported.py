@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from kanserve.importers import from_checkpoint
 from kanserve.importers.conversion import Conversion
-from kanserve.ir import Kan
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
 
 FOLDER = Path(__file__).parent / "checkpoints"
 ANSWERS = "_answers.npz"

@@ -25,9 +25,9 @@ from benchmarks._timing import installed, machine
 from kanserve.errors import CheckpointError
 from kanserve.formula import formulas
 from kanserve.importers import from_checkpoint
-from kanserve.ir import Kan
+from kanserve.network.kan import Kan
 from kanserve.options import ExportOptions, Precision
-from kanserve.runtime import numpy_source, onnx_graph
+from kanserve.runtime import numpy_backend, onnx_backend
 from kanserve_exporters import numpy_source as numpy_exporter
 from kanserve_exporters import onnx_graph as onnx_exporter
 from tests import test_agreement_c as in_c
@@ -97,11 +97,11 @@ def exported(line: Line, kan: Kan) -> None:
         options = ExportOptions("net", precision)
 
         def numpy(options: ExportOptions = options) -> None:
-            backend = numpy_source.load(numpy_exporter.export(kan, options))
+            backend = numpy_backend.load(numpy_exporter.export(kan, options))
             assert_backend_held(backend, kan, options.precision, "NumPy")
 
         def onnx(options: ExportOptions = options) -> None:
-            assert_backend_held(onnx_graph.load(onnx_exporter.export(kan, options)), kan, options.precision, "ONNX")
+            assert_backend_held(onnx_backend.load(onnx_exporter.export(kan, options)), kan, options.precision, "ONNX")
 
         line.ask("NumPy", precision, numpy)
         line.ask("ONNX", precision, onnx)

@@ -1,6 +1,6 @@
 """The zoo: tiny networks that each exist for one reason, and the rows that try them.
 
-Every exporter, backend, importer and formula is compared with `reference.evaluate` on all of them.
+Every exporter, backend, importer and formula is compared with `network.evaluate.evaluate` on all of them.
 """
 
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.ir import Kan, Layer, Variable, layer
-from kanserve.splines import extended_knots, span, uniform_knots
+from kanserve.network.kan import Kan, Layer, Variable, layer
+from kanserve.network.splines import extended_knots, span, uniform_knots
 
 Array = NDArray[np.float64]
 
@@ -149,7 +149,7 @@ def symbolic() -> Kan:
 
 def every_function() -> Kan:
     """Each row of the table of functions once, on arguments inside every domain."""
-    from kanserve.functions import FUNCTIONS
+    from kanserve.network.functions import FUNCTIONS
 
     names = list(FUNCTIONS)
     rng = np.random.default_rng(62)

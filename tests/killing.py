@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from kanserve.ir import Kan, equal
-from kanserve.reference import evaluate
-from kanserve.serialization import load, save
-from kanserve.table import Dataset
+from kanserve.data.dataset import Dataset
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, equal
+from kanserve.network.serialization import load, save
 from kanserve.train import Progress, fit
 
 KILLS, INTERRUPTS = 10, 8

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kanserve import repository
-from kanserve.serve.models.loading import Models
+from kanserve.serve.models.loader import Models
 from kanserve.serve.settings import Settings
 from tests import serving
 

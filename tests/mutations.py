@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from kanserve import serialization
 from kanserve.artifact import Artifact, Entry, Manifest, format
 from kanserve.errors import DataError, FormatError
 from kanserve.formula import evaluate_tree, formulas, from_json, to_json
-from kanserve.reference import evaluate
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate
 from tests.artifacts import sealed, small
 from tests.kans import classifier, mixed, one_edge, symbolic
 

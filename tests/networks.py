@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, Layer, Variable, layer
-from kanserve.reference import evaluate
-from kanserve.splines import extended_knots, span, uniform_knots
+from kanserve.network.evaluate import evaluate
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Layer, Variable, layer
+from kanserve.network.splines import extended_knots, span, uniform_knots
 from tests.generated import KINDS, REACHES, named_affine, scaled
 from tests.kans import ZOO
 

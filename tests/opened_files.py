@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve import server
-from kanserve.serve.calls.formulas import FUNCTIONS
+from kanserve.serve.rpc.formula_service import FUNCTIONS
 from kanserve.serve.settings import Settings
 from kanserve.v1 import formula_pb2
 from tests import hostile

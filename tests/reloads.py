@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from kanserve import repository
 from kanserve.artifact.format import Artifact
-from kanserve.compiler import compile
+from kanserve.artifact_compiler import compile
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.ir import Kan
-from kanserve.reference import evaluate
-from kanserve.serve.models.loading import Models
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
+from kanserve.serve.models.loader import Models
 from kanserve.serve.server import Server
 from kanserve.serve.settings import Settings
 from tests import kans, lean, loads

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from kanserve import formula, repository
 from kanserve.artifact.format import Artifact, assemble
-from kanserve.compiler import compile, golden_rows
-from kanserve.ir import Kan
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
-from kanserve.table import Dataset
+from kanserve.artifact_compiler import compile, golden_rows
+from kanserve.data.dataset import Dataset
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
+from kanserve.network.training_range import sample
 from tests import kans
 
 Array = NDArray[np.float64]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kanserve.serve import status
-from kanserve.serve.access import table as access
+from kanserve.serve.auth import grants as access
 from kanserve.serve.configuration import flags
-from kanserve.serve.observing import exposition, logs
+from kanserve.serve.observability import logs, prometheus
 from kanserve.serve.settings import ROLES, Grant, ModelSettings
 
 PAGE = Path(__file__).parents[1] / "docs/serving.md"
@@ -22,7 +22,7 @@ def tables() -> dict[str, str]:
         "models": "\n".join(_keys(ModelSettings, "[models.NAME]")),
         "access": "\n".join(_keys(Grant, "[[access]]")),
         "roles": "\n".join(_roles()),
-        "metrics": exposition.markdown().strip(),
+        "metrics": prometheus.markdown().strip(),
         "log": "\n".join(
             ["| field | |", "|---|---|", *(f"| `{name}` | {says} |" for name, says in logs.FIELDS.items())]
         ),

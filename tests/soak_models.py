@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from kanserve.artifact.format import Artifact, assemble
-from kanserve.ranges import finite_rows
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import finite_rows
 from kanserve.serve.settings import Settings
 from tests import disks, reloads
 from tests.kans import one_edge

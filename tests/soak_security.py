@@ -20,7 +20,7 @@ from pathlib import Path
 import grpc
 
 from kanserve.artifact import read, signing, write
-from kanserve.artifact.names import SIGNATURE
+from kanserve.artifact.naming_rules import SIGNATURE
 from kanserve.artifact.signing import Verifier
 from kanserve.errors import ArtifactError
 from kanserve.inference import grpc_service_pb2 as pb

@@ -28,8 +28,8 @@ from kanserve.client import Client
 from kanserve.errors import KanserveError, UnreachableError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.reference import evaluate
-from kanserve.serve.processes.running import FAREWELL
+from kanserve.network.evaluate import evaluate
+from kanserve.serve.processes.lifecycle import FAREWELL
 from kanserve.serve.settings import Settings
 from tests import kans, lean, serving
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kanserve.serve.calls.threads import Threads
 from kanserve.serve.models.catalog import Catalog
-from kanserve.serve.models.loading import Models
+from kanserve.serve.models.loader import Models
+from kanserve.serve.scheduling.thread_pool import ThreadPool
 from kanserve.serve.settings import Settings
-from kanserve.serve.state import Call, State, Table
+from kanserve.serve.state import Call, ServerState, Table
 
 
 class Fixed:
@@ -24,18 +24,18 @@ class Fixed:
 
 
 @contextmanager
-def state(table: Table, settings: Settings | None = None) -> Iterator[State]:
+def state(table: Table, settings: Settings | None = None) -> Iterator[ServerState]:
     """The state with these models; nothing here looks at control, meters or access."""
-    threads = Threads(1)
+    threads = ThreadPool(1)
     nobody: Any = None
     try:
-        yield State(settings or Settings(), table, nobody, nobody, nobody, threads)
+        yield ServerState(settings or Settings(), table, nobody, nobody, nobody, threads)
     finally:
         threads.shutdown()
 
 
 @contextmanager
-def served(repository: object) -> Iterator[tuple[State, Models]]:
+def served(repository: object) -> Iterator[tuple[ServerState, Models]]:
     """The state of a repository's models, and the models, which can be loaded and let go."""
     settings = Settings(repository=str(repository))
     with Models(settings) as models:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kanserve.ir import Kan
+from kanserve.network.kan import Kan
 from kanserve.options import Precision
 from kanserve_exporters import c_source
 from tests.c_builds import CPP, SANITIZED, C, run, written

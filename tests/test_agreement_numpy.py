@@ -3,7 +3,7 @@
 import pytest
 
 from kanserve.options import ExportOptions
-from kanserve.runtime.numpy_source import load
+from kanserve.runtime.numpy_backend import load
 from kanserve_exporters.numpy_source import export
 from tests.networks import OTHER_CASES, portion
 from tests.verdict import assert_backend_held

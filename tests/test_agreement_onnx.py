@@ -7,7 +7,7 @@ import pytest
 
 from kanserve import native
 from kanserve.options import ExportOptions
-from kanserve.runtime.onnx_graph import load
+from kanserve.runtime.onnx_backend import load
 from kanserve_exporters import onnx_graph
 from tests.networks import OTHER_CASES, portion
 from tests.verdict import assert_backend_held

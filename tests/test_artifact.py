@@ -11,8 +11,8 @@ from safetensors.numpy import save
 
 from kanserve.artifact import Artifact, Entry, Manifest, Metrics, directory, format, read, write
 from kanserve.errors import ArtifactError, ConflictError, FormatError, IntegrityError, NotFoundError
-from kanserve.ir import Variable, equal
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Variable, equal
 from tests.artifacts import sealed, small
 from tests.kans import classifier, hostile_names, one_edge
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from kanserve.artifact import format, names, read, write
+from kanserve.artifact import format, naming_rules, read, write
 from kanserve.errors import ArtifactError, FormatError, InvalidNameError, NotFoundError
 from tests.artifacts import body, edited, sealed, small
 
@@ -176,10 +176,10 @@ def test_a_huge_manifest_is_refused_before_it_is_parsed():
 @pytest.mark.parametrize("name", ["", "A", "-a", "_a", "a/b", "a.b", "..", "a\n", "é", "x" * 64, "a b", None, 1])
 def test_a_hostile_name_is_refused(name):
     with pytest.raises(InvalidNameError):
-        names.check_name(name)
+        naming_rules.check_name(name)
 
 
 @pytest.mark.parametrize("version", ["", "0", 0, -1, "01", "1 ", "1.0", "+1", "١", 10**9, True, "1\n", 1.0])
 def test_a_hostile_version_is_refused(version):
     with pytest.raises(InvalidNameError):
-        names.check_version(version)
+        naming_rules.check_version(version)

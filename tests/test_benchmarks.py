@@ -15,9 +15,9 @@ from benchmarks import (
     training,
     training_step,
 )
-from kanserve.datasets import load_knots
-from kanserve.demo import folds
-from kanserve.reference import evaluate
+from kanserve.cli.demo import folds
+from kanserve.data.datasets import load_knots
+from kanserve.network.evaluate import evaluate
 from kanserve.train import create
 
 pytestmark = pytest.mark.extended

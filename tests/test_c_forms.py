@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from kanserve.ir import Kan, Variable
+from kanserve.network.kan import Kan, Variable
 from tests.c_builds import CPP, WARNINGS, C, run, written
 from tests.kans import ZOO, classifier, mixed, one_edge
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kanserve import functions
-from kanserve.functions import FUNCTIONS, Function
-from kanserve.ir import Kan, Layer, layer
+from kanserve.network import functions
+from kanserve.network.evaluate import derivative, evaluate
+from kanserve.network.functions import FUNCTIONS, Function
+from kanserve.network.kan import Kan, Layer, layer
+from kanserve.network.splines import uniform_knots
+from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions, Precision
-from kanserve.ranges import sample
-from kanserve.reference import derivative, evaluate
-from kanserve.splines import uniform_knots
 from kanserve_exporters import c_source as exporter
 from tests.c_builds import STRICT, run, written
 from tests.kans import ZOO, domains, mixed, multiplication, one_edge, rows
@@ -62,7 +62,7 @@ def assert_right(kan: Kan, x: np.ndarray, got: np.ndarray) -> None:
     """Fail unless got is the reference's Jacobian at x and rows that it has not are NaN.
 
     An error may be `part` of an element's size or its median or, where the slope itself is sensitive, 64 times what
-    moving every edge by one rounding changes: as `kanserve.rounding.allowed` has it for values.
+    moving every edge by one rounding changes: as `kanserve.network.rounding_error.allowed` has it for values.
     """
     rows64 = x.astype(np.float64)
     want = derivative(kan, rows64)

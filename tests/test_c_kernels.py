@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kanserve.ir import Kan, layer
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, layer
+from kanserve.network.splines import extended_knots, uniform_knots
 from kanserve.options import ExportOptions, Precision
-from kanserve.reference import evaluate
-from kanserve.splines import extended_knots, uniform_knots
 from kanserve_exporters import c_source as exporter
 from tests.agreement import assert_agrees, eager_float32
 from tests.c_builds import SANITIZED, STRICT, run

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kanserve import compilers
 from kanserve.errors import DataError, ExportError, FormatError, InputError, NotFoundError
-from kanserve.ir import Kan, layer
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, layer
+from kanserve.network.splines import uniform_knots
+from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
 from kanserve.runtime import _c_levels as levels
-from kanserve.runtime import c_source as runtime
-from kanserve.splines import uniform_knots
+from kanserve.runtime import c_backend as runtime
+from kanserve.runtime import c_compilers
 from kanserve_exporters import c_source as exporter
 from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, mixed, one_edge, rows
@@ -268,7 +268,7 @@ def test_a_compiler_is_what_a_shell_would_run(files, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     script(tmp_path / "mine", 'exec cc "$@"')
     monkeypatch.setenv("CC", "./mine -DOTHER")
-    assert compilers.own() == [str(tmp_path / "mine"), "-DOTHER"]
+    assert c_compilers.own() == [str(tmp_path / "mine"), "-DOTHER"]
     assert runtime.library_name() in runtime.build(files)
     monkeypatch.setenv("CC", "cc '")
     with pytest.raises(InputError, match=r"got \"cc '\": No closing quotation.*CC"):
@@ -297,16 +297,16 @@ def script(path, text):
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the levels are those of x86-64")
 def test_levels_that_take_too_long_are_followed_by_the_plain_source_at_once(files, monkeypatch):
-    ways, run = [], compilers.run
+    ways, run = [], c_compilers.run
 
     def slow(commands, *rest, **options):
         ways.append(len(commands))
         if len(commands) > 1:
-            raise compilers.StoppedError("stopped")
+            raise c_compilers.StoppedError("stopped")
         assert "-Dnet_FAST" not in commands[0]
         return run(commands, *rest, **options)
 
-    monkeypatch.setattr(compilers, "run", slow)
+    monkeypatch.setattr(c_compilers, "run", slow)
     library = runtime.build(files)
     assert len(ways) == 2 and b"predict_v3" not in library[runtime.library_name()]
 
@@ -330,7 +330,7 @@ def test_a_compiler_that_does_not_end_is_stopped_with_all_that_it_started(files,
     compiler = tmp_path / "slow"
     compiler.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/child\nwait\n")
     compiler.chmod(0o755)
-    monkeypatch.setattr(compilers, "LONGEST", 0.5)
+    monkeypatch.setattr(c_compilers, "LONGEST", 0.5)
     with pytest.raises(ExportError, match=r"stopped after 0\.5 s"):
         runtime.build(files, str(compiler))
     child = Path("/proc", (tmp_path / "child").read_text().strip(), "cmdline")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from kanserve import serialization
-from kanserve.ir import Kan, Variable
-from kanserve_exporters._formula_text import formula_lines
-from kanserve_exporters._identifiers import c_identifier
+from kanserve.network import serialization
+from kanserve.network.kan import Kan, Variable
+from kanserve_exporters._shared.formula_text import formula_lines
+from kanserve_exporters._shared.identifiers import c_identifier
 from tests.c_builds import run, written
 from tests.kans import ZOO, classifier, hostile_names, mixed, one_edge, raw_features, symbolic
 from tests.tools import needs

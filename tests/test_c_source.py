@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, Variable, layer
+from kanserve.network.evaluate import evaluate, probabilities
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions, Precision
-from kanserve.ranges import sample
-from kanserve.reference import evaluate, probabilities
 from kanserve_exporters import c_source as exporter
 from tests.agreement import assert_agrees, eager_float32
 from tests.c_builds import STRICT, run, written

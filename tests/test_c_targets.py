@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from kanserve import compilers
 from kanserve.errors import ExportError, InputError, MissingDependencyError, NotFoundError
+from kanserve.network.evaluate import evaluate
 from kanserve.options import ExportOptions
-from kanserve.reference import evaluate
 from kanserve.runtime import _c_targets as targets
-from kanserve.runtime import c_source as runtime
+from kanserve.runtime import c_backend as runtime
+from kanserve.runtime import c_compilers
 from kanserve_exporters import c_source as exporter
 from tests.agreement import assert_agrees
 from tests.kans import mixed, rows
@@ -99,16 +99,16 @@ def test_the_words_of_the_compiler_come_out_and_nothing_is_left_behind(files, zi
 
 def test_what_ziglang_keeps_is_kept_in_the_users_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folders = {compilers.foreign_environment()[f"ZIG_{kind}_CACHE_DIR"] for kind in ("LOCAL", "GLOBAL")}
+    folders = {c_compilers.foreign_environment()[f"ZIG_{kind}_CACHE_DIR"] for kind in ("LOCAL", "GLOBAL")}
     assert folders == {str(tmp_path / "kanserve" / "zig")}
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert compilers.foreign_environment()["ZIG_LOCAL_CACHE_DIR"].startswith(str(tmp_path / ".cache"))
+    assert c_compilers.foreign_environment()["ZIG_LOCAL_CACHE_DIR"].startswith(str(tmp_path / ".cache"))
 
 
 def test_a_cache_folder_that_cannot_be_written_is_an_error_before_ziglang_runs(files, ziglang, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(compilers, "LONGEST_FOREIGN", 5.0)
+    monkeypatch.setattr(c_compilers, "LONGEST_FOREIGN", 5.0)
     with pytest.raises(ExportError, match=r"file/kanserve/zig, which cannot be written: .*XDG_CACHE_HOME"):
         runtime.build(files, target="aarch64-linux-gnu")

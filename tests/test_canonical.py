@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from kanserve.formula.canonical import simplified
-from kanserve.formula.complexity import complexity
-from kanserve.formula.dialects import Text
-from kanserve.formula.printing import print_tree, unfold
-from kanserve.formula.tree import evaluate_tree
+from kanserve.formula.algebra.simplify import simplified
+from kanserve.formula.expressions.complexity import complexity
+from kanserve.formula.expressions.tree import evaluate_tree
+from kanserve.formula.printing.notations import Text
+from kanserve.formula.printing.printing import print_tree, unfold
 from tests.costs import calls
 from tests.disguised import rows_of, tree_of
 

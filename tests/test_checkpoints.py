@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kanserve import serialization
+from kanserve.data.dataset import Dataset
 from kanserve.errors import ConflictError, FormatError, NotFoundError
-from kanserve.ir import Kan, equal
-from kanserve.reference import evaluate
-from kanserve.table import Dataset
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, equal
 from kanserve.train import Progress, create, fit
-from kanserve.train.checkpoints import begun_or_begin
+from kanserve.train.common.checkpoints import begun_or_begin
 from tests.killing import KILLS, OPTIONS
 
 METHODS = pytest.mark.parametrize("method", list(OPTIONS))

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kanserve import repository, serialization
-from kanserve.compiler import compile as compile_kan
-from kanserve.ir import Kan, layer
-from kanserve.reference import evaluate, probabilities
+from kanserve import repository
+from kanserve.artifact_compiler import compile as compile_kan
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate, probabilities
+from kanserve.network.kan import Kan, layer
 from tests import command_line
 from tests.kans import classifier, hostile_names, mixed, symbolic
 

@@ -6,12 +6,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from kanserve import from_formula, repository, search, serialization
-from kanserve.compiler import compile as compile_kan
+from kanserve import from_formula, repository, search
+from kanserve.artifact_compiler import compile as compile_kan
+from kanserve.data.dataset import Dataset
 from kanserve.formula import formulas
-from kanserve.reference import evaluate
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate
 from kanserve.serve.server import start
-from kanserve.table import Dataset
 from tests import command_line
 from tests.kans import mixed
 from tests.test_evidence import Found
@@ -90,7 +91,7 @@ def test_a_formula_that_is_not_finite_in_its_range_is_refused_or_shown_with_its_
 def test_a_search_tells_where_its_formulas_are_defined(kanserve, monkeypatch):
     kan = from_formula("log(x)", ranges={"x": (-0.5, 1.0)})
     x = np.linspace(-0.5, 1, 20)[:, None]
-    one = search.Found(kan, 2.0, 0.1, 0.1, False, Dataset(x, x[:, 0]), 0.75)
+    one = search.ScoredFormula(kan, 2.0, 0.1, 0.1, False, Dataset(x, x[:, 0]), 0.75)
     monkeypatch.setattr(search, "find_formulas", lambda *_, **__: search.Findings((one,), one))
     words = ("formula", "rows.csv", "--target", "y", "-q")
     assert kanserve(*words)[1] == "y = log(x)\n  where log: x > 0\n  finite on 75.0% of the rows\n"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kanserve import formula, repository
+from kanserve.artifact_compiler import compile
 from kanserve.client import AsyncClient, Client, Counted
-from kanserve.compiler import compile
 from kanserve.errors import (
     AccessError,
     DataError,
@@ -23,9 +23,9 @@ from kanserve.errors import (
     TensorError,
     UnreachableError,
 )
-from kanserve.ir import Kan, layer
-from kanserve.ranges import sample
-from kanserve.reference import derivative, edges, evaluate, probabilities
+from kanserve.network.evaluate import derivative, edges, evaluate, probabilities
+from kanserve.network.kan import Kan, layer
+from kanserve.network.training_range import sample
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Settings
 from tests import serving

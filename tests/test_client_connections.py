@@ -15,9 +15,9 @@ import grpc
 import pytest
 
 from kanserve import repository
+from kanserve.artifact_compiler import compile
 from kanserve.client import AsyncClient, Client
 from kanserve.client.connecting import is_local
-from kanserve.compiler import compile
 from kanserve.errors import AccessError, InputError, UnauthenticatedError, UnreachableError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.server import Server, start

@@ -12,11 +12,11 @@ import polars
 import pytest
 
 from kanserve import repository
+from kanserve.artifact_compiler import compile
 from kanserve.client import AsyncClient, Client
-from kanserve.compiler import compile
 from kanserve.errors import DataError
-from kanserve.ir import Kan, Variable, layer
-from kanserve.ranges import sample
+from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.training_range import sample
 from kanserve.serve.server import Server, start
 from tests import serving
 

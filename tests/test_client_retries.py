@@ -10,9 +10,9 @@ import grpc
 import pytest
 
 from kanserve import repository
+from kanserve.artifact_compiler import compile
 from kanserve.client import AsyncClient, Client
 from kanserve.client.retrying import delay
-from kanserve.compiler import compile
 from kanserve.errors import BusyError, DeadlineError, DrainingError, KanserveError, UnreachableError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.server import start

@@ -13,8 +13,8 @@ import pytest
 
 from kanserve import repository
 from kanserve.artifact.format import Artifact
+from kanserve.artifact_compiler import compile
 from kanserve.client import AsyncClient, Client, ModelEvent
-from kanserve.compiler import compile
 from kanserve.errors import InvalidNameError, KanserveError, UnreachableError
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings

@@ -6,13 +6,13 @@ import pytest
 
 from kanserve import formula, repository, runtime
 from kanserve.artifact import format
-from kanserve.compiler import EXPORTERS, compile, golden_rows, metrics
+from kanserve.artifact_compiler import EXPORTERS, compile, golden_rows, metrics
+from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, ExportError, InvalidNameError, NotFoundError
-from kanserve.ir import Kan, Variable, equal, layer
-from kanserve.ranges import outside, sample
-from kanserve.reference import evaluate, probabilities
+from kanserve.network.evaluate import evaluate, probabilities
+from kanserve.network.kan import Kan, Variable, equal, layer
+from kanserve.network.training_range import outside, sample
 from kanserve.runtime import _c_building
-from kanserve.table import Dataset
 from tests.kans import ZOO, classifier, mixed, multiplication, one_edge
 
 

@@ -5,21 +5,21 @@ import math
 import numpy as np
 import pytest
 
-from kanserve.datasets import load_equations
-from kanserve.formula.complexity import complexity
-from kanserve.formula.constants import (
+from kanserve.data.datasets import load_equations
+from kanserve.formula.constants.constants import (
     Constant,
     constants_of,
     exact_form,
     known_constants,
     noisy_form,
-    recognised,
-    recognised_noisy,
+    recognise_constants,
+    recognise_noisy_constants,
 )
-from kanserve.formula.fitting import Constants, refit
-from kanserve.formula.numbers import named
-from kanserve.formula.tree import evaluate_tree
-from kanserve.formula.uncertainty import uncertainty
+from kanserve.formula.constants.nonlinear_fit import Constants, refit
+from kanserve.formula.constants.uncertainty import uncertainty
+from kanserve.formula.expressions.complexity import complexity
+from kanserve.formula.expressions.numbers import named
+from kanserve.formula.expressions.tree import evaluate_tree
 from tests.disguised import disguised, rows_of, tree_of
 
 TABLES = ("feynman", "feynman_dimensional", "sciences")
@@ -86,13 +86,13 @@ def test_a_disguised_law_with_one_percent_of_noise_mostly_comes_back_with_exact_
 def test_an_exact_constant_is_recognised_and_known_by_its_name(text, value):
     tree, x, y, _ = _data(f"{value!r}*a*exp(-b)", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.0, rows=100)
     start = Constants(tree).with_values(Constants(tree).values * 1.2)
-    found = recognised(start, x, y)
+    found = recognise_constants(start, x, y)
     assert constants_of(found, x, y)[0] == Constant(value, 0.0, text)
 
 
 def test_an_exact_constant_that_is_no_simple_number_keeps_its_digits():
     tree, x, y, _ = _data("1.2345678912345*a + 0.33333*b", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.0, rows=100)
-    found = recognised(Constants(tree).with_values([1.0, 1.0]), x, y)
+    found = recognise_constants(Constants(tree).with_values([1.0, 1.0]), x, y)
     np.testing.assert_allclose(Constants(found).values, [1.2345678912345, 0.33333], rtol=1e-14)
     assert named(Constants(found).values[0]) is None
     assert Constants(found).values[1] == 0.33333  # to the last digit, and not 1/3, which is near
@@ -100,13 +100,15 @@ def test_an_exact_constant_that_is_no_simple_number_keeps_its_digits():
 
 def test_the_rule_for_exact_data_replaces_nothing_where_they_are_not():
     tree, x, _, noisy = _data("2.5*a*exp(-b/3)", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.01)
-    np.testing.assert_array_equal(Constants(recognised(tree, x, noisy)).values, Constants(refit(tree, x, noisy)).values)
+    np.testing.assert_array_equal(
+        Constants(recognise_constants(tree, x, noisy)).values, Constants(refit(tree, x, noisy)).values
+    )
 
 
 def test_constants_of_which_only_the_product_matters_become_one_and_the_rest():
     tree = (("const", 2.0), ("const", 3.3), ("var", 0), ("mul", 0, 1), ("mul", 3, 2))
     x = np.linspace(-1, 1, 30)[:, None]
-    assert sorted(Constants(recognised(tree, x, 6.5 * x[:, 0])).values.tolist()) == [1.0, 6.5]
+    assert sorted(Constants(recognise_constants(tree, x, 6.5 * x[:, 0])).values.tolist()) == [1.0, 6.5]
 
 
 def test_noise_leaves_no_term_that_is_not_there():
@@ -119,7 +121,7 @@ def test_noise_leaves_no_term_that_is_not_there():
 
 def test_a_noisy_constant_far_from_all_simple_numbers_stays_an_estimate_with_its_error():
     tree, x, _, noisy = _data("1.4567*a*exp(-0.8123*b)", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.001)
-    found = constants_of(recognised_noisy(tree, x, noisy), x, noisy)
+    found = constants_of(recognise_noisy_constants(tree, x, noisy), x, noisy)
     for one, true in zip(found, (0.8123, 1.4567), strict=True):
         assert 0 < one.standard_error < 0.001
         assert abs(abs(one.value) - true) < 4 * one.standard_error
@@ -138,7 +140,7 @@ def test_few_noisy_constants_are_called_by_a_name_that_they_do_not_have():
     for seed in range(100):
         value = rng.uniform(0.5, 5.0)
         tree, x, _, noisy = _data(f"{value!r}*a*b", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.02, seed, rows=300)
-        wrong += constants_of(recognised_noisy(tree, x, noisy), x, noisy)[0].standard_error == 0
+        wrong += constants_of(recognise_noisy_constants(tree, x, noisy), x, noisy)[0].standard_error == 0
     assert wrong < 25
 
 

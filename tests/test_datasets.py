@@ -6,8 +6,8 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from kanserve import datasets, from_formula
-from kanserve.datasets import KNOT_INVARIANTS, load_equations, load_knots
+from kanserve import from_formula
+from kanserve.data.datasets import KNOT_INVARIANTS, load_equations, load_knots
 from kanserve.errors import DataError
 
 
@@ -43,7 +43,7 @@ def test_no_answer_is_among_the_inputs() -> None:
 
 
 def test_every_column_is_described() -> None:
-    folder = files(datasets)
+    folder = files("kanserve.data")
     header = next(csv.reader(folder.joinpath("knots.csv").read_text("utf-8").splitlines()))
     text = folder.joinpath("README.md").read_text("utf-8")
     assert [name for name in header if f"`{name}`" not in text] == []

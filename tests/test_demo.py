@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from kanserve.client import Client
-from kanserve.datasets import load_knots
-from kanserve.reference import evaluate
-from kanserve.serialization import load
+from kanserve.data.datasets import load_knots
+from kanserve.network.evaluate import evaluate
+from kanserve.network.serialization import load
 
 
 @pytest.mark.slow

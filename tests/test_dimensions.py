@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kanserve.errors import InputError
-from kanserve.search.dimensions import dimension, dimensionless
+from kanserve.search.structure.dimensions import dimension, dimensionless
 
 
 @pytest.mark.parametrize(

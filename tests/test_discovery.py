@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kanserve import cli
+from kanserve.cli import app
+from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError
-from kanserve.ir import equal
-from kanserve.reference import evaluate
-from kanserve.simplification import Step, discover
-from kanserve.simplification.ladder import shapes
-from kanserve.table import Dataset
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import equal
+from kanserve.simplification import SimplifyStep, discover
+from kanserve.simplification.architectures import shapes
 from kanserve.train import score
 
 Array = NDArray[np.float64]
@@ -89,7 +89,7 @@ def test_a_tolerance_ends_the_search_at_the_first_shape_that_meets_it() -> None:
 
 @pytest.mark.slow
 def test_equal_arguments_give_equal_networks_and_every_step_can_be_gone_back_to() -> None:
-    data, steps = _data(lambda x: x[:, 0] * x[:, 1]), list[Step]()
+    data, steps = _data(lambda x: x[:, 0] * x[:, 1]), list[SimplifyStep]()
     assert equal(discover(data, seed=7, report=steps.append), discover(data, seed=7))
     tried = [step.action for step in steps if step.action.startswith("tried")]
     assert tried == ["tried [2, 1]", "tried [2, 1, 1]", "tried [2, 2, 1]"]
@@ -120,7 +120,7 @@ def test_the_command_line_finds_the_nodes_by_itself(
     for more, code in ((["--json", "-q"], 0), (["--optimizer", "adam", "--force"], 2)):
         monkeypatch.setattr("sys.argv", [*command, *more])
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            app.main()
         out, err = capsys.readouterr()
         assert (stop.value.code or 0) == code
         if code == 0:

@@ -11,13 +11,14 @@ import pytest
 import kanserve
 from kanserve import repository
 from kanserve.artifact.format import Artifact, Entry, assemble
+from kanserve.artifact_compiler import compile, golden_rows
 from kanserve.client import Client
-from kanserve.compiler import compile, golden_rows
+from kanserve.data.dataset import Dataset
 from kanserve.errors import FormatError, InputError
 from kanserve.formula import Formula, formulas
 from kanserve.formula import to_json as formulas_to_json
-from kanserve.formula.constants import Constant
-from kanserve.formula.evidence import (
+from kanserve.formula.constants.constants import Constant
+from kanserve.formula.constants.uncertainty_report import (
     MOST_ALTERNATIVES,
     Alternative,
     Evidence,
@@ -25,11 +26,10 @@ from kanserve.formula.evidence import (
     from_json,
     to_json,
 )
-from kanserve.ir import Kan
-from kanserve.serve.calls.formulas import get_formula
-from kanserve.serve.models import catalog as models
+from kanserve.network.kan import Kan
+from kanserve.serve.models import loader
+from kanserve.serve.rpc.formula_service import get_formula
 from kanserve.serve.server import start
-from kanserve.table import Dataset
 from kanserve.v1 import formula_pb2 as pb
 from tests import states
 from tests.kans import classifier, mixed
@@ -140,7 +140,7 @@ def test_an_artifact_of_a_kanserve_that_wrote_no_evidence_is_served(tmp_path):
     data = json.loads(made().files["formula.json"])
     del data["evidence"]
     repository.publish(tmp_path, "old", _with_formula(made(), json.dumps(data).encode()))
-    model = models.load(tmp_path).find("old")
+    model = loader.load(tmp_path).find("old")
     assert model.evidence == () and model.formulas == (FORMULA,)
 
 
@@ -247,7 +247,7 @@ def _with_evidence(entries):
 @pytest.mark.parametrize("entries", [{"a": 1}, "law", [GOOD, GOOD]], ids=["object", "text", "two"])
 def test_a_server_does_not_load_evidence_that_is_none(tmp_path, entries):
     repository.publish(tmp_path, "law", _with_evidence(entries))
-    catalog = models.load(tmp_path)
+    catalog = loader.load(tmp_path)
     assert "evidence" in catalog.reasons["law", 1] and not catalog.models.get("law")
 
 

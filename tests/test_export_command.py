@@ -7,14 +7,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from kanserve import compiler, runtime, serialization
-from kanserve.commands import export_check
+from kanserve import artifact_compiler, runtime
+from kanserve.cli.commands import export_check
 from kanserve.errors import InputError
-from kanserve.ir import Kan, layer
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, layer
+from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
-from kanserve.runtime import c_source, numpy_source
+from kanserve.runtime import c_backend, numpy_backend
 from tests import command_line
 from tests.kans import ZOO, classifier, domains, mixed, symbolic
 
@@ -65,14 +66,14 @@ def test_check_shows_a_table_and_writes_what_it_has_checked(folder, kanserve):
 
 @pytest.mark.slow
 def test_a_format_that_disagrees_ends_the_check_with_1_and_nothing_is_written(folder, kanserve, monkeypatch):
-    load = numpy_source.load
+    load = numpy_backend.load
 
     def wrong(files, **options):
         backend = load(files, **options)
         monkeypatch.setattr(backend.module, "predict", lambda x: evaluate(mixed(), x) * (1 + 1e-10))
         return backend
 
-    monkeypatch.setattr(numpy_source, "load", wrong)
+    monkeypatch.setattr(numpy_backend, "load", wrong)
     code, out, err = kanserve("export", "mixed.safetensors", "--check", "--json", "-o", "out")
     rows = {row["format"]: row for row in json.loads(out)["check"]}
     assert (code, rows["numpy_source"]["agrees"], rows["c_source"]["agrees"]) == (1, False, True)
@@ -139,17 +140,17 @@ def test_options_reach_their_exporters(folder, kanserve):
 @pytest.mark.slow
 def test_an_artifact_is_compiled_with_options_whose_name_and_precision_may_be_replaced():
     options = ExportOptions("law", "float", gradient=True)
-    made = compiler.compile(mixed(), ["c_source"], options=options)
+    made = artifact_compiler.compile(mixed(), ["c_source"], options=options)
     assert (made.manifest.name, made.manifest.precision) == ("law", "float")
     assert b"law_gradient" in made.part("c_source")["law.h"]
-    other = compiler.compile(mixed(), ["numpy_source"], options=options, name="other", precision="double")
+    other = artifact_compiler.compile(mixed(), ["numpy_source"], options=options, name="other", precision="double")
     assert (other.manifest.name, other.manifest.precision) == ("other", "double")
     x = sample(mixed(), 5)
     assert runtime.load_backend(other).predict(x).dtype == np.float64
     with pytest.raises(InputError, match=r'as "files", got "header_only".*--c-form'):
-        compiler.compile(mixed(), options=ExportOptions(c_form="header_only"))
+        artifact_compiler.compile(mixed(), options=ExportOptions(c_form="header_only"))
     with pytest.raises(InputError, match="c_source"):
-        compiler.compile(mixed(), ["numpy_source"], targets=["aarch64-linux-gnu"])
+        artifact_compiler.compile(mixed(), ["numpy_source"], targets=["aarch64-linux-gnu"])
 
 
 @pytest.mark.parametrize("check", [(), ("--check",)])
@@ -188,11 +189,11 @@ def test_a_compiler_that_fails_ends_the_export_with_what_to_do(folder, kanserve,
 
 def test_the_library_asked_for_by_a_target_is_kept_where_the_target_is_this_machine(monkeypatch):
     def build(files, compiler=None, *, target=None, vector_math=False):
-        return {c_source.library_name(): b"asked for" if target else b"own"}
+        return {c_backend.library_name(): b"asked for" if target else b"own"}
 
-    monkeypatch.setattr("kanserve.runtime.c_source.build", build)
-    files, _ = compiler.export(mixed(), ["c_source"], ExportOptions(), ["x86_64-linux-gnu"])
-    assert files[f"c_source/{c_source.library_name()}"] == b"asked for"
+    monkeypatch.setattr("kanserve.runtime.c_backend.build", build)
+    files, _ = artifact_compiler.export(mixed(), ["c_source"], ExportOptions(), ["x86_64-linux-gnu"])
+    assert files[f"c_source/{c_backend.library_name()}"] == b"asked for"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def test_libraries_for_targets_lie_beside_the_source(folder, kanserve, monkeypat
         built.append((target, vector_math))
         return {f"{target}.so": b"library"} if target else {}
 
-    monkeypatch.setattr("kanserve.runtime.c_source.build", build)
+    monkeypatch.setattr("kanserve.runtime.c_backend.build", build)
     words = ("--target", "aarch64-linux-gnu, riscv64-linux-musl", "--target", "x86_64-linux-musl", "--vector-math")
     code, _, _ = kanserve("export", "symbolic.safetensors", "-o", "out", "--format", "c_source", *words)
     targets = ["aarch64-linux-gnu", "riscv64-linux-musl", "x86_64-linux-musl"]
@@ -286,6 +287,6 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_written(case, folder
 def test_the_whole_zoo_passes_its_check():
     for name, make in ZOO.items():
         kan = make()
-        files, _ = compiler.export(kan, ["numpy_source"], ExportOptions())
+        files, _ = artifact_compiler.export(kan, ["numpy_source"], ExportOptions())
         (row,) = export_check.check(kan, files, ["numpy_source"], "double")
         assert row["agrees"], (name, row)

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 import kanserve_exporters
-from kanserve.ir import Kan, Layer, layer
+from kanserve.network.kan import Kan, Layer, layer
+from kanserve.network.splines import uniform_knots
+from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions, Precision
-from kanserve.ranges import sample
-from kanserve.runtime import numpy_source, onnx_graph
-from kanserve.splines import uniform_knots
+from kanserve.runtime import numpy_backend, onnx_backend
 from tests.c_builds import C, run
 from tests.costs import ratio
 from tests.test_agreement_c import answers, write
@@ -70,7 +70,7 @@ def test_ten_layers_of_named_edges_work_in_every_format(precision, tmp_path: Pat
     kan = all_symbolic(*[5] * 11)
     x = in_type(sample(kan, 30), precision)
     given = x.astype(TYPES[precision])
-    for kind, load in (("numpy_source", numpy_source.load), ("onnx_graph", onnx_graph.load)):
+    for kind, load in (("numpy_source", numpy_backend.load), ("onnx_graph", onnx_backend.load)):
         got: NDArray[np.floating] = load(exported(kind, kan, precision)).predict(given)
         assert_held(kan, x, got, precision, kind)
     rows = write(tmp_path, {"net": kan}, precision)["net"]

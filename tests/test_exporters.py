@@ -11,12 +11,12 @@ import sympy
 
 import kanserve_exporters
 from kanserve.errors import ExportError, NotFoundError
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, Symbolic, layer
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Symbolic, layer
 from kanserve.options import ExportOptions
-from kanserve_exporters import _formula_text, _printers
-from kanserve_exporters._expressions import Dialect, body, decimals, domain, helper, term
-from kanserve_exporters._identifiers import c_identifier, module_name
+from kanserve_exporters._shared import formula_text, printers
+from kanserve_exporters._shared.expressions import Dialect, body, decimals, domain, helper, term
+from kanserve_exporters._shared.identifiers import c_identifier, module_name
 from tests.kans import ZOO, hostile_names, mixed, symbolic, wide
 
 DOUBLE, FLOAT = Dialect("c", "double", "p_"), Dialect("c", "float", "p_")
@@ -157,17 +157,17 @@ X = sympy.Symbol("x", real=True)
 )
 def test_what_is_not_real_or_not_known_is_refused_before_it_is_printed(expression):
     with pytest.raises(ExportError, match="real expressions"):
-        _printers.check(expression, "x")
+        printers.check(expression, "x")
 
 
 @pytest.mark.parametrize("power", [9, -20, sympy.Rational(1, 3), sympy.Symbol("y")])
 def test_powers_without_a_product_are_refused(power):
     with pytest.raises(ExportError, match="powers"):
-        _printers.CPrinter(False, repr, "sign").doprint(X**power)
+        printers.CPrinter(False, repr, "sign").doprint(X**power)
 
 
 def test_constants_of_sympy_become_numbers():
-    printer = _printers.CPrinter(True, lambda value: f"{np.float32(value)!s}f", "sign")
+    printer = printers.CPrinter(True, lambda value: f"{np.float32(value)!s}f", "sign")
     assert printer.doprint(sympy.pi * X + sympy.E + sympy.Rational(1, 2)) == "3.1415927f*x + 0.5f + 2.7182817f"
 
 
@@ -217,8 +217,8 @@ def test_without_sympy_the_message_names_the_extra(monkeypatch):
     from kanserve.errors import MissingDependencyError
 
     monkeypatch.setitem(sys.modules, "sympy", None)
-    monkeypatch.delitem(sys.modules, "kanserve_exporters._printers")
-    monkeypatch.delattr(kanserve_exporters, "_printers")
+    monkeypatch.delitem(sys.modules, "kanserve_exporters._shared.printers")
+    monkeypatch.delattr(kanserve_exporters._shared, "printers")
     body.cache_clear()
     with pytest.raises(MissingDependencyError, match=r"kanserve\[export\]"):
         kanserve_exporters.get("c_source").export(mixed(), ExportOptions())
@@ -253,7 +253,7 @@ def test_whatever_happens_to_a_formula_the_network_is_exported(exporter, monkeyp
     def fail(kan, **options):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(_formula_text, "formulas", fail)
+    monkeypatch.setattr(formula_text, "formulas", fail)
     files = kanserve_exporters.get(exporter).export(symbolic(), ExportOptions())
     assert any(b"(not stated: by zero)" in data for data in files.values())
 

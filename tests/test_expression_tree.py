@@ -5,7 +5,7 @@ import pytest
 
 from kanserve.errors import DataError, FormatError
 from kanserve.formula import Table, evaluate_tree, from_json
-from kanserve.formula.tree import MAX_DEPTH, MAX_STEPS
+from kanserve.formula.expressions.tree import MAX_DEPTH, MAX_STEPS
 
 STEP = Table(np.array([0.0, 1.0]), np.array([0.0, 0.0, 1.0]), np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0]]))
 

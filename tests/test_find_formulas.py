@@ -11,16 +11,17 @@ import pytest
 
 import kanserve
 from kanserve import find_formulas
-from kanserve.compiler import compile as compile_kan
+from kanserve.artifact_compiler import compile as compile_kan
+from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, InputError, KanserveError
-from kanserve.ir import Symbolic
-from kanserve.reference import evaluate
-from kanserve.search import Findings, Improvement, searching
-from kanserve.search.budget import Budget
-from kanserve.search.findings import ranked
-from kanserve.search.finishing import Finisher
-from kanserve.search.trees import Curve, Sum
-from kanserve.table import Dataset
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Symbolic
+from kanserve.search import Findings, Improvement
+from kanserve.search.driver import find_formulas as driver
+from kanserve.search.driver.postprocess import Finisher
+from kanserve.search.driver.results import pareto_front
+from kanserve.search.regression.budget import Budget
+from kanserve.search.trees.trees import Curve, Sum
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.uniform(0.4, 1.8, (400, 3))
@@ -247,7 +248,7 @@ def test_the_result_of_a_limit_of_fits_does_not_depend_on_the_clock(monkeypatch)
 @pytest.mark.parametrize("limit", [1, 40, 500])
 def test_no_more_fits_are_made_than_the_limit_allows(limit, monkeypatch):
     budget = Budget(max_fits=limit)
-    monkeypatch.setattr(searching, "Budget", lambda deadline, max_fits: budget)
+    monkeypatch.setattr(driver, "Budget", lambda deadline, max_fits: budget)
     assert find_formulas(data(A, B, C, y=HARD), max_fits=limit).ended == "max_fits"
     assert budget.fits == limit
 
@@ -313,7 +314,7 @@ def test_a_formula_that_is_not_finite_everywhere_is_shown_with_its_domain_and_is
 
 def test_a_list_of_nothing_is_refused_in_words():
     with pytest.raises(DataError, match="other units"):
-        ranked([], None)
+        pareto_front([], None)
 
 
 def test_an_interval_is_asked_of_rows_of_the_width_of_the_inputs():

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kanserve.datasets import load_knots
+from kanserve.data.dataset import Dataset, some
+from kanserve.data.datasets import load_knots
 from kanserve.errors import DataError, NetworkError, TrainingError
-from kanserve.ir import equal
-from kanserve.reference import evaluate, softmax
-from kanserve.table import Dataset, some
-from kanserve.train import Progress, create, fit, schedule, score
-from kanserve.train.normalising import normalised
-from kanserve.train.schedule import Candidate, no_worse_than_the_shares, smoothest
+from kanserve.network.evaluate import evaluate, softmax
+from kanserve.network.kan import equal
+from kanserve.train import Progress, create, fit, score
+from kanserve.train.common.normalising import normalised
+from kanserve.train.lm import schedule
+from kanserve.train.lm.schedule import Candidate, no_worse_than_the_shares, smoothest
 from tests.kans import classifier, symbolic
 
 Array = NDArray[np.float64]

@@ -6,12 +6,12 @@ import sympy
 
 from kanserve.errors import FormulaError
 from kanserve.formula import evaluate_tree, expression, formulas, verify
-from kanserve.formula.building import trees
-from kanserve.formula.checking import run
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, Variable, layer
-from kanserve.ranges import finite_rows
-from kanserve.reference import evaluate
+from kanserve.formula.expressions.checking import run
+from kanserve.formula.from_network.expression_trees import trees
+from kanserve.network.evaluate import evaluate
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.training_range import finite_rows
 from tests.kans import ZOO, pruned, raw_features, symbolic
 from tests.zoo_formulas import edge, of, text
 

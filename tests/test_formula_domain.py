@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 
-from kanserve.compiler import compile
+from kanserve.artifact_compiler import compile
 from kanserve.errors import FormatError, FormulaError
 from kanserve.formula import evaluate_tree, formulas, from_formula, from_json, to_json
-from kanserve.formula.building import trees
-from kanserve.formula.intervals import intervals
-from kanserve.ranges import ranges, sample
-from kanserve.reference import evaluate
+from kanserve.formula.expressions.intervals import intervals
+from kanserve.formula.from_network.expression_trees import trees
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import ranges, sample
 from tests.generated import networks
 from tests.kans import ZOO, every_function
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from kanserve.datasets import load_equations
+from kanserve.data.datasets import load_equations
 from kanserve.errors import DataError, FormulaError
-from kanserve.formula.fitting import Constants, refit
-from kanserve.formula.tree import evaluate_tree
+from kanserve.formula.constants.nonlinear_fit import Constants, refit
+from kanserve.formula.expressions.tree import evaluate_tree
 from tests.costs import calls
 from tests.disguised import rows_of, tree_of
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from kanserve import repository
+from kanserve.artifact_compiler import compile
 from kanserve.client import Client
-from kanserve.compiler import compile
 from kanserve.formula import Formula, evaluate_tree, formulas
-from kanserve.ir import Kan, layer
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, layer
+from kanserve.network.training_range import sample
 from kanserve.serve.server import start
 from tests.costs import calls
 

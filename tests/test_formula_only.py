@@ -7,12 +7,12 @@ import pytest
 
 from kanserve import formula
 from kanserve.errors import FormulaError, InputError
-from kanserve.formula.languages import LANGUAGES
-from kanserve.formula.lowering import ELEMENTARY
-from kanserve.functions import FUNCTIONS, SPECIAL
-from kanserve.ir import Kan, Variable, layer
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
+from kanserve.formula.printing.languages import LANGUAGES
+from kanserve.formula.printing.lowering import ELEMENTARY
+from kanserve.network.evaluate import evaluate
+from kanserve.network.functions import FUNCTIONS, SPECIAL
+from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.training_range import sample
 from tests import law_programs
 from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, mixed, one_edge, symbolic

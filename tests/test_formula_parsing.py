@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kanserve import Kan, KanserveError, evaluate, from_formula
 from kanserve.errors import InputError
-from kanserve.formula.parsing import FUNCTION_NAMES, MAX_LENGTH, MAX_NESTING
+from kanserve.formula.expressions.parsing import FUNCTION_NAMES, MAX_LENGTH, MAX_NESTING
 from tests.agreement import DOUBLE
 
 

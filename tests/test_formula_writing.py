@@ -13,12 +13,12 @@ import sympy
 
 from kanserve.errors import FormulaError
 from kanserve.formula import Formula, evaluate_tree, expression, formulas, from_formula, from_json, to_json
-from kanserve.formula.checking import run
-from kanserve.formula.names import identifiers, latex_name, text_name
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, layer
-from kanserve.ranges import finite_rows, sample
-from kanserve.reference import evaluate
+from kanserve.formula.expressions.checking import run
+from kanserve.formula.expressions.names import identifiers, latex_name, text_name
+from kanserve.network.evaluate import evaluate
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, layer
+from kanserve.network.training_range import finite_rows, sample
 from tests.costs import calls
 from tests.kans import ZOO, classifier, hostile_names, mixed
 from tests.zoo_formulas import edge, of, text
@@ -220,7 +220,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 from kanserve.errors import MissingDependencyError
 from kanserve.formula import evaluate_tree, expression, formulas, from_json
-from kanserve.ir import Kan, layer
+from kanserve.network.kan import Kan, layer
 found = from_json(json.load(open(sys.argv[1])))
 print(evaluate_tree(found[0].tree, found[0].tables, [[0.1, 0.2]])[0])
 made = formulas(Kan((layer(functions=[["sin"]]),)))

@@ -11,15 +11,15 @@ import pytest
 import sympy
 
 from kanserve import equal, evaluate, formulas, from_formula
-from kanserve.datasets import load_equations
+from kanserve.data.datasets import load_equations
 from kanserve.errors import InputError
-from kanserve.formula.parsing import MAX_NESTING
+from kanserve.formula.expressions.parsing import MAX_NESTING
+from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
-from kanserve.ranges import sample
-from kanserve.runtime import numpy_source as numpy_runtime
-from kanserve.runtime import onnx_graph as onnx_runtime
+from kanserve.runtime import numpy_backend as numpy_runtime
+from kanserve.runtime import onnx_backend as onnx_runtime
 from kanserve.train import refine
-from kanserve.train.grids import regrid
+from kanserve.train.common.grids import regrid
 from kanserve_exporters import numpy_source, onnx_graph
 from tests.agreement import DOUBLE, error
 from tests.test_c_source import compiled, predict

@@ -18,9 +18,9 @@ import pytest
 import torch
 
 import kanserve
-from kanserve.importance import importance
-from kanserve.reference import activations, edge
-from kanserve.train.grids import regrid, set_ranges
+from kanserve.network.evaluate import activations, edge
+from kanserve.network.importance import importance
+from kanserve.train.common.grids import regrid, set_ranges
 
 pytestmark = pytest.mark.extended
 

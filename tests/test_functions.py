@@ -4,7 +4,7 @@ import sympy
 import torch
 
 from kanserve.errors import NotFoundError
-from kanserve.functions import FUNCTIONS, function
+from kanserve.network.functions import FUNCTIONS, function
 
 POINTS = np.concatenate([np.linspace(-0.95, 0.95, 38), [0.5]])
 WIDE = np.concatenate([POINTS, [-5.0, -2.0, 2.0, 5.0]])

@@ -10,20 +10,20 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_iris
 
+from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, TrainingError
-from kanserve.importance import importance
-from kanserve.ir import Kan, equal, layer
-from kanserve.reference import activations, evaluate
-from kanserve.splines import span
-from kanserve.table import Dataset
-from kanserve.train.creation import create
-from kanserve.train.gradient import descend
-from kanserve.train.normalising import normalised
-from kanserve.train.objective import Goal, model, shrinkage
-from kanserve.train.parameters import free_parameters, gather, penalty
-from kanserve.train.progress import Report, Watch
-from kanserve.train.scoring import score
-from kanserve.train.settings import Method, Settings
+from kanserve.network.evaluate import activations, evaluate
+from kanserve.network.importance import importance
+from kanserve.network.kan import Kan, equal, layer
+from kanserve.network.splines import span
+from kanserve.train.common.creation import create
+from kanserve.train.common.fit_progress import FitReport, Watch
+from kanserve.train.common.fit_settings import Method, Settings
+from kanserve.train.common.normalising import normalised
+from kanserve.train.common.scoring import score
+from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
+from kanserve.train.torch.gradient_fit import descend
+from kanserve.train.torch.objective import Goal, model, shrinkage
 from tests import kans
 
 Array = NDArray[np.float64]
@@ -45,7 +45,12 @@ def start(data: Dataset, shape: list[int], grid: int = 5, seed: int = 0) -> Kan:
 
 
 def trained(
-    kan: Kan, train: Dataset, held: Dataset | None, method: Method = "lbfgs", report: Report | None = None, **given: Any
+    kan: Kan,
+    train: Dataset,
+    held: Dataset | None,
+    method: Method = "lbfgs",
+    report: FitReport | None = None,
+    **given: Any,
 ) -> Kan:
     chosen: dict[str, Any] = {"loss": "squared", "steps": 100, "patience": 20}
     return descend(kan, train, held, Settings(method, **(chosen | given)), watch=Watch(report=report))

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, NetworkError
-from kanserve.ir import Kan, layer
-from kanserve.ranges import finite_rows
-from kanserve.reference import activations, evaluate
-from kanserve.splines import extended_knots, span
-from kanserve.table import Dataset
+from kanserve.network.evaluate import activations, evaluate
+from kanserve.network.kan import Kan, layer
+from kanserve.network.splines import extended_knots, span
+from kanserve.network.training_range import finite_rows
 from kanserve.train import create
-from kanserve.train.grids import regrid, set_ranges
-from kanserve.train.normalising import normalised, without_edges
+from kanserve.train.common.grids import regrid, set_ranges
+from kanserve.train.common.normalising import normalised, without_edges
 from tests.kans import ZOO, deep, mixed, multiplication, pruned, raw_features, uneven_knots
 
 Array = NDArray[np.float64]

@@ -19,11 +19,11 @@ import pytest
 from numpy.typing import NDArray
 
 import kanserve_exporters
-from kanserve.ir import Kan, Variable, layer
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, Variable, layer
 from kanserve.options import CForm, ExportOptions
-from kanserve.reference import evaluate
-from kanserve.runtime import numpy_source, onnx_graph
-from kanserve_exporters._identifiers import c_identifier
+from kanserve.runtime import numpy_backend, onnx_backend
+from kanserve_exporters._shared.identifiers import c_identifier
 from tests.c_builds import CPP, C, run, written
 from tests.hostile import names
 
@@ -159,9 +159,9 @@ def test_a_name_in_the_code_would_be_seen():
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("load", [numpy_source.load, onnx_graph.load], ids=["NumPy", "ONNX"])
+@pytest.mark.parametrize("load", [numpy_backend.load, onnx_backend.load], ids=["NumPy", "ONNX"])
 def test_models_of_any_names_give_the_same_bits(load):
-    kind = FORMATS["NumPy" if load is numpy_source.load else "ONNX"]
+    kind = FORMATS["NumPy" if load is numpy_backend.load else "ONNX"]
     wanted = load(kind.export(named(), "net")).predict(X)
     assert np.allclose(wanted, evaluate(named(), X), rtol=1e-14, equal_nan=True)
     for name in NAMES:

@@ -3,7 +3,7 @@
 import pytest
 
 from kanserve.options import ExportOptions, Precision
-from kanserve.runtime.numpy_source import load
+from kanserve.runtime.numpy_backend import load
 from kanserve_exporters import numpy_source
 from tests.imported import PORTIONS, portion
 from tests.verdict import assert_backend_held

@@ -4,7 +4,7 @@ import pytest
 
 from kanserve import native
 from kanserve.options import ExportOptions, Precision
-from kanserve.runtime.onnx_graph import load
+from kanserve.runtime.onnx_backend import load
 from kanserve_exporters import onnx_graph
 from tests.imported import PORTIONS, portion
 from tests.verdict import assert_backend_held

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from kanserve import equal, load, plot_edge, plot_network, prune, publish, save, symbolify
+from kanserve.artifact_compiler import compile
 from kanserve.client import Client
-from kanserve.compiler import compile
+from kanserve.data.dataset import Dataset
 from kanserve.formula import formulas
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import sample
 from kanserve.serve.settings import Settings
-from kanserve.table import Dataset
-from kanserve.train.levenberg import refine
+from kanserve.train.lm.levenberg_marquardt import refine
 from tests import lean
 from tests.formula_agreement import check
 from tests.imported import ALL, conversion

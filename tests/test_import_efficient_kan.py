@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from kanserve.errors import CheckpointError
 from kanserve.importers import efficient_kan, fast_kan
 from kanserve.importers.conversion import Checkpoint, Options
-from kanserve.ir import Kan
-from kanserve.reference import evaluate
-from kanserve.splines import extended_knots
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
+from kanserve.network.splines import extended_knots
 
 Array = NDArray[np.float64]
 State = dict[str, NDArray[np.floating]]

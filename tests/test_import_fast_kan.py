@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from kanserve.errors import CheckpointError
 from kanserve.importers import efficient_kan, fast_kan
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.radial import Refit, refit
-from kanserve.reference import evaluate
-from kanserve.splines import design
+from kanserve.importers.rbf_splines import Refit, refit
+from kanserve.network.evaluate import evaluate
+from kanserve.network.splines import design
 
 Array = NDArray[np.float64]
 State = dict[str, NDArray[np.floating]]

@@ -10,8 +10,8 @@ import pytest
 
 from kanserve import importers
 from kanserve.errors import CheckpointError
-from kanserve.importers import settings
-from kanserve.reference import evaluate
+from kanserve.importers import pykan_yaml
+from kanserve.network.evaluate import evaluate
 from tests import foreign, hostile_checkpoints, lean
 
 ALL = pytest.mark.parametrize("library", importers.LIBRARIES)
@@ -82,7 +82,7 @@ def test_settings_are_as_safe_without_the_library_of_yaml(monkeypatch):
     monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
     for name, data in hostile_checkpoints.settings_files():
         try:
-            assert isinstance(settings.parse(data, "model_config.yml"), dict), name
+            assert isinstance(pykan_yaml.parse(data, "model_config.yml"), dict), name
         except CheckpointError as error:
             assert "\n" not in str(error), name
 

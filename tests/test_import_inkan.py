@@ -10,7 +10,7 @@ import torch
 from kanserve.errors import CheckpointError
 from kanserve.importers import inkan
 from kanserve.importers.conversion import Checkpoint, Options
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
 
 
 def silu(x):

@@ -13,7 +13,7 @@ from scipy.interpolate import BSpline
 from kanserve.errors import CheckpointError
 from kanserve.importers import jaxkan
 from kanserve.importers.conversion import Checkpoint, Options
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
 
 
 def silu(x):

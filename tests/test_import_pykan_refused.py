@@ -10,7 +10,7 @@ import pytest
 from kanserve.errors import CheckpointError
 from kanserve.importers import pykan
 from kanserve.importers.conversion import Checkpoint, Options
-from kanserve.ir import equal
+from kanserve.network.kan import equal
 from tests.pykan_formulas import fixed, stored
 
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError
-from kanserve.importers import checkpoint_of, convert, from_checkpoint, verifying
+from kanserve.importers import checkpoint_of, convert, from_checkpoint, verification
 from kanserve.importers.conversion import Conversion, Options
-from kanserve.ir import Kan
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
 from tests.checkpoints import of_fast_kan
 from tests.test_import_fast_kan import State, converted, forward, silu, state_of
 
@@ -138,6 +138,6 @@ def test_verifying_leaves_out_the_rows_beside_a_step_where_rounding_decides(monk
     monkeypatch.setitem(sys.modules, "fastkan", SimpleNamespace(FastKANLayer=layer_of))
     steep = of_fast_kan.network([2, 5, 1], use_layernorm=True, spline_weight_init_scale=2.0)
     checkpoint = checkpoint_of({name: tensor.detach() for name, tensor in steep.state_dict().items()})
-    found = verifying.compare(checkpoint, convert(checkpoint, "", Options()))
+    found = verification.compare(checkpoint, convert(checkpoint, "", Options()))
     assert found.agrees and 0 < found.unsteady < 50
     assert found.random > 950

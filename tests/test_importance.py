@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from kanserve.errors import DataError
-from kanserve.importance import importance
-from kanserve.ir import Kan, layer
+from kanserve.network.importance import importance
+from kanserve.network.kan import Kan, layer
 from tests.kans import ZOO, domains, multiplication, pruned, rows
 
 

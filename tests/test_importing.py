@@ -14,14 +14,15 @@ import safetensors.torch
 import torch
 
 import kanserve
-from kanserve import importers, serialization
+from kanserve import importers
 from kanserve.errors import CheckpointError, InputError, MissingDependencyError
-from kanserve.importers import verifying
+from kanserve.importers import verification
+from kanserve.importers.checkpoint_files import read
 from kanserve.importers.conversion import Conversion, Options
-from kanserve.importers.reading import read
-from kanserve.importers.settings import Opaque
-from kanserve.ir import Kan, equal, layer
-from kanserve.reference import evaluate
+from kanserve.importers.pykan_yaml import Opaque
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, equal, layer
 from tests import command_line, foreign
 
 
@@ -236,7 +237,7 @@ def inkan(monkeypatch):
 def test_verifying_compares_random_rows_and_edge_rows_with_the_other_library(tmp_path, inkan, command, kind, bound):
     np.savez(tmp_path / "a.npz", **foreign.ARRAYS["inkan"](kind))
     checkpoint = read(tmp_path / "a.npz")
-    found = verifying.compare(checkpoint, importers.convert(checkpoint, "", Options()))
+    found = verification.compare(checkpoint, importers.convert(checkpoint, "", Options()))
     assert found.agrees and found.difference < found.bound == bound and found.only_one == 0
     assert found.random == 1000 and found.edge > 100
     code, out, _ = command("import", "a.npz", "--verify", "--json")
@@ -249,10 +250,10 @@ def test_a_network_that_differs_is_refused_with_the_figure(tmp_path, inkan, comm
     checkpoint = importers.checkpoint_of(arrays)
     arrays["layers.0.weight"] = arrays["layers.0.weight"] * 1.001
     wrong: Conversion = kanserve.from_checkpoint(arrays)
-    found = verifying.compare(checkpoint, wrong)
+    found = verification.compare(checkpoint, wrong)
     assert not found.agrees and 5e-4 < found.difference < 2e-3
     with pytest.raises(CheckpointError, match=r"differs .* by 0\.00\d+ of the largest output .* at most 1e-05"):
-        verifying.require(found)
+        verification.require(found)
     np.savez(tmp_path / "a.npz", **foreign.ARRAYS["inkan"]())
     monkeypatch.setattr(foreign.KANLayer, "scale", 1.001)
     code, out, err = command("import", "a.npz", "--verify")
@@ -261,7 +262,7 @@ def test_a_network_that_differs_is_refused_with_the_figure(tmp_path, inkan, comm
 
 def test_edge_rows_are_on_the_knots_beside_them_and_outside():
     kan = kanserve.from_inkan(foreign.ARRAYS["inkan"]())
-    rows, knots = verifying.edge_rows(kan, single=True), kan.layers[0].knots
+    rows, knots = verification.edge_rows(kan, single=True), kan.layers[0].knots
     assert np.isin(knots[0].astype(np.float32), rows[:, 0]).all()
     assert np.isin(np.nextafter(knots[0].astype(np.float32), np.float32(np.inf)), rows[:, 0]).all()
     assert rows[:, 0].min() < knots[0, 3] - 1.9 and rows[:, 0].max() > knots[0, -4] + 1.9
@@ -274,7 +275,7 @@ def test_verifying_needs_the_library(tmp_path, command, monkeypatch):
     assert (code, out) == (2, "") and "pip install pykan" in err and not (tmp_path / "kan.safetensors").exists()
     with pytest.raises(MissingDependencyError, match="pykan"):
         checkpoint = read(tmp_path / "model")
-        verifying.compare(checkpoint, importers.convert(checkpoint, "", Options()))
+        verification.compare(checkpoint, importers.convert(checkpoint, "", Options()))
 
 
 def test_verifying_runs_pykan_itself(tmp_path, command):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kanserve.errors import NetworkError
-from kanserve.ir import Kan, Spline, Sum, Symbolic, Variable, Zero, equal, layer
-from kanserve.splines import uniform_knots
+from kanserve.network.kan import Kan, Spline, Sum, Symbolic, Variable, Zero, equal, layer
+from kanserve.network.splines import uniform_knots
 from tests.kans import ZOO, mixed, multiplication, raw_features
 
 

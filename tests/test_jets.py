@@ -6,14 +6,14 @@ import pytest
 import sympy
 import torch
 
-from kanserve import duals
 from kanserve.errors import DataError, InputError
 from kanserve.formula import formulas
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, layer
-from kanserve.jets import derivatives
-from kanserve.reference import derivative, evaluate
-from kanserve.train.convert import to_module
+from kanserve.network import dual_numbers
+from kanserve.network.derivatives import derivatives
+from kanserve.network.evaluate import derivative, evaluate
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, layer
+from kanserve.train.torch.module_conversion import to_module
 from tests.kans import ZOO, multiplication, on_a_knot, outside_linear, raw_features, rows, symbolic
 
 POINTS = np.array([-3.0, -0.9, -0.3, 0.0, 0.2, 0.5, 0.8, 4.0])
@@ -26,7 +26,7 @@ def _smooth_rows(kan, count=12):
 
 
 def _dual(values, seed) -> Any:  # NumPy's types know no dual numbers
-    return duals.Dual(np.asarray(values), {seed: np.ones(np.shape(values))})
+    return dual_numbers.Dual(np.asarray(values), {seed: np.ones(np.shape(values))})
 
 
 def _wrong_rows(got, want, tolerance):
@@ -41,7 +41,7 @@ def test_higher_derivatives_of_named_functions_are_those_of_sympy(name):
     points = POINTS[POINTS != 0] if name in ("abs", "sign") else POINTS  # neither has a slope at 0
     points = points[points > 0] if name == "gamma" else points  # sympy's goes on beyond the poles
     with np.errstate(all="ignore"):
-        got = duals.derivatives(FUNCTIONS[name], points, 3)
+        got = dual_numbers.derivatives(FUNCTIONS[name], points, 3)
     x = sympy.Symbol("x", real=True)
     expression = eval(FUNCTIONS[name].sympy, {"sympy": sympy, "x": x})
     for order, values in enumerate(got):
@@ -153,7 +153,7 @@ def test_many_rows_are_worked_off_in_parts(monkeypatch):
     kan = multiplication()
     x = _smooth_rows(kan)
     want = derivatives(kan, x, 2)
-    monkeypatch.setattr("kanserve.jets.NUMBERS", 100)
+    monkeypatch.setattr("kanserve.network.derivatives.NUMBERS", 100)
     assert np.allclose(derivatives(kan, x, 2), want, rtol=1e-14, atol=1e-14)
 
 
@@ -189,7 +189,7 @@ def test_what_has_no_known_derivative_is_refused_with_what_there_is():
             wrong()
 
 
-@pytest.mark.parametrize("ufunc", [one for one in duals._RULES if one.nin == 1], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("ufunc", [one for one in dual_numbers._RULES if one.nin == 1], ids=lambda one: one.__name__)
 def test_each_rule_is_the_derivative_of_its_function(ufunc):
     x = np.array([1.2, 1.9]) if ufunc is np.arccosh else np.array([0.3, 0.6])
     got = ufunc(_dual(x, 0)).partials[0]

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 import kanserve
-from kanserve import reference
-from kanserve.datasets import load_equations
+from kanserve.data.datasets import load_equations
 from kanserve.errors import FormulaError, InputError
-from kanserve.formula.composing import kan_of
-from kanserve.formula.tree import evaluate_tree
-from kanserve.ir import Variable
-from kanserve.ranges import finite_rows
+from kanserve.formula.expressions.tree import evaluate_tree
+from kanserve.formula.to_network.from_formula import kan_of
+from kanserve.network import evaluate
+from kanserve.network.kan import Variable
+from kanserve.network.training_range import finite_rows
 from tests.kans import ZOO
 
 TABLES = ("feynman", "feynman_dimensional", "sciences")
@@ -18,9 +18,7 @@ TABLES = ("feynman", "feynman_dimensional", "sciences")
 
 def _agree(tree, kan, x):
     wanted = evaluate_tree(tree, {}, x)
-    np.testing.assert_allclose(
-        reference.evaluate(kan, x)[:, 0], wanted, rtol=1e-12, atol=1e-12 * np.nanmax(abs(wanted))
-    )
+    np.testing.assert_allclose(evaluate.evaluate(kan, x)[:, 0], wanted, rtol=1e-12, atol=1e-12 * np.nanmax(abs(wanted)))
 
 
 @pytest.mark.slow
@@ -47,7 +45,7 @@ def test_several_trees_are_several_outputs_and_inputs_need_not_occur():
     kan = kan_of([square, sine], [Variable("a", "m"), "b", "unused"], ["p", "q"])
     assert [one.name for one in kan.inputs] == ["a", "b", "unused"]
     assert kan.inputs[0].unit == "m"
-    np.testing.assert_allclose(reference.evaluate(kan, [[0.5, 3.0, 7.0]]), [[9.0, np.sin(0.5)]], rtol=1e-15)
+    np.testing.assert_allclose(evaluate.evaluate(kan, [[0.5, 3.0, 7.0]]), [[9.0, np.sin(0.5)]], rtol=1e-15)
 
 
 def test_a_spline_and_a_missing_input_are_refused():

@@ -13,7 +13,7 @@ SCRIPT = """
 import resource, sys
 import numpy as np
 from kanserve.train import fit, score
-from kanserve.table import Dataset
+from kanserve.data.dataset import Dataset
 
 def held() -> int:
     with open("/proc/self/status") as file:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from kanserve import native
 from kanserve.errors import DataError, TrainingError
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, equal, layer
-from kanserve.ranges import finite_rows, sample
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, equal, layer
+from kanserve.network.training_range import finite_rows, sample
 from kanserve.train import create, refine, score
-from kanserve.train.jacobian import ROWS, Problem, jacobian, loss, normal_equations, problem
-from kanserve.train.parameters import bending, free_parameters, gather, scatter
-from kanserve.train.threads import _controller, threads_for
+from kanserve.train.lm.blas_threads import _controller, threads_for
+from kanserve.train.lm.jacobian import ROWS, LeastSquaresProblem, jacobian, loss, normal_equations, problem
+from kanserve.train.lm.parameter_vector import bending, free_parameters, gather, scatter
 from tests.kans import ZOO, mixed, multiplication, pruned, raw_features, symbolic, wide
 
 Array = NDArray[np.float64]
@@ -37,7 +37,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
 either_way = pytest.mark.usefixtures("way")
 
 
-def _posed(kan: Kan, count: int = 30) -> tuple[Problem, Array, Array, Array]:
+def _posed(kan: Kan, count: int = 30) -> tuple[LeastSquaresProblem, Array, Array, Array]:
     x = finite_rows(kan, count)
     y = np.random.default_rng(0).normal(size=(len(x), len(kan.outputs)))
     one = problem(kan, x, y)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from kanserve.errors import DataError
-from kanserve.ir import Kan, equal, layer
-from kanserve.reference import activations, derivative, edges, evaluate
-from kanserve.splines import uniform_knots
-from kanserve.train.convert import from_module, to_module
+from kanserve.network.evaluate import activations, derivative, edges, evaluate
+from kanserve.network.kan import Kan, equal, layer
+from kanserve.network.splines import uniform_knots
+from kanserve.train.torch.module_conversion import from_module, to_module
 from tests import kans
 from tests.agreement import assert_agrees, assert_same_rows_are_nan, eager_float32, error
 
@@ -189,12 +189,12 @@ def test_a_module_can_change_its_precision_later():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["modules", "convert", "gradient", "objective", "optimizers"])
+@pytest.mark.parametrize("module", ["modules", "module_conversion", "gradient_fit", "objective", "optimizers"])
 def test_without_torch_an_import_says_what_to_install(module: str):
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "from kanserve.errors import MissingDependencyError\n"
-        f"try:\n    import kanserve.train.{module}\n"
+        f"try:\n    import kanserve.train.torch.{module}\n"
         "except MissingDependencyError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -10,10 +10,10 @@ import onnx
 import pytest
 
 from kanserve import native
-from kanserve.ir import Kan
+from kanserve.network.kan import Kan
 from kanserve.options import ExportOptions
 from kanserve.runtime import _onnx_chain as chains
-from kanserve.runtime.onnx_graph import OnnxBackend, load
+from kanserve.runtime.onnx_backend import OnnxBackend, load
 from kanserve_exporters.onnx_graph import export
 from tests.kans import ZOO, rows
 

@@ -11,15 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 from kanserve import native
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, equal
-from kanserve.ranges import finite_rows, sample
-from kanserve.reference import evaluate
-from kanserve.train import compiled, create, jacobian, refine, score
-from kanserve.train.compiled import Compiled
-from kanserve.train.levenberg import FLOOR, FewResiduals, Point
-from kanserve.train.parameters import free_parameters, gather, penalty
-from kanserve.train.solving import by_residuals, solve_damped
+from kanserve.network.evaluate import evaluate
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, equal
+from kanserve.network.training_range import finite_rows, sample
+from kanserve.train import create, refine, score
+from kanserve.train.lm import compiled_descent, jacobian
+from kanserve.train.lm.compiled_descent import Compiled
+from kanserve.train.lm.damped_solve import by_residuals, solve_damped
+from kanserve.train.lm.levenberg_marquardt import FLOOR, FewResiduals, Point
+from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
 from tests.kans import ZOO, rows
 
 Array = NDArray[np.float64]
@@ -32,7 +33,7 @@ LARGE = ("one output", "products", "wide")
 def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What the systems of a step are as large as: one for each, whatever the problem would choose."""
     many = math.inf if request.param == "parameters" else 0
-    monkeypatch.setattr("kanserve.train.solving.MANY_PARAMETERS", many)
+    monkeypatch.setattr("kanserve.train.lm.damped_solve.MANY_PARAMETERS", many)
     return str(request.param)
 
 
@@ -68,7 +69,7 @@ def _rows(kan: Kan) -> tuple[Array, Array, Array]:
     return x, y, generator.integers(0, 4, len(x)).astype(np.float64)
 
 
-def _check_normal_equations(one: Compiled, problem: jacobian.Problem, vector: Array) -> None:
+def _check_normal_equations(one: Compiled, problem: jacobian.LeastSquaresProblem, vector: Array) -> None:
     matrix, gradient = one.normal_equations()
     error, state = problem.loss(vector)
     wanted, slope = problem.normal_equations(vector, state)
@@ -129,7 +130,7 @@ def test_rows_in_several_blocks_make_one_sum(name: str) -> None:
 def test_bases_that_are_not_kept_are_found_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kan, x, y = _large(name)
     kept = _pair(kan, x, y)[0]
-    monkeypatch.setattr("kanserve.train.compiled.MEMORY", 0)
+    monkeypatch.setattr("kanserve.train.lm.compiled_descent.MEMORY", 0)
     found = _pair(kan, x, y)[0]
     assert found.error == kept.error
     np.testing.assert_array_equal(found.normal_equations()[0], kept.normal_equations()[0])
@@ -206,7 +207,7 @@ def test_silu_is_exact_to_its_last_digits_and_keeps_nan() -> None:
 
 
 class _Source(ctypes.Structure):
-    """kanserve_source of native/windows.h."""
+    """kanserve_source of native/lm/windows.h."""
 
     _fields_ = (
         ("values", ctypes.c_void_p),
@@ -301,7 +302,7 @@ def test_a_fit_has_the_same_bits_again_on_any_number_of_threads(system: str, mon
     x = sample(kan, 1500 if system == "parameters" else 200)
     ends = []
     for threads in (1, 1, 2, 5):
-        monkeypatch.setattr(compiled, "threads_worth", lambda work, threads=threads: threads)
+        monkeypatch.setattr(compiled_descent, "threads_worth", lambda work, threads=threads: threads)
         ends.append(refine(kan, x, _target(x), steps=15))
     assert all(equal(end, ends[0]) for end in ends)
 

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from kanserve import native
 from kanserve.errors import FormatError
-from kanserve.ir import Kan, layer
 from kanserve.native import build
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, layer
+from kanserve.network.rounding_error import allowed
+from kanserve.network.splines import extended_knots, uniform_knots
 from kanserve.options import ExportOptions, Precision
-from kanserve.reference import evaluate
-from kanserve.rounding import allowed
-from kanserve.runtime.onnx_graph import OnnxBackend, load
-from kanserve.splines import extended_knots, uniform_knots
+from kanserve.runtime.onnx_backend import OnnxBackend, load
 from kanserve_exporters.onnx_graph import export
 from tests.agreement import eager_float32, error
 from tests.kans import ZOO, rows

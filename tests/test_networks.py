@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import equal
-from kanserve.reference import evaluate
-from kanserve.rounding import rounding
+from kanserve.network.evaluate import evaluate
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import equal
+from kanserve.network.rounding_error import rounding
 from tests.kans import ZOO
 from tests.kans import rows as zoo_rows
 from tests.networks import network, networks, portion, rows

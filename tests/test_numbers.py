@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from kanserve.formula.complexity import complexity
-from kanserve.formula.composing import from_formula
-from kanserve.formula.numbers import named, near
-from kanserve.reference import evaluate
+from kanserve.formula.expressions.complexity import complexity
+from kanserve.formula.expressions.numbers import named, near
+from kanserve.formula.to_network.from_formula import from_formula
+from kanserve.network.evaluate import evaluate
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from kanserve.errors import DataError, ExportError, FormatError
-from kanserve.ir import Kan, Layer, Variable, layer
+from kanserve.network.evaluate import evaluate, probabilities
+from kanserve.network.kan import Kan, Layer, Variable, layer
+from kanserve.network.splines import uniform_knots
+from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
-from kanserve.ranges import sample
-from kanserve.reference import evaluate, probabilities
-from kanserve.runtime import numpy_source as runtime
-from kanserve.splines import uniform_knots
+from kanserve.runtime import numpy_backend as runtime
 from kanserve_exporters import numpy_source as exporter
 from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, classifier, hostile_names, mixed, one_edge, raw_features, rows

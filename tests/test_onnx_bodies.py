@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from benchmarks import onnx_bodies
 from kanserve import native
-from kanserve.ir import Kan, layer
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, layer
+from kanserve.network.splines import Extrapolation, uniform_knots
 from kanserve.options import ExportOptions, Precision
-from kanserve.reference import evaluate
-from kanserve.runtime.onnx_graph import load
-from kanserve.splines import Extrapolation, uniform_knots
-from kanserve_exporters import _onnx_cardinal
-from kanserve_exporters._onnx_costs import CONSTANTS, ROWS, How, Shape, cheapest
+from kanserve.runtime.onnx_backend import load
+from kanserve_exporters._onnx import onnx_cardinal
+from kanserve_exporters._onnx.onnx_costs import CONSTANTS, ROWS, How, Shape, cheapest
 from kanserve_exporters.onnx_graph import export_as
 from tests.agreement import assert_agrees, eager_float32, error
 from tests.kans import rows
@@ -103,8 +103,8 @@ def test_a_fine_grid_of_many_inputs_costs_no_more_either() -> None:
 
 def test_orders_beyond_the_fifth_have_no_bumps() -> None:
     kan = _kan(6, "linear", -1.0)
-    grid = _onnx_cardinal.grids(kan.layers[0].knots, 6, "double")
-    assert grid is not None and not _onnx_cardinal.suits(grid, "double")
+    grid = onnx_cardinal.grids(kan.layers[0].knots, 6, "double")
+    assert grid is not None and not onnx_cardinal.suits(grid, "double")
     x = rows(kan, 10)
     assert_agrees(load({"model.onnx": export_as(kan, ExportOptions())}).predict(x), evaluate(kan, x))
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from kanserve import native
 from kanserve.errors import DataError, ExportError, MissingDependencyError
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, Variable, layer
+from kanserve.network.evaluate import evaluate, probabilities
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.splines import extended_knots, uniform_knots
 from kanserve.options import ExportOptions, Precision
-from kanserve.reference import evaluate, probabilities
-from kanserve.runtime.onnx_graph import OPERATORS, load
-from kanserve.splines import extended_knots, uniform_knots
-from kanserve_exporters import _onnx_functions
-from kanserve_exporters._onnx_body import Body
+from kanserve.runtime.onnx_backend import OPERATORS, load
+from kanserve_exporters._onnx import onnx_functions
+from kanserve_exporters._onnx.onnx_body import Body
 from kanserve_exporters.onnx_graph import DOMAIN, export
 from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, rows
@@ -250,7 +250,7 @@ def test_a_spelling_is_calls_of_known_operators_and_nothing_else(monkeypatch: py
     for spelling in ("__import__('os')", "x.real", "Loop(x)", "Sin(x, axis=1)", "y", "Sin("):
         monkeypatch.setitem(FUNCTIONS, "sin", replace(FUNCTIONS["sin"], onnx=spelling))
         with pytest.raises(ExportError, match="ONNX spelling"):
-            _onnx_functions.apply(Body("double"), "sin", "x")
+            onnx_functions.apply(Body("double"), "sin", "x")
 
 
 def test_without_onnx_the_exporter_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +271,7 @@ import sys
 for name in ("torch", "sympy", "onnx"):
     sys.modules[name] = None  # importing it raises ImportError
 import numpy
-from kanserve.runtime.onnx_graph import load
+from kanserve.runtime.onnx_backend import load
 backend = load({"model.onnx": sys.stdin.buffer.read()})
 print(backend.predict(numpy.array([[0.25, -0.5]])).tolist())
 """

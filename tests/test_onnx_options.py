@@ -7,10 +7,10 @@ import onnx
 import pytest
 
 from kanserve.errors import ExportError
-from kanserve.ir import Kan
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
 from kanserve.options import ExportOptions, OnnxForm, Precision
-from kanserve.reference import evaluate
-from kanserve.runtime.onnx_graph import load
+from kanserve.runtime.onnx_backend import load
 from kanserve_exporters.onnx_graph import export
 from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, rows

@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from kanserve.errors import FormatError
-from kanserve.runtime.onnx_graph import load
+from kanserve.runtime.onnx_backend import load
 from kanserve_exporters.onnx_graph import DOMAIN
 from tests.test_onnx_graph import _bytes
 

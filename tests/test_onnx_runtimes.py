@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kanserve.ir import Kan
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
 from kanserve.options import ExportOptions, Precision
-from kanserve.reference import evaluate
 from kanserve_exporters.onnx_graph import export
 from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, rows

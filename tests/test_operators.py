@@ -16,11 +16,11 @@ from torch.utils.checkpoint import checkpoint
 
 from kanserve import native
 from kanserve.errors import InputError
-from kanserve.ir import Kan, Layer, layer
-from kanserve.reference import evaluate
-from kanserve.train import convert, grid_tables, operators
-from kanserve.train.kernels import kernel
-from kanserve.train.spline_operators import spline_coefficients, spline_inputs, spline_sums
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, Layer, layer
+from kanserve.train.torch import basis_tensor, module_conversion, operators
+from kanserve.train.torch.kernels import kernel
+from kanserve.train.torch.spline_operators import spline_coefficients, spline_inputs, spline_sums
 from tests import kans
 
 GRIDS = ("uniform", "uneven", "repeated")
@@ -71,7 +71,7 @@ def points(one: Layer, count: int = 60, *, knots: bool = True, finite: bool = Tr
 
 
 def tensors(one: Layer) -> tuple[Tensor, Tensor, Tensor]:
-    arrays = one.coefficients, one.base_weight, grid_tables.table_of(one)
+    arrays = one.coefficients, one.base_weight, basis_tensor.table_of(one)
     coefficients, base_weight, table = (torch.from_numpy(np.array(own)) for own in arrays)
     return coefficients, base_weight, table
 
@@ -199,7 +199,7 @@ def test_torch_accepts_the_operators(dtype: torch.dtype):
 @pytest.mark.filterwarnings("ignore:Guards may run slower")  # torch says so of Python 3.13.0
 def test_a_compiled_module_is_the_same_under_torch_compile():
     kan = kans.ZOO["raw_features"]()
-    module = convert.to_module(kan)
+    module = module_conversion.to_module(kan)
     x = torch.from_numpy(kans.rows(kan))
 
     def step(model: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -218,7 +218,7 @@ def test_results_do_not_depend_on_threads_or_strides():
     rng = np.random.default_rng(5)
     one = some_layer("uniform", outputs=70, inputs=24)
     x = torch.from_numpy(rng.uniform(-1.5, 1.5, (24, 3000)).astype(np.float32)).T
-    module = convert.to_module(Kan((one,)), dtype=torch.float32)
+    module = module_conversion.to_module(Kan((one,)), dtype=torch.float32)
 
     def step(x: Tensor) -> list[Tensor]:
         module.zero_grad()
@@ -241,7 +241,7 @@ def test_results_do_not_depend_on_threads_or_strides():
 
 def test_a_layer_takes_no_rows_and_any_leading_shape():
     kan = kans.ZOO["deep"]()
-    module = convert.to_module(kan)
+    module = module_conversion.to_module(kan)
     x = torch.from_numpy(kans.rows(kan))[:12]
     assert torch.equal(module(x.reshape(2, 3, 2, -1)).reshape(12, -1), module(x))
     nothing = module(x[:0].requires_grad_())
@@ -254,7 +254,7 @@ def test_a_layer_takes_no_rows_and_any_leading_shape():
 @pytest.mark.parametrize("name", ["uneven_knots", "mixed"])
 def test_function_transforms_work(name: str):
     kan = kans.ZOO[name]()
-    module = convert.to_module(kan)
+    module = module_conversion.to_module(kan)
     x = torch.from_numpy(np.random.default_rng(6).uniform(-0.9, 0.9, (4, len(kan.input_shift))))
     jacobians = torch.func.vmap(torch.func.jacrev(lambda row: module(row[None])[0]))(x)
     wanted = [torch.autograd.functional.jacobian(lambda row: module(row[None])[0], row) for row in x]
@@ -263,7 +263,7 @@ def test_function_transforms_work(name: str):
 
 def test_modules_work_with_checkpointing_and_parametrizations():
     x = torch.from_numpy(np.random.default_rng(9).uniform(-1, 1, (4, 2))).requires_grad_()
-    module = convert.to_module(Kan((some_layer("uniform"),)))
+    module = module_conversion.to_module(Kan((some_layer("uniform"),)))
     (wanted,) = torch.autograd.grad(module(x).square().sum(), x)
     (found,) = torch.autograd.grad(checkpoint(module, x, use_reentrant=False).square().sum(), x)
     assert torch.equal(found, wanted)
@@ -274,7 +274,7 @@ def test_modules_work_with_checkpointing_and_parametrizations():
 def test_a_float_layer_is_as_exact_as_float_allows():
     kan = Kan((some_layer("uniform", outputs=20, inputs=8, seed=7),))
     x = np.random.default_rng(8).uniform(-1, 1, (500, 8)).astype(np.float32)
-    y = convert.to_module(kan, dtype=torch.float32)(torch.from_numpy(x)).detach().numpy()
+    y = module_conversion.to_module(kan, dtype=torch.float32)(torch.from_numpy(x)).detach().numpy()
     assert np.abs(y - evaluate(kan, x.astype(np.float64))).max() < 5e-6
 
 
@@ -290,7 +290,9 @@ def recurrent(module: Callable[[Tensor], Tensor], parameters: Sequence[Tensor], 
 
 @pytest.mark.parametrize("twice", [True, False])
 def test_gradients_are_right_where_a_module_takes_its_own_outputs(twice: bool):
-    module = convert.to_module(Kan((some_layer("uniform", outputs=4), some_layer("uneven", outputs=2, inputs=4))))
+    module = module_conversion.to_module(
+        Kan((some_layer("uniform", outputs=4), some_layer("uneven", outputs=2, inputs=4)))
+    )
     if not twice:  # these go by parts as well
         for one in module.each():
             one.node_scale.requires_grad_()
@@ -317,7 +319,7 @@ def test_a_layer_of_mixed_precisions_or_shapes_is_refused():
         spline_inputs(x, coefficients, torch.ones(4, 3, dtype=torch.float64), table, 3, 0)
     with pytest.raises(InputError, match="needs 15 numbers where it got 12"):
         spline_coefficients(x, None, torch.ones(4, 3, dtype=torch.float64), table, 9, 3, 0)
-    module = convert.to_module(Kan((one,)))
+    module = module_conversion.to_module(Kan((one,)))
     module.layers.float()
     with pytest.raises(InputError, match=r"module.to\(dtype\)"):
         module(x)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanserve.train.optimizers import Function, Lbfgs, adam, adam_step, lbfgs, lbfgs_step
+from kanserve.train.torch.optimizers import Function, Lbfgs, adam, adam_step, lbfgs, lbfgs_step
 
 
 def gradient_of(function: "object") -> Function:

@@ -48,7 +48,7 @@ def small_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("*.so", "__pycache__", "onnxruntime"))
     for name in ("hatch_build.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
-    for path in (tree / "kanserve" / "native").glob("*.c"):
+    for path in (tree / "kanserve" / "native").rglob("*.c"):
         if path.name != "processor.c":  # by which a build for this machine alone is chosen
             path.unlink()
     (tree / "kanserve" / "native" / "kernel.c").write_text(KERNEL)

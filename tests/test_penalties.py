@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from kanserve.ir import Kan, layer
-from kanserve.reference import activations, edges
-from kanserve.train.convert import to_module
-from kanserve.train.penalties import entropy, penalty, sizes
+from kanserve.network.evaluate import activations, edges
+from kanserve.network.kan import Kan, layer
+from kanserve.train.torch.module_conversion import to_module
+from kanserve.train.torch.penalties import entropy, penalty, sizes
 from tests import kans
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from kanserve import create, native
 from kanserve.errors import DataError, NetworkError, TrainingError
-from kanserve.ir import Kan, equal, layer
-from kanserve.jets import derivatives
-from kanserve.physics import Field, Residual, defects, refine, solve
-from kanserve.physics.problem import Problem, problem
-from kanserve.reference import evaluate
-from kanserve.train.parameters import gather
+from kanserve.network.derivatives import derivatives
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, equal, layer
+from kanserve.pde import Field, Residual, defects, refine, solve
+from kanserve.pde.residual_problem import ResidualProblem, problem
+from kanserve.train.lm.parameter_vector import gather
 from tests.kans import ZOO, mixed, multiplication, outside_linear, rows
 
 SMALL = {one: ZOO[one] for one in ZOO if one not in ("wide", "fine")}  # those cost seconds and have nothing else
@@ -94,12 +94,12 @@ def test_without_memory_for_all_passes_the_normal_equations_are_the_same(monkeyp
     kan = multiplication()
     x = _finite_rows(kan)
     kept = problem(kan, (Residual(_everything, x),))
-    monkeypatch.setattr("kanserve.physics.problem.MEMORY", 0)
-    monkeypatch.setattr("kanserve.physics.problem.ROWS", 7)
+    monkeypatch.setattr("kanserve.pde.residual_problem.MEMORY", 0)
+    monkeypatch.setattr("kanserve.pde.residual_problem.ROWS", 7)
     again = problem(kan, (Residual(_everything, x),))
     start = gather(kan, kept.free)
 
-    def equations(one: Problem):
+    def equations(one: ResidualProblem):
         loss, state = one.loss(start)
         return loss, *one.normal_equations(start, state)
 
@@ -226,7 +226,7 @@ def test_the_first_grid_lies_on_the_box_of_the_points():
 
 def test_a_finer_grid_that_does_harm_is_not_taken(monkeypatch):
     coarse = solve([1, 2, 2], _pendulum(), grids=(5,), steps=8)
-    monkeypatch.setattr("kanserve.physics.solving.regrid", lambda kan, _x, grid: create([1, 2, 2], grid=grid, seed=3))
+    monkeypatch.setattr("kanserve.pde.solver.regrid", lambda kan, _x, grid: create([1, 2, 2], grid=grid, seed=3))
     assert equal(solve([1, 2, 2], _pendulum(), grids=(5, 6), steps=8), coarse)
 
 
@@ -242,7 +242,7 @@ def test_a_weight_for_each_point_counts_it_so_often():
 
 
 def test_starts_use_few_points_of_residuals_that_hold_data_for_all(monkeypatch):
-    monkeypatch.setattr("kanserve.physics.solving.START_POINTS", 20)
+    monkeypatch.setattr("kanserve.pde.solver.START_POINTS", 20)
     x = np.linspace(-1, 1, 200)[:, None]
     measured = np.sin(3 * x[:, 0])
     told: list[tuple[str, float]] = []
@@ -355,7 +355,7 @@ def test_the_size_of_u_may_be_given():
 
 def test_it_needs_no_torch():
     script = (
-        "import sys; sys.modules['torch'] = None; import numpy as np; from kanserve.physics import Residual, solve; "
+        "import sys; sys.modules['torch'] = None; import numpy as np; from kanserve.pde import Residual, solve; "
         "solve([1, 1], Residual(lambda x, u: u.d(0) - u, np.linspace(0, 1, 9)[:, None]), grids=(3,), steps=2)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

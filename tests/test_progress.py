@@ -7,9 +7,9 @@ from math import isfinite, nan
 import numpy as np
 import pytest
 
-from kanserve.table import Dataset
+from kanserve.data.dataset import Dataset
 from kanserve.train import Progress, fit
-from kanserve.train.progress import Watch, line
+from kanserve.train.common.fit_progress import Watch, line
 
 
 class Terminal(io.StringIO):

@@ -7,14 +7,14 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_wine
 
-from kanserve.ir import equal
-from kanserve.reference import evaluate
-from kanserve.simplification import Step, prune
-from kanserve.simplification.judging import judge, refit
-from kanserve.simplification.leaving_out import stretch
-from kanserve.simplification.merging import merged
-from kanserve.simplification.shapes import no_edges, without_edges
-from kanserve.table import Dataset
+from kanserve.data.dataset import Dataset
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import equal
+from kanserve.simplification import SimplifyStep, prune
+from kanserve.simplification.edge_removal import no_edges, without_edges
+from kanserve.simplification.leave_one_out import loo_factor
+from kanserve.simplification.merge_nodes import merged
+from kanserve.simplification.validation import judge, refit
 from kanserve.train import fit, refine, score
 
 Array = NDArray[np.float64]
@@ -56,7 +56,7 @@ def test_a_row_left_out_errs_as_its_leverage_says() -> None:
     data = Dataset(x, np.sin(3 * x[:, 0]) + 0.1 * rng.normal(size=40))
     kan = fit([1, 1], data, grids=(3,), smooth=0.0, validation=0.0)
     kan = refine(kan, data.x, data.y, ridge=1e-6, patience=40)
-    told = (evaluate(kan, x) - data.y) * stretch(kan, data, data.y, smooth=0.0, ridge=1e-6)
+    told = (evaluate(kan, x) - data.y) * loo_factor(kan, data, data.y, smooth=0.0, ridge=1e-6)
     for row in range(0, 40, 8):
         rest = data.take(np.delete(np.arange(40), row))
         without = refine(kan, rest.x, rest.y, ridge=1e-6, patience=40)
@@ -66,7 +66,7 @@ def test_a_row_left_out_errs_as_its_leverage_says() -> None:
 
 def test_what_was_removed_is_listed_and_can_be_undone() -> None:
     x = np.random.default_rng(2).uniform(-1, 1, (400, 3))
-    data, steps = Dataset(x, np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1] ** 2)), list[Step]()
+    data, steps = Dataset(x, np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1] ** 2)), list[SimplifyStep]()
     pruned = prune(fit([3, 4, 1], data, grids=(3, 5), starts=2, noise_free=True), data, report=steps.append)
     assert pruned.shape == (3, 1, 1) and pruned.edges == 3
     assert steps[0].action == "before pruning" and steps[0].kan.edges == 16

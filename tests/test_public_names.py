@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from pkgutil import iter_modules, walk_packages
 
 import pytest
 
@@ -18,6 +19,15 @@ def test_no_module_hides_a_public_name(name):
     # `import kanserve.x` sets the attribute x of the package: it would replace a function of that name.
     with pytest.raises(ModuleNotFoundError):
         import_module(f"kanserve.{name}")
+
+
+def test_no_module_of_a_package_hides_a_name_that_it_exports():
+    packages = [module.name for module in walk_packages(kanserve.__path__, "kanserve.") if module.ispkg]
+    assert len(packages) > 30
+    for name in packages:
+        exported = getattr(import_module(name), "__all__", ())
+        inside = {module.name for module in iter_modules(import_module(name).__path__)}
+        assert not inside & set(exported), name
 
 
 def test_importing_the_package_imports_nothing_heavy():

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import kanserve
+from kanserve.analysis.symmetries import ANY, KINDS, LINEAR, POWER
 from kanserve.errors import DataError, InputError
-from kanserve.ir import Kan, Variable, layer
-from kanserve.questions.symmetries import ANY, KINDS, LINEAR, POWER
+from kanserve.network.kan import Kan, Variable, layer
 
 
 def law(text, **ranges):

@@ -1,7 +1,7 @@
 import numpy as np
 
-from kanserve.ranges import finite_rows, outside, ranges, sample
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import finite_rows, outside, ranges, sample
 from tests.kans import domains, outside_linear, raw_features
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kanserve.errors import DataError
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, layer
-from kanserve.reference import derivative, evaluate, probabilities
+from kanserve.network.evaluate import derivative, evaluate, probabilities
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, layer
 from tests.kans import (
     ZOO,
     classifier,

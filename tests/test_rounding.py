@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kanserve.ir import Kan, layer
-from kanserve.ranges import finite_rows
-from kanserve.reference import evaluate
-from kanserve.rounding import allowed, rounding, scale, steady_rows, unsteadiness
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, layer
+from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows, unsteadiness
+from kanserve.network.training_range import finite_rows
 from tests.agreement import eager_float32
 from tests.kans import ZOO, mixed
 

@@ -8,12 +8,12 @@ import pytest
 
 from kanserve import runtime
 from kanserve.artifact import assemble, write
-from kanserve.compiler import EXPORTERS, compile, golden_rows
+from kanserve.artifact_compiler import EXPORTERS, compile, golden_rows
 from kanserve.errors import FormatError, GoldenError, NotFoundError
-from kanserve.ir import Kan, Variable, layer
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.rounding_error import rounding
 from kanserve.options import Precision
-from kanserve.reference import evaluate
-from kanserve.rounding import rounding
 from kanserve.runtime.backend import MAX_GOLDEN_ROWS, check, get, names, tolerance
 from tests.kans import ZOO, mixed, one_edge, rows
 
@@ -187,14 +187,15 @@ import sys
 for heavy in ("torch", "sympy", "onnx", "scipy", "sklearn", "pyarrow", "matplotlib", "grpc", "typer", "rich"):
     sys.modules[heavy] = None
 import numpy as np
-from kanserve import reference, repository, runtime
+from kanserve import repository, runtime
+from kanserve.network import evaluate as reference
 artifact = repository.read(sys.argv[1], "model")
 x, y = artifact.golden()
 for name in artifact.backends:
     backend = runtime.load_backend(artifact, name)
     np.testing.assert_allclose(backend.predict(x.astype(np.float32).astype(float)),
         reference.evaluate(artifact.kan(), x.astype(np.float32).astype(float)), rtol=1e-9)
-assert "kanserve.compiler" not in sys.modules and "kanserve_exporters" not in sys.modules
+assert "kanserve.artifact_compiler" not in sys.modules and "kanserve_exporters" not in sys.modules
 print(*artifact.backends)
 """
 

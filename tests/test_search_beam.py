@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from kanserve.search.beam import named
-from kanserve.search.budget import Budget
-from kanserve.search.problem import Problem, Search, settles
-from kanserve.search.shapes import tree
-from kanserve.search.solving import by_shapes
-from kanserve.search.training import finer, split, trained
-from kanserve.search.trees import is_symbolic, price, text
+from kanserve.search.fit.beam import named
+from kanserve.search.fit.by_shape import by_shapes
+from kanserve.search.fit.problem import Search, SearchProblem, settles
+from kanserve.search.fit.training import finer, split, trained
+from kanserve.search.regression.budget import Budget
+from kanserve.search.trees.shapes import tree
+from kanserve.search.trees.trees import is_symbolic, price, text
 
 X = np.random.default_rng(0).uniform(0.3, 2.0, (600, 3))
 A, B, C = X.T
@@ -63,7 +63,7 @@ def test_the_same_rows_and_seed_give_the_same_names():
 
 def test_shapes_in_order_of_size_end_with_the_smallest_that_is_exact():
     search = Search(Budget(), np.random.default_rng(0))
-    problem = Problem(X[:, :2], A * B / (A + B))
+    problem = SearchProblem(X[:, :2], A * B / (A + B))
     found = by_shapes(problem, search)
     assert found is not None and settles(found, problem) and found.error < 1e-9
     assert found.held == min(one.held for one in search.found)

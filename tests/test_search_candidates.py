@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kanserve.reference import evaluate
-from kanserve.search.candidates import offers
-from kanserve.search.networks import network
-from kanserve.search.training import judged, refined, split
-from kanserve.search.trees import Curve, Sum, curves, is_symbolic, text
-from kanserve.simplification.edges import LIBRARY, Samples
+from kanserve.network.evaluate import evaluate
+from kanserve.search.fit.candidates import offers
+from kanserve.search.fit.training import judged, refined, split
+from kanserve.search.trees.to_network import network
+from kanserve.search.trees.trees import Curve, Sum, curves, is_symbolic, text
+from kanserve.simplification.edge_candidates import LIBRARY, Samples
 from tests.curves import name_of
 
 Z = np.linspace(0.2, 1.9, 120)

@@ -5,7 +5,7 @@ import pytest
 
 import kanserve
 from kanserve.formula import formulas, from_formula
-from kanserve.search.memorising import few_values, memorises
+from kanserve.search.fit.overfit_test import few_values, memorises
 
 RANDOM = np.random.default_rng(0)
 ROWS = np.stack([RANDOM.uniform(1, 3, 400), RANDOM.integers(1, 5, 400)], axis=1)

@@ -6,12 +6,12 @@ from itertools import count
 import numpy as np
 import pytest
 
-from kanserve.search.budget import Budget, OutOfBudgetError, check, count_fit
-from kanserve.search.dimensions import dimensionless
-from kanserve.search.problem import Problem, Search, settles
-from kanserve.search.reducing import solved, solved_with
-from kanserve.search.scaling import Scaling
-from kanserve.search.trees import inputs, text
+from kanserve.search.driver.decompose import solved, solved_with
+from kanserve.search.fit.problem import Search, SearchProblem, settles
+from kanserve.search.regression.budget import Budget, OutOfBudgetError, check, count_fit
+from kanserve.search.structure.dimensions import dimensionless
+from kanserve.search.structure.scaling import Scaling
+from kanserve.search.trees.trees import inputs, text
 
 X = np.random.default_rng(0).uniform(0.3, 2.0, (500, 4))
 A, B, C, D = X.T
@@ -42,7 +42,7 @@ def search_of(budget=None):
 )
 def test_a_law_is_taken_apart_where_it_can_be_and_exact_when_it_is_put_together(count, y, reduction):
     search, log = search_of()
-    problem = Problem(X[:, :count], y)
+    problem = SearchProblem(X[:, :count], y)
     found = solved(problem, search)
     assert found is not None and max(found.error, found.held) < 1e-9 and settles(found, problem)
     assert any(line.lstrip().startswith(reduction) for line in log), log
@@ -50,7 +50,7 @@ def test_a_law_is_taken_apart_where_it_can_be_and_exact_when_it_is_put_together(
 
 def test_a_constant_is_its_own_law():
     search, _ = search_of()
-    found = solved(Problem(X, np.full(len(X), -2.5)), search)
+    found = solved(SearchProblem(X, np.full(len(X), -2.5)), search)
     assert found is not None and found.error == 0 and "0*" not in text(found.tree)
 
 
@@ -58,7 +58,7 @@ def test_a_constant_is_its_own_law():
 def test_what_was_found_for_a_part_is_not_offered_for_the_whole():
     search, _ = search_of()
     y = np.exp(A) + np.sin(2 * B) * C
-    solved(Problem(X[:, :3], y), search)
+    solved(SearchProblem(X[:, :3], y), search)
     assert search.found and all(inputs(one.tree) <= {0, 1, 2} for one in search.found)
     least = min(search.found, key=lambda one: one.held)
     assert inputs(least.tree) == {0, 1, 2} and least.held < 1e-9
@@ -69,17 +69,17 @@ def test_units_lead_to_the_law_of_their_groups_or_to_the_power_law_that_they_alo
     search, _ = search_of()
     known = dimensionless(("m", "m", "s"), "m/s")
     scaling = Scaling(known.scales[0], known.groups, known.grouped(X[:, :3]), 0.0)
-    found = solved_with(Problem(X[:, :3], A / C * np.sin(2 * B / A)), search, scaling)
+    found = solved_with(SearchProblem(X[:, :3], A / C * np.sin(2 * B / A)), search, scaling)
     assert found is not None and found.error < 1e-9
     energy = dimensionless(("kg", "m/s"), "J")
     assert energy.groups == ()
-    found = solved_with(Problem(X[:, :2], 0.5 * A * B**2), search, Scaling(energy.scales[0], (), X[:, :0], 0.0))
+    found = solved_with(SearchProblem(X[:, :2], 0.5 * A * B**2), search, Scaling(energy.scales[0], (), X[:, :0], 0.0))
     assert found is not None and found.error < 1e-12
 
 
 def test_a_search_that_is_over_looks_at_nothing():
     search, log = search_of(Budget(max_fits=0))
-    assert solved(Problem(X, A * B), search) is None and log == []
+    assert solved(SearchProblem(X, A * B), search) is None and log == []
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_a_step_that_would_take_long_is_left_when_there_is_nothing_left_to_spend
     budget = Budget(deadline=50) if limit == "time" else Budget(max_fits=50)
     search, log = search_of(budget)
     with pytest.raises(OutOfBudgetError), budget.enforced():
-        solved(Problem(x, y), search)
+        solved(SearchProblem(x, y), search)
     assert 0 < budget.fits <= 50 and len(log) <= 1
     check()  # outside, there is no end
 

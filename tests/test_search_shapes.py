@@ -2,9 +2,9 @@
 
 import pytest
 
-from kanserve.search.levels import levels
-from kanserve.search.shapes import shapes, size, tree
-from kanserve.search.trees import curves, inputs, price, text
+from kanserve.search.trees.enumeration import levels
+from kanserve.search.trees.shapes import shapes, size, tree
+from kanserve.search.trees.trees import curves, inputs, price, text
 
 
 def leaves(shape):

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from kanserve.search.affine import INNER, affine_inputs
-from kanserve.search.factors import irrelevant, monomial, power_factors
-from kanserve.search.links import applicable
-from kanserve.search.merging import merges
-from kanserve.search.scaling import scalings
-from kanserve.search.separation import separations
-from kanserve.search.surrogates import surrogates
+from kanserve.search.regression.link_functions import applicable
+from kanserve.search.regression.surrogates import surrogates
+from kanserve.search.structure.affine import INNER, affine_inputs
+from kanserve.search.structure.factors import irrelevant, monomial, power_factors
+from kanserve.search.structure.input_merges import merges
+from kanserve.search.structure.scaling import scalings
+from kanserve.search.structure.separation import separations
 
 ROWS = 600
 

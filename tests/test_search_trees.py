@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from kanserve.formula import evaluate_tree
-from kanserve.formula.building import trees
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Symbolic
-from kanserve.reference import evaluate
-from kanserve.search import joining
-from kanserve.search.networks import ORDER, network, taken_back
-from kanserve.search.shapes import shapes, tree
-from kanserve.search.training import refined, split
-from kanserve.search.trees import (
+from kanserve.formula.from_network.expression_trees import trees
+from kanserve.network.evaluate import evaluate
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Symbolic
+from kanserve.network.splines import design, uniform_knots
+from kanserve.search.fit.training import refined, split
+from kanserve.search.trees import compose
+from kanserve.search.trees.shapes import shapes, tree
+from kanserve.search.trees.to_network import ORDER, network, taken_back
+from kanserve.search.trees.trees import (
     IDENTITY,
     Curve,
     Node,
@@ -29,7 +30,6 @@ from kanserve.search.trees import (
     renamed,
     text,
 )
-from kanserve.splines import design, uniform_knots
 from tests.curves import name_of
 
 X = np.random.default_rng(0).uniform(0.3, 1.7, (40, 3))
@@ -126,17 +126,17 @@ def test_a_tree_is_changed_curve_by_curve():
 
 @pytest.mark.parametrize("exponent", [1, 2, 3, 4, 5, 6, -1, -2, -3, 0.5, -0.5, 1.5, -2.5, 0.3, -1 / 3])
 def test_a_power_is_a_product_of_the_functions_there_are(exponent):
-    node = joining.monomial([1], [exponent], 2.5)
+    node = compose.monomial([1], [exponent], 2.5)
     assert np.allclose(value(node, X), 2.5 * X[:, 1] ** exponent, rtol=1e-12)
 
 
 def test_trees_are_joined_to_the_sums_and_products_that_they_stand_for():
     v = value(SUM, X)
-    assert np.allclose(value(joining.product([SUM, PRODUCT, SUM]), X), v * value(PRODUCT, X) * v)
-    assert np.allclose(value(joining.total([SUM, PRODUCT]), X), v + value(PRODUCT, X))
-    assert np.allclose(value(joining.scaled(PRODUCT, -3.0), X), -3 * value(PRODUCT, X))
-    assert np.allclose(value(joining.linear([0, 2], [2.0, -1.0]), X), 2 * X[:, 0] - X[:, 2])
-    assert np.allclose(value(joining.constant(4.5, 1), X), 4.5)
-    inside = joining.substituted(Sum((named(3, "exp"), named(0, "x"))), 3, SUM)
+    assert np.allclose(value(compose.product([SUM, PRODUCT, SUM]), X), v * value(PRODUCT, X) * v)
+    assert np.allclose(value(compose.total([SUM, PRODUCT]), X), v + value(PRODUCT, X))
+    assert np.allclose(value(compose.scaled(PRODUCT, -3.0), X), -3 * value(PRODUCT, X))
+    assert np.allclose(value(compose.linear([0, 2], [2.0, -1.0]), X), 2 * X[:, 0] - X[:, 2])
+    assert np.allclose(value(compose.constant(4.5, 1), X), 4.5)
+    inside = compose.substituted(Sum((named(3, "exp"), named(0, "x"))), 3, SUM)
     assert np.allclose(value(inside, X), np.exp(v) + X[:, 0])
-    assert text(joining.product([Sum((Curve(replace(PRODUCT, bias=0.0), IDENTITY),)), SUM])).count("*") == 2
+    assert text(compose.product([Sum((Curve(replace(PRODUCT, bias=0.0), IDENTITY),)), SUM])).count("*") == 2

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from kanserve import serialization
 from kanserve.errors import FormatError, NotFoundError
-from kanserve.ir import equal
+from kanserve.network import serialization
+from kanserve.network.kan import equal
 from tests.kans import ZOO, mixed
 
 

@@ -13,8 +13,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from kanserve.errors import AccessError, InputError, InvalidNameError, UnauthenticatedError
 from kanserve.inference import wire
-from kanserve.serve.access import table as access
-from kanserve.serve.access import tokens
+from kanserve.serve.auth import grants as access
+from kanserve.serve.auth import tokens
 from kanserve.serve.settings import ROLES, Grant, Settings
 from kanserve.v1 import formula_pb2
 

@@ -11,7 +11,7 @@ import pytest
 
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve import server
-from kanserve.serve.access import table as access
+from kanserve.serve.auth import grants as access
 from kanserve.serve.settings import Grant, Settings
 from kanserve.v1 import formula_pb2
 from tests import keys

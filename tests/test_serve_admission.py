@@ -10,10 +10,10 @@ import pytest
 from kanserve.errors import InputError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.reference import evaluate
-from kanserve.serve.calls import halves
-from kanserve.serve.calls.admission import ARRAYS, MAX_DESCRIPTION_BYTES, read, read_apart
-from kanserve.serve.calls.tensors import FLOATS, floats
+from kanserve.network.evaluate import evaluate
+from kanserve.serve.rpc import bfloat16
+from kanserve.serve.rpc.message_limits import ARRAYS, MAX_DESCRIPTION_BYTES, read, read_apart
+from kanserve.serve.rpc.tensors import FLOATS, floats
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from kanserve.v1 import formula_pb2
@@ -134,7 +134,7 @@ def test_the_numbers_of_a_large_message_are_right_at_whatever_address_they_lie(s
     rows = 2**18 // dtype.itemsize // len(kan.inputs) + 1
     x = np.random.default_rng(1).uniform(0, 8, (rows, len(kan.inputs)))
     x[[5, -1], 0] = np.inf, np.nan
-    sent = halves.brain(x) if datatype == "BF16" else x.astype(dtype)
+    sent = bfloat16.to_bfloat16(x) if datatype == "BF16" else x.astype(dtype)
     first, *others = [answered(stub, datatype, sent, "i" * length) for length in range(8)]  # of what lies before them
     assert all(first == other for other in others)
     got = floats(first, datatype, (rows, len(kan.outputs)))

@@ -12,10 +12,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kanserve.client import Client
-from kanserve.ranges import sample
-from kanserve.serve.access.table import NEEDS
-from kanserve.serve.calls.table import CHECKS, WATCHES
-from kanserve.serve.calls.threads import SPARE
+from kanserve.network.training_range import sample
+from kanserve.serve.auth.grants import NEEDS
+from kanserve.serve.rpc.routes import CHECKS, WATCHES
+from kanserve.serve.scheduling.thread_pool import SPARE
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Grant, Settings
 from tests import callers, flood

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from kanserve.serve.models.background import SLOW
-from kanserve.serve.processes.broadcast import Change, Changing
+from kanserve.serve.models.loading_queue import SLOW
 from kanserve.serve.processes.control import CHANGE_SECONDS
+from kanserve.serve.processes.rollout import Change, Changing
 
 
 @dataclass

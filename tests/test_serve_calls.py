@@ -18,9 +18,9 @@ from tritonclient.utils import InferenceServerException
 from kanserve import repository
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.reference import evaluate
-from kanserve.serve.calls import table as calls
-from kanserve.serve.calls.asked import Kept, understand
+from kanserve.network.evaluate import evaluate
+from kanserve.serve.rpc import routes as calls
+from kanserve.serve.rpc.request_cache import RequestCache, decode_request
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Grant, ModelSettings, Settings
 from kanserve.serve.state import Call
@@ -67,7 +67,7 @@ def test_a_message_seen_before_is_understood_as_it_was_and_its_numbers_are_its_o
         for rows in 1, 5:
             x = rng.normal(size=(rows, len(kan.inputs)))
             for request in asked(x), asked(x, outputs=[{"name": "y"}]), asked(x, model_version="1"), asked(x, id="7"):
-                found, got = understand(server.catalog, request.SerializeToString(), Call("", "", 0), None)
+                found, got = decode_request(server.catalog, request.SerializeToString(), Call("", "", 0), None)
                 np.testing.assert_array_equal(got, x)
                 assert (found.model.name, found.rows, found.id) == ("mixed", rows, request.id)
                 assert list(found.outputs) == ["y"] and got.flags.aligned
@@ -88,13 +88,13 @@ def test_only_a_message_whose_numbers_come_last_is_remembered(server):
     x = np.ones((1, len(model.kan.inputs)))
     request = asked(x)
     plain = request.SerializeToString()
-    described, _ = understand(server.catalog, plain, Call("", "", 0), None)
+    described, _ = decode_request(server.catalog, plain, Call("", "", 0), None)
     numbers = request.raw_input_contents[0]
     inside = b"\x3a" + wire.varint(len(numbers)) + numbers
     # An unknown field that ends as the numbers do: its end says nothing.
     hidden = plain + b"\x9a\x06" + wire.varint(len(inside)) + inside
     for data, kept in ((plain, True), (hidden, False), (numbers, False)):
-        memory = Kept()
+        memory = RequestCache()
         memory.keep(data, described, asked(x))
         assert (memory.find(data) is not None) == kept, data
 
@@ -114,11 +114,11 @@ def test_any_message_is_answered_the_same_whether_it_was_seen_before_or_not(serv
     """Bytes of a message, changed one at a time, are understood as by a parser that remembers nothing."""
     x = np.ones((1, len(serving.kan("mixed").inputs)))
     plain = asked(x).SerializeToString()
-    understand(server.catalog, plain, Call("", "", 0), None)
+    decode_request(server.catalog, plain, Call("", "", 0), None)
 
     def outcome(catalog: Any, data: bytes) -> Any:
         try:
-            found, got = understand(catalog, data, Call("", "", 0), None)
+            found, got = decode_request(catalog, data, Call("", "", 0), None)
         except Exception as error:
             return type(error), str(error)
         return found.model.name, found.rows, found.id, tuple(found.outputs), got.tobytes()
@@ -138,8 +138,8 @@ def test_what_follows_the_numbers_of_a_message_is_not_taken_for_more_of_them(ser
     named = fewer + b"\x1a" + wire.varint(len(name)) + name
     assert len(named) == len(more) and named.index(b"\x3a") == more.index(b"\x3a")
     for data in fewer, more:
-        understand(server.catalog, data, Call("", "", 0), None)
-    found, got = understand(server.catalog, named, Call("", "", 0), None)
+        decode_request(server.catalog, data, Call("", "", 0), None)
+    found, got = decode_request(server.catalog, named, Call("", "", 0), None)
     assert (found.id, found.rows, got.tolist()) == (name.decode(), 1, np.ones((1, len(kan.inputs))).tolist())
 
 
@@ -149,9 +149,9 @@ def test_a_message_that_other_numbers_would_break_is_answered_and_not_remembered
     numbers = b"\x3a" + wire.varint(x.nbytes) + bytes(x.nbytes - 2)
     request = asked(np.frombuffer(numbers).reshape(x.shape))
     data = request.SerializeToString() + b"\x78\x01"  # a field that the protocol does not have
-    found, got = understand(server.catalog, data, Call("", "", 0), None)
+    found, got = decode_request(server.catalog, data, Call("", "", 0), None)
     assert got.tobytes() == numbers
-    memory = Kept()
+    memory = RequestCache()
     memory.keep(data, found, request)
     assert memory.find(data) is None
 

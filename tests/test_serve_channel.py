@@ -12,23 +12,25 @@ from typing import Any
 import pytest
 
 from kanserve.errors import DeadlineError, DrainingError, GoldenError, KanserveError, MissingDependencyError
-from kanserve.serve.processes import channel
-from kanserve.serve.processes.channel import Broken, Ears, Line, Message
+from kanserve.serve.processes import ipc
+from kanserve.serve.processes.ipc import Message, ProtocolError, SupervisorEnd, WorkerEnd
 
 
 @contextmanager
-def spoken(heard: Callable[[Message], None] = lambda message: None) -> Iterator[tuple[Ears, Line, threading.Event]]:
+def spoken(
+    heard: Callable[[Message], None] = lambda message: None,
+) -> Iterator[tuple[SupervisorEnd, WorkerEnd, threading.Event]]:
     """Both ends, and what is set once the worker's end has noticed the end of the other."""
-    ours, theirs = channel.pair()
+    ours, theirs = ipc.pair()
     ended = threading.Event()
-    line = Line(theirs, heard, ended.set)
+    line = WorkerEnd(theirs, heard, ended.set)
     line.start()
-    with closing(Ears(ours)) as ears:
+    with closing(SupervisorEnd(ours)) as ears:
         yield ears, line, ended
     assert ended.wait(60)
 
 
-def received(ears: Ears, most: int) -> list[Message]:
+def received(ears: SupervisorEnd, most: int) -> list[Message]:
     messages: list[Message] = []
     with selectors.DefaultSelector() as selector:
         selector.register(ears.end, selectors.EVENT_READ)
@@ -67,7 +69,7 @@ def test_a_question_is_answered_with_a_value_or_an_error_whoever_else_asks():
             one.start()
         for asked in reversed(received(ears, 6)):
             n = int(asked["name"])
-            said = {"value": 10 * n} if n % 2 else {"error": channel.written(GoldenError(f"no {n}"))}
+            said = {"value": 10 * n} if n % 2 else {"error": ipc.encode_error(GoldenError(f"no {n}"))}
             ears.send({"answer": asked["id"], **said})
         for one in threads:
             one.join()
@@ -86,9 +88,9 @@ def test_who_gets_no_answer_is_told_so_and_an_answer_that_comes_too_late_is_nobo
 
 
 def test_the_end_of_the_supervisor_is_noticed_and_ends_what_waits():
-    ours, theirs = channel.pair()
+    ours, theirs = ipc.pair()
     ended = threading.Event()
-    line = Line(theirs, lambda message: None, ended.set)
+    line = WorkerEnd(theirs, lambda message: None, ended.set)
     line.start()
     failed: SimpleQueue[Exception] = SimpleQueue()
 
@@ -100,7 +102,7 @@ def test_the_end_of_the_supervisor_is_noticed_and_ends_what_waits():
 
     waiting = threading.Thread(target=ask)
     waiting.start()
-    ears = Ears(ours)
+    ears = SupervisorEnd(ours)
     received(ears, 1)
     ears.close()
     assert isinstance(failed.get(timeout=60), DrainingError) and ended.wait(60)
@@ -110,25 +112,25 @@ def test_the_end_of_the_supervisor_is_noticed_and_ends_what_waits():
 
 
 def test_the_end_of_a_worker_is_noticed_after_what_it_said_last():
-    ours, theirs = channel.pair()
-    ears = Ears(ours)
+    ours, theirs = ipc.pair()
+    ears = SupervisorEnd(ours)
     theirs.sendall(json.dumps({"tell": "counts"}).encode() + b"\n")
     theirs.close()
     assert list(ears.receive()) == [{"tell": "counts"}]
-    with pytest.raises(Broken):
+    with pytest.raises(ProtocolError):
         list(ears.receive())
     ears.send({"ask": "refresh"})  # to nobody: no error
     ears.close()
 
 
-@pytest.mark.parametrize("garbage", [b"fox\n", b"[]\n", b'{"a"\n', b"\xff\n", b"x" * (channel.MAX_BYTES + 1)])
+@pytest.mark.parametrize("garbage", [b"fox\n", b"[]\n", b'{"a"\n', b"\xff\n", b"x" * (ipc.MAX_BYTES + 1)])
 def test_what_is_no_message_ends_the_channel(garbage):
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    ears = Ears(ours)
+    ears = SupervisorEnd(ours)
     sender = threading.Thread(target=_send, args=(theirs, garbage))
     sender.start()
-    with pytest.raises(Broken):
+    with pytest.raises(ProtocolError):
         while True:
             list(ears.receive())
     ears.close()
@@ -144,8 +146,8 @@ def _send(end: socket.socket, data: bytes) -> None:
 
 
 def test_a_worker_that_does_not_read_keeps_nobody_waiting():
-    ours, theirs = channel.pair()
-    ears = Ears(ours)
+    ours, theirs = ipc.pair()
+    ears = SupervisorEnd(ours)
     for n in range(20):
         ears.send({"ask": "refresh", "n": n, "text": "x" * 100_000})
     assert ears.unsent > 0
@@ -160,9 +162,9 @@ def test_a_worker_that_does_not_read_keeps_nobody_waiting():
 
 def test_an_error_is_of_the_same_kind_at_the_other_end_and_an_unknown_one_keeps_its_text():
     for error in (GoldenError("It differs."), DrainingError("Over.")):
-        got = channel.read(channel.written(error))
+        got = ipc.decode_error(ipc.encode_error(error))
         assert type(got) is type(error) and str(got) == str(error)
-    assert "secret" not in str(channel.read(channel.written(RuntimeError("a secret"))))
+    assert "secret" not in str(ipc.decode_error(ipc.encode_error(RuntimeError("a secret"))))
     missing = MissingDependencyError("onnxruntime", "onnx")
-    assert str(channel.read(channel.written(missing))) == str(missing)
-    assert type(channel.read(["Exit", "fox"])) is KanserveError
+    assert str(ipc.decode_error(ipc.encode_error(missing))) == str(missing)
+    assert type(ipc.decode_error(["Exit", "fox"])) is KanserveError

@@ -78,7 +78,7 @@ def test_the_process_that_serves_a_c_model_imports_no_more_than_it_needs(tmp_pat
             modules.add(line.rsplit("|", 1)[-1].strip())
             if "serving 1 model on" in line:
                 break
-            if line.rsplit("|", 1)[-1].strip() == "kanserve.serve.configuration.reading":
+            if line.rsplit("|", 1)[-1].strip() == "kanserve.serve.configuration.settings_sources":
                 launcher, modules = modules, set()
     finally:
         process.kill()

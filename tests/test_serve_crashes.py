@@ -2,7 +2,7 @@
 
 import signal
 
-from kanserve.serve.processes.crashes import DEATHS, LONGEST_PAUSE, Breaker, Quarantine, how
+from kanserve.serve.processes.restart_policy import DEATHS, LONGEST_PAUSE, Breaker, Quarantine, how
 
 KILLED, CRASHED = -signal.SIGKILL, -signal.SIGSEGV
 

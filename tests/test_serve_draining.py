@@ -17,8 +17,9 @@ from kanserve.client import Client
 from kanserve.errors import InputError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.ranges import sample
-from kanserve.serve.processes import listening, running
+from kanserve.network.training_range import sample
+from kanserve.serve import sockets
+from kanserve.serve.processes import lifecycle
 from kanserve.serve.settings import Settings
 from tests import lean, serving
 from tests.loads import INFER, request
@@ -104,16 +105,16 @@ def test_sighup_does_not_end_a_server_that_drains(tmp_path):
 @pytest.mark.slow
 def test_a_signal_that_the_system_gives_to_another_thread_is_heard():
     came: SimpleQueue[int] = SimpleQueue()
-    with running.heard(came.put, signal.SIGUSR1):
+    with lifecycle.heard(came.put, signal.SIGUSR1):
         threading.Timer(0.2, signal.raise_signal, [signal.SIGUSR1]).start()
-        assert running.wait(came, 20) == signal.SIGUSR1
+        assert lifecycle.wait(came, 20) == signal.SIGUSR1
         with pytest.raises(Empty):
-            running.wait(came, 0.01)
+            lifecycle.wait(came, 0.01)
 
 
 def test_why_a_port_is_not_to_be_had_is_said_in_words():
     with pytest.raises(InputError, match=r"Cannot listen on port 0 of 192\.0\.2\.1: [A-Z][a-z ]+\."):
-        listening.check_free("192.0.2.1", 0)  # of nobody, by RFC 5737
+        sockets.check_free("192.0.2.1", 0)  # of nobody, by RFC 5737
 
 
 def test_only_connections_that_came_in_at_the_port_are_hung_up():
@@ -123,7 +124,7 @@ def test_only_connections_that_came_in_at_the_port_are_hung_up():
         ours, theirs = server.accept()[0], other.accept()[0]
         with client, stranger, ours, theirs:
             ours.send(b"the last answer")
-            listening.hang_up(port)
+            sockets.hang_up(port)
             assert client.recv(100) == b"the last answer"
             assert client.recv(100) == b""
             theirs.send(b"still here")
@@ -134,5 +135,5 @@ def test_only_connections_that_came_in_at_the_port_are_hung_up():
 def test_hanging_up_leaves_no_descriptor_behind():
     with open(os.devnull):
         before = len(os.listdir("/dev/fd"))
-        listening.hang_up(1)
+        sockets.hang_up(1)
         assert len(os.listdir("/dev/fd")) == before

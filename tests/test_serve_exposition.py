@@ -11,9 +11,9 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
 from kanserve.serve.models.catalog import Catalog, Model
-from kanserve.serve.observing import exposition, meters
-from kanserve.serve.observing.exposition import TABLE
-from kanserve.serve.observing.meters import BOUNDS, Meters
+from kanserve.serve.observability import metrics, prometheus
+from kanserve.serve.observability.metrics import BOUNDS, Metrics
+from kanserve.serve.observability.prometheus import TABLE
 from kanserve.serve.state import Call
 from tests import kans
 
@@ -53,7 +53,7 @@ def call(method: str = "ModelInfer", **known: Any) -> Call:
 
 def counted(*features: str, worker: int = 0) -> Any:
     """The snapshot of a process that has answered a few calls."""
-    counting = Meters(worker)
+    counting = Metrics(worker)
     counting.changed(catalog(*features or ("t", "p")))
     counting.gauges = lambda: {
         "threads": 4,
@@ -76,7 +76,7 @@ def counted(*features: str, worker: int = 0) -> Any:
 def values(snapshot: Any) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Every sample of the page by its name and labels, of which no two are the same."""
     found: dict[Any, float] = {}
-    for family in text_string_to_metric_families(exposition.text(snapshot).decode()):
+    for family in text_string_to_metric_families(prometheus.text(snapshot).decode()):
         for one in family.samples:
             key = (one.name, frozenset(one.labels.items()))
             assert key not in found, key
@@ -89,7 +89,7 @@ def key(name: str, **labels: str) -> Any:
 
 
 def test_every_metric_of_the_table_is_on_the_page_and_no_other():
-    page = exposition.text(counted()).decode()
+    page = prometheus.text(counted()).decode()
     families = {one.name: one for one in text_string_to_metric_families(page)}
     written = {row.name.removesuffix("_total") for row in TABLE}
     assert set(families) == written
@@ -157,15 +157,17 @@ def test_models_have_their_loads_and_whether_they_are_ready():
 
 
 def test_a_version_is_ready_when_every_process_has_it():
-    behind = Meters(1)
+    behind = Metrics(1)
     behind.changed(catalog("t", "p", versions=()))
-    found = values(meters.merge([counted(), behind.snapshot()]))
+    found = values(metrics.merge([counted(), behind.snapshot()]))
     assert found[key("kanserve_model_ready", model="plant", version="1")] == 0
-    assert values(meters.merge([counted(), counted(worker=1)]))[key("kanserve_model_ready", model="plant", version="1")]
+    assert values(metrics.merge([counted(), counted(worker=1)]))[
+        key("kanserve_model_ready", model="plant", version="1")
+    ]
 
 
 def test_processes_are_told_apart_and_what_they_count_is_not():
-    merged: Any = {**meters.merge([counted(worker=0), counted(worker=1)]), "restarts": 5}
+    merged: Any = {**metrics.merge([counted(worker=0), counted(worker=1)]), "restarts": 5}
     found = values(merged)
     assert found[key("kanserve_workers")] == 2 and found[key("kanserve_worker_restarts_total")] == 5
     assert found[key("kanserve_rows_total", model="plant", version="1")] == 14
@@ -194,7 +196,7 @@ def test_the_name_of_a_feature_is_a_label_and_nothing_else():
 
 
 def test_features_of_a_version_that_went_have_their_place_for_a_name():
-    counting = Meters()
+    counting = Metrics()
     counting.ended(call(outside=np.array([0, 4])))
     found = values(counting.snapshot())
     assert found[key("kanserve_rows_outside_training_range_total", model="plant", version="1", feature="1")] == 4
@@ -202,7 +204,7 @@ def test_features_of_a_version_that_went_have_their_place_for_a_name():
 
 def test_openmetrics_is_given_to_who_asks_for_it():
     asked = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5"
-    page, kind = exposition.page(counted(*HOSTILE), asked)
+    page, kind = prometheus.page(counted(*HOSTILE), asked)
     assert kind.startswith("application/openmetrics-text; version=1.0.0")
     families = {one.name: one for one in openmetrics_parser.text_string_to_metric_families(page.decode())}
     assert families["kanserve_model"].type == "info"
@@ -215,7 +217,7 @@ def test_openmetrics_is_given_to_who_asks_for_it():
     ["", "*/*", "text/plain", "text/html", "application/openmetrics-text;version=x", "application/openmetrics-text;;="],
 )
 def test_whatever_is_accepted_there_is_a_page(accept):
-    page, kind = exposition.page(counted(), accept)
+    page, kind = prometheus.page(counted(), accept)
     assert page.startswith(b"# HELP kanserve_requests") and kind.split(";")[0] in (
         "text/plain",
         "application/openmetrics-text",
@@ -223,7 +225,7 @@ def test_whatever_is_accepted_there_is_a_page(accept):
 
 
 def test_a_process_that_has_done_nothing_has_a_page():
-    found = values(Meters().snapshot())
+    found = values(Metrics().snapshot())
     assert found[key("kanserve_workers")] == 1
 
 
@@ -237,5 +239,5 @@ def test_names_follow_the_conventions_of_prometheus():
 
 def test_the_guide_has_every_metric():
     guide = GUIDE.read_text()
-    for line in exposition.markdown().splitlines():
+    for line in prometheus.markdown().splitlines():
         assert line in guide

@@ -13,22 +13,22 @@ import numpy as np
 import pytest
 
 from kanserve import formula, repository
-from kanserve.compiler import compile
+from kanserve.artifact_compiler import compile
 from kanserve.errors import DeadlineError, FormulaError, InputError, InvalidNameError, NotFoundError, TensorError
-from kanserve.formula.evidence import Alternative, Evidence
-from kanserve.formula.sources import law
-from kanserve.importance import importance
-from kanserve.ir import Kan, layer
-from kanserve.ranges import finite_rows, ranges, sample
-from kanserve.reference import activations, derivative, edges, evaluate
-from kanserve.serve.calls import formulas
-from kanserve.serve.calls.formulas import CALLS, FUNCTIONS, TEXTS
-from kanserve.serve.calls.tensors import encode_array
+from kanserve.formula.constants.uncertainty_report import Alternative, Evidence
+from kanserve.formula.from_network.sources import law
+from kanserve.network.evaluate import activations, derivative, edges, evaluate
+from kanserve.network.importance import importance
+from kanserve.network.kan import Kan, layer
+from kanserve.network.training_range import finite_rows, ranges, sample
 from kanserve.serve.models import catalog as models
-from kanserve.serve.models.words import Words
+from kanserve.serve.models.lazy_formulas import LazyFormulas
+from kanserve.serve.rpc import formula_service
+from kanserve.serve.rpc.formula_service import CALLS, FUNCTIONS, TEXTS
+from kanserve.serve.rpc.tensors import encode_array
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from kanserve.serve.state import State
+from kanserve.serve.state import ServerState
 from kanserve.v1 import formula_pb2 as pb
 from kanserve.v1 import formula_pb2_grpc
 from tests import kans, serving, states
@@ -39,13 +39,13 @@ KINDS = {"Spline": pb.EDGE_KIND_SPLINE, "Symbolic": pb.EDGE_KIND_SYMBOLIC, "Sum"
 
 
 @pytest.fixture(scope="module")
-def state() -> Iterator[State]:
+def state() -> Iterator[ServerState]:
     with states.served(serving.folder()) as (made, _):
         yield made
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerState]:
     """Networks with what an edge or a node can be."""
     root = tmp_path_factory.mktemp("zoo")
     for name in ("multiplication", "pruned", "constant", "mixed", "domains"):
@@ -54,22 +54,22 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
         yield made
 
 
-def get_formula(state: State, name: str, *formats: str, version: str = "") -> pb.GetFormulaResponse:
+def get_formula(state: ServerState, name: str, *formats: str, version: str = "") -> pb.GetFormulaResponse:
     request = pb.GetFormulaRequest(model_name=name, model_version=version, formats=formats)
-    response = formulas.get_formula(state, request, states.call())
+    response = formula_service.get_formula(state, request, states.call())
     return response
 
 
-def get_network(state: State, name: str, points: int | None = None, version: str = "") -> pb.GetNetworkResponse:
+def get_network(state: ServerState, name: str, points: int | None = None, version: str = "") -> pb.GetNetworkResponse:
     request = pb.GetNetworkRequest(model_name=name, model_version=version, curve_points=points)
-    return formulas.get_network(state, request, states.call())
+    return formula_service.get_network(state, request, states.call())
 
 
 def differentiate(
-    state: State, name: str, rows: pb.Float64Array | None = None, version: str = ""
+    state: ServerState, name: str, rows: pb.Float64Array | None = None, version: str = ""
 ) -> pb.DifferentiateResponse:
     request = pb.DifferentiateRequest(model_name=name, model_version=version, rows=rows)
-    return formulas.differentiate(state, request, states.call())
+    return formula_service.differentiate(state, request, states.call())
 
 
 def array(message: pb.Float64Array) -> np.ndarray:
@@ -160,15 +160,16 @@ def test_neither_a_formula_nor_a_function_needs_sympy_or_what_searches_and_write
     code = f"""
 import sys
 from tests import states
-from kanserve.serve.calls import formulas
+from kanserve.serve.rpc import formula_service as formulas
 from kanserve.v1 import formula_pb2 as pb
 with states.served({str(serving.folder())!r}) as (state, _):
     asked = pb.GetFormulaRequest(model_name="graph", formats=[*formulas.TEXTS])
     assert formulas.get_formula(state, asked, states.call()).outputs[0].text
-    assert "kanserve.formula.languages" not in sys.modules
+    assert "kanserve.formula.printing.languages" not in sys.modules
     asked.formats.extend(formulas.FUNCTIONS)
     assert len(formulas.get_formula(state, asked, states.call()).functions) == len(formulas.FUNCTIONS)
-    assert not {{"sympy", "torch", "onnx", "kanserve.formula.composing", "kanserve.formula.fitting"}} & {{*sys.modules}}
+    ours = {{"kanserve.formula.to_network.from_formula", "kanserve.formula.constants.nonlinear_fit"}}
+    assert not {{"sympy", "torch", "onnx", *ours}} & {{*sys.modules}}
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -236,7 +237,7 @@ def test_curves_are_as_many_points_as_asked_for_within_a_limit(state):
 def test_a_network_that_is_finite_nowhere_is_drawn_without_shares():
     kan = Kan((layer(functions=[["log"]], affine=[[[1.0, -9.0, 1.0, 0.0]]]),))
     good = compile(kans.one_edge(), ("numpy_source",))
-    words = Words(good, good.kan())
+    words = LazyFormulas(good, good.kan())
     model = models.Model("m", 1, good.manifest, kan, words, None, "none")  # type: ignore[arg-type]  # not asked to predict
     with states.state(states.Fixed(models.Catalog({"m": {1: model}}, {}))) as nowhere:
         response = get_network(nowhere, "m", 2)
@@ -281,7 +282,7 @@ def test_many_rows_are_differentiated_in_parts_and_too_many_refused(state, monke
         request, left = pb.DifferentiateRequest(model_name="mixed", rows=rows), states.call()
         left.alive = iter([True, True, False]).__next__
         with pytest.raises(DeadlineError, match="before all rows"):
-            formulas.differentiate(few, request, left)
+            formula_service.differentiate(few, request, left)
     rows.shape[0] = 8193
     with pytest.raises(TensorError, match=r"8192 rows in one request, got 8193"):
         differentiate(state, "mixed", rows)
@@ -289,13 +290,13 @@ def test_many_rows_are_differentiated_in_parts_and_too_many_refused(state, monke
 
 def test_a_call_notes_the_model_that_was_found_and_its_rows(state):
     one = states.call()
-    formulas.differentiate(
+    formula_service.differentiate(
         state, pb.DifferentiateRequest(model_name="raw", rows=encode_array(sample(serving.kan("raw"), 5))), one
     )
     assert (one.model, one.version, one.rows) == ("raw", 1, 5) and one.computed > 0
     missed = states.call()
     with pytest.raises(NotFoundError):
-        formulas.get_network(state, pb.GetNetworkRequest(model_name="fox"), missed)
+        formula_service.get_network(state, pb.GetNetworkRequest(model_name="fox"), missed)
     assert (missed.model, missed.version) == ("", 0)
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from kanserve import repository
-from kanserve.compiler import compile
+from kanserve.artifact_compiler import compile
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.ir import Variable
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
-from kanserve.serve.calls.halves import brain, widened
-from kanserve.serve.calls.outside import bounds, outside
-from kanserve.serve.calls.tensors import as_datatype, floats
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Variable
+from kanserve.network.training_range import sample
+from kanserve.serve.rpc.bfloat16 import to_bfloat16, to_float32
+from kanserve.serve.rpc.range_violations import bounds, find_violations
+from kanserve.serve.rpc.tensors import as_datatype, floats
 from kanserve.serve.server import start
 from tests import kans, serving
 
@@ -43,7 +43,7 @@ def nearest(values: np.ndarray) -> np.ndarray:
 
 def test_every_number_of_16_bits_comes_back_as_it_was():
     for bits in ALL.view("<f2"), ALL:
-        wide = widened(bits)
+        wide = to_float32(bits)
         assert wide.dtype == np.float32
         kept = np.isfinite(wide)
         datatype = "FP16" if bits.dtype.kind == "f" else "BF16"
@@ -61,7 +61,7 @@ def test_numbers_are_rounded_once_to_the_nearest_and_a_half_to_the_even_one(dtyp
     beside = [np.nextafter(halves, np.inf, dtype=dtype), np.nextafter(halves, -np.inf, dtype=dtype)]
     values = np.concatenate([halves, *beside, rng.normal(size=3000).astype(dtype)])
     values = np.concatenate([values, -values])
-    np.testing.assert_array_equal(brain(values[:, None])[:, 0], nearest(values))
+    np.testing.assert_array_equal(to_bfloat16(values[:, None])[:, 0], nearest(values))
 
 
 def test_a_row_that_16_bits_cannot_hold_is_nan_in_all_outputs():
@@ -69,11 +69,11 @@ def test_a_row_that_16_bits_cannot_hold_is_nan_in_all_outputs():
     for datatype, wanted in (("BF16", [0x7FC0, 0x7FC0]), ("FP16", [np.nan, np.nan])):
         for given in values, values.astype(np.float32):
             got = as_datatype(given, datatype)
-            assert widened(got[1]).tolist() == [2.0, 3.0]
+            assert to_float32(got[1]).tolist() == [2.0, 3.0]
             for row in 0, 2, 3:
                 np.testing.assert_array_equal(got[row], np.array(wanted).astype(got.dtype))
     loud = np.array([[0xFFFFFFFF], [0x7F800001]], np.uint32).view(np.float32)  # NaN whose bits would carry over
-    assert brain(loud).tolist() == [[0x7FC0], [0x7FC0]]
+    assert to_bfloat16(loud).tolist() == [[0x7FC0], [0x7FC0]]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_a_model_answers_in_the_16_bits_that_it_was_asked_in(stub, name, datatyp
     answer = stub.ModelInfer(
         pb.ModelInferRequest(model_name=name, inputs=[tensor], raw_input_contents=[bits.tobytes()])
     )
-    wanted = evaluate(kan, widened(bits).astype(np.float64))
+    wanted = evaluate(kan, to_float32(bits).astype(np.float64))
     assert (answer.outputs[0].datatype, list(answer.outputs[0].shape)) == (datatype, list(wanted.shape))
-    got = widened(np.frombuffer(answer.raw_output_contents[0], bits.dtype)).reshape(wanted.shape)
+    got = to_float32(np.frombuffer(answer.raw_output_contents[0], bits.dtype)).reshape(wanted.shape)
     # Rounded once to so many bits, after what a model in float32 may be off by; FP16 has no exponent below -24.
     allowed = np.abs(wanted) * part + 2e-5 * np.abs(wanted).max() + 2**-25
     assert (np.abs(got - wanted) <= allowed).all()
@@ -104,9 +104,9 @@ def test_the_ends_of_the_training_range_are_inside_it_in_every_type(tmp_path, da
         model = server.catalog.find("ends")
         for count in 1, 100:  # one by one, and together
             x = np.tile([[-0.1], [0.1]], (count, 1))
-            assert outside(bounds(model, datatype), came(x, datatype)) is None
+            assert find_violations(bounds(model, datatype), came(x, datatype)) is None
             x[0], x[1] = 0.11, np.nan
-            found = outside(bounds(model, datatype), came(x, datatype))
+            found = find_violations(bounds(model, datatype), came(x, datatype))
             assert found is not None and found.rows.tolist() == [0, 1] and found.features.tolist() == [2]
 
 

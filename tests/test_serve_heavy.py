@@ -16,9 +16,10 @@ import pytest
 
 from kanserve import repository
 from kanserve.inference import wire
-from kanserve.serve.calls import threads
-from kanserve.serve.calls.heavy import FELT, HEAVY, NICE, Cost, Heavy
-from kanserve.serve.calls.threads import Threads
+from kanserve.serve.scheduling import thread_pool
+from kanserve.serve.scheduling.cost import FELT, HEAVY, Cost
+from kanserve.serve.scheduling.low_priority_pool import NICE, LowPriorityPool
+from kanserve.serve.scheduling.thread_pool import ThreadPool
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from tests import serving
@@ -28,8 +29,8 @@ PATIENCE = 60.0  # seconds; only a failure takes as long
 
 
 @contextmanager
-def running() -> Iterator[Heavy]:
-    heavy = Heavy()
+def running() -> Iterator[LowPriorityPool]:
+    heavy = LowPriorityPool()
     try:
         yield heavy
     finally:
@@ -136,7 +137,7 @@ def test_what_has_to_wait_for_a_core_is_as_heavy_as_before():
 
 
 def test_few_rows_of_a_model_do_not_wait_for_many():
-    pool = Threads(1)
+    pool = ThreadPool(1)
     try:
         cost = pool._models["large", ""].costs[(1024).bit_length()]
         for _ in range(20):
@@ -150,7 +151,7 @@ def test_few_rows_of_a_model_do_not_wait_for_many():
 
 
 def test_what_takes_less_computes_aside_only_while_other_models_are_asked(monkeypatch):
-    pool = Threads(1)
+    pool = ThreadPool(1)
 
     def aside(model: str) -> bool:
         with pool.computing(model, 4) as given:
@@ -162,9 +163,9 @@ def test_what_takes_less_computes_aside_only_while_other_models_are_asked(monkey
             cost.note(2 * FELT, 2 * FELT, 1.0)
         cost.wall = cost.processor = float(2 * FELT)
         assert not cost.heavy and cost.felt
-        monkeypatch.setattr(threads, "_BESIDE", 0)
+        monkeypatch.setattr(thread_pool, "_BESIDE", 0)
         assert not aside("busy")
-        monkeypatch.setattr(threads, "_BESIDE", 10**12)
+        monkeypatch.setattr(thread_pool, "_BESIDE", 10**12)
         assert not aside("other") and aside("busy")
     finally:
         pool.shutdown()

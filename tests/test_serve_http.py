@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kanserve import repository
 from kanserve.errors import ConflictError, InputError
-from kanserve.serve.models import catalog as models
-from kanserve.serve.observing import http as port
-from kanserve.serve.observing.meters import Meters
+from kanserve.serve.models import loader
+from kanserve.serve.observability import http_server as port
+from kanserve.serve.observability.metrics import Metrics
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call
 from tests import serving
@@ -28,7 +28,7 @@ from tests import serving
 class Counting:
     """The control of a server of one process."""
 
-    def __init__(self, meters: Meters) -> None:
+    def __init__(self, meters: Metrics) -> None:
         self.meters = meters
         self.broken = False
         self.asked = 0
@@ -44,13 +44,13 @@ class Counting:
 def catalog(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     repository.publish(root, "mixed", serving.artifact("mixed"))
-    return models.load(root)
+    return loader.load(root)
 
 
 @contextmanager
 def served(catalog: Any, ready: Any = lambda: True):
     """A port, and the control that it asks."""
-    meters = Meters()
+    meters = Metrics()
     meters.changed(catalog)
     control = Counting(meters)
     state: Any = SimpleNamespace(catalog=catalog, control=control)

@@ -14,15 +14,15 @@ import tritonclient.grpc.aio as triton_aio
 from google.protobuf import text_format
 
 from kanserve import __version__, repository
-from kanserve.compiler import compile
+from kanserve.artifact_compiler import compile
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.ir import Variable
-from kanserve.ranges import sample
-from kanserve.reference import evaluate, probabilities
-from kanserve.serve.calls.outside import bounds, outside
-from kanserve.serve.calls.tensors import as_datatype
-from kanserve.serve.models import catalog as models
+from kanserve.network.evaluate import evaluate, probabilities
+from kanserve.network.kan import Variable
+from kanserve.network.training_range import sample
+from kanserve.serve.models import loader
+from kanserve.serve.rpc.range_violations import bounds, find_violations
+from kanserve.serve.rpc.tensors import as_datatype
 from kanserve.serve.server import Server, start
 from tests import serving
 from tests.agreement import assert_agrees
@@ -185,10 +185,10 @@ def test_the_ends_of_the_training_range_are_inside_it_in_float_too(tmp_path):
     """-0.1 and 0.1 are rounded away from zero in float32: compared in double, both would lie just outside."""
     kan = replace(one_edge(), inputs=(Variable("u", low=-0.1, high=0.1),))
     repository.publish(tmp_path, "ends", compile(kan, ("numpy_source",)))
-    model = models.load(tmp_path).find("ends")
+    model = loader.load(tmp_path).find("ends")
     ends = np.array([[-0.1], [0.1], [0.1000001], [np.nan]])
     for datatype, x in (("FP64", ends), ("FP32", ends.astype(np.float32))):
-        found = outside(bounds(model, datatype), x)
+        found = find_violations(bounds(model, datatype), x)
         assert found is not None and found.rows.tolist() == [2, 3]
 
 

@@ -19,7 +19,7 @@ import pytest
 from kanserve import repository
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Settings
 from tests import serving

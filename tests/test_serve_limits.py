@@ -20,9 +20,9 @@ from kanserve.client import Client
 from kanserve.errors import BusyError, DeadlineError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.serve.calls.table import REFLECTIONS
-from kanserve.serve.calls.threads import Threads
-from kanserve.serve.server import Counted, Server, start
+from kanserve.serve.rpc.routes import REFLECTIONS
+from kanserve.serve.scheduling.thread_pool import ThreadPool
+from kanserve.serve.server import Server, ServingRuntime, start
 from kanserve.serve.settings import Settings
 from tests import lean, serving
 from tests.serving import BREAK, WAIT
@@ -45,8 +45,8 @@ def connected(server: Server) -> Iterator[Any]:
 def one_thread(root: Path, queue: int = 256) -> Server:
     """A server that has one thread for calls, and gets no other while that waits."""
     settings = Settings(repository=str(root), port=0, threads=1, queue=queue)
-    counted = Counted(settings)
-    counted.threads = Threads(1, spare=0)
+    counted = ServingRuntime(settings)
+    counted.threads = ThreadPool(1, spare=0)
     return Server(settings, counted=counted)
 
 

@@ -23,7 +23,7 @@ from kanserve.errors import (
     NotFoundError,
 )
 from kanserve.serve.models.catalog import Catalog
-from kanserve.serve.models.loading import Models
+from kanserve.serve.models.loader import Models
 from kanserve.serve.settings import ModelSettings, Settings
 from tests import serving
 from tests.loaded import Counted, damage, loaded, publish, versions

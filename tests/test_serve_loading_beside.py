@@ -19,9 +19,9 @@ from kanserve import repository
 from kanserve.client import Client
 from kanserve.errors import DrainingError
 from kanserve.repository.local import Folder
-from kanserve.serve.models import background
-from kanserve.serve.models.background import AT_ONCE, Background, when_done
-from kanserve.serve.models.loading import Models
+from kanserve.serve.models import loading_queue
+from kanserve.serve.models.loader import Models
+from kanserve.serve.models.loading_queue import AT_ONCE, LoadingQueue, when_done
 from kanserve.serve.settings import Settings
 from tests import lean, serving
 from tests.loaded import loaded, publish, versions
@@ -33,7 +33,7 @@ PATIENCE = 60.0
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next load begins beside one that is this slow."""
-    monkeypatch.setattr(background, "SLOW", 0.2)
+    monkeypatch.setattr(loading_queue, "SLOW", 0.2)
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def test_at_the_start_one_follows_the_other_so_that_it_is_known_of_what_a_proces
     ):
         start = pool.submit(models.refresh)
         begins(models, "slow")
-        time.sleep(1.5 * background.SLOW)
+        time.sleep(1.5 * loading_queue.SLOW)
         assert told == [("slow", 1)] and not start.done()
         fifo.write_text("")
         start.result(PATIENCE)
@@ -262,7 +262,7 @@ def test_a_server_that_polls_finds_a_model_while_another_is_loaded(tmp_path: Pat
 
 
 def test_jobs_of_one_model_are_done_in_their_order_whoever_asks() -> None:
-    made = Background()
+    made = LoadingQueue()
     made.give_way()
     done: list[int] = []
     last = [made.begin(partial(done.append, number), "fox") for number in range(50)][-1]
@@ -276,7 +276,7 @@ def test_jobs_of_one_model_are_done_in_their_order_whoever_asks() -> None:
 
 
 def test_a_job_is_shared_only_as_long_as_nothing_else_was_asked_since() -> None:
-    made, gate = Background(), threading.Event()
+    made, gate = LoadingQueue(), threading.Event()
     made.begin(lambda: gate.wait(PATIENCE), "fox")
     first, second = made.begin(list, "fox", "load"), made.begin(list, "fox", "load")
     assert first is second
@@ -287,7 +287,7 @@ def test_a_job_is_shared_only_as_long_as_nothing_else_was_asked_since() -> None:
 
 
 def test_what_waits_is_refused_at_the_end_and_what_runs_is_done() -> None:
-    made, gate, begun = Background(), threading.Event(), threading.Event()
+    made, gate, begun = LoadingQueue(), threading.Event(), threading.Event()
 
     def run() -> bool:
         begun.set()
@@ -314,7 +314,7 @@ def test_what_waits_is_refused_at_the_end_and_what_runs_is_done() -> None:
 @pytest.mark.usefixtures("impatient")
 def test_the_interpreter_changes_threads_as_usual_once_nothing_is_loaded() -> None:
     usual = sys.getswitchinterval()
-    made, gates = Background(), [threading.Event(), threading.Event()]
+    made, gates = LoadingQueue(), [threading.Event(), threading.Event()]
     made.give_way()
     jobs = [made.begin(partial(gate.wait, PATIENCE), str(number)) for number, gate in enumerate(gates)]
     eventually(lambda: len(made._busy) == 2)

@@ -14,7 +14,7 @@ from kanserve.client import Client
 from kanserve.errors import NotFoundError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.serve.models import catalog as models
+from kanserve.serve.models import loader
 from kanserve.serve.server import Server, start
 from tests import serving
 
@@ -62,5 +62,5 @@ def test_a_backend_whose_files_are_not_in_its_format_is_passed_over(tmp_path):
     parts[library] = parts[library][:18] + b"\xb7" + parts[library][19:]  # of another machine
     damaged = assemble(good.kan(), parts, formulas=good.formulas, golden=good.golden())
     repository.publish(tmp_path, "raw", damaged)
-    catalog = models.load(tmp_path)
+    catalog = loader.load(tmp_path)
     assert not catalog.reasons and catalog.find("raw").kind == "onnx_graph"

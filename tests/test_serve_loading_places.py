@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kanserve import repository
 from kanserve.artifact.signing import signed
 from kanserve.errors import InputError, NotFoundError
-from kanserve.serve.models.loading import Models
+from kanserve.serve.models.loader import Models
 from kanserve.serve.settings import Settings
 from tests import serving, stores
 from tests.loaded import loaded, publish, versions

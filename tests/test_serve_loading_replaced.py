@@ -14,12 +14,12 @@ import pytest
 
 from kanserve import repository
 from kanserve.artifact.format import Artifact, assemble
+from kanserve.artifact_compiler import compile
 from kanserve.client import Client
-from kanserve.compiler import compile
 from kanserve.errors import GoldenError, IntegrityError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.serve.observing.meters import Meters
+from kanserve.serve.observability.metrics import Metrics
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from kanserve.v1 import formula_pb2, formula_pb2_grpc
@@ -190,7 +190,7 @@ def test_who_watches_is_told_and_the_index_says_why_not(tmp_path: Path) -> None:
 
 def test_rows_outside_the_range_are_those_of_what_is_there_now(tmp_path: Path) -> None:
     put(tmp_path, shifted(1.0))
-    meters = Meters()
+    meters = Metrics()
     with loaded(tmp_path, meters) as models:
         models.subscribe(meters.changed)
         meters.changed(models.catalog)

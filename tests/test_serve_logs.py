@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from kanserve.errors import InputError
-from kanserve.serve.observing import logs
+from kanserve.serve.observability import logs
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call
 
@@ -51,7 +51,7 @@ def call(**known: Any) -> Call:
 
 def test_text_says_when_how_bad_what_and_about_which_call(configured, capsys):
     configured()
-    logger = logging.getLogger("kanserve.serve.calls.table")
+    logger = logging.getLogger("kanserve.serve.rpc.routes")
     logger.info("serving 3 models on 127.0.0.1:8001")
     logger.error("a call failed", extra=logs.of(call()))
     first, second = capsys.readouterr().err.splitlines()
@@ -99,7 +99,7 @@ def test_the_level_is_that_of_the_settings_for_our_lines_and_warning_for_others(
 
 def test_warnings_of_python_are_lines_too(configured):
     code = (
-        "import warnings; from kanserve.serve.observing import logs; from kanserve.serve.settings import Settings;"
+        "import warnings; from kanserve.serve.observability import logs; from kanserve.serve.settings import Settings;"
         "logs.configure(Settings(log_format='json')); warnings.warn('old')"
     )
     done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, timeout=60)
@@ -110,11 +110,11 @@ def test_warnings_of_python_are_lines_too(configured):
 @pytest.mark.parametrize("how", ["os.close(2)", "sys.stderr.close()", "sys.stderr = None", "os.dup2(full, 2)"])
 def test_nobody_is_hurt_when_standard_error_is_gone(how):
     code = (
-        "import os, sys, logging; from kanserve.serve.processes import running;"
+        "import os, sys, logging; from kanserve.serve.processes import lifecycle;"
         "from kanserve.serve.settings import Settings;"
-        f"full = os.open('/dev/full', os.O_WRONLY); running.configure(Settings()); {how};"
+        f"full = os.open('/dev/full', os.O_WRONLY); lifecycle.configure(Settings()); {how};"
         "logging.getLogger('kanserve').error('x' * 100_000); logging.getLogger('kanserve').error('%d', 'x');"
-        "running.say('goes on');"
+        "lifecycle.say('goes on');"
         "print('alive', flush=True); os._exit(0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -284,7 +284,7 @@ def test_the_guide_has_every_field():
 
 def test_a_pipe_that_nobody_reads_keeps_no_call_waiting():
     code = (
-        "import logging, os, sys, time; from kanserve.serve.observing import logs;"
+        "import logging, os, sys, time; from kanserve.serve.observability import logs;"
         "from kanserve.serve.settings import Settings; logs.configure(Settings());"
         "[logging.getLogger('kanserve').error('%s', 'x' * 3000) for _ in range(100)];"
         "print('alive', flush=True)"

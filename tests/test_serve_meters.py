@@ -15,11 +15,10 @@ import pytest
 from kanserve import repository
 from kanserve.errors import InvalidNameError, NotFoundError
 from kanserve.inference import grpc_service_pb2 as pb
-from kanserve.serve.models import catalog as models
-from kanserve.serve.models import loading
+from kanserve.serve.models import loader
 from kanserve.serve.models.catalog import Catalog
-from kanserve.serve.observing import meters
-from kanserve.serve.observing.meters import BOUNDS, STAGES, Meters
+from kanserve.serve.observability import metrics
+from kanserve.serve.observability.metrics import BOUNDS, STAGES, Metrics
 from kanserve.serve.state import Call
 from tests import serving
 
@@ -32,7 +31,7 @@ def catalog(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     for _ in range(2):
         repository.publish(root, "mixed", serving.artifact("mixed"))
-    return models.load(root)
+    return loader.load(root)
 
 
 def call(method: str = "ModelInfer", model: str = "mixed", version: int = 1, **known: Any) -> Call:
@@ -51,7 +50,7 @@ def series(snapshot: Any, *key: Any) -> Any:
 
 
 def test_calls_are_counted_by_method_model_version_and_code():
-    counting = Meters()
+    counting = Metrics()
     for _ in range(3):
         counting.ended(call())
     counting.ended(call(version=2))
@@ -59,7 +58,7 @@ def test_calls_are_counted_by_method_model_version_and_code():
     counting.ended(call(code="INVALID_ARGUMENT"))
     counting.ended(call(model="", version=0, code="NOT_FOUND"))
     snapshot = counting.snapshot()
-    assert {tuple(one["of"]): meters.count(one) for one in snapshot["calls"]} == {
+    assert {tuple(one["of"]): metrics.count(one) for one in snapshot["calls"]} == {
         (SERVICE, "ModelInfer", "mixed", 1, "OK"): 3,
         (SERVICE, "ModelInfer", "mixed", 2, "OK"): 1,
         (SERVICE, "GetFormula", "mixed", 1, "OK"): 1,
@@ -79,7 +78,7 @@ def test_calls_are_counted_by_method_model_version_and_code():
 
 @pytest.mark.parametrize(("took", "bucket"), [(0, 0), (10_000, 0), (10_001, 1), (10**10, 14), (10**10 + 1, 15)])
 def test_a_duration_belongs_to_the_first_bound_that_is_not_below_it(took, bucket):
-    counting = Meters()
+    counting = Metrics()
     counting.ended(call(computed=took))
     (one,) = counting.snapshot()["calls"]
     stage = one["buckets"][STAGES.index("compute")]
@@ -88,7 +87,7 @@ def test_a_duration_belongs_to_the_first_bound_that_is_not_below_it(took, bucket
 
 
 def test_threads_lose_no_count():
-    counting = Meters()
+    counting = Metrics()
     outside = np.array([1, 0, 2])
 
     def count() -> None:
@@ -101,12 +100,12 @@ def test_threads_lose_no_count():
     for one in threads:
         one.join()
     snapshot = counting.snapshot()
-    assert meters.count(snapshot["calls"][0]) == 16_000 and snapshot["calls"][0]["nanoseconds"][0] == 16_000 * 60_000
+    assert metrics.count(snapshot["calls"][0]) == 16_000 and snapshot["calls"][0]["nanoseconds"][0] == 16_000 * 60_000
     assert snapshot["outside"][0]["rows"] == [16_000, 0, 32_000]
 
 
 def test_rows_outside_are_counted_by_feature_where_they_were_answered(catalog):
-    counting = Meters()
+    counting = Metrics()
     counting.changed(catalog)
     names = [one.name for one in serving.kan("mixed").inputs]
     outside = np.zeros(len(names), np.intp)
@@ -121,7 +120,7 @@ def test_rows_outside_are_counted_by_feature_where_they_were_answered(catalog):
 
 
 def test_loads_are_counted_by_model():
-    counting = Meters()
+    counting = Metrics()
     counting.loaded("mixed", 1, 0.5, "")
     counting.loaded("mixed", 2, 0.25, "A checksum differs.")
     counting.loaded("fox", 1, 0.125, "It cannot be read.")
@@ -131,16 +130,16 @@ def test_loads_are_counted_by_model():
 
 
 def test_refused_is_what_could_not_be_loaded_and_not_what_nobody_wants(catalog):
-    counting = Meters()
-    reasons = {("a", 1): loading.UNLOADED, ("b", 1): loading.NOT_ASKED, ("c", 1): "A checksum differs."}
+    counting = Metrics()
+    reasons = {("a", 1): loader.UNLOADED, ("b", 1): loader.NOT_ASKED, ("c", 1): "A checksum differs."}
     counting.changed(Catalog(catalog.models, reasons))
     assert counting.snapshot()["refused"] == [["c", 1]]
 
 
 def test_models_that_went_are_not_kept(tmp_path):
     repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
-    counting = Meters()
-    counting.changed(models.load(tmp_path))
+    counting = Metrics()
+    counting.changed(loader.load(tmp_path))
     model = weakref.ref(counting._catalog.models["mixed"][1])  # type: ignore[union-attr]  # it was given one
     counting.ended(call(outside=np.array([1, 1])))
     counting.snapshot()
@@ -150,7 +149,7 @@ def test_models_that_went_are_not_kept(tmp_path):
 
 
 def test_a_snapshot_is_json_and_stays_as_it_was(catalog):
-    counting = Meters(worker=3)
+    counting = Metrics(worker=3)
     counting.changed(catalog)
     counting.gauges = lambda: {"threads": 4, "queue_length": 0}
     counting.ended(call(outside=np.array([1] * len(serving.kan("mixed").inputs))))
@@ -164,62 +163,62 @@ def test_a_snapshot_is_json_and_stays_as_it_was(catalog):
 
 
 def test_snapshots_of_processes_add_up(catalog):
-    one, other = Meters(0), Meters(1)
+    one, other = Metrics(0), Metrics(1)
     for counting in (one, other):
         counting.changed(catalog)
         counting.gauges = lambda: {"threads": 4, "threads_busy": 1}
         counting.ended(call(outside=np.array([1, 2])))
         counting.loaded("mixed", 1, 0.5, "")
     other.ended(call(version=2))
-    merged = meters.merge([json.loads(json.dumps(one.snapshot())), other.snapshot()])
-    assert meters.count(series(merged, SERVICE, "ModelInfer", "mixed", 1, "OK")) == 2
-    assert meters.count(series(merged, SERVICE, "ModelInfer", "mixed", 2, "OK")) == 1
+    merged = metrics.merge([json.loads(json.dumps(one.snapshot())), other.snapshot()])
+    assert metrics.count(series(merged, SERVICE, "ModelInfer", "mixed", 1, "OK")) == 2
+    assert metrics.count(series(merged, SERVICE, "ModelInfer", "mixed", 2, "OK")) == 1
     assert merged["gauges"] == {"threads": 8, "threads_busy": 2}
     assert merged["outside"][0]["rows"] == [2, 4] and merged["loads"][0]["loaded"] == 2
     assert [each["worker"] for each in merged["processes"]] == [0, 1]
     assert [(each["of"][:2], each["ready"]) for each in merged["models"]] == [(["mixed", 1], 2), (["mixed", 2], 2)]
-    assert meters.merge([merged]) == merged and json.loads(json.dumps(merged)) == merged
-    assert meters.merge([])["calls"] == []
+    assert metrics.merge([merged]) == merged and json.loads(json.dumps(merged)) == merged
+    assert metrics.merge([])["calls"] == []
 
 
 def test_a_process_that_is_gone_leaves_its_counts_and_no_more(catalog):
-    gone, here = Meters(0), Meters(0)
+    gone, here = Metrics(0), Metrics(0)
     for counting in (gone, here):
         counting.changed(catalog)
         counting.gauges = lambda: {"threads": 4}
         counting.ended(call())
-    merged = meters.merge([meters.ended(gone.snapshot()), here.snapshot()])
-    assert meters.count(merged["calls"][0]) == 2 and merged["gauges"] == {"threads": 4}
+    merged = metrics.merge([metrics.ended(gone.snapshot()), here.snapshot()])
+    assert metrics.count(merged["calls"][0]) == 2 and merged["gauges"] == {"threads": 4}
     assert len(merged["processes"]) == 1 and {one["ready"] for one in merged["models"]} == {1}
 
 
 def test_a_version_that_nobody_has_any_more_is_forgotten_with_the_process_that_had_it(catalog):
-    gone, here = Meters(), Meters()
+    gone, here = Metrics(), Metrics()
     for counting in (gone, here):
         counting.changed(catalog)
     gone.ended(call(version=1, outside=np.array([1, 1])))
     gone.ended(call(version=2))
     gone.ended(call(model="", version=0, code="NOT_FOUND"))
-    left = meters.ended(gone.snapshot())
-    assert len(meters.merge([left, here.snapshot()])["calls"]) == 3
+    left = metrics.ended(gone.snapshot())
+    assert len(metrics.merge([left, here.snapshot()])["calls"]) == 3
     here.changed(Catalog({"mixed": {2: catalog.models["mixed"][2]}}, {}))
-    merged = meters.merge([left, here.snapshot()])
+    merged = metrics.merge([left, here.snapshot()])
     assert {one["of"][3] for one in merged["calls"]} == {2, 0} and merged["outside"] == []
-    assert len(meters.merge([left, left])["calls"]) == 3  # until there is somebody to ask
+    assert len(metrics.merge([left, left])["calls"]) == 3  # until there is somebody to ask
 
 
 def test_a_process_that_knows_the_features_names_them_for_one_that_does_not(catalog):
-    behind, ahead = Meters(), Meters()
+    behind, ahead = Metrics(), Metrics()
     ahead.changed(catalog)
     for counting in (behind, ahead):
         counting.ended(call(outside=np.array([1, 0])))
     names = ahead.snapshot()["outside"][0]["features"]
-    merged = meters.merge([behind.snapshot(), ahead.snapshot()])
+    merged = metrics.merge([behind.snapshot(), ahead.snapshot()])
     assert merged["outside"] == [{"of": ["mixed", 1], "features": names, "rows": [2, 0]}] and len(names) == 2
 
 
 def test_what_is_counted_of_a_version_goes_some_time_after_it(catalog, monkeypatch):
-    counting = Meters()
+    counting = Metrics()
     counting.changed(catalog)
     counting.ended(call(version=1, outside=np.array([1, 1])))
     counting.ended(call(version=2))
@@ -228,7 +227,7 @@ def test_what_is_counted_of_a_version_goes_some_time_after_it(catalog, monkeypat
     newer = Catalog({"mixed": {2: catalog.models["mixed"][2]}}, {})
     counting.changed(newer)
     assert len(counting.snapshot()["calls"]) == 4  # it is scraped once more before it goes
-    monkeypatch.setattr(meters, "KEPT_SECONDS", -1.0)
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", -1.0)
     snapshot = counting.snapshot()
     assert {one["of"][3] for one in snapshot["calls"]} == {2, 0} and snapshot["outside"] == []
     counting.changed(EMPTY)
@@ -236,34 +235,34 @@ def test_what_is_counted_of_a_version_goes_some_time_after_it(catalog, monkeypat
 
 
 def test_a_version_that_comes_back_in_time_keeps_its_counts(catalog, monkeypatch):
-    counting = Meters()
+    counting = Metrics()
     counting.changed(catalog)
     counting.ended(call())
     counting.changed(EMPTY)
     counting.changed(catalog)
-    monkeypatch.setattr(meters, "KEPT_SECONDS", -1.0)
+    monkeypatch.setattr(metrics, "KEPT_SECONDS", -1.0)
     assert len(counting.snapshot()["calls"]) == 1
 
 
 def test_there_are_only_so_many_series(monkeypatch):
-    monkeypatch.setattr(meters, "MOST_SERIES", 20)
-    counting = Meters()
+    monkeypatch.setattr(metrics, "MOST_SERIES", 20)
+    counting = Metrics()
     for i in range(200):
         counting.ended(call(model=f"m{i}", outside=np.array([1])))
         counting.loaded(f"m{i}", 1, 0.1, "")
     snapshot = counting.snapshot()
     assert len(snapshot["calls"]) == 21 and len(snapshot["outside"]) == 20 and len(snapshot["loads"]) == 20
-    assert meters.count(series(snapshot, SERVICE, "ModelInfer", "", 0, "OK")) == 180
-    assert sum(map(meters.count, snapshot["calls"])) == 200
+    assert metrics.count(series(snapshot, SERVICE, "ModelInfer", "", 0, "OK")) == 180
+    assert sum(map(metrics.count, snapshot["calls"])) == 200
 
 
-def asked(counting: Meters, catalog: Catalog, name: str = "", version: str = "") -> Any:
+def asked(counting: Metrics, catalog: Catalog, name: str = "", version: str = "") -> Any:
     request = pb.ModelStatisticsRequest(name=name, version=version)
-    return list(meters.statistics(counting.snapshot(), catalog, request).model_stats)
+    return list(metrics.statistics(counting.snapshot(), catalog, request).model_stats)
 
 
 def test_statistics_are_of_inferences(catalog):
-    counting = Meters()
+    counting = Metrics()
     counting.ended(call())
     counting.ended(call(method="ModelStreamInfer", rows=4))
     counting.ended(call(code="INVALID_ARGUMENT"))
@@ -288,7 +287,7 @@ def test_statistics_are_of_inferences(catalog):
 
 
 def test_statistics_say_when_a_model_last_answered(catalog):
-    counting = Meters()
+    counting = Metrics()
     assert asked(counting, catalog, "mixed", "1")[0].last_inference == 0
     now = time.perf_counter_ns()
     counting.ended(call(arrived=now - 5_000_000_000, ended=now - 4_000_000_000))
@@ -297,7 +296,7 @@ def test_statistics_say_when_a_model_last_answered(catalog):
 
 
 def test_statistics_are_of_one_version_or_all_of_a_model_or_all(catalog):
-    counting = Meters()
+    counting = Metrics()
     assert [one.version for one in asked(counting, catalog, "mixed")] == ["1", "2"]
     assert [one.version for one in asked(counting, catalog)] == ["1", "2"]
     assert asked(counting, EMPTY) == []
@@ -306,15 +305,15 @@ def test_statistics_are_of_one_version_or_all_of_a_model_or_all(catalog):
 @pytest.mark.parametrize(("name", "version"), [("fox", ""), ("mixed", "3"), ("fox", "1")])
 def test_statistics_of_what_is_not_loaded_are_not_found(catalog, name, version):
     with pytest.raises(NotFoundError):
-        asked(Meters(), catalog, name, version)
+        asked(Metrics(), catalog, name, version)
     with pytest.raises(InvalidNameError):
-        asked(Meters(), catalog, "mixed", "x")
+        asked(Metrics(), catalog, "mixed", "x")
 
 
 def test_a_supervisor_merges_and_logs_without_numpy_or_protobuf():
     # The package itself imports grpc, to explain its absence; this is about what the module adds to that.
     code = (
-        "import sys, grpc; import kanserve.serve.observing.logs, kanserve.serve.observing.meters as m; m.merge([]); "
+        "import sys, grpc; from kanserve.serve.observability import logs, metrics; metrics.merge([]); "
         "print([n for n in ('numpy', 'google.protobuf', 'kanserve.serve.models.catalog') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -11,10 +11,10 @@ import pytest
 
 from kanserve.artifact import directory
 from kanserve.artifact.format import Artifact, Entry
-from kanserve.artifact.names import FORMULA
+from kanserve.artifact.naming_rules import FORMULA
 from kanserve.errors import FormatError
-from kanserve.serve.models import pieces
-from kanserve.serve.models.words import Words
+from kanserve.serve.models import chunked_json
+from kanserve.serve.models.lazy_formulas import LazyFormulas
 from tests import serving
 
 LETTERS = 'ab"\\\n\u00e9\u20ac\U0001f600{}[],: '
@@ -50,7 +50,7 @@ def parsed(data: bytes, piece: int) -> str:
 
 
 def whole(data: bytes, piece: int) -> Any:
-    return pieces.parse(data, json.JSONDecoder(), piece)
+    return chunked_json.parse(data, json.JSONDecoder(), piece)
 
 
 def test_pieces_of_any_size_give_what_the_whole_gives():
@@ -62,7 +62,7 @@ def test_pieces_of_any_size_give_what_the_whole_gives():
             data = damaged(chance, data)
         wanted = parsed(data, 0)
         refused += wanted == "refused"
-        for piece in (1, 2, 3, 7, 16, 64, pieces.PIECE):
+        for piece in (1, 2, 3, 7, 16, 64, chunked_json.PIECE):
             assert parsed(data, piece) == wanted, (data, piece)
     assert 100 < refused < 450
 
@@ -120,9 +120,9 @@ def test_the_formulas_of_a_large_network_never_become_text_at_once():
     data = formulas()
     artifact = with_formulas(data)
     data.taken.clear()
-    Words(artifact, artifact.kan())
-    assert sum(data.taken) == len(data) > 20 * pieces.PIECE
-    assert max(data.taken) <= pieces.PIECE
+    LazyFormulas(artifact, artifact.kan())
+    assert sum(data.taken) == len(data) > 20 * chunked_json.PIECE
+    assert max(data.taken) <= chunked_json.PIECE
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_formulas_that_are_broken_far_inside_are_not_loaded(wrong, text):
     middle = good.index(b"0.5", len(good) // 2)
     artifact = with_formulas(good[:middle] + wrong + good[middle + 3 :])
     with pytest.raises(FormatError, match=text):
-        Words(artifact, artifact.kan())
+        LazyFormulas(artifact, artifact.kan())
 
 
 def test_a_file_is_never_asked_for_all_at_once(tmp_path):

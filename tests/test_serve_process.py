@@ -21,8 +21,8 @@ from kanserve.client import Client
 from kanserve.errors import KanserveError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import sample
 from kanserve.serve.settings import Settings
 from tests import kans, lean, serving
 from tests.serving import WAIT
@@ -288,10 +288,10 @@ def test_onnx_is_served_without_torch_sympy_onnx_or_matplotlib_and_only_then_imp
 import sys
 for name in {tuple(one for one in UNUSED if one not in ("onnxruntime", "pydantic", "typer", "rich"))!r}:
     sys.modules[name] = None  # importing it raises
-from kanserve.serve.models import catalog as models
+from kanserve.serve.models import loader
 from kanserve.serve.server import start
 root = {str(serving.folder())!r}
-catalog = models.load(root, backend="c_source")
+catalog = loader.load(root, backend="c_source")
 assert catalog.find("raw").kind == "c_source" and "graph" not in catalog.models, catalog.reasons
 assert "onnxruntime" not in sys.modules
 server = start(root, port=0)

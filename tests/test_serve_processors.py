@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kanserve.serve import processors
+from kanserve.serve.scheduling import cpus
 
 
 def root(folder: Path, groups: str, **files: str) -> Path:
@@ -39,30 +39,30 @@ def root(folder: Path, groups: str, **files: str) -> Path:
     ],
 )
 def test_the_least_of_the_limits_on_the_way_up_counts(tmp_path, groups, files, quota):
-    assert processors._quota(root(tmp_path, groups, **files)) == quota
+    assert cpus._quota(root(tmp_path, groups, **files)) == quota
 
 
 def test_there_is_always_one_core_and_never_more_than_the_process_may_run_on(tmp_path, monkeypatch):
-    for quota, count in (("10000 100000", 1), ("110000 100000", min(2, len(processors.cores()))), ("max 100000", None)):
+    for quota, count in (("10000 100000", 1), ("110000 100000", min(2, len(cpus.cores()))), ("max 100000", None)):
         folder = tmp_path / quota.split()[0]
-        monkeypatch.setattr(processors, "_ROOT", root(folder, "0::/\n", cpu_dot_max=quota))
-        assert processors.available() == (count or len(processors.cores()))
+        monkeypatch.setattr(cpus, "_ROOT", root(folder, "0::/\n", cpu_dot_max=quota))
+        assert cpus.available() == (count or len(cpus.cores()))
 
 
 def test_a_machine_without_control_groups_has_its_cores(tmp_path, monkeypatch):
-    monkeypatch.setattr(processors, "_ROOT", tmp_path)
-    assert processors.available() == len(processors.cores()) >= 1
+    monkeypatch.setattr(cpus, "_ROOT", tmp_path)
+    assert cpus.available() == len(cpus.cores()) >= 1
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system ties no process to a core")
 def test_workers_are_tied_to_cores_of_their_own_and_share_them_when_there_are_too_few():
-    allowed = processors.cores()
+    allowed = cpus.cores()
     tied = []
     try:
         for worker in range(len(allowed) + 1):
             os.sched_setaffinity(0, allowed)
-            processors.pin(worker)
-            tied.append(processors.cores())
+            cpus.pin(worker)
+            tied.append(cpus.cores())
     finally:
         os.sched_setaffinity(0, allowed)
     assert tied == [(one,) for one in (*allowed, allowed[0])]

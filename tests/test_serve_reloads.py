@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kanserve import repository
-from kanserve.serve.models.background import return_memory
+from kanserve.serve.models.loading_queue import return_memory
 from kanserve.serve.settings import Settings
 from tests import disks, reloads, serving
 from tests.artifacts import small

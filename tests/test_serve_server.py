@@ -15,8 +15,8 @@ from kanserve.client import Client
 from kanserve.errors import ConflictError, InputError, NotFoundError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import sample
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from tests import serving

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from kanserve import repository
+from kanserve.cli.commands import serve_command
 from kanserve.client import Client
-from kanserve.commands import serve
 from kanserve.errors import InputError
 from kanserve.serve import settings
 from kanserve.serve.configuration import flags
-from kanserve.serve.configuration.reading import configuration, read
+from kanserve.serve.configuration.settings_sources import configuration, read
 from kanserve.serve.server import start
 from kanserve.serve.settings import Grant, ModelSettings, Settings
 from tests import serving
@@ -189,7 +189,7 @@ def test_the_variables_that_kubernetes_makes_of_a_service_are_left_alone(folder)
 def test_what_check_config_prints_is_a_file_that_says_the_same(folder, capsys):
     arguments = ["models", "--port", "7", "--warm-up", "1,2", "--model-name", "a", "--no-reflection"]
     Path("first.toml").write_text("[models.a]\nmax_rows = 7\n")
-    assert serve.main([*arguments, "--config", "first.toml", "--check-config"]) == 0
+    assert serve_command.main([*arguments, "--config", "first.toml", "--check-config"]) == 0
     printed = capsys.readouterr().out
     assert "port = 7  # --port" in printed
     assert set(tomllib.loads(printed)) >= {one.name for one in flags.of_settings()} - {"anonymous"}
@@ -201,21 +201,21 @@ def test_check_config_shows_no_secret(folder, capsys):
     path = file(
         f"traces = 'http://me:secret@localhost:4318'\n[[access]]\nroles = ['read']\ntoken_sha256 = '{digest}'\n"
     )
-    assert serve.main(["--config", path, "--check-config"]) == 0
+    assert serve_command.main(["--config", path, "--check-config"]) == 0
     printed = capsys.readouterr().out
     assert digest not in printed and "secret" not in printed and "localhost:4318" in printed
 
 
 def test_check_config_says_what_is_wrong_and_ends_with_2(folder, capsys):
-    assert serve.main(["none", "--port", "x", "--check-config"]) == 2
+    assert serve_command.main(["none", "--port", "x", "--check-config"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err == "kanserve: --port: wanted a whole number from 0 to 65535, got 'x'\n"
-    assert serve.main(["none", "--check-config"]) == 2
+    assert serve_command.main(["none", "--check-config"]) == 2
     assert capsys.readouterr().err == "kanserve: REPOSITORY: there is no folder 'none'\n"
 
 
 def test_help_has_every_flag_with_its_default(folder, capsys):
-    assert serve.main(["--help"]) == 0
+    assert serve_command.main(["--help"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     for one in flags.of_settings():
         assert flags.flag(one.name) in printed and f"[{flags.default(one)}]" in printed, one.name
@@ -223,7 +223,7 @@ def test_help_has_every_flag_with_its_default(folder, capsys):
 
 def test_the_settings_reach_the_next_process_through_a_descriptor(folder):
     found = read(["--port", "7"], {})
-    number = serve.handed_over(found)
+    number = serve_command.handed_over(found)
     assert os.get_inheritable(number)
     with open(number, "rb") as handed:
         assert settings.loads(handed.read().decode()) == found

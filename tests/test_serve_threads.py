@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from kanserve.errors import BusyError
-from kanserve.serve import switching
-from kanserve.serve.calls.threads import SLOW, Threads
+from kanserve.serve.scheduling import switch_interval
+from kanserve.serve.scheduling.thread_pool import SLOW, ThreadPool
 
 PATIENCE = 60.0  # seconds after which something will not come any more
 
 
 @contextmanager
-def running(threads: int = 2, spare: int | None = None) -> Iterator[Threads]:
-    pool = Threads(threads, spare)
+def running(threads: int = 2, spare: int | None = None) -> Iterator[ThreadPool]:
+    pool = ThreadPool(threads, spare)
     try:
         yield pool
     finally:
@@ -48,14 +48,14 @@ class Gate:
         self._open.set()
 
 
-def ended(pool: Threads, call: Any, *arguments: Any) -> None:
+def ended(pool: ThreadPool, call: Any, *arguments: Any) -> None:
     """Submit a call and wait for its end."""
     done = threading.Event()
     pool.submit(call, *arguments).add_done_callback(lambda _: done.set())
     assert done.wait(PATIENCE)
 
 
-def settled(threads: Threads, gauge: str, wanted: float) -> bool:
+def settled(threads: ThreadPool, gauge: str, wanted: float) -> bool:
     """Whether a gauge comes to a value."""
     until = time.monotonic() + PATIENCE
     while threads.gauges()[gauge] != wanted:
@@ -163,7 +163,7 @@ def test_threads_take_turns_more_often_beside_a_slow_call_and_only_then():
 
 def test_a_slow_call_that_ends_leaves_short_turns_to_what_is_being_loaded():
     usual = sys.getswitchinterval()
-    switching.shorten("loading", switching.BESIDE_LOADS)
+    switch_interval.shorten("loading", switch_interval.BESIDE_LOADS)
     try:
         with running(threads=1, spare=2) as pool:
             with Gate() as gate:
@@ -173,7 +173,7 @@ def test_a_slow_call_that_ends_leaves_short_turns_to_what_is_being_loaded():
             assert settled(pool, "calls_in_flight", 0)
             assert sys.getswitchinterval() < usual / 4
     finally:
-        switching.relax("loading")
+        switch_interval.relax("loading")
     assert sys.getswitchinterval() == usual
 
 

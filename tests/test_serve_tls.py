@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from kanserve.errors import InputError
-from kanserve.serve.access import tls
+from kanserve.serve.auth import tls
 from kanserve.serve.settings import Settings
 from tests import keys
 

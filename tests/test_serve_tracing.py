@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from kanserve.serve.observing import tracing
+from kanserve.serve.observability import tracing
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call
 
@@ -209,7 +209,7 @@ def test_without_a_collector_there_are_no_traces():
 def test_without_the_package_its_extra_is_named():
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
-        "try:\n    import kanserve.serve.observing.tracing\nexcept ImportError as e:\n    print('bare', e)\n"
+        "try:\n    import kanserve.serve.observability.tracing\nexcept ImportError as e:\n    print('bare', e)\n"
         "except Exception as e:\n    print(type(e).__name__, e)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

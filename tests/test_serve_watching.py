@@ -10,11 +10,11 @@ import pytest
 
 from kanserve import repository
 from kanserve.artifact.format import Artifact
-from kanserve.compiler import compile
+from kanserve.artifact_compiler import compile
 from kanserve.errors import DrainingError, InvalidNameError
-from kanserve.serve.calls.watching import LOOK, watch
 from kanserve.serve.models.catalog import Catalog
-from kanserve.serve.state import Call, State
+from kanserve.serve.rpc.watch import LOOK, watch
+from kanserve.serve.state import Call, ServerState
 from kanserve.v1 import formula_pb2 as pb
 from tests import kans, states
 
@@ -30,7 +30,7 @@ def artifact() -> Artifact:
 class Stream:
     """A client that reads what it is told."""
 
-    def __init__(self, state: State, name: str = "") -> None:
+    def __init__(self, state: ServerState, name: str = "") -> None:
         self.call: Call = states.call("Watch")
         self.listens = True
         self.call.alive = lambda: self.listens

@@ -10,11 +10,11 @@ import pytest
 
 from kanserve import formula, repository
 from kanserve.artifact.format import Artifact, assemble
-from kanserve.compiler import golden_rows
+from kanserve.artifact_compiler import golden_rows
 from kanserve.errors import FormatError
-from kanserve.formula import storage
-from kanserve.serve.models import words
-from kanserve.serve.models.words import Words
+from kanserve.formula.expressions import storage
+from kanserve.serve.models import lazy_formulas
+from kanserve.serve.models.lazy_formulas import LazyFormulas
 from tests import kans, serving
 from tests.loaded import loaded, publish, versions
 
@@ -61,12 +61,12 @@ def test_a_formula_that_is_none_is_told_when_the_model_is_loaded(how: str) -> No
     with pytest.raises(FormatError):
         formula.from_json(broken.formulas)  # which is what nobody may be told later
     with pytest.raises(FormatError):
-        Words(broken, serving.kan("mixed"))
+        LazyFormulas(broken, serving.kan("mixed"))
 
 
 @pytest.mark.parametrize("name", list(serving.KANS))
 def test_what_is_right_is_loaded_and_read(name: str) -> None:
-    said = Words(serving.artifact(name), serving.kan(name))
+    said = LazyFormulas(serving.artifact(name), serving.kan(name))
     assert said.formulas == formula.from_json(serving.artifact(name).formulas)
 
 
@@ -88,17 +88,17 @@ def test_the_evidence_is_checked_too() -> None:
     parts = {path: data for path, data in good.files.items() if "/" in path}
     with pytest.raises(FormatError):
         made = assemble(good.kan(), parts, formulas=good.formulas, golden=good.golden(), evidence=evidence)
-        Words(made, good.kan())
+        LazyFormulas(made, good.kan())
 
 
 def test_what_it_takes_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Expressions of so many steps are looked at, and no more; 50,000 take a fifth of a second."""
-    assert words._MOST_STEPS <= 50_000
+    assert lazy_formulas._MOST_STEPS <= 50_000
     kan = kans.classifier()
     made = assemble(kan, {}, formulas=formula.to_json(formula.formulas(kan)), golden=golden_rows(kan))
     first, *others = (len(one["tree"]) for one in made.formulas["formulas"])
     assert others
-    monkeypatch.setattr(words, "_MOST_STEPS", first)
+    monkeypatch.setattr(lazy_formulas, "_MOST_STEPS", first)
     steps = []
     check = storage.formula_from_json
 
@@ -107,5 +107,5 @@ def test_what_it_takes_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         return check(entry, tables)
 
     monkeypatch.setattr(storage, "formula_from_json", counted)
-    Words(made, kan)
+    LazyFormulas(made, kan)
     assert steps == [first]

@@ -4,7 +4,7 @@ import json
 import re
 import tomllib
 
-from kanserve.serve.configuration.reading import read
+from kanserve.serve.configuration.settings_sources import read
 from kanserve.serve.settings import Grant, ModelSettings
 from tests import serving_docs
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kanserve.data.dataset import Dataset
+from kanserve.editing import KINDS, Session
+from kanserve.editing.steps import SHORT
 from kanserve.errors import InputError, KanserveError, NotFoundError
 from kanserve.formula import from_formula
-from kanserve.ir import Kan, Variable, equal, layer
-from kanserve.places import edge_names, place_of
-from kanserve.reference import edges, evaluate, subnodes
-from kanserve.session import KINDS, Session
-from kanserve.session.steps import SHORT
-from kanserve.simplification.judging import refit
-from kanserve.table import Dataset
+from kanserve.network.edge_names import edge_names, place_of
+from kanserve.network.evaluate import edges, evaluate, subnodes
+from kanserve.network.kan import Kan, Variable, equal, layer
+from kanserve.simplification.validation import refit
 from kanserve.train import create, fit
 from tests import kans
 
@@ -200,7 +200,7 @@ def test_suggestions_refit_the_network_for_the_closest_functions_only(monkeypatc
         iterations.append(count)
         return refit(kan, rows, count)
 
-    monkeypatch.setattr("kanserve.session.steps.refit", counted)
+    monkeypatch.setattr("kanserve.editing.steps.refit", counted)
     assert len(session.suggest("x1->h1", top=8)) == 8
     assert iterations == [SHORT] * 8
 

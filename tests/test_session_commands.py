@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kanserve import cli, serialization
-from kanserve.commands import session
-from kanserve.ir import equal
-from kanserve.table import Dataset
-from kanserve.terminal import sparkline
+from kanserve.cli import app
+from kanserve.cli.commands import session_command
+from kanserve.cli.terminal import sparkline
+from kanserve.data.dataset import Dataset
+from kanserve.network import serialization
+from kanserve.network.kan import equal
 from kanserve.train import fit
 from tests.command_line import run
 from tests.kans import classifier
@@ -161,7 +162,7 @@ def test_what_is_wrong_is_one_clear_line_and_nothing_is_changed(case, kanserve):
 
 
 def test_help_teaches_each_command_with_an_example(kanserve):
-    names = [one.name or getattr(one.callback, "__name__", "") for one in session.app.registered_commands]
+    names = [one.name or getattr(one.callback, "__name__", "") for one in session_command.app.registered_commands]
     out = kanserve("--help")[1]
     for name in names:
         assert name in out and f"kanserve session {name}" in kanserve(name, "--help")[1]
@@ -188,7 +189,7 @@ def test_the_page_on_sessions_does_what_it_shows(tmp_path, monkeypatch, capsys):
         words, _, file = line.partition(" > ")
         monkeypatch.setattr(sys, "argv", shlex.split(words))
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            app.main()
         assert not stop.value.code, line
         if file:
             Path(file).write_text(capsys.readouterr().out)

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kanserve.data.dataset import Dataset
+from kanserve.editing import Session
+from kanserve.editing.session_storage import call
 from kanserve.errors import DataError, FormatError, InputError, NotFoundError
-from kanserve.ir import equal
-from kanserve.session import Session
-from kanserve.session.storing import call
-from kanserve.table import Dataset
+from kanserve.network.kan import equal
 from kanserve.train import create
 from tests.test_session import law, replayed
 

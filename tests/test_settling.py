@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kanserve.formula import evaluate_tree, formulas, from_formula
-from kanserve.ir import Kan, Layer, Variable, layer
-from kanserve.ranges import sample
-from kanserve.reference import evaluate
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, Layer, Variable, layer
+from kanserve.network.training_range import sample
 from tests.formula_agreement import check
 
 SHARE = 0.7310585786300049

@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from kanserve import repository, serialization
+from kanserve import repository
 from kanserve.artifact import directory, format, read, signing, write
-from kanserve.artifact.names import SIGNATURE
+from kanserve.artifact.naming_rules import SIGNATURE
 from kanserve.errors import (
     ArtifactError,
     ConflictError,
@@ -24,6 +24,7 @@ from kanserve.errors import (
     NotFoundError,
     SignatureError,
 )
+from kanserve.network import serialization
 from tests import command_line, keys
 from tests.artifacts import small
 from tests.kans import one_edge

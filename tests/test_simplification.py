@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kanserve.datasets import load_knots
+from kanserve.data.dataset import Dataset
+from kanserve.data.datasets import load_knots
 from kanserve.errors import DataError
-from kanserve.importance import importance
-from kanserve.ir import Kan, Symbolic, equal, layer
-from kanserve.reference import activations, evaluate
-from kanserve.simplification import Step, prune, simplify, symbolify
-from kanserve.simplification.edges import LIBRARY, Samples, candidates, within_domain
-from kanserve.simplification.naming import named
-from kanserve.simplification.shapes import no_edges, without_dead_nodes, without_edges
-from kanserve.simplification.straightening import without_base
-from kanserve.table import Dataset
+from kanserve.network.evaluate import activations, evaluate
+from kanserve.network.importance import importance
+from kanserve.network.kan import Kan, Symbolic, equal, layer
+from kanserve.simplification import SimplifyStep, prune, simplify, symbolify
+from kanserve.simplification.edge_candidates import LIBRARY, Samples, candidates, within_domain
+from kanserve.simplification.edge_removal import no_edges, without_dead_nodes, without_edges
+from kanserve.simplification.gauge_fixing import without_base
+from kanserve.simplification.symbolic_edges import named
 from kanserve.train import fit, score
 from tests import kans
 
@@ -91,7 +91,7 @@ def test_simplify_finds_a_product_and_drops_the_idle_input() -> None:
 @pytest.mark.slow
 def test_simplify_is_deterministic_and_reports_each_step() -> None:
     name = "xy by multiplication"
-    steps: list[Step] = []
+    steps: list[SimplifyStep] = []
     first = simplify(_fitted(name), _data(name), report=steps.append)
     assert equal(first, simplify(_fitted(name), _data(name)))
     assert len(steps) > 3 and all(np.isfinite(step.loss) for step in steps)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Symbolic
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Symbolic
 from kanserve.simplification.composites import Composite, composites
-from kanserve.simplification.edges import LIBRARY, Samples, candidates, candidates_of_each
+from kanserve.simplification.edge_candidates import LIBRARY, Samples, candidates, candidates_of_each
 
 Array = NDArray[np.float64]
 Z = np.linspace(0.5, 2.5, 80)

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kanserve.ir import Kan, Symbolic, equal, layer
-from kanserve.reference import evaluate
+from kanserve.data.dataset import Dataset
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, Symbolic, equal, layer
 from kanserve.simplification import discover, prune, simplify, symbolify
-from kanserve.simplification.chains import without_chains
-from kanserve.simplification.inserting import with_inner
-from kanserve.simplification.judging import judge
-from kanserve.simplification.naming import named, price, splines
-from kanserve.simplification.powers import as_factor, may_take_powers, power_of, with_power
+from kanserve.simplification.activations import values
+from kanserve.simplification.insert_composite import with_inner
+from kanserve.simplification.merge_1d_chains import without_chains
+from kanserve.simplification.product_powers import as_factor, may_take_powers, power_of, with_power
 from kanserve.simplification.sensitivity import samples
-from kanserve.simplification.signals import values
-from kanserve.table import Dataset
+from kanserve.simplification.symbolic_edges import named, price, splines
+from kanserve.simplification.validation import judge
 from kanserve.train import create, fit
 from tests import kans
 

@@ -5,17 +5,17 @@ import pytest
 import scipy.special
 import sympy
 
-from kanserve import duals, special
+from kanserve.data.dataset import Dataset
 from kanserve.errors import InputError
 from kanserve.formula import evaluate_tree, formulas, from_formula
-from kanserve.functions import FUNCTIONS, SPECIAL
-from kanserve.ir import Kan, layer
-from kanserve.ranges import finite_rows
-from kanserve.reference import derivative, evaluate
+from kanserve.network import dual_numbers, special
+from kanserve.network.evaluate import derivative, evaluate
+from kanserve.network.functions import FUNCTIONS, SPECIAL
+from kanserve.network.kan import Kan, layer
+from kanserve.network.splines import fit_coefficients, uniform_knots
+from kanserve.network.training_range import finite_rows
 from kanserve.simplification import symbolify
-from kanserve.simplification.edges import LIBRARY
-from kanserve.splines import fit_coefficients, uniform_knots
-from kanserve.table import Dataset
+from kanserve.simplification.edge_candidates import LIBRARY
 
 
 def points(*spans):
@@ -60,7 +60,7 @@ def test_derivatives_are_exact_on_every_branch(name):
     symbol = sympy.Symbol("x")
     exact = eval(FUNCTIONS[name].sympy, {"sympy": sympy, "x": symbol})
     with np.errstate(all="ignore"):
-        got = duals.derivatives(FUNCTIONS[name], x, 2)
+        got = dual_numbers.derivatives(FUNCTIONS[name], x, 2)
     for order, values in enumerate(got):
         function = sympy.lambdify(symbol, sympy.diff(exact, symbol, order), "mpmath")
         wanted = np.array([float(function(one)) for one in x])

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.interpolate import BSpline
 
-from kanserve import reference
-from kanserve.splines import about, basis, design, extended_knots, fit_coefficients, pieces, span, uniform_knots
+from kanserve.network import evaluate
+from kanserve.network.splines import about, basis, design, extended_knots, fit_coefficients, pieces, span, uniform_knots
 from tests.kans import ZOO, rows
 
 RNG = np.random.default_rng(0)
@@ -85,7 +85,7 @@ def test_polynomials_about_moved_origins_are_the_same_polynomials():
 @pytest.mark.parametrize("name", ZOO)
 def test_local_polynomials_are_the_spline_inside_on_knots_and_outside(name):
     kan = ZOO[name]()
-    for layer, v in zip(kan.layers, reference.activations(kan, rows(kan)), strict=False):
+    for layer, v in zip(kan.layers, evaluate.activations(kan, rows(kan)), strict=False):
         v = v[np.isfinite(v).all(axis=1)]
         local = pieces(layer.knots, layer.coefficients, layer.order, layer.extrapolation)
         for i in range(layer.inputs):

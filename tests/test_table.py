@@ -3,8 +3,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from kanserve.data.dataset import MANY, Dataset, past, read_rows, read_table, some
 from kanserve.errors import DataError, NotFoundError
-from kanserve.table import MANY, Dataset, past, read_rows, read_table, some
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 
 import kanserve
 from kanserve.errors import NetworkError
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Kan, equal, layer
-from kanserve.reference import derivative, evaluate
-from kanserve.train import torch_network
-from kanserve.train.exchange import from_torch, to_torch
-from kanserve.train.torch_network import KanNetwork
+from kanserve.network.evaluate import derivative, evaluate
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, equal, layer
+from kanserve.train.torch import torch_network
+from kanserve.train.torch.torch_export import from_torch, to_torch
+from kanserve.train.torch.torch_network import KanNetwork
 from tests import kans, test_modules
 from tests.agreement import assert_agrees, assert_same_rows_are_nan, eager_float32
 from tests.imported import ALL, IMPORTED, conversion
@@ -312,7 +312,7 @@ def test_without_torch_it_says_what_to_install():
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "from kanserve.errors import MissingDependencyError\n"
-        "from kanserve.train.exchange import to_torch\n"
+        "from kanserve.train.torch.torch_export import to_torch\n"
         "try:\n    to_torch(None)\n"
         "except MissingDependencyError as error:\n    print(error)\n"
     )

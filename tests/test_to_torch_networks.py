@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kanserve.options import Precision
-from kanserve.train.exchange import to_torch
+from kanserve.train.torch.torch_export import to_torch
 from tests import networks
 from tests.verdict import TYPES, assert_held, in_type
 

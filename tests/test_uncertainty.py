@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from kanserve.errors import DataError, InputError
-from kanserve.formula.fitting import refit
-from kanserve.formula.student import student_quantile
-from kanserve.formula.uncertainty import uncertainty
+from kanserve.formula.constants.nonlinear_fit import refit
+from kanserve.formula.constants.student_t import student_quantile
+from kanserve.formula.constants.uncertainty import uncertainty
 
 # 1.5·exp(-0.7·x) + 0.4
 DECAY = (

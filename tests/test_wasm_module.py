@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from kanserve.errors import MissingDependencyError
+from kanserve.network.evaluate import evaluate
 from kanserve.options import ExportOptions
-from kanserve.reference import evaluate
 from kanserve_exporters import wasm_module as exporter
-from kanserve_exporters._formula_text import formula_lines
-from kanserve_exporters._identifiers import c_identifier
+from kanserve_exporters._shared.formula_text import formula_lines
+from kanserve_exporters._shared.identifiers import c_identifier
 from tests.agreement import assert_agrees, eager_float32
 from tests.kans import ZOO, hostile_names, mixed, rows
 from tests.tools import want

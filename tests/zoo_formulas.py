@@ -3,7 +3,7 @@
 import functools
 
 from kanserve.formula import Formula, formulas
-from kanserve.ir import Kan, Layer, layer
+from kanserve.network.kan import Kan, Layer, layer
 from tests.kans import ZOO
 
 

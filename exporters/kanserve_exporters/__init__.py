@@ -13,7 +13,7 @@ from pkgutil import iter_modules
 from typing import Protocol, cast
 
 from kanserve.errors import ExportError, NotFoundError
-from kanserve.ir import Kan
+from kanserve.network.kan import Kan
 from kanserve.options import ExportOptions
 
 GROUP = "kanserve.exporters"

@@ -31,24 +31,25 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve import serialization
-from kanserve.ir import Kan, Variable
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, Variable
+from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows
 from kanserve.options import ExportOptions
-from kanserve.reference import evaluate
-from kanserve.rounding import allowed, rounding, scale, steady_rows
-from kanserve_exporters import _c_columns, _c_gradient, _c_gradient_template, _special
-from kanserve_exporters import _c_template as template
-from kanserve_exporters import _c_tiles as tiles
-from kanserve_exporters._c_forms import formed
-from kanserve_exporters._c_grids import rows
-from kanserve_exporters._c_layers import has_domain, is_affine, layer_code, table
-from kanserve_exporters._c_package import package
-from kanserve_exporters._c_splines import spline_functions
-from kanserve_exporters._expressions import Dialect, body, domain, helper, needs_helper
-from kanserve_exporters._formula_text import formula_lines
-from kanserve_exporters._identifiers import c_identifier
-from kanserve_exporters._layers import Parts, parts
-from kanserve_exporters._underflow import refuse_underflow
+from kanserve_exporters._c import c_columns, c_gradient, c_gradient_template
+from kanserve_exporters._c import c_template as template
+from kanserve_exporters._c import c_tiles as tiles
+from kanserve_exporters._c.c_forms import formed
+from kanserve_exporters._c.c_grids import rows
+from kanserve_exporters._c.c_layers import has_domain, is_affine, layer_code, table
+from kanserve_exporters._c.c_package import package
+from kanserve_exporters._c.c_splines import spline_functions
+from kanserve_exporters._shared import special_functions
+from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, needs_helper
+from kanserve_exporters._shared.formula_text import formula_lines
+from kanserve_exporters._shared.identifiers import c_identifier
+from kanserve_exporters._shared.layer_tables import Parts, parts
+from kanserve_exporters._shared.underflow import refuse_underflow
 
 Array = NDArray[np.float64]
 
@@ -76,15 +77,15 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     files = {
         f"{prefix}.h": template.HEADER.format(
             probabilities=(template.HEADER_PROBABILITIES if kan.classes else "")
-            + (_c_gradient_template.HEADER if options.gradient else ""),
+            + (c_gradient_template.HEADER if options.gradient else ""),
             **words,
         ),
         f"{prefix}.c": _code(
             kan,
             layers,
             dialect,
-            _c_gradient.gradient(kan, layers, dialect) if options.gradient else "",
-            options.vector_math and _c_columns.has_columns(kan, layers),
+            c_gradient.gradient(kan, layers, dialect) if options.gradient else "",
+            options.vector_math and c_columns.has_columns(kan, layers),
         ),
         f"{prefix}_test.c": template.TEST.replace("{digits}", "9" if dialect.single else "17"),
     }
@@ -104,7 +105,7 @@ def _code(kan: Kan, layers: list[Parts], dialect: Dialect, gradient: str, column
     ]
     splines = [one for one in found if one]
     blocks = [template.BEGIN, *([template.SLACK, tiles.begin(kan, found, dialect)] if splines else [])]
-    blocks += [*([_c_columns.declarations(dialect)] if columns else []), *_helpers(layers, dialect, bool(gradient))]
+    blocks += [*([c_columns.declarations(dialect)] if columns else []), *_helpers(layers, dialect, bool(gradient))]
     blocks += spline_functions(splines, dialect, slopes=bool(gradient))
     blocks += tiles.kernels_of(found, layers, dialect) if splines else []
     for number, (layer, part, own) in enumerate(zip(kan.layers, layers, found, strict=True)):
@@ -120,7 +121,7 @@ def _code(kan: Kan, layers: list[Parts], dialect: Dialect, gradient: str, column
     if splines:
         loop = f"#ifdef @FAST\n{template.BY_TILES}#else\n{loop}#endif\n"
     if columns:
-        blocks.append(_c_columns.columns(kan, layers, dialect))
+        blocks.append(c_columns.columns(kan, layers, dialect))
         loop = f"#ifdef @VECTOR_MATH\n{template.BY_TILES}#else\n{loop}#endif\n"
     blocks.append(template.PREDICT_BATCH.replace("$ROWS$", loop))
     if kan.classes:
@@ -140,7 +141,7 @@ def _helpers(layers: list[Parts], dialect: Dialect, gradient: bool) -> list[str]
     only_plain = based and "silu" not in used  # the fast form has a silu of its own
     used |= {"silu"} if based else set()
     blocks = [template.SIGN] if "sign" in used else []
-    blocks += [_special.c_j0(dialect)] if "j0" in used else []
+    blocks += [special_functions.c_j0(dialect)] if "j0" in used else []
     for name in sorted(one for one in used if needs_helper(one, dialect)):
         outside = dialect.guarded(name)
         check = f"    if (!({domain(name)})) *bad = 1;\n" if outside else ""

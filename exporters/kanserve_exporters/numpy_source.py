@@ -16,19 +16,19 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from kanserve.functions import SPECIAL
-from kanserve.ir import Kan
+from kanserve.network.functions import SPECIAL
+from kanserve.network.kan import Kan
 from kanserve.options import ExportOptions
-from kanserve_exporters import _numpy_template as template
-from kanserve_exporters import _special
-from kanserve_exporters._expressions import Dialect, body, helper, needs_helper
-from kanserve_exporters._formula_text import formula_lines
-from kanserve_exporters._identifiers import module_name
-from kanserve_exporters._layers import Parts
-from kanserve_exporters._numpy_layers import layer_code, row_size
-from kanserve_exporters._numpy_row import is_small, row_code
-from kanserve_exporters._numpy_splines import Plan, array, plan, tabulated, units
-from kanserve_exporters._underflow import refuse_underflow
+from kanserve_exporters._numpy import numpy_template as template
+from kanserve_exporters._numpy.numpy_layers import layer_code, row_size
+from kanserve_exporters._numpy.numpy_row import is_small, row_code
+from kanserve_exporters._numpy.numpy_splines import Plan, array, plan, tabulated, units
+from kanserve_exporters._shared import special_functions
+from kanserve_exporters._shared.expressions import Dialect, body, helper, needs_helper
+from kanserve_exporters._shared.formula_text import formula_lines
+from kanserve_exporters._shared.identifiers import module_name
+from kanserve_exporters._shared.layer_tables import Parts
+from kanserve_exporters._shared.underflow import refuse_underflow
 
 _NUMBERS_AT_A_TIME = 3 * 2**16  # about as many as the second cache holds
 _FEWEST_ROWS = 16
@@ -113,7 +113,7 @@ def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
     """The functions that NumPy has not; only those that are used."""
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
-    return ([_special.numpy_module()] if used & {*SPECIAL} else []) + [
+    return ([special_functions.numpy_module()] if used & {*SPECIAL} else []) + [
         f"def {helper(name, dialect)}(x):\n    return {body(name, dialect)}"
         for name in sorted(used)
         if needs_helper(name, dialect)

@@ -15,7 +15,7 @@ row is NaN. The metadata hold `inputs` and `outputs` (name, unit, training range
 `classes`, `formula`, its lines, and `batch`: how many rows at a time keep the values on the way in the cache. The shape
 and the formula are the model's doc_string too.
 
-A row in which anything is not finite is NaN: no layer lets such a value pass unseen (`_onnx_layers.py`).
+A row in which anything is not finite is NaN: no layer lets such a value pass unseen (`onnx_layers.py`).
 """
 
 import json
@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kanserve.errors import ExportError, MissingDependencyError
-from kanserve.ir import Kan, Layer, Variable
+from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.options import ExportOptions, Precision
-from kanserve_exporters._formula_text import formula_lines
-from kanserve_exporters._onnx_body import Body, Constant, Operation
-from kanserve_exporters._onnx_costs import How
-from kanserve_exporters._onnx_layers import LayerBody, layer_body
-from kanserve_exporters._underflow import refuse_underflow
+from kanserve_exporters._onnx.onnx_body import Body, Constant, Operation
+from kanserve_exporters._onnx.onnx_costs import How
+from kanserve_exporters._onnx.onnx_layers import LayerBody, layer_body
+from kanserve_exporters._shared.formula_text import formula_lines
+from kanserve_exporters._shared.underflow import refuse_underflow
 
 if TYPE_CHECKING:
     import onnx

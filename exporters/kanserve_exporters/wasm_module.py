@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from kanserve import compilers
 from kanserve.errors import ExportError
-from kanserve.ir import Kan
+from kanserve.network.kan import Kan
 from kanserve.options import ExportOptions
+from kanserve.runtime import c_compilers
 from kanserve_exporters import c_source
-from kanserve_exporters._identifiers import c_identifier
+from kanserve_exporters._shared.identifiers import c_identifier
 
 TARGET = "wasm32-wasi"  # for its libm; nothing of the system is called
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-s", "-mexec-model=reactor")
@@ -35,7 +35,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     names = ["predict_batch", "info", *(["predict_proba"] if kan.classes else [])]
     exported = ["__heap_base", *(f"{prefix}_{name}" for name in names)]
     command = [
-        *compilers.foreign(TARGET),
+        *c_compilers.foreign(TARGET),
         *FLAGS,
         f"-D{prefix}_NO_SELFTEST",
         *(f"-Wl,--export={name}" for name in exported),
@@ -44,14 +44,14 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
         f"{prefix}.wasm",
         "-lm",
     ]
-    with compilers.workplace() as folder:
+    with c_compilers.workplace() as folder:
         for ending in (".h", ".c"):
             Path(folder, prefix + ending).write_bytes(files[prefix + ending])
-        words = compilers.run(
+        words = c_compilers.run(
             [command],
             folder,
-            environment=compilers.foreign_environment(),
-            longest=compilers.LONGEST_FOREIGN,
+            environment=c_compilers.foreign_environment(),
+            longest=c_compilers.LONGEST_FOREIGN,
         )
         if words is not None:
             raise ExportError(f"ziglang cannot build {prefix}.c for WebAssembly: {words}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kanserve.artifact import format, signing
 from kanserve.artifact.format import MAX_MANIFEST_BYTES, Artifact
-from kanserve.artifact.names import MANIFEST, SIGNATURE, SIGNATURE_BYTES, folders_of
+from kanserve.artifact.naming_rules import MANIFEST, SIGNATURE, SIGNATURE_BYTES, folders_of
 from kanserve.artifact.signing import Verifier
 from kanserve.errors import ConflictError, FormatError, IntegrityError, NotFoundError
 
@@ -90,7 +90,9 @@ def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bo
     sync_folder(folder)
 
 
-def read(path: str | os.PathLike[str], trusted: Verifier | None = None, place: signing.Place | None = None) -> Artifact:
+def read(
+    path: str | os.PathLike[str], trusted: Verifier | None = None, place: signing.ModelVersion | None = None
+) -> Artifact:
     """The artifact of the folder `path`, verified as by `read_at`; NotFoundError or ArtifactError. Where no place is
     given it is that of NAME/VERSION at the end of the path."""
     try:
@@ -105,7 +107,7 @@ def read(path: str | os.PathLike[str], trusted: Verifier | None = None, place: s
         os.close(root)
 
 
-def read_at(root: int, trusted: Verifier | None = None, place: signing.Place | None = None) -> Artifact:
+def read_at(root: int, trusted: Verifier | None = None, place: signing.ModelVersion | None = None) -> Artifact:
     """The artifact of an open folder: manifest first, then the listing, then each listed file, once.
 
     With `trusted` one of its keys must have signed the manifest (SignatureError), for the place that it is served as or

@@ -64,7 +64,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as _load_tensors
 from safetensors.numpy import save as _save_tensors
 
-from kanserve import serialization
 from kanserve.artifact.manifest import (
     MAX_MANIFEST_BYTES,
     Entry,
@@ -77,9 +76,10 @@ from kanserve.artifact.manifest import (
     metrics_out,
     read_json,
 )
-from kanserve.artifact.names import FORMULA, GOLDEN, KAN, SIGNATURE, SIGNATURE_BYTES
+from kanserve.artifact.naming_rules import FORMULA, GOLDEN, KAN, SIGNATURE, SIGNATURE_BYTES
 from kanserve.errors import FormatError, NotFoundError
-from kanserve.ir import Kan
+from kanserve.network import serialization
+from kanserve.network.kan import Kan
 from kanserve.options import Precision
 
 __all__ = [

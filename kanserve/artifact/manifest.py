@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NoReturn, get_args
 
-from kanserve.artifact.names import MANIFEST, REQUIRED, check_name, check_path, folders_of
+from kanserve.artifact.naming_rules import MANIFEST, REQUIRED, check_name, check_path, folders_of
 from kanserve.errors import FormatError, IntegrityError
-from kanserve.ir import Variable
+from kanserve.network.kan import Variable
+from kanserve.network.serialization import variable_in, variable_out
 from kanserve.options import Precision
-from kanserve.serialization import variable_in, variable_out
 
 FORMAT = 1
 MAX_MANIFEST_BYTES = 2**20

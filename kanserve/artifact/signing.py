@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kanserve.artifact.names import SIGNATURE, check_name, check_version
+from kanserve.artifact.naming_rules import SIGNATURE, check_name, check_version
 from kanserve.errors import InputError, InvalidNameError, MissingDependencyError, NotFoundError, SignatureError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kanserve.artifact.format import Artifact
 
 Path = str | os.PathLike[str]
-Place = tuple[str, int]  # the name and the version that a model is served as
+ModelVersion = tuple[str, int]  # the name and the version that a model is served as
 
 _MAX_KEY_BYTES = 2**16
 
@@ -36,7 +36,7 @@ class Verifier:
 
     keys: "tuple[Ed25519PublicKey, ...]"
 
-    def check(self, manifest: bytes, signature: bytes | None, place: Place | None = None) -> None:
+    def check(self, manifest: bytes, signature: bytes | None, place: ModelVersion | None = None) -> None:
         """SignatureError unless one of the keys made this signature of these bytes, for that place or for every one."""
         from cryptography.exceptions import InvalidSignature
 
@@ -75,24 +75,24 @@ def private_key(path: Path) -> "Ed25519PrivateKey":
     return key
 
 
-def sign(manifest: bytes, key: "Ed25519PrivateKey", place: Place | None = None) -> bytes:
+def sign(manifest: bytes, key: "Ed25519PrivateKey", place: ModelVersion | None = None) -> bytes:
     """The signature of a manifest's bytes, for a place or for every one: what manifest.sig holds."""
     return key.sign(statement(manifest, place))
 
 
-def signed(artifact: "Artifact", key: "Ed25519PrivateKey", place: Place | None = None) -> "Artifact":
+def signed(artifact: "Artifact", key: "Ed25519PrivateKey", place: ModelVersion | None = None) -> "Artifact":
     """The artifact with our signature in place of the one that it may have."""
     from kanserve.artifact import format
 
     return replace(artifact, signature=sign(format.dumps(artifact.manifest), key, place))
 
 
-def statement(manifest: bytes, place: Place | None) -> bytes:
+def statement(manifest: bytes, place: ModelVersion | None) -> bytes:
     """What is signed. No manifest begins as the first line of a place does, so that none is taken for the other."""
     return manifest if place is None else f"kanserve model {place[0]} version {place[1]}\n".encode() + manifest
 
 
-def place_of(folder: Path) -> Place | None:
+def place_of(folder: Path) -> ModelVersion | None:
     """The place of a version's folder in a repository, NAME/VERSION; None where it is not called so."""
     parts = os.path.abspath(folder).split(os.sep)
     with suppress(InvalidNameError):

@@ -21,7 +21,7 @@ except ModuleNotFoundError:
     raise MissingDependencyError("grpcio", "serve") from None
 
 from kanserve.client.asynchronous import AsyncClient
-from kanserve.client.results import (
+from kanserve.client.responses import (
     Counted,
     Edge,
     ModelInfo,
@@ -35,7 +35,7 @@ from kanserve.client.results import (
     ServedFormula,
 )
 from kanserve.client.synchronous import Client
-from kanserve.client.watching import ModelEvent
+from kanserve.client.watch_events import ModelEvent
 
 __all__ = [
     "AsyncClient",

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kanserve import errors
-from kanserve.client.results import (
+from kanserve.client.responses import (
     Counted,
     Edge,
     ModelInfo,
@@ -19,10 +19,10 @@ from kanserve.client.results import (
     ServedAlternative,
     ServedFormula,
 )
-from kanserve.formula.formula import Constant
-from kanserve.formula.tree import Table
+from kanserve.formula.expressions.formula import Constant
+from kanserve.formula.expressions.tree import Table
 from kanserve.inference import grpc_service_pb2 as pb
-from kanserve.ir import Variable
+from kanserve.network.kan import Variable
 from kanserve.v1 import formula_pb2
 
 T = TypeVar("T")

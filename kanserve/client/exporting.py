@@ -50,7 +50,7 @@ class Received:
         return self._files
 
     def _begin(self, path: str) -> None:
-        from kanserve.artifact.names import check_path, folders_of  # brings more than a client needs otherwise
+        from kanserve.artifact.naming_rules import check_path, folders_of  # brings more than a client needs otherwise
 
         check_path(f"{self._kind}/{path}")
         taken = {one.lower() for one in self._files}

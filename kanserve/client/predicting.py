@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kanserve.client import describing, frames
 from kanserve.client.frames import Frame
-from kanserve.client.results import ModelInfo, Prediction
+from kanserve.client.responses import ModelInfo, Prediction
 from kanserve.errors import DataError, TensorError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire

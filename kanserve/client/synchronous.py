@@ -17,8 +17,8 @@ from kanserve.client.connecting import Metadata, Names, Pem, calls, target
 from kanserve.client.exporting import Received, write
 from kanserve.client.frames import Frame
 from kanserve.client.predicting import Array, Memory, Output, Steps
-from kanserve.client.results import ModelInfo, ModelStatistics, ModelStatus, Network, Prediction, ServedFormula
-from kanserve.client.watching import Known, ModelEvent
+from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Network, Prediction, ServedFormula
+from kanserve.client.watch_events import Known, ModelEvent
 from kanserve.errors import InputError, KanserveError
 from kanserve.v1 import formula_pb2
 

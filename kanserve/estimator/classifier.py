@@ -9,13 +9,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, InputError
-from kanserve.estimator.network import NetworkEstimator
-from kanserve.estimator.parameters import Hidden
-from kanserve.estimator.rows import checked_weights, class_names, distinct, names_of
-from kanserve.ir import Kan
-from kanserve.reference import softmax
-from kanserve.table import Dataset
+from kanserve.estimator.base_estimator import NetworkEstimator
+from kanserve.estimator.estimator_parameters import Hidden
+from kanserve.estimator.sample_weights import checked_weights, class_names, distinct, names_of
+from kanserve.network.evaluate import softmax
+from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
 

@@ -8,12 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from kanserve.data.dataset import Dataset
 from kanserve.errors import InputError
-from kanserve.estimator.network import NetworkEstimator
-from kanserve.estimator.parameters import Hidden
-from kanserve.estimator.rows import checked_weights, distinct, names_of
-from kanserve.ir import Kan
-from kanserve.table import Dataset
+from kanserve.estimator.base_estimator import NetworkEstimator
+from kanserve.estimator.estimator_parameters import Hidden
+from kanserve.estimator.sample_weights import checked_weights, distinct, names_of
+from kanserve.network.kan import Kan
 
 
 class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type: ignore[misc]  # no types in there

@@ -18,28 +18,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kanserve.formula.checking import verify as verify
-    from kanserve.formula.composing import from_formula as from_formula
-    from kanserve.formula.formula import Formula as Formula
-    from kanserve.formula.sources import source as source
-    from kanserve.formula.storage import from_json as from_json
-    from kanserve.formula.storage import to_json as to_json
-    from kanserve.formula.symbolic import expression as expression
-    from kanserve.formula.tree import Table as Table
-    from kanserve.formula.tree import evaluate_tree as evaluate_tree
-    from kanserve.formula.writing import formulas as formulas
+    from kanserve.formula.expressions.checking import verify as verify
+    from kanserve.formula.expressions.formula import Formula as Formula
+    from kanserve.formula.expressions.storage import from_json as from_json
+    from kanserve.formula.expressions.storage import to_json as to_json
+    from kanserve.formula.expressions.tree import Table as Table
+    from kanserve.formula.expressions.tree import evaluate_tree as evaluate_tree
+    from kanserve.formula.from_network.formulas import formulas as formulas
+    from kanserve.formula.from_network.sources import source as source
+    from kanserve.formula.printing.symbolic import expression as expression
+    from kanserve.formula.to_network.from_formula import from_formula as from_formula
 
 _HOMES = {
-    "Formula": "formula",
-    "Table": "tree",
-    "evaluate_tree": "tree",
-    "expression": "symbolic",
-    "formulas": "writing",
-    "from_formula": "composing",
-    "from_json": "storage",
-    "source": "sources",
-    "to_json": "storage",
-    "verify": "checking",
+    "Formula": "expressions.formula",
+    "Table": "expressions.tree",
+    "evaluate_tree": "expressions.tree",
+    "expression": "printing.symbolic",
+    "formulas": "from_network.formulas",
+    "from_formula": "to_network.from_formula",
+    "from_json": "expressions.storage",
+    "source": "from_network.sources",
+    "to_json": "expressions.storage",
+    "verify": "expressions.checking",
 }
 __all__ = list(_HOMES)
 

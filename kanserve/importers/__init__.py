@@ -16,9 +16,9 @@ from typing import Any, TypedDict, Unpack, get_args
 
 from kanserve.errors import CheckpointError, InputError, NetworkError
 from kanserve.importers.arrays import arrays_of, shown
+from kanserve.importers.checkpoint_files import read
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.reading import read
-from kanserve.ir import Base, Kan
+from kanserve.network.kan import Base, Kan
 
 LIBRARIES = ("pykan", "efficient-kan", "fast-kan", "inkan", "jaxkan")
 BASES: tuple[str, ...] = get_args(Base)

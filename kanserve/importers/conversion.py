@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.ir import Base, Kan
+from kanserve.network.kan import Base, Kan
 
 TOLERANCE = 1e-6
 

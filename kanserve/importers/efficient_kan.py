@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.stacked import (
+from kanserve.importers.state_dict_layers import (
     Stored,
     base_of,
     base_parts,
@@ -25,7 +25,7 @@ from kanserve.importers.stacked import (
     stacked,
     variables,
 )
-from kanserve.ir import Kan, Layer
+from kanserve.network.kan import Kan, Layer
 
 Array = NDArray[np.float64]
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError
-from kanserve.importers import layer_norm, refitting
+from kanserve.importers import layer_norm, rbf_network
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.refitting import Radial, refitted
-from kanserve.importers.stacked import (
+from kanserve.importers.rbf_network import Radial, refitted
+from kanserve.importers.state_dict_layers import (
     Stored,
     base_of,
     base_parts,
@@ -31,7 +31,7 @@ from kanserve.importers.stacked import (
     stacked,
     variables,
 )
-from kanserve.ir import Kan
+from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
         )
     ]
     found = refitted(network, options.tolerance)
-    notes = refitting.notes(network, found)
+    notes = rbf_network.notes(network, found)
     if normalised := ", ".join(one.place for one in network if one.before):
         notes.append(
             f"{normalised}: each LayerNorm became four layers of sums, squares and products, exactly (epsilon"

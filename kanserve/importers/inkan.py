@@ -22,8 +22,18 @@ from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.stacked import Stored, base_of, base_parts, built, check_chain, holds, named, stacked, variables
-from kanserve.ir import Kan, Layer
+from kanserve.importers.state_dict_layers import (
+    Stored,
+    base_of,
+    base_parts,
+    built,
+    check_chain,
+    holds,
+    named,
+    stacked,
+    variables,
+)
+from kanserve.network.kan import Kan, Layer
 
 _ORDER = 3
 _LARGEST = 1e30  # of a start: nothing is computed there

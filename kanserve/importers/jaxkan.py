@@ -37,11 +37,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError
-from kanserve.importers import refitting
+from kanserve.importers import rbf_network
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.refitting import Radial, refitted
-from kanserve.importers.stacked import Array, Stored, base_of, base_parts, built, check_chain, stacked, variables
-from kanserve.ir import Kan, Layer
+from kanserve.importers.rbf_network import Radial, refitted
+from kanserve.importers.state_dict_layers import (
+    Array,
+    Stored,
+    base_of,
+    base_parts,
+    built,
+    check_chain,
+    stacked,
+    variables,
+)
+from kanserve.network.kan import Kan, Layer
 
 _PARAMETERS = ("c_basis", "c_spl", "c_ext", "c_res", "bias")
 
@@ -103,7 +112,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
         if len(radial) < len(layers):
             raise CheckpointError(f"{checkpoint.name} has layers of splines and of Gaussians; one kind is taken.")
         found = refitted(radial, options.tolerance)
-        layers, notes = list(found.layers), [*refitting.notes(radial, found), *notes]
+        layers, notes = list(found.layers), [*rbf_network.notes(radial, found), *notes]
     return Conversion(Kan(tuple(layers), *variables(options)), "jaxkan", tuple(notes), refitted=bool(radial))
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.ir import Layer, layer
-from kanserve.splines import uniform_knots
+from kanserve.network.kan import Layer, layer
+from kanserve.network.splines import uniform_knots
 
 Array = NDArray[np.float64]
 

@@ -19,8 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import NetworkError
-from kanserve.functions import FUNCTIONS
-from kanserve.importers.coinciding import coincide, rewritten
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.importers.pykan_arrays import Part, edge_at, parts, refused, unread
 from kanserve.importers.pykan_live import live
@@ -33,8 +31,10 @@ from kanserve.importers.pykan_settings import (
     kept_columns,
     require_agreement,
 )
-from kanserve.ir import Base, Kan, Layer, Variable, layer
-from kanserve.splines import uniform_knots
+from kanserve.importers.repeated_knots import coincide, rewritten
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Base, Kan, Layer, Variable, layer
+from kanserve.network.splines import uniform_knots
 
 __all__ = ["LIBRARY", "convert", "live", "matches"]
 

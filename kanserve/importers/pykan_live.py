@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError, MissingDependencyError
-from kanserve.functions import FUNCTIONS
 from kanserve.importers.conversion import Checkpoint
 from kanserve.importers.pykan_arrays import edge_at
 from kanserve.importers.pykan_settings import NO_FUNCTION, ours
+from kanserve.network.functions import FUNCTIONS
 
 NAME = "the model"
 _NUMERIC = ("grid", "coef", "mask", "scale_base", "scale_sp")

@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-from kanserve.functions import FUNCTIONS
 from kanserve.importers.conversion import Checkpoint, Options
 from kanserve.importers.pykan_arrays import Part, edge_at, refused
-from kanserve.ir import Base
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Base
 
 NO_FUNCTION = "0"
 

@@ -55,7 +55,7 @@ def compiler() -> str | None:
 
 
 def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
-    """Compile every C file of `folder` into one library a build, each replaced in one step.
+    """Compile every C file of `folder`, but for onnxruntime/, into one library a build, each replaced in one step.
 
     With `here`, of the builds only the one that this processor would load.
     Raises OSError where there is no compiler and CalledProcessError, with the compiler's words, where it fails.
@@ -63,7 +63,8 @@ def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
     command, builds = _toolchain()
     made = _compile_all(command, {"processor": ()}, [folder / "processor.c"], folder, "libkanserve")
     builds = _for_this_processor(builds, folder) if here else builds
-    return made + _compile_all(command, builds, folder.glob("*.c"), folder, "libkanserve")
+    sources = [path for path in folder.rglob("*.c") if path.parent.name != "onnxruntime"]
+    return made + _compile_all(command, builds, sources, folder, "libkanserve")
 
 
 def build_operators(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:

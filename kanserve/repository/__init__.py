@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kanserve.artifact.format import Artifact
-from kanserve.artifact.names import check_name, check_version
+from kanserve.artifact.naming_rules import check_name, check_version
 from kanserve.artifact.signing import Verifier
 from kanserve.repository import local
 from kanserve.repository.local import Folder, OneModel, OneVersion

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from kanserve.artifact import directory, format, signing
 from kanserve.artifact.format import Artifact
-from kanserve.artifact.names import MANIFEST, check_name, check_version
+from kanserve.artifact.naming_rules import MANIFEST, check_name, check_version
 from kanserve.artifact.signing import Verifier
 from kanserve.errors import ConflictError, FormatError, InputError, NotFoundError
 from kanserve.repository import source

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kanserve.artifact import format, signing
 from kanserve.artifact.format import MAX_MANIFEST_BYTES, Artifact
-from kanserve.artifact.names import (
+from kanserve.artifact.naming_rules import (
     FORMULA,
     MANIFEST,
     SIGNATURE,
@@ -27,7 +27,7 @@ from kanserve.artifact.names import (
     check_version,
     folders_of,
 )
-from kanserve.artifact.signing import Place, Verifier
+from kanserve.artifact.signing import ModelVersion, Verifier
 from kanserve.errors import (
     ConflictError,
     FormatError,
@@ -128,7 +128,7 @@ class Remote(Source):
                 removed += 1
         return removed
 
-    def _read(self, folder: str, sizes: Mapping[str, int | None], place: Place) -> Artifact:
+    def _read(self, folder: str, sizes: Mapping[str, int | None], place: ModelVersion) -> Artifact:
         if MANIFEST not in sizes:
             raise NotFoundError("There is no manifest.")
         data = self._get(folder, MANIFEST, sizes, MAX_MANIFEST_BYTES)

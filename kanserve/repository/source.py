@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from kanserve.artifact.format import Artifact
-from kanserve.artifact.names import check_name, check_version
+from kanserve.artifact.naming_rules import check_name, check_version
 from kanserve.errors import ConflictError, InvalidNameError, NotFoundError
 
 ATTEMPTS = 100  # of a publisher to get a version that no other takes

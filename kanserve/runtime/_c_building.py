@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kanserve import compilers
 from kanserve.errors import ExportError, FormatError, InputError
 from kanserve.runtime import _c_levels as levels
 from kanserve.runtime import _c_targets as targets
+from kanserve.runtime import c_compilers
 
 COMMON = ("-std=c99", "-O3", "-fPIC")
 PORTABLE = ("-ffp-contract=off",)
@@ -34,11 +34,11 @@ class _Job:
 
     def run(self, *commands: list[str]) -> str | None:
         """Runs the compiler with each list of arguments, all at the same time; what it says when one fails."""
-        return compilers.run(
+        return c_compilers.run(
             [[*self.command, *arguments] for arguments in commands],
             self.folder,
-            environment=compilers.foreign_environment() if self.foreign else None,
-            longest=compilers.LONGEST_FOREIGN if self.foreign else None,
+            environment=c_compilers.foreign_environment() if self.foreign else None,
+            longest=c_compilers.LONGEST_FOREIGN if self.foreign else None,
         )
 
     def write(self, name: str, text: str) -> str:
@@ -71,8 +71,8 @@ def build(
     if target is not None and compiler is not None:
         raise InputError("A target is compiled by ziglang: give either a compiler or a target.")
     machine = None if target is None else targets.get(target)
-    command = compilers.own(compiler) if machine is None else targets.command(machine)
-    with compilers.workplace() as folder:
+    command = c_compilers.own(compiler) if machine is None else targets.command(machine)
+    with c_compilers.workplace() as folder:
         header, source = (files[prefix + ending].decode("ascii") for ending in (".h", ".c"))
         job = _Job(
             prefix,
@@ -105,7 +105,7 @@ def _built(job: _Job, processor: str) -> str | None:
             continue
         try:
             words = way(replace(job, macros=macros)) or ""
-        except compilers.StoppedError:
+        except c_compilers.StoppedError:
             if way is _plain:
                 raise
             slow = True

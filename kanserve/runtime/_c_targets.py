@@ -5,8 +5,8 @@ import sys
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 
-from kanserve import compilers
 from kanserve.errors import NotFoundError
+from kanserve.runtime import c_compilers
 
 SHARED = ("-shared", "-fPIC")
 STRIPPED = (*SHARED, "-s")  # ziglang adds what it compiles itself with all that a debugger could ask
@@ -57,4 +57,4 @@ def library_name() -> str:
 
 def command(target: Target) -> list[str]:
     """ziglang's compiler for a target; MissingDependencyError without it."""
-    return compilers.foreign(target.triple)
+    return c_compilers.foreign(target.triple)

@@ -9,7 +9,6 @@ NotFoundError where this machine cannot run them (a package or a library is miss
 what it knows. A backend of somebody else's is found by the entry-point group `kanserve.backends`.
 """
 
-import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol, cast
@@ -17,15 +16,17 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve import reference, rounding
 from kanserve.errors import GoldenError, NotFoundError
-from kanserve.ir import Kan
+from kanserve.network import evaluate, rounding_error
+from kanserve.network.kan import Kan
 from kanserve.options import Precision
 
 Array = NDArray[np.float64]
 
 GROUP = "kanserve.backends"
-PREFERENCE = ("c_source", "onnx_graph", "numpy_source")  # the fastest on small batches first
+# Our own, by the module that runs each: the fastest on small batches first.
+_MODULES = {"c_source": "c_backend", "onnx_graph": "onnx_backend", "numpy_source": "numpy_backend"}
+PREFERENCE = tuple(_MODULES)
 MAX_GOLDEN_ROWS = 1000  # all are evaluated at once; the compiler writes 34
 _PART = {"double": 1e-12, "float": 1e-5}  # of an output's scale
 
@@ -57,14 +58,14 @@ def names() -> tuple[str, ...]:
     """The backends that this installation has code for, preferred ones first."""
     from importlib.metadata import entry_points  # which weighs, and a server of our own backends asks for no others
 
-    found = {*_own(), *(one.name for one in entry_points(group=GROUP))}
+    found = {*_MODULES, *(one.name for one in entry_points(group=GROUP))}
     return tuple(sorted(found, key=lambda name: (*(name != one for one in PREFERENCE), name)))
 
 
 def get(name: str) -> BackendModule:
     """The module of a backend; NotFoundError when there is none of this name."""
-    if name in _own():
-        return cast(BackendModule, import_module(f"kanserve.runtime.{name}"))  # its test holds it to the protocol
+    if name in _MODULES:
+        return cast(BackendModule, import_module(f"kanserve.runtime.{_MODULES[name]}"))  # tested against the protocol
     from importlib.metadata import entry_points
 
     for one in entry_points(group=GROUP, name=name):
@@ -77,7 +78,7 @@ def check(backend: Backend, kan: Kan, golden: tuple[Array, Array], precision: Pr
     x, y = golden
     if len(x) > MAX_GOLDEN_ROWS:
         raise GoldenError(f"At most {MAX_GOLDEN_ROWS} golden rows are compared, got {len(x)}. Compile the model again.")
-    _compare("The network", reference.evaluate(kan, x), kan, golden, "double")
+    _compare("The network", evaluate.evaluate(kan, x), kan, golden, "double")
     if (backend.inputs, backend.outputs) != (x.shape[1], y.shape[1]):
         raise GoldenError(
             f"The backend must take {x.shape[1]} inputs and give {y.shape[1]} outputs; "
@@ -90,14 +91,7 @@ def tolerance(kan: Kan, x: Array, y: Array, precision: Precision) -> Array:
     """How far each output (N, outputs) may be from the golden rows: a part in 1e12 of its scale for double, in 1e5
     for float, or, where the network is more sensitive than that, 64 times what rounding does to it in that row.
     """
-    return rounding.allowed(kan, x, y, precision, _PART[precision])
-
-
-def _own() -> tuple[str, ...]:
-    """The modules of this package, this one and private ones left out."""
-    folder = import_module("kanserve.runtime").__path__
-    modules = (one.name for one in pkgutil.iter_modules(folder))
-    return tuple(name for name in modules if name != "backend" and not name.startswith("_"))
+    return rounding_error.allowed(kan, x, y, precision, _PART[precision])
 
 
 def _compare(who: str, got: NDArray[Any], kan: Kan, golden: tuple[Array, Array], precision: Precision) -> None:
@@ -105,7 +99,7 @@ def _compare(who: str, got: NDArray[Any], kan: Kan, golden: tuple[Array, Array],
     if got.shape != wanted.shape:
         raise GoldenError(f"{who} must answer the golden rows with shape {wanted.shape}, got {got.shape}.")
     # What rounding does is only asked where it matters: that evaluates the network a dozen times.
-    if not _wrong(got, wanted, _PART[precision] * rounding.scale(wanted)).any():
+    if not _wrong(got, wanted, _PART[precision] * rounding_error.scale(wanted)).any():
         return
     allowed = tolerance(kan, x, wanted, precision)
     wrong = _wrong(got, wanted, allowed)

@@ -1,7 +1,7 @@
 """Symbolic regression by small networks: from rows to formulas."""
 
-from kanserve.search.findings import Findings, Found
-from kanserve.search.searching import find_formulas
-from kanserve.search.watching import Improvement
+from kanserve.search.driver.find_formulas import find_formulas
+from kanserve.search.driver.results import Findings, ScoredFormula
+from kanserve.search.driver.search_progress import Improvement
 
-__all__ = ["Findings", "Found", "Improvement", "find_formulas"]
+__all__ = ["Findings", "Improvement", "ScoredFormula", "find_formulas"]

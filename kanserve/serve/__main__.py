@@ -22,9 +22,9 @@ def main(arguments: list[str]) -> int:
             found = settings.loads(file.read())
         _hold_little()
         _import_little(found)
-        from kanserve.serve import server
+        from kanserve.serve.processes import launch
 
-        return server.run(found)
+        return launch.run(found)
     except KanserveError as error:
         for line in str(error).splitlines():
             print(f"kanserve: {line}", file=sys.stderr)

@@ -4,7 +4,7 @@ Only wiring: what a call answers is a plain function of `inference` or `formulas
 `calls`. Stopping drains: health says NOT_SERVING, what was accepted is answered, what comes later is told UNAVAILABLE.
 
     start(settings)    within this process, for a test or a notebook
-    run(settings)      as a process of its own, or as several, until a signal ends it
+    processes.launch.run(settings)      as a process of its own, or as several, until a signal ends it
 """
 
 import os
@@ -17,20 +17,19 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import grpc
 from grpc_health.v1.health import HealthServicer
 
-from kanserve.serve.access import table as access
-from kanserve.serve.access import tls
-from kanserve.serve.calls import table as calls
-from kanserve.serve.calls.threads import HELD, Threads
+from kanserve.serve import sockets
+from kanserve.serve.auth import grants as access
+from kanserve.serve.auth import tls
 from kanserve.serve.models.catalog import Catalog
-from kanserve.serve.models.loading import Models
-from kanserve.serve.observing.meters import Meters
-from kanserve.serve.processes import listening
-from kanserve.serve.processes.control import LocalControl
+from kanserve.serve.models.loader import Models
+from kanserve.serve.observability.metrics import Metrics
+from kanserve.serve.rpc import routes as calls
+from kanserve.serve.scheduling.thread_pool import MAX_INFLIGHT_BYTES, ThreadPool
 from kanserve.serve.settings import Settings
-from kanserve.serve.state import Control, State
+from kanserve.serve.state import Control, LocalControl, ServerState
 
 if TYPE_CHECKING:
-    from kanserve.serve.observing.http import Http
+    from kanserve.serve.observability.http_server import Http
 
 _FAREWELL = 1.0  # seconds in which the last answers are sent, and idle streams hear that it is over
 _LOOK = 0.005  # between looks at what is left of them
@@ -40,12 +39,12 @@ _PING_SECONDS = 10.0  # a client that asks more often whether we are there is se
 _PING_ANSWER_SECONDS = 20.0
 
 
-class Counted:
+class ServingRuntime:
     """What answers calls and what counts them: there before the models are, which are counted too."""
 
     def __init__(self, settings: Settings, worker: int = 0) -> None:
-        self.threads = Threads(settings.threads, held=max(HELD, 4 * settings.max_message_bytes))
-        self.meters = Meters(worker)
+        self.threads = ThreadPool(settings.threads, held=max(MAX_INFLIGHT_BYTES, 4 * settings.max_message_bytes))
+        self.meters = Metrics(worker)
         self.meters.gauges = self.threads.gauges
 
 
@@ -62,14 +61,14 @@ class Server:
         *,
         models: Models | None = None,
         control: Control | None = None,
-        counted: Counted | None = None,
+        counted: ServingRuntime | None = None,
         shared: bool = False,
     ) -> None:
         self.settings = settings
-        counted = counted or Counted(settings)
+        counted = counted or ServingRuntime(settings)
         self.models = models or loaded(settings, counted)
         self._observers = _observers(settings)
-        self.state = State(
+        self.state = ServerState(
             settings,
             self.models,
             control or LocalControl(self.models, counted.meters),
@@ -89,9 +88,9 @@ class Server:
         self._listens = False
         try:
             if settings.http_port >= 0:  # first, for grpc does not let go of a port before it has started
-                from kanserve.serve.observing import http
+                from kanserve.serve.observability import http_server
 
-                self._http = http.serve(settings, self.state, self._takes_calls, reuse_port=shared)
+                self._http = http_server.serve(settings, self.state, self._takes_calls, reuse_port=shared)
             self.host, self.port = settings.host, self._listen(shared)
             self._server.start()
         except BaseException:
@@ -109,12 +108,12 @@ class Server:
         """What a client connects to."""
         if self.settings.unix_socket:
             return f"unix:{self.settings.unix_socket}"
-        return listening.address(self.host, self.port)
+        return sockets.address(self.host, self.port)
 
     @property
     def http_address(self) -> str:
         """Where the metrics are; empty where they are not asked for."""
-        return listening.address(self.settings.host_of_http(), self._http.port) if self._http is not None else ""
+        return sockets.address(self.settings.host_of_http(), self._http.port) if self._http is not None else ""
 
     def reopen(self) -> None:
         """Go on in new files where the logs were rotated."""
@@ -155,10 +154,10 @@ class Server:
         while unsent and time.monotonic() < deadline:
             time.sleep(_LOOK)
             unsent &= self._open_calls()
-        listening.hang_up(self.port, self.settings.unix_socket)
+        sockets.hang_up(self.port, self.settings.unix_socket)
         if not last:
             stopped = self._server.stop(_FAREWELL)
-            listening.hang_up(self.port, self.settings.unix_socket)  # who came back at once
+            sockets.hang_up(self.port, self.settings.unix_socket)  # who came back at once
             stopped.wait()
         elif self.settings.unix_socket:
             with suppress(OSError):
@@ -174,14 +173,14 @@ class Server:
     def _listen(self, shared: bool) -> int:
         settings, credentials = self.settings, tls.credentials(self.settings)
         if settings.unix_socket:
-            listening.listen_on_file(self._server, settings.unix_socket, credentials)
+            sockets.listen_on_file(self._server, settings.unix_socket, credentials)
             return 0
         if not shared:
-            listening.check_free(settings.host, settings.port)
-        return listening.listen(self._server, settings.host, settings.port, credentials)
+            sockets.check_free(settings.host, settings.port)
+        return sockets.listen(self._server, settings.host, settings.port, credentials)
 
 
-def loaded(settings: Settings, counted: Counted) -> Models:
+def loaded(settings: Settings, counted: ServingRuntime) -> Models:
     """The models that the settings ask for, once all that can be are loaded."""
     models = Models(settings, counted.meters)
     models.subscribe(counted.meters.changed)
@@ -200,45 +199,20 @@ def start(
 
     NotFoundError without a repository, ConflictError when the port is in use, InputError for a host that is not ours.
     """
-    settings = _settings(repository, host, port, threads, backend)
+    settings = settings_of(repository, host, port, threads, backend)
     check_free(settings)  # to say so before a large repository is loaded
     return Server(settings)
-
-
-def run(
-    repository: Settings | str | PathLike[str],
-    host: str = "127.0.0.1",
-    port: int = 8001,
-    threads: int = Settings.threads,
-    backend: str | None = None,
-) -> int:
-    """Serve until SIGTERM or SIGINT, then drain and return the exit code; SIGHUP looks for new versions.
-
-    A second signal kills. Says on standard error what is served, once it is, and what cannot be.
-    """
-    settings = _settings(repository, host, port, threads, backend)
-    from kanserve.serve import processors
-    from kanserve.serve.processes import running
-
-    running.configure(settings)
-    if (workers := settings.workers or processors.available()) > 1:
-        from kanserve.serve.processes import supervisor
-
-        return supervisor.run(settings, workers)
-    from kanserve.serve.processes import alone
-
-    return alone.run(settings)
 
 
 def check_free(settings: Settings) -> None:
     """ConflictError or InputError where the server could not listen."""
     if settings.unix_socket:
-        listening.check_file(settings.unix_socket)
+        sockets.check_file(settings.unix_socket)
     else:
-        listening.check_free(settings.host, settings.port)
+        sockets.check_free(settings.host, settings.port)
 
 
-def _settings(
+def settings_of(
     repository: Settings | str | PathLike[str], host: str, port: int, threads: int, backend: str | None
 ) -> Settings:
     if isinstance(repository, Settings):
@@ -250,11 +224,11 @@ def _observers(settings: Settings) -> tuple[Any, ...]:
     """What is told of each call: the access log, and traces."""
     made: list[Any] = []
     if settings.access_log:
-        from kanserve.serve.observing import logs
+        from kanserve.serve.observability import logs
 
         made.append(logs.access_log(settings))
     if settings.traces:
-        from kanserve.serve.observing import tracing
+        from kanserve.serve.observability import tracing
 
         made.append(tracing.traces(settings))
     return tuple(made)

@@ -108,6 +108,29 @@ class Control(Protocol):
         """What was counted in all processes together, those that are gone included."""
 
 
+class _Changing(Protocol):
+    """The table of loaded models, as `loader.Models` is."""
+
+    def load(self, name: str) -> object: ...
+    def unload(self, name: str) -> object: ...
+
+
+class LocalControl:
+    """The control of a server that is one process."""
+
+    def __init__(self, models: _Changing, meters: Meters) -> None:
+        self._models, self._meters = models, meters
+
+    def load(self, name: str) -> None:
+        self._models.load(name)
+
+    def unload(self, name: str) -> None:
+        self._models.unload(name)
+
+    def snapshot(self) -> Snapshot:
+        return self._meters.snapshot()
+
+
 class Source(Protocol):
     """The repository, opened."""
 
@@ -131,7 +154,7 @@ class Table(Protocol):
 
 
 @dataclass(frozen=True)
-class State:
+class ServerState:
     """What the logic of a call sees of the server."""
 
     settings: Settings

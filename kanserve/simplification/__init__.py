@@ -4,14 +4,14 @@ from typing import Literal
 
 from numpy.typing import ArrayLike
 
-from kanserve.ir import Kan
-from kanserve.simplification.discovery import discover
-from kanserve.simplification.judging import Report, Step, refitted_on_all_rows
+from kanserve.data.dataset import Dataset, dataset
+from kanserve.network.kan import Kan
+from kanserve.simplification.architecture_search import discover
 from kanserve.simplification.pruning import prune
-from kanserve.simplification.snapping import symbolify
-from kanserve.table import Dataset, dataset
+from kanserve.simplification.symbolification import symbolify
+from kanserve.simplification.validation import SimplifyReport, SimplifyStep, refitted_on_all_rows
 
-__all__ = ["Report", "Step", "discover", "prune", "simplify", "symbolify"]
+__all__ = ["SimplifyReport", "SimplifyStep", "discover", "prune", "simplify", "symbolify"]
 
 NEGLIGIBLE = 1e-6
 """Of an output's standard deviation: what named functions may lose to become fewer."""
@@ -24,7 +24,7 @@ def simplify(
     tolerance: float | Literal["auto"] = "auto",
     all_edges: bool = False,
     seed: int = 0,
-    report: Report | None = None,
+    report: SimplifyReport | None = None,
 ) -> Kan:
     """The pipeline: take out what the data do not ask for, name the functions that are left, refit on all rows.
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kanserve.functions import FUNCTIONS
-from kanserve.ir import Symbolic
-from kanserve.simplification.edges import (
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Symbolic
+from kanserve.simplification.edge_candidates import (
     COMPLEXITY_WEIGHT,
     Array,
     Samples,

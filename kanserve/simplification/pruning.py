@@ -17,27 +17,27 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kanserve.ir import Kan
-from kanserve.simplification import removals
-from kanserve.simplification.judging import (
+from kanserve.data.dataset import Dataset, dataset
+from kanserve.network.kan import Kan
+from kanserve.simplification import removal_order
+from kanserve.simplification.activations import Signals, signals, values
+from kanserve.simplification.grid_refinement import EXPLAINED, refined
+from kanserve.simplification.merge_nodes import merged
+from kanserve.simplification.removal_order import Removal
+from kanserve.simplification.symbolic_edges import domains_hold
+from kanserve.simplification.validation import (
     DEFAULT_TOLERANCE,
     MOST_PARAMETERS,
     Array,
     Judge,
-    Report,
-    Step,
+    SimplifyReport,
+    SimplifyStep,
     free_parameters,
     judge,
     refit,
     smoothed,
 )
-from kanserve.simplification.merging import merged
-from kanserve.simplification.naming import domains_hold
-from kanserve.simplification.refining import EXPLAINED, refined
-from kanserve.simplification.removals import Removal
-from kanserve.simplification.signals import Signals, signals, values
-from kanserve.table import Dataset, dataset
-from kanserve.train.grids import regrid
+from kanserve.train.common.grids import regrid
 
 STEPS = (10, 20)
 """Of a refit; after the first ten, what is good enough is taken and what is hopeless given up."""
@@ -45,10 +45,10 @@ MERGE_STEPS = (15, 25)
 Rule = Callable[["_Run", "_State"], "_State | None"]
 """The state, perhaps with more that is known of it, or None when it is not good enough."""
 
-HOPELESS = 20.0
+HOPELESS_LOSS_RATIO = 20.0
 """A removal that errs by more than this many tolerances, or times the best error, after the first steps is given up."""
 PATIENCE = 6
-NEAR = 3.0
+NEAR_LOSS_RATIO = 3.0
 """An error of this many tolerances may be the fault of the grid."""
 NOISY = 0.05
 """An error in standard deviations of the answers, above which chance has a say."""
@@ -69,7 +69,7 @@ class _Run:
     """Of the whole network."""
     found: bool
     """Whether the tolerance was found from the data."""
-    report: Report | None
+    report: SimplifyReport | None
 
     @property
     def intervals(self) -> int:
@@ -94,7 +94,7 @@ def prune(
     *,
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
-    report: Report | None = None,
+    report: SimplifyReport | None = None,
 ) -> Kan:
     """The network without the nodes, inputs and edges that the data do not ask for, refitted on four fifths of rows.
 
@@ -115,7 +115,7 @@ def prune(
     return pruned(kan, one, found=tolerance == "auto", seed=seed, report=report)[0]
 
 
-def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: Report | None) -> tuple[Kan, Judge]:
+def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:
     """`prune` by a judge, whose tolerance is found from the data if so asked, and that judge as it became."""
     # Refitted first, so that it is compared as what it is without the held-out rows: its training may have seen them.
     whole, one = smoothed(kan, _judging_best(kan, one))
@@ -181,7 +181,7 @@ def _searched(run: _Run, state: _State, accepted: Rule) -> Iterator[_State]:
     """One state after the other, each smaller."""
     while True:
         edges_left = state.kan.edges
-        for candidates in (removals.nodes, removals.inputs, removals.edges):
+        for candidates in (removal_order.nodes, removal_order.inputs, removal_order.edges):
             for smaller in _eliminated(run, state, candidates, accepted):
                 state = smaller
                 yield state
@@ -211,7 +211,7 @@ def _without(run: _Run, state: _State, attempt: Sequence[Removal], accepted: Rul
     """The refitted network without these, or None when the held-out rows object."""
     if not attempt:
         return None
-    smaller = removals.without(state.kan, attempt, state.seen.means)
+    smaller = removal_order.without(state.kan, attempt, state.seen.means)
     if smaller.edges >= state.kan.edges:
         return None
     return _refitted(run, state, smaller, "removed " + ", ".join(each.name for each in attempt), accepted)
@@ -239,9 +239,9 @@ def _refitted(
         losses = one.losses(smaller)
         if one.accepts(losses, state.best) and (after := _accepted(run, state, smaller, losses, action, accepted)):
             return after
-        if losses.mean() > (HOPELESS * max(one.tolerance, best)) ** 2:
+        if losses.mean() > (HOPELESS_LOSS_RATIO * max(one.tolerance, best)) ** 2:
             return None
-    if large or smaller.symbolic or losses.mean() > (NEAR * one.tolerance) ** 2:
+    if large or smaller.symbolic or losses.mean() > (NEAR_LOSS_RATIO * one.tolerance) ** 2:
         return None
     intervals = 2 * max(layer.intervals for layer in smaller.layers)
     for finer in refined(smaller, one, (intervals,), free_parameters(run.whole)):
@@ -298,9 +298,9 @@ def _state(run: _Run, kan: Kan, losses: Array, best: Array) -> _State:
 
 def _near(one: Judge, losses: Array, best: Array) -> bool:
     """Whether losses are so little above the best that a finer grid may take that off."""
-    return bool(losses.mean() <= best.mean() + (NEAR * one.tolerance) ** 2)
+    return bool(losses.mean() <= best.mean() + (NEAR_LOSS_RATIO * one.tolerance) ** 2)
 
 
-def _tell(report: Report | None, action: str, kan: Kan, losses: Array) -> None:
+def _tell(report: SimplifyReport | None, action: str, kan: Kan, losses: Array) -> None:
     if report is not None:
-        report(Step(action, kan.edges, float(losses.mean()), kan))
+        report(SimplifyStep(action, kan.edges, float(losses.mean()), kan))

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from kanserve.ir import Kan
-from kanserve.reference import activations, edge_slopes, edges, subnodes
-from kanserve.simplification.edges import POINTS, Array, Samples
+from kanserve.network.evaluate import activations, edge_slopes, edges, subnodes
+from kanserve.network.kan import Kan
+from kanserve.simplification.edge_candidates import POINTS, Array, Samples
 
 ROWS = 2000
 LEAST_WEIGHT = 1e-6

@@ -1,9 +1,9 @@
 """Training: networks from data. NumPy alone fits by least squares; LBFGS and Adam need torch, and import it late."""
 
-from kanserve.train.creation import create
+from kanserve.train.common.creation import create
+from kanserve.train.common.fit_progress import Progress
+from kanserve.train.common.scoring import Score, score
 from kanserve.train.fitting import fit
-from kanserve.train.levenberg import refine
-from kanserve.train.progress import Progress
-from kanserve.train.scoring import Score, score
+from kanserve.train.lm.levenberg_marquardt import refine
 
 __all__ = ["Progress", "Score", "create", "fit", "refine", "score"]

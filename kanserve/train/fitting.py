@@ -9,16 +9,17 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.dataset import Dataset, dataset, past, some
 from kanserve.errors import DataError, TrainingError
-from kanserve.ir import Kan
-from kanserve.reference import evaluate
-from kanserve.table import Dataset, dataset, past, some
-from kanserve.train import levenberg, schedule
-from kanserve.train.checkpoints import Checkpoint, begun_or_begin, fingerprint
-from kanserve.train.creation import create
-from kanserve.train.normalising import normalised
-from kanserve.train.progress import Report, Watch
-from kanserve.train.settings import Settings, increasing, not_negative, whole
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
+from kanserve.train.common.argument_checks import increasing, not_negative, whole
+from kanserve.train.common.checkpoints import Checkpoint, begun_or_begin, fingerprint
+from kanserve.train.common.creation import create
+from kanserve.train.common.fit_progress import FitReport, Watch
+from kanserve.train.common.fit_settings import Settings
+from kanserve.train.common.normalising import normalised
+from kanserve.train.lm import levenberg_marquardt, schedule
 
 Loss = Literal["auto", "squared", "cross_entropy"]
 Optimizer = Literal["auto", "lm", "lbfgs", "adam"]
@@ -28,7 +29,7 @@ FEWEST_ROWS = 10  # with fewer, holding some out leaves too little on either sid
 FEW_ROWS_SMOOTH = 1e-2
 CLASSES_SMOOTH = 5e-3  # of splines of a classifier: better than 0 and than what 20 held-out rows would choose
 STEPS = {"lm": 100, "lbfgs": 200, "adam": 1000}
-PATIENCE = {"lm": levenberg.PATIENCE, "lbfgs": 20, "adam": 20}
+PATIENCE = {"lm": levenberg_marquardt.PATIENCE, "lbfgs": 20, "adam": 20}
 JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # rows at most
 HIDDEN = 0.5  # half-width of hidden grids: about what the first random splines give, or the next are straight lines
 MANY_ROWS = 50_000  # of which LBFGS would take all at each of its steps
@@ -56,7 +57,7 @@ def fit(
     seed: int = 0,
     progress: bool = False,
     device: str = "cpu",
-    report: Report | None = None,
+    report: FitReport | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Kan:
     """Train a network of this structure on data, from scratch; `refine` goes on from a trained one.
@@ -160,7 +161,7 @@ def _descent(
     kept: Checkpoint,
 ) -> Kan:
     """The network that LBFGS or Adam find; this imports torch."""
-    from kanserve.train.gradient import descend
+    from kanserve.train.torch.gradient_fit import descend
 
     if kept.holds("chosen"):
         result = kept.kan("chosen")

@@ -16,7 +16,7 @@ static _Thread_local struct {
     const kanserve_kernel *kernels[MOST];
 } noted;
 
-void kanserve_note(const kanserve_kernel *made)
+void kanserve_register_kernel(const kanserve_kernel *made)
 {
     if (noted.listening && noted.count <= MOST) {
         if (noted.count < MOST)

@@ -148,7 +148,7 @@ static OrtStatus *ORT_API_CALL create(const OrtCustomOp *op, const OrtApi *api, 
     }
     made->inputs = own->is_double ? kanserve_inputs_double(made->in_double) : kanserve_inputs_float(made->in_float);
     made->nodes = own->is_double ? kanserve_nodes_double(made->in_double) : kanserve_nodes_float(made->in_float);
-    kanserve_note(made);
+    kanserve_register_kernel(made);
     *out = made;
     return NULL;
 }

@@ -18,6 +18,6 @@ typedef struct {
 int kanserve_compute_rows(const kanserve_kernel *own, int64_t rows, const void *x, void *y);
 
 /* Note a kernel that has just been made, where this thread asked for that. */
-void kanserve_note(const kanserve_kernel *made);
+void kanserve_register_kernel(const kanserve_kernel *made);
 
 #endif

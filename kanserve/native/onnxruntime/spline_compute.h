@@ -10,7 +10,7 @@ typedef struct {
 } TYPED(tile);
 
 /* Splines on equal steps, at whole vectors of values. */
-INLINE void TYPED(find_bumps)(const struct TYPED(kanserve_prepared) *layer, int active, int linear, int64_t count,
+INLINE void TYPED(find_cardinal)(const struct TYPED(kanserve_prepared) *layer, int active, int linear, int64_t count,
     const REAL *restrict places, const REAL *restrict x, int64_t stride, int32_t *restrict first, REAL *restrict basis)
 {
     const int64_t period = layer->period;
@@ -26,9 +26,9 @@ INLINE void TYPED(find_bumps)(const struct TYPED(kanserve_prepared) *layer, int 
         REAL t = u > 0 ? u : 0, value[HIGHEST + 1], slope[HIGHEST + 1];
         t = t < 1 ? t : 1;
         if (active == CUBIC)
-            TYPED(bumps)(t, linear ? u - t : 0, value, slope);
+            TYPED(cardinal_bsplines)(t, linear ? u - t : 0, value, slope);
         else
-            TYPED(bumps_of)(active, t, linear ? u - t : 0, value, slope);
+            TYPED(cardinal_bsplines_of)(active, t, linear ? u - t : 0, value, slope);
         first[n] = interval;
 #pragma GCC unroll 6
         for (int r = 0; r < active; r++)
@@ -36,15 +36,15 @@ INLINE void TYPED(find_bumps)(const struct TYPED(kanserve_prepared) *layer, int 
     }
 }
 
-static void TYPED(find_any_bumps)(const struct TYPED(kanserve_prepared) *layer, int64_t count, const REAL *places,
+static void TYPED(find_any_cardinal)(const struct TYPED(kanserve_prepared) *layer, int64_t count, const REAL *places,
     const REAL *x, int64_t stride, int32_t *first, REAL *basis)
 {
 #define FIND(active) \
     case active: \
         if (layer->linear) \
-            TYPED(find_bumps)(layer, active, 1, count, places, x, stride, first, basis); \
+            TYPED(find_cardinal)(layer, active, 1, count, places, x, stride, first, basis); \
         else \
-            TYPED(find_bumps)(layer, active, 0, count, places, x, stride, first, basis); \
+            TYPED(find_cardinal)(layer, active, 0, count, places, x, stride, first, basis); \
         break;
     switch (layer->active) {
         FIND(2) FIND(3) FIND(4) FIND(5) FIND(6)
@@ -112,7 +112,7 @@ static void TYPED(locate)(const struct TYPED(kanserve_prepared) *layer, int64_t 
         const REAL *x = tile->x + n, *places = layer->places + input;
         const int64_t count = least(run, values - n);
         if (layer->kind == KANSERVE_CARDINAL)
-            TYPED(find_any_bumps)(layer, count, places, x, stride, tile->first + n, tile->basis + n);
+            TYPED(find_any_cardinal)(layer, count, places, x, stride, tile->first + n, tile->basis + n);
         else
             TYPED(find_equal)(layer, count, places, x, tile->first + n);
     }
@@ -123,7 +123,7 @@ static void TYPED(locate)(const struct TYPED(kanserve_prepared) *layer, int64_t 
     for (int64_t b = 0; layer->kind != KANSERVE_CARDINAL && b < tile->rows; b++) {
         const int64_t n = b * tile->apart;
         for (int64_t i = 0; layer->breaks != NULL && i < tile->inputs; i++)
-            tile->first[n + i] = (int32_t)TYPED(piece_of)(
+            tile->first[n + i] = (int32_t)TYPED(find_interval)(
                 layer->breaks + (input + i) * (layer->pieces - 1), layer->pieces - 1, tile->x[n + i]);
         if (layer->kind == KANSERVE_LOCAL_BASIS)
             TYPED(take_functions)(layer, input, tile->inputs, tile->x + n, stride, tile->first + n, tile->basis + n);

@@ -69,8 +69,8 @@ static int TYPED(straight)(const struct TYPED(kanserve_prepared) *layer, const R
     const double allowed = sizeof(REAL) == 4 ? 1e-5 : 1e-13;
     const int64_t subnodes = layer->subnodes, active = layer->active;
     REAL values[HIGHEST + 1], at_first[HIGHEST + 1], at_last[HIGHEST + 1];
-    TYPED(bumps_of)((int)active, 0, 0, values, at_first);
-    TYPED(bumps_of)((int)active, 1, 0, values, at_last);
+    TYPED(cardinal_bsplines_of)((int)active, 0, 0, values, at_first);
+    TYPED(cardinal_bsplines_of)((int)active, 1, 0, values, at_last);
     for (int64_t n = 0; n < inputs * subnodes; n++) {
         const REAL *own = rows + n / subnodes * functions * subnodes + n % subnodes;
         double size = 0;
@@ -84,7 +84,7 @@ static int TYPED(straight)(const struct TYPED(kanserve_prepared) *layer, const R
     return 1;
 }
 
-static const char *TYPED(take_bumps)(const kanserve_description *description,
+static const char *TYPED(prepare_cardinal)(const kanserve_description *description,
     struct TYPED(kanserve_prepared) *layer, const TYPED(source) *source, const int64_t *splines, const REAL *weights,
     int64_t features)
 {
@@ -102,7 +102,7 @@ static const char *TYPED(take_bumps)(const kanserve_description *description,
         return "what rounding took from middles and steps must be less than it can take";
     const REAL *all = find(description, "spline_weights")->data;
     const int64_t functions = rows / count, intervals = functions - order;
-    double factor = 2; /* 2/a, see _onnx_cardinal.py: what the file's weights are to be multiplied with */
+    double factor = 2; /* 2/a, see onnx_cardinal.py: what the file's weights are to be multiplied with */
     for (int64_t n = 1; n <= order; n++)
         factor *= (double)n * 2 / (double)active;
     layer->linear = lowest != NULL;

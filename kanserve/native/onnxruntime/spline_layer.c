@@ -12,7 +12,7 @@ Where splines on equal steps are 0 beyond the range, there are rows of zeros on 
 #include <stdlib.h>
 #include <string.h>
 
-#include "../lanes.h"
+#include "../common/lanes.h"
 
 #define VALUES 512        /* at once: what is found for them stays in the first cache */
 #define NARROW 32         /* inputs up to which some rows of x make one vector */
@@ -73,8 +73,8 @@ static int64_t least(int64_t a, int64_t b)
 #define TYPED(name) name##_float
 #define LANES (BYTES / 4)
 #define KEPT 14 /* bits of a step, so that a small multiple is exact */
-#include "../lanes_typed.h"
-#include "spline_bumps.h"
+#include "../common/lanes_typed.h"
+#include "spline_cardinal.h"
 #include "spline_tables.h"
 #include "spline_rows.h"
 #include "spline_kinds.h"
@@ -90,8 +90,8 @@ static int64_t least(int64_t a, int64_t b)
 #define LANES (BYTES / 8)
 #define KEPT 42
 #define DOUBLE
-#include "../lanes_typed.h"
-#include "spline_bumps.h"
+#include "../common/lanes_typed.h"
+#include "spline_cardinal.h"
 #include "spline_tables.h"
 #include "spline_rows.h"
 #include "spline_kinds.h"

@@ -1,7 +1,7 @@
 /* A layer of splines as a node of our ONNX files describes it, prepared once and computed often. See spline_layer.c.
 
-What a node's tables hold, and what they mean, is said in exporters/kanserve_exporters/_onnx_splines.py and, of equal
-steps, _onnx_cardinal.py. A description comes from a file that anybody may have written: preparing checks all that
+What a node's tables hold, and what they mean, is said in exporters/kanserve_exporters/_onnx/onnx_splines.py and, of equal
+steps, onnx_cardinal.py. A description comes from a file that anybody may have written: preparing checks all that
 computing relies on. */
 #ifndef KANSERVE_SPLINE_LAYER_H
 #define KANSERVE_SPLINE_LAYER_H

@@ -78,7 +78,7 @@ static const char *TYPED(fill)(const kanserve_description *description, struct T
         || (why = TYPED(take_inputs)(description, layer->inputs, &source)) != NULL
         || (why = TYPED(choose)(layer, &source, weights, splines)) != NULL
         || (why = layer->kind == KANSERVE_CARDINAL
-                ? TYPED(take_bumps)(description, layer, &source, *splines, weights, features)
+                ? TYPED(prepare_cardinal)(description, layer, &source, *splines, weights, features)
                 : TYPED(take_pieces)(description, layer, &source, *splines)) != NULL)
         return why;
     for (int64_t i = 0; layer->base != KANSERVE_ZERO && i < layer->used; i++) {

@@ -99,7 +99,7 @@ def _of_a_model(versions: str, backend: str, warm_up: Sequence[int], max_rows: i
 
 
 def _policy(text: str) -> bool:
-    from kanserve.serve.models.policies import policy  # only now: it wants numpy
+    from kanserve.serve.models.version_policy import policy  # only now: it wants numpy
 
     try:
         policy(text)
@@ -164,7 +164,7 @@ def _digest(path: str) -> str:
 
 
 def _name(name: str, where: str) -> Iterator[str]:
-    from kanserve.artifact.names import check_name  # only now: it wants numpy, and few servers start with a name
+    from kanserve.artifact.naming_rules import check_name  # only now: it wants numpy, and few servers start with a name
 
     try:
         check_name(name)

@@ -1,10 +1,9 @@
-"""The loaded models: an immutable catalog, made anew when something changes and then put in place whole (`loading`).
+"""The loaded models: an immutable catalog, made anew when something changes and then put in place whole (`loader`).
 
 A request looks its model up once and keeps it, so that it is answered by one version from beginning to end.
 """
 
 import itertools
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.artifact.format import Artifact, Manifest
-from kanserve.artifact.names import check_version
+from kanserve.artifact.naming_rules import check_version
 from kanserve.errors import DataError, NotFoundError
-from kanserve.ir import Kan
+from kanserve.network.kan import Kan
 from kanserve.runtime import Backend, load_backend, load_preferred
-from kanserve.serve.models.words import Words
+from kanserve.serve.models.lazy_formulas import LazyFormulas
 from kanserve.serve.settings import Settings
 
 if TYPE_CHECKING:
     from kanserve.formula import Formula
-    from kanserve.formula.evidence import Evidence
-    from kanserve.importance import Importance
+    from kanserve.formula.constants.uncertainty_report import Evidence
+    from kanserve.network.importance import Importance
 
 Array = NDArray[np.float64]
 State = Literal["READY", "LOADING", "UNAVAILABLE", "UNLOADING"]
@@ -55,7 +54,7 @@ class Model:
     version: int
     manifest: Manifest
     kan: Kan
-    words: Words
+    words: LazyFormulas
     backend: Backend
     kind: str
     limits: Limits = Limits()
@@ -116,8 +115,8 @@ class Model:
     @cached_property
     def shares(self) -> "Importance | None":
         """The shares of the signal in the training range; None where the network is finite nowhere in it."""
-        from kanserve.importance import importance
-        from kanserve.ranges import finite_rows
+        from kanserve.network.importance import importance
+        from kanserve.network.training_range import finite_rows
 
         with suppress(DataError):
             return importance(self.kan, finite_rows(self.kan, self._samples))
@@ -126,8 +125,8 @@ class Model:
     @cached_property
     def spans(self) -> tuple[Array, ...]:
         """For each layer the range (inputs, 2) of the values that reach it from the training range."""
-        from kanserve.ranges import finite_rows, ranges
-        from kanserve.reference import activations
+        from kanserve.network.evaluate import activations
+        from kanserve.network.training_range import finite_rows, ranges
 
         kan = self.kan
         first = np.sort((ranges(kan) - kan.input_shift[:, None]) / kan.input_scale[:, None], axis=1)
@@ -194,15 +193,6 @@ def read(artifact: Artifact, name: str, version: int, backend: str = "", limits:
     Nothing of the artifact's bytes is kept but its formulas.
     """
     kan = artifact.kan()
-    words = Words(artifact, kan)
+    words = LazyFormulas(artifact, kan)
     kind, loaded = (backend, load_backend(artifact, backend)) if backend else load_preferred(artifact)
     return Model(name, version, artifact.manifest, kan, words, loaded, kind, limits or Limits())
-
-
-def load(root: str | os.PathLike[str], *, backend: str | None = None) -> Catalog:
-    """All versions of all models of a repository, once: for a look at them without a server."""
-    from kanserve.serve.models.loading import Models
-
-    with Models(Settings(repository=os.fspath(root), backend=backend or "")) as models:
-        models.refresh()
-        return models.catalog

@@ -19,12 +19,13 @@ from itertools import count
 from typing import Any
 
 from kanserve.errors import InputError, KanserveError
-from kanserve.serve.observing import meters
-from kanserve.serve.processes import channel, listening, places, running, worker
-from kanserve.serve.processes.broadcast import Change, Changing, Counting
-from kanserve.serve.processes.channel import Broken, Message
-from kanserve.serve.processes.crashes import Quarantine, how
-from kanserve.serve.processes.places import Place, Worker
+from kanserve.serve import sockets
+from kanserve.serve.observability import metrics
+from kanserve.serve.processes import ipc, lifecycle, worker, worker_slots
+from kanserve.serve.processes.ipc import Message, ProtocolError
+from kanserve.serve.processes.restart_policy import Quarantine, how
+from kanserve.serve.processes.rollout import Change, Changing, Counting
+from kanserve.serve.processes.worker_slots import Worker, WorkerSlot
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Snapshot
 
@@ -40,17 +41,17 @@ def run(settings: Settings, workers: int) -> int:
     if settings.unix_socket:
         raise InputError("Only one process can listen on a socket file. Set workers to 1, or give a port.")
     with ExitStack() as held:
-        port = held.enter_context(listening.reserved(settings.host, settings.port))
+        port = held.enter_context(sockets.reserved(settings.host, settings.port))
         http_port = settings.http_port
         if http_port >= 0:
-            http_port = held.enter_context(listening.reserved(settings.host_of_http(), http_port))
+            http_port = held.enter_context(sockets.reserved(settings.host_of_http(), http_port))
         return _Supervisor(replace(settings, port=port, http_port=http_port), workers).run()
 
 
 class _Supervisor:
     def __init__(self, settings: Settings, workers: int) -> None:
         self._settings = settings
-        self._places = [Place(number) for number in range(workers)]
+        self._places = [WorkerSlot(number) for number in range(workers)]
         self._quarantine = Quarantine()
         self._changing = Changing(self._quarantine.reasons)
         self._counting: dict[int, Counting] = {}
@@ -77,7 +78,7 @@ class _Supervisor:
         gc.freeze()  # what there is now is shared with the workers, as long as nobody counts what refers to it
         before = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         try:
-            with running.heard(came.append, *worker.SIGNALS):
+            with lifecycle.heard(came.append, *worker.SIGNALS):
                 self._loop(came, woken)
         finally:
             signal.set_wakeup_fd(before)
@@ -98,7 +99,7 @@ class _Supervisor:
                     self._speak_with(key.data, events)
             while came:
                 self._signal(came.pop(0))
-            self._bury()
+            self._reap()
             self._on_time(time.monotonic())
             for one in self._workers():
                 events = selectors.EVENT_READ | (selectors.EVENT_WRITE if one.ears.unsent else 0)
@@ -130,7 +131,7 @@ class _Supervisor:
                 self._tell_counts(number)
         if self._deadline <= now:
             self._deadline = float("inf")
-            running.say("some processes have not ended in time and are killed")
+            lifecycle.say("some processes have not ended in time and are killed")
             for one in self._workers():
                 os.kill(one.pid, signal.SIGKILL)
         if not self._stopping:
@@ -148,7 +149,7 @@ class _Supervisor:
                 continue
             one.silent += 1
             if one.silent > _SILENT:
-                running.say(f"worker {place.number}, process {one.pid}, hangs and is killed")
+                lifecycle.say(f"worker {place.number}, process {one.pid}, hangs and is killed")
                 os.kill(one.pid, signal.SIGKILL)
 
     def _change(self, now: float) -> None:
@@ -180,14 +181,14 @@ class _Supervisor:
 
     def _stop(self) -> None:
         self._stopping += 1
-        running.tell_systemd("STOPPING=1")
-        self._deadline = time.monotonic() + self._settings.grace_seconds + running.FAREWELL + _OVERTIME
+        lifecycle.tell_systemd("STOPPING=1")
+        self._deadline = time.monotonic() + self._settings.grace_seconds + lifecycle.FAREWELL + _OVERTIME
         for one in self._workers():
             os.kill(one.pid, signal.SIGTERM if self._stopping == 1 else signal.SIGKILL)
 
     # Workers
 
-    def _start(self, place: Place) -> None:
+    def _start(self, place: WorkerSlot) -> None:
         settings, loaded, unloaded = self._settings, set(self._changing.loaded), set(self._changing.unloaded)
         if self._announced and settings.model_control == "explicit":
             # Of what was named at the first start, that which is gone since then does not keep the rest from serving.
@@ -195,14 +196,14 @@ class _Supervisor:
             settings = replace(settings, load=())
         start = worker.Start(settings, place.number, self._quarantine.reasons, sorted(loaded), sorted(unloaded))
         try:
-            place.worker, place.due = places.fork(start, self._workers(), self._selector), None
+            place.worker, place.due = worker_slots.fork(start, self._workers(), self._selector), None
         except OSError as error:
             place.due = time.monotonic() + _AGAIN
-            running.say(f"worker {place.number} cannot begin: {error.strerror}; it is tried again")
+            lifecycle.say(f"worker {place.number} cannot begin: {error.strerror}; it is tried again")
             return
         self._selector.register(place.worker.ears.end, selectors.EVENT_READ, place)
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         """Take note of the processes that have ended; as the first process of a container, of foreign ones too."""
         while True:
             try:
@@ -215,7 +216,7 @@ class _Supervisor:
                 if place.worker is not None and place.worker.pid == pid:
                     self._lose(place, place.worker, os.waitstatus_to_exitcode(status))
 
-    def _lose(self, place: Place, lost: Worker, status: int) -> None:
+    def _lose(self, place: WorkerSlot, lost: Worker, status: int) -> None:
         for _ in range(_LAST_PIECES):  # a process of its own that it has left behind may hold its end open
             if not self._hear(place, lost):
                 break
@@ -223,8 +224,8 @@ class _Supervisor:
         lost.ears.close()
         place.worker = None
         if lost.counts is not None:
-            gone = meters.ended(lost.counts)
-            self._ended = gone if self._ended is None else meters.merge([self._ended, gone])
+            gone = metrics.ended(lost.counts)
+            self._ended = gone if self._ended is None else metrics.merge([self._ended, gone])
         for number, counting in list(self._counting.items()):
             counting.waiting.discard(lost.pid)
             if not counting.waiting or counting.asker is lost:
@@ -235,7 +236,9 @@ class _Supervisor:
         self._restarts += 1
         if lost.loading is not None and self._quarantine.ended(lost.loading, status):
             name, version = lost.loading
-            running.say(f"version {version} of {name!r} is not loaded again: {self._quarantine.reasons[lost.loading]}")
+            lifecycle.say(
+                f"version {version} of {name!r} is not loaded again: {self._quarantine.reasons[lost.loading]}"
+            )
         now = time.monotonic()
         pause = place.breaker.ended(now, status, None if lost.since is None else now - lost.since)
         place.due = now + pause
@@ -243,14 +246,14 @@ class _Supervisor:
             self._changing.gave_up(place.number)
         if self._error is None:
             after = f"in {pause:g} seconds" if pause else "now"
-            running.say(f"worker {place.number}, process {lost.pid}, {how(status)}; another takes its place {after}")
+            lifecycle.say(f"worker {place.number}, process {lost.pid}, {how(status)}; another takes its place {after}")
             self._announce_at_last()
         else:
             self._stop()
 
     # What they say
 
-    def _speak_with(self, place: Place, events: int) -> None:
+    def _speak_with(self, place: WorkerSlot, events: int) -> None:
         assert place.worker is not None  # looked at just now
         if events & selectors.EVENT_WRITE:
             place.worker.ears.flush()
@@ -258,17 +261,17 @@ class _Supervisor:
             # It has closed its end, or says what nobody understands: either way it is of no more use.
             os.kill(place.worker.pid, signal.SIGKILL)
 
-    def _hear(self, place: Place, one: Worker) -> bool:
+    def _hear(self, place: WorkerSlot, one: Worker) -> bool:
         """Whether more may come."""
         try:
             for message in one.ears.receive():
                 one.silent = 0
                 self._understand(place, one, message)
-        except Broken:
+        except ProtocolError:
             return False
         return True
 
-    def _understand(self, place: Place, one: Worker, message: Message) -> None:
+    def _understand(self, place: WorkerSlot, one: Worker, message: Message) -> None:
         match message:
             case {"tell": "loading", "model": name, "version": version}:
                 one.loading = (name, version)
@@ -285,9 +288,9 @@ class _Supervisor:
                 self._changing.born(one, place.number)
                 self._announce_at_last()
             case {"tell": "failed", "error": error}:
-                one.loading, failed = None, channel.read(error)
+                one.loading, failed = None, ipc.decode_error(error)
                 if self._announced:
-                    running.say(f"worker {place.number}: {failed}")
+                    lifecycle.say(f"worker {place.number}: {failed}")
                 elif self._error is None and not self._stopping:  # else it gave up because it was told to
                     self._error = failed
             case {"ask": "snapshot", "id": number}:
@@ -339,14 +342,14 @@ class _Supervisor:
             return
         if change.error is not None:
             if not change.quiet or change.error != self._unread:  # not at each poll
-                running.say(f"the repository cannot be read, nothing changed: {channel.read(change.error)}")
+                lifecycle.say(f"the repository cannot be read, nothing changed: {ipc.decode_error(change.error)}")
         elif not change.quiet or change.changed:
             self._announce()
         self._unread = change.error
 
     def _announce(self) -> None:
         for one in self._ready()[:1]:
-            running.announce(one.summary, self._address, one.http_address, len(self._ready()))
+            lifecycle.announce(one.summary, self._address, one.http_address, len(self._ready()))
 
     def _count(self, asker: Worker, question: int) -> None:
         number = next(self._numbers)
@@ -359,7 +362,7 @@ class _Supervisor:
         counting = self._counting.pop(number)
         if any(one is counting.asker for one in self._workers()):
             known = [one.counts for one in self._workers() if one.counts is not None]
-            merged = meters.merge([*known, *([self._ended] if self._ended is not None else [])])
+            merged = metrics.merge([*known, *([self._ended] if self._ended is not None else [])])
             value = {**merged, "restarts": self._restarts}
             counting.asker.ears.send({"answer": counting.question, "value": value})
 

@@ -13,13 +13,13 @@ from socket import socket
 from typing import Any
 
 from kanserve.errors import DrainingError, KanserveError
-from kanserve.serve import processors
-from kanserve.serve.models.loading import Models
-from kanserve.serve.processes import running
-from kanserve.serve.processes.channel import Line, Message, written
+from kanserve.serve.models.loader import Models
+from kanserve.serve.processes import lifecycle
 from kanserve.serve.processes.control import WorkerControl
-from kanserve.serve.processes.crashes import Version
-from kanserve.serve.server import Counted, Server
+from kanserve.serve.processes.ipc import Message, WorkerEnd, encode_error
+from kanserve.serve.processes.restart_policy import Version
+from kanserve.serve.scheduling import cpus
+from kanserve.serve.server import Server, ServingRuntime
 from kanserve.serve.settings import Settings
 
 PUSH_SECONDS = 1.0  # between counts that are told unasked, for when this process is killed
@@ -44,19 +44,19 @@ def main(start: Start, end: socket) -> int:
     for ignored in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all; what they mean the supervisor says
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with running.heard(ended.put, signal.SIGTERM):
+    with lifecycle.heard(ended.put, signal.SIGTERM):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if start.settings.pin:
-            processors.pin(start.number)
+            cpus.pin(start.number)
         return _Worker(start, end, ended).work()
 
 
 class _Worker:
     def __init__(self, start: Start, end: socket, ended: SimpleQueue[int]) -> None:
         self._start, self._ended = start, ended
-        self._line = Line(end, self._hear, lambda: ended.put(_END))
+        self._line = WorkerEnd(end, self._hear, lambda: ended.put(_END))
         self._refused = dict(start.refused)
-        self._counted = Counted(start.settings, start.number)
+        self._counted = ServingRuntime(start.settings, start.number)
         self._meters = self._counted.meters
         self._server: Server | None = None
         self._error: KanserveError | None = None
@@ -70,15 +70,15 @@ class _Worker:
             return 1
         begins = threading.Thread(target=self._begin, name="kanserve-changes", daemon=True)
         begins.start()
-        running.wait(self._ended)
+        lifecycle.wait(self._ended)
         self._tell("ending")
         self._models.close()
-        begins.join(running.FAREWELL)  # an interpreter should not end under a thread that is in a C++ library
+        begins.join(lifecycle.FAREWELL)  # an interpreter should not end under a thread that is in a C++ library
         if self._server is not None:
             done = self._server.stop(last=True)
             self._tell("counts", snapshot=self._meters.snapshot())
             if not done:
-                running.cut_off(self._start.settings)
+                lifecycle.cut_off(self._start.settings)
         return 0 if self._error is None else 1
 
     def _begin(self) -> None:
@@ -93,7 +93,7 @@ class _Worker:
             "ready",
             address=self._server.address,
             http_address=self._server.http_address,
-            **running.summary(self._server.models.catalog),
+            **lifecycle.summary(self._server.models.catalog),
         )
         threading.Thread(target=self._push, name="kanserve-counts", daemon=True).start()
 
@@ -114,13 +114,13 @@ class _Worker:
         try:
             change(name)
         except KanserveError as error:
-            running.say(f"{name!r}: {error}")
+            lifecycle.say(f"{name!r}: {error}")
 
     def _fail(self, error: Exception) -> None:
         self._error = error if isinstance(error, KanserveError) else KanserveError("internal error")
         if not isinstance(error, KanserveError | OSError):
             traceback.print_exception(error)
-        self._tell("failed", error=written(error if not isinstance(error, OSError) else KanserveError(str(error))))
+        self._tell("failed", error=encode_error(error if not isinstance(error, OSError) else KanserveError(str(error))))
         self._ended.put(_END)
 
     def _loading(self, model: str, version: int) -> None:
@@ -153,7 +153,9 @@ class _Worker:
             failed = KanserveError(str(error)) if isinstance(error, OSError) else error
         catalog = self._models.catalog
         loading = [list(key) for key, state in catalog.changing.items() if state == "LOADING"]
-        self._answer(message, {**running.summary(catalog), "loading": loading, "error": failed and written(failed)})
+        self._answer(
+            message, {**lifecycle.summary(catalog), "loading": loading, "error": failed and encode_error(failed)}
+        )
 
     def _push(self) -> None:
         while self._ended.empty():
@@ -173,7 +175,7 @@ class _Worker:
             return
 
 
-def born(start: Start, end: socket) -> None:
+def run_child(start: Start, end: socket) -> None:
     """The rest of a forked process's life, which ends here: nothing of its parent's is to run in it."""
     code = 1
     try:

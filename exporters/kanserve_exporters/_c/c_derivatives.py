@@ -1,0 +1,200 @@
+"""The derivative of a named function as C, read off the table's own column.
+
+A stand-in for x goes through the column's NumPy code and writes down what happens to it; so a new function of the table
+has its derivative in C at once, with the reference's arithmetic. For tanh the body of the C function is
+
+    const hello_real t0 = tanh(x);
+    return 1.0 - t0*t0;
+
+What is used once stands where it is used.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+from kanserve.errors import ExportError
+from kanserve.network.functions import function
+from kanserve_exporters._shared.expressions import Dialect, helper
+
+_TERNARY, _COMPARISON, _SUM, _PRODUCT, _SIGN, _ATOM = range(6)  # how tightly an expression holds together
+
+_INFIX = {
+    np.add: (" + ", _SUM),
+    np.subtract: (" - ", _SUM),
+    np.multiply: ("*", _PRODUCT),
+    np.divide: ("/", _PRODUCT),
+    np.less: (" < ", _COMPARISON),
+    np.less_equal: (" <= ", _COMPARISON),
+    np.greater: (" > ", _COMPARISON),
+    np.greater_equal: (" >= ", _COMPARISON),
+}
+_CALLS = {
+    np.sqrt: "sqrt",
+    np.exp: "exp",
+    np.log: "log",
+    np.sin: "sin",
+    np.cos: "cos",
+    np.tan: "tan",
+    np.sinh: "sinh",
+    np.cosh: "cosh",
+    np.tanh: "tanh",
+    np.arctan: "atan",
+    np.absolute: "fabs",
+    np.power: "pow",
+}
+_LARGEST_PRODUCT = 4  # powers up to this are products
+_LONGEST = 60  # characters of an expression within another
+
+
+@dataclass(frozen=True)
+class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
+    """An expression: an operation and its arguments. Equal expressions are equal, so that they are written once."""
+
+    operation: Any  # a ufunc, "where", "number" or "x"
+    arguments: tuple[Any, ...] = ()
+
+    # The mixin's == makes an array of comparisons; here two expressions are the same or they are not.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Traced) and (self.operation, self.arguments) == (other.operation, other.arguments)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Computed once: arguments are shared, and the paths to them are more than anyone can count."""
+        return hash((self.operation, self.arguments))
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *arguments: Any, **options: Any) -> "_Traced":
+        if method != "__call__" or options:
+            raise ExportError(f"C source cannot hold NumPy's {ufunc.__name__}.{method} of a derivative.")
+        nodes = tuple(_node(one) for one in arguments)
+        if ufunc is np.negative and nodes[0].operation == "number":
+            return _node(-nodes[0].arguments[0])
+        if ufunc is np.multiply and _ZERO in nodes:  # a slope is asked for where all is finite
+            return _ZERO
+        if ufunc in (np.add, np.subtract) and nodes[1] == _ZERO:
+            return nodes[0]
+        if ufunc is np.add and nodes[0] == _ZERO:
+            return nodes[1]
+        if ufunc is np.power and nodes[1].arguments in tuple((float(n),) for n in range(2, _LARGEST_PRODUCT + 1)):
+            product = nodes[0]
+            for _ in range(int(nodes[1].arguments[0]) - 1):
+                product = _Traced(np.multiply, (product, nodes[0]))
+            return product
+        return _Traced(ufunc, nodes)
+
+    def __array_function__(self, called: Any, _types: Any, arguments: Any, options: Any) -> "_Traced":
+        if called is np.where and len(arguments) == 3 and not options:
+            return _Traced("where", tuple(_node(one) for one in arguments))
+        if called in (np.ones_like, np.zeros_like) and len(arguments) == 1:
+            return _node(float(called is np.ones_like))
+        raise ExportError(f"C source cannot hold NumPy's {called.__name__} of a derivative.")
+
+
+_ZERO = _Traced("number", (0.0,))
+
+
+def _node(value: Any) -> _Traced:
+    return value if isinstance(value, _Traced) else _Traced("number", (float(value),))
+
+
+@cache
+def _trace(name: str) -> _Traced:
+    return _node(function(name).derivative(_Traced("x")))  # type: ignore[arg-type]  # it stands in for an array
+
+
+def is_flat(name: str) -> bool:
+    """Whether the derivative is 0 wherever there is one."""
+    return _trace(name) == _ZERO
+
+
+def derivative_call(name: str, argument: str, dialect: Dialect) -> str:
+    """The derivative of the named function at `argument`."""
+    traced = _trace(name)
+    if traced.operation in _CALLS and traced.arguments == (_Traced("x"),):
+        return f"{_CALLS[traced.operation]}{dialect.suffix}({argument})"
+    return f"{_helper(name, dialect)}({argument})"
+
+
+def derivative_helper(name: str, dialect: Dialect) -> str:
+    """The definition of what `derivative_call` calls; "" where that is libm's."""
+    if not derivative_call(name, "", dialect).startswith(dialect.prefix):
+        return ""
+    text = "".join(f"    {line}\n" for line in _statements(_trace(name), dialect))
+    return f"\nstatic @real {_helper(name, dialect)}(@real x)\n{{\n{text}}}\n"
+
+
+def _helper(name: str, dialect: Dialect) -> str:
+    return helper(name, replace(dialect, prefix=f"{dialect.prefix}d"))
+
+
+def _statements(traced: _Traced, dialect: Dialect) -> list[str]:
+    """Constants for what is used more than once, in order, then the return of what is left."""
+    used: Counter[_Traced] = Counter()
+    order: list[_Traced] = []
+
+    def visit(node: _Traced) -> None:
+        used[node] += 1
+        if used[node] == 1 and node.operation not in ("number", "x"):
+            for one in node.arguments:
+                visit(one)
+            order.append(node)
+
+    visit(traced)
+    names: dict[_Traced, str] = {}
+    lines = []
+    for node in order:
+        text, strength = _text(node, names, dialect)
+        if (used[node] > 1 or len(text) > _LONGEST) and node != traced and strength != _COMPARISON:
+            names[node] = f"t{len(names)}"
+            lines.append(f"const @real {names[node]} = {text};")
+    return [*lines, f"return {_text(traced, names, dialect)[0]};"]
+
+
+def _text(node: _Traced, names: dict[_Traced, str], dialect: Dialect) -> tuple[str, int]:
+    """The expression and how tightly it holds together."""
+
+    def at_least(strength: int, one: _Traced) -> str:
+        text, own = _text(one, names, dialect)
+        return text if own >= strength else f"({text})"
+
+    operation, arguments = node.operation, node.arguments
+    if node in names:
+        return names[node], _ATOM
+    if operation == "x":
+        return "x", _ATOM
+    if operation == "number":
+        return _number(arguments[0], dialect)
+    if operation == "where":
+        condition, yes, no = (at_least(_COMPARISON, one) for one in arguments)
+        return f"{condition} ? {yes} : {no}", _TERNARY
+    if operation in _INFIX:
+        sign, strength = _INFIX[operation]
+        # The right side holds together by itself: floating point is not associative.
+        left, right = at_least(strength, arguments[0]), at_least(strength + 1, arguments[1])
+        if operation is np.add and right.startswith("-"):
+            return f"{left} - {right[1:]}", strength
+        return f"{left}{sign}{right}", strength
+    if operation is np.negative:
+        return f"-{at_least(_ATOM, arguments[0])}", _SIGN
+    if operation is np.sign:
+        size = at_least(_SUM, arguments[0])
+        return f"(@real)(({size} > 0) - ({size} < 0))", _SIGN
+    if operation in (np.minimum, np.maximum):
+        one, other = (at_least(_SUM, argument) for argument in arguments)
+        return f"{one} {'<' if operation is np.minimum else '>'} {other} ? {one} : {other}", _TERNARY
+    if operation in _CALLS:
+        texts = ", ".join(at_least(_TERNARY, one) for one in arguments)
+        return f"{_CALLS[operation]}{dialect.suffix}({texts})", _ATOM
+    raise ExportError(f"C source cannot hold NumPy's {operation.__name__} of a derivative.")
+
+
+def _number(value: float, dialect: Dialect) -> tuple[str, int]:
+    if not np.isfinite(value):
+        return ("(@real)NAN" if np.isnan(value) else "(@real)INFINITY" if value > 0 else "-(@real)INFINITY"), _SIGN
+    return dialect.literal(value), _SIGN if value < 0 else _ATOM

@@ -1,0 +1,52 @@
+"""The slopes of a layer's splines in C, from the tables that `@predict` reads; `@` is the prefix."""
+
+from kanserve.network.kan import Layer
+from kanserve_exporters._c.c_derivatives import derivative_call
+from kanserve_exporters._c.c_grids import rows
+from kanserve_exporters._c.c_layers import spline_loop
+from kanserve_exporters._c.c_splines import located_slopes
+from kanserve_exporters._shared.expressions import Dialect
+from kanserve_exporters._shared.layer_tables import Splines
+
+
+def spline_slopes(number: int, layer: Layer, splines: Splines, added: str, dialect: Dialect) -> list[str]:
+    """Statements that for each input i do `added` with the slopes s[j] of its edges to subnodes j; n is declared."""
+    found = rows(layer, splines, dialect.precision)
+    outputs = len(splines.subnodes)
+    every_output = outputs == layer.subnodes
+    chosen = "n" if len(splines.inputs) == layer.inputs else f"@in_{number}[n]"
+    where, own = located_slopes(number, found), f"@splines_{number} + (size_t)(n*{found.each} + "
+    terms = [f"w[{m}]*c[{f'{m * outputs} + ' if m else ''}j]" for m in range(found.order + 1)]
+    lines = [
+        f"const int i = {chosen};",
+        "const @real x = v[i];",
+        f"@real w[{found.order + 1}];",
+        f"const @real *c = {own}{where})*{outputs};",
+    ]
+    if splines.base != "zero":
+        base = derivative_call("silu", "x", dialect) if splines.base == "silu" else dialect.literal(1.0)
+        lines += [f"const @real *d = {own}{found.base})*{outputs};", f"const @real b = {base};"]
+        terms.append("b*d[j]")
+    place = "j" if every_output else f"@out_{number}[j]"
+    lines += [f"for (j = 0; j < {outputs}; j++) s[{place}] = {' + '.join(terms)};", added]
+    zeros = [] if every_output else [f"for (j = 0; j < {layer.subnodes}; j++) s[j] = 0;"]
+    return [
+        "{",
+        f"    @real s[{layer.subnodes}];",
+        "    int j;",
+        *_inner([*zeros, *_every_input(splines, lines)]),
+        "}",
+    ]
+
+
+def spline_sums(number: int, layer: Layer, splines: Splines, dialect: Dialect) -> list[str]:
+    """Statements that add the splines to z: nodes that are products need the sums themselves; j is declared."""
+    return spline_loop(number, layer, splines, rows(layer, splines, dialect.precision), dialect)
+
+
+def _every_input(splines: Splines, lines: list[str]) -> list[str]:
+    return [f"for (n = 0; n < {len(splines.inputs)}; n++) {{", *_inner(lines), "}"]
+
+
+def _inner(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]

@@ -1,0 +1,289 @@
+"""The C functions that find an input's rows of coefficients and what each counts, and the tables that they read.
+
+`@even_3(x, count, grid, inputs, row, w)` gives the numbers of the first rows of some inputs and the k + 1 weights w of
+each; `@even_3_slopes` the weights of the slope of one. Both hold for all layers with such a grid. They take some inputs
+at once, without branches, because a compiler then makes vector instructions of them, and the waits of one input are
+filled by the others.
+"""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+from kanserve_exporters._c.c_grids import Even, Functions, Rows, Uneven, factorial, functions
+from kanserve_exporters._c.c_template import where_plain
+from kanserve_exporters._shared.expressions import Dialect, wrap
+
+INPUTS = 16  # of a block
+COUNTED = 32  # breaks; of more the right one is searched
+
+BLOCK = """
+#define @BLOCK {block} /* inputs whose rows of coefficients are found at the same time */
+"""
+
+COUNT = """
+/* How many of the breaks, one for each input and then the next, are at or below each x. */
+static void @count(const @real *x, int count, const @real *breaks, int inputs, int most, int *piece)
+{
+    int n, p;
+    for (n = 0; n < count; n++) piece[n] = 0;
+    for (p = 0; p < most; p++) {
+        for (n = 0; n < count; n++) piece[n] += breaks[p*inputs + n] <= x[n];
+    }
+}
+"""
+
+SEARCH = """
+/* How many of the breaks of an input are at or below x, by halves; for NaN any number there is. */
+static int @search(const @real *breaks, int inputs, int count, @real x)
+{
+    int low = 0;
+    for (; count > 1; count -= count/2) low += breaks[(low + count/2 - 1)*inputs] <= x ? count/2 : 0;
+    return low + (breaks[low*inputs] <= x);
+}
+"""
+
+# No number that an int cannot hold reaches the cast. The bounds are from a table: of constants compilers make branches.
+PLACE = """\
+        const @real v = x[n], low = grid[n], high = grid[inputs + n], per_step = grid[2*inputs + n];
+        const @real above = v > low ? v : low, inside = above < high ? above : high;
+        const @real place = (inside - low)*per_step;
+        const int interval = (int)place;
+        const @real steps = (@real)interval, t = {t};
+"""
+
+EVEN = """
+/* The first of the rows of coefficients that count at each x, and how much each does: m of input n w[m*@BLOCK + n]. */
+static void @{name}(const @real *x, int count, const @real *grid, int inputs, int *row,
+    @real *w)
+{{
+    int n;
+    for (n = 0; n < count; n++) {{
+{place}        const @real s = 1 - t;
+{weights}        row[n] = interval;
+    }}
+}}
+"""
+
+EVEN_SLOPES = """
+/* The first of the rows of coefficients that count at an x, and how much each does for the slope. */
+static int @{name}_slopes(const @real *grid, int inputs, int last, const @real *x, @real *w)
+{{
+    const int n = 0;
+{place}    /* On a knot, as far as it is known, the slope is that of the interval behind it. */
+    if (t >= 1 - {margin} && interval < last) {{
+        interval++;
+        t--;{further}
+    }}
+{weights}{outside}    return interval;
+}}
+"""
+
+BEYOND = """\
+        if (inside < v || inside > v) w[0] = w[1] = 0;
+"""
+
+ENDS = """\
+        const @real most = (@real)last;
+        /* Some of the rows may not be there; no branches, which nobody could foretell. */
+{lines}"""
+
+UNEVEN = """
+/* In row[n] for its piece the first of the rows of coefficients that count at each x, and how much each does: m of
+ * input n w[{active}*n + m], a polynomial of each piece. */
+static void @uneven_{order}(const @real *x, int count, const @real *origins, const int *first,
+    const @real *polynomials, int pieces, int *row, @real *w)
+{{
+    int n, m;
+    for (n = 0; n < count; n++) {{
+        const int p = n*pieces + row[n];
+        const @real *c = polynomials + p*{size};
+{place}        for (m = 0; m < {active}; m++) w[{active}*n + m] = {polynomial};
+        row[n] = first[p];
+    }}
+}}
+"""
+
+UNEVEN_SLOPES = """
+/* The first of the rows of coefficients that count at x, and how much each does for the slope. */
+static int @uneven_{order}_slopes(const @real *breaks, int inputs, const @real *origins, const int *first,
+    const @real *polynomials, int pieces, const @real *x, @real *w)
+{{
+    const int n = 0, p = @search(breaks, inputs, pieces - 1, x[n]);
+    const @real *c = polynomials + p*{size};
+{place}    int m;
+    for (m = 0; m < {active}; m++) w[m] = {polynomial};
+    return first[p];
+}}
+"""
+
+
+def spline_functions(every: Sequence[Rows], dialect: Dialect, *, slopes: bool) -> list[str]:
+    """The functions of all kinds of grids that the layers have; those of slopes as well where a gradient wants them."""
+    kinds = {one.kind: one for one in every}
+    uneven = {name: one for name, one in kinds.items() if isinstance(one.grid, Uneven)}
+    even = [one for name, one in kinds.items() if name not in uneven]
+    # The fast form finds rows on equal steps, and pieces, for a vector of inputs; the gradient has the plain form.
+    plain = [_even(one, dialect) for one in even]
+    plain += [COUNT] if any(is_counted(one) for one in every) else []
+    blocks = [BLOCK.format(block=INPUTS)] if every else []
+    searched = any(isinstance(one.grid, Uneven) and not is_counted(one) for one in every)
+    blocks += [SEARCH] if searched else []
+    blocks += [_uneven(one.order, 0, dialect) for one in uneven.values()]
+    blocks += [where_plain(slopes), *plain, "#endif\n"] if plain else []
+    own = [SEARCH] if uneven and not searched else []
+    own += [*(_uneven(one.order, 1, dialect) for one in uneven.values()), *(_even_slopes(one, dialect) for one in even)]
+    return [*blocks, *(["\n#ifndef @NO_GRADIENT", *own, "#endif\n"] if slopes and own else [])]
+
+
+def is_counted(one: Rows) -> bool:
+    """Whether all breaks of an input are compared with x; of more, halves are searched."""
+    return isinstance(one.grid, Uneven) and len(one.grid.breaks) <= COUNTED
+
+
+def weights(order: int, dialect: Dialect, whole: bool = False) -> list[str]:
+    """The basis functions of an interval in t and s = 1 - t, or `whole`, k! times them, whose factors are integers.
+
+    The outermost are exactly 0 at one end. The latter half are the first half of the other letter.
+    """
+    scale = 1 / factorial(order) if whole else Fraction(1)
+    letters = [("t", m) if 2 * m <= order else ("s", order - m) for m in range(1, order)]
+    inner = [
+        horner([float(scale * factor) for factor in functions(order).polynomials[m]], dialect, letter)
+        for letter, m in letters
+    ]
+    first, last = ("*".join([letter] * order) for letter in "st")
+    if order == 1 or whole:
+        return [first, *inner, last]
+    outer = dialect.literal(float(factorial(order)))
+    return [f"{outer}*{first}", *inner, f"{outer}*{last}"]
+
+
+def place(dialect: Dialect) -> str:
+    """The place between two knots: in double what is left of the steps, in float from the knot, which loses less."""
+    if dialect.single:
+        return "((inside - (low + steps*grid[3*inputs + n])) - steps*grid[4*inputs + n])*per_step"
+    return "(inside - low)*grid[3*inputs + n] - steps"
+
+
+def ends(order: int, dialect: Dialect) -> tuple[dict[int, str], dict[int, str]]:
+    """By the functions that have any, their slopes at t = 0 and at t = 1."""
+    basis: Functions = functions(order)
+
+    def present(values: tuple[Fraction, ...]) -> dict[int, str]:
+        return {m: dialect.literal(float(one)) for m, one in enumerate(values) if one}
+
+    return present(basis.at_start), present(basis.at_end)
+
+
+def horner(factors: list[float], dialect: Dialect, letter: str = "t") -> str:
+    """A polynomial of t by rising powers."""
+    while len(factors) > 1 and factors[-1] == 0:
+        factors = factors[:-1]
+    text = dialect.literal(factors[-1])
+    power = 0
+    for n, factor in enumerate(reversed(factors[:-1])):
+        power += 1
+        if factor or n == len(factors) - 2:
+            step = letter if power == 1 else f"({'*'.join([letter] * power)})"
+            text = f"{text if '+' not in text and ' - ' not in text else f'({text})'}*{step}"
+            text += f" {'-' if factor < 0 else '+'} {dialect.literal(abs(factor))}" if factor else ""
+            power = 0
+    return text
+
+
+def _even(one: Rows, dialect: Dialect) -> str:
+    zero = one.extrapolation == "zero"
+    texts = weights(one.order, dialect, whole=zero)
+    lines = []
+    if not zero:
+        lines += ["const @real under = (v - above)*per_step, over = (above - inside)*per_step;"]
+        for letter, slopes in zip(("under", "over"), ends(one.order, dialect), strict=True):
+            for m, slope in slopes.items():
+                texts[m] += f" + {letter}*{slope}"
+    lines += [f"w[{f'{m}*@BLOCK + ' if m else ''}n] = {text};" for m, text in enumerate(texts)]
+    return EVEN.format(name=one.kind, place=PLACE.format(t=place(dialect)), weights=_lines(lines, 2))
+
+
+def _even_slopes(one: Rows, dialect: Dialect) -> str:
+    texts = [horner([float(factor) for factor in slope], dialect) for slope in functions(one.order).slopes]
+    factor = "per_step" if dialect.single else "grid[3*inputs]"
+    lines = [f"w[{m}] = {factor}*({text});" for m, text in enumerate(texts)]
+    zero = one.extrapolation == "zero"
+    outside = _ends(one.order) if zero else ""
+    if one.order == 1:
+        lines.append("(void)t;")
+        outside += BEYOND if zero else ""  # the slopes of the others end at 0
+    text = PLACE.format(t=place(dialect)).replace("        ", "    ")
+    text = text.replace("const int interval", "int interval").replace("const @real steps", "@real steps")
+    return EVEN_SLOPES.format(
+        further="\n        steps++;" if zero else "",
+        margin=dialect.literal(2.0**-18 if dialect.single else 2.0**-46),
+        name=one.kind,
+        place=text,
+        weights=_lines(lines),
+        outside=outside.replace("        ", "    "),
+    )
+
+
+def _ends(order: int) -> str:
+    conditions = {m: present(m, order, "steps", "most") for m in range(order + 1)}
+    return ENDS.replace(
+        "{lines}", _lines([f"w[{m}] = {' && '.join(one)} ? w[{m}] : 0;" for m, one in conditions.items()])
+    )
+
+
+def present(m: int, order: int, steps: str, most: str) -> list[str]:
+    """When the m-th row of an interval of extended knots, numbered from 0 to `most`, is there."""
+    low = [f"{steps} >= {order - m}"] if m < order else []
+    return [*low, f"{steps} <= {most} - {m}" if m else f"{steps} <= {most}"]
+
+
+def _uneven(order: int, derivative: int, dialect: Dialect) -> str:
+    active = order + 1
+    terms = [
+        (f"{dialect.literal(float(power))}*" if derivative and power > 1 else "")
+        + (f"c[{power * active} + m]" if power else "c[m]")
+        for power in range(derivative, active)
+    ]
+    polynomial = terms[-1]
+    for n, term in enumerate(reversed(terms[:-1])):
+        polynomial = f"{polynomial if n == 0 else f'({polynomial})'}*t + {term}"
+    line = "const @real t = x[n] - origins[p];" if "*t" in polynomial else "(void)origins;"
+    return (UNEVEN_SLOPES if derivative else UNEVEN).format(
+        order=order, size=active**2, active=active, polynomial=polynomial, place=_lines([line], 2 - derivative)
+    )
+
+
+def _lines(lines: list[str], depth: int = 1) -> str:
+    return "".join(f"{'    ' * depth}{line}\n" for line in lines)
+
+
+def located(number: int, one: Rows) -> list[str]:
+    """Statements that for some inputs from the i-th on, x[0] to x[count - 1], write the first rows and the weights."""
+    if isinstance(one.grid, Even):
+        return [f"@{one.kind}(x, count, &@grid_{number}[i], {one.grid.steps.shape[1]}, row, w);"]
+    inputs, pieces = one.grid.origins.shape
+    find = (
+        f"@count(x, count, &@breaks_{number}[i], {inputs}, {pieces - 1}, row);"
+        if is_counted(one)
+        else f"for (n = 0; n < count; n++) row[n] = @search(&@breaks_{number}[i + n], {inputs}, {pieces - 1}, x[n]);"
+    )
+    tables = f"@origins_{number} + i*{pieces}, @first_{number} + i*{pieces}"
+    polynomials = f"@polynomials_{number} + i*{pieces * (one.order + 1) ** 2}"
+    return [find, f"@{one.kind}(x, count, {tables}, {polynomials}, {pieces}, row, w);"]
+
+
+def located_slopes(number: int, one: Rows) -> str:
+    """The call that gives the first row of the n-th input with splines at x, and the weights w of the slope."""
+    if isinstance(one.grid, Even):
+        return f"@{one.kind}_slopes(@grid_{number} + n, {one.grid.steps.shape[1]}, {one.grid.last}, &x, w)"
+    inputs, pieces = one.grid.origins.shape
+    tables = f"@breaks_{number} + n, {inputs}, @origins_{number} + n*{pieces}, @first_{number} + n*{pieces}"
+    polynomials = f"@polynomials_{number} + n*{pieces * (one.order + 1) ** 2}"
+    return f"@{one.kind}_slopes({tables}, {polynomials}, {pieces}, &x, w)"
+
+
+def integers(name: str, values: Iterable[int]) -> str:
+    """A constant table of whole numbers."""
+    words = [str(int(one)) for one in values]
+    return f"static @TABLE const int @{name}[{len(words)}] = {{{wrap(words)}}};\n"

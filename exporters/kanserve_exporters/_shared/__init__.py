@@ -1,0 +1,1 @@
+"""What the exporters share: expressions, identifiers, tables of a layer, special functions."""

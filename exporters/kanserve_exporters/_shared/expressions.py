@@ -1,0 +1,163 @@
+"""Numbers and edges as source text, for every language alike.
+
+A symbolic edge c·f(a·x + b) is written as the call of a small function around x's place, `c*f(a*v[3] + b)`. sympy
+prints each named function's body once, from the spelling in the table of functions; it never sees the constants of a
+network, so it cannot simplify them, and never a name that a user chose. d is not written: a layer adds up the d of
+each subnode beforehand.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import ExportError, MissingDependencyError
+from kanserve.network.functions import function
+from kanserve.network.kan import Symbolic
+from kanserve.options import Precision
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one language writes numbers and calls. Names of helpers, our own functions, begin with `prefix`."""
+
+    language: Literal["c", "numpy", "python"]
+    precision: Precision
+    prefix: str
+
+    @property
+    def suffix(self) -> str:
+        return "f" if self.language == "c" and self.precision == "float" else ""
+
+    @property
+    def single(self) -> bool:
+        return self.precision == "float"
+
+    def literal(self, value: float) -> str:
+        """The shortest decimal that reads back as this number; ExportError when the type cannot hold it."""
+        text = decimals(np.array([value]), self.precision)[0]
+        return text.replace("0.", ".", 1) + self.suffix if re.match(r"-?0\.\d*[1-9]", text) else text + self.suffix
+
+    def guarded(self, name: str) -> bool:
+        """Whether a call says when it leaves the function's domain: C's calls do, by a further argument."""
+        return self.language == "c" and bool(domain(name))
+
+
+def decimals(values: Array, precision: Precision) -> list[str]:
+    """Shortest decimals that read back as these numbers, flattened; ExportError when the type cannot hold one."""
+    flat = np.asarray(values, np.float64).ravel()
+    with np.errstate(over="ignore"):
+        held = flat if precision == "double" else flat.astype(np.float32)
+    bad = flat[~np.isfinite(held)]
+    if len(bad):
+        advice = ' Export with precision="double".' if np.isfinite(bad[0]) else ""
+        raise ExportError(f"Constants must be finite in {precision}, got {bad[0]}.{advice}")
+    return [repr(value) for value in flat.tolist()] if precision == "double" else [str(value) for value in held]
+
+
+def term(edge: Symbolic, variable: str, dialect: Dialect) -> str:
+    """c·f(a·x + b) at x = `variable`. Neutral constants are left out, zeros are not: 0·log(-1) is NaN."""
+    argument = variable if edge.a == 1 else f"{dialect.literal(edge.a)}*{variable}"
+    if edge.b != 0:
+        argument += _signed(dialect.literal(edge.b)).replace(" ", "")
+    if edge.function == "x" and edge.c != 1 and argument != variable:
+        value = f"({argument})"
+    else:
+        value = argument if edge.function == "x" else call(edge.function, argument, dialect)
+    return value if edge.c == 1 else f"{dialect.literal(edge.c)}*{value}"
+
+
+def total(terms: list[str], width: int = 110, *, tight: bool = False) -> str:
+    """Terms joined to a sum, in lines of about `width`; `tight` ones begin with the sign, no space behind."""
+    lines = [terms[0]]
+    for one in terms[1:]:
+        text = _signed(one)
+        if len(lines[-1]) + len(text) + 1 > width:
+            lines.append(text.replace(" ", "", 1) if tight else f" {text}")
+        else:
+            lines[-1] += f" {text}"
+    return "\n".join(lines)
+
+
+def call(name: str, argument: str, dialect: Dialect) -> str:
+    """The named function of `argument`: the library's own where it has one, else of our helper."""
+    if not dialect.guarded(name) and (library := _library_function(name, dialect)):
+        return f"{library}({argument})"
+    return f"{helper(name, dialect)}({argument}{',e' if dialect.guarded(name) else ''})"
+
+
+def helper(name: str, dialect: Dialect) -> str:
+    """The identifier of our helper for a named function."""
+    words = name.replace("1/", "per_").replace("^", "")
+    # Of a large formula each letter counts.
+    return dialect.prefix + ("f" if dialect.language == "c" else "f_") + re.sub(r"\W+", "_", words)
+
+
+def needs_helper(name: str, dialect: Dialect) -> bool:
+    """Whether `call` writes a helper for this function, which somebody must then define."""
+    return dialect.guarded(name) or not _library_function(name, dialect)
+
+
+@cache
+def body(name: str, dialect: Dialect) -> str:
+    """The named function of the variable x as an expression of the language."""
+    try:
+        from kanserve_exporters._shared import printers
+    except ImportError:
+        raise MissingDependencyError("sympy", "export") from None
+    expression = printers.parse(function(name).sympy, "x")
+    printers.check(expression, "x")
+    if dialect.language == "numpy":
+        return str(printers.ArrayPrinter(dialect.literal).doprint(expression))
+    if dialect.language == "python":
+        return str(printers.NumberPrinter(dialect.literal).doprint(expression))
+    printer = printers.CPrinter(dialect.single, dialect.literal, dialect.prefix)
+    return str(printer.doprint(expression))
+
+
+def domain(name: str) -> str:
+    """Where the function is real and finite, as a condition on x in C; "" where floating point cannot leave it."""
+    words = function(name).domain.split()
+    if not all(re.fullmatch(r"x|-?\d+(\.\d+)?|[<>]=?|!=", word) for word in words):
+        return ""  # tan's poles: no floating-point number is one
+    if len(words) == 5:
+        low, less, x, fewer, high = words
+        return f"{low} {less} {x} && {x} {fewer} {high}"
+    return " ".join(words)
+
+
+def constants(rows: list[list[Symbolic]]) -> Array:
+    """What each subnode's sum begins with: the d of its edges, added exactly; ExportError when that overflows."""
+    try:
+        return np.array([math.fsum(edge.d for edge in row) for row in rows])
+    except OverflowError:
+        raise ExportError(
+            "The constants d of the edges into one sum add up to more than a double holds. Make them smaller."
+        ) from None
+
+
+def _library_function(name: str, dialect: Dialect) -> str:
+    # A body that is one call of the plain variable is the library's own function.
+    found = re.fullmatch(r"([A-Za-z_][\w.]*)\(x\)", body(name, dialect))
+    return found.group(1) if found and not found.group(1).startswith(dialect.prefix) else ""
+
+
+def _signed(text: str) -> str:
+    return f"- {text[1:]}" if text.startswith("-") else f"+ {text}"
+
+
+def wrap(words: list[str], width: int = 110) -> str:
+    """Words with commas, in lines of at most about `width`."""
+    lines, line = [], ""
+    for word in words:
+        if len(line) + len(word) + 2 > width:
+            lines.append(line)
+            line = ""
+        line += f"{word}, " if line else f" {word}, "
+    return "\n" + "\n".join(one.rstrip() for one in [*lines, line]).rstrip(",") + "\n"

@@ -1,0 +1,94 @@
+"""A layer as the source exporters write it: splines as tables of local polynomials, symbolic edges as terms."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.kan import Base, Layer, Symbolic
+from kanserve.network.splines import pieces
+from kanserve_exporters._shared.expressions import constants
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Splines:
+    """The spline parts of a layer on the rows and columns that have any, dense: I inputs, O subnodes, P pieces.
+
+    Input i at x lies in piece p, the number of breaks[i] that are ≤ x; there subnode j gets
+    Σ_r coefficients[i, p, r, j]·(x - origins[i, p])^r + base_weight[i, j]·base(x).
+    """
+
+    inputs: NDArray[np.int64]  # (I,) of the layer's inputs
+    subnodes: NDArray[np.int64]  # (O,) of the layer's subnodes
+    breaks: Array  # (I, P-1), finite
+    origins: Array  # (I, P)
+    coefficients: Array  # (I, P, k+1, O)
+    base: Base  # "zero" when no edge has a base weight
+    base_weight: Array  # (I, O)
+    widest: float  # no inner piece is wider than this
+
+    @property
+    def steps(self) -> Array | None:
+        """1 / h of each input whose breaks are equally spaced, (I,); None when those of any input are not."""
+        first, last = self.breaks[:, :1], self.breaks[:, -1:]
+        even = first + (last - first) * np.linspace(0, 1, self.breaks.shape[1])
+        step = (last - first) / (self.breaks.shape[1] - 1)
+        if not (step > 0).all() or (np.abs(self.breaks - even) > 0.25 * step).any():
+            return None
+        per_step: Array = 1 / step.ravel()
+        return per_step
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A layer in parts: z_j = subnode_scale_j·(constants_j + splines_j + Σ terms_j) + subnode_bias_j."""
+
+    constants: Array  # (O,), the d of all symbolic edges
+    splines: Splines | None
+    terms: tuple[tuple[int, int, Symbolic], ...]  # (subnode, input, edge), in order
+
+
+def parts(layer: Layer, largest: float) -> Parts:
+    """The layer in parts; `largest` is the largest finite number of the type it will be written in."""
+    terms = tuple(
+        (int(j), int(i), _plain(Symbolic(str(layer.functions[j, i]), *layer.affine[j, i].tolist())))
+        for j, i in np.argwhere(layer.symbolic_mask)
+    )
+    rows: list[list[Symbolic]] = [[] for _ in range(layer.subnodes)]
+    for j, _, edge in terms:
+        rows[j].append(edge)
+    return Parts(constants(rows), _splines(layer, largest), terms)
+
+
+def _plain(edge: Symbolic) -> Symbolic:
+    """A straight line as c·x + d: two constants instead of four, and no domain that this could change."""
+    slope, start = edge.c * edge.a, edge.c * edge.b + edge.d
+    if edge.function != "x" or not (math.isfinite(slope) and math.isfinite(start)):
+        return edge
+    return Symbolic("x", 1.0, 0.0, slope, start)
+
+
+def _splines(layer: Layer, largest: float) -> Splines | None:
+    mask = layer.spline_mask
+    if not mask.any():
+        return None
+    inputs, subnodes = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    chosen = np.ix_(subnodes, inputs)
+    local = pieces(layer.knots[inputs], layer.coefficients[chosen], layer.order, layer.extrapolation)
+    weights = np.ascontiguousarray(layer.base_weight[chosen].T)
+    # Spare breaks are never passed: there is no number above the largest, and infinity is no literal.
+    breaks = np.minimum(local.breaks, largest)
+    widths = np.diff(np.where(np.isfinite(local.breaks), local.breaks, np.nan), axis=1)
+    return Splines(
+        inputs=inputs,
+        subnodes=subnodes,
+        breaks=breaks,
+        origins=local.origins,
+        coefficients=np.ascontiguousarray(local.coefficients.transpose(1, 2, 3, 0)),
+        base=layer.base if weights.any() else "zero",
+        base_weight=weights,
+        widest=float(np.nanmax(widths)),
+    )

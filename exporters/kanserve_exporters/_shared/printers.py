@@ -1,0 +1,126 @@
+"""sympy's code printers with guards: what they may print, and numbers that survive it.
+
+Importing this module imports sympy. What sympy's printers do by themselves and these do not: call pow for small
+integer powers, print constants in double whatever the type asked for, lose digits, use M_PI, and print what is not
+real or not known as if it were code.
+"""
+
+from collections.abc import Callable
+
+import sympy
+from sympy.codegen.ast import float32, real
+from sympy.printing.c import C99CodePrinter
+from sympy.printing.numpy import NumPyPrinter
+from sympy.printing.pycode import PythonCodePrinter
+
+from kanserve.errors import ExportError
+from kanserve.formula.printing.sympy_spelling import spelled
+
+_TRIGONOMETRIC = {"sin", "cos", "tan", "asin", "acos", "atan"}
+_HYPERBOLIC = {"sinh", "cosh", "tanh", "asinh", "acosh", "atanh"}
+_SPECIAL = {"erf", "gamma", "besselj"}
+_KNOWN = _TRIGONOMETRIC | _HYPERBOLIC | _SPECIAL | {"exp", "log", "Abs", "sign"}
+_NOT_REAL = (sympy.I, sympy.zoo, sympy.nan, sympy.oo, -sympy.oo)
+_LARGEST_PRODUCT = 8
+
+Literal = Callable[[float], str]
+
+
+def parse(text: str, symbol: str) -> sympy.Expr:
+    """The expression that a row of the table of functions spells, of the one variable x."""
+    return spelled(sympy, text, sympy.Symbol(symbol, real=True))
+
+
+def check(expression: sympy.Expr, symbol: str) -> None:
+    """ExportError unless the expression is real, of this one variable and of functions that the printers know."""
+    unknown = {type(one).__name__ for one in expression.atoms(sympy.Function)} - _KNOWN
+    unknown |= {f"J{one.args[0]}" for one in expression.atoms(sympy.besselj) if one.args[0] != 0}
+    others = {str(one) for one in expression.free_symbols} - {symbol}
+    if unknown or others or expression.has(*_NOT_REAL):
+        found = ", ".join(sorted(unknown | others)) or "what is not a real number"
+        raise ExportError(f"Source can hold real expressions of {symbol} and the usual functions only; got {found}.")
+
+
+class _Guarded:
+    """Numbers by `literal`, small integer powers as products, roots as roots; a mixin for sympy's printers."""
+
+    literal: Literal
+    root: str  # how a square root is called
+
+    def _print_Float(self, expression: sympy.Expr) -> str:
+        return self.literal(float(expression))
+
+    _print_Integer = _print_Rational = _print_NumberSymbol = _print_Half = _print_Float
+    _print_Pi = _print_Exp1 = _print_One = _print_NegativeOne = _print_Zero = _print_Float
+
+    def _print_Pow(self, expression: sympy.Expr) -> str:
+        base, power = expression.base, expression.exp
+        text = self._print(base)  # type: ignore[attr-defined]  # sympy's printer brings it
+        if power.is_Integer and 1 <= abs(int(power)) <= _LARGEST_PRODUCT and (base.is_Symbol or abs(int(power)) == 1):
+            product = f"({'*'.join([text] * abs(int(power)))})"
+        elif abs(power) == sympy.Rational(1, 2):
+            product = f"{self.root}({text})"
+        elif power == sympy.Rational(3, 2) and base.is_Symbol:
+            product = f"({text}*{self.root}({text}))"
+        else:
+            raise ExportError(f"Source can hold square roots and powers up to {_LARGEST_PRODUCT}; got {expression}.")
+        return product if power > 0 else f"({self.literal(1.0)}/{product})"
+
+
+class CPrinter(_Guarded, C99CodePrinter):  # type: ignore[misc]  # sympy has no types
+    """C99 over libm. `sign`, which lets NaN through, and J0, which C99 has not, are helpers named with the prefix.
+
+    The type is a name with that prefix, too. Gamma is that of x > 0.
+    """
+
+    def __init__(self, single: bool, literal: Literal, prefix: str) -> None:
+        super().__init__({"type_aliases": {real: float32}} if single else {})
+        self.literal = literal
+        self.root = "sqrtf" if single else "sqrt"
+        self.gamma = "tgammaf" if single else "tgamma"
+        self.prefix = prefix
+
+    def _print_sign(self, expression: sympy.Expr) -> str:
+        return f"{self.prefix}sign({self._print(expression.args[0])})"
+
+    def _print_gamma(self, expression: sympy.Expr) -> str:
+        argument = self._print(expression.args[0])
+        return f"({argument} > 0 ? {self.gamma}({argument}) : ({self.prefix}real)NAN)"
+
+    def _print_besselj(self, expression: sympy.Expr) -> str:
+        return f"{self.prefix}j0({self._print(expression.args[1])})"
+
+
+class ArrayPrinter(_Guarded, NumPyPrinter):  # type: ignore[misc]  # sympy has no types
+    """NumPy, with names as `numpy.sin`; erf, gamma and j0 come along from network/special.py."""
+
+    def __init__(self, literal: Literal) -> None:
+        super().__init__()
+        self.literal = literal
+        self.root = "numpy.sqrt"
+
+    def _print_erf(self, expression: sympy.Expr) -> str:
+        return f"erf({self._print(expression.args[0])})"
+
+    def _print_gamma(self, expression: sympy.Expr) -> str:
+        return f"gamma({self._print(expression.args[0])})"
+
+    def _print_besselj(self, expression: sympy.Expr) -> str:
+        return f"j0({self._print(expression.args[1])})"
+
+
+class NumberPrinter(_Guarded, PythonCodePrinter):  # type: ignore[misc]  # sympy has no types
+    """Python's numbers and its module math. Gamma is that of x > 0; there is no J0."""
+
+    def __init__(self, literal: Literal) -> None:
+        super().__init__()
+        self.literal = literal
+        self.root = "math.sqrt"
+
+    def _print_sign(self, expression: sympy.Expr) -> str:
+        argument = self._print(expression.args[0])
+        return f"(({argument} > 0) - ({argument} < 0) + 0*{argument})"
+
+    def _print_gamma(self, expression: sympy.Expr) -> str:
+        argument = self._print(expression.args[0])
+        return f"(math.gamma({argument}) if {argument} > 0 else math.nan)"

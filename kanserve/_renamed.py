@@ -1,0 +1,65 @@
+"""Names that modules had in 0.1. They are importable until 0.3, with a DeprecationWarning that says the new one."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+RENAMED = {
+    "kanserve.compiler": "kanserve.artifact_compiler",
+    "kanserve.compilers": "kanserve.runtime.c_compilers",
+    "kanserve.datasets": "kanserve.data.datasets",
+    "kanserve.duals": "kanserve.network.dual_numbers",
+    "kanserve.functions": "kanserve.network.functions",
+    "kanserve.importance": "kanserve.network.importance",
+    "kanserve.ir": "kanserve.network.kan",
+    "kanserve.jets": "kanserve.network.derivatives",
+    "kanserve.physics": "kanserve.pde",
+    "kanserve.places": "kanserve.network.edge_names",
+    "kanserve.questions": "kanserve.analysis",
+    "kanserve.ranges": "kanserve.network.training_range",
+    "kanserve.reference": "kanserve.network.evaluate",
+    "kanserve.rounding": "kanserve.network.rounding_error",
+    "kanserve.serialization": "kanserve.network.serialization",
+    "kanserve.session": "kanserve.editing",
+    "kanserve.special": "kanserve.network.special",
+    "kanserve.splines": "kanserve.network.splines",
+    "kanserve.table": "kanserve.data.dataset",
+    "kanserve.train.checkpoints": "kanserve.train.common.checkpoints",
+    "kanserve.train.convert": "kanserve.train.torch.module_conversion",
+    "kanserve.train.exchange": "kanserve.train.torch.torch_export",
+    "kanserve.train.grids": "kanserve.train.common.grids",
+    "kanserve.train.levenberg": "kanserve.train.lm.levenberg_marquardt",
+    "kanserve.train.modules": "kanserve.train.torch.modules",
+    "kanserve.train.operators": "kanserve.train.torch.operators",
+    "kanserve.train.parameters": "kanserve.train.lm.parameter_vector",
+}
+
+
+class _Renamed(MetaPathFinder, Loader):
+    """Gives the module of the new name to who imports the old one."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in RENAMED else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        new = RENAMED[spec.name]
+        warnings.warn(f"{spec.name} is now {new}; the old name goes with 0.3.", DeprecationWarning, stacklevel=2)
+        module = import_module(new)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing, but for the module's own spec: importing under the old name replaced it."""
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state
+
+
+def install() -> None:
+    """Make the old names importable."""
+    sys.meta_path.append(_Renamed())

@@ -1,0 +1,195 @@
+"""What a hidden unit computes: its formula, the inputs and rows that drive it, and simple expressions that come near.
+
+A unit is known up to the edge that reads it: a·h + b says as much as h, so that expressions are compared with it up to
+a scale and a shift.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.analysis.figures import draw_against
+from kanserve.analysis.samples import Asked, Data, asked, names_of, rows_of
+from kanserve.errors import FormulaError, InputError
+from kanserve.formula import Formula, formulas
+from kanserve.network.kan import Kan, Variable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+DRIVING = 0.01  # share from which an input is tried in expressions
+_ROWS = 5  # that drive a unit up, and down
+_SHOWN = 5  # expressions
+_SAME = 1e-3  # of R²: between expressions this close the simpler one comes first
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """A simple expression, as text, with the R² of a·expression + b to the unit and its values (N,) so fitted."""
+
+    text: str
+    r2: float
+    values: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Meaning:
+    """A unit on the rows x (N, I): its `values` (N,), its `formula`, and what it is like.
+
+    `shares` (I,) are the inputs' parts of its squared slopes, in units of the inputs' spreads; they add up to 1.
+    `highest` and `lowest` are the numbers of the rows at which it is largest and smallest. `expressions` are simple
+    ones, the nearest first. `formula` is None where none can be stated.
+    """
+
+    unit: str
+    inputs: tuple[str, ...]
+    x: Array
+    values: Array
+    formula: Formula | None
+    shares: Array
+    highest: tuple[int, ...]
+    lowest: tuple[int, ...]
+    expressions: tuple[Expression, ...]
+
+    def __str__(self) -> str:
+        lines = []
+        if self.formula is not None and self.formula.closed_form:
+            lines.append(f"{self.unit} = {self.formula.text}")
+        driving = [i for i in np.argsort(-self.shares, kind="stable") if self.shares[i] >= DRIVING]
+        shares = ", ".join(f"{self.inputs[i]} {self.shares[i]:.0%}" for i in driving)
+        lines.append(f"{self.unit} is driven by {shares or 'nothing: it is constant'}")
+        lines += [f"  it is like {one.text} (R² {one.r2:.4f})" for one in self.expressions]
+        return "\n".join(lines)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """The unit against the expression that comes nearest, or against the input that drives it most."""
+        if not self.expressions:
+            guess, label, title = self.values, self.unit, f"{self.unit} is constant"
+        else:
+            best = self.expressions[0]
+            guess, label, title = best.values, f"{best.text}, scaled", f"{self.unit}: R² {best.r2:.4f}"
+        return draw_against(guess, self.values, (label, self.unit), title, ax)
+
+
+def meaning(kan: Kan, layer: int, node: int, data: Data = None) -> Meaning:
+    """What node `node` (from 0) after layer `layer` (from 1) computes of the inputs, asked on the rows of `data`.
+
+    Without data on 1000 rows of the training range. InputError when there is no such unit.
+    """
+    if not 1 <= layer <= len(kan.layers) or not 0 <= node < kan.layers[layer - 1].nodes:
+        counts = ", ".join(str(one.nodes) for one in kan.layers)
+        raise InputError(f"The layers 1 to {len(kan.layers)} have {counts} nodes; got layer {layer}, node {node}.")
+    name = f"h{layer}.{node + 1}" if layer < len(kan.layers) else kan.outputs[node].name
+    part = _up_to(kan, layer, node, name)
+    one = asked(part, rows_of(kan, data), name)
+    order = np.argsort(one.y, kind="stable")
+    return Meaning(
+        name,
+        names_of(kan),
+        one.x,
+        one.y,
+        _formula(part, one.q),
+        one.shares,
+        tuple(order[::-1][:_ROWS].tolist()),
+        tuple(order[:_ROWS].tolist()),
+        _expressions(one, names_of(kan)),
+    )
+
+
+def _up_to(kan: Kan, layer: int, node: int, name: str) -> Kan:
+    """The network whose outputs are the nodes after a layer."""
+    last = layer == len(kan.layers)
+    nodes = kan.layers[layer - 1].nodes
+    named = tuple(Variable(name if q == node else f"other {q + 1}") for q in range(nodes))
+    shift, scale = (kan.output_shift, kan.output_scale) if last else (np.zeros(nodes), np.ones(nodes))
+    return Kan(kan.layers[:layer], kan.inputs, named, kan.input_shift, kan.input_scale, shift, scale)
+
+
+def _formula(part: Kan, q: int) -> Formula | None:
+    try:
+        return formulas(part, strict=False)[q]
+    except FormulaError:
+        return None
+
+
+def _expressions(one: Asked, names: tuple[str, ...]) -> tuple[Expression, ...]:
+    """The nearest simple expressions in the inputs that drive the unit; of near ones the simpler first."""
+    driving = np.flatnonzero(one.shares >= DRIVING).tolist()
+    if not driving or one.y.std() == 0:
+        return ()
+    tried = [_fitted(one, text, columns) for text, columns in _candidates(one.x, names, driving)]
+    tried += [
+        found
+        for found in (_linear(one, names, driving), _squares(one, names, driving), _powers(one, names, driving))
+        if found
+    ]
+    tried.sort(key=lambda found: (-round(found.r2 / _SAME), len(found.text)))
+    distinct = {found.text: found for found in reversed(tried)}  # x*y is a product of powers, too
+    return tuple(sorted(distinct.values(), key=tried.index))[:_SHOWN]
+
+
+def _candidates(x: Array, names: tuple[str, ...], driving: list[int]) -> list[tuple[str, Array]]:
+    """Expressions with no constant in them: x, x², x·y, x/y, x + y, x - y, x² + y²."""
+    found = [(names[i], x[:, i]) for i in driving] + [(f"{names[i]}^2", x[:, i] ** 2) for i in driving]
+    pairs: dict[str, Callable[[Array, Array], Array]] = {
+        "{u}*{v}": lambda u, v: u * v,
+        "{u} + {v}": lambda u, v: u + v,
+        "{u} - {v}": lambda u, v: u - v,
+        "{u}^2 + {v}^2": lambda u, v: u**2 + v**2,
+    }
+    for i, j in itertools.combinations(driving, 2):
+        found += [(text.format(u=names[i], v=names[j]), of(x[:, i], x[:, j])) for text, of in pairs.items()]
+    with np.errstate(all="ignore"):
+        found += [(f"{names[i]}/{names[j]}", x[:, i] / x[:, j]) for i, j in itertools.permutations(driving, 2)]
+    return [(text, values) for text, values in found if np.isfinite(values).all()]
+
+
+def _fitted(one: Asked, text: str, columns: Array) -> Expression:
+    """The expression with the scale and the shift, or the coefficients (N, K), that bring it nearest."""
+    design = np.column_stack([columns, np.ones(len(one.y))])
+    sizes = np.abs(design).max(axis=0)
+    design = design / np.where(sizes > 0, sizes, 1.0)
+    values = design @ np.linalg.lstsq(design, one.y, rcond=None)[0]
+    return Expression(text, float(1 - ((one.y - values) ** 2).mean() / one.y.var()), values)
+
+
+def _linear(one: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
+    return _weighted(one, one.x[:, driving], [names[i] for i in driving])
+
+
+def _squares(one: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
+    return _weighted(one, one.x[:, driving] ** 2, [f"{names[i]}^2" for i in driving])
+
+
+def _weighted(one: Asked, columns: Array, texts: list[str]) -> Expression | None:
+    """The sum of the columns with the weights that bring it nearest, the largest being 1."""
+    if len(texts) < 2:
+        return None
+    design = np.column_stack([columns - columns.mean(axis=0), np.ones(len(one.y))])
+    weights = np.linalg.lstsq(design, one.y, rcond=None)[0][:-1]
+    weights = weights / weights[np.abs(weights).argmax()]
+    text = " + ".join(name if abs(w - 1) < 5e-4 else f"{w:.3g}*{name}" for w, name in zip(weights, texts, strict=True))
+    return _fitted(one, text.replace("+ -", "- "), columns)
+
+
+def _powers(one: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
+    """The product of powers that comes nearest, of inputs and a unit that do not change their sign."""
+    x = one.x[:, driving]
+    signed = np.concatenate([x, one.y[:, None]], axis=1)
+    if not ((signed > 0).all(axis=0) | (signed < 0).all(axis=0)).all() or len(driving) < 2:
+        return None
+    design = np.column_stack([np.log(np.abs(x)), np.ones(len(x))])
+    powers = np.linalg.lstsq(design, np.log(np.abs(one.y)), rcond=None)[0][:-1]
+    halves = np.round(2 * powers) / 2
+    powers = np.where(np.abs(powers - halves) < 0.01, halves, powers)
+    values = np.prod(np.abs(x) ** powers, axis=1)
+    parts = [
+        f"{names[i]}^{p:.3g}" if p != 1 else names[i] for i, p in zip(driving, powers.tolist(), strict=True) if p != 0
+    ]
+    return _fitted(one, "*".join(parts), values) if parts else None

@@ -1,0 +1,126 @@
+"""Is an output a sum, or a product, of functions of fewer inputs?
+
+Of f(x_i, ..) + g(x_j, ..) the mixed derivative y_ij is 0, of f(x_i, ..)·g(x_j, ..) that of log|y|, which is
+(y·y_ij - y_i·y_j)/y². Both are exact derivatives of the network. They are told as shares of the output's variance:
+
+    additive[i, j] = mean(y_ij²)·var(x_i)·var(x_j) / var(y)
+    multiplicative[i, j] = mean((y·y_ij - y_i·y_j)²)/mean(y²)·var(x_i)·var(x_j) / var(y)
+
+For y = a·x_i·x_j the first is the variance that the interaction has; in general it is of that size.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.analysis.figures import draw_matrix
+from kanserve.analysis.samples import Data, asked, checked_tolerance, names_of
+from kanserve.network.kan import Kan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Separability:
+    """How far from a sum and from a product of functions each pair of inputs is, as shares of the output's variance.
+
+    `additive` and `multiplicative` (I, I) are 0 where a pair separates exactly, and symmetric, with NaN on the
+    diagonal. `used` (I,) says on which inputs the output depends by its derivatives, `piecewise` (I,) on which it
+    depends though they do not tell, as on y in abs(x)*sign(y): these are in no part. A pair separates when its share is
+    at most `tolerance`.
+    """
+
+    output: str
+    inputs: tuple[str, ...]
+    used: NDArray[np.bool_]
+    piecewise: NDArray[np.bool_]
+    additive: Array
+    multiplicative: Array
+    tolerance: float
+
+    @property
+    def terms(self) -> tuple[tuple[str, ...], ...]:
+        """The finest partition of the inputs such that the output is a sum of one function for each part."""
+        return self._parts(self.additive)
+
+    @property
+    def factors(self) -> tuple[tuple[str, ...], ...]:
+        """The finest partition of the inputs such that the output is a product of one function for each part."""
+        return self._parts(self.multiplicative)
+
+    def __str__(self) -> str:
+        lines = []
+        pieces = [name for name, jumps in zip(self.inputs, self.piecewise, strict=True) if jumps]
+        given = f" for each {', '.join(pieces)}" if pieces else ""
+        for parts, shares, sign, kind in (
+            (self.terms, self.additive, " + ", "sum"),
+            (self.factors, self.multiplicative, "·", "product"),
+        ):
+            if len(parts) > 1:
+                text = sign.join(f"f{n}({', '.join(part)})" for n, part in enumerate(parts, start=1))
+                lines.append(
+                    f"{self.output} = {text}{given}, but for {self._across(parts, shares):.2g} of its variance"
+                )
+            elif not pieces:
+                lines.append(f"{self.output} is no {kind} of functions of fewer inputs")
+        if pieces:
+            lines.append(f"{self.output} is piecewise in {', '.join(pieces)}: derivatives cannot tell how it separates")
+        neither = ~(self.used | self.piecewise)
+        unused = [name for name, out in zip(self.inputs, neither, strict=True) if out]
+        return "\n".join([*lines, *([f"it does not depend on {', '.join(unused)}"] if unused else [])])
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """The shares of all pairs: of the sum above the diagonal, of the product below."""
+        values = np.triu(self.additive, 1) + np.tril(self.multiplicative, -1)
+        np.fill_diagonal(values, np.nan)
+        title = f"{self.output}: no sum (above),\nno product (below)"
+        return draw_matrix(values, self.inputs, self.inputs, title, ax)
+
+    def _parts(self, shares: Array) -> tuple[tuple[str, ...], ...]:
+        """The connected parts of the graph of the pairs that do not separate, of the inputs that are used."""
+        left = [i for i, used in enumerate(self.used) if used]
+        parts = []
+        while left:
+            part = [left.pop(0)]
+            for i in part:  # which grows on the way
+                near = [j for j in left if shares[i, j] > self.tolerance]
+                part += near
+                left = [j for j in left if j not in near]
+            parts.append(tuple(self.inputs[i] for i in sorted(part)))
+        return tuple(parts)
+
+    def _across(self, parts: tuple[tuple[str, ...], ...], shares: Array) -> float:
+        """The share of all pairs that a partition parts, together."""
+        number = {name: n for n, part in enumerate(parts) for name in part}
+        own = np.array([number.get(name, -1) for name in self.inputs])
+        parted = (own[:, None] != own) & (own[:, None] >= 0) & (own >= 0)
+        return float(np.triu(np.where(parted, shares, 0.0), 1).sum())
+
+
+def separability(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: float = 1e-3) -> Separability:
+    """Whether an output is a sum or a product of functions of fewer inputs, asked on the rows of `data`.
+
+    Without data on 1000 rows of the training range. A trained network never separates exactly: its noise is a reason
+    for a larger `tolerance`. Splines of order 1 have no second derivative: a network of them looks separable.
+    InputError when there is no such output or the tolerance is not between 0 and 1, DataError when the network is
+    hardly anywhere finite.
+    """
+    tolerance = checked_tolerance(tolerance)
+    one = asked(kan, data, output)
+    variance = float(one.y.var())
+    product = one.slopes[:, :, None] * one.slopes[:, None, :]
+    ratio = one.y[:, None, None] * one.bends - product
+    with np.errstate(all="ignore"):
+        additive = (one.bends**2).mean(axis=0) / variance
+        multiplicative = (ratio**2).mean(axis=0) / (one.y**2).mean() / variance
+    if variance == 0:
+        additive, multiplicative = np.zeros_like(additive), np.zeros_like(additive)
+    for shares in (additive, multiplicative):
+        np.fill_diagonal(shares, np.nan)
+    name, names = kan.outputs[one.q].name, names_of(kan)
+    return Separability(name, names, one.used, one.piecewise, additive, multiplicative, tolerance)

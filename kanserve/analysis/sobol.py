@@ -1,0 +1,129 @@
+"""How much of an output's variance is due to one input, and how much to two of them together.
+
+The analysis of variance of a function of independent inputs (Sobol): the output is a sum of functions of one input, of
+two, and so on, whose variances add up to its own. With two independent draws a and b of the inputs,
+
+    first[i] = the part of x_i alone                              (Saltelli et al., 2010)
+    total[i] = all parts in which x_i is                          = E[(f(a) - f(a, x_i of b))²]/2      (Jansen)
+    pairs[i, j] = all parts with both x_i and x_j                 = E[(difference by both)²]/4   (Liu and Owen, 2006)
+
+as shares of the variance. Inputs are drawn from their own columns of the data, each by itself: what the data have of
+dependence between inputs is taken away, so that an interaction is the network's and not the data's.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.analysis.figures import draw_matrix
+from kanserve.analysis.samples import Data, names_of, output_of, rows_of
+from kanserve.errors import DataError
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Shares of an output's variance: `first` and `total` (I,) of each input, `pairs` (I, I) of two together.
+
+    They are means over draws: `errors` (I,) and `pair_errors` (I, I) are the standard errors of `total` and `pairs`;
+    `first` is known to about 1/sqrt(draws). `pairs` is exactly 0 where two inputs add up. Its diagonal is NaN.
+    """
+
+    output: str
+    inputs: tuple[str, ...]
+    first: Array
+    total: Array
+    pairs: Array
+    errors: Array
+    pair_errors: Array
+
+    def __str__(self) -> str:
+        order = np.argsort(-self.total, kind="stable")
+        lines = [f"{self.output}: shares of its variance (alone, and with all others)"]
+        lines += [f"  {self.inputs[i]}: {self.first[i]:.3f}, {self.total[i]:.3f} ± {self.errors[i]:.1g}" for i in order]
+        rows, columns = np.triu_indices(len(self.inputs), 1)
+        pairs = sorted(zip(rows.tolist(), columns.tolist(), strict=True), key=lambda pair: -self.pairs[pair])
+        lines += [
+            f"  {self.inputs[i]} with {self.inputs[j]}: {self.pairs[i, j]:.3f} ± {self.pair_errors[i, j]:.1g}"
+            for i, j in pairs
+            if self.pairs[i, j] >= 0.0005
+        ]
+        return "\n".join(lines)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """What each input does alone on the diagonal, and each pair together off it."""
+        values = self.pairs.copy()
+        np.fill_diagonal(values, self.first)
+        return draw_matrix(values, self.inputs, self.inputs, f"{self.output}: shares of the variance", ax)
+
+
+def interactions(
+    kan: Kan, data: Data = None, *, output: int | str = 0, draws: int = 2000, seed: int = 0
+) -> Interactions:
+    """The shares of an output's variance, inputs drawn from the columns of `data` or from their training ranges.
+
+    Draws on which the network is not finite do not count. InputError when there is no such output, DataError when the
+    network is finite on less than ten draws. It takes draws·(2 + I + I·(I-1)/2) evaluations.
+    """
+    q, count = output_of(kan, output), len(kan.inputs)
+    a, b = _draws(rows_of(kan, data, draws), draws, seed)
+    rows, columns = np.triu_indices(count, 1)
+
+    def given(*moved: int) -> Array:
+        x = a.copy()
+        x[:, moved] = b[:, moved]
+        return evaluate(kan, x)[:, q]
+
+    base, other = evaluate(kan, a)[:, q], evaluate(kan, b)[:, q]
+    single = np.stack([given(i) for i in range(count)])
+    both = (
+        np.stack([given(i, j) for i, j in zip(rows.tolist(), columns.tolist(), strict=True)])
+        if count > 1
+        else single[:0]
+    )
+    fine = np.isfinite(np.concatenate([base[None], other[None], single, both])).all(axis=0)
+    if fine.sum() < 10:
+        raise DataError(f"Ten draws are needed on which the network is finite, got {fine.sum()} of {draws}.")
+    base, other, single, both = base[fine], other[fine], single[:, fine], both[:, fine]
+    variance = np.concatenate([base, other]).var()
+    scale = 1 / variance if variance > 0 else 0.0
+    mean = np.concatenate([base, other]).mean()
+    first, _ = _mean((other - mean) * (single - base) * scale)
+    total, errors = _mean((single - base) ** 2 * (scale / 2))
+    pairs, pair_errors = _mean((base - single[rows] - single[columns] + both) ** 2 * (scale / 4))
+    return Interactions(
+        kan.outputs[q].name,
+        names_of(kan),
+        np.clip(first, 0, total),
+        total,
+        _square(pairs, count),
+        errors,
+        _square(pair_errors, count),
+    )
+
+
+def _draws(x: Array, draws: int, seed: int) -> tuple[Array, Array]:
+    """Two sets of rows (draws, I) that have the columns of x, each in an order of its own."""
+    random = np.random.default_rng(seed)
+    picked = random.integers(0, len(x), (2, draws, x.shape[1]))
+    return x[picked[0], np.arange(x.shape[1])], x[picked[1], np.arange(x.shape[1])]
+
+
+def _mean(values: Array) -> tuple[Array, Array]:
+    """The mean of each row, and its standard error."""
+    return values.mean(axis=1), values.std(axis=1) / np.sqrt(values.shape[1])
+
+
+def _square(pairs: Array, count: int) -> Array:
+    result = np.full((count, count), np.nan)
+    rows, columns = np.triu_indices(count, 1)
+    result[rows, columns] = result[columns, rows] = pairs
+    return result

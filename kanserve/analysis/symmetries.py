@@ -1,0 +1,137 @@
+"""Does an output depend on two inputs through one quantity only?
+
+Where it is g(h(x_i, x_j), others), its slopes have the ratio of those of h: y_i·h_j - y_j·h_i is 0. A score is
+1 - mean((y_i·h_j - y_j·h_i)²)/mean((y_i·h_j)² + (y_j·h_i)²), and at least 0: 1 where it is exactly so, 0 where the
+slopes have nothing to do with one another. Where h is not known, their ratio must not depend on the other inputs, and
+the score is what `_independent` says.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.analysis.figures import draw_matrix
+from kanserve.analysis.samples import Asked, Data, asked, checked_tolerance, names_of
+from kanserve.network.kan import Kan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+# By h(u, v), its slopes by u and v.
+_KNOWN: dict[str, Callable[[Array, Array], tuple[Array | float, Array | float]]] = {
+    "{u} - {v}": lambda _u, _v: (1.0, -1.0),
+    "{u} + {v}": lambda _u, _v: (1.0, 1.0),
+    "{u}*{v}": lambda u, v: (v, u),
+    "{u}/{v}": lambda u, v: (v, -u),  # times v²
+    "{u}^2 + {v}^2": lambda u, v: (u, v),
+}
+LINEAR, POWER, ANY = "{u} + b*{v}", "{u}*{v}^p", "h({u}, {v})"
+KINDS = (*_KNOWN, LINEAR, POWER, ANY)
+"""What h may be, simplest first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Symmetry:
+    """How far the output is a function of h(x_i, x_j) and the others: `scores[kind]` (I, I) from 0 to 1, for each h.
+
+    NaN where the output does not depend on both inputs; `scores["h({u}, {v})"]` also where there is no third.
+    `constants[kind]` (I, I) are b and p of "{u} + b*{v}" and "{u}*{v}^p". A symmetry is found from `tolerance` on.
+    """
+
+    output: str
+    inputs: tuple[str, ...]
+    scores: Mapping[str, Array]
+    constants: Mapping[str, Array]
+    tolerance: float
+
+    @property
+    def found(self) -> tuple[tuple[str, float], ...]:
+        """For each pair that has one, the simplest symmetry and its score, as ("x - y", 0.9999)."""
+        pairs = [(i, j) for i in range(len(self.inputs)) for j in range(i + 1, len(self.inputs))]
+        best = [(i, j, self._simplest(i, j)) for i, j in pairs]
+        return tuple((self.text(kind, i, j), float(self.scores[kind][i, j])) for i, j, kind in best if kind)
+
+    def text(self, kind: str, i: int, j: int) -> str:
+        """h of the inputs i and j as text: "x + 2*y"."""
+        text = kind.format(u=self.inputs[i], v=self.inputs[j])
+        if kind not in self.constants:
+            return text
+        number = f"{self.constants[kind][i, j]:.4g}"
+        if kind == LINEAR:
+            return f"{self.inputs[i]} {'-' if number[0] == '-' else '+'} {number.lstrip('-')}*{self.inputs[j]}"
+        return f"{self.inputs[i]}*{self.inputs[j]}^{number}"
+
+    def __str__(self) -> str:
+        lines = [f"{self.output} depends on {text} (score {score:.5g})" for text, score in self.found]
+        return "\n".join(lines or [f"{self.output} has none of these symmetries"])
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """For each pair that the output depends on, its score for each kind of h."""
+        pairs = [(i, j) for i in range(len(self.inputs)) for j in range(i + 1, len(self.inputs))]
+        pairs = [pair for pair in pairs if np.isfinite(self.scores[KINDS[0]][pair])]
+        values = np.array([[self.scores[kind][pair] for kind in KINDS] for pair in pairs]).reshape(-1, len(KINDS))
+        rows = [f"{self.inputs[i]}, {self.inputs[j]}" for i, j in pairs]
+        columns = [kind.format(u="u", v="v") for kind in KINDS]
+        return draw_matrix(values, rows, columns, f"{self.output} depends on two inputs through", ax)
+
+    def _simplest(self, i: int, j: int) -> str:
+        return next((kind for kind in KINDS if self.scores[kind][i, j] >= self.tolerance), "")
+
+
+def symmetry(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: float = 0.999) -> Symmetry:
+    """Through which combinations of two inputs an output depends on them, asked on the rows of `data`.
+
+    Without data on 1000 rows of the training range. The noise of a trained network is a reason for a lower `tolerance`,
+    0.99 or 0.95. Scores of different h have different scales: they are compared with the tolerance, not with one
+    another. InputError when there is no such output or the tolerance is not between 0 and 1, DataError when the network
+    is hardly anywhere finite.
+    """
+    tolerance = checked_tolerance(tolerance)
+    one = asked(kan, data, output)
+    count = len(kan.inputs)
+    scores = {kind: np.full((count, count), np.nan) for kind in KINDS}
+    constants = {kind: np.full((count, count), np.nan) for kind in (LINEAR, POWER)}
+    raw = one.slopes / np.where(one.spreads > 0, one.spreads, 1.0)
+    for i, j in np.argwhere(one.used[:, None] & one.used & ~np.eye(count, dtype=bool)).tolist():
+        u, v, slopes = one.x[:, i], one.x[:, j], (raw[:, i], raw[:, j])
+        for kind, of in _KNOWN.items():
+            by_u, by_v = of(u, v)
+            scores[kind][i, j] = _agreement(slopes[0] * by_v, slopes[1] * by_u)
+        scores[LINEAR][i, j], ratio = _constant_ratio(one.slopes[:, i], one.slopes[:, j])
+        constants[LINEAR][i, j] = ratio * one.spreads[i] / one.spreads[j]
+        scores[POWER][i, j], constants[POWER][i, j] = _constant_ratio(slopes[0] * u, slopes[1] * v)
+        scores[ANY][i, j] = _independent(one, i, j)
+    return Symmetry(kan.outputs[one.q].name, names_of(kan), scores, constants, tolerance)
+
+
+def _agreement(a: Array, b: Array) -> float:
+    """1 where a = b, 0 where they have nothing to do with one another or are opposite."""
+    return float(np.clip(1 - ((a - b) ** 2).mean() / (a**2 + b**2).mean(), 0, 1))
+
+
+def _constant_ratio(a: Array, b: Array) -> tuple[float, float]:
+    """How near b/a is to being the same everywhere, 0 to 1, and that ratio."""
+    sizes, directions = np.linalg.eigh(
+        np.cov(np.stack([a, b]), bias=True) + np.outer([a.mean(), b.mean()], [a.mean(), b.mean()])
+    )
+    with np.errstate(all="ignore"):
+        ratio = directions[1, 1] / directions[0, 1]
+    return float(np.clip(1 - 2 * sizes[0] / sizes.sum(), 0, 1)), float(ratio)
+
+
+def _independent(one: Asked, i: int, j: int) -> float:
+    """1 where the ratio of the slopes by i and j does not depend on the other inputs; NaN when there are none.
+
+    1/(1 + the mean square of what a standard deviation of the others changes in the ratio's logarithm).
+    """
+    others = [k for k in np.flatnonzero(one.used).tolist() if k not in (i, j)]
+    if not others:
+        return float("nan")
+    a, b = one.slopes[:, i], one.slopes[:, j]
+    change = [((a * one.bends[:, j, k] - b * one.bends[:, i, k]) ** 2).mean() for k in others]
+    return float(1 / (1 + sum(change) / (a**2 * b**2).mean()))

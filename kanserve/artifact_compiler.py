@@ -1,0 +1,203 @@
+"""From a network to an artifact: what every exporter makes of it, its formulas, and rows that prove they agree."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kanserve_exporters
+from kanserve import formula
+from kanserve.artifact.format import Artifact, Metrics, assemble
+from kanserve.artifact.naming_rules import check_name
+from kanserve.data.dataset import Dataset, dataset
+from kanserve.errors import ExportError, InputError, MissingDependencyError, NotFoundError
+from kanserve.formula import Formula
+from kanserve.formula.constants.uncertainty_report import (
+    Candidate,
+    Candidates,
+    Evidence,
+    agrees,
+    evidence,
+    listed,
+    to_json,
+)
+from kanserve.network.evaluate import evaluate, softmax
+from kanserve.network.kan import Kan
+from kanserve.network.rounding_error import rounding, scale, steady_rows
+from kanserve.network.training_range import breaking_point, ranges
+from kanserve.options import ExportOptions, Precision
+from kanserve.runtime import c_backend, load_backend
+from kanserve.train.common.scoring import score
+
+Array = NDArray[np.float64]
+
+EXPORTERS = ("onnx_graph", "c_source", "numpy_source")
+GOLDEN_ROWS = 32
+_STEADY = 1e-2  # of its scale: a row that rounding to float changes by more says nothing of a float backend
+
+
+def compile(
+    kan: Kan,
+    exporters: Sequence[str] = EXPORTERS,
+    *,
+    name: str | None = None,
+    precision: Precision | None = None,
+    options: ExportOptions | None = None,
+    targets: Sequence[str] = (),
+    data: Dataset | tuple[object, object] | None = None,
+    candidates: Candidates | Sequence[Candidate] = (),
+    provenance: Mapping[str, str] | None = None,
+) -> Artifact:
+    """The artifact of a network, every backend that this machine can run checked against the golden rows.
+
+    `options` are what the exporters are asked for; `name` ("model") and `precision` ("double") stand in for, or above,
+    theirs. `targets` name other machines, as "aarch64-linux-gnu": libraries for them lie beside the C source.
+
+    `data` are rows that the network has not seen: the artifact then says how well it fits them, and for closed forms
+    how sure the constants are as far as these rows tell (not for a classifier or weighted rows, of which the theory
+    says nothing). `candidates` are what `find_formulas` found for the one output: the formulas from which this one was
+    chosen; InputError where none of them gives what the network gives. Where there is no C compiler the C source has no
+    library, and that is noted in the provenance, as is a backend that could not be run.
+    """
+    options = _options(options or ExportOptions(), name, precision)
+    rows = None if data is None else dataset(data)
+    others = listed(candidates)
+    golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
+    parts, notes = export(kan, exporters, options, targets)
+    written = formula.formulas(kan, strict=False)
+    artifact = assemble(
+        kan,
+        parts,
+        formulas=formula.to_json(written),
+        evidence=_evidence(written, rows, others, golden),
+        golden=golden,
+        name=options.name,
+        precision=options.precision,
+        metrics=fit,
+        provenance=_made_with(rows) | dict(provenance or {}) | notes,
+    )
+    return _checked(artifact, exporters)
+
+
+def _evidence(
+    written: Sequence[Formula], rows: Dataset | None, candidates: Sequence[Candidate], golden: tuple[Array, Array]
+) -> list[Any]:
+    """What is known of each output's formula beside its fit, as data; nothing where nothing is."""
+    if candidates and len(written) > 1:
+        raise InputError(f"Candidates are formulas of one output; this network has {len(written)}.")
+    if candidates and not any(agrees(one.formula, golden[0], golden[1][:, 0]) for one in candidates):
+        raise InputError("None of the candidates gives what the network gives: they belong to another one.")
+    if rows is None or rows.classes or rows.weights is not None:
+        found = [evidence(one, candidates=candidates) for one in written]
+    else:
+        found = [evidence(one, rows.x, rows.y[:, q], candidates) for q, one in enumerate(written)]
+    return [to_json(one) for one in found] if any(one != Evidence() for one in found) else []
+
+
+def golden_rows(kan: Kan, count: int = GOLDEN_ROWS) -> tuple[Array, Array]:
+    """x and y: `count` rows of the training range, one just outside all of it and one with a NaN.
+
+    Those inside are the steady ones of twice as many candidates. The one outside is left out where rounding changes
+    it much or decides whether it is finite.
+    """
+    x = steady_rows(kan, count)
+    if len(x) == 0:
+        raise ExportError(f"The network is finite nowhere in its training range. {breaking_point(kan)}")
+    low, high = ranges(kan).T
+    outside = (high + (high - low) / 100)[None]
+    y = evaluate(kan, outside)
+    if np.isfinite(y).all():
+        size = np.maximum(np.abs(y), scale(evaluate(kan, x)).min(axis=0))
+        if not (rounding(kan, outside, "float") <= _STEADY * size).all():
+            outside = outside[:0]
+    missing = x[:1].copy()
+    missing[0, 0] = np.nan
+    x = np.concatenate([x, outside, missing])
+    return x, evaluate(kan, x)
+
+
+def metrics(kan: Kan, data: Dataset) -> Metrics:
+    """How well the network fits the rows, per output; a classifier by its probabilities and how often it is right."""
+    fit = score(kan, data)
+    answers = evaluate(kan, data.x)
+    answers = softmax(answers) if kan.classes else answers
+    with np.errstate(all="ignore"):
+        largest = np.abs(answers - data.y).max(axis=0)
+    return Metrics(
+        rows=len(data),
+        r2=_finite(fit.r2),
+        rmse=_finite(fit.rmse),
+        max_error=_finite(largest.tolist()),
+        accuracy=None if fit.accuracy is None else _finite([fit.accuracy])[0],
+    )
+
+
+def _options(options: ExportOptions, name: str | None, precision: Precision | None) -> ExportOptions:
+    """What an artifact can be made with; InputError otherwise."""
+    options = replace(options, name=name or options.name, precision=precision or options.precision)
+    check_name(options.name)
+    if options.c_form != "files":
+        raise InputError(
+            f'An artifact holds C as "files", got "{options.c_form}": a header of its own is what its library is built '
+            "from. 'kanserve export --c-form' writes the other forms."
+        )
+    return options
+
+
+def export(
+    kan: Kan, exporters: Sequence[str], options: ExportOptions, targets: Sequence[str] = ()
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """The files of all exporters, each in its folder, with libraries of the C source; and what is to be noted.
+
+    A library for this machine is left out, and noted, where there is no compiler; those of `targets` were asked for,
+    and without the tools for them this is MissingDependencyError.
+    """
+    if targets and ("c_source" not in exporters or options.c_form != "files"):
+        raise InputError('Libraries for targets are built from the format c_source in the form "files".')
+    files: dict[str, bytes] = {}
+    notes: dict[str, str] = {}
+    for kind in exporters:
+        made = dict(kanserve_exporters.get(kind).export(kan, options))
+        if kind == "c_source" and options.c_form == "files":
+            for target in targets:
+                made |= c_backend.build(made, target=target)
+            try:
+                # A target may be this machine: then its library is the one that was asked for.
+                if c_backend.library_name() not in made:
+                    made |= c_backend.build(made, vector_math=options.vector_math)
+            except (MissingDependencyError, NotFoundError) as error:
+                notes["c_source"] = f"no library: {error}"[:500]
+        files |= {f"{kind}/{path}": data for path, data in made.items()}
+    return files, notes
+
+
+def _checked(artifact: Artifact, exporters: Sequence[str]) -> Artifact:
+    """The artifact, once every backend that runs here agrees with its golden rows; GoldenError otherwise."""
+    notes = {}
+    for kind in exporters:
+        try:
+            load_backend(artifact, kind)
+        except (MissingDependencyError, NotFoundError) as error:
+            notes[f"{kind} not checked"] = str(error)[:500]
+    manifest = replace(artifact.manifest, provenance={**artifact.manifest.provenance, **notes})
+    return replace(artifact, manifest=manifest)
+
+
+def _made_with(data: Dataset | None) -> dict[str, str]:
+    try:
+        made = {"kanserve": version("kanserve")}
+    except PackageNotFoundError:
+        made = {"kanserve": "not installed"}  # run from its source
+    if data is not None:
+        digest = hashlib.sha256(data.x.tobytes() + data.y.tobytes())
+        made["data"] = f"{len(data)} rows, sha256 {digest.hexdigest()} of x and y as float64"
+    return made
+
+
+def _finite(values: Sequence[float]) -> tuple[float | None, ...]:
+    return tuple(one if math.isfinite(one) else None for one in values)

@@ -1,0 +1,356 @@
+"""The command line: each command reads files, calls one function and writes files or a table.
+
+Exit codes: 0 done, 1 a defect of kanserve (with its traceback), 2 something that the user can mend (one line on
+standard error), 130 interrupted.
+"""
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+from kanserve import __version__
+from kanserve.errors import InputError, KanserveError, MissingDependencyError
+
+try:
+    import typer
+except ImportError:  # the base installation has no command line
+    print(f"kanserve: {MissingDependencyError('typer', 'all')}", file=sys.stderr)
+    sys.exit(2)
+
+from kanserve.cli import arguments
+from kanserve.cli.commands import session_command
+from kanserve.cli.commands.export_command import export_network, warn_not_compared
+from kanserve.cli.commands.flag_types import (
+    DEFAULT_FORMATS,
+    Force,
+    Json,
+    KanFile,
+    Precision,
+    Quiet,
+    Seed,
+    TableFile,
+    Target,
+)
+from kanserve.cli.commands.formula_command import show_formula
+from kanserve.cli.commands.import_command import import_network
+from kanserve.cli.commands.sign_command import sign_version
+from kanserve.cli.terminal import finite, free, show, tell, warn, write_whole
+
+app = typer.Typer(
+    name="kanserve",
+    help="Train a Kolmogorov-Arnold network, make it a formula, export it to ONNX, C and NumPy, and serve it.\n\n"
+    "Begin with 'kanserve demo', or with your own table: 'kanserve fit data.csv --target y'.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+app.add_typer(session_command.app, name="session")
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    # So that what a command has begun is cleaned up; the server has handlers of its own. For SIGINT too, since
+    # train.fit answers a KeyboardInterrupt with its best network so far, which nobody at a command line asked for.
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, lambda number, frame: sys.exit(128 + number))
+    try:
+        code = app(prog_name="kanserve", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)  # the parser turns Ctrl-C into 130
+    except KanserveError as error:
+        _fail(str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    except Exception as error:
+        # Any other goes on up. Usage errors of the parser know how to show themselves and carry the exit code 2.
+        if not hasattr(error, "show"):
+            raise
+        error.show()
+        sys.exit(2)
+
+
+def _fail(message: str) -> NoReturn:
+    warn(message)
+    sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def kanserve(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(f"kanserve {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def fit(
+    table: TableFile,
+    target: Target = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the network goes.")] = Path("kan.safetensors"),
+    hidden: Annotated[
+        str, typer.Option(help="Nodes of the hidden layers, as in '5' or '4,2'; '' for none, 'auto' for the fewest.")
+    ] = "5",
+    classify: Annotated[bool, typer.Option(help="The target's distinct values are classes.")] = False,
+    optimizer: Annotated[str, typer.Option(help="auto, lm, lbfgs or adam.")] = "auto",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Keep this file; after a kill the same command goes on from it.")
+    ] = None,
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network on a table and write it to one file.
+
+    Example: kanserve fit houses.csv --target price --hidden 5 --out houses.safetensors
+    """
+    from kanserve import train
+    from kanserve.data import dataset as tables
+    from kanserve.network import serialization
+    from kanserve.simplification import discover
+
+    free(out, force, reads=[table])
+    data = tables.read_table(table, arguments.required(target), inputs or (), "classification" if classify else "auto")
+    method = arguments.one_of("optimizer", optimizer, ("auto", "lm", "lbfgs", "adam"))
+    if hidden == "auto" and (method != "auto" or checkpoint is not None):
+        raise InputError("--hidden auto goes its own way: leave out --optimizer and --checkpoint, or give the nodes.")
+    if hidden == "auto":
+        kan = discover(data, seed=seed, report=None if quiet else tell)
+    else:
+        shape = [len(data.inputs), *arguments.hidden(hidden), data.y.shape[1]]
+        kan = train.fit(shape, data, optimizer=method, seed=seed, progress=not quiet, checkpoint=checkpoint)
+    write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
+    result = {
+        "file": str(out),
+        "shape": list(kan.shape),
+        "edges": kan.edges,
+        **arguments.scores(train.score(kan, data)),
+    }
+    show(result, as_json, after=["kanserve", "simplify", str(out), str(table), *arguments.repeated(kan, target)])
+
+
+app.command("import")(import_network)
+
+
+@app.command()
+def simplify(
+    kan_file: KanFile,
+    table: TableFile,
+    target: Target = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where it goes.")] = Path("simple.safetensors"),
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Prune a network and give its edges names of functions, as far as the data allow.
+
+    Example: kanserve simplify kan.safetensors houses.csv --out simple.safetensors
+    """
+    from kanserve import formula, train
+    from kanserve.network import serialization
+    from kanserve.simplification import simplify as simplify_kan
+
+    free(out, force, reads=[kan_file, table])
+    kan = serialization.load(kan_file)
+    data = arguments.data_of(kan, table, target)
+    simple = simplify_kan(kan, data, seed=seed, report=None if quiet else tell)
+    write_whole(out, lambda part: part.write_bytes(serialization.dumps(simple)))
+    result = {
+        "file": str(out),
+        "edges before": kan.edges,
+        "edges": simple.edges,
+        "symbolic": simple.symbolic,
+        **arguments.scores(train.score(simple, data)),
+        "formula": {one.name: one.text for one in formula.formulas(simple, strict=False)},
+    }
+    if not simple.symbolic and not as_json:
+        result["splines"] = "s_l_j_i(x) in the formula is the spline from input i to sum j of layer l"
+    words = ["kanserve", "publish", str(out), "models", "--name", "model", "--data", str(table)]
+    show(result, as_json, after=[*words, *arguments.repeated(kan, target)])
+
+
+@app.command()
+def plot(
+    kan_file: KanFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .png, .svg or .pdf file.")] = Path("kan.png"),
+    data: Annotated[Path | None, typer.Option(help="Rows that show where the signal is.")] = None,
+    kind: Annotated[str, typer.Option(help="auto, flow or matrix.")] = "auto",
+    force: Force = False,
+) -> None:
+    """Draw a network: nodes, the curve on each edge, thickness by its share of the signal.
+
+    Example: kanserve plot simple.safetensors --out simple.svg
+    """
+    from kanserve.data import dataset as tables
+    from kanserve.network import serialization
+    from kanserve.plot import plot_network
+
+    free(out, force)
+    suffix = arguments.one_of("the ending of the picture", out.suffix.lower(), (".png", ".svg", ".pdf"))
+    kan = serialization.load(kan_file)
+    rows = None if data is None else tables.read_rows(data, [one.name for one in kan.inputs])
+    axes = plot_network(kan, rows, kind=arguments.one_of("kind", kind, ("auto", "flow", "matrix")))
+    figure: Any = axes.figure
+    write_whole(out, lambda part: figure.savefig(part, dpi=150, format=suffix[1:]))
+
+
+app.command("export")(export_network)
+
+
+@app.command()
+def publish(
+    kan_file: KanFile,
+    # A text, because a path would make s3:/bucket of s3://bucket.
+    repository: Annotated[str, typer.Argument(help="The folder or URL that 'kanserve serve' serves; made if missing.")],
+    name: Annotated[str, typer.Option(help="The model's name: lower case, digits, - and _.")],
+    data: Annotated[Path | None, typer.Option(help="A table to state r² and errors from.")] = None,
+    target: Target = None,
+    formats: Annotated[str, typer.Option("--format", help="Which formats.")] = DEFAULT_FORMATS,
+    precision: Precision = "double",
+    sign: Annotated[Path | None, typer.Option(help="Sign it with this private Ed25519 key, a PEM file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compile a network and publish it as the next version of a model: whole, or not at all.
+
+    Example: kanserve publish simple.safetensors models --name houses --data houses.csv
+    """
+    from kanserve import repository as repositories
+    from kanserve.artifact import signing
+    from kanserve.artifact.naming_rules import check_name
+    from kanserve.artifact_compiler import compile as compile_kan
+    from kanserve.network import serialization
+
+    check_name(name)
+    key = None if sign is None else signing.private_key(sign)
+    kan = serialization.load(kan_file)
+    rows = None if data is None else arguments.data_of(kan, data, target)
+    wanted = arguments.names(formats)
+    artifact = compile_kan(kan, wanted, name=name, precision=arguments.precision(precision), data=rows)
+    version = repositories.publish(repository, name, artifact, key=key)
+    warn_not_compared(wanted, artifact.manifest.provenance)
+    after = ["kanserve", "serve", repository]
+    if key is not None:
+        after += ["--require-signature", "public.pem"]
+    elif repositories.is_remote(repository):
+        after += ["--trust-remote-code"]
+    show(
+        {"model": name, "version": version, "folder": f"{repository.rstrip('/')}/{name}/{version}"},
+        as_json,
+        after=after,
+    )
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def serve(context: typer.Context) -> None:
+    """Serve all models of a repository over gRPC until SIGTERM or Ctrl-C; 'kanserve serve --help' has its flags."""
+    from kanserve.cli.commands import serve_command
+
+    raise typer.Exit(serve_command.main(context.args))
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str,
+        typer.Argument(help="A .safetensors file, a version's folder, or host:port/name[/version]."),
+    ],
+    table: TableFile,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file; default: standard output.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Predict the rows of a table with a network, a published model or a running server.
+
+    A classifier's answer is the class and the probability of each. Rows outside the range of the training data are
+    counted on standard error.
+
+    Example: kanserve predict localhost:8001/houses new.csv --out prices.csv
+    """
+    from kanserve.data import dataset as tables
+
+    if out is not None:
+        free(out, force, reads=[table, Path(model)])
+    predictor = arguments.predictor(model)
+    columns, outside = predictor.predict(tables.read_rows(table, predictor.inputs))
+    if outside:
+        warn(f"{outside} of {len(next(iter(columns.values())))} rows are outside the range of the training data")
+    if as_json:
+        print(json.dumps(finite(columns)))  # JSON has no NaN: a row that cannot be answered is null
+        return
+    lines = [columns, *zip(*columns.values(), strict=True)]
+    text = "".join(",".join(arguments.field(one) for one in line) + "\n" for line in lines)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_whole(out, lambda part: part.write_text(text))
+
+
+app.command("formula")(show_formula)
+app.command("sign")(sign_version)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A .safetensors file or a published version's folder.")],
+    as_json: Json = False,
+) -> None:
+    """Show what a file holds: shape, edges, inputs with units and ranges.
+
+    Example: kanserve inspect models/houses/1
+    """
+    from kanserve.network import serialization
+
+    facts: dict[str, Any] = {}
+    if path.is_dir():
+        artifact = arguments.read_version(path)
+        kan = artifact.kan()
+        facts["files"] = {name: len(data) for name, data in sorted(artifact.files.items())}
+    else:
+        kan = serialization.load(path)
+    facts = {
+        "shape": list(kan.shape),
+        "edges": kan.edges,
+        "symbolic": kan.symbolic,
+        "inputs": [asdict(one) for one in kan.inputs],
+        "outputs": [asdict(one) for one in kan.outputs],
+        "classes": list(kan.classes),
+        "layers": [
+            {
+                "order": one.order,
+                "intervals": one.intervals,
+                "base": one.base,
+                "extrapolation": one.extrapolation,
+                "splines": int(one.spline_mask.sum()),
+                "functions": sorted(one.functions[one.functions != ""].tolist()),
+            }
+            for one in kan.layers
+        ],
+        **facts,
+    }
+    show(facts, as_json)
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Option(help="Where pictures, exports and the repository go; replaced at each run.")
+    ] = Path("knots-demo"),
+    keep_serving: Annotated[
+        bool, typer.Option("--keep-serving", help="Leave the server running until Ctrl-C.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The server's port; 0 takes a free one.")] = 0,
+    folds: Annotated[int, typer.Option(min=2, max=20, help="In how many parts the rows are cross-validated.")] = 5,
+) -> None:
+    """The whole pipeline on real data: the signature of 1118 knots from their geometric invariants."""
+    from kanserve.cli.demo import run
+
+    run(folder, keep_serving=keep_serving, port=port, count=folds)

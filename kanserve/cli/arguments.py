@@ -1,0 +1,163 @@
+"""What the words of the command line mean: names of formats, shapes, tables and models become what functions take."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kanserve_exporters
+from kanserve.artifact import Artifact, directory
+from kanserve.artifact.naming_rules import MANIFEST
+from kanserve.data.dataset import Dataset, read_table
+from kanserve.errors import DataError, InputError, NotFoundError
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate, softmax
+from kanserve.network.kan import Kan
+from kanserve.network.training_range import outside
+from kanserve.runtime import load_backend
+
+if TYPE_CHECKING:
+    from kanserve.train.common.scoring import Score
+
+Array = NDArray[np.float64]
+
+
+def required(target: list[str] | None) -> list[str]:
+    """The columns to learn, which have no default."""
+    if not target:
+        raise InputError("Say which column to learn with --target.")
+    return target
+
+
+def one_of(what: str, value: str, allowed: tuple[str, ...]) -> Any:
+    """The value, if it is one of those allowed (Any: the callers' types are Literals)."""
+    if value not in allowed:
+        raise InputError(f"{what} is one of {', '.join(allowed)}; got {value!r}.")
+    return value
+
+
+def precision(value: str) -> Any:
+    """The type that exports compute in."""
+    return one_of("--precision", value, ("double", "float"))
+
+
+def names(formats: str) -> tuple[str, ...]:
+    """The formats in "c_source,onnx_graph"."""
+    wanted = tuple(name.strip() for name in formats.split(",") if name.strip())
+    for name in wanted:
+        one_of("--format", name, kanserve_exporters.names())
+    if not wanted:
+        raise InputError(f"Choose at least one format of {', '.join(kanserve_exporters.names())}.")
+    return wanted
+
+
+def hidden(text: str) -> list[int]:
+    """The hidden layers' nodes in "4,2"."""
+    try:
+        nodes = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise InputError(f"--hidden is numbers of nodes, as in '5' or '4,2'; got {text!r}.") from None
+    if any(not 1 <= one <= 10_000 for one in nodes):
+        raise InputError(f"A hidden layer has 1 to 10000 nodes; got {text!r}.")
+    return nodes
+
+
+def data_of(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
+    """The columns of a table that a network was trained on; a classifier does not know its target's name."""
+    names = [one.name for one in kan.inputs]
+    if not kan.classes:
+        return read_table(table, target or [one.name for one in kan.outputs], names)
+    data = read_table(table, required(target), names, "classification")
+    if data.classes != kan.classes:
+        raise DataError(f"The network has the classes {', '.join(kan.classes)}; {table} has {', '.join(data.classes)}.")
+    return data
+
+
+def scores(score: "Score") -> dict[str, Any]:
+    """What to show of a score."""
+    if score.accuracy is not None:
+        return {"accuracy": score.accuracy, "loss": score.loss, "scored on": "the rows it was trained on"}
+    return {"r2": list(score.r2), "rmse": list(score.rmse), "scored on": "the rows it was trained on"}
+
+
+def repeated(kan: Kan, target: list[str] | None) -> list[str]:
+    """The words that tell the next command the target, which a classifier does not know by itself."""
+    return [word for name in target or () for word in ("--target", name)] if kan.classes else []
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Something that answers rows: the names of its inputs, and rows (N, inputs) -> columns and the rows outside."""
+
+    inputs: list[str]
+    predict: Callable[[Array], tuple[dict[str, list[Any]], int]]
+
+
+def predictor(model: str) -> Predictor:
+    """What `model` names: a network, a version's folder, or a model of a server by host:port/name[/version]."""
+    path = Path(model)
+    if path.is_dir():
+        artifact = read_version(path)
+        kan = artifact.kan()
+        return _local(kan, load_backend(artifact).predict)
+    if path.suffix == ".safetensors" or path.exists():
+        kan = serialization.load(path)
+        return _local(kan, lambda rows: evaluate(kan, rows))
+    return _remote(*served(model))
+
+
+def served(model: str) -> tuple[str, str, str]:
+    """Address, name and version ("" for the newest) of "host:port/name/version"."""
+    address, _, rest = model.removeprefix("grpc://").removeprefix("http://").partition("/")
+    name, _, version = rest.partition("/")
+    if not name or ":" not in address:
+        raise InputError(f"{model!r} is no .safetensors file, no version's folder and no host:port/name of a server.")
+    return address, name, version
+
+
+def read_version(folder: Path) -> Artifact:
+    """The artifact in a version's folder."""
+    if not (folder / MANIFEST).exists():
+        raise NotFoundError(f"{folder} is no published version; give one, as in models/houses/1.")
+    return directory.read(folder)
+
+
+def _local(kan: Kan, run: Callable[[Array], Array]) -> Predictor:
+    def predict(rows: Array) -> tuple[dict[str, list[Any]], int]:
+        values = run(rows)
+        count = int(outside(kan, rows).sum())
+        if not kan.classes:
+            return _columns([one.name for one in kan.outputs], values), count
+        best = np.where(np.isfinite(values).all(axis=1), np.array(kan.classes)[values.argmax(axis=1)], "")
+        return {"class": best.tolist(), **_columns(kan.classes, softmax(values))}, count
+
+    return Predictor([one.name for one in kan.inputs], predict)
+
+
+def _remote(address: str, name: str, version: str) -> Predictor:
+    from kanserve.client import Client
+
+    client = Client(address)
+    network = client.network(name, version)
+
+    def predict(rows: Array) -> tuple[dict[str, list[Any]], int]:
+        answer = client.infer(name, rows, version)
+        if answer.labels is None or answer.probabilities is None:
+            return _columns(network.outputs, answer.values), answer.outside
+        return {"class": answer.labels.tolist(), **_columns(network.outputs, answer.probabilities)}, answer.outside
+
+    return Predictor(list(network.inputs), predict)
+
+
+def _columns(names: Iterable[str], values: Array) -> dict[str, list[Any]]:
+    return dict(zip(names, values.T.tolist(), strict=True))
+
+
+def field(value: str | float) -> str:
+    """A value as a field of a CSV file; numbers with all of their digits."""
+    if not isinstance(value, str):
+        return repr(value)
+    return '"' + value.replace('"', '""') + '"' if any(c in value for c in ',"\n\r') else value

@@ -1,0 +1,191 @@
+"""kanserve export: a network as files of several formats, compared with it where they run; or its law, a function."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from kanserve.cli import arguments
+from kanserve.cli.commands.flag_types import DEFAULT_FORMATS, Force, Json, KanFile, Precision
+from kanserve.cli.terminal import free, listed, show, warn, write_folder, write_whole
+from kanserve.errors import ConflictError, InputError
+from kanserve.network.kan import Kan
+from kanserve.options import CForm, ExportOptions, OnnxForm
+
+C_FORMS, ONNX_FORMS = get_args(CForm), get_args(OnnxForm)
+_OF_ONE_FORMAT = {
+    **dict.fromkeys(("gradient", "c_form", "vector_math"), "c_source"),
+    **dict.fromkeys(("onnx_form", "opset", "ir_version"), "onnx_graph"),
+}
+
+
+def export_network(
+    kan_file: KanFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A new folder; one folder a format goes in. The file of a law.")
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Which formats, as in 'c_source,onnx_graph'.")
+    ] = DEFAULT_FORMATS,
+    name: Annotated[str, typer.Option(help="The model's name: files and C functions are named from it.")] = "model",
+    precision: Precision = "double",
+    check: Annotated[
+        bool, typer.Option("--check", help="Measure size, errors and speed of each format; needs no --out.")
+    ] = False,
+    formula_only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LANGUAGE",
+            help="Only the formulas, as one function: c, fortran, julia, latex, matlab, numpy, python or rust.",
+        ),
+    ] = None,
+    gradient: Annotated[bool, typer.Option("--gradient", help="C: the derivatives of the outputs, too.")] = False,
+    c_form: Annotated[str, typer.Option(help="C: files, single_file or header_only.")] = "files",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="C: a library for another machine, too, as in 'aarch64-linux-gnu'; repeat, or use commas."),
+    ] = None,
+    vector_math: Annotated[
+        bool, typer.Option("--vector-math", help="C: batches may use the C library's functions of vectors.")
+    ] = False,
+    onnx_form: Annotated[
+        str, typer.Option(help="ONNX: functions, or operators for runtimes that know no functions.")
+    ] = "functions",
+    opset: Annotated[int, typer.Option(help="ONNX: the version of the operators.")] = ExportOptions.opset,
+    ir_version: Annotated[int, typer.Option(help="ONNX: the version of the file.")] = ExportOptions.ir_version,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write a network as an ONNX graph, C source and a NumPy module.
+
+    What can run here is compared with the network first; what cannot is written all the same, and said on standard
+    error.
+
+    Example: kanserve export simple.safetensors --out exported --format c_source --precision float
+
+    Example: kanserve export simple.safetensors --check
+
+    Example: kanserve export simple.safetensors --formula-only fortran --name law
+    """
+    from kanserve.network import serialization
+
+    options = ExportOptions(
+        name=name,
+        precision=arguments.precision(precision),
+        gradient=gradient,
+        c_form=arguments.one_of("--c-form", c_form, C_FORMS),
+        vector_math=vector_math,
+        onnx_form=arguments.one_of("--onnx-form", onnx_form, ONNX_FORMS),
+        opset=opset,
+        ir_version=ir_version,
+    )
+    targets = [word.strip() for one in target or () for word in one.split(",") if word.strip()]
+    if formula_only is not None:
+        plain = options == ExportOptions(name, options.precision) and not targets
+        if check or as_json or not plain or formats != DEFAULT_FORMATS:
+            raise InputError("--formula-only takes --name, --precision, --out and --force, and no other option.")
+        _write_law(serialization.load(kan_file), formula_only, options, kan_file, out, force)
+        return
+    wanted = arguments.names(formats)
+    if force:
+        raise InputError("--force is for --formula-only: a folder that is there already is never replaced.")
+    if out is None and not check:
+        raise InputError("Say where the files go with --out, or only look with --check.")
+    if out is not None and out.exists():
+        raise ConflictError(f"{out} is there already; choose another folder.")
+    _refuse_unused(options, wanted)
+    build = Build(options, targets)
+    kan = serialization.load(kan_file)
+    if not check:
+        files, notes = _compiled(kan, wanted, build)
+        rows = []
+    else:
+        from kanserve.cli.commands.export_check import check as measured
+
+        files, notes = build.files(kan, wanted)
+        rows = measured(kan, files, wanted, options.precision)
+        notes = {row["format"]: row["note"] for row in rows if row["agrees"] is None} | notes
+    agrees = all(row["agrees"] is not False for row in rows)
+    if out is not None and agrees:
+        write_folder(out, files)
+    _show(files, rows, as_json)
+    warn_not_compared(wanted, notes)
+    if not agrees:
+        warn("A format disagrees with the network: nothing is written. This is a defect of kanserve; please report it.")
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is exported beside the network: the options, and the libraries of the C source."""
+
+    options: ExportOptions
+    targets: Sequence[str]
+
+    def files(self, kan: Kan, formats: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
+        """The files of the formats, compared with nothing; and what is to be noted of a format."""
+        from kanserve.artifact.naming_rules import check_name
+        from kanserve.artifact_compiler import export
+
+        check_name(self.options.name)
+        files, notes = export(kan, formats, self.options, self.targets)
+        if self.options.c_form != "files":
+            notes["c_source"] = f'kanserve runs C in the form "files", this is "{self.options.c_form}"'
+        return files, notes
+
+
+def warn_not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> None:
+    """One line for each format of which the notes say why it was compared with nothing."""
+    for one in formats:
+        why = notes.get(one) or notes.get(f"{one} not checked")  # of C without a compiler, which one was looked for
+        if why:
+            warn(f"{one} is not compared with the network: {why}")
+
+
+def _refuse_unused(options: ExportOptions, formats: Sequence[str]) -> None:
+    """InputError for an option of a format that is not written."""
+    for name, needed in _OF_ONE_FORMAT.items():
+        if needed not in formats and getattr(options, name) != getattr(ExportOptions, name):
+            raise InputError(f"--{name.replace('_', '-')} is for {needed}, which is not among the formats.")
+
+
+def _compiled(kan: Kan, formats: Sequence[str], build: Build) -> tuple[dict[str, bytes], Mapping[str, str]]:
+    """The files of the formats, once those that run here agree with the golden rows; and why others were not run."""
+    from kanserve.artifact_compiler import compile as compile_kan
+
+    alone = [one for one in formats if one == "c_source" and build.options.c_form != "files"]
+    files, notes = build.files(kan, alone) if alone else ({}, {})
+    checked = [one for one in formats if one not in alone]
+    if checked:
+        options = replace(build.options, c_form="files")
+        artifact = compile_kan(kan, checked, options=options, targets=build.targets)
+        files |= {path: data for path, data in artifact.files.items() if path.split("/")[0] in checked}
+        notes = {**artifact.manifest.provenance, **notes}
+    return files, notes
+
+
+def _write_law(kan: Kan, language: str, options: ExportOptions, source: Path, out: Path | None, force: bool) -> None:
+    """The formulas as a function, into a file or on standard output."""
+    from kanserve import formula
+    from kanserve.artifact.naming_rules import check_name
+
+    check_name(options.name)
+    if out is not None:
+        free(out, force, reads=[source])
+    text = formula.source(kan, language, name=options.name, precision=options.precision)
+    if out is None:
+        print(text, end="")
+    else:
+        write_whole(out, lambda part: part.write_text(text, "utf-8"))
+
+
+def _show(files: Mapping[str, bytes], rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    sizes = {path: f"{len(data)} bytes" for path, data in sorted(files.items())}
+    if not rows:
+        show(sizes, as_json)
+    elif as_json:
+        show({"files": {path: len(data) for path, data in sorted(files.items())}, "check": rows}, True)
+    else:
+        listed(rows, False)

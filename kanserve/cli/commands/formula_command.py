@@ -1,0 +1,178 @@
+"""kanserve formula: of a network, of a model that is published or served, or searched for in a table."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kanserve.cli import arguments
+from kanserve.cli.commands.flag_types import Force, Json, Quiet, Seed, Target
+from kanserve.cli.commands.formula_sources import Shown, alternatives, of_model
+from kanserve.cli.terminal import finite, free, listed, show, write_whole
+from kanserve.errors import FormulaError, InputError
+
+if TYPE_CHECKING:
+    from kanserve.search import Findings
+
+STYLES = ("text", "latex", "python", "c", "json")
+TABLES = (".csv", ".parquet", ".pq")
+
+
+def show_formula(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A .safetensors file, a version's folder, host:port/name[/version], or a table to search.",
+        ),
+    ],
+    style: Annotated[str, typer.Option("--as", "--format", help="text, latex, python, c or json.")] = "text",
+    strict: Annotated[
+        bool,
+        typer.Option("--strict/--no-strict", help="Refuse what is not finite on 1000 rows of its range and corners."),
+    ] = False,
+    pareto: Annotated[bool, typer.Option("--pareto", help="List the formulas found, the simplest first.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Rows that tell how sure a network's constants are.")] = None,
+    target: Target = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")] = None,
+    units: Annotated[str, typer.Option(help="Units of the table's columns, as in 'm=kg,v=m/s'.")] = "",
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="How long to search; default: 60, or without limit where there is --max-fits."),
+    ] = None,
+    max_fits: Annotated[
+        int | None, typer.Option(min=1, help="How many fits to search for: the same result on any machine.")
+    ] = None,
+    pick: Annotated[int | None, typer.Option(min=1, help="Which formula of the list goes to --out.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the network of a found formula goes.")] = None,
+    seed: Seed = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Print the formula of each output in raw units; or search a table for formulas.
+
+    Example: kanserve formula simple.safetensors --as latex
+
+    Example: kanserve formula houses.csv --target price --pareto --pick 2 --out law.safetensors
+    """
+    style = arguments.one_of("--as", style, STYLES)
+    as_json = as_json or style == "json"
+    style = "text" if style == "json" else style
+    if Path(source).suffix.lower() in TABLES:
+        if data is not None:
+            raise InputError("--data is for the formula of a network; a table that is searched has its own rows.")
+        if pick is not None and out is None:
+            raise InputError("--pick says which formula goes to a file; name the file with --out.")
+        table = Path(source)
+        if out is not None:
+            free(out, force, reads=[table])
+        found = _search(table, target, inputs, units, seconds, max_fits, seed, quiet)
+        chosen = _picked(found, pick)
+        if out is not None:
+            _write(out, found, chosen)
+        _show_found(found, chosen, style, as_json, pareto, out)
+        return
+    if inputs or units or pick is not None or out is not None:
+        raise InputError("--input, --units, --pick and --out belong to a search: give a .csv or .parquet file first.")
+    shown = of_model(source, data, target, strict)
+    if pareto:
+        listed([row for one in shown for row in alternatives(one, style)], as_json)
+    elif as_json:
+        print(json.dumps(finite([one.facts(style) for one in shown]), ensure_ascii=False))
+    else:
+        for one in shown:
+            _print(one, style)
+
+
+def _print(one: Shown, style: str) -> None:
+    text = one.styles[style]
+    if not text:
+        raise FormulaError(f"The formula of {one.name} is too long for --as {style}; export the network instead.")
+    print(f"{one.name} = {text}")
+    if not one.closed_form:
+        print("  (not closed: s_l_j_i(x) is the spline from input i to sum j of layer l; exports hold its table)")
+    if style != "text":
+        return
+    for condition in one.domain:
+        print(f"  where {condition}")
+    estimated = [constant for constant in one.constants if constant.standard_error != 0]
+    for constant in estimated:
+        error = f"± {constant.standard_error:.2g}" if math.isfinite(constant.standard_error) else "(not determined)"
+        print(f"  {constant.text} {error}")
+    if one.sigma is not None:
+        print(f"  standard deviation of the data's errors {one.sigma:.4g}, {one.degrees} degrees of freedom")
+
+
+def _search(
+    table: Path,
+    target: list[str] | None,
+    inputs: list[str] | None,
+    units: str,
+    seconds: float | None,
+    max_fits: int | None,
+    seed: int,
+    quiet: bool,
+) -> "Findings":
+    from kanserve.data.dataset import read_table
+    from kanserve.search import find_formulas
+
+    options: dict[str, Any] = {"units": _units(units)} if units else {}
+    data = read_table(table, arguments.required(target), inputs or (), "regression")
+    if not quiet:
+        options["progress"] = True
+    return find_formulas(data, seconds=seconds, max_fits=max_fits, seed=seed, **options)
+
+
+def _picked(found: "Findings", pick: int | None) -> int:
+    """The place of the formula that is taken, from 0."""
+    if pick is None:
+        return found.candidates.index(found.best)
+    if pick > len(found.candidates):
+        raise InputError(f"--pick is a number of the list, from 1 to {len(found.candidates)}; got {pick}.")
+    return pick - 1
+
+
+def _write(out: Path, found: "Findings", chosen: int) -> None:
+    from kanserve.network import serialization
+
+    kan = found.candidates[chosen].kan
+    write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
+
+
+def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, pareto: bool, out: Path | None) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "number": place + 1,
+            "chosen": place == chosen,
+            "complexity": one.complexity,
+            "error": one.error,
+            "validation": one.validation,
+            "exact": one.exact,
+            "defined": one.defined,
+            "where": one.formula.domain,
+            "formula": f"{one.formula.name} = {getattr(one.formula, style)}",
+        }
+        for place, one in enumerate(found.candidates)
+    ]
+    rows = rows if pareto else [rows[chosen]]
+    after = () if out is None else ("kanserve", "publish", str(out), "models", "--name", "model")
+    if as_json:
+        show({"candidates": rows, "ended": found.ended, **({} if out is None else {"file": str(out)})}, True)
+    elif pareto:
+        listed(rows, False, after)
+    else:
+        one = found.candidates[chosen]
+        _print(Shown.of(one.formula), style)
+        if one.defined < 1 and style == "text":
+            print(f"  finite on {one.defined:.1%} of the rows")
+
+
+def _units(text: str) -> dict[str, str] | None:
+    """Of "m=kg,v=m/s"; None where none are given."""
+    pairs = [one.partition("=") for one in text.split(",") if one.strip()]
+    if any(not equals or not name.strip() for name, equals, _ in pairs):
+        raise InputError(f"--units are pairs name=unit, as in 'm=kg,v=m/s'; got {text!r}.")
+    return {name.strip(): unit.strip() for name, _, unit in pairs} or None

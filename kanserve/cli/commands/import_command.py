@@ -1,0 +1,101 @@
+"""kanserve import: a network that another library trained becomes one of kanserve's."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kanserve import importers
+from kanserve.cli import arguments
+from kanserve.cli.commands.flag_types import Force, Json, Quiet
+from kanserve.cli.terminal import free, show, warn, write_whole
+from kanserve.importers.checkpoint_files import CACHE, SETTINGS, STATE, pykan_prefix, read
+from kanserve.importers.conversion import TOLERANCE, Checkpoint
+
+
+def import_network(
+    path: Annotated[
+        Path,
+        typer.Argument(help="A torch file, .safetensors or .npz; or what pykan's saveckpt was given, as model/0.1."),
+    ],
+    library: Annotated[
+        str, typer.Option("--from", help=f"{', '.join(importers.LIBRARIES)}; default: what the arrays look like.")
+    ] = "",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the network goes.")] = Path("kan.safetensors"),
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="The name of an input, one for each in their order.")
+    ] = None,
+    outputs: Annotated[list[str] | None, typer.Option("--output", help="The name of an output, likewise.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="silu, identity or zero, beside the splines, where the file does not say it.")
+    ] = None,
+    denominator: Annotated[float | None, typer.Option(help="Of radial functions that had not the default.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="How far outputs may be off where edges are refitted, in parts of the largest.")
+    ] = TOLERANCE,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Run the other library beside it, and refuse if the two differ.")
+    ] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Take over a network that pykan, efficient-kan, fast-kan, inkan or jaxkan has trained.
+
+    It computes the same as before; what has no equal here is refused, with its place and the reason. The other library
+    is only needed for --verify.
+
+    Example: kanserve import model/0.1 --from pykan --input mass --input speed --output energy
+    """
+    from kanserve.importers import verification
+    from kanserve.network import serialization
+
+    if library:
+        arguments.one_of("--from", library, importers.LIBRARIES)
+    if base is not None:
+        arguments.one_of("--base", base, importers.BASES)
+    options = importers.checked(
+        {
+            "inputs": inputs or (),
+            "outputs": outputs or (),
+            "base": base,  # type: ignore[typeddict-item] # one of them, as was just looked at
+            "denominator": denominator,
+            "tolerance": tolerance,
+        }
+    )
+    free(out, force, reads=_files(path))
+    checkpoint: Checkpoint = read(path)
+    conversion = importers.convert(checkpoint, library, options)
+    kan = conversion.kan
+    found = verification.require(verification.compare(checkpoint, conversion, options)) if verify else None
+    write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
+    notes = list(conversion.notes)
+    if found is not None and found.only_one:
+        notes.append(f"In {found.only_one} of the rows to compare only one of the two gives finite numbers.")
+    if found is not None and found.unsteady:
+        notes.append(
+            f"{found.unsteady} rows were not compared: by a pole or a jump, where rounding decides the answer."
+        )
+    facts: dict[str, Any] = {
+        "file": str(out),
+        "library": conversion.library,
+        "shape": list(kan.shape),
+        "edges": kan.edges,
+        "symbolic": kan.symbolic,
+    }
+    if found is not None:
+        facts["largest difference"] = found.difference if as_json else str(found)
+    if as_json:
+        facts["notes"] = notes
+    elif not quiet:
+        for one in notes:
+            warn(one)
+    show(facts, as_json, after=["kanserve", "publish", str(out), "models", "--name", "model"])
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that are read for a path."""
+    prefix = pykan_prefix(path)
+    if prefix is None:
+        return [path]
+    return [prefix.with_name(prefix.name + ending) for ending in (SETTINGS, STATE, CACHE)]

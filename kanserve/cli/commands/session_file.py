@@ -1,0 +1,91 @@
+"""A session as a file: where its network and its table are, relative to the file, and its steps.
+
+{"kan": "kan.safetensors", "table": "houses.csv", "target": ["price"], "session": {...}}
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kanserve.artifact.format import read_json
+from kanserve.cli.arguments import data_of
+from kanserve.cli.terminal import write_whole
+from kanserve.data.dataset import Dataset
+from kanserve.editing import Session
+from kanserve.errors import FormatError, NotFoundError
+from kanserve.network import serialization
+from kanserve.network.kan import Kan
+
+MOST_BYTES = 5_000_000
+_TYPES: dict[str, type | tuple[type, ...]] = {"kan": str, "table": str, "target": list, "session": dict}
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A session with the files that it came from: `target` is empty where the network knows its outputs' columns."""
+
+    file: Path
+    kan: Path
+    table: Path
+    target: tuple[str, ...]
+    session: Session
+
+    def write(self) -> None:
+        """Keep the session: the whole file, or what was there before."""
+        value = {
+            "kan": os.path.relpath(self.kan, self.file.parent),
+            "table": os.path.relpath(self.table, self.file.parent),
+            "target": list(self.target),
+            "session": json.loads(self.session.to_json()),
+        }
+        write_whole(self.file, lambda part: part.write_text(json.dumps(value, indent=1) + "\n", "utf-8"))
+
+
+def begin(file: Path, kan: Path, table: Path, target: list[str] | None, seed: int) -> Opened:
+    """A new session, not written yet."""
+    network, data = _loaded(kan, table, target)
+    return Opened(file, kan, table, tuple(target or ()), Session(network, data, seed=seed))
+
+
+def read(file: Path) -> Opened:
+    """The session of a file, replayed; NotFoundError or FormatError."""
+    if not file.is_file():
+        raise NotFoundError(f"There is no file {str(file)!r}; begin one with 'kanserve session new'.")
+    if file.stat().st_size > MOST_BYTES:
+        raise FormatError(f"{file} is no session: it has more than {MOST_BYTES} bytes.")
+    value = read_json(file.read_bytes(), str(file))
+    if not isinstance(value, dict) or set(value) != set(_TYPES):
+        raise FormatError(f"{file} is no session file: it must be an object with the keys {', '.join(_TYPES)}.")
+    for name, kind in _TYPES.items():
+        if not isinstance(value[name], kind):
+            raise FormatError(f"{file}: {name} is of the wrong type, {type(value[name]).__name__}.")
+    target: list[Any] = value["target"]
+    if not all(isinstance(one, str) for one in target) or "\0" in value["kan"] + value["table"]:
+        raise FormatError(f"{file}: target must be names of columns, kan and table names of files.")
+    kan, table = (Path(os.path.normpath(file.parent / value[name])) for name in ("kan", "table"))
+    network, data = _loaded(kan, table, target)
+    session = Session.from_json(json.dumps(value["session"]), network, data)
+    return Opened(file, kan, table, tuple(target), session)
+
+
+def script(opened: Opened) -> str:
+    """A program that reads the two files, replays the steps and writes the network."""
+    kan = serialization.load(opened.kan)
+    targets, kind = ([one.name for one in kan.outputs], "auto") if not kan.classes else ([], "classification")
+    arguments = f"{list(opened.target) or targets!r}, {[one.name for one in kan.inputs]!r}, {kind!r}"
+    lines = [
+        opened.session.as_python(),
+        "",
+        'if __name__ == "__main__":',
+        f"    kan = kanserve.load({str(opened.kan)!r})",
+        f"    data = kanserve.read_table({str(opened.table)!r}, {arguments})",
+        '    kanserve.save(replay(kan, data), "edited.safetensors")',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _loaded(kan: Path, table: Path, target: list[str] | None) -> tuple[Kan, Dataset]:
+    network = serialization.load(kan)
+    return network, data_of(network, table, target or None)

@@ -1,0 +1,160 @@
+"""What the command line shows and how it writes: tables for people, JSON for scripts, files whole or not at all."""
+
+import json
+import math
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from kanserve.errors import ConflictError, InputError, NotFoundError
+
+if TYPE_CHECKING:
+    from kanserve.simplification import SimplifyStep
+
+WIDTH = 100
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def show(facts: Mapping[str, Any], as_json: bool, after: Sequence[str] = ()) -> None:
+    """Print facts as a table, or as JSON; `after` are the words of the command to try next. Plain text when piped."""
+    if as_json:
+        print(json.dumps(finite(facts), ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in facts.items():
+        table.add_row(plain(name), plain(_text(value)))
+    console.print(table)
+    _next(console, after)
+
+
+def _next(console: Console, after: Sequence[str]) -> None:
+    """The command to try next."""
+    if after:
+        console.print(f"next: {plain(shlex.join(after))}", style="dim", soft_wrap=True)
+
+
+def listed(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence[str] = ()) -> None:
+    """Print rows with the same keys as a table with a head, or as JSON; fields with tabs between them when piped."""
+    if as_json:
+        print(json.dumps(finite(rows), ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    lines = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)] if rows else []
+    if console.is_terminal:
+        table = Table(*map(plain, lines[0] if lines else ()), box=None, pad_edge=False)
+        for line in lines[1:]:
+            table.add_row(*map(plain, line))
+        console.print(table)
+    else:
+        for line in lines:
+            print("\t".join(_printable(one).replace("\n", " ") for one in line))
+    _next(console, after)
+
+
+def sparkline(values: Sequence[float | None], width: int = 16) -> str:
+    """A curve as a line of blocks, the highest where it is highest; a space where there is no value."""
+    places = [values[round(n * (len(values) - 1) / (width - 1))] for n in range(width)]
+    finite_values = [one for one in places if one is not None]
+    low, high = (min(finite_values), max(finite_values)) if finite_values else (0.0, 0.0)
+    step = (high - low) / (len(BLOCKS) - 1) or 1.0
+    return "".join(" " if one is None else BLOCKS[round((one - low) / step)] for one in places)
+
+
+def plain(text: str) -> str:
+    """Text that the console prints as it is: no markup, no control characters."""
+    return _printable(text).replace("[", r"\[")
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
+def finite(value: Any) -> Any:
+    """The same data with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(name): finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name} = {_text(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        parts = [_text(one).replace("\n", ", ") for one in value]
+        return ("\n" if any(isinstance(one, Mapping) for one in value) else ", ").join(parts)
+    return str(value)
+
+
+def free(path: Path, force: bool, reads: Sequence[Path] = ()) -> None:
+    """Refuse a file that is there already, or a folder that is not: before the work starts, not after it.
+
+    `reads` are the files that the command reads: those are never replaced.
+    """
+    if any(path.exists() and one.exists() and path.samefile(one) for one in reads):
+        raise ConflictError(f"{path} is what this command reads; choose another name for what it writes.")
+    if path.is_dir():
+        raise ConflictError(f"{path} is a folder; give the name of a file.")
+    if path.exists() and not force:
+        raise ConflictError(f"{path} is there already; choose another name or give --force.")
+    if not path.parent.is_dir():
+        raise NotFoundError(f"There is no folder {str(path.parent)!r} for {path.name}.")
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place and move it there: nobody sees half of it.
+
+    A link is followed, and what is no plain file (a pipe, a device) is written to as it is.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        write(target)
+        return
+    part = target.with_name(f".{target.stem}.part{target.suffix}")
+    try:
+        write(part)
+        part.replace(target)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a new folder of files beside its place and move it there."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        for path, data in files.items():
+            (part / path).parent.mkdir(parents=True, exist_ok=True)
+            (part / path).write_bytes(data)
+        part.rename(folder)
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def tell(step: "SimplifyStep") -> None:
+    """One line of a simplification's progress on standard error, shortened to what a terminal shows."""
+    line = f"{step.edges:>4} edges, held-out loss {step.loss:.4g}: {plain(step.action)}"
+    print(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…", file=sys.stderr)
+
+
+def warn(text: str) -> None:
+    """One line on standard error."""
+    print(f"kanserve: {' '.join(text.split())}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Tables of samples, and the data sets that come with the package."""

@@ -1,0 +1,80 @@
+"""Data that come with the package: small, real, and described in README.md beside them."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Literal
+
+import numpy as np
+
+from kanserve.data.dataset import Dataset
+from kanserve.errors import DataError
+
+KNOT_INVARIANTS = (
+    "chern_simons",
+    "cusp_volume",
+    "hyperbolic_torsion_degree",
+    "injectivity_radius",
+    "longitudinal_translation",
+    "meridinal_translation_imag",
+    "meridinal_translation_real",
+    "short_geodesic_imag_part",
+    "short_geodesic_real_part",
+    "Symmetry_0",
+    "Symmetry_D3",
+    "Symmetry_D4",
+    "Symmetry_D6",
+    "Symmetry_D8",
+    "Symmetry_Z/2 + Z/2",
+    "volume",
+)
+"""What hyperbolic geometry knows of a knot: usable as inputs. Every other column is an answer or a label."""
+
+
+def load_knots(target: str = "signature", inputs: Sequence[str] = KNOT_INVARIANTS) -> Dataset:
+    """1118 distinct hyperbolic knots: the hyperbolic invariants (N, 16) and, to learn from them, `target` (N, 1)."""
+    columns = _columns("knots")
+    for name in (target, *inputs):
+        if name not in columns:
+            raise DataError(f"The knots have no column {name!r}. Their columns: {', '.join(columns)}.")
+        if name == "name" or "" in columns[name]:
+            raise DataError(f"Column {name!r} of the knots holds no numbers; choose another.")
+    if target in inputs:
+        raise DataError(f"Column {target!r} is both an input and the target.")
+    x = np.array([columns[name] for name in inputs], np.float64).T
+    return Dataset(x, np.array(columns[target], np.float64), tuple(inputs), (target,))
+
+
+def knot_names() -> tuple[str, ...]:
+    """The name of each knot, in the order of the rows of `load_knots`: K5a1 has 5 crossings and is alternating."""
+    return _columns("knots")["name"]
+
+
+@dataclass(frozen=True)
+class Equation:
+    """A law as a text that `kanserve.from_formula` reads, and the ranges (low, high) of its inputs, in their order."""
+
+    name: str
+    formula: str
+    ranges: Mapping[str, tuple[float, float]]
+
+
+def load_equations(table: Literal["feynman", "feynman_dimensional", "sciences"] = "feynman") -> tuple[Equation, ...]:
+    """Laws of physics: 30 made dimensionless, of 2 to 4 inputs, or 62 in their quantities, of 1 to 6; or 40 of other
+    fields, of 1 to 6."""
+    columns = _columns(table)
+    rows = zip(columns["id"], columns["formula"], columns["ranges"], strict=True)
+    return tuple(Equation(name, formula, _ranges(ranges)) for name, formula, ranges in rows)
+
+
+def _ranges(text: str) -> dict[str, tuple[float, float]]:
+    """Of "x:0:1 y:2:3"."""
+    fields = (one.split(":") for one in text.split())
+    return {name: (float(low), float(high)) for name, low, high in fields}
+
+
+def _columns(table: str) -> dict[str, tuple[str, ...]]:
+    text = files("kanserve.data").joinpath(f"{table}.csv").read_text("utf-8")
+    header, *rows = csv.reader(text.splitlines())
+    return dict(zip(header, zip(*rows, strict=True), strict=True))

@@ -1,0 +1,104 @@
+"""The constants of a named function in the user's units.
+
+An edge holds c·f(a·u + b) + d of the scaled input u = (x - shift)/scale. What is shown, set and rounded takes an input
+as it is in the data; and where a sum makes an output, it gives that in its own unit too. Between hidden nodes, and in
+a product, there are no other units than the network's own.
+
+Constants that say the same thing twice are shown once: c·f(a·x) of a power, a root or |x| has a = 1 or -1, a logarithm
+too, an exponential has b = 0, and a straight line is c·x + d.
+"""
+
+from dataclasses import asdict, dataclass
+from math import exp, isfinite
+
+import numpy as np
+
+from kanserve.errors import InputError
+from kanserve.network.edge_names import EdgeIndex, edge_names
+from kanserve.network.kan import Kan, Sum, Symbolic, Zero
+from kanserve.simplification.edge_candidates import HOMOGENEOUS
+from kanserve.simplification.symbolic_edges import named
+
+MOST_EXPONENT = 30.0
+NAMES = ("a", "b", "c", "d")
+
+
+@dataclass(frozen=True)
+class Units:
+    """The argument is (x - shift)/scale, and what the edge gives counts `factor` times."""
+
+    shift: float = 0.0
+    scale: float = 1.0
+    factor: float = 1.0
+
+    def shown(self, one: Symbolic) -> Symbolic:
+        """The constants in the user's units."""
+        a = one.a / self.scale
+        return neutral(Symbolic(one.function, a, one.b - a * self.shift, one.c * self.factor, one.d * self.factor))
+
+    def stored(self, one: Symbolic) -> Symbolic:
+        """The constants as the network has them."""
+        a, b = one.a * self.scale, one.b + one.a * self.shift
+        return neutral(Symbolic(one.function, a, b, one.c / self.factor, one.d / self.factor))
+
+
+def neutral(one: Symbolic) -> Symbolic:
+    """The same function with neutral constants where others can say it; as it is where those would overflow."""
+    try:
+        result = _neutral(one)
+    except OverflowError:
+        return one
+    return result if _finite(result) else one
+
+
+def _neutral(one: Symbolic) -> Symbolic:
+    name, a, b, c, d = one.function, one.a, one.b, one.c, one.d
+    if name == "x":
+        return Symbolic(name, 1.0, 0.0, c * a, c * b + d)
+    if name in HOMOGENEOUS and a != 0:
+        factor, offset = HOMOGENEOUS[name](abs(a))
+        return Symbolic(name, a / abs(a), b / abs(a), c * factor, d + c * offset)
+    if name == "exp" and abs(b) < MOST_EXPONENT:
+        return Symbolic(name, a, 0.0, c * exp(b), d)
+    return one
+
+
+def _finite(one: Symbolic) -> bool:
+    return all(isfinite(getattr(one, name)) for name in NAMES)
+
+
+def units(kan: Kan, place: EdgeIndex) -> Units:
+    """The user's units at both ends of an edge, in terms of the network's."""
+    depth, j, i = place
+    layer = kan.layers[depth]
+    shift, scale = (float(kan.input_shift[i]), float(kan.input_scale[i])) if depth == 0 else (0.0, 1.0)
+    factor = 1.0
+    if depth == len(kan.layers) - 1:
+        q = int(np.searchsorted(np.cumsum(layer.arity), j, side="right"))
+        whole = float(layer.subnode_scale[j] * layer.node_scale[q] * kan.output_scale[q])
+        factor = whole if layer.arity[q] == 1 and whole != 0 else 1.0
+    return Units(shift, scale, factor)
+
+
+def shown(kan: Kan, place: EdgeIndex) -> Symbolic | None:
+    """The named function of an edge in the user's units; None where it has none."""
+    edge = kan.layers[place[0]].edge(*place[1:])
+    own = edge.symbolic if isinstance(edge, Sum) else edge
+    return units(kan, place).shown(own) if isinstance(own, Symbolic) else None
+
+
+def with_constants(kan: Kan, place: EdgeIndex, given: dict[str, float]) -> Kan:
+    """The network with these of a, b, c, d, in the user's units, and the others as they are shown."""
+    edge = kan.layers[place[0]].edge(*place[1:])
+    if isinstance(edge, Sum):
+        raise InputError(f"The edge {edge_names(kan)[place]} has a spline beside its function; snap or free it first.")
+    if not isinstance(edge, Symbolic):
+        kind = "zero" if isinstance(edge, Zero) else "a free spline"
+        name = edge_names(kan)[place]
+        raise InputError(f"The edge {name} is {kind} and has no constants; snap it to a function first.")
+    own = units(kan, place)
+    result = own.stored(Symbolic(**(asdict(own.shown(edge)) | given)))
+    if not _finite(result):
+        name = edge_names(kan)[place]
+        raise InputError(f"In the network's own units the constants of {name} overflow: {result}.")
+    return named(kan, {place: result})

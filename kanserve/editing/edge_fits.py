@@ -1,0 +1,134 @@
+"""One edge as a function: as points, as the named function closest to it, as a spline closest to its function."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.editing.session_data import SessionData
+from kanserve.errors import InputError
+from kanserve.network.edge_names import EdgeIndex, edge_names
+from kanserve.network.evaluate import edge
+from kanserve.network.functions import function as row_of
+from kanserve.network.kan import Kan, Layer, Spline, Symbolic, Zero
+from kanserve.network.splines import fit_coefficients, span, uniform_knots
+from kanserve.simplification.activations import values
+from kanserve.simplification.edge_candidates import Samples, candidates
+from kanserve.simplification.sensitivity import samples
+from kanserve.train.common.grids import regrid
+
+Array = NDArray[np.float64]
+
+EQUAL = 1e-4
+"""Of an edge's range of values: how far a spline may be from the function that it stands for."""
+ROUNDING = 1e-9
+MOST_INTERVALS = 64
+POINTS = 8  # for each coefficient of such a spline
+MOST_NUMBERS = 1e7  # that the edges of a layer give on the rows an edge is sampled from, and at least so many rows:
+FEWEST_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The named function of one kind that is closest to an edge, its R² to it, and its rank: lower is better."""
+
+    symbolic: Symbolic
+    r2: float
+    rank: float
+
+
+def require_alive(kan: Kan, place: EdgeIndex) -> None:
+    """InputError for an edge that is zero."""
+    depth, j, i = place
+    if isinstance(kan.layers[depth].edge(j, i), Zero):
+        raise InputError(f"The edge {edge_names(kan)[place]} is zero: it was never there, or was taken out.")
+
+
+def points(kan: Kan, place: EdgeIndex, rows: SessionData) -> Samples:
+    """The edge on the rows that are learned from, weighted by what it does to the outputs."""
+    require_alive(kan, place)
+    depth, j, i = place
+    layer = kan.layers[depth]
+    # Only edges with a spline are sampled, so that a named one takes the form of a spline for it, and then its values.
+    bent = kan if layer.spline_mask[j, i] else freed(kan, place, rows)
+    largest = max(one.subnodes * one.inputs for one in kan.layers)
+    some = rows.judge.learn.sample(max(FEWEST_ROWS, int(MOST_NUMBERS / largest)), rows.seed)
+    found = samples(bent, some.x, rows.judge.spread).get(place)
+    if found is None:
+        raise InputError(f"The edge {edge_names(kan)[place]} gives 0 on all of the rows; take it out with zero.")
+    low, high = _reach(kan, place, rows)
+    return replace(found, values=edge(layer, j, i, found.z), low=low, high=high)
+
+
+def closest(found: Samples, function: str, error: float) -> Fit | None:
+    """The member of a family c·f(a·u + b) + d that is closest to the points; None where all leave their domain, and
+    where all points are one.
+
+    `error` is the network's: fits that are closer than a tenth of it rank by how simple the function is.
+    """
+    row_of(function)
+    if found.low == found.high:
+        return None
+    offered = candidates(found, 1e-9 + 0.1 * error, (function,))
+    return None if not offered else Fit(offered[0].symbolic, _r2(offered[0].symbolic, found), offered[0].rank)
+
+
+def _r2(one: Symbolic, found: Samples) -> float:
+    """1 - what the function misses of the weighted variance; of a constant edge 1 where it is met, else 0."""
+    missed = one.c * row_of(one.function).numpy(one.a * found.z + one.b) + one.d - found.values
+    variance = float(found.weights @ (found.values - np.average(found.values, weights=found.weights)) ** 2)
+    lost = float(found.weights @ missed**2)
+    return 1 - lost / variance if variance > 0 else float(lost == 0)
+
+
+def freed(kan: Kan, place: EdgeIndex, rows: SessionData, intervals: int | None = None) -> Kan:
+    """The network with a spline in place of an edge's named function: within a ten-thousandth of what the edge gives.
+
+    The grid of the layer is halved for that until it is fine enough, or has `intervals` or 64; the layer's other
+    splines stay the same functions. The spline's range is that of the data, unless the input has other splines,
+    whose range it then shares.
+    """
+    depth, j, i = place
+    layer = kan.layers[depth]
+    if isinstance(layer.edge(j, i), Spline):
+        raise InputError(f"The edge {edge_names(kan)[place]} is a free spline already.")
+    require_alive(kan, place)
+    low, high = _reach(kan, place, rows)
+    if low == high:
+        low, high = low - max(1.0, abs(low)), high + max(1.0, abs(high))
+    others = np.delete(layer.spline_mask[:, i], j).any()
+    ends = span(layer.knots[i], layer.order) if others else (low, high)
+    count = layer.intervals
+    while True:
+        finer = regrid(Kan((layer,)), None, count).layers[0]
+        knots = finer.knots[i] if others else uniform_knots(*ends, count, layer.order)
+        u = np.linspace(max(low, ends[0]), min(high, ends[1]), POINTS * (count + layer.order))
+        wanted = edge(layer, j, i, u)
+        u, wanted = u[np.isfinite(wanted)], wanted[np.isfinite(wanted)]
+        if not len(u):
+            raise InputError(f"The edge {edge_names(kan)[place]} is finite nowhere on the data.")
+        changed = _with_spline(finer, j, i, knots, fit_coefficients(u, wanted, knots, layer.order))
+        missed = np.abs(edge(changed, j, i, u) - wanted).max()
+        enough = EQUAL * np.ptp(wanted) + ROUNDING * np.abs(wanted).max()
+        good = missed <= enough if intervals is None else count >= intervals
+        if good or 2 * count > max(MOST_INTERVALS, layer.intervals):
+            return replace(kan, layers=(*kan.layers[:depth], changed, *kan.layers[depth + 1 :]))
+        count *= 2
+
+
+def _reach(kan: Kan, place: EdgeIndex, rows: SessionData) -> tuple[float, float]:
+    """The range of the values that reach an edge, on all rows that the network is finite on."""
+    every = values(kan, rows.judge.x)
+    v = every[place[0]][np.isfinite(every[-1]).all(axis=1), place[2]]
+    if not len(v):
+        raise InputError("The network is finite on none of the rows.")
+    return float(v.min()), float(v.max())
+
+
+def _with_spline(layer: Layer, j: int, i: int, knots: Array, coefficients: Array) -> Layer:
+    """The layer with a spline as all that the edge is."""
+    every, own, weights = np.array(layer.knots), np.array(layer.coefficients), np.array(layer.base_weight)
+    functions, affine = np.array(layer.functions), np.array(layer.affine)
+    every[i], own[j, i], weights[j, i] = knots, coefficients, 0.0
+    functions[j, i], affine[j, i] = "", (1.0, 0.0, 1.0, 0.0)
+    return replace(layer, knots=every, coefficients=own, base_weight=weights, functions=functions, affine=affine)

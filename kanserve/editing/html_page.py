@@ -1,0 +1,50 @@
+"""A snapshot as HTML for a notebook: a table with a small curve for each edge, no script and nothing from elsewhere."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kanserve.editing.snapshot import EdgeView, Snapshot
+
+MOST_EDGES = 60
+WIDTH, HEIGHT = 90, 26
+BLUE, INK = "#1f5fbf", "#20242c"
+
+
+def html(one: "Snapshot") -> str:
+    """The formulas, the losses and the edges, those with the largest share first and 60 at most."""
+    shown = sorted(one.edges, key=lambda edge: -edge.share)[:MOST_EDGES]
+    rest = len(one.edges) - len(shown)
+    written = "".join(
+        f"<p><code>{escape(each.name)} = {escape(each.text or each.trouble)}</code></p>" for each in one.formulas
+    )
+    r2 = ", ".join(f"{value:.6g}" for value in one.r2)
+    facts = f"<p>held-out loss {one.loss:.4g}, R² {r2}, {len(one.history)} steps done, {one.undone} undone</p>"
+    head = "<tr><th>edge</th><th>share</th><th></th><th>function</th><th>a</th><th>b</th><th>c</th><th>d</th></tr>"
+    more = f"<p>and {rest} more edges</p>" if rest else ""
+    return f"{written}{facts}<table>{head}{''.join(map(_row, shown))}</table>{more}"
+
+
+def _row(edge: "EdgeView") -> str:
+    function = edge.function + (" + spline" if edge.spline and edge.function else "") or "spline"
+    numbers = edge.constants or ("",) * 4
+    cells = [escape(edge.name), f"{edge.share:.1%}", _curve(edge), escape(function)]
+    cells += [f"{value:.5g}" if isinstance(value, float) else "" for value in numbers]
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _curve(edge: "EdgeView") -> str:
+    """The edge as a line: blue where it has a name, which its neighbour says too."""
+    finite = [value for value in edge.curve if value is not None]
+    if not finite:
+        return ""
+    low, height = min(finite), max(finite) - min(finite)
+    across = WIDTH / (len(edge.curve) - 1)
+    places = [
+        f"{n * across:.1f},{2 + (HEIGHT - 4) * (1 - ((value - low) / height if height else 0.5)):.1f}"
+        for n, value in enumerate(edge.curve)
+        if value is not None
+    ]
+    colour = BLUE if edge.function else INK
+    line = f'<polyline points="{" ".join(places)}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+    return f'<svg width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{escape(edge.name)}">{line}</svg>'

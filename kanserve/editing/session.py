@@ -1,0 +1,246 @@
+"""A network that is edited step by step, each of which can be undone, kept and replayed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kanserve.data.dataset import Dataset, dataset
+from kanserve.editing import html_page, session_storage, snapshot, steps
+from kanserve.editing.edge_fits import closest, points, require_alive
+from kanserve.editing.session_data import rows_for
+from kanserve.editing.snapshot import Done, Snapshot
+from kanserve.editing.step_fields import Tolerance, truth, whole_number
+from kanserve.editing.steps import SHORT, Refit, Step
+from kanserve.editing.suggestions import Suggestion, suggestions
+from kanserve.errors import FormatError, InputError, KanserveError
+from kanserve.network.edge_names import edge_names, place_of
+from kanserve.network.kan import Kan, Symbolic
+from kanserve.plot import plot_edge
+from kanserve.simplification.edge_candidates import LIBRARY
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TOP = 8
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """A step, the network after it, and that network's loss on the held-out rows."""
+
+    step: Step
+    kan: Kan
+    loss: float
+
+
+class Session:
+    """Edits of a network, with the data that they are judged by; every edit is a frozen step on a list.
+
+    A fifth of the rows is held out, the same for the same seed (`held_out=False`: none is); losses are on those, and
+    fits on the others. An edit that goes wrong raises and changes nothing: NotFoundError for an edge or a function
+    that is not there, InputError where a function would leave its domain on the data. Edges are called by name:
+    "L/D->h1" (`kanserve.network.edge_names`). Each edit returns the session.
+
+        session = kanserve.Session(kan, data)
+        session.suggest("x->h1")           # functions with their R² and the change in the loss
+        session.snap("x->h1", "sin").set("x->h1", a=3.14159).refit()
+        session.undo()
+        print(session.as_python())         # a script that gives the equal network
+    """
+
+    def __init__(
+        self, kan: Kan, data: Dataset | tuple[ArrayLike, ArrayLike], *, seed: int = 0, held_out: bool = True
+    ) -> None:
+        self._seed = whole_number(seed, "seed", 0, session_storage.MOST_SEED)
+        self._held_out = truth(held_out, "held_out")
+        self._rows = rows_for(kan, dataset(data), self._seed, self._held_out)
+        self._first = kan
+        self._done: list[_State] = []
+        self._undone: list[Step] = []
+
+    def __repr__(self) -> str:
+        return f"Session({self.kan!r}, {len(self._done)} steps, held-out loss {self.loss:.4g})"
+
+    def _repr_html_(self) -> str:
+        return html_page.html(self.snapshot())
+
+    @property
+    def kan(self) -> Kan:
+        """The network after all steps that are done."""
+        return self._done[-1].kan if self._done else self._first
+
+    @property
+    def loss(self) -> float:
+        """On the held-out rows: the mean squared error in units of the variances, or a classifier's cross-entropy."""
+        return self._done[-1].loss if self._done else self._rows.loss(self._first)
+
+    @property
+    def edges(self) -> tuple[str, ...]:
+        """The names of the edges that are not zero."""
+        kan = self.kan
+        return tuple(name for (depth, j, i), name in edge_names(kan).items() if kan.layers[depth].alive[j, i])
+
+    @property
+    def history(self) -> tuple[Done, ...]:
+        """What has been done, each step with the edges and the loss after it."""
+        return tuple(Done(session_storage.call(one.step), one.kan.edges, one.loss) for one in self._done)
+
+    def snapshot(self) -> Snapshot:
+        """All that a view needs, as plain data."""
+        return snapshot.snapshot(self.kan, self._rows, self.history, len(self._undone))
+
+    def suggest(self, edge: str, top: int = TOP, functions: Sequence[str] = LIBRARY) -> tuple[Suggestion, ...]:
+        """What an edge could be, the best first: R² to the edge as it is, and the held-out loss after `snap`.
+
+        Of the functions the `top` that are closest for their complexity are tried.
+        """
+        whole_number(top, "top", 1, 1000)
+        return suggestions(self.kan, place_of(self.kan, edge), self._rows, tuple(functions), top)
+
+    @np.errstate(all="ignore")
+    def plot_edge(
+        self, edge: str, candidates: int | Sequence[str] = 3, data: object = None, ax: "Axes | None" = None
+    ) -> "Axes":
+        """Draw an edge with functions beside it, by name or as many as `suggest` finds best; see `kanserve.plot_edge`.
+
+        Functions are drawn as they are closest to the edge; the legend has their R² and what `snap` does to the loss.
+        """
+        place = place_of(self.kan, edge)
+        require_alive(self.kan, place)
+        if isinstance(candidates, int):
+            count = whole_number(candidates, "candidates", 0, len(LIBRARY))
+            offered = self.suggest(edge, max(count, TOP))[:count] if count else ()
+        else:
+            offered = self.suggest(edge, max(len(candidates), 1), tuple(candidates))
+        found, error = points(self.kan, place, self._rows), self._rows.error(self.kan)
+        fits: dict[str, Symbolic] = {}
+        for one in offered:
+            fit = closest(found, one.function, error)
+            if fit is not None:
+                fits[_label(one, self.loss)] = fit.symbolic
+        return plot_edge(self.kan, *place, data=self._rows.judge.x, ax=ax, fits=fits)
+
+    def do(self, step: Step) -> "Session":
+        """Take a step (`kanserve.editing.steps`); what was undone can no longer be redone."""
+        if len(self._done) == session_storage.MOST_STEPS:
+            raise InputError(
+                f"A session has {session_storage.MOST_STEPS} steps at most; begin another from its network."
+            )
+        self._take(step)
+        self._undone.clear()
+        return self
+
+    def snap(self, edge: str, function: str, refit: int = SHORT) -> "Session":
+        """Put the closest c·f(a·x + b) + d in place of an edge, then refit everything for `refit` iterations."""
+        return self.do(steps.Snap(self._called(edge), function, refit))
+
+    def free(self, edge: str, intervals: int | None = None) -> "Session":
+        """Put a spline in place of a named function, that equals it to a ten-thousandth and can then be refined."""
+        return self.do(steps.Free(self._called(edge), intervals))
+
+    def zero(self, edge: str) -> "Session":
+        """Take an edge out; its mean stays, as a constant."""
+        return self.do(steps.Zero(self._called(edge)))
+
+    def set(
+        self,
+        edge: str,
+        a: float | None = None,
+        b: float | None = None,
+        c: float | None = None,
+        d: float | None = None,
+    ) -> "Session":
+        """Give the constants of an edge's c·f(a·x + b) + d these values, with x in the data's units."""
+        return self.do(steps.SetConstant(self._called(edge), a, b, c, d))
+
+    def round(self, digits: int = 3, edges: Sequence[str] = ()) -> "Session":
+        """Round the constants of named functions to significant digits: of these edges, or of all."""
+        called = edges if isinstance(edges, str) else tuple(self._called(one) for one in edges)
+        return self.do(steps.RoundConstants(digits, called))  # type: ignore[arg-type]  # it refuses a text
+
+    def rename(self, old: str, new: str, of: str = "") -> "Session":
+        """Give an input or an output another name; `of` is "input" or "output" where both have the old one."""
+        return self.do(steps.Rename(old, new, of))
+
+    def refit(self, steps: int = 100, smooth: float = 0.0) -> "Session":
+        """Fit all parameters to the rows that are learned from, from where they are."""
+        return self.do(Refit(steps, smooth))
+
+    def prune(self, tolerance: Tolerance = "auto") -> "Session":
+        """Take out what the data do not ask for, as `kanserve.prune`. Names of hidden nodes may move up."""
+        return self.do(steps.Prune(tolerance))
+
+    def symbolify(
+        self, functions: Sequence[str] = (), all_edges: bool = False, tolerance: Tolerance = "auto"
+    ) -> "Session":
+        """Name the functions of all edges as far as the data allow, as `kanserve.symbolify`."""
+        return self.do(steps.Symbolify(functions, all_edges, tolerance))  # type: ignore[arg-type]  # it makes a tuple
+
+    def undo(self) -> "Session":
+        """Go back before the last step."""
+        if not self._done:
+            raise InputError("There is no step to undo.")
+        self._undone.append(self._done.pop().step)
+        return self
+
+    def redo(self) -> "Session":
+        """Do again what was undone last."""
+        if not self._undone:
+            raise InputError("There is no step to redo.")
+        self._take(self._undone[-1])
+        self._undone.pop()
+        return self
+
+    def to_json(self) -> str:
+        """The steps, done and undone, with checksums of the network and of the data that they belong to."""
+        return session_storage.dumps(self._stored())
+
+    @classmethod
+    def from_json(cls, text: str, kan: Kan, data: Dataset | tuple[ArrayLike, ArrayLike]) -> "Session":
+        """The session of `to_json`, replayed on the network and the data that it began with.
+
+        FormatError, with the place, for another text, for steps that cannot be taken, and for another network or
+        other data.
+        """
+        stored = session_storage.loads(text)
+        if session_storage.network_checksum(kan) != stored.network:
+            raise FormatError("The session began with another network than this one.")
+        if session_storage.data_checksum(dataset(data)) != stored.data:
+            raise FormatError("The session began with other data than these.")
+        session = cls(kan, data, seed=stored.seed, held_out=stored.held_out)
+        for number, step in enumerate(stored.steps):
+            try:
+                session._take(step)
+            except KanserveError as error:
+                raise FormatError(f"steps[{number}], {session_storage.call(step):.200}: {error}") from None
+        session._undone = list(stored.undone)
+        return session
+
+    def as_python(self) -> str:
+        """A module whose `replay(kan, data)` gives the equal network from the one that the session began with."""
+        return session_storage.script(self._stored())
+
+    def _take(self, step: Step) -> None:
+        kan = steps.taken(step, self.kan, self._rows)
+        self._done.append(_State(step, kan, self._rows.loss(kan)))
+
+    def _called(self, edge: str) -> str:
+        """The edge's own name, for one that was written in another way."""
+        return edge_names(self.kan)[place_of(self.kan, edge)]
+
+    def _stored(self) -> session_storage.Stored:
+        return session_storage.Stored(
+            session_storage.network_checksum(self._first),
+            session_storage.data_checksum(self._rows.data),
+            self._seed,
+            self._held_out,
+            tuple(one.step for one in self._done),
+            tuple(self._undone),
+        )
+
+
+def _label(one: Suggestion, now: float) -> str:
+    return f"{one.function}: R² {one.r2:.5f}, loss {now:.3g} → {one.loss:.3g}"

@@ -1,0 +1,91 @@
+"""The rows of a session: those it learns from, those held out, and how good a network is on them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kanserve.data.dataset import Dataset
+from kanserve.errors import DataError, InputError
+from kanserve.network.edge_names import edge_names
+from kanserve.network.kan import Kan
+from kanserve.simplification.activations import answers, values
+from kanserve.simplification.edge_candidates import within_domain
+from kanserve.simplification.validation import Judge, judge
+
+
+@dataclass(frozen=True, eq=False)
+class SessionData:
+    """All rows of a session's data, and the judge that has some to learn from and some held out."""
+
+    data: Dataset
+    judge: Judge
+    seed: int
+
+    @property
+    def held(self) -> Dataset:
+        """The rows that judge."""
+        assert self.judge.held is not None  # `rows_for` sees to it
+        return self.judge.held
+
+    def loss(self, kan: Kan) -> float:
+        """On the held-out rows: the mean squared error in units of the variances, or a classifier's cross-entropy."""
+        with np.errstate(over="ignore"):
+            return float(self.judge.losses(kan).mean())
+
+    def error(self, kan: Kan) -> float:
+        """Of the fit, on the rows that are learned from: the root mean square in units of the standard deviations."""
+        with np.errstate(over="ignore"):
+            return self.judge.error_of(answers(kan, self.judge.learn.x))
+
+
+def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
+    """The rows for sessions that begin at this network. DataError for data of another one.
+
+    A fifth is held out, the same that `prune` and `symbolify` hold out. Without `held_out`, of fewer than 10 rows, and
+    for a classifier of up to 1000, the rows that are learned from judge themselves.
+    """
+    mixed_up = sorted(data.inputs) == sorted(one.name for one in kan.inputs)
+    if mixed_up and data.inputs != tuple(one.name for one in kan.inputs):
+        raise DataError(
+            f"The columns are {', '.join(data.inputs)}; the network takes them in the order "
+            f"{', '.join(one.name for one in kan.inputs)}."
+        )
+    one = replace(judge(kan, data, "auto", seed), folds=0)
+    if held_out:
+        return SessionData(data, one, seed)
+    counted = data.counted()
+    goal = answers(kan, counted.x) if kan.classes else counted.y
+    finite = np.flatnonzero(np.isfinite(goal).all(axis=1))
+    learn = counted.take(finite)
+    return SessionData(data, replace(one, learn=learn, held=learn, goal=goal[finite]), seed)
+
+
+def require_sound(before: Kan, after: Kan, rows: SessionData) -> Kan:
+    """The network after an edit; InputError where that leaves a domain, or is finite on fewer rows than before."""
+    trouble = _outside_domain(after, rows)
+    if trouble and not _outside_domain(before, rows):
+        raise InputError(trouble)
+    left, had = _finite(after, rows), _finite(before, rows)
+    if left < had:
+        raise InputError(f"With that, the network is finite on {left} of the rows; it was on {had}.")
+    return after
+
+
+def _finite(kan: Kan, rows: SessionData) -> int:
+    return int(np.isfinite(answers(kan, rows.judge.x)).all(axis=1).sum())
+
+
+def _outside_domain(kan: Kan, rows: SessionData) -> str:
+    """Which named function leaves its domain on the data and where, in words; nothing where all stay inside."""
+    for depth, (layer, v) in enumerate(zip(kan.layers, values(kan, rows.judge.x), strict=False)):
+        v = v[np.isfinite(v).all(axis=1)]
+        for j, i in np.argwhere(layer.symbolic_mask) if len(v) else ():
+            function, (a, b) = str(layer.functions[j, i]), layer.affine[j, i, :2]
+            ends = a * v[:, i].min() + b, a * v[:, i].max() + b
+            if not within_domain(function, np.array([ends[0]]), np.array([ends[1]]))[0]:
+                name = edge_names(kan)[depth, int(j), int(i)]
+                return (
+                    f"The function {function} of {name} leaves its domain on the data: it would be given "
+                    f"{min(ends):.6g} to {max(ends):.6g}."
+                )
+    return ""

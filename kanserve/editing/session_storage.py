@@ -1,0 +1,175 @@
+"""A session as JSON and as a Python script: its steps, and the checksums of what they begin from.
+
+    {"session": 1, "network": sha256, "data": sha256, "seed": 0, "held_out": true,
+     "steps": [{"kind": "snap", "edge": "x->h1", "function": "sin", "refit": 12}, ...], "undone": [...]}
+
+A file is read whole and checked before any step is taken: sizes, keys, types and ranges; nothing in it is run. The
+network and the data must be those that the session began with.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, NoReturn
+
+import numpy as np
+
+from kanserve.artifact.format import read_json
+from kanserve.data.dataset import Dataset
+from kanserve.editing.steps import KIND_OF, KINDS, Step
+from kanserve.errors import FormatError, InputError
+from kanserve.network import serialization
+from kanserve.network.kan import Kan
+
+VERSION = 1
+MOST_SEED = 2**63 - 1
+MOST_STEPS = 1000
+MOST_BYTES = 4_000_000
+_KEYS = {"session", "network", "data", "seed", "held_out", "steps", "undone"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file says of a session."""
+
+    network: str
+    data: str
+    seed: int
+    held_out: bool
+    steps: tuple[Step, ...]
+    undone: tuple[Step, ...]
+    """The next to redo last."""
+
+
+def dumps(stored: Stored) -> str:
+    """The JSON of a session."""
+    value = {
+        "session": VERSION,
+        "network": stored.network,
+        "data": stored.data,
+        "seed": stored.seed,
+        "held_out": stored.held_out,
+        "steps": [step_out(one) for one in stored.steps],
+        "undone": [step_out(one) for one in stored.undone],
+    }
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
+def loads(text: str) -> Stored:
+    """The session of this JSON; FormatError with the place of what is wrong."""
+    if not isinstance(text, str):
+        _refuse("a session", "is the text that to_json gave", text)
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) > MOST_BYTES:
+        raise FormatError(f"A session may have {MOST_BYTES} bytes, got {len(data)}.")
+    value = read_json(data, "The session")
+    if not isinstance(value, dict) or "session" not in value:
+        raise FormatError("This is no session: it must be an object with the key 'session'.")
+    if value["session"] != VERSION or isinstance(value["session"], bool):
+        raise FormatError(f"The session has version {_short(value['session'])}; this kanserve reads {VERSION}.")
+    _check_keys("the session", value, _KEYS, _KEYS)
+    for name, kind in (("network", str), ("data", str), ("seed", int), ("held_out", bool)):
+        if type(value[name]) is not kind:
+            _refuse(name, f"must be of type {kind.__name__}", value[name])
+    if not 0 <= value["seed"] <= MOST_SEED:
+        _refuse("seed", f"must be from 0 to {MOST_SEED}", value["seed"])
+    steps, undone = (_steps_in(name, value[name]) for name in ("steps", "undone"))
+    if len(steps) + len(undone) > MOST_STEPS:
+        raise FormatError(f"A session has at most {MOST_STEPS} steps, got {len(steps) + len(undone)}.")
+    return Stored(value["network"], value["data"], value["seed"], value["held_out"], steps, undone)
+
+
+def script(stored: Stored) -> str:
+    """A Python module whose `replay(kan, data)` does the steps again and gives the equal network."""
+    more = "" if stored.held_out else ", held_out=False"
+    lines = [
+        '"""The steps of a kanserve session: replay(kan, data) gives the network that it ended with."""',
+        "",
+        "import kanserve",
+        "",
+        "",
+        "def replay(kan, data):",
+        f"    session = kanserve.Session(kan, data, seed={stored.seed}{more})",
+        *(f"    session.{call(one)}" for one in stored.steps),
+        "    return session.kan",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def call(step: Step) -> str:
+    """A step as the method call that takes it: snap('x->h1', 'sin')."""
+    words = []
+    for one in fields(step):  # type: ignore[arg-type]  # every step is a dataclass
+        value = getattr(step, one.name)
+        if one.default is MISSING:
+            words.append(repr(value))
+        elif value != one.default:
+            words.append(f"{one.name}={value!r}")
+    return f"{KIND_OF[type(step)]}({', '.join(words)})"
+
+
+def step_out(step: Step) -> dict[str, Any]:
+    """A step as JSON has it."""
+    values = {one.name: getattr(step, one.name) for one in fields(step)}  # type: ignore[arg-type]  # a dataclass
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return {"kind": KIND_OF[type(step)], **plain}
+
+
+def network_checksum(kan: Kan) -> str:
+    """The SHA-256 of a network: equal networks have equal ones."""
+    return hashlib.sha256(serialization.dumps(kan)).hexdigest()
+
+
+def data_checksum(data: Dataset) -> str:
+    """The SHA-256 of the numbers of a table and of its classes; names of columns do not count."""
+    digest = hashlib.sha256(json.dumps(data.classes).encode())
+    for one in (data.x, data.y, data.weights):
+        if one is not None:
+            digest.update(f"\n{one.shape}\n".encode())
+            digest.update(np.ascontiguousarray(one, "<f8").data)
+    return digest.hexdigest()
+
+
+def _steps_in(name: str, value: Any) -> tuple[Step, ...]:
+    if not isinstance(value, list) or len(value) > MOST_STEPS:
+        _refuse(name, f"must be a list of at most {MOST_STEPS} steps", value)
+    return tuple(_step_in(f"{name}[{number}]", one) for number, one in enumerate(value))
+
+
+def _step_in(place: str, value: Any) -> Step:
+    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+        _refuse(place, "must be an object with the key 'kind'", value)
+    if value["kind"] not in KINDS:
+        _refuse(f"{place}.kind", f"must be one of {', '.join(KINDS)}", value["kind"])
+    made = KINDS[value["kind"]]
+    known = fields(made)  # type: ignore[arg-type]  # every step is a dataclass
+    needed = {one.name for one in known if one.default is MISSING}
+    given = {name: one for name, one in value.items() if name != "kind"}
+    _check_keys(place, given, {one.name for one in known}, needed)
+    for name, one in given.items():
+        nested = one if isinstance(one, list) else [one]
+        if not all(part is None or isinstance(part, str | int | float) for part in nested):
+            _refuse(f"{place}.{name}", "must be a value or a list of values", one)
+    try:
+        return made(**given)
+    except InputError as error:
+        raise FormatError(f"{place}: {error}") from None
+
+
+def _check_keys(place: str, value: Mapping[str, Any], known: Sequence[str] | set[str], needed: set[str]) -> None:
+    for name in value:
+        if name not in known:
+            _refuse(place, f"has keys of {', '.join(sorted(known))}", name)
+    for name in sorted(needed):
+        if name not in value:
+            raise FormatError(f"{place} lacks the key {name!r}.")
+
+
+def _refuse(place: str, wanted: str, got: Any) -> NoReturn:
+    raise FormatError(f"{place} {wanted}, got {_short(got)}.")
+
+
+def _short(value: Any) -> str:
+    """What a value is, in a few characters; of a container its type, since it may be deep."""
+    return type(value).__name__ if isinstance(value, dict | list) else ascii(value)[:80]

@@ -1,0 +1,153 @@
+"""All that a view of a session needs, as plain data: edges with their names, functions and shares, losses, formulas."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from kanserve.editing import edge_constants
+from kanserve.editing.html_page import html
+from kanserve.editing.session_data import SessionData
+from kanserve.errors import DataError, KanserveError
+from kanserve.formula import formulas
+from kanserve.network.edge_names import edge_names
+from kanserve.network.evaluate import edges
+from kanserve.network.importance import Importance, importance
+from kanserve.network.kan import Kan, Layer, Spline, Sum
+from kanserve.simplification.activations import Array, values
+from kanserve.train import score
+
+CURVE = 33  # points of an edge's curve
+OPERATIONS = 200  # of a formula that is shown whole
+
+
+@dataclass(frozen=True)
+class EdgeView:
+    """An edge that is not zero.
+
+    `function` is "" for a free spline; `spline` says whether it has one, alone or beside a function. `constants` are
+    a, b, c, d in the user's units (`edge_constants`), empty without a function. `share` is its share of the signal
+    (`kanserve.network.importance`). `low` and `high` are the range of what reaches it on the rows, in the user's units,
+    and `curve` what it gives there, at 33 points that are evenly spread; None where that is not finite.
+    """
+
+    name: str
+    function: str
+    spline: bool
+    constants: tuple[float, ...]
+    share: float
+    low: float
+    high: float
+    curve: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class FormulaView:
+    """An output as a formula, shortened where it is long, and the conditions on it; or why there is none."""
+
+    name: str
+    text: str
+    closed_form: bool
+    domain: tuple[str, ...] = ()
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A step as the method call that takes it, and where it left the network."""
+
+    step: str
+    edges: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Edges in the order of the layers, and how good the network is.
+
+    `loss` is that of the held-out rows (a mean squared error in units of the variances, or a classifier's
+    cross-entropy), `r2` of each output on them; `fit_loss` is that of the rows that are learned from, as least squares
+    has it.
+    """
+
+    shape: tuple[int, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    edges: tuple[EdgeView, ...]
+    loss: float
+    fit_loss: float
+    r2: tuple[float, ...]
+    formulas: tuple[FormulaView, ...]
+    history: tuple[Done, ...]
+    undone: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as dictionaries, lists, texts and numbers; a loss may be infinite."""
+        return asdict(self)
+
+    def _repr_html_(self) -> str:
+        return html(self)
+
+
+@np.errstate(all="ignore")
+def snapshot(kan: Kan, rows: SessionData, history: tuple[Done, ...], undone: int) -> Snapshot:
+    """The view of a network."""
+    return Snapshot(
+        shape=kan.shape,
+        inputs=tuple(one.name for one in kan.inputs),
+        outputs=tuple(one.name for one in kan.outputs),
+        edges=_edges(kan, rows),
+        loss=rows.loss(kan),
+        fit_loss=rows.error(kan) ** 2,
+        r2=score(kan, rows.held).r2,
+        formulas=_formulas(kan),
+        history=history,
+        undone=undone,
+    )
+
+
+def _edges(kan: Kan, rows: SessionData) -> tuple[EdgeView, ...]:
+    x = rows.judge.x
+    shares = _shares(kan, x)
+    names, found = edge_names(kan), []
+    for depth, (layer, v) in enumerate(zip(kan.layers, values(kan, x), strict=False)):
+        v = v[np.isfinite(v).all(axis=1)]
+        u = np.linspace(v.min(axis=0), v.max(axis=0), CURVE) if len(v) else np.zeros((CURVE, layer.inputs))
+        given = edges(layer, u)
+        for j, i in np.argwhere(layer.alive).tolist():
+            share = float(shares.edges[depth][j, i]) if shares else 0.0
+            place = (depth, j, i)
+            found.append(_edge(names[place], layer, place, kan, u[:, i], given[:, j, i], share))
+    return tuple(found)
+
+
+def _edge(
+    name: str, layer: Layer, place: tuple[int, int, int], kan: Kan, u: Array, given: Array, share: float
+) -> EdgeView:
+    own, units = edge_constants.shown(kan, place), edge_constants.units(kan, place)
+    ends = u[[0, -1]] * units.scale + units.shift
+    return EdgeView(
+        name=name,
+        function=own.function if own else "",
+        spline=isinstance(layer.edge(*place[1:]), Spline | Sum),
+        constants=(own.a, own.b, own.c, own.d) if own else (),
+        share=share,
+        low=float(ends.min()),
+        high=float(ends.max()),
+        curve=tuple(float(one) if np.isfinite(one) else None for one in (given if units.scale > 0 else given[::-1])),
+    )
+
+
+def _shares(kan: Kan, x: Array) -> Importance | None:
+    try:
+        return importance(kan, x)
+    except DataError:  # finite on none of the rows
+        return None
+
+
+def _formulas(kan: Kan) -> tuple[FormulaView, ...]:
+    try:
+        found = formulas(kan, limit=OPERATIONS, strict=False)
+        return tuple(FormulaView(one.name, one.text, one.closed_form, tuple(one.domain)) for one in found)
+    except KanserveError as error:  # not finite anywhere, or with splines that overflow
+        return tuple(FormulaView(one.name, "", kan.symbolic, trouble=str(error)) for one in kan.outputs)

@@ -1,0 +1,255 @@
+"""What can be done to a network: frozen steps, each a deterministic `Kan -> Kan` on the rows of a session.
+
+Edges are called by name (`kanserve.network.edge_names`), as the network that a step is given has them: names of hidden
+nodes may move up when pruning takes out a node. Equal steps on equal rows give equal networks, bit for bit, as far as
+`levenberg_marquardt.refine` does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+
+from kanserve.editing import edge_constants
+from kanserve.editing.edge_fits import MOST_INTERVALS, closest, freed, points, require_alive
+from kanserve.editing.session_data import SessionData, require_sound
+from kanserve.editing.step_fields import Tolerance, number, text, texts, to, tolerance, truth, whole_number
+from kanserve.errors import InputError, NotFoundError
+from kanserve.network.edge_names import EdgeIndex, edge_names, place_of
+from kanserve.network.functions import function as row_of
+from kanserve.network.kan import Kan, Symbolic, Variable
+from kanserve.simplification import prune, symbolify
+from kanserve.simplification.edge_candidates import LIBRARY
+from kanserve.simplification.edge_removal import no_edges, without_edges
+from kanserve.simplification.symbolic_edges import named
+from kanserve.simplification.validation import MOST_PARAMETERS, free_parameters, refit
+
+SHORT = 12
+"""Iterations of the refit that follows when a function is put in."""
+MOST_STEPS = 10_000
+MOST_DIGITS = 17
+
+
+class Step(Protocol):
+    """One edit."""
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan: ...
+
+
+@np.errstate(all="ignore")
+def taken(step: Step, kan: Kan, rows: SessionData) -> Kan:
+    """The network after a step. InputError where that leaves a function's domain, or is finite on fewer rows."""
+    return require_sound(kan, step.apply(kan, rows), rows)
+
+
+@dataclass(frozen=True)
+class Snap:
+    """Put the closest c·f(a·x + b) + d in place of an edge, then refit everything for `refit` iterations."""
+
+    edge: str
+    function: str
+    refit: int = SHORT
+
+    def __post_init__(self) -> None:
+        to(self, edge=text(self.edge, "edge"), function=text(self.function, "function"))
+        to(self, refit=whole_number(self.refit, "refit", 0, MOST_STEPS))
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+        row_of(self.function)
+        place = place_of(kan, self.edge)
+        found = points(kan, place, rows)
+        fit = closest(found, self.function, rows.error(kan))
+        if fit is None:
+            raise InputError(
+                f"No c·{self.function}(a·u + b) + d can stand for {self.edge}: on all that reaches the edge, "
+                f"{found.low:.6g} to {found.high:.6g}, each would leave its domain or be a constant or a line."
+            )
+        return put_in(kan, place, fit.symbolic, rows, self.refit)
+
+
+def put_in(kan: Kan, place: EdgeIndex, symbolic: Symbolic, rows: SessionData, steps: int) -> Kan:
+    """The network with a function on an edge, and refitted. With more than 1500 parameters there is no refit."""
+    changed = named(kan, {place: symbolic})
+    return refit(changed, rows.judge, steps) if steps else changed
+
+
+@dataclass(frozen=True)
+class Free:
+    """Put a spline in place of a named function that equals it to a ten-thousandth, on `intervals` at least."""
+
+    edge: str
+    intervals: int | None = None
+
+    def __post_init__(self) -> None:
+        to(self, edge=text(self.edge, "edge"))
+        if self.intervals is not None:
+            to(self, intervals=whole_number(self.intervals, "intervals", 1, MOST_INTERVALS))
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+        return freed(kan, place_of(kan, self.edge), rows, self.intervals)
+
+
+@dataclass(frozen=True)
+class Zero:
+    """Take an edge out; its mean on the rows goes into the bias. Nodes stay, so that names do: `Prune` tidies up."""
+
+    edge: str
+
+    def __post_init__(self) -> None:
+        to(self, edge=text(self.edge, "edge"))
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+        depth, j, i = place = place_of(kan, self.edge)
+        require_alive(kan, place)
+        gone = no_edges(kan)
+        gone[depth][j, i] = True
+        return without_edges(kan, gone, rows.judge.learn.x)
+
+
+@dataclass(frozen=True)
+class SetConstant:
+    """Give the constants of a named function these values, in the user's units (`constants`); others stay."""
+
+    edge: str
+    a: float | None = None
+    b: float | None = None
+    c: float | None = None
+    d: float | None = None
+
+    def __post_init__(self) -> None:
+        to(self, edge=text(self.edge, "edge"))
+        for name in edge_constants.NAMES:
+            if getattr(self, name) is not None:
+                to(self, **{name: number(getattr(self, name), name)})
+        if not self.given:
+            raise InputError(f"Say what to set of the constants of {self.edge}: a, b, c or d.")
+
+    @property
+    def given(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in edge_constants.NAMES if getattr(self, name) is not None}
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+        return edge_constants.with_constants(kan, place_of(kan, self.edge), self.given)
+
+
+@dataclass(frozen=True)
+class RoundConstants:
+    """Round the constants of named functions, in the user's units, to significant digits: of these edges, or of all."""
+
+    digits: int = 3
+    edges: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        to(self, digits=whole_number(self.digits, "digits", 1, MOST_DIGITS), edges=texts(self.edges, "edges"))
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+        symbolic = [place for place in edge_names(kan) if kan.layers[place[0]].symbolic_mask[place[1:]]]
+        for place in [place_of(kan, one) for one in self.edges] or symbolic:
+            one = edge_constants.shown(kan, place)
+            values = {} if one is None else {name: getattr(one, name) for name in edge_constants.NAMES}
+            rounded = {name: float(f"{value:.{self.digits}g}") for name, value in values.items()}
+            kan = edge_constants.with_constants(kan, place, rounded)
+        return kan
+
+
+@dataclass(frozen=True)
+class Rename:
+    """Give an input or an output another name; `of` says which where both have the old one."""
+
+    old: str
+    new: str
+    of: str = ""
+
+    def __post_init__(self) -> None:
+        to(self, old=text(self.old, "old"), new=text(self.new, "new"), of=text(self.of, "of"))
+        if self.of not in ("", "input", "output"):
+            raise InputError(f"'of' is 'input' or 'output', got {self.of!r:.80}.")
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+        sides = {"input": kan.inputs, "output": () if kan.classes else kan.outputs}
+        found = [side for side in sides if self.of in ("", side) and self.old in [one.name for one in sides[side]]]
+        if len(found) > 1:
+            raise InputError(f"An input and an output are called {self.old!r}: say of='input' or of='output'.")
+        if not found:
+            there = ", ".join(one.name for side in sides for one in sides[side])
+            raise NotFoundError(f"Nothing to rename is called {self.old!r:.200}. There are: {there}.")
+        changed = tuple(self._renamed(one) for one in sides[found[0]])
+        return replace(kan, inputs=changed) if found[0] == "input" else replace(kan, outputs=changed)
+
+    def _renamed(self, one: Variable) -> Variable:
+        return Variable(self.new, one.unit, one.low, one.high) if one.name == self.old else one
+
+
+@dataclass(frozen=True)
+class Refit:
+    """Fit all parameters to the rows that are learned from, from where they are."""
+
+    steps: int = 100
+    smooth: float = 0.0
+
+    def __post_init__(self) -> None:
+        to(self, steps=whole_number(self.steps, "steps", 1, MOST_STEPS), smooth=number(self.smooth, "smooth", 0.0))
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+        count = free_parameters(kan)
+        if count > MOST_PARAMETERS:
+            raise InputError(f"A refit takes {MOST_PARAMETERS} parameters at most, this network has {count}. Prune it.")
+        return refit(kan, replace(rows.judge, smooth=self.smooth), self.steps)
+
+
+@dataclass(frozen=True)
+class Prune:
+    """`kanserve.prune`: take out what the data do not ask for."""
+
+    tolerance: Tolerance = "auto"
+
+    def __post_init__(self) -> None:
+        to(self, tolerance=tolerance(self.tolerance))
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+        return prune(kan, rows.data, tolerance=self.tolerance, seed=rows.seed)
+
+
+@dataclass(frozen=True)
+class Symbolify:
+    """`kanserve.symbolify`: name the functions of all edges, as far as the data allow; of these, or of the library."""
+
+    functions: tuple[str, ...] = ()
+    all_edges: bool = False
+    tolerance: Tolerance = "auto"
+
+    def __post_init__(self) -> None:
+        to(self, functions=texts(self.functions, "functions"), all_edges=truth(self.all_edges, "all_edges"))
+        to(self, tolerance=tolerance(self.tolerance))
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+        for name in self.functions:
+            row_of(name)
+        chosen = self.functions or LIBRARY
+        return symbolify(
+            kan,
+            rows.data,
+            functions=chosen,
+            all_edges=self.all_edges,
+            tolerance=self.tolerance,
+            seed=rows.seed,
+        )
+
+
+KINDS: Mapping[str, type[Step]] = MappingProxyType(
+    {
+        "snap": Snap,
+        "free": Free,
+        "zero": Zero,
+        "set": SetConstant,
+        "round": RoundConstants,
+        "rename": Rename,
+        "refit": Refit,
+        "prune": Prune,
+        "symbolify": Symbolify,
+    }
+)
+"""Each kind of step by the name of the `Session` method that takes it, with the step's fields as its arguments."""
+KIND_OF = {made: kind for kind, made in KINDS.items()}

@@ -1,0 +1,147 @@
+"""What both estimators share: from parameters and rows to a network, its formula, and its way through a pickle."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from kanserve.data.dataset import Dataset
+from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
+from kanserve.estimator.estimator_parameters import Hidden, grids_of, hidden_of, layers_of, seed_of
+from kanserve.estimator.sample_weights import some
+from kanserve.formula import Formula, expression, formulas
+from kanserve.network.evaluate import evaluate
+from kanserve.network.importance import importance
+from kanserve.network.kan import Kan
+from kanserve.network.serialization import dumps, loads
+from kanserve.simplification import SimplifyStep, simplify
+from kanserve.simplification.architecture_search import discover
+from kanserve.train import create, fit
+
+Array = NDArray[np.float64]
+MOST_NUMBERS = 4_000_000  # of the values of all edges, which `evaluate` has at once: 32 MB
+IMPORTANCE_ROWS = 10_000
+
+
+class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types
+    """The parameters' meaning is told by the two classes that users see."""
+
+    options: ClassVar[tuple[str, ...]] = ()
+    """The parameters that go to `kanserve.fit` under the same name."""
+
+    hidden: Any
+    grid: int | Sequence[int]
+    order: int
+    symbolic: bool
+    tolerance: Any
+    random_state: Any
+    verbose: bool
+    kan_: Kan
+    feature_importances_: Array
+
+    def _learn(self, data: Dataset) -> None:
+        """Train, and simplify where asked; the results go where users look for them."""
+        seed = seed_of(self.random_state)
+        report = _tell if self.verbose else None
+        try:
+            kan = self._trained(data, seed)
+            if self.symbolic:
+                kan = simplify(kan, data, tolerance=self.tolerance, seed=seed, report=report)
+        except TrainingError as error:  # scikit-learn's users expect a ValueError
+            raise InputError(str(error)) from error
+        self.kan_ = kan
+        shares = importance(kan, some(data.x, IMPORTANCE_ROWS)).nodes[0]
+        total = shares.sum()
+        self.feature_importances_ = shares / total if total > 0 else shares
+
+    def _trained(self, data: Dataset, seed: int) -> Kan:
+        hidden = self._hidden()
+        if hidden is None:
+            # Classes as the answers 0 and 1: least squares finds a width for them, though not which edges they need.
+            rows, report = replace(data, classes=()), _tell if self.verbose else None
+            found = discover(rows, tolerance=self.tolerance, seed=seed, report=report)
+            if not data.classes:
+                return found
+            hidden = hidden_of(found)
+        grids = grids_of(self.grid)
+        shape = [data.x.shape[1], *layers_of(hidden), data.y.shape[1]]
+        begin = create(shape, grid=grids[0], order=self.order, seed=seed)
+        given = {name: getattr(self, name) for name in self.options}
+        return fit(begin, data, grids=grids, seed=seed, progress=bool(self.verbose), **given)
+
+    def _hidden(self) -> Hidden:
+        hidden: Hidden = self.hidden
+        return hidden
+
+    def _evaluated(self, X: ArrayLike) -> Array:
+        """The outputs (N, outputs) of the network, some rows at a time."""
+        check_is_fitted(self)
+        x = validate_data(self, X, reset=False, dtype=np.float64)
+        rows = max(1, MOST_NUMBERS // max(one.subnodes * one.inputs for one in self.kan_.layers))
+        return np.concatenate([evaluate(self.kan_, x[start : start + rows]) for start in range(0, len(x), rows)])
+
+    @property
+    def formula_(self) -> Any:
+        """The network as a sympy expression, or a list of them: of several outputs, or of the classes' scores."""
+        found = self._formulas()
+        try:
+            expressions = [expression(one) for one in found]
+        except (FormulaError, MissingDependencyError) as error:
+            raise AttributeError(f"formula_ is not available: {error}") from error
+        return expressions[0] if len(expressions) == 1 else expressions
+
+    @property
+    def closed_form_(self) -> bool:
+        """Whether no spline is left in `formula_`, as a function s_layer_subnode_input without a body."""
+        return all(one.closed_form for one in self._formulas())
+
+    def _formulas(self) -> tuple[Formula, ...]:
+        # Attributes that cannot be had raise AttributeError: what draws an estimator asks for all of them.
+        check_is_fitted(self)
+        if not self.symbolic:
+            raise AttributeError(
+                "formula_ and closed_form_ come with symbolic=True; kanserve.formulas(estimator.kan_) also writes down "
+                "a network of splines."
+            )
+        try:
+            return formulas(self.kan_, strict=False)
+        except FormulaError as error:
+            raise AttributeError(f"formula_ is not available: {error}") from error
+
+    @classmethod
+    def _of(cls, kan: Kan) -> Self:
+        """A fitted estimator around the network."""
+        result = cls()
+        result.set_params(
+            hidden=hidden_of(kan),
+            grid=kan.layers[0].intervals,
+            order=kan.layers[0].order,
+            symbolic=kan.symbolic,
+        )
+        result.kan_ = kan
+        result.n_features_in_ = len(kan.inputs)
+        names = [one.name for one in kan.inputs]
+        if names != [f"x{number + 1}" for number in range(len(names))]:
+            result.feature_names_in_ = np.array(names, dtype=object)
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A network is pickled as its file: arrays out of a pickle could be written to.
+        state = dict(super().__getstate__())
+        if "kan_" in state:
+            state["kan_"] = dumps(state["kan_"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "kan_" in state:
+            state = {**state, "kan_": loads(state["kan_"])}
+        super().__setstate__(state)
+
+
+def _tell(step: SimplifyStep) -> None:
+    sys.stderr.write(f"{step.action}: {step.edges} edges, loss {step.loss:.3g}\n")

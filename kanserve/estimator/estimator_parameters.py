@@ -1,0 +1,47 @@
+"""What users write as parameters, as a fit wants it; ValueError for what cannot be."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from kanserve.errors import InputError
+from kanserve.network.kan import Kan
+
+Hidden = int | Sequence[int | tuple[int, int]] | None
+
+GRIDS = (3, 5, 10, 20, 50, 100, 200)
+
+
+def seed_of(random_state: Any) -> int:
+    """An integer is the seed itself, as in `kanserve.fit`; anything else gives one."""
+    generator = check_random_state(random_state)
+    return int(random_state) if isinstance(random_state, int | np.integer) else int(generator.randint(2**31 - 1))
+
+
+def layers_of(hidden: Any) -> list[Any]:
+    """The hidden part of a shape; what may stand in it, `create` says."""
+    if isinstance(hidden, int | np.integer):
+        return [int(hidden)]
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+        raise InputError(f"hidden is the nodes of each hidden layer, like (5,), or None; got {hidden!r}.")
+    return list(hidden)
+
+
+def grids_of(grid: Any) -> tuple[int, ...]:
+    """The grids on the way to the finest one; a sequence is taken as it is."""
+    if isinstance(grid, int | np.integer):
+        return (*(one for one in GRIDS if one < grid), int(grid))
+    grids = tuple(grid) if isinstance(grid, Iterable) else ()
+    if not grids or not all(isinstance(one, int | np.integer) for one in grids):
+        raise InputError(f"grid is a number of intervals, or several like (3, 5); got {grid!r}.")
+    return grids
+
+
+def hidden_of(kan: Kan) -> tuple[int | tuple[int, int], ...]:
+    """The network's hidden nodes as the parameter `hidden`, which has products last and of two subnodes each."""
+    products = [int((one.arity > 1).sum()) for one in kan.layers[:-1]]
+    return tuple(
+        (one.nodes - many, many) if many else one.nodes for one, many in zip(kan.layers, products, strict=False)
+    )

@@ -1,0 +1,1 @@
+"""Rewriting an expression: factors, quotients, identities, and the simplest of many forms."""

@@ -1,0 +1,379 @@
+"""Sums of products of real powers: the algebra in which formulas are simplified.
+
+A polynomial here is Σ coefficient·Π atom^exponent with real exponents. An atom is a column, a function of a polynomial,
+exp of one product (exp(2·x + y) is the atom exp(x) to the power 2 times exp(y)), or a polynomial of several terms in
+brackets. Two atoms are one when their arguments, multiplied out, are one.
+
+Everything happens on given rows, where the formula is used: an atom is positive when it is so on all of them, and then
+its powers merge. sqrt(c^2) is c where c > 0, x/x is 1.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import FormulaError
+from kanserve.network.functions import FUNCTIONS
+
+Array = NDArray[np.float64]
+Product = tuple[tuple[int, float], ...]  # (atom, exponent), in the order of the atoms; () is 1
+Polynomial = dict[Product, float]  # not changed once it is made; {} is 0
+
+ONE: Product = ()
+_MOST_TERMS = 60  # of a polynomial that is multiplied out
+_MOST_WORK = 200_000  # products of terms in all
+_CANCELS = 1e-12  # of the larger: two coefficients whose sum is smaller than this have cancelled
+VANISHES = 1e-11  # of a sum: a term that is smaller everywhere is none
+_WHOLE = 1e-9  # an exponent this close to a multiple of 1/12 is one
+_KEY_DIGITS = 10  # of coefficients by which polynomials are compared
+
+
+class TooLargeError(FormulaError):
+    """Simplifying would take too long: the formula is left as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Atom:
+    """`kind` is "var", "call" or "sum"; `value` (R,) are its values on the rows, `sign` theirs: 1, -1, or 0 when they
+    differ or are 0. `flat` is the polynomial multiplied out. `exponential`: the call of exp of one product."""
+
+    kind: str
+    name: str
+    column: int
+    polynomial: Polynomial
+    flat: Polynomial
+    value: Array = field(repr=False)
+    sign: int
+    exponential: bool = False
+
+
+class Algebra:
+    """Polynomials over the atoms seen so far, with the rows (R, inputs) on which they are compared."""
+
+    def __init__(self, rows: Array) -> None:
+        self.rows = rows
+        self.atoms: list[Atom] = []
+        self.divisors: set[int] = set()
+        self._values: dict[Product, Array] = {}
+        self._numbers: dict[object, int] = {}
+        self._work = 0
+
+    def spend(self, work: int) -> None:
+        self._work += work
+        if self._work > _MOST_WORK:
+            raise TooLargeError("This formula is too large to simplify.")
+
+    def variable(self, column: int) -> Polynomial:
+        key = ("var", column)
+        if key not in self._numbers:
+            value = self.rows[:, column]
+            self._add(key, Atom("var", "", column, {}, {}, value, _sign(value)))
+        return {((self._numbers[key], 1.0),): 1.0}
+
+    def call(self, name: str, argument: Polynomial) -> Polynomial:
+        """The function of the table as an atom; no identity is used."""
+        flat = self.expanded(argument)
+        key = ("call", name, _key(flat))
+        if key not in self._numbers:
+            with np.errstate(all="ignore"):
+                value = FUNCTIONS[name].numpy(self.value(argument))
+            exponential = name == "exp" and len(argument) == 1 and set(argument.values()) == {1.0}
+            sign = 1 if name in ("exp", "cosh") else _sign(value)
+            self._add(key, Atom("call", name, -1, argument, flat, value, sign, exponential))
+        return {((self._numbers[key], 1.0),): 1.0}
+
+    def same(self, left: Polynomial, right: Polynomial) -> bool:
+        """Whether two polynomials are one when they are multiplied out."""
+        return _key(self.expanded(left)) == _key(self.expanded(right))
+
+    def bracket(self, polynomial: Polynomial) -> int:
+        """The atom that is a polynomial in brackets; it should be in the shape that `term` gives it."""
+        flat = self.expanded(polynomial)
+        key = ("sum", _key(flat))
+        if key not in self._numbers:
+            value = self.value(polynomial)
+            self._add(key, Atom("sum", "", -1, polynomial, flat, value, _sign(value)))
+        return self._numbers[key]
+
+    def divides(self, product: Product) -> bool:
+        """Whether a formula may be divided by this without making a hole: by what it is divided by anyway."""
+        return all(number in self.divisors or self.atoms[number].exponential for number, _ in product)
+
+    def is_positive(self, product: Product) -> bool:
+        return all(self.atoms[number].sign > 0 for number, _ in product)
+
+    def note_divisors(self, polynomial: Polynomial) -> None:
+        """Remembers what a formula is divided by."""
+        for product in polynomial:
+            for number, exponent in product:
+                if exponent < 0:
+                    self.divisors.add(number)
+
+    def _add(self, key: object, atom: Atom) -> None:
+        self._numbers[key] = len(self.atoms)
+        self.atoms.append(atom)
+
+    def value(self, polynomial: Polynomial) -> Array:
+        """The values (R,) on the rows; a row may not be finite."""
+        with np.errstate(all="ignore"):
+            total = np.zeros(len(self.rows))
+            for product, coefficient in polynomial.items():
+                total += coefficient * self.product_value(product)
+        return total
+
+    def product_value(self, product: Product) -> Array:
+        """The values (R,) of a product, computed once and not to be changed."""
+        if product not in self._values:
+            value = np.ones(len(self.rows))
+            with np.errstate(all="ignore"):
+                for number, exponent in product:
+                    atom = self.atoms[number]
+                    if atom.exponential:  # exp(-x/100) is fine where exp(x) is not
+                        value *= np.exp(exponent * self.value(atom.polynomial))
+                    else:
+                        value *= atom.value if exponent == 1 else np.power(atom.value, exponent)
+            self._values[product] = value
+        return self._values[product]
+
+    # Sums, products and powers.
+
+    def multiplied(self, left: Polynomial, right: Polynomial) -> Polynomial:
+        """The product; a sum stays in brackets."""
+        if not left or not right:
+            return {}
+        for one, other in ((left, right), (right, left)):
+            if len(one) == 1 and ONE in one:
+                return scaled(other, one[ONE])
+        (c, p), (d, q) = self.term(left), self.term(right)
+        return self.single(c * d, self.merged(p, q))
+
+    def merged(self, p: Product, q: Product) -> Product:
+        self.spend(1)
+        exponents = dict(p)
+        for number, exponent in q:
+            before = exponents.get(number, 0.0)
+            cancels = abs(before + exponent) <= _CANCELS * abs(before)
+            exponents[number] = 0.0 if cancels else self._exponent(number, before + exponent)
+        return tuple(sorted((number, e) for number, e in exponents.items() if e != 0))
+
+    def _exponent(self, number: int, exponent: float) -> float:
+        twelfth = round(12 * exponent) / 12
+        if twelfth == 0 and number >= 0 and self.atoms[number].exponential:
+            return exponent  # of exp(P) it is a factor in units of 1/P, of any size
+        return twelfth if abs(exponent - twelfth) < _WHOLE else exponent
+
+    def single(self, coefficient: float, product: Product) -> Polynomial:
+        """coefficient·product; a bracket that stands alone is opened."""
+        if len(product) == 1 and product[0][1] == 1 and self.atoms[product[0][0]].kind == "sum":
+            return scaled(self.atoms[product[0][0]].polynomial, coefficient)
+        for number, exponent in product:
+            atom = self.atoms[number]
+            if atom.kind == "sum" and len(atom.polynomial) == 1 and exponent.is_integer():
+                # A product that was in brackets for the sake of its sign.
+                rest = tuple(one for one in product if one[0] != number)
+                ((inner, c),) = atom.polynomial.items()
+                raised = tuple((n, e * exponent) for n, e in inner)
+                return self.single(coefficient * c**exponent, self.merged(rest, raised))
+        return {product: coefficient} if coefficient else {}
+
+    def term(self, polynomial: Polynomial) -> tuple[float, Product]:
+        """The polynomial as a coefficient, which may be 0, and a product: of several terms, common factors times a
+        bracket, whose value is positive where it has one sign and whose coefficients are ±1 where most are alike."""
+        if len(polynomial) > 1:
+            flat = self.expanded(polynomial)
+            if len(flat) <= 1 or len(flat) < len(polynomial):
+                polynomial = flat
+        if not polynomial:
+            return 0.0, ONE
+        if len(polynomial) == 1:
+            ((product, coefficient),) = polynomial.items()
+            return coefficient, product
+        common = self.content(polynomial)
+        inner = added(self.single(c, self.merged(p, inverse(common))) for p, c in polynomial.items())
+        if len(inner) < 2 or self.content(inner):
+            coefficient, product = self.term(inner)
+            return coefficient, self.merged(common, product)
+        lead = _lead(inner)
+        lead = math.copysign(lead, _sign(self.value(inner)) or lead)
+        inner = scaled(inner, 1 / lead)
+        return lead, self.merged(common, ((self.bracket(inner), 1.0),))
+
+    def content(self, polynomial: Polynomial) -> Product:
+        """What all terms have in common, and the denominators of some of them."""
+        products = list(polynomial)
+        result: list[tuple[int, float]] = []
+        for number in sorted({n for product in products for n, _ in product}):
+            exponents = [dict(product).get(number, 0.0) for product in products]
+            least = min(exponents)
+            atom = self.atoms[number]
+            if atom.exponential:
+                least = least if max(exponents) == least else 0.0
+            elif atom.kind == "sum" and 0.0 in exponents:
+                least = 0.0
+            if least != 0:
+                result.append((number, least))
+        return tuple(result)
+
+    def power(self, polynomial: Polynomial, exponent: float) -> Polynomial:
+        """The polynomial to a power. ZeroDivisionError for 0 to a negative one; FormulaError where it is not real."""
+        exponent = self._exponent(-1, exponent)
+        if exponent == 0:
+            return {ONE: 1.0}
+        if exponent == 1 or not polynomial:
+            if exponent < 0:
+                raise ZeroDivisionError
+            return polynomial
+        coefficient, product = self.term(polynomial)
+        if exponent.is_integer():
+            raised = tuple((n, self._exponent(n, e * exponent)) for n, e in product)
+            return self.single(_real(coefficient**exponent), raised)
+        return self._root(coefficient, product, exponent)
+
+    def _root(self, coefficient: float, product: Product, exponent: float) -> Polynomial:
+        """A fractional power: of what is positive each on its own, of the rest in brackets."""
+        taken: Product = ONE
+        left: list[tuple[int, float]] = []
+        for number, e in product:
+            atom = self.atoms[number]
+            if atom.sign > 0 or atom.exponential:
+                taken = self.merged(taken, ((number, self._exponent(number, e * exponent)),))
+            elif atom.sign < 0 and e.is_integer():
+                coefficient *= -1.0 if e % 2 else 1.0
+                opposite = self.bracket({((number, 1.0),): -1.0})
+                taken = self.merged(taken, ((opposite, self._exponent(number, e * exponent)),))
+            elif e.is_integer() and e % 2 == 0:
+                whole = self._exponent(number, e * exponent)
+                if not (whole.is_integer() and whole % 2 == 0):
+                    ((number, _),) = next(iter(self.call("abs", {((number, 1.0),): 1.0})))
+                taken = self.merged(taken, ((number, whole),))
+            else:
+                left.append((number, e))
+        if left:
+            sign = math.copysign(1.0, coefficient)
+            ready = len(left) == 1 and left[0][1] == 1 and sign > 0
+            number = left[0][0] if ready else self.bracket({tuple(left): sign})
+            taken = self.merged(taken, ((number, exponent),))
+        elif coefficient < 0:
+            raise FormulaError("A root of what is negative on all rows.")
+        return self.single(_real(abs(coefficient) ** exponent), taken)
+
+    def expanded(self, polynomial: Polynomial) -> Polynomial:
+        """Brackets to whole positive powers multiplied out, squares of cos and cosh as those of sin and sinh."""
+        result: Polynomial = {}
+        parts: list[Polynomial] = []
+        for product, coefficient in polynomial.items():
+            parts.append(self._opened(product, coefficient))
+            if sum(len(one) for one in parts) > _MOST_TERMS:
+                return polynomial
+        result = added(parts)
+        return result if len(result) <= _MOST_TERMS else polynomial
+
+    def _opened(self, product: Product, coefficient: float) -> Polynomial:
+        kept: list[tuple[int, float]] = []
+        factors: list[tuple[Polynomial, int]] = []
+        for number, exponent in product:
+            atom = self.atoms[number]
+            if atom.kind == "sum" and exponent >= 1 and exponent.is_integer() and len(atom.flat) > 1:
+                factors.append((atom.flat, int(exponent)))
+                continue
+            if atom.name in ("cos", "cosh") and exponent >= 2 and exponent.is_integer():
+                other = self.call("sin" if atom.name == "cos" else "sinh", atom.polynomial)
+                square = {ONE: 1.0, self.raised(next(iter(other)), 2.0): -1.0 if atom.name == "cos" else 1.0}
+                factors.append((square, int(exponent) // 2))
+                exponent %= 2
+            if exponent:
+                kept.append((number, exponent))
+        if not factors:
+            return {product: coefficient}
+        result: Polynomial = {tuple(kept): coefficient}
+        for factor, times in factors:
+            if len(factor) ** times * len(result) > _MOST_TERMS:
+                return {product: coefficient}
+            for _ in range(times):
+                result = self.distributed(result, factor)
+        return result
+
+    def raised(self, product: Product, exponent: float) -> Product:
+        return tuple((n, self._exponent(n, e * exponent)) for n, e in product)
+
+    def distributed(self, left: Polynomial, right: Polynomial) -> Polynomial:
+        """The product, term by term."""
+        return added(self.single(c * d, self.merged(p, q)) for p, c in left.items() for q, d in right.items())
+
+    def trimmed(self, polynomial: Polynomial) -> Polynomial:
+        """Without the terms that vanish beside the whole's median size."""
+        if len(polynomial) < 2:
+            return polynomial
+        with np.errstate(all="ignore"):
+            values = np.array([c * self.product_value(product) for product, c in polynomial.items()])
+            whole = values.sum(axis=0)
+            finite = np.isfinite(whole)
+            if not finite.any():
+                return polynomial
+            scale = float(np.median(np.abs(whole[finite])))  # not the mean: next to a pole all else is small
+            small = np.abs(values[:, finite]).max(axis=1) < VANISHES * scale
+        if not small.any():
+            return polynomial
+        return {product: c for (product, c), vanishes in zip(polynomial.items(), small, strict=True) if not vanishes}
+
+
+def added(polynomials: Iterable[Polynomial]) -> Polynomial:
+    """The sum; what cancels but for rounding is gone."""
+    result: dict[Product, float] = {}
+    for polynomial in polynomials:
+        for product, coefficient in polynomial.items():
+            before = result.get(product, 0.0)
+            total = before + coefficient
+            if abs(total) <= _CANCELS * max(abs(before), abs(coefficient)):
+                result.pop(product, None)
+            else:
+                result[product] = total
+    return result
+
+
+def scaled(polynomial: Polynomial, factor: float) -> Polynomial:
+    if factor == 1:
+        return polynomial
+    return {product: factor * c for product, c in polynomial.items()} if factor else {}
+
+
+def inverse(product: Product) -> Product:
+    return tuple((number, -exponent) for number, exponent in product)
+
+
+def is_number(polynomial: Polynomial) -> bool:
+    return not polynomial or (len(polynomial) == 1 and ONE in polynomial)
+
+
+def number_of(polynomial: Polynomial) -> float:
+    return polynomial.get(ONE, 0.0)
+
+
+def _lead(polynomial: Polynomial) -> float:
+    """The coefficient to divide by: the size that most terms have but the constant, with the sign of the first."""
+    terms = [polynomial[product] for product in sorted(polynomial) if product != ONE]
+    counts = Counter(f"{abs(c):.{_KEY_DIGITS - 1}e}" for c in terms)
+    most = max(counts.values())
+    return next(c for c in terms if counts[f"{abs(c):.{_KEY_DIGITS - 1}e}"] == most)
+
+
+def _key(polynomial: Polynomial) -> object:
+    """Equal for polynomials that differ by rounding only."""
+    return frozenset((product, float(f"{c:.{_KEY_DIGITS - 1}e}")) for product, c in polynomial.items())
+
+
+def _sign(values: Array) -> int:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0
+    return 1 if (finite > 0).all() else -1 if (finite < 0).all() else 0
+
+
+def _real(value: float | complex) -> float:
+    if isinstance(value, complex) or not math.isfinite(value):
+        raise FormulaError("A constant that is no finite real number.")
+    return float(value)

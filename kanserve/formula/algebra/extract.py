@@ -1,0 +1,210 @@
+"""From a polynomial of the algebra to the simplest expression that is found for it.
+
+`Shaper.best` tries ways to write a polynomial (as it is, multiplied out, factored, over one denominator, by identities)
+and takes the one of the smallest complexity; among equals, the one whose numbers are the simplest.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from kanserve.errors import FormulaError
+from kanserve.formula.algebra import factoring, rational
+from kanserve.formula.algebra.algebra import (
+    ONE,
+    Algebra,
+    Polynomial,
+    Product,
+    TooLargeError,
+    added,
+    is_number,
+    number_of,
+)
+from kanserve.formula.algebra.products import Products
+from kanserve.formula.algebra.rewrites import SAME, Node, Nodes, simplest
+from kanserve.formula.expressions.tree import Tree
+
+_MOST_VARIANTS = 12
+_MOST_TRIED = 300  # polynomials; what comes then is written as it is
+_DEEPEST = 12  # polynomials within one another that are looked at; those within are written as they are
+_LONGEST_SCALED = 6  # terms of a bracket that is looked at again for each way to scale it
+_MOST_COLLECTED = 3  # factors, the most frequent
+_LARGEST_RATIO = 4  # of the factors of logarithms that become one
+_LARGEST_LOGARITHM = 600.0  # of a number that a double holds easily
+
+
+class Shaper:
+    """Expressions for the polynomials of an algebra, each found once."""
+
+    def __init__(self, algebra: Algebra) -> None:
+        self._algebra = algebra
+        self._nodes = Nodes()
+        self._products = Products(algebra, self._nodes, self.best, self.bracket)
+        self._best: dict[object, Node] = {}
+        self._open: set[object] = set()
+        self._tried = 0
+
+    def tree(self, polynomial: Polynomial) -> Tree:
+        """The simplest expression for a polynomial, as the steps of a formula."""
+        return self._nodes.tree(self.best(polynomial))
+
+    def best(self, polynomial: Polynomial) -> Node:
+        """The simplest expression for a polynomial."""
+        polynomial = self._algebra.trimmed(polynomial)
+        if is_number(polynomial):
+            return self._nodes.number(number_of(polynomial))
+        key = frozenset(polynomial.items())
+        if key in self._best:
+            return self._best[key]
+        if key in self._open:
+            return self._plain(polynomial)
+        self._open.add(key)
+        self._tried += 1
+        try:
+            found = simplest(list(self._candidates(polynomial)))
+        finally:
+            self._open.discard(key)
+        self._best[key] = found
+        return found
+
+    def _candidates(self, polynomial: Polynomial) -> Iterator[Node]:
+        if self._tried > _MOST_TRIED or len(self._open) > _DEEPEST:
+            yield self._plain(polynomial)
+            return
+        for variant in self._variants(polynomial):
+            if is_number(variant):
+                yield self._nodes.number(number_of(variant))
+                return
+            yield self._plain(variant)
+            if len(variant) > 1:
+                yield from self._factored(variant)
+
+    def _variants(self, polynomial: Polynomial) -> list[Polynomial]:
+        """The polynomial and what it is in other words, each once."""
+        algebra = self._algebra
+        result: list[Polynomial] = []
+
+        def add(make: Callable[[], Polynomial]) -> None:
+            try:
+                one = algebra.trimmed(make())
+            except TooLargeError:
+                raise
+            except (FormulaError, ZeroDivisionError, OverflowError):
+                return
+            if one not in result and len(result) < _MOST_VARIANTS:
+                result.append(one)
+
+        add(lambda: algebra.expanded(polynomial))
+        if is_number(result[0]):
+            return result
+        add(lambda: polynomial)
+        add(lambda: rational.together(algebra, polynomial))
+        for one in list(result):
+            for other in rational.in_other_words(algebra, one):
+                add(lambda other=other: other)  # type: ignore[misc]  # bound now: the loop goes on
+        return result
+
+    def _factored(self, polynomial: Polynomial) -> Iterator[Node]:
+        """A sum of several terms in other shapes: each part of them has fewer terms."""
+        algebra = self._algebra
+        coefficient, product = algebra.term(polynomial)
+        if len(product) != 1 or abs(coefficient) != 1 or product[0][1] != 1:
+            yield self._products.best(coefficient, product)
+        yield from self._divided(polynomial)
+
+    def _divided(self, polynomial: Polynomial) -> Iterator[Node]:
+        algebra = self._algebra
+        for first, second, constant in factoring.splits(algebra, polynomial):
+            yield self._sum_with(self._product_of([first, second]), constant)
+        for scale, base, rest in factoring.squares(algebra, polynomial):
+            square = self._nodes.times(scale, [self._nodes.power(self.best(base), 2)])
+            yield self._nodes.total([square, self.best(rest)]) if rest else square
+        factors = factoring.quadratic(algebra, polynomial)
+        if factors is not None:
+            yield self._product_of(factors)
+        parts = factoring.components(polynomial)
+        if len(parts) > 1 and any(len(part) > 2 for part in parts):
+            yield self._nodes.total([self.best(part) for part in parts])
+        collections = [one for one in factoring.collections(polynomial) if one[2]]
+        for factor, inside, rest in collections[:_MOST_COLLECTED]:
+            collected = self._product_of([{factor: 1.0}, inside])
+            yield self._nodes.total([collected, self.best(rest)])
+
+    def _sum_with(self, node: Node, constant: float) -> Node:
+        return self._nodes.total([node, self._nodes.number(constant)]) if constant else node
+
+    def _product_of(self, factors: Sequence[Polynomial]) -> Node:
+        whole: tuple[float, Product] = (1.0, ONE)
+        for factor in factors:
+            coefficient, product = self._algebra.term(factor)
+            whole = (whole[0] * coefficient, self._algebra.merged(whole[1], product))
+        return self._products.best(*whole)
+
+    def _plain(self, polynomial: Polynomial) -> Node:
+        """The terms one after the other, logarithms put together."""
+        if len(polynomial) == 1:
+            ((product, coefficient),) = polynomial.items()
+            return self._products.best(coefficient, product)
+        rest, logarithms = self._logarithms(polynomial)
+        if not logarithms:
+            return self._nodes.total(self._terms(rest))
+        constant = rest.get(ONE, 0.0)
+        others = {product: c for product, c in rest.items() if product != ONE}
+        kept = self._nodes.total(self._terms(rest) + [self._logarithm(*one, 0.0) for one in logarithms])
+        if not constant or logarithms[0][1] != ONE:
+            return kept
+        inside = self._logarithm(*logarithms[0], constant)
+        more = [self._logarithm(*one, 0.0) for one in logarithms[1:]]
+        return simplest([kept, self._nodes.total([*self._terms(others), inside, *more])])
+
+    def _terms(self, polynomial: Polynomial) -> list[Node]:
+        ordered = sorted(polynomial, key=lambda product: (product == ONE, product))
+        return [self._products.best(polynomial[product], product) for product in ordered]
+
+    def _logarithms(self, polynomial: Polynomial) -> tuple[Polynomial, list[tuple[float, Product, Product]]]:
+        """What has no logarithm; and (c, rest, u) for each c·rest·log(u) that several terms make together."""
+        groups: dict[Product, list[tuple[int, float]]] = {}
+        for product, coefficient in polynomial.items():
+            logs = [n for n, e in product if self._algebra.atoms[n].name == "log" and e == 1]
+            if len(logs) == 1:
+                rest = tuple(one for one in product if one[0] != logs[0])
+                groups.setdefault(rest, []).append((logs[0], coefficient))
+        kept = dict(polynomial)
+        result: list[tuple[float, Product, Product]] = []
+        for rest, group in groups.items():
+            unit = min(abs(c) for _, c in group)
+            unit = unit if any(c > 0 for _, c in group) else -unit
+            ratios = [c / unit for _, c in group]
+            if any(abs(ratio - round(ratio)) > SAME or abs(ratio) > _LARGEST_RATIO for ratio in ratios):
+                continue
+            inside, scale = ONE, 1.0
+            for (number, _), ratio in zip(group, ratios, strict=True):
+                c, factor = self._algebra.term(self._algebra.atoms[number].polynomial)
+                inside = self._algebra.merged(inside, self._algebra.raised(factor, float(round(ratio))))
+                scale *= c ** round(ratio)
+            if not 0 < scale < math.inf:  # log(-x): what is inside is below 0, too, and its logarithm is none
+                continue
+            for number, _ in group:
+                del kept[self._algebra.merged(rest, ((number, 1.0),))]
+            result.append((unit, rest, inside))
+            if scale != 1:
+                kept = added([kept, {rest: unit * math.log(scale)}])
+        return kept, result
+
+    def _logarithm(self, coefficient: float, rest: Product, inside: Product, constant: float) -> Node:
+        """coefficient·rest·log(inside) + constant, the constant within."""
+        if abs(constant / coefficient) > _LARGEST_LOGARITHM:
+            raise FormulaError("A constant that a double cannot hold.")
+        argument = self._products.best(math.exp(constant / coefficient), inside)
+        return self._nodes.times(1.0, [self._products.best(coefficient, rest), self._nodes.call("log", argument)])
+
+    def bracket(self, polynomial: Polynomial) -> Node:
+        """The simplest shape of a bracket as it is, not taken out of itself."""
+        if len(polynomial) < 3:
+            return self._plain(polynomial)
+        key = (frozenset(polynomial.items()), "parts")
+        if key not in self._best:
+            shapes = [self._plain(polynomial)]
+            if self._tried <= _MOST_TRIED and len(polynomial) <= _LONGEST_SCALED:
+                shapes += self._divided(polynomial)
+            self._best[key] = simplest(shapes)
+        return self._best[key]

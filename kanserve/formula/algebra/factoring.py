@@ -1,0 +1,239 @@
+"""Polynomials as products: what was multiplied out is found again, with real coefficients.
+
+Everything here takes polynomials that are multiplied out and returns other ways to write them, or None; which way is
+the simplest is judged elsewhere. Coefficients agree when they do to 1e-9 of the largest.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, inverse, scaled
+
+Array = NDArray[np.float64]
+
+_AGREES = 1e-9
+_MOST_ATOMS = 7  # of a polynomial that is split by its atoms: 63 ways
+_MOST_TERMS = 30
+_MOST_STEPS = 40  # of a division or a root
+
+
+def splits(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[Polynomial, Polynomial, float]]:
+    """(p, q, c) with p·q + c the polynomial, p and q in different atoms; c is 0 where that is possible."""
+    atoms = atoms_of(polynomial)
+    if not 2 <= len(atoms) <= _MOST_ATOMS or not 3 <= len(polynomial) <= _MOST_TERMS:
+        return
+    for mask in range(1, 2 ** (len(atoms) - 1)):
+        first = {atom for n, atom in enumerate(atoms) if mask >> n & 1}
+        algebra.spend(len(polynomial))
+        found = _split(polynomial, first)
+        if found is not None:
+            yield found
+
+
+def _split(polynomial: Polynomial, first: set[int]) -> tuple[Polynomial, Polynomial, float] | None:
+    rows: dict[Product, int] = {ONE: 0}
+    columns: dict[Product, int] = {ONE: 0}
+    entries: list[tuple[int, int, float]] = []
+    for product, coefficient in polynomial.items():
+        mine = tuple(one for one in product if one[0] in first)
+        other = tuple(one for one in product if one[0] not in first)
+        entries.append((rows.setdefault(mine, len(rows)), columns.setdefault(other, len(columns)), coefficient))
+    # In a product every part of the one meets every part of the other, but for the constant that was added.
+    matrix = np.zeros((len(rows), len(columns)))
+    for i, j, coefficient in entries:
+        matrix[i, j] = coefficient
+    kept_rows = np.flatnonzero(matrix.any(axis=1))
+    kept_columns = np.flatnonzero(matrix.any(axis=0))
+    if min(len(kept_rows), len(kept_columns)) < 2:
+        return None
+    full = len(kept_rows) * len(kept_columns)
+    if not len(entries) <= full <= len(entries) + 1:
+        return None
+    small = matrix[np.ix_(kept_rows, kept_columns)]
+    pivots = np.abs(_without_corner(small, kept_rows, kept_columns))
+    i, j = divmod(int(np.argmax(pivots)), small.shape[1])
+    outer = np.outer(small[:, j], small[i]) / small[i, j]
+    difference = small - outer
+    constant = 0.0
+    if kept_rows[0] == 0 and kept_columns[0] == 0:
+        constant, difference[0, 0] = float(difference[0, 0]), 0.0
+    size = float(np.abs(small).max())
+    if float(np.abs(difference).max()) > _AGREES * size:
+        return None
+    names, others = list(rows), list(columns)
+    p = {names[row]: float(c) for row, c in zip(kept_rows, small[:, j], strict=True)}
+    q = {others[column]: float(c) for column, c in zip(kept_columns, small[i] / small[i, j], strict=True)}
+    return p, q, constant if abs(constant) > _AGREES * size else 0.0
+
+
+def _without_corner(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
+    """The matrix where a pivot may be: not in the row or the column of the constant, if there is one of the whole."""
+    result = matrix.copy()
+    if rows[0] == 0 and columns[0] == 0:
+        result[0], result[:, 0] = 0.0, 0.0
+    return result
+
+
+def squares(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[float, Polynomial, Polynomial]]:
+    """(c, s, r) with c·s² + r the polynomial and r of at least two terms less: squares that can be completed."""
+    if not 3 <= len(polynomial) <= _MOST_TERMS:
+        return
+    for square, coefficient in polynomial.items():
+        if square == ONE or any(not (exponent / 2).is_integer() for _, exponent in square):
+            continue
+        root = tuple((atom, exponent / 2) for atom, exponent in square)
+        linear = {
+            algebra.merged(product, inverse(root)): c / (2 * coefficient)
+            for product, c in polynomial.items()
+            if product != square and _divides(root, product)
+        }
+        parts = [linear] if len(linear) < 2 else [linear, *({one: c} for one, c in linear.items())]
+        for part in parts:
+            base = added([{root: 1.0}, part])
+            taken = scaled(algebra.distributed(base, base), -coefficient)
+            rest = added([polynomial, taken])
+            rest = _clean(rest, polynomial)
+            if len(rest) <= len(polynomial) - 2:
+                yield coefficient, base, rest
+
+
+def quadratic(algebra: Algebra, polynomial: Polynomial) -> tuple[Polynomial, Polynomial] | None:
+    """Two factors, where the polynomial is quadratic in an atom and its discriminant is a square."""
+    if not 3 <= len(polynomial) <= _MOST_TERMS:
+        return None
+    for atom in atoms_of(polynomial):
+        parts = by_exponent(polynomial, atom)
+        if set(parts) - {0.0, 1.0, 2.0} or 2.0 not in parts or 0.0 not in parts or len(parts[2.0]) != 1:
+            continue
+        a, b, c = parts[2.0], parts.get(1.0, {}), parts[0.0]
+        if not algebra.divides(next(iter(a))):
+            continue
+        if len(b) ** 2 + len(a) * len(c) > _MOST_TERMS:
+            continue
+        square = added([algebra.distributed(b, b), scaled(algebra.distributed(a, c), -4.0)])
+        root = square_root(algebra, square)
+        if not root:
+            continue
+        twice = algebra.distributed(scaled(a, 2.0), {((atom, 1.0),): 1.0})
+        ((product, coefficient),) = a.items()
+        below = {inverse(product): 1 / (4 * coefficient)}
+        return added([twice, b, scaled(root, -1.0)]), algebra.distributed(below, added([twice, b, root]))
+    return None
+
+
+def square_root(algebra: Algebra, polynomial: Polynomial) -> Polynomial | None:
+    """The polynomial whose square this is."""
+    if not polynomial or len(polynomial) > _MOST_TERMS:
+        return None
+    atoms = atoms_of(polynomial)
+    lead = max(polynomial, key=lambda one: _degrees(one, atoms))
+    if polynomial[lead] <= 0 or any(not (exponent / 2).is_integer() for _, exponent in lead):
+        return None
+    first = tuple((atom, exponent / 2) for atom, exponent in lead)
+    root: Polynomial = {first: float(np.sqrt(polynomial[lead]))}
+    rest = dict(polynomial)
+    del rest[lead]
+    for _ in range(_MOST_STEPS):
+        if not rest:
+            return root
+        highest = max(rest, key=lambda one: _degrees(one, atoms))
+        if not _divides(first, highest):
+            return None
+        term = {algebra.merged(highest, inverse(first)): rest[highest] / (2 * root[first])}
+        taken = added([algebra.distributed(scaled(root, 2.0), term), algebra.distributed(term, term)])
+        root = added([root, term])
+        before = highest
+        rest = _clean(added([rest, scaled(taken, -1.0)]), polynomial)
+        if before in rest:
+            return None
+    return None
+
+
+def quotient(algebra: Algebra, polynomial: Polynomial, divisor: Polynomial) -> Polynomial | None:
+    """The polynomial divided by another of several terms, when nothing is left."""
+    if len(divisor) < 2 or max(len(polynomial), len(divisor)) > _MOST_TERMS:
+        return None
+    atoms = atoms_of({**polynomial, **divisor})
+    lead = max(divisor, key=lambda one: _degrees(one, atoms))
+    result: Polynomial = {}
+    rest = polynomial
+    for _ in range(_MOST_STEPS):
+        if not rest:
+            return result
+        highest = max(rest, key=lambda one: _degrees(one, atoms))
+        if not _divides(lead, highest):
+            return None
+        term = {algebra.merged(highest, inverse(lead)): rest[highest] / divisor[lead]}
+        result = added([result, term])
+        rest = _clean(added([rest, scaled(algebra.distributed(divisor, term), -1.0)]), polynomial)
+        if highest in rest:
+            return None
+    return None
+
+
+def collections(polynomial: Polynomial) -> Iterator[tuple[Product, Polynomial, Polynomial]]:
+    """(f, p, r) with f·p + r the polynomial, f a power of an atom that several terms have, the most frequent first."""
+    counts: dict[tuple[int, bool], list[Product]] = {}
+    for product in polynomial:
+        for atom, exponent in product:
+            counts.setdefault((atom, exponent > 0), []).append(product)
+    shared = [(len(products), atom, positive) for (atom, positive), products in counts.items() if len(products) > 1]
+    for _, atom, positive in sorted(shared, key=lambda one: (-one[0], one[1:])):
+        products = counts[atom, positive]
+        exponents = [dict(product)[atom] for product in products]
+        exponent = min(exponents) if positive else max(exponents)
+        inside = {_lowered(product, atom, exponent): polynomial[product] for product in products}
+        rest = {product: c for product, c in polynomial.items() if product not in products}
+        yield ((atom, exponent),), inside, rest
+
+
+def components(polynomial: Polynomial) -> list[Polynomial]:
+    """The polynomial in parts that have no atom in common; the constant is one of its own."""
+    groups: list[tuple[set[int], Polynomial]] = []
+    for product, coefficient in polynomial.items():
+        mine = {atom for atom, _ in product}
+        apart = [group for group in groups if not group[0] & mine]
+        joined: Polynomial = {product: coefficient}
+        for group in groups:
+            if group[0] & mine:
+                mine = mine | group[0]
+                joined = {**group[1], **joined}
+        groups = [*apart, (mine, joined)]
+    return [group for _, group in groups]
+
+
+def by_exponent(polynomial: Polynomial, atom: int) -> dict[float, Polynomial]:
+    """The coefficients of the powers of an atom."""
+    result: dict[float, Polynomial] = {}
+    for product, coefficient in polynomial.items():
+        exponent = dict(product).get(atom, 0.0)
+        rest = tuple(one for one in product if one[0] != atom)
+        result.setdefault(exponent, {})[rest] = coefficient
+    return result
+
+
+def atoms_of(polynomial: Polynomial) -> list[int]:
+    return sorted({atom for product in polynomial for atom, _ in product})
+
+
+def _lowered(product: Product, atom: int, exponent: float) -> Product:
+    return tuple((n, e - exponent if n == atom else e) for n, e in product if n != atom or e != exponent)
+
+
+def _divides(divisor: Product, product: Product) -> bool:
+    exponents = dict(product)
+    return all(exponents.get(atom, 0.0) >= exponent for atom, exponent in divisor)
+
+
+def _degrees(product: Product, atoms: Sequence[int]) -> tuple[float, ...]:
+    """For the lexicographic order of products."""
+    exponents = dict(product)
+    return tuple(exponents.get(atom, 0.0) for atom in atoms)
+
+
+def _clean(polynomial: Polynomial, original: Polynomial) -> Polynomial:
+    """Without what rounding has left."""
+    size = max(abs(c) for c in original.values())
+    return {product: c for product, c in polynomial.items() if abs(c) > _AGREES * size}

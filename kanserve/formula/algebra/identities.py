@@ -1,0 +1,210 @@
+"""What is known of each function: the identities by which a function of a polynomial becomes something simpler."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from kanserve.errors import FormulaError
+from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, is_number, number_of, scaled
+from kanserve.network.functions import FUNCTIONS
+
+_POWERS = {
+    **{"x": 1.0, "x^2": 2.0, "x^3": 3.0, "x^4": 4.0, "x^5": 5.0, "x^1.5": 1.5, "sqrt": 0.5, "1/sqrt": -0.5},
+    **{"1/x": -1.0, "1/x^2": -2.0, "1/x^3": -3.0, "1/x^4": -4.0, "1/x^5": -5.0},
+}
+_ODD = {"arcsin", "arctan", "arctanh", "sinh", "sin", "sign"}
+_EVEN = {"cos", "cosh"}
+_PHASE = 1e-12  # a phase this close to a multiple of pi/2 is one
+_LARGEST_EXPONENT = 600.0  # of exp as a factor: beyond, it could overflow
+
+# f(g(x)) = x where x, on all rows, lies strictly within these limits.
+_INVERSES: dict[tuple[str, str], float] = {
+    ("sin", "arcsin"): math.inf,
+    ("cos", "arccos"): math.inf,
+    ("tan", "arctan"): math.inf,
+    ("tanh", "arctanh"): math.inf,
+    ("arcsin", "sin"): math.pi / 2,
+    ("arctan", "tan"): math.pi / 2,
+    ("arctanh", "tanh"): math.inf,
+}
+
+
+def applied(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
+    """The function called `name` of a polynomial, on the rows of the algebra."""
+    if name in _POWERS:
+        return algebra.power(argument, _POWERS[name])
+    if is_number(argument):
+        with np.errstate(all="ignore"):
+            value = float(FUNCTIONS[name].numpy(np.array([number_of(argument)]))[0])
+        if not math.isfinite(value):
+            raise FormulaError(f"{name} of a constant that it has no finite value for.")
+        return {ONE: value} if value else {}
+    if name in _RULES:
+        return _RULES[name](algebra, argument)
+    return _plain(algebra, name, argument)
+
+
+def _plain(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
+    """Inverse functions cancel, and the sign of an odd or even function's argument is that of its first term."""
+    inner = _only_call(algebra, argument)
+    if inner is not None:
+        limit = _INVERSES.get((name, inner[0]), 0.0)
+        values = algebra.value(inner[1])
+        if np.nanmax(np.abs(values), initial=0.0) < limit:
+            return inner[1]
+    if name in _ODD | _EVEN and argument[min(one for one in argument)] < 0:
+        return scaled(algebra.call(name, scaled(argument, -1.0)), -1.0 if name in _ODD else 1.0)
+    return algebra.call(name, argument)
+
+
+def _only_call(algebra: Algebra, argument: Polynomial) -> tuple[str, Polynomial] | None:
+    """The function and its argument, when a polynomial is one function with the factor 1."""
+    if len(argument) != 1:
+        return None
+    ((product, coefficient),) = argument.items()
+    if coefficient != 1 or len(product) != 1 or product[0][1] != 1:
+        return None
+    atom = algebra.atoms[product[0][0]]
+    return (atom.name, atom.polynomial) if atom.kind == "call" else None
+
+
+def _exponential(algebra: Algebra, argument: Polynomial) -> Polynomial:
+    """exp(a + b·P + c·log(u)) as a factor e^a, the atom exp(P) to the power b, and u^c."""
+    constant = argument.get(ONE, 0.0)
+    if abs(constant) > _LARGEST_EXPONENT:
+        raise FormulaError("A constant factor that a double cannot hold.")
+    result: Polynomial = {ONE: math.exp(constant)}
+    product: Product = ONE
+    for inner, coefficient in argument.items():
+        if inner == ONE:
+            continue
+        function = _only_call(algebra, {inner: 1.0})
+        if function is not None and function[0] == "log":
+            result = algebra.multiplied(result, algebra.power(function[1], coefficient))
+            continue
+        ((exponential, _),) = algebra.call("exp", {inner: 1.0}).items()
+        product = algebra.merged(product, algebra.raised(exponential, coefficient))
+    return algebra.multiplied(result, algebra.single(1.0, product))
+
+
+def _logarithm(algebra: Algebra, argument: Polynomial) -> Polynomial:
+    """log of a product as a sum: of what is positive each on its own, of the rest together."""
+    coefficient, product = algebra.term(argument)
+    if coefficient <= 0 or not algebra.is_positive(product):
+        return algebra.call("log", argument)
+    parts: list[Polynomial] = [{ONE: math.log(coefficient)} if coefficient != 1 else {}]
+    for number, exponent in product:
+        atom = algebra.atoms[number]
+        if atom.name == "exp":
+            parts.append(scaled(atom.polynomial, exponent))
+        else:
+            parts.append(scaled(algebra.call("log", algebra.single(1.0, ((number, 1.0),))), exponent))
+    return added(parts)
+
+
+def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:
+    """sin and cos: a phase is taken modulo pi, a quarter turn makes the one of the other; arcsin inside goes."""
+
+    def rule(algebra: Algebra, argument: Polynomial) -> Polynomial:
+        inner = _only_call(algebra, argument)
+        if inner is not None and inner[0] == ("arccos" if name == "sin" else "arcsin"):
+            square = scaled(algebra.power(inner[1], 2.0), -1.0)
+            return algebra.power(added([{ONE: 1.0}, square]), 0.5)
+        phase = argument.get(ONE, 0.0)
+        turns = round(phase / math.pi)
+        rest = phase - turns * math.pi
+        sign = -1.0 if turns % 2 else 1.0
+        kind = name
+        if abs(rest) <= _PHASE * max(1.0, abs(phase)):
+            rest = 0.0
+        elif abs(abs(rest) - math.pi / 2) <= _PHASE * max(1.0, abs(phase)):
+            sign *= math.copysign(1.0, rest if name == "sin" else -rest)
+            kind, rest = ("cos" if name == "sin" else "sin"), 0.0
+        others = {product: c for product, c in argument.items() if product != ONE}
+        moved = added([others, {ONE: rest}]) if rest else others
+        return scaled(_plain(algebra, kind, moved), sign)
+
+    return rule
+
+
+def _tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
+    """tan as sin/cos; of a sum of arcs by the theorem of addition."""
+    tan = _added_arcs(algebra, argument, "arctan", -1.0)
+    if tan is not None:
+        return tan
+    sine, cosine = applied(algebra, "sin", argument), applied(algebra, "cos", argument)
+    return algebra.multiplied(sine, algebra.power(cosine, -1.0))
+
+
+def _hyperbolic_tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
+    tanh = _added_arcs(algebra, argument, "arctanh", 1.0)
+    return tanh if tanh is not None else _odd(algebra, "tanh", argument)
+
+
+def _odd(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
+    if argument[min(argument)] < 0:
+        return scaled(algebra.call(name, scaled(argument, -1.0)), -1.0)
+    return algebra.call(name, argument)
+
+
+def _added_arcs(algebra: Algebra, argument: Polynomial, arc: str, sign: float) -> Polynomial | None:
+    """tan(arctan(a) + arctan(b)) = (a + b)/(1 - a·b), and tanh alike, when there is nothing else in the sum."""
+    total: Polynomial = {}
+    for product, coefficient in argument.items():
+        inner = _only_call(algebra, {product: 1.0})
+        if inner is None or inner[0] != arc or abs(coefficient) != 1:
+            return None
+        one = scaled(inner[1], coefficient)
+        below = added([{ONE: 1.0}, scaled(algebra.multiplied(total, one), sign)])
+        total = algebra.multiplied(added([total, one]), algebra.power(below, -1.0))
+    return total
+
+
+def _size(algebra: Algebra, argument: Polynomial) -> Polynomial:
+    """abs, factor by factor; of what has one sign it is that or its opposite."""
+    coefficient, product = algebra.term(argument)
+    result: Polynomial = {ONE: abs(coefficient)}
+    for number, exponent in product:
+        atom = algebra.atoms[number]
+        factor = algebra.single(1.0, ((number, exponent),))
+        if atom.sign <= 0 and not (exponent.is_integer() and exponent % 2 == 0):
+            whole = algebra.single(1.0, ((number, 1.0),))
+            size = scaled(whole, -1.0) if atom.sign < 0 else algebra.call("abs", whole)
+            factor = algebra.power(size, exponent)
+        result = algebra.multiplied(result, factor)
+    return result
+
+
+def _sign_of(algebra: Algebra, argument: Polynomial) -> Polynomial:
+    values = algebra.value(argument)
+    values = values[np.isfinite(values)]
+    if len(values) and (values > 0).all():
+        return {ONE: 1.0}
+    if len(values) and (values < 0).all():
+        return {ONE: -1.0}
+    return _odd(algebra, "sign", argument)
+
+
+def _gaussian(algebra: Algebra, argument: Polynomial) -> Polynomial:
+    return _exponential(algebra, scaled(algebra.power(argument, 2.0), -1.0))
+
+
+def _sigmoid(algebra: Algebra, argument: Polynomial) -> Polynomial:
+    below = added([{ONE: 1.0}, _exponential(algebra, scaled(argument, -1.0))])
+    return algebra.power(below, -1.0)
+
+
+_RULES: dict[str, Callable[[Algebra, Polynomial], Polynomial]] = {
+    "exp": _exponential,
+    "log": _logarithm,
+    "sin": _wave("sin"),
+    "cos": _wave("cos"),
+    "tan": _tangent,
+    "tanh": _hyperbolic_tangent,
+    "abs": _size,
+    "sign": _sign_of,
+    "gaussian": _gaussian,
+    "sigmoid": _sigmoid,
+    "silu": lambda algebra, argument: algebra.multiplied(argument, _sigmoid(algebra, argument)),
+}

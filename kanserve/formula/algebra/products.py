@@ -1,0 +1,194 @@
+"""The simplest expression for a product of real powers of atoms."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, scaled
+from kanserve.formula.algebra.identities import applied
+from kanserve.formula.algebra.quotients import in_other_words, quotients
+from kanserve.formula.algebra.rewrites import SAME, Node, Nodes, simplest
+from kanserve.formula.expressions.numbers import named
+
+
+class Products:
+    """`total` writes a polynomial, `bracket` one that is a factor, as it is."""
+
+    def __init__(
+        self,
+        algebra: Algebra,
+        nodes: Nodes,
+        total: Callable[[Polynomial], Node],
+        bracket: Callable[[Polynomial], Node],
+    ) -> None:
+        self._algebra = algebra
+        self._nodes = nodes
+        self._sum = total
+        self._bracket = bracket
+        self._known: dict[object, Node] = {}
+
+    def best(self, coefficient: float, product: Product) -> Node:
+        """The simplest expression for coefficient·product."""
+        if not product:
+            return self._nodes.number(coefficient)
+        key = (coefficient, product)
+        if key not in self._known:
+            self._algebra.spend(len(product))
+            self._known[key] = self._product(coefficient, product)
+        return self._known[key]
+
+    def _product(self, coefficient: float, product: Product) -> Node:
+        inside: dict[int, Node] = {}
+        found = self._written(coefficient, product, inside)
+        brackets = [n for n, _ in product if self._algebra.atoms[n].kind == "sum"]
+        if product == ((brackets[0], 1.0),) and coefficient == 1 if brackets else True:
+            return found
+        for number in brackets:
+            better: tuple[float, Product, dict[int, Node]] | None = None
+            for c, p, node in self._absorbed(coefficient, product, number):
+                nodes = {**inside, number: node}
+                other = self._written(c, p, nodes)
+                if other.cost < found.cost - SAME:
+                    found, better = other, (c, p, nodes)
+            if better is not None:
+                coefficient, product, inside = better
+        return found
+
+    def _absorbed(self, coefficient: float, product: Product, number: int) -> Iterator[tuple[float, Product, Node]]:
+        """coefficient·product with the bracket scaled, or divided by one of its terms, and written so."""
+        algebra = self._algebra
+        polynomial, exponent = algebra.atoms[number].polynomial, dict(product)[number]
+        rest = tuple(one for one in product if one[0] != number)
+        for c, term in self._scales(coefficient, rest, polynomial, exponent):
+            if c < 0 and not exponent.is_integer():
+                continue
+            if not (algebra.divides(term) and (exponent.is_integer() or algebra.is_positive(term))):
+                continue
+            try:
+                outer = coefficient * c**exponent
+            except OverflowError:
+                continue
+            if not math.isfinite(outer) or outer == 0:
+                continue
+            whole = algebra.merged(rest, algebra.raised(term, exponent))
+            lowered = {algebra.merged(p, algebra.raised(term, -1.0)): value / c for p, value in polynomial.items()}
+            yield outer, algebra.merged(whole, ((number, exponent),)), self._bracket(lowered)
+
+    def _scales(
+        self, coefficient: float, rest: Product, polynomial: Polynomial, exponent: float
+    ) -> Iterator[tuple[float, Product]]:
+        """By what a bracket could be divided: its coefficients and terms, what stands beside it, the factor."""
+        for term, c in polynomial.items():
+            yield c, ONE
+            if term:
+                yield c, term
+        root = abs(coefficient) ** (-1 / exponent)
+        yield (math.copysign(root, coefficient) if exponent % 2 == 1 else root), ONE
+        beside = [one for one in rest if self._algebra.atoms[one[0]].kind != "sum"]
+        below = tuple(one for one in beside if one[1] * exponent < 0)
+        for moved in (*((one,) for one in beside), below, tuple(beside)):
+            raised = self._algebra.raised(moved, -1 / exponent)
+            if raised and all(e.is_integer() for _, e in raised):
+                yield 1.0, raised
+
+    def _written(self, coefficient: float, product: Product, inside: dict[int, Node]) -> Node:
+        """coefficient·product with brackets as they are given, or at their best."""
+        # A bracket that is given is not the one that the algebra knows.
+        others = () if inside else in_other_words(self._algebra, coefficient, product)
+        return simplest([self._grouped(c, p, inside) for c, p in ((coefficient, product), *others)])
+
+    def _grouped(self, coefficient: float, product: Product, inside: dict[int, Node]) -> Node:
+        tangents, left = quotients(self._algebra, product)
+        whole: list[tuple[int, float]] = []
+        roots: list[tuple[int, float]] = []
+        powers: Polynomial = {}
+        given: list[Node] = []
+        exponential: list[Polynomial] = []
+        for number, exponent in left:
+            atom = self._algebra.atoms[number]
+            if atom.exponential:
+                exponential.append(scaled(atom.polynomial, exponent))
+            elif exponent.is_integer():
+                whole.append((number, exponent))
+            elif (4 * exponent).is_integer():
+                roots.append((number, exponent))
+            elif number in inside:
+                log = self._nodes.call("log", inside[number])
+                given.append(self._nodes.call("exp", self._nodes.times(exponent, [log])))
+            else:
+                logarithm = applied(self._algebra, "log", {((number, 1.0),): 1.0})
+                powers = added([powers, scaled(logarithm, exponent)])
+        above, under = self._whole(whole, inside)
+        above += given
+        for name, argument, exponent in tangents:
+            above.append(self._nodes.power(self._nodes.call(name, self._sum(argument)), exponent))
+        if powers:
+            above.append(self._nodes.call("exp", self._sum(powers)))
+        if not exponential:
+            return self._finished(coefficient, above, under, roots, inside)
+        argument = added(exponential)
+        outside = self._finished(coefficient, [*above, self._exp(argument)], under, roots, inside)
+        if coefficient <= 0 or coefficient == 1 or named(math.log(coefficient)) is None:
+            return outside
+        moved = added([argument, {ONE: math.log(coefficient)}])
+        within = self._finished(1.0, [*above, self._exp(moved)], under, roots, inside)
+        return simplest([outside, within])
+
+    def _exp(self, argument: Polynomial) -> Node:
+        return self._nodes.call("exp", self._sum(argument))
+
+    def _finished(
+        self,
+        coefficient: float,
+        above: list[Node],
+        under: list[Node],
+        roots: Sequence[tuple[int, float]],
+        inside: dict[int, Node],
+    ) -> Node:
+        """The product with its roots as one: wholly within it, or with whole powers outside; a factor within or not."""
+        if not roots:
+            return self._nodes.times(coefficient, above, under)
+        made: list[Node] = []
+        outside = {n: float(math.trunc(e)) for n, e in roots if abs(e) > 1}
+        for outer in ({}, outside) if outside else ({},):
+            more_above, more_under = self._whole(list(outer.items()), inside)
+            within = [(n, 2 * (e - outer.get(n, 0.0))) for n, e in roots]
+            for factor in (1.0, coefficient * coefficient) if coefficient > 0 else (1.0,):
+                root = self._root(factor, within, inside)
+                c = coefficient if factor == 1 else 1.0
+                made.append(self._nodes.times(c, [*above, *more_above, root], [*under, *more_under]))
+        return simplest(made)
+
+    def _root(self, factor: float, within: list[tuple[int, float]], inside: dict[int, Node]) -> Node:
+        """sqrt(factor·within), as 1/sqrt where all of it is below."""
+        if all(exponent < 0 for _, exponent in within):
+            upside = [(n, -exponent) for n, exponent in within]
+            return self._nodes.call("1/sqrt", self._grouped(1 / factor, tuple(upside), inside))
+        return self._nodes.call("sqrt", self._grouped(factor, tuple(within), inside))
+
+    def _whole(self, factors: Sequence[tuple[int, float]], inside: dict[int, Node]) -> tuple[list[Node], list[Node]]:
+        """Factors to whole powers, above and below; equal powers as the power of a quotient."""
+        above: list[Node] = []
+        under: list[Node] = []
+        sizes = sorted({abs(exponent) for _, exponent in factors})
+        for size in sizes:
+            top = [self._atom(n, inside) for n, exponent in factors if exponent == size]
+            bottom = [self._atom(n, inside) for n, exponent in factors if exponent == -size]
+            if size == 1:
+                above += top
+                under += bottom
+            elif len(top) + len(bottom) == 1 or not top:
+                place = above if top else under
+                place.append(self._nodes.power(self._nodes.times(1.0, top or bottom), int(size)))
+            else:
+                above.append(self._nodes.power(self._nodes.times(1.0, top, bottom), int(size)))
+        return above, under
+
+    def _atom(self, number: int, inside: dict[int, Node]) -> Node:
+        if number in inside:
+            return inside[number]
+        atom = self._algebra.atoms[number]
+        if atom.kind == "var":
+            return self._nodes.variable(atom.column)
+        if atom.kind == "sum":
+            return self._sum(atom.polynomial)
+        return self._nodes.call(atom.name, self._sum(atom.polynomial))

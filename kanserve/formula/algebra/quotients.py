@@ -1,0 +1,92 @@
+"""Products in other words: by the identities of quotients and products of waves and exponentials."""
+
+import math
+from collections.abc import Iterator
+
+from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, inverse, scaled
+from kanserve.formula.algebra.identities import applied
+
+_QUOTIENTS = (("sin", "cos", "tan"), ("sinh", "cosh", "tanh"))
+
+
+def quotients(algebra: Algebra, product: Product) -> tuple[list[tuple[str, Polynomial, int]], Product]:
+    """tan and tanh, as (name, argument, exponent), for quotients of sin and cos, sinh and cosh; and what is left."""
+    left = dict(product)
+    made: list[tuple[str, Polynomial, int]] = []
+    for sine, cosine, name in _QUOTIENTS:
+        for number, other in _of_one_argument(algebra, left, sine, cosine):
+            p, q = left[number], left[other]
+            if p * q < 0 and p.is_integer() and q.is_integer():
+                exponent = math.copysign(min(abs(p), abs(q)), p)
+                made.append((name, algebra.atoms[number].polynomial, int(exponent)))
+                left[number], left[other] = p - exponent, q + exponent
+    return made, tuple((n, e) for n, e in left.items() if e)
+
+
+def in_other_words(algebra: Algebra, coefficient: float, product: Product) -> Iterator[tuple[float, Product]]:
+    """What coefficient·product is by one identity: another coefficient and product, each in turn."""
+    powers = dict(product)
+    for number, other in _of_one_argument(algebra, powers, "sin", "cos"):
+        if powers[number] == powers[other] and powers[number].is_integer():
+            rest = _without(product, number, other)
+            double = applied(algebra, "sin", scaled(algebra.atoms[number].polynomial, 2.0))
+            yield from _with_power(algebra, coefficient, rest, scaled(double, 0.5), powers[number])
+    for number, exponent in product:
+        if algebra.atoms[number].name in ("sin", "cos") and exponent == 2:
+            yield from _half(algebra, coefficient, product, number)
+    for number, other in _opposite_brackets(algebra, powers):
+        rest = _without(product, number, other)
+        tangent = _tangent(algebra, algebra.atoms[number].polynomial, algebra.atoms[other].polynomial)
+        if tangent is not None:
+            yield from _with_power(algebra, coefficient, rest, tangent, powers[number])
+
+
+def _with_power(
+    algebra: Algebra, coefficient: float, rest: Product, factor: Polynomial, exponent: float
+) -> Iterator[tuple[float, Product]]:
+    """coefficient·rest·factor^exponent, where that is one term."""
+    if len(factor) == 1:
+        ((wave, c),) = factor.items()
+        yield coefficient * c**exponent, algebra.merged(rest, algebra.raised(wave, exponent))
+
+
+def _half(algebra: Algebra, coefficient: float, product: Product, number: int) -> Iterator[tuple[float, Product]]:
+    """sin²(u) = (1 - cos(2·u))/2, and cos²(u) = (1 + cos(2·u))/2."""
+    sign = -1.0 if algebra.atoms[number].name == "sin" else 1.0
+    double = applied(algebra, "cos", scaled(algebra.atoms[number].polynomial, 2.0))
+    c, bracket = algebra.term(added([{ONE: 1.0}, scaled(double, sign)]))
+    yield coefficient * c / 2, algebra.merged(_without(product, number), bracket)
+
+
+def _opposite_brackets(algebra: Algebra, powers: dict[int, float]) -> list[tuple[int, int]]:
+    """Brackets of two terms to opposite powers."""
+    brackets = [n for n in powers if algebra.atoms[n].kind == "sum" and len(algebra.atoms[n].polynomial) == 2]
+    return [(n, m) for n in brackets for m in brackets if n != m and powers[n] == -powers[m] and powers[n].is_integer()]
+
+
+def _tangent(algebra: Algebra, above: Polynomial, below: Polynomial) -> Polynomial | None:
+    """(exp(u) - exp(v))/(exp(u) + exp(v)) = tanh((u - v)/2)."""
+    if set(above) != set(below) or any(not algebra.atoms[n].exponential for one in above for n, _ in one):
+        return None
+    first, second = above
+    unlike = above[first] * above[second] < 0 < below[first] * below[second]
+    ratio = above[first] / below[first]
+    if not unlike or abs(below[first] / below[second] - 1) > 1e-9 or abs(ratio + above[second] / below[second]) > 1e-9:
+        return None
+    half = algebra.raised(algebra.merged(first, inverse(second)), 0.5)
+    argument = added(scaled(algebra.atoms[n].polynomial, e) for n, e in half)
+    return scaled(applied(algebra, "tanh", argument), ratio)
+
+
+def _without(product: Product, *numbers: int) -> Product:
+    return tuple(one for one in product if one[0] not in numbers)
+
+
+def _of_one_argument(algebra: Algebra, powers: dict[int, float], first: str, second: str) -> list[tuple[int, int]]:
+    atoms = algebra.atoms
+    return [
+        (n, m)
+        for n in powers
+        for m in powers
+        if atoms[n].name == first and atoms[m].name == second and algebra.same(atoms[n].polynomial, atoms[m].polynomial)
+    ]

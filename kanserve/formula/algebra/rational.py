@@ -1,0 +1,189 @@
+"""Polynomials in other words: over one denominator, and by the identities of sines and exponentials.
+
+Each function gives polynomials that are equal to the one it is given, on the rows of the algebra.
+"""
+
+import math
+from collections.abc import Iterator
+
+from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, inverse, scaled
+from kanserve.formula.algebra.factoring import quotient
+from kanserve.formula.algebra.identities import applied
+
+_SAME = 1e-9  # coefficients this close, relatively, are equal
+# f² = constant + factor·g²
+_SQUARES = (
+    ("sin", "cos", 1.0, -1.0),
+    ("cos", "sin", 1.0, -1.0),
+    ("sinh", "cosh", -1.0, 1.0),
+    ("cosh", "sinh", 1.0, 1.0),
+)
+
+
+def together(algebra: Algebra, polynomial: Polynomial) -> Polynomial:
+    """The polynomial over one denominator, multiplied out above it and with what divides both gone."""
+    opened = added(_opened(algebra, product, c) for product, c in polynomial.items())
+    below: dict[int, float] = {}
+    for product in opened:
+        for number, exponent in product:
+            if algebra.atoms[number].kind == "sum" and exponent < 0:
+                below[number] = min(below.get(number, 0.0), exponent)
+    if not below:
+        return algebra.expanded(opened)
+    denominator = tuple(sorted(below.items()))
+    above = added(algebra.single(c, algebra.merged(product, inverse(denominator))) for product, c in opened.items())
+    above = algebra.expanded(above)
+    for number, exponent in denominator:
+        for _ in range(int(-exponent)):
+            divided = quotient(algebra, above, algebra.atoms[number].flat)
+            if divided is None:
+                break
+            above = divided
+            denominator = algebra.merged(denominator, ((number, 1.0),))
+    return algebra.multiplied(above, algebra.single(1.0, denominator))
+
+
+def _opened(algebra: Algebra, product: Product, coefficient: float) -> Polynomial:
+    """The term with its brackets over one denominator, and with those that were multiplied by nothing opened."""
+    result: Polynomial = {ONE: coefficient}
+    for number, exponent in product:
+        atom = algebra.atoms[number]
+        factor: Polynomial = {((number, exponent),): 1.0}
+        if atom.kind == "sum" and any(algebra.atoms[n].kind == "sum" for one in atom.polynomial for n, _ in one):
+            factor = algebra.power(together(algebra, atom.polynomial), exponent)
+        result = algebra.multiplied(result, factor)
+    return result
+
+
+def in_other_words(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
+    """What the polynomial is by one identity of sines, cosines and exponentials, each in turn."""
+    if len(polynomial) > 1:
+        yield from _squares_of(algebra, polynomial)
+        yield from _pairs(algebra, polynomial)
+
+
+def _squares_of(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
+    """With sin² as 1 - cos² (sinh² as cosh² - 1), and the other way round."""
+    for name, partner, constant, factor in _SQUARES:
+        result: list[Polynomial] = []
+        for product, coefficient in polynomial.items():
+            one: Polynomial = {ONE: coefficient}
+            for number, exponent in product:
+                atom = algebra.atoms[number]
+                pairs = exponent // 2 if atom.name == name and exponent.is_integer() and exponent > 1 else 0.0
+                if pairs:
+                    square = algebra.power(applied(algebra, partner, atom.polynomial), 2.0)
+                    for _ in range(int(pairs)):
+                        one = algebra.distributed(one, added([{ONE: constant}, scaled(square, factor)]))
+                if exponent != 2 * pairs:
+                    one = algebra.distributed(one, {((number, exponent - 2 * pairs),): 1.0})
+            result.append(one)
+        changed = added(result)
+        if changed != polynomial:
+            yield changed
+
+
+def _pairs(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
+    """Two terms as one: a·sin + b·cos with a phase, sines of sums, exponentials as cosh and sinh."""
+    products = list(polynomial)
+    for n, first in enumerate(products):
+        for second in products[n + 1 :]:
+            algebra.spend(1)
+            for joined in _joined(algebra, first, polynomial[first], second, polynomial[second]):
+                rest = {product: c for product, c in polynomial.items() if product not in (first, second)}
+                yield added([rest, joined])
+
+
+def _joined(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
+    """a·p + b·q as one term, in all ways that are known."""
+    common = tuple(sorted(set(p) & set(q)))
+    mine, other = algebra.merged(p, inverse(common)), algebra.merged(q, inverse(common))
+    rest: Polynomial = algebra.single(1.0, common)
+    yield from (algebra.multiplied(rest, one) for one in _with_phase(algebra, mine, a, other, b))
+    if abs(abs(a) - abs(b)) <= _SAME * abs(a):
+        yield from (algebra.multiplied(rest, one) for one in _of_sums(algebra, mine, a, other, b))
+        yield from (algebra.multiplied(rest, one) for one in _hyperbolic(algebra, mine, a, other, b))
+        yield from (algebra.multiplied(rest, one) for one in _half_angle(algebra, mine, a, other, b))
+    yield from (algebra.multiplied(rest, one) for one in _double_angle(algebra, mine, a, other, b))
+
+
+def _waves(algebra: Algebra, product: Product) -> dict[str, Polynomial] | None:
+    """The arguments of the sine and the cosine that a product is made of; None when there is anything else."""
+    result: dict[str, Polynomial] = {}
+    for number, exponent in product:
+        atom = algebra.atoms[number]
+        if atom.name not in ("sin", "cos") or exponent != 1 or atom.name in result:
+            return None
+        result[atom.name] = atom.polynomial
+    return result
+
+
+def _with_phase(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
+    """a·sin(u) + b·cos(u) = r·sin(u + phase)."""
+    mine, other = _waves(algebra, p), _waves(algebra, q)
+    if mine is None or other is None or len(mine) != 1 or len(other) != 1 or set(mine) == set(other):
+        return
+    if "cos" in mine:
+        mine, other, a, b = other, mine, b, a
+    if not algebra.same(other["cos"], mine["sin"]):
+        return
+    moved = added([mine["sin"], {ONE: math.atan2(b, a)}])
+    yield scaled(applied(algebra, "sin", moved), math.hypot(a, b))
+
+
+def _of_sums(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
+    """sin(u)·cos(v) ± cos(u)·sin(v) and cos(u)·cos(v) ∓ sin(u)·sin(v); a and b are equal but for the sign."""
+    mine, other = _waves(algebra, p), _waves(algebra, q)
+    if not mine or not other or len(mine) != 2 or len(other) != 2:
+        pass
+    elif algebra.same(mine["sin"], other["cos"]) and algebra.same(mine["cos"], other["sin"]):
+        angle = added([mine["sin"], scaled(mine["cos"], math.copysign(1.0, a * b))])
+        yield scaled(applied(algebra, "sin", angle), a)
+    cosines, sines = _two(algebra, p, "cos"), _two(algebra, q, "sin")
+    if cosines is None or sines is None:
+        cosines, sines, a, b = _two(algebra, q, "cos"), _two(algebra, p, "sin"), b, a
+    if cosines is not None and sines is not None:
+        straight = algebra.same(cosines[0], sines[0]) and algebra.same(cosines[1], sines[1])
+        if straight or (algebra.same(cosines[0], sines[1]) and algebra.same(cosines[1], sines[0])):
+            angle = added([cosines[0], scaled(cosines[1], -math.copysign(1.0, a * b))])
+            yield scaled(applied(algebra, "cos", angle), a)
+
+
+def _two(algebra: Algebra, product: Product, name: str) -> tuple[Polynomial, Polynomial] | None:
+    if len(product) != 2 or any(algebra.atoms[n].name != name or e != 1 for n, e in product):
+        return None
+    return algebra.atoms[product[0][0]].polynomial, algebra.atoms[product[1][0]].polynomial
+
+
+def _half_angle(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
+    """a ± a·cos(u) = 2·a·cos²(u/2) or sin²(u/2)."""
+    if p != ONE:
+        p, a, q, b = q, b, p, a
+    waves = _waves(algebra, q)
+    if p == ONE and waves is not None and set(waves) == {"cos"}:
+        half = applied(algebra, "cos" if a * b > 0 else "sin", scaled(waves["cos"], 0.5))
+        yield scaled(algebra.power(half, 2.0), 2 * a)
+
+
+def _double_angle(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
+    """a - 2·a·sin²(u) = a·cos(2·u), and a - 2·a·cos²(u) = -a·cos(2·u)."""
+    if p != ONE:
+        p, a, q, b = q, b, p, a
+    if p != ONE or len(q) != 1 or q[0][1] != 2 or abs(b + 2 * a) > _SAME * abs(b):
+        return
+    atom = algebra.atoms[q[0][0]]
+    if atom.name in ("sin", "cos"):
+        double = applied(algebra, "cos", scaled(atom.polynomial, 2.0))
+        yield scaled(double, a if atom.name == "sin" else -a)
+
+
+def _hyperbolic(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
+    """exp(u) ± exp(v) = 2·exp((u + v)/2)·cosh or sinh((u - v)/2)."""
+    if not all(algebra.atoms[n].exponential for n, _ in (*p, *q)):
+        return
+    half = algebra.merged(algebra.raised(p, 0.5), algebra.raised(q, -0.5))
+    middle = algebra.merged(algebra.raised(p, 0.5), algebra.raised(q, 0.5))
+    angle = added(scaled(algebra.atoms[n].polynomial, e) for n, e in half)
+    if angle:
+        wave = applied(algebra, "cosh" if a * b > 0 else "sinh", angle)
+        yield algebra.multiplied(scaled(wave, 2 * a), algebra.single(1.0, middle))

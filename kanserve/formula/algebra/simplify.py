@@ -1,0 +1,107 @@
+"""The simplest form of a formula on the data where it is used.
+
+    simplified(tree, x)                       # 0.5*exp(log(m) + 2*log(v)) is 0.5*m*v^2 where m, v > 0
+
+Other than the identities of `forms`, which hold wherever a formula is defined, those here hold on the rows x: c for
+sqrt(c^2) where c > 0, 1 for x/x. Each result is compared with the formula on all rows before it is returned.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.errors import FormulaError
+from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, added
+from kanserve.formula.algebra.extract import Shaper
+from kanserve.formula.algebra.identities import applied
+from kanserve.formula.expressions.complexity import complexity
+from kanserve.formula.expressions.linear_forms import Steps, step_of
+from kanserve.formula.expressions.tree import Step, Tree, check_tree, evaluate_tree
+from kanserve.formula.expressions.tree_to_forms import form_of_tree
+
+Array = NDArray[np.float64]
+
+_MOST_ROWS = 128  # on which signs and sizes are looked up
+_MOST_STEPS = 300  # a longer tree is only folded
+_WORTH = 0.5  # of complexity: what it may cost that equal formulas become one, 1/sqrt(u^3) and exp(-1.5*log(u))
+_DIFFERS = 1e-9  # of the root mean square of the values
+
+
+def simplified(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
+    """The formula in the simplest form that is found and has the same values at rows x (N, inputs).
+
+    A closed form of up to 300 steps; a longer one, or one that is finite on no row, is only folded (`forms`), and one
+    with a spline comes back as it is. What is found is at most half an operation more complex than the tree, and
+    divided by nothing but what the tree is divided by. DataError for rows that do not fit it.
+    """
+    if any(step[0] == "spline" for step in tree):
+        return tuple(tuple(step) for step in tree)
+    given = check_tree(tree, {})
+    rows = np.asarray(x, dtype=np.float64)
+    wanted = evaluate_tree(given, {}, rows)
+    finite = rows[np.isfinite(wanted)]
+    if len(finite) and len(given) <= _MOST_STEPS:
+        for shaped in _shaped(given, finite[:: -(-len(finite) // _MOST_ROWS)]):
+            if complexity(shaped) <= complexity(given) + _WORTH and _agrees(shaped, rows, wanted):
+                return shaped
+    agreeing = [one for one in _folded(given) if _agrees(one, rows, wanted)]
+    return min([*agreeing, given], key=complexity)
+
+
+def _folded(tree: Tree) -> list[Tree]:
+    """The tree by the identities that hold everywhere; nothing where its constants become too large."""
+    steps = Steps()
+    try:
+        return [steps.tree(step_of(steps, form_of_tree(steps, tree)))]
+    except FormulaError:
+        return []
+
+
+def _shaped(tree: Tree, rows: Array) -> list[Tree]:
+    """The tree by the algebra of these rows; nothing where that would take too long or leaves the numbers."""
+    algebra = Algebra(rows)
+    try:
+        return [Shaper(algebra).tree(_polynomial(algebra, tree))]
+    except (FormulaError, ArithmeticError):
+        return []
+
+
+def _polynomial(algebra: Algebra, tree: Tree) -> Polynomial:
+    values: list[Polynomial] = []
+    for step in tree:
+        # At once: in a bracket or a function, what rounding leaves could not be told from a term.
+        values.append(algebra.trimmed(_combined(algebra, step, values)))
+        algebra.note_divisors(values[-1])
+    return values[-1]
+
+
+def _combined(algebra: Algebra, step: Step, values: list[Polynomial]) -> Polynomial:
+    match step:
+        case ("const", value):
+            return {ONE: value} if value else {}
+        case ("var", column):
+            return algebra.variable(column)
+        case ("add", *arguments):
+            return added(values[one] for one in arguments)
+        case ("mul", *arguments):
+            result: Polynomial = {ONE: 1.0}
+            for one in arguments:
+                result = algebra.multiplied(result, values[one])
+            return result
+        case ("pow", base, exponent):
+            return algebra.power(values[base], float(exponent))
+        case (_, name, argument):
+            return applied(algebra, name, values[argument])
+    raise AssertionError(step)
+
+
+def _agrees(tree: Tree, rows: Array, wanted: Array) -> bool:
+    """Whether a tree has these values wherever they are finite."""
+    got = evaluate_tree(tree, {}, rows)
+    finite = np.isfinite(wanted)
+    if not finite.any():
+        return True
+    size = float(np.sqrt(np.mean(wanted[finite] ** 2)))
+    return bool((np.abs(got - wanted)[finite] <= _DIFFERS * np.maximum(np.abs(wanted[finite]), size)).all())

@@ -1,0 +1,1 @@
+"""Constants of a formula: recognised exactly, rounded within noise, fitted, and with standard errors."""

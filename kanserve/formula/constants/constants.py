@@ -1,0 +1,102 @@
+"""The constants of a fitted formula, recognised, and the formula in the simplest form that this allows.
+
+    exact_form(tree, x, y)                    # y without noise: what is not exact to the last digits is not kept
+    noisy_form(tree, x, y)                    # y with noise: what the data allow and is simple enough to be believed
+    constants_of(tree, x, y)                  # value, standard error and name of each constant
+    uncertainty(tree, x, y, known_constants(tree))
+
+The two rules have nothing in common but the list of simple numbers: the one for exact data, given noise, would call 1
+13*log(2)/9.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from kanserve.errors import DataError
+from kanserve.formula.algebra.simplify import simplified
+from kanserve.formula.constants.exact_constants import recognise_constants
+from kanserve.formula.constants.noisy_constants import recognise_noisy_constants
+from kanserve.formula.constants.nonlinear_fit import Constants, refit
+from kanserve.formula.constants.uncertainty import uncertainty
+from kanserve.formula.expressions.formula import Constant
+from kanserve.formula.expressions.numbers import named
+from kanserve.formula.expressions.tree import Tree
+
+__all__ = [
+    "Constant",
+    "constants_of",
+    "exact_form",
+    "known_constants",
+    "noisy_form",
+    "recognise_constants",
+    "recognise_noisy_constants",
+]
+
+_MOST_ROUNDS = 4  # of recognising and simplifying
+_DIGITS = 6  # of a number without a name
+
+
+def constants_of(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> tuple[Constant, ...]:
+    """The constants of a closed form that was fitted to y (N,) at x (N, inputs), in the order of its steps.
+
+    A simple number to the last digit, as those that were recognised are, is known; the others are estimates, with an
+    infinite standard error where the data cannot tell.
+    """
+    constants = Constants(tree)
+    values = constants.values.tolist()
+    names = [named(value) for value in values]
+    known = known_constants(constants.tree)
+    errors = dict.fromkeys(known, 0.0)
+    try:
+        found = uncertainty(constants.tree, x, y, known)
+        errors |= dict(zip(found.places, found.standard_errors.tolist(), strict=True))
+    except DataError:
+        pass
+    return tuple(
+        Constant(value, errors.get(place, math.inf), f"{value:.{_DIGITS}g}" if name is None else name.text)
+        for place, value, name in zip(constants.places, values, names, strict=True)
+    )
+
+
+def known_constants(tree: Sequence[Sequence[Any]]) -> frozenset[int]:
+    """The positions in a tree of the numbers that have a name: what `uncertainty` need not estimate."""
+    return frozenset(n for n, step in enumerate(tree) if step[0] == "const" and named(step[1]) is not None)
+
+
+def exact_form(
+    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, over: Callable[[], bool] = lambda: False
+) -> Tree:
+    """The simplest form of a closed form that fits y exactly, with its constants recognised.
+
+    What is reached when `over` says that there is no more time for the next of up to ten steps.
+    """
+    return _form(tree, x, y, recognise_constants, over)
+
+
+def noisy_form(
+    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, over: Callable[[], bool] = lambda: False
+) -> Tree:
+    """The simplest form of a closed form that fits y but for noise, with those constants recognised that can be."""
+    return _form(tree, x, y, recognise_noisy_constants, over)
+
+
+def _form(
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    rule: Callable[[Tree, ArrayLike, ArrayLike], Tree],
+    over: Callable[[], bool],
+) -> Tree:
+    """In turn, since a number that was recognised makes more simple: sin(u + pi/2) is cos(u)."""
+    found = refit(tree, x, y)
+    found = found if over() else simplified(found, x)
+    for _ in range(_MOST_ROUNDS):
+        if over():
+            break
+        before, found = found, simplified(rule(found, x, y), x)
+        if found == before:
+            break
+    return found

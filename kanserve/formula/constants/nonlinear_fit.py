@@ -1,0 +1,286 @@
+"""The constants of a closed form as parameters: their values, the exact derivatives by them, and a refit to data.
+
+    constants = Constants(tree)
+    constants.values                          # (P,), one for each place where a number stands
+    value, jacobian = constants.derivatives(constants.values, x)   # (N,), (N, P)
+    refit(tree, x, y)                         # the tree with the constants that fit best
+
+A number that is used in two places is two constants: that they are equal is a thing to find out, not to assume. The
+factor -1 of a difference is no constant, and the exponent of a power is none.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.errors import DataError, FormulaError
+from kanserve.formula.expressions.tree import Step, Tree, check_tree, integer_power, references
+from kanserve.network.functions import FUNCTIONS
+
+Array = NDArray[np.float64]
+
+_MOST_ITERATIONS = 60
+_DIRECTIONS = 1e-10  # directions in which the value changes by less of its largest change than this are not followed
+_FIRST_DAMPING = 1e-3
+_MOST_DAMPING = 1e3
+_SETTLED = 1e-15  # of the size of y: what rounding leaves of an error
+
+
+class Constants:
+    """The constants of a tree; `places` are their steps in `tree`, which has the value of the one that was given.
+
+    `fixed` are positions in the tree that was given whose numbers are known and are not to be changed.
+    """
+
+    def __init__(self, tree: Sequence[Sequence[Any]], fixed: Collection[int] = ()) -> None:
+        if any(step[0] == "spline" for step in tree):
+            raise FormulaError("Only a closed form has constants to fit; this one has a spline.")
+        checked = check_tree(tree, {})
+        self.tree, self.sources = _apart(checked)
+        signs = _signs(self.tree)
+        self.places = tuple(
+            place
+            for place, source in enumerate(self.sources)
+            if self.tree[place][0] == "const" and source not in fixed and place not in signs
+        )
+        self._depends = _depending(self.tree, self.places)
+
+    @property
+    def values(self) -> Array:
+        return np.array([self.tree[place][1] for place in self.places], dtype=np.float64)
+
+    def with_values(self, values: ArrayLike) -> Tree:
+        """The tree with these numbers (P,) for its constants."""
+        numbers = dict(zip(self.places, np.asarray(values, dtype=np.float64).tolist(), strict=True))
+        return tuple(("const", numbers[n]) if n in numbers else step for n, step in enumerate(self.tree))
+
+    def value(self, values: Array, x: Array) -> Array:
+        """What the formula gives (N,) with these constants at rows x (N, inputs); a row may not be finite."""
+        got: Array = self._forward(values, x)[-1] + np.zeros(len(x))
+        return got
+
+    def derivatives(self, values: Array, x: Array) -> tuple[Array, Array]:
+        """The formula (N,) and its derivatives by the constants (N, P), exactly."""
+        with np.errstate(all="ignore"):
+            steps = self._forward(values, x)
+            slopes: list[Any] = [0.0] * len(steps)
+            slopes[-1] = np.ones(len(x))
+            for place in range(len(steps) - 1, -1, -1):
+                if self._depends[place] and self.tree[place][0] != "const":
+                    self._backward(place, steps, slopes)
+            jacobian = np.empty((len(x), len(self.places)), order="F")
+            for n, place in enumerate(self.places):
+                jacobian[:, n] = slopes[place]
+        return steps[-1] + np.zeros(len(x)), jacobian
+
+    def _forward(self, values: Array, x: Array) -> list[Any]:
+        """What each step gives: a number where it is a constant."""
+        numbers = dict(zip(self.places, values.tolist(), strict=True))
+        steps: list[Any] = []
+        with np.errstate(all="ignore"):
+            for place, step in enumerate(self.tree):
+                steps.append(numbers[place] if place in numbers else _value(step, steps, x))
+        return steps
+
+    def _backward(self, place: int, steps: list[Any], slopes: list[Any]) -> None:
+        """Adds the slope of a step to the slopes of what it is made from."""
+        slope = slopes[place]
+        match self.tree[place]:
+            case ("add", *arguments):
+                for one in arguments:
+                    if self._depends[one]:
+                        slopes[one] = slopes[one] + slope
+            case ("mul", *arguments):
+                for n, one in enumerate(arguments):
+                    if self._depends[one]:
+                        # Not the product divided by the factor, which may be 0.
+                        others = [steps[other] for m, other in enumerate(arguments) if m != n]
+                        slopes[one] = slopes[one] + math.prod(others, start=slope)
+            case ("pow", one, exponent):
+                rest = integer_power(steps[one], exponent - 1) if exponent != 1 else 1.0
+                slopes[one] = slopes[one] + slope * (exponent * rest)
+            case ("call", name, one):
+                slopes[one] = slopes[one] + slope * FUNCTIONS[name].derivative(np.asarray(steps[one]))
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Constants (P,) that fit best, and the error (RMSE) that is left."""
+
+    values: Array
+    error: float
+
+
+def refit(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, fixed: Collection[int] = ()) -> Tree:
+    """The tree with the constants that fit y (N,) at rows x (N, inputs) best in the sense of least squares.
+
+    Damped Gauss-Newton from the constants that it has; on exact data to the last digits. Constants of which only a
+    combination matters move as little as they can. Numbers at the positions `fixed` stay. A tree that is not finite
+    on some row comes back as it is: there is nothing to descend from.
+    """
+    constants = Constants(tree, fixed)
+    rows, wanted = checked_data(x, y)
+    return constants.with_values(fitted(constants, rows, wanted).values)
+
+
+def checked_data(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """Rows (N, inputs) and values (N,), finite; DataError otherwise."""
+    rows, wanted = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    wanted = wanted[:, 0] if wanted.ndim == 2 and wanted.shape[1] == 1 else wanted
+    if rows.ndim != 2 or wanted.shape != (len(rows),) or not len(rows):
+        raise DataError(f"Rows (N, inputs) and values (N,) are needed, got {rows.shape} and {wanted.shape}.")
+    if not (np.isfinite(rows).all() and np.isfinite(wanted).all()):
+        raise DataError("Rows and values must be finite.")
+    return np.asfortranarray(rows), wanted
+
+
+def fitted(constants: Constants, x: Array, y: Array) -> Fit:
+    """`refit`, on data that have been checked."""
+    values = constants.values
+    got, jacobian = constants.derivatives(values, x)
+    residual = y - got
+    error = _size(residual)
+    floor = _SETTLED * _size(y)
+    damping = 0.0
+    slow = 0
+    if not len(values) or not math.isfinite(error):
+        return Fit(values, error)
+    for _ in range(_MOST_ITERATIONS):
+        if error <= floor or not np.isfinite(jacobian).all():
+            break
+        step = _Directions(jacobian, residual)
+        better = None
+        while damping <= _MOST_DAMPING:
+            trial = values + step(damping)
+            got = constants.value(trial, x)
+            trial_error = _size(y - got)
+            if trial_error < error:
+                better = trial
+                break
+            damping = max(10 * damping, _FIRST_DAMPING)
+            if step.gain < 1e-9 * error:
+                break  # no step can do better than rounding
+        if better is None:
+            break
+        slow = slow + 1 if trial_error > 0.999 * error else 0
+        values, error = better, trial_error
+        damping = damping / 10 if damping > _FIRST_DAMPING else 0.0
+        if slow == 3:
+            break
+        got, jacobian = constants.derivatives(values, x)
+        residual = y - got
+    return Fit(values, error)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A tree with its constants apart and fitted, the places of those that are settled, and its error (RMSE)."""
+
+    tree: Tree
+    settled: frozenset[int]
+    error: float
+
+    def settle(self, numbers: Mapping[int, float], x: Array, y: Array) -> "Fitted":
+        """With these numbers in their places, the constants that are not settled fitted again."""
+        tree = tuple(("const", numbers[n]) if n in numbers else step for n, step in enumerate(self.tree))
+        return all_fitted(tree, x, y, self.settled | set(numbers))
+
+
+def all_fitted(tree: Sequence[Sequence[Any]], x: Array, y: Array, settled: frozenset[int] = frozenset()) -> Fitted:
+    """`refit` on data that have been checked, keeping what it is about; `settled` are places of a tree taken apart."""
+    constants = Constants(tree, settled)
+    fit = fitted(constants, x, y)
+    return Fitted(constants.with_values(fit.values), settled, fit.error)
+
+
+class _Directions:
+    """Steps of a linear least-squares problem with scaled columns, for any damping, from one decomposition."""
+
+    def __init__(self, jacobian: Array, residual: Array) -> None:
+        sizes = np.sqrt(np.einsum("np,np->p", jacobian, jacobian))
+        self._scale = 1 / np.where(sizes > 0, sizes, 1.0)
+        q, r = np.linalg.qr(jacobian * self._scale)
+        u, self._s, self._vt = np.linalg.svd(r, full_matrices=False)
+        along = u.T @ (q.T @ residual)
+        self._kept = self._s > _DIRECTIONS * self._s[0]
+        self._along = np.where(self._kept, along, 0.0)
+        # By how much the error (RMSE) falls if the problem is linear.
+        total = float(residual @ residual)
+        left = max(total - float(self._along @ self._along), 0.0)
+        self.gain = (math.sqrt(total) - math.sqrt(left)) / math.sqrt(len(residual))
+
+    def __call__(self, damping: float) -> Array:
+        s = np.where(self._kept, self._s, 1.0)
+        step: Array = self._scale * (self._vt.T @ (self._along / (s + damping / s)))
+        return step
+
+
+def _size(values: Array) -> float:
+    """The root of the mean square; infinite when something is not finite."""
+    with np.errstate(all="ignore"):
+        size = math.sqrt(float(values @ values) / len(values))
+    return size if math.isfinite(size) else math.inf
+
+
+def _value(step: Step, steps: list[Any], x: Array) -> Any:
+    match step:
+        case ("const", value):
+            return value
+        case ("var", column):
+            return x[:, column]
+        case ("add", *arguments):
+            return sum((steps[one] for one in arguments[1:]), start=steps[arguments[0]])
+        case ("mul", *arguments):
+            return math.prod((steps[one] for one in arguments[1:]), start=steps[arguments[0]])
+        case ("pow", one, exponent):
+            return integer_power(np.asarray(steps[one]), exponent)
+        case ("call", name, one):
+            return FUNCTIONS[name].numpy(np.asarray(steps[one]))
+    raise AssertionError(step)
+
+
+def _apart(tree: Tree) -> tuple[Tree, tuple[int, ...]]:
+    """The tree with one step for each use of a number, and for each of its steps where it comes from."""
+    steps: list[Step] = []
+    sources: list[int] = []
+    moved: dict[int, int] = {}
+
+    def added(step: Step, source: int) -> int:
+        steps.append(step)
+        sources.append(source)
+        return len(steps) - 1
+
+    def place(one: int) -> int:
+        return added(tree[one], one) if tree[one][0] == "const" else moved[one]
+
+    for position, step in enumerate(tree):
+        if step[0] == "const" and position < len(tree) - 1:
+            continue
+        match step:
+            case ("add" | "mul" as operation, *arguments):
+                step = (operation, *[place(one) for one in arguments])
+            case ("pow", base, exponent):
+                step = ("pow", place(base), exponent)
+            case ("call" | "spline" as operation, name, argument):
+                step = (operation, name, place(argument))
+        moved[position] = added(step, position)
+    return tuple(steps), tuple(sources)
+
+
+def _signs(tree: Tree) -> set[int]:
+    """Where a number is the -1 of a product."""
+    return {
+        one for step in tree if step[0] == "mul" for one in step[1:] if tree[one][0] == "const" and tree[one][1] == -1
+    }
+
+
+def _depending(tree: Tree, places: Collection[int]) -> list[bool]:
+    """For each step, whether one of the constants is in it."""
+    depends: list[bool] = []
+    for place, step in enumerate(tree):
+        depends.append(place in places or any(depends[one] for one in references(step)))
+    return depends

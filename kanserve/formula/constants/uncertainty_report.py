@@ -1,0 +1,210 @@
+"""What speaks for a formula beside its fit: how sure its constants are, and the other formulas that were found.
+
+evidence(formula, x, y)                   # constants with standard errors, from rows
+to_json(evidence), from_json(data)        # to keep and to read, checked
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.errors import DataError, FormatError, InputError
+from kanserve.formula.expressions import storage
+from kanserve.formula.expressions.formula import Constant, Formula
+from kanserve.formula.expressions.tree import MAX_STEPS, evaluate_tree
+
+Array = NDArray[np.float64]
+
+MOST_CONSTANTS = 300  # of more nobody reads the errors, and their covariance takes long
+MOST_ALTERNATIVES = 1000
+MOST_DERIVATIVES = 50_000_000  # 400 MB
+LONGEST_CONSTANT = 100  # characters
+_AGREEMENT = 1e-6  # of the answers' size: far above rounding, far below what parts two formulas of a list
+
+
+@runtime_checkable
+class Candidate(Protocol):
+    """What a search found: a formula, its complexity, and its errors (RMSE) on the rows learned from and held out."""
+
+    @property
+    def formula(self) -> Formula: ...
+    @property
+    def complexity(self) -> float: ...
+    @property
+    def error(self) -> float: ...
+    @property
+    def validation(self) -> float: ...
+
+
+@runtime_checkable
+class Candidates(Protocol):
+    """All that a search found."""
+
+    @property
+    def candidates(self) -> Sequence[Candidate]: ...
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another formula of the same output: its complexity and its errors (RMSE) on the rows learned from and on rows
+    held out; None where there were none."""
+
+    formula: Formula
+    complexity: float
+    rmse: float
+    validation_rmse: float | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one output's formula, and nothing where there were no data.
+
+    `constants` are in the order of the tree's steps; `sigma` is the standard deviation of the data's errors and
+    `degrees` the rows less the constants that were estimated. `alternatives` are the simplest first.
+    """
+
+    constants: tuple[Constant, ...] = ()
+    sigma: float | None = None
+    degrees: int | None = None
+    alternatives: tuple[Alternative, ...] = ()
+
+
+def evidence(
+    formula: Formula,
+    x: ArrayLike | None = None,
+    y: ArrayLike | None = None,
+    candidates: Sequence[Candidate] = (),
+) -> Evidence:
+    """What rows x (N, inputs), y (N,) say about a formula that was fitted to such rows, and what was found beside it.
+
+    Of constants nothing is said without rows, where they are too few or the formula is not finite on one of them, where
+    there are splines (their coefficients are no constants of a formula), and where there are more than MOST_CONSTANTS
+    constants or MOST_DERIVATIVES of them by rows.
+    """
+    from kanserve.formula.constants.constants import constants_of  # a server only reads what is known
+    from kanserve.formula.constants.nonlinear_fit import Constants
+    from kanserve.formula.constants.uncertainty import uncertainty
+
+    others = tuple(
+        Alternative(one.formula, float(one.complexity), float(one.error), _known(one.validation)) for one in candidates
+    )
+    if x is None or y is None or not formula.closed_form:
+        return Evidence(alternatives=others)
+    numbers = Constants(formula.tree)
+    if len(numbers.places) > MOST_CONSTANTS or len(numbers.places) * len(np.asarray(y)) > MOST_DERIVATIVES:
+        return Evidence(alternatives=others)
+    try:
+        constants = constants_of(formula.tree, x, y)
+        known = [
+            numbers.sources[place]
+            for place, one in zip(numbers.places, constants, strict=True)
+            if one.standard_error == 0
+        ]
+        found = uncertainty(formula, x, y, known)
+    except DataError:
+        return Evidence(alternatives=others)
+    return Evidence(constants, found.sigma, found.degrees, others)
+
+
+def listed(candidates: object) -> tuple[Candidate, ...]:
+    """The candidates of a search, or of a list; InputError for anything else."""
+    found = candidates.candidates if isinstance(candidates, Candidates) else candidates
+    if not isinstance(found, Sequence) or not all(isinstance(one, Candidate) for one in found):
+        raise InputError(
+            f"Candidates are what find_formulas gives, or a list of them; got {type(candidates).__name__}."
+        )
+    return tuple(found)
+
+
+def agrees(formula: Formula, x: Array, y: Array) -> bool:
+    """Whether a formula gives y (N,) at rows x (N, inputs), as far as both are finite somewhere."""
+    if any(step[0] == "var" and step[1] >= x.shape[1] for step in formula.tree):
+        return False
+    with np.errstate(all="ignore"):
+        got = evaluate_tree(formula.tree, formula.tables, x)
+    both = np.isfinite(got) & np.isfinite(y)
+    return bool(both.any()) and bool((np.abs(got - y)[both] <= _AGREEMENT * np.abs(y[both]).max()).all())
+
+
+def to_json(one: Evidence) -> dict[str, Any]:
+    """What `json.dumps` takes. A standard error that is infinite, of what the data do not determine, is null."""
+    return {
+        "constants": [
+            {"value": constant.value, "standard_error": _known(constant.standard_error), "text": constant.text}
+            for constant in one.constants
+        ],
+        "sigma": one.sigma,
+        "degrees": one.degrees,
+        "alternatives": [
+            {
+                "formula": storage.to_json([other.formula]),
+                "complexity": other.complexity,
+                "rmse": other.rmse,
+                "validation_rmse": other.validation_rmse,
+            }
+            for other in one.alternatives
+        ],
+    }
+
+
+def from_json(data: Any) -> Evidence:
+    """The evidence of parsed JSON, checked; FormatError when it is none. Entries that are not known are left out."""
+    try:
+        constants = _list(data["constants"], MAX_STEPS)
+        alternatives = _list(data["alternatives"], MOST_ALTERNATIVES)
+        degrees = data["degrees"]
+        if degrees is not None and (type(degrees) is not int or not 1 <= degrees < 2**63):
+            raise FormatError("Degrees of freedom are a whole number of 1 or more.")
+        return Evidence(
+            tuple(_constant_in(one) for one in constants),
+            None if data["sigma"] is None else _size(data["sigma"]),
+            degrees,
+            tuple(_alternative_in(one) for one in alternatives),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise FormatError(f"This is no evidence for a kanserve formula: {type(error).__name__}.") from None
+
+
+def _constant_in(entry: Any) -> Constant:
+    error, text = entry["standard_error"], entry["text"]
+    if not isinstance(text, str) or len(text) > LONGEST_CONSTANT:
+        raise FormatError(f"A constant is written in at most {LONGEST_CONSTANT} characters.")
+    return Constant(_number(entry["value"]), math.inf if error is None else _size(error), text)
+
+
+def _alternative_in(entry: Any) -> Alternative:
+    (formula,) = storage.from_json(entry["formula"])
+    validation = entry["validation_rmse"]
+    return Alternative(
+        formula,
+        _number(entry["complexity"]),
+        _size(entry["rmse"]),
+        None if validation is None else _size(validation),
+    )
+
+
+def _list(entry: Any, most: int) -> list[Any]:
+    if not isinstance(entry, list) or len(entry) > most:
+        raise FormatError(f"The evidence for a formula has lists of at most {most} entries.")
+    return entry
+
+
+def _number(entry: Any) -> float:
+    # bool and text would become numbers without a word.
+    if type(entry) not in (int, float) or not math.isfinite(entry):
+        raise FormatError("A finite number is wanted.")
+    return float(entry)
+
+
+def _size(entry: Any) -> float:
+    if (value := _number(entry)) < 0:
+        raise FormatError("An error is a number of 0 or more.")
+    return value
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

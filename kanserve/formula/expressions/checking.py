@@ -1,0 +1,141 @@
+"""A formula is the network: compared on rows of the training range before anybody sees it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import FormulaError
+from kanserve.formula.expressions.formula import Formula
+from kanserve.formula.expressions.tree import evaluate_tree
+from kanserve.network.evaluate import activations
+from kanserve.network.functions import FUNCTIONS, SPECIAL
+from kanserve.network.kan import Kan
+from kanserve.network.rounding_error import allowed, rounding, scale
+from kanserve.network.training_range import breaking_point, corners, finite_rows, sample
+
+Array = NDArray[np.float64]
+
+TOLERANCE = 1e-9  # of the scale of an output
+_OVERFLOWING = 1e290
+_MOST_ROWS = 1000
+_FEWEST_ROWS = 16
+_MOST_VALUES = 10_000_000  # edges x outputs x rows: a very wide network is compared on fewer rows
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """Rows x (N, inputs) of the training range, and what the network gives there, finite, `wanted` (N, outputs).
+
+    `undefined` (M, inputs) are other rows of the range, on which the network is not finite.
+    """
+
+    kan: Kan
+    x: Array
+    wanted: Array
+    undefined: Array
+
+    @cached_property
+    def close(self) -> Array:
+        """1e-9 of the outputs' scale, (N, outputs)."""
+        return TOLERANCE * scale(self.wanted)
+
+    @cached_property
+    def allowed(self) -> Array:
+        """How far from the network a formula may be: as close, or what rounding may do to the row."""
+        return allowed(self.kan, self.x, self.wanted, "double", TOLERANCE)
+
+    @cached_property
+    def noise(self) -> NDArray[np.bool_]:
+        """(N, outputs): where rounding leaves no digit, as of tan(1e20·x): what is allowed there bounds nothing."""
+        return self.allowed >= scale(self.wanted)
+
+    @cached_property
+    def fragile(self) -> NDArray[np.bool_]:
+        """(N, outputs): where rounding alone may push the network out of its domain, as of sqrt(x - 1) at 1."""
+        return ~np.isfinite(rounding(self.kan, self.x, "double"))
+
+
+def verify(kan: Kan, formulas: Sequence[Formula]) -> None:
+    """Compare each formula, its tree and its Python, with the network on up to 1000 rows of the training range.
+
+    FormulaError names the output and the row where they differ by more than `expected` allows. The Python
+    is run: for formulas made by `formulas`, never for formulas that were read.
+    """
+    wanted = expected(kan)
+    if len(formulas) != len(kan.outputs):
+        raise FormulaError(f"{len(kan.outputs)} outputs need as many formulas, got {len(formulas)}.")
+    for q, formula in enumerate(formulas):
+        require(wanted, q, formula.name, evaluate_tree(formula.tree, formula.tables, wanted.x))
+        if formula.python:
+            require(wanted, q, formula.name, run(formula, wanted.x))
+
+
+def expected(kan: Kan) -> Expected:
+    """What formulas are compared with: 1000 rows of the training range and its corners, fewer of a wide network.
+
+    FormulaError when the network is finite nowhere there: nobody could tell whether a formula is the network.
+    """
+    numbers = len(kan.outputs) * sum(layer.subnodes * layer.inputs for layer in kan.layers)
+    count = min(_MOST_ROWS, max(_MOST_VALUES // numbers, _FEWEST_ROWS))
+    x = np.concatenate([sample(kan, count), corners(kan)[:count]])
+    values = activations(kan, x)
+    undefined = x[~np.isfinite(values[-1]).all(axis=1)]
+    fine = _comparable(values)
+    if fine.sum() < count:
+        x = finite_rows(kan, count)
+        values = activations(kan, x)
+        fine = _comparable(values) if _comparable(values).any() else np.ones(len(x), bool)
+    x, wanted = x[fine], values[-1][fine]
+    if not len(x):
+        raise FormulaError(
+            "The network is finite nowhere in its training range; there is nothing to compare a formula with. "
+            + breaking_point(kan)
+        )
+    return Expected(kan, x, wanted, undefined)
+
+
+def _comparable(values: Sequence[Array]) -> NDArray[np.bool_]:
+    """Rows on which a network's values are finite and far from overflow, where the order of factors decides."""
+    fine: NDArray[np.bool_] = np.all([(np.abs(one) < _OVERFLOWING).all(axis=1) for one in values], axis=0)
+    return fine
+
+
+def differs(wanted: Expected, q: int, got: Array, *, forgiving: bool = True) -> NDArray[np.bool_]:
+    """Which rows of output q are further from the network than allowed, NaN included; else, than is close."""
+    error = np.abs(got - wanted.wanted[:, q])
+    different: NDArray[np.bool_] = ~(error <= wanted.close[:, q])
+    if forgiving and different.any():  # to know takes several evaluations
+        different = ~(error <= wanted.allowed[:, q]) & ~wanted.noise[:, q]
+        if np.isnan(got[different]).any():
+            different &= ~(np.isnan(got) & wanted.fragile[:, q])
+    return different
+
+
+def require(wanted: Expected, q: int, name: str, got: Array) -> None:
+    """FormulaError where the values differ from the network's."""
+    different = differs(wanted, q, got)
+    if different.any():
+        row = int(np.argmax(different))
+        raise FormulaError(
+            f"The formula of output {name!r} differs from the network at {wanted.x[row].tolist()}: "
+            f"wanted {float(wanted.wanted[row, q])!r}, got {float(got[row])!r}. Please report this network."
+        )
+
+
+def run(formula: Formula, x: Array) -> Array:
+    """The values (N,) of the Python of a formula that we have just written, at rows x; never of one that was read.
+
+    NaN everywhere when Python's own numbers, of which constants are made, divide by zero or overflow.
+    """
+    names = {"np": np, "__builtins__": {}} | dict(formula.tables) | {name: FUNCTIONS[name].numpy for name in SPECIAL}
+    columns = {name: x[:, column] for name, column in zip(formula.identifiers, formula.columns, strict=True)}
+    code = compile(formula.python, "<formula>", "eval")
+    try:
+        with np.errstate(all="ignore"):
+            value = eval(code, names | columns)
+    except ArithmeticError:
+        value = np.nan
+    return np.broadcast_to(np.asarray(value, dtype=np.float64), (len(x),))

@@ -1,0 +1,69 @@
+"""How complex a formula is: what a reader has to take in, as a number to compare formulas by.
+
+It counts the formula as it is printed, each repetition again:
+
+- 1 for each variable and for each number; a sign costs nothing;
+- 1 for each +, -, * and /;
+- for each power and function its complexity in the table of functions less 1, which is that of x itself: 1 for a
+  square, 1.5 for a cube, 2 for a fourth power and 0.1 more for each beyond.
+
+So a/b has 3, 0.5*m*v^2 has 6, n*exp(-x) has 4.2, 1/sqrt(1 - v^2) has 7.2.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kanserve.formula.expressions.tree import Step, Table, check_tree, references
+from kanserve.network.functions import FUNCTIONS
+
+_POWERS = {1: 0.0, 2: 1.0, 3: 1.5, 4: 2.0}
+_ONE_OVER = 2.0  # the number and the sign of what is printed as 1/x
+_SPLINE = 20.0  # a table of numbers
+_A_TABLE = Table(np.zeros(0), np.zeros(1), np.zeros((1, 1)))
+
+
+def complexity(tree: Sequence[Sequence[Any]]) -> float:
+    """The complexity of a formula; a spline counts 20."""
+    splines = {step[1]: _A_TABLE for step in tree if len(step) == 3 and step[0] == "spline"}
+    steps = check_tree(tree, splines)
+    totals: list[float] = []
+    for step in steps:
+        below = references(step)
+        totals.append(weight(step, [steps[one] for one in below]) + sum(totals[one] for one in below))
+    return totals[-1] + whole(steps[-1])
+
+
+def weight(step: Step, operands: Sequence[Step]) -> float:
+    """What one step adds to those that it is made from; of these only the operation and its number are looked at."""
+    match step[0]:
+        case "const" | "var":
+            return 1.0
+        case "mul":
+            signs = sum(one == ("const", -1) for one in operands)
+            factors = len(operands) - signs
+            below = factors > 0 and sum(is_reciprocal(one) for one in operands) == factors
+            return max(factors - 1.0, 0.0) - signs + _ONE_OVER * below
+        case "add":
+            own = len(operands) - 1.0
+        case "pow":
+            size = abs(step[2])
+            own = float(_POWERS.get(size, _POWERS[4] + 0.1 * (size - 4)))
+        case "call":
+            own = float(FUNCTIONS[str(step[1]).removeprefix("1/")].complexity) - 1
+        case _:
+            own = _SPLINE
+    return own + sum(whole(one) for one in operands)
+
+
+def whole(step: Step) -> float:
+    """What a step costs more where it is no factor of a product."""
+    return _ONE_OVER if is_reciprocal(step) else 0.0
+
+
+def is_reciprocal(step: Step) -> bool:
+    """Whether a step is printed as what is below a line."""
+    if step[0] == "pow":
+        return int(step[2]) < 0
+    return step[0] == "call" and str(step[1]).startswith("1/")

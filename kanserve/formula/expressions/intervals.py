@@ -1,0 +1,116 @@
+"""What each step of a tree can be while its variables stay in their ranges: interval arithmetic.
+
+An end is computed as `evaluate_tree` computes the value there, and rounding keeps the order of numbers, so that the
+bounds hold for what is evaluated too. They may be wide: x^2 - x counts x twice.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from kanserve.formula.expressions.tree import Step, Table, Tree, integer_power
+from kanserve.network.functions import FUNCTIONS
+
+Interval = tuple[float, float]
+
+ANYTHING: Interval = (-math.inf, math.inf)
+_RISING = {"x", "exp", "log", "sqrt", "arcsin", "arctan", "arctanh", "sinh", "tanh", "sigmoid", "sign", "erf", "x^1.5"}
+_FALLING = {"arccos", "1/sqrt"}
+_VALLEYS = {"abs", "cosh"}  # falling to 0, rising from there
+_HILLS = {"gaussian"}
+_BOUNDED = {"sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "j0": (-0.41, 1.0), "silu": (-0.28, math.inf)}
+
+
+def intervals(tree: Tree, tables: Mapping[str, Table], spans: Sequence[Interval]) -> list[Interval]:
+    """For each step (low, high), infinite where nothing is known; `spans` are the ranges of the columns.
+
+    A bound holds where the step is defined: log of (-1, e) is in (-inf, 1).
+    """
+    found: list[Interval] = []
+    with np.errstate(all="ignore"):
+        for step in tree:
+            found.append(_interval(step, found, tables, spans))
+    return found
+
+
+def _interval(step: Step, found: list[Interval], tables: Mapping[str, Table], spans: Sequence[Interval]) -> Interval:
+    match step[0]:
+        case "const":
+            return step[1], step[1]
+        case "var":
+            return spans[step[1]]
+        case "add":
+            parts = [found[one] for one in step[1:]]
+            return _known(_added([low for low, _ in parts]), _added([high for _, high in parts]))
+        case "mul":
+            product = found[step[1]]
+            for one in step[2:]:
+                product = _multiplied(product, found[one])
+            return product
+        case "pow":
+            return _powered(found[step[1]], step[2])
+        case "call":
+            return _called(step[1], found[step[2]])
+        case _:
+            return _splined(tables[step[1]], found[step[2]])
+
+
+def _known(low: float, high: float) -> Interval:
+    """The interval, an end that is no number being infinite."""
+    return (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
+
+
+def _added(ends: list[float]) -> float:
+    total = ends[0]
+    for one in ends[1:]:
+        total += one
+    return total
+
+
+def _multiplied(a: Interval, b: Interval) -> Interval:
+    ends = [0.0 if 0 in (one, other) else one * other for one in a for other in b]
+    return min(ends), max(ends)
+
+
+def _powered(base: Interval, exponent: int) -> Interval:
+    low, high = base
+    if exponent < 0 and low <= 0 <= high:
+        return ANYTHING
+    ends = integer_power(np.array(base), exponent).tolist()
+    if exponent > 0 and exponent % 2 == 0 and low < 0 < high:
+        return 0.0, max(ends)
+    return _known(min(ends), max(ends))
+
+
+def _called(name: str, argument: Interval) -> Interval:
+    low, high = argument
+    bottom, top = (float(one) for one in FUNCTIONS[name].numpy(np.array([low, high])))
+    if name in _RISING:
+        return _known(bottom, top)
+    if name in _FALLING:
+        return _known(top, bottom)
+    if name in _VALLEYS | _HILLS:
+        middle = bottom if low > 0 else top if high < 0 else float(FUNCTIONS[name].numpy(np.zeros(1))[0])
+        ends = sorted((bottom, top, middle))
+        return _known(ends[0], ends[-1])
+    return _BOUNDED.get(name, ANYTHING)
+
+
+def _splined(table: Table, argument: Interval) -> Interval:
+    """The union over the pieces, each by Horner's rule in intervals."""
+    low, high = argument
+    first, last = (int(np.searchsorted(table.breaks, end, side="right")) for end in argument)
+    bottom, top = math.inf, -math.inf
+    for piece in range(first, last + 1):
+        begin = low if piece == first else float(table.breaks[piece - 1])
+        end = high if piece == last else float(table.breaks[piece])
+        origin = float(table.origins[piece])
+        t = (begin - origin, end - origin)
+        *lower, highest = table.coefficients[piece].tolist()
+        total = (highest, highest)
+        for coefficient in reversed(lower):
+            total = _multiplied(total, t)
+            total = (total[0] + coefficient, total[1] + coefficient)
+        bottom, top = min(bottom, total[0]), max(top, total[1])
+    return _known(bottom, top)

@@ -1,0 +1,313 @@
+"""Linear forms over steps, and the identities that bring a formula into canonical shape.
+
+A form is constant + Σ coefficient·atom, an atom being a step that is not a sum with constants in it. Sums and scales
+stay in the form, so that constants meet and merge. No identity changes where an expression is defined: 0·log(x)
+stays, exp(log(x)) stays, 1/(1/x) stays.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kanserve.errors import FormulaError
+from kanserve.formula.expressions.tree import MAX_POWER, Step, Tree, references
+from kanserve.network.functions import FUNCTIONS
+
+_POWERS = {"x^2": 2, "x^3": 3, "x^4": 4, "x^5": 5, "1/x": -1, "1/x^2": -2, "1/x^3": -3, "1/x^4": -4, "1/x^5": -5}
+_EVEN = {"cos", "cosh", "gaussian", "j0"}
+_ODD = {"sin", "tan", "arcsin", "arctan", "arctanh", "sinh", "tanh", "sign", "erf"}
+_SAME = 1e-14  # two constants this close, relatively, differ by rounding only
+_PHASE = 1e-12  # a phase this close to a multiple of pi/2 is one
+_LONGEST_SPLICED = 8  # longer sums stay shared
+_LARGEST_EXPONENT = 20.0  # exp(x + b) is e^b·exp(x) up to here; beyond, e^b reads worse and could overflow
+
+
+class UnfoldableError(FormulaError):
+    """Merged constants are no longer finite: the formula has to stay as the network computes it."""
+
+    def __init__(self) -> None:
+        super().__init__("The constants of this network add up or multiply to more than a double holds.")
+
+
+@dataclass(frozen=True)
+class Form:
+    """constant + Σ coefficient·atom; the terms are (atom, coefficient)."""
+
+    constant: float = 0.0
+    terms: tuple[tuple[int, float], ...] = ()
+
+
+class Steps:
+    """The steps of a network's formulas as they grow: each is kept once, and `total` tells where it is defined.
+
+    Without `fold`, sums and products are never taken apart: no constant meets another.
+    """
+
+    def __init__(self, *, fold: bool = True) -> None:
+        self.fold = fold
+        self.steps: list[Step] = []
+        self.total: list[bool] = []  # finite for all finite inputs, overflow aside
+        self._positions: dict[Step, int] = {}
+
+    def add(self, *step: object) -> int:
+        """The position of the step, which is new or was there."""
+        if step not in self._positions:
+            match step:
+                case ("pow", _, int(exponent)) if exponent < 0:
+                    defined = False
+                case ("call", str(name), _):
+                    defined = not FUNCTIONS[name].domain
+                case _:
+                    defined = True
+            self._positions[step] = len(self.steps)
+            self.steps.append(step)
+            self.total.append(defined and all(self.total[one] for one in references(step)))
+        return self._positions[step]
+
+    def constant(self, value: float) -> int:
+        if not math.isfinite(value):
+            raise UnfoldableError
+        return self.add("const", float(value) or 0.0)  # no -0.0: it prints as one
+
+    def factors(self, atom: int) -> tuple[int, ...]:
+        """What an atom is the product of."""
+        step = self.steps[atom]
+        return step[1:] if self.fold and step[0] == "mul" else (atom,)
+
+    def summands(self, atom: int) -> tuple[int, ...]:
+        """What an atom is the sum of, where that is short and has no offset that a larger term would swallow."""
+        step = self.steps[atom]
+        if not self.fold or step[0] != "add" or len(step) > _LONGEST_SPLICED:
+            return (atom,)
+        return (atom,) if any(self.steps[one][0] == "const" for one in step[1:]) else step[1:]
+
+    def tree(self, root: int) -> Tree:
+        """The steps that the root needs, renumbered."""
+        needed, open_steps = {root}, [root]
+        while open_steps:
+            fresh = set(references(self.steps[open_steps.pop()])) - needed
+            needed |= fresh
+            open_steps.extend(fresh)
+        number = {old: new for new, old in enumerate(sorted(needed))}
+        return tuple(_renumbered(self.steps[old], number) for old in number)
+
+
+def _renumbered(step: Step, number: dict[int, int]) -> Step:
+    match step:
+        case ("add" | "mul" as operation, *arguments):
+            return (operation, *(number[one] for one in arguments))
+        case ("pow", base, exponent):
+            return ("pow", number[base], exponent)
+        case ("call" | "spline" as operation, name, argument):
+            return (operation, name, number[argument])
+        case _:
+            return step
+
+
+def one_atom(atom: int) -> Form:
+    return Form(0.0, ((atom, 1.0),))
+
+
+def summed(steps: Steps, forms: Iterable[Form]) -> Form:
+    """The sum, like terms merged. A term of coefficient 0 stays where its atom is not always defined."""
+    constant = 0.0
+    terms: dict[int, float] = {}
+    for form in forms:
+        constant += form.constant
+        for atom, coefficient in form.terms:
+            terms[atom] = terms.get(atom, 0.0) + coefficient
+    return Form(constant, tuple((atom, c) for atom, c in terms.items() if c != 0 or not steps.total[atom]))
+
+
+def scaled(steps: Steps, form: Form, scale: float, shift: float = 0.0) -> Form:
+    """scale·form + shift."""
+    if scale == 1:
+        return Form(form.constant + shift, form.terms)
+    terms = tuple((atom, scale * coefficient) for atom, coefficient in form.terms)
+    return summed(steps, [Form(scale * form.constant + shift, terms)])
+
+
+def step_of(steps: Steps, form: Form) -> int:
+    """The form as one step."""
+    parts: list[int] = []
+    for atom, coefficient in form.terms:
+        if coefficient == 1:
+            parts.extend(steps.summands(atom) if len(form.terms) > 1 else (atom,))
+        else:
+            parts.append(steps.add("mul", steps.constant(coefficient), *steps.factors(atom)))
+    if form.constant != 0 or not parts:
+        parts.append(steps.constant(form.constant))
+    return parts[0] if len(parts) == 1 else steps.add("add", *parts)
+
+
+def form_of(steps: Steps, position: int) -> Form:
+    """The step as a form: sums are taken apart, constants stand in front. The inverse of `step_of`."""
+    match steps.steps[position]:
+        case ("const", value):
+            return Form(value)
+        case ("add", *summands):
+            return summed(steps, [form_of(steps, one) for one in summands])
+        case ("mul", first, *others) if steps.steps[first][0] == "const":
+            rest = others[0] if len(others) == 1 else steps.add("mul", *others)
+            return scaled(steps, form_of(steps, rest), steps.steps[first][1])
+        case _:
+            return one_atom(position)
+
+
+def flattened(steps: Steps, form: Form) -> Form:
+    """The form with its atoms that are sums taken apart."""
+    if all(steps.steps[atom][0] != "add" for atom, _ in form.terms):
+        return form
+    inner = [scaled(steps, form_of(steps, atom), coefficient) for atom, coefficient in form.terms]
+    return summed(steps, [Form(form.constant), *inner])
+
+
+def powered(steps: Steps, form: Form, exponent: int) -> Form:
+    """form^exponent, for 1 ≤ exponent ≤ MAX_POWER; OverflowError when its factor becomes 0 or infinite."""
+    lead, rest = leading(form)
+    whole = step_of(steps, rest)
+    base, inner = _base(steps, whole)
+    merges = abs(inner * exponent) <= MAX_POWER
+    atom = _power_step(steps, base, inner * exponent) if merges else steps.add("pow", whole, exponent)
+    factor = lead**exponent
+    if factor == 0:
+        raise OverflowError
+    return scaled(steps, one_atom(atom), factor)
+
+
+def multiplied(steps: Steps, forms: Iterable[Form]) -> Form:
+    """The product: constants and leading coefficients in front, equal factors as powers."""
+    coefficient = 1.0
+    exponents: dict[tuple[int, bool], int] = {}
+    for form in forms:
+        if not form.terms:
+            coefficient *= form.constant
+            continue
+        lead, rest = leading(form)
+        coefficient *= lead
+        for factor in steps.factors(step_of(steps, rest)):
+            base, exponent = _base(steps, factor)
+            # x·(1/x) is not 1 at 0: powers merge with powers of their own sign only.
+            key = (base, exponent > 0)
+            exponents[key] = exponents.get(key, 0) + exponent
+    factors = [_power_step(steps, base, exponent) for (base, _), exponent in exponents.items()]
+    if not factors:
+        return Form(coefficient)
+    atom = factors[0] if len(factors) == 1 else steps.add("mul", *factors)
+    return scaled(steps, one_atom(atom), coefficient)
+
+
+def applied(steps: Steps, name: str, form: Form) -> Form:
+    """The function called `name` of a form."""
+    if not form.terms:
+        with np.errstate(all="ignore"):
+            value = float(FUNCTIONS[name].numpy(np.array([form.constant]))[0])
+        return Form(value) if math.isfinite(value) else called(steps, name, form)
+    if name == "x":
+        return form
+    if name in _POWERS:
+        return _power(steps, form, _POWERS[name])
+    if name == "x^1.5":
+        return multiplied(steps, [form, applied(steps, "sqrt", form)])
+    if name in ("sqrt", "1/sqrt", "abs"):
+        return _homogeneous(steps, name, form)
+    if name == "log":
+        return _logarithm(steps, form)
+    if name == "exp" and 0 < abs(form.constant) <= _LARGEST_EXPONENT:
+        return scaled(steps, called(steps, "exp", Form(0.0, form.terms)), math.exp(form.constant))
+    sign = 1.0
+    if name in _EVEN | _ODD and form.terms[0][1] < 0:
+        sign = -1.0 if name in _ODD else 1.0
+        form = scaled(steps, form, -1.0)
+    if name in ("sin", "cos"):
+        return scaled(steps, _wave(steps, name, form), sign)
+    return scaled(steps, called(steps, name, form), sign)
+
+
+def called(steps: Steps, name: str, form: Form) -> Form:
+    """The function of a form, with no identity used."""
+    if name == "x":
+        return form
+    argument = step_of(steps, form)
+    if name in _POWERS:
+        return one_atom(steps.add("pow", argument, _POWERS[name]))
+    if name == "x^1.5":
+        return one_atom(steps.add("mul", argument, steps.add("call", "sqrt", argument)))
+    return one_atom(steps.add("call", name, argument))
+
+
+def leading(form: Form) -> tuple[float, Form]:
+    """A factor and what is left: 3·x is (3, x), 2·x - 2·y + 2 is (2, x - y + 1), 1 - x is (-1, x - 1)."""
+    first = form.terms[0][1]
+    sizes = [abs(c) for _, c in form.terms] + ([abs(form.constant)] if form.constant else [])
+    if first == 0 or not math.isfinite(1 / first):
+        return 1.0, form
+    if max(sizes) - min(sizes) > _SAME * max(sizes):
+        first = math.copysign(1.0, first)
+        return first, Form(first * form.constant, tuple((atom, first * c) for atom, c in form.terms))
+    terms = tuple((atom, math.copysign(1.0, c) * math.copysign(1.0, first)) for atom, c in form.terms)
+    constant = math.copysign(1.0, form.constant) * math.copysign(1.0, first) if form.constant else 0.0
+    return first, Form(constant, terms)
+
+
+def _power(steps: Steps, form: Form, exponent: int) -> Form:
+    lead, rest = leading(form)
+    try:
+        outer = lead**exponent
+    except (OverflowError, ZeroDivisionError):
+        outer = 0.0
+    if outer == 0 or not math.isfinite(outer):
+        return called(steps, {value: key for key, value in _POWERS.items()}[exponent], form)
+    base, inner = _base(steps, step_of(steps, rest))
+    merges = not (inner < 0 and exponent < 0) and abs(inner * exponent) <= MAX_POWER
+    atom = _power_step(steps, base, inner * exponent) if merges else steps.add("pow", step_of(steps, rest), exponent)
+    return scaled(steps, one_atom(atom), outer)
+
+
+def _base(steps: Steps, atom: int) -> tuple[int, int]:
+    step = steps.steps[atom]
+    return (step[1], step[2]) if step[0] == "pow" else (atom, 1)
+
+
+def _power_step(steps: Steps, base: int, exponent: int) -> int:
+    if exponent == 1:
+        return base
+    if abs(exponent) <= MAX_POWER:
+        return steps.add("pow", base, exponent)
+    sign = 1 if exponent > 0 else -1
+    whole, part = divmod(abs(exponent), MAX_POWER)
+    factors = [steps.add("pow", base, sign * MAX_POWER)] * whole
+    return steps.add("mul", *factors, *([_power_step(steps, base, sign * part)] if part else []))
+
+
+def _homogeneous(steps: Steps, name: str, form: Form) -> Form:
+    """sqrt(4·x) = 2·sqrt(x), 1/sqrt and abs alike; a sign stays inside a root."""
+    lead, rest = leading(form)
+    if name != "abs":
+        rest = scaled(steps, rest, math.copysign(1.0, lead))
+    size = float(FUNCTIONS[name].numpy(np.array([abs(lead)]))[0])
+    return scaled(steps, called(steps, name, rest), size)
+
+
+def _logarithm(steps: Steps, form: Form) -> Form:
+    lead, rest = leading(form)
+    rest = scaled(steps, rest, math.copysign(1.0, lead))
+    return scaled(steps, called(steps, "log", rest), 1.0, math.log(abs(lead)))
+
+
+def _wave(steps: Steps, name: str, form: Form) -> Form:
+    """sin and cos with the phase taken modulo pi; a quarter turn makes the one of the other."""
+    turns = round(form.constant / math.pi)
+    phase = form.constant - turns * math.pi
+    if abs(form.constant) > 100 or (turns == 0 and _PHASE < abs(phase) < math.pi / 2 - _PHASE):
+        return called(steps, name, form)
+    sign = -1.0 if turns % 2 else 1.0
+    if abs(phase) <= _PHASE:
+        phase = 0.0
+    elif abs(abs(phase) - math.pi / 2) <= _PHASE:
+        # sin(u ± pi/2) = ± cos(u), cos(u ± pi/2) = ∓ sin(u)
+        sign *= math.copysign(1.0, phase if name == "sin" else -phase)
+        name, phase = ("cos" if name == "sin" else "sin"), 0.0
+    return scaled(steps, called(steps, name, Form(phase, form.terms)), sign)

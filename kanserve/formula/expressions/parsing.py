@@ -1,0 +1,261 @@
+"""From text to an expression: our own parser, since a text from outside is never run and never handed to another's.
+
+    sum     = product, {("+" | "-"), product}
+    product = signed, {("*" | "/"), signed}
+    signed  = ("+" | "-"), signed | power
+    power   = atom, [("**" | "^"), signed]         -x^2 is -(x^2), x^2^3 is x^(2^3), 2^-x is allowed
+    atom    = number | name | function, "(", sum, ")" | "(", sum, ")"
+    number  = 2 | 0.5 | .5 | 1e-3 | 2.5E+10
+    name    = a letter of any script or "_", then letters, digits and "_"; or anything in double quotes, as in JSON
+
+Functions have the names of the table of functions and the usual others (`FUNCTION_NAMES`). Every error says where, with
+the place marked. Texts are at most MAX_LENGTH characters, nested at most MAX_NESTING deep.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kanserve.errors import InputError
+from kanserve.network.functions import FUNCTIONS, SPECIAL
+
+MAX_LENGTH = 10_000  # characters
+MAX_NESTING = 50  # signs, powers, brackets and functions within one another
+_SHOWN = 60  # characters of the text around a mistake
+
+# What cannot be called by its own name is written by an operator: x^2, 1/x.
+_OTHER_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atanh": "arctanh", "artanh": "arctanh"}
+_OTHER_NAMES |= {"ln": "log", "Abs": "abs", "sgn": "sign"}
+TABLE_NAMES = {name: name for name in FUNCTIONS if name.isidentifier() and name != "x"} | _OTHER_NAMES
+COMPOSITIONS = {
+    "log10": "log(x)/log(10)",
+    "log2": "log(x)/log(2)",
+    "cot": "1/tan(x)",
+    "sec": "1/cos(x)",
+    "csc": "1/sin(x)",
+    "coth": "1/tanh(x)",
+    "sech": "1/cosh(x)",
+    "csch": "1/sinh(x)",
+    # Not log(x + sqrt(x^2 + 1)), in which the digits of a large negative x cancel.
+    **dict.fromkeys(("arcsinh", "asinh", "arsinh"), "sign(x)*log(abs(x) + sqrt(x^2 + 1))"),
+    **dict.fromkeys(("arccosh", "acosh", "arcosh"), "log(x + sqrt((x - 1)*(x + 1)))"),
+}
+FUNCTION_NAMES = frozenset({*TABLE_NAMES, *COMPOSITIONS})
+
+_TOKEN = re.compile(
+    r"(?P<space>\s+)"
+    r"|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+    r"|(?P<name>[^\W\d]\w*)"
+    r'|(?P<quoted>"(?:[^"\\]|\\.)*")'
+    r"|(?P<operator>\*\*|[-+*/^()])"
+)
+
+
+@dataclass(frozen=True)
+class Number:
+    value: float
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Name:
+    name: str
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Add:
+    terms: tuple["Expression", ...]
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Multiply:
+    """The product of the factors, divided by each of the divisors."""
+
+    factors: tuple["Expression", ...]
+    divisors: tuple["Expression", ...] = ()
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Power:
+    base: "Expression"
+    exponent: "Expression"
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of FUNCTION_NAMES."""
+
+    function: str
+    argument: "Expression"
+    at: int = 0
+
+
+# `at` is where in its text an expression's operator, name or number is, in characters from 0.
+Expression = Number | Name | Add | Multiply | Power | Call
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    at: int
+
+
+def parse(text: str) -> Expression:
+    """The expression that a text of this module's grammar spells; InputError with the place otherwise."""
+    if len(text) > MAX_LENGTH:
+        raise InputError(f"A formula may have {MAX_LENGTH} characters, got {len(text)}.")
+    return _Parser(text).whole()
+
+
+def mistake(text: str, at: int, message: str) -> InputError:
+    """An error that shows the place: the line of the text, and a caret below the character."""
+    start = text.rfind("\n", 0, at) + 1
+    line, column = text[start:].partition("\n")[0], at - start
+    cut = max(0, column - _SHOWN // 2)
+    # A control character would move the caret, or the cursor of a terminal.
+    shown = "".join(one if one.isprintable() else " " for one in line[cut : cut + _SHOWN])
+    line_number = text.count("\n", 0, at) + 1
+    place = f"line {line_number}, character {column + 1}" if "\n" in text else f"character {column + 1}"
+    return InputError(f"{message} At {place}:\n  {shown}\n  {' ' * (column - cut)}^")
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens: list[_Token] = []
+    at = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise mistake(text, at, f"A formula has no {text[at]!r}.")
+        if match["name"] and not match[0].isidentifier():
+            raise mistake(text, at, f"{match[0][:20]!r} is no name; put it in double quotes, or write a power as x^2.")
+        if match.lastgroup != "space":
+            tokens.append(_Token(str(match.lastgroup), match[0], at))
+        at = match.end()
+    return [*tokens, _Token("end", "", len(text.rstrip()))]
+
+
+class _Parser:
+    """One function for each line of the grammar; each takes its tokens and leaves `self._next` behind them."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens = _tokens(text)
+        self._next = 0
+        self._nesting = 0
+
+    def whole(self) -> Expression:
+        result = self._sum()
+        token = self._token
+        if token.kind != "end":
+            hint = " Write a product as 2*x." if token.kind in ("number", "name", "quoted") or token.text == "(" else ""
+            wanted = "an operator" if token.text != ")" else "the end, since no bracket is open"
+            raise self._mistake(f"Wanted {wanted}, got {token.text[:20]!r}.{hint}")
+        return result
+
+    @property
+    def _token(self) -> _Token:
+        return self._tokens[self._next]
+
+    def _mistake(self, message: str, at: int | None = None) -> InputError:
+        return mistake(self._text, self._token.at if at is None else at, message)
+
+    def _take(self, *texts: str) -> _Token | None:
+        """The next token, when it is one of these operators."""
+        token = self._token
+        if token.kind != "operator" or token.text not in texts:
+            return None
+        self._next += 1
+        return token
+
+    def _nested(self, inner: Callable[[], Expression]) -> Expression:
+        self._nesting += 1
+        if self._nesting > MAX_NESTING:
+            raise self._mistake(f"A formula may be nested {MAX_NESTING} deep.")
+        result = inner()
+        self._nesting -= 1
+        return result
+
+    def _sum(self) -> Expression:
+        first = self._product()
+        terms, at = [first], None
+        while operator := self._take("+", "-"):
+            at = operator.at if at is None else at
+            term = self._product()
+            terms.append(_negative(term, operator.at) if operator.text == "-" else term)
+        return first if at is None else Add(tuple(terms), at)
+
+    def _product(self) -> Expression:
+        first = self._signed()
+        factors, divisors, at = [first], list[Expression](), None
+        while operator := self._take("*", "/"):
+            at = operator.at if at is None else at
+            (divisors if operator.text == "/" else factors).append(self._signed())
+        return first if at is None else Multiply(tuple(factors), tuple(divisors), at)
+
+    def _signed(self) -> Expression:
+        sign = self._take("+", "-")
+        if sign is None:
+            return self._power()
+        inner = self._nested(self._signed)
+        return _negative(inner, sign.at) if sign.text == "-" else inner
+
+    def _power(self) -> Expression:
+        base = self._atom()
+        operator = self._take("**", "^")
+        return base if operator is None else Power(base, self._nested(self._signed), operator.at)
+
+    def _atom(self) -> Expression:
+        token = self._token
+        if opened := self._take("("):
+            return self._closed(opened)
+        if token.kind not in ("number", "name", "quoted"):
+            got = repr(token.text) if token.text else "the end"
+            raise self._mistake(f"Wanted a number, a name or '(', got {got}.")
+        self._next += 1
+        if token.kind == "number":
+            if not math.isfinite(float(token.text)):
+                raise self._mistake("This number is larger than a double holds.", token.at)
+            return Number(float(token.text), token.at)
+        if token.kind == "quoted":
+            return Name(self._unquoted(token), token.at)
+        if opened := self._take("("):
+            if token.text not in FUNCTION_NAMES:
+                hint = f"A product is written {token.text:.20}*(...)."
+                raise self._mistake(f"No function is called {token.text:.20}. {function_list()} {hint}", token.at)
+            return Call(token.text, self._closed(opened), token.at)
+        if token.text in FUNCTION_NAMES and token.text not in SPECIAL:  # gamma alone is a variable
+            raise self._mistake(f"{token.text} is a function: write {token.text}(...).", token.at)
+        return Name(token.text, token.at)
+
+    def _closed(self, opened: _Token) -> Expression:
+        inner = self._nested(self._sum)
+        if not self._take(")"):
+            if self._token.kind == "end":
+                raise self._mistake("This bracket is not closed.", opened.at)
+            raise self._mistake(f"Wanted an operator or ')', got {self._token.text[:20]!r}.")
+        return inner
+
+    def _unquoted(self, token: _Token) -> str:
+        try:
+            name = str(json.loads(token.text))
+        except ValueError:
+            name = ""
+        if not name:
+            raise self._mistake("A name in quotes is not empty and escapes as JSON does.", token.at)
+        return name
+
+
+def _negative(one: Expression, at: int) -> Expression:
+    return Multiply((Number(-1.0, at), one), (), at)
+
+
+def function_list() -> str:
+    """A sentence for errors."""
+    return f"There are: {', '.join(sorted(FUNCTION_NAMES))}."

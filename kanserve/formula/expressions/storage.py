@@ -1,0 +1,121 @@
+"""Formulas as JSON and back. Reading checks everything and runs nothing: texts stay texts, trees are checked data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kanserve.errors import FormatError, FormulaError
+from kanserve.formula.expressions.formula import Formula
+from kanserve.formula.expressions.tree import MAX_STEPS, SPLINE_NAME, Table, check_tree
+from kanserve.network.serialization import variable_in, variable_out
+
+VERSION = 1
+_LONGEST_TEXT = 16_000_000
+
+
+def to_json(formulas: Sequence[Formula]) -> dict[str, Any]:
+    """What `json.dumps` takes; the tables of splines that several outputs share are written once."""
+    tables: dict[str, Table] = {}
+    for formula in formulas:
+        for name, table in formula.tables.items():
+            if tables.setdefault(name, table) != table:
+                raise FormulaError(f"Formulas of one network are wanted; two differ in {name}.")
+    return {
+        "version": VERSION,
+        "tables": {name: _table_out(table) for name, table in tables.items()},
+        "formulas": [_formula_out(formula) for formula in formulas],
+    }
+
+
+def from_json(data: Any) -> tuple[Formula, ...]:
+    """The formulas of parsed JSON; FormatError when they are none. Entries that are not known are left out."""
+    try:
+        if data["version"] != VERSION:
+            raise FormatError(f"The formulas have format version {data['version']!r:.40}; wanted {VERSION}.")
+        tables = {_spline_name(name): _table_in(one) for name, one in dict(data["tables"]).items()}
+        return tuple(formula_from_json(one, tables) for one in list(data["formulas"]))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise FormatError(f"These are not kanserve formulas: {type(error).__name__}.") from None
+
+
+def _formula_out(formula: Formula) -> dict[str, Any]:
+    return {
+        "name": formula.name,
+        "text": formula.text,
+        "latex": formula.latex,
+        "python": formula.python,
+        "c": formula.c,
+        "closed_form": formula.closed_form,
+        "shortened": formula.shortened,
+        "variables": [variable_out(one) for one in formula.variables],
+        "identifiers": list(formula.identifiers),
+        "tree": [list(step) for step in formula.tree],
+        "domain": list(formula.domain),
+    }
+
+
+def formula_from_json(entry: Any, tables: Mapping[str, Table]) -> Formula:
+    """One of the formulas; FormatError, or what Python raises where an entry is missing or of another kind."""
+    tree = check_tree(entry["tree"], tables)
+    used = {step[1] for step in tree if step[0] == "spline"}
+    variables = tuple(variable_in(one) for one in list(entry["variables"]))
+    identifiers = tuple(_text(one) for one in list(entry["identifiers"]))
+    columns = {step[1] for step in tree if step[0] == "var"}
+    if not len(variables) == len(identifiers) == len(columns):
+        raise FormatError(f"A formula in {len(columns)} variables has {len(variables)} described.")
+    if entry["closed_form"] is not (not used):
+        raise FormatError("A formula is in closed form when its tree has no spline, and only then.")
+    if not isinstance(entry["shortened"], bool):
+        raise FormatError("shortened must be true or false.")
+    return Formula(
+        name=_text(entry["name"]),
+        text=_text(entry["text"]),
+        latex=_text(entry["latex"]),
+        python=_text(entry["python"]),
+        c=_text(entry["c"]),
+        closed_form=not used,
+        variables=variables,
+        identifiers=identifiers,
+        tree=tree,
+        tables={name: table for name, table in tables.items() if name in used},
+        shortened=entry["shortened"],
+        domain=tuple(_text(one) for one in list(entry.get("domain", []))),  # version 0.1 wrote none
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        raise FormatError(f"A text of at most {_LONGEST_TEXT} characters is wanted.")
+    return value
+
+
+def _spline_name(name: Any) -> str:
+    if not isinstance(name, str) or not SPLINE_NAME.fullmatch(name):
+        raise FormatError("A spline is named s_<layer>_<subnode>_<input>.")
+    return name
+
+
+def _table_out(table: Table) -> dict[str, Any]:
+    return {
+        "breaks": table.breaks.tolist(),
+        "origins": table.origins.tolist(),
+        "coefficients": table.coefficients.tolist(),
+    }
+
+
+def _table_in(entry: Any) -> Table:
+    return Table(_numbers(entry["breaks"]), _numbers(entry["origins"]), _rows(entry["coefficients"]))
+
+
+def _rows(entry: Any) -> Any:
+    if not isinstance(entry, list | tuple):
+        raise FormatError("A list of rows of numbers is wanted.")
+    return [_numbers(row) for row in entry]
+
+
+def _numbers(entry: Any) -> Any:
+    # bool and text would become numbers in NumPy without a word.
+    if not isinstance(entry, list | tuple) or not all(type(one) in (int, float) for one in entry):
+        raise FormatError("A list of numbers is wanted.")
+    if len(entry) > MAX_STEPS:
+        raise FormatError(f"A list of at most {MAX_STEPS} numbers is wanted.")
+    return list(entry)

@@ -1,0 +1,237 @@
+"""From an expression to a linear form over steps: parameters become numbers, constants meet, equal parts are one step.
+
+The identities are those of `forms`, which change nothing about where an expression is defined: x/x is not 1 at 0. A
+power becomes products and roots where its exponent is a constant multiple of a quarter, else exp(exponent·log(base)).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from kanserve.errors import FormulaError, InputError
+from kanserve.formula.expressions.linear_forms import (
+    Form,
+    Steps,
+    UnfoldableError,
+    applied,
+    flattened,
+    form_of,
+    leading,
+    multiplied,
+    one_atom,
+    powered,
+    scaled,
+    step_of,
+    summed,
+)
+from kanserve.formula.expressions.parsing import (
+    COMPOSITIONS,
+    TABLE_NAMES,
+    Add,
+    Call,
+    Expression,
+    Multiply,
+    Name,
+    Number,
+    Power,
+    parse,
+)
+from kanserve.formula.expressions.tree import MAX_POWER, Step, Tree, references
+
+_SMALLEST = 2.0**-1022  # of a double with all its digits
+
+Mistake = Callable[[int, str], InputError]  # at a place of the formula, in words
+
+
+def form_of_expression(steps: Steps, one: Expression, values: Mapping[str, Form], mistake: Mistake) -> Form:
+    """What an expression is when its names have these values; InputError when a constant in it is no finite number."""
+    operands: list[Form] = []
+    for part in parts(one):
+        operands.append(form_of_expression(steps, part, values, mistake))
+    try:
+        result = _combined(steps, one, operands, values, mistake)
+    except ZeroDivisionError:
+        raise mistake(one.at, "This divides by 0.") from None
+    except (UnfoldableError, OverflowError):
+        result = Form(math.inf)
+    numbers = [result.constant, *(coefficient for _, coefficient in result.terms)]
+    if not all(number == 0 or _SMALLEST <= abs(number) < math.inf for number in numbers):
+        raise mistake(one.at, "The constants here make a number that a double cannot hold: too large, or too small.")
+    return result
+
+
+def form_of_tree(steps: Steps, tree: Tree) -> Form:
+    """A closed form's tree as a linear form over these steps, columns being the steps of their number.
+
+    FormulaError for a spline, which is no function of the table, and for constants that a double cannot hold.
+    """
+    forms: list[Form] = []
+    for position, step in enumerate(tree):
+        arguments = [forms[one] for one in references(step)]
+        try:
+            result = _folded(steps, step, arguments)
+        except (UnfoldableError, OverflowError, ZeroDivisionError):
+            result = Form(math.inf)
+        if not all(math.isfinite(number) for number in (result.constant, *(c for _, c in result.terms))):
+            raise FormulaError(f"Step {position} of the expression tree makes a constant that is no finite number.")
+        forms.append(result)
+    return forms[-1]
+
+
+def _folded(steps: Steps, step: Step, arguments: Sequence[Form]) -> Form:
+    match step:
+        case ("const", value):
+            return Form(value)
+        case ("var", column):
+            return one_atom(steps.add("var", column))
+        case ("add", *_):
+            return summed(steps, [flattened(steps, one) for one in arguments])
+        case ("mul", *_):
+            return _product(steps, arguments)
+        case ("pow", _, exponent):
+            base = arguments[0]
+            return _whole_power(steps, base, exponent) if base.terms else Form(base.constant**exponent)
+        case ("call", name, _):
+            result = applied(steps, name, arguments[0])
+            return result if arguments[0].terms or not result.terms else Form(math.inf)
+    raise FormulaError("Only a closed form becomes a network; this one has a spline.")
+
+
+def parts(one: Expression) -> tuple[Expression, ...]:
+    """What an expression is made from."""
+    match one:
+        case Add(terms):
+            return terms
+        case Multiply(factors, divisors):
+            return (*factors, *divisors)
+        case Power(base, exponent):
+            return (base, exponent)
+        case Call(_, argument):
+            return (argument,)
+        case _:
+            return ()
+
+
+def _combined(
+    steps: Steps, one: Expression, operands: Sequence[Form], values: Mapping[str, Form], mistake: Mistake
+) -> Form:
+    match one:
+        case Number(value):
+            return Form(value)
+        case Name(name):
+            return values[name]
+        case Add():
+            return summed(steps, [flattened(steps, one) for one in operands])
+        case Multiply(factors, _):
+            return _quotient(steps, operands[: len(factors)], operands[len(factors) :])
+        case Power():
+            return _power(steps, operands[0], operands[1], one.at, mistake)
+        case Call(function, _):
+            return _called(steps, function, operands[0], one.at, mistake)
+
+
+def _quotient(steps: Steps, factors: Sequence[Form], divisors: Sequence[Form]) -> Form:
+    forms, divisor = list(factors), 1.0
+    for one in divisors:
+        lead, rest = leading(one) if one.terms else (one.constant, Form(1.0))
+        divisor *= lead
+        forms.append(_whole_power(steps, rest, -1) if rest.terms else rest)
+    product = _product(steps, forms)
+    # Divided, not multiplied by 1/divisor: 49·(1/49) is not 1.
+    result = Form(product.constant / divisor, tuple((atom, c / divisor) for atom, c in product.terms))
+    return _not_vanished(result, [product])
+
+
+def _product(steps: Steps, forms: Sequence[Form]) -> Form:
+    """The product; 0 times what is not always defined is 0 only where that is."""
+    variable = [one for one in forms if one.terms]
+    constant = math.prod(one.constant for one in forms if not one.terms)
+    if any(_is_zero(one) for one in variable):
+        constant = 0.0
+        variable = [
+            Form(0.0, tuple((atom, 1.0) for atom, _ in one.terms)) if _is_zero(one) else one for one in variable
+        ]
+    if not variable:
+        return _not_vanished(Form(constant), forms)
+    product = _not_vanished(multiplied(steps, variable), variable)
+    return _not_vanished(scaled(steps, _ordered(steps, product), constant), forms)
+
+
+def _not_vanished(result: Form, factors: Sequence[Form]) -> Form:
+    if _is_zero(result) and not any(_is_zero(one) for one in factors):
+        raise OverflowError  # of the exponent: the constants are too small
+    return result
+
+
+def _ordered(steps: Steps, product: Form) -> Form:
+    """The product with its factors in the order of their steps, so that x·y and y·x are one step."""
+    ((atom, coefficient),) = product.terms
+    factors = steps.factors(atom)
+    if len(factors) == 1:
+        return product
+    return Form(product.constant, ((steps.add("mul", *sorted(factors)), coefficient),))
+
+
+def _is_zero(form: Form) -> bool:
+    return form.constant == 0 and all(coefficient == 0 for _, coefficient in form.terms)
+
+
+def _called(steps: Steps, function: str, argument: Form, at: int, mistake: Mistake) -> Form:
+    if function in COMPOSITIONS:
+        composition = parse(COMPOSITIONS[function])
+        return form_of_expression(steps, composition, {"x": argument}, lambda _, text: mistake(at, text))
+    result = applied(steps, TABLE_NAMES[function], argument)
+    if result.terms and not argument.terms:
+        raise mistake(at, f"{function}({argument.constant!r}) is no finite real number.")
+    return result
+
+
+def _power(steps: Steps, base: Form, exponent: Form, at: int, mistake: Mistake) -> Form:
+    if exponent.terms:
+        if not base.terms and base.constant <= 0:
+            raise mistake(at, f"{base.constant!r} to a power that varies is no real number.")
+        return applied(steps, "exp", _product(steps, [exponent, applied(steps, "log", base)]))
+    p = exponent.constant
+    if not base.terms:
+        try:
+            return Form(math.pow(base.constant, p))
+        except ValueError:
+            raise mistake(at, f"{base.constant!r} to the power {p!r} is no finite real number.") from None
+    if p.is_integer():
+        if abs(p) > MAX_POWER:
+            raise mistake(at, f"A whole exponent may be {MAX_POWER} in size, got {p:.17g}; write it as (x^50)^2.")
+        return _whole_power(steps, base, int(p))
+    if not (4 * p).is_integer() or abs(p) > MAX_POWER:
+        return applied(steps, "exp", scaled(steps, applied(steps, "log", base), p))
+    if not (2 * p).is_integer():
+        return _power(steps, applied(steps, "sqrt", base), Form(2 * p), at, mistake)
+    root = applied(steps, "sqrt" if p > 0 else "1/sqrt", base)
+    return _product(steps, [_whole_power(steps, base, int(p)), root]) if abs(p) > 1 else root
+
+
+def _whole_power(steps: Steps, base: Form, exponent: int) -> Form:
+    """base^exponent; of a product it is the product of the powers, which needs one layer less."""
+    if exponent == 0:
+        return summed(steps, [Form(1.0), scaled(steps, base, 0.0)])  # 1 where the base is defined
+    if _is_zero(base) and exponent < 0:
+        raise ZeroDivisionError
+    if exponent == 1 or _is_zero(base):
+        return base
+    lead, rest = leading(base)
+    factors = [form_of(steps, one) for one in steps.factors(step_of(steps, rest))]
+    outer = lead**exponent
+    if outer == 0:
+        raise OverflowError
+    return scaled(steps, _product(steps, [_factor_power(steps, one, exponent) for one in factors]), outer)
+
+
+def _factor_power(steps: Steps, base: Form, exponent: int) -> Form:
+    """base^exponent, as one function of what the base is a function of where the table has it."""
+    step = steps.steps[base.terms[0][0]] if base.terms and base == one_atom(base.terms[0][0]) else None
+    match step:
+        case ("call", "exp", argument):
+            return applied(steps, "exp", scaled(steps, form_of(steps, argument), float(exponent)))
+        case ("call", "sqrt", argument) if exponent < 0:
+            base = applied(steps, "1/sqrt", form_of(steps, argument))
+        case _ if exponent < 0:
+            base = applied(steps, "1/x", base)
+    return powered(steps, base, abs(exponent))

@@ -1,0 +1,1 @@
+"""From a network to the formula of each output."""

@@ -1,0 +1,200 @@
+"""From the edges of a network to the steps of its formulas: the same edges, scales and biases that are evaluated."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.formula.expressions.linear_forms import (
+    Form,
+    Steps,
+    UnfoldableError,
+    applied,
+    called,
+    leading,
+    multiplied,
+    one_atom,
+    scaled,
+    step_of,
+    summed,
+)
+from kanserve.formula.expressions.tree import Table, Tree
+from kanserve.formula.from_network.rounding_noise import RoundingNoise
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.splines import pieces
+
+Array = NDArray[np.float64]
+Settle = Callable[[Form], Form]  # see `Settling.settled`
+
+# An offset of more than this many spreads would cost digits if it were multiplied out: x - shift is kept.
+_LARGEST_OFFSET = 1000.0
+_LONGEST_FOLDED = 8  # longer sums are not multiplied out into the next layer
+
+
+@dataclass(frozen=True)
+class Trees:
+    """One tree per output, and the tables of all spline edges on their way."""
+
+    trees: tuple[Tree, ...]
+    tables: Mapping[str, Table]
+
+
+def trees(kan: Kan, *, fold: bool = True, x: Array | None = None) -> Trees:
+    """The outputs' trees in raw features: in canonical form, or (`fold=False`) step by step as the network computes.
+
+    With rows x (N, inputs), the canonical form is without what rounding left in the network's constants.
+    """
+    if fold:
+        try:
+            return _trees(kan, fold=True, x=x)
+        except UnfoldableError:
+            pass
+    return _trees(kan, fold=False, x=None)
+
+
+def _trees(kan: Kan, *, fold: bool, x: Array | None) -> Trees:
+    steps = Steps(fold=fold)
+    tables: dict[str, Table] = {}
+    settle = _as_it_is if x is None else RoundingNoise(steps, tables, x).settled
+    values = [_input(kan, steps, i) for i in range(len(kan.inputs))]
+    needed = _needed_nodes(kan)
+    for number, (layer, alive) in enumerate(zip(kan.layers, needed, strict=True), start=1):
+        values = _layer(steps, settle, tables, layer, number, values, alive)
+    outputs = [
+        settle(scaled(steps, _computed(steps, value), float(scale), float(shift)))
+        for value, scale, shift in zip(values, kan.output_scale, kan.output_shift, strict=True)
+    ]
+    return Trees(tuple(steps.tree(step_of(steps, one)) for one in outputs), tables)
+
+
+def _input(kan: Kan, steps: Steps, i: int) -> Form:
+    """(x - shift) / scale."""
+    shift, scale = float(kan.input_shift[i]), float(kan.input_scale[i])
+    column = steps.add("var", i)
+    factor = 1 / scale
+    if not math.isfinite(factor):
+        centred = step_of(steps, Form(-shift, ((column, 1.0),)))
+        return one_atom(steps.add("mul", centred, steps.add("pow", steps.constant(scale), -1)))
+    if abs(shift) <= _LARGEST_OFFSET * abs(scale) and steps.fold:
+        return Form(-shift * factor, ((column, factor),))
+    centred = step_of(steps, Form(-shift, ((column, 1.0),)))
+    return scaled(steps, one_atom(centred), factor)
+
+
+def _needed_nodes(kan: Kan) -> list[NDArray[np.bool_]]:
+    """For each layer, which nodes an output depends on."""
+    needed = [np.ones(kan.layers[-1].nodes, np.bool_)]
+    for layer in reversed(kan.layers[1:]):
+        needed.insert(0, layer.alive[np.repeat(needed[0], layer.arity)].sum(axis=0) > 0)
+    return needed
+
+
+def _layer(
+    steps: Steps,
+    settle: Settle,
+    tables: dict[str, Table],
+    layer: Layer,
+    number: int,
+    values: list[Form],
+    needed: NDArray[np.bool_],
+) -> list[Form]:
+    wanted = np.repeat(needed, layer.arity)
+    uses = layer.alive[wanted].sum(axis=0)
+    arguments = [_argument(steps, one, int(use)) for one, use in zip(values, uses, strict=True)]
+    named = _tables(layer, number, wanted)
+    tables |= {name: table for name, table in named.values()}
+    nodes = []
+    for q, group in enumerate(layer.groups):
+        if not needed[q]:
+            nodes.append(Form())
+            continue
+        subnodes = []
+        for j in group:
+            alive = np.flatnonzero(layer.alive[j])
+            edges = [_edge(steps, settle, layer, j, int(i), arguments[i], named) for i in alive]
+            total = _computed(steps, summed(steps, edges))
+            subnodes.append(settle(scaled(steps, total, float(layer.subnode_scale[j]), float(layer.subnode_bias[j]))))
+        product = _computed(steps, subnodes[0])
+        if len(subnodes) > 1:
+            product = _product(steps, subnodes)
+        nodes.append(settle(scaled(steps, product, float(layer.node_scale[q]), float(layer.node_bias[q]))))
+    return nodes
+
+
+def _argument(steps: Steps, form: Form, uses: int) -> Form:
+    """A node as what edges take: multiplied out into them where that is short, else one atom that they share."""
+    if not steps.fold or not form.terms:
+        return _computed(steps, form)
+    if len(form.terms) <= (_LONGEST_FOLDED if uses == 1 else 2):
+        return form
+    lead, rest = leading(Form(0.0, form.terms))
+    atom = step_of(steps, scaled(steps, rest, math.copysign(1.0, lead)))
+    return scaled(steps, one_atom(atom), abs(lead), form.constant)
+
+
+def _computed(steps: Steps, form: Form) -> Form:
+    """Without folding, what has been computed is one atom: no constant moves beyond it."""
+    return form if steps.fold or not form.terms else one_atom(step_of(steps, form))
+
+
+def _as_it_is(form: Form) -> Form:
+    return form
+
+
+def _product(steps: Steps, subnodes: list[Form]) -> Form:
+    if steps.fold:
+        return multiplied(steps, subnodes)
+    return one_atom(steps.add("mul", *(step_of(steps, one) for one in subnodes)))
+
+
+def _edge(
+    steps: Steps,
+    settle: Settle,
+    layer: Layer,
+    j: int,
+    i: int,
+    argument: Form,
+    named: Mapping[tuple[int, int], tuple[str, Table]],
+) -> Form:
+    """base_weight·base(u) + s(u) + c·f(a·u + b) + d, of what the edge has."""
+    parts = []
+    if layer.base != "zero" and layer.base_weight[j, i] != 0:
+        base = "silu" if layer.base == "silu" else "x"
+        parts.append(scaled(steps, _call(steps, base, argument), float(layer.base_weight[j, i])))
+    if (j, i) in named:
+        parts.append(_spline(steps, *named[j, i], argument))
+    if layer.functions[j, i]:
+        a, b, c, d = (float(one) for one in layer.affine[j, i])
+        inner = scaled(steps, argument, a, b)
+        if not all(math.isfinite(one) for one in (inner.constant, *(c for _, c in inner.terms))):
+            raise UnfoldableError
+        inner = settle(inner)
+        parts.append(scaled(steps, _call(steps, str(layer.functions[j, i]), inner), c, d))
+    return summed(steps, parts)
+
+
+def _spline(steps: Steps, name: str, table: Table, argument: Form) -> Form:
+    if not argument.terms:
+        return Form(float(table(np.array([argument.constant]))[0]))  # a pruned node: a number, not a spline
+    return one_atom(steps.add("spline", name, step_of(steps, argument)))
+
+
+def _call(steps: Steps, name: str, argument: Form) -> Form:
+    return applied(steps, name, argument) if steps.fold else called(steps, name, argument)
+
+
+def _tables(layer: Layer, number: int, wanted: NDArray[np.bool_]) -> dict[tuple[int, int], tuple[str, Table]]:
+    """The name and the table of each edge (j, i) whose spline has a coefficient and whose subnode is wanted."""
+    present = (layer.coefficients != 0).any(axis=2) & wanted[:, None]
+    if not present.any():
+        return {}
+    local = pieces(layer.knots, layer.coefficients, layer.order, layer.extrapolation)
+    result = {}
+    for j, i in np.argwhere(present).tolist():
+        # Spare breaks are infinite: inputs of one layer may have different numbers of pieces.
+        count = int(np.isfinite(local.breaks[i]).sum())
+        table = Table(local.breaks[i, :count], local.origins[i, : count + 1], local.coefficients[j, i, : count + 1])
+        result[j, i] = (f"s_{number}_{j + 1}_{i + 1}", table)
+    return result

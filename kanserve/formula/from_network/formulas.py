@@ -1,0 +1,191 @@
+"""From a network to its formulas: build trees, compare them with the network, print them, compare the Python."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import FormulaError
+from kanserve.formula.expressions.checking import TOLERANCE, Expected, differs, expected, require, run
+from kanserve.formula.expressions.formula import Formula
+from kanserve.formula.expressions.names import identifiers
+from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
+from kanserve.formula.from_network.domains import breaks, domain, shown
+from kanserve.formula.from_network.expression_trees import Trees, trees
+from kanserve.formula.from_network.rounding_noise import fitted
+from kanserve.formula.printing.notations import C99, Latex, Python, Text
+from kanserve.formula.printing.printing import Dialect, Unfolded, print_tree, unfold
+from kanserve.network.kan import Kan, Variable
+from kanserve.network.rounding_error import scale
+from kanserve.network.training_range import known, ranges
+
+Array = NDArray[np.float64]
+
+_CHARACTERS = 25  # of a printed formula for each operation of its limit
+_SETTLED_ON = 128  # rows
+_MOST_VALUES = 10_000_000  # edges x rows: the constants of a wider network stay as they are
+_LEFT_OUT = 0.1  # of what a formula may differ from its network by: all that is left out of it together
+_FURTHER_OUT = (1.0, 10.0, 100.0, 1000.0)  # times the range, and times that share, where the range is a guess
+_DEEPEST = 150  # brackets within brackets: Python's parser refuses 200, a C compiler may refuse 256
+
+
+def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = False) -> tuple[Formula, ...]:
+    """One formula per output (the scores of a classifier), in raw features, compared with the network.
+
+    A formula of more than `limit` operations, each repetition counted, is shown shortened; its tree is whole.
+    FormulaError when a formula differs from the network by more than 1e-9 of the output's scale and more than
+    rounding may do, or when the network is finite on no row of its training range, so that nobody could tell.
+
+    FormulaError too when a formula is not finite on one of 1000 rows of the training range or up to 256 corners of it;
+    it says where, and which part. A pole between them is not seen, but `Formula.domain` has its condition. With
+    strict=False the formula is given, and `Formula.domain` has the conditions. Where the range of one of its inputs is
+    not known, nothing can be said of it, and nothing is refused.
+
+    With `named`, text and LaTeX show a number that has a name by it: pi/2, 1/3, sqrt(2). Python and C always have its
+    digits.
+
+    What rounding left in the constants of a fitted network is not in its formulas where that can be told: 1e-17 beside
+    x, 0.9999999999999 for 1. All of it together is at most 1e-10 of the output's scale. A network that was made from a
+    formula (`from_formula`) keeps its constants as they are.
+
+    A formula has what its output depends on and no more. Where only a node that leads to no output is not finite (log
+    of a negative number, say), the network answers NaN and the formula a number.
+    """
+    wanted = expected(kan)
+    built = _agreeing(kan, wanted)
+    result = tuple(_formula(kan, q, tree, built.tables, limit, named) for q, tree in enumerate(built.trees))
+    for q, formula in enumerate(result):
+        if formula.python:
+            require(wanted, q, formula.name, run(formula, wanted.x))
+        if strict:
+            _require_finite(wanted, formula)
+    return result
+
+
+def _require_finite(wanted: Expected, formula: Formula) -> None:
+    """FormulaError where a formula is not finite on the rows of the training range that are looked at."""
+    kan = wanted.kan
+    if not known(kan)[list(formula.columns)].all():
+        return
+    found = breaks(formula.tree, formula.tables, wanted.undefined)
+    if found is None:
+        return
+    row, step = found
+    values = {kan.inputs[i].name: float(wanted.undefined[row, i]) for i in formula.columns}
+    part = shown(formula.tree, step, [one.name for one in kan.inputs])
+    raise FormulaError(
+        f"The formula of output {formula.name!r} is not finite everywhere in the training range: at row {values} there "
+        f"is no finite {part}. formulas(kan, strict=False) gives it, with its conditions as `domain`: "
+        f"{'; '.join(formula.domain) or 'none but overflow'}."
+    )
+
+
+def _agreeing(kan: Kan, wanted: Expected) -> Trees:
+    """The trees in canonical form; step by step as the network computes, where the canonical form loses digits."""
+    canonical = _settled(kan, wanted)
+    # What rounding may do excuses no identity: x + 1e13 - 1e13 stays so.
+    lossy = [
+        q
+        for q, tree in enumerate(canonical.trees)
+        if differs(wanted, q, evaluate_tree(tree, canonical.tables, wanted.x), forgiving=False).any()
+    ]
+    if not lossy:
+        return canonical
+    plain = trees(kan, fold=False)
+    chosen = list(canonical.trees)
+    for q in lossy:
+        chosen[q] = plain.trees[q]
+        require(wanted, q, kan.outputs[q].name, evaluate_tree(chosen[q], plain.tables, wanted.x))
+    return Trees(tuple(chosen), {**canonical.tables, **plain.tables})
+
+
+def _settled(kan: Kan, wanted: Expected) -> Trees:
+    """The trees in canonical form, without what rounding left in a fitted network wherever that changes nothing."""
+    plain = trees(kan)
+    rows = wanted.x[:: -(-len(wanted.x) // _SETTLED_ON)]
+    if not fitted(kan) or len(rows) * sum(layer.subnodes * layer.inputs for layer in kan.layers) > _MOST_VALUES:
+        return plain
+    settled = trees(kan, x=rows)
+    chosen = [
+        after if after != before and _same(kan, wanted.x, before, after, plain.tables) else before
+        for before, after in zip(plain.trees, settled.trees, strict=True)
+    ]
+    return Trees(tuple(chosen), plain.tables)
+
+
+def _same(kan: Kan, x: Array, before: Tree, after: Tree, tables: Mapping[str, Table]) -> bool:
+    """Whether a tree can stand for another: on these rows, and further out in the inputs whose range nobody told."""
+    told = known(kan)
+    middle = ranges(kan).mean(axis=1)
+    for factor in _FURTHER_OUT[:1] if told.all() else _FURTHER_OUT:
+        rows = np.where(told, x, middle + factor * (x - middle))
+        wanted, got = (evaluate_tree(one, tables, rows) for one in (before, after))
+        finite = np.isfinite(wanted)
+        close = factor * _LEFT_OUT * TOLERANCE * scale(wanted[finite, None])[:, 0]
+        if not (np.abs(got - wanted)[finite] <= close).all():
+            return False
+    return True
+
+
+def _formula(kan: Kan, q: int, tree: Tree, tables: Mapping[str, Table], limit: int, named: bool) -> Formula:
+    names = [one.name for one in kan.inputs]
+    words = identifiers(names)
+    columns = sorted({int(step[1]) for step in tree if step[0] == "var"})
+    splines = sorted({str(step[1]) for step in tree if step[0] == "spline"})
+    unfolded = unfold(tree, limit)
+    longest = max(_CHARACTERS * limit, 1000)
+    text, text_whole = _shown(tree, unfolded, limit, Text(names, named=named), longest)
+    latex, latex_whole = _shown(tree, unfolded, limit, Latex(names, named=named), 2 * longest)
+    python, c = _python(_code(unfolded, Python(words), longest)), _code(unfolded, C99(words), longest)
+    spans = ranges(kan)
+    told = np.where(known(kan)[:, None], spans, [-np.inf, np.inf]).tolist()
+    return Formula(
+        name=kan.outputs[q].name,
+        text=text,
+        latex=latex,
+        python=python,
+        c=c,
+        closed_form=not splines,
+        variables=tuple(
+            Variable(names[i], kan.inputs[i].unit, float(spans[i, 0]), float(spans[i, 1])) for i in columns
+        ),
+        identifiers=tuple(words[i] for i in columns),
+        tree=tree,
+        tables={name: tables[name] for name in splines},
+        shortened=not (text_whole and latex_whole and python and c),
+        domain=domain(tree, tables, names, [(low, high) for low, high in told]),
+    )
+
+
+def _shown(tree: Tree, unfolded: Unfolded, limit: int, dialect: Dialect, longest: int) -> tuple[str, bool]:
+    """As many operations as fit, at most `limit`, and whether that is all."""
+    while True:
+        text = print_tree(unfolded, dialect, longest)
+        if text is not None:
+            return text, unfolded.whole
+        limit //= 2
+        unfolded = unfold(tree, limit)
+
+
+def _code(unfolded: Unfolded, dialect: Dialect, longest: int) -> str:
+    """The whole expression, or nothing: code with something left out would be wrong."""
+    text = print_tree(unfolded, dialect, longest) if unfolded.whole else None
+    return text if text is not None and _depth(text) <= _DEEPEST else ""
+
+
+def _python(text: str) -> str:
+    """The expression where Python's own compiler takes it: its limits differ between versions."""
+    try:
+        compile(text or "0", "<formula>", "eval")
+    except (SyntaxError, MemoryError, RecursionError):
+        return ""
+    return text
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at most."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        deepest = max(deepest, depth)
+    return deepest

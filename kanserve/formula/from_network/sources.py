@@ -1,0 +1,130 @@
+"""A network's law as one function of a language, for people who want nothing else of it.
+
+    source(kan, "fortran", name="law")
+
+gives a subroutine law(inputs, outputs). Names of inputs never become code: identifiers are made from them, and the
+names themselves stand in comments that they cannot end. The text is for reading and pasting; what is to be deployed is
+exported, with its checks.
+"""
+
+from collections.abc import Sequence
+
+from kanserve.errors import FormulaError, InputError
+from kanserve.formula.expressions.formula import Formula
+from kanserve.formula.expressions.names import latex_name
+from kanserve.formula.expressions.tree import Step
+from kanserve.formula.printing.codegen import Law, coded, free_names, words_of
+from kanserve.formula.printing.languages import LANGUAGES
+from kanserve.formula.printing.lowering import lowered
+from kanserve.network.kan import Kan, Variable
+from kanserve.options import Precision
+
+MOST_EDGES = 1000  # of a network whose law is looked for at all
+MOST_STEPS = 5000  # operations of one function: compilers take more than linear time for them
+_LONGEST_NOTE = 400
+
+ALL_LANGUAGES = ("latex", *LANGUAGES)
+
+
+def source(kan: Kan, language: str, *, name: str = "law", precision: Precision = "double") -> str:
+    """The formulas of all outputs as one function: c, fortran, julia, latex, matlab (or octave), numpy, python, rust.
+
+    A function takes the raw features in the network's order and gives the outputs (a classifier's scores). Constants
+    have all of their digits, in LaTeX six. FormulaError for a network with splines, for one that is too large, for a
+    constant that the precision cannot hold and for a function that the language has not; each says what to do.
+    """
+    from kanserve.formula.from_network.formulas import formulas
+
+    language = _known(language)
+    if not kan.symbolic:
+        raise _splines()
+    if kan.edges > MOST_EDGES:
+        raise _too_large(f"{kan.edges} edges", MOST_EDGES)
+    return law(formulas(kan, strict=False), kan.inputs, kan.outputs, language, name=name, precision=precision)
+
+
+def law(
+    found: Sequence[Formula],
+    inputs: Sequence[Variable],
+    outputs: Sequence[Variable],
+    language: str,
+    *,
+    name: str = "law",
+    precision: Precision = "double",
+) -> str:
+    """As `source`, from the formulas of all outputs of a network and its inputs and outputs."""
+    language = _known(language)
+    if not all(one.closed_form for one in found):
+        raise _splines()
+    if language == "latex":
+        return _latex(found)
+    if sum(len(one.tree) for one in found) > 20 * MOST_STEPS:  # before they are looked at one by one
+        raise _too_large(f"more than {20 * MOST_STEPS} steps", MOST_STEPS)
+    steps, roots = lowered([one.tree for one in found])
+    operations = sum(step[0] not in ("const", "var") for step in steps)
+    if operations > MOST_STEPS:
+        raise _too_large(f"{operations} operations", MOST_STEPS)
+    words, called = words_of([one.name for one in inputs], name)
+    writer = LANGUAGES[language](called, words, precision)
+    statements, results = coded(steps, roots, writer, free_names([*words, called]))
+    made = Law(
+        name=called,
+        columns=len(inputs),
+        notes=_notes(found),
+        inputs=tuple((words[i], i, _described(inputs[i], words[i])) for i in _columns(steps)),
+        statements=tuple(statements),
+        outputs=tuple((expression, _described(one)) for expression, one in zip(results, outputs, strict=True)),
+    )
+    return writer.write(made)
+
+
+def _known(language: str) -> str:
+    language = language.lower()
+    if language not in ALL_LANGUAGES:
+        raise InputError(f"A law is written in one of {', '.join(sorted(ALL_LANGUAGES))}; got {language!r:.60}.")
+    return language
+
+
+def _splines() -> FormulaError:
+    return FormulaError(
+        "The network has edges that are splines, and splines are no law: name them first ('kanserve simplify', or "
+        "'kanserve session'), or export c_source or numpy_source, which hold their tables."
+    )
+
+
+def _columns(steps: tuple[Step, ...]) -> list[int]:
+    return sorted(int(step[1]) for step in steps if step[0] == "var")
+
+
+def _notes(found: Sequence[Formula]) -> tuple[str, ...]:
+    """What stands above the function; the first two lines are ours, where Python looks for its encoding."""
+    lines = ["The law of a Kolmogorov-Arnold network, written by kanserve.", "It takes raw features, in their order."]
+    for one in found:
+        lines.append(_cut(f"{one.name} = {one.text}"))
+        lines += [_cut(f"  where {condition}") for condition in one.domain]
+    return tuple(lines)
+
+
+def _described(variable: Variable, word: str = "") -> str:
+    """Name and unit; nothing where the identifier `word` says it all."""
+    if variable.name == word and not variable.unit:
+        return ""
+    return _cut(f'"{variable.name}"' + (f', "{variable.unit}"' if variable.unit else ""))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_NOTE else f"{text[:_LONGEST_NOTE]}..."
+
+
+def _latex(found: Sequence[Formula]) -> str:
+    if any(one.shortened for one in found):
+        raise FormulaError("The formulas have over 2000 operations, too many to typeset. Take c, or export c_source.")
+    lines = [rf"  {latex_name(one.name)} &= {one.latex}" for one in found]
+    return "\n".join([r"\begin{align*}", " \\\\\n".join(lines), r"\end{align*}", ""])
+
+
+def _too_large(what: str, most: int) -> FormulaError:
+    return FormulaError(
+        f"The law has {what}, of at most {most} that one function holds: nobody reads it, and compilers take minutes. "
+        "Export c_source, which is written layer by layer."
+    )

@@ -1,0 +1,1 @@
+"""An expression as text, LaTeX, sympy or code."""

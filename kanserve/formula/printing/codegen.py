@@ -1,0 +1,178 @@
+"""From formulas to the statements of one function, whatever its language.
+
+A step that is used twice, or whose text would be long, gets a name; nothing is nested deep and nothing is written
+twice, so the text grows with the tree and not with what it unfolds to. All statements are executed, in their order: no
+step is moved into or out of a branch, because there are none.
+"""
+
+import re
+import textwrap
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kanserve.errors import FormulaError
+from kanserve.formula.expressions.names import identifiers
+from kanserve.formula.expressions.tree import Step, references
+from kanserve.formula.printing.lowering import ELEMENTARY
+from kanserve.formula.printing.printing import Dialect, Precedence, Printed, print_step, signed
+from kanserve.options import Precision
+
+WIDTH = 100  # characters of a line; Fortran's end at 132
+_LONGEST = 160  # characters of an expression that gets no name
+_OPERANDS = 12  # of a statement: with the above, it stays within the 39 continued lines of Fortran
+
+# Words that mean something in one of the languages, in lower case: an input of such a name gets an underscore. Words of
+# C and Python are kept free by `identifiers` itself.
+_RESERVED = """
+    inputs outputs abs acos asin atan atanh bessel_j0 besselj besselj0 cos cosh erf exp gamma j0 ln log sign sin sinh
+    sqrt tan tanh abstract allocatable as async await backspace baremodule become begin block box call character class
+    close complex contains crate critical cycle data deallocate dimension do double dyn elemental elseif elsewhere end
+    endfor endfunction endif endwhile entry enum eps equivalence exit export external false final finally float32
+    float64 f32 f64 fn forall format function global go goto if impl implicit import impure inf integer intent interface
+    intrinsic isinf isnan kind let local loop logical macro match math merge missing mod module move mut namelist nan
+    none nothing null nullify numel numpy oftype ones open operator otherwise override parameter parfor parse persistent
+    pointer precision present primitive print priv private procedure program protected pub public pure quote read real
+    recursive ref result return rewind save scipy select self sequence single size spmd static stop struct submodule
+    subroutine super target then trait true type typeof unsafe unsized until unwind_protect use using value varargin
+    varargout virtual volatile wait where while write yield zeros
+"""
+RESERVED = frozenset(_RESERVED.split())
+# What C's headers and compilers declare: locals may be called so, a function may not.
+_OF_C = """
+    abort acosh asinh calloc cbrt ceil copysign erfc exit exp2 expm1 fabs fdim floor fma fmax fmin fmod fpclassify free
+    frexp hypot ilogb index isfinite isgreater isless isnormal isunordered j1 jn ldexp lgamma llrint llround log10 log1p
+    log2 logb lrint lround main malloc memcpy memset modf nearbyint nextafter nexttoward pow printf puts remainder
+    remquo rint round scalb scalbln scalbn signbit significand strlen tgamma trunc y0 y1 yn
+"""
+_FUNCTIONS_OF_C = frozenset(_OF_C.split())
+
+
+@dataclass(frozen=True)
+class Law:
+    """A function before it is written: outputs[q] from inputs[column], by statements in their order."""
+
+    name: str
+    columns: int
+    notes: tuple[str, ...]  # what it is, as text from outside: to be escaped
+    inputs: tuple[tuple[str, int, str], ...]  # an identifier, its column and a note
+    statements: tuple[tuple[str, str], ...]  # an identifier and an expression
+    outputs: tuple[tuple[str, str], ...]  # an expression and a note
+
+
+class Language(Dialect):
+    """How a language spells numbers and functions, and lays out a function. One object writes one function."""
+
+    functions: ClassVar[Mapping[str, str]] = {}  # of ELEMENTARY, where not name(@); None of those it has not
+    lacking: ClassVar[tuple[str, ...]] = ()
+    comment: ClassVar[tuple[str, str]]
+    continued: ClassVar[str] = ""  # at the end of a line that goes on
+
+    def __init__(self, name: str, identifiers: Sequence[str], precision: Precision) -> None:
+        self.name = name
+        self.single = precision == "float"
+        self.used: set[str] = set()  # functions, of which some need more than their call
+        self._identifiers = identifiers
+
+    @abstractmethod
+    def write(self, law: Law) -> str:
+        """The text of the function."""
+
+    def number(self, value: float) -> str:
+        return self.decimal(value)
+
+    def decimal(self, value: float) -> str:
+        """The shortest decimal that reads back as this number ≥ 0; FormulaError when the type cannot hold it."""
+        with np.errstate(over="ignore"):
+            held = np.float32(value) if self.single else np.float64(value)
+        if not np.isfinite(held):
+            raise FormulaError(f"Constants must be finite in float, got {value}. Take the precision double.")
+        return str(held)
+
+    def variable(self, column: int) -> str:
+        return self._identifiers[column]
+
+    def call(self, name: str, argument: Printed) -> Printed:
+        if name in self.lacking:
+            raise FormulaError(
+                f"{type(self).__name__} has no {name} of its own. Take another language, or export c_source or "
+                "numpy_source, which bring theirs."
+            )
+        self.used.add(name)
+        template = self.functions.get(name, f"{name}(@)").replace("$", f"{self.name}_")
+        return Printed(template.replace("@", self.argument(argument)))
+
+    def argument(self, argument: Printed) -> str:
+        """The argument of a function as its brackets hold it."""
+        return signed(argument)
+
+    def power(self, base: Printed, exponent: int) -> Printed:
+        return Printed(self.times.join([self.wrapped(base, Precedence.ATOM)] * exponent), Precedence.PRODUCT)
+
+    def notes(self, *texts: str, indent: str = "") -> list[str]:
+        """Comments that no character of a text ends: ASCII, escaped, in lines of their own."""
+        before, after = self.comment
+        lines = []
+        for text in texts:
+            plain = text.encode("unicode_escape").decode("ascii")
+            plain = plain.replace("*/", "*\\/").replace("/*", "/\\*")
+            lines += [f"{indent}{before} {line}{after}" for line in textwrap.wrap(plain, WIDTH, subsequent_indent="  ")]
+        return lines
+
+    def assigned(self, target: str, expression: str, indent: str = "    ", end: str = "") -> list[str]:
+        """An assignment in lines of about WIDTH characters, broken after operators and opening brackets."""
+        lines = [f"{indent}{target} = "]
+        for piece in re.findall(r".+?(?:[*/](?!\.)|\(| [-+] |$)", expression):
+            if len(lines[-1]) + len(piece) > WIDTH and lines[-1].strip():
+                lines.append(f"{indent}    ")
+            lines[-1] += piece
+        return [f"{line.rstrip()}{self.continued}" for line in lines[:-1]] + [lines[-1] + end]
+
+
+def coded(
+    steps: Sequence[Step], roots: Sequence[int], language: Language, free: Iterator[str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """The statements, and the expression of each root; names come from `free`."""
+    uses = Counter(roots)
+    for step in steps:
+        for one in references(step):
+            uses[one] += step[2] if step[0] == "pow" else 1
+    statements: list[tuple[str, str]] = []
+
+    def named(value: Printed) -> Printed:
+        statements.append((next(free), signed(value)))
+        return Printed(statements[-1][0])
+
+    printed: list[Printed] = []
+    for place, step in enumerate(steps):
+        below = [printed[one] for one in references(step)]
+        while len(below) > _OPERANDS:
+            below[:_OPERANDS] = [named(print_step(step, below[:_OPERANDS], language))]
+        value = print_step(step, below, language)
+        if below and (uses[place] > 1 or len(value.text) > _LONGEST):
+            value = named(value)
+        printed.append(value)
+    return statements, [signed(printed[root]) for root in roots]
+
+
+def free_names(taken: Sequence[str]) -> Iterator[str]:
+    """t1, t2, ..., leaving out those that are taken, in whatever case."""
+    folded = {one.lower() for one in taken}
+    number = 0
+    while True:
+        number += 1
+        if f"t{number}" not in folded:
+            yield f"t{number}"
+
+
+def words_of(names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:
+    """The identifiers of the inputs, and that of the function."""
+    (called,) = identifiers([name], RESERVED)
+    if {called.lower(), called.lower()[:-1]} & _FUNCTIONS_OF_C:  # also as powf and powl
+        called = f"{called}_law"
+    helpers = {f"{called}_{one}".lower() for one in ELEMENTARY}
+    return identifiers(names, RESERVED | helpers | {called.lower()}), called

@@ -1,0 +1,306 @@
+"""The languages that a law can be written in.
+
+All take the raw features in the network's order and give all outputs. Where a function is not defined C, Fortran, Rust
+and NumPy give NaN or an infinity by themselves; Julia, MATLAB and Python would raise or become complex, and are kept
+from it. None looks at a value on the way: an infinity may come out as a number again, of atan(1/x) say, and each output
+is for itself. The exported sources are what has these checks.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from kanserve.errors import FormulaError
+from kanserve.formula.printing.codegen import Language, Law
+from kanserve.formula.printing.printing import Precedence, Printed, signed
+
+# Outside of these Julia raises and MATLAB becomes complex.
+_OUTSIDE = {"sqrt": "x < 0", "log": "x < 0", "asin": "abs(x) > 1", "acos": "abs(x) > 1", "atanh": "abs(x) > 1"}
+
+
+class C(Language):
+    """C99 over libm, and POSIX's j0."""
+
+    comment = ("/*", " */")
+    functions: ClassVar = {"Abs": "fabs(@)", "sign": "$sign(@)", "gamma": "$gamma(@)"}
+    _HELPERS: ClassVar = {
+        "sign": "static real $sign(real x)\n{\n    return (real)((x > 0) - (x < 0)) + 0*x;\n}\n",
+        "gamma": "static real $gamma(real x)\n{\n    return x > 0 ? tgamma(x) : (real)NAN;\n}\n",
+        "j0": "extern double j0(double x); /* of POSIX */\n",
+    }
+
+    def number(self, value: float) -> str:
+        return self.decimal(value) + ("f" if self.single else "")
+
+    def call(self, name: str, argument: Printed) -> Printed:
+        text = super().call(name, argument).text
+        if not self.single or text.startswith(f"{self.name}_"):
+            return Printed(text)
+        return Printed(f"(float)j0((double)({signed(argument)}))" if name == "j0" else text.replace("(", "f(", 1))
+
+    def write(self, law: Law) -> str:
+        real = "float" if self.single else "double"
+        lines = [*self.notes(*law.notes), "#include <math.h>", ""]
+        for name in sorted(self.used & {*self._HELPERS}):
+            text = self._HELPERS[name].replace("$", f"{law.name}_")
+            if self.single:
+                text = text.replace("tgamma(", "tgammaf(")
+            lines.append(text.replace("real", real))
+        lines += [f"void {law.name}(const {real} inputs[{law.columns}], {real} outputs[{len(law.outputs)}])", "{"]
+        for word, column, note in law.inputs:
+            lines += [*self.notes(note, indent="    "), f"    const {real} {word} = inputs[{column}];"]
+        for word, expression in law.statements:
+            lines += self.assigned(f"const {real} {word}", expression, end=";")
+        lines += [] if law.inputs else ["    (void)inputs;"]
+        for number, (expression, note) in enumerate(law.outputs):
+            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number}]", expression, end=";")]
+        return "\n".join([*lines, "}", ""])
+
+
+class Fortran(Language):
+    """Fortran 2008, free form."""
+
+    comment = ("!", "")
+    continued = " &"
+    functions: ClassVar = {"Abs": "abs(@)", "sign": "$sign(@)", "gamma": "$gamma(@)", "j0": "bessel_j0(@)"}
+    _HELPERS: ClassVar = {
+        "sign": "result = merge(1, 0, x > 0) - merge(1, 0, x < 0) + 0*x",
+        "gamma": "result = merge(gamma(merge(x, 1 + 0*x, x > 0)), sqrt(-1 - 0*x), x > 0)",
+    }
+
+    def number(self, value: float) -> str:
+        mantissa, _, exponent = self.decimal(value).partition("e")
+        return f"{mantissa}{'e' if self.single else 'd'}{int(exponent or 0)}"
+
+    def write(self, law: Law) -> str:
+        real = "real" if self.single else "double precision"
+        lines = [*self.notes(*law.notes), f"pure subroutine {law.name}(inputs, outputs)", "    implicit none"]
+        lines += [f"    {real}, intent(in) :: inputs({law.columns})"]
+        lines += [f"    {real}, intent(out) :: outputs({len(law.outputs)})"]
+        lines += [f"    {real} :: {word}" for word, *_ in (*law.inputs, *law.statements)]
+        # Without it compilers say of a constant that its inputs are not used.
+        lines += [] if law.inputs else ["    if (size(inputs) < 0) return"]
+        for word, column, note in law.inputs:
+            lines += [*self.notes(note, indent="    "), f"    {word} = inputs({column + 1})"]
+        for word, expression in law.statements:
+            lines += self.assigned(word, expression)
+        for number, (expression, note) in enumerate(law.outputs):
+            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs({number + 1})", expression)]
+        helpers = sorted(self.used & {*self._HELPERS})
+        lines += ["contains"] if helpers else []
+        for name in helpers:
+            lines += [
+                f"    pure {real} function {law.name}_{name}(x) result(result)",
+                f"        {real}, intent(in) :: x",
+                f"        {self._HELPERS[name]}",
+                "    end function",
+            ]
+        return "\n".join([*lines, f"end subroutine {law.name}", ""])
+
+
+class Rust(Language):
+    """Rust over its standard library, which has no erf, gamma or j0."""
+
+    comment = ("//", "")
+    lacking = ("erf", "gamma", "j0")
+    functions: ClassVar = {
+        "log": "@.ln()",
+        "Abs": "@.abs()",
+        "sign": "$sign(@)",
+        **{
+            name: f"@.{name}()"
+            for name in ("sqrt", "exp", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "sinh", "cosh", "tanh")
+        },
+    }
+
+    def argument(self, argument: Printed) -> str:
+        return self.wrapped(argument, Precedence.ATOM)
+
+    def write(self, law: Law) -> str:
+        real = "f32" if self.single else "f64"
+        lines = self.notes(*law.notes)
+        if "sign" in self.used:
+            lines += ["#[allow(non_snake_case)]", f"fn {law.name}_sign(x: {real}) -> {real} {{"]
+            lines += ["    if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { x }", "}", ""]
+        given = "inputs" if law.inputs else "_inputs"
+        lines += ["#[allow(non_snake_case)]"]
+        lines += [f"pub fn {law.name}({given}: &[{real}; {law.columns}]) -> [{real}; {len(law.outputs)}] {{"]
+        for word, column, note in law.inputs:
+            lines += [*self.notes(note, indent="    "), f"    let {word}: {real} = inputs[{column}];"]
+        for word, expression in law.statements:
+            lines += self.assigned(f"let {word}: {real}", expression, end=";")
+        lines.append(f"    let mut outputs: [{real}; {len(law.outputs)}] = [0.0; {len(law.outputs)}];")
+        for number, (expression, note) in enumerate(law.outputs):
+            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number}]", expression, end=";")]
+        return "\n".join([*lines, "    outputs", "}", ""])
+
+
+class Julia(Language):
+    """Julia; erf, gamma and j0 are those of its package SpecialFunctions."""
+
+    comment = ("#", "")
+    functions: ClassVar = {
+        "Abs": "abs(@)",
+        "j0": "besselj0(@)",
+        **{name: f"${name}(@)" for name in (*_OUTSIDE, "sin", "cos", "tan", "gamma")},
+    }
+    _OUTSIDE: ClassVar = _OUTSIDE | dict.fromkeys(("sin", "cos", "tan"), "isinf(x)") | {"gamma": "!(x > 0)"}
+
+    def number(self, value: float) -> str:
+        text = self.decimal(value)
+        return (text.replace("e", "f") if "e" in text else f"{text}f0") if self.single else text
+
+    def write(self, law: Law) -> str:
+        real = "Float32" if self.single else "Float64"
+        lines = self.notes(*law.notes)
+        special = [word for name, word in (("erf", "erf"), ("gamma", "gamma"), ("j0", "besselj0")) if name in self.used]
+        lines += [f"using SpecialFunctions: {', '.join(special)}", ""] if special else []
+        for name in sorted(self.used & {*self._OUTSIDE}):
+            lines.append(f"{law.name}_{name}(x) = {self._OUTSIDE[name]} ? oftype(x, NaN) : {name}(x)")
+        lines += ["", f"function {law.name}(inputs)"]
+        for word, column, note in law.inputs:
+            lines += [*self.notes(note, indent="    "), f"    {word} = {real}(inputs[{column + 1}])"]
+        for word, expression in law.statements:
+            lines += self.assigned(word, expression)
+        lines.append(f"    outputs = zeros({real}, {len(law.outputs)})")
+        for number, (expression, note) in enumerate(law.outputs):
+            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number + 1}]", expression)]
+        return "\n".join([*lines, "    return outputs", "end", ""])
+
+
+class Matlab(Language):
+    """MATLAB and Octave: rows (N, inputs) to rows (N, outputs)."""
+
+    times = ".*"
+    comment = ("%", "")
+    continued = " ..."
+    functions: ClassVar = {
+        "Abs": "abs(@)",
+        "j0": "besselj(0, @)",
+        **{name: f"${name}(@)" for name in (*_OUTSIDE, "gamma")},
+    }
+    _OUTSIDE: ClassVar = _OUTSIDE | {"gamma": "~(x > 0)"}
+
+    def quotient(self, above: Sequence[Printed], below: Sequence[Printed]) -> str:
+        text = super().quotient(above, ())
+        if not below:
+            return text
+        divisor = self.times.join(self.wrapped(one, Precedence.POWER) for one in below)
+        return f"{text}./{divisor if len(below) == 1 else self.bracketed(divisor)}"
+
+    def write(self, law: Law) -> str:
+        real = "single" if self.single else "double"
+        lines = [f"function outputs = {law.name}(inputs)", *self.notes(*law.notes)]
+        for word, column, note in law.inputs:
+            lines += [*self.notes(note, indent="    "), f"    {word} = {real}(inputs(:, {column + 1}));"]
+        for word, expression in law.statements:
+            lines += self.assigned(word, expression, end=";")
+        lines.append(f"    outputs = zeros(size(inputs, 1), {len(law.outputs)}, '{real}');")
+        for number, (expression, note) in enumerate(law.outputs):
+            lines += [
+                *self.notes(note, indent="    "),
+                *self.assigned(f"outputs(:, {number + 1})", expression, end=";"),
+            ]
+        lines += ["end"]
+        for name in sorted(self.used & {*self._OUTSIDE}):
+            lines += ["", f"function y = {law.name}_{name}(x)", f"    y = real({name}(x));"]
+            lines += [f"    y({self._OUTSIDE[name]}) = NaN;", "end"]
+        return "\n".join([*lines, ""])
+
+
+class _InPython(Language):
+    comment = ("#", "")
+
+    def assigned(self, target: str, expression: str, indent: str = "    ", end: str = "") -> list[str]:
+        lines = super().assigned(target, expression, indent, end)
+        return lines if len(lines) == 1 else super().assigned(target, f"({expression})", indent, end)
+
+
+class Numpy(_InPython):
+    """Python over NumPy: rows (N, inputs) to rows (N, outputs). erf, gamma and j0 are SciPy's."""
+
+    functions: ClassVar = {
+        **{name: f"numpy.{name}(@)" for name in ("sqrt", "exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh")},
+        **{f"a{name}": f"numpy.arc{name}(@)" for name in ("sin", "cos", "tan", "tanh")},
+        "Abs": "numpy.abs(@)",
+        "sign": "numpy.sign(@)",
+        "gamma": "$gamma(@)",
+        **{name: f"scipy.special.{name}(@)" for name in ("erf", "j0")},
+    }
+
+    def write(self, law: Law) -> str:
+        real = "numpy.float32" if self.single else "numpy.float64"
+        lines = [*self.notes(*law.notes), "import numpy"]
+        lines += ["import scipy.special"] if self.used & {"erf", "gamma", "j0"} else []
+        if "gamma" in self.used:
+            lines += [
+                "",
+                "",
+                f"def {law.name}_gamma(x):",
+                "    return numpy.where(x > 0, scipy.special.gamma(x), numpy.nan)",
+            ]
+        lines += ["", "", f"def {law.name}(inputs):", f"    inputs = numpy.asarray(inputs, {real})"]
+        lines += [f"    outputs = numpy.empty((*inputs.shape[:-1], {len(law.outputs)}), {real})"]
+        for word, column, note in law.inputs:
+            lines += [*self.notes(note, indent="    "), f"    {word} = inputs[..., {column}]"]
+        lines.append('    with numpy.errstate(all="ignore"):')
+        for word, expression in law.statements:
+            lines += self.assigned(word, expression, " " * 8)
+        for number, (expression, note) in enumerate(law.outputs):
+            lines += self.notes(note, indent=" " * 8)
+            lines += self.assigned(f"outputs[..., {number}]", expression, " " * 8)
+        return "\n".join([*lines, "    return outputs", ""])
+
+
+class Python(_InPython):
+    """Python over its standard library, which has no j0: one row to a list. Its numbers are doubles."""
+
+    lacking = ("j0",)
+    functions: ClassVar = {
+        **{
+            name: f"math.{name}(@)"
+            for name in ("sqrt", "log", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "sinh", "cosh", "tanh")
+        },
+        "erf": "math.erf(@)",
+        "Abs": "abs(@)",
+        **{name: f"${name}(@)" for name in ("exp", "sign", "gamma")},
+    }
+    _HELPERS: ClassVar = {
+        # 1/(1 + exp(-x)) is 0 far to the left, and no error.
+        "exp": ["    return math.exp(x) if x < 709.78 else math.inf if x == x else x"],
+        "sign": ["    return (x > 0) - (x < 0) + 0 * x"],
+        "gamma": ["    return math.gamma(x) if x > 0 else math.nan"],
+    }
+
+    def decimal(self, value: float) -> str:
+        if self.single:
+            raise FormulaError("Python's numbers are doubles. Take numpy for the precision float.")
+        return super().decimal(value)
+
+    def write(self, law: Law) -> str:
+        lines = [*self.notes(*law.notes), "import math", "", ""]
+        for name in sorted(self.used & {*self._HELPERS}):
+            lines += [f"def {law.name}_{name}(x):", *self._HELPERS[name], "", ""]
+        lines.append(f"def {law.name}(inputs):")
+        for word, column, note in law.inputs:
+            lines += [*self.notes(note, indent="    "), f"    {word} = float(inputs[{column}])"]
+        lines += [f"    outputs = [math.nan] * {len(law.outputs)}", "    try:"]
+        for word, expression in law.statements:
+            lines += self.assigned(word, expression, " " * 8)
+        for number, (expression, note) in enumerate(law.outputs):
+            lines += self.notes(note, indent=" " * 8)
+            lines += self.assigned(f"outputs[{number}]", expression, " " * 8)
+        lines += ["    except (ValueError, OverflowError, ZeroDivisionError):"]
+        lines += [f"        return [math.nan] * {len(law.outputs)}", "    return outputs", ""]
+        return "\n".join(lines)
+
+
+LANGUAGES: dict[str, type[Language]] = {
+    "c": C,
+    "fortran": Fortran,
+    "julia": Julia,
+    "matlab": Matlab,
+    "numpy": Numpy,
+    "octave": Matlab,
+    "python": Python,
+    "rust": Rust,
+}

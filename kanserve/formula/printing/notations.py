@@ -1,0 +1,224 @@
+"""The four languages of a formula: text to read, LaTeX to typeset, Python over NumPy, and C99.
+
+The functions' spellings come from the table of functions: text and Python read its sympy column (the names of
+sympy and NumPy differ in five places), C its C column.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+from kanserve.formula.expressions.names import latex_name, text_name
+from kanserve.formula.expressions.numbers import named
+from kanserve.formula.printing.printing import Dialect, Precedence, Printed, reciprocal, signed
+from kanserve.network.functions import FUNCTIONS, SPECIAL
+
+DIGITS = 6  # of a number in text and LaTeX
+_NAMES_OF_NUMBERS = {"pi", "e"}  # an input may be called so
+_NUMPY_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atanh": "arctanh", "Abs": "abs"}
+_LONGEST_PRODUCT = 8  # x^8 in C is seven products
+_LONGEST_REPEATED = 40  # characters of a base that C repeats instead of calling pow
+_LATEX_CALLS = {
+    "sqrt": r"\sqrt{@}",
+    "1/sqrt": r"\sqrt{@}",
+    "exp": "e^{@}",
+    "log": r"\log\left(@\right)",
+    "gaussian": r"e^{-\left(@\right)^{2}}",
+    "abs": r"\left|@\right|",
+    "j0": r"J_{0}\left(@\right)",
+    "gamma": r"\Gamma\left(@\right)",
+    "arctanh": r"\operatorname{artanh}\left(@\right)",
+    **{
+        name: rf"\{name}\left(@\right)"
+        for name in ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh")
+    },
+}
+
+
+class Text(Dialect):
+    """To read: numbers rounded to DIGITS digits, powers as x^2, names in quotes where they are not one word.
+
+    With `named`, a number that DIGITS digits do not tell and that has a name is shown by it: pi/2, 1/3.
+    """
+
+    def __init__(self, names: Sequence[str], *, named: bool = False) -> None:
+        self._names = [text_name(name) for name in names]
+        self._named = named and not set(names) & _NAMES_OF_NUMBERS
+
+    def number(self, value: float) -> str:
+        mantissa, _, exponent = f"{value:.{DIGITS}g}".partition("e")
+        return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+    def named(self, value: float) -> Printed | None:
+        return _named(self, value, str) if self._named else None
+
+    def variable(self, column: int) -> str:
+        return self._names[column]
+
+    def call(self, name: str, argument: Printed) -> Printed:
+        if name in SPECIAL:
+            return Printed(f"{name}({signed(argument)})")
+        template = FUNCTIONS[name].sympy.replace("sympy.", "").replace("Abs", "abs").replace("**", "^")
+        if len(re.findall(r"\bx\b", template)) > 1:
+            return Printed(f"{name}({signed(argument)})")  # named, not written out with its argument twice
+        return _filled(template, argument, self)
+
+    def power(self, base: Printed, exponent: int) -> Printed:
+        return Printed(f"{self.wrapped(base, Precedence.ATOM)}^{exponent}", Precedence.POWER)
+
+
+class Latex(Dialect):
+    """To typeset, with no package but amsmath. `named` as in Text."""
+
+    times = " "
+    elision = r"\dots"
+
+    def __init__(self, names: Sequence[str], *, named: bool = False) -> None:
+        self._names = [latex_name(name) for name in names]
+        self._named = named
+
+    def number(self, value: float) -> str:
+        mantissa, _, exponent = f"{value:.{DIGITS}g}".partition("e")
+        if not exponent:
+            return mantissa
+        return rf"10^{{{int(exponent)}}}" if mantissa == "1" else rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
+
+    def named(self, value: float) -> Printed | None:
+        return _named(self, value, _latex_of_number) if self._named else None
+
+    def variable(self, column: int) -> str:
+        return self._names[column]
+
+    def spline(self, name: str, argument: Printed) -> Printed:
+        index = ",".join(name.split("_")[1:])
+        return Printed(rf"s_{{{index}}}\left({signed(argument)}\right)", Precedence.POWER)
+
+    def call(self, name: str, argument: Printed) -> Printed:
+        template = _LATEX_CALLS.get(name, rf"\operatorname{{{name}}}\left(@\right)")
+        inner = signed(argument)
+        if name == "gaussian" and argument.precedence == Precedence.ATOM and not argument.negative:
+            template = "e^{-@^{2}}"
+        printed = Printed(template.replace("@", inner), Precedence.POWER)
+        return reciprocal(printed, self) if name == "1/sqrt" else printed
+
+    def power(self, base: Printed, exponent: int) -> Printed:
+        if base.number is not None and "^" in base.text:
+            base = Printed(base.text, Precedence.PRODUCT, base.negative)
+        return Printed(f"{self.wrapped(base, Precedence.ATOM)}^{{{exponent}}}", Precedence.POWER)
+
+    def bracketed(self, text: str) -> str:
+        return rf"\left({text}\right)"
+
+    def quotient(self, above: Sequence[Printed], below: Sequence[Printed]) -> str:
+        if below:
+            top = above[0].text if len(above) == 1 else self.quotient(above, ())
+            bottom = below[0].text if len(below) == 1 else self.quotient(below, ())
+            return rf"\frac{{{top}}}{{{bottom}}}"
+        text = ""
+        for one in above:
+            factor = one.text if one.precedence >= Precedence.PRODUCT else self.bracketed(one.text)
+            between = r" \cdot " if factor[0].isdigit() else " "
+            text += f"{between}{factor}" if text else factor
+        return text
+
+
+class Python(Dialect):
+    """A NumPy expression over arrays named by `identifiers`; constants are exact.
+
+    Splines are functions to supply, and so are erf, j0 and gamma, as scipy.special has them.
+    """
+
+    def __init__(self, identifiers: Sequence[str]) -> None:
+        self._identifiers = identifiers
+        self._temporaries = 0
+
+    def number(self, value: float) -> str:
+        return repr(value)
+
+    def variable(self, column: int) -> str:
+        return self._identifiers[column]
+
+    def call(self, name: str, argument: Printed) -> Printed:
+        if name in SPECIAL:
+            return Printed(f"{name}({signed(argument)})")
+        template = re.sub(r"sympy\.(\w+)", lambda one: f"np.{_NUMPY_NAMES.get(one[1], one[1])}", FUNCTIONS[name].sympy)
+        parts = re.split(r"\bx\b", template)
+        if len(parts) > 2 and not argument.text.isidentifier():
+            # Named where it occurs first, so that nested functions do not double the text at each level.
+            self._temporaries += 1
+            name = f"_{self._temporaries}"  # no identifier of ours begins with an underscore
+            return Printed(f"({parts[0]}({name} := {signed(argument)}){name.join(parts[1:])})")
+        return _filled(template, argument, self)
+
+    def power(self, base: Printed, exponent: int) -> Printed:
+        return Printed(f"{self.wrapped(base, Precedence.ATOM)}**{exponent}", Precedence.POWER)
+
+
+class C99(Dialect):
+    """A C99 expression over doubles named by `identifiers`, with libm's functions (and POSIX's j0); exact constants."""
+
+    def __init__(self, identifiers: Sequence[str]) -> None:
+        self._identifiers = identifiers
+
+    def number(self, value: float) -> str:
+        return repr(value)
+
+    def variable(self, column: int) -> str:
+        return self._identifiers[column]
+
+    def call(self, name: str, argument: Printed) -> Printed:
+        return _filled(FUNCTIONS[name].c, argument, self)
+
+    def power(self, base: Printed, exponent: int) -> Printed:
+        factor = self.wrapped(base, Precedence.ATOM)
+        if exponent <= _LONGEST_PRODUCT and len(factor) <= _LONGEST_REPEATED:
+            return Printed("*".join([factor] * exponent), Precedence.PRODUCT)
+        return Printed(f"pow({signed(base)}, {float(exponent)!r})")
+
+
+def _named(dialect: Dialect, value: float, spelling: Callable[[str], str]) -> Printed | None:
+    """The number by its name, where its digits do not tell it."""
+    found = named(value) if float(f"{value:.{DIGITS}g}") != value else None
+    if found is None or (not found.below and found.above[0][0].isdigit() and len(found.above) == 1):
+        return None
+    above, below = (tuple(_number_factor(spelling(one)) for one in part) for part in (found.above, found.below))
+    text = dialect.quotient(above, below)
+    if not below and len(above) == 1:
+        return above[0]
+    return Printed(text, Precedence.PRODUCT, quotient=(above, below) if below else None)
+
+
+def _number_factor(text: str) -> Printed:
+    return Printed(text, Precedence.POWER if "^" in text else Precedence.ATOM)
+
+
+def _latex_of_number(text: str) -> str:
+    """sqrt(2*pi) as \\sqrt{2 \\pi}."""
+    text = re.sub(r"sqrt\((.*)\)", r"\\sqrt{\1}", text)
+    text = re.sub(r"log\((.*)\)", r"\\log\\left(\1\\right)", text)
+    return re.sub(r"\^(\d)", r"^{\1}", text).replace("*", " ").replace("pi", r"\pi")
+
+
+def _filled(template: str, argument: Printed, dialect: Dialect) -> Printed:
+    """A spelling in x with the argument for x, in brackets where its place needs them."""
+    if template.startswith("1/"):
+        return reciprocal(_filled(template.removeprefix("1/"), argument, dialect), dialect)
+    negated = Printed(argument.text, argument.precedence, not argument.negative)
+    if argument.precedence == Precedence.SUM:
+        negated = Printed(dialect.bracketed(argument.text), negative=not argument.negative)
+    places = {
+        "(x)": f"({signed(argument)})",
+        "(-x)": f"({signed(negated)})",
+        "x": dialect.wrapped(argument, Precedence.ATOM),
+    }
+    text = re.sub(r"\(-?x\)|\bx\b", lambda found: places[found[0]], template)
+    return Printed(text, _precedence(template))
+
+
+def _precedence(template: str) -> Precedence:
+    """How strongly a spelling's outermost operation binds."""
+    outside, before = template, ""
+    while outside != before:
+        before, outside = outside, re.sub(r"\([^()]*\)", "", outside)
+    if " + " in outside or " - " in outside:
+        return Precedence.SUM
+    return Precedence.PRODUCT if "/" in outside or "*" in outside else Precedence.ATOM

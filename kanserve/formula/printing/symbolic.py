@@ -1,0 +1,69 @@
+"""A formula as a sympy expression: a view for users; nothing here is read back."""
+
+import importlib
+import re
+from typing import Any
+
+from kanserve.errors import FormulaError, MissingDependencyError
+from kanserve.formula.expressions.formula import Formula
+from kanserve.formula.expressions.tree import Step
+from kanserve.formula.printing.printing import unfold
+from kanserve.formula.printing.sympy_spelling import spelled
+from kanserve.network.functions import FUNCTIONS
+
+_MOST_OPERATIONS = 20_000  # of the unfolded formula; sympy's own algorithms take minutes beyond
+
+
+def expression(formula: Formula) -> Any:
+    """The formula as a `sympy.Expr` in real symbols named by `identifiers`, splines as functions without a body.
+
+    Built without sympy's automatic rewriting, which would change where it is defined (exp(log(x)) to x). Needs the
+    extra `export`. FormulaError when the formula is too large for sympy: use the tree.
+    """
+    sympy = _sympy()
+    if not unfold(formula.tree, _MOST_OPERATIONS).whole:
+        raise FormulaError(
+            f"sympy is given formulas of up to {_MOST_OPERATIONS} operations; {formula.name!r} is larger. Use its tree."
+        )
+    symbols = {
+        column: sympy.Symbol(name, real=True) for column, name in zip(formula.columns, formula.identifiers, strict=True)
+    }
+    values: list[Any] = []
+    for step in formula.tree:
+        values.append(_expression(sympy, step, values, symbols))
+    return values[-1]
+
+
+def _sympy() -> Any:
+    try:
+        return importlib.import_module("sympy")
+    except ImportError:
+        raise MissingDependencyError("sympy", "export") from None
+
+
+def _expression(sympy: Any, step: Step, values: list[Any], symbols: dict[int, Any]) -> Any:
+    match step:
+        case ("const", value):
+            return sympy.Integer(int(value)) if value.is_integer() and abs(value) < 2**53 else sympy.Float(value)
+        case ("var", column):
+            return symbols[column]
+        case ("add", *arguments):
+            return sympy.Add(*(values[one] for one in arguments), evaluate=False)
+        case ("mul", *arguments):
+            return sympy.Mul(*(values[one] for one in arguments), evaluate=False)
+        case ("pow", base, exponent):
+            return sympy.Pow(values[base], exponent, evaluate=False)
+        case ("spline", name, argument):
+            return sympy.Function(name)(values[argument])
+        case (_, name, argument):
+            return _call(sympy, name, values[argument])
+    raise AssertionError(step)
+
+
+def _call(sympy: Any, name: str, argument: Any) -> Any:
+    spelling = FUNCTIONS[name].sympy
+    single = re.fullmatch(r"sympy\.(\w+)\(x\)", spelling)
+    if single:
+        return getattr(sympy, single[1])(argument, evaluate=False)
+    with sympy.evaluate(False):
+        return spelled(sympy, spelling, argument)

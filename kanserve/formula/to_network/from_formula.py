@@ -1,0 +1,192 @@
+"""`from_formula` and `kan_of`: a known law as a network of named edges, to be exported, served or trained further."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kanserve.errors import InputError
+from kanserve.formula.expressions.linear_forms import Form, Steps, one_atom
+from kanserve.formula.expressions.parsing import Expression, Name, mistake, parse
+from kanserve.formula.expressions.tree import Tree, check_tree
+from kanserve.formula.expressions.tree_to_forms import Mistake, form_of_expression, form_of_tree, parts
+from kanserve.formula.to_network import sympy_reading
+from kanserve.formula.to_network.layering import layers
+from kanserve.network.kan import Kan, Layer, Variable
+
+CONSTANTS = {"pi": math.pi, "e": math.e}
+
+
+def from_formula(
+    formula: Any,
+    /,
+    parameters: Mapping[str, float] | None = None,
+    *,
+    inputs: Sequence[str] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    units: Mapping[str, str] | None = None,
+    **constants: float,
+) -> Kan:
+    """The network that is a formula, exactly: `from_formula("a*exp(-b*x**2)", a=2.0, b=0.5)`.
+
+    `formula` is a text of the grammar of `formula.expressions.parsing`, a sympy expression, a list of them (outputs y1,
+    y2, ...) or a mapping from the outputs' names to them. A name in it is a parameter when `parameters` or a keyword
+    gives its number; pi and e in a text, unless they are inputs or parameters, are the constants; the others are the
+    inputs, in the order in which they first appear (in a sympy expression: by the alphabet), or as `inputs` lists
+    them. A parameter given by keyword must occur; the mapping may hold others.
+
+    `ranges` are those in which inputs are used, as (low, high): what formulas and exports are checked on. Without
+    them it is -1 to 1. `units` are of inputs and outputs.
+
+    A power with an exponent that is not constant or no multiple of a quarter is exp(exponent·log(base)): the base must
+    be larger than 0. An identity may be used where it holds wherever the formula is defined, so rounding may differ.
+    InputError with the place and a caret when the text is no formula, a name is unknown or a constant is not finite;
+    FormulaError when the network would be too large.
+    """
+    texts, outputs = _outputs(formula)
+    expressions = [_read(one) for one in texts]
+    numbers = _numbers(parameters or {}, constants)
+    found = [_names(one) for one in expressions]
+    listed = list(dict.fromkeys(one.name for names in found for one in names))
+    unused = sorted(set(constants) - set(listed))
+    if unused:
+        raise InputError(f"The parameter {unused[0]!r} does not occur in the formula, whose names are {listed}.")
+    # In a sympy expression a symbol of that name is a symbol: sympy's own pi and E are numbers.
+    known = (CONSTANTS if any(isinstance(one, str) for one in texts) else {}) | numbers
+    if inputs is None:
+        variables = [name for name in listed if name not in known]
+    else:
+        variables = _checked_inputs(inputs, numbers)
+        known = {name: value for name, value in known.items() if name not in variables}
+    if not variables:
+        raise InputError("The formula has no input: its names are all constants. Name an input: inputs=['x'].")
+    markers = [_marker(one) for one in texts]
+    for names, marker in zip(found, markers, strict=True):
+        for one in names:
+            if one.name not in known and one.name not in variables:
+                raise marker(one.at, f"{one.name[:60]!r} is no input, and no parameter gives it a number.")
+    _check_names("ranges", ranges or {}, variables)
+    _check_names("units", units or {}, [*variables, *outputs])
+    return Kan(
+        _layers(expressions, markers, variables, known),
+        inputs=tuple(_variable(name, units or {}, ranges or {}) for name in variables),
+        outputs=tuple(_variable(name, units or {}, {}) for name in outputs),
+    )
+
+
+def kan_of(
+    trees: Tree | Sequence[Tree], inputs: Sequence[str | Variable], outputs: Sequence[str | Variable] = ("y",)
+) -> Kan:
+    """The network that is a closed form, exactly; of several trees, one output for each.
+
+    `inputs` are all columns of the rows, whether they occur or not. FormulaError when the network would be too large,
+    FormatError when a tree has a spline.
+    """
+    several = [trees] if trees and isinstance(trees[0][0], str) else list(trees)
+    checked = [check_tree(one, {}) for one in several]
+    needed = 1 + max((int(step[1]) for tree in checked for step in tree if step[0] == "var"), default=0)
+    if not needed <= len(inputs) or len(outputs) != len(checked):
+        raise InputError(
+            f"{len(checked)} trees in {needed} columns need as many outputs, got {len(outputs)}, and at least as many "
+            f"inputs, got {len(inputs)}."
+        )
+    steps = Steps()
+    columns = [steps.add("var", i) for i in range(len(inputs))]
+    return Kan(
+        layers(steps, columns, [form_of_tree(steps, one) for one in checked]),
+        inputs=tuple(_named(one) for one in inputs),
+        outputs=tuple(_named(one) for one in outputs),
+    )
+
+
+def _named(one: str | Variable) -> Variable:
+    return one if isinstance(one, Variable) else Variable(one)
+
+
+def _layers(
+    expressions: Sequence[Expression], markers: Sequence[Mistake], inputs: Sequence[str], known: Mapping[str, float]
+) -> tuple[Layer, ...]:
+    steps = Steps()
+    columns = [steps.add("var", i) for i in range(len(inputs))]
+    values = {name: Form(value) for name, value in known.items()}
+    values |= {name: one_atom(column) for name, column in zip(inputs, columns, strict=True)}
+    forms = [form_of_expression(steps, one, values, marker) for one, marker in zip(expressions, markers, strict=True)]
+    return layers(steps, columns, forms)
+
+
+def _outputs(formula: Any) -> tuple[list[Any], list[str]]:
+    if isinstance(formula, Mapping):
+        texts, names = list(formula.values()), [str(name) for name in formula]
+    elif isinstance(formula, str) or sympy_reading.is_sympy(formula):
+        texts, names = [formula], ["y"]
+    elif isinstance(formula, Sequence):
+        texts = list(formula)
+        names = ["y"] if len(texts) == 1 else [f"y{q + 1}" for q in range(len(texts))]
+    else:
+        texts, names = [formula], ["y"]
+    if not texts:
+        raise InputError("At least one formula is needed, got none.")
+    return texts, names
+
+
+def _read(formula: Any) -> Expression:
+    if isinstance(formula, str):
+        return parse(formula)
+    if sympy_reading.is_sympy(formula):
+        return sympy_reading.read(formula)
+    raise InputError(f"A formula is a text or a sympy expression, got {type(formula).__name__}.")
+
+
+def _marker(formula: Any) -> Mistake:
+    """How mistakes of this formula are told: in a text, with the place."""
+    if isinstance(formula, str):
+        return lambda at, message: mistake(formula, at, message)
+    return lambda at, message: InputError(message)
+
+
+def _numbers(parameters: Mapping[str, float], constants: Mapping[str, float]) -> dict[str, float]:
+    twice = sorted(set(parameters) & set(constants))
+    if twice:
+        raise InputError(f"The parameter {twice[0]!r} is given twice.")
+    numbers = {}
+    for name, value in {**parameters, **constants}.items():
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError, OverflowError):
+            numbers[name] = math.nan
+        if not math.isfinite(numbers[name]):
+            raise InputError(f"The parameter {name!r} must be a finite number, got {value!r:.60}.")
+    return numbers
+
+
+def _checked_inputs(inputs: Sequence[str], numbers: Mapping[str, float]) -> list[str]:
+    if isinstance(inputs, str):
+        raise InputError(f"inputs is a list of names, as in inputs=[{inputs!r}].")
+    both = [name for name in inputs if name in numbers]
+    if both:
+        raise InputError(f"{both[0]!r} is an input and a parameter; it can be one of them.")
+    return list(inputs)
+
+
+def _names(expression: Expression) -> list[Name]:
+    """In the order of the text, by the alphabet where there is none."""
+    result, waiting = [], [expression]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Name):
+            result.append(one)
+        waiting += parts(one)
+    return sorted(result, key=lambda one: (one.at, one.name))
+
+
+def _check_names(what: str, given: Mapping[str, object], names: Sequence[str]) -> None:
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise InputError(f"{what} has {unknown[0]!r}, which is none of {list(names)}.")
+
+
+def _variable(name: str, units: Mapping[str, str], ranges: Mapping[str, tuple[float, float]]) -> Variable:
+    try:
+        low, high = (float(end) for end in ranges.get(name, (-math.inf, math.inf)))
+    except (TypeError, ValueError):
+        raise InputError(f"The range of {name!r} is (low, high), got {ranges[name]!r:.60}.") from None
+    return Variable(name, units.get(name, ""), low, high)

@@ -1,0 +1,224 @@
+"""From linear forms over steps to the layers of a network, few and narrow.
+
+A node is a product of sums of functions of one variable, and so is what one layer can do: a step that is a sum or a
+product becomes a node as early as what it is made from allows, a function of one variable becomes an edge wherever it
+is used, with the affine parts around it. A node that is used in a later layer is carried there by identity edges.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kanserve.errors import FormulaError
+from kanserve.formula.expressions.linear_forms import Form, Steps, form_of, leading, step_of
+from kanserve.network.kan import Layer, layer
+
+MAX_EDGES = 1_000_000  # of all layers, those that are zero counted: arrays have a place for each
+_POWER_NAMES = {1: "x", 2: "x^2", 3: "x^3", 4: "x^4", -1: "1/x", -2: "1/x^2"}
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """c·f(a·source + b); the source is a step that is a node."""
+
+    source: int
+    function: str = "x"
+    a: float = 1.0
+    b: float = 0.0
+    c: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Subnode:
+    edges: tuple[_Edge, ...]
+    bias: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Node:
+    subnodes: tuple[_Subnode, ...]
+    scale: float = 1.0
+    bias: float = 0.0
+
+    @property
+    def sources(self) -> set[int]:
+        return {edge.source for subnode in self.subnodes for edge in subnode.edges}
+
+
+def layers(steps: Steps, inputs: Sequence[int], outputs: Sequence[Form]) -> tuple[Layer, ...]:
+    """The layers of a network from these steps, which are its inputs, to these forms.
+
+    FormulaError when they would be larger than is sensible.
+    """
+    return _Layering(steps, inputs).layers(outputs)
+
+
+class _Layering:
+    """`nodes` says how each step that is needed as a node is made, `depth` in which layer: an input is in 0."""
+
+    def __init__(self, steps: Steps, inputs: Sequence[int]) -> None:
+        self._steps = steps
+        self._inputs = list(inputs)
+        self._nodes: dict[int, _Node] = {}
+        self._depth = dict.fromkeys(inputs, 0)
+
+    def layers(self, outputs: Sequence[Form]) -> tuple[Layer, ...]:
+        last = [self._output(one) for one in outputs]
+        depths = [1 + self._deepest(one.sources) for one in last]
+        count = max(depths)
+        # What is there before the last layer is carried as one node, not as all that it is made from.
+        last = [
+            self._carried(form) if depth < count else node
+            for form, node, depth in zip(outputs, last, depths, strict=True)
+        ]
+        for one in last:
+            self._deepest(one.sources)
+        held = self._held(last, count)
+        made = [self._made(n, held, last) for n in range(1, count + 1)]
+        sizes = [sum(len(node.subnodes) for node in nodes) * len(held[n]) for n, nodes in enumerate(made)]
+        if sum(sizes) > MAX_EDGES:
+            raise FormulaError(
+                f"This formula needs a network of {sum(sizes)} edges, with those that are 0; {MAX_EDGES} are allowed. "
+                "Make networks of its parts."
+            )
+        return tuple(_layer(sources, nodes) for sources, nodes in zip(held, made, strict=True))
+
+    def _output(self, form: Form) -> _Node:
+        """The node of an output; what is around a product, or a sum in brackets, is the node's scale and bias."""
+        if len(form.terms) == 1 and self._steps.steps[form.terms[0][0]][0] in ("add", "mul", "pow"):
+            made = self._made_by(form.terms[0][0])
+            if len(made.subnodes) > 1 or len(made.subnodes[0].edges) > 1:
+                return _Node(made.subnodes, form.terms[0][1], form.constant)
+        return _Node((self._subnode(form),))
+
+    def _carried(self, form: Form) -> _Node:
+        if not form.terms:
+            return self._output(form)
+        source, a, b = self._argument(form)
+        return _Node((_Subnode((_Edge(source, c=a),), b),))
+
+    def _made_by(self, atom: int) -> _Node:
+        """How a step becomes a node."""
+        match self._steps.steps[atom]:
+            case ("add", *_):
+                return _Node((self._subnode(form_of(self._steps, atom)),))
+            case _:
+                return _Node(tuple(self._subnode(form_of(self._steps, one)) for one in self._factors(atom)))
+
+    def _factors(self, atom: int) -> list[int]:
+        """What an atom is the product of, each a function of the table: x^7 is x^4·x^3.
+
+        In a product sin(x)^2 is sin(x)·sin(x): the square of a node would take a layer more.
+        """
+        result: list[int] = []
+        factors = self._steps.factors(atom)
+        for factor in factors:
+            match self._steps.steps[factor]:
+                case ("pow", base, int(exponent)) if exponent not in _POWER_NAMES:
+                    whole, part = divmod(abs(exponent), 4 if exponent > 0 else 2)
+                    one, most = (1, 4) if exponent > 0 else (-1, -2)
+                    result += [self._steps.add("pow", base, most)] * whole
+                    result += [base if one * part == 1 else self._steps.add("pow", base, one * part)] * (part > 0)
+                case ("pow", base, int(exponent)) if (
+                    len(factors) > 1 and exponent > 0 and self._steps.steps[base][0] == "call"
+                ):
+                    result += [base] * exponent
+                case _:
+                    result.append(factor)
+        return result
+
+    def _subnode(self, form: Form) -> _Subnode:
+        """The sum; where it has several functions of one source, each of those is a node in the layer before."""
+        edges = [self._edge(atom, coefficient) for atom, coefficient in form.terms]
+        atoms = [atom for atom, _ in form.terms]
+        while True:
+            count = Counter(edge.source for edge in edges)
+            shared = [n for n, edge in enumerate(edges) if count[edge.source] > 1 and edge.source != atoms[n]]
+            if not shared:
+                return _Subnode(tuple(edges), form.constant)
+            for n in shared:
+                edges[n] = _Edge(atoms[n], c=form.terms[n][1])
+
+    def _edge(self, atom: int, coefficient: float) -> _Edge:
+        match self._steps.steps[atom]:
+            case ("call", str(name), argument):
+                return _Edge(*self._applied(name, argument), coefficient)
+            case ("pow", argument, int(exponent)) if exponent in _POWER_NAMES:
+                return _Edge(*self._applied(_POWER_NAMES[exponent], argument), coefficient)
+            case _:
+                return _Edge(atom, c=coefficient)
+
+    def _applied(self, name: str, argument: int) -> tuple[int, str, float, float]:
+        source, a, b = self._argument(form_of(self._steps, argument))
+        return source, name, a, b
+
+    def _argument(self, form: Form) -> tuple[int, float, float]:
+        """The source of an edge and the a and b around it; equal up to a factor of one size, sums share a source."""
+        assert form.terms, "a function of a constant has been folded, or refused"
+        if len(form.terms) > 1:
+            lead, rest = leading(Form(0.0, tuple(sorted(form.terms))))
+            return step_of(self._steps, rest), lead, form.constant
+        atom, coefficient = form.terms[0]
+        if self._steps.steps[atom][0] != "add":
+            return atom, coefficient, form.constant
+        source, a, b = self._argument(form_of(self._steps, atom))
+        return source, coefficient * a, coefficient * b + form.constant
+
+    def _deepest(self, needed: set[int]) -> int:
+        """The largest depth of the needed steps, which with all that they are made from become nodes; 0 of none."""
+        waiting = list(needed)
+        while waiting:
+            one = waiting[-1]
+            if one not in self._nodes and one not in self._depth:
+                self._nodes[one] = self._made_by(one)
+            missing = [] if one in self._depth else [s for s in self._nodes[one].sources if s not in self._depth]
+            if missing:
+                waiting += missing
+                continue
+            if one not in self._depth:
+                self._depth[one] = 1 + max((self._depth[s] for s in self._nodes[one].sources), default=0)
+            waiting.pop()
+        return max((self._depth[one] for one in needed), default=0)
+
+    def _held(self, last: Sequence[_Node], count: int) -> list[list[int]]:
+        """For each layer but the last, from the inputs on, the steps that are its nodes."""
+        last_use: dict[int, int] = {}
+        waiting = [(source, count - 1) for node in last for source in sorted(node.sources)]
+        while waiting:
+            one, use = waiting.pop()
+            known = one in last_use
+            last_use[one] = max(use, last_use.get(one, 0))
+            if not known and one in self._nodes:
+                waiting += [(source, self._depth[one] - 1) for source in sorted(self._nodes[one].sources)]
+        held = [self._inputs]
+        for n in range(1, count):
+            held.append(sorted(one for one, use in last_use.items() if self._depth[one] <= n <= use))
+        return held
+
+    def _made(self, n: int, held: list[list[int]], last: Sequence[_Node]) -> list[_Node]:
+        """The nodes of layer n, counted from 1."""
+        if n == len(held):
+            return list(last)
+        return [self._nodes[one] if self._depth[one] == n else _Node((_Subnode((_Edge(one),)),)) for one in held[n]]
+
+
+def _layer(sources: Sequence[int], nodes: Sequence[_Node]) -> Layer:
+    subnodes = [subnode for node in nodes for subnode in node.subnodes]
+    column = {source: i for i, source in enumerate(sources)}
+    functions = np.full((len(subnodes), len(sources)), "", dtype=object)
+    affine = np.tile([1.0, 0.0, 1.0, 0.0], (*functions.shape, 1))
+    for j, subnode in enumerate(subnodes):
+        d = subnode.bias if len(subnode.edges) == 1 else 0.0
+        for edge in subnode.edges:
+            functions[j, column[edge.source]] = edge.function
+            affine[j, column[edge.source]] = (edge.a, edge.b, edge.c, d)
+    return layer(
+        functions=functions,
+        affine=affine,
+        subnode_bias=[0.0 if len(subnode.edges) == 1 else subnode.bias for subnode in subnodes],
+        arity=[len(node.subnodes) for node in nodes],
+        node_scale=[node.scale for node in nodes],
+        node_bias=[node.bias for node in nodes],
+    )

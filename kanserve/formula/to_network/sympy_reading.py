@@ -1,0 +1,66 @@
+"""From a sympy expression to ours, by its tree: no text of it is read, and sympy is not imported."""
+
+import math
+from typing import Any
+
+from kanserve.errors import InputError
+from kanserve.formula.expressions.parsing import (
+    FUNCTION_NAMES,
+    MAX_NESTING,
+    Add,
+    Call,
+    Expression,
+    Multiply,
+    Name,
+    Number,
+    Power,
+    function_list,
+)
+
+MAX_PARTS = 10_000  # of an expression: as many as the longest text
+
+
+def is_sympy(value: object) -> bool:
+    """Whether a value is an expression of sympy's."""
+    return any(one.__module__.partition(".")[0] == "sympy" and one.__name__ == "Expr" for one in type(value).__mro__)
+
+
+def read(expression: Any) -> Expression:
+    """The `sympy.Expr` as an expression of ours; InputError names the part that has none."""
+    return _Reader().read(expression, 0)
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._parts = 0
+
+    def read(self, one: Any, depth: int) -> Expression:
+        self._parts += 1
+        if depth > MAX_NESTING or self._parts > MAX_PARTS:
+            raise InputError(f"An expression may be nested {MAX_NESTING} deep and have {MAX_PARTS} parts.")
+        if one.is_Symbol:
+            return Name(one.name)
+        if one.is_Number or one.is_NumberSymbol:
+            return _number(one)
+        name, arguments = type(one).__name__, one.args
+        if name == "besselj" and arguments[0] == 0:
+            name, arguments = "j0", arguments[1:]
+        if not (one.is_Add or one.is_Mul or one.is_Pow or (name in FUNCTION_NAMES and len(arguments) == 1)):
+            raise InputError(f"The expression has {name!r}, which is no function here. {function_list()}")
+        arguments = tuple(self.read(argument, depth + 1) for argument in arguments)
+        if one.is_Add:
+            return Add(arguments)
+        if one.is_Mul:
+            return Multiply(arguments)
+        return Power(arguments[0], arguments[1]) if one.is_Pow else Call(name, arguments[0])
+
+
+def _number(one: Any) -> Number:
+    """The double nearest to a number of sympy's: 1/3, pi."""
+    try:
+        value = float(one)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"The expression has {str(one)[:60]}, which is no finite real number.")
+    return Number(value)

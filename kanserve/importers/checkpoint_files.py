@@ -1,0 +1,66 @@
+"""A checkpoint from its files: pykan's settings and state, or one file of arrays."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from kanserve.errors import CheckpointError
+from kanserve.importers import pykan_yaml, tensor_files
+from kanserve.importers.conversion import Checkpoint
+
+LARGEST = 2 << 30  # bytes of a file of arrays, which is read as a whole
+SETTINGS, STATE, CACHE = "_config.yml", "_state", "_cache_data"
+
+
+def read(path: str | os.PathLike[str]) -> Checkpoint:
+    """The checkpoint at a path: a file of arrays; or pykan's by the name that `saveckpt` was given, or by either file.
+
+    CheckpointError where a file is not one of those or is damaged; OSError where it cannot be opened.
+    """
+    path = Path(path)
+    prefix = pykan_prefix(path)
+    if prefix is not None:
+        return _pykan(prefix)
+    return Checkpoint(tensor_files.parse(contents(path, LARGEST), path.name), name=path.name)
+
+
+def pykan_prefix(path: Path) -> Path | None:
+    """What pykan's `saveckpt` was given, where the path is that or one of its files; None for other files."""
+    for ending in (SETTINGS, STATE, CACHE):
+        if path.name.endswith(ending) and path.name != ending:
+            return path.with_name(path.name.removesuffix(ending))
+    if path.is_file() or not path.name:
+        return None
+    return path if any(_file(path, ending).exists() for ending in (SETTINGS, STATE)) else None
+
+
+def _pykan(prefix: Path) -> Checkpoint:
+    beside, state = _file(prefix, SETTINGS), _file(prefix, STATE)
+    # A state may stand alone: its importer says whether it can do without.
+    plain = pykan_yaml.parse(contents(beside, pykan_yaml.LARGEST), beside.name) if beside.exists() else {}
+    return Checkpoint(
+        tensor_files.parse(contents(state, LARGEST), state.name), plain, prefix.name if plain else state.name
+    )
+
+
+def _file(prefix: Path, ending: str) -> Path:
+    return prefix.with_name(prefix.name + ending)
+
+
+def contents(path: Path, largest: int) -> bytes:
+    """The bytes of a plain file of at most so many."""
+    # Without waiting: a pipe that nobody writes to would never open.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise CheckpointError(f"{path.name} is a pipe or a device; give a file.")
+        if found.st_size > largest:
+            raise CheckpointError(f"{path.name} has {found.st_size} bytes; a file of this kind has at most {largest}.")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(found.st_size)
+    finally:
+        os.close(descriptor)

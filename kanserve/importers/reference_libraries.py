@@ -1,0 +1,283 @@
+"""The other libraries, run on a checkpoint that has been read already: never on a file as it was found."""
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import CheckpointError, InputError, MissingDependencyError
+from kanserve.importers.arrays import shown
+from kanserve.importers.checkpoint_files import CACHE, SETTINGS, STATE
+from kanserve.importers.conversion import Checkpoint, Conversion, Options
+from kanserve.importers.pykan_yaml import Opaque
+
+Array = NDArray[np.float64]
+Arrays = Mapping[str, NDArray[Any]]
+Runner = Callable[[Array], Array]
+
+# The package to import and the distribution that it comes with. What is on no index has none: another's package could
+# have its name there.
+_PACKAGES = {
+    "pykan": ("kan", "pykan"),
+    "efficient-kan": ("efficient_kan", ""),
+    "fast-kan": ("fastkan", ""),
+    "inkan": ("inkan", "inkan"),
+    "jaxkan": ("jaxkan", "jaxkan"),
+}
+_ACTIVATIONS = {one.lower(): one for one in ("SiLU", "Identity", "ReLU", "Tanh", "Sigmoid")}  # as torch calls them
+
+
+def runner(checkpoint: Checkpoint, conversion: Conversion, options: Options) -> tuple[Runner, str]:
+    """What the library itself answers to rows (N, inputs), and its version."""
+    library, single = conversion.library, checkpoint.single
+    package = imported(library)
+    match library:
+        case "pykan":
+            run = _torch_runner(_pykan(package, checkpoint, conversion, single), single)
+        case "efficient-kan":
+            run = _torch_runner(_sequence(_efficient_kan(package, checkpoint, options), single), single)
+        case "fast-kan":
+            run = _torch_runner(_sequence(_fast_kan(package, checkpoint, options), single), single)
+        case "inkan":
+            run = _torch_runner(_sequence(_inkan(package, checkpoint, conversion, options), single), single)
+        case _:
+            run = _jax_runner(checkpoint, options, single)
+    return run, version(library)
+
+
+def imported(library: str) -> Any:
+    """The library's package; MissingDependencyError where it, or what it needs, is not installed, and InputError where
+    it is on no index."""
+    package, distribution = _PACKAGES[library]
+    try:
+        return import_module(package)
+    except ImportError:  # or of what it needs and does not say
+        if not distribution:
+            raise InputError(
+                f"{library} is on no package index: to run it, put the folder of its module {package} on PYTHONPATH."
+            ) from None
+        raise MissingDependencyError(distribution) from None
+
+
+def version(library: str) -> str:
+    try:
+        return metadata.version(_PACKAGES[library][1])
+    except (metadata.PackageNotFoundError, ValueError):
+        return "(a checkout)"
+
+
+def _torch_runner(model: Any, single: bool) -> Runner:
+    import torch
+
+    def run(rows: Array) -> Array:
+        with torch.no_grad():
+            answer = model(torch.tensor(rows, dtype=torch.float32 if single else torch.float64))
+        result: Array = answer.numpy().astype(np.float64)
+        return result
+
+    return run
+
+
+def _pykan(kan: Any, checkpoint: Checkpoint, conversion: Conversion, single: bool) -> Any:
+    """pykan's own loader on files written here from what was read: plain settings, plain arrays, no cache."""
+    import torch
+    import yaml
+
+    settings = dict(checkpoint.settings)
+    if not settings:
+        raise CheckpointError(f"pykan loads no state without its settings; {checkpoint.name} has none.")
+    if isinstance(settings.get("base_fun_name"), Opaque):  # as prune_input leaves it; pykan's own loader refuses that
+        settings["base_fun_name"] = conversion.kan.layers[0].base
+    if strange := [name for name, value in settings.items() if _opaque(value)]:
+        raise CheckpointError(
+            f"{checkpoint.name}{SETTINGS} holds Python objects ({shown(strange[0])}): pykan's own loader refuses it,"
+            " and there is nothing to verify with."
+        )
+    # A state in which a symbolic mask is not 0 was computed with it, whatever the settings say.
+    symbolic = any(re.fullmatch(r"symbolic_fun\.\d+\.mask", key) and a.any() for key, a in checkpoint.arrays.items())
+    with tempfile.TemporaryDirectory() as folder, _precision(single):
+        path = Path(folder, "model")
+        plain = {"auto_save": False, "ckpt_path": str(path), "device": "cpu", "state_id": 0, "round": 0}
+        settings |= {**plain, **({"symbolic_enabled": True} if symbolic else {})}
+        Path(f"{path}{SETTINGS}").write_text(yaml.safe_dump(settings))
+        torch.save({key: torch.tensor(array) for key, array in checkpoint.arrays.items()}, f"{path}{STATE}")
+        torch.save(None, f"{path}{CACHE}")
+        model = kan.KAN.loadckpt(str(path))
+        model.save_act = False
+        return model.eval()
+
+
+def _opaque(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return isinstance(value, Opaque) or (isinstance(value, list) and any(map(_opaque, value)))
+
+
+@contextlib.contextmanager
+def _precision(single: bool) -> Iterator[None]:
+    """What torch makes new arrays of, which is what pykan and others compute in."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32 if single else torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _efficient_kan(package: Any, checkpoint: Checkpoint, options: Options) -> Iterator[tuple[Any, Arrays]]:
+    for number, state in enumerate(grouped(checkpoint.arrays, "spline_weight")):
+        outputs, inputs, count = state["spline_weight"].shape
+        order = state["grid"].shape[1] - 1 - count
+        yield (
+            package.KANLinear(
+                inputs,
+                outputs,
+                grid_size=count - order,
+                spline_order=order,
+                enable_standalone_scale_spline="spline_scaler" in state,
+                base_activation=_activation(checkpoint, options, number),
+            ),
+            state,
+        )
+
+
+def _fast_kan(package: Any, checkpoint: Checkpoint, options: Options) -> Iterator[tuple[Any, Arrays]]:
+    known = checkpoint.settings.get("denominators", ())
+    for number, state in enumerate(grouped(checkpoint.arrays, "rbf.grid")):
+        grid = state["rbf.grid"]
+        outputs, width = state["spline_linear.weight"].shape
+        one = package.FastKANLayer(
+            width // len(grid),
+            outputs,
+            grid_min=_end(grid[0]),
+            grid_max=_end(grid[-1]),
+            num_grids=len(grid),
+            use_base_update="base_linear.weight" in state,
+            use_layernorm="layernorm.weight" in state,
+            base_activation=_activation(checkpoint, options, number)(),
+        )
+        own = known[number] if number < len(known) else one.rbf.denominator
+        one.rbf.denominator = options.denominator or own
+        yield one, state
+
+
+def _inkan(
+    package: Any, checkpoint: Checkpoint, conversion: Conversion, options: Options
+) -> Iterator[tuple[Any, Arrays]]:
+    groups = grouped(checkpoint.arrays, "grid_starts")
+    for number, (state, layer) in enumerate(zip(groups, conversion.kan.layers, strict=True)):
+        one = package.KANLayer(
+            layer.inputs,
+            layer.nodes,
+            grid_size=layer.intervals,
+            base_activation=_activation(checkpoint, options, number),
+            compile_basis=False,
+        )
+        # The reciprocal of the step is not in the file: it is taken from the network.
+        one.inv_h = float(1 / (layer.knots[0, 1] - layer.knots[0, 0]))
+        yield one, state
+
+
+def _activation(checkpoint: Checkpoint, options: Options, number: int) -> Any:
+    """The class of the activation beside the splines of a layer."""
+    import torch
+
+    name = options.base or _known(checkpoint, number) or "silu"
+    if name.lower() not in _ACTIVATIONS:
+        raise CheckpointError(f"There is no activation to verify {name!r} with.")
+    return getattr(torch.nn, _ACTIVATIONS[name.lower()])
+
+
+def _known(checkpoint: Checkpoint, number: int) -> str:
+    """The activation of a layer of a model in memory; files do not say it."""
+    known = checkpoint.settings.get("activations", ())
+    return str(known[number] or "") if number < len(known) else ""
+
+
+def _end(value: np.floating[Any]) -> float:
+    """An end of a grid as it was given, in decimals: float32's -1.1 is another number in double."""
+    return float(str(np.float32(value))) if np.float32(value) == value else float(value)
+
+
+def _sequence(layers: Iterator[tuple[Any, Arrays]], single: bool) -> Any:
+    """The layers with their states, in the precision of these."""
+    import torch
+
+    with _precision(single):
+        made = []
+        for one, state in layers:
+            one.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
+            made.append(one)
+        return torch.nn.Sequential(*made).eval()
+
+
+def grouped(arrays: Arrays, marker: str) -> list[dict[str, NDArray[Any]]]:
+    """The arrays of each layer, in order, by their names in it: a layer is where an array is called `marker`."""
+    prefixes = [key.removesuffix(marker) for key in arrays if key == marker or key.endswith(f".{marker}")]
+    prefixes.sort(key=lambda one: [int(number) for number in re.findall(r"\d+", one)])
+    return [
+        {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+        for prefix in prefixes
+    ]
+
+
+def _jax_runner(checkpoint: Checkpoint, options: Options, single: bool) -> Runner:
+    jax = import_module("jax")  # untyped in part
+
+    def run(rows: Array) -> Array:
+        before = bool(jax.config.jax_enable_x64)
+        jax.config.update("jax_enable_x64", not single)
+        try:
+            values = jax.numpy.asarray(rows, np.float32 if single else np.float64)
+            for one in _jaxkan(checkpoint, options):
+                values = one(values)
+        finally:
+            jax.config.update("jax_enable_x64", before)
+        return np.asarray(values, np.float64)
+
+    return run
+
+
+def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
+    from flax import nnx
+    from jax import numpy as jnp
+    from jaxkan.layers import get_layer
+
+    before = 0
+    for number, state in enumerate(grouped(checkpoint.arrays, "c_basis")):
+        basis, grid = state["c_basis"], state["grid"]
+        radial = basis.ndim == 3 and basis.shape[1:] == grid.shape
+        if basis.ndim == 3 or "c_res" in state:
+            outputs, inputs = state["c_res"].shape if basis.ndim == 2 else basis.shape[:2]
+        else:
+            outputs = len(state["bias"]) if "bias" in state else len(basis) // (before or len(options.inputs))
+            inputs = len(basis) // outputs
+        order = grid.shape[1] - basis.shape[-1] - 1
+        stored = next((key.partition(".")[2] for key in state if key.startswith("residual.")), "")
+        name = options.base or stored or _known(checkpoint, number) or "silu"
+        std = options.denominator / 2**0.5 if options.denominator else float(state.get("std", 1.0))
+        own: dict[str, Any] = {"k": order, "G": basis.shape[-1] - order, "external_weights": "c_spl" in state}
+        if radial:
+            kernel = {"type": "gaussian", "std": std}
+            own = {"D": basis.shape[-1], "kernel": kernel, "external_weights": "c_ext" in state}
+        one = get_layer("rbf" if radial else "base" if basis.ndim == 2 else "spline")(
+            n_in=inputs,
+            n_out=outputs,
+            residual=(getattr(nnx, name, None) or getattr(jnp, name)) if "c_res" in state else None,
+            add_bias="bias" in state,
+            **own,
+        )
+        for key in ("c_basis", "c_spl", "c_ext", "c_res", "bias"):
+            if key in state:
+                setattr(one, key, nnx.Param(jnp.asarray(state[key])))
+        one.grid.item = jnp.asarray(grid)
+        yield one
+        before = outputs

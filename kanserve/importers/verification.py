@@ -1,0 +1,178 @@
+"""An imported network beside the library that trained it, where that is installed: the largest difference."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.errors import CheckpointError, KanserveError
+from kanserve.importers import reference_libraries
+from kanserve.importers.arrays import first_line
+from kanserve.importers.conversion import Checkpoint, Conversion, Options
+from kanserve.network.evaluate import as_rows, evaluate
+from kanserve.network.kan import Kan
+
+Array = NDArray[np.float64]
+
+SINGLE, DOUBLE = 1e-5, 1e-10  # how far the two may be apart where the library computes in float32, and in float64
+_RANDOM = 1000
+_MOST_EDGE_ROWS = 1000
+_NUMBERS = 1 << 24  # of edges at a time
+_ROUNDINGS = 16  # that a library may do on the way from an input to an output, where they matter
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near a network is to its library's own answers.
+
+    `difference` is the largest of any output, relative to the largest output among rows of the same kind, of which
+    `random` and `edge` were compared. `only_one` counts the rows of which only one of the two makes a finite number;
+    `unsteady` those that were left out, so near a pole or a jump that rounding alone makes the difference.
+    """
+
+    library: str
+    version: str
+    difference: float
+    bound: float
+    random: int
+    edge: int
+    only_one: int
+    unsteady: int
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference <= self.bound
+
+    def __str__(self) -> str:
+        where = f"on {self.random} random and {self.edge} edge rows"
+        return f"{self.difference:.2g} of the largest output {where}, beside {self.library} {self.version}"
+
+
+def compare(
+    checkpoint: Checkpoint, conversion: Conversion, options: Options | None = None, rows: ArrayLike | None = None
+) -> Agreement:
+    """The network of a conversion beside the library that its checkpoint is of, on random and on edge rows.
+
+    MissingDependencyError where the library is not installed, CheckpointError where it cannot run the checkpoint.
+    """
+    options, kan = options or Options(), conversion.kan
+    single = checkpoint.single
+    random = random_rows(kan) if rows is None else as_rows(kan, rows)
+    kinds = [random, edge_rows(kan, single)]
+    if single:  # so that both take the same numbers
+        kinds = [one.astype(np.float32).astype(np.float64) for one in kinds]
+    with _quietly(conversion.library):
+        run, version = reference_libraries.runner(checkpoint, conversion, options)
+        answers = [np.asarray(run(one), np.float64).reshape(len(one), -1) for one in kinds]
+    bound = bound_of(conversion, single, options)
+    return _agreement(conversion, version, kinds, answers, single, bound)
+
+
+def require(found: Agreement) -> Agreement:
+    """The same; CheckpointError, with the figure, where the two are further apart than the bound."""
+    if not found.agrees:
+        raise CheckpointError(
+            f"The network differs from what it was made of by {found}; at most {found.bound:.2g} is rounding."
+            " Please report this with the checkpoint."
+        )
+    return found
+
+
+def bound_of(conversion: Conversion, single: bool, options: Options) -> float:
+    """How far the two may be apart: rounding, and where edges were refitted what that was allowed to miss."""
+    rounding = SINGLE if single else DOUBLE
+    return rounding + options.tolerance if conversion.refitted else rounding
+
+
+def random_rows(kan: Kan, count: int = _RANDOM, seed: int = 0) -> Array:
+    """Rows inside the first layer's grid and up to a quarter of its width outside."""
+    low, high = _spans(kan)
+    room = 0.25 * (high - low)
+    return np.random.default_rng(seed).uniform(low - room, high + room, (count, len(low)))
+
+
+def edge_rows(kan: Kan, single: bool = False, seed: int = 1) -> Array:
+    """Rows on the first layer's knots, a hair beside them, at the ends of the grid and a whole width outside."""
+    rng = np.random.default_rng(seed)
+    kind: Any = np.float32 if single else np.float64
+    first = kan.layers[0]
+    # A column for each place of an input: its knots, which inputs of a layer have equally many of.
+    knots = first.knots.T.astype(kind)
+    beside = [np.nextafter(knots, kind(sign * np.inf)) for sign in (-1, 1)]
+    low, high = (one.astype(kind) for one in _spans(kan))
+    outside = np.stack([low - (high - low), high + (high - low), np.zeros_like(low)])
+    together = np.concatenate([knots, *beside, outside]).astype(np.float64)
+    count = min(_MOST_EDGE_ROWS, 10 * len(together))
+    # Each input on a knot of its own, too.
+    mixed = together[rng.integers(len(together), size=(count, together.shape[1])), np.arange(together.shape[1])]
+    return np.concatenate([together, mixed])
+
+
+def _spans(kan: Kan) -> tuple[Array, Array]:
+    first = kan.layers[0]
+    return first.knots[:, first.order].copy(), first.knots[:, -first.order - 1].copy()
+
+
+def _agreement(
+    conversion: Conversion, version: str, kinds: list[Array], answers: list[Array], single: bool, bound: float
+) -> Agreement:
+    kan, library = conversion.kan, conversion.library
+    difference, only_one, unsteady, compared = 0.0, 0, 0, []
+    for rows, theirs in zip(kinds, answers, strict=True):
+        ours = _evaluate(kan, rows)
+        if theirs.shape != ours.shape:
+            raise CheckpointError(f"{library} gives answers of shape {theirs.shape}, the network {ours.shape}.")
+        finite = np.stack([np.isfinite(one).all(axis=1) for one in (ours, theirs)])
+        only_one += int((finite[0] != finite[1]).sum())
+        rows, ours, theirs = (one[finite.all(axis=0)] for one in (rows, ours, theirs))
+        rounding = _rounding(kan, rows, ours, theirs, single, bound)
+        unsteady += int(rounding.sum())
+        compared.append(int((~rounding).sum()))
+        if compared[-1]:
+            largest = float(np.abs(theirs[~rounding]).max())
+            apart = float(np.abs(ours - theirs)[~rounding].max())
+            difference = max(difference, apart / largest if largest else apart)
+    if not any(compared):
+        raise CheckpointError(f"There is no row in which {library} and the network both give finite, steady numbers.")
+    random, edge = compared
+    return Agreement(library, version, difference, bound, random, edge, only_one, unsteady)
+
+
+def _evaluate(kan: Kan, rows: Array) -> Array:
+    """The reference, in so few rows at a time that a wide network's edges fit in memory."""
+    most = max(1, _NUMBERS // max(one.subnodes * one.inputs for one in kan.layers))
+    return np.concatenate([evaluate(kan, rows[n : n + most]) for n in range(0, max(len(rows), 1), most)])
+
+
+def _rounding(kan: Kan, rows: Array, ours: Array, theirs: Array, single: bool, bound: float) -> NDArray[np.bool_]:
+    """(N,): where the two differ by more than the bound, and a rounding of the inputs changes ours by as much."""
+    low, high = _spans(kan)
+    step = float(np.finfo(np.float32 if single else np.float64).eps) * np.maximum(np.abs(rows), (high - low) / 2)
+    # All inputs to one side, and neighbours to different ones: what is normalised does not change by the former.
+    ways = (sign * way for sign in (-1, 1) for way in (np.ones(rows.shape[1]), (-1.0) ** np.arange(rows.shape[1])))
+    moved = np.max([np.abs(_evaluate(kan, rows + way * step) - ours).max(axis=1) for way in ways], axis=0)
+    apart, sizes = np.abs(ours - theirs).max(axis=1), np.abs(ours).max(axis=1)
+    # Not the largest, which is by a pole where there is one.
+    usual = float(np.quantile(sizes, 0.9)) if len(sizes) else 0.0
+    result: NDArray[np.bool_] = (apart > bound * np.maximum(sizes, usual)) & ~(apart > _ROUNDINGS * moved)
+    return result
+
+
+@contextlib.contextmanager
+def _quietly(library: str) -> Iterator[None]:
+    """The other library's prints and warnings are its own; what it stumbles over is said in one line."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except KanserveError:
+            raise
+        except Exception as error:  # anything that another library raises
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise CheckpointError(f"{library} itself cannot run this checkpoint: {reason}.") from None

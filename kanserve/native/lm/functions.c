@@ -1,0 +1,145 @@
+/* For j0 and j1, which are POSIX's and not C's. */
+#define _DEFAULT_SOURCE
+#define _XOPEN_SOURCE 700
+
+#include "functions.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "../common/vectors.h"
+
+#define W KANSERVE_WIDTH
+
+typedef int64_t whole __attribute__((vector_size(8 * W), aligned(8), may_alias));
+
+KANSERVE_INLINE kanserve_wide choose(whole yes, kanserve_wide a, kanserve_wide b)
+{
+    return (kanserve_wide)((yes & (whole)a) | (~yes & (whole)b));
+}
+
+KANSERVE_INLINE kanserve_wide every(double value)
+{
+    return (kanserve_wide){0} + value;
+}
+
+/* exp(x) for x ≤ 0, to the last bit or two; 0 from -708 on, so that silu ends at 0 however far out. NaN stays NaN.
+
+x = n·log 2 + f with |f| ≤ ½·log 2, Taylor's series of exp(f) up to f^13 (the next term is below 1e-17), times 2^n. */
+KANSERVE_INLINE kanserve_wide exponential(kanserve_wide v)
+{
+    static const double terms[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880,
+        1.0 / 40320, 1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1, 1};
+    const double shift = 6755399441055744.0; /* 1.5·2^52: adding it leaves the nearest whole number in the low bits */
+    const whole far = v < -708.0;
+    const kanserve_wide x = choose(far, every(-708), v);
+    const kanserve_wide shifted = x * 1.4426950408889634 + shift, n = shifted - shift;
+    const kanserve_wide f = (x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33;
+    kanserve_wide sum = every(terms[0]);
+#pragma GCC unroll 16
+    for (int term = 1; term < 14; term++)
+        sum = sum * f + terms[term];
+    const kanserve_wide power = (kanserve_wide)(((whole)shifted + 1023) << 52);
+    return choose(far, every(0), sum * power);
+}
+
+void kanserve_rows_silu(int64_t count, const double *x, double *values, double *slopes)
+{
+    for (int64_t n = 0; n < count; n += W) {
+        kanserve_wide own = {0};
+        const size_t bytes = (size_t)(count - n < W ? count - n : W) * sizeof *x;
+        memcpy(&own, x + n, bytes);
+        const whole negative = own < 0.0;
+        const kanserve_wide small = exponential(choose(negative, own, -own));
+        const kanserve_wide sigmoid = choose(negative, small, every(1)) / (1 + small), value = own * sigmoid;
+        memcpy(values + n, &value, bytes);
+        if (slopes != NULL) {
+            const kanserve_wide slope = sigmoid * (1 + own * (1 - sigmoid));
+            memcpy(slopes + n, &slope, bytes);
+        }
+    }
+}
+
+static double sigmoid(double x)
+{
+    const double small = exp(-fabs(x));
+    return (x >= 0 ? 1 : small) / (1 + small);
+}
+
+static double sign(double x)
+{
+    return x > 0 ? 1 : x < 0 ? -1 : x;
+}
+
+static double gamma_of(double x)
+{
+    return x > 0 ? tgamma(x) : NAN;
+}
+
+/* The derivative of log(gamma(x)), of x > 0: from x + 10 down, as in kanserve/network/special.py. */
+static double digamma(double x)
+{
+    static const double terms[] = {
+        -3617.0 / 8160, 1.0 / 12, -691.0 / 32760, 1.0 / 132, -1.0 / 240, 1.0 / 252, -1.0 / 120, 1.0 / 12};
+    double sum = 0, series = 0, square;
+    for (; x < 10; x++)
+        sum += 1 / x;
+    square = 1 / (x * x);
+    for (int term = 0; term < 8; term++)
+        series = series * square + terms[term];
+    return log(x) - 0.5 / x - square * series - sum;
+}
+
+/* One line a function: what f is of x, then what f' is, where f is `y`. In the order of kanserve/network/functions.py. */
+#define TABLE \
+    ROW(0, x, 1) \
+    ROW(1, x * x, 2 * x) \
+    ROW(2, x * x * x, 3 * x * x) \
+    ROW(3, (x * x) * (x * x), 4 * x * x * x) \
+    ROW(4, 1 / x, -1 / (x * x)) \
+    ROW(5, 1 / (x * x), -2 / (x * x * x)) \
+    ROW(6, sqrt(x), 0.5 / y) \
+    ROW(7, 1 / sqrt(x), -0.5 * y / x) \
+    ROW(8, exp(x), y) \
+    ROW(9, log(x), 1 / x) \
+    ROW(10, sin(x), cos(x)) \
+    ROW(11, cos(x), -sin(x)) \
+    ROW(12, tan(x), 1 + y * y) \
+    ROW(13, asin(x), 1 / sqrt(1 - x * x)) \
+    ROW(14, acos(x), -1 / sqrt(1 - x * x)) \
+    ROW(15, atan(x), 1 / (1 + x * x)) \
+    ROW(16, atanh(x), 1 / (1 - x * x)) \
+    ROW(17, sinh(x), cosh(x)) \
+    ROW(18, cosh(x), sinh(x)) \
+    ROW(19, tanh(x), 1 - y * y) \
+    ROW(20, sigmoid(x), y * sigmoid(-x)) \
+    ROW(21, x * sigmoid(x), sigmoid(x) * (1 + x * sigmoid(-x))) \
+    ROW(22, exp(-x * x), -2 * x * y) \
+    ROW(23, fabs(x), sign(x)) \
+    ROW(24, sign(x), 0) \
+    ROW(25, erf(x), 1.1283791670955126 * exp(-x * x)) \
+    ROW(26, x - x == 0 ? j0(x) : NAN, x - x == 0 ? -j1(x) : NAN) \
+    ROW(27, gamma_of(x), x > 0 ? y * digamma(x) : NAN) \
+    ROW(28, (x * x) * (x * x) * x, 5 * (x * x) * (x * x)) \
+    ROW(29, 1 / (x * x * x), -3 / ((x * x) * (x * x))) \
+    ROW(30, 1 / ((x * x) * (x * x)), -4 / ((x * x) * (x * x) * x)) \
+    ROW(31, 1 / ((x * x) * (x * x) * x), -5 / ((x * x) * (x * x) * (x * x))) \
+    ROW(32, x * sqrt(x), 1.5 * sqrt(x))
+
+void kanserve_named_function(int64_t number, int64_t count, const double *arguments, double *values, double *slopes)
+{
+#define ROW(n, f, derivative) \
+    case n: \
+        for (int64_t at = 0; at < count; at++) { \
+            const double x = arguments[at], y = f; \
+            values[at] = y; \
+            if (slopes != NULL) \
+                slopes[at] = derivative; \
+        } \
+        break;
+    switch (number) {
+        TABLE
+    }
+#undef ROW
+}

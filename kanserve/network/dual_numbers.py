@@ -1,0 +1,117 @@
+"""Dual numbers: arrays that carry their derivatives through NumPy's arithmetic.
+
+    u = Dual(np.array([2.0, 3.0]), {"u": np.ones(2)})
+    (u**2 + np.sin(u)).partials["u"]                          # 2u + cos(u)
+
+A dual number is primal + Σ_s partials[s]·ε_s with ε_s·ε_t = 0. A value may be a dual number itself: then the
+derivative of a derivative comes out, which is how the table of functions gets its second and third derivatives
+without a column for each. Derivatives of NumPy's own functions are those of the table.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import DataError
+from kanserve.network.functions import FUNCTIONS, Function
+
+Array = NDArray[np.float64]
+
+# By argument, the derivative of each function by it. What is in the table of functions is not said again.
+_Rules = dict[Any, tuple[Callable[..., Any], ...]]
+_OF_THE_TABLE: _Rules = {row.numpy: (row.derivative,) for row in FUNCTIONS.values() if isinstance(row.numpy, np.ufunc)}
+_RULES: _Rules = {
+    **_OF_THE_TABLE,
+    np.add: (lambda _a, _b: 1.0, lambda _a, _b: 1.0),
+    np.subtract: (lambda _a, _b: 1.0, lambda _a, _b: -1.0),
+    np.multiply: (lambda _a, b: b, lambda a, _b: a),
+    np.divide: (lambda _a, b: 1 / b, lambda a, b: -a / (b * b)),
+    np.power: (lambda a, b: b * a ** np.where(b == 0, 1, b - 1), lambda a, b: a**b * np.log(a)),
+    np.maximum: (lambda a, b: np.where(a >= b, 1.0, 0.0), lambda a, b: np.where(a >= b, 0.0, 1.0)),
+    np.minimum: (lambda a, b: np.where(a <= b, 1.0, 0.0), lambda a, b: np.where(a <= b, 0.0, 1.0)),
+    np.hypot: (lambda a, b: a / np.hypot(a, b), lambda a, b: b / np.hypot(a, b)),
+    np.arctan2: (lambda a, b: b / (a * a + b * b), lambda a, b: -a / (a * a + b * b)),
+    np.positive: (lambda _a: 1.0,),
+    np.negative: (lambda _a: -1.0,),
+    np.square: (lambda a: 2 * a,),
+    np.reciprocal: (lambda a: -1 / (a * a),),
+    np.cbrt: (lambda a: 1 / (3 * np.cbrt(a) ** 2),),
+    np.exp2: (lambda a: np.log(2) * np.exp2(a),),
+    np.expm1: (np.exp,),
+    np.log2: (lambda a: 1 / (np.log(2) * a),),
+    np.log10: (lambda a: 1 / (np.log(10) * a),),
+    np.log1p: (lambda a: 1 / (1 + a),),
+    np.arcsinh: (lambda a: 1 / np.sqrt(a * a + 1),),
+    np.arccosh: (lambda a: 1 / np.sqrt(a * a - 1),),
+    np.fabs: (np.sign,),
+}
+
+# What compares or asks has no derivative: its answer is that of the values.
+_PLAIN = (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal, np.isfinite, np.isnan, np.isinf)
+
+
+@dataclass(frozen=True, eq=False)
+class Dual(np.lib.mixins.NDArrayOperatorsMixin):
+    """`primal`, a value, with the derivative of it by each seed that it depends on."""
+
+    primal: Any  # an array, a number or a Dual
+    partials: Mapping[Hashable, Any]
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *arguments: Any, **options: Any) -> Any:
+        if method != "__call__" or options or not (ufunc in _RULES or ufunc in _PLAIN):
+            raise DataError(_unknown(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"))
+        values = [one.primal if isinstance(one, Dual) else one for one in arguments]
+        result = ufunc(*values)
+        if ufunc in _PLAIN:
+            return result
+        partials: dict[Hashable, Any] = {}
+        for slope, argument in zip(_RULES[ufunc], arguments, strict=True):
+            if isinstance(argument, Dual):
+                factor = slope(*values)
+                for seed, partial in argument.partials.items():
+                    change = factor * partial
+                    partials[seed] = partials[seed] + change if seed in partials else change
+        return Dual(result, partials)
+
+    def __array_function__(self, function: Any, _types: Any, arguments: Any, options: Any) -> Any:
+        if function is np.where and len(arguments) == 3 and not options:
+            return _where(*arguments)
+        if function in (np.ones_like, np.zeros_like) and len(arguments) == 1 and not options:
+            return function(self.primal)
+        raise DataError(_unknown(function.__name__))
+
+
+def _where(condition: Any, a: Any, b: Any) -> Dual:
+    def parts(one: Any) -> tuple[Any, Mapping[Hashable, Any]]:
+        return (one.primal, one.partials) if isinstance(one, Dual) else (one, {})
+
+    (value, own), (other_value, other) = parts(a), parts(b)
+    seeds = dict.fromkeys([*own, *other])
+    partials = {seed: np.where(condition, own.get(seed, 0.0), other.get(seed, 0.0)) for seed in seeds}
+    return Dual(np.where(condition, value, other_value), partials)
+
+
+def _unknown(name: str) -> str:
+    known = sorted({one.__name__ for one in (*_RULES, *_PLAIN)} | {"where"})
+    return f"The derivative of NumPy's {name} is not known here. There are: {', '.join(known)}."
+
+
+def derivatives(row: Function, x: Array, order: int) -> tuple[Array, ...]:
+    """f(x), f'(x), .. of a function of the table, up to the derivative of this order."""
+    if order == 0:
+        return (row.numpy(x),)
+    argument: Any = x
+    for _ in range(order - 1):
+        argument = Dual(argument, {0: np.ones_like(x)})
+    slope: Any = row.derivative(argument)
+    result: list[Array] = []
+    for _ in range(order):
+        value = slope
+        while isinstance(value, Dual):
+            value = value.primal
+        result.append(np.broadcast_to(value, x.shape))
+        slope = slope.partials.get(0, 0.0) if isinstance(slope, Dual) else 0.0
+    return (row.numpy(x), *result)

@@ -1,0 +1,147 @@
+"""What a network means: slow, obvious NumPy in float64. Everything else is tested against this.
+
+Three rules hold in every backend:
+
+- outside its range a spline goes on as the layer's `extrapolation` says;
+- a row in which anything is not finite (an input, a node on the way, an output) is NaN in all of its outputs;
+- one row's trouble is never another's, and nothing raises or warns.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.errors import DataError
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.splines import design
+
+Array = NDArray[np.float64]
+
+
+def evaluate(kan: Kan, x: ArrayLike) -> Array:
+    """The outputs (N, outputs) at raw features x (N, inputs); a classifier's are its scores."""
+    return activations(kan, x)[-1]
+
+
+def probabilities(kan: Kan, x: ArrayLike) -> Array:
+    """The probabilities (N, classes) of a classifier: the softmax of its scores."""
+    return softmax(evaluate(kan, x))
+
+
+def softmax(scores: Array) -> Array:
+    """exp(s) / Σ exp(s) along the last axis, without overflow."""
+    with np.errstate(all="ignore"):
+        shifted = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        result: Array = shifted / shifted.sum(axis=-1, keepdims=True)
+    return result
+
+
+def activations(kan: Kan, x: ArrayLike) -> tuple[Array, ...]:
+    """The values on the way: the normalised inputs, the nodes of each layer but the last, the raw outputs."""
+    rows = as_rows(kan, x)
+    with np.errstate(all="ignore"):
+        values = [(rows - kan.input_shift) / kan.input_scale]
+        for layer in kan.layers:
+            bad = ~np.isfinite(values[-1]).all(axis=1)
+            values[-1][bad] = np.nan
+            values.append(nodes(layer, subnodes(layer, edges(layer, values[-1]))))
+            values[-1][bad] = np.nan  # also where no edge comes from what is not finite
+        result = kan.output_scale * values[-1] + kan.output_shift
+        result[~np.isfinite(result).all(axis=1)] = np.nan
+    return (*values[:-1], result)
+
+
+def edges(layer: Layer, v: Array) -> Array:
+    """What every edge gives, (N, O, I), for the values v (N, I) of the layer's inputs."""
+    total = np.zeros((len(v), layer.subnodes, layer.inputs))
+    with np.errstate(all="ignore"):
+        for i in np.flatnonzero(layer.spline_mask.any(axis=0)):
+            matrix = design(v[:, i], layer.knots[i], layer.order, layer.extrapolation)
+            total[:, :, i] = (
+                matrix @ layer.coefficients[:, i].T + base(layer, v[:, i])[:, None] * layer.base_weight[:, i]
+            )
+        for j, i in np.argwhere(layer.symbolic_mask):
+            a, b, c, d = layer.affine[j, i]
+            total[:, j, i] += c * FUNCTIONS[layer.functions[j, i]].numpy(a * v[:, i] + b) + d
+    return total
+
+
+def edge(layer: Layer, j: int, i: int, u: Array) -> Array:
+    """What the edge to subnode j from input i gives, (N,), for the values u (N,) of that input."""
+    v = np.zeros((len(u), layer.inputs))
+    v[:, i] = u
+    result: Array = edges(layer, v)[:, j, i]
+    return result
+
+
+def edge_slopes(layer: Layer, v: Array) -> Array:
+    """The derivative of every edge with respect to its input, (N, O, I)."""
+    total = np.zeros((len(v), layer.subnodes, layer.inputs))
+    with np.errstate(all="ignore"):
+        for i in np.flatnonzero(layer.spline_mask.any(axis=0)):
+            matrix = design(v[:, i], layer.knots[i], layer.order, layer.extrapolation, derivative=1)
+            slope = base(layer, v[:, i], derivative=1)[:, None] * layer.base_weight[:, i]
+            total[:, :, i] = matrix @ layer.coefficients[:, i].T + slope
+        for j, i in np.argwhere(layer.symbolic_mask):
+            a, b, c, _ = layer.affine[j, i]
+            total[:, j, i] += a * c * FUNCTIONS[layer.functions[j, i]].derivative(a * v[:, i] + b)
+    return total
+
+
+def base(layer: Layer, v: Array, derivative: int = 0) -> Array:
+    """The layer's base function, or its derivative, at v."""
+    if layer.base == "zero":
+        return np.zeros_like(v)
+    row = FUNCTIONS["silu" if layer.base == "silu" else "x"]
+    return row.derivative(v) if derivative else row.numpy(v)
+
+
+def subnodes(layer: Layer, edge_values: Array) -> Array:
+    """z (N, O): the edges (N, O, I) summed, scaled and shifted."""
+    result: Array = layer.subnode_scale * edge_values.sum(axis=2) + layer.subnode_bias
+    return result
+
+
+def nodes(layer: Layer, z: Array) -> Array:
+    """The nodes (N, Q): subnodes z (N, O) multiplied in their groups, scaled and shifted."""
+    products = np.multiply.reduceat(z, np.cumsum(layer.arity) - layer.arity, axis=1)
+    result: Array = layer.node_scale * products + layer.node_bias
+    return result
+
+
+def derivative(kan: Kan, x: ArrayLike) -> Array:
+    """The exact Jacobian dy/dx (N, outputs, inputs) in raw units; NaN rows where `evaluate` has them."""
+    values = activations(kan, x)
+    with np.errstate(all="ignore"):
+        jacobian = np.broadcast_to(np.diag(1 / kan.input_scale), (len(values[0]), *[len(kan.inputs)] * 2))
+        for layer, v in zip(kan.layers, values, strict=False):
+            z = subnodes(layer, edges(layer, v))
+            slopes = layer.subnode_scale[:, None] * edge_slopes(layer, v)
+            jacobian = (
+                np.stack(
+                    [
+                        layer.node_scale[q]
+                        * sum(
+                            np.prod(np.delete(z[:, list(group)], n, axis=1), axis=1)[:, None] * slopes[:, j]
+                            for n, j in enumerate(group)
+                        )
+                        for q, group in enumerate(layer.groups)
+                    ],
+                    axis=1,
+                )
+                @ jacobian
+            )
+        jacobian = kan.output_scale[:, None] * jacobian
+        jacobian[np.isnan(values[-1]).any(axis=1)] = np.nan
+    return jacobian
+
+
+def as_rows(kan: Kan, x: ArrayLike) -> Array:
+    """x as float64 (N, inputs); DataError when it is something else."""
+    try:
+        rows = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("Rows must be numbers; got something that is not.") from None
+    if rows.ndim != 2 or rows.shape[1] != len(kan.inputs):
+        raise DataError(f"Rows must have shape (N, {len(kan.inputs)}), got {rows.shape}.")
+    return rows

@@ -1,0 +1,361 @@
+"""The one table of named functions of one variable.
+
+A symbolic edge is c·f(a·x + b) + d with f from this table. The reference, training, symbolification, the formula
+and every exporter read it, so a new function is one row. The spellings for other worlds are text in the
+variable `x`, so that this module imports nothing but NumPy:
+
+- `torch`: a Python expression over the module `torch`;
+- `sympy`: a Python expression over the module `sympy`;
+- `c`: a C99 expression over libm's double functions, with `x` a simple variable (it may occur twice);
+- `onnx`: nested calls of ONNX operators, a number standing for a constant of the tensor's type.
+
+The rows of `SPECIAL` are beyond NumPy and the elementary functions: `kanserve.network.special` computes them, and the
+ONNX spelling may call what the exporter composes (BesselJ0, Gamma). The last rows are powers that other libraries have
+and imported networks hold: no search tries them, as products of the others say the same.
+
+A function gives NaN or an infinity outside its `domain` and never raises. `complexity` ranks candidates that fit
+equally well: simpler first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import NotFoundError
+from kanserve.network import special
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Function:
+    """One row: f, its derivative, its spellings, where it is real and finite, and how simple it is."""
+
+    name: str
+    numpy: Callable[[Array], Array]
+    derivative: Callable[[Array], Array]
+    torch: str
+    sympy: str
+    c: str
+    onnx: str
+    domain: str  # a condition on x, "" when f is finite everywhere
+    complexity: float
+
+
+def _sigmoid(x: Array) -> Array:
+    # Of -|x| only, so that exp never overflows; not by np.abs, whose slope at 0 is none of the sigmoid's.
+    small = np.exp(np.where(x >= 0, -x, x))
+    return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
+
+
+def _silu(x: Array) -> Array:
+    return x * _sigmoid(x)
+
+
+def _silu_derivative(x: Array) -> Array:
+    s = _sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+_ROWS = (
+    Function("x", lambda x: x, np.ones_like, "x", "x", "x", "x", "", 1.0),
+    Function("x^2", lambda x: x * x, lambda x: 2 * x, "x*x", "x**2", "x*x", "Mul(x, x)", "", 2.0),
+    Function(
+        "x^3",
+        lambda x: x * x * x,
+        lambda x: 3 * x * x,
+        "x*x*x",
+        "x**3",
+        "x*x*x",
+        "Mul(Mul(x, x), x)",
+        "",
+        2.5,
+    ),
+    Function(
+        "x^4",
+        lambda x: (x * x) * (x * x),
+        lambda x: 4 * x * x * x,
+        "(x*x)*(x*x)",
+        "x**4",
+        "(x*x)*(x*x)",
+        "Mul(Mul(x, x), Mul(x, x))",
+        "",
+        3.0,
+    ),
+    Function("1/x", lambda x: 1 / x, lambda x: -1 / (x * x), "1/x", "1/x", "1/x", "Reciprocal(x)", "x != 0", 2.0),
+    Function(
+        "1/x^2",
+        lambda x: 1 / (x * x),
+        lambda x: -2 / (x * x * x),
+        "1/(x*x)",
+        "1/x**2",
+        "1/(x*x)",
+        "Reciprocal(Mul(x, x))",
+        "x != 0",
+        2.7,
+    ),
+    Function(
+        "sqrt",
+        np.sqrt,
+        lambda x: 0.5 / np.sqrt(x),
+        "torch.sqrt(x)",
+        "sympy.sqrt(x)",
+        "sqrt(x)",
+        "Sqrt(x)",
+        "x >= 0",
+        2.2,
+    ),
+    Function(
+        "1/sqrt",
+        lambda x: 1 / np.sqrt(x),
+        lambda x: -0.5 / (x * np.sqrt(x)),
+        "1/torch.sqrt(x)",
+        "1/sympy.sqrt(x)",
+        "1/sqrt(x)",
+        "Reciprocal(Sqrt(x))",
+        "x > 0",
+        2.8,
+    ),
+    Function("exp", np.exp, np.exp, "torch.exp(x)", "sympy.exp(x)", "exp(x)", "Exp(x)", "", 2.2),
+    Function("log", np.log, lambda x: 1 / x, "torch.log(x)", "sympy.log(x)", "log(x)", "Log(x)", "x > 0", 2.2),
+    Function("sin", np.sin, np.cos, "torch.sin(x)", "sympy.sin(x)", "sin(x)", "Sin(x)", "", 2.5),
+    Function("cos", np.cos, lambda x: -np.sin(x), "torch.cos(x)", "sympy.cos(x)", "cos(x)", "Cos(x)", "", 2.5),
+    Function(
+        "tan",
+        np.tan,
+        lambda x: 1 / np.cos(x) ** 2,
+        "torch.tan(x)",
+        "sympy.tan(x)",
+        "tan(x)",
+        "Tan(x)",
+        "x != pi/2 + n*pi",
+        3.2,
+    ),
+    Function(
+        "arcsin",
+        np.arcsin,
+        lambda x: 1 / np.sqrt(1 - x * x),
+        "torch.asin(x)",
+        "sympy.asin(x)",
+        "asin(x)",
+        "Asin(x)",
+        "-1 <= x <= 1",
+        3.2,
+    ),
+    Function(
+        "arccos",
+        np.arccos,
+        lambda x: -1 / np.sqrt(1 - x * x),
+        "torch.acos(x)",
+        "sympy.acos(x)",
+        "acos(x)",
+        "Acos(x)",
+        "-1 <= x <= 1",
+        3.2,
+    ),
+    Function(
+        "arctan",
+        np.arctan,
+        lambda x: 1 / (1 + x * x),
+        "torch.atan(x)",
+        "sympy.atan(x)",
+        "atan(x)",
+        "Atan(x)",
+        "",
+        3.2,
+    ),
+    Function(
+        "arctanh",
+        np.arctanh,
+        lambda x: 1 / (1 - x * x),
+        "torch.atanh(x)",
+        "sympy.atanh(x)",
+        "atanh(x)",
+        "Atanh(x)",
+        "-1 < x < 1",
+        3.2,
+    ),
+    Function("sinh", np.sinh, np.cosh, "torch.sinh(x)", "sympy.sinh(x)", "sinh(x)", "Sinh(x)", "", 3.2),
+    Function("cosh", np.cosh, np.sinh, "torch.cosh(x)", "sympy.cosh(x)", "cosh(x)", "Cosh(x)", "", 3.2),
+    Function(
+        "tanh",
+        np.tanh,
+        lambda x: 1 - np.tanh(x) ** 2,
+        "torch.tanh(x)",
+        "sympy.tanh(x)",
+        "tanh(x)",
+        "Tanh(x)",
+        "",
+        3.0,
+    ),
+    Function(
+        "sigmoid",
+        _sigmoid,
+        lambda x: _sigmoid(x) * _sigmoid(-x),
+        "torch.sigmoid(x)",
+        "1/(1 + sympy.exp(-x))",
+        "1/(1 + exp(-x))",
+        "Sigmoid(x)",
+        "",
+        3.0,
+    ),
+    Function(
+        "silu",
+        _silu,
+        _silu_derivative,
+        "x*torch.sigmoid(x)",
+        "x/(1 + sympy.exp(-x))",
+        "x/(1 + exp(-x))",
+        "Mul(x, Sigmoid(x))",
+        "",
+        3.5,
+    ),
+    Function(
+        "gaussian",
+        lambda x: np.exp(-x * x),
+        lambda x: -2 * x * np.exp(-x * x),
+        "torch.exp(-x*x)",
+        "sympy.exp(-x**2)",
+        "exp(-x*x)",
+        "Exp(Neg(Mul(x, x)))",
+        "",
+        3.0,
+    ),
+    Function("abs", np.abs, np.sign, "torch.abs(x)", "sympy.Abs(x)", "fabs(x)", "Abs(x)", "", 3.0),
+    Function(
+        "sign",
+        np.sign,
+        np.zeros_like,
+        "torch.sign(x)",
+        "sympy.sign(x)",
+        "(x > 0) - (x < 0) + 0*x",  # 0*x, so that NaN stays NaN
+        "Sign(x)",
+        "",
+        3.0,
+    ),
+)
+
+
+def _torch_j0() -> str:
+    """J0 in torch: its own is off by 4e-7 beyond 5, and has no derivative. See `special.j0`."""
+
+    def polynomial(series: tuple[float, ...]) -> str:
+        first, *rest = np.polynomial.chebyshev.cheb2poly(series)[::-1].tolist()
+        return reduce(lambda text, coefficient: f"({text})*t + {coefficient!r}", rest, repr(first))
+
+    wave = "p*(torch.cos(s) + torch.sin(s)) - q/s*(torch.sin(s) - torch.cos(s))"
+    far = f"(lambda s, t: (lambda p, q: ({wave})/torch.sqrt({np.pi}*s))({{p}}, {{q}}))"
+    far = far.format(p=polynomial(special.J0_P), q=polynomial(special.J0_Q))
+    near = f"(lambda t: {polynomial(special.J0_NEAR)})(x.clamp(-8.0, 8.0)**2/32 - 1)"
+    # Not by clamp: at the bound some versions of torch pass on the gradient, and some a half of it.
+    beyond = "torch.where(x.abs() < 8, 8.0, x.abs())"
+    return f"torch.where(x.abs() < 8, {near}, {far}({beyond}, 128/{beyond}**2 - 1))"
+
+
+_SPECIAL_ROWS = (
+    Function(
+        "erf",
+        special.erf,
+        lambda x: 1.1283791670955126 * np.exp(-x * x),
+        "torch.erf(x)",
+        "sympy.erf(x)",
+        "erf(x)",
+        "Erf(x)",
+        "",
+        3.2,
+    ),
+    Function(
+        "j0",
+        special.j0,
+        lambda x: -special.j1(x),
+        _torch_j0(),
+        "sympy.besselj(0, x)",
+        "j0(x)",  # of POSIX's libm; C99 has none
+        "BesselJ0(x)",
+        "",
+        3.6,
+    ),
+    Function(
+        "gamma",
+        special.gamma,
+        lambda x: special.gamma(x) * special.digamma(x),
+        "torch.exp(torch.lgamma(x)) + 0*torch.log(x)",  # 0*log, so that it is NaN but for x > 0
+        "sympy.gamma(x)",
+        "(x > 0 ? tgamma(x) : (double)NAN)",
+        "Gamma(x)",
+        "x > 0",
+        3.6,
+    ),
+)
+SPECIAL = tuple(row.name for row in _SPECIAL_ROWS)
+
+_POWER_ROWS = (
+    Function(
+        "x^5",
+        lambda x: (x * x) * (x * x) * x,
+        lambda x: 5 * (x * x) * (x * x),
+        "(x*x)*(x*x)*x",
+        "x**5",
+        "(x*x)*(x*x)*x",
+        "Mul(Mul(Mul(x, x), Mul(x, x)), x)",
+        "",
+        3.1,
+    ),
+    Function(
+        "1/x^3",
+        lambda x: 1 / (x * x * x),
+        lambda x: -3 / ((x * x) * (x * x)),
+        "1/(x*x*x)",
+        "1/x**3",
+        "1/(x*x*x)",
+        "Reciprocal(Mul(Mul(x, x), x))",
+        "x != 0",
+        3.2,
+    ),
+    Function(
+        "1/x^4",
+        lambda x: 1 / ((x * x) * (x * x)),
+        lambda x: -4 / ((x * x) * (x * x) * x),
+        "1/((x*x)*(x*x))",
+        "1/x**4",
+        "1/((x*x)*(x*x))",
+        "Reciprocal(Mul(Mul(x, x), Mul(x, x)))",
+        "x != 0",
+        3.7,
+    ),
+    Function(
+        "1/x^5",
+        lambda x: 1 / ((x * x) * (x * x) * x),
+        lambda x: -5 / ((x * x) * (x * x) * (x * x)),
+        "1/((x*x)*(x*x)*x)",
+        "1/x**5",
+        "1/((x*x)*(x*x)*x)",
+        "Reciprocal(Mul(Mul(Mul(x, x), Mul(x, x)), x))",
+        "x != 0",
+        3.8,
+    ),
+    Function(
+        "x^1.5",
+        lambda x: x * np.sqrt(x),
+        lambda x: 1.5 * np.sqrt(x),
+        "x*torch.sqrt(x)",
+        "x*sympy.sqrt(x)",
+        "x*sqrt(x)",
+        "Mul(x, Sqrt(x))",
+        "x >= 0",
+        3.2,
+    ),
+)
+
+FUNCTIONS: dict[str, Function] = {row.name: row for row in (*_ROWS, *_SPECIAL_ROWS, *_POWER_ROWS)}
+
+
+def function(name: str) -> Function:
+    """The row called `name`; NotFoundError with the names there are."""
+    try:
+        return FUNCTIONS[name]
+    except KeyError:
+        raise NotFoundError(f"No function is called {name!r}. There are: {', '.join(FUNCTIONS)}.") from None

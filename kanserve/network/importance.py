@@ -1,0 +1,72 @@
+"""How much of the signal goes through each node and edge: one number each, pushed back from the outputs.
+
+An output node has an equal share of 1. A node hands its share to its subnodes in equal parts, a subnode to its edges
+in proportion to the standard deviation of what they give on the data, and an edge to the node that it comes from. So
+the shares of the inputs add up to 1, and those of a layer's edges too, unless a node is constant on the data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.errors import DataError
+from kanserve.network.evaluate import activations, edges
+from kanserve.network.kan import Kan
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """Shares of the signal: of the edges (O, I) and subnodes (O,) of each layer, and of all nodes, inputs first."""
+
+    edges: tuple[Array, ...]
+    subnodes: tuple[Array, ...]
+    nodes: tuple[Array, ...]
+
+
+def importance(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) -> Importance:
+    """The shares on the rows x (N, inputs), each counting by its weight (N,) where there are weights.
+
+    Rows that the network answers with NaN do not count. `nodes[0]` are the shares of the inputs.
+    """
+    values = activations(kan, x)
+    shares = _row_shares(weights, len(values[-1])) * np.isfinite(values[-1]).all(axis=1)
+    counted = shares > 0
+    if not counted.any():
+        raise DataError("The network is not finite on any of these rows, so its edges have no shares.")
+    relative = shares[counted] / shares[counted].sum()
+    spreads = []
+    for layer, v in zip(kan.layers, values, strict=False):
+        given = edges(layer, v[counted])
+        centred = given - np.tensordot(relative, given, axes=1)
+        spreads.append(np.sqrt(np.tensordot(relative, centred**2, axes=1)))
+    return pushed_back(kan, spreads)
+
+
+def pushed_back(kan: Kan, spreads: Sequence[Array]) -> Importance:
+    """The shares, from the standard deviation (O, I) of what each edge of each layer gives."""
+    nodes = [np.full(len(kan.outputs), 1 / len(kan.outputs))]
+    subnodes, shares = [], []
+    for layer, spread in reversed(list(zip(kan.layers, spreads, strict=True))):
+        total = spread.sum(axis=1, keepdims=True)
+        relative = np.divide(spread, total, out=np.zeros_like(spread), where=total > 0)
+        subnodes.append(np.repeat(nodes[-1] / layer.arity, layer.arity))
+        shares.append(subnodes[-1][:, None] * relative)
+        nodes.append(shares[-1].sum(axis=0))
+    return Importance(tuple(reversed(shares)), tuple(reversed(subnodes)), tuple(reversed(nodes)))
+
+
+def _row_shares(weights: ArrayLike | None, rows: int) -> Array:
+    if weights is None:
+        return np.full(rows, 1.0)
+    try:
+        shares = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("Weights must be numbers.") from None
+    if shares.shape != (rows,) or not np.isfinite(shares).all() or (shares < 0).any():
+        raise DataError(f"Weights must be {rows} finite numbers, none negative; got an array of shape {shares.shape}.")
+    largest = shares.max(initial=0.0)
+    return shares / largest if largest > 0 else shares

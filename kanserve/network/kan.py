@@ -1,0 +1,400 @@
+"""The one type in the middle: a trained Kolmogorov-Arnold network as immutable data.
+
+Layer with I inputs, O subnodes and Q nodes, order k, G intervals per input:
+
+    edge(j,i)(x) = base_weight[j,i]·base(x) + Σ_m coefficients[j,i,m]·B_m,k(x; knots[i])      Spline
+                 | c·f(a·x + b) + d                                                           Symbolic
+                 | the sum of the two                                                         Sum
+                 | 0                                                                          Zero
+    z_j = subnode_scale_j·Σ_i edge(j,i)(x_i) + subnode_bias_j
+    node_q = node_scale_q·Π_{j in group q} z_j + node_bias_q
+
+Group q holds `arity[q]` consecutive subnodes: one makes a sum node, several a multiplication node (KAN 2.0,
+arXiv:2408.10205). Between the layers stand an input affine, u = (x - input_shift) / input_scale, and an output
+affine, y = output_scale·node + output_shift, so that a network takes and gives raw features.
+
+What a network means, outside ranges and for NaN included, is `network.evaluate.evaluate`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.errors import NetworkError
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.splines import Extrapolation, uniform_knots
+
+Array = NDArray[np.float64]
+Base = Literal["silu", "identity", "zero"]
+
+
+@dataclass(frozen=True, eq=False)
+class Spline:
+    """base_weight·base(x) + Σ_m coefficients[m]·B_m(x; knots)."""
+
+    knots: Array
+    coefficients: Array
+    order: int
+    base: Base
+    base_weight: float
+    extrapolation: Extrapolation
+
+
+@dataclass(frozen=True)
+class Symbolic:
+    """c·f(a·x + b) + d, with f named in the table of functions."""
+
+    function: str
+    a: float
+    b: float
+    c: float
+    d: float
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """A spline and a symbolic part on one edge: imported networks have these."""
+
+    spline: Spline
+    symbolic: Symbolic
+
+
+@dataclass(frozen=True)
+class Zero:
+    """No edge: pruned, or never there."""
+
+
+Edge = Spline | Symbolic | Sum | Zero
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An input or an output: its name, its unit and the range it had in training (infinite when not known)."""
+
+    name: str
+    unit: str = ""
+    low: float = -np.inf
+    high: float = np.inf
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            object.__setattr__(self, one.name, _plain(getattr(self, one.name)))
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer as read-only arrays; build it with `layer(...)`, look at one edge with `.edge(j, i)`.
+
+    Shapes: knots (I, G+2k+1), coefficients (O, I, G+k), base_weight (O, I), functions (O, I) of names ("" for none),
+    affine (O, I, 4) holding a, b, c, d, subnode_scale and subnode_bias (O,), arity, node_scale and node_bias (Q,).
+    """
+
+    knots: Array
+    coefficients: Array
+    base_weight: Array
+    functions: NDArray[np.str_]
+    affine: Array
+    subnode_scale: Array
+    subnode_bias: Array
+    arity: NDArray[np.int64]
+    node_scale: Array
+    node_bias: Array
+    order: int = 3
+    base: Base = "silu"
+    extrapolation: Extrapolation = "linear"
+
+    def __post_init__(self) -> None:
+        for name in ("knots", "coefficients", "base_weight", "affine"):
+            _freeze(self, name, np.float64)
+        for name in ("subnode_scale", "subnode_bias", "node_scale", "node_bias"):
+            _freeze(self, name, np.float64)
+        _freeze(self, "arity", np.int64)
+        _freeze(self, "functions", np.str_)
+        _check_layer(self)
+
+    @property
+    def inputs(self) -> int:
+        return int(self.coefficients.shape[1])
+
+    @property
+    def subnodes(self) -> int:
+        return int(self.coefficients.shape[0])
+
+    @property
+    def nodes(self) -> int:
+        return len(self.arity)
+
+    @property
+    def intervals(self) -> int:
+        """G, the number of grid intervals of each input."""
+        return int(self.coefficients.shape[2]) - self.order
+
+    @property
+    def groups(self) -> tuple[range, ...]:
+        """For each node, the subnodes that are multiplied to make it."""
+        stops = np.cumsum(self.arity)
+        return tuple(range(int(stop - size), int(stop)) for stop, size in zip(stops, self.arity, strict=True))
+
+    @property
+    def spline_mask(self) -> NDArray[np.bool_]:
+        """(O, I): which edges have a spline part (basis or base function)."""
+        mask: NDArray[np.bool_] = (self.coefficients != 0).any(axis=2)
+        return mask | (self.base_weight != 0) if self.base != "zero" else mask
+
+    @property
+    def symbolic_mask(self) -> NDArray[np.bool_]:
+        """(O, I): which edges have a named function."""
+        mask: NDArray[np.bool_] = self.functions != ""
+        return mask
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """(O, I): which edges are not zero."""
+        return self.spline_mask | self.symbolic_mask
+
+    def edge(self, j: int, i: int) -> Edge:
+        """The edge from input i to subnode j."""
+        spline = Spline(
+            self.knots[i],
+            self.coefficients[j, i],
+            self.order,
+            self.base,
+            float(self.base_weight[j, i]),
+            self.extrapolation,
+        )
+        symbolic = Symbolic(str(self.functions[j, i]), *(float(v) for v in self.affine[j, i]))
+        match bool(self.spline_mask[j, i]), bool(self.symbolic_mask[j, i]):
+            case True, True:
+                return Sum(spline, symbolic)
+            case True, False:
+                return spline
+            case False, True:
+                return symbolic
+            case _:
+                return Zero()
+
+
+def layer(
+    coefficients: ArrayLike | None = None,
+    *,
+    shape: tuple[int, int] | None = None,
+    knots: ArrayLike | None = None,
+    order: int = 3,
+    base: Base = "silu",
+    base_weight: ArrayLike | None = None,
+    extrapolation: Extrapolation = "linear",
+    functions: ArrayLike | None = None,
+    affine: ArrayLike | None = None,
+    subnode_scale: ArrayLike | None = None,
+    subnode_bias: ArrayLike | None = None,
+    arity: ArrayLike | None = None,
+    node_scale: ArrayLike | None = None,
+    node_bias: ArrayLike | None = None,
+) -> Layer:
+    """A layer from what it has; all else is neutral (no splines, no functions, scale 1, bias 0, sum nodes).
+
+    `shape` (subnodes, inputs) is needed only where neither coefficients nor functions say it. One row of knots is
+    used for every input; without knots the grid is uniform on [-1, 1].
+    """
+    given: ArrayLike | None = coefficients if coefficients is not None else functions
+    if given is None and shape is None:
+        raise NetworkError("A layer needs coefficients (O, I, G+k), functions (O, I) or shape=(O, I); got none.")
+    dimensions = np.shape(np.asarray(given))[:2] if given is not None else shape or ()
+    if len(dimensions) != 2:
+        raise NetworkError(f"coefficients must have shape (O, I, G+k), functions (O, I); got {dimensions}.")
+    o, i = dimensions
+    splines = _array(coefficients, "coefficients", np.zeros((o, i, 1 + order)))
+    grid = _array(knots, "knots", uniform_knots(-1, 1, max(splines.shape[-1] - order, 1), order))
+    groups = _array(arity, "arity", np.ones(o)).astype(np.int64)
+    return Layer(
+        knots=np.broadcast_to(grid, (i, grid.shape[-1])) if grid.ndim < 2 else grid,
+        coefficients=splines,
+        base_weight=_array(base_weight, "base_weight", np.zeros((o, i))),
+        functions=np.full((o, i), "") if functions is None else np.asarray(functions, np.str_),
+        affine=_array(affine, "affine", np.tile([1.0, 0.0, 1.0, 0.0], (o, i, 1))),
+        subnode_scale=_array(subnode_scale, "subnode_scale", np.ones(o)),
+        subnode_bias=_array(subnode_bias, "subnode_bias", np.zeros(o)),
+        arity=groups,
+        node_scale=_array(node_scale, "node_scale", np.ones(len(groups))),
+        node_bias=_array(node_bias, "node_bias", np.zeros(len(groups))),
+        order=order,
+        base=base,
+        extrapolation=extrapolation,
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Kan:
+    """A trained network. `classes` names the outputs of a classifier, which are scores before the softmax."""
+
+    layers: tuple[Layer, ...]
+    inputs: tuple[Variable, ...] = ()
+    outputs: tuple[Variable, ...] = ()
+    input_shift: Array = field(default_factory=lambda: np.empty(0))
+    input_scale: Array = field(default_factory=lambda: np.empty(0))
+    output_shift: Array = field(default_factory=lambda: np.empty(0))
+    output_scale: Array = field(default_factory=lambda: np.empty(0))
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if not self.layers:
+            raise NetworkError("A network needs at least one layer, got none.")
+        n_in, n_out = self.layers[0].inputs, self.layers[-1].nodes
+        object.__setattr__(self, "classes", tuple(map(_plain, self.classes)))
+        object.__setattr__(self, "inputs", tuple(self.inputs) or tuple(Variable(f"x{i + 1}") for i in range(n_in)))
+        object.__setattr__(self, "outputs", tuple(self.outputs) or _default_outputs(n_out, self.classes))
+        for name, size, neutral in (("input", n_in, 0.0), ("output", n_out, 0.0)):
+            for part, default in ((f"{name}_shift", neutral), (f"{name}_scale", 1.0)):
+                if np.size(getattr(self, part)) == 0:
+                    object.__setattr__(self, part, np.full(size, default))
+                _freeze(self, part, np.float64)
+        _check_kan(self)
+
+    def __repr__(self) -> str:
+        names = ", ".join(one.name for one in self.inputs[:4]) + (", …" if len(self.inputs) > 4 else "")
+        return f"Kan({'-'.join(map(str, self.shape))}, {self.edges} edges, inputs {names})"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of inputs, then of nodes in each layer."""
+        return (self.layers[0].inputs, *(one.nodes for one in self.layers))
+
+    @property
+    def edges(self) -> int:
+        """How many edges are left."""
+        return int(sum(one.alive.sum() for one in self.layers))
+
+    @property
+    def symbolic(self) -> bool:
+        """Whether no edge has a spline part."""
+        return not any(one.spline_mask.any() for one in self.layers)
+
+
+def equal(a: Kan, b: Kan) -> bool:
+    """Whether two networks are the same data, bit for bit (arrays hold no NaN)."""
+    return _same(a, b)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray):
+        return bool(a.shape == b.shape and a.dtype.kind == b.dtype.kind and a.tolist() == b.tolist())
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, Kan | Layer | Variable):
+        return all(_same(getattr(a, one.name), getattr(b, one.name)) for one in fields(a))
+    return bool(a == b)
+
+
+def _array(given: ArrayLike | None, name: str, neutral: Array) -> Array:
+    try:
+        return neutral if given is None else np.asarray(given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise NetworkError(f"{name} must be numbers: {error}.") from None
+
+
+def _default_outputs(count: int, classes: tuple[str, ...]) -> tuple[Variable, ...]:
+    if len(classes) == count:
+        return tuple(Variable(name) for name in classes)
+    return (Variable("y"),) if count == 1 else tuple(Variable(f"y{q + 1}") for q in range(count))
+
+
+def _plain(value: Any) -> Any:  # NumPy's texts and numbers are not written like those that they are equal to
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _freeze(owner: object, name: str, dtype: Any) -> None:
+    # A copy, so that nobody who holds the caller's array can change the network afterwards; in C order, so that equal
+    # networks evaluate to equal bits: how a product is rounded depends on the layout of its factors.
+    try:
+        array = np.array(getattr(owner, name), dtype=dtype, order="C")
+    except (TypeError, ValueError) as error:
+        raise NetworkError(f"{name} must be an array of {np.dtype(dtype).name}: {error}.") from None
+    array.flags.writeable = False
+    object.__setattr__(owner, name, array)
+
+
+def _check_layer(one: Layer) -> None:
+    if one.coefficients.ndim != 3 or 0 in one.coefficients.shape:
+        raise NetworkError(f"coefficients must have shape (O, I, G+k), got {one.coefficients.shape}.")
+    o, i, count = one.coefficients.shape
+    if one.order < 1:
+        raise NetworkError(f"The order of a spline must be 1 or more, got {one.order}.")
+    if count <= one.order:
+        raise NetworkError(f"A spline of order {one.order} needs more than {one.order} coefficients, got {count}.")
+    if one.base not in get_args(Base) or one.extrapolation not in get_args(Extrapolation):
+        raise NetworkError(f"base is one of {get_args(Base)}, extrapolation of {get_args(Extrapolation)}.")
+    wanted: dict[str, tuple[int, ...]] = {
+        "knots": (i, count + one.order + 1),
+        "base_weight": (o, i),
+        "functions": (o, i),
+        "affine": (o, i, 4),
+        "subnode_scale": (o,),
+        "subnode_bias": (o,),
+        "node_scale": (len(np.atleast_1d(one.arity)),),
+        "node_bias": (len(np.atleast_1d(one.arity)),),
+    }
+    for name, shape in wanted.items():
+        if getattr(one, name).shape != shape:
+            raise NetworkError(f"{name} must have shape {shape}, got {getattr(one, name).shape}.")
+        if name != "functions" and not np.isfinite(getattr(one, name)).all():
+            raise NetworkError(f"{name} must be finite; it holds NaN or infinity.")
+    if not np.isfinite(one.coefficients).all():
+        raise NetworkError("coefficients must be finite; they hold NaN or infinity.")
+    # Each bounded before they are added: the sum of huge ones would wrap around.
+    if one.arity.ndim != 1 or (one.arity < 1).any() or (one.arity > o).any() or one.arity.sum() != o:
+        raise NetworkError(f"arity must be positive and add up to the {o} subnodes, got {one.arity.tolist()}.")
+    unknown = set(one.functions.ravel().tolist()) - {"", *FUNCTIONS}
+    if unknown:
+        raise NetworkError(f"No function is called {sorted(unknown)[0]!r}. There are: {', '.join(FUNCTIONS)}.")
+    _check_knots(one)
+
+
+def _check_knots(one: Layer) -> None:
+    k = one.order
+    knots = one.knots
+    if (np.diff(knots, axis=1) < 0).any():
+        raise NetworkError("Knots must not decrease.")
+    if (knots[:, k] >= knots[:, -k - 1]).any():
+        raise NetworkError("The range of a spline, its first to its last interior knot, must have a width.")
+    # A knot of multiplicity k + 1 makes a jump, and then a point on it would have two values. At the ends of the
+    # range repeated knots are usual ("clamped") and harmless where the spline goes on linearly.
+    inner = knots if one.extrapolation == "zero" else np.delete(knots, np.r_[: k + 1, -k - 1 : 0], axis=1)
+    if inner.shape[1] > k and (inner[:, k:] == inner[:, : inner.shape[1] - k]).any():
+        raise NetworkError(f"A knot may occur at most {k} times in a spline of order {k}, so that it is continuous.")
+
+
+def _check_kan(kan: Kan) -> None:
+    for before, after in zip(kan.layers, kan.layers[1:], strict=False):
+        if before.nodes != after.inputs:
+            raise NetworkError(f"A layer of {before.nodes} nodes is followed by one of {after.inputs} inputs.")
+    _check_variables("input", kan.inputs, kan.layers[0].inputs)
+    _check_variables("output", kan.outputs, kan.layers[-1].nodes)
+    for name, size in (("input", kan.layers[0].inputs), ("output", kan.layers[-1].nodes)):
+        shift, scale = getattr(kan, f"{name}_shift"), getattr(kan, f"{name}_scale")
+        if shift.shape != (size,) or scale.shape != (size,):
+            raise NetworkError(f"{name}_shift and {name}_scale must have shape ({size},).")
+        if not (np.isfinite(shift).all() and np.isfinite(scale).all()):
+            raise NetworkError(f"{name}_shift and {name}_scale must be finite.")
+    if (kan.input_scale == 0).any():
+        raise NetworkError("input_scale must not be 0: inputs are divided by it.")
+    if kan.classes and len(kan.classes) != kan.layers[-1].nodes:
+        raise NetworkError(f"{len(kan.classes)} classes need as many outputs, got {kan.layers[-1].nodes}.")
+    if len(set(kan.classes)) != len(kan.classes):
+        raise NetworkError("The names of the classes must differ.")
+
+
+def _check_variables(kind: str, variables: Iterable[Variable], count: int) -> None:
+    names = [one.name for one in variables]
+    if len(names) != count:
+        raise NetworkError(f"{count} {kind}s need as many names, got {len(names)}.")
+    if len(set(names)) != len(names) or not all(names):
+        raise NetworkError(f"The names of the {kind}s must differ and not be empty, got {names}.")
+    for one in variables:
+        if np.isnan(one.low) or np.isnan(one.high) or one.low > one.high:
+            raise NetworkError(f"The range of {one.name!r} must have low ≤ high, got {one.low} and {one.high}.")

@@ -1,0 +1,126 @@
+"""What rounding alone does to a network, and so how far two right evaluations of it may be from each other.
+
+Formulas, self-tests and golden rows are all held to the same rule, `allowed`; the rows of the last two are chosen by
+`steady_rows`.
+"""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network import evaluate
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.training_range import finite_rows
+from kanserve.options import Precision
+
+Array = NDArray[np.float64]
+
+_GRAIN = {"double": 2.0**-53, "float": 2.0**-24}  # a number is rounded by at most this much of itself
+# Double is measured with coarser grains and scaled down: else the rounding of the measurement itself would be seen. The
+# finer one is for outputs that any change throws anywhere, tan(1e20) say: scaled down from far they would look steady.
+_MEASURED = {"double": (2.0**-44, 2.0**-50), "float": (2.0**-24,)}
+_DRAWS = 3  # one may cancel or be small by chance: all three are below a twentieth once in 8,000 times
+# An evaluation rounds more often than we do (a polynomial of order 3 alone six times), and elsewhere.
+_MARGIN = 64
+_MOST_ROWS = 4096  # that are evaluated at once
+
+
+def allowed(kan: Kan, x: Array, y: Array, precision: Precision, part: float) -> Array:
+    """How far each output (N, outputs) may be from y, the network's outputs at x.
+
+    It is `part` of the output's scale, or, where the network is more sensitive than that, 64 times what rounding does
+    to it in this row. Each row has its own: one next to a pole says nothing of the others.
+    """
+    change = _MARGIN * rounding(kan, x, precision)
+    return np.maximum(part * scale(y), np.where(np.isfinite(change), change, 0.0))
+
+
+def scale(y: Array) -> Array:
+    """What an error is measured by, (N, outputs): the value itself or its output's median, whichever is larger.
+
+    The median, because a sum that comes near 0 keeps the errors of its terms; values that are not finite count as 0.
+    """
+    size = np.where(np.isfinite(y), np.abs(y), 0.0)
+    fine = size[np.isfinite(y).all(axis=1)]
+    return np.maximum(size, np.median(fine, axis=0) if len(fine) else 0.0)
+
+
+def rounding(kan: Kan, x: Array, precision: Precision) -> Array:
+    """How much the outputs (N, outputs) change when every value on the way is rounded once; NaN where they break.
+
+    Each value is moved by a random part of the precision's grain, a few times, there and back: a domain may end on
+    either side. The largest change is taken. All rows are moved alike, so that none depends on the others.
+    """
+    wanted = evaluate.evaluate(kan, x)
+    change = np.zeros_like(wanted)
+    moves = list(itertools.product(_MEASURED[precision], range(_DRAWS), (1, -1)))
+    together = max(1, _MOST_ROWS // max(1, len(x)))
+    for start in range(0, len(moves), together):
+        some = moves[start : start + together]
+        for moved, (grain, _, _) in zip(_moved(kan, x, precision, some), some, strict=True):
+            change = np.maximum(change, np.abs(moved - wanted) * (_GRAIN[precision] / grain))
+    return change
+
+
+def _moved(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int, int]]) -> Array:
+    """The outputs (moves, N, outputs) when every value on the way is moved by a random part of a grain.
+
+    A move is its grain, the seed of its draws, and the side to which they go; all rows are moved alike.
+    """
+    generators = [np.random.default_rng(draw) for _, draw, _ in moves]
+    largest = np.finfo(np.float64 if precision == "double" else np.float32).max
+
+    def moved(values: Array) -> Array:
+        """`values` of all moves, one after another (moves * rows, ...)."""
+        shape = values.shape[1:]
+        parts = [
+            side * generator.uniform(-grain, grain, shape)
+            for (grain, _, side), generator in zip(moves, generators, strict=True)
+        ]
+        by_move = values.reshape(len(moves), len(values) // len(moves), *shape)
+        result = (by_move * (1 + np.stack(parts)[:, None])).reshape(values.shape)
+        return np.where(np.abs(result) > largest, np.copysign(np.inf, result), result)
+
+    with np.errstate(all="ignore"):
+        raw = moved(np.tile(x, (len(moves), 1)))
+        shift = moved(np.tile(kan.input_shift, (len(moves), 1)))
+        v = moved((raw - np.repeat(shift, len(x), axis=0)) / kan.input_scale)
+        for layer in kan.layers:
+            edges = np.sum([moved(evaluate.edges(part, v)) for part in _parts(layer)], axis=0)
+            z = moved(evaluate.subnodes(layer, edges))
+            v = moved(evaluate.nodes(layer, z))
+        return moved(kan.output_scale * v + kan.output_shift).reshape(len(moves), len(x), len(kan.outputs))
+
+
+def _parts(layer: Layer) -> tuple[Layer, ...]:
+    """The layer, or where edges are sums, which cancel what they like, all of its splines and all of its functions."""
+    if not (layer.spline_mask & layer.symbolic_mask).any():
+        return (layer,)
+    splines = replace(layer, functions=np.full_like(layer.functions, ""))
+    weights = np.zeros_like(layer.base_weight)
+    return splines, replace(layer, coefficients=np.zeros_like(layer.coefficients), base_weight=weights)
+
+
+def steady_rows(kan: Kan, count: int) -> Array:
+    """Up to `count` rows of the training range on which the network is finite and that rounding changes little.
+
+    Of twice as many candidates those stay whose outputs rounding to float changes least: next to a pole or a jump two
+    right evaluations may differ by anything. Rows that it breaks stay only where there are no others.
+    """
+    x = finite_rows(kan, 2 * count)
+    change = unsteadiness(kan, x)
+    steadiest = np.argsort(change, kind="stable")[: max(1, len(x) // 2)]
+    unbroken = steadiest[np.isfinite(change[steadiest])]
+    return x[np.sort(unbroken if len(unbroken) else steadiest)]
+
+
+def unsteadiness(kan: Kan, x: Array) -> Array:
+    """By what part of the largest outputs rounding to float changes each row (N,); infinite where it breaks one."""
+    if not len(x):
+        return np.zeros(0)
+    y = np.abs(evaluate.evaluate(kan, x))
+    change = rounding(kan, x, "float") / np.fmax.reduce(y, axis=0, initial=1e-300)
+    worst: Array = np.where(np.isfinite(change), change, np.inf).max(axis=1)
+    return worst

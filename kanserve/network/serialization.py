@@ -1,0 +1,175 @@
+"""A network as one safetensors file: a JSON header and the arrays, nothing that can run.
+
+Tensors are named `layers.{l}.{field}` and `{input,output}_{shift,scale}`. The header's one entry, `kan` (with two their
+order would be left to chance), is a SHA-256 of what follows and of all tensors, a space, and JSON: the
+format's version, variables, classes, and per layer its order, base, extrapolation and the names of its functions
+(the tensor `layers.{l}.functions` holds indices into them, -1 for none). Infinite ranges are null in the JSON. The
+checksum keeps a damaged file from being another network.
+"""
+
+import hashlib
+import json
+import math
+import os
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as _load_tensors
+from safetensors.numpy import save as _save_tensors
+
+from kanserve.errors import FormatError, NetworkError, NotFoundError
+from kanserve.network.kan import Kan, Layer, Variable
+
+VERSION = 1
+_LONGEST_NAME = 10_000
+_LARGEST = sys.float_info.max
+_ARRAYS = (
+    "knots",
+    "coefficients",
+    "base_weight",
+    "affine",
+    "subnode_scale",
+    "subnode_bias",
+    "arity",
+    "node_scale",
+    "node_bias",
+)
+_AFFINES = ("input_shift", "input_scale", "output_shift", "output_scale")
+
+
+def dumps(kan: Kan) -> bytes:
+    """The network's bytes; equal networks give equal bytes."""
+    tensors: dict[str, np.ndarray[Any, Any]] = {name: getattr(kan, name) for name in _AFFINES}
+    layers = []
+    for number, layer in enumerate(kan.layers):
+        names = sorted(set(layer.functions.ravel().tolist()) - {""})
+        index = {name: position for position, name in enumerate(names)} | {"": -1}
+        tensors |= {f"layers.{number}.{name}": getattr(layer, name) for name in _ARRAYS}
+        tensors[f"layers.{number}.functions"] = np.vectorize(index.__getitem__, otypes=[np.int16])(layer.functions)
+        layers.append(
+            {
+                "order": layer.order,
+                "base": layer.base,
+                "extrapolation": layer.extrapolation,
+                "functions": names,
+            }
+        )
+    header = {
+        "version": VERSION,
+        "inputs": [variable_out(one) for one in kan.inputs],
+        "outputs": [variable_out(one) for one in kan.outputs],
+        "classes": list(kan.classes),
+        "layers": layers,
+    }
+    text = json.dumps(header, ensure_ascii=True, sort_keys=True, allow_nan=False)
+    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    return _save_tensors(ordered, metadata={"kan": f"{checksum(text, ordered)} {text}"})
+
+
+def checksum(text: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """The SHA-256, in hexadecimal, of the JSON and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        one = tensors[name]
+        digest.update(f"\n{name} {one.dtype.str} {one.shape}\n".encode())
+        digest.update(np.ascontiguousarray(one).tobytes())
+    return digest.hexdigest()
+
+
+def loads(data: bytes) -> Kan:
+    """The network of these bytes; FormatError when they are not one."""
+    try:
+        tensors = _load_tensors(data)
+        (size,) = struct.unpack("<Q", data[:8])
+        metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+        digest, _, text = metadata["kan"].partition(" ")
+        if checksum(text, tensors) != digest:
+            raise FormatError("The network's file differs from its checksum: it is damaged. Make it again.")
+        header = json.loads(text)
+        version = header["version"]
+        if version != VERSION:
+            raise FormatError(f"The network has format version {version!r}; this kanserve reads version {VERSION}.")
+        layers = tuple(_layer_in(number, one, tensors) for number, one in enumerate(header["layers"]))
+        return Kan(
+            layers=layers,
+            inputs=tuple(variable_in(one) for one in header["inputs"]),
+            outputs=tuple(variable_in(one) for one in header["outputs"]),
+            classes=tuple(str(one) for one in header["classes"]),
+            **{name: tensors[name] for name in _AFFINES},
+        )
+    except FormatError:
+        raise
+    except NetworkError as error:
+        raise FormatError(f"The file's arrays do not make a network: {error}") from None
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        OverflowError,
+        struct.error,
+        RecursionError,
+    ) as error:
+        raise FormatError(f"This is not a kanserve network (safetensors with a 'kan' header): {error!r}.") from None
+
+
+def save(kan: Kan, path: str | os.PathLike[str]) -> None:
+    """Write the network to one file: whole, or not at all."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(dumps(kan))
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> Kan:
+    """Read a network from one file; NotFoundError or FormatError."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no file {os.fspath(path)!r}.") from None
+    except IsADirectoryError:
+        raise FormatError(f"{os.fspath(path)!r} is a folder; a network is one .safetensors file.") from None
+    return loads(data)
+
+
+def _layer_in(number: int, header: dict[str, Any], tensors: dict[str, np.ndarray[Any, Any]]) -> Layer:
+    names = np.array([*(str(one) for one in header["functions"]), ""])
+    index = tensors[f"layers.{number}.functions"]
+    if index.dtype.kind != "i" or (index < -1).any():
+        raise FormatError("The indices of functions must be integers from -1 up.")
+    if type(header["order"]) is not int or tensors[f"layers.{number}.arity"].dtype.kind != "i":
+        raise FormatError("The order of a layer and the arity of its nodes must be integers.")
+    return Layer(
+        functions=names[index],
+        order=header["order"],
+        base=header["base"],
+        extrapolation=header["extrapolation"],
+        **{name: tensors[f"layers.{number}.{name}"] for name in _ARRAYS},
+    )
+
+
+def variable_out(one: Variable) -> dict[str, Any]:
+    """A variable as JSON has it, here and in the other files of an artifact: an infinite end of its range is null."""
+    low, high = (float(end) if math.isfinite(end) else None for end in (one.low, one.high))
+    return {"name": one.name, "unit": one.unit, "low": low, "high": high}
+
+
+def variable_in(entry: Any) -> Variable:
+    """The variable of `variable_out`; FormatError, KeyError or TypeError when it is something else."""
+    name, unit = entry["name"], entry["unit"]
+    if not (isinstance(name, str) and isinstance(unit, str) and len(name) + len(unit) <= _LONGEST_NAME):
+        raise FormatError(f"The name and unit of a variable are texts of at most {_LONGEST_NAME} characters together.")
+    ends = (entry["low"], entry["high"])
+    if not all(end is None or (type(end) in (int, float) and abs(end) <= _LARGEST) for end in ends):
+        raise FormatError("The range of a variable must be finite numbers or null.")
+    low, high = ends
+    return Variable(name, unit, -math.inf if low is None else float(low), math.inf if high is None else float(high))

@@ -1,0 +1,82 @@
+"""Where a network was trained: the range of each input, rows drawn from it, and rows that fall outside."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.evaluate import activations, edges, evaluate
+from kanserve.network.kan import Kan
+from kanserve.network.splines import span
+
+Array = NDArray[np.float64]
+
+
+def ranges(kan: Kan) -> Array:
+    """The training range of each input, (inputs, 2); where it is not known, the range of the first layer's splines."""
+    first = kan.layers[0]
+    known = np.array([(one.low, one.high) for one in kan.inputs])
+    spans = np.array([span(first.knots[i], first.order) for i in range(first.inputs)])
+    grid = np.sort(spans * kan.input_scale[:, None] + kan.input_shift[:, None], axis=1)
+    return np.where(np.isfinite(known).all(axis=1, keepdims=True), known, grid)
+
+
+def known(kan: Kan) -> NDArray[np.bool_]:
+    """(inputs,): which ranges are known: told, or that of the splines which take the input."""
+    told = np.array([np.isfinite((one.low, one.high)).all() for one in kan.inputs])
+    result: NDArray[np.bool_] = told | kan.layers[0].spline_mask.any(axis=0)
+    return result
+
+
+def corners(kan: Kan, most: int = 256) -> Array:
+    """Rows at the corners of the ranges: all 2^inputs of them; of more than `most`, both extremes and drawn ones."""
+    spans = ranges(kan)
+    count = len(spans)
+    if 2**count <= most:
+        ends = np.arange(2**count)[:, None] >> np.arange(count) & 1
+    else:
+        ends = np.random.default_rng(0).integers(0, 2, (most, count))
+        ends[:2] = [[0], [1]]
+    rows: Array = spans[np.arange(count), ends]
+    return rows
+
+
+def sample(kan: Kan, count: int, seed: int = 0) -> Array:
+    """`count` raw feature rows, uniform in the ranges."""
+    low, high = ranges(kan).T
+    return np.random.default_rng(seed).uniform(low, high, (count, len(low)))
+
+
+def finite_rows(kan: Kan, count: int, seed: int = 0) -> Array:
+    """Up to `count` rows from the ranges on which the network is finite: golden rows, self-tests."""
+    rows = sample(kan, 4 * count, seed)
+    return rows[np.isfinite(evaluate(kan, rows)).all(axis=1)][:count]
+
+
+def breaking_point(kan: Kan) -> str:
+    """Where a network that is finite on no row of its training range stops being so, and what to do, in words."""
+    advice = "Give the inputs the ranges they were trained on (low, high), or another function or constants there."
+    values = activations(kan, sample(kan, 100))
+    if not np.isfinite(values[0]).all(axis=1).any():
+        return f"The inputs, shifted and scaled, overflow. {advice}"
+    for number, (layer, v, after) in enumerate(zip(kan.layers, values, values[1:], strict=False), start=1):
+        if np.isfinite(after).all(axis=1).any():
+            continue
+        v = v[np.isfinite(v).all(axis=1)]
+        broken = ~np.isfinite(edges(layer, v))
+        if not broken.any():
+            break
+        j, i = np.unravel_index(int(broken.sum(axis=0).argmax()), broken.shape[1:])
+        name = layer.functions[j, i] or "the spline"
+        a, b = layer.affine[j, i, :2] if layer.functions[j, i] else (1.0, 0.0)
+        low, high = sorted((float(a * v[:, i].min() + b), float(a * v[:, i].max() + b)))
+        return (
+            f"In layer {number}, the edge from input {i + 1} to sum {j + 1} is at fault: {name} "
+            f"on arguments from {low:.6g} to {high:.6g}. {advice}"
+        )
+    return f"In layer {number}, the sum or product of finite edges overflows. {advice}"
+
+
+def outside(kan: Kan, x: Array) -> NDArray[np.bool_]:
+    """Which rows (N,) have an input outside the training range; NaN counts as outside."""
+    low, high = ranges(kan).T
+    within: NDArray[np.bool_] = ((x >= low) & (x <= high)).all(axis=1)
+    return ~within

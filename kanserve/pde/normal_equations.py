@@ -1,0 +1,115 @@
+"""J'J and J'r from rows of a Jacobian that are zero but for a few windows, by the compiled kernel.
+
+From each input of each layer (a source) a row has one window, the k + 1 active functions times the layer's subnodes;
+all that is never zero is a last source, and the residual after it. Rows and columns of what is no parameter, as of a
+pruned edge, are made as well and left out at the end.
+"""
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.pde.jet_propagation import Part, Row
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+VECTOR = 8  # numbers; windows are padded to whole vectors, and the matrix has as many behind its end
+
+
+class Source(ctypes.Structure):
+    """`kanserve_source` of windows.h."""
+
+    _fields_ = (
+        ("values", ctypes.c_void_p),
+        ("first", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("stride", "length", "step", "positions", "offset")),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Where what stands: columns of the matrix for all that the layers' splines could have, then for the rest."""
+
+    starts: tuple[int, ...]  # of each layer's sources
+    rest: int  # the column of the first parameter that is no coefficient
+    size: int  # the columns of all, that of the residual included
+    columns: Indices  # (P,), of each parameter in the order of the vector
+
+
+def plan(parts: tuple[Part, ...]) -> Plan:
+    starts, columns, at = [], [], 0
+    rest = sum(one.layer.inputs * one.layer.subnodes * one.free.functions for one in parts if one.basis is not None)
+    after = rest
+    for part in parts:
+        layer, free = part.layer, part.free
+        starts.append(at)
+        j, i = free.edges.T
+        m = np.arange(free.functions)
+        columns.append((at + ((i[:, None] * free.functions + m) * layer.subnodes + j[:, None])).ravel())
+        others = free.size - free.splines
+        columns.append(np.arange(after, after + others))
+        after += others
+        if part.basis is not None:
+            at += layer.inputs * free.functions * layer.subnodes
+    return Plan(tuple(starts), rest, after + 1, np.concatenate(columns))
+
+
+def empty(one: Plan) -> Array:
+    """The matrix (size, size) of the columns' products, zero, with what the kernel needs behind its end."""
+    return np.zeros(one.size**2 + VECTOR)
+
+
+def add(library: Any, one: Plan, parts: tuple[Part, ...], row: Row, residual: Array, matrix: Array) -> None:
+    """Add the products of some rows to the lower triangle of the matrix."""
+    count = len(residual)
+    sources, kept = [], []
+    for part, start, windows, first in zip(parts, one.starts, row.windows, row.first, strict=True):
+        if part.basis is None:
+            continue
+        outputs, functions = part.layer.subnodes, part.free.functions
+        length = len(windows) * outputs
+        stride = -(-length // VECTOR) * VECTOR
+        for i in range(part.layer.inputs):
+            values = np.zeros((count, stride))
+            for r, window in enumerate(windows):
+                values[:, r * outputs : (r + 1) * outputs] = window[:, i].T
+            begins = np.ascontiguousarray(first[i], np.int32)
+            kept += [values, begins]
+            positions = functions - len(windows) + 1
+            sources.append(_source(values, begins, length, outputs, positions, start + i * functions * outputs))
+    rest = np.concatenate([part for part in row.rest if len(part)] or [np.empty((0, count))])
+    for dense, offset in ((rest, one.rest), (residual[None], one.size - 1)):
+        if len(dense):
+            values = np.zeros((count, -(-len(dense) // VECTOR) * VECTOR))
+            values[:, : len(dense)] = dense.T
+            kept.append(values)
+            sources.append(_source(values, None, len(dense), 1, 1, offset))
+    every = (Source * len(sources))(*sources)
+    rows, number = ctypes.c_int64(count), ctypes.c_int64(len(sources))
+    library.kanserve_window_scratch.restype = ctypes.c_int64
+    scratch = np.empty(library.kanserve_window_scratch(rows, number, every), np.int32)
+    library.kanserve_window_products(rows, number, every, _pointer(matrix), ctypes.c_int64(one.size), _pointer(scratch))
+
+
+def finished(one: Plan, matrix: Array) -> tuple[Array, Array]:
+    """J'J (P, P) and J'r (P,) in the order of the vector."""
+    square = matrix[: one.size**2].reshape(one.size, one.size)
+    lower = np.tril(square)  # what is above the diagonal is no part of the result
+    whole = lower + lower.T
+    whole.flat[:: one.size + 1] = lower.diagonal()
+    return whole[np.ix_(one.columns, one.columns)], whole[-1, one.columns]
+
+
+def _source(
+    values: Array, first: NDArray[np.int32] | None, length: int, step: int, positions: int, offset: int
+) -> Source:
+    begins = None if first is None else first.ctypes.data
+    return Source(values.ctypes.data, begins, values.shape[1], length, step, positions, offset)
+
+
+def _pointer(array: NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)

@@ -1,0 +1,119 @@
+"""Residuals: what is to be zero, where, and how much it counts; differential equations, boundaries and data alike."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.errors import DataError
+from kanserve.network.dual_numbers import Dual
+from kanserve.pde.unknown_function import Derivative, Read, Seed, fields
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """`function(x, u)` is to be 0 at all `points` (N, inputs); the loss is ½·`weight`·its mean square.
+
+    x is the points as an array, u the network there: `u` or `u.value`, `u.d(i)` and `u.dd(i, j)`; of a network with
+    several outputs `u[0].d(i)` and so on. The function gives one number a point, (N,), or a sequence of such for
+    several equations. It may use NumPy's arithmetic and functions that go point by point, and must ask for the same
+    derivatives each time. `weight` is a number or one a point.
+    """
+
+    function: Callable[[Array, Any], Any]
+    points: ArrayLike
+    weight: ArrayLike = 1.0
+
+    def __post_init__(self) -> None:
+        try:
+            points = np.array(self.points, np.float64)
+            weight = np.array(self.weight, np.float64)
+        except (TypeError, ValueError):
+            raise DataError("The points and the weight of a residual must be numbers.") from None
+        if points.ndim != 2 or len(points) == 0 or not np.isfinite(points).all():
+            raise DataError(
+                "The points of a residual must be finite numbers of shape (N, inputs), at least one row; "
+                f"got shape {points.shape}{'' if np.isfinite(points).all() else ' with NaN or infinity'}."
+            )
+        if weight.shape not in ((), (len(points),)) or not (np.isfinite(weight) & (weight >= 0)).all():
+            raise DataError(
+                f"The weight of a residual is a number ≥ 0 or one for each of the {len(points)} points; "
+                f"got {weight if weight.ndim == 0 else f'shape {weight.shape}'}."
+            )
+        for name, array in (("points", points), ("weight", weight)):
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+
+@dataclass(frozen=True, eq=False)
+class Linearised:
+    """Equations at N points: values (E, N), and the derivatives of each by what it uses of the network, (N,) each."""
+
+    values: Array
+    slopes: tuple[dict[Seed, Array], ...]
+
+    def at(self, chosen: NDArray[np.intp]) -> "Linearised":
+        """The same at some of the points."""
+        slopes = tuple({seed: slope[chosen] for seed, slope in each.items()} for each in self.slopes)
+        return Linearised(self.values[:, chosen], slopes)
+
+
+def linearise(residual: Residual, outputs: int, names: tuple[str, ...], read: Read) -> Linearised:
+    """The residual where `read(q, derivative)` gives the network's values and derivatives at its points."""
+    points = np.asarray(residual.points)
+    given = residual.function(points, fields(outputs, names, read))
+    equations = tuple(given) if isinstance(given, Sequence) else (given,)
+    if not equations:
+        raise DataError("A residual must give at least one equation, got an empty sequence.")
+    values = np.empty((len(equations), len(points)))
+    slopes = []
+    for e, equation in enumerate(equations):
+        value = _value(equation, len(points))
+        values[e] = value
+        slopes.append({seed: np.broadcast_to(slope, value.shape) for seed, slope in equation.partials.items()})
+    return Linearised(values, tuple(slopes))
+
+
+def _value(equation: Any, count: int) -> Array:
+    if not isinstance(equation, Dual):
+        raise DataError(
+            "A residual must depend on u, by its value or a derivative, and give one number a point; got "
+            f"{type(equation).__name__}. Is it made with a function that is not NumPy's, or of np.asarray(u)?"
+        )
+    value = np.asarray(equation.primal, np.float64)
+    if value.shape != (count,):
+        raise DataError(
+            f"A residual at {count} points must have shape ({count},), got {value.shape}. "
+            "Does it mix u with a column of shape (N, 1)? Columns of x are x[:, 0]."
+        )
+    return value
+
+
+def wanted_derivatives(residual: Residual, outputs: int, names: tuple[str, ...]) -> set[Derivative]:
+    """Which derivatives a residual asks for, found by calling it once."""
+    asked: set[Derivative] = set()
+
+    def read(_: int, derivative: Derivative) -> Array:
+        asked.add(derivative)
+        return np.ones(len(np.asarray(residual.points)))
+
+    with np.errstate(all="ignore"):
+        linearise(residual, outputs, names, read)
+    return asked
+
+
+def checked(residuals: Residual | Iterable[Residual], inputs: int) -> tuple[Residual, ...]:
+    """The residuals as a tuple; DataError for none, for what is none, and for points of another dimension."""
+    every = (residuals,) if isinstance(residuals, Residual) else tuple(residuals)
+    if not every or not all(isinstance(one, Residual) for one in every):
+        raise DataError("Give at least one Residual(function, points), e.g. for the inside and for the boundary.")
+    for one in every:
+        if np.asarray(one.points).shape[1] != inputs:
+            raise DataError(
+                f"A network of {inputs} inputs needs points of shape (N, {inputs}), got {np.asarray(one.points).shape}."
+            )
+    return every

@@ -1,0 +1,185 @@
+"""The schedule: several starts on a coarse grid and few points, then finer grids on all of them.
+
+The grids of the first layer lie exactly on the box of the points: outside, a spline is straight and its second
+derivatives are 0. Ranges of hidden layers are set when the grid is refined and at no other time.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.errors import NetworkError, TrainingError
+from kanserve.network.kan import Base, Kan, Variable
+from kanserve.network.splines import uniform_knots
+from kanserve.pde.residual_problem import ResidualProblem, problem
+from kanserve.pde.residuals import Residual, checked
+from kanserve.train.common.argument_checks import increasing, whole
+from kanserve.train.common.creation import create
+from kanserve.train.common.grids import regrid
+from kanserve.train.lm.blas_threads import threads_for
+from kanserve.train.lm.levenberg_marquardt import MOST_PARAMETERS, minimise
+from kanserve.train.lm.parameter_vector import gather, penalty, scatter
+
+Array = NDArray[np.float64]
+SolveReport = Callable[[str, float], None]
+
+RIDGE = 1e-13
+PATIENCE = 15  # a differential equation has long plateaus
+START_POINTS, START_STEPS = 1000, 25
+
+
+def solve(
+    shape: Sequence[int | tuple[int, int]],
+    residuals: Residual | Iterable[Residual],
+    *,
+    grids: Sequence[int] = (5, 10, 20),
+    steps: int = 40,
+    starts: int = 2,
+    seed: int = 0,
+    order: int = 3,
+    base: Base = "silu",
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    scale: ArrayLike = 1.0,
+    report: SolveReport | None = None,
+) -> Kan:
+    """A network of this shape that makes the residuals small; the same for the same seed.
+
+    `shape` is that of `create`, the first number that of the inputs; points and u are in raw units. The domain is the
+    box of all points. `starts` random networks are tried on the first of the `grids`, with at most `START_POINTS`
+    points of each residual; the best goes on through all grids, numbers of intervals, with at most `steps` iterations
+    on each. A grid that leads to no smaller loss is not taken. `inputs` and `outputs` are names; `scale` is the size
+    that u is expected to have, a number or one for each output. `report` is told where the fit is and the loss
+    ½·Σ mean(weight·residual²).
+
+    How good the network is on points that it was not made with, `defects` says. DataError for residuals that cannot be
+    used, NetworkError for shapes, names and scales, TrainingError when no start gives finite residuals.
+    """
+    if not (increasing(grids) and whole(starts, 1) and whole(steps, 1) and whole(seed, 0)):
+        raise TrainingError(
+            "A fit needs grids that get finer, starts ≥ 1, steps ≥ 1 and a seed ≥ 0, whole numbers; "
+            f"got {grids!r}, {starts!r}, {steps!r} and {seed!r}."
+        )
+
+    def begin(number: int) -> Kan:
+        own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+        return create(shape, grid=grids[0], order=order, base=base, seed=own)
+
+    every = checked(residuals, begin(0).layers[0].inputs)
+    points = np.concatenate([np.asarray(one.points) for one in every])
+    runs = []
+    for number in range(starts):
+        kan = _on_domain(begin(number), points, inputs, outputs, scale)
+        stage = f"start {number + 1} of {starts}"
+        few = problem(kan, every, most=START_POINTS, seed=seed)
+        runs.append(_refined(kan, few, START_STEPS, RIDGE, PATIENCE, _at(stage, report)))
+    begun = min(runs, key=lambda one: one[1])[0]
+    complete = problem(begun, every)
+    kan, loss = _refined(begun, complete, steps, RIDGE, PATIENCE, _at(f"grid {grids[0]}", report))
+    if not np.isfinite(loss):
+        raise TrainingError(_not_finite(complete, kan))
+    for grid in grids[1:]:
+        finer = regrid(kan, points, grid)
+        finer, least = _refined(finer, problem(finer, every), steps, RIDGE, PATIENCE, _at(f"grid {grid}", report))
+        if least < loss:  # new ranges may do harm that is not made good in time
+            kan, loss = finer, least
+    return kan
+
+
+def refine(
+    kan: Kan,
+    residuals: Residual | Iterable[Residual],
+    *,
+    steps: int = 40,
+    ridge: float = RIDGE,
+    patience: int = PATIENCE,
+    report: Callable[[int, float], None] | None = None,
+) -> Kan:
+    """Make the residuals of a network smaller, from where it is: its splines, and the constants of named functions.
+
+    It ends after `steps` iterations or when `patience` steps in a row gain less than a thousandth each, and never with
+    a greater loss than it began with. TrainingError when a residual is not finite to begin with.
+    """
+    one = problem(kan, checked(residuals, len(kan.inputs)))
+    better, loss = _refined(kan, one, steps, ridge, patience, report)
+    if not np.isfinite(loss):
+        raise TrainingError(_not_finite(one, kan))
+    return better
+
+
+def defects(kan: Kan, residual: Residual) -> Array:
+    """What a residual is at its points, (equations, N): not only the points that the network was made with."""
+    one = problem(kan, checked(residual, len(kan.inputs)))
+    return one.values(gather(kan, one.free))[0]
+
+
+def _refined(
+    kan: Kan, one: ResidualProblem, steps: int, ridge: float, patience: int, report: Callable[[int, float], None] | None
+) -> tuple[Kan, float]:
+    """The network after so many iterations, and its loss; as it was where that is not finite."""
+    if one.size > MOST_PARAMETERS:
+        raise TrainingError(
+            f"Levenberg-Marquardt takes at most {MOST_PARAMETERS} parameters, this network has {one.size}. "
+            "Use a smaller shape or coarser grids."
+        )
+    start = gather(kan, one.free)
+    with threads_for(one.rows * one.size**2):
+        before = one.loss(start)[0]
+        if one.size == 0 or not np.isfinite(before):
+            return kan, before
+        found = minimise(one, start, penalty(kan, one.free, ridge, 0.0), steps, patience, report)
+        after = one.loss(found)[0]
+    return (scatter(kan, one.free, found), after) if after <= before else (kan, before)
+
+
+def _on_domain(kan: Kan, points: Array, inputs: Sequence[str], outputs: Sequence[str], scale: ArrayLike) -> Kan:
+    """The network with inputs normalised to the box of the points, which its first grids span exactly."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    constant = high <= low
+    shift = low / 2 + high / 2
+    half = np.where(constant, 1.0, high / 2 - low / 2)
+    first = kan.layers[0]
+    # By the same operations that bring the points here, so that not even rounding puts one outside.
+    ends = zip(
+        np.where(constant, -1.0, (low - shift) / half), np.where(constant, 1.0, (high - shift) / half), strict=True
+    )
+    knots = np.stack([uniform_knots(float(a), float(b), first.intervals, first.order) for a, b in ends])
+    for names, count, kind in ((inputs, len(low), "inputs"), (outputs, len(kan.outputs), "outputs")):
+        if len(names) not in (0, count):
+            raise NetworkError(f"{count} {kind} need as many names, got {list(names)}.")
+    given = inputs or [one.name for one in kan.inputs]
+    try:
+        sizes = np.broadcast_to(np.asarray(scale, np.float64), len(kan.outputs))
+    except (TypeError, ValueError):
+        raise NetworkError(f"scale is a number or one for each of {len(kan.outputs)} outputs, got {scale!r}.") from None
+    if not (np.isfinite(sizes) & (sizes > 0)).all():
+        raise NetworkError(f"scale must be finite and greater than 0, got {scale!r}.")
+    return replace(
+        kan,
+        layers=(replace(first, knots=knots), *kan.layers[1:]),
+        inputs=tuple(Variable(n, low=float(a), high=float(b)) for n, a, b in zip(given, low, high, strict=True)),
+        outputs=tuple(Variable(one) for one in outputs) or kan.outputs,
+        input_shift=shift,
+        input_scale=half,
+        output_scale=sizes,
+    )
+
+
+def _at(stage: str, report: SolveReport | None) -> Callable[[int, float], None] | None:
+    return None if report is None else lambda _step, loss: report(stage, loss)
+
+
+def _not_finite(one: ResidualProblem, kan: Kan) -> str:
+    """Where a residual is not finite, in words."""
+    for number, (term, values) in enumerate(zip(one.terms, one.values(gather(kan, one.free)), strict=True), start=1):
+        bad: NDArray[np.bool_] = np.array(~np.isfinite(values).all(axis=0))
+        if bad.any():
+            point = np.asarray(term.residual.points)[bad][0]
+            return (
+                f"Residual {number} is not finite at {int(bad.sum())} of its {len(bad)} points, the first of them "
+                f"{point.tolist()}, with the network that the fit begins with. Write it without logarithms, roots and "
+                "quotients of u, or take other points, another seed or more starts."
+            )
+    return "The loss overflows with the network that the fit begins with. Give the size of u as scale, or less weight."

@@ -1,0 +1,98 @@
+"""What a residual sees of the network: the unknown function u with its derivatives, as dual numbers.
+
+    def burgers(x, u):
+        return u * u.d(0) - 0.1 * u.dd(0, 0)
+
+`u` is the value, `u.d(i)` the derivative by input i and `u.dd(i, j)` the second one, each with one entry a point. They
+are dual numbers whose seeds are the jet's own entries, so the derivatives of any expression in them come by themselves.
+A network of several outputs is taken apart first: `u, v = fields`, or `fields[0]`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import DataError
+from kanserve.network.dual_numbers import Dual
+
+Array = NDArray[np.float64]
+Derivative = tuple[int, ...]
+"""() for the value, (i,) for a first derivative, (i, j) with i ≤ j for a second one."""
+
+Seed = tuple[int, Derivative]
+Read = Callable[[int, Derivative], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Field(Dual):
+    """One output at the points of a residual: a dual number that also gives its derivatives by the inputs."""
+
+    output: int
+    names: tuple[str, ...]
+    read: Read
+
+    @property
+    def value(self) -> Dual:
+        return Dual(self.primal, self.partials)
+
+    def d(self, i: int | str) -> Dual:
+        """The first derivative by input i, a number from 0 or a name."""
+        return self._derivative((self._input(i),))
+
+    def dd(self, i: int | str, j: int | str) -> Dual:
+        """The second derivative by inputs i and j."""
+        first, second = sorted((self._input(i), self._input(j)))
+        return self._derivative((first, second))
+
+    def _derivative(self, derivative: Derivative) -> Dual:
+        values = self.read(self.output, derivative)
+        return Dual(values, {(self.output, derivative): np.ones_like(values)})
+
+    def _input(self, i: int | str) -> int:
+        if isinstance(i, str) and i in self.names:
+            return self.names.index(i)
+        if isinstance(i, int | np.integer) and 0 <= i < len(self.names):
+            return int(i)
+        raise DataError(
+            f"There is no input {i!r} to derive by. Take a number from 0 to {len(self.names) - 1} or a name: "
+            f"{', '.join(self.names)}."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Fields(np.lib.mixins.NDArrayOperatorsMixin):
+    """The outputs of a network that has several, each a `Field`."""
+
+    each: tuple[Field, ...]
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    def __getitem__(self, q: int) -> Field:
+        return self.each[q]
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self.each)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("value", "d", "dd"):
+            raise DataError(self._many())
+        raise AttributeError(name)
+
+    def __array_ufunc__(self, *_: Any, **__: Any) -> Any:
+        raise DataError(self._many())
+
+    def _many(self) -> str:
+        return f"The network has {len(self.each)} outputs: a residual takes them apart first, as in `u, v = fields`."
+
+
+def fields(outputs: int, names: tuple[str, ...], read: Read) -> Field | Fields:
+    """What a residual is called with; `read(q, derivative)` gives the values (N,) of output q."""
+    each = []
+    for q in range(outputs):
+        values = read(q, ())
+        each.append(Field(values, {(q, ()): np.ones_like(values)}, q, names, read))
+    return each[0] if outputs == 1 else Fields(tuple(each))

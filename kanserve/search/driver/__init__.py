@@ -1,0 +1,1 @@
+"""find_formulas from samples to results: preprocess, decompose, search, postprocess."""

@@ -1,0 +1,285 @@
+"""Take a law apart before shapes are tried: powers, inputs that do nothing, parts that know nothing of one another.
+
+Each hypothesis is read off least squares in closed form (`surrogates`), makes one or two smaller problems, and is
+believed when what these give, put together and refitted to the rows, settles the problem. Where none does, shapes
+decide.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.evaluate import evaluate
+from kanserve.search.fit.by_shape import by_shapes, unlinked
+from kanserve.search.fit.problem import Search, SearchProblem, settles
+from kanserve.search.fit.training import Array, FittedNetwork
+from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial, surrogates
+from kanserve.search.structure.affine import AffineIn, affine_inputs
+from kanserve.search.structure.factors import irrelevant, monomial, power_factors, powered
+from kanserve.search.structure.input_merges import Merge, merges
+from kanserve.search.structure.scaling import Scaling, scalings
+from kanserve.search.structure.separation import Separation, separations
+from kanserve.search.structure.single_index import Single, merged_by_trial, singles
+from kanserve.search.trees import compose
+from kanserve.search.trees.to_network import network
+from kanserve.search.trees.trees import Node, renamed, text
+
+Attempt = Callable[[], FittedNetwork | None]
+
+DEEPEST = 6
+CONSTANT = 1e-13
+LOOSE, LEAST_LOOSE = 3.0, 1e-8
+WORTH_JOINING = 1e-2
+SHARE = 0.5
+"""Of the time and the fits that are left: what one hypothesis may take."""
+LEAST_WEIGHT, MOST_LEFT_OUT = 0.5, 0.6
+"""Of the large weights: rows that are divided by less are left out, as their noise grows, and how many at most."""
+SHAPES_FIRST = 3
+"""Inputs up to which shapes are tried before the least sure of hypotheses, of which there are so many at most."""
+MOST_AFFINE = 6
+BLIND = 2e-2
+"""Relative error of the best surrogate from which on merges are tried, not read off it."""
+
+
+def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law of a problem: the first that settles it, else the best that was found."""
+    if search.over():
+        return None
+    if np.ptp(one.y) <= CONSTANT * np.abs(one.y).max():
+        return search.judge(compose.constant(float(one.y.mean()), 0), one, steps=0)
+    best: FittedNetwork | None = None
+    for name, attempt in _attempts(one, search):
+        search.log(f"{' ' * one.depth}{name}")
+        found = None if search.over() else attempt()
+        if found is None:
+            continue
+        search.log(f"{' ' * one.depth}{name}: {found.error:.1e} {text(found.tree)}")
+        if settles(found, one):
+            return found
+        best = found if best is None or found.held < best.held else best
+    return best
+
+
+def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
+    """What to try, in order, with names for the log."""
+    x, y = one.x, one.y
+    power_law = monomial(x, y)
+    if power_law is not None:
+        yield "power law", partial(_power_law, one, search, *power_law)
+    if one.inputs == 1:
+        yield "shapes", partial(by_shapes, one, search)
+        if (x > 0).all() or (x < 0).all():
+            yield "shapes of 1/x", partial(_of_reciprocal, one, search)
+        return
+    known = surrogates(x, y)
+    if one.depth < DEEPEST:
+        yield from _reductions(one, search, known)
+    if not (one.depth < DEEPEST and 2 < one.inputs <= SHAPES_FIRST):
+        yield "shapes", partial(by_shapes, one, search)
+
+
+def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) -> Iterator[tuple[str, Attempt]]:
+    x, y = one.x, one.y
+    idle = irrelevant(x, y, known)
+    if 0 < len(idle) < one.inputs:
+        kept = tuple(i for i in range(one.inputs) if i not in idle)
+        yield f"of {kept} only", partial(_of_fewer, one, search, kept)
+    for scaling in scalings(x, y, known):
+        if scaling.groups:
+            yield f"scales as {[str(p) for p in scaling.powers]}", partial(_scaled, one, search, scaling)
+    factors = {each.i: each.power for each in power_factors(x, y, known)}
+    if 0 < len(factors) < one.inputs:
+        yield f"over powers {factors}", partial(_divided, one, search, factors)
+    for single in singles(x, y):
+        yield f"of {single.kind} {single.weights} alone", partial(_single, one, search, single)
+    if one.inputs > 2:
+        for separation in separations(x, y, known):
+            yield (
+                f"{separation.link.name} {separation.kind} {separation.parts}",
+                partial(_separated, one, search, separation),
+            )
+    found = [each for each in merges(x, y, known) if one.inputs > 2 or each.kind != "general"]
+    if not found and known[0].error > BLIND:
+        found = list(merged_by_trial(x, y, known[0].error))
+    for merge in found:
+        yield f"merged {merge.kind} {merge.inputs} {merge.beta}", partial(_merged, one, search, merge)
+    if 2 < one.inputs <= SHAPES_FIRST:
+        yield "shapes", partial(by_shapes, one, search)
+    if one.inputs > 2:
+        for affine in affine_inputs(x, y, known)[:MOST_AFFINE]:
+            yield (
+                f"affine in {affine.inner} {affine.i}: {affine.P_inputs} {affine.Q_inputs}",
+                partial(_affine, one, search, affine),
+            )
+
+
+def _power_law(one: SearchProblem, search: Search, scale: float, powers: Sequence[float]) -> FittedNetwork:
+    return search.judge(compose.monomial(range(one.inputs), powers, scale), one)
+
+
+def _of_reciprocal(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    found = by_shapes(one.part(1 / one.x, one.y), search)
+    if found is None:
+        return None
+    node = compose.monomial([0], [-1.0])
+    return search.judge(compose.substituted(renamed(found.tree, (1,)), 1, node), one)
+
+
+def _of_fewer(one: SearchProblem, search: Search, kept: tuple[int, ...]) -> FittedNetwork | None:
+    with search.within(SHARE):
+        found = solved(one.part(one.x[:, kept], one.y), search)
+    return None if found is None else search.judge(renamed(found.tree, kept), one, steps=0)
+
+
+def _divided(one: SearchProblem, search: Search, powers: dict[int, float]) -> FittedNetwork | None:
+    weight = np.prod([powered(one.x[:, i], p) for i, p in powers.items()], axis=0)
+    usable = _usable(weight)
+    kept = tuple(i for i in range(one.inputs) if i not in powers)
+    rest = one.y[usable] / weight[usable]
+    with search.within(SHARE):
+        found = solved(one.part(one.x[usable][:, kept], rest), search)
+    if found is None:
+        return None
+    factor = compose.monomial(list(powers), list(powers.values()))
+    return search.judge(compose.product([factor, renamed(found.tree, kept)]), one)
+
+
+def _scaled(one: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwork | None:
+    """Π x_i^p_i · F(groups)."""
+    powers = [float(p) for p in scaling.powers]
+    weight = np.prod([powered(one.x[:, i], p) for i, p in enumerate(powers) if p], axis=0)
+    usable = np.broadcast_to(_usable(weight), len(one.x))
+    rest = (one.y / weight)[usable]
+    count = scaling.values.shape[1]
+    signs = _turned(scaling.values[usable], rest, range(count) if count > 1 else [])
+    values = np.stack([powered(column, p) for column, p in zip(scaling.values.T, signs, strict=True)], axis=1)
+    with search.within(SHARE):
+        found = solved(one.part(values[usable], rest), search)
+    if found is None:
+        return None
+    tree = renamed(found.tree, tuple(range(one.inputs, one.inputs + len(signs))))
+    for k, (group, sign) in enumerate(zip(scaling.groups, signs, strict=True)):
+        node = compose.monomial(range(one.inputs), [sign * p for p in group])
+        tree = compose.substituted(tree, one.inputs + k, node)
+    if any(powers):
+        tree = compose.product([compose.monomial(range(one.inputs), powers), tree])
+    return search.judge(tree, one)
+
+
+def _turned(values: Array, y: Array, which: Sequence[int]) -> list[float]:
+    """For each column of values (N, k) 1 or, of those in `which`, perhaps -1: z or 1/z, whichever y bends less in."""
+    signs = [1.0] * values.shape[1]
+    least = far_from_polynomial(values, y, 3)
+    for k in which:
+        if values[:, k].min() <= 0 <= values[:, k].max():
+            continue
+        other = np.array(values)
+        other[:, k] = 1 / values[:, k]
+        error = far_from_polynomial(other, y, 3)
+        if error < least:
+            signs[k], values, least = -1.0, other, error
+    return signs
+
+
+def solved_with(one: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwork | None:
+    """The law of a problem by a scaling that is known beforehand, as from units."""
+    if scaling.groups:
+        return _scaled(one, search, scaling)
+    powers = [float(p) for p in scaling.powers]
+    weight = np.prod([powered(one.x[:, i], p) for i, p in enumerate(powers)], axis=0)
+    return _power_law(one, search, float(weight @ one.y / (weight @ weight)), powers)
+
+
+def _usable(weight: Array) -> NDArray[np.bool_]:
+    """The rows whose noise does not grow much when they are divided by their weight."""
+    sizes = np.abs(weight)
+    most, large = np.quantile(sizes, (MOST_LEFT_OUT, 0.9))
+    usable: NDArray[np.bool_] = sizes >= min(LEAST_WEIGHT * large, most)
+    return usable
+
+
+def _single(one: SearchProblem, search: Search, single: Single) -> FittedNetwork | None:
+    with search.within(SHARE):
+        found = solved(one.part(single.values[:, None], one.y), search)
+    if found is None:
+        return None
+    if single.kind == "product":
+        node = compose.monomial(range(one.inputs), single.weights)
+    else:
+        node = compose.linear(range(one.inputs), single.weights)
+    return search.judge(compose.substituted(renamed(found.tree, (one.inputs,)), one.inputs, node), one)
+
+
+def _separated(one: SearchProblem, search: Search, separation: Separation) -> FittedNetwork | None:
+    trees = []
+    with search.within(SHARE):
+        for k, part in enumerate(separation.parts):
+            values = separation.values[:, k]
+            gain = 1.0
+            if separation.kind == "sum":
+                whole = float(np.sqrt(np.mean(separation.link.forward(one.y) ** 2)))
+                gain = max(1.0, whole / (float(values.std()) or 1.0))
+            tree = _part(one, search, values, part, gain * separation.error)
+            if tree is None:
+                return None
+            trees.append(tree)
+    joined = compose.total(trees) if separation.kind == "sum" else compose.product(trees)
+    return search.judge(unlinked(joined, separation.link), one)
+
+
+def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork | None:
+    """z for the inputs of a merge; a general z is a problem of its own first."""
+    i, *others = merge.inputs
+    exact = one.exact
+    if merge.kind == "general" or merge.beta is None:
+        found = _part(one, search, merge.values, merge.inputs, merge.error)
+        if found is None:
+            return None
+        node, exact = found, max(exact, LOOSE * merge.error)
+        merged = evaluate(network(node, one.inputs).kan, one.x)[:, 0]
+    elif merge.kind == "sum":
+        node = compose.linear(merge.inputs, (1.0, merge.beta))
+        merged = one.x[:, i] + merge.beta * one.x[:, others[0]]
+    else:
+        merged = one.x[:, i] * powered(one.x[:, others[0]], merge.beta)
+        kept = [k for k in range(one.inputs) if k not in merge.inputs]
+        (*_, sign) = _turned(np.column_stack([one.x[:, kept], merged]), one.y, [len(kept)])
+        node = compose.monomial(merge.inputs, (sign, sign * merge.beta))
+        merged = powered(merged, sign)
+    if not np.isfinite(merged).all():
+        return None
+    kept = [k for k in range(one.inputs) if k not in merge.inputs]
+    smaller = np.column_stack([one.x[:, kept], merged])
+    with search.within(SHARE):
+        found_rest = solved(one.part(smaller, one.y, exact, merge.kind != "general"), search)
+    if found_rest is None:
+        return None
+    return search.judge(compose.substituted(renamed(found_rest.tree, (*kept, one.inputs)), one.inputs, node), one)
+
+
+def _affine(one: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwork | None:
+    """P + g(x_i)·Q, Q first: it mostly knows fewer inputs."""
+    terms: list[Node] = []
+    with search.within(SHARE):
+        slope = _part(one, search, affine.values[:, 1], affine.Q_inputs, affine.error)
+        if slope is None:
+            return None
+        terms.append(compose.product([compose.inner(affine.i, affine.inner), slope]))
+        level = _part(one, search, affine.values[:, 0], affine.P_inputs or (affine.i,), affine.error)
+        if level is None:
+            return None
+        terms.append(level)
+    return search.judge(unlinked(compose.total(terms), affine.link), one)
+
+
+def _part(one: SearchProblem, search: Search, values: Array, columns: Sequence[int], error: float) -> Node | None:
+    """The tree of a part whose values are known but for an error."""
+    if not np.isfinite(values).all():
+        return None
+    tolerance = max(LOOSE * error, LEAST_LOOSE)
+    found = solved(one.part(one.x[:, list(columns)], values, tolerance, measured=False), search)
+    if found is None or found.error > max(10 * tolerance, WORTH_JOINING):
+        return None
+    return renamed(found.tree, tuple(columns))

@@ -1,0 +1,228 @@
+"""`find_formulas`: from rows to formulas, by a search over small networks with named functions on their edges."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kanserve.data.dataset import Dataset, dataset
+from kanserve.errors import DataError, InputError
+from kanserve.network.functions import function
+from kanserve.search.driver.baselines import baselines
+from kanserve.search.driver.decompose import solved, solved_with
+from kanserve.search.driver.postprocess import Finisher
+from kanserve.search.driver.preprocess import Prepared, prepared
+from kanserve.search.driver.results import Ending, Findings, pareto_front
+from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
+from kanserve.search.driver.units import Units, checked_units
+from kanserve.search.fit.problem import SearchProblem, settles
+from kanserve.search.regression.budget import Budget, OutOfBudgetError
+from kanserve.search.trees.trees import price
+from kanserve.simplification.edge_candidates import LIBRARY
+from kanserve.train.common.argument_checks import not_negative, whole
+from kanserve.train.common.fit_progress import Watch
+
+SECONDS = 60.0
+"""Of a search without any limit given."""
+MOST_ROWS = 1000
+"""That the search itself looks at; the formulas are then fitted to all."""
+HELD_OUT = 0.2
+FEWEST_ROWS = 10
+LARGEST_ANSWER = 1e150
+"""And 1 over it: beyond, the square of an error is no double."""
+MOST_FINISHED = 14
+FINISHING, LONGEST_FINISHING = 0.2, 2.0
+"""Of the seconds, and seconds: what is kept to bring formulas into their simplest form."""
+FOR_UNITS = 0.6
+"""Of the seconds and fits: what the law that units suggest may take."""
+PROMISING = 0.9
+"""Times the error of all that are simpler: the formulas that are finished."""
+
+
+def find_formulas(
+    data: Dataset | tuple[ArrayLike, ArrayLike],
+    *,
+    units: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+    max_fits: int | None = None,
+    seed: int = 0,
+    functions: Sequence[str] = LIBRARY,
+    progress: bool = False,
+    report: SearchReport | None = None,
+) -> Findings:
+    """Formulas of one output, from the simplest to the most exact.
+
+    Small networks are tried in order of their size: trees of sums, products and curves. The law is taken apart first
+    where the rows show how: inputs that do nothing, powers, parts that know nothing of one another, inputs that act
+    through one number only. Each candidate is fitted by Levenberg-Marquardt, its curves are named, and everything is
+    fitted again. The search ends with the first law that is exact, or, on noisy rows, with the first that leaves
+    nothing but noise, or at a limit, or when it is interrupted (Ctrl-C): the best so far is always there.
+
+    Parameters
+    ----------
+    data : Dataset or tuple of array_like
+        Rows of one output, or (x, y). A fifth is held out to judge: the search does not see them.
+    units : mapping of str to str, optional
+        Units of all inputs and of the output, such as {"m": "kg", "v": "m/s", "E": "J"}, with "1" for a pure number:
+        dimensional analysis comes first then.
+    seconds : float, optional
+        Limit of wall-clock time. 60 by default; with `max_fits`, no limit.
+    max_fits : int, optional
+        Limit of fits, the same on a slow machine as on a fast one. One fit is one least-squares fit: of a polynomial
+        that shows what the law is made of, of a small network from one random start, or of all constants again after
+        a change. What is found last is still brought into its simplest form. No limit by default. With `seconds` too,
+        the first that is reached ends the search.
+    seed : int
+        Chooses the rows that are held out and where fits begin.
+    functions : sequence of str
+        The functions of the table that an edge may be named after.
+    progress : bool
+        Show a line on the standard error.
+    report : callable, optional
+        Called with an `Improvement` for each formula that is better than those before.
+
+    Returns
+    -------
+    Findings
+        The formulas, the best of them, and in `ended` why the search ended. Equal arguments give equal findings, bit
+        for bit, unless `seconds` ended the search.
+
+    Raises
+    ------
+    DataError
+        For classes, several outputs, weights, fewer than ten rows or answers beyond 1e150.
+    InputError
+        For units that no law can relate, and options that make no sense.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+    >>> found = find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+    >>> found.best.formula.text, found.ended
+    ('3*x1/x2', 'settled')
+    """
+    began = time.perf_counter()
+    if not whole(seed, 0):
+        raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
+    rows = _checked(data, seconds, max_fits, functions)
+    known = checked_units(units, rows)
+    learn, held = rows.split(HELD_OUT, seed)
+    few = learn.sample(MOST_ROWS, seed)
+    ready = prepared(few.x, few.y[:, 0])
+    if seconds is None:
+        seconds = SECONDS if max_fits is None else math.inf
+    most_fits = math.inf if max_fits is None else max_fits
+    finishing = min(FINISHING * seconds, LONGEST_FINISHING)
+    search = ProgressSearch(
+        Budget(began + seconds - finishing, most_fits),
+        np.random.default_rng(seed),
+        seed,
+        tuple(functions),
+        logging.getLogger(__name__).debug,
+        began=began,
+        seconds=seconds,
+        max_fits=most_fits,
+        watch=Watch(progress),
+        report=report,
+        names=rows.inputs,
+        ready=ready,
+    )
+    settled, ended = _searched(search, ready, known)
+    finisher = Finisher(learn, held, few, known, began + seconds)
+    search.columns = tuple(range(ready.x.shape[1]))
+    mean, *simple = [search.kept_as(one) for one in baselines(ready, seed, functions)]
+    return _finished(settled, ended, [mean, *_promising(mean, [*search.kept, *simple])], finisher)
+
+
+def _checked(
+    data: Dataset | tuple[ArrayLike, ArrayLike], seconds: float | None, max_fits: int | None, functions: Sequence[str]
+) -> Dataset:
+    rows = dataset(data)
+    if rows.classes:
+        raise DataError("Formulas are found for numbers, these rows have classes. Fit a KANClassifier and simplify it.")
+    if rows.y.shape[1] != 1:
+        raise DataError(f"Formulas are found for one output at a time, these rows have {rows.y.shape[1]}.")
+    if rows.weights is not None:
+        raise DataError("Rows with weights cannot be searched; leave the weights out, or repeat rows.")
+    if len(rows) < FEWEST_ROWS:
+        raise DataError(f"At least {FEWEST_ROWS} rows are needed to find a formula, got {len(rows)}.")
+    size = float(np.abs(rows.y).max())
+    if size > LARGEST_ANSWER or 0 < size < 1 / LARGEST_ANSWER:
+        raise DataError(
+            f"The answers, up to {size:.3g}, are too large or too small to be squared: give them in other units."
+        )
+    if not (seconds is None or (not_negative(seconds) and seconds > 0)):
+        raise InputError(f"seconds must be a number above 0, got {seconds!r}.")
+    if not (max_fits is None or (whole(max_fits, 1) and not isinstance(max_fits, bool))):
+        raise InputError(f"max_fits must be a whole number of 1 or more, got {max_fits!r}.")
+    if isinstance(functions, str) or not functions:
+        raise InputError(f"functions are a list of names, got {functions!r}.")
+    for name in functions:
+        function(name)
+    return rows
+
+
+def _searched(search: ProgressSearch, ready: Prepared, units: Units | None) -> tuple[Hit | None, Ending]:
+    """What settles the search, by the units first, or None; and why the search ended."""
+    whole_budget = search.budget
+    try:
+        with whole_budget.enforced():
+            found = _by_units(search, ready, units) or _by_rows(search, ready)
+        return found, "settled" if found is not None else search.reached or "exhausted"
+    except OutOfBudgetError:
+        return None, whole_budget.spent() or "exhausted"
+    except KeyboardInterrupt:
+        logging.getLogger("kanserve").warning("Interrupted: these are the formulas found so far.")
+        return None, "interrupted"
+    finally:
+        search.watch.finish()
+
+
+def _by_units(search: ProgressSearch, ready: Prepared, units: Units | None) -> Hit | None:
+    if units is None:
+        return None
+    problem = SearchProblem(ready.x, ready.y)
+    search.columns = tuple(range(problem.inputs))
+    with search.within(FOR_UNITS):
+        for scaling in units.scalings(ready.x):
+            found = solved_with(problem, search, scaling)
+            if found is not None and settles(found, problem):
+                return search.kept_as(found)
+    return None
+
+
+def _by_rows(search: ProgressSearch, ready: Prepared) -> Hit | None:
+    if not ready.columns:
+        return None
+    problem = SearchProblem(ready.x[:, ready.columns], ready.y)
+    search.columns = ready.columns
+    found = solved(problem, search)
+    return search.kept_as(found) if found is not None and settles(found, problem) else None
+
+
+def _finished(settled: Hit | None, ended: Ending, kept: Sequence[Hit], finisher: Finisher) -> Findings:
+    """What settled the search first, then the mean and the others, the best first, while there is time."""
+    best = finisher.finished(settled.node) if settled is not None else None
+    found = [] if best is None else [best]
+    mean, *others = kept
+    if best is not None:
+        others = [one for one in others if price(one.node) < best.complexity]
+    for one in (mean, *sorted(others, key=lambda one: one.found.held)):
+        if len(found) > 1 and finisher.over():
+            break
+        made = finisher.finished(one.node) if settled is None or one.found is not settled.found else None
+        found += [] if made is None else [made]
+    return pareto_front(found, best, ended)
+
+
+def _promising(mean: Hit, kept: Sequence[Hit]) -> list[Hit]:
+    """Of each complexity the best, of these those that are better than all that are simpler: the last few."""
+    better = [mean]
+    for one in sorted(kept, key=lambda one: (price(one.node), one.found.held)):
+        if one.found.held < PROMISING * better[-1].found.held:
+            better.append(one)
+    return better[1:][-MOST_FINISHED:]

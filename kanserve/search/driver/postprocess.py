@@ -1,0 +1,134 @@
+"""From what a search has found to formulas: the simplest form, constants recognised, errors on rows not used before."""
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.errors import FormulaError
+from kanserve.formula import evaluate_tree
+from kanserve.formula.algebra.simplify import simplified
+from kanserve.formula.constants.constants import (
+    exact_form,
+    known_constants,
+    noisy_form,
+    recognise_constants,
+    recognise_noisy_constants,
+)
+from kanserve.formula.constants.nonlinear_fit import Constants, refit
+from kanserve.formula.expressions.complexity import complexity
+from kanserve.formula.expressions.tree import Tree
+from kanserve.formula.from_network.expression_trees import trees
+from kanserve.formula.to_network.from_formula import kan_of
+from kanserve.network.kan import Variable
+from kanserve.search.driver.results import ScoredFormula
+from kanserve.search.driver.units import Units
+from kanserve.search.fit.overfit_test import memorises
+from kanserve.search.fit.training import EXACT
+from kanserve.search.trees.to_network import network
+from kanserve.search.trees.trees import Node
+
+Array = NDArray[np.float64]
+
+Recognise = Callable[[Tree, Array, Array], Tree]
+
+NEARLY_ALL = 0.98
+MOST_RECOGNISED = 20_000
+"""Rows on which constants are compared with simple numbers."""
+ROUNDING = 4e-15
+"""Of the answers' size: what rounding leaves where they vary little for their size."""
+ROWS_FOR_EACH = 2
+"""Constant: with fewer a formula may pass through all rows and say nothing, so it is not kept."""
+
+
+class Finisher:
+    """Makes formulas of trees, on the rows `few` of `learn`, to be judged by `held`, until a time of `perf_counter`."""
+
+    def __init__(self, learn: Dataset, held: Dataset, few: Dataset, units: Units | None, deadline: float) -> None:
+        self.learn, self.held, self.few, self.deadline = learn, held, few, deadline
+        low = np.minimum(learn.x.min(axis=0), held.x.min(axis=0))
+        high = np.maximum(learn.x.max(axis=0), held.x.max(axis=0))
+        of_inputs = [""] * len(low) if units is None else units.inputs
+        self.inputs = [
+            Variable(name, unit, float(a), float(b))
+            for name, unit, a, b in zip(learn.inputs, of_inputs, low, high, strict=True)
+        ]
+        self.output = Variable(learn.outputs[0], "" if units is None else units.output)
+
+    def over(self) -> bool:
+        return time.perf_counter() > self.deadline
+
+    def finished(self, node: Node) -> ScoredFormula | None:
+        """The tree in its simplest form with its constants recognised; as it is where there is no time for that.
+
+        On exact data a constant must be what it is recognised as to seven digits, on noisy data within its error. None
+        for what a double cannot hold, what is finite on no row, and what has too many constants for the rows.
+        """
+        try:
+            (tree,) = trees(network(node, len(self.inputs)).kan).trees
+            return self._found(tree if self.over() else self._settled(tree))
+        except FormulaError:
+            return None
+
+    def _settled(self, tree: Tree) -> Tree:
+        x, y = self.few.x, self.few.y[:, 0]
+        exact = _error(tree, x, y)[0] < _exact(y)
+        finite = np.isfinite(evaluate_tree(tree, {}, x))
+        if finite.mean() > NEARLY_ALL:  # rounding alone takes arcsin(1 + 1e-16) out of range
+            x, y = x[finite], y[finite]
+        form, recognise = (exact_form, recognise_constants) if exact else (noisy_form, recognise_noisy_constants)
+        found = form(tree, x, y, self.over)
+        if not self.over():
+            # As it is printed, c*sqrt(u) and not sqrt(c^2*u), another of its constants may have a name.
+            (printed,) = trees(kan_of(found, self.inputs)).trees
+            other = simplified(recognise(printed, x, y), x)
+            found = min(found, other, key=_estimated)
+        return found if self.few is self.learn else self._on_all(found, recognise)
+
+    def _on_all(self, tree: Tree, recognise: Recognise) -> Tree:
+        """The constants from all rows; a number that few rows allowed may be none that many do."""
+        if self.over():
+            return tree
+        many = self.learn.sample(MOST_RECOGNISED, 0)
+        found = recognise(tree, many.x, many.y[:, 0])
+        if many is self.learn or self.over():
+            return found
+        return refit(found, self.learn.x, self.learn.y[:, 0], known_constants(found))
+
+    def _found(self, tree: Tree) -> ScoredFormula | None:
+        learn, held = self.learn, self.held
+        error, fitted = _error(tree, learn.x, learn.y[:, 0])
+        validation, judged = _error(tree, held.x, held.y[:, 0])
+        enough = ROWS_FOR_EACH * len(Constants(tree).places) <= len(learn)
+        if not (enough and math.isfinite(error) and math.isfinite(validation)):
+            return None
+        defined = (fitted * len(learn) + judged * len(held)) / (len(learn) + len(held))
+        limit = _exact(np.concatenate([learn.y[:, 0], held.y[:, 0]]))
+        exact = max(error, validation) <= limit and defined == 1 and not memorises(tree, learn.x)
+        kan = kan_of(tree, self.inputs, [self.output])
+        return ScoredFormula(kan, complexity(tree), error, validation, exact, learn, defined)
+
+
+def _estimated(tree: Tree) -> int:
+    """How many of its constants have no name."""
+    return len(set(Constants(tree).places) - known_constants(Constants(tree).tree))
+
+
+def _exact(y: Array) -> float:
+    """Up to which error a formula of these answers is exact."""
+    return max(EXACT * float(y.std()), ROUNDING * float(np.abs(y).max()))
+
+
+def _error(tree: Tree, x: Array, y: Array) -> tuple[float, float]:
+    """The root mean square error where the tree is finite, infinite where it is so nowhere; and the share of these."""
+    with np.errstate(all="ignore"):
+        got = evaluate_tree(tree, {}, x)
+        finite = np.isfinite(got)
+        if not finite.any():
+            return math.inf, 0.0
+        misses = np.abs(got[finite] - y[finite])
+        largest = float(misses.max()) or 1.0  # the square of 1e-200 is no number
+        return largest * float(np.sqrt(np.mean((misses / largest) ** 2))), float(finite.mean())

@@ -1,0 +1,60 @@
+"""Rows as a search wants them: columns that differ, of a size that squares and cubes of them can be computed with."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.trees import compose
+from kanserve.search.trees.trees import Curve, Node, mapped
+
+Array = NDArray[np.float64]
+
+LARGEST = 1e4
+"""Root mean square of a column, from 1 over this: beyond, it is scaled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """x (N, inputs) and y (N,) in units of powers of two, which cost no digit, and the columns that say something.
+
+    `columns`: without those that are constant, and of equal ones the first.
+    """
+
+    x: Array
+    y: Array
+    columns: tuple[int, ...]
+    scales: tuple[float, ...]
+    scale: float
+
+    def raw(self, node: Node, columns: tuple[int, ...]) -> Node:
+        """A tree of these columns of `x`, for `y`, as a tree of the user's inputs, for the user's answers."""
+
+        def change(curve: Curve) -> Curve:
+            if not isinstance(curve.of, int):
+                return curve
+            column = columns[curve.of]
+            assert curve.symbolic is not None
+            symbolic = replace(curve.symbolic, a=curve.symbolic.a / self.scales[column])
+            return replace(curve, of=column, symbolic=symbolic)
+
+        return compose.scaled(mapped(node, change), self.scale)
+
+
+def prepared(x: Array, y: Array) -> Prepared:
+    scales = tuple(_unit(column) for column in x.T)
+    scale = _unit(y)
+    small = x / np.array(scales)
+    columns: list[int] = []
+    for i, column in enumerate(small.T):
+        if column.min() < column.max() and not any(np.array_equal(column, small[:, k]) for k in columns):
+            columns.append(i)
+    return Prepared(small, y / scale, tuple(columns), scales, scale)
+
+
+def _unit(values: Array) -> float:
+    largest = float(np.abs(values).max())
+    if largest == 0:
+        return 1.0
+    size = largest * float(np.sqrt(np.mean((values / largest) ** 2)))
+    return 1.0 if 1 / LARGEST <= size <= LARGEST else float(2.0 ** np.round(np.log2(size)))

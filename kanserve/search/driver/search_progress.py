@@ -1,0 +1,99 @@
+"""What a search tells while it runs: a callback of each better formula, and a person, when asked, by a line."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from kanserve.errors import FormulaError
+from kanserve.formula import formulas
+from kanserve.network.kan import Variable
+from kanserve.search.driver.preprocess import Prepared
+from kanserve.search.fit.problem import Search, SearchProblem
+from kanserve.search.fit.training import FittedNetwork
+from kanserve.search.trees.to_network import network
+from kanserve.search.trees.trees import Node
+from kanserve.train.common.fit_progress import Watch
+
+LONGEST = 60  # characters of a formula on the line
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """A formula that is better than all before it: after how many seconds it came, the how-manyth it was, its text, and
+    its root mean square error on rows that it was not fitted to, in units of the answers."""
+
+    seconds: float
+    tried: int
+    text: str
+    error: float
+
+
+SearchReport = Callable[[Improvement], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Hit:
+    """What was found, with its tree in the user's inputs for the user's answers."""
+
+    found: FittedNetwork
+    node: Node
+
+
+@dataclass(eq=False)
+class ProgressSearch(Search):
+    """A search for the law of prepared rows, by so many of their columns, that tells of what it finds."""
+
+    ready: Prepared = field(kw_only=True)
+    names: Sequence[str] = ()
+    columns: tuple[int, ...] = ()
+    began: float = field(default_factory=time.perf_counter)
+    seconds: float = np.inf
+    max_fits: float = np.inf
+    watch: Watch = field(default_factory=Watch)
+    report: SearchReport | None = None
+    kept: list[Hit] = field(default_factory=list)
+    tried: int = 0
+    least: float = np.inf
+    stage: str = "searching"
+
+    def over(self) -> bool:
+        self._tell()
+        return super().over()
+
+    def keep(self, found: FittedNetwork, one: SearchProblem) -> FittedNetwork:
+        self.tried += 1
+        if one.depth == 0:
+            self.kept.append(self.kept_as(found))
+            if found.held < self.least:
+                self.least = found.held
+                self._improved(found)
+        return super().keep(found, one)
+
+    def kept_as(self, found: FittedNetwork) -> Hit:
+        return Hit(found, self.ready.raw(found.tree, self.columns))
+
+    def _improved(self, found: FittedNetwork) -> None:
+        if self.report is None and not self.watch.show:
+            return
+        text = self._text(found.tree)
+        self.stage = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+        self._tell()
+        if self.report is not None:
+            seconds = time.perf_counter() - self.began
+            error = found.held * float(self.ready.y.std()) * self.ready.scale
+            self.report(Improvement(seconds, self.tried, text, error))
+
+    def _text(self, node: Node) -> str:
+        variables = tuple(Variable(name) for name in self.names)
+        kan = network(self.ready.raw(node, self.columns), len(self.names)).kan
+        try:
+            return formulas(replace(kan, inputs=variables), strict=False, named=True)[0].text
+        except FormulaError:
+            return "a formula that a double cannot hold"
+
+    def _tell(self) -> None:
+        time_share = (time.perf_counter() - self.began) / self.seconds
+        share = min(max(time_share, self.budget.fits / self.max_fits), 1.0)
+        self.watch.tell(self.stage, self.least, np.nan, share)

@@ -1,0 +1,1 @@
+"""Fitting candidates: constants by shape, a beam of the best, and tests of the residuals."""

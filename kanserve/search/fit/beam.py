@@ -1,0 +1,116 @@
+"""Name the curves of a fitted tree, the surest first, with a joint refit of everything after each name.
+
+A small beam search: each state offers a few names for its two surest curves; greedy choice alone loses where two
+functions look alike on one curve and only the refit tells them apart.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kanserve.search.fit.candidates import NEAR_BEST, Offer, offers
+from kanserve.search.fit.training import EXACT, FittedNetwork, SearchSamples, judged, refined
+from kanserve.search.trees.to_network import network
+from kanserve.search.trees.trees import Curve, Node, Product, Sum, exchanged, is_symbolic, price, text
+from kanserve.simplification.edge_candidates import LIBRARY
+from kanserve.simplification.sensitivity import samples
+
+BEAM = 3
+OFFERS = (5, 3)
+STEPS, LAST_STEPS = 12, 60
+COMPLEXITY_WEIGHT = 0.012
+HOPELESS_SHARE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class BeamState:
+    fitted: FittedNetwork
+    score: float
+
+
+def named(
+    start: FittedNetwork, rows: SearchSamples, library: tuple[str, ...] = LIBRARY, *, noisy: bool = False
+) -> list[FittedNetwork]:
+    """The tree with a name on every curve: the best few that a beam finds, the best first, or the one that is exact.
+
+    `noisy`: whether the splines err by the noise of the rows, not by their grids, and so are nearer to the law than
+    to the rows.
+    """
+    states = [BeamState(start, 0.0)]
+    done: list[BeamState] = []
+    while states:
+        children: dict[str, BeamState] = {}
+        for state in states:
+            for tree in _children(state.fitted, rows, library, noisy):
+                child = _fitted(tree, rows, STEPS)
+                if child is None:
+                    continue
+                key = text(child.fitted.tree)
+                if key not in children or child.score < children[key].score:
+                    children[key] = child
+                if is_symbolic(child.fitted.tree) and child.fitted.error < EXACT:
+                    return [child.fitted]
+        fittest = sorted(children.values(), key=lambda one: one.score)[:BEAM]
+        done += [one for one in fittest if is_symbolic(one.fitted.tree)]
+        states = [one for one in fittest if not is_symbolic(one.fitted.tree)]
+        if states and min(one.fitted.error for one in states) > HOPELESS_SHARE:
+            break
+    last = [one for one in (_fitted(one.fitted.tree, rows, LAST_STEPS) for one in done) if one is not None]
+    return [one.fitted for one in sorted(last, key=lambda one: one.score)]
+
+
+def _fitted(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
+    net = network(tree, rows.x.shape[1], scale=rows.scale)
+    one = judged(refined(net, rows, steps), rows)
+    if not np.isfinite(one.error):
+        return None
+    return BeamState(one, float(np.log10(one.error + 1e-13)) + COMPLEXITY_WEIGHT * price(one.tree))
+
+
+def _children(one: FittedNetwork, rows: SearchSamples, library: tuple[str, ...], noisy: bool) -> Iterator[Node]:
+    """The tree with one more name: a few for the surest curve, fewer for the second."""
+    found = {place: each for place, each in samples(one.net.kan, rows.x, np.array([rows.spread])).items()}
+    floor = 1e-9 + 0.1 * one.error
+    factors, traded = _lone_factors(one.tree)
+    alone = len(one.net.places) == 1
+    ranked: list[tuple[Curve, list[Offer]]] = []
+    for curve, place in one.net.places.items():
+        if place in found and curve.symbolic is None:
+            ranked.append(
+                (
+                    curve,
+                    offers(
+                        curve,
+                        found[place],
+                        floor,
+                        library,
+                        factor=curve in factors,
+                        traded=curve in traded,
+                        deep=alone,
+                        noisy=noisy,
+                    ),
+                )
+            )
+    ranked = sorted((pair for pair in ranked if pair[1]), key=lambda pair: pair[1][0].rank)
+    for (curve, each), count in zip(ranked, OFFERS, strict=False):
+        best = each[0].rank
+        for offer in each[:count]:
+            if offer.rank <= best + NEAR_BEST:
+                yield exchanged(one.tree, curve, offer.curve)
+
+
+def _lone_factors(tree: Node) -> tuple[set[Curve], set[Curve]]:
+    """The curves that alone are factors of a product, and those of them whose product is a term beside others."""
+    factors: set[Curve] = set()
+    traded: set[Curve] = set()
+    waiting: list[tuple[Node, bool]] = [(tree, False)]
+    while waiting:
+        node, beside = waiting.pop()
+        if isinstance(node, Product):
+            lone = {one.parts[0] for one in node.factors if len(one.parts) == 1}
+            factors |= lone
+            traded |= lone if beside else set()
+        for one in (node,) if isinstance(node, Sum) else node.factors:
+            waiting += [(curve.of, len(one.parts) > 1) for curve in one.parts if not isinstance(curve.of, int)]
+    return factors, traded

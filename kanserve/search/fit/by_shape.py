@@ -1,0 +1,241 @@
+"""Find a law by its shape: shapes in order of size, until one with a name on every curve settles the problem."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kanserve.errors import FormulaError
+from kanserve.formula import evaluate_tree
+from kanserve.formula.constants.constants import known_constants, noisy_form
+from kanserve.formula.constants.nonlinear_fit import Constants
+from kanserve.formula.expressions.complexity import complexity
+from kanserve.formula.from_network.expression_trees import trees
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Symbolic
+from kanserve.search.fit.beam import BEAM, named
+from kanserve.search.fit.problem import Search, SearchProblem, noise_alone, settles
+from kanserve.search.fit.training import (
+    EXACT,
+    OF_ONE_INPUT,
+    SMOOTH_LAW,
+    WAVY_LAW,
+    WAVY_OF_ONE_INPUT,
+    Array,
+    FittedNetwork,
+    Grid,
+    SearchSamples,
+    finer,
+    judged,
+    refined,
+    trained,
+)
+from kanserve.search.regression.link_functions import Link
+from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial, surrogates
+from kanserve.search.trees.compose import scaled
+from kanserve.search.trees.enumeration import levels
+from kanserve.search.trees.shapes import Shape, tree
+from kanserve.search.trees.to_network import network, taken_back
+from kanserve.search.trees.trees import Curve, Node, Sum, price, text
+
+STARTS, MORE_STARTS = 3, 6
+WAVY = 0.1
+"""Of the answers' deviation, the error of a polynomial of low degree: above it coarse grids cannot follow the law."""
+LOW_DEGREES = {1: 8, 2: 6, 3: 5}
+PROMISING, NEAR_BEST = 2e-2, 1.3
+LEARNED = 0.1
+"""Of one input: an error on the rows learned from that is worth a finer grid, whatever the held-out rows say."""
+SURE, CONVERGING, CLOSE = 1e-4, 1e-2, 2e-3
+FALLING = 0.4
+TRIED_AFTER_LEVEL = 4
+OTHER_LINKS = 2
+AS_GOOD = 1.15
+"""Times the least error on held-out rows: among laws that err by less, the one that says it best is taken."""
+CHOICE = 2.0
+"""In nats for a unit of complexity."""
+INVERSES = {
+    "square": "sqrt",
+    "sqrt": "x^2",
+    "log": "exp",
+    "reciprocal": "1/x",
+    "reciprocal square": "1/sqrt",
+    "sin": "arcsin",
+    "tan": "arctan",
+    "exp": "log",
+    "asin": "sin",
+    "atanh": "tanh",
+}
+
+
+def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The first law that settles the problem, else the best there is.
+
+    A law that is exact ends the search at once, one that leaves only noise at the end of its level, when the one of
+    those is known that describes the rows best.
+    """
+    rows = search.rows(one)
+    known = surrogates(one.x, one.y)
+    least = known[0].error * float(np.sqrt(np.mean(one.y**2))) / rows.spread
+    promising = max(PROMISING, NEAR_BEST * least)
+    plan = _Plan(rows, _links(known, one.inputs), promising, search)
+    every: list[FittedNetwork] = []
+    for level in levels(one.inputs):
+        settled: list[FittedNetwork] = []
+        for found in plan.named_of(level):
+            search.keep(found, one)
+            every.append(found)
+            if settles(found, one):
+                if found.error < one.exact:
+                    return found
+                settled.append(found)
+        if settled:
+            return min(settled, key=lambda each: information_criterion(each, one))
+        if search.over():
+            break
+    least = min((found.held for found in every), default=np.inf)
+    as_good = [found for found in every if found.held <= AS_GOOD * least]
+    return min(as_good, key=lambda each: information_criterion(each, one), default=None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Rows, links to try, and the error that makes a shape worth a finer grid."""
+
+    rows: SearchSamples
+    links: Sequence[Link]
+    promising: float
+    search: Search
+
+    def named_of(self, level: Sequence[Shape]) -> Iterator[FittedNetwork]:
+        """The shapes of a level that fit, with names: the sure ones at once, then the most promising."""
+        waiting: list[_Promising] = []
+        for one in self._fitting(level):
+            if one.fitted.held < SURE:
+                yield from self._named(one)
+            else:
+                waiting.append(one)
+        # Errors of different links are in different units: of equal shapes that of the answers themselves goes first.
+        waiting.sort(key=lambda one: (price(one.fitted.tree), one.link.name != "identity", one.fitted.held))
+        for one in waiting[:TRIED_AFTER_LEVEL]:
+            if self.search.over():
+                return
+            yield from self._named(one)
+
+    def _fitting(self, level: Sequence[Shape]) -> Iterator["_Promising"]:
+        """Shapes with their splines fitted: those that may be right, through each link."""
+        for link in self.links:
+            rows = self._linked(link)
+            coarsest, finest = _grid(rows)
+            for shape in level:
+                if self.search.over():
+                    return
+                if link.name != "identity" and shape[0] == "curve":
+                    continue
+                coarse = trained(tree(shape), rows, coarsest, _starts(shape), self.promising, self.search.generator)
+                if not self._worth_refining(coarse, rows):
+                    continue
+                coarse = replace(coarse, net=taken_back(coarse.net, coarse.net.kan))
+                fine = finer(coarse, rows, finest)
+                self.search.log(f"  {link.name} {text(fine.tree)} {coarse.held:.1e} {fine.held:.1e}")
+                converging = fine.held < CONVERGING and fine.held < FALLING * coarse.held
+                if converging or fine.held < CLOSE or rows.x.shape[1] == 1:
+                    yield _Promising(fine, link, noise_alone(fine, rows.x, rows.y))
+                    continue
+                noisy = next((each for each in (coarse, fine) if noise_alone(each, rows.x, rows.y)), None)
+                if noisy is not None:
+                    yield _Promising(noisy, link, True)
+
+    def _worth_refining(self, coarse: FittedNetwork, rows: SearchSamples) -> bool:
+        """Of one input also where the held-out rows still miss the waves, or where there is nothing but much noise."""
+        if coarse.held <= self.promising:
+            return True
+        return rows.x.shape[1] == 1 and (coarse.error < LEARNED or noise_alone(coarse, rows.x, rows.y))
+
+    def _linked(self, link: Link) -> SearchSamples:
+        if link.name == "identity":
+            return self.rows
+        return replace(self.rows, y=link.forward(self.rows.y), held_y=link.forward(self.rows.held_y))
+
+    def _named(self, one: "_Promising") -> Iterator[FittedNetwork]:
+        """The tree with names, of the answers themselves; nothing where there are none."""
+        link, linked = one.link, self._linked(one.link)
+        every = named(one.fitted, linked, self.search.library, noisy=one.noisy)
+        for found in every[: BEAM if one.noisy else 1]:
+            self.search.log(f"    -> {found.error:.1e} {text(found.tree)}")
+            found = replace(found, net=network(scaled(found.tree, linked.scale), self.rows.x.shape[1]))
+            yield found if link.name == "identity" else self._of_answers(found, link)
+
+    def _of_answers(self, one: FittedNetwork, link: Link) -> FittedNetwork:
+        """The law of the answers from that of what the link makes of them, refitted where that is not exact.
+
+        Judged by the link's own inverse: arcsin(n·sin t) may meet 1 + 1e-16.
+        """
+        rows = self.rows
+        net = network(unlinked(one.tree, link), rows.x.shape[1])
+
+        def error(x: Array, y: Array) -> float:
+            given = link.inverse(evaluate(one.net.kan, x)[:, 0])
+            return float(np.sqrt(np.mean((given - y) ** 2))) / rows.spread
+
+        with np.errstate(all="ignore"):
+            found = FittedNetwork(net, error(rows.x, rows.y), error(rows.held_x, rows.held_y))
+        if found.error < EXACT:
+            return found
+        return min(found, judged(refined(net, rows, 40), rows), key=lambda each: each.error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Promising:
+    """A shape with its splines fitted to what a link makes of the answers, and whether only noise is left of that."""
+
+    fitted: FittedNetwork
+    link: Link
+    noisy: bool
+
+
+def unlinked(node: Node, link: Link) -> Node:
+    """link⁻¹ of a tree."""
+    if link.name == "identity":
+        return node
+    return Sum((Curve(node, Symbolic(INVERSES[link.name], 1.0, 0.0, float(link.sign), 0.0)),))
+
+
+def information_criterion(found: FittedNetwork, one: SearchProblem) -> float:
+    """How much it takes to say what a law leaves of the answers, and the law: the less, the better it describes them.
+
+    A Bayesian information criterion of the law in its simplest form, where numbers that are recognised are no
+    estimates, with a price for its complexity.
+    """
+    (tree,) = trees(found.net.kan).trees
+    try:
+        tree = noisy_form(tree, one.x, one.y)
+    except FormulaError:
+        return np.inf
+    error = float(np.sqrt(np.mean((evaluate_tree(tree, {}, one.x) - one.y) ** 2)))
+    if not np.isfinite(error):
+        return np.inf
+    rows, estimates = len(one.y), len(Constants(tree, known_constants(tree)).places)
+    return rows * float(np.log(error)) + 0.5 * float(np.log(rows)) * estimates + CHOICE * complexity(tree)
+
+
+def _starts(shape: Shape) -> int:
+    """More for a curve of a node, which has local minima."""
+    return MORE_STARTS if "curve" in repr(shape) else STARTS
+
+
+def _grid(rows: SearchSamples) -> Grid:
+    """Fine grids for a law with waves, or sharp bends."""
+    inputs = rows.x.shape[1]
+    wavy = far_from_polynomial(rows.x, rows.y, LOW_DEGREES.get(inputs, 4)) > WAVY * rows.spread
+    if inputs == 1:
+        return WAVY_OF_ONE_INPUT if wavy else OF_ONE_INPUT
+    return WAVY_LAW if wavy else SMOOTH_LAW
+
+
+def _links(known: Sequence[Surrogate], inputs: int) -> list[Link]:
+    """The identity and the two others through which a polynomial fits best; all where there is one input."""
+    plain = next(one for one in known if one.link.name == "identity")
+    if inputs == 1:
+        return [plain.link, *(one.link for one in known if one.link.name != "identity")]
+    others = [one.link for one in known if one.link.name != "identity" and one.error < 1.5 * plain.error + 1e-12]
+    return [plain.link, *others[:OTHER_LINKS]]

@@ -1,0 +1,147 @@
+"""What a spline of a tree may be called: named functions, a function of a function, and what a product leaves open.
+
+A spline is known only up to what the tree around it can undo. In a product a factor's constant may be another term's;
+under a curve the power of a factor is free. So beside the functions that look like the spline there are those that
+would look like it after such a change.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Symbolic
+from kanserve.search.trees.trees import IDENTITY, Curve, Product, Sum
+from kanserve.simplification.composites import POWERS, PRICE, TIMES, Composite, composites
+from kanserve.simplification.edge_candidates import (
+    COMPLEXITY_WEIGHT,
+    FREE_OFFSET,
+    Candidate,
+    Samples,
+    candidates,
+    within_domain,
+)
+
+NEAR_BEST = 1.3
+"""In powers of ten: an offer that is this much worse than the best is not made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """A curve that could stand in a spline's place, its error in units of the answers' spread, and its rank."""
+
+    curve: Curve
+    error: float
+    rank: float
+
+
+def offers(
+    curve: Curve,
+    samples: Samples,
+    floor: float,
+    library: tuple[str, ...],
+    *,
+    factor: bool = False,
+    traded: bool = False,
+    deep: bool = False,
+    noisy: bool = False,
+) -> list[Offer]:
+    """The best first.
+
+    `factor`: whether the curve alone is a factor of a product. `traded`: whether that product is a term beside others,
+    so that f(a) + g(a)·h(b) is f(a) - k·g(a) + g(a)·(h(b) + k): h is then offered without its constant too. `deep`:
+    whether what takes longest is worth it, as where this is the only curve. `noisy`: whether a tenth of the network's
+    error, the floor, is what a curve may be off by; else it may be off by all of it.
+    """
+    found = [_offer(curve, one) for one in candidates(samples, floor, library)]
+    if factor:
+        found += _without_constant(curve, samples, floor, library)
+    if traded:
+        found += [_constant_dropped(one) for one in found if one.curve.symbolic and one.curve.symbolic.d != 0]
+    best = min((one.error for one in found), default=np.inf)
+    if best > (3 if noisy else 20) * floor:
+        found += [_composed(curve, one) for one in composites(samples, floor, library)]
+        found += _times_a_power(curve, samples, floor, library) if deep else ()
+        found += _plus_a_line(curve, samples, floor, library)
+    return sorted(found, key=lambda one: one.rank)
+
+
+def _offer(curve: Curve, one: Candidate) -> Offer:
+    return Offer(replace(curve, symbolic=one.symbolic, knots=None, coefficients=None), one.error, one.rank)
+
+
+def _constant_dropped(one: Offer) -> Offer:
+    assert one.curve.symbolic is not None
+    symbolic = replace(one.curve.symbolic, d=0.0)
+    gained = COMPLEXITY_WEIGHT * FREE_OFFSET
+    return replace(one, curve=replace(one.curve, symbolic=symbolic, without_constant=True), rank=one.rank - gained)
+
+
+def _without_constant(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
+    """c·f(a·z + b) with d = 0: the functions whose constant is small anyway, fitted again without it."""
+    for name in library:
+        for b in _natural_places(name, samples):
+            with np.errstate(all="ignore"):
+                shape = FUNCTIONS[name].numpy(samples.z + b)
+            if (
+                not np.isfinite(shape).all()
+                or not within_domain(name, np.array([samples.low + b]), np.array([samples.high + b]))[0]
+            ):
+                continue
+            weights = samples.weights
+            norm = float(weights @ shape**2)
+            if norm == 0:
+                continue
+            c = float(weights @ (shape * samples.values)) / norm
+            error = float(np.sqrt(np.mean(weights * (c * shape - samples.values) ** 2)))
+            symbolic = Symbolic(name, 1.0, b, c, 0.0)
+            rank = float(np.log10(error + floor)) + COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity - FREE_OFFSET)
+            new = replace(curve, symbolic=symbolic, knots=None, coefficients=None, without_constant=True)
+            yield Offer(new, error, rank)
+
+
+def _natural_places(name: str, samples: Samples) -> tuple[float, ...]:
+    return (-samples.natural,) if name in ("x", "x^2", "x^3", "x^4", "1/x", "1/x^2", "sqrt", "1/sqrt", "abs") else ()
+
+
+def _composed(curve: Curve, one: Composite) -> Offer:
+    inner = [Sum((replace(curve, symbolic=each, knots=None, coefficients=None),)) for each in one.inner]
+    node = inner[0] if len(inner) == 1 else Product(tuple(inner))
+    return Offer(Curve(node, one.outer, without_constant=True), one.error, one.rank)
+
+
+def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
+    """z^p·f(g(z)), as in x^3/(e^x - 1)."""
+    t = samples.z - samples.natural
+    for name in POWERS:
+        if name not in library or (t == 0).any():
+            continue
+        shape = FUNCTIONS[name].numpy(t)
+        rest = replace(samples, values=samples.values / shape, weights=samples.weights * shape**2)
+        factor = replace(curve, symbolic=Symbolic(name, 1.0, -samples.natural, 1.0, 0.0), knots=None, coefficients=None)
+        first = Sum((replace(factor, without_constant=True),))
+        price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + PRICE)
+        for one in composites(rest, floor, library):
+            composed = _composed(curve, one)
+            yield Offer(Curve(Product((first, Sum((composed.curve,)))), IDENTITY), one.error, one.rank + price)
+
+
+def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> list[Offer]:
+    """g(z) + s·z: what is left of the curve after its best line, by functions of which that line is taken too."""
+    shares = samples.weights / samples.weights.sum()
+    u = samples.u - shares @ samples.u
+    line = samples.values @ (shares * u) / (shares @ u**2)
+    others = tuple(name for name in TIMES if name in library)
+    best = []
+    for one in candidates(replace(samples, values=samples.values - line * u), floor, others)[:3]:
+        name, a, b = one.symbolic.function, one.symbolic.a, one.symbolic.b
+        columns = np.stack([FUNCTIONS[name].numpy(a * samples.z + b), samples.z, np.ones_like(u)], axis=1)
+        root = np.sqrt(samples.weights)[:, None]
+        (c, slope, d), *_ = np.linalg.lstsq(root * columns, root[:, 0] * samples.values, rcond=1e-13)
+        error = float(np.sqrt(np.mean(samples.weights * (columns @ (c, slope, d) - samples.values) ** 2)))
+        terms = (Symbolic(name, a, b, float(c), float(d)), Symbolic("x", 1.0, 0.0, float(slope), 0.0))
+        parts = tuple(replace(curve, symbolic=term, knots=None, coefficients=None) for term in terms)
+        price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + 1 + PRICE)
+        best.append(Offer(Curve(Sum(parts), IDENTITY), error, float(np.log10(error + floor)) + price))
+    return best

@@ -1,0 +1,1 @@
+"""Regressions that a search is built on: bases, least squares, surrogates, interactions and the budget."""

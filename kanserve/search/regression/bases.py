@@ -1,0 +1,155 @@
+"""Products of Chebyshev polynomials of several inputs, each input taken as it is or by its logarithm."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression import budget
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_LEAST_RATIO = 1.5  # of an input's largest to its smallest: below it a logarithm is a straight line
+_STEPS_OF_CROSS = (4, 6, 8, 12, 16, 24, 32)  # for three inputs or more
+_STEPS_OF_NARROW_CROSS = (24, 36, 48)  # for two: many periods along one of them
+_HIGHEST_DEGREES = (40, 18, 14)  # of one input, of two, of more
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """u = (t(x) - centre) / width in [-1, 1] on the data, t the identity or log|x|."""
+
+    logarithmic: bool
+    centre: float
+    width: float
+
+    def of(self, x: Array) -> Array:
+        t = np.log(np.maximum(np.abs(x), 1e-300)) if self.logarithmic else x
+        return (t - self.centre) / self.width
+
+    def slope(self, x: Array) -> Array:
+        """du/dx."""
+        return 1 / (self.width * x) if self.logarithmic else np.full_like(x, 1 / self.width)
+
+
+def coordinate(values: Array, logarithmic: bool = False) -> Coordinate:
+    t = np.log(np.abs(values)) if logarithmic else values
+    low, high = float(t.min()), float(t.max())
+    return Coordinate(logarithmic, (low + high) / 2, (high - low) / 2 or 1.0)
+
+
+def has_logarithm(values: Array) -> bool:
+    """An input of one sign that spans a ratio: a power of it is linear in its logarithm."""
+    low, high = float(values.min()), float(values.max())
+    if low <= 0 <= high:
+        return False
+    ends = sorted((abs(low), abs(high)))
+    return ends[1] >= _LEAST_RATIO * ends[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Columns T_a(u_1)·T_b(u_2)·..., one for each row (a, b, ...) of `indices` (P, d)."""
+
+    coordinates: tuple[Coordinate, ...]
+    indices: Indices
+
+    def design(self, x: Array) -> Array:
+        """The columns at the rows x (N, d): (N, P)."""
+        columns = np.ones((len(x), len(self.indices)))
+        for i, values in enumerate(self._polynomials(x)):
+            used = self.indices[:, i] > 0
+            columns[:, used] *= values[:, self.indices[used, i]]
+        return columns
+
+    def slopes(self, x: Array, i: int) -> Array:
+        """The derivatives of the columns by input i: (N, P)."""
+        columns = np.zeros((len(x), len(self.indices)))
+        used = self.indices[:, i] > 0
+        part = np.ones((len(x), int(used.sum())))
+        for j, values in enumerate(self._polynomials(x)):
+            if j == i:
+                values = _derivatives(values) * self.coordinates[i].slope(x[:, i])[:, None]
+            part *= values[:, self.indices[used, j]]
+        columns[:, used] = part
+        return columns
+
+    def _polynomials(self, x: Array) -> list[Array]:
+        """For each input T_0 .. T_degree (N, degree + 1)."""
+        degrees = self.indices.max(axis=0, initial=0)
+        pairs = zip(self.coordinates, degrees, strict=True)
+        return [chebyshev(one.of(x[:, i]), int(degree)) for i, (one, degree) in enumerate(pairs)]
+
+
+def chebyshev(u: Array, degree: int) -> Array:
+    """T_0 .. T_degree at u (N,): (N, degree + 1)."""
+    columns = np.ones((len(u), degree + 1))
+    if degree > 0:
+        columns[:, 1] = u
+    for n in range(2, degree + 1):
+        columns[:, n] = 2 * u * columns[:, n - 1] - columns[:, n - 2]
+    return columns
+
+
+def _derivatives(columns: Array) -> Array:
+    """By u, of T_0 .. T_degree: T_n' = 2n·T_(n-1) + n/(n-2)·T_(n-2)'."""
+    slopes = np.zeros_like(columns)
+    for n in range(1, columns.shape[1]):
+        slopes[:, n] = n * columns[:, 0] if n == 1 else 2 * n * columns[:, n - 1]
+        if n > 2:
+            slopes[:, n] += n / (n - 2) * slopes[:, n - 2]
+    return slopes
+
+
+@lru_cache(maxsize=256)
+def total_degree(inputs: int, degree: int) -> Indices:
+    """All products of at most this degree, by degree: (P, inputs)."""
+    budget.check()
+    if inputs == 0:
+        return np.zeros((1, 0), np.int64)
+    rows = [(first, *rest) for first in range(degree + 1) for rest in total_degree(inputs - 1, degree - first).tolist()]
+    rows.sort(key=lambda row: (sum(row), [-one for one in row]))
+    return np.array(rows, np.int64).reshape(-1, inputs)
+
+
+@lru_cache(maxsize=256)
+def hyperbolic_cross(inputs: int, limit: int) -> Indices:
+    """Products with (a + 1)·(b + 1)·... of at most `limit`: high powers alone, low ones together."""
+    budget.check()
+    if inputs == 0:
+        return np.zeros((1, 0), np.int64)
+    rows = [
+        (first, *rest) for first in range(limit) for rest in hyperbolic_cross(inputs - 1, limit // (first + 1)).tolist()
+    ]
+    return np.array(rows, np.int64).reshape(-1, inputs)
+
+
+@lru_cache(maxsize=256)
+def ladder(inputs: int, terms: int) -> tuple[Indices, ...]:
+    """Index sets of at most so many terms, smallest first: total degrees and, for two inputs or more, crosses."""
+    sets = []
+    highest = _HIGHEST_DEGREES[min(inputs, 3) - 1]
+    for degree in range(1, highest + 1):
+        indices = total_degree(inputs, degree)
+        if len(indices) > terms:
+            break
+        sets.append(indices)
+    if inputs >= 2:
+        limits = _STEPS_OF_CROSS if inputs > 2 else _STEPS_OF_NARROW_CROSS
+        crosses = [hyperbolic_cross(inputs, limit) for limit in limits if limit * inputs < 8 * terms]
+        sets += [indices for indices in crosses if len(indices) <= terms]
+    return tuple(sorted(sets, key=len)) or (np.zeros((1, inputs), np.int64),)
+
+
+def separate(parts: Sequence[Sequence[int]], inputs: int, sets: Sequence[Indices]) -> Indices:
+    """The constant, and the terms of each part's own index set, placed among all the inputs."""
+    rows = [np.zeros((1, inputs), np.int64)]
+    for part, indices in zip(parts, sets, strict=True):
+        own = indices[indices.sum(axis=1) > 0]
+        placed = np.zeros((len(own), inputs), np.int64)
+        placed[:, list(part)] = own
+        rows.append(placed)
+    return np.concatenate(rows)

@@ -1,0 +1,111 @@
+"""How inputs act together in a surrogate, read off by exchanging coordinates between rows."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression.least_squares import root_mean_square
+from kanserve.search.regression.surrogates import Surrogate, answer_units
+
+Array = NDArray[np.float64]
+Parts = tuple[tuple[int, ...], ...]
+
+_PAIRS = 120  # of rows whose coordinates are exchanged
+_WEAK = 30.0  # times the surrogate's error: a difference above it is no error
+_ROUNDING = 1e-9
+_INTERIOR = 0.9  # of an input's range
+_NODES = 12  # values of one input
+_LINES = 50  # rows at which they are put
+
+
+def partitions(x: Array, full: Surrogate, multiplicative: bool) -> list[Parts]:
+    """From the finest that the four-point differences allow to two parts."""
+    strengths = four_point(x, full, multiplicative)
+    bonds = _strongest_tree(strengths)
+    limit = weak(full)
+    cut = [bond for bond in bonds if bond[0] < limit]
+    kept = [bond for bond in bonds if bond[0] >= limit]
+    found = []
+    while cut:
+        found.append(_components(x.shape[1], [pair for _, pair in kept]))
+        kept.append(cut.pop(0))  # the strongest of the weak
+    return found
+
+
+def four_point(x: Array, full: Surrogate, multiplicative: bool) -> Array:
+    """How far v(both) + v(none) - v(i) - v(j) is from 0 when i, j are exchanged between rows: (d, d), over y's size.
+
+    Multiplicative: v(both)·v(none) - v(i)·v(j), over the square of its size.
+    """
+    inputs = x.shape[1]
+    rows = np.linspace(0, len(x) - 1, min(_PAIRS, len(x))).astype(int)
+    base, other = x[rows], x[np.roll(rows, len(rows) // 2 + 1)]
+    changes = [(), *((i,) for i in range(inputs)), *combinations(range(inputs), 2)]
+    exchanged = np.repeat(base[None], len(changes), axis=0)
+    for k, change in enumerate(changes):
+        exchanged[k][:, list(change)] = other[:, list(change)]
+    flat = full.linked(exchanged.reshape(-1, inputs)).reshape(len(changes), -1)
+    at = dict(zip(changes, flat, strict=True))
+    units = np.median(answer_units(full.link, full.value(x)))
+    strengths = np.zeros((inputs, inputs))
+    for i, j in combinations(range(inputs), 2):
+        if multiplicative:
+            difference = (at[()] * at[i, j] - at[(i,)] * at[(j,)]) / np.mean(at[()] ** 2)
+        else:
+            difference = (at[()] + at[i, j] - at[(i,)] - at[(j,)]) * units
+        strengths[i, j] = strengths[j, i] = root_mean_square(difference)
+    return strengths
+
+
+def _strongest_tree(strengths: Array) -> list[tuple[float, tuple[int, int]]]:
+    """The spanning tree of the strongest bonds, strongest first."""
+    inputs = len(strengths)
+    group = list(range(inputs))
+    tree = []
+    pairs = sorted(combinations(range(inputs), 2), key=lambda pair: -strengths[pair])
+    for i, j in pairs:
+        if group[i] != group[j]:
+            tree.append((float(strengths[i, j]), (i, j)))
+            old, new = group[j], group[i]
+            group = [new if one == old else one for one in group]
+    return tree
+
+
+def _components(inputs: int, bonds: Sequence[tuple[int, int]]) -> Parts:
+    group = list(range(inputs))
+    for i, j in bonds:
+        old, new = group[j], group[i]
+        group = [new if one == old else one for one in group]
+    return tuple(tuple(i for i in range(inputs) if group[i] == name) for name in dict.fromkeys(group))
+
+
+def weak(full: Surrogate) -> float:
+    """A difference of exchanged values up to which it may be the surrogate's own error."""
+    return _WEAK * max(full.error, _ROUNDING)
+
+
+def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
+    """The shape by which input i moves link(y), as values (nodes,) at nodes (nodes,), and what other shapes it needs.
+
+    By the singular values of the changes along lines in x_i: with one shape g, link(y) = P + g(x_i)·Q. The last number
+    is what is beyond it, relative to y: about the surrogate's error when there is nothing.
+    """
+    low, high = float(x[:, i].min()), float(x[:, i].max())
+    nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES)
+    rows = x[np.linspace(0, len(x) - 1, min(_LINES, len(x))).astype(int)]
+    lines = np.repeat(rows[:, None], _NODES, axis=1)
+    lines[:, :, i] = nodes
+    values = full.linked(lines.reshape(-1, x.shape[1])).reshape(len(rows), _NODES)
+    moves = values - values.mean(axis=1, keepdims=True)
+    _, sizes, shapes = np.linalg.svd(moves, full_matrices=False)
+    beyond = float(np.sqrt(np.sum(sizes[1:] ** 2) / moves.size) * np.median(answer_units(full.link, full.value(rows))))
+    return nodes, shapes[0], beyond
+
+
+def interior(x: Array, full: Surrogate) -> NDArray[np.bool_]:
+    """Rows away from the ends of every input, where a polynomial's gradient is at its worst."""
+    scaled = np.stack([one.of(x[:, i]) for i, one in enumerate(full.coordinates)], axis=1)
+    inner = np.all(np.abs(scaled) < _INTERIOR, axis=1)
+    return inner if inner.mean() > 0.2 else np.ones(len(x), np.bool_)

@@ -1,0 +1,71 @@
+"""Linear least squares with the error that it would have on a row it had not seen: the ground of every test here."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression import budget
+
+Array = NDArray[np.float64]
+
+_RIDGE = 1e-13  # of a column's square: lets two equal columns share a coefficient; the refinement undoes its bias
+_HIGHEST_LEVERAGE = (
+    0.98  # a row that decides its own fit says little; above this its error would be a quotient of zeros
+)
+_REFINEMENTS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Of targets (N, K) by a design (N, P): coefficients (P, K), residuals (N, K), leverages (N,)."""
+
+    coefficients: Array
+    residuals: Array
+    leverages: Array
+
+    @property
+    def left_out(self) -> Array:
+        """The residual of each row, (N, K), by the fit to all the others."""
+        return self.residuals / (1 - self.leverages)[:, None]
+
+
+def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
+    """`gram` is design'·design, when it is known already."""
+    budget.count_fit()
+    gram = design.T @ design if gram is None else gram
+    scale = np.sqrt(np.diagonal(gram))
+    scale = np.where(scale > 0, scale, 1.0)
+    scaled = gram / scale / scale[:, None]
+    scaled[np.diag_indices_from(scaled)] += _RIDGE * len(gram)
+    inverse = np.linalg.inv(scaled) / scale / scale[:, None]
+    influence = design @ inverse
+    coefficients = influence.T @ targets
+    residuals = targets - design @ coefficients
+    for _ in range(_REFINEMENTS):  # the normal equations square the condition number; this gives the digits back
+        coefficients = coefficients + influence.T @ residuals
+        residuals = targets - design @ coefficients
+    leverages = np.clip(np.einsum("np,np->n", influence, design), 0, _HIGHEST_LEVERAGE)
+    return Fit(coefficients, residuals, leverages)
+
+
+def lack_of_fit(residuals: Array, design: Array, block: Array) -> float:
+    """The F statistic of adding the columns `block` to a fit with `residuals` (N,): about 1 when they say nothing.
+
+    Scaled so that 1 is the 4-sigma limit of chance for a block of any width.
+    """
+    count, terms = design.shape
+    joined = np.concatenate([design, block], axis=1)
+    width = block.shape[1]
+    freedom = count - terms - width
+    before = float(residuals @ residuals)
+    if freedom < 1 or before == 0:
+        return 0.0
+    after = fit(joined, residuals[:, None]).residuals[:, 0]
+    rest = float(after @ after)
+    statistic = (before - rest) / width / max(rest / freedom, 1e-300)
+    return float(statistic / (1 + 4 * np.sqrt(2 / width)))
+
+
+def root_mean_square(values: Array) -> float:
+    return float(np.sqrt(np.mean(values * values)))

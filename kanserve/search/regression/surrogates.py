@@ -1,0 +1,184 @@
+"""Closed-form fits of an unknown law: one linear least squares for all links, judged on rows left out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression.bases import Basis, Coordinate, Indices, coordinate, has_logarithm, ladder, total_degree
+from kanserve.search.regression.least_squares import Fit, fit, root_mean_square
+from kanserve.search.regression.link_functions import Link, applicable
+
+Array = NDArray[np.float64]
+
+EXACT = 1e-11  # a relative error below this is rounding
+_MOST_TERMS = 220
+_ROWS_PER_TERM = 3
+_LEAST_SLOPE = 0.02  # of a link's median slope: where it is flatter, an error counts as if it were not
+_WORTH_A_FLIP = 0.8  # of the error: what an input's logarithm must bring
+_PATIENCE = 2  # steps of the ladder without a gain before it is left, but not
+_LOST = 0.1  # above this error: several periods of a wave give no gain until there are terms enough for all
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate:
+    """link(y) as a polynomial. `error`: of a row left out, brought back to y and over y's root mean square."""
+
+    link: Link
+    basis: Basis
+    coefficients: Array
+    error: float
+
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        return self.basis.coordinates
+
+    @property
+    def degree(self) -> int:
+        return int(self.basis.indices.sum(axis=1).max())
+
+    def linked(self, x: Array) -> Array:
+        """link(y) at the rows x (N, d)."""
+        return self.basis.design(x) @ self.coefficients
+
+    def linked_gradient(self, x: Array) -> Array:
+        """The gradient of link(y), which points where that of y does: (N, d)."""
+        slopes = [self.basis.slopes(x, i) @ self.coefficients for i in range(x.shape[1])]
+        return np.stack(slopes, axis=1)
+
+    def value(self, x: Array) -> Array:
+        """y at the rows x (N, d)."""
+        return self.link.inverse(self.linked(x))
+
+    def gradient(self, x: Array) -> Array:
+        """dy/dx (N, d); infinite where the link is flat."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(self.linked_gradient(x) / self.link.slope(self.value(x))[:, None])
+
+
+def surrogates(x: Array, y: Array, links: Sequence[Link] | None = None) -> tuple[Surrogate, ...]:
+    """One for each link that applies to y (N,), best first; x (N, d)."""
+    chosen = tuple(links) if links is not None else applicable(y)
+    targets = _Targets.of(y, chosen)
+    inputs = x.shape[1]
+    raw = tuple(coordinate(x[:, i]) for i in range(inputs))
+    bent = tuple(coordinate(x[:, i], has_logarithm(x[:, i])) for i in range(inputs))
+    best = _climb(x, targets, raw)
+    if any(one.logarithmic for one in bent):
+        best = _better(best, _climb(x, targets, bent))
+        best = _flipped(x, targets, best)
+    found = [Surrogate(link, one.basis, one.coefficients, one.error) for link, one in zip(chosen, best, strict=True)]
+    return tuple(sorted(found, key=lambda one: one.error))
+
+
+@dataclass(frozen=True, eq=False)
+class _Targets:
+    """link(y), centred and scaled, (N, K), and what an error of it means in y."""
+
+    values: Array
+    centres: Array
+    scales: Array
+    to_answers: Array
+
+    @staticmethod
+    def of(y: Array, links: Sequence[Link]) -> "_Targets":
+        raw = np.stack([link.forward(y) for link in links], axis=1)
+        centres, scales = raw.mean(axis=0), raw.std(axis=0)
+        scales = np.where(scales > 0, scales, 1.0)
+        factors = np.stack([answer_units(link, y) for link in links], axis=1)
+        return _Targets((raw - centres) / scales, centres, scales, factors * scales)
+
+    def errors(self, one: Fit) -> Array:
+        return np.asarray(np.sqrt(np.mean((one.left_out * self.to_answers) ** 2, axis=0)))
+
+
+def answer_units(link: Link, y: Array) -> Array:
+    """For each row what an error of 1 in link(y) is in y, over y's root mean square: (N,)."""
+    size = root_mean_square(y) or 1.0
+    slope = np.abs(link.slope(y))
+    return 1 / (np.maximum(slope, _LEAST_SLOPE * float(np.median(slope)) or 1.0) * size)
+
+
+class _Grown:
+    """The columns of one step of the ladder after the other, each made once, as are their products with one another."""
+
+    def __init__(self, x: Array, coordinates: tuple[Coordinate, ...]) -> None:
+        self.x, self.coordinates = x, coordinates
+        self.places: dict[tuple[int, ...], int] = {}
+        self.design = np.zeros((len(x), 0))
+        self.gram = np.zeros((0, 0))
+
+    def to(self, indices: Indices, targets: Array) -> tuple[Array, Array, Array]:
+        """What `fit` takes."""
+        rows = [tuple(row) for row in indices.tolist()]
+        new = [row for row in rows if row not in self.places]
+        if new:
+            columns = Basis(self.coordinates, np.array(new, np.int64)).design(self.x)
+            corner = columns.T @ self.design
+            self.gram = np.block([[self.gram, corner.T], [corner, columns.T @ columns]])
+            self.design = np.concatenate([self.design, columns], axis=1)
+            self.places |= {row: len(self.places) + k for k, row in enumerate(new)}
+        at = np.array([self.places[row] for row in rows])
+        return self.design[:, at], targets, self.gram[np.ix_(at, at)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    basis: Basis
+    coefficients: Array
+    error: float
+
+
+def _climb(x: Array, targets: _Targets, coordinates: tuple[Coordinate, ...]) -> list[_Choice]:
+    """For each link the best step of the ladder."""
+    grown = _Grown(x, coordinates)
+    best: list[_Choice] = []
+    idle = 0
+    for indices in ladder(x.shape[1], most_terms(len(x))):
+        one = fit(*grown.to(indices, targets.values))
+        step = _choices(Basis(coordinates, indices), one, targets)
+        gained = not best or any(new.error < 0.9 * old.error for new, old in zip(step, best, strict=True))
+        best = _better(best, step) if best else step
+        idle = 0 if gained else idle + 1
+        least = min(choice.error for choice in best)
+        if (idle >= _PATIENCE and least < _LOST) or least < EXACT:
+            break
+    return best
+
+
+def _choices(basis: Basis, one: Fit, targets: _Targets) -> list[_Choice]:
+    coefficients = one.coefficients * targets.scales
+    coefficients[0] += targets.centres  # the first column of every set is the constant
+    errors = targets.errors(one)
+    return [_Choice(basis, coefficients[:, k], float(error)) for k, error in enumerate(errors)]
+
+
+def _better(ones: list[_Choice], others: list[_Choice]) -> list[_Choice]:
+    pairs = zip(ones, others, strict=True)
+    return [other if other.error < 0.99 * one.error else one for one, other in pairs]
+
+
+def _flipped(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
+    """Each input that has a logarithm the other way, where the best link gains by it."""
+    for i in range(x.shape[1]):
+        leader = min(best, key=lambda one: one.error)
+        if not has_logarithm(x[:, i]) or leader.error < EXACT:
+            continue
+        other = coordinate(x[:, i], not leader.basis.coordinates[i].logarithmic)
+        coordinates = (*leader.basis.coordinates[:i], other, *leader.basis.coordinates[i + 1 :])
+        basis = Basis(coordinates, leader.basis.indices)
+        step = _choices(basis, fit(basis.design(x), targets.values), targets)
+        if min(one.error for one in step) < _WORTH_A_FLIP * leader.error:
+            best = _better(best, step)
+    return best
+
+
+def far_from_polynomial(x: Array, y: Array, degree: int) -> float:
+    """The error, of a row left out, of the polynomial of this total degree in x (N, d) that is closest to y (N,)."""
+    basis = Basis(tuple(coordinate(column) for column in x.T), total_degree(x.shape[1], degree))
+    return root_mean_square(fit(basis.design(x), y[:, None]).left_out)
+
+
+def most_terms(rows: int) -> int:
+    return max(2, min(_MOST_TERMS, rows // _ROWS_PER_TERM))

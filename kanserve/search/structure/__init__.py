@@ -1,0 +1,1 @@
+"""Structure of a law before it is found: separable parts, merged inputs, scales and units."""

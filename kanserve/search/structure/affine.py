@@ -1,0 +1,185 @@
+"""Laws that are affine in a function of one input: link(y) = P(others) + g(x_i)·Q(others).
+
+Where parts of a sum or a product overlap in an input, P and Q often know fewer inputs than y does, and each is a
+problem of its own with one input less.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression.interactions import along, four_point, weak
+from kanserve.search.regression.least_squares import root_mean_square
+from kanserve.search.regression.link_functions import Link
+from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.structure.form_test import Block, Hypothesis, fitted, holds, of_input, of_size
+
+Array = NDArray[np.float64]
+
+_LARGEST_EXPONENT = 20.0
+_ROUNDING = 1e-9
+_ALIKE = 1e-5  # 1 - correlation of a shape with a function
+_ALIKE_IN_DOUBT = 10.0  # times the square of the surrogate's error
+_CLEARLY = 2.0  # times nearer, for a function later in the table to be preferred
+_NONE_THE_WORSE = 1.1  # times the error
+_SOMETHING = 1e-3  # of link(y): less than this, P is nothing
+_OF_POSITIVE = ("sqrt", "log")
+_OF_NONZERO = ("reciprocal", "reciprocal square")
+
+INNER: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda x: x,
+    "square": np.square,
+    "reciprocal": lambda x: 1 / x,
+    "reciprocal square": lambda x: x**-2.0,
+    "sqrt": np.sqrt,
+    "log": np.log,
+    "exp": np.exp,
+    "exp(-x)": lambda x: np.exp(-x),
+    "sin": np.sin,
+    "cos": np.cos,
+}
+"""What an input may enter by. The straight line is first: the others are asked only where they bend it."""
+
+
+@dataclass(frozen=True, eq=False)
+class AffineIn:
+    """link(y) = P + g(x_i)·Q with g = INNER[inner]. `values` (N, 2): P and Q at the rows.
+
+    `P_inputs`, `Q_inputs`: what each depends on. `error`: of a row left out, in y, over y's root mean square.
+    """
+
+    i: int
+    inner: str
+    link: Link
+    P_inputs: tuple[int, ...]
+    Q_inputs: tuple[int, ...]
+    values: Array
+    error: float
+
+
+def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[AffineIn, ...]:
+    """Those that the rows x (N, d), y (N,) do not refute: the fewest inputs in P and Q first, then the least error.
+
+    `known`: surrogates of the rows, to save the time.
+    """
+    if x.shape[1] < 2 or y.min() == y.max():
+        return ()
+    ranked = known if known is not None else surrogates(x, y)
+    plain = next((one for one in ranked if one.link.name == "identity"), ranked[0])
+    found = []
+    for full in dict.fromkeys((ranked[0], plain)):
+        strengths = four_point(x, full, False)
+        for i in range(x.shape[1]):
+            one = _affine(x, y, full, i, strengths[i])
+            found += [one] if one is not None else []
+    return tuple(sorted(found, key=lambda one: (len(one.P_inputs) + len(one.Q_inputs), one.error)))
+
+
+def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> AffineIn | None:
+    """With the function that moves like the surrogate does along x_i, if one does."""
+    nodes, shape, beyond = along(x, full, i)
+    if beyond > weak(full):
+        return None
+    others = tuple(j for j in range(x.shape[1]) if j != i)
+    felt = tuple(j for j in others if strengths[j] > weak(full))
+    name = _alike(nodes, shape, x[:, i], full.error**2)
+    if name is None:
+        return None
+    question = _Question(x, y, full, i, INNER[name](x[:, i]))
+    if not felt and holds(question.form(others, ()), full.error, question.missing(others, ())):
+        return None  # a sum, which `separations` tells
+    for q_inputs in dict.fromkeys((felt or others, others)):
+        form = question.form(others, q_inputs)
+        if holds(form, full.error, question.missing(others, q_inputs)):
+            return _narrowed(question, name, form, others, q_inputs)
+    return None
+
+
+def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | None:
+    """The function that is the most like a shape at the nodes, the plainest first among those that are equally so."""
+    best, least = None, _CLEARLY * max(_ALIKE, _ALIKE_IN_DOUBT * doubt)
+    low, high = float(values.min()), float(values.max())
+    for name, function in INNER.items():
+        if (name in _OF_POSITIVE and low <= 0) or (name in _OF_NONZERO and low <= 0 <= high):
+            continue
+        if "exp" in name and max(-low, high) > _LARGEST_EXPONENT:
+            continue
+        bent = function(nodes)
+        if not np.all(np.isfinite(bent)) or np.ptp(bent) <= _ROUNDING * np.abs(bent).max():
+            continue
+        distance = 1 - abs(float(np.corrcoef(bent, shape)[0, 1]))
+        if distance < least / _CLEARLY:
+            best, least = name, max(distance, doubt, 1e-15)
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """Whether the surrogate's link(y) is P + Q·inner, `inner` (N,) the values of a function of x_i."""
+
+    x: Array
+    y: Array
+    full: Surrogate
+    i: int
+    inner: Array
+
+    def form(self, p_inputs: tuple[int, ...], q_inputs: tuple[int, ...], most: int | None = None) -> Hypothesis:
+        """With Q for the function over its root mean square; `most` terms, else as many as are good."""
+        blocks = [self._block(p_inputs), self._block(q_inputs, self._scaled)]
+        targets, units = self.full.link.forward(self.y), answer_units(self.full.link, self.y)
+        if most is not None:
+            return of_size(self.x, targets, blocks, units, most)
+        return fitted(self.x, targets, blocks, units)
+
+    def _block(self, inputs: tuple[int, ...], weight: Array | None = None) -> Block:
+        return Block(inputs, tuple(self.full.coordinates[j] for j in inputs), weight)
+
+    @property
+    def _scaled(self) -> Array:
+        return self.inner / root_mean_square(self.inner)
+
+    def missing(self, p_inputs: tuple[int, ...], q_inputs: tuple[int, ...]) -> Array:
+        """What the form would lack: more of x_i, and in P and Q the inputs that they were denied, (N, m)."""
+        coordinates, inputs = self.full.coordinates, range(self.x.shape[1])
+        others = [j for j in inputs if j != self.i]
+        columns = [of_input(self.x, coordinates, self.i, others)]
+        for known, weight in ((p_inputs, None), (q_inputs, self._scaled)):
+            for j in others:
+                if j not in known:
+                    own = of_input(self.x, coordinates, j, [k for k in others if k != j])
+                    columns.append(own if weight is None else own * weight[:, None])
+        return np.concatenate(columns, axis=1)
+
+    def parts(self, form: Hypothesis) -> Array:
+        """P and Q at the rows: (N, 2)."""
+        return np.stack([form.values(0), form.values(1) / root_mean_square(self.inner)], axis=1)
+
+
+def _narrowed(
+    question: _Question, name: str, form: Hypothesis, others: tuple[int, ...], q_inputs: tuple[int, ...]
+) -> AffineIn | None:
+    """P and Q on the inputs that they need: each is left out where the fit is none the worse. None if P is nothing."""
+    full, terms = question.full, form.design.shape[1]
+    p_inputs = others
+    for which in ("Q", "P"):
+        for j in others:
+            fewer = _without(p_inputs, q_inputs, which, j)
+            if fewer == (p_inputs, q_inputs) or not fewer[1]:
+                continue
+            leaner = question.form(*fewer, terms)
+            worst = _NONE_THE_WORSE * max(form.error, _ROUNDING)
+            if leaner.error < worst and holds(leaner, full.error, question.missing(*fewer)):
+                (p_inputs, q_inputs), form = fewer, leaner
+    if not p_inputs and root_mean_square(form.values(0)) < _SOMETHING * root_mean_square(full.link.forward(question.y)):
+        return None
+    return AffineIn(question.i, name, full.link, p_inputs, q_inputs, question.parts(form), form.error)
+
+
+def _without(
+    p_inputs: tuple[int, ...], q_inputs: tuple[int, ...], which: str, j: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if which == "P":
+        return tuple(i for i in p_inputs if i != j), q_inputs
+    return p_inputs, tuple(i for i in q_inputs if i != j)

@@ -1,0 +1,238 @@
+"""What can be taken out of a law before any network is tried: inputs that it ignores, and powers of inputs."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression.bases import coordinate
+from kanserve.search.regression.least_squares import fit, lack_of_fit, root_mean_square
+from kanserve.search.regression.link_functions import IDENTITY
+from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.structure.form_test import WORTHLESS, Block, Hypothesis, fitted, holds, of_input, plausible
+
+Array = NDArray[np.float64]
+
+_DENOMINATORS = (1, 2, 3, 4)
+_LARGEST_POWER = 6.5
+_LEAST_POWER = 0.1
+_SNAP = 4.0  # standard errors
+_SNAP_AT_LEAST = 1.5e-2  # where the form holds with it
+_SNAP_EXACTLY = 1e-3
+_EXACT_POWER_LAW = 1e-9
+_LOUD = 0.3  # relative error of a power law above which the rest may be anything
+_FIRST_LOOK = 80  # terms
+_ROUNDING = 1e-11  # relative error that has no structure left to ask about
+
+
+@dataclass(frozen=True)
+class PowerFactor:
+    """y = x_i^power · (a function of the other inputs). `error`: of a row left out, over y's root mean square."""
+
+    i: int
+    power: float
+    error: float
+
+
+def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[int, ...]:
+    """Inputs that y does not depend on, as far as the rows can tell: the least needed one is left out, then the next.
+
+    An input is kept where any of its low powers or its products with the others explains what the others leave, and
+    where the surrogate knows too little to say. `known`: surrogates of the rows, to save the time.
+    """
+    if y.min() == y.max():
+        return tuple(range(x.shape[1]))
+    constant = [i for i in range(x.shape[1]) if x[:, i].min() == x[:, i].max()]
+    kept = [i for i in range(x.shape[1]) if i not in constant]
+    if not kept:
+        return tuple(constant)
+    full = (known if known is not None and not constant else surrogates(x[:, kept], y))[0]
+    dropped: list[int] = []
+    while len(kept) > 1:
+        candidate = _least_needed(x[:, kept], y, full)
+        if candidate is None:
+            break
+        dropped.append(kept.pop(candidate))
+        full = surrogates(x[:, kept], y, links=(full.link,))[0]
+    return tuple(sorted([*constant, *(i for i in dropped if not _missed(x, y, full, kept, i))]))
+
+
+def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
+    """The input whose absence is felt least, if it is not felt."""
+    if full.error > WORTHLESS:
+        return None
+    needs = []
+    targets, units = full.link.forward(y), answer_units(full.link, y)
+    every = full.basis.design(x)
+    for i in range(x.shape[1]):
+        others = [j for j in range(x.shape[1]) if j != i]
+        design = every[:, full.basis.indices[:, i] == 0]
+        one = fit(design, targets[:, None])
+        error = root_mean_square(one.left_out[:, 0] * units)
+        if error < _ROUNDING:
+            needs.append((0.0, i))
+        elif plausible(error, full.error):
+            missing = of_input(x, full.coordinates, i, others)
+            needs.append((lack_of_fit(one.residuals[:, 0], design, missing), i))
+    if not needs:
+        return None
+    need, i = min(needs)
+    return i if need < 1 else None
+
+
+def _missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int) -> bool:
+    """Whether input i explains something of what the fit by the kept ones leaves."""
+    if full.error < _ROUNDING:
+        return False
+    columns = [*kept, i]
+    design = full.basis.design(x[:, list(kept)])
+    residuals = fit(design, full.link.forward(y)[:, None]).residuals[:, 0]
+    missing = of_input(x[:, columns], (*full.coordinates, coordinate(x[:, i])), len(kept), range(len(kept)))
+    return lack_of_fit(residuals, design, missing) >= 1
+
+
+def power_factors(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[PowerFactor, ...]:
+    """Powers of inputs that multiply all the rest: of an input of one sign any power, of another 1, 2 or 3.
+
+    They hold together: y / (x_i^p · x_j^q ...) depends on none of x_i, x_j ... `known`: surrogates of the rows.
+    """
+    found: list[PowerFactor] = []
+    if y.min() == y.max():
+        return ()
+    full = next((one for one in known or () if one.link.name == "identity"), None)
+    full = full if full is not None else surrogates(x, y, links=(IDENTITY,))[0]
+    kept = [i for i in range(x.shape[1]) if x[:, i].min() < x[:, i].max()]
+    weight = np.ones(len(y))
+    for i, power in _guesses(x, y, full, kept):
+        others = [j for j in kept if j != i]
+        factor = _with_power(x, y, full, weight, i, power, others)
+        if factor is not None:
+            weight = weight * powered(x[:, i], factor.power)
+            kept = others
+            found.append(factor)
+    return tuple(sorted(found, key=lambda one: one.error))
+
+
+def powered(values: Array, power: float) -> Array:
+    """x^p, with the sign of x where p is a whole number; of |x| otherwise."""
+    if power == round(power):
+        return values ** int(power) if power > 0 else 1 / values ** int(-power)
+    return np.abs(values) ** power
+
+
+def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[tuple[int, float]]:
+    """Powers from x·dy/dx = p·y, the best supported first."""
+    slopes = full.linked_gradient(x)
+    answers = full.linked(x)
+    size = float(answers @ answers)
+    guesses = []
+    for i in kept:
+        scaled = x[:, i] * slopes[:, i]
+        power = float(scaled @ answers) / size
+        spread = root_mean_square(scaled - power * answers) / np.sqrt(size / len(y))
+        if _LEAST_POWER < abs(power) < _LARGEST_POWER and spread < max(_LOUD, 30 * full.error) * max(1, abs(power)):
+            guesses.append((spread, i, power))
+    return [(i, power) for _, i, power in sorted(guesses)]
+
+
+def _with_power(
+    x: Array, y: Array, full: Surrogate, weight: Array, i: int, power: float, others: Sequence[int]
+) -> PowerFactor | None:
+    signed = x[:, i].min() < 0 < x[:, i].max()
+    if signed:
+        power = float(round(power))
+        if power < 1:
+            return None
+    elif power < 0 and np.abs(x[:, i]).min() == 0:
+        return None
+    units = np.full(len(y), 1 / (root_mean_square(y) or 1.0))
+
+    def form_of(candidate: float, most: int) -> Hypothesis:
+        joint = weight * powered(x[:, i], candidate)
+        coordinates = tuple(full.coordinates[j] for j in others)
+        return fitted(x, y, [Block(tuple(others), coordinates, joint)], units, most)
+
+    for candidate in (power,) if signed else _refined(x[:, i], power, form_of):
+        if _LEAST_POWER < abs(candidate) < _LARGEST_POWER:
+            form = form_of(candidate, len(y))
+            missing = of_input(x, full.coordinates, i, others) * (weight * powered(x[:, i], candidate))[:, None]
+            if holds(form, full.error, missing):
+                return PowerFactor(i, candidate, form.error)
+    return None
+
+
+def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypothesis]) -> tuple[float, ...]:
+    """The power by Gauss-Newton, after the simple number that it may be."""
+    logarithms = np.log(np.maximum(np.abs(values), 1e-300))
+    spread = 0.0
+    for _ in range(5):
+        form = form_of(power, _FIRST_LOOK)
+        trend = logarithms * (form.design @ form.fit.coefficients[:, 0])
+        one = fit(np.concatenate([form.design, trend[:, None]], axis=1), form.residuals[:, None])
+        step = float(one.coefficients[-1, 0])
+        beyond = fit(form.design, trend[:, None]).residuals[:, 0]  # what of the trend the rest cannot take over
+        spread = root_mean_square(one.residuals[:, 0]) / (float(np.linalg.norm(beyond)) or 1.0)
+        if not math.isfinite(step) or abs(step) > 1:
+            break
+        power += step
+        if abs(step) < spread / 10 + 1e-12:
+            break
+    return tuple(dict.fromkeys((snapped(power, max(_SNAP * spread, _SNAP_AT_LEAST)), power)))
+
+
+def snapped(value: float, tolerance: float) -> float:
+    """The nearest number of the smallest denominator within the tolerance; the value itself where there is none."""
+    for denominator in _DENOMINATORS:
+        candidate = round(value * denominator) / denominator
+        if abs(candidate - value) <= min(tolerance, 0.2 / denominator):
+            return candidate
+    return value
+
+
+def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
+    """c and the powers of y = c · x_1^p_1 · x_2^p_2 ..., when y is that and nothing else; signs and all.
+
+    By weighted least squares on the logarithms: an error of y is the same everywhere, one of its logarithm is not.
+    """
+    if np.any(y == 0) or np.any(x == 0):
+        return None
+    logarithms = np.log(np.abs(x))
+    weight = np.abs(y) / root_mean_square(y)
+    varying = logarithms.max(axis=0) > logarithms.min(axis=0)
+    design = np.concatenate([np.ones((len(y), 1)), logarithms[:, varying]], axis=1) * weight[:, None]
+    one = fit(design, (np.log(np.abs(y)) * weight)[:, None])
+    error = root_mean_square(one.left_out[:, 0])
+    if error > _LOUD:
+        return None
+    freedom = max(1, len(y) - design.shape[1])
+    variance = float(one.residuals[:, 0] @ one.residuals[:, 0]) / freedom
+    deviations = np.sqrt(variance * np.diagonal(np.linalg.pinv(design.T @ design)))
+    powers = np.zeros(x.shape[1])
+    powers[varying] = [
+        snapped(float(value), max(_SNAP * float(deviation), _SNAP_EXACTLY))
+        for value, deviation in zip(one.coefficients[1:, 0], deviations[1:], strict=True)
+    ]
+    return _checked(x, y, powers, error)
+
+
+def _checked(x: Array, y: Array, powers: Array, error: float) -> tuple[float, tuple[float, ...]] | None:
+    signed = x.min(axis=0) < 0
+    if any(power != round(power) for power in powers[signed]):
+        return None
+    product = np.prod([powered(x[:, i], float(power)) for i, power in enumerate(powers)], axis=0)
+    coefficient = float(product @ y) / float(product @ product)
+    residuals = y - coefficient * product
+    if root_mean_square(residuals) < _EXACT_POWER_LAW * root_mean_square(y):
+        return coefficient, tuple(float(power) for power in powers)
+    if root_mean_square(residuals) > _LOUD * root_mean_square(y):
+        return None
+    centred = np.log(np.abs(x)) - np.log(np.abs(x)).mean(axis=0)
+    inputs = range(x.shape[1])
+    block = np.stack([centred[:, i] * centred[:, j] for i in inputs for j in range(i + 1)], axis=1)
+    design = product[:, None] * np.concatenate([np.ones((len(y), 1)), centred], axis=1)
+    design = design[:, np.r_[True, x.max(axis=0) > x.min(axis=0)]]
+    if lack_of_fit(fit(design, residuals[:, None]).residuals[:, 0], design, block * product[:, None]) >= 1:
+        return None
+    return coefficient, tuple(float(power) for power in powers)

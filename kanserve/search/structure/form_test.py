@@ -1,0 +1,152 @@
+"""Whether a law has a form that is linear in unknown functions: fitted, left out by rows, and asked what it lacks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression.bases import Basis, Coordinate, Indices, chebyshev, hyperbolic_cross, total_degree
+from kanserve.search.regression.least_squares import Fit, fit, lack_of_fit
+from kanserve.search.regression.surrogates import EXACT, most_terms
+
+Array = NDArray[np.float64]
+
+_BUDGETS = (8, 20, 40, 80, 130, 220)  # terms of all blocks together, tried in this order
+_AS_GOOD = 1.3  # times the full surrogate's error: a form with fewer terms that is no worse than this is not refuted
+_TRUSTED = 1e-3  # relative error up to which that is enough; above it noise may hide a difference, and less is allowed
+_AS_GOOD_IN_NOISE = 1.05
+_MUCH_BETTER = 0.2  # of the full surrogate's error: then what is left may have some structure, as all smooth errors do
+_MORE_STRUCTURE = 5.0
+WORTHLESS = 0.15  # relative error: a fit that knows so little of the law has nothing to say of its form
+_NEGLIGIBLE = 1e-6  # relative error up to which a form is worth a fit, whatever else there is
+_POWERS_ALONE = 5  # of one input that a form leaves out, in the question whether it is missed
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """weight(row) · an unknown function of some inputs; a weight None is 1."""
+
+    inputs: tuple[int, ...]
+    coordinates: tuple[Coordinate, ...]
+    weight: Array | None = None
+
+    def columns(self, x: Array, terms: int, cross: bool) -> Array:
+        """The function's own, without the weight: (N, P)."""
+        basis = Basis(self.coordinates, _widest(len(self.inputs), terms, cross))
+        return basis.design(x[:, list(self.inputs)])
+
+
+@dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """A sum of blocks fitted to targets (N,). `error` is that of rows left out, in the units asked for."""
+
+    error: float
+    columns: tuple[Array, ...]
+    design: Array
+    fit: Fit
+
+    @property
+    def residuals(self) -> Array:
+        return self.fit.residuals[:, 0]
+
+    def values(self, block: int) -> Array:
+        """One block's function at the rows, without its weight: (N,)."""
+        start = sum(part.shape[1] for part in self.columns[:block])
+        own = self.columns[block]
+        return np.asarray(own @ self.fit.coefficients[start : start + own.shape[1], 0])
+
+
+def fitted(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most: int | None = None) -> Hypothesis:
+    """With as many terms as rows left out allow; `units` (N,) brings an error of a target to the one that counts."""
+    limit = min(most or len(x), most_terms(len(x)))
+    best: Hypothesis | None = None
+    idle = 0
+    for budget in budgets(len(x), limit):
+        step = of_size(x, targets, blocks, units, budget)
+        idle = 0 if best is None or step.error < 0.9 * best.error else idle + 1
+        best = step if best is None or step.error < best.error else best
+        if best.error < EXACT or (idle > 1 and best.error < WORTHLESS):
+            break
+    assert best is not None
+    return best
+
+
+def holds(form: Hypothesis, full_error: float, missing: Array) -> bool:
+    """Whether a form is as good as the full surrogate, and the columns `missing` (N, m) say nothing of what is left."""
+    return unrefuted(form.error, form.residuals, form.design, full_error, missing)
+
+
+def unrefuted(error: float, residuals: Array, design: Array, full_error: float, missing: Array) -> bool:
+    """`holds`, for a fit of any making."""
+    if error < _NEGLIGIBLE:
+        return True
+    if error > _AS_GOOD * full_error or error > WORTHLESS:
+        return False
+    if error > _TRUSTED and error > _AS_GOOD_IN_NOISE * full_error:
+        return False
+    limit = _MORE_STRUCTURE if error < _MUCH_BETTER * full_error else 1.0
+    return lack_of_fit(residuals, design, missing) < limit
+
+
+def plausible(error: float, full_error: float) -> bool:
+    """A first look: not worth a second one where it is far from the full surrogate's."""
+    return error < 3 * max(full_error, _NEGLIGIBLE)
+
+
+def of_input(x: Array, coordinates: Sequence[Coordinate], i: int, others: Sequence[int]) -> Array:
+    """Columns by which input i would be missed: its powers, and its products with the others, (N, m)."""
+    own = chebyshev(coordinates[i].of(x[:, i]), _POWERS_ALONE)
+    crossed = [own[:, 1] * coordinates[j].of(x[:, j]) for j in others]
+    return np.stack([*own[:, 1:].T, *crossed], axis=1)
+
+
+def across(x: Array, coordinates: Sequence[Coordinate], parts: Sequence[Sequence[int]]) -> Array:
+    """Products of two inputs of different parts, (N, m): what a sum over the parts would lack."""
+    scaled = [one.of(x[:, i]) for i, one in enumerate(coordinates)]
+    columns = []
+    for k, part in enumerate(parts):
+        for other in parts[k + 1 :]:
+            for i in part:
+                for j in other:
+                    columns.append(scaled[i] * scaled[j])
+    return np.stack(columns, axis=1)
+
+
+def budgets(rows: int, most: int | None = None) -> list[int]:
+    """Numbers of terms to try, in this order, with so many rows."""
+    limit = most_terms(rows) if most is None else most
+    return [*(budget for budget in _BUDGETS if budget < limit), limit]
+
+
+def of_size(x: Array, targets: Array, blocks: Sequence[Block], units: Array, budget: int) -> Hypothesis:
+    """With about so many terms in all: total degrees, or crosses where a block has so many inputs that they differ."""
+    forms = [_form(x, targets, blocks, units, budget, False)]
+    if any(len(block.inputs) > 2 for block in blocks) and forms[0].error > EXACT:
+        forms.append(_form(x, targets, blocks, units, budget, True))
+    return min(forms, key=lambda form: form.error)
+
+
+def _form(x: Array, targets: Array, blocks: Sequence[Block], units: Array, budget: int, cross: bool) -> Hypothesis:
+    parts = tuple(block.columns(x, max(1, budget // len(blocks)), cross) for block in blocks)
+    weighted = [
+        part if block.weight is None else part * block.weight[:, None]
+        for block, part in zip(blocks, parts, strict=True)
+    ]
+    design = np.concatenate(weighted, axis=1)
+    one = fit(design, targets[:, None])
+    error = float(np.sqrt(np.mean((one.left_out[:, 0] * units) ** 2)))
+    return Hypothesis(error, parts, design, one)
+
+
+def _widest(inputs: int, terms: int, cross: bool) -> Indices:
+    """The largest index set of a kind that has at most so many terms; the constant alone where none has."""
+    best = total_degree(inputs, 0)
+    if inputs == 0:
+        return best
+    for size in range(1, 41):
+        indices = hyperbolic_cross(inputs, size + 1) if cross and inputs > 2 else total_degree(inputs, size)
+        if len(indices) > terms:
+            break
+        best = indices
+    return best

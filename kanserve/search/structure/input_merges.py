@@ -1,0 +1,335 @@
+"""Inputs that enter a law only through one function z of them: a sum, a product of powers, or any other.
+
+Where y = F(z, others), the gradient of y by the inputs of z points along that of z, which is known from them alone.
+Candidates come from the surrogate's gradient; z is then fitted together with F, and kept if that is as good as the
+full surrogate. The general case is the generalised symmetry of AI Feynman 2.0 (Udrescu et al., arXiv:2006.10782), here
+by one eigenvalue problem instead of a network.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression.bases import Basis, Indices, coordinate, has_logarithm, separate, total_degree
+from kanserve.search.regression.interactions import interior
+from kanserve.search.regression.least_squares import fit, root_mean_square
+from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.structure.factors import powered, snapped
+from kanserve.search.structure.form_test import WORTHLESS, of_input, unrefuted
+from kanserve.search.structure.separation import candidates
+
+Array = NDArray[np.float64]
+Kind = Literal["sum", "product", "general"]
+
+_LOOSE = 0.3  # of the angle between the gradients of y and of z: above it z is refuted
+_TIGHT = 0.03
+_PER_ERROR = 6.0  # of the surrogate, whose gradient is less sure than its value
+_FELT = 1e-3  # of the most felt input's gradient: one that is felt less says nothing of z
+_REFUTED = 3  # guesses of a sort, then the rest are not asked
+_POWERS = 5  # of each input in p(x_i) + q(x_j)
+_TOTAL = 3  # degree of a z that is no such sum
+_BLIND = 0.1  # relative error of a surrogate whose gradient says nothing
+_SEEING = 0.3  # of that error: what a merge without a gradient must come to
+_MOST_BLIND = 4  # inputs, of which there are 24 such merges
+_STEPS = 4  # of Gauss-Newton
+_HOPELESS_ERROR_RATIO = 100.0  # times the full surrogate's error
+_ROUNDING = 1e-9
+_SNAP = 4.0  # standard errors
+_SNAP_AT_LEAST = 1.5e-2  # where the fit is none the worse for it
+_NONE_THE_WORSE = 1.1
+_SMALLEST_POWER = 0.1
+_LARGEST_POWER = 8.0
+
+
+@dataclass(frozen=True, eq=False)
+class Merge:
+    """`inputs` enter only through z: x_i + beta·x_j, x_i·x_j^beta, or any function; `values` (N,) are z at the rows.
+
+    A general z is known up to any function of it. `error`: of a row left out, over y's root mean square, by a surrogate
+    that sees z and the other inputs.
+    """
+
+    inputs: tuple[int, ...]
+    kind: Kind
+    beta: float | None
+    values: Array
+    error: float
+
+    @property
+    def i(self) -> int:
+        return self.inputs[0]
+
+    @property
+    def j(self) -> int:
+        return self.inputs[1]
+
+
+def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Merge, ...]:
+    """Those that the rows x (N, d), y (N,) do not refute: sums, products, then general ones, each by its error.
+
+    `known`: surrogates of the rows, to save the time.
+    """
+    if x.shape[1] < 2 or y.min() == y.max():
+        return ()
+    ranked = known if known is not None else surrogates(x, y)
+    found: dict[tuple[int, ...], Merge] = {}
+    if ranked[0].error > _BLIND:
+        for guess in _blind(x):
+            one = None if _follows(guess, found) else _unguided(x, y, ranked, guess)
+            if one is not None:
+                found[guess.inputs] = one
+    for full in candidates(ranked)[:2]:
+        for guesses in _guesses(x, full):
+            refuted = 0
+            for guess in guesses:
+                if refuted < _REFUTED and not _follows(guess, found):
+                    one = _settled(x, y, full, guess)
+                    refuted += one is None
+                    if one is not None:
+                        found[guess.inputs] = one
+    order = ("sum", "product", "general")
+    return tuple(sorted(found.values(), key=lambda one: (order.index(one.kind), one.error)))
+
+
+def _follows(guess: "_Guess", found: Mapping[tuple[int, ...], Merge]) -> bool:
+    """Whether what was found says it already: a + b and b + c say a + c, and that any function of them is one."""
+    if guess.inputs in found:
+        return True
+    for kind in ("sum", "product") if guess.kind == "general" else (guess.kind,):
+        group = {guess.inputs[0]}
+        for _ in found:
+            for inputs, one in found.items():
+                if one.kind == kind and group & set(inputs):
+                    group |= set(inputs)
+        if group.issuperset(guess.inputs):
+            return True
+    return False
+
+
+@dataclass(frozen=True, eq=False)
+class _Guess:
+    """z as a function of its coefficients: `at` gives z (N,) and its derivatives by them (N, K)."""
+
+    inputs: tuple[int, ...]
+    kind: Kind
+    angle: float
+    start: Array
+    at: Callable[[Array], tuple[Array, Array]]
+    refinable: bool = True
+
+
+def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
+    """Sums and products by the angle that is left to the gradient of y; and apart from them the general ones."""
+    slopes = full.linked_gradient(x)
+    limit = min(_LOOSE, _TIGHT + _PER_ERROR * full.error)
+    felt = np.sqrt(np.mean((slopes * x.std(axis=0)) ** 2, axis=0))
+    inner = interior(x, full)
+    alive = [i for i in range(x.shape[1]) if felt[i] > _FELT * felt.max()]
+    if full.error > _BLIND:
+        return []
+    simple, general = [], []
+    for i, j in combinations(alive, 2):
+        simple += _simple(x, slopes, inner, i, j)
+        general.append(_general(x, full, slopes, inner, (i, j), additive=True))
+        if x.shape[1] > 2:
+            general.append(_general(x, full, slopes, inner, (i, j), additive=False))
+    if x.shape[1] > 3:
+        for inputs in combinations(alive, 3):
+            general.append(_general(x, full, slopes, inner, inputs, additive=False))
+    return [
+        sorted((one for one in guesses if one.angle < limit), key=lambda one: one.angle)
+        for guesses in (simple, general)
+    ]
+
+
+def _blind(x: Array) -> list[_Guess]:
+    """The plainest sums and products of two inputs, where the surrogate follows the law too badly to be asked.
+
+    A law of several periods is often one that fewer inputs make plain: cos(k·x - w·t).
+    """
+    found = []
+    for i, j in combinations(range(x.shape[1]) if x.shape[1] <= _MOST_BLIND else (), 2):
+        first, second = x[:, i], x[:, j]
+        for sign in (-1.0, 1.0):
+            at = _sum_of(first, second)
+            found.append(_Guess((i, j), "sum", 0.0, np.array([sign]), at, False))
+            if sign > 0 or second.min() > 0 or second.max() < 0:
+                found.append(_Guess((i, j), "product", 0.0, np.array([sign]), _product_of(first, second), False))
+    return found
+
+
+def _unguided(x: Array, y: Array, ranked: Sequence[Surrogate], guess: _Guess) -> Merge | None:
+    """Through the link that suits the merged inputs, which the surrogates without the merge could not tell."""
+    others = [k for k in range(x.shape[1]) if k not in guess.inputs]
+    merged = np.concatenate([guess.at(guess.start)[0][:, None], x[:, others]], axis=1)
+    best = surrogates(merged, y, links=[one.link for one in ranked])[0]
+    if best.error > min(_SEEING * ranked[0].error, WORTHLESS):
+        return None
+    return _settled(x, y, next(one for one in ranked if one.link.name == best.link.name), guess)
+
+
+def _sum_of(first: Array, second: Array) -> Callable[[Array], tuple[Array, Array]]:
+    return lambda c: (first + c[0] * second, second[:, None])
+
+
+def _product_of(first: Array, second: Array) -> Callable[[Array], tuple[Array, Array]]:
+    logarithms = np.log(np.maximum(np.abs(second), 1e-300))
+
+    def product(c: Array) -> tuple[Array, Array]:
+        z = first * powered(second, float(c[0]))
+        return z, (z * logarithms)[:, None]
+
+    return product
+
+
+def _simple(x: Array, slopes: Array, inner: NDArray[np.bool_], i: int, j: int) -> list[_Guess]:
+    first, second = x[:, i], x[:, j]
+    angle, ratio = _angle(slopes[inner, i], slopes[inner, j])
+    found = [_Guess((i, j), "sum", angle, np.array([ratio]), _sum_of(first, second))]
+    angle, ratio = _angle((slopes[:, i] * first)[inner], (slopes[:, j] * second)[inner])
+    signed = second.min() <= 0 <= second.max()
+    power = float(round(ratio)) if signed else ratio
+    if _SMALLEST_POWER < abs(power) < _LARGEST_POWER and (power > 0 or not signed):
+        found.append(_Guess((i, j), "product", angle, np.array([power]), _product_of(first, second), not signed))
+    return found
+
+
+def _angle(first: Array, second: Array) -> tuple[float, float]:
+    """How far two columns are from being proportional, each scaled to 1 first, and their ratio."""
+    sizes = float(first @ first), float(second @ second)
+    if min(sizes) == 0:
+        return 1.0, 0.0
+    cosine = float(first @ second) / np.sqrt(sizes[0] * sizes[1])
+    angle = np.sqrt(max(0.0, (1 - abs(cosine)) / (1 + abs(cosine))))
+    return float(angle), float(np.sign(cosine) * np.sqrt(sizes[1] / sizes[0]))
+
+
+def _general(
+    x: Array, full: Surrogate, slopes: Array, inner: NDArray[np.bool_], inputs: tuple[int, ...], additive: bool
+) -> _Guess:
+    """The polynomial of some inputs whose gradient is nearest to that of y: a generalised eigenvalue problem."""
+    basis = Basis(tuple(full.coordinates[i] for i in inputs), _terms(len(inputs), additive))
+    own = x[:, list(inputs)]
+    scale = own.std(axis=0)
+    gradients = slopes[inner][:, list(inputs)] * scale
+    columns = [basis.slopes(own[inner], k) * scale[k] for k in range(len(inputs))]
+    across = [
+        gradients[:, [a]] * columns[b] - gradients[:, [b]] * columns[a] for a, b in combinations(range(len(inputs)), 2)
+    ]
+    weight = np.sqrt(np.sum(gradients**2, axis=1))[:, None]
+    turned = np.concatenate(across)
+    along = np.concatenate([one * weight for one in columns])
+    whole = along.T @ along
+    lower = np.linalg.cholesky(whole + 1e-10 * np.trace(whole) * np.eye(len(whole)))
+    halfway = np.linalg.solve(lower, turned.T @ turned)
+    sizes, vectors = np.linalg.eigh(np.linalg.solve(lower, halfway.T))
+    start = np.linalg.solve(lower.T, vectors[:, 0])
+    design = basis.design(own)
+    start = start / (float((design @ start).std()) or 1.0)
+    return _Guess(inputs, "general", float(np.sqrt(max(sizes[0], 0.0))), start, lambda c: (design @ c, design))
+
+
+def _terms(inputs: int, additive: bool) -> Indices:
+    """Without the constant."""
+    if additive:
+        return separate([(k,) for k in range(inputs)], inputs, [total_degree(1, _POWERS)] * inputs)[1:]
+    return total_degree(inputs, _TOTAL if inputs == 2 else _TOTAL - 1)[1:]
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """F(z, others) fitted to link(y) with z as it stands."""
+
+    surrogate: Surrogate
+    merged: Array
+    design: Array
+    residuals: Array
+    error: float
+
+
+def _settled(x: Array, y: Array, full: Surrogate, guess: _Guess) -> Merge | None:
+    """z and F fitted together, if the rows then say nothing against it."""
+    others = [k for k in range(x.shape[1]) if k not in guess.inputs]
+    coefficients = guess.start
+    best = _trial(x, y, full, guess, coefficients, others, None)
+    spread = 0.0
+    for _ in range(_STEPS if guess.refinable else 0):
+        if best.error > _HOPELESS_ERROR_RATIO * max(full.error, _ROUNDING) or best.error < _ROUNDING:
+            break
+        step, spread = _step(best, guess.at(coefficients)[1])
+        trial = _trial(x, y, full, guess, coefficients + step, others, best.surrogate)
+        if not trial.error < best.error:
+            break
+        gained = trial.error < 0.9 * best.error
+        best, coefficients = trial, coefficients + step
+        if not gained:
+            break
+    best, coefficients = _fresh(x, y, full, guess, coefficients, others, best, spread)
+    missing = np.concatenate(
+        [of_input(x, full.coordinates, i, [k for k in range(x.shape[1]) if k != i]) for i in guess.inputs], axis=1
+    )
+    if not unrefuted(best.error, best.residuals, best.design, full.error, missing):
+        return None
+    beta = None if guess.kind == "general" else float(coefficients[0])
+    return Merge(guess.inputs, guess.kind, beta, guess.at(coefficients)[0], best.error)
+
+
+def _fresh(
+    x: Array,
+    y: Array,
+    full: Surrogate,
+    guess: _Guess,
+    coefficients: Array,
+    others: list[int],
+    best: _Trial,
+    spread: float,
+) -> tuple[_Trial, Array]:
+    """The surrogate chosen anew for the z that was found; a beta as the simple number it is within its errors."""
+    again = _trial(x, y, full, guess, coefficients, others, None)
+    best = again if again.error < best.error else best
+    if guess.kind == "general":
+        return best, coefficients
+    simple = np.array([snapped(float(coefficients[0]), max(_SNAP * spread, _SNAP_AT_LEAST))])
+    if simple[0] == coefficients[0]:
+        return best, coefficients
+    rounded = _trial(x, y, full, guess, simple, others, None)
+    return (rounded, simple) if rounded.error < _NONE_THE_WORSE * best.error else (best, coefficients)
+
+
+def _trial(
+    x: Array,
+    y: Array,
+    full: Surrogate,
+    guess: _Guess,
+    coefficients: Array,
+    others: list[int],
+    like: Surrogate | None,
+) -> _Trial:
+    """With the terms of the surrogate `like`, or with the best ones for this z."""
+    z = guess.at(coefficients)[0]
+    merged = np.concatenate([z[:, None], x[:, others]], axis=1)
+    link = full.link
+    if like is None:
+        like = surrogates(merged, y, links=(link,))[0]
+    own = coordinate(z, like.coordinates[0].logarithmic and has_logarithm(z))
+    basis = Basis((own, *like.coordinates[1:]), like.basis.indices)
+    design = basis.design(merged)
+    one = fit(design, link.forward(y)[:, None])
+    error = root_mean_square(one.left_out[:, 0] * answer_units(link, y))
+    surrogate = Surrogate(link, basis, one.coefficients[:, 0], error)
+    return _Trial(surrogate, merged, design, one.residuals[:, 0], error)
+
+
+def _step(trial: _Trial, derivatives: Array) -> tuple[Array, float]:
+    """What the coefficients of z must change by, F changing with them, and the standard error of the last of them."""
+    surrogate = trial.surrogate
+    slope = surrogate.basis.slopes(trial.merged, 0) @ surrogate.coefficients
+    trends = slope[:, None] * derivatives
+    joint = fit(np.concatenate([trial.design, trends], axis=1), trial.residuals[:, None])
+    beyond = fit(trial.design, trends[:, -1:]).residuals[:, 0]
+    spread = root_mean_square(joint.residuals[:, 0]) / (float(np.linalg.norm(beyond)) or 1.0)
+    return joint.coefficients[trial.design.shape[1] :, 0], spread

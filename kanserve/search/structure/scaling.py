@@ -1,0 +1,134 @@
+"""Scaling symmetries: laws in which fewer products of powers do what the inputs do.
+
+Where x_k -> c^a_k·x_k makes y -> c^p·y, Euler's relation sum a_k·x_k·dy/dx_k = p·y holds, so every such symmetry is a
+null vector of one matrix, made from the surrogate's gradient. They act like units that nobody told: `dimensions` then
+gives the product of powers that y scales with, and the groups that are left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression.bases import coordinate, has_logarithm
+from kanserve.search.regression.interactions import interior
+from kanserve.search.regression.least_squares import root_mean_square
+from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.structure.dimensions import Dimensionless, groups_of, scales_of
+from kanserve.search.structure.form_test import Block, across, fitted, holds
+
+Array = NDArray[np.float64]
+
+_POWERS = {"log": 0.0, "identity": 1.0, "square": 2.0, "sqrt": 0.5, "reciprocal": -1.0, "reciprocal square": -2.0}
+_LOOSE = 0.1  # of a null vector's residual, over y: above it there is no such symmetry
+_TIGHT = 1e-3
+_PER_ERROR = 6.0  # of the surrogate, whose gradient is less sure than its value
+_MOST = 2  # ways to write one symmetry
+_LARGEST_DENOMINATOR = 4
+_LARGEST_POWER = 8
+_OFF = 0.04  # of a power from the simple number that it is taken for
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """y = the product of the inputs to `powers` · F(groups), `groups` exponents of the inputs, fewer than these.
+
+    `values` (N, groups): the groups at the rows. `error`: of a row left out, over y's root mean square.
+    """
+
+    powers: tuple[Fraction, ...]
+    groups: tuple[tuple[int, ...], ...]
+    values: Array
+    error: float
+
+
+def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Scaling, ...]:
+    """The largest group of scalings that the rows x (N, d), y (N,) do not refute; none for a law without any.
+
+    `known`: surrogates of the rows, to save the time.
+    """
+    if x.shape[1] < 2 or y.min() == y.max():
+        return ()
+    ranked = known if known is not None else surrogates(x, y)
+    plain = next((one for one in ranked if one.link.name in _POWERS), None)
+    if plain is None:
+        return ()
+    sizes, vectors = _null(x, y, plain)
+    limit = min(_LOOSE, _TIGHT + _PER_ERROR * plain.error)
+    for count in range(min(int(np.sum(sizes < limit)), x.shape[1] - 1), 0, -1):
+        dimensions = _simple(vectors[:, :count])
+        found = _verified(x, y, plain, dimensions) if dimensions is not None else []
+        if found:
+            return tuple(sorted(found, key=lambda one: one.error)[:_MOST])
+    return ()
+
+
+def _null(x: Array, y: Array, plain: Surrogate) -> tuple[Array, Array]:
+    """Of the matrix of x_k·dy/dx_k and y, or of y^q, over its size: singular values, smallest first, and vectors."""
+    inner = interior(x, plain)
+    slopes = x[inner] * plain.linked_gradient(x[inner])
+    # y^q goes with c^(p·q) where y goes with c^p; log y goes up by p·log c.
+    power = _POWERS[plain.link.name]
+    linked = plain.link.forward(y)
+    scale = root_mean_square(linked) if power else 1.0
+    last = power * linked[inner] / scale if power else np.ones(len(slopes))
+    matrix = np.concatenate([slopes / scale, last[:, None]], axis=1)
+    sizes, vectors = np.linalg.eigh(matrix.T @ matrix / len(matrix))
+    return np.sqrt(np.maximum(sizes, 0)), vectors
+
+
+def _simple(vectors: Array) -> list[tuple[Fraction, ...]] | None:
+    """A basis of the null vectors in fractions: what each input, and -y, scales by; None where they are not simple."""
+    rows = vectors.T.copy()
+    pivots: list[int] = []
+    for k in range(len(rows)):
+        free = [c for c in range(rows.shape[1] - 1) if c not in pivots]
+        r, c = max(((r, c) for r in range(k, len(rows)) for c in free), key=lambda at: abs(rows[at]))
+        if abs(rows[r, c]) < _OFF:
+            return None
+        rows[[k, r]] = rows[[r, k]]
+        rows[k] /= rows[k, c]
+        for other in range(len(rows)):
+            if other != k:
+                rows[other] -= rows[other, c] * rows[k]
+        pivots.append(c)
+    simple = [[Fraction(float(value)).limit_denominator(_LARGEST_DENOMINATOR) for value in row] for row in rows]
+    if np.abs(np.array(simple, np.float64) - rows).max() > _OFF or np.abs(rows).max() > _LARGEST_POWER:
+        return None
+    return list(zip(*simple, strict=True))
+
+
+def _verified(x: Array, y: Array, plain: Surrogate, dimensions: list[tuple[Fraction, ...]]) -> list[Scaling]:
+    *inputs, negative = dimensions
+    groups = groups_of(inputs)
+    found = []
+    for powers in scales_of(inputs, tuple(-one for one in negative)):
+        if not (possible(x, powers) and all(possible(x, group) for group in groups)):
+            continue
+        reduced = Dimensionless((powers,), groups)
+        values, weight = reduced.grouped(x), reduced.scaled(x)
+        coordinates = tuple(coordinate(one, has_logarithm(one)) for one in values.T)
+        power = _POWERS[plain.link.name]
+        targets, units = y, np.full(len(y), 1 / root_mean_square(y))
+        if power:
+            if weight.min() < 0 and power != round(power):
+                continue
+            targets, weight, units = plain.link.forward(y), weight**power, answer_units(plain.link, y)
+        form = fitted(values, targets, [Block(tuple(range(len(groups))), coordinates, weight)], units)
+        each = [(i,) for i in range(x.shape[1])]
+        lines = np.stack([one.of(x[:, i]) for i, one in enumerate(plain.coordinates)], axis=1)
+        missing = np.concatenate([lines, across(x, plain.coordinates, each)], axis=1) * weight[:, None]
+        if holds(form, plain.error, missing):
+            found.append(Scaling(powers, groups, values, form.error))
+    return found
+
+
+def possible(x: Array, exponents: Sequence[Fraction | int]) -> bool:
+    """No root of a number below 0, no division by one that may be 0."""
+    signed = x.min(axis=0) <= 0
+    return all(
+        not signed[i] or (power >= 0 and power == int(power)) or (x[:, i].max() < 0 and power == int(power))
+        for i, power in enumerate(exponents)
+    )

@@ -1,0 +1,175 @@
+"""Laws that fall apart: link(y) = F(some inputs) + G(the others), or link(y) = F · G with any signs.
+
+Candidates come from four-point differences of the surrogate, which vanish where two inputs are in different parts;
+each is then fitted as what it claims, and kept if that is as good as the full surrogate and lacks nothing across.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression.interactions import Parts, partitions
+from kanserve.search.regression.link_functions import IDENTITY, Link
+from kanserve.search.regression.surrogates import EXACT, Surrogate, answer_units, most_terms, surrogates
+from kanserve.search.structure.form_test import Block, Hypothesis, across, budgets, fitted, holds, of_size
+
+Array = NDArray[np.float64]
+
+_LINKS = 3
+_WORTH_TRYING = 3.0  # times the best surrogate's error: a link beyond it bends y the wrong way
+_AS_GOOD_AS_ANY = 10.0  # times the best link's error
+_ROUNDING = 1e-9
+_SWEEPS = 3  # of alternating least squares for each number of terms, and then
+_KEEP_PRODUCTS = ("square", "sqrt", "reciprocal", "reciprocal square")  # y is a product where they are one
+_STEPS = 2  # of Gauss-Newton
+_LEAST_TERMS = 4  # of a factor
+_SOMETHING = 1e-4  # what a part must move, relative to y, to be one
+
+
+@dataclass(frozen=True, eq=False)
+class Separation:
+    """link(y) = the sum, or the product, of the columns of `values` (N, parts); column k depends on parts[k] only.
+
+    Two parts or more. Of a product only the whole has a scale, of a sum only the whole has a constant. `error`: of a
+    row left out, in y, over y's root mean square.
+    """
+
+    link: Link
+    kind: Literal["sum", "product"]
+    parts: Parts
+    values: Array
+    error: float
+
+
+def separations(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Separation, ...]:
+    """Those that the rows x (N, d), y (N,) do not refute, best first; `known`: surrogates of them, to save the time."""
+    if x.shape[1] < 2 or y.min() == y.max():
+        return ()
+    ranked = known if known is not None else surrogates(x, y)
+    found: list[Separation | None] = []
+    for full in candidates(ranked):
+        if full.link.name == "log":
+            found.append(_product_by_logarithms(x, y, full, partitions(x, full, False)))
+        else:
+            found.append(_sum(x, y, full, ranked[0].error, partitions(x, full, False)))
+    for full in candidates(ranked):
+        if full.link.name not in _KEEP_PRODUCTS and not any(one is not None and one.kind == "product" for one in found):
+            found.append(_product(x, y, full, partitions(x, full, True)))
+    return tuple(sorted((one for one in found if one is not None), key=lambda one: one.error))
+
+
+def candidates(ranked: Sequence[Surrogate]) -> list[Surrogate]:
+    """The surrogates worth a question: the best few, and always that of y itself."""
+    least = max(ranked[0].error, _ROUNDING)
+    kept = [one for one in ranked if one.error < _WORTH_TRYING * least][:_LINKS]
+    return kept + [one for one in ranked if one.link.name == "identity" and one not in kept]
+
+
+def _sum(x: Array, y: Array, full: Surrogate, least: float, claimed: Sequence[Parts]) -> Separation | None:
+    for parts in claimed:
+        form, values = _summed(x, y, full, parts)
+        moved = (values - values.mean(axis=0)) * answer_units(full.link, y)[:, None]
+        alive = bool(np.all(np.sqrt(np.mean(moved**2, axis=0)) > _SOMETHING))
+        near = form.error < _AS_GOOD_AS_ANY * max(least, _ROUNDING)
+        if alive and near and holds(form, full.error, across(x, full.coordinates, parts)):
+            return Separation(full.link, "sum", parts, values, form.error)
+    return None
+
+
+def _summed(x: Array, y: Array, full: Surrogate, parts: Parts) -> tuple[Hypothesis, Array]:
+    blocks = [Block(part, tuple(full.coordinates[i] for i in part)) for part in parts]
+    form = fitted(x, full.link.forward(y), blocks, answer_units(full.link, y))
+    return form, np.stack([form.values(k) for k in range(len(parts))], axis=1)
+
+
+def _product_by_logarithms(x: Array, y: Array, full: Surrogate, claimed: Sequence[Parts]) -> Separation | None:
+    """y as a product, `full` of its logarithm, whose sum is the product or at least where to start from."""
+    for parts in claimed:
+        form, logarithms = _summed(x, y, full, parts)
+        values = np.exp(np.clip(logarithms, -300, 300))
+        values[:, 0] *= full.link.sign
+        if _all_vary(values) and holds(form, full.error, across(x, full.coordinates, parts)):
+            return Separation(IDENTITY, "product", parts, values, form.error)
+        plain = replace(full, link=IDENTITY)
+        one = _product_from(x, y, plain, parts, values)
+        if one is not None:
+            return one
+    return None
+
+
+def _product(x: Array, y: Array, full: Surrogate, claimed: Sequence[Parts]) -> Separation | None:
+    """link(y) as a product, from slices of its surrogate."""
+    for parts in claimed:
+        one = _product_from(x, y, full, parts, _slices(x, y, full, parts))
+        if one is not None:
+            return one
+    return None
+
+
+def _product_from(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) -> Separation | None:
+    form, values = _rank_one(x, y, full, parts, values)
+    crossed = across(x, full.coordinates, parts)
+    missing = np.concatenate([crossed, crossed * np.prod(values, axis=1)[:, None]], axis=1)
+    if _all_vary(values) and holds(form, full.error, missing):
+        return Separation(full.link, "product", parts, values, form.error)
+    return None
+
+
+def _all_vary(values: Array) -> bool:
+    return bool(np.all(values.std(axis=0) > _SOMETHING * np.abs(values).mean(axis=0)))
+
+
+def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) -> tuple[Hypothesis, Array]:
+    """link(y) as a product of functions of the parts, from a first guess of their values (N, parts)."""
+    best: tuple[Hypothesis, Array] | None = None
+    idle = 0
+    for budget in budgets(len(x)):
+        if budget < _LEAST_TERMS * len(parts) and budget < most_terms(len(x)):
+            continue
+        form, refined = _alternated(x, y, full, parts, values, budget)
+        better = best is None or form.error < 0.9 * best[0].error
+        idle = 0 if better else idle + 1
+        if better:
+            best, values = (form, refined), refined
+        if form.error < EXACT or idle > 1:
+            break
+    assert best is not None
+    return best
+
+
+def _alternated(
+    x: Array, y: Array, full: Surrogate, parts: Parts, values: Array, budget: int
+) -> tuple[Hypothesis, Array]:
+    """Each factor in turn by least squares, the others held; then all together by Gauss-Newton."""
+    targets, units = full.link.forward(y), answer_units(full.link, y)
+    coordinates = [tuple(full.coordinates[i] for i in part) for part in parts]
+    for _ in range(_SWEEPS):
+        for k, part in enumerate(parts):
+            weight = np.prod(np.delete(values, k, axis=1), axis=1)
+            one = of_size(x, targets, [Block(part, coordinates[k], weight)], units, budget // len(parts))
+            values = np.concatenate([values[:, :k], one.values(0)[:, None], values[:, k + 1 :]], axis=1)
+        sizes = np.maximum(np.sqrt(np.mean(values**2, axis=0)), 1e-300)
+        values = values / sizes * np.exp(np.mean(np.log(sizes)))  # the scale is shared, or it runs away
+    for _ in range(_STEPS):
+        blocks = [
+            Block(part, coordinates[k], np.prod(np.delete(values, k, axis=1), axis=1)) for k, part in enumerate(parts)
+        ]
+        form = of_size(x, targets - np.prod(values, axis=1), blocks, units, budget)
+        values = values + np.stack([form.values(k) for k in range(len(parts))], axis=1)
+    return form, values
+
+
+def _slices(x: Array, y: Array, full: Surrogate, parts: Parts) -> Array:
+    """The surrogate along each part, the others held at a row where it is large; they multiply to it: (N, parts)."""
+    row = int(np.argsort(np.abs(full.link.forward(y)))[int(0.8 * len(y))])
+    columns = []
+    for part in parts:
+        held = np.repeat(x[row : row + 1], len(x), axis=0)
+        held[:, part] = x[:, part]
+        columns.append(full.linked(held))
+    values = np.stack(columns, axis=1)
+    values[:, 1:] /= full.linked(x[row : row + 1])[0]
+    return values

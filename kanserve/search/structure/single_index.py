@@ -1,0 +1,100 @@
+"""Whether a law knows its inputs through one number only: a product of their powers, or a sum of their multiples.
+
+A surrogate in several variables cannot follow sin(2·E·t/h)^2 through its periods, a function of one variable can. So
+each product of small powers is tried as that one variable: in its order, neighbours must have neighbouring answers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations as pairs
+from itertools import product as combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression.surrogates import surrogates
+from kanserve.search.structure.input_merges import Merge
+
+Array = NDArray[np.float64]
+
+POWERS = (0.0, 1.0, -1.0, 2.0, -2.0)
+MULTIPLES = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
+MOST_INPUTS = 5
+SMOOTH = 0.02
+"""Of the answers' variance: the mean square difference of neighbours to what is between theirs."""
+NEAR_BEST = 2.0
+MUCH_BETTER = 0.3
+"""Times the error with all inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Single:
+    """y is a function of z alone: Π x_i^w_i ("product") or Σ w_i·x_i ("sum"); `values` (N,) are z at the rows."""
+
+    kind: str
+    weights: tuple[float, ...]
+    values: Array
+    roughness: float
+
+
+def singles(x: Array, y: Array) -> tuple[Single, ...]:
+    """The smoothest few, smoothest first, of those by which y (N,) is a curve."""
+    if not 2 <= x.shape[1] <= MOST_INPUTS or y.min() == y.max():
+        return ()
+    found = []
+    for kind, weights, values in _candidates(x):
+        rough = roughness(values, y)
+        if rough < SMOOTH:
+            found.append(Single(kind, weights, values, rough))
+    found.sort(key=lambda one: one.roughness)
+    return tuple(one for one in found if one.roughness <= NEAR_BEST * found[0].roughness)[:3]
+
+
+def roughness(z: Array, y: Array) -> float:
+    """How far y is from a line between its neighbours in the order of z, over its variance, with the variance 1."""
+    order = np.argsort(z, kind="stable")
+    u, v = z[order], y[order]
+    width = u[2:] - u[:-2]
+    share = np.divide(u[1:-1] - u[:-2], width, out=np.full(len(width), 0.5), where=width > 0)
+    between = v[:-2] + share * (v[2:] - v[:-2])
+    return float(np.mean((v[1:-1] - between) ** 2) / (1.5 * y.var()))
+
+
+def _candidates(x: Array) -> Iterator[tuple[str, tuple[float, ...], Array]]:
+    inputs = x.shape[1]
+    if (x > 0).all() or (x < 0).all():
+        logarithms = np.log(np.abs(x))
+        for weights in combinations(POWERS, repeat=inputs):
+            first = next((w for w in weights if w), 0.0)
+            if first > 0 and all(weights) and min(abs(w) for w in weights) == 1.0:
+                yield "product", weights, np.exp(logarithms @ np.array(weights))
+    elif (x != 0).all():
+        for weights in combinations((1.0, -1.0), repeat=inputs):
+            if weights[0] > 0:
+                yield "product", weights, np.prod(x ** np.array(weights), axis=1)
+    for weights in combinations(MULTIPLES, repeat=inputs - 1):
+        yield "sum", (1.0, *weights), x @ np.array((1.0, *weights))
+
+
+def merged_by_trial(x: Array, y: Array, error: float) -> tuple[Merge, ...]:
+    """Pairs of inputs that are one, tried one after the other: by a surrogate of one input less that is far better.
+
+    For laws that a surrogate of all inputs cannot follow, whose gradient therefore tells nothing.
+    """
+    found = []
+    for i, j in pairs(range(x.shape[1]), 2):
+        others = [k for k in range(x.shape[1]) if k not in (i, j)]
+        for kind, beta, values in _pair_candidates(x[:, i], x[:, j]):
+            smaller = surrogates(np.column_stack([x[:, others], values]), y)[0].error
+            if smaller < MUCH_BETTER * error:
+                found.append(Merge((i, j), kind, beta, values, smaller))
+    return tuple(sorted(found, key=lambda one: one.error)[:2])
+
+
+def _pair_candidates(a: Array, b: Array) -> Iterator[tuple[Literal["sum", "product"], float, Array]]:
+    for beta in (1.0, -1.0):
+        yield "sum", beta, a + beta * b
+    for beta in (1.0, -1.0, 2.0, -2.0, 0.5, -0.5):
+        if (beta > 0 or (b != 0).all()) and (beta in (1.0, -1.0) or (b > 0).all()):
+            yield "product", beta, a * b**beta

@@ -1,0 +1,1 @@
+"""Candidate networks by the shape of their expression: enumerated, composed, and made a network."""

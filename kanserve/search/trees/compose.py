@@ -1,0 +1,126 @@
+"""Trees from trees: powers, sums and products of what parts of a law were found to be, one variable for another."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kanserve.network.kan import Symbolic
+from kanserve.search.trees.trees import IDENTITY, Curve, Node, Product, Sum, is_plain
+
+_POWERS = {1.0: "x", 2.0: "x^2", 3.0: "x^3", 4.0: "x^4", -1.0: "1/x", -2.0: "1/x^2", 0.5: "sqrt", -0.5: "1/sqrt"}
+
+
+def power(of: "int | Node", exponent: float) -> tuple[Sum, ...]:
+    """x^p as factors: x^5 is x^4·x, x^1.5 is x·sqrt(x); e^(p·log x) where p is no such number."""
+    if exponent in _POWERS:
+        return (_curve(of, _POWERS[exponent]),)
+    doubled = 2 * exponent
+    if doubled == round(doubled) and abs(exponent) <= 8:
+        first = max((one for one in _POWERS if 0 < one / exponent <= 1), key=abs)
+        return (_curve(of, _POWERS[first]), *power(of, exponent - first))
+    logarithm = Sum((Curve(of, Symbolic("log", 1.0, 0.0, exponent, 0.0), without_constant=True),))
+    return (Sum((Curve(logarithm, Symbolic("exp", 1.0, 0.0, 1.0, 0.0), without_constant=True),)),)
+
+
+def _curve(of: "int | Node", function: str) -> Sum:
+    return Sum((Curve(of, Symbolic(function, 1.0, 0.0, 1.0, 0.0), without_constant=True),))
+
+
+def monomial(columns: Sequence[int], powers: Sequence[float], scale: float = 1.0) -> Node:
+    """scale · Π x_i^p_i."""
+    factors = [factor for i, p in zip(columns, powers, strict=True) if p != 0 for factor in power(i, p)]
+    if not factors:
+        return constant(scale, columns[0] if columns else 0)
+    return product([_scaled(factors[0], scale), *factors[1:]])
+
+
+def scaled(node: Node, scale: float) -> Node:
+    """The tree times a number; its curves have names."""
+    if isinstance(node, Product):
+        first, *others = node.factors
+        return Product((_scaled(first, scale), *others), node.bias * scale)
+    return _scaled(node, scale)
+
+
+def _scaled(one: Sum, scale: float) -> Sum:
+    parts = []
+    for curve in one.parts:
+        assert curve.symbolic is not None
+        symbolic = replace(curve.symbolic, c=curve.symbolic.c * scale, d=curve.symbolic.d * scale)
+        parts.append(replace(curve, symbolic=symbolic))
+    return Sum(tuple(parts))
+
+
+def constant(value: float, column: int) -> Node:
+    """A number: of some input, 0 times."""
+    return Sum((Curve(column, Symbolic("x", 1.0, 0.0, 0.0, value)),))
+
+
+def product(parts: Sequence[Node]) -> Node:
+    """The product of trees, their factors side by side."""
+    factors: list[Sum] = []
+    for one in parts:
+        inner = one.parts[0].of if isinstance(one, Sum) and is_plain(one) else one
+        if isinstance(inner, Product) and inner.bias == 0:
+            factors += inner.factors
+        else:
+            factors.append(one if isinstance(one, Sum) else Sum((_term(one),)))
+    return factors[0] if len(factors) == 1 else Product(tuple(factors))
+
+
+def total(parts: Sequence[Node]) -> Node:
+    """The sum of trees, their terms side by side."""
+    terms: list[Curve] = []
+    for one in parts:
+        if isinstance(one, Sum):
+            terms += one.parts
+        else:
+            terms.append(_term(one))
+    return Sum(tuple(terms))
+
+
+def _term(one: Product) -> Curve:
+    return Curve(replace(one, bias=0.0), replace(IDENTITY, d=one.bias))
+
+
+def linear(columns: Sequence[int], weights: Sequence[float]) -> Node:
+    """Σ w_i·x_i."""
+    return total([monomial([i], [1.0], weight) for i, weight in zip(columns, weights, strict=True)])
+
+
+def substituted(node: Node, column: int, by: Node) -> Node:
+    """The tree with a node in place of an input."""
+    if isinstance(node, Product):
+        return replace(node, factors=tuple(_substituted(one, column, by) for one in node.factors))
+    return _substituted(node, column, by)
+
+
+def _substituted(one: Sum, column: int, by: Node) -> Sum:
+    parts = []
+    for curve in one.parts:
+        if curve.of == column:
+            parts.append(replace(curve, of=by))
+        elif isinstance(curve.of, int):
+            parts.append(curve)
+        else:
+            parts.append(replace(curve, of=substituted(curve.of, column, by)))
+    return Sum(tuple(parts))
+
+
+_INNER = {
+    "identity": "x",
+    "square": "x^2",
+    "reciprocal": "1/x",
+    "reciprocal square": "1/x^2",
+    "sqrt": "sqrt",
+    "log": "log",
+    "exp": "exp",
+    "sin": "sin",
+    "cos": "cos",
+}
+
+
+def inner(column: int, name: str) -> Node:
+    """One of the functions of `affine.INNER` of an input."""
+    if name == "exp(-x)":
+        return Sum((Curve(column, Symbolic("exp", -1.0, 0.0, 1.0, 0.0), without_constant=True),))
+    return _curve(column, _INNER[name])

@@ -1,0 +1,119 @@
+"""A grammar of shapes: every way to make one number of some inputs by sums, products and curves, in order of size.
+
+    shape  -> node | curve(node)
+    node   -> sum of two or more parts | product of two or more factors
+    part   -> curve(input) | product | curve(node)
+    factor -> curve(input) | sum | curve(node)
+
+Each input stands in a shape once, or more often where the inputs are listed more often. A shape that computes what a
+smaller one does is left out: a sum in a sum, a product in a product, a curve of a curve.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from kanserve.search.trees.trees import IDENTITY, Curve, Node, Product, Sum
+
+Shape = tuple[Any, ...]
+"""("in", i), ("sum", part, ..), ("mul", factor, ..), ("curve", node): sorted, so that equal shapes are equal."""
+
+
+def shapes(inputs: Sequence[int]) -> tuple[Shape, ...]:
+    """All shapes of these inputs, which may repeat, the smallest first."""
+    found = set(_shapes(tuple(sorted(inputs))))
+    return tuple(sorted(found, key=lambda one: (size(one), repr(one))))
+
+
+def size(shape: Shape) -> float:
+    """The number of curves; a product counts a little, so that sums come first."""
+    kind, *parts = shape
+    if kind == "in":
+        return 1.0
+    own = {"curve": 1.0, "mul": 0.1, "sum": 0.0}[kind]
+    return own + sum(size(one) for one in parts)
+
+
+@cache
+def _shapes(inputs: tuple[int, ...]) -> tuple[Shape, ...]:
+    nodes = [node for node in _nodes(inputs)]
+    return (*nodes, *(("curve", node) for node in nodes))
+
+
+@cache
+def _nodes(inputs: tuple[int, ...]) -> tuple[Shape, ...]:
+    if len(inputs) < 2:
+        return ()
+    found = set()
+    for parts in _partitions(inputs):
+        if len(parts) < 2:
+            continue
+        for kind in ("sum", "mul"):
+            for chosen in _choices(kind, parts):
+                if _sensible(chosen):
+                    found.add((kind, *sorted(chosen, key=repr)))
+    return tuple(sorted(found, key=repr))
+
+
+def _choices(kind: str, parts: Sequence[tuple[int, ...]]) -> Iterator[tuple[Shape, ...]]:
+    if not parts:
+        yield ()
+        return
+    for first in _members(kind, parts[0]):
+        for rest in _choices(kind, parts[1:]):
+            yield (first, *rest)
+
+
+def _members(kind: str, inputs: tuple[int, ...]) -> list[Shape]:
+    """What a sum or product may be made from, of these inputs."""
+    if len(inputs) == 1:
+        return [("in", inputs[0])]
+    return [one for one in _shapes(inputs) if one[0] != kind]
+
+
+def _sensible(parts: tuple[Shape, ...]) -> bool:
+    """Not two curves of one input side by side, which would be one."""
+    single = [one for one in parts if one[0] == "in"]
+    return len(set(single)) == len(single)
+
+
+def _partitions(items: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
+    """All ways to part the items, of which equal ones are not told apart by the caller."""
+    if not items:
+        yield []
+        return
+    first, *rest = items
+    for others in _partitions(tuple(rest)):
+        yield [(first,), *others]
+        for k in range(len(others)):
+            yield [*others[:k], tuple(sorted((first, *others[k]))), *others[k + 1 :]]
+
+
+def tree(shape: Shape, lines: frozenset[int] = frozenset()) -> Node:
+    """The shape as a tree of splines; those inputs that are among `lines` enter by straight lines."""
+    kind, *parts = shape
+    match kind:
+        case "sum":
+            return Sum(tuple(_part(one, lines) for one in parts))
+        case "mul":
+            return Product(tuple(_factor(one, lines) for one in parts))
+        case _:
+            return Sum((_part(shape, lines),))
+
+
+def _part(shape: Shape, lines: frozenset[int]) -> Curve:
+    kind, *parts = shape
+    match kind:
+        case "in":
+            return Curve(parts[0], IDENTITY if parts[0] in lines else None)
+        case "curve":
+            return Curve(tree(parts[0], lines))
+        case _:
+            return Curve(tree(shape, lines), IDENTITY)
+
+
+def _factor(shape: Shape, lines: frozenset[int]) -> Sum:
+    kind, *parts = shape
+    if kind == "sum":
+        return Sum(tuple(_part(one, lines) for one in parts))
+    return Sum((_part(shape, lines),))

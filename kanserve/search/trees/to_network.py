@@ -1,0 +1,184 @@
+"""From a KAN tree to the network that it is, and back with the numbers that a fit has found.
+
+A node stands in the layer that the deepest of what it is made from allows; what is needed later is carried there by
+identity edges, which a fit leaves alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.edge_names import EdgeIndex
+from kanserve.network.kan import Kan, Layer, Symbolic
+from kanserve.network.splines import uniform_knots
+from kanserve.search.trees.trees import IDENTITY, Curve, Node, Product, Sum, curves, mapped
+
+Array = NDArray[np.float64]
+Source = "int | Node"
+
+ORDER = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A tree as a network of one output, and where each of its curves is: layer, subnode, input."""
+
+    tree: Node
+    kan: Kan
+    places: Mapping[Curve, EdgeIndex]
+
+    @property
+    def fixed(self) -> frozenset[tuple[int, int, int, int]]:
+        """The constants that a fit leaves alone, as (layer, subnode, input, which of a, b, c, d)."""
+        return frozenset((*place, 3) for curve, place in self.places.items() if curve.without_constant)
+
+
+def network(tree: Node, inputs: int, intervals: int = 1, scale: float = 1.0) -> Network:
+    """The network of a tree of so many inputs; splines without coefficients are 1 on [-1, 1] for now.
+
+    They have so many intervals, or as many as those that have coefficients. `scale` is what the output is in units of.
+    """
+    tree = _apart(tree)
+    found = [len(one.coefficients) - ORDER for one in curves(tree) if one.coefficients is not None]
+    intervals = found[0] if found else intervals
+    depths: dict[object, int] = {}
+    _deepen(tree, depths)
+    count = depths[tree]
+    held = _held(tree, depths, inputs, count)
+    layers, places = [], {}
+    for n in range(1, count + 1):
+        one, own = _layer(n, held[n - 1], held[n], depths, intervals)
+        layers.append(one)
+        places.update(own)
+    kan = Kan(tuple(layers), output_scale=np.array([scale]))
+    return Network(tree, kan, places)
+
+
+def _apart(node: Node) -> Node:
+    """The tree with no two curves of one variable in a sum: a network has one edge there, so a second goes deeper."""
+    if isinstance(node, Sum):
+        return _apart_sum(node)
+    factors = tuple(_apart_sum(one) for one in node.factors)
+    return node if factors == node.factors else replace(node, factors=factors)
+
+
+def _apart_sum(one: Sum) -> Sum:
+    parts: list[Curve] = []
+    for curve in one.parts:
+        inner = curve if isinstance(curve.of, int) else _of(curve, _apart(curve.of))
+        taken = any(other.of == inner.of for other in parts)
+        parts.append(Curve(Sum((inner,)), IDENTITY) if taken else inner)
+    return one if tuple(parts) == one.parts else Sum(tuple(parts))
+
+
+def _of(curve: Curve, node: Node) -> Curve:
+    return curve if node is curve.of else replace(curve, of=node)
+
+
+def taken_back(one: Network, kan: Kan) -> Network:
+    """The tree and its network with the numbers of a network of the same shape."""
+    changed: dict[Curve, Curve] = {}
+
+    def change(curve: Curve) -> Curve:
+        n, j, i = one.places[curve]
+        layer = kan.layers[n]
+        if curve.symbolic is None:
+            return replace(curve, knots=layer.knots[i], coefficients=layer.coefficients[j, i])
+        a, b, c, d = (float(v) for v in layer.affine[j, i])
+        return replace(curve, symbolic=Symbolic(curve.symbolic.function, a, b, c, d))
+
+    before = list(curves(one.tree))
+    tree = mapped(one.tree, change)
+    if isinstance(tree, Product):
+        tree = replace(tree, bias=float(kan.layers[-1].node_bias[0]))
+    changed = dict(zip(before, curves(tree), strict=True))
+    return Network(tree, kan, {changed[curve]: place for curve, place in one.places.items()})
+
+
+def _deepen(node: Node, depths: dict[object, int]) -> int:
+    """The layer of a node and of all nodes in it; inputs are in layer 0."""
+    deepest = 0
+    for one in _sums(node):
+        for curve in one.parts:
+            if not isinstance(curve.of, int):
+                deepest = max(deepest, _deepen(curve.of, depths))
+    depths[node] = deepest + 1
+    return deepest + 1
+
+
+def _sums(node: Node) -> tuple[Sum, ...]:
+    return (node,) if isinstance(node, Sum) else node.factors
+
+
+def _held(tree: Node, depths: dict[object, int], inputs: int, count: int) -> "list[list[int | Node]]":
+    """What the nodes of each layer are: inputs, nodes that are made there and values that are carried through."""
+    last_use: dict[int | Node, int] = {tree: count}
+    waiting: list[Node] = [tree]
+    while waiting:
+        node = waiting.pop()
+        for one in _sums(node):
+            for curve in one.parts:
+                last_use[curve.of] = max(last_use.get(curve.of, 0), depths[node] - 1)
+                if not isinstance(curve.of, int):
+                    waiting.append(curve.of)
+    held: list[list[int | Node]] = [list(range(inputs))]
+    for n in range(1, count + 1):
+        held.append([one for one, use in last_use.items() if depths.get(one, 0) <= n <= use])
+    return held
+
+
+def _layer(
+    n: int, before: "list[int | Node]", after: "list[int | Node]", depths: dict[object, int], intervals: int
+) -> tuple[Layer, dict[Curve, EdgeIndex]]:
+    column = {one: i for i, one in enumerate(before)}
+    rows: list[tuple[Curve, ...] | int | Node] = []
+    arity = []
+    bias = [one.bias if isinstance(one, Product) and depths[one] == n else 0.0 for one in after]
+    for one in after:
+        if depths.get(one, 0) == n and not isinstance(one, int):
+            sums = _sums(one)
+            rows += [each.parts for each in sums]
+            arity.append(len(sums))
+        else:
+            rows.append(one)
+            arity.append(1)
+    shape = len(rows), len(before)
+    coefficients = np.zeros((*shape, intervals + ORDER))
+    knots = np.tile(uniform_knots(-1, 1, intervals, ORDER), (shape[1], 1))
+    functions = np.full(shape, "", dtype="<U12")
+    affine = np.tile([1.0, 0.0, 1.0, 0.0], (*shape, 1))
+    places: dict[Curve, EdgeIndex] = {}
+    for j, row in enumerate(rows):
+        if not isinstance(row, tuple):
+            functions[j, column[row]] = "x"
+            continue
+        for curve in row:
+            i = column[curve.of]
+            places[curve] = n - 1, j, i
+            if curve.symbolic is not None:
+                functions[j, i] = curve.symbolic.function
+                affine[j, i] = curve.symbolic.a, curve.symbolic.b, curve.symbolic.c, curve.symbolic.d
+            elif curve.coefficients is None:
+                coefficients[j, i] = 1.0
+            else:
+                coefficients[j, i] = curve.coefficients
+                knots[i] = curve.knots
+    neutral = np.ones(shape[0])
+    made = Layer(
+        knots=knots,
+        coefficients=coefficients,
+        base_weight=np.zeros(shape),
+        functions=functions,
+        affine=affine,
+        subnode_scale=neutral,
+        subnode_bias=np.zeros(shape[0]),
+        arity=np.array(arity),
+        node_scale=np.ones(len(arity)),
+        node_bias=np.array(bias),
+        order=ORDER,
+        base="zero",
+        extrapolation="linear",
+    )
+    return made, places

@@ -1,0 +1,123 @@
+"""KAN trees: networks in which every node feeds one edge, so that a shape is an expression.
+
+A node is a sum of curves or a product of such sums, with a bias; a curve is a function of one variable, of an input or
+of a node: a spline, or a named function c·f(a·z + b) + d. Trees are what the search makes, changes and compares; for
+fitting and for everything afterwards they become a `Kan` (`networks`).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Symbolic
+from kanserve.simplification.edge_candidates import FREE_OFFSET
+from kanserve.simplification.symbolic_edges import SPLINE_COMPLEXITY
+
+Array = NDArray[np.float64]
+
+IDENTITY = Symbolic("x", 1.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A function of one variable. Without a `symbolic` it is a spline: knots (G+2k+1,) and coefficients (G+k,),
+    or none yet."""
+
+    of: "int | Sum | Product"
+    symbolic: Symbolic | None = None
+    knots: Array | None = None
+    coefficients: Array | None = None
+    without_constant: bool = False
+    """Whether d stays 0, so that a factor's constant is not traded against another term's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    parts: tuple[Curve, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    factors: tuple[Sum, ...]
+    bias: float = 0.0
+
+
+Node = Sum | Product
+
+
+def curves(node: Node) -> Iterator[Curve]:
+    """Every curve of a tree, each before what it is a function of."""
+    sums = (node,) if isinstance(node, Sum) else node.factors
+    for one in sums:
+        for curve in one.parts:
+            yield curve
+            if not isinstance(curve.of, int):
+                yield from curves(curve.of)
+
+
+def mapped(node: Node, change: Callable[[Curve], Curve]) -> Node:
+    """The tree with each curve changed, in the order of `curves`; what a changed curve is a function of, too."""
+    if isinstance(node, Sum):
+        return _mapped_sum(node, change)
+    return replace(node, factors=tuple(_mapped_sum(one, change) for one in node.factors))
+
+
+def _mapped_sum(one: Sum, change: Callable[[Curve], Curve]) -> Sum:
+    parts = []
+    for curve in one.parts:
+        new = change(curve)
+        if new.of is curve.of and not isinstance(curve.of, int):
+            new = replace(new, of=mapped(curve.of, change))
+        parts.append(new)
+    return Sum(tuple(parts))
+
+
+def exchanged(node: Node, old: Curve, new: Curve) -> Node:
+    """The tree with one curve in place of another."""
+    return mapped(node, lambda curve: new if curve is old else curve)
+
+
+def inputs(node: Node) -> set[int]:
+    return {curve.of for curve in curves(node) if isinstance(curve.of, int)}
+
+
+def renamed(node: Node, columns: tuple[int, ...]) -> Node:
+    """The tree whose input i is column `columns[i]`."""
+    return mapped(node, lambda curve: replace(curve, of=columns[curve.of]) if isinstance(curve.of, int) else curve)
+
+
+def price(node: Node) -> float:
+    """The complexity: of the named functions, with their offsets, and of the splines."""
+    total = 0.0
+    for curve in curves(node):
+        if curve.symbolic is None:
+            total += SPLINE_COMPLEXITY
+        else:
+            total += FUNCTIONS[curve.symbolic.function].complexity + FREE_OFFSET * (curve.symbolic.d != 0)
+    return total
+
+
+def is_symbolic(node: Node) -> bool:
+    return all(curve.symbolic is not None for curve in curves(node))
+
+
+def is_plain(one: Sum) -> bool:
+    """Whether a sum is one node as it is."""
+    return len(one.parts) == 1 and one.parts[0].symbolic == IDENTITY and not isinstance(one.parts[0].of, int)
+
+
+def text(node: Node) -> str:
+    """A short description: digits are inputs, s(..) is a spline."""
+    if isinstance(node, Product):
+        return "*".join(text(one) if len(one.parts) == 1 else f"({text(one)})" for one in node.factors)
+    return " + ".join(_curve_text(one) for one in node.parts)
+
+
+def _curve_text(curve: Curve) -> str:
+    inner = str(curve.of) if isinstance(curve.of, int) else text(curve.of)
+    if curve.symbolic is None:
+        return f"s({inner})"
+    return inner if curve.symbolic.function == "x" else f"{curve.symbolic.function}({inner})"

@@ -1,0 +1,177 @@
+"""Who may do what: one table from a call's path to the roles that may make it; what is not in it nobody may.
+
+A caller shows a bearer token (`authorization: Bearer ...`), a client certificate, both or nothing. Each grant that
+knows what is shown counts, and so does what anybody may do. A token that no grant knows is refused in any case.
+"""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kanserve.artifact.naming_rules import check_name
+from kanserve.errors import AccessError, InputError, UnauthenticatedError
+from kanserve.inference import wire
+from kanserve.serve.auth.tokens import Tokens
+from kanserve.serve.settings import ROLES, Grant, Role, Settings
+
+if TYPE_CHECKING:
+    from kanserve.serve.state import Access
+
+_ANYBODY: tuple[Role, ...] = ()
+_PREDICT: tuple[Role, ...] = ("predict",)
+_READ: tuple[Role, ...] = ("read",)
+_MANAGE: tuple[Role, ...] = ("manage",)
+
+_SERVICES: dict[str, dict[str, tuple[Role, ...]]] = {
+    wire.SERVICE_NAME: {
+        "ServerLive": _ANYBODY,
+        "ServerReady": _ANYBODY,
+        "ServerMetadata": ROLES,
+        "ModelReady": ROLES,
+        "ModelMetadata": ROLES,
+        "ModelConfig": ROLES,
+        "ModelStatistics": ROLES,
+        "RepositoryIndex": ROLES,
+        "ModelInfer": _PREDICT,
+        "ModelStreamInfer": _PREDICT,
+        "RepositoryModelLoad": _MANAGE,
+        "RepositoryModelUnload": _MANAGE,
+    },
+    wire.FORMULA_SERVICE_NAME: {
+        "GetFormula": _READ,
+        "GetNetwork": _READ,
+        "ExportSource": _READ,
+        "Watch": _READ,
+        "Differentiate": _PREDICT,  # no more of the formula than predictions nearby would show
+    },
+    # Whoever probes has no secret. It learns whether the server and its services run, and nothing of models.
+    wire.HEALTH_SERVICE_NAME: {"Check": _ANYBODY, "Watch": _ANYBODY, "List": _ANYBODY},
+    wire.REFLECTION_SERVICE_NAME: {"ServerReflectionInfo": ROLES},
+}
+
+NEEDS: Mapping[str, tuple[Role, ...]] = {
+    f"/{service}/{method}": roles for service, methods in _SERVICES.items() for method, roles in methods.items()
+}
+
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_NAMES = ("x509_common_name", "peer_dns", "peer_uri")  # as grpc calls them; an address or a mailbox names no client
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A caller who may make the call: call it with a model's name for whether it may of that model."""
+
+    identity: str
+    models: frozenset[str] | None  # None: all
+
+    def __call__(self, model: str) -> None:
+        """AccessError for another's model, whether or not there is one: a caller does not learn what it may not see."""
+        if self.models is not None and model not in self.models:
+            raise AccessError("The caller may not use this model.")
+
+
+def table(settings: Settings) -> "Access":
+    """The rules of a server; InputError for a grant that cannot work. Says in the log what is risky."""
+    for grant in settings.access:
+        _check(grant, settings)
+    anonymous: tuple[Role, ...] = () if settings.access else ("predict", "read")
+    if settings.anonymous is not None:
+        anonymous = settings.anonymous
+    _warn(settings, anonymous)
+    return _Rules(anonymous, settings.access) if settings.access else _Anonymous(anonymous)
+
+
+class _Anonymous:
+    """Nobody has a name, so that nothing that a caller shows is looked at."""
+
+    def __init__(self, roles: Sequence[Role]) -> None:
+        self._open = frozenset(path for path, needs in NEEDS.items() if not needs or set(needs) & set(roles))
+
+    def check(self, method: str, context: Any) -> None:
+        if method not in self._open:
+            raise _refusal(method)
+
+
+class _Rules:
+    """Grants, by token and by certificate."""
+
+    def __init__(self, anonymous: Sequence[Role], grants: Sequence[Grant]) -> None:
+        self._public = frozenset(path for path, needs in NEEDS.items() if not needs)
+        self._anonymous = frozenset(anonymous)
+        self._tokens = Tokens(grants)
+        self._certificates: dict[bytes, list[Grant]] = {}
+        for one in grants:
+            if one.certificate:
+                self._certificates.setdefault(one.certificate.encode(), []).append(one)
+
+    def check(self, method: str, context: Any) -> Allowed | None:
+        if method in self._public:
+            return None
+        needs = NEEDS.get(method)
+        if needs is None:
+            raise _refusal(method)
+        grants = [*self._by_token(context), *self._by_certificate(context)]
+        if not self._anonymous.isdisjoint(needs):
+            return Allowed(grants[0].name, None) if grants else None
+        if not grants:
+            raise UnauthenticatedError("This needs a bearer token or a client certificate that the server knows.")
+        able = [one for one in grants if not set(needs).isdisjoint(one.roles)]
+        if not able:
+            raise _refusal(method)
+        everything = not all(one.models for one in able)
+        return Allowed(able[0].name, None if everything else frozenset(name for one in able for name in one.models))
+
+    def _by_token(self, context: Any) -> list[Grant]:
+        shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+        if not shown:
+            return []
+        scheme, _, token = shown[0].partition(" ")
+        # Of several nobody can say which one a proxy on the way meant.
+        found = self._tokens.matching(token.strip()) if len(shown) == 1 and scheme.lower() == "bearer" else []
+        if not found:
+            raise UnauthenticatedError("The server does not know this authorization. It takes a bearer token, once.")
+        return found
+
+    def _by_certificate(self, context: Any) -> list[Grant]:
+        if not self._certificates:
+            return []
+        shown = context.auth_context()
+        # A certificate often repeats its common name among the others.
+        names = dict.fromkeys(name for key in _NAMES for name in shown.get(key, ()))
+        return [grant for name in names for grant in self._certificates.get(name, ())]
+
+
+def _refusal(method: str) -> AccessError:
+    needs = NEEDS.get(method)
+    return AccessError(f"This needs the role {' or '.join(needs)}." if needs else "The server has no such call.")
+
+
+def _check(grant: Grant, settings: Settings) -> None:
+    who = f"The grant {grant.name!r}" if grant.name else "A grant without a name"
+    if not (grant.token_sha256 or grant.token_file or grant.certificate):
+        raise InputError(f"{who} is for nobody: give it token_sha256, token_file or certificate.")
+    if grant.token_sha256 and not _SHA256.fullmatch(grant.token_sha256):
+        raise InputError(f"{who} needs 64 hexadecimal digits as token_sha256: printf %s TOKEN | sha256sum.")
+    if grant.certificate and not settings.tls_client_ca:
+        raise InputError(f"{who} is for a client certificate, which is asked for only with tls_client_ca.")
+    if not grant.roles or not set(grant.roles) <= set(ROLES):
+        raise InputError(f"{who} needs roles out of {', '.join(ROLES)}, got {', '.join(grant.roles) or 'none'}.")
+    for name in grant.models:
+        check_name(name)
+
+
+def _warn(settings: Settings, anonymous: Sequence[Role]) -> None:
+    if settings.is_local():
+        return
+    if not settings.tls_certificate and any(one.token_sha256 or one.token_file for one in settings.access):
+        _logger.warning(
+            "Bearer tokens come to %s over plain text: whoever sees the traffic can use them. Set tls_certificate and "
+            "tls_key, or listen on 127.0.0.1 behind a proxy that speaks TLS.",
+            settings.host,
+        )
+    if "manage" in anonymous:
+        _logger.warning("Whoever reaches %s may load and unload models: anonymous has the role manage.", settings.host)

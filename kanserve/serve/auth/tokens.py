@@ -1,0 +1,69 @@
+"""Bearer tokens: known by their SHA-256, or by a file that is read again when it changes."""
+
+import hmac
+import logging
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from threading import Lock
+
+from kanserve.errors import InputError
+from kanserve.serve.auth import rotation
+from kanserve.serve.settings import Grant
+
+_LOOK = 1.0  # seconds between looks at the files; so long a token that was taken away still opens
+_GUESSED = 16  # characters; a shorter token can be found by trying
+
+_logger = logging.getLogger(__name__)
+
+
+class Tokens:
+    """The tokens of grants; those that have none are left out. InputError for a file that cannot be used."""
+
+    def __init__(self, grants: Sequence[Grant]) -> None:
+        self._fixed = [(one, bytes.fromhex(one.token_sha256)) for one in grants if one.token_sha256]
+        self._filed = [(one, one.token_file) for one in grants if one.token_file]
+        self._stamps: dict[str, rotation.Stamp | None] = {}
+        self._digests: dict[str, bytes] = {}
+        self._lock = Lock()
+        for _, path in self._filed:
+            self._stamps[path] = rotation.stamp(path)  # before it is read: what is written meanwhile is seen later
+            self._digests[path] = _read(path)
+        self._next = time.monotonic() + _LOOK
+
+    def matching(self, token: str) -> list[Grant]:
+        """The grants of a token. All are compared, so that the time says neither which it is nor how near one came."""
+        if self._filed and time.monotonic() >= self._next:
+            self._look()
+        shown = sha256(token.encode(errors="surrogateescape")).digest()
+        digests = self._digests
+        known = [*self._fixed, *((grant, digests.get(path, b"")) for grant, path in self._filed)]
+        same = [hmac.compare_digest(shown, digest) for _, digest in known]
+        return [grant for (grant, _), equal in zip(known, same, strict=True) if equal]
+
+    def _look(self) -> None:
+        """Read the files that changed. One that cannot be read lets nobody in: whoever removes it means that."""
+        with self._lock:
+            self._next = time.monotonic() + _LOOK
+            digests = dict(self._digests)
+            for path in {path for _, path in self._filed}:
+                if (now := rotation.stamp(path)) == self._stamps[path]:
+                    continue
+                self._stamps[path] = now
+                digests.pop(path, None)
+                try:
+                    digests[path] = _read(path)
+                    _logger.info("A token file was read again.")
+                except InputError as error:
+                    _logger.error("%s Nobody is let in by it until it can be.", error)
+            self._digests = digests  # replaced, not changed: other threads are reading it
+
+
+def _read(path: str) -> bytes:
+    """The digest of a file's token."""
+    token = rotation.read(path, "The token file").split(b"\n", 1)[0].strip()
+    if not token:
+        raise InputError(f"The token file {path!r} must have a token in its first line.")
+    if len(token) < _GUESSED:
+        _logger.warning("The token in %r has %d characters; fewer than %d can be guessed.", path, len(token), _GUESSED)
+    return sha256(token).digest()

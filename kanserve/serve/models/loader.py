@@ -1,0 +1,370 @@
+"""Loading, unloading and looking for new versions: how the table of loaded models changes.
+
+    read and verify -> golden rows -> warm-up -> the whole catalog is replaced -> the last call of an old version ends
+
+What takes long of that happens on threads of their own (`background`), for each model one thing after the other, and a
+slow model keeps no other waiting; whoever reads the catalog takes one reference and waits for nobody. A version that
+cannot be loaded changes nothing but the catalog's reasons. One that was replaced under its own number is loaded anew.
+"""
+
+import logging
+import math
+import os
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from threading import Lock, RLock
+from types import MappingProxyType, TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+from kanserve import repository
+from kanserve.artifact import signing
+from kanserve.artifact.format import Artifact
+from kanserve.artifact.naming_rules import check_name
+from kanserve.errors import ArtifactError, InputError, NotFoundError
+from kanserve.repository import Source
+from kanserve.serve.models import catalog as models
+from kanserve.serve.models.catalog import Catalog, Key, Limits, Model
+from kanserve.serve.models.catalog import State as VersionState
+from kanserve.serve.models.load_errors import INTERNAL, Failure, failure_of, reason
+from kanserve.serve.models.loading_queue import LoadingQueue, return_memory, when_done
+from kanserve.serve.models.version_policy import policy
+from kanserve.serve.settings import ModelSettings, Settings
+
+UNLOADED = "It is unloaded. Load it to use it."
+NOT_ASKED = "It is not loaded until it is asked for."
+KEPT = "It was replaced, and goes on as it was, for what replaced it cannot be loaded: "
+_NO_CODE = ("c_source", "onnx_graph")  # the backends that go without Python's collector, for which everybody waits
+
+_logger = logging.getLogger(__name__)
+
+
+class Loads(Protocol):
+    """What counts loads, as `state.Meters` does."""
+
+    def loaded(self, model: str, version: int, seconds: float, reason: str) -> None: ...
+
+
+class Models:
+    """The table of loaded models of one process; empty until the first `refresh`, which loads what is to be served.
+
+    `refused` are versions that must not be loaded, with the reasons; `loading` is called with each before it is loaded.
+    InputError for a repository behind a URL whose models nobody vouches for.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        meters: Loads | None = None,
+        refused: Mapping[Key, str] = MappingProxyType({}),
+        loading: Callable[[str, int], None] | None = None,
+    ) -> None:
+        self.catalog = Catalog(MappingProxyType({}), MappingProxyType({}))
+        self.source = _source(settings)
+        self._settings = settings
+        self._meters, self._refused, self._tell = meters, refused, loading
+        self._policies = {name: policy(one.versions or settings.versions) for name, one in settings.models.items()}
+        self._policy = policy(settings.versions)
+        self._background = LoadingQueue()
+        self._subscribers: tuple[Callable[[Catalog], None], ...] = ()
+        self._lock = Lock()  # of the subscribers alone
+        self._table = RLock()  # of what follows; held for moments
+        self._begun = False
+        self._churned = self._code = False  # whether memory may be unused; whether Python modules may be
+        self._there: dict[str, Mapping[int, str]] = {}  # the repository, as last seen: versions and what each was like
+        self._looked, self._looked_at = -math.inf, dict[str, float]()  # when: at all, and since then at one alone
+        self._asked, self._unloaded = set(settings.load), set[str]()
+        self._models: dict[str, dict[int, Model]] = {}
+        self._marks: dict[str, dict[int, str]] = {}  # what each was like when it was loaded
+        self._failures: dict[Key, Failure] = {}
+        self._loading: list[Key] = []
+        self._ending: Counter[Key] = Counter()
+
+    def refresh(self) -> None:
+        """Look for versions that are new, were replaced or are gone, and return once all is loaded; NotFoundError,
+        UnreachableError and nothing changed when the repository cannot be read."""
+        for change in self.look().result():
+            change.result()
+        self._begin()
+
+    def look(self) -> "Future[list[Future[None]]]":
+        """As `refresh`, without waiting: what comes of the look are the changes that it began, one for each model."""
+        return self._background.begin(self._look, shared="look")
+
+    def load(self, name: str) -> None:
+        """Load what is there of a model, also what could not be loaded before. NotFoundError when there is nothing;
+        ArtifactError when one of its versions cannot be loaded, whereupon the others serve."""
+        self._background.begin(partial(self._load, check_name(name)), name, "load").result()
+
+    def unload(self, name: str) -> None:
+        """Let go of all versions of a model until `load`; calls under way keep theirs. NotFoundError for no model."""
+        with self._background.turn(check_name(name)):
+            self._unload(name)
+
+    def subscribe(self, changed: Callable[[Catalog], None]) -> Callable[[], None]:
+        """Call `changed` after each change, on the thread that made it; what comes back ends that."""
+        entry = partial(changed)  # one of its own, so that the same function can be there twice
+        with self._lock:
+            self._subscribers += (entry,)
+
+        def end() -> None:
+            with self._lock:
+                self._subscribers = tuple(one for one in self._subscribers if one is not entry)
+
+        return end
+
+    def close(self) -> None:
+        """Load nothing more. What is loaded goes on serving."""
+        self._background.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # On the background threads
+
+    def _look(self) -> list[Future[None]]:
+        when = time.monotonic()
+        there = dict(self.source.look())
+        if not self._begun:
+            for name in self._settings.load:
+                if name not in there:
+                    raise NotFoundError(f"There is no model {name!r:.80} in the repository, and it is to be loaded.")
+        again = not self._begun or self._settings.model_control != "poll"
+        with self._table:
+            later = {name for name, then in self._looked_at.items() if then > when}
+            self._there = {name: one for name, one in there.items() if name not in later} | {
+                name: self._there[name] for name in later
+            }
+            self._looked, self._looked_at = when, {}
+            names = [one for one in {**self._models, **self._there} if one in self._models or self._is_wanted(one)]
+            self._publish()
+        changes = [(name, partial(self._look_at, name, again)) for name in names]
+        begun = [self._background.begin(change, name, f"look {again}") for name, change in changes]
+        if not self._begun:
+            when_done(begun, self._begin)
+        return begun
+
+    def _begin(self) -> None:
+        """All is loaded that is to be served from the start."""
+        if not self._begun:
+            self._begun = True
+            self._background.give_way()
+
+    def _look_at(self, name: str, again: bool) -> None:
+        self._bring(name, again)
+        self._tidy()
+
+    def _load(self, name: str) -> None:
+        when = time.monotonic()
+        there = self.source.look_at(name)
+        with self._table:
+            if when >= self._looked:
+                self._there[name], self._looked_at[name] = there, when
+            self._asked.add(name)
+            self._unloaded.discard(name)
+        failed = self._bring(name, again=True)
+        self._tidy()
+        with self._table:
+            loaded = self._models.get(name, {})
+        if failed:
+            newest = max(failed)
+            raise failed[newest].told(name, newest, newest in loaded)
+        if not loaded:
+            raise NotFoundError(f"The repository has none of the versions of {name!r} that are to be served.")
+
+    def _unload(self, name: str) -> None:
+        with self._table:
+            known = name in self._models or name in self._there
+        there = {} if known else {name: self.source.look_at(name)}  # NotFoundError
+        with self._table:
+            self._there |= there
+            self._asked.discard(name)
+            self._unloaded.add(name)
+            self._put(name, {}, {})
+            self._publish()
+
+    def _is_wanted(self, name: str) -> bool:
+        if name in self._unloaded:
+            return False
+        return name in self._asked or self._settings.model_control != "explicit"
+
+    def _bring(self, name: str, again: bool) -> dict[int, Failure]:
+        """Load what the policy asks for and is not loaded, then put it in place; what could not be loaded."""
+        with self._table:
+            there = self._there.get(name, {}) if self._is_wanted(name) else {}
+            had, marks = self._models.get(name, {}), self._marks.get(name, {})
+        wanted = self._policies.get(name, self._policy)
+        chosen: dict[int, Model] = {}
+        seen: dict[int, str] = {}
+        failed: dict[int, Failure] = {}
+        for version in wanted.candidates(there):
+            if self._background.closing:
+                chosen, seen = had, marks  # everything stays as it is
+                break
+            if len(chosen) == wanted.newest:
+                break
+            model, seen[version] = had.get(version), there[version]
+            if model is None or marks.get(version) != there[version]:
+                match self._try(name, version, there[version], model, again):
+                    case Model() as model:
+                        pass
+                    case failure:
+                        failed[version], seen[version] = failure, marks.get(version, "")
+            if model is not None:
+                chosen[version] = model
+        with self._table:
+            loaded = [key for key in self._loading if key[0] == name]
+            for key in loaded:
+                self._done(key)
+            forgiven = [self._failures.pop((name, one), None) for one in chosen if one not in failed]
+            if chosen != had:
+                self._put(name, chosen, seen)
+            elif chosen:
+                self._marks[name] = seen
+            if loaded or any(forgiven) or chosen != had:
+                self._publish()
+        return failed
+
+    def _try(self, name: str, version: int, mark: str, had: Model | None, again: bool) -> "Model | Failure":
+        """A version, newly loaded, or why not; what was found the last time where it is too early to try it again. What
+        it `had` is what it has where the repository still holds that.
+        """
+        key = name, version
+        failure = self._failures.get(key)
+        if failure is not None and not again and failure.mark == mark and time.monotonic() < failure.until:
+            return failure
+        with self._table:
+            self._loading.append(key)
+            self._churned = True
+            self._publish()
+        begun, why = time.perf_counter(), ""
+        try:
+            return self._made(name, version, had)
+        except BaseException as error:  # the code of an artifact may raise anything, and no signal comes to this thread
+            why = reason(error)
+            if why == INTERNAL:
+                _logger.exception("version %s of %r could not be loaded", version, name)
+            with self._table:
+                # Not the error itself: its frames hold the bytes of the artifact.
+                found = failure_of(error, mark, failure, self._settings.poll_seconds)
+                self._failures[key] = found
+                self._done(key)
+                self._publish()
+            return found
+        finally:
+            if self._meters is not None:
+                self._meters.loaded(name, version, time.perf_counter() - begun, why)
+
+    def _done(self, key: Key) -> None:
+        """A version is not being loaded any more."""
+        self._loading.remove(key)
+        if self._tell is not None and self._loading:  # what a process dies of is what it told last
+            self._tell(*self._loading[0])
+
+    def _made(self, name: str, version: int, had: Model | None) -> Model:
+        if (reason := self._refused.get((name, version))) is not None:
+            raise ArtifactError(reason)
+        if self._tell is not None:
+            self._tell(name, version)
+        settings = self._settings
+        own = settings.models.get(name) or ModelSettings()
+        limits = Limits(
+            own.max_rows or settings.max_rows, settings.max_message_bytes, own.concurrency or settings.concurrency
+        )
+        artifact = self.source.read(name, version)
+        if had is not None and artifact.manifest == had.manifest:
+            return had
+        model = models.read(artifact, name, version, own.backend or settings.backend, limits)
+        _warm_up(model, artifact, own.warm_up or settings.warm_up)
+        return model
+
+    def _put(self, name: str, chosen: Mapping[int, Model], marks: dict[int, str]) -> None:
+        """Serve these versions of a model and no others; what is replaced ends with its last call."""
+        had = self._models.pop(name, {})
+        self._marks.pop(name, None)
+        if chosen:
+            self._models[name], self._marks[name] = {version: chosen[version] for version in sorted(chosen)}, marks
+        for version, model in had.items():
+            if chosen.get(version) is not model:
+                key = name, version
+                self._ending[key] += 1
+                self._background.attend()
+                weakref.finalize(model, self._background.soon, partial(self._ended, key, model.kind)).atexit = False
+
+    def _ended(self, key: Key, kind: str) -> None:
+        """The last call of a version that was let go has ended."""
+        with self._table:
+            self._code |= kind not in _NO_CODE
+            self._ending -= Counter([key])
+            self._churned = True
+            self._publish()
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Give back the memory of what was loaded and let go; the last of several jobs does it for all."""
+        with self._table:
+            collect = self._code
+            if not self._churned or not self._background.idle:
+                return
+            self._churned = self._code = False
+        return_memory(collect)
+
+    def _publish(self) -> None:
+        changing: dict[Key, VersionState] = dict.fromkeys(self._ending, "UNLOADING")
+        changing |= dict.fromkeys(self._loading, "LOADING")
+        loaded = {name: MappingProxyType(dict(self._models[name])) for name in sorted(self._models)}
+        self.catalog = Catalog(MappingProxyType(loaded), MappingProxyType(self._reasons()), MappingProxyType(changing))
+        for changed in self._subscribers:
+            try:
+                changed(self.catalog)
+            except Exception:  # the change is made, and the others are to hear of it
+                _logger.exception("who was told of a change of the models failed")
+
+    def _reasons(self) -> dict[Key, str]:
+        """Why a version that is in the repository is not loaded."""
+        reasons: dict[Key, str] = {}
+        for name, versions in self._there.items():
+            if not self._is_wanted(name):
+                reasons |= dict.fromkeys(
+                    ((name, one) for one in versions), UNLOADED if name in self._unloaded else NOT_ASKED
+                )
+        for key, failure in list(self._failures.items()):
+            name, version = key
+            if version not in self._there.get(name, ()):
+                del self._failures[key]
+            elif key not in reasons:
+                reasons[key] = (KEPT if version in self._models.get(name, {}) else "") + failure.reason
+        return reasons
+
+
+def _warm_up(model: Model, artifact: Artifact, counts: Iterable[int]) -> None:
+    """Predict so many rows: a backend sets up for them now, and not when somebody waits."""
+    rows = artifact.golden()[0].astype(model.backend.dtype)
+    for count in counts:
+        model.backend.predict(np.resize(rows, (min(count, model.max_rows), rows.shape[1])))
+
+
+def _source(settings: Settings) -> Source:
+    where = settings.repository
+    if repository.is_remote(where) and not settings.require_signature and not settings.trust_remote_code:
+        raise InputError(
+            "A model is code, and this one comes from elsewhere. Say whose signature to demand (require_signature), "
+            "or that everybody who can write there is trusted (trust_remote_code)."
+        )
+    trusted = signing.trust(settings.require_signature) if settings.require_signature else None
+    return repository.open(where, model_name=settings.model_name, trusted=trusted)
+
+
+def load(root: str | os.PathLike[str], *, backend: str | None = None) -> Catalog:
+    """All versions of all models of a repository, once: for a look at them without a server."""
+    with Models(Settings(repository=os.fspath(root), backend=backend or "")) as models:
+        models.refresh()
+        return models.catalog

@@ -1,0 +1,339 @@
+"""What is counted of calls and models: cheaply where calls end, as plain data that JSON can hold where it is asked for.
+
+Each process counts its own; `merge` adds them up. Only a model that was found has a label, so that no client can make
+up new ones, and what is counted of a version goes some time after the version went.
+"""
+
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kanserve.serve.observability.usage import usage
+
+if TYPE_CHECKING:  # so that a supervisor can merge without numpy, grpc and protobuf
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kanserve.inference import grpc_service_pb2 as pb
+    from kanserve.serve.models.catalog import Catalog
+    from kanserve.serve.state import Call, Snapshot
+
+STAGES = ("queue", "decode", "compute", "encode", "total")
+BOUNDS = tuple(  # of the histograms, in nanoseconds; a duration belongs to the first bound that is not below it
+    microseconds * 1000
+    for microseconds in (
+        *(10, 25, 50, 100, 250, 500),
+        *(1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000),
+        *(2_500_000, 10_000_000),
+    )
+)
+KEPT_SECONDS = 900.0  # that the counts of a version stay after it went: three times what Prometheus takes for gone
+MOST_SERIES = 500  # of calls and of models each; beyond that calls are counted without their model
+_BUCKETS = len(BOUNDS) + 1
+
+Key = tuple[str, str, str, int, str]  # service, method, model, version, code
+
+
+class _Series:
+    """All calls of one kind that ended in one way."""
+
+    __slots__ = ("buckets", "last", "nanoseconds", "rows")
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.last = 0
+        self.nanoseconds = [0] * len(STAGES)
+        self.buckets = [[0] * _BUCKETS for _ in STAGES]
+
+
+class _Loads:
+    __slots__ = ("failed", "last", "loaded", "seconds")
+
+    def __init__(self) -> None:
+        self.loaded = self.failed = 0
+        self.seconds = self.last = 0.0
+
+
+class Metrics:
+    """Counts since the start of this process, whose place among the workers is `worker`; threads may share it.
+
+    `gauges`, set by who has the threads, says what is now: threads, threads_busy, queue_length, calls_in_flight,
+    streams_open.
+    """
+
+    def __init__(self, worker: int = 0) -> None:
+        self.gauges: Callable[[], Mapping[str, float]] = dict
+        self._worker = worker
+        self._lock = threading.Lock()
+        self._calls: dict[Key, _Series] = {}
+        self._outside: dict[tuple[str, int], NDArray[np.intp]] = {}
+        self._loads: dict[str, _Loads] = {}
+        self._catalog: Catalog | None = None  # the table's own: an older one would keep the models that went
+        self._refused: list[list[Any]] = []
+        self._gone: dict[tuple[str, int], float] = {}
+
+    def ended(self, call: "Call") -> None:
+        """A call of our services has ended, or a request within a stream."""
+        key = (call.service, call.method, call.model, call.version, call.code)
+        queued, decoded, computed, encoded = call.queued, call.decoded, call.computed, call.encoded
+        whole = call.ended - call.arrived
+        # One lock and no shard for each thread: as fast, for nobody waits within it.
+        with self._lock:
+            series = self._calls.get(key) or self._new(key)
+            series.rows += call.rows
+            series.last = call.ended
+            total = series.nanoseconds
+            total[0] += queued
+            total[1] += decoded
+            total[2] += computed
+            total[3] += encoded
+            total[4] += whole
+            in_queue, in_decode, in_compute, in_encode, in_all = series.buckets
+            in_queue[bisect_left(BOUNDS, queued)] += 1
+            in_decode[bisect_left(BOUNDS, decoded)] += 1
+            in_compute[bisect_left(BOUNDS, computed)] += 1
+            in_encode[bisect_left(BOUNDS, encoded)] += 1
+            in_all[bisect_left(BOUNDS, whole)] += 1
+            if call.outside is not None and call.code == "OK":
+                self._add_outside((call.model, call.version), call.outside)
+
+    def loaded(self, model: str, version: int, seconds: float, reason: str) -> None:
+        """A version was loaded; `reason` says why not where it could not be."""
+        with self._lock:
+            if model not in self._loads and len(self._loads) >= MOST_SERIES:
+                return
+            loads = self._loads.setdefault(model, _Loads())
+            loads.seconds += seconds
+            loads.last = time.time()
+            if reason:
+                loads.failed += 1
+            else:
+                loads.loaded += 1
+
+    def changed(self, catalog: "Catalog") -> None:
+        """Subscribe it to the table of models: what is no longer there is forgotten after KEPT_SECONDS."""
+        from kanserve.serve.models.loader import NOT_ASKED, UNLOADED
+
+        with self._lock:
+            before = self._catalog.contents if self._catalog is not None else {}
+            for key, content in catalog.contents.items():
+                if before.get(key, content) != content:
+                    self._outside.pop(key, None)  # of other features, maybe
+            self._catalog = catalog
+            # What nobody wants to have loaded is not refused.
+            self._refused = [list(key) for key, why in catalog.reasons.items() if why not in (NOT_ASKED, UNLOADED)]
+            self._forget()
+
+    def snapshot(self) -> "Snapshot":
+        """What was counted in this process until now."""
+        here = {"worker": self._worker, **usage()}
+        gauges = dict(self.gauges())
+        with self._lock:
+            self._forget()
+            # A monotonic clock told when calls ended; what it says is told in the clock on the wall.
+            ahead = time.time_ns() - time.perf_counter_ns()
+            return {
+                "processes": [here],
+                "gauges": gauges,
+                "calls": [
+                    {
+                        "of": list(key),
+                        "rows": one.rows,
+                        "last": (one.last + ahead) // 1_000_000,
+                        "nanoseconds": list(one.nanoseconds),
+                        "buckets": [list(stage) for stage in one.buckets],
+                    }
+                    for key, one in self._calls.items()
+                ],
+                "outside": [
+                    {"of": list(key), "features": self._features(*key, len(counts)), "rows": counts.tolist()}
+                    for key, counts in self._outside.items()
+                ],
+                "loads": [
+                    {
+                        "of": [model],
+                        "loaded": one.loaded,
+                        "failed": one.failed,
+                        "seconds": one.seconds,
+                        "last": one.last,
+                    }
+                    for model, one in self._loads.items()
+                ],
+                "models": self._models(),
+                "refused": list(self._refused),
+                "restarts": 0,
+            }
+
+    def _new(self, key: Key) -> _Series:
+        service, method, model, _, code = key
+        if model and len(self._calls) >= MOST_SERIES:
+            return self._calls.get((service, method, "", 0, code)) or self._new((service, method, "", 0, code))
+        series = self._calls[key] = _Series()
+        return series
+
+    def _add_outside(self, key: tuple[str, int], counts: "NDArray[np.intp]") -> None:
+        known = self._outside.get(key)
+        if known is not None and len(known) == len(counts):
+            known += counts
+        elif known is not None or len(self._outside) < MOST_SERIES:  # known of another content, when calls took long
+            self._outside[key] = counts.copy()
+
+    def _features(self, model: str, version: int, count: int) -> list[str]:
+        """The names of a version's inputs; none once it went, or was replaced by one that has not so many."""
+        loaded = self._catalog.models.get(model, {}).get(version) if self._catalog else None
+        names = [one.name for one in loaded.kan.inputs] if loaded else []
+        return names if len(names) == count else []
+
+    def _models(self) -> list[dict[str, Any]]:
+        if self._catalog is None:
+            return []
+        return [
+            {"of": [name, version, one.kind], "ready": 1}
+            for name, versions in self._catalog.models.items()
+            for version, one in versions.items()
+        ]
+
+    def _forget(self) -> None:
+        """Let go of the counts of versions that went long ago."""
+        if self._catalog is None:
+            return
+        now, models = time.monotonic(), self._catalog.models
+        counted = {(key[2], key[3]) for key in self._calls if key[2]} | self._outside.keys()
+        # Loading and unloading is of a model, which has version 0 here.
+        gone = {(name, one) for name, one in counted if one not in models.get(name, ()) and (one or name not in models)}
+        self._gone = {key: self._gone.get(key, now) for key in gone}
+        old = {key for key, since in self._gone.items() if now - since > KEPT_SECONDS}
+        if old:
+            self._calls = {key: one for key, one in self._calls.items() if (key[2], key[3]) not in old}
+            self._outside = {key: one for key, one in self._outside.items() if key not in old}
+
+
+def merge(snapshots: "Iterable[Snapshot]") -> "Snapshot":
+    """Several processes' snapshots as one: counts are added, the last time of something is the latest.
+
+    Of what has `ended`, only what those that have not still know: a version is forgotten by all of them together.
+    """
+    all_of = list(snapshots)
+    if any(one["processes"] for one in all_of):
+        known = {_version(one) for each in all_of if each["processes"] for of in _OF_VERSIONS for one in each[of]}
+        known |= {(name, 0) for name, _ in known} | {("", 0)}
+        all_of = [one if one["processes"] else _only(one, known) for one in all_of]
+    gauges: dict[str, float] = {}
+    for one in all_of:
+        for name, value in one["gauges"].items():
+            gauges[name] = gauges.get(name, 0) + value
+    return {
+        "processes": [process for one in all_of for process in one["processes"]],
+        "gauges": gauges,
+        **{name: _added(one[name] for one in all_of) for name in ("calls", "outside", "loads", "models")},
+        "refused": [list(key) for key in dict.fromkeys(tuple(each) for one in all_of for each in one["refused"])],
+        "restarts": sum(one["restarts"] for one in all_of),
+    }
+
+
+_OF_VERSIONS = ("calls", "outside", "models")
+
+
+def _version(entry: Mapping[str, Any]) -> tuple[str, int]:
+    """The model and the version that an entry of a snapshot is of."""
+    of = entry["of"]
+    return (of[2], of[3]) if "buckets" in entry else (of[0], of[1])
+
+
+def _only(snapshot: "Snapshot", known: set[tuple[str, int]]) -> "Snapshot":
+    """What it has of these versions."""
+    return {**snapshot, **{of: [one for one in snapshot[of] if _version(one) in known] for of in ("calls", "outside")}}
+
+
+def ended(snapshot: "Snapshot") -> "Snapshot":
+    """What stays of a process that is gone: what it counted, and nothing of what it was at the time."""
+    return {**snapshot, "processes": [], "gauges": {}, "models": [], "refused": []}
+
+
+def statistics(
+    snapshot: "Snapshot", catalog: "Catalog", request: "pb.ModelStatisticsRequest"
+) -> "pb.ModelStatisticsResponse":
+    """Of one version, of every version of a model, or of all of them; NotFoundError for one that is not loaded.
+
+    Inferences only: ModelInfer and each request of a ModelStreamInfer.
+    """
+    from kanserve.inference import grpc_service_pb2 as pb
+
+    if request.version:
+        models = [catalog.find(request.name, request.version)]
+    elif request.name:
+        models = list(catalog.models[catalog.find(request.name).name].values())
+    else:
+        models = [one for versions in catalog.models.values() for one in versions.values()]
+    inferences: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for one in snapshot["calls"]:
+        if one["of"][1] in _INFERENCES:
+            inferences.setdefault((one["of"][2], one["of"][3]), []).append(one)
+    made = [_statistics(one.name, one.version, inferences.get((one.name, one.version), [])) for one in models]
+    return pb.ModelStatisticsResponse(model_stats=made)
+
+
+_INFERENCES = ("ModelInfer", "ModelStreamInfer")
+_DURATIONS = {  # of the protocol; cache_hit and cache_miss stay empty, for there is no cache
+    "queue": "queue",
+    "decode": "compute_input",
+    "compute": "compute_infer",
+    "encode": "compute_output",
+    "total": "success",
+}
+
+
+def _statistics(name: str, version: int, series: list[Mapping[str, Any]]) -> "pb.ModelStatistics":
+    from kanserve.inference import grpc_service_pb2 as pb
+
+    answered = [one for one in series if one["of"][4] == "OK"]
+    failed = [one for one in series if one["of"][4] != "OK"]
+    made = pb.ModelStatistics(
+        name=name,
+        version=str(version),
+        last_inference=max((one["last"] for one in answered), default=0),
+        inference_count=sum(one["rows"] for one in answered),
+        execution_count=sum(map(count, answered)),
+    )
+    for stage, (of, field) in enumerate(_DURATIONS.items()):
+        assert STAGES[stage] == of
+        duration = getattr(made.inference_stats, field)
+        duration.count = made.execution_count
+        duration.ns = sum(one["nanoseconds"][stage] for one in answered)
+    made.inference_stats.fail.count = sum(map(count, failed))
+    made.inference_stats.fail.ns = sum(one["nanoseconds"][-1] for one in failed)
+    return made
+
+
+def count(series: Mapping[str, Any]) -> int:
+    """How many calls a series of a snapshot has."""
+    return sum(series["buckets"][-1])
+
+
+_LATEST = ("last",)
+_SAME = ("of", "features")
+
+
+def _added(lists: Iterable[Iterable[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    """Entries of the same key as one."""
+    made: dict[Hashable, dict[str, Any]] = {}
+    for entries in lists:
+        for entry in entries:
+            known = made.setdefault(tuple(entry["of"]), {})
+            for name, value in entry.items():
+                if name not in known or name in _SAME:
+                    known[name] = known.get(name) or value  # a process that still has the version knows its features
+                elif name in _LATEST:
+                    known[name] = max(known[name], value)
+                else:
+                    known[name] = _sum(known[name], value)
+    return list(made.values())
+
+
+def _sum(a: Any, b: Any) -> Any:
+    """Of numbers, or of lists of numbers, or of lists of those."""
+    if isinstance(a, list):
+        return [_sum(one, other) for one, other in zip(a, b, strict=True)]
+    return a + b

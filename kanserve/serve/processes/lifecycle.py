@@ -1,0 +1,108 @@
+"""What every process of a server does: hear signals, say what it serves."""
+
+import logging
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import Any, TypeVar
+
+from kanserve.serve.models.catalog import Catalog
+from kanserve.serve.models.loader import NOT_ASKED, UNLOADED
+from kanserve.serve.settings import Settings
+
+FAREWELL = 1.0  # seconds for what runs on a thread of its own to end by itself
+
+_says = logging.getLogger("kanserve.process")
+
+_HEARD = 1.0
+
+T = TypeVar("T")
+
+
+@contextmanager
+def heard(came: Callable[[int], object], *numbers: signal.Signals) -> Iterator[None]:
+    """`came` is called when one of these signals comes; at the end they do again what they did before."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        came(number)
+
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, what in before.items():
+            signal.signal(number, what)
+
+
+def wait(events: SimpleQueue[T], seconds: float = math.inf) -> T:
+    """The next event; Empty when there is none in time. What a signal puts there is seen within a second: one that
+    comes the moment before a thread waits, or that the system gives to another thread, does not wake it.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return events.get(timeout=min(max(left, 0.0), _HEARD))
+        except Empty:
+            if left <= _HEARD:
+                raise
+
+
+def summary(catalog: Catalog) -> dict[str, Any]:
+    """What is loaded and what is not, as JSON can hold it."""
+    return {
+        "loaded": sorted([name, version] for name, versions in catalog.models.items() for version in versions),
+        "reasons": sorted([name, version, reason] for (name, version), reason in catalog.reasons.items()),
+    }
+
+
+def announce(summary: dict[str, Any], address: str, http_address: str, processes: int = 1) -> None:
+    """Say what is served, and what cannot be."""
+    for name, version, reason in summary["reasons"]:
+        if reason in (NOT_ASKED, UNLOADED):  # nobody wants it
+            continue
+        kept = [name, version] in summary["loaded"]
+        say(f"version {version} of {name!r} is {'served as it was' if kept else 'not served'}: {reason}")
+    models = len({name for name, _ in summary["loaded"]})
+    by = f" by {processes} processes" if processes > 1 else ""
+    metrics = f", metrics at http://{http_address}/metrics" if http_address else ""
+    serving = f"serving {models} model{'' if models == 1 else 's'}{by}{metrics} on {address}"
+    say(serving)
+    tell_systemd(f"READY=1\nSTATUS={serving}")
+
+
+def tell_systemd(state: str) -> None:
+    """To whoever started the process and waits for it, as sd_notify(3) has it; otherwise nobody."""
+    if path := os.environ.get("NOTIFY_SOCKET"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, suppress(OSError):  # who does not listen
+            channel.connect(path.replace("@", "\0", 1) if path.startswith("@") else path)
+            channel.send(state.encode())
+
+
+def configure(settings: Settings) -> None:
+    """How this process says what it has to say: on standard error, in the format of the settings."""
+    from kanserve.serve.observability import logs
+
+    logs.configure(settings)
+    _says.setLevel(logging.INFO)
+    _says.propagate = settings.log_format == "json"
+    _says.handlers[:] = []
+    if not _says.propagate:
+        lines = logs.StandardError()
+        lines.setFormatter(logging.Formatter("kanserve: %(message)s"))
+        _says.addHandler(lines)
+
+
+def say(text: str) -> None:
+    """What whoever started the server is to read: one line, whatever the level."""
+    _says.info("%s", text)
+
+
+def cut_off(settings: Settings) -> None:
+    say(f"some calls took longer than {settings.grace_seconds:g} seconds and were cut off")

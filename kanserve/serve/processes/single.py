@@ -1,0 +1,111 @@
+"""A server that is one process: from its first model to its last answer."""
+
+import math
+import signal
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from kanserve.errors import KanserveError
+from kanserve.serve.models.loader import Models
+from kanserve.serve.models.loading_queue import when_done
+from kanserve.serve.processes import lifecycle
+from kanserve.serve.server import Server, ServingRuntime, check_free
+from kanserve.serve.settings import Settings
+
+
+class Looked(NamedTuple):
+    """The repository was looked at, because of a signal or because it was time."""
+
+    error: BaseException | None
+    quiet: bool
+
+
+Came = int | Looked  # what the main thread waits for: a signal, or what came of looking
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; SIGHUP looks for new versions. The exit code."""
+    check_free(settings)  # to say so before a large repository is loaded
+    events: SimpleQueue[Came] = SimpleQueue()  # the one queue that a signal handler may put into
+    counted = ServingRuntime(settings)
+    models = Models(settings, counted.meters)
+    models.subscribe(counted.meters.changed)
+    server: Server | None = None
+    with lifecycle.heard(events.put, signal.SIGHUP):  # to the end: what drains has nothing to look for, and goes on
+        with lifecycle.heard(events.put, signal.SIGTERM, signal.SIGINT):
+            server = _Alone(settings, counted, models, events).until_told()
+            models.close()
+        if server is not None and not server.stop(last=True):
+            lifecycle.cut_off(settings)
+    return 0
+
+
+class _Alone:
+    def __init__(
+        self,
+        settings: Settings,
+        counted: ServingRuntime,
+        models: Models,
+        events: SimpleQueue[Came],
+    ) -> None:
+        self._settings, self._counted, self._models = settings, counted, models
+        self._events = events
+        self._said: dict[str, Any] = {}
+        self._unread = ""  # why the repository could not be read the last time
+
+    def until_told(self) -> Server | None:
+        """The server when it is told to end; None when it was before there was one."""
+        server: Server | None = None
+        looking = False  # because it is time; what is slow to load keeps no other model from being found
+        again = False  # once what is there at the start is loaded
+        self._look(quiet=False)
+        while True:
+            polls = self._settings.model_control == "poll" and server is not None and not looking
+            try:
+                came = lifecycle.wait(self._events, self._settings.poll_seconds if polls else math.inf)
+            except Empty:
+                looking = True
+                self._look(quiet=True)
+                continue
+            match came:
+                case signal.SIGHUP:
+                    if server is not None:
+                        server.reopen()
+                        self._look(quiet=False)
+                    again = server is None
+                case int():
+                    lifecycle.tell_systemd("STOPPING=1")
+                    return server
+                case Looked(None, quiet):
+                    looking, self._unread = looking and not quiet, ""
+                    if server is None:
+                        server = Server(self._settings, models=self._models, counted=self._counted)
+                    self._announce(server, quiet)
+                    if again:
+                        again = False
+                        self._look(quiet=False)
+                case Looked(KanserveError() | OSError() as error, quiet) if server is not None:
+                    looking = looking and not quiet
+                    if not quiet or str(error) != self._unread:  # not at each poll
+                        lifecycle.say(f"the repository cannot be read, nothing changed: {error}")
+                    self._unread = str(error)
+                case Looked(error, _):
+                    assert error is not None
+                    raise error
+
+    def _look(self, quiet: bool) -> None:
+        """Because it is time, `quiet`, or because somebody wants to know when all that was found is loaded."""
+
+        def looked(look: Future[list[Future[None]]]) -> None:
+            error = look.exception()
+            changes = [] if error or quiet else look.result()
+            when_done(changes, lambda: self._events.put(Looked(error, quiet)))
+
+        self._models.look().add_done_callback(looked)
+
+    def _announce(self, server: Server, quiet: bool) -> None:
+        summary = lifecycle.summary(self._models.catalog)
+        if not quiet or summary != self._said:
+            lifecycle.announce(summary, server.address, server.http_address)
+        self._said = summary

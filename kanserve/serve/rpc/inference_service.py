@@ -1,0 +1,260 @@
+"""The Open Inference Protocol, one plain function a call: from the server's state and a request to a response.
+
+A model takes "x" [rows, inputs] and gives "y" [rows, outputs], both in raw units, in FP64, FP32, FP16 or BF16 as asked.
+A classifier gives its scores as "y", their softmax as "probabilities" and the name of the likeliest class as "label". A
+row in which anything is not finite is NaN in all numbers and has the empty label.
+
+A response says in its parameters how many rows lie outside the training range (`outside_training_range`) and, when any
+do, the first hundred of them (`outside_rows`, as in "0,3,17"): there the model extrapolates.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from time import perf_counter_ns
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import Message
+from numpy.typing import NDArray
+
+from kanserve import __version__
+from kanserve.errors import DeadlineError, NotFoundError
+from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.inference import model_config_pb2 as config
+from kanserve.inference import wire
+from kanserve.serve.models import version_policy
+from kanserve.serve.models.catalog import Model
+from kanserve.serve.observability import metrics
+from kanserve.serve.rpc import tensors
+from kanserve.serve.rpc.range_violations import RangeViolations, find_violations
+from kanserve.serve.rpc.request_cache import INPUT, LABEL, OUTPUT, PROBABILITIES, DecodedRequest, decode_request
+from kanserve.serve.settings import Settings
+from kanserve.serve.state import Call, ServerState
+
+OUTSIDE_COUNT, OUTSIDE_ROWS = "outside_training_range", "outside_rows"
+EXTENSIONS = ("model_repository", "model_configuration", "statistics")
+_MOST_NAMED = 100
+
+_TYPES = {"FP64": config.TYPE_FP64, "FP32": config.TYPE_FP32, "BYTES": config.TYPE_STRING}
+_ID, _RAW = b"\x1a", b"\x32"  # the tags of ModelInferResponse's id and raw_output_contents
+
+
+def server_live(state: ServerState, request: pb.ServerLiveRequest, call: Call) -> pb.ServerLiveResponse:
+    return pb.ServerLiveResponse(live=True)
+
+
+def server_ready(state: ServerState, request: pb.ServerReadyRequest, call: Call) -> pb.ServerReadyResponse:
+    return pb.ServerReadyResponse(ready=not state.threads.draining)
+
+
+def server_metadata(state: ServerState, request: pb.ServerMetadataRequest, call: Call) -> pb.ServerMetadataResponse:
+    return pb.ServerMetadataResponse(name="kanserve", version=__version__, extensions=EXTENSIONS)
+
+
+def model_ready(state: ServerState, request: pb.ModelReadyRequest, call: Call) -> pb.ModelReadyResponse:
+    """Whether the model is there; a model that is not is no error."""
+    try:
+        _find(state, request.name, request.version, call)
+    except NotFoundError:
+        return pb.ModelReadyResponse(ready=False)
+    return pb.ModelReadyResponse(ready=not state.threads.draining)
+
+
+def model_metadata(state: ServerState, request: pb.ModelMetadataRequest, call: Call) -> pb.ModelMetadataResponse:
+    catalog = state.catalog
+    model = catalog.find(request.name, request.version)
+    call.model, call.version = model.name, model.version
+    made = pb.ModelMetadataResponse.TensorMetadata
+    inputs = [made(name=INPUT, datatype=model.datatype, shape=[-1, len(model.kan.inputs)])]
+    outputs = [made(name=name, datatype=kind, shape=[-1, *dims]) for name, kind, dims in _outputs(model)]
+    properties = {
+        "version": str(model.version),
+        "backend": model.kind,
+        "precision": model.manifest.precision,
+        "inputs": json.dumps([one.name for one in model.kan.inputs]),
+        "outputs": json.dumps([one.name for one in model.kan.outputs]),
+        "classes": json.dumps(model.kan.classes),
+        "max_differentiated_rows": str(model.max_differentiated_rows),
+    }
+    return pb.ModelMetadataResponse(
+        name=model.name,
+        versions=[str(one) for one in catalog.models[model.name]],
+        platform=_platform(model),
+        inputs=inputs,
+        outputs=outputs,
+        properties=properties,
+    )
+
+
+def model_config(state: ServerState, request: pb.ModelConfigRequest, call: Call) -> pb.ModelConfigResponse:
+    model = _find(state, request.name, request.version, call)
+    x = config.ModelInput(name=INPUT, data_type=_TYPES[model.datatype], dims=[len(model.kan.inputs)])
+    # A dimension of size 1 stands for a tensor of the batch dimension alone, which the format cannot say.
+    outputs = [
+        config.ModelOutput(name=name, data_type=_TYPES[kind], dims=dims or [1]) for name, kind, dims in _outputs(model)
+    ]
+    made = config.ModelConfig(
+        name=model.name,
+        platform=_platform(model),
+        backend="kanserve",
+        version_policy=_policy(state.settings, model.name),
+        max_batch_size=model.max_rows,
+        input=[x],
+        output=outputs,
+    )
+    return pb.ModelConfigResponse(config=made)
+
+
+def model_statistics(state: ServerState, request: pb.ModelStatisticsRequest, call: Call) -> pb.ModelStatisticsResponse:
+    """Of all processes of the server together."""
+    return metrics.statistics(state.control.snapshot(), state.catalog, request)
+
+
+def repository_index(state: ServerState, request: pb.RepositoryIndexRequest, call: Call) -> pb.RepositoryIndexResponse:
+    """Every version that was found, loaded or not, and why not."""
+    catalog = state.catalog
+    made = pb.RepositoryIndexResponse.ModelIndex
+    return pb.RepositoryIndexResponse(
+        models=[
+            made(name=name, version=str(version), state=now, reason=catalog.reasons.get((name, version), "")[:500])
+            for (name, version), now in catalog.states.items()
+            if now == "READY" or not request.ready
+        ]
+    )
+
+
+def infer(state: ServerState, data: bytes, call: Call, allowed: Callable[[str], None] | None = None) -> bytes:
+    """ModelInfer from bytes to bytes; `allowed` as `state.Access` gives it."""
+    begun = perf_counter_ns()
+    asked, x = decode_request(state.catalog, data, call, allowed)
+    model = asked.model
+    predict, most = model.backend.predict, at_once(state.settings, model.name)
+    with state.threads.computing(model.name, most, rows=asked.rows) as aside:
+        read = perf_counter_ns()
+        if aside is None:
+            values = predict(x if x.flags.aligned else x.copy())
+            computed = perf_counter_ns()
+            beyond = find_violations(asked.bounds, x)
+        else:
+            values, beyond = aside(_in_turn, call, asked, x)
+            computed = perf_counter_ns()
+    call.decoded, call.computed = read - begun, computed - read
+    if beyond is not None:
+        call.outside = beyond.features
+    return _raw(asked, values, beyond) if asked.raw else _typed(asked, values, beyond)
+
+
+def _in_turn(call: Call, asked: DecodedRequest, x: NDArray[Any]) -> tuple[NDArray[Any], RangeViolations | None]:
+    """Of a call that has waited for others of models that compute for long: all that takes time with its rows."""
+    if not call.alive():
+        raise DeadlineError("The deadline passed, or the caller left, before the call could be computed.")
+    if not x.flags.aligned:
+        x = x.copy()
+    return asked.model.backend.predict(x), find_violations(asked.bounds, x)
+
+
+def at_once(settings: Settings, model: str) -> int:
+    """How many requests of a model may be computed at once. The server's own limit does not touch what is fast: no more
+    than `threads` of those run.
+    """
+    own = settings.models.get(model)
+    return own.concurrency if own is not None and own.concurrency else max(settings.concurrency, settings.threads)
+
+
+Answer = Callable[[ServerState, Any, Call], Message]
+
+CALLS: Mapping[str, Answer] = MappingProxyType(
+    {
+        "ServerLive": server_live,
+        "ServerReady": server_ready,
+        "ServerMetadata": server_metadata,
+        "ModelReady": model_ready,
+        "ModelMetadata": model_metadata,
+        "ModelConfig": model_config,
+        "ModelStatistics": model_statistics,
+        "RepositoryIndex": repository_index,
+    }
+)
+
+
+def _find(state: ServerState, name: str, version: str, call: Call) -> Model:
+    model = state.catalog.find(name, version)
+    call.model, call.version = model.name, model.version
+    return model
+
+
+def _raw(asked: DecodedRequest, values: NDArray[Any], beyond: RangeViolations | None) -> bytes:
+    parts: list[Any] = [_head(asked, beyond)]
+    if asked.id:
+        name = asked.id.encode()
+        parts += (_ID, wire.varint(len(name)), name)
+    for write in asked.outputs.values():
+        made = write(asked.model, values, asked.datatype)
+        if not isinstance(made, np.ndarray):
+            texts = tensors.raw_texts(made)
+            parts += (_RAW, wire.varint(len(texts)), texts)
+        elif made.flags.c_contiguous:
+            parts += (_RAW, wire.varint(made.nbytes), made.data)
+        else:
+            parts += (_RAW, wire.varint(made.nbytes), made.tobytes())
+    return b"".join(parts)
+
+
+def _head(asked: DecodedRequest, beyond: RangeViolations | None) -> bytes:
+    """All of a raw answer but its id and its numbers: a message may come in parts, and this one is ever the same."""
+    if beyond is not None:
+        return _message(asked, beyond).SerializeToString()
+    if not asked.head:
+        asked.head = _message(asked, None).SerializeToString()
+    return asked.head
+
+
+def _message(asked: DecodedRequest, beyond: RangeViolations | None) -> pb.ModelInferResponse:
+    model = asked.model
+    response = pb.ModelInferResponse(model_name=model.name, model_version=str(model.version))
+    for name in asked.outputs:
+        if name == LABEL:
+            response.outputs.add(name=name, datatype="BYTES", shape=[asked.rows])
+        else:
+            response.outputs.add(name=name, datatype=asked.datatype, shape=[asked.rows, len(model.kan.outputs)])
+    response.parameters[OUTSIDE_COUNT].int64_param = 0 if beyond is None else len(beyond.rows)
+    if beyond is not None:
+        response.parameters[OUTSIDE_ROWS].string_param = ",".join(map(str, beyond.rows[:_MOST_NAMED].tolist()))
+    return response
+
+
+def _typed(asked: DecodedRequest, values: NDArray[Any], beyond: RangeViolations | None) -> bytes:
+    response = _message(asked, beyond)
+    response.id = asked.id
+    for output, write in zip(response.outputs, asked.outputs.values(), strict=True):
+        made = write(asked.model, values, asked.datatype)
+        if isinstance(made, np.ndarray):
+            tensors.add_typed(output, made)
+        else:
+            output.contents.bytes_contents.extend(made)
+    return response.SerializeToString()
+
+
+def _policy(settings: Settings, model: str) -> config.ModelVersionPolicy:
+    own = settings.models.get(model)
+    served = version_policy.policy(own.versions if own is not None and own.versions else settings.versions)
+    made = config.ModelVersionPolicy
+    if served.newest is not None:
+        return made(latest=made.Latest(num_versions=served.newest))
+    if served.numbers is not None:
+        return made(specific=made.Specific(versions=sorted(served.numbers)))
+    return made(all=made.All())
+
+
+def _outputs(model: Model) -> list[tuple[str, str, list[int]]]:
+    """Name, datatype and dimensions without the batch of each output."""
+    width = [len(model.kan.outputs)]
+    outputs = [(OUTPUT, model.datatype, width)]
+    if model.kan.classes:
+        outputs += [(PROBABILITIES, model.datatype, width), (LABEL, "BYTES", [])]
+    return outputs
+
+
+def _platform(model: Model) -> str:
+    return f"kanserve_{model.kind}"

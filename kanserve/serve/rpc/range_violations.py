@@ -1,0 +1,82 @@
+"""Which rows lie outside a model's training range, and in which features: mostly none, which must cost little."""
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.serve.models.catalog import Model
+from kanserve.serve.rpc import bfloat16
+from kanserve.serve.rpc.tensors import FLOATS
+
+_FEW = 32  # numbers; comparing so many one by one costs less than NumPy's care for four arrays
+
+
+@dataclass(frozen=True, eq=False)
+class RangeViolations:
+    """The rows outside, in their order, and for each feature in how many rows it is outside; NaN counts as outside."""
+
+    rows: NDArray[np.intp]
+    features: NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """The ends of the training range of each feature, in the type in which the rows come to the model."""
+
+    low: NDArray[Any]
+    high: NDArray[Any]
+    pairs: list[tuple[float, float]]
+
+
+_bounds: WeakKeyDictionary[Model, dict[str, Bounds]] = WeakKeyDictionary()
+
+
+def find_violations(bounds: Bounds, x: NDArray[Any]) -> RangeViolations | None:
+    """Of rows (N, inputs) of a model's `bounds`; None where all are inside."""
+    if x.size <= _FEW and _all_inside(x.tolist(), bounds.pairs):
+        return None
+    within = (x >= bounds.low) & (x <= bounds.high)
+    if within.all():
+        return None
+    return RangeViolations(np.flatnonzero(~within.all(axis=1)), len(x) - within.sum(axis=0))
+
+
+def bounds(model: Model, datatype: str) -> Bounds:
+    """Of the training range, for rows that come in a datatype."""
+    by_type = _bounds.get(model)
+    if by_type is None:
+        by_type = _bounds.setdefault(model, {})
+    found = by_type.get(datatype)
+    if found is None:
+        found = by_type[datatype] = _rounded(model, datatype)
+    return found
+
+
+def _all_inside(rows: list[list[float]], bounds: list[tuple[float, float]]) -> bool:
+    for row in rows:
+        for value, (low, high) in zip(row, bounds, strict=True):
+            if not low <= value <= high:
+                return False
+    return True
+
+
+def _rounded(model: Model, datatype: str) -> Bounds:
+    """In the type of the rows: the smallest training value, rounded to float32, must not fall outside."""
+    from kanserve.network.training_range import ranges  # only once there is something to answer
+
+    low, high = (_in(one[None], datatype)[0] for one in ranges(model.kan).T)
+    return Bounds(low, high, list(zip(low.tolist(), high.tolist(), strict=True)))
+
+
+def _in(values: NDArray[np.float64], datatype: str) -> NDArray[Any]:
+    """Values as rows of that type come to the model: what overflows it is infinite, so that all of it is inside."""
+    if datatype == "BF16":
+        with np.errstate(all="ignore"):
+            whole = bfloat16.to_float32(bfloat16.to_bfloat16(values.T).T)
+            return np.where(np.isnan(whole), np.copysign(np.inf, values), whole).astype(np.float32)
+    with np.errstate(over="ignore"):
+        made = values.astype(FLOATS[datatype])
+    return made if made.dtype.itemsize > 2 else bfloat16.to_float32(made)

@@ -1,0 +1,277 @@
+"""All calls of the four services, in one table from the path to what grpc runs, and which of them need room.
+
+Calls of our two services beyond what may wait for a thread are refused at once, and so are inferences while no model
+takes any: before they are read, for to refuse is then most of what the server does. Health has room, and reflection,
+and who loads or unloads: a server that is busy is not one that is gone.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import BoundedSemaphore
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_reflection.v1alpha import reflection_pb2_grpc
+from grpc_reflection.v1alpha.reflection import ReflectionServicer
+
+from kanserve.errors import BusyError, InputError, KanserveError
+from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.inference import wire
+from kanserve.serve import status
+from kanserve.serve.rpc import inference_service
+from kanserve.serve.rpc.message_limits import read
+from kanserve.serve.rpc.pipeline import Behavior, Logic, Method, Pipeline
+from kanserve.serve.scheduling.executors import InlineExecutor, on_threads_of_its_own
+from kanserve.serve.scheduling.receive_timeout import BRIEF
+from kanserve.serve.settings import Settings
+from kanserve.serve.state import Call, ServerState
+from kanserve.v1 import formula_pb2
+
+REFLECTIONS = 16  # reflection streams that may be open; each holds a thread of its own
+CHECKS = 32  # health checks at once: some may be of callers who never say what they ask
+WATCHES = 256  # of health, that may be open: they hold no thread, and grpc does not count them
+METADATA_BYTES = 2**13  # of one call, and of what is sent with its answer
+# grpc refuses one large text by itself; but a text may be named again in a byte, and each time we would get all of it.
+_FEW = 8
+_ASIDE = 32  # calls that need no room in the queue: of health, changes, and those that are being refused
+
+_ALWAYS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady")  # while the server stops, too
+_COMPUTED = ("GetFormula", "GetNetwork", "Differentiate")  # by the model, as ModelInfer, which says so itself
+_COUNTED = ("ExportSource",)  # streams that end by themselves
+
+Handler = Any  # grpc.RpcMethodHandler, which is generic in its stubs alone
+
+
+def most_calls(settings: Settings) -> int:
+    """What grpc may have open, for `grpc.server(maximum_concurrent_rpcs=)`."""
+    return settings.threads + settings.queue + settings.streams + REFLECTIONS + _ASIDE
+
+
+def handlers(state: ServerState, health: HealthServicer) -> tuple["Handlers"]:
+    """What `grpc.Server.add_generic_rpc_handlers` takes."""
+    return (Handlers(state, health),)
+
+
+class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs alone
+    """Every call of every service."""
+
+    def __init__(self, state: ServerState, health: HealthServicer) -> None:
+        self._state, self._threads, self._most = state, state.threads, state.settings.threads + state.settings.queue
+        pipeline = Pipeline(state)
+        ours = {**_inference(pipeline), **_formulas(pipeline)}
+        theirs = [_health(health)]
+        if state.settings.reflection:
+            theirs.append(_reflection())
+        self._handlers: dict[str, Handler] = {path: handler for path, (_, handler) in ours.items()}
+        for one in theirs:
+            self._handlers |= {path: _checked(path, handler, state) for path, handler in one.items()}
+        # What observes calls may wait for a disk.
+        refusing = ThreadPoolExecutor(1, thread_name_prefix="kanserve-refusal") if state.observers else InlineExecutor()
+        busy = BusyError("The queue is full. Try again later.")
+        full = BusyError("Every model computes as many requests as it may, and takes no more. Try again later.")
+        large = InputError(f"A call may have {METADATA_BYTES} bytes of metadata, and this has more.")
+
+        def refusal(method: Method, error: KanserveError) -> Handler:
+            return _handler("stream_unary", on_threads_of_its_own(pipeline.refusal(method, error), refusing))
+
+        methods = {path: method for path, (method, _) in ours.items()}
+        self._large = {path: refusal(method, large) for path, method in methods.items()}
+        self._refusals = {path: refusal(one, busy) for path, one in methods.items() if one.name not in _CHANGES}
+        self._full = {path: refusal(one, full) for path, one in methods.items() if one.name == "ModelInfer"}
+
+    def service(self, handler_call_details: Any) -> Handler | None:
+        path, metadata = handler_call_details.method, handler_call_details.invocation_metadata
+        if len(metadata) > _FEW and sum(len(key) + len(value) for key, value in metadata) > METADATA_BYTES:
+            return self._large.get(path)
+        if self._threads.accepted >= self._most and path in self._refusals:
+            return self._refusals[path]
+        if path in self._full and self._threads.refuse(self._state.catalog.models) and not self._threads.draining:
+            return self._full[path]
+        return self._handlers.get(path)
+
+
+def load(state: ServerState, request: pb.RepositoryModelLoadRequest, call: Call) -> pb.RepositoryModelLoadResponse:
+    if request.parameters:
+        raise InputError("A model is loaded as it was published, without parameters. Leave them out.")
+    name = wire.requested_model(request)
+    state.control.load(name)
+    call.model = name
+    return pb.RepositoryModelLoadResponse()
+
+
+def unload(
+    state: ServerState, request: pb.RepositoryModelUnloadRequest, call: Call
+) -> pb.RepositoryModelUnloadResponse:
+    name = wire.requested_model(request)
+    state.control.unload(name)
+    call.model = name
+    return pb.RepositoryModelUnloadResponse()
+
+
+_CHANGES: dict[str, Logic] = {"RepositoryModelLoad": load, "RepositoryModelUnload": unload}
+
+
+def _inference(pipeline: Pipeline) -> dict[str, tuple[Method, Handler]]:
+    service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    made = {}
+    for method in _methods(service, wire.SERVICE_NAME):
+        if method.name in _CHANGES:
+            behavior = pipeline.change(method, _CHANGES[method.name])
+        elif method.name == "ModelStreamInfer":
+            behavior = pipeline.infer_stream(method)
+        elif method.name == "ModelInfer":
+            behavior = pipeline.unary(method, pipeline.infer)
+        else:
+            work = pipeline.work(method, inference_service.CALLS[method.name])
+            behavior = pipeline.unary(method, work, always=method.name in _ALWAYS)
+        made[method.path] = (method, _handler(method.kind, behavior))
+    return made
+
+
+def _formulas(pipeline: Pipeline) -> dict[str, tuple[Method, Handler]]:
+    service = formula_pb2.DESCRIPTOR.services_by_name["FormulaService"]
+    made = {}
+    for method in _methods(service, wire.FORMULA_SERVICE_NAME):
+        logic = _logic(method.name)
+        if method.kind == "unary_unary":
+            behavior = pipeline.unary(method, pipeline.work(method, logic))
+        else:
+            behavior = pipeline.stream(method, logic, counted=method.name in _COUNTED)
+        made[method.path] = (method, _handler(method.kind, behavior))
+    return made
+
+
+def _logic(name: str) -> Logic:
+    """A call of the formula service. What computes with a model does so as often at once as inferences may."""
+
+    def answer(state: ServerState, request: Any, call: Call) -> Any:
+        from kanserve.serve.rpc import formula_service  # most servers are never asked
+
+        logic = formula_service.CALLS[name]
+        if name not in _COMPUTED or request.model_name not in state.catalog.models:
+            return logic(state, request, call)
+        model = request.model_name
+        with state.threads.computing(model, inference_service.at_once(state.settings, model), name) as aside:
+            return logic(state, request, call) if aside is None else aside(logic, state, request, call)
+
+    return answer
+
+
+def _methods(service: ServiceDescriptor, name: str) -> Iterator[Method]:
+    for one in service.methods:
+        kind = "_".join("stream" if streams else "unary" for streams in (one.client_streaming, one.server_streaming))
+        yield Method(name, one.name, _parser(one), kind)
+
+
+def _parser(one: MethodDescriptor) -> Callable[[bytes], Any]:
+    parse: Callable[[bytes], Any] = GetMessageClass(one.input_type).FromString
+    return parse
+
+
+def _handler(kind: str, behavior: Behavior) -> Handler:
+    """Of bytes, without parser or serializer; a message alone is read by the behavior, too (`receive_timeout`)."""
+    make: Callable[[Behavior], Handler] = getattr(grpc, f"{_reading(kind)}_rpc_method_handler")
+    return make(behavior)
+
+
+def _reading(kind: str) -> str:
+    return f"stream_{kind.partition('_')[2]}"
+
+
+class _Captured:
+    """Stands for a server, to take the handlers of a servicer of somebody else's."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Handler] = {}
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Said twice: the registered ones are the same, with their names."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
+        self.handlers |= {f"/{service}/{name}": one for name, one in handlers.items()}
+
+
+def _health(servicer: HealthServicer) -> dict[str, Handler]:
+    check = on_threads_of_its_own(servicer.Check, CHECKS)
+    servicer.Check = check  # type: ignore[method-assign]  # grpc takes any callable
+    servicer.Watch = _bounded(servicer.Watch, WATCHES)  # type: ignore[method-assign]
+    for service in ("", *wire.SERVICE_NAMES):
+        servicer.set(service, HealthCheckResponse.SERVING)
+    captured: Any = _Captured()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, captured)
+    return dict(captured.handlers)
+
+
+def _bounded(watch: Any, most: int) -> Any:
+    """Health's Watch, which returns at once and goes on until the caller leaves; BusyError for one too many."""
+    free = BoundedSemaphore(most)
+
+    def answer(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+        if not free.acquire(blocking=False):
+            raise BusyError(f"{most} health watches are open. Try again later.")
+        if not context.add_callback(free.release):  # gone already
+            free.release()
+        watch(request, context, send)
+
+    answer.experimental_non_blocking = True  # type: ignore[attr-defined]  # grpc looks for it
+    return answer
+
+
+def _reflection() -> dict[str, Handler]:
+    servicer = ReflectionServicer(wire.SERVICE_NAMES, wire.reflection_pool())
+    reflect: Any = servicer.ServerReflectionInfo  # typed as if it returned nothing
+    free = BoundedSemaphore(REFLECTIONS)
+
+    def answer(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        if not free.acquire(blocking=False):
+            status.abort(context, status.failure(BusyError(f"{REFLECTIONS} streams are open. Try again later.")))
+        try:
+            yield from reflect(requests, context)
+        finally:
+            free.release()
+
+    # One thread more than streams may be open, so that there is one to say so.
+    stream: Any = on_threads_of_its_own(answer, REFLECTIONS + 1)
+    servicer.ServerReflectionInfo = stream  # type: ignore[method-assign]  # grpc takes any callable
+    captured: Any = _Captured()
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, captured)
+    return dict(captured.handlers)
+
+
+def _checked(path: str, handler: Handler, state: ServerState) -> Handler:
+    """The handler with the table of access before it, and its parser inside: grpc calls an error of that internal."""
+    access, threads = state.access, state.threads
+    kind = "_".join("stream" if one else "unary" for one in (handler.request_streaming, handler.response_streaming))
+    behavior, parse = getattr(handler, kind), partial(read, handler.request_deserializer, {})
+
+    def unary(requests: Iterator[bytes], context: grpc.ServicerContext, *more: Any) -> Any:
+        try:
+            access.check(path, context)
+            return behavior(parse(threads.message(requests, context, BRIEF)), context, *more)
+        except KanserveError as error:
+            failed = status.failure(error)
+        status.abort(context, failed)
+
+    def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
+        try:
+            access.check(path, context)
+            yield from behavior(map(parse, requests), context)
+        except KanserveError as error:
+            failed = status.failure(error)
+        else:
+            return
+        status.abort(context, failed)
+
+    answer: Behavior = stream if handler.request_streaming else unary
+
+    for mark in ("experimental_non_blocking", "experimental_thread_pool"):  # grpc looks for them
+        if hasattr(behavior, mark):
+            setattr(answer, mark, getattr(behavior, mark))
+    make: Callable[..., Handler] = getattr(grpc, f"{_reading(kind)}_rpc_method_handler")
+    return make(answer, response_serializer=handler.response_serializer)

@@ -1,0 +1,150 @@
+"""Tensors of a request to arrays and back.
+
+A message that is not mostly numbers has been refused before it was parsed (`message_limits`); one of 16 MiB of numbers,
+raw or typed, takes 54 MiB at the peak to receive and to parse (measured). Here no array is allocated before its shape
+is believed: it must be that of the model, within its rows, and exactly the bytes for it are there. Numbers are never
+multiplied before each is known to be small.
+
+FP64 and FP32 are computed with as they are; FP16 and BF16, which travel raw only, are made FP32, which holds them all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import TensorError
+from kanserve.inference.grpc_service_pb2 import InferTensorContents, ModelInferRequest, ModelInferResponse
+from kanserve.serve.rpc import bfloat16
+from kanserve.v1.formula_pb2 import Float64Array
+
+Array = NDArray[np.float64]
+Tensor = ModelInferRequest.InferInputTensor
+
+FLOATS: dict[str, np.dtype[Any]] = {  # as they travel
+    "FP64": np.dtype("<f8"),
+    "FP32": np.dtype("<f4"),
+    "FP16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # NumPy has none
+}
+_TYPED = {"FP64": "fp64_contents", "FP32": "fp32_contents"}
+_SHARED_MEMORY = "shared_memory_region"
+
+
+@dataclass(frozen=True, eq=False)
+class TensorRows:
+    """The rows of a request: x (N, columns), and how they came, which is how they are answered."""
+
+    x: NDArray[Any]
+    datatype: str
+    raw: bool
+
+
+def decode(
+    request: ModelInferRequest, buffers: Sequence[bytes | memoryview], name: str, columns: int, most: int
+) -> TensorRows:
+    """The one input of a model that takes `most` rows of `columns` numbers; TensorError when it is something else.
+
+    `buffers`: what its raw_input_contents hold.
+    """
+    tensor = _only_input(request, name)
+    datatype = tensor.datatype
+    dtype = FLOATS.get(datatype)
+    if dtype is None:
+        raise TensorError(f"Input {name!r} must be FP64, FP32, FP16 or BF16, got {datatype!r:.40}.")
+    rows = _rows(tensor.shape, f"Input {name!r}", columns, most)
+    if _SHARED_MEMORY in tensor.parameters:
+        raise TensorError(f"Input {name!r} names shared memory, which is not read here; send the numbers themselves.")
+    if not buffers:
+        return TensorRows(_typed(tensor, columns, rows), datatype, raw=False)
+    if len(buffers) != 1:
+        raise TensorError(f"1 input needs 1 raw buffer, got {len(buffers)}.")
+    if tensor.HasField("contents"):
+        raise TensorError(f"Input {name!r} must come raw or typed, got both: contents and raw_input_contents.")
+    return TensorRows(floats(buffers[0], datatype, (rows, columns), f"Input {name!r}"), datatype, raw=True)
+
+
+def decode_rows(message: Float64Array, columns: int, most: int) -> Array:
+    """At most `most` rows of `columns` numbers; TensorError when the message is something else."""
+    rows = _rows(message.shape, "rows", columns, most)
+    return floats(message.values, "FP64", (rows, columns), "rows")
+
+
+def floats(data: bytes | memoryview, datatype: str, shape: tuple[int, int], what: str = "rows") -> NDArray[Any]:
+    """Raw numbers as an array (N, n) of float32 or float64; TensorError where there are not as many bytes."""
+    dtype = FLOATS[datatype]
+    wanted = shape[0] * shape[1] * dtype.itemsize
+    if len(data) != wanted:
+        raise TensorError(f"{what} of shape {list(shape)} must have {wanted} bytes, got {len(data)}.")
+    x: NDArray[Any] = np.ndarray(shape, dtype, data)
+    return x if dtype.itemsize > 2 else bfloat16.to_float32(x)
+
+
+def encode_array(values: Array) -> Float64Array:
+    """An array of any shape as a message."""
+    return Float64Array(shape=values.shape, values=values.astype("<f8", copy=False).tobytes())
+
+
+def add_typed(output: ModelInferResponse.InferOutputTensor, numbers: NDArray[Any]) -> None:
+    """Numbers in FP64 or FP32 as the contents of an output."""
+    getattr(output.contents, _TYPED[output.datatype]).extend(numbers.ravel().tolist())
+
+
+def raw_texts(texts: Sequence[bytes]) -> bytes:
+    """BYTES as they travel raw: each with its length before it."""
+    return b"".join(len(one).to_bytes(4, "little") + one for one in texts)
+
+
+def as_datatype(values: NDArray[Any], datatype: str) -> NDArray[Any]:
+    """Values (N, n), float32 or float64, in a float type as it travels: BF16 as its bits.
+
+    A row that overflows it is NaN, as any in which something is not finite.
+    """
+    dtype = FLOATS[datatype]
+    if values.dtype == dtype:
+        return values
+    if datatype == "BF16":
+        return bfloat16.to_bfloat16(values)
+    with np.errstate(all="ignore"):
+        converted = values.astype(dtype)
+        if dtype.itemsize < values.dtype.itemsize:
+            converted[~np.isfinite(converted).all(axis=1)] = np.nan
+    return converted
+
+
+def _only_input(request: ModelInferRequest, name: str) -> Tensor:
+    inputs = request.inputs
+    if len(inputs) == 1 and inputs[0].name == name:
+        return inputs[0]
+    names = ", ".join(repr(one.name) for one in inputs[:8]) or "none"
+    raise TensorError(f"The model takes one input, {name!r}; got {names:.200}.")
+
+
+def _rows(shape: Sequence[int], what: str, columns: int, most: int) -> int:
+    """The number of rows that a shape says; TensorError when it is not (rows, columns) with 0 to `most` rows."""
+    if len(shape) != 2 or shape[1] != columns or shape[0] < 0:
+        got = ", ".join(map(str, shape[:8])) + (", ..." if len(shape) > 8 else "")
+        raise TensorError(f"{what} must have shape [rows, {columns}], got [{got}].")
+    if shape[0] > most:
+        raise TensorError(f"{what} may have {most} rows in one request, got {shape[0]}. Send them in parts.")
+    return shape[0]
+
+
+def _typed(tensor: Tensor, columns: int, rows: int) -> NDArray[Any]:
+    wanted = _TYPED.get(tensor.datatype)
+    if wanted is None:
+        raise TensorError(f"{tensor.datatype} has no typed contents. Send its numbers in raw_input_contents.")
+    for field, _ in tensor.contents.ListFields():
+        if field.name != wanted:
+            raise TensorError(f"{tensor.datatype} numbers must come in {wanted} or raw, got {field.name}.")
+    values = _contents(tensor.contents, wanted)
+    if len(values) != rows * columns:
+        raise TensorError(f"Shape [{rows}, {columns}] needs {rows * columns} numbers in {wanted}, got {len(values)}.")
+    return np.array(values, FLOATS[tensor.datatype]).reshape(rows, columns)
+
+
+def _contents(contents: InferTensorContents, field: str) -> Sequence[float]:
+    values: Sequence[float] = getattr(contents, field)
+    return values

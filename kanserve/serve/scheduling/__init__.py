@@ -1,0 +1,1 @@
+"""Which thread computes what, and when."""

@@ -1,0 +1,115 @@
+"""What goes through a network on some rows, in one pass: `evaluate.activations` and what each edge gives, faster.
+
+A search judges hundreds of small networks, and the reference would take longer for that than the fits do: it works
+out every basis function of every edge. Here the basis of an input is worked out once, for all of its edges, from the
+local polynomials that training has.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network import evaluate
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Layer
+from kanserve.train.lm import active_basis as bases
+
+Array = NDArray[np.float64]
+
+MOST_NUMBERS = 1e7
+"""What all edges of a layer may give together; of more, fewer rows are looked at, but `FEWEST_ROWS` always."""
+FEWEST_ROWS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """The inputs of each layer (N, I), the answers (N, outputs), and each edge's mean and deviation (O, I)."""
+
+    values: tuple[Array, ...]
+    answers: Array
+    means: tuple[Array, ...]
+    spreads: tuple[Array, ...]
+
+
+def answers(kan: Kan, x: Array) -> Array:
+    """`network.evaluate.evaluate` for rows x (N, inputs) of finite numbers, to rounding."""
+    return values(kan, x)[-1]
+
+
+def values(kan: Kan, x: Array) -> tuple[Array, ...]:
+    """`network.evaluate.activations` for rows x (N, inputs) of finite numbers, to rounding."""
+    found = [((x - kan.input_shift) / kan.input_scale).T]
+    with np.errstate(all="ignore"):
+        for layer in kan.layers:
+            found.append(_nodes(layer, _sums(layer, found[-1])))
+        given = kan.output_scale * found[-1].T + kan.output_shift
+    if not np.isfinite(given).all() or not all(np.isfinite(one).all() for one in found):
+        return evaluate.activations(kan, x)
+    return (*(one.T for one in found[:-1]), given)
+
+
+def signals(kan: Kan, x: Array, shares: Array | None = None) -> Signals:
+    """The signals on the rows x (N, inputs), which count by `shares` (N,); means and deviations of the finite rows."""
+    every = values(kan, x)
+    finite = np.flatnonzero(np.isfinite(every[-1]).all(axis=1))
+    largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
+    most = max(FEWEST_ROWS, int(MOST_NUMBERS / largest))
+    if len(finite) > most:
+        finite = finite[np.linspace(0, len(finite) - 1, most).astype(int)]
+    if len(finite) == 0:
+        nothing = tuple(np.zeros((layer.subnodes, layer.inputs)) for layer in kan.layers)
+        return Signals(every[:-1], every[-1], nothing, nothing)
+    weights = np.full(len(finite), 1 / len(finite)) if shares is None else shares[finite] / shares[finite].sum()
+    means, spreads = [], []
+    for layer, v in zip(kan.layers, every, strict=False):
+        given = _edges(layer, v[finite].T)
+        mean = given @ weights
+        means.append(mean.T)
+        spreads.append(np.sqrt(((given - mean[:, :, None]) ** 2) @ weights).T)
+    return Signals(every[:-1], every[-1], tuple(means), tuple(spreads))
+
+
+def _sums(layer: Layer, v: Array) -> Array:
+    """The sum of the edges into each subnode, (O, N), for v (I, N)."""
+    total = np.zeros((layer.subnodes, v.shape[1]))
+    if layer.spline_mask.any():
+        splines = _splines(layer, v)
+        total += layer.coefficients.reshape(layer.subnodes, -1) @ splines.reshape(-1, v.shape[1])
+        if layer.base != "zero":
+            total += layer.base_weight @ evaluate.base(layer, v)
+    for j, i in np.argwhere(layer.symbolic_mask):
+        total[j] += _named(layer, int(j), int(i), v[i])
+    return total
+
+
+def _edges(layer: Layer, v: Array) -> Array:
+    """What every edge gives, (I, O, N)."""
+    if layer.spline_mask.any():
+        given = layer.coefficients.transpose(1, 0, 2) @ _splines(layer, v)
+        if layer.base != "zero":
+            given += layer.base_weight.T[:, :, None] * evaluate.base(layer, v)[:, None]
+    else:
+        given = np.zeros((layer.inputs, layer.subnodes, v.shape[1]))
+    for j, i in np.argwhere(layer.symbolic_mask):
+        given[i, j] += _named(layer, int(j), int(i), v[i])
+    return given
+
+
+def _splines(layer: Layer, v: Array) -> Array:
+    """All basis functions (I, G+k, N)."""
+    basis = bases.active_basis(layer)
+    return bases.values(basis, bases.locate(basis, v))
+
+
+def _named(layer: Layer, j: int, i: int, v: Array) -> Array:
+    a, b, c, d = layer.affine[j, i]
+    result: Array = c * FUNCTIONS[str(layer.functions[j, i])].numpy(a * v + b) + d
+    return result
+
+
+def _nodes(layer: Layer, sums: Array) -> Array:
+    z = layer.subnode_scale[:, None] * sums + layer.subnode_bias[:, None]
+    products = z if layer.nodes == layer.subnodes else np.multiply.reduceat(z, np.cumsum(layer.arity) - layer.arity)
+    result: Array = layer.node_scale[:, None] * products + layer.node_bias[:, None]
+    return result

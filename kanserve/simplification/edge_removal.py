@@ -1,0 +1,123 @@
+"""Take edges and nodes out of a network. Inputs and outputs keep their places, so that raw features keep theirs."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.evaluate import edges
+from kanserve.network.kan import Kan, Layer
+from kanserve.simplification.activations import signals
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+NEUTRAL = np.array([1.0, 0.0, 1.0, 0.0])
+
+
+def without_edges(kan: Kan, gone: tuple[Mask, ...], x: Array) -> Kan:
+    """The network without the edges marked in `gone` (O, I) for each layer, each replaced by its mean on the rows x.
+
+    The mean goes into the bias of the subnode, so that what comes after sees values where it saw them before.
+    """
+    return emptied(kan, gone, signals(kan, x).means)
+
+
+def emptied(kan: Kan, gone: tuple[Mask, ...], means: tuple[Array, ...]) -> Kan:
+    """The same where the means (O, I) of each layer's edges are known."""
+    layers = (
+        _emptied(layer, mask, np.where(np.isfinite(mean), mean, 0.0)) if mask.any() else layer
+        for layer, mask, mean in zip(kan.layers, gone, means, strict=True)
+    )
+    return replace(kan, layers=tuple(layers))
+
+
+def no_edges(kan: Kan) -> tuple[Mask, ...]:
+    """A mask for each layer that marks nothing."""
+    return tuple(np.zeros((layer.subnodes, layer.inputs), np.bool_) for layer in kan.layers)
+
+
+def _emptied(layer: Layer, mask: Mask, constants: Array) -> Layer:
+    return replace(
+        layer,
+        coefficients=np.where(mask[:, :, None], 0.0, layer.coefficients),
+        base_weight=np.where(mask, 0.0, layer.base_weight),
+        functions=np.where(mask, "", layer.functions),
+        affine=np.where(mask[:, :, None], NEUTRAL, layer.affine),
+        subnode_bias=layer.subnode_bias + layer.subnode_scale * np.where(mask, constants, 0.0).sum(axis=1),
+    )
+
+
+def without_dead_nodes(kan: Kan) -> Kan:
+    """The same function without the hidden nodes that nothing leaves or that are constant.
+
+    A hidden layer keeps one node at least. A constant factor of a multiplication node becomes part of its scale.
+    """
+    layers = list(kan.layers)
+    for depth in range(len(layers)):
+        layers[depth] = _constant_factors_folded(layers[depth])
+        if depth + 1 < len(layers):
+            layers[depth + 1] = _constants_folded(layers[depth], layers[depth + 1])
+    for depth in reversed(range(len(layers) - 1)):
+        used: Mask = np.array(layers[depth + 1].alive.any(axis=0))
+        if not used.any():
+            used[0] = True
+        layers[depth] = _with_nodes(layers[depth], used)
+        layers[depth + 1] = _with_inputs(layers[depth + 1], used)
+    return replace(kan, layers=tuple(layers))
+
+
+def _constant_factors_folded(layer: Layer) -> Layer:
+    """Subnodes without edges, in groups that have others with edges, moved into the scale of their nodes."""
+    live: Mask = np.array(layer.alive.any(axis=1))
+    keep = np.ones(layer.subnodes, np.bool_)
+    scale = np.array(layer.node_scale)
+    for q, group in enumerate(layer.groups):
+        if any(live[j] for j in group):
+            for j in group:
+                if not live[j]:
+                    scale[q] *= layer.subnode_bias[j]
+                    keep[j] = False
+    arity = np.array([int(keep[list(group)].sum()) for group in layer.groups])
+    return _with_subnodes(layer, keep, arity, scale, layer.node_bias)
+
+
+def _constants_folded(before: Layer, after: Layer) -> Layer:
+    """The layer `after` without the edges from constant nodes of `before`: their values go into its biases."""
+    factors = before.subnode_bias
+    constant = np.array([not before.alive[list(group)].any() for group in before.groups])
+    node = before.node_scale * [np.prod(factors[list(group)]) for group in before.groups] + before.node_bias
+    values = edges(after, np.where(constant, node, 0.0)[None])[0]
+    mask = after.alive & constant & np.isfinite(values)
+    return _emptied(after, mask, values)
+
+
+def _with_subnodes(layer: Layer, keep: Mask, arity: NDArray[np.int64], node_scale: Array, node_bias: Array) -> Layer:
+    return replace(
+        layer,
+        coefficients=layer.coefficients[keep],
+        base_weight=layer.base_weight[keep],
+        functions=layer.functions[keep],
+        affine=layer.affine[keep],
+        subnode_scale=layer.subnode_scale[keep],
+        subnode_bias=layer.subnode_bias[keep],
+        arity=arity,
+        node_scale=node_scale,
+        node_bias=node_bias,
+    )
+
+
+def _with_nodes(layer: Layer, keep: Mask) -> Layer:
+    rows = np.repeat(keep, layer.arity)
+    return _with_subnodes(layer, rows, layer.arity[keep], layer.node_scale[keep], layer.node_bias[keep])
+
+
+def _with_inputs(layer: Layer, keep: Mask) -> Layer:
+    return replace(
+        layer,
+        knots=layer.knots[keep],
+        coefficients=layer.coefficients[:, keep],
+        base_weight=layer.base_weight[:, keep],
+        functions=layer.functions[:, keep],
+        affine=layer.affine[:, keep],
+    )

@@ -1,0 +1,72 @@
+"""Among networks that compute the same, the one whose splines bend least.
+
+A network has more splines than its function needs constants: what one layer bends, the next can bend back, and a fit
+stops anywhere among these. x·y, for one, is found as sines of arcsines as well as by squares. Edges of such a fit
+look like nothing in the table of functions, so they are pulled straight first, as far as the data allow.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from kanserve.network.evaluate import base
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.splines import design, fit_coefficients, span
+from kanserve.simplification.validation import MOST_PARAMETERS, Array, Judge, free_parameters, refit
+
+STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STEPS = 30
+
+
+def straightened(kan: Kan, one: Judge) -> Kan:
+    """The network pulled straight, or as it is where that costs more than `one` accepts."""
+    if kan.symbolic or free_parameters(kan) > MOST_PARAMETERS:
+        return kan
+    best = one.losses(kan)
+    straight = without_base(kan)
+    for strength in STRENGTHS:
+        if strength <= one.smooth:
+            continue
+        straighter = refit(straight, replace(one, smooth=strength), STEPS)
+        if not one.accepts(one.losses(straighter), best):
+            break
+        straight = straighter
+    straight = refit(straight, one, STEPS)
+    return straight if one.accepts(one.losses(straight), best) else kan
+
+
+def without_base(kan: Kan) -> Kan:
+    """The network with its base functions told by the splines: bending can be judged of a whole edge only."""
+    return replace(kan, layers=tuple(_without_base(layer) for layer in kan.layers))
+
+
+def spline(layer: Layer, j: int, i: int, u: Array) -> Array:
+    """What the spline of the edge (j, i) gives at u (N,), without a base function."""
+    result: Array = design(u, layer.knots[i], layer.order, layer.extrapolation) @ layer.coefficients[j, i]
+    return result
+
+
+def unscaled(layer: Layer, node: int, coefficients: Array) -> Layer:
+    """The layer with other spline coefficients, and no scale and no bias on a node and on the sums it is made of."""
+    this = np.arange(layer.nodes) == node
+    own = np.repeat(this, layer.arity)
+    return replace(
+        layer,
+        coefficients=coefficients,
+        subnode_scale=np.where(own, 1.0, layer.subnode_scale),
+        subnode_bias=np.where(own, 0.0, layer.subnode_bias),
+        node_scale=np.where(this, 1.0, layer.node_scale),
+        node_bias=np.where(this, 0.0, layer.node_bias),
+    )
+
+
+def _without_base(layer: Layer) -> Layer:
+    coefficients = np.array(layer.coefficients)
+    for i in range(layer.inputs):
+        low, high = span(layer.knots[i], layer.order)
+        points = np.linspace(low, high, 4 * (layer.intervals + layer.order))
+        told = design(points, layer.knots[i], layer.order, layer.extrapolation) @ layer.coefficients[:, i].T
+        wanted = told + base(layer, points)[:, None] * layer.base_weight[:, i]
+        coefficients[:, i] = fit_coefficients(points, wanted, layer.knots[i], layer.order).T
+    coefficients = np.where(layer.spline_mask[:, :, None], coefficients, 0.0)
+    return replace(layer, coefficients=coefficients, base_weight=np.zeros_like(layer.base_weight))

@@ -1,0 +1,92 @@
+"""A function of functions on an edge: the inner ones, or their product, become a node of a layer before the edge's own.
+
+What else the layer takes is carried through the new one by identity edges, which a fit leaves alone.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from kanserve.network.edge_names import EdgeIndex
+from kanserve.network.kan import Kan, Layer, Symbolic, layer
+from kanserve.simplification.symbolic_edges import named
+from kanserve.train.lm.parameter_vector import carriers
+
+_NEUTRAL = (1.0, 0.0, 1.0, 0.0)
+
+
+def with_inner(kan: Kan, place: EdgeIndex, outer: Symbolic, inner: tuple[Symbolic, ...]) -> tuple[Kan, EdgeIndex, bool]:
+    """The network with outer(Π inner(z)) as an edge, where the outer edge is then, and whether a layer was put in.
+
+    A layer was put in before that of the edge, unless the one before only carries what the edge takes.
+    """
+    depth, j, i = place
+    source = _carried(kan.layers[depth - 1], i) if depth > 0 else None
+    layers = list(kan.layers)
+    inserted = source is None
+    if inserted:
+        layers.insert(depth, _carrying(layers[depth].inputs))
+        depth, source = depth + 1, i
+    assert source is not None
+    if len(inner) == 1 and int(layers[depth].alive[:, i].sum()) == 1:
+        inside = depth - 1, layers[depth - 1].groups[i].start, source
+        layers = list(named(replace(kan, layers=tuple(layers)), {inside: inner[0]}).layers)
+    else:
+        layers[depth - 1] = _with_node(layers[depth - 1], source, inner)
+        layers[depth] = _with_input(_without(layers[depth], j, i))
+        i = layers[depth].inputs - 1
+    return named(replace(kan, layers=tuple(layers)), {(depth, j, i): outer}), (depth, j, i), inserted
+
+
+def _carried(before: Layer, node: int) -> int | None:
+    """Which input of a layer a node of it is, unchanged; None where it is something else."""
+    j = before.groups[node].start
+    return int(np.flatnonzero(before.alive[j])[0]) if carriers(before)[j] else None
+
+
+def _carrying(count: int) -> Layer:
+    """Identities from every input to a node of its own."""
+    functions = np.full((count, count), "", dtype="<U12")
+    np.fill_diagonal(functions, "x")
+    return layer(functions=functions, base="zero")
+
+
+def _with_node(one: Layer, source: int, factors: tuple[Symbolic, ...]) -> Layer:
+    """The layer with one more node, the product of named functions of one of its inputs."""
+    count = len(factors)
+    functions = np.full((count, one.inputs), "", dtype="<U12")
+    affine = np.tile(_NEUTRAL, (count, one.inputs, 1))
+    for n, factor in enumerate(factors):
+        functions[n, source], affine[n, source] = factor.function, (factor.a, factor.b, factor.c, factor.d)
+    return replace(
+        one,
+        coefficients=np.concatenate([one.coefficients, np.zeros((count, *one.coefficients.shape[1:]))]),
+        base_weight=np.concatenate([one.base_weight, np.zeros((count, one.inputs))]),
+        functions=np.concatenate([one.functions, functions]),
+        affine=np.concatenate([one.affine, affine]),
+        subnode_scale=np.append(one.subnode_scale, np.ones(count)),
+        subnode_bias=np.append(one.subnode_bias, np.zeros(count)),
+        arity=np.append(one.arity, count),
+        node_scale=np.append(one.node_scale, 1.0),
+        node_bias=np.append(one.node_bias, 0.0),
+    )
+
+
+def _with_input(one: Layer) -> Layer:
+    """The layer with one more input, which nothing uses; its grid is that of the first."""
+    rows = one.subnodes, 1
+    return replace(
+        one,
+        knots=np.concatenate([one.knots, one.knots[:1]]),
+        coefficients=np.concatenate([one.coefficients, np.zeros((*rows, one.coefficients.shape[2]))], axis=1),
+        base_weight=np.concatenate([one.base_weight, np.zeros(rows)], axis=1),
+        functions=np.concatenate([one.functions, np.full(rows, "")], axis=1),
+        affine=np.concatenate([one.affine, np.tile(_NEUTRAL, (*rows, 1))], axis=1),
+    )
+
+
+def _without(one: Layer, j: int, i: int) -> Layer:
+    coefficients, base_weight = np.array(one.coefficients), np.array(one.base_weight)
+    functions, affine = np.array(one.functions), np.array(one.affine)
+    coefficients[j, i], base_weight[j, i], functions[j, i], affine[j, i] = 0.0, 0.0, "", _NEUTRAL
+    return replace(one, coefficients=coefficients, base_weight=base_weight, functions=functions, affine=affine)

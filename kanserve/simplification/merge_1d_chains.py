@@ -1,0 +1,69 @@
+"""A spline of a spline of one variable is one function: the first can bend for both, and the second be a line.
+
+How two such splines share the work is left to chance by a fit, and what each of them is then looks like nothing.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from kanserve.network.edge_names import EdgeIndex
+from kanserve.network.kan import Kan, Layer, Symbolic
+from kanserve.network.splines import fit_coefficients, span
+from kanserve.simplification.activations import values
+from kanserve.simplification.gauge_fixing import spline, unscaled, without_base
+from kanserve.simplification.symbolic_edges import named
+from kanserve.simplification.validation import Judge, refit
+
+STEPS = 20
+POINTS = 8  # for each coefficient of a spline that is told again
+
+
+def without_chains(kan: Kan, one: Judge) -> Kan:
+    """The network with lines for the second splines of such pairs, or as it is where `one` does not accept that."""
+    pairs = _pairs(kan)
+    if not pairs:
+        return kan
+    changed = without_base(kan)
+    for first, second in pairs:
+        joined = _joined(changed, first, second)
+        changed = changed if joined is None else joined
+    changed = refit(changed, one, STEPS)
+    sound = np.isfinite(values(changed, one.x)[-1]).all()
+    return changed if sound and one.accepts(one.losses(changed), one.losses(kan)) else kan
+
+
+def _pairs(kan: Kan) -> list[tuple[EdgeIndex, EdgeIndex]]:
+    """The splines that alone make a sum node, each with the spline that alone goes on from it; no spline twice."""
+    found: list[tuple[EdgeIndex, EdgeIndex]] = []
+    taken: set[EdgeIndex] = set()
+    for depth, (layer, after) in enumerate(zip(kan.layers, kan.layers[1:], strict=False)):
+        for q, group in enumerate(layer.groups):
+            own, on = np.flatnonzero(layer.alive[group.start]), np.flatnonzero(after.alive[:, q])
+            if len(group) > 1 or len(own) != 1 or len(on) != 1:
+                continue
+            first, second = (depth, group.start, int(own[0])), (depth + 1, int(on[0]), q)
+            if _is_spline(layer, first) and _is_spline(after, second) and first not in taken:
+                found.append((first, second))
+                taken.add(second)
+    return found
+
+
+def _is_spline(layer: Layer, place: EdgeIndex) -> bool:
+    _, j, i = place
+    return bool(layer.spline_mask[j, i] and not layer.symbolic_mask[j, i])
+
+
+def _joined(kan: Kan, first: EdgeIndex, second: EdgeIndex) -> Kan | None:
+    """The network in which the first spline is both and the second carries; None where that is not finite."""
+    (depth, j, i), (_, o, q) = first, second
+    layer, after = kan.layers[depth], kan.layers[depth + 1]
+    u = np.linspace(*span(layer.knots[i], layer.order), POINTS * layer.coefficients.shape[2])
+    given = layer.subnode_scale[j] * spline(layer, j, i, u) + layer.subnode_bias[j]
+    wanted = spline(after, o, q, layer.node_scale[q] * given + layer.node_bias[q])
+    if not np.isfinite(wanted).all():
+        return None
+    coefficients = np.array(layer.coefficients)
+    coefficients[j, i] = fit_coefficients(u, wanted, layer.knots[i], layer.order)
+    layers = (*kan.layers[:depth], unscaled(layer, q, coefficients), *kan.layers[depth + 1 :])
+    return named(replace(kan, layers=layers), {second: Symbolic("x", 1.0, 0.0, 1.0, 0.0)})

@@ -1,0 +1,77 @@
+"""Two hidden nodes that share one piece of work, made one.
+
+Greedy removal stops at networks in which neither of two nodes can go, though one, which has all inputs of the other,
+could do what both do: their splines have divided it. Then one goes and the other begins anew, a random line of each of
+its inputs, while the rest of the network stays; a few such starts are tried.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.splines import span, uniform_knots
+from kanserve.simplification.edge_removal import no_edges, without_dead_nodes, without_edges
+from kanserve.simplification.validation import Array, Judge
+
+TRIES = 12
+NOISE = 0.02
+SPREAD = 0.1
+
+
+def merged(kan: Kan, one: Judge, seed: int) -> Iterator[Kan]:
+    """Up to 12 networks with one hidden node fewer, to be refitted; none when no node's inputs are all another's."""
+    pairs = [(depth, *pair) for depth in range(len(kan.layers) - 1) for pair in _mergeable(kan.layers[depth])]
+    for attempt in range(TRIES if pairs else 0):
+        depth, kept, dropped = pairs[attempt % len(pairs)]
+        generator = np.random.default_rng([seed, attempt])
+        gone = no_edges(kan)
+        gone[depth + 1][:, dropped] = True
+        fresh = _begun_anew(kan, depth, kept, generator)
+        yield without_dead_nodes(without_edges(fresh, gone, one.learn.x))
+
+
+def _mergeable(layer: Layer) -> list[tuple[int, int]]:
+    """Sum nodes of splines, each with one that has no inputs but its own: of two with the same, the first stays."""
+    if (layer.arity > 1).any() or layer.symbolic_mask.any():
+        return []
+    alive = layer.alive
+    return [
+        (kept, dropped)
+        for kept, dropped in permutations(range(layer.nodes), 2)
+        if alive[dropped].any()
+        and (alive[dropped] <= alive[kept]).all()
+        and (kept < dropped or (alive[dropped] != alive[kept]).any())
+    ]
+
+
+def _begun_anew(kan: Kan, depth: int, node: int, generator: np.random.Generator) -> Kan:
+    """The network with one node a sum of random lines, on [-1, 1], and small random edges out of it."""
+    layer, after = kan.layers[depth], kan.layers[depth + 1]
+    coefficients, base_weight = np.array(layer.coefficients), np.array(layer.base_weight)
+    inputs = np.flatnonzero(layer.alive[node])
+    for i in inputs:
+        line = generator.choice([-1.0, 1.0]) * _line(layer, int(i)) / len(inputs)
+        coefficients[node, i] = line + generator.normal(0, NOISE, len(line))
+    base_weight[node] = 0.0
+    bias = np.array(layer.subnode_bias)
+    bias[node] = 0.0
+    out, out_base, knots = np.array(after.coefficients), np.array(after.base_weight), np.array(after.knots)
+    out[:, node] = np.where(after.alive[:, node, None], generator.normal(0, SPREAD, out[:, node].shape), 0.0)
+    out_base[:, node] = 0.0
+    knots[node] = uniform_knots(-1, 1, after.intervals, after.order)
+    first = replace(layer, coefficients=coefficients, base_weight=base_weight, subnode_bias=bias)
+    second = replace(after, coefficients=out, base_weight=out_base, knots=knots)
+    return replace(kan, layers=(*kan.layers[:depth], first, second, *kan.layers[depth + 2 :]))
+
+
+def _line(layer: Layer, i: int) -> Array:
+    """The coefficients of the spline that goes from -1 to 1 over the range of input i."""
+    knots, k = layer.knots[i], layer.order
+    low, high = span(knots, k)
+    # A spline whose coefficients are the Greville abscissae is the identity.
+    places = np.convolve(knots[1:-1], np.full(k, 1 / k), mode="valid")
+    line: Array = (2 * places - low - high) / (high - low)
+    return line

@@ -1,0 +1,127 @@
+"""F(f(a)·g(b)): a curve of a product knows its factors only up to a power, which it undoes itself.
+
+So a factor may be the feature itself though its spline is a root of it, or its inverse. Then the other factors take
+the power that makes it so, and the curve that follows takes it back.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kanserve.network.edge_names import EdgeIndex
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.splines import fit_coefficients, span, uniform_knots
+from kanserve.simplification.edge_candidates import Array, Samples
+from kanserve.simplification.gauge_fixing import spline, unscaled, without_base
+
+MARGIN = 0.02
+LEAST, MOST = 0.05, 20.0
+"""Powers less than the one or more than the other are no powers, but a curve that something else bends."""
+POINTS = 8  # for each coefficient of a spline that is told again
+
+
+def may_take_powers(kan: Kan, place: EdgeIndex) -> bool:
+    """Whether an edge is alone a factor of a product of such splines that nothing but splines goes on from."""
+    depth, j, _ = place
+    layer = kan.layers[depth]
+    node, group = next((q, group) for q, group in enumerate(layer.groups) if j in group)
+    if len(group) < 2 or depth + 1 == len(kan.layers):
+        return False
+    rows, after = list(group), kan.layers[depth + 1]
+    lone = (layer.alive[rows].sum(axis=1) == 1) & (layer.spline_mask & ~layer.symbolic_mask)[rows].any(axis=1)
+    scaled = (layer.subnode_scale[rows] != 0).all()
+    return bool(lone.all() and scaled and not after.symbolic_mask[:, node].any())
+
+
+def as_factor(kan: Kan, place: EdgeIndex, samples: Samples) -> Samples:
+    """What the factor is that an edge alone makes: the edge with the scale and the bias of its sum."""
+    layer = kan.layers[place[0]]
+    scale, bias = layer.subnode_scale[place[1]], layer.subnode_bias[place[1]]
+    return replace(samples, values=scale * samples.values + bias, weights=samples.weights / scale**2)
+
+
+def power_of(samples: Samples) -> tuple[float, float, float] | None:
+    """k, p and the weighted error of k·|z - natural|^p; None where one of the two changes its sign, or none is near."""
+    t, s = samples.z - samples.natural, samples.values
+    if not (samples.low > samples.natural or samples.high < samples.natural) or not (s.min() > 0 or s.max() < 0):
+        return None
+    with np.errstate(all="ignore"):
+        log_t, log_s = np.log(np.abs(t)), np.log(np.abs(s))
+        shares = samples.weights * s**2
+        shares = shares / shares.sum()
+        along = log_t - shares @ log_t
+        p = float((shares * along) @ log_s / ((shares * along) @ along))
+        k = float(np.sign(s[0]) * np.exp(shares @ (log_s - p * log_t)))
+        error = float(np.sqrt(np.mean(samples.weights * (k * np.abs(t) ** p - s) ** 2)))
+    return (k, p, error) if LEAST < abs(p) < MOST and np.isfinite([k, error]).all() else None
+
+
+def with_power(kan: Kan, place: EdgeIndex, samples: Samples, k: float, p: float, values: Sequence[Array]) -> Kan | None:
+    """The network whose factor at `place`, k·|z - natural|^p, is z - natural, on the values of its layers (N, I).
+
+    None where a power is not finite.
+    """
+    depth, j, i = place
+    layers = list(without_base(kan).layers)
+    node, group = next((q, group) for q, group in enumerate(layers[depth].groups) if j in group)
+    layer = _neutral(layers[depth], group, node)
+    coefficients, functions, affine = np.array(layer.coefficients), np.array(layer.functions), np.array(layer.affine)
+    sign = 1.0 if samples.low > samples.natural else -1.0
+    product = sign * (values[depth][:, i] - samples.natural)
+    with np.errstate(all="ignore"):
+        for m in group:
+            if m != j:
+                other = int(np.flatnonzero(layer.alive[m])[0])
+                coefficients[m, other] = _powered_spline(layer, m, other, 1 / p)
+                product = product * _powered(spline(layer, m, other, values[depth][:, other]), 1 / p)
+        scale, bias = layers[depth].node_scale[node], layers[depth].node_bias[node]
+        after = _following(layers[depth + 1], node, product, lambda u: scale * k * _powered(u, p) + bias)
+    if after is None or not np.isfinite(coefficients).all():
+        return None
+    coefficients[j, i], functions[j, i], affine[j, i] = 0.0, "x", (1.0, -samples.natural, sign, 0.0)
+    layers[depth] = replace(layer, coefficients=coefficients, functions=functions, affine=affine)
+    layers[depth + 1] = after
+    return replace(kan, layers=tuple(layers))
+
+
+def _neutral(layer: Layer, group: range, node: int) -> Layer:
+    """The layer with the scales and biases of a product's sums told by their splines, and none on the product."""
+    rows = list(group)
+    coefficients = np.array(layer.coefficients)
+    # The basis functions add up to 1.
+    told = layer.subnode_scale[rows, None, None] * coefficients[rows] + layer.subnode_bias[rows, None, None]
+    coefficients[rows] = np.where(layer.alive[rows][:, :, None], told, 0.0)
+    return unscaled(layer, node, coefficients)
+
+
+def _following(after: Layer, node: int, product: Array, before: Callable[[Array], Array]) -> Layer | None:
+    """The layer whose splines of one node go on from the `product` (N,), of which the node was a function `before`."""
+    low, high = float(product.min()), float(product.max())
+    if not np.isfinite([low, high]).all() or low == high:
+        return None
+    pad = MARGIN * (high - low)
+    knots, coefficients = np.array(after.knots), np.array(after.coefficients)
+    knots[node] = uniform_knots(low - pad, high + pad, after.intervals, after.order)
+    u = np.linspace(low, high, POINTS * coefficients.shape[2])
+    reached = before(u)
+    for o in np.flatnonzero(after.spline_mask[:, node]).tolist():
+        told = spline(after, o, node, reached)
+        if not np.isfinite(told).all():
+            return None
+        coefficients[o, node] = fit_coefficients(u, told, knots[node], after.order)
+    return replace(after, knots=knots, coefficients=coefficients)
+
+
+def _powered_spline(layer: Layer, j: int, i: int, p: float) -> Array:
+    """The coefficients of the spline on the same grid that is a power of one of the layer's; NaN where none is."""
+    points = np.linspace(*span(layer.knots[i], layer.order), POINTS * layer.coefficients.shape[2])
+    wanted = _powered(spline(layer, j, i, points), p)
+    if not np.isfinite(wanted).all():
+        return np.full(layer.coefficients.shape[2], np.nan)
+    return fit_coefficients(points, wanted, layer.knots[i], layer.order)
+
+
+def _powered(v: Array, p: float) -> Array:
+    result: Array = np.sign(v) * np.abs(v) ** p
+    return result

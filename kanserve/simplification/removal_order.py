@@ -1,0 +1,67 @@
+"""What may be taken out of a network: hidden nodes, inputs and edges, those that carry least of the signal first."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kanserve.network.importance import pushed_back
+from kanserve.network.kan import Kan
+from kanserve.simplification.activations import Array, Signals
+from kanserve.simplification.edge_removal import emptied, no_edges, without_dead_nodes
+
+
+@dataclass(frozen=True)
+class Removal:
+    """The edges from node `source` of a layer (0 is the inputs): to one subnode of the next, or to all of them."""
+
+    share: float
+    name: str
+    layer: int
+    source: int
+    subnode: int | None = None
+
+
+def nodes(kan: Kan, seen: Signals) -> list[Removal]:
+    """Hidden nodes. One node of a layer must stay."""
+    shares = pushed_back(kan, seen.spreads).nodes
+    return _ascending(
+        Removal(float(shares[depth][q]), f"node {q + 1} of layer {depth}", depth, q)
+        for depth in range(1, len(kan.layers))
+        for q in range(kan.layers[depth].inputs if kan.layers[depth].inputs > 1 else 0)
+    )
+
+
+def inputs(kan: Kan, seen: Signals) -> list[Removal]:
+    """Inputs with several edges; one with a single edge is that edge."""
+    shares = pushed_back(kan, seen.spreads).nodes[0]
+    edges = kan.layers[0].alive.sum(axis=0)
+    return _ascending(
+        Removal(float(shares[i]), f"input {one.name}", 0, i) for i, one in enumerate(kan.inputs) if edges[i] > 1
+    )
+
+
+def edges(kan: Kan, seen: Signals) -> list[Removal]:
+    """Single edges."""
+    shares = pushed_back(kan, seen.spreads).edges
+    return _ascending(
+        Removal(float(shares[depth][j, i]), _edge_name(kan, depth, j, i), depth, i, j)
+        for depth, layer in enumerate(kan.layers)
+        for j, i in zip(*(place.tolist() for place in layer.alive.nonzero()), strict=True)
+    )
+
+
+def without(kan: Kan, removals: Sequence[Removal], means: tuple[Array, ...]) -> Kan:
+    """The network without these, each edge replaced by its mean, and without the nodes that are then dead."""
+    gone = no_edges(kan)
+    for one in removals:
+        subnodes = slice(None) if one.subnode is None else one.subnode
+        gone[one.layer][subnodes, one.source] = kan.layers[one.layer].alive[subnodes, one.source]
+    return without_dead_nodes(emptied(kan, gone, means))
+
+
+def _ascending(found: Iterable[Removal]) -> list[Removal]:
+    return sorted(found, key=lambda each: each.share)
+
+
+def _edge_name(kan: Kan, depth: int, j: int, i: int) -> str:
+    source = kan.inputs[i].name if depth == 0 else f"node {i + 1} of layer {depth}"
+    return f"the edge from {source} to node {j + 1} of layer {depth + 1}"

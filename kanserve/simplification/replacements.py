@@ -1,0 +1,220 @@
+"""What could stand in the place of a spline: a named function, one of another one, and what a product leaves open.
+
+A spline is known only up to what the rest of the network can undo. A factor's constant may be another term's, for
+f(a) + g(a)·h(b) is f(a) - k·g(a) + g(a)·(h(b) + k); and under a curve the factors of a product are known up to a
+power. So beside what looks like the spline there is what would look like it after such a change.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from kanserve.network.edge_names import EdgeIndex
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Layer, Symbolic
+from kanserve.simplification.composites import Composite, composites
+from kanserve.simplification.edge_candidates import (
+    COMPLEXITY_WEIGHT,
+    FREE_OFFSET,
+    HOMOGENEOUS,
+    Array,
+    Candidate,
+    Samples,
+    candidates,
+    within_domain,
+)
+from kanserve.simplification.insert_composite import with_inner
+from kanserve.simplification.product_powers import as_factor, may_take_powers, power_of, with_power
+from kanserve.simplification.symbolic_edges import named
+from kanserve.train.lm.parameter_vector import Constant
+
+BENT = 20.0
+"""Functions of functions are looked for where every function errs by more than this many floors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Named:
+    """A network and the constants of its named edges that a fit leaves alone."""
+
+    kan: Kan
+    fixed: frozenset[Constant] = frozenset()
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A named function for an edge, perhaps of an inner one, its error in units of the outputs, and its rank."""
+
+    place: EdgeIndex
+    symbolic: Symbolic
+    error: float
+    rank: float
+    inner: tuple[Symbolic, ...] = ()
+    held: tuple[int, ...] = ()
+    """Which of a, b, c, d of the edge stay as they are."""
+    inner_held: tuple[tuple[int, ...], ...] = ()
+    changed: Kan | None = field(default=None, repr=False, compare=False)
+    """The network with the offer in it, where other splines change with it."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one named function that changes nothing else."""
+        return not self.inner and self.changed is None
+
+
+@dataclass(frozen=True)
+class Role:
+    """Where an edge is, and what it is in its network."""
+
+    place: EdgeIndex
+    alone: bool = False
+    """Whether it is by itself a factor of a product."""
+    traded: bool = False
+    """Whether that factor's constant could be another term's: a term of what the other factors are made from."""
+    level: float = 0.0
+    """The d with which there is no constant in what its sum gives, beside those of edges that bend."""
+    rates: tuple[float, ...] = ()
+    """Where its input is a sum of logarithms, the rates r at which e^(r·z) is a simple power of one of them."""
+
+
+def offers(place: EdgeIndex, samples: Samples, floor: float, library: Sequence[str]) -> tuple[Offer, ...]:
+    """Named functions alone, the best first."""
+    return tuple(Offer(place, one.symbolic, one.error, one.rank) for one in candidates(samples, floor, library))
+
+
+def further_offers(
+    kan: Kan,
+    role: Role,
+    samples: Samples,
+    plain: Sequence[Offer],
+    values: Sequence[Array],
+    floor: float,
+    library: Sequence[str],
+) -> tuple[Offer, ...]:
+    """All that could stand there, beside functions alone (`plain`), best first; `values` are the layers' (N, I)."""
+    place = role.place
+    found = [] if role.traded else list(plain)
+    if role.alone:
+        found += [_dropped(one, role.level, samples.natural) for one in plain]
+        found += [_held(place, one) for one in _without_constant(samples, role.level, floor, library)]
+    if found and min(one.error for one in found) > BENT * floor:
+        each = composites(samples, floor, library, level=role.level, rates=role.rates)
+        found += [_of_two(place, one, role.traded) for one in each]
+    found += _powers(kan, place, samples, values, floor)
+    return tuple(sorted(found, key=lambda one: one.rank))
+
+
+def put_in(net: Named, offer: Offer) -> Named:
+    """The network with the offer on its edge."""
+    if not offer.inner:
+        kan = named(net.kan, {offer.place: offer.symbolic}) if offer.changed is None else offer.changed
+        return Named(kan, net.fixed | {(*offer.place, slot) for slot in offer.held})
+    kan, place, inserted = with_inner(net.kan, offer.place, offer.symbolic, offer.inner)
+    fixed = {(n + (inserted and n >= offer.place[0]), j, i, slot) for n, j, i, slot in net.fixed}
+    fixed |= {(*place, slot) for slot in offer.held}
+    before = kan.layers[place[0] - 1]
+    for j, slots in zip(before.groups[place[2]], offer.inner_held, strict=True):
+        i = int(np.flatnonzero(before.alive[j])[0])
+        fixed |= {(place[0] - 1, j, i, slot) for slot in slots}
+    return Named(kan, frozenset(fixed))
+
+
+def _held(place: EdgeIndex, one: Candidate) -> Offer:
+    return Offer(place, one.symbolic, one.error, one.rank, held=(3,))
+
+
+def _dropped(one: Offer, level: float, natural: float) -> Offer:
+    """The offer with its constant left to another term; of a line that is the feature itself."""
+    symbolic = replace(one.symbolic, d=level, b=-natural if one.symbolic.function == "x" else one.symbolic.b)
+    return replace(one, symbolic=symbolic, held=(3,), rank=one.rank - COMPLEXITY_WEIGHT * FREE_OFFSET)
+
+
+def _of_two(place: EdgeIndex, one: Composite, traded: bool) -> Offer:
+    held = (*one.held, 3) if traded else one.held
+    return Offer(place, one.outer, one.error, one.rank, one.inner, held, one.inner_held)
+
+
+def _powers(kan: Kan, place: EdgeIndex, samples: Samples, values: Sequence[Array], floor: float) -> Iterator[Offer]:
+    """The feature itself as a factor, where that is one up to a power."""
+    if not may_take_powers(kan, place) or (power := power_of(as_factor(kan, place, samples))) is None:
+        return
+    k, p, error = power
+    changed = with_power(kan, place, samples, k, p, values)
+    if changed is not None:
+        depth, j, i = place
+        symbolic = changed.layers[depth].edge(j, i)
+        assert isinstance(symbolic, Symbolic)
+        rank = float(np.log10(error + floor)) + COMPLEXITY_WEIGHT * FUNCTIONS["x"].complexity
+        yield Offer(place, symbolic, error, rank, held=(3,), changed=changed)
+
+
+def _without_constant(samples: Samples, level: float, floor: float, library: Sequence[str]) -> Iterator[Candidate]:
+    """c·f(z - natural) of the functions that are 0 or infinite there, in closed form."""
+    values, weights = samples.values - level, samples.weights
+    for name in library:
+        if name == "log" or name not in HOMOGENEOUS:
+            continue
+        b = -samples.natural
+        if not within_domain(name, np.array([samples.low + b]), np.array([samples.high + b]))[0]:
+            continue
+        with np.errstate(all="ignore"):
+            shape = FUNCTIONS[name].numpy(samples.z + b)
+            c = float(weights @ (shape * values) / (weights @ shape**2))
+            error = float(np.sqrt(np.mean(weights * (c * shape - values) ** 2)))
+        if np.isfinite([c, error]).all():
+            symbolic = Symbolic(name, 1.0, b, c, level)
+            rank = float(np.log10(error + floor)) + COMPLEXITY_WEIGHT * FUNCTIONS[name].complexity
+            yield Candidate(symbolic, error, rank)
+
+
+@np.errstate(all="ignore")
+def roles(kan: Kan) -> Mapping[EdgeIndex, Role]:
+    """For each edge with a spline, what it is."""
+    found = {}
+    for depth, layer in enumerate(kan.layers):
+        alive = layer.alive
+        for q, group in enumerate(layer.groups):
+            for j in group:
+                alone = len(group) > 1 and int(alive[j].sum()) == 1
+                traded = alone and depth + 1 < len(kan.layers) and _traded(layer, kan.layers[depth + 1], q, j)
+                for i in np.flatnonzero(layer.spline_mask[j]).tolist():
+                    level = _level(kan, depth, q, j, i)
+                    rates = _rates(kan.layers[depth - 1], i) if depth else ()
+                    found[depth, j, i] = Role((depth, j, i), alone, traded, level, rates)
+    return found
+
+
+def _level(kan: Kan, depth: int, node: int, j: int, i: int) -> float:
+    """The d of an edge at which its sum has no constant, in raw units where it is an output: names' d count."""
+    layer = kan.layers[depth]
+    level = -layer.subnode_bias[j]
+    if depth + 1 == len(kan.layers) and layer.arity[node] == 1:
+        shift = kan.output_shift[node] / kan.output_scale[node] + layer.node_bias[node]
+        level -= shift / layer.node_scale[node]
+    level /= layer.subnode_scale[j]
+    for other in np.flatnonzero(layer.symbolic_mask[j]).tolist():
+        if other != i:
+            natural = -kan.input_shift[other] / kan.input_scale[other] if depth == 0 else 0.0
+            _, _, c, d = layer.affine[j, other]
+            level -= d + (c * natural if layer.functions[j, other] == "x" else 0.0)
+    return float(level) if np.isfinite(level) else 0.0
+
+
+def _traded(layer: Layer, after: Layer, node: int, j: int) -> bool:
+    """Whether the node of the factor j has a node beside it, in some sum, that takes all that its other factors do."""
+    others = layer.alive[[m for m in layer.groups[node] if m != j]].any(axis=0)
+    sums = after.alive[after.alive[:, node]]
+    beside = set(np.flatnonzero(sums.any(axis=0)).tolist()) - {node}
+    return any(bool((layer.alive[list(layer.groups[q])].any(axis=0) >= others).all()) for q in beside)
+
+
+def _rates(before: Layer, node: int) -> tuple[float, ...]:
+    """The rates at which e^(r·z) of a node z = .. + c·log(x) + .. is x, 1/x or x²."""
+    group = before.groups[node]
+    if len(group) > 1:
+        return ()
+    logs = np.flatnonzero(before.functions[group.start] == "log")
+    if not len(logs):
+        return ()
+    c = before.affine[group.start, logs[0], 2] * before.subnode_scale[group.start] * before.node_scale[node]
+    return tuple(power / float(c) for power in (1.0, -1.0, 2.0)) if c else ()

@@ -1,0 +1,285 @@
+"""How good a simpler network is: its loss on held-out rows, and whether that is worse than chance explains."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.errors import DataError
+from kanserve.network.evaluate import softmax
+from kanserve.network.kan import Kan, Layer
+from kanserve.simplification.activations import answers, values
+from kanserve.simplification.leave_one_out import loo_factor
+from kanserve.simplification.symbolic_edges import domains_hold
+from kanserve.train.common.argument_checks import not_negative, whole
+from kanserve.train.common.grids import set_ranges
+from kanserve.train.lm.levenberg_marquardt import refine
+from kanserve.train.lm.parameter_vector import Constant
+
+Array = NDArray[np.float64]
+
+HELD_OUT = 0.2
+MOST_ROWS = 5000
+DEFAULT_TOLERANCE = 1e-2
+SMOOTHNESS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
+LEAST_RIDGE, RIDGE = 1e-12, 0.1
+SMOOTHING_STEPS = 15
+LAST_STEPS = 100
+MOST_LOSS = 0.2
+FEW_ROWS = 1000
+FOLDS, FOLD_STEPS = 5, 8
+"""Of a classifier with few rows: how each of them is judged. A refit begins where the last one ended."""
+CLEARLY_WORSE = 2.0
+"""Times the least loss: of strengths of smoothness that ascend, those after such a one are not tried."""
+MOST_MOVED = 1.1
+RESOLVED = 1e-3
+OUTSIDE, USED = 0.02, 0.6
+"""Of a grid's width: a hidden node that goes further out, or that uses less, has its grid moved before a refit."""
+MOST_PARAMETERS = 1500
+
+
+@dataclass(frozen=True)
+class SimplifyStep:
+    """One thing that was done to a network, and where that left it."""
+
+    action: str
+    edges: int
+    loss: float
+    """On the rows that judge: the mean squared error in units of the variances, a classifier's cross-entropy."""
+    kan: Kan = field(repr=False)
+    """The network after it: with `report=steps.append`, steps[n].kan undoes all that followed."""
+
+
+SimplifyReport = Callable[[SimplifyStep], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """The rows to learn from, the rows held out, and what is good enough.
+
+    Without rows held out (None) each row is judged as if it had been left out (`leaving_out`). `smooth` is how
+    strongly refits smooth splines.
+    `goal` (N, outputs) is what a simpler network is fitted to on the rows of `learn`: the answers, or for a
+    classifier the scores of the network that it came from, which least squares can be fitted to. `spread` (outputs,)
+    is its standard deviation.
+
+    With `folds` each row is judged by a network that was refitted without its fold: all rows judge, where a fifth of
+    few rows would be too few to tell a classifier from a worse one.
+    """
+
+    learn: Dataset
+    held: Dataset | None
+    goal: Array
+    spread: Array
+    tolerance: float
+    smooth: float = 0.0
+    folds: int = 0
+
+    @property
+    def x(self) -> Array:
+        """All rows (N, inputs): grids must reach them, whether their answers are held out or not."""
+        alone = self.held is None or self.held is self.learn
+        return self.learn.x if self.held is None or alone else np.concatenate([self.learn.x, self.held.x])
+
+    @property
+    def ridge(self) -> float:
+        """On all coefficients: where splines are smoothed, they are kept small too."""
+        return max(LEAST_RIDGE, RIDGE * self.smooth)
+
+    def losses(self, kan: Kan) -> Array:
+        """The loss of each row that judges (N,), infinite where the network is not finite.
+
+        Rows of different weights have theirs in it: the mean of the losses is always the weighted one.
+        """
+        if self.folds and free_parameters(kan) <= MOST_PARAMETERS:
+            return self._crossed(kan)
+        if self.held is not None:
+            return self.losses_of(answers(kan, self.held.x), bool(kan.classes))
+        given = answers(kan, self.learn.x)
+        if not np.isfinite(given).all():
+            return np.full(len(self.learn), np.inf)
+        residuals = (given - self.goal) / self.spread * loo_factor(kan, self.learn, self.goal, self.smooth, self.ridge)
+        return _counted((residuals**2).mean(axis=1), self.learn)
+
+    def losses_of(self, given: Array, classifier: bool) -> Array:
+        """The same from the answers (N, outputs) on the held-out rows."""
+        assert self.held is not None
+        if classifier:
+            with np.errstate(all="ignore"):
+                chances = np.where(self.held.y > 0, softmax(given), 1.0)
+                losses = -np.log(np.maximum(chances, np.finfo(np.float64).tiny)).sum(axis=1)
+        else:
+            losses = (((given - self.held.y) / self.spread) ** 2).mean(axis=1)
+        return _counted(np.where(np.isfinite(losses), losses, np.inf), self.held)
+
+    def _crossed(self, kan: Kan) -> Array:
+        """The losses of all rows, each from the network refitted without the rows of its fold."""
+        assert self.held is self.learn
+        given = np.empty(self.goal.shape)
+        for fold in range(self.folds):
+            rest = np.flatnonzero(np.arange(len(self.learn)) % self.folds != fold)
+            others = replace(self, learn=self.learn.take(rest), goal=self.goal[rest])
+            given[fold :: self.folds] = answers(_refined(kan, others, FOLD_STEPS), self.learn.x[fold :: self.folds])
+        return self.losses_of(given, bool(kan.classes))
+
+    def losses_at(self, kan: Kan, given: Array) -> Array:
+        """`losses` without folds, from the answers on the rows `x`."""
+        alone = self.held is None or self.held is self.learn
+        return self.losses_of(given if alone else given[len(self.learn) :], bool(kan.classes))
+
+    def leaving_out(self) -> "Judge":
+        """The judge that learns from all of its rows and leaves each out in turn; not for classifiers."""
+        if self.held is None or self.held is self.learn:
+            return replace(self, held=None)
+        x, goal = np.concatenate([self.learn.x, self.held.x]), np.concatenate([self.goal, self.held.y])
+        weights = (
+            None
+            if self.learn.weights is None or self.held.weights is None
+            else np.concatenate([self.learn.weights, self.held.weights])
+        )
+        return replace(self, learn=replace(self.learn, x=x, y=goal, weights=weights), held=None, goal=goal)
+
+    def error_of(self, given: Array) -> float:
+        """The root mean square error of the fit from the answers on the rows it learns from, in units of `spread`."""
+        return float(np.sqrt(self.learn.mean((((given - self.goal) / self.spread) ** 2).mean(axis=1))))
+
+    def accepts(self, losses: Array, best: Array) -> bool:
+        """Whether losses (N,) are above the best by the square of the tolerance at most, or `no_worse`."""
+        return bool(losses.mean() <= best.mean() + self.tolerance**2) or no_worse(losses, best)
+
+
+def _counted(losses: Array, rows: Dataset) -> Array:
+    return losses if rows.weights is None else losses * (rows.shares * len(rows))
+
+
+def no_worse(losses: Array, best: Array) -> bool:
+    """Whether losses (N,) exceed the best by no more than one standard error, and by no more than a fifth.
+
+    The standard error is of the differences row by row, since what one network finds hard, so does the other. The
+    fifth is for few rows or outliers, of which a standard error says little.
+    """
+    if not np.isfinite(losses).all():
+        return False
+    if not np.isfinite(best).all():
+        return True
+    worse = losses - best
+    standard_error = worse.std() / np.sqrt(len(worse))
+    return bool(worse.mean() <= min(standard_error, MOST_LOSS * best.mean()))
+
+
+def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int) -> Judge:
+    """Hold out a fifth of the rows, the same for the same seed. DataError for rows of another network."""
+    if data.x.shape[1] != len(kan.inputs) or data.y.shape[1] != len(kan.outputs):
+        raise DataError(
+            f"A network of {len(kan.inputs)} inputs and {len(kan.outputs)} outputs needs such data, "
+            f"got x {data.x.shape} and y {data.y.shape}."
+        )
+    if tolerance != "auto" and not (not_negative(tolerance) or tolerance == np.inf):
+        raise DataError(f"The tolerance is 'auto' or a number from 0 on, got {tolerance!r}.")
+    if not whole(seed, 0):
+        raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
+    data = data.counted()
+    learn, held = data.split(HELD_OUT, seed) if len(data) >= 10 else (data, data)
+    learn, held = (one.sample(MOST_ROWS, seed) for one in (learn, held))
+    few = bool(kan.classes) and len(data) <= FEW_ROWS
+    if few:
+        # In an order of their own, so that folds do not follow the order of the table.
+        learn = data.take(np.random.default_rng(seed).permutation(len(data)))
+    goal = answers(kan, learn.x) if kan.classes else learn.y
+    finite = np.isfinite(goal).all(axis=1)
+    if not finite.any():
+        raise DataError("The network is not finite on any of these rows, so nothing can be judged.")
+    alone = few or held is learn
+    learn, goal = learn.take(np.flatnonzero(finite)), goal[finite]
+    spread = np.sqrt(learn.mean((goal - learn.mean(goal)) ** 2))
+    return Judge(
+        learn=learn,
+        held=learn if alone else held,
+        goal=goal,
+        spread=np.where(spread > 0, spread, 1.0),
+        tolerance=DEFAULT_TOLERANCE if tolerance == "auto" else tolerance,
+        folds=FOLDS if few and len(learn) >= 2 * FOLDS else 0,
+    )
+
+
+def refit(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
+    """The network fitted again from where it is; left as it is when it has too many parameters for that."""
+    if free_parameters(kan) > MOST_PARAMETERS:
+        return kan
+    return _refined(_ranged(kan, one), one, steps, fixed)
+
+
+def _refined(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
+    return refine(
+        kan,
+        one.learn.x,
+        one.goal,
+        steps=steps,
+        smooth=one.smooth,
+        ridge=one.ridge,
+        weights=one.learn.weights,
+        fixed=fixed,
+    )
+
+
+def _ranged(kan: Kan, one: Judge) -> Kan:
+    """The network with its grids where the signals are; as it is where they fit, or where moving them costs much."""
+    if kan.symbolic:
+        return kan
+    every = values(kan, one.x)
+    if all(_fits(layer, v) for layer, v in zip(kan.layers, every, strict=False)):
+        return kan
+    moved = set_ranges(kan, one.x)
+    # Moving a grid is a fit of its own, and on rows far outside a poor one.
+    before, after = one.error_of(every[-1][: len(one.learn)]), one.error_of(answers(moved, one.learn.x))
+    return moved if after <= MOST_MOVED * before + RESOLVED else kan
+
+
+def _fits(layer: Layer, v: Array) -> bool:
+    """Whether the grids of a layer are where the values v (N, I) of its inputs are, as far as splines use them."""
+    low, high = layer.knots[:, layer.order], layer.knots[:, -layer.order - 1]
+    least, most = v.min(axis=0), v.max(axis=0)
+    margin = OUTSIDE * (high - low)
+    inside = (least >= low - margin) & (most <= high + margin)
+    filled = (most - least >= USED * (high - low)) | (least == most)
+    return bool((inside & filled | ~layer.spline_mask.any(axis=0)).all())
+
+
+def free_parameters(kan: Kan) -> int:
+    """How many numbers a refit may change."""
+    return sum(
+        int(layer.spline_mask.sum()) * (layer.coefficients.shape[2] + 1) + 4 * int(layer.symbolic_mask.sum())
+        for layer in kan.layers
+    )
+
+
+def smoothed(kan: Kan, one: Judge) -> tuple[Kan, Judge]:
+    """The network after a short refit, and the judge with its smoothness: the most that is no worse than the best."""
+    if kan.symbolic or free_parameters(kan) > MOST_PARAMETERS:
+        return refit(kan, one, SMOOTHING_STEPS), one
+    tried: list[tuple[Kan, Judge, Array]] = []
+    # Without any, a network with more parameters than answers fits them all, and refits without a fold change nothing.
+    for strength in SMOOTHNESS[1:] if one.folds else SMOOTHNESS:
+        smoother = replace(one, smooth=strength)
+        fitted = refit(kan, smoother, SMOOTHING_STEPS)
+        losses = smoother.losses(fitted)
+        if tried and losses.mean() > CLEARLY_WORSE * min(each.mean() for _, _, each in tried):
+            break
+        tried.append((fitted, smoother, losses))
+    best = min((each for _, _, each in tried), key=lambda each: float(each.mean()))
+    fitted, smoother, _ = [each for each in tried if each[2] is best or no_worse(each[2], best)][-1]
+    return fitted, smoother
+
+
+def refitted_on_all_rows(kan: Kan, data: Dataset, seed: int) -> Kan:
+    """The network fitted to all rows, smoothed as the held-out ones ask for; as it is where that leaves a domain."""
+    one = judge(kan, data, "auto", seed)
+    data = data.counted()
+    goal = answers(kan, data.x) if kan.classes else data.y
+    finite = np.flatnonzero(np.isfinite(goal).all(axis=1))
+    every = replace(smoothed(kan, one)[1], learn=data.take(finite), goal=goal[finite])
+    result = refit(kan, every, LAST_STEPS)
+    return result if domains_hold(result, values(result, every.learn.x)) else kan

@@ -1,0 +1,23 @@
+"""Checks of numbers that callers give."""
+
+from collections.abc import Iterable
+from math import inf
+from typing import Any
+
+import numpy as np
+
+
+def whole(value: Any, least: int) -> bool:
+    """Whether this is a whole number, of Python or NumPy, of at least so much."""
+    return isinstance(value, int | np.integer) and bool(value >= least)
+
+
+def not_negative(value: Any) -> bool:
+    """Whether this is a finite number from 0 on, of Python or NumPy."""
+    return isinstance(value, int | float | np.number) and bool(0 <= value < inf)
+
+
+def increasing(grids: Any) -> bool:
+    """Whether these are numbers of intervals, each greater than the one before."""
+    sizes = list(grids) if isinstance(grids, Iterable) else []
+    return bool(sizes) and all(whole(one, 1) for one in sizes) and sizes == sorted(set(sizes))

@@ -1,0 +1,54 @@
+"""What a fit is told to do, once that is decided: plain data, so that asking for LBFGS does not load torch yet."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kanserve.errors import TrainingError
+from kanserve.train.common.argument_checks import not_negative, whole
+
+Loss = Literal["squared", "cross_entropy"]
+Method = Literal["lm", "lbfgs", "adam"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to fit: see `fit` for what each says. Equal settings, networks and data give equal results.
+
+    TrainingError for numbers that make no sense.
+    """
+
+    method: Method
+    loss: Loss
+    steps: int
+    patience: int
+    seed: int = 0
+    grids: tuple[int, ...] = (3,)
+    strengths: tuple[float, ...] = (0.0,)
+    """How smooth the splines may be; Levenberg-Marquardt chooses, LBFGS and Adam take the first."""
+    # Of Levenberg-Marquardt:
+    starts: int = 1
+    # Of LBFGS and Adam:
+    learning_rate: float | None = None
+    batch: int | None = None
+    l1: float = 0.0
+    entropy: float = 0.0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        steps, patience, batch = self.steps, self.patience, self.batch
+        if not (whole(steps, 0) and whole(patience, 1) and (batch is None or whole(batch, 1))):
+            raise TrainingError(
+                f"steps ≥ 0, patience ≥ 1 and batch ≥ 1 are needed, whole numbers; got {steps!r}, {patience!r} and "
+                f"{batch!r}."
+            )
+        if not whole(self.starts, 1):
+            raise TrainingError(f"A fit needs at least one start, got {self.starts!r}.")
+        if self.learning_rate is not None and not (not_negative(self.learning_rate) and self.learning_rate > 0):
+            raise TrainingError(f"learning_rate must be positive and finite, got {self.learning_rate!r}.")
+        if not (not_negative(self.l1) and not_negative(self.entropy)):
+            raise TrainingError(f"l1 and entropy must be finite, not negative, got {self.l1!r} and {self.entropy!r}.")
+
+    @property
+    def penalised(self) -> bool:
+        """Whether there is a penalty with kinks."""
+        return self.l1 > 0 or self.entropy > 0

@@ -1,0 +1,78 @@
+"""How good a network is on rows with answers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset, dataset
+from kanserve.errors import DataError
+from kanserve.network.evaluate import evaluate, softmax
+from kanserve.network.kan import Kan
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of each output the R² (1 is perfect, 0 as good as the mean) and the root mean squared error in its unit.
+
+    `accuracy` is the share of rows whose highest score is their class, None for a regression. `loss` is the mean
+    cross-entropy of a classifier (nats), else the mean squared error. All are NaN where a row has no finite answer.
+    """
+
+    r2: tuple[float, ...]
+    rmse: tuple[float, ...]
+    accuracy: float | None
+    loss: float
+
+
+def score(kan: Kan, data: Dataset | tuple[object, object]) -> Score:
+    """Compare a network with the answers of `data`; a classifier's R² and error are those of its probabilities.
+
+    Rows count by their weights, where the data have some.
+    """
+    data = dataset(data).counted()
+    if data.y.shape[1] != len(kan.outputs):
+        raise DataError(f"The network has {len(kan.outputs)} outputs, the data have {data.y.shape[1]}.")
+    if kan.classes and data.classes and kan.classes != data.classes:
+        raise DataError(
+            f"The network's classes are {', '.join(kan.classes)}, those of the data {', '.join(data.classes)}."
+        )
+    answers = evaluate(kan, data.x)
+    accuracy = None
+    if kan.classes:
+        loss = float(data.mean(cross_entropies(answers, data.y)))
+        right = (answers.argmax(axis=1) == data.y.argmax(axis=1)).astype(np.float64)
+        accuracy = float(data.mean(right)) if np.isfinite(loss) else np.nan
+        answers = softmax(answers)
+    with np.errstate(all="ignore"):
+        # In units of the greatest answer, so that squares of large ones do not overflow.
+        unit = np.maximum(np.abs(data.y).max(axis=0), np.finfo(np.float64).tiny)
+        squares = data.mean(((answers - data.y) / unit) ** 2)
+        rmse = np.sqrt(squares) * unit
+        y = data.y / unit
+        variances = data.mean((y - data.mean(y)) ** 2)
+        return Score(
+            r2=tuple(map(_r2, squares.tolist(), variances.tolist(), np.ptp(y, axis=0).tolist())),
+            rmse=tuple(float(value) for value in rmse),
+            accuracy=accuracy,
+            loss=loss if kan.classes else float((rmse**2).mean()),
+        )
+
+
+def cross_entropies(scores: Array, y: Array) -> Array:
+    """-Σ y·log softmax(scores) of each row of (N, classes)."""
+    with np.errstate(all="ignore"):
+        shifted = scores - scores.max(axis=1, keepdims=True)
+        chances = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        result: Array = -(y * chances).sum(axis=1)
+    return result
+
+
+def _r2(error: float, variance: float, spread: float) -> float:
+    """R² of an output from squared error, variance and spread of its answers, in units of the greatest of them."""
+    if spread > 1e-12 and variance > 0:
+        return 1.0 - error / variance
+    # A constant answer: nothing to explain, so it is met or it is not.
+    return float(error <= 1e-18) if np.isfinite(error) else np.nan

@@ -1,0 +1,1 @@
+"""Levenberg-Marquardt in NumPy and by the compiled kernels. No torch."""

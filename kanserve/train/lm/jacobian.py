@@ -1,0 +1,302 @@
+"""The least-squares problem of a network and rows: its loss, and the analytic Jacobian as normal equations.
+
+F(θ) = ½·Σ_n w_n·‖r_n‖² with r = (prediction - y) / |output_scale| and weights that add up to 1. The forward pass
+stores the bases; backwards, the adjoint of each subnode times the basis of its edges is a row of the transposed
+Jacobian, and J'J is one product of it with itself, block of rows by block of rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network import evaluate
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Layer
+from kanserve.train.lm import active_basis as bases
+from kanserve.train.lm.parameter_vector import Free, Weights, free_parameters, weights
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+ROWS = 4096  # at most in one block
+MEMORY = 3e7  # numbers that may be kept between the loss and its Jacobian
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What the forward pass of one layer leaves for the Jacobian; arrays are (.., rows)."""
+
+    v: Array  # (I, N)
+    active: bases.Active | None
+    splines: Array | None  # (I, G+k, N)
+    base: Array | None  # (I, N)
+    named: tuple[Array, ...]  # f(a·v + b) of each symbolic edge
+    z: Array  # (O, N)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One layer as a problem sees it: what is there, and where it stands in the vector."""
+
+    layer: Layer
+    basis: bases.ActiveBasis | None
+    free: Free
+    start: int
+    symbolic: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some rows: inputs (I, N), wanted output nodes (Q, N), square roots of the weights (N,)."""
+
+    v: Array
+    wanted: Array
+    weight: Array
+    first: Pass | None  # the first layer's bases, which never change
+
+
+@dataclass(frozen=True, eq=False)
+class LeastSquaresProblem:
+    """A network, rows and what is free."""
+
+    kan: Kan
+    free: tuple[Free, ...]
+    parts: tuple[Part, ...]
+    blocks: tuple[Block, ...]
+    sign: Array  # (Q,): of the output scales; 0 where an output is constant by its scale
+    keep: bool
+    """Whether there is memory for all forward passes at once."""
+
+    @property
+    def size(self) -> int:
+        return sum(one.size for one in self.free)
+
+    def weights(self, vector: Array) -> tuple[Weights, ...]:
+        return weights(self.kan, self.free, vector)
+
+    def loss(self, vector: Array) -> tuple[float, "State"]:
+        return loss(self, vector)
+
+    def normal_equations(self, vector: Array, state: "State") -> tuple[Array, Array]:
+        return normal_equations(self, vector, state)
+
+
+def problem(
+    kan: Kan, x: Array, y: Array, row_weights: Array | None = None, free: tuple[Free, ...] | None = None
+) -> LeastSquaresProblem:
+    """The problem of raw features x (N, inputs) and answers y (N, outputs); by default all that can be is free."""
+    free = free_parameters(kan) if free is None else free
+    starts = np.cumsum([0, *(one.size for one in free)])
+    parts = tuple(
+        Part(
+            layer,
+            bases.active_basis(layer) if layer.spline_mask.any() else None,
+            one,
+            int(start),
+            tuple((int(j), int(i)) for j, i in np.argwhere(layer.symbolic_mask)),
+        )
+        for layer, one, start in zip(kan.layers, free, starts, strict=False)
+    )
+    share = np.full(len(x), 1 / len(x)) if row_weights is None else row_weights / row_weights.sum()
+    scale = np.where(kan.output_scale == 0, 1.0, np.abs(kan.output_scale))
+    sign = np.sign(kan.output_scale)
+    with np.errstate(all="ignore"):
+        v = np.ascontiguousarray(((x - kan.input_shift) / kan.input_scale).T)
+        wanted = np.ascontiguousarray(((y - kan.output_shift) / scale).T) * sign[:, None]
+    numbers = len(x) * sum(layer.inputs * layer.coefficients.shape[2] for layer in kan.layers)
+    keep = numbers <= MEMORY
+    blocks = []
+    for start in range(0, len(x), ROWS):
+        rows = slice(start, start + ROWS)
+        own = np.ascontiguousarray(v[:, rows])
+        blocks.append(Block(own, wanted[:, rows], np.sqrt(share[rows]), _bases(parts[0], own) if keep else None))
+    return LeastSquaresProblem(kan, free, parts, tuple(blocks), sign, keep)
+
+
+def _bases(part: Part, v: Array) -> Pass:
+    """What does not depend on the weights: the splines' bases and the base function."""
+    active = splines = base = None
+    if part.basis is not None:
+        active = bases.locate(part.basis, v)
+        splines = bases.values(part.basis, active)
+        base = None if part.layer.base == "zero" else evaluate.base(part.layer, v)
+    return Pass(v, active, splines, base, (), np.empty(0))
+
+
+def _layer_pass(part: Part, own: Weights, ready: Pass) -> Pass:
+    layer, v = part.layer, ready.v
+    total = np.zeros((layer.subnodes, v.shape[1]))
+    if ready.splines is not None:
+        total += own.coefficients.reshape(layer.subnodes, -1) @ ready.splines.reshape(-1, v.shape[1])
+    if ready.base is not None:
+        total += own.base_weight @ ready.base
+    named = []
+    for j, i in part.symbolic:
+        a, b, c, d = own.affine[j, i]
+        named.append(FUNCTIONS[str(layer.functions[j, i])].numpy(a * v[i] + b))
+        total[j] += c * named[-1] + d
+    z = layer.subnode_scale[:, None] * total + layer.subnode_bias[:, None]
+    return Pass(v, ready.active, ready.splines, ready.base, tuple(named), z)
+
+
+def _nodes(layer: Layer, own: Weights, z: Array) -> Array:
+    products = z if layer.nodes == layer.subnodes else np.multiply.reduceat(z, np.cumsum(layer.arity) - layer.arity)
+    result: Array = layer.node_scale[:, None] * products + own.node_bias[:, None]
+    return result
+
+
+def _forward(one: LeastSquaresProblem, block: Block, every: tuple[Weights, ...]) -> tuple[list[Pass], Array]:
+    """The passes of all layers and the residuals (Q, N) times the roots of the weights."""
+    passes = []
+    v = block.v
+    for part, own in zip(one.parts, every, strict=True):
+        ready = block.first if v is block.v and block.first is not None else _bases(part, v)
+        passes.append(_layer_pass(part, own, ready))
+        v = _nodes(part.layer, own, passes[-1].z)
+        if not np.isfinite(v.sum()):  # such a row has no answer, whatever later layers would make of it
+            return passes, np.full((len(one.sign), v.shape[1]), np.nan)
+    return passes, (np.abs(one.sign)[:, None] * v - block.wanted) * block.weight
+
+
+State = list[tuple[list[Pass], Array]]
+
+
+def loss(one: LeastSquaresProblem, vector: Array) -> tuple[float, State]:
+    """½·Σ w‖r‖², not finite where the network is not, and what `normal_equations` needs to go on."""
+    every = one.weights(vector)
+    total = 0.0
+    state: State = []
+    with np.errstate(all="ignore"):
+        for block in one.blocks:
+            passes, residuals = _forward(one, block, every)
+            total += 0.5 * float(np.vdot(residuals, residuals))
+            if not np.isfinite(total):
+                return np.inf, []
+            if one.keep:
+                state.append((passes, residuals))
+    return total, state
+
+
+def normal_equations(one: LeastSquaresProblem, vector: Array, state: State) -> tuple[Array, Array]:
+    """J'J (P, P) and J'r (P,) at the vector whose loss left `state`."""
+    every = one.weights(vector)
+    matrix = np.zeros((one.size, one.size))
+    gradient = np.zeros(one.size)
+    with np.errstate(all="ignore"):
+        for n, block in enumerate(one.blocks):
+            passes, residuals = state[n] if state else _forward(one, block, every)
+            for rows, columns, residual in _jacobians(one, block, every, passes, residuals):
+                product = rows @ rows.T
+                if len(columns) == one.size:
+                    matrix += product
+                    gradient += rows @ residual
+                else:
+                    matrix[np.ix_(columns, columns)] += product
+                    gradient[columns] += rows @ residual
+    return matrix, gradient
+
+
+def jacobian(one: LeastSquaresProblem, vector: Array) -> Array:
+    """dr/dθ of all residuals, (rows · outputs, P), the roots of the weights included."""
+    return linearised(one, vector)[0]
+
+
+def linearised(one: LeastSquaresProblem, vector: Array) -> tuple[Array, Array]:
+    """The same, and the residuals (rows · outputs,)."""
+    every = one.weights(vector)
+    result, found = [], []
+    with np.errstate(all="ignore"):
+        for block in one.blocks:
+            passes, residuals = _forward(one, block, every)
+            of_block = np.zeros((residuals.shape[1], len(one.sign), one.size))
+            for q, (rows, columns, _) in enumerate(_jacobians(one, block, every, passes, residuals)):
+                of_block[:, q, columns] = rows.T
+            result.append(of_block.reshape(-1, one.size))
+            found.append(residuals.T.ravel())
+    return np.concatenate(result), np.concatenate(found)
+
+
+def _jacobians(
+    one: LeastSquaresProblem, block: Block, every: tuple[Weights, ...], passes: list[Pass], residuals: Array
+) -> Iterator[tuple[Array, Indices, Array]]:
+    """For each output the transposed Jacobian (p, N), the p parameters that it belongs to, and the residual (N,)."""
+    slopes = [None, *(_slopes(*each) for each in zip(one.parts[1:], every[1:], passes[1:], strict=True))]
+    final = one.parts[-1]
+    for q, group in enumerate(final.layer.groups):
+        free, places = final.free.of_subnodes(group, q) if final.layer.nodes > 1 else (final.free, None)
+        earlier = final.start
+        rows = np.empty((earlier + free.size, residuals.shape[1]))
+        nodes = np.zeros((final.layer.nodes, residuals.shape[1]))
+        nodes[q] = np.abs(one.sign[q]) * block.weight
+        subnodes = _subnode_adjoint(final.layer, passes[-1].z, nodes)
+        _fill(rows[earlier:], final, free, every[-1], passes[-1], nodes, subnodes)
+        for index in range(len(one.parts) - 2, -1, -1):
+            slope = slopes[index + 1]
+            assert slope is not None
+            nodes = np.einsum("on,ion->in", subnodes, slope)
+            part = one.parts[index]
+            subnodes = _subnode_adjoint(part.layer, passes[index].z, nodes)
+            own = rows[part.start : part.start + part.free.size]
+            _fill(own, part, part.free, every[index], passes[index], nodes, subnodes)
+        columns = np.arange(len(rows)) if places is None else np.append(np.arange(earlier), earlier + places)
+        yield rows, columns, residuals[q]
+
+
+def _slopes(part: Part, own: Weights, done: Pass) -> Array:
+    """The slope of every edge, (I, O, N)."""
+    layer, v = part.layer, done.v
+    if part.basis is not None and done.active is not None:
+        total = own.coefficients.transpose(1, 0, 2) @ bases.slopes(part.basis, done.active)
+        if layer.base != "zero":
+            total += own.base_weight.T[:, :, None] * evaluate.base(layer, v, derivative=1)[:, None]
+    else:
+        total = np.zeros((layer.inputs, layer.subnodes, v.shape[1]))
+    for j, i in part.symbolic:
+        a, b, c, _ = own.affine[j, i]
+        total[i, j] += a * c * FUNCTIONS[str(layer.functions[j, i])].derivative(a * v[i] + b)
+    return total
+
+
+def _subnode_adjoint(layer: Layer, z: Array, nodes: Array) -> Array:
+    """d/d(sum of edges) (O, N) from d/d(node) (Q, N)."""
+    scaled = layer.node_scale[:, None] * nodes
+    if layer.nodes < layer.subnodes:
+        others = np.ones_like(z)
+        for group in layer.groups:
+            for j in group:
+                for other in group:
+                    if other != j:
+                        others[j] *= z[other]
+        scaled = np.repeat(scaled, layer.arity, axis=0) * others
+    result: Array = layer.subnode_scale[:, None] * scaled
+    return result
+
+
+def _fill(rows: Array, part: Part, free: Free, own: Weights, done: Pass, nodes: Array, subnodes: Array) -> None:
+    """Write the derivatives by a layer's free parameters into `rows` (p, N), from d/d(node) and d/d(sum of edges)."""
+    at = 0
+    if done.splines is not None:
+        for j, i in free.edges.tolist():
+            np.multiply(subnodes[j], done.splines[i], out=rows[at : at + free.functions])
+            at += free.functions
+    if done.base is not None and len(free.base):
+        j, i = free.base.T
+        np.multiply(subnodes[j], done.base[i], out=rows[at : at + len(j)])
+        at += len(j)
+    for j, i, slot in free.affine.tolist():
+        rows[at] = subnodes[j] * _affine_derivative(part, own, done, j, i, slot)
+        at += 1
+    rows[at:] = nodes[free.bias]
+
+
+def _affine_derivative(part: Part, own: Weights, done: Pass, j: int, i: int, slot: int) -> Array | float:
+    """The derivative of c·f(a·v + b) + d by a, b, c or d."""
+    if slot == 3:
+        return 1.0
+    if slot == 2:
+        return done.named[part.symbolic.index((j, i))]
+    a, b, c, _ = own.affine[j, i]
+    inner: Array = c * FUNCTIONS[str(part.layer.functions[j, i])].derivative(a * done.v[i] + b)
+    return inner * done.v[i] if slot == 0 else inner

@@ -1,0 +1,260 @@
+"""Levenberg-Marquardt: all free parameters of a network at once, from where it is.
+
+The step solves (J'J + R + μ·D)·s = -g with D = max(diag, 1e-2·max diag): the floor keeps directions in which the
+data say nothing from running away, and makes the matrix positive definite for some finite μ. A step is taken only if
+the new loss is finite and smaller; so a fit cannot end worse than it began, nor in NaN. The damping follows Nielsen
+(Madsen, Nielsen, Tingleff, Methods for non-linear least squares problems, 2004).
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve import native
+from kanserve.data.dataset import scaled
+from kanserve.errors import DataError, TrainingError
+from kanserve.network.evaluate import as_rows
+from kanserve.network.kan import Kan
+from kanserve.train.common.argument_checks import not_negative, whole
+from kanserve.train.lm import jacobian
+from kanserve.train.lm.blas_threads import threads_for
+from kanserve.train.lm.compiled_descent import Compiled
+from kanserve.train.lm.damped_solve import by_residuals, solve_damped
+from kanserve.train.lm.parameter_vector import Constant, Free, Penalty, free_parameters, gather, penalty, scatter
+
+Array = NDArray[np.float64]
+StepReport = Callable[[int, float], None]
+
+PATIENCE = 4
+MOST_PARAMETERS = 8000  # a step holds three square matrices of this size: 1.5 GB
+SMALL_GAIN = 1e-3
+FLOOR = 1e-2
+MOST_DAMPING = 1e12
+LEAST_DAMPING = 1e-15
+
+
+class Problem(Protocol):
+    """Half a sum of squares as a function of a vector, with what `normal_equations` goes on from; J'J and J'r."""
+
+    @property
+    def size(self) -> int: ...
+
+    def loss(self, vector: Array) -> tuple[float, Any]: ...
+
+    def normal_equations(self, vector: Array, state: Any) -> tuple[Array, Array]: ...
+
+
+def refine(
+    kan: Kan,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    steps: int = 100,
+    smooth: float = 0.0,
+    ridge: float = 1e-12,
+    weights: ArrayLike | None = None,
+    patience: int = PATIENCE,
+    report: StepReport | None = None,
+    proximal: float = 0.0,
+    fixed: frozenset[Constant] = frozenset(),
+) -> Kan:
+    """Fit a network to raw features x (N, inputs) and answers y (N, outputs) by least squares, from where it is.
+
+    What is free: `parameters.free_parameters`, less the constants of named edges that are `fixed`. The loss is
+    ½·mean ‖(prediction - y)/output_scale‖², rows weighted by `weights` (N,), plus ½·ridge·‖θ‖² and `smooth` times the
+    splines' squared second differences. `proximal` adds ½·proximal·‖θ - θ0‖² around the parameters θ0 at the beginning:
+    what these rows say nothing about stays as it was instead of going to 0.
+
+    It ends after `steps` iterations or when `patience` steps in a row gain less than a thousandth each. A network that
+    is not finite on these rows comes back as it is. `report` is told the iteration and the loss after each accepted
+    step.
+
+    The same call gives the same network, bit for bit, on any number of threads. Another kind of processor, or NumPy in
+    place of the compiled kernels, rounds otherwise.
+
+    Continual learning: `kan = refine(kan, x, y, ridge=0, proximal=1e-10)` for each phase of rows adds to what earlier
+    phases taught, if the network has one layer, no base function (`create(.., base="zero")`; a base weight acts
+    everywhere) and a grid that stays. Only within three of its intervals of the new rows is the old given up, so it
+    must be fine. In two layers all rows share the edges of the second, and it forgets: see examples/continual.py.
+    """
+    if not (whole(steps, 0) and whole(patience, 1)):
+        raise TrainingError(f"steps ≥ 0 and patience ≥ 1 are needed, whole numbers; got {steps!r} and {patience!r}.")
+    for name, one in (("smooth", smooth), ("ridge", ridge), ("proximal", proximal)):
+        if not not_negative(one):
+            raise TrainingError(f"{name} is a finite number of 0 or more, got {one!r}.")
+    rows, answers, shares = _checked(kan, x, y, weights)
+    free = free_parameters(kan, fixed)
+    size = sum(one.size for one in free)
+    if size > MOST_PARAMETERS:
+        raise TrainingError(
+            f"Levenberg-Marquardt takes at most {MOST_PARAMETERS} parameters, this network has {size}. "
+            "Prune it, use coarser grids, or fit it with optimizer='lbfgs'."
+        )
+    if size == 0:
+        return kan
+    with threads_for(answers.size * size**2):
+        point = _start(kan, free, penalty(kan, free, ridge, smooth, proximal), rows, answers, shares)
+        before = point.error
+        if not np.isfinite(before):
+            return kan
+        descend(point, steps, patience, report)
+    if point.error > before and smooth == 0:  # the ridge alone may not cost anything
+        return kan
+    return scatter(kan, free, point.vector)
+
+
+def _start(kan: Kan, free: tuple[Free, ...], cost: Penalty, x: Array, y: Array, row_weights: Array | None) -> "Descent":
+    if native.library() is not None:
+        return Compiled(kan, free, cost, x, y, row_weights)
+    one = jacobian.problem(kan, x, y, row_weights, free)
+    kind = FewResiduals if by_residuals(y.size, one.size) else Point
+    return kind(one, cost, gather(kan, free))
+
+
+def minimise(
+    one: Problem, start: Array, penalty: Penalty, steps: int, patience: int, report: StepReport | None = None
+) -> Array:
+    """The vector with the least loss and penalty that `steps` iterations find from `start`, where they are finite."""
+    point = Point(one, penalty, start)
+    descend(point, steps, patience, report)
+    return point.vector
+
+
+def descend(point: "Descent", steps: int, patience: int, report: StepReport | None) -> None:
+    """Go down from where a descent is, in at most `steps` iterations."""
+    damping, growth, small_gains = 1e-2, 2.0, 0
+    moved = True
+    for step in range(steps):
+        if moved and not point.linearise(FLOOR):
+            break
+        new, predicted = point.attempt(damping)
+        moved = new < point.value
+        if not moved:
+            damping *= growth
+            growth *= 2
+            if damping > MOST_DAMPING:
+                break
+            continue
+        gain = point.value - new
+        ratio = gain / predicted if predicted > 0 else 0.5
+        damping = max(damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), LEAST_DAMPING)
+        growth = 2.0
+        small_gains = small_gains + 1 if gain < SMALL_GAIN * point.value else 0
+        point.accept()
+        if report is not None:
+            report(step, new)
+        if small_gains == patience or new == 0:
+            break
+
+
+class Descent(Protocol):
+    """Where a fit is, and where a damped step would lead."""
+
+    @property
+    def vector(self) -> Array: ...
+
+    @property
+    def error(self) -> float:
+        """The loss at the vector, without the penalty."""
+
+    @property
+    def value(self) -> float:
+        """The loss and the penalty."""
+
+    def linearise(self, floor: float) -> bool:
+        """Make the normal equations at the vector, damped by at least this share of the greatest of their diagonal.
+
+        False where they lead nowhere: they are not finite, or there is no slope.
+        """
+
+    def attempt(self, damping: float) -> tuple[float, float]:
+        """The value after a step, infinite where there is none, and how much less the quadratic model promised."""
+
+    def accept(self) -> None:
+        """Take the step that was attempted last."""
+
+
+class Point:
+    """A descent in NumPy, of any problem."""
+
+    def __init__(self, problem: Problem, penalty: Penalty, vector: Array) -> None:
+        self._problem, self._penalty = problem, penalty
+        self.vector = self._trial = vector
+        self.error, self._state = problem.loss(vector)
+        self.value = self.error + penalty.value(vector)
+        self._new, self._trial_state = (self.error, self.value), self._state
+        self._normal = self._gradient = self._diagonal = np.empty(0)
+
+    def linearise(self, floor: float) -> bool:
+        self._normal, self._gradient = self._problem.normal_equations(self.vector, self._state)
+        self._penalty.add_to(self._normal, self._gradient, self.vector)
+        return self._leads_somewhere(self._normal.diagonal(), floor)
+
+    def _leads_somewhere(self, diagonal: Array, floor: float) -> bool:
+        self._diagonal = np.maximum(diagonal, floor * diagonal.max())
+        return bool(np.isfinite(self._gradient).all() and np.isfinite(self._diagonal).all() and self._gradient.any())
+
+    def attempt(self, damping: float) -> tuple[float, float]:
+        added = damping * self._diagonal
+        change = self._change(added)
+        self._trial = self.vector + change
+        error, self._trial_state = self._problem.loss(self._trial)
+        self._new = error, error + self._penalty.value(self._trial) if np.isfinite(error) else np.inf
+        return self._new[1], 0.5 * float(change @ (added * change - self._gradient))
+
+    def _change(self, added: Array) -> Array:
+        return solve_damped(self._normal, added, -self._gradient)
+
+    def accept(self) -> None:
+        self.vector, self._state = self._trial, self._trial_state
+        self.error, self.value = self._new
+
+
+class FewResiduals(Point):
+    """The same for far more parameters than residuals, by systems as large as the residuals (native/lm/dual.c)."""
+
+    def __init__(self, problem: jacobian.LeastSquaresProblem, penalty: Penalty, vector: Array) -> None:
+        super().__init__(problem, penalty, vector)
+        self._network = problem
+        self._rows = self._residuals = self._slope = np.empty(0)
+
+    def linearise(self, floor: float) -> bool:
+        self._rows, self._residuals = jacobian.linearised(self._network, self.vector)
+        self._slope = self._penalty.slope(self.vector)
+        with np.errstate(all="ignore"):
+            self._gradient = self._residuals @ self._rows + self._slope
+            diagonal = np.einsum("np,np->p", self._rows, self._rows) + self._penalty.diagonal()
+            return self._leads_somewhere(diagonal, floor)
+
+    def _change(self, added: Array) -> Array:
+        try:
+            both = self._penalty.solve(added, np.column_stack([self._rows.T, self._slope]))
+        except np.linalg.LinAlgError:  # damping so weak that straight splines cost nothing, but for rounding
+            return np.full(len(added), np.nan)
+        columns, alone = both[:, :-1], both[:, -1]
+        right = self._residuals - self._rows @ alone
+        return -alone - columns @ solve_damped(self._rows @ columns, np.ones(len(right)), right)
+
+
+def _checked(kan: Kan, x: ArrayLike, y: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array | None]:
+    rows = as_rows(kan, x)
+    try:
+        answers = np.asarray(y, dtype=np.float64)
+        shares = None if weights is None else np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("Answers and weights must be numbers.") from None
+    answers = answers[:, None] if answers.ndim == 1 else answers
+    if answers.shape != (len(rows), len(kan.outputs)) or len(rows) == 0:
+        raise DataError(
+            f"{len(rows)} rows for {len(kan.outputs)} outputs need answers of shape "
+            f"({len(rows)}, {len(kan.outputs)}) and at least one row, got {answers.shape}."
+        )
+    if not (np.isfinite(rows).all() and np.isfinite(answers).all()):
+        raise DataError("A fit needs finite numbers; x or y holds NaN or infinity. Drop or fill those rows.")
+    if shares is None:
+        return rows, answers, None
+    if shares.shape != (len(rows),) or not np.isfinite(shares).all() or shares.min() < 0 or not shares.any():
+        raise DataError(f"Weights must be {len(rows)} finite numbers, none negative and not all 0.")
+    return rows, answers, scaled(shares)

@@ -1,0 +1,220 @@
+"""Where the numbers of a network stand for the compiled kernels of least squares.
+
+The kernels have all weights of a network in one array, padded along the subnodes, and the vector in an order of their
+own: first the splines, each input's coefficients as (function, subnode), so that what is not zero in a row of the
+Jacobian is one window for each input; then all else; of the last layer each output's parts together, as no other
+output depends on them. Structures of 64-bit numbers and addresses are rows of integers here, in the order of
+native/lm/network.h and native/lm/least_squares.h.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Layer
+from kanserve.train.lm.active_basis import Tables, tables
+from kanserve.train.lm.parameter_vector import Free
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+NUMBERS = {name: number for number, name in enumerate(FUNCTIONS)}
+BASES = {"zero": 0, "identity": 1, "silu": 2}
+SPLINES, BASE_WEIGHTS, AFFINE, BIAS, RESIDUAL = range(5)
+PADDING = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LayerLayout:
+    """One layer, and where its numbers begin in the array of all weights."""
+
+    layer: Layer
+    tables: Tables | None  # None without splines
+    padded: int
+    coefficients: int  # (I, G+k, padded)
+    base_weight: int  # (I, padded)
+    affine: int  # (named, 4)
+    node_bias: int  # (Q,)
+    stop: int
+    named: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterBlock:
+    """Numbers that stand one after the other in the vector: of one input, one named edge or one node."""
+
+    kind: int
+    layer: int
+    at: int  # the input, the named edge or the node
+    slot: int  # of a named edge: which of a, b, c, d
+    node: int  # the output that they belong to, -1: all
+    subnodes: Integers
+    public: Integers  # where they stand in the vector of `parameters`
+    places: Integers  # where they stand among the weights
+
+
+def held(kan: Kan) -> tuple[LayerLayout, ...]:
+    """Where the numbers of each layer go."""
+    found = []
+    start = 0
+    for layer in kan.layers:
+        padded = 1 if layer.subnodes == 1 else -(-layer.subnodes // PADDING) * PADDING
+        named = tuple((int(j), int(i)) for j, i in np.argwhere(layer.symbolic_mask))
+        sizes = [
+            layer.inputs * layer.coefficients.shape[2] * padded + PADDING,  # a vector may be read beyond the last one
+            layer.inputs * padded + PADDING,
+            4 * len(named),
+            layer.nodes,
+        ]
+        edges, straight, affine, bias, stop = (int(at) for at in np.cumsum([start, *sizes]))
+        own = tables(layer) if layer.spline_mask.any() else None
+        found.append(LayerLayout(layer, own, padded, edges, straight, affine, bias, stop, named))
+        start = stop
+    return tuple(found)
+
+
+def weights(every: tuple[LayerLayout, ...]) -> Array:
+    """The array of all weights."""
+    result = np.zeros(every[-1].stop)
+    for one in every:
+        layer, o = one.layer, one.layer.subnodes
+        edges = result[one.coefficients : one.base_weight - PADDING].reshape(layer.inputs, -1, one.padded)
+        edges[:, :, :o] = layer.coefficients.transpose(1, 2, 0)
+        straight = result[one.base_weight : one.affine - PADDING].reshape(layer.inputs, one.padded)
+        straight[:, :o] = layer.base_weight.T
+        for e, (j, i) in enumerate(one.named):
+            result[one.affine + 4 * e : one.affine + 4 * e + 4] = layer.affine[j, i]
+        result[one.node_bias : one.stop] = layer.node_bias
+    return result
+
+
+def parts(free: tuple[Free, ...], every: tuple[LayerLayout, ...]) -> list[ParameterBlock]:
+    """The vector, part by part, in the order of the kernels."""
+    splines: list[ParameterBlock] = []
+    scalars: list[ParameterBlock] = []
+    start = 0
+    for index, (own, one) in enumerate(zip(free, every, strict=True)):
+        last = index == len(every) - 1
+        for node, group in enumerate(one.layer.groups) if last else [(-1, range(one.layer.subnodes))]:
+            splines += _splines(index, node, group, own, one, start)
+            scalars += _scalars(index, node, group, own, one, start)
+        start += own.size
+    return [*splines, *scalars]
+
+
+def _splines(index: int, node: int, group: range, free: Free, one: LayerLayout, start: int) -> Iterator[ParameterBlock]:
+    functions = np.arange(free.functions)[:, None]
+    for i, edges in _by_input(free.edges, group):
+        j = free.edges[edges, 0]
+        public = start + edges * free.functions + functions
+        places = one.coefficients + (i * free.functions + functions) * one.padded + j
+        yield ParameterBlock(SPLINES, index, i, 0, node, j, public.ravel(), places.ravel())
+
+
+def _scalars(index: int, node: int, group: range, free: Free, one: LayerLayout, start: int) -> Iterator[ParameterBlock]:
+    start += free.splines
+    for i, edges in _by_input(free.base, group):
+        j = free.base[edges, 0]
+        yield ParameterBlock(BASE_WEIGHTS, index, i, 0, node, j, start + edges, one.base_weight + i * one.padded + j)
+    start += len(free.base)
+    for s, (j, i, slot) in enumerate(free.affine.tolist()):
+        if j in group:
+            e = one.named.index((j, i))
+            yield ParameterBlock(
+                AFFINE, index, e, slot, node, _one(j), _one(start + s), _one(one.affine + 4 * e + slot)
+            )
+    start += len(free.affine)
+    for b, q in enumerate(free.bias.tolist()):
+        if q == node:
+            yield ParameterBlock(BIAS, index, q, 0, node, _one(q), _one(start + b), _one(one.node_bias + q))
+
+
+def _by_input(edges: Integers, group: range) -> Iterator[tuple[int, Integers]]:
+    """Each input with those of the edges (E, 2) of j, i that begin there and end in the group."""
+    inside = np.flatnonzero((edges[:, 0] >= group.start) & (edges[:, 0] < group.stop))
+    if len(inside) == 0:
+        return
+    inputs = edges[inside, 1]
+    order = np.argsort(inputs, kind="stable")
+    inside, inputs = inside[order], inputs[order]
+    stops = [*np.flatnonzero(np.diff(inputs)).tolist(), len(inputs) - 1]
+    start = 0
+    for stop in stops:
+        yield int(inputs[stop]), inside[start : stop + 1]
+        start = stop + 1
+
+
+def _one(value: int) -> Integers:
+    return np.array([value])
+
+
+def layer_record(one: LayerLayout, weights: Array, keep: list[NDArray[np.generic]]) -> list[int]:
+    """kanserve_layer of native/lm/network.h; arrays that it points to are added to `keep`."""
+    layer, own = one.layer, one.tables
+    edges = np.array([(j, i, NUMBERS[str(layer.functions[j, i])]) for j, i in one.named], np.int64)
+    found: list[NDArray[np.generic]] = [edges, layer.subnode_scale, layer.subnode_bias, layer.node_scale, layer.arity]
+    on_grid: list[NDArray[np.generic]] = []
+    if own is not None:
+        on_grid = [own.breaks, own.guesses, own.origins, own.first, own.polynomials]
+    keep += found + on_grid
+    return [
+        layer.inputs,
+        layer.subnodes,
+        layer.nodes,
+        one.padded,
+        layer.order,
+        0 if own is None else layer.coefficients.shape[2],
+        0 if own is None else own.polynomials.shape[3],
+        0 if own is None else own.origins.shape[1],
+        BASES[layer.base],
+        len(one.named),
+        *([array.ctypes.data for array in on_grid] or [0] * 5),
+        *(array.ctypes.data for array in found),
+        *(weights.ctypes.data + 8 * at for at in (one.coefficients, one.base_weight, one.affine, one.node_bias)),
+    ]
+
+
+def groups(every: list[ParameterBlock], outputs: int) -> list[list[ParameterBlock]]:
+    """The parts whose numbers make windows together, the residual among them as the last one.
+
+    Splines from one input do; so does all else if there is one output. With several, the hidden layers, each output
+    and the residual are on their own, since what belongs to another output is left out.
+    """
+    found: list[list[ParameterBlock]] = []
+    for part in (*every, ParameterBlock(RESIDUAL, -1, 0, 0, -1, _one(0), _one(0)[:0], _one(0)[:0])):
+        before = found[-1][-1] if found else part
+        alone = outputs > 1 and (before.node != part.node or part.kind == RESIDUAL)
+        if not found or SPLINES in (part.kind, before.kind) or alone:
+            found.append([part])
+        else:
+            found[-1].append(part)
+    return found
+
+
+def group_records(every: list[list[ParameterBlock]], kan: Kan) -> tuple[list[list[int]], list[list[int]]]:
+    """kanserve_group of native/lm/least_squares.h and kanserve_part of native/lm/network.h."""
+    records: list[list[int]] = []
+    parts: list[list[int]] = []
+    offset = 0
+    for group in every:
+        first = group[0]
+        count = len(first.subnodes)
+        if first.kind == SPLINES:
+            layer = kan.layers[first.layer]
+            positions = layer.coefficients.shape[2] - layer.order
+            window = (layer.order + 1) * count
+            records.append([first.layer, first.at, first.node, offset, window, count, positions, len(parts), 1])
+        else:
+            node = -1 if len(kan.outputs) == 1 else first.node
+            window = sum(len(part.subnodes) for part in group)
+            records.append([-1, 0, node, offset, window, 0, 1, len(parts), len(group)])
+        place = 0
+        for part in group:
+            address = part.subnodes.ctypes.data
+            parts.append([part.kind, part.layer, part.at, part.slot, len(part.subnodes), address, place])
+            place += len(part.subnodes)
+            offset += len(part.public)
+    return records, parts

@@ -1,0 +1,272 @@
+"""Which numbers of a network a fit may change, and how they make one vector.
+
+Pruned edges stay pruned, and a base weight of exactly 0 beside coefficients stays 0. What says the same thing twice
+is free once only:
+
+- f(a·x + b) of a power, a root, a logarithm or |x| needs b but not a, an exponential a but not b, a line neither;
+- a subnode has one constant: its splines hold it; without splines it is the d of its first named edge; an output
+  without any edge has its node bias. The output of a product has its node bias besides;
+- what an identity edge alone carries to the next layer could be changed by the edges that take it: it stays.
+
+Scales of nodes stay as they are: the edges hold them.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.splines import span
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+_ONLY_SHIFT = (
+    *("x^2", "x^3", "x^4", "x^5", "1/x", "1/x^2", "1/x^3", "1/x^4", "1/x^5"),
+    *("sqrt", "1/sqrt", "x^1.5", "log", "abs"),
+)
+
+
+def inner_parameters(name: str) -> tuple[int, ...]:
+    """Which of a (0) and b (1) change c·f(a·x + b) + d in a way that c and d cannot."""
+    if name in ("x", "sign"):
+        return ()
+    if name == "exp":
+        return (0,)
+    return (1,) if name in _ONLY_SHIFT else (0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Free:
+    """The free parameters of one layer, in the order in which they stand in the vector."""
+
+    edges: Indices  # (E, 2): j, i of the splines, G + k coefficients each
+    base: Indices  # (F, 2): j, i of the base weights
+    affine: Indices  # (S, 3): j, i and which of a, b, c, d
+    bias: Indices  # (B,): nodes
+    functions: int  # G + k
+
+    @property
+    def size(self) -> int:
+        return len(self.edges) * self.functions + len(self.base) + len(self.affine) + len(self.bias)
+
+    @property
+    def splines(self) -> int:
+        """How many of the parameters are coefficients of splines; they come first."""
+        return len(self.edges) * self.functions
+
+    def of_subnodes(self, subnodes: range, node: int) -> tuple["Free", Indices]:
+        """The part that acts through these subnodes, which make `node`, and where it stands in the layer's part."""
+        inside = [np.isin(rows[:, 0], subnodes) for rows in (self.edges, self.base, self.affine)]
+        inside.append(self.bias == node)
+        mask = np.concatenate([np.repeat(inside[0], self.functions), *inside[1:]])
+        part = Free(
+            self.edges[inside[0]], self.base[inside[1]], self.affine[inside[2]], self.bias[inside[3]], self.functions
+        )
+        return part, np.flatnonzero(mask)
+
+
+@dataclass
+class Weights:
+    """The numbers of one layer that a fit changes, as arrays that may be written to."""
+
+    coefficients: Array
+    base_weight: Array
+    affine: Array
+    node_bias: Array
+
+
+Constant = tuple[int, int, int, int]
+"""Layer, subnode, input, and which of a, b, c, d of the named edge there."""
+
+
+def free_parameters(kan: Kan, fixed: frozenset[Constant] = frozenset()) -> tuple[Free, ...]:
+    """What is free in each layer but `fixed`; nothing is in what the outputs do not depend on.
+
+    Where the d of one edge is fixed, the subnode that it is in has no constant of its own at all.
+    """
+    used = np.ones(len(kan.outputs), bool)
+    found = []
+    for index, layer in reversed(list(enumerate(kan.layers))):
+        listens = np.repeat(used, layer.arity)
+        own = {constant[1:] for constant in fixed if constant[0] == index}
+        found.append(_free(layer, listens, own, last=index == len(kan.layers) - 1))
+        used = (layer.alive & listens[:, None]).any(axis=0)
+    return tuple(reversed(found))
+
+
+def _free(layer: Layer, listens: NDArray[np.bool_], fixed: set[tuple[int, int, int]], last: bool) -> Free:
+    splines = layer.spline_mask & listens[:, None]
+    symbolic = layer.symbolic_mask & listens[:, None]
+    if not last:
+        symbolic &= ~carriers(layer)[:, None]
+    constant = {j for j, _, slot in fixed if slot == 3}
+    based = splines & (layer.base_weight != 0) & (layer.base != "zero")
+    affine = []
+    has_constant: NDArray[np.bool_] = np.array(splines.any(axis=1))
+    for j, i in np.argwhere(symbolic):
+        slots = [*inner_parameters(str(layer.functions[j, i])), 2]
+        if not has_constant[j] and j not in constant:
+            slots.append(3)
+            has_constant[j] = True
+        affine += [(j, i, slot) for slot in slots if (j, i, slot) not in fixed]
+    bias = []
+    for q, group in enumerate(layer.groups):
+        alone = len(group) == 1
+        if last and not (alone and (has_constant[group.start] or group.start in constant)):
+            bias.append(q)
+    return Free(
+        np.argwhere(splines),
+        np.argwhere(based),
+        np.array(affine, np.intp).reshape(-1, 3),
+        np.array(bias, np.intp),
+        layer.coefficients.shape[2],
+    )
+
+
+def carriers(layer: Layer) -> NDArray[np.bool_]:
+    """(O,): which subnodes are sum nodes that only carry a value of the layer before to the next one."""
+    identity = (layer.functions == "x") & (layer.affine == (1.0, 0.0, 1.0, 0.0)).all(axis=2) & ~layer.spline_mask
+    plain = (layer.node_scale == 1) & (layer.node_bias == 0) & (layer.arity == 1)
+    neutral = (layer.subnode_scale == 1) & (layer.subnode_bias == 0) & (layer.alive.sum(axis=1) == 1)
+    found: NDArray[np.bool_] = identity.any(axis=1) & neutral & np.repeat(plain, layer.arity)
+    return found
+
+
+def gather(kan: Kan, free: tuple[Free, ...]) -> Array:
+    """The vector of the free parameters."""
+    parts = []
+    for layer, one in zip(kan.layers, free, strict=True):
+        parts.append(layer.coefficients[tuple(one.edges.T)].ravel())
+        parts.append(layer.base_weight[tuple(one.base.T)])
+        parts.append(layer.affine[tuple(one.affine.T)])
+        parts.append(layer.node_bias[one.bias])
+    return np.concatenate(parts)
+
+
+def weights(kan: Kan, free: tuple[Free, ...], vector: Array) -> tuple[Weights, ...]:
+    """The numbers of each layer, with the free parameters taken from the vector."""
+    result = []
+    start = 0
+    for layer, one in zip(kan.layers, free, strict=True):
+        own = Weights(layer.coefficients.copy(), layer.base_weight.copy(), layer.affine.copy(), layer.node_bias.copy())
+        stops = np.cumsum([start, one.splines, len(one.base), len(one.affine), len(one.bias)])
+        own.coefficients[tuple(one.edges.T)] = vector[stops[0] : stops[1]].reshape(-1, one.functions)
+        own.base_weight[tuple(one.base.T)] = vector[stops[1] : stops[2]]
+        own.affine[tuple(one.affine.T)] = vector[stops[2] : stops[3]]
+        own.node_bias[one.bias] = vector[stops[3] : stops[4]]
+        start = int(stops[4])
+        result.append(own)
+    return tuple(result)
+
+
+def scatter(kan: Kan, free: tuple[Free, ...], vector: Array) -> Kan:
+    """The network with these values of its free parameters."""
+    layers = [
+        replace(
+            layer,
+            coefficients=own.coefficients,
+            base_weight=own.base_weight,
+            affine=own.affine,
+            node_bias=own.node_bias,
+        )
+        for layer, own in zip(kan.layers, weights(kan, free, vector), strict=True)
+    ]
+    return replace(kan, layers=tuple(layers))
+
+
+@dataclass(frozen=True, eq=False)
+class Bend:
+    """How much the spline of an edge bends: ½·c'·matrix·c over its coefficients, vector[start : start + G+k]."""
+
+    layer: int
+    j: int
+    i: int
+    start: int
+    matrix: Array  # (G+k, G+k), with two diagonals on either side of the main one
+
+
+@dataclass(frozen=True, eq=False)
+class Penalty:
+    """½·Σ ridge·θ² + ½·proximal·‖θ - center‖² + what the splines' bending costs."""
+
+    ridge: Array  # (P,)
+    proximal: float
+    center: Array  # (P,)
+    bends: tuple[Bend, ...]
+
+    def value(self, vector: Array) -> float:
+        with np.errstate(all="ignore"):  # a step that overflows is one that is not taken
+            moved = vector - self.center
+            total = float(self.ridge @ vector**2) + self.proximal * float(moved @ moved)
+            for one in self.bends:
+                own = vector[one.start : one.start + len(one.matrix)]
+                total += float(own @ one.matrix @ own)
+        return 0.5 * total
+
+    def slope(self, vector: Array) -> Array:
+        """The first derivatives at a vector."""
+        result: Array = self.ridge * vector + self.proximal * (vector - self.center)
+        for one in self.bends:
+            own = slice(one.start, one.start + len(one.matrix))
+            result[own] += one.matrix @ vector[own]
+        return result
+
+    def diagonal(self) -> Array:
+        """The diagonal of the second derivatives."""
+        result: Array = self.ridge + self.proximal
+        for one in self.bends:
+            result[one.start : one.start + len(one.matrix)] += one.matrix.diagonal()
+        return result
+
+    def solve(self, added: Array, right: Array) -> Array:
+        """The solution of (second derivatives + diag(added))·x = right, both (P, n)."""
+        diagonal = self.ridge + self.proximal + added
+        result: Array = right / diagonal[:, None]
+        for one in self.bends:
+            own = slice(one.start, one.start + len(one.matrix))
+            result[own] = np.linalg.solve(one.matrix + np.diag(diagonal[own]), right[own])
+        return result
+
+    def add_to(self, matrix: Array, gradient: Array, vector: Array) -> None:
+        """Add its second derivatives to a matrix (P, P) and its first ones at `vector` to a gradient (P,)."""
+        matrix.flat[:: len(gradient) + 1] += self.ridge + self.proximal
+        gradient += self.slope(vector)
+        for one in self.bends:
+            own = slice(one.start, one.start + len(one.matrix))
+            matrix[own, own] += one.matrix
+
+
+def penalty(kan: Kan, free: tuple[Free, ...], ridge: float, smooth: float, proximal: float = 0.0) -> Penalty:
+    """The penalty of a fit that begins at `kan`: the ridge is on coefficients and base weights, not on constants."""
+    strengths = np.zeros(sum(one.size for one in free))
+    bends = []
+    start = 0
+    for index, (layer, one) in enumerate(zip(kan.layers, free, strict=True)):
+        strengths[start : start + one.splines + len(one.base)] = ridge
+        if smooth > 0:
+            matrices = [smooth * bending(layer, i) for i in range(layer.inputs)]
+            for e, (j, i) in enumerate(one.edges.tolist()):
+                bends.append(Bend(index, j, i, start + e * one.functions, matrices[i]))
+        start += one.size
+    return Penalty(strengths, proximal, gather(kan, free), tuple(bends))
+
+
+def bending(layer: Layer, i: int) -> Array:
+    """The matrix D'D (G+k, G+k) of the second differences of coefficients on the grid of input i.
+
+    On a uniform grid they are c[m+1] - 2·c[m] + c[m-1]. On any other they are differences of slopes between the
+    Greville abscissae times the mean step, so that a straight line has none.
+    """
+    k = layer.order
+    knots = layer.knots[i]
+    count = len(knots) - k - 1
+    places = np.convolve(knots[1:-1], np.full(k, 1 / k), mode="valid")
+    low, high = span(knots, k)
+    mean = (high - low) / (count - k)
+    steps = np.maximum(np.diff(places), 1e-3 * mean)
+    slopes = mean * np.diff(np.eye(count), axis=0) / steps[:, None]
+    second = np.diff(slopes, axis=0)
+    result: Array = second.T @ second
+    return result

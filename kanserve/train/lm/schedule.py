@@ -1,0 +1,287 @@
+"""The schedule of a least-squares fit: several starts on a coarse grid, then finer grids while held-out rows gain.
+
+Training straight on a fine grid ends in poor minima, and the settings for exact data fail on noisy ones (R² -4.8
+where 0.5 can be had); so the grid grows, and rows that are held out choose the start, the grid and how smooth the
+splines must be.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.splines import uniform_knots
+from kanserve.train.common.checkpoints import Checkpoint
+from kanserve.train.common.creation import SPREAD
+from kanserve.train.common.fit_progress import Watch
+from kanserve.train.common.fit_settings import Settings
+from kanserve.train.common.grids import regrid
+from kanserve.train.common.normalising import without_edges
+from kanserve.train.common.scoring import cross_entropies
+from kanserve.train.lm.levenberg_marquardt import refine
+from kanserve.train.lm.parameter_vector import free_parameters
+
+Array = NDArray[np.float64]
+
+STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+EXACT_RIDGE = 1e-13  # the floor of the error on exact data is near 1e5 times the root of it
+MOST_PARAMETERS = 1500  # each step solves a dense system of this size
+START_ROWS = 2000  # a start needs no more rows to show what it is worth
+ENOUGH_ROWS, ENOUGH_EACH = 5000, 50  # and per parameter: more rows move the best parameters by less than choices do
+START_STEPS, SETTLE_STEPS, GROW_STEPS = 25, 40, 60
+ALL_ROWS_STEPS = 10  # from a network that is fitted to enough of the rows already
+LEAST_SHARE = 1e-12  # of a class without rows, whose logarithm would be none
+SHARE = 0.5  # of a standard error, by which the smoother of two networks may be worse
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Rows to fit to, rows to judge by (None: the same), and how to go on."""
+
+    train: Dataset
+    held: Dataset | None
+    settings: Settings
+    watch: Watch
+    checkpoint: Checkpoint
+
+    @property
+    def judges(self) -> Dataset:
+        return self.train if self.held is None else self.held
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A network, the strength of its smoothness, and its squared error on each row to judge by (N,)."""
+
+    kan: Kan
+    smooth: float
+    errors: Array
+    shares: Array  # (N,), by which rows count; they add up to 1
+
+    @property
+    def error(self) -> float:
+        return float(self.shares @ self.errors)
+
+
+@dataclass
+class Run:
+    """Where a schedule is: how much of the work is done, and what is written and told of it."""
+
+    plan: Schedule
+    work: float
+    """Of the whole schedule, in multiply-adds: an estimate, since it may end early."""
+    done: float = 0.0
+    units: int = 0
+    loss: float = np.nan
+
+    def fitted(self, kan: Kan, rows: Dataset, smooth: float, steps: int) -> Candidate:
+        """The network fitted to these rows: found in the checkpoint, or by work that the checkpoint then holds."""
+        plan = self.plan
+        name, effort = f"unit {self.units}", _work(kan, rows, steps)
+        if plan.checkpoint.holds(name):
+            plan.watch.recalled += effort / self.work
+        result = plan.checkpoint.recall(name, lambda: self._refined(kan, rows, smooth, steps))
+        one = Candidate(result, smooth, errors(result, plan.judges), plan.judges.shares)
+        self.units += 1
+        self.done = min(self.done + effort, self.work)
+        best = plan.watch.best
+        if np.isfinite(one.error) and (best is None or one.error < best[0]):
+            plan.watch.best = one.error, lambda: one.kan
+        return one
+
+    def tell(self, stage: str, error: float, share: float | None = None) -> None:
+        """Tell that a stage is done, which left this squared error."""
+        self.plan.watch.tell(stage, np.sqrt(error), self.loss, self.done / self.work if share is None else share)
+
+    def _refined(self, kan: Kan, rows: Dataset, smooth: float, steps: int) -> Kan:
+        def report(_: int, value: float) -> None:
+            self.loss = np.sqrt(2 * value / rows.y.shape[1])
+
+        return refine(
+            kan,
+            rows.x,
+            rows.y,
+            steps=steps,
+            smooth=smooth,
+            ridge=smooth / 10 if smooth > 0 else EXACT_RIDGE,
+            weights=rows.weights,
+            patience=self.plan.settings.patience,
+            report=report,
+        )
+
+
+def run(kan: Kan, data: Dataset, plan: Schedule) -> Kan:
+    """Fit a normalised network, its weights drawn anew; at last `steps` on all rows of `data`."""
+    now = Run(plan, _whole_work(kan, data, plan))
+    best = _best_start(kan, now)
+    best = _smoothed(best, now)
+    best = _grown(best, now)
+    steps = plan.settings.steps
+    few = _enough(data, best.kan, plan)
+    if len(few) < len(data):
+        best = now.fitted(best.kan, few, best.smooth, steps)
+        steps = min(steps, ALL_ROWS_STEPS)
+    last = now.fitted(best.kan, data, best.smooth, steps)
+    now.tell("all rows", last.error, 1.0)
+    return last.kan
+
+
+def _enough(rows: Dataset, kan: Kan, plan: Schedule) -> Dataset:
+    """As many of the rows as choices about this network need."""
+    return rows.sample(max(ENOUGH_ROWS, ENOUGH_EACH * parameters(kan)), plan.settings.seed)
+
+
+def _work(kan: Kan, rows: Dataset, steps: int) -> float:
+    """The multiply-adds of so many steps, as far as that goes: J'J, and its decomposition."""
+    size = parameters(kan)
+    return steps * (rows.y.size * size * (size + 20.0) + size**3 / 3)
+
+
+def _whole_work(kan: Kan, data: Dataset, plan: Schedule) -> float:
+    """The work of all stages, were none to end early."""
+    first = fresh(kan, plan.settings.grids[0], (plan.settings.seed,))
+    total = plan.settings.starts * _work(first, plan.train.sample(START_ROWS, plan.settings.seed), START_STEPS)
+    enough = _enough(plan.train, first, plan)
+    total += (_finalists(kan, plan) + len(plan.settings.strengths) - 1) * _work(first, enough, SETTLE_STEPS)
+    finer = first
+    for intervals in plan.settings.grids[1:]:
+        finer = fresh(kan, intervals, (plan.settings.seed,))
+        total += min(3, len(plan.settings.strengths)) * _work(finer, _enough(plan.train, finer, plan), GROW_STEPS)
+    few, steps = _enough(data, finer, plan), plan.settings.steps
+    if len(few) == len(data):
+        return total + _work(finer, data, steps)
+    return total + _work(finer, few, steps) + _work(finer, data, min(steps, ALL_ROWS_STEPS))
+
+
+def _finalists(kan: Kan, plan: Schedule) -> int:
+    return min(plan.settings.starts, 3 if len(kan.layers) > 2 else 2)
+
+
+def _best_start(kan: Kan, now: Run) -> Candidate:
+    """The best of several short runs on few rows, after the best of them went on for longer on more."""
+    plan = now.plan
+    few = plan.train.sample(START_ROWS, plan.settings.seed)
+    runs: list[Candidate] = []
+    for start in range(plan.settings.starts):
+        begin = fresh(kan, plan.settings.grids[0], (plan.settings.seed, start))
+        runs.append(now.fitted(begin, few, plan.settings.strengths[0], START_STEPS))
+        now.tell(f"start {start + 1} of {plan.settings.starts}", _best(runs).error)
+    runs.sort(key=lambda one: one.error)
+    finalists = runs[: _finalists(kan, plan)]
+    enough = _enough(plan.train, finalists[0].kan, plan)
+    return _best([now.fitted(one.kan, enough, one.smooth, SETTLE_STEPS) for one in finalists])
+
+
+def _smoothed(best: Candidate, now: Run) -> Candidate:
+    """The candidate as smooth as the rows to judge by want it."""
+    plan = now.plan
+    enough = _enough(plan.train, best.kan, plan)
+    others = [now.fitted(best.kan, enough, smooth, SETTLE_STEPS) for smooth in plan.settings.strengths[1:]]
+    chosen = smoothest([best, *others])
+    now.tell(f"grid {plan.settings.grids[0]}", chosen.error)
+    return chosen
+
+
+def _grown(best: Candidate, now: Run) -> Candidate:
+    """The candidate on finer grids, until that is no better or there are more parameters than answers."""
+    plan = now.plan
+    most = different_answers(plan.train)
+    for intervals in plan.settings.grids[1:]:
+        moved = regrid(best.kan, plan.train.x, intervals)
+        if parameters(moved) > min(most, MOST_PARAMETERS):
+            break
+        # A finer grid may need to be smoother, or less smooth.
+        at = plan.settings.strengths.index(best.smooth)
+        near = plan.settings.strengths[max(at - 1, 0) : at + 2]
+        enough = _enough(plan.train, moved, plan)
+        finer = smoothest([now.fitted(moved, enough, smooth, GROW_STEPS) for smooth in near])
+        now.tell(f"grid {intervals}", finer.error)
+        if plan.held is not None and not finer.error < best.error:
+            break
+        best = finer
+    return best
+
+
+def _best(candidates: list[Candidate]) -> Candidate:
+    return min(candidates, key=lambda one: one.error)
+
+
+def smoothest(candidates: list[Candidate]) -> Candidate:
+    """The smoothest candidate that is as good as the best one, as far as the rows to judge by can tell.
+
+    As good is: worse by less than a share of the standard error of the difference, row by row. On exact data errors
+    differ by orders of magnitude and the best is alone; on noisy data the smoother one is the safer one.
+    """
+    best = _best(candidates)
+    equal = [best]
+    for one in candidates:
+        if one.smooth > best.smooth and np.isfinite(one.error):
+            worse = one.errors - best.errors
+            mean = float(one.shares @ worse)
+            if mean <= SHARE * np.linalg.norm(one.shares * (worse - mean)):
+                equal.append(one)
+    return max(equal, key=lambda one: one.smooth)
+
+
+def errors(kan: Kan, data: Dataset) -> Array:
+    """The squared error of each row (N,) in units of the output scales, infinite where the network is not finite."""
+    with np.errstate(all="ignore"):
+        squares: Array = (((evaluate(kan, data.x) - data.y) / kan.output_scale) ** 2).mean(axis=1)
+    return np.where(np.isfinite(squares), squares, np.inf)
+
+
+def no_worse_than_the_mean(kan: Kan, data: Dataset) -> Kan:
+    """The network with each output that is worse than the mean of its answers replaced by that mean."""
+    with np.errstate(all="ignore"):
+        squares = data.mean(((evaluate(kan, data.x) - data.y) / kan.output_scale) ** 2)
+        mean = data.mean(((data.y - kan.output_shift) / kan.output_scale) ** 2)
+    return without_edges(kan, ~(squares <= mean))
+
+
+def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
+    """The classifier, or where its cross-entropy is worse than that of the shares of the classes, one that gives those
+    whatever the inputs are."""
+    scores = np.log(np.maximum(data.mean(data.y), LEAST_SHARE))
+    constant = data.mean(cross_entropies(np.broadcast_to(scores, data.y.shape), data.y))
+    with np.errstate(all="ignore"):
+        answers = evaluate(kan, data.x)
+    if data.mean(cross_entropies(answers, data.y)) <= constant:
+        return kan
+    plain = without_edges(kan, np.ones(len(scores), bool))
+    return replace(plain, layers=(*plain.layers[:-1], replace(plain.layers[-1], node_bias=scores)))
+
+
+def parameters(kan: Kan) -> int:
+    """How many numbers a fit may change."""
+    return sum(one.size for one in free_parameters(kan))
+
+
+def different_answers(data: Dataset) -> int:
+    """How many answers there are to different questions: a row that is there twice determines no more parameters."""
+    return len(np.unique(data.x, axis=0)) * int(data.y.shape[1])
+
+
+def fresh(kan: Kan, intervals: int, seed: tuple[int, ...], hidden: float = 1.0) -> Kan:
+    """The same structure with random splines on grids over [-1, 1]; pruned and named edges stay as they are.
+
+    `hidden` is the half-width of the grids of all layers but the first.
+    """
+    generator = np.random.default_rng(seed)
+    widths = (1.0, *[hidden] * (len(kan.layers) - 1))
+    layers = zip(kan.layers, widths, strict=True)
+    return replace(kan, layers=tuple(_fresh(one, intervals, width, generator) for one, width in layers))
+
+
+def _fresh(one: Layer, intervals: int, width: float, generator: np.random.Generator) -> Layer:
+    spread = SPREAD / np.sqrt(one.inputs)
+    edges = one.base_weight.shape
+    coefficients = generator.normal(0, spread, (*edges, intervals + one.order))
+    return replace(
+        one,
+        knots=np.tile(uniform_knots(-width, width, intervals, one.order), (one.inputs, 1)),
+        coefficients=np.where(one.spline_mask[:, :, None], coefficients, 0.0),
+        base_weight=np.where(one.base_weight != 0, generator.normal(0, spread, edges), 0.0),
+    )

@@ -1,0 +1,94 @@
+"""Rows on their way to torch: few are tensors from the beginning, of many only the part that is computed next is."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset, past, scaled
+from kanserve.errors import MissingDependencyError
+
+try:
+    import torch
+    from torch import Tensor
+except ImportError:
+    raise MissingDependencyError("torch", "train") from None
+
+Places = NDArray[np.int64]
+
+KEPT = 2**23  # numbers: 64 MiB
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Raw features x (N, inputs), answers y (N, outputs) and weights (N,), or None for all 1, on a device."""
+
+    x: Tensor
+    y: Tensor
+    weights: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Rows of `data`, all but those at `held` (in rising order). Weights are such that their mean over these is 1."""
+
+    data: Dataset
+    device: str
+    held: Places | None = None
+    mean_weight: float = field(init=False, default=1.0)
+    kept: Batch | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        weights = self.data.weights
+        if weights is not None:
+            relative = scaled(weights)
+            total = relative.sum() - (0.0 if self.held is None else relative[self.held].sum())
+            mean = np.ldexp(total / len(self), np.frexp(weights.max())[1])
+            object.__setattr__(self, "mean_weight", float(mean))
+        if len(self) * (self.data.x.shape[1] + self.data.y.shape[1]) <= KEPT:
+            object.__setattr__(self, "kept", self._made(slice(0, len(self))))
+
+    def __len__(self) -> int:
+        return len(self.data) - (0 if self.held is None else len(self.held))
+
+    def parts(self, size: int, positions: Places | None = None) -> Iterator[Batch]:
+        """All rows in their order, or those at these positions among them, at most `size` at a time."""
+        count = len(self) if positions is None else len(positions)
+        if self.kept is not None and positions is None and count <= size:
+            yield self.kept
+            return
+        for start in range(0, count, size):
+            part = slice(start, min(start + size, count))
+            yield self._at(part if positions is None else positions[part])
+
+    def sample(self, most: int) -> Dataset:
+        """At most so many of the rows, evenly from first to last."""
+        positions = np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64)
+        return self.data.take(self.places(positions))
+
+    def places(self, positions: Places) -> Places:
+        """Where the rows at these positions stand in the data."""
+        return positions if self.held is None else past(self.held, positions)
+
+    def _at(self, positions: Places | slice) -> Batch:
+        kept = self.kept
+        if kept is None:
+            return self._made(positions)
+        at = positions if isinstance(positions, slice) else torch.from_numpy(positions).to(self.device)
+        return Batch(kept.x[at], kept.y[at], None if kept.weights is None else kept.weights[at])
+
+    def _made(self, positions: Places | slice) -> Batch:
+        places: Places | slice = positions
+        if self.held is not None:
+            every = np.arange(positions.start, positions.stop) if isinstance(positions, slice) else positions
+            places = self.places(every)
+
+        def tensor(array: NDArray[np.float64]) -> Tensor:
+            return torch.tensor(array, dtype=torch.float64, device=self.device)
+
+        weights = None if self.data.weights is None else tensor(self.data.weights[places] / self.mean_weight)
+        return Batch(tensor(self.data.x[places]), tensor(self.data.y[places]), weights)

@@ -1,0 +1,387 @@
+"""Training by gradients: LBFGS or Adam, for classifiers, penalties and networks too large for least squares."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import cos, inf, isfinite, pi
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import MANY, Dataset
+from kanserve.errors import DataError, MissingDependencyError, TrainingError
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.splines import span
+from kanserve.train.common.checkpoints import Checkpoint
+from kanserve.train.common.fit_progress import Watch
+from kanserve.train.common.fit_settings import Settings
+from kanserve.train.common.grids import regrid, set_ranges
+from kanserve.train.torch.batches import Batches, Places
+from kanserve.train.torch.module_conversion import from_module
+from kanserve.train.torch.objective import Goal, Model, by_row, function, model, shrinkage, value
+from kanserve.train.torch.optimizers import Adam, Lbfgs, adam, adam_step, lbfgs, lbfgs_step
+
+try:
+    import torch
+    from torch import Tensor
+except ImportError:
+    raise MissingDependencyError("torch", "train") from None
+
+RATES = {"lbfgs": 1.0, "adam": 1e-2}
+DECAY = 1e-4  # of coefficients and base weights, Adam only
+RIDGE = {"squared": 0.0, "cross_entropy": 2e-3}  # classes that can be told apart have no finite best weights
+SMALL_GAIN = 1e-3
+CERTAIN = 2.0  # standard errors, by which a finer grid must be better
+JUDGEMENTS = 50  # of an Adam run; LBFGS has one a step
+JUDGED_BY = (2_000, 20_000)  # rows: as many as a pass between two judgements takes, within these bounds
+MOST_FAILURES = 5
+FULL_BATCH, BATCH = 512, 256
+WORTH_SHARING = 3e7  # rows times coefficients
+NUMBERS_AT_ONCE = 2**20  # of the largest array of a pass
+
+GRID_UPDATES = (0.05, 0.1, 0.2)  # where in the run grids follow the data
+OUTSIDE, USED = 0.02, 0.6  # a hidden node this far outside, or using this little of its range, wants another one
+WORSE = 1.1  # a grid may cost this much of the loss
+RANGE_ROWS = 2000
+
+
+def descend(
+    kan: Kan,
+    train: Dataset,
+    held: Dataset | None,
+    settings: Settings,
+    *,
+    without: Places | None = None,
+    watch: Watch | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Kan:
+    """Train a network from where it is, in float64; what is free is what `refine` frees.
+
+    The loss is ½·mean ‖(prediction - y)/output_scale‖², or the mean cross-entropy of the softmax, plus the penalties
+    (`penalties`), on the rows of `train` but for those at the places `without`. Judged is the same on the held-out
+    rows, without any on the training rows, 2,000 to 20,000 of them: the network judged best is the result, so by that
+    measure it is never worse than `kan`, and it is finite if `kan` is. Training ends after `steps`, or when `patience`
+    judgements in a row have together gained less than a thousandth.
+
+    LBFGS takes all rows at every step and is judged after each; `batch` is then how many are computed at once, and
+    `learning_rate` the first trial of its line search (1). Adam takes `batch` rows a step (all up to 512, else 256)
+    with a `learning_rate` (0.01) that falls to 0 along a cosine, and is judged 50 times. Early on, the grids of hidden
+    layers follow their data where those have left them. Of several `grids` each gets its share of the steps, beginning
+    with the best network so far and the full learning rate; one that is not better than the one before it by two
+    standard errors of the held-out rows is given up, and is the last. Equal arguments give equal networks; torch's
+    global generator is neither used nor set.
+    """
+    _check(kan, (train, held), settings)
+    rows = Batches(train, settings.device, without)
+    judging = rows if held is None else Batches(held, settings.device)
+    judges = Batches(judging.sample(_judged_by(len(rows), settings)), settings.device)
+    with _threads_for(kan, _batch(len(rows), settings)):
+        run = _Run(kan, settings, rows, judges, held is None, watch or Watch(), checkpoint or Checkpoint())
+        run.to_the_end()
+        return run.best.kan()
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """The best network so far."""
+
+    structure: Kan
+    vector: Tensor
+    loss: float
+
+    def kan(self) -> Kan:
+        return from_module(model(self.structure, str(self.vector.device)).write(self.vector))
+
+
+class _Run:
+    """A training loop: where it is, all of which a checkpoint holds, and how it goes on."""
+
+    begun: int
+    """The step at which this grid was begun, and `end` where it is left."""
+    end: int
+    failures: int
+    waited: int
+    rate: float
+    mark: float
+
+    def __init__(
+        self,
+        kan: Kan,
+        settings: Settings,
+        rows: Batches,
+        judges: Batches,
+        same_rows: bool,
+        watch: Watch,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.settings, self.rows, self.judges, self.same_rows = settings, rows, judges, same_rows
+        self.watch, self.checkpoint = watch, checkpoint
+        whole = settings.batch if settings.method == "lbfgs" else None
+        at_once = _rows_at_once(kan, settings.penalised) if whole is None else whole
+        self.goal = Goal(
+            settings.loss, settings.l1, settings.entropy, RIDGE[settings.loss], settings.strengths[0], at_once
+        )
+        self.positions = _batches(len(rows), settings)
+        self.every = _every(settings)
+        self.told_every = max(1, self.every // 10)
+        self.step = self.grid = 0
+        self._begin(kan)
+        self.updates = {max(1, round(share * self.end)) for share in GRID_UPDATES}
+        vector = self.model.vector()
+        self.found = self._judged(vector)
+        self.coarser = _Best(kan, vector, inf)  # of the grids before this one, of which there is none
+        self._keep_best(_Best(kan, vector, self.found))
+        if checkpoint.holds("structure"):
+            self._recall()
+
+    @property
+    def early_stopping(self) -> bool:
+        """Whether held-out samples, or the loss where there are none, have not gained for `patience` steps."""
+        return self.waited >= self.settings.patience
+
+    def to_the_end(self) -> None:
+        """Take all steps, on each grid until patience or what can be done ends; one that gains nothing is the last."""
+        while self.step < self.settings.steps:
+            over = self.step >= self.end or self.early_stopping or self.failures > MOST_FAILURES
+            if over and not self._refined():
+                break
+            self.state = self._next()
+            if self.state is None:
+                # LBFGS ends where nothing goes down, Adam where something is not finite: back to the best, slower.
+                self.failures = self.failures + 1 if self.settings.method == "adam" else MOST_FAILURES + 1
+                self.rate /= 4
+                self._structure(self.best.kan())
+                continue
+            self.step += 1
+            judges = self.step % self.every == 0 or self.step == self.end
+            if judges:
+                self._judge()
+            if judges or self.step % self.told_every == 0:
+                stage = f"{self.settings.method}, grid {self.kan.layers[-1].intervals}"
+                self.watch.tell(stage, self.found, self.state.loss, self.step / self.settings.steps)
+            if self.step in self.updates:
+                self._follow(self.state.vector)
+            if self.checkpoint.due:
+                self._write()
+        if not self._gained():
+            self._keep_best(self.coarser)
+
+    def _begin(self, kan: Kan) -> None:
+        """Go on with this network for its share of the steps that are left."""
+        settings = self.settings
+        self.failures = self.waited = 0
+        self.mark = inf
+        self.rate = RATES[settings.method] if settings.learning_rate is None else settings.learning_rate
+        self.begun = self.step
+        self.end = self.step + max(1, (settings.steps - self.step) // (len(settings.grids) - self.grid))
+        self._structure(kan)
+
+    def _refined(self) -> bool:
+        """Go on with the best network on the next finer grid, if there is one and this one has gained something."""
+        if self.grid + 1 == len(self.settings.grids) or not self._gained():
+            return False
+        self.grid += 1
+        self.coarser = self.best
+        self._begin(regrid(self.best.kan(), None, self.settings.grids[self.grid]))
+        self._follow(self.model.vector())
+        return True
+
+    def _structure(self, kan: Kan) -> None:
+        """Go on with this network, by an optimizer that knows nothing yet."""
+        self.kan, self.model = kan, model(kan, self.settings.device)
+        # The same curve costs the same on each grid: its squared second differences fall with the third power.
+        finer = kan.layers[0].intervals / self.settings.grids[0]
+        self.goal = replace(self.goal, smooth=self.settings.strengths[0] * finer**3)
+        self.decay = DECAY * self.model.shrinks
+        self.state = None
+
+    def _gained(self) -> bool:
+        """Whether this grid is better than the one before, by more than the held-out rows would tell of equal ones."""
+        if self.grid == 0 or not self.best.loss < self.coarser.loss * (1 - SMALL_GAIN):
+            return self.grid == 0
+        if self.same_rows:
+            return True
+        before, after = (
+            by_row(self.goal, model(one.structure, self.settings.device), one.vector, self.judges)
+            for one in (self.coarser, self.best)
+        )
+        gain = before - after
+        return bool(gain.mean() * len(gain) ** 0.5 > CERTAIN * (gain - gain.mean()).norm() / len(gain) ** 0.5)
+
+    def _next(self) -> Lbfgs | Adam | None:
+        """Take a step; None where there is none."""
+        if self.settings.method == "lbfgs":
+            whole = function(self.goal, self.model, self.rows)
+            now = lbfgs(whole, self.model.vector()) if self.state is None else self.state
+            return lbfgs_step(whole, now, self.rate) if isinstance(now, Lbfgs) else None
+        state = self.state if isinstance(self.state, Adam) else adam(self.model.vector())
+        rate = self.rate * (1 + cos(pi * (self.step - self.begun) / (self.end - self.begun))) / 2
+        part = function(self.goal, self.model, self.rows, self.positions(self.step))
+        return state if adam_step(part, state, rate, self.decay) else None
+
+    def _judged(self, vector: Tensor) -> float:
+        own = shrinkage(self.goal, self.model, vector)[0] if self.same_rows else 0.0
+        return value(self.goal, self.model, vector, self.judges) + own
+
+    def _judge(self) -> None:
+        """Judge where the run is, and keep the best network judged."""
+        state = self.state
+        assert state is not None
+        known = isinstance(state, Lbfgs) and self.same_rows and len(self.judges) == len(self.rows)
+        self.found = found = state.loss if known else self._judged(state.vector)
+        if found < self.best.loss:
+            self._keep_best(_Best(self.kan, state.vector.clone(), found))
+        if found < self.mark * (1 - SMALL_GAIN):
+            self.mark, self.waited = found, 0
+        else:
+            self.waited += 1
+
+    def _keep_best(self, best: _Best) -> None:
+        self.best = best
+        if isfinite(best.loss):
+            self.watch.best = best.loss, best.kan
+
+    def _follow(self, vector: Tensor) -> None:
+        """Set hidden ranges to the data, where they need it and it costs little.
+
+        The first layer's ranges are the user's data's already.
+        """
+        sample = self.rows.sample(RANGE_ROWS)
+        few = Batches(sample, self.settings.device)
+
+        def cost(one: Model, vector: Tensor) -> float:
+            return value(self.goal, one, vector, few) + shrinkage(self.goal, one, vector)[0]
+
+        now = cost(self.model, vector)
+        if not isfinite(now):
+            return
+        kan = from_module(self.model.write(vector))
+        moved = set_ranges(kan, sample.x)
+        moved = replace(moved, layers=(kan.layers[0], *moved.layers[1:]))
+        if any(_has_left(before, after) for before, after in zip(kan.layers, moved.layers, strict=True)):
+            other = model(moved, self.settings.device)
+            if cost(other, other.vector()) <= WORSE * now:
+                self._structure(moved)
+
+    def _write(self) -> None:
+        """Write all that the run needs to go on as if nothing had happened."""
+        whole = (self.step, self.failures, self.waited, self.grid, self.begun, self.end)
+        numbers = (*whole, self.rate, self.mark, self.coarser.loss, self.best.loss)
+        arrays = {"numbers": np.array(numbers, np.float64), "best": _array(self.best.vector)}
+        match self.state:
+            case Lbfgs(vector, loss, gradient, pairs):
+                arrays |= {"vector": _array(vector), "loss": np.array([loss]), "gradient": _array(gradient)}
+                arrays |= {"pairs": np.array([[_array(one) for one in pair] for pair in pairs])}
+            case Adam(vector, mean, square, steps, loss):
+                arrays |= {"vector": _array(vector), "mean": _array(mean), "square": _array(square)}
+                arrays |= {"loss": np.array([steps, loss])}
+        kans = {"structure": self.kan, "best": self.best.structure, "coarser": self.coarser.kan()}
+        self.checkpoint.keep(kans, arrays)
+
+    def _recall(self) -> None:
+        arrays = {name: torch.tensor(one, device=self.settings.device) for name, one in self.checkpoint.arrays.items()}
+        *whole, self.rate, self.mark, before, least = arrays["numbers"].tolist()
+        self.step, self.failures, self.waited, self.grid, self.begun, self.end = map(int, whole)
+        self._structure(self.checkpoint.kan("structure"))
+        coarser = self.checkpoint.kan("coarser")
+        self.coarser = _Best(coarser, model(coarser, self.settings.device).vector(), before)
+        self._keep_best(_Best(self.checkpoint.kan("best"), arrays["best"], least))
+        if "gradient" in arrays:
+            # Clones, since a sum over memory that begins elsewhere on a cache line may be rounded otherwise.
+            pairs = tuple((one[0].clone(), one[1].clone()) for one in arrays["pairs"])
+            self.state = Lbfgs(arrays["vector"], arrays["loss"].item(), arrays["gradient"], pairs)
+        elif "mean" in arrays:
+            steps, loss = arrays["loss"].tolist()
+            self.state = Adam(arrays["vector"], arrays["mean"], arrays["square"], int(steps), loss)
+        self.watch.recalled = self.step / self.settings.steps
+
+
+@contextmanager
+def _threads_for(kan: Kan, rows: int) -> Iterator[None]:
+    """One of torch's threads where a pass is too small to share: where others use the cores too, threads that wait
+    for one another at each of a thousand small operations took 150 times as long."""
+    before = torch.get_num_threads()
+    work = rows * sum(one.coefficients.size for one in kan.layers)
+    torch.set_num_threads(1 if work < WORTH_SHARING else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _has_left(before: Layer, after: Layer) -> bool:
+    """Whether an input with splines is outside its range or uses little of it; `after` has the ranges of the data."""
+    for i in np.flatnonzero(before.spline_mask.any(axis=0)):
+        low, high = span(before.knots[i], before.order)
+        least, most = span(after.knots[i], after.order)
+        if max(low - least, most - high) > OUTSIDE * (high - low) or most - least < USED * (high - low):
+            return True
+    return False
+
+
+def _every(settings: Settings) -> int:
+    """How many steps lie between two judgements."""
+    return 1 if settings.method == "lbfgs" else max(1, settings.steps // JUDGEMENTS)
+
+
+def _batch(count: int, settings: Settings) -> int:
+    """How many of so many rows a step takes."""
+    if settings.method == "lbfgs":
+        return count
+    return min(count, settings.batch if settings.batch is not None else count if count <= FULL_BATCH else BATCH)
+
+
+def _judged_by(count: int, settings: Settings) -> int:
+    """How many rows may judge: a step costs as much as to judge by three times its rows."""
+    least, most = JUDGED_BY
+    return min(max(least, 3 * _every(settings) * _batch(count, settings)), most)
+
+
+def _batches(count: int, settings: Settings) -> Callable[[int], Places | None]:
+    """The positions of a step's rows, None for all: each pass takes every row once, but for a last short batch.
+
+    Of very many rows they are drawn one by one, so that no order of all is kept. They depend on the seed and the step
+    alone, so that a run can go on at any step.
+    """
+    size = _batch(count, settings)
+    if size == count:
+        return lambda step: None
+
+    def drawn(step: int) -> Places:
+        return np.sort(np.random.default_rng((settings.seed, step)).integers(0, count, size))
+
+    @lru_cache(maxsize=1)
+    def order(epoch: int) -> Places:
+        return np.random.default_rng((settings.seed, epoch)).permutation(count)
+
+    def passing(step: int) -> Places:
+        epoch, at = divmod(step, count // size)
+        return np.sort(order(epoch)[at * size : (at + 1) * size])  # a file of rows is read in its order
+
+    return passing if count <= MANY else drawn
+
+
+def _array(vector: Tensor) -> NDArray[np.float64]:
+    return np.asarray(vector.cpu().numpy())
+
+
+def _rows_at_once(kan: Kan, penalised: bool) -> int:
+    """How many rows a pass may take: bases, and with penalties the values of all edges, are its largest arrays."""
+    largest: int = max(one.inputs * (one.coefficients.shape[2] + penalised * one.subnodes) for one in kan.layers)
+    return max(1, NUMBERS_AT_ONCE // largest)
+
+
+def _check(kan: Kan, data: tuple[Dataset, Dataset | None], settings: Settings) -> None:
+    wanted = (len(kan.inputs), len(kan.outputs))
+    for one in data:
+        if one is not None and (one.x.shape[1], one.y.shape[1]) != wanted:
+            raise DataError(
+                f"A network from {wanted[0]} inputs to {wanted[1]} outputs cannot learn data with "
+                f"{one.x.shape[1]} and {one.y.shape[1]}. Change its shape or the columns."
+            )
+    try:
+        torch.empty(0, device=settings.device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"torch cannot compute on the device {settings.device!r}: {reason}") from None

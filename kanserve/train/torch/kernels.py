@@ -1,0 +1,110 @@
+"""How torch operators call the compiled kernels of kanserve/native/layer/layer.h."""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+
+from kanserve import native
+from kanserve.errors import InputError, MissingDependencyError
+from kanserve.train.torch import basis_tensor
+
+try:
+    import torch
+    from torch import Tensor
+except ImportError:
+    raise MissingDependencyError("torch", "train") from None
+
+_TYPES = {torch.float32: "float", torch.float64: "double"}
+_SIGNATURES = {  # p is a pointer, n a number
+    "layer_forward": "pnnppppppppp",
+    "layer_backward": "pnnppppppppppppp",
+    "spline_sums": "pnnpnpppp",
+    "spline_inputs": "pnnpnpppp",
+    "spline_coefficients": "pnnpnpppp",
+}
+
+
+def compiled(x: Tensor) -> bool:
+    """Whether there are compiled kernels for tensors like x. Function transforms (torch.func) need plain torch."""
+    if x.device.type != "cpu" or x.dtype not in _TYPES:
+        return False
+    # What is traced calls operators, which choose when they run.
+    return torch.compiler.is_compiling() or (native.library() is not None and not _transformed())
+
+
+# Neither is public. Where torch drops them, transforms fail with torch's own message, and every call is dispatched.
+_transformed: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+_watchers: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
+
+
+def watched(x: Tensor) -> bool:
+    """Whether something traces or counts the operators that are called. If not, calling past torch's dispatcher halves
+    what a small layer costs."""
+    return type(x) is not Tensor or torch.compiler.is_compiling() or _watchers() > 0
+
+
+def kernel(name: str, x: Tensor) -> Callable[..., int] | None:
+    """The compiled function for tensors like x, where there is one."""
+    library = native.library()
+    if library is None or x.device.type != "cpu" or x.dtype not in _TYPES:
+        return None
+    return _typed(library, name, _TYPES[x.dtype])
+
+
+@cache
+def _typed(library: ctypes.CDLL, name: str, real: str) -> Callable[..., int]:
+    function = library[f"kanserve_{name}_{real}"]
+    function.argtypes = [ctypes.c_void_p if one == "p" else ctypes.c_int64 for one in _SIGNATURES[name]]
+    return function
+
+
+def run(
+    kernel: Callable[..., int],
+    coefficients: torch.Size,
+    order: int,
+    base: int,
+    x: Tensor,
+    numbers: Sequence[int],
+    table: Tensor,
+    *tensors: Tensor | None,
+) -> None:
+    """Call a kernel on the rows of x and what else it takes; what it writes to must be contiguous already."""
+    shape = _shape(coefficients, order, table.shape[1], base)
+    held = [x.contiguous(), table, *(None if one is None else one.contiguous() for one in tensors)]
+    first, *pointers = [None if one is None else one.data_ptr() for one in held]
+    rows = x.numel() // x.shape[-1]
+    if kernel(ctypes.addressof(shape), rows, torch.get_num_threads(), first, *numbers, *pointers):
+        raise MemoryError("There is not enough memory for a layer's scratch space. Take fewer rows at once.")
+
+
+def check(coefficients: Tensor, x: Tensor, table: Tensor, *others: tuple[Tensor | None, int]) -> None:
+    """InputError unless all is of one precision in memory, and of the others, there are as many numbers as said.
+
+    A kernel reads as many numbers of x's precision as the shapes of x and the coefficients say, whatever is there.
+    """
+    inputs, dtype = coefficients.shape[1], x.dtype
+    if not len(table) == x.shape[-1] == inputs:
+        raise InputError(f"A layer of {inputs} inputs got rows of {x.shape[-1]} and {len(table)} grids.")
+    for one, count in ((coefficients, 0), (table, 0), *others):
+        if one is None:
+            continue
+        if one.dtype is not dtype or not one.is_cpu:
+            raise InputError(
+                f"All of a layer must be of one precision on one device; its rows are {dtype} on {x.device}, and "
+                f"some of it is {one.dtype} on {one.device}. Convert the whole module: module.to(dtype)."
+            )
+        if count and one.numel() != count:
+            raise InputError(f"A layer needs {count} numbers where it got {one.numel()}, of shape {tuple(one.shape)}.")
+
+
+class _Shape(ctypes.Structure):
+    """`kanserve_spline_layer` of kanserve/native/layer/layer.h."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("inputs", "outputs", "functions", "order", "pieces", "base")]
+
+
+@lru_cache(maxsize=1024)
+def _shape(coefficients: torch.Size, order: int, record: int, base: int) -> _Shape:
+    """The shape of a layer for the kernels, from that of its coefficients (O, I, G+k)."""
+    outputs, inputs, functions = coefficients
+    return _Shape(inputs, outputs, functions, order, basis_tensor.pieces(record, order), base)

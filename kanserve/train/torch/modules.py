@@ -1,0 +1,309 @@
+"""A network as a torch module: spline and symbolic edges, the meaning of `network.evaluate.evaluate`, and gradients.
+
+Where there are compiled kernels, a layer's splines are one operator (`operators.layer`). Elsewhere they are plain
+torch, which gives the same numbers, slower: rows run last then, values are (features, rows), so that every operation is
+one long pass over memory, and one product of all basis functions with the coefficients makes a whole layer.
+
+Gradients are finite where the network is: a row that is NaN passes none back, and where a function has no finite
+slope, like a root at 0, its edge passes none either. Second derivatives work too.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import DataError, MissingDependencyError
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Layer
+from kanserve.train.torch import basis_tensor, operators
+from kanserve.train.torch.kernels import compiled
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError:
+    raise MissingDependencyError("torch", "train") from None
+
+INSIDE_EVERY_DOMAIN = 0.5
+AFFINE = ("subnode_scale", "subnode_bias", "node_scale", "node_bias")
+PARAMETERS = ("coefficients", "base_weight", "affine", *AFFINE)
+
+# The table's spellings are our own expressions over `torch` and `x`: nothing of a user's gets here.
+_TORCH: dict[str, Callable[[Tensor], Tensor]] = {
+    name: eval(f"lambda x: {row.torch}", {"torch": torch}) for name, row in FUNCTIONS.items()
+}
+
+
+class KanModule(nn.Module):
+    """A whole network: raw features (..., inputs) to raw outputs (..., outputs); a classifier's are scores.
+
+    A row in which anything is not finite is NaN in all outputs. What may be trained are the parameters; grids,
+    functions, names and affines are those of `structure`, the network that it was made from.
+    """
+
+    input_shift: Tensor
+    input_scale: Tensor
+    output_shift: Tensor
+    output_scale: Tensor
+
+    def __init__(self, kan: Kan, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.structure = kan
+        self.layers = nn.ModuleList(KanLayer(one, dtype, device) for one in kan.layers)
+        for name in ("input_shift", "input_scale", "output_shift", "output_scale"):
+            values = torch.tensor(getattr(kan, name)[:, None], dtype=dtype, device=device)
+            self.register_buffer(name, values, persistent=False)
+        self._shifts_inputs = bool(kan.input_shift.any() or (kan.input_scale != 1).any())
+        self._shifts_outputs = bool(kan.output_shift.any() or (kan.output_scale != 1).any())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._through(x, None)
+
+    def with_edges(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The outputs, and what every edge of each layer gives: (O, I, N), all leading axes of x being N.
+
+        Rows that are not finite are computed as if the values before the trouble were 0.
+        """
+        edges: list[Tensor] = []
+        outputs = self._through(x, edges)
+        return outputs, tuple(edges)
+
+    def each(self) -> list["KanLayer"]:
+        """The layers, by their own type."""
+        return [one for one in self.layers if isinstance(one, KanLayer)]
+
+    def _through(self, x: Tensor, edges: list[Tensor] | None) -> Tensor:
+        inputs = len(self.input_shift)
+        if x.ndim == 0 or x.shape[-1] != inputs:
+            raise DataError(f"Rows must have shape (..., {inputs}), got {tuple(x.shape)}.")
+        v = x.reshape(-1, inputs).to(self.input_shift.dtype)
+        if self._shifts_inputs:
+            v = (v - self.input_shift.T) / self.input_scale.T
+        if edges is None and compiled(v):
+            layers = self.each()
+            if all(layer.fused for layer in layers):
+                v = operators.chain(v, [layer.arguments() for layer in layers])
+            else:
+                for layer in layers:
+                    v = layer(v)
+        else:
+            v = self._plainly(v.T, edges).T
+        if self._shifts_outputs:
+            v = self.output_scale.T * v + self.output_shift.T
+            v = torch.where(torch.isfinite(v).all(dim=1, keepdim=True), v, torch.nan)
+        return v.reshape(*x.shape[:-1], v.shape[1])
+
+    def _plainly(self, v: Tensor, edges: list[Tensor] | None) -> Tensor:
+        """The last layer's nodes from the first one's values, rows last both."""
+        fine = torch.isfinite(v).all(dim=0)
+        for layer in self.each():
+            # 0 for what is not finite, so that no gradient of such a row is 0·infinity.
+            v = torch.where(fine, v, 0.0)
+            if edges is None:
+                v = layer.nodes(layer.sums(v))
+            else:
+                edges.append(layer.edges(v))
+                v = layer.nodes(edges[-1].sum(dim=1))
+            fine = fine & torch.isfinite(v).all(dim=0)
+        return torch.where(fine, v, torch.nan)
+
+
+class KanLayer(nn.Module):
+    """One layer: values (N, I) of its inputs to its nodes (N, Q); a row in which anything is not finite becomes NaN.
+
+    Parameters have the shapes of `ir.Layer`. Masks keep pruned edges pruned, and a base weight of 0 at 0.
+    """
+
+    coefficients: nn.Parameter
+    base_weight: nn.Parameter
+    affine: nn.Parameter
+    subnode_scale: nn.Parameter
+    subnode_bias: nn.Parameter
+    node_scale: nn.Parameter
+    node_bias: nn.Parameter
+    table: Tensor  # (I, R), see `grid_tables.table_of`
+    spline_mask: Tensor  # (O, I, 1)
+    base_mask: Tensor  # (O, I)
+    targets: Tensor  # (E,), j of the symbolic edges, those of one function together
+    sources: Tensor  # (E,), i
+    members: Tensor  # (arity, Q), the subnodes of each node; O stands for a factor of 1
+
+    def __init__(self, layer: Layer, dtype: torch.dtype, device: torch.device | str) -> None:
+        super().__init__()
+        self.structure = layer
+
+        def floats(values: NDArray[np.float64]) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device)
+
+        for name in ("coefficients", "base_weight", "affine", "subnode_bias", "node_bias"):
+            self.register_parameter(name, nn.Parameter(floats(getattr(layer, name))))
+        for name in ("subnode_scale", "node_scale"):  # the edges hold them already
+            self.register_parameter(name, nn.Parameter(floats(getattr(layer, name)), requires_grad=False))
+        places = _symbolic_places(layer)
+        buffers = {
+            "table": floats(basis_tensor.table_of(layer)),
+            "spline_mask": torch.tensor(layer.spline_mask[:, :, None], device=device),
+            "base_mask": torch.tensor(layer.base_weight != 0, device=device),
+            "targets": torch.tensor(places[:, 0], device=device),
+            "sources": torch.tensor(places[:, 1], device=device),
+            "members": torch.tensor(_members(layer), device=device),
+        }
+        for name, values in buffers.items():
+            self.register_buffer(name, values, persistent=False)
+        self._has_splines = bool(self.spline_mask.any())
+        self._has_base = layer.base != "zero" and bool(self.base_mask.any())
+        self._keeps_all = bool(self.spline_mask.all()) and (not self._has_base or bool(self.base_mask.all()))
+        self._base = operators.BASES[layer.base]
+        self._count = layer.coefficients.size
+        names = layer.functions[tuple(places.T)].tolist()
+        self._runs = [(name, names.index(name), names.count(name)) for name in dict.fromkeys(names)]
+        # Whether the layer is one operator: spline edges into sum nodes.
+        self.fused = self._has_splines and not self._runs and layer.nodes == layer.subnodes
+        # The bias of a sum node's only subnode would do what the node's own does.
+        self.subnode_bias.requires_grad_(layer.nodes != layer.subnodes)
+
+    def forward(self, v: Tensor) -> Tensor:
+        if self.fused:
+            return operators.chain(v, [self.arguments()])
+        fine = torch.isfinite(v).all(dim=1, keepdim=True)
+        v = torch.where(fine, v, 0.0)
+        if self._has_splines:
+            z = operators.chain(v, [self.arguments(sums=True)]).T
+        else:
+            z = v.new_zeros(self.structure.subnodes, len(v))
+        if self._runs:
+            z = z.index_add(0, self.targets, self.symbolic(v.T))
+        y = self.nodes(z).T
+        return torch.where(fine & torch.isfinite(y).all(dim=1, keepdim=True), y, torch.nan)
+
+    def arguments(self, sums: bool = False) -> operators.Arguments:
+        """What `operators.chain` takes for the nodes of a fused layer, or for the sums of the spline edges alone."""
+        own: dict[str, Any] = self._parameters  # looking parameters up as attributes costs as much as a small kernel
+        if len(own) < len(PARAMETERS):  # torch.nn.utils.parametrize makes attributes of them
+            own = {name: getattr(self, name) for name in PARAMETERS}
+        coefficients, base_weight = own["coefficients"], own["base_weight"] if self._has_base else None
+        if coefficients.numel() != self._count:  # kernels go by the grid
+            wanted = self.structure.coefficients.shape
+            raise DataError(f"This layer's coefficients have shape {wanted}, got {tuple(coefficients.shape)}.")
+        if not self._keeps_all:
+            coefficients = coefficients * self.spline_mask
+            base_weight = None if base_weight is None else base_weight * self.base_mask
+        scales = (None, None, None, None) if sums else [own[name] for name in AFFINE]
+        return coefficients, base_weight, self.table, *scales, self.structure.order, self._base
+
+    def sums(self, v: Tensor) -> Tensor:
+        """The sums of the edges into each subnode, (O, N), from values (I, N), in plain torch."""
+        z = v.new_zeros(self.structure.subnodes, v.shape[1])
+        if self._has_splines:
+            coefficients = self.coefficients * self.spline_mask
+            z = z + coefficients.flatten(1) @ self.basis(v).flatten(0, 1)
+        if self._has_base:
+            z = z + (self.base_weight * self.base_mask) @ self.base(v)
+        if self._runs:
+            z = z.index_add(0, self.targets, self.symbolic(v))
+        return z
+
+    def edges(self, v: Tensor) -> Tensor:
+        """What every edge gives, (O, I, N)."""
+        outputs, inputs = self.structure.base_weight.shape
+        total = v.new_zeros(outputs, inputs, v.shape[1])
+        if self._has_splines:
+            total = total + ((self.coefficients * self.spline_mask).transpose(0, 1) @ self.basis(v)).transpose(0, 1)
+        if self._has_base:
+            total = total + (self.base_weight * self.base_mask)[:, :, None] * self.base(v)
+        if self._runs:
+            flat = total.flatten(0, 1).index_add(0, self.targets * inputs + self.sources, self.symbolic(v))
+            total = flat.view_as(total)
+        return total
+
+    def basis(self, v: Tensor) -> Tensor:
+        """All basis functions at v (I, N), outside the range included: (I, G+k, N)."""
+        return basis_tensor.basis(v, self.table, self.structure.order, self.structure.coefficients.shape[2])
+
+    def base(self, v: Tensor) -> Tensor:
+        """The base function at v."""
+        return nn.functional.silu(v) if self.structure.base == "silu" else v
+
+    def symbolic(self, v: Tensor) -> Tensor:
+        """c·f(a·x + b) + d of each symbolic edge, (E, N), in the order of `targets` and `sources`."""
+        a, b, c, d = self.affine[self.targets, self.sources].T[:, :, None]
+        arguments = a * v[self.sources] + b
+        runs = [_safely(_TORCH[name], arguments[start : start + count]) for name, start, count in self._runs]
+        values, fine = (torch.cat(parts) for parts in zip(*runs, strict=True))
+        return torch.where(fine, c * values + d, torch.nan)
+
+    def nodes(self, sums: Tensor) -> Tensor:
+        """The nodes (Q, N) from the sums (O, N) of the edges into each subnode."""
+        z = self.subnode_scale[:, None] * sums + self.subnode_bias[:, None]
+        if len(self.members) > 1:
+            z = torch.cat([z, z.new_ones(1, z.shape[1])])
+            product = z[self.members[0]]
+            for factor in self.members[1:]:
+                product = product * z[factor]
+            z = product
+        result: Tensor = self.node_scale[:, None] * z + self.node_bias[:, None]
+        return result
+
+    def layer(self) -> Layer:
+        """The layer with the parameters as they are now."""
+
+        def array(values: Tensor) -> NDArray[np.float64]:
+            return np.asarray(values.detach().to("cpu", torch.float64).numpy())
+
+        return replace(
+            self.structure,
+            coefficients=array(self.coefficients * self.spline_mask),
+            base_weight=array(self.base_weight * self.base_mask),
+            affine=array(self.affine),
+            subnode_scale=array(self.subnode_scale),
+            subnode_bias=array(self.subnode_bias),
+            node_scale=array(self.node_scale),
+            node_bias=array(self.node_bias),
+        )
+
+
+class _FiniteGradient(torch.autograd.Function):
+    """Its argument; a gradient that is not finite counts as none on the way back."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: object, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Nothing is kept. torch calls it with these names, and transforms functions only where there is one."""
+
+    @staticmethod
+    def backward(_context: object, gradient: Tensor) -> Tensor:
+        return torch.where(torch.isfinite(gradient), gradient, 0.0)
+
+    @staticmethod
+    def jvp(_context: object, tangent: Tensor) -> Tensor:
+        return torch.where(torch.isfinite(tangent), tangent, 0.0)
+
+
+def _safely(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """function(x) and where it is finite; elsewhere some other number, and no gradient."""
+    fine = torch.isfinite(function(x.detach()))
+    # A branch that is not taken must be harmless as well: its gradient is multiplied by 0, not left out.
+    inside = torch.where(fine, x, INSIDE_EVERY_DOMAIN)
+    passed: Tensor = _FiniteGradient.apply(inside)  # type: ignore[no-untyped-call]  # torch gives it no types
+    return function(passed), fine
+
+
+def _symbolic_places(layer: Layer) -> NDArray[np.int64]:
+    """j and i (E, 2) of the symbolic edges, those of one function together."""
+    places = np.argwhere(layer.symbolic_mask)
+    return places[np.argsort(layer.functions[tuple(places.T)], kind="stable")]
+
+
+def _members(layer: Layer) -> NDArray[np.int64]:
+    members = np.full((int(layer.arity.max()), layer.nodes), layer.subnodes)
+    for q, group in enumerate(layer.groups):
+        members[: len(group), q] = group
+    return members

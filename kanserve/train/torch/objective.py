@@ -1,0 +1,177 @@
+"""What training by gradients minimises, as a function of the vector of free parameters."""
+
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import MissingDependencyError
+from kanserve.network.kan import Kan
+from kanserve.train.lm.parameter_vector import bending, free_parameters
+from kanserve.train.torch.batches import Batch, Batches, Places
+from kanserve.train.torch.module_conversion import to_module
+from kanserve.train.torch.modules import KanModule
+from kanserve.train.torch.optimizers import Function
+from kanserve.train.torch.penalties import penalty
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError:
+    raise MissingDependencyError("torch", "train") from None
+
+Loss = Literal["squared", "cross_entropy"]
+
+SHRINKING = ("coefficients", "base_weight")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The loss, the strengths of the penalties, and how many rows may be computed at once."""
+
+    loss: Loss
+    l1: float
+    entropy: float
+    ridge: float
+    smooth: float
+    at_once: int
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network's module, whose parameters are read and written as one vector (P,).
+
+    Parameters of which nothing is free are left out. Of the others `free` is 1 where a number is free and 0 where it
+    stays as it is, or None where all are; `shrinks` is 1 for coefficients and base weights that are free, 0 for
+    constants that a decay would do no good.
+    """
+
+    module: KanModule
+    parameters: tuple[nn.Parameter, ...]
+    flat: Tensor
+    """What the parameters are views of: writing to it changes them all, without a copy of each."""
+    free: Tensor | None
+    shrinks: Tensor
+    bend: Tensor | None
+    """What makes the splines of the first layer bent, (I, G+k, G+k): their coefficients begin the vector. Those of
+    hidden layers may bend, since a network of straight lines is one."""
+
+    def vector(self) -> Tensor:
+        return self.flat.clone()
+
+    def write(self, vector: Tensor) -> KanModule:
+        """The module with these values of its parameters."""
+        self.flat.copy_(vector)
+        return self.module
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Of a loss, with respect to the vector; 0 for what the loss does not depend on, or is not free."""
+        parts = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
+        gradient = torch.cat([one.flatten() for one in parts])
+        return gradient if self.free is None else gradient * self.free
+
+
+def model(kan: Kan, device: str) -> Model:
+    """The network as a module, free where `parameters.free_parameters` says so."""
+    module = to_module(kan, device=device)
+    masks: list[NDArray[np.bool_]] = []
+    shrinks: list[NDArray[np.bool_]] = []
+    parameters: list[nn.Parameter] = []
+    bend = None
+    for layer, one, own in zip(kan.layers, free_parameters(kan), module.each(), strict=True):
+        for name, places in (
+            ("coefficients", tuple(one.edges.T)),
+            ("base_weight", tuple(one.base.T)),
+            ("affine", tuple(one.affine.T)),
+            ("node_bias", (one.bias,)),
+        ):
+            if len(places[0]) == 0:
+                continue
+            mask = np.zeros(getattr(layer, name).shape, bool)
+            mask[places] = True
+            if name == "coefficients" and layer is kan.layers[0]:
+                bend = torch.tensor(np.stack([bending(layer, i) for i in range(layer.inputs)]), device=device)
+            masks.append(mask.ravel())
+            shrinks.append(mask.ravel() & (name in SHRINKING))
+            parameters.append(own.get_parameter(name))
+    sizes = [len(mask) for mask in masks]
+    flat = torch.cat([one.detach().flatten() for one in parameters]) if parameters else torch.zeros(0, device=device)
+    for parameter, values in zip(parameters, torch.split(flat, sizes), strict=True):
+        parameter.data = values.view_as(parameter)
+    free = np.concatenate([*masks, np.zeros(0, bool)])
+    return Model(
+        module,
+        tuple(parameters),
+        flat,
+        None if free.all() else torch.tensor(free, dtype=flat.dtype, device=device),
+        torch.tensor(np.concatenate([*shrinks, np.zeros(0, bool)]), dtype=flat.dtype, device=device),
+        bend,
+    )
+
+
+def value(goal: Goal, one: Model, vector: Tensor, rows: Batches) -> float:
+    """The loss, l1 and entropy on these rows without the shrinkage, infinite where the network is not finite."""
+    module = one.write(vector)
+    with torch.no_grad():
+        total = sum(_mean(goal, module, part).item() * len(part) for part in rows.parts(goal.at_once))
+    return total / len(rows) if isfinite(total) else inf
+
+
+def by_row(goal: Goal, one: Model, vector: Tensor, rows: Batches) -> Tensor:
+    """The loss of each row (N,), by its weight, without any penalty."""
+    module = one.write(vector)
+    with torch.no_grad():
+        parts = [(_losses(goal.loss, module, module(part.x), part.y), part) for part in rows.parts(goal.at_once)]
+    return torch.cat([losses if part.weights is None else part.weights * losses for losses, part in parts])
+
+
+def shrinkage(goal: Goal, one: Model, vector: Tensor) -> tuple[float, Tensor]:
+    """½·ridge·‖coefficients and base weights‖² + ½·smooth·‖second differences of the first layer's coefficients‖², and
+    its gradient."""
+    gradient = goal.ridge * one.shrinks * vector
+    if goal.smooth > 0 and one.bend is not None:
+        count = one.parameters[0].numel()
+        edges = vector[:count].view(-1, *one.bend.shape[:2])
+        gradient[:count] += goal.smooth * torch.einsum("oic,icd->oid", edges, one.bend).flatten()
+    return 0.5 * float(gradient @ vector), gradient
+
+
+def function(goal: Goal, one: Model, rows: Batches, positions: Places | None = None) -> Function:
+    """Loss and all penalties, and their gradient, as a function of the vector: on all rows, or on those among them
+    at these positions."""
+    count = len(rows) if positions is None else len(positions)
+
+    def loss_and_gradient(vector: Tensor) -> tuple[float, Tensor]:
+        module = one.write(vector)
+        total, gradient = shrinkage(goal, one, vector)
+        for part in rows.parts(goal.at_once, positions):
+            loss = _mean(goal, module, part) * (len(part) / count)
+            total += loss.item()
+            gradient += one.gradient(loss)
+        return total, gradient
+
+    return loss_and_gradient
+
+
+def _mean(goal: Goal, module: KanModule, rows: Batch) -> Tensor:
+    """The mean loss of these rows plus the penalties on them."""
+    if goal.l1 == goal.entropy == 0:
+        return _weighted(_losses(goal.loss, module, module(rows.x), rows.y), rows.weights)
+    outputs, edges = module.with_edges(rows.x)
+    loss = _weighted(_losses(goal.loss, module, outputs, rows.y), rows.weights)
+    return loss + penalty(edges, goal.l1, goal.entropy, rows.weights)
+
+
+def _weighted(losses: Tensor, weights: Tensor | None) -> Tensor:
+    return (losses if weights is None else weights * losses).mean()
+
+
+def _losses(loss: Loss, module: KanModule, outputs: Tensor, y: Tensor) -> Tensor:
+    """The loss of each row (N,)."""
+    if loss == "cross_entropy":
+        return -(y * torch.log_softmax(outputs, dim=1)).sum(dim=1)
+    scale = module.output_scale.T
+    residuals = (outputs - y) / torch.where(scale == 0, 1.0, scale)
+    return 0.5 * (residuals * residuals).sum(dim=1)

@@ -1,0 +1,118 @@
+"""Out of kanserve and back: a network as a torch module whose code, one file, needs torch alone."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import MissingDependencyError, NetworkError
+from kanserve.network.kan import Kan, Layer, Variable
+from kanserve.network.splines import basis
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from kanserve.train.torch.torch_network import KanNetwork
+
+Array = NDArray[np.float64]
+
+ENDS = ("input_shift", "input_scale", "output_shift", "output_scale")
+# Of a layer; the masks keep what was pruned pruned: an edge of zeros, a base weight of 0.
+ARRAYS = ("knots", "coefficients", "base_weight", "affine", "subnode_scale", "subnode_bias", "node_scale", "node_bias")
+
+
+def to_torch(kan: Kan, *, dtype: "torch.dtype | None" = None, device: "torch.device | str" = "cpu") -> "KanNetwork":
+    """The network as a plain torch module in double, or `dtype`: to train in one's own loop, or to take elsewhere.
+
+    Its class is in kanserve/train/torch/torch_network.py, which imports nothing of kanserve: a copy of that file and
+    the module's state_dict are all that another program needs. Coefficients, base weights, the affines of functions and
+    biases are parameters; grids, masks and scales are buffers. Pruned edges stay pruned.
+    """
+    try:
+        import torch
+
+        from kanserve.train.torch.torch_network import KanNetwork
+    except ImportError:
+        raise MissingDependencyError("torch", "train") from None
+    arrays: dict[str, NDArray[Any]] = {name: getattr(kan, name) for name in ENDS}
+    for n, layer in enumerate(kan.layers):
+        arrays |= {f"layers.{n}.{name}": getattr(layer, name) for name in ARRAYS}
+        arrays |= {f"layers.{n}.spline_mask": layer.spline_mask, f"layers.{n}.base_mask": layer.base_weight != 0}
+        if layer.extrapolation == "linear":
+            arrays[f"layers.{n}.ends"] = _slopes(layer)
+    numbers = torch.float64 if dtype is None else dtype
+    state = {
+        name: torch.tensor(array, dtype=torch.bool if array.dtype == np.bool_ else numbers, device=device)
+        for name, array in arrays.items()
+    }
+    state["structure"] = torch.tensor(list(json.dumps(_structure(kan)).encode()), dtype=torch.uint8, device=device)
+    return KanNetwork(state)
+
+
+def from_torch(network: "KanNetwork | Mapping[str, Tensor]") -> Kan:
+    """The network that a module of `to_torch`, or its state_dict, is now; the one it came from if nothing was trained.
+
+    Parameters that training made NaN or infinite raise NetworkError, and so does another module's state.
+    """
+    tensors = network if isinstance(network, Mapping) else network.state_dict()
+    state = {name: np.asarray(one.detach().cpu().numpy()) for name, one in tensors.items()}
+    try:
+        said = json.loads(state["structure"].tobytes())
+        return Kan(
+            tuple(
+                _layer(one, {name: state[f"layers.{n}.{name}"] for name in (*ARRAYS, "spline_mask", "base_mask")})
+                for n, one in enumerate(said["layers"])
+            ),
+            inputs=tuple(Variable(*one) for one in said["inputs"]),
+            outputs=tuple(Variable(*one) for one in said["outputs"]),
+            classes=tuple(said["classes"]),
+            **{name: state[name].astype(np.float64) for name in ENDS},
+        )
+    except KeyError as missing:
+        raise NetworkError(f"The state_dict of a module of to_torch has {missing}; this one has not.") from None
+
+
+def _slopes(layer: Layer) -> Array:
+    """The slopes of all basis functions at the first and the last point of each input's range: (I, 2, G+k)."""
+    k = layer.order
+    return np.stack([basis(knots[[k, -k - 1]], knots, k, derivative=1) for knots in layer.knots])
+
+
+def _structure(kan: Kan) -> dict[str, object]:
+    """What is no array."""
+    return {
+        "inputs": [[one.name, one.unit, one.low, one.high] for one in kan.inputs],
+        "outputs": [[one.name, one.unit, one.low, one.high] for one in kan.outputs],
+        "classes": kan.classes,
+        "layers": [
+            {
+                "order": layer.order,
+                "base": layer.base,
+                "extrapolation": layer.extrapolation,
+                "splines": bool(layer.spline_mask.any()),
+                "arity": layer.arity.tolist(),
+                "functions": [[str(layer.functions[j, i]), j, i] for j, i in np.argwhere(layer.symbolic_mask).tolist()],
+            }
+            for layer in kan.layers
+        ],
+    }
+
+
+def _layer(said: Mapping[str, Any], state: Mapping[str, NDArray[Any]]) -> Layer:
+    arrays: dict[str, Array] = {name: state[name].astype(np.float64) for name in ARRAYS}
+    functions = np.full(state["base_mask"].shape, "", "<U16")
+    for name, j, i in said["functions"]:
+        functions[j, i] = name
+    arrays["coefficients"] = arrays["coefficients"] * state["spline_mask"][:, :, None]
+    arrays["base_weight"] = arrays["base_weight"] * state["base_mask"]
+    return Layer(
+        **arrays,
+        functions=functions,
+        arity=np.array(said["arity"]),
+        order=said["order"],
+        base=said["base"],
+        extrapolation=said["extrapolation"],
+    )
