@@ -1,11 +1,13 @@
-"""What tests run of README.md: its blocks, and the tables that they read."""
+"""What tests run of README.md and docs/guide.md: their blocks, and the tables that they read."""
 
 import re
 from pathlib import Path
 
 import numpy as np
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+_ROOT = Path(__file__).parent.parent
+README = (_ROOT / "README.md").read_text("utf-8")
+GUIDE = (_ROOT / "docs" / "guide.md").read_text("utf-8")
 
 
 def blocks(language: str, text: str = README) -> list[str]:

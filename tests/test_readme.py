@@ -1,4 +1,4 @@
-"""The README, to the letter: its blocks are run in their order, on another port, and search by fits, not by a clock."""
+"""The README and the guide that goes on from it: their blocks run in order, on another port, and search by fits."""
 
 import shlex
 import signal
@@ -11,23 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.readme import blocks, write_tables
+from tests.readme import GUIDE, blocks, write_tables
 
 
 @pytest.mark.slow
-def test_every_block_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+def test_every_block_of_the_readme_and_the_guide_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_tables(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
-    in_python, a_search, *on_the_wire = (block.replace("8001", port) for block in blocks("python"))
+    (quickstart,) = blocks("python")
+    a_search, *on_the_wire = (block.replace("8001", port) for block in blocks("python", GUIDE))
     names: dict[str, Any] = {}
-    exec(compile(in_python, "README", "exec"), names)
+    exec(compile(quickstart, "README", "exec"), names)
     assert "seconds=10" in a_search
     exec(compile(a_search.replace("seconds=10", "max_fits=200"), "README", "exec"), names)
     assert names["found"].best.validation < names["found"].candidates[0].validation
     assert Path("houses.svg").exists() and Path("models/houses/1/manifest.json").exists()
-    (shell,) = blocks("sh")
+    (shell,) = blocks("sh", GUIDE)
     server = None
     try:
         for line in shell.replace("8001", port).splitlines():
