@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kanserve.analysis import separability as separability
     from kanserve.analysis import symmetry as symmetry
     from kanserve.artifact_compiler import compile as compile
+    from kanserve.artifact_compiler import export as export
     from kanserve.client import AsyncClient as AsyncClient
     from kanserve.client import Client as Client
     from kanserve.data.dataset import Dataset as Dataset
@@ -66,7 +67,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "client": ("AsyncClient", "Client"),
-    "artifact_compiler": ("compile",),
+    "artifact_compiler": ("compile", "export"),
     "errors": ("KanserveError",),
     "estimator": ("KANClassifier", "KANRegressor"),
     "formula": ("Formula", "formulas", "from_formula"),

@@ -1,10 +1,13 @@
 """From a network to an artifact: what every exporter makes of it, its formulas, and rows that prove they agree."""
 
 import hashlib
+import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +15,11 @@ from numpy.typing import NDArray
 
 import kanserve_exporters
 from kanserve import formula
+from kanserve.artifact.directory import write_files
 from kanserve.artifact.format import Artifact, Metrics, assemble
 from kanserve.artifact.naming_rules import check_name
 from kanserve.data.dataset import Dataset, dataset
-from kanserve.errors import ExportError, InputError, MissingDependencyError, NotFoundError
+from kanserve.errors import ConflictError, ExportError, InputError, MissingDependencyError, NotFoundError
 from kanserve.formula import Formula
 from kanserve.formula.constants.uncertainty_report import (
     Candidate,
@@ -68,7 +72,7 @@ def compile(
     rows = None if data is None else dataset(data)
     others = listed(candidates)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
-    parts, notes = export(kan, exporters, options, targets)
+    parts, notes = export_files(kan, exporters, options, targets)
     written = formula.formulas(kan, strict=False)
     artifact = assemble(
         kan,
@@ -150,6 +154,96 @@ def _options(options: ExportOptions, name: str | None, precision: Precision | No
 
 
 def export(
+    kan: Kan,
+    folder: str | os.PathLike[str],
+    formats: Sequence[str] = EXPORTERS,
+    *,
+    name: str | None = None,
+    precision: Precision | None = None,
+    options: ExportOptions | None = None,
+    targets: Sequence[str] = (),
+) -> tuple[Path, ...]:
+    """Write a network as source, graph and library files: what `kanserve export` writes.
+
+    Each format that runs on this machine is compared with the network before anything is written. A format that
+    cannot run here (C without a compiler, ONNX without onnxruntime) is written all the same; the logger "kanserve"
+    warns of it.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    folder : str or path
+        A new folder. Each format gets a folder of its own in it. Missing parent folders are made.
+    formats : sequence of str or str
+        One or more of "onnx_graph", "c_source", "numpy_source" and "wasm_module".
+    name : str, default="model"
+        Files and C functions are named from it.
+    precision : {"double", "float"}, default="double"
+        The type that the exported files compute in.
+    options : ExportOptions, optional
+        Further options of single formats; `name` and `precision` go before those in it.
+    targets : sequence of str
+        Other machines for which a C library is built, as "aarch64-linux-gnu".
+
+    Returns
+    -------
+    tuple of Path
+        The files that were written, sorted.
+
+    Raises
+    ------
+    ConflictError
+        The folder is there already.
+    InputError
+        An option cannot be used, or the folder cannot be written.
+    NotFoundError
+        There is no format of that name.
+    GoldenError
+        A format does not compute what the network computes.
+
+    Examples
+    --------
+    >>> import kanserve, tempfile, pathlib
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> place = pathlib.Path(tempfile.mkdtemp())
+    >>> [path.name for path in kanserve.export(kan, place / "line", ["numpy_source"], name="line")]
+    ['line.py']
+    """
+    formats = [formats] if isinstance(formats, str) else list(formats)
+    options = options or ExportOptions()
+    options = replace(options, name=name or options.name, precision=precision or options.precision)
+    if os.path.lexists(folder):
+        raise ConflictError(f"{os.fspath(folder)} is there already; choose another folder.")
+    files, notes = checked_files(kan, formats, options, targets)
+    write_files(Path(folder), files)
+    for line in not_compared(formats, notes):
+        logging.getLogger("kanserve").warning("%s", line)
+    return tuple(Path(folder, path) for path in sorted(files))
+
+
+def checked_files(
+    kan: Kan, formats: Sequence[str], options: ExportOptions, targets: Sequence[str] = ()
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """The files of the formats, once those that run here agree with the golden rows; and why others were not run."""
+    check_name(options.name)
+    alone = [one for one in formats if one == "c_source" and options.c_form != "files"]
+    files, notes = export_files(kan, alone, options, targets) if alone else ({}, {})
+    checked = [one for one in formats if one not in alone]
+    if checked:
+        artifact = compile(kan, checked, options=replace(options, c_form="files"), targets=targets)
+        files |= {path: data for path, data in artifact.files.items() if path.split("/")[0] in checked}
+        notes = {**artifact.manifest.provenance, **notes}
+    return files, notes
+
+
+def not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> list[str]:
+    """A line for each format of which the notes say why it was not compared with the network."""
+    reasons = {name: notes.get(name) or notes.get(f"{name} not checked") for name in formats}
+    return [f"{name} is not compared with the network: {why}" for name, why in reasons.items() if why]
+
+
+def export_files(
     kan: Kan, exporters: Sequence[str], options: ExportOptions, targets: Sequence[str] = ()
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """The files of all exporters, each in its folder, with libraries of the C source; and what is to be noted.
@@ -172,6 +266,8 @@ def export(
                     made |= c_backend.build(made, vector_math=options.vector_math)
             except (MissingDependencyError, NotFoundError) as error:
                 notes["c_source"] = f"no library: {error}"[:500]
+        elif kind == "c_source":
+            notes[kind] = f'kanserve runs C in the form "files", this is "{options.c_form}"'
         files |= {f"{kind}/{path}": data for path, data in made.items()}
     return files, notes
 

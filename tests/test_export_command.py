@@ -192,7 +192,7 @@ def test_the_library_asked_for_by_a_target_is_kept_where_the_target_is_this_mach
         return {c_backend.library_name(): b"asked for" if target else b"own"}
 
     monkeypatch.setattr("kanserve.runtime.c_backend.build", build)
-    files, _ = artifact_compiler.export(mixed(), ["c_source"], ExportOptions(), ["x86_64-linux-gnu"])
+    files, _ = artifact_compiler.export_files(mixed(), ["c_source"], ExportOptions(), ["x86_64-linux-gnu"])
     assert files[f"c_source/{c_backend.library_name()}"] == b"asked for"
 
 
@@ -287,6 +287,6 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_written(case, folder
 def test_the_whole_zoo_passes_its_check():
     for name, make in ZOO.items():
         kan = make()
-        files, _ = artifact_compiler.export(kan, ["numpy_source"], ExportOptions())
+        files, _ = artifact_compiler.export_files(kan, ["numpy_source"], ExportOptions())
         (row,) = export_check.check(kan, files, ["numpy_source"], "double")
         assert row["agrees"], (name, row)

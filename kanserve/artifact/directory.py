@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from kanserve.artifact import format, signing
 from kanserve.artifact.format import MAX_MANIFEST_BYTES, Artifact
 from kanserve.artifact.naming_rules import MANIFEST, SIGNATURE, SIGNATURE_BYTES, folders_of
 from kanserve.artifact.signing import Verifier
-from kanserve.errors import ConflictError, FormatError, IntegrityError, NotFoundError
+from kanserve.errors import ConflictError, FormatError, InputError, IntegrityError, NotFoundError
 
 PART = ".part"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -36,6 +36,21 @@ def write(path: str | os.PathLike[str], artifact: Artifact) -> None:
     _refuse_existing(target)
     with staged(target.parent, artifact) as folder:
         place(folder, target)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files as a new folder: beside its place first, and then moved there."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        for path, data in files.items():
+            (part / path).parent.mkdir(parents=True, exist_ok=True)
+            (part / path).write_bytes(data)
+        part.rename(folder)
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from kanserve.errors import DataError, InputError, NotFoundError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan
+from kanserve.network.kan_methods import likeliest
 from kanserve.network.training_range import outside
 from kanserve.runtime import load_backend
 
@@ -131,7 +132,7 @@ def _local(kan: Kan, run: Callable[[Array], Array]) -> Predictor:
         count = int(outside(kan, rows).sum())
         if not kan.classes:
             return _columns([one.name for one in kan.outputs], values), count
-        best = np.where(np.isfinite(values).all(axis=1), np.array(kan.classes)[values.argmax(axis=1)], "")
+        best = likeliest(kan.classes, values)
         return {"class": best.tolist(), **_columns(kan.classes, softmax(values))}, count
 
     return Predictor([one.name for one in kan.inputs], predict)

@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from kanserve import repository
+from kanserve.artifact.directory import write_files
 from kanserve.artifact_compiler import compile as compile_kan
-from kanserve.cli.terminal import tell, write_folder
+from kanserve.cli.terminal import tell
 from kanserve.client import Client
 from kanserve.data.dataset import Dataset
 from kanserve.data.datasets import knot_names, load_knots
@@ -74,7 +75,7 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0, count: int =
         for name, kind in MODELS.items():
             artifact = compile_kan(simple, [kind], name=name, data=data)
             version = repository.publish(models, name, artifact)
-            write_folder(folder / "exported" / kind, artifact.part(kind))
+            write_files(folder / "exported" / kind, artifact.part(kind))
             size = sum(len(content) for content in artifact.part(kind).values())
             console.print(f"  {models / name / str(version)}: {kind}, {size / 1024:.1f} KiB")
     with _step(console, "serve the three and call them with tritonclient"), _server(models, port) as address:

@@ -3,7 +3,6 @@
 import json
 import math
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -132,21 +131,6 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
     finally:
         part.unlink(missing_ok=True)
-
-
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a new folder of files beside its place and move it there."""
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        for path, data in files.items():
-            (part / path).parent.mkdir(parents=True, exist_ok=True)
-            (part / path).write_bytes(data)
-        part.rename(folder)
-    except OSError as error:
-        raise InputError(f"The folder {folder} cannot be written: {error.strerror or error}.") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def tell(step: "SimplifyStep") -> None:

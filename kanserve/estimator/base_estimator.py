@@ -1,8 +1,10 @@
 """What both estimators share: from parameters and rows to a network, its formula, and its way through a pickle."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -112,6 +114,38 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
             return formulas(self.kan_, strict=False)
         except FormulaError as error:
             raise AttributeError(f"formula_ is not available: {error}") from error
+
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        formats: Sequence[str] = ("onnx_graph", "c_source", "numpy_source"),
+        **options: Any,
+    ) -> tuple[Path, ...]:
+        """Write the fitted network as source, graph and library files: `self.kan_.export(folder, formats, ...)`.
+
+        Parameters
+        ----------
+        folder : str or path
+            A new folder; each format gets a folder of its own in it.
+        formats : sequence of str
+            One or more of "onnx_graph", "c_source", "numpy_source" and "wasm_module".
+        **options
+            name, precision, options and targets, as `kanserve.export` takes them.
+
+        Returns
+        -------
+        tuple of Path
+            The files that were written, sorted.
+
+        Raises
+        ------
+        NotFittedError
+            The estimator is not fitted.
+        ConflictError
+            The folder is there already.
+        """
+        check_is_fitted(self)
+        return self.kan_.export(folder, formats, **options)
 
     @classmethod
     def _of(cls, kan: Kan) -> Self:

@@ -1,7 +1,6 @@
 """kanserve export: a network as files of several formats, compared with it where they run; or its law, a function."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -9,7 +8,7 @@ import typer
 
 from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import DEFAULT_FORMATS, Force, Json, KanFile, Precision
-from kanserve.cli.terminal import free, listed, show, warn, write_folder, write_whole
+from kanserve.cli.terminal import free, listed, show, warn, write_whole
 from kanserve.errors import ConflictError, InputError
 from kanserve.network.kan import Kan
 from kanserve.options import CForm, ExportOptions, OnnxForm
@@ -69,6 +68,9 @@ def export_network(
 
     Example: kanserve export simple.safetensors --formula-only fortran --name law
     """
+    from kanserve.artifact.directory import write_files
+    from kanserve.artifact.naming_rules import check_name
+    from kanserve.artifact_compiler import checked_files, export_files
     from kanserve.network import serialization
 
     options = ExportOptions(
@@ -96,20 +98,20 @@ def export_network(
     if out is not None and out.exists():
         raise ConflictError(f"{out} is there already; choose another folder.")
     _refuse_unused(options, wanted)
-    build = Build(options, targets)
+    check_name(name)
     kan = serialization.load(kan_file)
     if not check:
-        files, notes = _compiled(kan, wanted, build)
+        files, notes = checked_files(kan, wanted, options, targets)
         rows = []
     else:
         from kanserve.cli.commands.export_check import check as measured
 
-        files, notes = build.files(kan, wanted)
+        files, notes = export_files(kan, wanted, options, targets)
         rows = measured(kan, files, wanted, options.precision)
         notes = {row["format"]: row["note"] for row in rows if row["agrees"] is None} | notes
     agrees = all(row["agrees"] is not False for row in rows)
     if out is not None and agrees:
-        write_folder(out, files)
+        write_files(out, files)
     _show(files, rows, as_json)
     warn_not_compared(wanted, notes)
     if not agrees:
@@ -117,31 +119,12 @@ def export_network(
         raise typer.Exit(1)
 
 
-@dataclass(frozen=True)
-class Build:
-    """What is exported beside the network: the options, and the libraries of the C source."""
-
-    options: ExportOptions
-    targets: Sequence[str]
-
-    def files(self, kan: Kan, formats: Sequence[str]) -> tuple[dict[str, bytes], dict[str, str]]:
-        """The files of the formats, compared with nothing; and what is to be noted of a format."""
-        from kanserve.artifact.naming_rules import check_name
-        from kanserve.artifact_compiler import export
-
-        check_name(self.options.name)
-        files, notes = export(kan, formats, self.options, self.targets)
-        if self.options.c_form != "files":
-            notes["c_source"] = f'kanserve runs C in the form "files", this is "{self.options.c_form}"'
-        return files, notes
-
-
 def warn_not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> None:
     """One line for each format of which the notes say why it was compared with nothing."""
-    for one in formats:
-        why = notes.get(one) or notes.get(f"{one} not checked")  # of C without a compiler, which one was looked for
-        if why:
-            warn(f"{one} is not compared with the network: {why}")
+    from kanserve.artifact_compiler import not_compared
+
+    for line in not_compared(formats, notes):
+        warn(line)
 
 
 def _refuse_unused(options: ExportOptions, formats: Sequence[str]) -> None:
@@ -149,21 +132,6 @@ def _refuse_unused(options: ExportOptions, formats: Sequence[str]) -> None:
     for name, needed in _OF_ONE_FORMAT.items():
         if needed not in formats and getattr(options, name) != getattr(ExportOptions, name):
             raise InputError(f"--{name.replace('_', '-')} is for {needed}, which is not among the formats.")
-
-
-def _compiled(kan: Kan, formats: Sequence[str], build: Build) -> tuple[dict[str, bytes], Mapping[str, str]]:
-    """The files of the formats, once those that run here agree with the golden rows; and why others were not run."""
-    from kanserve.artifact_compiler import compile as compile_kan
-
-    alone = [one for one in formats if one == "c_source" and build.options.c_form != "files"]
-    files, notes = build.files(kan, alone) if alone else ({}, {})
-    checked = [one for one in formats if one not in alone]
-    if checked:
-        options = replace(build.options, c_form="files")
-        artifact = compile_kan(kan, checked, options=options, targets=build.targets)
-        files |= {path: data for path, data in artifact.files.items() if path.split("/")[0] in checked}
-        notes = {**artifact.manifest.provenance, **notes}
-    return files, notes
 
 
 def _write_law(kan: Kan, language: str, options: ExportOptions, source: Path, out: Path | None, force: bool) -> None:

@@ -1,0 +1,98 @@
+"""What must hold of a layer and of a network: NetworkError says what does not."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from kanserve.errors import NetworkError
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.splines import Extrapolation
+
+if TYPE_CHECKING:
+    from kanserve.network.kan import Kan, Layer, Variable
+
+Base = Literal["silu", "identity", "zero"]
+
+
+def check_layer(one: "Layer") -> None:
+    """NetworkError unless the arrays of a layer fit together."""
+    if one.coefficients.ndim != 3 or 0 in one.coefficients.shape:
+        raise NetworkError(f"coefficients must have shape (O, I, G+k), got {one.coefficients.shape}.")
+    o, i, count = one.coefficients.shape
+    if one.order < 1:
+        raise NetworkError(f"The order of a spline must be 1 or more, got {one.order}.")
+    if count <= one.order:
+        raise NetworkError(f"A spline of order {one.order} needs more than {one.order} coefficients, got {count}.")
+    if one.base not in get_args(Base) or one.extrapolation not in get_args(Extrapolation):
+        raise NetworkError(f"base is one of {get_args(Base)}, extrapolation of {get_args(Extrapolation)}.")
+    wanted: dict[str, tuple[int, ...]] = {
+        "knots": (i, count + one.order + 1),
+        "base_weight": (o, i),
+        "functions": (o, i),
+        "affine": (o, i, 4),
+        "subnode_scale": (o,),
+        "subnode_bias": (o,),
+        "node_scale": (len(np.atleast_1d(one.arity)),),
+        "node_bias": (len(np.atleast_1d(one.arity)),),
+    }
+    for name, shape in wanted.items():
+        if getattr(one, name).shape != shape:
+            raise NetworkError(f"{name} must have shape {shape}, got {getattr(one, name).shape}.")
+        if name != "functions" and not np.isfinite(getattr(one, name)).all():
+            raise NetworkError(f"{name} must be finite; it holds NaN or infinity.")
+    if not np.isfinite(one.coefficients).all():
+        raise NetworkError("coefficients must be finite; they hold NaN or infinity.")
+    # Each bounded before they are added: the sum of huge ones would wrap around.
+    if one.arity.ndim != 1 or (one.arity < 1).any() or (one.arity > o).any() or one.arity.sum() != o:
+        raise NetworkError(f"arity must be positive and add up to the {o} subnodes, got {one.arity.tolist()}.")
+    unknown = set(one.functions.ravel().tolist()) - {"", *FUNCTIONS}
+    if unknown:
+        raise NetworkError(f"No function is called {sorted(unknown)[0]!r}. There are: {', '.join(FUNCTIONS)}.")
+    _check_knots(one)
+
+
+def _check_knots(one: "Layer") -> None:
+    k = one.order
+    knots = one.knots
+    if (np.diff(knots, axis=1) < 0).any():
+        raise NetworkError("Knots must not decrease.")
+    if (knots[:, k] >= knots[:, -k - 1]).any():
+        raise NetworkError("The range of a spline, its first to its last interior knot, must have a width.")
+    # A knot of multiplicity k + 1 makes a jump, and then a point on it would have two values. At the ends of the
+    # range repeated knots are usual ("clamped") and harmless where the spline goes on linearly.
+    inner = knots if one.extrapolation == "zero" else np.delete(knots, np.r_[: k + 1, -k - 1 : 0], axis=1)
+    if inner.shape[1] > k and (inner[:, k:] == inner[:, : inner.shape[1] - k]).any():
+        raise NetworkError(f"A knot may occur at most {k} times in a spline of order {k}, so that it is continuous.")
+
+
+def check_kan(kan: "Kan") -> None:
+    """NetworkError unless the layers, variables and classes of a network fit together."""
+    for before, after in zip(kan.layers, kan.layers[1:], strict=False):
+        if before.nodes != after.inputs:
+            raise NetworkError(f"A layer of {before.nodes} nodes is followed by one of {after.inputs} inputs.")
+    _check_variables("input", kan.inputs, kan.layers[0].inputs)
+    _check_variables("output", kan.outputs, kan.layers[-1].nodes)
+    for name, size in (("input", kan.layers[0].inputs), ("output", kan.layers[-1].nodes)):
+        shift, scale = getattr(kan, f"{name}_shift"), getattr(kan, f"{name}_scale")
+        if shift.shape != (size,) or scale.shape != (size,):
+            raise NetworkError(f"{name}_shift and {name}_scale must have shape ({size},).")
+        if not (np.isfinite(shift).all() and np.isfinite(scale).all()):
+            raise NetworkError(f"{name}_shift and {name}_scale must be finite.")
+    if (kan.input_scale == 0).any():
+        raise NetworkError("input_scale must not be 0: inputs are divided by it.")
+    if kan.classes and len(kan.classes) != kan.layers[-1].nodes:
+        raise NetworkError(f"{len(kan.classes)} classes need as many outputs, got {kan.layers[-1].nodes}.")
+    if len(set(kan.classes)) != len(kan.classes):
+        raise NetworkError("The names of the classes must differ.")
+
+
+def _check_variables(kind: str, variables: "Iterable[Variable]", count: int) -> None:
+    names = [one.name for one in variables]
+    if len(names) != count:
+        raise NetworkError(f"{count} {kind}s need as many names, got {len(names)}.")
+    if len(set(names)) != len(names) or not all(names):
+        raise NetworkError(f"The names of the {kind}s must differ and not be empty, got {names}.")
+    for one in variables:
+        if np.isnan(one.low) or np.isnan(one.high) or one.low > one.high:
+            raise NetworkError(f"The range of {one.name!r} must have low ≤ high, got {one.low} and {one.high}.")

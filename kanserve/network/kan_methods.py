@@ -1,0 +1,232 @@
+"""What can be asked of a network directly: `kan(x)`, `kan.predict(x)`, `kan.plot()`, `kan.formula()`, and so on.
+
+Each method calls the public function of `kanserve` that does the work. Those functions live in packages above this
+one, which import `Kan`, so they are looked up by name in `kanserve`, where each public name is found when it is used.
+"""
+
+import os
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from kanserve.formula import Formula
+    from kanserve.network.kan import Variable
+    from kanserve.options import ExportOptions, Precision
+
+Array = NDArray[np.float64]
+
+
+class KanMethods:
+    """The methods of `Kan` that other packages implement."""
+
+    outputs: "tuple[Variable, ...]"
+    classes: tuple[str, ...]
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """The outputs of the network; the same as `kanserve.evaluate(kan, x)`.
+
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs)
+            Samples in raw units.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs)
+            The outputs in raw units; the scores of a classifier. A sample in which anything is not finite is NaN.
+
+        Raises
+        ------
+        DataError
+            x is not numbers, or has another number of columns.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> kan([[0.0], [0.5]]).tolist()
+        [[1.0], [2.0]]
+        """
+        result: Array = _public("evaluate")(self, x)
+        return result
+
+    def predict(self, x: ArrayLike) -> NDArray[Any]:
+        """Class labels of a classifier, and the outputs of any other network.
+
+        This is the plain evaluation. `kanserve.load_model` runs a published model many times faster.
+
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs)
+            Samples in raw units.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Of a classifier the likeliest class of each sample, as text; "" for a sample in which anything is not
+            finite. Otherwise the outputs, always with two axes.
+
+        Raises
+        ------
+        DataError
+            x is not numbers, or has another number of columns.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula({"low": "1 - x", "high": "x"}, ranges={"x": (0, 1)})
+        >>> kan.predict([[0.25]]).tolist()
+        [[0.75, 0.25]]
+        """
+        values = self(x)
+        return likeliest(self.classes, values) if self.classes else values
+
+    def plot(
+        self,
+        x: ArrayLike | None = None,
+        kind: Literal["auto", "flow", "matrix"] = "auto",
+        ax: "Axes | None" = None,
+    ) -> "Axes":
+        """Draw the network; the same as `kanserve.plot_network(kan, x)`. It needs the extra `plot`.
+
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs), optional
+            Samples that show where the signal is; by default samples of the training range.
+        kind : {"auto", "flow", "matrix"}, default="auto"
+            Curves on their edges, or a table of them; "auto" takes the table for wide networks.
+        ax : matplotlib Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+            What was drawn on; `.figure.savefig("kan.png")` saves it.
+
+        Raises
+        ------
+        MissingDependencyError
+            matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> kan.plot().figure.savefig("line.png")  # doctest: +SKIP
+        """
+        axes: Axes = _public("plot_network")(self, x, kind, ax)
+        return axes
+
+    @overload
+    def formula(self) -> Any: ...
+
+    @overload
+    def formula(self, output: str | int) -> "Formula": ...
+
+    def formula(self, output: str | int | None = None) -> Any:
+        """The formula of the network, so that `kan.formula().text` reads well for the usual one output.
+
+        Parameters
+        ----------
+        output : str or int, optional
+            The name or the index of one output. Without it the result depends on how many outputs there are.
+
+        Returns
+        -------
+        Formula or tuple of Formula
+            The one formula where the network has one output or `output` names one; else a formula for each output,
+            in their order. `kanserve.formulas(kan)` always gives a tuple.
+
+        Raises
+        ------
+        InputError
+            There is no such output.
+        FormulaError
+            A formula is not finite everywhere in the training range (see `kanserve.formulas`).
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> kan.formula().text
+        '2*x + 1'
+        """
+        every: tuple[Formula, ...] = _public("formulas")(self)
+        if output is None:
+            return every[0] if len(every) == 1 else every
+        names = [variable.name for variable in self.outputs]
+        if output in names:
+            return every[names.index(str(output))]
+        if isinstance(output, int) and not isinstance(output, bool) and 0 <= output < len(names):
+            return every[output]
+        raise InputError(f"There is no output {output!r:.80}; the network has {', '.join(names)}.")
+
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        formats: Sequence[str] = ("onnx_graph", "c_source", "numpy_source"),
+        *,
+        name: str | None = None,
+        precision: "Precision | None" = None,
+        options: "ExportOptions | None" = None,
+        targets: Sequence[str] = (),
+    ) -> tuple[Path, ...]:
+        """Write the network as source, graph and library files: what `kanserve export` writes.
+
+        The parameters, results and errors are those of `kanserve.export`.
+
+        Examples
+        --------
+        >>> import kanserve, tempfile, pathlib
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> files = kan.export(pathlib.Path(tempfile.mkdtemp()) / "line", formats=["numpy_source"])
+        >>> [path.name for path in files]
+        ['model.py']
+        """
+        written: tuple[Path, ...] = _public("export")(
+            self, folder, formats, name=name, precision=precision, options=options, targets=targets
+        )
+        return written
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to one file, which `kanserve.load` reads; the same as `kanserve.save(kan, path)`.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, by convention `*.safetensors`. One that is there is replaced, as a whole or not at all.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+
+        Examples
+        --------
+        >>> import kanserve, tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "kan.safetensors"
+        >>> kanserve.create([2, 1]).save(path)
+        >>> kanserve.load(path).shape
+        (2, 1)
+        """
+        _public("save")(self, path)
+
+
+def likeliest(classes: Sequence[str], scores: NDArray[Any]) -> NDArray[np.str_]:
+    """The class of the highest score of each row (N, classes); "" where the row has no scores."""
+    finite = np.isfinite(scores).all(axis=1)
+    return np.where(finite, np.array(classes)[scores.argmax(axis=1)], "")
+
+
+def _public(name: str) -> Any:
+    """A public function of kanserve (Any: each has its own type)."""
+    return getattr(import_module("kanserve"), name)
