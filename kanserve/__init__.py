@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from kanserve.plot import plot_edge as plot_edge
     from kanserve.plot import plot_network as plot_network
     from kanserve.repository import publish as publish
+    from kanserve.runtime.model import LoadedModel as LoadedModel
+    from kanserve.runtime.model import load_model as load_model
     from kanserve.search import find_formulas as find_formulas
     from kanserve.simplification import discover as discover
     from kanserve.simplification import prune as prune
@@ -85,6 +87,7 @@ _HOMES = {
     "analysis": ("interactions", "meaning", "separability", "symmetry"),
     "network.evaluate": ("derivative", "evaluate", "probabilities"),
     "repository": ("publish",),
+    "runtime.model": ("LoadedModel", "load_model"),
     "search": ("find_formulas",),
     "network.serialization": ("load", "save"),
     "editing": ("Session",),

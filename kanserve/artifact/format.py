@@ -115,6 +115,9 @@ class Artifact:
         if self.signature is not None and len(self.signature) != SIGNATURE_BYTES:
             raise FormatError(f"{SIGNATURE} must have {SIGNATURE_BYTES} bytes, got {len(self.signature)}.")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Artifact, (self.manifest, dict(self.files), self.signature)  # and the checksums are checked again
+
     @property
     def backends(self) -> tuple[str, ...]:
         """The kinds there are: "c_source", "onnx_graph", ..."""

@@ -64,6 +64,9 @@ class Manifest:
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
         _check_manifest(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return loads, (dumps(self),)
+
 
 def dumps(manifest: Manifest) -> bytes:
     """The bytes of manifest.json; equal manifests give equal bytes."""

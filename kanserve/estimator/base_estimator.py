@@ -1,4 +1,4 @@
-"""What both estimators share: from parameters and rows to a network, its formula, and its way through a pickle."""
+"""What both estimators share: from parameters and rows to a network and its formula."""
 
 import os
 import sys
@@ -20,7 +20,6 @@ from kanserve.formula import Formula, expression, formulas
 from kanserve.network.evaluate import evaluate
 from kanserve.network.importance import importance
 from kanserve.network.kan import Kan
-from kanserve.network.serialization import dumps, loads
 from kanserve.simplification import SimplifyStep, simplify
 from kanserve.simplification.architecture_search import discover
 from kanserve.train import create, fit
@@ -163,18 +162,6 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         if names != [f"x{number + 1}" for number in range(len(names))]:
             result.feature_names_in_ = np.array(names, dtype=object)
         return result
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A network is pickled as its file: arrays out of a pickle could be written to.
-        state = dict(super().__getstate__())
-        if "kan_" in state:
-            state["kan_"] = dumps(state["kan_"])
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if "kan_" in state:
-            state = {**state, "kan_": loads(state["kan_"])}
-        super().__setstate__(state)
 
 
 def _tell(step: SimplifyStep) -> None:

@@ -19,7 +19,36 @@ Array = NDArray[np.float64]
 
 
 def evaluate(kan: Kan, x: ArrayLike) -> Array:
-    """The outputs (N, outputs) at raw features x (N, inputs); a classifier's are its scores."""
+    """The outputs of a network: the slow, plain definition of what it means.
+
+    `kan(x)` is the same. To predict fast, publish the network and run it with `kanserve.load_model`, whose compiled
+    backend takes a microsecond or two for one sample of a small network.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    x : array_like of shape (n_samples, n_inputs)
+        Samples in raw units.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_outputs)
+        The outputs in raw units; the scores of a classifier. A sample in which anything is not finite is NaN in all
+        of its outputs.
+
+    Raises
+    ------
+    DataError
+        x is not numbers, or has another number of columns.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.evaluate(kan, [[0.0], [0.5]]).tolist()
+    [[1.0], [2.0]]
+    """
     return activations(kan, x)[-1]
 
 

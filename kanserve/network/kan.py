@@ -115,6 +115,10 @@ class Layer:
         _freeze(self, "functions", np.str_)
         check_layer(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor, so that what is unpickled or copied is checked and its arrays are read-only.
+        return Layer, tuple(getattr(self, one.name) for one in fields(self))
+
     @property
     def inputs(self) -> int:
         return int(self.coefficients.shape[1])
@@ -257,6 +261,9 @@ class Kan(KanMethods):
     def __repr__(self) -> str:
         names = ", ".join(one.name for one in self.inputs[:4]) + (", …" if len(self.inputs) > 4 else "")
         return f"Kan({'-'.join(map(str, self.shape))}, {self.edges} edges, inputs {names})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Kan, tuple(getattr(self, one.name) for one in fields(self))  # as of Layer
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -48,6 +48,32 @@ class Backend(Protocol):
         """The outputs (N, outputs) of raw feature rows (N, inputs), float32 or float64. Threads may share it."""
 
 
+class Portable:
+    """A backend that can be pickled: it travels as its files and is loaded where it arrives."""
+
+    _loaded_from: tuple[str, Mapping[str, bytes], int] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._loaded_from is None:
+            raise TypeError("This backend was loaded without keeping its files; load it with kanserve.load_model.")
+        return _loaded, self._loaded_from
+
+
+def keep_files(backend: Portable, name: str, files: Mapping[str, bytes], threads: int) -> None:
+    """Remember what a backend was loaded from, so that it can be pickled."""
+    object.__setattr__(backend, "_loaded_from", (name, dict(files), threads))
+
+
+def forget_files(backend: Backend) -> None:
+    """Free the files that a backend was loaded from, which only pickles need."""
+    if isinstance(backend, Portable):
+        object.__setattr__(backend, "_loaded_from", None)
+
+
+def _loaded(name: str, files: Mapping[str, bytes], threads: int) -> Backend:
+    return get(name).load(files, threads=threads)
+
+
 class BackendModule(Protocol):
     """A module that makes backends of files."""
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from kanserve.errors import DataError, FormatError, NotFoundError
 from kanserve.runtime._c_building import build, prefix_of
 from kanserve.runtime._c_targets import library_name
+from kanserve.runtime.backend import Portable, keep_files
 
 __all__ = ["CLibrary", "build", "library_name", "load"]
 
@@ -32,7 +33,7 @@ SMALL = 4096  # bytes of rows: copying so few costs less than asking NumPy where
 _loaded = itertools.count()
 
 
-class CLibrary:
+class CLibrary(Portable):
     """A loaded library as a backend. It is unloaded when the last reference to this object goes."""
 
     def __init__(self, library: ctypes.CDLL, prefix: str) -> None:
@@ -107,9 +108,11 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> CLibrary:
         reason = str(error).split(": ", 1)[-1]  # without the path, which is gone by now
         raise FormatError(f"{name} cannot be loaded on this machine: {reason}. Build its C source here.") from None
     try:
-        return CLibrary(library, prefix)
+        backend = CLibrary(library, prefix)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{name} is not a library that kanserve made: {error}") from None
+    keep_files(backend, "c_source", files, threads)
+    return backend
 
 
 def _whole(data: bytes) -> bool:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import DataError, FormatError
+from kanserve.runtime.backend import Portable, keep_files
 
 
 @dataclass(frozen=True)
-class NumpyModule:
+class NumpyModule(Portable):
     """The loaded module as a backend."""
 
     inputs: int
@@ -36,6 +37,8 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> NumpyModule:
     module = ModuleType(paths[0].removesuffix(".py"))
     try:
         exec(compile(files[paths[0]], paths[0], "exec"), module.__dict__)
-        return NumpyModule(len(module.INPUTS), len(module.OUTPUTS), np.dtype(module.DTYPE), module)
+        backend = NumpyModule(len(module.INPUTS), len(module.OUTPUTS), np.dtype(module.DTYPE), module)
     except (Exception, SystemExit) as error:  # it is anybody's code
         raise FormatError(f"{paths[0]} is not a module that kanserve wrote: {type(error).__name__:.60}.") from error
+    keep_files(backend, "numpy_source", files, threads)
+    return backend

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from kanserve.errors import DataError, FormatError, MissingDependencyError
 from kanserve.runtime import _onnx_operator
 from kanserve.runtime._onnx_chain import SHARE, Chain, Kernel, listening
+from kanserve.runtime.backend import Portable, keep_files
 
 FILE = "model.onnx"
 _STANDARD, _OURS = (b"", b"ai.onnx"), (b"ai.kanserve",)
@@ -36,7 +37,7 @@ _QUIET = 4  # onnxruntime's severity "fatal": what goes wrong comes back as an e
 
 
 @dataclass(frozen=True)
-class OnnxBackend:
+class OnnxBackend(Portable):
     """A session of onnxruntime; threads may share it."""
 
     session: Any  # onnxruntime carries no types
@@ -73,6 +74,12 @@ class OnnxBackend:
 
 def load(files: Mapping[str, bytes], *, threads: int = 1) -> OnnxBackend:
     """A backend of {"model.onnx": bytes}; FormatError when they are not a network that kanserve exports."""
+    backend = _load(files, threads)
+    keep_files(backend, "onnx_graph", files, threads)
+    return backend
+
+
+def _load(files: Mapping[str, bytes], threads: int) -> OnnxBackend:
     # onnxruntime would otherwise keep an identifier of the machine in HOME and report to its maker.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:

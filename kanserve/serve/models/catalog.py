@@ -19,6 +19,7 @@ from kanserve.artifact.naming_rules import check_version
 from kanserve.errors import DataError, NotFoundError
 from kanserve.network.kan import Kan
 from kanserve.runtime import Backend, load_backend, load_preferred
+from kanserve.runtime.backend import forget_files
 from kanserve.serve.models.lazy_formulas import LazyFormulas
 from kanserve.serve.settings import Settings
 
@@ -195,4 +196,5 @@ def read(artifact: Artifact, name: str, version: int, backend: str = "", limits:
     kan = artifact.kan()
     words = LazyFormulas(artifact, kan)
     kind, loaded = (backend, load_backend(artifact, backend)) if backend else load_preferred(artifact)
+    forget_files(loaded)
     return Model(name, version, artifact.manifest, kan, words, loaded, kind, limits or Limits())

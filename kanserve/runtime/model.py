@@ -1,0 +1,206 @@
+"""A published model in this process: `kanserve.load_model(path).predict(x)`."""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve import repository
+from kanserve.artifact import directory
+from kanserve.artifact.format import Artifact
+from kanserve.artifact.manifest import Manifest
+from kanserve.artifact.signing import Verifier
+from kanserve.errors import InputError, NotFoundError
+from kanserve.network.evaluate import as_rows
+from kanserve.network.kan import Kan
+from kanserve.network.kan_methods import likeliest
+from kanserve.repository import local
+from kanserve.runtime import Backend, load_backend, load_preferred
+
+if TYPE_CHECKING:
+    from kanserve.formula import Formula
+
+
+class LoadedModel:
+    """A published model with the backend that runs it; `kanserve.load_model` makes one.
+
+    It can be pickled: it travels as the bytes of its artifact, which are checked and loaded where they arrive. Threads
+    may share it.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        A verified artifact, as `kanserve.compile` makes one.
+    backend : {"c_source", "onnx_graph", "numpy_source"}, optional
+        What runs it; by default the fastest that this machine can load.
+    threads : int, default=1
+        Threads of onnxruntime; the others compute on the thread of the caller.
+
+    Attributes
+    ----------
+    kan : Kan
+        The network.
+    formulas : tuple of Formula
+        Its formulas, one per output.
+    manifest : Manifest
+        Name, inputs, outputs, classes, metrics and provenance.
+    backend : str
+        The name of the backend that runs it.
+    dtype : dtype
+        What it computes in: float64, or float32 for an artifact of the precision "float".
+    artifact : Artifact
+        The files.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> model = kanserve.LoadedModel(kanserve.compile(kan, ["numpy_source"]))
+    >>> model.predict([[0.0], [0.5]]).tolist()
+    [[1.0], [2.0]]
+    """
+
+    def __init__(self, artifact: Artifact, backend: str | None = None, threads: int = 1) -> None:
+        self.artifact = artifact
+        self.kan: Kan = artifact.kan()
+        loaded: Backend
+        if backend is None:
+            self.backend, loaded = load_preferred(artifact, threads)
+        else:
+            self.backend, loaded = backend, load_backend(artifact, backend, threads)
+        self.dtype = loaded.dtype
+        self._run: Callable[[NDArray[Any]], NDArray[Any]] = loaded.predict
+        self._classes: Sequence[str] = self.kan.classes
+        self._arguments = (backend, threads)
+
+    def __repr__(self) -> str:
+        return f"LoadedModel({self.manifest.name!r}, {self.kan!r}, {self.backend})"
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.artifact.manifest
+
+    @cached_property
+    def formulas(self) -> "tuple[Formula, ...]":
+        from kanserve.formula import from_json
+
+        return from_json(self.artifact.formulas)
+
+    def __call__(self, x: ArrayLike) -> NDArray[Any]:
+        """The outputs (n_samples, n_outputs) of samples x (n_samples, n_inputs); the scores of a classifier."""
+        return self._run(x if type(x) is np.ndarray else as_rows(self.kan, x))
+
+    def predict(self, x: ArrayLike) -> NDArray[Any]:
+        """Class labels of a classifier, and the outputs of any other model, as `Kan.predict` gives them.
+
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs)
+            Samples in raw units. An array of the type `dtype` is not converted, which is the fastest.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Of a classifier the likeliest class of each sample, as text; "" for a sample in which anything is not
+            finite. Otherwise the outputs, of the type `dtype`, always with two axes.
+
+        Raises
+        ------
+        DataError
+            x is not numbers, or has another number of columns.
+        """
+        values = self._run(x if type(x) is np.ndarray else as_rows(self.kan, x))
+        return likeliest(self._classes, values) if self._classes else values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LoadedModel, (self.artifact, *self._arguments)
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    name: str | None = None,
+    version: int | None = None,
+    *,
+    backend: str | None = None,
+    threads: int = 1,
+    trusted: Verifier | None = None,
+) -> LoadedModel:
+    """Load a published model with its fastest backend: the fast path to predictions in this process.
+
+    The files are verified by their checksums and the backend is compared with the model's test vectors first. A
+    published model holds code, which runs in this process: load what you trust, or demand a signature by `trusted`.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder of a version (models/houses/3), the folder of a model (models/houses), or a repository (a folder or
+        a URL such as s3://bucket/models).
+    name : str, optional
+        Which model of a repository; not needed where there is one.
+    version : int, optional
+        Which version of it; by default the newest.
+    backend : {"c_source", "onnx_graph", "numpy_source"}, optional
+        What runs it; by default the first of these that this machine can load.
+    threads : int, default=1
+        Threads of onnxruntime; the others compute on the thread of the caller.
+    trusted : kanserve.artifact.signing.Verifier, optional
+        Keys of which one must have signed the model.
+
+    Returns
+    -------
+    LoadedModel
+        With `predict(x)`, `kan`, `formulas` and `manifest`.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such folder, model, version or backend, or no backend can run here.
+    InputError
+        The path holds several models and no name says which.
+    ArtifactError
+        A file is damaged, a backend disagrees with the test vectors, or a signature is missing or wrong.
+    UnreachableError
+        A store does not answer.
+
+    Examples
+    --------
+    >>> import kanserve, tempfile
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> models = tempfile.mkdtemp()
+    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"]))
+    1
+    >>> model = kanserve.load_model(models, "line")
+    >>> model.predict([[0.0], [0.5]]).tolist()
+    [[1.0], [2.0]]
+    >>> model.formulas[0].text
+    '2*x + 1'
+    """
+    return LoadedModel(_read(path, name, version, trusted), backend, threads)
+
+
+def _read(path: str | os.PathLike[str], name: str | None, version: int | None, trusted: Verifier | None) -> Artifact:
+    if not repository.is_remote(path):
+        place = local.path(path)
+        if place.is_file():
+            raise InputError(f"{os.fspath(path)!r} is a file, and a model is a folder. kanserve.load reads a network.")
+        if local.is_version(place):
+            return _one_version(place, name, version, trusted)
+    source = repository.open(path, trusted=trusted)
+    if name is None:
+        there = source.names()
+        if not there:
+            raise NotFoundError(f"There is no model in {os.fspath(path)!r}.")
+        if len(there) > 1:
+            raise InputError(f"{os.fspath(path)!r} has {len(there)} models; say which one by name: {', '.join(there)}.")
+        (name,) = there
+    return source.read(name, source.versions(name)[-1] if version is None else version)
+
+
+def _one_version(place: Path, name: str | None, version: int | None, trusted: Verifier | None) -> Artifact:
+    if name is not None or version is not None:
+        raise InputError(f"{os.fspath(place)!r} is one version of one model; leave out name and version.")
+    return directory.read(place, trusted)
