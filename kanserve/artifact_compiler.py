@@ -69,7 +69,7 @@ def compile(
     library, and that is noted in the provenance, as is a backend that could not be run.
     """
     options = _options(options or ExportOptions(), name, precision)
-    rows = None if data is None else dataset(data)
+    rows = None if data is None else dataset(data, classes=kan.classes)
     others = listed(candidates)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
     parts, notes = export_files(kan, exporters, options, targets)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.frames import DataFrame, column_names, is_categorical, is_frame, split_frame
+from kanserve.data.labels import is_text, is_whole, label_column, one_hot
 from kanserve.errors import DataError, MissingDependencyError, NotFoundError
 
 if TYPE_CHECKING:
@@ -17,26 +19,60 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Kind = Literal["auto", "regression", "classification"]
 
+Target = str | Sequence[str] | None
+
 CHECKED_AT_ONCE = 2**16  # rows
 MANY = 2**22  # rows; of more no list of all is made
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Rows to learn from: x (N, inputs), y (N, outputs); a classifier's y is one column a class, 0 or 1.
+    """Samples to learn from.
 
-    `weights` (N,) says how much each row counts, from 0 on; only their ratios matter, and a row of weight 2 counts as
-    two rows. Without them all rows count the same. Arrays of float64, a numpy.memmap among them, are not copied.
+    Parameters
+    ----------
+    x : array_like of shape (n_samples, n_inputs)
+        Inputs, in raw units. Arrays of float64, a numpy.memmap among them, are not copied.
+    y : array_like of shape (n_samples,) or (n_samples, n_outputs)
+        Numbers to learn; or the class label of each sample, as text or, together with `classes`, as integers. Labels
+        become one column a class, 0 or 1.
+    inputs, outputs : sequence of str, optional
+        Names; by default x1, x2, ... and y, or y1, y2, ..., or the classes.
+    classes : sequence or "auto", optional
+        The classes of a classifier, in the order of its outputs. A label is the name of a class or, where no label
+        is, its index. "auto" takes the sorted distinct labels, as text labels do without being asked.
+    weights : array_like of shape (n_samples,), optional
+        How much each sample counts, from 0 on; only their ratios matter, and a sample of weight 2 counts as two.
+
+    Raises
+    ------
+    DataError
+        Shapes or names do not fit together, or a number is not finite.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kanserve.Dataset([[0.0], [1.0], [2.0]], ["low", "low", "high"]).classes
+    ('high', 'low')
+    >>> kanserve.Dataset([[0.0], [1.0], [2.0]], [0, 0, 1], classes=["low", "high"]).y.tolist()
+    [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
     """
 
     x: Array
     y: Array
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
+    classes: Sequence[str] = ()
     weights: Array | None = None
 
     def __post_init__(self) -> None:
+        labels, classes = label_column(self.y), self.classes
+        if labels is not None and (isinstance(classes, str) or len(classes) > 1 or is_text(labels)):
+            values, classes = one_hot(labels, () if isinstance(classes, str) else classes)
+            object.__setattr__(self, "y", values)
+        elif isinstance(classes, str):
+            raise DataError(f"Class labels are one column (N,), got y of shape {np.shape(self.y)}.")
+        object.__setattr__(self, "classes", tuple(str(name) for name in classes))
         x, y = _numbers(self.x, "x"), _numbers(self.y, "y")
         y = y[:, None] if y.ndim == 1 else y
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or 0 in x.shape or 0 in y.shape:
@@ -99,6 +135,10 @@ class Dataset:
         return self.take(np.flatnonzero(self.weights))
 
 
+TrainingData = Dataset | tuple[object, object] | DataFrame
+"""What training and simplification take as `data`; a DataFrame with `target`, the columns to learn."""
+
+
 def scaled(weights: Array) -> Array:
     """Weights of the same ratios, bit for bit, the greatest from ½ to 1: a sum of huge ones would overflow."""
     result: Array = np.ldexp(weights, -np.frexp(weights.max())[1])
@@ -118,13 +158,52 @@ def past(held: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.in
     return positions + np.searchsorted(held - np.arange(len(held)), positions, side="right")
 
 
-def dataset(data: object) -> Dataset:
-    """A Dataset from what a caller may give: one already, or (x, y)."""
+def dataset(
+    data: object,
+    target: Target = None,
+    *,
+    classes: Sequence[str] = (),
+    outputs: int | None = None,
+    labels: bool = False,
+) -> Dataset:
+    """A Dataset from what a caller may give: one already, (x, y), or a DataFrame and its `target` columns.
+
+    One column of text is class labels. One of integers is too where `labels` says so, or where there are to be several
+    `outputs`. `classes` are those of the network that the data are for.
+    """
+    if not is_frame(data) and target is not None:
+        raise DataError(f"target names columns of a DataFrame; the data given are {_described(data)}.")
     if isinstance(data, Dataset):
         return data
-    if not isinstance(data, tuple) or len(data) != 2:
-        raise DataError(f"Data are a Dataset or a pair (x, y), got {type(data).__name__}.")
-    return Dataset(_numbers(data[0], "x"), _numbers(data[1], "y"))
+    names: tuple[str, ...]
+    if is_frame(data):
+        x, inputs, names, y = split_frame(data, target)
+    elif isinstance(data, tuple) and len(data) == 2:
+        x, y = _numbers(data[0], "x"), data[1]
+        inputs = column_names(data[0], x.shape[-1]) if x.ndim == 2 else ()
+        names = column_names(y, 1)
+    else:
+        raise DataError(
+            "Data are a Dataset, a pair (x, y), or a DataFrame of pandas or polars with target=...; "
+            f"got {_described(data)}."
+        )
+    column = label_column(y)
+    if column is None:
+        y = _numbers(y, "y")
+        return Dataset(x, y, inputs, names if len(names) == y.shape[-1] else ())
+    several = outputs is not None and outputs > 1 and is_whole(column)
+    if len(classes) > 1 or labels or several or is_text(column) or is_categorical(y):
+        values, known = one_hot(column, classes)
+        return Dataset(x, values, inputs, known, known)
+    return Dataset(x, _numbers(column, "y"), inputs, names)
+
+
+def _described(data: object) -> str:
+    """What was given, in a few words."""
+    kind = type(data).__name__
+    if isinstance(data, tuple | list):
+        return f"a {kind} of length {len(data)}"
+    return f"an array of shape {data.shape}" if isinstance(data, np.ndarray) else f"a {kind}"
 
 
 def read_table(
@@ -217,13 +296,8 @@ def _column(table: "pyarrow.Table", name: str, path: object) -> Array:
 def _one_hot(table: "pyarrow.Table", target: Sequence[str], path: object) -> tuple[Array, tuple[str, ...]]:
     if len(target) != 1:
         raise DataError(f"A classifier has one target column, got {len(target)}.")
-    labels = table.column(target[0]).to_pylist()
-    if None in labels:
-        raise DataError(f"{path}: column {target[0]!r} has no class in row {labels.index(None) + 1}.")
-    values = sorted(set(labels))
-    if len(values) < 2:
-        raise DataError(f"{path}: column {target[0]!r} has the single class {values[0]!r}; there is nothing to learn.")
-    return np.array([[float(label == one) for one in values] for label in labels]), tuple(str(one) for one in values)
+    labels = np.array(table.column(target[0]).to_pylist(), dtype=object)
+    return one_hot(labels, what=f"{path}: column {target[0]!r}")
 
 
 def _numbers(values: object, name: str) -> Array:

@@ -56,7 +56,7 @@ class Session:
     ) -> None:
         self._seed = whole_number(seed, "seed", 0, session_storage.MOST_SEED)
         self._held_out = truth(held_out, "held_out")
-        self._rows = rows_for(kan, dataset(data), self._seed, self._held_out)
+        self._rows = rows_for(kan, dataset(data, classes=kan.classes), self._seed, self._held_out)
         self._first = kan
         self._done: list[_State] = []
         self._undone: list[Step] = []
@@ -208,7 +208,7 @@ class Session:
         stored = session_storage.loads(text)
         if session_storage.network_checksum(kan) != stored.network:
             raise FormatError("The session began with another network than this one.")
-        if session_storage.data_checksum(dataset(data)) != stored.data:
+        if session_storage.data_checksum(dataset(data, classes=kan.classes)) != stored.data:
             raise FormatError("The session began with other data than these.")
         session = cls(kan, data, seed=stored.seed, held_out=stored.held_out)
         for number, step in enumerate(stored.steps):

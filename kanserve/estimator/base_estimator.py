@@ -16,7 +16,8 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
 from kanserve.estimator.estimator_parameters import Hidden, grids_of, hidden_of, layers_of, seed_of
 from kanserve.estimator.sample_weights import some
-from kanserve.formula import Formula, expression, formulas
+from kanserve.formula import Formula, formulas
+from kanserve.formula.printing.symbolic import expression
 from kanserve.network.evaluate import evaluate
 from kanserve.network.importance import importance
 from kanserve.network.kan import Kan

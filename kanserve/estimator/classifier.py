@@ -10,10 +10,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.frames import column_names
 from kanserve.errors import DataError, InputError
 from kanserve.estimator.base_estimator import NetworkEstimator
 from kanserve.estimator.estimator_parameters import Hidden
-from kanserve.estimator.sample_weights import checked_weights, class_names, distinct, names_of
+from kanserve.estimator.sample_weights import checked_weights, class_names, distinct
 from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan
 
@@ -146,7 +147,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
                 f"A classifier needs at least 2 classes; all rows that count are of one class, {str(classes[0])!r}."
             )
         x, chosen, weights = distinct(x, np.eye(len(classes))[index], weights)
-        names = names_of(X, x.shape[1])
+        names = column_names(X, x.shape[1])
         self.classes_ = classes
         self._learn(Dataset(x, chosen, names, classes=class_names(classes), weights=weights))
         return self

@@ -9,10 +9,11 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.frames import column_names
 from kanserve.errors import InputError
 from kanserve.estimator.base_estimator import NetworkEstimator
 from kanserve.estimator.estimator_parameters import Hidden
-from kanserve.estimator.sample_weights import checked_weights, distinct, names_of
+from kanserve.estimator.sample_weights import checked_weights, distinct
 from kanserve.network.kan import Kan
 
 
@@ -152,8 +153,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
             answers = column_or_1d(answers, warn=True)
         weights = checked_weights(sample_weight, x)
         x, answers, weights = distinct(x, answers.reshape(len(x), -1).astype(np.float64), weights)
-        names = names_of(X, x.shape[1])
-        self._learn(Dataset(x, answers, names, names_of(y, answers.shape[1]), weights=weights))
+        names = column_names(X, x.shape[1])
+        self._learn(Dataset(x, answers, names, column_names(y, answers.shape[1]), weights=weights))
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:

@@ -41,16 +41,6 @@ def distinct(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array, A
     return rows[:, : x.shape[1]], rows[:, x.shape[1] :], None if (total == total[0]).all() else total
 
 
-def names_of(table: object, count: int) -> tuple[str, ...]:
-    """What a frame or a series calls its `count` columns; nothing where those are no texts, or not all different."""
-    found = getattr(table, "columns", None)
-    if found is None:
-        found = [getattr(table, "name", None)]
-    names = tuple(found)
-    usable = all(isinstance(one, str) and one for one in names) and len(set(names)) == len(names) == count
-    return names if usable else ()
-
-
 def class_names(classes: Iterable[object]) -> tuple[str, ...]:
     """The text of each label, all different and none empty, as a network needs them."""
     names = tuple(str(one) for one in classes)

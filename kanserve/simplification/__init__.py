@@ -2,9 +2,7 @@
 
 from typing import Literal
 
-from numpy.typing import ArrayLike
-
-from kanserve.data.dataset import Dataset, dataset
+from kanserve.data.dataset import Target, TrainingData, dataset
 from kanserve.network.kan import Kan
 from kanserve.simplification.architecture_search import discover
 from kanserve.simplification.pruning import prune
@@ -19,8 +17,9 @@ NEGLIGIBLE = 1e-6
 
 def simplify(
     kan: Kan,
-    data: Dataset | tuple[ArrayLike, ArrayLike],
+    data: TrainingData,
     *,
+    target: Target = None,
     tolerance: float | Literal["auto"] = "auto",
     all_edges: bool = False,
     seed: int = 0,
@@ -32,8 +31,9 @@ def simplify(
     only the last refit sees them all. The options are those of
     `prune` and `symbolify`. Equal arguments give equal networks, bit for bit.
     """
+    data = dataset(data, target, classes=kan.classes)
     kan = prune(kan, data, tolerance=tolerance, seed=seed, report=report)
     kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, report=report)
     if kan.symbolic:
         kan = prune(kan, data, tolerance=NEGLIGIBLE, seed=seed, report=report)
-    return refitted_on_all_rows(kan, dataset(data), seed)
+    return refitted_on_all_rows(kan, data, seed)

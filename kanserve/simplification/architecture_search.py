@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from numpy.typing import ArrayLike
-
-from kanserve.data.dataset import Dataset, dataset
+from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.network.kan import Kan
 from kanserve.simplification import architectures
 from kanserve.simplification.architectures import Rung, clearly_better
@@ -31,8 +29,9 @@ AS_GOOD = 4.0
 
 
 def discover(
-    data: Dataset | tuple[ArrayLike, ArrayLike],
+    data: TrainingData,
     *,
+    target: Target = None,
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
     report: SimplifyReport | None = None,
@@ -51,7 +50,7 @@ def discover(
     The climb ends early when two shapes in a row are no better, or when it would take more than ten seconds or so of
     one core (counted in multiplications, so that equal arguments give equal networks, bit for bit, on any machine).
     """
-    rows = dataset(data).counted()
+    rows = dataset(data, target).counted()
     if rows.classes:
         found = discover(replace(rows, classes=()), tolerance=tolerance, seed=seed, report=report)
         return prune(fit(found.shape, rows, seed=seed), rows, tolerance=tolerance, seed=seed, report=report)

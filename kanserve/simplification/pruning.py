@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from kanserve.data.dataset import Dataset, dataset
+from kanserve.data.dataset import Target, TrainingData, dataset
 from kanserve.network.kan import Kan
 from kanserve.simplification import removal_order
 from kanserve.simplification.activations import Signals, signals, values
@@ -90,8 +89,9 @@ class _State:
 
 def prune(
     kan: Kan,
-    data: Dataset | tuple[ArrayLike, ArrayLike],
+    data: TrainingData,
     *,
+    target: Target = None,
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
     report: SimplifyReport | None = None,
@@ -111,7 +111,7 @@ def prune(
     `report` is told each step with the network after it, so `steps: list[Step]` and `report=steps.append` list what
     was removed, and any `steps[n].kan` is the network to go back to. A step may also put back what was removed before.
     """
-    one = judge(kan, dataset(data), tolerance, seed)
+    one = judge(kan, dataset(data, target, classes=kan.classes), tolerance, seed)
     return pruned(kan, one, found=tolerance == "auto", seed=seed, report=report)[0]
 
 

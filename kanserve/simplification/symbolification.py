@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from kanserve.data.dataset import Dataset, dataset
+from kanserve.data.dataset import Target, TrainingData, dataset
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.kan import Kan
 from kanserve.simplification import activations
@@ -84,8 +83,9 @@ class _Search:
 
 def symbolify(
     kan: Kan,
-    data: Dataset | tuple[ArrayLike, ArrayLike],
+    data: TrainingData,
     *,
+    target: Target = None,
     functions: Sequence[str] = LIBRARY,
     complexity: float = COMPLEXITY_WEIGHT,
     all_edges: bool = False,
@@ -99,7 +99,7 @@ def symbolify(
     `prune`; otherwise edges stay splines. With `all_edges` only those stay that every function would leave its domain
     on. Among networks `complexity` is the price, in powers of ten of the error, of one unit in the table of functions.
     """
-    _, one = smoothed(kan, judge(kan, dataset(data), tolerance, seed))
+    _, one = smoothed(kan, judge(kan, dataset(data, target, classes=kan.classes), tolerance, seed))
     straight = without_chains(straightened(refit(kan, one, STEPS), one), one)
     one = replace(one, folds=0)  # a named function has so few constants that the rows it is fitted to can judge it
     error = one.error_of(activations.answers(straight, one.learn.x))

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dataset import Dataset, dataset, past, some
+from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, past, some
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
@@ -39,8 +39,9 @@ MOST_ROWS = 200_000  # of a fit by least squares, whose few parameters more rows
 
 def fit(
     kan: Kan | Sequence[int | tuple[int, int]],
-    data: Dataset | tuple[object, object],
+    data: TrainingData,
     *,
+    target: Target = None,
     loss: Loss = "auto",
     optimizer: Optimizer = "auto",
     grids: Sequence[int] = (3, 5, 10),
@@ -63,8 +64,8 @@ def fit(
     """Train a network of this structure on data, from scratch; `refine` goes on from a trained one.
 
     `kan` is a shape, [2, 5, 1], or a network whose structure is used: what is pruned stays pruned, named edges stay
-    named, weights are drawn anew. `data` is a Dataset or (x, y), in raw features and units, whose rows count by their
-    weights; the result takes and gives those, and carries names, training ranges and classes. Equal arguments give
+    named, weights are drawn anew. `data` is a Dataset, (x, y), or a DataFrame with `target`, in raw features and units,
+    whose rows count by their weights; the result takes and gives those, and carries names, training ranges and classes. Equal arguments give
     equal networks, bit for bit.
 
     Least squares goes by Levenberg-Marquardt without torch: `starts` random starts on grids[0], then finer grids as
@@ -81,7 +82,8 @@ def fit(
     never fits worse than its mean, a classifier never worse than the shares of its classes, and a constant answer gives
     a constant output.
     """
-    data = dataset(data).counted()
+    classes, outputs = (kan.classes, kan.shape[-1]) if isinstance(kan, Kan) else ((), _outputs(kan))
+    data = dataset(data, target, classes=classes, outputs=outputs, labels=loss == "cross_entropy").counted()
     if len(data) < 2:
         raise DataError("A fit needs at least 2 rows, got 1.")
     _check(seed, grids, validation, smooth, (loss, optimizer), data)
@@ -177,6 +179,12 @@ def _descent(
     return result
 
 
+def _outputs(shape: Sequence[int | tuple[int, int]]) -> int | None:
+    """How many outputs a network of this shape has; None where `create` refuses it."""
+    last = shape[-1] if len(shape) else None
+    return int(last) if isinstance(last, int | np.integer) else None
+
+
 def _strengths(
     smooth: float | Literal["auto"], few: bool, exact: bool, choosing: bool, loss: Loss
 ) -> tuple[float, ...]:
@@ -209,7 +217,9 @@ def _split(data: Dataset, validation: float | Dataset, most: int, seed: int) -> 
 
 def _loss(loss: Loss, data: Dataset) -> Literal["squared", "cross_entropy"]:
     if loss == "cross_entropy" and not data.classes:
-        raise TrainingError("Cross-entropy needs a classifier's data: a Dataset with classes.")
+        raise TrainingError(
+            "Cross-entropy needs class labels: one column of integers or text as y, or a Dataset with classes."
+        )
     if loss == "auto":
         return "cross_entropy" if data.classes else "squared"
     return loss

@@ -6,9 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from kanserve.data.dataset import Dataset, dataset
+from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.errors import DataError, InputError
 from kanserve.network.functions import function
 from kanserve.search.driver.baselines import baselines
@@ -43,8 +42,9 @@ PROMISING = 0.9
 
 
 def find_formulas(
-    data: Dataset | tuple[ArrayLike, ArrayLike],
+    data: TrainingData,
     *,
+    target: Target = None,
     units: Mapping[str, str] | None = None,
     seconds: float | None = None,
     max_fits: int | None = None,
@@ -63,8 +63,11 @@ def find_formulas(
 
     Parameters
     ----------
-    data : Dataset or tuple of array_like
-        Rows of one output, or (x, y). A fifth is held out to judge: the search does not see them.
+    data : Dataset, tuple of array_like or DataFrame
+        Samples of one output, or (x, y), or a table of pandas or polars. A fifth is held out to judge: the search
+        does not see them.
+    target : str, optional
+        The column of the DataFrame that is the output.
     units : mapping of str to str, optional
         Units of all inputs and of the output, such as {"m": "kg", "v": "m/s", "E": "J"}, with "1" for a pure number:
         dimensional analysis comes first then.
@@ -108,7 +111,7 @@ def find_formulas(
     began = time.perf_counter()
     if not whole(seed, 0):
         raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
-    rows = _checked(data, seconds, max_fits, functions)
+    rows = _checked(data, target, seconds, max_fits, functions)
     known = checked_units(units, rows)
     learn, held = rows.split(HELD_OUT, seed)
     few = learn.sample(MOST_ROWS, seed)
@@ -139,9 +142,13 @@ def find_formulas(
 
 
 def _checked(
-    data: Dataset | tuple[ArrayLike, ArrayLike], seconds: float | None, max_fits: int | None, functions: Sequence[str]
+    data: TrainingData,
+    target: Target,
+    seconds: float | None,
+    max_fits: int | None,
+    functions: Sequence[str],
 ) -> Dataset:
-    rows = dataset(data)
+    rows = dataset(data, target)
     if rows.classes:
         raise DataError("Formulas are found for numbers, these rows have classes. Fit a KANClassifier and simplify it.")
     if rows.y.shape[1] != 1:

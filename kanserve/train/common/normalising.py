@@ -37,7 +37,7 @@ def normalised(kan: Kan, data: Dataset) -> Kan:
         outputs=_variables(data.outputs, data.y.min(axis=0), data.y.max(axis=0), units),
         input_shift=shift,
         input_scale=scale,
-        classes=data.classes,
+        classes=tuple(data.classes),
     )
     if data.classes:  # scores have no unit: their softmax is what is compared
         return replace(named, output_shift=np.zeros(len(kan.outputs)), output_scale=np.ones(len(kan.outputs)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dataset import Dataset, dataset
+from kanserve.data.dataset import Target, TrainingData, dataset
 from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan
@@ -27,12 +27,12 @@ class Score:
     loss: float
 
 
-def score(kan: Kan, data: Dataset | tuple[object, object]) -> Score:
+def score(kan: Kan, data: TrainingData, *, target: Target = None) -> Score:
     """Compare a network with the answers of `data`; a classifier's R² and error are those of its probabilities.
 
     Rows count by their weights, where the data have some.
     """
-    data = dataset(data).counted()
+    data = dataset(data, target, classes=kan.classes).counted()
     if data.y.shape[1] != len(kan.outputs):
         raise DataError(f"The network has {len(kan.outputs)} outputs, the data have {data.y.shape[1]}.")
     if kan.classes and data.classes and kan.classes != data.classes:
