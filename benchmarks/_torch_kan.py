@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from kanserve.network.kan import Kan, Layer, layer
+from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.network.splines import design, fit_coefficients, span, uniform_knots
 
 
@@ -54,7 +54,7 @@ def _layer(one: TorchLayer) -> Layer:
     coefficients, knots, weights = (
         array.detach().numpy().astype(np.float64) for array in (one.coefficients, one.knots, one.base_weight)
     )
-    return layer(coefficients, knots=knots, base_weight=weights, order=one.order, extrapolation="zero")
+    return make_layer(coefficients, knots=knots, base_weight=weights, order=one.order, extrapolation="zero")
 
 
 def finer(kan: Kan, intervals: int) -> Kan:

@@ -20,7 +20,7 @@ from benchmarks import _in_c
 from benchmarks._inference_forms import Array, exports, forms, others
 from benchmarks._timing import goal, interleaved, machine, table
 from kanserve.network import evaluate
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import uniform_knots
 
 NETS = {
@@ -82,7 +82,7 @@ def network(name: str) -> Kan:
     for i, o in pairwise(shape):
         coefficients, weights = rng.normal(0, i**-0.5, (o, i, intervals + 3)), rng.normal(0, i**-0.5, (o, i))
         knots = uniform_knots(-1, 1, intervals, 3)
-        layers.append(layer(coefficients, knots=knots, base_weight=weights, extrapolation="zero"))
+        layers.append(make_layer(coefficients, knots=knots, base_weight=weights, extrapolation="zero"))
     return Kan(tuple(layers))
 
 

@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 
 from benchmarks._timing import interleaved, machine, table
 from kanserve import native
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.options import ExportOptions
 from kanserve.runtime import onnx_backend as runtime
@@ -66,7 +66,7 @@ def network(shape: Shape) -> Kan:
     coefficients = rng.normal(0, 0.3, (shape.columns, shape.inputs, shape.intervals + shape.order))
     weights = rng.normal(0, 0.3, (shape.columns, shape.inputs))
     knots = uniform_knots(-1, 1, shape.intervals, shape.order)
-    return Kan((layer(coefficients, knots=knots, order=shape.order, base_weight=weights),))
+    return Kan((make_layer(coefficients, knots=knots, order=shape.order, base_weight=weights),))
 
 
 def backend(kan: Kan, how: How) -> runtime.OnnxBackend:

@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from kanserve.importers import from_jaxkan as from_jaxkan
     from kanserve.importers import from_pykan as from_pykan
     from kanserve.network.derivatives import derivatives as derivatives
-    from kanserve.network.evaluate import derivative as derivative
     from kanserve.network.evaluate import evaluate as evaluate
+    from kanserve.network.evaluate import jacobian as jacobian
     from kanserve.network.evaluate import probabilities as probabilities
     from kanserve.network.kan import Kan as Kan
     from kanserve.network.kan import Layer as Layer
     from kanserve.network.kan import Variable as Variable
     from kanserve.network.kan import equal as equal
-    from kanserve.network.kan import layer as layer
+    from kanserve.network.kan import make_layer as make_layer
     from kanserve.network.serialization import load as load
     from kanserve.network.serialization import save as save
     from kanserve.plot import plot_edge as plot_edge
@@ -81,11 +81,11 @@ _HOMES = {
         "from_jaxkan",
         "from_pykan",
     ),
-    "network.kan": ("Kan", "Layer", "Variable", "equal", "layer"),
+    "network.kan": ("Kan", "Layer", "Variable", "equal", "make_layer"),
     "network.derivatives": ("derivatives",),
     "plot": ("plot_edge", "plot_network"),
     "analysis": ("interactions", "meaning", "separability", "symmetry"),
-    "network.evaluate": ("derivative", "evaluate", "probabilities"),
+    "network.evaluate": ("evaluate", "jacobian", "probabilities"),
     "repository": ("publish",),
     "runtime.model": ("LoadedModel", "load_model"),
     "search": ("find_formulas",),
@@ -103,6 +103,8 @@ __all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _renamed.NAMES:
+        return __getattr__(_renamed.new_name(name))
     if name not in _HOME_OF:
         raise AttributeError(f"module 'kanserve' has no attribute {name!r}")
     value = getattr(import_module(f"kanserve.{_HOME_OF[name]}"), name)

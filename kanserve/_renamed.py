@@ -1,4 +1,4 @@
-"""Names that modules had in 0.1. They are importable until 0.3, with a DeprecationWarning that says the new one."""
+"""Names of 0.1 that are others now. They are importable until 0.3, with a DeprecationWarning that says the new one."""
 
 import sys
 import warnings
@@ -37,6 +37,21 @@ RENAMED = {
     "kanserve.train.operators": "kanserve.train.torch.operators",
     "kanserve.train.parameters": "kanserve.train.lm.parameter_vector",
 }
+
+NAMES = {
+    "derivative": "jacobian",
+    "layer": "make_layer",
+}
+"""Public names of `kanserve` itself: `layer` and `Layer`, `derivative` and `derivatives` differed by a letter."""
+
+
+def new_name(old: str) -> str:
+    """The new name of a public one, with a warning that says it, on the line that asked for the old one."""
+    new = NAMES[old]
+    warnings.warn(
+        f"kanserve.{old} is now kanserve.{new}; the old name goes with 0.3.", DeprecationWarning, stacklevel=3
+    )
+    return new
 
 
 class _Renamed(MetaPathFinder, Loader):

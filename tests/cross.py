@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks._timing import goal, installed, machine, table
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
@@ -218,7 +218,7 @@ def symbolic() -> Kan:
     layers = []
     for i, o in ((3, 7), (7, 2)):
         functions = [[names[(i * j + n) % len(names)] for n in range(i)] for j in range(o)]
-        layers.append(layer(functions=functions, affine=rng.normal(0, 0.5, (o, i, 4))))
+        layers.append(make_layer(functions=functions, affine=rng.normal(0, 0.5, (o, i, 4))))
     return Kan(tuple(layers))
 
 
@@ -228,7 +228,9 @@ def splines() -> Kan:
     knots = uniform_knots(-1, 1, 5, 3)
     shapes = ((4, 10), (10, 1))
     return Kan(
-        tuple(layer(rng.normal(size=(o, i, 8)), knots=knots, base_weight=rng.normal(size=(o, i))) for i, o in shapes)
+        tuple(
+            make_layer(rng.normal(size=(o, i, 8)), knots=knots, base_weight=rng.normal(size=(o, i))) for i, o in shapes
+        )
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, Layer, Variable, layer
+from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import extended_knots, uniform_knots
 
 SPECIAL = (0.0, 1.0, -1.0, 0.5, -2.0, np.pi, np.pi / 2, -np.pi / 2)  # where identities apply
@@ -37,7 +37,7 @@ def _layer(rng: np.random.Generator, inputs: int, arity: list[int], palette: tup
     kinds = rng.choice(palette, shape)
     splined, named = np.isin(kinds, ("spline", "both")), np.isin(kinds, ("named", "both"))
     coefficients = rng.normal(0, 0.5, (*shape, intervals + order)) * splined[..., None]
-    return layer(
+    return make_layer(
         coefficients,
         knots=knots,
         order=order,

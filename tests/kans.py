@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.network.kan import Kan, Layer, Variable, layer
+from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import extended_knots, span, uniform_knots
 
 Array = NDArray[np.float64]
@@ -22,7 +22,7 @@ def _random(seed: int, o: int, i: int, intervals: int = 5, order: int = 3, **opt
         "base_weight": rng.normal(0, 0.3, (o, i)),
         "order": order,
     }
-    return layer(rng.normal(0, 0.5, (o, i, intervals + order)), **(settings | options))  # type: ignore[arg-type]  # tests pass any option
+    return make_layer(rng.normal(0, 0.5, (o, i, intervals + order)), **(settings | options))  # type: ignore[arg-type]  # tests pass any option
 
 
 def _uneven(seed: int, intervals: int, order: int) -> Array:
@@ -97,12 +97,12 @@ def pruned() -> Kan:
     coefficients, weights = one.coefficients.copy(), one.base_weight.copy()
     for j, i in ((0, 1), (1, 0), (1, 1), (1, 2), (2, 1)):
         coefficients[j, i], weights[j, i] = 0, 0
-    return Kan((layer(coefficients, knots=one.knots, base_weight=weights), two))
+    return Kan((make_layer(coefficients, knots=one.knots, base_weight=weights), two))
 
 
 def constant() -> Kan:
     """Everything is pruned: what is left is a constant."""
-    return Kan((layer(shape=(1, 2), node_bias=[2.5]),))
+    return Kan((make_layer(shape=(1, 2), node_bias=[2.5]),))
 
 
 def multiplication() -> Kan:
@@ -122,7 +122,7 @@ def multiplication() -> Kan:
 
 
 def _symbolic(names: list[list[str]], affine: ArrayLike) -> Layer:
-    return layer(functions=names, affine=affine)
+    return make_layer(functions=names, affine=affine)
 
 
 def mixed() -> Kan:
@@ -131,7 +131,7 @@ def mixed() -> Kan:
     coefficients, weights = spline.coefficients.copy(), spline.base_weight.copy()
     coefficients[0, 1], weights[0, 1] = 0, 0
     coefficients[1, 1], weights[1, 1] = 0, 0
-    first = layer(
+    first = make_layer(
         coefficients,
         knots=spline.knots,
         base_weight=weights,

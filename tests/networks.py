@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, Layer, Variable, layer
+from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import extended_knots, span, uniform_knots
 from tests.generated import KINDS, REACHES, named_affine, scaled
 from tests.kans import ZOO
@@ -110,7 +110,7 @@ def _layer(
     size = SIZES[int(rng.integers(len(SIZES)))] if rng.random() < 0.3 else 1.0
     split = size ** rng.random()
     varied = rng.random() < 0.4
-    return layer(
+    return make_layer(
         rng.normal(0, 0.5, (*shape, intervals + order)) / np.sqrt(inputs) * splined[..., None],
         knots=_knots(rng, inputs, intervals, order, GRIDS[turn % len(GRIDS)], outer),
         order=order,

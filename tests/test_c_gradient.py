@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from kanserve.network import functions
-from kanserve.network.evaluate import derivative, evaluate
+from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.functions import FUNCTIONS, Function
-from kanserve.network.kan import Kan, Layer, layer
+from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions, Precision
@@ -65,11 +65,11 @@ def assert_right(kan: Kan, x: np.ndarray, got: np.ndarray) -> None:
     moving every edge by one rounding changes: as `kanserve.network.rounding_error.allowed` has it for values.
     """
     rows64 = x.astype(np.float64)
-    want = derivative(kan, rows64)
+    want = jacobian(kan, rows64)
     fine = np.isfinite(want).all(axis=(1, 2))
     assert np.isnan(got[~fine]).all() and np.isfinite(got[fine]).all()
     part, grain, measured = (1e-12, 2.0**-53, 2.0**-44) if x.dtype == np.float64 else (1e-5, 2.0**-24, 2.0**-24)
-    changes = [np.abs(derivative(moved(kan, side * measured), rows64) - want)[fine] for side in (1, -1)]
+    changes = [np.abs(jacobian(moved(kan, side * measured), rows64) - want)[fine] for side in (1, -1)]
     size = np.abs(want[fine])
     plain = part * np.maximum(size, np.median(size, axis=0))
     allowed = np.maximum(plain, 64 * grain / measured * np.nan_to_num(np.maximum(*changes)))
@@ -127,7 +127,7 @@ def test_products_scales_and_both_ways_through_the_layers_agree(tmp_path):
         names = rng.choice(["", "sin", "x^2", "tanh", "x", "gaussian"], (o, i))
         splines = rng.normal(0, 0.4, (o, i, 8)) * (rng.random((o, i, 1)) < 0.5)
         affine = rng.uniform(0.3, 0.7, (o, i, 4))
-        return layer(
+        return make_layer(
             splines, knots=uniform_knots(-1, 1, 5, 3), base_weight=rng.normal(0, 0.3, (o, i)),
             functions=names, affine=affine, **options,
         )  # fmt: skip
@@ -173,7 +173,7 @@ def test_products_scales_and_both_ways_through_the_layers_agree(tmp_path):
 def test_every_function_has_its_derivative_far_out_and_close_in(tmp_path):
     """Where a plain spelling of the derivative gives 0·inf or inf/inf."""
     names = [name for name in FUNCTIONS if name not in ("arcsin", "arccos", "arctanh")]
-    kans = {f"f{n}": Kan((layer(functions=[[name]]),)) for n, name in enumerate(names)}
+    kans = {f"f{n}": Kan((make_layer(functions=[[name]]),)) for n, name in enumerate(names)}
     places = np.array([-900, -170, -30, -8, -1, -1e-3, 1e-3, 0.5, 1, 7.99, 8, 30, 170, 900.0])[:, None]
     library = compiled(tmp_path, kans)
     for name, kan in kans.items():
@@ -186,7 +186,7 @@ def test_a_new_function_of_the_table_has_its_derivative_in_c(tmp_path, monkeypat
         "x*exp(x)", "Mul(x, Exp(x))", "", 3.0,
     )  # fmt: skip
     monkeypatch.setitem(functions.FUNCTIONS, row.name, row)
-    kan = Kan((layer(functions=[[row.name]], affine=[[[2.0, 0.5, 3.0, 1.0]]]),))
+    kan = Kan((make_layer(functions=[[row.name]], affine=[[[2.0, 0.5, 3.0, 1.0]]]),))
     library = compiled(tmp_path, {"net": kan})
     x = np.array([[-1.0], [0.0], [2.5]])
     assert_right(kan, x, gradients(library, "net", kan, x)[1])
@@ -194,8 +194,8 @@ def test_a_new_function_of_the_table_has_its_derivative_in_c(tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_a_bad_row_gives_its_code_and_nan_everywhere(tmp_path):
-    root = Kan((layer(functions=[["sqrt", "x"]]),))
-    exponential = Kan((layer(functions=[["exp"]], affine=[[[1000.0, 0, 1, 0]]]),))
+    root = Kan((make_layer(functions=[["sqrt", "x"]]),))
+    exponential = Kan((make_layer(functions=[["exp"]], affine=[[[1000.0, 0, 1, 0]]]),))
     kans = {"root": root, "overflow": exponential, "domains": domains(), "net": mixed()}
     library = compiled(tmp_path, kans)
     assert gradients(library, "net", mixed(), np.array([[np.nan, 0.0], [0.0, np.inf], [0.1, 0.1]]))[0] == [-2, -2, 0]
@@ -208,8 +208,8 @@ def test_a_bad_row_gives_its_code_and_nan_everywhere(tmp_path):
 
 
 def test_the_slope_at_a_kink_is_the_one_to_the_right(tmp_path):
-    kan = Kan((layer(np.array([[[0.0, 1.0, 0.0]]]), knots=uniform_knots(-1, 1, 2, 1), base="zero", order=1),))
-    size = Kan((layer(functions=[["abs"]]),))
+    kan = Kan((make_layer(np.array([[[0.0, 1.0, 0.0]]]), knots=uniform_knots(-1, 1, 2, 1), base="zero", order=1),))
+    size = Kan((make_layer(functions=[["abs"]]),))
     library = compiled(tmp_path, {"net": kan, "size": size})
     x = np.array([[-2.0], [-1.0], [-0.5], [0.0], [0.5], [1.0], [2.0]])
     assert gradients(library, "net", kan, x)[1].ravel().tolist() == [1, 1, 1, -1, -1, -1, -1]
@@ -249,7 +249,9 @@ def test_it_has_no_tables_of_its_own_for_splines():
 
 def test_a_layer_of_600_edges_is_split_into_functions_of_at_most_200():
     rng = np.random.default_rng(0)
-    kan = Kan((layer(functions=[["sin"] * 20] * 30, affine=rng.normal(0, 0.5, (30, 20, 4))), layer(shape=(1, 30))))
+    kan = Kan(
+        (make_layer(functions=[["sin"] * 20] * 30, affine=rng.normal(0, 0.5, (30, 20, 4))), make_layer(shape=(1, 30)))
+    )
     code = exporter.export(kan, ExportOptions("net", gradient=True))["net.c"].decode()
     bodies = re.findall(r"static void net_slopes_0_\d+\([^)]*\)\n\{\n(.*?)\n\}", code, re.DOTALL)
     assert [len(re.findall(r"v\[\d+\]", body)) for body in bodies] == [200, 200, 200]

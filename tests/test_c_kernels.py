@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import extended_knots, uniform_knots
 from kanserve.options import ExportOptions, Precision
 from kanserve_exporters import c_source as exporter
@@ -90,7 +90,7 @@ def shapes() -> dict[str, Kan]:
             "order": order,
             "base_weight": rng.normal(0, 0.3, (outputs, inputs)),
         }
-        return Kan((layer(coefficients, **(settings | options)),))
+        return Kan((make_layer(coefficients, **(settings | options)),))
 
     outputs = {f"outputs_{n}": one(3, n, 3) for n in (5, 17, 33, 65)}
     inputs = {f"inputs_{n}": one(n, 2, 3, extrapolation="zero") for n in (7, 40)}
@@ -107,13 +107,13 @@ def shapes() -> dict[str, Kan]:
 
 def partly() -> Kan:
     """A spline, then functions with domains."""
-    first = layer([[[-1.0, 0.2, 0.5, -0.4, 0.8, 1.0, 0.3, -0.6]]], knots=uniform_knots(-1, 1, 5, 3))
-    return Kan((first, layer(functions=[["log"]], affine=[[[1.0, -0.2, 1.0, 0.0]]])))
+    first = make_layer([[[-1.0, 0.2, 0.5, -0.4, 0.8, 1.0, 0.3, -0.6]]], knots=uniform_knots(-1, 1, 5, 3))
+    return Kan((first, make_layer(functions=[["log"]], affine=[[[1.0, -0.2, 1.0, 0.0]]])))
 
 
 def steep() -> Kan:
     """Overflows far outside its range."""
-    return Kan((layer([[[1.0, -2.0, 5.0, 8.0, -9.0, 3.0, 40.0, -30.0]]], knots=uniform_knots(-1, 1, 5, 3)),))
+    return Kan((make_layer([[[1.0, -2.0, 5.0, 8.0, -9.0, 3.0, 40.0, -30.0]]], knots=uniform_knots(-1, 1, 5, 3)),))
 
 
 @pytest.fixture(scope="module", params=itertools.product(PRECISIONS, LEVELS), ids="-".join)

@@ -13,7 +13,7 @@ import pytest
 
 from kanserve.errors import DataError, ExportError, FormatError, InputError, NotFoundError
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
@@ -67,7 +67,7 @@ def test_older_processors_of_which_this_is_none_get_the_numbers_of_the_reference
 @pytest.mark.slow
 def test_large_tables_are_in_a_library_once(monkeypatch):
     rng = np.random.default_rng(0)
-    kan = Kan((layer(rng.normal(size=(60, 50, 8)), knots=uniform_knots(-1, 1, 5, 3)),))
+    kan = Kan((make_layer(rng.normal(size=(60, 50, 8)), knots=uniform_knots(-1, 1, 5, 3)),))
     made = exporter.export(kan, ExportOptions("net"))
     library = runtime.build(made)
     assert_agrees(runtime.load({**made, **library}).predict(rows(kan)), evaluate(kan, rows(kan)))

@@ -11,7 +11,7 @@ import pytest
 
 from kanserve.network.evaluate import evaluate, probabilities
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions, Precision
 from kanserve_exporters import c_source as exporter
@@ -124,8 +124,8 @@ def test_probabilities_are_the_softmax_and_do_not_overflow(tmp_path):
 
 
 def test_codes_say_what_was_wrong_and_bad_rows_are_nan(tmp_path):
-    exponential = Kan((layer(functions=[["exp"]], affine=[[[1000.0, 0, 1, 0]]]),))
-    product = Kan((layer(functions=[["exp"], ["log"]], affine=[[[1000.0, 0, 1, 0]], [[1.0, 0, 1, 0]]]),))
+    exponential = Kan((make_layer(functions=[["exp"]], affine=[[[1000.0, 0, 1, 0]]]),))
+    product = Kan((make_layer(functions=[["exp"], ["log"]], affine=[[[1000.0, 0, 1, 0]], [[1.0, 0, 1, 0]]]),))
     library = compiled(tmp_path, {"overflow": exponential, "both": product, "domains": domains()}, "double")
     x, y = (ctypes.c_double * 1)(0.25), (ctypes.c_double * 4)()
     assert library.domains_predict(x, y) == 0
@@ -192,8 +192,10 @@ def test_the_test_program_prints_the_golden_rows_and_fails_on_a_wrong_table(tmp_
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_self_tests_allow_what_rounding_does_to_a_row_and_no_more(tmp_path, precision):
     """sin(1e9·x^4), and 1/x next to its pole: there two right programs differ, elsewhere they do not."""
-    chaotic = Kan((layer(functions=[["x^4"]], affine=[[[1e9**0.25, 0.0, 1.0, 0.0]]]), layer(functions=[["sin"]])))
-    pole = Kan((layer(functions=[["1/x"]], affine=[[[1.0, -1.0001, 1.0, 0.0]]]),))
+    chaotic = Kan(
+        (make_layer(functions=[["x^4"]], affine=[[[1e9**0.25, 0.0, 1.0, 0.0]]]), make_layer(functions=[["sin"]]))
+    )
+    pole = Kan((make_layer(functions=[["1/x"]], affine=[[[1.0, -1.0001, 1.0, 0.0]]]),))
     library = compiled(tmp_path, {"chaotic": chaotic, "pole": pole}, precision)
     assert library.chaotic_selftest(None) == 0
     assert library.pole_selftest(None) == 0
@@ -352,7 +354,7 @@ def test_the_names_of_models_and_features_never_become_code(tmp_path):
 @pytest.mark.slow
 def test_long_information_is_not_one_long_literal(tmp_path):
     names = [f"a feature with a rather long name, number {i}" for i in range(200)]
-    kan = Kan((layer(functions=[["sin"] * 200]),), inputs=tuple(Variable(name) for name in names))
+    kan = Kan((make_layer(functions=[["sin"] * 200]),), inputs=tuple(Variable(name) for name in names))
     library = compiled(tmp_path, {"net": kan}, "double")  # -pedantic warns of literals that C99 does not promise
     library.net_info.restype = ctypes.c_char_p
     assert [one["name"] for one in json.loads(library.net_info())["inputs"]] == names
@@ -368,7 +370,8 @@ def all_symbolic(*shape: int) -> Kan:
     names = [name for name in FUNCTIONS if name not in rare]
     return Kan(
         tuple(
-            layer(functions=rng.choice(names, (o, i)), affine=rng.normal(0, 0.5, (o, i, 4))) for i, o in pairwise(shape)
+            make_layer(functions=rng.choice(names, (o, i)), affine=rng.normal(0, 0.5, (o, i, 4)))
+            for i, o in pairwise(shape)
         )
     )
 

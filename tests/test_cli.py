@@ -16,7 +16,7 @@ from kanserve import repository
 from kanserve.artifact_compiler import compile as compile_kan
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, probabilities
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from tests import command_line
 from tests.kans import classifier, hostile_names, mixed, symbolic
 
@@ -186,7 +186,7 @@ def test_a_formula_is_printed_in_every_style_or_refused_where_it_is_too_long(fol
         assert code == 0 and out.startswith(f"y = {wanted}")
     serialization.save(mixed(), folder / "mixed.safetensors")
     assert "not closed" in kanserve("formula", "mixed.safetensors")[1]
-    chain = Kan((layer(functions=[["sin"]]),) * 1000)
+    chain = Kan((make_layer(functions=[["sin"]]),) * 1000)
     serialization.save(chain, folder / "chain.safetensors")
     code, out, err = kanserve("formula", "chain.safetensors", "--as", "c")
     assert (code, out) == (2, "") and "too long" in err

@@ -23,8 +23,8 @@ from kanserve.errors import (
     TensorError,
     UnreachableError,
 )
-from kanserve.network.evaluate import derivative, edges, evaluate, probabilities
-from kanserve.network.kan import Kan, layer
+from kanserve.network.evaluate import edges, evaluate, jacobian, probabilities
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import sample
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Settings
@@ -81,7 +81,7 @@ def test_many_rows_travel_in_parts_and_come_back_as_one(client):
 
 @pytest.mark.slow
 def test_rows_travel_in_parts_that_the_server_takes(tmp_path):
-    kan = Kan((layer(np.random.default_rng(0).normal(size=(500, 1, 4))),))
+    kan = Kan((make_layer(np.random.default_rng(0).normal(size=(500, 1, 4))),))
     repository.publish(tmp_path, "broad", compile(kan, ("numpy_source",)))
     with start(tmp_path, port=0) as server, Client(server.address) as client:
         most = server.catalog.find("broad").max_rows
@@ -97,11 +97,11 @@ def test_rows_travel_in_parts_that_the_server_takes(tmp_path):
 def test_rows_are_differentiated_in_parts_that_the_server_takes(server, client):
     kan = serving.kan("graph")
     x = sample(kan, server.catalog.find("graph").max_differentiated_rows + 300)
-    values, jacobian = client.differentiate("graph", x)
+    values, jacobians = client.differentiate("graph", x)
     np.testing.assert_array_equal(values, evaluate(kan, x))
-    np.testing.assert_array_equal(jacobian, derivative(kan, x))
-    values, jacobian = client.differentiate("graph", x[:0])
-    assert values.shape == (0, 1) and jacobian.shape == (0, 1, 2)
+    np.testing.assert_array_equal(jacobians, jacobian(kan, x))
+    values, jacobians = client.differentiate("graph", x[:0])
+    assert values.shape == (0, 1) and jacobians.shape == (0, 1, 2)
 
 
 def test_no_rows_give_none(client):
@@ -144,9 +144,9 @@ def test_a_network_names_its_inputs_and_outputs_and_has_a_curve_for_each_edge(cl
 def test_derivatives_are_exact(client):
     kan = serving.kan("raw")
     x = sample(kan, 4)
-    values, jacobian = client.differentiate("raw", x)
+    values, jacobians = client.differentiate("raw", x)
     np.testing.assert_array_equal(values, evaluate(kan, x))
-    np.testing.assert_array_equal(jacobian, derivative(kan, x))
+    np.testing.assert_array_equal(jacobians, jacobian(kan, x))
 
 
 def test_a_formula_comes_in_the_formats_that_are_asked_for(client):

@@ -15,7 +15,7 @@ from kanserve import repository
 from kanserve.artifact_compiler import compile
 from kanserve.client import AsyncClient, Client
 from kanserve.errors import DataError
-from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import sample
 from kanserve.serve.server import Server, start
 from tests import serving
@@ -129,7 +129,7 @@ def test_a_new_version_with_other_columns_is_answered_with_its_own(tmp_path):
     def kan(*columns: str) -> Kan:
         variables = tuple(Variable(one, "", 0.0, 1.0) for one in columns)
         return Kan(
-            (layer(np.random.default_rng(3).normal(size=(1, 2, 5))),),
+            (make_layer(np.random.default_rng(3).normal(size=(1, 2, 5))),),
             inputs=variables,
             outputs=(Variable("-".join(columns), "", 0.0, 1.0),),
         )

@@ -10,7 +10,7 @@ from kanserve.artifact_compiler import EXPORTERS, compile, golden_rows, metrics
 from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, ExportError, InvalidNameError, NotFoundError
 from kanserve.network.evaluate import evaluate, probabilities
-from kanserve.network.kan import Kan, Variable, equal, layer
+from kanserve.network.kan import Kan, Variable, equal, make_layer
 from kanserve.network.training_range import outside, sample
 from kanserve.runtime import _c_building
 from tests.kans import ZOO, classifier, mixed, multiplication, one_edge
@@ -66,18 +66,18 @@ def test_golden_rows_are_inside_then_one_outside_then_one_missing():
 
 def test_golden_rows_keep_away_from_poles():
     """1/x on [-1, 1]: of the candidates the half nearest to 0, where a rounding error decides, is left out."""
-    kan = Kan((layer(functions=[["1/x"]], affine=[[[1.0, 1e-3, 1.0, 0.0]]]),))
+    kan = Kan((make_layer(functions=[["1/x"]], affine=[[[1.0, 1e-3, 1.0, 0.0]]]),))
     x, _ = golden_rows(kan)
     assert np.abs(x[:32]).min() > 0.1
 
 
 def test_a_network_that_is_finite_nowhere_is_not_compiled():
-    kan = Kan((layer(functions=[["log"]], affine=[[[1.0, -9.0, 1.0, 0.0]]]),))
+    kan = Kan((make_layer(functions=[["log"]], affine=[[[1.0, -9.0, 1.0, 0.0]]]),))
     with pytest.raises(ExportError, match=r"finite nowhere.*layer 1.*input 1 to sum 1.*log on arguments from -9\.9"):
         compile(kan)
-    square = layer(functions=[["x"], ["x"]], affine=[[[1.0, 0.0, 1e200, 0.0]]] * 2, arity=[2])
+    square = make_layer(functions=[["x"], ["x"]], affine=[[[1.0, 0.0, 1e200, 0.0]]] * 2, arity=[2])
     with pytest.raises(ExportError, match=r"In layer 2, the sum or product of finite edges overflows"):
-        compile(Kan((layer(functions=[["exp"]]), square)))
+        compile(Kan((make_layer(functions=[["exp"]]), square)))
 
 
 @pytest.mark.slow
@@ -85,8 +85,8 @@ def test_a_network_that_is_finite_nowhere_is_not_compiled():
 @pytest.mark.parametrize("size", [1e9, 1e12])
 def test_a_network_that_multiplies_rounding_is_compiled(size, precision):
     """sin(size·x^4): doubles of the argument are 1e-7 or 1e-4 apart, so right backends differ by as much."""
-    first = layer(functions=[["x^4"]], affine=[[[size**0.25, 0.0, 1.0, 0.0]]])
-    compile(Kan((first, layer(functions=[["sin"]]))), precision=precision)
+    first = make_layer(functions=[["x^4"]], affine=[[[size**0.25, 0.0, 1.0, 0.0]]])
+    compile(Kan((first, make_layer(functions=[["sin"]]))), precision=precision)
 
 
 def test_metrics_of_a_regression_are_those_of_its_definition():
@@ -113,7 +113,7 @@ def test_metrics_of_a_classifier_are_of_its_probabilities():
 
 
 def test_a_metric_that_is_not_finite_is_none_and_survives_the_manifest():
-    kan = Kan((layer(functions=[["log"]]),), inputs=(Variable("x", "", 0.1, 1.0),))
+    kan = Kan((make_layer(functions=[["log"]]),), inputs=(Variable("x", "", 0.1, 1.0),))
     data = Dataset(np.array([[0.5], [-0.5]]), np.zeros((2, 1)))
     artifact = compile(kan, ("numpy_source",), data=data)
     assert artifact.manifest.metrics is not None

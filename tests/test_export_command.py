@@ -12,7 +12,7 @@ from kanserve.cli.commands import export_check
 from kanserve.errors import InputError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
 from kanserve.runtime import c_backend, numpy_backend
@@ -103,7 +103,7 @@ def test_a_format_without_a_backend_has_its_size_and_the_reason(monkeypatch):
 
 
 def test_rows_that_rounding_may_push_over_a_domains_end_are_not_judged():
-    root = layer(functions=[["sqrt"]], affine=[[[1.0, 1.0, 1.0, 0.0]]])
+    root = make_layer(functions=[["sqrt"]], affine=[[[1.0, 1.0, 1.0, 0.0]]])
     given = export_check.sample_of(Kan((root,)), "double")
     at_the_end = (given.x == -1).ravel()
     assert at_the_end.any() and not given.judged[at_the_end].any() and given.judged.sum() >= 1000

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import kanserve_exporters
-from kanserve.network.kan import Kan, Layer, layer
+from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions, Precision
@@ -29,7 +29,7 @@ def splines(*shape: int) -> Kan:
 
     def one(i: int, o: int) -> Layer:
         numbers = rng.normal(0, 0.1, (o, i, 8))
-        return layer(numbers, knots=uniform_knots(-1, 1, 5, 3), base_weight=rng.normal(0, 0.1, (o, i)))
+        return make_layer(numbers, knots=uniform_knots(-1, 1, 5, 3), base_weight=rng.normal(0, 0.1, (o, i)))
 
     return Kan(tuple(one(i, o) for i, o in pairwise(shape)))
 

@@ -12,7 +12,7 @@ import sympy
 import kanserve_exporters
 from kanserve.errors import ExportError, NotFoundError
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, Symbolic, layer
+from kanserve.network.kan import Kan, Symbolic, make_layer
 from kanserve.options import ExportOptions
 from kanserve_exporters._shared import formula_text, printers
 from kanserve_exporters._shared.expressions import Dialect, body, decimals, domain, helper, term
@@ -75,7 +75,7 @@ def test_equal_networks_give_equal_bytes_in_every_process(exporter):
 
 @pytest.mark.parametrize("exporter", SOURCES)
 def test_a_constant_that_float_cannot_hold_is_refused(exporter):
-    kan = Kan((layer(functions=[["sin"]], affine=[[[1.0, 0.0, 1e300, 0.0]]]),))
+    kan = Kan((make_layer(functions=[["sin"]], affine=[[[1.0, 0.0, 1e300, 0.0]]]),))
     export = kanserve_exporters.get(exporter).export
     assert export(kan, ExportOptions(precision="double"))
     with pytest.raises(ExportError, match=r"1e\+300.*double"):
@@ -243,7 +243,7 @@ def test_a_hostile_name_in_the_formula_stays_inside_the_docstring():
 
 @pytest.mark.parametrize("exporter", ["c_source", "numpy_source", "onnx_graph"])
 def test_a_network_that_is_finite_nowhere_is_exported_without_its_formula(exporter):
-    kan = Kan((layer(functions=[["1/x"]], affine=[[[0.0, 0.0, 1.0, 0.0]]]),))
+    kan = Kan((make_layer(functions=[["1/x"]], affine=[[[0.0, 0.0, 1.0, 0.0]]]),))
     files = kanserve_exporters.get(exporter).export(kan, ExportOptions())
     assert exporter == "onnx_graph" or any(b"(not stated: " in data for data in files.values())
 
@@ -260,7 +260,7 @@ def test_whatever_happens_to_a_formula_the_network_is_exported(exporter, monkeyp
 
 @pytest.mark.parametrize("exporter", ["c_source", "numpy_source", "onnx_graph"])
 def test_constants_that_add_up_beyond_a_double_are_refused(exporter):
-    kan = Kan((layer(functions=[["x", "x"]], affine=[[[1.0, 0.0, 1.0, 1e308]] * 2]),))
+    kan = Kan((make_layer(functions=[["x", "x"]], affine=[[[1.0, 0.0, 1.0, 1e308]] * 2]),))
     with pytest.raises(ExportError, match="more than a double holds"):
         kanserve_exporters.get(exporter).export(kan, ExportOptions())
 
@@ -269,10 +269,10 @@ def test_constants_that_add_up_beyond_a_double_are_refused(exporter):
 @pytest.mark.parametrize("name", ["c_source", "numpy_source", "onnx_graph"])
 def test_a_network_that_float_makes_a_constant_of_is_refused_with_what_to_do(name):
     coefficients = np.random.default_rng(0).uniform(1, 2, (2, 3, 8))
-    plain = layer(coefficients)
+    plain = make_layer(coefficients)
     vanishing = (
-        Kan((layer(1e-310 * coefficients),)),
-        Kan((plain, layer(functions=[["sin", "exp"]], affine=[[[1.0, 0.0, 1e-50, 0.0]] * 2]))),
+        Kan((make_layer(1e-310 * coefficients),)),
+        Kan((plain, make_layer(functions=[["sin", "exp"]], affine=[[[1.0, 0.0, 1e-50, 0.0]] * 2]))),
         Kan((plain,), output_scale=np.full(2, 1e-60)),
         Kan((plain,), input_scale=np.full(3, 1e-60)),
         Kan((replace(plain, node_scale=np.full(2, 1e-60)),)),
@@ -281,7 +281,9 @@ def test_a_network_that_float_makes_a_constant_of_is_refused_with_what_to_do(nam
         with pytest.raises(ExportError, match=r"too small for float: all become 0.*precision=\"double\""):
             kanserve_exporters.get(name).export(kan, ExportOptions(precision="float"))
         assert kanserve_exporters.get(name).export(kan, ExportOptions())
-    some = Kan((layer(coefficients * np.array([1.0, 1e-310, 0.0])[:, None]), layer(functions=[["sin", "exp"]])))
-    constant = Kan((layer(1e-310 * coefficients, subnode_bias=[1.0, 2.0]),))
-    for kan in (some, constant, Kan((layer(shape=(1, 2)),))):
+    some = Kan(
+        (make_layer(coefficients * np.array([1.0, 1e-310, 0.0])[:, None]), make_layer(functions=[["sin", "exp"]]))
+    )
+    constant = Kan((make_layer(1e-310 * coefficients, subnode_bias=[1.0, 2.0]),))
+    for kan in (some, constant, Kan((make_layer(shape=(1, 2)),))):
         assert kanserve_exporters.get(name).export(kan, ExportOptions(precision="float"))

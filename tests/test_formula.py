@@ -10,7 +10,7 @@ from kanserve.formula.expressions.checking import run
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import finite_rows
 from tests.kans import ZOO, pruned, raw_features, symbolic
 from tests.zoo_formulas import edge, of, text
@@ -112,7 +112,7 @@ def test_edges_are_folded_and_the_domain_is_kept(edges, wanted):
 def test_products_collect_their_constants_and_equal_factors():
     functions = [["x", ""], ["x", ""], ["", "1/x"], ["1/x", ""]]
     affine = np.tile([1.0, 0, 2.0, 0], (4, 2, 1))
-    kan = Kan((layer(functions=functions, affine=affine, arity=[4], node_scale=[0.5], node_bias=[1]),))
+    kan = Kan((make_layer(functions=functions, affine=affine, arity=[4], node_scale=[0.5], node_bias=[1]),))
     # x1·x1 is a square, but x1²·(1/x1) is not x1: it is not defined at 0.
     assert text(kan) == "8*x1^2/(x2*x1) + 1"
     assert np.isnan(evaluate_tree(formulas(kan)[0].tree, {}, [[0.0, 1.0]])).all()
@@ -131,7 +131,7 @@ def test_the_canonical_form_never_changes_a_value_nor_where_it_is_defined():
             functions = rng.choice([*FUNCTIONS, *[""] * 12], (o, i))
             scale, bias = rng.choice(special, (2, o))
             layers.append(
-                layer(functions=functions, affine=affine, arity=arity, subnode_scale=scale, subnode_bias=bias)
+                make_layer(functions=functions, affine=affine, arity=arity, subnode_scale=scale, subnode_bias=bias)
             )
         kan = Kan(tuple(layers), input_shift=np.array([0.5, 0.0]), input_scale=np.array([2.0, -1.0]))
         x = rng.uniform(-2, 2, (500, 2))
@@ -147,7 +147,7 @@ def test_the_canonical_form_never_changes_a_value_nor_where_it_is_defined():
 
 def test_the_affines_are_in_the_formula_and_ranges_and_units_beside_it():
     kan = Kan(
-        (layer(functions=[["x^2", ""]], affine=np.tile([1.0, 0, 1, 0], (1, 2, 1))),),
+        (make_layer(functions=[["x^2", ""]], affine=np.tile([1.0, 0, 1, 0], (1, 2, 1))),),
         inputs=(Variable("T", "K", 290, 310), Variable("p", "Pa", 1, 2)),
         input_shift=np.array([300.0, 0]),
         input_scale=np.array([10.0, 1]),
@@ -190,8 +190,8 @@ def test_a_network_that_is_finite_nowhere_has_no_formula():
 
 
 def test_a_node_that_leads_nowhere_is_not_in_the_formula():
-    dead = layer(functions=[["log"], ["x"]], affine=[[[1.0, -0.5, 1, 0]], [[1.0, 0, 1, 0]]])
-    assert text(Kan((dead, layer(functions=[["", "x"]])))) == "x1"
+    dead = make_layer(functions=[["log"], ["x"]], affine=[[[1.0, -0.5, 1, 0]], [[1.0, 0, 1, 0]]])
+    assert text(Kan((dead, make_layer(functions=[["", "x"]])))) == "x1"
 
 
 @pytest.mark.parametrize("python", ["1/0.0", "(1e200)**2", "x1 + 1/(2.0 - 2.0)"])
@@ -201,7 +201,7 @@ def test_python_numbers_that_divide_by_zero_or_overflow_are_nan(python):
 
 
 def test_constants_that_multiply_beyond_a_double_are_left_apart():
-    one = layer(functions=[["sin"]], affine=[[[1e-300, 0, 1e200, 0]]], subnode_scale=[1e200])
+    one = make_layer(functions=[["sin"]], affine=[[[1e-300, 0, 1e200, 0]]], subnode_scale=[1e200])
     assert text(Kan((one,))) == "1e200*(1e200*sin(1e-300*x1))"
 
 
@@ -223,6 +223,6 @@ def test_splines_are_named_by_their_place_and_their_tables_are_the_splines():
     assert {"s_1_1_1", "s_1_1_3", "s_2_1_3"} <= set(formula.tables)
     assert not {"s_1_1_2", "s_1_2_1", "s_2_1_2"} & set(formula.tables)  # pruned, or fed by a constant
     one = pruned().layers[0]
-    only = layer(one.coefficients[:1, :1], knots=one.knots[0], base="zero")
+    only = make_layer(one.coefficients[:1, :1], knots=one.knots[0], base="zero")
     u = np.linspace(-3, 3, 200)
     assert np.allclose(formula.tables["s_1_1_1"](u), evaluate(Kan((only,)), u[:, None])[:, 0], atol=1e-12)

@@ -12,7 +12,7 @@ from kanserve.artifact_compiler import compile
 from kanserve.client import Client
 from kanserve.formula import Formula, evaluate_tree, formulas
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import sample
 from kanserve.serve.server import start
 from tests.costs import calls
@@ -31,7 +31,7 @@ def network(shape: tuple[int, ...]) -> Kan:
     for i, o in itertools.pairwise(shape):
         affine = np.stack([rng.uniform(-1, 1, (o, i)), *rng.normal(0, 0.3, (3, o, i))], axis=-1)
         functions = rng.choice(["sin", "x^2", "exp", "tanh", "x", "gaussian"], (o, i))
-        layers.append(layer(functions=functions, affine=affine / [1, 1, i**0.5, i]))
+        layers.append(make_layer(functions=functions, affine=affine / [1, 1, i**0.5, i]))
     return Kan(tuple(layers))
 
 

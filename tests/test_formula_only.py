@@ -11,7 +11,7 @@ from kanserve.formula.printing.languages import LANGUAGES
 from kanserve.formula.printing.lowering import ELEMENTARY
 from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS, SPECIAL
-from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import sample
 from tests import law_programs
 from tests.agreement import assert_agrees, eager_float32
@@ -64,15 +64,15 @@ def many_edges() -> Kan:
     def random(o: int, i: int, **options: object):
         names = [[SPELLED[n] for n in row] for row in rng.integers(0, len(SPELLED), (o, i))]
         affine = rng.normal(0, [0.3, 0.3, 0.5, 0.3], (o, i, 4))
-        return layer(functions=names, affine=affine, **options)  # type: ignore[arg-type]  # tests pass any option
+        return make_layer(functions=names, affine=affine, **options)  # type: ignore[arg-type]  # tests pass any option
 
     return Kan((random(9, 20, arity=[1, 1, 1, 2, 4]), random(3, 5)))
 
 
 def powers() -> Kan:
     """x^2 of x^2 of x^3, and 1/x^2 of a sum."""
-    chain = [layer(functions=[[name]]) for name in ("x^3", "x^2", "x^2", "x^3")]
-    return Kan((*chain, layer(functions=[["1/x^2"]], affine=[[[1.0, 2.5, 1.0, 0.0]]])))
+    chain = [make_layer(functions=[[name]]) for name in ("x^3", "x^2", "x^2", "x^3")]
+    return Kan((*chain, make_layer(functions=[["1/x^2"]], affine=[[[1.0, 2.5, 1.0, 0.0]]])))
 
 
 NETWORKS = {name: ZOO[name] for name in ("symbolic", "domains", "constant", "every_function")}
@@ -122,13 +122,13 @@ def without(kan: Kan, *names: str) -> Kan:
     """The rows of `every_function` but these."""
     (only,) = kan.layers
     kept = ~np.isin(only.functions[:, 0], names)
-    return Kan((layer(functions=only.functions[kept], affine=only.affine[kept]),))
+    return Kan((make_layer(functions=only.functions[kept], affine=only.affine[kept]),))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_language_spells_a_function_or_says_that_it_has_none(name):
-    kan = Kan((layer(functions=[[name]], affine=[[[0.25, 0.5, 1.5, 0.0]]]),))
+    kan = Kan((make_layer(functions=[[name]], affine=[[[0.25, 0.5, 1.5, 0.0]]]),))
     for language, writer in LANGUAGES.items():
         if name in writer.lacking:
             with pytest.raises(FormulaError, match=rf"no {name} of its own.*numpy_source"):
@@ -169,7 +169,7 @@ def test_the_law_of_the_smallest_network_reads_as_one_would_write_it():
 
 
 def scaled(value: float) -> Kan:
-    return Kan((layer(functions=[["sin"]], affine=[[[1.0, 0.0, value, 0.0]]]),))
+    return Kan((make_layer(functions=[["sin"]], affine=[[[1.0, 0.0, value, 0.0]]]),))
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def test_names_are_never_code(language, tmp_path):
     edges = [["sin", "log", "sqrt", "exp", "x"][n % 5] for n in range(len(names))]
     affine = [[[0.1, 2.0, 1.0, 0.0]] * len(names)]
     inputs = tuple(Variable(name, name) for name in names)
-    kan = Kan((layer(functions=[edges], affine=affine),), inputs=inputs, outputs=(Variable(names[0]),))
+    kan = Kan((make_layer(functions=[edges], affine=affine),), inputs=inputs, outputs=(Variable(names[0]),))
     assert_law(kan, language, tmp_path)
     text = formula.source(kan, language)
     assert text.isascii() and '"*\\/ int evil; /\\*"' in text
@@ -205,6 +205,6 @@ def test_what_is_no_law_is_refused_with_what_to_do():
         formula.source(scaled(1e300), "fortran", precision="float")
     with pytest.raises(FormulaError, match=r"doubles.*numpy"):
         formula.source(symbolic(), "python", precision="float")
-    wide = Kan((layer(functions=[["sin"] * 40] * 30),))
+    wide = Kan((make_layer(functions=[["sin"] * 40] * 30),))
     with pytest.raises(FormulaError, match=r"1200 edges.*c_source"):
         formula.source(wide, "c")

@@ -17,7 +17,7 @@ from kanserve.formula.expressions.checking import run
 from kanserve.formula.expressions.names import identifiers, latex_name, text_name
 from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import finite_rows, sample
 from tests.costs import calls
 from tests.kans import ZOO, classifier, hostile_names, mixed
@@ -29,7 +29,7 @@ def random_symbolic(shape, seed, names=("sin", "x^2", "exp", "tanh", "x", "gauss
     layers = []
     for i, o in itertools.pairwise(shape):
         affine = np.stack([rng.uniform(-1, 1, (o, i)), *rng.normal(0, 0.3, (3, o, i))], axis=-1)
-        layers.append(layer(functions=rng.choice(names, (o, i)), affine=affine / [1, 1, i**0.5, i]))
+        layers.append(make_layer(functions=rng.choice(names, (o, i)), affine=affine / [1, 1, i**0.5, i]))
     return Kan(tuple(layers))
 
 
@@ -261,7 +261,10 @@ def test_a_difference_among_its_factors_takes_in_the_sign_of_a_product(law, want
 
 def test_a_difference_that_stands_alone_takes_in_its_sign_without_brackets():
     functions = [["x", "x"]], [["sin"], ["x"]]
-    first, second = layer(functions=functions[0], affine=[[[1, 0, 1, 0], [1, 0, -1, 0]]]), layer(functions=functions[1])
+    first, second = (
+        make_layer(functions=functions[0], affine=[[[1, 0, 1, 0], [1, 0, -1, 0]]]),
+        make_layer(functions=functions[1]),
+    )
     kan = Kan((first, dataclasses.replace(second, affine=np.array([[[1.0, 0, 1, 0]], [[1.0, 0, -1, 0]]]))))
     assert [one.text for one in formulas(kan)] == ["sin(x1 - x2)", "x2 - x1"]
 

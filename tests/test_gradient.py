@@ -14,7 +14,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import activations, evaluate
 from kanserve.network.importance import importance
-from kanserve.network.kan import Kan, equal, layer
+from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.network.splines import span
 from kanserve.train.common.creation import create
 from kanserve.train.common.fit_progress import FitReport, Watch
@@ -127,7 +127,7 @@ def test_nasty_data_give_finite_networks(answers: Callable[[Array], Array], meth
 def test_a_logarithm_that_could_leave_its_domain_does_not(method: Method):
     x = np.linspace(0.01, 1, 80)[:, None]
     data = Dataset(x, np.log(x[:, 0]))
-    kan = normalised(Kan((layer(functions=[["log"]], affine=[[[1.0, 1.2, 0.4, 0.0]]]),)), data)
+    kan = normalised(Kan((make_layer(functions=[["log"]], affine=[[[1.0, 1.2, 0.4, 0.0]]]),)), data)
     found = trained(kan, data, None, method, steps=400)
     assert np.isfinite(evaluate(found, x)).all()
     assert score(found, data).loss < 0.2 * score(kan, data).loss
@@ -222,7 +222,7 @@ def test_structure_names_and_affines_stay(method: Method):
     rng = np.random.default_rng(0)
     x = rng.uniform([290, 1e5], [310, 1.02e5], (100, 2))
     data = Dataset(x, np.stack([x[:, 0] / 300, np.sin(x[:, 1] / 500)], axis=1), inputs=("temperature", "pressure"))
-    second = layer(functions=[["x", "tanh"], ["", "sin"]], subnode_scale=[2.0, 0.5])
+    second = make_layer(functions=[["x", "tanh"], ["", "sin"]], subnode_scale=[2.0, 0.5])
     kan = normalised(Kan((kans.mixed().layers[0], second)), data)
     found = trained(kan, data, None, method, steps=20)
     assert not equal(found, kan)
@@ -243,7 +243,7 @@ def test_rows_in_parts_make_the_same_step_as_all_at_once():
 
 
 def test_a_network_that_is_not_finite_on_its_rows_comes_back_as_it_is():
-    kan = Kan((layer(functions=[["log"]], affine=[[[1.0, 0.0, 1.0, 0.0]]]),))
+    kan = Kan((make_layer(functions=[["log"]], affine=[[[1.0, 0.0, 1.0, 0.0]]]),))
     data = Dataset(np.array([[-1.0], [1.0]]), np.array([0.0, 0.0]))
     for method in ("lbfgs", "adam"):
         assert equal(trained(kan, data, None, method), kan)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, NetworkError
 from kanserve.network.evaluate import activations, evaluate
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import extended_knots, span
 from kanserve.network.training_range import finite_rows
 from kanserve.train import create
@@ -46,7 +46,7 @@ def test_a_grid_twice_as_fine_holds_the_same_function(name: str) -> None:
 def test_a_refined_spline_is_the_same_on_its_whole_range_and_outside(order: int, factor: int) -> None:
     generator = np.random.default_rng(order)
     knots = extended_knots(np.sort(generator.uniform(-1, 1, 8)), order)
-    kan = Kan((layer(generator.normal(size=(2, 1, 7 + order)), knots=knots, order=order),))
+    kan = Kan((make_layer(generator.normal(size=(2, 1, 7 + order)), knots=knots, order=order),))
     finer = regrid(kan, None, 7 * factor)
     low, high = span(knots, order)
     x = np.concatenate([np.linspace(low - 1, high + 1, 1000), knots])[:, None]
@@ -57,7 +57,7 @@ def test_a_refined_spline_is_the_same_on_its_whole_range_and_outside(order: int,
 
 def test_a_finer_grid_without_the_old_knots_is_as_close_as_it_can_be() -> None:
     x = np.linspace(-1, 1, 500)[:, None]
-    kan = Kan((layer(np.random.default_rng(0).normal(size=(1, 1, 8))),))
+    kan = Kan((make_layer(np.random.default_rng(0).normal(size=(1, 1, 8))),))
     errors = [np.abs(evaluate(regrid(kan, None, g), x) - evaluate(kan, x)).max() for g in (7, 14, 49, 98)]
     assert errors[0] < 0.2 and all(after < before / 2 for before, after in pairwise(errors))
 
@@ -135,7 +135,7 @@ def test_a_constant_input_gets_a_range_with_a_width() -> None:
 
 
 def test_rows_without_an_answer_do_not_count() -> None:
-    kan = Kan((layer(functions=[["log"]]), create([1, 1]).layers[0]))
+    kan = Kan((make_layer(functions=[["log"]]), create([1, 1]).layers[0]))
     moved = set_ranges(kan, np.array([[-1.0], [1.0], [np.e]]))
     np.testing.assert_allclose(_spans(moved, 1), [[-0.02, 1.02]])
     with pytest.raises(DataError, match="at least one row"):

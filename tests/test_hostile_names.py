@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import kanserve_exporters
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.options import CForm, ExportOptions
 from kanserve.runtime import numpy_backend, onnx_backend
 from kanserve_exporters._shared.identifiers import c_identifier
@@ -96,7 +96,7 @@ FORMATS = {
 def named(name: str = "x") -> Kan:
     """A classifier that has this name wherever a network has names."""
     return Kan(
-        (layer(functions=[["sin"], ["tanh"]], affine=[[[1.3, 0.2, 0.7, 0.1]], [[0.7, 0.0, 1.0, 0.0]]]),),
+        (make_layer(functions=[["sin"], ["tanh"]], affine=[[[1.3, 0.2, 0.7, 0.1]], [[0.7, 0.0, 1.0, 0.0]]]),),
         inputs=(Variable(name, name, -1.0, 1.0),),
         outputs=(Variable(name, name), Variable(f"{name}{name}")),
         classes=(name, f"no {name}"),
@@ -109,7 +109,7 @@ def crowd(step: int = 1) -> Kan:
     some = NAMES[::step]
     functions = np.where(np.eye(len(some)) > 0, "sin", "")
     return Kan(
-        (layer(functions=functions),),
+        (make_layer(functions=functions),),
         inputs=tuple(Variable(name, name) for name in some),
         outputs=tuple(Variable(name, name) for name in reversed(some)),
         classes=some,

@@ -12,7 +12,7 @@ from kanserve.formula import formulas
 from kanserve.importers import pykan
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, Sum, Symbolic, Zero, layer
+from kanserve.network.kan import Kan, Sum, Symbolic, Zero, make_layer
 from kanserve.simplification import composites, edge_candidates
 from tests.pykan_formulas import LIBRARY, Array, Groups, fixed, forward, rows, stored
 
@@ -113,7 +113,7 @@ def test_each_function_of_pykans_library_is_had_under_its_name(name):
     ],
 )
 def test_powers_that_only_pykan_has_are_in_formulas_and_no_search_tries_them(name, text):
-    kan = Kan((layer(functions=[[name]], affine=[[[2.0, 1.0, 3.0, 0.0]]]),))
+    kan = Kan((make_layer(functions=[[name]], affine=[[[2.0, 1.0, 3.0, 0.0]]]),))
     assert formulas(kan)[0].text == text
     assert name not in (*edge_candidates.LIBRARY, *composites.INNER, *composites.POWERS)
 

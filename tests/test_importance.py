@@ -3,7 +3,7 @@ import pytest
 
 from kanserve.errors import DataError
 from kanserve.network.importance import importance
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from tests.kans import ZOO, domains, multiplication, pruned, rows
 
 
@@ -20,7 +20,7 @@ def test_the_shares_of_inputs_and_of_each_layers_edges_add_up_to_one(name):
 def test_shares_go_by_the_spread_that_edges_have_on_the_data():
     kan = Kan(
         (
-            layer(
+            make_layer(
                 functions=[["x", "x", "x"]], affine=[[[1.0, 0.0, 3.0, 0.0], [1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 5.0]]]
             ),
         )

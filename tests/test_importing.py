@@ -22,7 +22,7 @@ from kanserve.importers.conversion import Conversion, Options
 from kanserve.importers.pykan_yaml import Opaque
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, equal, layer
+from kanserve.network.kan import Kan, equal, make_layer
 from tests import command_line, foreign
 
 
@@ -131,7 +131,7 @@ def test_what_matches_no_library_is_named_by_its_arrays():
 
 
 def test_a_network_of_kanserve_s_own_is_sent_on(tmp_path):
-    kan = Kan((layer(functions=[["sin"]]),))
+    kan = Kan((make_layer(functions=[["sin"]]),))
     serialization.save(kan, tmp_path / "kan.safetensors")
     with pytest.raises(CheckpointError, match="kanserve's own already: use it as it is"):
         kanserve.from_checkpoint(tmp_path / "kan.safetensors")

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from kanserve.errors import NetworkError
-from kanserve.network.kan import Kan, Spline, Sum, Symbolic, Variable, Zero, equal, layer
+from kanserve.network.kan import Kan, Spline, Sum, Symbolic, Variable, Zero, equal, make_layer
 from kanserve.network.splines import uniform_knots
 from tests.kans import ZOO, mixed, multiplication, raw_features
 
 
 def test_arrays_are_read_only_copies_of_what_was_given():
     coefficients = np.ones((1, 1, 4))
-    one = layer(coefficients)
+    one = make_layer(coefficients)
     coefficients[:] = 7
     assert (one.coefficients == 1).all()
     with pytest.raises(ValueError, match="read-only"):
@@ -22,7 +22,7 @@ def test_names_and_ranges_are_pythons_own_even_if_numpys_were_given():
     given = Variable(np.str_("t"), np.str_("s"), np.float64(-1.5), np.float32(2.25))  # type: ignore[arg-type]  # whose type NumPy says is none of Python's
     assert repr(given) == repr(Variable("t", "s", -1.5, 2.25))
     labels = np.array(["no", "yes"])
-    kan = Kan((layer(functions=[["sin"], ["exp"]]),), inputs=(given,), classes=tuple(labels))
+    kan = Kan((make_layer(functions=[["sin"], ["exp"]]),), inputs=(given,), classes=tuple(labels))
     assert repr(kan.classes) == "('no', 'yes')" and repr(kan.outputs[1].name) == "'yes'"
 
 
@@ -36,8 +36,8 @@ def test_an_edge_is_a_spline_a_function_their_sum_or_nothing():
 
 def test_a_base_weight_alone_makes_an_edge_unless_the_base_is_zero():
     weights = [[1.0]]
-    assert layer(shape=(1, 1), base_weight=weights).alive.all()
-    assert not layer(shape=(1, 1), base_weight=weights, base="zero").alive.any()
+    assert make_layer(shape=(1, 1), base_weight=weights).alive.all()
+    assert not make_layer(shape=(1, 1), base_weight=weights, base="zero").alive.any()
 
 
 def test_groups_hold_consecutive_subnodes():
@@ -80,17 +80,17 @@ def test_equality_tells_a_changed_order_of_the_same_numbers():
 def test_arrays_that_make_no_layer_are_refused_with_what_was_wanted(options, message):
     count = 7 if options.get("order") == 1 else 5
     with pytest.raises(NetworkError, match=message):
-        layer(np.ones((1, 1, count)), **options)
+        make_layer(np.ones((1, 1, count)), **options)
 
 
 @pytest.mark.parametrize("coefficients", [np.ones((1, 1)), np.ones((0, 1, 4)), np.ones((1, 1, 3)), [[["a"] * 4]]])
 def test_coefficients_of_a_wrong_shape_are_refused(coefficients):
     with pytest.raises(NetworkError):
-        layer(coefficients)
+        make_layer(coefficients)
 
 
 def test_layers_that_do_not_fit_together_are_refused():
-    one = layer(shape=(2, 1))
+    one = make_layer(shape=(2, 1))
     with pytest.raises(NetworkError, match="2 nodes is followed by one of 1 inputs"):
         Kan((one, one))
     with pytest.raises(NetworkError, match="at least one layer"):
@@ -113,4 +113,4 @@ def test_layers_that_do_not_fit_together_are_refused():
 )
 def test_what_surrounds_the_layers_is_checked(options, message):
     with pytest.raises(NetworkError, match=message):
-        Kan((layer(shape=(2, 1)),), **options)
+        Kan((make_layer(shape=(2, 1)),), **options)

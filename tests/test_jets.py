@@ -10,9 +10,9 @@ from kanserve.errors import DataError, InputError
 from kanserve.formula import formulas
 from kanserve.network import dual_numbers
 from kanserve.network.derivatives import derivatives
-from kanserve.network.evaluate import derivative, evaluate
+from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.train.torch.module_conversion import to_module
 from tests.kans import ZOO, multiplication, on_a_knot, outside_linear, raw_features, rows, symbolic
 
@@ -105,7 +105,7 @@ def test_mixed_derivatives_are_symmetric_and_products_obey_leibniz():
     second, third = derivatives(kan, x, 2), derivatives(kan, x, 3)
     assert np.allclose(second, second.transpose(0, 1, 3, 2), rtol=1e-12, atol=1e-12)
     assert np.allclose(third, third.transpose(0, 1, 4, 2, 3), rtol=1e-11, atol=1e-10)
-    product = layer(functions=[["x^2", ""], ["", "exp"]], arity=[2])
+    product = make_layer(functions=[["x^2", ""], ["", "exp"]], arity=[2])
     a, b = np.array([0.3, -0.7]), np.array([0.2, 0.5])
     got = derivatives(Kan((product,)), np.stack([a, b], axis=1), 3)[:, 0]
     assert np.allclose(got[:, 0, 0, 1], 2 * np.exp(b), rtol=1e-14)
@@ -116,14 +116,14 @@ def test_mixed_derivatives_are_symmetric_and_products_obey_leibniz():
 def test_order_1_is_the_reference_and_raw_units_are_kept():
     kan = raw_features()
     x = rows(kan)
-    assert np.array_equal(derivatives(kan, x, 1), derivative(kan, x), equal_nan=True)
+    assert np.array_equal(derivatives(kan, x, 1), jacobian(kan, x), equal_nan=True)
     bare = derivatives(Kan(kan.layers), (_smooth_rows(kan) - kan.input_shift) / kan.input_scale, 2)
     units = kan.output_scale[:, None, None] / np.outer(kan.input_scale, kan.input_scale)
     assert np.allclose(derivatives(kan, _smooth_rows(kan), 2), bare * units, rtol=1e-9)
 
 
 def test_a_line_goes_on_from_a_linear_spline_without_bending():
-    bare = layer(outside_linear().layers[0].coefficients, base="zero")
+    bare = make_layer(outside_linear().layers[0].coefficients, base="zero")
     kan = Kan((bare,))
     x = np.array([[-1.0 - 1e-9, 1.5], [-4.0, 1.0 + 1e-9]])
     assert not derivatives(kan, x, 2).any()

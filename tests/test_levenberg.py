@@ -16,7 +16,7 @@ from kanserve import native
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, equal, layer
+from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.network.training_range import finite_rows, sample
 from kanserve.train import create, refine, score
 from kanserve.train.lm.blas_threads import _controller, threads_for
@@ -108,7 +108,7 @@ def test_rows_in_several_blocks_make_one_sum() -> None:
 def test_free_parameters_of_a_named_edge_say_everything_once(name: str) -> None:
     a, b, c, d = (2.0 if name in ("abs", "sign") else 0.2), 0.5, 0.7, 0.1
     x = np.linspace(-0.9, 0.9, 50)[:, None]
-    kan = Kan((layer(functions=[[name]], affine=[[[a, b, c, d]]]),))
+    kan = Kan((make_layer(functions=[[name]], affine=[[[a, b, c, d]]]),))
     one = problem(kan, x, np.zeros_like(x))
     free = np.linalg.svd(jacobian(one, gather(kan, one.free)), compute_uv=False)
     assert free[-1] > 1e-6 * free[0]
@@ -150,7 +150,7 @@ def test_a_step_out_of_a_domain_is_not_taken() -> None:
     # The best b is where the logarithm's argument just touches 0 at the first row, and steps there overshoot.
     x = np.linspace(0, 1, 40)[:, None]
     y = np.where(x < 0.05, -30.0, np.log(x + 1e-6))
-    kan = Kan((layer(functions=[["log"]], affine=[[[1.0, 3.0, 1.0, 0.0]]]),))
+    kan = Kan((make_layer(functions=[["log"]], affine=[[[1.0, 3.0, 1.0, 0.0]]]),))
     found = refine(kan, x, y)
     assert np.isfinite(evaluate(found, x)).all()
     assert score(found, (x, y)).rmse < score(kan, (x, y)).rmse
@@ -158,7 +158,7 @@ def test_a_step_out_of_a_domain_is_not_taken() -> None:
 
 @either_way
 def test_a_network_that_is_not_finite_comes_back_as_it_is() -> None:
-    kan = Kan((layer(functions=[["log"]]),))
+    kan = Kan((make_layer(functions=[["log"]]),))
     x = np.linspace(-1, 1, 10)[:, None]
     assert refine(kan, x, x) is kan
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kanserve.errors import DataError
-from kanserve.network.evaluate import activations, derivative, edges, evaluate
-from kanserve.network.kan import Kan, equal, layer
+from kanserve.network.evaluate import activations, edges, evaluate, jacobian
+from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.train.torch.module_conversion import from_module, to_module
 from tests import kans
@@ -21,7 +21,7 @@ EVERY = pytest.mark.parametrize("name", kans.ZOO)
 def small() -> Kan:
     """Splines, a named function, an edge that is both, a multiplication node with scales and biases, affines."""
     rng = np.random.default_rng(3)
-    first = layer(
+    first = make_layer(
         rng.normal(0, 0.5, (3, 2, 6)),
         knots=uniform_knots(-1, 1, 3, 3),
         base_weight=rng.normal(0, 0.3, (3, 2)),
@@ -33,7 +33,7 @@ def small() -> Kan:
         node_scale=[1.1, -0.9],
         node_bias=[0.2, 0.1],
     )
-    second = layer(functions=[["tanh", "exp"]], affine=rng.uniform(0.3, 1.0, (1, 2, 4)))
+    second = make_layer(functions=[["tanh", "exp"]], affine=rng.uniform(0.3, 1.0, (1, 2, 4)))
     return Kan((first, second), input_shift=np.array([1.0, -2.0]), input_scale=np.array([2.0, 0.5]))
 
 
@@ -75,7 +75,7 @@ def test_gradients_of_inputs_are_the_derivative(name: str):
     got = torch.stack(columns, dim=1).numpy()
     assert np.isfinite(got).all()
     assert not got[~finite.numpy()].any()
-    want = derivative(kan, rows)
+    want = jacobian(kan, rows)
     got[~finite.numpy()] = np.nan
     # A slope loses a digit to each division by a knot spacing.
     assert_agrees(got.reshape(len(rows), -1), want.reshape(len(rows), -1), tolerance=1e-10)
@@ -121,7 +121,7 @@ def test_gradients_agree_with_finite_differences_inside_and_outside():
 
 
 def test_a_function_without_a_finite_slope_passes_no_gradient():
-    root = Kan((layer(functions=[["sqrt"]], affine=[[[1.0, 0.0, 1.0, 0.0]]]),))
+    root = Kan((make_layer(functions=[["sqrt"]], affine=[[[1.0, 0.0, 1.0, 0.0]]]),))
     module = to_module(root)
     x = torch.tensor([[0.0], [4.0]], dtype=torch.float64, requires_grad=True)
     y = module(x)

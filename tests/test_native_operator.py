@@ -22,7 +22,7 @@ from kanserve import native
 from kanserve.errors import FormatError
 from kanserve.native import build
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.rounding_error import allowed
 from kanserve.network.splines import extended_knots, uniform_knots
 from kanserve.options import ExportOptions, Precision
@@ -49,7 +49,7 @@ def _wide(i: int, o: int, intervals: int = 5, order: int = 3, *, even: bool = Tr
     knots = np.stack([extended_knots(2 * one - 1, order) for one in ends])
     coefficients = rng.normal(0, 0.3, (o, i, intervals + order))
     base = rng.normal(0, 0.3, (o, i))
-    return Kan((layer(coefficients, knots=knots, order=order, base_weight=base, **options),))  # type: ignore[arg-type]
+    return Kan((make_layer(coefficients, knots=knots, order=order, base_weight=base, **options),))  # type: ignore[arg-type]
 
 
 def partly_splines() -> Kan:
@@ -57,7 +57,7 @@ def partly_splines() -> Kan:
     rng = np.random.default_rng(8)
     coefficients, base = rng.normal(0, 0.5, (4, 4, 7)), np.zeros((4, 4))
     coefficients[:, [1, 3]], base[:, 1] = 0, 1
-    first = layer(
+    first = make_layer(
         coefficients,
         knots=uniform_knots(-1, 1, 4, 3),
         base_weight=base,

@@ -10,7 +10,7 @@ import pytest
 
 from kanserve.errors import DataError, ExportError, FormatError
 from kanserve.network.evaluate import evaluate, probabilities
-from kanserve.network.kan import Kan, Layer, Variable, layer
+from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
@@ -51,7 +51,7 @@ def wide_layer(outputs: int, intervals: int, **options: object) -> Layer:
     order = options.get("order", 3)
     assert isinstance(order, int)
     coefficients = rng.normal(0, 0.5, (outputs, 5, intervals + order))
-    return layer(coefficients, **({"knots": uniform_knots(-1, 1, intervals, order)} | options))  # type: ignore[arg-type]  # tests pass any option
+    return make_layer(coefficients, **({"knots": uniform_knots(-1, 1, intervals, order)} | options))  # type: ignore[arg-type]  # tests pass any option
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def fine_grids(seed: int) -> Kan:
     rng, layers = np.random.default_rng(seed), []
     for i, o in ((4, 10), (10, 10), (10, 1)):
         coefficients = rng.normal(0, i**-0.5, (o, i, 53))
-        layers.append(layer(coefficients, knots=uniform_knots(-1, 1, 50, 3), extrapolation="zero"))
+        layers.append(make_layer(coefficients, knots=uniform_knots(-1, 1, 50, 3), extrapolation="zero"))
     return Kan(tuple(layers))
 
 
@@ -111,7 +111,7 @@ def test_grids_of_any_size_are_written_in_units_of_their_steps(options, powers, 
         x[0] = np.nan
         for shift in (0.0, 0.1):  # even, uneven
             knots = uniform_knots(-1, 1, 5, 3) + shift * (np.arange(12) == 5)
-            one = layer(
+            one = make_layer(
                 coefficients,
                 knots=size * knots,
                 base_weight=np.full((outputs, 2), 1 / size),
@@ -134,10 +134,10 @@ def module_type(options: ExportOptions) -> str:
 
 def test_splines_that_no_table_holds_are_refused_with_what_to_do():
     knots = np.concatenate([-1e-150 * np.arange(4.0, 0, -1), [0.0, 1.0, 2.0, 3.0]])
-    uneven = layer(np.ones((1, 1, 4)), knots=knots)
-    tiny = layer(np.full((1, 1, 8), 1e-3), knots=uniform_knots(-1e-200, 1e-200, 5, 3))
+    uneven = make_layer(np.ones((1, 1, 4)), knots=knots)
+    tiny = make_layer(np.full((1, 1, 8), 1e-3), knots=uniform_knots(-1e-200, 1e-200, 5, 3))
     for second, advice, options in ((uneven, "onnx_graph or c_source", DOUBLE), (tiny, '"double"', FLOAT)):
-        kan = Kan((layer(functions=[["x"]]), second))
+        kan = Kan((make_layer(functions=[["x"]]), second))
         with warnings.catch_warnings(), pytest.raises(ExportError, match=f"Layer 1 has .* overflow.*{advice}"):
             warnings.simplefilter("error")
             exporter.export(kan, options)
@@ -160,7 +160,7 @@ def test_one_row_of_a_small_network_takes_pythons_numbers_and_the_arrays_where_t
     assert loaded._predict_row([300.0, 1.01e5]) is not None
     assert loaded._predict_row([math.nan, 1.01e5]) is None
     assert not hasattr(module(ZOO["wide"]()), "_predict_row")
-    steep = Kan((layer(functions=[["exp"], ["silu"]], affine=[[[900.0, 0.0, 1.0, 0.0]]] * 2),))
+    steep = Kan((make_layer(functions=[["exp"], ["silu"]], affine=[[[900.0, 0.0, 1.0, 0.0]]] * 2),))
     x = np.array([[1.0], [-1.0], [0.1], [np.inf]])
     loaded = module(steep)
     got = np.concatenate([loaded.predict(one[None]) for one in x])
@@ -175,7 +175,7 @@ def test_many_symbolic_edges_are_computed_together():
     affine = rng.normal(0, 1, (6, 7, 4))
     affine[functions == "x^2", :2] = 1, 0
     plain = np.tile([1.0, 0.0, 0.7, 0.1], (5, 6, 1))
-    kan = Kan((layer(functions=functions, affine=affine), layer(functions=[["tanh"] * 6] * 5, affine=plain)))
+    kan = Kan((make_layer(functions=functions, affine=affine), make_layer(functions=[["tanh"] * 6] * 5, affine=plain)))
     x = rows(kan)
     (source,) = exporter.export(kan, DOUBLE).values()
     assert source.count(b"numpy.sin(") == source.count(b"numpy.tanh(") == 1 and source.count(b"reduceat") >= 3

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks import onnx_bodies
 from kanserve import native
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import Extrapolation, uniform_knots
 from kanserve.options import ExportOptions, Precision
 from kanserve.runtime.onnx_backend import load
@@ -30,14 +30,14 @@ def _kan(order: int, extrapolation: Extrapolation, low: float | list[float], int
     rng = np.random.default_rng(order)
     lows = np.broadcast_to(low, 3)
     knots = np.stack([uniform_knots(one, one + 2, intervals, order) for one in lows])
-    first = layer(
+    first = make_layer(
         rng.normal(0, 0.3, (4, 3, intervals + order)),
         knots=knots,
         order=order,
         base_weight=rng.normal(0, 0.3, (4, 3)),
         extrapolation=extrapolation,
     )
-    second = layer(
+    second = make_layer(
         rng.normal(0, 0.3, (2, 4, intervals + order)),
         knots=uniform_knots(-2, 2, intervals, order),
         order=order,

@@ -16,7 +16,7 @@ from kanserve import native
 from kanserve.errors import DataError, ExportError, MissingDependencyError
 from kanserve.network.evaluate import evaluate, probabilities
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.splines import extended_knots, uniform_knots
 from kanserve.options import ExportOptions, Precision
 from kanserve.runtime.onnx_backend import OPERATORS, load
@@ -36,7 +36,7 @@ def _wide(intervals: int, order: int, o: int, i: int, *, even: bool, zero: bool 
     steps = np.ones((i, intervals)) if even else rng.uniform(0.3, 1.0, (i, intervals))
     ends = np.concatenate([np.zeros((i, 1)), np.cumsum(steps, axis=1)], axis=1) / steps.sum(axis=1, keepdims=True)
     knots = np.stack([extended_knots(2 * one - 1, order) for one in ends])
-    first = layer(
+    first = make_layer(
         rng.normal(0, 0.3, (o, i, intervals + order)),
         knots=uniform_knots(-1, 1, intervals, order) if even else knots,
         order=order,
@@ -52,7 +52,9 @@ def many_named_edges() -> Kan:
     names = rng.choice(["sin", "tanh", "x^2", ""], (60, 30))
     names[3], names[4, 0] = "", "exp"
     affine = rng.normal(0, 0.3, (60, 30, 4))
-    return Kan((layer(functions=names, affine=affine, arity=[3, 1, 2] * 10, subnode_scale=rng.uniform(0.5, 1.5, 60)),))
+    return Kan(
+        (make_layer(functions=names, affine=affine, arity=[3, 1, 2] * 10, subnode_scale=rng.uniform(0.5, 1.5, 60)),)
+    )
 
 
 def partly_splines() -> Kan:
@@ -60,8 +62,10 @@ def partly_splines() -> Kan:
     rng = np.random.default_rng(8)
     coefficients = rng.normal(0, 0.5, (4, 3, 7))
     coefficients[:, 1] = 0
-    first = layer(coefficients, knots=uniform_knots(-1, 1, 4, 3), arity=[2, 2], node_scale=[0.0, 2.0], node_bias=[1, 2])
-    return Kan((first, layer(functions=[["x", "silu"]], affine=[[[1.0, -3.0, 2.0, 1.0], [-1.0, 0.0, 1.0, 0.0]]])))
+    first = make_layer(
+        coefficients, knots=uniform_knots(-1, 1, 4, 3), arity=[2, 2], node_scale=[0.0, 2.0], node_bias=[1, 2]
+    )
+    return Kan((first, make_layer(functions=[["x", "silu"]], affine=[[[1.0, -3.0, 2.0, 1.0], [-1.0, 0.0, 1.0, 0.0]]])))
 
 
 OTHERS: dict[str, Callable[[], Kan]] = {
@@ -135,7 +139,7 @@ def test_a_function_keeps_its_last_digits_in_double(name: str) -> None:
     small = 10.0 ** rng.uniform(-30, 0, 500)
     ends = np.array([0.0, 1.0, 1 + 1e-15, 2.0, np.pi / 2, 1.5 * np.pi, 100001 * np.pi / 2, 1e5, 1e300])
     one_side = np.concatenate([small, 1 - small, rng.uniform(0, 30, 2000), 10 ** rng.uniform(1, 5, 200), ends])
-    kan = Kan((layer(functions=[[name]]),))
+    kan = Kan((make_layer(functions=[[name]]),))
     x = np.concatenate([one_side, -one_side])[:, None]
     got, want = _run(export(kan, ExportOptions())["model.onnx"], x), evaluate(kan, x)
     fine = np.isfinite(want)
@@ -165,8 +169,8 @@ def test_a_row_that_is_not_finite_is_nan_and_nobody_elses_trouble(name: str, pre
 
 @pytest.mark.parametrize("name", ["1/x", "tanh", "exp", "sign"])
 def test_an_infinite_node_is_not_forgotten_by_a_function_that_is_finite_there(name: str) -> None:
-    middle = layer(functions=[["log"], ["x"]])
-    kan = Kan((middle, layer(functions=[[name, "x"], ["", "x"]])))
+    middle = make_layer(functions=[["log"], ["x"]])
+    kan = Kan((middle, make_layer(functions=[[name, "x"], ["", "x"]])))
     x = np.array([[1.0], [0.0], [2.0]])  # log 0 is -infinity
     for precision in PRECISIONS:
         got = _run(export(kan, ExportOptions(precision=precision))["model.onnx"], x)
@@ -240,7 +244,7 @@ def test_equal_networks_give_equal_bytes() -> None:
 
 
 def test_a_number_that_float_cannot_hold_is_refused_in_float_only() -> None:
-    kan = Kan((layer(functions=[["x"]], affine=[[[1.0, 0.0, 1e60, 0.0]]]),))
+    kan = Kan((make_layer(functions=[["x"]], affine=[[[1.0, 0.0, 1e60, 0.0]]]),))
     assert export(kan, ExportOptions())
     with pytest.raises(ExportError, match="double precision"):
         export(kan, ExportOptions(precision="float"))
@@ -300,7 +304,7 @@ def test_a_row_too_large_for_float_is_nan() -> None:
 
 
 def test_what_is_exported_and_what_is_allowed_are_the_same_operators() -> None:
-    single = {name: Kan((layer(functions=[[name]]),)) for name in FUNCTIONS}
+    single = {name: Kan((make_layer(functions=[[name]]),)) for name in FUNCTIONS}
     files = [_bytes(name, precision) for name in ALL for precision in PRECISIONS]
     files += [export(kan, ExportOptions(precision=one))["model.onnx"] for kan in single.values() for one in PRECISIONS]
     written = set()
@@ -312,5 +316,5 @@ def test_what_is_exported_and_what_is_allowed_are_the_same_operators() -> None:
 
 
 def test_names_of_any_text_can_be_exported() -> None:
-    kan = Kan((layer(shape=(1, 1)),), inputs=(Variable("\ud800 \x00 \U0001f600"),))
+    kan = Kan((make_layer(shape=(1, 1)),), inputs=(Variable("\ud800 \x00 \U0001f600"),))
     assert _run(export(kan, ExportOptions(name="../\x00 name"))["model.onnx"], np.zeros((1, 1))).tolist() == [[0.0]]

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from kanserve import native
 from kanserve.errors import InputError
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, Layer, layer
+from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.train.torch import basis_tensor, module_conversion, operators
 from kanserve.train.torch.kernels import kernel
 from kanserve.train.torch.spline_operators import spline_coefficients, spline_inputs, spline_sums
@@ -48,7 +48,7 @@ def some_layer(grid: str, *, outputs: int = 3, inputs: int = 2, order: int = 3, 
         steps[order + 2] = steps[order + 3]
     first = rng.uniform(-1.2, -0.8, inputs)
     knots = first[:, None] + 2 * steps / intervals
-    return layer(
+    return make_layer(
         rng.normal(0, 1, (outputs, inputs, intervals + order)),
         knots=knots,
         base_weight=rng.normal(0, 1, (outputs, inputs)),

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from kanserve.network.evaluate import activations, edges
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.train.torch.module_conversion import to_module
 from kanserve.train.torch.penalties import entropy, penalty, sizes
 from tests import kans
@@ -29,7 +29,7 @@ def test_entropy_is_least_for_one_edge_and_greatest_for_equal_ones():
 
 
 def test_a_layer_without_edges_costs_nothing_and_has_a_finite_gradient():
-    silent = Kan((layer(np.full((2, 1, 4), 1e-320), base="zero"), layer(shape=(1, 2))))
+    silent = Kan((make_layer(np.full((2, 1, 4), 1e-320), base="zero"), make_layer(shape=(1, 2))))
     module = to_module(silent)
     _, every = module.with_edges(torch.zeros(3, 1, dtype=torch.float64))
     cost = penalty(every, 1.0, 1.0)

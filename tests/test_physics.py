@@ -10,7 +10,7 @@ from kanserve import create, native
 from kanserve.errors import DataError, NetworkError, TrainingError
 from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, equal, layer
+from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.pde import Field, Residual, defects, refine, solve
 from kanserve.pde.residual_problem import ResidualProblem, problem
 from kanserve.train.lm.parameter_vector import gather
@@ -197,7 +197,7 @@ def test_measurements_and_an_equation_go_together():
 
 
 def test_constants_of_a_formula_are_found_by_its_equation():
-    guess = Kan((layer(functions=[["exp"]], affine=[[[1.5, 0.0, 2.0, 0.1]]]),))
+    guess = Kan((make_layer(functions=[["exp"]], affine=[[[1.5, 0.0, 2.0, 0.1]]]),))
     law = Residual(lambda x, u: u.d(0) - 2 * u, np.linspace(0, 1, 50)[:, None])
     begin = Residual(lambda x, u: u - 3, [[0.0]])
     kan = refine(guess, [law, begin])
@@ -205,7 +205,7 @@ def test_constants_of_a_formula_are_found_by_its_equation():
 
 
 def test_the_ends_of_the_domain_bend_as_much_as_what_is_next_to_them():
-    bare = layer(outside_linear().layers[0].coefficients, base="zero")
+    bare = make_layer(outside_linear().layers[0].coefficients, base="zero")
     kan = Kan((bare,))
     bend = lambda x, u: (u[0].dd(0, 0), u[1].dd(1, 1))  # noqa: E731
     at_ends = defects(kan, Residual(bend, [[-1.0, 1.0], [1.0, -1.0]]))
@@ -267,7 +267,7 @@ def test_refining_never_ends_worse_and_keeps_what_nothing_depends_on():
 
     better = refine(kan, _pendulum(), steps=5)
     assert loss(better) <= loss(kan)
-    bare = Kan((layer(shape=(1, 1), node_bias=[0.5]),))
+    bare = Kan((make_layer(shape=(1, 1), node_bias=[0.5]),))
     assert np.isfinite(evaluate(refine(bare, Residual(lambda x, u: u.d(0), [[0.0]])), [[0.0]])).all()
 
 

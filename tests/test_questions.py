@@ -11,7 +11,7 @@ import pytest
 import kanserve
 from kanserve.analysis.symmetries import ANY, KINDS, LINEAR, POWER
 from kanserve.errors import DataError, InputError
-from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.kan import Kan, Variable, make_layer
 
 
 def law(text, **ranges):
@@ -159,7 +159,7 @@ def test_a_unit_of_splines_is_like_what_it_has_learned():
 
 
 def test_constants_and_units_that_do_not_exist_are_answered():
-    flat = Kan((layer(shape=(1, 2), node_bias=[2.5]),))
+    flat = Kan((make_layer(shape=(1, 2), node_bias=[2.5]),))
     assert "nothing: it is constant" in str(kanserve.meaning(flat, 1, 0))
     assert kanserve.separability(flat).terms == () and "none of these" in str(kanserve.symmetry(flat))
     assert kanserve.interactions(flat).total.tolist() == [0, 0]

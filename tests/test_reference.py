@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kanserve.errors import DataError
-from kanserve.network.evaluate import derivative, evaluate, probabilities
+from kanserve.network.evaluate import evaluate, jacobian, probabilities
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from tests.kans import (
     ZOO,
     classifier,
@@ -27,7 +27,7 @@ def test_a_symbolic_network_is_its_formula():
 
 
 def test_a_multiplication_node_is_the_product_of_its_subnodes():
-    identity = layer(
+    identity = make_layer(
         functions=[["x", ""], ["", "x"]],
         arity=[2],
         node_scale=[3.0],
@@ -73,7 +73,7 @@ def test_the_derivative_agrees_with_differences(name):
     x = rows(kan)[:40]  # inside the range and off the knots, where the second derivative is bounded
     steps = np.diag(1e-6 * kan.input_scale)
     differences = np.stack([(evaluate(kan, x + s) - evaluate(kan, x - s)) / (2 * s.sum()) for s in steps], axis=2)
-    got = derivative(kan, x)
+    got = jacobian(kan, x)
     # Central differences are good to h² ≈ 1e-12 of the third derivative and 1e-16/h = 1e-10 of the value.
     scale = np.nanmax(np.abs(got)) if got.any() else 1.0
     assert np.array_equal(np.isnan(got).any(axis=(1, 2)), np.isnan(evaluate(kan, x)).any(axis=1))
@@ -95,7 +95,9 @@ def test_a_network_without_edges_is_a_constant():
 def test_probabilities_add_up_to_one_and_do_not_overflow():
     x = rows(classifier())[:40]
     assert np.allclose(probabilities(classifier(), x).sum(axis=1), 1, rtol=1e-14)
-    huge = Kan((layer(functions=[["x"], ["x"]], affine=[[[1e3, 0, 1, 0]], [[-1e3, 0, 1, 0]]]),), classes=("a", "b"))
+    huge = Kan(
+        (make_layer(functions=[["x"], ["x"]], affine=[[[1e3, 0, 1, 0]], [[-1e3, 0, 1, 0]]]),), classes=("a", "b")
+    )
     assert probabilities(huge, [[5.0]]).tolist() == [[1.0, 0.0]]
 
 

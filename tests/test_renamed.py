@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 import kanserve
-from kanserve._renamed import RENAMED
+from kanserve._renamed import NAMES, RENAMED
 from kanserve.network.kan import equal
 from tests.kans import mixed
 
@@ -31,6 +31,15 @@ def test_names_of_an_old_module_are_those_of_the_new_one_and_the_importing_line_
     done = subprocess.run([sys.executable, "-W", "always", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "old.py:1: DeprecationWarning: kanserve.ir is now kanserve.network.kan" in done.stderr
+
+
+@pytest.mark.parametrize("old", NAMES)
+def test_an_old_public_name_is_the_new_one_and_says_so(old, monkeypatch):
+    monkeypatch.delitem(vars(kanserve), old, raising=False)
+    with pytest.warns(DeprecationWarning, match=f"kanserve.{old} is now kanserve.{NAMES[old]};") as told:
+        found = getattr(kanserve, old)
+    assert found is getattr(kanserve, NAMES[old]) and old not in kanserve.__all__
+    assert [warning.filename for warning in told] == [__file__]
 
 
 def test_nothing_of_ours_uses_an_old_name():

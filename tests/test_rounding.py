@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows, unsteadiness
 from kanserve.network.training_range import finite_rows
 from tests.agreement import eager_float32
@@ -14,7 +14,7 @@ from tests.kans import ZOO, mixed
 
 
 def edge(name, a=1.0, b=0.0):
-    return layer(functions=[[name]], affine=[[[a, b, 1.0, 0.0]]])
+    return make_layer(functions=[[name]], affine=[[[a, b, 1.0, 0.0]]])
 
 
 @pytest.mark.slow

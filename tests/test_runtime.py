@@ -11,7 +11,7 @@ from kanserve.artifact import assemble, write
 from kanserve.artifact_compiler import EXPORTERS, compile, golden_rows
 from kanserve.errors import FormatError, GoldenError, NotFoundError
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.rounding_error import rounding
 from kanserve.options import Precision
 from kanserve.runtime.backend import MAX_GOLDEN_ROWS, check, get, names, tolerance
@@ -151,7 +151,8 @@ class Answers:
 
 def test_a_row_next_to_a_pole_excuses_no_other_row():
     kan = Kan(
-        (layer(functions=[["1/x"]], affine=[[[1.0, -1.0100001, 1.0, 0.0]]]),), inputs=(Variable("x", low=0, high=1),)
+        (make_layer(functions=[["1/x"]], affine=[[[1.0, -1.0100001, 1.0, 0.0]]]),),
+        inputs=(Variable("x", low=0, high=1),),
     )
     x = np.append(golden_rows(kan)[0], [[1.01]], axis=0)
     y = evaluate(kan, x)
@@ -168,7 +169,8 @@ def test_a_row_next_to_a_pole_excuses_no_other_row():
 
 def test_the_row_outside_is_left_out_where_rounding_decides_it():
     kan = Kan(
-        (layer(functions=[["1/x"]], affine=[[[1.0, -1.0100001, 1.0, 0.0]]]),), inputs=(Variable("x", low=0, high=1),)
+        (make_layer(functions=[["1/x"]], affine=[[[1.0, -1.0100001, 1.0, 0.0]]]),),
+        inputs=(Variable("x", low=0, high=1),),
     )
     assert golden_rows(kan)[0].max(initial=0, where=~np.isnan(golden_rows(kan)[0])) <= 1
 

@@ -17,9 +17,9 @@ from kanserve.artifact_compiler import compile
 from kanserve.errors import DeadlineError, FormulaError, InputError, InvalidNameError, NotFoundError, TensorError
 from kanserve.formula.constants.uncertainty_report import Alternative, Evidence
 from kanserve.formula.from_network.sources import law
-from kanserve.network.evaluate import activations, derivative, edges, evaluate
+from kanserve.network.evaluate import activations, edges, evaluate, jacobian
 from kanserve.network.importance import importance
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import finite_rows, ranges, sample
 from kanserve.serve.models import catalog as models
 from kanserve.serve.models.lazy_formulas import LazyFormulas
@@ -235,7 +235,7 @@ def test_curves_are_as_many_points_as_asked_for_within_a_limit(state):
 
 
 def test_a_network_that_is_finite_nowhere_is_drawn_without_shares():
-    kan = Kan((layer(functions=[["log"]], affine=[[[1.0, -9.0, 1.0, 0.0]]]),))
+    kan = Kan((make_layer(functions=[["log"]], affine=[[[1.0, -9.0, 1.0, 0.0]]]),))
     good = compile(kans.one_edge(), ("numpy_source",))
     words = LazyFormulas(good, good.kan())
     model = models.Model("m", 1, good.manifest, kan, words, None, "none")  # type: ignore[arg-type]  # not asked to predict
@@ -252,7 +252,7 @@ def test_derivatives_and_values_are_those_of_the_reference(state, name):
     x[2, 0], x[5, -1] = np.nan, 1e9
     response = differentiate(state, name, encode_array(x))
     np.testing.assert_array_equal(array(response.values), evaluate(kan, x))
-    np.testing.assert_array_equal(array(response.jacobian), derivative(kan, x))
+    np.testing.assert_array_equal(array(response.jacobian), jacobian(kan, x))
     assert np.isnan(array(response.jacobian)[2]).all() and np.isfinite(array(response.jacobian)[0]).all()
     assert list(response.outside_rows) == [2, 5]
 
@@ -278,7 +278,7 @@ def test_many_rows_are_differentiated_in_parts_and_too_many_refused(state, monke
     small = replace(model)
     assert small.rows_at_a_time == 7
     with states.state(states.Fixed(models.Catalog({"mixed": {1: small}}, {}))) as few:
-        np.testing.assert_array_equal(array(differentiate(few, "mixed", rows).jacobian), derivative(kan, x))
+        np.testing.assert_array_equal(array(differentiate(few, "mixed", rows).jacobian), jacobian(kan, x))
         request, left = pb.DifferentiateRequest(model_name="mixed", rows=rows), states.call()
         left.alive = iter([True, True, False]).__next__
         with pytest.raises(DeadlineError, match="before all rows"):

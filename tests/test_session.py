@@ -17,7 +17,7 @@ from kanserve.errors import InputError, KanserveError, NotFoundError
 from kanserve.formula import from_formula
 from kanserve.network.edge_names import edge_names, place_of
 from kanserve.network.evaluate import edges, evaluate, subnodes
-from kanserve.network.kan import Kan, Variable, equal, layer
+from kanserve.network.kan import Kan, Variable, equal, make_layer
 from kanserve.simplification.validation import refit
 from kanserve.train import create, fit
 from tests import kans
@@ -173,7 +173,7 @@ def test_a_good_fit_of_an_edge_may_cost_more_than_a_poor_one():
 
 def test_r2_is_weighted_by_what_the_edge_does_to_the_outputs():
     # Beyond 0 the exponential amplifies the edge a thousandfold: a function must be close there.
-    kan = Kan((layer(functions=[["x"]]), layer(functions=[["exp"]], affine=[[[8.0, 0, 1, 0]]])))
+    kan = Kan((make_layer(functions=[["x"]]), make_layer(functions=[["exp"]], affine=[[[8.0, 0, 1, 0]]])))
     session = Session(kan, rows_of(kan, 300, 0.0))
     found = {one.function: one for one in session.suggest("x1->h1", functions=["x", "exp"])}
     assert found["x"].r2 == pytest.approx(1) and found["exp"].r2 > 0.98
@@ -265,7 +265,7 @@ def test_a_zeroed_edge_leaves_its_mean_and_the_names_of_the_others():
 
 def test_constants_are_in_the_units_of_the_data():
     kan = Kan(
-        (layer(functions=[["sin"]], affine=[[[2.0, 0.5, 3.0, 1.0]]]),),
+        (make_layer(functions=[["sin"]], affine=[[[2.0, 0.5, 3.0, 1.0]]]),),
         inputs=(Variable("pressure"),),
         input_shift=np.array([1000.0]),
         input_scale=np.array([200.0]),
@@ -284,7 +284,7 @@ def test_constants_are_in_the_units_of_the_data():
 
 
 def test_redundant_constants_are_shown_once():
-    kan = Kan((layer(functions=[["x^2", "x", "exp"]], affine=[[[3, 6, 2, 1], [2, 1, 3, 4], [2, 1, 1, 0]]]),))
+    kan = Kan((make_layer(functions=[["x^2", "x", "exp"]], affine=[[[3, 6, 2, 1], [2, 1, 3, 4], [2, 1, 1, 0]]]),))
     data = rows_of(kan)
     session = Session(kan, data)
     shown = [edge.constants for edge in session.snapshot().edges]
@@ -335,8 +335,8 @@ def test_every_edge_of_the_zoo_has_a_name_of_its_own_that_finds_it():
 def arrows() -> Kan:
     """Names with arrows in them, one like a hidden node's, one like a position."""
     names = ("a->b", "a", "h1", "s_1_1_1")
-    first = layer(functions=[["x"] * 4] * 2)
-    last = layer(functions=[["x"] * 2] * 2)
+    first = make_layer(functions=[["x"] * 4] * 2)
+    last = make_layer(functions=[["x"] * 2] * 2)
     return Kan((first, last), inputs=tuple(map(Variable, names)), outputs=(Variable("b->h1"), Variable("h1")))
 
 

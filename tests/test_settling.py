@@ -5,7 +5,7 @@ import pytest
 
 from kanserve.formula import evaluate_tree, formulas, from_formula
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, Layer, Variable, layer
+from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.training_range import sample
 from tests.formula_agreement import check
 
@@ -15,7 +15,7 @@ SHARE = 0.7310585786300049
 def named(*rows, **also) -> Layer:
     """A layer on grids as splines were fitted on them; for each subnode its edges, (function, a, b, c, d) or None."""
     edges = [[one or ("", 1.0, 0.0, 1.0, 0.0) for one in row] for row in rows]
-    return layer(
+    return make_layer(
         np.zeros((len(rows), len(rows[0]), 8)),
         functions=[[one[0] for one in row] for row in edges],
         affine=[[one[1:] for one in row] for row in edges],

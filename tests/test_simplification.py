@@ -13,7 +13,7 @@ from kanserve.data.datasets import load_knots
 from kanserve.errors import DataError
 from kanserve.network.evaluate import activations, evaluate
 from kanserve.network.importance import importance
-from kanserve.network.kan import Kan, Symbolic, equal, layer
+from kanserve.network.kan import Kan, Symbolic, equal, make_layer
 from kanserve.simplification import SimplifyStep, prune, simplify, symbolify
 from kanserve.simplification.edge_candidates import LIBRARY, Samples, candidates, within_domain
 from kanserve.simplification.edge_removal import no_edges, without_dead_nodes, without_edges
@@ -114,7 +114,7 @@ def test_a_classifier_loses_what_it_does_not_need() -> None:
     x = rng.uniform(-1, 1, (400, 4))
     inside = x[:, 0] ** 2 + x[:, 1] ** 2 < 0.6
     data = Dataset(x, np.stack([inside, ~inside], axis=1).astype(float), classes=("in", "out"))
-    scores = layer(functions=[["x^2", "x^2", "x", "x"]] * 2, affine=_circle())
+    scores = make_layer(functions=[["x^2", "x^2", "x", "x"]] * 2, affine=_circle())
     simple = simplify(Kan((scores,), classes=("in", "out")), data)
     assert simple.classes == ("in", "out")
     assert not simple.layers[0].alive[:, 2:].any()
@@ -208,7 +208,7 @@ def _samples(z: Array, values: Array, low: float | None = None) -> Samples:
 )
 def test_each_function_is_recognised_with_its_constants(name: str, a: float, b: float) -> None:
     z = np.linspace(-1, 1, 160)
-    kan = Kan((layer(functions=[[name]], affine=[[[a, b, 1.5, -0.5]]]),))
+    kan = Kan((make_layer(functions=[[name]], affine=[[[a, b, 1.5, -0.5]]]),))
     best = candidates(_samples(z, evaluate(kan, z[:, None])[:, 0]), 1e-9)[0]
     assert best.symbolic.function == name and best.error < 1e-6
     found = named(kan, {(0, 0, 0): best.symbolic})

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
-from kanserve.network.kan import Kan, Symbolic, equal, layer
+from kanserve.network.kan import Kan, Symbolic, equal, make_layer
 from kanserve.simplification import discover, prune, simplify, symbolify
 from kanserve.simplification.activations import values
 from kanserve.simplification.insert_composite import with_inner
@@ -189,7 +189,7 @@ def test_what_only_carries_a_value_costs_nothing() -> None:
 
 
 def _alone(function: str) -> Kan:
-    return Kan((layer(functions=[[function]]),))
+    return Kan((make_layer(functions=[[function]]),))
 
 
 @pytest.mark.parametrize("name", ["multiplication", "deep", "raw_features", "mixed"])

@@ -9,9 +9,9 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import InputError
 from kanserve.formula import evaluate_tree, formulas, from_formula
 from kanserve.network import dual_numbers, special
-from kanserve.network.evaluate import derivative, evaluate
+from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.functions import FUNCTIONS, SPECIAL
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import fit_coefficients, uniform_knots
 from kanserve.network.training_range import finite_rows
 from kanserve.simplification import symbolify
@@ -108,11 +108,11 @@ def test_a_variable_may_still_be_called_gamma():
 @pytest.mark.parametrize("name", SPECIAL)
 def test_symbolify_finds_them_where_asked_for(name):
     assert name not in LIBRARY
-    law = Kan((layer(functions=[[name]], affine=[[[2.0, 2.5, 1.5, -0.3]]]),))
+    law = Kan((make_layer(functions=[[name]], affine=[[[2.0, 2.5, 1.5, -0.3]]]),))
     x = np.linspace(-1, 1, 300)[:, None]
     grid = uniform_knots(-1, 1, 20, 3)
-    spline = layer(fit_coefficients(x[:, 0], evaluate(law, x)[:, 0], grid, 3)[None, None], knots=grid, base="zero")
+    spline = make_layer(fit_coefficients(x[:, 0], evaluate(law, x)[:, 0], grid, 3)[None, None], knots=grid, base="zero")
     found = symbolify(Kan((spline,)), Dataset(x, evaluate(law, x)), functions=(name, "x", "x^2"))
     assert found.layers[0].functions.tolist() == [[name]]
     np.testing.assert_allclose(evaluate(found, x), evaluate(law, x), atol=1e-6)
-    np.testing.assert_allclose(derivative(found, x), derivative(law, x), atol=1e-5)
+    np.testing.assert_allclose(jacobian(found, x), jacobian(law, x), atol=1e-5)

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 
 import kanserve
 from kanserve.errors import NetworkError
-from kanserve.network.evaluate import derivative, evaluate
+from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, equal, layer
+from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.train.torch import torch_network
 from kanserve.train.torch.torch_export import from_torch, to_torch
 from kanserve.train.torch.torch_network import KanNetwork
@@ -107,7 +107,7 @@ def test_gradients_of_inputs_are_the_derivative(name: str):
     columns = [torch.autograd.grad(one, x, retain_graph=True, materialize_grads=True)[0] for one in sums]
     got = torch.stack(columns, dim=1).numpy()
     assert np.isfinite(got).all() and not got[~finite.numpy()].any()
-    want = derivative(kan, rows)
+    want = jacobian(kan, rows)
     got[~finite.numpy()] = np.nan
     # A slope loses a digit to each division by a knot spacing.
     assert_agrees(got.reshape(len(rows), -1), want.reshape(len(rows), -1), tolerance=1e-10)
@@ -140,7 +140,7 @@ def test_rows_that_are_not_finite_poison_no_parameter(name: str):
 
 
 def test_an_overflow_on_the_way_passes_no_gradient_back():
-    squares = layer(functions=[["exp"], ["exp"]], affine=[[[400.0, 0, 1, 0]], [[400.0, 0, 1, 0]]], arity=[2])
+    squares = make_layer(functions=[["exp"], ["exp"]], affine=[[[400.0, 0, 1, 0]], [[400.0, 0, 1, 0]]], arity=[2])
     module = to_torch(Kan((squares,)))
     x = torch.tensor([[0.0], [1.0]], dtype=torch.float64, requires_grad=True)
     y = module(x)
@@ -170,7 +170,7 @@ def test_gradients_agree_with_finite_differences_inside_and_outside():
 
 @pytest.mark.parametrize(("function", "end"), [("sqrt", 0.0), ("arcsin", 1.0), ("arcsin", -1.0), ("arccos", 1.0)])
 def test_a_function_passes_no_gradient_where_its_slope_is_infinite(function: str, end: float):
-    module = to_torch(Kan((layer(functions=[[function]], affine=[[[1.0, 0.0, 1.0, 0.0]]]),)))
+    module = to_torch(Kan((make_layer(functions=[[function]], affine=[[[1.0, 0.0, 1.0, 0.0]]]),)))
     x = torch.tensor([[end], [0.25]], dtype=torch.float64, requires_grad=True)
     module(x).sum().backward()
     with np.errstate(all="ignore"):
@@ -262,9 +262,9 @@ def test_torch_can_transform_and_trace_the_module():
     kan = small()
     module = to_torch(kan)
     x = kans.rows(kan)
-    for jacobian in (torch.func.jacrev, torch.func.jacfwd):
-        got = torch.func.vmap(jacobian(module))(torch.from_numpy(x[:6])).detach().numpy()
-        np.testing.assert_allclose(got, derivative(kan, x[:6]), rtol=1e-10, atol=1e-10)
+    for differentiate in (torch.func.jacrev, torch.func.jacfwd):
+        got = torch.func.vmap(differentiate(module))(torch.from_numpy(x[:6])).detach().numpy()
+        np.testing.assert_allclose(got, jacobian(kan, x[:6]), rtol=1e-10, atol=1e-10)
     traced = torch.compile(module, backend="eager", fullgraph=True)
     assert_agrees(answers(traced, x), evaluate(kan, x))
 

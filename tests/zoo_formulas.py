@@ -3,7 +3,7 @@
 import functools
 
 from kanserve.formula import Formula, formulas
-from kanserve.network.kan import Kan, Layer, layer
+from kanserve.network.kan import Kan, Layer, make_layer
 from tests.kans import ZOO
 
 
@@ -14,7 +14,7 @@ def of(name: str) -> tuple[Formula, ...]:
 
 
 def edge(name: str, a: float = 1.0, b: float = 0.0, c: float = 1.0, d: float = 0.0) -> Layer:
-    return layer(functions=[[name]], affine=[[[a, b, c, d]]])
+    return make_layer(functions=[[name]], affine=[[[a, b, c, d]]])
 
 
 def text(kan: Kan, q: int = 0) -> str:

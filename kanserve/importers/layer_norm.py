@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.network.kan import Layer, layer
+from kanserve.network.kan import Layer, make_layer
 from kanserve.network.splines import uniform_knots
 
 Array = NDArray[np.float64]
@@ -37,7 +37,7 @@ def normalising(
     i, r = np.arange(n), np.arange(others)
 
     mean = np.concatenate([np.eye(n), np.full((1, n), 1 / n)])
-    first = layer(**_linear(mean), knots=uniform_knots(low, high, 1, 1), order=1, base="zero")
+    first = make_layer(**_linear(mean), knots=uniform_knots(low, high, 1, 1), order=1, base="zero")
 
     centred = np.zeros((n + others, n + 1))
     centred[i, i], centred[i, n] = 1.0, -1.0
@@ -48,26 +48,28 @@ def normalising(
         parts["subnode_bias"] = np.pad(beside["subnode_bias"], (n, 0))
         if "functions" in beside:
             parts["functions"][n:, :n], parts["affine"][n:, :n] = beside["functions"], beside["affine"]
-    second = layer(**parts, order=1)
+    second = make_layer(**parts, order=1)
 
     passed = np.zeros((n + 1 + others, n + others))
     passed[i, i] = passed[n + 1 + r, n + r] = 1.0
     parts = _linear(passed)
     parts["functions"][n, :n], parts["affine"][n, :n, 2] = "x^2", 1 / n
-    third = layer(**parts, subnode_bias=np.where(np.arange(len(passed)) == n, epsilon, 0.0), order=1, base="zero")
+    third = make_layer(**parts, subnode_bias=np.where(np.arange(len(passed)) == n, epsilon, 0.0), order=1, base="zero")
 
     scaled = np.zeros((2 * n + others, n + 1 + others))
     scaled[2 * i, i] = scale
     scaled[2 * n + r, n + 1 + r] = 1.0
     parts = _linear(scaled)
     parts["functions"][2 * i + 1, n] = "1/sqrt"
-    fourth = layer(**parts, arity=[2] * n + [1] * others, node_bias=np.pad(shift, (0, others)), order=1, base="zero")
+    fourth = make_layer(
+        **parts, arity=[2] * n + [1] * others, node_bias=np.pad(shift, (0, others)), order=1, base="zero"
+    )
     return first, second, third, fourth
 
 
 def added(nodes: int, inputs: int, others: int) -> Layer:
     """The layer of s and r that gives r, without splines yet."""
-    return layer(**_linear(np.eye(nodes, inputs + others, inputs)), base="zero")
+    return make_layer(**_linear(np.eye(nodes, inputs + others, inputs)), base="zero")
 
 
 def _linear(weights: Array) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from kanserve.importers.pykan_settings import (
 )
 from kanserve.importers.repeated_knots import coincide, rewritten
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Base, Kan, Layer, Variable, layer
+from kanserve.network.kan import Base, Kan, Layer, Variable, make_layer
 from kanserve.network.splines import uniform_knots
 
 __all__ = ["LIBRARY", "convert", "live", "matches"]
@@ -97,7 +97,7 @@ def _layer(
     knots, coefficients = _knots(checkpoint, number, part, coefficients, notes)
     weights = (part.mask * part.scale_base).T
     try:
-        return layer(
+        return make_layer(
             coefficients,
             knots=knots,
             order=part.order,

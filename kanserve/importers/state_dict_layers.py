@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError, NetworkError
 from kanserve.importers.conversion import Checkpoint, Options
-from kanserve.network.kan import Layer, Variable, layer
+from kanserve.network.kan import Layer, Variable, make_layer
 
 Array = NDArray[np.float64]
 
@@ -158,7 +158,7 @@ def base_parts(activation: str, weight: Array, place: str) -> dict[str, Any]:
 def built(stored: Stored, coefficients: Array | None, **parts: Any) -> Layer:
     """Our layer; CheckpointError with the place where its arrays, finite each, do not make one together."""
     try:
-        return layer(coefficients, **parts)
+        return make_layer(coefficients, **parts)
     except NetworkError as error:
         raise CheckpointError(f"{stored.place}: {error}") from None
 

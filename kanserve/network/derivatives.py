@@ -35,7 +35,7 @@ def derivatives(kan: Kan, x: ArrayLike, order: int = 1) -> Array:
     InputError for another order, DataError for rows of another shape.
     """
     if order == 1:
-        return evaluate.derivative(kan, x)
+        return evaluate.jacobian(kan, x)
     if order not in (2, 3):
         raise InputError(f"Derivatives are of order 1, 2 or 3, got {order!r}.")
     rows = evaluate.as_rows(kan, x)

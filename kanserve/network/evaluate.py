@@ -138,8 +138,33 @@ def nodes(layer: Layer, z: Array) -> Array:
     return result
 
 
-def derivative(kan: Kan, x: ArrayLike) -> Array:
-    """The exact Jacobian dy/dx (N, outputs, inputs) in raw units; NaN rows where `evaluate` has them."""
+def jacobian(kan: Kan, x: ArrayLike) -> Array:
+    """The exact first derivatives of the outputs by the inputs; `derivatives` gives those of higher order.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    x : array_like of shape (n_samples, n_inputs)
+        Samples in raw units.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_outputs, n_inputs)
+        dy/dx in units of the output per units of the input. A sample where `evaluate` gives NaN is NaN.
+
+    Raises
+    ------
+    DataError
+        x is not numbers, or has another number of columns.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 3*t", ranges={"x": (0, 1), "t": (0, 1)})
+    >>> kanserve.jacobian(kan, [[0.5, 0.5]]).tolist()
+    [[[2.0, 3.0]]]
+    """
     values = activations(kan, x)
     with np.errstate(all="ignore"):
         jacobian = np.broadcast_to(np.diag(1 / kan.input_scale), (len(values[0]), *[len(kan.inputs)] * 2))

@@ -86,7 +86,7 @@ class Variable:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer as read-only arrays; build it with `layer(...)`, look at one edge with `.edge(j, i)`.
+    """One layer as read-only arrays; build it with `make_layer(...)`, look at one edge with `.edge(j, i)`.
 
     Shapes: knots (I, G+2k+1), coefficients (O, I, G+k), base_weight (O, I), functions (O, I) of names ("" for none),
     affine (O, I, 4) holding a, b, c, d, subnode_scale and subnode_bias (O,), arity, node_scale and node_bias (Q,).
@@ -181,7 +181,7 @@ class Layer:
                 return Zero()
 
 
-def layer(
+def make_layer(
     coefficients: ArrayLike | None = None,
     *,
     shape: tuple[int, int] | None = None,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from kanserve.network.edge_names import EdgeIndex
-from kanserve.network.kan import Kan, Layer, Symbolic, layer
+from kanserve.network.kan import Kan, Layer, Symbolic, make_layer
 from kanserve.simplification.symbolic_edges import named
 from kanserve.train.lm.parameter_vector import carriers
 
@@ -48,7 +48,7 @@ def _carrying(count: int) -> Layer:
     """Identities from every input to a node of its own."""
     functions = np.full((count, count), "", dtype="<U12")
     np.fill_diagonal(functions, "x")
-    return layer(functions=functions, base="zero")
+    return make_layer(functions=functions, base="zero")
 
 
 def _with_node(one: Layer, source: int, factors: tuple[Symbolic, ...]) -> Layer:

@@ -65,8 +65,8 @@ def fit(
 
     `kan` is a shape, [2, 5, 1], or a network whose structure is used: what is pruned stays pruned, named edges stay
     named, weights are drawn anew. `data` is a Dataset, (x, y), or a DataFrame with `target`, in raw features and units,
-    whose rows count by their weights; the result takes and gives those, and carries names, training ranges and classes. Equal arguments give
-    equal networks, bit for bit.
+    whose rows count by their weights; the result takes and gives those, and carries names, training ranges and classes.
+    Equal arguments give equal networks, bit for bit.
 
     Least squares goes by Levenberg-Marquardt without torch: `starts` random starts on grids[0], then finer grids as
     long as the held-out rows gain (`validation`: a share, or other rows), at last `steps` on all rows of `data`. How

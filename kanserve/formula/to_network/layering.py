@@ -13,7 +13,7 @@ import numpy as np
 
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.linear_forms import Form, Steps, form_of, leading, step_of
-from kanserve.network.kan import Layer, layer
+from kanserve.network.kan import Layer, make_layer
 
 MAX_EDGES = 1_000_000  # of all layers, those that are zero counted: arrays have a place for each
 _POWER_NAMES = {1: "x", 2: "x^2", 3: "x^3", 4: "x^4", -1: "1/x", -2: "1/x^2"}
@@ -214,7 +214,7 @@ def _layer(sources: Sequence[int], nodes: Sequence[_Node]) -> Layer:
         for edge in subnode.edges:
             functions[j, column[edge.source]] = edge.function
             affine[j, column[edge.source]] = (edge.a, edge.b, edge.c, d)
-    return layer(
+    return make_layer(
         functions=functions,
         affine=affine,
         subnode_bias=[0.0 if len(subnode.edges) == 1 else subnode.bias for subnode in subnodes],

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kanserve.errors import DeadlineError, FormulaError, InputError
 from kanserve.formula import Formula, to_json
 from kanserve.formula.constants.uncertainty_report import Alternative, Evidence
-from kanserve.network.evaluate import derivative, edges, evaluate
+from kanserve.network.evaluate import edges, evaluate, jacobian
 from kanserve.network.kan import Layer, Sum, Symbolic, Variable, Zero
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.rpc.export_source import export_source
@@ -242,21 +242,21 @@ def differentiate(state: ServerState, request: pb.DifferentiateRequest, call: Ca
     model = find(state, request, call)
     inputs, outputs = len(model.kan.inputs), len(model.kan.outputs)
     rows = decode_rows(request.rows, inputs, model.max_differentiated_rows)
-    values, jacobian = np.empty((len(rows), outputs)), np.empty((len(rows), outputs, inputs))
+    values, jacobians = np.empty((len(rows), outputs)), np.empty((len(rows), outputs, inputs))
     call.rows, begun = len(rows), perf_counter_ns()
     for start in range(0, len(rows), model.rows_at_a_time):
         if not call.alive():
             raise DeadlineError("The deadline passed, or the caller left, before all rows were differentiated.")
         part = slice(start, start + model.rows_at_a_time)
         values[part] = evaluate(model.kan, rows[part])
-        jacobian[part] = derivative(model.kan, rows[part])
+        jacobians[part] = jacobian(model.kan, rows[part])
     call.computed = perf_counter_ns() - begun
     beyond = find_violations(bounds(model, "FP64"), rows)
     return pb.DifferentiateResponse(
         model_name=model.name,
         model_version=str(model.version),
         values=encode_array(values),
-        jacobian=encode_array(jacobian),
+        jacobian=encode_array(jacobians),
         outside_rows=[] if beyond is None else beyond.rows.tolist(),
     )
 

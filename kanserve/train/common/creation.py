@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from kanserve.errors import NetworkError
-from kanserve.network.kan import Base, Kan, Layer, layer
+from kanserve.network.kan import Base, Kan, Layer, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.train.common.argument_checks import whole
 
@@ -46,7 +46,7 @@ def _random(
     generator: np.random.Generator, o: int, i: int, grid: int, order: int, base: Base, arities: list[int]
 ) -> Layer:
     spread = SPREAD / np.sqrt(i)
-    return layer(
+    return make_layer(
         generator.normal(0, spread, (o, i, grid + order)),
         knots=uniform_knots(-1, 1, grid, order),
         order=order,
