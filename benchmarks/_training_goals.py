@@ -110,7 +110,7 @@ def hello(seed: int) -> Result:
     def make(data: Dataset) -> Kan:
         # A coarse grid shows what may go, and what is left gets the grid that it needs; a network that is wider than it
         # needs to be gets there from most starts.
-        wide = fit([2, 5, 1], data, grids=(3, 5), starts=4, noise_free=True, seed=seed)
+        wide = fit([2, 5, 1], data, grid=(3, 5), starts=4, noise_free=True, seed=seed)
         return prune(wide, data, seed=seed)
 
     return _measured(HELLO, seed, 1000, make)
@@ -118,7 +118,7 @@ def hello(seed: int) -> Result:
 
 def scaling(intervals: int, seed: int) -> Result:
     grids = [one for one in GRIDS if one <= intervals]
-    make = partial(fit, [2, 1, 1], grids=grids, validation=0.0, noise_free=True, seed=seed)
+    make = partial(fit, [2, 1, 1], grid=grids, validation=0.0, noise_free=True, seed=seed)
     return _measured(HELLO, seed, 3000, make)
 
 
@@ -183,7 +183,7 @@ Results = Mapping[str, Sequence[Result]]
 def measure(chosen: Iterable[Task], pure: bool = False, seeds: Sequence[int] | None = None) -> dict[str, list[Result]]:
     """Each task for its seeds, or those among them that are in `seeds`; `pure` is without the C kernels."""
     with native.disabled() if pure else nullcontext():
-        fit([2, 1], HELLO.sample(20, [0]), grids=(3,))  # what is loaded at the first fit does not count
+        fit([2, 1], HELLO.sample(20, [0]), grid=(3,))  # what is loaded at the first fit does not count
         return {one.name: [one.run(seed) for seed in one.seeds if seeds is None or seed in seeds] for one in chosen}
 
 

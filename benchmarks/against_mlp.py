@@ -117,7 +117,7 @@ def _ours(problem: Problem, every: Dataset, test: Dataset, seed: int) -> Result:
     runs: list[tuple[float, Kan]] = []
     for shape in problem.shapes:
         for run in range(RUNS // len(problem.shapes)):
-            kan = fit(shape, train, grids=GRIDS, validation=held, noise_free=True, seed=100 * seed + run)
+            kan = fit(shape, train, grid=GRIDS, validation=held, noise_free=True, seed=100 * seed + run)
             runs.append((_error(evaluate(kan, held.x)[:, 0], held), kan))
     best = min(runs, key=lambda one: one[0])[1]
     best = refine(best, every.x, every.y, steps=LAST_STEPS, ridge=1e-13)

@@ -175,7 +175,7 @@ def case(method: Method, seed: int) -> Case:
         hidden.append((sums, 1) if happens(0.15) else sums)
     options: dict[str, Any] = {
         "optimizer": method,
-        "grids": GRIDS[int(generator.integers(len(GRIDS)))],
+        "grid": GRIDS[int(generator.integers(len(GRIDS)))],
         "noise_free": happens(0.3),
         "validation": 0.0 if happens(0.2) else 0.2,
         "starts": 3,

@@ -90,7 +90,7 @@ def measure(task: Task, seeds: int) -> Results:
     results: dict[str, list[Result]] = {name: [] for name in (OURS, *PEERS)}
     for seed in range(seeds):
         begun = time.process_time()
-        kan = fit(task.shape, train, grids=task.grids, validation=task.validation, noise_free=True, seed=seed)
+        kan = fit(task.shape, train, grid=task.grids, validation=task.validation, noise_free=True, seed=seed)
         spent = time.process_time() - begun
         results[OURS].append(_result(lambda x, kan=kan: evaluate(kan, x), test, spent))  # type: ignore[misc]  # a lambda
         for name, seconds in (("LBFGS", spent), ("Adam", spent), ("LBFGS, 10x", 10 * spent)):

@@ -136,7 +136,7 @@ def kan(equation: Equation, seed: int) -> Result:
 
     begun = time.process_time()
     residuals = [Residual(inside, interior, equation.weight), Residual(lambda x, u: u - known, border)]
-    found: Kan = solve(equation.shape, residuals, grids=equation.grids, seed=seed)
+    found: Kan = solve(equation.shape, residuals, grid=equation.grids, seed=seed)
     seconds = time.process_time() - begun
     size = sum(one.size for one in free_parameters(found))
     return Result(error(equation, lambda x: evaluate(found, x)[:, 0]), seconds, size)

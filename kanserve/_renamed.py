@@ -2,11 +2,16 @@
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 RENAMED = {
     "kanserve.compiler": "kanserve.artifact_compiler",
@@ -52,6 +57,25 @@ def new_name(old: str) -> str:
         f"kanserve.{old} is now kanserve.{new}; the old name goes with 0.3.", DeprecationWarning, stacklevel=3
     )
     return new
+
+
+def renamed_keyword(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: the function takes the keyword `old` for `new` as well, with a warning that says the new one."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if old in kwargs:
+                if new in kwargs:
+                    raise TypeError(f"{function.__name__}() got {new} and {old}, its old name; give {new} alone.")
+                text = f"{old}= of {function.__name__} is now {new}=; the old name goes with 0.3."
+                warnings.warn(text, DeprecationWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 class _Renamed(MetaPathFinder, Loader):

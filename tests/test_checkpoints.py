@@ -30,7 +30,7 @@ def rows() -> Dataset:
 
 
 def short(data: Dataset | None = None, **options: Any) -> Kan:
-    chosen: dict[str, Any] = {"grids": (3,), "starts": 2, "steps": 5}
+    chosen: dict[str, Any] = {"grid": (3,), "starts": 2, "steps": 5}
     return fit([2, 1, 1], rows() if data is None else data, **(chosen | options))
 
 
@@ -114,7 +114,7 @@ def test_a_checkpoint_of_another_fit_is_refused(
 def test_a_checkpoint_of_another_network_or_version_is_refused(tmp_path: Path) -> None:
     short(checkpoint=tmp_path / "fit")
     with pytest.raises(ConflictError, match="the network differ"):
-        fit([2, 2, 1], rows(), grids=(3,), starts=2, steps=5, checkpoint=tmp_path / "fit")
+        fit([2, 2, 1], rows(), grid=(3,), starts=2, steps=5, checkpoint=tmp_path / "fit")
     known = begun_or_begin(tmp_path / "other", {"the version of kanserve": "0.0.1"}).fingerprint
     with pytest.raises(ConflictError, match="the version of kanserve differ"):
         begun_or_begin(tmp_path / "other", {**known, "the version of kanserve": "0.0.2"})

@@ -40,7 +40,7 @@ def test_a_prediction_is_what_the_network_means_and_a_fit_is_what_fit_gives():
     np.testing.assert_array_equal(fitted.predict(x), evaluate(fitted.kan_, x)[:, 0])
     assert fitted.score(*rows(seed=1)) > 0.999
     order = np.lexsort(x.T[::-1])
-    same = kanserve.fit([2, 2, 1], (x[order], y[order]), grids=(3, 5), starts=2, noise_free=True, seed=0)
+    same = kanserve.fit([2, 2, 1], (x[order], y[order]), grid=(3, 5), starts=2, noise_free=True, seed=0)
     assert kanserve.equal(fitted.kan_, same)
 
 
@@ -235,7 +235,7 @@ def test_what_cannot_be_is_refused_as_scikit_learn_does():
         KANClassifier().fit(x, ["a"] * len(x))
     with pytest.raises(ValueError, match="Unknown label type"):
         KANClassifier().fit(x, y)
-    with pytest.raises(ValueError, match="grids must be increasing"):
+    with pytest.raises(ValueError, match="increasing numbers of intervals"):
         KANRegressor(grid=(5, 3)).fit(x, y)
     wrong: Any
     for wrong in (3.5, (), "fine", (3, 5.5)):

@@ -37,7 +37,7 @@ def test_the_first_example_is_learnt_to_a_part_in_ten_thousand(seed: int) -> Non
 @pytest.mark.slow
 def test_the_error_falls_with_the_fourth_power_of_the_grid() -> None:
     data, fresh = _hello(3000, 0), _hello(3000, 99)
-    errors = [score(fit([2, 1, 1], data, grids=(3, 5, 10, 20, 50)[:n], noise_free=True), fresh).rmse[0] for n in (3, 5)]
+    errors = [score(fit([2, 1, 1], data, grid=(3, 5, 10, 20, 50)[:n], noise_free=True), fresh).rmse[0] for n in (3, 5)]
     assert errors[0] < 4.7e-4 and errors[1] < 5e-6
     assert np.log(errors[1] / errors[0]) / np.log(5) < -3.5
 
@@ -99,7 +99,7 @@ def test_a_row_of_weight_3_counts_as_three_rows(optimizer: Literal["lm", "lbfgs"
     far[counts == 0] = 1e3  # a row of weight 0 leaves no trace, not in the ranges either
     weighted = Dataset(far, np.where(counts == 0, 1e6, y), weights=counts.astype(np.float64))
     repeated = Dataset(np.repeat(x, counts, axis=0), np.repeat(y, counts))
-    options: dict[str, Any] = {"validation": 0, "grids": (3, 4), "starts": 2, "steps": 10, "optimizer": optimizer}
+    options: dict[str, Any] = {"validation": 0, "grid": (3, 4), "starts": 2, "steps": 10, "optimizer": optimizer}
     one, two = (fit([2, 2, 1], data, **options) for data in (weighted, repeated))
     assert (one.inputs, one.outputs) == (two.inputs, two.outputs)
     fresh = _hello(200, 3)[0]
@@ -112,7 +112,7 @@ def test_held_out_rows_judge_by_their_weights() -> None:
     x, y = _hello(200, 0)
     noisy = y + np.random.default_rng(1).normal(0, 0.3, 200)
     right = _hello(100, 2)
-    options: dict[str, Any] = {"grids": (3,), "starts": 2, "steps": 20}
+    options: dict[str, Any] = {"grid": (3,), "starts": 2, "steps": 20}
     want = fit([2, 2, 1], (x, noisy), validation=Dataset(*right), **options)
     # Half of the held-out rows are wrong; of weight 0 they choose nothing.
     half = Dataset(np.tile(right[0], (2, 1)), np.append(right[1], right[1] + 5.0), weights=np.repeat([1.0, 0.0], 100))
@@ -151,7 +151,7 @@ def test_nasty_data_give_a_finite_network_no_worse_than_the_mean(seed: int) -> N
     x, y, shape = _nasty(seed)
     exact = {"noise_free": True} if seed % 2 else {}
     grids = ((3, 5), (3, 20), (10,), (30,))[seed % 4]
-    kan = fit(shape, (x, y), grids=grids, starts=2, steps=20, **exact)  # type: ignore[arg-type]  # one option
+    kan = fit(shape, (x, y), grid=grids, starts=2, steps=20, **exact)  # type: ignore[arg-type]  # one option
     outside = x + 1e3 * np.ptp(x, axis=0)
     assert np.isfinite(evaluate(kan, np.concatenate([x, outside]))).all()
     assert score(kan, (x, y)).r2[0] > -1e-9
@@ -182,7 +182,7 @@ def test_held_out_rows_are_learnt_from_at_last() -> None:
 def test_choices_are_made_on_some_of_many_rows_and_the_last_steps_take_all(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = _hello(2000, 0)
     noisy = y + 0.3 * np.random.default_rng(1).normal(size=2000)
-    options: dict[str, Any] = {"grids": (3,), "starts": 2}
+    options: dict[str, Any] = {"grid": (3,), "starts": 2}
     slow = score(fit([2, 1, 1], (x, noisy), **options), _hello(2000, 1)).rmse[0]
     monkeypatch.setattr(schedule, "ENOUGH_ROWS", 100)
     monkeypatch.setattr(schedule, "ENOUGH_EACH", 0)
@@ -231,7 +231,7 @@ def test_the_structure_of_a_network_is_kept_and_its_weights_are_not() -> None:
     template = replace(
         template, layers=(replace(first, coefficients=coefficients, base_weight=weights), template.layers[1])
     )
-    kan = fit(template, _hello(200, 0), starts=2, grids=(4,))
+    kan = fit(template, _hello(200, 0), starts=2, grid=(4,))
     assert (kan.layers[0].order, kan.layers[0].base, kan.layers[0].intervals) == (2, "identity", 4)
     np.testing.assert_array_equal(kan.layers[0].alive, template.layers[0].alive)
 
@@ -246,8 +246,8 @@ def test_named_edges_are_fitted_as_they_are_named() -> None:
 def test_rows_for_validation_are_only_judged_by() -> None:
     data = _hello(150, 0)
     rows = Dataset(*_hello(50, 1))
-    one = fit([2, 2, 1], data, validation=rows, grids=(3,), starts=1)
-    two = fit([2, 2, 1], data, validation=replace(rows, y=rows.y + 1e-9), grids=(3,), starts=1)
+    one = fit([2, 2, 1], data, validation=rows, grid=(3,), starts=1)
+    two = fit([2, 2, 1], data, validation=replace(rows, y=rows.y + 1e-9), grid=(3,), starts=1)
     assert equal(one, two)
 
 
@@ -276,16 +276,16 @@ def test_the_smoother_of_two_equals_is_chosen() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"grids": (5, 3)}, TrainingError, "increasing numbers of intervals"),
-        ({"grids": ()}, TrainingError, "increasing numbers of intervals"),
+        ({"grid": (5, 3)}, TrainingError, "increasing numbers of intervals"),
+        ({"grid": ()}, TrainingError, "increasing numbers of intervals"),
         ({"starts": 0}, TrainingError, "at least one start"),
         ({"validation": 1.0}, TrainingError, "share of rows"),
         ({"validation": Dataset(np.zeros((2, 3)), np.zeros(2))}, DataError, "same columns"),
         ({"smooth": -1.0}, TrainingError, "smooth is"),
-        ({"loss": "cross_entropy"}, TrainingError, "with classes"),
+        ({"loss": "cross_entropy"}, DataError, "must be class labels"),
         ({"optimizer": "lm", "l1": 0.1}, TrainingError, "squares only"),
-        ({"grids": 5}, TrainingError, "increasing numbers of intervals, .* got 5"),
-        ({"grids": (3.5,)}, TrainingError, "increasing numbers of intervals"),
+        ({"grid": "5"}, TrainingError, "increasing numbers of intervals, .* got .5"),
+        ({"grid": (3.5,)}, TrainingError, "increasing numbers of intervals"),
         ({"seed": -1}, TrainingError, "whole number from 0 on, got -1"),
         ({"seed": 1.5}, TrainingError, "whole number from 0 on, got 1.5"),
         ({"validation": "some"}, TrainingError, "share of rows"),
@@ -311,7 +311,7 @@ def test_wrong_settings_say_what_to_do(options: dict[str, object], error: type[E
 @pytest.mark.filterwarnings("error")
 def test_only_the_ratios_of_weights_matter_however_huge_they_are(optimizer: str, weight: float) -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (40, 1))
-    given = {"optimizer": optimizer, "grids": (3,), "starts": 1, "steps": 10}
+    given = {"optimizer": optimizer, "grid": (3,), "starts": 1, "steps": 10}
     alike = fit([1, 1], Dataset(x, x**2, weights=np.ones(40)), **given)  # type: ignore[arg-type]
     found = fit([1, 1], Dataset(x, x**2, weights=np.full(40, weight)), **given)  # type: ignore[arg-type]
     assert score(alike, (x, x**2)).r2[0] > 0.99

@@ -24,7 +24,7 @@ numbers = np.memmap(path, np.float64, "r", shape=(rows, columns))
 fit([1, 1], (np.arange(20.0)[:, None], np.arange(20.0)), optimizer="adam", steps=2)  # loads torch
 resource.setrlimit(resource.RLIMIT_DATA, (held() + limit * 2**20,) * 2)
 data = Dataset(numbers[:, :-1], numbers[:, -1])
-kan = fit([columns - 1, 1], data, optimizer="adam", steps=300, grids=(5,))
+kan = fit([columns - 1, 1], data, optimizer="adam", steps=300, grid=(5,))
 print(score(kan, data.take(np.arange(0, rows, 500))).r2[0])
 try:
     numbers[:, :-1] + 0.0

@@ -121,7 +121,7 @@ def _poisson(count):
 
 @pytest.mark.slow
 def test_poisson_is_solved_on_points_that_the_network_was_not_made_with():
-    kan = solve([2, 5, 1], _poisson(1500), grids=(5, 10))
+    kan = solve([2, 5, 1], _poisson(1500), grid=(5, 10))
     x = np.random.default_rng(1).uniform(-1, 1, (2000, 2))
     wrong = evaluate(kan, x)[:, 0] - np.sin(np.pi * x[:, 0]) * np.sin(np.pi * x[:, 1] ** 2)
     assert np.mean(wrong**2) <= 1e-5
@@ -139,7 +139,7 @@ def test_a_nonlinear_equation_is_solved():
     edge = inside[:300].copy()
     edge[:100, 0], edge[100:200, 0], edge[200:, 1] = -1, 1, 0
     burgers = Residual(lambda x, u: u.d("t") + u * u.d("x") - viscosity * u.dd("x", "x"), inside, weight=0.1)
-    kan = solve([2, 3, 1], [burgers, Residual(lambda x, u: u - wave(x), edge)], grids=(5, 10), inputs=["x", "t"])
+    kan = solve([2, 3, 1], [burgers, Residual(lambda x, u: u - wave(x), edge)], grid=(5, 10), inputs=["x", "t"])
     assert np.sqrt(np.mean((evaluate(kan, inside)[:, 0] - wave(inside)) ** 2)) <= 1e-3
     assert [one.name for one in kan.inputs] == ["x", "t"]
     assert kan.inputs[1].low == inside[:, 1].min() or kan.inputs[1].low == 0.0
@@ -156,7 +156,7 @@ def _pendulum():
 
 @pytest.mark.slow
 def test_a_system_of_equations_keeps_its_energy():
-    kan = solve([1, 4, 2], _pendulum(), grids=(5, 10, 20), outputs=["angle", "speed"])
+    kan = solve([1, 4, 2], _pendulum(), grid=(5, 10, 20), outputs=["angle", "speed"])
     angle, speed = evaluate(kan, np.linspace(0, 4, 500)[:, None]).T
     energy = speed**2 / 2 - np.cos(angle)
     assert np.abs(energy + np.cos(1.0)).max() <= 1e-4
@@ -165,15 +165,15 @@ def test_a_system_of_equations_keeps_its_energy():
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_network_and_another_seed_another():
-    first, again, other = (solve([1, 2, 2], _pendulum(), grids=(4, 8), steps=8, seed=n) for n in (0, 0, 1))
+    first, again, other = (solve([1, 2, 2], _pendulum(), grid=(4, 8), steps=8, seed=n) for n in (0, 0, 1))
     assert equal(first, again)
     assert not equal(first, other)
 
 
 def test_compiled_and_plain_kernels_lead_to_the_same_solution():
-    kan = solve([1, 2, 2], _pendulum(), grids=(5,), steps=5)
+    kan = solve([1, 2, 2], _pendulum(), grid=(5,), steps=5)
     with native.disabled():
-        plain = solve([1, 2, 2], _pendulum(), grids=(5,), steps=5)
+        plain = solve([1, 2, 2], _pendulum(), grid=(5,), steps=5)
     x = np.linspace(0, 4, 50)[:, None]
     assert np.allclose(evaluate(kan, x), evaluate(plain, x), atol=1e-6)
 
@@ -182,7 +182,7 @@ def test_a_product_of_nodes_solves_an_equation_of_a_mixed_derivative():
     x = np.random.default_rng(0).uniform(-1, 1, (300, 2))
     law = Residual(lambda x, u: u.dd(0, 1) - 1, x, weight=0.1)
     axes = np.concatenate([x[:50] * [1, 0], x[50:100] * [0, 1]])
-    kan = solve([2, (1, 1), 1], [law, Residual(lambda x, u: u.value, axes)], grids=(3, 5))
+    kan = solve([2, (1, 1), 1], [law, Residual(lambda x, u: u.value, axes)], grid=(3, 5))
     assert kan.layers[0].arity.tolist() == [1, 2]
     assert np.abs(evaluate(kan, x)[:, 0] - x[:, 0] * x[:, 1]).max() <= 1e-3
 
@@ -192,7 +192,7 @@ def test_measurements_and_an_equation_go_together():
     measured = np.exp(-times[:, 0]) + np.random.default_rng(0).normal(0, 0.05, 60)
     data = Residual(lambda x, u: u - measured, times)
     law = Residual(lambda x, u: u.d(0) + u, np.linspace(0, 3, 200)[:, None], weight=100.0)
-    kan = solve([1, 1], [data, law], grids=(8,))
+    kan = solve([1, 1], [data, law], grid=(8,))
     assert np.abs(evaluate(kan, times)[:, 0] - np.exp(-times[:, 0])).max() <= 0.03  # of noise .05
 
 
@@ -217,7 +217,7 @@ def test_the_ends_of_the_domain_bend_as_much_as_what_is_next_to_them():
 
 def test_the_first_grid_lies_on_the_box_of_the_points():
     points = np.random.default_rng(0).uniform([3.0, -7e5], [3.1, 2e5], (50, 2))
-    kan = solve([2, 2, 1], Residual(lambda x, u: u - x[:, 0], points), grids=(3, 5), steps=3)
+    kan = solve([2, 2, 1], Residual(lambda x, u: u - x[:, 0], points), grid=(3, 5), steps=3)
     v = (points - kan.input_shift) / kan.input_scale
     knots = kan.layers[0].knots[:, 3:-3]
     assert np.array_equal(knots[:, 0], v.min(axis=0))
@@ -225,9 +225,9 @@ def test_the_first_grid_lies_on_the_box_of_the_points():
 
 
 def test_a_finer_grid_that_does_harm_is_not_taken(monkeypatch):
-    coarse = solve([1, 2, 2], _pendulum(), grids=(5,), steps=8)
+    coarse = solve([1, 2, 2], _pendulum(), grid=(5,), steps=8)
     monkeypatch.setattr("kanserve.pde.solver.regrid", lambda kan, _x, grid: create([1, 2, 2], grid=grid, seed=3))
-    assert equal(solve([1, 2, 2], _pendulum(), grids=(5, 6), steps=8), coarse)
+    assert equal(solve([1, 2, 2], _pendulum(), grid=(5, 6), steps=8), coarse)
 
 
 def test_a_weight_for_each_point_counts_it_so_often():
@@ -246,7 +246,7 @@ def test_starts_use_few_points_of_residuals_that_hold_data_for_all(monkeypatch):
     x = np.linspace(-1, 1, 200)[:, None]
     measured = np.sin(3 * x[:, 0])
     told: list[tuple[str, float]] = []
-    kan = solve([1, 1], Residual(lambda x, u: u - measured, x), grids=(8,), report=lambda *one: told.append(one))
+    kan = solve([1, 1], Residual(lambda x, u: u - measured, x), grid=(8,), report=lambda *one: told.append(one))
     assert np.abs(evaluate(kan, x)[:, 0] - measured).max() <= 1e-2
     assert [*dict.fromkeys(stage for stage, _ in told)] == ["start 1 of 2", "start 2 of 2", "grid 8"]
     few = problem(kan, (Residual(lambda x, u: u - measured, x),), most=20)
@@ -255,12 +255,12 @@ def test_starts_use_few_points_of_residuals_that_hold_data_for_all(monkeypatch):
 
 def test_an_input_that_never_changes_does_no_harm():
     points = np.stack([np.linspace(0, 1, 40), np.full(40, 5.0)], axis=1)
-    kan = solve([2, 1], Residual(lambda x, u: u.d(0) - u + u.dd(1, 1), points), grids=(4, 6), steps=5)
+    kan = solve([2, 1], Residual(lambda x, u: u.d(0) - u + u.dd(1, 1), points), grid=(4, 6), steps=5)
     assert np.isfinite(evaluate(kan, points)).all()
 
 
 def test_refining_never_ends_worse_and_keeps_what_nothing_depends_on():
-    kan = solve([1, 2, 2], _pendulum(), grids=(5,), steps=3)
+    kan = solve([1, 2, 2], _pendulum(), grid=(5,), steps=3)
 
     def loss(one):
         return sum(np.mean(defects(one, residual) ** 2, axis=1).sum() for residual in _pendulum())
@@ -327,13 +327,13 @@ def test_what_does_not_fit_together_is_refused():
         solve([1, 1], line, scale=[1.0, 2.0])
     with pytest.raises(NetworkError, match="scale"):
         solve([1, 1], line, scale=0.0)
-    for wrong in ({"grids": 5}, {"grids": (5, 3)}, {"starts": 1.5}, {"steps": "many"}, {"seed": -1}):
+    for wrong in ({"grid": 0}, {"grid": (5, 3)}, {"starts": 1.5}, {"steps": "many"}, {"seed": -1}):
         with pytest.raises(TrainingError, match="grids that get finer, starts ≥ 1, steps ≥ 1 and a seed ≥ 0"):
             solve([1, 1], line, **wrong)
     with pytest.raises(TrainingError, match="starts ≥ 1"):
         solve([1, 1], line, starts=0)
     with pytest.raises(TrainingError, match="at most"):
-        solve([1, 90, 90, 1], line, grids=(5,))
+        solve([1, 90, 90, 1], line, grid=(5,))
 
 
 def test_residuals_that_are_not_finite_are_told_where():
@@ -348,7 +348,7 @@ def test_residuals_that_are_not_finite_are_told_where():
 def test_the_size_of_u_may_be_given():
     x = np.linspace(0, 1, 60)[:, None]
     law, begin = Residual(lambda x, u: (u.d(0) + u) / 1e6, x), Residual(lambda x, u: u / 1e6 - 1, [[0.0]])
-    kan = solve([1, 1], [law, begin], grids=(8,), scale=1e6)
+    kan = solve([1, 1], [law, begin], grid=(8,), scale=1e6)
     assert np.allclose(evaluate(kan, x)[:, 0], 1e6 * np.exp(-x[:, 0]), rtol=1e-4)
     assert kan.output_scale.tolist() == [1e6]
 
@@ -356,7 +356,7 @@ def test_the_size_of_u_may_be_given():
 def test_it_needs_no_torch():
     script = (
         "import sys; sys.modules['torch'] = None; import numpy as np; from kanserve.pde import Residual, solve; "
-        "solve([1, 1], Residual(lambda x, u: u.d(0) - u, np.linspace(0, 1, 9)[:, None]), grids=(3,), steps=2)"
+        "solve([1, 1], Residual(lambda x, u: u.d(0) - u, np.linspace(0, 1, 9)[:, None]), grid=(3,), steps=2)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

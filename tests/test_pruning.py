@@ -26,7 +26,7 @@ def test_a_classifier_of_few_rows_is_as_good_on_new_ones_with_fewer_edges() -> N
     wine = load_wine()
     data = Dataset(wine.data, np.eye(3)[wine.target], classes=tuple(wine.target_names.tolist()))
     learn, new = data.split(0.4, seed=0)
-    whole = fit([13, 3], learn, grids=(3,))
+    whole = fit([13, 3], learn, grid=(3,))
     pruned = prune(whole, learn)
     before, after = score(whole, new), score(pruned, new)
     assert before.accuracy is not None and after.accuracy is not None
@@ -40,7 +40,7 @@ def test_a_row_is_judged_by_a_network_that_has_not_seen_its_fold() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 60)
     data = Dataset(rng.uniform(-1, 1, (60, 4)), np.eye(2)[labels], classes=("a", "b"))
-    kan = fit([4, 2, 2], data, grids=(5,), validation=0.0, steps=60)
+    kan = fit([4, 2, 2], data, grid=(5,), validation=0.0, steps=60)
     one = judge(kan, data, "auto", seed=0)
     gone = no_edges(kan)
     gone[0][:, 0] = True
@@ -54,7 +54,7 @@ def test_a_row_left_out_errs_as_its_leverage_says() -> None:
     rng = np.random.default_rng(1)
     x = rng.uniform(-1, 1, (40, 1))
     data = Dataset(x, np.sin(3 * x[:, 0]) + 0.1 * rng.normal(size=40))
-    kan = fit([1, 1], data, grids=(3,), smooth=0.0, validation=0.0)
+    kan = fit([1, 1], data, grid=(3,), smooth=0.0, validation=0.0)
     kan = refine(kan, data.x, data.y, ridge=1e-6, patience=40)
     told = (evaluate(kan, x) - data.y) * loo_factor(kan, data, data.y, smooth=0.0, ridge=1e-6)
     for row in range(0, 40, 8):
@@ -67,7 +67,7 @@ def test_a_row_left_out_errs_as_its_leverage_says() -> None:
 def test_what_was_removed_is_listed_and_can_be_undone() -> None:
     x = np.random.default_rng(2).uniform(-1, 1, (400, 3))
     data, steps = Dataset(x, np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1] ** 2)), list[SimplifyStep]()
-    pruned = prune(fit([3, 4, 1], data, grids=(3, 5), starts=2, noise_free=True), data, report=steps.append)
+    pruned = prune(fit([3, 4, 1], data, grid=(3, 5), starts=2, noise_free=True), data, report=steps.append)
     assert pruned.shape == (3, 1, 1) and pruned.edges == 3
     assert steps[0].action == "before pruning" and steps[0].kan.edges == 16
     assert all(step.action.startswith(("removed ", "merged ", "put back ")) for step in steps[1:])
@@ -79,7 +79,7 @@ def test_what_was_removed_is_listed_and_can_be_undone() -> None:
 def test_a_looser_tolerance_leaves_fewer_edges() -> None:
     x = np.random.default_rng(3).uniform(-1, 1, (300, 2))
     data = Dataset(x, np.sin(3 * x[:, 0]) + 0.03 * np.cos(4 * x[:, 1]))
-    kan = fit([2, 1], data, grids=(5,), noise_free=True)
+    kan = fit([2, 1], data, grid=(5,), noise_free=True)
     assert prune(kan, data, tolerance=0.1).edges == 1 and prune(kan, data, tolerance=1e-3).edges == 2
     assert prune(kan, data).edges == 2
 
@@ -87,8 +87,8 @@ def test_a_looser_tolerance_leaves_fewer_edges() -> None:
 def test_two_nodes_that_share_a_pair_of_inputs_can_be_merged() -> None:
     x = np.random.default_rng(4).uniform(-1, 1, (300, 2))
     data = Dataset(x, np.sin(2 * (x[:, 0] + x[:, 1])))
-    kan = fit([2, 2, 1], data, grids=(3,), starts=2, noise_free=True)
+    kan = fit([2, 2, 1], data, grid=(3,), starts=2, noise_free=True)
     one = judge(kan, data, "auto", seed=0)
     found = list(merged(kan, one, seed=0))
     assert found and all(each.shape == (2, 1, 1) for each in found)
-    assert list(merged(fit([2, 1, 1], data, grids=(3,), starts=1), one, seed=0)) == []
+    assert list(merged(fit([2, 1, 1], data, grid=(3,), starts=1), one, seed=0)) == []

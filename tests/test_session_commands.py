@@ -32,7 +32,7 @@ def made(tmp_path_factory):
     lines = ["x,L/D,z", *(",".join(map(repr, row)) for row in np.column_stack([x, y]).tolist())]
     (folder / "rows.csv").write_text("\n".join(lines) + "\n")
     data = Dataset(x, y, ("x", "L/D"), ("z",))
-    serialization.save(fit([2, 1, 1], data, grids=(5,), starts=2), folder / "kan.safetensors")
+    serialization.save(fit([2, 1, 1], data, grid=(5,), starts=2), folder / "kan.safetensors")
     serialization.save(classifier(), folder / "classifier.safetensors")
     labels = [f"{a!r},{b!r},{classifier().classes[n % 3]}" for n, (a, b) in enumerate(x.tolist())]
     (folder / "classes.csv").write_text("\n".join(["x1,x2,kind", *labels]) + "\n")

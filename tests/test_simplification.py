@@ -41,7 +41,7 @@ def _data(name: str, rows: int = ROWS, seed: int = 1) -> Dataset:
 
 @lru_cache
 def _fitted(name: str) -> Kan:
-    return fit(TARGETS[name][1], _data(name), grids=(3, 5), starts=4, smooth=0.0)
+    return fit(TARGETS[name][1], _data(name), grid=(3, 5), starts=4, smooth=0.0)
 
 
 @lru_cache
@@ -103,7 +103,7 @@ def test_noise_is_not_taken_for_signal() -> None:
     rng = np.random.default_rng(3)
     x = rng.uniform(-1, 1, (400, 5))
     data = Dataset(x, np.sin(3 * x[:, 1]) + x[:, 3] ** 2 + 0.1 * rng.normal(size=400))
-    simple = simplify(fit([5, 1], data, grids=(3, 5), starts=2), data)
+    simple = simplify(fit([5, 1], data, grid=(3, 5), starts=2), data)
     assert simple.edges == 2 and _names(simple) == [["sin", "x^2"]]
     assert simple.layers[0].alive[0].tolist() == [False, True, False, True, False]
 
@@ -135,7 +135,7 @@ def _circle() -> Array:
 def test_nothing_is_left_of_a_network_that_knows_nothing() -> None:
     rng = np.random.default_rng(5)
     data = Dataset(rng.uniform(-1, 1, (200, 2)), rng.normal(size=200))
-    simple = simplify(fit([2, 2, 1], data, grids=(3,), starts=1, smooth=1e-2), data)
+    simple = simplify(fit([2, 2, 1], data, grid=(3,), starts=1, smooth=1e-2), data)
     assert simple.edges == 0 and simple.shape == (2, 1, 1)
     assert np.isfinite(evaluate(simple, data.x)).all()
 
@@ -239,7 +239,7 @@ def test_a_spline_that_is_no_function_stays_one_unless_all_must_go() -> None:
     rng = np.random.default_rng(6)
     x = rng.uniform(-1, 1, (500, 1))
     data = Dataset(x, np.abs(np.sin(7 * x[:, 0])) + np.sign(x[:, 0]) * x[:, 0] ** 2)
-    kan = fit([1, 1], data, grids=(20,), starts=1, smooth=0.0)
+    kan = fit([1, 1], data, grid=(20,), starts=1, smooth=0.0)
     assert not symbolify(kan, data).symbolic
     assert symbolify(kan, data, all_edges=True).symbolic
 

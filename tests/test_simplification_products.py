@@ -76,7 +76,7 @@ PRODUCTS: dict[str, tuple[Law, Ranges, Shape]] = {
 def test_a_law_comes_out_exact_from_a_trained_network(name: str) -> None:
     law, ranges, shape = PRODUCTS[name]
     data = _data(law, ranges)
-    kan = prune(fit(shape, data, grids=(3, 5, 10), starts=6, noise_free=True), data)
+    kan = prune(fit(shape, data, grid=(3, 5, 10), starts=6, noise_free=True), data)
     found = symbolify(kan, data)
     assert found.symbolic and _error(found, law, ranges) < 1e-12
 
@@ -93,14 +93,14 @@ def test_a_constant_may_be_either_terms(name: str) -> None:
     law, ranges = TRADED[name]
     data = _data(law, ranges, 800)
     kan = _template([2, (1, 1), 1], [(0, 0, 0), (0, 1, 0), (0, 2, 1), (1, 0, 0), (1, 0, 1)])
-    found = symbolify(fit(kan, data, grids=(3, 5, 10), starts=10, noise_free=True), data)
+    found = symbolify(fit(kan, data, grid=(3, 5, 10), starts=10, noise_free=True), data)
     assert found.symbolic and _error(found, law, ranges) < 1e-12
 
 
 def test_three_factors_are_found_in_one_product() -> None:
     law: Law = lambda m, g, z: m * g * z  # noqa: E731  # as the laws above
     data = _data(law, [(-1, 3)] * 3)
-    kan = prune(fit(create([3, (0, 1)], arity=3), data, grids=(3, 5), starts=4, noise_free=True), data)
+    kan = prune(fit(create([3, (0, 1)], arity=3), data, grid=(3, 5), starts=4, noise_free=True), data)
     assert _error(symbolify(kan, data), law, [(-1, 3)] * 3) < 1e-12
 
 
@@ -124,7 +124,7 @@ def test_a_network_as_others_make_them_comes_out_exact() -> None:
     """With base functions, scales and biases on its sums, and splines that are 0 outside their grids."""
     law: Law = lambda x, y: 3 * np.exp(np.sin(np.pi * x) + y**2) - 2  # noqa: E731  # as the laws above
     data = _data(law, [(-1, 1)] * 2)
-    kan = prune(fit([2, 5, 1], data, grids=(5, 10), starts=3), data)
+    kan = prune(fit([2, 5, 1], data, grid=(5, 10), starts=3), data)
     layers = []
     for each in kan.layers:
         scale, bias = np.linspace(0.5, 2, each.subnodes), np.linspace(-0.3, 0.4, each.subnodes)
@@ -147,16 +147,16 @@ def test_a_network_as_others_make_them_comes_out_exact() -> None:
 def test_simplify_keeps_a_function_of_a_function() -> None:
     law, ranges, shape = PRODUCTS["(1 - a)/sqrt(1 - b²)"]
     data = _data(law, ranges)
-    found = simplify(fit(shape, data, grids=(3, 5, 10), starts=6, noise_free=True), data)
+    found = simplify(fit(shape, data, grid=(3, 5, 10), starts=6, noise_free=True), data)
     assert found.symbolic and _error(found, law, ranges) < 1e-12
-    assert equal(found, simplify(fit(shape, data, grids=(3, 5, 10), starts=6, noise_free=True), data))
+    assert equal(found, simplify(fit(shape, data, grid=(3, 5, 10), starts=6, noise_free=True), data))
 
 
 def test_a_spline_of_a_spline_of_one_variable_becomes_one() -> None:
     law: Law = lambda x, y: np.exp(np.sin(2 * x)) + y**2  # noqa: E731  # as the laws above
     data = _data(law, [(-1, 1)] * 2)
     kan = _template([2, 2, 1], [(0, 0, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1)])
-    kan = fit(kan, data, grids=(5, 10), starts=2, noise_free=True)
+    kan = fit(kan, data, grid=(5, 10), starts=2, noise_free=True)
     one = judge(kan, data, "auto", 0)
     short = without_chains(kan, one)
     assert len(splines(kan)) == 4 and splines(short) == [(0, 0, 0), (0, 1, 1)]
@@ -168,7 +168,7 @@ def test_a_spline_of_a_spline_of_one_variable_becomes_one() -> None:
 def test_a_product_under_a_curve_is_the_same_with_the_feature_as_a_factor() -> None:
     law, ranges, shape = PRODUCTS["e^-xy"]
     data = _data(law, ranges)
-    kan = prune(fit(shape, data, grids=(3, 5, 10), starts=6, noise_free=True), data)
+    kan = prune(fit(shape, data, grid=(3, 5, 10), starts=6, noise_free=True), data)
     factors = [place for place in splines(kan) if may_take_powers(kan, place)]
     assert len(factors) == 2
     place = factors[0]

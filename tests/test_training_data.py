@@ -13,7 +13,7 @@ from kanserve.data.dataset import dataset
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.kan import Kan, equal
 
-FAST: dict[str, Any] = {"grids": (3,), "starts": 1, "steps": 3, "seed": 0}
+FAST: dict[str, Any] = {"grid": (3,), "starts": 1, "steps": 3, "seed": 0}
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, (60, 2))
 Y = X[:, 0] + X[:, 1]
@@ -147,7 +147,7 @@ def test_a_classifier_is_scored_and_simplified_by_labels():
 def test_simplification_and_the_search_take_frames():
     frame = pandas.DataFrame({"a": X[:, 0], "b": X[:, 1], "y": Y})
     rows = kanserve.Dataset(X, Y, ("a", "b"), ("y",))
-    kan = kanserve.fit([2, 1], rows, grids=(3,), starts=1)
+    kan = kanserve.fit([2, 1], rows, grid=(3,), starts=1)
     assert equal(kanserve.symbolify(kan, frame, target="y"), kanserve.symbolify(kan, rows))
     assert equal(kanserve.simplify(kan, frame, target="y"), kanserve.simplify(kan, rows))
     assert equal(kanserve.discover(frame, target="y"), kanserve.discover(rows))

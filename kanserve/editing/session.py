@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kanserve._renamed import renamed_keyword
 from kanserve.data.dataset import Dataset, dataset
 from kanserve.editing import html_page, session_storage, snapshot, steps
 from kanserve.editing.edge_fits import closest, points, require_alive
@@ -137,9 +138,10 @@ class Session:
         """Put the closest c·f(a·x + b) + d in place of an edge, then refit everything for `refit` iterations."""
         return self.do(steps.Snap(self._called(edge), function, refit))
 
-    def free(self, edge: str, intervals: int | None = None) -> "Session":
+    @renamed_keyword("intervals", "grid")
+    def free(self, edge: str, grid: int | None = None) -> "Session":
         """Put a spline in place of a named function, that equals it to a ten-thousandth and can then be refined."""
-        return self.do(steps.Free(self._called(edge), intervals))
+        return self.do(steps.Free(self._called(edge), grid))
 
     def zero(self, edge: str) -> "Session":
         """Take an edge out; its mean stays, as a constant."""

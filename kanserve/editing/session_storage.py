@@ -105,7 +105,8 @@ def call(step: Step) -> str:
         if one.default is MISSING:
             words.append(repr(value))
         elif value != one.default:
-            words.append(f"{one.name}={value!r}")
+            name = {"intervals": "grid"}.get(one.name, one.name)  # the method's word for the step's
+            words.append(f"{name}={value!r}")
     return f"{KIND_OF[type(step)]}({', '.join(words)})"
 
 

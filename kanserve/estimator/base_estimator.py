@@ -74,7 +74,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         shape = [data.x.shape[1], *layers_of(hidden), data.y.shape[1]]
         begin = create(shape, grid=grids[0], order=self.order, seed=seed)
         given = {name: getattr(self, name) for name in self.options}
-        return fit(begin, data, grids=grids, seed=seed, progress=bool(self.verbose), **given)
+        return fit(begin, data, grid=grids, seed=seed, progress=bool(self.verbose), **given)
 
     def _hidden(self) -> Hidden:
         hidden: Hidden = self.hidden

@@ -8,10 +8,9 @@ from sklearn.utils import check_random_state
 
 from kanserve.errors import InputError
 from kanserve.network.kan import Kan
+from kanserve.train.common.argument_checks import grid_sequence
 
 Hidden = int | Sequence[int | tuple[int, int]] | None
-
-GRIDS = (3, 5, 10, 20, 50, 100, 200)
 
 
 def seed_of(random_state: Any) -> int:
@@ -31,8 +30,7 @@ def layers_of(hidden: Any) -> list[Any]:
 
 def grids_of(grid: Any) -> tuple[int, ...]:
     """The grids on the way to the finest one; a sequence is taken as it is."""
-    if isinstance(grid, int | np.integer):
-        return (*(one for one in GRIDS if one < grid), int(grid))
+    grid = grid_sequence(grid)
     grids = tuple(grid) if isinstance(grid, Iterable) else ()
     if not grids or not all(isinstance(one, int | np.integer) for one in grids):
         raise InputError(f"grid is a number of intervals, or several like (3, 5); got {grid!r}.")

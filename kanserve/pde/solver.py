@@ -10,12 +10,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kanserve._renamed import renamed_keyword
 from kanserve.errors import NetworkError, TrainingError
 from kanserve.network.kan import Base, Kan, Variable
 from kanserve.network.splines import uniform_knots
 from kanserve.pde.residual_problem import ResidualProblem, problem
 from kanserve.pde.residuals import Residual, checked
-from kanserve.train.common.argument_checks import increasing, whole
+from kanserve.train.common.argument_checks import grid_sequence, increasing, whole
 from kanserve.train.common.creation import create
 from kanserve.train.common.grids import regrid
 from kanserve.train.lm.blas_threads import threads_for
@@ -30,11 +31,12 @@ PATIENCE = 15  # a differential equation has long plateaus
 START_POINTS, START_STEPS = 1000, 25
 
 
+@renamed_keyword("grids", "grid")
 def solve(
     shape: Sequence[int | tuple[int, int]],
     residuals: Residual | Iterable[Residual],
     *,
-    grids: Sequence[int] = (5, 10, 20),
+    grid: int | Sequence[int] = (5, 10, 20),
     steps: int = 40,
     starts: int = 2,
     seed: int = 0,
@@ -48,15 +50,16 @@ def solve(
     """A network of this shape that makes the residuals small; the same for the same seed.
 
     `shape` is that of `create`, the first number that of the inputs; points and u are in raw units. The domain is the
-    box of all points. `starts` random networks are tried on the first of the `grids`, with at most `START_POINTS`
-    points of each residual; the best goes on through all grids, numbers of intervals, with at most `steps` iterations
-    on each. A grid that leads to no smaller loss is not taken. `inputs` and `outputs` are names; `scale` is the size
-    that u is expected to have, a number or one for each output. `report` is told where the fit is and the loss
-    ½·Σ mean(weight·residual²).
+    box of all points. `starts` random networks are tried on the coarsest `grid`, with at most `START_POINTS` points
+    of each residual; the best goes on through all of them, numbers of intervals, with at most `steps` iterations on
+    each. A single number is the finest; coarser ones come before it. A grid that leads to no smaller loss is not
+    taken. `inputs` and `outputs` are names; `scale` is the size that u is expected to have, a number or one for each
+    output. `report` is told where the fit is and the loss ½·Σ mean(weight·residual²).
 
     How good the network is on points that it was not made with, `defects` says. DataError for residuals that cannot be
     used, NetworkError for shapes, names and scales, TrainingError when no start gives finite residuals.
     """
+    grids: Sequence[int] = grid_sequence(grid)
     if not (increasing(grids) and whole(starts, 1) and whole(steps, 1) and whole(seed, 0)):
         raise TrainingError(
             "A fit needs grids that get finer, starts ≥ 1, steps ≥ 1 and a seed ≥ 0, whole numbers; "
@@ -80,9 +83,9 @@ def solve(
     kan, loss = _refined(begun, complete, steps, RIDGE, PATIENCE, _at(f"grid {grids[0]}", report))
     if not np.isfinite(loss):
         raise TrainingError(_not_finite(complete, kan))
-    for grid in grids[1:]:
-        finer = regrid(kan, points, grid)
-        finer, least = _refined(finer, problem(finer, every), steps, RIDGE, PATIENCE, _at(f"grid {grid}", report))
+    for intervals in grids[1:]:
+        finer = regrid(kan, points, intervals)
+        finer, least = _refined(finer, problem(finer, every), steps, RIDGE, PATIENCE, _at(f"grid {intervals}", report))
         if least < loss:  # new ranges may do harm that is not made good in time
             kan, loss = finer, least
     return kan

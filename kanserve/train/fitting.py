@@ -9,11 +9,12 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve._renamed import renamed_keyword
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, past, some
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
-from kanserve.train.common.argument_checks import increasing, not_negative, whole
+from kanserve.train.common.argument_checks import grid_sequence, increasing, not_negative, whole
 from kanserve.train.common.checkpoints import Checkpoint, begun_or_begin, fingerprint
 from kanserve.train.common.creation import create
 from kanserve.train.common.fit_progress import FitReport, Watch
@@ -37,6 +38,7 @@ SETTLED_ROWS, SETTLE_STEPS = 20_000, 20  # of a descent, at last, with the rows 
 MOST_ROWS = 200_000  # of a fit by least squares, whose few parameters more rows would not make better
 
 
+@renamed_keyword("grids", "grid")
 def fit(
     kan: Kan | Sequence[int | tuple[int, int]],
     data: TrainingData,
@@ -44,7 +46,7 @@ def fit(
     target: Target = None,
     loss: Loss = "auto",
     optimizer: Optimizer = "auto",
-    grids: Sequence[int] = (3, 5, 10),
+    grid: int | Sequence[int] = (3, 5, 10),
     starts: int = 8,
     steps: int | None = None,
     smooth: float | Literal["auto"] = "auto",
@@ -68,12 +70,15 @@ def fit(
     whose rows count by their weights; the result takes and gives those, and carries names, training ranges and classes.
     Equal arguments give equal networks, bit for bit.
 
-    Least squares goes by Levenberg-Marquardt without torch: `starts` random starts on grids[0], then finer grids as
+    `grid` is the number of intervals of the finest splines, reached by way of coarser ones (10 by 3 and 5), or all of
+    the numbers to take, from coarse to fine.
+
+    Least squares goes by Levenberg-Marquardt without torch: `starts` random starts on the first, then finer grids as
     long as the held-out rows gain (`validation`: a share, or other rows), at last `steps` on all rows of `data`. How
     smooth the splines are is chosen on the held-out rows too, unless `smooth` is a number or the data `noise_free`. Of
     many rows, more than 5000 and 50 for each parameter, a random part makes the choices and the last steps take all.
     A classifier or more than 1500 parameters take LBFGS, and Adam from 50,000 rows on; `l1` and `entropy` take Adam,
-    since LBFGS gets stuck at the kinks of |φ|. They too go from grids[0] to finer grids as long as the held-out rows
+    since LBFGS gets stuck at the kinks of |φ|. They too go from the first to finer grids as long as the held-out rows
     gain, share their `steps` among the grids, and at last take all of up to 20,000 rows for a few steps.
     `learning_rate`, `batch` and `device` are theirs; they smooth the first layer only, and with smooth="auto" that of a
     classifier, by 0.005.
@@ -84,6 +89,7 @@ def fit(
     """
     classes, outputs = (kan.classes, kan.shape[-1]) if isinstance(kan, Kan) else ((), _outputs(kan))
     data = dataset(data, target, classes=classes, outputs=outputs, labels=loss == "cross_entropy").counted()
+    grids: Sequence[int] = grid_sequence(grid)
     if len(data) < 2:
         raise DataError("A fit needs at least 2 rows, got 1.")
     _check(seed, grids, validation, smooth, (loss, optimizer), data)
@@ -253,7 +259,9 @@ def _check(
         if one not in known:
             raise TrainingError(f"{name} is one of {', '.join(known)}; got {one!r}.")
     if not increasing(grids):
-        raise TrainingError(f"grids must be increasing numbers of intervals, like (3, 5); got {grids!r}.")
+        raise TrainingError(
+            f"grid is a number of intervals, or increasing numbers of intervals, like (3, 5); got {grids!r}."
+        )
     if not whole(seed, 0):
         raise TrainingError(f"A seed is a whole number from 0 on, got {seed!r}.")
     if isinstance(validation, Dataset):

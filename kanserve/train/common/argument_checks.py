@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+GRIDS = (3, 5, 10, 20, 50, 100, 200)
+"""Numbers of intervals on the way to a finest grid, where that alone is given."""
+
 
 def whole(value: Any, least: int) -> bool:
     """Whether this is a whole number, of Python or NumPy, of at least so much."""
@@ -15,6 +18,11 @@ def whole(value: Any, least: int) -> bool:
 def not_negative(value: Any) -> bool:
     """Whether this is a finite number from 0 on, of Python or NumPy."""
     return isinstance(value, int | float | np.number) and bool(0 <= value < inf)
+
+
+def grid_sequence(grid: Any) -> Any:
+    """The numbers of intervals on the way to the finest grid; a sequence, or what is no number, is left as it is."""
+    return (*(size for size in GRIDS if size < grid), int(grid)) if whole(grid, 1) else grid
 
 
 def increasing(grids: Any) -> bool:
