@@ -67,6 +67,40 @@ def compile(
     says nothing). `candidates` are what `find_formulas` found for the one output: the formulas from which this one was
     chosen; InputError where none of them gives what the network gives. Where there is no C compiler the C source has no
     library, and that is noted in the provenance, as is a backend that could not be run.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    exporters : sequence of str
+        The formats that the artifact holds.
+    name, precision, options, targets
+        As `kanserve.export` takes them.
+    data : Dataset or tuple of array_like, optional
+        Samples that the network has not seen.
+    candidates : sequence, optional
+        Formulas that `find_formulas` found.
+    provenance : mapping of str to str, optional
+        Notes for people.
+
+    Returns
+    -------
+    Artifact
+        What `kanserve.publish` takes.
+
+    Raises
+    ------
+    InputError
+        An option cannot be used.
+    GoldenError
+        A backend does not compute what the network computes.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.compile(kan, ["numpy_source"]).backends
+    ('numpy_source',)
     """
     options = _options(options or ExportOptions(), name, precision)
     rows = None if data is None else dataset(data, classes=kan.classes)

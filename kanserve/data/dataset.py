@@ -213,6 +213,37 @@ def read_table(
 
     A single target of text, or any single target with kind="classification", makes a classifier whose classes are
     the sorted distinct values.
+
+    Parameters
+    ----------
+    path : str or path
+        A CSV or Parquet file.
+    target : str or sequence of str
+        The columns to learn.
+    inputs : sequence of str, optional
+        By default every other column.
+    kind : {"auto", "regression", "classification"}
+        "auto" makes a classifier of a single column of text.
+
+    Returns
+    -------
+    Dataset
+        The samples.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file.
+    DataError
+        A column is missing, or not numbers.
+
+    Examples
+    --------
+    >>> import kanserve, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "rows.csv"
+    >>> _ = path.write_text("x,y\\n0,1\\n1,3\\n")
+    >>> kanserve.read_table(path, "y")
+    Dataset(2 rows, 1 inputs, outputs y)
     """
     target = [target] if isinstance(target, str) else target
     table = _read(Path(path))

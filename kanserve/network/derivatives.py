@@ -33,6 +33,34 @@ def derivatives(kan: Kan, x: ArrayLike, order: int = 1) -> Array:
     for the base function).
 
     InputError for another order, DataError for rows of another shape.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    x : array_like of shape (n_samples, n_inputs)
+        Samples in raw units.
+    order : {1, 2, 3}, default=1
+        Which derivatives.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_outputs, n_inputs, ...)
+        One axis of inputs for each order.
+
+    Raises
+    ------
+    InputError
+        Another order.
+    DataError
+        x is not numbers, or has another number of columns.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("x^3", ranges={"x": (0, 2)})
+    >>> kanserve.derivatives(kan, [[1.0]], order=2).tolist()
+    [[[[6.0]]]]
     """
     if order == 1:
         return evaluate.jacobian(kan, x)

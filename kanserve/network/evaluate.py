@@ -53,7 +53,32 @@ def evaluate(kan: Kan, x: ArrayLike) -> Array:
 
 
 def probabilities(kan: Kan, x: ArrayLike) -> Array:
-    """The probabilities (N, classes) of a classifier: the softmax of its scores."""
+    """The probabilities (N, classes) of a classifier: the softmax of its scores.
+
+    Parameters
+    ----------
+    kan : Kan
+        A classifier.
+    x : array_like of shape (n_samples, n_inputs)
+        Samples in raw units.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+        They add up to 1 in each sample.
+
+    Raises
+    ------
+    DataError
+        The data are of another shape, or not numbers.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> scores = kanserve.from_formula({"a": "x", "b": "0*x"}, ranges={"x": (-1, 1)})
+    >>> kanserve.probabilities(scores, [[0.0]]).tolist()
+    [[0.5, 0.5]]
+    """
     return softmax(evaluate(kan, x))
 
 

@@ -202,6 +202,36 @@ def make_layer(
 
     `shape` (subnodes, inputs) is needed only where neither coefficients nor functions say it. One row of knots is
     used for every input; without knots the grid is uniform on [-1, 1].
+
+    Parameters
+    ----------
+    coefficients : array_like of shape (subnodes, inputs, intervals + order), optional
+        Weights of the basis functions.
+    shape : (int, int), optional
+        Subnodes and inputs, where no array says them.
+    knots : array_like, optional
+        For all inputs, or a row for each.
+    order, base, extrapolation
+        As in `Layer`.
+    base_weight, functions, affine, subnode_scale, subnode_bias, arity, node_scale, node_bias : array_like, optional
+        As in `Layer`.
+
+    Returns
+    -------
+    Layer
+        The layer, its arrays read-only.
+
+    Raises
+    ------
+    NetworkError
+        The arrays do not fit together.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> layer = kanserve.make_layer(functions=[["sin", "x^2"]])
+    >>> layer.inputs, layer.subnodes
+    (2, 1)
     """
     given: ArrayLike | None = coefficients if coefficients is not None else functions
     if given is None and shape is None:
@@ -282,7 +312,24 @@ class Kan(KanMethods):
 
 
 def equal(a: Kan, b: Kan) -> bool:
-    """Whether two networks are the same data, bit for bit (arrays hold no NaN)."""
+    """Whether two networks are the same data, bit for bit (arrays hold no NaN).
+
+    Parameters
+    ----------
+    a, b : Kan
+        Two networks.
+
+    Returns
+    -------
+    bool
+        Whether all of their numbers, names and classes are the same.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kanserve.equal(kanserve.create([2, 1], seed=1), kanserve.create([2, 1], seed=2))
+    False
+    """
     return _same(a, b)
 
 

@@ -120,7 +120,23 @@ def loads(data: bytes) -> Kan:
 
 
 def save(kan: Kan, path: str | os.PathLike[str]) -> None:
-    """Write the network to one file: whole, or not at all."""
+    """Write the network to one file: whole, or not at all.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    path : str or path
+        The file, by convention *.safetensors; one that is there is replaced.
+
+    Examples
+    --------
+    >>> import kanserve, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "kan.safetensors"
+    >>> kanserve.save(kanserve.create([2, 1]), path)
+    >>> kanserve.load(path).shape
+    (2, 1)
+    """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -131,7 +147,33 @@ def save(kan: Kan, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Kan:
-    """Read a network from one file; NotFoundError or FormatError."""
+    """Read a network from one file; NotFoundError or FormatError.
+
+    Parameters
+    ----------
+    path : str or path
+        A file that `save` wrote.
+
+    Returns
+    -------
+    Kan
+        The network.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file.
+    FormatError
+        It holds no network, or is damaged.
+
+    Examples
+    --------
+    >>> import kanserve, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "kan.safetensors"
+    >>> kanserve.save(kanserve.create([2, 1]), path)
+    >>> kanserve.load(path)
+    Kan(2-1, 2 edges, inputs x1, x2)
+    """
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:

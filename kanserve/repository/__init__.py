@@ -34,6 +34,38 @@ def publish(
     Of publishers who race for the next version each gets one of its own. The root is made where it is missing. What is
     said of a URL is in `remote.Remote.publish`. With a `key` it is signed for its name and number; the signature that
     it may have from elsewhere goes along otherwise, and holds only where it was made for every place.
+
+    Parameters
+    ----------
+    root : str or path
+        A folder, made where it is missing, or a URL such as s3://bucket/models.
+    name : str
+        The model's name.
+    artifact : Artifact
+        What `kanserve.compile` made.
+    version : int, optional
+        By default the next one.
+    key : Ed25519PrivateKey, optional
+        Signs the version.
+
+    Returns
+    -------
+    int
+        The version's number.
+
+    Raises
+    ------
+    ConflictError
+        The version is there already.
+    InvalidNameError
+        No model may be called so.
+
+    Examples
+    --------
+    >>> import kanserve, tempfile
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.publish(tempfile.mkdtemp(), "line", kanserve.compile(kan, ["numpy_source"]))
+    1
     """
     check_name(name)
     if version is not None:

@@ -30,6 +30,42 @@ def simplify(
     A fifth of the rows judges each step (`report` is told), or a fifth after the other of few that are classified;
     only the last refit sees them all. The options are those of
     `prune` and `symbolify`. Equal arguments give equal networks, bit for bit.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    data : Dataset, tuple of array_like or DataFrame
+        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+    target : str or sequence of str, optional
+        Of a DataFrame, the columns to learn.
+    tolerance : float or "auto", default="auto"
+        What a simpler network may lose, in standard deviations of each output.
+    all_edges : bool
+        Name every edge that a function can stand for, whatever it costs.
+    seed : int, default=0
+        Equal seeds give equal networks, bit for bit.
+    report : callable, optional
+        Called with each step that is kept.
+
+    Returns
+    -------
+    Kan
+        The simpler network.
+
+    Raises
+    ------
+    DataError
+        The data are of another shape, or not numbers.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    >>> data = x, x[:, 0] ** 2
+    >>> kan = kanserve.fit([2, 1], data, starts=1)
+    >>> kanserve.simplify(kan, data).formula().text
+    'x1^2'
     """
     data = dataset(data, target, classes=kan.classes)
     kan = prune(kan, data, tolerance=tolerance, seed=seed, report=report)

@@ -49,6 +49,36 @@ def discover(
 
     The climb ends early when two shapes in a row are no better, or when it would take more than ten seconds or so of
     one core (counted in multiplications, so that equal arguments give equal networks, bit for bit, on any machine).
+
+    Parameters
+    ----------
+    data : Dataset, tuple of array_like or DataFrame
+        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+    target : str or sequence of str, optional
+        Of a DataFrame, the columns to learn.
+    tolerance : float or "auto", default="auto"
+        What a simpler network may lose, in standard deviations of each output.
+    seed : int, default=0
+        Equal seeds give equal networks, bit for bit.
+    report : callable, optional
+        Called with each step that is kept.
+
+    Returns
+    -------
+    Kan
+        The smallest network that was found.
+
+    Raises
+    ------
+    DataError
+        The data are of another shape, or not numbers.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    >>> kanserve.discover((x, x[:, 0] ** 2)).shape
+    (2, 1)
     """
     rows = dataset(data, target).counted()
     if rows.classes:

@@ -110,6 +110,40 @@ def prune(
 
     `report` is told each step with the network after it, so `steps: list[Step]` and `report=steps.append` list what
     was removed, and any `steps[n].kan` is the network to go back to. A step may also put back what was removed before.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    data : Dataset, tuple of array_like or DataFrame
+        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+    target : str or sequence of str, optional
+        Of a DataFrame, the columns to learn.
+    tolerance : float or "auto", default="auto"
+        What a simpler network may lose, in standard deviations of each output.
+    seed : int, default=0
+        Equal seeds give equal networks, bit for bit.
+    report : callable, optional
+        Called with each step that is kept.
+
+    Returns
+    -------
+    Kan
+        The network with fewer edges.
+
+    Raises
+    ------
+    DataError
+        The data are of another shape, or not numbers.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    >>> data = x, x[:, 0] ** 2
+    >>> kan = kanserve.fit([2, 1], data, starts=1)
+    >>> kan.edges, kanserve.prune(kan, data).edges
+    (2, 1)
     """
     one = judge(kan, dataset(data, target, classes=kan.classes), tolerance, seed)
     return pruned(kan, one, found=tolerance == "auto", seed=seed, report=report)[0]

@@ -86,6 +86,66 @@ def fit(
     With validation=0 nothing is held out: every grid is used, and smooth="auto" means 0 for least squares. An output
     never fits worse than its mean, a classifier never worse than the shares of its classes, and a constant answer gives
     a constant output.
+
+    Parameters
+    ----------
+    kan : Kan or sequence
+        A shape, such as [2, 5, 1], or a network whose structure is used.
+    data : Dataset, tuple of array_like or DataFrame
+        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+    target : str or sequence of str, optional
+        Of a DataFrame, the columns to learn.
+    loss : {"auto", "squared", "cross_entropy"}
+        "auto" takes cross-entropy where the data have classes.
+    optimizer : {"auto", "lm", "lbfgs", "adam"}
+        Levenberg-Marquardt, or LBFGS and Adam, which need torch.
+    grid : int or sequence of int, default=(3, 5, 10)
+        Intervals of the finest splines, or of all grids from coarse to fine.
+    starts : int, default=8
+        Random starts of Levenberg-Marquardt.
+    steps : int, optional
+        Steps at most; of Levenberg-Marquardt those on all samples at the end.
+    smooth : float or "auto"
+        How smooth the splines must be.
+    noise_free : bool
+        Says that y is exact.
+    l1, entropy : float
+        Penalties on the size and the evenness of edges.
+    validation : float or Dataset, default=0.2
+        The share of the samples that is held out, or other samples.
+    learning_rate, batch, device
+        Of LBFGS and Adam.
+    patience : int, optional
+        Steps without a gain before early stopping.
+    seed : int, default=0
+        Equal seeds give equal networks, bit for bit.
+    progress : bool
+        Show a line on the standard error.
+    report : callable, optional
+        Called with the progress.
+    checkpoint : path, optional
+        A file from which a killed fit goes on.
+
+    Returns
+    -------
+    Kan
+        The trained network, with names, training ranges and classes.
+
+    Raises
+    ------
+    DataError
+        The data do not fit the shape, or are not finite.
+    TrainingError
+        An option cannot be used, or no finite network was found.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    >>> data = x, x[:, 0] ** 2
+    >>> kan = kanserve.fit([2, 1], data, starts=1)
+    >>> kanserve.score(kan, data).r2[0] > 0.999
+    True
     """
     classes, outputs = (kan.classes, kan.shape[-1]) if isinstance(kan, Kan) else ((), _outputs(kan))
     data = dataset(data, target, classes=classes, outputs=outputs, labels=loss == "cross_entropy").counted()

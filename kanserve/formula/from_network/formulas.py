@@ -50,6 +50,34 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
 
     A formula has what its output depends on and no more. Where only a node that leads to no output is not finite (log
     of a negative number, say), the network answers NaN and the formula a number.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    limit : int, default=2000
+        Operations of a formula that is shown whole.
+    strict : bool, default=True
+        Whether to refuse a formula that is not finite in all of the training range.
+    named : bool, default=False
+        Whether text and LaTeX show pi/2 and 1/3 by name.
+
+    Returns
+    -------
+    tuple of Formula
+        One per output.
+
+    Raises
+    ------
+    FormulaError
+        A formula differs from the network or, with strict, is not finite everywhere.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.formulas(kan)[0].text
+    '2*x + 1'
     """
     wanted = expected(kan)
     built = _agreeing(kan, wanted)

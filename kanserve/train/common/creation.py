@@ -26,6 +26,37 @@ def create(
     `shape` begins with the number of inputs and has the nodes of each layer after it: [2, 5, 1]. A pair makes
     multiplication nodes: in [2, (1, 3), 1] the hidden layer has one sum node and three nodes that multiply `arity`
     subnodes each (KAN 2.0, arXiv:2408.10205).
+
+    Parameters
+    ----------
+    shape : sequence of int or (int, int)
+        Inputs, then the nodes of each layer; a pair is sums and products.
+    grid : int, default=3
+        Intervals of each spline.
+    order : int, default=3
+        Order of the splines; 3 is cubic.
+    base : {"silu", "identity", "zero"}
+        What is added to each spline.
+    seed : int, default=0
+        Equal seeds give equal networks, bit for bit.
+    arity : int, default=2
+        How many sums a product multiplies.
+
+    Returns
+    -------
+    Kan
+        A random network.
+
+    Raises
+    ------
+    NetworkError
+        No network has that shape, or an option is out of range.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kanserve.create([2, 5, 1], grid=5).shape
+    (2, 5, 1)
     """
     sums, products = _nodes(shape)
     if not (whole(grid, 1) and whole(order, 1) and whole(arity, 2)):

@@ -31,6 +31,32 @@ def score(kan: Kan, data: TrainingData, *, target: Target = None) -> Score:
     """Compare a network with the answers of `data`; a classifier's R² and error are those of its probabilities.
 
     Rows count by their weights, where the data have some.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    data : Dataset, tuple of array_like or DataFrame
+        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+    target : str or sequence of str, optional
+        Of a DataFrame, the columns to learn.
+
+    Returns
+    -------
+    Score
+        `r2` and `rmse` per output, `accuracy` of a classifier, and the `loss` that a fit minimises.
+
+    Raises
+    ------
+    DataError
+        The data have other outputs or classes than the network.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.score(kan, ([[0.0], [1.0]], [1.0, 3.0])).r2
+    (1.0,)
     """
     data = dataset(data, target, classes=kan.classes).counted()
     if data.y.shape[1] != len(kan.outputs):

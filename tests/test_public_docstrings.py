@@ -1,0 +1,81 @@
+"""Every public function and class has NumPy sections, and its examples run."""
+
+import doctest
+import inspect
+
+import pytest
+
+import kanserve
+
+# Names that still lack sections. It may only shrink: a name that has them must be taken out.
+LACKING = frozenset(
+    (
+        "AsyncClient",
+        "Client",
+        "Formula",
+        "Kan",
+        "KanserveError",
+        "Layer",
+        "Session",
+        "Variable",
+        "from_checkpoint",
+        "from_efficient_kan",
+        "from_fast_kan",
+        "from_formula",
+        "from_inkan",
+        "from_jaxkan",
+        "from_pykan",
+        "from_torch",
+        "interactions",
+        "meaning",
+        "plot_edge",
+        "plot_network",
+        "separability",
+        "symmetry",
+        "to_torch",
+    )
+)
+METHODS = ("__call__", "predict", "plot", "formula", "save")
+PUBLIC = {name: getattr(kanserve, name) for name in kanserve.__all__}
+NAMES = [name for name, found in PUBLIC.items() if inspect.isroutine(found) or inspect.isclass(found)]
+
+
+def missing(found):
+    """The sections that a docstring should have and has not."""
+    text = inspect.getdoc(found) or ""
+    wanted = ["Examples"]
+    if inspect.isclass(found) and issubclass(found, Exception):
+        return [name for name in wanted if name not in text]
+    signature = inspect.signature(found)
+    if set(signature.parameters) - {"self", "cls"}:
+        wanted.append("Parameters")
+    if not inspect.isclass(found) and signature.return_annotation not in (None, "None"):
+        wanted.append("Returns")
+    source = inspect.getsource(inspect.unwrap(found))
+    if not inspect.isclass(found) and "raise " in source:
+        wanted.append("Raises")
+    return [name for name in wanted if f"{name}\n{'-' * len(name)}\n" not in text]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(f"Kan.{method}" for method in METHODS)])
+def test_a_public_name_has_its_sections(name):
+    found = kanserve
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert bool(missing(found)) == (name in LACKING), (name, missing(found))
+
+
+@pytest.mark.parametrize("name", [*NAMES, *(f"Kan.{method}" for method in (*METHODS, "export"))])
+def test_its_examples_run(name):
+    found = kanserve
+    for part in name.split("."):
+        found = getattr(found, part)
+    text = inspect.getdoc(found) or ""
+    test = doctest.DocTestParser().get_doctest(text, {name: found}, name, None, 0)
+    said: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
+    assert not said, "".join(said)
+
+
+def test_the_list_names_public_things_only():
+    assert set(NAMES) >= LACKING
