@@ -190,13 +190,13 @@ for heavy in ("torch", "sympy", "onnx", "scipy", "sklearn", "pyarrow", "matplotl
     sys.modules[heavy] = None
 import numpy as np
 from kanserve import repository, runtime
-from kanserve.network import evaluate as reference
+from kanserve.network.evaluate import evaluate
 artifact = repository.read(sys.argv[1], "model")
 x, y = artifact.golden()
 for name in artifact.backends:
     backend = runtime.load_backend(artifact, name)
     np.testing.assert_allclose(backend.predict(x.astype(np.float32).astype(float)),
-        reference.evaluate(artifact.kan(), x.astype(np.float32).astype(float)), rtol=1e-9)
+        evaluate(artifact.kan(), x.astype(np.float32).astype(float)), rtol=1e-9)
 assert "kanserve.artifact_compiler" not in sys.modules and "kanserve_exporters" not in sys.modules
 print(*artifact.backends)
 """
