@@ -14,6 +14,7 @@ import pytest
 
 from kanserve import native
 from kanserve.native import build
+from tests import native_sanitized
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +28,20 @@ def test_the_kernels_can_be_turned_off_for_a_while():
     with native.disabled():
         assert native.library() is None
     assert (native.library() is None) == (build.compiler() is None)
+
+
+def test_the_kernels_compile_without_a_warning_and_put_no_array_of_unknown_size_on_the_stack():
+    sources = [str(path) for path in build.FOLDER.rglob("*.c") if path.parent.name != "onnxruntime"]
+    strict = ["-std=c11", "-pthread", "-O1", "-Wall", "-Wextra", "-Wvla", "-Werror", "-fsyntax-only"]
+    for level in ((), ("-march=x86-64-v3",)) if platform.machine() == "x86_64" else ((),):
+        subprocess.run([build.compiler() or "cc", *strict, *level, *sources], check=True, capture_output=True)
+
+
+@pytest.mark.extended
+def test_the_kernels_of_training_stay_within_their_memory(tmp_path: Path):
+    kernels = "normal_equations or number_of_threads or several_blocks"  # all of them: python -m tests.native_sanitized
+    done = native_sanitized.run(tmp_path, "tests/test_native_least_squares.py", "-k", kernels)
+    assert done.returncode == 0 and "passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the flags of the processor are not listed")

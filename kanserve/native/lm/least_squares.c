@@ -27,7 +27,7 @@ static double *arena_take(double **memory, int64_t *used, int64_t count)
     return found;
 }
 
-/* The passes of all layers for `rows` rows; the residuals come behind the last one. */
+/* The passes of all layers for `rows` rows, unless `passes` is NULL; the residuals come behind the last one. */
 static int64_t cut_passes(const kanserve_problem *problem, double *memory, int64_t rows, kanserve_pass *passes,
     double **residuals)
 {
@@ -35,7 +35,7 @@ static int64_t cut_passes(const kanserve_problem *problem, double *memory, int64
     for (int64_t l = 0; l < problem->layers; l++) {
         const kanserve_layer *layer = &problem->layer[l];
         const int64_t values = rows * layer->inputs, active = layer->functions > 0 ? values * layer->width : 0;
-        passes[l] = (kanserve_pass){
+        const kanserve_pass pass = {
             .rows = rows,
             .first_rows = rows,
             .v = arena_take(&memory, &used, values),
@@ -50,8 +50,12 @@ static int64_t cut_passes(const kanserve_problem *problem, double *memory, int64
             .adjoint = arena_take(&memory, &used, rows * layer->padded),
             .node = arena_take(&memory, &used, rows * layer->nodes),
         };
+        if (passes != NULL)
+            passes[l] = pass;
     }
-    *residuals = arena_take(&memory, &used, rows * problem->outputs);
+    double *after = arena_take(&memory, &used, rows * problem->outputs);
+    if (residuals != NULL)
+        *residuals = after;
     return used;
 }
 
@@ -64,13 +68,26 @@ static int64_t stride(const kanserve_group *group)
 /* Where things are in `work`: the windows first, because their zeros at the end must stay. */
 typedef struct {
     int64_t windows, passes, chunk_passes, total;
-    int64_t order; /* int32_t of one source */
+    int64_t order;              /* int32_t of one source */
+    int64_t records, of_thread; /* where the records of the threads begin, and doubles that those of one take */
 } layout;
+
+/* What a thread notes down, as many as the network has layers and groups: too many for a stack. */
+typedef struct {
+    kanserve_pass *passes;
+    kanserve_source *sources;
+    int64_t *groups;
+} records;
+
+static records records_of(const kanserve_problem *problem, const layout *places, int64_t thread)
+{
+    kanserve_pass *passes = (kanserve_pass *)(problem->work + places->records + thread * places->of_thread);
+    kanserve_source *sources = (kanserve_source *)(passes + problem->layers);
+    return (records){passes, sources, (int64_t *)(sources + problem->groups)};
+}
 
 static layout layout_of(const kanserve_problem *problem)
 {
-    kanserve_pass passes[problem->layers];
-    double *residuals;
     const int64_t rows = problem->block, chunks = (problem->rows + CHUNK - 1) / CHUNK;
     int64_t most = 1;
     layout one = {0};
@@ -78,12 +95,16 @@ static layout layout_of(const kanserve_problem *problem)
         one.windows += kanserve_padded(rows * stride(&problem->group[g]));
         most = problem->group[g].positions > most ? problem->group[g].positions : most;
     }
-    one.passes = cut_passes(problem, NULL, rows, passes, &residuals);
-    one.chunk_passes = cut_passes(problem, NULL, CHUNK, passes, &residuals);
+    one.passes = cut_passes(problem, NULL, rows, NULL, NULL);
+    one.chunk_passes = cut_passes(problem, NULL, CHUNK, NULL, NULL);
     one.order = rows + most + 2;
     const int64_t loss = problem->threads * one.chunk_passes + kanserve_padded(chunks);
     const int64_t normal = one.passes + kanserve_padded((one.order * (problem->groups + problem->threads) + 1) / 2);
-    one.total = one.windows + (loss > normal ? loss : normal) + KANSERVE_PADDING;
+    const size_t bytes = (size_t)problem->layers * sizeof(kanserve_pass) +
+        (size_t)problem->groups * (sizeof(kanserve_source) + sizeof(int64_t));
+    one.records = one.windows + kanserve_padded(loss > normal ? loss : normal);
+    one.of_thread = kanserve_padded((int64_t)((bytes + sizeof(double) - 1) / sizeof(double)));
+    one.total = one.records + problem->threads * one.of_thread + KANSERVE_PADDING;
     return one;
 }
 
@@ -148,7 +169,7 @@ static void loss_of_chunks(kanserve_team *one, int64_t thread)
     const layout places = layout_of(problem);
     double *passes_memory = problem->work + places.windows + thread * places.chunk_passes, *residuals;
     double *sums = problem->work + places.windows + problem->threads * places.chunk_passes;
-    kanserve_pass passes[problem->layers];
+    kanserve_pass *passes = records_of(problem, &places, thread).passes;
     cut_passes(problem, passes_memory, CHUNK, passes, &residuals);
     for (int64_t chunk; (chunk = kanserve_team_next_chunk(one)) * CHUNK < problem->rows;) {
         const int64_t start = chunk * CHUNK;
@@ -253,9 +274,10 @@ static void normal_of_blocks(kanserve_team *one, int64_t thread)
     const int64_t leading = kanserve_squares_leading(problem->size);
     int32_t *orders = (int32_t *)(problem->work + places.windows + places.passes);
     int32_t *own = orders + places.order * (problem->groups + thread);
-    kanserve_pass passes[problem->layers];
-    kanserve_source sources[problem->groups];
-    int64_t groups[problem->groups];
+    const records noted = records_of(problem, &places, thread);
+    kanserve_pass *passes = noted.passes;
+    kanserve_source *sources = noted.sources;
+    int64_t *groups = noted.groups;
     double *residuals;
     cut_passes(problem, problem->work + places.windows, problem->block, passes, &residuals);
     for (int64_t start = 0; start < problem->rows; start += problem->block) {
