@@ -198,6 +198,8 @@ def test_hostile_names_are_shown_without_control_characters_or_markup(folder, ka
     assert code == 0 and "\\n" not in out.replace("\n", "") and "__import__" in out
 
 
+TOO_LONG = "n" * 243 + ".safetensors"  # a name of 255 bytes, which leaves no room for that of the unfinished file
+
 BAD = {
     "fit a missing file": (("fit", "none.csv", "-t", "z"), "no file"),
     "fit an empty file": (("fit", "empty.csv", "-t", "z"), "empty"),
@@ -211,6 +213,13 @@ BAD = {
     "fit a wrong shape": (("fit", "good.csv", "-t", "z", "--hidden", "5,x"), "--hidden"),
     "fit over a file": (("fit", "good.csv", "-t", "z", "-o", "law.safetensors"), "there already"),
     "fit into no folder": (("fit", "good.csv", "-t", "z", "-o", "no/kan.safetensors"), "no folder"),
+    "fit into what cannot be written": (("fit", "good.csv", "-t", "z", "-o", TOO_LONG), "cannot be written"),
+    "fit a wrong target over a file": (("fit", "good.csv", "-t", "w", "-o", "law.safetensors"), "no column 'w'"),
+    "fit a missing file over a file": (("fit", "none.csv", "-t", "z", "-o", "law.safetensors"), "no file"),
+    "fit a wrong shape over a file": (
+        ("fit", "good.csv", "-t", "z", "--hidden", "5,x", "-o", "law.safetensors"),
+        "--hidden",
+    ),
     "fit over its own table": (("fit", "good.csv", "-t", "z", "-f", "-o", "good.csv"), "what this command reads"),
     "fit columns of one name": (("fit", "twice.csv", "-t", "z"), "2 columns called 'x'"),
     "fit an unknown optimizer": (("fit", "good.csv", "-t", "z", "--optimizer", "sgd"), "auto, lm"),
@@ -218,6 +227,11 @@ BAD = {
     "simplify with other columns": (("simplify", "law.safetensors", "other.csv"), "no column 'y'"),
     "simplify a classifier without its target": (("simplify", "classifier.safetensors", "good.csv"), "--target"),
     "simplify a truncated network": (("simplify", "cut.safetensors", "good.csv"), "not a kanserve network"),
+    "simplify other columns over a file": (
+        ("simplify", "law.safetensors", "other.csv", "-o", "good.csv"),
+        "no column 'y'",
+    ),
+    "plot a missing file over a file": (("plot", "none", "-o", "good.svg"), "no file"),
     "plot a missing file": (("plot", "none"), "no file"),
     "plot to an unknown ending": (("plot", "law.safetensors", "-o", "n.txt"), ".png"),
     "plot a table": (("plot", "good.csv"), "not a kanserve network"),
@@ -236,6 +250,14 @@ BAD = {
     "predict from a flipped artifact": (("predict", "flipped", "good.csv"), "checksum"),
     "predict from a truncated artifact": (("predict", "truncated", "good.csv"), "bytes"),
     "predict from no server": (("predict", "127.0.0.1:1/law", "good.csv"), "127.0.0.1:1"),
+    "predict other columns over a file": (
+        ("predict", "law.safetensors", "other.csv", "-o", "good.csv"),
+        "no column 'y'",
+    ),
+    "formula of a wrong target over a file": (
+        ("formula", "good.csv", "-t", "w", "-o", "law.safetensors"),
+        "no column 'w'",
+    ),
     "formula of a truncated network": (("formula", "cut.safetensors"), "not a kanserve network"),
     "formula in an unknown style": (("formula", "law.safetensors", "--as", "word"), "latex"),
     "inspect a missing file": (("inspect", "none"), "no file"),
@@ -271,6 +293,7 @@ def _bad_files(folder):
     (folder / "twice.csv").write_text("x,x,z\n1,2,3\n")
     (folder / "one.csv").write_text("x,y,z\n1,2,3\n")
     (folder / "other.csv").write_text("x,q\n1,2\n")
+    (folder / "good.svg").write_text("<svg/>")
     (folder / "cut.safetensors").write_bytes((folder / "law.safetensors").read_bytes()[:-9])
     for name in ("flipped", "truncated"):
         shutil.copytree(folder / "models/law/1", folder / name)

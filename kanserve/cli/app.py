@@ -115,15 +115,16 @@ def fit(
     from kanserve.network import serialization
     from kanserve.simplification import discover
 
-    free(out, force, reads=[table])
-    data = tables.read_table(table, arguments.required(target), inputs or (), "classification" if classify else "auto")
     method = arguments.one_of("optimizer", optimizer, ("auto", "lm", "lbfgs", "adam"))
     if hidden == "auto" and (method != "auto" or checkpoint is not None):
         raise InputError("--hidden auto goes its own way: leave out --optimizer and --checkpoint, or give the nodes.")
+    nodes = [] if hidden == "auto" else arguments.hidden(hidden)
+    data = tables.read_table(table, arguments.required(target), inputs or (), "classification" if classify else "auto")
+    free(out, force, reads=[table])
     if hidden == "auto":
         kan = discover(data, seed=seed, report=None if quiet else tell)
     else:
-        shape = [len(data.inputs), *arguments.hidden(hidden), data.y.shape[1]]
+        shape = [len(data.inputs), *nodes, data.y.shape[1]]
         kan = train.fit(shape, data, optimizer=method, seed=seed, progress=not quiet, checkpoint=checkpoint)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
     result = {
@@ -157,9 +158,9 @@ def simplify(
     from kanserve.network import serialization
     from kanserve.simplification import simplify as simplify_kan
 
-    free(out, force, reads=[kan_file, table])
     kan = serialization.load(kan_file)
     data = arguments.data_of(kan, table, target)
+    free(out, force, reads=[kan_file, table])
     simple = simplify_kan(kan, data, seed=seed, report=None if quiet else tell)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(simple)))
     result = {
@@ -192,10 +193,10 @@ def plot(
     from kanserve.network import serialization
     from kanserve.plot import plot_network
 
-    free(out, force)
     suffix = arguments.one_of("the ending of the picture", out.suffix.lower(), (".png", ".svg", ".pdf"))
     kan = serialization.load(kan_file)
     rows = None if data is None else tables.read_rows(data, [one.name for one in kan.inputs])
+    free(out, force)
     axes = plot_network(kan, rows, kind=arguments.one_of("kind", kind, ("auto", "flow", "matrix")))
     figure: Any = axes.figure
     write_whole(out, lambda part: figure.savefig(part, dpi=150, format=suffix[1:]))
@@ -277,10 +278,11 @@ def predict(
     """
     from kanserve.data import dataset as tables
 
+    predictor = arguments.predictor(model)
+    rows = tables.read_rows(table, predictor.inputs)
     if out is not None:
         free(out, force, reads=[table, Path(model)])
-    predictor = arguments.predictor(model)
-    columns, outside = predictor.predict(tables.read_rows(table, predictor.inputs))
+    columns, outside = predictor.predict(rows)
     if outside:
         warn(f"{outside} of {len(next(iter(columns.values())))} rows are outside the range of the training data")
     if as_json:

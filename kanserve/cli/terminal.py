@@ -1,10 +1,13 @@
 """What the command line shows and how it writes: tables for people, JSON for scripts, files whole or not at all."""
 
+import errno
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +103,9 @@ def _text(value: Any) -> str:
 
 
 def free(path: Path, force: bool, reads: Sequence[Path] = ()) -> None:
-    """Refuse a file that is there already, or a folder that is not: before the work starts, not after it.
+    """Refuse a file that is there already or cannot be written: before the work starts, not after it.
+
+    Call it once all else of the command line is known to be right, so that it hides no other mistake.
 
     `reads` are the files that the command reads: those are never replaced.
     """
@@ -112,6 +117,28 @@ def free(path: Path, force: bool, reads: Sequence[Path] = ()) -> None:
         raise ConflictError(f"{path} is there already; choose another name or give --force.")
     if not path.parent.is_dir():
         raise NotFoundError(f"There is no folder {str(path.parent)!r} for {path.name}.")
+    _check_writable(path)
+
+
+def _check_writable(path: Path) -> None:
+    """InputError where a file cannot be written. An empty one is tried: permissions do not tell all."""
+    target = path.resolve()
+    if target.exists() and not target.is_file():  # a pipe or a device, which nothing is put beside
+        if not os.access(target, os.W_OK):
+            raise _not_writable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        return
+    trial = target.with_name(f".{target.stem}.try{target.suffix}")
+    try:
+        trial.touch()
+    except OSError as error:
+        raise _not_writable(path, error) from None
+    finally:
+        with suppress(OSError):
+            trial.unlink()
+
+
+def _not_writable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be written: {error.strerror or error}.")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -128,7 +155,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         part.replace(target)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
+        raise _not_writable(path, error) from None
     finally:
         part.unlink(missing_ok=True)
 

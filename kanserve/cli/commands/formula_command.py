@@ -11,6 +11,7 @@ from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import Force, Json, Quiet, Seed, Target
 from kanserve.cli.commands.formula_sources import Shown, alternatives, of_model
 from kanserve.cli.terminal import finite, free, listed, show, write_whole
+from kanserve.data.dataset import Dataset, read_table
 from kanserve.errors import FormulaError, InputError
 
 if TYPE_CHECKING:
@@ -67,9 +68,11 @@ def show_formula(
         if pick is not None and out is None:
             raise InputError("--pick says which formula goes to a file; name the file with --out.")
         table = Path(source)
+        rows = read_table(table, arguments.required(target), inputs or (), "regression")
+        known_units = _units(units)
         if out is not None:
             free(out, force, reads=[table])
-        found = _search(table, target, inputs, units, seconds, max_fits, seed, quiet)
+        found = _search(rows, known_units, seconds, max_fits, seed, quiet)
         chosen = _picked(found, pick)
         if out is not None:
             _write(out, found, chosen)
@@ -107,23 +110,19 @@ def _print(one: Shown, style: str) -> None:
 
 
 def _search(
-    table: Path,
-    target: list[str] | None,
-    inputs: list[str] | None,
-    units: str,
+    rows: Dataset,
+    units: dict[str, str] | None,
     seconds: float | None,
     max_fits: int | None,
     seed: int,
     quiet: bool,
 ) -> "Findings":
-    from kanserve.data.dataset import read_table
     from kanserve.search import find_formulas
 
-    options: dict[str, Any] = {"units": _units(units)} if units else {}
-    data = read_table(table, arguments.required(target), inputs or (), "regression")
+    options: dict[str, Any] = {"units": units} if units else {}
     if not quiet:
         options["progress"] = True
-    return find_formulas(data, seconds=seconds, max_fits=max_fits, seed=seed, **options)
+    return find_formulas(rows, seconds=seconds, max_fits=max_fits, seed=seed, **options)
 
 
 def _picked(found: "Findings", pick: int | None) -> int:

@@ -63,8 +63,8 @@ def import_network(
             "tolerance": tolerance,
         }
     )
-    free(out, force, reads=_files(path))
     checkpoint: Checkpoint = read(path)
+    free(out, force, reads=_files(path))
     conversion = importers.convert(checkpoint, library, options)
     kan = conversion.kan
     found = verification.require(verification.compare(checkpoint, conversion, options)) if verify else None

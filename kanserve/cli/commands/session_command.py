@@ -45,8 +45,8 @@ def new(
     """
     from kanserve.cli.commands.session_file import begin
 
-    free_file(out, force, reads=[kan_file, table])
     opened = begin(out, kan_file, table, target, seed)
+    free_file(out, force, reads=[kan_file, table])
     opened.write()
     facts = {"file": str(out), "edges": opened.session.kan.edges, "held-out loss": opened.session.loss}
     show(facts, as_json, after=["kanserve", "session", "show", str(out)])
@@ -254,9 +254,10 @@ def plot(
 
     Example: kanserve session plot houses.json 'area->h1' --out area.svg
     """
-    free_file(out, force, reads=[file])
     suffix = arguments.one_of("the ending of the picture", out.suffix.lower(), (".png", ".svg", ".pdf"))
-    figure: Any = _read(file).session.plot_edge(edge, candidates).figure
+    opened = _read(file)
+    free_file(out, force, reads=[file])
+    figure: Any = opened.session.plot_edge(edge, candidates).figure
     write_whole(out, lambda part: figure.savefig(part, dpi=150, format=suffix[1:]))
 
 
@@ -284,9 +285,8 @@ def save(
     """
     from kanserve.network import serialization
 
-    free_file(out, force, reads=[file])
     opened = _read(file)
-    free_file(out, force, reads=[opened.kan, opened.table])
+    free_file(out, force, reads=[file, opened.kan, opened.table])
     kan = opened.session.kan
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
     facts = {"file": str(out), "edges": kan.edges, "symbolic": kan.symbolic, "held-out loss": opened.session.loss}
