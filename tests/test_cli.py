@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kanserve import repository
+from kanserve import from_formula, repository
 from kanserve.artifact_compiler import compile as compile_kan
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, probabilities
-from kanserve.network.kan import Kan, make_layer
+from kanserve.network.kan import Kan, layer
+from kanserve.serve.server import start
 from tests import command_line
 from tests.kans import classifier, hostile_names, mixed, symbolic
 
@@ -89,6 +90,49 @@ def test_a_classifier_answers_with_the_class_and_the_probability_of_each(folder,
     assert first.split(",")[0] == classifier().classes[int(chances.argmax())]
     assert np.allclose([float(one) for one in first.split(",")[1:]], chances, rtol=1e-12)
     assert second == ",nan,nan,nan"
+
+
+def test_a_prediction_needs_the_columns_that_the_model_uses_and_ignores_others(folder, kanserve):
+    kan = from_formula("2*x", inputs=["x", "unused"], ranges={"x": (-1, 1), "unused": (3, 4)})
+    assert [one.name for one in kan.inputs] == ["x", "unused"]
+    serialization.save(kan, folder / "pruned.safetensors")
+    repository.publish(folder / "models", "pruned", compile_kan(kan, ["numpy_source"], name="pruned"))
+    (folder / "few.csv").write_text("note,x\nred,0.5\nblue,-0.25\n")
+    with start(folder / "models", port=0) as server:
+        for model in ("pruned.safetensors", "models/pruned/1", f"{server.address}/pruned"):
+            assert kanserve("predict", model, "few.csv") == (0, "y\n1.0\n-0.5\n", "")
+    code, _, err = kanserve("predict", "law.safetensors", "few.csv")
+    assert code == 2 and "no column 'y'" in err
+
+
+def test_a_network_is_scored_on_samples_that_it_was_not_trained_on(folder, kanserve):
+    code, out, err = kanserve("score", "law.safetensors", "good.csv", "--target", "z", "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert (told["rows"], told["outputs"][0]["output"]) == (80, "y")
+    assert told["outputs"][0]["r2"] == 1 and told["outputs"][0]["rmse"] < 1e-12
+    (folder / "far.csv").write_text("x,y,z\n9,0.5,1\n0.5,0.5,2\n")
+    code, out, err = kanserve("score", "law.safetensors", "far.csv", "-t", "z")
+    assert code == 0 and out.splitlines()[0].split() == ["output", "r2", "rmse"] and "1 of 2 rows" in err
+    code, _, err = kanserve("score", "law.safetensors", "far.csv", "-t", "w")
+    assert code == 2 and "no column 'w'" in err
+
+
+def test_a_classifier_is_scored_on_samples_of_some_of_its_classes(folder, kanserve):
+    x = np.array([[0.5, 0.5], [-0.5, 0.2], [0.1, -0.9]])
+    chances = probabilities(classifier(), x)
+    labels = [classifier().classes[place] for place in chances.argmax(axis=1)]
+    other = next(name for name in classifier().classes if name != labels[0])
+    rows = [f"{a!r},{b!r},{label}" for (a, b), label in zip(x.tolist(), [other, *labels[1:]], strict=True)]
+    (folder / "some.csv").write_text("\n".join(["x1,x2,kind", *rows]) + "\n")
+    code, out, _ = kanserve("score", "classifier.safetensors", "some.csv", "--target", "kind", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["accuracy"] == pytest.approx(2 / 3)
+    taken = [chances[0, classifier().classes.index(other)], *chances[1:].max(axis=1)]
+    assert told["cross_entropy"] == pytest.approx(-np.log(taken).mean())
+    (folder / "new.csv").write_text("x1,x2,kind\n0.5,0.5,daisy\n")
+    code, _, err = kanserve("score", "classifier.safetensors", "new.csv", "--target", "kind")
+    assert code == 2 and "row 1 is of the class 'daisy'" in err
 
 
 def test_rows_outside_the_training_range_are_counted_on_standard_error(folder, kanserve):
@@ -319,7 +363,19 @@ def test_a_port_in_use_is_said_in_one_line(folder, kanserve):
 def test_help_teaches_each_command_with_an_example(kanserve):
     code, out, _ = kanserve("--help")
     assert code == 0
-    for command in ("fit", "simplify", "plot", "export", "publish", "serve", "predict", "formula", "inspect", "demo"):
+    for command in (
+        "fit",
+        "simplify",
+        "plot",
+        "export",
+        "publish",
+        "serve",
+        "predict",
+        "score",
+        "formula",
+        "inspect",
+        "demo",
+    ):
         assert re.search(rf"^.*\b{command}\b", out, re.MULTILINE)
         code, text, _ = kanserve(command, "--help")
         assert code == 0 and (command == "demo" or f"kanserve {command}" in text)

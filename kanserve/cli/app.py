@@ -36,6 +36,7 @@ from kanserve.cli.commands.flag_types import (
 )
 from kanserve.cli.commands.formula_command import show_formula
 from kanserve.cli.commands.import_command import import_network
+from kanserve.cli.commands.score_command import score_network
 from kanserve.cli.commands.sign_command import sign_version
 from kanserve.cli.terminal import finite, free, show, tell, warn, write_whole
 
@@ -271,6 +272,8 @@ def predict(
 ) -> None:
     """Predict the rows of a table with a network, a published model or a running server.
 
+    The table needs the columns that the model uses; others are ignored.
+
     A classifier's answer is the class and the probability of each. Rows outside the range of the training data are
     counted on standard error.
 
@@ -279,7 +282,7 @@ def predict(
     from kanserve.data import dataset as tables
 
     predictor = arguments.predictor(model)
-    rows = tables.read_rows(table, predictor.inputs)
+    rows = tables.read_rows(table, predictor.inputs, predictor.unused)
     if out is not None:
         free(out, force, reads=[table, Path(model)])
     columns, outside = predictor.predict(rows)
@@ -296,6 +299,7 @@ def predict(
         write_whole(out, lambda part: part.write_text(text))
 
 
+app.command("score")(score_network)
 app.command("formula")(show_formula)
 app.command("sign")(sign_version)
 

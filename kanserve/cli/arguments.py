@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 import kanserve_exporters
 from kanserve.artifact import Artifact, directory
 from kanserve.artifact.naming_rules import MANIFEST
-from kanserve.data.dataset import Dataset, read_table
+from kanserve.data.dataset import Dataset, read_samples, read_table
 from kanserve.errors import DataError, InputError, NotFoundError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, softmax
+from kanserve.network.importance import used_inputs
 from kanserve.network.kan import Kan
-from kanserve.network.kan_methods import likeliest
-from kanserve.network.training_range import outside
+from kanserve.network.training_range import outside, ranges
 from kanserve.runtime import load_backend
 
 if TYPE_CHECKING:
@@ -77,6 +77,12 @@ def data_of(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
     return data
 
 
+def held_out(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
+    """Samples to score a network on: columns that it does not use may be missing, and so may classes."""
+    columns = required(target) if kan.classes else target or [one.name for one in kan.outputs]
+    return read_samples(table, columns, [one.name for one in kan.inputs], kan.classes, unused_inputs(kan))
+
+
 def scores(score: "Score") -> dict[str, Any]:
     """What to show of a score."""
     if score.accuracy is not None:
@@ -91,9 +97,13 @@ def repeated(kan: Kan, target: list[str] | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Something that answers rows: the names of its inputs, and rows (N, inputs) -> columns and the rows outside."""
+    """Something that answers rows: the names of its inputs, and rows (N, inputs) -> columns and the rows outside.
+
+    `unused` has the inputs on which no output depends, each with a value in the training range.
+    """
 
     inputs: list[str]
+    unused: dict[str, float]
     predict: Callable[[Array], tuple[dict[str, list[Any]], int]]
 
 
@@ -135,7 +145,7 @@ def _local(kan: Kan, run: Callable[[Array], Array]) -> Predictor:
         best = likeliest(kan.classes, values)
         return {"class": best.tolist(), **_columns(kan.classes, softmax(values))}, count
 
-    return Predictor([one.name for one in kan.inputs], predict)
+    return Predictor([one.name for one in kan.inputs], unused_inputs(kan), predict)
 
 
 def _remote(address: str, name: str, version: str) -> Predictor:
@@ -150,7 +160,33 @@ def _remote(address: str, name: str, version: str) -> Predictor:
             return _columns(network.outputs, answer.values), answer.outside
         return {"class": answer.labels.tolist(), **_columns(network.outputs, answer.probabilities)}, answer.outside
 
-    return Predictor(list(network.inputs), predict)
+    used = set(range(len(network.outputs)))
+    for layer in reversed(network.layers):
+        sums = {number for node in used for number in layer.nodes[node].subnodes}
+        used = {edge.source for edge in layer.edges if edge.kind != "zero" and edge.target in sums}
+    unused = {
+        variable.name: _inside(variable.low, variable.high, float(shift))
+        for place, (variable, shift) in enumerate(zip(network.input_variables, network.input_affine[0], strict=True))
+        if place not in used
+    }
+    return Predictor(list(network.inputs), unused, predict)
+
+
+def unused_inputs(kan: Kan) -> dict[str, float]:
+    """The inputs on which no output depends, each with a value in the training range."""
+    return {
+        variable.name: _inside(low, high, float(shift))
+        for variable, (low, high), shift, used in zip(
+            kan.inputs, ranges(kan).tolist(), kan.input_shift, used_inputs(kan), strict=True
+        )
+        if not used
+    }
+
+
+def _inside(low: float, high: float, otherwise: float) -> float:
+    """The middle of a range, where it is finite."""
+    middle = low / 2 + high / 2
+    return middle if np.isfinite(middle) else otherwise
 
 
 def _columns(names: Iterable[str], values: Array) -> dict[str, list[Any]]:

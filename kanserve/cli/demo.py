@@ -31,6 +31,7 @@ from kanserve.data.datasets import knot_names, load_knots
 from kanserve.errors import ConflictError, KanserveError, MissingDependencyError
 from kanserve.formula import evaluate_tree, formulas
 from kanserve.network import evaluate, serialization
+from kanserve.network.importance import used_inputs
 from kanserve.network.kan import Kan
 from kanserve.plot import plot_network
 from kanserve.simplification import simplify
@@ -56,7 +57,7 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0, count: int =
         console.print(f"  {trained.edges} edges, r² {score(trained, data).r2[0]:.4f} on all rows")
     with _step(console, "simplify: prune, then name the functions"):
         simple = simplify(trained, data, all_edges=True, seed=0, report=tell)
-        used = [v.name for i, v in enumerate(simple.inputs) if simple.layers[0].alive[:, i].any()]
+        used = [one.name for one, needed in zip(simple.inputs, used_inputs(simple), strict=True) if needed]
         console.print(f"  {simple.edges} edges are left, and {len(used)} inputs: {', '.join(used)}", soft_wrap=True)
     with _step(console, "picture, network and formula"):
         _picture(simple, data, folder / "network.png")

@@ -1,10 +1,11 @@
 """Training data: a table in a file becomes arrays with names."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -249,9 +250,7 @@ def read_table(
     table = _read(Path(path))
     names = list(table.column_names)
     wanted = list(inputs) or [name for name in names if name not in target]
-    for name in [*target, *wanted]:
-        if name not in names:
-            raise DataError(f"{path} has no column {name!r}. Its columns: {', '.join(names)}.")
+    _check_columns(path, table, [*target, *wanted])
     if not target or not wanted:
         raise DataError("Choose at least one target column and leave at least one input column.")
     if set(target) & set(wanted):
@@ -260,19 +259,61 @@ def read_table(
         raise DataError(f"{path} has a header but no rows.")
     x = np.column_stack([_column(table, name, path) for name in wanted])
     if kind == "classification" or (kind == "auto" and len(target) == 1 and _is_text(table, target[0])):
-        y, classes = _one_hot(table, target, path)
+        labels = _labels(table, target, path)
+        classes = tuple(str(value) for value in sorted(set(labels)))
+        if len(classes) < 2:
+            raise DataError(
+                f"{path}: column {target[0]!r} has the single class {classes[0]!r}; there is nothing to learn."
+            )
+        y = _one_hot(labels, classes, path)
         return Dataset(x, y, tuple(wanted), classes, classes)
     y = np.column_stack([_column(table, name, path) for name in target])
     return Dataset(x, y, tuple(wanted), tuple(target))
 
 
-def read_rows(path: str | os.PathLike[str], inputs: Sequence[str]) -> Array:
-    """Read the rows (N, inputs) to predict from a CSV or Parquet file; missing values become NaN."""
+def read_rows(
+    path: str | os.PathLike[str], inputs: Sequence[str], absent: Mapping[str, float] = MappingProxyType({})
+) -> Array:
+    """Read the rows (N, inputs) to predict from a CSV or Parquet file; missing values become NaN.
+
+    A column that the table lacks has its value of `absent` in every row.
+    """
+    return _inputs(_read(Path(path)), path, inputs, absent)
+
+
+def read_samples(
+    path: str | os.PathLike[str],
+    target: Sequence[str],
+    inputs: Sequence[str],
+    classes: Sequence[str] = (),
+    absent: Mapping[str, float] = MappingProxyType({}),
+) -> Dataset:
+    """Read samples to score a network on; of its `classes` the target may have some only, but no others."""
     table = _read(Path(path))
-    missing = [name for name in inputs if name not in table.column_names]
-    if missing:
-        raise DataError(f"{path} has no column {missing[0]!r}. Its columns: {', '.join(table.column_names)}.")
-    return np.column_stack([_column(table, name, path) for name in inputs]).reshape(table.num_rows, len(inputs))
+    _check_columns(path, table, target)
+    x = _inputs(table, path, inputs, absent)
+    if not len(x):
+        raise DataError(f"{path} has a header but no rows.")
+    if classes:
+        return Dataset(x, _one_hot(_labels(table, target, path), classes, path), tuple(inputs), (), tuple(classes))
+    return Dataset(x, np.column_stack([_column(table, name, path) for name in target]), tuple(inputs), tuple(target))
+
+
+def _inputs(table: "pyarrow.Table", path: object, inputs: Sequence[str], absent: Mapping[str, float]) -> Array:
+    """The columns (N, inputs), or their values of `absent`."""
+    present = set(table.column_names)
+    _check_columns(path, table, [name for name in inputs if name in present or name not in absent])
+    columns = [
+        _column(table, name, path) if name in present else np.full(table.num_rows, absent[name]) for name in inputs
+    ]
+    return np.column_stack(columns).reshape(table.num_rows, len(inputs))
+
+
+def _check_columns(path: object, table: "pyarrow.Table", wanted: Sequence[str]) -> None:
+    """DataError for the first column that the table lacks."""
+    for name in wanted:
+        if name not in table.column_names:
+            raise DataError(f"{path} has no column {name!r}. Its columns: {', '.join(table.column_names)}.")
 
 
 def _read(path: Path) -> "pyarrow.Table":
@@ -324,11 +365,24 @@ def _column(table: "pyarrow.Table", name: str, path: object) -> Array:
         raise DataError(f"{path}: column {name!r} must be numbers, got {table.schema.field(name).type}.") from None
 
 
-def _one_hot(table: "pyarrow.Table", target: Sequence[str], path: object) -> tuple[Array, tuple[str, ...]]:
+def _labels(table: "pyarrow.Table", target: Sequence[str], path: object) -> list[Any]:
+    """The class of each row, as the table has it."""
     if len(target) != 1:
         raise DataError(f"A classifier has one target column, got {len(target)}.")
-    labels = np.array(table.column(target[0]).to_pylist(), dtype=object)
-    return one_hot(labels, what=f"{path}: column {target[0]!r}")
+    labels: list[Any] = table.column(target[0]).to_pylist()
+    if None in labels:
+        raise DataError(f"{path}: column {target[0]!r} has no class in row {labels.index(None) + 1}.")
+    return labels
+
+
+def _one_hot(labels: Sequence[Any], classes: Sequence[str], path: object) -> Array:
+    """(N, classes), 1 where a row is of the class."""
+    places = {name: number for number, name in enumerate(classes)}
+    rows = [places.get(str(label), -1) for label in labels]
+    if -1 in rows:
+        row = rows.index(-1)
+        raise DataError(f"{path}: row {row + 1} is of the class {str(labels[row])!r}; known are {', '.join(classes)}.")
+    return np.eye(len(classes))[rows]
 
 
 def _numbers(values: object, name: str) -> Array:
@@ -349,7 +403,7 @@ def _check_finite(values: Array, kind: str, labels: Sequence[str]) -> None:
     if found:
         row, column = first
         raise DataError(
-            f"Training needs finite numbers: {kind} {labels[column]!r} is {values[row, column]} "
+            f"Samples need finite numbers: {kind} {labels[column]!r} is {values[row, column]} "
             f"in row {row + 1} ({found} such values). Drop or fill those rows."
         )
 

@@ -59,6 +59,14 @@ def pushed_back(kan: Kan, spreads: Sequence[Array]) -> Importance:
     return Importance(tuple(reversed(shares)), tuple(reversed(subnodes)), tuple(reversed(nodes)))
 
 
+def used_inputs(kan: Kan) -> NDArray[np.bool_]:
+    """(inputs,): which inputs an output depends on, by the edges that are not pruned."""
+    used: NDArray[np.bool_] = np.ones(len(kan.outputs), np.bool_)
+    for layer in reversed(kan.layers):
+        used = np.array((layer.alive & np.repeat(used, layer.arity)[:, None]).any(axis=0))
+    return used
+
+
 def _row_shares(weights: ArrayLike | None, rows: int) -> Array:
     if weights is None:
         return np.full(rows, 1.0)
