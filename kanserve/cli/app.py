@@ -9,7 +9,7 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from kanserve import __version__
 from kanserve.errors import InputError, KanserveError, MissingDependencyError
@@ -26,6 +26,7 @@ from kanserve.cli.commands.export_command import export_network, warn_not_compar
 from kanserve.cli.commands.flag_types import (
     DEFAULT_FORMATS,
     Force,
+    Formats,
     Json,
     KanFile,
     Precision,
@@ -45,7 +46,6 @@ app = typer.Typer(
     help="Train a Kolmogorov-Arnold network, make it a formula, export it to ONNX, C and NumPy, and serve it.\n\n"
     "Begin with 'kanserve demo', or with your own table: 'kanserve fit data.csv --target y'.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -69,11 +69,15 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
     except Exception as error:
-        # Any other goes on up. Usage errors of the parser know how to show themselves and carry the exit code 2.
-        if not hasattr(error, "show"):
+        # Any other goes on up. Usage errors of the parser know how to show themselves; one without a word is the help.
+        if not hasattr(error, "show") or not hasattr(error, "format_message"):
             raise
-        error.show()
-        sys.exit(2)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        context = getattr(error, "ctx", None)
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        _fail(f"{message}. See '{context.command_path if context else 'kanserve'} --help'.")
 
 
 def _fail(message: str) -> NoReturn:
@@ -98,7 +102,9 @@ def fit(
         str, typer.Option(help="Nodes of the hidden layers, as in '5' or '4,2'; '' for none, 'auto' for the fewest.")
     ] = "5",
     classify: Annotated[bool, typer.Option(help="The target's distinct values are classes.")] = False,
-    optimizer: Annotated[str, typer.Option(help="auto, lm, lbfgs or adam.")] = "auto",
+    optimizer: Annotated[
+        Literal["auto", "lm", "lbfgs", "adam"], typer.Option(help="lm is Levenberg-Marquardt; auto chooses.")
+    ] = "auto",
     checkpoint: Annotated[
         Path | None, typer.Option(help="Keep this file; after a kill the same command goes on from it.")
     ] = None,
@@ -116,8 +122,7 @@ def fit(
     from kanserve.network import serialization
     from kanserve.simplification import discover
 
-    method = arguments.one_of("optimizer", optimizer, ("auto", "lm", "lbfgs", "adam"))
-    if hidden == "auto" and (method != "auto" or checkpoint is not None):
+    if hidden == "auto" and (optimizer != "auto" or checkpoint is not None):
         raise InputError("--hidden auto goes its own way: leave out --optimizer and --checkpoint, or give the nodes.")
     nodes = [] if hidden == "auto" else arguments.hidden(hidden)
     data = tables.read_table(table, arguments.required(target), inputs or (), "classification" if classify else "auto")
@@ -126,7 +131,7 @@ def fit(
         kan = discover(data, seed=seed, report=None if quiet else tell)
     else:
         shape = [len(data.inputs), *nodes, data.y.shape[1]]
-        kan = train.fit(shape, data, optimizer=method, seed=seed, progress=not quiet, checkpoint=checkpoint)
+        kan = train.fit(shape, data, optimizer=optimizer, seed=seed, progress=not quiet, checkpoint=checkpoint)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
     result = {
         "file": str(out),
@@ -183,7 +188,9 @@ def plot(
     kan_file: KanFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="A .png, .svg or .pdf file.")] = Path("kan.png"),
     data: Annotated[Path | None, typer.Option(help="Rows that show where the signal is.")] = None,
-    kind: Annotated[str, typer.Option(help="auto, flow or matrix.")] = "auto",
+    kind: Annotated[
+        Literal["auto", "flow", "matrix"], typer.Option(help="Nodes and curves, or tables of curves; auto chooses.")
+    ] = "auto",
     force: Force = False,
 ) -> None:
     """Draw a network: nodes, the curve on each edge, thickness by its share of the signal.
@@ -198,7 +205,7 @@ def plot(
     kan = serialization.load(kan_file)
     rows = None if data is None else tables.read_rows(data, [one.name for one in kan.inputs])
     free(out, force)
-    axes = plot_network(kan, rows, kind=arguments.one_of("kind", kind, ("auto", "flow", "matrix")))
+    axes = plot_network(kan, rows, kind=kind)
     figure: Any = axes.figure
     write_whole(out, lambda part: figure.savefig(part, dpi=150, format=suffix[1:]))
 
@@ -214,7 +221,7 @@ def publish(
     name: Annotated[str, typer.Option(help="The model's name: lower case, digits, - and _.")],
     data: Annotated[Path | None, typer.Option(help="A table to state r² and errors from.")] = None,
     target: Target = None,
-    formats: Annotated[str, typer.Option("--format", help="Which formats.")] = DEFAULT_FORMATS,
+    formats: Formats = DEFAULT_FORMATS,
     precision: Precision = "double",
     sign: Annotated[Path | None, typer.Option(help="Sign it with this private Ed25519 key, a PEM file.")] = None,
     as_json: Json = False,
@@ -234,7 +241,7 @@ def publish(
     kan = serialization.load(kan_file)
     rows = None if data is None else arguments.data_of(kan, data, target)
     wanted = arguments.names(formats)
-    artifact = compile_kan(kan, wanted, name=name, precision=arguments.precision(precision), data=rows)
+    artifact = compile_kan(kan, wanted, name=name, precision=precision, data=rows)
     version = repositories.publish(repository, name, artifact, key=key)
     warn_not_compared(wanted, artifact.manifest.provenance)
     after = ["kanserve", "serve", repository]

@@ -40,11 +40,6 @@ def one_of(what: str, value: str, allowed: tuple[str, ...]) -> Any:
     return value
 
 
-def precision(value: str) -> Any:
-    """The type that exports compute in."""
-    return one_of("--precision", value, ("double", "float"))
-
-
 def names(formats: str) -> tuple[str, ...]:
     """The formats in "c_source,onnx_graph"."""
     wanted = tuple(name.strip() for name in formats.split(",") if name.strip())

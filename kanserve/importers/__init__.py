@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any, TypedDict, Unpack, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from kanserve.errors import CheckpointError, InputError, NetworkError
 from kanserve.importers.arrays import arrays_of, shown
@@ -20,7 +20,8 @@ from kanserve.importers.checkpoint_files import read
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.network.kan import Base, Kan
 
-LIBRARIES = ("pykan", "efficient-kan", "fast-kan", "inkan", "jaxkan")
+Library = Literal["pykan", "efficient-kan", "fast-kan", "inkan", "jaxkan"]
+LIBRARIES: tuple[Library, ...] = get_args(Library)
 BASES: tuple[str, ...] = get_args(Base)
 Source = str | os.PathLike[str] | Mapping[str, Any] | object
 """A path, arrays by name (a state_dict), or the live model."""

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal
 
 import typer
 
 from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import DEFAULT_FORMATS, Force, Json, KanFile, Precision
-from kanserve.cli.terminal import free, listed, show, warn, write_whole
+from kanserve.cli.commands.flag_types import DEFAULT_FORMATS, Force, Formats, Json, KanFile, Precision
+from kanserve.cli.terminal import free, listed, show, warn, write_folder, write_whole
 from kanserve.errors import ConflictError, InputError
 from kanserve.network.kan import Kan
 from kanserve.options import CForm, ExportOptions, OnnxForm
 
-C_FORMS, ONNX_FORMS = get_args(CForm), get_args(OnnxForm)
+Language = Literal["c", "fortran", "julia", "latex", "matlab", "numpy", "octave", "python", "rust"]
 _OF_ONE_FORMAT = {
     **dict.fromkeys(("gradient", "c_form", "vector_math"), "c_source"),
     **dict.fromkeys(("onnx_form", "opset", "ir_version"), "onnx_graph"),
@@ -25,23 +25,17 @@ def export_network(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="A new folder; one folder a format goes in. The file of a law.")
     ] = None,
-    formats: Annotated[
-        str, typer.Option("--format", help="Which formats, as in 'c_source,onnx_graph'.")
-    ] = DEFAULT_FORMATS,
+    formats: Formats = DEFAULT_FORMATS,
     name: Annotated[str, typer.Option(help="The model's name: files and C functions are named from it.")] = "model",
     precision: Precision = "double",
     check: Annotated[
         bool, typer.Option("--check", help="Measure size, errors and speed of each format; needs no --out.")
     ] = False,
     formula_only: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LANGUAGE",
-            help="Only the formulas, as one function: c, fortran, julia, latex, matlab, numpy, python or rust.",
-        ),
+        Language | None, typer.Option(help="Only the formulas, as one function in this language.")
     ] = None,
     gradient: Annotated[bool, typer.Option("--gradient", help="C: the derivatives of the outputs, too.")] = False,
-    c_form: Annotated[str, typer.Option(help="C: files, single_file or header_only.")] = "files",
+    c_form: Annotated[CForm, typer.Option(help="C: how the source is divided into files.")] = "files",
     target: Annotated[
         list[str] | None,
         typer.Option(help="C: a library for another machine, too, as in 'aarch64-linux-gnu'; repeat, or use commas."),
@@ -50,7 +44,7 @@ def export_network(
         bool, typer.Option("--vector-math", help="C: batches may use the C library's functions of vectors.")
     ] = False,
     onnx_form: Annotated[
-        str, typer.Option(help="ONNX: functions, or operators for runtimes that know no functions.")
+        OnnxForm, typer.Option(help="ONNX: functions, or operators for runtimes that know no functions.")
     ] = "functions",
     opset: Annotated[int, typer.Option(help="ONNX: the version of the operators.")] = ExportOptions.opset,
     ir_version: Annotated[int, typer.Option(help="ONNX: the version of the file.")] = ExportOptions.ir_version,
@@ -75,11 +69,11 @@ def export_network(
 
     options = ExportOptions(
         name=name,
-        precision=arguments.precision(precision),
+        precision=precision,
         gradient=gradient,
-        c_form=arguments.one_of("--c-form", c_form, C_FORMS),
+        c_form=c_form,
         vector_math=vector_math,
-        onnx_form=arguments.one_of("--onnx-form", onnx_form, ONNX_FORMS),
+        onnx_form=onnx_form,
         opset=opset,
         ir_version=ir_version,
     )

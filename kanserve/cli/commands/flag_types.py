@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+import kanserve_exporters
+from kanserve.options import Precision as PrecisionName
+
 DEFAULT_FORMATS = "onnx_graph,c_source,numpy_source"
 
 KanFile = Annotated[Path, typer.Argument(help="A network: the .safetensors file that 'kanserve fit' wrote.")]
@@ -14,4 +17,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts inste
 Seed = Annotated[int, typer.Option(min=0, help="Equal seeds give equal networks.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that are there already.")]
-Precision = Annotated[str, typer.Option(help="'double' or 'float': the type that the exports compute in.")]
+Precision = Annotated[PrecisionName, typer.Option(help="The type that the exports compute in.")]
+
+
+def complete_formats(incomplete: str) -> list[str]:
+    """What a shell offers for a list of formats with commas, of which the last has begun."""
+    before, comma, _ = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in kanserve_exporters.names() if name not in before.split(",")]
+
+
+Formats = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="FORMAT,...",
+        help=f"Which formats, with commas, of {', '.join(kanserve_exporters.names())}.",
+        autocompletion=complete_formats,
+    ),
+]

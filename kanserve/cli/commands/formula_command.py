@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,7 +17,7 @@ from kanserve.errors import FormulaError, InputError
 if TYPE_CHECKING:
     from kanserve.search import Findings
 
-STYLES = ("text", "latex", "python", "c", "json")
+Style = Literal["text", "latex", "python", "c", "json"]
 TABLES = (".csv", ".parquet", ".pq")
 
 
@@ -29,7 +29,7 @@ def show_formula(
             help="A .safetensors file, a version's folder, host:port/name[/version], or a table to search.",
         ),
     ],
-    style: Annotated[str, typer.Option("--as", "--format", help="text, latex, python, c or json.")] = "text",
+    style: Annotated[Style, typer.Option("--as", "--format", help="How the formula is written.")] = "text",
     strict: Annotated[
         bool,
         typer.Option("--strict/--no-strict", help="Refuse what is not finite on 1000 rows of its range and corners."),
@@ -59,7 +59,6 @@ def show_formula(
 
     Example: kanserve formula houses.csv --target price --pareto --pick 2 --out law.safetensors
     """
-    style = arguments.one_of("--as", style, STYLES)
     as_json = as_json or style == "json"
     style = "text" if style == "json" else style
     if Path(source).suffix.lower() in TABLES:

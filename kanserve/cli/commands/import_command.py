@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from kanserve import importers
-from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import Force, Json, Quiet
 from kanserve.cli.terminal import free, show, warn, write_whole
 from kanserve.importers.checkpoint_files import CACHE, SETTINGS, STATE, pykan_prefix, read
 from kanserve.importers.conversion import TOLERANCE, Checkpoint
+from kanserve.network.kan import Base
 
 
 def import_network(
@@ -19,15 +19,15 @@ def import_network(
         typer.Argument(help="A torch file, .safetensors or .npz; or what pykan's saveckpt was given, as model/0.1."),
     ],
     library: Annotated[
-        str, typer.Option("--from", help=f"{', '.join(importers.LIBRARIES)}; default: what the arrays look like.")
-    ] = "",
+        importers.Library | None, typer.Option("--from", help="Default: what the arrays look like.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the network goes.")] = Path("kan.safetensors"),
     inputs: Annotated[
         list[str] | None, typer.Option("--input", "-i", help="The name of an input, one for each in their order.")
     ] = None,
     outputs: Annotated[list[str] | None, typer.Option("--output", help="The name of an output, likewise.")] = None,
     base: Annotated[
-        str | None, typer.Option(help="silu, identity or zero, beside the splines, where the file does not say it.")
+        Base | None, typer.Option(help="What is added to the splines, where the file does not say it.")
     ] = None,
     denominator: Annotated[float | None, typer.Option(help="Of radial functions that had not the default.")] = None,
     tolerance: Annotated[
@@ -50,22 +50,18 @@ def import_network(
     from kanserve.importers import verification
     from kanserve.network import serialization
 
-    if library:
-        arguments.one_of("--from", library, importers.LIBRARIES)
-    if base is not None:
-        arguments.one_of("--base", base, importers.BASES)
     options = importers.checked(
         {
             "inputs": inputs or (),
             "outputs": outputs or (),
-            "base": base,  # type: ignore[typeddict-item] # one of them, as was just looked at
+            "base": base,
             "denominator": denominator,
             "tolerance": tolerance,
         }
     )
     checkpoint: Checkpoint = read(path)
     free(out, force, reads=_files(path))
-    conversion = importers.convert(checkpoint, library, options)
+    conversion = importers.convert(checkpoint, library or "", options)
     kan = conversion.kan
     found = verification.require(verification.compare(checkpoint, conversion, options)) if verify else None
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))

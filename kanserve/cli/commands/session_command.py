@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -176,14 +176,16 @@ def rename(
     file: SessionFile,
     old: Annotated[str, typer.Argument(help="An input or an output.")],
     new_name: Annotated[str, typer.Argument(metavar="NEW", help="Its name from now on.")],
-    of: Annotated[str, typer.Option(help="input or output, where both have the old name.")] = "",
+    of: Annotated[
+        Literal["input", "output"] | None, typer.Option(help="Which of the two, where both have the old name.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Rename an input or an output of the network.
 
     Example: kanserve session rename houses.json area size
     """
-    _edit(file, lambda session: session.rename(old, new_name, of), as_json)
+    _edit(file, lambda session: session.rename(old, new_name, of or ""), as_json)
 
 
 @app.command()
