@@ -29,6 +29,13 @@ The domain knows nothing of gRPC or of exit codes: `serve/status.py` and `cli.py
 """
 
 
+def reason(said: object) -> str:
+    """What an error of another package says, in one line without its stop."""
+    lines = [line.strip() for line in str(said).splitlines() if line.strip()]
+    text = (lines[0] if lines else type(said).__name__)[:200].rstrip(".:")
+    return f"it has no entry {text}" if isinstance(said, KeyError) else text
+
+
 class KanserveError(Exception):
     """The root: catch it to catch everything that kanserve raises on purpose."""
 

@@ -232,6 +232,12 @@ def test_a_server_that_does_not_answer_is_said_with_its_address():
             nobody.predict("raw", [[1.0, 2.0]])
 
 
+def test_an_address_of_version_6_is_said_as_people_write_it():
+    with Client("[::1]:1", retries=0) as nobody, pytest.raises(UnreachableError) as failed:
+        nobody.predict("raw", [[1.0, 2.0]])
+    assert "%5B" not in str(failed.value) and "ipv6:" not in str(failed.value)
+
+
 def test_a_call_that_takes_too_long_is_a_deadline():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

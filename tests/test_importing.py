@@ -55,7 +55,7 @@ def test_settings_with_python_objects_are_read_and_nothing_is_made_of_them(tmp_p
     assert kanserve.from_pykan(tmp_path / "pruned").shape == (2, 1)
 
 
-@pytest.mark.parametrize("library", importers.LIBRARIES)
+@pytest.mark.parametrize("library", importers.importers.LIBRARIES)
 def test_names_and_shapes_say_whose_a_checkpoint_is(library):
     arrays = foreign.ARRAYS[library]()
     found = kanserve.from_checkpoint(arrays)
@@ -64,7 +64,7 @@ def test_names_and_shapes_say_whose_a_checkpoint_is(library):
     assert equal(named(arrays), found.kan)
 
 
-@pytest.mark.parametrize("library", importers.LIBRARIES)
+@pytest.mark.parametrize("library", importers.importers.LIBRARIES)
 def test_another_library_than_the_one_named_is_refused_and_said_which_it_looks_like(library):
     other = "inkan" if library != "inkan" else "jaxkan"
     with pytest.raises(CheckpointError, match=f"no checkpoint of {other}; it looks like one of {library}"):
@@ -199,7 +199,7 @@ def test_notes_go_to_standard_error_and_into_the_json(tmp_path, command):
         ("model --out model_state --force", "model_state is what this command reads"),
         ("a.pt --out there", "there is there already; choose another name or give --force"),
         ("absent", "No such file or directory: absent"),
-        (".", "Is a directory: ."),
+        (".", "'.' is a folder; give a file"),
     ],
 )
 def test_what_the_command_cannot_do_is_one_line_and_exit_code_2(tmp_path, command, words, said):
@@ -312,3 +312,9 @@ def test_a_state_in_memory_is_read_like_its_file():
     stream = io.BytesIO()
     np.savez(stream, **arrays)
     assert equal(kanserve.from_fast_kan(arrays), kanserve.from_fast_kan(dict(np.load(io.BytesIO(stream.getvalue())))))
+
+
+@pytest.mark.parametrize("library", importers.LIBRARIES)
+def test_a_folder_is_refused_by_every_importer(library, tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder; give a file"):
+        importers.from_checkpoint(tmp_path, library)

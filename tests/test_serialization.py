@@ -97,5 +97,11 @@ def test_every_flipped_bit_is_refused_or_changes_nothing():
 
 
 def test_a_safetensors_file_of_something_else_is_refused():
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match="it has no entry '__metadata__'"):
         serialization.loads(save({"a": np.zeros(3)}))
+
+
+def test_a_header_that_cannot_be_read_is_told_without_the_name_of_the_error():
+    with pytest.raises(FormatError, match=r"invalid JSON in header") as refused:
+        serialization.loads(b"\x10\0\0\0\0\0\0\0{garbage garbage")
+    assert "SafetensorError" not in str(refused.value)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.data.datasets import load_knots
-from kanserve.errors import DataError
+from kanserve.errors import DataError, InputError, NotFoundError
 from kanserve.network.evaluate import activations, evaluate
 from kanserve.network.importance import importance
 from kanserve.network.kan import Kan, Symbolic, equal, make_layer
@@ -277,3 +277,12 @@ def test_the_signature_of_a_knot_has_a_short_formula_in_its_translations() -> No
     assert simple.symbolic and simple.edges <= 8
     assert {"longitudinal_translation", "meridinal_translation_real"} <= used
     assert score(simple, held).r2[0] > 0.92
+
+
+def test_an_unknown_function_is_refused_with_the_nearest_names_before_anything_is_fitted():
+    steps: list[SimplifyStep] = []
+    with pytest.raises(NotFoundError, match=r"No function is called 'sinn'\. Nearest: sin"):
+        symbolify(kans.deep(), _data("xy"), functions=["sin", "sinn"], report=steps.append)
+    with pytest.raises(InputError, match=r"list of names"):
+        symbolify(kans.deep(), _data("xy"), functions="sin", report=steps.append)
+    assert not steps

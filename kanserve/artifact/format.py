@@ -77,7 +77,7 @@ from kanserve.artifact.manifest import (
     read_json,
 )
 from kanserve.artifact.naming_rules import FORMULA, GOLDEN, KAN, SIGNATURE, SIGNATURE_BYTES
-from kanserve.errors import FormatError, NotFoundError
+from kanserve.errors import FormatError, NotFoundError, reason
 from kanserve.network import serialization
 from kanserve.network.kan import Kan
 from kanserve.options import Precision
@@ -163,7 +163,7 @@ class Artifact:
         try:
             tensors = _load_tensors(self.files[GOLDEN])
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"{GOLDEN} cannot be read: {error}.") from None
+            raise FormatError(f"{GOLDEN} cannot be read: {reason(error)}.") from None
         widths = {"x": len(self.manifest.inputs), "y": len(self.manifest.outputs)}
         shapes = {name: (tensor.dtype.str, tensor.shape) for name, tensor in tensors.items()}
         count = len(tensors["x"]) if "x" in tensors and tensors["x"].ndim == 2 else 0

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn, get_args
 
 from kanserve.artifact.naming_rules import MANIFEST, REQUIRED, check_name, check_path, folders_of
-from kanserve.errors import FormatError, IntegrityError
+from kanserve.errors import FormatError, IntegrityError, reason
 from kanserve.network.kan import Variable
 from kanserve.network.serialization import variable_in, variable_out
 from kanserve.options import Precision
@@ -92,7 +92,7 @@ def loads(data: bytes) -> Manifest:
     try:
         manifest = _from_json(value)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise FormatError(f"{MANIFEST} lacks something or has it wrong: {error!r:.200}.") from None
+        raise FormatError(f"{MANIFEST} lacks something or has it wrong: {reason(error)}.") from None
     if dumps(manifest) != data:
         raise FormatError(f"{MANIFEST} is not canonical: unknown or repeated keys, or another spelling of a value.")
     return manifest

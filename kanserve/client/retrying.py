@@ -1,7 +1,9 @@
 """Which calls are made again, and when; and the error that a failed one stands for."""
 
 import random
+import re
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 
@@ -57,7 +59,12 @@ def _raised(error: Any, address: str, timeout: float, request: str) -> KanserveE
         case grpc.StatusCode.CANCELLED:
             return errors.UnreachableError(f"The server at {address} ended before it answered.")
         case grpc.StatusCode.UNAVAILABLE:
-            return errors.UnreachableError(f"No server answers at {address}: {text}.")
+            return errors.UnreachableError(f"No server answers at {address}: {_readable(text)}.")
         case _:
             named_there = "" if request and request in text else f" (request {request})"  # our server says it itself
             return KanserveError(f"The server at {address} failed: {code.name}: {text}{named_there}.")
+
+
+def _readable(text: str) -> str:
+    """What gRPC says, with addresses as people write them: [::1]:8001 for ipv6:%5B::1%5D:8001."""
+    return re.sub(r"\bipv[46]:(?=[\[\d])", "", unquote(text))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.errors import CheckpointError
+from kanserve.errors import CheckpointError, reason
 
 # What wrappers put before every name: parallel and compiled modules, and the usual names of a network in another one.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "kan.")
@@ -120,7 +120,7 @@ def _of_tensor(tensor: Any, key: str, name: str) -> NDArray[Any]:
             plain = plain.float()
         array: NDArray[Any] = plain.numpy().copy()
     except (RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{name}: {shown(key)} cannot be read as an array: {first_line(error)}.") from None
+        raise CheckpointError(f"{name}: {shown(key)} cannot be read as an array: {reason(error)}.") from None
     return array
 
 
@@ -146,12 +146,6 @@ def shown(key: object) -> str:
     """A name of a file for a message: short, and on one line."""
     text = str(key)
     return repr(text if len(text) <= 60 else text[:59] + "…")
-
-
-def first_line(said: object) -> str:
-    """What an error of another package says, in one line without its stop."""
-    lines = [line.strip() for line in str(said).splitlines() if line.strip()]
-    return (lines[0] if lines else type(said).__name__)[:200].rstrip(".:")
 
 
 def with_article(word: str) -> str:

@@ -1,6 +1,5 @@
 """A checkpoint from its files: pykan's settings and state, or one file of arrays."""
 
-import errno
 import os
 import stat
 from pathlib import Path
@@ -16,7 +15,7 @@ SETTINGS, STATE, CACHE = "_config.yml", "_state", "_cache_data"
 def read(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint at a path: a file of arrays; or pykan's by the name that `saveckpt` was given, or by either file.
 
-    CheckpointError where a file is not one of those or is damaged; OSError where it cannot be opened.
+    CheckpointError where a file is not one of those, is damaged or is a folder; OSError where it cannot be opened.
     """
     path = Path(path)
     prefix = pykan_prefix(path)
@@ -55,7 +54,9 @@ def contents(path: Path, largest: int) -> bytes:
     try:
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            raise CheckpointError(
+                f"{str(path)!r} is a folder; give a file: what torch saved, .safetensors, .npz or pykan's checkpoint."
+            )
         if not stat.S_ISREG(found.st_mode):
             raise CheckpointError(f"{path.name} is a pipe or a device; give a file.")
         if found.st_size > largest:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.errors import CheckpointError, MissingDependencyError
-from kanserve.importers.arrays import SLACK, arrays_of, first_line, shown, with_article
+from kanserve.errors import CheckpointError, MissingDependencyError, reason
+from kanserve.importers.arrays import SLACK, arrays_of, shown, with_article
 
 _END_OF_ARCHIVE = b"PK\x05\x06"
 _BEFORE_ARCHIVES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how torch began its files before them
@@ -63,7 +63,7 @@ def _entries(data: bytes, name: str) -> list[zipfile.ZipInfo]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
-        raise CheckpointError(f"{name} is a damaged archive: {first_line(error)}.") from None
+        raise CheckpointError(f"{name} is a damaged archive: {reason(error)}.") from None
     names = [one.filename for one in entries]
     if len(set(names)) < len(names):
         raise CheckpointError(f"{name} is a damaged archive: it has an entry twice.")
@@ -82,7 +82,7 @@ def _npz(data: bytes, entries: list[zipfile.ZipInfo], name: str) -> dict[str, ND
             try:
                 values = archive.read(one)
             except Exception as error:  # whatever a damaged entry breaks in zipfile and what unpacks for it
-                raise CheckpointError(f"{name}: {shown(key)} is damaged: {first_line(error)}.") from None
+                raise CheckpointError(f"{name}: {shown(key)} is damaged: {reason(error)}.") from None
             found[key] = _npy(values, key, name)
     return found
 
@@ -112,7 +112,7 @@ def _safetensors(data: bytes, name: str) -> dict[str, NDArray[Any]]:
     try:
         tensors = deserialize(data)  # type: ignore[no-untyped-call] # which checks that shapes, types and places fit the file
     except (SafetensorError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{name} is a damaged safetensors file: {first_line(error)}.") from None
+        raise CheckpointError(f"{name} is a damaged safetensors file: {reason(error)}.") from None
     found = {}
     for key, facts in tensors:
         if facts["dtype"] == "BF16":  # the upper half of a float32
@@ -155,5 +155,5 @@ def _refusal(text: str, name: str) -> str:
         return f"{name} is a compiled program (TorchScript), which is never loaded; {_SAVE_THE_STATE}."
     if found := re.search(r"GLOBAL ([A-Za-z_][\w.]{0,100})", text):
         return f"{name} holds Python objects ({found[1]}), which are never loaded; {_SAVE_THE_STATE}."
-    _, _, reason = text.partition("(Could this")[0].rpartition("WeightsUnpickler error:")
-    return f"{name} is cut off or damaged, or no torch file: {first_line(reason)}."
+    _, _, said = text.partition("(Could this")[0].rpartition("WeightsUnpickler error:")
+    return f"{name} is cut off or damaged, or no torch file: {reason(said)}."

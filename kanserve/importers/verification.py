@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.errors import CheckpointError, KanserveError
+from kanserve.errors import CheckpointError, KanserveError, reason
 from kanserve.importers import reference_libraries
-from kanserve.importers.arrays import first_line
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.network.evaluate import as_rows, evaluate
 from kanserve.network.kan import Kan
@@ -174,5 +173,5 @@ def _quietly(library: str) -> Iterator[None]:
         except KanserveError:
             raise
         except Exception as error:  # anything that another library raises
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            raise CheckpointError(f"{library} itself cannot run this checkpoint: {reason}.") from None
+            why = f"{type(error).__name__}: {reason(error)}"
+            raise CheckpointError(f"{library} itself cannot run this checkpoint: {why}.") from None

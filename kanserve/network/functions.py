@@ -19,6 +19,7 @@ equally well: simpler first.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import reduce
 
 import numpy as np
@@ -353,9 +354,14 @@ _POWER_ROWS = (
 FUNCTIONS: dict[str, Function] = {row.name: row for row in (*_ROWS, *_SPECIAL_ROWS, *_POWER_ROWS)}
 
 
+_LONGEST_SHOWN = 60  # characters of a name that is unknown
+
+
 def function(name: str) -> Function:
-    """The row called `name`; NotFoundError with the names there are."""
-    try:
-        return FUNCTIONS[name]
-    except KeyError:
-        raise NotFoundError(f"No function is called {name!r}. There are: {', '.join(FUNCTIONS)}.") from None
+    """The row called `name`; NotFoundError with the nearest names and all that there are."""
+    if name not in FUNCTIONS:
+        wanted = str(name)[:_LONGEST_SHOWN]
+        near = get_close_matches(wanted, FUNCTIONS)
+        nearest = f" Nearest: {', '.join(near)}." if near else ""
+        raise NotFoundError(f"No function is called {wanted!r}.{nearest} There are: {', '.join(FUNCTIONS)}.")
+    return FUNCTIONS[name]

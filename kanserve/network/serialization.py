@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as _load_tensors
 from safetensors.numpy import save as _save_tensors
 
-from kanserve.errors import FormatError, NetworkError, NotFoundError
+from kanserve.errors import FormatError, NetworkError, NotFoundError, reason
 from kanserve.network.kan import Kan, Layer, Variable
 
 VERSION = 1
@@ -116,7 +116,7 @@ def loads(data: bytes) -> Kan:
         struct.error,
         RecursionError,
     ) as error:
-        raise FormatError(f"This is not a kanserve network (safetensors with a 'kan' header): {error!r}.") from None
+        raise FormatError(f"This is not a kanserve network (a 'kan' header in safetensors): {reason(error)}.") from None
 
 
 def save(kan: Kan, path: str | os.PathLike[str]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import Message
@@ -250,7 +251,7 @@ class Pipeline:
             call.identity = allowed.identity
         if self._state.observers:
             call.metadata = context.invocation_metadata() or ()
-            call.peer = context.peer()
+            call.peer = unquote(context.peer())  # gRPC writes ipv6:%5B::1%5D:8001
             call.request_id = _request_id(call.metadata)
         made: Allowed | None = allowed
         return made
