@@ -55,7 +55,7 @@ def test_settings_with_python_objects_are_read_and_nothing_is_made_of_them(tmp_p
     assert kanserve.from_pykan(tmp_path / "pruned").shape == (2, 1)
 
 
-@pytest.mark.parametrize("library", importers.importers.LIBRARIES)
+@pytest.mark.parametrize("library", importers.LIBRARIES)
 def test_names_and_shapes_say_whose_a_checkpoint_is(library):
     arrays = foreign.ARRAYS[library]()
     found = kanserve.from_checkpoint(arrays)
@@ -64,7 +64,7 @@ def test_names_and_shapes_say_whose_a_checkpoint_is(library):
     assert equal(named(arrays), found.kan)
 
 
-@pytest.mark.parametrize("library", importers.importers.LIBRARIES)
+@pytest.mark.parametrize("library", importers.LIBRARIES)
 def test_another_library_than_the_one_named_is_refused_and_said_which_it_looks_like(library):
     other = "inkan" if library != "inkan" else "jaxkan"
     with pytest.raises(CheckpointError, match=f"no checkpoint of {other}; it looks like one of {library}"):

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 import kanserve
-from kanserve.errors import NetworkError
-from kanserve.network.evaluate import evaluate, jacobian
+from kanserve.errors import CheckpointError, NetworkError
+from kanserve.network.evaluate import derivative, evaluate
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.train.torch import torch_network
@@ -82,6 +82,13 @@ def test_what_was_trained_outside_comes_back_and_what_is_broken_does_not():
         from_torch(state | {"layers.0.affine": state["layers.0.affine"] / 0})
     with pytest.raises(NetworkError, match="'structure'; this one has not"):
         from_torch(torch.nn.Linear(2, 1).state_dict())
+
+
+def test_a_complex_tensor_is_refused_by_its_name():
+    state = to_torch(kans.mixed()).state_dict()
+    for name in set(state) - {"structure"}:
+        with pytest.raises(CheckpointError, match=f"'{name}' has the type complex128; wanted real numbers"):
+            from_torch({**state, name: state[name].to(torch.complex128)})
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.errors import MissingDependencyError, NetworkError
+from kanserve.errors import CheckpointError, MissingDependencyError, NetworkError
 from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.network.splines import basis
 
@@ -55,10 +55,14 @@ def to_torch(kan: Kan, *, dtype: "torch.dtype | None" = None, device: "torch.dev
 def from_torch(network: "KanNetwork | Mapping[str, Tensor]") -> Kan:
     """The network that a module of `to_torch`, or its state_dict, is now; the one it came from if nothing was trained.
 
-    Parameters that training made NaN or infinite raise NetworkError, and so does another module's state.
+    Parameters that training made NaN or infinite raise NetworkError, and so does another module's state; a tensor of
+    complex numbers raises CheckpointError.
     """
     tensors = network if isinstance(network, Mapping) else network.state_dict()
     state = {name: np.asarray(one.detach().cpu().numpy()) for name, one in tensors.items()}
+    for name, array in state.items():
+        if array.dtype.kind not in "fiub":
+            raise CheckpointError(f"The tensor {name[:60]!r} has the type {array.dtype.name}; wanted real numbers.")
     try:
         said = json.loads(state["structure"].tobytes())
         return Kan(
