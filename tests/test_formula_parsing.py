@@ -7,6 +7,7 @@ from collections.abc import Callable
 import mpmath
 import numpy as np
 import pytest
+import sympy
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -191,6 +192,11 @@ def test_a_network_is_its_formula_and_undefined_where_that_is(tree):
         ('a*"b', "no '\"'", 2),
         ('a*"\\q"', "escapes as JSON", 2),
         ("a*1e999", "larger than a double", 2),
+        ("1e-400*a", "not 0 but smaller than a double", 0),
+        ("a + 0.0003E-999", "not 0 but smaller than a double", 4),
+        ("inf*a", "finite numbers only; a name inf is written in double quotes", 0),
+        ("a + NaN", "finite numbers only", 4),
+        ("a - Infinity", "finite numbers only", 4),
         ("a + 1/(2-2)", "divides by 0", 5),
         ("a*log(-2)", "log(-2.0) is no finite real number", 2),
         ("arcsin(2) + a", "arcsin(2.0)", 0),
@@ -260,3 +266,13 @@ def test_what_is_nested_as_deep_as_may_be_becomes_a_network():
 def test_any_text_is_a_network_or_an_error_of_ours(text):
     with contextlib.suppress(KanserveError):
         assert isinstance(from_formula(text, inputs=["x", "y"]), Kan)
+
+
+def test_zero_in_any_spelling_is_a_number_and_inf_in_quotes_a_name():
+    kan = from_formula('"inf" + 0e-999 + 0.000')
+    assert [one.name for one in kan.inputs] == ["inf"] and evaluate(kan, [[2.0]])[0, 0] == 2.0
+
+
+def test_a_number_of_sympys_that_is_too_small_is_refused():
+    with pytest.raises(InputError, match="not 0 but smaller than a double holds"):
+        from_formula(sympy.Float("1e-400") * sympy.Symbol("x"))

@@ -1,10 +1,13 @@
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from kanserve.data.dataset import MANY, Dataset, past, read_rows, read_table, some
-from kanserve.errors import DataError, NotFoundError
+from kanserve.errors import DataError, NetworkError, NotFoundError
+from kanserve.network.kan import Kan, Variable, layer
 
 
 @pytest.fixture
@@ -143,3 +146,14 @@ def test_some_rows_are_different_ones_in_their_order(of):
 def test_positions_past_held_rows_reach_all_others():
     held = np.array([0, 3, 4, 9])
     assert past(held, np.arange(6)).tolist() == [1, 2, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "")])
+def test_names_that_no_network_can_have_are_refused_in_the_same_words(names):
+    words = re.escape(f"must differ and not be empty, got {list(names)}")
+    with pytest.raises(NetworkError, match=f"The names of the inputs {words}"):
+        Kan((layer(shape=(1, 2)),), inputs=tuple(map(Variable, names)))
+    with pytest.raises(DataError, match=f"The names of the inputs {words}"):
+        Dataset(np.zeros((3, 2)), np.zeros(3), names)
+    with pytest.raises(DataError, match=f"The names of the outputs {words}"):
+        Dataset(np.zeros((3, 1)), np.zeros((3, 2)), outputs=names)

@@ -83,6 +83,8 @@ class Dataset:
         targets = targets or (("y",) if y.shape[1] == 1 else tuple(f"y{q + 1}" for q in range(y.shape[1])))
         if len(names) != x.shape[1] or len(targets) != y.shape[1]:
             raise DataError(f"x {x.shape} and y {y.shape} need as many names, got {len(names)} and {len(targets)}.")
+        _check_names("inputs", names)
+        _check_names("outputs", targets)
         _check_finite(x, "input", names)
         _check_finite(y, "output", targets)
         weights = None if self.weights is None else _row_weights(self.weights, len(x))
@@ -390,6 +392,12 @@ def _numbers(values: object, name: str) -> Array:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise DataError(f"{name} must be numbers.") from None
+
+
+def _check_names(kind: str, names: Sequence[str]) -> None:
+    """DataError, in the words of the network's own check, for names that no network can have."""
+    if len(set(names)) != len(names) or not all(names):
+        raise DataError(f"The names of the {kind} must differ and not be empty, got {list(names)}.")
 
 
 def _check_finite(values: Array, kind: str, labels: Sequence[str]) -> None:

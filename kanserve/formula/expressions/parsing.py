@@ -6,7 +6,8 @@
     power   = atom, [("**" | "^"), signed]         -x^2 is -(x^2), x^2^3 is x^(2^3), 2^-x is allowed
     atom    = number | name | function, "(", sum, ")" | "(", sum, ")"
     number  = 2 | 0.5 | .5 | 1e-3 | 2.5E+10
-    name    = a letter of any script or "_", then letters, digits and "_"; or anything in double quotes, as in JSON
+    name    = a letter of any script or "_", then letters, digits and "_"; or anything in double quotes, as in JSON;
+              inf, infinity and nan, which stand for no finite number, are names in quotes only
 
 Functions have the names of the table of functions and the usual others (`FUNCTION_NAMES`). Every error says where, with
 the place marked. Texts are at most MAX_LENGTH characters, nested at most MAX_NESTING deep.
@@ -43,6 +44,8 @@ COMPOSITIONS = {
     **dict.fromkeys(("arccosh", "acosh", "arcosh"), "log(x + sqrt((x - 1)*(x + 1)))"),
 }
 FUNCTION_NAMES = frozenset({*TABLE_NAMES, *COMPOSITIONS})
+
+_NOT_FINITE = frozenset({"inf", "infinity", "nan"})  # how Python and others write what is no finite number
 
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
@@ -220,9 +223,7 @@ class _Parser:
             raise self._mistake(f"Wanted a number, a name or '(', got {got}.")
         self._next += 1
         if token.kind == "number":
-            if not math.isfinite(float(token.text)):
-                raise self._mistake("This number is larger than a double holds.", token.at)
-            return Number(float(token.text), token.at)
+            return Number(self._number(token), token.at)
         if token.kind == "quoted":
             return Name(self._unquoted(token), token.at)
         if opened := self._take("("):
@@ -232,7 +233,19 @@ class _Parser:
             return Call(token.text, self._closed(opened), token.at)
         if token.text in FUNCTION_NAMES and token.text not in SPECIAL:  # gamma alone is a variable
             raise self._mistake(f"{token.text} is a function: write {token.text}(...).", token.at)
+        if token.text.lower() in _NOT_FINITE:
+            raise self._mistake(
+                f"A formula has finite numbers only; a name {token.text} is written in double quotes.", token.at
+            )
         return Name(token.text, token.at)
+
+    def _number(self, token: _Token) -> float:
+        value = float(token.text)
+        if not math.isfinite(value):
+            raise self._mistake("This number is larger than a double holds.", token.at)
+        if value == 0 and re.search("[1-9]", token.text.lower().partition("e")[0]):
+            raise self._mistake("This number is not 0 but smaller than a double holds.", token.at)
+        return value
 
     def _closed(self, opened: _Token) -> Expression:
         inner = self._nested(self._sum)

@@ -63,4 +63,6 @@ def _number(one: Any) -> Number:
         value = math.nan
     if not math.isfinite(value):
         raise InputError(f"The expression has {str(one)[:60]}, which is no finite real number.")
+    if value == 0 and one != 0:
+        raise InputError(f"The expression has {str(one)[:60]}, which is not 0 but smaller than a double holds.")
     return Number(value)
