@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kanserve.formula import from_formula
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows, unsteadiness
@@ -70,3 +71,11 @@ def test_the_two_parts_of_an_edge_are_rounded_each():
     at = np.array([[-1000.0]])
     assert evaluate(relu, at) == 0
     assert allowed(relu, at, evaluate(relu, at), "float", 1e-5) >= np.spacing(np.float32(500))
+
+
+def test_where_rounding_may_leave_the_domain_what_it_does_inside_is_allowed():
+    kan = from_formula("arccos(x)", ranges={"x": (-1, 1)})
+    x = np.array([[1 - 2.0**-53]])
+    y = evaluate(kan, x)
+    assert np.isnan(rounding(kan, x, "double")).all()
+    assert y[0, 0] < allowed(kan, x, y, "double", 1e-9)[0, 0] < 100 * y[0, 0]

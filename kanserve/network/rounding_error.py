@@ -31,10 +31,11 @@ def allowed(kan: Kan, x: Array, y: Array, precision: Precision, part: float) -> 
     """How far each output (N, outputs) may be from y, the network's outputs at x.
 
     It is `part` of the output's scale, or, where the network is more sensitive than that, 64 times what rounding does
-    to it in this row. Each row has its own: one next to a pole says nothing of the others.
+    to it in this row. Each row has its own: one next to a pole says nothing of the others. Where rounding may leave the
+    domain, as of acos at 1, what it does inside counts.
     """
-    change = _MARGIN * rounding(kan, x, precision)
-    return np.maximum(part * scale(y), np.where(np.isfinite(change), change, 0.0))
+    change, _ = _changes(kan, x, precision)
+    return np.maximum(part * scale(y), _MARGIN * change)
 
 
 def scale(y: Array) -> Array:
@@ -53,15 +54,25 @@ def rounding(kan: Kan, x: Array, precision: Precision) -> Array:
     Each value is moved by a random part of the precision's grain, a few times, there and back: a domain may end on
     either side. The largest change is taken. All rows are moved alike, so that none depends on the others.
     """
+    change, broken = _changes(kan, x, precision)
+    return np.where(broken, np.nan, change)
+
+
+def _changes(kan: Kan, x: Array, precision: Precision) -> tuple[Array, NDArray[np.bool_]]:
+    """The largest finite change of each output (N, outputs), and where one of the moves breaks it."""
     wanted = evaluate.evaluate(kan, x)
-    change = np.zeros_like(wanted)
+    change, broken = np.zeros_like(wanted), ~np.isfinite(wanted)
     moves = list(itertools.product(_MEASURED[precision], range(_DRAWS), (1, -1)))
     together = max(1, _MOST_ROWS // max(1, len(x)))
     for start in range(0, len(moves), together):
         some = moves[start : start + together]
         for moved, (grain, _, _) in zip(_moved(kan, x, precision, some), some, strict=True):
-            change = np.maximum(change, np.abs(moved - wanted) * (_GRAIN[precision] / grain))
-    return change
+            with np.errstate(invalid="ignore"):
+                moves_by = np.abs(moved - wanted) * (_GRAIN[precision] / grain)
+            fine = np.isfinite(moves_by)
+            change = np.maximum(change, np.where(fine, moves_by, 0.0))
+            broken |= ~fine
+    return change, broken
 
 
 def _moved(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int, int]]) -> Array:
