@@ -5,6 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import sympy
+from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
@@ -65,6 +66,24 @@ def test_names_go_through_a_pipeline_that_keeps_frames():
     pipeline = make_pipeline(StandardScaler(), KANRegressor(starts=1, noise_free=True, random_state=0))
     pipeline.set_output(transform="pandas").fit(pd.DataFrame(x), energy(x))
     assert [one.name for one in pipeline[-1].kan_.inputs] == ["angle", "mean radius"]
+
+
+def test_a_formula_behind_a_scaler_has_the_names_and_the_units_that_the_scaler_gives():
+    x = pd.DataFrame({"area": columns(40)["angle"] * 80 + 120, "rooms": np.arange(40) % 5})
+    y = 3 * x["area"] + 20 * x["rooms"]
+    model = KANRegressor(hidden=(), starts=1, noise_free=True, symbolic=True, random_state=0)
+    columnwise = ColumnTransformer([("scale", StandardScaler(), ["area"])], remainder="passthrough")
+    pipeline = make_pipeline(columnwise, model).set_output(transform="pandas").fit(x, y)
+    names = pipeline[:-1].get_feature_names_out().tolist()
+    assert names == model.feature_names_in_.tolist() == [one.name for one in model.kan_.inputs]
+    area, rooms = (sympy.Symbol(name, real=True) for name in names)
+    scaler = columnwise.named_transformers_["scale"]
+    mean, scale = scaler.mean_[0], scaler.scale_[0]
+    assert float(model.formula_.coeff(area)) == pytest.approx(3 * scale)
+    raw = sympy.Symbol("area")
+    in_the_tables_units = sympy.expand(model.formula_.subs(area, (raw - mean) / scale))
+    assert float(in_the_tables_units.coeff(raw)) == pytest.approx(3)
+    assert float(in_the_tables_units.coeff(rooms)) == pytest.approx(20)
 
 
 @pytest.mark.slow

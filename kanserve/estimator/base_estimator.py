@@ -89,7 +89,11 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
     @property
     def formula_(self) -> Any:
-        """The network as a sympy expression, or a list of them: of several outputs, or of the classes' scores."""
+        """The network as a sympy expression, or a list of them: of several outputs, or of the classes' scores.
+
+        Its symbols are the columns that `fit` was given, by `feature_names_in_` or as x1, x2, ...: behind a scaler of a
+        pipeline those are in the scaler's units, and have names with set_output(transform="pandas").
+        """
         found = self._formulas()
         try:
             expressions = [expression(one) for one in found]
