@@ -22,6 +22,7 @@ from kanserve.repository.local import Folder
 from kanserve.serve.models import loading_queue
 from kanserve.serve.models.loader import Models
 from kanserve.serve.models.loading_queue import AT_ONCE, LoadingQueue, when_done
+from kanserve.serve.scheduling import switch_interval
 from kanserve.serve.settings import Settings
 from tests import lean, serving
 from tests.loaded import loaded, publish, versions
@@ -314,17 +315,18 @@ def test_what_waits_is_refused_at_the_end_and_what_runs_is_done() -> None:
 @pytest.mark.usefixtures("impatient")
 def test_the_interpreter_changes_threads_as_usual_once_nothing_is_loaded() -> None:
     usual = sys.getswitchinterval()
-    made, gates = LoadingQueue(), [threading.Event(), threading.Event()]
-    made.give_way()
-    jobs = [made.begin(partial(gate.wait, PATIENCE), str(number)) for number, gate in enumerate(gates)]
-    eventually(lambda: len(made._busy) == 2)
-    gates[0].set()
-    jobs[0].result(PATIENCE)
-    assert sys.getswitchinterval() < usual
-    gates[1].set()
-    jobs[1].result(PATIENCE)
-    assert sys.getswitchinterval() == usual
-    made.close()
+    with switch_interval.own_process():
+        made, gates = LoadingQueue(), [threading.Event(), threading.Event()]
+        made.give_way()
+        jobs = [made.begin(partial(gate.wait, PATIENCE), str(number)) for number, gate in enumerate(gates)]
+        eventually(lambda: len(made._busy) == 2)
+        gates[0].set()
+        jobs[0].result(PATIENCE)
+        assert sys.getswitchinterval() < usual
+        gates[1].set()
+        jobs[1].result(PATIENCE)
+        assert sys.getswitchinterval() == usual
+        made.close()
 
 
 def test_when_all_are_done_it_is_told_once() -> None:

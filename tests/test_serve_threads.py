@@ -151,7 +151,7 @@ def test_fast_calls_go_on_beside_as_many_slow_ones_as_may_wait():
 
 def test_threads_take_turns_more_often_beside_a_slow_call_and_only_then():
     usual = sys.getswitchinterval()
-    with running(threads=1, spare=2) as pool:
+    with switch_interval.own_process(), running(threads=1, spare=2) as pool:
         with Gate() as gate:
             pool.submit(gate.call)
             gate.wait(1)
@@ -165,7 +165,7 @@ def test_a_slow_call_that_ends_leaves_short_turns_to_what_is_being_loaded():
     usual = sys.getswitchinterval()
     switch_interval.shorten("loading", switch_interval.BESIDE_LOADS)
     try:
-        with running(threads=1, spare=2) as pool:
+        with switch_interval.own_process(), running(threads=1, spare=2) as pool:
             with Gate() as gate:
                 pool.submit(gate.call)
                 gate.wait(1)
@@ -175,6 +175,17 @@ def test_a_slow_call_that_ends_leaves_short_turns_to_what_is_being_loaded():
     finally:
         switch_interval.relax("loading")
     assert sys.getswitchinterval() == usual
+
+
+def test_a_server_in_somebody_elses_process_leaves_the_turns_of_threads_alone():
+    usual = sys.getswitchinterval()
+    with running(threads=1, spare=2) as pool, Gate() as gate:
+        pool.submit(gate.call)
+        gate.wait(1)
+        ended(pool, int)
+        switch_interval.shorten("loading", switch_interval.BESIDE_LOADS)
+        assert sys.getswitchinterval() == usual
+        switch_interval.relax("loading")
 
 
 def test_more_requests_of_a_model_at_once_than_it_may_have_are_refused():

@@ -4,7 +4,7 @@ from os import PathLike
 
 from kanserve.serve import server
 from kanserve.serve.processes import lifecycle
-from kanserve.serve.scheduling import cpus
+from kanserve.serve.scheduling import cpus, switch_interval
 from kanserve.serve.settings import Settings
 
 
@@ -27,4 +27,5 @@ def run(
         return supervisor.run(settings, workers)
     from kanserve.serve.processes import single
 
-    return single.run(settings)
+    with switch_interval.own_process():
+        return single.run(settings)

@@ -18,7 +18,7 @@ from kanserve.serve.processes import lifecycle
 from kanserve.serve.processes.control import WorkerControl
 from kanserve.serve.processes.ipc import Message, WorkerEnd, encode_error
 from kanserve.serve.processes.restart_policy import Version
-from kanserve.serve.scheduling import cpus
+from kanserve.serve.scheduling import cpus, switch_interval
 from kanserve.serve.server import Server, ServingRuntime
 from kanserve.serve.settings import Settings
 
@@ -44,7 +44,7 @@ def main(start: Start, end: socket) -> int:
     for ignored in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all; what they mean the supervisor says
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with lifecycle.heard(ended.put, signal.SIGTERM):
+    with lifecycle.heard(ended.put, signal.SIGTERM), switch_interval.own_process():
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if start.settings.pin:
             cpus.pin(start.number)
