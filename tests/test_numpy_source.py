@@ -1,3 +1,4 @@
+import ast
 import itertools
 import math
 import subprocess
@@ -10,7 +11,8 @@ import pytest
 
 from kanserve.errors import DataError, ExportError, FormatError
 from kanserve.network.evaluate import evaluate, probabilities
-from kanserve.network.kan import Kan, Layer, Variable, make_layer
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Layer, Variable, layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
@@ -225,6 +227,25 @@ def test_names_are_texts_and_never_code(name):
     for options in (DOUBLE, ExportOptions(name)):
         loaded = module(kan, options)
         assert loaded.INPUTS == loaded.OUTPUTS == loaded.INPUT_UNITS == (name,)
+
+
+@pytest.mark.parametrize("name", [*ZOO, *FUNCTIONS])
+def test_the_module_has_only_what_the_network_needs(name):
+    kan = ZOO[name]() if name in ZOO else Kan((layer(functions=[[name]]),))
+    (text,) = exporter.export(kan, DOUBLE).values()
+    tree = ast.parse(text)
+    used = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+    made = {alias.name for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom) for alias in one.names}
+    made |= {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}
+    made |= {
+        target.id
+        for one in tree.body
+        if isinstance(one, ast.Assign)
+        for target in one.targets
+        if isinstance(target, ast.Name)
+    }
+    public = {"predict", "predict_proba", "INPUTS", "INPUT_UNITS", "INPUT_RANGES", "OUTPUTS", "OUTPUT_UNITS", "CLASSES"}
+    assert made - used <= public
 
 
 def test_the_module_imports_numpy_only_and_is_quiet_where_warnings_are_errors(tmp_path):

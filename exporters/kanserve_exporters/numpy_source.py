@@ -12,6 +12,7 @@ table, evaluated for all edges and rows at once; many symbolic edges are compute
 a small network goes its own way, in Python's numbers.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -48,7 +49,8 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
         layers.append(part)
         plans.append(plan(in_units, part.splines, unit, small=small) if part.splines else None)
     forms = {one.form for one in plans if one}
-    blocks = [_begin(kan, layers, plans, np.dtype(dtype).name, small)]
+    one_row = row_code(kan, layers, plans, dialect) if small else ""
+    blocks = [_begin(kan, layers, plans, np.dtype(dtype).name, one_row)]
     blocks += [template.PREDICT_PROBA] if kan.classes else []
     blocks.append(_predict(kan, dialect))
     blocks += [template.POWERS] if forms & {"dense", "sparse"} else []
@@ -56,12 +58,13 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     blocks += _helpers(layers, dialect)
     for number, (layer, part, chosen) in enumerate(zip(kan.layers, layers, plans, strict=True)):
         blocks.append(layer_code(number, layer, part, chosen, dialect))
-    blocks += [template.PIECES, row_code(kan, layers, plans, dialect)] if small else []
+    if small:
+        blocks += [template.LARGEST, *([template.PIECES] if any(plans) else []), one_row]
     text = "\n".join(block.strip("\n") + "\n\n" for block in blocks).rstrip("\n") + "\n"
     return {f"{module_name(options.name)}.py": text.encode("ascii")}
 
 
-def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, small: bool) -> str:
+def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, row: str) -> str:
     numbers = [kan.shape[0] + kan.shape[-1]]
     numbers += [max(one.row if one else 0, row_size(part)) for part, one in zip(layers, plans, strict=True)]
     return template.BEGIN.format(
@@ -69,8 +72,8 @@ def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, 
         inputs=kan.shape[0],
         outputs=kan.shape[-1],
         dtype=dtype,
-        imports=template.IMPORTS if small else "",
-        one_row=template.ONE_ROW.format(inputs=kan.shape[0]) if small else "",
+        imports=_imports(row),
+        one_row=template.ONE_ROW.format(inputs=kan.shape[0]) if row else "",
         what="scores" if kan.classes else "outputs",
         probabilities=template.PROBABILITIES.format(outputs=kan.shape[-1]) if kan.classes else "",
         input_names=_texts(one.name for one in kan.inputs),
@@ -83,6 +86,13 @@ def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, 
         # Escaped as in a string, which a docstring is.
         formula="\n".join("    " + line.replace('"', '\\"') for line in formula_lines(kan)),
     )
+
+
+def _imports(row: str) -> str:
+    """The lines that import what the function of one row uses of Python's library."""
+    lines = ["import math\n"] if re.search(r"\bmath\.", row) else []
+    lines += ["from bisect import bisect_right\n"] if "bisect_right(" in row else []
+    return "".join(lines) + ("\n" if lines else "")
 
 
 def _predict(kan: Kan, dialect: Dialect) -> str:
@@ -113,7 +123,7 @@ def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
     """The functions that NumPy has not; only those that are used."""
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
-    return ([special_functions.numpy_module()] if used & {*SPECIAL} else []) + [
+    return ([special_functions.numpy_module(used & {*SPECIAL})] if used & {*SPECIAL} else []) + [
         f"def {helper(name, dialect)}(x):\n    return {body(name, dialect)}"
         for name in sorted(used)
         if needs_helper(name, dialect)

@@ -35,11 +35,6 @@ def predict(x):
 
 '''
 
-IMPORTS = """import math
-from bisect import bisect_right
-
-"""
-
 ONE_ROW = """    x = numpy.asarray(x)
     if x.shape == (1, {inputs}) and x.dtype.kind == "f":
         try:
@@ -50,11 +45,13 @@ ONE_ROW = """    x = numpy.asarray(x)
             return numpy.array([row], DTYPE)
 """
 
-# Of all inputs of a spline layer: the breaks, and for each piece its origin and polynomials, as Python's numbers.
-PIECES = """
+LARGEST = """
 _LARGEST = float(numpy.finfo(DTYPE).max)
 
+"""
 
+# Of all inputs of a spline layer: the breaks, and for each piece its origin and polynomials, as Python's numbers.
+PIECES = """
 def _pieces(breaks, per_step, origins, widest, table):
     rows = numpy.concatenate([origins.reshape(-1, 1), table.reshape(origins.size, -1)], axis=1)
     return list(zip(breaks.tolist(), rows.reshape(*origins.shape, -1).tolist()))

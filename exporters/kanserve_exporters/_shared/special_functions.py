@@ -1,8 +1,10 @@
 """erf, J0 and gamma in the languages that have none: from the series of network/special.py, like the reference."""
 
+import ast
 import inspect
 import math
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,10 +60,31 @@ def _numbers(values: tuple[float, ...], dialect: Dialect) -> list[str]:
     return [text + dialect.suffix for text in decimals(np.array(values), dialect.precision)]
 
 
-def numpy_module() -> str:
-    """The functions as text for a module that has imported numpy."""
-    text = inspect.getsource(special).partition("import numpy as np\n")[2]
+def numpy_module(names: Collection[str]) -> str:
+    """These functions, and what they use, as text for a module that has imported numpy."""
+    source = inspect.getsource(special)
+    parts: dict[str, ast.stmt] = {}
+    for part in ast.parse(source).body:
+        if isinstance(part, ast.FunctionDef):
+            parts[part.name] = part
+        elif isinstance(part, ast.Assign):
+            parts |= {name.id: part for name in part.targets if isinstance(name, ast.Name)}
+    needed, waiting = set[ast.stmt](), list(names)
+    while waiting:
+        found = parts.get(waiting.pop())
+        if found is not None and found not in needed:
+            needed.add(found)
+            waiting += [one.id for one in ast.walk(found) if isinstance(one, ast.Name)]
+    text = "\n\n".join(_with_comment(source.split("\n"), part) for part in sorted(needed, key=lambda part: part.lineno))
     return re.sub(r"\bnp\.", "numpy.", re.sub(r": Any\b| -> Any\b|: tuple\[float, \.\.\.\]", "", text))
+
+
+def _with_comment(lines: list[str], part: ast.stmt) -> str:
+    """The lines of a statement, and of the comment above it."""
+    start = part.lineno - 1
+    while lines[start - 1].startswith("#"):
+        start -= 1
+    return "\n".join([*lines[start : part.end_lineno], ""])
 
 
 def bessel_j0(body: "Body", x: str) -> str:
