@@ -49,6 +49,7 @@ class OnnxBackend(Portable):
     native: bool = False  # whether compiled operators compute all layers
     chain: Chain | None = None  # of these operators alone, where nothing else stands between x and y
     chained: int = 0  # rows that it takes; where threads share the work it is slower for many
+    releasing: Any = None  # options of a run after which the session's arena gives its memory back, where it has one
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs (N, outputs) of raw feature rows (N, inputs), float32 or float64."""
@@ -62,13 +63,15 @@ class OnnxBackend(Portable):
             return self._run(rows)
         result = np.empty((len(rows), self.outputs), self.dtype)
         for start in range(0, len(rows), self.batch):
-            result[start : start + self.batch] = self._run(rows[start : start + self.batch])
+            part = rows[start : start + self.batch]
+            last = start + self.batch >= len(rows)
+            result[start : start + self.batch] = self._run(part, self.releasing if last else None)
         return result
 
-    def _run(self, rows: NDArray[Any]) -> NDArray[Any]:
+    def _run(self, rows: NDArray[Any], options: Any = None) -> NDArray[Any]:
         if self.chain is not None and len(rows) <= self.chained:
             return self.chain.run(rows)
-        result: NDArray[Any] = self.session.run(["y"], {"x": rows}, self.options)[0]
+        result: NDArray[Any] = self.session.run(["y"], {"x": rows}, options or self.options)[0]
         return result
 
 
@@ -98,7 +101,9 @@ def _load(files: Mapping[str, bytes], threads: int) -> OnnxBackend:
     except Exception as error:  # its exceptions derive from nothing else
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FormatError(f"onnxruntime {onnxruntime.__version__} cannot load {FILE}: {reason}") from None
-    return _backend(session, onnxruntime.RunOptions(), native=False)
+    releasing = onnxruntime.RunOptions()
+    releasing.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return replace(_backend(session, onnxruntime.RunOptions(), native=False), releasing=releasing)
 
 
 def _options(onnxruntime: Any, threads: int) -> Any:
