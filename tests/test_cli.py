@@ -8,20 +8,15 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 
-import kanserve_exporters
 from kanserve import from_formula, repository
 from kanserve.artifact_compiler import compile as compile_kan
-from kanserve.formula.from_network.sources import ALL_LANGUAGES
-from kanserve.importers import BASES, LIBRARIES
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, probabilities
 from kanserve.network.kan import Kan, layer
-from kanserve.options import CForm, OnnxForm, Precision
 from kanserve.serve.server import start
 from tests import command_line
 from tests.kans import classifier, hostile_names, mixed, symbolic
@@ -383,41 +378,6 @@ def test_help_teaches_each_command_with_an_example(kanserve):
         assert re.search(rf"^.*\b{command}\b", out, re.MULTILINE)
         code, text, _ = kanserve(command, "--help")
         assert code == 0 and (command == "demo" or f"kanserve {command}" in text)
-
-
-CHOICES = {
-    "fit": [("auto", "lm", "lbfgs", "adam")],
-    "plot": [("auto", "flow", "matrix")],
-    "publish": [get_args(Precision)],
-    "export": [get_args(Precision), get_args(CForm), get_args(OnnxForm), tuple(sorted(ALL_LANGUAGES))],
-    "formula": [("text", "latex", "python", "c", "json")],
-    "import": [LIBRARIES, BASES],
-}
-
-
-@pytest.mark.parametrize("command", CHOICES)
-def test_help_lists_the_choices_of_an_option(command, kanserve):
-    _, out, _ = kanserve(command, "--help")
-    for choices in CHOICES[command]:
-        assert "|".join(choices) in out
-    if command in ("publish", "export"):
-        assert ", ".join(kanserve_exporters.names()) in " ".join(out.split())
-
-
-@pytest.mark.parametrize(
-    ("words", "wanted"),
-    [
-        (("fit", "a.csv", "--optimizer", "l"), ["lm", "lbfgs"]),
-        (("export", "a.safetensors", "--format", "c_source,num"), ["c_source,numpy_source"]),
-        (("sco",), ["score"]),
-    ],
-)
-def test_a_shell_completes_commands_and_choices(words, wanted, kanserve, monkeypatch):
-    monkeypatch.setenv("_KANSERVE_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", " ".join(["kanserve", *words]))
-    monkeypatch.setenv("COMP_CWORD", str(len(words)))
-    code, out, _ = kanserve()
-    assert code == 0 and out.split() == wanted
 
 
 @pytest.mark.slow
