@@ -16,7 +16,7 @@ from kanserve import from_formula, repository
 from kanserve.artifact_compiler import compile as compile_kan
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, probabilities
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer
 from kanserve.serve.server import start
 from tests import command_line
 from tests.kans import classifier, hostile_names, mixed, symbolic

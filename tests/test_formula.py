@@ -10,7 +10,7 @@ from kanserve.formula.expressions.checking import run
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import finite_rows, sample
 from tests.kans import ZOO, pruned, raw_features, symbolic
 from tests.zoo_formulas import edge, of, text

@@ -220,7 +220,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 from kanserve.errors import MissingDependencyError
 from kanserve.formula import evaluate_tree, expression, formulas, from_json
-from kanserve.network.kan import Kan, layer
+from kanserve.network.kan import Kan, make_layer as layer
 found = from_json(json.load(open(sys.argv[1])))
 print(evaluate_tree(found[0].tree, found[0].tables, [[0.1, 0.2]])[0])
 made = formulas(Kan((layer(functions=[["sin"]]),)))

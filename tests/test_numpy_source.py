@@ -12,7 +12,7 @@ import pytest
 from kanserve.errors import DataError, ExportError, FormatError
 from kanserve.network.evaluate import evaluate, probabilities
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, Layer, Variable, layer
+from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
@@ -231,7 +231,7 @@ def test_names_are_texts_and_never_code(name):
 
 @pytest.mark.parametrize("name", [*ZOO, *FUNCTIONS])
 def test_the_module_has_only_what_the_network_needs(name):
-    kan = ZOO[name]() if name in ZOO else Kan((layer(functions=[[name]]),))
+    kan = ZOO[name]() if name in ZOO else Kan((make_layer(functions=[[name]]),))
     (text,) = exporter.export(kan, DOUBLE).values()
     tree = ast.parse(text)
     used = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}

@@ -201,7 +201,7 @@ def test_any_number_of_rows_can_be_asked_for(count: int) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_a_call_of_many_rows_keeps_little_memory_in_stock_onnxruntime(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    layers = (layer(random.normal(size=(o, i, 8))) for i, o in ((64, 64), (64, 10)))
+    layers = (make_layer(random.normal(size=(o, i, 8))) for i, o in ((64, 64), (64, 10)))
     (tmp_path / "model.onnx").write_bytes(export(Kan(tuple(layers)), ExportOptions())["model.onnx"])
     program = """
         import sys

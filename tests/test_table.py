@@ -7,7 +7,7 @@ import pytest
 
 from kanserve.data.dataset import MANY, Dataset, past, read_rows, read_table, some
 from kanserve.errors import DataError, NetworkError, NotFoundError
-from kanserve.network.kan import Kan, Variable, layer
+from kanserve.network.kan import Kan, Variable, make_layer
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_positions_past_held_rows_reach_all_others():
 def test_names_that_no_network_can_have_are_refused_in_the_same_words(names):
     words = re.escape(f"must differ and not be empty, got {list(names)}")
     with pytest.raises(NetworkError, match=f"The names of the inputs {words}"):
-        Kan((layer(shape=(1, 2)),), inputs=tuple(map(Variable, names)))
+        Kan((make_layer(shape=(1, 2)),), inputs=tuple(map(Variable, names)))
     with pytest.raises(DataError, match=f"The names of the inputs {words}"):
         Dataset(np.zeros((3, 2)), np.zeros(3), names)
     with pytest.raises(DataError, match=f"The names of the outputs {words}"):

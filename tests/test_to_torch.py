@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 import kanserve
 from kanserve.errors import CheckpointError, NetworkError
-from kanserve.network.evaluate import derivative, evaluate
+from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.train.torch import torch_network

@@ -17,6 +17,7 @@ from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.importance import used_inputs
 from kanserve.network.kan import Kan
+from kanserve.network.kan_methods import likeliest
 from kanserve.network.training_range import outside, ranges
 from kanserve.runtime import load_backend
 

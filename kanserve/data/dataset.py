@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -261,13 +261,7 @@ def read_table(
         raise DataError(f"{path} has a header but no rows.")
     x = np.column_stack([_column(table, name, path) for name in wanted])
     if kind == "classification" or (kind == "auto" and len(target) == 1 and _is_text(table, target[0])):
-        labels = _labels(table, target, path)
-        classes = tuple(str(value) for value in sorted(set(labels)))
-        if len(classes) < 2:
-            raise DataError(
-                f"{path}: column {target[0]!r} has the single class {classes[0]!r}; there is nothing to learn."
-            )
-        y = _one_hot(labels, classes, path)
+        y, classes = _one_hot(table, target, path)
         return Dataset(x, y, tuple(wanted), classes, classes)
     y = np.column_stack([_column(table, name, path) for name in target])
     return Dataset(x, y, tuple(wanted), tuple(target))
@@ -297,7 +291,8 @@ def read_samples(
     if not len(x):
         raise DataError(f"{path} has a header but no rows.")
     if classes:
-        return Dataset(x, _one_hot(_labels(table, target, path), classes, path), tuple(inputs), (), tuple(classes))
+        y, names = _one_hot(table, target, path, classes)
+        return Dataset(x, y, tuple(inputs), (), names)
     return Dataset(x, np.column_stack([_column(table, name, path) for name in target]), tuple(inputs), tuple(target))
 
 
@@ -367,24 +362,14 @@ def _column(table: "pyarrow.Table", name: str, path: object) -> Array:
         raise DataError(f"{path}: column {name!r} must be numbers, got {table.schema.field(name).type}.") from None
 
 
-def _labels(table: "pyarrow.Table", target: Sequence[str], path: object) -> list[Any]:
-    """The class of each row, as the table has it."""
+def _one_hot(
+    table: "pyarrow.Table", target: Sequence[str], path: object, classes: Sequence[str] = ()
+) -> tuple[Array, tuple[str, ...]]:
+    """The class of each row as columns (N, classes), and the names of the classes."""
     if len(target) != 1:
         raise DataError(f"A classifier has one target column, got {len(target)}.")
-    labels: list[Any] = table.column(target[0]).to_pylist()
-    if None in labels:
-        raise DataError(f"{path}: column {target[0]!r} has no class in row {labels.index(None) + 1}.")
-    return labels
-
-
-def _one_hot(labels: Sequence[Any], classes: Sequence[str], path: object) -> Array:
-    """(N, classes), 1 where a row is of the class."""
-    places = {name: number for number, name in enumerate(classes)}
-    rows = [places.get(str(label), -1) for label in labels]
-    if -1 in rows:
-        row = rows.index(-1)
-        raise DataError(f"{path}: row {row + 1} is of the class {str(labels[row])!r}; known are {', '.join(classes)}.")
-    return np.eye(len(classes))[rows]
+    labels = np.array(table.column(target[0]).to_pylist(), dtype=object)
+    return one_hot(labels, classes, what=f"{path}: column {target[0]!r}")
 
 
 def _numbers(values: object, name: str) -> Array:

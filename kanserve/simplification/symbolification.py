@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from kanserve.data.dataset import Dataset, dataset
+from kanserve.data.dataset import Target, TrainingData, dataset
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.functions import function
@@ -100,13 +100,54 @@ def symbolify(
     Names are kept when the error on the other fifth rises by no more than `tolerance` or than chance explains, as for
     `prune`; otherwise edges stay splines. With `all_edges` only those stay that every function would leave its domain
     on. Among networks `complexity` is the price, in powers of ten of the error, of one unit in the table of functions.
-    NotFoundError, with the nearest names, where one of `functions` is not in the table.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    data : Dataset, tuple of array_like or DataFrame
+        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+    target : str or sequence of str, optional
+        Of a DataFrame, the columns to learn.
+    functions : sequence of str
+        The functions of the table that an edge may be named after.
+    complexity : float
+        The price of a unit of complexity, in powers of ten of the error.
+    all_edges : bool
+        Name every edge that a function can stand for, whatever it costs.
+    tolerance : float or "auto", default="auto"
+        What a simpler network may lose, in standard deviations of each output.
+    seed : int, default=0
+        Equal seeds give equal networks, bit for bit.
+    report : callable, optional
+        Called with each step that is kept.
+
+    Returns
+    -------
+    Kan
+        The network with named functions.
+
+    Raises
+    ------
+    DataError
+        The data are of another shape, or not numbers.
+    NotFoundError
+        One of `functions` is not in the table; the message has the nearest names.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    >>> data = x, x[:, 0] ** 2
+    >>> kan = kanserve.fit([2, 1], data, starts=1)
+    >>> kanserve.symbolify(kanserve.prune(kan, data), data).symbolic
+    True
     """
     if isinstance(functions, str):
         raise InputError(f"functions is a list of names, as in ['sin', 'exp']; got {functions!r:.80}.")
     for name in functions:
         function(name)
-    _, one = smoothed(kan, judge(kan, dataset(data), tolerance, seed))
+    _, one = smoothed(kan, judge(kan, dataset(data, target, classes=kan.classes), tolerance, seed))
     straight = without_chains(straightened(refit(kan, one, STEPS), one), one)
     one = replace(one, folds=0)  # a named function has so few constants that the rows it is fitted to can judge it
     error = one.error_of(activations.answers(straight, one.learn.x))

@@ -8,7 +8,7 @@ import typer
 
 from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import DEFAULT_FORMATS, Force, Formats, Json, KanFile, Precision
-from kanserve.cli.terminal import free, listed, show, warn, write_folder, write_whole
+from kanserve.cli.terminal import free, listed, show, warn, write_whole
 from kanserve.errors import ConflictError, InputError
 from kanserve.network.kan import Kan
 from kanserve.options import CForm, ExportOptions, OnnxForm
