@@ -132,7 +132,7 @@ def test_a_classifier_is_scored_on_samples_of_some_of_its_classes(folder, kanser
     assert told["cross_entropy"] == pytest.approx(-np.log(taken).mean())
     (folder / "new.csv").write_text("x1,x2,kind\n0.5,0.5,daisy\n")
     code, _, err = kanserve("score", "classifier.safetensors", "new.csv", "--target", "kind")
-    assert code == 2 and "row 1 is of the class 'daisy'" in err
+    assert code == 2 and "has the label 'daisy' in row 1" in err
 
 
 def test_rows_outside_the_training_range_are_counted_on_standard_error(folder, kanserve):
