@@ -27,6 +27,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 DOWNLOADS := $(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2> /dev/null && test -w "$$cache" && \
 	echo "$$cache" || echo '$(CURDIR)/.venv/cache')
 export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
+# uv takes the system's certificates, as pip does; the name of that setting has changed.
+export UV_NATIVE_TLS := 1
+export UV_SYSTEM_CERTS := 1
 # What pip does not compile, Python must keep when it has: each process would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 # onnxruntime would otherwise keep an identifier of the machine and report to its maker.
@@ -196,7 +199,7 @@ endef
 # system trusts, as pip does.
 ifneq ($(UV),)
 new-venv = $(UV) venv --quiet --allow-existing --no-python-downloads --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
-install = XDG_CACHE_HOME=$(DOWNLOADS) UV_NATIVE_TLS=1 UV_SYSTEM_CERTS=1 \
+install = XDG_CACHE_HOME=$(DOWNLOADS) \
 	$(UV) pip install --python .venv/bin/python $(addprefix --constraints ,$(CONSTRAINTS))
 else
 new-venv = $(PYTHON) -m venv .venv
