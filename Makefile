@@ -195,8 +195,7 @@ define make-venv
 @$(install) --quiet --upgrade pip hatchling
 endef
 
-# pip compiles nothing: Python compiles what is imported, which is a small part. uv trusts the certificates that the
-# system trusts, as pip does.
+# pip compiles nothing: Python compiles what is imported, which is a small part.
 ifneq ($(UV),)
 new-venv = $(UV) venv --quiet --allow-existing --no-python-downloads --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
 install = XDG_CACHE_HOME=$(DOWNLOADS) \
