@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kanserve.client import AsyncClient as AsyncClient
     from kanserve.client import Client as Client
     from kanserve.data.dataset import Dataset as Dataset
-    from kanserve.data.dataset import read_table as read_table
+    from kanserve.data.table_files import read_table as read_table
     from kanserve.editing import Session as Session
     from kanserve.errors import KanserveError as KanserveError
     from kanserve.estimator import KANClassifier as KANClassifier
@@ -92,7 +92,8 @@ _HOMES = {
     "network.serialization": ("load", "save"),
     "editing": ("Session",),
     "simplification": ("discover", "prune", "simplify", "symbolify"),
-    "data.dataset": ("Dataset", "read_table"),
+    "data.dataset": ("Dataset",),
+    "data.table_files": ("read_table",),
     "train": ("create", "fit", "score"),
     "train.torch.torch_export": ("from_torch", "to_torch"),
 }

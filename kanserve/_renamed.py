@@ -32,7 +32,7 @@ RENAMED = {
     "kanserve.session": "kanserve.editing",
     "kanserve.special": "kanserve.network.special",
     "kanserve.splines": "kanserve.network.splines",
-    "kanserve.table": "kanserve.data.dataset",
+    "kanserve.table": "kanserve.data",
     "kanserve.train.checkpoints": "kanserve.train.common.checkpoints",
     "kanserve.train.convert": "kanserve.train.torch.module_conversion",
     "kanserve.train.exchange": "kanserve.train.torch.torch_export",
@@ -101,4 +101,5 @@ class _Renamed(MetaPathFinder, Loader):
 
 def install() -> None:
     """Make the old names importable."""
-    sys.meta_path.append(_Renamed())
+    # First: a folder that an update left behind, with nothing in it but caches, would be found as a package.
+    sys.meta_path.insert(0, _Renamed())

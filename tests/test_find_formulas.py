@@ -201,7 +201,7 @@ def test_noise_on_few_rows_is_never_an_exact_law_nor_one_of_many_constants(rows)
         ((X, np.stack([A, B], axis=1)), "one output"),
         (Dataset(X, np.stack([A > 1, A <= 1], axis=1), classes=("no", "yes")), "classes"),
         (Dataset(X, A, weights=B), "weights"),
-        ("a file", "Dataset or a pair"),
+        ("a file", "Dataset, a pair .x, y., or a DataFrame"),
         ((X, 1e300 * A), "other units"),
         ((X, 1e-200 * A), "other units"),
     ],

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from kanserve.data.dataset import MANY, Dataset, past, read_rows, read_table, some
+from kanserve.data.dataset import MANY, Dataset, past, some
+from kanserve.data.table_files import read_rows, read_table
 from kanserve.errors import DataError, NetworkError, NotFoundError
 from kanserve.network.kan import Kan, Variable, make_layer
 

@@ -118,7 +118,7 @@ def fit(
     Example: kanserve fit houses.csv --target price --hidden 5 --out houses.safetensors
     """
     from kanserve import train
-    from kanserve.data import dataset as tables
+    from kanserve.data import table_files as tables
     from kanserve.network import serialization
     from kanserve.simplification import discover
 
@@ -197,7 +197,7 @@ def plot(
 
     Example: kanserve plot simple.safetensors --out simple.svg
     """
-    from kanserve.data import dataset as tables
+    from kanserve.data import table_files as tables
     from kanserve.network import serialization
     from kanserve.plot import plot_network
 
@@ -286,7 +286,7 @@ def predict(
 
     Example: kanserve predict localhost:8001/houses new.csv --out prices.csv
     """
-    from kanserve.data import dataset as tables
+    from kanserve.data import table_files as tables
 
     predictor = arguments.predictor(model)
     rows = tables.read_rows(table, predictor.inputs, predictor.unused)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 import kanserve_exporters
 from kanserve.artifact import Artifact, directory
 from kanserve.artifact.naming_rules import MANIFEST
-from kanserve.data.dataset import Dataset, read_samples, read_table
+from kanserve.data.dataset import Dataset
+from kanserve.data.table_files import read_samples, read_table
 from kanserve.errors import DataError, InputError, NotFoundError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, softmax

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from kanserve.client import describing, predicting, retrying
 from kanserve.client.connecting import Calls, Metadata, Names, Pem, calls, target
+from kanserve.client.dataframes import Frame
 from kanserve.client.exporting import Received, write
-from kanserve.client.frames import Frame
 from kanserve.client.predicting import Array, Memory, Output, Steps
 from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Network, Prediction, ServedFormula
 from kanserve.client.watch_events import Known, ModelEvent

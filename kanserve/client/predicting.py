@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from kanserve.client import describing, frames
-from kanserve.client.frames import Frame
+from kanserve.client import dataframes, describing
+from kanserve.client.dataframes import Frame
 from kanserve.client.responses import ModelInfo, Prediction
 from kanserve.errors import DataError, TensorError
 from kanserve.inference import grpc_service_pb2 as pb
@@ -48,7 +48,7 @@ def predict(
     memory: Memory, name: str, x: ArrayLike | Frame, version: str, output: Output, dtype: DTypeLike
 ) -> Steps[Any]:
     """An array for an array, a table for a table."""
-    if not frames.is_frame(x):
+    if not dataframes.is_frame(x):
         rows = _rows(x, dtype)
         values, _ = yield from _predicted(memory, name, rows, version, output)
         return values
@@ -57,16 +57,16 @@ def predict(
     )
     match output:
         case "label":
-            return frames.series(x, values, output)
+            return dataframes.series(x, values, output)
         case "probabilities":
-            return frames.like(x, values, info.classes)
+            return dataframes.like(x, values, info.classes)
         case _:
-            return frames.like(x, values, info.outputs)
+            return dataframes.like(x, values, info.outputs)
 
 
 def infer(memory: Memory, name: str, x: ArrayLike | Frame, version: str, dtype: DTypeLike) -> Steps[Prediction]:
     """All outputs, as arrays, and what was said of the rows."""
-    if not frames.is_frame(x):
+    if not dataframes.is_frame(x):
         prediction, _ = yield from _inferred(memory, name, _rows(x, dtype), version)
         return prediction
     _, prediction = yield from _for_frame(
@@ -77,7 +77,7 @@ def infer(memory: Memory, name: str, x: ArrayLike | Frame, version: str, dtype: 
 
 def differentiate(memory: Memory, name: str, x: ArrayLike | Frame, version: str) -> Steps[tuple[Array, Array]]:
     """The outputs (N, outputs) and their derivatives (N, outputs, inputs)."""
-    if not frames.is_frame(x):
+    if not dataframes.is_frame(x):
         both, _ = yield from _differentiated(name, _rows(x, np.float64), version)
         return both
     _, both = yield from _for_frame(
@@ -101,13 +101,13 @@ def _for_frame(
     info = memory.infos.get((name, version))
     if info is None:
         info = yield from _asked(memory, name, version)
-    rows = frames.select(frame, info.inputs, np.dtype(dtype).type)
+    rows = dataframes.select(frame, info.inputs, np.dtype(dtype).type)
     answer, answered = yield from ask(rows, version)
     if answered != info.version:
         known, info = info, (yield from _asked(memory, name, str(answered)))
         memory.infos[name, version] = info
         if info.inputs != known.inputs:
-            rows = frames.select(frame, info.inputs, np.dtype(dtype).type)
+            rows = dataframes.select(frame, info.inputs, np.dtype(dtype).type)
             answer, _ = yield from ask(rows, str(answered))
     return info, answer
 

@@ -11,7 +11,8 @@ from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import Force, Json, Quiet, Seed, Target
 from kanserve.cli.commands.formula_sources import Shown, alternatives, of_model
 from kanserve.cli.terminal import finite, free, listed, show, write_whole
-from kanserve.data.dataset import Dataset, read_table
+from kanserve.data.dataset import Dataset
+from kanserve.data.table_files import read_table
 from kanserve.errors import FormulaError, InputError
 
 if TYPE_CHECKING:
