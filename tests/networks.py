@@ -31,8 +31,7 @@ PORTIONS: tuple[str | int, ...] = ("zoo", 0, 1, 2, 3)  # see `portion`
 CASES = (
     ("zoo", "double"),
     ("zoo", "float"),
-    (0, "float"),
-    pytest.param(1, "float", marks=pytest.mark.extended),
+    *(pytest.param(which, "float", marks=pytest.mark.extended) for which in (0, 1)),
     *(pytest.param(which, "double", marks=pytest.mark.extended) for which in (2, 3)),
 )
 OTHER_CASES = (

@@ -51,6 +51,7 @@ def test_a_fit_that_is_killed_ten_times_ends_with_the_same_network(killed: dict[
     assert killed[method]["killed"]
 
 
+@pytest.mark.extended
 @METHODS
 def test_an_interrupt_at_any_moment_gives_a_network_and_harms_no_checkpoint(
     killed: dict[str, Any], method: str

@@ -45,7 +45,7 @@ def client(server: Server) -> Iterator[Client]:
         yield one
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", serving.KANS)
 def test_predictions_are_what_the_network_means(client, name):
     kan = serving.kan(name)

@@ -102,7 +102,7 @@ def test_an_example_is_one_command_that_prints_a_table(capsys):
     assert printed.count("met: ") == 2
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_the_mobility_edge_is_found_within_five_percent_and_a_miss_is_printed():
     results = anderson.study(anderson.SMALL)
     (found,) = results[anderson.LINES]

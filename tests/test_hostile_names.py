@@ -135,7 +135,7 @@ def plain_code(kind: str, identifier: str) -> object:
     return FORMATS[kind].code(FORMATS[kind].export(named(), identifier))
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("kind", FORMATS)
 def test_no_name_is_in_the_code(kind):
     one = FORMATS[kind]

@@ -321,6 +321,7 @@ def _where(program: str, name: str) -> Path:
     return Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the sanitizers are looked for as gcc's on Linux")
 def test_the_sanitizers_find_nothing_in_networks_or_tampered_files(tmp_path: Path) -> None:
     program = build.compiler()

@@ -109,6 +109,7 @@ def test_the_graph_agrees_with_evaluate(name: str, precision: Precision) -> None
     assert_agrees(got, evaluate(kan, x), eager=eager_float32(kan, x) if precision == "float" else None)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ALL)
 def test_the_graph_is_valid_and_has_one_node_a_layer(name: str, precision: Precision) -> None:

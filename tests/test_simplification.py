@@ -269,7 +269,7 @@ def test_data_of_another_network_are_refused() -> None:
         prune(_fitted("xy"), _data("xy"), seed=-1)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_the_signature_of_a_knot_has_a_short_formula_in_its_translations() -> None:
     learn, held = load_knots().split(0.2, seed=0)
     simple = simplify(fit([16, (0, 1)], learn), learn, all_edges=True)
