@@ -68,8 +68,8 @@ def main() -> None:
         sys.exit(130)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
-    except Exception as error:
-        # Any other goes on up. Usage errors of the parser know how to show themselves; one without a word is the help.
+    except Exception as error:  # the parser's classes are elsewhere in each version of typer
+        # Any other goes on up. Usage errors know how to show themselves; one without a word is the help.
         if not hasattr(error, "show") or not hasattr(error, "format_message"):
             raise
         if type(error).__name__ == "NoArgsIsHelpError":

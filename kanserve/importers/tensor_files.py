@@ -62,6 +62,7 @@ def _entries(data: bytes, name: str) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
+    # What zipfile raises for a directory that is damaged, split over disks, or of features that it does not know.
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
         raise CheckpointError(f"{name} is a damaged archive: {reason(error)}.") from None
     names = [one.filename for one in entries]
