@@ -79,10 +79,10 @@ class Law:
 
 def laws(setting: Setting, only: Sequence[str] = ()) -> list[Law]:
     equations = TOYS if setting.table == "toys" else load_equations(setting.table)
-    unknown = set(only) - {one.name for one in equations}
+    unknown = set(only) - {equation.name for equation in equations}
     if unknown:
         raise ValueError(f"{setting.table} has no {sorted(unknown)[0]}.")
-    return [_law(one, setting.extra) for one in equations if not only or one.name in only]
+    return [_law(equation, setting.extra) for equation in equations if not only or equation.name in only]
 
 
 def _law(equation: Equation, extra: int) -> Law:

@@ -51,8 +51,8 @@ class Result:
 
 
 def report(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], results: Sequence[Result]) -> str:
-    names = {one.name for one in laws}
-    chosen = [one for one in results if one.law in names and one.seed in seeds]
+    names = {law.name for law in laws}
+    chosen = [result for result in results if result.law in names and result.seed in seeds]
     ours = [one for one in chosen if one.method == OURS]
     parts = [
         _title(setting, seeds),
@@ -99,10 +99,10 @@ def _laws(setting: Setting, laws: Sequence[Law], ours: Sequence[Result]) -> str:
 def _methods(results: Sequence[Result]) -> str:
     """A line for each method, and how it does at the laws and seeds that it was tried on beside ours."""
     lines = []
-    for method in dict.fromkeys(one.method for one in results):
-        found = [one for one in results if one.method == method]
+    for method in dict.fromkeys(result.method for result in results):
+        found = [result for result in results if result.method == method]
         tried = {(one.law, one.seed) for one in found}
-        beside = [one for one in results if one.method == OURS and (one.law, one.seed) in tried]
+        beside = [result for result in results if result.method == OURS and (result.law, result.seed) in tried]
         seconds = [one.seconds for one in found]
         lines.append(
             [
@@ -160,8 +160,16 @@ def _goals(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], ours: Se
 def _misses(laws: Sequence[Law], misses: Sequence[Result]) -> str:
     wanted = {law.name: law.text for law in laws}
     lines = [
-        [one.law, str(one.seed), f"{one.error:.0e}", f"{one.inside:.0e}", _why(one), wanted[one.law], _short(one.text)]
-        for one in sorted(misses, key=lambda one: one.key)
+        [
+            miss.law,
+            str(miss.seed),
+            f"{miss.error:.0e}",
+            f"{miss.inside:.0e}",
+            _why(miss),
+            wanted[miss.law],
+            _short(miss.text),
+        ]
+        for miss in sorted(misses, key=lambda one: one.key)
     ]
     return table(["law", "seed", "error", "in range", "how", "wanted", "found"], lines)
 

@@ -152,10 +152,10 @@ def _ready(address: str) -> bool:
 def family(process: int) -> list[int]:
     """A process and all that it started, they included."""
     parents = {}
-    for one in Path("/proc").iterdir():
-        if one.name.isdigit():
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
             try:
-                parents[int(one.name)] = int(_stat(int(one.name))[1])
+                parents[int(path.name)] = int(_stat(int(path.name))[1])
             except OSError:  # ended meanwhile
                 continue
     found = [process]

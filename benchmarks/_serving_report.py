@@ -77,13 +77,17 @@ def _loads(cells: Mapping[Cell, Mapping[str, Measured]]) -> str:
     head += ["requests/s", "p50 ms", "p99 ms", "generator µs/request", "generator busy"]
     body = []
     for (rows, in_flight), servers in cells.items():
-        for name, one in servers.items():
+        for name, server in servers.items():
             ratios = [_ratio(servers, name, other) for other in (EMPTY, MLSERVER, KSERVE)]
             body.append(
-                [f"{rows}", f"{in_flight}", name, f"{one.middle('cpu') * 1e6:.0f}"]
+                [f"{rows}", f"{in_flight}", name, f"{server.middle('cpu') * 1e6:.0f}"]
                 + ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
-                + [f"{one.middle('rate'):.0f}", f"{one.middle('p50') * 1e3:.2f}", f"{one.middle('p99') * 1e3:.2f}"]
-                + [f"{one.middle('client') * 1e6:.0f}", f"{one.middle('busy'):.0%}"]
+                + [
+                    f"{server.middle('rate'):.0f}",
+                    f"{server.middle('p50') * 1e3:.2f}",
+                    f"{server.middle('p99') * 1e3:.2f}",
+                ]
+                + [f"{server.middle('client') * 1e6:.0f}", f"{server.middle('busy'):.0%}"]
             )
     return table(head, body)
 
@@ -98,12 +102,12 @@ def _footprints(footprints: Mapping[str, Footprint]) -> str:
     body = [
         [
             name,
-            f"{np.median(one.seconds_to_ready):.2f}",
-            f"{one.megabytes_at_start:.0f}",
-            f"{one.megabytes:.0f}",
-            "-" if np.isnan(one.error) else f"{one.error:.0e}",
+            f"{np.median(footprint.seconds_to_ready):.2f}",
+            f"{footprint.megabytes_at_start:.0f}",
+            f"{footprint.megabytes:.0f}",
+            "-" if np.isnan(footprint.error) else f"{footprint.error:.0e}",
         ]
-        for name, one in footprints.items()
+        for name, footprint in footprints.items()
     ]
     return table(["server", "ready s", "MB at first", "MB after the load", "error"], body)
 
@@ -128,7 +132,7 @@ def _goals(results: Results) -> list[str]:
                 )
     if C in results.footprints:
         lines += _goals_of_the_edge(results.footprints[C])
-    wrong = [name for name, one in results.footprints.items() if one.error > 1e-12]
+    wrong = [name for name, footprint in results.footprints.items() if footprint.error > 1e-12]
     lines.append(goal(not wrong, "every answer is the network's to 1e-12 of the largest", wrong))
     if results.scaling is not None:
         lines += _goals_of_scaling(results.scaling)

@@ -103,8 +103,10 @@ def _torch_step(task: Task, model: Any) -> Step:
     import torch
 
     torch.set_num_threads(1)
-    x, y = (torch.from_numpy(one) for one in task.arrays())
-    optimizer = torch.optim.Adam([one for one in model.parameters() if one.requires_grad], lr=RATE, fused=True)
+    x, y = (torch.from_numpy(array) for array in task.arrays())
+    optimizer = torch.optim.Adam(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], lr=RATE, fused=True
+    )
 
     def step() -> None:
         optimizer.zero_grad()
@@ -117,7 +119,7 @@ def _torch_step(task: Task, model: Any) -> Step:
 def jaxkan(task: Task) -> Step:
     """Its layers in efficient-kan's form, a whole step compiled."""
     jax, nnx, optax = (import_module(name) for name in ("jax", "flax.nnx", "optax"))
-    x, y = (jax.numpy.asarray(one) for one in task.arrays())
+    x, y = (jax.numpy.asarray(array) for array in task.arrays())
     model = import_module("jaxkan.models.KAN").KAN(task.shape, "spline", {"k": 3, "G": task.grid}, seed=0)
     optimizer = nnx.Optimizer(model, optax.adam(RATE), wrt=nnx.Param)
 

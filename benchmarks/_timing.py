@@ -35,7 +35,7 @@ def machine(*packages: str) -> str:
     """The processor, how busy it is, and the versions of what is compared: the head of every table."""
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
-    versions = ", ".join(f"{one} {installed(one) or 'not installed'}" for one in packages)
+    versions = ", ".join(f"{package} {installed(package) or 'not installed'}" for package in packages)
     return (
         f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
         f"OMP_NUM_THREADS {threads}\nPython {platform.python_version()}, {versions}"

@@ -42,7 +42,7 @@ class TorchLayer(torch.nn.Module):
 
 def to_torch(kan: Kan, dtype: torch.dtype) -> torch.nn.Sequential:
     """The same network, of spline edges and sum nodes, without the affines at its ends."""
-    return torch.nn.Sequential(*(TorchLayer(one, dtype) for one in kan.layers))
+    return torch.nn.Sequential(*(TorchLayer(layer, dtype) for layer in kan.layers))
 
 
 def from_torch(module: torch.nn.Sequential) -> Kan:
@@ -59,7 +59,7 @@ def _layer(one: TorchLayer) -> Layer:
 
 def finer(kan: Kan, intervals: int) -> Kan:
     """Nearly the same functions on uniform grids of more intervals over the same ranges."""
-    return Kan(tuple(_finer(one, intervals) for one in kan.layers))
+    return Kan(tuple(_finer(layer, intervals) for layer in kan.layers))
 
 
 def _finer(one: Layer, intervals: int) -> Layer:

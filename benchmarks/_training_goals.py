@@ -117,7 +117,7 @@ def hello(seed: int) -> Result:
 
 
 def scaling(intervals: int, seed: int) -> Result:
-    grids = [one for one in GRIDS if one <= intervals]
+    grids = [grid for grid in GRIDS if grid <= intervals]
     make = partial(fit, [2, 1, 1], grid=grids, validation=0.0, noise_free=True, seed=seed)
     return _measured(HELLO, seed, 3000, make)
 
@@ -143,7 +143,7 @@ def peaks(_: int) -> Result:
 def tasks() -> tuple[Task, ...]:
     return (
         Task(SMALL[0], hello, _judge_hello),
-        *(Task(SCALING.format(one), partial(scaling, one), lambda _: []) for one in GRIDS),
+        *(Task(SCALING.format(grid), partial(scaling, grid), lambda _: []) for grid in GRIDS),
         *(Task(f"toy: {toy.name}", partial(smallest, toy), partial(_judge_toy, toy)) for toy in TOYS),
         Task(f"Poisson, {poisson.POISSON.ours}", equation, _judge_poisson, SEEDS[:POISSON_SEEDS]),
         Task(SMALL[1], peaks, _judge_continual, SEEDS[:1]),
@@ -151,8 +151,8 @@ def tasks() -> tuple[Task, ...]:
 
 
 def _judge_hello(results: Sequence[Result]) -> list[str]:
-    found = sum(one.shape == HELLO.shape and one.error <= 5e-4 for one in results)
-    slowest = max(one.seconds for one in results)
+    found = sum(result.shape == HELLO.shape and result.error <= 5e-4 for result in results)
+    slowest = max(result.seconds for result in results)
     return [
         goal(found == len(results), f"[2,1,1] at RMSE ≤ 5e-4: {found} of {len(results)}"),
         goal(slowest <= 0.5, f"in ≤ 0.5 CPU s: slowest {slowest:.2f} s"),
@@ -160,15 +160,15 @@ def _judge_hello(results: Sequence[Result]) -> list[str]:
 
 
 def _judge_toy(toy: Toy, results: Sequence[Result]) -> list[str]:
-    found = sum(one.shape == toy.shape and one.edges == toy.edges for one in results)
+    found = sum(result.shape == toy.shape and result.edges == toy.edges for result in results)
     shape = "[" + ",".join(map(str, toy.shape)) + "]"
     what = f"{toy.name} to {shape}, ≥ {toy.wanted:.0%} of seeds: {found} of {len(results)}"
     return [goal(found >= toy.wanted * len(results), what)]
 
 
 def _judge_poisson(results: Sequence[Result]) -> list[str]:
-    worst, slowest = max(one.error for one in results) ** 2, max(one.seconds for one in results)
-    size = max(one.parameters for one in results)
+    worst, slowest = max(result.error for result in results) ** 2, max(result.seconds for result in results)
+    size = max(result.parameters for result in results)
     what = f"Poisson ≤ 1e-7 with ≤ 690 parameters in ≤ 15 CPU s: {worst:.1e}, {size}, {slowest:.1f} s"
     return [goal(worst <= 1e-7 and size <= 690 and slowest <= 15, what)]
 
@@ -192,25 +192,25 @@ def report(chosen: Sequence[Task], results: Results) -> str:
         [
             name,
             str(len(runs)),
-            f"{np.median([one.error for one in runs]):.1e}",
-            f"{max(one.error for one in runs):.1e}",
-            f"{np.median([one.seconds for one in runs]):.2f}",
-            f"{max(one.seconds for one in runs):.2f}",
+            f"{np.median([run.error for run in runs]):.1e}",
+            f"{max(run.error for run in runs):.1e}",
+            f"{np.median([run.seconds for run in runs]):.2f}",
+            f"{max(run.seconds for run in runs):.2f}",
         ]
         for name, runs in results.items()
     ]
     lines = [table(["ours", "seeds", "RMSE", "worst", "CPU s", "slowest"], body), ""]
     for task in chosen:
         lines += task.judge(results[task.name])
-    if all(SCALING.format(one) in results for one in GRIDS):
+    if all(SCALING.format(grid) in results for grid in GRIDS):
         lines += _judge_scaling(results)
     return "\n".join(lines)
 
 
 def _judge_scaling(results: Results) -> list[str]:
     runs = [results[SCALING.format(grid)] for grid in GRIDS]
-    of_median = slope(GRIDS, [float(np.median([one.median for one in each])) for each in runs])
-    rmse = [float(np.median([one.error for one in each])) for each in runs]
+    of_median = slope(GRIDS, [float(np.median([one.median for one in run])) for run in runs])
+    rmse = [float(np.median([one.error for one in run])) for run in runs]
     return [
         goal(of_median <= -4, f"slope of log median error over log G, G = 3 to 50, ≤ -4: {of_median:.2f}"),
         f"the same of the RMSE: {slope(GRIDS, rmse):.2f}, from G = 5 to 20: {slope(GRIDS[1:4], rmse[1:4]):.2f}",
@@ -231,7 +231,7 @@ def compare(chosen: Sequence[Task], compiled: Results, pure: Results) -> str:
         ratios.append(float(np.median([b.seconds / a.seconds for a, b in zip(with_kernels, without, strict=True)])))
         same = all(map(_agree, with_kernels, without))
         apart += [] if same else [task.name]
-        errors = [f"{np.median([one.error for one in runs]):.2e}" for runs in (with_kernels, without)]
+        errors = [f"{np.median([run.error for run in runs]):.2e}" for runs in (with_kernels, without)]
         body.append([task.name, *errors, f"{ratios[-1]:.1f}x", "yes" if same else "NO"])
     return "\n".join(
         [

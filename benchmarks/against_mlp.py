@@ -94,7 +94,9 @@ OURS, SIZES = "ours", {"MLP, half": 0.5, "MLP": 1.0, "MLP, twice": 2.0}
 def main(arguments: list[str]) -> None:
     small = "--small" in arguments
     problems, seeds = (PROBLEMS[4:5], 1) if small else (PROBLEMS, 3)
-    print(report({one.name: measure(one, range(seeds), 0.05 if small else LEAST_SECONDS) for one in problems}))
+    print(
+        report({problem.name: measure(problem, range(seeds), 0.05 if small else LEAST_SECONDS) for problem in problems})
+    )
 
 
 def measure(problem: Problem, seeds: Sequence[int], least_seconds: float = LEAST_SECONDS) -> Results:
@@ -122,7 +124,7 @@ def _ours(problem: Problem, every: Dataset, test: Dataset, seed: int) -> Result:
     best = min(runs, key=lambda one: one[0])[1]
     best = refine(best, every.x, every.y, steps=LAST_STEPS, ridge=1e-13)
     seconds = time.process_time() - begun
-    widths = [len(best.inputs), *(one.nodes for one in best.layers)]
+    widths = [len(best.inputs), *(layer.nodes for layer in best.layers)]
     what = f"{'-'.join(map(str, widths))} G{best.layers[0].intervals}"
     return Result(_error(evaluate(best, test.x)[:, 0], test), parameters(best), seconds, what)
 
@@ -184,11 +186,11 @@ def report(results: Mapping[str, Results]) -> str:
 
 
 def _median(results: Sequence[Result]) -> float:
-    return float(np.median([one.error for one in results]))
+    return float(np.median([result.error for result in results]))
 
 
 def _errors(results: Sequence[Result]) -> str:
-    return f"{_median(results):.1e} ({max(one.error for one in results):.1e})"
+    return f"{_median(results):.1e} ({max(result.error for result in results):.1e})"
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen = _parser().parse_args(arguments)
     plan = _plan(chosen)
     results = {one.key: one for one in _kept(chosen.keep)}
-    part, parts = (int(one) for one in chosen.part.split("/"))
+    part, parts = (int(word) for word in chosen.part.split("/"))
     for result in measure(plan, part, parts, results):
         print(result, file=sys.stderr, flush=True)
         results[result.key] = result

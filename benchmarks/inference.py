@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> None:
     rows, peak = measure(nets, small)
     print(report(rows, peak))
     print()
-    print(report_others(measure_others([one for one in nets if one in "ABC"], small), rows))
+    print(report_others(measure_others([net for net in nets if net in "ABC"], small), rows))
 
 
 def network(name: str) -> Kan:

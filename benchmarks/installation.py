@@ -141,7 +141,7 @@ def _run(command: Sequence[str], folder: Path, environment: dict[str, str]) -> C
 def _megabytes(folder: Path) -> int:
     """What the files take on the disk, each once, in MB of 10^6 bytes."""
     stats = (path.lstat() for path in folder.rglob("*"))
-    blocks = {(one.st_dev, one.st_ino): one.st_blocks for one in stats}
+    blocks = {(stat.st_dev, stat.st_ino): stat.st_blocks for stat in stats}
     return round(sum(blocks.values()) * 512 / 1e6)
 
 

@@ -98,7 +98,7 @@ def models(small: bool) -> dict[str, Artifact]:
 
 def _with_code(artifact: Artifact, code: str) -> Artifact:
     """A model whose NumPy module does something more."""
-    (path,) = (one for one in artifact.files if one.startswith("numpy_source/"))
+    (path,) = (file for file in artifact.files if file.startswith("numpy_source/"))
     more = f"\n_answer = predict\n\ndef predict(x):\n    {code}\n    return _answer(x)\n"
     return assemble(
         artifact.kan(),

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     print(machine("numpy", "onnxruntime"))
     print("\nConstants that fit, in the order of the model's formula:")
     for how, constants in fit(times).items():
-        print(f'    "{how}": ({", ".join(f"{one:.3g}" for one in constants)}),')
+        print(f'    "{how}": ({", ".join(f"{constant:.3g}" for constant in constants)}),')
     print("\n" + report(others))
 
 

@@ -239,8 +239,8 @@ def report(scores: Scores, again: Mapping[str, Sequence[Result]] | None) -> str:
 def _cell(results: Sequence[Result]) -> str:
     if not results:
         return "not installed"
-    scores = np.array([one.score for one in results])
-    seconds = np.mean([one.seconds for one in results])
+    scores = np.array([result.score for result in results])
+    seconds = np.mean([result.seconds for result in results])
     return f"{scores.mean():.4f} ± {_standard_error(scores):.4f}, {seconds:.2f} s"
 
 

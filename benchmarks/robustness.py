@@ -94,7 +94,7 @@ def _measured(method: Method, count: int) -> Tally:
                 for seed in range(count):
                     _try(case(method, seed), tally)
             tally.printed = said.seek(0, os.SEEK_END)
-        tally.written = [one.name for one in Path(folder).iterdir()]
+        tally.written = [path.name for path in Path(folder).iterdir()]
     return tally
 
 
@@ -195,23 +195,23 @@ def _silenced(file: int) -> Iterator[None]:
     """What is printed, by libraries in C too, goes to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
-    before = [os.dup(one) for one in (1, 2)]
+    before = [os.dup(value) for value in (1, 2)]
     try:
-        for one in (1, 2):
-            os.dup2(file, one)
+        for value in (1, 2):
+            os.dup2(file, value)
         yield
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        for one, old in zip((1, 2), before, strict=True):
-            os.dup2(old, one)
+        for value, old in zip((1, 2), before, strict=True):
+            os.dup2(old, value)
             os.close(old)
 
 
 def report(tallies: dict[Method, Tally]) -> str:
     head = ["optimizer", "fits", "exceptions", "not finite", "worse than the mean", "not equal", "characters", "files"]
     body = [
-        [method, *(str(one) for one in (tally.fits, *_counts(tally))), f"{sum(tally.seconds):.0f}", _slowest(tally)]
+        [method, *(str(count) for count in (tally.fits, *_counts(tally))), f"{sum(tally.seconds):.0f}", _slowest(tally)]
         for method, tally in tallies.items()
     ]
     clean = all(not any(_counts(tally)) for tally in tallies.values())

@@ -64,7 +64,7 @@ Results = Mapping[str, Sequence[Result]]  # of each trainer, one a seed
 
 def main(arguments: list[str]) -> None:
     small = "--small" in arguments
-    whole = [one for one in goals.tasks() if not small or one.name in goals.SMALL]
+    whole = [task for task in goals.tasks() if not small or task.name in goals.SMALL]
     print(f"Training, ours, float64, one thread: test RMSE\n{machine('numpy', 'torch')}\n")
     if "--pure" in arguments:
         print(goals.compare(whole, *(goals.measure(whole, pure, goals.PURE_SEEDS) for pure in (False, True))))
@@ -197,7 +197,7 @@ def _parameters(task: Task) -> int:
 def _errors(results: Sequence[Result]) -> str:
     if not results:
         return "not installed"
-    values = [one.rmse for one in results]
+    values = [result.rmse for result in results]
     return f"{np.median(values):.1e} ({np.max(values):.1e})"
 
 

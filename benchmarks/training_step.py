@@ -48,12 +48,12 @@ class Column:
     @property
     def ahead(self) -> float:
         """How many times faster ours is than the best other KAN."""
-        return min(self.seconds[one] for one in PEERS if one in self.seconds) / self.seconds["kanserve"]
+        return min(self.seconds[peer] for peer in PEERS if peer in self.seconds) / self.seconds["kanserve"]
 
     @property
     def above(self) -> float:
         """How many MB more memory ours takes than the best other KAN."""
-        return self.memory["kanserve"] - min(self.memory[one] for one in PEERS if one in self.memory)
+        return self.memory["kanserve"] - min(self.memory[peer] for peer in PEERS if peer in self.memory)
 
 
 def main(arguments: list[str]) -> None:
@@ -79,14 +79,14 @@ def peak(name: str, task: Task) -> float:
 def report(columns: list[Column]) -> str:
     """The tables, what was to be reached, and last whether ours was first in every column."""
     names = list(columns[0].seconds)
-    head = ["", *(one.name for one in columns)]
-    times = [[name, *(f"{1e3 * one.seconds[name]:.3g}" for one in columns)] for name in names]
-    times.append(["ours ahead", *(f"{one.ahead:.2f}x" for one in columns)])
-    memory = [[name, *(f"{one.memory[name]:.1f}" for one in columns)] for name in names]
-    median = float(np.median([one.ahead for one in columns]))
-    behind = [one.seconds["kanserve"] / one.seconds["MLP"] for one in columns if one.task == WIDE]
-    slow = [one.name for one in columns if one.ahead < 1]
-    large = [one.name for one in columns if one.above > NOISE]
+    head = ["", *(column.name for column in columns)]
+    times = [[name, *(f"{1e3 * column.seconds[name]:.3g}" for column in columns)] for name in names]
+    times.append(["ours ahead", *(f"{column.ahead:.2f}x" for column in columns)])
+    memory = [[name, *(f"{column.memory[name]:.1f}" for column in columns)] for name in names]
+    median = float(np.median([column.ahead for column in columns]))
+    behind = [column.seconds["kanserve"] / column.seconds["MLP"] for column in columns if column.task == WIDE]
+    slow = [column.name for column in columns if column.ahead < 1]
+    large = [column.name for column in columns if column.above > NOISE]
     lines = [
         "A training step in ms of CPU, one thread, float32",
         machine("kanserve", "torch", "pykan", "inkan", "jaxkan", "jax"),

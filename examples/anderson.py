@@ -123,7 +123,7 @@ def edge(kan: Kan) -> tuple[dict[str, float], float]:
     offset = whole.subs(wave, 0)
     factor = whole.subs(wave, 1) - offset
     zero = sympy.expand(wave.args[0] - sympy.atanh((0.5 - offset) / factor))
-    symbols = {str(one): one for one in zero.free_symbols}
+    symbols = {str(symbol): symbol for symbol in zero.free_symbols}
     used = dict(zip(formula.columns, formula.identifiers, strict=True))
     gens = [symbols.get(used.get(column, ""), sympy.Symbol(f"unused{column}")) for column in range(len(INPUTS))]
     found = {powers: float(value) for powers, value in sympy.Poly(zero, *gens).terms()}

@@ -147,11 +147,11 @@ def error(run: Predict, x: Array) -> float:
 def report(results: dict[str, Result]) -> str:
     head = ["RMSE after peak", "1", "2", "3", "4", "5", "between", "CPU s"]
     body = [
-        [name, *(f"{value:.1e}" for value in (*one.errors, one.between)), f"{one.seconds:.2f}"]
-        for name, one in results.items()
+        [name, *(f"{value:.1e}" for value in (*result.errors, result.between)), f"{result.seconds:.2f}"]
+        for name, result in results.items()
     ]
     worst = max(results[BEST].errors)
-    perceptrons = [one.errors[-1] for name, one in results.items() if name.startswith("MLP")]
+    perceptrons = [result.errors[-1] for name, result in results.items() if name.startswith("MLP")]
     lines = ["Continual learning of five peaks, float64, one thread", machine("numpy", "torch", "pykan"), ""]
     lines += [
         table(head, body),

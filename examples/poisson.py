@@ -138,7 +138,7 @@ def kan(equation: Equation, seed: int) -> Result:
     residuals = [Residual(inside, interior, equation.weight), Residual(lambda x, u: u - known, border)]
     found: Kan = solve(equation.shape, residuals, grid=equation.grids, seed=seed)
     seconds = time.process_time() - begun
-    size = sum(one.size for one in free_parameters(found))
+    size = sum(parameter.size for parameter in free_parameters(found))
     return Result(error(equation, lambda x: evaluate(found, x)[:, 0]), seconds, size)
 
 
@@ -189,9 +189,9 @@ def report(name: str, rows: Table) -> str:
         [
             who,
             str(runs[0].parameters),
-            f"{np.median([one.seconds for one in runs]):.1f}",
-            f"{np.median([one.error for one in runs]):.1e}",
-            f"{max(one.error for one in runs):.1e}",
+            f"{np.median([run.seconds for run in runs]):.1f}",
+            f"{np.median([run.error for run in runs]):.1e}",
+            f"{max(run.error for run in runs):.1e}",
         ]
         for who, runs in rows.items()
     ]
@@ -203,14 +203,14 @@ def report(name: str, rows: Table) -> str:
 def _judged(rows: Table) -> list[str]:
     """Win or loss against the best peer; and beside the paper's perceptron, whether the goals of its row are met."""
     runs = next(runs for who, runs in rows.items() if who.startswith("KAN"))
-    peers = {who: float(np.median([one.error for one in runs])) for who, runs in rows.items() if who.startswith("MLP")}
+    peers = {who: float(np.median([run.error for run in runs])) for who, runs in rows.items() if who.startswith("MLP")}
     best = min(peers, key=lambda who: peers[who])
-    ratio = peers[best] / float(np.median([one.error for one in runs]))
+    ratio = peers[best] / float(np.median([run.error for run in runs]))
     verdict = f"win: {ratio:.2g}x less" if ratio >= 1 else f"LOSS: {1 / ratio:.2g}x more"
     lines = [f"{verdict} error than the best peer, {best}"]
     paper = peers.get(f"{PAPER} by LBFGS")
     if paper is not None:
-        worst, size, seconds = (max(getattr(one, what) for one in runs) for what in ("error", "parameters", "seconds"))
+        worst, size, seconds = (max(getattr(run, what) for run in runs) for what in ("error", "parameters", "seconds"))
         what = f"error ≤ 1e-7 with ≤ 690 parameters in ≤ 15 s for every seed: {worst:.1e}, {size}, {seconds:.1f} s"
         lines.append(goal(worst <= 1e-7 and size <= 690 and seconds <= 15, what))
         lines.append(goal(paper >= 10 * worst, f"the paper's perceptron ≥ 10x worse in the same seconds: {paper:.1e}"))

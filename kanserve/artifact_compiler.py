@@ -128,7 +128,7 @@ def _evidence(
     """What is known of each output's formula beside its fit, as data; nothing where nothing is."""
     if candidates and len(written) > 1:
         raise InputError(f"Candidates are formulas of one output; this network has {len(written)}.")
-    if candidates and not any(agrees(one.formula, golden[0], golden[1][:, 0]) for one in candidates):
+    if candidates and not any(agrees(candidate.formula, golden[0], golden[1][:, 0]) for candidate in candidates):
         raise InputError("None of the candidates gives what the network gives: they belong to another one.")
     if rows is None or rows.classes or rows.weights is not None:
         found = [evidence(one, candidates=candidates) for one in written]
@@ -330,4 +330,4 @@ def _made_with(data: Dataset | None) -> dict[str, str]:
 
 
 def _finite(values: Sequence[float]) -> tuple[float | None, ...]:
-    return tuple(one if math.isfinite(one) else None for one in values)
+    return tuple(value if math.isfinite(value) else None for value in values)

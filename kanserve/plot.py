@@ -44,7 +44,7 @@ def plot_network(kan: Kan, data: ArrayLike | None = None, kind: Kind = "auto", a
         raise InputError(f"kind is 'auto', 'flow' or 'matrix', got {kind!r}.")
     rows = finite_rows(kan, 500) if data is None else np.asarray(data, np.float64)
     shares, values = importance(kan, rows), activations(kan, rows)
-    readable = kan.edges <= FLOW_EDGES and max(int(one.alive.sum()) for one in kan.layers) <= FLOW_LAYER_EDGES
+    readable = kan.edges <= FLOW_EDGES and max(int(layer.alive.sum()) for layer in kan.layers) <= FLOW_LAYER_EDGES
     if kind == "flow" or (kind == "auto" and readable):
         return _flow(kan, shares, values, ax)
     return _matrix(kan, shares, values, ax)
@@ -188,7 +188,7 @@ def _spread(count: int, width: float) -> Array:
 
 def _flow(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes | None") -> "Axes":
     """Inputs at the bottom, outputs on top; an edge rises from its node, through its tile, to its subnode."""
-    kept = [np.argwhere(one.alive) for one in kan.layers]
+    kept = [np.argwhere(layer.alive) for layer in kan.layers]
     places = _places(kan, kept)
     width = places.width
     top = len(kan.layers) * HEIGHT
@@ -248,7 +248,7 @@ def _places(kan: Kan, kept: list[NDArray[np.int64]]) -> _Places:
     used = [np.unique(pairs[:, 1]) for pairs in kept]
     most = max([len(pairs) for pairs in kept] + [len(one) for one in used] + [2])
     width = 1.4 * most  # a tile, its label and a gap
-    nodes = [np.full(one.inputs, np.nan) for one in kan.layers]
+    nodes = [np.full(layer.inputs, np.nan) for layer in kan.layers]
     for n, used_here in enumerate(used):
         nodes[n][used_here] = _spread(len(used_here), width)
     nodes.append(_spread(kan.layers[-1].nodes, width))
@@ -305,8 +305,8 @@ def _matrix(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes |
     """For each layer a block of tiles: a row an input, sorted by its share of the signal, a column a subnode."""
     from matplotlib.patches import Rectangle
 
-    columns = sum(one.subnodes for one in kan.layers) + 3 * len(kan.layers)
-    most = max(min(one.inputs, 40) for one in kan.layers)
+    columns = sum(layer.subnodes for layer in kan.layers) + 3 * len(kan.layers)
+    most = max(min(layer.inputs, 40) for layer in kan.layers)
     axes = new_axes(ax, (min(0.42 * columns + 1.2, 30), min(0.42 * most + 1.4, 24)))
     axes.set_axis_off()
     axes.set_aspect("equal")

@@ -91,7 +91,7 @@ def tritonclient(at: Addresses) -> Iterator[str]:
         yield "is_model_ready"
         assert client.get_server_metadata().name == "kanserve"
         yield "get_server_metadata"
-        assert [one.name for one in client.get_model_metadata(MODEL).inputs] == ["x"]
+        assert [variable.name for variable in client.get_model_metadata(MODEL).inputs] == ["x"]
         yield "get_model_metadata"
         assert client.get_model_config(MODEL).config.name == MODEL
         yield "get_model_config"
@@ -114,7 +114,7 @@ def tritonclient(at: Addresses) -> Iterator[str]:
             _right(result)
         client.stop_stream()
         yield "start_stream, async_stream_infer, stop_stream"
-        assert MODEL in {one.name for one in client.get_model_repository_index().models}
+        assert MODEL in {model.name for model in client.get_model_repository_index().models}
         yield "get_model_repository_index"
         client.unload_model(MODEL)
         assert not client.is_model_ready(MODEL)
@@ -160,7 +160,7 @@ async def _tritonclient_aio(at: Addresses) -> list[str]:
             count += 1
         assert count == 3
         done.append("stream_infer")
-        assert MODEL in {one.name for one in (await client.get_model_repository_index()).models}
+        assert MODEL in {model.name for model in (await client.get_model_repository_index()).models}
         done.append("get_model_repository_index")
         await client.unload_model(MODEL)
         assert not await client.is_model_ready(MODEL)
@@ -207,15 +207,15 @@ def grpc_reflection(at: Addresses) -> Iterator[str]:
         pool = DescriptorPool(database)
         for service in sorted(SERVICES):
             methods = pool.FindServiceByName(service).methods
-            assert methods and all(one.input_type.full_name and one.output_type.full_name for one in methods)
-            yield f"describe {service}: {', '.join(one.name for one in methods)}"
+            assert methods and all(method.input_type.full_name and method.output_type.full_name for method in methods)
+            yield f"describe {service}: {', '.join(method.name for method in methods)}"
 
 
 def prometheus(at: Addresses) -> Iterator[str]:
     with urllib.request.urlopen(f"http://{at.http}/metrics", timeout=60) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
-    assert any(one.samples for one in families if one.name.startswith("kanserve_"))
-    yield f"{len(families)} metrics, {sum(len(one.samples) for one in families)} samples"
+    assert any(family.samples for family in families if family.name.startswith("kanserve_"))
+    yield f"{len(families)} metrics, {sum(len(family.samples) for family in families)} samples"
 
 
 def health_over_http(at: Addresses) -> Iterator[str]:

@@ -99,20 +99,20 @@ class _Disguise:
         return ways[self._rng.integers(len(ways))]
 
     def _add(self, _, *terms, changed):
-        plain = self._sum(*(self._made[one] for one in terms))
+        plain = self._sum(*(self._made[term] for term in terms))
         k = self._rng.uniform(-2, 2)
         return self._sum(self._sum(plain, self._number(k)), self._number(-k)) if changed else plain
 
     def _mul(self, _, *factors, changed):
-        parts = [self._made[one] for one in factors]
+        parts = [self._made[factor] for factor in factors]
         if not changed:
             return self._product(*parts)
         k, others = self._rng.uniform(0.5, 2), self._product(*parts[1:])
         gauge = self._sum(self._product(self._sum(parts[0], self._number(k)), others), self._scaled(-k, others))
         ways = [gauge, self._product(self._number(k), *parts, self._number(1 / k))]
-        if all(self._positive[one] for one in factors):
+        if all(self._positive[factor] for factor in factors):
             ways.append(self._exp(self._sum(*(self._log(part) for part in parts))))
-        sums = [n for n, one in enumerate(factors) if self._given[one][0] == "add"]
+        sums = [n for n, factor in enumerate(factors) if self._given[factor][0] == "add"]
         if sums:
             rest = parts[: sums[0]] + parts[sums[0] + 1 :]
             terms = [self._made[one] for one in self._given[factors[sums[0]]][1:]]
@@ -125,7 +125,7 @@ class _Disguise:
             return self._exp(self._scaled(exponent, self._log(part)))
         if changed and exponent == 2 and self._given[base][0] == "add":
             terms = [self._made[one] for one in self._given[base][1:]]
-            return self._sum(*(self._product(one, other) for one in terms for other in terms))
+            return self._sum(*(self._product(term, other) for term in terms for other in terms))
         return self._steps.add("pow", part, exponent)
 
     def _call(self, _, name, argument, *, changed):

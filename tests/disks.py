@@ -53,7 +53,7 @@ def filled(folder: Path, artifact: Artifact) -> int:
             except OSError as error:
                 assert error.errno == errno.ENOSPC
                 assert seen(disk, artifact) == 0
-                assert not [one for one in (disk / "model").glob(".*")]
+                assert not [path for path in (disk / "model").glob(".*")]
                 failures += 1
             else:
                 assert seen(disk, artifact) == 1

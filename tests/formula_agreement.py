@@ -27,14 +27,14 @@ def leading_to(kan: Kan, q: int) -> Kan:
     """The network with the edges that lead to output q, and the others pruned."""
     layers: list[Layer] = []
     needed = np.arange(len(kan.outputs)) == q
-    for one in reversed(kan.layers):
-        keep = one.alive & np.repeat(needed, one.arity)[:, None]
+    for layer in reversed(kan.layers):
+        keep = layer.alive & np.repeat(needed, layer.arity)[:, None]
         kept = {
-            "coefficients": one.coefficients * keep[..., None],
-            "base_weight": one.base_weight * keep,
-            "functions": np.where(keep, one.functions, ""),
+            "coefficients": layer.coefficients * keep[..., None],
+            "base_weight": layer.base_weight * keep,
+            "functions": np.where(keep, layer.functions, ""),
         }
-        layers.insert(0, replace(one, **kept))
+        layers.insert(0, replace(layer, **kept))
         needed = keep.any(axis=0)
     return replace(kan, layers=tuple(layers))
 
@@ -42,9 +42,9 @@ def leading_to(kan: Kan, q: int) -> Kan:
 def splined(kan: Kan, varies: Sequence[NDArray[np.bool_]]) -> list[bool]:
     """For each output, whether a spline lies between an input and it, on a way of values that vary."""
     found = np.zeros(len(kan.inputs), bool)
-    for one, (before, after) in zip(kan.layers, itertools.pairwise(varies), strict=True):
-        through = one.alive & before & ((one.coefficients != 0).any(axis=2) | found)
-        found = after & [through[list(group)].any() for group in one.groups]
+    for layer, (before, after) in zip(kan.layers, itertools.pairwise(varies), strict=True):
+        through = layer.alive & before & ((layer.coefficients != 0).any(axis=2) | found)
+        found = after & [through[list(group)].any() for group in layer.groups]
     return found.tolist()
 
 
@@ -71,8 +71,8 @@ def check_closed(kan: Kan, found: tuple[Formula, ...], x: Array) -> None:
     """Fail unless the formulas in closed form are those in which no spline has a say."""
     values = activations(kan, x)
     # A product with a factor 0 has no splines in it; a function may be constant on these rows and have some.
-    varying = [np.ptp(one, axis=0) > 0 for one in values]
-    possibly = [np.ones(one.shape[1], bool) for one in values]
+    varying = [np.ptp(value, axis=0) > 0 for value in values]
+    possibly = [np.ones(value.shape[1], bool) for value in values]
     for one, surely, maybe in zip(found, splined(kan, varying), splined(kan, possibly), strict=True):
         assert one.closed_form is not bool(one.tables)
         assert not (one.closed_form and surely)
@@ -88,6 +88,6 @@ def check_defined(part: Kan, q: int, x: Array, undefined: NDArray[np.bool_]) -> 
     for row in x[different]:
         moves = np.random.default_rng(0).uniform(-1e-12, 1e-12, (100, len(row)))
         near = evaluate(part, row * (1 + moves))[:, q]
-        on_the_way = [edges(one, v) for one, v in zip(part.layers, activations(part, row[None]), strict=False)]
+        on_the_way = [edges(layer, v) for layer, v in zip(part.layers, activations(part, row[None]), strict=False)]
         largest = max(np.abs(one).max(where=np.isfinite(one), initial=0) for one in on_the_way)
         assert 0 < np.isnan(near).sum() < len(near) or largest > 1e100, row.tolist()

@@ -176,11 +176,11 @@ def settings_files() -> Iterator[tuple[str, bytes]]:
 def array_files() -> Iterator[tuple[str, bytes]]:
     """Files of arrays that are something else."""
     good = foreign.ARRAYS["pykan"]()
-    for name, one in payloads().items():
+    for name, payload in payloads().items():
         for kind, given in {
-            "alone": one,
-            "entry": {**state(), "x": one},
-            "key": {"state_dict": state(), "y": [one]},
+            "alone": payload,
+            "entry": {**state(), "x": payload},
+            "key": {"state_dict": state(), "y": [payload]},
         }.items():
             yield f"torch {name} {kind}", torch_bytes(given)
             yield f"old torch {name} {kind}", torch_bytes(given, old=True)
@@ -191,10 +191,10 @@ def array_files() -> Iterator[tuple[str, bytes]]:
                 archive({"a/data.pkl": pickle.dumps(given), "a/version": b"3\n"}),
             )
         stream = io.BytesIO()
-        np.savez(stream, **good, evil=np.array([one], object))
+        np.savez(stream, **good, evil=np.array([payload], object))
         yield f"object array {name}", stream.getvalue()
         stream = io.BytesIO()
-        np.save(stream, np.array([one], object))
+        np.save(stream, np.array([payload], object))
         yield f"one object array {name}", stream.getvalue()
     yield "a whole model", torch_bytes(torch.nn.Linear(2, 1))
     yield "a whole model, old", torch_bytes(torch.nn.Linear(2, 1), old=True)
@@ -285,7 +285,7 @@ def damaged(data: bytes, seed: int, cuts: int, flips: int) -> Iterator[tuple[str
 def good_files() -> dict[str, bytes]:
     """One of each kind."""
     arrays = foreign.ARRAYS["efficient-kan"]()
-    tensors = {name: torch.tensor(one) for name, one in arrays.items()}
+    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
     plain, packed = io.BytesIO(), io.BytesIO()
     np.savez(plain, **arrays)
     np.savez_compressed(packed, **arrays)

@@ -15,7 +15,7 @@ from kanserve.inference import wire
 from kanserve.v1 import formula_pb2
 from tests import hostile
 
-KINDS: dict[str, str] = {f"/{wire.SERVICE_NAME}/{one.name}": one.kind for one in wire.METHODS.values()}
+KINDS: dict[str, str] = {f"/{wire.SERVICE_NAME}/{method.name}": method.kind for method in wire.METHODS.values()}
 for _file in (formula_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
     for _service in _file.services_by_name.values():
         for _one in _service.methods:

@@ -125,7 +125,7 @@ def tried(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         "moments": sorted(set(moments)),
         "resumed": equal(after, want),
         "finite": bool(np.isfinite(evaluate(interrupted(folder, options), rows().x)).all()),
-        "files": sorted(one.name for one in folder.iterdir()),
+        "files": sorted(path.name for path in folder.iterdir()),
     }
 
 

@@ -67,7 +67,7 @@ def errors_of(running: Process) -> IO[str]:
 def workers(supervisor: int) -> list[int]:
     """The processes whose parent it is."""
     path = Path(f"/proc/{supervisor}/task/{supervisor}/children")
-    return [int(one) for one in path.read_text().split()]
+    return [int(word) for word in path.read_text().split()]
 
 
 def memory(process: int, which: str = "VmRSS") -> int:

@@ -170,15 +170,15 @@ def _gently_scaled(rng: np.random.Generator, kan: Kan) -> Kan:
 def _thinned(rng: np.random.Generator, kan: Kan) -> Kan:
     """The network with half of its edges pruned, and all those of an input and of a node."""
     layers = []
-    for one in kan.layers:
-        keep = rng.random((one.subnodes, one.inputs)) < 0.5
-        keep[rng.integers(one.subnodes)], keep[:, rng.integers(one.inputs)] = False, one.inputs < 3
+    for layer in kan.layers:
+        keep = rng.random((layer.subnodes, layer.inputs)) < 0.5
+        keep[rng.integers(layer.subnodes)], keep[:, rng.integers(layer.inputs)] = False, layer.inputs < 3
         layers.append(
             replace(
-                one,
-                coefficients=one.coefficients * keep[..., None],
-                base_weight=one.base_weight * keep,
-                functions=np.where(keep, one.functions, ""),
+                layer,
+                coefficients=layer.coefficients * keep[..., None],
+                base_weight=layer.base_weight * keep,
+                functions=np.where(keep, layer.functions, ""),
             )
         )
     return replace(kan, layers=tuple(layers))

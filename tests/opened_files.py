@@ -86,7 +86,7 @@ def requests(name: str, good: str) -> list[tuple[str, Message]]:
         ("ModelMetadata", pb.ModelMetadataRequest(name=name)),
         ("ModelConfig", pb.ModelConfigRequest(name=name)),
         ("ModelStatistics", pb.ModelStatisticsRequest(name=name)),
-        *(("ModelInfer", one) for one in infers),
+        *(("ModelInfer", infer) for infer in infers),
         ("ModelStreamInfer", infers[0]),
         ("RepositoryIndex", pb.RepositoryIndexRequest(repository_name=name)),
         ("RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=name)),
@@ -157,7 +157,11 @@ def main(root: Path, count: int) -> None:
     )
     # A name of a format is none that is hostile to one.
     harmless = ("", GOOD, *FUNCTIONS)
-    hostile_ones = [one for one in hostile_names(count + len(harmless), root, GOOD) if one not in harmless][:count]
+    hostile_ones = [
+        hostile_name
+        for hostile_name in hostile_names(count + len(harmless), root, GOOD)
+        if hostile_name not in harmless
+    ][:count]
     wrong, methods, calls = list[str](), set[str](), 0
     with server.start(settings) as running, grpc.insecure_channel(running.address) as channel:
         sender, web = Sender(channel), f"http://{running.http_address}/v2/models/"

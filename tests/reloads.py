@@ -92,14 +92,14 @@ def asked(address: str, pause: float, clients: int = 2) -> Iterator[list[Asked]]
                 time.sleep(pause)
 
     threads = [threading.Thread(target=work, args=(one,)) for one in found]
-    for one in threads:
-        one.start()
+    for thread in threads:
+        thread.start()
     try:
         yield found
     finally:
         ended.set()
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.join()
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def predict(x):
 def _with_code(addition: str) -> Artifact:
     network = kans.one_edge()
     made = compile(network, ("numpy_source",))
-    (path,) = (one for one in made.files if one.startswith("numpy_source/"))
+    (path,) = (file for file in made.files if file.startswith("numpy_source/"))
     return assemble(
         network,
         {path: made.files[path] + addition.encode()},

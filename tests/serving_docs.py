@@ -42,17 +42,17 @@ def page(text: str) -> str:
 
 def _flags() -> Iterator[str]:
     yield from ("| flag | default | |", "|---|---|---|")
-    for one in flags.of_settings():
-        default = flags.default(one)
-        yield f"| `{flags.flag(one.name)}` | {f'`{default}`' if default else ''} | {one.metadata['help']} |"
+    for setting in flags.of_settings():
+        default = flags.default(setting)
+        yield f"| `{flags.flag(setting.name)}` | {f'`{default}`' if default else ''} | {setting.metadata['help']} |"
     yield "| `--config` | | A TOML file with settings. |"
     yield "| `--check-config` | | Print the settings and end. |"
 
 
 def _keys(kind: type[Any], title: str) -> Iterator[str]:
     yield from (f"| `{title}` | |", "|---|---|")
-    for one in fields(kind):
-        yield f"| `{one.name}` | {one.metadata.get('help', 'What it may do: ' + ', '.join(ROLES) + '.')} |"
+    for field in fields(kind):
+        yield f"| `{field.name}` | {field.metadata.get('help', 'What it may do: ' + ', '.join(ROLES) + '.')} |"
 
 
 def _roles() -> Iterator[str]:

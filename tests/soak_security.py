@@ -93,7 +93,7 @@ def damaged_artifacts(bits: int = 8, step: int = 1) -> str:
         private, public = keys.signing_pair(root)
         write(root / "1", signing.signed(small(), signing.private_key(private)))
         trusted = signing.trust([public])
-        for file in sorted(one for one in (root / "1").rglob("*") if one.is_file()):
+        for file in sorted(path for path in (root / "1").rglob("*") if path.is_file()):
             data = file.read_bytes()
             demand = [trusted] if file.name == SIGNATURE else [None, trusted]
             for bit in (8 * position + bit for position in range(len(data)) for bit in _spread(position, bits)):
@@ -113,7 +113,7 @@ def damaged_artifacts(bits: int = 8, step: int = 1) -> str:
 
 def _spread(position: int, bits: int) -> Iterator[int]:
     """So many different bits, others at each position."""
-    return ((position * 3 + one) % 8 for one in range(bits))
+    return ((position * 3 + number) % 8 for number in range(bits))
 
 
 def _refused(folder: Path, trusted: Verifier | None) -> None:

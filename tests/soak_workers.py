@@ -116,8 +116,8 @@ def killed(
         arguments = (address, seen, over, CALLERS / rate, timeout, retries)
         threads = [threading.Thread(target=_call, args=(*arguments, n)) for n in range(CALLERS)]
         silent = threading.Thread(target=lambda: lean.errors_of(running).read())
-        for one in (*threads, silent):
-            one.start()
+        for thread in (*threads, silent):
+            thread.start()
         stack.callback(over.set)
         begun = time.monotonic()
         for n in range(1, count + 1):
@@ -129,8 +129,8 @@ def killed(
                 kills += 1
                 took.append(_replaced(running.pid, there))
         over.set()
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.join()
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0
         silent.join()
@@ -153,7 +153,7 @@ def _listens(process: int) -> bool:
     """Whether it has a socket that listens."""
     try:
         inodes = {os.readlink(f"/proc/{process}/fd/{one}") for one in os.listdir(f"/proc/{process}/fd")}
-        lines = [line for one in ("tcp", "tcp6") for line in Path(f"/proc/net/{one}").read_text().splitlines()[1:]]
+        lines = [line for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     except OSError:
         return False
     return any(line.split()[3] == "0A" and f"socket:[{line.split()[9]}]" in inodes for line in lines)
@@ -209,7 +209,7 @@ def _call(
     """One caller: a request every so many seconds."""
     kan, generator = kans.classifier(), np.random.default_rng(number)
     rows = generator.uniform(-1, 1, (100, 2, len(kan.inputs)))
-    wanted = [evaluate(kan, one) for one in rows]
+    wanted = [evaluate(kan, row) for row in rows]
     due = time.monotonic() + period * generator.random()
     with Client(address, timeout=timeout, retries=retries, channels=2) as client:
         while not over.wait(max(0.0, due - time.monotonic())):
@@ -242,9 +242,9 @@ def main(arguments: list[str]) -> int:
         killed(round((float(arguments[0]) if arguments else 30.0) / KILL_EVERY) - 1),
         ended(),
     ]
-    for one in results:
-        print(one, flush=True)
-    return 0 if all(one.good for one in results) else 1
+    for result in results:
+        print(result, flush=True)
+    return 0 if all(result.good for result in results) else 1
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def test_an_artifact_comes_back_from_disk_as_it_was(make, tmp_path):
     assert again.formulas == [{"text": "y"}]
     x, y = again.golden()
     np.testing.assert_array_equal(y, evaluate(make(), x))
-    assert [one.name for one in tmp_path.iterdir()] == ["1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 def test_a_kind_that_is_not_there_is_named_with_those_that_are():
@@ -151,7 +151,7 @@ def test_golden_rows_of_another_shape_or_type_are_refused():
 
 
 def _files(folder):
-    return sorted(one for one in folder.rglob("*") if one.is_file())
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_of_two_writers_one_wins_and_the_other_is_told(tmp_path):
         directory.place(one, tmp_path / "1")
         with pytest.raises(ConflictError):
             directory.place(other, tmp_path / "1")
-    assert [one.name for one in tmp_path.iterdir()] == ["1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 def test_a_folder_to_write_into_must_be_there(tmp_path):

@@ -22,7 +22,7 @@ def test_the_perceptrons_gradient_is_that_of_its_loss(activation):
     assert len(vector) == net.size
     gradient = problem.normal_equations(vector, problem.loss(vector)[1])[1]
     steps = 1e-6 * np.eye(net.size)
-    differences = [(problem.loss(vector + one)[0] - problem.loss(vector - one)[0]) / 2e-6 for one in steps]
+    differences = [(problem.loss(vector + step)[0] - problem.loss(vector - step)[0]) / 2e-6 for step in steps]
     np.testing.assert_allclose(gradient, differences, rtol=0, atol=1e-8)  # central differences, error 1e-12/1e-6 + h²
 
 

@@ -132,7 +132,7 @@ def test_a_miss_is_printed_as_a_miss_and_says_how():
 def test_a_method_stands_beside_ours_on_what_it_was_tried_on():
     results = [Result("I.12.1", seed, OURS, 0.2, "a*b", 0.0, 0.0, 0.0) for seed in (0, 1)]
     results.append(Result("I.12.1", 0, "pyoperon", 1.0, "a*b", 3e-6, 3e-6))
-    (row,) = (one.split() for one in report(Setting(), [PRODUCT], (0, 1), results).splitlines() if " 0 of 1 " in one)
+    (row,) = (line.split() for line in report(Setting(), [PRODUCT], (0, 1), results).splitlines() if " 0 of 1 " in line)
     assert row == ["pyoperon", "0", "of", "1", "1", "1", "1.00", "1.00", "1"]
 
 
@@ -144,7 +144,7 @@ def test_a_peer_finds_a_product(name):
 
 
 def test_the_toys_are_the_five_of_the_study():
-    assert [one.name for one in TOYS] == ["hello", "product", "quotient", "sphere", "distance"]
+    assert [toy.name for toy in TOYS] == ["hello", "product", "quotient", "sphere", "distance"]
 
 
 def test_a_small_run_prints_a_table(capsys):

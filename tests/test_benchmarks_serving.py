@@ -13,10 +13,10 @@ pytestmark = pytest.mark.extended
 def test_servers_answer_what_the_network_says():
     results = serving.measure(small=True)
     assert list(results.footprints) == list(results.cells[1, 64]) and list(results.footprints)[:2] == [EMPTY, C]
-    for name, one in results.footprints.items():
-        assert one.megabytes > 0 and (name == EMPTY or one.error < 1e-12)
+    for name, footprint in results.footprints.items():
+        assert footprint.megabytes > 0 and (name == EMPTY or footprint.error < 1e-12)
     for servers in results.cells.values():
-        assert all(len(one.rate) == len(one.cpu) == 1 and one.rate[0] > 0 for one in servers.values())
+        assert all(len(server.rate) == len(server.cpu) == 1 and server.rate[0] > 0 for server in servers.values())
     assert "met: with a C model no onnxruntime, sympy, onnx or torch" in reports.report(results, (4, 5, 1))
 
 

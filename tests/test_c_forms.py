@@ -98,8 +98,8 @@ def test_names_that_look_like_the_forms_own_marks_stay_text(tmp_path):
     marks = ('#include "net.h"\n', "$INFORMATION$", "@@", "#endif", "$FORMULA$", "$AT$")
     kan = Kan(
         ZOO["hostile_names"]().layers,
-        inputs=tuple(Variable(one, one) for one in marks),
-        outputs=tuple(Variable(f"{one}.") for one in marks[:3]),
+        inputs=tuple(Variable(mark, mark) for mark in marks),
+        outputs=tuple(Variable(f"{mark}.") for mark in marks[:3]),
     )
     for form in ("single_file", "header_only"):
         written(tmp_path, kan, c_form=form)

@@ -51,10 +51,10 @@ def predictions(library: ctypes.CDLL, name: str, kan: Kan, x: np.ndarray) -> tup
 def moved(kan: Kan, grain: float) -> Kan:
     """The network with the places of all its edges moved by one rounding: what float does to values on the way."""
     layers = []
-    for one in kan.layers:
-        affine = one.affine.copy()
+    for layer in kan.layers:
+        affine = layer.affine.copy()
         affine[..., 0] *= 1 + grain
-        layers.append(replace(one, knots=one.knots * (1 + grain), affine=affine))
+        layers.append(replace(layer, knots=layer.knots * (1 + grain), affine=affine))
     return replace(kan, layers=tuple(layers))
 
 

@@ -171,7 +171,7 @@ def test_threads_share_a_backend(files):
     wrong: list[int] = []
 
     def work(_):
-        wrong.extend(one for one in range(5) if not np.array_equal(backend.predict(x), want))
+        wrong.extend(number for number in range(5) if not np.array_equal(backend.predict(x), want))
 
     together(work)
     assert not wrong
@@ -179,10 +179,10 @@ def test_threads_share_a_backend(files):
 
 def together(work):
     threads = [threading.Thread(target=work, args=(16 * n,)) for n in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 @pytest.mark.slow

@@ -99,9 +99,9 @@ def test_the_information_is_json_that_names_what_the_network_names(zoo):
         function.restype = ctypes.c_char_p
         information = json.loads(function())
         assert information["precision"] == precision
-        assert [one["name"] for one in information["inputs"]] == [one.name for one in kan.inputs]
-        assert [one["unit"] for one in information["inputs"]] == [one.unit for one in kan.inputs]
-        assert [one["name"] for one in information["outputs"]] == [one.name for one in kan.outputs]
+        assert [one["name"] for one in information["inputs"]] == [variable.name for variable in kan.inputs]
+        assert [one["unit"] for one in information["inputs"]] == [variable.unit for variable in kan.inputs]
+        assert [one["name"] for one in information["outputs"]] == [output.name for output in kan.outputs]
         assert tuple(information["classes"]) == kan.classes
 
 
@@ -201,7 +201,7 @@ def test_self_tests_allow_what_rounding_does_to_a_row_and_no_more(tmp_path, prec
     assert library.pole_selftest(None) == 0
     code = (tmp_path / "pole.c").read_text()
     sizes = re.search(r"pole_golden_scale\[8\] = \{(.*?)\}", code, re.DOTALL)
-    assert sizes and max(float(one.strip().rstrip("f")) for one in sizes[1].split(",")) < 10
+    assert sizes and max(float(word.strip().rstrip("f")) for word in sizes[1].split(",")) < 10
 
 
 @pytest.mark.slow
@@ -357,7 +357,7 @@ def test_long_information_is_not_one_long_literal(tmp_path):
     kan = Kan((make_layer(functions=[["sin"] * 200]),), inputs=tuple(Variable(name) for name in names))
     library = compiled(tmp_path, {"net": kan}, "double")  # -pedantic warns of literals that C99 does not promise
     library.net_info.restype = ctypes.c_char_p
-    assert [one["name"] for one in json.loads(library.net_info())["inputs"]] == names
+    assert [load["name"] for load in json.loads(library.net_info())["inputs"]] == names
 
 
 def all_symbolic(*shape: int) -> Kan:

@@ -30,7 +30,7 @@ def ziglang():
 
 
 def test_each_target_has_a_library_of_its_own_name():
-    names = [one.library for one in targets.TARGETS.values()]
+    names = [target.library for target in targets.TARGETS.values()]
     assert len(set(names)) == len(names)
     for name, target in targets.TARGETS.items():
         assert target.triple.startswith(name) and ("-musl" in target.library) == ("musl" in name)

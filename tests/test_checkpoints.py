@@ -86,7 +86,7 @@ def test_a_finished_fit_gives_its_result_at_once(tmp_path: Path, method: str) ->
 def test_what_a_kill_within_a_write_left_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / ".fit.part").write_bytes(b"half")
     short(checkpoint=tmp_path / "fit")
-    assert [one.name for one in tmp_path.iterdir()] == ["fit"]
+    assert [path.name for path in tmp_path.iterdir()] == ["fit"]
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ def test_an_interrupt_from_the_callback_gives_the_best_network_so_far(
     kan = short(data, optimizer=method, starts=100, steps=100, report=report)
     assert np.isfinite(evaluate(kan, data.x)).all()
     assert len(told) == 3
-    assert [one.message[:12] for one in caplog.records] == ["Interrupted:"]
+    assert [record.message[:12] for record in caplog.records] == ["Interrupted:"]
 
 
 def test_a_second_interrupt_goes_through(caplog: pytest.LogCaptureFixture) -> None:

@@ -88,13 +88,13 @@ def test_a_classifier_answers_with_the_class_and_the_probability_of_each(folder,
     assert (code, header) == (0, "class,setosa,versi color,virginica")
     chances = probabilities(classifier(), [[0.5, 0.5]])[0]
     assert first.split(",")[0] == classifier().classes[int(chances.argmax())]
-    assert np.allclose([float(one) for one in first.split(",")[1:]], chances, rtol=1e-12)
+    assert np.allclose([float(word) for word in first.split(",")[1:]], chances, rtol=1e-12)
     assert second == ",nan,nan,nan"
 
 
 def test_a_prediction_needs_the_columns_that_the_model_uses_and_ignores_others(folder, kanserve):
     kan = from_formula("2*x", inputs=["x", "unused"], ranges={"x": (-1, 1), "unused": (3, 4)})
-    assert [one.name for one in kan.inputs] == ["x", "unused"]
+    assert [variable.name for variable in kan.inputs] == ["x", "unused"]
     serialization.save(kan, folder / "pruned.safetensors")
     repository.publish(folder / "models", "pruned", compile_kan(kan, ["numpy_source"], name="pruned"))
     (folder / "few.csv").write_text("note,x\nred,0.5\nblue,-0.25\n")
@@ -165,7 +165,7 @@ def test_a_pipe_or_a_device_is_written_to_and_a_link_is_followed(folder, kanserv
 def test_ctrl_c_ends_a_fit_with_130_and_leaves_nothing(folder):
     rows = RNG.uniform(-1, 1, (20_000, 4))
     np.savetxt(folder / "big.csv", rows, delimiter=",", header="a,b,c,z", comments="")
-    before = sorted(str(one) for one in folder.rglob("*"))
+    before = sorted(str(path) for path in folder.rglob("*"))
     words = [sys.executable, "-m", "kanserve", "fit", "big.csv", "-t", "z"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=folder)
     assert process.stderr is not None
@@ -173,7 +173,7 @@ def test_ctrl_c_ends_a_fit_with_130_and_leaves_nothing(folder):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130 and "Traceback" not in err
-    assert sorted(str(one) for one in folder.rglob("*")) == before
+    assert sorted(str(path) for path in folder.rglob("*")) == before
 
 
 def test_a_fit_goes_on_from_the_file_that_it_kept(folder, kanserve):
@@ -189,7 +189,7 @@ def test_a_fit_goes_on_from_the_file_that_it_kept(folder, kanserve):
 
 def test_an_export_is_a_folder_a_format_that_is_whole_or_not_there(folder, kanserve):
     assert kanserve("export", "law.safetensors", "--out", "out", "--format", "numpy_source,c_source")[0] == 0
-    assert sorted(one.name for one in (folder / "out").iterdir()) == ["c_source", "numpy_source"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["c_source", "numpy_source"]
     code, _, err = kanserve("export", "law.safetensors", "--out", "out")
     assert code == 2 and "there already" in err
 
@@ -319,13 +319,13 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_line_exit_code_2_and_nothing_half_written(case, folder, kanserve):
     _bad_files(folder)
-    before = sorted(str(one) for one in folder.rglob("*"))
+    before = sorted(str(path) for path in folder.rglob("*"))
     words, message = BAD[case]
     code, out, err = kanserve(*words)
     assert (code, out) == (2, "")
     assert message in err and "Traceback" not in err
     assert err.count("\n") == 1 and err.startswith("kanserve: ")
-    assert sorted(str(one) for one in folder.rglob("*")) == before
+    assert sorted(str(path) for path in folder.rglob("*")) == before
 
 
 def _bad_files(folder):

@@ -67,7 +67,7 @@ def test_a_style_is_that_of_the_json_too(kanserve):
 def test_the_list_of_a_published_model_is_that_of_its_server(kanserve):
     told = kanserve("formula", "models/law/1", "--pareto", "--json")[1]
     rows = json.loads(told)
-    assert [one["complexity"] for one in rows] == [2.0, 5.0] and [one["error"] for one in rows] == [0.8, 0.05]
+    assert [row["complexity"] for row in rows] == [2.0, 5.0] and [row["error"] for row in rows] == [0.8, 0.05]
     assert rows[0]["formula"] == "y = m*v"
     shown = kanserve("formula", "models/law/1", "--pareto")[1]
     assert all(word in shown for word in ("complexity", "validation", "y = m*v"))

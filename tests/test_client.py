@@ -178,7 +178,7 @@ def test_a_model_is_loaded_and_let_go_at_a_clients_wish(tmp_path):
 
 
 def test_a_client_asks_what_was_answered_and_how_long_it_took(client):
-    before = {one.name: one for one in client.statistics()}
+    before = {statistic.name: statistic for statistic in client.statistics()}
     client.predict("wide", sample(serving.kan("wide"), 7))
     with pytest.raises(TensorError):
         client.predict("wide", [[1.0]])
@@ -197,7 +197,7 @@ def test_what_is_served_is_told(client):
     assert (told.name, told.version, told.versions) == ("iris", 1, (1,))
     assert (told.inputs, told.outputs) == (("x1", "x2"), ("setosa", "versi color", "virginica"))
     assert (told.classes, told.precision, told.backend) == (told.outputs, "double", "c_source")
-    assert [(one.name, one.version, one.ready, one.reason) for one in client.models()] == [
+    assert [(model.name, model.version, model.ready, model.reason) for model in client.models()] == [
         (name, 1, True, "") for name in sorted(serving.KANS)
     ]
 
@@ -265,7 +265,7 @@ def test_the_client_of_asyncio_has_the_same_calls_and_answers(server, client):
                 "differentiate": (await one.differentiate("iris", x))[1],
                 "metadata": await one.metadata("iris"),
                 "models": await one.models(),
-                "statistics": [each.name for each in await one.statistics()],
+                "statistics": [statistic.name for statistic in await one.statistics()],
                 "formats": (await one.formula("graph", formats=["julia"]))[0].functions,
                 "float32": (await one.predict("iris", x, dtype=np.float32)).dtype,
                 "live": await one.live(),
@@ -280,7 +280,7 @@ def test_the_client_of_asyncio_has_the_same_calls_and_answers(server, client):
     assert got["network"] == client.network("iris").inputs
     assert (got["metadata"], got["models"]) == (client.metadata("iris"), client.models())
     assert got["live"] and got["ready"] and got["float32"] == np.float32
-    assert got["statistics"] == [one.name for one in client.statistics()]
+    assert got["statistics"] == [statistic.name for statistic in client.statistics()]
     assert got["formats"] == client.formula("graph", formats=["julia"])[0].functions
 
 

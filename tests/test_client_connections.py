@@ -65,7 +65,7 @@ def test_a_client_of_many_connections_makes_as_many_and_spreads_its_calls():
     with scripted.serving({"ServerLive": live}) as address:
         with Client(address, channels=3) as client:
             assert all(client.live() for _ in range(12))
-        assert len(set(peers)) == 3 and {peers.count(one) for one in set(peers)} == {4}
+        assert len(set(peers)) == 3 and {peers.count(peer) for peer in set(peers)} == {4}
         peers.clear()
         with Client(address) as client, ThreadPoolExecutor(4) as threads:
             assert all(threads.map(lambda _: client.live(), range(12)))

@@ -36,7 +36,7 @@ def client(server: Server) -> Iterator[Client]:
 
 
 def names(model: str) -> list[str]:
-    return [one.name for one in serving.kan(model).inputs]
+    return [variable.name for variable in serving.kan(model).inputs]
 
 
 def table(model: str, x: np.ndarray) -> dict[str, object]:
@@ -53,7 +53,7 @@ def test_columns_are_taken_by_name_in_any_order_and_the_answer_is_a_table(client
     frame = package.DataFrame(table("raw", x))
     got = client.predict("raw", frame)
     assert isinstance(got, package.DataFrame)
-    assert list(got.columns) == [one.name for one in serving.kan("raw").outputs]
+    assert list(got.columns) == [output.name for output in serving.kan("raw").outputs]
     np.testing.assert_array_equal(got.to_numpy(), client.predict("raw", x))
     np.testing.assert_array_equal(client.infer("raw", frame).values, client.predict("raw", x))
     for mine, plain in zip(client.differentiate("raw", frame), client.differentiate("raw", x), strict=True):
@@ -127,7 +127,7 @@ def test_the_client_of_asyncio_takes_tables_as_well(server):
 
 def test_a_new_version_with_other_columns_is_answered_with_its_own(tmp_path):
     def kan(*columns: str) -> Kan:
-        variables = tuple(Variable(one, "", 0.0, 1.0) for one in columns)
+        variables = tuple(Variable(column, "", 0.0, 1.0) for column in columns)
         return Kan(
             (make_layer(np.random.default_rng(3).normal(size=(1, 2, 5))),),
             inputs=variables,
@@ -164,7 +164,7 @@ def test_neither_package_is_imported_for_who_has_no_table():
 
 @pytest.mark.parametrize("values", [[b"1", b"2"], [10**400, 1]])
 def test_a_column_of_bytes_or_beyond_all_floats_holds_no_numbers(client, values):
-    frame = pandas.DataFrame({one: np.array(values, object) for one in names("raw")})
+    frame = pandas.DataFrame({name: np.array(values, object) for name in names("raw")})
     with pytest.raises(DataError, match="must hold numbers"):
         client.predict("raw", frame)
 

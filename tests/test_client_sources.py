@@ -41,8 +41,8 @@ def test_the_source_that_was_published_comes_back_and_is_written(tmp_path):
 
         asyncio.run(ask())
     for folder in (tmp_path / "new" / "raw_c", tmp_path / "again"):
-        assert {one.relative_to(folder).as_posix(): one.read_bytes() for one in folder.rglob("*")} == plain
-    assert {one.name for one in (tmp_path / "new").iterdir()} == {"raw_c"}
+        assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*")} == plain
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"raw_c"}
 
 
 def test_a_folder_with_something_in_it_stays_as_it_is(tmp_path):
@@ -55,8 +55,8 @@ def test_a_folder_with_something_in_it_stays_as_it_is(tmp_path):
             with pytest.raises(ConflictError, match="there already"):
                 client.export_source("fox", tmp_path / taken)
         client.export_source("fox", tmp_path / "empty")
-    assert {one.name for one in tmp_path.iterdir()} == {"full", "file", "empty"}
-    assert [one.name for one in (tmp_path / "full").iterdir()] == ["mine"]
+    assert {path.name for path in tmp_path.iterdir()} == {"full", "file", "empty"}
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine"]
     assert (tmp_path / "empty" / "a.c").read_bytes() == b"x"
 
 

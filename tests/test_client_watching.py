@@ -36,8 +36,8 @@ def managed(folder: Path, port: int = 0) -> Settings:
 
 def until(events: Iterator[ModelEvent], *wanted: ModelEvent) -> None:
     left = set(wanted)
-    for one in events:
-        left.discard(one)
+    for event in events:
+        left.discard(event)
         if not left:
             return
     raise AssertionError(f"the stream ended without {left}")
@@ -67,8 +67,8 @@ def test_a_server_that_comes_back_is_watched_again_and_only_what_changed_is_told
         came: list[ModelEvent] = []
 
         def read() -> None:
-            for one in itertools.islice(events, 4):
-                came.append(one)
+            for event in itertools.islice(events, 4):
+                came.append(event)
 
         reader = threading.Thread(target=read)
         reader.start()

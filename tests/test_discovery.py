@@ -59,7 +59,7 @@ def test_inputs_that_say_nothing_keep_their_places_without_edges() -> None:
     data = _data(lambda x: np.exp(x[:, 1]) - x[:, 3], inputs=5)
     found = discover(data)
     assert found.layers[0].alive.any(axis=0).tolist() == [False, True, False, True, False]
-    assert tuple(one.name for one in found.inputs) == data.inputs
+    assert tuple(variable.name for variable in found.inputs) == data.inputs
 
 
 def test_of_noisy_data_no_more_is_asked_than_they_tell() -> None:

@@ -140,7 +140,7 @@ def test_a_fitted_estimator_comes_back_from_joblib_and_from_safetensors_to_equal
     loaded = joblib.load(tmp_path / "estimator.joblib")
     assert kanserve.equal(loaded.kan_, fitted.kan_) and not loaded.kan_.layers[0].coefficients.flags.writeable
     # Equal bits need equal layouts: what torch has trained comes transposed.
-    assert all(one.coefficients.flags.c_contiguous for each in (fitted, loaded) for one in each.kan_.layers)
+    assert all(layer.coefficients.flags.c_contiguous for each in (fitted, loaded) for layer in each.kan_.layers)
     assert loaded.get_params() == fitted.get_params()
     kanserve.save(fitted.kan_, tmp_path / "kan.safetensors")
     of_kan = make.from_kan(kanserve.load(tmp_path / "kan.safetensors"))
@@ -189,7 +189,7 @@ def test_a_random_state_makes_fits_equal_and_none_makes_them_differ():
     quick = {**QUICK, "starts": 1}
     assert kanserve.equal(KANRegressor(**quick).fit(x, y).kan_, KANRegressor(**quick).fit(x, y).kan_)
     states = [np.random.RandomState(3), np.random.RandomState(3)]
-    one, two = (KANRegressor(**{**quick, "random_state": each}).fit(x, y).kan_ for each in states)
+    one, two = (KANRegressor(**{**quick, "random_state": state}).fit(x, y).kan_ for state in states)
     assert kanserve.equal(one, two)
     one, two = (KANRegressor(**{**quick, "random_state": None}).fit(x, y).kan_ for _ in range(2))
     assert not kanserve.equal(one, two)

@@ -26,7 +26,7 @@ def value(formula, x):
     """A formula's values where its symbols are the columns, whose spaces cannot be."""
     names = {name.replace(" ", "_"): values for name, values in x.items()}
     symbols = sorted(formula.free_symbols, key=str)
-    return sympy.lambdify(symbols, formula, "numpy")(*(names[str(one)] for one in symbols))
+    return sympy.lambdify(symbols, formula, "numpy")(*(names[str(symbol)] for symbol in symbols))
 
 
 @pytest.mark.parametrize("frames", [pd, pl], ids=["pandas", "polars"])
@@ -36,8 +36,8 @@ def test_the_names_of_a_frame_are_those_of_the_network(frames):
     table = frames.DataFrame(x)
     fitted = KANRegressor(hidden=(2,), starts=2, noise_free=True, random_state=0).fit(table, y)
     assert fitted.feature_names_in_.tolist() == ["angle", "mean radius"]
-    assert [one.name for one in fitted.kan_.inputs] == ["angle", "mean radius"]
-    assert [one.name for one in fitted.kan_.outputs] == ["energy"]
+    assert [variable.name for variable in fitted.kan_.inputs] == ["angle", "mean radius"]
+    assert [output.name for output in fitted.kan_.outputs] == ["energy"]
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         plain = fitted.predict(np.column_stack(list(x.values())))
     np.testing.assert_array_equal(fitted.predict(table), plain)
@@ -54,7 +54,7 @@ def test_answers_may_be_a_frame_and_labels_a_series(frames):
     x = columns(40)
     table, both = frames.DataFrame(x), frames.DataFrame({"first": energy(x), "second": x["angle"] ** 2})
     fitted = KANRegressor(hidden=(2,), starts=2, noise_free=True, random_state=0).fit(table, both)
-    assert [one.name for one in fitted.kan_.outputs] == ["first", "second"]
+    assert [output.name for output in fitted.kan_.outputs] == ["first", "second"]
     labels = frames.Series(["in" if one < 1 else "out" for one in energy(x)])
     weights = frames.Series(np.arange(40) % 3)
     classifier = KANClassifier(steps=10, random_state=0).fit(table, labels, sample_weight=weights)
@@ -65,7 +65,7 @@ def test_names_go_through_a_pipeline_that_keeps_frames():
     x = columns(40)
     pipeline = make_pipeline(StandardScaler(), KANRegressor(starts=1, noise_free=True, random_state=0))
     pipeline.set_output(transform="pandas").fit(pd.DataFrame(x), energy(x))
-    assert [one.name for one in pipeline[-1].kan_.inputs] == ["angle", "mean radius"]
+    assert [variable.name for variable in pipeline[-1].kan_.inputs] == ["angle", "mean radius"]
 
 
 def test_a_formula_behind_a_scaler_has_the_names_and_the_units_that_the_scaler_gives():
@@ -75,7 +75,7 @@ def test_a_formula_behind_a_scaler_has_the_names_and_the_units_that_the_scaler_g
     columnwise = ColumnTransformer([("scale", StandardScaler(), ["area"])], remainder="passthrough")
     pipeline = make_pipeline(columnwise, model).set_output(transform="pandas").fit(x, y)
     names = pipeline[:-1].get_feature_names_out().tolist()
-    assert names == model.feature_names_in_.tolist() == [one.name for one in model.kan_.inputs]
+    assert names == model.feature_names_in_.tolist() == [variable.name for variable in model.kan_.inputs]
     area, rooms = (sympy.Symbol(name, real=True) for name in names)
     scaler = columnwise.named_transformers_["scale"]
     mean, scale = scaler.mean_[0], scaler.scale_[0]
@@ -92,8 +92,8 @@ def test_a_symbolic_fit_finds_the_formula_in_the_names_of_the_columns():
     table, y = pd.DataFrame(x), energy(x)
     fitted = KANRegressor(symbolic=True, random_state=0).fit(table, y)
     assert fitted.closed_form_
-    assert {str(one) for one in fitted.formula_.free_symbols} == {"angle", "mean_radius"}
-    assert {type(one) for one in fitted.formula_.atoms(sympy.Function)} == {sympy.exp, sympy.sin}
+    assert {str(symbol) for symbol in fitted.formula_.free_symbols} == {"angle", "mean_radius"}
+    assert {type(atom) for atom in fitted.formula_.atoms(sympy.Function)} == {sympy.exp, sympy.sin}
     np.testing.assert_allclose(value(fitted.formula_, x), fitted.predict(table), rtol=1e-9)
     elsewhere = {"angle": np.linspace(-3, 3, 50), "mean radius": np.linspace(2, -2, 50)}
     np.testing.assert_allclose(value(fitted.formula_, elsewhere), energy(elsewhere), rtol=1e-6)
@@ -129,8 +129,8 @@ def test_a_spline_that_is_left_is_a_function_without_a_body_and_said_to_be():
     steps = np.floor(4 * x[:, 0])
     fitted = KANRegressor(hidden=(), symbolic=True, random_state=0).fit(x, steps)
     assert not fitted.closed_form_
-    assert [str(one.func) for one in fitted.formula_.atoms(sympy.core.function.AppliedUndef)] == ["s_1_1_1"]
-    assert [str(one) for one in fitted.formula_.free_symbols] == ["x1"]
+    assert [str(atom.func) for atom in fitted.formula_.atoms(sympy.core.function.AppliedUndef)] == ["s_1_1_1"]
+    assert [str(symbol) for symbol in fitted.formula_.free_symbols] == ["x1"]
 
 
 def test_a_fit_that_was_not_symbolic_says_where_its_formula_is():

@@ -70,7 +70,7 @@ def made(kan: Kan = LAW, **options) -> Artifact:
 def test_constants_have_standard_errors_and_those_with_a_name_are_known():
     data = noisy()
     found = evidence(FORMULA, data.x, data.y[:, 0])
-    known = {one.value: one for one in found.constants}
+    known = {constant.value: constant for constant in found.constants}
     assert known[3.0].standard_error == 0 and known[3.0].text == "3"
     for value in (-A, B):
         assert 0.001 < known[value].standard_error < 0.1
@@ -107,7 +107,9 @@ def test_an_artifact_has_evidence_beside_its_formulas_or_none():
     artifact = made(data=noisy(), candidates=CANDIDATES)
     assert artifact.formulas == made().formulas
     (entry,) = artifact.evidence
-    assert [one.formula.text for one in from_json(entry).alternatives] == [one.formula.text for one in CANDIDATES]
+    assert [alternative.formula.text for alternative in from_json(entry).alternatives] == [
+        candidate.formula.text for candidate in CANDIDATES
+    ]
 
 
 def _classes() -> Dataset:
@@ -163,11 +165,11 @@ def test_a_server_tells_what_is_known_and_nothing_where_nothing_is(folder):
         (known,) = get_formula(state, pb.GetFormulaRequest(model_name="law"), states.call()).outputs
         (plain,) = get_formula(state, pb.GetFormulaRequest(model_name="plain"), states.call()).outputs
     wanted = evidence(FORMULA, noisy().x, noisy().y[:, 0], CANDIDATES)
-    assert [(one.value, one.text, one.standard_error) for one in known.constants] == [
-        (one.value, one.text, one.standard_error) for one in wanted.constants
+    assert [(constant.value, constant.text, constant.standard_error) for constant in known.constants] == [
+        (constant.value, constant.text, constant.standard_error) for constant in wanted.constants
     ]
     assert (known.residual_standard_deviation, known.degrees_of_freedom) == (wanted.sigma, wanted.degrees)
-    assert [one.text for one in known.pareto] == [one.formula.text for one in CANDIDATES]
+    assert [one.text for one in known.pareto] == [candidate.formula.text for candidate in CANDIDATES]
     assert [one.HasField("validation_rmse") for one in known.pareto] == [True, False, True]
     assert not plain.constants and not plain.pareto
     assert not plain.HasField("residual_standard_deviation") and not plain.HasField("degrees_of_freedom")
@@ -182,7 +184,7 @@ def test_a_client_evaluates_every_formula_of_the_list(folder):
         expected = kanserve.formula.evaluate_tree(wanted.formula.tree, wanted.formula.tables, x)
         np.testing.assert_array_equal(got.evaluate(x), expected)
     assert law.pareto[1].validation_rmse is None and law.degrees == 198
-    assert any(0 < one.standard_error < 0.1 for one in law.constants)
+    assert any(0 < constant.standard_error < 0.1 for constant in law.constants)
     assert (plain.constants, plain.sigma, plain.degrees, plain.pareto) == ((), None, None, ())
 
 

@@ -62,8 +62,8 @@ def test_only_the_documented_setting_forgets_nothing():
     results = continual.study(small=True)
     assert max(results[continual.BEST].errors) <= 1e-5
     assert results[continual.BEST].between <= 1e-5
-    for name, one in results.items():
-        assert (one.errors[-1] >= 0.1) == (name != continual.BEST), name
+    for name, result in results.items():
+        assert (result.errors[-1] >= 0.1) == (name != continual.BEST), name
     assert "met: RMSE on all peaks" in continual.report(results)
 
 

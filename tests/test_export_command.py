@@ -53,7 +53,7 @@ def test_check_measures_every_format_that_runs_here(name, precision, folder, kan
         assert row["bytes"] == sum(size for path, size in answer["files"].items() if path.startswith(row["format"]))
         assert row["agrees"] and row["mean error"] <= row["largest error"] <= row["allowed"] <= 1e-3  # next to a pole
         assert row["rows/s at 1"] > 0 and row["rows/s at 1024"] > 0 and row["rows"] > 400
-    assert sorted(one.name for one in folder.iterdir() if one.is_dir()) == []
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == []
 
 
 def test_check_shows_a_table_and_writes_what_it_has_checked(folder, kanserve):
@@ -117,7 +117,7 @@ def test_a_form_of_c_is_written_as_source_alone(form, there, gone, folder, kanse
     words = ("export", "mixed.safetensors", "--format", "c_source,numpy_source", "--name", "law", "--c-form", form)
     code, _, err = kanserve(*words, "-o", "out")
     assert code == 0 and NOT_COMPARED in err and f'"{form}"' in err and err.count("\n") == 1
-    paths = {one.name for one in (folder / "out/c_source").iterdir()}
+    paths = {path.name for path in (folder / "out/c_source").iterdir()}
     assert there in paths and gone not in paths and not any(path.endswith(".so") for path in paths)
     assert (folder / "out/numpy_source/law.py").exists()
     _, out, err = kanserve(*words, "--check", "--json")

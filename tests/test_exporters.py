@@ -96,7 +96,7 @@ def test_literals_read_back_as_the_same_number():
         [np.random.default_rng(0).normal(size=500) * 10.0 ** np.arange(-250, 250), [0, -0.0, 5e-324]]
     )
     assert [float(text) for text in decimals(values, "double")] == values.tolist()
-    assert [float(DOUBLE.literal(one)) for one in values] == values.tolist()
+    assert [float(DOUBLE.literal(value)) for value in values] == values.tolist()
     small = np.concatenate([np.random.default_rng(0).normal(size=70) * 10.0 ** np.arange(-35, 35), [1e-45]])
     read = np.array([FLOAT.literal(one).removesuffix("f") for one in small], np.float32)
     assert read.tolist() == small.astype(np.float32).tolist()

@@ -62,7 +62,7 @@ def test_the_network_of_a_formula_gives_the_answers():
     y = 0.5 * A**2 * np.exp(-B)
     found = find_formulas((X[:, :2], y), max_fits=MANY).best
     assert np.allclose(evaluate(found.kan, X[:, :2])[:, 0], y, rtol=1e-12)
-    assert [one.name for one in found.kan.inputs] == ["x1", "x2"] and found.formula.name == "y"
+    assert [variable.name for variable in found.kan.inputs] == ["x1", "x2"] and found.formula.name == "y"
     assert found.kan.inputs[0].low == A.min() and found.kan.inputs[0].high == A.max()
 
 
@@ -84,8 +84,8 @@ def test_inputs_that_do_nothing_change_nothing():
 def test_equal_arguments_give_equal_findings():
     rows = data(A, B, y=1.37 * A * B**2 + 0.02 * NORMAL)
     first, second = (find_formulas(rows, max_fits=MANY, seed=3) for _ in range(2))
-    assert str(first) == str(second) and [one.error for one in first.candidates] == [
-        one.error for one in second.candidates
+    assert str(first) == str(second) and [candidate.error for candidate in first.candidates] == [
+        candidate.error for candidate in second.candidates
     ]
     assert all(kanserve.equal(a.kan, b.kan) for a, b in zip(first.candidates, second.candidates, strict=True))
 
@@ -127,8 +127,10 @@ def test_units_lead_to_the_law_and_stay_with_its_variables():
     rows = data(A, speed, light, y=A / np.sqrt(1 - speed**2 / light**2), names=("m", "v", "c"))
     found = find_formulas(rows, units={"m": "kg", "v": "m/s", "c": "m/s", "y": "kg"}, max_fits=MANY).best
     assert found.exact and found.formula.text == "m/sqrt(1 - v^2/c^2)"
-    assert [one.unit for one in found.kan.inputs] == ["kg", "m/s", "m/s"] and found.kan.outputs[0].unit == "kg"
-    assert [one.unit for one in found.formula.variables] == ["kg", "m/s", "m/s"]
+    assert [variable.unit for variable in found.kan.inputs] == ["kg", "m/s", "m/s"] and found.kan.outputs[
+        0
+    ].unit == "kg"
+    assert [variable.unit for variable in found.formula.variables] == ["kg", "m/s", "m/s"]
 
 
 @pytest.mark.slow
@@ -181,7 +183,7 @@ def test_odd_data_give_the_law_too(x, y, law):
 
 def test_inputs_that_say_nothing_leave_the_mean():
     found = find_formulas((np.ones((400, 2)), A), max_fits=MANY)
-    assert [one.complexity for one in found.candidates] == [1] and not found.best.exact
+    assert [candidate.complexity for candidate in found.candidates] == [1] and not found.best.exact
 
 
 @pytest.mark.slow
@@ -189,8 +191,8 @@ def test_inputs_that_say_nothing_leave_the_mean():
 def test_noise_on_few_rows_is_never_an_exact_law_nor_one_of_many_constants(rows):
     y = np.random.default_rng(7).normal(size=rows)
     found = find_formulas((X[:rows], y), max_fits=200)
-    assert not any(one.exact for one in found.candidates)
-    assert all(2 * len(one.constants) <= rows for one in found.candidates)
+    assert not any(candidate.exact for candidate in found.candidates)
+    assert all(2 * len(candidate.constants) <= rows for candidate in found.candidates)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +298,7 @@ def test_all_rows_decide_on_the_constants():
     x = generator.uniform(0.5, 1.5, (20_000, 2))
     y = 1.2345 * x[:, 0] ** 2 * x[:, 1] + 0.02 * generator.normal(size=20_000)
     best = find_formulas((x, y), max_fits=MANY).best
-    free = [one for one in best.constants if one.standard_error > 0]
+    free = [constant for constant in best.constants if constant.standard_error > 0]
     assert len(best.data) == 16_000 and len(free) == 1
     assert abs(free[0].value - 1.2345) < 4 * free[0].standard_error < 0.002
 

@@ -55,7 +55,7 @@ def test_several_outputs_are_fitted_together() -> None:
     both = np.stack([y, 1e3 * np.cos(2 * x[:, 0]) - x[:, 1]], axis=1)
     kan = fit([2, 4, 2], Dataset(x, both, outputs=("a", "b")))
     assert min(score(kan, (x, both)).r2) > 1 - 1e-5
-    assert [one.name for one in kan.outputs] == ["a", "b"]
+    assert [output.name for output in kan.outputs] == ["a", "b"]
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_the_signature_of_knots_is_learnt_in_seconds() -> None:
     learn, fresh = load_knots().split(0.25, 0)
     kan = fit([16, 1, 1], learn)
     assert score(kan, fresh).r2[0] > 0.85
-    assert [one.name for one in kan.inputs] == list(learn.inputs)
+    assert [variable.name for variable in kan.inputs] == list(learn.inputs)
 
 
 def test_equal_fits_are_equal_bit_for_bit() -> None:

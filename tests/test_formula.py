@@ -40,11 +40,11 @@ def test_a_formula_is_closed_unless_a_spline_lies_between_an_input_and_its_outpu
     kan = ZOO[name]()
     # What depends on an input, and whether through a spline: dependence[n] of each node, forwards.
     depends, splined = np.ones(len(kan.inputs), bool), np.zeros(len(kan.inputs), bool)
-    for one in kan.layers:
-        edge_depends = one.alive & depends
-        edge_splined = edge_depends & ((one.coefficients != 0).any(axis=2) | splined)
-        depends = np.array([edge_depends[list(group)].any() for group in one.groups])
-        splined = np.array([edge_splined[list(group)].any() for group in one.groups])
+    for layer in kan.layers:
+        edge_depends = layer.alive & depends
+        edge_splined = edge_depends & ((layer.coefficients != 0).any(axis=2) | splined)
+        depends = np.array([edge_depends[list(group)].any() for group in layer.groups])
+        splined = np.array([edge_splined[list(group)].any() for group in layer.groups])
     found = of(name)
     assert [not formula.closed_form for formula in found] == splined.tolist()
     assert [bool(formula.tables) for formula in found] == splined.tolist()
@@ -158,7 +158,7 @@ def test_the_affines_are_in_the_formula_and_ranges_and_units_beside_it():
     assert formula.text == "200*(0.1*T - 30)^2 + 7"
     assert formula.variables == (Variable("T", "K", 290, 310),)
     assert (formula.identifiers, formula.columns) == (("T",), (0,))
-    assert [one.unit for one in formulas(raw_features())[0].variables] == ["K", "Pa"]
+    assert [variable.unit for variable in formulas(raw_features())[0].variables] == ["K", "Pa"]
 
 
 def test_an_offset_that_would_cost_digits_is_not_multiplied_out():

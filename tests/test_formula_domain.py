@@ -78,7 +78,7 @@ def test_overflow_is_refused_and_no_condition():
 def test_where_no_range_is_known_nothing_is_refused_and_every_condition_is_stated():
     assert formulas(from_formula("log(x)"))[0].domain == ("log: x > 0",)
     assert formulas(from_formula("sqrt(x) + y", ranges={"y": (0, 1)}))[0].domain == ("sqrt: x >= 0",)
-    assert {one.domain != () for one in formulas(ZOO["domains"]())} == {True}
+    assert {formula.domain != () for formula in formulas(ZOO["domains"]())} == {True}
 
 
 def test_a_splines_range_is_a_training_range():

@@ -270,7 +270,7 @@ def test_any_text_is_a_network_or_an_error_of_ours(text):
 
 def test_zero_in_any_spelling_is_a_number_and_inf_in_quotes_a_name():
     kan = from_formula('"inf" + 0e-999 + 0.000')
-    assert [one.name for one in kan.inputs] == ["inf"] and evaluate(kan, [[2.0]])[0, 0] == 2.0
+    assert [variable.name for variable in kan.inputs] == ["inf"] and evaluate(kan, [[2.0]])[0, 0] == 2.0
 
 
 def test_a_number_of_sympys_that_is_too_small_is_refused():

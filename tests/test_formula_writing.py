@@ -45,16 +45,16 @@ def test_names_never_become_code():
     kan = hostile_names()
     for formula in formulas(kan):
         nodes = list(ast.walk(ast.parse(formula.python)))
-        called = {one.func.id for one in nodes if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)}
-        read = {one.id for one in nodes if isinstance(one, ast.Name)}
+        called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        read = {node.id for node in nodes if isinstance(node, ast.Name)}
         assert called == set(formula.tables)
         assert {one for one in read - called if not re.fullmatch("_[0-9]+", one)} == {"np", *formula.identifiers}
         words = set(re.findall(r"[^\W\d]\w*", re.sub(r"[0-9.]+e[-+]?[0-9]+", "0", formula.c)))
         assert words == {"exp", *formula.tables, *formula.identifiers}
-        assert not {one.name for one in kan.inputs} & words
+        assert not {variable.name for variable in kan.inputs} & words
         assert re.fullmatch(r"[\w .+\-*/(),]*", formula.c, re.ASCII)
         assert "\n" not in formula.text + formula.latex
-        assert {str(one) for one in expression(formula).free_symbols} == set(formula.identifiers)
+        assert {str(symbol) for symbol in expression(formula).free_symbols} == set(formula.identifiers)
 
 
 @pytest.mark.parametrize(
@@ -202,11 +202,11 @@ def test_the_sympy_view_keeps_the_domain():
     (formula,) = formulas(Kan((edge("log"), edge("exp"))))
     assert str(expression(formula)) == "exp(log(x1))"
     (formula,) = formulas(mixed())
-    assert {str(one.func) for one in expression(formula).atoms(sympy.Function)} >= {"s_1_1_1", "s_2_1_2"}
+    assert {str(atom.func) for atom in expression(formula).atoms(sympy.Function)} >= {"s_1_1_1", "s_2_1_2"}
 
 
 def test_a_classifier_has_one_formula_per_class():
-    assert [one.name for one in formulas(classifier())] == list(classifier().classes)
+    assert [formula.name for formula in formulas(classifier())] == list(classifier().classes)
 
 
 def test_making_reading_and_evaluating_formulas_need_no_sympy(tmp_path):
@@ -266,7 +266,7 @@ def test_a_difference_that_stands_alone_takes_in_its_sign_without_brackets():
         make_layer(functions=functions[1]),
     )
     kan = Kan((first, dataclasses.replace(second, affine=np.array([[[1.0, 0, 1, 0]], [[1.0, 0, -1, 0]]]))))
-    assert [one.text for one in formulas(kan)] == ["sin(x1 - x2)", "x2 - x1"]
+    assert [formula.text for formula in formulas(kan)] == ["sin(x1 - x2)", "x2 - x1"]
 
 
 @pytest.mark.parametrize(

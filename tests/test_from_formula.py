@@ -25,7 +25,7 @@ from tests.agreement import DOUBLE, error
 from tests.test_c_source import compiled, predict
 
 EQUATIONS = [*load_equations("feynman"), *load_equations("feynman_dimensional"), *load_equations("sciences")]
-LAWS = [from_formula(one.formula, inputs=list(one.ranges), ranges=one.ranges) for one in EQUATIONS]
+LAWS = [from_formula(equation.formula, inputs=list(equation.ranges), ranges=equation.ranges) for equation in EQUATIONS]
 ROWS = 40
 
 
@@ -39,14 +39,14 @@ def value(text: str, *x: float, **options: object) -> float:
 
 def test_inputs_are_found_in_the_order_of_their_appearance():
     kan = from_formula({"p": "b/t", "q": "a*b + t*c"}, c=2.0)
-    assert [one.name for one in kan.inputs] == ["b", "t", "a"]
-    assert [one.name for one in kan.outputs] == ["p", "q"]
+    assert [variable.name for variable in kan.inputs] == ["b", "t", "a"]
+    assert [output.name for output in kan.outputs] == ["p", "q"]
     assert evaluate(kan, [[1.0, 2.0, 3.0]]).tolist() == [[0.5, 7.0]]
 
 
 def test_named_inputs_have_the_order_and_the_columns_that_are_asked_for():
     kan = from_formula("x - y", inputs=["y", "unused", "x"])
-    assert [one.name for one in kan.inputs] == ["y", "unused", "x"]
+    assert [variable.name for variable in kan.inputs] == ["y", "unused", "x"]
     assert evaluate(kan, [[1.0, 5.0, 3.0]]).tolist() == [[2.0]]
     with pytest.raises(InputError, match="'z' is no input, and no parameter") as caught:
         from_formula("x + z", inputs=["x"])
@@ -100,8 +100,8 @@ def test_ranges_and_units_are_kept_and_must_name_what_is_there():
 
 
 def test_several_outputs_are_a_list_or_a_mapping():
-    assert [one.name for one in from_formula(["a", "b*a"]).outputs] == ["y1", "y2"]
-    assert [one.name for one in from_formula(["a*b"]).outputs] == ["y"]
+    assert [output.name for output in from_formula(["a", "b*a"]).outputs] == ["y1", "y2"]
+    assert [output.name for output in from_formula(["a*b"]).outputs] == ["y"]
     for wrong, message in (([], "At least one"), (3, "got int"), (["a", None], "got NoneType")):
         with pytest.raises(InputError, match=message):
             from_formula(wrong)
@@ -175,7 +175,10 @@ def in_30_digits(text: str, names: list[str], x: np.ndarray) -> np.ndarray:
 def wanted() -> list[tuple[np.ndarray, np.ndarray]]:
     """For each equation rows of its ranges, and what sympy says there."""
     rows = [sample(kan, ROWS) for kan in LAWS]
-    return [(x, in_30_digits(one.formula, list(one.ranges), x)) for one, x in zip(EQUATIONS, rows, strict=True)]
+    return [
+        (x, in_30_digits(equation.formula, list(equation.ranges), x))
+        for equation, x in zip(EQUATIONS, rows, strict=True)
+    ]
 
 
 def check(number: int, got: np.ndarray, wanted: np.ndarray) -> None:
@@ -219,7 +222,7 @@ def test_the_formula_of_each_equations_network_reads_back_as_the_equation(wanted
     for n, (x, y) in enumerate(wanted):
         (formula,) = formulas(LAWS[n])
         assert formula.closed_form
-        again = from_formula(formula.text, inputs=[one.name for one in LAWS[n].inputs])
+        again = from_formula(formula.text, inputs=[variable.name for variable in LAWS[n].inputs])
         assert error(evaluate(again, x), y) <= 1e-4, formula.text  # the text has 6 digits
 
 
@@ -230,7 +233,7 @@ def test_a_sympy_expression_is_read_by_its_tree():
     a, b, t = sympy.symbols("a b t")
     expression = a * sympy.exp(-b * t**2) / sympy.sqrt(2 * sympy.pi) + sympy.acos(t / 4) ** sympy.Rational(3, 2)
     kan = from_formula(expression, b=2.0)
-    assert [one.name for one in kan.inputs] == ["a", "t"]
+    assert [variable.name for variable in kan.inputs] == ["a", "t"]
     x = np.array([[1.5, 0.3], [-2.0, 1.1]])
     text = "a*exp(-2*t^2)/sqrt(2*pi) + arccos(t/4)^1.5"
     assert evaluate(kan, x) == pytest.approx(evaluate(from_formula(text), x), rel=1e-14)
@@ -239,7 +242,7 @@ def test_a_sympy_expression_is_read_by_its_tree():
 def test_a_symbol_of_sympys_is_a_symbol_whatever_its_name():
     e = sympy.Symbol("e")
     kan = from_formula(e * sympy.E)
-    assert [one.name for one in kan.inputs] == ["e"] and evaluate(kan, [[2.0]])[0, 0] == 2 * math.e
+    assert [variable.name for variable in kan.inputs] == ["e"] and evaluate(kan, [[2.0]])[0, 0] == 2 * math.e
 
 
 def test_a_sympy_expression_that_has_no_network_is_refused_by_its_name():

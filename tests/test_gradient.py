@@ -79,7 +79,7 @@ def test_a_classifier_learns_irises(method: Method):
 def test_classes_that_can_be_told_apart_do_not_drive_the_weights_to_infinity():
     data = iris()
     kan = trained(start(data, [4, 4, 3], grid=3), data, None, loss="cross_entropy", steps=300)
-    assert all(np.abs(one.coefficients).max() < 30 for one in kan.layers)
+    assert all(np.abs(layer.coefficients).max() < 30 for layer in kan.layers)
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def test_a_grid_twice_as_fine_holds_the_same_function(name: str) -> None:
     x = finite_rows(kan, 100)
     wanted = evaluate(kan, x)
     for factor in (2, 3):
-        layers = [regrid(Kan((one,)), None, factor * one.intervals).layers[0] for one in kan.layers]
+        layers = [regrid(Kan((layer,)), None, factor * layer.intervals).layers[0] for layer in kan.layers]
         finer = replace(kan, layers=tuple(layers))
         assert finer.layers[0].intervals == factor * kan.layers[0].intervals
         np.testing.assert_allclose(evaluate(finer, x), wanted, rtol=1e-12, atol=1e-12 * np.abs(wanted).max())
@@ -80,7 +80,7 @@ def test_no_data_make_a_grid_fail(seed: int) -> None:
     x[:, 1] = x[:, 2]  # twice the same
     x = np.repeat(x, 2, axis=0)
     kan = regrid(set_ranges(deep(), x), x, 30)
-    assert all(np.isfinite(one.coefficients).all() and np.isfinite(one.knots).all() for one in kan.layers)
+    assert all(np.isfinite(layer.coefficients).all() and np.isfinite(layer.knots).all() for layer in kan.layers)
     assert np.isfinite(evaluate(set_ranges(kan, x), x[:, :])).all()
 
 
@@ -155,7 +155,7 @@ def test_normalised_inputs_fill_the_grid_and_answers_have_spread_1() -> None:
     np.testing.assert_allclose([u.min(axis=0), u.max(axis=0)], [[-1, -1], [1, 1]])
     z = (data.y - kan.output_shift) / kan.output_scale
     assert z.mean() == pytest.approx(0, abs=1e-9) and z.std() == pytest.approx(1)
-    assert [one.name for one in kan.inputs] == ["p", "q"]
+    assert [variable.name for variable in kan.inputs] == ["p", "q"]
     assert (kan.inputs[0].low, kan.inputs[0].high) == (data.x[:, 0].min(), data.x[:, 0].max())
 
 
@@ -166,8 +166,8 @@ def test_units_stay_with_the_names_they_belong_to() -> None:
         generator.normal(size=(9, 2)), generator.normal(size=(9, 2)), ("pressure", "speed"), ("cost", "size")
     )
     kan = normalised(template, data)
-    assert [one.unit for one in kan.inputs] == ["Pa", ""]
-    assert [one.unit for one in kan.outputs] == ["EUR", ""]
+    assert [variable.unit for variable in kan.inputs] == ["Pa", ""]
+    assert [output.unit for output in kan.outputs] == ["EUR", ""]
 
 
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])

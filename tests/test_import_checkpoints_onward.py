@@ -60,7 +60,7 @@ def test_a_law_that_was_imported_is_fitted_further_here(name):
     before = np.mean((rows.y - wanted.y) ** 2)
     refitted = refine(kan, wanted.x, wanted.y, steps=30)
     assert np.mean((evaluate(refitted, wanted.x) - wanted.y) ** 2) < 0.1 * before
-    assert [one.extrapolation for one in refitted.layers] == [one.extrapolation for one in kan.layers]
+    assert [layer.extrapolation for layer in refitted.layers] == [layer.extrapolation for layer in kan.layers]
     check(refitted, formulas(refitted, strict=False))
 
 
@@ -91,4 +91,4 @@ def test_imported_networks_are_served_with_their_formulas(tmp_path):
             want = evaluate(kan, x)
             np.testing.assert_allclose(client.predict(names[name], x), want, rtol=1e-9, atol=1e-12)
             written = [one.text for one in client.formula(names[name])]
-            assert written == [one.text for one in formulas(kan, strict=False)]
+            assert written == [formula.text for formula in formulas(kan, strict=False)]

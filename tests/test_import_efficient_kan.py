@@ -109,8 +109,8 @@ def test_the_network_is_the_formula(kind, scaler, uneven, orders, sizes):
     x = rows(state)
     kan = kan_of(state)
     assert difference(evaluate(kan, x), forward(state, x, orders)) < 1e-13
-    assert [one.order for one in kan.layers] == orders
-    assert [one.intervals for one in kan.layers] == sizes
+    assert [layer.order for layer in kan.layers] == orders
+    assert [layer.intervals for layer in kan.layers] == sizes
 
 
 def test_nothing_but_the_base_is_left_outside_of_the_extended_grid():
@@ -136,7 +136,7 @@ def test_the_caller_can_say_the_activation(base, activation):
 
 def test_names_of_inputs_and_outputs_can_be_given():
     kan = kan_of(small(), inputs=("a", "b", "c"), outputs=("z",))
-    assert [one.name for one in kan.inputs + kan.outputs] == ["a", "b", "c", "z"]
+    assert [variable.name for variable in kan.inputs + kan.outputs] == ["a", "b", "c", "z"]
 
 
 @pytest.mark.parametrize("stem", ["module.layers.", "_orig_mod.module.model.kan.layers.", "layers.", "", "kan"])

@@ -32,31 +32,33 @@ def outcomes(tmp_path_factory) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_each_hostile_file_is_read_or_refused_in_one_line(outcomes):
     assert len(outcomes) > 1000
-    for one in outcomes:
-        assert one["kind"] in ("network", "refused", "OSError"), one
-        assert "\n" not in one["said"] and one["said"].isprintable(), one
-        assert one["kind"] == "network" or 10 < len(one["said"]) < 400 or one["name"] == "a long name", one
+    for outcome in outcomes:
+        assert outcome["kind"] in ("network", "refused", "OSError"), outcome
+        assert "\n" not in outcome["said"] and outcome["said"].isprintable(), outcome
+        assert outcome["kind"] == "network" or 10 < len(outcome["said"]) < 400 or outcome["name"] == "a long name", (
+            outcome
+        )
 
 
 def test_nothing_of_a_file_is_run_written_or_imported(outcomes):
-    assert not [one for one in outcomes if one["deeds"]]
+    assert not [outcome for outcome in outcomes if outcome["deeds"]]
 
 
 @pytest.mark.timing
 def test_no_file_takes_long_or_much_memory(outcomes):
     """Beside what a network takes on average, and what the process held before."""
-    usual = np.mean([one["seconds"] for one in outcomes if one["kind"] == "network"])
-    assert max(one["seconds"] for one in outcomes) < 1000 * usual
-    assert all(one["grown"] <= one["held"] / 4 for one in outcomes)
+    usual = np.mean([outcome["seconds"] for outcome in outcomes if outcome["kind"] == "network"])
+    assert max(outcome["seconds"] for outcome in outcomes) < 1000 * usual
+    assert all(outcome["grown"] <= outcome["held"] / 4 for outcome in outcomes)
 
 
 def test_only_what_is_whole_becomes_a_network(outcomes):
     """A changed byte may be a digit of a number; what is cut off, or is something else, is never taken."""
-    for one in outcomes:
-        if one["kind"] != "network" or "flipped" in one["name"]:
+    for outcome in outcomes:
+        if outcome["kind"] != "network" or "flipped" in outcome["name"]:
             continue
         # What is left is settings: an odd value where none is needed, or the last line missing.
-        assert one["name"].startswith("settings: "), one
+        assert outcome["name"].startswith("settings: "), outcome
 
 
 @pytest.mark.slow

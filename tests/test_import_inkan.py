@@ -144,7 +144,7 @@ def test_the_activation_that_is_not_in_the_file_is_noted_unless_it_is_said():
     assert "silu" in inkan.convert(Checkpoint(arrays), Options()).notes[0]
     conversion = inkan.convert(Checkpoint(arrays), Options(base="identity", inputs=("mass", "speed"), outputs=("w",)))
     assert conversion.notes == ()
-    assert [one.name for one in (*conversion.kan.inputs, *conversion.kan.outputs)] == ["mass", "speed", "w"]
+    assert [variable.name for variable in (*conversion.kan.inputs, *conversion.kan.outputs)] == ["mass", "speed", "w"]
     x = rows(arrays, steps, 2)
     wanted = answers(arrays, steps, x, base=lambda x: x)
     np.testing.assert_allclose(evaluate(conversion.kan, x), wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())

@@ -114,7 +114,7 @@ def test_the_edges_of_a_base_layer_alone_need_the_number_of_inputs():
         jaxkan.convert(Checkpoint(arrays), Options())
     conversion = jaxkan.convert(Checkpoint(arrays), Options(inputs=("mass", "speed"), outputs=("w",)))
     agrees(arrays, conversion)
-    assert [one.name for one in (*conversion.kan.inputs, *conversion.kan.outputs)] == ["mass", "speed", "w"]
+    assert [variable.name for variable in (*conversion.kan.inputs, *conversion.kan.outputs)] == ["mass", "speed", "w"]
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ class KAN:
 
 
 def made(arrays, residual):
-    parts = [{key[9:]: one for key, one in arrays.items() if key.startswith(f"layers.{n}.")} for n in range(2)]
+    parts = [{key[9:]: array for key, array in arrays.items() if key.startswith(f"layers.{n}.")} for n in range(2)]
     return KAN(*(SplineLayer(part, residual) for part in parts))
 
 

@@ -45,13 +45,13 @@ def refusal(one: Checkpoint, **options: Any) -> str:
 def test_a_network_on_uneven_grids_is_what_pykan_computes_inside_outside_and_on_knots():
     found = assert_agrees(stored((3, 4), (4, 2), (2, 1)))
     assert found.kan.shape == (3, 4, 2, 1) and found.library == "pykan" and found.notes == ()
-    assert {one.extrapolation for one in found.kan.layers} == {"zero"}
-    assert [one.name for one in found.kan.inputs] == ["x1", "x2", "x3"]
+    assert {layer.extrapolation for layer in found.kan.layers} == {"zero"}
+    assert [variable.name for variable in found.kan.inputs] == ["x1", "x2", "x3"]
 
 
 def test_each_layer_has_its_own_order_and_grid():
     found = assert_agrees(stored((2, 3), (3, 3), (3, 1), orders=(2, 5, 1)))
-    assert [(one.order, one.intervals) for one in found.kan.layers] == [(2, 3), (5, 4), (1, 5)]
+    assert [(layer.order, layer.intervals) for layer in found.kan.layers] == [(2, 3), (5, 4), (1, 5)]
 
 
 def test_float32_is_taken_as_the_exact_number_that_it_is():
@@ -196,8 +196,8 @@ def test_a_grid_that_no_edge_reads_may_be_anything():
 
 def test_names_are_those_that_are_given():
     found = imported(stored((2, 2), (2, 2)), inputs=("mass", "speed"), outputs=("energy", "action")).kan
-    assert [one.name for one in (*found.inputs, *found.outputs)] == ["mass", "speed", "energy", "action"]
-    assert np.isinf([one.high for one in found.inputs]).all()
+    assert [variable.name for variable in (*found.inputs, *found.outputs)] == ["mass", "speed", "energy", "action"]
+    assert np.isinf([variable.high for variable in found.inputs]).all()
     assert "2 inputs need as many names, got 1" in refusal(stored((2, 2), (2, 1)), inputs=("mass",))
     assert "must differ" in refusal(stored((2, 2), (2, 1)), inputs=("x", "x"))
 

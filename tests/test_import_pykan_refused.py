@@ -202,9 +202,9 @@ def test_a_live_model_knows_which_inputs_were_kept():
     torch = pytest.importorskip("torch")
     checkpoint = pykan.live(model(stored((2, 1)), _functions(), input_id=torch.tensor([0, 3])))
     found = pykan.convert(checkpoint, Options())
-    assert [one.name for one in found.kan.inputs] == ["x1", "x4"] and "kept columns 1, 4" in found.notes[0]
+    assert [variable.name for variable in found.kan.inputs] == ["x1", "x4"] and "kept columns 1, 4" in found.notes[0]
     named = pykan.convert(checkpoint, Options(inputs=("a", "b")))
-    assert [one.name for one in named.kan.inputs] == ["a", "b"]
+    assert [variable.name for variable in named.kan.inputs] == ["a", "b"]
 
 
 def test_a_base_function_of_a_live_model_is_what_it_computes():

@@ -73,7 +73,7 @@ def test_another_library_than_the_one_named_is_refused_and_said_which_it_looks_l
 
 def test_every_kind_of_file_gives_the_same_network(tmp_path):
     arrays = foreign.ARRAYS["inkan"]()
-    state = {name: torch.tensor(one) for name, one in arrays.items()}
+    state = {name: torch.tensor(array) for name, array in arrays.items()}
     wanted = kanserve.from_inkan(state)
     torch.save(state, tmp_path / "new.pt")
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
@@ -170,7 +170,7 @@ def test_the_command_writes_the_network_and_says_what_to_do_next(tmp_path, comma
     code, out, err = command("import", "model/0.1", *names)
     assert (code, err) == (0, "") and "next: kanserve publish kan.safetensors models --name model" in out
     kan = serialization.load(tmp_path / "kan.safetensors")
-    assert [one.name for one in (*kan.inputs, *kan.outputs)] == ["mass", "speed", "energy"]
+    assert [variable.name for variable in (*kan.inputs, *kan.outputs)] == ["mass", "speed", "energy"]
     assert equal(kan, kanserve.from_pykan("model/0.1", inputs=["mass", "speed"], outputs=["energy"]))
 
 
@@ -283,7 +283,7 @@ def test_verifying_runs_pykan_itself(tmp_path, command):
     foreign.save_pykan(tmp_path / "model", splines=True)
     code, out, err = command("import", "model", "--verify", "--json")
     assert code == 0 and json.loads(out)["largest difference"] < 1e-6, err
-    assert sorted(one.name for one in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
         "kan.safetensors",
         "model_cache_data",
         "model_config.yml",

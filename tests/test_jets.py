@@ -93,8 +93,8 @@ def test_derivatives_of_a_closed_formula_are_those_of_sympy():
     for order, variables in ((1, (x,)), (1, (y,)), (2, (x, y)), (2, (y, y)), (3, (x, y, y)), (3, (x, x, x))):
         want = sympy.lambdify((x, y), sympy.diff(exact, *variables))(*points.T)
         got = derivatives(kan, points, order)
-        for one in variables:
-            got = np.take(got, "xy".index(str(one)), axis=2)
+        for variable in variables:
+            got = np.take(got, "xy".index(str(variable)), axis=2)
         assert np.allclose(got[:, 0], want, rtol=1e-12, atol=1e-11)
     assert formulas(kan)[0].closed_form
 
@@ -189,7 +189,7 @@ def test_what_has_no_known_derivative_is_refused_with_what_there_is():
             wrong()
 
 
-@pytest.mark.parametrize("ufunc", [one for one in dual_numbers._RULES if one.nin == 1], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("ufunc", [rule for rule in dual_numbers._RULES if rule.nin == 1], ids=lambda one: one.__name__)
 def test_each_rule_is_the_derivative_of_its_function(ufunc):
     x = np.array([1.2, 1.9]) if ufunc is np.arccosh else np.array([0.3, 0.6])
     got = ufunc(_dual(x, 0)).partials[0]

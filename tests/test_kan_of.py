@@ -43,7 +43,7 @@ def test_the_network_of_a_closed_form_of_the_zoo_gives_its_numbers(name):
 def test_several_trees_are_several_outputs_and_inputs_need_not_occur():
     square, sine = (("var", 1), ("pow", 0, 2)), (("var", 0), ("call", "sin", 0))
     kan = kan_of([square, sine], [Variable("a", "m"), "b", "unused"], ["p", "q"])
-    assert [one.name for one in kan.inputs] == ["a", "b", "unused"]
+    assert [variable.name for variable in kan.inputs] == ["a", "b", "unused"]
     assert kan.inputs[0].unit == "m"
     np.testing.assert_allclose(evaluate.evaluate(kan, [[0.5, 3.0, 7.0]]), [[9.0, np.sin(0.5)]], rtol=1e-15)
 

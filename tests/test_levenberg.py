@@ -311,7 +311,7 @@ def test_fits_in_two_threads_give_the_threads_of_linear_algebra_back() -> None:
     _controller.cache_clear()  # another test may have loaded a library of linear algebra since the first fit
 
     def threads() -> list[int]:
-        return [one.num_threads for one in blas.lib_controllers]
+        return [lib_controller.num_threads for lib_controller in blas.lib_controllers]
 
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         one, other = threads_for(0), threads_for(0)

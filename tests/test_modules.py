@@ -71,7 +71,7 @@ def test_gradients_of_inputs_are_the_derivative(name: str):
     finite = torch.isfinite(y).all(dim=1)
     # Each output's sum over rows: a row's gradient is its own.
     sums = [y[finite, q].sum() for q in range(y.shape[1])]
-    columns = [torch.autograd.grad(one, x, retain_graph=True, materialize_grads=True)[0] for one in sums]
+    columns = [torch.autograd.grad(total, x, retain_graph=True, materialize_grads=True)[0] for total in sums]
     got = torch.stack(columns, dim=1).numpy()
     assert np.isfinite(got).all()
     assert not got[~finite.numpy()].any()
@@ -93,7 +93,7 @@ def test_rows_that_are_not_finite_poison_no_parameter(name: str):
         module = to_module(kan)
         y = module(torch.from_numpy(x))
         y[torch.isfinite(y).all(dim=1)].sum().backward()
-        return [one.grad for one in module.parameters() if one.requires_grad]
+        return [parameter.grad for parameter in module.parameters() if parameter.requires_grad]
 
     for every, only_fine in zip(gradients(rows), gradients(rows[fine]), strict=True):
         assert (every is None) == (only_fine is None)
@@ -128,14 +128,14 @@ def test_a_function_without_a_finite_slope_passes_no_gradient():
     y.sum().backward()
     assert y.flatten().tolist() == [0.0, 2.0]
     assert x.grad is not None and x.grad.flatten().tolist() == [0.0, 0.25]
-    assert all(torch.isfinite(one.grad).all() for one in module.parameters() if one.grad is not None)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in module.parameters() if parameter.grad is not None)
 
 
 @pytest.mark.slow
 def test_what_is_pruned_stays_pruned_under_any_optimizer():
     kan = kans.pruned()
     module = to_module(kan)
-    optimizer = torch.optim.AdamW([one for one in module.parameters() if one.requires_grad], lr=0.1)
+    optimizer = torch.optim.AdamW([parameter for parameter in module.parameters() if parameter.requires_grad], lr=0.1)
     x = torch.from_numpy(kans.rows(kan)[:40])
     for _ in range(3):
         optimizer.zero_grad()
@@ -164,8 +164,8 @@ def test_the_edges_are_those_of_the_reference():
     x = np.random.default_rng(1).uniform(-1.2, 1.2, (20, 2)) * kan.input_scale + kan.input_shift
     outputs, every = to_module(kan).with_edges(torch.from_numpy(x))
     assert_agrees(outputs.detach().numpy(), evaluate(kan, x))
-    for one, v, got in zip(kan.layers, activations(kan, x), every, strict=False):
-        want = edges(one, v)
+    for layer, v, got in zip(kan.layers, activations(kan, x), every, strict=False):
+        want = edges(layer, v)
         np.testing.assert_allclose(got.detach().numpy().transpose(2, 0, 1), want, rtol=0, atol=1e-12)
 
 

@@ -65,10 +65,10 @@ def test_several_threads_share_a_chain():
                 wrong.append(n)
 
     threads = [threading.Thread(target=ask, args=(7 * n,)) for n in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not wrong
 
 

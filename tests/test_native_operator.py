@@ -46,7 +46,7 @@ def _wide(i: int, o: int, intervals: int = 5, order: int = 3, *, even: bool = Tr
     rng = np.random.default_rng(i + o)
     steps = np.ones((i, intervals)) if even else rng.uniform(0.3, 1.0, (i, intervals))
     ends = np.concatenate([np.zeros((i, 1)), np.cumsum(steps, axis=1)], axis=1) / steps.sum(axis=1, keepdims=True)
-    knots = np.stack([extended_knots(2 * one - 1, order) for one in ends])
+    knots = np.stack([extended_knots(2 * end - 1, order) for end in ends])
     coefficients = rng.normal(0, 0.3, (o, i, intervals + order))
     base = rng.normal(0, 0.3, (o, i))
     return Kan((make_layer(coefficients, knots=knots, order=order, base_weight=base, **options),))  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def _bytes(name: str, precision: Precision) -> bytes:
 def _backend(name: str, precision: Precision = "double", threads: int = 1) -> OnnxBackend:
     backend = load({"model.onnx": _bytes(name, precision)}, threads=threads)
     layers = NETWORKS[name]().layers
-    assert backend.native == all(one.coefficients.any() and not one.symbolic_mask.any() for one in layers)
+    assert backend.native == all(layer.coefficients.any() and not layer.symbolic_mask.any() for layer in layers)
     return backend
 
 
@@ -128,7 +128,7 @@ def _operators(session: onnxruntime.InferenceSession, x: Array) -> list[str]:
     """What onnxruntime says it ran, by its profile."""
     session.run(["y"], {"x": x})
     events = json.loads(Path(session.end_profiling()).read_text())
-    return [str(one["args"]["op_name"]) for one in events if "op_name" in one.get("args", {})]
+    return [str(event["args"]["op_name"]) for event in events if "op_name" in event.get("args", {})]
 
 
 @pytest.mark.parametrize("name", ["deep", "orders", "uneven_knots", "uneven, many outputs", "multiplication"])

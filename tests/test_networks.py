@@ -13,7 +13,7 @@ from tests.networks import network, networks, portion, rows
 from tests.verdict import TYPES, Truth, in_type
 
 KANS = list(networks(200))
-LAYERS = [one for kan in KANS for one in kan.layers]
+LAYERS = [layer for kan in KANS for layer in kan.layers]
 
 
 def test_equal_numbers_make_equal_networks():
@@ -34,13 +34,13 @@ def test_every_kind_of_network_is_there_more_than_once():
         "single": sum(max(kan.shape) == 1 for kan in KANS) > 1,
         "classes": sum(bool(kan.classes) for kan in KANS) > 9,
         "named": sum(kan.symbolic for kan in KANS) > 20,
-        "ranges": sum(np.isfinite(one.low) for kan in KANS for one in kan.inputs) > 20,
+        "ranges": sum(np.isfinite(variable.low) for kan in KANS for variable in kan.inputs) > 20,
         "affine": sum(bool((kan.input_scale < 0).any() and kan.output_shift.any()) for kan in KANS) > 20,
         "pruned input": sum(bool((~kan.layers[0].alive.any(axis=0)).any()) for kan in KANS) > 9,
-        "pruned node": sum(bool((~one.alive.any(axis=1)).any()) for one in LAYERS) > 9,
-        "both": sum(bool((one.spline_mask & one.symbolic_mask).any()) for one in LAYERS) > 20,
-        "large": sum(bool((np.abs(one.subnode_scale * one.node_scale.max()) > 1e5).any()) for one in LAYERS) > 3,
-        "small": sum(bool((np.abs(one.node_scale) < 1e-3).any()) for one in LAYERS) > 3,
+        "pruned node": sum(bool((~layer.alive.any(axis=1)).any()) for layer in LAYERS) > 9,
+        "both": sum(bool((layer.spline_mask & layer.symbolic_mask).any()) for layer in LAYERS) > 20,
+        "large": sum(bool((np.abs(layer.subnode_scale * layer.node_scale.max()) > 1e5).any()) for layer in LAYERS) > 3,
+        "small": sum(bool((np.abs(layer.node_scale) < 1e-3).any()) for layer in LAYERS) > 3,
     }
     assert all(found.values()), found
 
@@ -51,14 +51,16 @@ def test_every_kind_of_layer_is_there_more_than_once():
             for base in ("silu", "identity", "zero"):
                 alike = [o for o in LAYERS if (o.order, o.extrapolation, o.base) == (order, outer, base)]
                 assert any(one.spline_mask.any() for one in alike), (order, outer, base)
-    assert {size for one in LAYERS for size in one.arity.tolist()} == {1, 2, 3}
-    assert {1, 2, 5} <= {one.intervals for one in LAYERS} and max(one.intervals for one in LAYERS) > 50
-    steps = [np.diff(one.knots[:, one.order : -one.order]) for one in LAYERS if one.spline_mask.any()]
-    assert sum(bool((one == 0).any()) for one in steps) > 3
-    assert sum(bool(np.ptp(one) > 0.1 * one.mean()) for one in steps) > 20
-    clamped = [one for one in LAYERS if (one.knots[:, 1] == one.knots[:, one.order]).any() and one.order > 1]
+    assert {size for layer in LAYERS for size in layer.arity.tolist()} == {1, 2, 3}
+    assert {1, 2, 5} <= {layer.intervals for layer in LAYERS} and max(layer.intervals for layer in LAYERS) > 50
+    steps = [np.diff(layer.knots[:, layer.order : -layer.order]) for layer in LAYERS if layer.spline_mask.any()]
+    assert sum(bool((step == 0).any()) for step in steps) > 3
+    assert sum(bool(np.ptp(step) > 0.1 * step.mean()) for step in steps) > 20
+    clamped = [
+        layer for layer in LAYERS if (layer.knots[:, 1] == layer.knots[:, layer.order]).any() and layer.order > 1
+    ]
     assert {one.extrapolation for one in clamped} == {"linear", "zero"}
-    used = [name for one in LAYERS for name in one.functions.ravel().tolist()]
+    used = [name for layer in LAYERS for name in layer.functions.ravel().tolist()]
     assert all(used.count(name) > 9 for name in FUNCTIONS)
 
 

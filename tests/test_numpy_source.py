@@ -234,7 +234,7 @@ def test_the_module_has_only_what_the_network_needs(name):
     kan = ZOO[name]() if name in ZOO else Kan((make_layer(functions=[[name]]),))
     (text,) = exporter.export(kan, DOUBLE).values()
     tree = ast.parse(text)
-    used = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     made = {alias.name for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom) for alias in one.names}
     made |= {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}
     made |= {
@@ -287,13 +287,13 @@ def test_threads_share_a_backend():
     wrong: list[int] = []
 
     def work():
-        wrong.extend(one for one in range(5) if not np.array_equal(backend.predict(x), want))
+        wrong.extend(number for number in range(5) if not np.array_equal(backend.predict(x), want))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not wrong
 
 

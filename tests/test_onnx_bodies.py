@@ -121,7 +121,7 @@ def test_a_node_says_what_a_native_operator_needs() -> None:
                 bumps = {"middles", "steps", "lowest", "highest", "spline_weights"}
                 assert len(tables) == len(set(tables))
                 assert node.op_type.startswith("Local") or bumps <= set(tables)
-        assert all(set(one.attribute) == {"tables", "order", "base"} for one in model.functions)
+        assert all(set(function.attribute) == {"tables", "order", "base"} for function in model.functions)
 
 
 def test_the_model_of_costs_chooses_as_measured() -> None:

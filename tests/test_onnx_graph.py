@@ -38,7 +38,7 @@ def _wide(intervals: int, order: int, o: int, i: int, *, even: bool, zero: bool 
     rng = np.random.default_rng(intervals + order + o)
     steps = np.ones((i, intervals)) if even else rng.uniform(0.3, 1.0, (i, intervals))
     ends = np.concatenate([np.zeros((i, 1)), np.cumsum(steps, axis=1)], axis=1) / steps.sum(axis=1, keepdims=True)
-    knots = np.stack([extended_knots(2 * one - 1, order) for one in ends])
+    knots = np.stack([extended_knots(2 * end - 1, order) for end in ends])
     first = make_layer(
         rng.normal(0, 0.3, (o, i, intervals + order)),
         knots=uniform_knots(-1, 1, intervals, order) if even else knots,
@@ -119,7 +119,7 @@ def test_the_graph_is_valid_and_has_one_node_a_layer(name: str, precision: Preci
     assert (model.ir_version, model.opset_import[0].version) == (9, 18)
     nodes = _layer_nodes(model)
     assert len(nodes) == len(kan.layers)
-    assert {node.op_type for node in nodes} == {one.name for one in model.functions}
+    assert {node.op_type for node in nodes} == {function.name for function in model.functions}
     assert all(node.doc_string for node in nodes)
 
 
@@ -133,7 +133,10 @@ def test_a_layer_gets_the_body_that_suits_it(name: str) -> None:
 def test_layers_that_differ_in_their_numbers_share_a_function() -> None:
     model = onnx.load_from_string(_bytes("deep", "float"))
     assert [node.op_type for node in _layer_nodes(model)] == ["CardinalCubic"] * 5 + ["CardinalCubic2"]
-    assert [one.name for one in model.functions] == ["CardinalCubic", "CardinalCubic2"]  # the last one guards the end
+    assert [function.name for function in model.functions] == [
+        "CardinalCubic",
+        "CardinalCubic2",
+    ]  # the last one guards the end
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -228,7 +231,7 @@ def test_a_call_of_many_rows_keeps_little_memory_in_stock_onnxruntime(tmp_path: 
 
 def test_a_large_batch_is_computed_in_parts() -> None:
     model = onnx.load_from_string(_bytes("wide", "double"))
-    next(one for one in model.metadata_props if one.key == "batch").value = "7"
+    next(prop for prop in model.metadata_props if prop.key == "batch").value = "7"
     x = rows(ZOO["wide"]())
     with native.disabled():  # the operators need no parts so small
         backend = load({"model.onnx": model.SerializeToString()})
@@ -251,9 +254,11 @@ def test_a_classifier_gives_probabilities_and_labels() -> None:
 def test_names_are_data_in_the_metadata_and_nowhere_else() -> None:
     kan = ZOO["hostile_names"]()
     model = onnx.load_from_string(_bytes("hostile_names", "double"))
-    metadata = {one.key: json.loads(one.value) for one in model.metadata_props}
-    assert [(one["name"], one["unit"]) for one in metadata["inputs"]] == [(one.name, one.unit) for one in kan.inputs]
-    assert [one["name"] for one in metadata["outputs"]] == [one.name for one in kan.outputs]
+    metadata = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
+    assert [(one["name"], one["unit"]) for one in metadata["inputs"]] == [
+        (variable.name, variable.unit) for variable in kan.inputs
+    ]
+    assert [one["name"] for one in metadata["outputs"]] == [output.name for output in kan.outputs]
     assert metadata["inputs"][0]["low"] is None and metadata["classes"] == []
     del model.metadata_props[:]
     assert "\\n#include" in model.doc_string and model.doc_string.isascii()  # the formula, escaped
@@ -263,10 +268,10 @@ def test_names_are_data_in_the_metadata_and_nowhere_else() -> None:
 
 def test_units_ranges_and_classes_are_in_the_metadata() -> None:
     model = onnx.load_from_string(_bytes("raw_features", "double"))
-    metadata = {one.key: json.loads(one.value) for one in model.metadata_props}
+    metadata = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
     assert metadata["inputs"][0] == {"name": "temperature", "unit": "K", "low": 290.0, "high": 310.0}
     model = onnx.load_from_string(_bytes("classifier", "double"))
-    assert json.loads({one.key: one.value for one in model.metadata_props}["classes"])[1] == "versi color"
+    assert json.loads({prop.key: prop.value for prop in model.metadata_props}["classes"])[1] == "versi color"
 
 
 def test_equal_networks_give_equal_bytes() -> None:
@@ -338,10 +343,14 @@ def test_a_row_too_large_for_float_is_nan() -> None:
 def test_what_is_exported_and_what_is_allowed_are_the_same_operators() -> None:
     single = {name: Kan((make_layer(functions=[[name]]),)) for name in FUNCTIONS}
     files = [_bytes(name, precision) for name in ALL for precision in PRECISIONS]
-    files += [export(kan, ExportOptions(precision=one))["model.onnx"] for kan in single.values() for one in PRECISIONS]
+    files += [
+        export(kan, ExportOptions(precision=precision))["model.onnx"]
+        for kan in single.values()
+        for precision in PRECISIONS
+    ]
     written = set()
     for model in map(onnx.load_from_string, files):
-        nodes = [*model.graph.node, *(node for one in model.functions for node in one.node)]
+        nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
         written |= {node.op_type for node in nodes if node.domain != DOMAIN}
     assert written == OPERATORS
     assert not OPERATORS & {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Loop", "If", "Scan"}

@@ -36,7 +36,7 @@ def _check(kan: Kan, options: ExportOptions) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert model.ir_version == options.ir_version
     assert {one.version for one in model.opset_import if not one.domain} == {options.opset}
-    assert all(one.opset_import[0].version == options.opset for one in model.functions)
+    assert all(function.opset_import[0].version == options.opset for function in model.functions)
     eager = eager_float32(kan, x) if options.precision == "float" else None
     assert_agrees(load({"model.onnx": data}).predict(x), evaluate(kan, x), eager=eager)
 
@@ -66,7 +66,7 @@ def test_the_shape_and_the_formula_are_in_the_model() -> None:
     model = onnx.load_from_string(export(ZOO["symbolic"](), ExportOptions())["model.onnx"])
     shape, formula = model.doc_string.splitlines()
     assert "[2, 1, 1]" in shape and formula.startswith("y") and "exp" in formula and "sin" in formula
-    assert json.loads({one.key: one.value for one in model.metadata_props}["formula"]) == [formula]
+    assert json.loads({prop.key: prop.value for prop in model.metadata_props}["formula"]) == [formula]
 
 
 def test_equal_options_give_equal_bytes_in_either_form() -> None:

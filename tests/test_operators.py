@@ -206,7 +206,7 @@ def test_a_compiled_module_is_the_same_under_torch_compile():
         module.zero_grad()
         y = model(x)
         y[torch.isfinite(y).all(dim=1)].square().sum().backward()
-        return [y.detach(), *(one.grad for one in module.parameters() if one.grad is not None)]
+        return [y.detach(), *(parameter.grad for parameter in module.parameters() if parameter.grad is not None)]
 
     eager = step(module)
     traced = step(torch.compile(module, backend="aot_eager", fullgraph=True))
@@ -247,7 +247,7 @@ def test_a_layer_takes_no_rows_and_any_leading_shape():
     nothing = module(x[:0].requires_grad_())
     assert nothing.shape == (0, len(kan.output_shift))
     nothing.sum().backward()
-    assert not any(one.grad.any() for one in module.parameters() if one.grad is not None)
+    assert not any(parameter.grad.any() for parameter in module.parameters() if parameter.grad is not None)
 
 
 @pytest.mark.filterwarnings("ignore:torch.searchsorted")  # of what vmap hands it
@@ -285,7 +285,7 @@ def recurrent(module: Callable[[Tensor], Tensor], parameters: Sequence[Tensor], 
     gradients = torch.autograd.grad(module(module(x)).square().sum(), given, create_graph=twice)
     if not twice:
         return list(gradients)
-    return list(torch.autograd.grad(torch.stack([one.square().sum() for one in gradients]).sum(), given))
+    return list(torch.autograd.grad(torch.stack([gradient.square().sum() for gradient in gradients]).sum(), given))
 
 
 @pytest.mark.parametrize("twice", [True, False])

@@ -38,7 +38,7 @@ def test_lbfgs_follows_a_curved_valley_to_its_end_whatever_the_unit_of_the_loss(
 
 
 def test_losses_of_lbfgs_only_fall_and_its_sequence_ends():
-    losses = [one.loss for one in states(gradient_of(rosenbrock), torch.full((5,), -1.2, dtype=torch.float64))]
+    losses = [state.loss for state in states(gradient_of(rosenbrock), torch.full((5,), -1.2, dtype=torch.float64))]
     assert losses == sorted(set(losses), reverse=True)
     assert len(losses) < 500
 
@@ -48,8 +48,8 @@ def test_lbfgs_steps_back_from_where_the_loss_is_not_finite():
         return (v * v.log()).sum() + (v - 3).square().sum()  # NaN for v < 0, a slope of 1e8 beside it
 
     start = torch.tensor([1e-8, 30.0, 1.0], dtype=torch.float64)
-    vectors = [one.vector for one in states(gradient_of(barrier), start)]
-    assert all(torch.isfinite(one).all() and (one >= 0).all() for one in vectors)
+    vectors = [state.vector for state in states(gradient_of(barrier), start)]
+    assert all(torch.isfinite(vector).all() and (vector >= 0).all() for vector in vectors)
     # Where 1 + log v + 2(v - 3) = 0.
     torch.testing.assert_close(vectors[-1], torch.full_like(start, 2.1235), rtol=0, atol=1e-4)
 

@@ -14,8 +14,8 @@ def test_the_penalty_is_the_papers_on_every_layer():
     kan = kans.mixed()
     x = kans.rows(kan)[:40]
     want = 0.0
-    for one, v in zip(kan.layers, activations(kan, x), strict=False):
-        size = np.abs(edges(one, v)).mean(axis=0)
+    for layer, v in zip(kan.layers, activations(kan, x), strict=False):
+        size = np.abs(edges(layer, v)).mean(axis=0)
         share = size[size > 0] / size.sum()
         want += 0.3 * size.sum() + 0.7 * -(share * np.log(share)).sum()
     _, every = to_module(kan).with_edges(torch.from_numpy(x))
@@ -35,8 +35,8 @@ def test_a_layer_without_edges_costs_nothing_and_has_a_finite_gradient():
     cost = penalty(every, 1.0, 1.0)
     cost.backward()
     assert abs(cost.item()) < 1e-15
-    gradients = [one.grad for one in module.parameters() if one.grad is not None]
-    assert gradients and all(torch.isfinite(one).all() for one in gradients)
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_the_size_of_an_edge_is_its_mean_magnitude():

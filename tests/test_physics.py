@@ -141,7 +141,7 @@ def test_a_nonlinear_equation_is_solved():
     burgers = Residual(lambda x, u: u.d("t") + u * u.d("x") - viscosity * u.dd("x", "x"), inside, weight=0.1)
     kan = solve([2, 3, 1], [burgers, Residual(lambda x, u: u - wave(x), edge)], grid=(5, 10), inputs=["x", "t"])
     assert np.sqrt(np.mean((evaluate(kan, inside)[:, 0] - wave(inside)) ** 2)) <= 1e-3
-    assert [one.name for one in kan.inputs] == ["x", "t"]
+    assert [variable.name for variable in kan.inputs] == ["x", "t"]
     assert kan.inputs[1].low == inside[:, 1].min() or kan.inputs[1].low == 0.0
 
 
@@ -160,7 +160,7 @@ def test_a_system_of_equations_keeps_its_energy():
     angle, speed = evaluate(kan, np.linspace(0, 4, 500)[:, None]).T
     energy = speed**2 / 2 - np.cos(angle)
     assert np.abs(energy + np.cos(1.0)).max() <= 1e-4
-    assert [one.name for one in kan.outputs] == ["angle", "speed"]
+    assert [output.name for output in kan.outputs] == ["angle", "speed"]
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def test_an_unpickled_network_is_equal_and_its_arrays_stay_read_only(way):
         again = WAYS[way](kan)
         assert equal(again, kan)
         arrays = [one for part in (again, *again.layers) for one in vars(part).values() if isinstance(one, np.ndarray)]
-        assert len(arrays) >= 14 and not any(one.flags.writeable for one in arrays)
+        assert len(arrays) >= 14 and not any(array.flags.writeable for array in arrays)
     with pytest.raises(ValueError, match="read-only"):
         written(WAYS[way](kan.layers[0]).coefficients)
 

@@ -21,7 +21,7 @@ def test_every_network_is_drawn_to_png_and_svg(name, suffix, tmp_path):
 
 
 def _texts(axes):
-    return [one.get_text() for one in axes.texts]
+    return [text.get_text() for text in axes.texts]
 
 
 def test_the_flow_names_inputs_outputs_functions_and_shares():

@@ -39,7 +39,7 @@ def our_messages() -> Iterator[Descriptor]:
     for file in (inference.DESCRIPTOR, config.DESCRIPTOR):
         for message in file.message_types_by_name.values():
             yield message
-            yield from (one for one in message.nested_types if not one.GetOptions().map_entry)
+            yield from (nested for nested in message.nested_types if not nested.GetOptions().map_entry)
 
 
 def triton_message(ours: Descriptor) -> Descriptor:
@@ -48,7 +48,7 @@ def triton_message(ours: Descriptor) -> Descriptor:
 
 # What KServe has and Triton has not.
 KSERVES = {"properties"}
-OURS = {one.full_name: one for one in our_messages()}
+OURS = {our_message.full_name: our_message for our_message in our_messages()}
 
 
 def filled(message: Descriptor, choice: int = 0) -> Message:
@@ -141,18 +141,18 @@ def test_a_field_has_the_name_the_number_and_the_type_that_the_protocol_gives_it
 
 def test_data_types_have_the_protocols_numbers() -> None:
     theirs = Default().FindEnumTypeByName("inference.DataType")
-    assert dict(config.DataType.items()) == {one.name: one.number for one in theirs.values}
+    assert dict(config.DataType.items()) == {value.name: value.number for value in theirs.values}
 
 
 def test_every_method_of_the_protocol_is_there_but_shared_memory_tracing_and_logging() -> None:
     theirs = Default().FindServiceByName(wire.SERVICE_NAME)
-    left_out = {one.name for one in theirs.methods} - set(wire.METHODS)
+    left_out = {method.name for method in theirs.methods} - set(wire.METHODS)
     assert all("SharedMemory" in name or name in ("TraceSetting", "LogSettings") for name in left_out)
-    for one in wire.METHODS.values():
-        same = theirs.methods_by_name[one.name]
-        names = (one.request.DESCRIPTOR.full_name, one.response.DESCRIPTOR.full_name)
+    for method in wire.METHODS.values():
+        same = theirs.methods_by_name[method.name]
+        names = (method.request.DESCRIPTOR.full_name, method.response.DESCRIPTOR.full_name)
         assert names == (f"kanserve.{same.input_type.full_name}", f"kanserve.{same.output_type.full_name}")
-        assert (one.client_streaming, one.server_streaming) == (same.client_streaming, same.server_streaming)
+        assert (method.client_streaming, method.server_streaming) == (same.client_streaming, same.server_streaming)
 
 
 def test_a_method_has_the_path_that_every_client_calls() -> None:
@@ -370,7 +370,7 @@ def test_arrays_and_absent_numbers_pass_through_the_formula_service(channel: grp
     edge = stub.GetNetwork(formula.GetNetworkRequest(curve_points=0)).layers[0].edges[0]
     assert (edge.kind, edge.function, edge.a) == (formula.EDGE_KIND_SYMBOLIC, "sin", 2.0)
     parts = list(stub.ExportSource(formula.ExportSourceRequest(model_name="fox")))
-    assert [(one.model_name, one.data, one.last) for one in parts] == [("fox", b"a", False), ("fox", b"b", True)]
+    assert [(part.model_name, part.data, part.last) for part in parts] == [("fox", b"a", False), ("fox", b"b", True)]
     (told,) = stub.Watch(formula.WatchRequest(model_name="fox"))
     assert told.whole and told.versions[0].state == formula.MODEL_STATE_READY
 

@@ -26,5 +26,5 @@ LEFT_OUT = {
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_field_of_the_protocol_is_there_but_for_those_that_are_left_out_on_purpose(name: str) -> None:
-    missing = {one.name for one in triton_message(OURS[name]).fields} - {one.name for one in OURS[name].fields}
+    missing = {field.name for field in triton_message(OURS[name]).fields} - {field.name for field in OURS[name].fields}
     assert missing == LEFT_OUT.get(name.removeprefix("kanserve.inference."), set())

@@ -122,7 +122,7 @@ def test_a_network_trained_on_noise_is_seen_through():
 def test_a_hidden_unit_is_told_by_its_formula_its_inputs_and_what_it_is_like():
     kan = law("sin(x*y) + exp(z)", x=(0.5, 2), y=POSITIVE, z=(0, 1))
     units = [kanserve.meaning(kan, 1, node) for node in range(kan.layers[0].nodes)]
-    (product,) = (one for one in units if one.shares[0] > 0.01)
+    (product,) = (unit for unit in units if unit.shares[0] > 0.01)
     assert product.formula is not None and product.formula.text == "x*y"
     assert product.expressions[0].text == "x*y" and product.expressions[0].r2 == pytest.approx(1)
     assert product.shares.sum() == pytest.approx(1) and product.shares[2] == 0
@@ -153,9 +153,9 @@ def test_the_nearest_simple_expression_is_the_law_itself(text, like):
 def test_a_unit_of_splines_is_like_what_it_has_learned():
     kan, data = trained()
     sums = [kanserve.meaning(kan, 1, node, data) for node in range(4)]
-    assert all(one.formula is not None and not one.formula.closed_form for one in sums)
-    assert all("driven by" in str(one) and one.shares.sum() == pytest.approx(1) for one in sums)
-    assert max(one.expressions[0].r2 for one in sums) > 0.95
+    assert all(total.formula is not None and not total.formula.closed_form for total in sums)
+    assert all("driven by" in str(total) and total.shares.sum() == pytest.approx(1) for total in sums)
+    assert max(total.expressions[0].r2 for total in sums) > 0.95
 
 
 def test_constants_and_units_that_do_not_exist_are_answered():
@@ -210,7 +210,7 @@ def test_every_answer_has_a_picture_with_its_numbers(tmp_path):
     for number, axes in enumerate(plots):
         save(axes, tmp_path / f"{number}.png")
         assert axes.get_title() and (tmp_path / f"{number}.png").stat().st_size > 3000
-    assert f"{shares.first[2]:.3f}" in [one.get_text() for one in plots[2].texts]
+    assert f"{shares.first[2]:.3f}" in [text.get_text() for text in plots[2].texts]
     hostile = Kan(kan.layers, inputs=(Variable("$\\frac{"), Variable("b" * 80), Variable("c")))
     save(kanserve.separability(hostile).plot(), tmp_path / "hostile.png")
 

@@ -34,7 +34,7 @@ def test_a_version_never_changes(tmp_path):
     with pytest.raises(ConflictError, match="Version 1"):
         repository.publish(tmp_path, "model", small(), version=1)
     assert repository.read(tmp_path, "model", 1).manifest.provenance == {"n": "1"}
-    assert [one.name for one in (tmp_path / "model").iterdir()] == ["1"]
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["1"]
 
 
 def test_what_is_not_there_is_said(tmp_path):
@@ -52,11 +52,11 @@ def test_what_is_not_there_is_said(tmp_path):
 
 def test_what_is_not_named_like_a_model_or_a_version_is_not_there(tmp_path):
     repository.publish(tmp_path, "model", small())
-    for other in ("Model", ".model", "model.old"):
+    for name in ("Model", ".model", "model.old"):
         repository.publish(tmp_path, "another", small())
-        (tmp_path / "another").rename(tmp_path / other)
-    for other in ("01", "0", "1x", ".2", "9999999999"):
-        write(tmp_path / "model" / other, small())
+        (tmp_path / "another").rename(tmp_path / name)
+    for name in ("01", "0", "1x", ".2", "9999999999"):
+        write(tmp_path / "model" / name, small())
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "half" / "1").mkdir(parents=True)
@@ -137,7 +137,7 @@ def test_publishers_who_race_for_one_version_have_one_winner(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         (winner,) = [one for one in pool.map(publish, range(16)) if one is not None]
     assert repository.read(tmp_path, "model").manifest.provenance == {"n": winner}
-    assert [one.name for one in (tmp_path / "model").iterdir()] == ["1"]
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["1"]
 
 
 # A child publishes and kills itself before the n-th call that opens, makes or renames something; the parent goes on
@@ -196,11 +196,11 @@ def test_a_publisher_killed_at_any_point_leaves_no_partial_version(tmp_path):
     # Only the last calls (syncing after the rename) and the run that came through may have made a version.
     assert result["visible"][:-4] == [0] * (len(result["visible"]) - 4)
     assert result["visible"][-1] >= 1
-    left = [one for one in (tmp_path / "root" / "model").iterdir() if one.name.startswith(".")]
+    left = [path for path in (tmp_path / "root" / "model").iterdir() if path.name.startswith(".")]
     assert len(left) >= 10
     assert repository.clean(tmp_path / "root") == 0
     assert repository.clean(tmp_path / "root", older_than=0) == len(left)
-    assert not [one for one in (tmp_path / "root" / "model").iterdir() if one.name.startswith(".")]
+    assert not [path for path in (tmp_path / "root" / "model").iterdir() if path.name.startswith(".")]
     assert repository.read(tmp_path / "root", "model").files == small().files
 
 

@@ -30,7 +30,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MissingDependencyError, match="pip install gcsfs"):
         repository.names("gs://bucket/models")
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    for name in [one for one in sys.modules if one.startswith("s3fs.")]:
+    for name in [module for module in sys.modules if module.startswith("s3fs.")]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(import_module("fsspec.registry")._registry, "s3", raising=False)
     with pytest.raises(MissingDependencyError, match=r"s3fs.*kanserve\[s3\]"):

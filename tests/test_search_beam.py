@@ -39,7 +39,7 @@ def test_the_splines_of_a_shape_that_is_right_get_their_names(shape, y, function
     found = named(spline, rows)[0]
     assert is_symbolic(found.tree)
     assert max(found.error, found.held) < 1e-9
-    assert all(one in text(found.tree) for one in functions)
+    assert all(function in text(found.tree) for function in functions)
     assert price(found.tree) < price(spline.tree)
 
 

@@ -58,19 +58,21 @@ def test_each_offer_is_as_far_off_as_it_says(law, setting):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [one for one in LAWS if "line" not in one and one != "none of these"])
+@pytest.mark.parametrize("name", [law for law in LAWS if "line" not in law and law != "none of these"])
 def test_a_law_that_is_in_reach_is_what_a_fit_makes_of_one_of_the_first_offers(name):
     samples = sampled(LAWS[name])
     rows = split(Z[:, None], samples.values, 0)
     found = offers(Curve(0), samples, FLOOR, LIBRARY, deep=True)
     fits = [judged(refined(network(Sum((one.curve,)), 1), rows, 60), rows) for one in found[:5]]
-    assert min(one.error for one in fits) < 1e-8
+    assert min(fit.error for fit in fits) < 1e-8
 
 
 @pytest.mark.slow
 def test_no_offer_comes_near_what_none_of_them_is():
     samples = sampled(LAWS["none of these"])
-    assert all(one.error > 1e-3 * samples.values.std() for one in offers(Curve(0), samples, FLOOR, LIBRARY, deep=True))
+    assert all(
+        offer.error > 1e-3 * samples.values.std() for offer in offers(Curve(0), samples, FLOOR, LIBRARY, deep=True)
+    )
 
 
 def test_of_a_factor_that_is_a_term_the_constant_is_the_other_terms():

@@ -9,15 +9,15 @@ from kanserve.search.trees.trees import curves, inputs, price, text
 
 def leaves(shape):
     kind, *parts = shape
-    return [parts[0]] if kind == "in" else [leaf for one in parts for leaf in leaves(one)]
+    return [parts[0]] if kind == "in" else [leaf for part in parts for leaf in leaves(part)]
 
 
 def nodes(shape):
     kind, *parts = shape
     if kind != "in":
         yield shape
-        for one in parts:
-            yield from nodes(one)
+        for part in parts:
+            yield from nodes(part)
 
 
 @pytest.mark.parametrize(("listed", "count"), [((0,), 0), ((0, 1), 4), ((0, 1, 2), 40), ((0, 0), 0)])
@@ -26,7 +26,12 @@ def test_so_many_shapes_there_are(listed, count):
 
 
 def test_the_shapes_of_two_inputs_are_a_sum_a_product_and_a_curve_of_each():
-    assert [text(tree(one)) for one in shapes((0, 1))] == ["s(0) + s(1)", "s(0)*s(1)", "s(s(0) + s(1))", "s(s(0)*s(1))"]
+    assert [text(tree(shape)) for shape in shapes((0, 1))] == [
+        "s(0) + s(1)",
+        "s(0)*s(1)",
+        "s(s(0) + s(1))",
+        "s(s(0)*s(1))",
+    ]
 
 
 @pytest.mark.parametrize("listed", [(0, 1), (0, 1, 2), (0, 0, 1), (0, 1, 2, 3), (0, 1, 1, 2)])
@@ -40,9 +45,9 @@ def test_each_shape_has_the_inputs_that_were_listed_and_none_is_there_twice(list
 def test_no_shape_computes_what_a_smaller_one_does(listed):
     for shape in shapes(listed):
         for kind, *parts in nodes(shape):
-            below = [one[0] for one in parts]
+            below = [part[0] for part in parts]
             assert kind not in below, shape  # a sum in a sum, a product in a product, a curve of a curve
-            single = [one for one in parts if one[0] == "in"]
+            single = [part for part in parts if part[0] == "in"]
             assert len(set(single)) == len(single)
 
 
@@ -63,7 +68,7 @@ def test_there_are_shapes_for_any_number_of_inputs(count):
 
 def test_the_size_of_a_shape_is_the_number_of_its_curves_and_products_come_later():
     for shape in shapes((0, 1, 2)):
-        splines = [one for one in curves(tree(shape)) if one.symbolic is None]
+        splines = [curve for curve in curves(tree(shape)) if curve.symbolic is None]
         assert int(size(shape)) == len(splines)
         assert inputs(tree(shape)) == {0, 1, 2} and price(tree(shape)) >= 5 * len(splines)
     assert size(("sum", ("in", 0), ("in", 1))) < size(("mul", ("in", 0), ("in", 1)))

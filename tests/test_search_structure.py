@@ -34,7 +34,9 @@ def test_every_link_undoes_itself_and_its_slope_is_its_derivative():
     for sign in (1, -1):
         links = applicable(sign * y)
         assert links[0].name == "identity"
-        assert {"square", "sqrt", "log", "reciprocal", "reciprocal square", "tan", "exp"} <= {one.name for one in links}
+        assert {"square", "sqrt", "log", "reciprocal", "reciprocal square", "tan", "exp"} <= {
+            link.name for link in links
+        }
         for link in links:
             assert np.allclose(link.inverse(link.forward(sign * y)), sign * y, rtol=1e-9)
             step = 1e-6
@@ -68,7 +70,7 @@ def test_a_power_law_is_a_straight_line_in_logarithms_whatever_the_units(unit):
     y = x[:, 0] * x[:, 1] ** 2 / (x[:, 2] * x[:, 3] ** 1.5)
     best = surrogates(x * unit, y * unit)[0]
     assert best.link.name == "log" and best.error < 1e-10
-    assert all(one.logarithmic for one in best.coordinates)
+    assert all(coordinate.logarithmic for coordinate in best.coordinates)
     assert powers_of(x * unit, y * unit) == (1.0, 2.0, -1.0, -1.5)
 
 
@@ -79,9 +81,9 @@ def test_the_error_of_a_surrogate_is_that_on_rows_it_has_not_seen():
     def law(x):
         return x[:, 0] / (np.exp(x[:, 1] * x[:, 2] / x[:, 0]) - 1) + np.sin(x[:, 1] * x[:, 2])
 
-    for one in surrogates(x, law(x))[:4]:
-        seen = np.sqrt(np.mean((one.value(fresh) - law(fresh)) ** 2) / np.mean(law(x) ** 2))
-        assert 0.1 * one.error < seen < 10 * one.error
+    for surrogate in surrogates(x, law(x))[:4]:
+        seen = np.sqrt(np.mean((surrogate.value(fresh) - law(fresh)) ** 2) / np.mean(law(x) ** 2))
+        assert 0.1 * surrogate.error < seen < 10 * surrogate.error
 
 
 def test_a_monomial_is_found_with_its_signs_and_nothing_else_is_one():
@@ -115,9 +117,16 @@ def test_powers_are_taken_out_of_laws_with_and_without_a_sign():
     x = rows((1, 4), (1, 4), (-1, 1), (-1, 1), (-2, 1))
     y = np.sqrt(x[:, 0] / x[:, 1]) * (x[:, 2] - x[:, 3]) * x[:, 4]
     for answers in (y, noisy(y, 0.01)):
-        assert {(one.i, one.power) for one in power_factors(x, answers)} == {(0, 0.5), (1, -0.5), (4, 1.0)}
+        assert {(power_factor.i, power_factor.power) for power_factor in power_factors(x, answers)} == {
+            (0, 0.5),
+            (1, -0.5),
+            (4, 1.0),
+        }
     z = rows((1, 3), (0.5, 2), (1, 2))
-    assert {(one.i, one.power) for one in power_factors(z, z[:, 0] ** 2 * np.exp(-z[:, 1] / z[:, 2]))} == {(0, 2.0)}
+    assert {
+        (power_factor.i, power_factor.power)
+        for power_factor in power_factors(z, z[:, 0] ** 2 * np.exp(-z[:, 1] / z[:, 2]))
+    } == {(0, 2.0)}
     assert power_factors(z, z[:, 0] + z[:, 1] * z[:, 2]) == ()
 
 
@@ -131,7 +140,7 @@ def test_a_power_that_is_no_simple_number_is_itself():
 def test_sums_fall_apart_through_their_link_into_all_their_parts():
     x = rows((1, 3), (3, 6), (1, 4), (2, 5), (0, 2), (1, 4))
     parts = [x[:, 0] - x[:, 1], x[:, 2] - x[:, 3], x[:, 4] - x[:, 5]]
-    y = np.sqrt(sum(one**2 for one in parts))
+    y = np.sqrt(sum(part**2 for part in parts))
     for answers, tolerance in ((y, 1e-10), (noisy(y, 0.01), 0.05)):
         found = separations(x, answers)[0]
         assert (found.link.name, found.kind) == ("square", "sum")
@@ -193,7 +202,7 @@ def test_an_input_may_enter_by_any_function_of_the_table(inner):
 def test_inputs_that_enter_by_a_sum_or_a_product_are_merged():
     x = rows((1, 3), (1, 3), (1, 3), (1, 4))
     y = np.exp(-(((x[:, 0] - 2 * x[:, 1]) / x[:, 2]) ** 2)) * x[:, 3]
-    found = {(one.kind, one.inputs): one for one in merges(x, y)}
+    found = {(merge.kind, merge.inputs): merge for merge in merges(x, y)}
     assert found["sum", (0, 1)].beta == -2.0
     z = rows((1, 5), (1, 3), (1, 3), (1, 3))
     for noise in (0.0, 0.01):
@@ -205,7 +214,7 @@ def test_inputs_that_enter_by_a_sum_or_a_product_are_merged():
 def test_inputs_that_enter_by_any_one_function_are_merged():
     x = rows((0.5, 2), (0.5, 2), (0.5, 2))
     z = x[:, 0] ** 2 + np.exp(x[:, 1])
-    found = next(one for one in merges(x, np.sin(z / 4) * x[:, 2] + x[:, 2] ** 2) if one.inputs == (0, 1))
+    found = next(merge for merge in merges(x, np.sin(z / 4) * x[:, 2] + x[:, 2] ** 2) if merge.inputs == (0, 1))
     assert (found.kind, found.beta) == ("general", None)
     order = np.argsort(z)
     assert np.all(np.abs(np.corrcoef(found.values[order], z[order])) > 0.99)
@@ -216,7 +225,7 @@ def test_a_law_is_reduced_to_the_groups_that_its_hidden_units_leave():
     y = x[:, 0] * x[:, 4] * np.tanh(x[:, 1] * x[:, 2] / x[:, 3])
     for answers in (y, noisy(y, 0.01)):
         found = scalings(x, answers)[0]
-        assert [int(one) for one in found.powers] == [1, 0, 0, 0, 1]
+        assert [int(power) for power in found.powers] == [1, 0, 0, 0, 1]
         assert found.groups == ((0, 1, 1, -1, 0),)
     planck = rows((0.5, 6), (0.5, 2))
     one, *_ = scalings(planck, planck[:, 0] ** 3 / (np.exp(planck[:, 0] / planck[:, 1]) - 1))

@@ -84,4 +84,6 @@ def test_of_an_input_that_stands_there_twice_one_is_kept():
 def test_the_units_of_the_rows_change_no_answer():
     x, y = hard_rows()["signs"]
     for scale in (1e-9, 1e6):
-        assert [one.parts for one in separations(x * scale, y * scale)] == [one.parts for one in separations(x, y)]
+        assert [separation.parts for separation in separations(x * scale, y * scale)] == [
+            separation.parts for separation in separations(x, y)
+        ]

@@ -42,7 +42,7 @@ def named(of, function, a=1.0, b=0.0, c=1.0, d=0.0):
 def value(node, x):
     """What a tree means, said once more."""
     if isinstance(node, Product):
-        return np.prod([value(one, x) for one in node.factors], axis=0) + node.bias
+        return np.prod([value(factor, x) for factor in node.factors], axis=0) + node.bias
     total = np.zeros(len(x))
     for curve in node.parts:
         z = x[:, curve.of] if isinstance(curve.of, int) else value(curve.of, x)
@@ -88,7 +88,7 @@ def test_a_fit_moves_the_numbers_of_the_tree_but_no_constant_that_is_to_stay_zer
         square = Curve(1, Symbolic("x^2", 1.0, 0.0, 2.0, 0.0), without_constant=without)
         net = refined(network(Sum((named(0, "exp", -0.7, c=1.5), square)), 3), split(X, y, 0), 80)
         assert np.array_equal(value(net.tree, X), evaluate(net.kan, X)[:, 0])
-        assert any(name_of(one).d for one in curves(net.tree)) != without
+        assert any(name_of(curve).d for curve in curves(net.tree)) != without
         assert np.allclose(value(net.tree, X), y, atol=1e-8) != without
 
 
@@ -96,11 +96,11 @@ def test_a_spline_of_a_network_is_the_spline_of_its_curve():
     generator = np.random.default_rng(0)
     knots = uniform_knots(0.2, 1.8, 6, ORDER)
     coefficients = {i: generator.normal(size=6 + ORDER) for i in (0, 2)}
-    splines = [Curve(i, None, knots, one) for i, one in coefficients.items()]
+    splines = [Curve(i, None, knots, coefficient) for i, coefficient in coefficients.items()]
     net = network(Sum((*splines, named(1, "exp"))), 3, scale=2.5)
     given = np.exp(X[:, 1])
-    for i, one in coefficients.items():
-        given += design(X[:, i], knots, ORDER, "linear") @ one
+    for i, coefficient in coefficients.items():
+        given += design(X[:, i], knots, ORDER, "linear") @ coefficient
     assert np.allclose(evaluate(net.kan, X)[:, 0], 2.5 * given, rtol=1e-12)
     again = network(taken_back(net, net.kan).tree, 3, scale=2.5)
     assert np.array_equal(evaluate(again.kan, X), evaluate(net.kan, X))
@@ -109,7 +109,7 @@ def test_a_spline_of_a_network_is_the_spline_of_its_curve():
 def test_each_shape_becomes_a_network_with_as_many_splines_as_it_has_curves():
     for shape in shapes((0, 1, 2)):
         net = network(tree(shape), 3, 4)
-        splines = [one for one in curves(net.tree) if one.symbolic is None]
+        splines = [curve for curve in curves(net.tree) if curve.symbolic is None]
         assert sum(int(layer.spline_mask.sum()) for layer in net.kan.layers) == len(splines)
         assert evaluate(net.kan, X).shape == (len(X), 1)
 

@@ -23,7 +23,7 @@ def test_a_network_comes_back_from_its_bytes_bit_for_bit(name):
 def test_a_file_is_written_whole_and_nothing_else_is_left(tmp_path):
     serialization.save(mixed(), tmp_path / "kan.safetensors")
     assert equal(serialization.load(tmp_path / "kan.safetensors"), mixed())
-    assert [one.name for one in tmp_path.iterdir()] == ["kan.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["kan.safetensors"]
 
 
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):

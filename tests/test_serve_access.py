@@ -64,7 +64,7 @@ def _paths(file: FileDescriptor) -> set[str]:
 def every_path() -> set[str]:
     """Every method of every service that is served, from the descriptors."""
     others = (formula_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
-    return {one.path for one in wire.METHODS.values()}.union(*map(_paths, others))
+    return {method.path for method in wire.METHODS.values()}.union(*map(_paths, others))
 
 
 def test_every_method_of_every_service_has_a_row_and_no_row_is_of_another():
@@ -72,7 +72,7 @@ def test_every_method_of_every_service_has_a_row_and_no_row_is_of_another():
     # Which the service has since 2025, and the package not in all versions that we take.
     assert set(access.NEEDS) - every_path() <= {"/grpc.health.v1.Health/List"}
     assert all(set(needs) <= set(ROLES) for needs in access.NEEDS.values())
-    print(f"{len(access.NEEDS)} methods of {len({one.split('/')[1] for one in access.NEEDS})} services have a row")
+    print(f"{len(access.NEEDS)} methods of {len({need.split('/')[1] for need in access.NEEDS})} services have a row")
 
 
 def test_only_probes_are_for_anybody_and_only_loading_takes_the_role_of_a_manager():

@@ -191,8 +191,8 @@ def test_twenty_rotations_under_load_fail_no_call(repository, tmp_path):
 
     with server.start(settings) as running:
         threads = [threading.Thread(target=one, args=(running.address,)) for one in (stay, come_and_go, come_and_go)]
-        for one in threads:
-            one.start()
+        for thread in threads:
+            thread.start()
         try:
             for _ in range(20):
                 before = answered[0]
@@ -203,7 +203,7 @@ def test_twenty_rotations_under_load_fail_no_call(repository, tmp_path):
                     done.wait(0.001)
         finally:
             done.set()
-            for one in threads:
-                one.join()
+            for thread in threads:
+                thread.join()
     print(f"20 certificate rotations under load: {answered[0]} calls, {len(failed)} failures")
     assert not failed and answered[0] >= 400

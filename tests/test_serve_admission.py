@@ -95,7 +95,7 @@ def test_raw_numbers_are_found_in_the_message_wherever_they_lie(tag):
     rng = np.random.default_rng(0)
     buffers = [rng.bytes(MAX_DESCRIPTION_BYTES), b"", rng.bytes(5)]
     around = [b"\x0a\x01m", b"\x1a\x02id", b"\x9a\x06\x02??", b"\x38\x07"]  # the last: its number, but not its type
-    fields = [tag + wire.varint(len(one)) + one for one in buffers]
+    fields = [tag + wire.varint(len(buffer)) + buffer for buffer in buffers]
     for _ in range(50):
         order = [(around + fields)[one] for one in rng.permutation(len(around) + len(fields))]
         data = b"".join(order)

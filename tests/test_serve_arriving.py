@@ -74,7 +74,7 @@ def test_callers_who_send_nothing_lose_their_threads_to_those_who_do(server):
         ended: list[Any] = []
         for _ in range(600):
             client.predict("plain", x)
-            ended = [one for one in calls if not one.is_active()]
+            ended = [call for call in calls if not call.is_active()]
             if len(ended) >= many:
                 break
             threading.Event().wait(0.1)
@@ -86,7 +86,7 @@ def test_a_caller_who_is_slow_is_left_alone_while_there_are_threads(server):
     with silent(server, INFER, 5) as calls, Client(server.address) as client:
         assert not threading.Event().wait(1.5)
         client.predict("plain", sample(raw_features(), 3))
-        assert all(one.is_active() for one in calls)
+        assert all(call.is_active() for call in calls)
 
 
 def test_health_is_told_beside_checks_that_ask_nothing(server):
@@ -99,7 +99,7 @@ def test_health_is_told_beside_checks_that_ask_nothing(server):
 @pytest.mark.parametrize("path", [LOAD, EXPORT])
 def test_a_silent_caller_leaves_the_few_threads_of_rare_calls_to_the_next(server, path):
     with silent(server, path, 2) as calls:
-        assert [code(one) for one in calls] == 2 * [grpc.StatusCode.CANCELLED]
+        assert [code(call) for call in calls] == 2 * [grpc.StatusCode.CANCELLED]
     with Client(server.address) as client:
         client.load("plain")
         assert client.export_source("plain", format="numpy_source")

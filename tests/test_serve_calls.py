@@ -175,7 +175,7 @@ def test_both_spellings_of_a_model_load_and_unload_it(tmp_path):
             assert client.is_model_ready("mixed")
             own.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(repository_name="mixed"))
         client.load_model("mixed")
-        assert [one.state for one in client.get_model_repository_index(as_json=False).models] == ["READY"]
+        assert [model.state for model in client.get_model_repository_index(as_json=False).models] == ["READY"]
         for change in client.load_model, client.unload_model:
             with pytest.raises(InferenceServerException, match="NOT_FOUND"):
                 change("fox")
@@ -203,7 +203,7 @@ def test_every_call_of_the_protocols_has_what_answers_it(server):
     (handlers,) = calls.handlers(server.state, HealthServicer())
     ours = {f"/{wire.SERVICE_NAME}/{name}" for name in wire.METHODS}
     service = formula_pb2.DESCRIPTOR.services_by_name["FormulaService"]
-    ours |= {f"/{wire.FORMULA_SERVICE_NAME}/{one.name}" for one in service.methods}
+    ours |= {f"/{wire.FORMULA_SERVICE_NAME}/{method.name}" for method in service.methods}
     assert ours < set(handlers._handlers)
     assert {path.split("/")[1] for path in handlers._handlers} == set(wire.SERVICE_NAMES)
 
@@ -309,7 +309,7 @@ def test_many_requests_of_a_fast_model_at_once_are_all_answered():
     with start(settings) as server, grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(8) as pool:
         infer: Any = wire.stub(channel).ModelInfer
         answers = [one.result(60) for one in list(pool.map(lambda row: infer.future(asked(row, "raw")), x))]
-    got = np.array([np.frombuffer(one.raw_output_contents[0]) for one in answers])
+    got = np.array([np.frombuffer(answer.raw_output_contents[0]) for answer in answers])
     np.testing.assert_allclose(got, evaluate(kan, x[:, 0]), rtol=1e-9)
 
 

@@ -65,14 +65,14 @@ def test_a_question_is_answered_with_a_value_or_an_error_whoever_else_asks():
                 answers.put((n, str(error)))
 
         threads = [threading.Thread(target=ask, args=(n,)) for n in range(6)]
-        for one in threads:
-            one.start()
+        for thread in threads:
+            thread.start()
         for asked in reversed(received(ears, 6)):
             n = int(asked["name"])
             said = {"value": 10 * n} if n % 2 else {"error": ipc.encode_error(GoldenError(f"no {n}"))}
             ears.send({"answer": asked["id"], **said})
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.join()
     got = dict(answers.get() for _ in range(6))
     assert got == {n: 10 * n if n % 2 else f"no {n}" for n in range(6)}
 
@@ -155,7 +155,7 @@ def test_a_worker_that_does_not_read_keeps_nobody_waiting():
     while got.count(b"\n") < 20:
         got += theirs.recv(2**16)
         ears.flush()
-    assert [json.loads(one)["n"] for one in got.splitlines()] == list(range(20)) and ears.unsent == 0
+    assert [json.loads(line)["n"] for line in got.splitlines()] == list(range(20)) and ears.unsent == 0
     ears.close()
     theirs.close()
 

@@ -99,7 +99,7 @@ BAD = {
 def test_what_does_not_go_together_is_one_line(case):
     settings, wanted = BAD[case]
     lines = said(settings)
-    assert any(one.startswith(wanted) for one in lines), lines
+    assert any(line.startswith(wanted) for line in lines), lines
     assert len(lines) == 1
 
 

@@ -35,7 +35,9 @@ def at() -> Iterator[clients.Addresses]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [one for one in clients.CLIENTS if one != "perf_analyzer"])  # test_serve_load has that
+@pytest.mark.parametrize(
+    "name", [client for client in clients.CLIENTS if client != "perf_analyzer"]
+)  # test_serve_load has that
 def test_a_client_gets_from_every_call_what_it_should(name, at):
     done = list(clients.CLIENTS[name](at))
     assert done and set(done) >= CALLS.get(name, set())

@@ -46,7 +46,7 @@ def test_the_command_becomes_the_server_and_drains(repository):
 def test_the_settings_are_read_and_nothing_is_left_of_them(repository):
     with running(repository, "--port", "0") as (process, _):
         links = [os.readlink(f"/proc/{process.pid}/fd/{one}") for one in os.listdir(f"/proc/{process.pid}/fd")]
-        assert not [one for one in links if "settings" in one]
+        assert not [link for link in links if "settings" in link]
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_a_server_whose_standard_streams_are_closed_serves(repository, tmp_path)
         lean.until(lambda: os.path.exists(socket) or process.poll() is not None, 30)
         with Client(f"unix:{socket}") as client:
             assert client.ready()
-        assert [os.readlink(f"/proc/{process.pid}/fd/{one}") for one in range(3)] == ["/dev/null"] * 3
+        assert [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)] == ["/dev/null"] * 3
     finally:
         process.kill()
         process.wait()

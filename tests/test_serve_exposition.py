@@ -35,7 +35,7 @@ def catalog(*features: str, versions: tuple[int, ...] = (1,)) -> Catalog:
     """A table with a model of twenty inputs, of which the first are called so."""
     wide = kans.wide()
     names = [*features, *(f"x{i}" for i in range(len(features), len(wide.inputs)))]
-    inputs = tuple(replace(one, name=name) for one, name in zip(wide.inputs, names, strict=True))
+    inputs = tuple(replace(variable, name=name) for variable, name in zip(wide.inputs, names, strict=True))
     nothing: Any = None  # of a model, the meters look at its inputs and its kind
     made = Model("plant", 1, nothing, replace(wide, inputs=inputs), nothing, nothing, "c_source")
     return Catalog({"plant": dict.fromkeys(versions, made)}, {("plant", 9): "A checksum differs."})
@@ -77,10 +77,10 @@ def values(snapshot: Any) -> dict[tuple[str, frozenset[tuple[str, str]]], float]
     """Every sample of the page by its name and labels, of which no two are the same."""
     found: dict[Any, float] = {}
     for family in text_string_to_metric_families(prometheus.text(snapshot).decode()):
-        for one in family.samples:
-            key = (one.name, frozenset(one.labels.items()))
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
             assert key not in found, key
-            found[key] = one.value
+            found[key] = sample.value
     return found
 
 
@@ -98,8 +98,8 @@ def test_every_metric_of_the_table_is_on_the_page_and_no_other():
         # The older format has no type of its own for information.
         assert family.type == ("gauge" if row.kind == "info" else row.kind), row
         assert family.documentation == row.meaning and family.samples, row
-        for one in family.samples:
-            assert set(one.labels) - {"le"} == set(row.labels), (row, one)
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(row.labels), (row, sample)
 
 
 def test_requests_and_rows_are_counters():
@@ -206,10 +206,10 @@ def test_openmetrics_is_given_to_who_asks_for_it():
     asked = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5"
     page, kind = prometheus.page(counted(*HOSTILE), asked)
     assert kind.startswith("application/openmetrics-text; version=1.0.0")
-    families = {one.name: one for one in openmetrics_parser.text_string_to_metric_families(page.decode())}
+    families = {family.name: family for family in openmetrics_parser.text_string_to_metric_families(page.decode())}
     assert families["kanserve_model"].type == "info"
     assert set(families) == {row.name.removesuffix("_total").removesuffix("_info") for row in TABLE}
-    assert all(math.isfinite(one.value) for family in families.values() for one in family.samples)
+    assert all(math.isfinite(sample.value) for family in families.values() for sample in family.samples)
 
 
 @pytest.mark.parametrize(

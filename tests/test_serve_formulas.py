@@ -84,7 +84,7 @@ def test_the_formula_of_each_output_is_the_one_that_the_network_has(state, name)
     assert tuple(response.classes) == serving.kan(name).classes
     for got, wanted in zip(response.outputs, formula.formulas(serving.kan(name)), strict=True):
         texts = ("name", "text", "latex", "python", "c", "closed_form", "shortened")
-        assert [getattr(got, one) for one in texts] == [getattr(wanted, one) for one in texts]
+        assert [getattr(got, text) for text in texts] == [getattr(wanted, text) for text in texts]
         assert [(v.name, v.unit, v.low, v.high) for v in got.variables] == [
             (v.name, v.unit, v.low, v.high) for v in wanted.variables
         ]
@@ -95,11 +95,11 @@ def test_a_formula_says_how_well_it_fits_and_nothing_where_no_data_were_given(st
     metrics = serving.artifact("raw").manifest.metrics
     assert metrics is not None
     fits = get_formula(state, "raw").outputs
-    assert [one.r2 for one in fits] == list(metrics.r2)
-    assert [one.rmse for one in fits] == list(metrics.rmse)
-    assert [one.max_error for one in fits] == list(metrics.max_error)
+    assert [fit.r2 for fit in fits] == list(metrics.r2)
+    assert [fit.rmse for fit in fits] == list(metrics.rmse)
+    assert [fit.max_error for fit in fits] == list(metrics.max_error)
     (unknown,) = get_formula(state, "graph").outputs
-    assert not any(unknown.HasField(one) for one in ("r2", "rmse", "max_error"))
+    assert not any(unknown.HasField(name) for name in ("r2", "rmse", "max_error"))
 
 
 def test_a_formula_is_written_once_for_each_model(state):
@@ -180,17 +180,17 @@ with states.served({str(serving.folder())!r}) as (state, _):
 def test_the_nodes_and_edges_are_those_of_the_network(zoo, name):
     kan = kans.ZOO[name]()
     response = get_network(zoo, name, 9)
-    assert [one.name for one in response.inputs] == [one.name for one in kan.inputs]
+    assert [variable.name for variable in response.inputs] == [variable.name for variable in kan.inputs]
     values = activations(kan, finite_rows(kan, 500))
     for told, meant, shares, reach in zip(
         response.layers, kan.layers, importance(kan, finite_rows(kan, 500)).edges, values, strict=False
     ):
-        assert [tuple(one.subnodes) for one in told.nodes] == [tuple(group) for group in meant.groups]
-        assert [(one.scale, one.bias) for one in told.nodes] == list(
+        assert [tuple(node.subnodes) for node in told.nodes] == [tuple(group) for group in meant.groups]
+        assert [(node.scale, node.bias) for node in told.nodes] == list(
             zip(meant.node_scale, meant.node_bias, strict=True)
         )
-        assert [one.scale for one in told.subnodes] == meant.subnode_scale.tolist()
-        assert [one.bias for one in told.subnodes] == meant.subnode_bias.tolist()
+        assert [subnode.scale for subnode in told.subnodes] == meant.subnode_scale.tolist()
+        assert [subnode.bias for subnode in told.subnodes] == meant.subnode_bias.tolist()
         assert len(told.edges) == meant.subnodes * meant.inputs
         for one in told.edges:
             j, i = one.target, one.source
@@ -210,7 +210,7 @@ def test_the_nodes_and_edges_are_those_of_the_network(zoo, name):
             np.testing.assert_array_equal(one.y, edges(meant, rows)[:, j, i])
             if reach is not values[0] and np.ptp(reach[:, i]) > 0:
                 assert (x[0], x[-1]) == (reach[:, i].min(), reach[:, i].max())
-    assert [one.name for one in response.layers[-1].nodes] == [one.name for one in kan.outputs]
+    assert [node.name for node in response.layers[-1].nodes] == [output.name for output in kan.outputs]
 
 
 def test_the_curves_of_the_inputs_go_over_their_training_ranges(state):
@@ -302,7 +302,7 @@ def test_a_call_notes_the_model_that_was_found_and_its_rows(state):
 
 def test_every_call_of_the_service_has_a_function():
     methods = pb.DESCRIPTOR.services_by_name["FormulaService"].methods
-    assert set(CALLS) == {one.name for one in methods}
+    assert set(CALLS) == {method.name for method in methods}
 
 
 @pytest.mark.parametrize(

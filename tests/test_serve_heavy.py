@@ -40,11 +40,11 @@ def running() -> Iterator[LowPriorityPool]:
 def together(count: int, work: Any) -> None:
     """So many calls at once, each on a thread of its own, to their end."""
     callers = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    for one in callers:
-        one.start()
-    for one in callers:
-        one.join(PATIENCE)
-        assert not one.is_alive()
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(PATIENCE)
+        assert not caller.is_alive()
 
 
 def test_no_more_compute_at_once_than_there_are_cores():

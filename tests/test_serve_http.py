@@ -121,7 +121,7 @@ def test_metrics_are_what_the_meters_have(catalog):
         control.meters.ended(call)
         status, headers, body = get(running, "/metrics")
         assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        families = {one.name: one for one in text_string_to_metric_families(body.decode())}
+        families = {family.name: family for family in text_string_to_metric_families(body.decode())}
         assert families["kanserve_rows"].samples[0].value == 7
         kind = get(running, "/metrics", Accept="application/openmetrics-text;version=1.0.0,*/*;q=0.1")[1]
         assert kind["Content-Type"].startswith("application/openmetrics-text")
@@ -257,14 +257,14 @@ def test_scrapes_that_wait_together_are_one_snapshot(catalog):
         clients = [socket.create_connection(("127.0.0.1", running.port), timeout=60) for _ in range(20)]
         clients[0].sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         assert entered.wait(60)
-        for one in clients[1:]:
-            one.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        for client in clients[1:]:
+            client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         # Health is answered while the page waits.
         assert get(running, "/v2/health/live")[0] == 200
         held.set()
-        for one in clients:
-            assert one.recv(12) == b"HTTP/1.1 200"
-            one.close()
+        for client in clients:
+            assert client.recv(12) == b"HTTP/1.1 200"
+            client.close()
         assert control.asked <= 3
 
 
@@ -276,14 +276,14 @@ def test_it_answers_while_threads_compute(running):
             sum(range(1000))
 
     threads = [threading.Thread(target=compute) for _ in range(4)]
-    for one in threads:
-        one.start()
+    for thread in threads:
+        thread.start()
     try:
         assert get(running, "/v2/health/live")[0] == 200  # in time, though they go on until it has answered
     finally:
         stop.set()
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.join()
 
 
 def test_a_port_in_use_and_a_host_that_is_none_are_said(catalog, running):

@@ -95,8 +95,8 @@ def test_metadata_and_configuration_say_which_tensors_a_model_takes_and_gives(cl
 
     metadata = client.get_model_metadata(name)
     assert (metadata.name, list(metadata.versions), metadata.platform) == (name, ["1"], platform)
-    assert [told(one) for one in metadata.inputs] == [x]
-    assert [told(one) for one in metadata.outputs] == outputs
+    assert [told(variable) for variable in metadata.inputs] == [x]
+    assert [told(output) for output in metadata.outputs] == outputs
     config = client.get_model_config(name).config
     types = {"FP64": 12, "FP32": 11, "BYTES": 13}
     assert config.max_batch_size == 65536
@@ -163,7 +163,7 @@ def test_only_what_is_asked_for_is_given_in_that_order_with_the_id_of_the_reques
     outputs = [triton.InferRequestedOutput("label"), triton.InferRequestedOutput("y")]
     x = tensor(sample(serving.kan("iris"), 2), "FP64")
     answer = client.infer("iris", [x], model_version="1", outputs=outputs, request_id="17").get_response()
-    assert [one.name for one in answer.outputs] == ["label", "y"]
+    assert [output.name for output in answer.outputs] == ["label", "y"]
     assert answer.id == "17"
 
 
@@ -219,7 +219,7 @@ def test_an_answer_never_needs_more_than_a_message_may_hold(server):
 
 def test_the_index_has_every_version(client):
     index = client.get_model_repository_index()
-    assert [(one.name, one.version, one.state) for one in index.models] == [
+    assert [(model.name, model.version, model.state) for model in index.models] == [
         (name, "1", "READY") for name in sorted(serving.KANS)
     ]
 

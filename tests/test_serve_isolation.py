@@ -98,7 +98,7 @@ def test_a_model_that_always_breaks_leaves_the_others_as_they_were(places, caplo
         answered_right(stub)
         assert {one.code() for one in broken} == {grpc.StatusCode.INTERNAL}
     # Each is named in the log, but its whole story is not told fifty times.
-    failed = [one for one in caplog.records if "ModelInfer slow0: RuntimeError" in one.getMessage()]
+    failed = [record for record in caplog.records if "ModelInfer slow0: RuntimeError" in record.getMessage()]
     assert len(failed) == 50 and 1 <= sum(one.exc_info is not None for one in failed) < 50
 
 

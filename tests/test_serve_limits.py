@@ -143,14 +143,14 @@ def test_more_streams_than_there_are_threads_for_are_refused(slow):
             gate.wait(60)
 
         streams = [stub.ModelStreamInfer(requests()) for _ in range(Settings.streams)]
-        for one in streams:
-            assert next(one).infer_response.model_name == "slow"
+        for stream in streams:
+            assert next(stream).infer_response.model_name == "slow"
         with pytest.raises(grpc.RpcError) as refused:
             next(stub.ModelStreamInfer(requests()))
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         gate.set()
-        for one in streams:
-            assert list(one) == []
+        for stream in streams:
+            assert list(stream) == []
         assert next(stub.ModelStreamInfer(requests())).infer_response.model_name == "slow"
 
 
@@ -166,12 +166,12 @@ def test_reflection_beyond_its_streams_is_refused_and_idle_ones_leave_room_for_c
         reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         streams = [reflect(silent(), timeout=60) for _ in range(REFLECTIONS + 100)]
-        for one in streams:
-            if not one.add_callback(lambda: ended.put(None)):
+        for stream in streams:
+            if not stream.add_callback(lambda: ended.put(None)):
                 ended.put(None)  # it had ended before
         for _ in range(100):
             ended.get(timeout=60)
-        codes = [one.code() for one in streams if not one.is_active()]
+        codes = [stream.code() for stream in streams if not stream.is_active()]
         assert codes == 100 * [grpc.StatusCode.RESOURCE_EXHAUSTED]
         assert wire.stub(channel).ModelInfer(request(0.5), timeout=60).model_name == "slow"
         gate.set()

@@ -234,7 +234,7 @@ def test_who_loads_another_model_is_answered_by_a_server(tmp_path: Path, workers
             other.load("owl")
             other.load("fox")
             other.unload("fox")
-            assert {(one.name, one.version) for one in other.models() if one.ready} == {("owl", 1)}
+            assert {(model.name, model.version) for model in other.models() if model.ready} == {("owl", 1)}
             assert not waits.done()
         while not waits.done():  # by the other worker too
             release(fifo)
@@ -333,9 +333,9 @@ def test_when_all_are_done_it_is_told_once() -> None:
     futures: list[Future[None]] = [Future() for _ in range(3000)]
     told: list[int] = []
     when_done(futures, lambda: told.append(1))
-    for one in reversed(futures):
+    for future in reversed(futures):
         assert not told
-        one.set_result(None)
+        future.set_result(None)
     assert told == [1]
     when_done(futures, lambda: told.append(2))
     assert told == [1, 2]

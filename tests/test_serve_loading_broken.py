@@ -43,7 +43,7 @@ def test_a_broken_version_stops_no_other_and_says_why(tmp_path):
         assert client.metadata("half").versions == (1, 3)
         assert client.metadata("half").version == 3
         assert client.ready("good") and client.ready("half", 1) and not client.ready("half", 2)
-        found = {(one.name, one.version): one for one in client.models()}
+        found = {(model.name, model.version): model for model in client.models()}
         assert [key for key, one in found.items() if not one.ready] == [("bad", 1), ("half", 2), ("half", 4)]
         assert "checksum" in found["bad", 1].reason and "golden row" in found["half", 4].reason
         with pytest.raises(NotFoundError, match="checksum"):
@@ -52,7 +52,7 @@ def test_a_broken_version_stops_no_other_and_says_why(tmp_path):
             client.predict("half", [[0.0, 0.0]], 4)
         with connected(server) as stub:
             ready = stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True))
-        assert [(one.name, one.version) for one in ready.models] == [("good", "1"), ("half", "1"), ("half", "3")]
+        assert [(model.name, model.version) for model in ready.models] == [("good", "1"), ("half", "1"), ("half", "3")]
 
 
 def test_a_backend_whose_files_are_not_in_its_format_is_passed_over(tmp_path):

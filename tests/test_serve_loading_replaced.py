@@ -174,7 +174,7 @@ def test_who_watches_is_told_and_the_index_says_why_not(tmp_path: Path) -> None:
     with start(tmp_path, port=0) as server, grpc.insecure_channel(server.address) as channel:
         stub, formulas = wire.stub(channel), formula_pb2_grpc.FormulaServiceStub(channel)
         events: Any = formulas.Watch(formula_pb2.WatchRequest(model_name="fox"), timeout=60)
-        assert [one.state for one in next(events).versions] == [formula_pb2.MODEL_STATE_READY]
+        assert [version.state for version in next(events).versions] == [formula_pb2.MODEL_STATE_READY]
         put(tmp_path, shifted(3.0))
         server.models.refresh()
         (told,) = next(events).versions
@@ -203,7 +203,7 @@ def test_rows_outside_the_range_are_those_of_what_is_there_now(tmp_path: Path) -
         assert meters.snapshot()["outside"] == [{"of": ["fox", 1], "features": [], "rows": [1]}]
         meters._add_outside(("fox", 1), np.array([0, 2]))
         meters._add_outside(("fox", 1), np.array([0, 2]))
-        names = [one.name for one in serving.kan("mixed").inputs]
+        names = [variable.name for variable in serving.kan("mixed").inputs]
         assert meters.snapshot()["outside"] == [{"of": ["fox", 1], "features": names, "rows": [0, 4]}]
 
 

@@ -184,13 +184,13 @@ def test_processes_and_threads_share_a_file_line_by_line(tmp_path):
         threads = [
             threading.Thread(target=lambda log=log: [log(call(error="x" * 400)) for _ in range(500)]) for log in mine
         ]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         assert other.wait(60) == 0
     lines = list(map(json.loads, path.read_text().splitlines()))
-    assert len(lines) == 1500 and {one["error"][0] for one in lines} == {"x", "y"}
+    assert len(lines) == 1500 and {line["error"][0] for line in lines} == {"x", "y"}
     for log in mine:
         log.close()
 

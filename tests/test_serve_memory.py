@@ -31,7 +31,7 @@ def _arenas(process: int) -> int:
     count, begun, end = 0, 0, 0
     for line in Path(f"/proc/{process}/maps").read_text().splitlines():
         addresses, access, *_, inode = line.split()[:5]
-        low, high = (int(one, 16) for one in addresses.split("-"))
+        low, high = (int(word, 16) for word in addresses.split("-"))
         if inode != "0":
             continue
         if access == "rw-p":

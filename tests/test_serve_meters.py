@@ -95,10 +95,10 @@ def test_threads_lose_no_count():
             counting.ended(call(outside=outside))
 
     threads = [threading.Thread(target=count) for _ in range(8)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     snapshot = counting.snapshot()
     assert metrics.count(snapshot["calls"][0]) == 16_000 and snapshot["calls"][0]["nanoseconds"][0] == 16_000 * 60_000
     assert snapshot["outside"][0]["rows"] == [16_000, 0, 32_000]
@@ -107,7 +107,7 @@ def test_threads_lose_no_count():
 def test_rows_outside_are_counted_by_feature_where_they_were_answered(catalog):
     counting = Metrics()
     counting.changed(catalog)
-    names = [one.name for one in serving.kan("mixed").inputs]
+    names = [variable.name for variable in serving.kan("mixed").inputs]
     outside = np.zeros(len(names), np.intp)
     outside[0] = 2
     counting.ended(call(outside=outside))

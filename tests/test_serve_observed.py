@@ -50,7 +50,7 @@ def watched(tmp_path_factory):
             with urllib.request.urlopen(f"http://{running.http_address}/v2/models/mixed/ready", timeout=60) as ready:
                 assert json.load(ready) == {"name": "mixed", "ready": True}
     lines = [json.loads(line) for line in (root / "access.log").read_text().splitlines()]
-    spans = [one for each in received for of in each.resource_spans for in_ in of.scope_spans for one in in_.spans]
+    spans = [span for each in received for of in each.resource_spans for in_ in of.scope_spans for span in in_.spans]
     return metrics, lines, spans
 
 
@@ -62,10 +62,10 @@ def request(name: str, columns: int = 2) -> pb.ModelInferRequest:
 
 def value(metrics: Any, name: str, **labels: str) -> float:
     (found,) = [
-        one.value
+        sample.value
         for family in metrics
-        for one in family.samples
-        if one.name == name and labels.items() <= one.labels.items()
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
     ]
     return float(found)
 
@@ -75,7 +75,7 @@ def test_the_metrics_have_the_calls_and_the_rows_outside(watched):
     for model, code in (("mixed", "OK"), ("mixed", "INVALID_ARGUMENT"), ("", "NOT_FOUND")):
         assert value(metrics, "kanserve_requests_total", model=model, code=code, method="ModelInfer") == 1
     assert value(metrics, "kanserve_rows_total", model="mixed") == len(ROWS)
-    for feature in (one.name for one in serving.kan("mixed").inputs):
+    for feature in (variable.name for variable in serving.kan("mixed").inputs):
         assert value(metrics, "kanserve_rows_outside_training_range_total", feature=feature) == 2
     assert value(metrics, "kanserve_model_ready", model="mixed", version="1") == 1
     assert value(metrics, "kanserve_model_loads_total", model="mixed", result="success") == 1
@@ -92,7 +92,7 @@ def test_the_stages_of_a_call_are_its_time(watched):
     total = value(metrics, name, model="mixed", code="OK", stage="total")
     assert min(stages.values()) > 0 and sum(stages.values()) == pytest.approx(total, rel=0.05)
     assert lines[0]["seconds"] == pytest.approx(total) and lines[0]["compute"] == pytest.approx(stages["compute"])
-    compute = next(one for one in spans if one.name == "compute")
+    compute = next(span for span in spans if span.name == "compute")
     assert (compute.end_time_unix_nano - compute.start_time_unix_nano) / 1e9 == pytest.approx(
         stages["compute"], rel=0.01
     )
@@ -100,7 +100,7 @@ def test_the_stages_of_a_call_are_its_time(watched):
 
 def test_the_access_log_has_each_call_and_what_the_caller_was_told(watched):
     _, lines, _ = watched
-    assert [(one["model"], one["code"], one["request_id"]) for one in lines] == [
+    assert [(line["model"], line["code"], line["request_id"]) for line in lines] == [
         ("mixed", "OK", "7f3a"),
         ("mixed", "INVALID_ARGUMENT", "7f3a"),
         ("", "NOT_FOUND", "7f3a"),
@@ -111,9 +111,9 @@ def test_the_access_log_has_each_call_and_what_the_caller_was_told(watched):
 
 def test_the_spans_belong_to_the_trace_of_the_caller(watched):
     _, _, spans = watched
-    calls = [one for one in spans if one.name == "inference.GRPCInferenceService/ModelInfer"]
-    assert len(calls) == 3 and {one.trace_id.hex() for one in spans} == {TRACE}
-    assert {one.parent_span_id.hex() for one in calls} == {PARENT}
+    calls = [span for span in spans if span.name == "inference.GRPCInferenceService/ModelInfer"]
+    assert len(calls) == 3 and {span.trace_id.hex() for span in spans} == {TRACE}
+    assert {call.parent_span_id.hex() for call in calls} == {PARENT}
 
 
 @pytest.mark.slow

@@ -36,8 +36,8 @@ def test_overload_is_refused_at_once_and_takes_nothing_from_those_who_are_answer
             assert came.empty()
             (gate / "go").touch()
             assert [came.get(timeout=60).code() for _ in range(AT_ONCE)] == AT_ONCE * [grpc.StatusCode.OK]
-            for one in gate.iterdir():
-                one.unlink()
+            for path in gate.iterdir():
+                path.unlink()
 
 
 @pytest.mark.timing

@@ -246,7 +246,7 @@ def test_a_server_of_a_c_model_takes_little_more_memory_than_a_bare_one(tmp_path
         mapped = Path(f"/proc/{running.pid}/maps").read_text()
         weight = lean.memory(running.pid, "VmHWM")
     print(f"{weight / 2**20:.1f} MiB with a C model, {base / 2**20:.1f} MiB without kanserve")
-    assert not [one for one in ("onnxruntime", "libtorch", "libssl", "libcrypto") if f"/{one}" in mapped]
+    assert not [name for name in ("onnxruntime", "libtorch", "libssl", "libcrypto") if f"/{name}" in mapped]
     assert weight < 1.25 * base
 
 

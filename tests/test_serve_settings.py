@@ -60,15 +60,18 @@ def test_flags_are_stronger_than_the_environment_and_that_than_the_file(folder):
 
 @pytest.mark.slow
 def test_every_setting_has_a_flag_and_a_variable_that_take_its_default(folder):
-    for one in flags.of_settings():
-        if one.name in ("repository", "anonymous"):  # the first has no flag, the second's default is that it is not set
+    for setting in flags.of_settings():
+        if setting.name in (
+            "repository",
+            "anonymous",
+        ):  # the first has no flag, the second's default is that it is not set
             continue
-        text = flags.default(one)
-        if isinstance(one.default, bool):
-            arguments = [flags.flag(one.name) if one.default else flags.flag("no_" + one.name)]
+        text = flags.default(setting)
+        if isinstance(setting.default, bool):
+            arguments = [flags.flag(setting.name) if setting.default else flags.flag("no_" + setting.name)]
         else:
-            arguments = [f"{flags.flag(one.name)}={text}"]
-        assert read(arguments, {}) == read([], {f"KANSERVE_{one.name.upper()}": text}) == Settings(), one.name
+            arguments = [f"{flags.flag(setting.name)}={text}"]
+        assert read(arguments, {}) == read([], {f"KANSERVE_{setting.name.upper()}": text}) == Settings(), setting.name
 
 
 def test_lists_are_parted_by_commas_and_a_flag_may_be_given_again(folder):
@@ -192,7 +195,7 @@ def test_what_check_config_prints_is_a_file_that_says_the_same(folder, capsys):
     assert serve_command.main([*arguments, "--config", "first.toml", "--check-config"]) == 0
     printed = capsys.readouterr().out
     assert "port = 7  # --port" in printed
-    assert set(tomllib.loads(printed)) >= {one.name for one in flags.of_settings()} - {"anonymous"}
+    assert set(tomllib.loads(printed)) >= {setting.name for setting in flags.of_settings()} - {"anonymous"}
     assert read(["--config", file(printed)], {}) == read([*arguments, "--config", "first.toml"], {})
 
 
@@ -217,8 +220,8 @@ def test_check_config_says_what_is_wrong_and_ends_with_2(folder, capsys):
 def test_help_has_every_flag_with_its_default(folder, capsys):
     assert serve_command.main(["--help"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for one in flags.of_settings():
-        assert flags.flag(one.name) in printed and f"[{flags.default(one)}]" in printed, one.name
+    for setting in flags.of_settings():
+        assert flags.flag(setting.name) in printed and f"[{flags.default(setting)}]" in printed, setting.name
 
 
 def test_the_settings_reach_the_next_process_through_a_descriptor(folder):
@@ -231,7 +234,7 @@ def test_the_settings_reach_the_next_process_through_a_descriptor(folder):
 
 def test_every_setting_says_what_it_is():
     for kind in (Settings, ModelSettings):
-        assert all(one.metadata["help"].endswith(".") for one in fields(kind))
+        assert all(field.metadata["help"].endswith(".") for field in fields(kind))
     assert json.loads(settings.dumps(Settings()))["port"] == 8001
 
 

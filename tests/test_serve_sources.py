@@ -30,9 +30,9 @@ def request(name: str, kind: str, version: str = "", libraries: bool = False) ->
 
 def files(parts: Iterator[pb.ExportSourceResponse]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
-    for one in parts:
-        found[one.path] = found.get(one.path, b"") + one.data
-        assert (len(found[one.path]) == one.size) == one.last
+    for part in parts:
+        found[part.path] = found.get(part.path, b"") + part.data
+        assert (len(found[part.path]) == part.size) == part.last
     return found
 
 
@@ -48,12 +48,12 @@ def test_a_part_is_bounded_and_says_the_version_and_what_the_whole_file_is(state
     monkeypatch.setattr(rpc_export_source, "PART_BYTES", 1000)
     entries = serving.artifact("raw").manifest.files
     parts = list(export_source(state, request("raw", "c_source"), states.call()))
-    assert [one.path for one in parts] == sorted(one.path for one in parts)
-    assert max(len(one.data) for one in parts) == 1000
-    for one in parts:
-        assert (one.model_name, one.model_version) == ("raw", "1")
-        assert one.sha256 == entries[f"c_source/{one.path}"].sha256
-    assert sum(one.last for one in parts) == len({one.path for one in parts})
+    assert [part.path for part in parts] == sorted(part.path for part in parts)
+    assert max(len(part.data) for part in parts) == 1000
+    for part in parts:
+        assert (part.model_name, part.model_version) == ("raw", "1")
+        assert part.sha256 == entries[f"c_source/{part.path}"].sha256
+    assert sum(part.last for part in parts) == len({part.path for part in parts})
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from kanserve.serve import status
 
 def tree(root: type[errors.KanserveError]) -> Iterator[type[errors.KanserveError]]:
     yield root
-    for one in root.__subclasses__():
-        if one.__module__ == "kanserve.errors":
-            yield from tree(one)
+    for subclass in root.__subclasses__():
+        if subclass.__module__ == "kanserve.errors":
+            yield from tree(subclass)
 
 
 def test_every_error_has_a_row_of_its_own():

@@ -30,7 +30,7 @@ def serving(settings: Settings) -> Iterator[str]:
 
     def who(request: bytes, context: grpc.ServicerContext) -> bytes:
         names = context.auth_context().get("x509_common_name", ())
-        return b",".join(bytes(one) for one in names)
+        return b",".join(bytes(name) for name in names)
 
     handler = grpc.unary_unary_rpc_method_handler(who)
     server = grpc.server(ThreadPoolExecutor(4))
@@ -107,7 +107,7 @@ def _swap(pair: keys.Pair, folder: Path) -> None:
 def test_twenty_rotations_under_load_fail_no_call(tmp_path):
     authorities = [keys.Authority(f"authority {n}") for n in range(21)]
     # A client trusts all of them and says whose certificate it saw by which of them alone it could have trusted.
-    trusted = b"".join(one.certificate for one in authorities)
+    trusted = b"".join(authority.certificate for authority in authorities)
     answered, failed, done = [0], list[str](), threading.Event()
 
     def load() -> None:
@@ -120,8 +120,8 @@ def test_twenty_rotations_under_load_fail_no_call(tmp_path):
 
     with serving(settings(tmp_path, authorities[0].pair("server"))) as address:
         threads = [threading.Thread(target=load) for _ in range(2)]
-        for one in threads:
-            one.start()
+        for thread in threads:
+            thread.start()
         try:
             for new in authorities[1:]:
                 before = answered[0]
@@ -131,8 +131,8 @@ def test_twenty_rotations_under_load_fail_no_call(tmp_path):
                 assert not refused(address, authorities=new.certificate)  # the new one is in use
         finally:
             done.set()
-            for one in threads:
-                one.join()
+            for thread in threads:
+                thread.join()
     print(f"20 rotations under load: {answered[0]} new connections, {len(failed)} failures")
     assert not failed and answered[0] >= 80
 
@@ -171,7 +171,7 @@ def test_files_that_do_not_fit_leave_the_old_ones_serving_and_are_logged_once(da
         damage(tmp_path)
         for _ in range(3):
             assert ask(address, client=CA.pair("robot")) == b"robot"
-        (said,) = (one.message for one in caplog.records if one.levelno == logging.ERROR)
+        (said,) = (record.message for record in caplog.records if record.levelno == logging.ERROR)
         assert "The old certificate serves on." in said
         new = keys.authority("another")
         _swap(new.pair("server"), tmp_path)

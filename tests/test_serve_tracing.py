@@ -192,7 +192,7 @@ def test_a_collector_that_takes_nothing_is_said_once_and_once_that_it_is_back(st
         for _ in range(3):
             traces(call())
             traces._provider.force_flush()
-    said = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(said) == 1 and "cannot be sent" in said[0]
     if status:
         with collector(port=int(endpoint.split(":")[2].split("/")[0])):

@@ -37,7 +37,10 @@ class Stream:
         self.responses: Iterator[pb.WatchResponse] = watch(state, pb.WatchRequest(model_name=name), self.call)
 
     def next(self) -> list[tuple[str, str, int, bool]]:
-        return [(one.model_name, one.model_version, one.state, one.newest) for one in next(self.responses).versions]
+        return [
+            (version.model_name, version.model_version, version.state, version.newest)
+            for version in next(self.responses).versions
+        ]
 
     def until(self, *wanted: tuple[str, str, int, bool]) -> None:
         """Read until each of these is the last that was said of its version."""
@@ -53,7 +56,9 @@ def test_the_first_response_has_every_version_and_says_so(tmp_path, artifact):
     with states.served(tmp_path) as (state, _):
         first = next(Stream(state).responses)
         assert first.whole
-        assert [(one.model_name, one.model_version, one.state, one.newest) for one in first.versions] == [
+        assert [
+            (version.model_name, version.model_version, version.state, version.newest) for version in first.versions
+        ] == [
             ("fox", "1", READY, False),
             ("fox", "2", READY, True),
             ("owl", "1", UNAVAILABLE, False),

@@ -163,7 +163,7 @@ def test_a_version_that_ends_two_workers_is_not_loaded_again_and_the_index_says_
         assert refused.value.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAVAILABLE)
         assert "version 2 of 'fox' is not loaded again" in lean.said(running, "not loaded again")
         lean.until(lambda: versions(address, "fox") == {("1",)})
-        lean.until(lambda: all("SIGABRT" in one for one in reasons(address, "fox")) and reasons(address, "fox"))
+        lean.until(lambda: all("SIGABRT" in reason for reason in reasons(address, "fox")) and reasons(address, "fox"))
         assert len(lean.workers(running.pid)) == 2
 
 
@@ -173,7 +173,7 @@ def test_a_version_that_is_fatal_at_the_start_is_left_out(models, code, how):
     repository.publish(models, "hen", serving.doing(f"import os\n{code}\n"))
     with lean.served(settings(models)) as (_, address):
         assert versions(address, "fox") == {("1",)} and versions(address, "hen") == {()}
-        assert all(how in one for one in reasons(address, "hen"))
+        assert all(how in reason for reason in reasons(address, "hen"))
 
 
 @pytest.mark.slow
@@ -262,8 +262,8 @@ def inferences(address: str) -> int:
 @pytest.mark.slow
 def test_each_worker_has_a_core_of_its_own_where_that_is_asked_for(models):
     with lean.served(settings(models, pin=True)) as (running, _):
-        cores = [os.sched_getaffinity(one) for one in lean.workers(running.pid)]
-    assert [len(one) for one in cores] == [1, 1]
+        cores = [os.sched_getaffinity(worker) for worker in lean.workers(running.pid)]
+    assert [len(core) for core in cores] == [1, 1]
     assert len(set.union(*cores)) == min(2, len(os.sched_getaffinity(0)))
 
 
@@ -298,12 +298,12 @@ def test_another_server_does_not_take_the_port_of_several_processes(models):
 @pytest.mark.slow
 def test_the_metrics_are_those_of_all_whichever_process_is_asked(models):
     with lean.started(settings(models, http_port=0)) as running:
-        (url,) = (one.rstrip(",") for one in lean.said(running, "serving").split() if one.startswith("http://"))
+        (url,) = (word.rstrip(",") for word in lean.said(running, "serving").split() if word.startswith("http://"))
         for _ in range(4):
             with urllib.request.urlopen(url, timeout=60) as answer:
                 lines = answer.read().decode().splitlines()
             assert "kanserve_workers 2.0" in lines
-            assert {one.split("{")[1].split("}")[0] for one in lines if one.startswith("process_start_time")} == {
+            assert {line.split("{")[1].split("}")[0] for line in lines if line.startswith("process_start_time")} == {
                 'worker="0"',
                 'worker="1"',
             }

@@ -31,7 +31,9 @@ def rows_of(kan: Kan, rows: int = 90, noise: float = 0.01) -> Dataset:
     rng = np.random.default_rng(5)
     x = rng.uniform(-1, 1, (rows, len(kan.inputs))) * kan.input_scale + kan.input_shift
     y = evaluate(kan, x)
-    return Dataset(x, y + noise * y.std(axis=0) * rng.normal(size=y.shape), tuple(one.name for one in kan.inputs))
+    return Dataset(
+        x, y + noise * y.std(axis=0) * rng.normal(size=y.shape), tuple(variable.name for variable in kan.inputs)
+    )
 
 
 @lru_cache
@@ -82,7 +84,7 @@ def random_edit(session: Session, draw: Any) -> None:
         case "rename":
             new = draw(st.text(max_size=8))
             session.rename(
-                draw(st.sampled_from([one.name for one in (*session.kan.inputs, *session.kan.outputs)])), new
+                draw(st.sampled_from([variable.name for variable in (*session.kan.inputs, *session.kan.outputs)])), new
             )
         case "refit":
             session.refit(draw(st.integers(1, 8)), smooth=draw(st.sampled_from([0.0, 1e-3])))
@@ -144,7 +146,7 @@ def test_methods_take_what_their_steps_have():
     for kind, step in KINDS.items():
         _, *names = inspect.signature(getattr(Session, kind)).parameters
         names = [{"grid": "intervals"}.get(name, name) for name in names]
-        assert names == [one.name for one in fields(step)]  # type: ignore[arg-type]  # steps are dataclasses
+        assert names == [field.name for field in fields(step)]  # type: ignore[arg-type]  # steps are dataclasses
 
 
 # Suggestions
@@ -257,10 +259,10 @@ def test_a_zeroed_edge_leaves_its_mean_and_the_names_of_the_others():
     session = Session(kan, data)
     names = session.edges
     session.zero("x1->h2:1")
-    assert session.edges == tuple(one for one in names if one != "x1->h2:1")
+    assert session.edges == tuple(name for name in names if name != "x1->h2:1")
     learned, _ = data.split(0.2)
     layers = (kan.layers[0], session.kan.layers[0])
-    sums = [subnodes(one, edges(one, learned.x)).mean(axis=0) for one in layers]  # inputs are not scaled here
+    sums = [subnodes(layer, edges(layer, learned.x)).mean(axis=0) for layer in layers]  # inputs are not scaled here
     assert sums[0] == pytest.approx(sums[1], rel=1e-12)
 
 
@@ -387,7 +389,7 @@ def test_an_edge_is_drawn_with_functions_their_r2_and_what_they_do_to_the_loss()
     axes = session.plot_edge("x->h1", ["sin", "tanh"])
     legend = axes.get_legend()
     assert legend is not None
-    texts = [one.get_text() for one in legend.get_texts()]
+    texts = [get_text.get_text() for get_text in legend.get_texts()]
     assert texts[0] == "spline" and texts[1].startswith("sin: R² 0.99") and "→" in texts[1] and len(texts) == 3
     assert axes.get_xlabel() == "x" and axes.get_ylabel() == "x → h1"
     assert session.plot_edge("h1->z", 0).get_legend() is None

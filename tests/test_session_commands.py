@@ -162,7 +162,10 @@ def test_what_is_wrong_is_one_clear_line_and_nothing_is_changed(case, kanserve):
 
 
 def test_help_teaches_each_command_with_an_example(kanserve):
-    names = [one.name or getattr(one.callback, "__name__", "") for one in session_command.app.registered_commands]
+    names = [
+        registered_command.name or getattr(registered_command.callback, "__name__", "")
+        for registered_command in session_command.app.registered_commands
+    ]
     out = kanserve("--help")[1]
     for name in names:
         assert name in out and f"kanserve session {name}" in kanserve(name, "--help")[1]
@@ -178,7 +181,7 @@ def test_a_sparkline_is_low_where_the_curve_is_and_empty_where_it_is_not():
 def test_the_page_on_sessions_does_what_it_shows(tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parent.parent / "docs" / "session.md").read_text("utf-8")
     monkeypatch.chdir(tmp_path)
-    python, shell = (re.search(rf"^```{one}\n(.*?)^```$", page, re.M | re.S) for one in ("python", "sh"))
+    python, shell = (re.search(rf"^```{name}\n(.*?)^```$", page, re.M | re.S) for name in ("python", "sh"))
     assert python is not None and shell is not None
     names: dict[str, Any] = {}
     exec(python[1], names)

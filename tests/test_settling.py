@@ -65,7 +65,7 @@ def test_what_rounding_left_in_the_constants_of_a_fit_is_not_printed(make, wante
 def test_a_term_of_rounding_takes_its_input_with_it():
     kan = Kan((named([("x^2", 1, 0, 1, 0), ("x", 1, 0, 8.66536e-18 / 7, 0), ("sin", 2, 1, 3e-17 / 7, 0)]),))
     (formula,) = formulas(kan)
-    assert (formula.text, [one.name for one in formula.variables]) == ("x1^2", ["x1"])
+    assert (formula.text, [variable.name for variable in formula.variables]) == ("x1^2", ["x1"])
 
 
 def test_constants_of_nature_stay_where_what_they_multiply_is_large():

@@ -320,7 +320,7 @@ def kanserve(monkeypatch, capsys):
 def test_sign_vouches_for_a_version_and_replaces_only_when_told(tmp_path, key, trusted, kanserve):
     folder = tmp_path / "models" / "law" / "1"
     repository.publish(tmp_path / "models", "law", small())
-    before = {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     code, out, _ = kanserve("sign", str(folder), "--key", str(key[0]), "--json")
     assert code == 0
     assert json.loads(out) == {"model": "law", "version": "1", "signature": str(folder / SIGNATURE)}

@@ -50,7 +50,7 @@ def _pruned(name: str) -> Kan:
 
 
 def _names(kan: Kan) -> list[list[str]]:
-    return [sorted(one.functions[one.symbolic_mask].tolist()) for one in kan.layers]
+    return [sorted(layer.functions[layer.symbolic_mask].tolist()) for layer in kan.layers]
 
 
 @pytest.mark.slow

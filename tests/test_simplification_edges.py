@@ -101,15 +101,15 @@ def test_a_power_under_a_logarithm_is_told_by_its_rate() -> None:
     z = -0.5 * np.log(Z)
     order = np.argsort(z)
     one = _samples(np.tanh(0.4 * Z)[order], z[order])
-    assert min(each.error for each in composites(one, 1e-9, LIBRARY)) > 1e-5
+    assert min(composite.error for composite in composites(one, 1e-9, LIBRARY)) > 1e-5
     best = composites(one, 1e-9, LIBRARY, rates=(-2.0, 2.0))[0]
     assert best.outer.function == "tanh" and best.inner[0].function == "exp" and best.error < 1e-6
 
 
 def test_functions_of_functions_are_made_of_what_is_allowed() -> None:
     allowed = ("x", "exp", "1/x")
-    for one in composites(_samples(1 / (np.exp(Z) - 1)), 1e-9, allowed):
-        assert {one.outer.function, *(each.function for each in one.inner)} <= set(allowed)
+    for composite in composites(_samples(1 / (np.exp(Z) - 1)), 1e-9, allowed):
+        assert {composite.outer.function, *(each.function for each in composite.inner)} <= set(allowed)
 
 
 def _composed(one: Composite, z: Array) -> Array:

@@ -44,11 +44,11 @@ def _template(shape: Shape, kept: Sequence[tuple[int, int, int]]) -> Kan:
     """A random network with only these edges, as one that was pruned by hand."""
     kan = create(shape, base="zero")
     layers = []
-    for depth, each in enumerate(kan.layers):
-        mask = np.zeros((each.subnodes, each.inputs, 1), bool)
+    for depth, layer in enumerate(kan.layers):
+        mask = np.zeros((layer.subnodes, layer.inputs, 1), bool)
         for _, j, i in (one for one in kept if one[0] == depth):
             mask[j, i] = True
-        layers.append(replace(each, coefficients=np.where(mask, each.coefficients, 0.0)))
+        layers.append(replace(layer, coefficients=np.where(mask, layer.coefficients, 0.0)))
     return replace(kan, layers=tuple(layers))
 
 
@@ -126,16 +126,16 @@ def test_a_network_as_others_make_them_comes_out_exact() -> None:
     data = _data(law, [(-1, 1)] * 2)
     kan = prune(fit([2, 5, 1], data, grid=(5, 10), starts=3), data)
     layers = []
-    for each in kan.layers:
-        scale, bias = np.linspace(0.5, 2, each.subnodes), np.linspace(-0.3, 0.4, each.subnodes)
+    for layer in kan.layers:
+        scale, bias = np.linspace(0.5, 2, layer.subnodes), np.linspace(-0.3, 0.4, layer.subnodes)
         layers.append(
             replace(
-                each,
-                coefficients=each.coefficients / scale[:, None, None],
-                base_weight=each.base_weight / scale[:, None],
-                subnode_scale=each.subnode_scale * scale,
-                subnode_bias=each.subnode_bias + bias,
-                node_bias=each.node_bias - bias * each.node_scale,
+                layer,
+                coefficients=layer.coefficients / scale[:, None, None],
+                base_weight=layer.base_weight / scale[:, None],
+                subnode_scale=layer.subnode_scale * scale,
+                subnode_bias=layer.subnode_bias + bias,
+                node_bias=layer.node_bias - bias * layer.node_scale,
                 extrapolation="zero",
             )
         )
@@ -197,8 +197,8 @@ def test_functions_of_functions_change_their_edges_only_and_share_a_layer(name: 
     kan = kans.ZOO[name]()
     x = kans.rows(kan)[:40]
     squared, cubed = Symbolic("x^2", 1.0, 0.2, 1.0, 0.0), Symbolic("x^3", 1.0, 0.2, 1.5, -0.4)
-    for depth, each in enumerate(kan.layers):
-        (j, i), (m, n) = np.argwhere(each.alive)[[0, -1]].tolist()
+    for depth, layer in enumerate(kan.layers):
+        (j, i), (m, n) = np.argwhere(layer.alive)[[0, -1]].tolist()
         fourth, place, inserted = with_inner(kan, (depth, j, i), replace(squared, b=0.0, c=0.3), (squared,))
         wanted = named(kan, {(depth, j, i): Symbolic("x^4", 1.0, 0.2, 0.3, 0.0)})
         assert inserted and place[0] == depth + 1

@@ -71,8 +71,8 @@ def test_what_was_trained_outside_comes_back_and_what_is_broken_does_not():
     kan = kans.pruned()
     module = to_torch(kan)
     with torch.no_grad():
-        for one in module.parameters():
-            one.add_(0.1)
+        for parameter in module.parameters():
+            parameter.add_(0.1)
     trained = from_torch(module)
     x = kans.rows(kan)
     assert_agrees(answers(module, x), evaluate(trained, x))
@@ -111,7 +111,7 @@ def test_gradients_of_inputs_are_the_derivative(name: str):
     y = to_torch(kan)(x)
     finite = torch.isfinite(y).all(dim=1)
     sums = [y[finite, q].sum() for q in range(y.shape[1])]
-    columns = [torch.autograd.grad(one, x, retain_graph=True, materialize_grads=True)[0] for one in sums]
+    columns = [torch.autograd.grad(total, x, retain_graph=True, materialize_grads=True)[0] for total in sums]
     got = torch.stack(columns, dim=1).numpy()
     assert np.isfinite(got).all() and not got[~finite.numpy()].any()
     want = jacobian(kan, rows)
@@ -139,7 +139,10 @@ def test_rows_that_are_not_finite_poison_no_parameter(name: str):
         module = to_torch(kan)
         y = module(torch.from_numpy(x))
         y[torch.isfinite(y).all(dim=1)].sum().backward()
-        return [torch.zeros_like(one) if one.grad is None else one.grad for one in module.parameters()]
+        return [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for parameter in module.parameters()
+        ]
 
     for every, only_fine in zip(gradients(rows), gradients(rows[fine]), strict=True):
         assert torch.isfinite(every).all()
@@ -154,7 +157,7 @@ def test_an_overflow_on_the_way_passes_no_gradient_back():
     assert y[0, 0] == 1 and torch.isnan(y[1, 0])
     y[0].sum().backward()
     assert x.grad is not None and x.grad.flatten().tolist() == [800.0, 0.0]
-    assert all(torch.isfinite(one.grad).all() for one in module.parameters() if one.grad is not None)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in module.parameters() if parameter.grad is not None)
 
 
 @pytest.mark.slow
@@ -170,7 +173,7 @@ def test_gradients_agree_with_finite_differences_inside_and_outside():
         result: torch.Tensor = torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (x,))
         return result
 
-    parameters = [one.detach().clone().requires_grad_() for one in module.parameters()]
+    parameters = [parameter.detach().clone().requires_grad_() for parameter in module.parameters()]
     assert torch.autograd.gradcheck(outputs, (x, *parameters))
     assert torch.autograd.gradgradcheck(lambda x: outputs(x, *parameters), (x,))
 
@@ -184,7 +187,7 @@ def test_a_function_passes_no_gradient_where_its_slope_is_infinite(function: str
         slope = FUNCTIONS[function].derivative(np.array([end, 0.25]))
     assert not np.isfinite(slope[0]) and x.grad is not None
     np.testing.assert_allclose(x.grad.flatten().numpy(), [0.0, slope[1]], rtol=1e-14)
-    assert all(torch.isfinite(one.grad).all() for one in module.parameters() if one.grad is not None)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in module.parameters() if parameter.grad is not None)
 
 
 def test_what_is_trained_are_parameters_and_what_is_pruned_stays_pruned():
@@ -250,8 +253,8 @@ def test_a_state_dict_is_the_whole_network():
 def test_hostile_names_stay_names():
     kan = kans.hostile_names()
     module = KanNetwork(to_torch(kan).state_dict())
-    assert module.inputs == tuple(one.name for one in kan.inputs)
-    assert module.outputs == tuple(one.name for one in kan.outputs)
+    assert module.inputs == tuple(variable.name for variable in kan.inputs)
+    assert module.outputs == tuple(output.name for output in kan.outputs)
 
 
 def test_a_module_can_change_its_precision_later():

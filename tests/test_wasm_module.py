@@ -97,10 +97,10 @@ def test_names_of_strangers_come_out_as_they_are_and_are_no_code(run):
     kan = hostile_names()
     name = '"); process.exit(7); //'
     said = run(kan, rows(kan), ExportOptions(name))
-    assert [one["name"] for one in said["info"]["inputs"]] == [one.name for one in kan.inputs]
+    assert [one["name"] for one in said["info"]["inputs"]] == [variable.name for variable in kan.inputs]
     assert said["info"]["name"] == name
     loader = exporter.export(kan, ExportOptions(name))[f"{c_identifier(name)}.mjs"].decode()
-    assert "process.exit" not in loader and not any(one.name in loader for one in kan.inputs)
+    assert "process.exit" not in loader and not any(variable.name in loader for variable in kan.inputs)
 
 
 def test_the_module_imports_nothing_and_comes_out_the_same_twice(run):

@@ -129,9 +129,9 @@ def _moved(kan: Kan, x: Array, part: float) -> Iterator[tuple[Kan, Array]]:
 
         names = ("coefficients", "base_weight", "affine", "subnode_scale", "subnode_bias", "node_scale", "node_bias")
         layers = []
-        for one in kan.layers:
-            tables: dict[str, Any] = {name: near(getattr(one, name)) for name in names}
-            layers.append(replace(one, **tables))
+        for layer in kan.layers:
+            tables: dict[str, Any] = {name: near(getattr(layer, name)) for name in names}
+            layers.append(replace(layer, **tables))
         ends = ("input_shift", "input_scale", "output_shift", "output_scale")
         affine: dict[str, Any] = {name: near(getattr(kan, name)) for name in ends}
         yield replace(kan, layers=tuple(layers), **affine), near(x)

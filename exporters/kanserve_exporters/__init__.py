@@ -45,4 +45,4 @@ def get(name: str) -> Exporter:
 
 
 def _ours() -> tuple[str, ...]:
-    return tuple(one.name for one in iter_modules(__path__) if not one.name.startswith("_"))
+    return tuple(iter_module.name for iter_module in iter_modules(__path__) if not iter_module.name.startswith("_"))

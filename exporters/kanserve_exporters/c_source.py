@@ -137,7 +137,7 @@ def _helpers(layers: list[Parts], dialect: Dialect, gradient: bool) -> list[str]
     """The functions that libm has not, or that must say when they leave their domain; only those that are used."""
     splines = [part.splines for part in layers if part.splines]
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
-    based = any(one.base == "silu" for one in splines)
+    based = any(spline.base == "silu" for spline in splines)
     only_plain = based and "silu" not in used  # the fast form has a silu of its own
     used |= {"silu"} if based else set()
     blocks = [template.SIGN] if "sign" in used else []
@@ -241,8 +241,8 @@ def _information(kan: Kan, options: ExportOptions, formula: list[str]) -> str:
         {
             "name": options.name,
             "precision": options.precision,
-            "inputs": [described(one) for one in kan.inputs],
-            "outputs": [described(one) for one in kan.outputs],
+            "inputs": [described(variable) for variable in kan.inputs],
+            "outputs": [described(output) for output in kan.outputs],
             "classes": list(kan.classes),
             "shape": list(kan.shape),
             "formula": formula

@@ -76,11 +76,11 @@ def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, 
         one_row=template.ONE_ROW.format(inputs=kan.shape[0]) if row else "",
         what="scores" if kan.classes else "outputs",
         probabilities=template.PROBABILITIES.format(outputs=kan.shape[-1]) if kan.classes else "",
-        input_names=_texts(one.name for one in kan.inputs),
-        input_units=_texts(one.unit for one in kan.inputs),
-        input_ranges=_tuple(f"({_end(one.low)}, {_end(one.high)})" for one in kan.inputs),
-        output_names=_texts(one.name for one in kan.outputs),
-        output_units=_texts(one.unit for one in kan.outputs),
+        input_names=_texts(variable.name for variable in kan.inputs),
+        input_units=_texts(variable.unit for variable in kan.inputs),
+        input_ranges=_tuple(f"({_end(variable.low)}, {_end(variable.high)})" for variable in kan.inputs),
+        output_names=_texts(output.name for output in kan.outputs),
+        output_units=_texts(output.unit for output in kan.outputs),
         classes=_texts(kan.classes),
         rows=max(_FEWEST_ROWS, _NUMBERS_AT_A_TIME // max(numbers)),
         # Escaped as in a string, which a docstring is.
@@ -131,7 +131,7 @@ def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
 
 
 def _texts(values: Iterable[str]) -> str:
-    return _tuple(ascii(one) for one in values)
+    return _tuple(ascii(value) for value in values)
 
 
 def _tuple(words: Iterable[str]) -> str:

@@ -112,7 +112,7 @@ def _layers(kan: Kan, precision: Precision, how: How | None) -> list[LayerBody]:
     affine = (kan.input_shift, kan.input_scale)
     moved = affine[0].any() or (affine[1] != 1).any()
     ends = [(affine if moved and n == 0 else None, n == len(layers) - 1) for n in range(len(layers))]
-    return [layer_body(one, precision, how, *end) for one, end in zip(layers, ends, strict=True)]
+    return [layer_body(layer, precision, how, *end) for layer, end in zip(layers, ends, strict=True)]
 
 
 def _with_output_affine(kan: Kan) -> tuple[Layer, ...]:
@@ -189,8 +189,8 @@ def _shape(kan: Kan) -> str:
 
 def _metadata(kan: Kan, layers: list[LayerBody], itemsize: int, formula: list[str]) -> dict[str, str]:
     values = {
-        "inputs": [_variable(one) for one in kan.inputs],
-        "outputs": [_variable(one) for one in kan.outputs],
+        "inputs": [_variable(variable) for variable in kan.inputs],
+        "outputs": [_variable(output) for output in kan.outputs],
         "classes": list(kan.classes),
         "formula": formula,
         "batch": max(1, LARGEST // (itemsize * max(layer.width for layer in layers))),

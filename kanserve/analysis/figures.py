@@ -27,7 +27,7 @@ def draw_matrix(
 ) -> "Axes":
     """Cells tinted by values from 0 to 1, each with its number; NaN is empty."""
     height, width = values.shape
-    longest = max(len(_word(one)) for one in [*rows, *columns])
+    longest = max(len(_word(row)) for row in [*rows, *columns])
     axes = new_axes(ax, (_CELL * width + 1.6 + 0.08 * longest, _CELL * height + 1.2 + 0.06 * longest))
     tints = np.linspace([1, 1, 1], [int(BLUE[at : at + 2], 16) / 255 for at in (1, 3, 5)], 256)
     shown = np.where(np.isfinite(values), np.clip(values, 0, 1), 0)
@@ -37,11 +37,11 @@ def draw_matrix(
             continue
         text = _number(float(value))
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if value > _DARK else INK)
-    axes.set_xticks(range(width), labels=[_word(one) for one in columns], fontsize=9)
+    axes.set_xticks(range(width), labels=[_word(column) for column in columns], fontsize=9)
     if longest > _UPRIGHT:
         for label in axes.get_xticklabels():
             label.set(rotation=45, ha="right")
-    axes.set_yticks(range(height), labels=[_word(one) for one in rows], fontsize=9)
+    axes.set_yticks(range(height), labels=[_word(row) for row in rows], fontsize=9)
     axes.set_xticks(np.arange(width + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(height + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=PALE, linewidth=1)

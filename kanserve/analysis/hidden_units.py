@@ -64,7 +64,7 @@ class Meaning:
         driving = [i for i in np.argsort(-self.shares, kind="stable") if self.shares[i] >= DRIVING]
         shares = ", ".join(f"{self.inputs[i]} {self.shares[i]:.0%}" for i in driving)
         lines.append(f"{self.unit} is driven by {shares or 'nothing: it is constant'}")
-        lines += [f"  it is like {one.text} (R² {one.r2:.4f})" for one in self.expressions]
+        lines += [f"  it is like {expression.text} (R² {expression.r2:.4f})" for expression in self.expressions]
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":

@@ -124,4 +124,4 @@ def checked_tolerance(tolerance: Any) -> float:
 
 
 def names_of(kan: Kan) -> tuple[str, ...]:
-    return tuple(one.name for one in kan.inputs)
+    return tuple(variable.name for variable in kan.inputs)

@@ -142,9 +142,11 @@ def _check_manifest(manifest: Manifest) -> None:
     if manifest.classes and len(manifest.classes) != len(manifest.outputs):
         raise FormatError(f"{len(manifest.outputs)} outputs need as many classes, got {len(manifest.classes)}.")
     variables = (*manifest.inputs, *manifest.outputs)
-    texts = [text for one in variables for text in (one.name, one.unit)]
+    texts = [text for variable in variables for text in (variable.name, variable.unit)]
     _check_texts([*texts, *manifest.classes, *manifest.provenance, *manifest.provenance.values()])
-    if any(math.isnan(one.low) or math.isnan(one.high) or one.low > one.high for one in variables):
+    if any(
+        math.isnan(variable.low) or math.isnan(variable.high) or variable.low > variable.high for variable in variables
+    ):
         raise FormatError("The range of a variable must have low ≤ high.")
     if (metrics := manifest.metrics) is not None:
         lengths = {len(metrics.r2), len(metrics.rmse), len(metrics.max_error)}
@@ -193,12 +195,12 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "format": FORMAT,
         "name": manifest.name,
         "precision": manifest.precision,
-        "inputs": [variable_out(one) for one in manifest.inputs],
-        "outputs": [variable_out(one) for one in manifest.outputs],
+        "inputs": [variable_out(variable) for variable in manifest.inputs],
+        "outputs": [variable_out(output) for output in manifest.outputs],
         "classes": list(manifest.classes),
         "metrics": metrics_out(manifest.metrics),
         "provenance": dict(manifest.provenance),
-        "files": {path: {"sha256": one.sha256, "size": one.size} for path, one in manifest.files.items()},
+        "files": {path: {"sha256": file.sha256, "size": file.size} for path, file in manifest.files.items()},
     }
 
 
@@ -215,9 +217,9 @@ def _from_json(value: dict[str, Any]) -> Manifest:
         if metrics is None
         else Metrics(
             rows=_integer(metrics["rows"]),
-            r2=tuple(_number(one) for one in metrics["r2"]),
-            rmse=tuple(_number(one) for one in metrics["rmse"]),
-            max_error=tuple(_number(one) for one in metrics["max_error"]),
+            r2=tuple(_number(metric) for metric in metrics["r2"]),
+            rmse=tuple(_number(metric) for metric in metrics["rmse"]),
+            max_error=tuple(_number(metric) for metric in metrics["max_error"]),
             accuracy=_number(metrics["accuracy"]),
         ),
         provenance=value["provenance"],

@@ -37,7 +37,7 @@ def check_path(path: str) -> str:
     """The path of a file inside an artifact, if it is allowed; InvalidNameError if it is not."""
     folder, *names = path.split("/")
     allowed = path in REQUIRED if not names else bool(_KIND.fullmatch(folder))
-    if not allowed or len(names) > 3 or not all(_SEGMENT.fullmatch(one) for one in names):
+    if not allowed or len(names) > 3 or not all(_SEGMENT.fullmatch(name) for name in names):
         raise InvalidNameError(
             f"A file of an artifact is one of {', '.join(REQUIRED)}, or lies in a kind's folder under names of "
             f"letters, digits, '.', '_' and '-'; got {ascii(path)[:120]}."

@@ -203,7 +203,7 @@ def plot(
 
     suffix = arguments.one_of("the ending of the picture", out.suffix.lower(), (".png", ".svg", ".pdf"))
     kan = serialization.load(kan_file)
-    rows = None if data is None else tables.read_rows(data, [one.name for one in kan.inputs])
+    rows = None if data is None else tables.read_rows(data, [variable.name for variable in kan.inputs])
     free(out, force)
     axes = plot_network(kan, rows, kind=kind)
     figure: Any = axes.figure
@@ -333,19 +333,19 @@ def inspect(
         "shape": list(kan.shape),
         "edges": kan.edges,
         "symbolic": kan.symbolic,
-        "inputs": [asdict(one) for one in kan.inputs],
-        "outputs": [asdict(one) for one in kan.outputs],
+        "inputs": [asdict(variable) for variable in kan.inputs],
+        "outputs": [asdict(output) for output in kan.outputs],
         "classes": list(kan.classes),
         "layers": [
             {
-                "order": one.order,
-                "intervals": one.intervals,
-                "base": one.base,
-                "extrapolation": one.extrapolation,
-                "splines": int(one.spline_mask.sum()),
-                "functions": sorted(one.functions[one.functions != ""].tolist()),
+                "order": layer.order,
+                "intervals": layer.intervals,
+                "base": layer.base,
+                "extrapolation": layer.extrapolation,
+                "splines": int(layer.spline_mask.sum()),
+                "functions": sorted(layer.functions[layer.functions != ""].tolist()),
             }
-            for one in kan.layers
+            for layer in kan.layers
         ],
         **facts,
     }

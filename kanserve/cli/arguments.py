@@ -58,16 +58,16 @@ def hidden(text: str) -> list[int]:
         nodes = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise InputError(f"--hidden is numbers of nodes, as in '5' or '4,2'; got {text!r}.") from None
-    if any(not 1 <= one <= 10_000 for one in nodes):
+    if any(not 1 <= node <= 10_000 for node in nodes):
         raise InputError(f"A hidden layer has 1 to 10000 nodes; got {text!r}.")
     return nodes
 
 
 def data_of(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
     """The columns of a table that a network was trained on; a classifier does not know its target's name."""
-    names = [one.name for one in kan.inputs]
+    names = [variable.name for variable in kan.inputs]
     if not kan.classes:
-        return read_table(table, target or [one.name for one in kan.outputs], names)
+        return read_table(table, target or [output.name for output in kan.outputs], names)
     data = read_table(table, required(target), names, "classification")
     if data.classes != kan.classes:
         raise DataError(f"The network has the classes {', '.join(kan.classes)}; {table} has {', '.join(data.classes)}.")
@@ -76,8 +76,8 @@ def data_of(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
 
 def held_out(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
     """Samples to score a network on: columns that it does not use may be missing, and so may classes."""
-    columns = required(target) if kan.classes else target or [one.name for one in kan.outputs]
-    return read_samples(table, columns, [one.name for one in kan.inputs], kan.classes, unused_inputs(kan))
+    columns = required(target) if kan.classes else target or [output.name for output in kan.outputs]
+    return read_samples(table, columns, [variable.name for variable in kan.inputs], kan.classes, unused_inputs(kan))
 
 
 def scores(score: "Score") -> dict[str, Any]:
@@ -138,11 +138,11 @@ def _local(kan: Kan, run: Callable[[Array], Array]) -> Predictor:
         values = run(rows)
         count = int(outside(kan, rows).sum())
         if not kan.classes:
-            return _columns([one.name for one in kan.outputs], values), count
+            return _columns([output.name for output in kan.outputs], values), count
         best = likeliest(kan.classes, values)
         return {"class": best.tolist(), **_columns(kan.classes, softmax(values))}, count
 
-    return Predictor([one.name for one in kan.inputs], unused_inputs(kan), predict)
+    return Predictor([variable.name for variable in kan.inputs], unused_inputs(kan), predict)
 
 
 def _remote(address: str, name: str, version: str) -> Predictor:

@@ -63,10 +63,10 @@ def listed(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence[str
 def sparkline(values: Sequence[float | None], width: int = 16) -> str:
     """A curve as a line of blocks, the highest where it is highest; a space where there is no value."""
     places = [values[round(n * (len(values) - 1) / (width - 1))] for n in range(width)]
-    finite_values = [one for one in places if one is not None]
+    finite_values = [place for place in places if place is not None]
     low, high = (min(finite_values), max(finite_values)) if finite_values else (0.0, 0.0)
     step = (high - low) / (len(BLOCKS) - 1) or 1.0
-    return "".join(" " if one is None else BLOCKS[round((one - low) / step)] for one in places)
+    return "".join(" " if place is None else BLOCKS[round((place - low) / step)] for place in places)
 
 
 def plain(text: str) -> str:
@@ -109,7 +109,7 @@ def free(path: Path, force: bool, reads: Sequence[Path] = ()) -> None:
 
     `reads` are the files that the command reads: those are never replaced.
     """
-    if any(path.exists() and one.exists() and path.samefile(one) for one in reads):
+    if any(path.exists() and read.exists() and path.samefile(read) for read in reads):
         raise ConflictError(f"{path} is what this command reads; choose another name for what it writes.")
     if path.is_dir():
         raise ConflictError(f"{path} is a folder; give the name of a file.")

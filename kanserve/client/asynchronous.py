@@ -171,8 +171,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         self._closed.set()
-        for one in self._channels:
-            await one.close(None)
+        for channel in self._channels:
+            await channel.close(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -185,7 +185,7 @@ class AsyncClient:
     def _turn(self) -> Calls:
         if not self._channels:  # not before: a channel belongs to the event loop that runs when it is made
             self._channels = self._target.open_in_loop()
-            self._turns = itertools.cycle([calls(one) for one in self._channels])
+            self._turns = itertools.cycle([calls(channel) for channel in self._channels])
         return next(self._turns)
 
     async def _run(self, steps: Steps[T]) -> T:

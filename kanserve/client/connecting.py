@@ -135,13 +135,16 @@ class _Method:
 
 
 def _methods() -> Iterator[tuple[str, _Method]]:
-    for one in wire.METHODS.values():
-        yield one.name, _Method(one.path, one.kind, one.request.SerializeToString, one.response.FromString)
-    for each in formula_pb2.DESCRIPTOR.services_by_name["FormulaService"].methods:
-        kind = "unary_stream" if each.server_streaming else "unary_unary"
-        request, response = GetMessageClass(each.input_type), GetMessageClass(each.output_type)
-        path = f"/{wire.FORMULA_SERVICE_NAME}/{each.name}"
-        yield each.name, _Method(path, kind, request.SerializeToString, response.FromString)
+    for method in wire.METHODS.values():
+        yield (
+            method.name,
+            _Method(method.path, method.kind, method.request.SerializeToString, method.response.FromString),
+        )
+    for descriptor in formula_pb2.DESCRIPTOR.services_by_name["FormulaService"].methods:
+        kind = "unary_stream" if descriptor.server_streaming else "unary_unary"
+        request, response = GetMessageClass(descriptor.input_type), GetMessageClass(descriptor.output_type)
+        path = f"/{wire.FORMULA_SERVICE_NAME}/{descriptor.name}"
+        yield descriptor.name, _Method(path, kind, request.SerializeToString, response.FromString)
 
 
 _PREDICTING = "ModelInfer"  # its requests are written as bytes (`predicting`)
@@ -151,12 +154,12 @@ METHODS: Mapping[str, _Method] = MappingProxyType(dict(_methods()))
 def calls(channel: grpc.Channel | grpc.aio.Channel) -> Calls:
     """Every call of both services over a channel."""
     return {
-        name: getattr(channel, one.kind)(
-            one.path,
-            request_serializer=None if name == _PREDICTING else one.request,
-            response_deserializer=one.response,
+        name: getattr(channel, method.kind)(
+            method.path,
+            request_serializer=None if name == _PREDICTING else method.request,
+            response_deserializer=method.response,
         )
-        for name, one in METHODS.items()
+        for name, method in METHODS.items()
     }
 
 

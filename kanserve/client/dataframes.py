@@ -38,13 +38,13 @@ def _package(x: object) -> Any:
 def select(frame: Any, names: Sequence[str], dtype: type[Any] = np.float64) -> NDArray[Any]:
     """The columns of these names as rows (N, names), in this order; what is missing in a row is NaN."""
     columns = list(frame.columns)
-    missing = [one for one in names if one not in columns]
+    missing = [name for name in names if name not in columns]
     if missing:
         raise DataError(
             f"The model takes the columns {_listed(names)}; the table lacks {_listed(missing)} and has "
             f"{_listed(columns)}."
         )
-    twice = [one for one in names if columns.count(one) > 1]
+    twice = [name for name in names if columns.count(name) > 1]
     if twice:
         raise DataError(f"The table has more than one column {_listed(sorted(set(twice)))}. Rename the others.")
     rows = np.empty((len(frame), len(names)), dtype)
@@ -62,7 +62,7 @@ def _column(column: Any) -> NDArray[Any]:
     else:
         values = column.to_numpy(na_value=np.nan) if column.hasnans else column.to_numpy()
     if values.dtype.kind not in "biufO" or (
-        values.dtype.kind == "O" and any(isinstance(one, str | bytes) for one in values)
+        values.dtype.kind == "O" and any(isinstance(value, str | bytes) for value in values)
     ):
         raise TypeError
     return np.asarray(values, np.float64)
@@ -85,5 +85,5 @@ def series(frame: Any, values: NDArray[Any], name: str) -> Any:
 
 
 def _listed(names: Sequence[object]) -> str:
-    shown = ", ".join(f"{one!r:.80}" for one in names[:_SHOWN])
+    shown = ", ".join(f"{name!r:.80}" for name in names[:_SHOWN])
     return shown + (", ..." if len(names) > _SHOWN else "") if names else "none"

@@ -50,7 +50,9 @@ def ready(name: str, version: str) -> Steps[bool]:
 
 def models() -> Steps[tuple[ModelStatus, ...]]:
     response = yield "RepositoryIndex", pb.RepositoryIndexRequest()
-    return tuple(ModelStatus(one.name, int(one.version), one.state == "READY", one.reason) for one in response.models)
+    return tuple(
+        ModelStatus(model.name, int(model.version), model.state == "READY", model.reason) for model in response.models
+    )
 
 
 def metadata(name: str, version: str) -> Steps[ModelInfo]:
@@ -106,27 +108,29 @@ def formula(name: str, version: str, formats: Sequence[str]) -> Steps[tuple[Serv
     functions = dict(response.functions)
     return tuple(
         ServedFormula(
-            name=one.name,
-            text=one.text,
-            latex=one.latex,
-            python=one.python,
-            c=one.c,
-            closed_form=one.closed_form,
-            shortened=one.shortened,
-            variables=tuple(_variable(variable) for variable in one.variables),
-            r2=one.r2 if one.HasField("r2") else None,
-            max_error=one.max_error if one.HasField("max_error") else None,
-            rmse=one.rmse if one.HasField("rmse") else None,
-            tree=_tree(one),
-            tables=_tables(one),
-            domain=tuple(one.domain),
-            constants=tuple(Constant(each.value, each.standard_error, each.text) for each in one.constants),
-            sigma=one.residual_standard_deviation if one.HasField("residual_standard_deviation") else None,
-            degrees=one.degrees_of_freedom if one.HasField("degrees_of_freedom") else None,
-            pareto=tuple(_alternative(each) for each in one.pareto),
+            name=output.name,
+            text=output.text,
+            latex=output.latex,
+            python=output.python,
+            c=output.c,
+            closed_form=output.closed_form,
+            shortened=output.shortened,
+            variables=tuple(_variable(variable) for variable in output.variables),
+            r2=output.r2 if output.HasField("r2") else None,
+            max_error=output.max_error if output.HasField("max_error") else None,
+            rmse=output.rmse if output.HasField("rmse") else None,
+            tree=_tree(output),
+            tables=_tables(output),
+            domain=tuple(output.domain),
+            constants=tuple(
+                Constant(constant.value, constant.standard_error, constant.text) for constant in output.constants
+            ),
+            sigma=output.residual_standard_deviation if output.HasField("residual_standard_deviation") else None,
+            degrees=output.degrees_of_freedom if output.HasField("degrees_of_freedom") else None,
+            pareto=tuple(_alternative(each) for each in output.pareto),
             functions=functions,
         )
-        for one in response.outputs
+        for output in response.outputs
     )
 
 
@@ -156,12 +160,12 @@ def network(name: str, version: str, curve_points: int | None) -> Steps[Network]
     return Network(
         name=response.model_name,
         version=int(response.model_version),
-        inputs=tuple(one.name for one in response.inputs),
-        outputs=tuple(one.name for one in response.outputs),
+        inputs=tuple(variable.name for variable in response.inputs),
+        outputs=tuple(output.name for output in response.outputs),
         classes=tuple(response.classes),
-        input_variables=tuple(_variable(one) for one in response.inputs),
-        output_variables=tuple(_variable(one) for one in response.outputs),
-        layers=tuple(_layer(one) for one in response.layers),
+        input_variables=tuple(_variable(variable) for variable in response.inputs),
+        output_variables=tuple(_variable(output) for output in response.outputs),
+        layers=tuple(_layer(layer) for layer in response.layers),
         input_affine=(np.array(response.input_shift), np.array(response.input_scale)),
         output_affine=(np.array(response.output_shift), np.array(response.output_scale)),
     )
@@ -169,20 +173,20 @@ def network(name: str, version: str, curve_points: int | None) -> Steps[Network]
 
 def _layer(message: formula_pb2.NetworkLayer) -> NetworkLayer:
     return NetworkLayer(
-        nodes=tuple(Node(one.name, tuple(one.subnodes), one.scale, one.bias) for one in message.nodes),
-        subnodes=tuple((one.scale, one.bias) for one in message.subnodes),
+        nodes=tuple(Node(node.name, tuple(node.subnodes), node.scale, node.bias) for node in message.nodes),
+        subnodes=tuple((subnode.scale, subnode.bias) for subnode in message.subnodes),
         edges=tuple(
             Edge(
-                source=one.source,
-                target=one.target,
-                kind=formula_pb2.EdgeKind.Name(one.kind).removeprefix("EDGE_KIND_").lower(),
-                function=one.function,
-                affine=(one.a, one.b, one.c, one.d),
-                share=one.share,
-                x=np.array(one.x),
-                y=np.array(one.y),
+                source=edge.source,
+                target=edge.target,
+                kind=formula_pb2.EdgeKind.Name(edge.kind).removeprefix("EDGE_KIND_").lower(),
+                function=edge.function,
+                affine=(edge.a, edge.b, edge.c, edge.d),
+                share=edge.share,
+                x=np.array(edge.x),
+                y=np.array(edge.y),
             )
-            for one in message.edges
+            for edge in message.edges
         ),
     )
 

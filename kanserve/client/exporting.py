@@ -53,7 +53,7 @@ class Received:
         from kanserve.artifact.naming_rules import check_path, folders_of  # brings more than a client needs otherwise
 
         check_path(f"{self._kind}/{path}")
-        taken = {one.lower() for one in self._files}
+        taken = {file.lower() for file in self._files}
         folders = {one.lower() for known in self._files for one in folders_of(known)}
         if path.lower() in taken | folders or taken & {one.lower() for one in folders_of(path)}:
             raise FormatError(f"The source has two files where one can be: {path!r}.")

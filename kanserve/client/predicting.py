@@ -139,8 +139,8 @@ def _inferred(memory: Memory, name: str, rows: NDArray[Any], version: str) -> St
             parts.setdefault(described.name, []).append(_tensor(described, data))
         count += response.parameters["outside_training_range"].int64_param
         named = response.parameters["outside_rows"].string_param
-        outside += [start + int(one) for one in named.split(",") if one]
-    whole = {one: np.concatenate(values) for one, values in parts.items()}
+        outside += [start + int(word) for word in named.split(",") if word]
+    whole = {key: np.concatenate(values) for key, values in parts.items()}
     found = int(responses[-1][1].model_version)
     values = whole.get("y", np.empty((len(rows), 0)))
     return Prediction(values, found, count, tuple(outside), whole.get("probabilities"), whole.get("label")), found
@@ -174,7 +174,7 @@ def _request(memory: Memory, name: str, version: str, outputs: tuple[str, ...], 
     beginning = memory.beginnings.get(key)
     if beginning is None:
         tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype=_DATATYPES[part.itemsize], shape=part.shape)
-        asked = [pb.ModelInferRequest.InferRequestedOutputTensor(name=one) for one in outputs]
+        asked = [pb.ModelInferRequest.InferRequestedOutputTensor(name=output) for output in outputs]
         message = pb.ModelInferRequest(model_name=name, model_version=version, inputs=[tensor], outputs=asked)
         beginning = message.SerializeToString() + _RAW + wire.varint(part.nbytes)
         if len(memory.beginnings) >= _MOST_REMEMBERED:

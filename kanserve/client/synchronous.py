@@ -60,7 +60,7 @@ class Client:
         )
         self._address, self._timeout, self._retries = address, timeout, retries
         self._channels = to.open()
-        self._turns = itertools.cycle([calls(one) for one in self._channels])
+        self._turns = itertools.cycle([calls(channel) for channel in self._channels])
         self._names = Names(token, metadata)
         self._memory = Memory()
         self._closed = Event()
@@ -200,8 +200,8 @@ class Client:
 
     def close(self) -> None:
         self._closed.set()
-        for one in self._channels:
-            one.close()
+        for channel in self._channels:
+            channel.close()
 
     def __enter__(self) -> Self:
         return self

@@ -30,7 +30,7 @@ class Known:
     def events(self, response: pb.WatchResponse) -> Iterator[ModelEvent]:
         """What a response says that was not known. The first of a connection is whole, and lacks what is gone."""
         self.heard = True
-        told = [_event(one) for one in response.versions]
+        told = [_event(version) for version in response.versions]
         if response.whole:
             there = {(one.name, one.version) for one in told}
             gone = [key for key in self._events if key not in there]

@@ -70,7 +70,7 @@ def load_equations(table: Literal["feynman", "feynman_dimensional", "sciences"] 
 
 def _ranges(text: str) -> dict[str, tuple[float, float]]:
     """Of "x:0:1 y:2:3"."""
-    fields = (one.split(":") for one in text.split())
+    fields = (word.split(":") for word in text.split())
     return {name: (float(low), float(high)) for name, low, high in fields}
 
 

@@ -67,7 +67,7 @@ def column_names(table: object, count: int) -> tuple[str, ...]:
     if found is None:
         found = [getattr(table, "name", None)]
     names = tuple(found)
-    usable = all(isinstance(one, str) and one for one in names) and len(set(names)) == len(names) == count
+    usable = all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names) == count
     return names if usable else ()
 
 

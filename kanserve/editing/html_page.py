@@ -16,7 +16,8 @@ def html(one: "Snapshot") -> str:
     shown = sorted(one.edges, key=lambda edge: -edge.share)[:MOST_EDGES]
     rest = len(one.edges) - len(shown)
     written = "".join(
-        f"<p><code>{escape(each.name)} = {escape(each.text or each.trouble)}</code></p>" for each in one.formulas
+        f"<p><code>{escape(formula.name)} = {escape(formula.text or formula.trouble)}</code></p>"
+        for formula in one.formulas
     )
     r2 = ", ".join(f"{value:.6g}" for value in one.r2)
     facts = f"<p>held-out loss {one.loss:.4g}, R² {r2}, {len(one.history)} steps done, {one.undone} undone</p>"

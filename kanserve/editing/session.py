@@ -160,7 +160,7 @@ class Session:
 
     def round(self, digits: int = 3, edges: Sequence[str] = ()) -> "Session":
         """Round the constants of named functions to significant digits: of these edges, or of all."""
-        called = edges if isinstance(edges, str) else tuple(self._called(one) for one in edges)
+        called = edges if isinstance(edges, str) else tuple(self._called(edge) for edge in edges)
         return self.do(steps.RoundConstants(digits, called))  # type: ignore[arg-type]  # it refuses a text
 
     def rename(self, old: str, new: str, of: str = "") -> "Session":

@@ -44,11 +44,11 @@ def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
     A fifth is held out, the same that `prune` and `symbolify` hold out. Without `held_out`, of fewer than 10 rows, and
     for a classifier of up to 1000, the rows that are learned from judge themselves.
     """
-    mixed_up = sorted(data.inputs) == sorted(one.name for one in kan.inputs)
-    if mixed_up and data.inputs != tuple(one.name for one in kan.inputs):
+    mixed_up = sorted(data.inputs) == sorted(variable.name for variable in kan.inputs)
+    if mixed_up and data.inputs != tuple(variable.name for variable in kan.inputs):
         raise DataError(
             f"The columns are {', '.join(data.inputs)}; the network takes them in the order "
-            f"{', '.join(one.name for one in kan.inputs)}."
+            f"{', '.join(variable.name for variable in kan.inputs)}."
         )
     one = replace(judge(kan, data, "auto", seed), folds=0)
     if held_out:

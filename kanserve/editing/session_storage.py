@@ -50,7 +50,7 @@ def dumps(stored: Stored) -> str:
         "data": stored.data,
         "seed": stored.seed,
         "held_out": stored.held_out,
-        "steps": [step_out(one) for one in stored.steps],
+        "steps": [step_out(step) for step in stored.steps],
         "undone": [step_out(one) for one in stored.undone],
     }
     return json.dumps(value, indent=1, allow_nan=False) + "\n"
@@ -91,7 +91,7 @@ def script(stored: Stored) -> str:
         "",
         "def replay(kan, data):",
         f"    session = kanserve.Session(kan, data, seed={stored.seed}{more})",
-        *(f"    session.{call(one)}" for one in stored.steps),
+        *(f"    session.{call(step)}" for step in stored.steps),
         "    return session.kan",
     ]
     return "\n".join(lines) + "\n"
@@ -100,19 +100,19 @@ def script(stored: Stored) -> str:
 def call(step: Step) -> str:
     """A step as the method call that takes it: snap('x->h1', 'sin')."""
     words = []
-    for one in fields(step):  # type: ignore[arg-type]  # every step is a dataclass
-        value = getattr(step, one.name)
-        if one.default is MISSING:
+    for field in fields(step):  # type: ignore[arg-type]  # every step is a dataclass
+        value = getattr(step, field.name)
+        if field.default is MISSING:
             words.append(repr(value))
-        elif value != one.default:
-            name = {"intervals": "grid"}.get(one.name, one.name)  # the method's word for the step's
+        elif value != field.default:
+            name = {"intervals": "grid"}.get(field.name, field.name)  # the method's word for the step's
             words.append(f"{name}={value!r}")
     return f"{KIND_OF[type(step)]}({', '.join(words)})"
 
 
 def step_out(step: Step) -> dict[str, Any]:
     """A step as JSON has it."""
-    values = {one.name: getattr(step, one.name) for one in fields(step)}  # type: ignore[arg-type]  # a dataclass
+    values = {field.name: getattr(step, field.name) for field in fields(step)}  # type: ignore[arg-type]  # a dataclass
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     return {"kind": KIND_OF[type(step)], **plain}
 

@@ -94,8 +94,8 @@ def snapshot(kan: Kan, rows: SessionData, history: tuple[Done, ...], undone: int
     """The view of a network."""
     return Snapshot(
         shape=kan.shape,
-        inputs=tuple(one.name for one in kan.inputs),
-        outputs=tuple(one.name for one in kan.outputs),
+        inputs=tuple(variable.name for variable in kan.inputs),
+        outputs=tuple(output.name for output in kan.outputs),
         edges=_edges(kan, rows),
         loss=rows.loss(kan),
         fit_loss=rows.error(kan) ** 2,
@@ -150,4 +150,4 @@ def _formulas(kan: Kan) -> tuple[FormulaView, ...]:
         found = formulas(kan, limit=OPERATIONS, strict=False)
         return tuple(FormulaView(one.name, one.text, one.closed_form, tuple(one.domain)) for one in found)
     except KanserveError as error:  # not finite anywhere, or with splines that overflow
-        return tuple(FormulaView(one.name, "", kan.symbolic, trouble=str(error)) for one in kan.outputs)
+        return tuple(FormulaView(output.name, "", kan.symbolic, trouble=str(error)) for output in kan.outputs)

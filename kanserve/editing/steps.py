@@ -146,7 +146,7 @@ class RoundConstants:
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
         symbolic = [place for place in edge_names(kan) if kan.layers[place[0]].symbolic_mask[place[1:]]]
-        for place in [place_of(kan, one) for one in self.edges] or symbolic:
+        for place in [place_of(kan, edge) for edge in self.edges] or symbolic:
             one = edge_constants.shown(kan, place)
             values = {} if one is None else {name: getattr(one, name) for name in edge_constants.NAMES}
             rounded = {name: float(f"{value:.{self.digits}g}") for name, value in values.items()}
@@ -175,7 +175,7 @@ class Rename:
         if not found:
             there = ", ".join(one.name for side in sides for one in sides[side])
             raise NotFoundError(f"Nothing to rename is called {self.old!r:.200}. There are: {there}.")
-        changed = tuple(self._renamed(one) for one in sides[found[0]])
+        changed = tuple(self._renamed(side) for side in sides[found[0]])
         return replace(kan, inputs=changed) if found[0] == "input" else replace(kan, outputs=changed)
 
     def _renamed(self, one: Variable) -> Variable:

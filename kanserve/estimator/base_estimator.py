@@ -84,7 +84,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         """The outputs (N, outputs) of the network, some rows at a time."""
         check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=np.float64)
-        rows = max(1, MOST_NUMBERS // max(one.subnodes * one.inputs for one in self.kan_.layers))
+        rows = max(1, MOST_NUMBERS // max(layer.subnodes * layer.inputs for layer in self.kan_.layers))
         return np.concatenate([evaluate(self.kan_, x[start : start + rows]) for start in range(0, len(x), rows)])
 
     @property
@@ -104,7 +104,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     @property
     def closed_form_(self) -> bool:
         """Whether no spline is left in `formula_`, as a function s_layer_subnode_input without a body."""
-        return all(one.closed_form for one in self._formulas())
+        return all(formula.closed_form for formula in self._formulas())
 
     def _formulas(self) -> tuple[Formula, ...]:
         # Attributes that cannot be had raise AttributeError: what draws an estimator asks for all of them.
@@ -163,7 +163,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         )
         result.kan_ = kan
         result.n_features_in_ = len(kan.inputs)
-        names = [one.name for one in kan.inputs]
+        names = [variable.name for variable in kan.inputs]
         if names != [f"x{number + 1}" for number in range(len(names))]:
             result.feature_names_in_ = np.array(names, dtype=object)
         return result

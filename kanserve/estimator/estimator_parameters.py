@@ -39,7 +39,7 @@ def grids_of(grid: Any) -> tuple[int, ...]:
 
 def hidden_of(kan: Kan) -> tuple[int | tuple[int, int], ...]:
     """The network's hidden nodes as the parameter `hidden`, which has products last and of two subnodes each."""
-    products = [int((one.arity > 1).sum()) for one in kan.layers[:-1]]
+    products = [int((layer.arity > 1).sum()) for layer in kan.layers[:-1]]
     return tuple(
-        (one.nodes - many, many) if many else one.nodes for one, many in zip(kan.layers, products, strict=False)
+        (layer.nodes - many, many) if many else layer.nodes for layer, many in zip(kan.layers, products, strict=False)
     )

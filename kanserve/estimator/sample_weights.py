@@ -43,7 +43,7 @@ def distinct(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array, A
 
 def class_names(classes: Iterable[object]) -> tuple[str, ...]:
     """The text of each label, all different and none empty, as a network needs them."""
-    names = tuple(str(one) for one in classes)
+    names = tuple(str(class_name) for class_name in classes)
     if all(names) and len(set(names)) == len(names):
         return names
     return tuple(f"{number}: {name}" for number, name in enumerate(names))

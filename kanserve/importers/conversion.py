@@ -25,7 +25,7 @@ class Checkpoint:
     @property
     def single(self) -> bool:
         """Whether the library computed in float32."""
-        return any(one.dtype == np.float32 for one in self.arrays.values())
+        return any(array.dtype == np.float32 for array in self.arrays.values())
 
 
 @dataclass(frozen=True)

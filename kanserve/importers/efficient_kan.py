@@ -45,7 +45,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     _check_scalers(stored)
     bases = [base_of(one, checkpoint, options) for one in stored]
     layers = [_layer(one, base) for one, (base, _) in zip(stored, bases, strict=True)]
-    check_chain([(one.subnodes, one.inputs) for one in layers])
+    check_chain([(layer.subnodes, layer.inputs) for layer in layers])
     notes = ("The base activation is not stored: taken to be silu.",) if any(guessed for _, guessed in bases) else ()
     return Conversion(Kan(tuple(layers), *variables(options)), LIBRARY, notes)
 
@@ -53,7 +53,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 def live(model: Any) -> Checkpoint:
     """A model in memory, which knows its activations."""
     arrays, layers = live_parts(model, _WANTED + _OTHERS, LIBRARY)
-    activations = [named(getattr(one, "base_activation", None)) for one in layers]  # a copy may call it otherwise
+    activations = [named(getattr(layer, "base_activation", None)) for layer in layers]  # a copy may call it otherwise
     return Checkpoint(arrays, {"activations": activations}, "the model")
 
 

@@ -51,13 +51,13 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     for one in stored:
         _check_arrays(one)
     weights = [_weights(one) for one in stored]
-    check_chain([each.shape[:2] for each in weights])
+    check_chain([weight.shape[:2] for weight in weights])
     denominators = [_denominator(one, checkpoint, options) for one in stored]
     bases = [base_of(one, checkpoint, options) for one in stored]
     epsilons = checkpoint.settings.get("epsilons") or [layer_norm.EPSILON] * len(stored)
     network = [
-        _radial(one, each, denominator, base, epsilon)
-        for one, each, (denominator, _), (base, _), epsilon in zip(
+        _radial(one, weight, denominator, base, epsilon)
+        for one, weight, (denominator, _), (base, _), epsilon in zip(
             stored, weights, denominators, bases, epsilons, strict=True
         )
     ]
@@ -80,9 +80,9 @@ def live(model: Any) -> Checkpoint:
     """A model in memory, which knows its denominators and activations."""
     arrays, layers = live_parts(model, _WANTED + _OTHERS, LIBRARY)
     settings = {
-        "denominators": [float(one.rbf.denominator) for one in layers],
-        "epsilons": [float(getattr(getattr(one, "layernorm", None), "eps", layer_norm.EPSILON)) for one in layers],
-        "activations": [named(getattr(one, "base_activation", None)) for one in layers],
+        "denominators": [float(layer.rbf.denominator) for layer in layers],
+        "epsilons": [float(getattr(getattr(layer, "layernorm", None), "eps", layer_norm.EPSILON)) for layer in layers],
+        "activations": [named(getattr(layer, "base_activation", None)) for layer in layers],
     }
     return Checkpoint(arrays, settings, "the model")
 

@@ -63,7 +63,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
             )
     if guessed:
         notes.append("The base activation is not in the file; it is taken as silu, inkan's default. Say base= if not.")
-    check_chain([(one.nodes, one.inputs) for one in layers])
+    check_chain([(layer.nodes, layer.inputs) for layer in layers])
     return Conversion(Kan(tuple(layers), *variables(options)), "inkan", tuple(notes))
 
 
@@ -91,12 +91,12 @@ def _live_layers(model: Any) -> Iterator[tuple[str, Any]]:
             f"A {kind.__name__} is no KANNetwork, KANLayer or Sequential of KANLayers of inkan; import the part of it"
             " that is, or its state_dict() if its layers follow one another directly."
         )
-    for number, one in enumerate(model.layers if own else model):
-        if not type(one).__module__.startswith("inkan.") or type(one).__name__ != "KANLayer":
+    for number, layer in enumerate(model.layers if own else model):
+        if not type(layer).__module__.startswith("inkan.") or type(layer).__name__ != "KANLayer":
             raise CheckpointError(
-                f"Layer {number + 1} of the {kind.__name__} is a {type(one).__name__}, no KANLayer of inkan."
+                f"Layer {number + 1} of the {kind.__name__} is a {type(layer).__name__}, no KANLayer of inkan."
             )
-        yield f"layers.{number}." if own else f"{number}.", one
+        yield f"layers.{number}." if own else f"{number}.", layer
 
 
 def _array(tensor: Any) -> NDArray[Any]:

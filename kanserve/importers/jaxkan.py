@@ -106,7 +106,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
         else:
             layers.append(_layer(stored, activation, before))
         before = layers[-1].nodes
-    check_chain([(one.nodes, one.inputs) for one in layers])
+    check_chain([(layer.nodes, layer.inputs) for layer in layers])
     notes = sorted(guessed)
     if radial:
         if len(radial) < len(layers):
@@ -148,16 +148,16 @@ def _live_layers(model: Any) -> Iterator[tuple[str, Any]]:
     if kind.__module__.startswith("jaxkan.layers."):
         layers = {"": model}
     elif kind.__module__.startswith("jaxkan.models.") and kind.__name__ == "KAN":
-        layers = {f"layers.{number}.": one for number, one in enumerate(model.layers)}
+        layers = {f"layers.{number}.": layer for number, layer in enumerate(model.layers)}
     else:
         raise CheckpointError(
             f"A {kind.__name__} is no KAN of jaxkan, nor one of its layers; import the part of it that is."
         )
-    for number, (prefix, one) in enumerate(layers.items()):
-        name = type(one).__name__
+    for number, (prefix, layer) in enumerate(layers.items()):
+        name = type(layer).__name__
         if name not in ("SplineLayer", "BaseLayer", "RBFLayer"):
             raise _other_layer(f"Layer {number + 1} of the {kind.__name__} is a {name}", name)
-        yield prefix, one
+        yield prefix, layer
 
 
 def _other_layer(subject: str, kind: str) -> CheckpointError:

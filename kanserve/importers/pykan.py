@@ -165,7 +165,7 @@ def _notes(checkpoint: Checkpoint, own: Sequence[Part], functions: Sequence[Sequ
     columns = kept_columns(checkpoint, own[0].inputs) or list(range(own[0].inputs))
     if columns != list(range(own[0].inputs)):
         notes.append(
-            f"prune_input kept columns {_listed([one + 1 for one in columns])}: rows have these only, so named"
+            f"prune_input kept columns {_listed([column + 1 for column in columns])}: rows have these only, so named"
         )
     elif getattr(said.get("base_fun_name"), "tag", ""):
         notes.append(

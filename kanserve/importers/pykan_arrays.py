@@ -95,7 +95,7 @@ def unread(checkpoint: Checkpoint, count: int) -> list[str]:
 
 def _require_current(checkpoint: Checkpoint) -> None:
     """CheckpointError, with the version, for what pykan wrote before it had nodes of its own."""
-    if "node_bias_0" in checkpoint.arrays or not any(one.startswith("biases.") for one in checkpoint.arrays):
+    if "node_bias_0" in checkpoint.arrays or not any(array.startswith("biases.") for array in checkpoint.arrays):
         return
     flat = any(_COEFFICIENTS.fullmatch(name) and array.ndim == 2 for name, array in checkpoint.arrays.items())
     version = "0.0" if flat else "0.1"

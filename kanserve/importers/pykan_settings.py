@@ -37,7 +37,7 @@ _OBJECTS: tuple[tuple[str, Base], ...] = (
 def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
     """CheckpointError where settings that are there say another width, order or grid than the arrays do."""
     said = checkpoint.settings
-    counts = [layers[0].inputs, *(one.nodes for one in layers)]
+    counts = [layers[0].inputs, *(layer.nodes for layer in layers)]
     width = said.get("width")
     if isinstance(width, list):
         if len(width) != len(counts):
@@ -54,8 +54,8 @@ def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
             continue
         if len(own) != len(layers):
             raise _disagreement(checkpoint, f"it has {len(own)} layers ({name})", f"{len(layers)}")
-        for number, (wanted, one) in enumerate(zip(own, layers, strict=True)):
-            got = one.order if name == "k" else one.intervals
+        for number, (wanted, layer) in enumerate(zip(own, layers, strict=True)):
+            got = layer.order if name == "k" else layer.intervals
             if wanted != got:
                 what = (
                     f"layer {number + 1} has {{}} {meaning}" if name == "grid" else f"layer {number + 1} has order {{}}"
@@ -107,7 +107,7 @@ def bases(checkpoint: Checkpoint, options: Options, layers: Sequence[Part]) -> t
     """The base function of each layer, and a note where it was guessed."""
     said = checkpoint.settings.get("base_fun_name")
     each = said if isinstance(said, list) and len(said) == len(layers) else [said] * len(layers)
-    if said is None and options.base is None and any(_has_base(one) for one in layers):
+    if said is None and options.base is None and any(_has_base(layer) for layer in layers):
         note = "the base function is not in a state_dict: silu, pykan's default, was taken; base= says another"
         default: Base = "silu"
         return (default,) * len(layers), note
@@ -212,5 +212,5 @@ def kept_columns(checkpoint: Checkpoint, count: int) -> list[int] | None:
 
 def _whole_numbers(values: Any) -> list[int] | None:
     """The list, when all of it are whole numbers."""
-    plain = isinstance(values, list) and all(type(one) is int for one in values)
+    plain = isinstance(values, list) and all(type(value) is int for value in values)
     return list(values) if plain else None

@@ -36,7 +36,7 @@ def parse(data: bytes, name: str) -> dict[str, NDArray[Any]]:
         raise CheckpointError(f"{name} is empty.")
     if data[:4] == b"PK\x03\x04":
         entries = _entries(data, name)
-        if entries and all(one.filename.endswith(".npy") for one in entries):
+        if entries and all(entry.filename.endswith(".npy") for entry in entries):
             return arrays_of(_npz(data, entries, name), name)
         return _torch(data, name, entries)
     if data[8:9] == b"{":
@@ -65,12 +65,12 @@ def _entries(data: bytes, name: str) -> list[zipfile.ZipInfo]:
     # What zipfile raises for a directory that is damaged, split over disks, or of features that it does not know.
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
         raise CheckpointError(f"{name} is a damaged archive: {reason(error)}.") from None
-    names = [one.filename for one in entries]
+    names = [entry.filename for entry in entries]
     if len(set(names)) < len(names):
         raise CheckpointError(f"{name} is a damaged archive: it has an entry twice.")
-    packed = any(one.compress_type != zipfile.ZIP_STORED for one in entries)
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     most = len(data) * (_PACKED if packed else 1) + (SLACK if packed else 0)
-    if (total := sum(one.file_size for one in entries)) > most:
+    if (total := sum(entry.file_size for entry in entries)) > most:
         raise CheckpointError(f"{name} has {len(data)} bytes and would unpack to {total}: it is no checkpoint.")
     return entries
 
@@ -78,10 +78,10 @@ def _entries(data: bytes, name: str) -> list[zipfile.ZipInfo]:
 def _npz(data: bytes, entries: list[zipfile.ZipInfo], name: str) -> dict[str, NDArray[Any]]:
     found = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for one in entries:
-            key = one.filename.removesuffix(".npy")
+        for entry in entries:
+            key = entry.filename.removesuffix(".npy")
             try:
-                values = archive.read(one)
+                values = archive.read(entry)
             except Exception as error:  # whatever a damaged entry breaks in zipfile and what unpacks for it
                 raise CheckpointError(f"{name}: {shown(key)} is damaged: {reason(error)}.") from None
             found[key] = _npy(values, key, name)
@@ -127,7 +127,7 @@ def _safetensors(data: bytes, name: str) -> dict[str, NDArray[Any]]:
 
 
 def _torch(data: bytes, name: str, entries: list[zipfile.ZipInfo] | None = None) -> dict[str, NDArray[Any]]:
-    if entries is not None and not any(one.filename.endswith("data.pkl") for one in entries):
+    if entries is not None and not any(entry.filename.endswith("data.pkl") for entry in entries):
         raise CheckpointError(f"{name} is an archive of neither torch nor NumPy.")
     try:
         import torch

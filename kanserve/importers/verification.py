@@ -64,10 +64,10 @@ def compare(
     random = random_rows(kan) if rows is None else as_rows(kan, rows)
     kinds = [random, edge_rows(kan, single)]
     if single:  # so that both take the same numbers
-        kinds = [one.astype(np.float32).astype(np.float64) for one in kinds]
+        kinds = [kind.astype(np.float32).astype(np.float64) for kind in kinds]
     with _quietly(conversion.library):
         run, version = reference_libraries.runner(checkpoint, conversion, options)
-        answers = [np.asarray(run(one), np.float64).reshape(len(one), -1) for one in kinds]
+        answers = [np.asarray(run(kind), np.float64).reshape(len(kind), -1) for kind in kinds]
     bound = bound_of(conversion, single, options)
     return _agreement(conversion, version, kinds, answers, single, bound)
 
@@ -103,7 +103,7 @@ def edge_rows(kan: Kan, single: bool = False, seed: int = 1) -> Array:
     # A column for each place of an input: its knots, which inputs of a layer have equally many of.
     knots = first.knots.T.astype(kind)
     beside = [np.nextafter(knots, kind(sign * np.inf)) for sign in (-1, 1)]
-    low, high = (one.astype(kind) for one in _spans(kan))
+    low, high = (span.astype(kind) for span in _spans(kan))
     outside = np.stack([low - (high - low), high + (high - low), np.zeros_like(low)])
     together = np.concatenate([knots, *beside, outside]).astype(np.float64)
     count = min(_MOST_EDGE_ROWS, 10 * len(together))
@@ -144,7 +144,7 @@ def _agreement(
 
 def _evaluate(kan: Kan, rows: Array) -> Array:
     """The reference, in so few rows at a time that a wide network's edges fit in memory."""
-    most = max(1, _NUMBERS // max(one.subnodes * one.inputs for one in kan.layers))
+    most = max(1, _NUMBERS // max(layer.subnodes * layer.inputs for layer in kan.layers))
     return np.concatenate([evaluate(kan, rows[n : n + most]) for n in range(0, max(len(rows), 1), most)])
 
 

@@ -71,7 +71,7 @@ METHODS: Mapping[str, Method] = MappingProxyType({one.name: _method(one) for one
 
 def handlers(servicer: grpc_service_pb2_grpc.GRPCInferenceServiceServicer) -> "grpc.GenericRpcHandler[Any, Any]":
     """What `server.add_generic_rpc_handlers` takes, for a server of threads or of asyncio."""
-    made = {one.name: _handler(one, getattr(servicer, one.name)) for one in METHODS.values()}
+    made = {method.name: _handler(method, getattr(servicer, method.name)) for method in METHODS.values()}
     return grpc.method_handlers_generic_handler(SERVICE_NAME, made)
 
 
@@ -99,14 +99,14 @@ def stub(channel: grpc.aio.Channel) -> "grpc_service_pb2_grpc.GRPCInferenceServi
 def stub(channel: grpc.Channel | grpc.aio.Channel) -> grpc_service_pb2_grpc.GRPCInferenceServiceStub:
     """The calls of a client, typed as the generated stub and with the protocol's paths."""
     made = object.__new__(grpc_service_pb2_grpc.GRPCInferenceServiceStub)
-    for one in METHODS.values():
-        connect = getattr(channel, one.kind)
+    for method in METHODS.values():
+        connect = getattr(channel, method.kind)
         call = connect(
-            one.path,
-            request_serializer=one.request.SerializeToString,
-            response_deserializer=one.response.FromString,
+            method.path,
+            request_serializer=method.request.SerializeToString,
+            response_deserializer=method.response.FromString,
         )
-        setattr(made, one.name, call)
+        setattr(made, method.name, call)
     return made
 
 

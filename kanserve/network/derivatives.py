@@ -135,7 +135,7 @@ def _subnodes(layer: Layer, jet: Jet) -> Jet:
             + mixed.transpose(0, 1, 3, 4, 2)
             + np.einsum("noi,niabc->noabc", phi[1], jet[3])
         )
-    scaled = [one * layer.subnode_scale.reshape(-1, *[1] * r) for r, one in enumerate(sums)]
+    scaled = [total * layer.subnode_scale.reshape(-1, *[1] * r) for r, total in enumerate(sums)]
     return (scaled[0] + layer.subnode_bias, *scaled[1:])
 
 

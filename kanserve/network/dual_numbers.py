@@ -63,7 +63,7 @@ class Dual(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *arguments: Any, **options: Any) -> Any:
         if method != "__call__" or options or not (ufunc in _RULES or ufunc in _PLAIN):
             raise DataError(_unknown(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"))
-        values = [one.primal if isinstance(one, Dual) else one for one in arguments]
+        values = [argument.primal if isinstance(argument, Dual) else argument for argument in arguments]
         result = ufunc(*values)
         if ufunc in _PLAIN:
             return result
@@ -95,7 +95,7 @@ def _where(condition: Any, a: Any, b: Any) -> Dual:
 
 
 def _unknown(name: str) -> str:
-    known = sorted({one.__name__ for one in (*_RULES, *_PLAIN)} | {"where"})
+    known = sorted({rule.__name__ for rule in (*_RULES, *_PLAIN)} | {"where"})
     return f"The derivative of NumPy's {name} is not known here. There are: {', '.join(known)}."
 
 

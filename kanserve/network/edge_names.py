@@ -57,7 +57,7 @@ def place_of(kan: Kan, edge: str) -> EdgeIndex:
     if not isinstance(edge, str):
         raise InputError(f"An edge is called by a text such as 'x->h1', got {edge!r:.80}.")
     if position := _POSITION.fullmatch(edge):
-        place: EdgeIndex = tuple(int(one) - 1 for one in position.groups())  # type: ignore[assignment]  # three groups
+        place: EdgeIndex = tuple(int(group) - 1 for group in position.groups())  # type: ignore[assignment]  # three groups
         layer = kan.layers[place[0]] if 0 <= place[0] < len(kan.layers) else None
         if layer is None or not (0 <= place[1] < layer.subnodes and 0 <= place[2] < layer.inputs):
             raise NotFoundError(f"No edge is called {edge}: s_l_j_i is the edge to sum j of layer l from its input i.")
@@ -88,7 +88,7 @@ def _position(place: EdgeIndex) -> str:
 def _nearest(wanted: str, names: list[str]) -> str:
     """A sentence with the names that are most like one that nothing has."""
     source, _, target = wanted[:_SHOWN].rpartition("->")
-    related = [one for one in names if (source and one.startswith(f"{source}->")) or one.endswith(f"->{target}")]
+    related = [name for name in names if (source and name.startswith(f"{source}->")) or name.endswith(f"->{target}")]
     compared = (related or names)[:_COMPARED]
     nearest = get_close_matches(wanted[:_SHOWN], compared, n=5, cutoff=0.0)
     return f" Nearest: {', '.join(one[:_SHOWN] for one in nearest)}."

@@ -289,7 +289,7 @@ class Kan(KanMethods):
         check_kan(self)
 
     def __repr__(self) -> str:
-        names = ", ".join(one.name for one in self.inputs[:4]) + (", …" if len(self.inputs) > 4 else "")
+        names = ", ".join(variable.name for variable in self.inputs[:4]) + (", …" if len(self.inputs) > 4 else "")
         return f"Kan({'-'.join(map(str, self.shape))}, {self.edges} edges, inputs {names})"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -298,17 +298,17 @@ class Kan(KanMethods):
     @property
     def shape(self) -> tuple[int, ...]:
         """The number of inputs, then of nodes in each layer."""
-        return (self.layers[0].inputs, *(one.nodes for one in self.layers))
+        return (self.layers[0].inputs, *(layer.nodes for layer in self.layers))
 
     @property
     def edges(self) -> int:
         """How many edges are left."""
-        return int(sum(one.alive.sum() for one in self.layers))
+        return int(sum(layer.alive.sum() for layer in self.layers))
 
     @property
     def symbolic(self) -> bool:
         """Whether no edge has a spline part."""
-        return not any(one.spline_mask.any() for one in self.layers)
+        return not any(layer.spline_mask.any() for layer in self.layers)
 
 
 def equal(a: Kan, b: Kan) -> bool:

@@ -88,11 +88,13 @@ def check_kan(kan: "Kan") -> None:
 
 
 def _check_variables(kind: str, variables: "Iterable[Variable]", count: int) -> None:
-    names = [one.name for one in variables]
+    names = [variable.name for variable in variables]
     if len(names) != count:
         raise NetworkError(f"{count} {kind}s need as many names, got {len(names)}.")
     if len(set(names)) != len(names) or not all(names):
         raise NetworkError(f"The names of the {kind}s must differ and not be empty, got {names}.")
-    for one in variables:
-        if np.isnan(one.low) or np.isnan(one.high) or one.low > one.high:
-            raise NetworkError(f"The range of {one.name!r} must have low ≤ high, got {one.low} and {one.high}.")
+    for variable in variables:
+        if np.isnan(variable.low) or np.isnan(variable.high) or variable.low > variable.high:
+            raise NetworkError(
+                f"The range of {variable.name!r} must have low ≤ high, got {variable.low} and {variable.high}."
+            )

@@ -61,8 +61,8 @@ def dumps(kan: Kan) -> bytes:
         )
     header = {
         "version": VERSION,
-        "inputs": [variable_out(one) for one in kan.inputs],
-        "outputs": [variable_out(one) for one in kan.outputs],
+        "inputs": [variable_out(variable) for variable in kan.inputs],
+        "outputs": [variable_out(output) for output in kan.outputs],
         "classes": list(kan.classes),
         "layers": layers,
     }

@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 def ranges(kan: Kan) -> Array:
     """The training range of each input, (inputs, 2); where it is not known, the range of the first layer's splines."""
     first = kan.layers[0]
-    known = np.array([(one.low, one.high) for one in kan.inputs])
+    known = np.array([(variable.low, variable.high) for variable in kan.inputs])
     spans = np.array([span(first.knots[i], first.order) for i in range(first.inputs)])
     grid = np.sort(spans * kan.input_scale[:, None] + kan.input_shift[:, None], axis=1)
     return np.where(np.isfinite(known).all(axis=1, keepdims=True), known, grid)
@@ -21,7 +21,7 @@ def ranges(kan: Kan) -> Array:
 
 def known(kan: Kan) -> NDArray[np.bool_]:
     """(inputs,): which ranges are known: told, or that of the splines which take the input."""
-    told = np.array([np.isfinite((one.low, one.high)).all() for one in kan.inputs])
+    told = np.array([np.isfinite((variable.low, variable.high)).all() for variable in kan.inputs])
     result: NDArray[np.bool_] = told | kan.layers[0].spline_mask.any(axis=0)
     return result
 

@@ -106,7 +106,9 @@ def adjoint(which: Slots, bar: Array, factors: tuple[Array, ...], phi: tuple[Arr
     `factors` are those of `pulled`.
     """
     result = np.empty_like(v)
-    result[0] = sum_of([np.einsum("oin,oin->in", one, slope) for one, slope in zip(factors, phi[1:], strict=True)])
+    result[0] = sum_of(
+        [np.einsum("oin,oin->in", factor, slope) for factor, slope in zip(factors, phi[1:], strict=True)]
+    )
     for s in range(1, len(v)):
         result[s] = np.einsum("on,oin->in", bar[s], phi[1])
     for s, a, b in which.second:
@@ -137,6 +139,6 @@ def product_adjoint(which: Slots, bar: Array, q: Array) -> Array:
 
 def sum_of(terms: list[Array]) -> Array:
     total = terms[0].copy() if len(terms) == 1 else terms[0] + terms[1]
-    for one in terms[2:]:
-        total += one
+    for term in terms[2:]:
+        total += term
     return total

@@ -42,7 +42,9 @@ class Plan:
 
 def plan(parts: tuple[Part, ...]) -> Plan:
     starts, columns, at = [], [], 0
-    rest = sum(one.layer.inputs * one.layer.subnodes * one.free.functions for one in parts if one.basis is not None)
+    rest = sum(
+        part.layer.inputs * part.layer.subnodes * part.free.functions for part in parts if part.basis is not None
+    )
     after = rest
     for part in parts:
         layer, free = part.layer, part.free

@@ -64,7 +64,7 @@ class ResidualProblem:
     @property
     def rows(self) -> int:
         """How many points count."""
-        return sum(len(one.chosen) for one in self.terms)
+        return sum(len(term.chosen) for term in self.terms)
 
     def loss(self, vector: Array) -> tuple[float, State]:
         """The loss, not finite where the network or a residual is not, and what `normal_equations` goes on from."""
@@ -151,8 +151,8 @@ class ResidualProblem:
 def problem(kan: Kan, residuals: tuple[Residual, ...], most: int | None = None, seed: int = 0) -> ResidualProblem:
     """The problem of these residuals, each at all of its points or at `most` of them, drawn at random."""
     free = free_parameters(kan)
-    terms = [_term(kan, one, most, seed) for one in residuals]
-    numbers = sum(len(one.chosen) * one.which.numbers(kan) for one in terms)
+    terms = [_term(kan, residual, most, seed) for residual in residuals]
+    numbers = sum(len(term.chosen) * term.which.numbers(kan) for term in terms)
     every = parts(kan, free)
     return ResidualProblem(kan, free, every, tuple(terms), normal_equations_c.plan(every), numbers <= MEMORY)
 
@@ -172,4 +172,4 @@ def _term(kan: Kan, residual: Residual, most: int | None, seed: int) -> Term:
 
 
 def names_of(kan: Kan) -> tuple[str, ...]:
-    return tuple(one.name for one in kan.inputs)
+    return tuple(variable.name for variable in kan.inputs)

@@ -152,7 +152,7 @@ def _on_domain(kan: Kan, points: Array, inputs: Sequence[str], outputs: Sequence
     for names, count, kind in ((inputs, len(low), "inputs"), (outputs, len(kan.outputs), "outputs")):
         if len(names) not in (0, count):
             raise NetworkError(f"{count} {kind} need as many names, got {list(names)}.")
-    given = inputs or [one.name for one in kan.inputs]
+    given = inputs or [variable.name for variable in kan.inputs]
     try:
         sizes = np.broadcast_to(np.asarray(scale, np.float64), len(kan.outputs))
     except (TypeError, ValueError):
@@ -163,7 +163,7 @@ def _on_domain(kan: Kan, points: Array, inputs: Sequence[str], outputs: Sequence
         kan,
         layers=(replace(first, knots=knots), *kan.layers[1:]),
         inputs=tuple(Variable(n, low=float(a), high=float(b)) for n, a, b in zip(given, low, high, strict=True)),
-        outputs=tuple(Variable(one) for one in outputs) or kan.outputs,
+        outputs=tuple(Variable(output) for output in outputs) or kan.outputs,
         input_shift=shift,
         input_scale=half,
         output_scale=sizes,

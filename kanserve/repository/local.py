@@ -173,8 +173,8 @@ def _opened(root: Path, *names: str) -> Iterator[int]:
     handles: list[int] = []
     try:
         handles.append(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        for one in names:
-            handles.append(directory.open_folder(handles[-1], one))
+        for name in names:
+            handles.append(directory.open_folder(handles[-1], name))
         yield handles[-1]
     except NotADirectoryError:
         raise FormatError(f"{'/'.join(names)} must be a folder, and not a link to one.") from None
@@ -193,7 +193,7 @@ def _versions(model: Path) -> dict[int, str]:
 
 def _numbers(model: Path) -> dict[int, str]:
     """The versions in a folder, oldest first, each with the mark of its manifest."""
-    marks = {int(one): _mark(model / one / MANIFEST) for one in _folders(model) if source.is_version(one)}
+    marks = {int(folder): _mark(model / folder / MANIFEST) for folder in _folders(model) if source.is_version(folder)}
     return {number: marks[number] for number in sorted(marks) if marks[number]}
 
 
@@ -201,7 +201,7 @@ def _folders(place: Path) -> list[str]:
     """The names of the folders in a folder, links to folders left out."""
     try:
         with os.scandir(place) as entries:
-            return [one.name for one in entries if one.is_dir(follow_symlinks=False)]
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"There is no folder {os.fspath(place)!r}.") from None
 

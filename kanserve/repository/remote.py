@@ -145,7 +145,7 @@ class Remote(Source):
 
     def _listing(self, folder: str = "") -> Mapping[str, int | None]:
         """The keys below a folder and their sizes, as far as the store knows them."""
-        return {key: one.get("size") for key, one in self._details(folder).items()}
+        return {key: detail.get("size") for key, detail in self._details(folder).items()}
 
     def _details(self, folder: str = "") -> Mapping[str, Mapping[str, Any]]:
         """The keys below a folder, those that escape it left out, and what the store says of each."""

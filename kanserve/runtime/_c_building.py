@@ -136,7 +136,7 @@ def _levels(job: _Job) -> str | None:
         shared = levels.defining if level is levels.LEVELS[-1] else levels.declaring
         file = job.write(f"{level.suffix}.c", shared(job.source, prefix))
         # ziglang writes x86_64_v3 what others write x86-64-v3.
-        options = [re.sub(r"-(?=64|v\d)", "_", one) if job.foreign else one for one in level.options]
+        options = [re.sub(r"-(?=64|v\d)", "_", option) if job.foreign else option for option in level.options]
         names = levels.renamed(job.header, prefix, level)
         objects.append(["-c", file, *fast, *options, *names, "-o", f"{level.suffix}.o"])
     words = job.run(*objects)

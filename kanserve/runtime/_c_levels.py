@@ -72,7 +72,7 @@ def dispatcher(header: str, prefix: str) -> str:
     )
     text = _DISPATCHER.replace("P.h", f"{prefix}.h").replace("DECLARATIONS\n", declarations)
     for kind, name, parameters in functions:
-        given = ", ".join(_name(one) for one in parameters.split(",") if one.strip() != "void")
+        given = ", ".join(_name(word) for word in parameters.split(",") if word.strip() != "void")
         best = "".join(
             f"    if (level >= {level.suffix[1:]}) return {prefix}_{name}_{level.suffix}({given});\n"
             for level in reversed(LEVELS[1:])

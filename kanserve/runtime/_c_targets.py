@@ -51,7 +51,7 @@ def get(name: str) -> Target:
 
 def library_name() -> str:
     """The file name of a library for this machine, as in `linux-x86_64.so`, or `linux-x86_64-musl.so` with musl."""
-    kind = "-musl" if any("musl" in one for one in EXTENSION_SUFFIXES) else ""
+    kind = "-musl" if any("musl" in suffix for suffix in EXTENSION_SUFFIXES) else ""
     return f"{sys.platform}-{platform.machine().lower()}{kind}{'.dll' if sys.platform == 'win32' else '.so'}"
 
 

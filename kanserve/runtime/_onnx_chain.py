@@ -61,9 +61,9 @@ class Chain:
         if library is None or not kernels:
             raise ValueError("there are no kernels")
         names, shapes = [], []
-        for one in kernels:
+        for kernel in kernels:
             shape = (ctypes.c_int64 * 3)()
-            names.append(library.keeping.kanserve_kernel_shape(one, shape))
+            names.append(library.keeping.kanserve_kernel_shape(kernel, shape))
             shapes.append(tuple(shape))
         fits = all(before[1] == after[0] for before, after in pairwise(shapes))
         if names != list(operators) or not fits or any(one[2] != (dtype.itemsize == 8) for one in shapes):

@@ -18,7 +18,7 @@ _NAMES = re.compile(rb"(?:" + _KINDS + rb")[2-8]?")
 
 def take(functions: AbstractSet[bytes]) -> bool:
     """Whether there are operators for all of a file's functions."""
-    return all(_NAMES.fullmatch(one) for one in functions)
+    return all(_NAMES.fullmatch(function) for function in functions)
 
 
 def register(options: Any) -> bool:

@@ -84,7 +84,7 @@ def names() -> tuple[str, ...]:
     """The backends that this installation has code for, preferred ones first."""
     from importlib.metadata import entry_points  # which weighs, and a server of our own backends asks for no others
 
-    found = {*_MODULES, *(one.name for one in entry_points(group=GROUP))}
+    found = {*_MODULES, *(entry_point.name for entry_point in entry_points(group=GROUP))}
     return tuple(sorted(found, key=lambda name: (*(name != one for one in PREFERENCE), name)))
 
 
@@ -94,8 +94,8 @@ def get(name: str) -> BackendModule:
         return cast(BackendModule, import_module(f"kanserve.runtime.{_MODULES[name]}"))  # tested against the protocol
     from importlib.metadata import entry_points
 
-    for one in entry_points(group=GROUP, name=name):
-        return cast(BackendModule, one.load())
+    for entry_point in entry_points(group=GROUP, name=name):
+        return cast(BackendModule, entry_point.load())
     raise NotFoundError(f"There is no backend {name!r:.80}; there are: {', '.join(names())}.")
 
 

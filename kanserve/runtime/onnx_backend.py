@@ -133,8 +133,8 @@ def _native_session(onnxruntime: Any, data: bytes, threads: int) -> Any:
 
 
 def _backend(session: Any, options: Any, native: bool) -> OnnxBackend:
-    inputs = {one.name: one for one in session.get_inputs()}
-    outputs = {one.name: one for one in session.get_outputs()}
+    inputs = {get_variable.name: get_variable for get_variable in session.get_inputs()}
+    outputs = {output.name: output for output in session.get_outputs()}
     if list(inputs) != ["x"] or "y" not in outputs:
         raise FormatError(f"The graph must take 'x' and give 'y'; it takes {list(inputs)} and gives {list(outputs)}.")
     x, y = inputs["x"], outputs["y"]

@@ -117,9 +117,9 @@ class Server:
 
     def reopen(self) -> None:
         """Go on in new files where the logs were rotated."""
-        for one in self._observers:
-            if hasattr(one, "reopen"):
-                one.reopen()
+        for observer in self._observers:
+            if hasattr(observer, "reopen"):
+                observer.reopen()
 
     def stop(self, grace: float | None = None, *, last: bool = False) -> bool:
         """Finish what was accepted and end; whether all of it was done within so many seconds.
@@ -145,8 +145,8 @@ class Server:
         self.models.close()
         if self._http is not None:
             self._http.close()
-        for one in self._observers:
-            one.close()
+        for observer in self._observers:
+            observer.close()
 
     def _hang_up(self, last: bool) -> None:
         """Send the last answers and end the connections."""

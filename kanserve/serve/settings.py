@@ -141,8 +141,8 @@ def loads(text: str) -> Settings:
     and closes it.
     """
     values = json.loads(text)
-    values["models"] = {name: _made(ModelSettings, one) for name, one in values["models"].items()}
-    values["access"] = tuple(_made(Grant, one) for one in values["access"])
+    values["models"] = {name: _made(ModelSettings, value) for name, value in values["models"].items()}
+    values["access"] = tuple(_made(Grant, value) for value in values["access"])
     made: Settings = _made(Settings, values)
     return made
 
@@ -150,4 +150,6 @@ def loads(text: str) -> Settings:
 def _made(kind: type[Any], values: dict[str, Any]) -> Any:
     """JSON has no tuples (Any: of the kind that is given)."""
     known = {one.name for one in fields(kind)}
-    return kind(**{name: tuple(one) if isinstance(one, list) else one for name, one in values.items() if name in known})
+    return kind(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known}
+    )

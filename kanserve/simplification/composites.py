@@ -125,9 +125,9 @@ def _inner_known(samples: Samples, floor: float, library: Sequence[str], rates: 
             natural=0.0,
         )
         price = COMPLEXITY_WEIGHT * (FUNCTIONS[one.function].complexity + PRICE)
-        for other in candidates(moved, floor, library)[:EACH]:
-            if other.symbolic.function != "x":
-                yield Composite(other.symbolic, (one,), (), ((2, 3),), other.error, other.rank + price)
+        for candidate in candidates(moved, floor, library)[:EACH]:
+            if candidate.symbolic.function != "x":
+                yield Composite(candidate.symbolic, (one,), (), ((2, 3),), candidate.error, candidate.rank + price)
 
 
 def _times_a_power(samples: Samples, floor: float, library: Sequence[str], level: float) -> Iterator[Composite]:

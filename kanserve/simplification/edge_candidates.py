@@ -224,10 +224,10 @@ def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array)
 
     All take the first steps together; those go on that still gain and are not far behind the best of their curve.
     """
-    theta = np.array([one.theta for one in starts]).reshape(-1, 4)
+    theta = np.array([start.theta for start in starts]).reshape(-1, 4)
     losses = np.full(len(starts), np.inf)
     damping = np.full(len(starts), 1e-3)
-    curve = np.array([one.curve for one in starts], np.int64)
+    curve = np.array([start.curve for start in starts], np.int64)
     going = np.arange(len(starts))
     for _ in range(ROUNDS):
         if len(going) == 0:

@@ -35,7 +35,9 @@ def inputs(kan: Kan, seen: Signals) -> list[Removal]:
     shares = pushed_back(kan, seen.spreads).nodes[0]
     edges = kan.layers[0].alive.sum(axis=0)
     return _ascending(
-        Removal(float(shares[i]), f"input {one.name}", 0, i) for i, one in enumerate(kan.inputs) if edges[i] > 1
+        Removal(float(shares[i]), f"input {variable.name}", 0, i)
+        for i, variable in enumerate(kan.inputs)
+        if edges[i] > 1
     )
 
 
@@ -52,9 +54,9 @@ def edges(kan: Kan, seen: Signals) -> list[Removal]:
 def without(kan: Kan, removals: Sequence[Removal], means: tuple[Array, ...]) -> Kan:
     """The network without these, each edge replaced by its mean, and without the nodes that are then dead."""
     gone = no_edges(kan)
-    for one in removals:
-        subnodes = slice(None) if one.subnode is None else one.subnode
-        gone[one.layer][subnodes, one.source] = kan.layers[one.layer].alive[subnodes, one.source]
+    for removal in removals:
+        subnodes = slice(None) if removal.subnode is None else removal.subnode
+        gone[removal.layer][subnodes, removal.source] = kan.layers[removal.layer].alive[subnodes, removal.source]
     return without_dead_nodes(emptied(kan, gone, means))
 
 

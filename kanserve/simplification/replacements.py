@@ -79,7 +79,10 @@ class Role:
 
 def offers(place: EdgeIndex, samples: Samples, floor: float, library: Sequence[str]) -> tuple[Offer, ...]:
     """Named functions alone, the best first."""
-    return tuple(Offer(place, one.symbolic, one.error, one.rank) for one in candidates(samples, floor, library))
+    return tuple(
+        Offer(place, candidate.symbolic, candidate.error, candidate.rank)
+        for candidate in candidates(samples, floor, library)
+    )
 
 
 def further_offers(
@@ -192,11 +195,11 @@ def _level(kan: Kan, depth: int, node: int, j: int, i: int) -> float:
         shift = kan.output_shift[node] / kan.output_scale[node] + layer.node_bias[node]
         level -= shift / layer.node_scale[node]
     level /= layer.subnode_scale[j]
-    for other in np.flatnonzero(layer.symbolic_mask[j]).tolist():
-        if other != i:
-            natural = -kan.input_shift[other] / kan.input_scale[other] if depth == 0 else 0.0
-            _, _, c, d = layer.affine[j, other]
-            level -= d + (c * natural if layer.functions[j, other] == "x" else 0.0)
+    for index in np.flatnonzero(layer.symbolic_mask[j]).tolist():
+        if index != i:
+            natural = -kan.input_shift[index] / kan.input_scale[index] if depth == 0 else 0.0
+            _, _, c, d = layer.affine[j, index]
+            level -= d + (c * natural if layer.functions[j, index] == "x" else 0.0)
     return float(level) if np.isfinite(level) else 0.0
 
 

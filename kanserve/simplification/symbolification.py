@@ -236,7 +236,7 @@ def _choice(search: _Search, state: _State) -> _Choice:
     error = one.error_of(values[-1])
     floor = 1e-9 + 0.1 * error
     parts, points = roles(state.kan), samples(state.kan, one.learn.x, one.spread)
-    found = {place: offers(place, each, floor, search.functions) for place, each in points.items()}
+    found = {place: offers(place, point, floor, search.functions) for place, point in points.items()}
 
     def rank(place: EdgeIndex) -> float:
         return found[place][0].rank if found[place] else np.inf

@@ -88,8 +88,8 @@ class Layers(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        for one in self.layers:
-            x = one(x)
+        for layer in self.layers:
+            x = layer(x)
         return x
 
 
@@ -111,7 +111,7 @@ def fitted(model: nn.Module, inputs: int = 2, steps: int = 5) -> nn.Module:
     """The network after a few steps of Adam on a law."""
     x = rows(inputs)
     y = torch.sin(3 * x[:, :1]) + x[:, -1:] ** 2
-    optimizer = torch.optim.Adam([one for one in model.parameters() if one.requires_grad], lr=0.05)
+    optimizer = torch.optim.Adam([parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.05)
     for _ in range(steps):
         optimizer.zero_grad()
         torch.mean((model(x) - y) ** 2).backward()
@@ -122,9 +122,9 @@ def fitted(model: nn.Module, inputs: int = 2, steps: int = 5) -> nn.Module:
 def updated(model: Any, inputs: int = 2) -> Any:
     """The network with grids that follow rows, layer by layer."""
     x = rows(inputs)
-    for one in model.layers:
-        one.update_grid(x)
-        x = one(x).detach()
+    for layer in model.layers:
+        layer.update_grid(x)
+        x = layer(x).detach()
     return model
 
 

@@ -109,8 +109,8 @@ def other_grid_double() -> Made:
 def denominator() -> Made:
     """Gaussians wider than the file says: the denominator is lost in it."""
     model = network([2, 2, 1])
-    for one in model.layers:
-        one.rbf.denominator = 0.8
+    for layer in model.layers:
+        layer.rbf.denominator = 0.8
     return made(fitted(model), denominator=0.8)
 
 

@@ -72,7 +72,7 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *arguments: Any, **options: Any) -> "_Traced":
         if method != "__call__" or options:
             raise ExportError(f"C source cannot hold NumPy's {ufunc.__name__}.{method} of a derivative.")
-        nodes = tuple(_node(one) for one in arguments)
+        nodes = tuple(_node(argument) for argument in arguments)
         if ufunc is np.negative and nodes[0].operation == "number":
             return _node(-nodes[0].arguments[0])
         if ufunc is np.multiply and _ZERO in nodes:  # a slope is asked for where all is finite
@@ -90,7 +90,7 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array_function__(self, called: Any, _types: Any, arguments: Any, options: Any) -> "_Traced":
         if called is np.where and len(arguments) == 3 and not options:
-            return _Traced("where", tuple(_node(one) for one in arguments))
+            return _Traced("where", tuple(_node(argument) for argument in arguments))
         if called in (np.ones_like, np.zeros_like) and len(arguments) == 1:
             return _node(float(called is np.ones_like))
         raise ExportError(f"C source cannot hold NumPy's {called.__name__} of a derivative.")
@@ -141,8 +141,8 @@ def _statements(traced: _Traced, dialect: Dialect) -> list[str]:
     def visit(node: _Traced) -> None:
         used[node] += 1
         if used[node] == 1 and node.operation not in ("number", "x"):
-            for one in node.arguments:
-                visit(one)
+            for argument in node.arguments:
+                visit(argument)
             order.append(node)
 
     visit(traced)
@@ -171,7 +171,7 @@ def _text(node: _Traced, names: dict[_Traced, str], dialect: Dialect) -> tuple[s
     if operation == "number":
         return _number(arguments[0], dialect)
     if operation == "where":
-        condition, yes, no = (at_least(_COMPARISON, one) for one in arguments)
+        condition, yes, no = (at_least(_COMPARISON, argument) for argument in arguments)
         return f"{condition} ? {yes} : {no}", _TERNARY
     if operation in _INFIX:
         sign, strength = _INFIX[operation]
@@ -189,7 +189,7 @@ def _text(node: _Traced, names: dict[_Traced, str], dialect: Dialect) -> tuple[s
         one, other = (at_least(_SUM, argument) for argument in arguments)
         return f"{one} {'<' if operation is np.minimum else '>'} {other} ? {one} : {other}", _TERNARY
     if operation in _CALLS:
-        texts = ", ".join(at_least(_TERNARY, one) for one in arguments)
+        texts = ", ".join(at_least(_TERNARY, argument) for argument in arguments)
         return f"{_CALLS[operation]}{dialect.suffix}({texts})", _ATOM
     raise ExportError(f"C source cannot hold NumPy's {operation.__name__} of a derivative.")
 

@@ -150,7 +150,7 @@ def _slope(edge: Symbolic, variable: str, dialect: Dialect) -> str:
     product = edge.c * edge.a
     held = float(kind.tiny) <= abs(product) <= float(kind.max) or 0 in (edge.c, edge.a)
     factors = [product] if held else [edge.c, edge.a]
-    texts = [dialect.literal(one) for one in factors if one != 1]
+    texts = [dialect.literal(factor) for factor in factors if factor != 1]
     if edge.function == "x":
         return "*".join(texts) if texts else dialect.literal(1.0)
     argument = variable if edge.a == 1 else f"{dialect.literal(edge.a)}*{variable}"
@@ -167,7 +167,7 @@ def _factors(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[s
     if not _is_shaped(layer):
         return []
     nodes = np.repeat(np.arange(layer.nodes), layer.arity)
-    blocks = [f"static @TABLE const int @node_{number}[{len(nodes)}] = {{{wrap([str(one) for one in nodes])}}};\n"]
+    blocks = [f"static @TABLE const int @node_{number}[{len(nodes)}] = {{{wrap([str(node) for node in nodes])}}};\n"]
     constant = layer.node_scale[nodes] * layer.subnode_scale
     if (layer.arity == 1).all():
         return [*blocks, table(f"factors_{number}", constant, dialect)]

@@ -160,16 +160,18 @@ class Functions:
     @property
     def at_start(self) -> tuple[Fraction, ...]:
         """Their slopes at t = 0."""
-        return tuple(one[1] for one in self.polynomials)
+        return tuple(polynomial[1] for polynomial in self.polynomials)
 
     @property
     def at_end(self) -> tuple[Fraction, ...]:
         """Their slopes at t = 1."""
-        return tuple(sum((n * factor for n, factor in enumerate(one)), Fraction(0)) for one in self.polynomials)
+        return tuple(
+            sum((n * factor for n, factor in enumerate(polynomial)), Fraction(0)) for polynomial in self.polynomials
+        )
 
     @property
     def slopes(self) -> tuple[tuple[Fraction, ...], ...]:
-        return tuple(tuple(n * factor for n, factor in enumerate(one))[1:] for one in self.polynomials)
+        return tuple(tuple(n * factor for n, factor in enumerate(polynomial))[1:] for polynomial in self.polynomials)
 
 
 def functions(order: int) -> Functions:

@@ -120,8 +120,8 @@ static int @uneven_{order}_slopes(const @real *breaks, int inputs, const @real *
 def spline_functions(every: Sequence[Rows], dialect: Dialect, *, slopes: bool) -> list[str]:
     """The functions of all kinds of grids that the layers have; those of slopes as well where a gradient wants them."""
     kinds = {one.kind: one for one in every}
-    uneven = {name: one for name, one in kinds.items() if isinstance(one.grid, Uneven)}
-    even = [one for name, one in kinds.items() if name not in uneven]
+    uneven = {name: kind for name, kind in kinds.items() if isinstance(kind.grid, Uneven)}
+    even = [kind for name, kind in kinds.items() if name not in uneven]
     # The fast form finds rows on equal steps, and pieces, for a vector of inputs; the gradient has the plain form.
     plain = [_even(one, dialect) for one in even]
     plain += [COUNT] if any(is_counted(one) for one in every) else []
@@ -170,7 +170,7 @@ def ends(order: int, dialect: Dialect) -> tuple[dict[int, str], dict[int, str]]:
     basis: Functions = functions(order)
 
     def present(values: tuple[Fraction, ...]) -> dict[int, str]:
-        return {m: dialect.literal(float(one)) for m, one in enumerate(values) if one}
+        return {m: dialect.literal(float(value)) for m, value in enumerate(values) if value}
 
     return present(basis.at_start), present(basis.at_end)
 
@@ -228,7 +228,7 @@ def _even_slopes(one: Rows, dialect: Dialect) -> str:
 def _ends(order: int) -> str:
     conditions = {m: present(m, order, "steps", "most") for m in range(order + 1)}
     return ENDS.replace(
-        "{lines}", _lines([f"w[{m}] = {' && '.join(one)} ? w[{m}] : 0;" for m, one in conditions.items()])
+        "{lines}", _lines([f"w[{m}] = {' && '.join(condition)} ? w[{m}] : 0;" for m, condition in conditions.items()])
     )
 
 
@@ -285,5 +285,5 @@ def located_slopes(number: int, one: Rows) -> str:
 
 def integers(name: str, values: Iterable[int]) -> str:
     """A constant table of whole numbers."""
-    words = [str(int(one)) for one in values]
+    words = [str(int(value)) for value in values]
     return f"static @TABLE const int @{name}[{len(words)}] = {{{wrap(words)}}};\n"

@@ -104,7 +104,7 @@ def tile(kan: Kan, parts: Sequence[Parts], dialect: Dialect) -> str:
     outside = any(has_domain(part, dialect) for part in parts)
     buffers = "ab" if len(parts) > 1 or _shifts(kan) else "a"
     lines = [
-        f"@real {', '.join(f'{one}[@TILE*@PADDED({room}) + @LANES]' for one in buffers)};",
+        f"@real {', '.join(f'{buffer}[@TILE*@PADDED({room}) + @LANES]' for buffer in buffers)};",
         f"int status[@TILE], {'outside[@TILE], ' if outside else ''}first = @OK, n, q;",
         "for (n = 0; n < rows; n++) status[n] = @OK;",
         *(["for (n = 0; n < rows; n++) outside[n] = 0;"] if outside else []),

@@ -48,7 +48,7 @@ def layer_code(number: int, layer: Layer, part: Parts, chosen: Plan | None, dial
 
 def row_size(part: Parts) -> int:
     """How many numbers the symbolic edges of a layer take for a row."""
-    return max((len(one.edges) for one in groups(part)), default=0) if len(part.terms) > _MOST_TERMS else 0
+    return max((len(group.edges) for group in groups(part)), default=0) if len(part.terms) > _MOST_TERMS else 0
 
 
 def groups(part: Parts) -> list[Group]:
@@ -94,7 +94,7 @@ def _formulas(part: Parts, dialect: Dialect) -> list[str]:
 
 def _group_lines(place: str, layer: Layer, group: Group, tables: list[str], dialect: Dialect) -> list[str]:
     """Statements that add all edges of one function to z."""
-    affine = np.array([(one.a, one.b, one.c) for one in group.edges]).T
+    affine = np.array([(edge.a, edge.b, edge.c) for edge in group.edges]).T
     plain = (affine[0] == 1).all() and (affine[1] == 0).all()
     if plain and len(group.edges) >= _FULL * layer.inputs * layer.subnodes:
         matrix = np.zeros((layer.subnodes, layer.inputs))

@@ -106,7 +106,7 @@ def is_even(knots: Array) -> bool:
 
 def written(number: int, chosen: Plan, dialect: Dialect) -> str:
     """The tables of a layer as a tuple."""
-    lines = [f"    {_table(one, dialect)},\n" for one in chosen.tables]
+    lines = [f"    {_table(table, dialect)},\n" for table in chosen.tables]
     return f"_SPLINES_{number} = (\n{''.join(lines)})"
 
 

@@ -63,13 +63,13 @@ class Body:
 
     def inline(self, other: "Body", value: str, output: str, prefix: str) -> str:
         """What another body computes from `value`; its names get a prefix, tables that it has no use for are left."""
-        used = {one for step in other.steps if isinstance(step, Operation) for one in step.inputs}
+        used = {variable for step in other.steps if isinstance(step, Operation) for variable in step.inputs}
         self.tables |= {prefix + name: table for name, table in other.tables.items() if name in used}
         for step in other.steps:
             if isinstance(step, Constant):
                 self.steps.append(Constant(prefix + step.output, step.value))
             else:
-                inputs = tuple(value if one == "v" else prefix + one for one in step.inputs)
+                inputs = tuple(value if variable == "v" else prefix + variable for variable in step.inputs)
                 outputs = tuple(prefix + one for one in step.outputs)
                 self.steps.append(replace(step, inputs=inputs, outputs=outputs))
         return prefix + output
@@ -107,10 +107,10 @@ class Body:
     def program(self) -> tuple[object, ...]:
         """What the body does whatever is in its tables: equal for bodies that can be one function."""
         steps = (
-            (one.output, one.value.dtype.str, one.value.shape, one.value.tobytes())
-            if isinstance(one, Constant)
-            else one
-            for one in self.steps
+            (step.output, step.value.dtype.str, step.value.shape, step.value.tobytes())
+            if isinstance(step, Constant)
+            else step
+            for step in self.steps
         )
         return (*self.tables, *steps)
 

@@ -68,7 +68,7 @@ def _write(body: Body, node: ast.expr, x: str) -> str:
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
             return body.number(-value)
         case ast.Call(func=ast.Name(id=kind), args=arguments, keywords=[]) if kind in _OPERATORS:
-            return operator(body, kind, *(_write(body, one, x) for one in arguments))
+            return operator(body, kind, *(_write(body, argument, x) for argument in arguments))
         case _:
             raise ValueError(ast.unparse(node))
 

@@ -164,8 +164,8 @@ def _sums(body: Body, v: str, layer: Layer, columns: _Columns, number: int, name
     that it leaves its domain only on rows on which that edge does.
     """
     edges = [np.flatnonzero(layer.functions[j] == name) for j in range(layer.subnodes)]
-    places = max(len(one) for one in edges)
-    spare_j = next(j for j, one in enumerate(edges) if len(one))
+    places = max(len(edge) for edge in edges)
+    spare_j = next(j for j, edge in enumerate(edges) if len(edge))
     spare_i = edges[spare_j][0]
     shape = (layer.subnodes + columns.ones, places)
     index = np.full(shape, spare_i, np.int64)

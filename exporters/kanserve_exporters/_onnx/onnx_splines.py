@@ -76,10 +76,10 @@ def _cardinal(
     multiplied = _flat(weights) * found.factor
     if found.parts:
         body.table("spline_weights", multiplied)  # what a native operator takes
-        multiplied = _flat(np.concatenate([weights * one for one in found.parts], axis=1))
+        multiplied = _flat(np.concatenate([weights * part for part in found.parts], axis=1))
     features: tuple[tuple[str, Array], ...] = ()
     if linear:
-        first, last = (_slope(weights, grid.order, one) for one in (0, 1))
+        first, last = (_slope(weights, grid.order, value) for value in (0, 1))
         features = tuple(zip(found.beyond, ((first + last) / 2, (last - first) / 2), strict=True))
     kind = f"Cardinal{onnx_cardinal.NAMES[grid.order]}"
     what = "the parts of every bump are" if found.parts else "every bump is"

@@ -33,8 +33,8 @@ def parse(text: str, symbol: str) -> sympy.Expr:
 
 def check(expression: sympy.Expr, symbol: str) -> None:
     """ExportError unless the expression is real, of this one variable and of functions that the printers know."""
-    unknown = {type(one).__name__ for one in expression.atoms(sympy.Function)} - _KNOWN
-    unknown |= {f"J{one.args[0]}" for one in expression.atoms(sympy.besselj) if one.args[0] != 0}
+    unknown = {type(atom).__name__ for atom in expression.atoms(sympy.Function)} - _KNOWN
+    unknown |= {f"J{atom.args[0]}" for atom in expression.atoms(sympy.besselj) if atom.args[0] != 0}
     others = {str(one) for one in expression.free_symbols} - {symbol}
     if unknown or others or expression.has(*_NOT_REAL):
         found = ", ".join(sorted(unknown | others)) or "what is not a real number"

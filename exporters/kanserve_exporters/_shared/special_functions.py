@@ -74,7 +74,7 @@ def numpy_module(names: Collection[str]) -> str:
         found = parts.get(waiting.pop())
         if found is not None and found not in needed:
             needed.add(found)
-            waiting += [one.id for one in ast.walk(found) if isinstance(one, ast.Name)]
+            waiting += [node.id for node in ast.walk(found) if isinstance(node, ast.Name)]
     text = "\n\n".join(_with_comment(source.split("\n"), part) for part in sorted(needed, key=lambda part: part.lineno))
     return re.sub(r"\bnp\.", "numpy.", re.sub(r": Any\b| -> Any\b|: tuple\[float, \.\.\.\]", "", text))
 

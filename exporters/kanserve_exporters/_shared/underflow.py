@@ -35,6 +35,6 @@ def _tables(kan: Kan) -> Iterator[tuple[str, Array]]:
     for number, layer in enumerate(kan.layers):
         edges = (layer.coefficients, layer.base_weight, layer.affine[layer.symbolic_mask][:, 2:])
         bias = layer.subnode_bias
-        yield f"coefficients and weights of layer {number}", np.concatenate([*(one.ravel() for one in edges), bias])
+        yield f"coefficients and weights of layer {number}", np.concatenate([*(edge.ravel() for edge in edges), bias])
         yield f"subnode_scale and subnode_bias of layer {number}", np.concatenate([layer.subnode_scale, bias])
         yield f"node_scale and node_bias of layer {number}", np.concatenate([layer.node_scale, layer.node_bias])

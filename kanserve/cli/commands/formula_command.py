@@ -146,15 +146,15 @@ def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, paret
         {
             "number": place + 1,
             "chosen": place == chosen,
-            "complexity": one.complexity,
-            "error": one.error,
-            "validation": one.validation,
-            "exact": one.exact,
-            "defined": one.defined,
-            "where": one.formula.domain,
-            "formula": f"{one.formula.name} = {getattr(one.formula, style)}",
+            "complexity": candidate.complexity,
+            "error": candidate.error,
+            "validation": candidate.validation,
+            "exact": candidate.exact,
+            "defined": candidate.defined,
+            "where": candidate.formula.domain,
+            "formula": f"{candidate.formula.name} = {getattr(candidate.formula, style)}",
         }
-        for place, one in enumerate(found.candidates)
+        for place, candidate in enumerate(found.candidates)
     ]
     rows = rows if pareto else [rows[chosen]]
     after = () if out is None else ("kanserve", "publish", str(out), "models", "--name", "model")
@@ -171,7 +171,7 @@ def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, paret
 
 def _units(text: str) -> dict[str, str] | None:
     """Of "m=kg,v=m/s"; None where none are given."""
-    pairs = [one.partition("=") for one in text.split(",") if one.strip()]
+    pairs = [word.partition("=") for word in text.split(",") if word.strip()]
     if any(not equals or not name.strip() for name, equals, _ in pairs):
         raise InputError(f"--units are pairs name=unit, as in 'm=kg,v=m/s'; got {text!r}.")
     return {name.strip(): unit.strip() for name, _, unit in pairs} or None

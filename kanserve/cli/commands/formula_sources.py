@@ -43,7 +43,7 @@ class Shown:
     def of(cls, one: Formula, known: Evidence | None = None) -> "Shown":
         """A formula that is here, with what is known of it."""
         known = known or Evidence()
-        others = tuple(_other(each) for each in known.alternatives)
+        others = tuple(_other(alternative) for alternative in known.alternatives)
         styles = _styles(one)
         return cls(one.name, styles, one.closed_form, one.domain, known.constants, known.sigma, known.degrees, others)
 
@@ -55,7 +55,8 @@ class Shown:
             "closed_form": self.closed_form,
             "domain": self.domain,
             "constants": [
-                {"value": one.value, "text": one.text, "standard_error": one.standard_error} for one in self.constants
+                {"value": constant.value, "text": constant.text, "standard_error": constant.standard_error}
+                for constant in self.constants
             ],
             "residual_standard_deviation": self.sigma,
             "degrees_of_freedom": self.degrees,

@@ -84,8 +84,8 @@ def import_network(
     if as_json:
         facts["notes"] = notes
     elif not quiet:
-        for one in notes:
-            warn(one)
+        for note in notes:
+            warn(note)
     show(facts, as_json, after=["kanserve", "publish", str(out), "models", "--name", "model"])
 
 

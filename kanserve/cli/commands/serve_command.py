@@ -34,11 +34,11 @@ def main(arguments: Sequence[str]) -> int:
 
         checks = flags.asks(arguments, "--check-config")
         found = configuration(arguments, os.environ)
-        for one in found.warnings:
-            _say(one)
+        for warning in found.warnings:
+            _say(warning)
         if checks:
-            for one in warnings(found.settings):  # which the server itself says when it starts
-                _say(one)
+            for warning in warnings(found.settings):  # which the server itself says when it starts
+                _say(warning)
             _print("\n".join(shown(found.settings, found.origins)))
             return 0
         check_free(found.settings)
@@ -96,10 +96,10 @@ def check_free(found: Settings) -> None:
 
 def shown(found: Settings, origins: Mapping[str, str]) -> Iterator[str]:
     """The settings as a file that --config takes, with where each came from; what is secret is not there."""
-    for one in flags.of_settings():
-        value = getattr(found, one.name)
-        line = f"# {one.name} is not set" if value is None else f"{one.name} = {_toml(value)}"
-        yield f"{line}  # {origins[one.name]}" if one.name in origins else line
+    for setting in flags.of_settings():
+        value = getattr(found, setting.name)
+        line = f"# {setting.name} is not set" if value is None else f"{setting.name} = {_toml(value)}"
+        yield f"{line}  # {origins[setting.name]}" if setting.name in origins else line
     for name, model in found.models.items():
         yield from ("", f"[models.{name}]", *_table(model))
     for grant in found.access:

@@ -67,7 +67,7 @@ def show_session(file: SessionFile, as_json: Json = False) -> None:
     facts = {
         "held-out loss": one.loss,
         "r2": list(one.r2),
-        "formula": {each.name: each.text or each.trouble for each in one.formulas},
+        "formula": {formula.name: formula.text or formula.trouble for formula in one.formulas},
         "done": [done.step for done in one.history],
     }
     spline = next((edge for edge in sorted(one.edges, key=lambda edge: -edge.share) if not edge.function), None)

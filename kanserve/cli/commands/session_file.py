@@ -73,8 +73,8 @@ def read(file: Path) -> Opened:
 def script(opened: Opened) -> str:
     """A program that reads the two files, replays the steps and writes the network."""
     kan = serialization.load(opened.kan)
-    targets, kind = ([one.name for one in kan.outputs], "auto") if not kan.classes else ([], "classification")
-    arguments = f"{list(opened.target) or targets!r}, {[one.name for one in kan.inputs]!r}, {kind!r}"
+    targets, kind = ([output.name for output in kan.outputs], "auto") if not kan.classes else ([], "classification")
+    arguments = f"{list(opened.target) or targets!r}, {[variable.name for variable in kan.inputs]!r}, {kind!r}"
     lines = [
         opened.session.as_python(),
         "",

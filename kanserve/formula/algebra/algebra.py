@@ -267,7 +267,7 @@ class Algebra:
         parts: list[Polynomial] = []
         for product, coefficient in polynomial.items():
             parts.append(self._opened(product, coefficient))
-            if sum(len(one) for one in parts) > _MOST_TERMS:
+            if sum(len(part) for part in parts) > _MOST_TERMS:
                 return polynomial
         result = added(parts)
         return result if len(result) <= _MOST_TERMS else polynomial

@@ -99,8 +99,8 @@ class Shaper:
         add(lambda: polynomial)
         add(lambda: rational.together(algebra, polynomial))
         for one in list(result):
-            for other in rational.in_other_words(algebra, one):
-                add(lambda other=other: other)  # type: ignore[misc]  # bound now: the loop goes on
+            for rewritten in rational.in_other_words(algebra, one):
+                add(lambda other=rewritten: other)  # type: ignore[misc]  # bound now: the loop goes on
         return result
 
     def _factored(self, polynomial: Polynomial) -> Iterator[Node]:
@@ -124,7 +124,7 @@ class Shaper:
         parts = factoring.components(polynomial)
         if len(parts) > 1 and any(len(part) > 2 for part in parts):
             yield self._nodes.total([self.best(part) for part in parts])
-        collections = [one for one in factoring.collections(polynomial) if one[2]]
+        collections = [collection for collection in factoring.collections(polynomial) if collection[2]]
         for factor, inside, rest in collections[:_MOST_COLLECTED]:
             collected = self._product_of([{factor: 1.0}, inside])
             yield self._nodes.total([collected, self.best(rest)])
@@ -149,11 +149,11 @@ class Shaper:
             return self._nodes.total(self._terms(rest))
         constant = rest.get(ONE, 0.0)
         others = {product: c for product, c in rest.items() if product != ONE}
-        kept = self._nodes.total(self._terms(rest) + [self._logarithm(*one, 0.0) for one in logarithms])
+        kept = self._nodes.total(self._terms(rest) + [self._logarithm(*logarithm, 0.0) for logarithm in logarithms])
         if not constant or logarithms[0][1] != ONE:
             return kept
         inside = self._logarithm(*logarithms[0], constant)
-        more = [self._logarithm(*one, 0.0) for one in logarithms[1:]]
+        more = [self._logarithm(*logarithm, 0.0) for logarithm in logarithms[1:]]
         return simplest([kept, self._nodes.total([*self._terms(others), inside, *more])])
 
     def _terms(self, polynomial: Polynomial) -> list[Node]:

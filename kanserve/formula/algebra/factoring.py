@@ -89,7 +89,7 @@ def squares(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[float, P
             for product, c in polynomial.items()
             if product != square and _divides(root, product)
         }
-        parts = [linear] if len(linear) < 2 else [linear, *({one: c} for one, c in linear.items())]
+        parts = [linear] if len(linear) < 2 else [linear, *({key: c} for key, c in linear.items())]
         for part in parts:
             base = added([{root: 1.0}, part])
             taken = scaled(algebra.distributed(base, base), -coefficient)

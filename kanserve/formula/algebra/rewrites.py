@@ -60,10 +60,10 @@ class Nodes:
 
     def total(self, nodes: Sequence[Node]) -> Node:
         """The sum."""
-        parts = [part for one in nodes for part in (one.below if one.head[0] == "add" else (one,))]
+        parts = [part for node in nodes for part in (node.below if node.head[0] == "add" else (node,))]
         if len(parts) == 1:
             return parts[0]
-        negative = sum(one.head[0] == "mul" and one.below[0].head == ("const", -1.0) for one in parts)
+        negative = sum(part.head[0] == "mul" and part.below[0].head == ("const", -1.0) for part in parts)
         whole = self._made(("add",), *parts)
         return Node(whole.head, whole.below, whole.cost - _SIGN * (negative - 2 * (negative == len(parts))))
 
@@ -71,8 +71,8 @@ class Nodes:
         """coefficient·above/under, with one number in front."""
         parts = [part for one in above for part in _factors(one)]
         parts += [part for one in under for part in self._under(one)]
-        factors = [one for one in parts if one.head[0] != "const"]
-        coefficient *= math.prod(one.head[1] for one in parts if one.head[0] == "const")
+        factors = [part for part in parts if part.head[0] != "const"]
+        coefficient *= math.prod(part.head[1] for part in parts if part.head[0] == "const")
         if not factors:
             return self.number(coefficient)
         if abs(coefficient - 1) <= SAME:

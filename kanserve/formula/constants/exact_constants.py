@@ -71,7 +71,7 @@ def _choices(
             numbers = [(-1.0, place, 0.0), (0.0, place, math.copysign(1.0, value))]
         else:
             numbers = [(one.bits, place, one.value) for one in near(value, tolerance * abs(value), _MOST_TRIED)]
-        result += [one for one in numbers if (place, one[2]) not in refused][:1]
+        result += [number for number in numbers if (place, number[2]) not in refused][:1]
     return result
 
 

@@ -89,8 +89,8 @@ def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
     """The number that an estimate most probably is, when it is more probable than not that it is a simple one."""
     given = math.log2(abs(value) / error)
     numbers = [_as_expected(one) for one in near(value, _DEVIATIONS * error, _MOST_COMPARED)]
-    misfits = [((one.value - value) / error) ** 2 for one in numbers]
-    weights = [2.0 ** -(one.bits + misfit / _BIT) for one, misfit in zip(numbers, misfits, strict=True)]
+    misfits = [((number.value - value) / error) ** 2 for number in numbers]
+    weights = [2.0 ** -(number.bits + misfit / _BIT) for number, misfit in zip(numbers, misfits, strict=True)]
     total = sum(weights) + 2.0 ** -(given + _PRIOR)
     for number, weight in zip(numbers, weights, strict=True):
         if weight > _BELIEVED * total:

@@ -98,7 +98,7 @@ class Constants:
                 for n, one in enumerate(arguments):
                     if self._depends[one]:
                         # Not the product divided by the factor, which may be 0.
-                        others = [steps[other] for m, other in enumerate(arguments) if m != n]
+                        others = [steps[argument] for m, argument in enumerate(arguments) if m != n]
                         slopes[one] = slopes[one] + math.prod(others, start=slope)
             case ("pow", one, exponent):
                 rest = integer_power(steps[one], exponent - 1) if exponent != 1 else 1.0
@@ -233,9 +233,9 @@ def _value(step: Step, steps: list[Any], x: Array) -> Any:
         case ("var", column):
             return x[:, column]
         case ("add", *arguments):
-            return sum((steps[one] for one in arguments[1:]), start=steps[arguments[0]])
+            return sum((steps[argument] for argument in arguments[1:]), start=steps[arguments[0]])
         case ("mul", *arguments):
-            return math.prod((steps[one] for one in arguments[1:]), start=steps[arguments[0]])
+            return math.prod((steps[argument] for argument in arguments[1:]), start=steps[arguments[0]])
         case ("pow", one, exponent):
             return integer_power(np.asarray(steps[one]), exponent)
         case ("call", name, one):
@@ -282,5 +282,5 @@ def _depending(tree: Tree, places: Collection[int]) -> list[bool]:
     """For each step, whether one of the constants is in it."""
     depends: list[bool] = []
     for place, step in enumerate(tree):
-        depends.append(place in places or any(depends[one] for one in references(step)))
+        depends.append(place in places or any(depends[reference] for reference in references(step)))
     return depends

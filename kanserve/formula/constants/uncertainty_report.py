@@ -90,7 +90,10 @@ def evidence(
     from kanserve.formula.constants.uncertainty import uncertainty
 
     others = tuple(
-        Alternative(one.formula, float(one.complexity), float(one.error), _known(one.validation)) for one in candidates
+        Alternative(
+            candidate.formula, float(candidate.complexity), float(candidate.error), _known(candidate.validation)
+        )
+        for candidate in candidates
     )
     if x is None or y is None or not formula.closed_form:
         return Evidence(alternatives=others)
@@ -101,8 +104,8 @@ def evidence(
         constants = constants_of(formula.tree, x, y)
         known = [
             numbers.sources[place]
-            for place, one in zip(numbers.places, constants, strict=True)
-            if one.standard_error == 0
+            for place, constant in zip(numbers.places, constants, strict=True)
+            if constant.standard_error == 0
         ]
         found = uncertainty(formula, x, y, known)
     except DataError:
@@ -141,12 +144,12 @@ def to_json(one: Evidence) -> dict[str, Any]:
         "degrees": one.degrees,
         "alternatives": [
             {
-                "formula": storage.to_json([other.formula]),
-                "complexity": other.complexity,
-                "rmse": other.rmse,
-                "validation_rmse": other.validation_rmse,
+                "formula": storage.to_json([alternative.formula]),
+                "complexity": alternative.complexity,
+                "rmse": alternative.rmse,
+                "validation_rmse": alternative.validation_rmse,
             }
-            for other in one.alternatives
+            for alternative in one.alternatives
         ],
     }
 
@@ -160,10 +163,10 @@ def from_json(data: Any) -> Evidence:
         if degrees is not None and (type(degrees) is not int or not 1 <= degrees < 2**63):
             raise FormatError("Degrees of freedom are a whole number of 1 or more.")
         return Evidence(
-            tuple(_constant_in(one) for one in constants),
+            tuple(_constant_in(constant) for constant in constants),
             None if data["sigma"] is None else _size(data["sigma"]),
             degrees,
-            tuple(_alternative_in(one) for one in alternatives),
+            tuple(_alternative_in(alternative) for alternative in alternatives),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise FormatError(f"This is no evidence for a kanserve formula: {type(error).__name__}.") from None

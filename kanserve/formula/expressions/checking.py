@@ -99,7 +99,7 @@ def expected(kan: Kan) -> Expected:
 
 def _comparable(values: Sequence[Array]) -> NDArray[np.bool_]:
     """Rows on which a network's values are finite and far from overflow, where the order of factors decides."""
-    fine: NDArray[np.bool_] = np.all([(np.abs(one) < _OVERFLOWING).all(axis=1) for one in values], axis=0)
+    fine: NDArray[np.bool_] = np.all([(np.abs(value) < _OVERFLOWING).all(axis=1) for value in values], axis=0)
     return fine
 
 

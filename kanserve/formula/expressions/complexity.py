@@ -41,9 +41,9 @@ def weight(step: Step, operands: Sequence[Step]) -> float:
         case "const" | "var":
             return 1.0
         case "mul":
-            signs = sum(one == ("const", -1) for one in operands)
+            signs = sum(operand == ("const", -1) for operand in operands)
             factors = len(operands) - signs
-            below = factors > 0 and sum(is_reciprocal(one) for one in operands) == factors
+            below = factors > 0 and sum(is_reciprocal(operand) for operand in operands) == factors
             return max(factors - 1.0, 0.0) - signs + _ONE_OVER * below
         case "add":
             own = len(operands) - 1.0
@@ -54,7 +54,7 @@ def weight(step: Step, operands: Sequence[Step]) -> float:
             own = float(FUNCTIONS[str(step[1]).removeprefix("1/")].complexity) - 1
         case _:
             own = _SPLINE
-    return own + sum(whole(one) for one in operands)
+    return own + sum(whole(operand) for operand in operands)
 
 
 def whole(step: Step) -> float:

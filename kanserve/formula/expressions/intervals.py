@@ -63,8 +63,8 @@ def _known(low: float, high: float) -> Interval:
 
 def _added(ends: list[float]) -> float:
     total = ends[0]
-    for one in ends[1:]:
-        total += one
+    for end in ends[1:]:
+        total += end
     return total
 
 

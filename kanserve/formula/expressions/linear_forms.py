@@ -63,7 +63,7 @@ class Steps:
                     defined = True
             self._positions[step] = len(self.steps)
             self.steps.append(step)
-            self.total.append(defined and all(self.total[one] for one in references(step)))
+            self.total.append(defined and all(self.total[reference] for reference in references(step)))
         return self._positions[step]
 
     def constant(self, value: float) -> int:
@@ -148,7 +148,7 @@ def form_of(steps: Steps, position: int) -> Form:
         case ("const", value):
             return Form(value)
         case ("add", *summands):
-            return summed(steps, [form_of(steps, one) for one in summands])
+            return summed(steps, [form_of(steps, summand) for summand in summands])
         case ("mul", first, *others) if steps.steps[first][0] == "const":
             rest = others[0] if len(others) == 1 else steps.add("mul", *others)
             return scaled(steps, form_of(steps, rest), steps.steps[first][1])

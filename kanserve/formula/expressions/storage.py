@@ -46,7 +46,7 @@ def _formula_out(formula: Formula) -> dict[str, Any]:
         "c": formula.c,
         "closed_form": formula.closed_form,
         "shortened": formula.shortened,
-        "variables": [variable_out(one) for one in formula.variables],
+        "variables": [variable_out(variable) for variable in formula.variables],
         "identifiers": list(formula.identifiers),
         "tree": [list(step) for step in formula.tree],
         "domain": list(formula.domain),

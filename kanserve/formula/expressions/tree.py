@@ -174,13 +174,13 @@ def value_of(step: Step, arguments: Sequence[Array], tables: Mapping[str, Table]
             return rows[:, step[1]]
         case "add":
             total = arguments[0]
-            for one in arguments[1:]:
-                total = total + one
+            for argument in arguments[1:]:
+                total = total + argument
             return total
         case "mul":
             product = arguments[0]
-            for one in arguments[1:]:
-                product = product * one
+            for argument in arguments[1:]:
+                product = product * argument
             return product
         case "pow":
             return integer_power(arguments[0], step[2])

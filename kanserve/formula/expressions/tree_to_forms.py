@@ -66,7 +66,7 @@ def form_of_tree(steps: Steps, tree: Tree) -> Form:
     """
     forms: list[Form] = []
     for position, step in enumerate(tree):
-        arguments = [forms[one] for one in references(step)]
+        arguments = [forms[reference] for reference in references(step)]
         try:
             result = _folded(steps, step, arguments)
         except (UnfoldableError, OverflowError, ZeroDivisionError):
@@ -84,7 +84,7 @@ def _folded(steps: Steps, step: Step, arguments: Sequence[Form]) -> Form:
         case ("var", column):
             return one_atom(steps.add("var", column))
         case ("add", *_):
-            return summed(steps, [flattened(steps, one) for one in arguments])
+            return summed(steps, [flattened(steps, argument) for argument in arguments])
         case ("mul", *_):
             return _product(steps, arguments)
         case ("pow", _, exponent):
@@ -120,7 +120,7 @@ def _combined(
         case Name(name):
             return values[name]
         case Add():
-            return summed(steps, [flattened(steps, one) for one in operands])
+            return summed(steps, [flattened(steps, operand) for operand in operands])
         case Multiply(factors, _):
             return _quotient(steps, operands[: len(factors)], operands[len(factors) :])
         case Power():
@@ -143,8 +143,8 @@ def _quotient(steps: Steps, factors: Sequence[Form], divisors: Sequence[Form]) -
 
 def _product(steps: Steps, forms: Sequence[Form]) -> Form:
     """The product; 0 times what is not always defined is 0 only where that is."""
-    variable = [one for one in forms if one.terms]
-    constant = math.prod(one.constant for one in forms if not one.terms)
+    variable = [form for form in forms if form.terms]
+    constant = math.prod(form.constant for form in forms if not form.terms)
     if any(_is_zero(one) for one in variable):
         constant = 0.0
         variable = [
@@ -157,7 +157,7 @@ def _product(steps: Steps, forms: Sequence[Form]) -> Form:
 
 
 def _not_vanished(result: Form, factors: Sequence[Form]) -> Form:
-    if _is_zero(result) and not any(_is_zero(one) for one in factors):
+    if _is_zero(result) and not any(_is_zero(factor) for factor in factors):
         raise OverflowError  # of the exponent: the constants are too small
     return result
 
@@ -217,11 +217,11 @@ def _whole_power(steps: Steps, base: Form, exponent: int) -> Form:
     if exponent == 1 or _is_zero(base):
         return base
     lead, rest = leading(base)
-    factors = [form_of(steps, one) for one in steps.factors(step_of(steps, rest))]
+    factors = [form_of(steps, factor) for factor in steps.factors(step_of(steps, rest))]
     outer = lead**exponent
     if outer == 0:
         raise OverflowError
-    return scaled(steps, _product(steps, [_factor_power(steps, one, exponent) for one in factors]), outer)
+    return scaled(steps, _product(steps, [_factor_power(steps, factor, exponent) for factor in factors]), outer)
 
 
 def _factor_power(steps: Steps, base: Form, exponent: int) -> Form:

@@ -66,7 +66,7 @@ def _trees(kan: Kan, *, fold: bool, x: Array | None) -> Trees:
         settle(scaled(steps, _computed(steps, value), float(scale), float(shift)))
         for value, scale, shift in zip(values, kan.output_scale, kan.output_shift, strict=True)
     ]
-    return Trees(tuple(steps.tree(step_of(steps, one)) for one in outputs), tables)
+    return Trees(tuple(steps.tree(step_of(steps, output)) for output in outputs), tables)
 
 
 def _input(kan: Kan, steps: Steps, i: int) -> Form:
@@ -102,7 +102,7 @@ def _layer(
 ) -> list[Form]:
     wanted = np.repeat(needed, layer.arity)
     uses = layer.alive[wanted].sum(axis=0)
-    arguments = [_argument(steps, one, int(use)) for one, use in zip(values, uses, strict=True)]
+    arguments = [_argument(steps, value, int(use)) for value, use in zip(values, uses, strict=True)]
     named = _tables(layer, number, wanted)
     tables |= {name: table for name, table in named.values()}
     nodes = []
@@ -146,7 +146,7 @@ def _as_it_is(form: Form) -> Form:
 def _product(steps: Steps, subnodes: list[Form]) -> Form:
     if steps.fold:
         return multiplied(steps, subnodes)
-    return one_atom(steps.add("mul", *(step_of(steps, one) for one in subnodes)))
+    return one_atom(steps.add("mul", *(step_of(steps, subnode) for subnode in subnodes)))
 
 
 def _edge(

@@ -100,7 +100,7 @@ def _require_finite(wanted: Expected, formula: Formula) -> None:
         return
     row, step = found
     values = {kan.inputs[i].name: float(wanted.undefined[row, i]) for i in formula.columns}
-    part = shown(formula.tree, step, [one.name for one in kan.inputs])
+    part = shown(formula.tree, step, [variable.name for variable in kan.inputs])
     raise FormulaError(
         f"The formula of output {formula.name!r} is not finite everywhere in the training range: at row {values} there "
         f"is no finite {part}. formulas(kan, strict=False) gives it, with its conditions as `domain`: "
@@ -156,7 +156,7 @@ def _same(kan: Kan, x: Array, before: Tree, after: Tree, tables: Mapping[str, Ta
 
 
 def _formula(kan: Kan, q: int, tree: Tree, tables: Mapping[str, Table], limit: int, named: bool) -> Formula:
-    names = [one.name for one in kan.inputs]
+    names = [variable.name for variable in kan.inputs]
     words = identifiers(names)
     columns = sorted({int(step[1]) for step in tree if step[0] == "var"})
     splines = sorted({str(step[1]) for step in tree if step[0] == "spline"})

@@ -64,7 +64,7 @@ def law(
     operations = sum(step[0] not in ("const", "var") for step in steps)
     if operations > MOST_STEPS:
         raise _too_large(f"{operations} operations", MOST_STEPS)
-    words, called = words_of([one.name for one in inputs], name)
+    words, called = words_of([variable.name for variable in inputs], name)
     writer = LANGUAGES[language](called, words, precision)
     statements, results = coded(steps, roots, writer, free_names([*words, called]))
     made = Law(
@@ -73,7 +73,7 @@ def law(
         notes=_notes(found),
         inputs=tuple((words[i], i, _described(inputs[i], words[i])) for i in _columns(steps)),
         statements=tuple(statements),
-        outputs=tuple((expression, _described(one)) for expression, one in zip(results, outputs, strict=True)),
+        outputs=tuple((expression, _described(output)) for expression, output in zip(results, outputs, strict=True)),
     )
     return writer.write(made)
 

@@ -139,8 +139,8 @@ def coded(
     """The statements, and the expression of each root; names come from `free`."""
     uses = Counter(roots)
     for step in steps:
-        for one in references(step):
-            uses[one] += step[2] if step[0] == "pow" else 1
+        for reference in references(step):
+            uses[reference] += step[2] if step[0] == "pow" else 1
     statements: list[tuple[str, str]] = []
 
     def named(value: Printed) -> Printed:
@@ -149,7 +149,7 @@ def coded(
 
     printed: list[Printed] = []
     for place, step in enumerate(steps):
-        below = [printed[one] for one in references(step)]
+        below = [printed[reference] for reference in references(step)]
         while len(below) > _OPERANDS:
             below[:_OPERANDS] = [named(print_step(step, below[:_OPERANDS], language))]
         value = print_step(step, below, language)

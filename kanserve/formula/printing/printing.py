@@ -127,7 +127,7 @@ def print_tree(unfolded: Unfolded, dialect: Dialect, longest: int) -> str | None
     """The expression in a dialect; None when some part would be longer than `longest` characters."""
     printed: dict[int, Printed] = {ELISION: Printed(dialect.elision)}
     for position in range(len(unfolded.steps) - 1, -1, -1):
-        below = [printed[one] for one in unfolded.children[position]]
+        below = [printed[child] for child in unfolded.children[position]]
         one = print_step(unfolded.steps[position], below, dialect)
         if len(one.text) > longest:
             return None

@@ -43,15 +43,15 @@ def from_formula(
     FormulaError when the network would be too large.
     """
     texts, outputs = _outputs(formula)
-    expressions = [_read(one) for one in texts]
+    expressions = [_read(text) for text in texts]
     numbers = _numbers(parameters or {}, constants)
-    found = [_names(one) for one in expressions]
-    listed = list(dict.fromkeys(one.name for names in found for one in names))
+    found = [_names(expression) for expression in expressions]
+    listed = list(dict.fromkeys(name.name for names in found for name in names))
     unused = sorted(set(constants) - set(listed))
     if unused:
         raise InputError(f"The parameter {unused[0]!r} does not occur in the formula, whose names are {listed}.")
     # In a sympy expression a symbol of that name is a symbol: sympy's own pi and E are numbers.
-    known = (CONSTANTS if any(isinstance(one, str) for one in texts) else {}) | numbers
+    known = (CONSTANTS if any(isinstance(text, str) for text in texts) else {}) | numbers
     if inputs is None:
         variables = [name for name in listed if name not in known]
     else:
@@ -59,11 +59,11 @@ def from_formula(
         known = {name: value for name, value in known.items() if name not in variables}
     if not variables:
         raise InputError("The formula has no input: its names are all constants. Name an input: inputs=['x'].")
-    markers = [_marker(one) for one in texts]
+    markers = [_marker(text) for text in texts]
     for names, marker in zip(found, markers, strict=True):
-        for one in names:
-            if one.name not in known and one.name not in variables:
-                raise marker(one.at, f"{one.name[:60]!r} is no input, and no parameter gives it a number.")
+        for name in names:
+            if name.name not in known and name.name not in variables:
+                raise marker(name.at, f"{name.name[:60]!r} is no input, and no parameter gives it a number.")
     _check_names("ranges", ranges or {}, variables)
     _check_names("units", units or {}, [*variables, *outputs])
     return Kan(
@@ -93,8 +93,8 @@ def kan_of(
     columns = [steps.add("var", i) for i in range(len(inputs))]
     return Kan(
         layers(steps, columns, [form_of_tree(steps, one) for one in checked]),
-        inputs=tuple(_named(one) for one in inputs),
-        outputs=tuple(_named(one) for one in outputs),
+        inputs=tuple(_named(variable) for variable in inputs),
+        outputs=tuple(_named(output) for output in outputs),
     )
 
 
@@ -109,7 +109,10 @@ def _layers(
     columns = [steps.add("var", i) for i in range(len(inputs))]
     values = {name: Form(value) for name, value in known.items()}
     values |= {name: one_atom(column) for name, column in zip(inputs, columns, strict=True)}
-    forms = [form_of_expression(steps, one, values, marker) for one, marker in zip(expressions, markers, strict=True)]
+    forms = [
+        form_of_expression(steps, expression, values, marker)
+        for expression, marker in zip(expressions, markers, strict=True)
+    ]
     return layers(steps, columns, forms)
 
 

@@ -65,7 +65,7 @@ class _Layering:
         self._depth = dict.fromkeys(inputs, 0)
 
     def layers(self, outputs: Sequence[Form]) -> tuple[Layer, ...]:
-        last = [self._output(one) for one in outputs]
+        last = [self._output(output) for output in outputs]
         depths = [1 + self._deepest(one.sources) for one in last]
         count = max(depths)
         # What is there before the last layer is carried as one node, not as all that it is made from.
@@ -105,7 +105,7 @@ class _Layering:
             case ("add", *_):
                 return _Node((self._subnode(form_of(self._steps, atom)),))
             case _:
-                return _Node(tuple(self._subnode(form_of(self._steps, one)) for one in self._factors(atom)))
+                return _Node(tuple(self._subnode(form_of(self._steps, factor)) for factor in self._factors(atom)))
 
     def _factors(self, atom: int) -> list[int]:
         """What an atom is the product of, each a function of the table: x^7 is x^4·x^3.
@@ -194,7 +194,7 @@ class _Layering:
                 waiting += [(source, self._depth[one] - 1) for source in sorted(self._nodes[one].sources)]
         held = [self._inputs]
         for n in range(1, count):
-            held.append(sorted(one for one, use in last_use.items() if self._depth[one] <= n <= use))
+            held.append(sorted(key for key, use in last_use.items() if self._depth[key] <= n <= use))
         return held
 
     def _made(self, n: int, held: list[list[int]], last: Sequence[_Node]) -> list[_Node]:

@@ -49,8 +49,8 @@ def _of_one_input(rows: SearchSamples, columns: Sequence[int], library: Sequence
         z = rows.x[chosen, i][order]
         weights = np.full(len(z), 1 / rows.spread**2)
         low, high = float(rows.x[:, i].min()), float(rows.x[:, i].max())
-        for one in candidates(Samples(z, y[order], weights, low, high, 0.0), FLOOR, tuple(library))[:1]:
-            found.append((one.error, i, one.symbolic))
+        for candidate in candidates(Samples(z, y[order], weights, low, high, 0.0), FLOOR, tuple(library))[:1]:
+            found.append((candidate.error, i, candidate.symbolic))
     best = sorted(found, key=lambda one: one[:2])[:INPUTS]
     return [Sum((Curve(i, symbolic),)) for _, i, symbolic in best]
 

@@ -89,7 +89,7 @@ def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) 
     for scaling in scalings(x, y, known):
         if scaling.groups:
             yield f"scales as {[str(p) for p in scaling.powers]}", partial(_scaled, one, search, scaling)
-    factors = {each.i: each.power for each in power_factors(x, y, known)}
+    factors = {power_factor.i: power_factor.power for power_factor in power_factors(x, y, known)}
     if 0 < len(factors) < one.inputs:
         yield f"over powers {factors}", partial(_divided, one, search, factors)
     for single in singles(x, y):
@@ -100,7 +100,7 @@ def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) 
                 f"{separation.link.name} {separation.kind} {separation.parts}",
                 partial(_separated, one, search, separation),
             )
-    found = [each for each in merges(x, y, known) if one.inputs > 2 or each.kind != "general"]
+    found = [merge for merge in merges(x, y, known) if one.inputs > 2 or merge.kind != "general"]
     if not found and known[0].error > BLIND:
         found = list(merged_by_trial(x, y, known[0].error))
     for merge in found:

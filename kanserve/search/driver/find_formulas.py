@@ -137,7 +137,7 @@ def find_formulas(
     settled, ended = _searched(search, ready, known)
     finisher = Finisher(learn, held, few, known, began + seconds)
     search.columns = tuple(range(ready.x.shape[1]))
-    mean, *simple = [search.kept_as(one) for one in baselines(ready, seed, functions)]
+    mean, *simple = [search.kept_as(baseline) for baseline in baselines(ready, seed, functions)]
     return _finished(settled, ended, [mean, *_promising(mean, [*search.kept, *simple])], finisher)
 
 

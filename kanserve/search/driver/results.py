@@ -99,21 +99,21 @@ class Findings:
     ended: Ending = "settled"
 
     def __str__(self) -> str:
-        return "\n".join(f"{'*' if one is self.best else ' '} {one}" for one in self.candidates)
+        return "\n".join(f"{'*' if candidate is self.best else ' '} {candidate}" for candidate in self.candidates)
 
     def _repr_html_(self) -> str:
         titles = ("", "formula", "complexity", "error", "validation", "exact", "where")
         rows = [
             (
-                "→" if one is self.best else "",
-                f"{one.formula.name} = {one.formula.text}",
-                f"{one.complexity:g}",
-                f"{one.error:.3g}",
-                f"{one.validation:.3g}",
-                "yes" if one.exact else "no",
-                ", ".join(one.formula.domain),
+                "→" if candidate is self.best else "",
+                f"{candidate.formula.name} = {candidate.formula.text}",
+                f"{candidate.complexity:g}",
+                f"{candidate.error:.3g}",
+                f"{candidate.validation:.3g}",
+                "yes" if candidate.exact else "no",
+                ", ".join(candidate.formula.domain),
             )
-            for one in self.candidates
+            for candidate in self.candidates
         ]
         head = "".join(f"<th>{title}</th>" for title in titles)
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)

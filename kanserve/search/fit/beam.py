@@ -54,7 +54,7 @@ def named(
         fittest = sorted(children.values(), key=lambda one: one.score)[:BEAM]
         done += [one for one in fittest if is_symbolic(one.fitted.tree)]
         states = [one for one in fittest if not is_symbolic(one.fitted.tree)]
-        if states and min(one.fitted.error for one in states) > HOPELESS_SHARE:
+        if states and min(state.fitted.error for state in states) > HOPELESS_SHARE:
             break
     last = [one for one in (_fitted(one.fitted.tree, rows, LAST_STEPS) for one in done) if one is not None]
     return [one.fitted for one in sorted(last, key=lambda one: one.score)]
@@ -70,7 +70,7 @@ def _fitted(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
 
 def _children(one: FittedNetwork, rows: SearchSamples, library: tuple[str, ...], noisy: bool) -> Iterator[Node]:
     """The tree with one more name: a few for the surest curve, fewer for the second."""
-    found = {place: each for place, each in samples(one.net.kan, rows.x, np.array([rows.spread])).items()}
+    found = {place: sample for place, sample in samples(one.net.kan, rows.x, np.array([rows.spread])).items()}
     floor = 1e-9 + 0.1 * one.error
     factors, traded = _lone_factors(one.tree)
     alone = len(one.net.places) == 1
@@ -108,7 +108,7 @@ def _lone_factors(tree: Node) -> tuple[set[Curve], set[Curve]]:
     while waiting:
         node, beside = waiting.pop()
         if isinstance(node, Product):
-            lone = {one.parts[0] for one in node.factors if len(one.parts) == 1}
+            lone = {factor.parts[0] for factor in node.factors if len(factor.parts) == 1}
             factors |= lone
             traded |= lone if beside else set()
         for one in (node,) if isinstance(node, Sum) else node.factors:

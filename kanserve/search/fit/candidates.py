@@ -54,14 +54,14 @@ def offers(
     whether what takes longest is worth it, as where this is the only curve. `noisy`: whether a tenth of the network's
     error, the floor, is what a curve may be off by; else it may be off by all of it.
     """
-    found = [_offer(curve, one) for one in candidates(samples, floor, library)]
+    found = [_offer(curve, candidate) for candidate in candidates(samples, floor, library)]
     if factor:
         found += _without_constant(curve, samples, floor, library)
     if traded:
         found += [_constant_dropped(one) for one in found if one.curve.symbolic and one.curve.symbolic.d != 0]
     best = min((one.error for one in found), default=np.inf)
     if best > (3 if noisy else 20) * floor:
-        found += [_composed(curve, one) for one in composites(samples, floor, library)]
+        found += [_composed(curve, composite) for composite in composites(samples, floor, library)]
         found += _times_a_power(curve, samples, floor, library) if deep else ()
         found += _plus_a_line(curve, samples, floor, library)
     return sorted(found, key=lambda one: one.rank)
@@ -122,9 +122,11 @@ def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[
         factor = replace(curve, symbolic=Symbolic(name, 1.0, -samples.natural, 1.0, 0.0), knots=None, coefficients=None)
         first = Sum((replace(factor, without_constant=True),))
         price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + PRICE)
-        for one in composites(rest, floor, library):
-            composed = _composed(curve, one)
-            yield Offer(Curve(Product((first, Sum((composed.curve,)))), IDENTITY), one.error, one.rank + price)
+        for composite in composites(rest, floor, library):
+            composed = _composed(curve, composite)
+            yield Offer(
+                Curve(Product((first, Sum((composed.curve,)))), IDENTITY), composite.error, composite.rank + price
+            )
 
 
 def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> list[Offer]:
@@ -134,8 +136,8 @@ def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[st
     line = samples.values @ (shares * u) / (shares @ u**2)
     others = tuple(name for name in TIMES if name in library)
     best = []
-    for one in candidates(replace(samples, values=samples.values - line * u), floor, others)[:3]:
-        name, a, b = one.symbolic.function, one.symbolic.a, one.symbolic.b
+    for candidate in candidates(replace(samples, values=samples.values - line * u), floor, others)[:3]:
+        name, a, b = candidate.symbolic.function, candidate.symbolic.a, candidate.symbolic.b
         columns = np.stack([FUNCTIONS[name].numpy(a * samples.z + b), samples.z, np.ones_like(u)], axis=1)
         root = np.sqrt(samples.weights)[:, None]
         (c, slope, d), *_ = np.linalg.lstsq(root * columns, root[:, 0] * samples.values, rcond=1e-13)

@@ -106,6 +106,6 @@ def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
 
 def interior(x: Array, full: Surrogate) -> NDArray[np.bool_]:
     """Rows away from the ends of every input, where a polynomial's gradient is at its worst."""
-    scaled = np.stack([one.of(x[:, i]) for i, one in enumerate(full.coordinates)], axis=1)
+    scaled = np.stack([coordinate.of(x[:, i]) for i, coordinate in enumerate(full.coordinates)], axis=1)
     inner = np.all(np.abs(scaled) < _INTERIOR, axis=1)
     return inner if inner.mean() > 0.2 else np.ones(len(x), np.bool_)

@@ -208,10 +208,10 @@ def _solved(columns: Sequence[Dimension], wanted: Dimension) -> tuple[Fraction, 
         if pivot is None:
             return None
         rows[k], rows[pivot] = rows[pivot], rows[k]
-        rows[k] = [one / rows[k][k] for one in rows[k]]
+        rows[k] = [row / rows[k][k] for row in rows[k]]
         for r in range(len(rows)):
             if r != k and rows[r][k] != 0:
-                rows[r] = [one - rows[r][k] * other for one, other in zip(rows[r], rows[k], strict=True)]
+                rows[r] = [row - rows[r][k] * other for row, other in zip(rows[r], rows[k], strict=True)]
     if any(row[-1] != 0 for row in rows[count:]):
         return None
     return tuple(row[-1] for row in rows[:count])

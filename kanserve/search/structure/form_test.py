@@ -103,7 +103,7 @@ def of_input(x: Array, coordinates: Sequence[Coordinate], i: int, others: Sequen
 
 def across(x: Array, coordinates: Sequence[Coordinate], parts: Sequence[Sequence[int]]) -> Array:
     """Products of two inputs of different parts, (N, m): what a sum over the parts would lack."""
-    scaled = [one.of(x[:, i]) for i, one in enumerate(coordinates)]
+    scaled = [coordinate.of(x[:, i]) for i, coordinate in enumerate(coordinates)]
     columns = []
     for k, part in enumerate(parts):
         for other in parts[k + 1 :]:

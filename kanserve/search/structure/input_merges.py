@@ -141,7 +141,7 @@ def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
         for inputs in combinations(alive, 3):
             general.append(_general(x, full, slopes, inner, inputs, additive=False))
     return [
-        sorted((one for one in guesses if one.angle < limit), key=lambda one: one.angle)
+        sorted((guess for guess in guesses if guess.angle < limit), key=lambda one: one.angle)
         for guesses in (simple, general)
     ]
 
@@ -222,7 +222,7 @@ def _general(
     ]
     weight = np.sqrt(np.sum(gradients**2, axis=1))[:, None]
     turned = np.concatenate(across)
-    along = np.concatenate([one * weight for one in columns])
+    along = np.concatenate([column * weight for column in columns])
     whole = along.T @ along
     lower = np.linalg.cholesky(whole + 1e-10 * np.trace(whole) * np.eye(len(whole)))
     halfway = np.linalg.solve(lower, turned.T @ turned)

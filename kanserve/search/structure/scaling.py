@@ -90,9 +90,9 @@ def _simple(vectors: Array) -> list[tuple[Fraction, ...]] | None:
             return None
         rows[[k, r]] = rows[[r, k]]
         rows[k] /= rows[k, c]
-        for other in range(len(rows)):
-            if other != k:
-                rows[other] -= rows[other, c] * rows[k]
+        for number in range(len(rows)):
+            if number != k:
+                rows[number] -= rows[number, c] * rows[k]
         pivots.append(c)
     simple = [[Fraction(float(value)).limit_denominator(_LARGEST_DENOMINATOR) for value in row] for row in rows]
     if np.abs(np.array(simple, np.float64) - rows).max() > _OFF or np.abs(rows).max() > _LARGEST_POWER:

@@ -58,23 +58,23 @@ def constant(value: float, column: int) -> Node:
 def product(parts: Sequence[Node]) -> Node:
     """The product of trees, their factors side by side."""
     factors: list[Sum] = []
-    for one in parts:
-        inner = one.parts[0].of if isinstance(one, Sum) and is_plain(one) else one
+    for part in parts:
+        inner = part.parts[0].of if isinstance(part, Sum) and is_plain(part) else part
         if isinstance(inner, Product) and inner.bias == 0:
             factors += inner.factors
         else:
-            factors.append(one if isinstance(one, Sum) else Sum((_term(one),)))
+            factors.append(part if isinstance(part, Sum) else Sum((_term(part),)))
     return factors[0] if len(factors) == 1 else Product(tuple(factors))
 
 
 def total(parts: Sequence[Node]) -> Node:
     """The sum of trees, their terms side by side."""
     terms: list[Curve] = []
-    for one in parts:
-        if isinstance(one, Sum):
-            terms += one.parts
+    for part in parts:
+        if isinstance(part, Sum):
+            terms += part.parts
         else:
-            terms.append(_term(one))
+            terms.append(_term(part))
     return Sum(tuple(terms))
 
 
@@ -90,7 +90,7 @@ def linear(columns: Sequence[int], weights: Sequence[float]) -> Node:
 def substituted(node: Node, column: int, by: Node) -> Node:
     """The tree with a node in place of an input."""
     if isinstance(node, Product):
-        return replace(node, factors=tuple(_substituted(one, column, by) for one in node.factors))
+        return replace(node, factors=tuple(_substituted(factor, column, by) for factor in node.factors))
     return _substituted(node, column, by)
 
 

@@ -18,7 +18,7 @@ def levels(inputs: int) -> Iterator[list[Shape]]:
     if inputs > MOST_INPUTS:
         yield [one for one in _simple(inputs)]
         return
-    every = {one for listed in _listed(inputs) for one in shapes(listed)}
+    every = {shape for listed in _listed(inputs) for shape in shapes(listed)}
     by_size: dict[int, list[Shape]] = {}
     for one in sorted(every, key=lambda one: (size(one), repr(one))):
         by_size.setdefault(int(size(one)), []).append(one)
@@ -40,4 +40,4 @@ def _simple(inputs: int) -> list[Shape]:
     """Sums and products of all of many inputs, and curves of these."""
     leaves = tuple(("in", i) for i in range(inputs))
     nodes: list[Shape] = [("sum", *leaves), ("mul", *leaves)]
-    return [*nodes, *(("curve", one) for one in nodes)]
+    return [*nodes, *(("curve", node) for node in nodes)]

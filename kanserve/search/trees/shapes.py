@@ -31,7 +31,7 @@ def size(shape: Shape) -> float:
     if kind == "in":
         return 1.0
     own = {"curve": 1.0, "mul": 0.1, "sum": 0.0}[kind]
-    return own + sum(size(one) for one in parts)
+    return own + sum(size(part) for part in parts)
 
 
 @cache
@@ -68,12 +68,12 @@ def _members(kind: str, inputs: tuple[int, ...]) -> list[Shape]:
     """What a sum or product may be made from, of these inputs."""
     if len(inputs) == 1:
         return [("in", inputs[0])]
-    return [one for one in _shapes(inputs) if one[0] != kind]
+    return [shape for shape in _shapes(inputs) if shape[0] != kind]
 
 
 def _sensible(parts: tuple[Shape, ...]) -> bool:
     """Not two curves of one input side by side, which would be one."""
-    single = [one for one in parts if one[0] == "in"]
+    single = [part for part in parts if part[0] == "in"]
     return len(set(single)) == len(single)
 
 
@@ -94,9 +94,9 @@ def tree(shape: Shape, lines: frozenset[int] = frozenset()) -> Node:
     kind, *parts = shape
     match kind:
         case "sum":
-            return Sum(tuple(_part(one, lines) for one in parts))
+            return Sum(tuple(_part(part, lines) for part in parts))
         case "mul":
-            return Product(tuple(_factor(one, lines) for one in parts))
+            return Product(tuple(_factor(part, lines) for part in parts))
         case _:
             return Sum((_part(shape, lines),))
 
@@ -115,5 +115,5 @@ def _part(shape: Shape, lines: frozenset[int]) -> Curve:
 def _factor(shape: Shape, lines: frozenset[int]) -> Sum:
     kind, *parts = shape
     if kind == "sum":
-        return Sum(tuple(_part(one, lines) for one in parts))
+        return Sum(tuple(_part(part, lines) for part in parts))
     return Sum((_part(shape, lines),))

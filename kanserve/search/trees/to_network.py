@@ -41,7 +41,7 @@ def network(tree: Node, inputs: int, intervals: int = 1, scale: float = 1.0) -> 
     They have so many intervals, or as many as those that have coefficients. `scale` is what the output is in units of.
     """
     tree = _apart(tree)
-    found = [len(one.coefficients) - ORDER for one in curves(tree) if one.coefficients is not None]
+    found = [len(curve.coefficients) - ORDER for curve in curves(tree) if curve.coefficients is not None]
     intervals = found[0] if found else intervals
     depths: dict[object, int] = {}
     _deepen(tree, depths)
@@ -60,7 +60,7 @@ def _apart(node: Node) -> Node:
     """The tree with no two curves of one variable in a sum: a network has one edge there, so a second goes deeper."""
     if isinstance(node, Sum):
         return _apart_sum(node)
-    factors = tuple(_apart_sum(one) for one in node.factors)
+    factors = tuple(_apart_sum(factor) for factor in node.factors)
     return node if factors == node.factors else replace(node, factors=factors)
 
 
@@ -68,7 +68,7 @@ def _apart_sum(one: Sum) -> Sum:
     parts: list[Curve] = []
     for curve in one.parts:
         inner = curve if isinstance(curve.of, int) else _of(curve, _apart(curve.of))
-        taken = any(other.of == inner.of for other in parts)
+        taken = any(part.of == inner.of for part in parts)
         parts.append(Curve(Sum((inner,)), IDENTITY) if taken else inner)
     return one if tuple(parts) == one.parts else Sum(tuple(parts))
 
@@ -100,8 +100,8 @@ def taken_back(one: Network, kan: Kan) -> Network:
 def _deepen(node: Node, depths: dict[object, int]) -> int:
     """The layer of a node and of all nodes in it; inputs are in layer 0."""
     deepest = 0
-    for one in _sums(node):
-        for curve in one.parts:
+    for total in _sums(node):
+        for curve in total.parts:
             if not isinstance(curve.of, int):
                 deepest = max(deepest, _deepen(curve.of, depths))
     depths[node] = deepest + 1
@@ -118,14 +118,14 @@ def _held(tree: Node, depths: dict[object, int], inputs: int, count: int) -> "li
     waiting: list[Node] = [tree]
     while waiting:
         node = waiting.pop()
-        for one in _sums(node):
-            for curve in one.parts:
+        for total in _sums(node):
+            for curve in total.parts:
                 last_use[curve.of] = max(last_use.get(curve.of, 0), depths[node] - 1)
                 if not isinstance(curve.of, int):
                     waiting.append(curve.of)
     held: list[list[int | Node]] = [list(range(inputs))]
     for n in range(1, count + 1):
-        held.append([one for one, use in last_use.items() if depths.get(one, 0) <= n <= use])
+        held.append([key for key, use in last_use.items() if depths.get(key, 0) <= n <= use])
     return held
 
 
@@ -139,7 +139,7 @@ def _layer(
     for one in after:
         if depths.get(one, 0) == n and not isinstance(one, int):
             sums = _sums(one)
-            rows += [each.parts for each in sums]
+            rows += [total.parts for total in sums]
             arity.append(len(sums))
         else:
             rows.append(one)

@@ -51,8 +51,8 @@ Node = Sum | Product
 def curves(node: Node) -> Iterator[Curve]:
     """Every curve of a tree, each before what it is a function of."""
     sums = (node,) if isinstance(node, Sum) else node.factors
-    for one in sums:
-        for curve in one.parts:
+    for total in sums:
+        for curve in total.parts:
             yield curve
             if not isinstance(curve.of, int):
                 yield from curves(curve.of)
@@ -62,7 +62,7 @@ def mapped(node: Node, change: Callable[[Curve], Curve]) -> Node:
     """The tree with each curve changed, in the order of `curves`; what a changed curve is a function of, too."""
     if isinstance(node, Sum):
         return _mapped_sum(node, change)
-    return replace(node, factors=tuple(_mapped_sum(one, change) for one in node.factors))
+    return replace(node, factors=tuple(_mapped_sum(factor, change) for factor in node.factors))
 
 
 def _mapped_sum(one: Sum, change: Callable[[Curve], Curve]) -> Sum:
@@ -112,8 +112,8 @@ def is_plain(one: Sum) -> bool:
 def text(node: Node) -> str:
     """A short description: digits are inputs, s(..) is a spline."""
     if isinstance(node, Product):
-        return "*".join(text(one) if len(one.parts) == 1 else f"({text(one)})" for one in node.factors)
-    return " + ".join(_curve_text(one) for one in node.parts)
+        return "*".join(text(factor) if len(factor.parts) == 1 else f"({text(factor)})" for factor in node.factors)
+    return " + ".join(_curve_text(part) for part in node.parts)
 
 
 def _curve_text(curve: Curve) -> str:

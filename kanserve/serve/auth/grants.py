@@ -104,9 +104,9 @@ class _Rules:
         self._anonymous = frozenset(anonymous)
         self._tokens = Tokens(grants)
         self._certificates: dict[bytes, list[Grant]] = {}
-        for one in grants:
-            if one.certificate:
-                self._certificates.setdefault(one.certificate.encode(), []).append(one)
+        for grant in grants:
+            if grant.certificate:
+                self._certificates.setdefault(grant.certificate.encode(), []).append(grant)
 
     def check(self, method: str, context: Any) -> Allowed | None:
         if method in self._public:
@@ -119,7 +119,7 @@ class _Rules:
             return Allowed(grants[0].name, None) if grants else None
         if not grants:
             raise UnauthenticatedError("This needs a bearer token or a client certificate that the server knows.")
-        able = [one for one in grants if not set(needs).isdisjoint(one.roles)]
+        able = [grant for grant in grants if not set(needs).isdisjoint(grant.roles)]
         if not able:
             raise _refusal(method)
         everything = not all(one.models for one in able)

@@ -21,8 +21,8 @@ class Tokens:
     """The tokens of grants; those that have none are left out. InputError for a file that cannot be used."""
 
     def __init__(self, grants: Sequence[Grant]) -> None:
-        self._fixed = [(one, bytes.fromhex(one.token_sha256)) for one in grants if one.token_sha256]
-        self._filed = [(one, one.token_file) for one in grants if one.token_file]
+        self._fixed = [(grant, bytes.fromhex(grant.token_sha256)) for grant in grants if grant.token_sha256]
+        self._filed = [(grant, grant.token_file) for grant in grants if grant.token_file]
         self._stamps: dict[str, rotation.Stamp | None] = {}
         self._digests: dict[str, bytes] = {}
         self._lock = Lock()

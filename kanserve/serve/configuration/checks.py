@@ -74,14 +74,14 @@ def _models(settings: Settings, named: Named) -> Iterator[str]:
     for name in settings.load:
         yield from _name(name, named("load"))
     yield from _of_a_model(settings.versions, settings.backend, settings.warm_up, settings.max_rows, named)
-    for name, one in settings.models.items():
+    for name, model in settings.models.items():
 
         def within(setting: str, name: str = name) -> str:
             return f"[models.{name}] {setting}"
 
         yield from _name(name, f"[models.{name}]")
         yield from _of_a_model(
-            one.versions or "all", one.backend, one.warm_up, one.max_rows or settings.max_rows, within
+            model.versions or "all", model.backend, model.warm_up, model.max_rows or settings.max_rows, within
         )
 
 
@@ -115,9 +115,9 @@ def _tls(settings: Settings, named: Named) -> Iterator[str]:
         yield f"{named('tls_certificate')}: wanted tls_key beside it"
     if settings.tls_client_ca and not settings.tls_certificate:
         yield f"{named('tls_client_ca')}: wanted tls_certificate and tls_key beside it"
-    for one in ("tls_certificate", "tls_key", "tls_client_ca"):
-        if path := getattr(settings, one):
-            yield from _readable(path, named(one))
+    for name in ("tls_certificate", "tls_key", "tls_client_ca"):
+        if path := getattr(settings, name):
+            yield from _readable(path, named(name))
     for path in settings.require_signature:
         yield from _readable(path, named("require_signature"))
 
@@ -130,7 +130,7 @@ def _access(settings: Settings, named: Named) -> Iterator[str]:
             yield f"{where} roles: wanted one of {', '.join(ROLES)}, got nothing"
         for name in grant.models:
             yield from _name(name, f"{where} models")
-        shown = [one for one in ("token_sha256", "token_file", "certificate") if getattr(grant, one)]
+        shown = [name for name in ("token_sha256", "token_file", "certificate") if getattr(grant, name)]
         if len(shown) != 1:
             got = " and ".join(shown) or "none"
             yield f"{where}: wanted one of token_sha256, token_file and certificate, got {got}"

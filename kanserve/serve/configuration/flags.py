@@ -64,10 +64,10 @@ def flag(name: str) -> str:
 
 def parse(arguments: Sequence[str]) -> Given:
     """InputError where a flag lacks its value."""
-    found, unknown = _parser().parse_known_args([_dashed(one) for one in arguments])
+    found, unknown = _parser().parse_known_args([_dashed(argument) for argument in arguments])
     values, names, warnings = dict(vars(found)), {}, []
-    for one in ("help", "check_config"):
-        values.pop(one, None)
+    for name in ("help", "check_config"):
+        values.pop(name, None)
     for name in MEANINGLESS:
         if values.pop(f"no {name}", None) is not None:
             warnings.append(f"{flag(name)} has no meaning here")
@@ -86,12 +86,12 @@ def text() -> str:
 
 def asks(arguments: Sequence[str], *names: str) -> bool:
     """Whether one of these flags, which are about the command and not the server, is among the arguments."""
-    return any(_dashed(one) in names for one in arguments)
+    return any(_dashed(argument) in names for argument in arguments)
 
 
 def of_settings() -> Iterator[Field[Any]]:
     """The settings that have a flag."""
-    return (one for one in fields(Settings) if "file" not in one.metadata)
+    return (field for field in fields(Settings) if "file" not in field.metadata)
 
 
 def default(one: Field[Any]) -> str:
@@ -121,18 +121,18 @@ def _parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     hints = get_type_hints(Settings)
-    for one in of_settings():
-        hint, says = hints[one.name], _says(one)
-        if one.name == "repository":
+    for setting in of_settings():
+        hint, says = hints[setting.name], _says(setting)
+        if setting.name == "repository":
             parser.add_argument("repository", nargs="?", metavar="REPOSITORY", help=says)
         elif hint is bool:
-            parser.add_argument(flag(one.name), dest=one.name, action=argparse.BooleanOptionalAction, help=says)
-        elif isinstance(one.default, tuple) or one.default is None:
+            parser.add_argument(flag(setting.name), dest=setting.name, action=argparse.BooleanOptionalAction, help=says)
+        elif isinstance(setting.default, tuple) or setting.default is None:
             # Whoever gives a list twice means both.
-            parser.add_argument(flag(one.name), dest=one.name, action="append", metavar="A,B", help=says)
+            parser.add_argument(flag(setting.name), dest=setting.name, action="append", metavar="A,B", help=says)
         else:
             number = {int: "NUMBER", float: "NUMBER"}.get(hint, "TEXT")
-            parser.add_argument(flag(one.name), dest=one.name, metavar=number, help=says)
+            parser.add_argument(flag(setting.name), dest=setting.name, metavar=number, help=says)
     parser.add_argument("--config", metavar="FILE", help="A TOML file with settings. [; KANSERVE_CONFIG]")
     parser.add_argument("--check-config", action="store_true", help="Print the settings and end: 0, or 2 with reasons.")
     parser.add_argument("--help", action="store_true", help="Print this and end.")
@@ -156,11 +156,11 @@ def _dashed(argument: str) -> str:
 
 
 def _unknown(arguments: Sequence[str]) -> Iterator[str]:
-    known = [flag(one.name) for one in of_settings()] + ["--config", "--check-config", "--help"]
-    for one in arguments:
-        name = one.partition("=")[0]
+    known = [flag(setting.name) for setting in of_settings()] + ["--config", "--check-config", "--help"]
+    for argument in arguments:
+        name = argument.partition("=")[0]
         if name.startswith("-"):
             near = get_close_matches(name, known, 1)
             yield f"{name}: there is no such flag" + (f"; did you mean {near[0]}?" if near else "")
         else:
-            yield f"{one!r:.80}: wanted one repository and flags, got this beside them"
+            yield f"{argument!r:.80}: wanted one repository and flags, got this beside them"

@@ -59,11 +59,11 @@ def configuration(arguments: Sequence[str], environ: Mapping[str, str]) -> Confi
     path = given.values.get("config") or environ.get("KANSERVE_CONFIG", "")
     wrong = [*given.wrong]
     sources = [
-        _Source("flag", {name: one for name, one in given.values.items() if name != "config"}, given.names),
+        _Source("flag", {name: value for name, value in given.values.items() if name != "config"}, given.names),
         _environment(environ, wrong),
         _file(path, wrong),
     ]
-    origins = {name: one.origin((name,)) for one in reversed(sources) for name in one.values}
+    origins = {name: source.origin((name,)) for source in reversed(sources) for name in source.values}
     settings = _read(sources, wrong)
     if settings is not None and not wrong:
         wrong += complaints(settings, lambda name: origins.get(name, name))
@@ -145,13 +145,13 @@ def _read(sources: Sequence[_Source], wrong: list[str]) -> Settings | None:
             return dict(self.values)
 
     def in_order(*_: Any, **__: Any) -> tuple[PydanticBaseSettingsSource, ...]:
-        return tuple(Given(one.values) for one in sources)
+        return tuple(Given(source.values) for source in sources)
 
     model.settings_customise_sources = in_order  # of a class that was made just now, for this call
     try:
         read = model()
     except pydantic.ValidationError as errors:
-        wrong += [_complaint(one, sources) for one in errors.errors(include_url=False, include_context=False)]
+        wrong += [_complaint(error, sources) for error in errors.errors(include_url=False, include_context=False)]
         return None
     tables = {
         "models": {name: _made(ModelSettings, one) for name, one in read.models.items()},

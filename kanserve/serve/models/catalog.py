@@ -82,7 +82,7 @@ class Model:
         outputs = len(self.kan.outputs)
         row = 8 * max(len(self.kan.inputs), outputs)
         if self.kan.classes:  # scores, probabilities, and a label with its length
-            row = max(row, 16 * outputs + 4 + max(len(one) for one in self.labels))
+            row = max(row, 16 * outputs + 4 + max(len(label) for label in self.labels))
         return max(1, min(self.limits.max_rows, (self.limits.max_message_bytes - 2**16) // row))
 
     @cached_property
@@ -95,7 +95,7 @@ class Model:
     @cached_property
     def labels(self) -> tuple[bytes, ...]:
         """The names of the classes, and at the end the empty one of a row that has none."""
-        return (*(one.encode() for one in self.kan.classes), b"")
+        return (*(class_name.encode() for class_name in self.kan.classes), b"")
 
     @cached_property
     def datatype(self) -> str:
@@ -106,7 +106,7 @@ class Model:
     def rows_at_a_time(self) -> int:
         """How many rows the reference may take together."""
         inputs = len(self.kan.inputs)
-        widest = max(one.subnodes * max(one.inputs, inputs) for one in self.kan.layers)
+        widest = max(layer.subnodes * max(layer.inputs, inputs) for layer in self.kan.layers)
         return max(1, VALUES_AT_A_TIME // widest)
 
     @property
@@ -133,7 +133,7 @@ class Model:
         first = np.sort((ranges(kan) - kan.input_shift[:, None]) / kan.input_scale[:, None], axis=1)
         rows = finite_rows(kan, self._samples)
         if len(rows) == 0:
-            return (first, *(np.tile([-1.0, 1.0], (one.inputs, 1)) for one in kan.layers[1:]))
+            return (first, *(np.tile([-1.0, 1.0], (layer.inputs, 1)) for layer in kan.layers[1:]))
         return (first, *(np.stack([v.min(axis=0), v.max(axis=0)], axis=1) for v in activations(kan, rows)[1:-1]))
 
 

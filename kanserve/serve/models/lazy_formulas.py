@@ -39,7 +39,7 @@ class LazyFormulas:
             known = outline.get("evidence", [])
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise FormatError(f"These are not kanserve formulas: {type(error).__name__}.") from None
-        if names != [one.name for one in kan.outputs]:
+        if names != [output.name for output in kan.outputs]:
             raise FormatError("The formulas are not those of the network's outputs. Compile the model again.")
         if not isinstance(known, list) or len(known) not in (0, len(kan.outputs)):
             raise FormatError(f"The evidence of {FORMULA} must have one entry for each output.")

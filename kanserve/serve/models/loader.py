@@ -68,7 +68,7 @@ class Models:
         self.source = _source(settings)
         self._settings = settings
         self._meters, self._refused, self._tell = meters, refused, loading
-        self._policies = {name: policy(one.versions or settings.versions) for name, one in settings.models.items()}
+        self._policies = {name: policy(model.versions or settings.versions) for name, model in settings.models.items()}
         self._policy = policy(settings.versions)
         self._background = LoadingQueue()
         self._subscribers: tuple[Callable[[Catalog], None], ...] = ()
@@ -114,7 +114,7 @@ class Models:
 
         def end() -> None:
             with self._lock:
-                self._subscribers = tuple(one for one in self._subscribers if one is not entry)
+                self._subscribers = tuple(subscriber for subscriber in self._subscribers if subscriber is not entry)
 
         return end
 

@@ -29,6 +29,6 @@ def policy(text: str) -> Policy:
     if found := _NEWEST.fullmatch(text):
         return Policy(newest=int(found[1] or 1))
     try:
-        return Policy(numbers=frozenset(check_version(one.strip()) for one in text.split(",")))
+        return Policy(numbers=frozenset(check_version(word.strip()) for word in text.split(",")))
     except InputError:
         raise InputError(f"Versions are all, latest, latest:N, or numbers as in 1,3; got {text!r:.80}.") from None

@@ -95,11 +95,11 @@ class Http:
                 if come:  # after the others, so that nobody makes room whose request is here
                     self._accept()
                 now = time.monotonic()
-                for late in [one for one in self._connections.values() if one.deadline < now]:
+                for late in [connection for connection in self._connections.values() if connection.deadline < now]:
                     self._drop(late)
         finally:
-            for one in list(self._connections.values()):
-                self._drop(one)
+            for connection in list(self._connections.values()):
+                self._drop(connection)
             self._selector.close()
             for each in (self._listener, self._wake, self._woken):
                 each.close()

@@ -115,7 +115,7 @@ class _Json(logging.Formatter):
 
 
 # What would begin a line that nobody wrote, or move the cursor of who reads it.
-_ESCAPED = {one: repr(chr(one))[1:-1] for one in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+_ESCAPED = {number: repr(chr(number))[1:-1] for number in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
 def _known(record: logging.LogRecord) -> dict[str, str]:

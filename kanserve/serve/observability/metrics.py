@@ -140,12 +140,12 @@ class Metrics:
                 "calls": [
                     {
                         "of": list(key),
-                        "rows": one.rows,
-                        "last": (one.last + ahead) // 1_000_000,
-                        "nanoseconds": list(one.nanoseconds),
-                        "buckets": [list(stage) for stage in one.buckets],
+                        "rows": call.rows,
+                        "last": (call.last + ahead) // 1_000_000,
+                        "nanoseconds": list(call.nanoseconds),
+                        "buckets": [list(stage) for stage in call.buckets],
                     }
-                    for key, one in self._calls.items()
+                    for key, call in self._calls.items()
                 ],
                 "outside": [
                     {"of": list(key), "features": self._features(*key, len(counts)), "rows": counts.tolist()}
@@ -154,12 +154,12 @@ class Metrics:
                 "loads": [
                     {
                         "of": [model],
-                        "loaded": one.loaded,
-                        "failed": one.failed,
-                        "seconds": one.seconds,
-                        "last": one.last,
+                        "loaded": load.loaded,
+                        "failed": load.failed,
+                        "seconds": load.seconds,
+                        "last": load.last,
                     }
-                    for model, one in self._loads.items()
+                    for model, load in self._loads.items()
                 ],
                 "models": self._models(),
                 "refused": list(self._refused),
@@ -183,7 +183,7 @@ class Metrics:
     def _features(self, model: str, version: int, count: int) -> list[str]:
         """The names of a version's inputs; none once it went, or was replaced by one that has not so many."""
         loaded = self._catalog.models.get(model, {}).get(version) if self._catalog else None
-        names = [one.name for one in loaded.kan.inputs] if loaded else []
+        names = [variable.name for variable in loaded.kan.inputs] if loaded else []
         return names if len(names) == count else []
 
     def _models(self) -> list[dict[str, Any]]:
@@ -206,7 +206,7 @@ class Metrics:
         self._gone = {key: self._gone.get(key, now) for key in gone}
         old = {key for key, since in self._gone.items() if now - since > KEPT_SECONDS}
         if old:
-            self._calls = {key: one for key, one in self._calls.items() if (key[2], key[3]) not in old}
+            self._calls = {key: call for key, call in self._calls.items() if (key[2], key[3]) not in old}
             self._outside = {key: one for key, one in self._outside.items() if key not in old}
 
 
@@ -266,12 +266,12 @@ def statistics(
     elif request.name:
         models = list(catalog.models[catalog.find(request.name).name].values())
     else:
-        models = [one for versions in catalog.models.values() for one in versions.values()]
+        models = [version for versions in catalog.models.values() for version in versions.values()]
     inferences: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for one in snapshot["calls"]:
         if one["of"][1] in _INFERENCES:
             inferences.setdefault((one["of"][2], one["of"][3]), []).append(one)
-    made = [_statistics(one.name, one.version, inferences.get((one.name, one.version), [])) for one in models]
+    made = [_statistics(model.name, model.version, inferences.get((model.name, model.version), [])) for model in models]
     return pb.ModelStatisticsResponse(model_stats=made)
 
 

@@ -155,7 +155,7 @@ def _points(snapshot: Snapshot) -> Mapping[str, Sequence[_Point]]:
         "kanserve_model_last_load_timestamp_seconds": [(_labels(one), one["last"]) for one in snapshot["loads"]],
         "kanserve_model_ready": list(_ready(models, len(processes))),
         "kanserve_model_refused": [(list(map(_label, key)), 1) for key in snapshot["refused"]],
-        "kanserve_model_info": [(_labels(one), 1) for one in models],
+        "kanserve_model_info": [(_labels(model), 1) for model in models],
         "kanserve_workers": [((), len(processes))],
         "kanserve_worker_restarts_total": [((), snapshot["restarts"])],
     }
@@ -164,46 +164,46 @@ def _points(snapshot: Snapshot) -> Mapping[str, Sequence[_Point]]:
     for row in TABLE:
         if row.labels == ("worker",):
             field = row.name.removeprefix("process_").removesuffix("_total")
-            made[row.name] = [((str(one["worker"]),), one[field]) for one in processes if field in one]
+            made[row.name] = [((str(process["worker"]),), process[field]) for process in processes if field in process]
     return made
 
 
 def _durations(calls: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
     """In total for all, and by stage for what ended well: what was refused has been through some stages only."""
-    for one in calls:
-        stages = STAGES if one["of"][-1] == "OK" else STAGES[-1:]
-        for stage, buckets, nanoseconds in zip(STAGES, one["buckets"], one["nanoseconds"], strict=True):
+    for call in calls:
+        stages = STAGES if call["of"][-1] == "OK" else STAGES[-1:]
+        for stage, buckets, nanoseconds in zip(STAGES, call["buckets"], call["nanoseconds"], strict=True):
             if stage in stages and nanoseconds:
-                yield (*_labels(one), stage), (buckets, nanoseconds)
+                yield (*_labels(call), stage), (buckets, nanoseconds)
 
 
 def _rows(calls: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
     """Of all methods together, as rows outside the training range are counted."""
     rows: dict[tuple[str, str], int] = {}
-    for one in calls:
-        _, _, model, version, code = _labels(one)
+    for call in calls:
+        _, _, model, version, code = _labels(call)
         if model and code == "OK":
-            rows[model, version] = rows.get((model, version), 0) + one["rows"]
+            rows[model, version] = rows.get((model, version), 0) + call["rows"]
     return iter(rows.items())
 
 
 def _outside(entries: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
-    for one in entries:
-        names = one["features"] or list(map(str, range(len(one["rows"]))))
+    for entry in entries:
+        names = entry["features"] or list(map(str, range(len(entry["rows"]))))
         seen: set[str] = set()
-        for i, (name, rows) in enumerate(zip(map(_label, names), one["rows"], strict=True)):
+        for i, (name, rows) in enumerate(zip(map(_label, names), entry["rows"], strict=True)):
             # Two names may be one once they are cut, and a page that says a thing twice is refused whole.
             unique = name if name not in seen else f"{name}#{i}"
             seen.add(unique)
-            yield (*_labels(one), unique), rows
+            yield (*_labels(entry), unique), rows
 
 
 def _ready(models: Iterable[Mapping[str, Any]], processes: int) -> Iterator[_Point]:
     """By version, whatever backend each process has chosen."""
     ready: dict[tuple[str, str], int] = {}
-    for one in models:
-        name, version, _ = _labels(one)
-        ready[name, version] = ready.get((name, version), 0) + one["ready"]
+    for model in models:
+        name, version, _ = _labels(model)
+        ready[name, version] = ready.get((name, version), 0) + model["ready"]
     return ((key, int(number >= processes)) for key, number in ready.items())
 
 

@@ -170,9 +170,9 @@ class Changing:
     def _tell(self, stage: _Stage, workers: Sequence[Worker]) -> None:
         refused = [[name, version, reason] for (name, version), reason in self._refused.items()]
         said = {"ask": stage.change.what, "name": stage.change.name, "reopen": not stage.change.quiet}
-        for one in workers:
-            stage.waiting.add(one.pid)
-            one.ears.send({**said, "id": stage.number, "refused": refused})
+        for worker in workers:
+            stage.waiting.add(worker.pid)
+            worker.ears.send({**said, "id": stage.number, "refused": refused})
 
     def _end(self, stage: _Stage) -> None:
         change = stage.change

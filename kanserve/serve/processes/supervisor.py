@@ -106,7 +106,7 @@ class _Supervisor:
                 self._selector.modify(one.ears.end, events, self._selector.get_key(one.ears.end).data)
 
     def _workers(self) -> Iterator[Worker]:
-        return (one.worker for one in self._places if one.worker is not None)
+        return (place.worker for place in self._places if place.worker is not None)
 
     def _ready(self) -> list[Worker]:
         return [one for one in self._workers() if one.since is not None]
@@ -114,7 +114,7 @@ class _Supervisor:
     # Time
 
     def _pause(self) -> float | None:
-        times = [one.due for one in self._places if one.due is not None and not self._stopping]
+        times = [place.due for place in self._places if place.due is not None and not self._stopping]
         times += [one.deadline for one in self._counting.values()]
         times += [self._deadline]
         if not self._stopping:
@@ -306,7 +306,9 @@ class _Supervisor:
 
     def _announce_at_last(self) -> None:
         """Say what is served once all are ready that can be; none can: that is the end."""
-        if self._announced or not all(one.breaker.open or (one.worker and one.worker.since) for one in self._places):
+        if self._announced or not all(
+            place.breaker.open or (place.worker and place.worker.since) for place in self._places
+        ):
             return
         if not self._ready():
             self._error = KanserveError("The processes that are to serve end before they are ready.")

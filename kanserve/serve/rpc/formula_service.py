@@ -71,9 +71,9 @@ def get_formula(state: ServerState, request: pb.GetFormulaRequest, call: Call) -
     if not wanted:
         response, size = written.response, written.size
     else:
-        for one in wanted & set(FUNCTIONS):
-            if one not in written.functions:
-                written.functions[one] = _function(model, FUNCTIONS[one])
+        for function in wanted & set(FUNCTIONS):
+            if function not in written.functions:
+                written.functions[function] = _function(model, FUNCTIONS[function])
         response = _selected(written, wanted)
         size = response.ByteSize()
     if size > state.settings.max_message_bytes:
@@ -114,8 +114,8 @@ def _selected(written: _Written, wanted: set[str]) -> pb.GetFormulaResponse:
         for other in output.pareto:
             for unwanted in {"text", "latex"} - wanted:
                 setattr(other, unwanted, "")
-    for one in wanted & set(FUNCTIONS):
-        response.functions[one] = written.functions[one]
+    for function in wanted & set(FUNCTIONS):
+        response.functions[function] = written.functions[function]
     return response
 
 
@@ -137,7 +137,7 @@ def _formula(model: Model, q: int) -> pb.OutputFormula:
         ],
         residual_standard_deviation=known.sigma,
         degrees_of_freedom=known.degrees,
-        pareto=[_alternative(other) for other in known.alternatives],
+        pareto=[_alternative(alternative) for alternative in known.alternatives],
         domain=one.domain,
         **_tree(one),
     )
@@ -174,8 +174,8 @@ def get_network(state: ServerState, request: pb.GetNetworkRequest, call: Call) -
     return pb.GetNetworkResponse(
         model_name=model.name,
         model_version=str(model.version),
-        inputs=[_variable(one) for one in kan.inputs],
-        outputs=[_variable(one) for one in kan.outputs],
+        inputs=[_variable(variable) for variable in kan.inputs],
+        outputs=[_variable(output) for output in kan.outputs],
         classes=kan.classes,
         layers=[_layer(model, number, points) for number in range(len(kan.layers))],
         input_shift=kan.input_shift.tolist(),
@@ -188,7 +188,7 @@ def get_network(state: ServerState, request: pb.GetNetworkRequest, call: Call) -
 def _curve_points(model: Model, values: int, wanted: int | None) -> int:
     """As many as wanted; where that is not said, enough for a smooth picture or as many as fit."""
     # Pruned edges have no curve in the response, but all edges of a layer are evaluated together.
-    count = sum(one.subnodes * one.inputs for one in model.kan.layers)
+    count = sum(layer.subnodes * layer.inputs for layer in model.kan.layers)
     most = min(MAX_CURVE_POINTS, values // count)
     if wanted is None:
         return min(CURVE_POINTS, most)
@@ -199,7 +199,11 @@ def _curve_points(model: Model, values: int, wanted: int | None) -> int:
 
 def _layer(model: Model, number: int, points: int) -> pb.NetworkLayer:
     layer, last = model.kan.layers[number], number == len(model.kan.layers) - 1
-    names = [one.name for one in model.kan.outputs] if last else [f"h{number + 1}.{q + 1}" for q in range(layer.nodes)]
+    names = (
+        [output.name for output in model.kan.outputs]
+        if last
+        else [f"h{number + 1}.{q + 1}" for q in range(layer.nodes)]
+    )
     return pb.NetworkLayer(
         nodes=[
             pb.NetworkNode(name=names[q], subnodes=group, scale=layer.node_scale[q], bias=layer.node_bias[q])

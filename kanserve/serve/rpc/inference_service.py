@@ -72,8 +72,8 @@ def model_metadata(state: ServerState, request: pb.ModelMetadataRequest, call: C
         "version": str(model.version),
         "backend": model.kind,
         "precision": model.manifest.precision,
-        "inputs": json.dumps([one.name for one in model.kan.inputs]),
-        "outputs": json.dumps([one.name for one in model.kan.outputs]),
+        "inputs": json.dumps([variable.name for variable in model.kan.inputs]),
+        "outputs": json.dumps([output.name for output in model.kan.outputs]),
         "classes": json.dumps(model.kan.classes),
         "max_differentiated_rows": str(model.max_differentiated_rows),
     }

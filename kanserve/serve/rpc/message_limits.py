@@ -45,7 +45,7 @@ def _read(parse: Callable[[bytes], T], arrays: Fields, data: bytes, whole: bool)
     try:
         # Of a message that small, the arrays do not matter.
         if len(data) <= MAX_DESCRIPTION_BYTES or _left(data, 0, len(data), arrays, MAX_DESCRIPTION_BYTES) >= 0:
-            rest, apart = (data, []) if whole else _parted(data, [one for one, inside in arrays.items() if not inside])
+            rest, apart = (data, []) if whole else _parted(data, [key for key, inside in arrays.items() if not inside])
             return parse(rest), apart
     except (DecodeError, IndexError, ValueError):
         raise InputError("The message is not of the type that this call takes.") from None

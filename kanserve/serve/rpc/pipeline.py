@@ -320,7 +320,7 @@ def _hide(method: str, response: Any, allowed: Allowed) -> bool:
         return True
     field, name = _LISTS[method]
     entries = getattr(response, field)
-    shown = [one for one in entries if _may(allowed, getattr(one, name))]
+    shown = [entry for entry in entries if _may(allowed, getattr(entry, name))]
     if len(shown) == len(entries):
         return True
     kept = [type(one).FromString(one.SerializeToString()) for one in shown]

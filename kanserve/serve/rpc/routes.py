@@ -69,8 +69,8 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
         if state.settings.reflection:
             theirs.append(_reflection())
         self._handlers: dict[str, Handler] = {path: handler for path, (_, handler) in ours.items()}
-        for one in theirs:
-            self._handlers |= {path: _checked(path, handler, state) for path, handler in one.items()}
+        for their in theirs:
+            self._handlers |= {path: _checked(path, handler, state) for path, handler in their.items()}
         # What observes calls may wait for a disk.
         refusing = ThreadPoolExecutor(1, thread_name_prefix="kanserve-refusal") if state.observers else InlineExecutor()
         busy = BusyError("The queue is full. Try again later.")
@@ -164,9 +164,11 @@ def _logic(name: str) -> Logic:
 
 
 def _methods(service: ServiceDescriptor, name: str) -> Iterator[Method]:
-    for one in service.methods:
-        kind = "_".join("stream" if streams else "unary" for streams in (one.client_streaming, one.server_streaming))
-        yield Method(name, one.name, _parser(one), kind)
+    for method in service.methods:
+        kind = "_".join(
+            "stream" if streams else "unary" for streams in (method.client_streaming, method.server_streaming)
+        )
+        yield Method(name, method.name, _parser(method), kind)
 
 
 def _parser(one: MethodDescriptor) -> Callable[[bytes], Any]:
@@ -194,7 +196,7 @@ class _Captured:
         """Said twice: the registered ones are the same, with their names."""
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
-        self.handlers |= {f"/{service}/{name}": one for name, one in handlers.items()}
+        self.handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
 
 def _health(servicer: HealthServicer) -> dict[str, Handler]:

@@ -94,7 +94,7 @@ def add_typed(output: ModelInferResponse.InferOutputTensor, numbers: NDArray[Any
 
 def raw_texts(texts: Sequence[bytes]) -> bytes:
     """BYTES as they travel raw: each with its length before it."""
-    return b"".join(len(one).to_bytes(4, "little") + one for one in texts)
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
 def as_datatype(values: NDArray[Any], datatype: str) -> NDArray[Any]:
@@ -118,7 +118,7 @@ def _only_input(request: ModelInferRequest, name: str) -> Tensor:
     inputs = request.inputs
     if len(inputs) == 1 and inputs[0].name == name:
         return inputs[0]
-    names = ", ".join(repr(one.name) for one in inputs[:8]) or "none"
+    names = ", ".join(repr(variable.name) for variable in inputs[:8]) or "none"
     raise TensorError(f"The model takes one input, {name!r}; got {names:.200}.")
 
 

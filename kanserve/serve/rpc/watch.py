@@ -64,7 +64,7 @@ def _told(state: ServerState, name: str, call: Call) -> Iterator[pb.WatchRespons
             catalog = state.catalog
             now, known, contents = states(catalog, name), contents, catalog.contents
             del catalog
-            anew = {key for key, one in contents.items() if known.get(key, one) != one}
+            anew = {key for key, content in contents.items() if known.get(key, content) != content}
             if difference := list(_differences(told, now, anew)):
                 yield pb.WatchResponse(versions=difference)
             told = now

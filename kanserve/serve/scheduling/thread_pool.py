@@ -158,7 +158,7 @@ class ThreadPool(Executor):
         workers = list(self._workers)
         return {
             "threads": len(workers),
-            "threads_busy": sum(one.job is not None for one in workers),
+            "threads_busy": sum(worker.job is not None for worker in workers),
             "queue_length": self._jobs.qsize(),
             "calls_in_flight": self._accepted,
             "streams_open": self._streams,
@@ -187,8 +187,8 @@ class ThreadPool(Executor):
                     self._jobs.put(None)
         self._wake.set()
         if wait:
-            for one in list(self._workers):
-                one.thread.join()
+            for worker in list(self._workers):
+                worker.thread.join()
         self._heavy.close()
 
     def _start(self) -> None:
@@ -265,21 +265,21 @@ class ThreadPool(Executor):
         while not self._ended:
             time.sleep(TICK)
             quiet += 1
-            for one in list(self._workers):
-                job = one.job
+            for worker in list(self._workers):
+                job = worker.job
                 if job is None:
                     continue
                 quiet = 0
-                one.ticks += 1
-                if one.placed and one.ticks > SLOW_TICKS:
-                    self._displace(one, job)
+                worker.ticks += 1
+                if worker.placed and worker.ticks > SLOW_TICKS:
+                    self._displace(worker, job)
             if self._arriving:
                 quiet = 0
                 self._arriving.expire(hurried=self._displaced >= self._spare)
             if quiet > _QUIET_TICKS:
                 self._watching = False
                 # Else one began before it could see that.
-                if not self._arriving and all(one.job is None for one in list(self._workers)):
+                if not self._arriving and all(worker.job is None for worker in list(self._workers)):
                     self._wake.wait()
                 self._watching = True
                 self._wake.clear()

@@ -28,4 +28,4 @@ def grid_sequence(grid: Any) -> Any:
 def increasing(grids: Any) -> bool:
     """Whether these are numbers of intervals, each greater than the one before."""
     sizes = list(grids) if isinstance(grids, Iterable) else []
-    return bool(sizes) and all(whole(one, 1) for one in sizes) and sizes == sorted(set(sizes))
+    return bool(sizes) and all(whole(size, 1) for size in sizes) and sizes == sorted(set(sizes))

@@ -175,8 +175,8 @@ def _read(path: Path) -> Checkpoint:
     return Checkpoint(
         path,
         known,
-        {key.removeprefix(_KAN): one.tobytes() for key, one in tensors.items() if key.startswith(_KAN)},
-        {key.removeprefix(_ARRAY): one for key, one in tensors.items() if key.startswith(_ARRAY)},
+        {key.removeprefix(_KAN): tensor.tobytes() for key, tensor in tensors.items() if key.startswith(_KAN)},
+        {key.removeprefix(_ARRAY): tensor for key, tensor in tensors.items() if key.startswith(_ARRAY)},
         finished,
     )
 

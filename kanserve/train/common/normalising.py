@@ -28,7 +28,7 @@ def normalised(kan: Kan, data: Dataset) -> Kan:
             f"A network from {len(kan.inputs)} inputs to {len(kan.outputs)} outputs cannot learn data with "
             f"{data.x.shape[1]} and {data.y.shape[1]}. Change its shape or the columns."
         )
-    units = {one.name: one.unit for one in (*kan.inputs, *kan.outputs)}
+    units = {variable.name: variable.unit for variable in (*kan.inputs, *kan.outputs)}
     low, high = data.x.min(axis=0), data.x.max(axis=0)
     shift, scale = _centre(low, high)
     named = replace(

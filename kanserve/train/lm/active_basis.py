@@ -46,17 +46,17 @@ class Active:
 def active_basis(layer: Layer) -> ActiveBasis:
     """The active basis of a layer's grids."""
     tables = [_table(row.tobytes(), layer.order, layer.extrapolation) for row in layer.knots]
-    most = max(len(one[1]) for one in tables)
+    most = max(len(table[1]) for table in tables)
 
     def padded(array: NDArray[np.generic]) -> NDArray[np.generic]:
         return np.concatenate([array, np.repeat(array[-1:], most - len(array), axis=0)])
 
     return ActiveBasis(
-        breaks=tuple(one[0] for one in tables),
-        origins=np.concatenate([padded(one[1]) for one in tables]).astype(np.float64),
-        first=np.concatenate([padded(one[2]) for one in tables]).astype(np.intp),
+        breaks=tuple(table[0] for table in tables),
+        origins=np.concatenate([padded(table[1]) for table in tables]).astype(np.float64),
+        first=np.concatenate([padded(table[2]) for table in tables]).astype(np.intp),
         polynomials=np.ascontiguousarray(
-            np.concatenate([padded(one[3]) for one in tables]).astype(np.float64).transpose(2, 1, 0)
+            np.concatenate([padded(table[3]) for table in tables]).astype(np.float64).transpose(2, 1, 0)
         ),
         functions=layer.coefficients.shape[2],
     )

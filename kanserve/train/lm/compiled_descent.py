@@ -203,7 +203,7 @@ def _problem(
 
 def _bends(order: list[ParameterBlock], penalty: Penalty, keep: Kept) -> list[list[int]]:
     """kanserve_bend of native/lm/least_squares.h: all splines from one input bend alike."""
-    matrices = {(one.layer, one.i): np.ascontiguousarray(one.matrix) for one in penalty.bends}
+    matrices = {(bend.layer, bend.i): np.ascontiguousarray(bend.matrix) for bend in penalty.bends}
     keep += matrices.values()
     found = []
     offset = 0

@@ -200,42 +200,42 @@ class Penalty:
         with np.errstate(all="ignore"):  # a step that overflows is one that is not taken
             moved = vector - self.center
             total = float(self.ridge @ vector**2) + self.proximal * float(moved @ moved)
-            for one in self.bends:
-                own = vector[one.start : one.start + len(one.matrix)]
-                total += float(own @ one.matrix @ own)
+            for bend in self.bends:
+                own = vector[bend.start : bend.start + len(bend.matrix)]
+                total += float(own @ bend.matrix @ own)
         return 0.5 * total
 
     def slope(self, vector: Array) -> Array:
         """The first derivatives at a vector."""
         result: Array = self.ridge * vector + self.proximal * (vector - self.center)
-        for one in self.bends:
-            own = slice(one.start, one.start + len(one.matrix))
-            result[own] += one.matrix @ vector[own]
+        for bend in self.bends:
+            own = slice(bend.start, bend.start + len(bend.matrix))
+            result[own] += bend.matrix @ vector[own]
         return result
 
     def diagonal(self) -> Array:
         """The diagonal of the second derivatives."""
         result: Array = self.ridge + self.proximal
-        for one in self.bends:
-            result[one.start : one.start + len(one.matrix)] += one.matrix.diagonal()
+        for bend in self.bends:
+            result[bend.start : bend.start + len(bend.matrix)] += bend.matrix.diagonal()
         return result
 
     def solve(self, added: Array, right: Array) -> Array:
         """The solution of (second derivatives + diag(added))·x = right, both (P, n)."""
         diagonal = self.ridge + self.proximal + added
         result: Array = right / diagonal[:, None]
-        for one in self.bends:
-            own = slice(one.start, one.start + len(one.matrix))
-            result[own] = np.linalg.solve(one.matrix + np.diag(diagonal[own]), right[own])
+        for bend in self.bends:
+            own = slice(bend.start, bend.start + len(bend.matrix))
+            result[own] = np.linalg.solve(bend.matrix + np.diag(diagonal[own]), right[own])
         return result
 
     def add_to(self, matrix: Array, gradient: Array, vector: Array) -> None:
         """Add its second derivatives to a matrix (P, P) and its first ones at `vector` to a gradient (P,)."""
         matrix.flat[:: len(gradient) + 1] += self.ridge + self.proximal
         gradient += self.slope(vector)
-        for one in self.bends:
-            own = slice(one.start, one.start + len(one.matrix))
-            matrix[own, own] += one.matrix
+        for bend in self.bends:
+            own = slice(bend.start, bend.start + len(bend.matrix))
+            matrix[own, own] += bend.matrix
 
 
 def penalty(kan: Kan, free: tuple[Free, ...], ridge: float, smooth: float, proximal: float = 0.0) -> Penalty:

@@ -172,7 +172,7 @@ def _best_start(kan: Kan, now: Run) -> Candidate:
     runs.sort(key=lambda one: one.error)
     finalists = runs[: _finalists(kan, plan)]
     enough = _enough(plan.train, finalists[0].kan, plan)
-    return _best([now.fitted(one.kan, enough, one.smooth, SETTLE_STEPS) for one in finalists])
+    return _best([now.fitted(finalist.kan, enough, finalist.smooth, SETTLE_STEPS) for finalist in finalists])
 
 
 def _smoothed(best: Candidate, now: Run) -> Candidate:
@@ -217,12 +217,12 @@ def smoothest(candidates: list[Candidate]) -> Candidate:
     """
     best = _best(candidates)
     equal = [best]
-    for one in candidates:
-        if one.smooth > best.smooth and np.isfinite(one.error):
-            worse = one.errors - best.errors
-            mean = float(one.shares @ worse)
-            if mean <= SHARE * np.linalg.norm(one.shares * (worse - mean)):
-                equal.append(one)
+    for candidate in candidates:
+        if candidate.smooth > best.smooth and np.isfinite(candidate.error):
+            worse = candidate.errors - best.errors
+            mean = float(candidate.shares @ worse)
+            if mean <= SHARE * np.linalg.norm(candidate.shares * (worse - mean)):
+                equal.append(candidate)
     return max(equal, key=lambda one: one.smooth)
 
 
@@ -256,7 +256,7 @@ def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
 
 def parameters(kan: Kan) -> int:
     """How many numbers a fit may change."""
-    return sum(one.size for one in free_parameters(kan))
+    return sum(parameter.size for parameter in free_parameters(kan))
 
 
 def different_answers(data: Dataset) -> int:

@@ -280,7 +280,9 @@ class _Run:
         self.checkpoint.keep(kans, arrays)
 
     def _recall(self) -> None:
-        arrays = {name: torch.tensor(one, device=self.settings.device) for name, one in self.checkpoint.arrays.items()}
+        arrays = {
+            name: torch.tensor(array, device=self.settings.device) for name, array in self.checkpoint.arrays.items()
+        }
         *whole, self.rate, self.mark, before, least = arrays["numbers"].tolist()
         self.step, self.failures, self.waited, self.grid, self.begun, self.end = map(int, whole)
         self._structure(self.checkpoint.kan("structure"))
@@ -289,7 +291,7 @@ class _Run:
         self._keep_best(_Best(self.checkpoint.kan("best"), arrays["best"], least))
         if "gradient" in arrays:
             # Clones, since a sum over memory that begins elsewhere on a cache line may be rounded otherwise.
-            pairs = tuple((one[0].clone(), one[1].clone()) for one in arrays["pairs"])
+            pairs = tuple((array[0].clone(), array[1].clone()) for array in arrays["pairs"])
             self.state = Lbfgs(arrays["vector"], arrays["loss"].item(), arrays["gradient"], pairs)
         elif "mean" in arrays:
             steps, loss = arrays["loss"].tolist()
@@ -302,7 +304,7 @@ def _threads_for(kan: Kan, rows: int) -> Iterator[None]:
     """One of torch's threads where a pass is too small to share: where others use the cores too, threads that wait
     for one another at each of a thousand small operations took 150 times as long."""
     before = torch.get_num_threads()
-    work = rows * sum(one.coefficients.size for one in kan.layers)
+    work = rows * sum(layer.coefficients.size for layer in kan.layers)
     torch.set_num_threads(1 if work < WORTH_SHARING else before)
     try:
         yield
@@ -368,7 +370,9 @@ def _array(vector: Tensor) -> NDArray[np.float64]:
 
 def _rows_at_once(kan: Kan, penalised: bool) -> int:
     """How many rows a pass may take: bases, and with penalties the values of all edges, are its largest arrays."""
-    largest: int = max(one.inputs * (one.coefficients.shape[2] + penalised * one.subnodes) for one in kan.layers)
+    largest: int = max(
+        layer.inputs * (layer.coefficients.shape[2] + penalised * layer.subnodes) for layer in kan.layers
+    )
     return max(1, NUMBERS_AT_ONCE // largest)
 
 

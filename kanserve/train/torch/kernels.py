@@ -54,7 +54,7 @@ def kernel(name: str, x: Tensor) -> Callable[..., int] | None:
 @cache
 def _typed(library: ctypes.CDLL, name: str, real: str) -> Callable[..., int]:
     function = library[f"kanserve_{name}_{real}"]
-    function.argtypes = [ctypes.c_void_p if one == "p" else ctypes.c_int64 for one in _SIGNATURES[name]]
+    function.argtypes = [ctypes.c_void_p if signature == "p" else ctypes.c_int64 for signature in _SIGNATURES[name]]
     return function
 
 
@@ -70,7 +70,7 @@ def run(
 ) -> None:
     """Call a kernel on the rows of x and what else it takes; what it writes to must be contiguous already."""
     shape = _shape(coefficients, order, table.shape[1], base)
-    held = [x.contiguous(), table, *(None if one is None else one.contiguous() for one in tensors)]
+    held = [x.contiguous(), table, *(None if tensor is None else tensor.contiguous() for tensor in tensors)]
     first, *pointers = [None if one is None else one.data_ptr() for one in held]
     rows = x.numel() // x.shape[-1]
     if kernel(ctypes.addressof(shape), rows, torch.get_num_threads(), first, *numbers, *pointers):

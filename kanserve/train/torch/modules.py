@@ -52,7 +52,7 @@ class KanModule(nn.Module):
     def __init__(self, kan: Kan, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.structure = kan
-        self.layers = nn.ModuleList(KanLayer(one, dtype, device) for one in kan.layers)
+        self.layers = nn.ModuleList(KanLayer(layer, dtype, device) for layer in kan.layers)
         for name in ("input_shift", "input_scale", "output_shift", "output_scale"):
             values = torch.tensor(getattr(kan, name)[:, None], dtype=dtype, device=device)
             self.register_buffer(name, values, persistent=False)
@@ -73,7 +73,7 @@ class KanModule(nn.Module):
 
     def each(self) -> list["KanLayer"]:
         """The layers, by their own type."""
-        return [one for one in self.layers if isinstance(one, KanLayer)]
+        return [layer for layer in self.layers if isinstance(layer, KanLayer)]
 
     def _through(self, x: Tensor, edges: list[Tensor] | None) -> Tensor:
         inputs = len(self.input_shift)

@@ -69,7 +69,7 @@ class Model:
     def gradient(self, loss: Tensor) -> Tensor:
         """Of a loss, with respect to the vector; 0 for what the loss does not depend on, or is not free."""
         parts = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
-        gradient = torch.cat([one.flatten() for one in parts])
+        gradient = torch.cat([part.flatten() for part in parts])
         return gradient if self.free is None else gradient * self.free
 
 
@@ -80,12 +80,12 @@ def model(kan: Kan, device: str) -> Model:
     shrinks: list[NDArray[np.bool_]] = []
     parameters: list[nn.Parameter] = []
     bend = None
-    for layer, one, own in zip(kan.layers, free_parameters(kan), module.each(), strict=True):
+    for layer, selected, own in zip(kan.layers, free_parameters(kan), module.each(), strict=True):
         for name, places in (
-            ("coefficients", tuple(one.edges.T)),
-            ("base_weight", tuple(one.base.T)),
-            ("affine", tuple(one.affine.T)),
-            ("node_bias", (one.bias,)),
+            ("coefficients", tuple(selected.edges.T)),
+            ("base_weight", tuple(selected.base.T)),
+            ("affine", tuple(selected.affine.T)),
+            ("node_bias", (selected.bias,)),
         ):
             if len(places[0]) == 0:
                 continue
@@ -97,7 +97,11 @@ def model(kan: Kan, device: str) -> Model:
             shrinks.append(mask.ravel() & (name in SHRINKING))
             parameters.append(own.get_parameter(name))
     sizes = [len(mask) for mask in masks]
-    flat = torch.cat([one.detach().flatten() for one in parameters]) if parameters else torch.zeros(0, device=device)
+    flat = (
+        torch.cat([parameter.detach().flatten() for parameter in parameters])
+        if parameters
+        else torch.zeros(0, device=device)
+    )
     for parameter, values in zip(parameters, torch.split(flat, sizes), strict=True):
         parameter.data = values.view_as(parameter)
     free = np.concatenate([*masks, np.zeros(0, bool)])

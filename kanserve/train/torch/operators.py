@@ -100,7 +100,9 @@ def _layer_backward(gradient: Tensor, y: Tensor, *arguments: Any) -> list[Tensor
         return _plain_backward(gradient, y, *arguments)
     *tensors, order, base, needed = arguments
     x, coefficients, base_weight, table, subnode_scale, _, node_scale, _ = tensors
-    made = [torch.empty_like(one, memory_format=CONTIGUOUS) if needed[n] else None for n, one in enumerate(tensors)]
+    made = [
+        torch.empty_like(tensor, memory_format=CONTIGUOUS) if needed[n] else None for n, tensor in enumerate(tensors)
+    ]
     read = (coefficients, base_weight, subnode_scale, node_scale, y, gradient)
     run(compiled, coefficients.shape, order, base, x, (), table, *read, made[0], made[1], made[2], made[5], made[7])
     return [one for one in made if one is not None]
@@ -126,12 +128,14 @@ def _plain_backward(gradient: Tensor, y: Tensor, *arguments: Any) -> list[Tensor
         made[2] = g.T @ (v * sigmoid if silu else v)
         if needed[0]:
             made[0] = made[0] + (g @ base_weight) * (sigmoid * (1 + v * (1 - sigmoid)) if silu else 1.0)
-    return [made[n].reshape(one.shape) for n, one in enumerate(tensors) if needed[n]]
+    return [made[n].reshape(tensor.shape) for n, tensor in enumerate(tensors) if needed[n]]
 
 
 def _layer_backward_shapes(gradient: Tensor, y: Tensor, *arguments: Any) -> list[Tensor]:
     needed = arguments[-1]
-    return [torch.empty_like(one, memory_format=CONTIGUOUS) for n, one in enumerate(arguments[:-3]) if needed[n]]
+    return [
+        torch.empty_like(argument, memory_format=CONTIGUOUS) for n, argument in enumerate(arguments[:-3]) if needed[n]
+    ]
 
 
 def _parts(x: Tensor, coefficients: Tensor, base_weight: Tensor | None, table: Tensor, *rest: Any) -> Tensor:
@@ -156,7 +160,7 @@ def _gradient_by_parts(
     wanted = [n for n, one in enumerate(needed) if one]
     with torch.enable_grad():
         # Of their own, since x may have come from the same coefficients, whose share in it is not asked for here.
-        own = [one.view_as(one) if needed[n] else one for n, one in enumerate(tensors)]
+        own = [tensor.view_as(tensor) if needed[n] else tensor for n, tensor in enumerate(tensors)]
         y = own[0]
         for n, (order, base) in enumerate(numbers):
             y = _parts(y, *own[1 + _TENSORS * n : 1 + _TENSORS * (n + 1)], order, base)

@@ -31,6 +31,6 @@ def entropy(size: "Tensor") -> "Tensor":
 
 def penalty(edges: Iterable["Tensor"], l1: float, entropies: float, weights: "Tensor | None" = None) -> "Tensor":
     """l1·Σ|Φ|₁ + entropies·ΣS(Φ) over the layers whose edges these are."""
-    every = [sizes(one, weights) for one in edges]
+    every = [sizes(edge, weights) for edge in edges]
     terms = [l1 * size.sum() + entropies * entropy(size) for size in every]
     return sum(terms[1:], terms[0])

@@ -149,15 +149,15 @@ def _coefficients_backward(context: Any, c: Tensor) -> tuple[Tensor | None, ...]
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # torch calls it with these names
-    ctx.places = [n for n, one in enumerate(inputs) if isinstance(one, Tensor)]
-    ctx.given = [None if isinstance(one, Tensor) else one for one in inputs]
+    ctx.places = [n for n, variable in enumerate(inputs) if isinstance(variable, Tensor)]
+    ctx.given = [None if isinstance(variable, Tensor) else variable for variable in inputs]
     ctx.save_for_backward(*(inputs[n] for n in ctx.places))
 
 
 def _kept(context: Any) -> list[Any]:
     given = list(context.given)
-    for n, one in zip(context.places, context.saved_tensors, strict=True):
-        given[n] = one
+    for n, saved_tensor in zip(context.places, context.saved_tensors, strict=True):
+        given[n] = saved_tensor
     return given
 
 

@@ -59,7 +59,7 @@ def from_torch(network: "KanNetwork | Mapping[str, Tensor]") -> Kan:
     complex numbers raises CheckpointError.
     """
     tensors = network if isinstance(network, Mapping) else network.state_dict()
-    state = {name: np.asarray(one.detach().cpu().numpy()) for name, one in tensors.items()}
+    state = {name: np.asarray(tensor.detach().cpu().numpy()) for name, tensor in tensors.items()}
     for name, array in state.items():
         if array.dtype.kind not in "fiub":
             raise CheckpointError(f"The tensor {name[:60]!r} has the type {array.dtype.name}; wanted real numbers.")
@@ -88,8 +88,8 @@ def _slopes(layer: Layer) -> Array:
 def _structure(kan: Kan) -> dict[str, object]:
     """What is no array."""
     return {
-        "inputs": [[one.name, one.unit, one.low, one.high] for one in kan.inputs],
-        "outputs": [[one.name, one.unit, one.low, one.high] for one in kan.outputs],
+        "inputs": [[variable.name, variable.unit, variable.low, variable.high] for variable in kan.inputs],
+        "outputs": [[output.name, output.unit, output.low, output.high] for output in kan.outputs],
         "classes": kan.classes,
         "layers": [
             {
