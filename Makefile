@@ -62,7 +62,7 @@ test-fast: $(INSTALLED)
 
 define run-tests
 OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m '$(1) and not timing'
-OMP_NUM_THREADS=1 pytest -m '$(1) and timing' $$(grep -l 'mark\.timing' tests/test_*.py)
+OMP_NUM_THREADS=1 pytest -m '$(1) and timing' tests/performance
 endef
 
 check: check-style check-types check-layers check-protos check-deploy check-constraints
@@ -104,22 +104,22 @@ bench-installation: $(INSTALLED)
 
 # Other projects' clients, as they are, against a server process: one line for each call.
 clients: $(INSTALLED) $(KSERVE)
-	python -m tests.clients
+	python -m tests.peers.clients
 
 # Checkpoints made anew by the libraries themselves, a line for each: what they are here, and in every format.
 importers: $(PEERS)
-	OMP_NUM_THREADS=1 python -m tests.importers
+	OMP_NUM_THREADS=1 python -m tests.peers.importers
 
 # What takes minutes: kills, reloads, rotations, overload and long load, each with its number. SOAK=60 for one minute.
 SOAK ?= 600
 soak: $(INSTALLED)
-	failed=0; for one in tests/soak_*.py; do \
-		echo "$$one"; SOAK_SECONDS=$(SOAK) python -m "tests.$$(basename "$$one" .py)" || failed=1; done; exit $$failed
+	failed=0; for file in tests/soak/*.py; do \
+		echo "$$file"; SOAK_SECONDS=$(SOAK) python -m "tests.soak.$$(basename "$$file" .py)" || failed=1; done; exit $$failed
 
 # The C source on other processors, bit for bit, and its size on a small one. Wants qemu-user, node and gcc for
 # arm-none-eabi with newlib, and says which is missing. The first run compiles a C library for each, which takes minutes.
 cross: $(CROSS)
-	OMP_NUM_THREADS=1 python tests/cross.py
+	OMP_NUM_THREADS=1 python -m tests.peers.cross
 
 # The files for an index, in dist/: the source distribution and, built from it, wheels for Linux with the kernels and a
 # pure wheel for other systems. ziglang compiles the kernels against glibc 2.17, and auditwheel checks that no library

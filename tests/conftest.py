@@ -1,16 +1,29 @@
-"""How a run of pytest is ordered, and what it says at its end.
+"""The fixtures that several modules share, how a run of pytest is ordered, and what it says at its end.
 
 pytest -n 2 -m "not timing"; pytest -m timing    # what judges by a clock or by memory runs alone, after the rest
 
 Three tiers, each within the next: without `slow` and `extended`, without `extended`, and all.
+What a fixture needs is imported where it is made: most tests need none of it.
 """
 
 import gc
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.tools import skipped_by
+from tests.support.paths import ROOT
+from tests.support.programs import skipped_by
+
+if TYPE_CHECKING:
+    from kanserve.client import Client
+    from kanserve.serve.server import Server
+    from kanserve.serve.settings import Settings
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,6 +37,100 @@ def _few_objects_to_collect() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def kanserve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """The command line: kanserve("fit", "rows.csv") gives the exit code, standard output and standard error."""
+    from tests.support import command_line
+
+    return partial(command_line.run, monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def repository() -> Path:
+    """A repository of models of the zoo. It is shared: read it only."""
+    from tests.support import serving
+
+    return serving.folder()
+
+
+@pytest.fixture(scope="module")
+def settings(repository: Path) -> "Settings":
+    """The settings of `server`. A module that needs others has a fixture of this name."""
+    from kanserve.serve.settings import Settings
+
+    return Settings(str(repository), port=0)
+
+
+@pytest.fixture(scope="module")
+def server(settings: "Settings") -> Iterator["Server"]:
+    """A server in this process."""
+    from kanserve.serve.server import start
+
+    with start(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stub(server: "Server") -> Iterator[Any]:
+    """The inference service of `server`."""
+    import grpc
+
+    from kanserve.inference import wire
+
+    with grpc.insecure_channel(server.address) as channel:
+        yield wire.stub(channel)
+
+
+@pytest.fixture(scope="module")
+def client(server: "Server") -> Iterator["Client"]:
+    """Our own client of `server`."""
+    from kanserve.client import Client
+
+    with Client(server.address) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A repository with a model that waits or breaks when a row says so, and the FIFO that it waits for."""
+    from tests.support import serving
+
+    return serving.slow(tmp_path_factory.mktemp("slow"))
+
+
+@pytest.fixture
+def torch_threads() -> Iterator[None]:
+    """Give torch its threads back: benchmarks and examples let it have one."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    """A store that speaks S3, which the environment names."""
+    from tests.support import s3_store
+
+    with s3_store.s3() as address, s3_store.environment(address):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What became of each hostile checkpoint, read in a process of its own under an audit hook."""
+    from tests.support import hostile_checkpoints, server_process
+
+    folder = tmp_path_factory.mktemp("hostile")
+    command = [sys.executable, "-W", "error", "-m", "tests.support.hostile_checkpoints", str(folder)]
+    environment = server_process.ENVIRONMENT | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "" and not list(folder.rglob(hostile_checkpoints.MARK))
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

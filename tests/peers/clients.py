@@ -1,0 +1,290 @@
+"""Other projects' clients, unmodified, against a server process; each call that works is one line.
+
+    make clients
+
+Each function of CLIENTS yields the name of a call once it has answered what it should. KServe's client wants an
+environment of its own, which `make clients` makes; the tests run the others.
+"""
+
+import asyncio
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import grpc
+import numpy as np
+import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from prometheus_client.parser import text_string_to_metric_families
+
+from kanserve.client import Client
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import sample
+from kanserve.serve.settings import Settings
+from tests.support import server_process, serving
+from tests.support.paths import ROOT
+
+KSERVE = ROOT / ".venv/.peers-kserve/bin/python"
+MODEL = "raw"
+SERVICES = {
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1alpha.ServerReflection",
+    "inference.GRPCInferenceService",
+    "kanserve.v1.FormulaService",
+}
+
+
+@dataclass(frozen=True)
+class Addresses:
+    grpc: str
+    http: str
+
+
+@contextmanager
+def server() -> Iterator[Addresses]:
+    """A process that serves, where whoever comes may load and unload too."""
+    wanted = Settings(str(serving.folder()), port=0, http_port=0, anonymous=("predict", "read", "manage"))
+    with server_process.started(wanted) as running:
+        line = server_process.said(running, "serving")
+        found = re.search(r"http://(\S+)/metrics", line)
+        assert found is not None, line
+        yield Addresses(line.split()[-1], found[1])
+
+
+def _rows() -> tuple[np.ndarray, np.ndarray]:
+    """Rows, and what the model says of them."""
+    kan = serving.kan(MODEL)
+    x = sample(kan, 5, seed=0)
+    return x, evaluate(kan, x)
+
+
+def _tensor(x: np.ndarray) -> triton.InferInput:
+    made = triton.InferInput("x", list(x.shape), "FP64")
+    made.set_data_from_numpy(x)
+    return made
+
+
+def _right(result: Any) -> None:
+    np.testing.assert_allclose(result.as_numpy("y"), _rows()[1], rtol=1e-9, atol=1e-12)
+
+
+def tritonclient(at: Addresses) -> Iterator[str]:
+    inputs = [_tensor(_rows()[0])]
+    with triton.InferenceServerClient(at.grpc) as client:
+        assert client.is_server_live()
+        yield "is_server_live"
+        assert client.is_server_ready()
+        yield "is_server_ready"
+        assert client.is_model_ready(MODEL) and client.is_model_ready(MODEL, "1")
+        yield "is_model_ready"
+        assert client.get_server_metadata().name == "kanserve"
+        yield "get_server_metadata"
+        assert [variable.name for variable in client.get_model_metadata(MODEL).inputs] == ["x"]
+        yield "get_model_metadata"
+        assert client.get_model_config(MODEL).config.name == MODEL
+        yield "get_model_config"
+        _right(client.infer(MODEL, inputs))
+        yield "infer"
+        answers: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
+        client.async_infer(MODEL, inputs, lambda result, error: answers.put((result, error)))
+        result, error = answers.get(timeout=60)
+        assert error is None
+        _right(result)
+        yield "async_infer"
+        assert client.get_inference_statistics(MODEL).model_stats[0].inference_stats.success.count >= 2
+        yield "get_inference_statistics"
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        for _ in range(3):
+            client.async_stream_infer(MODEL, inputs)
+        for _ in range(3):
+            result, error = answers.get(timeout=60)
+            assert error is None
+            _right(result)
+        client.stop_stream()
+        yield "start_stream, async_stream_infer, stop_stream"
+        assert MODEL in {model.name for model in client.get_model_repository_index().models}
+        yield "get_model_repository_index"
+        client.unload_model(MODEL)
+        assert not client.is_model_ready(MODEL)
+        yield "unload_model"
+        client.load_model(MODEL)
+        assert client.is_model_ready(MODEL)
+        _right(client.infer(MODEL, inputs))
+        yield "load_model"
+
+
+def tritonclient_aio(at: Addresses) -> Iterator[str]:
+    yield from asyncio.run(_tritonclient_aio(at))
+
+
+async def _tritonclient_aio(at: Addresses) -> list[str]:
+    inputs, done = [_tensor(_rows()[0])], []
+    async with triton_aio.InferenceServerClient(at.grpc) as client:
+        assert await client.is_server_live()
+        done.append("is_server_live")
+        assert await client.is_server_ready()
+        done.append("is_server_ready")
+        assert await client.is_model_ready(MODEL)
+        done.append("is_model_ready")
+        assert (await client.get_server_metadata()).name == "kanserve"
+        done.append("get_server_metadata")
+        assert (await client.get_model_metadata(MODEL)).name == MODEL
+        done.append("get_model_metadata")
+        assert (await client.get_model_config(MODEL)).config.name == MODEL
+        done.append("get_model_config")
+        _right(await client.infer(MODEL, inputs))
+        done.append("infer")
+        assert (await client.get_inference_statistics(MODEL)).model_stats[0].inference_count
+        done.append("get_inference_statistics")
+
+        async def requests() -> AsyncIterator[dict[str, Any]]:
+            for _ in range(3):
+                yield {"model_name": MODEL, "inputs": inputs}
+
+        count = 0
+        async for result, error in client.stream_infer(requests()):
+            assert error is None
+            _right(result)
+            count += 1
+        assert count == 3
+        done.append("stream_infer")
+        assert MODEL in {model.name for model in (await client.get_model_repository_index()).models}
+        done.append("get_model_repository_index")
+        await client.unload_model(MODEL)
+        assert not await client.is_model_ready(MODEL)
+        done.append("unload_model")
+        await client.load_model(MODEL)
+        assert await client.is_model_ready(MODEL)
+        done.append("load_model")
+    return done
+
+
+def perf_analyzer(at: Addresses) -> Iterator[str]:
+    package = find_spec("perf_analyzer")
+    assert package is not None and package.origin is not None
+    program = Path(package.origin).parent / "bin" / "perf_analyzer"
+    # Any spread will do (-s, in per cent): this asks whether it can measure, not what it measures.
+    measure = ["-i", "grpc", "-u", at.grpc, "--measurement-interval", "100", "-s", "100000"]
+    for model, options in ((MODEL, ["-b", "1"]), ("graph", ["-b", "16"]), ("single", ["--streaming", "--async"])):
+        with TemporaryDirectory() as folder:
+            command = [str(program), "-m", model, *measure, *options]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+        said = done.stdout + done.stderr
+        assert "Throughput: " in done.stdout and "Failed" not in said, said  # it exits with 0 when it fails too
+        yield " ".join(["-m", model, *options])
+
+
+def grpc_health(at: Addresses) -> Iterator[str]:
+    serving_status = health_pb2.HealthCheckResponse.SERVING
+    with grpc.insecure_channel(at.grpc) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "inference.GRPCInferenceService", "kanserve.v1.FormulaService"):
+            assert stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=60).status == serving_status
+        yield "Check"
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        assert next(watch).status == serving_status
+        watch.cancel()
+        yield "Watch"
+
+
+def grpc_reflection(at: Addresses) -> Iterator[str]:
+    with grpc.insecure_channel(at.grpc) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert set(database.get_services()) >= SERVICES
+        yield "list"
+        pool = DescriptorPool(database)
+        for service in sorted(SERVICES):
+            methods = pool.FindServiceByName(service).methods
+            assert methods and all(method.input_type.full_name and method.output_type.full_name for method in methods)
+            yield f"describe {service}: {', '.join(method.name for method in methods)}"
+
+
+def prometheus(at: Addresses) -> Iterator[str]:
+    with urllib.request.urlopen(f"http://{at.http}/metrics", timeout=60) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    assert any(family.samples for family in families if family.name.startswith("kanserve_"))
+    yield f"{len(families)} metrics, {sum(len(family.samples) for family in families)} samples"
+
+
+def health_over_http(at: Addresses) -> Iterator[str]:
+    for path in ("/v2/health/live", "/v2/health/ready"):
+        with urllib.request.urlopen(f"http://{at.http}{path}", timeout=60) as answer:
+            assert answer.status == 200
+        yield path
+
+
+def one_process(at: Addresses) -> Iterator[str]:
+    """Both packages register the same names of messages, each under a file of its own."""
+    lines = ["import tritonclient.grpc as triton", "from kanserve.client import Client"]
+    for order in (lines, lines[::-1]):
+        use = [
+            f"assert triton.InferenceServerClient({at.grpc!r}).is_model_ready({MODEL!r})",
+            f"with Client({at.grpc!r}) as client: assert client.ready({MODEL!r})",
+        ]
+        code = "\n".join([*order, *use])
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=server_process.ENVIRONMENT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        yield ", then ".join(line.split()[1].partition(".")[0] for line in order)
+
+
+def kanserve_client(at: Addresses) -> Iterator[str]:
+    x, y = _rows()
+    with Client(at.grpc) as client:
+        np.testing.assert_allclose(client.predict(MODEL, x), y, rtol=1e-9, atol=1e-12)
+        yield "predict, in the process of tritonclient"
+
+
+def kserve(at: Addresses) -> Iterator[str]:
+    """In an environment of its own; what it prints are the calls."""
+    x, y = _rows()
+    script = Path(__file__).with_name("kserve_client.py")
+    command = [str(KSERVE), str(script), at.grpc, MODEL, repr(x.tolist()), repr(y.tolist())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield from done.stdout.splitlines()
+
+
+CLIENTS: dict[str, Callable[[Addresses], Iterator[str]]] = {
+    "tritonclient": tritonclient,
+    "tritonclient.aio": tritonclient_aio,
+    "perf_analyzer": perf_analyzer,
+    "grpc_health": grpc_health,
+    "grpc_reflection": grpc_reflection,
+    "prometheus_client": prometheus,
+    "http": health_over_http,
+    "one process": one_process,
+    "kanserve.client": kanserve_client,
+}
+
+
+def main() -> int:
+    failed = 0
+    with server() as at:
+        for name, client in (CLIENTS | ({"kserve": kserve} if KSERVE.exists() else {})).items():
+            try:
+                for call in client(at):
+                    print(f"{name}: {call}", flush=True)
+            except Exception as error:  # whatever a client raises: the next one is asked too
+                failed += 1
+                print(f"{name}: FAILED after the above: {type(error).__name__}: {error}", flush=True)
+    if not KSERVE.exists():
+        print("kserve: not installed here, so not tried")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

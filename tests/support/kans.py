@@ -1,0 +1,277 @@
+"""The zoo: tiny networks that each exist for one reason, and the rows that try them.
+
+Every exporter, backend, importer and formula is compared with `network.evaluate.evaluate` on all of them.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.network.kan import Kan, Layer, Variable, make_layer
+from kanserve.network.splines import extended_knots, span, uniform_knots
+
+Array = NDArray[np.float64]
+
+
+def _random(seed: int, o: int, i: int, intervals: int = 5, order: int = 3, **options: object) -> Layer:
+    """A layer of random splines; the scale keeps the values of a deep network near its grids."""
+    rng = np.random.default_rng(seed)
+    settings: dict[str, object] = {
+        "knots": uniform_knots(-1, 1, intervals, order),
+        "base_weight": rng.normal(0, 0.3, (o, i)),
+        "order": order,
+    }
+    return make_layer(rng.normal(0, 0.5, (o, i, intervals + order)), **(settings | options))  # type: ignore[arg-type]  # tests pass any option
+
+
+def _uneven(seed: int, intervals: int, order: int) -> Array:
+    rng = np.random.default_rng(seed)
+    steps = rng.uniform(0.1, 1.0, intervals)
+    return extended_knots(np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum() * 2 - 1, order)
+
+
+def one_edge() -> Kan:
+    """The smallest network there is."""
+    return Kan((_random(1, 1, 1),))
+
+
+def on_a_knot() -> Kan:
+    """Order 1 on knots that floats hold exactly: rows fall on them, where the slope jumps."""
+    return Kan((_random(2, 2, 1, intervals=4, order=1, base="zero"),))
+
+
+def outside_linear() -> Kan:
+    """Values far outside the range go on with the slope at its end."""
+    return Kan((_random(3, 2, 2), _random(4, 1, 2, knots=uniform_knots(-0.2, 0.2, 5, 3))))
+
+
+def outside_zero() -> Kan:
+    """The convention of pykan and efficient-kan: the basis runs out on the extended knots."""
+    return Kan((_random(5, 2, 2, extrapolation="zero"), _random(6, 1, 2, extrapolation="zero")))
+
+
+def uneven_knots() -> Kan:
+    """Non-uniform knots, different for each input, one with a repeated and one with clamped knots."""
+    repeated = _uneven(8, 6, 3)
+    repeated[5] = repeated[4]
+    clamped = _uneven(9, 6, 3)
+    clamped[:3], clamped[-3:] = clamped[3], clamped[-4]
+    return Kan((_random(7, 2, 3, intervals=6, knots=np.stack([_uneven(7, 6, 3), repeated, clamped])),))
+
+
+def uneven_zero() -> Kan:
+    """Non-uniform knots with zero outside, as a trained pykan network has them."""
+    return Kan(
+        (
+            _random(
+                10,
+                2,
+                2,
+                intervals=7,
+                knots=np.stack([_uneven(10, 7, 3), _uneven(11, 7, 3)]),
+                extrapolation="zero",
+            ),
+        )
+    )
+
+
+def deep() -> Kan:
+    """Six layers: errors add up, and each layer has ranges of its own."""
+    return Kan(tuple(_random(20 + n, 3 if n < 5 else 1, 3, knots=uniform_knots(-1.5, 1.5 + n, 5, 3)) for n in range(6)))
+
+
+def wide() -> Kan:
+    """More inputs and outputs than a vector register or a function of 200 edges holds."""
+    return Kan((_random(30, 24, 20, intervals=8), _random(31, 17, 24, knots=uniform_knots(-3, 3, 5, 3))))
+
+
+def fine() -> Kan:
+    """A grid of 50 intervals: lookups win over dense bases here."""
+    return Kan((_random(32, 3, 2, intervals=50), _random(33, 1, 3, intervals=50)))
+
+
+def pruned() -> Kan:
+    """Edges, a node and an input that are gone."""
+    one, two = _random(40, 3, 3), _random(41, 1, 3)
+    coefficients, weights = one.coefficients.copy(), one.base_weight.copy()
+    for j, i in ((0, 1), (1, 0), (1, 1), (1, 2), (2, 1)):
+        coefficients[j, i], weights[j, i] = 0, 0
+    return Kan((make_layer(coefficients, knots=one.knots, base_weight=weights), two))
+
+
+def constant() -> Kan:
+    """Everything is pruned: what is left is a constant."""
+    return Kan((make_layer(shape=(1, 2), node_bias=[2.5]),))
+
+
+def multiplication() -> Kan:
+    """Multiplication nodes of arity 2 and 3 beside a sum node, with scales and biases before and after."""
+    rng = np.random.default_rng(50)
+    first = _random(
+        50,
+        6,
+        2,
+        arity=[1, 2, 3],
+        subnode_scale=rng.uniform(0.5, 1.5, 6),
+        subnode_bias=rng.normal(0, 0.3, 6),
+        node_scale=[1.0, -0.7, 1.3],
+        node_bias=[0.1, 0.2, -0.3],
+    )
+    return Kan((first, _random(51, 2, 3)))
+
+
+def _symbolic(names: list[list[str]], affine: ArrayLike) -> Layer:
+    return make_layer(functions=names, affine=affine)
+
+
+def mixed() -> Kan:
+    """Spline and symbolic edges side by side, one edge that is both, one that is neither."""
+    spline = _random(60, 2, 2)
+    coefficients, weights = spline.coefficients.copy(), spline.base_weight.copy()
+    coefficients[0, 1], weights[0, 1] = 0, 0
+    coefficients[1, 1], weights[1, 1] = 0, 0
+    first = make_layer(
+        coefficients,
+        knots=spline.knots,
+        base_weight=weights,
+        functions=[["sin", "x^2"], ["", ""]],
+        affine=[[[2.0, 0.3, 0.7, -0.1], [1.2, -0.4, -0.6, 0.2]], [[1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 0.0]]],
+    )
+    return Kan((first, _random(61, 1, 2)))
+
+
+def symbolic() -> Kan:
+    """exp(sin(πx) + y²): every edge has a name, and the formula is closed."""
+    first = _symbolic([["sin", "x^2"]], [[[np.pi, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 0.0]]])
+    return Kan((first, _symbolic([["exp"]], [[[1.0, 0.0, 1.0, 0.0]]])), inputs=(Variable("x"), Variable("y")))
+
+
+def every_function() -> Kan:
+    """Each row of the table of functions once, on arguments inside every domain."""
+    from kanserve.network.functions import FUNCTIONS
+
+    names = list(FUNCTIONS)
+    rng = np.random.default_rng(62)
+    affine = np.stack([np.array([0.2, 0.5, rng.uniform(0.5, 1.5), rng.normal()]) for _ in names])
+    return Kan((_symbolic([[name] for name in names], affine[:, None, :]),))
+
+
+def special() -> Kan:
+    """erf, J0 and gamma over all of their branches: near 0, on waves, at large arguments."""
+    affine: ArrayLike = [[[1.5, 0.2, 1.3, 0]], [[30.0, 4.0, 1.0, 0.1]], [[3.0, 0.5, -2.0, 0]], [[4.0, 6.0, 1e-3, 0]]]
+    return Kan((_symbolic([["erf"], ["j0"], ["j0"], ["gamma"]], affine),))
+
+
+def domains() -> Kan:
+    """Logarithm, root, reciprocal and arcsine that leave their domains on some rows: those rows are NaN."""
+    affine: ArrayLike = [[[1.0, 0.5, 1, 0]], [[-1.0, 0.5, 1, 0]], [[2.0, 0, 1, 0]], [[0.9, 0.0, 1, 0]]]
+    return Kan((_symbolic([["log"], ["sqrt"], ["1/x"], ["arcsin"]], affine),))
+
+
+def classifier() -> Kan:
+    """Three classes; the outputs are scores before the softmax."""
+    names = ("setosa", "versi color", "virginica")
+    return Kan((_random(70, 4, 2), _random(71, 3, 4)), classes=names)
+
+
+def orders() -> Kan:
+    """Orders 1, 2, 3 and 5 in one network."""
+    return Kan(tuple(_random(80 + k, 2, 2, order=k, knots=uniform_knots(-1.2, 1.2, 5, k)) for k in (5, 3, 2, 1)))
+
+
+def raw_features() -> Kan:
+    """Inputs of large offset and small spread, an output in other units: the affines at both ends."""
+    return Kan(
+        (_random(90, 3, 2), _random(91, 2, 3)),
+        inputs=(Variable("temperature", "K", 290.0, 310.0), Variable("pressure", "Pa", 1.0e5, 1.02e5)),
+        outputs=(Variable("density", "kg/m^3"), Variable("cost", "EUR")),
+        input_shift=np.array([300.0, 1.01e5]),
+        input_scale=np.array([10.0, 1.0e3]),
+        output_shift=np.array([1.2, -4.0e4]),
+        output_scale=np.array([0.05, 2.0e4]),
+    )
+
+
+def bases() -> Kan:
+    """The identity as base function, then none."""
+    return Kan((_random(92, 2, 2, base="identity"), _random(93, 1, 2, base="zero")))
+
+
+def hostile_names() -> Kan:
+    """Names that would be code, comments, escapes or markup if anybody printed them as they are."""
+    return Kan(
+        (_random(95, 3, 6),),
+        inputs=(
+            Variable('x; system("rm")', "*/"),
+            Variable("lambda", "\\"),
+            Variable("??/\n#include <x>", '"'),
+            Variable("__import__('os')", "$\\alpha$"),
+            Variable("I", "'''"),
+            Variable("größe %s {0}", "µm²"),
+        ),
+        outputs=(Variable('"""'), Variable("errno"), Variable("x1")),
+    )
+
+
+ZOO: dict[str, Callable[[], Kan]] = {
+    one.__name__: one
+    for one in (
+        one_edge,
+        on_a_knot,
+        outside_linear,
+        outside_zero,
+        uneven_knots,
+        uneven_zero,
+        deep,
+        wide,
+        fine,
+        pruned,
+        constant,
+        multiplication,
+        mixed,
+        symbolic,
+        every_function,
+        special,
+        domains,
+        classifier,
+        orders,
+        raw_features,
+        bases,
+        hostile_names,
+    )
+}
+
+
+def rows(kan: Kan, count: int = 40) -> Array:
+    """Raw feature rows: inside, on knots, just and far outside, NaN and infinity (the last four rows but one)."""
+    rng = np.random.default_rng(0)
+    first = kan.layers[0]
+    spans = np.array([span(first.knots[i], first.order) for i in range(first.inputs)])
+    low, high = spans[:, 0], spans[:, 1]
+    inside = rng.uniform(low, high, (count, first.inputs))
+    on_knots = first.knots.T
+    just_outside = np.stack([low - 1e-9, high + 1e-9, low - 0.1, high + 0.1, low - 0.7, high + 0.7])
+    far = np.stack([low - 5, high + 5])
+    broken = rng.uniform(low, high, (4, first.inputs))
+    broken[0, 0], broken[1, -1], broken[2, 0] = np.nan, np.inf, -np.inf
+    return np.concatenate([inside, on_knots, just_outside, far, broken]) * kan.input_scale + kan.input_shift
+
+
+def small() -> Kan:
+    """Splines, a named function, an edge that is both, a multiplication node with scales and biases, affines."""
+    rng = np.random.default_rng(3)
+    first = make_layer(
+        rng.normal(0, 0.5, (3, 2, 6)),
+        knots=uniform_knots(-1, 1, 3, 3),
+        base_weight=rng.normal(0, 0.3, (3, 2)),
+        functions=[["sin", ""], ["", "x^2"], ["", ""]],
+        affine=rng.uniform(0.3, 1.2, (3, 2, 4)),
+        arity=[1, 2],
+        subnode_scale=[1.0, 0.8, 1.2],
+        subnode_bias=[0.0, 0.1, -0.2],
+        node_scale=[1.1, -0.9],
+        node_bias=[0.2, 0.1],
+    )
+    second = make_layer(functions=[["tanh", "exp"]], affine=rng.uniform(0.3, 1.0, (1, 2, 4)))
+    return Kan((first, second), input_shift=np.array([1.0, -2.0]), input_scale=np.array([2.0, 0.5]))

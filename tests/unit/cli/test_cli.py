@@ -1,0 +1,379 @@
+import json
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kanserve import from_formula, repository
+from kanserve.artifact_compiler import compile as compile_kan
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate, probabilities
+from kanserve.network.kan import Kan, make_layer
+from kanserve.serve.server import start
+from tests.support.kans import classifier, hostile_names, mixed, symbolic
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A folder with a table, a network that fits it and the network published in a repository."""
+    folder = tmp_path_factory.mktemp("cli")
+    x = RNG.uniform(-1, 1, (80, 2))
+    y = evaluate(symbolic(), x)
+    lines = ["x,y,z", *(",".join(map(repr, row)) for row in np.column_stack([x, y]).tolist())]
+    (folder / "good.csv").write_text("\n".join(lines) + "\n")
+    kan = symbolic()
+    serialization.save(kan, folder / "law.safetensors")
+    serialization.save(classifier(), folder / "classifier.safetensors")
+    repository.publish(folder / "models", "law", compile_kan(kan, ["numpy_source"], name="law"))
+    return folder
+
+
+@pytest.fixture
+def folder(published, tmp_path, monkeypatch):
+    """The same folder, copied: what a command does to it is seen by nobody else."""
+    shutil.copytree(published, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.mark.slow
+def test_a_table_becomes_a_network_a_simpler_one_a_picture_and_a_formula(folder, kanserve):
+    code, out, err = kanserve("fit", "good.csv", "--target", "z", "--hidden", "1", "--json", "-q")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["r2"][0] > 0.99
+    code, out, _ = kanserve("simplify", "kan.safetensors", "good.csv", "--json", "-q")
+    simple = json.loads(out)
+    assert code == 0 and simple["edges"] <= simple["edges before"] and "z" in simple["formula"]
+    assert kanserve("plot", "simple.safetensors", "--out", "n.svg", "--data", "good.csv")[0] == 0
+    assert (folder / "n.svg").read_text().startswith("<?xml")
+    code, out, _ = kanserve("formula", "simple.safetensors")
+    assert code == 0 and out.startswith("z = ")
+
+
+def test_predictions_of_a_network_and_of_its_published_version_agree(folder, kanserve):
+    from_network = kanserve("predict", "law.safetensors", "good.csv")
+    from_artifact = kanserve("predict", "models/law/1", "good.csv")
+    assert from_network[0] == from_artifact[0] == 0
+    values = [np.loadtxt(out.splitlines()[1:]) for _, out, _ in (from_network, from_artifact)]
+    assert len(values[0]) == 80 and np.allclose(values[0], values[1], rtol=1e-12)
+
+
+def test_a_row_with_a_missing_value_is_answered_with_nan_and_with_null_in_json(folder, kanserve):
+    (folder / "holes.csv").write_text("x,y\n0.5,\n0.5,0.5\n")
+    assert kanserve("predict", "law.safetensors", "holes.csv")[1].splitlines()[1] == "nan"
+    code, out, _ = kanserve("predict", "law.safetensors", "holes.csv", "--json")
+    assert code == 0 and json.loads(out)["y"][0] is None
+
+
+def test_a_classifier_answers_with_the_class_and_the_probability_of_each(folder, kanserve):
+    (folder / "two.csv").write_text("x1,x2\n0.5,0.5\n,0.5\n")
+    code, out, _ = kanserve("predict", "classifier.safetensors", "two.csv")
+    header, first, second = out.splitlines()
+    assert (code, header) == (0, "class,setosa,versi color,virginica")
+    chances = probabilities(classifier(), [[0.5, 0.5]])[0]
+    assert first.split(",")[0] == classifier().classes[int(chances.argmax())]
+    assert np.allclose([float(word) for word in first.split(",")[1:]], chances, rtol=1e-12)
+    assert second == ",nan,nan,nan"
+
+
+def test_a_prediction_needs_the_columns_that_the_model_uses_and_ignores_others(folder, kanserve):
+    kan = from_formula("2*x", inputs=["x", "unused"], ranges={"x": (-1, 1), "unused": (3, 4)})
+    assert [variable.name for variable in kan.inputs] == ["x", "unused"]
+    serialization.save(kan, folder / "pruned.safetensors")
+    repository.publish(folder / "models", "pruned", compile_kan(kan, ["numpy_source"], name="pruned"))
+    (folder / "few.csv").write_text("note,x\nred,0.5\nblue,-0.25\n")
+    with start(folder / "models", port=0) as server:
+        for model in ("pruned.safetensors", "models/pruned/1", f"{server.address}/pruned"):
+            assert kanserve("predict", model, "few.csv") == (0, "y\n1.0\n-0.5\n", "")
+    code, _, err = kanserve("predict", "law.safetensors", "few.csv")
+    assert code == 2 and "no column 'y'" in err
+
+
+def test_a_network_is_scored_on_samples_that_it_was_not_trained_on(folder, kanserve):
+    code, out, err = kanserve("score", "law.safetensors", "good.csv", "--target", "z", "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert (told["rows"], told["outputs"][0]["output"]) == (80, "y")
+    assert told["outputs"][0]["r2"] == 1 and told["outputs"][0]["rmse"] < 1e-12
+    (folder / "far.csv").write_text("x,y,z\n9,0.5,1\n0.5,0.5,2\n")
+    code, out, err = kanserve("score", "law.safetensors", "far.csv", "-t", "z")
+    assert code == 0 and out.splitlines()[0].split() == ["output", "r2", "rmse"] and "1 of 2 rows" in err
+    code, _, err = kanserve("score", "law.safetensors", "far.csv", "-t", "w")
+    assert code == 2 and "no column 'w'" in err
+
+
+def test_a_classifier_is_scored_on_samples_of_some_of_its_classes(folder, kanserve):
+    x = np.array([[0.5, 0.5], [-0.5, 0.2], [0.1, -0.9]])
+    chances = probabilities(classifier(), x)
+    labels = [classifier().classes[place] for place in chances.argmax(axis=1)]
+    other = next(name for name in classifier().classes if name != labels[0])
+    rows = [f"{a!r},{b!r},{label}" for (a, b), label in zip(x.tolist(), [other, *labels[1:]], strict=True)]
+    (folder / "some.csv").write_text("\n".join(["x1,x2,kind", *rows]) + "\n")
+    code, out, _ = kanserve("score", "classifier.safetensors", "some.csv", "--target", "kind", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["accuracy"] == pytest.approx(2 / 3)
+    taken = [chances[0, classifier().classes.index(other)], *chances[1:].max(axis=1)]
+    assert told["cross_entropy"] == pytest.approx(-np.log(taken).mean())
+    (folder / "new.csv").write_text("x1,x2,kind\n0.5,0.5,daisy\n")
+    code, _, err = kanserve("score", "classifier.safetensors", "new.csv", "--target", "kind")
+    assert code == 2 and "has the label 'daisy' in row 1" in err
+
+
+def test_rows_outside_the_training_range_are_counted_on_standard_error(folder, kanserve):
+    (folder / "far.csv").write_text("x,y\n0.5,0.5\n9,0.5\n")
+    code, out, err = kanserve("predict", "law.safetensors", "far.csv")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert err == "kanserve: 1 of 2 rows are outside the range of the training data\n"
+
+
+@pytest.mark.slow
+def test_a_classifiers_next_command_names_its_target_and_quotes_its_paths(folder, kanserve):
+    rows = [f"{a!r},{'left' if a < 0 else 'right'}" for a in RNG.uniform(-1, 1, 60).tolist()]
+    (folder / "two sides.csv").write_text("\n".join(["a,side", *rows]) + "\n")
+    code, out, _ = kanserve("fit", "two sides.csv", "-t", "side", "--hidden", "", "-o", "c.safetensors", "-q")
+    command = out.splitlines()[-1].removeprefix("next: kanserve ")
+    assert code == 0 and "--target side" in command
+    code, out, err = kanserve(*shlex.split(command), "-q")
+    assert (code, err) == (0, "")
+
+
+def test_a_pipe_or_a_device_is_written_to_and_a_link_is_followed(folder, kanserve):
+    assert kanserve("predict", "law.safetensors", "good.csv", "-f", "-o", "/dev/null")[0] == 0
+    assert not Path("/dev/null").is_file()
+    (folder / "link.csv").symlink_to("real.csv")
+    assert kanserve("predict", "law.safetensors", "good.csv", "-o", "link.csv")[0] == 0
+    assert (folder / "link.csv").is_symlink() and (folder / "real.csv").is_file()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_fit_with_130_and_leaves_nothing(folder):
+    rows = RNG.uniform(-1, 1, (20_000, 4))
+    np.savetxt(folder / "big.csv", rows, delimiter=",", header="a,b,c,z", comments="")
+    before = sorted(str(path) for path in folder.rglob("*"))
+    words = [sys.executable, "-m", "kanserve", "fit", "big.csv", "-t", "z"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=folder)
+    assert process.stderr is not None
+    assert "start 1" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert sorted(str(path) for path in folder.rglob("*")) == before
+
+
+def test_a_fit_goes_on_from_the_file_that_it_kept(folder, kanserve):
+    words = ("fit", "good.csv", "-t", "z", "--hidden", "2", "--checkpoint", "fit.ckpt", "-f", "-q")
+    assert kanserve(*words, "-o", "once.safetensors")[0] == 0
+    assert kanserve(*words, "-o", "again.safetensors")[0] == 0
+    assert (folder / "once.safetensors").read_bytes() == (folder / "again.safetensors").read_bytes()
+    code, _, err = kanserve(*words, "-o", "other.safetensors", "--seed", "1")
+    assert code == 2 and "fit.ckpt" in err
+    code, _, err = kanserve("fit", "good.csv", "-t", "z", "--hidden", "auto", "--checkpoint", "fit.ckpt")
+    assert code == 2 and "--checkpoint" in err
+
+
+def test_an_export_is_a_folder_a_format_that_is_whole_or_not_there(folder, kanserve):
+    assert kanserve("export", "law.safetensors", "--out", "out", "--format", "numpy_source,c_source")[0] == 0
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["c_source", "numpy_source"]
+    code, _, err = kanserve("export", "law.safetensors", "--out", "out")
+    assert code == 2 and "there already" in err
+
+
+def test_publishing_twice_makes_the_next_version(folder, kanserve):
+    words = ("publish", "law.safetensors", "models", "--name", "law", "--format", "numpy_source", "--json")
+    assert json.loads(kanserve(*words)[1])["version"] == 2
+    assert repository.versions(folder / "models", "law") == (1, 2)
+
+
+def test_a_url_is_published_to_as_it_is_written(folder, kanserve):
+    url = f"file://{folder}/elsewhere"
+    code, out, err = kanserve("publish", "law.safetensors", url, "--name", "law", "--format", "numpy_source", "--json")
+    assert (code, err) == (0, "") and json.loads(out)["folder"] == f"{url}/law/1"
+    assert repository.versions(folder / "elsewhere", "law") == (1,) and not (folder / "file:").exists()
+
+
+def test_what_is_published_to_a_store_is_served_by_the_command_that_is_shown(folder, kanserve):
+    url = "memory://published/models"
+    code, out, err = kanserve("publish", "law.safetensors", url, "--name", "law", "--format", "numpy_source")
+    assert (code, err) == (0, "") and f"{url}/law/1" in out
+    assert f"next: kanserve serve {url} --trust-remote-code" in out
+    assert repository.versions(url, "law") == (1,)
+
+
+def test_inspect_shows_a_network_and_a_version(folder, kanserve):
+    facts = json.loads(kanserve("inspect", "law.safetensors", "--json")[1])
+    assert (facts["shape"], facts["symbolic"], facts["inputs"][0]["name"]) == ([2, 1, 1], True, "x")
+    assert "kan.safetensors" in json.loads(kanserve("inspect", "models/law/1", "--json")[1])["files"]
+    serialization.save(mixed(), folder / "mixed.safetensors")
+    assert "sin" in kanserve("inspect", "mixed.safetensors")[1]
+
+
+@pytest.mark.slow
+def test_a_formula_is_printed_in_every_style_or_refused_where_it_is_too_long(folder, kanserve):
+    for style, wanted in {"text": "exp(sin(", "latex": "e^{", "python": "np.exp(", "c": "exp(sin("}.items():
+        code, out, _ = kanserve("formula", "law.safetensors", "--as", style)
+        assert code == 0 and out.startswith(f"y = {wanted}")
+    serialization.save(mixed(), folder / "mixed.safetensors")
+    assert "not closed" in kanserve("formula", "mixed.safetensors")[1]
+    chain = Kan((make_layer(functions=[["sin"]]),) * 1000)
+    serialization.save(chain, folder / "chain.safetensors")
+    code, out, err = kanserve("formula", "chain.safetensors", "--as", "c")
+    assert (code, out) == (2, "") and "too long" in err
+
+
+def test_hostile_names_are_shown_without_control_characters_or_markup(folder, kanserve):
+    serialization.save(hostile_names(), folder / "hostile.safetensors")
+    code, out, _ = kanserve("inspect", "hostile.safetensors")
+    assert code == 0 and "\\n" not in out.replace("\n", "") and "__import__" in out
+
+
+TOO_LONG = "n" * 243 + ".safetensors"  # a name of 255 bytes, which leaves no room for that of the unfinished file
+
+BAD = {
+    "fit a missing file": (("fit", "none.csv", "-t", "z"), "no file"),
+    "fit an empty file": (("fit", "empty.csv", "-t", "z"), "empty"),
+    "fit a header only": (("fit", "header.csv", "-t", "z"), "no rows"),
+    "fit text among numbers": (("fit", "text.csv", "-t", "z"), "'x' must be numbers; row 2 is 'abc'"),
+    "fit NaN": (("fit", "nan.csv", "-t", "z"), "'x' is nan in row 1"),
+    "fit a wrong target": (("fit", "good.csv", "-t", "w"), "no column 'w'. Its columns: x, y, z"),
+    "fit no target": (("fit", "good.csv"), "--target"),
+    "fit one row": (("fit", "one.csv", "-t", "z"), "row"),
+    "fit a folder": (("fit", "models", "-t", "z"), "folder"),
+    "fit a wrong shape": (("fit", "good.csv", "-t", "z", "--hidden", "5,x"), "--hidden"),
+    "fit over a file": (("fit", "good.csv", "-t", "z", "-o", "law.safetensors"), "there already"),
+    "fit into no folder": (("fit", "good.csv", "-t", "z", "-o", "no/kan.safetensors"), "no folder"),
+    "fit into what cannot be written": (("fit", "good.csv", "-t", "z", "-o", TOO_LONG), "cannot be written"),
+    "fit a wrong target over a file": (("fit", "good.csv", "-t", "w", "-o", "law.safetensors"), "no column 'w'"),
+    "fit a missing file over a file": (("fit", "none.csv", "-t", "z", "-o", "law.safetensors"), "no file"),
+    "fit a wrong shape over a file": (
+        ("fit", "good.csv", "-t", "z", "--hidden", "5,x", "-o", "law.safetensors"),
+        "--hidden",
+    ),
+    "fit over its own table": (("fit", "good.csv", "-t", "z", "-f", "-o", "good.csv"), "what this command reads"),
+    "fit columns of one name": (("fit", "twice.csv", "-t", "z"), "2 columns called 'x'"),
+    "fit an unknown optimizer": (("fit", "good.csv", "-t", "z", "--optimizer", "sgd"), "'auto', 'lm'"),
+    "simplify a missing file": (("simplify", "none", "good.csv"), "no file"),
+    "simplify with other columns": (("simplify", "law.safetensors", "other.csv"), "no column 'y'"),
+    "simplify a classifier without its target": (("simplify", "classifier.safetensors", "good.csv"), "--target"),
+    "simplify a truncated network": (("simplify", "cut.safetensors", "good.csv"), "not a kanserve network"),
+    "simplify other columns over a file": (
+        ("simplify", "law.safetensors", "other.csv", "-o", "good.csv"),
+        "no column 'y'",
+    ),
+    "plot a missing file over a file": (("plot", "none", "-o", "good.svg"), "no file"),
+    "plot a missing file": (("plot", "none"), "no file"),
+    "plot to an unknown ending": (("plot", "law.safetensors", "-o", "n.txt"), ".png"),
+    "plot a table": (("plot", "good.csv"), "not a kanserve network"),
+    "export a truncated network": (("export", "cut.safetensors", "-o", "out"), "not a kanserve network"),
+    "export an unknown format": (("export", "law.safetensors", "-o", "out", "--format", "cobol"), "c_source"),
+    "export a name that climbs": (("export", "law.safetensors", "-o", "out", "--name", "../x"), "name"),
+    "publish a name that climbs": (("publish", "law.safetensors", "models", "--name", "../x"), "name"),
+    "publish with a wrong table": (
+        ("publish", "law.safetensors", "models", "--name", "a", "--data", "other.csv"),
+        "'y'",
+    ),
+    "serve a missing repository": (("serve", "none"), "none"),
+    "serve with an unknown backend": (("serve", "models", "--backend", "fortran"), "c_source"),
+    "predict with nothing": (("predict", "nothing", "good.csv"), "host:port/name"),
+    "predict other columns": (("predict", "law.safetensors", "other.csv"), "no column 'y'"),
+    "predict from a flipped artifact": (("predict", "flipped", "good.csv"), "checksum"),
+    "predict from a truncated artifact": (("predict", "truncated", "good.csv"), "bytes"),
+    "predict from no server": (("predict", "127.0.0.1:1/law", "good.csv"), "127.0.0.1:1"),
+    "predict other columns over a file": (
+        ("predict", "law.safetensors", "other.csv", "-o", "good.csv"),
+        "no column 'y'",
+    ),
+    "formula of a wrong target over a file": (
+        ("formula", "good.csv", "-t", "w", "-o", "law.safetensors"),
+        "no column 'w'",
+    ),
+    "formula of a truncated network": (("formula", "cut.safetensors"), "not a kanserve network"),
+    "formula in an unknown style": (("formula", "law.safetensors", "--as", "word"), "latex"),
+    "inspect a missing file": (("inspect", "none"), "no file"),
+    "inspect a folder that is no version": (("inspect", "models"), "models/houses/1"),
+    "predict with a folder that is no version": (("predict", "models/law", "good.csv"), "models/houses/1"),
+    "demo into a file": (("demo", "--folder", "good.csv"), "is a file"),
+    "demo into a folder with other things": (("demo", "--folder", "models"), "not empty"),
+    "an unknown command": (("fly",), "fly"),
+    "a negative seed": (("fit", "good.csv", "-t", "z", "--seed", "-1"), "--seed"),
+    "an unknown option": (("fit", "good.csv", "--fly"), "--fly"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_line_exit_code_2_and_nothing_half_written(case, folder, kanserve):
+    _bad_files(folder)
+    before = sorted(str(path) for path in folder.rglob("*"))
+    words, message = BAD[case]
+    code, out, err = kanserve(*words)
+    assert (code, out) == (2, "")
+    assert message in err and "Traceback" not in err
+    assert err.count("\n") == 1 and err.startswith("kanserve: ")
+    assert sorted(str(path) for path in folder.rglob("*")) == before
+
+
+def _bad_files(folder):
+    (folder / "empty.csv").write_text("")
+    (folder / "header.csv").write_text("x,y,z\n")
+    (folder / "text.csv").write_text("x,y,z\n1,2,3\nabc,2,3\n")
+    (folder / "nan.csv").write_text("x,y,z\nnan,2,3\n1,2,3\n")
+    (folder / "twice.csv").write_text("x,x,z\n1,2,3\n")
+    (folder / "one.csv").write_text("x,y,z\n1,2,3\n")
+    (folder / "other.csv").write_text("x,q\n1,2\n")
+    (folder / "good.svg").write_text("<svg/>")
+    (folder / "cut.safetensors").write_bytes((folder / "law.safetensors").read_bytes()[:-9])
+    for name in ("flipped", "truncated"):
+        shutil.copytree(folder / "models/law/1", folder / name)
+        path = folder / name / "numpy_source/law.py"
+        data = bytearray(path.read_bytes())
+        data[40] ^= 1
+        path.write_bytes(data if name == "flipped" else data[:-1])
+
+
+def test_a_constant_column_is_no_obstacle(folder, kanserve):
+    rows = [f"{a!r},1.5,{2 * a!r}" for a in RNG.uniform(-1, 1, 60).tolist()]
+    (folder / "constant.csv").write_text("\n".join(["a,b,z", *rows]) + "\n")
+    code, out, _ = kanserve("fit", "constant.csv", "-t", "z", "-o", "c.safetensors", "--hidden", "1", "-q", "--json")
+    assert code == 0 and json.loads(out)["r2"][0] > 0.99
+
+
+def test_a_port_in_use_is_said_in_one_line(folder, kanserve):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, _, err = kanserve("serve", "models", "--port", str(taken.getsockname()[1]))
+    assert code == 2 and err.count("\n") == 1 and "in use" in err
+
+
+def test_help_teaches_each_command_with_an_example(kanserve):
+    code, out, _ = kanserve("--help")
+    assert code == 0
+    for command in (
+        "fit",
+        "simplify",
+        "plot",
+        "export",
+        "publish",
+        "serve",
+        "predict",
+        "score",
+        "formula",
+        "inspect",
+        "demo",
+    ):
+        assert re.search(rf"^.*\b{command}\b", out, re.MULTILINE)
+        code, text, _ = kanserve(command, "--help")
+        assert code == 0 and (command == "demo" or f"kanserve {command}" in text)
+
+
+@pytest.mark.slow
+def test_the_module_runs_as_a_command():
+    done = subprocess.run([sys.executable, "-m", "kanserve", "inspect", "none"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "kanserve: There is no file 'none'.\n")

@@ -1,0 +1,48 @@
+import re
+import subprocess
+
+import pytest
+
+from kanserve.options import ExportOptions, Precision
+from kanserve_exporters import c_source as exporter
+from tests.support.kans import ZOO
+from tests.support.paths import DOCS
+from tests.support.programs import needs
+
+pytestmark = pytest.mark.extended
+
+DOCS = DOCS / "c.md"
+# Even and uneven grids, splines that run out, functions, both, classes, products, affines.
+NETWORKS: tuple[tuple[str, Precision], ...] = (
+    ("uneven_knots", "float"),
+    ("outside_zero", "double"),
+    ("every_function", "float"),
+    ("mixed", "double"),
+    ("classifier", "float"),
+    ("multiplication", "double"),
+    ("raw_features", "float"),
+)
+
+needs_cppcheck = needs("cppcheck")
+
+
+def explained() -> set[str]:
+    """The rules that the table in docs/c.md lists."""
+    return set(re.findall(r"^\| (\d+\.\d+) \| \S.*\|$", DOCS.read_text(), re.MULTILINE))
+
+
+@pytest.mark.slow
+@needs_cppcheck
+@pytest.mark.parametrize(("name", "precision"), NETWORKS)
+def test_every_rule_of_misra_that_the_plain_form_breaks_is_explained(tmp_path, name, precision):
+    for path, data in exporter.export(ZOO[name](), ExportOptions("net", precision, gradient=True)).items():
+        (tmp_path / path).write_bytes(data)
+    form = ("-Unet_FAST", "-Unet_VECTOR_MATH", "-U__clang__", "-U__FAST_MATH__")
+    quiet = ("--quiet", "--suppress=missingIncludeSystem", "--suppress=normalCheckLevelMaxBranches")
+    command = ("cppcheck", "--addon=misra", "--std=c99", "--enable=style", *quiet, *form, "--template={id}:{line}")
+    done = subprocess.run([*command, "net.c"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    found = set(done.stderr.split())
+    rules = {one.split(":")[0].removeprefix("misra-c2012-") for one in found if one.startswith("misra-")}
+    assert rules, done.stdout + done.stderr
+    assert not rules - explained(), rules - explained()
+    assert not {one for one in found if not one.startswith("misra-")}

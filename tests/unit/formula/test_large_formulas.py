@@ -1,0 +1,30 @@
+"""The formula of a symbolic network of 600 edges: bounded in work and in size, marked, its tree whole."""
+
+import numpy as np
+import pytest
+
+from kanserve.formula import Formula, evaluate_tree, formulas
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import sample
+from tests.support.sized_networks import large, network
+from tests.support.work_costs import calls
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+@pytest.mark.parametrize(
+    ("deep", "smaller", "growth"),
+    [(False, (10, 10, 5), 2**3), (True, (10,) * 4, 2)],
+    ids=["as many terms more as there are paths", "no more for each edge where it is cut short"],
+)
+def test_the_formula_of_600_edges_is_bounded_in_work_and_in_size(deep, smaller, growth):
+    kan = large(deep=deep)
+    found: list[Formula] = []
+    work = calls(lambda: found.extend(formulas(kan)))
+    assert work < 1.5 * growth * calls(lambda: formulas(network(smaller)))
+    x = sample(kan, 50, seed=3)
+    wanted = evaluate(kan, x)
+    for q, one in enumerate(found):
+        assert len(one.text) <= 50_000 and len(one.latex) <= 100_000 and len(one.tree) < 5000
+        assert one.shortened is deep and ("…" in one.text) is deep and bool(one.python and one.c) is not deep
+        assert np.allclose(evaluate_tree(one.tree, one.tables, x), wanted[:, q], rtol=1e-9)

@@ -1,0 +1,107 @@
+import json
+import struct
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from kanserve.errors import FormatError, NotFoundError
+from kanserve.network import serialization
+from kanserve.network.kan import equal
+from tests.support.kans import ZOO, mixed
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_network_comes_back_from_its_bytes_bit_for_bit(name):
+    kan = ZOO[name]()
+    data = serialization.dumps(kan)
+    assert equal(serialization.loads(data), kan)
+    assert serialization.dumps(serialization.loads(data)) == data
+
+
+def test_a_file_is_written_whole_and_nothing_else_is_left(tmp_path):
+    serialization.save(mixed(), tmp_path / "kan.safetensors")
+    assert equal(serialization.load(tmp_path / "kan.safetensors"), mixed())
+    assert [path.name for path in tmp_path.iterdir()] == ["kan.safetensors"]
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+    with pytest.raises(NotFoundError, match="no file"):
+        serialization.load(tmp_path / "none")
+    with pytest.raises(FormatError, match="folder"):
+        serialization.load(tmp_path)
+
+
+def test_every_truncation_is_refused():
+    data = serialization.dumps(mixed())
+    for size in range(0, len(data), 7):
+        with pytest.raises(FormatError):
+            serialization.loads(data[:size])
+
+
+def _header(data):
+    (size,) = struct.unpack("<Q", data[:8])
+    return json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["kan"].partition(" ")[2])
+
+
+def _with(change):
+    data = serialization.dumps(mixed())
+    header, tensors = _header(data), load(data)
+    change(header, tensors)
+    text = json.dumps(header)
+    return save(tensors, metadata={"kan": f"{serialization.checksum(text, tensors)} {text}"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header, _: header.update(version=2),
+        lambda header, _: header.pop("layers"),
+        lambda header, _: header.update(layers=[]),
+        lambda header, _: header.update(layers=3),
+        lambda header, _: header["layers"][0].update(functions=["os.system"]),
+        lambda header, _: header["layers"][0].update(order=0),
+        lambda header, _: header["layers"][0].update(order=3.0),
+        lambda header, _: header["layers"][0].update(order=float("inf")),
+        lambda header, _: header["layers"][0].update(order=True),
+        lambda _, tensors: tensors.update({"layers.0.arity": np.array([1.9, 1.0])}),
+        lambda header, _: header["layers"][0].update(base=["silu"]),
+        lambda header, _: header["inputs"].pop(),
+        lambda header, _: header["inputs"][0].update(low="x"),
+        lambda _, tensors: tensors.pop("layers.0.knots"),
+        lambda _, tensors: tensors.update({"layers.0.functions": np.full((2, 2), 9, np.int16)}),
+        lambda _, tensors: tensors.update({"layers.0.functions": np.full((2, 2), -2, np.int16)}),
+        lambda _, tensors: tensors.update({"layers.0.coefficients": np.full((2, 2, 8), np.nan)}),
+        lambda _, tensors: tensors.update({"layers.0.knots": np.zeros((2, 3))}),
+    ],
+)
+def test_a_file_that_is_no_network_is_refused_with_the_declared_error(change):
+    with pytest.raises(FormatError):
+        serialization.loads(_with(change))
+
+
+def test_what_the_cases_above_change_is_all_that_is_wrong_with_them():
+    assert equal(serialization.loads(_with(lambda header, tensors: None)), mixed())
+
+
+def test_every_flipped_bit_is_refused_or_changes_nothing():
+    data = serialization.dumps(mixed())
+    bits = np.random.default_rng(0).integers(0, 8, len(data))
+    for place in range(0, len(data), 3):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << int(bits[place])
+        with suppress(FormatError):
+            # Where it is read, one white space stood for another in the outer header.
+            assert equal(serialization.loads(bytes(flipped)), mixed())
+
+
+def test_a_safetensors_file_of_something_else_is_refused():
+    with pytest.raises(FormatError, match="it has no entry '__metadata__'"):
+        serialization.loads(save({"a": np.zeros(3)}))
+
+
+def test_a_header_that_cannot_be_read_is_told_without_the_name_of_the_error():
+    with pytest.raises(FormatError, match=r"invalid JSON in header") as refused:
+        serialization.loads(b"\x10\0\0\0\0\0\0\0{garbage garbage")
+    assert "SafetensorError" not in str(refused.value)

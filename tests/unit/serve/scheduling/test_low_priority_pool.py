@@ -1,0 +1,196 @@
+"""Where models compute that keep a processor busy: one at a time for each core, in their order, and out of the way."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from kanserve import repository
+from kanserve.inference import wire
+from kanserve.serve.scheduling import thread_pool
+from kanserve.serve.scheduling.cost import FELT, HEAVY, Cost
+from kanserve.serve.scheduling.low_priority_pool import NICE, LowPriorityPool
+from kanserve.serve.scheduling.thread_pool import ThreadPool
+from kanserve.serve.server import start
+from kanserve.serve.settings import Settings
+from tests.support import serving
+from tests.support.serving import infer_request
+
+PATIENCE = 60.0  # seconds; only a failure takes as long
+
+
+@contextmanager
+def running() -> Iterator[LowPriorityPool]:
+    heavy = LowPriorityPool()
+    try:
+        yield heavy
+    finally:
+        heavy.close()
+
+
+def together(count: int, work: Any) -> None:
+    """So many calls at once, each on a thread of its own, to their end."""
+    callers = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(PATIENCE)
+        assert not caller.is_alive()
+
+
+def test_no_more_compute_at_once_than_there_are_cores():
+    with running() as heavy:
+        lock, now, most = threading.Lock(), 0, 0
+        full = threading.Barrier(heavy.cores)
+
+        def compute() -> None:
+            nonlocal now, most
+            with lock:
+                now += 1
+                most = max(most, now)
+            full.wait(PATIENCE)  # until every core has one; fewer at once would wait for ever
+            time.sleep(0.005)  # in which one too many would begin
+            with lock:
+                now -= 1
+
+        together(4 * heavy.cores, lambda _: heavy.run(Cost(), compute))
+        assert most == heavy.cores
+
+
+def test_what_is_computed_comes_back_and_so_does_what_is_raised():
+    def broken(text: str) -> None:
+        raise SystemExit(text)
+
+    with running() as heavy:
+        assert heavy.run(Cost(), divmod, 7, 4) == (1, 3)
+        with pytest.raises(SystemExit, match="of an artifact"):
+            heavy.run(Cost(), broken, "of an artifact")
+        assert heavy.run(Cost(), divmod, 7, 4) == (1, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_its_threads_give_way_and_those_that_ask_do_not():
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = priority()
+    with running() as heavy:
+        assert heavy.run(Cost(), priority) == NICE
+        assert priority() == before
+
+
+def test_its_threads_end_when_it_is_closed():
+    before = threading.active_count()
+    with running() as heavy:
+        heavy.run(Cost(), int)
+    deadline = time.monotonic() + PATIENCE
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_what_uses_a_processor_is_heavy_and_what_waits_is_not():
+    computes, waits, beside = Cost(), Cost(), Cost()
+    for _ in range(20):
+        computes.note(3 * HEAVY, 3 * HEAVY, 1.0)
+        waits.note(40 * HEAVY, 3 * HEAVY, 1.0)
+        beside.note(48 * HEAVY, 3 * HEAVY, 1 / 16)  # of 16 that share a core
+    assert (computes.heavy, waits.heavy, beside.heavy) == (True, False, True)
+    for _ in range(40):
+        computes.note(HEAVY // 10, HEAVY // 10, 1.0)  # the next version is faster
+    assert not computes.heavy
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody says how long a thread has waited for a core")
+def test_what_has_to_wait_for_a_core_is_as_heavy_as_before():
+    core = min(os.sched_getaffinity(0))
+
+    def compute() -> None:
+        os.sched_setaffinity(0, {core})  # of this thread
+        end = time.thread_time_ns() + 2 * HEAVY
+        while time.thread_time_ns() < end:
+            pass
+
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        for one in others:
+            os.sched_setaffinity(one.pid, {core})
+        with running() as heavy:
+            cost = Cost()
+            for _ in range(20):
+                heavy.run(cost, compute)
+            assert cost.heavy
+    finally:
+        for one in others:
+            one.kill()
+            one.wait()
+
+
+def test_few_rows_of_a_model_do_not_wait_for_many():
+    pool = ThreadPool(1)
+    try:
+        cost = pool._models["large", ""].costs[(1024).bit_length()]
+        for _ in range(20):
+            cost.note(10 * HEAVY, 10 * HEAVY, 1.0)
+        with pool.computing("large", 4, rows=1) as aside:
+            assert aside is None
+        with pool.computing("large", 4, rows=1024) as aside:
+            assert aside is not None and aside(threading.current_thread).name == "kanserve-heavy"
+    finally:
+        pool.shutdown()
+
+
+def test_what_takes_less_computes_aside_only_while_other_models_are_asked(monkeypatch):
+    pool = ThreadPool(1)
+
+    def aside(model: str) -> bool:
+        with pool.computing(model, 4) as given:
+            return given is not None and given(int) == 0
+
+    try:
+        cost = pool._models["busy", ""].costs[1]
+        for _ in range(20):
+            cost.note(2 * FELT, 2 * FELT, 1.0)
+        cost.wall = cost.processor = float(2 * FELT)
+        assert not cost.heavy and cost.felt
+        monkeypatch.setattr(thread_pool, "_BESIDE", 0)
+        assert not aside("busy")
+        monkeypatch.setattr(thread_pool, "_BESIDE", 10**12)
+        assert not aside("other") and aside("busy")
+    finally:
+        pool.shutdown()
+
+
+@pytest.mark.slow
+def test_a_server_learns_which_model_is_heavy_and_answers_right(tmp_path):
+    repository.publish(tmp_path, "busy", serving.busy())
+    repository.publish(tmp_path, "iris", serving.artifact("iris"))
+    where: SimpleQueue[str] = SimpleQueue()
+    with start(Settings(str(tmp_path), port=0)) as server, grpc.insecure_channel(server.address) as channel:
+        stub = wire.stub(channel)
+        model = server.catalog.find("busy")
+        predict = model.backend.predict
+
+        def watched(x: Any) -> Any:
+            where.put(threading.current_thread().name)
+            return predict(x)
+
+        object.__setattr__(model.backend, "predict", watched)
+        x = np.zeros((1, 1))
+        for _ in range(20):
+            got = stub.ModelInfer(infer_request("busy", x), timeout=PATIENCE)
+            assert np.frombuffer(got.raw_output_contents[0]) == predict(x)[0]
+            stub.ModelInfer(infer_request("iris", np.zeros((1, 2))), timeout=PATIENCE)
+        names = [where.get_nowait() for _ in range(20)]
+        assert names[0] == "kanserve" and names[-1] == "kanserve-heavy"
+        assert not any(cost.heavy for cost in server.state.threads._models["iris", ""].costs.values())

@@ -1,0 +1,82 @@
+"""Old names of modules: each is importable, warns with the new name, and is the new module."""
+
+import pickle
+import subprocess
+import sys
+import warnings
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kanserve
+from kanserve import pde
+from kanserve._renamed import NAMES, RENAMED
+from kanserve.network.kan import equal
+from tests.support.kans import mixed
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_is_the_new_module_and_says_so(old, monkeypatch):
+    monkeypatch.delitem(sys.modules, old, raising=False)
+    new = import_module(RENAMED[old])
+    spec = new.__spec__
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {RENAMED[old]};") as told:
+        found = import_module(old)
+    assert found is new and new.__spec__ is spec and new.__name__ == RENAMED[old]
+    assert len(told) == 1
+
+
+def test_names_of_an_old_module_are_those_of_the_new_one_and_the_importing_line_is_blamed(tmp_path):
+    program = tmp_path / "old.py"
+    program.write_text("from kanserve.ir import Kan\nimport kanserve\nassert Kan is kanserve.Kan is kanserve.ir.Kan\n")
+    done = subprocess.run([sys.executable, "-W", "always", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "old.py:1: DeprecationWarning: kanserve.ir is now kanserve.network.kan" in done.stderr
+
+
+@pytest.mark.parametrize("old", NAMES)
+def test_an_old_public_name_is_the_new_one_and_says_so(old, monkeypatch):
+    monkeypatch.delitem(vars(kanserve), old, raising=False)
+    with pytest.warns(DeprecationWarning, match=f"kanserve.{old} is now kanserve.{NAMES[old]};") as told:
+        found = getattr(kanserve, old)
+    assert found is getattr(kanserve, NAMES[old]) and old not in kanserve.__all__
+    assert [warning.filename for warning in told] == [__file__]
+
+
+def test_the_old_keyword_of_a_grid_warns_and_is_the_new_one():
+    data = np.linspace(-1, 1, 12)[:, None], np.linspace(-1, 1, 12)
+    fit: Any = kanserve.fit  # whose types know the new keyword only
+    solve: Any = pde.solve
+    options: dict[str, Any] = {"starts": 1, "steps": 2}
+    with pytest.warns(DeprecationWarning, match="grids= of fit is now grid=;") as told:
+        old = fit([1, 1], data, grids=(3, 5), **options)
+    assert [warning.filename for warning in told] == [__file__]
+    assert equal(old, kanserve.fit([1, 1], data, grid=5, **options))
+    with pytest.raises(TypeError, match="give grid alone"):
+        fit([1, 1], data, grid=5, grids=(3, 5), **options)
+    line = kanserve.from_formula("2*x", ranges={"x": (-1, 1)})
+    free: Any = kanserve.Session(line, data).free
+    with pytest.warns(DeprecationWarning, match="intervals= of free is now grid=;"):
+        freed = free("x->y", intervals=8)
+    assert "free('x->y', grid=8)" in freed.as_python()
+    residual = pde.Residual(lambda x, u: u - x[:, 0], data[0])
+    with pytest.warns(DeprecationWarning, match="grids= of solve is now grid=;"):
+        old = solve([1, 1], residual, grids=(3, 5), **options)
+    assert equal(old, pde.solve([1, 1], residual, grid=5, **options))
+
+
+def test_nothing_of_ours_uses_an_old_name():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in kanserve.__all__:
+            assert getattr(kanserve, name) is not None
+
+
+def test_a_pickle_of_an_older_version_is_read(monkeypatch):
+    monkeypatch.delitem(sys.modules, "kanserve.ir", raising=False)
+    kan = mixed()
+    old = pickle.dumps(kan, protocol=0).replace(b"ckanserve.network.kan\n", b"ckanserve.ir\n")
+    with pytest.warns(DeprecationWarning, match="kanserve.ir is now"):
+        assert equal(pickle.loads(old), kan)
