@@ -10,7 +10,7 @@ from tests.support.imported_checkpoints import ALL, FOLDER, IMPORTED, conversion
 
 
 def test_each_recipe_is_stored_and_nothing_else():
-    recipes = {f"{library}/{one.__name__}" for library, those in RECIPES.items() for one in those}
+    recipes = {f"{library}/{recipe.__name__}" for library, those in RECIPES.items() for recipe in those}
     assert set(ALL) == recipes
     assert len(IMPORTED) >= 60
 
@@ -24,7 +24,7 @@ def test_each_file_belongs_to_a_recipe_and_all_are_small():
 
 def test_each_recipe_says_why_it_is_there():
     for those in RECIPES.values():
-        assert all((one.__doc__ or "").endswith(".") for one in those)
+        assert all((recipe.__doc__ or "").endswith(".") for recipe in those)
 
 
 @pytest.mark.slow

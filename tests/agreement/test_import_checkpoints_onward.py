@@ -90,5 +90,5 @@ def test_imported_networks_are_served_with_their_formulas(tmp_path):
             kan, x = conversion(name).kan, ALL[name].x.astype(np.float64)
             want = evaluate(kan, x)
             np.testing.assert_allclose(client.predict(names[name], x), want, rtol=1e-9, atol=1e-12)
-            written = [one.text for one in client.formula(names[name])]
+            written = [served.text for served in client.formula(names[name])]
             assert written == [formula.text for formula in formulas(kan, strict=False)]

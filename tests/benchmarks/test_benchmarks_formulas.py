@@ -109,7 +109,7 @@ def test_what_is_known_is_not_measured_again(tmp_path, capsys):
 def test_two_parts_are_the_whole():
     plan = formulas.Plan(Setting(), laws(Setting())[:3], (0, 1), peers=False)
     every = [(one.name, seed) for one in plan.laws for seed in plan.seeds]
-    parts = [[(one.name, seed) for one, seed in formulas.tasks(plan, part, 2)] for part in (0, 1)]
+    parts = [[(task.name, seed) for task, seed in formulas.tasks(plan, part, 2)] for part in (0, 1)]
     assert sorted(parts[0] + parts[1]) == sorted(every) and len(parts[0]) == 3
 
 
@@ -117,12 +117,15 @@ def test_a_miss_is_printed_as_a_miss_and_says_how():
     every = laws(Setting())
     good = [Result(one.name, seed, OURS, 0.2, one.text, 1e-12, 1e-13, 1e-12) for one in every for seed in range(3)]
     assert report(Setting(), every, range(3), good).count("met: ") == 3
-    bad = [replace(one, error=math.inf, inside=1e-9, seconds=11.0) if one.law == "I.6.2" else one for one in good]
+    bad = [
+        replace(result, error=math.inf, inside=1e-9, seconds=11.0) if result.law == "I.6.2" else result
+        for result in good
+    ]
     text = report(Setting(), every, range(3), bad)
     assert "MISSED: exact in every seed (I.6.2 0, I.6.2 1, I.6.2 2)" in text and "NO NO NO" in text
     assert "MISSED: none above 10 s: 11.00" in text and "met: median" in text
     assert text.count("not finite outside") == 3
-    noisy = [replace(one, error=1e-2, inside=1e-2, form=one.law != "I.6.2") for one in good]
+    noisy = [replace(result, error=1e-2, inside=1e-2, form=result.law != "I.6.2") for result in good]
     text = report(Setting(noise=0.01), every, range(3), noisy)
     assert "met: the right form in two seeds of three ≥ 28 of 30: 29" in text
     assert "MISSED: exact with constants there ≥ 26 of 30: 0" in text

@@ -57,7 +57,7 @@ def test_goals_that_are_missed_say_so():
 def test_neighbours_do_what_they_are_called_and_the_fast_model_answers_beside_each():
     found = isolation.measure(workers=1, small=True)
     assert list(found) == ["alone", "sleeping", "broken", "busy", "huge", "loaded"]
-    assert all(len(one.p50) == 1 and 0 < one.p50[0] <= one.p99[0] for one in found.values())
+    assert all(len(result.p50) == 1 and 0 < result.p50[0] <= result.p99[0] for result in found.values())
     text = isolation.report({1: found})
     assert text.count("1 worker: p99 beside a model that is") == 5
 

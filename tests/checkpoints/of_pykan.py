@@ -67,12 +67,12 @@ def grid_updated() -> Made:
 def coinciding_knots_double() -> Made:
     """Knots that follow rows of few values and coincide: its recursion meets 0/0."""
     model = kan([2, 2, 1], grid_eps=0.0, noise_scale=1.0)
-    coefficients = [one.coef.detach().clone() for one in model.act_fun]
+    coefficients = [edge.coef.detach().clone() for edge in model.act_fun]
     x = rows(2)
     x[:, 0] = torch.where(torch.arange(len(x)) % 3 == 0, x[:, 0], torch.tensor(0.25))
     model.act_fun[0].update_grid_from_samples(x)
-    for one, before in zip(model.act_fun, coefficients, strict=True):  # on such knots its fit has no solution
-        one.coef.data = before
+    for edge, before in zip(model.act_fun, coefficients, strict=True):  # on such knots its fit has no solution
+        edge.coef.data = before
     # It may leave a knot any number of times; three are continuous.
     model.act_fun[0].grid.data[0, 5:8] = torch.tensor([0.25, 0.25, 0.25])
     model.act_fun[0].grid.data[0].copy_(model.act_fun[0].grid.data[0].sort()[0])
@@ -217,8 +217,8 @@ def affine_trained() -> Made:
 def affine_set_double() -> Made:
     """Each scale and each bias has a value of its own, before and after products of three, the last layer too."""
     model = kan([2, [2, 1], [1, 1], 2], mult_arity=[[], [3], [2], []], noise_scale=1.0)
-    for n, one in enumerate([*model.subnode_scale, *model.subnode_bias, *model.node_scale, *model.node_bias]):
-        one.data = torch.linspace(-1.3, 0.9, len(one)) + 0.07 * n
+    for n, parameter in enumerate([*model.subnode_scale, *model.subnode_bias, *model.node_scale, *model.node_bias]):
+        parameter.data = torch.linspace(-1.3, 0.9, len(parameter)) + 0.07 * n
     return made(model)
 
 

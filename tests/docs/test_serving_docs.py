@@ -27,7 +27,7 @@ def test_the_file_of_the_page_is_taken(tmp_path, monkeypatch):
     settings = read(["--config", "kanserve.toml"], {})
     assert set(tomllib.loads(found)) == {"http_port", "workers", "tls_certificate", "tls_key", "models", "access"}
     assert settings.models == {"houses": ModelSettings(versions="latest:2", concurrency=4, warm_up=(1, 256))}
-    assert [one.name for one in settings.access] == ["planner", "publisher"]
+    assert [grant.name for grant in settings.access] == ["planner", "publisher"]
     assert settings.access[1] == Grant(("manage",), "publisher", settings.access[1].token_sha256)
 
 

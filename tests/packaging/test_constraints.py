@@ -24,7 +24,7 @@ def wanted() -> list[Requirement]:
         *PROJECT["build-system"]["requires"],
         *itertools.chain(*EXTRAS.values()),
     ]
-    return [one for one in map(Requirement, every) if one.name != "kanserve"]
+    return [text for text in map(Requirement, every) if text.name != "kanserve"]
 
 
 def test_each_line_is_one_version_of_a_package_and_names_no_host():
@@ -35,22 +35,22 @@ def test_each_line_is_one_version_of_a_package_and_names_no_host():
 @pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
 def test_each_requirement_has_one_version_on_each_python_and_it_fits(python: str):
     environment = {"python_version": python.rpartition(".")[0], "python_full_version": python}
-    for one in wanted():
-        if one.name == "torch":  # whose build the machine chooses
+    for requirement in wanted():
+        if requirement.name == "torch":  # whose build the machine chooses
             continue
         fits = [
             locked
             for locked in LOCKED
-            if locked.name == canonicalize_name(one.name)
+            if locked.name == canonicalize_name(requirement.name)
             and (locked.marker is None or locked.marker.evaluate(environment))
         ]
-        assert len(fits) == 1, one
+        assert len(fits) == 1, requirement
         (version,) = fits[0].specifier
-        assert one.specifier.contains(version.version), (one, fits[0])
+        assert requirement.specifier.contains(version.version), (requirement, fits[0])
 
 
 def test_torch_is_free_with_what_its_builds_for_gpus_need():
-    assert not [one for one in LOCKED if re.match(r"torch$|triton$|nvidia-|cuda-", one.name)]
+    assert not [name for name in LOCKED if re.match(r"torch$|triton$|nvidia-|cuda-", name.name)]
 
 
 def test_the_demo_installs_neither_torch_nor_what_only_tests_need():
@@ -58,8 +58,12 @@ def test_the_demo_installs_neither_torch_nor_what_only_tests_need():
         own = map(Requirement, EXTRAS[extra])
         return {
             name
-            for one in own
-            for name in (set().union(*map(needed, one.extras)) if one.extras and one.name == "kanserve" else {one.name})
+            for requirement in own
+            for name in (
+                set().union(*map(needed, requirement.extras))
+                if requirement.extras and requirement.name == "kanserve"
+                else {requirement.name}
+            )
         }
 
     assert {"matplotlib", "onnxruntime", "sympy", "tritonclient"} <= needed("demo")

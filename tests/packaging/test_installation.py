@@ -46,7 +46,7 @@ def test_each_size_and_time_of_an_installation_is_a_measured_one(file, begin, en
     text = (ROOT / file).read_text("utf-8").partition(begin)[2].partition(end)[0]
     # A command's own number, such as a time that can be set, is no measurement.
     said = claims(re.sub(r"`[^`]*`[^.]*kills after 10 seconds|terminationGracePeriodSeconds.*", "", text))
-    assert said and not [one for one in said if not measured(*one)]
+    assert said and not [line for line in said if not measured(*line)]
 
 
 def test_each_table_says_when_and_where_it_was_measured():

@@ -114,14 +114,14 @@ def bits(kans: Mapping[str, Kan], inputs: Mapping[str, Array]) -> str:
     for target, got in found.items():
         fast = outputs(target, kans, stream, FAST_FLAGS)
         if isinstance(got, str) or isinstance(fast, str) or isinstance(base, str):
-            reason = next((one for one in (got, fast, base) if isinstance(one, str)), "")
+            reason = next((answers for answers in (got, fast, base) if isinstance(answers, str)), "")
             body.append([target, "-", "-", "-", "-", reason[:200]])
             misses.append(target)
             slips.append(target)
             continue
         values, native = np.frombuffer(got, np.uint64), np.frombuffer(base, np.uint64)
         differ = int((values != native).sum()) if len(values) == len(native) else len(native)
-        worst, worst_fast = (largest_error(np.frombuffer(one, np.float64), want) for one in (got, fast))
+        worst, worst_fast = (largest_error(np.frombuffer(answers, np.float64), want) for answers in (got, fast))
         runner = " ".join(RUNNERS[target][:1]) or "itself"
         body.append([target, str(len(values)), str(differ), f"{worst:.1e}", f"{worst_fast:.1e}", runner])
         if differ or not worst <= DOUBLE:
@@ -138,11 +138,11 @@ def bits(kans: Mapping[str, Kan], inputs: Mapping[str, Array]) -> str:
 def largest_error(values: Array, want: Mapping[str, Array]) -> float:
     """The largest error of the networks' outputs, which lie one after the other; infinite where NaN is elsewhere."""
     worst, start = 0.0, 0
-    for one in want.values():
-        got = values[start : start + one.size].reshape(one.shape)
-        start += one.size
-        same = np.array_equal(np.isnan(got).all(axis=1), ~np.isfinite(one).all(axis=1))
-        worst = max(worst, error(got, one) if same else np.inf)
+    for array in want.values():
+        got = values[start : start + array.size].reshape(array.shape)
+        start += array.size
+        same = np.array_equal(np.isnan(got).all(axis=1), ~np.isfinite(array).all(axis=1))
+        worst = max(worst, error(got, array) if same else np.inf)
     return worst
 
 
@@ -176,7 +176,7 @@ def outputs(target: str, kans: Mapping[str, Kan], stream: bytes, flags: Sequence
 
 def microcontroller(kans: Mapping[str, Kan]) -> str:
     """The table of sizes on a Cortex-M4F, in float: of the model alone, and of a whole program with libm."""
-    missing = [one for one in (f"{CORTEX}-gcc", f"{CORTEX}-size") if not runs(one)]
+    missing = [program for program in (f"{CORTEX}-gcc", f"{CORTEX}-size") if not runs(program)]
     if missing:
         return goal(False, "a build for Cortex-M4F links", [f"{missing[0]} is not installed"])
     body, misses = [], []

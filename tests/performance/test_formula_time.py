@@ -27,6 +27,6 @@ def test_a_server_answers_with_the_formula_of_600_edges_for_little_more_than_tha
         middle = time.process_time()
         formulas(kan)
         assert middle - began < 3 * (time.process_time() - middle)
-    for q, one in enumerate(found):
-        assert one.shortened and "…" in one.text and len(one.text) <= 50_000
-        assert np.allclose(evaluate_tree(one.tree, one.tables, x), evaluate(kan, x)[:, q], rtol=1e-9)
+    for q, formula in enumerate(found):
+        assert formula.shortened and "…" in formula.text and len(formula.text) <= 50_000
+        assert np.allclose(evaluate_tree(formula.tree, formula.tables, x), evaluate(kan, x)[:, q], rtol=1e-9)

@@ -77,8 +77,8 @@ def onnx_code(files: Files) -> bytes:
     model = onnx.load_from_string(data)
     del model.metadata_props[:]
     described: list[Any] = [model, model.graph, *model.graph.node, *model.functions]
-    for one in described:
-        one.doc_string = ""
+    for message in described:
+        message.doc_string = ""
     code: bytes = model.SerializeToString(deterministic=True)
     return code
 

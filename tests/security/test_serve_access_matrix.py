@@ -119,7 +119,10 @@ def limited(repository):
 
 
 NAMED = [
-    *((f"/inference.GRPCInferenceService/Model{one}", pb.ModelReadyRequest) for one in ("Ready", "Metadata", "Config")),
+    *(
+        (f"/inference.GRPCInferenceService/Model{method}", pb.ModelReadyRequest)
+        for method in ("Ready", "Metadata", "Config")
+    ),
     ("/inference.GRPCInferenceService/ModelStatistics", pb.ModelStatisticsRequest),
     *((f"/kanserve.v1.FormulaService/{one}", formula_pb2.GetFormulaRequest) for one in ("GetFormula", "GetNetwork")),
     ("/kanserve.v1.FormulaService/Differentiate", formula_pb2.DifferentiateRequest),
@@ -190,7 +193,7 @@ def test_twenty_rotations_under_load_fail_no_call(repository, tmp_path):
                 call(Sender(channel))
 
     with server.start(settings) as running:
-        threads = [threading.Thread(target=one, args=(running.address,)) for one in (stay, come_and_go, come_and_go)]
+        threads = [threading.Thread(target=work, args=(running.address,)) for work in (stay, come_and_go, come_and_go)]
         for thread in threads:
             thread.start()
         try:

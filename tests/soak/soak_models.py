@@ -34,9 +34,9 @@ def main() -> int:
 
 def reloaded(root: Path) -> Iterator[Said]:
     found, before, after = reload_checks.reloads(root, 100, every=0.6)
-    answers = sum(sum(one.answers.values()) for one in found)
-    versions = len(set().union(*(one.answers for one in found)))
-    errors, wrong = sum(len(one.errors) for one in found), sum(one.wrong for one in found)
+    answers = sum(sum(reading.answers.values()) for reading in found)
+    versions = len(set().union(*(reading.answers for reading in found)))
+    errors, wrong = sum(len(reading.errors) for reading in found), sum(reading.wrong for reading in found)
     yield errors == 0, f"6: 100 reloads in 60 s: {answers} answers by {versions} versions, {errors} errors"
     yield wrong == 0, f"6: {wrong} answers are not those of the version that they name"
     grown = after.megabytes - before.megabytes
@@ -52,8 +52,8 @@ def reloaded(root: Path) -> Iterator[Said]:
 
 def corrupted(root: Path) -> Iterator[Said]:
     found, reason = reload_checks.corrupted(root, 10.0)
-    answers = sum(one.answers.get("1", 0) for one in found)
-    good = all(set(one.answers) == {"1"} and not one.errors and not one.wrong for one in found)
+    answers = sum(reading.answers.get("1", 0) for reading in found)
+    good = all(set(reading.answers) == {"1"} and not reading.errors and not reading.wrong for reading in found)
     yield good, f"7: {answers} answers by version 1 beside a corrupt version 2, of which the index says: {reason}"
 
 
@@ -76,7 +76,7 @@ def filled(root: Path) -> Iterator[Said]:
 def disturbed(root: Path) -> Iterator[Said]:
     alone, busy, loads = reload_checks.disturbed(root, 5, 4.0)
     quiet, noisy = (
-        np.median([np.percentile(one, [50, 99]) for one in rounds], axis=0) * 1e3 for rounds in (alone, busy)
+        np.median([np.percentile(reading, [50, 99]) for reading in rounds], axis=0) * 1e3 for rounds in (alone, busy)
     )
     yield (
         noisy[1] < 2 * quiet[1],

@@ -90,7 +90,7 @@ def mutated_files(count: int, seed: int = 0) -> str:
         artifact_mutations.golden,
         artifact_mutations.networks,
     )
-    said = [f"{one(count, seed)} of {count} {one.__name__}" for one in made]
+    said = [f"{mutate(count, seed)} of {count} {mutate.__name__}" for mutate in made]
     return f"refused, with the declared errors only: {', '.join(said)}"
 
 

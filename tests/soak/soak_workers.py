@@ -69,7 +69,7 @@ class Killed:
 
     def __str__(self) -> str:
         seen = self.seen
-        failed, repeated = (100 * one / seen.requests for one in (sum(seen.failed.values()), seen.repeated))
+        failed, repeated = (100 * count / seen.requests for count in (sum(seen.failed.values()), seen.repeated))
         return (
             f"{self.kills} workers killed, {seen.requests} requests: {failed:.2f} % failed {seen.failed or ''}, "
             f"{repeated:.2f} % were made again by the client, {seen.wrong} wrong answers; "
@@ -152,7 +152,7 @@ def _replaced(supervisor: int, before: list[int]) -> float:
 def _listens(process: int) -> bool:
     """Whether it has a socket that listens."""
     try:
-        inodes = {os.readlink(f"/proc/{process}/fd/{one}") for one in os.listdir(f"/proc/{process}/fd")}
+        inodes = {os.readlink(f"/proc/{process}/fd/{descriptor}") for descriptor in os.listdir(f"/proc/{process}/fd")}
         lines = [line for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     except OSError:
         return False
@@ -178,7 +178,7 @@ def ended(workers: int = 2, calls: int = 12) -> Ended:
             server_process.until(lambda: _stops(wire.stub(channel)))
             time.sleep(2 * FAREWELL)  # longer than answers that are ready are given to leave
             (gate / "go").touch()
-            answered = sum(_is_answered(one) for one in waiting)
+            answered = sum(_is_answered(future) for future in waiting)
             return Ended(calls, answered, running.wait(60), time.monotonic() - begun)
 
 

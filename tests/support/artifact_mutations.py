@@ -60,8 +60,8 @@ def trees(count: int, seed: int = 0) -> int:
         for _ in range(rng.choice((1, 1, 2))):
             data = mutated(data, rng)
         try:
-            for one in from_json(data):
-                evaluate_tree(one.tree, one.tables, x)
+            for formula in from_json(data):
+                evaluate_tree(formula.tree, formula.tables, x)
         except (FormatError, DataError):
             refused += 1
     return refused

@@ -68,7 +68,7 @@ def write(folder: Path, kans: dict[str, Kan], precision: Precision) -> dict[str,
     table = ",\n".join(f"    {{{sizes[name]}, {name}_predict, {name}_predict_batch}}" for name in kans)
     real = "float" if precision == "float" else "double"
     (folder / "main.c").write_text(MAIN.replace("$NETWORKS$", table).replace("REAL", real))
-    (folder / "x").write_bytes(b"".join(one.astype(TYPES[precision]).tobytes() for one in x.values()))
+    (folder / "x").write_bytes(b"".join(array.astype(TYPES[precision]).tobytes() for array in x.values()))
     return x
 
 

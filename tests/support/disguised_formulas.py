@@ -115,7 +115,7 @@ class _Disguise:
         sums = [n for n, factor in enumerate(factors) if self._given[factor][0] == "add"]
         if sums:
             rest = parts[: sums[0]] + parts[sums[0] + 1 :]
-            terms = [self._made[one] for one in self._given[factors[sums[0]]][1:]]
+            terms = [self._made[term] for term in self._given[factors[sums[0]]][1:]]
             ways.append(self._sum(*(self._product(term, *rest) for term in terms)))
         return ways[self._rng.integers(len(ways))]
 
@@ -124,8 +124,8 @@ class _Disguise:
         if changed and self._positive[base]:
             return self._exp(self._scaled(exponent, self._log(part)))
         if changed and exponent == 2 and self._given[base][0] == "add":
-            terms = [self._made[one] for one in self._given[base][1:]]
-            return self._sum(*(self._product(term, other) for term in terms for other in terms))
+            terms = [self._made[term] for term in self._given[base][1:]]
+            return self._sum(*(self._product(term, right) for term in terms for right in terms))
         return self._steps.add("pow", part, exponent)
 
     def _call(self, _, name, argument, *, changed):

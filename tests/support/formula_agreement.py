@@ -52,7 +52,7 @@ def check(kan: Kan, found: tuple[Formula, ...]) -> None:
     """Fail unless each formula agrees with its output, and claims a closed form where it may."""
     x = sample(kan, POINTS, seed=1)
     wanted = evaluate(kan, x)
-    got = np.stack([evaluate_tree(one.tree, one.tables, x) for one in found], axis=1)
+    got = np.stack([evaluate_tree(formula.tree, formula.tables, x) for formula in found], axis=1)
     fine = np.isfinite(wanted).all(axis=1)
     both = fine & np.isfinite(got).all(axis=1)
     error, limit = np.abs(got - wanted)[both], 1e-9 * scale(wanted)[both]
@@ -73,10 +73,10 @@ def check_closed(kan: Kan, found: tuple[Formula, ...], x: Array) -> None:
     # A product with a factor 0 has no splines in it; a function may be constant on these rows and have some.
     varying = [np.ptp(value, axis=0) > 0 for value in values]
     possibly = [np.ones(value.shape[1], bool) for value in values]
-    for one, surely, maybe in zip(found, splined(kan, varying), splined(kan, possibly), strict=True):
-        assert one.closed_form is not bool(one.tables)
-        assert not (one.closed_form and surely)
-        assert one.closed_form or maybe
+    for formula, surely, maybe in zip(found, splined(kan, varying), splined(kan, possibly), strict=True):
+        assert formula.closed_form is not bool(formula.tables)
+        assert not (formula.closed_form and surely)
+        assert formula.closed_form or maybe
 
 
 def check_defined(part: Kan, q: int, x: Array, undefined: NDArray[np.bool_]) -> None:
@@ -89,5 +89,5 @@ def check_defined(part: Kan, q: int, x: Array, undefined: NDArray[np.bool_]) -> 
         moves = np.random.default_rng(0).uniform(-1e-12, 1e-12, (100, len(row)))
         near = evaluate(part, row * (1 + moves))[:, q]
         on_the_way = [edges(layer, v) for layer, v in zip(part.layers, activations(part, row[None]), strict=False)]
-        largest = max(np.abs(one).max(where=np.isfinite(one), initial=0) for one in on_the_way)
+        largest = max(np.abs(values).max(where=np.isfinite(values), initial=0) for values in on_the_way)
         assert 0 < np.isnan(near).sum() < len(near) or largest > 1e100, row.tolist()

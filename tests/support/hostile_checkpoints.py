@@ -112,7 +112,7 @@ def safetensors_bytes(header: Any, data: bytes = b"") -> bytes:
 
 
 def state() -> dict[str, torch.Tensor]:
-    return {name: torch.tensor(one) for name, one in library_checkpoints.ARRAYS["pykan"]().items()}
+    return {name: torch.tensor(array) for name, array in library_checkpoints.ARRAYS["pykan"]().items()}
 
 
 def settings_files() -> Iterator[tuple[str, bytes]]:
@@ -231,7 +231,7 @@ def array_files() -> Iterator[tuple[str, bytes]]:
     sixty_four = {"act_fun.0.coef": torch.zeros(64)}
     yield "old torch with four gigabytes", torch_bytes(sixty_four, old=True).replace(b"K\x40", many)
     with zipfile.ZipFile(io.BytesIO(torch_bytes(sixty_four))) as file:
-        entries = {one.filename: file.read(one) for one in file.infolist()}
+        entries = {member.filename: file.read(member) for member in file.infolist()}
     larger = {name: data.replace(b"K\x40", many) if name.endswith(".pkl") else data for name, data in entries.items()}
     yield "torch with four gigabytes", archive(larger)
     zeros = bytes(200 << 20)

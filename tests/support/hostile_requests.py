@@ -127,8 +127,8 @@ class Maker:
     def _values(self, shape: list[int]) -> list[float]:
         """As many as the shape says, where that is few; or one more, or fewer."""
         count = 1
-        for one in shape:
-            count = count * one if 0 <= count * one <= 1000 else self._rng.randrange(20)
+        for length in shape:
+            count = count * length if 0 <= count * length <= 1000 else self._rng.randrange(20)
         return self._rng.choices(_NUMBERS, k=max(0, count + self._rng.choice((0, 0, 0, 0, 1, -1))))
 
     def _infer(self) -> pb.ModelInferRequest:

@@ -215,8 +215,8 @@ def hostile_names() -> Kan:
 
 
 ZOO: dict[str, Callable[[], Kan]] = {
-    one.__name__: one
-    for one in (
+    make.__name__: make
+    for make in (
         one_edge,
         on_a_knot,
         outside_linear,

@@ -65,8 +65,8 @@ class Authority:
         """A certificate for a server of this machine, or for a client."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        names += [x509.DNSName(one) for one in ("localhost", *dns)]
-        names += [x509.UniformResourceIdentifier(one) for one in uris]
+        names += [x509.DNSName(name) for name in ("localhost", *dns)]
+        names += [x509.UniformResourceIdentifier(uri) for uri in uris]
         made = (
             _builder(_name(common_name), self._name, key, expired)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)

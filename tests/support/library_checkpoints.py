@@ -79,7 +79,7 @@ def save_pykan(
     """The three files that pykan's `saveckpt` writes for a name."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{prefix}_config.yml").write_text(settings(base, functions))
-    torch.save({name: torch.tensor(one) for name, one in pykan(splines).items()}, f"{prefix}_state")
+    torch.save({name: torch.tensor(array) for name, array in pykan(splines).items()}, f"{prefix}_state")
     torch.save(None, f"{prefix}_cache_data")
 
 

@@ -62,7 +62,7 @@ def forward(stored: Checkpoint, x: Array, groups: Sequence[Groups] = (), base: s
         for i in range(inputs):
             basis = b_splines(x[:, i], grid[i], grid.shape[1] - count - 1)
             for j in range(outputs):
-                scale_base, scale_sp = (array[f"act_fun.{n}.scale_{one}"][i, j] for one in ("base", "sp"))
+                scale_base, scale_sp = (array[f"act_fun.{n}.scale_{scale}"][i, j] for scale in ("base", "sp"))
                 numeric = scale_base * BASES[base](x[:, i]) + scale_sp * (basis @ coef[i, j])
                 a, b, c, d = array[f"symbolic_fun.{n}.affine"][j, i]
                 symbolic = c * LIBRARY[names[j][i]](a * x[:, i] + b) + d
@@ -70,7 +70,7 @@ def forward(stored: Checkpoint, x: Array, groups: Sequence[Groups] = (), base: s
                 z[:, j] += array[f"act_fun.{n}.mask"][i, j] * numeric + (share * symbolic if share else 0)
         z = array[f"subnode_scale_{n}"] * z + array[f"subnode_bias_{n}"]
         own = groups[n] if groups else [[j] for j in range(outputs)]
-        nodes = np.stack([np.prod(z[:, list(one)], axis=1) for one in own], axis=1)
+        nodes = np.stack([np.prod(z[:, list(group)], axis=1) for group in own], axis=1)
         x = array[f"node_scale_{n}"] * nodes + array[f"node_bias_{n}"]
     return x
 

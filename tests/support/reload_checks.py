@@ -92,7 +92,7 @@ def asked(address: str, pause: float, clients: int = 2) -> Iterator[list[Asked]]
                 one.ask(stub, request)
                 time.sleep(pause)
 
-    threads = [threading.Thread(target=work, args=(one,)) for one in found]
+    threads = [threading.Thread(target=work, args=(reading,)) for reading in found]
     for thread in threads:
         thread.start()
     try:

@@ -61,7 +61,7 @@ class Truth:
     def uncertain(self) -> Rows:
         """(N,): in which rows rounding decides whether the network is finite."""
         moved = _moved(self.kan, self.x, _MOVED[self.precision])
-        fine = [np.isfinite(evaluate(one, near)).all(axis=1) for one, near in moved]
+        fine = [np.isfinite(evaluate(network, near)).all(axis=1) for network, near in moved]
         if self.precision == "float":
             fine.append(np.isfinite(eager_float32(self.kan, self.x)).all(axis=1))
         # `rounding` also moves the values on the way, and knows where a float overflows; it is NaN where one breaks.

@@ -207,7 +207,7 @@ def _held(process: psutil.Process) -> Held:
 
 
 def _least(held: list[Held]) -> Held:
-    return Held(*(min(getattr(one, name) for one in held) for name in ("memory", "descriptors", "threads")))
+    return Held(*(min(getattr(sample, name) for sample in held) for name in ("memory", "descriptors", "threads")))
 
 
 def _all_kinds(address: str, http: str) -> int:

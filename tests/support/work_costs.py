@@ -36,8 +36,8 @@ def ratio(
     """CPU time of the work over that of the other, each the least of interleaved rounds."""
     least = [float("inf"), float("inf")]
     for _ in range(rounds):
-        for place, one in enumerate((work, other)):
+        for place, job in enumerate((work, other)):
             begun = clock()
-            one()
+            job()
             least[place] = min(least[place], clock() - begun)
     return least[0] / least[1]

@@ -43,7 +43,12 @@ def test_an_unpickled_network_is_equal_and_its_arrays_stay_read_only(way):
         kan = make()
         again = WAYS[way](kan)
         assert equal(again, kan)
-        arrays = [one for part in (again, *again.layers) for one in vars(part).values() if isinstance(one, np.ndarray)]
+        arrays = [
+            member
+            for part in (again, *again.layers)
+            for member in vars(part).values()
+            if isinstance(member, np.ndarray)
+        ]
         assert len(arrays) >= 14 and not any(array.flags.writeable for array in arrays)
     with pytest.raises(ValueError, match="read-only"):
         written(WAYS[way](kan.layers[0]).coefficients)
@@ -92,7 +97,7 @@ def test_all_of_them_are_carried_to_another_process(artifact):
     kan, model = mixed(), kanserve.LoadedModel(artifact)
     estimator = KANRegressor.from_kan(kanserve.create([2, 1]))
     callables = [kan, load_backend(artifact, "c_source").predict, model, model.predict, artifact.kan()]
-    found = Parallel(n_jobs=2, backend="loky")(delayed(one)(rows()) for one in callables)
+    found = Parallel(n_jobs=2, backend="loky")(delayed(function)(rows()) for function in callables)
     for one in found:
         np.testing.assert_allclose(one, kan(rows()), rtol=1e-12)
     x = np.zeros((3, 2))

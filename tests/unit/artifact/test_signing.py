@@ -319,7 +319,7 @@ def test_sign_vouches_for_a_version_and_replaces_only_when_told(tmp_path, key, t
     assert code == 0
     assert json.loads(out) == {"model": "law", "version": "1", "signature": str(folder / SIGNATURE)}
     read(folder, trusted)
-    assert {one: one.read_bytes() for one in before} == before
+    assert {path: path.read_bytes() for path in before} == before
     assert stat.S_ISREG((folder / SIGNATURE).lstat().st_mode) and os.listdir(folder.parent) == ["1"]
 
     other, public = keys.signing_pair(tmp_path, "other")

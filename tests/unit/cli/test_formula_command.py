@@ -51,8 +51,8 @@ def test_rows_tell_how_sure_the_constants_of_a_network_are(kanserve):
     assert out.count("±") == 2 and "198 degrees of freedom" in out
     assert kanserve("formula", "law.safetensors")[1] == "y = 1.23457*m*v + 0.765432\n"
     (told,) = json.loads(kanserve("formula", "law.safetensors", "--data", "rows.csv", "--as", "json")[1])
-    assert {one["value"] for one in told["constants"]} == {1.23456789012, 0.765432109876}
-    assert all(0 < one["standard_error"] < 0.1 for one in told["constants"])
+    assert {constant["value"] for constant in told["constants"]} == {1.23456789012, 0.765432109876}
+    assert all(0 < constant["standard_error"] < 0.1 for constant in told["constants"])
     assert told["degrees_of_freedom"] == 198 and 0.04 < told["residual_standard_deviation"] < 0.06
 
 
@@ -129,8 +129,8 @@ def test_a_table_is_searched_and_a_formula_of_the_list_becomes_a_network(kanserv
     words = ("formula", "exact.csv", "--target", "y", "--max-fits", "1000", "-q")
     code, out, _ = kanserve(*words, "--pareto", "--pick", "1", "--out", "found.safetensors", "--json")
     listed, ended = (json.loads(out)[key] for key in ("candidates", "ended"))
-    assert code == 0 and [one["number"] for one in listed] == list(range(1, len(listed) + 1))
-    assert [one["chosen"] for one in listed] == [one["number"] == 1 for one in listed]
+    assert code == 0 and [entry["number"] for entry in listed] == list(range(1, len(listed) + 1))
+    assert [entry["chosen"] for entry in listed] == [entry["number"] == 1 for entry in listed]
     assert ended == "settled" and listed[-1]["exact"] and listed[-1]["formula"] == "y = 1.23457*m*v + 0.765432"
     (written,) = formulas(serialization.load(made / "found.safetensors"))
     assert listed[0]["formula"] == f"y = {written.text}"

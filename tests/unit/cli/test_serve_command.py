@@ -41,7 +41,9 @@ def test_the_command_becomes_the_server_and_drains(repository):
 @pytest.mark.slow
 def test_the_settings_are_read_and_nothing_is_left_of_them(repository):
     with running(str(repository), "--port", "0") as (process, _):
-        links = [os.readlink(f"/proc/{process.pid}/fd/{one}") for one in os.listdir(f"/proc/{process.pid}/fd")]
+        links = [
+            os.readlink(f"/proc/{process.pid}/fd/{descriptor}") for descriptor in os.listdir(f"/proc/{process.pid}/fd")
+        ]
         assert not [link for link in links if "settings" in link]
 
 

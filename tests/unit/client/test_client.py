@@ -46,7 +46,7 @@ def test_a_classifier_gives_probabilities_and_labels_too(client):
     x[3, 0] = np.nan
     labels = client.predict("iris", x, output="label")
     scores = evaluate(kan, x)
-    wanted = [kan.classes[one] for one in scores.argmax(axis=1)]
+    wanted = [kan.classes[index] for index in scores.argmax(axis=1)]
     wanted[3] = ""
     assert labels.tolist() == wanted
     np.testing.assert_allclose(client.predict("iris", x, output="probabilities"), probabilities(kan, x), rtol=1e-12)
@@ -239,7 +239,7 @@ def test_the_client_of_asyncio_has_the_same_calls_and_answers(server, client):
         made = AsyncClient(server.address)
         async with made as one:
             several = await asyncio.gather(*(one.predict("iris", x) for _ in range(10)))
-            assert all(np.array_equal(several[0], other) for other in several)
+            assert all(np.array_equal(several[0], answer) for answer in several)
             with pytest.raises(NotFoundError):
                 await one.predict("fox", x)
             return {

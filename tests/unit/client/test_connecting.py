@@ -112,7 +112,7 @@ def test_what_a_caller_wants_to_go_along_with_its_requests_does():
         with Client(address, metadata=[("x-request-id", "mine")]) as client:
             assert client.live()
         asyncio.run(ask(address))
-    assert [one.get("traceparent") for one in heard] == ["00-0", "00-1", None, "00-b"]
+    assert [metadata.get("traceparent") for metadata in heard] == ["00-0", "00-1", None, "00-b"]
     assert heard[0]["x-request-id"] != heard[1]["x-request-id"] and heard[2]["x-request-id"] == "mine"
     assert heard[3]["authorization"] == "Bearer t" and heard[3]["tag-bin"] == b"\0"
 
@@ -266,9 +266,9 @@ def test_a_closed_client_says_so(plain):
 def test_both_clients_have_the_same_calls_with_the_same_arguments():
     def calls(kind: type) -> dict[str, inspect.Signature]:
         return {
-            name: inspect.signature(one).replace(return_annotation=None)
-            for name, one in vars(kind).items()
-            if callable(one) and (not name.startswith("_") or name == "__init__")
+            name: inspect.signature(member).replace(return_annotation=None)
+            for name, member in vars(kind).items()
+            if callable(member) and (not name.startswith("_") or name == "__init__")
         }
 
     assert calls(Client) == calls(AsyncClient)

@@ -190,11 +190,11 @@ def test_a_restart_of_the_server_costs_no_answer(tmp_path):
             server_process.until(lambda: len(answers) >= 30)
         before = len(answers)
         with client, start(tmp_path, port=server.port):
-            while len(answers) < before + 30 and not any(one.done() for one in asking):
+            while len(answers) < before + 30 and not any(future.done() for future in asking):
                 time.sleep(0.02)
             over.set()
-            for one in asking:
-                one.result(timeout=60)
+            for future in asking:
+                future.result(timeout=60)
     assert before and len(set(answers)) == 1 and client.retried > 0
 
 

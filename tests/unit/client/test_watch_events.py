@@ -111,8 +111,8 @@ def test_a_stream_that_breaks_is_made_again_with_longer_and_longer_pauses(asynch
             async def ask() -> list[ModelEvent]:
                 async with AsyncClient(address) as client:
                     found: list[ModelEvent] = []
-                    async for one in client.watch("fox"):
-                        found.append(one)
+                    async for event in client.watch("fox"):
+                        found.append(event)
                         if len(found) == 3:
                             break
                     return found
@@ -147,11 +147,11 @@ def test_who_listens_no_longer_is_noticed_by_the_server(tmp_path, artifact):
     repository.publish(tmp_path, "fox", artifact)
     with start(managed(tmp_path)) as server, Client(server.address) as client:
         watching = [client.watch() for _ in range(3)]
-        for one in watching:
-            next(one)
+        for watch in watching:
+            next(watch)
         listeners = len(server.models._subscribers)
-        for one in watching:
-            one.close()  # type: ignore[attr-defined]  # it is a generator
+        for watch in watching:
+            watch.close()  # type: ignore[attr-defined]  # it is a generator
         server_process.until(lambda: len(server.models._subscribers) == listeners - 3)
 
 
@@ -165,8 +165,8 @@ def test_a_client_that_is_closed_ends_what_it_watches(asynchronous, tmp_path, ar
                 client, found = AsyncClient(server.address), []
 
                 async def listen() -> None:
-                    async for one in client.watch():
-                        found.append(one)
+                    async for event in client.watch():
+                        found.append(event)
 
                 listening = asyncio.create_task(listen())
                 while not found:
@@ -181,8 +181,8 @@ def test_a_client_that_is_closed_ends_what_it_watches(asynchronous, tmp_path, ar
             came: list[ModelEvent] = []
 
             def read() -> None:
-                for one in client.watch():
-                    came.append(one)
+                for event in client.watch():
+                    came.append(event)
 
             reader = threading.Thread(target=read)
             reader.start()

@@ -65,6 +65,6 @@ def test_a_column_that_cannot_be_used_is_named(target: str, inputs: tuple[str, .
 def test_the_inputs_of_each_equation_have_a_range() -> None:
     tables = load_equations(), load_equations("feynman_dimensional"), load_equations("sciences")
     assert [len(table) for table in tables] == [30, 62, 40]
-    for one in (equation for table in tables for equation in table):
-        assert set(one.ranges) == {name.name for name in from_formula(one.formula).inputs}
-        assert all(low < high for low, high in one.ranges.values())
+    for law in (equation for table in tables for equation in table):
+        assert set(law.ranges) == {name.name for name in from_formula(law.formula).inputs}
+        assert all(low < high for low, high in law.ranges.values())

@@ -86,11 +86,11 @@ def test_a_replayed_session_gives_the_equal_network_bit_for_bit(data, name):
     assert equal(again.kan, session.kan) and again.history == session.history
     assert again.to_json() == session.to_json()
     ends = []
-    for one in (session, again):  # what was undone is kept too, in its order
+    for edited in (session, again):  # what was undone is kept too, in its order
         with pytest.raises(InputError, match="no step to redo"):
             while True:
-                one.redo()
-        ends.append(one.kan)
+                edited.redo()
+        ends.append(edited.kan)
     assert equal(*ends)
     for _ in session.history:
         session.undo()
@@ -103,7 +103,7 @@ def test_a_session_with_every_kind_of_step_is_replayed(monkeypatch):
     session = Session(kan, data, seed=3)
     session.snap("x->h1", "sin").zero("L/D->h1").undo().refit(5).free("x->h1").prune().symbolify()
     session.set("x->h1", a=3.14).round(3).rename("L/D", "lift over drag").rename("z", 'quo"te\n')
-    assert {one.step.split("(")[0] for one in session.history} == set(KINDS) - {"zero"}
+    assert {record.step.split("(")[0] for record in session.history} == set(KINDS) - {"zero"}
     assert equal(replayed(session, kan, data), session.kan)
     assert equal(Session.from_json(session.to_json(), kan, data).kan, session.kan)
 
@@ -133,9 +133,9 @@ def test_the_right_function_is_suggested_first_with_what_snapping_it_does():
     for edge, wanted in (("x->h1", "sin"), ("L/D->h1", "x^2"), ("h1->z", "exp")):
         found = session.suggest(edge, top=5)
         assert found[0].function == wanted and found[0].r2 > 0.999 and len(found) == 5
-        for one in found[:3]:
-            assert one.change == one.loss - session.loss
-            assert session.snap(edge, one.function).loss == one.loss
+        for suggestion in found[:3]:
+            assert suggestion.change == suggestion.loss - session.loss
+            assert session.snap(edge, suggestion.function).loss == suggestion.loss
             session.undo()
 
 
@@ -144,7 +144,7 @@ def test_a_good_fit_of_an_edge_may_cost_more_than_a_poor_one():
     x = np.sort(1000 + 5000 * np.random.default_rng(0).beta(1, 4, (14, 1)), axis=0)
     data = Dataset(x, 1e3 / (x - 980), ("pressure",))
     session = Session(fit([1, 1], data), data)
-    found = {one.function: one for one in session.suggest("pressure->y")}
+    found = {suggestion.function: suggestion for suggestion in session.suggest("pressure->y")}
     assert found["arctan"].r2 > found["1/x"].r2 - 1e-3 and found["arctan"].loss > 1e6 * found["1/x"].loss
     assert session.snap("pressure->y", "1/x").snapshot().edges[0].constants[:2] == pytest.approx((1.0, -980.0))
 
@@ -153,7 +153,7 @@ def test_r2_is_weighted_by_what_the_edge_does_to_the_outputs():
     # Beyond 0 the exponential amplifies the edge a thousandfold: a function must be close there.
     kan = Kan((make_layer(functions=[["x"]]), make_layer(functions=[["exp"]], affine=[[[8.0, 0, 1, 0]]])))
     session = Session(kan, rows_of(kan, 300, 0.0))
-    found = {one.function: one for one in session.suggest("x1->h1", functions=["x", "exp"])}
+    found = {suggestion.function: suggestion for suggestion in session.suggest("x1->h1", functions=["x", "exp"])}
     assert found["x"].r2 == pytest.approx(1) and found["exp"].r2 > 0.98
 
 

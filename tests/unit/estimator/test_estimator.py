@@ -140,14 +140,14 @@ def test_a_fitted_estimator_comes_back_from_joblib_and_from_safetensors_to_equal
     loaded = joblib.load(tmp_path / "estimator.joblib")
     assert kanserve.equal(loaded.kan_, fitted.kan_) and not loaded.kan_.layers[0].coefficients.flags.writeable
     # Equal bits need equal layouts: what torch has trained comes transposed.
-    assert all(layer.coefficients.flags.c_contiguous for each in (fitted, loaded) for layer in each.kan_.layers)
+    assert all(layer.coefficients.flags.c_contiguous for model in (fitted, loaded) for layer in model.kan_.layers)
     assert loaded.get_params() == fitted.get_params()
     kanserve.save(fitted.kan_, tmp_path / "kan.safetensors")
     of_kan = make.from_kan(kanserve.load(tmp_path / "kan.safetensors"))
-    for other in (loaded, of_kan):
-        np.testing.assert_array_equal(other.predict(x), fitted.predict(x))
+    for model in (loaded, of_kan):
+        np.testing.assert_array_equal(model.predict(x), fitted.predict(x))
         if make is KANClassifier:
-            np.testing.assert_array_equal(other.predict_proba(x), fitted.predict_proba(x))
+            np.testing.assert_array_equal(model.predict_proba(x), fitted.predict_proba(x))
     assert of_kan.n_features_in_ == 2 and of_kan.get_params()["hidden"] == (2,)
     assert clone(of_kan).fit(x, y).kan_.shape == fitted.kan_.shape
 

@@ -105,9 +105,12 @@ def test_several_outputs_have_a_list_of_formulas():
     x = columns(150)
     both = np.column_stack([x["angle"] ** 2, np.exp(x["mean radius"])])
     fitted = KANRegressor(hidden=(), symbolic=True, random_state=0).fit(pd.DataFrame(x), both)
-    assert [{str(name) for name in one.free_symbols} for one in fitted.formula_] == [{"angle"}, {"mean_radius"}]
-    for q, one in enumerate(fitted.formula_):
-        np.testing.assert_allclose(value(one, x), both[:, q], rtol=1e-6)
+    assert [{str(name) for name in expression.free_symbols} for expression in fitted.formula_] == [
+        {"angle"},
+        {"mean_radius"},
+    ]
+    for q, expression in enumerate(fitted.formula_):
+        np.testing.assert_allclose(value(expression, x), both[:, q], rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -118,7 +121,7 @@ def test_a_classifier_has_a_formula_for_each_score():
     labels = np.where(np.random.default_rng(1).uniform(size=300) < 1 / (1 + np.exp(-odds)), "out", "in")
     fitted = KANClassifier(hidden=(), symbolic=True, tolerance=0.1, random_state=0).fit(table, labels)
     assert fitted.closed_form_ and len(fitted.formula_) == 2
-    scores = [np.broadcast_to(value(one, x), 300) for one in fitted.formula_]
+    scores = [np.broadcast_to(value(expression, x), 300) for expression in fitted.formula_]
     np.testing.assert_allclose(scores[1] - scores[0], fitted.decision_function(table), rtol=1e-9, atol=1e-9)
     assert np.corrcoef(fitted.decision_function(table), odds)[0, 1] > 0.9
 

@@ -141,7 +141,7 @@ def test_one_row_is_the_same_row_as_in_a_batch_in_every_layout_and_type(files):
     want = backend.predict(x)
     for given in (x, np.asfortranarray(x), np.repeat(x, 2, axis=0)[::2], x.astype(">f8")):
         got = [backend.predict(given[n : n + 1]) for n in range(len(x))]
-        assert all(one.shape == (1, 1) and one.dtype == np.float64 and one.flags.owndata for one in got)
+        assert all(array.shape == (1, 1) and array.dtype == np.float64 and array.flags.owndata for array in got)
         np.testing.assert_allclose(np.concatenate(got), want, rtol=1e-13)
     fixed = x[:1].copy()
     fixed.flags.writeable = False

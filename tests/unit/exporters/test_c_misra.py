@@ -42,7 +42,7 @@ def test_every_rule_of_misra_that_the_plain_form_breaks_is_explained(tmp_path, n
     command = ("cppcheck", "--addon=misra", "--std=c99", "--enable=style", *quiet, *form, "--template={id}:{line}")
     done = subprocess.run([*command, "net.c"], cwd=tmp_path, capture_output=True, text=True, check=False)
     found = set(done.stderr.split())
-    rules = {one.split(":")[0].removeprefix("misra-c2012-") for one in found if one.startswith("misra-")}
+    rules = {rule.split(":")[0].removeprefix("misra-c2012-") for rule in found if rule.startswith("misra-")}
     assert rules, done.stdout + done.stderr
     assert not rules - explained(), rules - explained()
-    assert not {one for one in found if not one.startswith("misra-")}
+    assert not {rule for rule in found if not rule.startswith("misra-")}

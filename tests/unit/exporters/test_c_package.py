@@ -112,7 +112,9 @@ def test_the_information_names_all_that_the_network_is(tmp_path):
         found = information(tmp_path, kan, name)
         assert found["name"] == name and found["precision"] == "double" and found["shape"] == list(kan.shape)
         for ours, theirs in ((found["inputs"], kan.inputs), (found["outputs"], kan.outputs)):
-            assert [(one["name"], one["unit"]) for one in ours] == [(their.name, their.unit) for their in theirs]
+            assert [(variable["name"], variable["unit"]) for variable in ours] == [
+                (their.name, their.unit) for their in theirs
+            ]
         assert found["classes"] == list(kan.classes)
         lines = formula_lines(kan)
         assert found["formula"] == lines or (sum(map(len, lines)) > 2000 and "README" in found["formula"][0])
@@ -135,6 +137,8 @@ def test_the_information_of_a_large_network_does_not_fill_a_small_memory_and_can
 @pytest.mark.slow
 def test_the_information_is_json_whatever_the_names_are(tmp_path):
     kan = hostile_names()
-    assert [one["name"] for one in information(tmp_path, kan)["inputs"]] == [variable.name for variable in kan.inputs]
+    assert [variable["name"] for variable in information(tmp_path, kan)["inputs"]] == [
+        variable.name for variable in kan.inputs
+    ]
     odd = Kan(one_edge().layers, inputs=(Variable("\u2028 \x7f \t \U0001f600 \\u0041 </script>"),))
     assert information(tmp_path, odd, "odd")["inputs"][0]["name"] == odd.inputs[0].name

@@ -60,9 +60,9 @@ def test_the_information_is_json_that_names_what_the_network_names(zoo):
         function.restype = ctypes.c_char_p
         information = json.loads(function())
         assert information["precision"] == precision
-        assert [one["name"] for one in information["inputs"]] == [variable.name for variable in kan.inputs]
-        assert [one["unit"] for one in information["inputs"]] == [variable.unit for variable in kan.inputs]
-        assert [one["name"] for one in information["outputs"]] == [output.name for output in kan.outputs]
+        assert [variable["name"] for variable in information["inputs"]] == [variable.name for variable in kan.inputs]
+        assert [variable["unit"] for variable in information["inputs"]] == [variable.unit for variable in kan.inputs]
+        assert [variable["name"] for variable in information["outputs"]] == [output.name for output in kan.outputs]
         assert tuple(information["classes"]) == kan.classes
 
 

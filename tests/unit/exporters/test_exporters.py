@@ -98,7 +98,7 @@ def test_literals_read_back_as_the_same_number():
     assert [float(text) for text in decimals(values, "double")] == values.tolist()
     assert [float(DOUBLE.literal(value)) for value in values] == values.tolist()
     small = np.concatenate([np.random.default_rng(0).normal(size=70) * 10.0 ** np.arange(-35, 35), [1e-45]])
-    read = np.array([FLOAT.literal(one).removesuffix("f") for one in small], np.float32)
+    read = np.array([FLOAT.literal(number).removesuffix("f") for number in small], np.float32)
     assert read.tolist() == small.astype(np.float32).tolist()
     assert all(text.endswith("f") for text in map(FLOAT.literal, small))
 
@@ -123,7 +123,7 @@ def test_every_function_is_printed_without_pow_and_in_the_type_asked_for(name):
     assert "pow" not in body(name, DOUBLE) + body(name, FLOAT) + body(name, Dialect("numpy", "double", "_"))
     assert "**" not in body(name, Dialect("numpy", "double", "_"))
     text = body(name, FLOAT)
-    assert not [one for one in ("sin(", "cos(", "exp(", "log(", "sqrt(", "tan(", "tanh(", "fabs(") if one in text]
+    assert not [call for call in ("sin(", "cos(", "exp(", "log(", "sqrt(", "tan(", "tanh(", "fabs(") if call in text]
 
 
 @pytest.mark.parametrize("name", list(FUNCTIONS))

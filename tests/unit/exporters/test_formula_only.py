@@ -87,8 +87,8 @@ def assert_law(kan: Kan, language: str, folder, precision="double") -> None:
     fine = np.isfinite(want).all(axis=1)
     eager = None if precision == "double" else eager_float32(kan, x)[fine]
     assert_agrees(got[fine], want[fine], eager=eager)
-    for q, one in enumerate(formula.formulas(kan, strict=False)):
-        assert not np.isfinite(got[np.isnan(formula.evaluate_tree(one.tree, one.tables, x)), q]).any()
+    for q, law in enumerate(formula.formulas(kan, strict=False)):
+        assert not np.isfinite(got[np.isnan(formula.evaluate_tree(law.tree, law.tables, x)), q]).any()
 
 
 @pytest.mark.slow

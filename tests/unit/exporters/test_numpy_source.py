@@ -97,7 +97,7 @@ def test_origins_that_float_rounds_leave_the_splines_where_they_were():
     kan = fine_grids(0)
     x = np.random.default_rng(1).uniform(-1, 1, (500, 4)).astype(np.float32)
     want, loaded = evaluate(kan, x), module(kan, FLOAT)
-    alone = np.concatenate([loaded.predict(one[None]) for one in x])
+    alone = np.concatenate([loaded.predict(row[None]) for row in x])
     for got in (loaded.predict(x), alone):  # 2e-4 with the polynomials as they were
         assert np.abs(got - want).max() <= 8e-5 * np.abs(want).max()
 
@@ -152,7 +152,7 @@ def test_one_row_is_computed_as_it_is_among_others(name, options):
     kan = ZOO[name]()
     x = rows(kan)
     loaded = module(kan, options)
-    alone = np.concatenate([loaded.predict(one[None]) for one in x])
+    alone = np.concatenate([loaded.predict(row[None]) for row in x])
     assert alone.dtype == loaded.DTYPE
     assert_agrees(alone, evaluate(kan, x), eager=eager_float32(kan, x) if options is FLOAT else None)
 
@@ -165,7 +165,7 @@ def test_one_row_of_a_small_network_takes_pythons_numbers_and_the_arrays_where_t
     steep = Kan((make_layer(functions=[["exp"], ["silu"]], affine=[[[900.0, 0.0, 1.0, 0.0]]] * 2),))
     x = np.array([[1.0], [-1.0], [0.1], [np.inf]])
     loaded = module(steep)
-    got = np.concatenate([loaded.predict(one[None]) for one in x])
+    got = np.concatenate([loaded.predict(row[None]) for row in x])
     assert_agrees(got, evaluate(steep, x))
     assert np.isfinite(got[[1, 2]]).all() and np.isnan(got[[0, 3]]).all()
 
@@ -235,13 +235,13 @@ def test_the_module_has_only_what_the_network_needs(name):
     (text,) = exporter.export(kan, DOUBLE).values()
     tree = ast.parse(text)
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    made = {alias.name for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom) for alias in one.names}
-    made |= {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}
+    made = {alias.name for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
+    made |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     made |= {
         target.id
-        for one in tree.body
-        if isinstance(one, ast.Assign)
-        for target in one.targets
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
         if isinstance(target, ast.Name)
     }
     public = {"predict", "predict_proba", "INPUTS", "INPUT_UNITS", "INPUT_RANGES", "OUTPUTS", "OUTPUT_UNITS", "CLASSES"}

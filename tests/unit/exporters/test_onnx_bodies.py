@@ -114,7 +114,7 @@ def test_a_node_says_what_a_native_operator_needs() -> None:
         model = onnx.load_from_string(export_as(_kan(3, "linear", -1.0), ExportOptions(), how))
         for node in model.graph.node:
             if node.domain == "ai.kanserve":
-                said = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+                said = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
                 assert said["order"] == 3 and said["base"] in (b"silu", b"zero")
                 tables = said["tables"].decode().split(",")
                 assert [name.split("_", 1)[1] for name in node.input[1:]] == tables

@@ -166,10 +166,10 @@ def test_names_are_data_in_the_metadata_and_nowhere_else() -> None:
     kan = ZOO["hostile_names"]()
     model = onnx.load_from_string(model_bytes("hostile_names", "double"))
     metadata = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
-    assert [(one["name"], one["unit"]) for one in metadata["inputs"]] == [
+    assert [(variable["name"], variable["unit"]) for variable in metadata["inputs"]] == [
         (variable.name, variable.unit) for variable in kan.inputs
     ]
-    assert [one["name"] for one in metadata["outputs"]] == [output.name for output in kan.outputs]
+    assert [variable["name"] for variable in metadata["outputs"]] == [output.name for output in kan.outputs]
     assert metadata["inputs"][0]["low"] is None and metadata["classes"] == []
     del model.metadata_props[:]
     assert "\\n#include" in model.doc_string and model.doc_string.isascii()  # the formula, escaped

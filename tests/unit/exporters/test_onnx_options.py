@@ -35,7 +35,7 @@ def _check(kan: Kan, options: ExportOptions) -> None:
     model = onnx.load_from_string(data)
     onnx.checker.check_model(model, full_check=True)
     assert model.ir_version == options.ir_version
-    assert {one.version for one in model.opset_import if not one.domain} == {options.opset}
+    assert {opset.version for opset in model.opset_import if not opset.domain} == {options.opset}
     assert all(function.opset_import[0].version == options.opset for function in model.functions)
     eager = eager_float32(kan, x) if options.precision == "float" else None
     assert_agrees(load({"model.onnx": data}).predict(x), evaluate(kan, x), eager=eager)
@@ -58,7 +58,7 @@ def test_standard_operators_alone_compute_the_same(name: str) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert not model.functions and all(not node.domain for node in model.graph.node)
     used = {name for node in model.graph.node for name in node.input}
-    assert {one.name for one in model.graph.initializer} <= used, "tables that nothing uses"
+    assert {tensor.name for tensor in model.graph.initializer} <= used, "tables that nothing uses"
     assert_agrees(load({"model.onnx": data}).predict(x), evaluate(kan, x))
 
 

@@ -50,13 +50,13 @@ def run(tmp_path_factory):
         for path, data in exporter.export(kan, options).items():
             (folder / path).write_bytes(data)
         command = ["node", str(program), str(folder), c_identifier(options.name)]
-        texts = json.dumps([[repr(one).replace("inf", "Infinity") for one in row] for row in x.tolist()])
+        texts = json.dumps([[repr(value).replace("inf", "Infinity") for value in row] for row in x.tolist()])
         done = subprocess.run(command, input=texts, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         shape = (len(x), kan.shape[-1])
         for kind in ("batch", "single"):
-            said[kind] = np.array([float(one) for one in said[kind]]).reshape(shape)
+            said[kind] = np.array([float(text) for text in said[kind]]).reshape(shape)
         return said
 
     return ran
@@ -77,7 +77,7 @@ def test_node_gives_the_numbers_of_the_reference(name, run):
     assert said["refused"] == ["RangeError", "RangeError" if x.shape[1] > 1 else None]
     if kan.classes:
         powers = np.exp(said["batch"][0])
-        np.testing.assert_allclose([float(one) for one in said["chances"]], powers / powers.sum(), rtol=1e-12)
+        np.testing.assert_allclose([float(text) for text in said["chances"]], powers / powers.sum(), rtol=1e-12)
     else:
         assert said["chances"] is None
 
@@ -97,7 +97,7 @@ def test_names_of_strangers_come_out_as_they_are_and_are_no_code(run):
     kan = hostile_names()
     name = '"); process.exit(7); //'
     said = run(kan, rows(kan), ExportOptions(name))
-    assert [one["name"] for one in said["info"]["inputs"]] == [variable.name for variable in kan.inputs]
+    assert [variable["name"] for variable in said["info"]["inputs"]] == [variable.name for variable in kan.inputs]
     assert said["info"]["name"] == name
     loader = exporter.export(kan, ExportOptions(name))[f"{c_identifier(name)}.mjs"].decode()
     assert "process.exit" not in loader and not any(variable.name in loader for variable in kan.inputs)

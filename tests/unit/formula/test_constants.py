@@ -122,16 +122,16 @@ def test_noise_leaves_no_term_that_is_not_there():
 def test_a_noisy_constant_far_from_all_simple_numbers_stays_an_estimate_with_its_error():
     tree, x, _, noisy = _data("1.4567*a*exp(-0.8123*b)", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.001)
     found = constants_of(recognise_noisy_constants(tree, x, noisy), x, noisy)
-    for one, true in zip(found, (0.8123, 1.4567), strict=True):
-        assert 0 < one.standard_error < 0.001
-        assert abs(abs(one.value) - true) < 4 * one.standard_error
+    for constant, true in zip(found, (0.8123, 1.4567), strict=True):
+        assert 0 < constant.standard_error < 0.001
+        assert abs(abs(constant.value) - true) < 4 * constant.standard_error
 
 
 def test_what_is_known_by_name_is_not_estimated_and_makes_no_interval_wider():
     tree, x, _, noisy = _data("0.5*a*exp(-0.812345678912*b)", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.01)
     fitted = refit(tree, x, noisy, fixed=known_constants(tree))
     found = uncertainty(fitted, x, noisy, known_constants(fitted))
-    assert len(found.values) == sum(one.standard_error > 0 for one in constants_of(fitted, x, noisy)) == 1
+    assert len(found.values) == sum(constant.standard_error > 0 for constant in constants_of(fitted, x, noisy)) == 1
 
 
 def test_few_noisy_constants_are_called_by_a_name_that_they_do_not_have():
@@ -148,7 +148,7 @@ def test_a_constant_that_the_data_cannot_tell_has_an_infinite_error():
     tree = (("const", 2.00123456789), ("const", 3.30123456789), ("var", 0), ("mul", 0, 1), ("mul", 3, 2))
     x = np.linspace(-1, 1, 30)[:, None]
     noisy = 6.5 * x[:, 0] + 0.1 * np.random.default_rng(0).normal(size=30)
-    assert all(math.isinf(one.standard_error) for one in constants_of(tree, x, noisy))
+    assert all(math.isinf(constant.standard_error) for constant in constants_of(tree, x, noisy))
 
 
 def test_an_offset_that_no_row_can_tell_goes():
@@ -163,4 +163,4 @@ def test_a_noisy_decimal_is_not_called_a_logarithm():
         x = random.uniform(0.5, 2, (300, 2))
         y = 2.3 * x[:, 0] * np.exp(-1.7 * x[:, 1])
         tree = noisy_form(tree_of("2.3*a*exp(-1.7*b)", ["a", "b"]), x, y + 0.02 * y.std() * random.normal(size=300))
-        assert not any("log" in one.text or "pi" in one.text for one in constants_of(tree, x, y))
+        assert not any("log" in constant.text or "pi" in constant.text for constant in constants_of(tree, x, y))

@@ -101,7 +101,7 @@ def test_a_domain_survives_json_and_may_be_missing_there():
     assert from_json(data) == found
     for entry in data["formulas"]:
         del entry["domain"]
-    assert {one.domain for one in from_json(data)} == {()}
+    assert {formula.domain for formula in from_json(data)} == {()}
     data["formulas"][0]["domain"] = [1]
     with pytest.raises(FormatError):
         from_json(data)
@@ -143,6 +143,6 @@ def test_a_formula_with_no_condition_is_finite_in_all_of_its_range(kan):
     x = sample(kan, 2000, seed=2)
     with np.errstate(all="ignore"):
         moderate = np.abs(np.nan_to_num(evaluate(kan, x), nan=0.0)).max() < 1e30
-    for one in found:
-        if not one.domain and moderate:
-            assert np.isfinite(evaluate_tree(one.tree, one.tables, x)).all()
+    for formula in found:
+        if not formula.domain and moderate:
+            assert np.isfinite(evaluate_tree(formula.tree, formula.tables, x)).all()

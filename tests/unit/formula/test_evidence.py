@@ -160,8 +160,8 @@ def test_a_server_tells_what_is_known_and_nothing_where_nothing_is(folder):
         (constant.value, constant.text, constant.standard_error) for constant in wanted.constants
     ]
     assert (known.residual_standard_deviation, known.degrees_of_freedom) == (wanted.sigma, wanted.degrees)
-    assert [one.text for one in known.pareto] == [candidate.formula.text for candidate in CANDIDATES]
-    assert [one.HasField("validation_rmse") for one in known.pareto] == [True, False, True]
+    assert [alternative.text for alternative in known.pareto] == [candidate.formula.text for candidate in CANDIDATES]
+    assert [alternative.HasField("validation_rmse") for alternative in known.pareto] == [True, False, True]
     assert not plain.constants and not plain.pareto
     assert not plain.HasField("residual_standard_deviation") and not plain.HasField("degrees_of_freedom")
 

@@ -48,7 +48,7 @@ def test_names_never_become_code():
         called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
         read = {node.id for node in nodes if isinstance(node, ast.Name)}
         assert called == set(formula.tables)
-        assert {one for one in read - called if not re.fullmatch("_[0-9]+", one)} == {"np", *formula.identifiers}
+        assert {name for name in read - called if not re.fullmatch("_[0-9]+", name)} == {"np", *formula.identifiers}
         words = set(re.findall(r"[^\W\d]\w*", re.sub(r"[0-9.]+e[-+]?[0-9]+", "0", formula.c)))
         assert words == {"exp", *formula.tables, *formula.identifiers}
         assert not {variable.name for variable in kan.inputs} & words
@@ -105,7 +105,7 @@ def test_identifiers_are_valid_in_python_and_c_and_all_different():
 def _compiled(folder, found):
     """The C of formulas as functions of their variables, built the strict way."""
     lines = ["#include <math.h>", "double j0(double);"]  # which strict C99 does not declare
-    for name, table in {name: table for one in found for name, table in one.tables.items()}.items():
+    for name, table in {name: table for formula in found for name, table in formula.tables.items()}.items():
         count, width = table.coefficients.shape
         lines.append(
             f"static double {name}(double u) {{\n"
@@ -116,17 +116,17 @@ def _compiled(folder, found):
             f"  for (r = {width - 1}; r >= 0; --r) y = y * (u - o[p]) + c[{width} * p + r];\n"
             f"  return y;\n}}"
         )
-    for q, one in enumerate(found):
-        arguments = ", ".join(f"double {word}" for word in one.identifiers)
+    for q, formula in enumerate(found):
+        arguments = ", ".join(f"double {word}" for word in formula.identifiers)
         lines.append(f"double formula_{q}({arguments});")
-        lines.append(f"double formula_{q}({arguments}) {{ return {one.c}; }}")
+        lines.append(f"double formula_{q}({arguments}) {{ return {formula.c}; }}")
     source, library = folder / "formula.c", folder / "formula.so"
     source.write_text("\n".join(lines))
     strict = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-Wdouble-promotion", "-Wshadow"]
     subprocess.run(["gcc", *strict, "-shared", "-fPIC", source, "-o", library, "-lm"], check=True)
     functions = [getattr(ctypes.CDLL(str(library)), f"formula_{q}") for q in range(len(found))]
-    for function, one in zip(functions, found, strict=True):
-        function.restype, function.argtypes = ctypes.c_double, [ctypes.c_double] * len(one.identifiers)
+    for function, formula in zip(functions, found, strict=True):
+        function.restype, function.argtypes = ctypes.c_double, [ctypes.c_double] * len(formula.identifiers)
     return functions
 
 

@@ -24,7 +24,11 @@ def test_the_formula_of_600_edges_is_bounded_in_work_and_in_size(deep, smaller, 
     assert work < 1.5 * growth * calls(lambda: formulas(network(smaller)))
     x = sample(kan, 50, seed=3)
     wanted = evaluate(kan, x)
-    for q, one in enumerate(found):
-        assert len(one.text) <= 50_000 and len(one.latex) <= 100_000 and len(one.tree) < 5000
-        assert one.shortened is deep and ("…" in one.text) is deep and bool(one.python and one.c) is not deep
-        assert np.allclose(evaluate_tree(one.tree, one.tables, x), wanted[:, q], rtol=1e-9)
+    for q, formula in enumerate(found):
+        assert len(formula.text) <= 50_000 and len(formula.latex) <= 100_000 and len(formula.tree) < 5000
+        assert (
+            formula.shortened is deep
+            and ("…" in formula.text) is deep
+            and bool(formula.python and formula.c) is not deep
+        )
+        assert np.allclose(evaluate_tree(formula.tree, formula.tables, x), wanted[:, q], rtol=1e-9)

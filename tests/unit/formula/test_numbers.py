@@ -44,9 +44,9 @@ def test_a_number_without_a_name_has_none(value):
 def test_the_simplest_number_is_the_first_and_none_is_named_twice():
     found = near(0.3334, 0.001)
     assert found[0].text == "1/3"
-    assert [one.bits for one in found] == sorted(one.bits for one in found)
-    assert len({one.value for one in found}) == len(found)
-    assert all(abs(one.value - 0.3334) <= 0.001 for one in found)
+    assert [candidate.bits for candidate in found] == sorted(candidate.bits for candidate in found)
+    assert len({candidate.value for candidate in found}) == len(found)
+    assert all(abs(candidate.value - 0.3334) <= 0.001 for candidate in found)
     assert near(-2.0001, 0.001)[0].value == -2.0
 
 

@@ -167,7 +167,7 @@ def test_a_network_is_its_formula_and_undefined_where_that_is(tree):
             except (ArithmeticError, ValueError):
                 continue  # at the very edge of where it is defined
             # What rounding in the leaves does to it, and an absolute error where terms cancel.
-            allowed = DOUBLE * max(1, abs(wanted)) + max(abs(one - wanted) for one in moved)
+            allowed = DOUBLE * max(1, abs(wanted)) + max(abs(value - wanted) for value in moved)
             assert abs(mpmath.mpf(got) - wanted) <= allowed, (text, row)
 
 

@@ -14,11 +14,11 @@ SHARE = 0.7310585786300049
 
 def named(*rows, **also) -> Layer:
     """A layer on grids as splines were fitted on them; for each subnode its edges, (function, a, b, c, d) or None."""
-    edges = [[one or ("", 1.0, 0.0, 1.0, 0.0) for one in row] for row in rows]
+    edges = [[edge or ("", 1.0, 0.0, 1.0, 0.0) for edge in row] for row in rows]
     return make_layer(
         np.zeros((len(rows), len(rows[0]), 8)),
-        functions=[[one[0] for one in row] for row in edges],
-        affine=[[one[1:] for one in row] for row in edges],
+        functions=[[edge[0] for edge in row] for row in edges],
+        affine=[[edge[1:] for edge in row] for row in edges],
         **also,
     )
 
@@ -58,7 +58,7 @@ def test_what_rounding_left_in_the_constants_of_a_fit_is_not_printed(make, wante
     (formula,) = found = formulas(kan)
     assert formula.text == wanted
     assert "e-1" not in formula.latex + formula.python + formula.c
-    assert not {one for one in formula.tree if one[0] == "const" and abs(one[1]) < 0.1}
+    assert not {step for step in formula.tree if step[0] == "const" and abs(step[1]) < 0.1}
     check(kan, found)
 
 

@@ -91,8 +91,8 @@ def test_every_kind_of_file_gives_the_same_network(tmp_path):
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "kan.", "module._orig_mod."])
 def test_what_training_scripts_and_wrappers_put_around_a_state_is_taken_off(tmp_path, key, prefix):
-    state = {name: torch.tensor(one) for name, one in library_checkpoints.ARRAYS["efficient-kan"]().items()}
-    around = {"epoch": 3, key: {prefix + name: one for name, one in state.items()}, "optimizer": {"lr": 0.1}}
+    state = {name: torch.tensor(array) for name, array in library_checkpoints.ARRAYS["efficient-kan"]().items()}
+    around = {"epoch": 3, key: {prefix + name: array for name, array in state.items()}, "optimizer": {"lr": 0.1}}
     torch.save(around, tmp_path / "last.ckpt")
     assert equal(kanserve.from_efficient_kan(tmp_path / "last.ckpt"), kanserve.from_efficient_kan(state))
 
@@ -100,12 +100,12 @@ def test_what_training_scripts_and_wrappers_put_around_a_state_is_taken_off(tmp_
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_half_precision_is_widened_exactly(tmp_path, kind, suffix):
-    state = {name: torch.tensor(one).to(kind) for name, one in library_checkpoints.ARRAYS["jaxkan"]().items()}
+    state = {name: torch.tensor(array).to(kind) for name, array in library_checkpoints.ARRAYS["jaxkan"]().items()}
     path = tmp_path / f"a{suffix}"
     (torch.save if suffix == ".pt" else safetensors.torch.save_file)(state, path)
     found = read(path).arrays
-    assert all(one.dtype == np.float32 for one in found.values())
-    assert all(np.array_equal(found[name], one.float().numpy()) for name, one in state.items())
+    assert all(array.dtype == np.float32 for array in found.values())
+    assert all(np.array_equal(found[name], array.float().numpy()) for name, array in state.items())
 
 
 class Layers(torch.nn.Module):
@@ -114,8 +114,8 @@ class Layers(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = torch.nn.ModuleList([torch.nn.Module()])
-        for name, one in library_checkpoints.ARRAYS["efficient-kan"]().items():
-            self.layers[0].register_buffer(name.removeprefix("layers.0."), torch.tensor(one))
+        for name, array in library_checkpoints.ARRAYS["efficient-kan"]().items():
+            self.layers[0].register_buffer(name.removeprefix("layers.0."), torch.tensor(array))
         self.layers[0].base_activation = torch.nn.SiLU()
 
 
@@ -178,7 +178,7 @@ def test_the_command_writes_the_network_and_says_what_to_do_next(tmp_path, comma
 
 def test_notes_go_to_standard_error_and_into_the_json(tmp_path, command):
     torch.save(
-        {name: torch.tensor(one) for name, one in library_checkpoints.ARRAYS["inkan"]().items()}, tmp_path / "a.pt"
+        {name: torch.tensor(array) for name, array in library_checkpoints.ARRAYS["inkan"]().items()}, tmp_path / "a.pt"
     )
     code, _, err = command("import", "a.pt")
     assert code == 0 and "activation" in err
@@ -208,7 +208,7 @@ def test_notes_go_to_standard_error_and_into_the_json(tmp_path, command):
 )
 def test_what_the_command_cannot_do_is_one_line_and_exit_code_2(tmp_path, command, words, said):
     torch.save(
-        {name: torch.tensor(one) for name, one in library_checkpoints.ARRAYS["inkan"]().items()}, tmp_path / "a.pt"
+        {name: torch.tensor(array) for name, array in library_checkpoints.ARRAYS["inkan"]().items()}, tmp_path / "a.pt"
     )
     library_checkpoints.save_pykan(tmp_path / "model")
     (tmp_path / "there").write_text("mine")

@@ -65,7 +65,7 @@ def network(
             grid, coefficients = np.tile(grid, (outputs, 1)), coefficients.reshape(outputs * inputs, -1)
         made = {"c_basis": coefficients, "grid": grid, "bias": rng.normal(0, 1, outputs)}
         made |= {name: rng.normal(0, 1, (outputs, inputs)) for name in ("c_spl", "c_res")}
-        arrays |= {f"layers.{number}.{name}": one.astype(dtype) for name, one in made.items() if name not in absent}
+        arrays |= {f"layers.{number}.{name}": array.astype(dtype) for name, array in made.items() if name not in absent}
         if residual:
             arrays[f"layers.{number}.residual.{residual}"] = np.ones(1)
     return arrays
@@ -246,7 +246,7 @@ def radial(centres, **more):
         own |= {"c_res": rng.normal(0, 1, (outputs, inputs)), "bias": rng.normal(0, 1, outputs)} | more
         if "c_ext" in more:
             own["c_ext"] = rng.normal(0, 1, (outputs, inputs))
-        arrays |= {f"layers.{number}.{name}": one for name, one in own.items()}
+        arrays |= {f"layers.{number}.{name}": array for name, array in own.items()}
 
     def answer(x, std=1.0):
         for number in range(2):

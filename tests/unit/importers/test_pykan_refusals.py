@@ -114,13 +114,13 @@ def test_products_that_do_not_add_up_to_the_sums_are_refused(arity, said):
     ["width", "k", "grid", "mult_arity", "base_fun_name", "symbolic.funs_name.0", "symbolic_enabled", "input_id"],
 )
 def test_settings_of_any_other_kind_are_refused_or_not_needed(name, value):
-    for one in (stored((2, 2), (2, 1)), fixed(stored((2, 3, 2), (2, 1)), 0, 1, 0, "sin")):
+    for checkpoint in (stored((2, 2), (2, 1)), fixed(stored((2, 3, 2), (2, 1)), 0, 1, 0, "sin")):
         try:
-            found = pykan.convert(Checkpoint(one.arrays, {**one.settings, name: value}, "m"), Options())
+            found = pykan.convert(Checkpoint(checkpoint.arrays, {**checkpoint.settings, name: value}, "m"), Options())
         except CheckpointError as error:
             assert str(error).startswith("m: ") and "\n" not in str(error)
         else:
-            assert equal(found.kan, pykan.convert(one, Options()).kan)
+            assert equal(found.kan, pykan.convert(checkpoint, Options()).kan)
 
 
 def test_older_formats_are_known_and_refused_with_their_version():

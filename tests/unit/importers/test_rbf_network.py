@@ -64,7 +64,7 @@ def with_norms(state: State, x: Array, activation=silu, epsilon: float = 1e-5) -
         own = {name[9:]: array for name, array in state.items() if name.startswith(f"layers.{number}.")}
         s = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + epsilon)
         s = s * own["layernorm.weight"] + own["layernorm.bias"]
-        y = forward({f"layers.0.{name}": one for name, one in own.items() if "base" not in name}, s, [4 / 7])
+        y = forward({f"layers.0.{name}": array for name, array in own.items() if "base" not in name}, s, [4 / 7])
         if "base_linear.weight" in own:
             y = y + activation(x) @ own["base_linear.weight"].T + own["base_linear.bias"]
         x, number = y, number + 1

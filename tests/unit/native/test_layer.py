@@ -48,7 +48,7 @@ def test_a_chain_gives_the_numbers_of_its_session_to_the_last_bit(name, precisio
 
 def splines() -> Kan:
     return next(
-        one for one in (make() for make in ZOO.values()) if loaded(one).chain is not None and len(one.layers) > 1
+        kan for kan in (make() for make in ZOO.values()) if loaded(kan).chain is not None and len(kan.layers) > 1
     )
 
 
@@ -91,7 +91,7 @@ def test_many_rows_are_shared_among_threads_by_onnxruntime():
 def test_a_file_that_holds_more_than_a_chain_has_none():
     network = splines()
     made = onnx.load_from_string(model(network))
-    (last,) = (one for one in made.graph.node if list(one.output) == ["y"])
+    (last,) = (node for node in made.graph.node if list(node.output) == ["y"])
     last.output[0] = "before"
     made.graph.node.append(onnx.helper.make_node("Neg", ["before"], ["y"]))
     backend = load({"model.onnx": made.SerializeToString()})

@@ -99,13 +99,13 @@ def test_a_damped_step_with_all_penalties_is_that_of_numpy(name: str) -> None:
     assert both[0].value == pytest.approx(both[1].value, rel=1e-12)
     for _ in range(2):  # the proximal ridge says something from the second step on only
         results = []
-        for one in both:
-            assert one.linearise(FLOOR)
-            results.append(one.attempt(1.0))
+        for problem in both:
+            assert problem.linearise(FLOOR)
+            results.append(problem.attempt(1.0))
         # A condition number of about 1e3 of the damped system leaves that many of the 16 digits.
         assert results[0] == pytest.approx(results[1], rel=1e-9)
-        for one in both:
-            one.accept()
+        for problem in both:
+            problem.accept()
         np.testing.assert_allclose(both[0].vector, both[1].vector, rtol=1e-8, atol=1e-10)
         assert both[0].error == pytest.approx(both[1].error, rel=1e-9)
 
@@ -155,10 +155,10 @@ def test_any_number_of_threads_gives_the_same_bits(name: str, system: str) -> No
 def test_a_step_out_of_a_domain_has_an_infinite_value() -> None:
     kan = ZOO["domains"]()
     x, y, _ = _rows(kan)
-    for one in _pair(kan, x, y + 100 * np.arange(len(x))[:, None]):
-        assert one.linearise(FLOOR)
-        assert math.isfinite(one.value)
-        assert one.attempt(1e-9)[0] == math.inf
+    for problem in _pair(kan, x, y + 100 * np.arange(len(x))[:, None]):
+        assert problem.linearise(FLOOR)
+        assert math.isfinite(problem.value)
+        assert problem.attempt(1e-9)[0] == math.inf
 
 
 def test_overflow_on_the_way_has_no_finite_value_even_where_nobody_listens() -> None:
@@ -175,8 +175,8 @@ def test_overflow_on_the_way_has_no_finite_value_even_where_nobody_listens() -> 
         layers=(replace(first, coefficients=coefficients), replace(second, coefficients=straight, base_weight=weights)),
     )
     assert np.isnan(evaluate(kan, np.full((1, 2), 1e100))).all()
-    for one in _pair(kan, np.full((1, 2), 1e100), np.zeros((1, 1))):
-        assert not math.isfinite(one.error)
+    for problem in _pair(kan, np.full((1, 2), 1e100), np.zeros((1, 1))):
+        assert not math.isfinite(problem.error)
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
@@ -325,6 +325,6 @@ def test_a_fit_is_as_good_without_the_kernels() -> None:
     found = refine(kan, x, _target(x))
     with native.disabled():
         pure = refine(kan, x, _target(x))
-    errors = [score(one, (x, _target(x))).rmse[0] for one in (found, pure)]
+    errors = [score(network, (x, _target(x))).rmse[0] for network in (found, pure)]
     assert errors[0] == pytest.approx(errors[1], rel=1e-6)
     assert errors[0] < 0.01

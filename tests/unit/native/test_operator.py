@@ -114,7 +114,7 @@ def test_any_number_of_rows_gives_each_row_the_numbers_that_it_has_alone(count: 
         x = np.random.default_rng(count).uniform(-1.5, 1.5, (count, backend.inputs))
         x[:: max(count // 3, 1)] = np.nan
         together, some = backend.predict(x), slice(0, None, max(count // 9, 1))
-        alone = [backend.predict(one[None])[0] for one in x[some]]
+        alone = [backend.predict(row[None])[0] for row in x[some]]
         np.testing.assert_allclose(together[some], np.reshape(alone, (-1, backend.outputs)), rtol=1e-12, atol=1e-13)
 
 
@@ -167,7 +167,7 @@ Change = Callable[[onnx.ModelProto], None]
 def _attribute(name: str, value: object) -> Change:
     def change(model: onnx.ModelProto) -> None:
         node = next(one for one in model.graph.node if one.domain)
-        kept = [one for one in node.attribute if one.name != name]
+        kept = [attribute for attribute in node.attribute if attribute.name != name]
         del node.attribute[:]
         node.attribute.extend(kept)
         if value is not None:
@@ -178,7 +178,7 @@ def _attribute(name: str, value: object) -> Change:
 
 def _table(name: str, new: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> Change:
     def change(model: onnx.ModelProto) -> None:
-        table = next(one for one in model.graph.initializer if one.name == f"layer1_{name}")
+        table = next(tensor for tensor in model.graph.initializer if tensor.name == f"layer1_{name}")
         table.CopyFrom(onnx.numpy_helper.from_array(new(onnx.numpy_helper.to_array(table).copy()), table.name))
 
     return change
@@ -282,7 +282,7 @@ def test_the_tampered_files_were_taken_before() -> None:
 def test_rounding_can_have_taken_no_more_from_a_step_than_half_its_last_digit() -> None:
     for part, taken in ((2.0**-24, True), (1e-6, False), (np.nan, False)):
         model = onnx.load_from_string(_bytes("one_edge", "float"))
-        step = next(one for one in model.graph.initializer if one.name == "layer1_steps")
+        step = next(tensor for tensor in model.graph.initializer if tensor.name == "layer1_steps")
         _table("steps_rest", _put(part * onnx.numpy_helper.to_array(step)[0]))(model)
         assert _taken(model.SerializeToString()) == taken
 

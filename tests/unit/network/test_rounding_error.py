@@ -36,7 +36,7 @@ def test_double_is_two_to_the_29_finer_than_float():
 @pytest.mark.slow
 def test_the_change_of_a_row_does_not_depend_on_the_other_rows():
     x = finite_rows(mixed(), 50)
-    alone = np.concatenate([rounding(mixed(), one[None], "float") for one in x])
+    alone = np.concatenate([rounding(mixed(), row[None], "float") for row in x])
     np.testing.assert_allclose(rounding(mixed(), x, "float"), alone, rtol=1e-6, atol=1e-15)
 
 

@@ -63,7 +63,7 @@ def test_derivatives_are_exact_on_every_branch(name):
         got = dual_numbers.derivatives(FUNCTIONS[name], x, 2)
     for order, values in enumerate(got):
         function = sympy.lambdify(symbol, sympy.diff(exact, symbol, order), "mpmath")
-        wanted = np.array([float(function(one)) for one in x])
+        wanted = np.array([float(function(value)) for value in x])
         np.testing.assert_allclose(values, wanted, rtol=1e-12, atol=1e-14)
 
 

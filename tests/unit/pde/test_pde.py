@@ -27,7 +27,8 @@ def _everything(x, u):
     """For each output a residual of its value, first, second and mixed derivatives, and of another output."""
     every, last = _each(u), x.shape[1] - 1
     return [
-        one * one.d(0) + 0.1 * one.dd(0, last) * one.d(last) - one.dd(0, 0) * x[:, 0] + every[-1] ** 2 for one in every
+        output * output.d(0) + 0.1 * output.dd(0, last) * output.d(last) - output.dd(0, 0) * x[:, 0] + every[-1] ** 2
+        for output in every
     ]
 
 

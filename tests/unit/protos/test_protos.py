@@ -304,7 +304,7 @@ def test_our_stub_calls_what_triton_calls(channel: grpc.Channel) -> None:
     tensor = inference.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=[1])
     request = inference.ModelInferRequest(id="a", inputs=[tensor], raw_input_contents=[np.array([1.5]).tobytes()])
     assert np.frombuffer(stub.ModelInfer(request).raw_output_contents[0]) == [3.0]
-    assert [one.infer_response.id for one in stub.ModelStreamInfer(iter([request, request]))] == ["a", "a"]
+    assert [response.infer_response.id for response in stub.ModelStreamInfer(iter([request, request]))] == ["a", "a"]
 
 
 def test_our_stub_and_a_server_work_in_asyncio_too() -> None:

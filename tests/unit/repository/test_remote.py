@@ -164,7 +164,7 @@ def test_publishers_who_race_for_one_version_have_one_winner(root: str) -> None:
         return str(number)
 
     with ThreadPoolExecutor(4) as pool:
-        (winner,) = [one for one in pool.map(publish, range(6)) if one is not None]
+        (winner,) = [version for version in pool.map(publish, range(6)) if version is not None]
     assert repository.read(root, "model").manifest.provenance == {"n": winner}
 
 

@@ -135,7 +135,7 @@ def test_publishers_who_race_for_one_version_have_one_winner(tmp_path):
         return str(number)
 
     with ThreadPoolExecutor(8) as pool:
-        (winner,) = [one for one in pool.map(publish, range(16)) if one is not None]
+        (winner,) = [version for version in pool.map(publish, range(16)) if version is not None]
     assert repository.read(tmp_path, "model").manifest.provenance == {"n": winner}
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["1"]
 
@@ -206,12 +206,12 @@ def test_a_publisher_killed_at_any_point_leaves_no_partial_version(tmp_path):
 
 def test_cleaning_leaves_everything_else_alone(tmp_path):
     repository.publish(tmp_path, "model", small())
-    kept = [tmp_path / "model" / one for one in (".hidden", ".x.part", "a.part", f".{'0' * 16}.part.old")]
-    for one in kept:
-        one.mkdir()
+    kept = [tmp_path / "model" / name for name in (".hidden", ".x.part", "a.part", f".{'0' * 16}.part.old")]
+    for path in kept:
+        path.mkdir()
     (tmp_path / "model" / f".{'0' * 16}.part").symlink_to(kept[0])
     assert repository.clean(tmp_path, older_than=0) == 0
-    assert all(one.exists() for one in kept)
+    assert all(path.exists() for path in kept)
 
 
 def test_a_broken_newest_version_is_refused_and_the_others_are_read(tmp_path):

@@ -47,14 +47,14 @@ def layers_of(one):
 def test_each_offer_is_as_far_off_as_it_says(law, setting):
     samples = sampled(law)
     found = offers(Curve(0), samples, FLOOR, LIBRARY, **setting)
-    assert found and [one.rank for one in found] == sorted(one.rank for one in found)
-    for one in found:
-        assert is_symbolic(Sum((one.curve,)))
-        real = error_of(one.curve, samples)
-        if layers_of(one) == 1:
-            assert real == pytest.approx(one.error, rel=1e-4, abs=1e-9)
+    assert found and [candidate.rank for candidate in found] == sorted(candidate.rank for candidate in found)
+    for candidate in found:
+        assert is_symbolic(Sum((candidate.curve,)))
+        real = error_of(candidate.curve, samples)
+        if layers_of(candidate) == 1:
+            assert real == pytest.approx(candidate.error, rel=1e-4, abs=1e-9)
         elif real < 1e-2 * samples.values.std():  # a function of a function is judged to first order
-            assert real == pytest.approx(one.error, rel=0.3, abs=1e-9), text(Sum((one.curve,)))
+            assert real == pytest.approx(candidate.error, rel=0.3, abs=1e-9), text(Sum((candidate.curve,)))
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_a_law_that_is_in_reach_is_what_a_fit_makes_of_one_of_the_first_offers(n
     samples = sampled(LAWS[name])
     rows = split(Z[:, None], samples.values, 0)
     found = offers(Curve(0), samples, FLOOR, LIBRARY, deep=True)
-    fits = [judged(refined(network(Sum((one.curve,)), 1), rows, 60), rows) for one in found[:5]]
+    fits = [judged(refined(network(Sum((candidate.curve,)), 1), rows, 60), rows) for candidate in found[:5]]
     assert min(fit.error for fit in fits) < 1e-8
 
 

@@ -59,7 +59,7 @@ def test_what_was_found_for_a_part_is_not_offered_for_the_whole():
     search, _ = search_of()
     y = np.exp(A) + np.sin(2 * B) * C
     solved(SearchProblem(X[:, :3], y), search)
-    assert search.found and all(inputs(one.tree) <= {0, 1, 2} for one in search.found)
+    assert search.found and all(inputs(fitted.tree) <= {0, 1, 2} for fitted in search.found)
     least = min(search.found, key=lambda one: one.held)
     assert inputs(least.tree) == {0, 1, 2} and least.held < 1e-9
 

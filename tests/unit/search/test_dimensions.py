@@ -83,12 +83,12 @@ def test_a_pure_number_is_a_group_of_its_own():
 def test_groups_are_as_many_as_buckingham_says_and_have_no_unit():
     units = ["F/m", "C*m", "m", "m", "m", "m"]
     found = dimensionless(units, "V/m")
-    dimensions = np.array([[float(one) for one in dimension(unit)] for unit in units])
+    dimensions = np.array([[float(power) for power in dimension(unit)] for unit in units])
     assert len(found.groups) == len(units) - np.linalg.matrix_rank(dimensions)
     assert np.allclose(np.array(found.groups) @ dimensions, 0)
     assert np.linalg.matrix_rank(np.array(found.groups)) == len(found.groups)
     for scale in found.scales:
-        wanted = [float(one) for one in dimension("V/m")]
+        wanted = [float(power) for power in dimension("V/m")]
         assert np.allclose(np.array([float(power) for power in scale]) @ dimensions, wanted)
 
 

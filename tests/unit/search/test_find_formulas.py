@@ -333,10 +333,10 @@ def test_nothing_is_printed_unless_asked_and_then_a_line_on_the_standard_error()
 def test_each_better_formula_is_reported_with_its_error_in_units_of_the_answers():
     told: list[Improvement] = []
     found = find_formulas(data(A, B, C, y=1e6 * A * np.exp(-B / C)), max_fits=MANY, report=told.append)
-    assert told and all(isinstance(one, Improvement) for one in told)
-    errors = [one.error for one in told]
+    assert told and all(isinstance(improvement, Improvement) for improvement in told)
+    errors = [improvement.error for improvement in told]
     assert errors == sorted(errors, reverse=True)
-    assert [one.tried for one in told] == sorted(one.tried for one in told)
+    assert [improvement.tried for improvement in told] == sorted(improvement.tried for improvement in told)
     assert told[-1].error < 1e-3 and 0 <= told[0].seconds <= told[-1].seconds and "exp(" in told[-1].text
     assert found.best.exact
 

@@ -37,8 +37,8 @@ def test_the_shapes_of_two_inputs_are_a_sum_a_product_and_a_curve_of_each():
 @pytest.mark.parametrize("listed", [(0, 1), (0, 1, 2), (0, 0, 1), (0, 1, 2, 3), (0, 1, 1, 2)])
 def test_each_shape_has_the_inputs_that_were_listed_and_none_is_there_twice(listed):
     found = shapes(listed)
-    assert all(sorted(leaves(one)) == sorted(listed) for one in found)
-    assert len(set(found)) == len(found) and len({text(tree(one)) for one in found}) == len(found)
+    assert all(sorted(leaves(shape)) == sorted(listed) for shape in found)
+    assert len(set(found)) == len(found) and len({text(tree(shape)) for shape in found}) == len(found)
 
 
 @pytest.mark.parametrize("listed", [(0, 1, 2), (0, 1, 2, 3)])
@@ -54,16 +54,16 @@ def test_no_shape_computes_what_a_smaller_one_does(listed):
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_levels_go_from_few_curves_to_many_and_name_no_shape_twice(count):
     found = list(levels(count))
-    sizes = [{int(size(one)) for one in level} for level in found]
-    assert all(len(one) == 1 for one in sizes) and sizes == sorted(sizes, key=min)
-    every = [one for level in found for one in level]
-    assert len(set(every)) == len(every) and all(set(leaves(one)) == set(range(count)) for one in every)
+    sizes = [{int(size(shape)) for shape in level} for level in found]
+    assert all(len(counts) == 1 for counts in sizes) and sizes == sorted(sizes, key=min)
+    every = [shape for level in found for shape in level]
+    assert len(set(every)) == len(every) and all(set(leaves(shape)) == set(range(count)) for shape in every)
 
 
 @pytest.mark.parametrize("count", [1, 5, 12])
 def test_there_are_shapes_for_any_number_of_inputs(count):
-    every = [one for level in levels(count) for one in level]
-    assert every and all(set(leaves(one)) == set(range(count)) for one in every) and len(every) < 10
+    every = [shape for level in levels(count) for shape in level]
+    assert every and all(set(leaves(shape)) == set(range(count)) for shape in every) and len(every) < 10
 
 
 def test_the_size_of_a_shape_is_the_number_of_its_curves_and_products_come_later():

@@ -46,9 +46,9 @@ def test_every_link_undoes_itself_and_its_slope_is_its_derivative():
 
 def test_a_link_stands_only_where_it_is_defined_and_bends():
     crossing = np.linspace(-3, 3, 101)
-    assert {one.name for one in applicable(crossing)} == {"identity", "exp"}
-    assert [one.name for one in applicable(np.full(9, 2.0))] == ["identity"]
-    assert [one.name for one in applicable(np.linspace(100, 100.1, 50))] == ["identity"]
+    assert {link.name for link in applicable(crossing)} == {"identity", "exp"}
+    assert [link.name for link in applicable(np.full(9, 2.0))] == ["identity"]
+    assert [link.name for link in applicable(np.linspace(100, 100.1, 50))] == ["identity"]
 
 
 def test_a_surrogate_knows_the_law_and_its_gradient_at_new_rows():
@@ -208,7 +208,9 @@ def test_inputs_that_enter_by_a_sum_or_a_product_are_merged():
     for noise in (0.0, 0.01):
         planck = merges(z, noisy(z[:, 0] / (np.exp(z[:, 1] * z[:, 2] / z[:, 3]) - 1), noise))
         true = {(1, 2): 1.0, (1, 3): -1.0, (2, 3): -1.0}
-        assert len(planck) >= 2 and all(one.beta == true[one.i, one.j] for one in planck if one.kind == "product")
+        assert len(planck) >= 2 and all(
+            scaling.beta == true[scaling.i, scaling.j] for scaling in planck if scaling.kind == "product"
+        )
 
 
 def test_inputs_that_enter_by_any_one_function_are_merged():

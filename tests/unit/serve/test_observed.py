@@ -86,8 +86,8 @@ def test_the_stages_of_a_call_are_its_time(watched):
     metrics, lines, spans = watched
     name = "kanserve_request_duration_seconds_sum"
     stages = {
-        one: value(metrics, name, model="mixed", code="OK", stage=one)
-        for one in ("queue", "decode", "compute", "encode")
+        stage: value(metrics, name, model="mixed", code="OK", stage=stage)
+        for stage in ("queue", "decode", "compute", "encode")
     }
     total = value(metrics, name, model="mixed", code="OK", stage="total")
     assert min(stages.values()) > 0 and sum(stages.values()) == pytest.approx(total, rel=0.05)

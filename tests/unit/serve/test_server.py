@@ -67,8 +67,8 @@ def test_two_servers_do_not_share_a_port():
 
 def test_a_server_that_cannot_begin_leaves_nothing_behind():
     with socket.socket() as busy, socket.socket() as free:
-        for one in (busy, free):
-            one.bind(("127.0.0.1", 0))
+        for listener in (busy, free):
+            listener.bind(("127.0.0.1", 0))
         busy.listen()
         port, http_port = free.getsockname()[1], busy.getsockname()[1]
         free.close()

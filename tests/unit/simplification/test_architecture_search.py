@@ -140,5 +140,5 @@ def test_a_tolerance_below_nothing_is_refused() -> None:
 
 def test_the_ladder_begins_with_no_hidden_layer_and_ends_with_two() -> None:
     found = shapes(4, 1)
-    assert found[0] == (4, 1) and [len(one) for one in found] == sorted(len(one) for one in found)
+    assert found[0] == (4, 1) and [len(widths) for widths in found] == sorted(len(widths) for widths in found)
     assert found[-1] == (4, 4, 2, 1)

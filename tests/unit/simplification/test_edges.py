@@ -69,7 +69,7 @@ def test_a_curve_that_cannot_be_told_does_not_spoil_the_others() -> None:
     one = _samples(Z)
     values = np.stack([np.log(Z), np.full(80, np.nan), Z**2])
     found = candidates_of_each(one, values, np.ones((3, 80)), 1e-9)
-    assert [each[0].symbolic.function if each else "" for each in found] == ["log", "", "x^2"]
+    assert [offers[0].symbolic.function if offers else "" for offers in found] == ["log", "", "x^2"]
 
 
 def test_a_parabola_is_found_wherever_its_centre_is() -> None:
@@ -109,8 +109,8 @@ def test_a_power_under_a_logarithm_is_told_by_its_rate() -> None:
 def test_functions_of_functions_are_made_of_what_is_allowed() -> None:
     allowed = ("x", "exp", "1/x")
     for composite in composites(_samples(1 / (np.exp(Z) - 1)), 1e-9, allowed):
-        assert {composite.outer.function, *(each.function for each in composite.inner)} <= set(allowed)
+        assert {composite.outer.function, *(curve.function for curve in composite.inner)} <= set(allowed)
 
 
 def _composed(one: Composite, z: Array) -> Array:
-    return _value(one.outer, np.prod([_value(each, z) for each in one.inner], axis=0))
+    return _value(one.outer, np.prod([_value(curve, z) for curve in one.inner], axis=0))

@@ -46,7 +46,7 @@ def _template(shape: Shape, kept: Sequence[tuple[int, int, int]]) -> Kan:
     layers = []
     for depth, layer in enumerate(kan.layers):
         mask = np.zeros((layer.subnodes, layer.inputs, 1), bool)
-        for _, j, i in (one for one in kept if one[0] == depth):
+        for _, j, i in (index for index in kept if index[0] == depth):
             mask[j, i] = True
         layers.append(replace(layer, coefficients=np.where(mask, layer.coefficients, 0.0)))
     return replace(kan, layers=tuple(layers))

@@ -90,5 +90,5 @@ def test_two_nodes_that_share_a_pair_of_inputs_can_be_merged() -> None:
     kan = fit([2, 2, 1], data, grid=(3,), starts=2, noise_free=True)
     one = judge(kan, data, "auto", seed=0)
     found = list(merged(kan, one, seed=0))
-    assert found and all(each.shape == (2, 1, 1) for each in found)
+    assert found and all(network.shape == (2, 1, 1) for network in found)
     assert list(merged(fit([2, 1, 1], data, grid=(3,), starts=1), one, seed=0)) == []

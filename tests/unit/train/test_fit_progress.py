@@ -27,10 +27,10 @@ def rows() -> Dataset:
 def test_progress_holds_both_losses_and_the_share_that_is_done(optimizer: str) -> None:
     told: list[Progress] = []
     fit([2, 2, 1], rows(), starts=3, optimizer=optimizer, steps=40, report=told.append)  # type: ignore[arg-type]
-    shares = [one.share for one in told]
+    shares = [event.share for event in told]
     assert shares == sorted(shares) and shares[0] > 0 and shares[-1] <= 1
-    assert all(isfinite(one.error) and isfinite(one.loss) and isfinite(one.seconds_left) for one in told)
-    assert all(one.seconds_left >= 0 for one in told)
+    assert all(isfinite(event.error) and isfinite(event.loss) and isfinite(event.seconds_left) for event in told)
+    assert all(event.seconds_left >= 0 for event in told)
     if optimizer == "lm":
         assert told[-1].share == 1 and told[-1].seconds_left == 0
         # Both are root mean squares in units of the answers' standard deviation.

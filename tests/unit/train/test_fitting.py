@@ -250,7 +250,7 @@ def test_a_fit_prints_only_when_asked_and_reports(capsys: pytest.CaptureFixture[
     told: list[Progress] = []
     fit([2, 1, 1], hello(100, 0), starts=2, report=told.append)
     assert capsys.readouterr() == ("", "")
-    assert [one.stage for one in told][:3] == ["start 1 of 2", "start 2 of 2", "grid 3"]
+    assert [event.stage for event in told][:3] == ["start 1 of 2", "start 2 of 2", "grid 3"]
     assert told[-1].stage == "all rows" and told[-1].error < 0.1
     fit([2, 1, 1], hello(100, 0), starts=2, progress=True)
     shown = capsys.readouterr()
@@ -272,7 +272,7 @@ def test_classes_in_another_order_are_other_classes() -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (40, 1))
     y = np.column_stack([x[:, 0] > 0, x[:, 0] <= 0]).astype(float)
     data, turned = (
-        Dataset(x, one, classes=names) for one, names in ((y, ("up", "down")), (y[:, ::-1], ("down", "up")))
+        Dataset(x, answers, classes=names) for answers, names in ((y, ("up", "down")), (y[:, ::-1], ("down", "up")))
     )
     with pytest.raises(DataError, match="classes of the training data, up, down; got down, up"):
         fit([1, 2], data, validation=turned)

@@ -117,7 +117,7 @@ def test_an_uneven_grid_stays_uneven() -> None:
     x = 3 * finite_rows(kan, 100) + 1
     moved = set_ranges(kan, x)
     for i in range(3):
-        before, after = (np.diff(one.layers[0].knots[i][3:-3]) for one in (kan, moved))
+        before, after = (np.diff(network.layers[0].knots[i][3:-3]) for network in (kan, moved))
         np.testing.assert_allclose(after / after.sum(), before / before.sum(), atol=1e-12)
 
 

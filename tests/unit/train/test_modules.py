@@ -86,7 +86,7 @@ def test_rows_that_are_not_finite_poison_no_parameter(name: str):
 def test_gradients_agree_with_finite_differences_inside_and_outside():
     kan = small()
     module = to_module(kan)
-    names = [name for name, one in module.named_parameters() if one.requires_grad]
+    names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     inside = np.random.default_rng(0).uniform(-0.9, 0.9, (3, 2))
     u = torch.from_numpy(np.concatenate([inside, [[-1.4, 0.2], [0.3, 1.6]]]))
     x = (u * torch.tensor(kan.input_scale) + torch.tensor(kan.input_shift)).requires_grad_()

@@ -117,7 +117,7 @@ def test_a_compiled_layer_and_its_gradients_are_those_of_plain_torch(grid: str, 
         assert_same(pairs)
         fine = torch.isfinite(x).all(dim=1)
         assert torch.isnan(pairs[0][0][~fine]).all() and torch.isfinite(pairs[0][0][fine]).all()
-        assert not pairs[1][0][~fine].any() and all(torch.isfinite(one).all() for one, _ in pairs[1:])
+        assert not pairs[1][0][~fine].any() and all(torch.isfinite(tensor).all() for tensor, _ in pairs[1:])
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -210,8 +210,8 @@ def test_a_compiled_module_is_the_same_under_torch_compile():
 
     eager = step(module)
     traced = step(torch.compile(module, backend="aot_eager", fullgraph=True))
-    for one, other in zip(traced, eager, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12, equal_nan=True)
+    for ours, other in zip(traced, eager, strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
 def test_results_do_not_depend_on_threads_or_strides():
@@ -236,7 +236,7 @@ def test_results_do_not_depend_on_threads_or_strides():
         together = step(x.contiguous())
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    assert all(torch.equal(left, other) for left, other in zip(alone, together, strict=True))
 
 
 def test_a_layer_takes_no_rows_and_any_leading_shape():
@@ -294,8 +294,8 @@ def test_gradients_are_right_where_a_module_takes_its_own_outputs(twice: bool):
         Kan((some_layer("uniform", outputs=4), some_layer("uneven", outputs=2, inputs=4)))
     )
     if not twice:  # these go by parts as well
-        for one in module.each():
-            one.node_scale.requires_grad_()
+        for part in module.each():
+            part.node_scale.requires_grad_()
     parameters = [own for name, own in module.named_parameters() if own.requires_grad and "affine" not in name]
     assert_same(both(lambda: recurrent(module, parameters, twice=twice)))
 

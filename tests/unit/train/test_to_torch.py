@@ -95,12 +95,12 @@ def test_a_complex_tensor_is_refused_by_its_name():
 def test_what_another_library_trained_in_double_goes_out_as_it_came_in():
     chosen = {name: ALL[name] for name in IMPORTED if ALL[name].y.dtype == np.float64}
     assert len(chosen) > 15
-    for name, one in chosen.items():
+    for name, portion in chosen.items():
         kan = conversion(name).kan
-        got, want = answers(to_torch(kan), one.x), evaluate(kan, one.x)
+        got, want = answers(to_torch(kan), portion.x), evaluate(kan, portion.x)
         assert_same_rows_are_nan(got, want)
         fine = np.isfinite(want).all(axis=1)
-        assert np.abs(got[fine] - one.y[fine]).max() <= one.allowed * np.abs(one.y[fine]).max(), name
+        assert np.abs(got[fine] - portion.y[fine]).max() <= portion.allowed * np.abs(portion.y[fine]).max(), name
 
 
 @EVERY
@@ -231,7 +231,7 @@ def test_the_functions_are_those_of_the_table():
         with np.errstate(all="ignore"):
             want = row.numpy(x)
         got = torch_network.FUNCTIONS[name](torch.from_numpy(x)).numpy()
-        want, got = (np.where(np.isfinite(one), one, np.nan)[:, None] for one in (want, got))
+        want, got = (np.where(np.isfinite(values), values, np.nan)[:, None] for values in (want, got))
         assert_agrees(got, want, tolerance=3e-13 if name in ("gamma", "tan") else 1e-12)
 
 

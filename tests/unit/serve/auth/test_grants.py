@@ -42,7 +42,7 @@ def bearer(token=TOKEN):
 
 
 def certificate(**names):
-    return Context(names={key: [one.encode() for one in value] for key, value in names.items()})
+    return Context(names={key: [text.encode() for text in value] for key, value in names.items()})
 
 
 def digest(token=TOKEN):

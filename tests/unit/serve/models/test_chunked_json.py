@@ -33,7 +33,7 @@ def value(random: random.Random, depth: int = 0) -> Any:
             return "".join(random.choices(LETTERS, k=random.randrange(12)))
         case 5 | 6:
             return [value(random, depth + 1) for _ in range(random.randrange(6))]
-    return {f"{one}": value(random, depth + 1) for one in random.sample(LETTERS, random.randrange(6))}
+    return {f"{letter}": value(random, depth + 1) for letter in random.sample(LETTERS, random.randrange(6))}
 
 
 def damaged(random: random.Random, data: bytes) -> bytes:
@@ -76,8 +76,8 @@ def test_lists_of_values_that_are_written_alike_or_not_are_whole():
         [",\n  ["],
         [],
     )
-    for one in alike:
-        many = [one] * 200
+    for item in alike:
+        many = [item] * 200
         for indent in (None, 1):
             assert whole(json.dumps(many, indent=indent).encode(), 100) == many
 

@@ -44,7 +44,7 @@ def test_a_broken_version_stops_no_other_and_says_why(tmp_path):
         assert client.metadata("half").version == 3
         assert client.ready("good") and client.ready("half", 1) and not client.ready("half", 2)
         found = {(model.name, model.version): model for model in client.models()}
-        assert [key for key, one in found.items() if not one.ready] == [("bad", 1), ("half", 2), ("half", 4)]
+        assert [key for key, entry in found.items() if not entry.ready] == [("bad", 1), ("half", 2), ("half", 4)]
         assert "checksum" in found["bad", 1].reason and "golden row" in found["half", 4].reason
         with pytest.raises(NotFoundError, match="checksum"):
             client.predict("bad", [[0.0, 0.0]])

@@ -159,7 +159,7 @@ def test_what_differs_from_its_golden_rows_or_its_formulas_is_not_served(tmp_pat
     parts = {path: data for path, data in good.files.items() if "/" in path}
     kan, said = good.kan(), good.formulas
     repository.publish(tmp_path, "golden", assemble(kan, parts, formulas=said, golden=(x, y + 1e-6)))
-    other = {**said, "formulas": [{**one, "name": "another"} for one in said["formulas"]]}
+    other = {**said, "formulas": [{**formula, "name": "another"} for formula in said["formulas"]]}
     repository.publish(tmp_path, "named", assemble(kan, parts, formulas=other, golden=(x, y)))
     repository.publish(tmp_path, "none", assemble(kan, parts, formulas=["y"], golden=(x, y)))
     many = assemble(kan, parts, formulas=said, golden=(x, y), evidence=[{}] * (len(y[0]) + 1))
@@ -271,7 +271,7 @@ def test_who_subscribed_is_told_of_each_change_until_it_ends(tmp_path: Path) -> 
         models.unload("fox")
         assert told[-1] is models.catalog or told[-1].models == {}
         models.load("fox")
-        assert any(one.states.get(("fox", 1)) == "LOADING" for one in told)
+        assert any(status.states.get(("fox", 1)) == "LOADING" for status in told)
         assert told[-1].states["fox", 1] == "READY"
         for end in ends:
             end()
@@ -291,8 +291,8 @@ def test_who_asks_reads_on_while_another_model_is_loaded(tmp_path: Path) -> None
             eventually(lambda: models.catalog.states.get(("slow", 1)) == "LOADING")
             assert models.catalog.find("fox").backend.predict(np.zeros((1, 2))).shape == (1, 1)
             fifo.write_text("")
-            for one in waiting:
-                one.result(60)  # a second load, which there should not be, would wait for ever
+            for future in waiting:
+                future.result(60)  # a second load, which there should not be, would wait for ever
         assert versions(models, "slow") == [1]
 
 
@@ -323,11 +323,11 @@ def test_loads_of_one_model_at_the_same_time_are_one_also_where_they_fail(tmp_pa
             time.sleep(0.5)  # in which they ask; who comes later asks for a load of its own
             gate.set()
             first.result(60)
-            for one in good:
-                one.result(60)
-            for one in bad:
+            for future in good:
+                future.result(60)
+            for future in bad:
                 with pytest.raises(IntegrityError):
-                    one.result(60)
+                    future.result(60)
         end()
     assert [name for name, _, _ in counted.loads].count("fox") == 1
     assert [name for name, _, _ in counted.loads].count("owl") <= 2

@@ -129,14 +129,14 @@ def test_only_so_many_are_loaded_at_once_and_unloading_waits_for_none_of_them(tm
         third.result(PATIENCE)
         assert versions(models) == [1, 2] and not waits[1].done()
         other.write_text("")
-        for one in waits:
-            one.result(PATIENCE)
+        for future in waits:
+            future.result(PATIENCE)
         for _ in range(3):
             models.unload("fox")
             models.load("fox")
-        begun = [one for one in set(threading.enumerate()) - before if one.name.startswith("kanserve-l")]
-        assert sorted(one.name for one in begun) == ["kanserve-letting-go", *(AT_ONCE - 1) * ["kanserve-loading"]]
-    eventually(lambda: not any(one.is_alive() for one in begun))
+        begun = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("kanserve-l")]
+        assert sorted(thread.name for thread in begun) == ["kanserve-letting-go", *(AT_ONCE - 1) * ["kanserve-loading"]]
+    eventually(lambda: not any(thread.is_alive() for thread in begun))
 
 
 def test_what_is_fast_to_load_is_loaded_one_at_a_time(tmp_path: Path) -> None:
@@ -209,8 +209,8 @@ def test_a_slow_look_does_not_undo_what_a_later_one_has_found(tmp_path: Path) ->
         publish(tmp_path)
         models.load("fox")
         store.gate.set()
-        for one in before.result(PATIENCE):
-            one.result(PATIENCE)
+        for future in before.result(PATIENCE):
+            future.result(PATIENCE)
         assert versions(models) == [1, 2]
 
 
@@ -305,9 +305,9 @@ def test_what_waits_is_refused_at_the_end_and_what_runs_is_done() -> None:
         turn = pool.submit(lambda: made.turn("fox").__enter__())
         eventually(lambda: len(made._waiting["fox"]) == 2)
         closing = pool.submit(made.close)
-        for one in (waits, turn):
+        for future in (waits, turn):
             with pytest.raises(DrainingError):
-                one.result(PATIENCE)
+                future.result(PATIENCE)
         assert not runs.done()
         gate.set()
         closing.result(PATIENCE)

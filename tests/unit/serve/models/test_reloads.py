@@ -18,9 +18,9 @@ from tests.support.catalogs import loaded, publish
 @pytest.mark.extended
 def test_reloads_under_load_lose_no_answer_and_mix_no_versions_and_hold_nothing(tmp_path: Path) -> None:
     found, before, after = reload_checks.reloads(tmp_path, 15, pause=0.003)
-    print(f"{sum(sum(one.answers.values()) for one in found)} answers; before {before}, after {after}")
-    assert [one.errors for one in found] == [[], []] and [one.wrong for one in found] == [0, 0]
-    assert len(set().union(*(one.answers for one in found))) >= 8  # versions that answered
+    print(f"{sum(sum(reading.answers.values()) for reading in found)} answers; before {before}, after {after}")
+    assert [reading.errors for reading in found] == [[], []] and [reading.wrong for reading in found] == [0, 0]
+    assert len(set().union(*(reading.answers for reading in found))) >= 8  # versions that answered
     # The pool keeps as many threads in reserve as answer at once, once a busy moment has made them.
     assert after.threads <= before.threads + Settings.threads and after.descriptors <= before.descriptors
     assert after.megabytes < before.megabytes + 4
@@ -30,8 +30,8 @@ def test_reloads_under_load_lose_no_answer_and_mix_no_versions_and_hold_nothing(
 def test_a_corrupt_version_that_is_published_under_load_changes_nothing(tmp_path: Path) -> None:
     found, reason = reload_checks.corrupted(tmp_path, 0.5)
     assert "differs from its checksum" in reason
-    assert [one.errors for one in found] == [[], []]
-    assert all(set(one.answers) == {"1"} and one.wrong == 0 for one in found)
+    assert [reading.errors for reading in found] == [[], []]
+    assert all(set(reading.answers) == {"1"} and reading.wrong == 0 for reading in found)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

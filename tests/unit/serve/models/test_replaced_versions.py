@@ -195,7 +195,7 @@ def test_rows_outside_the_range_are_those_of_what_is_there_now(tmp_path: Path) -
         models.subscribe(meters.changed)
         meters.changed(models.catalog)
         meters._add_outside(("fox", 1), np.array([3]))
-        assert [one["rows"] for one in meters.snapshot()["outside"]] == [[3]]
+        assert [entry["rows"] for entry in meters.snapshot()["outside"]] == [[3]]
         put(tmp_path, serving.artifact("mixed"))  # of two features
         models.refresh()
         assert meters.snapshot()["outside"] == []

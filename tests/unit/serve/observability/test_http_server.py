@@ -189,15 +189,15 @@ def test_two_hundred_slow_connections_take_neither_threads_nor_descriptors_nor_t
     monkeypatch.setattr(port, "READ_SECONDS", 1000.0)  # whoever waits for one of them gets no answer in this test
     threads, before = threading.active_count(), descriptors()
     slow = [socket.create_connection(("127.0.0.1", running.port), timeout=60) for _ in range(200)]
-    for one in slow:
-        one.send(b"GET /metrics HT")
+    for connection in slow:
+        connection.send(b"GET /metrics HT")
     try:
         assert get(running, "/v2/health/ready")[0] == 200 and get(running, "/metrics")[0] == 200
         held = descriptors() - before - len(slow)
         assert held <= port.MOST + 2 and threading.active_count() == threads, held
     finally:
-        for one in slow:
-            one.close()
+        for connection in slow:
+            connection.close()
 
 
 def test_connections_that_have_asked_and_do_not_read_make_room_too(catalog):
@@ -211,14 +211,14 @@ def test_connections_that_have_asked_and_do_not_read_make_room_too(catalog):
 
         control.meters.snapshot = slowly
         asking = [socket.create_connection(("127.0.0.1", running.port), timeout=60) for _ in range(port.MOST)]
-        for one in asking:
-            one.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        for connection in asking:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         for _ in range(10):
             assert get(running, "/v2/health/live")[0] == 200
         held.set()
         assert asking[-1].recv(12) == b"HTTP/1.1 200"
-        for one in asking:
-            one.close()
+        for connection in asking:
+            connection.close()
 
 
 @pytest.mark.slow

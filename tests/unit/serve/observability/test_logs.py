@@ -242,7 +242,7 @@ def test_a_reader_that_does_not_read_keeps_no_call_waiting(tmp_path, monkeypatch
         reader, writer = os.pipe()
     else:
         pair = socket.socketpair()
-        reader, writer = (one.detach() for one in pair)
+        reader, writer = (stream.detach() for stream in pair)
     monkeypatch.setattr(os, "dup", lambda number: writer)
     log = opened("-")
     signal.alarm(30)

@@ -46,7 +46,7 @@ def call(method: str = "ModelInfer", model: str = "mixed", version: int = 1, **k
 
 
 def series(snapshot: Any, *key: Any) -> Any:
-    return next(one for one in snapshot["calls"] if one["of"] == list(key))
+    return next(entry for entry in snapshot["calls"] if entry["of"] == list(key))
 
 
 def test_calls_are_counted_by_method_model_version_and_code():
@@ -58,7 +58,7 @@ def test_calls_are_counted_by_method_model_version_and_code():
     counting.ended(call(code="INVALID_ARGUMENT"))
     counting.ended(call(model="", version=0, code="NOT_FOUND"))
     snapshot = counting.snapshot()
-    assert {tuple(one["of"]): metrics.count(one) for one in snapshot["calls"]} == {
+    assert {tuple(entry["of"]): metrics.count(entry) for entry in snapshot["calls"]} == {
         (SERVICE, "ModelInfer", "mixed", 1, "OK"): 3,
         (SERVICE, "ModelInfer", "mixed", 2, "OK"): 1,
         (SERVICE, "GetFormula", "mixed", 1, "OK"): 1,
@@ -124,7 +124,7 @@ def test_loads_are_counted_by_model():
     counting.loaded("mixed", 1, 0.5, "")
     counting.loaded("mixed", 2, 0.25, "A checksum differs.")
     counting.loaded("fox", 1, 0.125, "It cannot be read.")
-    loads = {one["of"][0]: one for one in counting.snapshot()["loads"]}
+    loads = {entry["of"][0]: entry for entry in counting.snapshot()["loads"]}
     assert (loads["mixed"]["loaded"], loads["mixed"]["failed"], loads["mixed"]["seconds"]) == (1, 1, 0.75)
     assert (loads["fox"]["loaded"], loads["fox"]["failed"]) == (0, 1) and loads["fox"]["last"] > 1.7e9
 
@@ -175,8 +175,8 @@ def test_snapshots_of_processes_add_up(catalog):
     assert metrics.count(series(merged, SERVICE, "ModelInfer", "mixed", 2, "OK")) == 1
     assert merged["gauges"] == {"threads": 8, "threads_busy": 2}
     assert merged["outside"][0]["rows"] == [2, 4] and merged["loads"][0]["loaded"] == 2
-    assert [each["worker"] for each in merged["processes"]] == [0, 1]
-    assert [(each["of"][:2], each["ready"]) for each in merged["models"]] == [(["mixed", 1], 2), (["mixed", 2], 2)]
+    assert [entry["worker"] for entry in merged["processes"]] == [0, 1]
+    assert [(entry["of"][:2], entry["ready"]) for entry in merged["models"]] == [(["mixed", 1], 2), (["mixed", 2], 2)]
     assert metrics.merge([merged]) == merged and json.loads(json.dumps(merged)) == merged
     assert metrics.merge([])["calls"] == []
 
@@ -189,7 +189,7 @@ def test_a_process_that_is_gone_leaves_its_counts_and_no_more(catalog):
         counting.ended(call())
     merged = metrics.merge([metrics.ended(gone.snapshot()), here.snapshot()])
     assert metrics.count(merged["calls"][0]) == 2 and merged["gauges"] == {"threads": 4}
-    assert len(merged["processes"]) == 1 and {one["ready"] for one in merged["models"]} == {1}
+    assert len(merged["processes"]) == 1 and {entry["ready"] for entry in merged["models"]} == {1}
 
 
 def test_a_version_that_nobody_has_any_more_is_forgotten_with_the_process_that_had_it(catalog):
@@ -203,7 +203,7 @@ def test_a_version_that_nobody_has_any_more_is_forgotten_with_the_process_that_h
     assert len(metrics.merge([left, here.snapshot()])["calls"]) == 3
     here.changed(Catalog({"mixed": {2: catalog.models["mixed"][2]}}, {}))
     merged = metrics.merge([left, here.snapshot()])
-    assert {one["of"][3] for one in merged["calls"]} == {2, 0} and merged["outside"] == []
+    assert {entry["of"][3] for entry in merged["calls"]} == {2, 0} and merged["outside"] == []
     assert len(metrics.merge([left, left])["calls"]) == 3  # until there is somebody to ask
 
 
@@ -229,9 +229,9 @@ def test_what_is_counted_of_a_version_goes_some_time_after_it(catalog, monkeypat
     assert len(counting.snapshot()["calls"]) == 4  # it is scraped once more before it goes
     monkeypatch.setattr(metrics, "KEPT_SECONDS", -1.0)
     snapshot = counting.snapshot()
-    assert {one["of"][3] for one in snapshot["calls"]} == {2, 0} and snapshot["outside"] == []
+    assert {entry["of"][3] for entry in snapshot["calls"]} == {2, 0} and snapshot["outside"] == []
     counting.changed(EMPTY)
-    assert [one["of"][2] for one in counting.snapshot()["calls"]] == [""]
+    assert [entry["of"][2] for entry in counting.snapshot()["calls"]] == [""]
 
 
 def test_a_version_that_comes_back_in_time_keeps_its_counts(catalog, monkeypatch):
@@ -297,8 +297,8 @@ def test_statistics_say_when_a_model_last_answered(catalog):
 
 def test_statistics_are_of_one_version_or_all_of_a_model_or_all(catalog):
     counting = Metrics()
-    assert [one.version for one in asked(counting, catalog, "mixed")] == ["1", "2"]
-    assert [one.version for one in asked(counting, catalog)] == ["1", "2"]
+    assert [model.version for model in asked(counting, catalog, "mixed")] == ["1", "2"]
+    assert [model.version for model in asked(counting, catalog)] == ["1", "2"]
     assert asked(counting, EMPTY) == []
 
 

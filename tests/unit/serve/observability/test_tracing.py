@@ -37,7 +37,7 @@ def spans(*calls: Call) -> Any:
         traces(one)
     traces.close()
     finished = exporter.get_finished_spans()
-    return finished[-1], {one.name: one for one in finished if one.kind is SpanKind.INTERNAL}
+    return finished[-1], {made.name: made for made in finished if made.kind is SpanKind.INTERNAL}
 
 
 def test_a_call_is_a_span_of_the_server_with_what_is_known_of_it():
@@ -77,7 +77,7 @@ def test_the_stages_are_spans_within_it_one_after_the_other():
         assert one.parent == span.get_span_context() and one.context.trace_id == span.context.trace_id
         assert (one.start_time, one.end_time) == (at, at + took)
         at += took
-    assert len({one.context.span_id for one in (span, *within.values())}) == 5
+    assert len({inner.context.span_id for inner in (span, *within.values())}) == 5
 
 
 def test_a_stage_that_there_was_not_has_no_span():
@@ -89,7 +89,7 @@ def test_a_call_belongs_to_the_trace_of_its_caller():
     span, within = spans(call(metadata=metadata))
     assert f"{span.context.trace_id:032x}" == TRACE and f"{span.parent.span_id:016x}" == PARENT
     assert span.parent.is_remote and span.context.trace_state.get("a") == "b"
-    assert {one.context.trace_id for one in within.values()} == {span.context.trace_id}
+    assert {inner.context.trace_id for inner in within.values()} == {span.context.trace_id}
 
 
 def test_a_caller_that_is_not_sampled_has_no_spans():
@@ -127,9 +127,11 @@ def test_spans_reach_a_collector_at_the_end_at_the_latest():
         for _ in range(10):
             traces(call())
         traces.close()
-    sent = [span for one in received for of in one.resource_spans for in_ in of.scope_spans for span in in_.spans]
+    sent = [
+        span for request in received for of in request.resource_spans for in_ in of.scope_spans for span in in_.spans
+    ]
     assert len(sent) == 50
-    names = {one.name for one in sent}
+    names = {sent_span.name for sent_span in sent}
     assert names == {"inference.GRPCInferenceService/ModelInfer", "queue", "decode", "compute", "encode"}
 
 

@@ -56,8 +56,8 @@ def test_calls_that_come_while_a_server_ends_are_told_unavailable_and_nothing_el
                 answered.wait(60)
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(60) == 0
-                for one in ended:
-                    one.result(60)
+                for future in ended:
+                    future.result(60)
             assert server_process.errors_of(process).read() == ""
     assert codes == {grpc.StatusCode.UNAVAILABLE}
 
@@ -123,7 +123,7 @@ def test_why_a_port_is_not_to_be_had_is_said_in_words():
 def test_only_connections_that_came_in_at_the_port_are_hung_up():
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
         port = server.getsockname()[1]
-        client, stranger = (socket.create_connection(one.getsockname()) for one in (server, other))
+        client, stranger = (socket.create_connection(listener.getsockname()) for listener in (server, other))
         ours, theirs = server.accept()[0], other.accept()[0]
         with client, stranger, ours, theirs:
             ours.send(b"the last answer")

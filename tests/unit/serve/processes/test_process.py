@@ -195,7 +195,7 @@ def imported(running: server_process.Process) -> set[str]:
     while "serving " not in (line := server_process.errors_of(running).readline()):
         assert line, "it has ended"
         found.add(line.rsplit("|", 1)[-1].strip().partition(".")[0])
-    return {one for one in found if one not in sys.stdlib_module_names}
+    return {name for name in found if name not in sys.stdlib_module_names}
 
 
 @pytest.mark.slow
@@ -244,7 +244,7 @@ def test_c_and_numpy_models_are_served_where_nothing_else_can_be_imported(tmp_pa
 def test_onnx_is_served_without_torch_sympy_onnx_or_matplotlib_and_only_then_imported():
     code = f"""
 import sys
-for name in {tuple(one for one in UNUSED if one not in ("onnxruntime", "pydantic", "typer", "rich"))!r}:
+for name in {tuple(name for name in UNUSED if name not in ("onnxruntime", "pydantic", "typer", "rich"))!r}:
     sys.modules[name] = None  # importing it raises
 from kanserve.serve.models import loader
 from kanserve.serve.server import start

@@ -24,7 +24,7 @@ class Process:
 
     @property
     def asked(self) -> list[str]:
-        return [f"{one['ask']} {one['name']}".strip() for one in self.ears.heard]
+        return [f"{request['ask']} {request['name']}".strip() for request in self.ears.heard]
 
 
 class Fleet:
@@ -159,7 +159,7 @@ def test_to_look_for_new_versions_once_is_enough_and_is_said_where_anybody_asked
     fleet.answer(fleet.ready[0])
     fleet.go_on()
     fleet.answer(fleet.ready[0])
-    assert [one.what for one in fleet.changing.finished()] == ["load", "refresh"]
+    assert [change.what for change in fleet.changing.finished()] == ["load", "refresh"]
     assert fleet.changing.idle and fleet.ready[0].ears.heard[-1]["reopen"]
 
 
@@ -188,7 +188,7 @@ def test_a_change_that_is_slow_keeps_no_change_of_another_model_waiting():
     assert first.asked == ["load slow", "load fox"] and fleet.changing.deadline == 2 * SLOW
     fleet.answer(first)
     fleet.answer(second)
-    assert [one.name for one in fleet.changing.finished()] == ["fox"]
+    assert [change.name for change in fleet.changing.finished()] == ["fox"]
     fleet.go_on()
     assert first.asked == ["load slow", "load fox", "refresh"] and second.asked == ["load fox"]
     fleet.answer(first)

@@ -65,7 +65,7 @@ def versions(address: str, name: str, connections: int = 16) -> set[tuple[str, .
 def reasons(address: str, name: str) -> set[str]:
     with connected(address) as stub:
         found = stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=60).models
-    return {one.reason for one in found if one.name == name and one.reason}
+    return {status.reason for status in found if status.name == name and status.reason}
 
 
 @pytest.mark.slow
@@ -86,9 +86,9 @@ def test_connections_are_dealt_to_all_and_sigterm_ends_all_with_0(models):
 
 def sockets(process: int) -> int:
     count = 0
-    for one in os.listdir(f"/proc/{process}/fd"):
+    for descriptor in os.listdir(f"/proc/{process}/fd"):
         with suppress(FileNotFoundError):  # closed since it was listed
-            count += os.readlink(f"/proc/{process}/fd/{one}").startswith("socket:")
+            count += os.readlink(f"/proc/{process}/fd/{descriptor}").startswith("socket:")
     return count
 
 

@@ -152,7 +152,7 @@ def random_request(rng: np.random.Generator) -> pb.ModelInferRequest:
         shape = one_of([rows, columns], [], [rows], [rows, columns, 1], [rows, one_of(columns, *huge, usual=0)])
         datatype = one_of("FP64", "FP32", "FP32", "FP16", "INT64", "BOOL", "BYTES", "", "fp64", usual=0.5)
         made = asked.inputs.add(name=one_of("x", "", "z", usual=0.95), datatype=datatype, shape=shape)
-        size = min(int(np.prod([float(one) for one in shape])) if min(shape, default=0) >= 0 else 3, 50)
+        size = min(int(np.prod([float(length) for length in shape])) if min(shape, default=0) >= 0 else 3, 50)
         values = rng.normal(0, 10.0 ** rng.integers(-3, 300), size)
         values[rng.random(size) < 0.1] = one_of(np.nan, np.inf, -np.inf, -0.0, 5e-324, usual=0.3)
         size += one_of(0, 1, -1)

@@ -89,8 +89,10 @@ def test_metadata_and_configuration_say_which_tensors_a_model_takes_and_gives(
     config = triton_client.get_model_config(name).config
     types = {"FP64": 12, "FP32": 11, "BYTES": 13}
     assert config.max_batch_size == 65536
-    assert [(one.name, one.data_type, list(one.dims)) for one in config.input] == [("x", types[x[1]], x[2][1:])]
-    assert [(one.name, one.data_type, list(one.dims)) for one in config.output] == [
+    assert [(declared.name, declared.data_type, list(declared.dims)) for declared in config.input] == [
+        ("x", types[x[1]], x[2][1:])
+    ]
+    assert [(declared.name, declared.data_type, list(declared.dims)) for declared in config.output] == [
         (output, types[kind], shape[1:] or [1]) for output, kind, shape in outputs
     ]
 
@@ -120,7 +122,7 @@ def test_a_classifier_gives_scores_probabilities_and_labels(triton_client):
     x = sample(kan, 30)
     result = triton_client.infer("iris", [tensor(x, "FP64")])
     np.testing.assert_allclose(result.as_numpy("probabilities"), probabilities(kan, x), rtol=1e-12)
-    wanted = [kan.classes[one].encode() for one in evaluate(kan, x).argmax(axis=1)]
+    wanted = [kan.classes[index].encode() for index in evaluate(kan, x).argmax(axis=1)]
     assert result.as_numpy("label").tolist() == wanted
     assert len(set(wanted)) > 1
 
@@ -190,7 +192,7 @@ def test_a_row_that_is_not_finite_is_nan_and_disturbs_no_other(triton_client):
         got, wanted = result.as_numpy(name), fine.as_numpy(name).copy()
         wanted[[1, 3]] = np.nan
         np.testing.assert_array_equal(got, wanted)
-    assert [bool(one) for one in result.as_numpy("label")] == [True, False, True, False, True]
+    assert [bool(label) for label in result.as_numpy("label")] == [True, False, True, False, True]
 
 
 def test_a_row_that_float_cannot_hold_is_nan_in_all_outputs():
@@ -231,7 +233,7 @@ def test_statistics_count_requests_rows_and_failures(server, triton_client, stub
         assert now.count - then.count == 1 and now.ns > then.ns, part
     assert after.last_inference > 1.7e12
     everything = triton_client.get_inference_statistics().model_stats
-    assert {one.name for one in everything} == set(serving.KANS)
+    assert {statistics.name for statistics in everything} == set(serving.KANS)
     assert refused(lambda: stub.ModelStatistics(pb.ModelStatisticsRequest(name="fox"))).code() is CODE.NOT_FOUND
 
 

@@ -95,11 +95,11 @@ def test_raw_numbers_are_found_in_the_message_wherever_they_lie(tag):
     around = [b"\x0a\x01m", b"\x1a\x02id", b"\x9a\x06\x02??", b"\x38\x07"]  # the last: its number, but not its type
     fields = [tag + wire.varint(len(buffer)) + buffer for buffer in buffers]
     for _ in range(50):
-        order = [(around + fields)[one] for one in rng.permutation(len(around) + len(fields))]
+        order = [(around + fields)[index] for index in rng.permutation(len(around) + len(fields))]
         data = b"".join(order)
         whole = infer(data)
         found, apart = read_apart(pb.ModelInferRequest.FromString, ARRAYS[INFER], data)
-        assert [bytes(one) for one in apart] == whole.raw_input_contents
+        assert [bytes(part) for part in apart] == whole.raw_input_contents
         assert list(found.raw_input_contents) == [b""] * len(buffers)
         del found.raw_input_contents[:], whole.raw_input_contents[:]
         assert found.SerializeToString() == whole.SerializeToString()
@@ -134,7 +134,7 @@ def test_the_numbers_of_a_large_message_are_right_at_whatever_address_they_lie(s
     x[[5, -1], 0] = np.inf, np.nan
     sent = bfloat16.to_bfloat16(x) if datatype == "BF16" else x.astype(dtype)
     first, *others = [answered(stub, datatype, sent, "i" * length) for length in range(8)]  # of what lies before them
-    assert all(first == other for other in others)
+    assert all(first == decoded for decoded in others)
     got = floats(first, datatype, (rows, len(kan.outputs)))
     exact = evaluate(kan, floats(sent.tobytes(), datatype, x.shape).astype(np.float64))
     np.testing.assert_allclose(got, exact, rtol=ROUNDED[datatype], atol=ROUNDED[datatype])

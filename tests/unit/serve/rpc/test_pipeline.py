@@ -69,7 +69,7 @@ def test_a_message_seen_before_is_understood_as_it_was_and_its_numbers_are_its_o
 def test_a_message_of_the_same_beginning_gives_the_same_bytes_as_the_first(stub):
     x = np.random.default_rng(1).normal(size=(4, len(serving.kan("iris").inputs)))
     first, *others = (stub.ModelInfer(asked(x, "iris")) for _ in range(3))
-    assert all(one == first for one in others)
+    assert all(response == first for response in others)
     parsed = stub.ModelInfer(asked(x, "iris", id="a"))
     assert parsed.id == "a"
     parsed.ClearField("id")
@@ -244,8 +244,8 @@ def test_a_request_beyond_what_a_model_may_compute_at_once_is_refused(tmp_path):
                 threading.Event().wait(0.005)
             error = refused(infer, asked(np.array([[0.5]]), "slow"), timeout=60)
             assert error.code() is CODE.RESOURCE_EXHAUSTED and "'slow' computes 2 requests" in error.details()
-        for one in running:
-            assert one.result(60).model_name == "slow"
+        for future in running:
+            assert future.result(60).model_name == "slow"
         assert infer(asked(np.array([[0.5]]), "slow"), timeout=60).model_name == "slow"
 
 
@@ -265,8 +265,8 @@ def test_a_server_whose_only_model_is_full_refuses_before_a_message_comes(slow):
             end.set()
             assert error.code() is CODE.RESOURCE_EXHAUSTED and "Every model computes" in error.details()
             assert wire.stub(channel).ModelReady(pb.ModelReadyRequest(name="slow"), timeout=60).ready
-        for one in running:
-            assert one.result(60).model_name == "slow"
+        for future in running:
+            assert future.result(60).model_name == "slow"
         assert infer(asked(np.array([[0.5]]), "slow"), timeout=60).model_name == "slow"
 
 
@@ -295,7 +295,7 @@ def test_many_requests_of_a_fast_model_at_once_are_all_answered():
     settings = Settings(repository=str(serving.folder()), port=0, threads=4, concurrency=1)
     with start(settings) as server, grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(8) as pool:
         infer: Any = wire.stub(channel).ModelInfer
-        answers = [one.result(60) for one in list(pool.map(lambda row: infer.future(asked(row, "raw")), x))]
+        answers = [future.result(60) for future in list(pool.map(lambda row: infer.future(asked(row, "raw")), x))]
     got = np.array([np.frombuffer(answer.raw_output_contents[0]) for answer in answers])
     np.testing.assert_allclose(got, evaluate(kan, x[:, 0]), rtol=1e-9)
 

@@ -45,8 +45,8 @@ class Stream:
     def until(self, *wanted: tuple[str, str, int, bool]) -> None:
         """Read until each of these is the last that was said of its version."""
         said: dict[tuple[str, str], tuple[str, str, int, bool]] = {}
-        while any(said.get(one[:2]) != one for one in wanted):
-            said |= {one[:2]: one for one in self.next()}
+        while any(said.get(event[:2]) != event for event in wanted):
+            said |= {event[:2]: event for event in self.next()}
 
 
 def test_the_first_response_has_every_version_and_says_so(tmp_path, artifact):
@@ -64,7 +64,7 @@ def test_the_first_response_has_every_version_and_says_so(tmp_path, artifact):
             ("owl", "1", UNAVAILABLE, False),
         ]
         assert first.versions[2].reason == state.catalog.reasons["owl", 1]
-        assert [one[0] for one in Stream(state, "owl").next()] == ["owl"]
+        assert [event[0] for event in Stream(state, "owl").next()] == ["owl"]
         nothing = next(Stream(state, "hare").responses)
         assert nothing.whole and not nothing.versions
 
@@ -113,7 +113,7 @@ def test_a_slow_reader_is_told_the_latest_and_nothing_is_kept_for_it(tmp_path, a
         while set(models.catalog.states.values()) != {"READY"}:  # until what was let go has ended
             time.sleep(0.01)
         told = stream.next()
-        assert [one for one in told if one[2] in SETTLED][-2:] == [
+        assert [event for event in told if event[2] in SETTLED][-2:] == [
             ("fox", "1", READY, False),
             ("fox", "2", READY, True),
         ]

@@ -65,4 +65,4 @@ def test_workers_are_tied_to_cores_of_their_own_and_share_them_when_there_are_to
             tied.append(cpus.cores())
     finally:
         os.sched_setaffinity(0, allowed)
-    assert tied == [(one,) for one in (*allowed, allowed[0])]
+    assert tied == [(cpu,) for cpu in (*allowed, allowed[0])]

@@ -80,9 +80,9 @@ def test_models_that_sleep_leave_the_threads_to_others(places):
                 stub.ModelInfer(infer_request("slow0", np.array([[0.5]])), timeout=PATIENCE)
             assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             answered_right(stub)
-            assert not any(one.done() for one in waiting)
-        for one in waiting:
-            assert one.result(PATIENCE).model_name.startswith("slow")
+            assert not any(future.done() for future in waiting)
+        for future in waiting:
+            assert future.result(PATIENCE).model_name.startswith("slow")
 
 
 def test_a_model_that_always_breaks_leaves_the_others_as_they_were(places, caplog):
@@ -91,10 +91,10 @@ def test_a_model_that_always_breaks_leaves_the_others_as_they_were(places, caplo
         request = infer_request("slow0", np.array([[BREAK]]))
         broken = [stub.ModelInfer.future(request, timeout=PATIENCE) for _ in range(50)]
         answered_right(stub)
-        assert {one.code() for one in broken} == {grpc.StatusCode.INTERNAL}
+        assert {future.code() for future in broken} == {grpc.StatusCode.INTERNAL}
     # Each is named in the log, but its whole story is not told fifty times.
     failed = [record for record in caplog.records if "ModelInfer slow0: RuntimeError" in record.getMessage()]
-    assert len(failed) == 50 and 1 <= sum(one.exc_info is not None for one in failed) < 50
+    assert len(failed) == 50 and 1 <= sum(record.exc_info is not None for record in failed) < 50
 
 
 def test_clients_that_do_not_send_their_message_leave_the_threads_to_others(places):
@@ -113,4 +113,4 @@ def test_clients_that_do_not_send_their_message_leave_the_threads_to_others(plac
             os.sched_yield()
         answered_right(stub)
         ended.set()
-        assert {one.code() for one in unsaid} == {grpc.StatusCode.INVALID_ARGUMENT}
+        assert {future.code() for future in unsaid} == {grpc.StatusCode.INVALID_ARGUMENT}

@@ -75,7 +75,7 @@ def test_beyond_the_queue_a_call_is_refused_at_once_and_what_waits_is_answered(s
             for _ in range(3):
                 stub.ModelInfer.future(request(0.5), timeout=60).add_done_callback(ended.put)
             refused = [ended.get(timeout=60) for _ in range(2)]
-            assert [one.code() for one in refused] == 2 * [grpc.StatusCode.RESOURCE_EXHAUSTED]
+            assert [future.code() for future in refused] == 2 * [grpc.StatusCode.RESOURCE_EXHAUSTED]
             with Client(server.address) as client, pytest.raises(BusyError, match="The queue is full"):
                 client.predict("slow", [[0.5]])
             with grpc.insecure_channel(server.address) as channel:  # busy is not gone
@@ -202,7 +202,7 @@ with one_thread(Path({str(root)!r})) as server:
             large = request(0.5)
             large.raw_input_contents[0] = bytes(12 * 2**20)
             waiting = [infer.future(large, timeout=2) for _ in range(48)]
-            for one in waiting:
-                assert one.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            for future in waiting:
+                assert future.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             assert server_process.memory(running.pid, "VmHWM") - before < len(waiting) * 12 * 2**20 / 9
         assert first.result(60).model_name == "slow"

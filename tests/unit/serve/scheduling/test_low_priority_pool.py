@@ -123,17 +123,17 @@ def test_what_has_to_wait_for_a_core_is_as_heavy_as_before():
 
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
     try:
-        for one in others:
-            os.sched_setaffinity(one.pid, {core})
+        for process in others:
+            os.sched_setaffinity(process.pid, {core})
         with running() as heavy:
             cost = Cost()
             for _ in range(20):
                 heavy.run(cost, compute)
             assert cost.heavy
     finally:
-        for one in others:
-            one.kill()
-            one.wait()
+        for process in others:
+            process.kill()
+            process.wait()
 
 
 def test_few_rows_of_a_model_do_not_wait_for_many():

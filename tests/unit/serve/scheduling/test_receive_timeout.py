@@ -77,7 +77,7 @@ def test_callers_who_send_nothing_lose_their_threads_to_those_who_do(server):
             if len(ended) >= many:
                 break
             threading.Event().wait(0.1)
-        assert len(ended) >= many and {code(one) for one in ended} == {grpc.StatusCode.CANCELLED}
+        assert len(ended) >= many and {code(future) for future in ended} == {grpc.StatusCode.CANCELLED}
 
 
 @pytest.mark.slow
