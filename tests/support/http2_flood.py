@@ -136,7 +136,7 @@ def codes(channel: grpc.Channel, path: str, metadata: tuple[tuple[str, str], ...
     found: Counter[str] = Counter()
     for begun in range(0, count, _AT_ONCE):
         asked = [call.future(b"", timeout=60, metadata=metadata) for _ in range(min(_AT_ONCE, count - begun))]
-        found.update(one.code().name for one in asked)
+        found.update(waiting_call.code().name for waiting_call in asked)
     return dict(found)
 
 

@@ -181,7 +181,7 @@ def corrupted(root: Path, seconds: float) -> tuple[list[Asked], str]:
         time.sleep(seconds / 2)
         with grpc.insecure_channel(address) as channel:
             index = wire.stub(channel).RepositoryIndex(pb.RepositoryIndexRequest()).models
-    (entry,) = (one for one in index if one.version == str(version))
+    (entry,) = (entry_of_model for entry_of_model in index if entry_of_model.version == str(version))
     assert entry.state == "UNAVAILABLE"
     return found, entry.reason
 

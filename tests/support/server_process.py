@@ -73,7 +73,11 @@ def workers(supervisor: int) -> list[int]:
 
 def memory(process: int, which: str = "VmRSS") -> int:
     """Bytes that a process has; VmHWM: has had at most."""
-    (line,) = (one for one in Path(f"/proc/{process}/status").read_text().splitlines() if one.startswith(which))
+    (line,) = (
+        status_line
+        for status_line in Path(f"/proc/{process}/status").read_text().splitlines()
+        if status_line.startswith(which)
+    )
     return int(line.split()[1]) * 1024
 
 

@@ -98,8 +98,8 @@ def test_all_of_them_are_carried_to_another_process(artifact):
     estimator = KANRegressor.from_kan(kanserve.create([2, 1]))
     callables = [kan, load_backend(artifact, "c_source").predict, model, model.predict, artifact.kan()]
     found = Parallel(n_jobs=2, backend="loky")(delayed(function)(rows()) for function in callables)
-    for one in found:
-        np.testing.assert_allclose(one, kan(rows()), rtol=1e-12)
+    for predicted in found:
+        np.testing.assert_allclose(predicted, kan(rows()), rtol=1e-12)
     x = np.zeros((3, 2))
     (answers,) = Parallel(n_jobs=2, backend="loky")([delayed(estimator.predict)(x)])
     assert np.array_equal(answers, estimator.predict(x))

@@ -219,8 +219,8 @@ def test_libraries_for_targets_lie_beside_the_source(folder, kanserve, monkeypat
     words = ("--target", "aarch64-linux-gnu, riscv64-linux-musl", "--target", "x86_64-linux-musl", "--vector-math")
     code, _, _ = kanserve("export", "symbolic.safetensors", "-o", "out", "--format", "c_source", *words)
     targets = ["aarch64-linux-gnu", "riscv64-linux-musl", "x86_64-linux-musl"]
-    assert code == 0 and built == [*((one, False) for one in targets), (None, True)]
-    assert all((folder / f"out/c_source/{one}.so").exists() for one in targets)
+    assert code == 0 and built == [*((target_name, False) for target_name in targets), (None, True)]
+    assert all((folder / f"out/c_source/{target_name}.so").exists() for target_name in targets)
 
 
 def test_a_law_goes_to_standard_output_or_to_a_file(folder, kanserve):

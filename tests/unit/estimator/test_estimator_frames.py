@@ -55,7 +55,7 @@ def test_answers_may_be_a_frame_and_labels_a_series(frames):
     table, both = frames.DataFrame(x), frames.DataFrame({"first": energy(x), "second": x["angle"] ** 2})
     fitted = KANRegressor(hidden=(2,), starts=2, noise_free=True, random_state=0).fit(table, both)
     assert [output.name for output in fitted.kan_.outputs] == ["first", "second"]
-    labels = frames.Series(["in" if one < 1 else "out" for one in energy(x)])
+    labels = frames.Series(["in" if joules < 1 else "out" for joules in energy(x)])
     weights = frames.Series(np.arange(40) % 3)
     classifier = KANClassifier(steps=10, random_state=0).fit(table, labels, sample_weight=weights)
     assert classifier.kan_.classes == ("in", "out") and set(classifier.predict(table)) <= {"in", "out"}

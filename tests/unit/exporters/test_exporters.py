@@ -41,7 +41,7 @@ def test_an_entry_point_adds_an_exporter_but_does_not_replace_ours(monkeypatch):
             EntryPoint("numpy_source", "kanserve_exporters.c_source", group),
             EntryPoint("broken", "json", group),
         )
-        return [one for one in found if name in (None, one.name)]
+        return [exporter_name for exporter_name in found if name in (None, exporter_name.name)]
 
     monkeypatch.setattr(kanserve_exporters, "entry_points", points)
     assert "third" in kanserve_exporters.names()

@@ -144,7 +144,7 @@ def test_functions_are_called_as_sympys_printers_call_them():
     x = sympy.Symbol("x")
     printers = {"julia": sympy.julia_code, "matlab": sympy.octave_code, "rust": sympy.rust_code}
     for language, printer in printers.items():
-        for name in (one for one in ELEMENTARY if one not in (*SPECIAL, "sign")):
+        for name in (function for function in ELEMENTARY if function not in (*SPECIAL, "sign")):
             own = LANGUAGES[language].functions.get(name, f"{name}(@)")
             assert printer(getattr(sympy, name)(x)) == own.replace("$", "").replace("@", "x"), (language, name)
 

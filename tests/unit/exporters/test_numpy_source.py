@@ -267,9 +267,12 @@ def test_nothing_warns_whatever_the_rows():
     ]
     with warnings.catch_warnings(), np.errstate(all="raise"):
         warnings.simplefilter("error")
-        for one in loaded:
+        for exported_module in loaded:
             x = np.array([np.nan, np.inf, -np.inf, 1e308, -1e308, 1e-308, 0.0, -1.0, 1.0])
-            assert one.predict(np.repeat(x[:, None], len(one.INPUTS), axis=1)).shape == (9, len(one.OUTPUTS))
+            assert exported_module.predict(np.repeat(x[:, None], len(exported_module.INPUTS), axis=1)).shape == (
+                9,
+                len(exported_module.OUTPUTS),
+            )
 
 
 def test_the_backend_checks_the_shape_and_says_what_it_is():

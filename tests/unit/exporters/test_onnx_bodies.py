@@ -29,7 +29,7 @@ def _kan(order: int, extrapolation: Extrapolation, low: float | list[float], int
     """Two layers on grids of 2 that begin at `low`, one for all inputs or one each."""
     rng = np.random.default_rng(order)
     lows = np.broadcast_to(low, 3)
-    knots = np.stack([uniform_knots(one, one + 2, intervals, order) for one in lows])
+    knots = np.stack([uniform_knots(lowest, lowest + 2, intervals, order) for lowest in lows])
     first = make_layer(
         rng.normal(0, 0.3, (4, 3, intervals + order)),
         knots=knots,

@@ -168,7 +168,7 @@ def in_30_digits(text: str, names: list[str], x: np.ndarray) -> np.ndarray:
     expression = sympy.sympify(text, locals=dict(zip(names, symbols, strict=True)))
     function = sympy.lambdify(symbols, expression, "mpmath")
     with mpmath.workdps(30):
-        return np.array([[float(function(*(mpmath.mpf(float(one)) for one in row)))] for row in x])
+        return np.array([[float(function(*(mpmath.mpf(float(coordinate)) for coordinate in row)))] for row in x])
 
 
 @pytest.fixture(scope="module")

@@ -159,7 +159,7 @@ def test_simplifying_a_law_takes_few_steps_and_a_hopeless_formula_a_bounded_numb
     def hopeless(count):
         rng = np.random.default_rng(0)
         factors = [rng.choice(list("abcdef"), 2) for _ in range(count)]
-        terms = "+".join(f"{rng.uniform(0.1, 1):.3f}*{left}*{other}" for left, other in factors)
+        terms = "+".join(f"{rng.uniform(0.1, 1):.3f}*{left}*{right}" for left, right in factors)
         return f"exp(-({terms})^2)/(2 + sin({terms}))"
 
     law, shorter, longer = cost("a*b/(1 - c*d) + sqrt(1 + e^2)*f"), cost(hopeless(15)), cost(hopeless(30))

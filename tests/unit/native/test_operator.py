@@ -142,8 +142,8 @@ def test_the_operators_take_over_every_layer_of_splines_and_the_file_runs_withou
             options.register_custom_ops_library(str(library))
         session = onnxruntime.InferenceSession(_bytes(name, "double"), options, providers=["CPUExecutionProvider"])
         ran.append(_operators(session, rows(kan)))
-    assert sum(one.startswith(TAKEN) for one in ran[0]) == len(kan.layers)
-    assert not [one for one in ran[1] if one.startswith(TAKEN)]
+    assert sum(kernel.startswith(TAKEN) for kernel in ran[0]) == len(kan.layers)
+    assert not [kernel for kernel in ran[1] if kernel.startswith(TAKEN)]
     with native.disabled():
         stock = load({"model.onnx": _bytes(name, "double")})
     assert not stock.native
@@ -166,7 +166,7 @@ Change = Callable[[onnx.ModelProto], None]
 
 def _attribute(name: str, value: object) -> Change:
     def change(model: onnx.ModelProto) -> None:
-        node = next(one for one in model.graph.node if one.domain)
+        node = next(graph_node for graph_node in model.graph.node if graph_node.domain)
         kept = [attribute for attribute in node.attribute if attribute.name != name]
         del node.attribute[:]
         node.attribute.extend(kept)
@@ -194,7 +194,7 @@ def _put(value: float, place: int = 0) -> Callable[[NDArray[np.generic]], NDArra
 
 def _not_constant(model: onnx.ModelProto) -> None:
     """The bias is computed from the rows."""
-    node = next(one for one in model.graph.node if one.domain)
+    node = next(graph_node for graph_node in model.graph.node if graph_node.domain)
     at = next(n for n, name in enumerate(node.input) if name.endswith("bias"))
     slim = [onnx.helper.make_node("ReduceSum", ["x"], ["sums"], keepdims=0, noop_with_empty_axes=0)]
     slim.append(onnx.helper.make_node("Add", [node.input[at], "sums"], ["moved"]))

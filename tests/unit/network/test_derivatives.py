@@ -70,7 +70,7 @@ def test_derivatives_agree_with_differences_of_those_one_order_lower(name, order
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("name", [one for one in ZOO if one != "wide"])
+@pytest.mark.parametrize("name", [zoo_name for zoo_name in ZOO if zoo_name != "wide"])
 def test_second_derivatives_are_those_of_torch(name):
     kan = ZOO[name]()
     x = _smooth_rows(kan, 6)

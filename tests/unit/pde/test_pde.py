@@ -16,7 +16,9 @@ from kanserve.pde.residual_problem import ResidualProblem, problem
 from kanserve.train.lm.parameter_vector import gather
 from tests.support.kans import ZOO, mixed, multiplication, outside_linear, rows
 
-SMALL = {one: ZOO[one] for one in ZOO if one not in ("wide", "fine")}  # those cost seconds and have nothing else
+SMALL = {
+    zoo_name: ZOO[zoo_name] for zoo_name in ZOO if zoo_name not in ("wide", "fine")
+}  # those cost seconds and have nothing else
 
 
 def _each(u) -> list[Any]:

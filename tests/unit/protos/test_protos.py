@@ -117,7 +117,7 @@ def test_messages_travel_to_tritons_classes_and_back_in_either_order_of_import(i
 @pytest.mark.parametrize("name", OURS)
 def test_a_field_has_the_name_the_number_and_the_type_that_the_protocol_gives_it(name: str) -> None:
     theirs = triton_message(OURS[name])
-    for field in (one for one in OURS[name].fields if one.name not in KSERVES):
+    for field in (field_name for field_name in OURS[name].fields if field_name.name not in KSERVES):
         same = theirs.fields_by_number[field.number]
         assert (field.name, field.type, field.is_repeated) == (same.name, same.type, same.is_repeated)
 

@@ -39,7 +39,7 @@ def root(scheme: str) -> str:
 def keys(root: str) -> list[str]:
     scheme, path = root.split("://")
     found = s3_store.files(scheme).find(path)
-    return sorted(one.split(f"{path}/", 1)[1] for one in found)
+    return sorted(file.split(f"{path}/", 1)[1] for file in found)
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def test_the_splines_of_a_shape_that_is_right_get_their_names(shape, y, function
 
 def test_a_shape_that_is_wrong_gets_names_that_are_no_law():
     spline, rows = fitted(SUM, np.sin(2 * A) * np.exp(-B))
-    assert all(one.error > 1e-3 for one in named(spline, rows))
+    assert all(network.error > 1e-3 for network in named(spline, rows))
 
 
 def test_only_functions_that_were_asked_for_become_names_of_edges():
@@ -57,7 +57,7 @@ def test_the_same_rows_and_seed_give_the_same_names():
     texts = set()
     for _ in range(2):
         spline, rows = fitted(PRODUCT, np.sin(2 * A) * np.log(B + 1))
-        texts.add(tuple((text(one.tree), one.error) for one in named(spline, rows)))
+        texts.add(tuple((text(network.tree), network.error) for network in named(spline, rows)))
     assert len(texts) == 1
 
 
@@ -66,4 +66,4 @@ def test_shapes_in_order_of_size_end_with_the_smallest_that_is_exact():
     problem = SearchProblem(X[:, :2], A * B / (A + B))
     found = by_shapes(problem, search)
     assert found is not None and settles(found, problem) and found.error < 1e-9
-    assert found.held == min(one.held for one in search.found)
+    assert found.held == min(network.held for network in search.found)

@@ -95,7 +95,11 @@ def test_a_lone_factor_is_offered_what_has_no_constant():
 
 def test_names_that_were_not_asked_for_are_not_offered_for_the_curve_itself():
     found = offers(Curve(0), sampled(LAWS["one function"]), 1.0, ("x", "x^2", "exp"))
-    assert {name_of(curve).function for one in found for curve in curves(Sum((one.curve,)))} <= {"x", "x^2", "exp"}
+    assert {name_of(curve).function for found_curve in found for curve in curves(Sum((found_curve.curve,)))} <= {
+        "x",
+        "x^2",
+        "exp",
+    }
 
 
 def test_points_of_no_weight_do_not_matter():

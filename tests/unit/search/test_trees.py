@@ -117,7 +117,7 @@ def test_each_shape_becomes_a_network_with_as_many_splines_as_it_has_curves():
 def test_a_tree_is_changed_curve_by_curve():
     node = TREES["a curve of a product"]
     assert mapped(node, lambda curve: curve) is not node and text(mapped(node, lambda curve: curve)) == text(node)
-    old = next(one for one in curves(node) if name_of(one).function == "sin")
+    old = next(leaf for leaf in curves(node) if name_of(leaf).function == "sin")
     new = exchanged(node, old, Curve(old.of))
     assert text(new) == text(node).replace("sin(0)", "s(0)") and is_symbolic(node) and not is_symbolic(new)
     assert inputs(renamed(node, (5, 3, 4))) == {3, 4, 5}

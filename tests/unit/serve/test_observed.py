@@ -50,7 +50,9 @@ def watched(tmp_path_factory):
             with urllib.request.urlopen(f"http://{running.http_address}/v2/models/mixed/ready", timeout=60) as ready:
                 assert json.load(ready) == {"name": "mixed", "ready": True}
     lines = [json.loads(line) for line in (root / "access.log").read_text().splitlines()]
-    spans = [span for each in received for of in each.resource_spans for in_ in of.scope_spans for span in in_.spans]
+    spans = [
+        span for export in received for of in export.resource_spans for in_ in of.scope_spans for span in in_.spans
+    ]
     return metrics, lines, spans
 
 

@@ -248,7 +248,7 @@ def test_a_spline_that_is_no_function_stays_one_unless_all_must_go() -> None:
 def test_only_functions_that_are_allowed_are_used() -> None:
     name = "exp(sin πx + y²)"
     simple = symbolify(_pruned(name), _data(name), functions=("x", "cosh"), all_edges=True)
-    assert {one for names in _names(simple) for one in names} <= {"x", "cosh"}
+    assert {edge_name for names in _names(simple) for edge_name in names} <= {"x", "cosh"}
 
 
 def test_a_name_takes_the_place_of_all_that_the_edge_was() -> None:

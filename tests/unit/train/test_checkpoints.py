@@ -80,7 +80,7 @@ def test_a_finished_fit_gives_its_result_at_once(tmp_path: Path, method: str) ->
     assert equal(first, short(optimizer=method))
     assert equal(first, short(checkpoint=path, optimizer=method, report=told.append))
     assert not told
-    assert [one.name for one in tmp_path.iterdir()] == ["fit"]
+    assert [file.name for file in tmp_path.iterdir()] == ["fit"]
 
 
 def test_what_a_kill_within_a_write_left_is_overwritten(tmp_path: Path) -> None:

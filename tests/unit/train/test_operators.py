@@ -210,8 +210,8 @@ def test_a_compiled_module_is_the_same_under_torch_compile():
 
     eager = step(module)
     traced = step(torch.compile(module, backend="aot_eager", fullgraph=True))
-    for ours, other in zip(traced, eager, strict=True):
-        torch.testing.assert_close(ours, other, rtol=1e-12, atol=1e-12, equal_nan=True)
+    for ours, theirs in zip(traced, eager, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
 def test_results_do_not_depend_on_threads_or_strides():
@@ -236,7 +236,7 @@ def test_results_do_not_depend_on_threads_or_strides():
         together = step(x.contiguous())
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(left, other) for left, other in zip(alone, together, strict=True))
+    assert all(torch.equal(left, right) for left, right in zip(alone, together, strict=True))
 
 
 def test_a_layer_takes_no_rows_and_any_leading_shape():

@@ -96,7 +96,7 @@ def test_what_it_takes_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lazy_formulas._MOST_STEPS <= 50_000
     kan = kans.classifier()
     made = assemble(kan, {}, formulas=formula.to_json(formula.formulas(kan)), golden=golden_rows(kan))
-    first, *others = (len(one["tree"]) for one in made.formulas["formulas"])
+    first, *others = (len(written["tree"]) for written in made.formulas["formulas"])
     assert others
     monkeypatch.setattr(lazy_formulas, "_MOST_STEPS", first)
     steps = []

@@ -90,7 +90,7 @@ def key(name: str, **labels: str) -> Any:
 
 def test_every_metric_of_the_table_is_on_the_page_and_no_other():
     page = prometheus.text(counted()).decode()
-    families = {one.name: one for one in text_string_to_metric_families(page)}
+    families = {metric.name: metric for metric in text_string_to_metric_families(page)}
     written = {row.name.removesuffix("_total") for row in TABLE}
     assert set(families) == written
     for row in TABLE:

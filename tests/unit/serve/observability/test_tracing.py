@@ -33,8 +33,8 @@ def spans(*calls: Call) -> Any:
     """What an exporter gets of calls: the span of the last, and those within it by name."""
     exporter = InMemorySpanExporter()
     traces = tracing.Traces(exporter)
-    for one in calls:
-        traces(one)
+    for ended_call in calls:
+        traces(ended_call)
     traces.close()
     finished = exporter.get_finished_spans()
     return finished[-1], {made.name: made for made in finished if made.kind is SpanKind.INTERNAL}

@@ -192,22 +192,22 @@ def test_the_nodes_and_edges_are_those_of_the_network(zoo, name):
         assert [subnode.scale for subnode in told.subnodes] == meant.subnode_scale.tolist()
         assert [subnode.bias for subnode in told.subnodes] == meant.subnode_bias.tolist()
         assert len(told.edges) == meant.subnodes * meant.inputs
-        for one in told.edges:
-            j, i = one.target, one.source
+        for described in told.edges:
+            j, i = described.target, described.source
             edge = meant.edge(j, i)
-            assert one.kind == KINDS[type(edge).__name__]
-            assert one.share == shares[j, i]
-            assert one.function == meant.functions[j, i]
-            if one.function:
-                assert [one.a, one.b, one.c, one.d] == meant.affine[j, i].tolist()
-            if one.kind == pb.EDGE_KIND_ZERO:
-                assert not one.x and not one.y
+            assert described.kind == KINDS[type(edge).__name__]
+            assert described.share == shares[j, i]
+            assert described.function == meant.functions[j, i]
+            if described.function:
+                assert [described.a, described.b, described.c, described.d] == meant.affine[j, i].tolist()
+            if described.kind == pb.EDGE_KIND_ZERO:
+                assert not described.x and not described.y
                 continue
-            x = np.array(one.x)
+            x = np.array(described.x)
             assert len(x) == 9 and (np.diff(x) > 0).all()
             rows = np.zeros((9, meant.inputs))
             rows[:, i] = x
-            np.testing.assert_array_equal(one.y, edges(meant, rows)[:, j, i])
+            np.testing.assert_array_equal(described.y, edges(meant, rows)[:, j, i])
             if reach is not values[0] and np.ptp(reach[:, i]) > 0:
                 assert (x[0], x[-1]) == (reach[:, i].min(), reach[:, i].max())
     assert [node.name for node in response.layers[-1].nodes] == [output.name for output in kan.outputs]

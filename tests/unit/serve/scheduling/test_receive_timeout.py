@@ -154,10 +154,10 @@ def test_watches_of_health_are_bounded_and_there_is_room_again_when_they_end(ser
     with grpc.insecure_channel(server.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch
         watches = [watch(health_pb2.HealthCheckRequest(), timeout=60) for _ in range(WATCHES)]
-        assert all(next(one).status == SERVING for one in watches)
+        assert all(next(health_watch).status == SERVING for health_watch in watches)
         assert code(watch(health_pb2.HealthCheckRequest(), timeout=60)) is grpc.StatusCode.RESOURCE_EXHAUSTED
-        for one in watches:
-            one.cancel()
+        for health_watch in watches:
+            health_watch.cancel()
         for _ in range(1200):  # the server hears of it a little later
             last = watch(health_pb2.HealthCheckRequest(), timeout=60)
             with suppress(grpc.RpcError):
