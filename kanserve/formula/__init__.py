@@ -1,17 +1,16 @@
-"""Formulas of a network: one per output, in raw features, made from the same edges that are evaluated.
+"""Formulas of a network: one per output, in raw features, built from the edges that are evaluated.
 
     from_formula("a*exp(-b*x^2)", ...)  text -> expression -> linear forms -> Kan
     formulas(kan)                       Kan -> trees -> text, LaTeX, Python, C; each compared with the network
     source(kan, "fortran")              Kan -> one function of a language
-    evaluate_tree(tree, tables, x)      what a formula gives, with NumPy only
-    to_json(formulas), from_json(data)  to keep and to read, checked
-    expression(formula)                 a view in sympy, which nothing else here needs
+    evaluate_tree(tree, tables, x)      the values of a formula, with NumPy only
+    to_json(formulas), from_json(data)  to save and to load, validated
+    expression(formula)                 a sympy expression; nothing else here needs sympy
 
-A spline edge is a named function s_layer_subnode_input(u), counted from 1, with a table of its polynomials; a formula
+A spline edge is a named function s_layer_subnode_input(u), counted from 1, with a table of its polynomials. A formula
 that has one is exact but not in closed form, and says so.
 
-As in `kanserve`, each name is looked up where it lives when it is first used: a server that reads formulas holds what
-reads them, and nothing that writes them.
+As in `kanserve`, names are imported lazily, on first use: a server that reads formulas does not load what writes them.
 """
 
 from importlib import import_module

@@ -1,1 +1,1 @@
-"""Rewriting an expression: factors, quotients, identities, and the simplest of many forms."""
+"""Rewriting an expression: factoring, quotients, identities, and choosing the simplest form."""

@@ -2,10 +2,10 @@
 
 A polynomial here is Σ coefficient·Π atom^exponent with real exponents. An atom is a column, a function of a polynomial,
 exp of one product (exp(2·x + y) is the atom exp(x) to the power 2 times exp(y)), or a polynomial of several terms in
-brackets. Two atoms are one when their arguments, multiplied out, are one.
+brackets. Two atoms are the same when their arguments are equal after expansion.
 
-Everything happens on given rows, where the formula is used: an atom is positive when it is so on all of them, and then
-its powers merge. sqrt(c^2) is c where c > 0, x/x is 1.
+Everything holds on given rows, where the formula is used: an atom that is positive on all of them counts as positive,
+and its powers merge. sqrt(c^2) is c where c > 0, x/x is 1.
 """
 
 import math
@@ -26,20 +26,20 @@ Polynomial = dict[Product, float]  # not changed once it is made; {} is 0
 ONE: Product = ()
 _MOST_TERMS = 60  # of a polynomial that is multiplied out
 _MOST_WORK = 200_000  # products of terms in all
-_CANCELS = 1e-12  # of the larger: two coefficients whose sum is smaller than this have cancelled
-VANISHES = 1e-11  # of a sum: a term that is smaller everywhere is none
-_WHOLE = 1e-9  # an exponent this close to a multiple of 1/12 is one
-_KEY_DIGITS = 10  # of coefficients by which polynomials are compared
+_CANCELS = 1e-12  # relative to the larger: two coefficients whose sum is below this cancel
+VANISHES = 1e-11  # relative to a sum: a term below this on every row is dropped
+_WHOLE = 1e-9  # an exponent this close to a multiple of 1/12 is rounded to it
+_KEY_DIGITS = 10  # significant digits of coefficients when polynomials are compared
 
 
 class TooLargeError(FormulaError):
-    """Simplifying would take too long: the formula is left as it is."""
+    """Simplifying would take too long; the formula stays as it is."""
 
 
 @dataclass(frozen=True, eq=False)
 class Atom:
-    """`kind` is "var", "call" or "sum"; `value` (R,) are its values on the rows, `sign` theirs: 1, -1, or 0 when they
-    differ or are 0. `flat` is the polynomial multiplied out. `exponential`: the call of exp of one product."""
+    """`kind` is "var", "call" or "sum". `value` (R,) has its values on the rows, `sign` their common sign: 1, -1, or 0
+    when signs differ or a value is 0. `flat` is the polynomial expanded. `exponential`: exp of a single product."""
 
     kind: str
     name: str
@@ -75,7 +75,7 @@ class Algebra:
         return {((self._numbers[key], 1.0),): 1.0}
 
     def call(self, name: str, argument: Polynomial) -> Polynomial:
-        """The function of the table as an atom; no identity is used."""
+        """A named function as an atom; no identity is applied."""
         flat = self.expanded(argument)
         key = ("call", name, _key(flat))
         if key not in self._numbers:
@@ -87,11 +87,11 @@ class Algebra:
         return {((self._numbers[key], 1.0),): 1.0}
 
     def same(self, left: Polynomial, right: Polynomial) -> bool:
-        """Whether two polynomials are one when they are multiplied out."""
+        """Whether two polynomials are equal after expansion."""
         return _key(self.expanded(left)) == _key(self.expanded(right))
 
     def bracket(self, polynomial: Polynomial) -> int:
-        """The atom that is a polynomial in brackets; it should be in the shape that `term` gives it."""
+        """The atom for a polynomial in brackets, which should be normalised as `term` does."""
         flat = self.expanded(polynomial)
         key = ("sum", _key(flat))
         if key not in self._numbers:
@@ -100,14 +100,14 @@ class Algebra:
         return self._numbers[key]
 
     def divides(self, product: Product) -> bool:
-        """Whether a formula may be divided by this without making a hole: by what it is divided by anyway."""
+        """Whether dividing by this adds no singularity: the formula divides by it already, or it is an exponential."""
         return all(number in self.divisors or self.atoms[number].exponential for number, _ in product)
 
     def is_positive(self, product: Product) -> bool:
         return all(self.atoms[number].sign > 0 for number, _ in product)
 
     def note_divisors(self, polynomial: Polynomial) -> None:
-        """Remembers what a formula is divided by."""
+        """Records the atoms that a formula divides by."""
         for product in polynomial:
             for number, exponent in product:
                 if exponent < 0:
@@ -118,7 +118,7 @@ class Algebra:
         self.atoms.append(atom)
 
     def value(self, polynomial: Polynomial) -> Array:
-        """The values (R,) on the rows; a row may not be finite."""
+        """The values (R,) on the rows; some may not be finite."""
         with np.errstate(all="ignore"):
             total = np.zeros(len(self.rows))
             for product, coefficient in polynomial.items():
@@ -126,13 +126,13 @@ class Algebra:
         return total
 
     def product_value(self, product: Product) -> Array:
-        """The values (R,) of a product, computed once and not to be changed."""
+        """The values (R,) of a product: cached, not to be modified."""
         if product not in self._values:
             value = np.ones(len(self.rows))
             with np.errstate(all="ignore"):
                 for number, exponent in product:
                     atom = self.atoms[number]
-                    if atom.exponential:  # exp(-x/100) is fine where exp(x) is not
+                    if atom.exponential:  # exp(-x/100) is finite where exp(x) overflows
                         value *= np.exp(exponent * self.value(atom.polynomial))
                     else:
                         value *= atom.value if exponent == 1 else np.power(atom.value, exponent)
@@ -145,9 +145,9 @@ class Algebra:
         """The product; a sum stays in brackets."""
         if not left or not right:
             return {}
-        for one, other in ((left, right), (right, left)):
-            if len(one) == 1 and ONE in one:
-                return scaled(other, one[ONE])
+        for factor, polynomial in ((left, right), (right, left)):
+            if len(factor) == 1 and ONE in factor:
+                return scaled(polynomial, factor[ONE])
         (c, p), (d, q) = self.term(left), self.term(right)
         return self.single(c * d, self.merged(p, q))
 
@@ -163,26 +163,28 @@ class Algebra:
     def _exponent(self, number: int, exponent: float) -> float:
         twelfth = round(12 * exponent) / 12
         if twelfth == 0 and number >= 0 and self.atoms[number].exponential:
-            return exponent  # of exp(P) it is a factor in units of 1/P, of any size
+            return exponent  # the exponent of exp(P) is a factor of P, of any size
         return twelfth if abs(exponent - twelfth) < _WHOLE else exponent
 
     def single(self, coefficient: float, product: Product) -> Polynomial:
-        """coefficient·product; a bracket that stands alone is opened."""
+        """coefficient·product; a single bracket is expanded."""
         if len(product) == 1 and product[0][1] == 1 and self.atoms[product[0][0]].kind == "sum":
             return scaled(self.atoms[product[0][0]].polynomial, coefficient)
         for number, exponent in product:
             atom = self.atoms[number]
             if atom.kind == "sum" and len(atom.polynomial) == 1 and exponent.is_integer():
-                # A product that was in brackets for the sake of its sign.
-                rest = tuple(one for one in product if one[0] != number)
+                # A product that was bracketed to fix its sign.
+                rest = tuple(power for power in product if power[0] != number)
                 ((inner, c),) = atom.polynomial.items()
                 raised = tuple((n, e * exponent) for n, e in inner)
                 return self.single(coefficient * c**exponent, self.merged(rest, raised))
         return {product: coefficient} if coefficient else {}
 
     def term(self, polynomial: Polynomial) -> tuple[float, Product]:
-        """The polynomial as a coefficient, which may be 0, and a product: of several terms, common factors times a
-        bracket, whose value is positive where it has one sign and whose coefficients are ±1 where most are alike."""
+        """The polynomial as a coefficient, which may be 0, and a product.
+
+        Several terms become their common factors times a bracket. The bracket is positive where its sign does not
+        change, and is scaled so that its most frequent coefficient is ±1."""
         if len(polynomial) > 1:
             flat = self.expanded(polynomial)
             if len(flat) <= 1 or len(flat) < len(polynomial):
@@ -203,7 +205,7 @@ class Algebra:
         return lead, self.merged(common, ((self.bracket(inner), 1.0),))
 
     def content(self, polynomial: Polynomial) -> Product:
-        """What all terms have in common, and the denominators of some of them."""
+        """The factors common to all terms, and the denominators of some of them."""
         products = list(polynomial)
         result: list[tuple[int, float]] = []
         for number in sorted({n for product in products for n, _ in product}):
@@ -219,7 +221,7 @@ class Algebra:
         return tuple(result)
 
     def power(self, polynomial: Polynomial, exponent: float) -> Polynomial:
-        """The polynomial to a power. ZeroDivisionError for 0 to a negative one; FormulaError where it is not real."""
+        """The polynomial to a power. ZeroDivisionError for 0 to a negative power; FormulaError where it is not real."""
         exponent = self._exponent(-1, exponent)
         if exponent == 0:
             return {ONE: 1.0}
@@ -234,7 +236,7 @@ class Algebra:
         return self._root(coefficient, product, exponent)
 
     def _root(self, coefficient: float, product: Product, exponent: float) -> Polynomial:
-        """A fractional power: of what is positive each on its own, of the rest in brackets."""
+        """A fractional power: of each positive factor on its own, of the rest in one bracket."""
         taken: Product = ONE
         left: list[tuple[int, float]] = []
         for number, e in product:
@@ -258,11 +260,11 @@ class Algebra:
             number = left[0][0] if ready else self.bracket({tuple(left): sign})
             taken = self.merged(taken, ((number, exponent),))
         elif coefficient < 0:
-            raise FormulaError("A root of what is negative on all rows.")
+            raise FormulaError("The root of an expression that is negative on all rows.")
         return self.single(_real(abs(coefficient) ** exponent), taken)
 
     def expanded(self, polynomial: Polynomial) -> Polynomial:
-        """Brackets to whole positive powers multiplied out, squares of cos and cosh as those of sin and sinh."""
+        """Brackets to positive integer powers expanded; squares of cos and cosh written by those of sin and sinh."""
         result: Polynomial = {}
         parts: list[Polynomial] = []
         for product, coefficient in polynomial.items():
@@ -281,8 +283,8 @@ class Algebra:
                 factors.append((atom.flat, int(exponent)))
                 continue
             if atom.name in ("cos", "cosh") and exponent >= 2 and exponent.is_integer():
-                other = self.call("sin" if atom.name == "cos" else "sinh", atom.polynomial)
-                square = {ONE: 1.0, self.raised(next(iter(other)), 2.0): -1.0 if atom.name == "cos" else 1.0}
+                partner = self.call("sin" if atom.name == "cos" else "sinh", atom.polynomial)
+                square = {ONE: 1.0, self.raised(next(iter(partner)), 2.0): -1.0 if atom.name == "cos" else 1.0}
                 factors.append((square, int(exponent) // 2))
                 exponent %= 2
             if exponent:
@@ -305,7 +307,7 @@ class Algebra:
         return added(self.single(c * d, self.merged(p, q)) for p, c in left.items() for q, d in right.items())
 
     def trimmed(self, polynomial: Polynomial) -> Polynomial:
-        """Without the terms that vanish beside the whole's median size."""
+        """Without the terms that are negligible beside the median size of the sum."""
         if len(polynomial) < 2:
             return polynomial
         with np.errstate(all="ignore"):
@@ -314,7 +316,7 @@ class Algebra:
             finite = np.isfinite(whole)
             if not finite.any():
                 return polynomial
-            scale = float(np.median(np.abs(whole[finite])))  # not the mean: next to a pole all else is small
+            scale = float(np.median(np.abs(whole[finite])))  # not the mean, which a pole would dominate
             small = np.abs(values[:, finite]).max(axis=1) < VANISHES * scale
         if not small.any():
             return polynomial
@@ -322,7 +324,7 @@ class Algebra:
 
 
 def added(polynomials: Iterable[Polynomial]) -> Polynomial:
-    """The sum; what cancels but for rounding is gone."""
+    """The sum; terms that cancel up to rounding are dropped."""
     result: dict[Product, float] = {}
     for polynomial in polynomials:
         for product, coefficient in polynomial.items():
@@ -354,7 +356,7 @@ def number_of(polynomial: Polynomial) -> float:
 
 
 def _lead(polynomial: Polynomial) -> float:
-    """The coefficient to divide by: the size that most terms have but the constant, with the sign of the first."""
+    """The coefficient to divide by: the most frequent size among the non-constant terms, as first met."""
     terms = [polynomial[product] for product in sorted(polynomial) if product != ONE]
     counts = Counter(f"{abs(c):.{_KEY_DIGITS - 1}e}" for c in terms)
     most = max(counts.values())
@@ -362,7 +364,7 @@ def _lead(polynomial: Polynomial) -> float:
 
 
 def _key(polynomial: Polynomial) -> object:
-    """Equal for polynomials that differ by rounding only."""
+    """A key that is equal for polynomials that differ only by rounding."""
     return frozenset((product, float(f"{c:.{_KEY_DIGITS - 1}e}")) for product, c in polynomial.items())
 
 
@@ -375,5 +377,5 @@ def _sign(values: Array) -> int:
 
 def _real(value: float | complex) -> float:
     if isinstance(value, complex) or not math.isfinite(value):
-        raise FormulaError("A constant that is no finite real number.")
+        raise FormulaError("A constant is not a finite real number.")
     return float(value)

@@ -1,7 +1,7 @@
-"""From a polynomial of the algebra to the simplest expression that is found for it.
+"""From a polynomial of the algebra to the simplest expression found for it.
 
-`Shaper.best` tries ways to write a polynomial (as it is, multiplied out, factored, over one denominator, by identities)
-and takes the one of the smallest complexity; among equals, the one whose numbers are the simplest.
+`Shaper.best` tries several ways to write a polynomial (as it is, expanded, factored, over a common denominator, by
+identities) and takes the one of the smallest complexity; among equals, the one with the simplest numbers.
 """
 
 import math
@@ -24,16 +24,16 @@ from kanserve.formula.algebra.rewrites import SAME, Node, Nodes, simplest
 from kanserve.formula.expressions.tree import Tree
 
 _MOST_VARIANTS = 12
-_MOST_TRIED = 300  # polynomials; what comes then is written as it is
-_DEEPEST = 12  # polynomials within one another that are looked at; those within are written as they are
-_LONGEST_SCALED = 6  # terms of a bracket that is looked at again for each way to scale it
-_MOST_COLLECTED = 3  # factors, the most frequent
-_LARGEST_RATIO = 4  # of the factors of logarithms that become one
-_LARGEST_LOGARITHM = 600.0  # of a number that a double holds easily
+_MOST_TRIED = 300  # polynomials; later ones are written as they are
+_DEEPEST = 12  # levels of nested polynomials that are simplified; deeper ones are written as they are
+_LONGEST_SCALED = 6  # terms of a bracket that is simplified again for each way to scale it
+_MOST_COLLECTED = 3  # factors to collect, the most frequent first
+_LARGEST_RATIO = 4  # of the factors of logarithms that are merged
+_LARGEST_LOGARITHM = 600.0  # of a factor; a double overflows above 709
 
 
 class Shaper:
-    """Expressions for the polynomials of an algebra, each found once."""
+    """Simplest expressions for the polynomials of an algebra, cached."""
 
     def __init__(self, algebra: Algebra) -> None:
         self._algebra = algebra
@@ -79,32 +79,32 @@ class Shaper:
                 yield from self._factored(variant)
 
     def _variants(self, polynomial: Polynomial) -> list[Polynomial]:
-        """The polynomial and what it is in other words, each once."""
+        """The polynomial and its equivalent forms, without duplicates."""
         algebra = self._algebra
         result: list[Polynomial] = []
 
         def add(make: Callable[[], Polynomial]) -> None:
             try:
-                one = algebra.trimmed(make())
+                variant = algebra.trimmed(make())
             except TooLargeError:
                 raise
             except (FormulaError, ZeroDivisionError, OverflowError):
                 return
-            if one not in result and len(result) < _MOST_VARIANTS:
-                result.append(one)
+            if variant not in result and len(result) < _MOST_VARIANTS:
+                result.append(variant)
 
         add(lambda: algebra.expanded(polynomial))
         if is_number(result[0]):
             return result
         add(lambda: polynomial)
         add(lambda: rational.together(algebra, polynomial))
-        for one in list(result):
-            for rewritten in rational.in_other_words(algebra, one):
-                add(lambda other=rewritten: other)  # type: ignore[misc]  # bound now: the loop goes on
+        for variant in list(result):
+            for rewritten in rational.in_other_words(algebra, variant):
+                add(lambda polynomial=rewritten: polynomial)  # type: ignore[misc]  # default argument: binds now, not when called
         return result
 
     def _factored(self, polynomial: Polynomial) -> Iterator[Node]:
-        """A sum of several terms in other shapes: each part of them has fewer terms."""
+        """A sum of several terms in other forms, each part of which has fewer terms."""
         algebra = self._algebra
         coefficient, product = algebra.term(polynomial)
         if len(product) != 1 or abs(coefficient) != 1 or product[0][1] != 1:
@@ -140,7 +140,7 @@ class Shaper:
         return self._products.best(*whole)
 
     def _plain(self, polynomial: Polynomial) -> Node:
-        """The terms one after the other, logarithms put together."""
+        """The terms in sequence, with logarithms merged."""
         if len(polynomial) == 1:
             ((product, coefficient),) = polynomial.items()
             return self._products.best(coefficient, product)
@@ -161,12 +161,12 @@ class Shaper:
         return [self._products.best(polynomial[product], product) for product in ordered]
 
     def _logarithms(self, polynomial: Polynomial) -> tuple[Polynomial, list[tuple[float, Product, Product]]]:
-        """What has no logarithm; and (c, rest, u) for each c·rest·log(u) that several terms make together."""
+        """The terms without a logarithm; and (c, rest, u) for each c·rest·log(u) into which terms merge."""
         groups: dict[Product, list[tuple[int, float]]] = {}
         for product, coefficient in polynomial.items():
             logs = [n for n, e in product if self._algebra.atoms[n].name == "log" and e == 1]
             if len(logs) == 1:
-                rest = tuple(one for one in product if one[0] != logs[0])
+                rest = tuple(power for power in product if power[0] != logs[0])
                 groups.setdefault(rest, []).append((logs[0], coefficient))
         kept = dict(polynomial)
         result: list[tuple[float, Product, Product]] = []
@@ -181,7 +181,7 @@ class Shaper:
                 c, factor = self._algebra.term(self._algebra.atoms[number].polynomial)
                 inside = self._algebra.merged(inside, self._algebra.raised(factor, float(round(ratio))))
                 scale *= c ** round(ratio)
-            if not 0 < scale < math.inf:  # log(-x): what is inside is below 0, too, and its logarithm is none
+            if not 0 < scale < math.inf:  # log(-x): the scale is negative as well, and has no logarithm
                 continue
             for number, _ in group:
                 del kept[self._algebra.merged(rest, ((number, 1.0),))]
@@ -191,14 +191,14 @@ class Shaper:
         return kept, result
 
     def _logarithm(self, coefficient: float, rest: Product, inside: Product, constant: float) -> Node:
-        """coefficient·rest·log(inside) + constant, the constant within."""
+        """coefficient·rest·log(inside) + constant, with the constant moved into the logarithm."""
         if abs(constant / coefficient) > _LARGEST_LOGARITHM:
-            raise FormulaError("A constant that a double cannot hold.")
+            raise FormulaError("A constant is outside the range of a double.")
         argument = self._products.best(math.exp(constant / coefficient), inside)
         return self._nodes.times(1.0, [self._products.best(coefficient, rest), self._nodes.call("log", argument)])
 
     def bracket(self, polynomial: Polynomial) -> Node:
-        """The simplest shape of a bracket as it is, not taken out of itself."""
+        """The simplest form of a bracket as a sum: no common factor is taken out."""
         if len(polynomial) < 3:
             return self._plain(polynomial)
         key = (frozenset(polynomial.items()), "parts")

@@ -1,7 +1,7 @@
-"""Polynomials as products: what was multiplied out is found again, with real coefficients.
+"""Polynomials as products: factoring with real coefficients.
 
-Everything here takes polynomials that are multiplied out and returns other ways to write them, or None; which way is
-the simplest is judged elsewhere. Coefficients agree when they do to 1e-9 of the largest.
+Everything here takes expanded polynomials and returns other ways to write them, or None; the simplest is chosen
+elsewhere. Coefficients agree when they differ by at most 1e-9 of the largest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 _AGREES = 1e-9
 _MOST_ATOMS = 7  # of a polynomial that is split by its atoms: 63 ways
 _MOST_TERMS = 30
-_MOST_STEPS = 40  # of a division or a root
+_MOST_STEPS = 40  # of a polynomial division or square root
 
 
 def splits(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[Polynomial, Polynomial, float]]:
@@ -37,10 +37,10 @@ def _split(polynomial: Polynomial, first: set[int]) -> tuple[Polynomial, Polynom
     columns: dict[Product, int] = {ONE: 0}
     entries: list[tuple[int, int, float]] = []
     for product, coefficient in polynomial.items():
-        mine = tuple(one for one in product if one[0] in first)
-        other = tuple(one for one in product if one[0] not in first)
-        entries.append((rows.setdefault(mine, len(rows)), columns.setdefault(other, len(columns)), coefficient))
-    # In a product every part of the one meets every part of the other, but for the constant that was added.
+        left = tuple(power for power in product if power[0] in first)
+        right = tuple(power for power in product if power[0] not in first)
+        entries.append((rows.setdefault(left, len(rows)), columns.setdefault(right, len(columns)), coefficient))
+    # In a product p·q every term of p meets every term of q; only the added constant may break the pattern.
     matrix = np.zeros((len(rows), len(columns)))
     for i, j, coefficient in entries:
         matrix[i, j] = coefficient
@@ -69,7 +69,7 @@ def _split(polynomial: Polynomial, first: set[int]) -> tuple[Polynomial, Polynom
 
 
 def _without_corner(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
-    """The matrix where a pivot may be: not in the row or the column of the constant, if there is one of the whole."""
+    """The matrix of possible pivots: zero in the row and the column of the constant, if it has both."""
     result = matrix.copy()
     if rows[0] == 0 and columns[0] == 0:
         result[0], result[:, 0] = 0.0, 0.0
@@ -77,7 +77,7 @@ def _without_corner(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.
 
 
 def squares(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[float, Polynomial, Polynomial]]:
-    """(c, s, r) with c·s² + r the polynomial and r of at least two terms less: squares that can be completed."""
+    """Completing the square: (c, s, r) with c·s² + r the polynomial and r at least two terms shorter."""
     if not 3 <= len(polynomial) <= _MOST_TERMS:
         return
     for square, coefficient in polynomial.items():
@@ -128,7 +128,7 @@ def square_root(algebra: Algebra, polynomial: Polynomial) -> Polynomial | None:
     if not polynomial or len(polynomial) > _MOST_TERMS:
         return None
     atoms = atoms_of(polynomial)
-    lead = max(polynomial, key=lambda one: _degrees(one, atoms))
+    lead = max(polynomial, key=lambda product: _degrees(product, atoms))
     if polynomial[lead] <= 0 or any(not (exponent / 2).is_integer() for _, exponent in lead):
         return None
     first = tuple((atom, exponent / 2) for atom, exponent in lead)
@@ -138,7 +138,7 @@ def square_root(algebra: Algebra, polynomial: Polynomial) -> Polynomial | None:
     for _ in range(_MOST_STEPS):
         if not rest:
             return root
-        highest = max(rest, key=lambda one: _degrees(one, atoms))
+        highest = max(rest, key=lambda product: _degrees(product, atoms))
         if not _divides(first, highest):
             return None
         term = {algebra.merged(highest, inverse(first)): rest[highest] / (2 * root[first])}
@@ -152,17 +152,17 @@ def square_root(algebra: Algebra, polynomial: Polynomial) -> Polynomial | None:
 
 
 def quotient(algebra: Algebra, polynomial: Polynomial, divisor: Polynomial) -> Polynomial | None:
-    """The polynomial divided by another of several terms, when nothing is left."""
+    """The polynomial divided by one of several terms, if the remainder is 0."""
     if len(divisor) < 2 or max(len(polynomial), len(divisor)) > _MOST_TERMS:
         return None
     atoms = atoms_of({**polynomial, **divisor})
-    lead = max(divisor, key=lambda one: _degrees(one, atoms))
+    lead = max(divisor, key=lambda product: _degrees(product, atoms))
     result: Polynomial = {}
     rest = polynomial
     for _ in range(_MOST_STEPS):
         if not rest:
             return result
-        highest = max(rest, key=lambda one: _degrees(one, atoms))
+        highest = max(rest, key=lambda product: _degrees(product, atoms))
         if not _divides(lead, highest):
             return None
         term = {algebra.merged(highest, inverse(lead)): rest[highest] / divisor[lead]}
@@ -174,13 +174,13 @@ def quotient(algebra: Algebra, polynomial: Polynomial, divisor: Polynomial) -> P
 
 
 def collections(polynomial: Polynomial) -> Iterator[tuple[Product, Polynomial, Polynomial]]:
-    """(f, p, r) with f·p + r the polynomial, f a power of an atom that several terms have, the most frequent first."""
+    """(f, p, r) with f·p + r the polynomial, f a power of an atom that several terms share, the most frequent first."""
     counts: dict[tuple[int, bool], list[Product]] = {}
     for product in polynomial:
         for atom, exponent in product:
             counts.setdefault((atom, exponent > 0), []).append(product)
     shared = [(len(products), atom, positive) for (atom, positive), products in counts.items() if len(products) > 1]
-    for _, atom, positive in sorted(shared, key=lambda one: (-one[0], one[1:])):
+    for _, atom, positive in sorted(shared, key=lambda entry: (-entry[0], entry[1:])):
         products = counts[atom, positive]
         exponents = [dict(product)[atom] for product in products]
         exponent = min(exponents) if positive else max(exponents)
@@ -190,7 +190,7 @@ def collections(polynomial: Polynomial) -> Iterator[tuple[Product, Polynomial, P
 
 
 def components(polynomial: Polynomial) -> list[Polynomial]:
-    """The polynomial in parts that have no atom in common; the constant is one of its own."""
+    """The polynomial in parts that share no atom; the constant is a part of its own."""
     groups: list[tuple[set[int], Polynomial]] = []
     for product, coefficient in polynomial.items():
         mine = {atom for atom, _ in product}
@@ -205,11 +205,11 @@ def components(polynomial: Polynomial) -> list[Polynomial]:
 
 
 def by_exponent(polynomial: Polynomial, atom: int) -> dict[float, Polynomial]:
-    """The coefficients of the powers of an atom."""
+    """The polynomial as coefficients of the powers of an atom."""
     result: dict[float, Polynomial] = {}
     for product, coefficient in polynomial.items():
         exponent = dict(product).get(atom, 0.0)
-        rest = tuple(one for one in product if one[0] != atom)
+        rest = tuple(power for power in product if power[0] != atom)
         result.setdefault(exponent, {})[rest] = coefficient
     return result
 
@@ -228,12 +228,12 @@ def _divides(divisor: Product, product: Product) -> bool:
 
 
 def _degrees(product: Product, atoms: Sequence[int]) -> tuple[float, ...]:
-    """For the lexicographic order of products."""
+    """The sort key of the lexicographic monomial order."""
     exponents = dict(product)
     return tuple(exponents.get(atom, 0.0) for atom in atoms)
 
 
 def _clean(polynomial: Polynomial, original: Polynomial) -> Polynomial:
-    """Without what rounding has left."""
+    """Without terms that only rounding left."""
     size = max(abs(c) for c in original.values())
     return {product: c for product, c in polynomial.items() if abs(c) > _AGREES * size}

@@ -1,4 +1,4 @@
-"""What is known of each function: the identities by which a function of a polynomial becomes something simpler."""
+"""Identities of the named functions, by which a function of a polynomial becomes simpler."""
 
 import math
 from collections.abc import Callable
@@ -15,10 +15,10 @@ _POWERS = {
 }
 _ODD = {"arcsin", "arctan", "arctanh", "sinh", "sin", "sign"}
 _EVEN = {"cos", "cosh"}
-_PHASE = 1e-12  # a phase this close to a multiple of pi/2 is one
-_LARGEST_EXPONENT = 600.0  # of exp as a factor: beyond, it could overflow
+_PHASE = 1e-12  # a phase this close to a multiple of pi/2 is rounded to it
+_LARGEST_EXPONENT = 600.0  # of exp as a factor; larger ones could overflow
 
-# f(g(x)) = x where x, on all rows, lies strictly within these limits.
+# f(g(x)) = x where |x| is below this limit on all rows.
 _INVERSES: dict[tuple[str, str], float] = {
     ("sin", "arcsin"): math.inf,
     ("cos", "arccos"): math.inf,
@@ -31,14 +31,14 @@ _INVERSES: dict[tuple[str, str], float] = {
 
 
 def applied(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
-    """The function called `name` of a polynomial, on the rows of the algebra."""
+    """The function `name` of a polynomial, on the rows of the algebra."""
     if name in _POWERS:
         return algebra.power(argument, _POWERS[name])
     if is_number(argument):
         with np.errstate(all="ignore"):
             value = float(FUNCTIONS[name].numpy(np.array([number_of(argument)]))[0])
         if not math.isfinite(value):
-            raise FormulaError(f"{name} of a constant that it has no finite value for.")
+            raise FormulaError(f"{name} is not finite at a constant of this formula.")
         return {ONE: value} if value else {}
     if name in _RULES:
         return _RULES[name](algebra, argument)
@@ -46,20 +46,20 @@ def applied(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
 
 
 def _plain(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
-    """Inverse functions cancel, and the sign of an odd or even function's argument is that of its first term."""
+    """Cancels inverse functions; makes the first term positive in the argument of an odd or even function."""
     inner = _only_call(algebra, argument)
     if inner is not None:
         limit = _INVERSES.get((name, inner[0]), 0.0)
         values = algebra.value(inner[1])
         if np.nanmax(np.abs(values), initial=0.0) < limit:
             return inner[1]
-    if name in _ODD | _EVEN and argument[min(one for one in argument)] < 0:
+    if name in _ODD | _EVEN and argument[min(product for product in argument)] < 0:
         return scaled(algebra.call(name, scaled(argument, -1.0)), -1.0 if name in _ODD else 1.0)
     return algebra.call(name, argument)
 
 
 def _only_call(algebra: Algebra, argument: Polynomial) -> tuple[str, Polynomial] | None:
-    """The function and its argument, when a polynomial is one function with the factor 1."""
+    """The function and its argument, when a polynomial is a single function with coefficient 1."""
     if len(argument) != 1:
         return None
     ((product, coefficient),) = argument.items()
@@ -73,7 +73,7 @@ def _exponential(algebra: Algebra, argument: Polynomial) -> Polynomial:
     """exp(a + b·P + c·log(u)) as a factor e^a, the atom exp(P) to the power b, and u^c."""
     constant = argument.get(ONE, 0.0)
     if abs(constant) > _LARGEST_EXPONENT:
-        raise FormulaError("A constant factor that a double cannot hold.")
+        raise FormulaError("A constant factor is outside the range of a double.")
     result: Polynomial = {ONE: math.exp(constant)}
     product: Product = ONE
     for inner, coefficient in argument.items():
@@ -89,7 +89,7 @@ def _exponential(algebra: Algebra, argument: Polynomial) -> Polynomial:
 
 
 def _logarithm(algebra: Algebra, argument: Polynomial) -> Polynomial:
-    """log of a product as a sum: of what is positive each on its own, of the rest together."""
+    """log of a product as a sum of logarithms, where all factors are positive."""
     coefficient, product = algebra.term(argument)
     if coefficient <= 0 or not algebra.is_positive(product):
         return algebra.call("log", argument)
@@ -104,7 +104,7 @@ def _logarithm(algebra: Algebra, argument: Polynomial) -> Polynomial:
 
 
 def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:
-    """sin and cos: a phase is taken modulo pi, a quarter turn makes the one of the other; arcsin inside goes."""
+    """sin and cos: the phase is reduced modulo pi; pi/2 swaps sin and cos; sin(arccos(u)) becomes sqrt(1 - u²)."""
 
     def rule(algebra: Algebra, argument: Polynomial) -> Polynomial:
         inner = _only_call(algebra, argument)
@@ -129,7 +129,7 @@ def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:
 
 
 def _tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
-    """tan as sin/cos; of a sum of arcs by the theorem of addition."""
+    """tan as sin/cos; of a sum of arctangents by the addition theorem."""
     tan = _added_arcs(algebra, argument, "arctan", -1.0)
     if tan is not None:
         return tan
@@ -149,20 +149,20 @@ def _odd(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
 
 
 def _added_arcs(algebra: Algebra, argument: Polynomial, arc: str, sign: float) -> Polynomial | None:
-    """tan(arctan(a) + arctan(b)) = (a + b)/(1 - a·b), and tanh alike, when there is nothing else in the sum."""
+    """tan(arctan(a) + arctan(b)) = (a + b)/(1 - a·b), and likewise tanh; None if the sum has any other term."""
     total: Polynomial = {}
     for product, coefficient in argument.items():
         inner = _only_call(algebra, {product: 1.0})
         if inner is None or inner[0] != arc or abs(coefficient) != 1:
             return None
-        one = scaled(inner[1], coefficient)
-        below = added([{ONE: 1.0}, scaled(algebra.multiplied(total, one), sign)])
-        total = algebra.multiplied(added([total, one]), algebra.power(below, -1.0))
+        term = scaled(inner[1], coefficient)
+        below = added([{ONE: 1.0}, scaled(algebra.multiplied(total, term), sign)])
+        total = algebra.multiplied(added([total, term]), algebra.power(below, -1.0))
     return total
 
 
 def _size(algebra: Algebra, argument: Polynomial) -> Polynomial:
-    """abs, factor by factor; of what has one sign it is that or its opposite."""
+    """abs, factor by factor; a factor of constant sign is itself or its negative."""
     coefficient, product = algebra.term(argument)
     result: Polynomial = {ONE: abs(coefficient)}
     for number, exponent in product:

@@ -11,7 +11,7 @@ from kanserve.formula.expressions.numbers import named
 
 
 class Products:
-    """`total` writes a polynomial, `bracket` one that is a factor, as it is."""
+    """`total` writes a polynomial; `bracket` writes one that is a factor, without taking anything out of it."""
 
     def __init__(
         self,
@@ -54,10 +54,10 @@ class Products:
         return found
 
     def _absorbed(self, coefficient: float, product: Product, number: int) -> Iterator[tuple[float, Product, Node]]:
-        """coefficient·product with the bracket scaled, or divided by one of its terms, and written so."""
+        """coefficient·product with the bracket scaled, or divided by one of its terms."""
         algebra = self._algebra
         polynomial, exponent = algebra.atoms[number].polynomial, dict(product)[number]
-        rest = tuple(one for one in product if one[0] != number)
+        rest = tuple(power for power in product if power[0] != number)
         for c, term in self._scales(coefficient, rest, polynomial, exponent):
             if c < 0 and not exponent.is_integer():
                 continue
@@ -76,23 +76,23 @@ class Products:
     def _scales(
         self, coefficient: float, rest: Product, polynomial: Polynomial, exponent: float
     ) -> Iterator[tuple[float, Product]]:
-        """By what a bracket could be divided: its coefficients and terms, what stands beside it, the factor."""
+        """Divisors to try for a bracket: its coefficients and terms, the factors beside it, the coefficient."""
         for term, c in polynomial.items():
             yield c, ONE
             if term:
                 yield c, term
         root = abs(coefficient) ** (-1 / exponent)
         yield (math.copysign(root, coefficient) if exponent % 2 == 1 else root), ONE
-        beside = [one for one in rest if self._algebra.atoms[one[0]].kind != "sum"]
-        below = tuple(one for one in beside if one[1] * exponent < 0)
-        for moved in (*((one,) for one in beside), below, tuple(beside)):
+        beside = [power for power in rest if self._algebra.atoms[power[0]].kind != "sum"]
+        below = tuple(power for power in beside if power[1] * exponent < 0)
+        for moved in (*((power,) for power in beside), below, tuple(beside)):
             raised = self._algebra.raised(moved, -1 / exponent)
             if raised and all(e.is_integer() for _, e in raised):
                 yield 1.0, raised
 
     def _written(self, coefficient: float, product: Product, inside: dict[int, Node]) -> Node:
-        """coefficient·product with brackets as they are given, or at their best."""
-        # A bracket that is given is not the one that the algebra knows.
+        """coefficient·product, with brackets as in `inside`, or in their simplest form."""
+        # A bracket in `inside` is no longer the atom that the algebra knows.
         others = () if inside else in_other_words(self._algebra, coefficient, product)
         return simplest([self._grouped(c, p, inside) for c, p in ((coefficient, product), *others)])
 
@@ -144,7 +144,7 @@ class Products:
         roots: Sequence[tuple[int, float]],
         inside: dict[int, Node],
     ) -> Node:
-        """The product with its roots as one: wholly within it, or with whole powers outside; a factor within or not."""
+        """The product with its roots under one sign: with integer powers and the coefficient inside it or outside."""
         if not roots:
             return self._nodes.times(coefficient, above, under)
         made: list[Node] = []
@@ -159,14 +159,14 @@ class Products:
         return simplest(made)
 
     def _root(self, factor: float, within: list[tuple[int, float]], inside: dict[int, Node]) -> Node:
-        """sqrt(factor·within), as 1/sqrt where all of it is below."""
+        """sqrt(factor·within), as 1/sqrt where all exponents are negative."""
         if all(exponent < 0 for _, exponent in within):
             upside = [(n, -exponent) for n, exponent in within]
             return self._nodes.call("1/sqrt", self._grouped(1 / factor, tuple(upside), inside))
         return self._nodes.call("sqrt", self._grouped(factor, tuple(within), inside))
 
     def _whole(self, factors: Sequence[tuple[int, float]], inside: dict[int, Node]) -> tuple[list[Node], list[Node]]:
-        """Factors to whole powers, above and below; equal powers as the power of a quotient."""
+        """Factors to integer powers, in numerator and denominator; equal powers as the power of a quotient."""
         above: list[Node] = []
         under: list[Node] = []
         sizes = sorted({abs(exponent) for _, exponent in factors})

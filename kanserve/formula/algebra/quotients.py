@@ -1,4 +1,4 @@
-"""Products in other words: by the identities of quotients and products of waves and exponentials."""
+"""Equivalent forms of products: identities for quotients and products of sines, cosines and exponentials."""
 
 import math
 from collections.abc import Iterator
@@ -10,33 +10,33 @@ _QUOTIENTS = (("sin", "cos", "tan"), ("sinh", "cosh", "tanh"))
 
 
 def quotients(algebra: Algebra, product: Product) -> tuple[list[tuple[str, Polynomial, int]], Product]:
-    """tan and tanh, as (name, argument, exponent), for quotients of sin and cos, sinh and cosh; and what is left."""
+    """sin/cos as tan and sinh/cosh as tanh: (name, argument, exponent) of each, and the remaining factors."""
     left = dict(product)
     made: list[tuple[str, Polynomial, int]] = []
     for sine, cosine, name in _QUOTIENTS:
-        for number, other in _of_one_argument(algebra, left, sine, cosine):
-            p, q = left[number], left[other]
+        for sine_atom, cosine_atom in _of_one_argument(algebra, left, sine, cosine):
+            p, q = left[sine_atom], left[cosine_atom]
             if p * q < 0 and p.is_integer() and q.is_integer():
                 exponent = math.copysign(min(abs(p), abs(q)), p)
-                made.append((name, algebra.atoms[number].polynomial, int(exponent)))
-                left[number], left[other] = p - exponent, q + exponent
+                made.append((name, algebra.atoms[sine_atom].polynomial, int(exponent)))
+                left[sine_atom], left[cosine_atom] = p - exponent, q + exponent
     return made, tuple((n, e) for n, e in left.items() if e)
 
 
 def in_other_words(algebra: Algebra, coefficient: float, product: Product) -> Iterator[tuple[float, Product]]:
-    """What coefficient·product is by one identity: another coefficient and product, each in turn."""
+    """Forms of coefficient·product by one identity each, as (coefficient, product)."""
     powers = dict(product)
-    for number, other in _of_one_argument(algebra, powers, "sin", "cos"):
-        if powers[number] == powers[other] and powers[number].is_integer():
-            rest = _without(product, number, other)
+    for number, partner in _of_one_argument(algebra, powers, "sin", "cos"):
+        if powers[number] == powers[partner] and powers[number].is_integer():
+            rest = _without(product, number, partner)
             double = applied(algebra, "sin", scaled(algebra.atoms[number].polynomial, 2.0))
             yield from _with_power(algebra, coefficient, rest, scaled(double, 0.5), powers[number])
     for number, exponent in product:
         if algebra.atoms[number].name in ("sin", "cos") and exponent == 2:
             yield from _half(algebra, coefficient, product, number)
-    for number, other in _opposite_brackets(algebra, powers):
-        rest = _without(product, number, other)
-        tangent = _tangent(algebra, algebra.atoms[number].polynomial, algebra.atoms[other].polynomial)
+    for number, partner in _opposite_brackets(algebra, powers):
+        rest = _without(product, number, partner)
+        tangent = _tangent(algebra, algebra.atoms[number].polynomial, algebra.atoms[partner].polynomial)
         if tangent is not None:
             yield from _with_power(algebra, coefficient, rest, tangent, powers[number])
 
@@ -44,7 +44,7 @@ def in_other_words(algebra: Algebra, coefficient: float, product: Product) -> It
 def _with_power(
     algebra: Algebra, coefficient: float, rest: Product, factor: Polynomial, exponent: float
 ) -> Iterator[tuple[float, Product]]:
-    """coefficient·rest·factor^exponent, where that is one term."""
+    """coefficient·rest·factor^exponent, where the factor is a single term."""
     if len(factor) == 1:
         ((wave, c),) = factor.items()
         yield coefficient * c**exponent, algebra.merged(rest, algebra.raised(wave, exponent))
@@ -59,14 +59,14 @@ def _half(algebra: Algebra, coefficient: float, product: Product, number: int) -
 
 
 def _opposite_brackets(algebra: Algebra, powers: dict[int, float]) -> list[tuple[int, int]]:
-    """Brackets of two terms to opposite powers."""
+    """Pairs of two-term brackets with opposite exponents."""
     brackets = [n for n in powers if algebra.atoms[n].kind == "sum" and len(algebra.atoms[n].polynomial) == 2]
     return [(n, m) for n in brackets for m in brackets if n != m and powers[n] == -powers[m] and powers[n].is_integer()]
 
 
 def _tangent(algebra: Algebra, above: Polynomial, below: Polynomial) -> Polynomial | None:
     """(exp(u) - exp(v))/(exp(u) + exp(v)) = tanh((u - v)/2)."""
-    if set(above) != set(below) or any(not algebra.atoms[n].exponential for one in above for n, _ in one):
+    if set(above) != set(below) or any(not algebra.atoms[n].exponential for product in above for n, _ in product):
         return None
     first, second = above
     unlike = above[first] * above[second] < 0 < below[first] * below[second]
@@ -79,7 +79,7 @@ def _tangent(algebra: Algebra, above: Polynomial, below: Polynomial) -> Polynomi
 
 
 def _without(product: Product, *numbers: int) -> Product:
-    return tuple(one for one in product if one[0] not in numbers)
+    return tuple(power for power in product if power[0] not in numbers)
 
 
 def _of_one_argument(algebra: Algebra, powers: dict[int, float], first: str, second: str) -> list[tuple[int, int]]:

@@ -1,6 +1,6 @@
-"""Polynomials in other words: over one denominator, and by the identities of sines and exponentials.
+"""Equivalent forms of polynomials: over a common denominator, and by identities of sines and exponentials.
 
-Each function gives polynomials that are equal to the one it is given, on the rows of the algebra.
+Each function gives polynomials that are equal to its argument on the rows of the algebra.
 """
 
 import math
@@ -21,7 +21,7 @@ _SQUARES = (
 
 
 def together(algebra: Algebra, polynomial: Polynomial) -> Polynomial:
-    """The polynomial over one denominator, multiplied out above it and with what divides both gone."""
+    """The polynomial over a common denominator, with the numerator expanded and common factors cancelled."""
     opened = added(_opened(algebra, product, c) for product, c in polynomial.items())
     below: dict[int, float] = {}
     for product in opened:
@@ -44,47 +44,47 @@ def together(algebra: Algebra, polynomial: Polynomial) -> Polynomial:
 
 
 def _opened(algebra: Algebra, product: Product, coefficient: float) -> Polynomial:
-    """The term with its brackets over one denominator, and with those that were multiplied by nothing opened."""
+    """The term with nested brackets over a common denominator, and single brackets expanded."""
     result: Polynomial = {ONE: coefficient}
     for number, exponent in product:
         atom = algebra.atoms[number]
         factor: Polynomial = {((number, exponent),): 1.0}
-        if atom.kind == "sum" and any(algebra.atoms[n].kind == "sum" for one in atom.polynomial for n, _ in one):
+        if atom.kind == "sum" and any(algebra.atoms[n].kind == "sum" for term in atom.polynomial for n, _ in term):
             factor = algebra.power(together(algebra, atom.polynomial), exponent)
         result = algebra.multiplied(result, factor)
     return result
 
 
 def in_other_words(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
-    """What the polynomial is by one identity of sines, cosines and exponentials, each in turn."""
+    """Forms of the polynomial by one identity of sines, cosines or exponentials each."""
     if len(polynomial) > 1:
         yield from _squares_of(algebra, polynomial)
         yield from _pairs(algebra, polynomial)
 
 
 def _squares_of(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
-    """With sin² as 1 - cos² (sinh² as cosh² - 1), and the other way round."""
+    """With sin² as 1 - cos², sinh² as cosh² - 1, and the reverse."""
     for name, partner, constant, factor in _SQUARES:
         result: list[Polynomial] = []
         for product, coefficient in polynomial.items():
-            one: Polynomial = {ONE: coefficient}
+            term: Polynomial = {ONE: coefficient}
             for number, exponent in product:
                 atom = algebra.atoms[number]
                 pairs = exponent // 2 if atom.name == name and exponent.is_integer() and exponent > 1 else 0.0
                 if pairs:
                     square = algebra.power(applied(algebra, partner, atom.polynomial), 2.0)
                     for _ in range(int(pairs)):
-                        one = algebra.distributed(one, added([{ONE: constant}, scaled(square, factor)]))
+                        term = algebra.distributed(term, added([{ONE: constant}, scaled(square, factor)]))
                 if exponent != 2 * pairs:
-                    one = algebra.distributed(one, {((number, exponent - 2 * pairs),): 1.0})
-            result.append(one)
+                    term = algebra.distributed(term, {((number, exponent - 2 * pairs),): 1.0})
+            result.append(term)
         changed = added(result)
         if changed != polynomial:
             yield changed
 
 
 def _pairs(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
-    """Two terms as one: a·sin + b·cos with a phase, sines of sums, exponentials as cosh and sinh."""
+    """Two terms merged: a·sin + b·cos with a phase, sines of sums, exponentials as cosh and sinh."""
     products = list(polynomial)
     for n, first in enumerate(products):
         for second in products[n + 1 :]:
@@ -95,20 +95,20 @@ def _pairs(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
 
 
 def _joined(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
-    """a·p + b·q as one term, in all ways that are known."""
+    """a·p + b·q as one term, by each identity that applies."""
     common = tuple(sorted(set(p) & set(q)))
-    mine, other = algebra.merged(p, inverse(common)), algebra.merged(q, inverse(common))
+    left, right = algebra.merged(p, inverse(common)), algebra.merged(q, inverse(common))
     rest: Polynomial = algebra.single(1.0, common)
-    yield from (algebra.multiplied(rest, one) for one in _with_phase(algebra, mine, a, other, b))
+    yield from (algebra.multiplied(rest, term) for term in _with_phase(algebra, left, a, right, b))
     if abs(abs(a) - abs(b)) <= _SAME * abs(a):
-        yield from (algebra.multiplied(rest, one) for one in _of_sums(algebra, mine, a, other, b))
-        yield from (algebra.multiplied(rest, one) for one in _hyperbolic(algebra, mine, a, other, b))
-        yield from (algebra.multiplied(rest, one) for one in _half_angle(algebra, mine, a, other, b))
-    yield from (algebra.multiplied(rest, one) for one in _double_angle(algebra, mine, a, other, b))
+        yield from (algebra.multiplied(rest, term) for term in _of_sums(algebra, left, a, right, b))
+        yield from (algebra.multiplied(rest, term) for term in _hyperbolic(algebra, left, a, right, b))
+        yield from (algebra.multiplied(rest, term) for term in _half_angle(algebra, left, a, right, b))
+    yield from (algebra.multiplied(rest, term) for term in _double_angle(algebra, left, a, right, b))
 
 
 def _waves(algebra: Algebra, product: Product) -> dict[str, Polynomial] | None:
-    """The arguments of the sine and the cosine that a product is made of; None when there is anything else."""
+    """The arguments of the sine and the cosine in a product; None if it has any other factor."""
     result: dict[str, Polynomial] = {}
     for number, exponent in product:
         atom = algebra.atoms[number]
@@ -120,24 +120,24 @@ def _waves(algebra: Algebra, product: Product) -> dict[str, Polynomial] | None:
 
 def _with_phase(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
     """a·sin(u) + b·cos(u) = r·sin(u + phase)."""
-    mine, other = _waves(algebra, p), _waves(algebra, q)
-    if mine is None or other is None or len(mine) != 1 or len(other) != 1 or set(mine) == set(other):
+    sine, cosine = _waves(algebra, p), _waves(algebra, q)
+    if sine is None or cosine is None or len(sine) != 1 or len(cosine) != 1 or set(sine) == set(cosine):
         return
-    if "cos" in mine:
-        mine, other, a, b = other, mine, b, a
-    if not algebra.same(other["cos"], mine["sin"]):
+    if "cos" in sine:
+        sine, cosine, a, b = cosine, sine, b, a
+    if not algebra.same(cosine["cos"], sine["sin"]):
         return
-    moved = added([mine["sin"], {ONE: math.atan2(b, a)}])
+    moved = added([sine["sin"], {ONE: math.atan2(b, a)}])
     yield scaled(applied(algebra, "sin", moved), math.hypot(a, b))
 
 
 def _of_sums(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
     """sin(u)·cos(v) ± cos(u)·sin(v) and cos(u)·cos(v) ∓ sin(u)·sin(v); a and b are equal but for the sign."""
-    mine, other = _waves(algebra, p), _waves(algebra, q)
-    if not mine or not other or len(mine) != 2 or len(other) != 2:
+    left, right = _waves(algebra, p), _waves(algebra, q)
+    if not left or not right or len(left) != 2 or len(right) != 2:
         pass
-    elif algebra.same(mine["sin"], other["cos"]) and algebra.same(mine["cos"], other["sin"]):
-        angle = added([mine["sin"], scaled(mine["cos"], math.copysign(1.0, a * b))])
+    elif algebra.same(left["sin"], right["cos"]) and algebra.same(left["cos"], right["sin"]):
+        angle = added([left["sin"], scaled(left["cos"], math.copysign(1.0, a * b))])
         yield scaled(applied(algebra, "sin", angle), a)
     cosines, sines = _two(algebra, p, "cos"), _two(algebra, q, "sin")
     if cosines is None or sines is None:

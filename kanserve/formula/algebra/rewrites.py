@@ -1,4 +1,4 @@
-"""Expressions while they are compared: what they are made of, and what they cost."""
+"""Candidate expressions during simplification, with their costs."""
 
 import math
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from kanserve.formula.expressions.tree import MAX_POWER, Step, Tree
 
 SAME = 1e-12  # coefficients this close, relatively, and costs this close differ by rounding
 _NAMELESS = 60.0  # bits of a number without a name
-_OF_BITS = 0.01  # of a bit beside an operation
-_OF_A_VARIABLE = 0.03  # beside an operation: n*(1 + a) is simpler than n + n*a
-_SIGN = 0.005  # beside an operation: b - a is simpler than -(a - b)
+_OF_BITS = 0.01  # cost of a bit, where an operation costs 1
+_OF_A_VARIABLE = 0.03  # extra cost, where an operation costs 1: n*(1 + a) is simpler than n + n*a
+_SIGN = 0.005  # cost of a sign, where an operation costs 1: b - a is simpler than -(a - b)
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An expression: a step without its references, what it is made from, and what it costs: its complexity, and next
-    to nothing for its numbers, the simpler the less."""
+    """An expression: a step without its references, its operands, and its cost, which is the complexity plus a small
+    tie-breaker for its numbers, smaller for simpler ones."""
 
     head: Step
     below: tuple["Node", ...]
@@ -28,7 +28,7 @@ class Node:
 
 
 class Nodes:
-    """Makes expressions."""
+    """Builds expressions and computes their costs."""
 
     def __init__(self) -> None:
         self._bits: dict[float, float] = {}
@@ -55,7 +55,7 @@ class Nodes:
         if exponent == 1:
             return node
         if abs(exponent) > MAX_POWER:
-            raise FormulaError("A power larger than the language of formulas has.")
+            raise FormulaError("A power is larger than a formula may have.")
         return self._made(("pow", 0, exponent), node)
 
     def total(self, nodes: Sequence[Node]) -> Node:
@@ -69,8 +69,8 @@ class Nodes:
 
     def times(self, coefficient: float, above: Sequence[Node], under: Sequence[Node] = ()) -> Node:
         """coefficient·above/under, with one number in front."""
-        parts = [part for one in above for part in _factors(one)]
-        parts += [part for one in under for part in self._under(one)]
+        parts = [part for node in above for part in _factors(node)]
+        parts += [part for node in under for part in self._under(node)]
         factors = [part for part in parts if part.head[0] != "const"]
         coefficient *= math.prod(part.head[1] for part in parts if part.head[0] == "const")
         if not factors:
@@ -85,7 +85,7 @@ class Nodes:
     def _under(self, node: Node) -> list[Node]:
         """The factors of 1/node."""
         if node.head[0] == "mul":
-            return [part for one in node.below for part in self._under(one)]
+            return [part for factor in node.below for part in self._under(factor)]
         if node.head == ("call", "sqrt"):
             return [self.call("1/sqrt", node.below[0])]
         if node.head[0] == "const":
@@ -93,12 +93,12 @@ class Nodes:
         return [self.power(node, -1)]
 
     def _made(self, head: Step, *below: Node) -> Node:
-        return Node(head, below, weight(head, [one.head for one in below]) + sum(one.cost for one in below))
+        return Node(head, below, weight(head, [node.head for node in below]) + sum(node.cost for node in below))
 
 
 def simplest(nodes: Sequence[Node]) -> Node:
-    """The one of the smallest cost, the first of equal ones."""
-    return min(nodes, key=lambda one: one.cost)
+    """The node with the smallest cost, the first among equals."""
+    return min(nodes, key=lambda node: node.cost)
 
 
 def _factors(node: Node) -> tuple[Node, ...]:
@@ -106,7 +106,7 @@ def _factors(node: Node) -> tuple[Node, ...]:
 
 
 def _step(steps: Steps, node: Node) -> int:
-    below = [_step(steps, one) for one in node.below]
+    below = [_step(steps, argument) for argument in node.below]
     match node.head[0]:
         case "const":
             return steps.constant(node.head[1])

@@ -2,8 +2,8 @@
 
     simplified(tree, x)                       # 0.5*exp(log(m) + 2*log(v)) is 0.5*m*v^2 where m, v > 0
 
-Other than the identities of `forms`, which hold wherever a formula is defined, those here hold on the rows x: c for
-sqrt(c^2) where c > 0, 1 for x/x. Each result is compared with the formula on all rows before it is returned.
+The identities of `linear_forms` hold wherever a formula is defined; those here hold only on the rows x: c for sqrt(c^2)
+where c > 0, 1 for x/x. Each result is compared with the formula on all rows before it is returned.
 """
 
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ from kanserve.formula.expressions.tree_to_forms import form_of_tree
 
 Array = NDArray[np.float64]
 
-_MOST_ROWS = 128  # on which signs and sizes are looked up
+_MOST_ROWS = 128  # on which signs and sizes are evaluated
 _MOST_STEPS = 300  # a longer tree is only folded
-_WORTH = 0.5  # of complexity: what it may cost that equal formulas become one, 1/sqrt(u^3) and exp(-1.5*log(u))
-_DIFFERS = 1e-9  # of the root mean square of the values
+_WORTH = 0.5  # complexity that a result may add, so that equal formulas get one form: 1/sqrt(u^3), exp(-1.5*log(u))
+_DIFFERS = 1e-9  # relative to the root mean square of the values
 
 
 def simplified(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
     """The formula in the simplest form that is found and has the same values at rows x (N, inputs).
 
-    A closed form of up to 300 steps; a longer one, or one that is finite on no row, is only folded (`forms`), and one
-    with a spline comes back as it is. What is found is at most half an operation more complex than the tree, and
-    divided by nothing but what the tree is divided by. DataError for rows that do not fit it.
+    This is for closed forms of up to 300 steps. A longer one, or one that is finite on no row, is only folded
+    (`linear_forms`); one with a spline is returned unchanged. The result is at most half an operation more complex than
+    the tree, and has no divisor that the tree does not have. DataError for rows that do not fit the tree.
     """
     if any(step[0] == "spline" for step in tree):
         return tuple(tuple(step) for step in tree)
@@ -46,12 +46,12 @@ def simplified(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
         for shaped in _shaped(given, finite[:: -(-len(finite) // _MOST_ROWS)]):
             if complexity(shaped) <= complexity(given) + _WORTH and _agrees(shaped, rows, wanted):
                 return shaped
-    agreeing = [one for one in _folded(given) if _agrees(one, rows, wanted)]
+    agreeing = [folded for folded in _folded(given) if _agrees(folded, rows, wanted)]
     return min([*agreeing, given], key=complexity)
 
 
 def _folded(tree: Tree) -> list[Tree]:
-    """The tree by the identities that hold everywhere; nothing where its constants become too large."""
+    """The tree after the identities that hold everywhere; empty where its constants become too large."""
     steps = Steps()
     try:
         return [steps.tree(step_of(steps, form_of_tree(steps, tree)))]
@@ -60,7 +60,7 @@ def _folded(tree: Tree) -> list[Tree]:
 
 
 def _shaped(tree: Tree, rows: Array) -> list[Tree]:
-    """The tree by the algebra of these rows; nothing where that would take too long or leaves the numbers."""
+    """The tree simplified on these rows; empty where that takes too long or a constant is not a finite real number."""
     algebra = Algebra(rows)
     try:
         return [Shaper(algebra).tree(_polynomial(algebra, tree))]
@@ -71,7 +71,7 @@ def _shaped(tree: Tree, rows: Array) -> list[Tree]:
 def _polynomial(algebra: Algebra, tree: Tree) -> Polynomial:
     values: list[Polynomial] = []
     for step in tree:
-        # At once: in a bracket or a function, what rounding leaves could not be told from a term.
+        # Trimmed at once: inside a bracket or a function, rounding residue would look like a term.
         values.append(algebra.trimmed(_combined(algebra, step, values)))
         algebra.note_divisors(values[-1])
     return values[-1]
@@ -84,11 +84,11 @@ def _combined(algebra: Algebra, step: Step, values: list[Polynomial]) -> Polynom
         case ("var", column):
             return algebra.variable(column)
         case ("add", *arguments):
-            return added(values[one] for one in arguments)
+            return added(values[operand] for operand in arguments)
         case ("mul", *arguments):
             result: Polynomial = {ONE: 1.0}
-            for one in arguments:
-                result = algebra.multiplied(result, values[one])
+            for factor in arguments:
+                result = algebra.multiplied(result, values[factor])
             return result
         case ("pow", base, exponent):
             return algebra.power(values[base], float(exponent))

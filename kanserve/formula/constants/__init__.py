@@ -1,1 +1,1 @@
-"""Constants of a formula: recognised exactly, rounded within noise, fitted, and with standard errors."""
+"""Constants of a formula: fitting, recognition in exact and in noisy data, and standard errors."""

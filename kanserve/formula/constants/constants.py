@@ -1,11 +1,11 @@
-"""The constants of a fitted formula, recognised, and the formula in the simplest form that this allows.
+"""Recognising the constants of a fitted formula, and simplifying the formula with them.
 
-    exact_form(tree, x, y)                    # y without noise: what is not exact to the last digits is not kept
-    noisy_form(tree, x, y)                    # y with noise: what the data allow and is simple enough to be believed
+    exact_form(tree, x, y)                    # y without noise: a constant must fit to the last digits
+    noisy_form(tree, x, y)                    # y with noise: a constant must fit the data and be simple enough
     constants_of(tree, x, y)                  # value, standard error and name of each constant
     uncertainty(tree, x, y, known_constants(tree))
 
-The two rules have nothing in common but the list of simple numbers: the one for exact data, given noise, would call 1
+The two rules share only the list of simple numbers: on noisy data, the rule for exact data would take 1 for
 13*log(2)/9.
 """
 
@@ -36,14 +36,14 @@ __all__ = [
 ]
 
 _MOST_ROUNDS = 4  # of recognising and simplifying
-_DIGITS = 6  # of a number without a name
+_DIGITS = 6  # shown of a number without a name
 
 
 def constants_of(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> tuple[Constant, ...]:
     """The constants of a closed form that was fitted to y (N,) at x (N, inputs), in the order of its steps.
 
-    A simple number to the last digit, as those that were recognised are, is known; the others are estimates, with an
-    infinite standard error where the data cannot tell.
+    A constant that equals a simple number up to rounding, as recognised ones do, counts as known. The others are
+    estimates, with an infinite standard error where the data do not determine them.
     """
     constants = Constants(tree)
     values = constants.values.tolist()
@@ -62,7 +62,7 @@ def constants_of(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> t
 
 
 def known_constants(tree: Sequence[Sequence[Any]]) -> frozenset[int]:
-    """The positions in a tree of the numbers that have a name: what `uncertainty` need not estimate."""
+    """The positions in a tree of the numbers that have a name, which `uncertainty` need not estimate."""
     return frozenset(n for n, step in enumerate(tree) if step[0] == "const" and named(step[1]) is not None)
 
 
@@ -71,7 +71,7 @@ def exact_form(
 ) -> Tree:
     """The simplest form of a closed form that fits y exactly, with its constants recognised.
 
-    What is reached when `over` says that there is no more time for the next of up to ten steps.
+    `over` is asked before each of up to ten steps; when it returns True, the result so far is returned.
     """
     return _form(tree, x, y, recognise_constants, over)
 
@@ -79,7 +79,7 @@ def exact_form(
 def noisy_form(
     tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, over: Callable[[], bool] = lambda: False
 ) -> Tree:
-    """The simplest form of a closed form that fits y but for noise, with those constants recognised that can be."""
+    """The simplest form of a closed form that fits noisy y, with those constants recognised that the data allow."""
     return _form(tree, x, y, recognise_noisy_constants, over)
 
 
@@ -90,7 +90,7 @@ def _form(
     rule: Callable[[Tree, ArrayLike, ArrayLike], Tree],
     over: Callable[[], bool],
 ) -> Tree:
-    """In turn, since a number that was recognised makes more simple: sin(u + pi/2) is cos(u)."""
+    """Recognises and simplifies in turn, since a recognised number enables more identities: sin(u + pi/2) is cos(u)."""
     found = refit(tree, x, y)
     found = found if over() else simplified(found, x)
     for _ in range(_MOST_ROUNDS):

@@ -1,4 +1,4 @@
-"""Which simple numbers the constants of a formula are that fits data without noise."""
+"""Recognising simple numbers among the constants of a formula that fits data without noise."""
 
 import math
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from kanserve.formula.expressions.tree import Tree
 
 Array = NDArray[np.float64]
 
-_EXACT = 1e-8  # of the size of y: a larger error is no exact fit
-_RISE = 3.0  # times the error that there was: what rounding may do to an exact fit
-_ROUNDING = 1e-14  # of the size of y, always allowed
-_MOST_TRIED = 4  # names for one constant
+_EXACT = 1e-8  # relative to the size of y: a larger error is not an exact fit
+_RISE = 3.0  # times the previous error: the rise that rounding may cause in an exact fit
+_ROUNDING = 1e-14  # relative to the size of y: an error that is always allowed
+_MOST_TRIED = 4  # names per constant
 
 
 def recognise_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, tolerance: float = 1e-7) -> Tree:
     """The tree with its constants replaced by simple numbers within this relative distance, where y is exact.
 
-    A replacement is kept when the error stays at rounding with the other constants fitted again. Constants of which
-    only a combination matters become 0 or ±1 as far as that can be. Where the formula does not fit y to 1e-8 of its
-    size, it comes back with its constants fitted and nothing replaced.
+    A replacement is kept if the error stays at rounding level after the other constants are refitted. Constants of
+    which only a combination matters become 0 or ±1 where possible. A formula that does not fit y to 1e-8 of its size
+    is returned with its constants fitted and nothing replaced.
     """
     rows, wanted = checked_data(x, y)
     state = all_fitted(Constants(tree).tree, rows, wanted)
@@ -49,7 +49,7 @@ def recognise_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLik
 
 
 def _simplest(state: Fitted, tolerance: float) -> dict[int, float]:
-    """For each constant the simplest number near it, where there is one."""
+    """The simplest number near each constant, where there is one."""
     constants = Constants(state.tree)
     return {
         place: found[0].value
@@ -61,22 +61,24 @@ def _simplest(state: Fitted, tolerance: float) -> dict[int, float]:
 def _choices(
     state: Fitted, tolerance: float, x: Array, y: Array, refused: set[tuple[int, float]]
 ) -> list[tuple[float, int, float]]:
-    """Bits, place and number of what could be tried next: for each constant that is free, its simplest."""
+    """(bits, place, number) of the next candidates: for each free constant, the simplest number not yet refused."""
     constants = Constants(state.tree, state.settled)
     free = _undetermined(state, x, y)
     result: list[tuple[float, int, float]] = []
     for place, value in zip(constants.places, constants.values.tolist(), strict=True):
         if place in free:
-            # 0 rather than 1: where c is the same on all rows, c + b is c.
+            # 0 before ±1: it removes a summand that another constant can absorb, as b in c + b.
             numbers = [(-1.0, place, 0.0), (0.0, place, math.copysign(1.0, value))]
         else:
-            numbers = [(one.bits, place, one.value) for one in near(value, tolerance * abs(value), _MOST_TRIED)]
+            numbers = [
+                (simple.bits, place, simple.value) for simple in near(value, tolerance * abs(value), _MOST_TRIED)
+            ]
         result += [number for number in numbers if (place, number[2]) not in refused][:1]
     return result
 
 
 def _undetermined(state: Fitted, x: Array, y: Array) -> set[int]:
-    """The places of constants of which the data say nothing by themselves."""
+    """The places of the constants that the data do not determine on their own."""
     try:
         found = uncertainty(state.tree, x, y, state.settled)
     except DataError:

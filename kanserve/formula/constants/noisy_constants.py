@@ -1,7 +1,7 @@
-"""Which simple numbers the constants of a formula are that fits noisy data: those that the data do not speak against.
+"""Recognising simple numbers among the constants of a formula that fits noisy data.
 
-A constant is an estimate with a standard error. A simple number near it is believed when it takes fewer bits than the
-data give, and when chi-squared does not rise by more than that is worth.
+A constant is an estimate with a standard error. A simple number near it is accepted if it takes fewer bits than the
+data provide, and if chi-squared rises by less than the saved bits are worth (minimum description length).
 """
 
 import math
@@ -21,21 +21,21 @@ from kanserve.formula.expressions.tree import Tree
 
 Array = NDArray[np.float64]
 
-_DEVIATIONS = 3.5  # standard errors within which a simple number is looked for
-_MOST_COMPARED = 12  # names for one constant
-_PRIOR = -1.0  # bits by which a number without a name is more expected than one with
+_DEVIATIONS = 3.5  # standard errors within which simple numbers are considered
+_MOST_COMPARED = 12  # names per constant
+_PRIOR = -1.0  # bits added to a number without a name: negative, so that it is the more probable one a priori
 _BELIEVED = 0.6  # of the probability
-_RISE_OF_ONE = (6.0, 12.0)  # of chi-squared, for one number: what its bits are worth, but between these
-_RISE_OF_ALL = (8.0, 3.0)  # and for all numbers together: this, and this for each
-_BIT = 2 * math.log(2)  # of chi-squared
-_RARE = 3.0  # bits more for numbers that laws seldom have; over log(10) is what a decimal logarithm is
+_RISE_OF_ONE = (6.0, 12.0)  # bounds of the rise of chi-squared that the saved bits of one number allow
+_RISE_OF_ALL = (8.0, 3.0)  # the rise for k numbers together: the first plus k times the second
+_BIT = 2 * math.log(2)  # the chi-squared that a bit is worth
+_RARE = 3.0  # extra bits of numbers that are rare in laws; 1/log(10) is not, being in decimal logarithms
 _UNUSUAL = re.compile(r"(?<!/)log|sqrt\((?:[3-9]|pi)\)|pi\^|\be\b")
-_FIRST, _SECOND = -3000.0, -1000.0  # ranks of what is tried before all else
+_FIRST, _SECOND = -3000.0, -1000.0  # ranks of what is tried before everything else
 
 
 @dataclass(frozen=True, order=True)
 class _Choice:
-    """A number to try in a place: the smaller the rank, the sooner. `limit` is by how much chi-squared may rise."""
+    """A number to try in a place, smallest rank first. `limit` is the allowed rise of chi-squared."""
 
     rank: float
     place: int
@@ -44,12 +44,12 @@ class _Choice:
 
 
 def recognise_noisy_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> Tree:
-    """The tree with those constants replaced by simple numbers that the data support, the others fitted.
+    """The tree with constants replaced by simple numbers where the data support it, and the others fitted.
 
-    Terms that are compatible with 0 go first, then factors compatible with ±1; then, again and again, the constant
-    whose most probable number within 3.5 standard errors takes the fewest bits less those that the data give. Each is
-    kept while chi-squared rises by less than the bits it saves are worth (6 to 12), and by less than 8 + 3·k over all
-    k. A constant that could as well be another simple number, or none, stays what it is.
+    Terms compatible with 0 are tried first, then factors compatible with ±1, then repeatedly the constant whose most
+    probable number within 3.5 standard errors saves the most bits over those that the data provide. A replacement is
+    kept if chi-squared rises by less than its saved bits are worth (6 to 12), and by less than 8 + 3·k for all k
+    replacements. A constant stays if another simple number, or none, is about as probable.
     """
     rows, wanted = checked_data(x, y)
     state = all_fitted(Constants(tree).tree, rows, wanted)
@@ -59,7 +59,7 @@ def recognise_noisy_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: Ar
     first, scale, replaced = state.error, len(rows) / found.sigma**2, 0
     refused: set[tuple[int, float]] = set()
     while found is not None:
-        choices = [one for one in _choices(found) if (one.place, one.number) not in refused]
+        choices = [choice for choice in _choices(found) if (choice.place, choice.number) not in refused]
         if not choices:
             break
         choice = min(choices)
@@ -75,7 +75,7 @@ def recognise_noisy_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: Ar
 
 def _choices(found: Uncertainty) -> Iterator[_Choice]:
     for place, value, error in zip(found.places, found.values.tolist(), found.standard_errors.tolist(), strict=True):
-        if not math.isfinite(error):  # the data say nothing: it is what is simplest
+        if not math.isfinite(error):  # undetermined by the data: take the simplest
             yield _Choice(0.0, place, math.copysign(1.0, value), _RISE_OF_ONE[0])
             continue
         if abs(value) <= _DEVIATIONS * error:
@@ -86,9 +86,9 @@ def _choices(found: Uncertainty) -> Iterator[_Choice]:
 
 
 def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
-    """The number that an estimate most probably is, when it is more probable than not that it is a simple one."""
+    """The most probable simple number for an estimate, if its probability is above `_BELIEVED`."""
     given = math.log2(abs(value) / error)
-    numbers = [_as_expected(one) for one in near(value, _DEVIATIONS * error, _MOST_COMPARED)]
+    numbers = [_as_expected(simple) for simple in near(value, _DEVIATIONS * error, _MOST_COMPARED)]
     misfits = [((number.value - value) / error) ** 2 for number in numbers]
     weights = [2.0 ** -(number.bits + misfit / _BIT) for number, misfit in zip(numbers, misfits, strict=True)]
     total = sum(weights) + 2.0 ** -(given + _PRIOR)
@@ -99,12 +99,12 @@ def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
 
 
 def _as_expected(number: Named) -> Named:
-    """With more bits where it is not of the kind that laws have: on noisy data a chance neighbour of log(10) is one."""
+    """The number with extra bits if it is rare in laws: in noisy data a value may be near log(10) by chance."""
     return replace(number, bits=number.bits + _RARE * bool(_UNUSUAL.search(number.text)))
 
 
 def _found(state: Fitted, x: Array, y: Array) -> Uncertainty | None:
-    """What the data say about the constants that are free; None when there is none, or they say nothing."""
+    """The uncertainty of the free constants; None if there are none, or the data do not allow an estimate."""
     try:
         found = uncertainty(state.tree, x, y, state.settled)
     except DataError:

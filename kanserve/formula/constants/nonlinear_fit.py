@@ -1,12 +1,12 @@
-"""The constants of a closed form as parameters: their values, the exact derivatives by them, and a refit to data.
+"""The constants of a closed form as parameters: values, exact derivatives, and nonlinear least squares.
 
     constants = Constants(tree)
-    constants.values                          # (P,), one for each place where a number stands
+    constants.values                          # (P,), one for each occurrence of a number
     value, jacobian = constants.derivatives(constants.values, x)   # (N,), (N, P)
     refit(tree, x, y)                         # the tree with the constants that fit best
 
-A number that is used in two places is two constants: that they are equal is a thing to find out, not to assume. The
-factor -1 of a difference is no constant, and the exponent of a power is none.
+A number that is used in two places is two constants: whether they are equal is left to the fit. The factor -1 of a
+difference and the exponent of a power are not constants.
 """
 
 import math
@@ -24,16 +24,16 @@ from kanserve.network.functions import FUNCTIONS
 Array = NDArray[np.float64]
 
 _MOST_ITERATIONS = 60
-_DIRECTIONS = 1e-10  # directions in which the value changes by less of its largest change than this are not followed
+_DIRECTIONS = 1e-10  # relative to the largest singular value: directions below this are not followed
 _FIRST_DAMPING = 1e-3
 _MOST_DAMPING = 1e3
-_SETTLED = 1e-15  # of the size of y: what rounding leaves of an error
+_SETTLED = 1e-15  # relative to the size of y: an error at rounding level
 
 
 class Constants:
-    """The constants of a tree; `places` are their steps in `tree`, which has the value of the one that was given.
+    """The constants of a tree. `places` are their steps in `tree`, which is the given tree with no number shared.
 
-    `fixed` are positions in the tree that was given whose numbers are known and are not to be changed.
+    `fixed` are positions in the given tree whose numbers are known and must not change.
     """
 
     def __init__(self, tree: Sequence[Sequence[Any]], fixed: Collection[int] = ()) -> None:
@@ -59,12 +59,12 @@ class Constants:
         return tuple(("const", numbers[n]) if n in numbers else step for n, step in enumerate(self.tree))
 
     def value(self, values: Array, x: Array) -> Array:
-        """What the formula gives (N,) with these constants at rows x (N, inputs); a row may not be finite."""
+        """The formula's values (N,) with these constants at rows x (N, inputs); some may not be finite."""
         got: Array = self._forward(values, x)[-1] + np.zeros(len(x))
         return got
 
     def derivatives(self, values: Array, x: Array) -> tuple[Array, Array]:
-        """The formula (N,) and its derivatives by the constants (N, P), exactly."""
+        """The formula's values (N,) and exact derivatives with respect to the constants (N, P), in reverse mode."""
         with np.errstate(all="ignore"):
             steps = self._forward(values, x)
             slopes: list[Any] = [0.0] * len(steps)
@@ -78,7 +78,7 @@ class Constants:
         return steps[-1] + np.zeros(len(x)), jacobian
 
     def _forward(self, values: Array, x: Array) -> list[Any]:
-        """What each step gives: a number where it is a constant."""
+        """The value of each step: a number for a constant."""
         numbers = dict(zip(self.places, values.tolist(), strict=True))
         steps: list[Any] = []
         with np.errstate(all="ignore"):
@@ -87,40 +87,40 @@ class Constants:
         return steps
 
     def _backward(self, place: int, steps: list[Any], slopes: list[Any]) -> None:
-        """Adds the slope of a step to the slopes of what it is made from."""
+        """Propagates the derivative of a step to its operands."""
         slope = slopes[place]
         match self.tree[place]:
             case ("add", *arguments):
-                for one in arguments:
-                    if self._depends[one]:
-                        slopes[one] = slopes[one] + slope
+                for operand in arguments:
+                    if self._depends[operand]:
+                        slopes[operand] = slopes[operand] + slope
             case ("mul", *arguments):
-                for n, one in enumerate(arguments):
-                    if self._depends[one]:
-                        # Not the product divided by the factor, which may be 0.
+                for n, operand in enumerate(arguments):
+                    if self._depends[operand]:
+                        # Not the product divided by the factor: it may be 0.
                         others = [steps[argument] for m, argument in enumerate(arguments) if m != n]
-                        slopes[one] = slopes[one] + math.prod(others, start=slope)
-            case ("pow", one, exponent):
-                rest = integer_power(steps[one], exponent - 1) if exponent != 1 else 1.0
-                slopes[one] = slopes[one] + slope * (exponent * rest)
-            case ("call", name, one):
-                slopes[one] = slopes[one] + slope * FUNCTIONS[name].derivative(np.asarray(steps[one]))
+                        slopes[operand] = slopes[operand] + math.prod(others, start=slope)
+            case ("pow", operand, exponent):
+                rest = integer_power(steps[operand], exponent - 1) if exponent != 1 else 1.0
+                slopes[operand] = slopes[operand] + slope * (exponent * rest)
+            case ("call", name, operand):
+                slopes[operand] = slopes[operand] + slope * FUNCTIONS[name].derivative(np.asarray(steps[operand]))
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Constants (P,) that fit best, and the error (RMSE) that is left."""
+    """The best constants (P,), and the remaining error (RMSE)."""
 
     values: Array
     error: float
 
 
 def refit(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, fixed: Collection[int] = ()) -> Tree:
-    """The tree with the constants that fit y (N,) at rows x (N, inputs) best in the sense of least squares.
+    """The tree with the constants that fit y (N,) at rows x (N, inputs) best by least squares.
 
-    Damped Gauss-Newton from the constants that it has; on exact data to the last digits. Constants of which only a
-    combination matters move as little as they can. Numbers at the positions `fixed` stay. A tree that is not finite
-    on some row comes back as it is: there is nothing to descend from.
+    Damped Gauss-Newton from the current constants; on exact data to the last digits. Constants of which only a
+    combination matters move as little as possible. Numbers at the positions `fixed` stay. A tree that is not finite
+    on some row is returned with its constants unchanged.
     """
     constants = Constants(tree, fixed)
     rows, wanted = checked_data(x, y)
@@ -139,7 +139,7 @@ def checked_data(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
 
 
 def fitted(constants: Constants, x: Array, y: Array) -> Fit:
-    """`refit`, on data that have been checked."""
+    """As `refit`, on checked data."""
     values = constants.values
     got, jacobian = constants.derivatives(values, x)
     residual = y - got
@@ -163,7 +163,7 @@ def fitted(constants: Constants, x: Array, y: Array) -> Fit:
                 break
             damping = max(10 * damping, _FIRST_DAMPING)
             if step.gain < 1e-9 * error:
-                break  # no step can do better than rounding
+                break  # any gain would be below rounding
         if better is None:
             break
         slow = slow + 1 if trial_error > 0.999 * error else 0
@@ -178,27 +178,27 @@ def fitted(constants: Constants, x: Array, y: Array) -> Fit:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A tree with its constants apart and fitted, the places of those that are settled, and its error (RMSE)."""
+    """A tree with separate, fitted constants, the places of those that are settled, and its error (RMSE)."""
 
     tree: Tree
     settled: frozenset[int]
     error: float
 
     def settle(self, numbers: Mapping[int, float], x: Array, y: Array) -> "Fitted":
-        """With these numbers in their places, the constants that are not settled fitted again."""
+        """Fixes these numbers in their places and refits the constants that are not settled."""
         tree = tuple(("const", numbers[n]) if n in numbers else step for n, step in enumerate(self.tree))
         return all_fitted(tree, x, y, self.settled | set(numbers))
 
 
 def all_fitted(tree: Sequence[Sequence[Any]], x: Array, y: Array, settled: frozenset[int] = frozenset()) -> Fitted:
-    """`refit` on data that have been checked, keeping what it is about; `settled` are places of a tree taken apart."""
+    """As `refit`, on checked data, with its state; `settled` are places in a tree whose numbers are not shared."""
     constants = Constants(tree, settled)
     fit = fitted(constants, x, y)
     return Fitted(constants.with_values(fit.values), settled, fit.error)
 
 
 class _Directions:
-    """Steps of a linear least-squares problem with scaled columns, for any damping, from one decomposition."""
+    """Steps of a linear least-squares problem with scaled columns, for any damping, from one QR and SVD."""
 
     def __init__(self, jacobian: Array, residual: Array) -> None:
         sizes = np.sqrt(np.einsum("np,np->p", jacobian, jacobian))
@@ -208,7 +208,7 @@ class _Directions:
         along = u.T @ (q.T @ residual)
         self._kept = self._s > _DIRECTIONS * self._s[0]
         self._along = np.where(self._kept, along, 0.0)
-        # By how much the error (RMSE) falls if the problem is linear.
+        # The predicted decrease of the error (RMSE), exact for a linear problem.
         total = float(residual @ residual)
         left = max(total - float(self._along @ self._along), 0.0)
         self.gain = (math.sqrt(total) - math.sqrt(left)) / math.sqrt(len(residual))
@@ -220,7 +220,7 @@ class _Directions:
 
 
 def _size(values: Array) -> float:
-    """The root of the mean square; infinite when something is not finite."""
+    """The root mean square; infinite if a value is not finite."""
     with np.errstate(all="ignore"):
         size = math.sqrt(float(values @ values) / len(values))
     return size if math.isfinite(size) else math.inf
@@ -236,15 +236,15 @@ def _value(step: Step, steps: list[Any], x: Array) -> Any:
             return sum((steps[argument] for argument in arguments[1:]), start=steps[arguments[0]])
         case ("mul", *arguments):
             return math.prod((steps[argument] for argument in arguments[1:]), start=steps[arguments[0]])
-        case ("pow", one, exponent):
-            return integer_power(np.asarray(steps[one]), exponent)
-        case ("call", name, one):
-            return FUNCTIONS[name].numpy(np.asarray(steps[one]))
+        case ("pow", operand, exponent):
+            return integer_power(np.asarray(steps[operand]), exponent)
+        case ("call", name, operand):
+            return FUNCTIONS[name].numpy(np.asarray(steps[operand]))
     raise AssertionError(step)
 
 
 def _apart(tree: Tree) -> tuple[Tree, tuple[int, ...]]:
-    """The tree with one step for each use of a number, and for each of its steps where it comes from."""
+    """The tree with a step of its own for each use of a number, and the original position of each step."""
     steps: list[Step] = []
     sources: list[int] = []
     moved: dict[int, int] = {}
@@ -262,7 +262,7 @@ def _apart(tree: Tree) -> tuple[Tree, tuple[int, ...]]:
             continue
         match step:
             case ("add" | "mul" as operation, *arguments):
-                step = (operation, *[place(one) for one in arguments])
+                step = (operation, *[place(argument) for argument in arguments])
             case ("pow", base, exponent):
                 step = ("pow", place(base), exponent)
             case ("call" | "spline" as operation, name, argument):
@@ -272,14 +272,18 @@ def _apart(tree: Tree) -> tuple[Tree, tuple[int, ...]]:
 
 
 def _signs(tree: Tree) -> set[int]:
-    """Where a number is the -1 of a product."""
+    """The positions of numbers that are the -1 of a product."""
     return {
-        one for step in tree if step[0] == "mul" for one in step[1:] if tree[one][0] == "const" and tree[one][1] == -1
+        factor
+        for step in tree
+        if step[0] == "mul"
+        for factor in step[1:]
+        if tree[factor][0] == "const" and tree[factor][1] == -1
     }
 
 
 def _depending(tree: Tree, places: Collection[int]) -> list[bool]:
-    """For each step, whether one of the constants is in it."""
+    """Whether each step depends on one of the constants."""
     depends: list[bool] = []
     for place, step in enumerate(tree):
         depends.append(place in places or any(depends[reference] for reference in references(step)))

@@ -1,12 +1,12 @@
-"""Quantiles of Student's t distribution, from its definition by the incomplete beta function."""
+"""Quantiles of Student's t distribution, by the incomplete beta function."""
 
 import math
 
 from kanserve.errors import InputError
 
-_SMALLEST = 1e-300  # stands for a 0 that would be divided by
+_SMALLEST = 1e-300  # replaces 0 as a divisor
 _MOST_TERMS = 10_000
-_NORMAL = 1e8  # degrees of freedom from which t is normal to the last digits
+_NORMAL = 1e8  # degrees of freedom from which t is normal up to rounding
 
 
 def student_quantile(probability: float, degrees: float) -> float:
@@ -16,7 +16,7 @@ def student_quantile(probability: float, degrees: float) -> float:
     """
     if not (0 < probability < 1 and degrees > 0):
         raise InputError(
-            f"A probability between 0 and 1 and degrees of freedom > 0 are needed: {probability}, {degrees}."
+            f"A probability between 0 and 1 and degrees of freedom > 0 are needed, got {probability}, {degrees}."
         )
     if probability < 0.5:
         return -student_quantile(1 - probability, degrees)
@@ -33,7 +33,7 @@ def student_quantile(probability: float, degrees: float) -> float:
 
 
 def _upper_tail(t: float, degrees: float) -> float:
-    """The probability of more than t ≥ 0."""
+    """The probability of a value above t, for t ≥ 0."""
     if degrees >= _NORMAL:
         return math.erfc(t / math.sqrt(2)) / 2
     return incomplete_beta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
@@ -46,7 +46,7 @@ def incomplete_beta(x: float, a: float, b: float) -> float:
     if x > (a + 1) / (a + b + 2):
         return 1 - incomplete_beta(1 - x, b, a)
     front = a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    # The modified algorithm of Lentz.
+    # Modified Lentz's algorithm.
     c, d = 1.0, 1 / _off_zero(1 - (a + b) * x / (a + 1))
     fraction = d
     for m in range(1, _MOST_TERMS):

@@ -1,11 +1,11 @@
-"""How sure the constants of a fitted formula are, and what it predicts.
+"""Standard errors of the constants of a fitted formula, and prediction and confidence intervals.
 
     found = uncertainty(tree, x, y)
     found.values, found.standard_errors       # (P,) each
-    low, high = found.interval(x, 0.95)       # where a further measurement lies, 95 times in 100
+    low, high = found.interval(x, 0.95)       # 95% prediction interval of a new measurement
 
-The theory is that of nonlinear least squares, linearised at the best constants: errors of the data are independent,
-normal and of one size (Seber and Wild, Nonlinear Regression, 1989, chapter 5).
+This is nonlinear least squares, linearised at the best constants: the errors of the data are assumed independent,
+normal and of equal variance (Seber and Wild, Nonlinear Regression, 1989, chapter 5).
 """
 
 import math
@@ -24,17 +24,17 @@ from kanserve.formula.expressions.tree import Tree
 
 Array = NDArray[np.float64]
 
-_UNDETERMINED = 1e-10  # of the largest singular value: data say nothing about a direction below this
-_TAKES_PART = 1e-6  # of a direction of length 1: a constant with a smaller share is not moved by it
+_UNDETERMINED = 1e-10  # relative to the largest singular value: the data do not determine a direction below this
+_TAKES_PART = 1e-6  # in a unit vector: a constant with a smaller component is not affected by the direction
 
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
     """The constants of a formula as estimates from data.
 
-    `values` (P,) in the order in which they stand in `tree`; `standard_errors` (P,), infinite where the data do not
-    determine a constant; `covariance` (P, P) in the directions that they determine; `sigma` is the standard deviation
-    of the data's errors and `degrees` the number of rows less the number of directions.
+    `values` (P,) are in the order of `tree`; `standard_errors` (P,) are infinite where the data do not determine a
+    constant; `covariance` (P, P) covers the directions that the data determine. `sigma` is the standard deviation of
+    the data's errors, and `degrees` the number of rows minus the number of directions.
     """
 
     tree: Tree
@@ -47,11 +47,11 @@ class Uncertainty:
     _constants: Constants = field(repr=False)
 
     def interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
-        """(low, high), (N,) each: a further measurement at a row of x lies between them with this probability."""
+        """Prediction interval (low, high), (N,) each: for a new measurement at each row of x."""
         return self._around(x, level, self.sigma**2)
 
     def mean_interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
-        """(low, high), (N,) each: the formula with the true constants lies between them with this probability."""
+        """Confidence interval (low, high), (N,) each: for the formula with the true constants at each row of x."""
         return self._around(x, level, 0.0)
 
     def _around(self, x: ArrayLike, level: float, noise: float) -> tuple[Array, Array]:
@@ -69,21 +69,21 @@ class Uncertainty:
 def uncertainty(
     formula: Formula | Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, known: Collection[int] = ()
 ) -> Uncertainty:
-    """What the data, y (N,) at rows x (N, inputs), say about the constants of a closed form that was fitted to them.
+    """The uncertainty of the constants of a closed form that was fitted to y (N,) at rows x (N, inputs).
 
-    `known` are positions in the tree of numbers that are known and not estimated: they are no part of the result.
-    DataError when there are no more rows than constants, or the formula is not finite on one of them.
+    `known` are positions in the tree of numbers that are known and not estimated; the result leaves them out.
+    DataError if there are no more rows than constants, or the formula is not finite on one of the rows.
     """
     constants = Constants(formula.tree if isinstance(formula, Formula) else formula, known)
     rows, wanted = checked_data(x, y)
     values = constants.values
     got, jacobian = constants.derivatives(values, rows)
     if not (np.isfinite(got).all() and np.isfinite(jacobian).all()):
-        raise DataError("The formula, or a derivative of it by a constant, is not finite on some of these rows.")
+        raise DataError("The formula, or its derivative by a constant, is not finite on some of these rows.")
     inverse, determined, rank = _inverse(jacobian)
     degrees = len(rows) - rank
     if degrees < 1:
-        raise DataError(f"{len(rows)} rows cannot tell the errors of {len(values)} constants; more rows are needed.")
+        raise DataError(f"{len(rows)} rows are too few for {len(values)} constants; more rows are needed.")
     residual = wanted - got
     sigma = math.sqrt(float(residual @ residual) / degrees)
     covariance = sigma**2 * inverse
@@ -92,7 +92,7 @@ def uncertainty(
 
 
 def _inverse(jacobian: Array) -> tuple[Array, NDArray[np.bool_], int]:
-    """The pseudo-inverse of J'J (P, P), which constants it determines (P,), and its rank."""
+    """The pseudo-inverse of JᵀJ (P, P), which constants are determined (P,), and the rank."""
     count = jacobian.shape[1]
     if not count:
         return np.zeros((0, 0)), np.zeros(0, np.bool_), 0

@@ -1,7 +1,7 @@
-"""What speaks for a formula beside its fit: how sure its constants are, and the other formulas that were found.
+"""Evidence for a formula: standard errors of its constants, and the alternatives that a search found.
 
 evidence(formula, x, y)                   # constants with standard errors, from rows
-to_json(evidence), from_json(data)        # to keep and to read, checked
+to_json(evidence), from_json(data)        # to save and to load, validated
 """
 
 import math
@@ -19,16 +19,16 @@ from kanserve.formula.expressions.tree import MAX_STEPS, evaluate_tree
 
 Array = NDArray[np.float64]
 
-MOST_CONSTANTS = 300  # of more nobody reads the errors, and their covariance takes long
+MOST_CONSTANTS = 300  # beyond, nobody reads the errors, and their covariance takes long
 MOST_ALTERNATIVES = 1000
-MOST_DERIVATIVES = 50_000_000  # 400 MB
+MOST_DERIVATIVES = 50_000_000  # constants × rows, 400 MB
 LONGEST_CONSTANT = 100  # characters
-_AGREEMENT = 1e-6  # of the answers' size: far above rounding, far below what parts two formulas of a list
+_AGREEMENT = 1e-6  # relative to the outputs: far above rounding, far below the difference of two alternatives
 
 
 @runtime_checkable
 class Candidate(Protocol):
-    """What a search found: a formula, its complexity, and its errors (RMSE) on the rows learned from and held out."""
+    """A formula that a search found, its complexity, and its errors (RMSE) on the training and the validation rows."""
 
     @property
     def formula(self) -> Formula: ...
@@ -42,7 +42,7 @@ class Candidate(Protocol):
 
 @runtime_checkable
 class Candidates(Protocol):
-    """All that a search found."""
+    """The result of a search."""
 
     @property
     def candidates(self) -> Sequence[Candidate]: ...
@@ -50,8 +50,8 @@ class Candidates(Protocol):
 
 @dataclass(frozen=True)
 class Alternative:
-    """Another formula of the same output: its complexity and its errors (RMSE) on the rows learned from and on rows
-    held out; None where there were none."""
+    """Another formula of the same output: its complexity and its errors (RMSE) on the training rows and on the
+    validation rows; None where there were none."""
 
     formula: Formula
     complexity: float
@@ -61,10 +61,10 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one output's formula, and nothing where there were no data.
+    """The evidence for the formula of one output; empty without data.
 
-    `constants` are in the order of the tree's steps; `sigma` is the standard deviation of the data's errors and
-    `degrees` the rows less the constants that were estimated. `alternatives` are the simplest first.
+    `constants` are in the order of the tree's steps. `sigma` is the standard deviation of the data's errors, and
+    `degrees` the number of rows minus the number of estimated constants. `alternatives` are the simplest first.
     """
 
     constants: tuple[Constant, ...] = ()
@@ -79,13 +79,13 @@ def evidence(
     y: ArrayLike | None = None,
     candidates: Sequence[Candidate] = (),
 ) -> Evidence:
-    """What rows x (N, inputs), y (N,) say about a formula that was fitted to such rows, and what was found beside it.
+    """The evidence from rows x (N, inputs), y (N,) for a formula that was fitted to them, and its alternatives.
 
-    Of constants nothing is said without rows, where they are too few or the formula is not finite on one of them, where
-    there are splines (their coefficients are no constants of a formula), and where there are more than MOST_CONSTANTS
-    constants or MOST_DERIVATIVES of them by rows.
+    Nothing is said of the constants if there are no rows, if they are too few or the formula is not finite on one of
+    them, if there are splines (whose coefficients are not constants of a formula), or if there are more than
+    MOST_CONSTANTS constants or, times the rows, MOST_DERIVATIVES.
     """
-    from kanserve.formula.constants.constants import constants_of  # a server only reads what is known
+    from kanserve.formula.constants.constants import constants_of  # lazy: a server only reads evidence
     from kanserve.formula.constants.nonlinear_fit import Constants
     from kanserve.formula.constants.uncertainty import uncertainty
 
@@ -116,7 +116,7 @@ def evidence(
 def listed(candidates: object) -> tuple[Candidate, ...]:
     """The candidates of a search, or of a list; InputError for anything else."""
     found = candidates.candidates if isinstance(candidates, Candidates) else candidates
-    if not isinstance(found, Sequence) or not all(isinstance(one, Candidate) for one in found):
+    if not isinstance(found, Sequence) or not all(isinstance(candidate, Candidate) for candidate in found):
         raise InputError(
             f"Candidates are what find_formulas gives, or a list of them; got {type(candidates).__name__}."
         )
@@ -124,7 +124,7 @@ def listed(candidates: object) -> tuple[Candidate, ...]:
 
 
 def agrees(formula: Formula, x: Array, y: Array) -> bool:
-    """Whether a formula gives y (N,) at rows x (N, inputs), as far as both are finite somewhere."""
+    """Whether a formula gives y (N,) at rows x (N, inputs), on the rows where both are finite; False without any."""
     if any(step[0] == "var" and step[1] >= x.shape[1] for step in formula.tree):
         return False
     with np.errstate(all="ignore"):
@@ -134,7 +134,7 @@ def agrees(formula: Formula, x: Array, y: Array) -> bool:
 
 
 def to_json(one: Evidence) -> dict[str, Any]:
-    """What `json.dumps` takes. A standard error that is infinite, of what the data do not determine, is null."""
+    """Data for `json.dumps`. An infinite standard error, of a constant that the data do not determine, is null."""
     return {
         "constants": [
             {"value": constant.value, "standard_error": _known(constant.standard_error), "text": constant.text}
@@ -155,13 +155,13 @@ def to_json(one: Evidence) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> Evidence:
-    """The evidence of parsed JSON, checked; FormatError when it is none. Entries that are not known are left out."""
+    """The evidence in parsed JSON, validated; FormatError if it is invalid. Unknown entries are ignored."""
     try:
         constants = _list(data["constants"], MAX_STEPS)
         alternatives = _list(data["alternatives"], MOST_ALTERNATIVES)
         degrees = data["degrees"]
         if degrees is not None and (type(degrees) is not int or not 1 <= degrees < 2**63):
-            raise FormatError("Degrees of freedom are a whole number of 1 or more.")
+            raise FormatError("Degrees of freedom must be an integer of at least 1.")
         return Evidence(
             tuple(_constant_in(constant) for constant in constants),
             None if data["sigma"] is None else _size(data["sigma"]),
@@ -169,13 +169,13 @@ def from_json(data: Any) -> Evidence:
             tuple(_alternative_in(alternative) for alternative in alternatives),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        raise FormatError(f"This is no evidence for a kanserve formula: {type(error).__name__}.") from None
+        raise FormatError(f"This is not evidence for a kanserve formula: {type(error).__name__}.") from None
 
 
 def _constant_in(entry: Any) -> Constant:
     error, text = entry["standard_error"], entry["text"]
     if not isinstance(text, str) or len(text) > LONGEST_CONSTANT:
-        raise FormatError(f"A constant is written in at most {LONGEST_CONSTANT} characters.")
+        raise FormatError(f"The text of a constant may have at most {LONGEST_CONSTANT} characters.")
     return Constant(_number(entry["value"]), math.inf if error is None else _size(error), text)
 
 
@@ -192,20 +192,20 @@ def _alternative_in(entry: Any) -> Alternative:
 
 def _list(entry: Any, most: int) -> list[Any]:
     if not isinstance(entry, list) or len(entry) > most:
-        raise FormatError(f"The evidence for a formula has lists of at most {most} entries.")
+        raise FormatError(f"Expected a list of at most {most} entries in the evidence for a formula.")
     return entry
 
 
 def _number(entry: Any) -> float:
-    # bool and text would become numbers without a word.
+    # float() would silently convert bool and text.
     if type(entry) not in (int, float) or not math.isfinite(entry):
-        raise FormatError("A finite number is wanted.")
+        raise FormatError("Expected a finite number.")
     return float(entry)
 
 
 def _size(entry: Any) -> float:
     if (value := _number(entry)) < 0:
-        raise FormatError("An error is a number of 0 or more.")
+        raise FormatError("An error must be at least 0.")
     return value
 
 

@@ -1,1 +1,1 @@
-"""Expressions as trees: their nodes, their text, how complex they are and where they are defined."""
+"""Expression trees: steps, parsing, linear forms, complexity, interval bounds and storage."""

@@ -1,4 +1,4 @@
-"""A formula is the network: compared on rows of the training range before anybody sees it."""
+"""Check a formula against its network on rows of the training range, before anyone gets to see it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ TOLERANCE = 1e-9  # of the scale of an output
 _OVERFLOWING = 1e290
 _MOST_ROWS = 1000
 _FEWEST_ROWS = 16
-_MOST_VALUES = 10_000_000  # edges x outputs x rows: a very wide network is compared on fewer rows
+_MOST_VALUES = 10_000_000  # edges × outputs × rows; a very wide network is compared on fewer rows
 
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """Rows x (N, inputs) of the training range, and what the network gives there, finite, `wanted` (N, outputs).
+    """Rows x (N, inputs) of the training range, and the network's finite outputs there, `wanted` (N, outputs).
 
-    `undefined` (M, inputs) are other rows of the range, on which the network is not finite.
+    `undefined` (M, inputs) are further rows of the range, on which the network is not finite.
     """
 
     kan: Kan
@@ -44,12 +44,12 @@ class Expected:
 
     @cached_property
     def allowed(self) -> Array:
-        """How far from the network a formula may be: as close, or what rounding may do to the row."""
+        """How far a formula may be from the network: `close`, or the bound of the rounding error on that row."""
         return allowed(self.kan, self.x, self.wanted, "double", TOLERANCE)
 
     @cached_property
     def noise(self) -> NDArray[np.bool_]:
-        """(N, outputs): where rounding leaves no digit, as of tan(1e20·x): what is allowed there bounds nothing."""
+        """(N, outputs): where rounding leaves no correct digit, as in tan(1e20·x), so that any value is allowed."""
         return self.allowed >= scale(self.wanted)
 
     @cached_property
@@ -59,10 +59,10 @@ class Expected:
 
 
 def verify(kan: Kan, formulas: Sequence[Formula]) -> None:
-    """Compare each formula, its tree and its Python, with the network on up to 1000 rows of the training range.
+    """Compare each formula, its tree and its Python code, with the network on up to 1000 rows of the training range.
 
-    FormulaError names the output and the row where they differ by more than `expected` allows. The Python
-    is run: for formulas made by `formulas`, never for formulas that were read.
+    FormulaError names the output and the row where they differ by more than `expected` allows. This runs the Python
+    code: use it for formulas made by `formulas`, never for formulas that were read from outside.
     """
     wanted = expected(kan)
     if len(formulas) != len(kan.outputs):
@@ -74,9 +74,9 @@ def verify(kan: Kan, formulas: Sequence[Formula]) -> None:
 
 
 def expected(kan: Kan) -> Expected:
-    """What formulas are compared with: 1000 rows of the training range and its corners, fewer of a wide network.
+    """The rows and outputs to compare with: 1000 rows of the training range and its corners, fewer for a wide network.
 
-    FormulaError when the network is finite nowhere there: nobody could tell whether a formula is the network.
+    FormulaError when the network is finite on none of them, since nothing could then be compared.
     """
     numbers = len(kan.outputs) * sum(layer.subnodes * layer.inputs for layer in kan.layers)
     count = min(_MOST_ROWS, max(_MOST_VALUES // numbers, _FEWEST_ROWS))
@@ -98,16 +98,17 @@ def expected(kan: Kan) -> Expected:
 
 
 def _comparable(values: Sequence[Array]) -> NDArray[np.bool_]:
-    """Rows on which a network's values are finite and far from overflow, where the order of factors decides."""
+    """Rows on which a network's values are finite and far from overflow; near it, the order of factors matters."""
     fine: NDArray[np.bool_] = np.all([(np.abs(value) < _OVERFLOWING).all(axis=1) for value in values], axis=0)
     return fine
 
 
 def differs(wanted: Expected, q: int, got: Array, *, forgiving: bool = True) -> NDArray[np.bool_]:
-    """Which rows of output q are further from the network than allowed, NaN included; else, than is close."""
+    """Which rows of output q differ from the network, NaN included: by more than `allowed`, or than `close` if not
+    `forgiving`."""
     error = np.abs(got - wanted.wanted[:, q])
     different: NDArray[np.bool_] = ~(error <= wanted.close[:, q])
-    if forgiving and different.any():  # to know takes several evaluations
+    if forgiving and different.any():  # the rounding bound takes several evaluations
         different = ~(error <= wanted.allowed[:, q]) & ~wanted.noise[:, q]
         if np.isnan(got[different]).any():
             different &= ~(np.isnan(got) & wanted.fragile[:, q])
@@ -115,7 +116,7 @@ def differs(wanted: Expected, q: int, got: Array, *, forgiving: bool = True) -> 
 
 
 def require(wanted: Expected, q: int, name: str, got: Array) -> None:
-    """FormulaError where the values differ from the network's."""
+    """Raise FormulaError if the values differ from the network's."""
     different = differs(wanted, q, got)
     if different.any():
         row = int(np.argmax(different))
@@ -126,9 +127,9 @@ def require(wanted: Expected, q: int, name: str, got: Array) -> None:
 
 
 def run(formula: Formula, x: Array) -> Array:
-    """The values (N,) of the Python of a formula that we have just written, at rows x; never of one that was read.
+    """The values (N,) of the Python code of a formula at rows x. Only for code that was just generated, never read.
 
-    NaN everywhere when Python's own numbers, of which constants are made, divide by zero or overflow.
+    NaN everywhere when its constants, which are Python numbers, divide by zero or overflow.
     """
     names = {"np": np, "__builtins__": {}} | dict(formula.tables) | {name: FUNCTIONS[name].numpy for name in SPECIAL}
     columns = {name: x[:, column] for name, column in zip(formula.identifiers, formula.columns, strict=True)}

@@ -1,11 +1,11 @@
-"""How complex a formula is: what a reader has to take in, as a number to compare formulas by.
+"""The complexity of a formula: how much a reader has to take in, as a number for comparing formulas.
 
-It counts the formula as it is printed, each repetition again:
+It counts the formula as printed, repetitions included:
 
 - 1 for each variable and for each number; a sign costs nothing;
 - 1 for each +, -, * and /;
-- for each power and function its complexity in the table of functions less 1, which is that of x itself: 1 for a
-  square, 1.5 for a cube, 2 for a fourth power and 0.1 more for each beyond.
+- for each power and function, its complexity in the table of functions minus 1 (that of x itself): 1 for a square,
+  1.5 for a cube, 2 for a fourth power and 0.1 more for each higher power.
 
 So a/b has 3, 0.5*m*v^2 has 6, n*exp(-x) has 4.2, 1/sqrt(1 - v^2) has 7.2.
 """
@@ -31,12 +31,12 @@ def complexity(tree: Sequence[Sequence[Any]]) -> float:
     totals: list[float] = []
     for step in steps:
         below = references(step)
-        totals.append(weight(step, [steps[one] for one in below]) + sum(totals[one] for one in below))
+        totals.append(weight(step, [steps[operand] for operand in below]) + sum(totals[operand] for operand in below))
     return totals[-1] + whole(steps[-1])
 
 
 def weight(step: Step, operands: Sequence[Step]) -> float:
-    """What one step adds to those that it is made from; of these only the operation and its number are looked at."""
+    """What a step adds to the complexity of its operands, of which only the operation and its number matter."""
     match step[0]:
         case "const" | "var":
             return 1.0
@@ -58,12 +58,12 @@ def weight(step: Step, operands: Sequence[Step]) -> float:
 
 
 def whole(step: Step) -> float:
-    """What a step costs more where it is no factor of a product."""
+    """The extra cost of a step that is not a factor of a product."""
     return _ONE_OVER if is_reciprocal(step) else 0.0
 
 
 def is_reciprocal(step: Step) -> bool:
-    """Whether a step is printed as what is below a line."""
+    """Whether a step is printed as a denominator."""
     if step[0] == "pow":
         return int(step[2]) < 0
     return step[0] == "call" and str(step[1]).startswith("1/")

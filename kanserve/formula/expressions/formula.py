@@ -1,4 +1,4 @@
-"""What a formula is, and a number in it."""
+"""A formula, and a constant of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from kanserve.network.kan import Variable
 class Formula:
     """One output of a network as a formula in raw features.
 
-    `tree` is the formula, exactly; `tables` are its splines, empty when `closed_form`. The rest shows it:
+    `tree` is the exact formula; `tables` are its splines, empty when `closed_form`. The rest are renderings of it:
 
-    - `text` to read and `latex` to typeset have numbers rounded to 6 digits;
+    - `text` for reading and `latex` for typesetting have numbers rounded to 6 digits;
     - `python` is a NumPy expression and `c` a C99 one, with exact constants (shortest digits that give the same
       double). They take the variables by their `identifiers` and call splines as functions s_layer_subnode_input(u).
-      Python calls erf, j0 and gamma by the names that scipy.special has them under; C calls POSIX's j0.
+      Python calls erf, j0 and gamma by their names in scipy.special; C calls POSIX's j0.
 
-    `variables` are the inputs that occur, in the order of the columns of x, with the ranges they had in training.
-    `shortened` says that not all of that is whole: then text and LaTeX have "…" for what is left out, and Python and
-    C are empty where they would be too long or too deep. The tree is always whole.
+    `variables` are the inputs that occur, in the order of the columns of x, with their training ranges.
+    `shortened` says that some renderings are incomplete: text and LaTeX then have "…" for what is left out, and Python
+    and C are empty where they would be too long or too deep. The tree is always complete.
 
-    `domain` are the conditions under which the formula is real and finite, overflow aside, as "log: 3*x + 1 > 0"; those
-    that interval arithmetic shows to hold everywhere in the variables' ranges are left out. An empty one says that the
-    formula is defined in all of the ranges; one that is not may still hold there.
+    `domain` lists the conditions under which the formula is real and finite, overflow aside, as "log: 3*x + 1 > 0".
+    Conditions that interval arithmetic proves over the variables' ranges are left out. An empty `domain` means that the
+    formula is defined on all of the ranges; a non-empty one may still hold there.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Formula:
 
     @property
     def columns(self) -> tuple[int, ...]:
-        """For each variable, its column in the rows x."""
+        """The column of each variable in the rows x."""
         return tuple(sorted({int(step[1]) for step in self.tree if step[0] == "var"}))
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A number of a formula: its standard error, 0 when it is known by its name, and how it is written."""
+    """A constant of a formula: its value, its standard error (0 for a recognised constant), and its text."""
 
     value: float
     standard_error: float

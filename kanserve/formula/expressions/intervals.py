@@ -1,7 +1,7 @@
-"""What each step of a tree can be while its variables stay in their ranges: interval arithmetic.
+"""Interval arithmetic: bounds of each step of a tree while its variables stay in their ranges.
 
-An end is computed as `evaluate_tree` computes the value there, and rounding keeps the order of numbers, so that the
-bounds hold for what is evaluated too. They may be wide: x^2 - x counts x twice.
+The ends are computed just as `evaluate_tree` computes values. Rounding is monotonic, so the bounds hold for evaluated
+values too. They may be wide: in x^2 - x the two x are treated as independent.
 """
 
 import math
@@ -17,13 +17,13 @@ Interval = tuple[float, float]
 ANYTHING: Interval = (-math.inf, math.inf)
 _RISING = {"x", "exp", "log", "sqrt", "arcsin", "arctan", "arctanh", "sinh", "tanh", "sigmoid", "sign", "erf", "x^1.5"}
 _FALLING = {"arccos", "1/sqrt"}
-_VALLEYS = {"abs", "cosh"}  # falling to 0, rising from there
+_VALLEYS = {"abs", "cosh"}  # falling up to 0, rising from there
 _HILLS = {"gaussian"}
 _BOUNDED = {"sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "j0": (-0.41, 1.0), "silu": (-0.28, math.inf)}
 
 
 def intervals(tree: Tree, tables: Mapping[str, Table], spans: Sequence[Interval]) -> list[Interval]:
-    """For each step (low, high), infinite where nothing is known; `spans` are the ranges of the columns.
+    """(low, high) of each step, infinite where nothing is known; `spans` are the ranges of the columns.
 
     A bound holds where the step is defined: log of (-1, e) is in (-inf, 1).
     """
@@ -41,12 +41,12 @@ def _interval(step: Step, found: list[Interval], tables: Mapping[str, Table], sp
         case "var":
             return spans[step[1]]
         case "add":
-            parts = [found[one] for one in step[1:]]
+            parts = [found[operand] for operand in step[1:]]
             return _known(_added([low for low, _ in parts]), _added([high for _, high in parts]))
         case "mul":
             product = found[step[1]]
-            for one in step[2:]:
-                product = _multiplied(product, found[one])
+            for factor in step[2:]:
+                product = _multiplied(product, found[factor])
             return product
         case "pow":
             return _powered(found[step[1]], step[2])
@@ -57,7 +57,7 @@ def _interval(step: Step, found: list[Interval], tables: Mapping[str, Table], sp
 
 
 def _known(low: float, high: float) -> Interval:
-    """The interval, an end that is no number being infinite."""
+    """The interval, with infinity for an end that is NaN."""
     return (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
 
 
@@ -69,7 +69,7 @@ def _added(ends: list[float]) -> float:
 
 
 def _multiplied(a: Interval, b: Interval) -> Interval:
-    ends = [0.0 if 0 in (one, other) else one * other for one in a for other in b]
+    ends = [0.0 if 0 in (left, right) else left * right for left in a for right in b]
     return min(ends), max(ends)
 
 
@@ -85,7 +85,7 @@ def _powered(base: Interval, exponent: int) -> Interval:
 
 def _called(name: str, argument: Interval) -> Interval:
     low, high = argument
-    bottom, top = (float(one) for one in FUNCTIONS[name].numpy(np.array([low, high])))
+    bottom, top = (float(end) for end in FUNCTIONS[name].numpy(np.array([low, high])))
     if name in _RISING:
         return _known(bottom, top)
     if name in _FALLING:

@@ -1,8 +1,8 @@
-"""Linear forms over steps, and the identities that bring a formula into canonical shape.
+"""Linear forms over steps, and the identities that bring a formula into canonical form.
 
-A form is constant + Σ coefficient·atom, an atom being a step that is not a sum with constants in it. Sums and scales
-stay in the form, so that constants meet and merge. No identity changes where an expression is defined: 0·log(x)
-stays, exp(log(x)) stays, 1/(1/x) stays.
+A form is constant + Σ coefficient·atom, where an atom is a step that is not a sum with a constant in it. Sums and
+scales stay in the form, so that constants merge. No identity changes where an expression is defined: 0·log(x),
+exp(log(x)) and 1/(1/x) stay.
 """
 
 import math
@@ -18,31 +18,31 @@ from kanserve.network.functions import FUNCTIONS
 _POWERS = {"x^2": 2, "x^3": 3, "x^4": 4, "x^5": 5, "1/x": -1, "1/x^2": -2, "1/x^3": -3, "1/x^4": -4, "1/x^5": -5}
 _EVEN = {"cos", "cosh", "gaussian", "j0"}
 _ODD = {"sin", "tan", "arcsin", "arctan", "arctanh", "sinh", "tanh", "sign", "erf"}
-_SAME = 1e-14  # two constants this close, relatively, differ by rounding only
-_PHASE = 1e-12  # a phase this close to a multiple of pi/2 is one
-_LONGEST_SPLICED = 8  # longer sums stay shared
-_LARGEST_EXPONENT = 20.0  # exp(x + b) is e^b·exp(x) up to here; beyond, e^b reads worse and could overflow
+_SAME = 1e-14  # two constants this close, relatively, differ only by rounding
+_PHASE = 1e-12  # a phase this close to a multiple of pi/2 is rounded to it
+_LONGEST_SPLICED = 8  # longer sums stay shared steps
+_LARGEST_EXPONENT = 20.0  # exp(x + b) becomes e^b·exp(x) up to this b; beyond, e^b reads worse and could overflow
 
 
 class UnfoldableError(FormulaError):
-    """Merged constants are no longer finite: the formula has to stay as the network computes it."""
+    """Merged constants are no longer finite; the formula has to stay as the network computes it."""
 
     def __init__(self) -> None:
-        super().__init__("The constants of this network add up or multiply to more than a double holds.")
+        super().__init__("The constants of this network add up or multiply to more than a double can hold.")
 
 
 @dataclass(frozen=True)
 class Form:
-    """constant + Σ coefficient·atom; the terms are (atom, coefficient)."""
+    """constant + Σ coefficient·atom; `terms` are (atom, coefficient)."""
 
     constant: float = 0.0
     terms: tuple[tuple[int, float], ...] = ()
 
 
 class Steps:
-    """The steps of a network's formulas as they grow: each is kept once, and `total` tells where it is defined.
+    """The steps of a network's formulas as they are built, each stored once; `total` says if it is always defined.
 
-    Without `fold`, sums and products are never taken apart: no constant meets another.
+    Without `fold`, sums and products are never taken apart, so that constants do not merge.
     """
 
     def __init__(self, *, fold: bool = True) -> None:
@@ -52,7 +52,7 @@ class Steps:
         self._positions: dict[Step, int] = {}
 
     def add(self, *step: object) -> int:
-        """The position of the step, which is new or was there."""
+        """The position of the step, which is added if it is new."""
         if step not in self._positions:
             match step:
                 case ("pow", _, int(exponent)) if exponent < 0:
@@ -69,19 +69,19 @@ class Steps:
     def constant(self, value: float) -> int:
         if not math.isfinite(value):
             raise UnfoldableError
-        return self.add("const", float(value) or 0.0)  # no -0.0: it prints as one
+        return self.add("const", float(value) or 0.0)  # 0.0 for -0.0, which would print its sign
 
     def factors(self, atom: int) -> tuple[int, ...]:
-        """What an atom is the product of."""
+        """The factors of an atom, or the atom itself."""
         step = self.steps[atom]
         return step[1:] if self.fold and step[0] == "mul" else (atom,)
 
     def summands(self, atom: int) -> tuple[int, ...]:
-        """What an atom is the sum of, where that is short and has no offset that a larger term would swallow."""
+        """The summands of an atom, if few and without a constant that a larger term would absorb; else itself."""
         step = self.steps[atom]
         if not self.fold or step[0] != "add" or len(step) > _LONGEST_SPLICED:
             return (atom,)
-        return (atom,) if any(self.steps[one][0] == "const" for one in step[1:]) else step[1:]
+        return (atom,) if any(self.steps[summand][0] == "const" for summand in step[1:]) else step[1:]
 
     def tree(self, root: int) -> Tree:
         """The steps that the root needs, renumbered."""
@@ -97,7 +97,7 @@ class Steps:
 def _renumbered(step: Step, number: dict[int, int]) -> Step:
     match step:
         case ("add" | "mul" as operation, *arguments):
-            return (operation, *(number[one] for one in arguments))
+            return (operation, *(number[operand] for operand in arguments))
         case ("pow", base, exponent):
             return ("pow", number[base], exponent)
         case ("call" | "spline" as operation, name, argument):
@@ -111,7 +111,7 @@ def one_atom(atom: int) -> Form:
 
 
 def summed(steps: Steps, forms: Iterable[Form]) -> Form:
-    """The sum, like terms merged. A term of coefficient 0 stays where its atom is not always defined."""
+    """The sum, with like terms merged. A term of coefficient 0 stays if its atom is not always defined."""
     constant = 0.0
     terms: dict[int, float] = {}
     for form in forms:
@@ -130,7 +130,7 @@ def scaled(steps: Steps, form: Form, scale: float, shift: float = 0.0) -> Form:
 
 
 def step_of(steps: Steps, form: Form) -> int:
-    """The form as one step."""
+    """The position of the form as a single step."""
     parts: list[int] = []
     for atom, coefficient in form.terms:
         if coefficient == 1:
@@ -143,7 +143,7 @@ def step_of(steps: Steps, form: Form) -> int:
 
 
 def form_of(steps: Steps, position: int) -> Form:
-    """The step as a form: sums are taken apart, constants stand in front. The inverse of `step_of`."""
+    """The step as a form, with sums taken apart and constant factors in front. The inverse of `step_of`."""
     match steps.steps[position]:
         case ("const", value):
             return Form(value)
@@ -157,7 +157,7 @@ def form_of(steps: Steps, position: int) -> Form:
 
 
 def flattened(steps: Steps, form: Form) -> Form:
-    """The form with its atoms that are sums taken apart."""
+    """The form with those atoms that are sums taken apart."""
     if all(steps.steps[atom][0] != "add" for atom, _ in form.terms):
         return form
     inner = [scaled(steps, form_of(steps, atom), coefficient) for atom, coefficient in form.terms]
@@ -178,7 +178,7 @@ def powered(steps: Steps, form: Form, exponent: int) -> Form:
 
 
 def multiplied(steps: Steps, forms: Iterable[Form]) -> Form:
-    """The product: constants and leading coefficients in front, equal factors as powers."""
+    """The product, with constants and leading coefficients in front and equal factors as powers."""
     coefficient = 1.0
     exponents: dict[tuple[int, bool], int] = {}
     for form in forms:
@@ -189,7 +189,7 @@ def multiplied(steps: Steps, forms: Iterable[Form]) -> Form:
         coefficient *= lead
         for factor in steps.factors(step_of(steps, rest)):
             base, exponent = _base(steps, factor)
-            # x·(1/x) is not 1 at 0: powers merge with powers of their own sign only.
+            # x·(1/x) is not 1 at 0: powers merge only with powers of the same sign.
             key = (base, exponent > 0)
             exponents[key] = exponents.get(key, 0) + exponent
     factors = [_power_step(steps, base, exponent) for (base, _), exponent in exponents.items()]
@@ -200,7 +200,7 @@ def multiplied(steps: Steps, forms: Iterable[Form]) -> Form:
 
 
 def applied(steps: Steps, name: str, form: Form) -> Form:
-    """The function called `name` of a form."""
+    """The function `name` of a form."""
     if not form.terms:
         with np.errstate(all="ignore"):
             value = float(FUNCTIONS[name].numpy(np.array([form.constant]))[0])
@@ -227,7 +227,7 @@ def applied(steps: Steps, name: str, form: Form) -> Form:
 
 
 def called(steps: Steps, name: str, form: Form) -> Form:
-    """The function of a form, with no identity used."""
+    """The function of a form, without any identity."""
     if name == "x":
         return form
     argument = step_of(steps, form)
@@ -239,7 +239,7 @@ def called(steps: Steps, name: str, form: Form) -> Form:
 
 
 def leading(form: Form) -> tuple[float, Form]:
-    """A factor and what is left: 3·x is (3, x), 2·x - 2·y + 2 is (2, x - y + 1), 1 - x is (-1, x - 1)."""
+    """A leading factor and the rest: 3·x is (3, x), 2·x - 2·y + 2 is (2, x - y + 1), 1 - x is (-1, x - 1)."""
     first = form.terms[0][1]
     sizes = [abs(c) for _, c in form.terms] + ([abs(form.constant)] if form.constant else [])
     if first == 0 or not math.isfinite(1 / first):
@@ -283,7 +283,7 @@ def _power_step(steps: Steps, base: int, exponent: int) -> int:
 
 
 def _homogeneous(steps: Steps, name: str, form: Form) -> Form:
-    """sqrt(4·x) = 2·sqrt(x), 1/sqrt and abs alike; a sign stays inside a root."""
+    """sqrt(4·x) = 2·sqrt(x), likewise 1/sqrt and abs; a sign stays under the root."""
     lead, rest = leading(form)
     if name != "abs":
         rest = scaled(steps, rest, math.copysign(1.0, lead))
@@ -298,7 +298,7 @@ def _logarithm(steps: Steps, form: Form) -> Form:
 
 
 def _wave(steps: Steps, name: str, form: Form) -> Form:
-    """sin and cos with the phase taken modulo pi; a quarter turn makes the one of the other."""
+    """sin and cos with the phase reduced modulo pi; a phase of pi/2 swaps sin and cos."""
     turns = round(form.constant / math.pi)
     phase = form.constant - turns * math.pi
     if abs(form.constant) > 100 or (turns == 0 and _PHASE < abs(phase) < math.pi / 2 - _PHASE):

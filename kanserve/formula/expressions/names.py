@@ -1,4 +1,4 @@
-"""What a variable is called in text, in LaTeX and in code. Names are data: no character of one ever becomes code."""
+"""The names of variables in text, in LaTeX and in code. Names are untrusted data that never become code."""
 
 import json
 import keyword
@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from kanserve.formula.expressions.tree import SPLINE_NAME
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 
-_LONGEST = 60  # characters of a name that are shown; C99 tells apart 63
+_LONGEST = 60  # characters of a name that are shown; C99 distinguishes the first 63
 _GREEK = {
     *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"),
     *("nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
@@ -23,9 +23,9 @@ _LATEX = {
 _CALLED = {
     word for row in FUNCTIONS.values() for word in re.findall(r"[A-Za-z_]\w*", f"{row.name} {row.c} {row.sympy}")
 } - {"x"}
-# A gamma that no bracket follows is a variable: the special functions are names, too.
+# A gamma without a bracket after it is a variable: names of special functions are allowed as variables.
 _TEXT_RESERVED = (_CALLED - {*SPECIAL}) | {"I", "E", "e", "pi", "oo", "inf", "nan", "zoo"}
-# Keywords of C and C++, and what standard headers may define as macros.
+# Keywords of C and C++, and names that standard headers may define as macros.
 _C_RESERVED = """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
@@ -40,10 +40,10 @@ _CODE_RESERVED = _CALLED | {*keyword.kwlist, *keyword.softkwlist, "np", *_C_RESE
 
 
 def identifiers(names: Iterable[str], also: Collection[str] = ()) -> tuple[str, ...]:
-    """An ASCII identifier for each name, valid in Python and in C99, all different.
+    """A unique ASCII identifier for each name, valid in Python and in C99.
 
-    A name that is one already is kept; from another its letters, digits and underscores are. `also` are reserved words
-    of further languages, in lower case: they are kept free in any case, and then no two names differ by case only.
+    A valid name is kept; of any other, the letters, digits and underscores are. `also` has reserved words of further
+    languages, in lower case: they are avoided in any case, and then no two identifiers differ only by case.
     """
     fold = str.lower if also else str
     kept: list[str] = []
@@ -65,20 +65,20 @@ def identifiers(names: Iterable[str], also: Collection[str] = ()) -> tuple[str, 
 
 
 def text_name(name: str) -> str:
-    """The name as it is where it reads as one word, else in quotes and escaped."""
+    """The name itself if it is a single word, else quoted and escaped."""
     word = re.fullmatch(r"[^\W\d]\w*", name)
     if word and len(name) <= _LONGEST and name not in _TEXT_RESERVED and not SPLINE_NAME.fullmatch(name):
         return name
-    # Printable characters stay themselves; line breaks and marks that turn the writing direction do not.
+    # Printable characters stay; line breaks and bidirectional control characters are escaped.
     return json.dumps(_shown(name), ensure_ascii=not name.isprintable())
 
 
 def latex_name(name: str) -> str:
-    """A letter, a Greek letter or a word, with digits at the end as its index; anything else as escaped text."""
+    """A letter, a Greek letter or a word, with trailing digits as its index; anything else as escaped text."""
     parts = re.fullmatch(r"([A-Za-z]+)_?([0-9]*)", name)
     if parts is None or len(name) > _LONGEST:
-        shown = (one if one.isprintable() else " " for one in _shown(name))
-        return r"\text{" + "".join(_LATEX.get(one, one) for one in shown) + "}"
+        shown = (character if character.isprintable() else " " for character in _shown(name))
+        return r"\text{" + "".join(_LATEX.get(character, character) for character in shown) + "}"
     letters, index = parts.groups()
     word = letters if len(letters) == 1 else "\\" + letters if letters in _GREEK else rf"\mathrm{{{letters}}}"
     return f"{word}_{{{index}}}" if index else word

@@ -1,9 +1,9 @@
 """Numbers with a name: fractions, their multiples of pi, roots and logarithms, and short decimals.
 
     named(1.5707963267948966).text            # "pi/2"
-    near(0.3334, 0.001)                       # what is simple within that distance: 1/3, ...
+    near(0.3334, 0.001)                       # the simple numbers within that distance: 1/3, ...
 
-How simple a number is, is counted in bits: what it takes to write it down when 1 takes none.
+Simplicity is measured in bits, roughly those needed to write the number down; the number 1 takes none.
 """
 
 import math
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _LARGEST = 199  # numerator or denominator
-_LARGEST_OF_BOTH = 12  # of the smaller of the two
-_FIRST_RARE = 7  # prime
+_LARGEST_OF_BOTH = 12  # the smaller of numerator and denominator
+_FIRST_RARE = 7  # the first prime that costs more bits
 _DIGITS = 10  # of a decimal
-_DECIMAL = 2.0  # bits to say that it is a decimal, and where its point is
-_SAME = 4e-16  # two doubles this close, relatively, are one number that was computed in two ways
-_MOST_BITS = 28.0  # of a number that is known by its name: 7 digits and the point
+_DECIMAL = 2.0  # bits for being a decimal; those for the position of its point are extra
+_SAME = 4e-16  # two doubles this close, relatively, are the same number computed in two ways
+_MOST_BITS = 28.0  # of a number that is recognised by name: 7 digits and the point
 
 # (numerator, denominator, value, bits): 3/4 of the last is 3/(4*sqrt(2*pi)).
 _BASES = (
@@ -52,9 +52,9 @@ _BASES = (
 
 @dataclass(frozen=True)
 class Named:
-    """A number, how many bits it takes, and its size as a quotient of products: 3/(4*pi) is (3) over (4, pi).
+    """A number, its cost in bits, and its size as a quotient of products: 3/(4*pi) is (3) over (4, pi).
 
-    The factors are texts that the parser of formulas reads; below is empty for a whole number or a decimal.
+    The factors are texts that the formula parser reads; `below` is empty for an integer or a decimal.
     """
 
     value: float
@@ -64,8 +64,8 @@ class Named:
 
     @property
     def text(self) -> str:
-        """The number by its name, as the parser of formulas reads it."""
-        above, below = ("*".join(one) for one in (self.above, self.below))
+        """The number by its name, as the formula parser reads it."""
+        above, below = ("*".join(factors) for factors in (self.above, self.below))
         sign = "-" if self.value < 0 else ""
         if not below:
             return f"{sign}{above}"
@@ -73,7 +73,7 @@ class Named:
 
 
 def near(value: float, distance: float, most: int = 6) -> list[Named]:
-    """Up to `most` simple numbers at most this far from a value and of its sign, the simplest first."""
+    """Up to `most` simple numbers within this distance of a value and of the same sign, the simplest first."""
     size = abs(value)
     if not (size > 0 and math.isfinite(size) and distance >= 0):
         return []
@@ -81,16 +81,16 @@ def near(value: float, distance: float, most: int = 6) -> list[Named]:
     low, high = np.searchsorted(table.values, [size - distance, size + distance])
     cheapest = low + np.argsort(table.bits[low:high], kind="stable")[:most]
     found = [table.named(int(n)) for n in cheapest] + _decimals(size, distance)
-    found.sort(key=lambda one: one.bits)
+    found.sort(key=lambda number: number.bits)
     unique: list[Named] = []
-    for one in found:
-        if all(abs(one.value - other.value) > _SAME * one.value for other in unique):
-            unique.append(one)
-    return [replace(one, value=math.copysign(one.value, value)) for one in unique[:most]]
+    for number in found:
+        if all(abs(number.value - known.value) > _SAME * number.value for known in unique):
+            unique.append(number)
+    return [replace(number, value=math.copysign(number.value, value)) for number in unique[:most]]
 
 
 def named(value: float) -> Named | None:
-    """The simple number that this is, to the last digit but rounding; None when it is none."""
+    """The simple number that equals this one up to rounding; None if there is none."""
     if value == 0:
         return Named(0.0, 0.0, ("0",))
     found = near(value, _SAME * abs(value), most=1)
@@ -99,7 +99,7 @@ def named(value: float) -> Named | None:
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """All multiples of the bases by fractions, in the order of their values."""
+    """All products of a fraction and a base, sorted by value."""
 
     values: Array
     bits: Array
@@ -126,7 +126,7 @@ def _table() -> _Table:
 
 
 def _bits(n: int) -> float:
-    """Of a whole number: its logarithm, prime factors from 7 on counted half as much again, being rare in laws."""
+    """The bits of an integer: log2, with prime factors from 7 on weighted 1.5, since they are rare in laws."""
     bits, prime = 0.0, 2
     while n > 1:
         while n % prime == 0:
@@ -145,7 +145,7 @@ def _quotient(p: int, q: int, above: str, below: str) -> tuple[tuple[str, ...], 
 
 
 def _decimals(size: float, distance: float) -> list[Named]:
-    """The shortest decimal near a value, and that with a digit more."""
+    """The shortest decimal near a value, and the next longer one."""
     found: list[Named] = []
     for digits in range(1, _DIGITS + 1):
         text = f"{size:.{digits - 1}e}"

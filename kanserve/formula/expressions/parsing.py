@@ -1,4 +1,4 @@
-"""From text to an expression: our own parser, since a text from outside is never run and never handed to another's.
+"""From text to an expression: a parser of our own, since untrusted text is never executed or passed to another parser.
 
     sum     = product, {("+" | "-"), product}
     product = signed, {("*" | "/"), signed}
@@ -7,10 +7,10 @@
     atom    = number | name | function, "(", sum, ")" | "(", sum, ")"
     number  = 2 | 0.5 | .5 | 1e-3 | 2.5E+10
     name    = a letter of any script or "_", then letters, digits and "_"; or anything in double quotes, as in JSON;
-              inf, infinity and nan, which stand for no finite number, are names in quotes only
+              inf, infinity and nan are names only in quotes
 
-Functions have the names of the table of functions and the usual others (`FUNCTION_NAMES`). Every error says where, with
-the place marked. Texts are at most MAX_LENGTH characters, nested at most MAX_NESTING deep.
+Functions have the names of the table of functions and common synonyms (`FUNCTION_NAMES`). Every error marks the
+position. Texts are at most MAX_LENGTH characters, nested at most MAX_NESTING deep.
 """
 
 import json
@@ -24,9 +24,9 @@ from kanserve.network.functions import FUNCTIONS, SPECIAL
 
 MAX_LENGTH = 10_000  # characters
 MAX_NESTING = 50  # signs, powers, brackets and functions within one another
-_SHOWN = 60  # characters of the text around a mistake
+_SHOWN = 60  # characters of the text around an error
 
-# What cannot be called by its own name is written by an operator: x^2, 1/x.
+# Functions whose name is not an identifier are written with operators: x^2, 1/x.
 _OTHER_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atanh": "arctanh", "artanh": "arctanh"}
 _OTHER_NAMES |= {"ln": "log", "Abs": "abs", "sgn": "sign"}
 TABLE_NAMES = {name: name for name in FUNCTIONS if name.isidentifier() and name != "x"} | _OTHER_NAMES
@@ -39,13 +39,13 @@ COMPOSITIONS = {
     "coth": "1/tanh(x)",
     "sech": "1/cosh(x)",
     "csch": "1/sinh(x)",
-    # Not log(x + sqrt(x^2 + 1)), in which the digits of a large negative x cancel.
+    # Not log(x + sqrt(x^2 + 1)), which cancels for large negative x.
     **dict.fromkeys(("arcsinh", "asinh", "arsinh"), "sign(x)*log(abs(x) + sqrt(x^2 + 1))"),
     **dict.fromkeys(("arccosh", "acosh", "arcosh"), "log(x + sqrt((x - 1)*(x + 1)))"),
 }
 FUNCTION_NAMES = frozenset({*TABLE_NAMES, *COMPOSITIONS})
 
-_NOT_FINITE = frozenset({"inf", "infinity", "nan"})  # how Python and others write what is no finite number
+_NOT_FINITE = frozenset({"inf", "infinity", "nan"})  # how Python and others write numbers that are not finite
 
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
@@ -99,7 +99,7 @@ class Call:
     at: int = 0
 
 
-# `at` is where in its text an expression's operator, name or number is, in characters from 0.
+# `at` is the position of an expression's operator, name or number in the text, in characters from 0.
 Expression = Number | Name | Add | Multiply | Power | Call
 
 
@@ -111,19 +111,19 @@ class _Token:
 
 
 def parse(text: str) -> Expression:
-    """The expression that a text of this module's grammar spells; InputError with the place otherwise."""
+    """Parse a text of this module's grammar; InputError with the position otherwise."""
     if len(text) > MAX_LENGTH:
-        raise InputError(f"A formula may have {MAX_LENGTH} characters, got {len(text)}.")
+        raise InputError(f"A formula may have at most {MAX_LENGTH} characters, got {len(text)}.")
     return _Parser(text).whole()
 
 
 def mistake(text: str, at: int, message: str) -> InputError:
-    """An error that shows the place: the line of the text, and a caret below the character."""
+    """An error that shows the position: the line of the text, and a caret below the character."""
     start = text.rfind("\n", 0, at) + 1
     line, column = text[start:].partition("\n")[0], at - start
     cut = max(0, column - _SHOWN // 2)
     # A control character would move the caret, or the cursor of a terminal.
-    shown = "".join(one if one.isprintable() else " " for one in line[cut : cut + _SHOWN])
+    shown = "".join(character if character.isprintable() else " " for character in line[cut : cut + _SHOWN])
     line_number = text.count("\n", 0, at) + 1
     place = f"line {line_number}, character {column + 1}" if "\n" in text else f"character {column + 1}"
     return InputError(f"{message} At {place}:\n  {shown}\n  {' ' * (column - cut)}^")
@@ -135,9 +135,11 @@ def _tokens(text: str) -> list[_Token]:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            raise mistake(text, at, f"A formula has no {text[at]!r}.")
+            raise mistake(text, at, f"A formula cannot contain {text[at]!r}.")
         if match["name"] and not match[0].isidentifier():
-            raise mistake(text, at, f"{match[0][:20]!r} is no name; put it in double quotes, or write a power as x^2.")
+            raise mistake(
+                text, at, f"{match[0][:20]!r} is not a valid name; put it in double quotes, or write a power as x^2."
+            )
         if match.lastgroup != "space":
             tokens.append(_Token(str(match.lastgroup), match[0], at))
         at = match.end()
@@ -145,7 +147,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 class _Parser:
-    """One function for each line of the grammar; each takes its tokens and leaves `self._next` behind them."""
+    """A recursive-descent parser: one method per grammar rule, each of which advances `self._next` past its tokens."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -170,7 +172,7 @@ class _Parser:
         return mistake(self._text, self._token.at if at is None else at, message)
 
     def _take(self, *texts: str) -> _Token | None:
-        """The next token, when it is one of these operators."""
+        """Consumes and returns the next token if it is one of these operators."""
         token = self._token
         if token.kind != "operator" or token.text not in texts:
             return None
@@ -180,7 +182,7 @@ class _Parser:
     def _nested(self, inner: Callable[[], Expression]) -> Expression:
         self._nesting += 1
         if self._nesting > MAX_NESTING:
-            raise self._mistake(f"A formula may be nested {MAX_NESTING} deep.")
+            raise self._mistake(f"A formula may be nested at most {MAX_NESTING} deep.")
         result = inner()
         self._nesting -= 1
         return result
@@ -235,16 +237,16 @@ class _Parser:
             raise self._mistake(f"{token.text} is a function: write {token.text}(...).", token.at)
         if token.text.lower() in _NOT_FINITE:
             raise self._mistake(
-                f"A formula has finite numbers only; a name {token.text} is written in double quotes.", token.at
+                f"A formula has only finite numbers; to use {token.text} as a name, put it in double quotes.", token.at
             )
         return Name(token.text, token.at)
 
     def _number(self, token: _Token) -> float:
         value = float(token.text)
         if not math.isfinite(value):
-            raise self._mistake("This number is larger than a double holds.", token.at)
+            raise self._mistake("This number is too large for a double.", token.at)
         if value == 0 and re.search("[1-9]", token.text.lower().partition("e")[0]):
-            raise self._mistake("This number is not 0 but smaller than a double holds.", token.at)
+            raise self._mistake("This number is not 0 but too small for a double.", token.at)
         return value
 
     def _closed(self, opened: _Token) -> Expression:
@@ -261,7 +263,7 @@ class _Parser:
         except ValueError:
             name = ""
         if not name:
-            raise self._mistake("A name in quotes is not empty and escapes as JSON does.", token.at)
+            raise self._mistake("A quoted name must not be empty and is escaped as in JSON.", token.at)
         return name
 
 
@@ -270,5 +272,5 @@ def _negative(one: Expression, at: int) -> Expression:
 
 
 def function_list() -> str:
-    """A sentence for errors."""
+    """A sentence for error messages."""
     return f"There are: {', '.join(sorted(FUNCTION_NAMES))}."

@@ -1,4 +1,4 @@
-"""Formulas as JSON and back. Reading checks everything and runs nothing: texts stay texts, trees are checked data."""
+"""Formulas to JSON and back. Reading validates everything and executes nothing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ _LONGEST_TEXT = 16_000_000
 
 
 def to_json(formulas: Sequence[Formula]) -> dict[str, Any]:
-    """What `json.dumps` takes; the tables of splines that several outputs share are written once."""
+    """Data for `json.dumps`; spline tables that several outputs share are written once."""
     tables: dict[str, Table] = {}
     for formula in formulas:
         for name, table in formula.tables.items():
             if tables.setdefault(name, table) != table:
-                raise FormulaError(f"Formulas of one network are wanted; two differ in {name}.")
+                raise FormulaError(f"Formulas must be of the same network; two have different splines {name}.")
     return {
         "version": VERSION,
         "tables": {name: _table_out(table) for name, table in tables.items()},
@@ -27,12 +27,12 @@ def to_json(formulas: Sequence[Formula]) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> tuple[Formula, ...]:
-    """The formulas of parsed JSON; FormatError when they are none. Entries that are not known are left out."""
+    """The formulas in parsed JSON; FormatError if they are invalid. Unknown entries are ignored."""
     try:
         if data["version"] != VERSION:
-            raise FormatError(f"The formulas have format version {data['version']!r:.40}; wanted {VERSION}.")
-        tables = {_spline_name(name): _table_in(one) for name, one in dict(data["tables"]).items()}
-        return tuple(formula_from_json(one, tables) for one in list(data["formulas"]))
+            raise FormatError(f"The formulas have format version {data['version']!r:.40}, expected {VERSION}.")
+        tables = {_spline_name(name): _table_in(table) for name, table in dict(data["tables"]).items()}
+        return tuple(formula_from_json(formula, tables) for formula in list(data["formulas"]))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise FormatError(f"These are not kanserve formulas: {type(error).__name__}.") from None
 
@@ -54,11 +54,11 @@ def _formula_out(formula: Formula) -> dict[str, Any]:
 
 
 def formula_from_json(entry: Any, tables: Mapping[str, Table]) -> Formula:
-    """One of the formulas; FormatError, or what Python raises where an entry is missing or of another kind."""
+    """One formula; FormatError, or the KeyError, TypeError, ... of a missing entry or one of a wrong type."""
     tree = check_tree(entry["tree"], tables)
     used = {step[1] for step in tree if step[0] == "spline"}
-    variables = tuple(variable_in(one) for one in list(entry["variables"]))
-    identifiers = tuple(_text(one) for one in list(entry["identifiers"]))
+    variables = tuple(variable_in(variable) for variable in list(entry["variables"]))
+    identifiers = tuple(_text(identifier) for identifier in list(entry["identifiers"]))
     columns = {step[1] for step in tree if step[0] == "var"}
     if not len(variables) == len(identifiers) == len(columns):
         raise FormatError(f"A formula in {len(columns)} variables has {len(variables)} described.")
@@ -78,13 +78,13 @@ def formula_from_json(entry: Any, tables: Mapping[str, Table]) -> Formula:
         tree=tree,
         tables={name: table for name, table in tables.items() if name in used},
         shortened=entry["shortened"],
-        domain=tuple(_text(one) for one in list(entry.get("domain", []))),  # version 0.1 wrote none
+        domain=tuple(_text(condition) for condition in list(entry.get("domain", []))),  # version 0.1 did not write it
     )
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-        raise FormatError(f"A text of at most {_LONGEST_TEXT} characters is wanted.")
+        raise FormatError(f"Expected a text of at most {_LONGEST_TEXT} characters.")
     return value
 
 
@@ -108,14 +108,14 @@ def _table_in(entry: Any) -> Table:
 
 def _rows(entry: Any) -> Any:
     if not isinstance(entry, list | tuple):
-        raise FormatError("A list of rows of numbers is wanted.")
+        raise FormatError("Expected a list of rows of numbers.")
     return [_numbers(row) for row in entry]
 
 
 def _numbers(entry: Any) -> Any:
-    # bool and text would become numbers in NumPy without a word.
-    if not isinstance(entry, list | tuple) or not all(type(one) in (int, float) for one in entry):
-        raise FormatError("A list of numbers is wanted.")
+    # NumPy would silently convert bool and text to numbers.
+    if not isinstance(entry, list | tuple) or not all(type(number) in (int, float) for number in entry):
+        raise FormatError("Expected a list of numbers.")
     if len(entry) > MAX_STEPS:
-        raise FormatError(f"A list of at most {MAX_STEPS} numbers is wanted.")
+        raise FormatError(f"Expected a list of at most {MAX_STEPS} numbers.")
     return list(entry)

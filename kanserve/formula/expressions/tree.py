@@ -1,15 +1,15 @@
-"""The expression tree of a formula: plain JSON data that is checked and evaluated, never run.
+"""The expression tree of a formula: plain JSON data that is validated and evaluated, never run as code.
 
 A tree is a sequence of steps. A step names its operation and refers to earlier steps by their position, so that a
-tree of any depth is read without recursion and what occurs twice is written once. The last step is the value.
+tree of any depth is read without recursion and shared subexpressions occur once. The last step is the value.
 
     ["const", 2.5]           a finite number
     ["var", 0]               a column of the raw features
     ["add", 0, 3, ...]       the sum of at least two earlier steps
     ["mul", 0, 3, ...]       their product
-    ["pow", 3, -2]           an earlier step to an integer power, not 0, at most 64 in size
-    ["call", "sin", 3]       a row of the table of functions, at an earlier step
-    ["spline", "s_1_2_3", 3] a piecewise polynomial of the tables, at an earlier step
+    ["pow", 3, -2]           an earlier step to an integer power from -64 to 64, not 0
+    ["call", "sin", 3]       a function of the table of functions, of an earlier step
+    ["spline", "s_1_2_3", 3] a piecewise polynomial of the tables, of an earlier step
 
 Everything is float64. This module imports NumPy only: a server reads formulas without sympy.
 """
@@ -44,7 +44,7 @@ SPLINE_NAME = re.compile(r"s_[1-9][0-9]{0,8}_[1-9][0-9]{0,8}_[1-9][0-9]{0,8}", r
 class Table:
     """A spline as local polynomials: at u it is Σ_r coefficients[p, r]·(u - origins[p])^r, p = number of breaks ≤ u.
 
-    breaks (P-1,) do not decrease; the first and the last piece are what lies outside the spline's range.
+    `breaks` (P-1,) do not decrease; the first and the last piece extrapolate beyond the spline's range.
     """
 
     breaks: Array
@@ -66,7 +66,7 @@ class Table:
             np.array_equal(getattr(self, name), getattr(other, name)) for name in ("breaks", "origins", "coefficients")
         )
 
-    __hash__ = None  # type: ignore[assignment]  # arrays have no hash; this is how Python spells "unhashable"
+    __hash__ = None  # type: ignore[assignment]  # arrays have no hash; None makes the class unhashable
 
     def __call__(self, u: Array) -> Array:
         """The spline at u, of any shape; NaN gives NaN."""
@@ -75,15 +75,15 @@ class Table:
         total = self.coefficients[piece, -1]
         for power in range(self.coefficients.shape[1] - 2, -1, -1):
             total = total * t + self.coefficients[piece, power]
-        result: Array = total + 0 * t  # an order of 0 has no t in it, and NaN must stay NaN
+        result: Array = total + 0 * t  # NaN must stay NaN even at order 0, which does not use t
         return result
 
 
 def evaluate_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table], x: ArrayLike) -> Array:
     """The value (N,) of a tree at raw features x (N, inputs).
 
-    A row in which anything on the way is not finite is NaN. Nothing raises or warns but a tree that is none
-    (FormatError) and rows that do not fit it (DataError).
+    A row with any intermediate value that is not finite gives NaN, without a warning. FormatError for an invalid tree,
+    DataError for rows that do not fit it.
     """
     checked = check_tree(tree, tables)
     rows = _rows(checked, x)
@@ -96,19 +96,19 @@ def evaluate_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table], x:
     value = np.zeros(len(rows))
     with np.errstate(all="ignore"):
         for position, step in enumerate(checked):
-            # A value is there until its last use: `check_tree` has seen that references point backwards.
-            arguments = [one for one in (values[r] for r in references(step)) if one is not None]
+            # A value is kept until its last use; `check_tree` has ensured that references point backwards.
+            arguments = [value for value in (values[r] for r in references(step)) if value is not None]
             value = value_of(step, arguments, tables, rows)
             finite &= np.isfinite(value)
             values[position] = value
             for reference in references(step):
                 if last_use[reference] == position:
-                    values[reference] = None  # a wide network has more steps than memory holds rows
+                    values[reference] = None  # frees memory: a wide network has very many steps
     return np.where(finite, value, np.nan)
 
 
 def references(step: Step) -> Step:
-    """The positions of the steps that a step is made from."""
+    """The positions of the steps that a step refers to."""
     match step[0]:
         case "add" | "mul":
             return step[1:]
@@ -121,7 +121,7 @@ def references(step: Step) -> Step:
 
 
 def check_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table]) -> Tree:
-    """The tree as tuples, when it is one; FormatError saying which step is not allowed and why."""
+    """The tree as tuples, validated; FormatError says which step is not allowed and why."""
     if not isinstance(tree, list | tuple) or not 1 <= len(tree) <= MAX_STEPS:
         raise FormatError(f"A tree is a list of 1 to {MAX_STEPS} steps.")
     depths: list[int] = []
@@ -144,7 +144,7 @@ def check_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table]) -> Tr
 
 
 def integer_power(base: Array, exponent: int) -> Array:
-    """base^exponent by products, as generated code does it; 1/base^-exponent for a negative one."""
+    """base^exponent by repeated squaring, as in generated code; 1/base^-exponent for a negative exponent."""
     if exponent < 0:
         reciprocal: Array = 1 / integer_power(base, -exponent)
         return reciprocal
@@ -166,7 +166,7 @@ def _rows(tree: Tree, x: ArrayLike) -> Array:
 
 
 def value_of(step: Step, arguments: Sequence[Array], tables: Mapping[str, Table], rows: Array) -> Array:
-    """The values (N,) of one step at rows (N, inputs), from those of the steps that it refers to."""
+    """The values (N,) of one step at rows (N, inputs), given those of the steps it refers to."""
     match step[0]:
         case "const":
             return np.full(len(rows), step[1])
@@ -220,7 +220,7 @@ def _number(position: int, value: Any) -> float:
 
 
 def _refused(position: int, reason: str) -> FormatError:
-    # The step itself is not shown: it comes from outside and may be of any size.
+    # The step itself is not shown: it is untrusted and may be of any size.
     return FormatError(f"Step {position} of the expression tree is not allowed: {reason}.")
 
 
@@ -231,7 +231,7 @@ def _check_table(table: Table) -> None:
         raise FormatError("A spline of P pieces needs P origins and P-1 breaks.")
     if len(shape) != 2 or shape[0] != count or not 1 <= shape[1] <= MAX_ORDER + 1:
         raise FormatError(f"A spline of {count} pieces needs coefficients ({count}, order + 1), got {shape}.")
-    if not all(np.isfinite(one).all() for one in (table.breaks, table.origins, table.coefficients)):
+    if not all(np.isfinite(array).all() for array in (table.breaks, table.origins, table.coefficients)):
         raise FormatError("A spline's table must be finite.")
     if (np.diff(table.breaks) < 0).any():
         raise FormatError("The breaks of a spline must not decrease.")

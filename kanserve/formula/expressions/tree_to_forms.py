@@ -1,7 +1,7 @@
-"""From an expression to a linear form over steps: parameters become numbers, constants meet, equal parts are one step.
+"""From an expression to a linear form over steps: parameters become numbers, constants merge, equal parts are shared.
 
-The identities are those of `forms`, which change nothing about where an expression is defined: x/x is not 1 at 0. A
-power becomes products and roots where its exponent is a constant multiple of a quarter, else exp(exponent·log(base)).
+The identities are those of `linear_forms`, which do not change where an expression is defined: x/x is not 1 at 0. A
+power becomes products and roots if its exponent is a constant multiple of 1/4, else exp(exponent·log(base)).
 """
 
 import math
@@ -37,13 +37,13 @@ from kanserve.formula.expressions.parsing import (
 )
 from kanserve.formula.expressions.tree import MAX_POWER, Step, Tree, references
 
-_SMALLEST = 2.0**-1022  # of a double with all its digits
+_SMALLEST = 2.0**-1022  # the smallest normal double
 
-Mistake = Callable[[int, str], InputError]  # at a place of the formula, in words
+Mistake = Callable[[int, str], InputError]  # from a position in the formula and a message
 
 
 def form_of_expression(steps: Steps, one: Expression, values: Mapping[str, Form], mistake: Mistake) -> Form:
-    """What an expression is when its names have these values; InputError when a constant in it is no finite number."""
+    """The form of an expression whose names have these values; InputError if a constant in it is not finite."""
     operands: list[Form] = []
     for part in parts(one):
         operands.append(form_of_expression(steps, part, values, mistake))
@@ -55,14 +55,14 @@ def form_of_expression(steps: Steps, one: Expression, values: Mapping[str, Form]
         result = Form(math.inf)
     numbers = [result.constant, *(coefficient for _, coefficient in result.terms)]
     if not all(number == 0 or _SMALLEST <= abs(number) < math.inf for number in numbers):
-        raise mistake(one.at, "The constants here make a number that a double cannot hold: too large, or too small.")
+        raise mistake(one.at, "The constants here give a number that a double cannot hold: too large, or too small.")
     return result
 
 
 def form_of_tree(steps: Steps, tree: Tree) -> Form:
-    """A closed form's tree as a linear form over these steps, columns being the steps of their number.
+    """The tree of a closed form as a linear form over these steps.
 
-    FormulaError for a spline, which is no function of the table, and for constants that a double cannot hold.
+    FormulaError for a spline, which is not a named function, and for constants that a double cannot hold.
     """
     forms: list[Form] = []
     for position, step in enumerate(tree):
@@ -72,7 +72,7 @@ def form_of_tree(steps: Steps, tree: Tree) -> Form:
         except (UnfoldableError, OverflowError, ZeroDivisionError):
             result = Form(math.inf)
         if not all(math.isfinite(number) for number in (result.constant, *(c for _, c in result.terms))):
-            raise FormulaError(f"Step {position} of the expression tree makes a constant that is no finite number.")
+            raise FormulaError(f"Step {position} of the expression tree gives a constant that is not finite.")
         forms.append(result)
     return forms[-1]
 
@@ -93,11 +93,11 @@ def _folded(steps: Steps, step: Step, arguments: Sequence[Form]) -> Form:
         case ("call", name, _):
             result = applied(steps, name, arguments[0])
             return result if arguments[0].terms or not result.terms else Form(math.inf)
-    raise FormulaError("Only a closed form becomes a network; this one has a spline.")
+    raise FormulaError("Only a closed form can become a network; this formula has a spline.")
 
 
 def parts(one: Expression) -> tuple[Expression, ...]:
-    """What an expression is made from."""
+    """The operands of an expression."""
     match one:
         case Add(terms):
             return terms
@@ -131,24 +131,24 @@ def _combined(
 
 def _quotient(steps: Steps, factors: Sequence[Form], divisors: Sequence[Form]) -> Form:
     forms, divisor = list(factors), 1.0
-    for one in divisors:
-        lead, rest = leading(one) if one.terms else (one.constant, Form(1.0))
+    for divisor_form in divisors:
+        lead, rest = leading(divisor_form) if divisor_form.terms else (divisor_form.constant, Form(1.0))
         divisor *= lead
         forms.append(_whole_power(steps, rest, -1) if rest.terms else rest)
     product = _product(steps, forms)
-    # Divided, not multiplied by 1/divisor: 49·(1/49) is not 1.
+    # Divides instead of multiplying by 1/divisor: 49·(1/49) is not 1 in floating point.
     result = Form(product.constant / divisor, tuple((atom, c / divisor) for atom, c in product.terms))
     return _not_vanished(result, [product])
 
 
 def _product(steps: Steps, forms: Sequence[Form]) -> Form:
-    """The product; 0 times what is not always defined is 0 only where that is."""
+    """The product; 0 times a factor that is not always defined keeps that factor."""
     variable = [form for form in forms if form.terms]
     constant = math.prod(form.constant for form in forms if not form.terms)
-    if any(_is_zero(one) for one in variable):
+    if any(_is_zero(form) for form in variable):
         constant = 0.0
         variable = [
-            Form(0.0, tuple((atom, 1.0) for atom, _ in one.terms)) if _is_zero(one) else one for one in variable
+            Form(0.0, tuple((atom, 1.0) for atom, _ in form.terms)) if _is_zero(form) else form for form in variable
         ]
     if not variable:
         return _not_vanished(Form(constant), forms)
@@ -158,12 +158,12 @@ def _product(steps: Steps, forms: Sequence[Form]) -> Form:
 
 def _not_vanished(result: Form, factors: Sequence[Form]) -> Form:
     if _is_zero(result) and not any(_is_zero(factor) for factor in factors):
-        raise OverflowError  # of the exponent: the constants are too small
+        raise OverflowError  # underflow: the constants are too small
     return result
 
 
 def _ordered(steps: Steps, product: Form) -> Form:
-    """The product with its factors in the order of their steps, so that x·y and y·x are one step."""
+    """The product with its factors sorted by step, so that x·y and y·x are the same step."""
     ((atom, coefficient),) = product.terms
     factors = steps.factors(atom)
     if len(factors) == 1:
@@ -181,24 +181,24 @@ def _called(steps: Steps, function: str, argument: Form, at: int, mistake: Mista
         return form_of_expression(steps, composition, {"x": argument}, lambda _, text: mistake(at, text))
     result = applied(steps, TABLE_NAMES[function], argument)
     if result.terms and not argument.terms:
-        raise mistake(at, f"{function}({argument.constant!r}) is no finite real number.")
+        raise mistake(at, f"{function}({argument.constant!r}) is not a finite real number.")
     return result
 
 
 def _power(steps: Steps, base: Form, exponent: Form, at: int, mistake: Mistake) -> Form:
     if exponent.terms:
         if not base.terms and base.constant <= 0:
-            raise mistake(at, f"{base.constant!r} to a power that varies is no real number.")
+            raise mistake(at, f"{base.constant!r} to a variable power is not a real number.")
         return applied(steps, "exp", _product(steps, [exponent, applied(steps, "log", base)]))
     p = exponent.constant
     if not base.terms:
         try:
             return Form(math.pow(base.constant, p))
         except ValueError:
-            raise mistake(at, f"{base.constant!r} to the power {p!r} is no finite real number.") from None
+            raise mistake(at, f"{base.constant!r} to the power {p!r} is not a finite real number.") from None
     if p.is_integer():
         if abs(p) > MAX_POWER:
-            raise mistake(at, f"A whole exponent may be {MAX_POWER} in size, got {p:.17g}; write it as (x^50)^2.")
+            raise mistake(at, f"An integer exponent may be at most {MAX_POWER}, got {p:.17g}; write it as (x^50)^2.")
         return _whole_power(steps, base, int(p))
     if not (4 * p).is_integer() or abs(p) > MAX_POWER:
         return applied(steps, "exp", scaled(steps, applied(steps, "log", base), p))
@@ -209,7 +209,7 @@ def _power(steps: Steps, base: Form, exponent: Form, at: int, mistake: Mistake) 
 
 
 def _whole_power(steps: Steps, base: Form, exponent: int) -> Form:
-    """base^exponent; of a product it is the product of the powers, which needs one layer less."""
+    """base^exponent; of a product, the product of the powers, which needs one layer less."""
     if exponent == 0:
         return summed(steps, [Form(1.0), scaled(steps, base, 0.0)])  # 1 where the base is defined
     if _is_zero(base) and exponent < 0:
@@ -225,7 +225,7 @@ def _whole_power(steps: Steps, base: Form, exponent: int) -> Form:
 
 
 def _factor_power(steps: Steps, base: Form, exponent: int) -> Form:
-    """base^exponent, as one function of what the base is a function of where the table has it."""
+    """base^exponent; exp, sqrt and reciprocals absorb the exponent where a named function allows it."""
     step = steps.steps[base.terms[0][0]] if base.terms and base == one_atom(base.terms[0][0]) else None
     match step:
         case ("call", "exp", argument):

@@ -1,4 +1,4 @@
-"""Where a formula is real and finite: its conditions, and the place at which it breaks one in the training range."""
+"""The domain of a formula: the conditions under which it is real and finite, and where training rows violate them."""
 
 import math
 import re
@@ -25,8 +25,8 @@ def domain(
 ) -> tuple[str, ...]:
     """The conditions on raw features under which the formula is real and finite, overflow aside: "log: 3*x + 1 > 0".
 
-    Those that hold everywhere in `spans`, the ranges of the columns, are left out, as far as interval arithmetic can
-    tell; without spans, those that always hold. What is listed need not fail in the ranges, but nothing else can.
+    Conditions that interval arithmetic proves over `spans`, the ranges of the columns, are left out; without spans,
+    those that always hold. A listed condition may still hold on the ranges, but no other condition can fail there.
     """
     bounds = intervals(tree, tables, spans or [(-math.inf, math.inf)] * len(names))
     found: dict[str, None] = {}
@@ -48,13 +48,13 @@ def domain(
 
 
 def breaks(tree: Tree, tables: Mapping[str, Table], x: Array) -> tuple[int, int] | None:
-    """The first row of x on which the tree is not finite, and the first step that is not; None without one."""
+    """The first row of x on which the tree is not finite, and the first step that is not finite there; or None."""
     bad = np.flatnonzero(np.isnan(evaluate_tree(tree, tables, x)))
     if not len(bad):
         return None
     row = x[bad[:1]]
     fine, broken = -1, len(tree) - 1
-    while broken - fine > 1:  # a tree that ends earlier is finite as long as no step of it breaks
+    while broken - fine > 1:  # bisection: a prefix of the tree is finite as long as all of its steps are
         middle = (fine + broken) // 2
         if np.isnan(evaluate_tree(tree[: middle + 1], tables, row)).any():
             broken = middle
@@ -64,7 +64,7 @@ def breaks(tree: Tree, tables: Mapping[str, Table], x: Array) -> tuple[int, int]
 
 
 def shown(tree: Tree, position: int, names: Sequence[str]) -> str:
-    """A step as text, shortened when it is long."""
+    """A step as text, shortened if it is long."""
     limit = _OPERATIONS
     while True:
         text = print_tree(unfold(tree[: position + 1], limit), Text(names), _CHARACTERS)
@@ -74,7 +74,7 @@ def shown(tree: Tree, position: int, names: Sequence[str]) -> str:
 
 
 def _holds(condition: str, low: float, high: float) -> bool:
-    """Whether a condition of the table of functions holds on the whole interval."""
+    """Whether a condition from the table of functions holds on the whole interval."""
     match condition.split():
         case ["x", "!=", "0"]:
             return low > 0 or high < 0

@@ -1,4 +1,4 @@
-"""From the edges of a network to the steps of its formulas: the same edges, scales and biases that are evaluated."""
+"""From the edges of a network to the steps of its formulas, with the same edges, scales and biases as evaluation."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -26,16 +26,16 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import pieces
 
 Array = NDArray[np.float64]
-Settle = Callable[[Form], Form]  # see `Settling.settled`
+Settle = Callable[[Form], Form]  # see `RoundingNoise.settled`
 
-# An offset of more than this many spreads would cost digits if it were multiplied out: x - shift is kept.
+# A shift of more than this many scales would lose digits if expanded; x - shift is kept instead.
 _LARGEST_OFFSET = 1000.0
-_LONGEST_FOLDED = 8  # longer sums are not multiplied out into the next layer
+_LONGEST_FOLDED = 8  # longer sums are not expanded into the next layer
 
 
 @dataclass(frozen=True)
 class Trees:
-    """One tree per output, and the tables of all spline edges on their way."""
+    """One tree per output, and the tables of all spline edges in them."""
 
     trees: tuple[Tree, ...]
     tables: Mapping[str, Table]
@@ -44,7 +44,7 @@ class Trees:
 def trees(kan: Kan, *, fold: bool = True, x: Array | None = None) -> Trees:
     """The outputs' trees in raw features: in canonical form, or (`fold=False`) step by step as the network computes.
 
-    With rows x (N, inputs), the canonical form is without what rounding left in the network's constants.
+    With rows x (N, inputs), rounding noise in the network's constants is removed from the canonical form.
     """
     if fold:
         try:
@@ -84,7 +84,7 @@ def _input(kan: Kan, steps: Steps, i: int) -> Form:
 
 
 def _needed_nodes(kan: Kan) -> list[NDArray[np.bool_]]:
-    """For each layer, which nodes an output depends on."""
+    """Which nodes of each layer an output depends on."""
     needed = [np.ones(kan.layers[-1].nodes, np.bool_)]
     for layer in reversed(kan.layers[1:]):
         needed.insert(0, layer.alive[np.repeat(needed[0], layer.arity)].sum(axis=0) > 0)
@@ -124,7 +124,7 @@ def _layer(
 
 
 def _argument(steps: Steps, form: Form, uses: int) -> Form:
-    """A node as what edges take: multiplied out into them where that is short, else one atom that they share."""
+    """A node as the argument of edges: expanded into each if that is short, else one shared atom."""
     if not steps.fold or not form.terms:
         return _computed(steps, form)
     if len(form.terms) <= (_LONGEST_FOLDED if uses == 1 else 2):
@@ -135,7 +135,7 @@ def _argument(steps: Steps, form: Form, uses: int) -> Form:
 
 
 def _computed(steps: Steps, form: Form) -> Form:
-    """Without folding, what has been computed is one atom: no constant moves beyond it."""
+    """Without folding, a computed value is a single atom, so that no constant moves out of it."""
     return form if steps.fold or not form.terms else one_atom(step_of(steps, form))
 
 
@@ -158,7 +158,7 @@ def _edge(
     argument: Form,
     named: Mapping[tuple[int, int], tuple[str, Table]],
 ) -> Form:
-    """base_weight·base(u) + s(u) + c·f(a·u + b) + d, of what the edge has."""
+    """base_weight·base(u) + s(u) + c·f(a·u + b) + d, as far as the edge has these parts."""
     parts = []
     if layer.base != "zero" and layer.base_weight[j, i] != 0:
         base = "silu" if layer.base == "silu" else "x"
@@ -166,9 +166,9 @@ def _edge(
     if (j, i) in named:
         parts.append(_spline(steps, *named[j, i], argument))
     if layer.functions[j, i]:
-        a, b, c, d = (float(one) for one in layer.affine[j, i])
+        a, b, c, d = (float(constant) for constant in layer.affine[j, i])
         inner = scaled(steps, argument, a, b)
-        if not all(math.isfinite(one) for one in (inner.constant, *(c for _, c in inner.terms))):
+        if not all(math.isfinite(number) for number in (inner.constant, *(c for _, c in inner.terms))):
             raise UnfoldableError
         inner = settle(inner)
         parts.append(scaled(steps, _call(steps, str(layer.functions[j, i]), inner), c, d))
@@ -186,14 +186,14 @@ def _call(steps: Steps, name: str, argument: Form) -> Form:
 
 
 def _tables(layer: Layer, number: int, wanted: NDArray[np.bool_]) -> dict[tuple[int, int], tuple[str, Table]]:
-    """The name and the table of each edge (j, i) whose spline has a coefficient and whose subnode is wanted."""
+    """The name and the table of each edge (j, i) whose spline is not zero and whose subnode is needed."""
     present = (layer.coefficients != 0).any(axis=2) & wanted[:, None]
     if not present.any():
         return {}
     local = pieces(layer.knots, layer.coefficients, layer.order, layer.extrapolation)
     result = {}
     for j, i in np.argwhere(present).tolist():
-        # Spare breaks are infinite: inputs of one layer may have different numbers of pieces.
+        # Inputs of a layer may have different numbers of pieces; unused breaks are infinite.
         count = int(np.isfinite(local.breaks[i]).sum())
         table = Table(local.breaks[i, :count], local.origins[i, : count + 1], local.coefficients[j, i, : count + 1])
         result[j, i] = (f"s_{number}_{j + 1}_{i + 1}", table)

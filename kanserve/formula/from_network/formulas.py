@@ -1,4 +1,4 @@
-"""From a network to its formulas: build trees, compare them with the network, print them, compare the Python."""
+"""From a network to its formulas: build trees, compare them with the network, print them, compare the Python code."""
 
 from collections.abc import Mapping
 
@@ -21,44 +21,44 @@ from kanserve.network.training_range import known, ranges
 
 Array = NDArray[np.float64]
 
-_CHARACTERS = 25  # of a printed formula for each operation of its limit
-_SETTLED_ON = 128  # rows
-_MOST_VALUES = 10_000_000  # edges x rows: the constants of a wider network stay as they are
-_LEFT_OUT = 0.1  # of what a formula may differ from its network by: all that is left out of it together
-_FURTHER_OUT = (1.0, 10.0, 100.0, 1000.0)  # times the range, and times that share, where the range is a guess
-_DEEPEST = 150  # brackets within brackets: Python's parser refuses 200, a C compiler may refuse 256
+_CHARACTERS = 25  # of a printed formula, per operation of its limit
+_SETTLED_ON = 128  # rows on which rounding noise is measured
+_MOST_VALUES = 10_000_000  # edges × rows; the constants of a larger network are not cleaned of rounding noise
+_LEFT_OUT = 0.1  # share of the tolerance that removing rounding noise may use in all
+_FURTHER_OUT = (1.0, 10.0, 100.0, 1000.0)  # factors on range and tolerance, where the range is only a guess
+_DEEPEST = 150  # nested brackets: Python's parser rejects 200, a C compiler may reject 256
 
 
 def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = False) -> tuple[Formula, ...]:
     """One formula per output (the scores of a classifier), in raw features, compared with the network.
 
-    A formula of more than `limit` operations, each repetition counted, is shown shortened; its tree is whole.
-    FormulaError when a formula differs from the network by more than 1e-9 of the output's scale and more than
-    rounding may do, or when the network is finite on no row of its training range, so that nobody could tell.
+    A formula of more than `limit` operations, repetitions included, is shown shortened; its tree is complete.
+    FormulaError if a formula differs from the network by more than 1e-9 of the output's scale and more than rounding
+    can explain, or if the network is finite on no row of its training range, so that nothing can be compared.
 
-    FormulaError too when a formula is not finite on one of 1000 rows of the training range or up to 256 corners of it;
-    it says where, and which part. A pole between them is not seen, but `Formula.domain` has its condition. With
-    strict=False the formula is given, and `Formula.domain` has the conditions. Where the range of one of its inputs is
-    not known, nothing can be said of it, and nothing is refused.
+    FormulaError also if a formula is not finite on one of 1000 rows of the training range or up to 256 corners of it;
+    the message says where, and which part. A pole between these rows is missed, but `Formula.domain` has its condition.
+    With strict=False the formula is returned, with the conditions in `Formula.domain`. If the range of one of its
+    inputs is unknown, this check is skipped.
 
-    With `named`, text and LaTeX show a number that has a name by it: pi/2, 1/3, sqrt(2). Python and C always have its
-    digits.
+    With `named`, text and LaTeX show numbers by name where they have one: pi/2, 1/3, sqrt(2). Python and C always have
+    the digits.
 
-    What rounding left in the constants of a fitted network is not in its formulas where that can be told: 1e-17 beside
-    x, 0.9999999999999 for 1. All of it together is at most 1e-10 of the output's scale. A network that was made from a
+    Rounding noise in the constants of a fitted network is removed where it can be recognised: 1e-17 beside x,
+    0.9999999999999 for 1. All removals together change at most 1e-10 of the output's scale. A network made from a
     formula (`from_formula`) keeps its constants as they are.
 
-    A formula has what its output depends on and no more. Where only a node that leads to no output is not finite (log
-    of a negative number, say), the network answers NaN and the formula a number.
+    A formula has only what its output depends on. If only a node that leads to no output is not finite (log of a
+    negative number, say), the network gives NaN and the formula a number.
 
     Parameters
     ----------
     kan : Kan
         The network.
     limit : int, default=2000
-        Operations of a formula that is shown whole.
+        Operations up to which a formula is shown completely.
     strict : bool, default=True
-        Whether to refuse a formula that is not finite in all of the training range.
+        Whether to raise for a formula that is not finite on all of the training range.
     named : bool, default=False
         Whether text and LaTeX show pi/2 and 1/3 by name.
 
@@ -91,7 +91,7 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
 
 
 def _require_finite(wanted: Expected, formula: Formula) -> None:
-    """FormulaError where a formula is not finite on the rows of the training range that are looked at."""
+    """Raise FormulaError if a formula is not finite on the rows of the training range that are checked."""
     kan = wanted.kan
     if not known(kan)[list(formula.columns)].all():
         return
@@ -103,15 +103,15 @@ def _require_finite(wanted: Expected, formula: Formula) -> None:
     part = shown(formula.tree, step, [variable.name for variable in kan.inputs])
     raise FormulaError(
         f"The formula of output {formula.name!r} is not finite everywhere in the training range: at row {values} there "
-        f"is no finite {part}. formulas(kan, strict=False) gives it, with its conditions as `domain`: "
+        f"is no finite {part}. formulas(kan, strict=False) returns it, with its conditions as `domain`: "
         f"{'; '.join(formula.domain) or 'none but overflow'}."
     )
 
 
 def _agreeing(kan: Kan, wanted: Expected) -> Trees:
-    """The trees in canonical form; step by step as the network computes, where the canonical form loses digits."""
+    """The trees in canonical form, or step by step as the network computes where the canonical form loses digits."""
     canonical = _settled(kan, wanted)
-    # What rounding may do excuses no identity: x + 1e13 - 1e13 stays so.
+    # Not forgiving: rounding does not excuse an identity, and x + 1e13 - 1e13 stays as it is.
     lossy = [
         q
         for q, tree in enumerate(canonical.trees)
@@ -128,7 +128,7 @@ def _agreeing(kan: Kan, wanted: Expected) -> Trees:
 
 
 def _settled(kan: Kan, wanted: Expected) -> Trees:
-    """The trees in canonical form, without what rounding left in a fitted network wherever that changes nothing."""
+    """The trees in canonical form, with rounding noise of a fitted network removed where that changes nothing."""
     plain = trees(kan)
     rows = wanted.x[:: -(-len(wanted.x) // _SETTLED_ON)]
     if not fitted(kan) or len(rows) * sum(layer.subnodes * layer.inputs for layer in kan.layers) > _MOST_VALUES:
@@ -142,12 +142,12 @@ def _settled(kan: Kan, wanted: Expected) -> Trees:
 
 
 def _same(kan: Kan, x: Array, before: Tree, after: Tree, tables: Mapping[str, Table]) -> bool:
-    """Whether a tree can stand for another: on these rows, and further out in the inputs whose range nobody told."""
+    """Whether two trees agree on these rows, and further out in the inputs whose range is unknown."""
     told = known(kan)
     middle = ranges(kan).mean(axis=1)
     for factor in _FURTHER_OUT[:1] if told.all() else _FURTHER_OUT:
         rows = np.where(told, x, middle + factor * (x - middle))
-        wanted, got = (evaluate_tree(one, tables, rows) for one in (before, after))
+        wanted, got = (evaluate_tree(tree, tables, rows) for tree in (before, after))
         finite = np.isfinite(wanted)
         close = factor * _LEFT_OUT * TOLERANCE * scale(wanted[finite, None])[:, 0]
         if not (np.abs(got - wanted)[finite] <= close).all():
@@ -186,7 +186,7 @@ def _formula(kan: Kan, q: int, tree: Tree, tables: Mapping[str, Table], limit: i
 
 
 def _shown(tree: Tree, unfolded: Unfolded, limit: int, dialect: Dialect, longest: int) -> tuple[str, bool]:
-    """As many operations as fit, at most `limit`, and whether that is all."""
+    """The text with as many operations as fit, at most `limit`, and whether it is complete."""
     while True:
         text = print_tree(unfolded, dialect, longest)
         if text is not None:
@@ -196,13 +196,13 @@ def _shown(tree: Tree, unfolded: Unfolded, limit: int, dialect: Dialect, longest
 
 
 def _code(unfolded: Unfolded, dialect: Dialect, longest: int) -> str:
-    """The whole expression, or nothing: code with something left out would be wrong."""
+    """The complete expression, or an empty text: shortened code would be wrong."""
     text = print_tree(unfolded, dialect, longest) if unfolded.whole else None
     return text if text is not None and _depth(text) <= _DEEPEST else ""
 
 
 def _python(text: str) -> str:
-    """The expression where Python's own compiler takes it: its limits differ between versions."""
+    """The expression if Python's compiler accepts it, else an empty text: its limits differ between versions."""
     try:
         compile(text or "0", "<formula>", "eval")
     except (SyntaxError, MemoryError, RecursionError):
@@ -211,7 +211,7 @@ def _python(text: str) -> str:
 
 
 def _depth(text: str) -> int:
-    """How many brackets are open at most."""
+    """The largest number of open brackets."""
     depth = deepest = 0
     for character in text:
         depth += (character == "(") - (character == ")")

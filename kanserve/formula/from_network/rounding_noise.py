@@ -1,7 +1,7 @@
-"""What rounding left in the constants of a network that was fitted: terms that add nothing, and 0.9999999999999 for 1.
+"""Removing rounding noise from the constants of a fitted network: negligible terms, and 0.9999999999999 for 1.
 
-A fit stops within rounding of its best, and where a network has 0 or 1 there, it has 1e-17 or 1 - 1e-12. Folding
-makes more of it: of a shift by the mean and an offset that undoes it, 3e-17 is left. All of that is measured on rows.
+A fit stops within rounding of its optimum: where that has 0 or 1, the fit has 1e-17 or 1 - 1e-12. Folding adds more:
+a shift by the mean and an offset that undoes it leave 3e-17. The size of such terms is measured on rows.
 """
 
 import math
@@ -17,22 +17,22 @@ from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
 
-_TOLD = 12  # digits: a number that needs no more was told by somebody, a fit leaves 16 or 17
-_SHORT = 6  # digits of a decimal that is so near only because it is meant: as many as are shown
+_TOLD = 12  # digits: a number with no more was set by a person; a fit gives 16 or 17
+_SHORT = 6  # digits of a decimal to round to, as many as are shown: one within 1e-11 is no coincidence
 
 
 def fitted(kan: Kan) -> bool:
-    """Whether a network has grids that splines were fitted on, and not the place for one that every layer has.
+    """Whether a network has grids on which splines were fitted, and not only the placeholder of every layer.
 
-    One that a formula was made into has none, and none of its constants is of no account: 6.6e-34 is Planck's.
+    A network made from a formula has no such grid, and all its constants count: 6.6e-34 is Planck's.
     """
     return any(layer.intervals > 1 or layer.extrapolation == "zero" for layer in kan.layers)
 
 
 class RoundingNoise:
-    """The values of a network's steps on rows x (N, inputs), and what of its linear forms is left there.
+    """Removes rounding noise from linear forms, by the values of a network's steps on rows x (N, inputs).
 
-    `tables` may grow after it was given.
+    `tables` may grow later.
     """
 
     def __init__(self, steps: Steps, tables: Mapping[str, Table], x: Array) -> None:
@@ -42,9 +42,9 @@ class RoundingNoise:
         self._values: list[Array] = []
 
     def settled(self, form: Form) -> Form:
-        """The form without terms below 1e-11 of it, its numbers the decimals of 6 digits that they are to 1e-11.
+        """The form without terms below 1e-11 of its size, and with numbers rounded to 6 digits if within 1e-11.
 
-        What is not always defined stays, and so does a number of up to 12 digits: it was told.
+        Terms that are not always defined stay, and so do numbers of up to 12 digits, which a person has set.
         """
         whole = np.full(len(self._x), form.constant)
         sizes: list[float] = []
@@ -65,9 +65,9 @@ class RoundingNoise:
 
     def _value(self, step: int) -> Array:
         with np.errstate(all="ignore"):
-            for one in self._steps.steps[len(self._values) : step + 1]:
-                arguments = [self._values[n] for n in references(one)]
-                self._values.append(value_of(one, arguments, self._tables, self._x))
+            for new_step in self._steps.steps[len(self._values) : step + 1]:
+                arguments = [self._values[n] for n in references(new_step)]
+                self._values.append(value_of(new_step, arguments, self._tables, self._x))
         return self._values[step]
 
 
@@ -76,13 +76,13 @@ def _is_short_decimal(number: float) -> bool:
 
 
 def _simple(number: float) -> float:
-    """The short decimal next to a number, where it is that near; else the number."""
+    """The nearest short decimal, if it is within 1e-11 (relative); else the number."""
     short = float(f"{number:.{_SHORT - 1}e}")
     return short if abs(short - number) <= VANISHES * abs(number) else number
 
 
 def _alike(form: Form) -> Form:
-    """The form with numbers that differ by no more in size than that made equal, so that they can be taken out."""
+    """The form with numbers made equal in size that differ by up to 1e-11, so that they factor out."""
     if not form.terms:
         return form
     size = abs(form.terms[0][1])

@@ -1,10 +1,9 @@
-"""A network's law as one function of a language, for people who want nothing else of it.
+"""A network's formulas as a single function in a programming language, to read or to paste.
 
     source(kan, "fortran", name="law")
 
 gives a subroutine law(inputs, outputs). Names of inputs never become code: identifiers are made from them, and the
-names themselves stand in comments that they cannot end. The text is for reading and pasting; what is to be deployed is
-exported, with its checks.
+names themselves appear in comments that they cannot end. For deployment use the exports, which have range checks.
 """
 
 from collections.abc import Sequence
@@ -19,8 +18,8 @@ from kanserve.formula.printing.lowering import lowered
 from kanserve.network.kan import Kan, Variable
 from kanserve.options import Precision
 
-MOST_EDGES = 1000  # of a network whose law is looked for at all
-MOST_STEPS = 5000  # operations of one function: compilers take more than linear time for them
+MOST_EDGES = 1000  # of a network whose formulas are built at all
+MOST_STEPS = 5000  # operations of one function; compile time grows faster than linearly
 _LONGEST_NOTE = 400
 
 ALL_LANGUAGES = ("latex", *LANGUAGES)
@@ -29,9 +28,9 @@ ALL_LANGUAGES = ("latex", *LANGUAGES)
 def source(kan: Kan, language: str, *, name: str = "law", precision: Precision = "double") -> str:
     """The formulas of all outputs as one function: c, fortran, julia, latex, matlab (or octave), numpy, python, rust.
 
-    A function takes the raw features in the network's order and gives the outputs (a classifier's scores). Constants
-    have all of their digits, in LaTeX six. FormulaError for a network with splines, for one that is too large, for a
-    constant that the precision cannot hold and for a function that the language has not; each says what to do.
+    The function takes the raw features in the network's order and returns the outputs (a classifier's scores).
+    Constants have all of their digits, in LaTeX six. FormulaError for a network with splines or one that is too large,
+    for a constant that the precision cannot hold, and for a function that the language lacks; each says what to do.
     """
     from kanserve.formula.from_network.formulas import formulas
 
@@ -52,15 +51,15 @@ def law(
     name: str = "law",
     precision: Precision = "double",
 ) -> str:
-    """As `source`, from the formulas of all outputs of a network and its inputs and outputs."""
+    """As `source`, from the formulas of all outputs, and the inputs and outputs of the network."""
     language = _known(language)
-    if not all(one.closed_form for one in found):
+    if not all(formula.closed_form for formula in found):
         raise _splines()
     if language == "latex":
         return _latex(found)
-    if sum(len(one.tree) for one in found) > 20 * MOST_STEPS:  # before they are looked at one by one
+    if sum(len(formula.tree) for formula in found) > 20 * MOST_STEPS:  # before each step is processed
         raise _too_large(f"more than {20 * MOST_STEPS} steps", MOST_STEPS)
-    steps, roots = lowered([one.tree for one in found])
+    steps, roots = lowered([formula.tree for formula in found])
     operations = sum(step[0] not in ("const", "var") for step in steps)
     if operations > MOST_STEPS:
         raise _too_large(f"{operations} operations", MOST_STEPS)
@@ -81,14 +80,14 @@ def law(
 def _known(language: str) -> str:
     language = language.lower()
     if language not in ALL_LANGUAGES:
-        raise InputError(f"A law is written in one of {', '.join(sorted(ALL_LANGUAGES))}; got {language!r:.60}.")
+        raise InputError(f"The language must be one of {', '.join(sorted(ALL_LANGUAGES))}; got {language!r:.60}.")
     return language
 
 
 def _splines() -> FormulaError:
     return FormulaError(
-        "The network has edges that are splines, and splines are no law: name them first ('kanserve simplify', or "
-        "'kanserve session'), or export c_source or numpy_source, which hold their tables."
+        "The network has splines, which no language can express: replace them by named functions first ('kanserve "
+        "simplify' or 'kanserve session'), or export c_source or numpy_source, which hold their tables."
     )
 
 
@@ -97,16 +96,16 @@ def _columns(steps: tuple[Step, ...]) -> list[int]:
 
 
 def _notes(found: Sequence[Formula]) -> tuple[str, ...]:
-    """What stands above the function; the first two lines are ours, where Python looks for its encoding."""
+    """The comments above the function. The first two lines are fixed, since Python looks there for an encoding."""
     lines = ["The law of a Kolmogorov-Arnold network, written by kanserve.", "It takes raw features, in their order."]
-    for one in found:
-        lines.append(_cut(f"{one.name} = {one.text}"))
-        lines += [_cut(f"  where {condition}") for condition in one.domain]
+    for formula in found:
+        lines.append(_cut(f"{formula.name} = {formula.text}"))
+        lines += [_cut(f"  where {condition}") for condition in formula.domain]
     return tuple(lines)
 
 
 def _described(variable: Variable, word: str = "") -> str:
-    """Name and unit; nothing where the identifier `word` says it all."""
+    """Name and unit; empty if they say no more than the identifier `word`."""
     if variable.name == word and not variable.unit:
         return ""
     return _cut(f'"{variable.name}"' + (f', "{variable.unit}"' if variable.unit else ""))
@@ -117,14 +116,14 @@ def _cut(text: str) -> str:
 
 
 def _latex(found: Sequence[Formula]) -> str:
-    if any(one.shortened for one in found):
-        raise FormulaError("The formulas have over 2000 operations, too many to typeset. Take c, or export c_source.")
-    lines = [rf"  {latex_name(one.name)} &= {one.latex}" for one in found]
+    if any(formula.shortened for formula in found):
+        raise FormulaError("The formulas have over 2000 operations, too many to typeset. Use c, or export c_source.")
+    lines = [rf"  {latex_name(formula.name)} &= {formula.latex}" for formula in found]
     return "\n".join([r"\begin{align*}", " \\\\\n".join(lines), r"\end{align*}", ""])
 
 
 def _too_large(what: str, most: int) -> FormulaError:
     return FormulaError(
-        f"The law has {what}, of at most {most} that one function holds: nobody reads it, and compilers take minutes. "
+        f"The network has {what}; one function may have at most {most}, since compilers take minutes for more. "
         "Export c_source, which is written layer by layer."
     )

@@ -1,8 +1,7 @@
-"""From formulas to the statements of one function, whatever its language.
+"""From formulas to the statements of one function, in any language.
 
-A step that is used twice, or whose text would be long, gets a name; nothing is nested deep and nothing is written
-twice, so the text grows with the tree and not with what it unfolds to. All statements are executed, in their order: no
-step is moved into or out of a branch, because there are none.
+A step that is used twice, or whose text would be long, gets a variable. Nothing is nested deep or written twice, so the
+text grows with the tree and not with the unfolded formula. The statements are straight-line code, without branches.
 """
 
 import re
@@ -22,12 +21,12 @@ from kanserve.formula.printing.lowering import ELEMENTARY
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, print_step, signed
 from kanserve.options import Precision
 
-WIDTH = 100  # characters of a line; Fortran's end at 132
-_LONGEST = 160  # characters of an expression that gets no name
-_OPERANDS = 12  # of a statement: with the above, it stays within the 39 continued lines of Fortran
+WIDTH = 100  # characters of a line; Fortran allows 132
+_LONGEST = 160  # characters of an expression without a variable of its own
+_OPERANDS = 12  # of a statement: with the above, it stays within Fortran's 39 continuation lines
 
-# Words that mean something in one of the languages, in lower case: an input of such a name gets an underscore. Words of
-# C and Python are kept free by `identifiers` itself.
+# Reserved words of the languages, in lower case: an input with such a name gets an underscore. Those of C and Python
+# are handled by `identifiers` itself.
 _RESERVED = """
     inputs outputs abs acos asin atan atanh bessel_j0 besselj besselj0 cos cosh erf exp gamma j0 ln log sign sin sinh
     sqrt tan tanh abstract allocatable as async await backspace baremodule become begin block box call character class
@@ -42,7 +41,7 @@ _RESERVED = """
     varargout virtual volatile wait where while write yield zeros
 """
 RESERVED = frozenset(_RESERVED.split())
-# What C's headers and compilers declare: locals may be called so, a function may not.
+# Names that C's headers and compilers declare: allowed for locals, not for a function.
 _OF_C = """
     abort acosh asinh calloc cbrt ceil copysign erfc exit exp2 expm1 fabs fdim floor fma fmax fmin fmod fpclassify free
     frexp hypot ilogb index isfinite isgreater isless isnormal isunordered j1 jn ldexp lgamma llrint llround log10 log1p
@@ -54,28 +53,28 @@ _FUNCTIONS_OF_C = frozenset(_OF_C.split())
 
 @dataclass(frozen=True)
 class Law:
-    """A function before it is written: outputs[q] from inputs[column], by statements in their order."""
+    """A function to be written: outputs[q] from inputs[column], by statements in order."""
 
     name: str
     columns: int
-    notes: tuple[str, ...]  # what it is, as text from outside: to be escaped
+    notes: tuple[str, ...]  # comments above the function: untrusted text, to be escaped
     inputs: tuple[tuple[str, int, str], ...]  # an identifier, its column and a note
     statements: tuple[tuple[str, str], ...]  # an identifier and an expression
     outputs: tuple[tuple[str, str], ...]  # an expression and a note
 
 
 class Language(Dialect):
-    """How a language spells numbers and functions, and lays out a function. One object writes one function."""
+    """How a language writes numbers, calls and a whole function. One object writes one function."""
 
-    functions: ClassVar[Mapping[str, str]] = {}  # of ELEMENTARY, where not name(@); None of those it has not
+    functions: ClassVar[Mapping[str, str]] = {}  # templates of those ELEMENTARY functions that are not name(@)
     lacking: ClassVar[tuple[str, ...]] = ()
     comment: ClassVar[tuple[str, str]]
-    continued: ClassVar[str] = ""  # at the end of a line that goes on
+    continued: ClassVar[str] = ""  # at the end of a continued line
 
     def __init__(self, name: str, identifiers: Sequence[str], precision: Precision) -> None:
         self.name = name
         self.single = precision == "float"
-        self.used: set[str] = set()  # functions, of which some need more than their call
+        self.used: set[str] = set()  # functions, some of which need a helper or an import
         self._identifiers = identifiers
 
     @abstractmethod
@@ -86,11 +85,11 @@ class Language(Dialect):
         return self.decimal(value)
 
     def decimal(self, value: float) -> str:
-        """The shortest decimal that reads back as this number ≥ 0; FormulaError when the type cannot hold it."""
+        """The shortest decimal that reads back as this number ≥ 0; FormulaError if the type cannot hold it."""
         with np.errstate(over="ignore"):
             held = np.float32(value) if self.single else np.float64(value)
         if not np.isfinite(held):
-            raise FormulaError(f"Constants must be finite in float, got {value}. Take the precision double.")
+            raise FormulaError(f"Constants must be finite in float, got {value}. Use the precision double.")
         return str(held)
 
     def variable(self, column: int) -> str:
@@ -99,22 +98,22 @@ class Language(Dialect):
     def call(self, name: str, argument: Printed) -> Printed:
         if name in self.lacking:
             raise FormulaError(
-                f"{type(self).__name__} has no {name} of its own. Take another language, or export c_source or "
-                "numpy_source, which bring theirs."
+                f"{type(self).__name__} has no function {name}. Use another language, or export c_source or "
+                "numpy_source, which include it."
             )
         self.used.add(name)
         template = self.functions.get(name, f"{name}(@)").replace("$", f"{self.name}_")
         return Printed(template.replace("@", self.argument(argument)))
 
     def argument(self, argument: Printed) -> str:
-        """The argument of a function as its brackets hold it."""
+        """The argument of a function, without the call's brackets."""
         return signed(argument)
 
     def power(self, base: Printed, exponent: int) -> Printed:
         return Printed(self.times.join([self.wrapped(base, Precedence.ATOM)] * exponent), Precedence.PRODUCT)
 
     def notes(self, *texts: str, indent: str = "") -> list[str]:
-        """Comments that no character of a text ends: ASCII, escaped, in lines of their own."""
+        """The texts as comment lines, in escaped ASCII, so that no text can end its comment."""
         before, after = self.comment
         lines = []
         for text in texts:
@@ -124,7 +123,7 @@ class Language(Dialect):
         return lines
 
     def assigned(self, target: str, expression: str, indent: str = "    ", end: str = "") -> list[str]:
-        """An assignment in lines of about WIDTH characters, broken after operators and opening brackets."""
+        """An assignment, wrapped at about WIDTH characters, after operators and opening brackets."""
         lines = [f"{indent}{target} = "]
         for piece in re.findall(r".+?(?:[*/](?!\.)|\(| [-+] |$)", expression):
             if len(lines[-1]) + len(piece) > WIDTH and lines[-1].strip():
@@ -136,7 +135,7 @@ class Language(Dialect):
 def coded(
     steps: Sequence[Step], roots: Sequence[int], language: Language, free: Iterator[str]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """The statements, and the expression of each root; names come from `free`."""
+    """The statements, and the expression of each root; variables get their names from `free`."""
     uses = Counter(roots)
     for step in steps:
         for reference in references(step):
@@ -160,8 +159,8 @@ def coded(
 
 
 def free_names(taken: Sequence[str]) -> Iterator[str]:
-    """t1, t2, ..., leaving out those that are taken, in whatever case."""
-    folded = {one.lower() for one in taken}
+    """t1, t2, ..., without names that are taken, in upper or lower case."""
+    folded = {name.lower() for name in taken}
     number = 0
     while True:
         number += 1
@@ -170,9 +169,9 @@ def free_names(taken: Sequence[str]) -> Iterator[str]:
 
 
 def words_of(names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:
-    """The identifiers of the inputs, and that of the function."""
+    """The identifiers of the inputs and of the function."""
     (called,) = identifiers([name], RESERVED)
     if {called.lower(), called.lower()[:-1]} & _FUNCTIONS_OF_C:  # also as powf and powl
         called = f"{called}_law"
-    helpers = {f"{called}_{one}".lower() for one in ELEMENTARY}
+    helpers = {f"{called}_{function}".lower() for function in ELEMENTARY}
     return identifiers(names, RESERVED | helpers | {called.lower()}), called

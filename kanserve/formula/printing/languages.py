@@ -1,9 +1,9 @@
-"""The languages that a law can be written in.
+"""The languages in which a formula can be written.
 
-All take the raw features in the network's order and give all outputs. Where a function is not defined C, Fortran, Rust
-and NumPy give NaN or an infinity by themselves; Julia, MATLAB and Python would raise or become complex, and are kept
-from it. None looks at a value on the way: an infinity may come out as a number again, of atan(1/x) say, and each output
-is for itself. The exported sources are what has these checks.
+All functions take the raw features in the network's order and return all outputs. Where a function is undefined, C,
+Fortran, Rust and NumPy give NaN or an infinity by themselves; Julia, MATLAB and Python would raise or become complex,
+so helpers return NaN instead. Intermediate values are not checked: an infinity may become finite again, as in
+atan(1/x), and outputs are independent of each other. The exported sources have these checks.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.printing.codegen import Language, Law
 from kanserve.formula.printing.printing import Precedence, Printed, signed
 
-# Outside of these Julia raises and MATLAB becomes complex.
+# Where these hold, Julia raises and MATLAB becomes complex.
 _OUTSIDE = {"sqrt": "x < 0", "log": "x < 0", "asin": "abs(x) > 1", "acos": "abs(x) > 1", "atanh": "abs(x) > 1"}
 
 
@@ -77,7 +77,7 @@ class Fortran(Language):
         lines += [f"    {real}, intent(in) :: inputs({law.columns})"]
         lines += [f"    {real}, intent(out) :: outputs({len(law.outputs)})"]
         lines += [f"    {real} :: {word}" for word, *_ in (*law.inputs, *law.statements)]
-        # Without it compilers say of a constant that its inputs are not used.
+        # Otherwise compilers warn about unused inputs of a constant formula.
         lines += [] if law.inputs else ["    if (size(inputs) < 0) return"]
         for word, column, note in law.inputs:
             lines += [*self.notes(note, indent="    "), f"    {word} = inputs({column + 1})"]
@@ -98,7 +98,7 @@ class Fortran(Language):
 
 
 class Rust(Language):
-    """Rust over its standard library, which has no erf, gamma or j0."""
+    """Rust with its standard library, which has no erf, gamma or j0."""
 
     comment = ("//", "")
     lacking = ("erf", "gamma", "j0")
@@ -135,7 +135,7 @@ class Rust(Language):
 
 
 class Julia(Language):
-    """Julia; erf, gamma and j0 are those of its package SpecialFunctions."""
+    """Julia; erf, gamma and j0 come from the package SpecialFunctions."""
 
     comment = ("#", "")
     functions: ClassVar = {
@@ -168,7 +168,7 @@ class Julia(Language):
 
 
 class Matlab(Language):
-    """MATLAB and Octave: rows (N, inputs) to rows (N, outputs)."""
+    """MATLAB and Octave, from rows (N, inputs) to rows (N, outputs)."""
 
     times = ".*"
     comment = ("%", "")
@@ -184,7 +184,7 @@ class Matlab(Language):
         text = super().quotient(above, ())
         if not below:
             return text
-        divisor = self.times.join(self.wrapped(one, Precedence.POWER) for one in below)
+        divisor = self.times.join(self.wrapped(factor, Precedence.POWER) for factor in below)
         return f"{text}./{divisor if len(below) == 1 else self.bracketed(divisor)}"
 
     def write(self, law: Law) -> str:
@@ -216,7 +216,7 @@ class _InPython(Language):
 
 
 class Numpy(_InPython):
-    """Python over NumPy: rows (N, inputs) to rows (N, outputs). erf, gamma and j0 are SciPy's."""
+    """Python with NumPy, from rows (N, inputs) to rows (N, outputs). erf, gamma and j0 are SciPy's."""
 
     functions: ClassVar = {
         **{name: f"numpy.{name}(@)" for name in ("sqrt", "exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh")},
@@ -252,7 +252,7 @@ class Numpy(_InPython):
 
 
 class Python(_InPython):
-    """Python over its standard library, which has no j0: one row to a list. Its numbers are doubles."""
+    """Python with its standard library, which has no j0; from one row to a list. Its numbers are doubles."""
 
     lacking = ("j0",)
     functions: ClassVar = {
@@ -265,7 +265,7 @@ class Python(_InPython):
         **{name: f"${name}(@)" for name in ("exp", "sign", "gamma")},
     }
     _HELPERS: ClassVar = {
-        # 1/(1 + exp(-x)) is 0 far to the left, and no error.
+        # 1/(1 + exp(-x)) must be 0 for large negative x, not an OverflowError.
         "exp": ["    return math.exp(x) if x < 709.78 else math.inf if x == x else x"],
         "sign": ["    return (x > 0) - (x < 0) + 0 * x"],
         "gamma": ["    return math.gamma(x) if x > 0 else math.nan"],
@@ -273,7 +273,7 @@ class Python(_InPython):
 
     def decimal(self, value: float) -> str:
         if self.single:
-            raise FormulaError("Python's numbers are doubles. Take numpy for the precision float.")
+            raise FormulaError("Python's numbers are doubles. Use numpy for the precision float.")
         return super().decimal(value)
 
     def write(self, law: Law) -> str:

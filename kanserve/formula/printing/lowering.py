@@ -1,9 +1,9 @@
-"""Trees of several outputs as one list of elementary steps, which any language can spell.
+"""Lowers the trees of several outputs to one list of elementary steps, which any language can write.
 
-What is left are constants, variables, sums, products, powers of 2 to 4, reciprocals and calls of `ELEMENTARY` functions
-by sympy's names: a row of the table of functions that is an expression, as x/(1 + exp(-x)), becomes its steps. Steps
-that occur twice, in whatever output, are one. Nothing of only constants is left: a compiler would evaluate it, each in
-a way of its own, or refuse.
+The result has constants, variables, sums, products, powers of 2 to 4, reciprocals and calls of `ELEMENTARY` functions
+by their sympy names. A named function that is an expression, as x/(1 + exp(-x)), becomes its steps. Steps that occur
+twice, in any output, are shared. Constant subexpressions are folded, since compilers would evaluate them differently
+or reject them.
 """
 
 import ast
@@ -24,14 +24,14 @@ _LARGEST_PRODUCT = 4  # larger powers are products of squares
 
 
 class Lowering:
-    """Collects steps; `lowered` makes it from trees."""
+    """Collects the steps for `lowered`."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self._known: dict[Step, int] = {}
 
     def tree(self, tree: Tree) -> int:
-        """The place of a tree's value among the steps."""
+        """The position of a tree's value among the steps."""
         places: list[int] = []
         for step in tree:
             places.append(self._step(step, places))
@@ -42,15 +42,16 @@ class Lowering:
             case ("const", value):
                 return self._constant(value)
             case ("add" | "mul" as operation, *arguments):
-                return self._joined(operation, [places[one] for one in arguments])
+                return self._joined(operation, [places[operand] for operand in arguments])
             case ("pow", base, exponent):
                 return self._power(places[base], exponent)
             case ("call", name, argument):
                 return self._call(name, places[argument])
             case ("spline", _, _):
                 raise FormulaError(
-                    "The formula has splines, which no language spells: name its edges first ('kanserve simplify', or "
-                    "'kanserve session'), or export c_source or numpy_source, which hold their tables."
+                    "The formula has splines, which no language can express: replace them by named functions first "
+                    "('kanserve simplify' or 'kanserve session'), or export c_source or numpy_source, which hold their "
+                    "tables."
                 )
             case _:
                 return self._added(step)
@@ -63,7 +64,7 @@ class Lowering:
 
     def _constant(self, value: float) -> int:
         if not math.isfinite(value):
-            raise FormulaError(f"A constant of the formula is {value}: source code holds finite numbers only.")
+            raise FormulaError(f"A constant of the formula is {value}, but source code can only hold finite numbers.")
         return self._added(("const", float(value)))
 
     def _value(self, place: int) -> float | None:
@@ -71,7 +72,7 @@ class Lowering:
         return step[1] if step[0] == "const" else None
 
     def _joined(self, operation: str, arguments: list[int]) -> int:
-        values = [one for one in map(self._value, arguments) if one is not None]
+        values = [value for value in map(self._value, arguments) if value is not None]
         if len(values) == len(arguments):
             return self._constant(sum(values) if operation == "add" else math.prod(values))
         return self._added((operation, *arguments))
@@ -97,7 +98,7 @@ class Lowering:
                 return self._constant(float(FUNCTIONS[name].numpy(np.array([value]))[0]))
         if name in SPECIAL:
             return self._added(("call", name, argument))
-        # A row of our own table, never text that was read; the tree of it is looked at and not run.
+        # An entry of our own table, never untrusted text; its syntax tree is read and not run.
         return self._spelled(ast.parse(FUNCTIONS[name].sympy, mode="eval").body, argument)
 
     def _spelled(self, node: ast.expr, x: int) -> int:
@@ -118,11 +119,11 @@ class Lowering:
                 return under if self._value(over) == 1 else self._joined("mul", [over, under])
             case ast.Call(ast.Attribute(_, name), [argument]) if name in ELEMENTARY:
                 return self._added(("call", name, self._spelled(argument, x)))
-        raise FormulaError(f"The spelling {ast.unparse(node)!r} of the table of functions is not one that is lowered.")
+        raise FormulaError(f"The spelling {ast.unparse(node)!r} in the table of functions cannot be lowered.")
 
 
 def lowered(trees: Sequence[Tree]) -> tuple[tuple[Step, ...], tuple[int, ...]]:
-    """The steps, and the place of each tree's value; FormulaError for splines and constants that are not finite."""
+    """The steps, and the position of each tree's value; FormulaError for splines and constants that are not finite."""
     lowering = Lowering()
     roots = tuple(lowering.tree(tree) for tree in trees)
     return tuple(lowering.steps), roots

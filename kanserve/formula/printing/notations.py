@@ -1,7 +1,7 @@
-"""The four languages of a formula: text to read, LaTeX to typeset, Python over NumPy, and C99.
+"""The four notations of a formula: text for reading, LaTeX for typesetting, Python with NumPy, and C99.
 
-The functions' spellings come from the table of functions: text and Python read its sympy column (the names of
-sympy and NumPy differ in five places), C its C column.
+Functions are spelled as in the table of functions: text and Python use its sympy column (sympy's and NumPy's names
+differ in five places), C its C column.
 """
 
 import re
@@ -13,7 +13,7 @@ from kanserve.formula.printing.printing import Dialect, Precedence, Printed, rec
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 
 DIGITS = 6  # of a number in text and LaTeX
-_NAMES_OF_NUMBERS = {"pi", "e"}  # an input may be called so
+_NAMES_OF_NUMBERS = {"pi", "e"}  # an input may have such a name
 _NUMPY_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atanh": "arctanh", "Abs": "abs"}
 _LONGEST_PRODUCT = 8  # x^8 in C is seven products
 _LONGEST_REPEATED = 40  # characters of a base that C repeats instead of calling pow
@@ -35,9 +35,9 @@ _LATEX_CALLS = {
 
 
 class Text(Dialect):
-    """To read: numbers rounded to DIGITS digits, powers as x^2, names in quotes where they are not one word.
+    """Text for reading: numbers rounded to DIGITS digits, powers as x^2, names quoted unless they are one word.
 
-    With `named`, a number that DIGITS digits do not tell and that has a name is shown by it: pi/2, 1/3.
+    With `named`, a number that has a name and more than DIGITS digits is shown by its name: pi/2, 1/3.
     """
 
     def __init__(self, names: Sequence[str], *, named: bool = False) -> None:
@@ -59,7 +59,7 @@ class Text(Dialect):
             return Printed(f"{name}({signed(argument)})")
         template = FUNCTIONS[name].sympy.replace("sympy.", "").replace("Abs", "abs").replace("**", "^")
         if len(re.findall(r"\bx\b", template)) > 1:
-            return Printed(f"{name}({signed(argument)})")  # named, not written out with its argument twice
+            return Printed(f"{name}({signed(argument)})")  # by its name, to avoid writing the argument twice
         return _filled(template, argument, self)
 
     def power(self, base: Printed, exponent: int) -> Printed:
@@ -67,7 +67,7 @@ class Text(Dialect):
 
 
 class Latex(Dialect):
-    """To typeset, with no package but amsmath. `named` as in Text."""
+    """LaTeX for typesetting; needs only the package amsmath. `named` as in Text."""
 
     times = " "
     elision = r"\dots"
@@ -114,8 +114,8 @@ class Latex(Dialect):
             bottom = below[0].text if len(below) == 1 else self.quotient(below, ())
             return rf"\frac{{{top}}}{{{bottom}}}"
         text = ""
-        for one in above:
-            factor = one.text if one.precedence >= Precedence.PRODUCT else self.bracketed(one.text)
+        for printed in above:
+            factor = printed.text if printed.precedence >= Precedence.PRODUCT else self.bracketed(printed.text)
             between = r" \cdot " if factor[0].isdigit() else " "
             text += f"{between}{factor}" if text else factor
         return text
@@ -124,7 +124,7 @@ class Latex(Dialect):
 class Python(Dialect):
     """A NumPy expression over arrays named by `identifiers`; constants are exact.
 
-    Splines are functions to supply, and so are erf, j0 and gamma, as scipy.special has them.
+    Splines are functions that the caller must supply, and so are erf, j0 and gamma, as in scipy.special.
     """
 
     def __init__(self, identifiers: Sequence[str]) -> None:
@@ -140,10 +140,12 @@ class Python(Dialect):
     def call(self, name: str, argument: Printed) -> Printed:
         if name in SPECIAL:
             return Printed(f"{name}({signed(argument)})")
-        template = re.sub(r"sympy\.(\w+)", lambda one: f"np.{_NUMPY_NAMES.get(one[1], one[1])}", FUNCTIONS[name].sympy)
+        template = re.sub(
+            r"sympy\.(\w+)", lambda match: f"np.{_NUMPY_NAMES.get(match[1], match[1])}", FUNCTIONS[name].sympy
+        )
         parts = re.split(r"\bx\b", template)
         if len(parts) > 2 and not argument.text.isidentifier():
-            # Named where it occurs first, so that nested functions do not double the text at each level.
+            # Assigned at its first use, so that nested functions do not double the text at each level.
             self._temporaries += 1
             name = f"_{self._temporaries}"  # no identifier of ours begins with an underscore
             return Printed(f"({parts[0]}({name} := {signed(argument)}){name.join(parts[1:])})")
@@ -176,11 +178,14 @@ class C99(Dialect):
 
 
 def _named(dialect: Dialect, value: float, spelling: Callable[[str], str]) -> Printed | None:
-    """The number by its name, where its digits do not tell it."""
+    """The number by its name, if DIGITS digits are not exact and the name is not just a decimal."""
     found = named(value) if float(f"{value:.{DIGITS}g}") != value else None
     if found is None or (not found.below and found.above[0][0].isdigit() and len(found.above) == 1):
         return None
-    above, below = (tuple(_number_factor(spelling(one)) for one in part) for part in (found.above, found.below))
+    above, below = (
+        tuple(_number_factor(spelling(spelled_factor)) for spelled_factor in part)
+        for part in (found.above, found.below)
+    )
     text = dialect.quotient(above, below)
     if not below and len(above) == 1:
         return above[0]
@@ -199,7 +204,7 @@ def _latex_of_number(text: str) -> str:
 
 
 def _filled(template: str, argument: Printed, dialect: Dialect) -> Printed:
-    """A spelling in x with the argument for x, in brackets where its place needs them."""
+    """A template in x with the argument for x, in brackets where needed."""
     if template.startswith("1/"):
         return reciprocal(_filled(template.removeprefix("1/"), argument, dialect), dialect)
     negated = Printed(argument.text, argument.precedence, not argument.negative)
@@ -215,7 +220,7 @@ def _filled(template: str, argument: Printed, dialect: Dialect) -> Printed:
 
 
 def _precedence(template: str) -> Precedence:
-    """How strongly a spelling's outermost operation binds."""
+    """The precedence of a template's outermost operation."""
     outside, before = template, ""
     while outside != before:
         before, outside = outside, re.sub(r"\([^()]*\)", "", outside)

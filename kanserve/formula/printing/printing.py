@@ -1,7 +1,7 @@
-"""From an expression tree to a string, without recursion: unfold the tree, then print it from its leaves to its root.
+"""From an expression tree to a string, without recursion: unfold the tree, then print it from the leaves to the root.
 
-A tree shares steps, a printed formula repeats them, so that a wide network's formula is far longer than its tree.
-Unfolding therefore stops at a limit and leaves "…" for what is deeper.
+A tree shares steps and a printed formula repeats them, so that a wide network's formula is far longer than its tree.
+Unfolding therefore stops at a limit and leaves "…" for the rest.
 """
 
 from abc import ABC, abstractmethod
@@ -12,11 +12,11 @@ from enum import IntEnum
 from kanserve.formula.expressions.tree import Step, Tree, references
 
 ELISION = -1
-_OPERANDS = 4  # variables and constants that are unfolded for each operation of the limit
+_OPERANDS = 4  # unfolded steps per operation of the limit, variables and constants included
 
 
 class Precedence(IntEnum):
-    """How strongly the outermost operation of a printed expression binds."""
+    """The precedence of the outermost operation of a printed expression."""
 
     SUM = 0
     PRODUCT = 1
@@ -26,7 +26,7 @@ class Precedence(IntEnum):
 
 @dataclass(frozen=True)
 class Unfolded:
-    """The tree with every repetition written out, breadth first: `children` are positions here, or ELISION."""
+    """The tree with shared steps repeated, breadth first. `children` are positions in `steps`, or ELISION."""
 
     steps: tuple[Step, ...]
     children: tuple[tuple[int, ...], ...]
@@ -37,8 +37,9 @@ class Unfolded:
 class Printed:
     """A printed expression without its sign.
 
-    `under` is the denominator when it is a reciprocal; `quotient` what is above and below in a number like 3/(4*pi);
-    `terms` are those of a sum; `turned` is a negative product without a sign, a sum in it turned round: w/(1 - v).
+    `under` is the denominator if it is a reciprocal; `quotient` has the factors above and below in a number like
+    3/(4*pi); `terms` are those of a sum; `turned` is a negative product that is written without its sign by negating a
+    sum in it: w/(1 - v).
     """
 
     text: str
@@ -52,7 +53,7 @@ class Printed:
 
 
 class Dialect(ABC):
-    """How one language spells the parts. Subclasses say what differs; `infix` languages share the rest."""
+    """How a language writes the parts of an expression. Subclasses override what differs."""
 
     times = "*"
     elision = "…"
@@ -62,19 +63,19 @@ class Dialect(ABC):
         """A number ≥ 0."""
 
     def named(self, value: float) -> Printed | None:
-        """A number > 0 that is shown by its name: pi/2, not 1.5708. None where it is shown by its digits."""
+        """A number > 0 by its name: pi/2 instead of 1.5708. None if it is shown by its digits."""
         return None
 
     @abstractmethod
     def variable(self, column: int) -> str:
-        """The input of a column."""
+        """The input in this column."""
 
     def spline(self, name: str, argument: Printed) -> Printed:
         return Printed(f"{name}({signed(argument)})")
 
     @abstractmethod
     def call(self, name: str, argument: Printed) -> Printed:
-        """A function of the table."""
+        """A named function."""
 
     @abstractmethod
     def power(self, base: Printed, exponent: int) -> Printed:
@@ -84,32 +85,34 @@ class Dialect(ABC):
         return f"({text})"
 
     def wrapped(self, one: Printed, least: Precedence) -> str:
-        """The expression with its sign, in brackets unless it binds at least that strongly."""
+        """The expression with its sign, in brackets if its precedence is below `least`."""
         if one.negative:
             return self.bracketed(signed(one))
         return one.text if one.precedence >= least else self.bracketed(one.text)
 
     def quotient(self, above: Sequence[Printed], below: Sequence[Printed]) -> str:
-        """A product of at least one factor over a product that may be empty; the factors have no sign."""
-        texts = [one.text if one.precedence >= Precedence.PRODUCT else self.bracketed(one.text) for one in above]
+        """A product of one or more factors over a product that may be empty; the factors are unsigned."""
+        texts = [
+            factor.text if factor.precedence >= Precedence.PRODUCT else self.bracketed(factor.text) for factor in above
+        ]
         if not below:
             return self.times.join(texts)
-        divisors = [self.wrapped(one, Precedence.POWER) for one in below]
+        divisors = [self.wrapped(factor, Precedence.POWER) for factor in below]
         divisor = divisors[0] if len(divisors) == 1 else self.bracketed(self.times.join(divisors))
         return f"{self.times.join(texts)}/{divisor}"
 
 
 def signed(one: Printed) -> str:
-    """The whole expression, sign included."""
+    """The expression with its sign."""
     return (one.turned or f"-{one.text}") if one.negative else one.text
 
 
 def unfold(tree: Tree, limit: int) -> Unfolded:
-    """The tree's root and what is below it, up to `limit` operations and a few times as many operands."""
+    """The tree from its root down, up to `limit` operations and a few times as many operands."""
     steps = [tree[-1]]
     children: list[tuple[int, ...]] = []
     whole, operations = True, 0
-    for step in steps:  # which grows on the way
+    for step in steps:  # the list grows during the loop
         arguments = references(step)
         operations += bool(arguments)
         room = max(_OPERANDS * limit - len(steps), 0) if operations <= limit else 0
@@ -118,20 +121,20 @@ def unfold(tree: Tree, limit: int) -> Unfolded:
         if len(taken) < len(arguments):
             whole = False
             below = (*below, ELISION)
-        steps.extend(tree[one] for one in taken)
+        steps.extend(tree[argument] for argument in taken)
         children.append(below)
     return Unfolded(tuple(steps), tuple(children), whole)
 
 
 def print_tree(unfolded: Unfolded, dialect: Dialect, longest: int) -> str | None:
-    """The expression in a dialect; None when some part would be longer than `longest` characters."""
+    """The expression in a dialect; None if a part of it is longer than `longest` characters."""
     printed: dict[int, Printed] = {ELISION: Printed(dialect.elision)}
     for position in range(len(unfolded.steps) - 1, -1, -1):
         below = [printed[child] for child in unfolded.children[position]]
-        one = print_step(unfolded.steps[position], below, dialect)
-        if len(one.text) > longest:
+        printed_step = print_step(unfolded.steps[position], below, dialect)
+        if len(printed_step.text) > longest:
             return None
-        printed[position] = one
+        printed[position] = printed_step
         for child in unfolded.children[position]:
             if child != ELISION:
                 del printed[child]
@@ -139,7 +142,7 @@ def print_tree(unfolded: Unfolded, dialect: Dialect, longest: int) -> str | None
 
 
 def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
-    """One step, with what it refers to printed already."""
+    """One step, given its printed operands."""
     match step[0]:
         case "const":
             value = float(step[1])
@@ -163,64 +166,64 @@ def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
 
 
 def reciprocal(one: Printed, dialect: Dialect) -> Printed:
-    """1/one, the sign in front."""
+    """1/one, with the sign in front."""
     positive = Printed(one.text, one.precedence, terms=one.terms)
     text = dialect.quotient([Printed(dialect.number(1.0))], [positive])
     return Printed(text, Precedence.PRODUCT, one.negative, under=positive)
 
 
 def _sum(below: list[Printed], dialect: Dialect) -> Printed:
-    # A positive term first, so that it reads 1 - x and not -x + 1; what is left out is said once, at the end.
-    terms = [one for one in below if one.text != dialect.elision]
-    first = next((n for n, one in enumerate(terms) if not one.negative), 0)
+    # A positive term goes first: 1 - x, not -x + 1. The elision is written once, at the end.
+    terms = [term for term in below if term.text != dialect.elision]
+    first = next((n for n, term in enumerate(terms) if not term.negative), 0)
     terms = terms[first : first + 1] + terms[:first] + terms[first + 1 :]
     terms += [Printed(dialect.elision)] if len(terms) < len(below) else []
     text = signed(terms[0])
-    for one in terms[1:]:
-        # A sum within a sum stays in brackets: added up in another order it could round otherwise.
-        term = one.text if one.precedence > Precedence.SUM else dialect.bracketed(one.text)
-        text += f" - {term}" if one.negative else f" + {term}"
+    for part in terms[1:]:
+        # A nested sum stays in brackets: another order of summation could round differently.
+        term = part.text if part.precedence > Precedence.SUM else dialect.bracketed(part.text)
+        text += f" - {term}" if part.negative else f" + {term}"
     return Printed(text, Precedence.SUM if len(terms) > 1 else Precedence.ATOM, terms=tuple(terms))
 
 
 def _product(below: list[Printed], dialect: Dialect) -> Printed:
-    negative = sum(one.negative for one in below) % 2 == 1
+    negative = sum(factor.negative for factor in below) % 2 == 1
     turned = _turned(_without_ones(below, dialect), dialect) if negative else ""
     return replace(_positive_product(_without_ones(below, dialect), dialect), negative=negative, turned=turned)
 
 
 def _without_ones(below: list[Printed], dialect: Dialect) -> list[Printed]:
-    one_shown = dialect.number(1.0)  # what is 1 to the digits that are shown reads as a mistake: 1*x
-    return [one for one in below if one.number is None or one.text != one_shown] or below[:1]
+    one_shown = dialect.number(1.0)  # a factor that is shown as 1 would read as a mistake: 1*x
+    return [factor for factor in below if factor.number is None or factor.text != one_shown] or below[:1]
 
 
 def _turned(below: list[Printed], dialect: Dialect) -> str:
-    """Minus the product of the factors, the first sum with a negative term turned round; empty without such a sum."""
-    for n, one in enumerate(below):
-        terms = (one.under or one).terms
+    """Minus the product of the factors, by negating the first sum with a negative term; empty without such a sum."""
+    for n, factor in enumerate(below):
+        terms = (factor.under or factor).terms
         if any(term.negative for term in terms):
             turned = _sum([replace(term, negative=not term.negative) for term in terms], dialect)
-            if len(below) == 1 and one.under is None:
+            if len(below) == 1 and factor.under is None:
                 return turned.text
-            factors = [*below[:n], reciprocal(turned, dialect) if one.under else turned, *below[n + 1 :]]
+            factors = [*below[:n], reciprocal(turned, dialect) if factor.under else turned, *below[n + 1 :]]
             return _positive_product(factors, dialect).text
     return ""
 
 
 def _positive_product(below: list[Printed], dialect: Dialect) -> Printed:
     """The product of the factors without their signs."""
-    below = [part for one in below for part in _apart(one)]
-    above = [_factor(one, dialect, first=one is below[0]) for one in below if one.under is None]
-    under = [one.under for one in below if one.under is not None]
+    below = [part for factor in below for part in _apart(factor)]
+    above = [_factor(factor, dialect, first=factor is below[0]) for factor in below if factor.under is None]
+    under = [factor.under for factor in below if factor.under is not None]
     text = dialect.quotient(above or [Printed(dialect.number(1.0))], under)
-    if len(above) == 1 and not under:  # what was a sum is in brackets now
+    if len(above) == 1 and not under:  # a sum is in brackets now
         alone = above[0].precedence
         return Printed(text, Precedence.ATOM if alone == Precedence.SUM else alone)
     return Printed(text, Precedence.PRODUCT)
 
 
 def _apart(one: Printed) -> list[Printed]:
-    """A factor, or those of a number that is a quotient: x/3 and not 1/3*x."""
+    """The factor, or the factors of a number that is a quotient: x/3, not 1/3*x."""
     if one.quotient is None:
         return [one]
     above, below = one.quotient
@@ -228,7 +231,7 @@ def _apart(one: Printed) -> list[Printed]:
 
 
 def _factor(one: Printed, dialect: Dialect, *, first: bool) -> Printed:
-    """A factor without its sign; one that begins with a number of its own is in brackets after the first."""
+    """A factor without its sign; a product that starts with a digit is in brackets unless it is the first factor."""
     if not first and one.precedence == Precedence.PRODUCT and one.text[0].isdigit():
         return Printed(dialect.bracketed(one.text))
     return Printed(one.text, one.precedence)

@@ -1,4 +1,4 @@
-"""A formula as a sympy expression: a view for users; nothing here is read back."""
+"""A formula as a sympy expression, for users; it is never read back."""
 
 import importlib
 import re
@@ -11,19 +11,19 @@ from kanserve.formula.printing.printing import unfold
 from kanserve.formula.printing.sympy_spelling import spelled
 from kanserve.network.functions import FUNCTIONS
 
-_MOST_OPERATIONS = 20_000  # of the unfolded formula; sympy's own algorithms take minutes beyond
+_MOST_OPERATIONS = 20_000  # of the unfolded formula; beyond, sympy's own algorithms take minutes
 
 
 def expression(formula: Formula) -> Any:
-    """The formula as a `sympy.Expr` in real symbols named by `identifiers`, splines as functions without a body.
+    """The formula as a `sympy.Expr` in real symbols named by `identifiers`, with splines as undefined functions.
 
-    Built without sympy's automatic rewriting, which would change where it is defined (exp(log(x)) to x). Needs the
-    extra `export`. FormulaError when the formula is too large for sympy: use the tree.
+    It is built without sympy's automatic rewriting, which could change the domain (exp(log(x)) to x). Needs the extra
+    `export`. FormulaError if the formula is too large for sympy: use the tree.
     """
     sympy = _sympy()
     if not unfold(formula.tree, _MOST_OPERATIONS).whole:
         raise FormulaError(
-            f"sympy is given formulas of up to {_MOST_OPERATIONS} operations; {formula.name!r} is larger. Use its tree."
+            f"sympy can take formulas of up to {_MOST_OPERATIONS} operations; {formula.name!r} is larger. Use its tree."
         )
     symbols = {
         column: sympy.Symbol(name, real=True) for column, name in zip(formula.columns, formula.identifiers, strict=True)
@@ -48,9 +48,9 @@ def _expression(sympy: Any, step: Step, values: list[Any], symbols: dict[int, An
         case ("var", column):
             return symbols[column]
         case ("add", *arguments):
-            return sympy.Add(*(values[one] for one in arguments), evaluate=False)
+            return sympy.Add(*(values[operand] for operand in arguments), evaluate=False)
         case ("mul", *arguments):
-            return sympy.Mul(*(values[one] for one in arguments), evaluate=False)
+            return sympy.Mul(*(values[operand] for operand in arguments), evaluate=False)
         case ("pow", base, exponent):
             return sympy.Pow(values[base], exponent, evaluate=False)
         case ("spline", name, argument):

@@ -15,9 +15,9 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 def spelled(sympy: Any, spelling: str, x: Any) -> Any:
-    """The expression of a spelling, for `x` any sympy expression.
+    """The sympy expression of a spelling, with `x` any sympy expression.
 
-    A spelling may have operators, numbers, x and calls of sympy's functions; ValueError for anything else.
+    A spelling may have operators, numbers, x and calls of sympy functions; ValueError for anything else.
     """
     return _expression(ast.parse(spelling, mode="eval").body, sympy, x)
 
@@ -34,4 +34,4 @@ def _expression(node: ast.expr, sympy: Any, x: Any) -> Any:
             return -_expression(operand, sympy, x)
         case ast.Call(ast.Attribute(ast.Name("sympy"), name), arguments, []):
             return getattr(sympy, name)(*(_expression(argument, sympy, x) for argument in arguments))
-    raise ValueError(f"The table of functions spells for sympy what cannot be read: {ast.unparse(node)}")
+    raise ValueError(f"A sympy spelling in the table of functions cannot be read: {ast.unparse(node)}")

@@ -1,4 +1,4 @@
-"""`from_formula` and `kan_of`: a known law as a network of named edges, to be exported, served or trained further."""
+"""`from_formula` and `kan_of`: a known formula as a network of named edges, to export, serve or train further."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,21 +26,21 @@ def from_formula(
     units: Mapping[str, str] | None = None,
     **constants: float,
 ) -> Kan:
-    """The network that is a formula, exactly: `from_formula("a*exp(-b*x**2)", a=2.0, b=0.5)`.
+    """The network that computes a formula exactly: `from_formula("a*exp(-b*x**2)", a=2.0, b=0.5)`.
 
-    `formula` is a text of the grammar of `formula.expressions.parsing`, a sympy expression, a list of them (outputs y1,
-    y2, ...) or a mapping from the outputs' names to them. A name in it is a parameter when `parameters` or a keyword
-    gives its number; pi and e in a text, unless they are inputs or parameters, are the constants; the others are the
-    inputs, in the order in which they first appear (in a sympy expression: by the alphabet), or as `inputs` lists
-    them. A parameter given by keyword must occur; the mapping may hold others.
+    `formula` is a text in the grammar of `formula.expressions.parsing`, a sympy expression, a list of these (outputs
+    y1, y2, ...) or a mapping from output names to them. A name in it is a parameter if `parameters` or a keyword gives
+    its value. In a text, pi and e are the constants unless they are inputs or parameters. All other names are inputs,
+    in the order of first appearance (in a sympy expression, alphabetically) or as listed in `inputs`. A parameter given
+    by keyword must occur; the mapping may have others.
 
-    `ranges` are those in which inputs are used, as (low, high): what formulas and exports are checked on. Without
-    them it is -1 to 1. `units` are of inputs and outputs.
+    `ranges` are the ranges (low, high) in which inputs are used, and on which formulas and exports are checked; the
+    default is -1 to 1. `units` are of inputs and outputs.
 
-    A power with an exponent that is not constant or no multiple of a quarter is exp(exponent·log(base)): the base must
-    be larger than 0. An identity may be used where it holds wherever the formula is defined, so rounding may differ.
-    InputError with the place and a caret when the text is no formula, a name is unknown or a constant is not finite;
-    FormulaError when the network would be too large.
+    A power whose exponent is not a constant multiple of 1/4 becomes exp(exponent·log(base)), which needs a base > 0.
+    Identities that hold wherever the formula is defined may be applied, so rounding may differ. InputError, with the
+    position and a caret, if the text is not a formula, a name is unknown or a constant is not finite; FormulaError if
+    the network would be too large.
     """
     texts, outputs = _outputs(formula)
     expressions = [_read(text) for text in texts]
@@ -50,7 +50,7 @@ def from_formula(
     unused = sorted(set(constants) - set(listed))
     if unused:
         raise InputError(f"The parameter {unused[0]!r} does not occur in the formula, whose names are {listed}.")
-    # In a sympy expression a symbol of that name is a symbol: sympy's own pi and E are numbers.
+    # A sympy symbol named pi or e is an ordinary symbol: sympy's own pi and E are numbers.
     known = (CONSTANTS if any(isinstance(text, str) for text in texts) else {}) | numbers
     if inputs is None:
         variables = [name for name in listed if name not in known]
@@ -58,12 +58,12 @@ def from_formula(
         variables = _checked_inputs(inputs, numbers)
         known = {name: value for name, value in known.items() if name not in variables}
     if not variables:
-        raise InputError("The formula has no input: its names are all constants. Name an input: inputs=['x'].")
+        raise InputError("The formula has no input: all its names are constants. Give an input: inputs=['x'].")
     markers = [_marker(text) for text in texts]
     for names, marker in zip(found, markers, strict=True):
         for name in names:
             if name.name not in known and name.name not in variables:
-                raise marker(name.at, f"{name.name[:60]!r} is no input, and no parameter gives it a number.")
+                raise marker(name.at, f"{name.name[:60]!r} is not an input, and no parameter gives its value.")
     _check_names("ranges", ranges or {}, variables)
     _check_names("units", units or {}, [*variables, *outputs])
     return Kan(
@@ -76,13 +76,13 @@ def from_formula(
 def kan_of(
     trees: Tree | Sequence[Tree], inputs: Sequence[str | Variable], outputs: Sequence[str | Variable] = ("y",)
 ) -> Kan:
-    """The network that is a closed form, exactly; of several trees, one output for each.
+    """The network that computes a closed form exactly, with one output per tree.
 
-    `inputs` are all columns of the rows, whether they occur or not. FormulaError when the network would be too large,
-    FormatError when a tree has a spline.
+    `inputs` are all columns of the rows, whether they occur or not. FormulaError if the network would be too large,
+    FormatError if a tree has a spline.
     """
     several = [trees] if trees and isinstance(trees[0][0], str) else list(trees)
-    checked = [check_tree(one, {}) for one in several]
+    checked = [check_tree(tree, {}) for tree in several]
     needed = 1 + max((int(step[1]) for tree in checked for step in tree if step[0] == "var"), default=0)
     if not needed <= len(inputs) or len(outputs) != len(checked):
         raise InputError(
@@ -92,7 +92,7 @@ def kan_of(
     steps = Steps()
     columns = [steps.add("var", i) for i in range(len(inputs))]
     return Kan(
-        layers(steps, columns, [form_of_tree(steps, one) for one in checked]),
+        layers(steps, columns, [form_of_tree(steps, tree) for tree in checked]),
         inputs=tuple(_named(variable) for variable in inputs),
         outputs=tuple(_named(output) for output in outputs),
     )
@@ -140,7 +140,7 @@ def _read(formula: Any) -> Expression:
 
 
 def _marker(formula: Any) -> Mistake:
-    """How mistakes of this formula are told: in a text, with the place."""
+    """How to report an error in this formula: in a text, with its position."""
     if isinstance(formula, str):
         return lambda at, message: mistake(formula, at, message)
     return lambda at, message: InputError(message)
@@ -166,30 +166,30 @@ def _checked_inputs(inputs: Sequence[str], numbers: Mapping[str, float]) -> list
         raise InputError(f"inputs is a list of names, as in inputs=[{inputs!r}].")
     both = [name for name in inputs if name in numbers]
     if both:
-        raise InputError(f"{both[0]!r} is an input and a parameter; it can be one of them.")
+        raise InputError(f"{both[0]!r} is an input and a parameter; it can only be one of them.")
     return list(inputs)
 
 
 def _names(expression: Expression) -> list[Name]:
-    """In the order of the text, by the alphabet where there is none."""
+    """The names in the order of the text; alphabetically for a sympy expression."""
     result, waiting = [], [expression]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, Name):
-            result.append(one)
-        waiting += parts(one)
-    return sorted(result, key=lambda one: (one.at, one.name))
+        expression_part = waiting.pop()
+        if isinstance(expression_part, Name):
+            result.append(expression_part)
+        waiting += parts(expression_part)
+    return sorted(result, key=lambda name: (name.at, name.name))
 
 
 def _check_names(what: str, given: Mapping[str, object], names: Sequence[str]) -> None:
     unknown = [name for name in given if name not in names]
     if unknown:
-        raise InputError(f"{what} has {unknown[0]!r}, which is none of {list(names)}.")
+        raise InputError(f"{what} has {unknown[0]!r}, which is not one of {list(names)}.")
 
 
 def _variable(name: str, units: Mapping[str, str], ranges: Mapping[str, tuple[float, float]]) -> Variable:
     try:
         low, high = (float(end) for end in ranges.get(name, (-math.inf, math.inf)))
     except (TypeError, ValueError):
-        raise InputError(f"The range of {name!r} is (low, high), got {ranges[name]!r:.60}.") from None
+        raise InputError(f"The range of {name!r} must be (low, high), got {ranges[name]!r:.60}.") from None
     return Variable(name, units.get(name, ""), low, high)

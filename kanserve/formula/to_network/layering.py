@@ -1,8 +1,8 @@
-"""From linear forms over steps to the layers of a network, few and narrow.
+"""From linear forms over steps to the layers of a network, as few and as narrow as possible.
 
-A node is a product of sums of functions of one variable, and so is what one layer can do: a step that is a sum or a
-product becomes a node as early as what it is made from allows, a function of one variable becomes an edge wherever it
-is used, with the affine parts around it. A node that is used in a later layer is carried there by identity edges.
+One layer computes products of sums of functions of one variable. A step that is a sum or a product becomes a node in
+the earliest layer that its operands allow. A function of one variable becomes an edge wherever it is used, with the
+affine parts around it. A node that is used in a later layer is carried there by identity edges.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.linear_forms import Form, Steps, form_of, leading, step_of
 from kanserve.network.kan import Layer, make_layer
 
-MAX_EDGES = 1_000_000  # of all layers, those that are zero counted: arrays have a place for each
+MAX_EDGES = 1_000_000  # of all layers, zero edges included: arrays have an element for each
 _POWER_NAMES = {1: "x", 2: "x^2", 3: "x^3", 4: "x^4", -1: "1/x", -2: "1/x^2"}
 
 
@@ -48,15 +48,15 @@ class _Node:
 
 
 def layers(steps: Steps, inputs: Sequence[int], outputs: Sequence[Form]) -> tuple[Layer, ...]:
-    """The layers of a network from these steps, which are its inputs, to these forms.
+    """The layers of a network from the steps that are its inputs to the forms of its outputs.
 
-    FormulaError when they would be larger than is sensible.
+    FormulaError if they would have more than MAX_EDGES edges.
     """
     return _Layering(steps, inputs).layers(outputs)
 
 
 class _Layering:
-    """`nodes` says how each step that is needed as a node is made, `depth` in which layer: an input is in 0."""
+    """`_nodes` has the node of each step that is needed as one, and `_depth` its layer; inputs are in layer 0."""
 
     def __init__(self, steps: Steps, inputs: Sequence[int]) -> None:
         self._steps = steps
@@ -66,27 +66,27 @@ class _Layering:
 
     def layers(self, outputs: Sequence[Form]) -> tuple[Layer, ...]:
         last = [self._output(output) for output in outputs]
-        depths = [1 + self._deepest(one.sources) for one in last]
+        depths = [1 + self._deepest(node.sources) for node in last]
         count = max(depths)
-        # What is there before the last layer is carried as one node, not as all that it is made from.
+        # An output that is ready before the last layer is carried there as a single node.
         last = [
             self._carried(form) if depth < count else node
             for form, node, depth in zip(outputs, last, depths, strict=True)
         ]
-        for one in last:
-            self._deepest(one.sources)
+        for node in last:
+            self._deepest(node.sources)
         held = self._held(last, count)
         made = [self._made(n, held, last) for n in range(1, count + 1)]
         sizes = [sum(len(node.subnodes) for node in nodes) * len(held[n]) for n, nodes in enumerate(made)]
         if sum(sizes) > MAX_EDGES:
             raise FormulaError(
-                f"This formula needs a network of {sum(sizes)} edges, with those that are 0; {MAX_EDGES} are allowed. "
-                "Make networks of its parts."
+                f"This formula needs a network of {sum(sizes)} edges, zero edges included; at most {MAX_EDGES} are "
+                "allowed. Make a network of each part."
             )
         return tuple(_layer(sources, nodes) for sources, nodes in zip(held, made, strict=True))
 
     def _output(self, form: Form) -> _Node:
-        """The node of an output; what is around a product, or a sum in brackets, is the node's scale and bias."""
+        """The node of an output; the affine part around a product or a nested sum is the node's scale and bias."""
         if len(form.terms) == 1 and self._steps.steps[form.terms[0][0]][0] in ("add", "mul", "pow"):
             made = self._made_by(form.terms[0][0])
             if len(made.subnodes) > 1 or len(made.subnodes[0].edges) > 1:
@@ -108,9 +108,9 @@ class _Layering:
                 return _Node(tuple(self._subnode(form_of(self._steps, factor)) for factor in self._factors(atom)))
 
     def _factors(self, atom: int) -> list[int]:
-        """What an atom is the product of, each a function of the table: x^7 is x^4·x^3.
+        """The factors of an atom, each a named function: x^7 is x^4·x^3.
 
-        In a product sin(x)^2 is sin(x)·sin(x): the square of a node would take a layer more.
+        In a product, sin(x)^2 is sin(x)·sin(x), since the square of a node would need another layer.
         """
         result: list[int] = []
         factors = self._steps.factors(atom)
@@ -118,9 +118,9 @@ class _Layering:
             match self._steps.steps[factor]:
                 case ("pow", base, int(exponent)) if exponent not in _POWER_NAMES:
                     whole, part = divmod(abs(exponent), 4 if exponent > 0 else 2)
-                    one, most = (1, 4) if exponent > 0 else (-1, -2)
+                    unit, most = (1, 4) if exponent > 0 else (-1, -2)
                     result += [self._steps.add("pow", base, most)] * whole
-                    result += [base if one * part == 1 else self._steps.add("pow", base, one * part)] * (part > 0)
+                    result += [base if unit * part == 1 else self._steps.add("pow", base, unit * part)] * (part > 0)
                 case ("pow", base, int(exponent)) if (
                     len(factors) > 1 and exponent > 0 and self._steps.steps[base][0] == "call"
                 ):
@@ -130,7 +130,7 @@ class _Layering:
         return result
 
     def _subnode(self, form: Form) -> _Subnode:
-        """The sum; where it has several functions of one source, each of those is a node in the layer before."""
+        """The sum; several functions of the same source become nodes of the layer before, since an edge has one."""
         edges = [self._edge(atom, coefficient) for atom, coefficient in form.terms]
         atoms = [atom for atom, _ in form.terms]
         while True:
@@ -155,7 +155,7 @@ class _Layering:
         return source, name, a, b
 
     def _argument(self, form: Form) -> tuple[int, float, float]:
-        """The source of an edge and the a and b around it; equal up to a factor of one size, sums share a source."""
+        """The source of an edge, and a and b; sums that are equal up to a factor share a source."""
         assert form.terms, "a function of a constant has been folded, or refused"
         if len(form.terms) > 1:
             lead, rest = leading(Form(0.0, tuple(sorted(form.terms))))
@@ -167,31 +167,31 @@ class _Layering:
         return source, coefficient * a, coefficient * b + form.constant
 
     def _deepest(self, needed: set[int]) -> int:
-        """The largest depth of the needed steps, which with all that they are made from become nodes; 0 of none."""
+        """The largest depth of the needed steps, which become nodes together with their operands; 0 for none."""
         waiting = list(needed)
         while waiting:
-            one = waiting[-1]
-            if one not in self._nodes and one not in self._depth:
-                self._nodes[one] = self._made_by(one)
-            missing = [] if one in self._depth else [s for s in self._nodes[one].sources if s not in self._depth]
+            step = waiting[-1]
+            if step not in self._nodes and step not in self._depth:
+                self._nodes[step] = self._made_by(step)
+            missing = [] if step in self._depth else [s for s in self._nodes[step].sources if s not in self._depth]
             if missing:
                 waiting += missing
                 continue
-            if one not in self._depth:
-                self._depth[one] = 1 + max((self._depth[s] for s in self._nodes[one].sources), default=0)
+            if step not in self._depth:
+                self._depth[step] = 1 + max((self._depth[s] for s in self._nodes[step].sources), default=0)
             waiting.pop()
-        return max((self._depth[one] for one in needed), default=0)
+        return max((self._depth[step] for step in needed), default=0)
 
     def _held(self, last: Sequence[_Node], count: int) -> list[list[int]]:
-        """For each layer but the last, from the inputs on, the steps that are its nodes."""
+        """The steps that are nodes of each layer, from the inputs to the last but one."""
         last_use: dict[int, int] = {}
         waiting = [(source, count - 1) for node in last for source in sorted(node.sources)]
         while waiting:
-            one, use = waiting.pop()
-            known = one in last_use
-            last_use[one] = max(use, last_use.get(one, 0))
-            if not known and one in self._nodes:
-                waiting += [(source, self._depth[one] - 1) for source in sorted(self._nodes[one].sources)]
+            step, use = waiting.pop()
+            known = step in last_use
+            last_use[step] = max(use, last_use.get(step, 0))
+            if not known and step in self._nodes:
+                waiting += [(source, self._depth[step] - 1) for source in sorted(self._nodes[step].sources)]
         held = [self._inputs]
         for n in range(1, count):
             held.append(sorted(key for key, use in last_use.items() if self._depth[key] <= n <= use))
@@ -201,7 +201,7 @@ class _Layering:
         """The nodes of layer n, counted from 1."""
         if n == len(held):
             return list(last)
-        return [self._nodes[one] if self._depth[one] == n else _Node((_Subnode((_Edge(one),)),)) for one in held[n]]
+        return [self._nodes[step] if self._depth[step] == n else _Node((_Subnode((_Edge(step),)),)) for step in held[n]]
 
 
 def _layer(sources: Sequence[int], nodes: Sequence[_Node]) -> Layer:

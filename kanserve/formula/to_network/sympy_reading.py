@@ -1,4 +1,4 @@
-"""From a sympy expression to ours, by its tree: no text of it is read, and sympy is not imported."""
+"""From a sympy expression to ours, by its tree: its text is not parsed, and sympy is not imported."""
 
 import math
 from typing import Any
@@ -21,12 +21,12 @@ MAX_PARTS = 10_000  # of an expression: as many as the longest text
 
 
 def is_sympy(value: object) -> bool:
-    """Whether a value is an expression of sympy's."""
-    return any(one.__module__.partition(".")[0] == "sympy" and one.__name__ == "Expr" for one in type(value).__mro__)
+    """Whether a value is a sympy expression."""
+    return any(base.__module__.partition(".")[0] == "sympy" and base.__name__ == "Expr" for base in type(value).__mro__)
 
 
 def read(expression: Any) -> Expression:
-    """The `sympy.Expr` as an expression of ours; InputError names the part that has none."""
+    """The `sympy.Expr` as an expression of ours; InputError names a part that is not supported."""
     return _Reader().read(expression, 0)
 
 
@@ -37,7 +37,7 @@ class _Reader:
     def read(self, one: Any, depth: int) -> Expression:
         self._parts += 1
         if depth > MAX_NESTING or self._parts > MAX_PARTS:
-            raise InputError(f"An expression may be nested {MAX_NESTING} deep and have {MAX_PARTS} parts.")
+            raise InputError(f"An expression may be nested at most {MAX_NESTING} deep and have {MAX_PARTS} parts.")
         if one.is_Symbol:
             return Name(one.name)
         if one.is_Number or one.is_NumberSymbol:
@@ -46,7 +46,7 @@ class _Reader:
         if name == "besselj" and arguments[0] == 0:
             name, arguments = "j0", arguments[1:]
         if not (one.is_Add or one.is_Mul or one.is_Pow or (name in FUNCTION_NAMES and len(arguments) == 1)):
-            raise InputError(f"The expression has {name!r}, which is no function here. {function_list()}")
+            raise InputError(f"The expression has {name!r}, which is not a supported function. {function_list()}")
         arguments = tuple(self.read(argument, depth + 1) for argument in arguments)
         if one.is_Add:
             return Add(arguments)
@@ -56,13 +56,13 @@ class _Reader:
 
 
 def _number(one: Any) -> Number:
-    """The double nearest to a number of sympy's: 1/3, pi."""
+    """The double nearest to a sympy number: 1/3, pi."""
     try:
         value = float(one)
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"The expression has {str(one)[:60]}, which is no finite real number.")
+        raise InputError(f"The expression has {str(one)[:60]}, which is not a finite real number.")
     if value == 0 and one != 0:
-        raise InputError(f"The expression has {str(one)[:60]}, which is not 0 but smaller than a double holds.")
+        raise InputError(f"The expression has {str(one)[:60]}, which is not 0 but too small for a double.")
     return Number(value)

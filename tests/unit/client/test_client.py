@@ -141,7 +141,7 @@ def test_a_formula_comes_in_the_formats_that_are_asked_for(client):
     assert one.functions == {name: formula.source(kan, name) for name in ("rust", "fortran")}
     x = sample(kan, 3)
     np.testing.assert_array_equal(one.evaluate(x), client.formula("graph")[0].evaluate(x))
-    with pytest.raises(FormulaError, match="splines are no law"):
+    with pytest.raises(FormulaError, match="splines, which no language can express"):
         client.formula("raw", formats=["fortran"])
     with pytest.raises(InputError, match="got 'cobol'"):
         client.formula("raw", formats=["cobol"])

@@ -92,7 +92,7 @@ def test_ranges_and_units_are_kept_and_must_name_what_is_there():
     for options, message in (
         ({"ranges": {"x": (0, 1)}}, "ranges has 'x'"),
         ({"units": {"x": "m"}}, "units has 'x'"),
-        ({"ranges": {"s": 3}}, r"is \(low, high\)"),
+        ({"ranges": {"s": 3}}, r"must be \(low, high\)"),
         ({"ranges": {"s": (2, 1)}}, "low ≤ high"),
     ):
         with pytest.raises(InputError, match=message):
@@ -255,7 +255,7 @@ def test_a_sympy_expression_that_has_no_network_is_refused_by_its_name():
         (sympy.Piecewise((x, x > 0), (0, True)), "'Piecewise'"),
         (sympy.atan2(x, 2), "'atan2'"),
         (x + sympy.I, "'ImaginaryUnit'"),
-        (x + sympy.Mul(2, sympy.oo, evaluate=False), "no finite real number"),
+        (x + sympy.Mul(2, sympy.oo, evaluate=False), "not a finite real number"),
         (1 / (x - x + sympy.Add(2, -2, evaluate=False)) + x, "0.0 to the power -1.0"),
         (deep, "nested"),
     ):

@@ -143,7 +143,7 @@ def test_a_function_of_all_outputs_is_the_one_that_the_network_gives(state, lang
 
 
 def test_a_network_with_splines_has_no_function_and_no_format_is_made_up(state):
-    with pytest.raises(FormulaError, match="splines are no law"):
+    with pytest.raises(FormulaError, match="splines, which no language can express"):
         get_formula(state, "raw", "text", "fortran")
     with pytest.raises(InputError, match=r"one of text, latex, .*; got 'cobol'"):
         get_formula(state, "raw", "cobol")
