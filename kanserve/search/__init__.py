@@ -1,4 +1,4 @@
-"""Symbolic regression by small networks: from rows to formulas."""
+"""Symbolic regression by small networks: from samples to formulas."""
 
 from kanserve.search.driver.find_formulas import find_formulas
 from kanserve.search.driver.results import Findings, ScoredFormula

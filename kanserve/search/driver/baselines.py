@@ -1,4 +1,4 @@
-"""What any other formula has to beat: the mean, a function of one input, powers of all inputs, the best plane."""
+"""Baseline formulas: the mean, the best linear model, functions of one input, a power law of all inputs."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,14 +16,14 @@ from kanserve.simplification.edge_candidates import Samples, candidates
 Array = NDArray[np.float64]
 
 INPUTS = 3
-"""Those of which one function alone explains most."""
+"""The inputs to use: those of which one function alone explains most."""
 POINTS = 160
 STEPS = 20
 FLOOR = 1e-9
 
 
 def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[FittedNetwork]:
-    """Trees of all columns of the prepared rows, fitted to the rows that the search fits to; the mean first."""
+    """Trees over all columns of the prepared rows, fitted to the training rows of the search; the mean first."""
     rows = split(ready.x, ready.y, seed)
     found = [judged(network(node, ready.x.shape[1]), rows) for node in _linear(rows, ready.columns)]
     for node in (*_of_one_input(rows, ready.columns, library), *_powers(rows, ready.columns)):
@@ -32,7 +32,7 @@ def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[Fitted
 
 
 def _linear(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
-    """The mean and the plane."""
+    """The mean and the linear model."""
     yield compose.constant(float(rows.y.mean()), 0)
     if columns:
         design = np.column_stack([np.ones(len(rows.x)), rows.x[:, columns]])
@@ -51,12 +51,12 @@ def _of_one_input(rows: SearchSamples, columns: Sequence[int], library: Sequence
         low, high = float(rows.x[:, i].min()), float(rows.x[:, i].max())
         for candidate in candidates(Samples(z, y[order], weights, low, high, 0.0), FLOOR, tuple(library))[:1]:
             found.append((candidate.error, i, candidate.symbolic))
-    best = sorted(found, key=lambda one: one[:2])[:INPUTS]
+    best = sorted(found, key=lambda entry: entry[:2])[:INPUTS]
     return [Sum((Curve(i, symbolic),)) for _, i, symbolic in best]
 
 
 def _powers(rows: SearchSamples, columns: Sequence[int]) -> list[Node]:
-    """c·Π x_i^p_i with whole and half powers, of inputs and answers that have one sign."""
+    """c·Π x_i^p_i with integer and half-integer powers, for positive inputs and outputs of one sign."""
     x = rows.x[:, columns]
     y = np.sign(rows.y[0]) * rows.y
     if not columns or not (x > 0).all() or not (y > 0).all():

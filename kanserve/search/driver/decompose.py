@@ -1,8 +1,7 @@
-"""Take a law apart before shapes are tried: powers, inputs that do nothing, parts that know nothing of one another.
+"""Decompose a law before shapes are tried: power factors, irrelevant inputs, separable parts.
 
-Each hypothesis is read off least squares in closed form (`surrogates`), makes one or two smaller problems, and is
-believed when what these give, put together and refitted to the rows, settles the problem. Where none does, shapes
-decide.
+Each hypothesis is read off polynomial least-squares fits (`surrogates`) and gives one or two smaller problems. It is
+accepted if their solutions, joined and refitted to the rows, settle the problem. If none does, shapes are tried.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,18 +32,19 @@ CONSTANT = 1e-13
 LOOSE, LEAST_LOOSE = 3.0, 1e-8
 WORTH_JOINING = 1e-2
 SHARE = 0.5
-"""Of the time and the fits that are left: what one hypothesis may take."""
+"""Of the remaining time and fits: what one hypothesis may take."""
 LEAST_WEIGHT, MOST_LEFT_OUT = 0.5, 0.6
-"""Of the large weights: rows that are divided by less are left out, as their noise grows, and how many at most."""
+"""Rows divided by less than this share of the large weights are left out, as their noise grows; and the largest share
+of rows to leave out."""
 SHAPES_FIRST = 3
-"""Inputs up to which shapes are tried before the least sure of hypotheses, of which there are so many at most."""
+"""Up to this many inputs, shapes are tried before the least certain hypotheses, of which at most MOST_AFFINE."""
 MOST_AFFINE = 6
 BLIND = 2e-2
-"""Relative error of the best surrogate from which on merges are tried, not read off it."""
+"""Relative error of the best surrogate above which merges are found by trial instead of from the surrogate."""
 
 
 def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law of a problem: the first that settles it, else the best that was found."""
+    """The law of a problem: the first that settles it, else the best one found."""
     if search.over():
         return None
     if np.ptp(one.y) <= CONSTANT * np.abs(one.y).max():
@@ -63,7 +63,7 @@ def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
 
 
 def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
-    """What to try, in order, with names for the log."""
+    """The attempts in order, with names for the log."""
     x, y = one.x, one.y
     power_law = monomial(x, y)
     if power_law is not None:
@@ -169,7 +169,7 @@ def _scaled(one: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwo
 
 
 def _turned(values: Array, y: Array, which: Sequence[int]) -> list[float]:
-    """For each column of values (N, k) 1 or, of those in `which`, perhaps -1: z or 1/z, whichever y bends less in."""
+    """The exponent of each column of values (N, k): 1, or -1 for columns in `which` if a cubic in 1/z fits y better."""
     signs = [1.0] * values.shape[1]
     least = far_from_polynomial(values, y, 3)
     for k in which:
@@ -184,7 +184,7 @@ def _turned(values: Array, y: Array, which: Sequence[int]) -> list[float]:
 
 
 def solved_with(one: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwork | None:
-    """The law of a problem by a scaling that is known beforehand, as from units."""
+    """The law of a problem by a scaling that is known in advance, as from units."""
     if scaling.groups:
         return _scaled(one, search, scaling)
     powers = [float(p) for p in scaling.powers]
@@ -193,7 +193,7 @@ def solved_with(one: SearchProblem, search: Search, scaling: Scaling) -> FittedN
 
 
 def _usable(weight: Array) -> NDArray[np.bool_]:
-    """The rows whose noise does not grow much when they are divided by their weight."""
+    """The rows whose noise grows little when they are divided by their weight."""
     sizes = np.abs(weight)
     most, large = np.quantile(sizes, (MOST_LEFT_OUT, 0.9))
     usable: NDArray[np.bool_] = sizes >= min(LEAST_WEIGHT * large, most)
@@ -230,7 +230,7 @@ def _separated(one: SearchProblem, search: Search, separation: Separation) -> Fi
 
 
 def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork | None:
-    """z for the inputs of a merge; a general z is a problem of its own first."""
+    """Replaces the inputs of a merge by one variable z; a general z is solved first, as a problem of its own."""
     i, *others = merge.inputs
     exact = one.exact
     if merge.kind == "general" or merge.beta is None:
@@ -260,7 +260,7 @@ def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork |
 
 
 def _affine(one: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwork | None:
-    """P + g(x_i)·Q, Q first: it mostly knows fewer inputs."""
+    """P + g(x_i)·Q; Q is solved first, since it usually has fewer inputs."""
     terms: list[Node] = []
     with search.within(SHARE):
         slope = _part(one, search, affine.values[:, 1], affine.Q_inputs, affine.error)
@@ -275,7 +275,7 @@ def _affine(one: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwo
 
 
 def _part(one: SearchProblem, search: Search, values: Array, columns: Sequence[int], error: float) -> Node | None:
-    """The tree of a part whose values are known but for an error."""
+    """The tree of a part whose values are known up to an error."""
     if not np.isfinite(values).all():
         return None
     tolerance = max(LOOSE * error, LEAST_LOOSE)

@@ -1,4 +1,4 @@
-"""`find_formulas`: from rows to formulas, by a search over small networks with named functions on their edges."""
+"""`find_formulas`: symbolic regression by a search over small networks with named functions on their edges."""
 
 import logging
 import math
@@ -25,20 +25,20 @@ from kanserve.train.common.argument_checks import not_negative, whole
 from kanserve.train.common.fit_progress import Watch
 
 SECONDS = 60.0
-"""Of a search without any limit given."""
+"""Default limit of a search without any limit given."""
 MOST_ROWS = 1000
-"""That the search itself looks at; the formulas are then fitted to all."""
+"""Rows that the search itself uses; the formulas are then fitted to all."""
 HELD_OUT = 0.2
 FEWEST_ROWS = 10
 LARGEST_ANSWER = 1e150
-"""And 1 over it: beyond, the square of an error is no double."""
+"""Largest output, and 1 over it the smallest: beyond, squared errors overflow or underflow a double."""
 MOST_FINISHED = 14
 FINISHING, LONGEST_FINISHING = 0.2, 2.0
-"""Of the seconds, and seconds: what is kept to bring formulas into their simplest form."""
+"""Time reserved for postprocessing: a share of the limit, and at most so many seconds."""
 FOR_UNITS = 0.6
-"""Of the seconds and fits: what the law that units suggest may take."""
+"""Share of the time and fits for laws that the units suggest."""
 PROMISING = 0.9
-"""Times the error of all that are simpler: the formulas that are finished."""
+"""A formula is postprocessed if its error is below this times that of all simpler ones."""
 
 
 def find_formulas(
@@ -53,52 +53,52 @@ def find_formulas(
     progress: bool = False,
     report: SearchReport | None = None,
 ) -> Findings:
-    """Formulas of one output, from the simplest to the most exact.
+    """Symbolic regression: formulas of one output, from the simplest to the most exact.
 
-    Small networks are tried in order of their size: trees of sums, products and curves. The law is taken apart first
-    where the rows show how: inputs that do nothing, powers, parts that know nothing of one another, inputs that act
-    through one number only. Each candidate is fitted by Levenberg-Marquardt, its curves are named, and everything is
-    fitted again. The search ends with the first law that is exact, or, on noisy rows, with the first that leaves
-    nothing but noise, or at a limit, or when it is interrupted (Ctrl-C): the best so far is always there.
+    Small networks are tried in order of size: trees of sums, products and curves. Before that, the law is decomposed
+    where the rows allow it: irrelevant inputs, power factors, separable parts, inputs that act only through one
+    combination. Each candidate is fitted by Levenberg-Marquardt, its curves are replaced by named functions, and
+    everything is refitted. The search ends with the first law that is exact or, on noisy rows, leaves only noise; at a
+    limit; or when interrupted (Ctrl-C). It always returns the best formulas so far.
 
     Parameters
     ----------
     data : Dataset, tuple of array_like or DataFrame
-        Samples of one output, or (x, y), or a table of pandas or polars. A fifth is held out to judge: the search
-        does not see them.
+        Samples of one output, or (x, y), or a pandas or polars table. A fifth is held out for validation and not used
+        by the search.
     target : str, optional
         The column of the DataFrame that is the output.
     units : mapping of str to str, optional
-        Units of all inputs and of the output, such as {"m": "kg", "v": "m/s", "E": "J"}, with "1" for a pure number:
-        dimensional analysis comes first then.
+        Units of all inputs and of the output, such as {"m": "kg", "v": "m/s", "E": "J"}, with "1" for a dimensionless
+        number. With units, the search begins with dimensional analysis.
     seconds : float, optional
         Limit of wall-clock time. 60 by default; with `max_fits`, no limit.
     max_fits : int, optional
-        Limit of fits, the same on a slow machine as on a fast one. One fit is one least-squares fit: of a polynomial
-        that shows what the law is made of, of a small network from one random start, or of all constants again after
-        a change. What is found last is still brought into its simplest form. No limit by default. With `seconds` too,
-        the first that is reached ends the search.
+        Limit of fits, independent of the machine's speed. A fit is one least-squares fit: of a polynomial that
+        reveals the structure of the law, of a small network from one random start, or of all constants after a
+        change. The last formulas are still simplified. No limit by default. With `seconds` too, whichever limit is
+        reached first ends the search.
     seed : int
-        Chooses the rows that are held out and where fits begin.
+        Seed for the held-out rows and the random starts of fits.
     functions : sequence of str
-        The functions of the table that an edge may be named after.
+        Names of the functions that edges may become.
     progress : bool
-        Show a line on the standard error.
+        Show a progress line on standard error.
     report : callable, optional
-        Called with an `Improvement` for each formula that is better than those before.
+        Called with an `Improvement` for each formula that is better than all before.
 
     Returns
     -------
     Findings
-        The formulas, the best of them, and in `ended` why the search ended. Equal arguments give equal findings, bit
-        for bit, unless `seconds` ended the search.
+        The formulas, the best of them, and in `ended` why the search ended. Equal arguments give bit-identical
+        findings, unless `seconds` ended the search.
 
     Raises
     ------
     DataError
-        For classes, several outputs, weights, fewer than ten rows or answers beyond 1e150.
+        For classes, several outputs, weights, fewer than ten rows, or outputs beyond 1e150.
     InputError
-        For units that no law can relate, and options that make no sense.
+        For units that no law can relate, and for invalid options.
 
     Examples
     --------
@@ -150,17 +150,19 @@ def _checked(
 ) -> Dataset:
     rows = dataset(data, target)
     if rows.classes:
-        raise DataError("Formulas are found for numbers, these rows have classes. Fit a KANClassifier and simplify it.")
+        raise DataError(
+            "Formulas are found for numeric outputs, but these rows have classes. Fit a KANClassifier and simplify it."
+        )
     if rows.y.shape[1] != 1:
-        raise DataError(f"Formulas are found for one output at a time, these rows have {rows.y.shape[1]}.")
+        raise DataError(f"Formulas are found for one output at a time, but these rows have {rows.y.shape[1]}.")
     if rows.weights is not None:
-        raise DataError("Rows with weights cannot be searched; leave the weights out, or repeat rows.")
+        raise DataError("Weights are not supported; leave the weights out, or repeat rows.")
     if len(rows) < FEWEST_ROWS:
         raise DataError(f"At least {FEWEST_ROWS} rows are needed to find a formula, got {len(rows)}.")
     size = float(np.abs(rows.y).max())
     if size > LARGEST_ANSWER or 0 < size < 1 / LARGEST_ANSWER:
         raise DataError(
-            f"The answers, up to {size:.3g}, are too large or too small to be squared: give them in other units."
+            f"The outputs, up to {size:.3g}, are too large or too small to be squared: give them in other units."
         )
     if not (seconds is None or (not_negative(seconds) and seconds > 0)):
         raise InputError(f"seconds must be a number above 0, got {seconds!r}.")
@@ -174,7 +176,7 @@ def _checked(
 
 
 def _searched(search: ProgressSearch, ready: Prepared, units: Units | None) -> tuple[Hit | None, Ending]:
-    """What settles the search, by the units first, or None; and why the search ended."""
+    """The law that settles the search, by units first, or None; and why the search ended."""
     whole_budget = search.budget
     try:
         with whole_budget.enforced():
@@ -212,24 +214,24 @@ def _by_rows(search: ProgressSearch, ready: Prepared) -> Hit | None:
 
 
 def _finished(settled: Hit | None, ended: Ending, kept: Sequence[Hit], finisher: Finisher) -> Findings:
-    """What settled the search first, then the mean and the others, the best first, while there is time."""
+    """Postprocesses the law that settled the search, then the mean and the others, best first, while time is left."""
     best = finisher.finished(settled.node) if settled is not None else None
     found = [] if best is None else [best]
     mean, *others = kept
     if best is not None:
-        others = [one for one in others if price(one.node) < best.complexity]
-    for one in (mean, *sorted(others, key=lambda one: one.found.held)):
+        others = [hit for hit in others if price(hit.node) < best.complexity]
+    for hit in (mean, *sorted(others, key=lambda hit: hit.found.held)):
         if len(found) > 1 and finisher.over():
             break
-        made = finisher.finished(one.node) if settled is None or one.found is not settled.found else None
+        made = finisher.finished(hit.node) if settled is None or hit.found is not settled.found else None
         found += [] if made is None else [made]
     return pareto_front(found, best, ended)
 
 
 def _promising(mean: Hit, kept: Sequence[Hit]) -> list[Hit]:
-    """Of each complexity the best, of these those that are better than all that are simpler: the last few."""
+    """The Pareto front: the hits that are better than all simpler ones; of these, the last MOST_FINISHED."""
     better = [mean]
-    for one in sorted(kept, key=lambda one: (price(one.node), one.found.held)):
-        if one.found.held < PROMISING * better[-1].found.held:
-            better.append(one)
+    for hit in sorted(kept, key=lambda hit: (price(hit.node), hit.found.held)):
+        if hit.found.held < PROMISING * better[-1].found.held:
+            better.append(hit)
     return better[1:][-MOST_FINISHED:]

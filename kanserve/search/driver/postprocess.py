@@ -1,4 +1,4 @@
-"""From what a search has found to formulas: the simplest form, constants recognised, errors on rows not used before."""
+"""From the hits of a search to formulas: simplified, with recognised constants and errors on held-out rows."""
 
 import math
 import time
@@ -39,13 +39,13 @@ NEARLY_ALL = 0.98
 MOST_RECOGNISED = 20_000
 """Rows on which constants are compared with simple numbers."""
 ROUNDING = 4e-15
-"""Of the answers' size: what rounding leaves where they vary little for their size."""
+"""Relative to the size of the outputs: the rounding error where they vary little for their size."""
 ROWS_FOR_EACH = 2
-"""Constant: with fewer a formula may pass through all rows and say nothing, so it is not kept."""
+"""Rows per constant: with fewer, a formula may pass through all rows without meaning anything, and is dropped."""
 
 
 class Finisher:
-    """Makes formulas of trees, on the rows `few` of `learn`, to be judged by `held`, until a time of `perf_counter`."""
+    """Makes formulas of trees on the rows `few` of `learn`, validated on `held`, until a time of `perf_counter`."""
 
     def __init__(self, learn: Dataset, held: Dataset, few: Dataset, units: Units | None, deadline: float) -> None:
         self.learn, self.held, self.few, self.deadline = learn, held, few, deadline
@@ -62,10 +62,10 @@ class Finisher:
         return time.perf_counter() > self.deadline
 
     def finished(self, node: Node) -> ScoredFormula | None:
-        """The tree in its simplest form with its constants recognised; as it is where there is no time for that.
+        """The tree in its simplest form with its constants recognised; unchanged if no time is left.
 
-        On exact data a constant must be what it is recognised as to seven digits, on noisy data within its error. None
-        for what a double cannot hold, what is finite on no row, and what has too many constants for the rows.
+        On exact data, a constant must agree with the recognised number to seven digits, on noisy data within its error.
+        None for a formula that a double cannot hold, that is finite on no row, or that has too many constants.
         """
         try:
             (tree,) = trees(network(node, len(self.inputs)).kan).trees
@@ -82,14 +82,14 @@ class Finisher:
         form, recognise = (exact_form, recognise_constants) if exact else (noisy_form, recognise_noisy_constants)
         found = form(tree, x, y, self.over)
         if not self.over():
-            # As it is printed, c*sqrt(u) and not sqrt(c^2*u), another of its constants may have a name.
+            # In the printed form, c*sqrt(u) and not sqrt(c^2*u), other constants may be recognised.
             (printed,) = trees(kan_of(found, self.inputs)).trees
             other = simplified(recognise(printed, x, y), x)
             found = min(found, other, key=_estimated)
         return found if self.few is self.learn else self._on_all(found, recognise)
 
     def _on_all(self, tree: Tree, recognise: Recognise) -> Tree:
-        """The constants from all rows; a number that few rows allowed may be none that many do."""
+        """The constants refitted to all rows, which may no longer support a number that few rows allowed."""
         if self.over():
             return tree
         many = self.learn.sample(MOST_RECOGNISED, 0)
@@ -113,22 +113,22 @@ class Finisher:
 
 
 def _estimated(tree: Tree) -> int:
-    """How many of its constants have no name."""
+    """The number of constants without a name."""
     return len(set(Constants(tree).places) - known_constants(Constants(tree).tree))
 
 
 def _exact(y: Array) -> float:
-    """Up to which error a formula of these answers is exact."""
+    """The error up to which a formula of these outputs is exact."""
     return max(EXACT * float(y.std()), ROUNDING * float(np.abs(y).max()))
 
 
 def _error(tree: Tree, x: Array, y: Array) -> tuple[float, float]:
-    """The root mean square error where the tree is finite, infinite where it is so nowhere; and the share of these."""
+    """The root mean square error on the rows where the tree is finite, or infinity without any; and their share."""
     with np.errstate(all="ignore"):
         got = evaluate_tree(tree, {}, x)
         finite = np.isfinite(got)
         if not finite.any():
             return math.inf, 0.0
         misses = np.abs(got[finite] - y[finite])
-        largest = float(misses.max()) or 1.0  # the square of 1e-200 is no number
+        largest = float(misses.max()) or 1.0  # the square of 1e-200 underflows
         return largest * float(np.sqrt(np.mean((misses / largest) ** 2))), float(finite.mean())

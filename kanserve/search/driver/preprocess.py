@@ -1,4 +1,4 @@
-"""Rows as a search wants them: columns that differ, of a size that squares and cubes of them can be computed with."""
+"""Preprocess rows for a search: distinct columns, scaled so that their squares and cubes can be computed."""
 
 from dataclasses import dataclass, replace
 
@@ -11,14 +11,14 @@ from kanserve.search.trees.trees import Curve, Node, mapped
 Array = NDArray[np.float64]
 
 LARGEST = 1e4
-"""Root mean square of a column, from 1 over this: beyond, it is scaled."""
+"""Largest root mean square of a column, and 1 over it the smallest: beyond, the column is scaled."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """x (N, inputs) and y (N,) in units of powers of two, which cost no digit, and the columns that say something.
+    """x (N, inputs) and y (N,), scaled by powers of two, which is exact, and the informative columns.
 
-    `columns`: without those that are constant, and of equal ones the first.
+    `columns` leaves out constant columns and duplicates of earlier ones.
     """
 
     x: Array
@@ -28,7 +28,7 @@ class Prepared:
     scale: float
 
     def raw(self, node: Node, columns: tuple[int, ...]) -> Node:
-        """A tree of these columns of `x`, for `y`, as a tree of the user's inputs, for the user's answers."""
+        """A tree over these columns of `x` as a tree over the user's inputs, in units of the user's output."""
 
         def change(curve: Curve) -> Curve:
             if not isinstance(curve.of, int):

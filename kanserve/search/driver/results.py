@@ -1,4 +1,4 @@
-"""What a search has found: formulas from the simplest to the most exact, each a network with its errors."""
+"""The results of a search, a Pareto front: formulas from the simplest to the most exact, with their errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,20 +25,20 @@ Ending = Literal["settled", "exhausted", "seconds", "max_fits", "interrupted"]
 
 MOST_LISTED = 12
 BETTER = 0.95
-"""Times the error of a simpler formula: what a more complex one must reach to be listed."""
+"""A more complex formula is listed if its error is below this times that of the simpler ones."""
 WITHIN = 1.1
-"""Times the least error: the simplest formula up to there is the one to take where none settles the matter."""
+"""If no formula settles the search, the best is the simplest whose error is within this factor of the least."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredFormula:
     """One formula: its network, its complexity, its root mean square errors and whether it is exact.
 
-    `error` is on the rows that it was fitted to, `data`. `validation` is on a fifth of all rows, by which no constant
-    was fitted and no shape chosen; the list of formulas is ordered by it. Both are in units of the answers, on the rows
-    where the formula is finite, whose share is `defined`.
+    `error` is on the rows that it was fitted to, `data`. `validation` is on the held-out fifth of the rows, which were
+    used neither to fit constants nor to choose shapes; the list of formulas is ordered by it. Both are in units of the
+    output, on the rows where the formula is finite, whose share is `defined`.
 
-    `exact`: finite on all rows, with errors on both that are rounding: up to 1e-9 of the answers' standard deviation.
+    `exact`: finite on all rows, with both errors at rounding level: up to 1e-9 of the output's standard deviation.
     """
 
     kan: Kan
@@ -55,25 +55,25 @@ class ScoredFormula:
 
     @cached_property
     def constants(self) -> tuple[Constant, ...]:
-        """The numbers of the formula with their standard errors; those that were recognised have none."""
+        """The constants of the formula with their standard errors, which are 0 for recognised ones."""
         return constants_of(self.formula.tree, *self._rows)
 
     @cached_property
     def uncertainty(self) -> Uncertainty:
-        """DataError where the rows cannot tell, as when there are no more of them than constants."""
+        """The uncertainty of the constants; DataError if the rows do not suffice, as with no more than constants."""
         tree = self.formula.tree
         return uncertainty(tree, *self._rows, known_constants(tree))
 
     def interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
-        """Where a new answer at rows x (N, inputs) is expected with this probability: low and high, (N,) each.
+        """Prediction interval (low, high), (N,) each: for a new measurement at rows x (N, inputs).
 
-        DataError for rows of another width, and where the rows cannot tell, as for `uncertainty`.
+        DataError for rows of another width, and if the data do not suffice, as for `uncertainty`.
         """
         return self.uncertainty.interval(as_rows(self.kan, x), level)
 
     @cached_property
     def _rows(self) -> tuple[Array, Array]:
-        """The rows that it was fitted to, where it is finite."""
+        """The rows that the formula was fitted to, where it is finite."""
         finite = np.isfinite(evaluate_tree(self.formula.tree, {}, self.data.x))
         return self.data.x[finite], self.data.y[finite, 0]
 
@@ -87,11 +87,11 @@ class ScoredFormula:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """`candidates`: each better by a twentieth, on rows held out, than all that are simpler; the simplest first, up to
-    `best`, the one to take.
+    """The Pareto front of a search: `candidates`, the simplest first, each at least 5% better on held-out rows than all
+    simpler ones; and `best`, the recommended one.
 
-    `ended` says why the search ended: "settled" by a law that is exact or leaves only noise, "exhausted" when all was
-    tried, "seconds" or "max_fits" when that limit left something untried, "interrupted" by Ctrl-C.
+    `ended` says why the search ended: "settled" by a law that is exact or leaves only noise, "exhausted" when
+    everything was tried, "seconds" or "max_fits" at that limit, "interrupted" by Ctrl-C.
     """
 
     candidates: tuple[ScoredFormula, ...]
@@ -121,26 +121,27 @@ class Findings:
 
 
 def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending = "settled") -> Findings:
-    """The list and the best of it: what settled the search, else the simplest that is about as good as any.
+    """The Pareto front, and its best formula: the exact one, or that which settled the search, else the simplest
+    within WITHIN of the least error.
 
-    DataError where there is none, as no formula has an error that a double can hold.
+    DataError without any formula, as when no error fits in a double.
     """
     if not found:
-        raise DataError("No formula of these rows can be computed with doubles: give the columns in other units.")
+        raise DataError("No formula of these rows can be computed in doubles: give the columns in other units.")
     listed: list[ScoredFormula] = []
-    for one in sorted(found, key=lambda one: (one.complexity, one.validation)):
-        if not listed or one is settled or one.validation < BETTER * listed[-1].validation:
-            listed.append(one)
-        if one is settled or one.exact:
+    for candidate in sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation)):
+        if not listed or candidate is settled or candidate.validation < BETTER * listed[-1].validation:
+            listed.append(candidate)
+        if candidate is settled or candidate.exact:
             break
-    exact = next((one for one in listed if one.exact), None)
-    least = min(one.validation for one in listed)
-    best = exact or settled or next(one for one in listed if one.validation <= WITHIN * least)
+    exact = next((candidate for candidate in listed if candidate.exact), None)
+    least = min(candidate.validation for candidate in listed)
+    best = exact or settled or next(candidate for candidate in listed if candidate.validation <= WITHIN * least)
     return Findings(tuple(_shortened(listed, best)), best, ended)
 
 
 def _shortened(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
-    """At most so many: those go first that gain least over the one before."""
+    """At most MOST_LISTED formulas: drops those that improve least on the one before."""
     kept = list(listed)
     while len(kept) > MOST_LISTED:
         gains = {after.validation / before.validation: after for before, after in pairwise(kept) if after is not best}

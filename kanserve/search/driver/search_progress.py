@@ -1,4 +1,4 @@
-"""What a search tells while it runs: a callback of each better formula, and a person, when asked, by a line."""
+"""Progress of a search: a callback for each better formula, and an optional progress line."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from kanserve.search.trees.to_network import network
 from kanserve.search.trees.trees import Node
 from kanserve.train.common.fit_progress import Watch
 
-LONGEST = 60  # characters of a formula on the line
+LONGEST = 60  # characters of a formula on the progress line
 
 
 @dataclass(frozen=True)
 class Improvement:
-    """A formula that is better than all before it: after how many seconds it came, the how-manyth it was, its text, and
-    its root mean square error on rows that it was not fitted to, in units of the answers."""
+    """A formula that is better than all before: the seconds since the start, the number of formulas tried so far, its
+    text, and its root mean square error on held-out rows, in units of the output."""
 
     seconds: float
     tried: int
@@ -35,7 +35,7 @@ SearchReport = Callable[[Improvement], None]
 
 @dataclass(frozen=True, eq=False)
 class Hit:
-    """What was found, with its tree in the user's inputs for the user's answers."""
+    """A fitted network, and its tree in the user's inputs and units."""
 
     found: FittedNetwork
     node: Node
@@ -43,7 +43,7 @@ class Hit:
 
 @dataclass(eq=False)
 class ProgressSearch(Search):
-    """A search for the law of prepared rows, by so many of their columns, that tells of what it finds."""
+    """A search on preprocessed rows, in some of their columns, that reports its progress."""
 
     ready: Prepared = field(kw_only=True)
     names: Sequence[str] = ()

@@ -1,1 +1,1 @@
-"""Fitting candidates: constants by shape, a beam of the best, and tests of the residuals."""
+"""Fitting candidates: training shapes, a beam search for names, and tests of the residuals."""

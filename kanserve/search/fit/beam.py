@@ -1,7 +1,7 @@
-"""Name the curves of a fitted tree, the surest first, with a joint refit of everything after each name.
+"""Replace the curves of a fitted tree by named functions, the most certain first, with a joint refit after each.
 
-A small beam search: each state offers a few names for its two surest curves; greedy choice alone loses where two
-functions look alike on one curve and only the refit tells them apart.
+This is a small beam search: each state has a few names for its two most certain curves. A greedy choice would fail
+where two functions look alike on one curve and only the joint refit distinguishes them.
 """
 
 from collections.abc import Iterator
@@ -32,10 +32,10 @@ class BeamState:
 def named(
     start: FittedNetwork, rows: SearchSamples, library: tuple[str, ...] = LIBRARY, *, noisy: bool = False
 ) -> list[FittedNetwork]:
-    """The tree with a name on every curve: the best few that a beam finds, the best first, or the one that is exact.
+    """The tree with a name on every curve: the best few that a beam search finds, best first, or the exact one.
 
-    `noisy`: whether the splines err by the noise of the rows, not by their grids, and so are nearer to the law than
-    to the rows.
+    `noisy`: whether the error of the splines is the noise of the rows, not that of their grids, so that they are closer
+    to the law than to the rows.
     """
     states = [BeamState(start, 0.0)]
     done: list[BeamState] = []
@@ -51,25 +51,25 @@ def named(
                     children[key] = child
                 if is_symbolic(child.fitted.tree) and child.fitted.error < EXACT:
                     return [child.fitted]
-        fittest = sorted(children.values(), key=lambda one: one.score)[:BEAM]
-        done += [one for one in fittest if is_symbolic(one.fitted.tree)]
-        states = [one for one in fittest if not is_symbolic(one.fitted.tree)]
+        fittest = sorted(children.values(), key=lambda state: state.score)[:BEAM]
+        done += [state for state in fittest if is_symbolic(state.fitted.tree)]
+        states = [state for state in fittest if not is_symbolic(state.fitted.tree)]
         if states and min(state.fitted.error for state in states) > HOPELESS_SHARE:
             break
-    last = [one for one in (_fitted(one.fitted.tree, rows, LAST_STEPS) for one in done) if one is not None]
-    return [one.fitted for one in sorted(last, key=lambda one: one.score)]
+    last = [state for state in (_fitted(state.fitted.tree, rows, LAST_STEPS) for state in done) if state is not None]
+    return [state.fitted for state in sorted(last, key=lambda state: state.score)]
 
 
 def _fitted(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
     net = network(tree, rows.x.shape[1], scale=rows.scale)
-    one = judged(refined(net, rows, steps), rows)
-    if not np.isfinite(one.error):
+    candidate = judged(refined(net, rows, steps), rows)
+    if not np.isfinite(candidate.error):
         return None
-    return BeamState(one, float(np.log10(one.error + 1e-13)) + COMPLEXITY_WEIGHT * price(one.tree))
+    return BeamState(candidate, float(np.log10(candidate.error + 1e-13)) + COMPLEXITY_WEIGHT * price(candidate.tree))
 
 
 def _children(one: FittedNetwork, rows: SearchSamples, library: tuple[str, ...], noisy: bool) -> Iterator[Node]:
-    """The tree with one more name: a few for the surest curve, fewer for the second."""
+    """The trees with one more name: a few for the most certain curve, fewer for the second."""
     found = {place: sample for place, sample in samples(one.net.kan, rows.x, np.array([rows.spread])).items()}
     floor = 1e-9 + 0.1 * one.error
     factors, traded = _lone_factors(one.tree)
@@ -93,15 +93,15 @@ def _children(one: FittedNetwork, rows: SearchSamples, library: tuple[str, ...],
                 )
             )
     ranked = sorted((pair for pair in ranked if pair[1]), key=lambda pair: pair[1][0].rank)
-    for (curve, each), count in zip(ranked, OFFERS, strict=False):
-        best = each[0].rank
-        for offer in each[:count]:
+    for (curve, curve_offers), count in zip(ranked, OFFERS, strict=False):
+        best = curve_offers[0].rank
+        for offer in curve_offers[:count]:
             if offer.rank <= best + NEAR_BEST:
                 yield exchanged(one.tree, curve, offer.curve)
 
 
 def _lone_factors(tree: Node) -> tuple[set[Curve], set[Curve]]:
-    """The curves that alone are factors of a product, and those of them whose product is a term beside others."""
+    """The curves that are factors of a product on their own, and those of them whose product is a term of a sum."""
     factors: set[Curve] = set()
     traded: set[Curve] = set()
     waiting: list[tuple[Node, bool]] = [(tree, False)]
@@ -111,6 +111,8 @@ def _lone_factors(tree: Node) -> tuple[set[Curve], set[Curve]]:
             lone = {factor.parts[0] for factor in node.factors if len(factor.parts) == 1}
             factors |= lone
             traded |= lone if beside else set()
-        for one in (node,) if isinstance(node, Sum) else node.factors:
-            waiting += [(curve.of, len(one.parts) > 1) for curve in one.parts if not isinstance(curve.of, int)]
+        for node_sum in (node,) if isinstance(node, Sum) else node.factors:
+            waiting += [
+                (curve.of, len(node_sum.parts) > 1) for curve in node_sum.parts if not isinstance(curve.of, int)
+            ]
     return factors, traded

@@ -1,4 +1,4 @@
-"""Find a law by its shape: shapes in order of size, until one with a name on every curve settles the problem."""
+"""Find a law by its shape: try shapes in order of size until one with a name on every curve settles the problem."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -40,19 +40,19 @@ from kanserve.search.trees.trees import Curve, Node, Sum, price, text
 
 STARTS, MORE_STARTS = 3, 6
 WAVY = 0.1
-"""Of the answers' deviation, the error of a polynomial of low degree: above it coarse grids cannot follow the law."""
+"""Error of a low-degree polynomial, relative to the outputs' spread, above which the law needs finer grids."""
 LOW_DEGREES = {1: 8, 2: 6, 3: 5}
 PROMISING, NEAR_BEST = 2e-2, 1.3
 LEARNED = 0.1
-"""Of one input: an error on the rows learned from that is worth a finer grid, whatever the held-out rows say."""
+"""With one input: a training error below which a finer grid is worth trying, whatever the held-out rows say."""
 SURE, CONVERGING, CLOSE = 1e-4, 1e-2, 2e-3
 FALLING = 0.4
 TRIED_AFTER_LEVEL = 4
 OTHER_LINKS = 2
 AS_GOOD = 1.15
-"""Times the least error on held-out rows: among laws that err by less, the one that says it best is taken."""
+"""Among laws within this factor of the least held-out error, the information criterion decides."""
 CHOICE = 2.0
-"""In nats for a unit of complexity."""
+"""Penalty in nats per unit of complexity."""
 INVERSES = {
     "square": "sqrt",
     "sqrt": "x^2",
@@ -68,10 +68,10 @@ INVERSES = {
 
 
 def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The first law that settles the problem, else the best there is.
+    """The first law that settles the problem, else the best one.
 
-    A law that is exact ends the search at once, one that leaves only noise at the end of its level, when the one of
-    those is known that describes the rows best.
+    An exact law ends the search at once. A law that leaves only noise ends it after its level, so that the best of the
+    level by the information criterion is taken.
     """
     rows = search.rows(one)
     known = surrogates(one.x, one.y)
@@ -89,17 +89,17 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
                     return found
                 settled.append(found)
         if settled:
-            return min(settled, key=lambda each: information_criterion(each, one))
+            return min(settled, key=lambda found: information_criterion(found, one))
         if search.over():
             break
     least = min((found.held for found in every), default=np.inf)
     as_good = [found for found in every if found.held <= AS_GOOD * least]
-    return min(as_good, key=lambda each: information_criterion(each, one), default=None)
+    return min(as_good, key=lambda found: information_criterion(found, one), default=None)
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Rows, links to try, and the error that makes a shape worth a finer grid."""
+    """Rows, link functions to try, and the error below which a shape is worth a finer grid."""
 
     rows: SearchSamples
     links: Sequence[Link]
@@ -107,22 +107,22 @@ class _Plan:
     search: Search
 
     def named_of(self, level: Sequence[Shape]) -> Iterator[FittedNetwork]:
-        """The shapes of a level that fit, with names: the sure ones at once, then the most promising."""
+        """The fitting shapes of a level, with names: the certain ones at once, then the most promising."""
         waiting: list[_Promising] = []
-        for one in self._fitting(level):
-            if one.fitted.held < SURE:
-                yield from self._named(one)
+        for shape in self._fitting(level):
+            if shape.fitted.held < SURE:
+                yield from self._named(shape)
             else:
-                waiting.append(one)
-        # Errors of different links are in different units: of equal shapes that of the answers themselves goes first.
-        waiting.sort(key=lambda one: (price(one.fitted.tree), one.link.name != "identity", one.fitted.held))
-        for one in waiting[:TRIED_AFTER_LEVEL]:
+                waiting.append(shape)
+        # Errors under different links are in different units: among equal shapes, the identity link goes first.
+        waiting.sort(key=lambda shape: (price(shape.fitted.tree), shape.link.name != "identity", shape.fitted.held))
+        for shape in waiting[:TRIED_AFTER_LEVEL]:
             if self.search.over():
                 return
-            yield from self._named(one)
+            yield from self._named(shape)
 
     def _fitting(self, level: Sequence[Shape]) -> Iterator["_Promising"]:
-        """Shapes with their splines fitted: those that may be right, through each link."""
+        """Shapes with fitted splines that may be right, for each link function."""
         for link in self.links:
             rows = self._linked(link)
             coarsest, finest = _grid(rows)
@@ -141,12 +141,12 @@ class _Plan:
                 if converging or fine.held < CLOSE or rows.x.shape[1] == 1:
                     yield _Promising(fine, link, noise_alone(fine, rows.x, rows.y))
                     continue
-                noisy = next((each for each in (coarse, fine) if noise_alone(each, rows.x, rows.y)), None)
+                noisy = next((fit for fit in (coarse, fine) if noise_alone(fit, rows.x, rows.y)), None)
                 if noisy is not None:
                     yield _Promising(noisy, link, True)
 
     def _worth_refining(self, coarse: FittedNetwork, rows: SearchSamples) -> bool:
-        """Of one input also where the held-out rows still miss the waves, or where there is nothing but much noise."""
+        """With one input, also if only the training error is small (held-out waves missed), or only noise remains."""
         if coarse.held <= self.promising:
             return True
         return rows.x.shape[1] == 1 and (coarse.error < LEARNED or noise_alone(coarse, rows.x, rows.y))
@@ -157,7 +157,7 @@ class _Plan:
         return replace(self.rows, y=link.forward(self.rows.y), held_y=link.forward(self.rows.held_y))
 
     def _named(self, one: "_Promising") -> Iterator[FittedNetwork]:
-        """The tree with names, of the answers themselves; nothing where there are none."""
+        """The trees with names, for the outputs themselves; empty if no names are found."""
         link, linked = one.link, self._linked(one.link)
         every = named(one.fitted, linked, self.search.library, noisy=one.noisy)
         for found in every[: BEAM if one.noisy else 1]:
@@ -166,9 +166,9 @@ class _Plan:
             yield found if link.name == "identity" else self._of_answers(found, link)
 
     def _of_answers(self, one: FittedNetwork, link: Link) -> FittedNetwork:
-        """The law of the answers from that of what the link makes of them, refitted where that is not exact.
+        """The law of the outputs from the law of their link, refitted unless it is exact.
 
-        Judged by the link's own inverse: arcsin(n·sin t) may meet 1 + 1e-16.
+        The errors use the link's own inverse, since rounding may take arcsin(n·sin t) out of range, at 1 + 1e-16.
         """
         rows = self.rows
         net = network(unlinked(one.tree, link), rows.x.shape[1])
@@ -181,12 +181,12 @@ class _Plan:
             found = FittedNetwork(net, error(rows.x, rows.y), error(rows.held_x, rows.held_y))
         if found.error < EXACT:
             return found
-        return min(found, judged(refined(net, rows, 40), rows), key=lambda each: each.error)
+        return min(found, judged(refined(net, rows, 40), rows), key=lambda candidate: candidate.error)
 
 
 @dataclass(frozen=True, eq=False)
 class _Promising:
-    """A shape with its splines fitted to what a link makes of the answers, and whether only noise is left of that."""
+    """A shape with splines fitted to the linked outputs, and whether its residuals are only noise."""
 
     fitted: FittedNetwork
     link: Link
@@ -201,10 +201,10 @@ def unlinked(node: Node, link: Link) -> Node:
 
 
 def information_criterion(found: FittedNetwork, one: SearchProblem) -> float:
-    """How much it takes to say what a law leaves of the answers, and the law: the less, the better it describes them.
+    """The Bayesian information criterion of a law in its simplest form, plus a penalty for its complexity; lower is
+    better.
 
-    A Bayesian information criterion of the law in its simplest form, where numbers that are recognised are no
-    estimates, with a price for its complexity.
+    Recognised constants do not count as estimates.
     """
     (tree,) = trees(found.net.kan).trees
     try:
@@ -219,12 +219,12 @@ def information_criterion(found: FittedNetwork, one: SearchProblem) -> float:
 
 
 def _starts(shape: Shape) -> int:
-    """More for a curve of a node, which has local minima."""
+    """More starts for a curve of a node, which has local minima."""
     return MORE_STARTS if "curve" in repr(shape) else STARTS
 
 
 def _grid(rows: SearchSamples) -> Grid:
-    """Fine grids for a law with waves, or sharp bends."""
+    """Finer grids for a law with waves or sharp bends."""
     inputs = rows.x.shape[1]
     wavy = far_from_polynomial(rows.x, rows.y, LOW_DEGREES.get(inputs, 4)) > WAVY * rows.spread
     if inputs == 1:
@@ -233,9 +233,13 @@ def _grid(rows: SearchSamples) -> Grid:
 
 
 def _links(known: Sequence[Surrogate], inputs: int) -> list[Link]:
-    """The identity and the two others through which a polynomial fits best; all where there is one input."""
-    plain = next(one for one in known if one.link.name == "identity")
+    """The identity and the two other links with the best polynomial fits; all links for one input."""
+    plain = next(surrogate for surrogate in known if surrogate.link.name == "identity")
     if inputs == 1:
-        return [plain.link, *(one.link for one in known if one.link.name != "identity")]
-    others = [one.link for one in known if one.link.name != "identity" and one.error < 1.5 * plain.error + 1e-12]
+        return [plain.link, *(surrogate.link for surrogate in known if surrogate.link.name != "identity")]
+    others = [
+        surrogate.link
+        for surrogate in known
+        if surrogate.link.name != "identity" and surrogate.error < 1.5 * plain.error + 1e-12
+    ]
     return [plain.link, *others[:OTHER_LINKS]]

@@ -1,8 +1,8 @@
-"""What a spline of a tree may be called: named functions, a function of a function, and what a product leaves open.
+"""Candidates for a spline of a tree: named functions, functions of functions, and variants that a product allows.
 
-A spline is known only up to what the tree around it can undo. In a product a factor's constant may be another term's;
-under a curve the power of a factor is free. So beside the functions that look like the spline there are those that
-would look like it after such a change.
+A spline is known only up to changes that the tree around it can undo. In a product, the constant of a factor may belong
+to another term; under a curve, the power of a factor is free. So the candidates are functions that match the spline,
+and functions that match it after such a change.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ from kanserve.simplification.edge_candidates import (
 )
 
 NEAR_BEST = 1.3
-"""In powers of ten: an offer that is this much worse than the best is not made."""
+"""In powers of ten: offers that are worse than the best by more than this are dropped."""
 
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """A curve that could stand in a spline's place, its error in units of the answers' spread, and its rank."""
+    """A curve that could replace a spline, its error in units of the outputs' spread, and its rank."""
 
     curve: Curve
     error: float
@@ -47,24 +47,24 @@ def offers(
     deep: bool = False,
     noisy: bool = False,
 ) -> list[Offer]:
-    """The best first.
+    """The offers for a curve, best first.
 
-    `factor`: whether the curve alone is a factor of a product. `traded`: whether that product is a term beside others,
-    so that f(a) + g(a)·h(b) is f(a) - k·g(a) + g(a)·(h(b) + k): h is then offered without its constant too. `deep`:
-    whether what takes longest is worth it, as where this is the only curve. `noisy`: whether a tenth of the network's
-    error, the floor, is what a curve may be off by; else it may be off by all of it.
+    `factor`: the curve is a factor of a product on its own. `traded`: that product is a term of a sum, where
+    f(a) + g(a)·h(b) equals f(a) - k·g(a) + g(a)·(h(b) + k), so that h is also offered without its constant. `deep`:
+    also try the slowest candidates, as for an only curve. `noisy`: a curve may be off only by about the floor, a tenth
+    of the network's error; otherwise by about all of that error.
     """
     found = [_offer(curve, candidate) for candidate in candidates(samples, floor, library)]
     if factor:
         found += _without_constant(curve, samples, floor, library)
     if traded:
-        found += [_constant_dropped(one) for one in found if one.curve.symbolic and one.curve.symbolic.d != 0]
-    best = min((one.error for one in found), default=np.inf)
+        found += [_constant_dropped(offer) for offer in found if offer.curve.symbolic and offer.curve.symbolic.d != 0]
+    best = min((offer.error for offer in found), default=np.inf)
     if best > (3 if noisy else 20) * floor:
         found += [_composed(curve, composite) for composite in composites(samples, floor, library)]
         found += _times_a_power(curve, samples, floor, library) if deep else ()
         found += _plus_a_line(curve, samples, floor, library)
-    return sorted(found, key=lambda one: one.rank)
+    return sorted(found, key=lambda offer: offer.rank)
 
 
 def _offer(curve: Curve, one: Candidate) -> Offer:
@@ -79,7 +79,7 @@ def _constant_dropped(one: Offer) -> Offer:
 
 
 def _without_constant(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
-    """c·f(a·z + b) with d = 0: the functions whose constant is small anyway, fitted again without it."""
+    """c·f(z + b) with d = 0: each function at its natural place, fitted without a constant."""
     for name in library:
         for b in _natural_places(name, samples):
             with np.errstate(all="ignore"):
@@ -106,7 +106,7 @@ def _natural_places(name: str, samples: Samples) -> tuple[float, ...]:
 
 
 def _composed(curve: Curve, one: Composite) -> Offer:
-    inner = [Sum((replace(curve, symbolic=each, knots=None, coefficients=None),)) for each in one.inner]
+    inner = [Sum((replace(curve, symbolic=symbolic, knots=None, coefficients=None),)) for symbolic in one.inner]
     node = inner[0] if len(inner) == 1 else Product(tuple(inner))
     return Offer(Curve(node, one.outer, without_constant=True), one.error, one.rank)
 
@@ -130,7 +130,7 @@ def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[
 
 
 def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> list[Offer]:
-    """g(z) + s·z: what is left of the curve after its best line, by functions of which that line is taken too."""
+    """g(z) + s·z: the residual of the curve's best line, by functions that are then fitted together with the line."""
     shares = samples.weights / samples.weights.sum()
     u = samples.u - shares @ samples.u
     line = samples.values @ (shares * u) / (shares @ u**2)

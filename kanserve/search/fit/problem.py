@@ -1,4 +1,4 @@
-"""One problem of a search, and what the whole search has to spend and has found."""
+"""A problem of a search, and the state of the whole search: its budget and its results."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,9 +26,9 @@ JOINT_STEPS = 60
 
 @dataclass(frozen=True, eq=False)
 class SearchProblem:
-    """Inputs x (N, d) and answers y (N,) whose law is wanted, and from which relative error on it counts as exact.
+    """Inputs x (N, d) and outputs y (N,) whose law is wanted, and the relative error below which it counts as exact.
 
-    `measured` is False for the values of a part, which are known from a fit only: what is left of them is no noise.
+    `measured` is False for the values of a part, which come from a fit: residuals are then not noise.
     """
 
     x: Array
@@ -42,13 +42,13 @@ class SearchProblem:
         return int(self.x.shape[1])
 
     def part(self, x: Array, y: Array, exact: float | None = None, measured: bool = True) -> "SearchProblem":
-        """A smaller problem on the way to this one."""
+        """A smaller problem, one level deeper."""
         return SearchProblem(x, y, self.exact if exact is None else exact, self.measured and measured, self.depth + 1)
 
 
 @dataclass(eq=False)
 class Search:
-    """What one search has to spend, and what it has found for the whole problem."""
+    """The state of one search: its budget, and the networks found for the whole problem."""
 
     budget: Budget
     generator: np.random.Generator
@@ -57,7 +57,7 @@ class Search:
     log: Callable[[str], None] = lambda message: None
     found: list[FittedNetwork] = field(default_factory=list)
     reached: Limit | None = None
-    """The limit by which something was left untried."""
+    """The limit that left something untried."""
 
     def over(self) -> bool:
         limit = self.budget.spent()
@@ -66,7 +66,7 @@ class Search:
 
     @contextmanager
     def within(self, share: float) -> Iterator[None]:
-        """Spend no more than this share of the time and of the fits that are left."""
+        """Spend at most this share of the remaining time and fits."""
         whole = self.budget
         self.budget = whole.part(share)
         try:
@@ -83,16 +83,16 @@ class Search:
         return found
 
     def judge(self, tree: Node, one: SearchProblem, steps: int = JOINT_STEPS) -> FittedNetwork:
-        """A tree with names on the rows of a problem, refitted to them unless it is exact already."""
+        """A tree of named functions with its errors on a problem's rows, refitted to them unless it is exact."""
         rows = self.rows(one)
         found = judged(network(tree, one.inputs), rows)
         if steps and not found.error < 1e-13:
-            found = min(found, judged(refined(found.net, rows, steps), rows), key=lambda each: each.error)
+            found = min(found, judged(refined(found.net, rows, steps), rows), key=lambda candidate: candidate.error)
         return self.keep(found, one)
 
 
 def settles(found: FittedNetwork | None, one: SearchProblem) -> bool:
-    """Whether the search for this law may end here: it is exact, or leaves nothing but noise."""
+    """Whether the law settles the problem: it is exact, or leaves only noise."""
     if found is None:
         return False
     if found.error < one.exact:
@@ -102,7 +102,7 @@ def settles(found: FittedNetwork | None, one: SearchProblem) -> bool:
 
 
 def _by_heart(found: FittedNetwork, one: SearchProblem) -> bool:
-    """Whether an exact law knows the few values of an input by heart, when the numbers that have a name are known."""
+    """Whether an exact law memorises the few values of an input, once its constants are recognised."""
     (tree,) = trees(found.net.kan).trees
     try:
         return memorises(exact_form(tree, one.x, one.y), one.x)
@@ -111,7 +111,7 @@ def _by_heart(found: FittedNetwork, one: SearchProblem) -> bool:
 
 
 def noise_alone(found: FittedNetwork, x: Array, y: Array) -> bool:
-    """Whether what the network leaves of the answers is noise."""
+    """Whether the residuals of a network are only noise."""
     with np.errstate(all="ignore"):
         residuals = y - evaluate(found.net.kan, x)[:, 0]
     return bool(np.isfinite(residuals).all()) and adequate(residuals, x, float(y.std()) or 1.0)

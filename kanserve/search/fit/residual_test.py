@@ -1,7 +1,7 @@
-"""Whether a formula leaves nothing but noise: what an exact error is for exact rows, this is for noisy ones.
+"""Residual test: whether the residuals of a formula are only noise. For noisy rows it replaces the test for exactness.
 
-Two questions are asked of the residuals: whether a polynomial explains any of them (lack of fit), and whether
-neighbours have like ones. What a wrong formula leaves is smooth, so it fails one or the other.
+It has two parts: whether a polynomial explains some of the residuals (lack of fit), and whether the residuals of
+neighbours are correlated. A wrong formula leaves smooth residuals, which fail one or the other.
 """
 
 import numpy as np
@@ -13,16 +13,16 @@ from kanserve.search.regression.least_squares import fit
 Array = NDArray[np.float64]
 
 LEAST, MOST = 1e-6, 0.7
-"""Of the answers' deviation: a smaller error is rounding or an approximation, a larger one explains too little."""
+"""Relative to the outputs' spread: a smaller error is rounding or approximation, a larger one explains too little."""
 DEGREES = {1: 12, 2: 6, 3: 4, 4: 3}
 UNLIKELY = 3.0
-"""Standard errors by which the F statistic of the polynomial may be above 1, what it is for noise."""
+"""Standard errors by which the F statistic of the polynomial may exceed 1, its value for noise."""
 UNLIKE = 3.5
-"""Standard errors of the correlation of neighbours."""
+"""Standard errors up to which neighbours may be correlated."""
 
 
 def adequate(residuals: Array, x: Array, spread: float) -> bool:
-    """Whether residuals (N,) at rows x (N, d) are noise, of answers with this standard deviation."""
+    """Whether residuals (N,) at rows x (N, d) are only noise, for outputs with this standard deviation."""
     error = float(np.sqrt(np.mean(residuals**2))) / spread
     if not LEAST < error < MOST:
         return False
@@ -30,7 +30,7 @@ def adequate(residuals: Array, x: Array, spread: float) -> bool:
 
 
 def lack_of_fit(residuals: Array, x: Array) -> float:
-    """How far the F statistic of a polynomial in x on residuals (N,) is above 1, in standard errors."""
+    """The excess over 1 of the F statistic of a polynomial in x fitted to residuals (N,), in standard errors."""
     varying = [i for i in range(x.shape[1]) if x[:, i].min() < x[:, i].max()]
     if not varying:
         return 0.0
@@ -48,7 +48,7 @@ def lack_of_fit(residuals: Array, x: Array) -> float:
 
 
 def _likeness(residuals: Array, x: Array) -> float:
-    """The correlation of the residuals of nearest neighbours."""
+    """The correlation between the residuals of nearest neighbours."""
     width = np.ptp(x, axis=0)
     u = x / np.where(width > 0, width, 1.0)
     square = (u**2).sum(axis=1)

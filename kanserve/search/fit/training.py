@@ -1,7 +1,7 @@
-"""Fit the splines of a shape: several random starts on a few rows, the best of them on all, then on a finer grid.
+"""Fit the splines of a shape: several random starts on a few rows, the best of them on all rows, then on a finer grid.
 
-A shape that is right fits noise-free data ten to a thousand times better than one that is not, as soon as one start
-finds its way; a start costs a millisecond or two, so there are several.
+The right shape fits noise-free data ten to a thousand times better than a wrong one, provided that one start
+converges. A start costs a millisecond or two, so there are several.
 """
 
 from dataclasses import dataclass, replace
@@ -21,9 +21,9 @@ from kanserve.train.lm.levenberg_marquardt import refine
 Array = NDArray[np.float64]
 
 EXACT = 1e-9
-"""Of the answers' deviation: the error of a law that is exact but for rounding."""
+"""Relative to the outputs' spread: the error of a law that is exact up to rounding."""
 Grid = tuple[int, int]
-"""Intervals of the first grid and of the finer one."""
+"""Intervals of the coarse and of the fine grid."""
 SMOOTH_LAW: Grid = 5, 12
 WAVY_LAW: Grid = 12, 30
 OF_ONE_INPUT: Grid = 20, 40
@@ -33,17 +33,17 @@ START_STEPS, BEST_STEPS, FINE_STEPS = 8, 30, 40
 SMOOTH, FINE_SMOOTH = 1e-8, 1e-10
 RANDOM = 0.15
 CROWDED = 0.15
-"""Of the range: by so much quantiles may be off an even grid before it follows them."""
+"""Relative to the range: the distance of the quantiles from an even grid above which the grid follows them."""
 TRUSTED = 0.97
 HOPELESS_ERROR_RATIO = 10.0
 FAR = 6.0, 60.0
-"""An input's largest value over its smallest: between these it reaches far towards 0, but not so far that it is there
-by chance."""
+"""Bounds of the ratio of an input's largest to its smallest value for geometric knots: it reaches far towards 0, but
+not so far that this is by chance."""
 
 
 @dataclass(frozen=True, eq=False)
 class SearchSamples:
-    """Inputs (N, d) and answers (N,) of one problem: those that a fit learns from and those that judge it."""
+    """Inputs (N, d) and outputs (N,) of one problem, split into training rows and held-out rows."""
 
     x: Array
     y: Array
@@ -60,7 +60,7 @@ class SearchSamples:
 
 
 def split(x: Array, y: Array, seed: int) -> SearchSamples:
-    """A fifth of the rows, chosen by the seed, is held out."""
+    """Hold out a fifth of the rows, chosen by the seed."""
     order = np.random.default_rng(seed).permutation(len(x))
     held, learn = np.split(order, [len(x) // 5])
     return SearchSamples(x[learn], y[learn], x[held], y[held])
@@ -68,7 +68,7 @@ def split(x: Array, y: Array, seed: int) -> SearchSamples:
 
 @dataclass(frozen=True, eq=False)
 class FittedNetwork:
-    """A network fitted to rows, and its root mean square errors over the answers' spread."""
+    """A network fitted to rows, and its root mean square errors relative to the outputs' spread."""
 
     net: Network
     error: float
@@ -80,7 +80,7 @@ class FittedNetwork:
 
 
 def judged(net: Network, rows: SearchSamples) -> FittedNetwork:
-    """On the held-out rows but the worst few: those beyond the others say how a spline goes on, not whether it fits."""
+    """The errors of a network. The held-out error omits the worst few rows, which measure how splines extrapolate."""
     error = _error(net.kan, rows.x, rows.y)
     squares = np.sort(_squares(net.kan, rows.held_x, rows.held_y))
     held = float(np.sqrt(np.mean(squares[: max(1, int(len(squares) * TRUSTED))])))
@@ -92,14 +92,14 @@ def _error(kan: Kan, x: Array, y: Array) -> float:
 
 
 def _squares(kan: Kan, x: Array, y: Array) -> Array:
-    """The squared errors (N,), infinite where there is none."""
+    """The squared errors (N,), infinity where they are not finite."""
     with np.errstate(all="ignore"):
         squares = (evaluate(kan, x)[:, 0] - y) ** 2
     return np.where(np.isfinite(squares), squares, np.inf)
 
 
 def refined(net: Network, rows: SearchSamples, steps: int, smooth: float = 0.0) -> Network:
-    """The network after so many steps of least squares on the rows that it learns from."""
+    """The network after `steps` least-squares steps on the training rows."""
     budget.count_fit()
     kan = refine(net.kan, rows.x, rows.y, steps=steps, smooth=smooth, ridge=1e-14, fixed=net.fixed)
     return taken_back(net, kan)
@@ -108,9 +108,9 @@ def refined(net: Network, rows: SearchSamples, steps: int, smooth: float = 0.0) 
 def trained(
     tree: Node, rows: SearchSamples, intervals: int, starts: int, promising: float, generator: np.random.Generator
 ) -> FittedNetwork:
-    """The tree with splines that fit the rows, as far as the best of so many starts leads.
+    """The tree with splines fitted to the rows, from the best of several random starts.
 
-    A start that is far from an error that would be promising is not followed.
+    If even the best start is far above a promising error, the errors are infinite and the fit stops there.
     """
     net = network(tree, rows.x.shape[1], intervals, rows.scale)
     count = max(START_ROWS, ROWS_FOR_EACH * (intervals + ORDER) * len(net.places))
@@ -131,7 +131,7 @@ def trained(
 
 
 def finer(one: FittedNetwork, rows: SearchSamples, intervals: int) -> FittedNetwork:
-    """The same on a finer grid, with the numbers in the tree."""
+    """The network refitted on a finer grid, with its parameters put back into the tree."""
     budget.count_fit()
     kan = regrid(one.net.kan, rows.x, intervals)
     kan = refine(kan, rows.x, rows.y, steps=FINE_STEPS, smooth=FINE_SMOOTH, ridge=1e-14, fixed=one.net.fixed)
@@ -139,7 +139,8 @@ def finer(one: FittedNetwork, rows: SearchSamples, intervals: int) -> FittedNetw
 
 
 def _begun(net: Network, x: Array, generator: np.random.Generator) -> Kan:
-    """Random splines, on grids where their inputs are: lines, parabolas and mixtures; in products also constants."""
+    """Random initial splines, on grids over the ranges of their inputs: lines, parabolas and mixtures; in products,
+    plus a constant."""
     layers = []
     v = x
     products = {place[:2] for place in _in_products(net)}
@@ -163,10 +164,8 @@ def _begun(net: Network, x: Array, generator: np.random.Generator) -> Kan:
 
 
 def _knots(values: Array, intervals: int) -> Array:
-    """Even knots; where values crowd at one end, as ratios do, or reach far towards 0, half as even.
-
-    The other half are the values' quantiles, or knots whose ratios are even: 1/x bends most next to 0.
-    """
+    """Even knots, averaged with the quantiles of values that crowd at one end, as ratios do, or with geometric knots if
+    values reach far towards 0, where 1/x bends most."""
     even = np.linspace(values.min(), values.max(), intervals + 1)
     width = even[-1] - even[0]
     if not width > 0:

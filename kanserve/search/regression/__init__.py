@@ -1,1 +1,1 @@
-"""Regressions that a search is built on: bases, least squares, surrogates, interactions and the budget."""
+"""The regressions behind the search: bases, least squares, link functions, surrogates, interactions; and its budget."""

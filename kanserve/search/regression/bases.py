@@ -1,4 +1,4 @@
-"""Products of Chebyshev polynomials of several inputs, each input taken as it is or by its logarithm."""
+"""Products of Chebyshev polynomials of several inputs, or of their logarithms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from kanserve.search.regression import budget
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_LEAST_RATIO = 1.5  # of an input's largest to its smallest: below it a logarithm is a straight line
-_STEPS_OF_CROSS = (4, 6, 8, 12, 16, 24, 32)  # for three inputs or more
-_STEPS_OF_NARROW_CROSS = (24, 36, 48)  # for two: many periods along one of them
-_HIGHEST_DEGREES = (40, 18, 14)  # of one input, of two, of more
+_LEAST_RATIO = 1.5  # of an input's largest to its smallest value: below it, the logarithm is nearly a straight line
+_STEPS_OF_CROSS = (4, 6, 8, 12, 16, 24, 32)  # hyperbolic crosses for three inputs or more
+_STEPS_OF_NARROW_CROSS = (24, 36, 48)  # for two inputs: many periods along one of them
+_HIGHEST_DEGREES = (40, 18, 14)  # for one input, two, and more
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def coordinate(values: Array, logarithmic: bool = False) -> Coordinate:
 
 
 def has_logarithm(values: Array) -> bool:
-    """An input of one sign that spans a ratio: a power of it is linear in its logarithm."""
+    """Whether an input has one sign and a large enough ratio, so that its logarithm is useful: log x^p = p·log x."""
     low, high = float(values.min()), float(values.max())
     if low <= 0 <= high:
         return False
@@ -78,10 +78,13 @@ class Basis:
         return columns
 
     def _polynomials(self, x: Array) -> list[Array]:
-        """For each input T_0 .. T_degree (N, degree + 1)."""
+        """T_0 .. T_degree (N, degree + 1) of each input."""
         degrees = self.indices.max(axis=0, initial=0)
         pairs = zip(self.coordinates, degrees, strict=True)
-        return [chebyshev(one.of(x[:, i]), int(degree)) for i, (one, degree) in enumerate(pairs)]
+        return [
+            chebyshev(coordinate_of_input.of(x[:, i]), int(degree))
+            for i, (coordinate_of_input, degree) in enumerate(pairs)
+        ]
 
 
 def chebyshev(u: Array, degree: int) -> Array:
@@ -95,7 +98,7 @@ def chebyshev(u: Array, degree: int) -> Array:
 
 
 def _derivatives(columns: Array) -> Array:
-    """By u, of T_0 .. T_degree: T_n' = 2n·T_(n-1) + n/(n-2)·T_(n-2)'."""
+    """The derivatives of T_0 .. T_degree by u: T_n' = 2n·T_(n-1) + n/(n-2)·T_(n-2)'."""
     slopes = np.zeros_like(columns)
     for n in range(1, columns.shape[1]):
         slopes[:, n] = n * columns[:, 0] if n == 1 else 2 * n * columns[:, n - 1]
@@ -106,18 +109,18 @@ def _derivatives(columns: Array) -> Array:
 
 @lru_cache(maxsize=256)
 def total_degree(inputs: int, degree: int) -> Indices:
-    """All products of at most this degree, by degree: (P, inputs)."""
+    """The exponents of all products of at most this total degree, sorted by degree: (P, inputs)."""
     budget.check()
     if inputs == 0:
         return np.zeros((1, 0), np.int64)
     rows = [(first, *rest) for first in range(degree + 1) for rest in total_degree(inputs - 1, degree - first).tolist()]
-    rows.sort(key=lambda row: (sum(row), [-one for one in row]))
+    rows.sort(key=lambda row: (sum(row), [-exponent for exponent in row]))
     return np.array(rows, np.int64).reshape(-1, inputs)
 
 
 @lru_cache(maxsize=256)
 def hyperbolic_cross(inputs: int, limit: int) -> Indices:
-    """Products with (a + 1)·(b + 1)·... of at most `limit`: high powers alone, low ones together."""
+    """The exponents of all products with (a + 1)·(b + 1)·... ≤ limit: high powers alone, low powers together."""
     budget.check()
     if inputs == 0:
         return np.zeros((1, 0), np.int64)
@@ -129,7 +132,7 @@ def hyperbolic_cross(inputs: int, limit: int) -> Indices:
 
 @lru_cache(maxsize=256)
 def ladder(inputs: int, terms: int) -> tuple[Indices, ...]:
-    """Index sets of at most so many terms, smallest first: total degrees and, for two inputs or more, crosses."""
+    """Index sets of at most `terms` terms, smallest first: total degrees and, for two inputs or more, crosses."""
     sets = []
     highest = _HIGHEST_DEGREES[min(inputs, 3) - 1]
     for degree in range(1, highest + 1):
@@ -145,7 +148,7 @@ def ladder(inputs: int, terms: int) -> tuple[Indices, ...]:
 
 
 def separate(parts: Sequence[Sequence[int]], inputs: int, sets: Sequence[Indices]) -> Indices:
-    """The constant, and the terms of each part's own index set, placed among all the inputs."""
+    """The constant, and the terms of each part's own index set, as indices over all inputs."""
     rows = [np.zeros((1, inputs), np.int64)]
     for part, indices in zip(parts, sets, strict=True):
         own = indices[indices.sum(axis=1) > 0]

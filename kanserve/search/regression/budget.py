@@ -1,6 +1,6 @@
-"""What a search may spend: wall-clock time, fits, or both. Asked by all that may take long.
+"""The budget of a search: wall-clock time, fits, or both. Everything that may take long checks it.
 
-`Search.over` is asked between the steps of a search; one step of it may take a minute where there are twenty inputs.
+`Search.over` checks it between the steps of a search, but a single step may take a minute with twenty inputs.
 """
 
 import math
@@ -15,7 +15,7 @@ Limit = Literal["seconds", "max_fits"]
 
 
 class OutOfBudgetError(Exception):
-    """The time or the fits of the search are used up; `find_formulas` goes on with what it has."""
+    """The time or the fits of the search are used up; `find_formulas` continues with its results so far."""
 
 
 @dataclass
@@ -27,8 +27,8 @@ class _Count:
 class Budget:
     """Time until `deadline`, of `time.perf_counter`, and up to `max_fits` fits.
 
-    One fit is one least-squares fit: of a polynomial, of a network from one random start, or of all constants again
-    when a curve has been named, a grid made finer or parts put together.
+    One fit is one least-squares fit: of a polynomial, of a network from one random start, or of all constants after a
+    curve was named, a grid refined or parts joined.
     """
 
     deadline: float = math.inf
@@ -37,17 +37,17 @@ class Budget:
 
     @property
     def fits(self) -> int:
-        """How many have been made."""
+        """The number of fits so far."""
         return self._count.fits
 
     def spent(self) -> Limit | None:
-        """The limit that has been reached, if one has."""
+        """The limit that has been reached, if any."""
         if self.fits >= self.max_fits:
             return "max_fits"
         return "seconds" if self.deadline < math.inf and time.perf_counter() > self.deadline else None
 
     def part(self, share: float) -> "Budget":
-        """This share of the time and of the fits that are left; what is spent of it is spent of the whole."""
+        """This share of the remaining time and fits; what is spent of it also counts for the whole budget."""
         now = time.perf_counter()
         return Budget(
             now + share * max(self.deadline - now, 0.0),
@@ -57,7 +57,7 @@ class Budget:
 
     @contextmanager
     def enforced(self) -> Iterator[None]:
-        """Let `check` and `count_fit` raise once this is spent."""
+        """Within this context, `check` and `count_fit` raise once the budget is spent."""
         before = _enforced.set(self)
         try:
             yield
@@ -72,14 +72,14 @@ _enforced: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 
 def check() -> None:
-    """Raise OutOfBudgetError if the search has nothing left to spend."""
+    """Raise OutOfBudgetError if the budget is spent."""
     budget = _enforced.get()
     if budget is not None and budget.spent():
         raise OutOfBudgetError
 
 
 def count_fit() -> None:
-    """Called before each fit: counts it, unless there is nothing left to spend."""
+    """Count a fit, before it starts; OutOfBudgetError if the budget is spent."""
     check()
     budget = _enforced.get()
     if budget is not None:

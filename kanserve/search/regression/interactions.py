@@ -1,4 +1,4 @@
-"""How inputs act together in a surrogate, read off by exchanging coordinates between rows."""
+"""Interactions of inputs in a surrogate, measured by exchanging coordinates between rows."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -12,16 +12,16 @@ from kanserve.search.regression.surrogates import Surrogate, answer_units
 Array = NDArray[np.float64]
 Parts = tuple[tuple[int, ...], ...]
 
-_PAIRS = 120  # of rows whose coordinates are exchanged
-_WEAK = 30.0  # times the surrogate's error: a difference above it is no error
+_PAIRS = 120  # pairs of rows whose coordinates are exchanged
+_WEAK = 30.0  # times the surrogate's error: a larger difference is significant
 _ROUNDING = 1e-9
 _INTERIOR = 0.9  # of an input's range
-_NODES = 12  # values of one input
-_LINES = 50  # rows at which they are put
+_NODES = 12  # values of one input along a line
+_LINES = 50  # rows through which lines are taken
 
 
 def partitions(x: Array, full: Surrogate, multiplicative: bool) -> list[Parts]:
-    """From the finest that the four-point differences allow to two parts."""
+    """Partitions of the inputs, from the finest that the four-point differences allow to two parts."""
     strengths = four_point(x, full, multiplicative)
     bonds = _strongest_tree(strengths)
     limit = weak(full)
@@ -35,9 +35,9 @@ def partitions(x: Array, full: Surrogate, multiplicative: bool) -> list[Parts]:
 
 
 def four_point(x: Array, full: Surrogate, multiplicative: bool) -> Array:
-    """How far v(both) + v(none) - v(i) - v(j) is from 0 when i, j are exchanged between rows: (d, d), over y's size.
+    """Four-point differences v(both) + v(none) - v(i) - v(j), with i, j exchanged between rows: (d, d), relative to y.
 
-    Multiplicative: v(both)·v(none) - v(i)·v(j), over the square of its size.
+    Multiplicative: v(both)·v(none) - v(i)·v(j), relative to the mean square.
     """
     inputs = x.shape[1]
     rows = np.linspace(0, len(x) - 1, min(_PAIRS, len(x))).astype(int)
@@ -60,7 +60,7 @@ def four_point(x: Array, full: Surrogate, multiplicative: bool) -> Array:
 
 
 def _strongest_tree(strengths: Array) -> list[tuple[float, tuple[int, int]]]:
-    """The spanning tree of the strongest bonds, strongest first."""
+    """The maximum spanning tree of the interactions, strongest first."""
     inputs = len(strengths)
     group = list(range(inputs))
     tree = []
@@ -69,7 +69,7 @@ def _strongest_tree(strengths: Array) -> list[tuple[float, tuple[int, int]]]:
         if group[i] != group[j]:
             tree.append((float(strengths[i, j]), (i, j)))
             old, new = group[j], group[i]
-            group = [new if one == old else one for one in group]
+            group = [new if name == old else name for name in group]
     return tree
 
 
@@ -77,20 +77,20 @@ def _components(inputs: int, bonds: Sequence[tuple[int, int]]) -> Parts:
     group = list(range(inputs))
     for i, j in bonds:
         old, new = group[j], group[i]
-        group = [new if one == old else one for one in group]
+        group = [new if label == old else label for label in group]
     return tuple(tuple(i for i in range(inputs) if group[i] == name) for name in dict.fromkeys(group))
 
 
 def weak(full: Surrogate) -> float:
-    """A difference of exchanged values up to which it may be the surrogate's own error."""
+    """The difference of exchanged values up to which it may be just the surrogate's error."""
     return _WEAK * max(full.error, _ROUNDING)
 
 
 def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
-    """The shape by which input i moves link(y), as values (nodes,) at nodes (nodes,), and what other shapes it needs.
+    """The dependence of link(y) on input i: nodes (nodes,), the main shape's values there, and the size of the rest.
 
-    By the singular values of the changes along lines in x_i: with one shape g, link(y) = P + g(x_i)·Q. The last number
-    is what is beyond it, relative to y: about the surrogate's error when there is nothing.
+    By a singular value decomposition of the changes along lines in x_i: if there is only one shape g, then
+    link(y) = P + g(x_i)·Q. The last number is the remainder relative to y, about the surrogate's error in that case.
     """
     low, high = float(x[:, i].min()), float(x[:, i].max())
     nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES)
@@ -105,7 +105,7 @@ def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
 
 
 def interior(x: Array, full: Surrogate) -> NDArray[np.bool_]:
-    """Rows away from the ends of every input, where a polynomial's gradient is at its worst."""
+    """Rows away from the ends of every input's range, where a polynomial's gradient is least accurate."""
     scaled = np.stack([coordinate.of(x[:, i]) for i, coordinate in enumerate(full.coordinates)], axis=1)
     inner = np.all(np.abs(scaled) < _INTERIOR, axis=1)
     return inner if inner.mean() > 0.2 else np.ones(len(x), np.bool_)

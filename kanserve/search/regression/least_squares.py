@@ -1,4 +1,4 @@
-"""Linear least squares with the error that it would have on a row it had not seen: the ground of every test here."""
+"""Linear least squares with leave-one-out errors, on which every test of the search is based."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,14 @@ from kanserve.search.regression import budget
 
 Array = NDArray[np.float64]
 
-_RIDGE = 1e-13  # of a column's square: lets two equal columns share a coefficient; the refinement undoes its bias
-_HIGHEST_LEVERAGE = (
-    0.98  # a row that decides its own fit says little; above this its error would be a quotient of zeros
-)
+_RIDGE = 1e-13  # relative to a column's square: allows equal columns; the refinement removes its bias
+_HIGHEST_LEVERAGE = 0.98  # above it, a row determines its own fit, and its leave-one-out error would be 0/0
 _REFINEMENTS = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Of targets (N, K) by a design (N, P): coefficients (P, K), residuals (N, K), leverages (N,)."""
+    """A fit of targets (N, K) by a design (N, P): coefficients (P, K), residuals (N, K), leverages (N,)."""
 
     coefficients: Array
     residuals: Array
@@ -26,12 +24,12 @@ class Fit:
 
     @property
     def left_out(self) -> Array:
-        """The residual of each row, (N, K), by the fit to all the others."""
+        """Leave-one-out residuals, r / (1 - h): (N, K)."""
         return self.residuals / (1 - self.leverages)[:, None]
 
 
 def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
-    """`gram` is design'·design, when it is known already."""
+    """Fit by normal equations; `gram` is designᵀ·design, if it is known already."""
     budget.count_fit()
     gram = design.T @ design if gram is None else gram
     scale = np.sqrt(np.diagonal(gram))
@@ -42,7 +40,7 @@ def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
     influence = design @ inverse
     coefficients = influence.T @ targets
     residuals = targets - design @ coefficients
-    for _ in range(_REFINEMENTS):  # the normal equations square the condition number; this gives the digits back
+    for _ in range(_REFINEMENTS):  # the normal equations square the condition number; refinement restores the digits
         coefficients = coefficients + influence.T @ residuals
         residuals = targets - design @ coefficients
     leverages = np.clip(np.einsum("np,np->n", influence, design), 0, _HIGHEST_LEVERAGE)
@@ -50,9 +48,9 @@ def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
 
 
 def lack_of_fit(residuals: Array, design: Array, block: Array) -> float:
-    """The F statistic of adding the columns `block` to a fit with `residuals` (N,): about 1 when they say nothing.
+    """The F statistic of adding the columns `block` to a fit with `residuals` (N,).
 
-    Scaled so that 1 is the 4-sigma limit of chance for a block of any width.
+    It is scaled so that 1 is the 4-sigma limit of chance for a block of any width.
     """
     count, terms = design.shape
     joined = np.concatenate([design, block], axis=1)

@@ -1,6 +1,6 @@
-"""Links: what is done to the answers before a surrogate is fitted, so that a law's outermost function disappears.
+"""Link functions: transformations of the outputs before a surrogate is fitted, which undo a law's outermost function.
 
-y = sqrt(a² + b²) is no polynomial, y² is one; y = u·v/(w·s) is a sum once its logarithm is taken.
+y = sqrt(a² + b²) is not a polynomial, but y² is; y = u·v/(w·s) becomes a sum by its logarithm.
 """
 
 import math
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Elementwise = Callable[[Array], Array]
 
-_NEARLY_LINEAR = 0.9995  # a link whose correlation with y is above this says what y says already
-_FAR_FROM_ZERO = 1e-3  # of the answers' median size: below it 1/y says mostly where y is 0
-_FAR_ON_BOTH_SIDES = 0.05  # the same where y changes sign: answers that pass through 0 come nearer than that
+_NEARLY_LINEAR = 0.9995  # a link that is more correlated with y than this adds nothing
+_FAR_FROM_ZERO = 1e-3  # least |y| relative to the median: below it, 1/y is dominated by the rows near 0
+_FAR_ON_BOTH_SIDES = 0.05  # the same where y changes sign: outputs that pass through 0 come closer than that
 _LARGEST_EXPONENT = 8.0
 _HALF_TURN = math.pi / 2
 _STEEPEST_TANGENT = 1.5
@@ -24,7 +24,7 @@ _CLIP = 1 - 1e-12  # of the domain of atanh, whose ends are infinite
 
 @dataclass(frozen=True)
 class Link:
-    """g with its inverse on the answers' branch and its slope dg/dy; `sign` -1: it is g(-y), for answers below 0."""
+    """g with its inverse on the outputs' branch and its slope dg/dy; `sign` -1: it is g(-y), for negative outputs."""
 
     name: str
     forward: Elementwise
@@ -35,9 +35,9 @@ class Link:
 
 
 def applicable(y: Array) -> tuple[Link, ...]:
-    """Identity first, then every link that is defined on all of y and bends it.
+    """The identity, then every link that is defined on all of y and not nearly linear there.
 
-    One link may stand here with sign -1, when y is below 0 everywhere: it is then a function of -y.
+    If y is nowhere above 0, links that need one sign are functions of -y, with sign -1.
     """
     kept = [IDENTITY]
     if y.max() == y.min():

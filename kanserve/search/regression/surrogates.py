@@ -1,4 +1,4 @@
-"""Closed-form fits of an unknown law: one linear least squares for all links, judged on rows left out."""
+"""Surrogates: polynomial fits of an unknown law, one least squares for all links, with leave-one-out errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ Array = NDArray[np.float64]
 EXACT = 1e-11  # a relative error below this is rounding
 _MOST_TERMS = 220
 _ROWS_PER_TERM = 3
-_LEAST_SLOPE = 0.02  # of a link's median slope: where it is flatter, an error counts as if it were not
-_WORTH_A_FLIP = 0.8  # of the error: what an input's logarithm must bring
-_PATIENCE = 2  # steps of the ladder without a gain before it is left, but not
-_LOST = 0.1  # above this error: several periods of a wave give no gain until there are terms enough for all
+_LEAST_SLOPE = 0.02  # relative to a link's median slope: smaller slopes are raised to it when errors are converted
+_WORTH_A_FLIP = 0.8  # an input is switched to or from its logarithm if the error falls below this share
+_PATIENCE = 2  # index sets without improvement before early stopping, but not
+_LOST = 0.1  # above this error: a wave of several periods gives no gain until there are enough terms for all
 
 
 @dataclass(frozen=True, eq=False)
 class Surrogate:
-    """link(y) as a polynomial. `error`: of a row left out, brought back to y and over y's root mean square."""
+    """link(y) as a polynomial. `error`: leave-one-out, converted to y and relative to y's root mean square."""
 
     link: Link
     basis: Basis
@@ -43,7 +43,7 @@ class Surrogate:
         return self.basis.design(x) @ self.coefficients
 
     def linked_gradient(self, x: Array) -> Array:
-        """The gradient of link(y), which points where that of y does: (N, d)."""
+        """The gradient of link(y), which is parallel to that of y: (N, d)."""
         slopes = [self.basis.slopes(x, i) @ self.coefficients for i in range(x.shape[1])]
         return np.stack(slopes, axis=1)
 
@@ -58,23 +58,26 @@ class Surrogate:
 
 
 def surrogates(x: Array, y: Array, links: Sequence[Link] | None = None) -> tuple[Surrogate, ...]:
-    """One for each link that applies to y (N,), best first; x (N, d)."""
+    """A surrogate for each link that applies to y (N,), best first; x (N, d)."""
     chosen = tuple(links) if links is not None else applicable(y)
     targets = _Targets.of(y, chosen)
     inputs = x.shape[1]
     raw = tuple(coordinate(x[:, i]) for i in range(inputs))
     bent = tuple(coordinate(x[:, i], has_logarithm(x[:, i])) for i in range(inputs))
     best = _climb(x, targets, raw)
-    if any(one.logarithmic for one in bent):
+    if any(axis.logarithmic for axis in bent):
         best = _better(best, _climb(x, targets, bent))
         best = _flipped(x, targets, best)
-    found = [Surrogate(link, one.basis, one.coefficients, one.error) for link, one in zip(chosen, best, strict=True)]
-    return tuple(sorted(found, key=lambda one: one.error))
+    found = [
+        Surrogate(link, choice.basis, choice.coefficients, choice.error)
+        for link, choice in zip(chosen, best, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda surrogate: surrogate.error))
 
 
 @dataclass(frozen=True, eq=False)
 class _Targets:
-    """link(y), centred and scaled, (N, K), and what an error of it means in y."""
+    """link(y), centred and scaled, (N, K), and the factors that convert its errors to errors of y."""
 
     values: Array
     centres: Array
@@ -94,14 +97,14 @@ class _Targets:
 
 
 def answer_units(link: Link, y: Array) -> Array:
-    """For each row what an error of 1 in link(y) is in y, over y's root mean square: (N,)."""
+    """The error in y, relative to its root mean square, that an error of 1 in link(y) means on each row: (N,)."""
     size = root_mean_square(y) or 1.0
     slope = np.abs(link.slope(y))
     return 1 / (np.maximum(slope, _LEAST_SLOPE * float(np.median(slope)) or 1.0) * size)
 
 
 class _Grown:
-    """The columns of one step of the ladder after the other, each made once, as are their products with one another."""
+    """The growing design matrix of successive index sets; each column and each product of two is computed once."""
 
     def __init__(self, x: Array, coordinates: tuple[Coordinate, ...]) -> None:
         self.x, self.coordinates = x, coordinates
@@ -110,7 +113,7 @@ class _Grown:
         self.gram = np.zeros((0, 0))
 
     def to(self, indices: Indices, targets: Array) -> tuple[Array, Array, Array]:
-        """What `fit` takes."""
+        """The arguments of `fit`."""
         rows = [tuple(row) for row in indices.tolist()]
         new = [row for row in rows if row not in self.places]
         if new:
@@ -131,13 +134,13 @@ class _Choice:
 
 
 def _climb(x: Array, targets: _Targets, coordinates: tuple[Coordinate, ...]) -> list[_Choice]:
-    """For each link the best step of the ladder."""
+    """The best index set for each link."""
     grown = _Grown(x, coordinates)
     best: list[_Choice] = []
     idle = 0
     for indices in ladder(x.shape[1], most_terms(len(x))):
-        one = fit(*grown.to(indices, targets.values))
-        step = _choices(Basis(coordinates, indices), one, targets)
+        step_fit = fit(*grown.to(indices, targets.values))
+        step = _choices(Basis(coordinates, indices), step_fit, targets)
         gained = not best or any(new.error < 0.9 * old.error for new, old in zip(step, best, strict=True))
         best = _better(best, step) if best else step
         idle = 0 if gained else idle + 1
@@ -156,26 +159,26 @@ def _choices(basis: Basis, one: Fit, targets: _Targets) -> list[_Choice]:
 
 def _better(ones: list[_Choice], others: list[_Choice]) -> list[_Choice]:
     pairs = zip(ones, others, strict=True)
-    return [other if other.error < 0.99 * one.error else one for one, other in pairs]
+    return [rival if rival.error < 0.99 * choice.error else choice for choice, rival in pairs]
 
 
 def _flipped(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
-    """Each input that has a logarithm the other way, where the best link gains by it."""
+    """Switches inputs to or from their logarithms, where the best link improves by it."""
     for i in range(x.shape[1]):
-        leader = min(best, key=lambda one: one.error)
+        leader = min(best, key=lambda choice: choice.error)
         if not has_logarithm(x[:, i]) or leader.error < EXACT:
             continue
         other = coordinate(x[:, i], not leader.basis.coordinates[i].logarithmic)
         coordinates = (*leader.basis.coordinates[:i], other, *leader.basis.coordinates[i + 1 :])
         basis = Basis(coordinates, leader.basis.indices)
         step = _choices(basis, fit(basis.design(x), targets.values), targets)
-        if min(one.error for one in step) < _WORTH_A_FLIP * leader.error:
+        if min(choice.error for choice in step) < _WORTH_A_FLIP * leader.error:
             best = _better(best, step)
     return best
 
 
 def far_from_polynomial(x: Array, y: Array, degree: int) -> float:
-    """The error, of a row left out, of the polynomial of this total degree in x (N, d) that is closest to y (N,)."""
+    """The leave-one-out error of the polynomial of this total degree in x (N, d) that fits y (N,) best."""
     basis = Basis(tuple(coordinate(column) for column in x.T), total_degree(x.shape[1], degree))
     return root_mean_square(fit(basis.design(x), y[:, None]).left_out)
 

@@ -1,1 +1,1 @@
-"""Structure of a law before it is found: separable parts, merged inputs, scales and units."""
+"""The structure of a law before it is known: separable parts, merged inputs, scalings and units."""

@@ -1,7 +1,7 @@
 """Laws that are affine in a function of one input: link(y) = P(others) + g(x_i)·Q(others).
 
-Where parts of a sum or a product overlap in an input, P and Q often know fewer inputs than y does, and each is a
-problem of its own with one input less.
+Where the parts of a sum or a product share an input, P and Q often depend on fewer inputs than y, and each is a
+problem of its own with at least one input less.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ Array = NDArray[np.float64]
 _LARGEST_EXPONENT = 20.0
 _ROUNDING = 1e-9
 _ALIKE = 1e-5  # 1 - correlation of a shape with a function
-_ALIKE_IN_DOUBT = 10.0  # times the square of the surrogate's error
-_CLEARLY = 2.0  # times nearer, for a function later in the table to be preferred
+_ALIKE_IN_DOUBT = 10.0  # the same, in units of the square of the surrogate's error
+_CLEARLY = 2.0  # factor by which a function later in the table must be closer to be preferred
 _NONE_THE_WORSE = 1.1  # times the error
-_SOMETHING = 1e-3  # of link(y): less than this, P is nothing
+_SOMETHING = 1e-3  # relative to link(y): a smaller P counts as 0
 _OF_POSITIVE = ("sqrt", "log")
 _OF_NONZERO = ("reciprocal", "reciprocal square")
 
@@ -40,14 +40,14 @@ INNER: dict[str, Callable[[Array], Array]] = {
     "sin": np.sin,
     "cos": np.cos,
 }
-"""What an input may enter by. The straight line is first: the others are asked only where they bend it."""
+"""Functions by which an input may enter. The straight line is first; the others are tried only where they bend."""
 
 
 @dataclass(frozen=True, eq=False)
 class AffineIn:
     """link(y) = P + g(x_i)·Q with g = INNER[inner]. `values` (N, 2): P and Q at the rows.
 
-    `P_inputs`, `Q_inputs`: what each depends on. `error`: of a row left out, in y, over y's root mean square.
+    `P_inputs`, `Q_inputs`: the inputs of each. `error`: leave-one-out, in y, relative to y's root mean square.
     """
 
     i: int
@@ -60,25 +60,30 @@ class AffineIn:
 
 
 def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[AffineIn, ...]:
-    """Those that the rows x (N, d), y (N,) do not refute: the fewest inputs in P and Q first, then the least error.
+    """The affine forms that the rows x (N, d), y (N,) do not refute: fewest inputs in P and Q first, then least error.
 
-    `known`: surrogates of the rows, to save the time.
+    `known`: surrogates of the rows, to save time.
     """
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
-    plain = next((one for one in ranked if one.link.name == "identity"), ranked[0])
+    plain = next((surrogate for surrogate in ranked if surrogate.link.name == "identity"), ranked[0])
     found = []
     for full in dict.fromkeys((ranked[0], plain)):
         strengths = four_point(x, full, False)
         for i in range(x.shape[1]):
-            one = _affine(x, y, full, i, strengths[i])
-            found += [one] if one is not None else []
-    return tuple(sorted(found, key=lambda one: (len(one.P_inputs) + len(one.Q_inputs), one.error)))
+            affine = _affine(x, y, full, i, strengths[i])
+            found += [affine] if affine is not None else []
+    return tuple(
+        sorted(
+            found,
+            key=lambda affine_input: (len(affine_input.P_inputs) + len(affine_input.Q_inputs), affine_input.error),
+        )
+    )
 
 
 def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> AffineIn | None:
-    """With the function that moves like the surrogate does along x_i, if one does."""
+    """The form affine in the function of x_i that matches the surrogate along x_i, if there is one."""
     nodes, shape, beyond = along(x, full, i)
     if beyond > weak(full):
         return None
@@ -89,7 +94,7 @@ def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> Af
         return None
     question = _Question(x, y, full, i, INNER[name](x[:, i]))
     if not felt and holds(question.form(others, ()), full.error, question.missing(others, ())):
-        return None  # a sum, which `separations` tells
+        return None  # a sum, which `separations` finds
     for q_inputs in dict.fromkeys((felt or others, others)):
         form = question.form(others, q_inputs)
         if holds(form, full.error, question.missing(others, q_inputs)):
@@ -98,7 +103,7 @@ def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> Af
 
 
 def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | None:
-    """The function that is the most like a shape at the nodes, the plainest first among those that are equally so."""
+    """The function that is most similar to a shape at the nodes; among equally similar ones, the simplest."""
     best, least = None, _CLEARLY * max(_ALIKE, _ALIKE_IN_DOUBT * doubt)
     low, high = float(values.min()), float(values.max())
     for name, function in INNER.items():
@@ -117,7 +122,7 @@ def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | Non
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """Whether the surrogate's link(y) is P + Q·inner, `inner` (N,) the values of a function of x_i."""
+    """The test of whether link(y) is P + Q·inner, with `inner` (N,) the values of a function of x_i."""
 
     x: Array
     y: Array
@@ -126,7 +131,7 @@ class _Question:
     inner: Array
 
     def form(self, p_inputs: tuple[int, ...], q_inputs: tuple[int, ...], most: int | None = None) -> Hypothesis:
-        """With Q for the function over its root mean square; `most` terms, else as many as are good."""
+        """The fitted form, with `inner` scaled to root mean square 1, and about `most` terms, or the best number."""
         blocks = [self._block(p_inputs), self._block(q_inputs, self._scaled)]
         targets, units = self.full.link.forward(self.y), answer_units(self.full.link, self.y)
         if most is not None:
@@ -141,7 +146,7 @@ class _Question:
         return self.inner / root_mean_square(self.inner)
 
     def missing(self, p_inputs: tuple[int, ...], q_inputs: tuple[int, ...]) -> Array:
-        """What the form would lack: more of x_i, and in P and Q the inputs that they were denied, (N, m)."""
+        """Columns that the form lacks: x_i in other ways, and in P and Q the inputs that they leave out, (N, m)."""
         coordinates, inputs = self.full.coordinates, range(self.x.shape[1])
         others = [j for j in inputs if j != self.i]
         columns = [of_input(self.x, coordinates, self.i, others)]
@@ -160,7 +165,7 @@ class _Question:
 def _narrowed(
     question: _Question, name: str, form: Hypothesis, others: tuple[int, ...], q_inputs: tuple[int, ...]
 ) -> AffineIn | None:
-    """P and Q on the inputs that they need: each is left out where the fit is none the worse. None if P is nothing."""
+    """P and Q on the inputs that they need: each input is dropped if the fit is no worse without. None if P is 0."""
     full, terms = question.full, form.design.shape[1]
     p_inputs = others
     for which in ("Q", "P"):

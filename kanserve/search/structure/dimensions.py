@@ -1,7 +1,7 @@
-"""Dimensional analysis: what the units of inputs and output say about a law before anything is fitted.
+"""Dimensional analysis: what the units of inputs and output imply for a law before anything is fitted.
 
 By Buckingham's theorem (Phys. Rev. 4, 345, 1914) a law is y = (a product of powers of the inputs, in the unit of y) ·
-F(products of powers without a unit), with as many groups fewer than inputs as their units have independent dimensions.
+F(dimensionless groups), where the number of groups is that of the inputs minus the rank of their dimensions.
 """
 
 import re
@@ -36,9 +36,9 @@ _TOKEN = re.compile(r"\s*(\*\*|[\^*/()·]|[-+]?\d+(?:\.\d+)?|[A-Za-zµΩ%]+)")
 
 @dataclass(frozen=True)
 class Dimensionless:
-    """y = scale · F(groups). `scales`: exponents of the inputs that give the unit of y, the simplest first; any does.
+    """y = scale · F(groups). `scales`: exponents of the inputs that give the unit of y, simplest first; any will do.
 
-    `groups`: exponents, whole numbers, of independent products without a unit, the simplest ones that there are.
+    `groups`: integer exponents of independent dimensionless products, the simplest ones.
     """
 
     scales: tuple[tuple[Fraction, ...], ...]
@@ -55,9 +55,9 @@ class Dimensionless:
 
 
 def dimensionless(inputs: Sequence[str], output: str) -> Dimensionless:
-    """From units like "m/s^2", "kg*m^2/s", "J/(mol*K)", and "" or "1" for a pure number.
+    """The analysis of units like "m/s^2", "kg*m^2/s", "J/(mol*K)", and "" or "1" for a dimensionless number.
 
-    Raises InputError for a unit that is not known, and when no product of powers of the inputs has the output's unit.
+    Raises InputError for an unknown unit, and if no product of powers of the inputs has the output's unit.
     """
     dimensions = [dimension(unit) for unit in inputs]
     wanted = dimension(output)
@@ -66,13 +66,13 @@ def dimensionless(inputs: Sequence[str], output: str) -> Dimensionless:
         known = ", ".join(f"[{unit or '1'}]" for unit in inputs)
         raise InputError(
             f"No product of powers of inputs in {known} is in [{output}], so no law can relate them. "
-            "Check the units, or add the constant that is missing, such as c or G, as an input."
+            "Check the units, or add a missing constant, such as c or G, as an input."
         )
     return Dimensionless(scales, groups_of(dimensions))
 
 
 def dimension(unit: str) -> Dimension:
-    """Of a unit written with *, /, ^ and parentheses. A prefix changes no dimension: "km" is "m"."""
+    """The dimension of a unit written with *, /, ^ and parentheses. Prefixes do not matter: "km" is "m"."""
     tokens = _tokens(unit)
     if not tokens:
         return (Fraction(0),) * len(_BASE)
@@ -95,12 +95,12 @@ def _tokens(unit: str) -> list[str]:
 
 
 def _quotient(tokens: list[str], at: int, unit: str) -> tuple[Dimension, int]:
-    """Factors up to the end or a closing parenthesis; a space multiplies like *."""
+    """Factors up to the end or a closing parenthesis; a space multiplies, like *."""
     total, at = _power(tokens, at, unit)
     while at < len(tokens) and tokens[at] != ")":
         sign = -1 if tokens[at] == "/" else 1
         factor, at = _power(tokens, at + (tokens[at] in "*/"), unit)
-        total = tuple(one + sign * other for one, other in zip(total, factor, strict=True))
+        total = tuple(left + sign * right for left, right in zip(total, factor, strict=True))
     return total, at
 
 
@@ -116,12 +116,12 @@ def _power(tokens: list[str], at: int, unit: str) -> tuple[Dimension, int]:
         base, at = _named(tokens[at], unit), at + 1
     if at < len(tokens) and tokens[at] == "^":
         exponent, at = _exponent(tokens, at + 1, unit)
-        base = tuple(one * exponent for one in base)
+        base = tuple(component * exponent for component in base)
     return base, at
 
 
 def _exponent(tokens: list[str], at: int, unit: str) -> tuple[Fraction, int]:
-    """A number, or one or a fraction in parentheses."""
+    """A number, or a number or fraction in parentheses."""
     opened = at < len(tokens) and tokens[at] == "("
     at += opened
     try:
@@ -151,7 +151,7 @@ def _named(name: str, unit: str) -> Dimension:
             return dimension(_DERIVED[rest])
     raise InputError(
         f"The unit {unit!r} has {name!r} in it, which is not known. Known: {', '.join((*_BASE, *_DERIVED))}, "
-        "with prefixes such as k, m, u, n, M and G; write 1 for a pure number."
+        "with prefixes such as k, m, u, n, M and G; write 1 for a dimensionless number."
     )
 
 
@@ -160,7 +160,7 @@ def _unreadable(unit: str) -> InputError:
 
 
 def scales_of(dimensions: Sequence[Dimension], wanted: Dimension) -> tuple[tuple[Fraction, ...], ...]:
-    """Products in the wanted unit by the fewest inputs, by the smallest exponents first."""
+    """Exponents of products in the wanted unit with the fewest inputs, smallest exponents first."""
     count = len(dimensions)
     for size in range(_rank(dimensions) + 1):
         found = []
@@ -174,9 +174,9 @@ def scales_of(dimensions: Sequence[Dimension], wanted: Dimension) -> tuple[tuple
 
 
 def groups_of(dimensions: Sequence[Dimension]) -> tuple[tuple[int, ...], ...]:
-    """Of all products without a unit that need each of their inputs, the simplest independent ones.
+    """The simplest independent dimensionless products, out of those that need each of their inputs.
 
-    Taking the simplest one that is independent of those taken is the best choice of all: these form a matroid.
+    The greedy choice, the simplest product that is independent of those taken, is optimal: they form a matroid.
     """
     count = len(dimensions)
     circuits = []
@@ -184,7 +184,7 @@ def groups_of(dimensions: Sequence[Dimension]) -> tuple[tuple[int, ...], ...]:
         for subset in combinations(range(count), size):
             budget.check()
             *others, last = subset
-            powers = _solved([dimensions[i] for i in others], tuple(-one for one in dimensions[last]))
+            powers = _solved([dimensions[i] for i in others], tuple(-component for component in dimensions[last]))
             if powers is not None and all(power != 0 for power in powers):
                 circuits.append(_whole(_placed(count, subset, (*powers, Fraction(1)))))
     chosen: list[tuple[int, ...]] = []
@@ -195,12 +195,12 @@ def groups_of(dimensions: Sequence[Dimension]) -> tuple[tuple[int, ...], ...]:
 
 
 def _rank(dimensions: Sequence[Dimension]) -> int:
-    """How many of them are independent: no more are needed for a product in any unit."""
+    """The number of independent dimensions: no product needs more inputs."""
     return int(np.linalg.matrix_rank(np.array(dimensions, np.float64))) if len(dimensions) else 0
 
 
 def _solved(columns: Sequence[Dimension], wanted: Dimension) -> tuple[Fraction, ...] | None:
-    """The powers of independent columns that give the wanted dimension; None where there are none, or many."""
+    """The powers of independent columns that give the wanted dimension; None if there are none or several."""
     count = len(columns)
     rows = [[column[k] for column in columns] + [wanted[k]] for k in range(len(wanted))]
     for k in range(count):
@@ -211,7 +211,9 @@ def _solved(columns: Sequence[Dimension], wanted: Dimension) -> tuple[Fraction, 
         rows[k] = [row / rows[k][k] for row in rows[k]]
         for r in range(len(rows)):
             if r != k and rows[r][k] != 0:
-                rows[r] = [row - rows[r][k] * other for row, other in zip(rows[r], rows[k], strict=True)]
+                rows[r] = [
+                    entry - rows[r][k] * pivot_entry for entry, pivot_entry in zip(rows[r], rows[k], strict=True)
+                ]
     if any(row[-1] != 0 for row in rows[count:]):
         return None
     return tuple(row[-1] for row in rows[:count])
@@ -225,7 +227,7 @@ def _placed(count: int, subset: Sequence[int], powers: Sequence[Fraction]) -> tu
 
 
 def _whole(powers: Sequence[Fraction]) -> tuple[int, ...]:
-    """The smallest whole numbers in these proportions, more of them in the numerator than below, the first if equal."""
+    """The smallest integers in these proportions; most of them positive, or the first if equally many are negative."""
     denominator = np.lcm.reduce([power.denominator for power in powers])
     numbers = [int(power * int(denominator)) for power in powers]
     divisor = int(np.gcd.reduce(numbers))
@@ -235,7 +237,7 @@ def _whole(powers: Sequence[Fraction]) -> tuple[int, ...]:
 
 
 def _cost(powers: Sequence[Fraction | int]) -> tuple[int, Fraction, int]:
-    """Few inputs, small whole exponents, and rather products than quotients."""
+    """The sort key of products: few inputs, then small integer exponents, then few divisions."""
     used = [Fraction(power) for power in powers if power != 0]
     size = sum((abs(power) + power.denominator - 1 for power in used), Fraction(0))
     return len(used), size, sum(power < 0 for power in used)

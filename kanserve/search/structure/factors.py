@@ -1,4 +1,4 @@
-"""What can be taken out of a law before any network is tried: inputs that it ignores, and powers of inputs."""
+"""What can be factored out of a law before any network is tried: irrelevant inputs, and powers of inputs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,18 +18,18 @@ Array = NDArray[np.float64]
 _DENOMINATORS = (1, 2, 3, 4)
 _LARGEST_POWER = 6.5
 _LEAST_POWER = 0.1
-_SNAP = 4.0  # standard errors
-_SNAP_AT_LEAST = 1.5e-2  # where the form holds with it
+_SNAP = 4.0  # standard errors within which a power is rounded
+_SNAP_AT_LEAST = 1.5e-2  # the least such distance, if the form still holds
 _SNAP_EXACTLY = 1e-3
 _EXACT_POWER_LAW = 1e-9
-_LOUD = 0.3  # relative error of a power law above which the rest may be anything
+_LOUD = 0.3  # relative error of a power law above which it is rejected
 _FIRST_LOOK = 80  # terms
-_ROUNDING = 1e-11  # relative error that has no structure left to ask about
+_ROUNDING = 1e-11  # relative error without any structure left to test
 
 
 @dataclass(frozen=True)
 class PowerFactor:
-    """y = x_i^power · (a function of the other inputs). `error`: of a row left out, over y's root mean square."""
+    """y = x_i^power · (a function of the other inputs). `error`: leave-one-out, relative to y's root mean square."""
 
     i: int
     power: float
@@ -37,10 +37,10 @@ class PowerFactor:
 
 
 def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[int, ...]:
-    """Inputs that y does not depend on, as far as the rows can tell: the least needed one is left out, then the next.
+    """Inputs that y does not depend on, as far as the rows show; the least needed one is dropped first, then the next.
 
-    An input is kept where any of its low powers or its products with the others explains what the others leave, and
-    where the surrogate knows too little to say. `known`: surrogates of the rows, to save the time.
+    An input is kept if any of its low powers or products with others explains some of the residuals, or if the
+    surrogate is too inaccurate to tell. `known`: surrogates of the rows, to save time.
     """
     if y.min() == y.max():
         return tuple(range(x.shape[1]))
@@ -60,7 +60,7 @@ def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> 
 
 
 def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
-    """The input whose absence is felt least, if it is not felt."""
+    """The input whose removal matters least, if it does not matter significantly."""
     if full.error > WORTHLESS:
         return None
     needs = []
@@ -69,13 +69,13 @@ def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
     for i in range(x.shape[1]):
         others = [j for j in range(x.shape[1]) if j != i]
         design = every[:, full.basis.indices[:, i] == 0]
-        one = fit(design, targets[:, None])
-        error = root_mean_square(one.left_out[:, 0] * units)
+        reduced = fit(design, targets[:, None])
+        error = root_mean_square(reduced.left_out[:, 0] * units)
         if error < _ROUNDING:
             needs.append((0.0, i))
         elif plausible(error, full.error):
             missing = of_input(x, full.coordinates, i, others)
-            needs.append((lack_of_fit(one.residuals[:, 0], design, missing), i))
+            needs.append((lack_of_fit(reduced.residuals[:, 0], design, missing), i))
     if not needs:
         return None
     need, i = min(needs)
@@ -83,7 +83,7 @@ def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
 
 
 def _missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int) -> bool:
-    """Whether input i explains something of what the fit by the kept ones leaves."""
+    """Whether input i explains some of the residuals of the fit by the kept inputs."""
     if full.error < _ROUNDING:
         return False
     columns = [*kept, i]
@@ -94,14 +94,14 @@ def _missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int) ->
 
 
 def power_factors(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[PowerFactor, ...]:
-    """Powers of inputs that multiply all the rest: of an input of one sign any power, of another 1, 2 or 3.
+    """Powers of inputs that are factors of the whole law: any power for an input of one sign, else an integer ≥ 1.
 
-    They hold together: y / (x_i^p · x_j^q ...) depends on none of x_i, x_j ... `known`: surrogates of the rows.
+    They hold jointly: y / (x_i^p · x_j^q ...) depends on none of x_i, x_j ... `known`: surrogates of the rows.
     """
     found: list[PowerFactor] = []
     if y.min() == y.max():
         return ()
-    full = next((one for one in known or () if one.link.name == "identity"), None)
+    full = next((surrogate for surrogate in known or () if surrogate.link.name == "identity"), None)
     full = full if full is not None else surrogates(x, y, links=(IDENTITY,))[0]
     kept = [i for i in range(x.shape[1]) if x[:, i].min() < x[:, i].max()]
     weight = np.ones(len(y))
@@ -112,18 +112,18 @@ def power_factors(x: Array, y: Array, known: Sequence[Surrogate] | None = None) 
             weight = weight * powered(x[:, i], factor.power)
             kept = others
             found.append(factor)
-    return tuple(sorted(found, key=lambda one: one.error))
+    return tuple(sorted(found, key=lambda factor: factor.error))
 
 
 def powered(values: Array, power: float) -> Array:
-    """x^p, with the sign of x where p is a whole number; of |x| otherwise."""
+    """x^p for an integer p, |x|^p otherwise."""
     if power == round(power):
         return values ** int(power) if power > 0 else 1 / values ** int(-power)
     return np.abs(values) ** power
 
 
 def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[tuple[int, float]]:
-    """Powers from x·dy/dx = p·y, the best supported first."""
+    """Powers from x·dy/dx = p·y, best supported first."""
     slopes = full.linked_gradient(x)
     answers = full.linked(x)
     size = float(answers @ answers)
@@ -164,16 +164,18 @@ def _with_power(
 
 
 def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypothesis]) -> tuple[float, ...]:
-    """The power by Gauss-Newton, after the simple number that it may be."""
+    """The simple number that the power may be, then the power itself, by Gauss-Newton."""
     logarithms = np.log(np.maximum(np.abs(values), 1e-300))
     spread = 0.0
     for _ in range(5):
         form = form_of(power, _FIRST_LOOK)
         trend = logarithms * (form.design @ form.fit.coefficients[:, 0])
-        one = fit(np.concatenate([form.design, trend[:, None]], axis=1), form.residuals[:, None])
-        step = float(one.coefficients[-1, 0])
-        beyond = fit(form.design, trend[:, None]).residuals[:, 0]  # what of the trend the rest cannot take over
-        spread = root_mean_square(one.residuals[:, 0]) / (float(np.linalg.norm(beyond)) or 1.0)
+        joint = fit(np.concatenate([form.design, trend[:, None]], axis=1), form.residuals[:, None])
+        step = float(joint.coefficients[-1, 0])
+        beyond = fit(form.design, trend[:, None]).residuals[
+            :, 0
+        ]  # the part of the trend that the other columns cannot explain
+        spread = root_mean_square(joint.residuals[:, 0]) / (float(np.linalg.norm(beyond)) or 1.0)
         if not math.isfinite(step) or abs(step) > 1:
             break
         power += step
@@ -183,7 +185,7 @@ def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypoth
 
 
 def snapped(value: float, tolerance: float) -> float:
-    """The nearest number of the smallest denominator within the tolerance; the value itself where there is none."""
+    """The nearest fraction of the smallest denominator within the tolerance; the value itself if there is none."""
     for denominator in _DENOMINATORS:
         candidate = round(value * denominator) / denominator
         if abs(candidate - value) <= min(tolerance, 0.2 / denominator):
@@ -192,9 +194,9 @@ def snapped(value: float, tolerance: float) -> float:
 
 
 def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
-    """c and the powers of y = c · x_1^p_1 · x_2^p_2 ..., when y is that and nothing else; signs and all.
+    """c and the powers p of y = c · x_1^p_1 · x_2^p_2 ..., if y is a power law, with signs; else None.
 
-    By weighted least squares on the logarithms: an error of y is the same everywhere, one of its logarithm is not.
+    By least squares on the logarithms, weighted by |y|, since the errors of y are of equal size and those of log y not.
     """
     if np.any(y == 0) or np.any(x == 0):
         return None
@@ -202,17 +204,17 @@ def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
     weight = np.abs(y) / root_mean_square(y)
     varying = logarithms.max(axis=0) > logarithms.min(axis=0)
     design = np.concatenate([np.ones((len(y), 1)), logarithms[:, varying]], axis=1) * weight[:, None]
-    one = fit(design, (np.log(np.abs(y)) * weight)[:, None])
-    error = root_mean_square(one.left_out[:, 0])
+    log_fit = fit(design, (np.log(np.abs(y)) * weight)[:, None])
+    error = root_mean_square(log_fit.left_out[:, 0])
     if error > _LOUD:
         return None
     freedom = max(1, len(y) - design.shape[1])
-    variance = float(one.residuals[:, 0] @ one.residuals[:, 0]) / freedom
+    variance = float(log_fit.residuals[:, 0] @ log_fit.residuals[:, 0]) / freedom
     deviations = np.sqrt(variance * np.diagonal(np.linalg.pinv(design.T @ design)))
     powers = np.zeros(x.shape[1])
     powers[varying] = [
         snapped(float(value), max(_SNAP * float(deviation), _SNAP_EXACTLY))
-        for value, deviation in zip(one.coefficients[1:, 0], deviations[1:], strict=True)
+        for value, deviation in zip(log_fit.coefficients[1:, 0], deviations[1:], strict=True)
     ]
     return _checked(x, y, powers, error)
 

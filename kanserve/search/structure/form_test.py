@@ -1,4 +1,4 @@
-"""Whether a law has a form that is linear in unknown functions: fitted, left out by rows, and asked what it lacks."""
+"""Tests whether a law has a form that is linear in unknown functions, by its leave-one-out error and lack of fit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,33 +13,33 @@ from kanserve.search.regression.surrogates import EXACT, most_terms
 Array = NDArray[np.float64]
 
 _BUDGETS = (8, 20, 40, 80, 130, 220)  # terms of all blocks together, tried in this order
-_AS_GOOD = 1.3  # times the full surrogate's error: a form with fewer terms that is no worse than this is not refuted
-_TRUSTED = 1e-3  # relative error up to which that is enough; above it noise may hide a difference, and less is allowed
+_AS_GOOD = 1.3  # times the full surrogate's error: a form up to this error is not refuted
+_TRUSTED = 1e-3  # relative error above which noise may hide a difference, and _AS_GOOD_IN_NOISE applies instead
 _AS_GOOD_IN_NOISE = 1.05
-_MUCH_BETTER = 0.2  # of the full surrogate's error: then what is left may have some structure, as all smooth errors do
+_MUCH_BETTER = 0.2  # times the full surrogate's error: below it, residuals may have some structure, as smooth errors do
 _MORE_STRUCTURE = 5.0
-WORTHLESS = 0.15  # relative error: a fit that knows so little of the law has nothing to say of its form
-_NEGLIGIBLE = 1e-6  # relative error up to which a form is worth a fit, whatever else there is
-_POWERS_ALONE = 5  # of one input that a form leaves out, in the question whether it is missed
+WORTHLESS = 0.15  # relative error above which a fit is too inaccurate to test a form
+_NEGLIGIBLE = 1e-6  # relative error up to which a form is always accepted
+_POWERS_ALONE = 5  # powers of an input that a form leaves out, in the test whether it is missing
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """weight(row) · an unknown function of some inputs; a weight None is 1."""
+    """weight(row) · an unknown function of some inputs; the weight None is 1."""
 
     inputs: tuple[int, ...]
     coordinates: tuple[Coordinate, ...]
     weight: Array | None = None
 
     def columns(self, x: Array, terms: int, cross: bool) -> Array:
-        """The function's own, without the weight: (N, P)."""
+        """The columns of the function, without the weight: (N, P)."""
         basis = Basis(self.coordinates, _widest(len(self.inputs), terms, cross))
         return basis.design(x[:, list(self.inputs)])
 
 
 @dataclass(frozen=True, eq=False)
 class Hypothesis:
-    """A sum of blocks fitted to targets (N,). `error` is that of rows left out, in the units asked for."""
+    """A sum of blocks fitted to targets (N,). `error` is leave-one-out, in the given units."""
 
     error: float
     columns: tuple[Array, ...]
@@ -51,14 +51,14 @@ class Hypothesis:
         return self.fit.residuals[:, 0]
 
     def values(self, block: int) -> Array:
-        """One block's function at the rows, without its weight: (N,)."""
+        """The function of a block at the rows, without its weight: (N,)."""
         start = sum(part.shape[1] for part in self.columns[:block])
         own = self.columns[block]
         return np.asarray(own @ self.fit.coefficients[start : start + own.shape[1], 0])
 
 
 def fitted(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most: int | None = None) -> Hypothesis:
-    """With as many terms as rows left out allow; `units` (N,) brings an error of a target to the one that counts."""
+    """The form with the best number of terms by leave-one-out; `units` (N,) convert errors of targets to those of y."""
     limit = min(most or len(x), most_terms(len(x)))
     best: Hypothesis | None = None
     idle = 0
@@ -73,12 +73,12 @@ def fitted(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most
 
 
 def holds(form: Hypothesis, full_error: float, missing: Array) -> bool:
-    """Whether a form is as good as the full surrogate, and the columns `missing` (N, m) say nothing of what is left."""
+    """Whether a form is as good as the full surrogate, and the columns `missing` (N, m) explain no residuals."""
     return unrefuted(form.error, form.residuals, form.design, full_error, missing)
 
 
 def unrefuted(error: float, residuals: Array, design: Array, full_error: float, missing: Array) -> bool:
-    """`holds`, for a fit of any making."""
+    """As `holds`, for any fit."""
     if error < _NEGLIGIBLE:
         return True
     if error > _AS_GOOD * full_error or error > WORTHLESS:
@@ -90,37 +90,37 @@ def unrefuted(error: float, residuals: Array, design: Array, full_error: float, 
 
 
 def plausible(error: float, full_error: float) -> bool:
-    """A first look: not worth a second one where it is far from the full surrogate's."""
+    """A quick first test: whether an error is not far above the full surrogate's."""
     return error < 3 * max(full_error, _NEGLIGIBLE)
 
 
 def of_input(x: Array, coordinates: Sequence[Coordinate], i: int, others: Sequence[int]) -> Array:
-    """Columns by which input i would be missed: its powers, and its products with the others, (N, m)."""
+    """Columns that test whether input i is missing: its powers, and its products with the others, (N, m)."""
     own = chebyshev(coordinates[i].of(x[:, i]), _POWERS_ALONE)
     crossed = [own[:, 1] * coordinates[j].of(x[:, j]) for j in others]
     return np.stack([*own[:, 1:].T, *crossed], axis=1)
 
 
 def across(x: Array, coordinates: Sequence[Coordinate], parts: Sequence[Sequence[int]]) -> Array:
-    """Products of two inputs of different parts, (N, m): what a sum over the parts would lack."""
+    """Products of two inputs of different parts, (N, m), which a sum over the parts lacks."""
     scaled = [coordinate.of(x[:, i]) for i, coordinate in enumerate(coordinates)]
     columns = []
     for k, part in enumerate(parts):
-        for other in parts[k + 1 :]:
+        for partner in parts[k + 1 :]:
             for i in part:
-                for j in other:
+                for j in partner:
                     columns.append(scaled[i] * scaled[j])
     return np.stack(columns, axis=1)
 
 
 def budgets(rows: int, most: int | None = None) -> list[int]:
-    """Numbers of terms to try, in this order, with so many rows."""
+    """Numbers of terms to try, in this order, for this number of rows."""
     limit = most_terms(rows) if most is None else most
     return [*(budget for budget in _BUDGETS if budget < limit), limit]
 
 
 def of_size(x: Array, targets: Array, blocks: Sequence[Block], units: Array, budget: int) -> Hypothesis:
-    """With about so many terms in all: total degrees, or crosses where a block has so many inputs that they differ."""
+    """The form with about `budget` terms in all: total degrees, or also crosses if a block has three inputs or more."""
     forms = [_form(x, targets, blocks, units, budget, False)]
     if any(len(block.inputs) > 2 for block in blocks) and forms[0].error > EXACT:
         forms.append(_form(x, targets, blocks, units, budget, True))
@@ -134,13 +134,13 @@ def _form(x: Array, targets: Array, blocks: Sequence[Block], units: Array, budge
         for block, part in zip(blocks, parts, strict=True)
     ]
     design = np.concatenate(weighted, axis=1)
-    one = fit(design, targets[:, None])
-    error = float(np.sqrt(np.mean((one.left_out[:, 0] * units) ** 2)))
-    return Hypothesis(error, parts, design, one)
+    block_fit = fit(design, targets[:, None])
+    error = float(np.sqrt(np.mean((block_fit.left_out[:, 0] * units) ** 2)))
+    return Hypothesis(error, parts, design, block_fit)
 
 
 def _widest(inputs: int, terms: int, cross: bool) -> Indices:
-    """The largest index set of a kind that has at most so many terms; the constant alone where none has."""
+    """The largest index set of a kind with at most `terms` terms; else only the constant."""
     best = total_degree(inputs, 0)
     if inputs == 0:
         return best

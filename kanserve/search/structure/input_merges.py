@@ -1,9 +1,9 @@
 """Inputs that enter a law only through one function z of them: a sum, a product of powers, or any other.
 
-Where y = F(z, others), the gradient of y by the inputs of z points along that of z, which is known from them alone.
-Candidates come from the surrogate's gradient; z is then fitted together with F, and kept if that is as good as the
-full surrogate. The general case is the generalised symmetry of AI Feynman 2.0 (Udrescu et al., arXiv:2006.10782), here
-by one eigenvalue problem instead of a network.
+Where y = F(z, others), the gradient of y by the inputs of z is parallel to that of z, which depends on these inputs
+only. Candidates come from the surrogate's gradient; z is then fitted together with F, and kept if that is as good as
+the full surrogate. The general case is the generalised symmetry of AI Feynman 2.0 (Udrescu et al., arXiv:2006.10782),
+here by one eigenvalue problem instead of a network.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,21 +25,21 @@ from kanserve.search.structure.separation import candidates
 Array = NDArray[np.float64]
 Kind = Literal["sum", "product", "general"]
 
-_LOOSE = 0.3  # of the angle between the gradients of y and of z: above it z is refuted
-_TIGHT = 0.03
-_PER_ERROR = 6.0  # of the surrogate, whose gradient is less sure than its value
-_FELT = 1e-3  # of the most felt input's gradient: one that is felt less says nothing of z
-_REFUTED = 3  # guesses of a sort, then the rest are not asked
+_LOOSE = 0.3  # largest angle between the gradients of y and of z; above it, z is refuted
+_TIGHT = 0.03  # that angle for an exact surrogate, plus
+_PER_ERROR = 6.0  # times the surrogate's error, as its gradient is less accurate than its value
+_FELT = 1e-3  # relative to the largest gradient: an input with a smaller one is not merged
+_REFUTED = 3  # refuted guesses of a kind, after which the rest are not tried
 _POWERS = 5  # of each input in p(x_i) + q(x_j)
-_TOTAL = 3  # degree of a z that is no such sum
-_BLIND = 0.1  # relative error of a surrogate whose gradient says nothing
-_SEEING = 0.3  # of that error: what a merge without a gradient must come to
-_MOST_BLIND = 4  # inputs, of which there are 24 such merges
+_TOTAL = 3  # degree of a z that is not such a sum
+_BLIND = 0.1  # relative error of a surrogate above which its gradient is useless
+_SEEING = 0.3  # times that error: a merge that is tried without a gradient must be below it
+_MOST_BLIND = 4  # inputs for which merges are tried without a gradient: there are 24 of them
 _STEPS = 4  # of Gauss-Newton
 _HOPELESS_ERROR_RATIO = 100.0  # times the full surrogate's error
 _ROUNDING = 1e-9
-_SNAP = 4.0  # standard errors
-_SNAP_AT_LEAST = 1.5e-2  # where the fit is none the worse for it
+_SNAP = 4.0  # standard errors within which beta is rounded
+_SNAP_AT_LEAST = 1.5e-2  # the least such distance, if the fit is no worse for it
 _NONE_THE_WORSE = 1.1
 _SMALLEST_POWER = 0.1
 _LARGEST_POWER = 8.0
@@ -49,8 +49,8 @@ _LARGEST_POWER = 8.0
 class Merge:
     """`inputs` enter only through z: x_i + beta·x_j, x_i·x_j^beta, or any function; `values` (N,) are z at the rows.
 
-    A general z is known up to any function of it. `error`: of a row left out, over y's root mean square, by a surrogate
-    that sees z and the other inputs.
+    A general z is known up to any function of it. `error`: leave-one-out, relative to y's root mean square, of a
+    surrogate in z and the other inputs.
     """
 
     inputs: tuple[int, ...]
@@ -69,9 +69,9 @@ class Merge:
 
 
 def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Merge, ...]:
-    """Those that the rows x (N, d), y (N,) do not refute: sums, products, then general ones, each by its error.
+    """The merges that the rows x (N, d), y (N,) do not refute: sums, products, then general ones, each by error.
 
-    `known`: surrogates of the rows, to save the time.
+    `known`: surrogates of the rows, to save time.
     """
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
@@ -79,31 +79,31 @@ def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tupl
     found: dict[tuple[int, ...], Merge] = {}
     if ranked[0].error > _BLIND:
         for guess in _blind(x):
-            one = None if _follows(guess, found) else _unguided(x, y, ranked, guess)
-            if one is not None:
-                found[guess.inputs] = one
+            merge = None if _follows(guess, found) else _unguided(x, y, ranked, guess)
+            if merge is not None:
+                found[guess.inputs] = merge
     for full in candidates(ranked)[:2]:
         for guesses in _guesses(x, full):
             refuted = 0
             for guess in guesses:
                 if refuted < _REFUTED and not _follows(guess, found):
-                    one = _settled(x, y, full, guess)
-                    refuted += one is None
-                    if one is not None:
-                        found[guess.inputs] = one
+                    merge = _settled(x, y, full, guess)
+                    refuted += merge is None
+                    if merge is not None:
+                        found[guess.inputs] = merge
     order = ("sum", "product", "general")
-    return tuple(sorted(found.values(), key=lambda one: (order.index(one.kind), one.error)))
+    return tuple(sorted(found.values(), key=lambda merge: (order.index(merge.kind), merge.error)))
 
 
 def _follows(guess: "_Guess", found: Mapping[tuple[int, ...], Merge]) -> bool:
-    """Whether what was found says it already: a + b and b + c say a + c, and that any function of them is one."""
+    """Whether a guess follows from the merges found: a + b and b + c imply a + c, and a general merge of these."""
     if guess.inputs in found:
         return True
     for kind in ("sum", "product") if guess.kind == "general" else (guess.kind,):
         group = {guess.inputs[0]}
         for _ in found:
-            for inputs, one in found.items():
-                if one.kind == kind and group & set(inputs):
+            for inputs, merge in found.items():
+                if merge.kind == kind and group & set(inputs):
                     group |= set(inputs)
         if group.issuperset(guess.inputs):
             return True
@@ -112,7 +112,7 @@ def _follows(guess: "_Guess", found: Mapping[tuple[int, ...], Merge]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Guess:
-    """z as a function of its coefficients: `at` gives z (N,) and its derivatives by them (N, K)."""
+    """A candidate z, parametrised: `at` gives z (N,) and its derivatives by the coefficients (N, K)."""
 
     inputs: tuple[int, ...]
     kind: Kind
@@ -123,7 +123,7 @@ class _Guess:
 
 
 def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
-    """Sums and products by the angle that is left to the gradient of y; and apart from them the general ones."""
+    """Sums and products, sorted by the angle of their gradient to that of y; and separately the general ones."""
     slopes = full.linked_gradient(x)
     limit = min(_LOOSE, _TIGHT + _PER_ERROR * full.error)
     felt = np.sqrt(np.mean((slopes * x.std(axis=0)) ** 2, axis=0))
@@ -141,15 +141,15 @@ def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
         for inputs in combinations(alive, 3):
             general.append(_general(x, full, slopes, inner, inputs, additive=False))
     return [
-        sorted((guess for guess in guesses if guess.angle < limit), key=lambda one: one.angle)
+        sorted((guess for guess in guesses if guess.angle < limit), key=lambda guess: guess.angle)
         for guesses in (simple, general)
     ]
 
 
 def _blind(x: Array) -> list[_Guess]:
-    """The plainest sums and products of two inputs, where the surrogate follows the law too badly to be asked.
+    """The simplest sums and products of two inputs, for a surrogate that is too inaccurate to guide the choice.
 
-    A law of several periods is often one that fewer inputs make plain: cos(k·x - w·t).
+    A law with several periods often becomes simple in fewer inputs: cos(k·x - w·t).
     """
     found = []
     for i, j in combinations(range(x.shape[1]) if x.shape[1] <= _MOST_BLIND else (), 2):
@@ -163,13 +163,13 @@ def _blind(x: Array) -> list[_Guess]:
 
 
 def _unguided(x: Array, y: Array, ranked: Sequence[Surrogate], guess: _Guess) -> Merge | None:
-    """Through the link that suits the merged inputs, which the surrogates without the merge could not tell."""
+    """The merge with the best link for the merged inputs, which surrogates without the merge cannot show."""
     others = [k for k in range(x.shape[1]) if k not in guess.inputs]
     merged = np.concatenate([guess.at(guess.start)[0][:, None], x[:, others]], axis=1)
-    best = surrogates(merged, y, links=[one.link for one in ranked])[0]
+    best = surrogates(merged, y, links=[surrogate.link for surrogate in ranked])[0]
     if best.error > min(_SEEING * ranked[0].error, WORTHLESS):
         return None
-    return _settled(x, y, next(one for one in ranked if one.link.name == best.link.name), guess)
+    return _settled(x, y, next(surrogate for surrogate in ranked if surrogate.link.name == best.link.name), guess)
 
 
 def _sum_of(first: Array, second: Array) -> Callable[[Array], tuple[Array, Array]]:
@@ -199,7 +199,7 @@ def _simple(x: Array, slopes: Array, inner: NDArray[np.bool_], i: int, j: int) -
 
 
 def _angle(first: Array, second: Array) -> tuple[float, float]:
-    """How far two columns are from being proportional, each scaled to 1 first, and their ratio."""
+    """The tangent of half the angle between two columns, 0 if they are proportional, and their ratio."""
     sizes = float(first @ first), float(second @ second)
     if min(sizes) == 0:
         return 1.0, 0.0
@@ -211,7 +211,7 @@ def _angle(first: Array, second: Array) -> tuple[float, float]:
 def _general(
     x: Array, full: Surrogate, slopes: Array, inner: NDArray[np.bool_], inputs: tuple[int, ...], additive: bool
 ) -> _Guess:
-    """The polynomial of some inputs whose gradient is nearest to that of y: a generalised eigenvalue problem."""
+    """The polynomial of some inputs whose gradient is most parallel to that of y, by a generalised eigenproblem."""
     basis = Basis(tuple(full.coordinates[i] for i in inputs), _terms(len(inputs), additive))
     own = x[:, list(inputs)]
     scale = own.std(axis=0)
@@ -234,7 +234,7 @@ def _general(
 
 
 def _terms(inputs: int, additive: bool) -> Indices:
-    """Without the constant."""
+    """The index set of z, without the constant."""
     if additive:
         return separate([(k,) for k in range(inputs)], inputs, [total_degree(1, _POWERS)] * inputs)[1:]
     return total_degree(inputs, _TOTAL if inputs == 2 else _TOTAL - 1)[1:]
@@ -242,7 +242,7 @@ def _terms(inputs: int, additive: bool) -> Indices:
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """F(z, others) fitted to link(y) with z as it stands."""
+    """F(z, others) fitted to link(y) with z fixed."""
 
     surrogate: Surrogate
     merged: Array
@@ -252,7 +252,7 @@ class _Trial:
 
 
 def _settled(x: Array, y: Array, full: Surrogate, guess: _Guess) -> Merge | None:
-    """z and F fitted together, if the rows then say nothing against it."""
+    """z and F fitted together, if the rows do not refute the result."""
     others = [k for k in range(x.shape[1]) if k not in guess.inputs]
     coefficients = guess.start
     best = _trial(x, y, full, guess, coefficients, others, None)
@@ -288,7 +288,7 @@ def _fresh(
     best: _Trial,
     spread: float,
 ) -> tuple[_Trial, Array]:
-    """The surrogate chosen anew for the z that was found; a beta as the simple number it is within its errors."""
+    """The surrogate chosen again for the final z, with beta rounded to a simple number within its standard errors."""
     again = _trial(x, y, full, guess, coefficients, others, None)
     best = again if again.error < best.error else best
     if guess.kind == "general":
@@ -309,7 +309,7 @@ def _trial(
     others: list[int],
     like: Surrogate | None,
 ) -> _Trial:
-    """With the terms of the surrogate `like`, or with the best ones for this z."""
+    """A trial with the terms of the surrogate `like`, or with the best ones for this z."""
     z = guess.at(coefficients)[0]
     merged = np.concatenate([z[:, None], x[:, others]], axis=1)
     link = full.link
@@ -318,14 +318,14 @@ def _trial(
     own = coordinate(z, like.coordinates[0].logarithmic and has_logarithm(z))
     basis = Basis((own, *like.coordinates[1:]), like.basis.indices)
     design = basis.design(merged)
-    one = fit(design, link.forward(y)[:, None])
-    error = root_mean_square(one.left_out[:, 0] * answer_units(link, y))
-    surrogate = Surrogate(link, basis, one.coefficients[:, 0], error)
-    return _Trial(surrogate, merged, design, one.residuals[:, 0], error)
+    joint = fit(design, link.forward(y)[:, None])
+    error = root_mean_square(joint.left_out[:, 0] * answer_units(link, y))
+    surrogate = Surrogate(link, basis, joint.coefficients[:, 0], error)
+    return _Trial(surrogate, merged, design, joint.residuals[:, 0], error)
 
 
 def _step(trial: _Trial, derivatives: Array) -> tuple[Array, float]:
-    """What the coefficients of z must change by, F changing with them, and the standard error of the last of them."""
+    """The Gauss-Newton step of the coefficients of z, jointly with F, and the standard error of the last of them."""
     surrogate = trial.surrogate
     slope = surrogate.basis.slopes(trial.merged, 0) @ surrogate.coefficients
     trends = slope[:, None] * derivatives

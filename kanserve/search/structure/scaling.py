@@ -1,8 +1,8 @@
-"""Scaling symmetries: laws in which fewer products of powers do what the inputs do.
+"""Scaling symmetries: laws that depend on fewer products of powers than there are inputs.
 
 Where x_k -> c^a_k·x_k makes y -> c^p·y, Euler's relation sum a_k·x_k·dy/dx_k = p·y holds, so every such symmetry is a
-null vector of one matrix, made from the surrogate's gradient. They act like units that nobody told: `dimensions` then
-gives the product of powers that y scales with, and the groups that are left.
+null vector of one matrix, made from the surrogate's gradient. Symmetries act like units that were not given:
+`dimensions` then gives the product of powers that y scales with, and the remaining groups.
 """
 
 from collections.abc import Sequence
@@ -22,20 +22,20 @@ from kanserve.search.structure.form_test import Block, across, fitted, holds
 Array = NDArray[np.float64]
 
 _POWERS = {"log": 0.0, "identity": 1.0, "square": 2.0, "sqrt": 0.5, "reciprocal": -1.0, "reciprocal square": -2.0}
-_LOOSE = 0.1  # of a null vector's residual, over y: above it there is no such symmetry
-_TIGHT = 1e-3
-_PER_ERROR = 6.0  # of the surrogate, whose gradient is less sure than its value
+_LOOSE = 0.1  # largest residual of a null vector, relative to y; above it, there is no such symmetry
+_TIGHT = 1e-3  # that residual for an exact surrogate, plus
+_PER_ERROR = 6.0  # times the surrogate's error, as its gradient is less accurate than its value
 _MOST = 2  # ways to write one symmetry
 _LARGEST_DENOMINATOR = 4
 _LARGEST_POWER = 8
-_OFF = 0.04  # of a power from the simple number that it is taken for
+_OFF = 0.04  # largest distance of a power from the simple number to which it is rounded
 
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """y = the product of the inputs to `powers` · F(groups), `groups` exponents of the inputs, fewer than these.
+    """y = Π x_i^powers_i · F(groups), where `groups` are exponents of the inputs, with fewer groups than inputs.
 
-    `values` (N, groups): the groups at the rows. `error`: of a row left out, over y's root mean square.
+    `values` (N, groups): the groups at the rows. `error`: leave-one-out, relative to y's root mean square.
     """
 
     powers: tuple[Fraction, ...]
@@ -45,14 +45,14 @@ class Scaling:
 
 
 def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Scaling, ...]:
-    """The largest group of scalings that the rows x (N, d), y (N,) do not refute; none for a law without any.
+    """The largest group of scaling symmetries that the rows x (N, d), y (N,) do not refute; empty if there are none.
 
-    `known`: surrogates of the rows, to save the time.
+    `known`: surrogates of the rows, to save time.
     """
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
-    plain = next((one for one in ranked if one.link.name in _POWERS), None)
+    plain = next((surrogate for surrogate in ranked if surrogate.link.name in _POWERS), None)
     if plain is None:
         return ()
     sizes, vectors = _null(x, y, plain)
@@ -61,15 +61,15 @@ def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tu
         dimensions = _simple(vectors[:, :count])
         found = _verified(x, y, plain, dimensions) if dimensions is not None else []
         if found:
-            return tuple(sorted(found, key=lambda one: one.error)[:_MOST])
+            return tuple(sorted(found, key=lambda scaling: scaling.error)[:_MOST])
     return ()
 
 
 def _null(x: Array, y: Array, plain: Surrogate) -> tuple[Array, Array]:
-    """Of the matrix of x_k·dy/dx_k and y, or of y^q, over its size: singular values, smallest first, and vectors."""
+    """Singular values, smallest first, and vectors of the scaled matrix of x_k·dy/dx_k and y, or of y^q for a link."""
     inner = interior(x, plain)
     slopes = x[inner] * plain.linked_gradient(x[inner])
-    # y^q goes with c^(p·q) where y goes with c^p; log y goes up by p·log c.
+    # Where y scales with c^p, y^q scales with c^(p·q), and log y increases by p·log c.
     power = _POWERS[plain.link.name]
     linked = plain.link.forward(y)
     scale = root_mean_square(linked) if power else 1.0
@@ -80,7 +80,7 @@ def _null(x: Array, y: Array, plain: Surrogate) -> tuple[Array, Array]:
 
 
 def _simple(vectors: Array) -> list[tuple[Fraction, ...]] | None:
-    """A basis of the null vectors in fractions: what each input, and -y, scales by; None where they are not simple."""
+    """A basis of the null vectors in fractions: the exponents of each input, and of -y; None if they are not simple."""
     rows = vectors.T.copy()
     pivots: list[int] = []
     for k in range(len(rows)):
@@ -104,12 +104,12 @@ def _verified(x: Array, y: Array, plain: Surrogate, dimensions: list[tuple[Fract
     *inputs, negative = dimensions
     groups = groups_of(inputs)
     found = []
-    for powers in scales_of(inputs, tuple(-one for one in negative)):
+    for powers in scales_of(inputs, tuple(-component for component in negative)):
         if not (possible(x, powers) and all(possible(x, group) for group in groups)):
             continue
         reduced = Dimensionless((powers,), groups)
         values, weight = reduced.grouped(x), reduced.scaled(x)
-        coordinates = tuple(coordinate(one, has_logarithm(one)) for one in values.T)
+        coordinates = tuple(coordinate(column, has_logarithm(column)) for column in values.T)
         power = _POWERS[plain.link.name]
         targets, units = y, np.full(len(y), 1 / root_mean_square(y))
         if power:
@@ -117,16 +117,16 @@ def _verified(x: Array, y: Array, plain: Surrogate, dimensions: list[tuple[Fract
                 continue
             targets, weight, units = plain.link.forward(y), weight**power, answer_units(plain.link, y)
         form = fitted(values, targets, [Block(tuple(range(len(groups))), coordinates, weight)], units)
-        each = [(i,) for i in range(x.shape[1])]
-        lines = np.stack([one.of(x[:, i]) for i, one in enumerate(plain.coordinates)], axis=1)
-        missing = np.concatenate([lines, across(x, plain.coordinates, each)], axis=1) * weight[:, None]
+        singletons = [(i,) for i in range(x.shape[1])]
+        lines = np.stack([axis.of(x[:, i]) for i, axis in enumerate(plain.coordinates)], axis=1)
+        missing = np.concatenate([lines, across(x, plain.coordinates, singletons)], axis=1) * weight[:, None]
         if holds(form, plain.error, missing):
             found.append(Scaling(powers, groups, values, form.error))
     return found
 
 
 def possible(x: Array, exponents: Sequence[Fraction | int]) -> bool:
-    """No root of a number below 0, no division by one that may be 0."""
+    """Whether the powers need no root of a negative number and no division by a number that may be 0."""
     signed = x.min(axis=0) <= 0
     return all(
         not signed[i] or (power >= 0 and power == int(power)) or (x[:, i].max() < 0 and power == int(power))

@@ -1,7 +1,7 @@
-"""Laws that fall apart: link(y) = F(some inputs) + G(the others), or link(y) = F · G with any signs.
+"""Separable laws: link(y) = F(some inputs) + G(the others), or link(y) = F · G with any signs.
 
-Candidates come from four-point differences of the surrogate, which vanish where two inputs are in different parts;
-each is then fitted as what it claims, and kept if that is as good as the full surrogate and lacks nothing across.
+Candidates come from four-point differences of the surrogate, which vanish where two inputs are in different parts. Each
+is then fitted in its separated form, and kept if that is as good as the full surrogate and lacks no cross terms.
 """
 
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ from kanserve.search.structure.form_test import Block, Hypothesis, across, budge
 Array = NDArray[np.float64]
 
 _LINKS = 3
-_WORTH_TRYING = 3.0  # times the best surrogate's error: a link beyond it bends y the wrong way
+_WORTH_TRYING = 3.0  # times the best surrogate's error: links with a larger one are not tried
 _AS_GOOD_AS_ANY = 10.0  # times the best link's error
 _ROUNDING = 1e-9
-_SWEEPS = 3  # of alternating least squares for each number of terms, and then
-_KEEP_PRODUCTS = ("square", "sqrt", "reciprocal", "reciprocal square")  # y is a product where they are one
+_SWEEPS = 3  # of alternating least squares for each number of terms, followed by
+_KEEP_PRODUCTS = ("square", "sqrt", "reciprocal", "reciprocal square")  # links whose product is also a product in y
 _STEPS = 2  # of Gauss-Newton
 _LEAST_TERMS = 4  # of a factor
-_SOMETHING = 1e-4  # what a part must move, relative to y, to be one
+_SOMETHING = 1e-4  # least variation of a part, relative to y
 
 
 @dataclass(frozen=True, eq=False)
 class Separation:
     """link(y) = the sum, or the product, of the columns of `values` (N, parts); column k depends on parts[k] only.
 
-    Two parts or more. Of a product only the whole has a scale, of a sum only the whole has a constant. `error`: of a
-    row left out, in y, over y's root mean square.
+    There are two parts or more. In a product, the scale of each part is arbitrary; in a sum, the constant of each part.
+    `error`: leave-one-out, in y, relative to y's root mean square.
     """
 
     link: Link
@@ -45,7 +45,7 @@ class Separation:
 
 
 def separations(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Separation, ...]:
-    """Those that the rows x (N, d), y (N,) do not refute, best first; `known`: surrogates of them, to save the time."""
+    """The separations that the rows x (N, d), y (N,) do not refute, best first; `known`: their surrogates."""
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
@@ -56,16 +56,20 @@ def separations(x: Array, y: Array, known: Sequence[Surrogate] | None = None) ->
         else:
             found.append(_sum(x, y, full, ranked[0].error, partitions(x, full, False)))
     for full in candidates(ranked):
-        if full.link.name not in _KEEP_PRODUCTS and not any(one is not None and one.kind == "product" for one in found):
+        if full.link.name not in _KEEP_PRODUCTS and not any(
+            separation is not None and separation.kind == "product" for separation in found
+        ):
             found.append(_product(x, y, full, partitions(x, full, True)))
-    return tuple(sorted((one for one in found if one is not None), key=lambda one: one.error))
+    return tuple(
+        sorted((separation for separation in found if separation is not None), key=lambda separation: separation.error)
+    )
 
 
 def candidates(ranked: Sequence[Surrogate]) -> list[Surrogate]:
-    """The surrogates worth a question: the best few, and always that of y itself."""
+    """The surrogates to test: the best few, and always that of y itself."""
     least = max(ranked[0].error, _ROUNDING)
-    kept = [one for one in ranked if one.error < _WORTH_TRYING * least][:_LINKS]
-    return kept + [one for one in ranked if one.link.name == "identity" and one not in kept]
+    kept = [surrogate for surrogate in ranked if surrogate.error < _WORTH_TRYING * least][:_LINKS]
+    return kept + [surrogate for surrogate in ranked if surrogate.link.name == "identity" and surrogate not in kept]
 
 
 def _sum(x: Array, y: Array, full: Surrogate, least: float, claimed: Sequence[Parts]) -> Separation | None:
@@ -86,7 +90,7 @@ def _summed(x: Array, y: Array, full: Surrogate, parts: Parts) -> tuple[Hypothes
 
 
 def _product_by_logarithms(x: Array, y: Array, full: Surrogate, claimed: Sequence[Parts]) -> Separation | None:
-    """y as a product, `full` of its logarithm, whose sum is the product or at least where to start from."""
+    """y as a product, from the surrogate of log(y): its sum is the product, or at least the start of a fit."""
     for parts in claimed:
         form, logarithms = _summed(x, y, full, parts)
         values = np.exp(np.clip(logarithms, -300, 300))
@@ -94,18 +98,18 @@ def _product_by_logarithms(x: Array, y: Array, full: Surrogate, claimed: Sequenc
         if _all_vary(values) and holds(form, full.error, across(x, full.coordinates, parts)):
             return Separation(IDENTITY, "product", parts, values, form.error)
         plain = replace(full, link=IDENTITY)
-        one = _product_from(x, y, plain, parts, values)
-        if one is not None:
-            return one
+        separation = _product_from(x, y, plain, parts, values)
+        if separation is not None:
+            return separation
     return None
 
 
 def _product(x: Array, y: Array, full: Surrogate, claimed: Sequence[Parts]) -> Separation | None:
     """link(y) as a product, from slices of its surrogate."""
     for parts in claimed:
-        one = _product_from(x, y, full, parts, _slices(x, y, full, parts))
-        if one is not None:
-            return one
+        separation = _product_from(x, y, full, parts, _slices(x, y, full, parts))
+        if separation is not None:
+            return separation
     return None
 
 
@@ -143,16 +147,16 @@ def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) 
 def _alternated(
     x: Array, y: Array, full: Surrogate, parts: Parts, values: Array, budget: int
 ) -> tuple[Hypothesis, Array]:
-    """Each factor in turn by least squares, the others held; then all together by Gauss-Newton."""
+    """Alternating least squares for each factor with the others fixed; then Gauss-Newton for all together."""
     targets, units = full.link.forward(y), answer_units(full.link, y)
     coordinates = [tuple(full.coordinates[i] for i in part) for part in parts]
     for _ in range(_SWEEPS):
         for k, part in enumerate(parts):
             weight = np.prod(np.delete(values, k, axis=1), axis=1)
-            one = of_size(x, targets, [Block(part, coordinates[k], weight)], units, budget // len(parts))
-            values = np.concatenate([values[:, :k], one.values(0)[:, None], values[:, k + 1 :]], axis=1)
+            factor = of_size(x, targets, [Block(part, coordinates[k], weight)], units, budget // len(parts))
+            values = np.concatenate([values[:, :k], factor.values(0)[:, None], values[:, k + 1 :]], axis=1)
         sizes = np.maximum(np.sqrt(np.mean(values**2, axis=0)), 1e-300)
-        values = values / sizes * np.exp(np.mean(np.log(sizes)))  # the scale is shared, or it runs away
+        values = values / sizes * np.exp(np.mean(np.log(sizes)))  # equal scales, or they would diverge
     for _ in range(_STEPS):
         blocks = [
             Block(part, coordinates[k], np.prod(np.delete(values, k, axis=1), axis=1)) for k, part in enumerate(parts)
@@ -163,7 +167,8 @@ def _alternated(
 
 
 def _slices(x: Array, y: Array, full: Surrogate, parts: Parts) -> Array:
-    """The surrogate along each part, the others held at a row where it is large; they multiply to it: (N, parts)."""
+    """The surrogate along each part, with the others fixed at a row where it is large; their product is the surrogate
+    if it is separable: (N, parts)."""
     row = int(np.argsort(np.abs(full.link.forward(y)))[int(0.8 * len(y))])
     columns = []
     for part in parts:

@@ -1,7 +1,7 @@
-"""Whether a law knows its inputs through one number only: a product of their powers, or a sum of their multiples.
+"""Single-index laws: y depends only on one product of powers of the inputs, or on one linear combination.
 
-A surrogate in several variables cannot follow sin(2·E·t/h)^2 through its periods, a function of one variable can. So
-each product of small powers is tried as that one variable: in its order, neighbours must have neighbouring answers.
+A surrogate in several variables cannot follow sin(2·E·t/h)^2 through its periods, but a function of one variable can.
+So each product of small powers is tried as that variable: when sorted by it, neighbours must have similar outputs.
 """
 
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ POWERS = (0.0, 1.0, -1.0, 2.0, -2.0)
 MULTIPLES = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 MOST_INPUTS = 5
 SMOOTH = 0.02
-"""Of the answers' variance: the mean square difference of neighbours to what is between theirs."""
+"""Largest `roughness` of a curve."""
 NEAR_BEST = 2.0
 MUCH_BETTER = 0.3
-"""Times the error with all inputs."""
+"""A merge is kept if its error is below this times the error with all inputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Single:
 
 
 def singles(x: Array, y: Array) -> tuple[Single, ...]:
-    """The smoothest few, smoothest first, of those by which y (N,) is a curve."""
+    """The variables, smoothest first and up to three, in which y (N,) is a smooth curve."""
     if not 2 <= x.shape[1] <= MOST_INPUTS or y.min() == y.max():
         return ()
     found = []
@@ -47,12 +47,12 @@ def singles(x: Array, y: Array) -> tuple[Single, ...]:
         rough = roughness(values, y)
         if rough < SMOOTH:
             found.append(Single(kind, weights, values, rough))
-    found.sort(key=lambda one: one.roughness)
-    return tuple(one for one in found if one.roughness <= NEAR_BEST * found[0].roughness)[:3]
+    found.sort(key=lambda candidate: candidate.roughness)
+    return tuple(candidate for candidate in found if candidate.roughness <= NEAR_BEST * found[0].roughness)[:3]
 
 
 def roughness(z: Array, y: Array) -> float:
-    """How far y is from a line between its neighbours in the order of z, over its variance, with the variance 1."""
+    """The mean squared distance of y from the line between its neighbours in z, scaled so that it is 1 for noise."""
     order = np.argsort(z, kind="stable")
     u, v = z[order], y[order]
     width = u[2:] - u[:-2]
@@ -78,9 +78,9 @@ def _candidates(x: Array) -> Iterator[tuple[str, tuple[float, ...], Array]]:
 
 
 def merged_by_trial(x: Array, y: Array, error: float) -> tuple[Merge, ...]:
-    """Pairs of inputs that are one, tried one after the other: by a surrogate of one input less that is far better.
+    """Pairs of inputs that merge into one, found by trial: a surrogate with one input less must be far better.
 
-    For laws that a surrogate of all inputs cannot follow, whose gradient therefore tells nothing.
+    For laws that a surrogate of all inputs cannot follow, so that its gradient is useless.
     """
     found = []
     for i, j in pairs(range(x.shape[1]), 2):
@@ -89,7 +89,7 @@ def merged_by_trial(x: Array, y: Array, error: float) -> tuple[Merge, ...]:
             smaller = surrogates(np.column_stack([x[:, others], values]), y)[0].error
             if smaller < MUCH_BETTER * error:
                 found.append(Merge((i, j), kind, beta, values, smaller))
-    return tuple(sorted(found, key=lambda one: one.error)[:2])
+    return tuple(sorted(found, key=lambda merge: merge.error)[:2])
 
 
 def _pair_candidates(a: Array, b: Array) -> Iterator[tuple[Literal["sum", "product"], float, Array]]:

@@ -1,1 +1,1 @@
-"""Candidate networks by the shape of their expression: enumerated, composed, and made a network."""
+"""Expression trees of candidate networks: enumerating shapes, composing trees, and converting them to networks."""

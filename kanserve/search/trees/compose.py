@@ -1,4 +1,4 @@
-"""Trees from trees: powers, sums and products of what parts of a law were found to be, one variable for another."""
+"""Composing trees: powers, sums and products of trees, and substitution of a tree for an input."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +10,12 @@ _POWERS = {1.0: "x", 2.0: "x^2", 3.0: "x^3", 4.0: "x^4", -1.0: "1/x", -2.0: "1/x
 
 
 def power(of: "int | Node", exponent: float) -> tuple[Sum, ...]:
-    """x^p as factors: x^5 is x^4·x, x^1.5 is x·sqrt(x); e^(p·log x) where p is no such number."""
+    """x^p as factors: x^5 is x^4·x, x^1.5 is x·sqrt(x); e^(p·log x) for any other p."""
     if exponent in _POWERS:
         return (_curve(of, _POWERS[exponent]),)
     doubled = 2 * exponent
     if doubled == round(doubled) and abs(exponent) <= 8:
-        first = max((one for one in _POWERS if 0 < one / exponent <= 1), key=abs)
+        first = max((known for known in _POWERS if 0 < known / exponent <= 1), key=abs)
         return (_curve(of, _POWERS[first]), *power(of, exponent - first))
     logarithm = Sum((Curve(of, Symbolic("log", 1.0, 0.0, exponent, 0.0), without_constant=True),))
     return (Sum((Curve(logarithm, Symbolic("exp", 1.0, 0.0, 1.0, 0.0), without_constant=True),)),)
@@ -34,7 +34,7 @@ def monomial(columns: Sequence[int], powers: Sequence[float], scale: float = 1.0
 
 
 def scaled(node: Node, scale: float) -> Node:
-    """The tree times a number; its curves have names."""
+    """The tree times a number; its curves must be symbolic."""
     if isinstance(node, Product):
         first, *others = node.factors
         return Product((_scaled(first, scale), *others), node.bias * scale)
@@ -51,12 +51,12 @@ def _scaled(one: Sum, scale: float) -> Sum:
 
 
 def constant(value: float, column: int) -> Node:
-    """A number: of some input, 0 times."""
+    """A constant, as 0 times an input plus the value."""
     return Sum((Curve(column, Symbolic("x", 1.0, 0.0, 0.0, value)),))
 
 
 def product(parts: Sequence[Node]) -> Node:
-    """The product of trees, their factors side by side."""
+    """The product of trees, with their factors joined."""
     factors: list[Sum] = []
     for part in parts:
         inner = part.parts[0].of if isinstance(part, Sum) and is_plain(part) else part
@@ -68,7 +68,7 @@ def product(parts: Sequence[Node]) -> Node:
 
 
 def total(parts: Sequence[Node]) -> Node:
-    """The sum of trees, their terms side by side."""
+    """The sum of trees, with their terms joined."""
     terms: list[Curve] = []
     for part in parts:
         if isinstance(part, Sum):
@@ -88,7 +88,7 @@ def linear(columns: Sequence[int], weights: Sequence[float]) -> Node:
 
 
 def substituted(node: Node, column: int, by: Node) -> Node:
-    """The tree with a node in place of an input."""
+    """The tree with a node substituted for an input."""
     if isinstance(node, Product):
         return replace(node, factors=tuple(_substituted(factor, column, by) for factor in node.factors))
     return _substituted(node, column, by)
@@ -120,7 +120,7 @@ _INNER = {
 
 
 def inner(column: int, name: str) -> Node:
-    """One of the functions of `affine.INNER` of an input."""
+    """A function of `affine.INNER` of an input."""
     if name == "exp(-x)":
         return Sum((Curve(column, Symbolic("exp", -1.0, 0.0, 1.0, 0.0), without_constant=True),))
     return _curve(column, _INNER[name])

@@ -1,12 +1,12 @@
-"""A grammar of shapes: every way to make one number of some inputs by sums, products and curves, in order of size.
+"""A grammar of shapes: every way to combine inputs into one number by sums, products and curves, in order of size.
 
     shape  -> node | curve(node)
     node   -> sum of two or more parts | product of two or more factors
     part   -> curve(input) | product | curve(node)
     factor -> curve(input) | sum | curve(node)
 
-Each input stands in a shape once, or more often where the inputs are listed more often. A shape that computes what a
-smaller one does is left out: a sum in a sum, a product in a product, a curve of a curve.
+Each input occurs in a shape as often as it is listed. Shapes that compute the same as a smaller one are left out: a sum
+in a sum, a product in a product, a curve of a curve.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,13 +20,13 @@ Shape = tuple[Any, ...]
 
 
 def shapes(inputs: Sequence[int]) -> tuple[Shape, ...]:
-    """All shapes of these inputs, which may repeat, the smallest first."""
+    """All shapes of these inputs, which may be repeated, smallest first."""
     found = set(_shapes(tuple(sorted(inputs))))
-    return tuple(sorted(found, key=lambda one: (size(one), repr(one))))
+    return tuple(sorted(found, key=lambda shape: (size(shape), repr(shape))))
 
 
 def size(shape: Shape) -> float:
-    """The number of curves; a product counts a little, so that sums come first."""
+    """The number of curves; a product adds 0.1, so that sums come first."""
     kind, *parts = shape
     if kind == "in":
         return 1.0
@@ -65,20 +65,20 @@ def _choices(kind: str, parts: Sequence[tuple[int, ...]]) -> Iterator[tuple[Shap
 
 
 def _members(kind: str, inputs: tuple[int, ...]) -> list[Shape]:
-    """What a sum or product may be made from, of these inputs."""
+    """The possible parts of a sum or a product over these inputs."""
     if len(inputs) == 1:
         return [("in", inputs[0])]
     return [shape for shape in _shapes(inputs) if shape[0] != kind]
 
 
 def _sensible(parts: tuple[Shape, ...]) -> bool:
-    """Not two curves of one input side by side, which would be one."""
+    """Whether no input has two curves side by side, which would be a single one."""
     single = [part for part in parts if part[0] == "in"]
     return len(set(single)) == len(single)
 
 
 def _partitions(items: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
-    """All ways to part the items, of which equal ones are not told apart by the caller."""
+    """All partitions of the items; equal items give duplicates, which the caller merges."""
     if not items:
         yield []
         return
@@ -90,7 +90,7 @@ def _partitions(items: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
 
 
 def tree(shape: Shape, lines: frozenset[int] = frozenset()) -> Node:
-    """The shape as a tree of splines; those inputs that are among `lines` enter by straight lines."""
+    """The shape as a tree of splines; inputs in `lines` enter by straight lines instead."""
     kind, *parts = shape
     match kind:
         case "sum":

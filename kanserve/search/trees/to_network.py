@@ -1,7 +1,7 @@
-"""From a KAN tree to the network that it is, and back with the numbers that a fit has found.
+"""From a KAN tree to a network, and back with the fitted parameters.
 
-A node stands in the layer that the deepest of what it is made from allows; what is needed later is carried there by
-identity edges, which a fit leaves alone.
+A node is in the earliest layer that its deepest operand allows. Values that are needed later are carried there by
+identity edges, which a fit does not change.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ ORDER = 3
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A tree as a network of one output, and where each of its curves is: layer, subnode, input."""
+    """A tree as a network of one output, and the edge of each of its curves: layer, subnode, input."""
 
     tree: Node
     kan: Kan
@@ -31,14 +31,14 @@ class Network:
 
     @property
     def fixed(self) -> frozenset[tuple[int, int, int, int]]:
-        """The constants that a fit leaves alone, as (layer, subnode, input, which of a, b, c, d)."""
+        """The constants that a fit does not change, as (layer, subnode, input, index among a, b, c, d)."""
         return frozenset((*place, 3) for curve, place in self.places.items() if curve.without_constant)
 
 
 def network(tree: Node, inputs: int, intervals: int = 1, scale: float = 1.0) -> Network:
-    """The network of a tree of so many inputs; splines without coefficients are 1 on [-1, 1] for now.
+    """The network of a tree with this number of inputs; splines without coefficients are 1 on [-1, 1] for now.
 
-    They have so many intervals, or as many as those that have coefficients. `scale` is what the output is in units of.
+    They have `intervals` intervals, or as many as those that have coefficients. `scale` is the unit of the output.
     """
     tree = _apart(tree)
     found = [len(curve.coefficients) - ORDER for curve in curves(tree) if curve.coefficients is not None]
@@ -49,15 +49,15 @@ def network(tree: Node, inputs: int, intervals: int = 1, scale: float = 1.0) -> 
     held = _held(tree, depths, inputs, count)
     layers, places = [], {}
     for n in range(1, count + 1):
-        one, own = _layer(n, held[n - 1], held[n], depths, intervals)
-        layers.append(one)
+        layer, own = _layer(n, held[n - 1], held[n], depths, intervals)
+        layers.append(layer)
         places.update(own)
     kan = Kan(tuple(layers), output_scale=np.array([scale]))
     return Network(tree, kan, places)
 
 
 def _apart(node: Node) -> Node:
-    """The tree with no two curves of one variable in a sum: a network has one edge there, so a second goes deeper."""
+    """The tree without two curves of the same variable in a sum: a network has one edge there, so others go deeper."""
     if isinstance(node, Sum):
         return _apart_sum(node)
     factors = tuple(_apart_sum(factor) for factor in node.factors)
@@ -78,7 +78,7 @@ def _of(curve: Curve, node: Node) -> Curve:
 
 
 def taken_back(one: Network, kan: Kan) -> Network:
-    """The tree and its network with the numbers of a network of the same shape."""
+    """The tree and its network with the parameters of a network of the same shape."""
     changed: dict[Curve, Curve] = {}
 
     def change(curve: Curve) -> Curve:
@@ -86,7 +86,7 @@ def taken_back(one: Network, kan: Kan) -> Network:
         layer = kan.layers[n]
         if curve.symbolic is None:
             return replace(curve, knots=layer.knots[i], coefficients=layer.coefficients[j, i])
-        a, b, c, d = (float(v) for v in layer.affine[j, i])
+        a, b, c, d = (float(constant) for constant in layer.affine[j, i])
         return replace(curve, symbolic=Symbolic(curve.symbolic.function, a, b, c, d))
 
     before = list(curves(one.tree))
@@ -113,7 +113,7 @@ def _sums(node: Node) -> tuple[Sum, ...]:
 
 
 def _held(tree: Node, depths: dict[object, int], inputs: int, count: int) -> "list[list[int | Node]]":
-    """What the nodes of each layer are: inputs, nodes that are made there and values that are carried through."""
+    """The values in each layer: inputs, nodes computed there, and values carried through."""
     last_use: dict[int | Node, int] = {tree: count}
     waiting: list[Node] = [tree]
     while waiting:
@@ -132,17 +132,17 @@ def _held(tree: Node, depths: dict[object, int], inputs: int, count: int) -> "li
 def _layer(
     n: int, before: "list[int | Node]", after: "list[int | Node]", depths: dict[object, int], intervals: int
 ) -> tuple[Layer, dict[Curve, EdgeIndex]]:
-    column = {one: i for i, one in enumerate(before)}
+    column = {node: i for i, node in enumerate(before)}
     rows: list[tuple[Curve, ...] | int | Node] = []
     arity = []
-    bias = [one.bias if isinstance(one, Product) and depths[one] == n else 0.0 for one in after]
-    for one in after:
-        if depths.get(one, 0) == n and not isinstance(one, int):
-            sums = _sums(one)
+    bias = [node.bias if isinstance(node, Product) and depths[node] == n else 0.0 for node in after]
+    for node in after:
+        if depths.get(node, 0) == n and not isinstance(node, int):
+            sums = _sums(node)
             rows += [total.parts for total in sums]
             arity.append(len(sums))
         else:
-            rows.append(one)
+            rows.append(node)
             arity.append(1)
     shape = len(rows), len(before)
     coefficients = np.zeros((*shape, intervals + ORDER))

@@ -1,8 +1,8 @@
 """KAN trees: networks in which every node feeds one edge, so that a shape is an expression.
 
-A node is a sum of curves or a product of such sums, with a bias; a curve is a function of one variable, of an input or
-of a node: a spline, or a named function c·f(a·z + b) + d. Trees are what the search makes, changes and compares; for
-fitting and for everything afterwards they become a `Kan` (`networks`).
+A node is a sum of curves, or a product of such sums with a bias. A curve is a function of one variable, an input or a
+node: a spline, or a named function c·f(a·z + b) + d. The search builds, changes and compares trees; for fitting and
+everything after, they are converted to a `Kan` (`to_network`).
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ class Curve:
     knots: Array | None = None
     coefficients: Array | None = None
     without_constant: bool = False
-    """Whether d stays 0, so that a factor's constant is not traded against another term's."""
+    """Whether d stays 0, so that a factor's constant cannot be traded for that of another term."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ Node = Sum | Product
 
 
 def curves(node: Node) -> Iterator[Curve]:
-    """Every curve of a tree, each before what it is a function of."""
+    """Every curve of a tree, in pre-order: each before the curves inside it."""
     sums = (node,) if isinstance(node, Sum) else node.factors
     for total in sums:
         for curve in total.parts:
@@ -59,7 +59,7 @@ def curves(node: Node) -> Iterator[Curve]:
 
 
 def mapped(node: Node, change: Callable[[Curve], Curve]) -> Node:
-    """The tree with each curve changed, in the order of `curves`; what a changed curve is a function of, too."""
+    """The tree with each curve changed, in the order of `curves`, including the curves inside changed ones."""
     if isinstance(node, Sum):
         return _mapped_sum(node, change)
     return replace(node, factors=tuple(_mapped_sum(factor, change) for factor in node.factors))
@@ -76,7 +76,7 @@ def _mapped_sum(one: Sum, change: Callable[[Curve], Curve]) -> Sum:
 
 
 def exchanged(node: Node, old: Curve, new: Curve) -> Node:
-    """The tree with one curve in place of another."""
+    """The tree with one curve replaced by another."""
     return mapped(node, lambda curve: new if curve is old else curve)
 
 
@@ -85,12 +85,12 @@ def inputs(node: Node) -> set[int]:
 
 
 def renamed(node: Node, columns: tuple[int, ...]) -> Node:
-    """The tree whose input i is column `columns[i]`."""
+    """The tree with input i renamed to column `columns[i]`."""
     return mapped(node, lambda curve: replace(curve, of=columns[curve.of]) if isinstance(curve.of, int) else curve)
 
 
 def price(node: Node) -> float:
-    """The complexity: of the named functions, with their offsets, and of the splines."""
+    """The complexity of the named functions, with their offsets, and of the splines."""
     total = 0.0
     for curve in curves(node):
         if curve.symbolic is None:
@@ -105,7 +105,7 @@ def is_symbolic(node: Node) -> bool:
 
 
 def is_plain(one: Sum) -> bool:
-    """Whether a sum is one node as it is."""
+    """Whether a sum is just a single node."""
     return len(one.parts) == 1 and one.parts[0].symbolic == IDENTITY and not isinstance(one.parts[0].of, int)
 
 

@@ -48,7 +48,7 @@ def test_named_inputs_have_the_order_and_the_columns_that_are_asked_for():
     kan = from_formula("x - y", inputs=["y", "unused", "x"])
     assert [variable.name for variable in kan.inputs] == ["y", "unused", "x"]
     assert evaluate(kan, [[1.0, 5.0, 3.0]]).tolist() == [[2.0]]
-    with pytest.raises(InputError, match="'z' is no input, and no parameter") as caught:
+    with pytest.raises(InputError, match="'z' is not an input, and no parameter") as caught:
         from_formula("x + z", inputs=["x"])
     assert str(caught.value).endswith("\n      ^")
     for wrong, message in (("xy", r"inputs=\['xy'\]"), (["x", "x"], "must differ"), ([], "no input")):

@@ -144,11 +144,11 @@ def test_a_law_that_does_not_keep_to_the_units_is_found_all_the_same():
     ("units", "message"),
     [
         ({"a": "kg", "b": "m", "y": "J"}, "no law can relate them"),
-        ({"a": "kg", "b": "m/s", "q": "1", "y": "J"}, "q, which is no column"),
+        ({"a": "kg", "b": "m/s", "q": "1", "y": "J"}, "q, which is not a column"),
         ({"a": "kg", "y": "J"}, "lacks b"),
         ({"a": "kg", "b": "m//s", "y": "J"}, "cannot be read"),
-        ({"a": "kg", "b": 3, "y": "J"}, "texts by name"),
-        ("m", "texts by name"),
+        ({"a": "kg", "b": 3, "y": "J"}, "map names to texts"),
+        ("m", "map names to texts"),
     ],
 )
 def test_units_that_cannot_be_meant_are_refused_in_words(units, message):
