@@ -1,4 +1,4 @@
-"""Trade accuracy for a formula: fewer edges, then named functions."""
+"""Simplify a network towards a formula: prune edges, then replace splines by named functions."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from kanserve.simplification.validation import SimplifyReport, SimplifyStep, ref
 __all__ = ["SimplifyReport", "SimplifyStep", "discover", "prune", "simplify", "symbolify"]
 
 NEGLIGIBLE = 1e-6
-"""Of an output's standard deviation: what named functions may lose to become fewer."""
+"""In standard deviations of an output: the error that pruning named functions may add."""
 
 
 def simplify(
@@ -25,26 +25,26 @@ def simplify(
     seed: int = 0,
     report: SimplifyReport | None = None,
 ) -> Kan:
-    """The pipeline: take out what the data do not ask for, name the functions that are left, refit on all rows.
+    """The whole pipeline: prune, replace splines by named functions, prune again, refit on all rows.
 
-    A fifth of the rows judges each step (`report` is told), or a fifth after the other of few that are classified;
-    only the last refit sees them all. The options are those of
-    `prune` and `symbolify`. Equal arguments give equal networks, bit for bit.
+    Each step is validated on a held-out fifth of the rows, or by 5-fold cross-validation for a classifier with few
+    rows; only the last refit uses all rows. The options are those of `prune` and `symbolify`. Equal arguments give
+    bit-identical networks.
 
     Parameters
     ----------
     kan : Kan
         The network.
     data : Dataset, tuple of array_like or DataFrame
-        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+        Samples: a Dataset, (x, y), or a pandas or polars table with `target`.
     target : str or sequence of str, optional
-        Of a DataFrame, the columns to learn.
+        The columns of a DataFrame to learn.
     tolerance : float or "auto", default="auto"
-        What a simpler network may lose, in standard deviations of each output.
+        The error that a simpler network may add, in standard deviations of each output.
     all_edges : bool
-        Name every edge that a function can stand for, whatever it costs.
+        Name every edge for which there is a function, regardless of the error.
     seed : int, default=0
-        Equal seeds give equal networks, bit for bit.
+        Equal seeds give bit-identical networks.
     report : callable, optional
         Called with each step that is kept.
 
@@ -56,7 +56,7 @@ def simplify(
     Raises
     ------
     DataError
-        The data are of another shape, or not numbers.
+        The data do not fit the network, or are not numbers.
 
     Examples
     --------

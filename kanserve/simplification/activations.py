@@ -1,8 +1,8 @@
-"""What goes through a network on some rows, in one pass: `evaluate.activations` and what each edge gives, faster.
+"""Activations of a network on some rows in one pass: a faster `evaluate.activations`, with statistics of each edge.
 
-A search judges hundreds of small networks, and the reference would take longer for that than the fits do: it works
-out every basis function of every edge. Here the basis of an input is worked out once, for all of its edges, from the
-local polynomials that training has.
+A search evaluates hundreds of small networks, and the reference would take longer than the fits: it computes every
+basis function for every edge. Here the basis of an input is computed once for all of its edges, from the local
+polynomials that training has.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from kanserve.train.lm import active_basis as bases
 Array = NDArray[np.float64]
 
 MOST_NUMBERS = 1e7
-"""What all edges of a layer may give together; of more, fewer rows are looked at, but `FEWEST_ROWS` always."""
+"""Values of all edges of a layer together; for more, fewer rows are used, but at least `FEWEST_ROWS`."""
 FEWEST_ROWS = 200
 
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """The inputs of each layer (N, I), the answers (N, outputs), and each edge's mean and deviation (O, I)."""
+    """The inputs of each layer (N, I), the outputs (N, outputs), and each edge's mean and standard deviation (O, I)."""
 
     values: tuple[Array, ...]
     answers: Array
@@ -33,24 +33,24 @@ class Signals:
 
 
 def answers(kan: Kan, x: Array) -> Array:
-    """`network.evaluate.evaluate` for rows x (N, inputs) of finite numbers, to rounding."""
+    """As `network.evaluate.evaluate`, for rows x (N, inputs) of finite numbers, up to rounding."""
     return values(kan, x)[-1]
 
 
 def values(kan: Kan, x: Array) -> tuple[Array, ...]:
-    """`network.evaluate.activations` for rows x (N, inputs) of finite numbers, to rounding."""
+    """As `network.evaluate.activations`, for rows x (N, inputs) of finite numbers, up to rounding."""
     found = [((x - kan.input_shift) / kan.input_scale).T]
     with np.errstate(all="ignore"):
         for layer in kan.layers:
             found.append(_nodes(layer, _sums(layer, found[-1])))
         given = kan.output_scale * found[-1].T + kan.output_shift
-    if not np.isfinite(given).all() or not all(np.isfinite(one).all() for one in found):
+    if not np.isfinite(given).all() or not all(np.isfinite(array).all() for array in found):
         return evaluate.activations(kan, x)
-    return (*(one.T for one in found[:-1]), given)
+    return (*(array.T for array in found[:-1]), given)
 
 
 def signals(kan: Kan, x: Array, shares: Array | None = None) -> Signals:
-    """The signals on the rows x (N, inputs), which count by `shares` (N,); means and deviations of the finite rows."""
+    """The signals on the rows x (N, inputs), weighted by `shares` (N,); means and deviations are over finite rows."""
     every = values(kan, x)
     finite = np.flatnonzero(np.isfinite(every[-1]).all(axis=1))
     largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
@@ -84,7 +84,7 @@ def _sums(layer: Layer, v: Array) -> Array:
 
 
 def _edges(layer: Layer, v: Array) -> Array:
-    """What every edge gives, (I, O, N)."""
+    """The value of every edge, (I, O, N)."""
     if layer.spline_mask.any():
         given = layer.coefficients.transpose(1, 0, 2) @ _splines(layer, v)
         if layer.base != "zero":

@@ -1,4 +1,4 @@
-"""The smallest network that explains the data, when nobody says what shape it has."""
+"""Architecture search: the smallest network that explains the data, when its shape is not given."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,15 +17,15 @@ from kanserve.train.lm.schedule import no_worse_than_the_mean
 
 SEARCH_ROWS = 1000
 MOST_WORK = 1e11
-"""Multiplications that the ladder may take: some ten seconds of one core."""
+"""Multiplications that the search may take: about ten seconds of one core."""
 STEPS_FOR_EACH = 200
-"""About how many steps of a fit a rung takes."""
+"""Steps of a fit per architecture, about."""
 PATIENCE = 2
 KNOWS_SOMETHING = 0.9
-"""An error in standard deviations: above it no rung that is no better ends the climb."""
+"""Early stopping applies only once the best error, in standard deviations, is below this."""
 DEEP_STARTS = 3
 AS_GOOD = 4.0
-"""Times the loss of the first start: a worse one is not pruned."""
+"""A further start is pruned only if its loss is at most this times that of the first."""
 
 
 def discover(
@@ -36,42 +36,43 @@ def discover(
     seed: int = 0,
     report: SimplifyReport | None = None,
 ) -> Kan:
-    """The smallest network found that explains the data, of splines; `symbolify` goes on from it.
+    """The smallest network of splines found that explains the data; `symbolify` can continue from it.
 
-    Shapes are tried from the smallest on (`ladder.shapes`) with a few starts each, on at most 1000 rows, a fifth of
-    them held out. The first whose error is at most `tolerance` (in standard deviations of the answers) ends that; with
-    "auto" the first whose error still halves when its grid is made finer, so that only the grid is between it and the
-    data. Where there is none, as on noisy data, it is the smallest whose error the held-out rows cannot tell from the
-    least. Then `prune` takes out nodes, inputs and edges; of deep networks up to three are pruned and the smallest is
-    taken. At last everything is refitted on all rows.
+    Shapes are tried from the smallest (`architectures.shapes`), with a few random starts each, on at most 1000 rows, a
+    fifth of them held out. The first shape whose error is at most `tolerance` (in standard deviations of the outputs)
+    is taken; with "auto", the first whose error still falls clearly when its grid is refined, so that only the grid
+    limits it. If there is none, as on noisy data, the smallest is taken whose held-out error cannot be distinguished
+    from the least. Then `prune` removes nodes, inputs and edges; of deep networks, up to three starts are pruned and
+    the smallest is taken. Finally, everything is refitted on all rows.
 
-    Classes are taken as the answers 0 and 1 for the shape; a classifier of that shape is then trained, and pruned.
+    For a classifier, the shape is searched with the classes as outputs 0 and 1; then a classifier of that shape is
+    trained and pruned.
 
-    The climb ends early when two shapes in a row are no better, or when it would take more than ten seconds or so of
-    one core (counted in multiplications, so that equal arguments give equal networks, bit for bit, on any machine).
+    The search stops early if two shapes in a row are no better, or if it would take more than about ten seconds of one
+    core (counted in multiplications, so that equal arguments give bit-identical networks on any machine).
 
     Parameters
     ----------
     data : Dataset, tuple of array_like or DataFrame
-        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+        Samples: a Dataset, (x, y), or a pandas or polars table with `target`.
     target : str or sequence of str, optional
-        Of a DataFrame, the columns to learn.
+        The columns of a DataFrame to learn.
     tolerance : float or "auto", default="auto"
-        What a simpler network may lose, in standard deviations of each output.
+        The error that a simpler network may have or add, in standard deviations of each output.
     seed : int, default=0
-        Equal seeds give equal networks, bit for bit.
+        Equal seeds give bit-identical networks.
     report : callable, optional
         Called with each step that is kept.
 
     Returns
     -------
     Kan
-        The smallest network that was found.
+        The smallest network found.
 
     Raises
     ------
     DataError
-        The data are of another shape, or not numbers.
+        The data have the wrong shape, or are not numbers.
 
     Examples
     --------
@@ -96,13 +97,13 @@ def discover(
 
 
 def _of_few(one: Judge, seed: int) -> Judge:
-    """The judge on so many rows as the ladder needs."""
+    """The judge on at most SEARCH_ROWS rows, enough for the search."""
     learn = one.learn.sample(SEARCH_ROWS, seed)
     return replace(one, learn=learn, goal=learn.y, held=(one.held or learn).sample(SEARCH_ROWS, seed))
 
 
 def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report: SimplifyReport | None) -> Rung:
-    """The first rung that explains the data, or the smallest that is as good as the best."""
+    """The first architecture that explains the data, or the smallest that is as good as the best."""
     rungs: list[Rung] = []
     spent, stale = 0.0, 0
     for shape in architectures.shapes(data.x.shape[1], data.y.shape[1]):
@@ -120,17 +121,17 @@ def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report:
         if stale >= PATIENCE and _best(rungs).error < KNOWS_SOMETHING:
             break
     best = _best(rungs)
-    return min((rung for rung in rungs if not clearly_better(best, rung)), key=lambda each: each.kan.edges)
+    return min((rung for rung in rungs if not clearly_better(best, rung)), key=lambda rung: rung.kan.edges)
 
 
 def _best(rungs: Sequence[Rung]) -> Rung:
-    return min(rungs, key=lambda each: each.error)
+    return min(rungs, key=lambda rung: rung.error)
 
 
 def _pruned(
     rung: Rung, data: Dataset, one: Judge, few: Judge, found: bool, seed: int, report: SimplifyReport | None
 ) -> tuple[Kan, Judge]:
-    """The rung pruned; of a deep one further starts too, until one is a tree: nothing in that can be merged."""
+    """The pruned network; of a deep one, the smallest of several starts, unless one is a tree, which cannot shrink."""
     best = pruned(rung.kan, one, found=found, seed=seed, report=report)
     for start in range(1, DEEP_STARTS if len(rung.kan.layers) > 2 else 1):
         if _is_tree(best[0]):
@@ -138,10 +139,10 @@ def _pruned(
         other = architectures.trained(rung.kan.shape, data, few, seed + start)
         if other.losses.mean() <= AS_GOOD * rung.losses.mean():
             smaller = pruned(other.kan, one, found=found, seed=seed, report=report)
-            best = min(best, smaller, key=lambda each: each[0].edges)
+            best = min(best, smaller, key=lambda candidate: candidate[0].edges)
     return best
 
 
 def _is_tree(kan: Kan) -> bool:
-    """Whether no input and no hidden node has more than one edge that leaves it."""
+    """Whether every input and hidden node has at most one outgoing edge."""
     return all((layer.alive.sum(axis=0) <= 1).all() for layer in kan.layers)

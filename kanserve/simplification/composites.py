@@ -1,8 +1,8 @@
-"""Functions of functions for one edge, where no named function alone looks like it: 1/sqrt(1 - z²), 1/(e^z - 1).
+"""Functions of functions for one edge, where no single named function matches: 1/sqrt(1 - z²), 1/(e^z - 1).
 
-Either the outer function has no constants of its own and is undone, and what is under it is looked for in the table;
-or the inner one is known, a square about the natural centre or a power where z is a logarithm, and what is left is
-looked for as a function of it; or a power of z is a factor, as in z·e^-z and sin(z)/z, and what is left is another.
+There are three ways. The outer function, without constants of its own, is inverted, and the inner one is searched in
+the table. The inner function is given, a square about the natural centre or a power where z is a logarithm, and the
+outer one is searched. Or a power of z is a factor, as in z·e^-z and sin(z)/z, and the other factor is searched.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,9 +24,9 @@ from kanserve.simplification.edge_candidates import (
 INNER = ("x^2", "sin", "cosh", "exp", "log", "1/x", "1/x^2", "sqrt", "1/sqrt")
 POWERS = ("x", "x^2", "x^3", "1/x", "1/x^2")
 TIMES = ("exp", "log", "sin", "gaussian", "1/x", "sqrt", "tanh", "cosh", "sinh", "x^2")
-"""A power of z as a factor, and what the other one may be."""
+"""The powers of z that may be a factor, and the functions that the other factor may be."""
 PRICE = 0.5
-"""Of a second layer, in units of the table of functions."""
+"""The complexity of a second layer, in units of the table of functions."""
 LEAST_WEIGHT = 1e-12
 EACH = 2
 
@@ -40,17 +40,17 @@ _UNDONE: dict[str, _Pair] = {
     "log": (np.exp, lambda t: 1 / t),
     "x^2": (np.sqrt, lambda t: 2 * t),
 }
-"""The inverse of each function that is tried outside, and its derivative."""
+"""The inverse of each outer function that is tried, and the function's derivative, in terms of the inner value."""
 _POSITIVE = ("sqrt", "1/sqrt")
-"""Those whose inverse would take what they never are."""
+"""Outer functions whose values are positive, so that they are inverted only at positive values."""
 
 
 @dataclass(frozen=True)
 class Composite:
-    """A named function of named functions' product, its weighted root mean square error and its rank.
+    """A named function of a product of named functions, its weighted root mean square error and its rank.
 
-    Error and rank are those of a `Candidate`. `inner_held` says for each inner function which of a, b, c, d another
-    one has already, `held` which of the outer one's.
+    Error and rank are as in `Candidate`. `held` lists which of a, b, c, d of the outer function are redundant and stay
+    fixed, `inner_held` which of each inner function.
     """
 
     outer: Symbolic
@@ -64,10 +64,10 @@ class Composite:
 def composites(
     samples: Samples, floor: float, library: Sequence[str], *, level: float = 0.0, rates: Sequence[float] = ()
 ) -> list[Composite]:
-    """What fits the samples, of the functions that are allowed, best rank first.
+    """Composites of the allowed functions that fit the samples, best rank first.
 
-    `level` is the constant d that the outer function has. At `rates` r the input is a logarithm, of which e^(r·z) is
-    a simple power.
+    `level` is the constant d of the outer function. For `rates` r, where the input is a logarithm, e^(r·z) is a simple
+    power.
     """
     if not (0 < samples.half < np.inf and np.isfinite(samples.values).all() and np.isfinite(samples.weights).all()):
         return []
@@ -76,7 +76,7 @@ def composites(
         *_inner_known(samples, floor, library, rates),
         *_times_a_power(samples, floor, library, level),
     ]
-    return sorted(found, key=lambda one: one.rank)
+    return sorted(found, key=lambda composite: composite.rank)
 
 
 def _outer_undone(samples: Samples, floor: float, library: Sequence[str], level: float) -> Iterator[Composite]:
@@ -95,22 +95,22 @@ def _outer_undone(samples: Samples, floor: float, library: Sequence[str], level:
         return
     inner = tuple(name for name in INNER if name in library)
     offered = candidates_of_each(samples, np.array(values), np.array(weights), floor, inner)
-    for (name, sign), each in zip(outer, offered, strict=True):
-        for one in each[:EACH]:
+    for (name, sign), best in zip(outer, offered, strict=True):
+        for candidate in best[:EACH]:
             price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + PRICE)
             outside = Symbolic(name, 1.0, 0.0, sign, level)
             held = (0, 1) if name == "log" else (0, 1, 2)
-            yield Composite(outside, (one.symbolic,), held, ((),), one.error, one.rank + price)
+            yield Composite(outside, (candidate.symbolic,), held, ((),), candidate.error, candidate.rank + price)
 
 
 def _inner_known(samples: Samples, floor: float, library: Sequence[str], rates: Sequence[float]) -> Iterator[Composite]:
     inner = [Symbolic("x^2", 1.0, -samples.natural, 1.0, 0.0)] if "x^2" in library else []
     inner += [Symbolic("exp", rate, 0.0, 1.0, 0.0) for rate in rates if "exp" in library]
-    for one in inner:
+    for inside in inner:
         ends = np.array([samples.low, samples.high, samples.natural])
         with np.errstate(all="ignore"):
-            t, reach = (FUNCTIONS[one.function].numpy(one.a * z + one.b) for z in (samples.z, ends))
-        if one.function == "exp" or not samples.low < samples.natural < samples.high:
+            t, reach = (FUNCTIONS[inside.function].numpy(inside.a * z + inside.b) for z in (samples.z, ends))
+        if inside.function == "exp" or not samples.low < samples.natural < samples.high:
             reach = reach[:2]
         if not (np.isfinite(t).all() and np.isfinite(reach).all() and within_domain("x", reach[:1], reach[1:2])[0]):
             continue
@@ -124,10 +124,10 @@ def _inner_known(samples: Samples, floor: float, library: Sequence[str], rates: 
             high=float(reach.max()),
             natural=0.0,
         )
-        price = COMPLEXITY_WEIGHT * (FUNCTIONS[one.function].complexity + PRICE)
+        price = COMPLEXITY_WEIGHT * (FUNCTIONS[inside.function].complexity + PRICE)
         for candidate in candidates(moved, floor, library)[:EACH]:
             if candidate.symbolic.function != "x":
-                yield Composite(candidate.symbolic, (one,), (), ((2, 3),), candidate.error, candidate.rank + price)
+                yield Composite(candidate.symbolic, (inside,), (), ((2, 3),), candidate.error, candidate.rank + price)
 
 
 def _times_a_power(samples: Samples, floor: float, library: Sequence[str], level: float) -> Iterator[Composite]:
@@ -139,10 +139,12 @@ def _times_a_power(samples: Samples, floor: float, library: Sequence[str], level
     if not powers:
         return
     others = tuple(name for name in TIMES if name in library)
-    each = candidates_of_each(samples, (samples.values - level) / shapes, samples.weights * shapes**2, floor, others)
-    for name, offered in zip(powers, each, strict=True):
+    offered_each = candidates_of_each(
+        samples, (samples.values - level) / shapes, samples.weights * shapes**2, floor, others
+    )
+    for name, offered in zip(powers, offered_each, strict=True):
         price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + PRICE)
-        for one in offered[:EACH]:
-            inner = Symbolic(name, 1.0, -samples.natural, 1.0, 0.0), one.symbolic
+        for candidate in offered[:EACH]:
+            inner = Symbolic(name, 1.0, -samples.natural, 1.0, 0.0), candidate.symbolic
             outside = Symbolic("x", 1.0, 0.0, 1.0, level)
-            yield Composite(outside, inner, (2,), ((1, 2, 3), ()), one.error, one.rank + price)
+            yield Composite(outside, inner, (2,), ((1, 2, 3), ()), candidate.error, candidate.rank + price)

@@ -1,8 +1,8 @@
-"""Named functions for one edge: c·f(a·z + b) + d close to what the edge gives, the simplest good one first.
+"""Named functions for one edge: c·f(a·z + b) + d close to the edge's values, the simplest good one first.
 
-After the symbolic step of arXiv:2404.19756 §2.5.1, with the search over c and d done in closed form (variable
-projection): a coarse grid over a and b for each function, then a few damped Gauss-Newton steps on all four.
-Errors are weighted with the sensitivity of the outputs to the edge, so they are in units of the outputs.
+This follows the symbolic step of arXiv:2404.19756 §2.5.1, but with c and d in closed form (variable projection): a
+coarse grid over a and b for each function, then a few damped Gauss-Newton steps on all four. Errors are weighted by the
+sensitivity of the outputs to the edge, so they are in units of the outputs.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ Mask = NDArray[np.bool_]
 POINTS = 160
 POLISH, ROUNDS = 6, 5
 HOPELESS, BEHIND = 1e3, 1e2
-"""A function whose loss is this many times the best's is not polished, or not any further."""
+"""A function whose loss is this many times the best is not refined at all, or no further."""
 ROUNDING = 1e-15
-"""Of a curve's largest value: what a fit of it may err by however good it is."""
+"""Relative to a curve's largest value: the rounding error of any fit."""
 COMPLEXITY_WEIGHT = 0.12
 FREE_OFFSET = 0.3
 
@@ -30,14 +30,14 @@ LIBRARY = (
     *("x", "x^2", "x^3", "x^4", "1/x", "1/x^2", "sqrt", "1/sqrt", "exp", "log", "sin", "tan"),
     *("arcsin", "arctan", "arctanh", "sinh", "cosh", "tanh", "gaussian", "abs"),
 )
-"""Of the functions that are one another's shifts, mirrors or multiples (sin and cos, tanh and sigmoid), one each."""
+"""Of functions that are shifts, mirror images or multiples of each other (sin and cos, tanh and sigmoid), one each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """An edge as points: z (M,) ascending, its values, their weights, and the range [low, high] that z may have.
+    """An edge as points: z (M,) ascending, its values, their weights, and the range [low, high] of z.
 
-    `natural` is where the raw feature is 0, a likely place for the centre of a power or for a pole.
+    `natural` is the z at which the raw feature is 0, a likely centre of a power or position of a pole.
     """
 
     z: Array
@@ -57,7 +57,7 @@ class Samples:
 
     @property
     def u(self) -> Array:
-        """z moved to [-1, 1]."""
+        """z scaled to [-1, 1]."""
         return (self.z - self.middle) / self.half
 
 
@@ -71,10 +71,10 @@ class Candidate:
 
 
 def candidates(samples: Samples, floor: float, library: Sequence[str] = LIBRARY) -> tuple[Candidate, ...]:
-    """What fits the samples, best rank first: log10 of the error plus the price of complexity.
+    """Functions that fit the samples, best rank first: log10 of the error plus the price of complexity.
 
-    Errors below `floor` count as equal, so that among functions inside the noise the simplest comes first. Functions
-    that leave their domain somewhere in [low, high] are not offered.
+    Errors below `floor` count as equal, so that among functions within the noise the simplest comes first. Functions
+    that leave their domain somewhere in [low, high] are left out.
     """
     return candidates_of_each(samples, samples.values[None], samples.weights[None], floor, library)[0]
 
@@ -82,9 +82,9 @@ def candidates(samples: Samples, floor: float, library: Sequence[str] = LIBRARY)
 def candidates_of_each(
     samples: Samples, values: Array, weights: Array, floor: float, library: Sequence[str] = LIBRARY
 ) -> tuple[tuple[Candidate, ...], ...]:
-    """The candidates for each of several curves over the same z: values and weights (K, M) in place of the samples'.
+    """The candidates for each of several curves over the same z, by values and weights (K, M) instead of the samples'.
 
-    None for a curve of which nothing can be told: over one point, not finite, or without any weight.
+    A degenerate curve has no candidates: over a single point, not finite, or without any weight.
     """
     offered: list[dict[str, Candidate]] = [{} for _ in values]
     if not 0 < samples.half < np.inf:
@@ -92,7 +92,7 @@ def candidates_of_each(
     with np.errstate(all="ignore"):
         heights, totals = np.abs(values).max(axis=1, initial=0.0), weights.mean(axis=1)
         told = np.flatnonzero(np.isfinite(heights) & np.isfinite(totals) & (totals > 0))
-        # In units of each curve, so that no square of a number that is large or small is lost.
+        # In units of each curve, so that squares of large or small numbers do not overflow or underflow.
         heights, totals = np.where(heights > 0, heights, 1.0)[told], totals[told]
         units = heights * np.sqrt(totals)
         curves, shares = values[told] / heights[:, None], weights[told] / totals[:, None]
@@ -108,15 +108,15 @@ def candidates_of_each(
         offset = FREE_OFFSET if abs(symbolic.d) > 1e-9 * height else 0.0
         worth = COMPLEXITY_WEIGHT * (FUNCTIONS[start.name].complexity + offset)
         error = float(np.sqrt(loss) * units[start.curve])
-        one = Candidate(symbolic, error, float(np.log10(error + floors[start.curve])) + worth)
+        candidate = Candidate(symbolic, error, float(np.log10(error + floors[start.curve])) + worth)
         own = offered[told[start.curve]]
-        if start.name not in own or one.rank < own[start.name].rank:
-            own[start.name] = one
-    return tuple(tuple(sorted(each.values(), key=lambda one: one.rank)) for each in offered)
+        if start.name not in own or candidate.rank < own[start.name].rank:
+            own[start.name] = candidate
+    return tuple(tuple(sorted(own.values(), key=lambda candidate: candidate.rank)) for own in offered)
 
 
 def within_domain(function: str, first: Array, last: Array) -> Mask:
-    """Whether a function is finite on whole intervals: their ends first (K,) and last (K,), in any order."""
+    """Whether a function is finite on whole intervals with ends `first` (K,) and `last` (K,), in any order."""
     low, high = np.minimum(first, last), np.maximum(first, last)
     return _DOMAINS[FUNCTIONS[function].domain](low, high)
 
@@ -134,7 +134,7 @@ _DOMAINS: dict[str, Callable[[Array, Array], Mask]] = {
 
 @dataclass(frozen=True, eq=False)
 class _Start:
-    """Where the fit of c·f(a·u + b) + d to one of the curves begins, with u in [-1, 1]: c, d, a, b."""
+    """The start of a fit of c·f(a·u + b) + d to one of the curves, with u in [-1, 1]: c, d, a, b."""
 
     name: str
     curve: int
@@ -142,9 +142,9 @@ class _Start:
 
 
 def _begun(samples: Samples, values: Array, weights: Array, floor: Array, library: Sequence[str]) -> list[_Start]:
-    """The two best of each function's coarse grid, of those that are not hopeless for a curve; in order of the names.
+    """The two best points of each function's coarse grid for each curve, without hopeless ones, in library order.
 
-    The floors (K,) are those of the curves. What has no grid is never hopeless, and says nothing about what has one.
+    `floor` (K,) has the floors of the curves. Functions without a grid are always kept, and do not affect the others.
     """
     found: list[list[tuple[float, _Start]]] = [[] for _ in values]
     kept = []
@@ -164,14 +164,14 @@ def _begun(samples: Samples, values: Array, weights: Array, floor: Array, librar
                 for n in order
                 if np.isfinite(losses[k, n])
             ]
-    for k, each in enumerate(found):
-        best = min((loss for loss, _ in each), default=0.0)
-        kept += [start for loss, start in each if loss <= HOPELESS * (best + floor[k] ** 2)]
-    return sorted(kept, key=lambda one: library.index(one.name))
+    for k, ranked in enumerate(found):
+        best = min((loss for loss, _ in ranked), default=0.0)
+        kept += [start for loss, start in ranked if loss <= HOPELESS * (best + floor[k] ** 2)]
+    return sorted(kept, key=lambda start: library.index(start.name))
 
 
 def _parabola(u: Array, values: Array, weights: Array, curve: int) -> list[_Start]:
-    """c·(u + b)² + d: least squares on powers. None for a line."""
+    """c·(u + b)² + d by least squares on powers; empty for a straight line."""
     root = np.sqrt(weights)
     columns = np.stack([np.ones_like(u), u, u * u], axis=1)
     constant, slope, bend = np.linalg.lstsq(root[:, None] * columns, root * values, rcond=None)[0]
@@ -181,7 +181,7 @@ def _parabola(u: Array, values: Array, weights: Array, curve: int) -> list[_Star
 
 
 def _waves(u: Array, values: Array, weights: Array, curve: int) -> list[_Start]:
-    """The two best rates of c·sin(a·u + b) + d: least squares on a constant, a sine and a cosine, so any phase."""
+    """The two best rates of c·sin(a·u + b) + d by least squares on a constant, a sine and a cosine (any phase)."""
     columns = np.stack(
         [np.broadcast_to(np.ones_like(u), (len(_RATES), len(u))), np.sin(_RATES * u), np.cos(_RATES * u)], 1
     )
@@ -198,13 +198,13 @@ def _waves(u: Array, values: Array, weights: Array, curve: int) -> list[_Start]:
 
 _RATES = np.concatenate([np.geomspace(0.3, 8, 36), np.arange(8.6, 40, 0.7)])[:, None]
 _SOLVED = {"x^2": _parabola, "sin": _waves}
-"""Where to begin, without a coarse grid."""
+"""Starts in closed form, without a coarse grid."""
 
 
 def _projected(shapes: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """For shapes (S, M) and curves (K, M): the c and d (K, S) that fit best and the weighted mean square errors.
+    """For shapes (S, M) and curves (K, M): the best c and d (K, S) and the weighted mean square errors.
 
-    By sums of squares, which is good to eight digits of a curve: enough to choose where to begin.
+    It uses sums of squares, which are accurate to about eight digits: enough to choose starts.
     """
     total = weights.sum(axis=1, keepdims=True)
     shares = weights / total
@@ -220,9 +220,10 @@ def _projected(shapes: Array, values: Array, weights: Array) -> tuple[Array, Arr
 
 
 def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array) -> tuple[Array, Array]:
-    """c, d, a, b (S, 4) after damped Gauss-Newton steps on those that are not redundant, and the losses (S,).
+    """c, d, a, b (S, 4) after damped Gauss-Newton steps on the parameters that are not redundant, and the losses (S,).
 
-    All take the first steps together; those go on that still gain and are not far behind the best of their curve.
+    All take the first steps together; then those continue that still improve and are not far behind the best of their
+    curve.
     """
     theta = np.array([start.theta for start in starts]).reshape(-1, 4)
     losses = np.full(len(starts), np.inf)
@@ -245,7 +246,7 @@ def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array)
 def _descended(
     names: Sequence[str], theta: Array, damping: Array, u: Array, values: Array, root: Array
 ) -> tuple[Array, Array, Array, Mask]:
-    """c, d, a, b (S, 4) a few steps on, their losses (S,), their damping, and which still gain."""
+    """c, d, a, b (S, 4) after a few steps, their losses (S,), their damping, and which still improve."""
     free = np.array([[True, True, *_free(name)] for name in names])
     groups = [(name, slice(names.index(name), names.index(name) + names.count(name))) for name in dict.fromkeys(names)]
     with np.errstate(all="ignore"):
@@ -268,7 +269,7 @@ def _descended(
 
 
 def _residuals(groups: list[tuple[str, slice]], theta: Array, u: Array, values: Array, root: Array) -> Array:
-    """Weighted (S, M); infinite where a function leaves its domain on [-1, 1]."""
+    """Weighted residuals (S, M); infinite where a function leaves its domain on [-1, 1]."""
     result = np.empty_like(values)
     for name, own in groups:
         a, b = theta[own, 2], theta[own, 3]
@@ -287,7 +288,7 @@ def _step(
     residual: Array,
     damping: Array,
 ) -> Array:
-    """(S, 4): where the damped normal equations lead; 0 where they lead nowhere."""
+    """The steps (S, 4) from the damped normal equations; 0 where these are not finite."""
     columns = np.empty((len(theta), 4, len(u)))
     columns[:, 1] = root
     for name, own in groups:
@@ -304,14 +305,14 @@ def _step(
     diagonal = np.einsum("sii->si", normal)
     scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
     normal = normal / scale[:, :, None] / scale[:, None, :]
-    # The floor is what rounding leaves of two columns that are one.
+    # The floor keeps the system solvable when two columns are equal up to rounding.
     normal += np.where(diagonal > 0, np.maximum(damping, 1e-14)[:, None], 1.0)[:, :, None] * np.eye(4)
     step: Array = np.linalg.solve(normal, -(gradient / scale)[:, :, None])[:, :, 0] / scale
     return step
 
 
 def _free(name: str) -> tuple[bool, bool]:
-    """Whether a and b change the shape of the family c·f(a·z + b) + d at all."""
+    """Whether a and b are free, that is, not redundant in c·f(a·z + b) + d."""
     if name == "x":
         return False, False
     if name == "exp":
@@ -336,12 +337,12 @@ HOMOGENEOUS: dict[str, Callable[[float], tuple[float, float]]] = {
     "abs": lambda s: (s, 0.0),
     "log": lambda s: (1.0, float(np.log(s))),
 }
-"""f(s·t) = factor·f(t) + offset for s > 0: the size of a is redundant in these, so it is always 1."""
+"""f(s·t) = factor·f(t) + offset for s > 0: the size of a is redundant for these functions, so it is always 1."""
 
 
 def _canonical(name: str, theta: Array, samples: Samples) -> Symbolic | None:
-    """The same function of z with the redundant constants neutral; None for |x| where it is a line."""
-    c, d, a_of_u, b_of_u = theta  # numbers of NumPy, whose powers overflow to infinity
+    """The same function in terms of z, with redundant constants neutral; None for |x| where it is a line."""
+    c, d, a_of_u, b_of_u = theta  # NumPy numbers, whose powers overflow to infinity
     if name == "abs" and abs(b_of_u) >= 0.98 * abs(a_of_u):
         return None
     a = a_of_u / samples.half
@@ -381,6 +382,6 @@ def _starts(name: str, natural: float) -> Array:
 
 
 def _pairs(rates: Array, centres: Array) -> Array:
-    """Every a with the b that puts the centre of the function at each of the centres."""
+    """Every a with every b that puts the centre of the function at one of the centres."""
     a, centre = np.meshgrid(rates, centres)
     return np.stack([a.ravel(), (-a * centre).ravel()], axis=1)

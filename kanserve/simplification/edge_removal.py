@@ -1,4 +1,4 @@
-"""Take edges and nodes out of a network. Inputs and outputs keep their places, so that raw features keep theirs."""
+"""Removing edges and nodes from a network. Inputs and outputs keep their positions, and so do raw features."""
 
 from dataclasses import replace
 
@@ -18,13 +18,13 @@ NEUTRAL = np.array([1.0, 0.0, 1.0, 0.0])
 def without_edges(kan: Kan, gone: tuple[Mask, ...], x: Array) -> Kan:
     """The network without the edges marked in `gone` (O, I) for each layer, each replaced by its mean on the rows x.
 
-    The mean goes into the bias of the subnode, so that what comes after sees values where it saw them before.
+    The mean is added to the bias of the subnode, so that later layers see values in the same range.
     """
     return emptied(kan, gone, signals(kan, x).means)
 
 
 def emptied(kan: Kan, gone: tuple[Mask, ...], means: tuple[Array, ...]) -> Kan:
-    """The same where the means (O, I) of each layer's edges are known."""
+    """As `without_edges`, with known means (O, I) of each layer's edges."""
     layers = (
         _emptied(layer, mask, np.where(np.isfinite(mean), mean, 0.0)) if mask.any() else layer
         for layer, mask, mean in zip(kan.layers, gone, means, strict=True)
@@ -33,7 +33,7 @@ def emptied(kan: Kan, gone: tuple[Mask, ...], means: tuple[Array, ...]) -> Kan:
 
 
 def no_edges(kan: Kan) -> tuple[Mask, ...]:
-    """A mask for each layer that marks nothing."""
+    """An empty mask for each layer."""
     return tuple(np.zeros((layer.subnodes, layer.inputs), np.bool_) for layer in kan.layers)
 
 
@@ -49,9 +49,9 @@ def _emptied(layer: Layer, mask: Mask, constants: Array) -> Layer:
 
 
 def without_dead_nodes(kan: Kan) -> Kan:
-    """The same function without the hidden nodes that nothing leaves or that are constant.
+    """The same function without hidden nodes that are constant or have no outgoing edge.
 
-    A hidden layer keeps one node at least. A constant factor of a multiplication node becomes part of its scale.
+    A hidden layer keeps at least one node. A constant factor of a multiplication node becomes part of its scale.
     """
     layers = list(kan.layers)
     for depth in range(len(layers)):
@@ -68,7 +68,7 @@ def without_dead_nodes(kan: Kan) -> Kan:
 
 
 def _constant_factors_folded(layer: Layer) -> Layer:
-    """Subnodes without edges, in groups that have others with edges, moved into the scale of their nodes."""
+    """Moves subnodes without edges into the scale of their nodes, if the nodes have other subnodes with edges."""
     live: Mask = np.array(layer.alive.any(axis=1))
     keep = np.ones(layer.subnodes, np.bool_)
     scale = np.array(layer.node_scale)
@@ -83,7 +83,7 @@ def _constant_factors_folded(layer: Layer) -> Layer:
 
 
 def _constants_folded(before: Layer, after: Layer) -> Layer:
-    """The layer `after` without the edges from constant nodes of `before`: their values go into its biases."""
+    """The layer `after` without the edges from constant nodes of `before`; their values are added to its biases."""
     factors = before.subnode_bias
     constant = np.array([not before.alive[list(group)].any() for group in before.groups])
     node = before.node_scale * [np.prod(factors[list(group)]) for group in before.groups] + before.node_bias

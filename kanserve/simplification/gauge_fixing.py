@@ -1,8 +1,8 @@
-"""Among networks that compute the same, the one whose splines bend least.
+"""Gauge fixing: among networks that compute the same function, take the one whose splines bend least.
 
-A network has more splines than its function needs constants: what one layer bends, the next can bend back, and a fit
-stops anywhere among these. x·y, for one, is found as sines of arcsines as well as by squares. Edges of such a fit
-look like nothing in the table of functions, so they are pulled straight first, as far as the data allow.
+A network has redundant splines: what one layer bends, the next can bend back, and a fit stops at any of these
+solutions. x·y, for instance, may become sines of arcsines as well as squares. The edges of such a fit match no named
+function, so they are straightened first, as far as the data allow.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ STEPS = 30
 
 
 def straightened(kan: Kan, one: Judge) -> Kan:
-    """The network pulled straight, or as it is where that costs more than `one` accepts."""
+    """The network with straightened splines, or unchanged if that costs more than `one` accepts."""
     if kan.symbolic or free_parameters(kan) > MOST_PARAMETERS:
         return kan
     best = one.losses(kan)
@@ -36,18 +36,18 @@ def straightened(kan: Kan, one: Judge) -> Kan:
 
 
 def without_base(kan: Kan) -> Kan:
-    """The network with its base functions told by the splines: bending can be judged of a whole edge only."""
+    """The network with its base functions absorbed into the splines, so that bending is measured for whole edges."""
     return replace(kan, layers=tuple(_without_base(layer) for layer in kan.layers))
 
 
 def spline(layer: Layer, j: int, i: int, u: Array) -> Array:
-    """What the spline of the edge (j, i) gives at u (N,), without a base function."""
+    """The spline of the edge (j, i) at u (N,), without the base function."""
     result: Array = design(u, layer.knots[i], layer.order, layer.extrapolation) @ layer.coefficients[j, i]
     return result
 
 
 def unscaled(layer: Layer, node: int, coefficients: Array) -> Layer:
-    """The layer with other spline coefficients, and no scale and no bias on a node and on the sums it is made of."""
+    """The layer with new spline coefficients, and neutral scale and bias on a node and on its sums."""
     this = np.arange(layer.nodes) == node
     own = np.repeat(this, layer.arity)
     return replace(

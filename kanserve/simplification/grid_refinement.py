@@ -1,8 +1,8 @@
-"""The same network on finer and finer grids: whether its splines or its shape are what it errs by.
+"""A network on finer and finer grids: whether its grid or its shape limits its error.
 
-A network of the right shape errs less and less, since the grid is all that it lacks; a network that is too small
-stays where it is, and so does every network on noisy data. That tells them apart without knowing how small an error
-can be.
+The error of a network of the right shape keeps falling, since only the grid limits it. That of a network that is too
+small does not, nor that of any network on noisy data. This distinguishes them without knowing how small an error can
+be.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,18 +15,18 @@ from kanserve.train.common.grids import regrid
 
 STEPS = 30
 FINE = 1e-4
-"""An error, in standard deviations of the answers, that is as good as none."""
+"""A negligible error, in standard deviations of the outputs."""
 EXPLAINED = 1e-2
-"""An error that is small enough where it is still falling."""
+"""An error that is small enough if it is still falling."""
 FALLING = 0.7
-"""Of the error: by so much a network of the right shape gains when its intervals are halved, often by far more."""
+"""Ratio of errors: a network of the right shape gets below it when its intervals are halved, often far below."""
 STRIKES = 2
-"""One grid may be no better than the one before, where its knots happen to lie badly."""
+"""Grids without improvement before early stopping: one grid may have unfavourable knots."""
 
 
 @dataclass(frozen=True, eq=False)
 class Finer:
-    """A network refitted on finer grids, its error on the rows that it learns from, and whether that fell."""
+    """A network refitted on a finer grid, its training error, and whether that fell."""
 
     kan: Kan
     error: float
@@ -34,7 +34,7 @@ class Finer:
 
 
 def refined(kan: Kan, one: Judge, grids: Iterable[int], most: int) -> Iterator[Finer]:
-    """The network on each of the grids, which get finer, as long as that helps and it has `most` parameters at most."""
+    """The network on each of ever finer grids, as long as that helps and it has at most `most` parameters."""
     error = one.error_of(answers(kan, one.learn.x))
     strikes = 0
     for intervals in grids:

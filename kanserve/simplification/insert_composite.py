@@ -1,6 +1,6 @@
-"""A function of functions on an edge: the inner ones, or their product, become a node of a layer before the edge's own.
+"""A function of functions on an edge: the inner functions, or their product, become a node of the layer before.
 
-What else the layer takes is carried through the new one by identity edges, which a fit leaves alone.
+If a new layer is inserted for it, other values are carried through by identity edges, which a fit does not change.
 """
 
 from dataclasses import replace
@@ -16,9 +16,9 @@ _NEUTRAL = (1.0, 0.0, 1.0, 0.0)
 
 
 def with_inner(kan: Kan, place: EdgeIndex, outer: Symbolic, inner: tuple[Symbolic, ...]) -> tuple[Kan, EdgeIndex, bool]:
-    """The network with outer(Π inner(z)) as an edge, where the outer edge is then, and whether a layer was put in.
+    """The network with outer(Π inner(z)) as an edge, the new place of the outer edge, and whether a layer was inserted.
 
-    A layer was put in before that of the edge, unless the one before only carries what the edge takes.
+    A layer is inserted before that of the edge, unless the layer before just carries the edge's input.
     """
     depth, j, i = place
     source = _carried(kan.layers[depth - 1], i) if depth > 0 else None
@@ -39,20 +39,20 @@ def with_inner(kan: Kan, place: EdgeIndex, outer: Symbolic, inner: tuple[Symboli
 
 
 def _carried(before: Layer, node: int) -> int | None:
-    """Which input of a layer a node of it is, unchanged; None where it is something else."""
+    """The input that a node carries unchanged; None if it computes something else."""
     j = before.groups[node].start
     return int(np.flatnonzero(before.alive[j])[0]) if carriers(before)[j] else None
 
 
 def _carrying(count: int) -> Layer:
-    """Identities from every input to a node of its own."""
+    """A layer of identities, one node per input."""
     functions = np.full((count, count), "", dtype="<U12")
     np.fill_diagonal(functions, "x")
     return make_layer(functions=functions, base="zero")
 
 
 def _with_node(one: Layer, source: int, factors: tuple[Symbolic, ...]) -> Layer:
-    """The layer with one more node, the product of named functions of one of its inputs."""
+    """The layer with another node, the product of named functions of one of its inputs."""
     count = len(factors)
     functions = np.full((count, one.inputs), "", dtype="<U12")
     affine = np.tile(_NEUTRAL, (count, one.inputs, 1))
@@ -73,7 +73,7 @@ def _with_node(one: Layer, source: int, factors: tuple[Symbolic, ...]) -> Layer:
 
 
 def _with_input(one: Layer) -> Layer:
-    """The layer with one more input, which nothing uses; its grid is that of the first."""
+    """The layer with another, unused input, on the grid of the first."""
     rows = one.subnodes, 1
     return replace(
         one,

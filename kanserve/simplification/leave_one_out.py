@@ -1,8 +1,8 @@
-"""What a network would err by on each row, had that row been left out of its fit: by the leverage of the row.
+"""Leave-one-out residuals of a network, r / (1 - h), from the leverage h of each row.
 
-Few rows are too few to hold some out and tell from those whether an edge is needed. For least squares the residual of
-a row that is left out is r / (1 - h), h = J_n (J'J + R)⁻¹ J_n', where J_n is the row of the Jacobian; for a network
-that holds to first order, so all rows judge, and all rows are learned from.
+With few rows, a held-out set is too small to show whether an edge is needed. For least squares, the leave-one-out
+residual is r / (1 - h) with h = J_n (JᵀJ + R)⁻¹ J_nᵀ, where J_n is the row of the Jacobian. For a network this holds to
+first order. So all rows are used both for training and for validation.
 """
 
 import numpy as np
@@ -16,15 +16,15 @@ from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
 Array = NDArray[np.float64]
 
 LEAST = 1e-3
-"""Of 1 - h: a row that the fit goes through whatever its answer says nothing."""
+"""Lower bound of 1 - h: a row with h near 1 is fitted exactly whatever its output, and carries no information."""
 JITTER = 1e-13
-"""Of the largest diagonal element, added to all of them so that the system can be solved."""
+"""Relative to the largest diagonal element, added to all of them so that the system is solvable."""
 
 
 def loo_factor(kan: Kan, data: Dataset, goal: Array, smooth: float, ridge: float) -> Array:
-    """1 / (1 - h) for each row and output, (N, outputs), of a network fitted to the goal (N, outputs) on these rows."""
+    """1 / (1 - h) of each row and output, (N, outputs), for a network fitted to the goal (N, outputs) on these rows."""
     free = free_parameters(kan)
-    if sum(one.size for one in free) == 0:
+    if sum(group.size for group in free) == 0:
         return np.ones(goal.shape)
     problem = jacobian.problem(kan, data.x, goal, data.weights)
     vector = gather(kan, free)

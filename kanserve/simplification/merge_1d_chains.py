@@ -1,6 +1,6 @@
-"""A spline of a spline of one variable is one function: the first can bend for both, and the second be a line.
+"""Merging chains: a spline of a spline of one variable is one function, so the second spline can become a line.
 
-How two such splines share the work is left to chance by a fit, and what each of them is then looks like nothing.
+How a fit divides the function between the two is arbitrary, and neither then matches a named function.
 """
 
 from dataclasses import replace
@@ -16,11 +16,11 @@ from kanserve.simplification.symbolic_edges import named
 from kanserve.simplification.validation import Judge, refit
 
 STEPS = 20
-POINTS = 8  # for each coefficient of a spline that is told again
+POINTS = 8  # per coefficient of a spline that is fitted anew
 
 
 def without_chains(kan: Kan, one: Judge) -> Kan:
-    """The network with lines for the second splines of such pairs, or as it is where `one` does not accept that."""
+    """The network with lines for the second splines of such pairs, or unchanged if `one` does not accept that."""
     pairs = _pairs(kan)
     if not pairs:
         return kan
@@ -34,7 +34,7 @@ def without_chains(kan: Kan, one: Judge) -> Kan:
 
 
 def _pairs(kan: Kan) -> list[tuple[EdgeIndex, EdgeIndex]]:
-    """The splines that alone make a sum node, each with the spline that alone goes on from it; no spline twice."""
+    """Pairs of a spline that is the only input of a sum node and the spline that is its only output; none in two."""
     found: list[tuple[EdgeIndex, EdgeIndex]] = []
     taken: set[EdgeIndex] = set()
     for depth, (layer, after) in enumerate(zip(kan.layers, kan.layers[1:], strict=False)):
@@ -55,7 +55,7 @@ def _is_spline(layer: Layer, place: EdgeIndex) -> bool:
 
 
 def _joined(kan: Kan, first: EdgeIndex, second: EdgeIndex) -> Kan | None:
-    """The network in which the first spline is both and the second carries; None where that is not finite."""
+    """The network in which the first spline does the work of both and the second is x; None if that is not finite."""
     (depth, j, i), (_, o, q) = first, second
     layer, after = kan.layers[depth], kan.layers[depth + 1]
     u = np.linspace(*span(layer.knots[i], layer.order), POINTS * layer.coefficients.shape[2])

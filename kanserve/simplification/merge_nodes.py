@@ -1,8 +1,8 @@
-"""Two hidden nodes that share one piece of work, made one.
+"""Merging two hidden nodes that share the work of one.
 
-Greedy removal stops at networks in which neither of two nodes can go, though one, which has all inputs of the other,
-could do what both do: their splines have divided it. Then one goes and the other begins anew, a random line of each of
-its inputs, while the rest of the network stays; a few such starts are tried.
+Greedy removal stops when neither of two nodes can be removed, although one of them, which has all inputs of the other,
+could replace both: their splines have divided the work. Then one node is removed and the other restarted as a sum of
+random lines of its inputs, while the rest of the network stays. A few such starts are tried.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ SPREAD = 0.1
 
 
 def merged(kan: Kan, one: Judge, seed: int) -> Iterator[Kan]:
-    """Up to 12 networks with one hidden node fewer, to be refitted; none when no node's inputs are all another's."""
+    """Up to 12 networks with one hidden node less, to be refitted; none if no node has all inputs of another."""
     pairs = [(depth, *pair) for depth in range(len(kan.layers) - 1) for pair in _mergeable(kan.layers[depth])]
     for attempt in range(TRIES if pairs else 0):
         depth, kept, dropped = pairs[attempt % len(pairs)]
@@ -34,7 +34,8 @@ def merged(kan: Kan, one: Judge, seed: int) -> Iterator[Kan]:
 
 
 def _mergeable(layer: Layer) -> list[tuple[int, int]]:
-    """Sum nodes of splines, each with one that has no inputs but its own: of two with the same, the first stays."""
+    """Pairs (kept, dropped) of sum nodes of splines, where all inputs of `dropped` are inputs of `kept`; of two nodes
+    with equal inputs the first is kept."""
     if (layer.arity > 1).any() or layer.symbolic_mask.any():
         return []
     alive = layer.alive
@@ -48,7 +49,7 @@ def _mergeable(layer: Layer) -> list[tuple[int, int]]:
 
 
 def _begun_anew(kan: Kan, depth: int, node: int, generator: np.random.Generator) -> Kan:
-    """The network with one node a sum of random lines, on [-1, 1], and small random edges out of it."""
+    """The network with one node restarted as a sum of random lines, on [-1, 1], with small random outgoing edges."""
     layer, after = kan.layers[depth], kan.layers[depth + 1]
     coefficients, base_weight = np.array(layer.coefficients), np.array(layer.base_weight)
     inputs = np.flatnonzero(layer.alive[node])
@@ -68,7 +69,7 @@ def _begun_anew(kan: Kan, depth: int, node: int, generator: np.random.Generator)
 
 
 def _line(layer: Layer, i: int) -> Array:
-    """The coefficients of the spline that goes from -1 to 1 over the range of input i."""
+    """The coefficients of the straight line from -1 to 1 over the range of input i."""
     knots, k = layer.knots[i], layer.order
     low, high = span(knots, k)
     # A spline whose coefficients are the Greville abscissae is the identity.

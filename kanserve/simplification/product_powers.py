@@ -1,7 +1,7 @@
-"""F(f(a)·g(b)): a curve of a product knows its factors only up to a power, which it undoes itself.
+"""F(f(a)·g(b)): under a curve, the factors of a product are determined only up to a power, which the curve can undo.
 
-So a factor may be the feature itself though its spline is a root of it, or its inverse. Then the other factors take
-the power that makes it so, and the curve that follows takes it back.
+So a factor may be just the feature although its spline is a root of it, or its inverse. Then all factors are raised to
+the power that makes it the feature, and the curve that follows undoes that.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from kanserve.simplification.gauge_fixing import spline, unscaled, without_base
 
 MARGIN = 0.02
 LEAST, MOST = 0.05, 20.0
-"""Powers less than the one or more than the other are no powers, but a curve that something else bends."""
-POINTS = 8  # for each coefficient of a spline that is told again
+"""Bounds of |p|: outside them, the factor is not a power but some other curve."""
+POINTS = 8  # per coefficient of a spline that is fitted anew
 
 
 def may_take_powers(kan: Kan, place: EdgeIndex) -> bool:
-    """Whether an edge is alone a factor of a product of such splines that nothing but splines goes on from."""
+    """Whether an edge is a factor on its own of a product of such splines, and the product has only spline outputs."""
     depth, j, _ = place
     layer = kan.layers[depth]
     node, group = next((q, group) for q, group in enumerate(layer.groups) if j in group)
@@ -35,14 +35,15 @@ def may_take_powers(kan: Kan, place: EdgeIndex) -> bool:
 
 
 def as_factor(kan: Kan, place: EdgeIndex, samples: Samples) -> Samples:
-    """What the factor is that an edge alone makes: the edge with the scale and the bias of its sum."""
+    """The factor that a single edge makes: the edge with the scale and the bias of its sum."""
     layer = kan.layers[place[0]]
     scale, bias = layer.subnode_scale[place[1]], layer.subnode_bias[place[1]]
     return replace(samples, values=scale * samples.values + bias, weights=samples.weights / scale**2)
 
 
 def power_of(samples: Samples) -> tuple[float, float, float] | None:
-    """k, p and the weighted error of k·|z - natural|^p; None where one of the two changes its sign, or none is near."""
+    """k, p and the weighted error of the best k·|z - natural|^p; None if z - natural or the values change sign, or p is
+    out of bounds."""
     t, s = samples.z - samples.natural, samples.values
     if not (samples.low > samples.natural or samples.high < samples.natural) or not (s.min() > 0 or s.max() < 0):
         return None
@@ -58,9 +59,9 @@ def power_of(samples: Samples) -> tuple[float, float, float] | None:
 
 
 def with_power(kan: Kan, place: EdgeIndex, samples: Samples, k: float, p: float, values: Sequence[Array]) -> Kan | None:
-    """The network whose factor at `place`, k·|z - natural|^p, is z - natural, on the values of its layers (N, I).
+    """The network whose factor at `place`, k·|z - natural|^p, becomes z - natural, on the values of its layers (N, I).
 
-    None where a power is not finite.
+    None if a power is not finite.
     """
     depth, j, i = place
     layers = list(without_base(kan).layers)
@@ -86,7 +87,7 @@ def with_power(kan: Kan, place: EdgeIndex, samples: Samples, k: float, p: float,
 
 
 def _neutral(layer: Layer, group: range, node: int) -> Layer:
-    """The layer with the scales and biases of a product's sums told by their splines, and none on the product."""
+    """The layer with the scales and biases of a product's sums absorbed into their splines, and none on the product."""
     rows = list(group)
     coefficients = np.array(layer.coefficients)
     # The basis functions add up to 1.
@@ -96,7 +97,7 @@ def _neutral(layer: Layer, group: range, node: int) -> Layer:
 
 
 def _following(after: Layer, node: int, product: Array, before: Callable[[Array], Array]) -> Layer | None:
-    """The layer whose splines of one node go on from the `product` (N,), of which the node was a function `before`."""
+    """The layer with the splines of one node refitted to take the `product` (N,), of which the node was `before`."""
     low, high = float(product.min()), float(product.max())
     if not np.isfinite([low, high]).all() or low == high:
         return None
@@ -114,7 +115,7 @@ def _following(after: Layer, node: int, product: Array, before: Callable[[Array]
 
 
 def _powered_spline(layer: Layer, j: int, i: int, p: float) -> Array:
-    """The coefficients of the spline on the same grid that is a power of one of the layer's; NaN where none is."""
+    """The coefficients of a power of a spline of the layer, on the same grid; NaN if it is not finite."""
     points = np.linspace(*span(layer.knots[i], layer.order), POINTS * layer.coefficients.shape[2])
     wanted = _powered(spline(layer, j, i, points), p)
     if not np.isfinite(wanted).all():

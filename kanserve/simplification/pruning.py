@@ -1,13 +1,13 @@
-"""Greedy backward elimination: take out what carries least of the signal, refit, keep what the held-out rows allow.
+"""Pruning by greedy backward elimination: remove the least important, refit, keep what the held-out rows accept.
 
-Nodes first, then inputs, then edges, the lowest shares of the signal first (`importance`). Large networks lose several
-at once: a refused handful is halved until single ones are tried. Penalties on the size of edges were measured and
-lose to this by far: they shrink functions that are needed before they remove those that are not.
+Nodes are removed first, then inputs, then edges, the least important first (`importance`). Large networks lose several
+at once; a rejected handful is halved until single removals are tried. Penalties on the size of edges were measured and
+are far worse: they shrink needed functions before they remove needless ones.
 
-What may be lost is found from the data (`_allowance`). A smaller network errs more than a large one on the same grid
-even where it is the right one, because its splines are all that it has; on a finer grid, which it can afford, it errs
-less. So the search runs on a coarse grid with a loose rule, and what it ends with is held to the strict rule on finer
-grids; where that fails, the last network on the way for which it holds is gone on from, strictly.
+The tolerance is found from the data (`_allowance`). On the same grid, a smaller network has a larger error than a large
+one, even if it is the right one, because it has fewer splines; on a finer grid, which it can afford, its error is
+smaller. So the search runs on a coarse grid with a loose rule, and its result must pass the strict rule on finer grids.
+If it fails, the search continues strictly from the last network on the way that passes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,40 +39,40 @@ from kanserve.simplification.validation import (
 from kanserve.train.common.grids import regrid
 
 STEPS = (10, 20)
-"""Of a refit; after the first ten, what is good enough is taken and what is hopeless given up."""
+"""Steps of a refit; after the first ten, good results are accepted and hopeless ones given up."""
 MERGE_STEPS = (15, 25)
 Rule = Callable[["_Run", "_State"], "_State | None"]
-"""The state, perhaps with more that is known of it, or None when it is not good enough."""
+"""Returns the state, perhaps with more known about it, or None if it is not good enough."""
 
 HOPELESS_LOSS_RATIO = 20.0
-"""A removal that errs by more than this many tolerances, or times the best error, after the first steps is given up."""
+"""A removal is given up if its error after the first steps exceeds this times the tolerance and the best error."""
 PATIENCE = 6
 NEAR_LOSS_RATIO = 3.0
-"""An error of this many tolerances may be the fault of the grid."""
+"""An error of up to this many tolerances may be due to the grid."""
 NOISY = 0.05
-"""An error in standard deviations of the answers, above which chance has a say."""
+"""An error, in standard deviations of the outputs, above which the data count as noisy."""
 ROWS_FOR_EACH = 2
 COARSE = 5
-"""Intervals that the search runs on at most."""
+"""Largest number of intervals during the search."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What stays the same while a network is pruned."""
+    """The constant settings of a pruning run."""
 
     strict: Judge
     loose: Judge
     whole: Kan
-    """The network that it began with, refitted, on its own grids."""
+    """The original network, refitted, on its own grids."""
     losses: Array
-    """Of the whole network."""
+    """Losses of the whole network."""
     found: bool
-    """Whether the tolerance was found from the data."""
+    """Whether the tolerance is found from the data."""
     report: SimplifyReport | None
 
     @property
     def intervals(self) -> int:
-        """What is left has no coarser grids than these, in the end."""
+        """The least number of intervals of the final network."""
         return max(layer.intervals for layer in self.whole.layers)
 
 
@@ -81,10 +81,10 @@ class _State:
     kan: Kan
     losses: Array
     best: Array
-    """The least losses on the way here."""
+    """The least losses so far."""
     seen: Signals
     held: Kan | None = None
-    """The network on grids on which the strict rule holds, where that has been asked."""
+    """The network on grids on which the strict rule holds, if that was tested."""
 
 
 def prune(
@@ -96,33 +96,33 @@ def prune(
     seed: int = 0,
     report: SimplifyReport | None = None,
 ) -> Kan:
-    """The network without the nodes, inputs and edges that the data do not ask for, refitted on four fifths of rows.
+    """The network without the nodes, inputs and edges that the data do not need, refitted on four fifths of the rows.
 
-    A removal is kept when, after a refit and on as fine a grid as the edges that are left can have without more
-    parameters than the network had, the mean squared error on the other fifth is above the whole network's by no more
-    than the square of `tolerance` (in units of the standard deviation of each output), or by no more than one standard
-    error. "auto" allows what the whole network would lose on half as fine a grid, and 1 % at most: on noisy data that
-    is nothing, on exact data small terms stay that the data can tell.
+    A removal is kept if the mean squared error on the held-out fifth exceeds that of the whole network by at most the
+    square of `tolerance` (in units of the standard deviation of each output), or by at most one standard error. This is
+    measured after a refit, on the finest grid that the remaining edges can have without more parameters than the
+    original network. "auto" allows the error that the whole network would gain on a grid half as fine, at most 1 %: on
+    noisy data that is nothing; on exact data, small terms that the data can resolve are kept.
 
-    A classifier is refitted to its own scores and judged by its cross-entropy; of up to 1000 rows each fifth is judged
-    by a network refitted on the others. With more than 1500 parameters there is no refit and only the judgement.
-    Inputs keep their places: one that is not needed has no edges left.
+    A classifier is refitted to its own scores and validated by its cross-entropy, with 5-fold cross-validation for up
+    to 1000 rows. With more than 1500 parameters there is no refit, only validation. Inputs keep their positions: an
+    input that is not needed has no edges left.
 
-    `report` is told each step with the network after it, so `steps: list[Step]` and `report=steps.append` list what
-    was removed, and any `steps[n].kan` is the network to go back to. A step may also put back what was removed before.
+    `report` is called with each step and the network after it, so `report=steps.append` collects what was removed in a
+    list, and any `steps[n].kan` is a network to go back to. A step may also restore what was removed before.
 
     Parameters
     ----------
     kan : Kan
         The network.
     data : Dataset, tuple of array_like or DataFrame
-        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+        Samples: a Dataset, (x, y), or a pandas or polars table with `target`.
     target : str or sequence of str, optional
-        Of a DataFrame, the columns to learn.
+        The columns of a DataFrame to learn.
     tolerance : float or "auto", default="auto"
-        What a simpler network may lose, in standard deviations of each output.
+        The error that a simpler network may add, in standard deviations of each output.
     seed : int, default=0
-        Equal seeds give equal networks, bit for bit.
+        Equal seeds give bit-identical networks.
     report : callable, optional
         Called with each step that is kept.
 
@@ -134,7 +134,7 @@ def prune(
     Raises
     ------
     DataError
-        The data are of another shape, or not numbers.
+        The data do not fit the network, or are not numbers.
 
     Examples
     --------
@@ -150,8 +150,8 @@ def prune(
 
 
 def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:
-    """`prune` by a judge, whose tolerance is found from the data if so asked, and that judge as it became."""
-    # Refitted first, so that it is compared as what it is without the held-out rows: its training may have seen them.
+    """As `prune`, by a judge, whose tolerance is found from the data if `found`; also returns the updated judge."""
+    # Refitted first without the held-out rows, which its training may have seen, for a fair comparison.
     whole, one = smoothed(kan, _judging_best(kan, one))
     losses = one.losses(whole)
     coarse = _coarser(whole, one, min(COARSE, max(layer.intervals for layer in whole.layers) // 2))
@@ -170,14 +170,14 @@ def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyRepo
 
 
 def _judging_best(kan: Kan, one: Judge) -> Judge:
-    """The judge that leaves out each row in turn where the data are noisy, so that chance counts for least."""
+    """The judge with leave-one-out validation if the data are noisy, so that chance matters least."""
     few = free_parameters(kan) <= min(MOST_PARAMETERS, one.x.shape[0] * len(kan.outputs) / ROWS_FOR_EACH)
     noisy = not kan.classes and one.losses(kan).mean() > NOISY**2
     return one.leaving_out() if few and noisy else one
 
 
 def _coarser(kan: Kan, one: Judge, intervals: int) -> Kan | None:
-    """The network refitted on coarser grids, None where it has none or is too large for refits."""
+    """The network refitted on coarser grids; None if there are none or it is too large for refits."""
     if kan.symbolic or not 1 <= intervals < min(layer.intervals for layer in kan.layers):
         return None
     moved = regrid(kan, one.x, intervals)
@@ -185,7 +185,7 @@ def _coarser(kan: Kan, one: Judge, intervals: int) -> Kan | None:
 
 
 def _allowance(losses: Array, coarse: Kan | None, one: Judge) -> float:
-    """What the network would lose on half as fine a grid, as a root mean square, and 1 % at most."""
+    """The root mean square error that the network would gain on a grid half as fine, at most 1 %."""
     if coarse is None:
         return DEFAULT_TOLERANCE
     lost = float(one.losses(coarse).mean() - losses.mean())
@@ -193,11 +193,11 @@ def _allowance(losses: Array, coarse: Kan | None, one: Judge) -> float:
 
 
 def _settled(run: _Run, start: _State) -> _State | None:
-    """The smallest state that the search finds and the strict rule holds for; None when it holds for none."""
+    """The smallest state found by the search for which the strict rule holds; None if there is none."""
     path = [start, *_searched(run, start, _loosely)]
     if (last := _held(run, path[-1])) is not None:
         return last
-    # Of the states before the last, the smallest that holds, by halving: what is out once is out of all that follow.
+    # Bisection for the smallest earlier state that holds: removals are never undone along the path.
     good, bad, state = -1, len(path) - 1, None
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -212,7 +212,7 @@ def _settled(run: _Run, start: _State) -> _State | None:
 
 
 def _searched(run: _Run, state: _State, accepted: Rule) -> Iterator[_State]:
-    """One state after the other, each smaller."""
+    """Ever smaller states."""
     while True:
         edges_left = state.kan.edges
         for candidates in (removal_order.nodes, removal_order.inputs, removal_order.edges):
@@ -226,12 +226,12 @@ def _searched(run: _Run, state: _State, accepted: Rule) -> Iterator[_State]:
 def _eliminated(
     run: _Run, state: _State, candidates: Callable[[Kan, Signals], list[Removal]], accepted: Rule
 ) -> Iterator[_State]:
-    """Remove what may be removed among the candidates, from the lowest share on."""
+    """Remove as many of the candidates as possible, the least important first."""
     handful = max(1, len(candidates(state.kan, state.seen)) // 4)
     while True:
         found = candidates(state.kan, state.seen)
         attempts = [found[:handful]] if handful > 1 else [[single] for single in found[:PATIENCE]]
-        smaller = next((each for attempt in attempts if (each := _without(run, state, attempt, accepted))), None)
+        smaller = next((after for attempt in attempts if (after := _without(run, state, attempt, accepted))), None)
         if smaller is not None:
             state = smaller
             yield state
@@ -242,17 +242,17 @@ def _eliminated(
 
 
 def _without(run: _Run, state: _State, attempt: Sequence[Removal], accepted: Rule) -> _State | None:
-    """The refitted network without these, or None when the held-out rows object."""
+    """The refitted state without these, or None if the held-out rows reject it."""
     if not attempt:
         return None
     smaller = removal_order.without(state.kan, attempt, state.seen.means)
     if smaller.edges >= state.kan.edges:
         return None
-    return _refitted(run, state, smaller, "removed " + ", ".join(each.name for each in attempt), accepted)
+    return _refitted(run, state, smaller, "removed " + ", ".join(removal.name for removal in attempt), accepted)
 
 
 def _merged(run: _Run, state: _State, seed: int) -> _State | None:
-    """The state with two nodes made one, and what can then be removed; None where no two can."""
+    """The state with two nodes merged, and with what can then be removed; None if no two can be merged."""
     for smaller in merged(state.kan, run.strict, seed):
         after = _refitted(run, state, smaller, "merged two nodes", _loosely, MERGE_STEPS)
         if after is not None and (settled := _settled(run, after)) is not None:
@@ -263,7 +263,7 @@ def _merged(run: _Run, state: _State, seed: int) -> _State | None:
 def _refitted(
     run: _Run, state: _State, smaller: Kan, action: str, accepted: Rule, steps: tuple[int, ...] = STEPS
 ) -> _State | None:
-    """The state with the smaller network, refitted, when it is accepted on its grids or on finer ones."""
+    """The state with the smaller network refitted, if it is accepted on its grids or on finer ones."""
     one = run.loose
     large = free_parameters(smaller) > MOST_PARAMETERS
     best = float(np.sqrt(state.best.mean()))
@@ -295,14 +295,14 @@ def _accepted(run: _Run, state: _State, smaller: Kan, losses: Array, action: str
 
 
 def _loosely(run: _Run, state: _State) -> _State:
-    """Whatever the search accepts."""
+    """The loose rule: accept everything that the search accepts."""
     return state
 
 
 def _held(run: _Run, state: _State) -> _State | None:
-    """The state with its network on the coarsest grids on which the strict rule holds; None where there are none."""
+    """The strict rule: the state with its network on the coarsest grids on which it holds; None if there are none."""
     one, kan = run.strict, state.kan
-    best = min(run.losses, state.best, key=lambda each: float(each.mean()))
+    best = min(run.losses, state.best, key=lambda losses: float(losses.mean()))
     intervals = max(layer.intervals for layer in kan.layers)
     if intervals >= run.intervals and one.accepts(state.losses, best):
         return replace(state, held=kan)
@@ -319,7 +319,7 @@ def _held(run: _Run, state: _State) -> _State | None:
 
 
 def _finer_than(intervals: int, least: int) -> Iterator[int]:
-    """The least that is wanted, or twice as many, then twice as many again and again."""
+    """Numbers of intervals: `least` if that is more, else twice as many; then doubled again and again."""
     intervals = least if intervals < least else 2 * intervals
     while True:
         yield intervals
@@ -331,7 +331,7 @@ def _state(run: _Run, kan: Kan, losses: Array, best: Array) -> _State:
 
 
 def _near(one: Judge, losses: Array, best: Array) -> bool:
-    """Whether losses are so little above the best that a finer grid may take that off."""
+    """Whether losses exceed the best by so little that a finer grid may make up for it."""
     return bool(losses.mean() <= best.mean() + (NEAR_LOSS_RATIO * one.tolerance) ** 2)
 
 

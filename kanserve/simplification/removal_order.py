@@ -1,4 +1,4 @@
-"""What may be taken out of a network: hidden nodes, inputs and edges, those that carry least of the signal first."""
+"""Candidates for removal from a network: hidden nodes, inputs and edges, those of the least importance first."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Removal:
 
 
 def nodes(kan: Kan, seen: Signals) -> list[Removal]:
-    """Hidden nodes. One node of a layer must stay."""
+    """Hidden nodes, unless they are the only one of their layer."""
     shares = pushed_back(kan, seen.spreads).nodes
     return _ascending(
         Removal(float(shares[depth][q]), f"node {q + 1} of layer {depth}", depth, q)
@@ -31,7 +31,7 @@ def nodes(kan: Kan, seen: Signals) -> list[Removal]:
 
 
 def inputs(kan: Kan, seen: Signals) -> list[Removal]:
-    """Inputs with several edges; one with a single edge is that edge."""
+    """Inputs with several edges; an input with a single edge is covered by that edge."""
     shares = pushed_back(kan, seen.spreads).nodes[0]
     edges = kan.layers[0].alive.sum(axis=0)
     return _ascending(
@@ -47,12 +47,12 @@ def edges(kan: Kan, seen: Signals) -> list[Removal]:
     return _ascending(
         Removal(float(shares[depth][j, i]), _edge_name(kan, depth, j, i), depth, i, j)
         for depth, layer in enumerate(kan.layers)
-        for j, i in zip(*(place.tolist() for place in layer.alive.nonzero()), strict=True)
+        for j, i in zip(*(indices.tolist() for indices in layer.alive.nonzero()), strict=True)
     )
 
 
 def without(kan: Kan, removals: Sequence[Removal], means: tuple[Array, ...]) -> Kan:
-    """The network without these, each edge replaced by its mean, and without the nodes that are then dead."""
+    """The network without these edges, each replaced by its mean, and without nodes that are then dead."""
     gone = no_edges(kan)
     for removal in removals:
         subnodes = slice(None) if removal.subnode is None else removal.subnode
@@ -61,7 +61,7 @@ def without(kan: Kan, removals: Sequence[Removal], means: tuple[Array, ...]) -> 
 
 
 def _ascending(found: Iterable[Removal]) -> list[Removal]:
-    return sorted(found, key=lambda each: each.share)
+    return sorted(found, key=lambda removal: removal.share)
 
 
 def _edge_name(kan: Kan, depth: int, j: int, i: int) -> str:

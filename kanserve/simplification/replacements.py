@@ -1,8 +1,9 @@
-"""What could stand in the place of a spline: a named function, one of another one, and what a product leaves open.
+"""Possible replacements of a spline: named functions, functions of functions, and variants that a product allows.
 
-A spline is known only up to what the rest of the network can undo. A factor's constant may be another term's, for
-f(a) + g(a)·h(b) is f(a) - k·g(a) + g(a)·(h(b) + k); and under a curve the factors of a product are known up to a
-power. So beside what looks like the spline there is what would look like it after such a change.
+A spline is determined only up to changes that the rest of the network can undo. The constant of a factor may belong to
+another term, since f(a) + g(a)·h(b) equals f(a) - k·g(a) + g(a)·(h(b) + k); and under a curve, the factors of a product
+are determined up to a power. So the candidates are functions that match the spline, and functions that match it after
+such a change.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +31,12 @@ from kanserve.simplification.symbolic_edges import named
 from kanserve.train.lm.parameter_vector import Constant
 
 BENT = 20.0
-"""Functions of functions are looked for where every function errs by more than this many floors."""
+"""Functions of functions are tried if the error of every single function is above this many floors."""
 
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """A network and the constants of its named edges that a fit leaves alone."""
+    """A network, and the constants of its named edges that a fit does not change."""
 
     kan: Kan
     fixed: frozenset[Constant] = frozenset()
@@ -43,7 +44,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Offer:
-    """A named function for an edge, perhaps of an inner one, its error in units of the outputs, and its rank."""
+    """A named function for an edge, perhaps of inner functions, its error in units of the outputs, and its rank."""
 
     place: EdgeIndex
     symbolic: Symbolic
@@ -51,34 +52,34 @@ class Offer:
     rank: float
     inner: tuple[Symbolic, ...] = ()
     held: tuple[int, ...] = ()
-    """Which of a, b, c, d of the edge stay as they are."""
+    """Which of a, b, c, d of the edge stay fixed."""
     inner_held: tuple[tuple[int, ...], ...] = ()
     changed: Kan | None = field(default=None, repr=False, compare=False)
-    """The network with the offer in it, where other splines change with it."""
+    """The network with the offer applied, if other splines change with it."""
 
     @property
     def plain(self) -> bool:
-        """Whether it is one named function that changes nothing else."""
+        """Whether it is a single named function that changes nothing else."""
         return not self.inner and self.changed is None
 
 
 @dataclass(frozen=True)
 class Role:
-    """Where an edge is, and what it is in its network."""
+    """An edge, and its role in the network."""
 
     place: EdgeIndex
     alone: bool = False
-    """Whether it is by itself a factor of a product."""
+    """Whether it is a factor of a product on its own."""
     traded: bool = False
-    """Whether that factor's constant could be another term's: a term of what the other factors are made from."""
+    """Whether that factor's constant could belong to another term, in the inputs of the other factors."""
     level: float = 0.0
-    """The d with which there is no constant in what its sum gives, beside those of edges that bend."""
+    """The d at which its sum has no constant, apart from those of splines."""
     rates: tuple[float, ...] = ()
-    """Where its input is a sum of logarithms, the rates r at which e^(r·z) is a simple power of one of them."""
+    """If its input is a sum of logarithms, the rates r at which e^(r·z) is a simple power of one of them."""
 
 
 def offers(place: EdgeIndex, samples: Samples, floor: float, library: Sequence[str]) -> tuple[Offer, ...]:
-    """Named functions alone, the best first."""
+    """Single named functions, best first."""
     return tuple(
         Offer(place, candidate.symbolic, candidate.error, candidate.rank)
         for candidate in candidates(samples, floor, library)
@@ -94,21 +95,21 @@ def further_offers(
     floor: float,
     library: Sequence[str],
 ) -> tuple[Offer, ...]:
-    """All that could stand there, beside functions alone (`plain`), best first; `values` are the layers' (N, I)."""
+    """All replacements, the single functions `plain` included, best first; `values` are the layers' inputs (N, I)."""
     place = role.place
     found = [] if role.traded else list(plain)
     if role.alone:
-        found += [_dropped(one, role.level, samples.natural) for one in plain]
-        found += [_held(place, one) for one in _without_constant(samples, role.level, floor, library)]
-    if found and min(one.error for one in found) > BENT * floor:
-        each = composites(samples, floor, library, level=role.level, rates=role.rates)
-        found += [_of_two(place, one, role.traded) for one in each]
+        found += [_dropped(offer, role.level, samples.natural) for offer in plain]
+        found += [_held(place, candidate) for candidate in _without_constant(samples, role.level, floor, library)]
+    if found and min(offer.error for offer in found) > BENT * floor:
+        composed = composites(samples, floor, library, level=role.level, rates=role.rates)
+        found += [_of_two(place, composite, role.traded) for composite in composed]
     found += _powers(kan, place, samples, values, floor)
-    return tuple(sorted(found, key=lambda one: one.rank))
+    return tuple(sorted(found, key=lambda offer: offer.rank))
 
 
 def put_in(net: Named, offer: Offer) -> Named:
-    """The network with the offer on its edge."""
+    """The network with the offer applied to its edge."""
     if not offer.inner:
         kan = named(net.kan, {offer.place: offer.symbolic}) if offer.changed is None else offer.changed
         return Named(kan, net.fixed | {(*offer.place, slot) for slot in offer.held})
@@ -127,7 +128,7 @@ def _held(place: EdgeIndex, one: Candidate) -> Offer:
 
 
 def _dropped(one: Offer, level: float, natural: float) -> Offer:
-    """The offer with its constant left to another term; of a line that is the feature itself."""
+    """The offer with its constant left to another term; a line becomes the feature itself."""
     symbolic = replace(one.symbolic, d=level, b=-natural if one.symbolic.function == "x" else one.symbolic.b)
     return replace(one, symbolic=symbolic, held=(3,), rank=one.rank - COMPLEXITY_WEIGHT * FREE_OFFSET)
 
@@ -138,7 +139,7 @@ def _of_two(place: EdgeIndex, one: Composite, traded: bool) -> Offer:
 
 
 def _powers(kan: Kan, place: EdgeIndex, samples: Samples, values: Sequence[Array], floor: float) -> Iterator[Offer]:
-    """The feature itself as a factor, where that is one up to a power."""
+    """The feature itself as a factor, if the factor is a power of it."""
     if not may_take_powers(kan, place) or (power := power_of(as_factor(kan, place, samples))) is None:
         return
     k, p, error = power
@@ -152,7 +153,7 @@ def _powers(kan: Kan, place: EdgeIndex, samples: Samples, values: Sequence[Array
 
 
 def _without_constant(samples: Samples, level: float, floor: float, library: Sequence[str]) -> Iterator[Candidate]:
-    """c·f(z - natural) of the functions that are 0 or infinite there, in closed form."""
+    """c·f(z - natural) for functions that are 0 or infinite at 0, fitted in closed form."""
     values, weights = samples.values - level, samples.weights
     for name in library:
         if name == "log" or name not in HOMOGENEOUS:
@@ -172,7 +173,7 @@ def _without_constant(samples: Samples, level: float, floor: float, library: Seq
 
 @np.errstate(all="ignore")
 def roles(kan: Kan) -> Mapping[EdgeIndex, Role]:
-    """For each edge with a spline, what it is."""
+    """The role of each edge with a spline."""
     found = {}
     for depth, layer in enumerate(kan.layers):
         alive = layer.alive
@@ -188,7 +189,7 @@ def roles(kan: Kan) -> Mapping[EdgeIndex, Role]:
 
 
 def _level(kan: Kan, depth: int, node: int, j: int, i: int) -> float:
-    """The d of an edge at which its sum has no constant, in raw units where it is an output: names' d count."""
+    """The d of an edge at which its sum has no constant, counting the d of named edges; in raw units for an output."""
     layer = kan.layers[depth]
     level = -layer.subnode_bias[j]
     if depth + 1 == len(kan.layers) and layer.arity[node] == 1:
@@ -204,7 +205,7 @@ def _level(kan: Kan, depth: int, node: int, j: int, i: int) -> float:
 
 
 def _traded(layer: Layer, after: Layer, node: int, j: int) -> bool:
-    """Whether the node of the factor j has a node beside it, in some sum, that takes all that its other factors do."""
+    """Whether some sum has, beside the node of factor j, another node that takes all inputs of its other factors."""
     others = layer.alive[[m for m in layer.groups[node] if m != j]].any(axis=0)
     sums = after.alive[after.alive[:, node]]
     beside = set(np.flatnonzero(sums.any(axis=0)).tolist()) - {node}
@@ -212,7 +213,7 @@ def _traded(layer: Layer, after: Layer, node: int, j: int) -> bool:
 
 
 def _rates(before: Layer, node: int) -> tuple[float, ...]:
-    """The rates at which e^(r·z) of a node z = .. + c·log(x) + .. is x, 1/x or x²."""
+    """The rates r at which e^(r·z) has x, 1/x or x² as a factor, for a node z = .. + c·log(x) + .."""
     group = before.groups[node]
     if len(group) > 1:
         return ()

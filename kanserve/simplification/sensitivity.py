@@ -1,4 +1,4 @@
-"""Edges as points that carry how much they matter: the outputs' derivatives with respect to what each edge gives."""
+"""Edges as weighted points: the weights are the sensitivities of the outputs to the edge's values."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ LEAST_WEIGHT = 1e-6
 
 
 def samples(kan: Kan, x: Array, spread: Array) -> dict[tuple[int, int, int], Samples]:
-    """For each edge (layer, subnode, input) with a spline part, up to 160 points that represent it on the rows x.
+    """Up to 160 points that represent each edge (layer, subnode, input) with a spline on the rows x.
 
     The weight of a point is the mean square derivative of the outputs, in units of `spread`, so that a weighted
     error of an edge is an error of the outputs.
@@ -27,7 +27,7 @@ def samples(kan: Kan, x: Array, spread: Array) -> dict[tuple[int, int, int], Sam
         given = edges(layer, v[chosen])
         for j, i in np.argwhere(layer.spline_mask):
             natural = -kan.input_shift[i] / kan.input_scale[i] if depth == 0 else 0.0
-            # The range is that of all rows: a function must not leave its domain on a row that was not drawn.
+            # The range is that of all rows: a function must not leave its domain on a row that was not sampled.
             low, high = float(v[keep, i].min(initial=0.0)), float(v[keep, i].max(initial=0.0))
             if keep.any():
                 low, high = float(v[keep, i].min()), float(v[keep, i].max())
@@ -37,7 +37,7 @@ def samples(kan: Kan, x: Array, spread: Array) -> dict[tuple[int, int, int], Sam
 
 
 def _quantiles(z: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """The points sorted by z and thinned to 160: the middle point of each group, with the group's mean weight."""
+    """The points sorted by z and reduced to 160: the middle point of each group, with the group's mean weight."""
     order = np.argsort(z, kind="stable")
     groups = [group for group in np.array_split(order, min(POINTS, max(len(order), 1))) if len(group)]
     middle = np.array([group[len(group) // 2] for group in groups], np.int64)
@@ -49,9 +49,9 @@ def _quantiles(z: Array, values: Array, weights: Array) -> tuple[Array, Array, A
 
 
 def _squared_sensitivities(kan: Kan, values: list[Array], spread: Array) -> list[Array]:
-    """For each layer Σ over the outputs of (dy/dedge / spread)², (N, O): all edges into a subnode share theirs."""
+    """Σ over the outputs of (dy/dedge / spread)² for each layer, (N, O): equal for all edges into a subnode."""
     rows = len(values[0])
-    # (N, outputs, nodes): the derivative of the outputs with respect to the nodes of the layer at hand.
+    # (N, outputs, nodes): the derivatives of the outputs with respect to the nodes of the current layer.
     backward = np.broadcast_to(np.diag(kan.output_scale / spread), (rows, len(spread), len(spread)))
     found: list[Array] = []
     for layer, v in zip(reversed(kan.layers), reversed(values[: len(kan.layers)]), strict=True):

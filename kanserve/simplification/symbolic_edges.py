@@ -1,4 +1,4 @@
-"""Names on edges: put them there, list what has none, check domains, add up the price."""
+"""Named functions on edges: setting them, listing the remaining splines, checking domains, adding up complexity."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ SPLINE_COMPLEXITY = 5.0
 
 
 def named(kan: Kan, names: Mapping[EdgeIndex, Symbolic]) -> Kan:
-    """The network with named functions in place of all that these edges were."""
+    """The network with these edges replaced by named functions."""
     layers = []
     for depth, layer in enumerate(kan.layers):
         coefficients, base_weight = np.array(layer.coefficients), np.array(layer.base_weight)
@@ -43,7 +43,7 @@ def splines(kan: Kan) -> list[EdgeIndex]:
 
 
 def domains_hold(kan: Kan, values: Sequence[Array]) -> bool:
-    """Whether every named function is finite on the whole range of its input, from the `activations` of all rows."""
+    """Whether every named function is finite on the whole range of its input, given the `activations` of all rows."""
     for layer, v in zip(kan.layers, values, strict=False):
         low, high = v.min(axis=0), v.max(axis=0)
         for j, i in np.argwhere(layer.symbolic_mask):
@@ -54,7 +54,7 @@ def domains_hold(kan: Kan, values: Sequence[Array]) -> bool:
 
 
 def price(kan: Kan) -> float:
-    """The complexity of all edges together, but of those that only carry a value from layer to layer."""
+    """The complexity of all edges together, except those that only carry a value from layer to layer."""
     total = 0.0
     for depth, layer in enumerate(kan.layers):
         total += SPLINE_COMPLEXITY * float(layer.spline_mask.sum())

@@ -1,11 +1,11 @@
-"""Turn splines into named functions, the surest edge first, with a joint refit after each.
+"""Replace splines by named functions, the most certain edge first, with a joint refit after each.
 
-A small beam search: each state offers several functions for its surest edges, each is put in and everything is
-refitted together, and the states with the least error for their complexity go on. Greedy choice alone loses where
-two functions look alike on one edge and only the refit tells them apart.
+This is a small beam search: each state has several functions for its most certain edges; each is tried with a joint
+refit, and the states with the least error for their complexity are kept. A greedy choice would fail where two functions
+look alike on one edge and only the refit distinguishes them.
 
-Single functions are tried first. Where what they make is not as good as the splines were, or so much better that the
-data have no noise and yet not exact, a second search goes deeper (`offers.further_offers`).
+Single functions are tried first. If the result is not as good as the splines, or so much better that the data must be
+free of noise and yet not exact, a second search goes deeper (`replacements.further_offers`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,19 +30,21 @@ from kanserve.simplification.validation import LAST_STEPS, Judge, SimplifyReport
 
 BEAM = 3
 OFFERS = (5, 3)
-"""How many functions are tried on a state's surest edge, and on its second."""
+"""Functions tried on a state's most certain edge, and on its second."""
 MANY_EDGES = 12
 COMPLEXITY_WEIGHT = 0.012
 CERTAIN = 0.3
-"""A straight line that errs by less than this share of the network's error is named without a search."""
+"""A straight line whose error is below this share of the network's error is accepted without a search."""
 NEAR, ASTRAY = 3.0, 10.0
-"""A function is tried at an error of `NEAR`, a search given up at one of `ASTRAY` tolerances or errors so far."""
+"""Errors in units of the tolerance or of the current error: a function is tried up to `NEAR`, a search stops above
+`ASTRAY`."""
 EXACT, FAR_LESS, AS_GOOD = 1e-10, 0.7, 1.3
-"""What is left of the splines' error when names are exact, have told it from noise, or share the noise with it."""
+"""`EXACT`: an error that is exact. `FAR_LESS` and `AS_GOOD`: the range, in units of the splines' error, in which named
+functions have the same noise as the splines."""
 WORSE = 3.0
-"""Times the error that splines have, or names without functions of functions: a search for these ends there."""
+"""The search for functions of functions stops above this times the error of the splines or of single functions."""
 DEEP, SPECIAL = 3, 2
-"""On how many edges functions of functions are looked for, and how many are tried on each, beside the others."""
+"""The number of edges on which functions of functions are tried, and how many on each, in addition to the others."""
 STEPS = 12
 
 
@@ -52,7 +54,7 @@ class _State:
     losses: Array
     score: float
     done: bool = False
-    """No spline is left, or none that anything could be put in place of."""
+    """Whether no spline is left, or none that could be replaced."""
 
     @property
     def kan(self) -> Kan:
@@ -61,7 +63,7 @@ class _State:
 
 @dataclass(frozen=True, eq=False)
 class _Choice:
-    """What is offered for each spline of a state, the splines with the surest first, and the state's error."""
+    """The offers for each spline of a state, the splines from the most certain on, and the state's error."""
 
     offers: dict[EdgeIndex, tuple[Offer, ...]]
     roles: Mapping[EdgeIndex, Role]
@@ -71,16 +73,16 @@ class _Choice:
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """What stays the same during one search."""
+    """The constant settings of one search."""
 
     judge: Judge
     functions: tuple[str, ...]
     complexity: float
     resolution: float
-    """What the splines can tell: while some are left, errors below it count as equal and simple functions go first."""
+    """The resolution of the splines: while some are left, errors below it count as equal, and simplicity decides."""
     report: SimplifyReport | None
     deep: bool = False
-    """Whether functions of functions are looked for, and what a product leaves open."""
+    """Whether to try functions of functions, and variants that a product allows."""
 
 
 def symbolify(
@@ -95,30 +97,30 @@ def symbolify(
     seed: int = 0,
     report: SimplifyReport | None = None,
 ) -> Kan:
-    """The network with named functions in place of splines, refitted on four fifths of the rows.
+    """The network with splines replaced by named functions, refitted on four fifths of the rows.
 
-    Names are kept when the error on the other fifth rises by no more than `tolerance` or than chance explains, as for
-    `prune`; otherwise edges stay splines. With `all_edges` only those stay that every function would leave its domain
-    on. Among networks `complexity` is the price, in powers of ten of the error, of one unit in the table of functions.
+    Replacements are kept if the error on the held-out fifth rises by no more than `tolerance` or than chance explains,
+    as for `prune`; other edges stay splines. With `all_edges`, only those edges stay splines on which every function
+    would leave its domain. `complexity` is the penalty for one unit of complexity, in powers of ten of the error.
 
     Parameters
     ----------
     kan : Kan
         The network.
     data : Dataset, tuple of array_like or DataFrame
-        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+        Samples: a Dataset, (x, y), or a pandas or polars table with `target`.
     target : str or sequence of str, optional
-        Of a DataFrame, the columns to learn.
+        The columns of a DataFrame to learn.
     functions : sequence of str
-        The functions of the table that an edge may be named after.
+        Names of the functions that edges may become.
     complexity : float
-        The price of a unit of complexity, in powers of ten of the error.
+        The penalty for a unit of complexity, in powers of ten of the error.
     all_edges : bool
-        Name every edge that a function can stand for, whatever it costs.
+        Name every edge for which there is a function, regardless of the error.
     tolerance : float or "auto", default="auto"
-        What a simpler network may lose, in standard deviations of each output.
+        The error that a simpler network may add, in standard deviations of each output.
     seed : int, default=0
-        Equal seeds give equal networks, bit for bit.
+        Equal seeds give bit-identical networks.
     report : callable, optional
         Called with each step that is kept.
 
@@ -130,7 +132,7 @@ def symbolify(
     Raises
     ------
     DataError
-        The data are of another shape, or not numbers.
+        The data do not fit the network, or are not numbers.
     NotFoundError
         One of `functions` is not in the table; the message has the nearest names.
 
@@ -144,12 +146,12 @@ def symbolify(
     True
     """
     if isinstance(functions, str):
-        raise InputError(f"functions is a list of names, as in ['sin', 'exp']; got {functions!r:.80}.")
+        raise InputError(f"functions must be a list of names, as in ['sin', 'exp']; got {functions!r:.80}.")
     for name in functions:
         function(name)
     _, one = smoothed(kan, judge(kan, dataset(data, target, classes=kan.classes), tolerance, seed))
     straight = without_chains(straightened(refit(kan, one, STEPS), one), one)
-    one = replace(one, folds=0)  # a named function has so few constants that the rows it is fitted to can judge it
+    one = replace(one, folds=0)  # named functions have so few constants that the training rows can validate them
     error = one.error_of(activations.answers(straight, one.learn.x))
     search = _Search(one, tuple(functions), complexity, min(error, one.tolerance), report)
     start = _State(Named(straight), one.losses(straight), 0.0, not splines(straight))
@@ -157,9 +159,9 @@ def symbolify(
     astray = ASTRAY**2 * max(one.tolerance**2, float(start.losses.mean()))
     chosen = _all_named(search, start, np.inf if all_edges else astray)
     if chosen is not None and not _as_good(chosen, error, one) and len(splines(straight)) <= MANY_EDGES:
-        most = WORSE**2 * max(float(each.losses.mean()) for each in (chosen, start))
+        most = WORSE**2 * max(float(state.losses.mean()) for state in (chosen, start))
         deeper = _all_named(replace(search, deep=True), start, most)
-        chosen = min((each for each in (chosen, deeper) if each), key=lambda each: each.score)
+        chosen = min((state for state in (chosen, deeper) if state), key=lambda state: state.score)
     if chosen is None or not (all_edges or one.accepts(chosen.losses, start.losses)):
         chosen = _some_named(search, start)
     _tell(report, "refitted", chosen)
@@ -167,18 +169,18 @@ def symbolify(
 
 
 def _as_good(chosen: _State, error: float, one: Judge) -> bool:
-    """Whether names err as the splines did, so that both have the noise, or not at all.
+    """Whether the named functions are exact, or have the same error as the splines, which is then the noise.
 
-    Names that err far less have told the splines' error from the noise, of which there is none then.
+    If their error is far less, that of the splines was not noise, and the data have none.
     """
     left = one.error_of(activations.answers(chosen.kan, one.learn.x))
     return left <= EXACT or FAR_LESS * error <= left <= AS_GOOD * error
 
 
 def _all_named(search: _Search, start: _State, astray: float) -> _State | None:
-    """The best network with all edges named, by a beam search; None when its loss goes above `astray`.
+    """The best network with all edges named, by a beam search; None if its loss goes above `astray`.
 
-    Errors on the way are not judged closely: a spline that is left may be too coarse for what the named ones ask.
+    Intermediate errors are not tested strictly: a remaining spline may be too coarse for what the named edges need.
     """
     states = [start]
     while not all(state.done for state in states):
@@ -194,7 +196,7 @@ def _all_named(search: _Search, start: _State, astray: float) -> _State | None:
 
 
 def _some_named(search: _Search, start: _State) -> _State:
-    """The network when each edge has been named or found to have no name that the held-out rows accept."""
+    """The network in which each edge is named, unless the held-out rows accept no name for it."""
     one = search.judge
     state, best, progress = start, start.losses, True
     while progress:
@@ -205,9 +207,9 @@ def _some_named(search: _Search, start: _State) -> _State:
             children = _judged_all(search, state, [[offer] for offer in near[: OFFERS[0]]])
             accepted = [child for child in children if one.accepts(child.losses, best)]
             if accepted:
-                # The refit may have bent edges that had no name before, so all are looked at again.
+                # The refit may have changed edges that had no acceptable name, so all are tried again.
                 state, progress = min(accepted, key=lambda child: child.score), True
-                best = min(best, state.losses, key=lambda each: float(each.mean()))
+                best = min(best, state.losses, key=lambda losses: float(losses.mean()))
                 _tell(search.report, "named " + ", ".join(_names(state.kan)), state)
                 break
     finished = _finished(search, state)
@@ -215,7 +217,7 @@ def _some_named(search: _Search, start: _State) -> _State:
 
 
 def _children(search: _Search, state: _State) -> list[_State]:
-    """The states one step further, with one more edge named, or several that need no search."""
+    """The next states, with one more edge named, or with several that need no search."""
     choice = _choice(search, state)
     together = _together(choice, search.deep)
     if len(together) > 1:
@@ -251,9 +253,9 @@ def _choice(search: _Search, state: _State) -> _Choice:
 
 
 def _together(choice: _Choice, deep: bool) -> list[Offer]:
-    """Names that need no search: straight lines as far as the fit can tell and, of very many edges, the surest.
+    """Names that need no search: straight lines within the fit's accuracy and, with very many edges, the most certain.
 
-    When all is looked for, a line whose constant may be another term's needs one.
+    In a deep search, a line whose constant may belong to another term is searched too.
     """
     best = [choice.offers[place][0] for place in choice.surest if choice.offers[place]]
     lines = [
@@ -270,7 +272,7 @@ def _together(choice: _Choice, deep: bool) -> list[Offer]:
 
 
 def _tried(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]]) -> list[Offer]:
-    """What to try on the surest edges. A straight line always is: what bends may be bent back by another edge."""
+    """The offers to try on the most certain edges. A straight line is always tried: another edge may undo a bend."""
     chosen: list[Offer] = []
     for place, count in zip(surest, OFFERS, strict=False):
         plain = [offer for offer in offered[place] if offer.plain]
@@ -281,7 +283,7 @@ def _tried(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]])
 
 
 def _judged_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offer]]) -> list[_State]:
-    """The state with each of these names put in and everything refitted, without those that went wrong."""
+    """The states after each of these attempts and a joint refit, without those that failed."""
     children = []
     for attempt in attempts:
         net = state.net
@@ -292,7 +294,7 @@ def _judged_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offe
 
 
 def _judged(search: _Search, net: Named, floor: float, steps: int = STEPS) -> _State | None:
-    """The network after a joint refit; None when it is not finite on every row or leaves a domain."""
+    """The network after a joint refit; None if it is not finite on every row or leaves a domain."""
     one = search.judge
     refitted = refit(net.kan, one, steps, net.fixed)
     values = activations.values(refitted, one.x)
@@ -306,14 +308,14 @@ def _judged(search: _Search, net: Named, floor: float, steps: int = STEPS) -> _S
 
 
 def _finished(search: _Search, state: _State) -> _State:
-    """The state after a long refit, if that did not leave a domain."""
+    """The state after a long refit, unless that leaves a domain."""
     return _judged(search, state.net, 0.0, LAST_STEPS) or state
 
 
 def _fittest(states: list[_State]) -> list[_State]:
-    """The best few states, of those that name the same functions only the best."""
+    """The best few states; among those with the same functions, only the best."""
     by_names: dict[tuple[bytes, ...], _State] = {}
-    for state in sorted(states, key=lambda each: each.score):
+    for state in sorted(states, key=lambda state: state.score):
         key = tuple(layer.functions.tobytes() for layer in state.kan.layers)
         by_names.setdefault(key, state)
     return list(by_names.values())[:BEAM]

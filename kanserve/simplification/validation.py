@@ -1,4 +1,4 @@
-"""How good a simpler network is: its loss on held-out rows, and whether that is worse than chance explains."""
+"""Validation of a simpler network: its loss on held-out rows, and whether that is significantly worse."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -31,26 +31,26 @@ LAST_STEPS = 100
 MOST_LOSS = 0.2
 FEW_ROWS = 1000
 FOLDS, FOLD_STEPS = 5, 8
-"""Of a classifier with few rows: how each of them is judged. A refit begins where the last one ended."""
+"""Cross-validation for a classifier with few rows. The refit of a fold continues from the given network."""
 CLEARLY_WORSE = 2.0
-"""Times the least loss: of strengths of smoothness that ascend, those after such a one are not tried."""
+"""Increasing smoothness stops when the loss exceeds this times the least one."""
 MOST_MOVED = 1.1
 RESOLVED = 1e-3
 OUTSIDE, USED = 0.02, 0.6
-"""Of a grid's width: a hidden node that goes further out, or that uses less, has its grid moved before a refit."""
+"""Relative to a grid's width: the grid of a hidden node that exceeds it by more, or uses less, moves before a refit."""
 MOST_PARAMETERS = 1500
 
 
 @dataclass(frozen=True)
 class SimplifyStep:
-    """One thing that was done to a network, and where that left it."""
+    """One step of a simplification, and its result."""
 
     action: str
     edges: int
     loss: float
-    """On the rows that judge: the mean squared error in units of the variances, a classifier's cross-entropy."""
+    """On the validation rows: the mean squared error in units of the variances, or a classifier's cross-entropy."""
     kan: Kan = field(repr=False)
-    """The network after it: with `report=steps.append`, steps[n].kan undoes all that followed."""
+    """The network after the step: with `report=steps.append`, taking steps[n].kan undoes all later steps."""
 
 
 SimplifyReport = Callable[[SimplifyStep], None]
@@ -58,16 +58,15 @@ SimplifyReport = Callable[[SimplifyStep], None]
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """The rows to learn from, the rows held out, and what is good enough.
+    """The training rows, the held-out rows, and the criterion for what is good enough.
 
-    Without rows held out (None) each row is judged as if it had been left out (`leaving_out`). `smooth` is how
-    strongly refits smooth splines.
-    `goal` (N, outputs) is what a simpler network is fitted to on the rows of `learn`: the answers, or for a
-    classifier the scores of the network that it came from, which least squares can be fitted to. `spread` (outputs,)
-    is its standard deviation.
+    Without held-out rows (None), leave-one-out losses of the training rows are used (`leaving_out`). `smooth` is the
+    strength with which refits smooth splines. `goal` (N, outputs) is the target of a simpler network on the training
+    rows: the outputs, or for a classifier the scores of the original network, which least squares can fit. `spread`
+    (outputs,) is its standard deviation.
 
-    With `folds` each row is judged by a network that was refitted without its fold: all rows judge, where a fifth of
-    few rows would be too few to tell a classifier from a worse one.
+    With `folds`, cross-validation is used: the loss of each row is that of a network refitted without its fold. So all
+    rows count, where a fifth of few rows would not suffice to compare classifiers.
     """
 
     learn: Dataset
@@ -80,19 +79,19 @@ class Judge:
 
     @property
     def x(self) -> Array:
-        """All rows (N, inputs): grids must reach them, whether their answers are held out or not."""
+        """All rows (N, inputs): grids must cover them, held out or not."""
         alone = self.held is None or self.held is self.learn
         return self.learn.x if self.held is None or alone else np.concatenate([self.learn.x, self.held.x])
 
     @property
     def ridge(self) -> float:
-        """On all coefficients: where splines are smoothed, they are kept small too."""
+        """The ridge penalty on all coefficients, which grows with the smoothing."""
         return max(LEAST_RIDGE, RIDGE * self.smooth)
 
     def losses(self, kan: Kan) -> Array:
-        """The loss of each row that judges (N,), infinite where the network is not finite.
+        """The loss of each validation row (N,), infinite where the network is not finite.
 
-        Rows of different weights have theirs in it: the mean of the losses is always the weighted one.
+        Weights of rows are included, so that the plain mean of the losses is the weighted mean.
         """
         if self.folds and free_parameters(kan) <= MOST_PARAMETERS:
             return self._crossed(kan)
@@ -105,7 +104,7 @@ class Judge:
         return _counted((residuals**2).mean(axis=1), self.learn)
 
     def losses_of(self, given: Array, classifier: bool) -> Array:
-        """The same from the answers (N, outputs) on the held-out rows."""
+        """The same from the network's outputs (N, outputs) on the held-out rows."""
         assert self.held is not None
         if classifier:
             with np.errstate(all="ignore"):
@@ -116,7 +115,7 @@ class Judge:
         return _counted(np.where(np.isfinite(losses), losses, np.inf), self.held)
 
     def _crossed(self, kan: Kan) -> Array:
-        """The losses of all rows, each from the network refitted without the rows of its fold."""
+        """Cross-validation: the losses of all rows, each from the network refitted without its fold."""
         assert self.held is self.learn
         given = np.empty(self.goal.shape)
         for fold in range(self.folds):
@@ -126,12 +125,12 @@ class Judge:
         return self.losses_of(given, bool(kan.classes))
 
     def losses_at(self, kan: Kan, given: Array) -> Array:
-        """`losses` without folds, from the answers on the rows `x`."""
+        """As `losses` without folds, from the network's outputs on the rows `x`."""
         alone = self.held is None or self.held is self.learn
         return self.losses_of(given if alone else given[len(self.learn) :], bool(kan.classes))
 
     def leaving_out(self) -> "Judge":
-        """The judge that learns from all of its rows and leaves each out in turn; not for classifiers."""
+        """The judge that trains on all rows and validates by leave-one-out; not for classifiers."""
         if self.held is None or self.held is self.learn:
             return replace(self, held=None)
         x, goal = np.concatenate([self.learn.x, self.held.x]), np.concatenate([self.goal, self.held.y])
@@ -143,11 +142,11 @@ class Judge:
         return replace(self, learn=replace(self.learn, x=x, y=goal, weights=weights), held=None, goal=goal)
 
     def error_of(self, given: Array) -> float:
-        """The root mean square error of the fit from the answers on the rows it learns from, in units of `spread`."""
+        """The root mean square training error, from the outputs on the training rows, in units of `spread`."""
         return float(np.sqrt(self.learn.mean((((given - self.goal) / self.spread) ** 2).mean(axis=1))))
 
     def accepts(self, losses: Array, best: Array) -> bool:
-        """Whether losses (N,) are above the best by the square of the tolerance at most, or `no_worse`."""
+        """Whether the mean of losses (N,) exceeds the best by at most the square of the tolerance, or `no_worse`."""
         return bool(losses.mean() <= best.mean() + self.tolerance**2) or no_worse(losses, best)
 
 
@@ -156,10 +155,10 @@ def _counted(losses: Array, rows: Dataset) -> Array:
 
 
 def no_worse(losses: Array, best: Array) -> bool:
-    """Whether losses (N,) exceed the best by no more than one standard error, and by no more than a fifth.
+    """Whether losses (N,) exceed the best by at most one standard error, and by at most a fifth.
 
-    The standard error is of the differences row by row, since what one network finds hard, so does the other. The
-    fifth is for few rows or outliers, of which a standard error says little.
+    The standard error is that of the paired differences, since rows that are hard for one network are hard for the
+    other. The limit of a fifth is for few rows or outliers, where a standard error is unreliable.
     """
     if not np.isfinite(losses).all():
         return False
@@ -174,7 +173,7 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
     """Hold out a fifth of the rows, the same for the same seed. DataError for rows of another network."""
     if data.x.shape[1] != len(kan.inputs) or data.y.shape[1] != len(kan.outputs):
         raise DataError(
-            f"A network of {len(kan.inputs)} inputs and {len(kan.outputs)} outputs needs such data, "
+            f"A network of {len(kan.inputs)} inputs and {len(kan.outputs)} outputs needs data of that width, "
             f"got x {data.x.shape} and y {data.y.shape}."
         )
     if tolerance != "auto" and not (not_negative(tolerance) or tolerance == np.inf):
@@ -183,15 +182,15 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
         raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
     data = data.counted()
     learn, held = data.split(HELD_OUT, seed) if len(data) >= 10 else (data, data)
-    learn, held = (one.sample(MOST_ROWS, seed) for one in (learn, held))
+    learn, held = (part.sample(MOST_ROWS, seed) for part in (learn, held))
     few = bool(kan.classes) and len(data) <= FEW_ROWS
     if few:
-        # In an order of their own, so that folds do not follow the order of the table.
+        # Shuffled, so that folds do not follow the order of the table.
         learn = data.take(np.random.default_rng(seed).permutation(len(data)))
     goal = answers(kan, learn.x) if kan.classes else learn.y
     finite = np.isfinite(goal).all(axis=1)
     if not finite.any():
-        raise DataError("The network is not finite on any of these rows, so nothing can be judged.")
+        raise DataError("The network is not finite on any of these rows, so it cannot be validated.")
     alone = few or held is learn
     learn, goal = learn.take(np.flatnonzero(finite)), goal[finite]
     spread = np.sqrt(learn.mean((goal - learn.mean(goal)) ** 2))
@@ -206,7 +205,7 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
 
 
 def refit(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
-    """The network fitted again from where it is; left as it is when it has too many parameters for that."""
+    """The network refitted from its current parameters; unchanged if it has too many parameters for that."""
     if free_parameters(kan) > MOST_PARAMETERS:
         return kan
     return _refined(_ranged(kan, one), one, steps, fixed)
@@ -226,20 +225,20 @@ def _refined(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = froz
 
 
 def _ranged(kan: Kan, one: Judge) -> Kan:
-    """The network with its grids where the signals are; as it is where they fit, or where moving them costs much."""
+    """The network with its grids moved to the signals; unchanged if they fit already or the move costs too much."""
     if kan.symbolic:
         return kan
     every = values(kan, one.x)
     if all(_fits(layer, v) for layer, v in zip(kan.layers, every, strict=False)):
         return kan
     moved = set_ranges(kan, one.x)
-    # Moving a grid is a fit of its own, and on rows far outside a poor one.
+    # Moving a grid is a fit of its own, and a poor one on rows far outside.
     before, after = one.error_of(every[-1][: len(one.learn)]), one.error_of(answers(moved, one.learn.x))
     return moved if after <= MOST_MOVED * before + RESOLVED else kan
 
 
 def _fits(layer: Layer, v: Array) -> bool:
-    """Whether the grids of a layer are where the values v (N, I) of its inputs are, as far as splines use them."""
+    """Whether the grids of a layer fit the values v (N, I) of its inputs, for inputs with splines."""
     low, high = layer.knots[:, layer.order], layer.knots[:, -layer.order - 1]
     least, most = v.min(axis=0), v.max(axis=0)
     margin = OUTSIDE * (high - low)
@@ -249,7 +248,7 @@ def _fits(layer: Layer, v: Array) -> bool:
 
 
 def free_parameters(kan: Kan) -> int:
-    """How many numbers a refit may change."""
+    """The number of parameters that a refit may change."""
     return sum(
         int(layer.spline_mask.sum()) * (layer.coefficients.shape[2] + 1) + 4 * int(layer.symbolic_mask.sum())
         for layer in kan.layers
@@ -257,25 +256,25 @@ def free_parameters(kan: Kan) -> int:
 
 
 def smoothed(kan: Kan, one: Judge) -> tuple[Kan, Judge]:
-    """The network after a short refit, and the judge with its smoothness: the most that is no worse than the best."""
+    """The network after a short refit, and the judge with the strongest smoothing that is no worse than the best."""
     if kan.symbolic or free_parameters(kan) > MOST_PARAMETERS:
         return refit(kan, one, SMOOTHING_STEPS), one
     tried: list[tuple[Kan, Judge, Array]] = []
-    # Without any, a network with more parameters than answers fits them all, and refits without a fold change nothing.
+    # Without smoothing, a network with more parameters than samples fits them all, and folds change nothing.
     for strength in SMOOTHNESS[1:] if one.folds else SMOOTHNESS:
         smoother = replace(one, smooth=strength)
         fitted = refit(kan, smoother, SMOOTHING_STEPS)
         losses = smoother.losses(fitted)
-        if tried and losses.mean() > CLEARLY_WORSE * min(each.mean() for _, _, each in tried):
+        if tried and losses.mean() > CLEARLY_WORSE * min(earlier.mean() for _, _, earlier in tried):
             break
         tried.append((fitted, smoother, losses))
-    best = min((each for _, _, each in tried), key=lambda each: float(each.mean()))
-    fitted, smoother, _ = [each for each in tried if each[2] is best or no_worse(each[2], best)][-1]
+    best = min((losses for _, _, losses in tried), key=lambda losses: float(losses.mean()))
+    fitted, smoother, _ = [trial for trial in tried if trial[2] is best or no_worse(trial[2], best)][-1]
     return fitted, smoother
 
 
 def refitted_on_all_rows(kan: Kan, data: Dataset, seed: int) -> Kan:
-    """The network fitted to all rows, smoothed as the held-out ones ask for; as it is where that leaves a domain."""
+    """The network refitted to all rows, with the smoothing chosen on held-out rows; unchanged if it leaves a domain."""
     one = judge(kan, data, "auto", seed)
     data = data.counted()
     goal = answers(kan, data.x) if kan.classes else data.y

@@ -259,7 +259,7 @@ def test_a_name_takes_the_place_of_all_that_the_edge_was() -> None:
 
 
 def test_data_of_another_network_are_refused() -> None:
-    with pytest.raises(DataError, match="2 inputs and 1 outputs needs such data"):
+    with pytest.raises(DataError, match="2 inputs and 1 outputs needs data"):
         prune(_fitted("xy"), (np.zeros((20, 3)), np.zeros(20)))
     with pytest.raises(DataError, match="tolerance"):
         prune(_fitted("xy"), _data("xy"), tolerance=-1.0)
