@@ -23,8 +23,9 @@ from kanserve.network.kan import Kan, Symbolic, Variable
 from kanserve.simplification import prune, symbolify
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.simplification.edge_removal import no_edges, without_edges
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.symbolic_edges import named
-from kanserve.simplification.validation import MOST_PARAMETERS, free_parameters, refit
+from kanserve.simplification.validation import free_parameters, refit
 
 SHORT = 12
 """Iterations of the refit that follows when a function is put in."""
@@ -193,9 +194,9 @@ class Refit:
         to(self, steps=whole_number(self.steps, "steps", 1, MOST_STEPS), smooth=number(self.smooth, "smooth", 0.0))
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
-        count = free_parameters(kan)
-        if count > MOST_PARAMETERS:
-            raise InputError(f"A refit takes {MOST_PARAMETERS} parameters at most, this network has {count}. Prune it.")
+        most, count = SIMPLIFICATION.get().validation_most_parameters, free_parameters(kan)
+        if count > most:
+            raise InputError(f"A refit takes {most} parameters at most, this network has {count}. Prune it.")
         return refit(kan, replace(rows.judge, smooth=self.smooth), self.steps)
 
 

@@ -17,7 +17,7 @@ from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Symbolic
-from kanserve.simplification.edge_candidates import COMPLEXITY_WEIGHT
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 
 
 @dataclass(frozen=True)
@@ -66,4 +66,7 @@ def _suggestion(kan: Kan, place: EdgeIndex, fit: Fit, loss: float, now: float) -
 
 def _price(one: Suggestion, floor: float) -> float:
     """Powers of ten of the error, and the price of complexity; errors below the floor count as equal."""
-    return float(np.log10(np.sqrt(one.loss) + floor)) + COMPLEXITY_WEIGHT * FUNCTIONS[one.function].complexity
+    return (
+        float(np.log10(np.sqrt(one.loss) + floor))
+        + SIMPLIFICATION.get().edge_candidates_complexity_weight * FUNCTIONS[one.function].complexity
+    )

@@ -3,5 +3,6 @@
 from kanserve.search.driver.find_formulas import find_formulas
 from kanserve.search.driver.results import Findings, ScoredFormula
 from kanserve.search.driver.search_progress import Improvement
+from kanserve.search.search_settings import SearchSettings
 
-__all__ = ["Findings", "Improvement", "ScoredFormula", "find_formulas"]
+__all__ = ["Findings", "Improvement", "ScoredFormula", "SearchSettings", "find_formulas"]

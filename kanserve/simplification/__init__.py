@@ -6,15 +6,15 @@ from kanserve.data.dataset import Target, TrainingData, dataset
 from kanserve.network.kan import Kan
 from kanserve.simplification.architecture_search import discover
 from kanserve.simplification.pruning import prune
+from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.symbolification import symbolify
 from kanserve.simplification.validation import SimplifyReport, SimplifyStep, refitted_on_all_rows
+from kanserve.train.common.scoped_settings import scoped
 
-__all__ = ["SimplifyReport", "SimplifyStep", "discover", "prune", "simplify", "symbolify"]
-
-NEGLIGIBLE = 1e-6
-"""In standard deviations of an output: the error that pruning named functions may add."""
+__all__ = ["SimplificationSettings", "SimplifyReport", "SimplifyStep", "discover", "prune", "simplify", "symbolify"]
 
 
+@scoped(SIMPLIFICATION)
 def simplify(
     kan: Kan,
     data: TrainingData,
@@ -24,6 +24,7 @@ def simplify(
     all_edges: bool = False,
     seed: int = 0,
     report: SimplifyReport | None = None,
+    settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The whole pipeline: prune, replace splines by named functions, prune again, refit on all rows.
 
@@ -47,6 +48,8 @@ def simplify(
         Equal seeds give bit-identical networks.
     report : callable, optional
         Called with each step that is kept.
+    settings : SimplificationSettings, optional
+        The numbers that decide what is tried, believed and kept; the defaults if left out.
 
     Returns
     -------
@@ -71,5 +74,5 @@ def simplify(
     kan = prune(kan, data, tolerance=tolerance, seed=seed, report=report)
     kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, report=report)
     if kan.symbolic:
-        kan = prune(kan, data, tolerance=NEGLIGIBLE, seed=seed, report=report)
+        kan = prune(kan, data, tolerance=SIMPLIFICATION.get().simplify_negligible, seed=seed, report=report)
     return refitted_on_all_rows(kan, data, seed)

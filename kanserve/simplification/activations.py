@@ -13,13 +13,10 @@ from numpy.typing import NDArray
 from kanserve.network import evaluate
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.train.lm import active_basis as bases
 
 Array = NDArray[np.float64]
-
-MOST_NUMBERS = 1e7
-"""Values of all edges of a layer together; for more, fewer rows are used, but at least `FEWEST_ROWS`."""
-FEWEST_ROWS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +48,11 @@ def values(kan: Kan, x: Array) -> tuple[Array, ...]:
 
 def signals(kan: Kan, x: Array, shares: Array | None = None) -> Signals:
     """The signals on the rows x (N, inputs), weighted by `shares` (N,); means and deviations are over finite rows."""
+    settings = SIMPLIFICATION.get()
     every = values(kan, x)
     finite = np.flatnonzero(np.isfinite(every[-1]).all(axis=1))
     largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
-    most = max(FEWEST_ROWS, int(MOST_NUMBERS / largest))
+    most = max(settings.activations_fewest_rows, int(settings.activations_most_numbers / largest))
     if len(finite) > most:
         finite = finite[np.linspace(0, len(finite) - 1, most).astype(int)]
     if len(finite) == 0:

@@ -9,25 +9,16 @@ from kanserve.network.kan import Kan
 from kanserve.simplification import architectures
 from kanserve.simplification.architectures import Rung, clearly_better
 from kanserve.simplification.pruning import prune, pruned
-from kanserve.simplification.validation import LAST_STEPS, Judge, SimplifyReport, SimplifyStep, judge, refit
+from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
+from kanserve.simplification.validation import Judge, SimplifyReport, SimplifyStep, judge, refit
 from kanserve.train.common.creation import create
 from kanserve.train.common.normalising import normalised
+from kanserve.train.common.scoped_settings import scoped
 from kanserve.train.fitting import FEWEST_ROWS, fit
 from kanserve.train.lm.schedule import no_worse_than_the_mean
 
-SEARCH_ROWS = 1000
-MOST_WORK = 1e11
-"""Multiplications that the search may take: about ten seconds of one core."""
-STEPS_FOR_EACH = 200
-"""Steps of a fit per architecture, about."""
-PATIENCE = 2
-KNOWS_SOMETHING = 0.9
-"""Early stopping applies only once the best error, in standard deviations, is below this."""
-DEEP_STARTS = 3
-AS_GOOD = 4.0
-"""A further start is pruned only if its loss is at most this times that of the first."""
 
-
+@scoped(SIMPLIFICATION)
 def discover(
     data: TrainingData,
     *,
@@ -35,6 +26,7 @@ def discover(
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
     report: SimplifyReport | None = None,
+    settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The smallest network of splines found that explains the data; `symbolify` can continue from it.
 
@@ -63,6 +55,8 @@ def discover(
         Equal seeds give bit-identical networks.
     report : callable, optional
         Called with each step that is kept.
+    settings : SimplificationSettings, optional
+        The numbers that decide what is tried, believed and kept; the defaults if left out.
 
     Returns
     -------
@@ -81,6 +75,7 @@ def discover(
     >>> kanserve.discover((x, x[:, 0] ** 2)).shape
     (2, 1)
     """
+    settings = SIMPLIFICATION.get()
     rows = dataset(data, target).counted()
     if rows.classes:
         found = discover(replace(rows, classes=()), tolerance=tolerance, seed=seed, report=report)
@@ -88,27 +83,33 @@ def discover(
     shape = rows.x.shape[1], rows.y.shape[1]
     if len(rows) < FEWEST_ROWS:
         return fit(shape, rows, seed=seed)
-    one = judge(normalised(create(shape, grid=architectures.COARSEST), rows), rows, tolerance, seed)
+    one = judge(normalised(create(shape, grid=settings.architectures_coarsest), rows), rows, tolerance, seed)
     few = _of_few(one, seed)
     rung = _climbed(rows, few, None if tolerance == "auto" else tolerance, seed, report)
     kan, smoother = _pruned(rung, rows, one, few, tolerance == "auto", seed, report)
     every = replace(smoother, learn=rows, held=rows, goal=rows.y)
-    return no_worse_than_the_mean(refit(kan, every, LAST_STEPS), rows)
+    return no_worse_than_the_mean(refit(kan, every, settings.validation_last_steps), rows)
 
 
 def _of_few(one: Judge, seed: int) -> Judge:
     """The judge on at most SEARCH_ROWS rows, enough for the search."""
-    learn = one.learn.sample(SEARCH_ROWS, seed)
-    return replace(one, learn=learn, goal=learn.y, held=(one.held or learn).sample(SEARCH_ROWS, seed))
+    settings = SIMPLIFICATION.get()
+    learn = one.learn.sample(settings.architecture_search_search_rows, seed)
+    return replace(
+        one, learn=learn, goal=learn.y, held=(one.held or learn).sample(settings.architecture_search_search_rows, seed)
+    )
 
 
 def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report: SimplifyReport | None) -> Rung:
     """The first architecture that explains the data, or the smallest that is as good as the best."""
+    settings = SIMPLIFICATION.get()
     rungs: list[Rung] = []
     spent, stale = 0.0, 0
     for shape in architectures.shapes(data.x.shape[1], data.y.shape[1]):
-        needed = STEPS_FOR_EACH * architectures.work(shape, len(one.learn))
-        if rungs and (spent + needed > MOST_WORK or architectures.parameters(shape) > one.goal.size):
+        needed = settings.architecture_search_steps_for_each * architectures.work(shape, len(one.learn))
+        if rungs and (
+            spent + needed > settings.architecture_search_most_work or architectures.parameters(shape) > one.goal.size
+        ):
             continue
         rung = architectures.trained(shape, data, one, seed)
         spent += needed
@@ -118,7 +119,10 @@ def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report:
             return rung
         stale = 0 if not rungs or clearly_better(rung, _best(rungs)) else stale + 1
         rungs.append(rung)
-        if stale >= PATIENCE and _best(rungs).error < KNOWS_SOMETHING:
+        if (
+            stale >= settings.architecture_search_patience
+            and _best(rungs).error < settings.architecture_search_knows_something
+        ):
             break
     best = _best(rungs)
     return min((rung for rung in rungs if not clearly_better(best, rung)), key=lambda rung: rung.kan.edges)
@@ -132,12 +136,13 @@ def _pruned(
     rung: Rung, data: Dataset, one: Judge, few: Judge, found: bool, seed: int, report: SimplifyReport | None
 ) -> tuple[Kan, Judge]:
     """The pruned network; of a deep one, the smallest of several starts, unless one is a tree, which cannot shrink."""
+    settings = SIMPLIFICATION.get()
     best = pruned(rung.kan, one, found=found, seed=seed, report=report)
-    for start in range(1, DEEP_STARTS if len(rung.kan.layers) > 2 else 1):
+    for start in range(1, settings.architecture_search_deep_starts if len(rung.kan.layers) > 2 else 1):
         if _is_tree(best[0]):
             break
         other = architectures.trained(rung.kan.shape, data, few, seed + start)
-        if other.losses.mean() <= AS_GOOD * rung.losses.mean():
+        if other.losses.mean() <= settings.architecture_search_as_good * rung.losses.mean():
             smaller = pruned(other.kan, one, found=found, seed=seed, report=report)
             best = min(best, smaller, key=lambda candidate: candidate[0].edges)
     return best

@@ -11,23 +11,17 @@ import numpy as np
 
 from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
-from kanserve.simplification.grid_refinement import EXPLAINED, FINE, refined
-from kanserve.simplification.validation import MOST_PARAMETERS, Array, Judge, no_worse, refit, smoothed
+from kanserve.simplification.grid_refinement import refined
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
+from kanserve.simplification.validation import Array, Judge, no_worse, refit, smoothed
 from kanserve.train.common.creation import create
 from kanserve.train.common.normalising import normalised
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.schedule import fresh
 
-COARSEST, GRIDS = 3, (5, 10, 20, 40)
 WIDTHS = (1, 2, 3, 5)
 DEEP = (3, 5)
 """Bounds of the first hidden layer of deep networks, which otherwise has as many nodes as there are inputs."""
-STARTS, FEWEST_STARTS = 6, 2
-START_STEPS, STEPS = 20, 30
-START_WORK = 4e9
-"""Multiplications for the starts of one architecture: large networks get fewer starts."""
-ROWS_FOR_EACH = 2
-"""Rows per coefficient that a fine grid needs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +45,10 @@ class Rung:
     @property
     def explains(self) -> bool:
         """Whether only the grid limits this network: its error is negligible, or small and still falling."""
-        return self.error <= FINE or (self.error <= EXPLAINED and self.falling)
+        settings = SIMPLIFICATION.get()
+        return self.error <= settings.grid_refinement_fine or (
+            self.error <= settings.grid_refinement_explained and self.falling
+        )
 
 
 def shapes(inputs: int, outputs: int) -> tuple[tuple[int, ...], ...]:
@@ -69,34 +66,43 @@ def work(shape: tuple[int, ...], rows: int) -> float:
 
 def parameters(shape: tuple[int, ...]) -> int:
     """The number of parameters of a network on the coarsest grid."""
-    return (COARSEST + 4) * sum(a * b for a, b in pairwise(shape))
+    return (SIMPLIFICATION.get().architectures_coarsest + 4) * sum(a * b for a, b in pairwise(shape))
 
 
 def trained(shape: tuple[int, ...], data: Dataset, one: Judge, seed: int) -> Rung:
     """The best of a few starts of a shape on the rows of `one`, on the grids that are best for the held-out rows."""
-    begin = normalised(create(shape, grid=COARSEST), data)
-    starts = int(np.clip(START_WORK / (START_STEPS * work(shape, len(one.learn))), FEWEST_STARTS, STARTS))
+    settings = SIMPLIFICATION.get()
+    begin = normalised(create(shape, grid=settings.architectures_coarsest), data)
+    starts = int(
+        np.clip(
+            settings.architectures_start_work / (settings.architectures_start_steps * work(shape, len(one.learn))),
+            settings.architectures_fewest_starts,
+            settings.architectures_starts,
+        )
+    )
     runs = [_started(begin, one, (seed, start)) for start in range(starts if len(shape) > 2 else 1)]
     best = min(runs, key=lambda run: float(one.losses(run).mean()))
-    kan, smoother = smoothed(refit(best, one, STEPS), one)
+    kan, smoother = smoothed(refit(best, one, settings.architectures_steps), one)
     return _grown(Rung(kan, smoother.losses(kan)), smoother)
 
 
 def _started(begin: Kan, one: Judge, seed: tuple[int, ...]) -> Kan:
-    kan = fresh(begin, COARSEST, seed)
-    return refine(kan, one.learn.x, one.goal, steps=START_STEPS, weights=one.learn.weights)
+    settings = SIMPLIFICATION.get()
+    kan = fresh(begin, settings.architectures_coarsest, seed)
+    return refine(kan, one.learn.x, one.goal, steps=settings.architectures_start_steps, weights=one.learn.weights)
 
 
 def _grown(rung: Rung, one: Judge) -> Rung:
     """The network on the best of the finer grids."""
-    most = int(min(one.goal.size / ROWS_FOR_EACH, MOST_PARAMETERS))
+    settings = SIMPLIFICATION.get()
+    most = int(min(one.goal.size / settings.architectures_rows_for_each, settings.validation_most_parameters))
     falling = False
-    for finer in refined(rung.kan, one, GRIDS, most):
+    for finer in refined(rung.kan, one, settings.architectures_grids, most):
         falling = finer.falling
         losses = one.losses(finer.kan)
         if losses.mean() < rung.losses.mean():
             rung = replace(rung, kan=finer.kan, losses=losses)
-        if rung.error <= FINE:
+        if rung.error <= settings.grid_refinement_fine:
             break
     return replace(rung, falling=falling)
 

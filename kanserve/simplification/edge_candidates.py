@@ -13,18 +13,11 @@ from numpy.typing import NDArray
 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-POINTS = 160
-POLISH, ROUNDS = 6, 5
-HOPELESS, BEHIND = 1e3, 1e2
-"""A function whose loss is this many times the best is not refined at all, or no further."""
-ROUNDING = 1e-15
-"""Relative to a curve's largest value: the rounding error of any fit."""
-COMPLEXITY_WEIGHT = 0.12
-FREE_OFFSET = 0.3
 
 LIBRARY = (
     *("x", "x^2", "x^3", "x^4", "1/x", "1/x^2", "sqrt", "1/sqrt", "exp", "log", "sin", "tan"),
@@ -86,6 +79,7 @@ def candidates_of_each(
 
     A degenerate curve has no candidates: over a single point, not finite, or without any weight.
     """
+    settings = SIMPLIFICATION.get()
     offered: list[dict[str, Candidate]] = [{} for _ in values]
     if not 0 < samples.half < np.inf:
         return tuple(() for _ in values)
@@ -96,7 +90,7 @@ def candidates_of_each(
         heights, totals = np.where(heights > 0, heights, 1.0)[told], totals[told]
         units = heights * np.sqrt(totals)
         curves, shares = values[told] / heights[:, None], weights[told] / totals[:, None]
-        floors = np.maximum(floor, ROUNDING * units)
+        floors = np.maximum(floor, settings.edge_candidates_rounding * units)
         starts = _begun(samples, curves, shares, floors / units, library)
         theta, losses = _polished(starts, samples.u, curves, shares)
     for start, at, loss in zip(starts, theta, losses, strict=True):
@@ -105,8 +99,8 @@ def candidates_of_each(
             symbolic = _canonical(start.name, at * (height, height, 1.0, 1.0), samples)
         if symbolic is None or not np.isfinite([loss, symbolic.a, symbolic.b, symbolic.c, symbolic.d]).all():
             continue
-        offset = FREE_OFFSET if abs(symbolic.d) > 1e-9 * height else 0.0
-        worth = COMPLEXITY_WEIGHT * (FUNCTIONS[start.name].complexity + offset)
+        offset = settings.edge_candidates_free_offset if abs(symbolic.d) > 1e-9 * height else 0.0
+        worth = settings.edge_candidates_complexity_weight * (FUNCTIONS[start.name].complexity + offset)
         error = float(np.sqrt(loss) * units[start.curve])
         candidate = Candidate(symbolic, error, float(np.log10(error + floors[start.curve])) + worth)
         own = offered[told[start.curve]]
@@ -166,7 +160,11 @@ def _begun(samples: Samples, values: Array, weights: Array, floor: Array, librar
             ]
     for k, ranked in enumerate(found):
         best = min((loss for loss, _ in ranked), default=0.0)
-        kept += [start for loss, start in ranked if loss <= HOPELESS * (best + floor[k] ** 2)]
+        kept += [
+            start
+            for loss, start in ranked
+            if loss <= SIMPLIFICATION.get().edge_candidates_hopeless * (best + floor[k] ** 2)
+        ]
     return sorted(kept, key=lambda start: library.index(start.name))
 
 
@@ -225,12 +223,13 @@ def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array)
     All take the first steps together; then those continue that still improve and are not far behind the best of their
     curve.
     """
+    settings = SIMPLIFICATION.get()
     theta = np.array([start.theta for start in starts]).reshape(-1, 4)
     losses = np.full(len(starts), np.inf)
     damping = np.full(len(starts), 1e-3)
     curve = np.array([start.curve for start in starts], np.int64)
     going = np.arange(len(starts))
-    for _ in range(ROUNDS):
+    for _ in range(settings.edge_candidates_rounds):
         if len(going) == 0:
             break
         own = curve[going]
@@ -239,7 +238,7 @@ def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array)
             [starts[int(n)].name for n in going], theta[going], damping[going], u, values[own], root
         )
         best = np.array([losses[curve == k].min(initial=np.inf) for k in range(len(values))])
-        going = going[still & (losses[going] <= BEHIND * best[own])]
+        going = going[still & (losses[going] <= settings.edge_candidates_behind * best[own])]
     return theta, losses
 
 
@@ -253,7 +252,7 @@ def _descended(
         residual = _residuals(groups, theta, u, values, root)
         losses = (residual**2).sum(axis=1)
         going = np.isfinite(losses)
-        for _ in range(POLISH):
+        for _ in range(SIMPLIFICATION.get().edge_candidates_polish):
             trial = theta + _step(groups, theta, free, u, root, residual, damping)
             new = _residuals(groups, trial, u, values, root)
             reached = (new**2).sum(axis=1)

@@ -10,18 +10,9 @@ from dataclasses import dataclass
 
 from kanserve.network.kan import Kan
 from kanserve.simplification.activations import answers
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.validation import Judge, free_parameters, refit
 from kanserve.train.common.grids import regrid
-
-STEPS = 30
-FINE = 1e-4
-"""A negligible error, in standard deviations of the outputs."""
-EXPLAINED = 1e-2
-"""An error that is small enough if it is still falling."""
-FALLING = 0.7
-"""Ratio of errors: a network of the right shape gets below it when its intervals are halved, often far below."""
-STRIKES = 2
-"""Grids without improvement before early stopping: one grid may have unfavourable knots."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +26,16 @@ class Finer:
 
 def refined(kan: Kan, one: Judge, grids: Iterable[int], most: int) -> Iterator[Finer]:
     """The network on each of ever finer grids, as long as that helps and it has at most `most` parameters."""
+    settings = SIMPLIFICATION.get()
     error = one.error_of(answers(kan, one.learn.x))
     strikes = 0
     for intervals in grids:
         moved = regrid(kan, one.x, intervals)
         if free_parameters(moved) > most:
             return
-        before, kan = error, refit(moved, one, STEPS)
+        before, kan = error, refit(moved, one, settings.grid_refinement_steps)
         error = one.error_of(answers(kan, one.learn.x))
-        yield Finer(kan, error, error <= FALLING * before)
-        strikes += error > FALLING * before
-        if strikes == STRIKES or (strikes and error > EXPLAINED):
+        yield Finer(kan, error, error <= settings.grid_refinement_falling * before)
+        strikes += error > settings.grid_refinement_falling * before
+        if strikes == settings.grid_refinement_strikes or (strikes and error > settings.grid_refinement_explained):
             return

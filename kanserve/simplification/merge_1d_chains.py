@@ -12,11 +12,9 @@ from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve.network.splines import fit_coefficients, span
 from kanserve.simplification.activations import values
 from kanserve.simplification.gauge_fixing import spline, unscaled, without_base
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.symbolic_edges import named
 from kanserve.simplification.validation import Judge, refit
-
-STEPS = 20
-POINTS = 8  # per coefficient of a spline that is fitted anew
 
 
 def without_chains(kan: Kan, one: Judge) -> Kan:
@@ -28,7 +26,7 @@ def without_chains(kan: Kan, one: Judge) -> Kan:
     for first, second in pairs:
         joined = _joined(changed, first, second)
         changed = changed if joined is None else joined
-    changed = refit(changed, one, STEPS)
+    changed = refit(changed, one, SIMPLIFICATION.get().merge_1d_chains_steps)
     sound = np.isfinite(values(changed, one.x)[-1]).all()
     return changed if sound and one.accepts(one.losses(changed), one.losses(kan)) else kan
 
@@ -58,7 +56,9 @@ def _joined(kan: Kan, first: EdgeIndex, second: EdgeIndex) -> Kan | None:
     """The network in which the first spline does the work of both and the second is x; None if that is not finite."""
     (depth, j, i), (_, o, q) = first, second
     layer, after = kan.layers[depth], kan.layers[depth + 1]
-    u = np.linspace(*span(layer.knots[i], layer.order), POINTS * layer.coefficients.shape[2])
+    u = np.linspace(
+        *span(layer.knots[i], layer.order), SIMPLIFICATION.get().merge_1d_chains_points * layer.coefficients.shape[2]
+    )
     given = layer.subnode_scale[j] * spline(layer, j, i, u) + layer.subnode_bias[j]
     wanted = spline(after, o, q, layer.node_scale[q] * given + layer.node_bias[q])
     if not np.isfinite(wanted).all():

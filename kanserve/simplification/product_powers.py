@@ -14,11 +14,7 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import fit_coefficients, span, uniform_knots
 from kanserve.simplification.edge_candidates import Array, Samples
 from kanserve.simplification.gauge_fixing import spline, unscaled, without_base
-
-MARGIN = 0.02
-LEAST, MOST = 0.05, 20.0
-"""Bounds of |p|: outside them, the factor is not a power but some other curve."""
-POINTS = 8  # per coefficient of a spline that is fitted anew
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 
 
 def may_take_powers(kan: Kan, place: EdgeIndex) -> bool:
@@ -44,6 +40,7 @@ def as_factor(kan: Kan, place: EdgeIndex, samples: Samples) -> Samples:
 def power_of(samples: Samples) -> tuple[float, float, float] | None:
     """k, p and the weighted error of the best k·|z - natural|^p; None if z - natural or the values change sign, or p is
     out of bounds."""
+    settings = SIMPLIFICATION.get()
     t, s = samples.z - samples.natural, samples.values
     if not (samples.low > samples.natural or samples.high < samples.natural) or not (s.min() > 0 or s.max() < 0):
         return None
@@ -55,7 +52,11 @@ def power_of(samples: Samples) -> tuple[float, float, float] | None:
         p = float((shares * along) @ log_s / ((shares * along) @ along))
         k = float(np.sign(s[0]) * np.exp(shares @ (log_s - p * log_t)))
         error = float(np.sqrt(np.mean(samples.weights * (k * np.abs(t) ** p - s) ** 2)))
-    return (k, p, error) if LEAST < abs(p) < MOST and np.isfinite([k, error]).all() else None
+    return (
+        (k, p, error)
+        if settings.product_powers_least < abs(p) < settings.product_powers_most and np.isfinite([k, error]).all()
+        else None
+    )
 
 
 def with_power(kan: Kan, place: EdgeIndex, samples: Samples, k: float, p: float, values: Sequence[Array]) -> Kan | None:
@@ -98,13 +99,14 @@ def _neutral(layer: Layer, group: range, node: int) -> Layer:
 
 def _following(after: Layer, node: int, product: Array, before: Callable[[Array], Array]) -> Layer | None:
     """The layer with the splines of one node refitted to take the `product` (N,), of which the node was `before`."""
+    settings = SIMPLIFICATION.get()
     low, high = float(product.min()), float(product.max())
     if not np.isfinite([low, high]).all() or low == high:
         return None
-    pad = MARGIN * (high - low)
+    pad = settings.product_powers_margin * (high - low)
     knots, coefficients = np.array(after.knots), np.array(after.coefficients)
     knots[node] = uniform_knots(low - pad, high + pad, after.intervals, after.order)
-    u = np.linspace(low, high, POINTS * coefficients.shape[2])
+    u = np.linspace(low, high, settings.product_powers_points * coefficients.shape[2])
     reached = before(u)
     for o in np.flatnonzero(after.spline_mask[:, node]).tolist():
         told = spline(after, o, node, reached)
@@ -116,7 +118,9 @@ def _following(after: Layer, node: int, product: Array, before: Callable[[Array]
 
 def _powered_spline(layer: Layer, j: int, i: int, p: float) -> Array:
     """The coefficients of a power of a spline of the layer, on the same grid; NaN if it is not finite."""
-    points = np.linspace(*span(layer.knots[i], layer.order), POINTS * layer.coefficients.shape[2])
+    points = np.linspace(
+        *span(layer.knots[i], layer.order), SIMPLIFICATION.get().product_powers_points * layer.coefficients.shape[2]
+    )
     wanted = _powered(spline(layer, j, i, points), p)
     if not np.isfinite(wanted).all():
         return np.full(layer.coefficients.shape[2], np.nan)

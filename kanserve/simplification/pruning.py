@@ -20,13 +20,12 @@ from kanserve.data.dataset import Target, TrainingData, dataset
 from kanserve.network.kan import Kan
 from kanserve.simplification import removal_order
 from kanserve.simplification.activations import Signals, signals, values
-from kanserve.simplification.grid_refinement import EXPLAINED, refined
+from kanserve.simplification.grid_refinement import refined
 from kanserve.simplification.merge_nodes import merged
 from kanserve.simplification.removal_order import Removal
+from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.simplification.validation import (
-    DEFAULT_TOLERANCE,
-    MOST_PARAMETERS,
     Array,
     Judge,
     SimplifyReport,
@@ -37,23 +36,13 @@ from kanserve.simplification.validation import (
     smoothed,
 )
 from kanserve.train.common.grids import regrid
+from kanserve.train.common.scoped_settings import scoped
 
 STEPS = (10, 20)
 """Steps of a refit; after the first ten, good results are accepted and hopeless ones given up."""
 MERGE_STEPS = (15, 25)
 Rule = Callable[["_Run", "_State"], "_State | None"]
 """Returns the state, perhaps with more known about it, or None if it is not good enough."""
-
-HOPELESS_LOSS_RATIO = 20.0
-"""A removal is given up if its error after the first steps exceeds this times the tolerance and the best error."""
-PATIENCE = 6
-NEAR_LOSS_RATIO = 3.0
-"""An error of up to this many tolerances may be due to the grid."""
-NOISY = 0.05
-"""An error, in standard deviations of the outputs, above which the data count as noisy."""
-ROWS_FOR_EACH = 2
-COARSE = 5
-"""Largest number of intervals during the search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +76,7 @@ class _State:
     """The network on grids on which the strict rule holds, if that was tested."""
 
 
+@scoped(SIMPLIFICATION)
 def prune(
     kan: Kan,
     data: TrainingData,
@@ -95,6 +85,7 @@ def prune(
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
     report: SimplifyReport | None = None,
+    settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The network without the nodes, inputs and edges that the data do not need, refitted on four fifths of the rows.
 
@@ -125,6 +116,8 @@ def prune(
         Equal seeds give bit-identical networks.
     report : callable, optional
         Called with each step that is kept.
+    settings : SimplificationSettings, optional
+        The numbers that decide what is tried, believed and kept; the defaults if left out.
 
     Returns
     -------
@@ -151,17 +144,22 @@ def prune(
 
 def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:
     """As `prune`, by a judge, whose tolerance is found from the data if `found`; also returns the updated judge."""
+    settings = SIMPLIFICATION.get()
     # Refitted first without the held-out rows, which its training may have seen, for a fair comparison.
     whole, one = smoothed(kan, _judging_best(kan, one))
     losses = one.losses(whole)
-    coarse = _coarser(whole, one, min(COARSE, max(layer.intervals for layer in whole.layers) // 2))
+    coarse = _coarser(whole, one, min(settings.pruning_coarse, max(layer.intervals for layer in whole.layers) // 2))
     if found:
         one = replace(one, tolerance=_allowance(losses, coarse, one))
-    loose = replace(one, tolerance=max(one.tolerance, DEFAULT_TOLERANCE))
+    loose = replace(one, tolerance=max(one.tolerance, settings.validation_default_tolerance))
     run = _Run(one, loose, whole, losses, found, report)
     _tell(report, "before pruning", whole, losses)
     start = _state(run, whole, losses, losses)
-    if coarse is not None and coarse.layers[0].intervals == COARSE and _near(loose, one.losses(coarse), losses):
+    if (
+        coarse is not None
+        and coarse.layers[0].intervals == settings.pruning_coarse
+        and _near(loose, one.losses(coarse), losses)
+    ):
         start = _state(run, coarse, one.losses(coarse), one.losses(coarse))
     state = _settled(run, start) or replace(start, held=whole)
     while (after := _merged(run, state, seed)) is not None:
@@ -171,8 +169,11 @@ def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyRepo
 
 def _judging_best(kan: Kan, one: Judge) -> Judge:
     """The judge with leave-one-out validation if the data are noisy, so that chance matters least."""
-    few = free_parameters(kan) <= min(MOST_PARAMETERS, one.x.shape[0] * len(kan.outputs) / ROWS_FOR_EACH)
-    noisy = not kan.classes and one.losses(kan).mean() > NOISY**2
+    settings = SIMPLIFICATION.get()
+    few = free_parameters(kan) <= min(
+        settings.validation_most_parameters, one.x.shape[0] * len(kan.outputs) / settings.pruning_rows_for_each
+    )
+    noisy = not kan.classes and one.losses(kan).mean() > settings.pruning_noisy**2
     return one.leaving_out() if few and noisy else one
 
 
@@ -181,15 +182,20 @@ def _coarser(kan: Kan, one: Judge, intervals: int) -> Kan | None:
     if kan.symbolic or not 1 <= intervals < min(layer.intervals for layer in kan.layers):
         return None
     moved = regrid(kan, one.x, intervals)
-    return None if free_parameters(moved) > MOST_PARAMETERS else refit(moved, one, sum(STEPS))
+    return (
+        None
+        if free_parameters(moved) > SIMPLIFICATION.get().validation_most_parameters
+        else refit(moved, one, sum(STEPS))
+    )
 
 
 def _allowance(losses: Array, coarse: Kan | None, one: Judge) -> float:
     """The root mean square error that the network would gain on a grid half as fine, at most 1 %."""
+    settings = SIMPLIFICATION.get()
     if coarse is None:
-        return DEFAULT_TOLERANCE
+        return settings.validation_default_tolerance
     lost = float(one.losses(coarse).mean() - losses.mean())
-    return float(np.sqrt(np.clip(lost, 0.0, DEFAULT_TOLERANCE**2)))
+    return float(np.sqrt(np.clip(lost, 0.0, settings.validation_default_tolerance**2)))
 
 
 def _settled(run: _Run, start: _State) -> _State | None:
@@ -230,7 +236,11 @@ def _eliminated(
     handful = max(1, len(candidates(state.kan, state.seen)) // 4)
     while True:
         found = candidates(state.kan, state.seen)
-        attempts = [found[:handful]] if handful > 1 else [[single] for single in found[:PATIENCE]]
+        attempts = (
+            [found[:handful]]
+            if handful > 1
+            else [[single] for single in found[: SIMPLIFICATION.get().pruning_patience]]
+        )
         smaller = next((after for attempt in attempts if (after := _without(run, state, attempt, accepted))), None)
         if smaller is not None:
             state = smaller
@@ -264,8 +274,9 @@ def _refitted(
     run: _Run, state: _State, smaller: Kan, action: str, accepted: Rule, steps: tuple[int, ...] = STEPS
 ) -> _State | None:
     """The state with the smaller network refitted, if it is accepted on its grids or on finer ones."""
+    settings = SIMPLIFICATION.get()
     one = run.loose
-    large = free_parameters(smaller) > MOST_PARAMETERS
+    large = free_parameters(smaller) > settings.validation_most_parameters
     best = float(np.sqrt(state.best.mean()))
     losses = state.losses
     for some in steps[:1] if large else steps:
@@ -273,9 +284,9 @@ def _refitted(
         losses = one.losses(smaller)
         if one.accepts(losses, state.best) and (after := _accepted(run, state, smaller, losses, action, accepted)):
             return after
-        if losses.mean() > (HOPELESS_LOSS_RATIO * max(one.tolerance, best)) ** 2:
+        if losses.mean() > (settings.pruning_hopeless_loss_ratio * max(one.tolerance, best)) ** 2:
             return None
-    if large or smaller.symbolic or losses.mean() > (NEAR_LOSS_RATIO * one.tolerance) ** 2:
+    if large or smaller.symbolic or losses.mean() > (settings.pruning_near_loss_ratio * one.tolerance) ** 2:
         return None
     intervals = 2 * max(layer.intervals for layer in smaller.layers)
     for finer in refined(smaller, one, (intervals,), free_parameters(run.whole)):
@@ -313,7 +324,7 @@ def _held(run: _Run, state: _State) -> _State | None:
         kan, error, falling, losses = finer.kan, finer.error, finer.falling, one.losses(finer.kan)
         if one.accepts(losses, best):
             return replace(state, held=kan)
-    if run.found and falling and max(error, np.sqrt(losses.mean())) <= EXPLAINED:
+    if run.found and falling and max(error, np.sqrt(losses.mean())) <= SIMPLIFICATION.get().grid_refinement_explained:
         return replace(state, held=kan)
     return None
 
@@ -332,7 +343,7 @@ def _state(run: _Run, kan: Kan, losses: Array, best: Array) -> _State:
 
 def _near(one: Judge, losses: Array, best: Array) -> bool:
     """Whether losses exceed the best by so little that a finer grid may make up for it."""
-    return bool(losses.mean() <= best.mean() + (NEAR_LOSS_RATIO * one.tolerance) ** 2)
+    return bool(losses.mean() <= best.mean() + (SIMPLIFICATION.get().pruning_near_loss_ratio * one.tolerance) ** 2)
 
 
 def _tell(report: SimplifyReport | None, action: str, kan: Kan, losses: Array) -> None:

@@ -16,8 +16,6 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve.simplification.composites import Composite, composites
 from kanserve.simplification.edge_candidates import (
-    COMPLEXITY_WEIGHT,
-    FREE_OFFSET,
     HOMOGENEOUS,
     Array,
     Candidate,
@@ -27,11 +25,9 @@ from kanserve.simplification.edge_candidates import (
 )
 from kanserve.simplification.insert_composite import with_inner
 from kanserve.simplification.product_powers import as_factor, may_take_powers, power_of, with_power
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.symbolic_edges import named
 from kanserve.train.lm.parameter_vector import Constant
-
-BENT = 20.0
-"""Functions of functions are tried if the error of every single function is above this many floors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +97,7 @@ def further_offers(
     if role.alone:
         found += [_dropped(offer, role.level, samples.natural) for offer in plain]
         found += [_held(place, candidate) for candidate in _without_constant(samples, role.level, floor, library)]
-    if found and min(offer.error for offer in found) > BENT * floor:
+    if found and min(offer.error for offer in found) > SIMPLIFICATION.get().replacements_bent * floor:
         composed = composites(samples, floor, library, level=role.level, rates=role.rates)
         found += [_of_two(place, composite, role.traded) for composite in composed]
     found += _powers(kan, place, samples, values, floor)
@@ -129,8 +125,14 @@ def _held(place: EdgeIndex, one: Candidate) -> Offer:
 
 def _dropped(one: Offer, level: float, natural: float) -> Offer:
     """The offer with its constant left to another term; a line becomes the feature itself."""
+    settings = SIMPLIFICATION.get()
     symbolic = replace(one.symbolic, d=level, b=-natural if one.symbolic.function == "x" else one.symbolic.b)
-    return replace(one, symbolic=symbolic, held=(3,), rank=one.rank - COMPLEXITY_WEIGHT * FREE_OFFSET)
+    return replace(
+        one,
+        symbolic=symbolic,
+        held=(3,),
+        rank=one.rank - settings.edge_candidates_complexity_weight * settings.edge_candidates_free_offset,
+    )
 
 
 def _of_two(place: EdgeIndex, one: Composite, traded: bool) -> Offer:
@@ -148,7 +150,10 @@ def _powers(kan: Kan, place: EdgeIndex, samples: Samples, values: Sequence[Array
         depth, j, i = place
         symbolic = changed.layers[depth].edge(j, i)
         assert isinstance(symbolic, Symbolic)
-        rank = float(np.log10(error + floor)) + COMPLEXITY_WEIGHT * FUNCTIONS["x"].complexity
+        rank = (
+            float(np.log10(error + floor))
+            + SIMPLIFICATION.get().edge_candidates_complexity_weight * FUNCTIONS["x"].complexity
+        )
         yield Offer(place, symbolic, error, rank, held=(3,), changed=changed)
 
 
@@ -167,7 +172,10 @@ def _without_constant(samples: Samples, level: float, floor: float, library: Seq
             error = float(np.sqrt(np.mean(weights * (c * shape - values) ** 2)))
         if np.isfinite([c, error]).all():
             symbolic = Symbolic(name, 1.0, b, c, level)
-            rank = float(np.log10(error + floor)) + COMPLEXITY_WEIGHT * FUNCTIONS[name].complexity
+            rank = (
+                float(np.log10(error + floor))
+                + SIMPLIFICATION.get().edge_candidates_complexity_weight * FUNCTIONS[name].complexity
+            )
             yield Candidate(symbolic, error, rank)
 
 

@@ -8,10 +8,9 @@ import numpy as np
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Symbolic
-from kanserve.simplification.edge_candidates import FREE_OFFSET, Array, within_domain
+from kanserve.simplification.edge_candidates import Array, within_domain
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.train.lm.parameter_vector import carriers
-
-SPLINE_COMPLEXITY = 5.0
 
 
 def named(kan: Kan, names: Mapping[EdgeIndex, Symbolic]) -> Kan:
@@ -55,10 +54,13 @@ def domains_hold(kan: Kan, values: Sequence[Array]) -> bool:
 
 def price(kan: Kan) -> float:
     """The complexity of all edges together, except those that only carry a value from layer to layer."""
+    settings = SIMPLIFICATION.get()
     total = 0.0
     for depth, layer in enumerate(kan.layers):
-        total += SPLINE_COMPLEXITY * float(layer.spline_mask.sum())
+        total += settings.symbolic_edges_spline_complexity * float(layer.spline_mask.sum())
         costs = layer.symbolic_mask & ~carriers(layer)[:, None] if depth + 1 < len(kan.layers) else layer.symbolic_mask
         for j, i in np.argwhere(costs):
-            total += FUNCTIONS[str(layer.functions[j, i])].complexity + FREE_OFFSET * float(layer.affine[j, i, 3] != 0)
+            total += FUNCTIONS[str(layer.functions[j, i])].complexity + settings.edge_candidates_free_offset * float(
+                layer.affine[j, i, 3] != 0
+            )
     return total

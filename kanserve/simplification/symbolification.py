@@ -25,27 +25,14 @@ from kanserve.simplification.gauge_fixing import straightened
 from kanserve.simplification.merge_1d_chains import without_chains
 from kanserve.simplification.replacements import Named, Offer, Role, further_offers, offers, put_in, roles
 from kanserve.simplification.sensitivity import samples
+from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.symbolic_edges import domains_hold, price, splines
-from kanserve.simplification.validation import LAST_STEPS, Judge, SimplifyReport, SimplifyStep, judge, refit, smoothed
+from kanserve.simplification.validation import Judge, SimplifyReport, SimplifyStep, judge, refit, smoothed
+from kanserve.train.common.scoped_settings import scoped
 
-BEAM = 3
 OFFERS = (5, 3)
 """Functions tried on a state's most certain edge, and on its second."""
-MANY_EDGES = 12
 COMPLEXITY_WEIGHT = 0.012
-CERTAIN = 0.3
-"""A straight line whose error is below this share of the network's error is accepted without a search."""
-NEAR, ASTRAY = 3.0, 10.0
-"""Errors in units of the tolerance or of the current error: a function is tried up to `NEAR`, a search stops above
-`ASTRAY`."""
-EXACT, FAR_LESS, AS_GOOD = 1e-10, 0.7, 1.3
-"""`EXACT`: an error that is exact. `FAR_LESS` and `AS_GOOD`: the range, in units of the splines' error, in which named
-functions have the same noise as the splines."""
-WORSE = 3.0
-"""The search for functions of functions stops above this times the error of the splines or of single functions."""
-DEEP, SPECIAL = 3, 2
-"""The number of edges on which functions of functions are tried, and how many on each, in addition to the others."""
-STEPS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +72,7 @@ class _Search:
     """Whether to try functions of functions, and variants that a product allows."""
 
 
+@scoped(SIMPLIFICATION)
 def symbolify(
     kan: Kan,
     data: TrainingData,
@@ -96,6 +84,7 @@ def symbolify(
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
     report: SimplifyReport | None = None,
+    settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The network with splines replaced by named functions, refitted on four fifths of the rows.
 
@@ -123,6 +112,8 @@ def symbolify(
         Equal seeds give bit-identical networks.
     report : callable, optional
         Called with each step that is kept.
+    settings : SimplificationSettings, optional
+        The numbers that decide what is tried, believed and kept; the defaults if left out.
 
     Returns
     -------
@@ -145,21 +136,26 @@ def symbolify(
     >>> kanserve.symbolify(kanserve.prune(kan, data), data).symbolic
     True
     """
+    settings = SIMPLIFICATION.get()
     if isinstance(functions, str):
         raise InputError(f"functions must be a list of names, as in ['sin', 'exp']; got {functions!r:.80}.")
     for name in functions:
         function(name)
     _, one = smoothed(kan, judge(kan, dataset(data, target, classes=kan.classes), tolerance, seed))
-    straight = without_chains(straightened(refit(kan, one, STEPS), one), one)
+    straight = without_chains(straightened(refit(kan, one, settings.symbolification_steps), one), one)
     one = replace(one, folds=0)  # named functions have so few constants that the training rows can validate them
     error = one.error_of(activations.answers(straight, one.learn.x))
     search = _Search(one, tuple(functions), complexity, min(error, one.tolerance), report)
     start = _State(Named(straight), one.losses(straight), 0.0, not splines(straight))
     _tell(report, "before named functions", start)
-    astray = ASTRAY**2 * max(one.tolerance**2, float(start.losses.mean()))
+    astray = settings.symbolification_astray**2 * max(one.tolerance**2, float(start.losses.mean()))
     chosen = _all_named(search, start, np.inf if all_edges else astray)
-    if chosen is not None and not _as_good(chosen, error, one) and len(splines(straight)) <= MANY_EDGES:
-        most = WORSE**2 * max(float(state.losses.mean()) for state in (chosen, start))
+    if (
+        chosen is not None
+        and not _as_good(chosen, error, one)
+        and len(splines(straight)) <= settings.symbolification_many_edges
+    ):
+        most = settings.symbolification_worse**2 * max(float(state.losses.mean()) for state in (chosen, start))
         deeper = _all_named(replace(search, deep=True), start, most)
         chosen = min((state for state in (chosen, deeper) if state), key=lambda state: state.score)
     if chosen is None or not (all_edges or one.accepts(chosen.losses, start.losses)):
@@ -173,8 +169,12 @@ def _as_good(chosen: _State, error: float, one: Judge) -> bool:
 
     If their error is far less, that of the splines was not noise, and the data have none.
     """
+    settings = SIMPLIFICATION.get()
     left = one.error_of(activations.answers(chosen.kan, one.learn.x))
-    return left <= EXACT or FAR_LESS * error <= left <= AS_GOOD * error
+    return (
+        left <= settings.symbolification_exact
+        or settings.symbolification_far_less * error <= left <= settings.symbolification_as_good * error
+    )
 
 
 def _all_named(search: _Search, start: _State, astray: float) -> _State | None:
@@ -203,7 +203,11 @@ def _some_named(search: _Search, start: _State) -> _State:
         progress = False
         choice = _choice(search, state)
         for place in choice.surest:
-            near = [offer for offer in choice.offers[place] if offer.error <= NEAR * max(one.tolerance, choice.error)]
+            near = [
+                offer
+                for offer in choice.offers[place]
+                if offer.error <= SIMPLIFICATION.get().symbolification_near * max(one.tolerance, choice.error)
+            ]
             children = _judged_all(search, state, [[offer] for offer in near[: OFFERS[0]]])
             accepted = [child for child in children if one.accepts(child.losses, best)]
             if accepted:
@@ -245,7 +249,7 @@ def _choice(search: _Search, state: _State) -> _Choice:
 
     surest = sorted(found, key=rank)
     if search.deep:
-        for place in surest[:DEEP]:
+        for place in surest[: SIMPLIFICATION.get().symbolification_deep]:
             more = further_offers(state.kan, parts[place], points[place], found[place], values, floor, search.functions)
             found[place] = more
         surest = sorted(found, key=rank)
@@ -257,16 +261,17 @@ def _together(choice: _Choice, deep: bool) -> list[Offer]:
 
     In a deep search, a line whose constant may belong to another term is searched too.
     """
+    settings = SIMPLIFICATION.get()
     best = [choice.offers[place][0] for place in choice.surest if choice.offers[place]]
     lines = [
         offer
         for offer in best
         if offer.symbolic.function == "x"
         and offer.plain
-        and offer.error < CERTAIN * choice.error
+        and offer.error < settings.symbolification_certain * choice.error
         and not (deep and choice.roles[offer.place].traded)
     ]
-    if lines or len(choice.surest) <= MANY_EDGES:
+    if lines or len(choice.surest) <= settings.symbolification_many_edges:
         return lines
     return [offer for offer in best[: len(choice.surest) // 4] if offer.plain]
 
@@ -278,7 +283,7 @@ def _tried(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]])
         plain = [offer for offer in offered[place] if offer.plain]
         special = [offer for offer in offered[place] if not offer.plain]
         lines = [offer for offer in plain[count:] if offer.symbolic.function == "x"]
-        chosen += [*plain[:count], *lines, *special[:SPECIAL]]
+        chosen += [*plain[:count], *lines, *special[: SIMPLIFICATION.get().symbolification_special]]
     return chosen
 
 
@@ -293,9 +298,10 @@ def _judged_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offe
     return [child for child in children if child is not None]
 
 
-def _judged(search: _Search, net: Named, floor: float, steps: int = STEPS) -> _State | None:
+def _judged(search: _Search, net: Named, floor: float, steps: int | None = None) -> _State | None:
     """The network after a joint refit; None if it is not finite on every row or leaves a domain."""
     one = search.judge
+    steps = SIMPLIFICATION.get().symbolification_steps if steps is None else steps
     refitted = refit(net.kan, one, steps, net.fixed)
     values = activations.values(refitted, one.x)
     answers = values[-1]
@@ -309,7 +315,7 @@ def _judged(search: _Search, net: Named, floor: float, steps: int = STEPS) -> _S
 
 def _finished(search: _Search, state: _State) -> _State:
     """The state after a long refit, unless that leaves a domain."""
-    return _judged(search, state.net, 0.0, LAST_STEPS) or state
+    return _judged(search, state.net, 0.0, SIMPLIFICATION.get().validation_last_steps) or state
 
 
 def _fittest(states: list[_State]) -> list[_State]:
@@ -318,7 +324,7 @@ def _fittest(states: list[_State]) -> list[_State]:
     for state in sorted(states, key=lambda state: state.score):
         key = tuple(layer.functions.tobytes() for layer in state.kan.layers)
         by_names.setdefault(key, state)
-    return list(by_names.values())[:BEAM]
+    return list(by_names.values())[: SIMPLIFICATION.get().symbolification_beam]
 
 
 def _names(kan: Kan) -> list[str]:

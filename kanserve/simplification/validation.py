@@ -13,6 +13,7 @@ from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan, Layer
 from kanserve.simplification.activations import answers, values
 from kanserve.simplification.leave_one_out import loo_factor
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.train.common.argument_checks import not_negative, whole
 from kanserve.train.common.grids import set_ranges
@@ -21,24 +22,7 @@ from kanserve.train.lm.parameter_vector import Constant
 
 Array = NDArray[np.float64]
 
-HELD_OUT = 0.2
-MOST_ROWS = 5000
-DEFAULT_TOLERANCE = 1e-2
 SMOOTHNESS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
-LEAST_RIDGE, RIDGE = 1e-12, 0.1
-SMOOTHING_STEPS = 15
-LAST_STEPS = 100
-MOST_LOSS = 0.2
-FEW_ROWS = 1000
-FOLDS, FOLD_STEPS = 5, 8
-"""Cross-validation for a classifier with few rows. The refit of a fold continues from the given network."""
-CLEARLY_WORSE = 2.0
-"""Increasing smoothness stops when the loss exceeds this times the least one."""
-MOST_MOVED = 1.1
-RESOLVED = 1e-3
-OUTSIDE, USED = 0.02, 0.6
-"""Relative to a grid's width: the grid of a hidden node that exceeds it by more, or uses less, moves before a refit."""
-MOST_PARAMETERS = 1500
 
 
 @dataclass(frozen=True)
@@ -86,14 +70,15 @@ class Judge:
     @property
     def ridge(self) -> float:
         """The ridge penalty on all coefficients, which grows with the smoothing."""
-        return max(LEAST_RIDGE, RIDGE * self.smooth)
+        settings = SIMPLIFICATION.get()
+        return max(settings.validation_least_ridge, settings.validation_ridge * self.smooth)
 
     def losses(self, kan: Kan) -> Array:
         """The loss of each validation row (N,), infinite where the network is not finite.
 
         Weights of rows are included, so that the plain mean of the losses is the weighted mean.
         """
-        if self.folds and free_parameters(kan) <= MOST_PARAMETERS:
+        if self.folds and free_parameters(kan) <= SIMPLIFICATION.get().validation_most_parameters:
             return self._crossed(kan)
         if self.held is not None:
             return self.losses_of(answers(kan, self.held.x), bool(kan.classes))
@@ -121,7 +106,9 @@ class Judge:
         for fold in range(self.folds):
             rest = np.flatnonzero(np.arange(len(self.learn)) % self.folds != fold)
             others = replace(self, learn=self.learn.take(rest), goal=self.goal[rest])
-            given[fold :: self.folds] = answers(_refined(kan, others, FOLD_STEPS), self.learn.x[fold :: self.folds])
+            given[fold :: self.folds] = answers(
+                _refined(kan, others, SIMPLIFICATION.get().validation_fold_steps), self.learn.x[fold :: self.folds]
+            )
         return self.losses_of(given, bool(kan.classes))
 
     def losses_at(self, kan: Kan, given: Array) -> Array:
@@ -166,11 +153,12 @@ def no_worse(losses: Array, best: Array) -> bool:
         return True
     worse = losses - best
     standard_error = worse.std() / np.sqrt(len(worse))
-    return bool(worse.mean() <= min(standard_error, MOST_LOSS * best.mean()))
+    return bool(worse.mean() <= min(standard_error, SIMPLIFICATION.get().validation_most_loss * best.mean()))
 
 
 def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int) -> Judge:
     """Hold out a fifth of the rows, the same for the same seed. DataError for rows of another network."""
+    settings = SIMPLIFICATION.get()
     if data.x.shape[1] != len(kan.inputs) or data.y.shape[1] != len(kan.outputs):
         raise DataError(
             f"A network of {len(kan.inputs)} inputs and {len(kan.outputs)} outputs needs data of that width, "
@@ -181,9 +169,9 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
     if not whole(seed, 0):
         raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
     data = data.counted()
-    learn, held = data.split(HELD_OUT, seed) if len(data) >= 10 else (data, data)
-    learn, held = (part.sample(MOST_ROWS, seed) for part in (learn, held))
-    few = bool(kan.classes) and len(data) <= FEW_ROWS
+    learn, held = data.split(settings.validation_held_out, seed) if len(data) >= 10 else (data, data)
+    learn, held = (part.sample(settings.validation_most_rows, seed) for part in (learn, held))
+    few = bool(kan.classes) and len(data) <= settings.validation_few_rows
     if few:
         # Shuffled, so that folds do not follow the order of the table.
         learn = data.take(np.random.default_rng(seed).permutation(len(data)))
@@ -199,14 +187,14 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
         held=learn if alone else held,
         goal=goal,
         spread=np.where(spread > 0, spread, 1.0),
-        tolerance=DEFAULT_TOLERANCE if tolerance == "auto" else tolerance,
-        folds=FOLDS if few and len(learn) >= 2 * FOLDS else 0,
+        tolerance=settings.validation_default_tolerance if tolerance == "auto" else tolerance,
+        folds=settings.validation_folds if few and len(learn) >= 2 * settings.validation_folds else 0,
     )
 
 
 def refit(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
     """The network refitted from its current parameters; unchanged if it has too many parameters for that."""
-    if free_parameters(kan) > MOST_PARAMETERS:
+    if free_parameters(kan) > SIMPLIFICATION.get().validation_most_parameters:
         return kan
     return _refined(_ranged(kan, one), one, steps, fixed)
 
@@ -226,6 +214,7 @@ def _refined(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = froz
 
 def _ranged(kan: Kan, one: Judge) -> Kan:
     """The network with its grids moved to the signals; unchanged if they fit already or the move costs too much."""
+    settings = SIMPLIFICATION.get()
     if kan.symbolic:
         return kan
     every = values(kan, one.x)
@@ -234,16 +223,17 @@ def _ranged(kan: Kan, one: Judge) -> Kan:
     moved = set_ranges(kan, one.x)
     # Moving a grid is a fit of its own, and a poor one on rows far outside.
     before, after = one.error_of(every[-1][: len(one.learn)]), one.error_of(answers(moved, one.learn.x))
-    return moved if after <= MOST_MOVED * before + RESOLVED else kan
+    return moved if after <= settings.validation_most_moved * before + settings.validation_resolved else kan
 
 
 def _fits(layer: Layer, v: Array) -> bool:
     """Whether the grids of a layer fit the values v (N, I) of its inputs, for inputs with splines."""
+    settings = SIMPLIFICATION.get()
     low, high = layer.knots[:, layer.order], layer.knots[:, -layer.order - 1]
     least, most = v.min(axis=0), v.max(axis=0)
-    margin = OUTSIDE * (high - low)
+    margin = settings.validation_outside * (high - low)
     inside = (least >= low - margin) & (most <= high + margin)
-    filled = (most - least >= USED * (high - low)) | (least == most)
+    filled = (most - least >= settings.validation_used * (high - low)) | (least == most)
     return bool((inside & filled | ~layer.spline_mask.any(axis=0)).all())
 
 
@@ -257,15 +247,16 @@ def free_parameters(kan: Kan) -> int:
 
 def smoothed(kan: Kan, one: Judge) -> tuple[Kan, Judge]:
     """The network after a short refit, and the judge with the strongest smoothing that is no worse than the best."""
-    if kan.symbolic or free_parameters(kan) > MOST_PARAMETERS:
-        return refit(kan, one, SMOOTHING_STEPS), one
+    settings = SIMPLIFICATION.get()
+    if kan.symbolic or free_parameters(kan) > settings.validation_most_parameters:
+        return refit(kan, one, settings.validation_smoothing_steps), one
     tried: list[tuple[Kan, Judge, Array]] = []
     # Without smoothing, a network with more parameters than samples fits them all, and folds change nothing.
     for strength in SMOOTHNESS[1:] if one.folds else SMOOTHNESS:
         smoother = replace(one, smooth=strength)
-        fitted = refit(kan, smoother, SMOOTHING_STEPS)
+        fitted = refit(kan, smoother, settings.validation_smoothing_steps)
         losses = smoother.losses(fitted)
-        if tried and losses.mean() > CLEARLY_WORSE * min(earlier.mean() for _, _, earlier in tried):
+        if tried and losses.mean() > settings.validation_clearly_worse * min(earlier.mean() for _, _, earlier in tried):
             break
         tried.append((fitted, smoother, losses))
     best = min((losses for _, _, losses in tried), key=lambda losses: float(losses.mean()))
@@ -280,5 +271,5 @@ def refitted_on_all_rows(kan: Kan, data: Dataset, seed: int) -> Kan:
     goal = answers(kan, data.x) if kan.classes else data.y
     finite = np.flatnonzero(np.isfinite(goal).all(axis=1))
     every = replace(smoothed(kan, one)[1], learn=data.take(finite), goal=goal[finite])
-    result = refit(kan, every, LAST_STEPS)
+    result = refit(kan, every, SIMPLIFICATION.get().validation_last_steps)
     return result if domains_hold(result, values(result, every.learn.x)) else kan

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from kanserve.search.driver.preprocess import Prepared
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.factors import powered
 from kanserve.search.trees import compose
 from kanserve.search.trees.to_network import network
@@ -15,19 +16,13 @@ from kanserve.simplification.edge_candidates import Samples, candidates
 
 Array = NDArray[np.float64]
 
-INPUTS = 3
-"""The inputs to use: those of which one function alone explains most."""
-POINTS = 160
-STEPS = 20
-FLOOR = 1e-9
-
 
 def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[FittedNetwork]:
     """Trees over all columns of the prepared rows, fitted to the training rows of the search; the mean first."""
     rows = split(ready.x, ready.y, seed)
     found = [judged(network(node, ready.x.shape[1]), rows) for node in _linear(rows, ready.columns)]
     for node in (*_of_one_input(rows, ready.columns, library), *_powers(rows, ready.columns)):
-        found.append(judged(refined(network(node, ready.x.shape[1]), rows, STEPS), rows))
+        found.append(judged(refined(network(node, ready.x.shape[1]), rows, SEARCH.get().baselines_steps), rows))
     return found
 
 
@@ -41,7 +36,8 @@ def _linear(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
 
 
 def _of_one_input(rows: SearchSamples, columns: Sequence[int], library: Sequence[str]) -> list[Node]:
-    chosen = np.linspace(0, len(rows.y) - 1, min(len(rows.y), POINTS)).astype(int)
+    settings = SEARCH.get()
+    chosen = np.linspace(0, len(rows.y) - 1, min(len(rows.y), settings.baselines_points)).astype(int)
     y = rows.y[chosen]
     found = []
     for i in columns:
@@ -49,9 +45,11 @@ def _of_one_input(rows: SearchSamples, columns: Sequence[int], library: Sequence
         z = rows.x[chosen, i][order]
         weights = np.full(len(z), 1 / rows.spread**2)
         low, high = float(rows.x[:, i].min()), float(rows.x[:, i].max())
-        for candidate in candidates(Samples(z, y[order], weights, low, high, 0.0), FLOOR, tuple(library))[:1]:
+        for candidate in candidates(
+            Samples(z, y[order], weights, low, high, 0.0), settings.baselines_floor, tuple(library)
+        )[:1]:
             found.append((candidate.error, i, candidate.symbolic))
-    best = sorted(found, key=lambda entry: entry[:2])[:INPUTS]
+    best = sorted(found, key=lambda entry: entry[:2])[: settings.baselines_inputs]
     return [Sum((Curve(i, symbolic),)) for _, i, symbolic in best]
 
 

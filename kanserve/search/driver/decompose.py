@@ -15,6 +15,7 @@ from kanserve.search.fit.by_shape import by_shapes, unlinked
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial, surrogates
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.affine import AffineIn, affine_inputs
 from kanserve.search.structure.factors import irrelevant, monomial, power_factors, powered
 from kanserve.search.structure.input_merges import Merge, merges
@@ -27,27 +28,12 @@ from kanserve.search.trees.trees import Node, renamed, text
 
 Attempt = Callable[[], FittedNetwork | None]
 
-DEEPEST = 6
-CONSTANT = 1e-13
-LOOSE, LEAST_LOOSE = 3.0, 1e-8
-WORTH_JOINING = 1e-2
-SHARE = 0.5
-"""Of the remaining time and fits: what one hypothesis may take."""
-LEAST_WEIGHT, MOST_LEFT_OUT = 0.5, 0.6
-"""Rows divided by less than this share of the large weights are left out, as their noise grows; and the largest share
-of rows to leave out."""
-SHAPES_FIRST = 3
-"""Up to this many inputs, shapes are tried before the least certain hypotheses, of which at most MOST_AFFINE."""
-MOST_AFFINE = 6
-BLIND = 2e-2
-"""Relative error of the best surrogate above which merges are found by trial instead of from the surrogate."""
-
 
 def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law of a problem: the first that settles it, else the best one found."""
     if search.over():
         return None
-    if np.ptp(one.y) <= CONSTANT * np.abs(one.y).max():
+    if np.ptp(one.y) <= SEARCH.get().decompose_constant * np.abs(one.y).max():
         return search.judge(compose.constant(float(one.y.mean()), 0), one, steps=0)
     best: FittedNetwork | None = None
     for name, attempt in _attempts(one, search):
@@ -64,6 +50,7 @@ def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
 
 def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
     """The attempts in order, with names for the log."""
+    settings = SEARCH.get()
     x, y = one.x, one.y
     power_law = monomial(x, y)
     if power_law is not None:
@@ -74,13 +61,14 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
             yield "shapes of 1/x", partial(_of_reciprocal, one, search)
         return
     known = surrogates(x, y)
-    if one.depth < DEEPEST:
+    if one.depth < settings.decompose_deepest:
         yield from _reductions(one, search, known)
-    if not (one.depth < DEEPEST and 2 < one.inputs <= SHAPES_FIRST):
+    if not (one.depth < settings.decompose_deepest and 2 < one.inputs <= settings.decompose_shapes_first):
         yield "shapes", partial(by_shapes, one, search)
 
 
 def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) -> Iterator[tuple[str, Attempt]]:
+    settings = SEARCH.get()
     x, y = one.x, one.y
     idle = irrelevant(x, y, known)
     if 0 < len(idle) < one.inputs:
@@ -101,14 +89,14 @@ def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) 
                 partial(_separated, one, search, separation),
             )
     found = [merge for merge in merges(x, y, known) if one.inputs > 2 or merge.kind != "general"]
-    if not found and known[0].error > BLIND:
+    if not found and known[0].error > settings.decompose_blind:
         found = list(merged_by_trial(x, y, known[0].error))
     for merge in found:
         yield f"merged {merge.kind} {merge.inputs} {merge.beta}", partial(_merged, one, search, merge)
-    if 2 < one.inputs <= SHAPES_FIRST:
+    if 2 < one.inputs <= settings.decompose_shapes_first:
         yield "shapes", partial(by_shapes, one, search)
     if one.inputs > 2:
-        for affine in affine_inputs(x, y, known)[:MOST_AFFINE]:
+        for affine in affine_inputs(x, y, known)[: settings.decompose_most_affine]:
             yield (
                 f"affine in {affine.inner} {affine.i}: {affine.P_inputs} {affine.Q_inputs}",
                 partial(_affine, one, search, affine),
@@ -128,7 +116,7 @@ def _of_reciprocal(one: SearchProblem, search: Search) -> FittedNetwork | None:
 
 
 def _of_fewer(one: SearchProblem, search: Search, kept: tuple[int, ...]) -> FittedNetwork | None:
-    with search.within(SHARE):
+    with search.within(SEARCH.get().decompose_share):
         found = solved(one.part(one.x[:, kept], one.y), search)
     return None if found is None else search.judge(renamed(found.tree, kept), one, steps=0)
 
@@ -138,7 +126,7 @@ def _divided(one: SearchProblem, search: Search, powers: dict[int, float]) -> Fi
     usable = _usable(weight)
     kept = tuple(i for i in range(one.inputs) if i not in powers)
     rest = one.y[usable] / weight[usable]
-    with search.within(SHARE):
+    with search.within(SEARCH.get().decompose_share):
         found = solved(one.part(one.x[usable][:, kept], rest), search)
     if found is None:
         return None
@@ -155,7 +143,7 @@ def _scaled(one: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwo
     count = scaling.values.shape[1]
     signs = _turned(scaling.values[usable], rest, range(count) if count > 1 else [])
     values = np.stack([powered(column, p) for column, p in zip(scaling.values.T, signs, strict=True)], axis=1)
-    with search.within(SHARE):
+    with search.within(SEARCH.get().decompose_share):
         found = solved(one.part(values[usable], rest), search)
     if found is None:
         return None
@@ -194,14 +182,15 @@ def solved_with(one: SearchProblem, search: Search, scaling: Scaling) -> FittedN
 
 def _usable(weight: Array) -> NDArray[np.bool_]:
     """The rows whose noise grows little when they are divided by their weight."""
+    settings = SEARCH.get()
     sizes = np.abs(weight)
-    most, large = np.quantile(sizes, (MOST_LEFT_OUT, 0.9))
-    usable: NDArray[np.bool_] = sizes >= min(LEAST_WEIGHT * large, most)
+    most, large = np.quantile(sizes, (settings.decompose_most_left_out, 0.9))
+    usable: NDArray[np.bool_] = sizes >= min(settings.decompose_least_weight * large, most)
     return usable
 
 
 def _single(one: SearchProblem, search: Search, single: Single) -> FittedNetwork | None:
-    with search.within(SHARE):
+    with search.within(SEARCH.get().decompose_share):
         found = solved(one.part(single.values[:, None], one.y), search)
     if found is None:
         return None
@@ -214,7 +203,7 @@ def _single(one: SearchProblem, search: Search, single: Single) -> FittedNetwork
 
 def _separated(one: SearchProblem, search: Search, separation: Separation) -> FittedNetwork | None:
     trees = []
-    with search.within(SHARE):
+    with search.within(SEARCH.get().decompose_share):
         for k, part in enumerate(separation.parts):
             values = separation.values[:, k]
             gain = 1.0
@@ -231,13 +220,14 @@ def _separated(one: SearchProblem, search: Search, separation: Separation) -> Fi
 
 def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork | None:
     """Replaces the inputs of a merge by one variable z; a general z is solved first, as a problem of its own."""
+    settings = SEARCH.get()
     i, *others = merge.inputs
     exact = one.exact
     if merge.kind == "general" or merge.beta is None:
         found = _part(one, search, merge.values, merge.inputs, merge.error)
         if found is None:
             return None
-        node, exact = found, max(exact, LOOSE * merge.error)
+        node, exact = found, max(exact, settings.decompose_loose * merge.error)
         merged = evaluate(network(node, one.inputs).kan, one.x)[:, 0]
     elif merge.kind == "sum":
         node = compose.linear(merge.inputs, (1.0, merge.beta))
@@ -252,7 +242,7 @@ def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork |
         return None
     kept = [k for k in range(one.inputs) if k not in merge.inputs]
     smaller = np.column_stack([one.x[:, kept], merged])
-    with search.within(SHARE):
+    with search.within(settings.decompose_share):
         found_rest = solved(one.part(smaller, one.y, exact, merge.kind != "general"), search)
     if found_rest is None:
         return None
@@ -262,7 +252,7 @@ def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork |
 def _affine(one: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwork | None:
     """P + g(x_i)·Q; Q is solved first, since it usually has fewer inputs."""
     terms: list[Node] = []
-    with search.within(SHARE):
+    with search.within(SEARCH.get().decompose_share):
         slope = _part(one, search, affine.values[:, 1], affine.Q_inputs, affine.error)
         if slope is None:
             return None
@@ -276,10 +266,11 @@ def _affine(one: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwo
 
 def _part(one: SearchProblem, search: Search, values: Array, columns: Sequence[int], error: float) -> Node | None:
     """The tree of a part whose values are known up to an error."""
+    settings = SEARCH.get()
     if not np.isfinite(values).all():
         return None
-    tolerance = max(LOOSE * error, LEAST_LOOSE)
+    tolerance = max(settings.decompose_loose * error, settings.decompose_least_loose)
     found = solved(one.part(one.x[:, list(columns)], values, tolerance, measured=False), search)
-    if found is None or found.error > max(10 * tolerance, WORTH_JOINING):
+    if found is None or found.error > max(10 * tolerance, settings.decompose_worth_joining):
         return None
     return renamed(found.tree, tuple(columns))

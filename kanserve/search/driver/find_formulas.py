@@ -19,28 +19,15 @@ from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchRe
 from kanserve.search.driver.units import Units, checked_units
 from kanserve.search.fit.problem import SearchProblem, settles
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
+from kanserve.search.search_settings import SEARCH, SearchSettings
 from kanserve.search.trees.trees import price
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.train.common.argument_checks import not_negative, whole
 from kanserve.train.common.fit_progress import Watch
-
-SECONDS = 60.0
-"""Default limit of a search without any limit given."""
-MOST_ROWS = 1000
-"""Rows that the search itself uses; the formulas are then fitted to all."""
-HELD_OUT = 0.2
-FEWEST_ROWS = 10
-LARGEST_ANSWER = 1e150
-"""Largest output, and 1 over it the smallest: beyond, squared errors overflow or underflow a double."""
-MOST_FINISHED = 14
-FINISHING, LONGEST_FINISHING = 0.2, 2.0
-"""Time reserved for postprocessing: a share of the limit, and at most so many seconds."""
-FOR_UNITS = 0.6
-"""Share of the time and fits for laws that the units suggest."""
-PROMISING = 0.9
-"""A formula is postprocessed if its error is below this times that of all simpler ones."""
+from kanserve.train.common.scoped_settings import scoped
 
 
+@scoped(SEARCH)
 def find_formulas(
     data: TrainingData,
     *,
@@ -52,6 +39,7 @@ def find_formulas(
     functions: Sequence[str] = LIBRARY,
     progress: bool = False,
     report: SearchReport | None = None,
+    settings: SearchSettings | None = None,
 ) -> Findings:
     """Symbolic regression: formulas of one output, from the simplest to the most exact.
 
@@ -86,6 +74,8 @@ def find_formulas(
         Show a progress line on standard error.
     report : callable, optional
         Called with an `Improvement` for each formula that is better than all before.
+    settings : SearchSettings, optional
+        The numbers that decide what is tried, believed and kept; the defaults if left out.
 
     Returns
     -------
@@ -108,18 +98,19 @@ def find_formulas(
     >>> found.best.formula.text, found.ended
     ('3*x1/x2', 'settled')
     """
+    settings = SEARCH.get()
     began = time.perf_counter()
     if not whole(seed, 0):
         raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
     rows = _checked(data, target, seconds, max_fits, functions)
     known = checked_units(units, rows)
-    learn, held = rows.split(HELD_OUT, seed)
-    few = learn.sample(MOST_ROWS, seed)
+    learn, held = rows.split(settings.find_formulas_held_out, seed)
+    few = learn.sample(settings.find_formulas_most_rows, seed)
     ready = prepared(few.x, few.y[:, 0])
     if seconds is None:
-        seconds = SECONDS if max_fits is None else math.inf
+        seconds = settings.find_formulas_seconds if max_fits is None else math.inf
     most_fits = math.inf if max_fits is None else max_fits
-    finishing = min(FINISHING * seconds, LONGEST_FINISHING)
+    finishing = min(settings.find_formulas_finishing * seconds, settings.find_formulas_longest_finishing)
     search = ProgressSearch(
         Budget(began + seconds - finishing, most_fits),
         np.random.default_rng(seed),
@@ -148,6 +139,7 @@ def _checked(
     max_fits: int | None,
     functions: Sequence[str],
 ) -> Dataset:
+    settings = SEARCH.get()
     rows = dataset(data, target)
     if rows.classes:
         raise DataError(
@@ -157,10 +149,12 @@ def _checked(
         raise DataError(f"Formulas are found for one output at a time, but these rows have {rows.y.shape[1]}.")
     if rows.weights is not None:
         raise DataError("Weights are not supported; leave the weights out, or repeat rows.")
-    if len(rows) < FEWEST_ROWS:
-        raise DataError(f"At least {FEWEST_ROWS} rows are needed to find a formula, got {len(rows)}.")
+    if len(rows) < settings.find_formulas_fewest_rows:
+        raise DataError(
+            f"At least {settings.find_formulas_fewest_rows} rows are needed to find a formula, got {len(rows)}."
+        )
     size = float(np.abs(rows.y).max())
-    if size > LARGEST_ANSWER or 0 < size < 1 / LARGEST_ANSWER:
+    if size > settings.find_formulas_largest_answer or 0 < size < 1 / settings.find_formulas_largest_answer:
         raise DataError(
             f"The outputs, up to {size:.3g}, are too large or too small to be squared: give them in other units."
         )
@@ -196,7 +190,7 @@ def _by_units(search: ProgressSearch, ready: Prepared, units: Units | None) -> H
         return None
     problem = SearchProblem(ready.x, ready.y)
     search.columns = tuple(range(problem.inputs))
-    with search.within(FOR_UNITS):
+    with search.within(SEARCH.get().find_formulas_for_units):
         for scaling in units.scalings(ready.x):
             found = solved_with(problem, search, scaling)
             if found is not None and settles(found, problem):
@@ -230,8 +224,9 @@ def _finished(settled: Hit | None, ended: Ending, kept: Sequence[Hit], finisher:
 
 def _promising(mean: Hit, kept: Sequence[Hit]) -> list[Hit]:
     """The Pareto front: the hits that are better than all simpler ones; of these, the last MOST_FINISHED."""
+    settings = SEARCH.get()
     better = [mean]
     for hit in sorted(kept, key=lambda hit: (price(hit.node), hit.found.held)):
-        if hit.found.held < PROMISING * better[-1].found.held:
+        if hit.found.held < settings.find_formulas_promising * better[-1].found.held:
             better.append(hit)
-    return better[1:][-MOST_FINISHED:]
+    return better[1:][-settings.find_formulas_most_finished :]

@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees import compose
 from kanserve.search.trees.trees import Curve, Node, mapped
 
 Array = NDArray[np.float64]
-
-LARGEST = 1e4
-"""Largest root mean square of a column, and 1 over it the smallest: beyond, the column is scaled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +51,13 @@ def prepared(x: Array, y: Array) -> Prepared:
 
 
 def _unit(values: Array) -> float:
+    settings = SEARCH.get()
     largest = float(np.abs(values).max())
     if largest == 0:
         return 1.0
     size = largest * float(np.sqrt(np.mean((values / largest) ** 2)))
-    return 1.0 if 1 / LARGEST <= size <= LARGEST else float(2.0 ** np.round(np.log2(size)))
+    return (
+        1.0
+        if 1 / settings.preprocess_largest <= size <= settings.preprocess_largest
+        else float(2.0 ** np.round(np.log2(size)))
+    )

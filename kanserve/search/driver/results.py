@@ -18,16 +18,11 @@ from kanserve.formula.constants.uncertainty import Uncertainty, uncertainty
 from kanserve.formula.expressions.formula import Formula
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan
+from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 
 Ending = Literal["settled", "exhausted", "seconds", "max_fits", "interrupted"]
-
-MOST_LISTED = 12
-BETTER = 0.95
-"""A more complex formula is listed if its error is below this times that of the simpler ones."""
-WITHIN = 1.1
-"""If no formula settles the search, the best is the simplest whose error is within this factor of the least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,24 +121,29 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
 
     DataError without any formula, as when no error fits in a double.
     """
+    settings = SEARCH.get()
     if not found:
         raise DataError("No formula of these rows can be computed in doubles: give the columns in other units.")
     listed: list[ScoredFormula] = []
     for candidate in sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation)):
-        if not listed or candidate is settled or candidate.validation < BETTER * listed[-1].validation:
+        if not listed or candidate is settled or candidate.validation < settings.results_better * listed[-1].validation:
             listed.append(candidate)
         if candidate is settled or candidate.exact:
             break
     exact = next((candidate for candidate in listed if candidate.exact), None)
     least = min(candidate.validation for candidate in listed)
-    best = exact or settled or next(candidate for candidate in listed if candidate.validation <= WITHIN * least)
+    best = (
+        exact
+        or settled
+        or next(candidate for candidate in listed if candidate.validation <= settings.results_within * least)
+    )
     return Findings(tuple(_shortened(listed, best)), best, ended)
 
 
 def _shortened(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
     """At most MOST_LISTED formulas: drops those that improve least on the one before."""
     kept = list(listed)
-    while len(kept) > MOST_LISTED:
+    while len(kept) > SEARCH.get().results_most_listed:
         gains = {after.validation / before.validation: after for before, after in pairwise(kept) if after is not best}
         kept.remove(gains[max(gains)])
     return kept

@@ -9,18 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kanserve.search.fit.candidates import NEAR_BEST, Offer, offers
-from kanserve.search.fit.training import EXACT, FittedNetwork, SearchSamples, judged, refined
+from kanserve.search.fit.candidates import Offer, offers
+from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.trees import Curve, Node, Product, Sum, exchanged, is_symbolic, price, text
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.simplification.sensitivity import samples
 
-BEAM = 3
 OFFERS = (5, 3)
-STEPS, LAST_STEPS = 12, 60
-COMPLEXITY_WEIGHT = 0.012
-HOPELESS_SHARE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,26 +34,31 @@ def named(
     `noisy`: whether the error of the splines is the noise of the rows, not that of their grids, so that they are closer
     to the law than to the rows.
     """
+    settings = SEARCH.get()
     states = [BeamState(start, 0.0)]
     done: list[BeamState] = []
     while states:
         children: dict[str, BeamState] = {}
         for state in states:
             for tree in _children(state.fitted, rows, library, noisy):
-                child = _fitted(tree, rows, STEPS)
+                child = _fitted(tree, rows, settings.beam_steps)
                 if child is None:
                     continue
                 key = text(child.fitted.tree)
                 if key not in children or child.score < children[key].score:
                     children[key] = child
-                if is_symbolic(child.fitted.tree) and child.fitted.error < EXACT:
+                if is_symbolic(child.fitted.tree) and child.fitted.error < settings.training_exact:
                     return [child.fitted]
-        fittest = sorted(children.values(), key=lambda state: state.score)[:BEAM]
+        fittest = sorted(children.values(), key=lambda state: state.score)[: settings.beam_beam]
         done += [state for state in fittest if is_symbolic(state.fitted.tree)]
         states = [state for state in fittest if not is_symbolic(state.fitted.tree)]
-        if states and min(state.fitted.error for state in states) > HOPELESS_SHARE:
+        if states and min(state.fitted.error for state in states) > settings.beam_hopeless_share:
             break
-    last = [state for state in (_fitted(state.fitted.tree, rows, LAST_STEPS) for state in done) if state is not None]
+    last = [
+        state
+        for state in (_fitted(state.fitted.tree, rows, settings.beam_last_steps) for state in done)
+        if state is not None
+    ]
     return [state.fitted for state in sorted(last, key=lambda state: state.score)]
 
 
@@ -65,7 +67,10 @@ def _fitted(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
     candidate = judged(refined(net, rows, steps), rows)
     if not np.isfinite(candidate.error):
         return None
-    return BeamState(candidate, float(np.log10(candidate.error + 1e-13)) + COMPLEXITY_WEIGHT * price(candidate.tree))
+    return BeamState(
+        candidate,
+        float(np.log10(candidate.error + 1e-13)) + SEARCH.get().beam_complexity_weight * price(candidate.tree),
+    )
 
 
 def _children(one: FittedNetwork, rows: SearchSamples, library: tuple[str, ...], noisy: bool) -> Iterator[Node]:
@@ -96,7 +101,7 @@ def _children(one: FittedNetwork, rows: SearchSamples, library: tuple[str, ...],
     for (curve, curve_offers), count in zip(ranked, OFFERS, strict=False):
         best = curve_offers[0].rank
         for offer in curve_offers[:count]:
-            if offer.rank <= best + NEAR_BEST:
+            if offer.rank <= best + SEARCH.get().candidates_near_best:
                 yield exchanged(one.tree, curve, offer.curve)
 
 

@@ -13,10 +13,9 @@ from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Symbolic
-from kanserve.search.fit.beam import BEAM, named
+from kanserve.search.fit.beam import named
 from kanserve.search.fit.problem import Search, SearchProblem, noise_alone, settles
 from kanserve.search.fit.training import (
-    EXACT,
     OF_ONE_INPUT,
     SMOOTH_LAW,
     WAVY_LAW,
@@ -32,27 +31,14 @@ from kanserve.search.fit.training import (
 )
 from kanserve.search.regression.link_functions import Link
 from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial, surrogates
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.compose import scaled
 from kanserve.search.trees.enumeration import levels
 from kanserve.search.trees.shapes import Shape, tree
 from kanserve.search.trees.to_network import network, taken_back
 from kanserve.search.trees.trees import Curve, Node, Sum, price, text
 
-STARTS, MORE_STARTS = 3, 6
-WAVY = 0.1
-"""Error of a low-degree polynomial, relative to the outputs' spread, above which the law needs finer grids."""
 LOW_DEGREES = {1: 8, 2: 6, 3: 5}
-PROMISING, NEAR_BEST = 2e-2, 1.3
-LEARNED = 0.1
-"""With one input: a training error below which a finer grid is worth trying, whatever the held-out rows say."""
-SURE, CONVERGING, CLOSE = 1e-4, 1e-2, 2e-3
-FALLING = 0.4
-TRIED_AFTER_LEVEL = 4
-OTHER_LINKS = 2
-AS_GOOD = 1.15
-"""Among laws within this factor of the least held-out error, the information criterion decides."""
-CHOICE = 2.0
-"""Penalty in nats per unit of complexity."""
 INVERSES = {
     "square": "sqrt",
     "sqrt": "x^2",
@@ -73,10 +59,11 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
     An exact law ends the search at once. A law that leaves only noise ends it after its level, so that the best of the
     level by the information criterion is taken.
     """
+    settings = SEARCH.get()
     rows = search.rows(one)
     known = surrogates(one.x, one.y)
     least = known[0].error * float(np.sqrt(np.mean(one.y**2))) / rows.spread
-    promising = max(PROMISING, NEAR_BEST * least)
+    promising = max(settings.by_shape_promising, settings.by_shape_near_best * least)
     plan = _Plan(rows, _links(known, one.inputs), promising, search)
     every: list[FittedNetwork] = []
     for level in levels(one.inputs):
@@ -93,7 +80,7 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
         if search.over():
             break
     least = min((found.held for found in every), default=np.inf)
-    as_good = [found for found in every if found.held <= AS_GOOD * least]
+    as_good = [found for found in every if found.held <= settings.by_shape_as_good * least]
     return min(as_good, key=lambda found: information_criterion(found, one), default=None)
 
 
@@ -108,21 +95,23 @@ class _Plan:
 
     def named_of(self, level: Sequence[Shape]) -> Iterator[FittedNetwork]:
         """The fitting shapes of a level, with names: the certain ones at once, then the most promising."""
+        settings = SEARCH.get()
         waiting: list[_Promising] = []
         for shape in self._fitting(level):
-            if shape.fitted.held < SURE:
+            if shape.fitted.held < settings.by_shape_sure:
                 yield from self._named(shape)
             else:
                 waiting.append(shape)
         # Errors under different links are in different units: among equal shapes, the identity link goes first.
         waiting.sort(key=lambda shape: (price(shape.fitted.tree), shape.link.name != "identity", shape.fitted.held))
-        for shape in waiting[:TRIED_AFTER_LEVEL]:
+        for shape in waiting[: settings.by_shape_tried_after_level]:
             if self.search.over():
                 return
             yield from self._named(shape)
 
     def _fitting(self, level: Sequence[Shape]) -> Iterator["_Promising"]:
         """Shapes with fitted splines that may be right, for each link function."""
+        settings = SEARCH.get()
         for link in self.links:
             rows = self._linked(link)
             coarsest, finest = _grid(rows)
@@ -137,8 +126,10 @@ class _Plan:
                 coarse = replace(coarse, net=taken_back(coarse.net, coarse.net.kan))
                 fine = finer(coarse, rows, finest)
                 self.search.log(f"  {link.name} {text(fine.tree)} {coarse.held:.1e} {fine.held:.1e}")
-                converging = fine.held < CONVERGING and fine.held < FALLING * coarse.held
-                if converging or fine.held < CLOSE or rows.x.shape[1] == 1:
+                converging = (
+                    fine.held < settings.by_shape_converging and fine.held < settings.by_shape_falling * coarse.held
+                )
+                if converging or fine.held < settings.by_shape_close or rows.x.shape[1] == 1:
                     yield _Promising(fine, link, noise_alone(fine, rows.x, rows.y))
                     continue
                 noisy = next((fit for fit in (coarse, fine) if noise_alone(fit, rows.x, rows.y)), None)
@@ -149,7 +140,9 @@ class _Plan:
         """With one input, also if only the training error is small (held-out waves missed), or only noise remains."""
         if coarse.held <= self.promising:
             return True
-        return rows.x.shape[1] == 1 and (coarse.error < LEARNED or noise_alone(coarse, rows.x, rows.y))
+        return rows.x.shape[1] == 1 and (
+            coarse.error < SEARCH.get().by_shape_learned or noise_alone(coarse, rows.x, rows.y)
+        )
 
     def _linked(self, link: Link) -> SearchSamples:
         if link.name == "identity":
@@ -160,7 +153,7 @@ class _Plan:
         """The trees with names, for the outputs themselves; empty if no names are found."""
         link, linked = one.link, self._linked(one.link)
         every = named(one.fitted, linked, self.search.library, noisy=one.noisy)
-        for found in every[: BEAM if one.noisy else 1]:
+        for found in every[: SEARCH.get().beam_beam if one.noisy else 1]:
             self.search.log(f"    -> {found.error:.1e} {text(found.tree)}")
             found = replace(found, net=network(scaled(found.tree, linked.scale), self.rows.x.shape[1]))
             yield found if link.name == "identity" else self._of_answers(found, link)
@@ -179,7 +172,7 @@ class _Plan:
 
         with np.errstate(all="ignore"):
             found = FittedNetwork(net, error(rows.x, rows.y), error(rows.held_x, rows.held_y))
-        if found.error < EXACT:
+        if found.error < SEARCH.get().training_exact:
             return found
         return min(found, judged(refined(net, rows, 40), rows), key=lambda candidate: candidate.error)
 
@@ -215,18 +208,23 @@ def information_criterion(found: FittedNetwork, one: SearchProblem) -> float:
     if not np.isfinite(error):
         return np.inf
     rows, estimates = len(one.y), len(Constants(tree, known_constants(tree)).places)
-    return rows * float(np.log(error)) + 0.5 * float(np.log(rows)) * estimates + CHOICE * complexity(tree)
+    return (
+        rows * float(np.log(error))
+        + 0.5 * float(np.log(rows)) * estimates
+        + SEARCH.get().by_shape_choice * complexity(tree)
+    )
 
 
 def _starts(shape: Shape) -> int:
     """More starts for a curve of a node, which has local minima."""
-    return MORE_STARTS if "curve" in repr(shape) else STARTS
+    settings = SEARCH.get()
+    return settings.by_shape_more_starts if "curve" in repr(shape) else settings.by_shape_starts
 
 
 def _grid(rows: SearchSamples) -> Grid:
     """Finer grids for a law with waves or sharp bends."""
     inputs = rows.x.shape[1]
-    wavy = far_from_polynomial(rows.x, rows.y, LOW_DEGREES.get(inputs, 4)) > WAVY * rows.spread
+    wavy = far_from_polynomial(rows.x, rows.y, LOW_DEGREES.get(inputs, 4)) > SEARCH.get().by_shape_wavy * rows.spread
     if inputs == 1:
         return WAVY_OF_ONE_INPUT if wavy else OF_ONE_INPUT
     return WAVY_LAW if wavy else SMOOTH_LAW
@@ -242,4 +240,4 @@ def _links(known: Sequence[Surrogate], inputs: int) -> list[Link]:
         for surrogate in known
         if surrogate.link.name != "identity" and surrogate.error < 1.5 * plain.error + 1e-12
     ]
-    return [plain.link, *others[:OTHER_LINKS]]
+    return [plain.link, *others[: SEARCH.get().by_shape_other_links]]

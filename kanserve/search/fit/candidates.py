@@ -13,18 +13,14 @@ import numpy as np
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
 from kanserve.search.trees.trees import IDENTITY, Curve, Product, Sum
-from kanserve.simplification.composites import POWERS, PRICE, TIMES, Composite, composites
+from kanserve.simplification.composites import POWERS, TIMES, Composite, composites
 from kanserve.simplification.edge_candidates import (
-    COMPLEXITY_WEIGHT,
-    FREE_OFFSET,
     Candidate,
     Samples,
     candidates,
     within_domain,
 )
-
-NEAR_BEST = 1.3
-"""In powers of ten: offers that are worse than the best by more than this are dropped."""
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +68,16 @@ def _offer(curve: Curve, one: Candidate) -> Offer:
 
 
 def _constant_dropped(one: Offer) -> Offer:
+    settings = SIMPLIFICATION.get()
     assert one.curve.symbolic is not None
     symbolic = replace(one.curve.symbolic, d=0.0)
-    gained = COMPLEXITY_WEIGHT * FREE_OFFSET
+    gained = settings.edge_candidates_complexity_weight * settings.edge_candidates_free_offset
     return replace(one, curve=replace(one.curve, symbolic=symbolic, without_constant=True), rank=one.rank - gained)
 
 
 def _without_constant(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
     """c·f(z + b) with d = 0: each function at its natural place, fitted without a constant."""
+    settings = SIMPLIFICATION.get()
     for name in library:
         for b in _natural_places(name, samples):
             with np.errstate(all="ignore"):
@@ -96,7 +94,9 @@ def _without_constant(curve: Curve, samples: Samples, floor: float, library: tup
             c = float(weights @ (shape * samples.values)) / norm
             error = float(np.sqrt(np.mean(weights * (c * shape - samples.values) ** 2)))
             symbolic = Symbolic(name, 1.0, b, c, 0.0)
-            rank = float(np.log10(error + floor)) + COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity - FREE_OFFSET)
+            rank = float(np.log10(error + floor)) + settings.edge_candidates_complexity_weight * (
+                FUNCTIONS[name].complexity - settings.edge_candidates_free_offset
+            )
             new = replace(curve, symbolic=symbolic, knots=None, coefficients=None, without_constant=True)
             yield Offer(new, error, rank)
 
@@ -113,6 +113,7 @@ def _composed(curve: Curve, one: Composite) -> Offer:
 
 def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
     """z^p·f(g(z)), as in x^3/(e^x - 1)."""
+    settings = SIMPLIFICATION.get()
     t = samples.z - samples.natural
     for name in POWERS:
         if name not in library or (t == 0).any():
@@ -121,7 +122,7 @@ def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[
         rest = replace(samples, values=samples.values / shape, weights=samples.weights * shape**2)
         factor = replace(curve, symbolic=Symbolic(name, 1.0, -samples.natural, 1.0, 0.0), knots=None, coefficients=None)
         first = Sum((replace(factor, without_constant=True),))
-        price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + PRICE)
+        price = settings.edge_candidates_complexity_weight * (FUNCTIONS[name].complexity + settings.composites_price)
         for composite in composites(rest, floor, library):
             composed = _composed(curve, composite)
             yield Offer(
@@ -131,6 +132,7 @@ def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[
 
 def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> list[Offer]:
     """g(z) + s·z: the residual of the curve's best line, by functions that are then fitted together with the line."""
+    settings = SIMPLIFICATION.get()
     shares = samples.weights / samples.weights.sum()
     u = samples.u - shares @ samples.u
     line = samples.values @ (shares * u) / (shares @ u**2)
@@ -144,6 +146,8 @@ def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[st
         error = float(np.sqrt(np.mean(samples.weights * (columns @ (c, slope, d) - samples.values) ** 2)))
         terms = (Symbolic(name, a, b, float(c), float(d)), Symbolic("x", 1.0, 0.0, float(slope), 0.0))
         parts = tuple(replace(curve, symbolic=term, knots=None, coefficients=None) for term in terms)
-        price = COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + 1 + PRICE)
+        price = settings.edge_candidates_complexity_weight * (
+            FUNCTIONS[name].complexity + 1 + settings.composites_price
+        )
         best.append(Offer(Curve(Sum(parts), IDENTITY), error, float(np.log10(error + floor)) + price))
     return best

@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 from kanserve.formula.constants.constants import known_constants
 from kanserve.formula.constants.nonlinear_fit import Constants
 from kanserve.formula.expressions.tree import references
+from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
-
-FEWEST, FEW = 3, 12
-"""Numbers of distinct values of an input that could be memorised."""
 
 
 def few_values(x: Array) -> dict[int, int]:
     """The inputs of rows x (N, d) with few distinct values, and how many; with one or two, nothing can be tested."""
+    settings = SEARCH.get()
     counts = {i: len(np.unique(column)) for i, column in enumerate(x.T)}
-    return {i: count for i, count in counts.items() if FEWEST <= count <= FEW}
+    return {
+        i: count for i, count in counts.items() if settings.overfit_test_fewest <= count <= settings.overfit_test_few
+    }
 
 
 def memorises(tree: Sequence[Sequence[Any]], x: Array) -> bool:
@@ -40,6 +41,6 @@ def memorises(tree: Sequence[Sequence[Any]], x: Array) -> bool:
         inputs.append({int(step[1])} if step[0] == "var" else set().union(*(inputs[reference] for reference in before)))
         below.append({place} & estimated | set().union(*(below[reference] for reference in before)))
     return any(
-        len(own) == 1 and len(numbers) >= few.get(next(iter(own)), FEW + 1) - 1
+        len(own) == 1 and len(numbers) >= few.get(next(iter(own)), SEARCH.get().overfit_test_few + 1) - 1
         for own, numbers in zip(inputs, below, strict=True)
     )

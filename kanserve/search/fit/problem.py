@@ -12,16 +12,15 @@ from kanserve.formula.constants.constants import exact_form
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.evaluate import evaluate
 from kanserve.search.fit.overfit_test import few_values, memorises
-from kanserve.search.fit.residual_test import MOST, adequate
-from kanserve.search.fit.training import EXACT, FittedNetwork, SearchSamples, judged, refined, split
+from kanserve.search.fit.residual_test import adequate
+from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
 from kanserve.search.regression.budget import Budget, Limit
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.trees import Node
 from kanserve.simplification.edge_candidates import LIBRARY
 
 Array = NDArray[np.float64]
-
-JOINT_STEPS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +32,7 @@ class SearchProblem:
 
     x: Array
     y: Array
-    exact: float = EXACT
+    exact: float = field(default_factory=lambda: SEARCH.get().training_exact)
     measured: bool = True
     depth: int = 0
 
@@ -82,9 +81,10 @@ class Search:
             self.found.append(found)
         return found
 
-    def judge(self, tree: Node, one: SearchProblem, steps: int = JOINT_STEPS) -> FittedNetwork:
+    def judge(self, tree: Node, one: SearchProblem, steps: int | None = None) -> FittedNetwork:
         """A tree of named functions with its errors on a problem's rows, refitted to them unless it is exact."""
         rows = self.rows(one)
+        steps = SEARCH.get().problem_joint_steps if steps is None else steps
         found = judged(network(tree, one.inputs), rows)
         if steps and not found.error < 1e-13:
             found = min(found, judged(refined(found.net, rows, steps), rows), key=lambda candidate: candidate.error)
@@ -98,7 +98,11 @@ def settles(found: FittedNetwork | None, one: SearchProblem) -> bool:
     if found.error < one.exact:
         suspect = one.measured and few_values(one.x)
         return not (suspect and _by_heart(found, one))
-    return one.measured and max(found.error, found.held) < MOST and noise_alone(found, one.x, one.y)
+    return (
+        one.measured
+        and max(found.error, found.held) < SEARCH.get().residual_test_most
+        and noise_alone(found, one.x, one.y)
+    )
 
 
 def _by_heart(found: FittedNetwork, one: SearchProblem) -> bool:

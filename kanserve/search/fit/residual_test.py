@@ -9,24 +9,22 @@ from numpy.typing import NDArray
 
 from kanserve.search.regression.bases import Basis, coordinate, total_degree
 from kanserve.search.regression.least_squares import fit
+from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 
-LEAST, MOST = 1e-6, 0.7
-"""Relative to the outputs' spread: a smaller error is rounding or approximation, a larger one explains too little."""
 DEGREES = {1: 12, 2: 6, 3: 4, 4: 3}
-UNLIKELY = 3.0
-"""Standard errors by which the F statistic of the polynomial may exceed 1, its value for noise."""
-UNLIKE = 3.5
-"""Standard errors up to which neighbours may be correlated."""
 
 
 def adequate(residuals: Array, x: Array, spread: float) -> bool:
     """Whether residuals (N,) at rows x (N, d) are only noise, for outputs with this standard deviation."""
+    settings = SEARCH.get()
     error = float(np.sqrt(np.mean(residuals**2))) / spread
-    if not LEAST < error < MOST:
+    if not settings.residual_test_least < error < settings.residual_test_most:
         return False
-    return lack_of_fit(residuals, x) < UNLIKELY and _likeness(residuals, x) < UNLIKE / np.sqrt(len(x))
+    return lack_of_fit(residuals, x) < settings.residual_test_unlikely and _likeness(
+        residuals, x
+    ) < settings.residual_test_unlike / np.sqrt(len(x))
 
 
 def lack_of_fit(residuals: Array, x: Array) -> float:

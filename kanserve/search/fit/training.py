@@ -13,6 +13,7 @@ from kanserve.network.evaluate import edges, evaluate, nodes, subnodes
 from kanserve.network.kan import Kan
 from kanserve.network.splines import extended_knots, uniform_knots
 from kanserve.search.regression import budget
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.to_network import ORDER, Network, network, taken_back
 from kanserve.search.trees.trees import Node
 from kanserve.train.common.grids import regrid, set_ranges
@@ -20,22 +21,12 @@ from kanserve.train.lm.levenberg_marquardt import refine
 
 Array = NDArray[np.float64]
 
-EXACT = 1e-9
-"""Relative to the outputs' spread: the error of a law that is exact up to rounding."""
 Grid = tuple[int, int]
 """Intervals of the coarse and of the fine grid."""
 SMOOTH_LAW: Grid = 5, 12
 WAVY_LAW: Grid = 12, 30
 OF_ONE_INPUT: Grid = 20, 40
 WAVY_OF_ONE_INPUT: Grid = 80, 160
-START_ROWS, ROWS_FOR_EACH = 240, 5
-START_STEPS, BEST_STEPS, FINE_STEPS = 8, 30, 40
-SMOOTH, FINE_SMOOTH = 1e-8, 1e-10
-RANDOM = 0.15
-CROWDED = 0.15
-"""Relative to the range: the distance of the quantiles from an even grid above which the grid follows them."""
-TRUSTED = 0.97
-HOPELESS_ERROR_RATIO = 10.0
 FAR = 6.0, 60.0
 """Bounds of the ratio of an input's largest to its smallest value for geometric knots: it reaches far towards 0, but
 not so far that this is by chance."""
@@ -83,7 +74,7 @@ def judged(net: Network, rows: SearchSamples) -> FittedNetwork:
     """The errors of a network. The held-out error omits the worst few rows, which measure how splines extrapolate."""
     error = _error(net.kan, rows.x, rows.y)
     squares = np.sort(_squares(net.kan, rows.held_x, rows.held_y))
-    held = float(np.sqrt(np.mean(squares[: max(1, int(len(squares) * TRUSTED))])))
+    held = float(np.sqrt(np.mean(squares[: max(1, int(len(squares) * SEARCH.get().training_trusted))])))
     return FittedNetwork(net, error / rows.spread, held / rows.spread)
 
 
@@ -112,29 +103,59 @@ def trained(
 
     If even the best start is far above a promising error, the errors are infinite and the fit stops there.
     """
+    settings = SEARCH.get()
     net = network(tree, rows.x.shape[1], intervals, rows.scale)
-    count = max(START_ROWS, ROWS_FOR_EACH * (intervals + ORDER) * len(net.places))
+    count = max(settings.training_start_rows, settings.training_rows_for_each * (intervals + ORDER) * len(net.places))
     few = rows.x[:count], rows.y[:count]
     runs = []
     for _ in range(starts):
         budget.count_fit()
         kan = _begun(net, few[0], generator)
-        kan = refine(kan, *few, steps=START_STEPS, smooth=SMOOTH, ridge=1e-12)
-        kan = refine(set_ranges(kan, few[0]), *few, steps=START_STEPS, smooth=SMOOTH, ridge=1e-12)
+        kan = refine(kan, *few, steps=settings.training_start_steps, smooth=settings.training_smooth, ridge=1e-12)
+        kan = refine(
+            set_ranges(kan, few[0]),
+            *few,
+            steps=settings.training_start_steps,
+            smooth=settings.training_smooth,
+            ridge=1e-12,
+        )
         runs.append((_error(kan, *few), kan))
     error, best = min(runs, key=lambda run: run[0])
-    if error > HOPELESS_ERROR_RATIO * promising * rows.spread:
+    if error > settings.training_hopeless_error_ratio * promising * rows.spread:
         return FittedNetwork(net, np.inf, np.inf)
-    best = refine(set_ranges(best, rows.x), rows.x, rows.y, steps=BEST_STEPS, smooth=SMOOTH, ridge=1e-12)
-    best = refine(set_ranges(best, rows.x), rows.x, rows.y, steps=BEST_STEPS, smooth=SMOOTH, ridge=1e-12)
+    best = refine(
+        set_ranges(best, rows.x),
+        rows.x,
+        rows.y,
+        steps=settings.training_best_steps,
+        smooth=settings.training_smooth,
+        ridge=1e-12,
+    )
+    best = refine(
+        set_ranges(best, rows.x),
+        rows.x,
+        rows.y,
+        steps=settings.training_best_steps,
+        smooth=settings.training_smooth,
+        ridge=1e-12,
+    )
     return judged(replace(net, kan=best), rows)
 
 
 def finer(one: FittedNetwork, rows: SearchSamples, intervals: int) -> FittedNetwork:
     """The network refitted on a finer grid, with its parameters put back into the tree."""
+    settings = SEARCH.get()
     budget.count_fit()
     kan = regrid(one.net.kan, rows.x, intervals)
-    kan = refine(kan, rows.x, rows.y, steps=FINE_STEPS, smooth=FINE_SMOOTH, ridge=1e-14, fixed=one.net.fixed)
+    kan = refine(
+        kan,
+        rows.x,
+        rows.y,
+        steps=settings.training_fine_steps,
+        smooth=settings.training_fine_smooth,
+        ridge=1e-14,
+        fixed=one.net.fixed,
+    )
     return judged(taken_back(one.net, kan), rows)
 
 
@@ -173,7 +194,7 @@ def _knots(values: Array, intervals: int) -> Array:
         return uniform_knots(float(even[0] - pad), float(even[-1] + pad), intervals, ORDER)
     crowded = np.quantile(values, np.linspace(0, 1, intervals + 1))
     near, far = sorted(np.abs(even[[0, -1]]))
-    if np.abs(crowded - even).max() > CROWDED * width:
+    if np.abs(crowded - even).max() > SEARCH.get().training_crowded * width:
         even = (even + crowded) / 2
     elif even[0] * even[-1] > 0 and FAR[0] < far / near < FAR[1]:
         even = (even + even[0] * (even[-1] / even[0]) ** np.linspace(0, 1, intervals + 1)) / 2
@@ -190,7 +211,9 @@ def _random_spline(count: int, factor: bool, generator: np.random.Generator) -> 
         case _:
             line, bend = generator.normal(size=2)
     scale = generator.uniform(0.5, 1.2) * generator.choice([-1.0, 1.0])
-    values: Array = scale * (line * t + bend * (1.5 * t * t - 0.5)) + RANDOM * generator.normal(size=count)
+    values: Array = scale * (line * t + bend * (1.5 * t * t - 0.5)) + SEARCH.get().training_random * generator.normal(
+        size=count
+    )
     if factor:
         values += generator.uniform(-1, 1) + (generator.random() < 0.4)
     return values

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression import budget
+from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_LEAST_RATIO = 1.5  # of an input's largest to its smallest value: below it, the logarithm is nearly a straight line
 _STEPS_OF_CROSS = (4, 6, 8, 12, 16, 24, 32)  # hyperbolic crosses for three inputs or more
 _STEPS_OF_NARROW_CROSS = (24, 36, 48)  # for two inputs: many periods along one of them
 _HIGHEST_DEGREES = (40, 18, 14)  # for one input, two, and more
@@ -47,7 +47,7 @@ def has_logarithm(values: Array) -> bool:
     if low <= 0 <= high:
         return False
     ends = sorted((abs(low), abs(high)))
-    return ends[1] >= _LEAST_RATIO * ends[0]
+    return ends[1] >= SEARCH.get().bases_least_ratio * ends[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,16 +8,10 @@ from numpy.typing import NDArray
 
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.surrogates import Surrogate, answer_units
+from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 Parts = tuple[tuple[int, ...], ...]
-
-_PAIRS = 120  # pairs of rows whose coordinates are exchanged
-_WEAK = 30.0  # times the surrogate's error: a larger difference is significant
-_ROUNDING = 1e-9
-_INTERIOR = 0.9  # of an input's range
-_NODES = 12  # values of one input along a line
-_LINES = 50  # rows through which lines are taken
 
 
 def partitions(x: Array, full: Surrogate, multiplicative: bool) -> list[Parts]:
@@ -40,7 +34,7 @@ def four_point(x: Array, full: Surrogate, multiplicative: bool) -> Array:
     Multiplicative: v(both)·v(none) - v(i)·v(j), relative to the mean square.
     """
     inputs = x.shape[1]
-    rows = np.linspace(0, len(x) - 1, min(_PAIRS, len(x))).astype(int)
+    rows = np.linspace(0, len(x) - 1, min(SEARCH.get().interactions_pairs, len(x))).astype(int)
     base, other = x[rows], x[np.roll(rows, len(rows) // 2 + 1)]
     changes = [(), *((i,) for i in range(inputs)), *combinations(range(inputs), 2)]
     exchanged = np.repeat(base[None], len(changes), axis=0)
@@ -83,7 +77,8 @@ def _components(inputs: int, bonds: Sequence[tuple[int, int]]) -> Parts:
 
 def weak(full: Surrogate) -> float:
     """The difference of exchanged values up to which it may be just the surrogate's error."""
-    return _WEAK * max(full.error, _ROUNDING)
+    settings = SEARCH.get()
+    return settings.interactions_weak * max(full.error, settings.interactions_rounding)
 
 
 def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
@@ -92,12 +87,15 @@ def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
     By a singular value decomposition of the changes along lines in x_i: if there is only one shape g, then
     link(y) = P + g(x_i)·Q. The last number is the remainder relative to y, about the surrogate's error in that case.
     """
+    settings = SEARCH.get()
     low, high = float(x[:, i].min()), float(x[:, i].max())
-    nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(_NODES) + 0.5) / _NODES)
-    rows = x[np.linspace(0, len(x) - 1, min(_LINES, len(x))).astype(int)]
-    lines = np.repeat(rows[:, None], _NODES, axis=1)
+    nodes = (low + high) / 2 + (high - low) / 2 * np.cos(
+        np.pi * (np.arange(settings.interactions_nodes) + 0.5) / settings.interactions_nodes
+    )
+    rows = x[np.linspace(0, len(x) - 1, min(settings.interactions_lines, len(x))).astype(int)]
+    lines = np.repeat(rows[:, None], settings.interactions_nodes, axis=1)
     lines[:, :, i] = nodes
-    values = full.linked(lines.reshape(-1, x.shape[1])).reshape(len(rows), _NODES)
+    values = full.linked(lines.reshape(-1, x.shape[1])).reshape(len(rows), settings.interactions_nodes)
     moves = values - values.mean(axis=1, keepdims=True)
     _, sizes, shapes = np.linalg.svd(moves, full_matrices=False)
     beyond = float(np.sqrt(np.sum(sizes[1:] ** 2) / moves.size) * np.median(answer_units(full.link, full.value(rows))))
@@ -107,5 +105,5 @@ def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
 def interior(x: Array, full: Surrogate) -> NDArray[np.bool_]:
     """Rows away from the ends of every input's range, where a polynomial's gradient is least accurate."""
     scaled = np.stack([coordinate.of(x[:, i]) for i, coordinate in enumerate(full.coordinates)], axis=1)
-    inner = np.all(np.abs(scaled) < _INTERIOR, axis=1)
+    inner = np.all(np.abs(scaled) < SEARCH.get().interactions_interior, axis=1)
     return inner if inner.mean() > 0.2 else np.ones(len(x), np.bool_)

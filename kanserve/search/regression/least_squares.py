@@ -6,12 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression import budget
+from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
-
-_RIDGE = 1e-13  # relative to a column's square: allows equal columns; the refinement removes its bias
-_HIGHEST_LEVERAGE = 0.98  # above it, a row determines its own fit, and its leave-one-out error would be 0/0
-_REFINEMENTS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,20 +27,23 @@ class Fit:
 
 def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
     """Fit by normal equations; `gram` is designᵀ·design, if it is known already."""
+    settings = SEARCH.get()
     budget.count_fit()
     gram = design.T @ design if gram is None else gram
     scale = np.sqrt(np.diagonal(gram))
     scale = np.where(scale > 0, scale, 1.0)
     scaled = gram / scale / scale[:, None]
-    scaled[np.diag_indices_from(scaled)] += _RIDGE * len(gram)
+    scaled[np.diag_indices_from(scaled)] += settings.least_squares_ridge * len(gram)
     inverse = np.linalg.inv(scaled) / scale / scale[:, None]
     influence = design @ inverse
     coefficients = influence.T @ targets
     residuals = targets - design @ coefficients
-    for _ in range(_REFINEMENTS):  # the normal equations square the condition number; refinement restores the digits
+    for _ in range(
+        settings.least_squares_refinements
+    ):  # the normal equations square the condition number; refinement restores the digits
         coefficients = coefficients + influence.T @ residuals
         residuals = targets - design @ coefficients
-    leverages = np.clip(np.einsum("np,np->n", influence, design), 0, _HIGHEST_LEVERAGE)
+    leverages = np.clip(np.einsum("np,np->n", influence, design), 0, settings.least_squares_highest_leverage)
     return Fit(coefficients, residuals, leverages)
 
 

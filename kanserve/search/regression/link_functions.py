@@ -10,16 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.search.search_settings import SEARCH
+
 Array = NDArray[np.float64]
 Elementwise = Callable[[Array], Array]
 
-_NEARLY_LINEAR = 0.9995  # a link that is more correlated with y than this adds nothing
-_FAR_FROM_ZERO = 1e-3  # least |y| relative to the median: below it, 1/y is dominated by the rows near 0
-_FAR_ON_BOTH_SIDES = 0.05  # the same where y changes sign: outputs that pass through 0 come closer than that
-_LARGEST_EXPONENT = 8.0
 _HALF_TURN = math.pi / 2
-_STEEPEST_TANGENT = 1.5
-_CLIP = 1 - 1e-12  # of the domain of atanh, whose ends are infinite
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ def _bends(link: Link, y: Array) -> bool:
     values = link.forward(y)
     if not np.all(np.isfinite(values)) or values.max() == values.min():
         return False
-    return bool(abs(np.corrcoef(values, y)[0, 1]) < _NEARLY_LINEAR)
+    return bool(abs(np.corrcoef(values, y)[0, 1]) < SEARCH.get().link_functions_nearly_linear)
 
 
 def _mirrored(link: Link) -> Link:
@@ -77,12 +73,15 @@ def _positive(y: Array) -> bool:
 
 
 def _far_from_zero(y: Array) -> bool:
-    least = _FAR_ON_BOTH_SIDES if y.min() < 0 < y.max() else _FAR_FROM_ZERO
+    settings = SEARCH.get()
+    least = (
+        settings.link_functions_far_on_both_sides if y.min() < 0 < y.max() else settings.link_functions_far_from_zero
+    )
     return bool(np.abs(y).min() > least * np.median(np.abs(y)))
 
 
-def _within(limit: float) -> Callable[[Array], bool]:
-    return lambda y: bool(np.abs(y).max() <= limit)
+def _within(y: Array, limit: float) -> bool:
+    return bool(np.abs(y).max() <= limit)
 
 
 IDENTITY = Link("identity", lambda y: y, lambda v: v, np.ones_like, lambda y: True)
@@ -98,10 +97,24 @@ _LINKS = (
         lambda y: -2 * y**-3.0,
         lambda y: _positive(y) and _far_from_zero(y),
     ),
-    Link("sin", np.sin, lambda v: np.arcsin(np.clip(v, -1, 1)), np.cos, _within(_HALF_TURN)),
-    Link("tan", np.tan, np.arctan, lambda y: 1 + np.tan(y) ** 2, _within(_STEEPEST_TANGENT)),
-    Link("exp", np.exp, lambda v: np.log(np.maximum(v, 1e-300)), np.exp, _within(_LARGEST_EXPONENT)),
-    Link("asin", np.arcsin, np.sin, lambda y: 1 / np.sqrt(np.maximum(1 - y * y, 1e-24)), _within(1.0)),
-    Link("atanh", np.arctanh, np.tanh, lambda y: 1 / (1 - y * y), _within(_CLIP)),
+    Link("sin", np.sin, lambda v: np.arcsin(np.clip(v, -1, 1)), np.cos, lambda y: _within(y, _HALF_TURN)),
+    Link(
+        "tan",
+        np.tan,
+        np.arctan,
+        lambda y: 1 + np.tan(y) ** 2,
+        lambda y: _within(y, SEARCH.get().link_functions_steepest_tangent),
+    ),
+    Link(
+        "exp",
+        np.exp,
+        lambda v: np.log(np.maximum(v, 1e-300)),
+        np.exp,
+        lambda y: _within(y, SEARCH.get().link_functions_largest_exponent),
+    ),
+    Link("asin", np.arcsin, np.sin, lambda y: 1 / np.sqrt(np.maximum(1 - y * y, 1e-24)), lambda y: _within(y, 1.0)),
+    Link(
+        "atanh", np.arctanh, np.tanh, lambda y: 1 / (1 - y * y), lambda y: _within(y, SEARCH.get().link_functions_clip)
+    ),
 )
 _ONE_SIGNED = ("square", "sqrt", "log", "reciprocal square")

@@ -9,16 +9,9 @@ from numpy.typing import NDArray
 from kanserve.search.regression.bases import Basis, Coordinate, Indices, coordinate, has_logarithm, ladder, total_degree
 from kanserve.search.regression.least_squares import Fit, fit, root_mean_square
 from kanserve.search.regression.link_functions import Link, applicable
+from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
-
-EXACT = 1e-11  # a relative error below this is rounding
-_MOST_TERMS = 220
-_ROWS_PER_TERM = 3
-_LEAST_SLOPE = 0.02  # relative to a link's median slope: smaller slopes are raised to it when errors are converted
-_WORTH_A_FLIP = 0.8  # an input is switched to or from its logarithm if the error falls below this share
-_PATIENCE = 2  # index sets without improvement before early stopping, but not
-_LOST = 0.1  # above this error: a wave of several periods gives no gain until there are enough terms for all
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +93,7 @@ def answer_units(link: Link, y: Array) -> Array:
     """The error in y, relative to its root mean square, that an error of 1 in link(y) means on each row: (N,)."""
     size = root_mean_square(y) or 1.0
     slope = np.abs(link.slope(y))
-    return 1 / (np.maximum(slope, _LEAST_SLOPE * float(np.median(slope)) or 1.0) * size)
+    return 1 / (np.maximum(slope, SEARCH.get().surrogates_least_slope * float(np.median(slope)) or 1.0) * size)
 
 
 class _Grown:
@@ -135,6 +128,7 @@ class _Choice:
 
 def _climb(x: Array, targets: _Targets, coordinates: tuple[Coordinate, ...]) -> list[_Choice]:
     """The best index set for each link."""
+    settings = SEARCH.get()
     grown = _Grown(x, coordinates)
     best: list[_Choice] = []
     idle = 0
@@ -145,7 +139,9 @@ def _climb(x: Array, targets: _Targets, coordinates: tuple[Coordinate, ...]) -> 
         best = _better(best, step) if best else step
         idle = 0 if gained else idle + 1
         least = min(choice.error for choice in best)
-        if (idle >= _PATIENCE and least < _LOST) or least < EXACT:
+        if (
+            idle >= settings.surrogates_patience and least < settings.surrogates_lost
+        ) or least < settings.surrogates_exact:
             break
     return best
 
@@ -164,15 +160,16 @@ def _better(ones: list[_Choice], others: list[_Choice]) -> list[_Choice]:
 
 def _flipped(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
     """Switches inputs to or from their logarithms, where the best link improves by it."""
+    settings = SEARCH.get()
     for i in range(x.shape[1]):
         leader = min(best, key=lambda choice: choice.error)
-        if not has_logarithm(x[:, i]) or leader.error < EXACT:
+        if not has_logarithm(x[:, i]) or leader.error < settings.surrogates_exact:
             continue
         other = coordinate(x[:, i], not leader.basis.coordinates[i].logarithmic)
         coordinates = (*leader.basis.coordinates[:i], other, *leader.basis.coordinates[i + 1 :])
         basis = Basis(coordinates, leader.basis.indices)
         step = _choices(basis, fit(basis.design(x), targets.values), targets)
-        if min(choice.error for choice in step) < _WORTH_A_FLIP * leader.error:
+        if min(choice.error for choice in step) < settings.surrogates_worth_a_flip * leader.error:
             best = _better(best, step)
     return best
 
@@ -184,4 +181,5 @@ def far_from_polynomial(x: Array, y: Array, degree: int) -> float:
 
 
 def most_terms(rows: int) -> int:
-    return max(2, min(_MOST_TERMS, rows // _ROWS_PER_TERM))
+    settings = SEARCH.get()
+    return max(2, min(settings.surrogates_most_terms, rows // settings.surrogates_rows_per_term))

@@ -14,17 +14,11 @@ from kanserve.search.regression.interactions import along, four_point, weak
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.link_functions import Link
 from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.form_test import Block, Hypothesis, fitted, holds, of_input, of_size
 
 Array = NDArray[np.float64]
 
-_LARGEST_EXPONENT = 20.0
-_ROUNDING = 1e-9
-_ALIKE = 1e-5  # 1 - correlation of a shape with a function
-_ALIKE_IN_DOUBT = 10.0  # the same, in units of the square of the surrogate's error
-_CLEARLY = 2.0  # factor by which a function later in the table must be closer to be preferred
-_NONE_THE_WORSE = 1.1  # times the error
-_SOMETHING = 1e-3  # relative to link(y): a smaller P counts as 0
 _OF_POSITIVE = ("sqrt", "log")
 _OF_NONZERO = ("reciprocal", "reciprocal square")
 
@@ -104,18 +98,19 @@ def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> Af
 
 def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | None:
     """The function that is most similar to a shape at the nodes; among equally similar ones, the simplest."""
-    best, least = None, _CLEARLY * max(_ALIKE, _ALIKE_IN_DOUBT * doubt)
+    settings = SEARCH.get()
+    best, least = None, settings.affine_clearly * max(settings.affine_alike, settings.affine_alike_in_doubt * doubt)
     low, high = float(values.min()), float(values.max())
     for name, function in INNER.items():
         if (name in _OF_POSITIVE and low <= 0) or (name in _OF_NONZERO and low <= 0 <= high):
             continue
-        if "exp" in name and max(-low, high) > _LARGEST_EXPONENT:
+        if "exp" in name and max(-low, high) > settings.affine_largest_exponent:
             continue
         bent = function(nodes)
-        if not np.all(np.isfinite(bent)) or np.ptp(bent) <= _ROUNDING * np.abs(bent).max():
+        if not np.all(np.isfinite(bent)) or np.ptp(bent) <= settings.affine_rounding * np.abs(bent).max():
             continue
         distance = 1 - abs(float(np.corrcoef(bent, shape)[0, 1]))
-        if distance < least / _CLEARLY:
+        if distance < least / settings.affine_clearly:
             best, least = name, max(distance, doubt, 1e-15)
     return best
 
@@ -166,6 +161,7 @@ def _narrowed(
     question: _Question, name: str, form: Hypothesis, others: tuple[int, ...], q_inputs: tuple[int, ...]
 ) -> AffineIn | None:
     """P and Q on the inputs that they need: each input is dropped if the fit is no worse without. None if P is 0."""
+    settings = SEARCH.get()
     full, terms = question.full, form.design.shape[1]
     p_inputs = others
     for which in ("Q", "P"):
@@ -174,10 +170,12 @@ def _narrowed(
             if fewer == (p_inputs, q_inputs) or not fewer[1]:
                 continue
             leaner = question.form(*fewer, terms)
-            worst = _NONE_THE_WORSE * max(form.error, _ROUNDING)
+            worst = settings.affine_none_the_worse * max(form.error, settings.affine_rounding)
             if leaner.error < worst and holds(leaner, full.error, question.missing(*fewer)):
                 (p_inputs, q_inputs), form = fewer, leaner
-    if not p_inputs and root_mean_square(form.values(0)) < _SOMETHING * root_mean_square(full.link.forward(question.y)):
+    if not p_inputs and root_mean_square(form.values(0)) < settings.affine_something * root_mean_square(
+        full.link.forward(question.y)
+    ):
         return None
     return AffineIn(question.i, name, full.link, p_inputs, q_inputs, question.parts(form), form.error)
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from kanserve.errors import InputError
 from kanserve.search.regression import budget
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.factors import powered
 
 Array = NDArray[np.float64]
 Dimension = tuple[Fraction, ...]
 """Exponents of metre, kilogram, second, ampere, kelvin, mole, candela."""
 
-_MOST_SCALES = 4
 _BASE = ("m", "kg", "s", "A", "K", "mol", "cd")
 _DERIVED = {
     "g": "kg", "rad": "1", "sr": "1", "Hz": "s^-1", "Bq": "s^-1", "N": "kg*m*s^-2", "Pa": "kg*m^-1*s^-2",
@@ -169,7 +169,7 @@ def scales_of(dimensions: Sequence[Dimension], wanted: Dimension) -> tuple[tuple
             if powers is not None:
                 found.append(_placed(count, subset, powers))
         if found:
-            return tuple(sorted(dict.fromkeys(found), key=_cost)[:_MOST_SCALES])
+            return tuple(sorted(dict.fromkeys(found), key=_cost)[: SEARCH.get().dimensions_most_scales])
     return ()
 
 

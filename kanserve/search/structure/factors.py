@@ -11,20 +11,12 @@ from kanserve.search.regression.bases import coordinate
 from kanserve.search.regression.least_squares import fit, lack_of_fit, root_mean_square
 from kanserve.search.regression.link_functions import IDENTITY
 from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
-from kanserve.search.structure.form_test import WORTHLESS, Block, Hypothesis, fitted, holds, of_input, plausible
+from kanserve.search.search_settings import SEARCH
+from kanserve.search.structure.form_test import Block, Hypothesis, fitted, holds, of_input, plausible
 
 Array = NDArray[np.float64]
 
 _DENOMINATORS = (1, 2, 3, 4)
-_LARGEST_POWER = 6.5
-_LEAST_POWER = 0.1
-_SNAP = 4.0  # standard errors within which a power is rounded
-_SNAP_AT_LEAST = 1.5e-2  # the least such distance, if the form still holds
-_SNAP_EXACTLY = 1e-3
-_EXACT_POWER_LAW = 1e-9
-_LOUD = 0.3  # relative error of a power law above which it is rejected
-_FIRST_LOOK = 80  # terms
-_ROUNDING = 1e-11  # relative error without any structure left to test
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,8 @@ def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> 
 
 def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
     """The input whose removal matters least, if it does not matter significantly."""
-    if full.error > WORTHLESS:
+    settings = SEARCH.get()
+    if full.error > settings.form_test_worthless:
         return None
     needs = []
     targets, units = full.link.forward(y), answer_units(full.link, y)
@@ -71,7 +64,7 @@ def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
         design = every[:, full.basis.indices[:, i] == 0]
         reduced = fit(design, targets[:, None])
         error = root_mean_square(reduced.left_out[:, 0] * units)
-        if error < _ROUNDING:
+        if error < settings.factors_rounding:
             needs.append((0.0, i))
         elif plausible(error, full.error):
             missing = of_input(x, full.coordinates, i, others)
@@ -84,7 +77,7 @@ def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
 
 def _missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int) -> bool:
     """Whether input i explains some of the residuals of the fit by the kept inputs."""
-    if full.error < _ROUNDING:
+    if full.error < SEARCH.get().factors_rounding:
         return False
     columns = [*kept, i]
     design = full.basis.design(x[:, list(kept)])
@@ -124,6 +117,7 @@ def powered(values: Array, power: float) -> Array:
 
 def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[tuple[int, float]]:
     """Powers from x·dy/dx = p·y, best supported first."""
+    settings = SEARCH.get()
     slopes = full.linked_gradient(x)
     answers = full.linked(x)
     size = float(answers @ answers)
@@ -132,7 +126,9 @@ def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[t
         scaled = x[:, i] * slopes[:, i]
         power = float(scaled @ answers) / size
         spread = root_mean_square(scaled - power * answers) / np.sqrt(size / len(y))
-        if _LEAST_POWER < abs(power) < _LARGEST_POWER and spread < max(_LOUD, 30 * full.error) * max(1, abs(power)):
+        if settings.factors_least_power < abs(power) < settings.factors_largest_power and spread < max(
+            settings.factors_loud, 30 * full.error
+        ) * max(1, abs(power)):
             guesses.append((spread, i, power))
     return [(i, power) for _, i, power in sorted(guesses)]
 
@@ -140,6 +136,7 @@ def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[t
 def _with_power(
     x: Array, y: Array, full: Surrogate, weight: Array, i: int, power: float, others: Sequence[int]
 ) -> PowerFactor | None:
+    settings = SEARCH.get()
     signed = x[:, i].min() < 0 < x[:, i].max()
     if signed:
         power = float(round(power))
@@ -155,7 +152,7 @@ def _with_power(
         return fitted(x, y, [Block(tuple(others), coordinates, joint)], units, most)
 
     for candidate in (power,) if signed else _refined(x[:, i], power, form_of):
-        if _LEAST_POWER < abs(candidate) < _LARGEST_POWER:
+        if settings.factors_least_power < abs(candidate) < settings.factors_largest_power:
             form = form_of(candidate, len(y))
             missing = of_input(x, full.coordinates, i, others) * (weight * powered(x[:, i], candidate))[:, None]
             if holds(form, full.error, missing):
@@ -165,10 +162,11 @@ def _with_power(
 
 def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypothesis]) -> tuple[float, ...]:
     """The simple number that the power may be, then the power itself, by Gauss-Newton."""
+    settings = SEARCH.get()
     logarithms = np.log(np.maximum(np.abs(values), 1e-300))
     spread = 0.0
     for _ in range(5):
-        form = form_of(power, _FIRST_LOOK)
+        form = form_of(power, settings.factors_first_look)
         trend = logarithms * (form.design @ form.fit.coefficients[:, 0])
         joint = fit(np.concatenate([form.design, trend[:, None]], axis=1), form.residuals[:, None])
         step = float(joint.coefficients[-1, 0])
@@ -181,7 +179,9 @@ def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypoth
         power += step
         if abs(step) < spread / 10 + 1e-12:
             break
-    return tuple(dict.fromkeys((snapped(power, max(_SNAP * spread, _SNAP_AT_LEAST)), power)))
+    return tuple(
+        dict.fromkeys((snapped(power, max(settings.factors_snap * spread, settings.factors_snap_at_least)), power))
+    )
 
 
 def snapped(value: float, tolerance: float) -> float:
@@ -198,6 +198,7 @@ def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
 
     By least squares on the logarithms, weighted by |y|, since the errors of y are of equal size and those of log y not.
     """
+    settings = SEARCH.get()
     if np.any(y == 0) or np.any(x == 0):
         return None
     logarithms = np.log(np.abs(x))
@@ -206,29 +207,30 @@ def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
     design = np.concatenate([np.ones((len(y), 1)), logarithms[:, varying]], axis=1) * weight[:, None]
     log_fit = fit(design, (np.log(np.abs(y)) * weight)[:, None])
     error = root_mean_square(log_fit.left_out[:, 0])
-    if error > _LOUD:
+    if error > settings.factors_loud:
         return None
     freedom = max(1, len(y) - design.shape[1])
     variance = float(log_fit.residuals[:, 0] @ log_fit.residuals[:, 0]) / freedom
     deviations = np.sqrt(variance * np.diagonal(np.linalg.pinv(design.T @ design)))
     powers = np.zeros(x.shape[1])
     powers[varying] = [
-        snapped(float(value), max(_SNAP * float(deviation), _SNAP_EXACTLY))
+        snapped(float(value), max(settings.factors_snap * float(deviation), settings.factors_snap_exactly))
         for value, deviation in zip(log_fit.coefficients[1:, 0], deviations[1:], strict=True)
     ]
     return _checked(x, y, powers, error)
 
 
 def _checked(x: Array, y: Array, powers: Array, error: float) -> tuple[float, tuple[float, ...]] | None:
+    settings = SEARCH.get()
     signed = x.min(axis=0) < 0
     if any(power != round(power) for power in powers[signed]):
         return None
     product = np.prod([powered(x[:, i], float(power)) for i, power in enumerate(powers)], axis=0)
     coefficient = float(product @ y) / float(product @ product)
     residuals = y - coefficient * product
-    if root_mean_square(residuals) < _EXACT_POWER_LAW * root_mean_square(y):
+    if root_mean_square(residuals) < settings.factors_exact_power_law * root_mean_square(y):
         return coefficient, tuple(float(power) for power in powers)
-    if root_mean_square(residuals) > _LOUD * root_mean_square(y):
+    if root_mean_square(residuals) > settings.factors_loud * root_mean_square(y):
         return None
     centred = np.log(np.abs(x)) - np.log(np.abs(x)).mean(axis=0)
     inputs = range(x.shape[1])

@@ -8,19 +8,12 @@ from numpy.typing import NDArray
 
 from kanserve.search.regression.bases import Basis, Coordinate, Indices, chebyshev, hyperbolic_cross, total_degree
 from kanserve.search.regression.least_squares import Fit, fit, lack_of_fit
-from kanserve.search.regression.surrogates import EXACT, most_terms
+from kanserve.search.regression.surrogates import most_terms
+from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 
 _BUDGETS = (8, 20, 40, 80, 130, 220)  # terms of all blocks together, tried in this order
-_AS_GOOD = 1.3  # times the full surrogate's error: a form up to this error is not refuted
-_TRUSTED = 1e-3  # relative error above which noise may hide a difference, and _AS_GOOD_IN_NOISE applies instead
-_AS_GOOD_IN_NOISE = 1.05
-_MUCH_BETTER = 0.2  # times the full surrogate's error: below it, residuals may have some structure, as smooth errors do
-_MORE_STRUCTURE = 5.0
-WORTHLESS = 0.15  # relative error above which a fit is too inaccurate to test a form
-_NEGLIGIBLE = 1e-6  # relative error up to which a form is always accepted
-_POWERS_ALONE = 5  # powers of an input that a form leaves out, in the test whether it is missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +52,7 @@ class Hypothesis:
 
 def fitted(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most: int | None = None) -> Hypothesis:
     """The form with the best number of terms by leave-one-out; `units` (N,) convert errors of targets to those of y."""
+    settings = SEARCH.get()
     limit = min(most or len(x), most_terms(len(x)))
     best: Hypothesis | None = None
     idle = 0
@@ -66,7 +60,7 @@ def fitted(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most
         step = of_size(x, targets, blocks, units, budget)
         idle = 0 if best is None or step.error < 0.9 * best.error else idle + 1
         best = step if best is None or step.error < best.error else best
-        if best.error < EXACT or (idle > 1 and best.error < WORTHLESS):
+        if best.error < settings.surrogates_exact or (idle > 1 and best.error < settings.form_test_worthless):
             break
     assert best is not None
     return best
@@ -79,24 +73,25 @@ def holds(form: Hypothesis, full_error: float, missing: Array) -> bool:
 
 def unrefuted(error: float, residuals: Array, design: Array, full_error: float, missing: Array) -> bool:
     """As `holds`, for any fit."""
-    if error < _NEGLIGIBLE:
+    settings = SEARCH.get()
+    if error < settings.form_test_negligible:
         return True
-    if error > _AS_GOOD * full_error or error > WORTHLESS:
+    if error > settings.form_test_as_good * full_error or error > settings.form_test_worthless:
         return False
-    if error > _TRUSTED and error > _AS_GOOD_IN_NOISE * full_error:
+    if error > settings.form_test_trusted and error > settings.form_test_as_good_in_noise * full_error:
         return False
-    limit = _MORE_STRUCTURE if error < _MUCH_BETTER * full_error else 1.0
+    limit = settings.form_test_more_structure if error < settings.form_test_much_better * full_error else 1.0
     return lack_of_fit(residuals, design, missing) < limit
 
 
 def plausible(error: float, full_error: float) -> bool:
     """A quick first test: whether an error is not far above the full surrogate's."""
-    return error < 3 * max(full_error, _NEGLIGIBLE)
+    return error < 3 * max(full_error, SEARCH.get().form_test_negligible)
 
 
 def of_input(x: Array, coordinates: Sequence[Coordinate], i: int, others: Sequence[int]) -> Array:
     """Columns that test whether input i is missing: its powers, and its products with the others, (N, m)."""
-    own = chebyshev(coordinates[i].of(x[:, i]), _POWERS_ALONE)
+    own = chebyshev(coordinates[i].of(x[:, i]), SEARCH.get().form_test_powers_alone)
     crossed = [own[:, 1] * coordinates[j].of(x[:, j]) for j in others]
     return np.stack([*own[:, 1:].T, *crossed], axis=1)
 
@@ -122,7 +117,7 @@ def budgets(rows: int, most: int | None = None) -> list[int]:
 def of_size(x: Array, targets: Array, blocks: Sequence[Block], units: Array, budget: int) -> Hypothesis:
     """The form with about `budget` terms in all: total degrees, or also crosses if a block has three inputs or more."""
     forms = [_form(x, targets, blocks, units, budget, False)]
-    if any(len(block.inputs) > 2 for block in blocks) and forms[0].error > EXACT:
+    if any(len(block.inputs) > 2 for block in blocks) and forms[0].error > SEARCH.get().surrogates_exact:
         forms.append(_form(x, targets, blocks, units, budget, True))
     return min(forms, key=lambda form: form.error)
 

@@ -18,31 +18,13 @@ from kanserve.search.regression.bases import Basis, Indices, coordinate, has_log
 from kanserve.search.regression.interactions import interior
 from kanserve.search.regression.least_squares import fit, root_mean_square
 from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.factors import powered, snapped
-from kanserve.search.structure.form_test import WORTHLESS, of_input, unrefuted
+from kanserve.search.structure.form_test import of_input, unrefuted
 from kanserve.search.structure.separation import candidates
 
 Array = NDArray[np.float64]
 Kind = Literal["sum", "product", "general"]
-
-_LOOSE = 0.3  # largest angle between the gradients of y and of z; above it, z is refuted
-_TIGHT = 0.03  # that angle for an exact surrogate, plus
-_PER_ERROR = 6.0  # times the surrogate's error, as its gradient is less accurate than its value
-_FELT = 1e-3  # relative to the largest gradient: an input with a smaller one is not merged
-_REFUTED = 3  # refuted guesses of a kind, after which the rest are not tried
-_POWERS = 5  # of each input in p(x_i) + q(x_j)
-_TOTAL = 3  # degree of a z that is not such a sum
-_BLIND = 0.1  # relative error of a surrogate above which its gradient is useless
-_SEEING = 0.3  # times that error: a merge that is tried without a gradient must be below it
-_MOST_BLIND = 4  # inputs for which merges are tried without a gradient: there are 24 of them
-_STEPS = 4  # of Gauss-Newton
-_HOPELESS_ERROR_RATIO = 100.0  # times the full surrogate's error
-_ROUNDING = 1e-9
-_SNAP = 4.0  # standard errors within which beta is rounded
-_SNAP_AT_LEAST = 1.5e-2  # the least such distance, if the fit is no worse for it
-_NONE_THE_WORSE = 1.1
-_SMALLEST_POWER = 0.1
-_LARGEST_POWER = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +55,12 @@ def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tupl
 
     `known`: surrogates of the rows, to save time.
     """
+    settings = SEARCH.get()
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
     found: dict[tuple[int, ...], Merge] = {}
-    if ranked[0].error > _BLIND:
+    if ranked[0].error > settings.input_merges_blind:
         for guess in _blind(x):
             merge = None if _follows(guess, found) else _unguided(x, y, ranked, guess)
             if merge is not None:
@@ -86,7 +69,7 @@ def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tupl
         for guesses in _guesses(x, full):
             refuted = 0
             for guess in guesses:
-                if refuted < _REFUTED and not _follows(guess, found):
+                if refuted < settings.input_merges_refuted and not _follows(guess, found):
                     merge = _settled(x, y, full, guess)
                     refuted += merge is None
                     if merge is not None:
@@ -124,12 +107,13 @@ class _Guess:
 
 def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
     """Sums and products, sorted by the angle of their gradient to that of y; and separately the general ones."""
+    settings = SEARCH.get()
     slopes = full.linked_gradient(x)
-    limit = min(_LOOSE, _TIGHT + _PER_ERROR * full.error)
+    limit = min(settings.input_merges_loose, settings.input_merges_tight + settings.input_merges_per_error * full.error)
     felt = np.sqrt(np.mean((slopes * x.std(axis=0)) ** 2, axis=0))
     inner = interior(x, full)
-    alive = [i for i in range(x.shape[1]) if felt[i] > _FELT * felt.max()]
-    if full.error > _BLIND:
+    alive = [i for i in range(x.shape[1]) if felt[i] > settings.input_merges_felt * felt.max()]
+    if full.error > settings.input_merges_blind:
         return []
     simple, general = [], []
     for i, j in combinations(alive, 2):
@@ -152,7 +136,7 @@ def _blind(x: Array) -> list[_Guess]:
     A law with several periods often becomes simple in fewer inputs: cos(k·x - w·t).
     """
     found = []
-    for i, j in combinations(range(x.shape[1]) if x.shape[1] <= _MOST_BLIND else (), 2):
+    for i, j in combinations(range(x.shape[1]) if x.shape[1] <= SEARCH.get().input_merges_most_blind else (), 2):
         first, second = x[:, i], x[:, j]
         for sign in (-1.0, 1.0):
             at = _sum_of(first, second)
@@ -164,10 +148,11 @@ def _blind(x: Array) -> list[_Guess]:
 
 def _unguided(x: Array, y: Array, ranked: Sequence[Surrogate], guess: _Guess) -> Merge | None:
     """The merge with the best link for the merged inputs, which surrogates without the merge cannot show."""
+    settings = SEARCH.get()
     others = [k for k in range(x.shape[1]) if k not in guess.inputs]
     merged = np.concatenate([guess.at(guess.start)[0][:, None], x[:, others]], axis=1)
     best = surrogates(merged, y, links=[surrogate.link for surrogate in ranked])[0]
-    if best.error > min(_SEEING * ranked[0].error, WORTHLESS):
+    if best.error > min(settings.input_merges_seeing * ranked[0].error, settings.form_test_worthless):
         return None
     return _settled(x, y, next(surrogate for surrogate in ranked if surrogate.link.name == best.link.name), guess)
 
@@ -187,13 +172,16 @@ def _product_of(first: Array, second: Array) -> Callable[[Array], tuple[Array, A
 
 
 def _simple(x: Array, slopes: Array, inner: NDArray[np.bool_], i: int, j: int) -> list[_Guess]:
+    settings = SEARCH.get()
     first, second = x[:, i], x[:, j]
     angle, ratio = _angle(slopes[inner, i], slopes[inner, j])
     found = [_Guess((i, j), "sum", angle, np.array([ratio]), _sum_of(first, second))]
     angle, ratio = _angle((slopes[:, i] * first)[inner], (slopes[:, j] * second)[inner])
     signed = second.min() <= 0 <= second.max()
     power = float(round(ratio)) if signed else ratio
-    if _SMALLEST_POWER < abs(power) < _LARGEST_POWER and (power > 0 or not signed):
+    if settings.input_merges_smallest_power < abs(power) < settings.input_merges_largest_power and (
+        power > 0 or not signed
+    ):
         found.append(_Guess((i, j), "product", angle, np.array([power]), _product_of(first, second), not signed))
     return found
 
@@ -235,9 +223,12 @@ def _general(
 
 def _terms(inputs: int, additive: bool) -> Indices:
     """The index set of z, without the constant."""
+    settings = SEARCH.get()
     if additive:
-        return separate([(k,) for k in range(inputs)], inputs, [total_degree(1, _POWERS)] * inputs)[1:]
-    return total_degree(inputs, _TOTAL if inputs == 2 else _TOTAL - 1)[1:]
+        return separate(
+            [(k,) for k in range(inputs)], inputs, [total_degree(1, settings.input_merges_powers)] * inputs
+        )[1:]
+    return total_degree(inputs, settings.input_merges_total if inputs == 2 else settings.input_merges_total - 1)[1:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,12 +244,16 @@ class _Trial:
 
 def _settled(x: Array, y: Array, full: Surrogate, guess: _Guess) -> Merge | None:
     """z and F fitted together, if the rows do not refute the result."""
+    settings = SEARCH.get()
     others = [k for k in range(x.shape[1]) if k not in guess.inputs]
     coefficients = guess.start
     best = _trial(x, y, full, guess, coefficients, others, None)
     spread = 0.0
-    for _ in range(_STEPS if guess.refinable else 0):
-        if best.error > _HOPELESS_ERROR_RATIO * max(full.error, _ROUNDING) or best.error < _ROUNDING:
+    for _ in range(settings.input_merges_steps if guess.refinable else 0):
+        if (
+            best.error > settings.input_merges_hopeless_error_ratio * max(full.error, settings.input_merges_rounding)
+            or best.error < settings.input_merges_rounding
+        ):
             break
         step, spread = _step(best, guess.at(coefficients)[1])
         trial = _trial(x, y, full, guess, coefficients + step, others, best.surrogate)
@@ -289,15 +284,20 @@ def _fresh(
     spread: float,
 ) -> tuple[_Trial, Array]:
     """The surrogate chosen again for the final z, with beta rounded to a simple number within its standard errors."""
+    settings = SEARCH.get()
     again = _trial(x, y, full, guess, coefficients, others, None)
     best = again if again.error < best.error else best
     if guess.kind == "general":
         return best, coefficients
-    simple = np.array([snapped(float(coefficients[0]), max(_SNAP * spread, _SNAP_AT_LEAST))])
+    simple = np.array(
+        [snapped(float(coefficients[0]), max(settings.input_merges_snap * spread, settings.input_merges_snap_at_least))]
+    )
     if simple[0] == coefficients[0]:
         return best, coefficients
     rounded = _trial(x, y, full, guess, simple, others, None)
-    return (rounded, simple) if rounded.error < _NONE_THE_WORSE * best.error else (best, coefficients)
+    return (
+        (rounded, simple) if rounded.error < settings.input_merges_none_the_worse * best.error else (best, coefficients)
+    )
 
 
 def _trial(

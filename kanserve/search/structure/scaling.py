@@ -16,19 +16,13 @@ from kanserve.search.regression.bases import coordinate, has_logarithm
 from kanserve.search.regression.interactions import interior
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.dimensions import Dimensionless, groups_of, scales_of
 from kanserve.search.structure.form_test import Block, across, fitted, holds
 
 Array = NDArray[np.float64]
 
 _POWERS = {"log": 0.0, "identity": 1.0, "square": 2.0, "sqrt": 0.5, "reciprocal": -1.0, "reciprocal square": -2.0}
-_LOOSE = 0.1  # largest residual of a null vector, relative to y; above it, there is no such symmetry
-_TIGHT = 1e-3  # that residual for an exact surrogate, plus
-_PER_ERROR = 6.0  # times the surrogate's error, as its gradient is less accurate than its value
-_MOST = 2  # ways to write one symmetry
-_LARGEST_DENOMINATOR = 4
-_LARGEST_POWER = 8
-_OFF = 0.04  # largest distance of a power from the simple number to which it is rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +43,7 @@ def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tu
 
     `known`: surrogates of the rows, to save time.
     """
+    settings = SEARCH.get()
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
@@ -56,12 +51,12 @@ def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tu
     if plain is None:
         return ()
     sizes, vectors = _null(x, y, plain)
-    limit = min(_LOOSE, _TIGHT + _PER_ERROR * plain.error)
+    limit = min(settings.scaling_loose, settings.scaling_tight + settings.scaling_per_error * plain.error)
     for count in range(min(int(np.sum(sizes < limit)), x.shape[1] - 1), 0, -1):
         dimensions = _simple(vectors[:, :count])
         found = _verified(x, y, plain, dimensions) if dimensions is not None else []
         if found:
-            return tuple(sorted(found, key=lambda scaling: scaling.error)[:_MOST])
+            return tuple(sorted(found, key=lambda scaling: scaling.error)[: settings.scaling_most])
     return ()
 
 
@@ -81,12 +76,13 @@ def _null(x: Array, y: Array, plain: Surrogate) -> tuple[Array, Array]:
 
 def _simple(vectors: Array) -> list[tuple[Fraction, ...]] | None:
     """A basis of the null vectors in fractions: the exponents of each input, and of -y; None if they are not simple."""
+    settings = SEARCH.get()
     rows = vectors.T.copy()
     pivots: list[int] = []
     for k in range(len(rows)):
         free = [c for c in range(rows.shape[1] - 1) if c not in pivots]
         r, c = max(((r, c) for r in range(k, len(rows)) for c in free), key=lambda at: abs(rows[at]))
-        if abs(rows[r, c]) < _OFF:
+        if abs(rows[r, c]) < settings.scaling_off:
             return None
         rows[[k, r]] = rows[[r, k]]
         rows[k] /= rows[k, c]
@@ -94,8 +90,14 @@ def _simple(vectors: Array) -> list[tuple[Fraction, ...]] | None:
             if number != k:
                 rows[number] -= rows[number, c] * rows[k]
         pivots.append(c)
-    simple = [[Fraction(float(value)).limit_denominator(_LARGEST_DENOMINATOR) for value in row] for row in rows]
-    if np.abs(np.array(simple, np.float64) - rows).max() > _OFF or np.abs(rows).max() > _LARGEST_POWER:
+    simple = [
+        [Fraction(float(value)).limit_denominator(settings.scaling_largest_denominator) for value in row]
+        for row in rows
+    ]
+    if (
+        np.abs(np.array(simple, np.float64) - rows).max() > settings.scaling_off
+        or np.abs(rows).max() > settings.scaling_largest_power
+    ):
         return None
     return list(zip(*simple, strict=True))
 

@@ -13,20 +13,13 @@ from numpy.typing import NDArray
 
 from kanserve.search.regression.interactions import Parts, partitions
 from kanserve.search.regression.link_functions import IDENTITY, Link
-from kanserve.search.regression.surrogates import EXACT, Surrogate, answer_units, most_terms, surrogates
+from kanserve.search.regression.surrogates import Surrogate, answer_units, most_terms, surrogates
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.form_test import Block, Hypothesis, across, budgets, fitted, holds, of_size
 
 Array = NDArray[np.float64]
 
-_LINKS = 3
-_WORTH_TRYING = 3.0  # times the best surrogate's error: links with a larger one are not tried
-_AS_GOOD_AS_ANY = 10.0  # times the best link's error
-_ROUNDING = 1e-9
-_SWEEPS = 3  # of alternating least squares for each number of terms, followed by
 _KEEP_PRODUCTS = ("square", "sqrt", "reciprocal", "reciprocal square")  # links whose product is also a product in y
-_STEPS = 2  # of Gauss-Newton
-_LEAST_TERMS = 4  # of a factor
-_SOMETHING = 1e-4  # least variation of a part, relative to y
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +60,21 @@ def separations(x: Array, y: Array, known: Sequence[Surrogate] | None = None) ->
 
 def candidates(ranked: Sequence[Surrogate]) -> list[Surrogate]:
     """The surrogates to test: the best few, and always that of y itself."""
-    least = max(ranked[0].error, _ROUNDING)
-    kept = [surrogate for surrogate in ranked if surrogate.error < _WORTH_TRYING * least][:_LINKS]
+    settings = SEARCH.get()
+    least = max(ranked[0].error, settings.separation_rounding)
+    kept = [surrogate for surrogate in ranked if surrogate.error < settings.separation_worth_trying * least][
+        : settings.separation_links
+    ]
     return kept + [surrogate for surrogate in ranked if surrogate.link.name == "identity" and surrogate not in kept]
 
 
 def _sum(x: Array, y: Array, full: Surrogate, least: float, claimed: Sequence[Parts]) -> Separation | None:
+    settings = SEARCH.get()
     for parts in claimed:
         form, values = _summed(x, y, full, parts)
         moved = (values - values.mean(axis=0)) * answer_units(full.link, y)[:, None]
-        alive = bool(np.all(np.sqrt(np.mean(moved**2, axis=0)) > _SOMETHING))
-        near = form.error < _AS_GOOD_AS_ANY * max(least, _ROUNDING)
+        alive = bool(np.all(np.sqrt(np.mean(moved**2, axis=0)) > settings.separation_something))
+        near = form.error < settings.separation_as_good_as_any * max(least, settings.separation_rounding)
         if alive and near and holds(form, full.error, across(x, full.coordinates, parts)):
             return Separation(full.link, "sum", parts, values, form.error)
     return None
@@ -123,22 +120,23 @@ def _product_from(x: Array, y: Array, full: Surrogate, parts: Parts, values: Arr
 
 
 def _all_vary(values: Array) -> bool:
-    return bool(np.all(values.std(axis=0) > _SOMETHING * np.abs(values).mean(axis=0)))
+    return bool(np.all(values.std(axis=0) > SEARCH.get().separation_something * np.abs(values).mean(axis=0)))
 
 
 def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) -> tuple[Hypothesis, Array]:
     """link(y) as a product of functions of the parts, from a first guess of their values (N, parts)."""
+    settings = SEARCH.get()
     best: tuple[Hypothesis, Array] | None = None
     idle = 0
     for budget in budgets(len(x)):
-        if budget < _LEAST_TERMS * len(parts) and budget < most_terms(len(x)):
+        if budget < settings.separation_least_terms * len(parts) and budget < most_terms(len(x)):
             continue
         form, refined = _alternated(x, y, full, parts, values, budget)
         better = best is None or form.error < 0.9 * best[0].error
         idle = 0 if better else idle + 1
         if better:
             best, values = (form, refined), refined
-        if form.error < EXACT or idle > 1:
+        if form.error < settings.surrogates_exact or idle > 1:
             break
     assert best is not None
     return best
@@ -148,16 +146,17 @@ def _alternated(
     x: Array, y: Array, full: Surrogate, parts: Parts, values: Array, budget: int
 ) -> tuple[Hypothesis, Array]:
     """Alternating least squares for each factor with the others fixed; then Gauss-Newton for all together."""
+    settings = SEARCH.get()
     targets, units = full.link.forward(y), answer_units(full.link, y)
     coordinates = [tuple(full.coordinates[i] for i in part) for part in parts]
-    for _ in range(_SWEEPS):
+    for _ in range(settings.separation_sweeps):
         for k, part in enumerate(parts):
             weight = np.prod(np.delete(values, k, axis=1), axis=1)
             factor = of_size(x, targets, [Block(part, coordinates[k], weight)], units, budget // len(parts))
             values = np.concatenate([values[:, :k], factor.values(0)[:, None], values[:, k + 1 :]], axis=1)
         sizes = np.maximum(np.sqrt(np.mean(values**2, axis=0)), 1e-300)
         values = values / sizes * np.exp(np.mean(np.log(sizes)))  # equal scales, or they would diverge
-    for _ in range(_STEPS):
+    for _ in range(settings.separation_steps):
         blocks = [
             Block(part, coordinates[k], np.prod(np.delete(values, k, axis=1), axis=1)) for k, part in enumerate(parts)
         ]

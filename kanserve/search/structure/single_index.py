@@ -14,18 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.surrogates import surrogates
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.input_merges import Merge
 
 Array = NDArray[np.float64]
 
 POWERS = (0.0, 1.0, -1.0, 2.0, -2.0)
 MULTIPLES = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
-MOST_INPUTS = 5
-SMOOTH = 0.02
-"""Largest `roughness` of a curve."""
-NEAR_BEST = 2.0
-MUCH_BETTER = 0.3
-"""A merge is kept if its error is below this times the error with all inputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +35,18 @@ class Single:
 
 def singles(x: Array, y: Array) -> tuple[Single, ...]:
     """The variables, smoothest first and up to three, in which y (N,) is a smooth curve."""
-    if not 2 <= x.shape[1] <= MOST_INPUTS or y.min() == y.max():
+    settings = SEARCH.get()
+    if not 2 <= x.shape[1] <= settings.single_index_most_inputs or y.min() == y.max():
         return ()
     found = []
     for kind, weights, values in _candidates(x):
         rough = roughness(values, y)
-        if rough < SMOOTH:
+        if rough < settings.single_index_smooth:
             found.append(Single(kind, weights, values, rough))
     found.sort(key=lambda candidate: candidate.roughness)
-    return tuple(candidate for candidate in found if candidate.roughness <= NEAR_BEST * found[0].roughness)[:3]
+    return tuple(
+        candidate for candidate in found if candidate.roughness <= settings.single_index_near_best * found[0].roughness
+    )[:3]
 
 
 def roughness(z: Array, y: Array) -> float:
@@ -87,7 +85,7 @@ def merged_by_trial(x: Array, y: Array, error: float) -> tuple[Merge, ...]:
         others = [k for k in range(x.shape[1]) if k not in (i, j)]
         for kind, beta, values in _pair_candidates(x[:, i], x[:, j]):
             smaller = surrogates(np.column_stack([x[:, others], values]), y)[0].error
-            if smaller < MUCH_BETTER * error:
+            if smaller < SEARCH.get().single_index_much_better * error:
                 found.append(Merge((i, j), kind, beta, values, smaller))
     return tuple(sorted(found, key=lambda merge: merge.error)[:2])
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
+from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.shapes import Shape, shapes, size
 
 MOST_SHAPES = {2: 400, 3: 500, 4: 700}
 REPEATS = {2: 2, 3: 1}
 """How many times inputs may be repeated in a shape; more would give thousands of shapes."""
-MOST_INPUTS = 4
 
 
 def levels(inputs: int) -> Iterator[list[Shape]]:
@@ -15,7 +15,7 @@ def levels(inputs: int) -> Iterator[list[Shape]]:
     if inputs == 1:
         yield [("in", 0)]
         return
-    if inputs > MOST_INPUTS:
+    if inputs > SEARCH.get().enumeration_most_inputs:
         yield [shape for shape in _simple(inputs)]
         return
     every = {shape for listed in _listed(inputs) for shape in shapes(listed)}

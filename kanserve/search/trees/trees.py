@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
-from kanserve.simplification.edge_candidates import FREE_OFFSET
-from kanserve.simplification.symbolic_edges import SPLINE_COMPLEXITY
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 
 Array = NDArray[np.float64]
 
@@ -91,12 +90,15 @@ def renamed(node: Node, columns: tuple[int, ...]) -> Node:
 
 def price(node: Node) -> float:
     """The complexity of the named functions, with their offsets, and of the splines."""
+    settings = SIMPLIFICATION.get()
     total = 0.0
     for curve in curves(node):
         if curve.symbolic is None:
-            total += SPLINE_COMPLEXITY
+            total += settings.symbolic_edges_spline_complexity
         else:
-            total += FUNCTIONS[curve.symbolic.function].complexity + FREE_OFFSET * (curve.symbolic.d != 0)
+            total += FUNCTIONS[curve.symbolic.function].complexity + settings.edge_candidates_free_offset * (
+                curve.symbolic.d != 0
+            )
     return total
 
 
