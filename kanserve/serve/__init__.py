@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from kanserve.errors import MissingDependencyError
 
-# The modules of this package import grpc in any order, and only here its absence is explained; but what only reads
-# settings needs none of it.
+# Every module of this package may import grpc, so its absence is explained once, here. A process that only reads
+# settings does not need it.
 if find_spec("grpc") is None:
     raise MissingDependencyError("grpcio", "serve")

@@ -1,6 +1,7 @@
-"""`python -m kanserve.serve N`: the process that serves, by settings that it reads from descriptor N.
+"""`python -m kanserve.serve N`: the serving process, with settings that it reads from file descriptor N.
 
-`kanserve serve` becomes this one. It imports no more than serving needs: no pydantic, typer, rich, sympy or torch.
+`kanserve serve` replaces itself with this process (exec). It imports only what serving needs: no pydantic, typer, rich,
+sympy or torch.
 """
 
 import ctypes
@@ -37,23 +38,23 @@ def main(arguments: list[str]) -> int:
 
 
 def _hold_little() -> None:
-    """Before there are threads: each would keep memory of its own that it has once had, 2 to 4 MB together."""
+    """Limit malloc's arenas, before threads exist: one arena per thread would hold freed memory, 2 to 4 MB in all."""
     if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
         with suppress(AttributeError):  # another C library than glibc
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def _import_little(found: Settings) -> None:
-    """Before anything large is imported: what of it this process does without."""
-    # A process answers several requests at once: libraries that take all cores for each slow each other down.
+    """Keep unneeded libraries from being imported, and set BLAS threads, before anything large is imported."""
+    # A process answers several requests at once: with a BLAS thread per core, they would slow each other down.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     if "://" in found.repository or found.traces or found.tls_certificate:
         return
-    # grpc imports asyncio, which nobody here runs, and that OpenSSL, as hashlib does: 6 MB. gRPC's TLS has its own, and
-    # hashlib and hmac have what they need in Python itself.
+    # grpc imports asyncio, which is not used here; asyncio and hashlib load OpenSSL: 6 MB. gRPC brings its own TLS, and
+    # hashlib and hmac fall back to Python's built-in hashes.
     for name in _OPENSSL:
-        sys.modules[name] = None  # type: ignore[assignment]  # which is how an import is made to fail
+        sys.modules[name] = None  # type: ignore[assignment]  # makes its import fail
     try:
         import asyncio  # noqa: F401
         import hmac  # noqa: F401
@@ -65,6 +66,6 @@ def _import_little(found: Settings) -> None:
 if __name__ == "__main__":
     ended = main(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # closed, or there never was one
+        with suppress(OSError, ValueError, AttributeError):  # closed, or None
             stream.flush()
-    os._exit(ended)  # at once: the port is open until then, and an interpreter that ends answers nobody
+    os._exit(ended)  # at once: the port stays open until then, but a finalizing interpreter answers no calls

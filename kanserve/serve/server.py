@@ -1,7 +1,7 @@
 """The server: one port with the inference protocol, the formula service, health and reflection.
 
-Only wiring: what a call answers is a plain function of `inference` or `formulas`, and how it gets there is said by
-`calls`. Stopping drains: health says NOT_SERVING, what was accepted is answered, what comes later is told UNAVAILABLE.
+Only wiring: plain functions in `rpc.inference_service` and `rpc.formula_service` compute the answers, and `rpc.routes`
+maps calls to them. Stopping drains: health is NOT_SERVING, accepted calls are answered, later ones get UNAVAILABLE.
 
     start(settings)    within this process, for a test or a notebook
     processes.launch.run(settings)      as a process of its own, or as several, until a signal ends it
@@ -31,16 +31,16 @@ from kanserve.serve.state import Control, LocalControl, ServerState
 if TYPE_CHECKING:
     from kanserve.serve.observability.http_server import Http
 
-_FAREWELL = 1.0  # seconds in which the last answers are sent, and idle streams hear that it is over
-_LOOK = 0.005  # between looks at what is left of them
-_STREAMS = 512  # calls of one connection, at least; more would wait at the client, where nobody refuses them
+_FAREWELL = 1.0  # seconds in which the last answers are sent and idle streams are closed
+_LOOK = 0.005  # seconds between checks for unsent answers
+_STREAMS = 512  # least concurrent calls per connection; more would wait in the client, where they are never refused
 _HANDSHAKE_SECONDS = 10.0
-_PING_SECONDS = 10.0  # a client that asks more often whether we are there is sent away
+_PING_SECONDS = 10.0  # a client that sends keepalive pings more often is disconnected
 _PING_ANSWER_SECONDS = 20.0
 
 
 class ServingRuntime:
-    """What answers calls and what counts them: there before the models are, which are counted too."""
+    """The thread pool and the metrics. They are created before the models, whose loading is counted too."""
 
     def __init__(self, settings: Settings, worker: int = 0) -> None:
         self.threads = ThreadPool(settings.threads, held=max(MAX_INFLIGHT_BYTES, 4 * settings.max_message_bytes))
@@ -49,9 +49,9 @@ class ServingRuntime:
 
 
 class Server:
-    """A running server of models that are loaded; `stop` drains it.
+    """A running server of loaded models; `stop` drains it.
 
-    ConflictError when the port is in use, InputError for a host that is not ours or TLS files that cannot be used.
+    ConflictError when the port is in use, InputError for a host of another machine or unusable TLS files.
     `shared`: other processes listen on the same port.
     """
 
@@ -78,7 +78,7 @@ class Server:
             self._observers,
         )
         self._server = grpc.server(
-            cast(Any, counted.threads),  # grpc submits to it, and no more; typed as if it had to be a pool
+            cast(Any, counted.threads),  # grpc only calls its `submit`, but its stubs demand a ThreadPoolExecutor
             options=_options(settings, shared),
             maximum_concurrent_rpcs=calls.most_calls(settings),
         )
@@ -87,7 +87,7 @@ class Server:
         self._http: Http | None = None
         self._listens = False
         try:
-            if settings.http_port >= 0:  # first, for grpc does not let go of a port before it has started
+            if settings.http_port >= 0:  # first, since grpc cannot release a port before the server has started
                 from kanserve.serve.observability import http_server
 
                 self._http = http_server.serve(settings, self.state, self._takes_calls, reuse_port=shared)
@@ -112,22 +112,22 @@ class Server:
 
     @property
     def http_address(self) -> str:
-        """Where the metrics are; empty where they are not asked for."""
+        """The address of the metrics; empty without an HTTP port."""
         return sockets.address(self.settings.host_of_http(), self._http.port) if self._http is not None else ""
 
     def reopen(self) -> None:
-        """Go on in new files where the logs were rotated."""
+        """Reopen log files after a rotation."""
         for observer in self._observers:
             if hasattr(observer, "reopen"):
                 observer.reopen()
 
     def stop(self, grace: float | None = None, *, last: bool = False) -> bool:
-        """Finish what was accepted and end; whether all of it was done within so many seconds.
+        """Finish accepted calls and stop; whether all were finished within `grace` seconds.
 
-        `last`: the process ends next. The port is left to that: grpc tells a call that comes while it stops CANCELLED,
-        and one whose connection breaks is UNAVAILABLE, after which a client asks another server.
+        `last`: the process ends next, and its end closes the port. If grpc closed it, new calls would get CANCELLED;
+        when the connection breaks, they get UNAVAILABLE, after which a client tries another server.
         """
-        self.state.threads.close()  # before health says so: who hears it must find it true
+        self.state.threads.close()  # before health changes, so that what it reports is true
         self._health.enter_graceful_shutdown()
         done: bool = self.state.threads.drain(self.settings.grace_seconds if grace is None else grace)
         self._hang_up(last)
@@ -157,14 +157,14 @@ class Server:
         sockets.hang_up(self.port, self.settings.unix_socket)
         if not last:
             stopped = self._server.stop(_FAREWELL)
-            sockets.hang_up(self.port, self.settings.unix_socket)  # who came back at once
+            sockets.hang_up(self.port, self.settings.unix_socket)  # clients that reconnected at once
             stopped.wait()
         elif self.settings.unix_socket:
             with suppress(OSError):
                 os.unlink(self.settings.unix_socket)
 
     def _open_calls(self) -> set[Any]:
-        """Those that have not been answered to the last byte, which grpc knows and does not tell."""
+        """Calls whose answer is not fully sent; from grpc's private state, since it has no public API for that."""
         return set(getattr(getattr(self._server, "_state", None), "rpc_states", ()))
 
     def _takes_calls(self) -> bool:
@@ -181,7 +181,7 @@ class Server:
 
 
 def loaded(settings: Settings, counted: ServingRuntime) -> Models:
-    """The models that the settings ask for, once all that can be are loaded."""
+    """The models that the settings ask for; returns once all that can be loaded are."""
     models = Models(settings, counted.meters)
     models.subscribe(counted.meters.changed)
     models.refresh()
@@ -195,17 +195,17 @@ def start(
     threads: int = Settings.threads,
     backend: str | None = None,
 ) -> Server:
-    """Load every model of a repository and serve them on a port (0: a free one), until `stop`; or by settings.
+    """Load every model of a repository and serve them on a port (0: a free one) until `stop`; or as Settings say.
 
-    NotFoundError without a repository, ConflictError when the port is in use, InputError for a host that is not ours.
+    NotFoundError without a repository, ConflictError when the port is in use, InputError for a host of another machine.
     """
     settings = settings_of(repository, host, port, threads, backend)
-    check_free(settings)  # to say so before a large repository is loaded
+    check_free(settings)  # to fail before a large repository is loaded
     return Server(settings)
 
 
 def check_free(settings: Settings) -> None:
-    """ConflictError or InputError where the server could not listen."""
+    """ConflictError or InputError if the server could not listen."""
     if settings.unix_socket:
         sockets.check_file(settings.unix_socket)
     else:
@@ -221,17 +221,17 @@ def settings_of(
 
 
 def _observers(settings: Settings) -> tuple[Any, ...]:
-    """What is told of each call: the access log, and traces."""
-    made: list[Any] = []
+    """The callbacks for ended calls: the access log, and traces."""
+    observers: list[Any] = []
     if settings.access_log:
         from kanserve.serve.observability import logs
 
-        made.append(logs.access_log(settings))
+        observers.append(logs.access_log(settings))
     if settings.traces:
         from kanserve.serve.observability import tracing
 
-        made.append(tracing.traces(settings))
-    return tuple(made)
+        observers.append(tracing.traces(settings))
+    return tuple(observers)
 
 
 def _options(settings: Settings, shared: bool) -> list[tuple[str, int]]:
@@ -242,11 +242,11 @@ def _options(settings: Settings, shared: bool) -> list[tuple[str, int]]:
         "grpc.server_handshake_timeout_ms": _HANDSHAKE_SECONDS,
     }
     return [
-        ("grpc.so_reuseport", int(shared)),  # otherwise a second server takes the same port and half of the calls
+        ("grpc.so_reuseport", int(shared)),  # by default a second server could bind the port and get half of the calls
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_concurrent_streams", max(_STREAMS, 2 * settings.queue)),
-        ("grpc.http2.bdp_probe", 0),  # otherwise the window grows, and a call that waits holds up to 15 MiB
+        ("grpc.http2.bdp_probe", 0),  # otherwise the flow-control window grows, and a waiting call holds up to 15 MiB
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.max_metadata_size", calls.METADATA_BYTES),

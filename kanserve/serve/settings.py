@@ -1,7 +1,7 @@
-"""What can be set of a server: one table, which the flags, the environment, the file and the docs are made from.
+"""The settings of a server: one table, from which flags, environment variables, file keys and docs are made.
 
-Plain data that needs no package, so that the process that serves carries nothing but what it serves with;
-`configuration` reads and checks it, in a process of its own.
+Plain data that needs no package, to keep the serving process small. `configuration` reads and checks it, in a process
+of its own.
 """
 
 import ipaddress
@@ -17,18 +17,18 @@ LONGEST_SOCKET_PATH = 107  # bytes, of Linux; others take a few less
 
 
 def _set(default: Any, says: str, least: float | None = None, most: float | None = None) -> Any:
-    """A field, what the help says of it, and between what it lies (Any, as `dataclasses.field` is typed)."""
+    """A field with its help text and its bounds (Any, as `dataclasses.field` is typed)."""
     return field(default=default, metadata={"help": says, "least": least, "most": most})
 
 
 def _table(says: str, make: Any = tuple) -> Any:
-    """A field that only a file can hold."""
+    """A field that can only be set in a file."""
     return field(default_factory=make, metadata={"help": says, "file": True})
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What one caller may do: whoever shows the token, or the client certificate of that name."""
+    """What a caller may do who presents this token, or the client certificate of this name."""
 
     roles: tuple[Role, ...]
     name: str = _set("", "Who it is, for the log.")
@@ -40,7 +40,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What is set for one model; what is not set here is the server's."""
+    """Settings of one model; those that are not set are the server's."""
 
     versions: str = _set("", "all, latest, latest:N, or numbers as in 1,3.")
     backend: str = _set("", "c_source, onnx_graph or numpy_source.")
@@ -65,7 +65,7 @@ class Settings:
     http_host: str = _set("", "The address to listen on for that port; default: host.")
 
     workers: int = _set(
-        1, "Processes that serve; 1: this one alone, without a supervisor; 0: one for each core.", 0, 1024
+        1, "Processes that serve; 1: only this one, without a supervisor; 0: one for each core.", 0, 1024
     )
     pin: bool = _set(False, "Tie each worker to a core of its own.")
     threads: int = _set(8, "Requests that a process answers at once; models that are slow get more.", 1, 1024)
@@ -74,12 +74,12 @@ class Settings:
     streams: int = _set(32, "Streams that may be open at once; each holds a thread of its own.", 1, 4096)
     max_message_bytes: int = _set(16 * 2**20, "The largest request or response.", 1024, 2**31 - 1)
     max_rows: int = _set(65_536, "The most rows of one request.", 1)
-    grace_seconds: float = _set(25.0, "How long a stopping server may finish what it has accepted.", 0)
-    keepalive_seconds: float = _set(60.0, "After so long without a word a client is asked whether it is there.", 1)
+    grace_seconds: float = _set(25.0, "How long a stopping server may take to finish accepted calls.", 0)
+    keepalive_seconds: float = _set(60.0, "A client that has been silent for this long is pinged.", 1)
 
     model_control: Control = _set(  # noqa: RUF009  # it is dataclasses.field
         "signal",
-        "signal: new versions are looked for at SIGHUP; poll: every so often too; explicit: only what is named.",
+        "signal: look for new versions at SIGHUP; poll: also every poll_seconds; explicit: load only what is named.",
     )
     poll_seconds: float = _set(5.0, "How often to look for new versions, with poll.", 0.05)
     load: tuple[str, ...] = _set((), "The models to load at the start, with explicit.")
@@ -90,10 +90,10 @@ class Settings:
 
     tls_certificate: str = _set("", "A PEM file with the certificate chain; read again when it changes.")
     tls_key: str = _set("", "A PEM file with its private key.")
-    tls_client_ca: str = _set("", "A PEM file with the authorities of client certificates, which are then demanded.")
+    tls_client_ca: str = _set("", "A PEM file with the CAs of client certificates, which are then required.")
     anonymous: tuple[Role, ...] | None = _set(
         None,
-        "What a caller may do who shows nothing: predict, read, manage; default: predict,read, or nothing with access.",
+        "What a caller without credentials may do: predict,read,manage; default: predict,read, or nothing with access.",
     )
     require_signature: tuple[str, ...] = _set(
         (), "PEM files of public Ed25519 keys, one of which must have signed a model."
@@ -103,14 +103,14 @@ class Settings:
 
     log_format: Literal["text", "json"] = _set("text", "text or json.")
     log_level: Literal["debug", "info", "warning", "error"] = _set("info", "debug, info, warning or error.")
-    access_log: str = _set("", "A file for one JSON line a call; - is standard output.")
+    access_log: str = _set("", "A file for one JSON line per call; - is standard output.")
     traces: str = _set("", "An OTLP/HTTP endpoint for traces, as http://localhost:4318/v1/traces.")
 
     models: dict[str, ModelSettings] = _table("Settings of single models, by name.", dict)  # noqa: RUF009
     access: tuple[Grant, ...] = _table("Who may do what.")
 
     def __post_init__(self) -> None:
-        for name in ("host", "http_host"):  # an IPv6 address as it stands before a port is the address within
+        for name in ("host", "http_host"):  # an IPv6 address may come in brackets, as in [::1]:8001
             value = getattr(self, name)
             if value.startswith("[") and value.endswith("]"):
                 object.__setattr__(self, name, value[1:-1])
@@ -119,12 +119,12 @@ class Settings:
         return self.http_host or self.host
 
     def is_local(self) -> bool:
-        """Whether nobody but this machine reaches the server."""
+        """Whether only this machine can reach the server."""
         if self.unix_socket or self.host == "localhost":
             return True
         try:
             return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:  # a name, which may stand for any machine
+        except ValueError:  # a host name, which may resolve to any machine
             return False
 
 
@@ -136,9 +136,8 @@ def dumps(settings: Settings) -> str:
 def loads(text: str) -> Settings:
     """Settings that `dumps` wrote.
 
-    `kanserve serve` hands them over by execv of `python -m kanserve.serve NUMBER`: the number of an inherited file
-    descriptor, positioned at its begin, that holds this JSON and nothing else. Who takes it over reads it to its end
-    and closes it.
+    `kanserve serve` passes them on by execv of `python -m kanserve.serve NUMBER`: an inherited file descriptor,
+    positioned at its start, that holds only this JSON. The new process reads it to its end and closes it.
     """
     values = json.loads(text)
     values["models"] = {name: _made(ModelSettings, value) for name, value in values["models"].items()}
@@ -148,8 +147,8 @@ def loads(text: str) -> Settings:
 
 
 def _made(kind: type[Any], values: dict[str, Any]) -> Any:
-    """JSON has no tuples (Any: of the kind that is given)."""
-    known = {one.name for one in fields(kind)}
+    """A dataclass from JSON, which has lists instead of tuples (Any: an instance of `kind`)."""
+    known = {setting.name for setting in fields(kind)}
     return kind(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known}
     )

@@ -1,6 +1,6 @@
 """What a server listens on: a port, a port that several processes share, or a socket file.
 
-grpc says neither why a port is not to be had nor that another server has it too, so that is settled here first.
+grpc reports neither why a port is unavailable nor that another server shares it, so both are checked here first.
 """
 
 import errno
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kanserve.errors import ConflictError, InputError
 from kanserve.serve.settings import LONGEST_SOCKET_PATH
 
-if TYPE_CHECKING:  # so that who only looks whether a port is free does without it
+if TYPE_CHECKING:  # checking whether a port is free needs no grpc
     import grpc
 
 
@@ -24,8 +24,8 @@ def address(host: str, port: int) -> str:
 
 
 def check_free(host: str, port: int) -> None:
-    """ConflictError when the port is in use, InputError when it or the host is not to be had."""
-    reasons = [_why_not(family, place) for family, place in _places(host, port)]
+    """ConflictError when the port is in use, InputError when the port or host cannot be used."""
+    reasons = [_why_not(family, address) for family, address in _places(host, port)]
     if errno.EADDRINUSE in reasons:
         raise ConflictError(f"Port {port} of {host} is in use. Choose another port, or stop what listens there.")
     if 0 not in reasons:
@@ -33,11 +33,11 @@ def check_free(host: str, port: int) -> None:
 
 
 def listen(server: "grpc.Server", host: str, port: int, credentials: "grpc.ServerCredentials | None" = None) -> int:
-    """Bind a server to a port, which is returned: ConflictError."""
+    """Bind a server to a port and return the port: ConflictError."""
     where = address(host, port)
     try:
         bound = _add(server, where, credentials)
-    except RuntimeError:  # taken just now, or a host that only grpc cannot bind
+    except RuntimeError:  # taken in the meantime, or a host that grpc cannot bind
         bound = 0
     if bound == 0:
         raise ConflictError(f"Cannot listen on {where}. Choose another port, or stop what listens there.")
@@ -45,9 +45,9 @@ def listen(server: "grpc.Server", host: str, port: int, credentials: "grpc.Serve
 
 
 def listen_on_file(server: "grpc.Server", path: str, credentials: "grpc.ServerCredentials | None" = None) -> None:
-    """Bind a server to a socket file, which only this user may open: ConflictError, InputError."""
+    """Bind a server to a socket file that only this user may open: ConflictError, InputError."""
     check_file(path)
-    mask = os.umask(0o177)  # from the beginning: changed later, it would be open to others in between
+    mask = os.umask(0o177)  # a chmod afterwards would leave it open to others for a moment
     try:
         _add(server, f"unix:{path}", credentials)
     except RuntimeError:
@@ -57,7 +57,7 @@ def listen_on_file(server: "grpc.Server", path: str, credentials: "grpc.ServerCr
 
 
 def check_file(path: str) -> None:
-    """Remove the socket file of a server that is gone; ConflictError when it is not gone, or no socket."""
+    """Remove the socket file of a server that has ended; ConflictError when one still listens, or it is no socket."""
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise InputError(f"The path of a socket file may have {LONGEST_SOCKET_PATH} bytes; {path!r:.80} has more.")
     try:
@@ -83,46 +83,47 @@ def check_file(path: str) -> None:
 
 @contextmanager
 def reserved(host: str, port: int) -> Iterator[int]:
-    """A port that no other server takes, while processes that share it come and go."""
+    """Hold a port, so that no other server takes it, while processes that share it come and go."""
     check_free(host, port)
     held: list[socket.socket] = []
     try:
-        for family, place in _places(host, port):
-            one = socket.socket(family, socket.SOCK_STREAM)
-            held.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            with suppress(OSError):  # an address that this machine has not, beside one that it has
-                one.bind((place[0], port, *place[2:]))
-                port = one.getsockname()[1]
+        for family, bindable in _places(host, port):
+            holder = socket.socket(family, socket.SOCK_STREAM)
+            held.append(holder)
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            with suppress(OSError):  # the host may also resolve to an address that this machine does not have
+                holder.bind((bindable[0], port, *bindable[2:]))
+                port = holder.getsockname()[1]
         yield port
     finally:
-        for one in held:
-            one.close()
+        for holder in held:
+            holder.close()
 
 
 def hang_up(port: int, path: str = "") -> None:
-    """End every connection that has come in at a port, or at a socket file: what has been sent still arrives, and who
-    waits for more is told at once that nobody is there.
+    """Shut down every connection accepted on a port, or on a socket file: what was sent still arrives, and clients that
+    wait for more see at once that the connection is closed.
     """
     for number in _descriptors():
         try:
             if not stat.S_ISSOCK(os.fstat(number).st_mode):
                 continue
-            one = socket.socket(fileno=os.dup(number))  # ours, so that grpc may close its own meanwhile
-        except OSError:  # closed just now
+            connection = socket.socket(fileno=os.dup(number))  # a duplicate, since grpc may close its own meanwhile
+        except OSError:  # closed in the meantime
             continue
-        with one, suppress(OSError):
-            here = one.getsockname()
+        with connection, suppress(OSError):
+            here = connection.getsockname()
+            # Listening sockets are left to grpc.
             ours = here == path if path else isinstance(here, tuple) and here[1] == port
-            if ours and not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):  # which grpc closes itself
-                one.shutdown(socket.SHUT_RDWR)
+            if ours and not connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def _descriptors() -> list[int]:
     try:
-        return [int(one) for one in os.listdir("/dev/fd")]
-    except OSError:  # a system that does not show them
+        return [int(number) for number in os.listdir("/dev/fd")]
+    except OSError:  # a system without /dev/fd
         return []
 
 
@@ -131,19 +132,19 @@ def _add(server: "grpc.Server", where: str, credentials: "grpc.ServerCredentials
 
 
 def _places(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
-    """What a host and a port stand for, as sockets bind it: InputError."""
+    """The address families and addresses that a host and a port resolve to, as sockets bind them: InputError."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, OverflowError, UnicodeError):
         raise InputError(f"The host {host!r:.80} has no address. Give one of this machine, as 127.0.0.1.") from None
-    return [(family, place) for family, _, _, _, place in found]  # type: ignore[misc]  # of these families
+    return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]  # of these families
 
 
 def _why_not(family: int, place: tuple[str, int]) -> int:
-    """The errno that keeps an address from being bound, 0 when nothing does."""
+    """The errno with which binding an address fails; 0 when it works."""
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As grpc does: an address whose last connections are still closing is free.
+            # As grpc does: an address whose last connections are in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
     except OSError as error:

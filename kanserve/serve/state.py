@@ -1,4 +1,4 @@
-"""What a server holds, and what is known of one call: what the modules of this package hand to each other.
+"""The state of a server and of one call, and the interfaces between the modules of this package.
 
 supervisor ── channel ── worker ── server ── calls ── inference, formulas, sources, watching
                            │          │        ├── access, admission, threads
@@ -16,11 +16,11 @@ from kanserve.artifact.format import Artifact
 from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.settings import Settings
 
-Snapshot = Mapping[str, Any]  # the counts of one process or of several together, as JSON can hold them
+Snapshot = Mapping[str, Any]  # the metrics of one process or of several merged, as JSON can hold them
 
 
 class Call:
-    """One call on its way through the server, filled in as it goes; times are in nanoseconds of perf_counter_ns."""
+    """One call, filled in on its way through the server; times are in nanoseconds of perf_counter_ns."""
 
     __slots__ = (
         "alive",
@@ -53,19 +53,19 @@ class Call:
         self.computed = 0  # how long the model took
         self.encoded = 0  # how long it took to write the answer
         self.ended = 0  # when it ended
-        self.model = ""  # the model that was found, or the empty text
+        self.model = ""  # the model's name once it was found; else empty
         self.version = 0
         self.rows = 0
         self.outside: NDArray[np.intp] | None = (
-            None  # for each feature the rows outside its training range; None: no row
+            None  # per feature, the rows outside its training range; None: no row is
         )
         self.code = "OK"  # the name of the status code
-        self.error = ""  # what the client was told
-        self.request_id = ""  # x-request-id of the metadata, or one of ours; only where somebody observes
-        self.identity = ""  # the name of the grant by which it was allowed
+        self.error = ""  # the error message sent to the client
+        self.request_id = ""  # x-request-id of the metadata, or a generated one; only if there are observers
+        self.identity = ""  # the name of the grant that allowed the call
         self.peer = ""
-        self.metadata: Sequence[tuple[str, str | bytes]] = ()  # only where somebody observes
-        self.alive: Callable[[], bool] = _alive  # of a stream: whether the client still listens, as context.is_active
+        self.metadata: Sequence[tuple[str, str | bytes]] = ()  # only if there are observers
+        self.alive: Callable[[], bool] = _alive  # of a stream: whether the client still listens (context.is_active)
 
 
 def _alive() -> bool:
@@ -73,25 +73,25 @@ def _alive() -> bool:
 
 
 class Meters(Protocol):
-    """Counts what happens; threads may share it."""
+    """Collects metrics; thread-safe."""
 
     def ended(self, call: Call) -> None:
-        """A call of our two services has ended, or a request within a stream."""
+        """A call of our two services, or a request within a stream, has ended."""
 
     def loaded(self, model: str, version: int, seconds: float, reason: str) -> None:
-        """A version was loaded; `reason` says why not where it could not be."""
+        """A version was loaded, or failed to load: then `reason` says why."""
 
     def snapshot(self) -> Snapshot:
-        """What was counted in this process until now."""
+        """The metrics of this process until now."""
 
 
 class Access(Protocol):
     """Who may do what."""
 
     def check(self, method: str, context: Any) -> Callable[[str], None] | None:
-        """Refuse a call by its full path, "/inference.GRPCInferenceService/ModelInfer": UnauthenticatedError or
-        AccessError. What comes back, where there is something, is to be called with the model's name once it is known,
-        and may refuse too; its `identity` attribute is the name of the grant.
+        """Check a call by its full path, "/inference.GRPCInferenceService/ModelInfer": UnauthenticatedError or
+        AccessError. Unless it is None, call the result with the model's name once that is known; it may refuse too.
+        Its `identity` attribute is the name of the grant.
         """
 
 
@@ -99,13 +99,13 @@ class Control(Protocol):
     """Changes that reach every process of this server."""
 
     def load(self, name: str) -> None:
-        """Load what is there of a model, newest versions included: NotFoundError, ArtifactError."""
+        """Load a model as the repository now has it, newest versions included: NotFoundError, ArtifactError."""
 
     def unload(self, name: str) -> None:
-        """Let go of all versions of a model until it is loaded again: NotFoundError."""
+        """Unload all versions of a model until it is loaded again: NotFoundError."""
 
     def snapshot(self) -> Snapshot:
-        """What was counted in all processes together, those that are gone included."""
+        """The merged metrics of all processes, those that have ended included."""
 
 
 class _Changing(Protocol):
@@ -116,7 +116,7 @@ class _Changing(Protocol):
 
 
 class LocalControl:
-    """The control of a server that is one process."""
+    """The control of a single-process server."""
 
     def __init__(self, models: _Changing, meters: Meters) -> None:
         self._models, self._meters = models, meters
@@ -132,10 +132,10 @@ class LocalControl:
 
 
 class Source(Protocol):
-    """The repository, opened."""
+    """An open repository."""
 
     def read(self, name: str, version: int) -> Artifact:
-        """A version, verified."""
+        """A verified version."""
 
 
 class Table(Protocol):
@@ -147,15 +147,15 @@ class Table(Protocol):
 
     @property
     def catalog(self) -> Catalog:
-        """What is loaded now; a call takes it once and keeps it."""
+        """What is loaded now; a call reads it once and uses that to its end."""
 
     def subscribe(self, changed: Callable[[Catalog], None]) -> Callable[[], None]:
-        """Call `changed` after each change, on the thread that made it; what comes back ends that."""
+        """Call `changed` after each change, on the thread that made it; the returned function unsubscribes."""
 
 
 @dataclass(frozen=True)
 class ServerState:
-    """What the logic of a call sees of the server."""
+    """The parts of the server that the handlers of calls use."""
 
     settings: Settings
     table: Table

@@ -1,6 +1,6 @@
 """The tree of errors as gRPC status codes, in one table.
 
-The class of an error travels beside its code and text, in the trailing metadata, so that our client raises the same.
+The trailing metadata names the error's class, so that our client raises the same one.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import grpc
 from kanserve import errors
 
 ERROR_KEY = "kanserve-error"  # the client reads it
-_LONGEST = 500  # characters; what does not fit the peer's limit on metadata would reach it as another error
+_LONGEST = 500  # characters; a text beyond the peer's metadata limit would arrive as another error
 
 _Code = grpc.StatusCode
 
@@ -45,7 +45,7 @@ CODES: dict[type[errors.KanserveError], grpc.StatusCode] = {
 
 @dataclass(frozen=True)
 class Failure:
-    """What a client is told."""
+    """The status that a client gets."""
 
     code: grpc.StatusCode
     text: str
@@ -60,8 +60,8 @@ INTERNAL = Failure(_Code.INTERNAL, "internal error")
 
 
 def failure(error: BaseException) -> Failure:
-    """What to say of an error: its own text when it was raised on purpose, and no more than "internal error" else."""
-    kind = next((one for one in type(error).__mro__ if one in CODES), None)
+    """The status for an error: with its own text if it was raised on purpose, else only "internal error"."""
+    kind = next((ancestor for ancestor in type(error).__mro__ if ancestor in CODES), None)
     if kind is None or CODES[kind] is _Code.INTERNAL:
         return INTERNAL
     return Failure(CODES[kind], str(error)[:_LONGEST], kind.__name__)

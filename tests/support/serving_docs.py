@@ -46,7 +46,7 @@ def _flags() -> Iterator[str]:
         default = flags.default(setting)
         yield f"| `{flags.flag(setting.name)}` | {f'`{default}`' if default else ''} | {setting.metadata['help']} |"
     yield "| `--config` | | A TOML file with settings. |"
-    yield "| `--check-config` | | Print the settings and end. |"
+    yield "| `--check-config` | | Print the settings and exit. |"
 
 
 def _keys(kind: type[Any], title: str) -> Iterator[str]:

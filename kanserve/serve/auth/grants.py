@@ -1,7 +1,7 @@
-"""Who may do what: one table from a call's path to the roles that may make it; what is not in it nobody may.
+"""Access control: one table from a call's path to the roles that may make it; a path that is not in it is refused.
 
-A caller shows a bearer token (`authorization: Bearer ...`), a client certificate, both or nothing. Each grant that
-knows what is shown counts, and so does what anybody may do. A token that no grant knows is refused in any case.
+A caller presents a bearer token (`authorization: Bearer ...`), a client certificate, both or neither. Its rights are
+those of all matching grants plus those of anonymous callers. A token that matches no grant is always refused.
 """
 
 import logging
@@ -44,9 +44,9 @@ _SERVICES: dict[str, dict[str, tuple[Role, ...]]] = {
         "GetNetwork": _READ,
         "ExportSource": _READ,
         "Watch": _READ,
-        "Differentiate": _PREDICT,  # no more of the formula than predictions nearby would show
+        "Differentiate": _PREDICT,  # reveals no more of the formula than predictions at nearby points
     },
-    # Whoever probes has no secret. It learns whether the server and its services run, and nothing of models.
+    # Health probes have no credentials. They learn whether the server and its services run, and nothing of models.
     wire.HEALTH_SERVICE_NAME: {"Check": _ANYBODY, "Watch": _ANYBODY, "List": _ANYBODY},
     wire.REFLECTION_SERVICE_NAME: {"ServerReflectionInfo": ROLES},
 }
@@ -56,26 +56,26 @@ NEEDS: Mapping[str, tuple[Role, ...]] = {
 }
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-_NAMES = ("x509_common_name", "peer_dns", "peer_uri")  # as grpc calls them; an address or a mailbox names no client
+_NAMES = ("x509_common_name", "peer_dns", "peer_uri")  # grpc's keys; IP and e-mail addresses do not identify a client
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """A caller who may make the call: call it with a model's name for whether it may of that model."""
+    """A caller who may make the call; calling the object with a model's name checks access to that model."""
 
     identity: str
     models: frozenset[str] | None  # None: all
 
     def __call__(self, model: str) -> None:
-        """AccessError for another's model, whether or not there is one: a caller does not learn what it may not see."""
+        """AccessError for a model outside the grant, whether or not it exists: that must not be revealed."""
         if self.models is not None and model not in self.models:
             raise AccessError("The caller may not use this model.")
 
 
 def table(settings: Settings) -> "Access":
-    """The rules of a server; InputError for a grant that cannot work. Says in the log what is risky."""
+    """The access rules of a server; InputError for a grant that cannot work. Logs warnings about risky settings."""
     for grant in settings.access:
         _check(grant, settings)
     anonymous: tuple[Role, ...] = () if settings.access else ("predict", "read")
@@ -86,7 +86,7 @@ def table(settings: Settings) -> "Access":
 
 
 class _Anonymous:
-    """Nobody has a name, so that nothing that a caller shows is looked at."""
+    """No grants are configured: credentials are ignored."""
 
     def __init__(self, roles: Sequence[Role]) -> None:
         self._open = frozenset(path for path, needs in NEEDS.items() if not needs or set(needs) & set(roles))
@@ -118,46 +118,46 @@ class _Rules:
         if not self._anonymous.isdisjoint(needs):
             return Allowed(grants[0].name, None) if grants else None
         if not grants:
-            raise UnauthenticatedError("This needs a bearer token or a client certificate that the server knows.")
+            raise UnauthenticatedError("This call needs a bearer token or a client certificate that the server knows.")
         able = [grant for grant in grants if not set(needs).isdisjoint(grant.roles)]
         if not able:
             raise _refusal(method)
-        everything = not all(one.models for one in able)
-        return Allowed(able[0].name, None if everything else frozenset(name for one in able for name in one.models))
+        everything = not all(grant.models for grant in able)
+        return Allowed(able[0].name, None if everything else frozenset(name for grant in able for name in grant.models))
 
     def _by_token(self, context: Any) -> list[Grant]:
         shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
         if not shown:
             return []
         scheme, _, token = shown[0].partition(" ")
-        # Of several nobody can say which one a proxy on the way meant.
-        found = self._tokens.matching(token.strip()) if len(shown) == 1 and scheme.lower() == "bearer" else []
-        if not found:
-            raise UnauthenticatedError("The server does not know this authorization. It takes a bearer token, once.")
-        return found
+        # With several headers it is ambiguous which one a proxy would have used.
+        matching = self._tokens.matching(token.strip()) if len(shown) == 1 and scheme.lower() == "bearer" else []
+        if not matching:
+            raise UnauthenticatedError("The authorization is not valid. Send exactly one bearer token.")
+        return matching
 
     def _by_certificate(self, context: Any) -> list[Grant]:
         if not self._certificates:
             return []
         shown = context.auth_context()
-        # A certificate often repeats its common name among the others.
+        # A certificate often repeats its common name among its DNS names.
         names = dict.fromkeys(name for key in _NAMES for name in shown.get(key, ()))
         return [grant for name in names for grant in self._certificates.get(name, ())]
 
 
 def _refusal(method: str) -> AccessError:
     needs = NEEDS.get(method)
-    return AccessError(f"This needs the role {' or '.join(needs)}." if needs else "The server has no such call.")
+    return AccessError(f"This call needs the role {' or '.join(needs)}." if needs else "The server has no such call.")
 
 
 def _check(grant: Grant, settings: Settings) -> None:
     who = f"The grant {grant.name!r}" if grant.name else "A grant without a name"
     if not (grant.token_sha256 or grant.token_file or grant.certificate):
-        raise InputError(f"{who} is for nobody: give it token_sha256, token_file or certificate.")
+        raise InputError(f"{who} matches no caller: give it token_sha256, token_file or certificate.")
     if grant.token_sha256 and not _SHA256.fullmatch(grant.token_sha256):
         raise InputError(f"{who} needs 64 hexadecimal digits as token_sha256: printf %s TOKEN | sha256sum.")
     if grant.certificate and not settings.tls_client_ca:
-        raise InputError(f"{who} is for a client certificate, which is asked for only with tls_client_ca.")
+        raise InputError(f"{who} is for a client certificate, which needs tls_client_ca.")
     if not grant.roles or not set(grant.roles) <= set(ROLES):
         raise InputError(f"{who} needs roles out of {', '.join(ROLES)}, got {', '.join(grant.roles) or 'none'}.")
     for name in grant.models:
@@ -167,11 +167,11 @@ def _check(grant: Grant, settings: Settings) -> None:
 def _warn(settings: Settings, anonymous: Sequence[Role]) -> None:
     if settings.is_local():
         return
-    if not settings.tls_certificate and any(one.token_sha256 or one.token_file for one in settings.access):
+    if not settings.tls_certificate and any(grant.token_sha256 or grant.token_file for grant in settings.access):
         _logger.warning(
-            "Bearer tokens come to %s over plain text: whoever sees the traffic can use them. Set tls_certificate and "
+            "Bearer tokens reach %s unencrypted: whoever sees the traffic can use them. Set tls_certificate and "
             "tls_key, or listen on 127.0.0.1 behind a proxy that speaks TLS.",
             settings.host,
         )
     if "manage" in anonymous:
-        _logger.warning("Whoever reaches %s may load and unload models: anonymous has the role manage.", settings.host)
+        _logger.warning("Anyone reaching %s may load and unload models: anonymous has the role manage.", settings.host)

@@ -11,7 +11,7 @@ _MAX_BYTES = 2**20  # of a chain of certificates; a token is smaller
 
 
 def stamp(path: str) -> Stamp | None:
-    """What differs once the file, or the link to it, was replaced or written to; None where there is none."""
+    """A value that changes when the file, or the link to it, is replaced or written to; None for a missing file."""
     try:
         status = os.stat(path)
     except OSError:
@@ -20,7 +20,7 @@ def stamp(path: str) -> Stamp | None:
 
 
 def read(path: str, what: str) -> bytes:
-    """The bytes of a file that is called `what` in the error that says why it cannot be read: InputError."""
+    """The bytes of a file; `what` names it in the InputError raised when it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(_MAX_BYTES + 1)

@@ -1,7 +1,7 @@
-"""TLS: the server's certificate, and whose client certificates it demands; files that change are taken up meanwhile.
+"""TLS: the server's certificate and the CAs of client certificates; replaced files are reloaded while the server runs.
 
-At each handshake the files' times are looked at, which costs microseconds. New ones are used once they fit together;
-until then, as when they are half written, the old ones serve on. Connections keep what they were made with.
+Each handshake checks the files' times, which costs microseconds. New files are used once they are consistent; until
+then, for instance while they are half written, the old ones stay in use. Open connections keep their certificate.
 """
 
 import logging
@@ -14,32 +14,32 @@ from kanserve.errors import InputError
 from kanserve.serve.auth import rotation
 from kanserve.serve.settings import Settings
 
-_AGAIN = 1.0  # seconds until files that do not fit are tried again although nothing says that they changed
+_AGAIN = 1.0  # seconds until inconsistent files are tried again although their times have not changed
 
-# Seconds for which new files wait. grpc frees the old ones when it is given new ones, and a handshake that has just
-# looked may be about to use them: without the pause, one rotation in some thousands under load ended the process.
+# Seconds of pause before new files are handed to grpc. It frees the old configuration then, which a handshake that has
+# just begun may be about to use: without the pause, one rotation in some thousands under load crashed the process.
 _HANDOVER = 0.05
 
 _logger = logging.getLogger(__name__)
 
 
 def credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """What a secure port takes; None without TLS. InputError for files that cannot be used."""
+    """The credentials of a secure port; None without TLS. InputError for unusable files."""
     certificate, key, authorities = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     if not (certificate or key or authorities):
         return None
     if not (certificate and key):
-        raise InputError("TLS needs both tls_certificate and tls_key; tls_client_ca comes on top of them.")
+        raise InputError("TLS needs both tls_certificate and tls_key; tls_client_ca is only used with them.")
     files = _Files(certificate, key, authorities)
     return grpc.dynamic_ssl_server_credentials(
         files.current,
-        files.changed,  # type: ignore[arg-type]  # None says that nothing is new, which the stubs do not know
+        files.changed,  # type: ignore[arg-type]  # None means unchanged, which the stubs do not allow
         bool(authorities),
     )
 
 
 class _Files:
-    """The configuration that the files gave when they last fitted together."""
+    """The last consistent configuration of the files."""
 
     def __init__(self, certificate: str, key: str, authorities: str) -> None:
         self._paths = (certificate, key, *((authorities,) if authorities else ()))
@@ -50,13 +50,13 @@ class _Files:
         self.current = _configuration(*self._paths)
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """What to use from now on; None: nothing new. grpc asks at each handshake, on any of its threads."""
-        if not self._lock.acquire(blocking=False):  # another handshake reads them; this one goes with the old
+        """The new configuration; None if nothing changed. grpc calls this at each handshake, on any of its threads."""
+        if not self._lock.acquire(blocking=False):  # another handshake is reading them; this one uses the old ones
             return None
         try:
             return self._changed()
         except Exception:  # grpc would refuse the handshake
-            _logger.exception("The certificates could not be looked at; the old ones serve on.")
+            _logger.exception("The certificates could not be checked; the old ones stay in use.")
             return None
         finally:
             self._lock.release()
@@ -70,12 +70,12 @@ class _Files:
             self.current = _configuration(*self._paths)
         except InputError as error:
             if str(error) != self._failed:
-                _logger.error("%s The old certificate serves on.", error)
+                _logger.error("%s The old certificate stays in use.", error)
             self._failed, self._again = str(error), time.monotonic() + _AGAIN
             return None
         self._failed = ""
-        time.sleep(_HANDOVER)  # no other handshake begins meanwhile: grpc asks them one by one
-        _logger.info("The certificates were read again.")
+        time.sleep(_HANDOVER)  # no other handshake begins meanwhile: grpc calls this for one at a time
+        _logger.info("The certificates were reloaded.")
         return self.current
 
     def _now(self) -> tuple[rotation.Stamp | None, ...]:
@@ -83,14 +83,14 @@ class _Files:
 
 
 def _configuration(certificate: str, key: str, authorities: str = "") -> grpc.ServerCertificateConfiguration:
-    """The files' contents, checked; InputError when they do not fit together."""
-    import ssl  # with its libraries a few MB, which a server without TLS does not need
+    """The checked contents of the files; InputError when they are not consistent."""
+    import ssl  # a few MB with its libraries, which a server without TLS does not need
 
     chain, secret = rotation.read(certificate, "The certificate"), rotation.read(key, "The key")
     roots = rotation.read(authorities, "The file of authorities") if authorities else None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # A password of nothing, so that nobody is asked for one on the terminal.
+        # An empty password, so that OpenSSL does not prompt for one on the terminal.
         context.load_cert_chain(certificate, key, password=lambda: "")
     except (ssl.SSLError, OSError, ValueError) as error:
         raise InputError(
@@ -102,7 +102,7 @@ def _configuration(certificate: str, key: str, authorities: str = "") -> grpc.Se
             context.load_verify_locations(cadata=roots.decode("ascii", "replace"))
         except (ssl.SSLError, ValueError) as error:
             raise InputError(f"The authorities in {authorities!r} are not PEM certificates: {_why(error)}.") from None
-    # ssl reads files only, so that what it checked is what we read unless they changed in between.
+    # ssl only takes paths, so read the files again: what it checked is what we read unless they changed in between.
     if (chain, secret) != (rotation.read(certificate, "The certificate"), rotation.read(key, "The key")):
         raise InputError(f"The certificate {certificate!r} or the key {key!r} is being written.")
     return grpc.ssl_server_certificate_configuration([(secret, chain)], roots)

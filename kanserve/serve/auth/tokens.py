@@ -1,4 +1,4 @@
-"""Bearer tokens: known by their SHA-256, or by a file that is read again when it changes."""
+"""Bearer tokens: given as a SHA-256, or in a file that is reloaded when it changes."""
 
 import hmac
 import logging
@@ -11,14 +11,14 @@ from kanserve.errors import InputError
 from kanserve.serve.auth import rotation
 from kanserve.serve.settings import Grant
 
-_LOOK = 1.0  # seconds between looks at the files; so long a token that was taken away still opens
-_GUESSED = 16  # characters; a shorter token can be found by trying
+_LOOK = 1.0  # seconds between checks of the files; a removed token stays valid for up to this long
+_GUESSED = 16  # characters; a shorter token can be guessed by brute force
 
 _logger = logging.getLogger(__name__)
 
 
 class Tokens:
-    """The tokens of grants; those that have none are left out. InputError for a file that cannot be used."""
+    """The tokens of grants; grants without one are skipped. InputError for an unusable file."""
 
     def __init__(self, grants: Sequence[Grant]) -> None:
         self._fixed = [(grant, bytes.fromhex(grant.token_sha256)) for grant in grants if grant.token_sha256]
@@ -27,12 +27,12 @@ class Tokens:
         self._digests: dict[str, bytes] = {}
         self._lock = Lock()
         for _, path in self._filed:
-            self._stamps[path] = rotation.stamp(path)  # before it is read: what is written meanwhile is seen later
+            self._stamps[path] = rotation.stamp(path)  # before reading, so that a write in between is noticed later
             self._digests[path] = _read(path)
         self._next = time.monotonic() + _LOOK
 
     def matching(self, token: str) -> list[Grant]:
-        """The grants of a token. All are compared, so that the time says neither which it is nor how near one came."""
+        """The grants of a token. All are compared, in constant time, so that the time reveals nothing about them."""
         if self._filed and time.monotonic() >= self._next:
             self._look()
         shown = sha256(token.encode(errors="surrogateescape")).digest()
@@ -42,7 +42,7 @@ class Tokens:
         return [grant for (grant, _), equal in zip(known, same, strict=True) if equal]
 
     def _look(self) -> None:
-        """Read the files that changed. One that cannot be read lets nobody in: whoever removes it means that."""
+        """Reload changed files. A file that cannot be read grants no access: removing it revokes the token."""
         with self._lock:
             self._next = time.monotonic() + _LOOK
             digests = dict(self._digests)
@@ -53,10 +53,10 @@ class Tokens:
                 digests.pop(path, None)
                 try:
                     digests[path] = _read(path)
-                    _logger.info("A token file was read again.")
+                    _logger.info("A token file was reloaded.")
                 except InputError as error:
-                    _logger.error("%s Nobody is let in by it until it can be.", error)
-            self._digests = digests  # replaced, not changed: other threads are reading it
+                    _logger.error("%s Until it can be, its token is refused.", error)
+            self._digests = digests  # replaced, not mutated: other threads read it
 
 
 def _read(path: str) -> bytes:

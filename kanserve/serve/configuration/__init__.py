@@ -1,1 +1,1 @@
-"""Flags, environment and file become settings, in a process of its own that then becomes the server."""
+"""Reads settings from flags, environment and file, in a process that is then replaced by the server (exec)."""

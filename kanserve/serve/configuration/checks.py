@@ -1,4 +1,4 @@
-"""Whether settings go together, each of which is right by itself; and whether the files that they name are there."""
+"""Checks of settings that are each valid: whether they are consistent, and whether the files that they name exist."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ Named = Callable[[str], str]  # where a setting came from, by its name
 
 
 def complaints(settings: Settings, named: Named) -> list[str]:
-    """One line for each thing that keeps a server from running as it was meant."""
+    """One line for each problem that keeps a server from running as intended."""
     return [
         *_places(settings, named),
         *_models(settings, named),
@@ -26,15 +26,15 @@ def complaints(settings: Settings, named: Named) -> list[str]:
 
 
 def warnings(settings: Settings) -> list[str]:
-    """What is odd, but may be meant."""
-    found: list[str] = []
+    """Settings that are risky, but may be intended."""
+    risks: list[str] = []
     if settings.is_local():
-        return found
-    if not settings.tls_certificate and any(one.token_sha256 or one.token_file for one in settings.access):
-        found.append("tokens travel in the clear: there is no tls_certificate, and the host is not this machine's own")
+        return risks
+    if not settings.tls_certificate and any(grant.token_sha256 or grant.token_file for grant in settings.access):
+        risks.append("tokens travel unencrypted: there is no tls_certificate, and the host is not local")
     if settings.anonymous is not None and "manage" in settings.anonymous:
-        found.append("whoever reaches the port may load and unload models: anonymous has manage")
-    return found
+        risks.append("anyone who reaches the port may load and unload models: anonymous has manage")
+    return risks
 
 
 def _places(settings: Settings, named: Named) -> Iterator[str]:
@@ -45,8 +45,7 @@ def _places(settings: Settings, named: Named) -> Iterator[str]:
         yield f"{named('repository')}: there is no folder {settings.repository!r}"
     if url and not settings.require_signature and not settings.trust_remote_code:
         yield (
-            f"{named('repository')}: models from a URL are code from elsewhere: give require_signature a key, or "
-            "trust_remote_code"
+            f"{named('repository')}: models from a URL are untrusted code: set require_signature, or trust_remote_code"
         )
     if settings.model_name:
         yield from _name(settings.model_name, named("model_name"))
@@ -89,7 +88,7 @@ def _of_a_model(versions: str, backend: str, warm_up: Sequence[int], max_rows: i
     if versions not in ("all", "latest") and not _policy(versions):
         yield f"{named('versions')}: wanted all, latest, latest:N or numbers as in 1,3, got {versions!r:.80}"
     if backend:
-        from kanserve import runtime  # only now: few name one, and it wants numpy
+        from kanserve import runtime  # imported late: rarely needed, and it imports numpy
 
         if backend not in runtime.names():
             yield f"{named('backend')}: wanted one of {', '.join(runtime.names())}, got {backend!r:.80}"
@@ -99,7 +98,7 @@ def _of_a_model(versions: str, backend: str, warm_up: Sequence[int], max_rows: i
 
 
 def _policy(text: str) -> bool:
-    from kanserve.serve.models.version_policy import policy  # only now: it wants numpy
+    from kanserve.serve.models.version_policy import policy  # imported late: it imports numpy
 
     try:
         policy(text)
@@ -135,7 +134,7 @@ def _access(settings: Settings, named: Named) -> Iterator[str]:
             got = " and ".join(shown) or "none"
             yield f"{where}: wanted one of token_sha256, token_file and certificate, got {got}"
         if grant.certificate and not settings.tls_client_ca:
-            yield f"{where} certificate: wanted tls_client_ca, without which no client shows a certificate"
+            yield f"{where} certificate: wanted tls_client_ca, without which no client certificate is requested"
         if grant.token_sha256 and not _SHA256.fullmatch(grant.token_sha256):
             yield f"{where} token_sha256: wanted 64 hexadecimal digits"
         if grant.token_file:
@@ -143,9 +142,9 @@ def _access(settings: Settings, named: Named) -> Iterator[str]:
             yield from problems or _token(grant, where)
         digest = grant.token_sha256.lower() or _digest(grant.token_file)
         if digest and seen.setdefault(digest, number) != number:
-            yield f"{where}: has the token of [[access]] {seen[digest]}, so that nobody could say which is meant"
+            yield f"{where}: has the same token as [[access]] {seen[digest]}"
         if grant.certificate and seen.setdefault(f"certificate {grant.certificate}", number) != number:
-            yield f"{where}: has the certificate of [[access]] {seen[f'certificate {grant.certificate}']}"
+            yield f"{where}: has the same certificate as [[access]] {seen[f'certificate {grant.certificate}']}"
 
 
 def _token(grant: Grant, where: str) -> Iterator[str]:
@@ -154,17 +153,17 @@ def _token(grant: Grant, where: str) -> Iterator[str]:
 
 
 def _digest(path: str) -> str:
-    """Of the token in a file; empty where there is none."""
+    """The SHA-256 of the token in a file; empty without one."""
     try:
         with open(path, "rb") as file:
             token = file.readline().strip()
     except OSError:
-        return ""  # said already
+        return ""  # `_readable` reports it
     return hashlib.sha256(token).hexdigest() if token else ""
 
 
 def _name(name: str, where: str) -> Iterator[str]:
-    from kanserve.artifact.naming_rules import check_name  # only now: it wants numpy, and few servers start with a name
+    from kanserve.artifact.naming_rules import check_name  # imported late: rarely needed, and it imports numpy
 
     try:
         check_name(name)

@@ -1,4 +1,4 @@
-"""The flags of `kanserve serve`, made of the settings; what they mean is read elsewhere."""
+"""The flags of `kanserve serve`, made from the fields of Settings; `settings_sources` converts their values."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,12 @@ from kanserve.serve.settings import Settings
 
 ABOUT = """Serve all models of a repository over gRPC until SIGTERM or Ctrl-C; SIGHUP looks for new versions.
 
-Each flag is also a variable of the environment, --unix-socket as KANSERVE_UNIX_SOCKET, and a key of the file that
---config names, unix_socket. Flags are stronger than the environment, and that than the file. Lists are parted by
-commas.
+Each flag, such as --unix-socket, is also an environment variable, KANSERVE_UNIX_SOCKET, and a key of the file that
+--config names, unix_socket. Flags override the environment, which overrides the file. Lists are separated by commas.
 """
 EXAMPLE = "Example: kanserve serve models --port 8001"
 
-# KServe starts every server with these; what they say there is said here by another name, or has no meaning.
+# KServe starts every server with these flags; here they have another name, or no meaning.
 ALIASES = {
     "model_dir": "repository",
     "grpc_port": "port",
@@ -49,7 +48,7 @@ MEANINGLESS = (
 
 @dataclass(frozen=True)
 class Given:
-    """What the flags say: texts, and truths; `names` are the flags as they were written."""
+    """The values of the flags, texts and booleans; `names` are the flags as they were written."""
 
     values: Mapping[str, Any]
     names: Mapping[str, str]
@@ -63,9 +62,9 @@ def flag(name: str) -> str:
 
 
 def parse(arguments: Sequence[str]) -> Given:
-    """InputError where a flag lacks its value."""
-    found, unknown = _parser().parse_known_args([_dashed(argument) for argument in arguments])
-    values, names, warnings = dict(vars(found)), {}, []
+    """The values of the flags; InputError when a flag lacks its value."""
+    known, unknown = _parser().parse_known_args([_dashed(argument) for argument in arguments])
+    values, names, warnings = dict(vars(known)), {}, []
     for name in ("help", "check_config"):
         values.pop(name, None)
     for name in MEANINGLESS:
@@ -80,12 +79,12 @@ def parse(arguments: Sequence[str]) -> Given:
 
 
 def text() -> str:
-    """What --help says."""
+    """The output of --help."""
     return _parser().format_help()
 
 
 def asks(arguments: Sequence[str], *names: str) -> bool:
-    """Whether one of these flags, which are about the command and not the server, is among the arguments."""
+    """Whether one of these flags of the command itself, such as --help, is among the arguments."""
     return any(_dashed(argument) in names for argument in arguments)
 
 
@@ -128,14 +127,14 @@ def _parser() -> _Parser:
         elif hint is bool:
             parser.add_argument(flag(setting.name), dest=setting.name, action=argparse.BooleanOptionalAction, help=says)
         elif isinstance(setting.default, tuple) or setting.default is None:
-            # Whoever gives a list twice means both.
+            # A list that is given twice is concatenated.
             parser.add_argument(flag(setting.name), dest=setting.name, action="append", metavar="A,B", help=says)
         else:
             number = {int: "NUMBER", float: "NUMBER"}.get(hint, "TEXT")
             parser.add_argument(flag(setting.name), dest=setting.name, metavar=number, help=says)
     parser.add_argument("--config", metavar="FILE", help="A TOML file with settings. [; KANSERVE_CONFIG]")
-    parser.add_argument("--check-config", action="store_true", help="Print the settings and end: 0, or 2 with reasons.")
-    parser.add_argument("--help", action="store_true", help="Print this and end.")
+    parser.add_argument("--check-config", action="store_true", help="Print the settings and exit: 0, or 2 with errors.")
+    parser.add_argument("--help", action="store_true", help="Print this and exit.")
     for alias in ALIASES:
         parser.add_argument(flag(alias), dest=f"alias {alias}", help=argparse.SUPPRESS)
     for name in MEANINGLESS:
@@ -148,7 +147,7 @@ def _says(one: Field[Any]) -> str:
 
 
 def _dashed(argument: str) -> str:
-    """KServe writes --model_name where --model-name is meant."""
+    """A flag with dashes: KServe writes --model_name instead of --model-name."""
     if not argument.startswith("--"):
         return argument
     name, equals, value = argument.partition("=")
@@ -163,4 +162,4 @@ def _unknown(arguments: Sequence[str]) -> Iterator[str]:
             near = get_close_matches(name, known, 1)
             yield f"{name}: there is no such flag" + (f"; did you mean {near[0]}?" if near else "")
         else:
-            yield f"{argument!r:.80}: wanted one repository and flags, got this beside them"
+            yield f"{argument!r:.80}: unexpected argument; wanted one repository and flags"

@@ -1,12 +1,12 @@
-"""Reads what is set of a server: flags, then the environment, then a file, then what `settings` says.
+"""Reads the settings of a server: flags first, then environment variables, then a file, then defaults.
 
 The names are those of `Settings`: `unix_socket` is the flag --unix-socket, the variable KANSERVE_UNIX_SOCKET and the
-key unix_socket of the TOML file that --config or KANSERVE_CONFIG names. Lists are parted by commas; the file may have
-them as lists. Only the file has [models.NAME] and [[access]].
+key unix_socket of the TOML file that --config or KANSERVE_CONFIG names. Lists are separated by commas; the file may
+have TOML arrays. Only the file has [models.NAME] and [[access]].
 
-Whatever is misspelt is an error, so that no server runs without the limit that was meant for it. But an orchestrator
-has words of its own: KServe's flags are taken by their names there, those that mean nothing here with a warning, and
-the variables that Kubernetes makes of a service called kanserve are left alone.
+A misspelt name is an error, so that no server runs without a limit that was meant for it. Exceptions serve
+orchestrators: KServe's flags are accepted by their own names, those without a meaning here with a warning, and the
+variables that Kubernetes makes for a service called kanserve are ignored.
 """
 
 import re
@@ -30,18 +30,18 @@ except ModuleNotFoundError:
     raise MissingDependencyError("pydantic-settings", "serve") from None
 
 PREFIX = "KANSERVE_"
-# Others read these.
+# Read elsewhere.
 _NOT_SETTINGS = {"KANSERVE_CONFIG", "KANSERVE_NATIVE", "KANSERVE_ONNXRUNTIME_HEADERS", "KANSERVE_PLATFORM"}
 _OF_KUBERNETES = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _LINK = re.compile(r"(tcp|udp|sctp)://")
 
-Values = Mapping[str, Any]  # what a source has, not read yet: texts, or what TOML gives
+Values = Mapping[str, Any]  # the raw values of a source: texts, or TOML values
 SettingKey = tuple[str | int, ...]  # ("models", "houses", "max_rows")
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Settings, where each that is not the default came from, and what was passed over."""
+    """Settings, the origin of each that is not a default, and warnings about ignored flags."""
 
     settings: Settings
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -49,12 +49,12 @@ class Configuration:
 
 
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """The settings of `kanserve serve ARGUMENTS`; InputError with one line for each thing that is wrong."""
+    """The settings of `kanserve serve ARGUMENTS`; InputError with one line for each mistake."""
     return configuration(arguments, environ).settings
 
 
 def configuration(arguments: Sequence[str], environ: Mapping[str, str]) -> Configuration:
-    """As `read`, and where it came from. `--help` and `--check-config` are not for here."""
+    """As `read`, with origins. The caller handles `--help` and `--check-config`."""
     given = flags.parse(arguments)
     path = given.values.get("config") or environ.get("KANSERVE_CONFIG", "")
     wrong = [*given.wrong]
@@ -78,10 +78,10 @@ class _Source:
 
     kind: str
     values: Values
-    names: Mapping[str, str] = field(default_factory=dict)  # as they were written, where that is another way
+    names: Mapping[str, str] = field(default_factory=dict)  # as they were written, where that differs
 
     def origin(self, place: SettingKey) -> str:
-        """How to find a value there."""
+        """Where a value of this source is written, for messages."""
         name = str(place[0])
         match self.kind:
             case "flag":
@@ -97,7 +97,7 @@ class _Source:
 
 
 def _environment(environ: Mapping[str, str], wrong: list[str]) -> _Source:
-    names = [one.name for one in fields(Settings) if "file" not in one.metadata]
+    names = [setting.name for setting in fields(Settings) if "file" not in setting.metadata]
     values = {}
     for variable, text in environ.items():
         rest = variable.removeprefix(PREFIX)
@@ -130,7 +130,7 @@ def _file(path: str, wrong: list[str]) -> _Source:
 
 
 def _read(sources: Sequence[_Source], wrong: list[str]) -> Settings | None:
-    """What the sources say together, the first the strongest."""
+    """The settings of all sources; earlier sources override later ones."""
     model = _model_of(Settings, BaseSettings)
 
     class Given(PydanticBaseSettingsSource):
@@ -147,29 +147,33 @@ def _read(sources: Sequence[_Source], wrong: list[str]) -> Settings | None:
     def in_order(*_: Any, **__: Any) -> tuple[PydanticBaseSettingsSource, ...]:
         return tuple(Given(source.values) for source in sources)
 
-    model.settings_customise_sources = in_order  # of a class that was made just now, for this call
+    model.settings_customise_sources = in_order  # the class was made for this call only
     try:
         read = model()
     except pydantic.ValidationError as errors:
         wrong += [_complaint(error, sources) for error in errors.errors(include_url=False, include_context=False)]
         return None
     tables = {
-        "models": {name: _made(ModelSettings, one) for name, one in read.models.items()},
-        "access": tuple(_made(Grant, one) for one in read.access),
+        "models": {name: _made(ModelSettings, entry) for name, entry in read.models.items()},
+        "access": tuple(_made(Grant, entry) for entry in read.access),
     }
-    return Settings(**{one.name: tables.get(one.name, getattr(read, one.name)) for one in fields(Settings)})
+    return Settings(
+        **{setting.name: tables.get(setting.name, getattr(read, setting.name)) for setting in fields(Settings)}
+    )
 
 
 def _made(kind: type[Any], read: Any) -> Any:
-    return kind(**{one.name: getattr(read, one.name) for one in fields(kind)})
+    return kind(**{setting.name: getattr(read, setting.name) for setting in fields(kind)})
 
 
 def _model_of(kind: type[Any], root: type[pydantic.BaseModel] = pydantic.BaseModel) -> Any:
-    """What pydantic reads a dataclass of settings by (Any: made here, so that no checker knows its fields)."""
+    """A pydantic model of a dataclass of settings (Any: made at run time, so type checkers do not know its fields)."""
     hints = get_type_hints(kind)
-    known: dict[str, Any] = {one.name: (_read_as(hints[one.name], one), _default(one)) for one in fields(kind)}
+    known: dict[str, Any] = {
+        setting.name: (_read_as(hints[setting.name], setting), _default(setting)) for setting in fields(kind)
+    }
     if kind is Settings:
-        # What is a table of its own has a model of its own, which refuses unknown keys too.
+        # Nested tables have models of their own, which refuse unknown keys too.
         of_a_model: Any = _model_of(ModelSettings)
         grant: Any = _model_of(Grant)
         known["models"] = (dict[str, of_a_model], pydantic.Field(default_factory=dict))
@@ -184,7 +188,7 @@ def _default(one: Field[Any]) -> Any:
 
 
 def _read_as(hint: Any, one: Field[Any]) -> Any:
-    """A type as pydantic is to read it: lists from texts, and no truth as a number."""
+    """A type as pydantic is to read it: lists from comma-separated texts, and no booleans as numbers."""
     if _list_of(hint) is not None:
         return Annotated[hint, pydantic.BeforeValidator(_parted)]
     if hint in (int, float):
@@ -198,26 +202,26 @@ def _parted(value: Any) -> Any:
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a truth is no number")
+        raise ValueError("a boolean is not a number")
     return value
 
 
 def _list_of(hint: Any) -> Any:
-    """What a tuple is of, None for what is no tuple."""
-    for one in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
-        if get_origin(one) is tuple:
-            return get_args(one)[0]
+    """The element type of a tuple type; None for other types."""
+    for member in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+        if get_origin(member) is tuple:
+            return get_args(member)[0]
     return None
 
 
 def _complaint(error: Mapping[str, Any], sources: Sequence[_Source]) -> str:
     """One line: where, what was wanted, what was got."""
-    place: SettingKey = error["loc"]
-    source = next((one for one in sources if place[0] in one.values), sources[-1])
-    origin = source.origin(place)
-    kind: type[Any] = {"models": ModelSettings, "access": Grant}.get(str(place[0]), Settings)
-    known = {one.name: one for one in fields(kind)}
-    name = str(place[2] if kind is not Settings and len(place) > 2 else place[0])
+    key: SettingKey = error["loc"]
+    source = next((candidate for candidate in sources if key[0] in candidate.values), sources[-1])
+    origin = source.origin(key)
+    kind: type[Any] = {"models": ModelSettings, "access": Grant}.get(str(key[0]), Settings)
+    known = {setting.name: setting for setting in fields(kind)}
+    name = str(key[2] if kind is not Settings and len(key) > 2 else key[0])
     if error["type"] == "extra_forbidden":
         return f"{origin}: there is no such setting{_nearest(name, list(known))}"
     if error["type"] == "missing":
@@ -237,11 +241,11 @@ def _nearest(name: str, names: Sequence[str], written: Any = str) -> str:
 
 
 def wanted(one: Field[Any], kind: type[Any] = Settings) -> str:
-    """What a setting takes, in words."""
+    """What values a setting takes, in words."""
     hint = get_type_hints(kind)[one.name]
     part = _list_of(hint)
     if part is not None:
-        return f"{_WANTED.get(part) or _choice(part)}, parted by commas"
+        return f"{_WANTED.get(part) or _choice(part)}, separated by commas"
     if hint in (int, float):
         least, most = one.metadata.get("least"), one.metadata.get("most")
         bounds = f" from {least}" * (least is not None) + f" to {most}" * (most is not None)

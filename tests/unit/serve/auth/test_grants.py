@@ -283,7 +283,7 @@ def test_a_token_file_that_is_gone_or_empty_lets_nobody_in_until_it_is_back(file
         for shown in (TOKEN, ""):
             with pytest.raises(UnauthenticatedError):
                 rules.check(INFER, bearer(shown))
-        assert "Nobody is let in" in caplog.records[-1].message
+        assert "its token is refused" in caplog.records[-1].message
     assert len(caplog.records) == 3
     _replace(file, TOKEN)
     rules.check(INFER, bearer())

@@ -172,12 +172,12 @@ def test_files_that_do_not_fit_leave_the_old_ones_serving_and_are_logged_once(da
         for _ in range(3):
             assert ask(address, client=CA.pair("robot")) == b"robot"
         (said,) = (record.message for record in caplog.records if record.levelno == logging.ERROR)
-        assert "The old certificate serves on." in said
+        assert "The old certificate stays in use." in said
         new = keys.authority("another")
         _swap(new.pair("server"), tmp_path)
         Path(authorities).write_bytes(CA.certificate)
         assert ask(address, new.certificate, CA.pair("robot")) == b"robot"
-        assert caplog.records[-1].message == "The certificates were read again."
+        assert caplog.records[-1].message == "The certificates were reloaded."
 
 
 def test_a_look_at_files_that_did_not_change_is_cheap(tmp_path, authorities):

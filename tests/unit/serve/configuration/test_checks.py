@@ -90,7 +90,7 @@ BAD = {
     "an empty token": (Settings(access=(Grant(("read",), token_file="empty"),)), "[[access]] 1 token_file: wanted a"),
     "one token for two": (
         Settings(access=(Grant(("read",), token_file="token"), Grant(("manage",), token_sha256=DIGEST))),
-        "[[access]] 2: has the token of [[access]] 1",
+        "[[access]] 2: has the same token as [[access]] 1",
     ),
 }
 

@@ -103,7 +103,7 @@ def test_only_the_file_has_models_and_access(folder):
     assert "no such setting" in refused(KANSERVE_ACCESS="x")[0]
 
 
-ROLES = "predict, read or manage, parted by commas"
+ROLES = "predict, read or manage, separated by commas"
 NONE = "there is no such"
 
 WRONG = {
