@@ -1,6 +1,6 @@
-"""The loaded models: an immutable catalog, made anew when something changes and then put in place whole (`loader`).
+"""The loaded models: an immutable catalog, which `loader` replaces as a whole when something changes.
 
-A request looks its model up once and keeps it, so that it is answered by one version from beginning to end.
+A request looks up its model once, so that one version answers it from beginning to end.
 """
 
 import itertools
@@ -33,14 +33,14 @@ State = Literal["READY", "LOADING", "UNAVAILABLE", "UNLOADING"]
 Key = tuple[str, int]  # a model's name and a version
 
 MAX_DIFFERENTIATED_ROWS = 8192
-VALUES_AT_A_TIME = 2**22  # of the reference, which holds a number for each row and edge of a layer
+VALUES_AT_A_TIME = 2**22  # of the reference evaluation, which holds a number for each row and edge of a layer
 
-_SAMPLES = 500  # rows by which the shares of the edges and the ranges of the nodes are told
+_SAMPLES = 500  # rows from which the importance of the edges and the ranges of the nodes are estimated
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request, and the requests of one model together, may take."""
+    """Limits of one request, and of the concurrent requests of one model."""
 
     max_rows: int = Settings.max_rows
     max_message_bytes: int = Settings.max_message_bytes
@@ -59,16 +59,16 @@ class Model:
     backend: Backend
     kind: str
     limits: Limits = Limits()
-    number: int = field(default_factory=itertools.count().__next__)  # another for each that is loaded
+    number: int = field(default_factory=itertools.count().__next__)  # unique for each load
 
     @property
     def formulas(self) -> "tuple[Formula, ...]":
-        """One for each output; FormatError when they are none."""
+        """One for each output; FormatError when they are invalid."""
         return self.words.formulas
 
     @property
     def evidence(self) -> "tuple[Evidence, ...]":
-        """What is known of each output's formula; an artifact of an older kanserve has none."""
+        """The evidence for each output's formula; empty for an artifact of an older kanserve."""
         return self.words.evidence
 
     @property
@@ -78,7 +78,7 @@ class Model:
 
     @cached_property
     def max_rows(self) -> int:
-        """The most rows of one request: neither they nor their answer are larger than a message may be."""
+        """The most rows of one request, such that neither the request nor the answer exceeds the message limit."""
         outputs = len(self.kan.outputs)
         row = 8 * max(len(self.kan.inputs), outputs)
         if self.kan.classes:  # scores, probabilities, and a label with its length
@@ -87,24 +87,24 @@ class Model:
 
     @cached_property
     def max_differentiated_rows(self) -> int:
-        """The most rows of one request for derivatives, likewise."""
+        """The most rows of one request for derivatives, by the same rule."""
         inputs, outputs = len(self.kan.inputs), len(self.kan.outputs)
         most = min(self.limits.max_rows, MAX_DIFFERENTIATED_ROWS)
         return max(1, min(most, (self.limits.max_message_bytes - 2**16) // (8 * (inputs + 1) * outputs)))
 
     @cached_property
     def labels(self) -> tuple[bytes, ...]:
-        """The names of the classes, and at the end the empty one of a row that has none."""
+        """The names of the classes, then the empty label of a row without a class."""
         return (*(class_name.encode() for class_name in self.kan.classes), b"")
 
     @cached_property
     def datatype(self) -> str:
-        """The type in which the model computes, as the inference protocol spells it."""
+        """The floating-point type of the model, by its name in the inference protocol."""
         return "FP32" if self.manifest.precision == "float" else "FP64"
 
     @cached_property
     def rows_at_a_time(self) -> int:
-        """How many rows the reference may take together."""
+        """How many rows the reference evaluation may take at once."""
         inputs = len(self.kan.inputs)
         widest = max(layer.subnodes * max(layer.inputs, inputs) for layer in self.kan.layers)
         return max(1, VALUES_AT_A_TIME // widest)
@@ -115,7 +115,7 @@ class Model:
 
     @cached_property
     def shares(self) -> "Importance | None":
-        """The shares of the signal in the training range; None where the network is finite nowhere in it."""
+        """The importance of edges and nodes in the training range; None where the network is finite nowhere in it."""
         from kanserve.network.importance import importance
         from kanserve.network.training_range import finite_rows
 
@@ -125,7 +125,7 @@ class Model:
 
     @cached_property
     def spans(self) -> tuple[Array, ...]:
-        """For each layer the range (inputs, 2) of the values that reach it from the training range."""
+        """For each layer, the range (inputs, 2) of its inputs for rows in the training range."""
         from kanserve.network.evaluate import activations
         from kanserve.network.training_range import finite_rows, ranges
 
@@ -139,10 +139,10 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """The models by name and version, oldest first, and for each version that cannot be loaded the reason, also where
-    what was loaded of it before goes on.
+    """The models by name and version, oldest first, and for each version that could not be loaded the reason, even if
+    an earlier load of that version is still served.
 
-    `changing` are the versions that are being loaded, or wait for the last call to end; `states` has them all.
+    `changing` are the versions that are loading, or unloading until their last call ends; `states` has all versions.
     """
 
     models: Mapping[str, Mapping[int, Model]]
@@ -151,7 +151,7 @@ class Catalog:
 
     @cached_property
     def states(self) -> Mapping[Key, State]:
-        """The state of every version that is known, sorted."""
+        """The state of every known version, sorted."""
         states: dict[Key, State] = dict.fromkeys(self.reasons, "UNAVAILABLE")
         states |= self.changing
         states |= {(name, version): "READY" for name, versions in self.models.items() for version in versions}
@@ -159,13 +159,15 @@ class Catalog:
 
     @cached_property
     def contents(self) -> Mapping[Key, int]:
-        """The number of what is loaded of each version: another once it was loaded anew."""
+        """The load number of each version: it changes when the version is reloaded."""
         return {
-            (name, version): one.number for name, versions in self.models.items() for version, one in versions.items()
+            (name, version): model.number
+            for name, versions in self.models.items()
+            for version, model in versions.items()
         }
 
     def find(self, name: str, version: str = "") -> Model:
-        """A version of a model, by default the newest; NotFoundError, or InvalidNameError when it is no version."""
+        """A version of a model, by default the newest; NotFoundError, or InvalidNameError for an invalid version."""
         versions = self.models.get(name)
         if not version:
             if versions:
@@ -182,16 +184,16 @@ class Catalog:
         raise NotFoundError(self._unloaded(name))
 
     def _unloaded(self, name: str) -> str:
-        reasons = [reason for (one, _), reason in sorted(self.reasons.items()) if one == name]
+        reasons = [reason for (failed, _), reason in sorted(self.reasons.items()) if failed == name]
         if reasons:
-            return f"No version of {name!r} is loaded; of the newest: {reasons[-1]}"
+            return f"No version of {name!r} is loaded; reason for the newest: {reasons[-1]}"
         return f"There is no model {name!r:.80}."
 
 
 def read(artifact: Artifact, name: str, version: int, backend: str = "", limits: Limits | None = None) -> Model:
-    """The model of a verified artifact, by the backend named or the first that runs here, held to its golden rows.
+    """The model of a verified artifact, on the given backend or the first that runs here, checked on its golden rows.
 
-    Nothing of the artifact's bytes is kept but its formulas.
+    Of the artifact's bytes, only the formulas are kept.
     """
     kan = artifact.kan()
     words = LazyFormulas(artifact, kan)

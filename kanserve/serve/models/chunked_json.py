@@ -1,20 +1,21 @@
-"""JSON that is read in pieces: to make text of all of it at once keeps Python's lock for as long as it is copied."""
+"""JSON parsed in pieces: decoding all of a large text at once would hold the GIL for the whole copy."""
 
 import re
 from codecs import getincrementaldecoder
 from json import JSONDecoder
 from typing import Any
 
-PIECE = 2**17  # bytes that are text at a time
-_DEEP = 8  # so many containers, one in another, are taken apart; what is large below them becomes text as a whole
-_AFTER = (",", "]", "}", ":", " ", "\t", "\n", "\r")  # one of these follows each value but the outermost
+PIECE = 2**17  # bytes decoded at a time
+_DEEP = 8  # nesting depth to which containers are parsed piecewise; large values below are decoded as a whole
+_AFTER = (",", "]", "}", ":", " ", "\t", "\n", "\r")  # one of these follows each value except the outermost
 _visible = re.compile(r"[^ \t\n\r]").search
 
 
 def parse(data: bytes, decoder: JSONDecoder, piece: int = PIECE) -> Any:
-    """What the decoder makes of a JSON text in UTF-8; ValueError where it is none, RecursionError where it is too deep.
+    """The value of a JSON text in UTF-8, by the decoder; ValueError for invalid JSON, RecursionError for too deep
+    nesting.
 
-    A list or an object that is larger than a piece is taken apart; what fits into one is left to the decoder.
+    A list or an object that is larger than a piece is parsed piecewise; smaller values are left to the decoder.
     """
     return _Pieces(data, decoder, piece).all()
 
@@ -23,9 +24,9 @@ class _Pieces:
     def __init__(self, data: bytes, decoder: JSONDecoder, piece: int) -> None:
         self._data, self._decoder, self._piece = data, decoder, piece
         self._decode = getincrementaldecoder("utf-8")("surrogatepass").decode  # as json.loads; a piece ends anywhere
-        self._taken = 0  # bytes that have become text
-        self._text, self._at = "", 0  # the last of them, and where what is not read begins
-        self._blank = ""  # before that
+        self._taken = 0  # bytes that have been decoded
+        self._text, self._at = "", 0  # the current piece, and the position of its first unread character
+        self._blank = ""  # the whitespace before that
 
     def all(self) -> Any:
         value = self._value(_DEEP)
@@ -42,7 +43,7 @@ class _Pieces:
                 if self._ended:
                     raise
             else:
-                if self._ended or self._text[end : end + 1] in _AFTER:  # else a number may go on
+                if self._ended or self._text[end : end + 1] in _AFTER:  # else a number may continue in the next piece
                     self._at = end
                     return value
             if self._at > 0:
@@ -65,8 +66,8 @@ class _Pieces:
         return values
 
     def _several(self) -> list[Any]:
-        """All values of a list up to the last one in a piece that begins as the next one does, on a line of its own or
-        not; none where something else begins so, too."""
+        """All values of a list up to the last one in the piece that begins with the same whitespace and character as
+        the next value; none if that is not the start of a value of this list."""
         self._read(self._piece)
         end = self._text.rfind(f",{self._blank}{self._text[:1]}")
         try:
@@ -94,7 +95,7 @@ class _Pieces:
         return dict(pairs) if hook is None else hook(pairs)
 
     def _goes_on(self, last: str, begun: bool) -> bool:
-        """Whether another value follows in a list or an object, which is then the next to be read."""
+        """Whether another value follows in a list or an object; then moves to its start."""
         if (following := self._peek()) == last:
             self._at += 1
             return False
@@ -106,7 +107,7 @@ class _Pieces:
         return True
 
     def _peek(self) -> str:
-        """The next character that is not blank, which is then the next to be read; "" at the end."""
+        """Skip whitespace and return the next character, unread; "" at the end."""
         while (found := _visible(self._text, self._at)) is None and not self._ended:
             self._at = len(self._text)
             self._read(self._piece)
@@ -119,7 +120,7 @@ class _Pieces:
         return self._taken == len(self._data)
 
     def _read(self, size: int) -> None:
-        """Drop what was read, and have a text of that size where there is as much."""
+        """Drop what was read, and decode more until the text has this size, or the data ends."""
         kept = self._text[self._at :]
         taken = self._data[self._taken : self._taken + max(1, size - len(kept))]
         self._taken += len(taken)

@@ -1,4 +1,4 @@
-"""What an artifact says in formulas, for whoever asks. The file is checked when a model is loaded, and kept packed."""
+"""The formulas of an artifact, parsed on demand. The file is checked when a model is loaded, and kept compressed."""
 
 import gc
 import json
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 _SPLINES = "splines"
 _KEPT = ("formulas", "evidence", "tables", "name", "unit", "low", "high", _SPLINES)
-_MOST_STEPS = 50_000  # of expressions that are checked when a model is loaded: a fifth of a second
+_MOST_STEPS = 50_000  # steps of expressions that are checked when a model is loaded: a fifth of a second
 
 
 class LazyFormulas:
-    """The formulas of a network's outputs, and what is known of them.
+    """The formulas of a network's outputs, and the evidence for them.
 
-    FormatError, at once, when formula.json is not JSON, of other outputs, or has an expression that is none. Of
-    expressions of more than _MOST_STEPS together, and of the numbers in any, only who asks is told: to make formulas of
-    all of it takes longer than everything else that loading does, and most servers are never asked.
+    FormatError, at once, when formula.json is not JSON, is of other outputs, or has an invalid expression. Expressions
+    beyond _MOST_STEPS in all, and numbers, are only checked when the formulas are requested: to parse all of them takes
+    longer than the rest of loading, and most servers are never asked.
     """
 
     def __init__(self, artifact: Artifact, kan: Kan) -> None:
         try:
             outline = _outline(artifact.files[FORMULA])
-            names = [one["name"] for one in outline["formulas"]["formulas"]]
+            names = [formula["name"] for formula in outline["formulas"]["formulas"]]
             known = outline.get("evidence", [])
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise FormatError(f"These are not kanserve formulas: {type(error).__name__}.") from None
@@ -55,7 +55,7 @@ class LazyFormulas:
     def evidence(self) -> "tuple[Evidence, ...]":
         from kanserve.formula.constants import uncertainty_report
 
-        return tuple(uncertainty_report.from_json(one) for one in self._read().get("evidence", []))
+        return tuple(uncertainty_report.from_json(entry) for entry in self._read().get("evidence", []))
 
     def _read(self) -> dict[str, Any]:
         value: dict[str, Any] = read_json(zlib.decompress(self._packed), FORMULA)
@@ -63,11 +63,10 @@ class LazyFormulas:
 
 
 def _outline(data: bytes) -> Any:
-    """A JSON text of which all is read and checked but only names are kept; FormatError as `read_json`, or where an
-    expression is none.
+    """Read and check a JSON text, but keep only names; FormatError as `read_json`, or for an invalid expression.
 
-    A large network has 30 MB of it. Read at once they would be many times as much in memory, and keep Python's lock
-    for a tenth of a second: so values are dropped as they come, and each number is a moment in which others may go on.
+    A large network has 30 MB of it. Parsed at once it would take many times as much memory, and hold the GIL for a
+    tenth of a second. So values are dropped as they come, and at each number other threads get a chance to run.
     """
 
     def constant(text: str) -> NoReturn:
@@ -84,7 +83,7 @@ def _outline(data: bytes) -> Any:
         if "tree" in whole:
             left -= len(whole["tree"])
             kept[_SPLINES] = _splines(whole) if left >= 0 else ()
-        if "tables" in kept and any(set(one[_SPLINES]) - set(kept["tables"]) for one in kept.get("formulas", ())):
+        if "tables" in kept and any(set(entry[_SPLINES]) - set(kept["tables"]) for entry in kept.get("formulas", ())):
             raise FormatError("A formula has a spline without a table.")
         return kept
 
@@ -103,25 +102,31 @@ def _outline(data: bytes) -> Any:
 
 
 class _Unread(dict[str, Any]):
-    """The tables of splines, which come after the formulas: there is one of every name."""
+    """Stands for the tables of splines, which come after the formulas in the file: has a table of every name."""
 
     def __contains__(self, name: object) -> bool:
         return True
 
 
 def _splines(entry: dict[str, Any]) -> tuple[str, ...]:
-    """The splines of a formula, which is checked."""
+    """Check a formula and return the names of its splines."""
     from kanserve.formula.expressions.storage import formula_from_json
 
     try:
         return tuple({step[1] for step in formula_from_json(entry, _Unread()).tree if step[0] == "spline"})
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # not to be taken for broken JSON
-        raise FormatError(f"A formula is none: {type(error).__name__}.") from None
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+    ) as error:  # so that the caller does not report broken JSON
+        raise FormatError(f"A formula is invalid: {type(error).__name__}.") from None
 
 
 @contextmanager
 def _collecting_nothing() -> Iterator[None]:
-    """Many new lists make the collector look through everything again and again, and everybody waits for it."""
+    """Pause the garbage collector: many new lists would make it scan all objects repeatedly, with the GIL held."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -2,9 +2,9 @@
 
     read and verify -> golden rows -> warm-up -> the whole catalog is replaced -> the last call of an old version ends
 
-What takes long of that happens on threads of their own (`background`), for each model one thing after the other, and a
-slow model keeps no other waiting; whoever reads the catalog takes one reference and waits for nobody. A version that
-cannot be loaded changes nothing but the catalog's reasons. One that was replaced under its own number is loaded anew.
+The slow steps run on the threads of `loading_queue`, in order for each model, and a slow model does not delay others.
+Reading the catalog is one attribute access and never blocks. A version that cannot be loaded changes only the catalog's
+reasons. A version whose files were replaced under the same number is reloaded.
 """
 
 import logging
@@ -39,22 +39,25 @@ from kanserve.serve.settings import ModelSettings, Settings
 UNLOADED = "It is unloaded. Load it to use it."
 NOT_ASKED = "It is not loaded until it is asked for."
 KEPT = "It was replaced, and goes on as it was, for what replaced it cannot be loaded: "
-_NO_CODE = ("c_source", "onnx_graph")  # the backends that go without Python's collector, for which everybody waits
+_NO_CODE = (
+    "c_source",
+    "onnx_graph",
+)  # backends whose memory is freed without a garbage collection, which holds the GIL
 
 _logger = logging.getLogger(__name__)
 
 
 class Loads(Protocol):
-    """What counts loads, as `state.Meters` does."""
+    """Counts loads, as `state.Meters` does."""
 
     def loaded(self, model: str, version: int, seconds: float, reason: str) -> None: ...
 
 
 class Models:
-    """The table of loaded models of one process; empty until the first `refresh`, which loads what is to be served.
+    """The table of loaded models of one process; empty until the first `refresh`.
 
     `refused` are versions that must not be loaded, with the reasons; `loading` is called with each before it is loaded.
-    InputError for a repository behind a URL whose models nobody vouches for.
+    InputError for a repository behind a URL without a required signature or explicit trust.
     """
 
     def __init__(
@@ -72,43 +75,43 @@ class Models:
         self._policy = policy(settings.versions)
         self._background = LoadingQueue()
         self._subscribers: tuple[Callable[[Catalog], None], ...] = ()
-        self._lock = Lock()  # of the subscribers alone
-        self._table = RLock()  # of what follows; held for moments
+        self._lock = Lock()  # guards only the subscribers
+        self._table = RLock()  # guards what follows; never held for long
         self._begun = False
         self._churned = self._code = False  # whether memory may be unused; whether Python modules may be
-        self._there: dict[str, Mapping[int, str]] = {}  # the repository, as last seen: versions and what each was like
-        self._looked, self._looked_at = -math.inf, dict[str, float]()  # when: at all, and since then at one alone
+        self._there: dict[str, Mapping[int, str]] = {}  # the repository as last seen: versions and their marks
+        self._looked, self._looked_at = -math.inf, dict[str, float]()  # time of the last full look; later ones by model
         self._asked, self._unloaded = set(settings.load), set[str]()
         self._models: dict[str, dict[int, Model]] = {}
-        self._marks: dict[str, dict[int, str]] = {}  # what each was like when it was loaded
+        self._marks: dict[str, dict[int, str]] = {}  # the mark of each version when it was loaded
         self._failures: dict[Key, Failure] = {}
         self._loading: list[Key] = []
         self._ending: Counter[Key] = Counter()
 
     def refresh(self) -> None:
-        """Look for versions that are new, were replaced or are gone, and return once all is loaded; NotFoundError,
-        UnreachableError and nothing changed when the repository cannot be read."""
+        """Look for new, replaced and removed versions, and return once all are loaded; NotFoundError or
+        UnreachableError, with nothing changed, when the repository cannot be read."""
         for change in self.look().result():
             change.result()
         self._begin()
 
     def look(self) -> "Future[list[Future[None]]]":
-        """As `refresh`, without waiting: what comes of the look are the changes that it began, one for each model."""
+        """As `refresh`, without waiting: the result is a future of each change that was started, one per model."""
         return self._background.begin(self._look, shared="look")
 
     def load(self, name: str) -> None:
-        """Load what is there of a model, also what could not be loaded before. NotFoundError when there is nothing;
-        ArtifactError when one of its versions cannot be loaded, whereupon the others serve."""
+        """Load the versions of a model that the policy asks for, and retry failed ones. NotFoundError without any;
+        ArtifactError when one of them cannot be loaded, while the others are served."""
         self._background.begin(partial(self._load, check_name(name)), name, "load").result()
 
     def unload(self, name: str) -> None:
-        """Let go of all versions of a model until `load`; calls under way keep theirs. NotFoundError for no model."""
+        """Unload all versions of a model until `load`; calls under way keep theirs. NotFoundError for no model."""
         with self._background.turn(check_name(name)):
             self._unload(name)
 
     def subscribe(self, changed: Callable[[Catalog], None]) -> Callable[[], None]:
-        """Call `changed` after each change, on the thread that made it; what comes back ends that."""
-        entry = partial(changed)  # one of its own, so that the same function can be there twice
+        """Call `changed` after each change, on the thread that made it; the returned function unsubscribes."""
+        entry = partial(changed)  # a distinct object, so that one function can subscribe twice
         with self._lock:
             self._subscribers += (entry,)
 
@@ -119,7 +122,7 @@ class Models:
         return end
 
     def close(self) -> None:
-        """Load nothing more. What is loaded goes on serving."""
+        """Load nothing more. Loaded models continue to serve."""
         self._background.close()
 
     def __enter__(self) -> Self:
@@ -140,11 +143,11 @@ class Models:
         again = not self._begun or self._settings.model_control != "poll"
         with self._table:
             later = {name for name, then in self._looked_at.items() if then > when}
-            self._there = {name: one for name, one in there.items() if name not in later} | {
+            self._there = {name: versions for name, versions in there.items() if name not in later} | {
                 name: self._there[name] for name in later
             }
             self._looked, self._looked_at = when, {}
-            names = [one for one in {**self._models, **self._there} if one in self._models or self._is_wanted(one)]
+            names = [name for name in {**self._models, **self._there} if name in self._models or self._is_wanted(name)]
             self._publish()
         changes = [(name, partial(self._look_at, name, again)) for name in names]
         begun = [self._background.begin(change, name, f"look {again}") for name, change in changes]
@@ -153,7 +156,7 @@ class Models:
         return begun
 
     def _begin(self) -> None:
-        """All is loaded that is to be served from the start."""
+        """The initial load is complete."""
         if not self._begun:
             self._begun = True
             self._background.give_way()
@@ -197,7 +200,7 @@ class Models:
         return name in self._asked or self._settings.model_control != "explicit"
 
     def _bring(self, name: str, again: bool) -> dict[int, Failure]:
-        """Load what the policy asks for and is not loaded, then put it in place; what could not be loaded."""
+        """Load what the policy asks for and is not loaded, then serve it; returns what could not be loaded."""
         with self._table:
             there = self._there.get(name, {}) if self._is_wanted(name) else {}
             had, marks = self._models.get(name, {}), self._marks.get(name, {})
@@ -224,18 +227,18 @@ class Models:
             loaded = [key for key in self._loading if key[0] == name]
             for key in loaded:
                 self._done(key)
-            forgiven = [self._failures.pop((name, one), None) for one in chosen if one not in failed]
+            cleared = [self._failures.pop((name, version), None) for version in chosen if version not in failed]
             if chosen != had:
                 self._put(name, chosen, seen)
             elif chosen:
                 self._marks[name] = seen
-            if loaded or any(forgiven) or chosen != had:
+            if loaded or any(cleared) or chosen != had:
                 self._publish()
         return failed
 
     def _try(self, name: str, version: int, mark: str, had: Model | None, again: bool) -> "Model | Failure":
-        """A version, newly loaded, or why not; what was found the last time where it is too early to try it again. What
-        it `had` is what it has where the repository still holds that.
+        """A newly loaded version, or why it failed; the last failure if it is too early to retry. `had` is the version
+        as loaded before, which is returned if the repository still holds the same.
         """
         key = name, version
         failure = self._failures.get(key)
@@ -254,19 +257,19 @@ class Models:
                 _logger.exception("version %s of %r could not be loaded", version, name)
             with self._table:
                 # Not the error itself: its frames hold the bytes of the artifact.
-                found = failure_of(error, mark, failure, self._settings.poll_seconds)
-                self._failures[key] = found
+                new_failure = failure_of(error, mark, failure, self._settings.poll_seconds)
+                self._failures[key] = new_failure
                 self._done(key)
                 self._publish()
-            return found
+            return new_failure
         finally:
             if self._meters is not None:
                 self._meters.loaded(name, version, time.perf_counter() - begun, why)
 
     def _done(self, key: Key) -> None:
-        """A version is not being loaded any more."""
+        """A version is no longer loading."""
         self._loading.remove(key)
-        if self._tell is not None and self._loading:  # what a process dies of is what it told last
+        if self._tell is not None and self._loading:  # if the process dies, the last version reported is blamed
             self._tell(*self._loading[0])
 
     def _made(self, name: str, version: int, had: Model | None) -> Model:
@@ -287,7 +290,7 @@ class Models:
         return model
 
     def _put(self, name: str, chosen: Mapping[int, Model], marks: dict[int, str]) -> None:
-        """Serve these versions of a model and no others; what is replaced ends with its last call."""
+        """Serve exactly these versions of a model; a replaced version is freed after its last call."""
         had = self._models.pop(name, {})
         self._marks.pop(name, None)
         if chosen:
@@ -300,7 +303,7 @@ class Models:
                 weakref.finalize(model, self._background.soon, partial(self._ended, key, model.kind)).atexit = False
 
     def _ended(self, key: Key, kind: str) -> None:
-        """The last call of a version that was let go has ended."""
+        """The last call of an unloaded version has ended."""
         with self._table:
             self._code |= kind not in _NO_CODE
             self._ending -= Counter([key])
@@ -309,7 +312,7 @@ class Models:
         self._tidy()
 
     def _tidy(self) -> None:
-        """Give back the memory of what was loaded and let go; the last of several jobs does it for all."""
+        """Return unused memory to the system after loads and unloads; the last of several jobs does it for all."""
         with self._table:
             collect = self._code
             if not self._churned or not self._background.idle:
@@ -325,16 +328,16 @@ class Models:
         for changed in self._subscribers:
             try:
                 changed(self.catalog)
-            except Exception:  # the change is made, and the others are to hear of it
-                _logger.exception("who was told of a change of the models failed")
+            except Exception:  # the change is made, and other subscribers must still be notified
+                _logger.exception("a subscriber to changes of the models failed")
 
     def _reasons(self) -> dict[Key, str]:
-        """Why a version that is in the repository is not loaded."""
+        """For each version in the repository that is not loaded, the reason."""
         reasons: dict[Key, str] = {}
         for name, versions in self._there.items():
             if not self._is_wanted(name):
                 reasons |= dict.fromkeys(
-                    ((name, one) for one in versions), UNLOADED if name in self._unloaded else NOT_ASKED
+                    ((name, version) for version in versions), UNLOADED if name in self._unloaded else NOT_ASKED
                 )
         for key, failure in list(self._failures.items()):
             name, version = key
@@ -346,7 +349,7 @@ class Models:
 
 
 def _warm_up(model: Model, artifact: Artifact, counts: Iterable[int]) -> None:
-    """Predict so many rows: a backend sets up for them now, and not when somebody waits."""
+    """Predict batches of these sizes, so that a backend sets up for them before the first request."""
     rows = artifact.golden()[0].astype(model.backend.dtype)
     for count in counts:
         model.backend.predict(np.resize(rows, (min(count, model.max_rows), rows.shape[1])))
@@ -356,15 +359,15 @@ def _source(settings: Settings) -> Source:
     where = settings.repository
     if repository.is_remote(where) and not settings.require_signature and not settings.trust_remote_code:
         raise InputError(
-            "A model is code, and this one comes from elsewhere. Say whose signature to demand (require_signature), "
-            "or that everybody who can write there is trusted (trust_remote_code)."
+            "A model is code, and this repository is remote. Give the keys that must sign it (require_signature), or "
+            "trust everybody who can write there (trust_remote_code)."
         )
     trusted = signing.trust(settings.require_signature) if settings.require_signature else None
     return repository.open(where, model_name=settings.model_name, trusted=trusted)
 
 
 def load(root: str | os.PathLike[str], *, backend: str | None = None) -> Catalog:
-    """All versions of all models of a repository, once: for a look at them without a server."""
+    """Load all versions of all models of a repository once, without a server."""
     with Models(Settings(repository=os.fspath(root), backend=backend or "")) as models:
         models.refresh()
         return models.catalog

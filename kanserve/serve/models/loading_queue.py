@@ -1,7 +1,7 @@
-"""Threads of low priority on which everything that takes long is done to the table of models, so that nobody waits.
+"""Low-priority threads for slow changes of the table of models, such as loading, so that calls do not wait for them.
 
-One thing at a time, since each that loads holds memory and, now and then, Python's lock; but what takes longer than
-SLOW lets another begin beside it. What is done to one model is done in the order in which it was asked for.
+One job at a time, since each load takes memory and, now and then, the GIL; but while a job takes longer than SLOW,
+another may run beside it. The jobs of one model run in the order in which they were requested.
 """
 
 import ctypes
@@ -21,17 +21,17 @@ from kanserve.errors import DrainingError
 from kanserve.serve.scheduling import switch_interval
 from kanserve.serve.scheduling.cpus import lower_priority
 
-NICE = 5  # a third of the processor's time where others want it: what loads holds Python's lock now and then
+NICE = 5  # a third of the CPU time under contention; not less, since a loading thread holds the GIL now and then
 AT_ONCE = 2
 SLOW = 1.0  # seconds
-_CLOSING = 1.0  # seconds; an interpreter should not end under a thread that is in a C++ library
+_CLOSING = 1.0  # seconds; the interpreter should not end while a thread is in a C++ library
 
 Job = Callable[[], object]
 
 
 @dataclass(eq=False)
 class _Turn:
-    """Something to be done to a model, or, where that is the empty text, to none; without a job who asked does it."""
+    """A job for a model, or for none (""); without a job, the thread that asked does the work itself."""
 
     model: str
     job: Job | None = None
@@ -40,24 +40,24 @@ class _Turn:
 
 
 class LoadingQueue:
-    """The threads, each started when there is something to do for it. Any thread may ask them, they themselves too."""
+    """The threads, each started when it is needed. Any thread may add jobs, these threads included."""
 
     def __init__(self) -> None:
         self.closing = False
         self._changed = threading.Condition()  # guards what follows
-        self._waiting: dict[str, deque[_Turn]] = {}  # by model; who has waited longest is first
-        self._busy: dict[str, float] = {}  # what is being loaded, and since when
-        self._taken: set[str] = set()  # models that somebody changes on a thread of his own
+        self._waiting: dict[str, deque[_Turn]] = {}  # by model; the longest waiting first
+        self._busy: dict[str, float] = {}  # the models whose jobs are running, and since when
+        self._taken: set[str] = set()  # models that are being changed on other threads
         self._threads: list[threading.Thread] = []
         self._alone = True
-        self._short: SimpleQueue[Job | None] = SimpleQueue()  # which a finalizer may put into, wherever it runs
+        self._short: SimpleQueue[Job | None] = SimpleQueue()  # reentrant, so a finalizer may put into it anywhere
         self._attends: threading.Thread | None = None
 
     def begin(self, job: Job, model: str = "", shared: str = "") -> Future[Any]:
-        """Do it when its turn comes; DrainingError after `close`.
+        """Queue a job and return its future; DrainingError after `close`.
 
-        Of jobs that are `shared` under one text, one that has not begun yet is everybody's who asks for it, as long as
-        nothing else was asked of that model since.
+        A job with the same `shared` text as the last one queued for that model, if that has not begun, is not queued
+        again: the caller gets its future.
         """
         with self._changed:
             if self.closing:
@@ -75,7 +75,7 @@ class LoadingQueue:
 
     @contextmanager
     def turn(self, model: str) -> Iterator[None]:
-        """A model's turn on this thread, for what takes no time; it waits for what was asked of that model before."""
+        """A model's turn on the calling thread, for quick changes; waits for earlier jobs of that model."""
         turn = _Turn(model)
         with self._changed:
             if self.closing:
@@ -94,19 +94,19 @@ class LoadingQueue:
                 self._changed.notify_all()
 
     def attend(self) -> None:
-        """From now on `soon` does what it is told."""
+        """Start the thread that runs the jobs of `soon`."""
         with self._changed:
             if self._attends is None and not self.closing:
                 self._attends = threading.Thread(target=self._attend, name="kanserve-letting-go", daemon=True)
                 self._attends.start()
 
     def soon(self, job: Job) -> None:
-        """Do it when there is time, but before what is being loaded is ready, and wait for nothing."""
+        """Queue a short job, without blocking; it does not wait for jobs that are loading."""
         self._short.put(job)
 
     def give_way(self) -> None:
-        """From now on others have something to do: the priority of all that is done here is low, and what is slow keeps
-        nobody waiting. Before that one follows the other, so that it is known of what a process died.
+        """Serving begins: from now on the threads have low priority, and a slow job lets others run beside it. Until
+        then jobs run one by one, so that if the process dies it is known which load it was.
         """
         self._alone = False
 
@@ -115,7 +115,7 @@ class LoadingQueue:
         return not self._waiting and self._short.empty()
 
     def close(self) -> None:
-        """End the threads once what they are doing is done, and refuse what waits."""
+        """End the threads after their current jobs, and refuse waiting jobs."""
         with self._changed:
             self.closing = True
             refused = [turn for turns in self._waiting.values() for turn in turns]
@@ -137,10 +137,10 @@ class LoadingQueue:
                 lower_priority(NICE)
                 low = True
             self._do(turn)
-            del turn  # what it holds goes now, and not when the next one comes
+            del turn  # frees its result now, and not when the next job comes
 
     def _next(self) -> _Turn | None:
-        """What is to be done next, once it may be begun; None at the end."""
+        """Wait for the next job that may start; None after `close`."""
         with self._changed:
             while not self.closing:
                 seconds = self._until_room()
@@ -155,7 +155,7 @@ class LoadingQueue:
         return None
 
     def _until_room(self) -> float | None:
-        """Seconds until something may begin beside what is being done; None: not before some of that has ended."""
+        """Seconds until a job may start beside the running ones; None: not before one of those has ended."""
         if not self._busy:
             return 0
         if self._alone or len(self._busy) >= AT_ONCE:
@@ -163,7 +163,7 @@ class LoadingQueue:
         return max(0.0, max(self._busy.values()) + SLOW - time.monotonic())
 
     def _next_of(self, model: str) -> _Turn | None:
-        """What is to be done next to a model; None while something is done to it."""
+        """The next job of a model; None while one is running."""
         return None if model in self._busy or model in self._taken else self._waiting[model][0]
 
     def _take(self, turn: _Turn) -> None:
@@ -184,7 +184,7 @@ class LoadingQueue:
             self._changed.notify_all()
 
     def _do(self, turn: _Turn) -> None:
-        assert turn.job is not None  # `_next` gives no other
+        assert turn.job is not None  # `_next` returns no others
         try:
             result = turn.job()
         except BaseException as error:
@@ -203,13 +203,13 @@ class LoadingQueue:
 
 
 def when_done(futures: Iterable[Future[Any]], then: Job) -> None:
-    """Do it once all are done, on the thread that did the last."""
-    left = iter(futures)
+    """Call `then` once all futures are done, on the thread that completed the last one."""
+    remaining = iter(futures)
 
     def go_on(_: object) -> None:
-        for one in left:
-            if not one.done():
-                one.add_done_callback(go_on)
+        for future in remaining:
+            if not future.done():
+                future.add_done_callback(go_on)
                 return
         then()
 
@@ -217,7 +217,7 @@ def when_done(futures: Iterable[Future[Any]], then: Job) -> None:
 
 
 def return_memory(collect: bool) -> None:
-    """Give what is not used any more back to the system, also, to `collect`, what refers to itself."""
+    """Return unused memory to the system; `collect`: collect reference cycles first."""
     if collect:
         gc.collect()
     if sys.platform == "linux":

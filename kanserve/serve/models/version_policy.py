@@ -12,18 +12,18 @@ _NEWEST = re.compile(r"latest(?::([1-9][0-9]{0,8}))?")
 
 @dataclass(frozen=True)
 class Policy:
-    """`newest`: as many of the newest that can be loaded; `numbers`: these; neither: all."""
+    """`newest`: this many of the newest versions that can be loaded; `numbers`: these versions; neither: all."""
 
     newest: int | None = None
     numbers: frozenset[int] | None = None
 
     def candidates(self, there: Iterable[int]) -> Iterator[int]:
         """The versions to try, the newest first; of those that load, the first `newest` are served."""
-        yield from (one for one in sorted(there, reverse=True) if self.numbers is None or one in self.numbers)
+        yield from (v for v in sorted(there, reverse=True) if self.numbers is None or v in self.numbers)
 
 
 def policy(text: str) -> Policy:
-    """The policy that "all", "latest", "latest:2" or "1,3" means; InputError for another text."""
+    """The policy for a text such as "all", "latest", "latest:2" or "1,3"; InputError for an invalid one."""
     if text == "all":
         return Policy()
     if found := _NEWEST.fullmatch(text):

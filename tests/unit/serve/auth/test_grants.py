@@ -302,7 +302,7 @@ def test_tokens_appear_in_no_message(file, caplog):
 @pytest.mark.parametrize(
     ("grant", "says"),
     [
-        (Grant(("predict",), name="a"), "for nobody"),
+        (Grant(("predict",), name="a"), "matches no caller"),
         (Grant(("predict",), name="a", token_sha256="0" * 63), "64 hexadecimal"),
         (Grant(("predict",), name="a", token_sha256="g" * 64), "64 hexadecimal"),
         (Grant(("predict",), name="a", certificate="robot"), "tls_client_ca"),
@@ -338,7 +338,7 @@ def test_a_grant_that_cannot_work_says_so_at_the_start(grant, says):
 )
 def test_tokens_over_plain_text_to_other_machines_are_warned_of(settings, warned, caplog):
     granted(Grant(("predict",), token_sha256=digest()), **settings)
-    assert ("plain text" in caplog.text) is warned
+    assert ("unencrypted" in caplog.text) is warned
     caplog.clear()
     granted(**settings)
     assert caplog.text == ""

@@ -105,8 +105,8 @@ def test_what_does_not_go_together_is_one_line(case):
 
 def test_tokens_in_the_clear_are_warned_of():
     grants = (Grant(("read",), token_file="token"),)
-    assert "in the clear" in warnings(Settings(host="0.0.0.0", access=grants))[0]
-    assert "in the clear" in warnings(Settings(host="127.example.org", access=grants))[0]  # another's name
+    assert "unencrypted" in warnings(Settings(host="0.0.0.0", access=grants))[0]
+    assert "unencrypted" in warnings(Settings(host="127.example.org", access=grants))[0]  # another's name
     assert not warnings(Settings(access=grants)) and not warnings(replace(TLS, host="0.0.0.0", access=grants))
 
 
