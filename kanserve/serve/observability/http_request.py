@@ -1,4 +1,4 @@
-"""One request to the HTTP port, from bytes to bytes; the standard library reads and answers it, and sees no socket."""
+"""One request to the HTTP port, from bytes to bytes; parsed and answered by the standard library, without a socket."""
 
 import json
 from http import HTTPStatus
@@ -9,14 +9,14 @@ _JSON = "application/json"
 
 
 class Request(BaseHTTPRequestHandler):
-    """A request whose bytes are all there, and the bytes of its answer; the standard library reads and writes both."""
+    """A request that has been received completely, and the bytes of its answer."""
 
     protocol_version = "HTTP/1.1"
     server_version = "kanserve"
     sys_version = ""
 
     def __init__(self, head: bytes) -> None:
-        # Without the constructor of the base, which would read from a socket and answer there and then.
+        # The base constructor is not called: it would read from a socket and answer at once.
         self.rfile, self.wfile = BytesIO(head), BytesIO()
         self.raw_requestline = self.rfile.readline()
         self.command = self.path = self.requestline = ""
@@ -29,7 +29,7 @@ class Request(BaseHTTPRequestHandler):
         return self.wfile.getvalue()
 
     def understood(self) -> bool:
-        """Whether it can be answered; if not, an answer has been written that says why."""
+        """Whether the request is valid; if not, an error response has been written."""
         if not self.parse_request():
             return False
         self.path = self.path.partition("?")[0]
@@ -37,12 +37,12 @@ class Request(BaseHTTPRequestHandler):
             self.refuse(HTTPStatus.METHOD_NOT_ALLOWED, Allow="GET, HEAD")
             return False
         if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
-            self.refuse(HTTPStatus.BAD_REQUEST)  # where its body ends, nobody here wants to find out
+            self.refuse(HTTPStatus.BAD_REQUEST)  # request bodies are not supported
             return False
         return True
 
     def refuse(self, status: HTTPStatus, **headers: str) -> None:
-        """Answer with no more than a status, and end the connection."""
+        """Answer with just a status, and end the connection."""
         self.close_connection = True
         self.answer(status, _JSON, json.dumps({"error": status.phrase}).encode(), **headers)
 
@@ -59,4 +59,4 @@ class Request(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: what strangers ask for here is not worth a line each."""
+        """Log nothing: requests of strangers would fill the log."""

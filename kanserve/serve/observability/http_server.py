@@ -1,7 +1,7 @@
-"""The port for those who watch a server: /metrics, /v2/health/live, /v2/health/ready, /v2/models/NAME/ready.
+"""The HTTP port for monitoring: /metrics, /v2/health/live, /v2/health/ready, /v2/models/NAME/ready.
 
-One thread moves the bytes of all connections and waits for none; another writes the page of metrics. So a client that
-sends or reads a byte a second costs a connection, of which there are MOST, and the oldest of them makes room.
+One thread does the non-blocking I/O of all connections; another renders the metrics. So a slow client only occupies a
+connection, of which there are MOST; beyond that, the oldest is closed.
 """
 
 import errno
@@ -24,21 +24,21 @@ from kanserve.serve.state import ServerState
 
 MOST = 64  # connections
 LONGEST_HEAD = 8192  # bytes of a request
-READ_SECONDS = 5.0  # in which a request must have come, counted from the connection or from the answer before it
-FAREWELL_SECONDS = 1.0  # in which a client may close a connection that has been ended
-WRITE_SECONDS = 10.0  # in which an answer must have been taken
-PAGE_SECONDS = 30.0  # that a client is left waiting for the metrics
-_TICK = 0.25  # seconds between looks at who is late
+READ_SECONDS = 5.0  # timeout for a request, from the connection or from the previous answer
+FAREWELL_SECONDS = 1.0  # for the client to close its side after the last answer
+WRITE_SECONDS = 10.0  # timeout for sending an answer
+PAGE_SECONDS = 30.0  # timeout for rendering the metrics
+_TICK = 0.25  # seconds between checks of the timeouts
 _END = b"\r\n\r\n"
-_BREATH = 0.05  # seconds without accepting, once descriptors have run out
+_BREATH = 0.05  # seconds without accepting, once file descriptors have run out
 
 _logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, state: ServerState, ready: Callable[[], bool], reuse_port: bool = False) -> "Http":
-    """Listen on the HTTP host and port of the settings; `ready` says whether calls are taken now.
+    """Listen on the HTTP host and port of the settings; `ready` tells whether the server accepts calls now.
 
-    ConflictError when the port is in use, InputError when the host or port is not to be had.
+    ConflictError when the port is in use, InputError when the host or port cannot be used.
     """
     return Http(_listen(settings.host_of_http(), settings.http_port, reuse_port), state, ready)
 
@@ -55,10 +55,10 @@ class Http:
         self._asked: SimpleQueue[_Connection | None] = SimpleQueue()
         self._written: SimpleQueue[tuple[_Connection, tuple[bytes, str] | None]] = SimpleQueue()
         self._closing = False
-        for one in (listener, self._woken, self._wake):
-            one.setblocking(False)
-        for one in (listener, self._woken):
-            self._selector.register(one, selectors.EVENT_READ)
+        for end in (listener, self._woken, self._wake):
+            end.setblocking(False)
+        for end in (listener, self._woken):
+            self._selector.register(end, selectors.EVENT_READ)
         self._threads = [
             threading.Thread(target=self._move, name="kanserve-http", daemon=True),
             threading.Thread(target=self._write_pages, name="kanserve-metrics", daemon=True),
@@ -67,7 +67,7 @@ class Http:
             thread.start()
 
     def close(self) -> None:
-        """End at once, with all connections."""
+        """Stop at once and close all connections."""
         self._closing = True
         self._asked.put(None)
         self._notify()
@@ -77,22 +77,22 @@ class Http:
     def _notify(self) -> None:
         try:
             self._wake.send(b".")
-        except OSError:  # closed, or it has been woken often enough
+        except OSError:  # closed, or enough wake-ups are pending
             return
 
     def _move(self) -> None:
         try:
             while not self._closing:
-                come = False
+                pending = False
                 for key, _ in self._selector.select(_TICK if self._connections else None):
                     if key.fileobj is self._listener:
-                        come = True
+                        pending = True
                     elif key.fileobj is self._woken:
                         self._woken.recv(4096)
                         self._deliver()
-                    elif key.fd in self._connections:  # not dropped while we were at the others
+                    elif key.fd in self._connections:  # it may have been dropped in this loop
                         self._try_to_go_on(self._connections[key.fd])
-                if come:  # after the others, so that nobody makes room whose request is here
+                if pending:  # last, so that no connection whose request has arrived is dropped to make room
                     self._accept()
                 now = time.monotonic()
                 for late in [connection for connection in self._connections.values() if connection.deadline < now]:
@@ -101,8 +101,8 @@ class Http:
             for connection in list(self._connections.values()):
                 self._drop(connection)
             self._selector.close()
-            for each in (self._listener, self._wake, self._woken):
-                each.close()
+            for end in (self._listener, self._wake, self._woken):
+                end.close()
 
     def _accept(self) -> None:
         try:
@@ -112,9 +112,9 @@ class Http:
                 time.sleep(_BREATH)
             return
         if len(self._connections) >= MOST:
-            # The oldest that has asked nothing; where all have, the oldest, which has waited or read for longest.
+            # Drop the oldest without a request; if all have one, the oldest of all.
             oldest = next(iter(self._connections.values()))
-            self._drop(next((one for one in self._connections.values() if one.reading), oldest))
+            self._drop(next((idle for idle in self._connections.values() if idle.reading), oldest))
         accepted.setblocking(False)
         connection = _Connection(accepted)
         self._connections[accepted.fileno()] = connection
@@ -123,12 +123,12 @@ class Http:
     def _try_to_go_on(self, one: "_Connection") -> None:
         try:
             self._go_on(one)
-        except Exception:  # a defect of ours, met by the bytes of one client; the port stays open for the others
+        except Exception:  # a bug, triggered by one client; the port stays open for the others
             _logger.exception("a request to the HTTP port failed")
             self._drop(one)
 
     def _go_on(self, one: "_Connection") -> None:
-        """Take what has come, or send what is left."""
+        """Receive, or send the rest of the answer."""
         try:
             if not one.reading:
                 self._send(one)
@@ -145,7 +145,7 @@ class Http:
             self._answer(one)
 
     def _answer(self, one: "_Connection") -> None:
-        """Answer the request that has come, once all of it has."""
+        """Answer the request, once it is complete."""
         end = one.received.find(_END)
         if end < 0 and len(one.received) < LONGEST_HEAD:
             return
@@ -183,36 +183,36 @@ class Http:
         return status, {"name": found.name, **body}
 
     def _write_pages(self) -> None:
-        """Write the page of metrics whenever somebody has asked for it: once for all who wait."""
-        while (one := self._asked.get()) is not None:
-            waiting: list[_Connection] = [one]
+        """Render the metrics when they are requested: once for all connections that wait."""
+        while (first := self._asked.get()) is not None:
+            waiting: list[_Connection] = [first]
             while not self._asked.empty():
                 if (another := self._asked.get()) is None:
                     return
                 waiting.append(another)
             try:
                 snapshot = self._state.control.snapshot()
-                pages = {kind: prometheus.page(snapshot, kind) for kind in {each.accepts for each in waiting}}
-            except Exception:  # whoever waits is told 500, and this thread has others to answer
+                pages = {kind: prometheus.page(snapshot, kind) for kind in {waiter.accepts for waiter in waiting}}
+            except Exception:  # those that wait get a 500, and this thread must go on for others
                 _logger.exception("the metrics could not be written")
                 pages = {}
-            for each in waiting:
-                self._written.put((each, pages.get(each.accepts)))
+            for waiter in waiting:
+                self._written.put((waiter, pages.get(waiter.accepts)))
             self._notify()
 
     def _deliver(self) -> None:
-        """Send the pages that are written."""
+        """Send the rendered pages."""
         while not self._written.empty():
-            one, page = self._written.get()
-            request, one.request = one.request, None
-            if self._connections.get(one.descriptor) is not one or request is None:
-                continue  # it has waited too long
+            connection, page = self._written.get()
+            request, connection.request = connection.request, None
+            if self._connections.get(connection.descriptor) is not connection or request is None:
+                continue  # it timed out
             if page is None:
                 request.answer_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "internal error"})
             else:
                 request.answer(HTTPStatus.OK, page[1], page[0])
-            self._selector.register(one.socket, selectors.EVENT_WRITE)
-            self._begin_sending(one, request)
+            self._selector.register(connection.socket, selectors.EVENT_WRITE)
+            self._begin_sending(connection, request)
 
     def _begin_sending(self, one: "_Connection", request: "Request") -> None:
         one.unsent = memoryview(request.answered)
@@ -227,9 +227,9 @@ class Http:
         one.deadline = time.monotonic() + (FAREWELL_SECONDS if one.last else READ_SECONDS)
         self._selector.modify(one.socket, selectors.EVENT_READ)
         if one.last:
-            # Closed with something unread, a connection is reset, and the client may never see the answer.
+            # Closing with unread input would reset the connection, and the client might never see the answer.
             one.socket.shutdown(socket.SHUT_WR)
-        elif one.received:  # the next request has come with the last one
+        elif one.received:  # a pipelined request
             self._answer(one)
 
     def _drop(self, one: "_Connection") -> None:
@@ -240,7 +240,7 @@ class Http:
 
 
 class _Connection:
-    """One client: what has come of its next request, or what is left of the answer."""
+    """One client: what was received of its next request, or the rest of the answer to send."""
 
     def __init__(self, accepted: socket.socket) -> None:
         self.socket = accepted
@@ -257,7 +257,7 @@ class _Connection:
 
     @property
     def accepts(self) -> str:
-        """OpenMetrics or the older format: of all that an Accept header may say, what makes a difference."""
+        """OpenMetrics or the older format, by the Accept header; nothing else in it matters."""
         wanted = self.request.headers.get("Accept", "") if self.request else ""
         return _OPEN_METRICS if _OPEN_METRICS in wanted else ""
 

@@ -1,6 +1,6 @@
-"""What a server says: lines on standard error as text or JSON, and one JSON line for each call where that is asked for.
+"""Logging: lines on standard error as text or JSON, and optionally an access log with one JSON line per call.
 
-Neither ever stops a call: who has closed standard error, or whose disk is full, gets no lines.
+Logging never blocks or fails a call: when standard error is closed or the disk is full, lines are lost.
 """
 
 import json
@@ -16,37 +16,37 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from kanserve.errors import InputError
 from kanserve.serve.settings import Settings
 
-if TYPE_CHECKING:  # so that a supervisor can log without numpy, grpc and protobuf
+if TYPE_CHECKING:  # so that a supervisor can log without importing numpy, grpc and protobuf
     from kanserve.serve.state import Call
 
-LONGEST_LINE: Final = 4096  # bytes of the access log: what a pipe takes at once, or not at all
+LONGEST_LINE: Final = 4096  # bytes of the access log: a pipe writes up to this much atomically
 FIELDS = {  # of the access log, and what each means
     "time": "When the call ended, as 2026-01-31T12:00:00.000Z.",
     "request_id": "The call's x-request-id, or one that was made for it; the log of errors has it too.",
     "peer": "The address of the client.",
-    "identity": "The name of the grant by which the call was allowed; empty for nobody in particular.",
+    "identity": "The name of the grant that allowed the call; empty for an anonymous caller.",
     "service": "inference.GRPCInferenceService or kanserve.v1.FormulaService.",
-    "method": "ModelInfer; of a ModelStreamInfer each request has a line.",
-    "model": "The model, where it was found; else empty.",
+    "method": "ModelInfer and so on; each request of a ModelStreamInfer has a line.",
+    "model": "The model if it was found; else empty.",
     "version": "Its version; else 0.",
     "rows": "Rows of the request.",
-    "outside": "For features by their place, the rows in which they lay outside their training range; twenty at most.",
+    "outside": "By the index of a feature, the number of rows outside its training range; at most twenty features.",
     "code": "The status code.",
-    "error": "What the client was told; cut after 500 characters.",
+    "error": "The error message sent to the client; cut after 500 characters.",
     "seconds": "In total.",
     "queue": "Of these seconds, those in the queue;",
     "decode": "to read and check the message;",
     "compute": "in the model;",
     "encode": "to write the answer.",
 }
-_LONGEST: Final = 500  # characters of a text in it
+_LONGEST: Final = 500  # characters of a text in the access log
 _MOST_FEATURES: Final = 20
 
 _logger = logging.getLogger(__name__)
 
 
 def configure(settings: Settings) -> None:
-    """Send what the logging module is told to standard error, a line each, in the format of the settings."""
+    """Send log records to standard error, one line each, in the format of the settings."""
     lines = StandardError()
     lines.setFormatter(_Json() if settings.log_format == "json" else _Text())
     logging.root.handlers[:] = [lines]
@@ -56,21 +56,21 @@ def configure(settings: Settings) -> None:
 
 
 def of(call: "Call") -> dict[str, Any]:
-    """What to give the logging module as `extra`, so that a line can be found by the call it is about."""
+    """The `extra` of a log record about a call, by which its line can be found."""
     return {"request_id": call.request_id, "model": call.model}
 
 
 def access_log(settings: Settings) -> "AccessLog | None":
-    """The access log of the settings: InputError where it cannot be opened."""
+    """The access log of the settings: InputError if it cannot be opened."""
     return AccessLog(settings.access_log) if settings.access_log else None
 
 
-_PART = 1024  # characters: a pipe that takes anything takes 4096 bytes
+_PART = 1024  # characters: a pipe that is writable takes 4096 bytes
 
 
 class StandardError(logging.Handler):
-    """Writes a line at once to what standard error is now, and never raises. Where nobody reads what is written there,
-    it is lost: a call that waited for a reader of the log would hold its thread, and soon all would be held.
+    """Writes a line at once to the current standard error, and never raises or blocks. If its reader does not read, the
+    line is lost: calls that waited for the reader would soon occupy all threads.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -82,8 +82,8 @@ class StandardError(logging.Handler):
                 sys.stderr.write(line[start : start + _PART])
                 sys.stderr.flush()
         except (OSError, ValueError, AttributeError, TypeError):
-            # Closed, full or none; or arguments that do not fit their message, of whatever library. There is no one
-            # left to tell.
+            # Standard error is closed, full or None, or a library's arguments do not fit its message. There is nowhere
+            # left to report it.
             return
 
 
@@ -99,7 +99,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One object a line; an exception is one field, traceback and all."""
+    """One JSON object per line; an exception is one field with the traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -114,7 +114,7 @@ class _Json(logging.Formatter):
         return json.dumps(line)
 
 
-# What would begin a line that nobody wrote, or move the cursor of who reads it.
+# Characters that would forge a new line or control the reader's terminal.
 _ESCAPED = {number: repr(chr(number))[1:-1] for number in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
@@ -134,12 +134,12 @@ def _time(seconds: float) -> str:
 
 
 class AccessLog:
-    """One JSON line a call, appended by one write: processes may share the file. `reopen` follows a rotation."""
+    """One JSON line per call, appended by one write: processes may share the file. `reopen` follows a rotation."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._lost = 0  # lines since the last that could be written
+        self._lost = 0  # lines lost since the last successful write
         self._torn = False
         try:
             self._file = _open(path)
@@ -151,13 +151,13 @@ class AccessLog:
         self._write(_line(call))
 
     def reopen(self) -> None:
-        """Go on in the file that now has the name; where that cannot be opened, in the old one."""
+        """Continue in the file that now has the path; if it cannot be opened, in the old one."""
         try:
             opened = _open(self._path)
         except OSError as error:
             _logger.warning("the access log cannot be opened again, the old file is kept: %s", error.strerror)
             return
-        os.dup2(opened, self._file, inheritable=False)  # at once, under the feet of who is writing
+        os.dup2(opened, self._file, inheritable=False)  # atomic, even while other threads write
         os.close(opened)
 
     def close(self) -> None:
@@ -183,8 +183,8 @@ class AccessLog:
     def _say_lost(self, error: Exception) -> None:
         with self._lock:
             self._lost += 1
-            first = self._lost == 1 and self._file >= 0
-        if first:
+            is_first = self._lost == 1 and self._file >= 0
+        if is_first:
             reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
             _logger.warning("the access log cannot be written, lines are lost: %s", reason)
 
@@ -198,12 +198,12 @@ class AccessLog:
 def _open(path: str) -> int:
     if path == "-":
         return os.dup(1)
-    # O_NONBLOCK for pipes alone: else a reader that is not there, or does not read, would keep us waiting.
+    # O_NONBLOCK matters for pipes only: without it, a missing or slow reader would block us.
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
 
 
 def _is_read(stream: TextIO) -> bool:
-    """Whether what is written there keeps nobody waiting; of what is no file, that is so."""
+    """Whether a write would not block; a stream without a file never does."""
     try:
         file = stream.fileno()
     except (AttributeError, OSError, ValueError):
@@ -212,14 +212,14 @@ def _is_read(stream: TextIO) -> bool:
 
 
 def _takes(file: int) -> bool:
-    """Whether a pipe, a socket or a terminal takes a line without anybody waiting."""
+    """Whether a pipe, a socket or a terminal takes a line without blocking."""
     waiting = select.poll()
     waiting.register(file, select.POLLOUT)
     return bool(waiting.poll(0))
 
 
 def _line(call: "Call") -> bytes:
-    """What is known of a call. JSON escapes what could end a line, whatever a client has called its request."""
+    """The access log line of a call. JSON escapes newlines, so a client's request id cannot forge a line."""
     line: dict[str, Any] = {
         "time": _time(time.time()),
         "request_id": call.request_id[:128],
@@ -240,10 +240,10 @@ def _line(call: "Call") -> bytes:
         "encode": call.encoded / 1e9,
     }
     if call.outside is not None:
-        places = call.outside.nonzero()[0][:_MOST_FEATURES].tolist()
-        line["outside"] = {str(i): int(call.outside[i]) for i in places}
+        features = call.outside.nonzero()[0][:_MOST_FEATURES].tolist()
+        line["outside"] = {str(i): int(call.outside[i]) for i in features}
     data = _encode(line)
-    if len(data) > LONGEST_LINE:  # an escape takes six bytes
+    if len(data) > LONGEST_LINE:  # escaped characters take six bytes
         for name in ("error", "request_id", "peer", "identity"):
             line[name] = line[name].encode("ascii", "replace").decode()
         data = _encode(line)

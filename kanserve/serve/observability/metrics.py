@@ -1,7 +1,7 @@
-"""What is counted of calls and models: cheaply where calls end, as plain data that JSON can hold where it is asked for.
+"""Metrics of calls and models: cheap to update at the end of a call, and exported as a snapshot that JSON can hold.
 
-Each process counts its own; `merge` adds them up. Only a model that was found has a label, so that no client can make
-up new ones, and what is counted of a version goes some time after the version went.
+Each process has its own metrics; `merge` adds them up. Only models that were found become labels, so that clients
+cannot create new ones, and the metrics of a version are dropped some time after the version is gone.
 """
 
 import threading
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kanserve.serve.observability.usage import usage
 
-if TYPE_CHECKING:  # so that a supervisor can merge without numpy, grpc and protobuf
+if TYPE_CHECKING:  # so that a supervisor can merge without importing numpy, grpc and protobuf
     import numpy as np
     from numpy.typing import NDArray
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # so that a supervisor can merge without numpy, grpc and prot
     from kanserve.serve.state import Call, Snapshot
 
 STAGES = ("queue", "decode", "compute", "encode", "total")
-BOUNDS = tuple(  # of the histograms, in nanoseconds; a duration belongs to the first bound that is not below it
+BOUNDS = tuple(  # upper bounds of the histogram buckets, in nanoseconds, inclusive
     microseconds * 1000
     for microseconds in (
         *(10, 25, 50, 100, 250, 500),
@@ -29,15 +29,15 @@ BOUNDS = tuple(  # of the histograms, in nanoseconds; a duration belongs to the 
         *(2_500_000, 10_000_000),
     )
 )
-KEPT_SECONDS = 900.0  # that the counts of a version stay after it went: three times what Prometheus takes for gone
-MOST_SERIES = 500  # of calls and of models each; beyond that calls are counted without their model
+KEPT_SECONDS = 900.0  # for which the metrics of a removed version stay: three times Prometheus' staleness interval
+MOST_SERIES = 500  # series of calls and of models each; beyond that, calls are counted without their model
 _BUCKETS = len(BOUNDS) + 1
 
 Key = tuple[str, str, str, int, str]  # service, method, model, version, code
 
 
 class _Series:
-    """All calls of one kind that ended in one way."""
+    """The calls with the same labels, status code included."""
 
     __slots__ = ("buckets", "last", "nanoseconds", "rows")
 
@@ -57,10 +57,10 @@ class _Loads:
 
 
 class Metrics:
-    """Counts since the start of this process, whose place among the workers is `worker`; threads may share it.
+    """Metrics since the start of this process, worker number `worker`; thread-safe.
 
-    `gauges`, set by who has the threads, says what is now: threads, threads_busy, queue_length, calls_in_flight,
-    streams_open.
+    `gauges`, set by the owner of the thread pool, returns current values: threads, threads_busy, queue_length,
+    calls_in_flight, streams_open.
     """
 
     def __init__(self, worker: int = 0) -> None:
@@ -70,16 +70,16 @@ class Metrics:
         self._calls: dict[Key, _Series] = {}
         self._outside: dict[tuple[str, int], NDArray[np.intp]] = {}
         self._loads: dict[str, _Loads] = {}
-        self._catalog: Catalog | None = None  # the table's own: an older one would keep the models that went
+        self._catalog: Catalog | None = None  # always the current one: an older one would keep unloaded models alive
         self._refused: list[list[Any]] = []
         self._gone: dict[tuple[str, int], float] = {}
 
     def ended(self, call: "Call") -> None:
-        """A call of our services has ended, or a request within a stream."""
+        """A call of our services, or a request within a stream, has ended."""
         key = (call.service, call.method, call.model, call.version, call.code)
         queued, decoded, computed, encoded = call.queued, call.decoded, call.computed, call.encoded
         whole = call.ended - call.arrived
-        # One lock and no shard for each thread: as fast, for nobody waits within it.
+        # One lock instead of a shard per thread: as fast, since nothing blocks while it is held.
         with self._lock:
             series = self._calls.get(key) or self._new(key)
             series.rows += call.rows
@@ -100,7 +100,7 @@ class Metrics:
                 self._add_outside((call.model, call.version), call.outside)
 
     def loaded(self, model: str, version: int, seconds: float, reason: str) -> None:
-        """A version was loaded; `reason` says why not where it could not be."""
+        """A version was loaded, or failed to load: then `reason` says why."""
         with self._lock:
             if model not in self._loads and len(self._loads) >= MOST_SERIES:
                 return
@@ -113,26 +113,26 @@ class Metrics:
                 loads.loaded += 1
 
     def changed(self, catalog: "Catalog") -> None:
-        """Subscribe it to the table of models: what is no longer there is forgotten after KEPT_SECONDS."""
+        """To be subscribed to the table of models: removed versions are forgotten after KEPT_SECONDS."""
         from kanserve.serve.models.loader import NOT_ASKED, UNLOADED
 
         with self._lock:
             before = self._catalog.contents if self._catalog is not None else {}
             for key, content in catalog.contents.items():
                 if before.get(key, content) != content:
-                    self._outside.pop(key, None)  # of other features, maybe
+                    self._outside.pop(key, None)  # the new content may have other features
             self._catalog = catalog
-            # What nobody wants to have loaded is not refused.
+            # A version that is deliberately not loaded does not count as refused.
             self._refused = [list(key) for key, why in catalog.reasons.items() if why not in (NOT_ASKED, UNLOADED)]
             self._forget()
 
     def snapshot(self) -> "Snapshot":
-        """What was counted in this process until now."""
+        """The metrics of this process until now."""
         here = {"worker": self._worker, **usage()}
         gauges = dict(self.gauges())
         with self._lock:
             self._forget()
-            # A monotonic clock told when calls ended; what it says is told in the clock on the wall.
+            # `last` is on a monotonic clock; convert it to wall-clock time.
             ahead = time.time_ns() - time.perf_counter_ns()
             return {
                 "processes": [here],
@@ -177,11 +177,11 @@ class Metrics:
         known = self._outside.get(key)
         if known is not None and len(known) == len(counts):
             known += counts
-        elif known is not None or len(self._outside) < MOST_SERIES:  # known of another content, when calls took long
+        elif known is not None or len(self._outside) < MOST_SERIES:  # another length: a late call of replaced content
             self._outside[key] = counts.copy()
 
     def _features(self, model: str, version: int, count: int) -> list[str]:
-        """The names of a version's inputs; none once it went, or was replaced by one that has not so many."""
+        """The names of a version's inputs; none if it is gone, or replaced by one with another number of inputs."""
         loaded = self._catalog.models.get(model, {}).get(version) if self._catalog else None
         names = [variable.name for variable in loaded.kan.inputs] if loaded else []
         return names if len(names) == count else []
@@ -190,46 +190,58 @@ class Metrics:
         if self._catalog is None:
             return []
         return [
-            {"of": [name, version, one.kind], "ready": 1}
+            {"of": [name, version, model.kind], "ready": 1}
             for name, versions in self._catalog.models.items()
-            for version, one in versions.items()
+            for version, model in versions.items()
         ]
 
     def _forget(self) -> None:
-        """Let go of the counts of versions that went long ago."""
+        """Drop the metrics of versions that were removed long ago."""
         if self._catalog is None:
             return
         now, models = time.monotonic(), self._catalog.models
         counted = {(key[2], key[3]) for key in self._calls if key[2]} | self._outside.keys()
-        # Loading and unloading is of a model, which has version 0 here.
-        gone = {(name, one) for name, one in counted if one not in models.get(name, ()) and (one or name not in models)}
+        # Calls that load or unload a whole model have version 0.
+        gone = {
+            (name, version)
+            for name, version in counted
+            if version not in models.get(name, ()) and (version or name not in models)
+        }
         self._gone = {key: self._gone.get(key, now) for key in gone}
         old = {key for key, since in self._gone.items() if now - since > KEPT_SECONDS}
         if old:
             self._calls = {key: call for key, call in self._calls.items() if (key[2], key[3]) not in old}
-            self._outside = {key: one for key, one in self._outside.items() if key not in old}
+            self._outside = {key: counts for key, counts in self._outside.items() if key not in old}
 
 
 def merge(snapshots: "Iterable[Snapshot]") -> "Snapshot":
-    """Several processes' snapshots as one: counts are added, the last time of something is the latest.
+    """Merge the snapshots of several processes: counts are added, of times the latest counts.
 
-    Of what has `ended`, only what those that have not still know: a version is forgotten by all of them together.
+    Of snapshots that have `ended`, only versions that a running process still knows are kept.
     """
     all_of = list(snapshots)
-    if any(one["processes"] for one in all_of):
-        known = {_version(one) for each in all_of if each["processes"] for of in _OF_VERSIONS for one in each[of]}
+    if any(snapshot["processes"] for snapshot in all_of):
+        known = {
+            _version(entry)
+            for snapshot in all_of
+            if snapshot["processes"]
+            for of in _OF_VERSIONS
+            for entry in snapshot[of]
+        }
         known |= {(name, 0) for name, _ in known} | {("", 0)}
-        all_of = [one if one["processes"] else _only(one, known) for one in all_of]
+        all_of = [snapshot if snapshot["processes"] else _only(snapshot, known) for snapshot in all_of]
     gauges: dict[str, float] = {}
-    for one in all_of:
-        for name, value in one["gauges"].items():
+    for snapshot in all_of:
+        for name, value in snapshot["gauges"].items():
             gauges[name] = gauges.get(name, 0) + value
     return {
-        "processes": [process for one in all_of for process in one["processes"]],
+        "processes": [process for snapshot in all_of for process in snapshot["processes"]],
         "gauges": gauges,
-        **{name: _added(one[name] for one in all_of) for name in ("calls", "outside", "loads", "models")},
-        "refused": [list(key) for key in dict.fromkeys(tuple(each) for one in all_of for each in one["refused"])],
-        "restarts": sum(one["restarts"] for one in all_of),
+        **{name: _added(snapshot[name] for snapshot in all_of) for name in ("calls", "outside", "loads", "models")},
+        "refused": [
+            list(key) for key in dict.fromkeys(tuple(key) for snapshot in all_of for key in snapshot["refused"])
+        ],
+        "restarts": sum(snapshot["restarts"] for snapshot in all_of),
     }
 
 
@@ -237,25 +249,28 @@ _OF_VERSIONS = ("calls", "outside", "models")
 
 
 def _version(entry: Mapping[str, Any]) -> tuple[str, int]:
-    """The model and the version that an entry of a snapshot is of."""
+    """The model and the version of an entry of a snapshot."""
     of = entry["of"]
     return (of[2], of[3]) if "buckets" in entry else (of[0], of[1])
 
 
 def _only(snapshot: "Snapshot", known: set[tuple[str, int]]) -> "Snapshot":
-    """What it has of these versions."""
-    return {**snapshot, **{of: [one for one in snapshot[of] if _version(one) in known] for of in ("calls", "outside")}}
+    """A snapshot reduced to these versions."""
+    return {
+        **snapshot,
+        **{of: [entry for entry in snapshot[of] if _version(entry) in known] for of in ("calls", "outside")},
+    }
 
 
 def ended(snapshot: "Snapshot") -> "Snapshot":
-    """What stays of a process that is gone: what it counted, and nothing of what it was at the time."""
+    """What to keep of an ended process: its counters, but no gauges or states."""
     return {**snapshot, "processes": [], "gauges": {}, "models": [], "refused": []}
 
 
 def statistics(
     snapshot: "Snapshot", catalog: "Catalog", request: "pb.ModelStatisticsRequest"
 ) -> "pb.ModelStatisticsResponse":
-    """Of one version, of every version of a model, or of all of them; NotFoundError for one that is not loaded.
+    """Statistics of one version, of all versions of a model, or of all models; NotFoundError for one not loaded.
 
     Inferences only: ModelInfer and each request of a ModelStreamInfer.
     """
@@ -268,15 +283,15 @@ def statistics(
     else:
         models = [version for versions in catalog.models.values() for version in versions.values()]
     inferences: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for one in snapshot["calls"]:
-        if one["of"][1] in _INFERENCES:
-            inferences.setdefault((one["of"][2], one["of"][3]), []).append(one)
+    for series in snapshot["calls"]:
+        if series["of"][1] in _INFERENCES:
+            inferences.setdefault((series["of"][2], series["of"][3]), []).append(series)
     made = [_statistics(model.name, model.version, inferences.get((model.name, model.version), [])) for model in models]
     return pb.ModelStatisticsResponse(model_stats=made)
 
 
 _INFERENCES = ("ModelInfer", "ModelStreamInfer")
-_DURATIONS = {  # of the protocol; cache_hit and cache_miss stay empty, for there is no cache
+_DURATIONS = {  # the protocol's names; cache_hit and cache_miss stay empty, since there is no cache
     "queue": "queue",
     "decode": "compute_input",
     "compute": "compute_infer",
@@ -288,27 +303,27 @@ _DURATIONS = {  # of the protocol; cache_hit and cache_miss stay empty, for ther
 def _statistics(name: str, version: int, series: list[Mapping[str, Any]]) -> "pb.ModelStatistics":
     from kanserve.inference import grpc_service_pb2 as pb
 
-    answered = [one for one in series if one["of"][4] == "OK"]
-    failed = [one for one in series if one["of"][4] != "OK"]
+    answered = [entry for entry in series if entry["of"][4] == "OK"]
+    failed = [entry for entry in series if entry["of"][4] != "OK"]
     made = pb.ModelStatistics(
         name=name,
         version=str(version),
-        last_inference=max((one["last"] for one in answered), default=0),
-        inference_count=sum(one["rows"] for one in answered),
+        last_inference=max((entry["last"] for entry in answered), default=0),
+        inference_count=sum(entry["rows"] for entry in answered),
         execution_count=sum(map(count, answered)),
     )
     for stage, (of, field) in enumerate(_DURATIONS.items()):
         assert STAGES[stage] == of
         duration = getattr(made.inference_stats, field)
         duration.count = made.execution_count
-        duration.ns = sum(one["nanoseconds"][stage] for one in answered)
+        duration.ns = sum(entry["nanoseconds"][stage] for entry in answered)
     made.inference_stats.fail.count = sum(map(count, failed))
-    made.inference_stats.fail.ns = sum(one["nanoseconds"][-1] for one in failed)
+    made.inference_stats.fail.ns = sum(entry["nanoseconds"][-1] for entry in failed)
     return made
 
 
 def count(series: Mapping[str, Any]) -> int:
-    """How many calls a series of a snapshot has."""
+    """The number of calls in a series of a snapshot."""
     return sum(series["buckets"][-1])
 
 
@@ -317,14 +332,14 @@ _SAME = ("of", "features")
 
 
 def _added(lists: Iterable[Iterable[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
-    """Entries of the same key as one."""
+    """Merge entries with the same key."""
     made: dict[Hashable, dict[str, Any]] = {}
     for entries in lists:
         for entry in entries:
             known = made.setdefault(tuple(entry["of"]), {})
             for name, value in entry.items():
                 if name not in known or name in _SAME:
-                    known[name] = known.get(name) or value  # a process that still has the version knows its features
+                    known[name] = known.get(name) or value  # only processes that have the version know its features
                 elif name in _LATEST:
                     known[name] = max(known[name], value)
                 else:
@@ -333,7 +348,7 @@ def _added(lists: Iterable[Iterable[Mapping[str, Any]]]) -> list[Mapping[str, An
 
 
 def _sum(a: Any, b: Any) -> Any:
-    """Of numbers, or of lists of numbers, or of lists of those."""
+    """The sum of numbers, elementwise for (nested) lists."""
     if isinstance(a, list):
-        return [_sum(one, other) for one, other in zip(a, b, strict=True)]
+        return [_sum(x, y) for x, y in zip(a, b, strict=True)]
     return a + b

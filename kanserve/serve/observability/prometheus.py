@@ -1,4 +1,4 @@
-"""A snapshot as a page for Prometheus, written by its own client library. TABLE is all that there is on it."""
+"""A metrics snapshot as a page for Prometheus, written by its client library. TABLE lists all metrics."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ except ModuleNotFoundError:
     raise MissingDependencyError("prometheus-client", "serve") from None
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
-_Point = tuple[Sequence[str], Any]  # the values of the labels, and what was counted
+_Point = tuple[Sequence[str], Any]  # the values of the labels, and the value of the metric
 
 _LONGEST = 200  # characters of a label
 
 
 @dataclass(frozen=True)
 class Row:
-    """A metric as the page names it."""
+    """A metric as it appears on the page."""
 
     name: str
     kind: Kind
@@ -41,32 +41,37 @@ _CALL = ("service", "method", "model", "version", "code")
 _VERSION = ("model", "version")
 
 TABLE = (
-    Row("kanserve_requests_total", "counter", _CALL, "Calls that ended, and requests within streams, by status code."),
+    Row("kanserve_requests_total", "counter", _CALL, "Ended calls, and requests within streams, by status code."),
     Row(
         "kanserve_request_duration_seconds",
         "histogram",
         (*_CALL, "stage"),
-        "How long they took: in the queue, to decode, to compute, to encode (of those that ended well), and in total.",
+        "Their duration: in the queue, decoding, computing, encoding (of successful ones only), and in total.",
     ),
     Row("kanserve_rows_total", "counter", _VERSION, "Rows that a model has answered."),
     Row(
         "kanserve_rows_outside_training_range_total",
         "counter",
         (*_VERSION, "feature"),
-        "Rows in which this feature lay outside the range it had in training, NaN included.",
+        "Rows in which this feature was outside its training range, NaN included.",
     ),
     Row("kanserve_model_loads_total", "counter", ("model", "result"), "Versions loaded: success or failure."),
     Row("kanserve_model_load_seconds_total", "counter", ("model",), "Time that loading took, failures included."),
-    Row("kanserve_model_last_load_timestamp_seconds", "gauge", ("model",), "When a version was last loaded, or not."),
-    Row("kanserve_model_ready", "gauge", _VERSION, "1: every process has this version loaded; 0: some do."),
-    Row("kanserve_model_refused", "gauge", _VERSION, "1: this version is there and cannot be loaded."),
-    Row("kanserve_model_info", "info", (*_VERSION, "backend"), "What computes a version."),
+    Row(
+        "kanserve_model_last_load_timestamp_seconds",
+        "gauge",
+        ("model",),
+        "When a version was last loaded, or failed to load.",
+    ),
+    Row("kanserve_model_ready", "gauge", _VERSION, "1: every process has loaded this version; 0: only some have."),
+    Row("kanserve_model_refused", "gauge", _VERSION, "1: this version exists and cannot be loaded."),
+    Row("kanserve_model_info", "info", (*_VERSION, "backend"), "The backend of a version."),
     Row("kanserve_workers", "gauge", (), "Processes that serve."),
-    Row("kanserve_worker_restarts_total", "counter", (), "Processes that ended unasked and were started again."),
+    Row("kanserve_worker_restarts_total", "counter", (), "Processes that ended unexpectedly and were restarted."),
     Row("kanserve_threads", "gauge", (), "Threads that answer calls, in all processes."),
-    Row("kanserve_threads_busy", "gauge", (), "Of these, those that answer one now."),
+    Row("kanserve_threads_busy", "gauge", (), "Threads that are answering a call now."),
     Row("kanserve_queue_length", "gauge", (), "Calls that wait for a thread."),
-    Row("kanserve_calls_in_flight", "gauge", (), "Calls that were accepted and are not answered yet."),
+    Row("kanserve_calls_in_flight", "gauge", (), "Calls that were accepted and not yet answered."),
     Row("kanserve_streams_open", "gauge", (), "Streams that are open."),
     Row("process_cpu_seconds_total", "counter", ("worker",), "User and system CPU time of a process."),
     Row("process_resident_memory_bytes", "gauge", ("worker",), "Resident memory of a process."),
@@ -83,9 +88,9 @@ def text(snapshot: Snapshot) -> bytes:
 
 
 def page(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
-    """The page and its content type; OpenMetrics for who asks for it in the header `accept`."""
+    """The page and its content type; OpenMetrics if the `accept` header asks for it."""
     if "application/openmetrics-text" in accept:
-        # Of the versions of the format the oldest, which every scraper reads.
+        # The oldest version of the format, which every scraper reads.
         encode, kind = exposition.choose_encoder("application/openmetrics-text; version=1.0.0")
     else:
         encode, kind = exposition.choose_encoder("")
@@ -93,7 +98,7 @@ def page(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
 
 
 def markdown() -> str:
-    """The table of the documentation."""
+    """The table in the documentation."""
     lines = ["| metric | type | labels | |", "|---|---|---|---|"]
     for row in TABLE:
         labels = ", ".join(f"`{label}`" for label in row.labels)
@@ -102,7 +107,7 @@ def markdown() -> str:
 
 
 class _Page(Collector):
-    """What the encoders of the library take: something that collects."""
+    """A collector, as the library's encoders expect it."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -139,20 +144,20 @@ def _family(row: Row, points: Iterable[_Point]) -> Metric:
 
 
 def _points(snapshot: Snapshot) -> Mapping[str, Sequence[_Point]]:
-    """What there is to say of each metric, by its name."""
+    """The points of each metric, by its name."""
     models, processes = snapshot["models"], snapshot["processes"]
     made: dict[str, Sequence[_Point]] = {
-        "kanserve_requests_total": [(_labels(one), count(one)) for one in snapshot["calls"]],
+        "kanserve_requests_total": [(_labels(call), count(call)) for call in snapshot["calls"]],
         "kanserve_request_duration_seconds": list(_durations(snapshot["calls"])),
         "kanserve_rows_total": list(_rows(snapshot["calls"])),
         "kanserve_rows_outside_training_range_total": list(_outside(snapshot["outside"])),
         "kanserve_model_loads_total": [
-            ((*_labels(one), result), one[field])
-            for one in snapshot["loads"]
+            ((*_labels(load), result), load[field])
+            for load in snapshot["loads"]
             for result, field in (("success", "loaded"), ("failure", "failed"))
         ],
-        "kanserve_model_load_seconds_total": [(_labels(one), one["seconds"]) for one in snapshot["loads"]],
-        "kanserve_model_last_load_timestamp_seconds": [(_labels(one), one["last"]) for one in snapshot["loads"]],
+        "kanserve_model_load_seconds_total": [(_labels(load), load["seconds"]) for load in snapshot["loads"]],
+        "kanserve_model_last_load_timestamp_seconds": [(_labels(load), load["last"]) for load in snapshot["loads"]],
         "kanserve_model_ready": list(_ready(models, len(processes))),
         "kanserve_model_refused": [(list(map(_label, key)), 1) for key in snapshot["refused"]],
         "kanserve_model_info": [(_labels(model), 1) for model in models],
@@ -169,7 +174,7 @@ def _points(snapshot: Snapshot) -> Mapping[str, Sequence[_Point]]:
 
 
 def _durations(calls: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
-    """In total for all, and by stage for what ended well: what was refused has been through some stages only."""
+    """In total for all calls, and by stage for successful ones: refused calls went through some stages only."""
     for call in calls:
         stages = STAGES if call["of"][-1] == "OK" else STAGES[-1:]
         for stage, buckets, nanoseconds in zip(STAGES, call["buckets"], call["nanoseconds"], strict=True):
@@ -178,7 +183,7 @@ def _durations(calls: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
 
 
 def _rows(calls: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
-    """Of all methods together, as rows outside the training range are counted."""
+    """Rows by version over all methods, as rows outside the training range are counted."""
     rows: dict[tuple[str, str], int] = {}
     for call in calls:
         _, _, model, version, code = _labels(call)
@@ -192,14 +197,14 @@ def _outside(entries: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
         names = entry["features"] or list(map(str, range(len(entry["rows"]))))
         seen: set[str] = set()
         for i, (name, rows) in enumerate(zip(map(_label, names), entry["rows"], strict=True)):
-            # Two names may be one once they are cut, and a page that says a thing twice is refused whole.
+            # Names may coincide once they are cut, and scrapers reject a page with duplicate series.
             unique = name if name not in seen else f"{name}#{i}"
             seen.add(unique)
             yield (*_labels(entry), unique), rows
 
 
 def _ready(models: Iterable[Mapping[str, Any]], processes: int) -> Iterator[_Point]:
-    """By version, whatever backend each process has chosen."""
+    """Readiness by version, whichever backend each process has chosen."""
     ready: dict[tuple[str, str], int] = {}
     for model in models:
         name, version, _ = _labels(model)
@@ -208,7 +213,7 @@ def _ready(models: Iterable[Mapping[str, Any]], processes: int) -> Iterator[_Poi
 
 
 def _cumulated(buckets: Sequence[int]) -> list[tuple[str, float]]:
-    """As Prometheus has them: for each bound everything that is not above it."""
+    """Cumulative buckets, as Prometheus wants them."""
     made: list[tuple[str, float]] = []
     below = 0
     for bound, number in zip(_LE, buckets, strict=True):
@@ -225,5 +230,5 @@ def _labels(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _label(value: object) -> str:
-    """Without what UTF-8 cannot say; version 0 stands for none."""
+    """A value as valid UTF-8 of limited length; version 0, which stands for none, becomes empty."""
     return str(value or "")[:_LONGEST].encode("utf-8", "replace").decode()

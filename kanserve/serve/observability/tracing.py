@@ -1,7 +1,7 @@
-"""A span for each call, by OpenTelemetry: told after the call has ended, from its times, so that nothing waits for it.
+"""A span for each call, by OpenTelemetry: made from the call's times after it has ended, so that it delays nothing.
 
-What is sampled, and how much is sent at once, is set by OpenTelemetry's own environment, as OTEL_TRACES_SAMPLER; a
-caller's `traceparent` makes a call part of the caller's trace. Make one in the process that serves: it has a thread.
+Sampling and batch sizes are set by OpenTelemetry's own environment variables, such as OTEL_TRACES_SAMPLER. A caller's
+`traceparent` makes a call part of its trace. Create `Traces` in the serving process, after any fork: it has a thread.
 """
 
 import logging
@@ -27,10 +27,10 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError((error.name or "opentelemetry").replace(".", "-"), "tracing") from None
 
-EXPORT_SECONDS = 5.0  # that the collector may take for a batch, tries included
+EXPORT_SECONDS = 5.0  # that the collector may take for a batch, retries included
 FAREWELL_SECONDS = 2.0  # in which the last spans are sent
 _FROM_CALLER = ("traceparent", "tracestate")
-_NUMBERS = {  # of gRPC's status codes, as the conventions want them
+_NUMBERS = {  # numbers of gRPC's status codes, which the semantic conventions want
     name: number
     for number, name in enumerate(
         (
@@ -40,25 +40,25 @@ _NUMBERS = {  # of gRPC's status codes, as the conventions want them
         )
     )
 }
-# The server's faults: by the conventions a caller's fault is no error of a server's span.
+# Server errors: by the semantic conventions, a caller's error is no error of the server's span.
 _FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 
 _logger = logging.getLogger(__name__)
 
 
 def traces(settings: Settings) -> "Traces | None":
-    """The observer of the settings, where they name a collector."""
+    """The observer for traces, if the settings name a collector."""
     if not settings.traces:
         return None
     return Traces(_Patient(OTLPSpanExporter(settings.traces, timeout=EXPORT_SECONDS), settings.traces))
 
 
 class Traces:
-    """Gives a span of each call to an exporter, in batches; `close` sends the last one."""
+    """Exports a span of each call, in batches; `close` sends the last one."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
-        # Merged in this order, so that OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word.
+        # Merged in this order, so that OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override ours.
         ours = Resource({"service.name": "kanserve", "service.version": __version__})
         resource = ours.merge(_named_by_the_environment())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -87,7 +87,7 @@ class Traces:
         span.end(begun + call.ended - call.arrived)
 
     def close(self) -> None:
-        """Send what is left, within a moment; a collector that does not answer does not keep a server from ending."""
+        """Send the remaining spans, with a timeout, so that an unresponsive collector does not block shutdown."""
         closing = threading.Thread(target=self._provider.shutdown, name="kanserve-traces", daemon=True)
         closing.start()
         closing.join(FAREWELL_SECONDS)
@@ -96,7 +96,7 @@ class Traces:
             closing.join(FAREWELL_SECONDS)
 
     def _stage(self, name: str, parent: SpanContext, begun: int, ended: int) -> ReadableSpan:
-        """A span within another, made by hand: a tracer takes six times as long, for what is known already."""
+        """A child span, made by hand: a tracer would take six times as long."""
         mine = self._provider.id_generator.generate_span_id()
         return ReadableSpan(
             name,
@@ -108,13 +108,13 @@ class Traces:
         )
 
     def _context(self, call: Call) -> Context:
-        """That of the caller, where it has sent one that can be understood."""
+        """The caller's trace context, if it sent a valid one."""
         carrier = {key: value for key, value in call.metadata if key in _FROM_CALLER and isinstance(value, str)}
         return self._propagator.extract(carrier, Context()) if carrier else Context()
 
 
 def _named_by_the_environment() -> Resource:
-    """What the environment says of this service, without the name that OpenTelemetry gives to one that has none."""
+    """The resource that the environment describes, without OpenTelemetry's placeholder for a missing name."""
     found = dict(Resource.create().attributes)
     if str(found.get("service.name", "")).startswith("unknown_service"):
         del found["service.name"]
@@ -139,12 +139,12 @@ def _attributes(call: Call) -> Mapping[str, Any]:
 
 
 def _stages(call: Call) -> Sequence[tuple[str, int]]:
-    """One after the other, as a call goes through them."""
+    """The stages of a call, in order."""
     return (("queue", call.queued), ("decode", call.decoded), ("compute", call.computed), ("encode", call.encoded))
 
 
 class _Patient(SpanExporter):
-    """Says once that the collector cannot be reached, and once that it can again; the library says it each time."""
+    """Logs once that the collector cannot be reached, and once that it can again; the library logs each attempt."""
 
     def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
         self._exporter, self._endpoint = exporter, endpoint
@@ -156,7 +156,7 @@ class _Patient(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
             result = self._exporter.export(spans)
-        except Exception:  # of whatever HTTP library the exporter has; the warning below says it once
+        except Exception:  # of whichever HTTP library the exporter uses; the warning below reports it
             result = SpanExportResult.FAILURE
         if self._ended:
             return result

@@ -1,4 +1,4 @@
-"""What this process takes of its machine, as Prometheus' own process metrics have it."""
+"""The resource usage of this process, as in Prometheus' standard process metrics."""
 
 import functools
 import os
@@ -9,12 +9,12 @@ _DESCRIPTORS = "/proc/self/fd"
 
 
 def usage() -> dict[str, Any]:
-    """CPU and start in seconds, memory in bytes, threads, descriptors; off Linux only what Python knows."""
+    """CPU and start time in seconds, memory in bytes, threads, descriptors; off Linux only what Python knows."""
     times = os.times()
     known: dict[str, Any] = {"pid": os.getpid(), "cpu_seconds": times.user + times.system, "threads": threads()}
     try:
         with open("/proc/self/stat", "rb") as file:
-            # The name of the process may hold spaces and parentheses; what comes after the last one is numbers.
+            # The process name may contain spaces and parentheses; after the last parenthesis come numbers.
             numbers = file.read().rpartition(b")")[2].split()
         known["virtual_memory_bytes"] = int(numbers[20])
         known["resident_memory_bytes"] = int(numbers[21]) * os.sysconf("SC_PAGE_SIZE")
@@ -26,7 +26,7 @@ def usage() -> dict[str, Any]:
 
 
 def threads() -> int:
-    """Of C libraries too, where the system says."""
+    """The number of threads, those of C libraries included where the system reports them."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:
