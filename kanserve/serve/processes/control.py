@@ -1,4 +1,4 @@
-"""Loading, unloading and counting over all processes of a server: over this one alone, or by its supervisor."""
+"""Loading, unloading and metrics over all processes of a server, by its supervisor."""
 
 from kanserve.serve.processes.ipc import WorkerEnd
 from kanserve.serve.state import Snapshot
@@ -8,7 +8,7 @@ _COUNT_SECONDS = 5.0
 
 
 class WorkerControl:
-    """Of one worker: its supervisor tells all of them, this one too, and answers when the last has done it."""
+    """The control in a worker: the supervisor tells all workers, this one too, and answers when the last is done."""
 
     def __init__(self, line: WorkerEnd) -> None:
         self._line = line

@@ -1,12 +1,12 @@
-"""What a supervisor and its workers say to each other: JSON, one message a line, both ways over a pair of sockets.
+"""Messages between a supervisor and its workers: JSON, one message per line, both ways over a socket pair.
 
-    {"tell": "ready", ...}                  nobody answers
+    {"tell": "ready", ...}                  has no answer
     {"ask": "load", "id": 7, ...}           is answered by
     {"answer": 7, "value": ...}             or by
     {"answer": 7, "error": ["NotFoundError", "There is no model 'fox'."]}
 
-Either side may tell and ask. The supervisor has one thread and never waits (`SupervisorEnd`), a worker has a thread
-that reads and others that ask and wait (`WorkerEnd`).
+Either side may tell and ask. The supervisor has one thread and never blocks (`SupervisorEnd`); a worker has a thread
+that reads, and others that ask and wait (`WorkerEnd`).
 """
 
 import json
@@ -19,14 +19,14 @@ from typing import Any
 from kanserve import errors
 from kanserve.errors import DeadlineError, DrainingError, KanserveError
 
-MAX_BYTES = 2**25  # of one message, and of what waits to be sent
+MAX_BYTES = 2**25  # of one message, and of the unsent messages
 _PIECE = 2**16
 
 Message = dict[str, Any]
 
 
 class ProtocolError(Exception):
-    """The other side has ended, or says what nobody understands."""
+    """The other side has ended, or sent an invalid message."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -37,7 +37,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def encode_error(error: Exception) -> list[str]:
-    """An error as it travels: an unknown one's text stays here."""
+    """An error as a message: the text of an unexpected one is not sent."""
     if isinstance(error, KanserveError):
         return [type(error).__name__, str(error)]
     return [KanserveError.__name__, "internal error"]
@@ -47,7 +47,8 @@ def decode_error(error: list[str]) -> KanserveError:
     """The error that `encode_error` wrote."""
     name, text = error
     kind = getattr(errors, name, KanserveError)
-    return KanserveError(text) if kind is errors.MissingDependencyError else kind(text)  # which makes its own text
+    # MissingDependencyError composes its own text, so it cannot be made from one.
+    return KanserveError(text) if kind is errors.MissingDependencyError else kind(text)
 
 
 class SupervisorEnd:
@@ -63,11 +64,11 @@ class SupervisorEnd:
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait for the other side to read."""
+        """The number of bytes that the other side has not yet taken."""
         return len(self._unsent)
 
     def send(self, message: Message) -> None:
-        """Sent as far as it goes now; `flush` sends the rest. To one who has ended nothing is sent."""
+        """Send as much as possible now; `flush` sends the rest. Nothing is sent to a worker that has ended."""
         self._unsent += _encoded(message)
         self.flush()
 
@@ -77,12 +78,12 @@ class SupervisorEnd:
                 del self._unsent[: self.end.send(self._unsent[:_PIECE])]
         except BlockingIOError:
             if len(self._unsent) > MAX_BYTES:
-                self._unsent.clear()  # it does not read: its end will be noticed
+                self._unsent.clear()  # the worker does not read; the supervisor will notice that it hangs
         except OSError:
             self._unsent.clear()
 
     def receive(self) -> Iterator[Message]:
-        """Some of what has come. Broken at the end, after the last message."""
+        """The messages that have arrived, or some of them. ProtocolError at the end, after the last message."""
         try:
             data = self.end.recv(_PIECE)
         except BlockingIOError:
@@ -98,9 +99,9 @@ class SupervisorEnd:
 
 
 class WorkerEnd:
-    """A worker's end of a channel; threads may share it.
+    """A worker's end of a channel; thread-safe.
 
-    What is told or asked is handed to `heard`, on the thread that reads; `ended` is called when the supervisor is gone.
+    `heard` is called with each tell or ask, on the reading thread; `ended` when the supervisor is gone.
     """
 
     def __init__(self, end: socket.socket, heard: Callable[[Message], None], ended: Callable[[], None]) -> None:
@@ -122,7 +123,7 @@ class WorkerEnd:
         self._send({"answer": question["id"], "value": value})
 
     def ask(self, what: str, timeout: float, **fields: Any) -> Any:
-        """The answer's value, or its error raised; DeadlineError when none comes in time."""
+        """The value of the answer; raises its error, or DeadlineError if none comes in time."""
         number = next(self._numbers)
         answer = self._waiting[number] = _Answer()
         try:
@@ -152,15 +153,15 @@ class WorkerEnd:
                 for message in frames.add(data):
                     if "answer" not in message:
                         self._heard(message)
-                    elif waiting := self._waiting.get(message["answer"]):  # or nobody waits any more
+                    elif waiting := self._waiting.get(message["answer"]):  # else the asking thread has timed out
                         waiting.message = message
                         waiting.there.set()
         except (OSError, ProtocolError):
             pass  # as the end
         self._gone = True
         self._end.close()
-        for one in list(self._waiting.values()):
-            one.there.set()
+        for answer in list(self._waiting.values()):
+            answer.there.set()
         self._ended()
 
 
@@ -171,7 +172,7 @@ class _Answer:
 
 
 class _Frames:
-    """Messages out of pieces."""
+    """Reassembles messages from received pieces."""
 
     def __init__(self) -> None:
         self._rest = bytearray()

@@ -1,4 +1,4 @@
-"""A server as a process of its own, or as several."""
+"""Runs a server as one process, or as several."""
 
 from os import PathLike
 
@@ -17,7 +17,7 @@ def run(
 ) -> int:
     """Serve until SIGTERM or SIGINT, then drain and return the exit code; SIGHUP looks for new versions.
 
-    A second signal kills. Says on standard error what is served, once it is, and what cannot be.
+    A second signal kills it. Once ready, it logs on standard error what is served and what cannot be.
     """
     settings = server.settings_of(repository, host, port, threads, backend)
     lifecycle.configure(settings)

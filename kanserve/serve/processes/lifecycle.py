@@ -1,4 +1,4 @@
-"""What every process of a server does: hear signals, say what it serves."""
+"""Signals, start-up messages and systemd notification, for every process of a server."""
 
 import logging
 import math
@@ -16,7 +16,7 @@ from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.models.loader import NOT_ASKED, UNLOADED
 from kanserve.serve.settings import Settings
 
-FAREWELL = 1.0  # seconds for what runs on a thread of its own to end by itself
+FAREWELL = 1.0  # seconds in which background threads may end by themselves
 
 _says = logging.getLogger("kanserve.process")
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @contextmanager
 def heard(came: Callable[[int], object], *numbers: signal.Signals) -> Iterator[None]:
-    """`came` is called when one of these signals comes; at the end they do again what they did before."""
+    """Call `came` when one of these signals arrives; the previous handlers are restored at the end."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         came(number)
@@ -41,8 +41,8 @@ def heard(came: Callable[[int], object], *numbers: signal.Signals) -> Iterator[N
 
 
 def wait(events: SimpleQueue[T], seconds: float = math.inf) -> T:
-    """The next event; Empty when there is none in time. What a signal puts there is seen within a second: one that
-    comes the moment before a thread waits, or that the system gives to another thread, does not wake it.
+    """The next event; Empty if there is none in time. An event from a signal handler is seen within a second: a signal
+    just before the wait begins, or one delivered to another thread, does not wake it.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -63,9 +63,9 @@ def summary(catalog: Catalog) -> dict[str, Any]:
 
 
 def announce(summary: dict[str, Any], address: str, http_address: str, processes: int = 1) -> None:
-    """Say what is served, and what cannot be."""
+    """Log what is served, and what cannot be."""
     for name, version, reason in summary["reasons"]:
-        if reason in (NOT_ASKED, UNLOADED):  # nobody wants it
+        if reason in (NOT_ASKED, UNLOADED):  # deliberately not loaded
             continue
         kept = [name, version] in summary["loaded"]
         say(f"version {version} of {name!r} is {'served as it was' if kept else 'not served'}: {reason}")
@@ -78,15 +78,15 @@ def announce(summary: dict[str, Any], address: str, http_address: str, processes
 
 
 def tell_systemd(state: str) -> None:
-    """To whoever started the process and waits for it, as sd_notify(3) has it; otherwise nobody."""
+    """Notify the service manager, as sd_notify(3) describes; does nothing without NOTIFY_SOCKET."""
     if path := os.environ.get("NOTIFY_SOCKET"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, suppress(OSError):  # who does not listen
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, suppress(OSError):  # nobody listens
             channel.connect(path.replace("@", "\0", 1) if path.startswith("@") else path)
             channel.send(state.encode())
 
 
 def configure(settings: Settings) -> None:
-    """How this process says what it has to say: on standard error, in the format of the settings."""
+    """Set up logging to standard error, in the format of the settings."""
     from kanserve.serve.observability import logs
 
     logs.configure(settings)
@@ -100,7 +100,7 @@ def configure(settings: Settings) -> None:
 
 
 def say(text: str) -> None:
-    """What whoever started the server is to read: one line, whatever the level."""
+    """Log a line for the operator of the server, whatever the log level."""
     _says.info("%s", text)
 
 

@@ -1,18 +1,18 @@
-"""What is learned from workers that end before their time: how soon another starts, and what it must not load."""
+"""What to do after a worker dies: how soon the next one starts (back-off), and which versions it must not load."""
 
 import signal
 from collections import deque
 from collections.abc import Iterable
 
-DEATHS, WITHIN = 5, 10.0  # more deaths than that in so many seconds are a loop
+DEATHS, WITHIN = 5, 10.0  # more deaths than this within this many seconds are a crash loop
 LONGEST_PAUSE = 30.0
-FATAL_LOADS = 2  # a version that was being loaded when so many workers ended is not loaded again
+FATAL_LOADS = 2  # a version that was loading when this many workers died is not loaded again
 
 Version = tuple[str, int]
 
 
 def how(status: int) -> str:
-    """What ended a process, by its exit code as `os.waitstatus_to_exitcode` gives it."""
+    """How a process ended, in words, by its exit code from `os.waitstatus_to_exitcode`."""
     if status >= 0:
         return f"ended with exit code {status}"
     try:
@@ -22,10 +22,10 @@ def how(status: int) -> str:
 
 
 class Breaker:
-    """How long one worker's place stays empty: not at all, or longer and longer while its workers end in a loop.
+    """The restart back-off of one worker slot: no pause, or a growing one during a crash loop.
 
-    A loop are workers that end before they are ready, one after the other, and those that end by themselves often. To
-    be killed is no fault of a worker that was ready.
+    In a crash loop, workers repeatedly end before they are ready, or often end by themselves. A ready worker that is
+    killed does not count.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Breaker:
         self._unready = 0
 
     def ended(self, now: float, status: int, lived: float | None) -> float:
-        """Seconds until the next may start; `lived` is how long the worker was ready, if it was."""
+        """Seconds until the next worker may start; `lived` is how long the last one was ready, or None."""
         if lived is not None and lived > WITHIN:
             self._pause = 0.0
         if lived is None:
@@ -55,14 +55,14 @@ class Breaker:
 
     @property
     def open(self) -> bool:
-        """Whether a loop was noticed, and not seen to end."""
+        """Whether a crash loop was detected and has not ended."""
         return self._pause > 0
 
 
 class Quarantine:
-    """The versions that ended workers while they were loaded for the first time, each with the reason to refuse it.
+    """The versions that crashed workers while they were loading, each with the reason to refuse it.
 
-    One that any worker has loaded is above suspicion, unless somebody replaced it since.
+    A version that any worker has loaded is never refused, unless it was replaced since.
     """
 
     def __init__(self) -> None:
@@ -74,11 +74,11 @@ class Quarantine:
         self._good.update(versions)
 
     def replaced(self, version: Version) -> None:
-        """A worker that has it loads it: what is there now nobody has loaded yet."""
+        """A worker reloads a version that it has: its new content is unproven."""
         self._good.discard(version)
 
     def ended(self, version: Version, status: int) -> bool:
-        """A worker ended while it loaded a version; whether that is now refused, and was not before."""
+        """A worker ended while loading a version; whether that version is refused from now on."""
         if version in self._good or version in self.reasons:
             return False
         self._ended[version] = self._ended.get(version, 0) + 1

@@ -1,5 +1,5 @@
-"""Changes of models on their way through all workers, each by one worker and then by the rest: one after the other, but
-one that is slow keeps no change of another model waiting.
+"""Rollout of model changes to all workers: each is made by one worker first, then by the rest. Changes run one after
+the other, but a slow one does not delay changes of other models.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ What = Literal["load", "unload", "refresh"]
 
 
 class Worker(Protocol):
-    """A process that is ready."""
+    """A ready worker process."""
 
     pid: int
     ears: SupervisorEnd
@@ -24,11 +24,11 @@ class Worker(Protocol):
 
 @dataclass(eq=False)
 class Change:
-    """What is to be done by all, and what came of it; `asker` is who waits for that, and the number of its question."""
+    """A change for all workers, and its outcome; `asker` is the worker that waits for it, and the question number."""
 
     what: What
     name: str = ""
-    asker: tuple[Any, int] | None = None  # Any: a worker of the supervisor's
+    asker: tuple[Any, int] | None = None  # Any: a worker of the supervisor
     quiet: bool = False
     error: list[str] | None = None  # of the first worker that failed
     changed: bool = False
@@ -36,9 +36,9 @@ class Change:
 
 @dataclass(eq=False)
 class Counting:
-    """A question for the counts of all."""
+    """A request for the metrics of all workers."""
 
-    asker: Any  # a worker of the supervisor's
+    asker: Any  # a worker of the supervisor
     question: int
     waiting: set[int]
     deadline: float
@@ -46,15 +46,15 @@ class Counting:
 
 @dataclass(eq=False)
 class _Stage:
-    """How far the change is that is being made."""
+    """The progress of a change in rollout."""
 
     change: Change
     number: int  # of the question that the workers answer
-    left: list[Worker]  # who have not been told
+    left: list[Worker]  # those that have not been told
     since: float
-    before: frozenset[tuple[str, int]]  # the versions that were refused then
-    first: int | None = None  # the process that is to show whether it can be done
-    empty: int | None = None  # its place, once it ended over that: the next one there does it at its start, or cannot
+    before: frozenset[tuple[str, int]]  # the versions that were refused at its start
+    first: int | None = None  # the process that tries the change before the others
+    empty: int | None = None  # its slot if it died of the change: the next worker there makes it at its start, or dies
     waiting: set[int] = field(default_factory=set)  # the processes that have been told
 
     @property
@@ -63,14 +63,14 @@ class _Stage:
 
 
 class Changing:
-    """The changes, and what they amount to: which models were loaded and unloaded by hand."""
+    """The queue of changes, and their sum: which models were loaded and unloaded by hand."""
 
     def __init__(self, refused: Mapping[tuple[str, int], str]) -> None:
         self.loaded: set[str] = set()
         self.unloaded: set[str] = set()
         self._refused = refused
         self._queue: deque[Change] = deque()
-        self._now: dict[str, _Stage] = {}  # by model; "" is to look for new versions of all
+        self._now: dict[str, _Stage] = {}  # by model; "" is a refresh of all models
         self._finished: list[Change] = []
 
     @property
@@ -79,48 +79,48 @@ class Changing:
 
     @property
     def deadline(self) -> float:
-        """When it is to `go_on` although nobody has said anything."""
-        times = [one.deadline for one in self._now.values()]
+        """When to call `go_on` even if no message arrives."""
+        times = [stage.deadline for stage in self._now.values()]
         if times and self._next() is not None:
             times.append(self._slow_at)
         return min(times, default=float("inf"))
 
     def add(self, change: Change) -> None:
-        """To be made after those that were added before; to look for new versions once more is enough."""
-        waiting = (one for one in self._queue if one.what == "refresh")
+        """Queue a change; several queued refreshes become one."""
+        waiting = (queued for queued in self._queue if queued.what == "refresh")
         if change.what == "refresh" and (same := next(waiting, None)):
             same.quiet &= change.quiet
         else:
             self._queue.append(change)
 
     def go_on(self, ready: Sequence[Worker], numbers: Iterator[int], now: float) -> None:
-        """Tell the next workers, or the next change, where nothing is waited for."""
+        """Start the next change if it may start, and tell the remaining workers of changes whose answers are in."""
         if ready and now >= self._slow_at and (change := self._next()) is not None:
             self._queue.remove(change)
             self._begin(change, ready, next(numbers), now)
-        here = {one.pid for one in ready}
+        here = {worker.pid for worker in ready}
         for stage in list(self._now.values()):
             if stage.deadline <= now:
                 late = DeadlineError(f"Some processes have not done it within {CHANGE_SECONDS:g} seconds.")
                 stage.change.error = stage.change.error or encode_error(late)
                 self._end(stage)
             elif not stage.waiting and stage.empty is None:
-                self._tell(stage, [one for one in stage.left if one.pid in here])
+                self._tell(stage, [worker for worker in stage.left if worker.pid in here])
                 stage.left = []
                 if not stage.waiting:
                     self._end(stage)
 
     @property
     def _slow_at(self) -> float:
-        """When all changes that are being made are slow."""
-        return max((one.since + SLOW for one in self._now.values()), default=float("-inf"))
+        """The time from which all changes in rollout count as slow."""
+        return max((stage.since + SLOW for stage in self._now.values()), default=float("-inf"))
 
     def _next(self) -> Change | None:
-        """What has waited longest, but for changes of models that are being changed."""
-        return next((one for one in self._queue if one.name not in self._now), None)
+        """The change that has waited longest, of a model that is not being changed."""
+        return next((change for change in self._queue if change.name not in self._now), None)
 
     def answered(self, pid: int, number: int, error: list[str] | None, changed: bool) -> None:
-        stage = next((one for one in self._now.values() if one.number == number), None)
+        stage = next((running for running in self._now.values() if running.number == number), None)
         if stage is None or pid not in stage.waiting:
             return  # too late
         stage.waiting.discard(pid)
@@ -136,19 +136,19 @@ class Changing:
                 stage.first, stage.empty = None, place
 
     def born(self, one: Worker, place: int) -> None:
-        """A worker is ready. It may have begun before the change did, so it is told of that too."""
+        """A worker is ready. It may have started before a change did, so it is told of that too."""
         for stage in self._now.values():
             stage.left.append(one)
         self.gave_up(place)
 
     def gave_up(self, place: int) -> None:
-        """There will be no worker at a place for some time."""
+        """A slot will stay without a worker for some time."""
         for stage in self._now.values():
             if stage.empty == place:
                 stage.empty = None
 
     def finished(self) -> list[Change]:
-        """Those that have come to their end since it was asked."""
+        """The changes that have finished since the last call."""
         finished, self._finished = self._finished, []
         return finished
 
@@ -179,7 +179,7 @@ class Changing:
         new = [reason for key, reason in self._refused.items() if key not in stage.before and key[0] == change.name]
         if change.what == "load" and change.error is None and new:
             change.error = encode_error(ArtifactError(new[-1]))
-        if change.error is not None and change.error[0] == NotFoundError.__name__:  # it was a name of nothing
+        if change.error is not None and change.error[0] == NotFoundError.__name__:  # there is no such model
             self.loaded.discard(change.name)
             self.unloaded.discard(change.name)
         del self._now[change.name]

@@ -1,4 +1,4 @@
-"""A server that is one process: from its first model to its last answer."""
+"""A server that is one process, from start to drain."""
 
 import math
 import signal
@@ -15,24 +15,24 @@ from kanserve.serve.settings import Settings
 
 
 class Looked(NamedTuple):
-    """The repository was looked at, because of a signal or because it was time."""
+    """The result of a look at the repository, after a signal or a poll interval."""
 
     error: BaseException | None
     quiet: bool
 
 
-Came = int | Looked  # what the main thread waits for: a signal, or what came of looking
+Came = int | Looked  # what the main thread waits for: a signal, or the result of a look
 
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT, then drain; SIGHUP looks for new versions. The exit code."""
-    check_free(settings)  # to say so before a large repository is loaded
-    events: SimpleQueue[Came] = SimpleQueue()  # the one queue that a signal handler may put into
+    check_free(settings)  # to fail before a large repository is loaded
+    events: SimpleQueue[Came] = SimpleQueue()  # reentrant, so that signal handlers may put into it
     counted = ServingRuntime(settings)
     models = Models(settings, counted.meters)
     models.subscribe(counted.meters.changed)
     server: Server | None = None
-    with lifecycle.heard(events.put, signal.SIGHUP):  # to the end: what drains has nothing to look for, and goes on
+    with lifecycle.heard(events.put, signal.SIGHUP):  # until the end: by default it would kill a draining server
         with lifecycle.heard(events.put, signal.SIGTERM, signal.SIGINT):
             server = _Alone(settings, counted, models, events).until_told()
             models.close()
@@ -55,10 +55,10 @@ class _Alone:
         self._unread = ""  # why the repository could not be read the last time
 
     def until_told(self) -> Server | None:
-        """The server when it is told to end; None when it was before there was one."""
+        """Serve until a signal; returns the server, or None if the signal came before there was one."""
         server: Server | None = None
-        looking = False  # because it is time; what is slow to load keeps no other model from being found
-        again = False  # once what is there at the start is loaded
+        looking = False  # a poll is under way; it does not wait for loads, so slow ones do not delay the next poll
+        again = False  # look again after the initial load, since SIGHUP came during it
         self._look(quiet=False)
         while True:
             polls = self._settings.model_control == "poll" and server is not None and not looking
@@ -87,7 +87,7 @@ class _Alone:
                         self._look(quiet=False)
                 case Looked(KanserveError() | OSError() as error, quiet) if server is not None:
                     looking = looking and not quiet
-                    if not quiet or str(error) != self._unread:  # not at each poll
+                    if not quiet or str(error) != self._unread:  # not again at each poll
                         lifecycle.say(f"the repository cannot be read, nothing changed: {error}")
                     self._unread = str(error)
                 case Looked(error, _):
@@ -95,7 +95,7 @@ class _Alone:
                     raise error
 
     def _look(self, quiet: bool) -> None:
-        """Because it is time, `quiet`, or because somebody wants to know when all that was found is loaded."""
+        """Look at the repository; `quiet`: for a poll, else for a signal, which reports once all loads are done."""
 
         def looked(look: Future[list[Future[None]]]) -> None:
             error = look.exception()

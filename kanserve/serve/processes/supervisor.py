@@ -1,9 +1,10 @@
-"""The process above several that serve: it starts them, replaces those that end, and tells all of them what changes.
+"""The supervisor of several serving processes: it starts them, replaces those that end, and rolls out model changes.
 
-It has one thread, makes nothing of grpc, and forks: what it has imported its workers share. Its port is bound and not
-listened on, which keeps it while workers come and go; each of them listens on it too, and the kernel deals connections.
+It has one thread, creates no grpc objects, and forks, so that its workers share the memory of its imports. It binds the
+port without listening, which reserves it while workers come and go; each worker listens on it, and the kernel spreads
+the connections.
 
-A change of models is made by one worker first, so that a version that ends the process which loads it ends one.
+A model change is made by one worker first, so that a version which crashes the loading process crashes only one.
 """
 
 import gc
@@ -29,15 +30,15 @@ from kanserve.serve.processes.worker_slots import Worker, WorkerSlot
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Snapshot
 
-_OVERTIME = 5.0  # seconds after the grace in which a worker that drains must have ended
-_LAST_PIECES = 1000  # of what a worker said before it ended
-LOOK_SECONDS = 10.0  # between looks at who is silent: a worker that is ready says something every second
-_SILENT = 3  # looks, and not seconds, so that after this machine stood still nobody is to blame
-_AGAIN = 1.0  # seconds until a worker is tried again that the system had no room for
+_OVERTIME = 5.0  # seconds after the grace period until a draining worker is killed
+_LAST_PIECES = 1000  # most reads of the remaining messages of an ended worker
+LOOK_SECONDS = 10.0  # between checks for silent workers: a ready worker sends something every second
+_SILENT = 3  # checks, not seconds, so that no worker is blamed after the machine was suspended
+_AGAIN = 1.0  # seconds until a failed fork is retried
 
 
 def run(settings: Settings, workers: int) -> int:
-    """Serve by so many processes until SIGTERM or SIGINT, then drain them; SIGHUP looks for new versions."""
+    """Serve with this many processes until SIGTERM or SIGINT, then drain them; SIGHUP looks for new versions."""
     if settings.unix_socket:
         raise InputError("Only one process can listen on a socket file. Set workers to 1, or give a port.")
     with ExitStack() as held:
@@ -62,20 +63,20 @@ class _Supervisor:
         self._announced = self._new = False
         self._address = ""
         self._unread: list[str] | None = None  # why the repository could not be read the last time
-        self._stopping = 0  # how often it was told to
-        self._deadline = float("inf")  # by which a worker must have drained
+        self._stopping = 0  # how many stop signals have arrived
+        self._deadline = float("inf")  # when draining workers are killed
         self._next_poll = float("inf")
         self._next_look = time.monotonic() + LOOK_SECONDS
         self._error: KanserveError | None = None
 
     def run(self) -> int:
         wake, woken = socket.socketpair()
-        for one in (wake, woken):
-            one.setblocking(False)
+        for end in (wake, woken):
+            end.setblocking(False)
         self._selector.register(woken, selectors.EVENT_READ, None)
         came: list[int] = []
         gc.collect()
-        gc.freeze()  # what there is now is shared with the workers, as long as nobody counts what refers to it
+        gc.freeze()  # keeps the collector from writing to these objects, so that their pages stay shared with workers
         before = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         try:
             with lifecycle.heard(came.append, *worker.SIGNALS):
@@ -101,21 +102,21 @@ class _Supervisor:
                 self._signal(came.pop(0))
             self._reap()
             self._on_time(time.monotonic())
-            for one in self._workers():
-                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if one.ears.unsent else 0)
-                self._selector.modify(one.ears.end, events, self._selector.get_key(one.ears.end).data)
+            for running in self._workers():
+                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if running.ears.unsent else 0)
+                self._selector.modify(running.ears.end, events, self._selector.get_key(running.ears.end).data)
 
     def _workers(self) -> Iterator[Worker]:
-        return (place.worker for place in self._places if place.worker is not None)
+        return (slot.worker for slot in self._places if slot.worker is not None)
 
     def _ready(self) -> list[Worker]:
-        return [one for one in self._workers() if one.since is not None]
+        return [running for running in self._workers() if running.since is not None]
 
     # Time
 
     def _pause(self) -> float | None:
-        times = [place.due for place in self._places if place.due is not None and not self._stopping]
-        times += [one.deadline for one in self._counting.values()]
+        times = [slot.due for slot in self._places if slot.due is not None and not self._stopping]
+        times += [counting.deadline for counting in self._counting.values()]
         times += [self._deadline]
         if not self._stopping:
             times += [self._next_poll, self._next_look, self._changing.deadline]
@@ -123,34 +124,34 @@ class _Supervisor:
         return None if first == float("inf") else max(0.0, first - time.monotonic())
 
     def _on_time(self, now: float) -> None:
-        for place in self._places:
-            if place.due is not None and place.due <= now and not self._stopping:
-                self._start(place)
+        for slot in self._places:
+            if slot.due is not None and slot.due <= now and not self._stopping:
+                self._start(slot)
         for number, counting in list(self._counting.items()):
             if counting.deadline <= now:
                 self._tell_counts(number)
         if self._deadline <= now:
             self._deadline = float("inf")
             lifecycle.say("some processes have not ended in time and are killed")
-            for one in self._workers():
-                os.kill(one.pid, signal.SIGKILL)
+            for running in self._workers():
+                os.kill(running.pid, signal.SIGKILL)
         if not self._stopping:
             self._look(now)
             self._change(now)
 
     def _look(self, now: float) -> None:
-        """Kill who has said nothing for long: it hangs, and who connects to it hangs too, and so does every change."""
+        """Kill workers that have been silent for long: they hang, and so do their connections and every rollout."""
         if self._next_look > now:
             return
         self._next_look = now + LOOK_SECONDS
-        for place in self._places:
-            one = place.worker
-            if one is None or one.since is None or one.ending:
+        for slot in self._places:
+            hung = slot.worker
+            if hung is None or hung.since is None or hung.ending:
                 continue
-            one.silent += 1
-            if one.silent > _SILENT:
-                lifecycle.say(f"worker {place.number}, process {one.pid}, hangs and is killed")
-                os.kill(one.pid, signal.SIGKILL)
+            hung.silent += 1
+            if hung.silent > _SILENT:
+                lifecycle.say(f"worker {slot.number}, process {hung.pid}, hangs and is killed")
+                os.kill(hung.pid, signal.SIGKILL)
 
     def _change(self, now: float) -> None:
         if self._next_poll <= now:
@@ -166,9 +167,9 @@ class _Supervisor:
             self._changing.go_on(self._ready(), self._numbers, now)
 
     def _compare(self) -> None:
-        """A worker that has just begun may have found newer versions than the rest: then all look for them."""
-        first, *rest = [one.summary["loaded"] for one in self._ready()] or [None]
-        if any(one != first for one in rest):
+        """A newly started worker may have found newer versions than the rest: then all look for them."""
+        first, *rest = [ready.summary["loaded"] for ready in self._ready()] or [None]
+        if any(loaded != first for loaded in rest):
             self._changing.add(Change("refresh", quiet=True))
 
     # Signals
@@ -183,15 +184,15 @@ class _Supervisor:
         self._stopping += 1
         lifecycle.tell_systemd("STOPPING=1")
         self._deadline = time.monotonic() + self._settings.grace_seconds + lifecycle.FAREWELL + _OVERTIME
-        for one in self._workers():
-            os.kill(one.pid, signal.SIGTERM if self._stopping == 1 else signal.SIGKILL)
+        for running in self._workers():
+            os.kill(running.pid, signal.SIGTERM if self._stopping == 1 else signal.SIGKILL)
 
     # Workers
 
     def _start(self, place: WorkerSlot) -> None:
         settings, loaded, unloaded = self._settings, set(self._changing.loaded), set(self._changing.unloaded)
         if self._announced and settings.model_control == "explicit":
-            # Of what was named at the first start, that which is gone since then does not keep the rest from serving.
+            # A restarted worker must not fail because a model named at the first start is gone by now.
             loaded |= set(settings.load) - unloaded
             settings = replace(settings, load=())
         start = worker.Start(settings, place.number, self._quarantine.reasons, sorted(loaded), sorted(unloaded))
@@ -199,12 +200,12 @@ class _Supervisor:
             place.worker, place.due = worker_slots.fork(start, self._workers(), self._selector), None
         except OSError as error:
             place.due = time.monotonic() + _AGAIN
-            lifecycle.say(f"worker {place.number} cannot begin: {error.strerror}; it is tried again")
+            lifecycle.say(f"worker {place.number} cannot start: {error.strerror}; trying again")
             return
         self._selector.register(place.worker.ears.end, selectors.EVENT_READ, place)
 
     def _reap(self) -> None:
-        """Take note of the processes that have ended; as the first process of a container, of foreign ones too."""
+        """Reap ended processes; as PID 1 of a container, those of others too."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -212,12 +213,12 @@ class _Supervisor:
                 return
             if pid == 0:
                 return
-            for place in self._places:
-                if place.worker is not None and place.worker.pid == pid:
-                    self._lose(place, place.worker, os.waitstatus_to_exitcode(status))
+            for slot in self._places:
+                if slot.worker is not None and slot.worker.pid == pid:
+                    self._lose(slot, slot.worker, os.waitstatus_to_exitcode(status))
 
     def _lose(self, place: WorkerSlot, lost: Worker, status: int) -> None:
-        for _ in range(_LAST_PIECES):  # a process of its own that it has left behind may hold its end open
+        for _ in range(_LAST_PIECES):  # bounded, since an orphaned child of the worker may hold its end open
             if not self._hear(place, lost):
                 break
         self._selector.unregister(lost.ears.end)
@@ -254,15 +255,15 @@ class _Supervisor:
     # What they say
 
     def _speak_with(self, place: WorkerSlot, events: int) -> None:
-        assert place.worker is not None  # looked at just now
+        assert place.worker is not None  # the caller has checked
         if events & selectors.EVENT_WRITE:
             place.worker.ears.flush()
         if events & selectors.EVENT_READ and not self._hear(place, place.worker):
-            # It has closed its end, or says what nobody understands: either way it is of no more use.
+            # It has closed its end, or sent an invalid message: either way it is useless.
             os.kill(place.worker.pid, signal.SIGKILL)
 
     def _hear(self, place: WorkerSlot, one: Worker) -> bool:
-        """Whether more may come."""
+        """Handle the messages that have arrived; whether more may come."""
         try:
             for message in one.ears.receive():
                 one.silent = 0
@@ -277,7 +278,7 @@ class _Supervisor:
                 one.loading = (name, version)
                 if [name, version] in one.summary.get("loaded", ()):
                     self._quarantine.replaced((name, version))
-            case {"tell": "ending"}:  # it was told to, whatever it was loading
+            case {"tell": "ending"}:  # as requested, so what it was loading is not to blame
                 one.loading, one.ending = None, True
             case {"tell": "counts", "snapshot": counts}:
                 one.counts = counts
@@ -291,7 +292,7 @@ class _Supervisor:
                 one.loading, failed = None, ipc.decode_error(error)
                 if self._announced:
                     lifecycle.say(f"worker {place.number}: {failed}")
-                elif self._error is None and not self._stopping:  # else it gave up because it was told to
+                elif self._error is None and not self._stopping:  # else it failed because it was stopped
                     self._error = failed
             case {"ask": "snapshot", "id": number}:
                 self._count(one, number)
@@ -305,13 +306,13 @@ class _Supervisor:
         self._quarantine.loaded((name, version) for name, version in summary["loaded"])
 
     def _announce_at_last(self) -> None:
-        """Say what is served once all are ready that can be; none can: that is the end."""
+        """Announce what is served once all slots are ready or in a crash loop; stop if none is ready."""
         if self._announced or not all(
-            place.breaker.open or (place.worker and place.worker.since) for place in self._places
+            slot.breaker.open or (slot.worker and slot.worker.since) for slot in self._places
         ):
             return
         if not self._ready():
-            self._error = KanserveError("The processes that are to serve end before they are ready.")
+            self._error = KanserveError("All worker processes end before they are ready.")
             self._stop()
             return
         self._announced = True
@@ -343,27 +344,27 @@ class _Supervisor:
         if change.what != "refresh":
             return
         if change.error is not None:
-            if not change.quiet or change.error != self._unread:  # not at each poll
+            if not change.quiet or change.error != self._unread:  # not again at each poll
                 lifecycle.say(f"the repository cannot be read, nothing changed: {ipc.decode_error(change.error)}")
         elif not change.quiet or change.changed:
             self._announce()
         self._unread = change.error
 
     def _announce(self) -> None:
-        for one in self._ready()[:1]:
-            lifecycle.announce(one.summary, self._address, one.http_address, len(self._ready()))
+        for first in self._ready()[:1]:
+            lifecycle.announce(first.summary, self._address, first.http_address, len(self._ready()))
 
     def _count(self, asker: Worker, question: int) -> None:
         number = next(self._numbers)
-        counting = Counting(asker, question, {one.pid for one in self._ready()}, time.monotonic() + 1.0)
+        counting = Counting(asker, question, {ready.pid for ready in self._ready()}, time.monotonic() + 1.0)
         self._counting[number] = counting
-        for one in self._ready():
-            one.ears.send({"ask": "snapshot", "id": number})
+        for ready in self._ready():
+            ready.ears.send({"ask": "snapshot", "id": number})
 
     def _tell_counts(self, number: int) -> None:
         counting = self._counting.pop(number)
-        if any(one is counting.asker for one in self._workers()):
-            known = [one.counts for one in self._workers() if one.counts is not None]
+        if any(running is counting.asker for running in self._workers()):
+            known = [running.counts for running in self._workers() if running.counts is not None]
             merged = metrics.merge([*known, *([self._ended] if self._ended is not None else [])])
             value = {**merged, "restarts": self._restarts}
             counting.asker.ears.send({"answer": counting.question, "value": value})

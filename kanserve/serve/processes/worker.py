@@ -1,4 +1,4 @@
-"""One of the processes that a supervisor forks: it serves on the port of all, and changes its models as it is told."""
+"""A worker process, forked by a supervisor: it serves on the shared port, and changes its models when told to."""
 
 import os
 import signal
@@ -22,14 +22,14 @@ from kanserve.serve.scheduling import cpus, switch_interval
 from kanserve.serve.server import Server, ServingRuntime
 from kanserve.serve.settings import Settings
 
-PUSH_SECONDS = 1.0  # between counts that are told unasked, for when this process is killed
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)  # that mean something to a supervisor
+PUSH_SECONDS = 1.0  # between unrequested metrics, so that few are lost if this process is killed
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)  # that a supervisor handles
 _END = 0
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a worker is born with; its settings have the port of all."""
+    """The arguments of a new worker; its settings have the shared port."""
 
     settings: Settings
     number: int
@@ -41,7 +41,10 @@ class Start:
 def main(start: Start, end: socket) -> int:
     """Serve until SIGTERM, or until the supervisor is gone; the exit code."""
     ended: SimpleQueue[int] = SimpleQueue()
-    for ignored in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all; what they mean the supervisor says
+    for ignored in (
+        signal.SIGINT,
+        signal.SIGHUP,
+    ):  # a terminal sends them to all processes; the supervisor handles them
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with lifecycle.heard(ended.put, signal.SIGTERM), switch_interval.own_process():
@@ -73,7 +76,7 @@ class _Worker:
         lifecycle.wait(self._ended)
         self._tell("ending")
         self._models.close()
-        begins.join(lifecycle.FAREWELL)  # an interpreter should not end under a thread that is in a C++ library
+        begins.join(lifecycle.FAREWELL)  # the interpreter should not end while a thread is in a C++ library
         if self._server is not None:
             done = self._server.stop(last=True)
             self._tell("counts", snapshot=self._meters.snapshot())
@@ -84,7 +87,7 @@ class _Worker:
     def _begin(self) -> None:
         try:
             self._server = self._serving()
-        except DrainingError:  # it was told to end while it loaded
+        except DrainingError:  # stopped while it was loading
             return
         except Exception as error:
             self._fail(error)
@@ -98,7 +101,7 @@ class _Worker:
         threading.Thread(target=self._push, name="kanserve-counts", daemon=True).start()
 
     def _serving(self) -> Server:
-        """A server that listens, once all is loaded that was to be at the first start, and by hand since then."""
+        """A listening server, once the models of the first start and those loaded by hand since then are loaded."""
         start, counted = self._start, self._counted
         models = self._models
         models.subscribe(counted.meters.changed)
@@ -127,11 +130,11 @@ class _Worker:
         self._tell("loading", model=model, version=version)
 
     def _hear(self, message: Message) -> None:
-        """On the thread that reads: what takes long is done on another."""
+        """Called on the reading thread: slow changes run on others."""
         if message["ask"] == "snapshot":
             self._answer(message, self._meters.snapshot())
         else:
-            # One for each: a model that is slow keeps no other waiting, and what is done to one is told in order.
+            # A thread for each, so that a slow model delays no other; changes of one model arrive in order.
             threading.Thread(target=self._change, args=(message,), name="kanserve-change", daemon=True).start()
 
     def _change(self, message: Message) -> None:
@@ -166,7 +169,7 @@ class _Worker:
         try:
             self._line.tell(what, **fields)
         except DrainingError:
-            return  # the end of the channel is noticed by the thread that reads
+            return  # the reading thread notices the end of the channel
 
     def _answer(self, message: Message, value: Any) -> None:
         try:
@@ -176,7 +179,7 @@ class _Worker:
 
 
 def run_child(start: Start, end: socket) -> None:
-    """The rest of a forked process's life, which ends here: nothing of its parent's is to run in it."""
+    """Run a forked process and exit: no code of its parent may run after it."""
     code = 1
     try:
         code = main(start, end)

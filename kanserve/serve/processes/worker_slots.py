@@ -1,4 +1,4 @@
-"""The processes that serve, as their supervisor sees them, and how one begins."""
+"""Worker processes as their supervisor sees them, and how one is forked."""
 
 import os
 import selectors
@@ -15,7 +15,7 @@ from kanserve.serve.state import Snapshot
 
 @dataclass(eq=False)
 class Worker:
-    """A process."""
+    """A worker process."""
 
     pid: int
     ears: SupervisorEnd
@@ -24,13 +24,13 @@ class Worker:
     counts: Snapshot | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     http_address: str = ""
-    silent: int = 0  # how often it was looked at since it last said something
-    ending: bool = False  # it was told to, and says nothing while it drains
+    silent: int = 0  # the number of checks since its last message
+    ending: bool = False  # it is draining, and sends nothing meanwhile
 
 
 @dataclass(eq=False)
 class WorkerSlot:
-    """Where there is a worker, or will be one."""
+    """A slot that has a worker, or will have one."""
 
     number: int
     worker: Worker | None = None
@@ -39,9 +39,9 @@ class WorkerSlot:
 
 
 def fork(start: worker.Start, others: Iterable[Worker], selector: selectors.BaseSelector) -> Worker:
-    """Begin a worker beside others: OSError where the system has no room for it."""
+    """Fork a worker; `others` are the running ones. OSError if the system has no resources for it."""
     ours, theirs = ipc.pair()
-    # A signal that comes in between would be heard by this process's handlers in the other.
+    # A signal right after the fork would run this process's handlers in the child.
     signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
     try:
         pid = os.fork()
@@ -49,8 +49,8 @@ def fork(start: worker.Start, others: Iterable[Worker], selector: selectors.Base
             signal.set_wakeup_fd(-1)
             selector.close()
             ours.close()
-            for one in others:  # a channel ends when its last holder has ended
-                one.ears.close()
+            for sibling in others:  # a channel only ends once all its holders have closed it
+                sibling.ears.close()
             worker.run_child(start, theirs)
     except OSError:
         ours.close()
