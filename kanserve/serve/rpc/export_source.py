@@ -1,6 +1,6 @@
-"""ExportSource: the files of a model's exported source, as they were published, in parts that fit any message.
+"""ExportSource: the published source files of a model, in parts that fit into messages.
 
-They are read from the repository again, verified as when the model was loaded, and must be those that were loaded.
+They are read from the repository again, verified as for loading, and must be those of the loaded version.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ _LIBRARIES = (".so", ".dylib", ".dll", ".a", ".lib", ".wasm")
 
 
 def export_source(state: ServerState, request: pb.ExportSourceRequest, call: Call) -> Iterator[pb.ExportSourceResponse]:
-    """The parts of each file, in the order of their paths; libraries only where they are asked for.
+    """The parts of each file, in the order of the paths; compiled libraries only on request.
 
-    What is refused is refused at once: InputError for a format that is no source, NotFoundError for one that the model
-    has not, IntegrityError where the repository no longer holds what was loaded.
+    Refused before the first part: InputError for a format that is no source, NotFoundError for one that the model does
+    not have, IntegrityError if the repository no longer holds the loaded version.
     """
     if request.format not in FORMATS:
         raise InputError(f"A source is one of {', '.join(FORMATS)}; got {request.format!r:.60}.")
@@ -38,7 +38,7 @@ def export_source(state: ServerState, request: pb.ExportSourceRequest, call: Cal
 def _parts(
     name: str, version: str, files: dict[str, tuple[bytes, str]], call: Call
 ) -> Iterator[pb.ExportSourceResponse]:
-    """Without the model itself: a version that was let go ends with its last call, and a stream may take long."""
+    """The messages. No reference to the model is held: a slow stream would keep an unloaded version in memory."""
     for path, (data, sha256) in files.items():
         for start in range(0, max(1, len(data)), PART_BYTES):
             if not call.alive():

@@ -1,7 +1,7 @@
-"""kanserve.v1.FormulaService, one plain function a call: formula, edges and exact derivatives of a model.
+"""kanserve.v1.FormulaService, one plain function per call: formula, edges and exact derivatives of a model.
 
-`CALLS` has all of them. What streams is an iterator, which calls nothing of the network itself: the sources of a model
-(`sources`), and the changes of what is served (`watching`).
+`CALLS` has all of them. Streaming calls return iterators and do not evaluate the network: the sources of a model
+(`export_source`), and changes of the served versions (`watch`).
 """
 
 import json
@@ -34,10 +34,10 @@ CURVE_POINTS = 65
 MAX_CURVE_POINTS = 2048
 
 TEXTS = ("text", "latex", "python", "c")  # of each output
-# Of all outputs together, and what `kanserve.formula.from_network.sources` calls them.
+# Of all outputs together, and their names in `kanserve.formula.from_network.sources`.
 FUNCTIONS = {
-    **{one: one for one in ("fortran", "julia", "matlab", "numpy", "octave", "rust")},
-    **{f"{one}_function": one for one in ("c", "python")},
+    **{language: language for language in ("fortran", "julia", "matlab", "numpy", "octave", "rust")},
+    **{f"{language}_function": language for language in ("c", "python")},
 }
 
 _KINDS = {"Spline": pb.EDGE_KIND_SPLINE, "Symbolic": pb.EDGE_KIND_SYMBOLIC, "Sum": pb.EDGE_KIND_SUM}
@@ -45,7 +45,7 @@ _KINDS = {"Spline": pb.EDGE_KIND_SPLINE, "Symbolic": pb.EDGE_KIND_SYMBOLIC, "Sum
 
 @dataclass(eq=False)
 class _Written:
-    """What is written once for each model."""
+    """The formulas of a model as texts, made once for each model."""
 
     response: pb.GetFormulaResponse
     size: int
@@ -56,17 +56,17 @@ _written: WeakKeyDictionary[Model, _Written] = WeakKeyDictionary()
 
 
 def find(state: ServerState, request: Any, call: Call) -> Model:
-    """The model that a request names, noted as what the call is about (Any: each message has its own type)."""
+    """The model that a request names, recorded in the call (Any: each message has its own type)."""
     model = state.catalog.find(request.model_name, request.model_version)
     call.model, call.version = model.name, model.version
     return model
 
 
 def get_formula(state: ServerState, request: pb.GetFormulaRequest, call: Call) -> pb.GetFormulaResponse:
-    """One formula per output, in the formats that are wanted; FormulaError when they are larger than a message may be,
-    or no function of a language."""
+    """One formula per output, in the requested formats; FormulaError when they exceed the message limit, or cannot be
+    written in a language."""
     model = find(state, request, call)
-    wanted = {_known_format(one) for one in request.formats}
+    wanted = {_known_format(name) for name in request.formats}
     written = _written.get(model) or _written.setdefault(model, _write(model))
     if not wanted:
         response, size = written.response, written.size
@@ -105,32 +105,32 @@ def _function(model: Model, language: str) -> str:
 
 
 def _selected(written: _Written, wanted: set[str]) -> pb.GetFormulaResponse:
-    """The response with only the spellings that are wanted."""
+    """The response with only the requested formats."""
     response = pb.GetFormulaResponse()
     response.CopyFrom(written.response)
     for output in response.outputs:
         for unwanted in set(TEXTS) - wanted:
             setattr(output, unwanted, "")
-        for other in output.pareto:
+        for alternative in output.pareto:
             for unwanted in {"text", "latex"} - wanted:
-                setattr(other, unwanted, "")
+                setattr(alternative, unwanted, "")
     for function in wanted & set(FUNCTIONS):
         response.functions[function] = written.functions[function]
     return response
 
 
 def _formula(model: Model, q: int) -> pb.OutputFormula:
-    one = model.formulas[q]
+    formula = model.formulas[q]
     known = model.evidence[q] if model.evidence else Evidence()
     message = pb.OutputFormula(
-        name=one.name,
-        text=one.text,
-        latex=one.latex,
-        python=one.python,
-        c=one.c,
-        closed_form=one.closed_form,
-        shortened=one.shortened,
-        variables=[_variable(variable) for variable in one.variables],
+        name=formula.name,
+        text=formula.text,
+        latex=formula.latex,
+        python=formula.python,
+        c=formula.c,
+        closed_form=formula.closed_form,
+        shortened=formula.shortened,
+        variables=[_variable(variable) for variable in formula.variables],
         constants=[
             pb.Constant(value=constant.value, text=constant.text, standard_error=constant.standard_error)
             for constant in known.constants
@@ -138,8 +138,8 @@ def _formula(model: Model, q: int) -> pb.OutputFormula:
         residual_standard_deviation=known.sigma,
         degrees_of_freedom=known.degrees,
         pareto=[_alternative(alternative) for alternative in known.alternatives],
-        domain=one.domain,
-        **_tree(one),
+        domain=formula.domain,
+        **_tree(formula),
     )
     if (metrics := model.manifest.metrics) is not None:
         for name in ("r2", "max_error", "rmse"):
@@ -160,13 +160,13 @@ def _alternative(one: Alternative) -> pb.Alternative:
 
 
 def _tree(one: Formula) -> dict[str, Any]:
-    """The fields of a message that hold the expression and its splines, as texts."""
+    """The fields of a message for the expression and its splines, as JSON texts."""
     data = to_json([one])
     return {"expression_json": json.dumps(data["formulas"][0]["tree"]), "tables_json": json.dumps(data["tables"])}
 
 
 def get_network(state: ServerState, request: pb.GetNetworkRequest, call: Call) -> pb.GetNetworkResponse:
-    """Nodes and edges, and for each edge its curve over the values that reach it from the training range."""
+    """Nodes and edges, and for each edge its curve over the range of its input for rows in the training range."""
     model = find(state, request, call)
     kan = model.kan
     values = state.settings.max_message_bytes // 16  # of all curves together, an x and a y each
@@ -186,7 +186,7 @@ def get_network(state: ServerState, request: pb.GetNetworkRequest, call: Call) -
 
 
 def _curve_points(model: Model, values: int, wanted: int | None) -> int:
-    """As many as wanted; where that is not said, enough for a smooth picture or as many as fit."""
+    """The number of points per curve: as requested, or by default enough for a smooth picture, or as many as fit."""
     # Pruned edges have no curve in the response, but all edges of a layer are evaluated together.
     count = sum(layer.subnodes * layer.inputs for layer in model.kan.layers)
     most = min(MAX_CURVE_POINTS, values // count)
@@ -242,7 +242,7 @@ def _edges(layer: Layer, model: Model, number: int, points: int) -> list[pb.Netw
 
 
 def differentiate(state: ServerState, request: pb.DifferentiateRequest, call: Call) -> pb.DifferentiateResponse:
-    """The outputs and the exact Jacobian at each row, in float64, by the definition of the network."""
+    """The outputs and the exact Jacobian at each row, in float64, by the reference evaluation."""
     model = find(state, request, call)
     inputs, outputs = len(model.kan.inputs), len(model.kan.outputs)
     rows = decode_rows(request.rows, inputs, model.max_differentiated_rows)

@@ -1,11 +1,11 @@
-"""The Open Inference Protocol, one plain function a call: from the server's state and a request to a response.
+"""The Open Inference Protocol, one plain function per call: from the server's state and a request to a response.
 
-A model takes "x" [rows, inputs] and gives "y" [rows, outputs], both in raw units, in FP64, FP32, FP16 or BF16 as asked.
-A classifier gives its scores as "y", their softmax as "probabilities" and the name of the likeliest class as "label". A
-row in which anything is not finite is NaN in all numbers and has the empty label.
+A model takes "x" [rows, inputs] and returns "y" [rows, outputs], both in raw units, in the request's type: FP64, FP32,
+FP16 or BF16. A classifier returns its scores as "y", their softmax as "probabilities" and the name of the likeliest
+class as "label". A row with a non-finite value is NaN in all numbers and has the empty label.
 
-A response says in its parameters how many rows lie outside the training range (`outside_training_range`) and, when any
-do, the first hundred of them (`outside_rows`, as in "0,3,17"): there the model extrapolates.
+The parameters of a response have the number of rows outside the training range (`outside_training_range`) and, if there
+are any, the first hundred of them (`outside_rows`, as in "0,3,17"): there the model extrapolates.
 """
 
 import json
@@ -53,7 +53,7 @@ def server_metadata(state: ServerState, request: pb.ServerMetadataRequest, call:
 
 
 def model_ready(state: ServerState, request: pb.ModelReadyRequest, call: Call) -> pb.ModelReadyResponse:
-    """Whether the model is there; a model that is not is no error."""
+    """Whether the model is ready; a missing model is not an error."""
     try:
         _find(state, request.name, request.version, call)
     except NotFoundError:
@@ -79,7 +79,7 @@ def model_metadata(state: ServerState, request: pb.ModelMetadataRequest, call: C
     }
     return pb.ModelMetadataResponse(
         name=model.name,
-        versions=[str(one) for one in catalog.models[model.name]],
+        versions=[str(version) for version in catalog.models[model.name]],
         platform=_platform(model),
         inputs=inputs,
         outputs=outputs,
@@ -90,7 +90,7 @@ def model_metadata(state: ServerState, request: pb.ModelMetadataRequest, call: C
 def model_config(state: ServerState, request: pb.ModelConfigRequest, call: Call) -> pb.ModelConfigResponse:
     model = _find(state, request.name, request.version, call)
     x = config.ModelInput(name=INPUT, data_type=_TYPES[model.datatype], dims=[len(model.kan.inputs)])
-    # A dimension of size 1 stands for a tensor of the batch dimension alone, which the format cannot say.
+    # A dimension of size 1 stands for a tensor with only the batch dimension, which the format cannot express.
     outputs = [
         config.ModelOutput(name=name, data_type=_TYPES[kind], dims=dims or [1]) for name, kind, dims in _outputs(model)
     ]
@@ -107,12 +107,12 @@ def model_config(state: ServerState, request: pb.ModelConfigRequest, call: Call)
 
 
 def model_statistics(state: ServerState, request: pb.ModelStatisticsRequest, call: Call) -> pb.ModelStatisticsResponse:
-    """Of all processes of the server together."""
+    """The statistics of all processes of the server together."""
     return metrics.statistics(state.control.snapshot(), state.catalog, request)
 
 
 def repository_index(state: ServerState, request: pb.RepositoryIndexRequest, call: Call) -> pb.RepositoryIndexResponse:
-    """Every version that was found, loaded or not, and why not."""
+    """Every version that was found, with its state, and the reason if it is not loaded."""
     catalog = state.catalog
     made = pb.RepositoryIndexResponse.ModelIndex
     return pb.RepositoryIndexResponse(
@@ -125,7 +125,7 @@ def repository_index(state: ServerState, request: pb.RepositoryIndexRequest, cal
 
 
 def infer(state: ServerState, data: bytes, call: Call, allowed: Callable[[str], None] | None = None) -> bytes:
-    """ModelInfer from bytes to bytes; `allowed` as `state.Access` gives it."""
+    """ModelInfer from bytes to bytes; `allowed` is the result of `state.Access.check`."""
     begun = perf_counter_ns()
     asked, x = decode_request(state.catalog, data, call, allowed)
     model = asked.model
@@ -146,7 +146,7 @@ def infer(state: ServerState, data: bytes, call: Call, allowed: Callable[[str], 
 
 
 def _in_turn(call: Call, asked: DecodedRequest, x: NDArray[Any]) -> tuple[NDArray[Any], RangeViolations | None]:
-    """Of a call that has waited for others of models that compute for long: all that takes time with its rows."""
+    """Compute on a low-priority thread, where the call may have waited for those of other slow models."""
     if not call.alive():
         raise DeadlineError("The deadline passed, or the caller left, before the call could be computed.")
     if not x.flags.aligned:
@@ -155,9 +155,7 @@ def _in_turn(call: Call, asked: DecodedRequest, x: NDArray[Any]) -> tuple[NDArra
 
 
 def at_once(settings: Settings, model: str) -> int:
-    """How many requests of a model may be computed at once. The server's own limit does not touch what is fast: no more
-    than `threads` of those run.
-    """
+    """The concurrency limit of a model. The server's default is at least `threads`, so it never limits fast models."""
     own = settings.models.get(model)
     return own.concurrency if own is not None and own.concurrency else max(settings.concurrency, settings.threads)
 
@@ -202,7 +200,8 @@ def _raw(asked: DecodedRequest, values: NDArray[Any], beyond: RangeViolations | 
 
 
 def _head(asked: DecodedRequest, beyond: RangeViolations | None) -> bytes:
-    """All of a raw answer but its id and its numbers: a message may come in parts, and this one is ever the same."""
+    """A raw answer without its id and numbers. A protobuf message may be concatenated from parts, so this part is
+    cached."""
     if beyond is not None:
         return _message(asked, beyond).SerializeToString()
     if not asked.head:
@@ -248,7 +247,7 @@ def _policy(settings: Settings, model: str) -> config.ModelVersionPolicy:
 
 
 def _outputs(model: Model) -> list[tuple[str, str, list[int]]]:
-    """Name, datatype and dimensions without the batch of each output."""
+    """Name, datatype and dimensions, without the batch dimension, of each output."""
     width = [len(model.kan.outputs)]
     outputs = [(OUTPUT, model.datatype, width)]
     if model.kan.classes:

@@ -1,7 +1,7 @@
-"""That a message is what it weighs: settled before it is parsed.
+"""Limits on messages that would take much more memory parsed than received; checked before parsing.
 
-Parsed, an empty tensor of 2 bytes takes 50 times as much memory, and a message may hold millions. So all of a message
-but its numbers, which take what they weigh, may have `MAX_DESCRIPTION_BYTES`; it is refused before it is parsed.
+Parsed, an empty tensor of 2 bytes takes 50 times as much memory, and a message may hold millions. So apart from its
+numbers, which take no more memory parsed, a message may have `MAX_DESCRIPTION_BYTES`, or it is refused unparsed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +15,10 @@ from kanserve.inference import wire
 
 MAX_DESCRIPTION_BYTES = 2**16  # of a message without its numbers
 _LONGEST_VARINT = 10
-_BYTES = 2  # the type of a field with a length
+_BYTES = 2  # the wire type of a length-delimited field
 
 T = TypeVar("T")
-Fields = Mapping[int, Any]  # of a message: the numbers of fields that are arrays ({}) or have arrays in them (Fields)
+Fields = Mapping[int, Any]  # by field number, the fields of a message that are arrays ({}) or contain some (Fields)
 
 TENSORS: Fields = {5: {5: {6: {}, 7: {}}}, 7: {}}  # inputs.contents.fp32_contents, fp64_contents; raw_input_contents
 ARRAYS: Mapping[str, Fields] = MappingProxyType(
@@ -31,32 +31,32 @@ ARRAYS: Mapping[str, Fields] = MappingProxyType(
 
 
 def read(parse: Callable[[bytes], T], arrays: Fields, data: bytes) -> T:
-    """A request; InputError where it weighs too much beside its arrays, or is none."""
+    """Parse a request; InputError if it is too large apart from its arrays, or invalid."""
     return _read(parse, arrays, data, whole=True)[0]
 
 
 def read_apart(parse: Callable[[bytes], T], arrays: Fields, data: bytes) -> tuple[T, list[memoryview]]:
-    """A request without the arrays that are fields of its own, which are empty in it, and these where they lie in the
-    message: a parser copies each, and lets nobody run meanwhile. InputError as `read`."""
+    """Parse a request with its top-level arrays emptied, and return these as views of the message: the parser would
+    copy each, holding the GIL. InputError as `read`."""
     return _read(parse, arrays, data, whole=False)
 
 
 def _read(parse: Callable[[bytes], T], arrays: Fields, data: bytes, whole: bool) -> tuple[T, list[memoryview]]:
     try:
-        # Of a message that small, the arrays do not matter.
+        # A message this small is within the limit whatever its arrays are.
         if len(data) <= MAX_DESCRIPTION_BYTES or _left(data, 0, len(data), arrays, MAX_DESCRIPTION_BYTES) >= 0:
             rest, apart = (data, []) if whole else _parted(data, [key for key, inside in arrays.items() if not inside])
             return parse(rest), apart
     except (DecodeError, IndexError, ValueError):
         raise InputError("The message is not of the type that this call takes.") from None
     raise InputError(
-        f"A message may have {MAX_DESCRIPTION_BYTES} bytes beside its numbers, which must be raw or packed; "
-        "this has more."
+        f"A message may have {MAX_DESCRIPTION_BYTES} bytes apart from its numbers, which must be raw or packed; "
+        "this one has more."
     )
 
 
 def _parted(data: bytes, numbers: Sequence[int]) -> tuple[bytes, list[memoryview]]:
-    """A message in which the fields of these numbers are empty, and what was in them. ValueError where it is none."""
+    """A message with the fields of these numbers emptied, and their contents. ValueError for an invalid message."""
     view, kept = memoryview(data), 0
     rest: list[memoryview | bytes] = []
     apart = []
@@ -71,9 +71,9 @@ def _parted(data: bytes, numbers: Sequence[int]) -> tuple[bytes, list[memoryview
 
 
 def _left(data: bytes, at: int, end: int, arrays: Fields, left: int) -> int:
-    """What is left of so many bytes after everything from `at` to `end` that is not in an array; negative: too much.
+    """What is left of a budget of `left` bytes after all bytes from `at` to `end` outside arrays; negative: too many.
 
-    ValueError and IndexError where there is no protobuf. Ends at the first field too much.
+    ValueError and IndexError for invalid protobuf. Stops at the first field beyond the budget.
     """
     for number, begun, start, after in _fields(data, at, end):
         inside = arrays.get(number)
@@ -86,8 +86,8 @@ def _left(data: bytes, at: int, end: int, arrays: Fields, left: int) -> int:
 
 
 def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Of each field that begins from `at` to `end`: its number, or 0 where it is one number; where it, its content and
-    what follows it begin. ValueError and IndexError where there is no protobuf."""
+    """For each field that begins between `at` and `end`: its field number, or 0 unless it is length-delimited; where
+    the field, its content and the next field begin. ValueError and IndexError for invalid protobuf."""
     while at < end:
         begun, number = at, 0
         tag, at = _varint(data, at)
@@ -103,12 +103,12 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int
                 size, start = _varint(data, at)
                 number, at = tag >> 3, start + size
             case _:
-                raise ValueError("a group, which no message here has")
+                raise ValueError("a group, which no message here uses")
         yield number, begun, start, at
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number at a place, and the place after it."""
+    """The varint at a position, and the position after it."""
     value = 0
     for position in range(_LONGEST_VARINT):
         byte = data[at + position]

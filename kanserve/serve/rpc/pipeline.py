@@ -1,9 +1,9 @@
-"""The way of every call, from bytes to bytes, around the plain function that answers it:
+"""The pipeline of every call, from bytes to bytes, around the plain function that answers it:
 
-    whether the caller may -> whether there is time -> the message -> its weight -> parse -> logic -> bytes -> count
+    access -> deadline -> receive the message -> size limits -> parse -> logic -> serialize -> metrics
 
-A message is read (`receive_timeout`) when it is known that its caller may send one. grpc is given neither a parser nor
-a serializer: what it does with the errors of those is not what a client should see.
+A message is only received (`receive_timeout`) once access is granted. grpc gets neither a parser nor a serializer: it
+would report their errors in a way that a client should not see.
 """
 
 import logging
@@ -34,8 +34,8 @@ from kanserve.serve.state import Call, ServerState
 
 REQUEST_ID = "x-request-id"
 _RESPONSE = b"\x12"  # the tag of ModelStreamInferResponse's infer_response
-_LOGGED_AGAIN = 1_000_000_000  # nanoseconds
-_ID = re.compile(r"[!-~]{1,128}")  # of a client: one word that breaks no line of a log
+_LOGGED_AGAIN = 1_000_000_000  # nanoseconds between tracebacks of the same kind
+_ID = re.compile(r"[!-~]{1,128}")  # a client's request id: one word that cannot break a log line
 
 _logger = logging.getLogger(__name__)
 
@@ -52,16 +52,16 @@ class Method:
     service: str
     name: str
     parse: Callable[[bytes], Message]
-    kind: str  # as grpc says it: "unary_unary" and so on
+    kind: str  # in grpc's words: "unary_unary" and so on
 
     @property
     def path(self) -> str:
         return f"/{self.service}/{self.name}"
 
 
-_CHANGES = 16  # of the repository, that may be waited for at once
+_CHANGES = 16  # concurrent loads and unloads
 
-# What a caller that may not see all models is not told: the entries of other models, by what names them.
+# Lists from which other models are removed for a caller that may not see all: the list's field, and its name field.
 _LISTS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "RepositoryIndex": ("models", "name"),
@@ -72,16 +72,17 @@ _LISTS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 class Pipeline:
-    """Makes of a method and its logic what grpc calls."""
+    """Makes grpc handlers of methods and their logic."""
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
-        self._logged: dict[tuple[str, str], int] = {}  # when an error of a method and a model was last logged whole
-        # One thread more than streams may be open, so that there is one to say so.
+        self._logged: dict[tuple[str, str], int] = {}  # by method and model, the time of the last logged traceback
+        # One thread more than the limit of open streams, to refuse those beyond it.
         self._stream_threads = ThreadPoolExecutor(state.settings.streams + 1, thread_name_prefix="kanserve-stream")
 
     def unary(self, method: Method, work: Work, *, always: bool = False, patience: int = PATIENCE) -> Behavior:
-        """`always`: also while the server stops, and after the deadline; `patience` for its message."""
+        """A handler of unary calls. `always`: also while the server stops, and after the deadline; `patience`: the
+        timeout for its message."""
         path, threads, check = method.path, self._state.threads, self._state.access.check
         service, name = method.service, method.name
 
@@ -106,7 +107,7 @@ class Pipeline:
         return answer
 
     def work(self, method: Method, logic: Logic) -> Work:
-        """From bytes to bytes around a function of messages."""
+        """Wrap a function of messages into one from bytes to bytes."""
         state, parse, arrays = self._state, method.parse, ARRAYS.get(method.path, {})
 
         def answer(data: bytes, call: Call, allowed: Allowed | None) -> bytes:
@@ -130,8 +131,8 @@ class Pipeline:
         return inference_service.infer(self._state, data, call, allowed)
 
     def change(self, method: Method, logic: Logic) -> Behavior:
-        """Of the repository: on threads of their own, so that none takes a place, and one that is slow keeps no other
-        waiting."""
+        """A handler of loads and unloads, on threads of their own, so that a slow one delays neither inferences nor
+        other changes."""
         threads, unary = self._state.threads, self.unary(method, self.work(method, logic), patience=BRIEF)
 
         def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Any:
@@ -141,8 +142,8 @@ class Pipeline:
         return on_threads_of_its_own(answer, _CHANGES)
 
     def infer_stream(self, method: Method) -> Behavior:
-        """ModelInfer for each request, in order. One that fails is answered with its error, and the stream goes on;
-        it ends where the server stops, or what comes is no request at all.
+        """A handler that answers each request of a stream in order, as ModelInfer does. A failed request is answered
+        with its error, and the stream continues; it ends when the server stops, or on an invalid message.
         """
         threads = self._state.threads
 
@@ -172,7 +173,7 @@ class Pipeline:
     def _streamed(
         self, method: Method, data: bytes, arrival: Arrival, allowed: Allowed | None, context: grpc.ServicerContext
     ) -> bytes | status.Failure:
-        """The answer, or what ends the stream."""
+        """The answer, or the failure that ends the stream."""
         call = Call(method.service, method.name, arrival.at)
         try:
             self._enter(call, context, allowed)
@@ -194,7 +195,7 @@ class Pipeline:
         return b"".join((_RESPONSE, wire.varint(len(made)), made))
 
     def stream(self, method: Method, logic: Logic, *, counted: bool) -> Behavior:
-        """A stream of answers to one request; `counted`: a server that stops waits for its end."""
+        """A handler that streams answers to one request; `counted`: a stopping server waits for its end."""
         path, state = method.path, self._state
 
         def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -234,7 +235,7 @@ class Pipeline:
         return on_threads_of_its_own(answer, self._stream_threads)
 
     def refusal(self, method: Method, error: KanserveError) -> Behavior:
-        """Of a call whose message is not read."""
+        """A handler that refuses a call without reading its message."""
 
         def refuse(requests: Any, context: grpc.ServicerContext) -> Any:
             call = Call(method.service, method.name, perf_counter_ns())
@@ -245,7 +246,7 @@ class Pipeline:
         return refuse
 
     def _enter(self, call: Call, context: grpc.ServicerContext, allowed: Any) -> Allowed | None:
-        """Note who calls, and where somebody observes, all that there is to know."""
+        """Record the caller, and if there are observers, the metadata, peer and request id."""
         call.alive = context.is_active
         if allowed is not None:
             call.identity = allowed.identity
@@ -266,7 +267,7 @@ class Pipeline:
         return failed
 
     def _log(self, call: Call, error: BaseException) -> None:
-        """All of an error once in a while, and else that there was one: a model that always breaks is not to cost more
+        """Log an error, with a traceback at most once per _LOGGED_AGAIN: a model that always fails must not cost more
         than one that works.
         """
         now, cause = perf_counter_ns(), (call.method, call.model)
@@ -282,18 +283,18 @@ class Pipeline:
 
     def _end(self, call: Call, *, encoded: bool = False) -> None:
         call.ended = perf_counter_ns()
-        if encoded:  # what remains
+        if encoded:  # the rest of the time
             call.encoded = call.ended - call.arrived - call.queued - call.decoded - call.computed
         self._state.meters.ended(call)
         for observe in self._state.observers:
             try:
                 observe(call)
-            except Exception:  # what watches a call must not decide how it ends
+            except Exception:  # an observer must not fail the call
                 _logger.exception("an observer failed")
 
 
 def _admit(arrival: Arrival, context: grpc.ServicerContext) -> None:
-    """Refuse what is too late: for a server that stops, or a caller that no longer waits."""
+    """Refuse a call if the server is stopping, or its caller no longer waits."""
     if arrival.late:
         raise _stopping()
     if not context.is_active() or context.time_remaining() == 0:
@@ -305,7 +306,7 @@ def _stopping() -> DrainingError:
 
 
 def _check_model(allowed: Allowed, request: Any) -> None:
-    """AccessError where the request names a model that the caller may not use."""
+    """AccessError if the request names a model that the caller may not use."""
     if isinstance(request, pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest):
         name = wire.requested_model(request)
     else:
@@ -315,7 +316,7 @@ def _check_model(allowed: Allowed, request: Any) -> None:
 
 
 def _hide(method: str, response: Any, allowed: Allowed) -> bool:
-    """Take what the caller may not see out of a list; whether something is left, or there was nothing to hide."""
+    """Remove from a list what the caller may not see; whether something is left, or nothing had to be hidden."""
     if method not in _LISTS:
         return True
     field, name = _LISTS[method]
@@ -323,7 +324,7 @@ def _hide(method: str, response: Any, allowed: Allowed) -> bool:
     shown = [entry for entry in entries if _may(allowed, getattr(entry, name))]
     if len(shown) == len(entries):
         return True
-    kept = [type(one).FromString(one.SerializeToString()) for one in shown]
+    kept = [type(entry).FromString(entry.SerializeToString()) for entry in shown]
     del entries[:]
     entries.extend(kept)
     return bool(kept) or getattr(response, "whole", False)

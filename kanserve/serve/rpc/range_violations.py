@@ -1,4 +1,4 @@
-"""Which rows lie outside a model's training range, and in which features: mostly none, which must cost little."""
+"""Which rows lie outside a model's training range, and in which features. Usually none do, and that check is fast."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +11,12 @@ from kanserve.serve.models.catalog import Model
 from kanserve.serve.rpc import bfloat16
 from kanserve.serve.rpc.tensors import FLOATS
 
-_FEW = 32  # numbers; comparing so many one by one costs less than NumPy's care for four arrays
+_FEW = 32  # numbers; comparing up to this many in a Python loop is faster than NumPy's overhead for four arrays
 
 
 @dataclass(frozen=True, eq=False)
 class RangeViolations:
-    """The rows outside, in their order, and for each feature in how many rows it is outside; NaN counts as outside."""
+    """The rows outside, ascending, and for each feature the number of rows outside; NaN counts as outside."""
 
     rows: NDArray[np.intp]
     features: NDArray[np.intp]
@@ -24,7 +24,7 @@ class RangeViolations:
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """The ends of the training range of each feature, in the type in which the rows come to the model."""
+    """The ends of the training range of each feature, in the type of the rows that the model gets."""
 
     low: NDArray[Any]
     high: NDArray[Any]
@@ -35,7 +35,7 @@ _bounds: WeakKeyDictionary[Model, dict[str, Bounds]] = WeakKeyDictionary()
 
 
 def find_violations(bounds: Bounds, x: NDArray[Any]) -> RangeViolations | None:
-    """Of rows (N, inputs) of a model's `bounds`; None where all are inside."""
+    """The violations of `bounds` by rows (N, inputs); None if all are inside."""
     if x.size <= _FEW and _all_inside(x.tolist(), bounds.pairs):
         return None
     within = (x >= bounds.low) & (x <= bounds.high)
@@ -45,14 +45,14 @@ def find_violations(bounds: Bounds, x: NDArray[Any]) -> RangeViolations | None:
 
 
 def bounds(model: Model, datatype: str) -> Bounds:
-    """Of the training range, for rows that come in a datatype."""
+    """The bounds of a model's training range, for rows of a datatype."""
     by_type = _bounds.get(model)
     if by_type is None:
         by_type = _bounds.setdefault(model, {})
-    found = by_type.get(datatype)
-    if found is None:
-        found = by_type[datatype] = _rounded(model, datatype)
-    return found
+    known = by_type.get(datatype)
+    if known is None:
+        known = by_type[datatype] = _rounded(model, datatype)
+    return known
 
 
 def _all_inside(rows: list[list[float]], bounds: list[tuple[float, float]]) -> bool:
@@ -64,15 +64,15 @@ def _all_inside(rows: list[list[float]], bounds: list[tuple[float, float]]) -> b
 
 
 def _rounded(model: Model, datatype: str) -> Bounds:
-    """In the type of the rows: the smallest training value, rounded to float32, must not fall outside."""
-    from kanserve.network.training_range import ranges  # only once there is something to answer
+    """Bounds rounded to the type of the rows, so that the smallest training value, rounded too, is not outside."""
+    from kanserve.network.training_range import ranges  # imported at the first request
 
-    low, high = (_in(one[None], datatype)[0] for one in ranges(model.kan).T)
+    low, high = (_in(end[None], datatype)[0] for end in ranges(model.kan).T)
     return Bounds(low, high, list(zip(low.tolist(), high.tolist(), strict=True)))
 
 
 def _in(values: NDArray[np.float64], datatype: str) -> NDArray[Any]:
-    """Values as rows of that type come to the model: what overflows it is infinite, so that all of it is inside."""
+    """Values as rows of that type reach the model; those that overflow it become infinite, so that all is inside."""
     if datatype == "BF16":
         with np.errstate(all="ignore"):
             whole = bfloat16.to_float32(bfloat16.to_bfloat16(values.T).T)

@@ -1,7 +1,7 @@
-"""What a ModelInfer asks for, read once: clients send the same message again and again but for its numbers.
+"""A cache of decoded ModelInfer requests: clients send the same message again and again, except for its numbers.
 
-A message whose raw numbers come last is told from the next by those alone. What was found in the bytes before them is
-kept for as long as the catalog in which it was found, and a message that begins so is not parsed again.
+If the raw numbers come last in a message, the bytes before them are the cache key. Their decoded content is kept as
+long as the catalog for which it was decoded, and messages with the same start are not parsed again.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,35 +23,35 @@ from kanserve.serve.rpc.range_violations import Bounds, bounds
 from kanserve.serve.state import Call
 
 INPUT, OUTPUT, PROBABILITIES, LABEL = "x", "y", "probabilities", "label"
-_CHANGED_BY = ("classification", "shared_memory_region")  # parameters of an output that ask for something else
-_MOST_KEPT = 256  # of one catalog
+_CHANGED_BY = ("classification", "shared_memory_region")  # output parameters that would change the answer's content
+_MOST_KEPT = 256  # entries per catalog
 _LONGEST_KEPT = 1024  # bytes before the numbers
-_LARGEST_KEPT = 2**18  # bytes of a whole message; of a larger one the numbers cost more than all else
+_LARGEST_KEPT = 2**18  # bytes of a whole message; in a larger one, the numbers dominate the cost
 _RAW = b"\x3a"  # the tag of ModelInferRequest's raw_input_contents
 
-Writer = Callable[[Model, NDArray[Any], str], NDArray[Any] | Sequence[bytes]]  # numbers as they travel, or texts
+Writer = Callable[[Model, NDArray[Any], str], NDArray[Any] | Sequence[bytes]]  # numbers in the wire type, or texts
 
 
 @dataclass(eq=False, slots=True)
 class DecodedRequest:
-    """All of a request but its numbers. What comes of it is kept with it: `bounds` and, once there is one, `head`."""
+    """A request without its numbers, and what is derived from it: `bounds` and, after the first answer, `head`."""
 
     model: Model
     id: str
     outputs: dict[str, Writer]
     datatype: str
     rows: int
-    raw: bool  # whether the numbers came so, as they are then answered
+    raw: bool  # whether the numbers came raw; then the answer is raw too
     bounds: Bounds
     head: bytes = b""  # of an answer whose rows are all inside the training range
 
 
 class RequestCache:
-    """Of one catalog: what was asked, by the bytes before the numbers."""
+    """The decoded requests of one catalog, by the bytes before the numbers."""
 
     def __init__(self) -> None:
         self._asked: dict[bytes, DecodedRequest] = {}
-        self._starts: dict[int, int] = {}  # where the numbers start in a message of so many bytes
+        self._starts: dict[int, int] = {}  # by the length of a message, the offset of its numbers
 
     def find(self, data: bytes) -> tuple[DecodedRequest, NDArray[Any]] | None:
         start = self._starts.get(len(data))
@@ -61,14 +61,14 @@ class RequestCache:
         if asked is None:
             return None
         shape = (asked.rows, len(asked.model.kan.inputs))
-        numbers = data[start:]  # a copy, for the numbers may lie at any address in a message
-        # What began as long may have had more numbers: here more than numbers follows.
+        numbers = data[start:]  # a copy, since the numbers may be misaligned in the message
+        # The key may match although the numbers do not begin here, in a message with fewer numbers and more fields.
         if len(numbers) != shape[0] * shape[1] * tensors.FLOATS[asked.datatype].itemsize:
             return None
         return asked, tensors.floats(numbers, asked.datatype, shape)
 
     def keep(self, data: bytes, asked: DecodedRequest, request: pb.ModelInferRequest) -> None:
-        """Where the numbers come last, and only their bytes say what they are."""
+        """Cache a request if its raw numbers come last and nothing else in it depends on them."""
         if not asked.raw or asked.id or asked.rows == 0 or len(data) > _LARGEST_KEPT:
             return
         (numbers,) = request.raw_input_contents
@@ -76,7 +76,7 @@ class RequestCache:
         before = data[:start]
         if start > _LONGEST_KEPT or not before.endswith(_RAW + wire.varint(len(numbers))):
             return
-        # Only a parser knows whether the end of a message is what it seems to be.
+        # Verify with the parser that the end of the message is really the numbers: parse it with other numbers.
         others = bytes(len(numbers)) if any(numbers) else b"\1" * len(numbers)
         request.raw_input_contents[0] = others
         try:
@@ -97,16 +97,16 @@ _kept: WeakKeyDictionary[Catalog, RequestCache] = WeakKeyDictionary()
 def decode_request(
     catalog: Catalog, data: bytes, call: Call, allowed: Callable[[str], None] | None
 ) -> tuple[DecodedRequest, NDArray[Any]]:
-    """What a message asks for, and its rows (N, inputs) in float32 or float64; of a large one where they lie in it.
+    """A decoded message and its rows (N, inputs) in float32 or float64; for a large message, a view of its bytes.
 
-    InputError, TensorError, NotFoundError, and AccessError where the caller may not use the model.
+    InputError, TensorError, NotFoundError, and AccessError if the caller may not use the model.
     """
     kept = _kept.get(catalog)
     if kept is None:
         kept = _kept.setdefault(catalog, RequestCache())
-    found = kept.find(data)
-    if found is not None:
-        asked, x = found
+    cached = kept.find(data)
+    if cached is not None:
+        asked, x = cached
         if allowed is not None:
             allowed(asked.model.name)
         call.model, call.version, call.rows = asked.model.name, asked.model.version, asked.rows
@@ -132,7 +132,7 @@ def decode_request(
 
 
 def outputs_of(model: Model) -> dict[str, Writer]:
-    """What writes each output that a model has."""
+    """The writers of all outputs of a model."""
     return _CLASSIFIER if model.kan.classes else _REGRESSION
 
 
@@ -141,7 +141,7 @@ def _scores(model: Model, values: NDArray[Any], datatype: str) -> NDArray[Any]:
 
 
 def _probabilities(model: Model, values: NDArray[Any], datatype: str) -> NDArray[Any]:
-    from kanserve.network.evaluate import softmax  # classifiers alone need it
+    from kanserve.network.evaluate import softmax  # only classifiers need it
 
     return tensors.as_datatype(softmax(values.astype(np.float64)), datatype)
 
@@ -149,7 +149,7 @@ def _probabilities(model: Model, values: NDArray[Any], datatype: str) -> NDArray
 def _labels(model: Model, values: NDArray[Any], datatype: str) -> Sequence[bytes]:
     # -1 is the empty label at the end.
     likeliest = np.where(np.isnan(values[:, 0]), -1, values.argmax(axis=1))
-    return [model.labels[one] for one in likeliest.tolist()]
+    return [model.labels[index] for index in likeliest.tolist()]
 
 
 _REGRESSION: dict[str, Writer] = {OUTPUT: _scores}
@@ -157,21 +157,21 @@ _CLASSIFIER: dict[str, Writer] = {OUTPUT: _scores, PROBABILITIES: _probabilities
 
 
 def _outputs(model: Model, request: pb.ModelInferRequest) -> dict[str, Writer]:
-    """What writes each output that is asked for, by default all; TensorError for one that there is not."""
+    """The writers of the requested outputs, by default all; TensorError for an unknown one."""
     known = outputs_of(model)
     asked = request.outputs
     if not asked:
         return known
     if len(asked) > len(known):
-        raise TensorError(f"The outputs are {', '.join(map(repr, known))}, each once; got {len(asked)} to give.")
+        raise TensorError(f"The outputs are {', '.join(map(repr, known))}, each once; got {len(asked)} requested.")
     wanted: dict[str, Writer] = {}
-    for one in asked:
-        if one.name not in known:
-            raise TensorError(f"The outputs are {', '.join(map(repr, known))}; got {one.name!r:.80}.")
-        if one.name in wanted:
-            raise TensorError(f"An output can be asked for once, got {one.name!r} twice.")
+    for output in asked:
+        if output.name not in known:
+            raise TensorError(f"The outputs are {', '.join(map(repr, known))}; got {output.name!r:.80}.")
+        if output.name in wanted:
+            raise TensorError(f"An output can be requested only once, got {output.name!r} twice.")
         for parameter in _CHANGED_BY:
-            if parameter in one.parameters:
-                raise TensorError(f"The parameter {parameter!r} of an output is not known here. Leave it out.")
-        wanted[one.name] = known[one.name]
+            if parameter in output.parameters:
+                raise TensorError(f"The output parameter {parameter!r} is not supported. Leave it out.")
+        wanted[output.name] = known[output.name]
     return wanted

@@ -1,8 +1,8 @@
-"""All calls of the four services, in one table from the path to what grpc runs, and which of them need room.
+"""All calls of the four services, in one table from path to grpc handler, and back-pressure: which calls are refused.
 
-Calls of our two services beyond what may wait for a thread are refused at once, and so are inferences while no model
-takes any: before they are read, for to refuse is then most of what the server does. Health has room, and reflection,
-and who loads or unloads: a server that is busy is not one that is gone.
+When the queue is full, calls of our two services are refused at once; so are inferences while every model is at its
+concurrency limit. That happens before their messages are read, since under overload refusing is most of the work.
+Health, reflection, loads and unloads are not refused, so that a busy server does not look dead.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,31 +34,31 @@ from kanserve.serve.state import Call, ServerState
 from kanserve.v1 import formula_pb2
 
 REFLECTIONS = 16  # reflection streams that may be open; each holds a thread of its own
-CHECKS = 32  # health checks at once: some may be of callers who never say what they ask
-WATCHES = 256  # of health, that may be open: they hold no thread, and grpc does not count them
-METADATA_BYTES = 2**13  # of one call, and of what is sent with its answer
-# grpc refuses one large text by itself; but a text may be named again in a byte, and each time we would get all of it.
+CHECKS = 32  # concurrent health checks: some may be of callers that never send their message
+WATCHES = 256  # open health watches: they hold no thread, and grpc does not count them
+METADATA_BYTES = 2**13  # of one call, and of its answer
+# grpc limits a large text by itself; but HPACK can repeat one in a single byte, and each time we would get all of it.
 _FEW = 8
-_ASIDE = 32  # calls that need no room in the queue: of health, changes, and those that are being refused
+_ASIDE = 32  # calls outside the queue: health checks, loads and unloads, and calls that are being refused
 
 _ALWAYS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady")  # while the server stops, too
-_COMPUTED = ("GetFormula", "GetNetwork", "Differentiate")  # by the model, as ModelInfer, which says so itself
+_COMPUTED = ("GetFormula", "GetNetwork", "Differentiate")  # count towards a model's concurrency; so does ModelInfer
 _COUNTED = ("ExportSource",)  # streams that end by themselves
 
-Handler = Any  # grpc.RpcMethodHandler, which is generic in its stubs alone
+Handler = Any  # grpc.RpcMethodHandler, which is generic only in its stubs
 
 
 def most_calls(settings: Settings) -> int:
-    """What grpc may have open, for `grpc.server(maximum_concurrent_rpcs=)`."""
+    """The most open calls, for `grpc.server(maximum_concurrent_rpcs=)`."""
     return settings.threads + settings.queue + settings.streams + REFLECTIONS + _ASIDE
 
 
 def handlers(state: ServerState, health: HealthServicer) -> tuple["Handlers"]:
-    """What `grpc.Server.add_generic_rpc_handlers` takes."""
+    """The handlers, for `grpc.Server.add_generic_rpc_handlers`."""
     return (Handlers(state, health),)
 
 
-class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs alone
+class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic only in its stubs
     """Every call of every service."""
 
     def __init__(self, state: ServerState, health: HealthServicer) -> None:
@@ -69,21 +69,23 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
         if state.settings.reflection:
             theirs.append(_reflection())
         self._handlers: dict[str, Handler] = {path: handler for path, (_, handler) in ours.items()}
-        for their in theirs:
-            self._handlers |= {path: _checked(path, handler, state) for path, handler in their.items()}
-        # What observes calls may wait for a disk.
+        for service in theirs:
+            self._handlers |= {path: _checked(path, handler, state) for path, handler in service.items()}
+        # Observers may block on a disk, so with observers refusals get a thread.
         refusing = ThreadPoolExecutor(1, thread_name_prefix="kanserve-refusal") if state.observers else InlineExecutor()
         busy = BusyError("The queue is full. Try again later.")
-        full = BusyError("Every model computes as many requests as it may, and takes no more. Try again later.")
-        large = InputError(f"A call may have {METADATA_BYTES} bytes of metadata, and this has more.")
+        full = BusyError("Every model is at its concurrency limit. Try again later.")
+        large = InputError(f"A call may have {METADATA_BYTES} bytes of metadata, and this one has more.")
 
         def refusal(method: Method, error: KanserveError) -> Handler:
             return _handler("stream_unary", on_threads_of_its_own(pipeline.refusal(method, error), refusing))
 
         methods = {path: method for path, (method, _) in ours.items()}
         self._large = {path: refusal(method, large) for path, method in methods.items()}
-        self._refusals = {path: refusal(one, busy) for path, one in methods.items() if one.name not in _CHANGES}
-        self._full = {path: refusal(one, full) for path, one in methods.items() if one.name == "ModelInfer"}
+        self._refusals = {
+            path: refusal(method, busy) for path, method in methods.items() if method.name not in _CHANGES
+        }
+        self._full = {path: refusal(method, full) for path, method in methods.items() if method.name == "ModelInfer"}
 
     def service(self, handler_call_details: Any) -> Handler | None:
         path, metadata = handler_call_details.method, handler_call_details.invocation_metadata
@@ -148,10 +150,10 @@ def _formulas(pipeline: Pipeline) -> dict[str, tuple[Method, Handler]]:
 
 
 def _logic(name: str) -> Logic:
-    """A call of the formula service. What computes with a model does so as often at once as inferences may."""
+    """A call of the formula service; those that compute with a model have the concurrency limit of inferences."""
 
     def answer(state: ServerState, request: Any, call: Call) -> Any:
-        from kanserve.serve.rpc import formula_service  # most servers are never asked
+        from kanserve.serve.rpc import formula_service  # imported late: most servers never need it
 
         logic = formula_service.CALLS[name]
         if name not in _COMPUTED or request.model_name not in state.catalog.models:
@@ -177,7 +179,8 @@ def _parser(one: MethodDescriptor) -> Callable[[bytes], Any]:
 
 
 def _handler(kind: str, behavior: Behavior) -> Handler:
-    """Of bytes, without parser or serializer; a message alone is read by the behavior, too (`receive_timeout`)."""
+    """A handler of bytes, without parser or serializer; the behavior also receives a single message itself
+    (`receive_timeout`)."""
     make: Callable[[Behavior], Handler] = getattr(grpc, f"{_reading(kind)}_rpc_method_handler")
     return make(behavior)
 
@@ -187,13 +190,13 @@ def _reading(kind: str) -> str:
 
 
 class _Captured:
-    """Stands for a server, to take the handlers of a servicer of somebody else's."""
+    """Stands in for a server, to capture the handlers of a third-party servicer."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
-        """Said twice: the registered ones are the same, with their names."""
+        """Ignored: the registered handlers are the same, with their names."""
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
         self.handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
@@ -211,13 +214,13 @@ def _health(servicer: HealthServicer) -> dict[str, Handler]:
 
 
 def _bounded(watch: Any, most: int) -> Any:
-    """Health's Watch, which returns at once and goes on until the caller leaves; BusyError for one too many."""
+    """Health's Watch, which returns at once and stays open until the caller leaves; BusyError beyond `most`."""
     free = BoundedSemaphore(most)
 
     def answer(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
         if not free.acquire(blocking=False):
             raise BusyError(f"{most} health watches are open. Try again later.")
-        if not context.add_callback(free.release):  # gone already
+        if not context.add_callback(free.release):  # the caller has left already
             free.release()
         watch(request, context, send)
 
@@ -238,7 +241,7 @@ def _reflection() -> dict[str, Handler]:
         finally:
             free.release()
 
-    # One thread more than streams may be open, so that there is one to say so.
+    # One thread more than the limit of open streams, to refuse those beyond it.
     stream: Any = on_threads_of_its_own(answer, REFLECTIONS + 1)
     servicer.ServerReflectionInfo = stream  # type: ignore[method-assign]  # grpc takes any callable
     captured: Any = _Captured()
@@ -247,9 +250,11 @@ def _reflection() -> dict[str, Handler]:
 
 
 def _checked(path: str, handler: Handler, state: ServerState) -> Handler:
-    """The handler with the table of access before it, and its parser inside: grpc calls an error of that internal."""
+    """The handler after an access check, with its parser inside: grpc would report parse errors as internal."""
     access, threads = state.access, state.threads
-    kind = "_".join("stream" if one else "unary" for one in (handler.request_streaming, handler.response_streaming))
+    kind = "_".join(
+        "stream" if streams else "unary" for streams in (handler.request_streaming, handler.response_streaming)
+    )
     behavior, parse = getattr(handler, kind), partial(read, handler.request_deserializer, {})
 
     def unary(requests: Iterator[bytes], context: grpc.ServicerContext, *more: Any) -> Any:

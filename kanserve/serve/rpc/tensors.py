@@ -1,11 +1,11 @@
-"""Tensors of a request to arrays and back.
+"""Conversion of request tensors to arrays and back.
 
-A message that is not mostly numbers has been refused before it was parsed (`message_limits`); one of 16 MiB of numbers,
-raw or typed, takes 54 MiB at the peak to receive and to parse (measured). Here no array is allocated before its shape
-is believed: it must be that of the model, within its rows, and exactly the bytes for it are there. Numbers are never
-multiplied before each is known to be small.
+A message that is not mostly numbers was refused before parsing (`message_limits`); one of 16 MiB of numbers, raw or
+typed, takes 54 MiB at the peak to receive and parse (measured). No array is allocated before its shape is validated: it
+must match the model, be within the row limit, and fit the number of bytes exactly. Sizes are only multiplied once each
+is known to be small.
 
-FP64 and FP32 are computed with as they are; FP16 and BF16, which travel raw only, are made FP32, which holds them all.
+FP64 and FP32 are used as they are; FP16 and BF16, which only come raw, are converted to FP32, which holds them exactly.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from kanserve.v1.formula_pb2 import Float64Array
 Array = NDArray[np.float64]
 Tensor = ModelInferRequest.InferInputTensor
 
-FLOATS: dict[str, np.dtype[Any]] = {  # as they travel
+FLOATS: dict[str, np.dtype[Any]] = {  # wire types
     "FP64": np.dtype("<f8"),
     "FP32": np.dtype("<f4"),
     "FP16": np.dtype("<f2"),
@@ -35,7 +35,7 @@ _SHARED_MEMORY = "shared_memory_region"
 
 @dataclass(frozen=True, eq=False)
 class TensorRows:
-    """The rows of a request: x (N, columns), and how they came, which is how they are answered."""
+    """The rows of a request: x (N, columns), and their encoding, which the answer uses too."""
 
     x: NDArray[Any]
     datatype: str
@@ -45,9 +45,9 @@ class TensorRows:
 def decode(
     request: ModelInferRequest, buffers: Sequence[bytes | memoryview], name: str, columns: int, most: int
 ) -> TensorRows:
-    """The one input of a model that takes `most` rows of `columns` numbers; TensorError when it is something else.
+    """The input tensor of a request, with at most `most` rows of `columns` numbers; TensorError for anything else.
 
-    `buffers`: what its raw_input_contents hold.
+    `buffers`: the contents of raw_input_contents.
     """
     tensor = _only_input(request, name)
     datatype = tensor.datatype
@@ -56,7 +56,7 @@ def decode(
         raise TensorError(f"Input {name!r} must be FP64, FP32, FP16 or BF16, got {datatype!r:.40}.")
     rows = _rows(tensor.shape, f"Input {name!r}", columns, most)
     if _SHARED_MEMORY in tensor.parameters:
-        raise TensorError(f"Input {name!r} names shared memory, which is not read here; send the numbers themselves.")
+        raise TensorError(f"Input {name!r} is in shared memory, which is not supported; send the numbers themselves.")
     if not buffers:
         return TensorRows(_typed(tensor, columns, rows), datatype, raw=False)
     if len(buffers) != 1:
@@ -67,13 +67,13 @@ def decode(
 
 
 def decode_rows(message: Float64Array, columns: int, most: int) -> Array:
-    """At most `most` rows of `columns` numbers; TensorError when the message is something else."""
+    """At most `most` rows of `columns` numbers; TensorError for anything else."""
     rows = _rows(message.shape, "rows", columns, most)
     return floats(message.values, "FP64", (rows, columns), "rows")
 
 
 def floats(data: bytes | memoryview, datatype: str, shape: tuple[int, int], what: str = "rows") -> NDArray[Any]:
-    """Raw numbers as an array (N, n) of float32 or float64; TensorError where there are not as many bytes."""
+    """Raw numbers as an array (N, n) of float32 or float64; TensorError for a wrong number of bytes."""
     dtype = FLOATS[datatype]
     wanted = shape[0] * shape[1] * dtype.itemsize
     if len(data) != wanted:
@@ -93,14 +93,14 @@ def add_typed(output: ModelInferResponse.InferOutputTensor, numbers: NDArray[Any
 
 
 def raw_texts(texts: Sequence[bytes]) -> bytes:
-    """BYTES as they travel raw: each with its length before it."""
+    """BYTES in the raw encoding: each text is preceded by its length."""
     return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
 def as_datatype(values: NDArray[Any], datatype: str) -> NDArray[Any]:
-    """Values (N, n), float32 or float64, in a float type as it travels: BF16 as its bits.
+    """Values (N, n), float32 or float64, in a wire type: BF16 as its bits.
 
-    A row that overflows it is NaN, as any in which something is not finite.
+    A row that overflows in it becomes all NaN, as does any row with a non-finite value.
     """
     dtype = FLOATS[datatype]
     if values.dtype == dtype:
@@ -123,7 +123,7 @@ def _only_input(request: ModelInferRequest, name: str) -> Tensor:
 
 
 def _rows(shape: Sequence[int], what: str, columns: int, most: int) -> int:
-    """The number of rows that a shape says; TensorError when it is not (rows, columns) with 0 to `most` rows."""
+    """The number of rows in a shape; TensorError unless it is (rows, columns) with 0 to `most` rows."""
     if len(shape) != 2 or shape[1] != columns or shape[0] < 0:
         got = ", ".join(map(str, shape[:8])) + (", ..." if len(shape) > 8 else "")
         raise TensorError(f"{what} must have shape [rows, {columns}], got [{got}].")

@@ -1,7 +1,7 @@
-"""Watch: a stream that says which versions there are, and then each change of that.
+"""Watch: a stream of the state of all versions, and then of each change.
 
-Nothing is kept for a reader but what it was told last. When it is ready for more it is told how the catalog of that
-moment differs from that: who reads slowly misses the states on the way, and costs no memory.
+For each client only the last sent state is kept. When the client is ready for more, it gets the differences between
+that and the current catalog: a slow client misses intermediate states, and costs no memory.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.state import Call, ServerState
 from kanserve.v1 import formula_pb2 as pb
 
-LOOK = 0.25  # seconds after which a stream that has nothing to say looks whether it is still wanted
+LOOK = 0.25  # seconds between checks of an idle stream whether its client has left
 
 _STATES = {
     "READY": pb.MODEL_STATE_READY,
@@ -25,10 +25,10 @@ _States = Mapping[tuple[str, int], pb.VersionState]
 
 
 def watch(state: ServerState, request: pb.WatchRequest, call: Call) -> Iterator[pb.WatchResponse]:
-    """The state of every version of a model or of all, then what changes, until the client leaves.
+    """The state of every version of a model, or of all models, then changes, until the client leaves.
 
-    InvalidNameError for what can be no model. A server that stops ends the stream with DrainingError, so that a client
-    asks another.
+    InvalidNameError for an invalid name. A stopping server ends the stream with DrainingError, so that the client tries
+    another server.
     """
     if request.model_name:
         check_name(request.model_name)
@@ -37,17 +37,17 @@ def watch(state: ServerState, request: pb.WatchRequest, call: Call) -> Iterator[
 
 
 def states(catalog: Catalog, name: str = "") -> dict[tuple[str, int], pb.VersionState]:
-    """What a catalog says of each version, of one model or of all."""
+    """The state of each version in a catalog, of one model or of all."""
     return {
-        (one, version): pb.VersionState(
-            model_name=one,
+        (model, version): pb.VersionState(
+            model_name=model,
             model_version=str(version),
             state=_STATES[state],
-            reason=catalog.reasons.get((one, version), ""),
-            newest=state == "READY" and version == max(catalog.models[one]),
+            reason=catalog.reasons.get((model, version), ""),
+            newest=state == "READY" and version == max(catalog.models[model]),
         )
-        for (one, version), state in catalog.states.items()
-        if name in ("", one)
+        for (model, version), state in catalog.states.items()
+        if name in ("", model)
     }
 
 
@@ -56,24 +56,24 @@ def _told(state: ServerState, name: str, call: Call) -> Iterator[pb.WatchRespons
     end = state.table.subscribe(lambda catalog: changed.set())
     try:
         catalog = state.catalog
-        told, contents = states(catalog, name), catalog.contents
-        del catalog  # which holds its models
-        yield pb.WatchResponse(versions=told.values(), whole=True)
+        sent, contents = states(catalog, name), catalog.contents
+        del catalog  # it would keep its models in memory
+        yield pb.WatchResponse(versions=sent.values(), whole=True)
         while _wait(changed, state, call):
             changed.clear()
             catalog = state.catalog
             now, known, contents = states(catalog, name), contents, catalog.contents
             del catalog
             anew = {key for key, content in contents.items() if known.get(key, content) != content}
-            if difference := list(_differences(told, now, anew)):
+            if difference := list(_differences(sent, now, anew)):
                 yield pb.WatchResponse(versions=difference)
-            told = now
+            sent = now
     finally:
         end()
 
 
 def _wait(changed: Event, state: ServerState, call: Call) -> bool:
-    """Whether something changed; False once the client has left."""
+    """Wait until something changes: True; False once the client has left."""
     while call.alive():
         if state.threads.draining:
             raise DrainingError("The server is stopping. Watch another, or this one when it is back.")
@@ -83,10 +83,10 @@ def _wait(changed: Event, state: ServerState, call: Call) -> bool:
 
 
 def _differences(told: _States, now: _States, anew: set[tuple[str, int]]) -> Iterator[pb.VersionState]:
-    """What is not as it was told, or was replaced by something else that is told in the same words."""
+    """The versions whose state differs from the one sent, or whose content was replaced under the same state."""
     for name, version in told:
         if (name, version) not in now:
             yield pb.VersionState(model_name=name, model_version=str(version), state=pb.MODEL_STATE_REMOVED)
-    for key, one in now.items():
-        if told.get(key) != one or key in anew:
-            yield one
+    for key, state in now.items():
+        if told.get(key) != state or key in anew:
+            yield state

@@ -1,4 +1,4 @@
-"""The cores that this process may use: those it is tied to, and no more than its control groups pay for."""
+"""The cores that this process may use, by its CPU affinity and the quotas of its control groups (cgroups)."""
 
 import math
 import os
@@ -12,7 +12,7 @@ _ROOT = Path("/")
 
 
 def available() -> int:
-    """How many cores the process can keep busy, at least one; a part of a core counts as one."""
+    """How many cores the process can keep busy, at least one; a fraction of a core counts as one."""
     quota = _quota(_ROOT)
     count = len(cores())
     return max(1, count if quota is None else min(count, math.ceil(quota)))
@@ -26,23 +26,23 @@ def cores() -> tuple[int, ...]:
 
 
 def lower_priority(nice: int) -> None:
-    """Let this thread step back where others want the processor. Elsewhere than on Linux it would be the process."""
+    """Lower the priority of this thread. Only on Linux; elsewhere it would be that of the whole process."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 
 
 def pin(worker: int) -> None:
-    """Tie the process to one core, of its own as long as there are as many cores as workers."""
+    """Pin the process to one core, its own if there are at least as many cores as workers."""
     if hasattr(os, "sched_setaffinity"):
         allowed = cores()
         os.sched_setaffinity(0, {allowed[worker % len(allowed)]})
 
 
 def queued() -> int:
-    """Nanoseconds that this thread has been ready to run while others had the cores, ever; 0 where no kernel says so.
+    """Total nanoseconds that this thread has spent in the kernel's run queue; 0 where the kernel does not report it.
 
-    On a machine with other work a thread of low priority may wait ten times as long as it computes.
+    On a busy machine, a low-priority thread may wait ten times as long as it computes.
     """
     try:
         file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
@@ -55,7 +55,7 @@ def queued() -> int:
 
 
 def _quota(root: Path) -> float | None:
-    """The least of the limits on the way from the process's control group to the top, in cores; None without one."""
+    """The lowest quota from the process's control group up to the root, in cores; None without one."""
     return min(_quotas(root), default=None)
 
 
@@ -72,7 +72,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _upwards(mounted: Path, path: str) -> Iterator[Path]:
-    """A group's folder and those above it. In a container the path may be the host's, of which only the top is seen."""
+    """A group's folder and those above it. In a container the path may be the host's; then only the root exists."""
     folder = mounted / path.strip("/")
     while folder != mounted:
         yield folder

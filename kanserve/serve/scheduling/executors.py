@@ -1,4 +1,4 @@
-"""What grpc runs a call on, where that is not the threads of the server."""
+"""Executors for calls that grpc does not run on the server's thread pool."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def on_threads_of_its_own(stream: Callable[P, T], threads: int | ThreadPoolExecutor) -> Callable[P, T]:
-    """A call that grpc runs on `threads` of its own, and not on those of the server.
+    """A handler that grpc runs on separate `threads`, not on the server's thread pool.
 
-    A stream holds its thread while its client is silent: a few idle ones would keep everybody else waiting.
+    A stream holds its thread while its client is silent: a few idle streams would block everybody else.
     """
     pool = ThreadPoolExecutor(threads) if isinstance(threads, int) else threads
     marked = partial(stream)
@@ -21,17 +21,17 @@ def on_threads_of_its_own(stream: Callable[P, T], threads: int | ThreadPoolExecu
 
 
 class InlineExecutor(ThreadPoolExecutor):
-    """Runs what it is given at once, on grpc's own thread: for what waits for nothing and costs less than to hand it
-    over. A pool by name alone, for grpc passes over anything else; it never starts a thread."""
+    """Runs calls at once on grpc's own thread: for calls that do not block and cost less than a thread switch. It never
+    starts a thread; it is a ThreadPoolExecutor only because grpc ignores anything else."""
 
-    # grpc asks no more of a future than `add_done_callback`.
+    # Of a future, grpc only uses `add_done_callback`.
     def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "_Done":  # type: ignore[override]
         call(*args, **kwargs)
         return _DONE
 
 
 class _Done:
-    """Of what is done."""
+    """The future of a call that is done."""
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
         callback(self)

@@ -1,11 +1,11 @@
-"""What the threads know of a call: when it came, what is to be done, and who hears that it is done."""
+"""A call in the thread pool: its arrival, its work, and its done callbacks."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 class Arrival:
-    """When a call was accepted (perf_counter_ns), and whether that was after `Threads.close`."""
+    """When a call was accepted (perf_counter_ns), and whether that was after `ThreadPool.close`."""
 
     __slots__ = ("at", "late")
 
@@ -14,7 +14,7 @@ class Arrival:
 
 
 class Job(Arrival):
-    """A call to be answered, and as much of a future as grpc needs."""
+    """A call to be answered, with the part of the future interface that grpc needs."""
 
     __slots__ = ("_callbacks", "_done", "args", "call", "kwargs")
 
@@ -31,11 +31,11 @@ class Job(Arrival):
             self.done()
 
     def done(self) -> None:
-        """Each callback is called once, by whoever takes it out of the list."""
+        """Call each callback once; two threads may be here at the same time."""
         self._done = True
         while self._callbacks:
             try:
                 callback = self._callbacks.pop()
-            except IndexError:  # taken by the other thread just now
+            except IndexError:  # the other thread has just taken it
                 return
             callback(self)

@@ -1,8 +1,8 @@
-"""Where models compute that keep a processor busy for long: a thread of low priority for each core, and no more.
+"""The thread pool for CPU-heavy models: one low-priority thread per core.
 
-More at once would answer nothing sooner, and each of them would make all others wait for a core: who only has to hear
-that a queue is full, and the models that are fast. On Linux a thread has a priority of its own, which it may lower but
-never raise again; so these threads do nothing else.
+More threads would answer nothing sooner, and would make everything else wait for a core: fast models, and calls that
+only need to be refused. On Linux each thread has its own priority, which it may lower but never raise again; so these
+threads do nothing else.
 """
 
 import threading
@@ -16,14 +16,14 @@ from kanserve.serve.scheduling.cost import Cost
 
 T = TypeVar("T")
 
-NICE = 10  # a tenth of the processor's time where others want it; what else runs on the machine may, for long
+NICE = 10  # a tenth of the CPU time under contention, which other work on the machine may cause for long
 
 
 class LowPriorityPool:
-    """The threads, started as they are needed. Calls are computed in their order."""
+    """The threads, started when needed. Calls are computed in order of arrival."""
 
     def __init__(self) -> None:
-        self._cores = 0  # known once the process is where it stays
+        self._cores = 0  # determined late, since the process may be pinned after its start
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = self._free = 0
@@ -34,7 +34,7 @@ class LowPriorityPool:
         return self._cores
 
     def run(self, cost: Cost, work: Callable[..., T], *arguments: Any) -> T:
-        """What the work returns or raises, and note what it cost."""
+        """Run the work on the pool, return or raise its result, and record its cost."""
         job = _Job(work, arguments)
         with self._lock:
             if self._free > 0:
@@ -43,7 +43,7 @@ class LowPriorityPool:
                 self._threads += 1
                 threading.Thread(target=self._compute, name="kanserve-heavy", daemon=True).start()
             else:
-                self._free -= 1  # it waits for the first that is
+                self._free -= 1  # negative: the number of waiting jobs
         self._jobs.put(job)
         job.ended.acquire()
         cost.note(job.wall, job.processor, 1.0)
@@ -51,12 +51,12 @@ class LowPriorityPool:
             try:
                 raise job.error
             finally:
-                job.error = None  # whose frames hold the job
+                job.error = None  # breaks a reference cycle: the error's frames hold the job
         made: T = job.result
         return made
 
     def close(self) -> None:
-        """The threads end once nothing waits for them."""
+        """End the threads after all queued jobs."""
         with self._lock:
             for _ in range(self._threads):
                 self._jobs.put(None)
@@ -69,7 +69,7 @@ class LowPriorityPool:
                 job.result = job.work(*job.arguments)
             except BaseException as error:
                 job.error = error
-            # What other work on the machine takes from the thread is not what the model waits for.
+            # Time in the run queue is not time for which the model waits.
             job.processor, job.wall = thread_time_ns() - processor, perf_counter_ns() - begun
             job.wall -= cpus.queued() - queued
             with self._lock:
@@ -79,7 +79,7 @@ class LowPriorityPool:
 
 
 class _Job:
-    """Work for another thread, and what came of it."""
+    """Work for another thread, and its result."""
 
     __slots__ = ("arguments", "ended", "error", "processor", "result", "wall", "work")
 

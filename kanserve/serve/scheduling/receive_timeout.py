@@ -1,8 +1,8 @@
-"""The message of a call that takes one, waited for within limits.
+"""Receiving the message of a unary call, with a timeout.
 
-grpc waits for a message on a thread of the server, for as long as the caller likes: who begins calls and sends nothing
-would soon have all threads. So every call is given to grpc as one that takes a stream, of which the first message is
-read here: once it is known who calls, and not for ever.
+grpc would wait for a message on a thread of the server without a timeout: clients that open calls and send nothing
+would soon occupy all threads. So every call is registered with grpc as one that takes a stream, and its first message
+is received here: after the access check, and with a timeout.
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ import grpc
 from kanserve.errors import DeadlineError, InputError
 
 PATIENCE = 60_000_000_000  # nanoseconds; 16 MiB need 2.3 Mbit/s
-BRIEF = 1_000_000_000  # where nobody else gets a thread meanwhile, and for messages that only name something
+BRIEF = 1_000_000_000  # nanoseconds, while no other thread is free, and for messages that only name something
 
 
 class MessageWaits:
-    """The messages that are waited for; threads may share it."""
+    """The calls that wait for their message; thread-safe."""
 
     def __init__(self) -> None:
         self._waits: dict[int, _Wait] = {}
@@ -27,12 +27,12 @@ class MessageWaits:
         return len(self._waits)
 
     def message(self, wait: "_Wait", requests: Iterator[bytes]) -> bytes:
-        """The first of `requests`: DeadlineError where it does not come, InputError where there is none."""
+        """The first of `requests`: DeadlineError if it does not arrive in time, InputError if there is none."""
         try:
             for data in requests:
                 return data
             if not wait.over:
-                raise InputError("The call takes one message; it ended without.")
+                raise InputError("The call takes one message; it ended without one.")
         except grpc.RpcError:  # cancelled, by the caller or by `expire`
             pass
         finally:
@@ -45,16 +45,16 @@ class MessageWaits:
         return wait
 
     def expire(self, hurried: bool) -> None:
-        """Cancel the calls whose messages have been waited for long enough, or `hurried` for more than a moment."""
+        """Cancel the calls whose timeout has passed; `hurried`: a timeout of BRIEF for all."""
         now = perf_counter_ns()
-        for one in list(self._waits.values()):
-            if now - one.begun > (BRIEF if hurried else one.patience) and not one.over:
-                one.over = True
-                one.context.cancel()
+        for wait in list(self._waits.values()):
+            if now - wait.begun > (BRIEF if hurried else wait.patience) and not wait.over:
+                wait.over = True
+                wait.context.cancel()
 
 
 class _Wait:
-    """For the message of one call."""
+    """The wait for the message of one call."""
 
     __slots__ = ("begun", "context", "over", "patience")
 

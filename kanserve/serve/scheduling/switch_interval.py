@@ -1,9 +1,9 @@
-"""How long a thread may keep Python's lock while others want it: one number for the whole process.
+"""The GIL switch interval (`sys.setswitchinterval`): how long a thread may keep the GIL while others wait for it.
 
-A call needs its turn some times, and beside one that computes in Python, or a model that is being loaded, it waits so
-long each time; where there is neither, a short interval only costs.
+A call needs the GIL several times. While another call computes in Python, or a model is being loaded, it waits up to
+one interval each time; otherwise a short interval only costs.
 
-Only a process that is the server's own changes it: a server that is started inside a user's process leaves it alone.
+Only a process of the server itself changes it: a server inside a user's process leaves it alone.
 """
 
 import sys
@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 BESIDE_CALLS = 0.0005  # seconds
-BESIDE_LOADS = 0.0001  # which hold the lock nearly all the time, for long, and are in no hurry themselves
+BESIDE_LOADS = 0.0001  # loads hold the GIL nearly all the time, for long, and are not urgent
 
 _lock = threading.Lock()
 _wanted: dict[str, float] = {}
-_usual: float | None = None  # of a process of the server's own; None: it is somebody else's
+_usual: float | None = None  # the original interval, in a process of the server itself; None elsewhere
 
 
 @contextmanager
 def own_process() -> Iterator[None]:
-    """Inside, the process is the server's own, and the interval is what is wanted; at the end it is as it was."""
+    """Inside, the interval follows `shorten` and `relax`; at the end it is restored."""
     global _usual
     before = sys.getswitchinterval()
     with _lock:
@@ -36,7 +36,7 @@ def own_process() -> Iterator[None]:
 
 
 def shorten(who: str, seconds: float) -> None:
-    """Turns of no more than that, until who asked for it says `relax`."""
+    """Limit the interval to `seconds`, until `relax` with the same `who`."""
     with _lock:
         _wanted[who] = seconds
         _set()

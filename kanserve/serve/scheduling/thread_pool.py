@@ -1,9 +1,9 @@
-"""The threads that answer calls: few for models that are fast, more where some are slow, and what each has accepted.
+"""The thread pool that answers calls: few threads for fast models, more while some calls are slow.
 
-`threads` calls run at once. One that is still running after a few ticks of a monitor, or whose model is known to be
-slow, gives its place away, so that another thread takes the next call: a model that sleeps, or a client that is slow to
-send its message, keeps nobody waiting. What has lost its place is bounded, and no model may take more than half of what
-is left of that, so that there is always some left.
+`threads` calls have a place and run at once. A call that still runs after a few ticks of a monitor, or whose model is
+known to be slow, is displaced: it gives its place to another thread, which takes the next call. So a model that sleeps,
+or a client that is slow to send its message, blocks nobody. The number of displaced calls is bounded (`SPARE`), and no
+model may have more of them than are still free, so that some are always left for others.
 """
 
 import logging
@@ -31,21 +31,21 @@ from kanserve.serve.scheduling.receive_timeout import PATIENCE, MessageWaits
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SPARE = 128  # threads beyond those that have a place
-MAX_INFLIGHT_BYTES = 2**28  # bytes of large messages that calls may hold together
-_LARGE = 2**16  # bytes of a message; those of smaller ones do not add up to much
+SPARE = 128  # extra threads, for displaced calls
+MAX_INFLIGHT_BYTES = 2**28  # total bytes of large messages in flight
+_LARGE = 2**16  # bytes of a message; smaller ones are not counted
 TICK = 0.01  # seconds
-SLOW_TICKS = 2  # of the monitor, seen in one call; ticks and not time, so that a machine that stands still slows nobody
+SLOW_TICKS = 2  # of the monitor during one call; ticks, not time, so that a suspended machine makes no call slow
 SLOW = 20_000_000  # nanoseconds of a model's mean
-_QUIET_TICKS = 10  # without a call, and the monitor sleeps until there is one
-_BESIDE = 1_000_000_000  # nanoseconds for which two models are asked beside each other once one followed the other
-_WEIGHT = 1 / 8  # of a new time in the mean
+_QUIET_TICKS = 10  # ticks without a call after which the monitor sleeps until the next one
+_BESIDE = 1_000_000_000  # nanoseconds since the last change of model in which models count as used concurrently
+_WEIGHT = 1 / 8  # of a new value in the moving average
 
 _logger = logging.getLogger(__name__)
 
 
 class ThreadPool(Executor):
-    """An executor for grpc, which submits every call as soon as it has arrived, and knows of each from then on."""
+    """An executor for grpc, which submits every call as soon as it arrives; calls are counted from then on."""
 
     def __init__(self, threads: int, spare: int | None = None, held: int = MAX_INFLIGHT_BYTES) -> None:
         self.draining = False
@@ -54,15 +54,15 @@ class ThreadPool(Executor):
         self._here = threading.local()
         self._lock = threading.Lock()
         self._accepted = self._streams = 0
-        self._idle = threading.Event()  # set when a drain has seen the last of what was accepted
+        self._idle = threading.Event()  # set once draining and all accepted calls have ended
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._models = _Models()  # by name and kind of call
-        self._full: set[_Model] = set()  # what computes as often as it may
+        self._full: set[_Model] = set()  # the models at their concurrency limit
         self._workers: list[_Worker] = []
-        self._parked: list[_Worker] = []  # that have no place and nothing to do
-        self._latest: _Model | None = None  # the last that has computed, and when another one was
+        self._parked: list[_Worker] = []  # threads without a place or a call
+        self._latest: _Model | None = None  # the model that computed last, and when that last changed
         self._changed = 0
-        self._displaced = 0  # calls that have given their place away
+        self._displaced = 0  # calls that have given up their place
         self._arriving = MessageWaits()
         self._heavy = LowPriorityPool()
         self._ended = False
@@ -72,7 +72,7 @@ class ThreadPool(Executor):
         if self._spare:
             threading.Thread(target=self._watch, name="kanserve-monitor", daemon=True).start()
 
-    # grpc asks no more of a future than `add_done_callback`; a real one has a Condition, which costs more than a call.
+    # Of a future, grpc only uses `add_done_callback`; a real one has a Condition, which costs more than a call.
     def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Job":  # type: ignore[override]
         with self._lock:
             late = self.draining
@@ -83,7 +83,7 @@ class ThreadPool(Executor):
 
     @property
     def arrival(self) -> Arrival:
-        """That of the call which this thread answers; of any other thread, now."""
+        """The arrival of the call that this thread answers; on any other thread, now."""
         worker: _Worker | None = getattr(self._here, "worker", None)
         if worker is None or worker.job is None:
             return Arrival(perf_counter_ns(), self.draining)
@@ -91,12 +91,12 @@ class ThreadPool(Executor):
 
     @property
     def accepted(self) -> int:
-        """Calls that have come and are not answered, late ones apart."""
+        """The number of calls that have arrived and are not answered, without late ones."""
         return self._accepted
 
     @contextmanager
     def counted(self) -> Iterator[Arrival]:
-        """Counts as one call of these threads, whatever thread it runs on: a request within a stream."""
+        """Count work on another thread, such as a request within a stream, as a call of this pool."""
         with self._lock:
             arrival = Arrival(perf_counter_ns(), self.draining)
             self._accepted += not arrival.late
@@ -107,23 +107,23 @@ class ThreadPool(Executor):
                 self._left(arrival)
 
     def computing(self, model: str, most: int, kind: str = "", rows: int = 1) -> "_Computing":
-        """A context in which a model computes; BusyError where it does so `most` times already, for this kind of call.
+        """A context in which a model computes; BusyError at its concurrency limit `most`, for this kind of call.
 
-        It gives None, or what is to be called with the work, which is then done where it takes nothing from others. Of
-        a name that is known to be a model's: each is remembered.
+        It yields None, or a function that runs the work on the low-priority pool. Only for names of existing models,
+        since each name is remembered.
         """
         return _Computing(self, self._models[model, kind], most, rows)
 
     def refuse(self, models: Iterable[str]) -> bool:
-        """Whether an inference of each of these would be refused as soon as it had a thread: where a call that keeps
-        its place computes, the next one may be its successor."""
+        """Whether an inference of any of these models would be refused once it had a thread: all are at their limits,
+        and none of their calls has a place, which the next call could inherit when that one ends."""
         return bool(self._full) and all(
-            (model := self._models[one, ""]) in self._full and model.displaced >= model.running for one in models
+            (model := self._models[name, ""]) in self._full and model.displaced >= model.running for name in models
         )
 
     def message(self, requests: Iterator[bytes], context: grpc.ServicerContext, patience: int = PATIENCE) -> bytes:
-        """The message of a call that takes one: DeadlineError after so many nanoseconds, or a moment where there is no
-        other thread; InputError where none comes; BusyError where the calls together hold too much already."""
+        """The message of a unary call: DeadlineError after `patience` nanoseconds, or after BRIEF if no other thread is
+        free; InputError if there is none; BusyError if the messages in flight take too much memory."""
         wait = self._arriving.begin(context, patience)
         if not self._watching:
             self._wake.set()
@@ -133,7 +133,7 @@ class ThreadPool(Executor):
         return data
 
     def _hold(self, size: int) -> None:
-        """Until the call of this thread ends; of a stream, which are few, nothing."""
+        """Count a large message until the call of this thread ends; messages of streams, which are few, are not."""
         if (worker := getattr(self._here, "worker", None)) is None:
             return
         with self._lock:
@@ -143,7 +143,7 @@ class ThreadPool(Executor):
             worker.holds += size
 
     def open_stream(self, most: int) -> None:
-        """Note that a stream has begun; BusyError where `most` are open."""
+        """Count a new stream; BusyError if `most` are open."""
         with self._lock:
             if self._streams >= most:
                 raise BusyError(f"{most} streams are open. Try again later.")
@@ -154,7 +154,7 @@ class ThreadPool(Executor):
             self._streams -= 1
 
     def gauges(self) -> dict[str, float]:
-        """What is now, by the names that metrics have."""
+        """Current values, by the names of the metrics."""
         workers = list(self._workers)
         return {
             "threads": len(workers),
@@ -165,24 +165,24 @@ class ThreadPool(Executor):
         }
 
     def close(self) -> None:
-        """Everything from now on is late."""
+        """Count every call from now on as late."""
         with self._lock:
             self.draining = True
             if self._accepted == 0:
                 self._idle.set()
 
     def drain(self, timeout: float) -> bool:
-        """Everything from now on is late; wait for what is not, and say whether it ended in time."""
+        """Close, then wait for the accepted calls; whether they ended in time."""
         self.close()
         return self._idle.wait(timeout)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads, and wait for their calls where that is asked for; what waits for a thread is answered."""
+        """End the threads once all queued calls are answered; `wait` for that."""
         with self._lock:
             if not self._ended:
                 self._ended = True
-                for one in self._parked:
-                    one.gate.release()
+                for parked in self._parked:
+                    parked.gate.release()
                 for _ in range(self._places):
                     self._jobs.put(None)
         self._wake.set()
@@ -202,7 +202,7 @@ class ThreadPool(Executor):
         try:
             while (job := self._jobs.get()) is not None:
                 self._answer(me, job)
-                del job  # and with it its message
+                del job  # frees its message
                 if not me.placed and not self._wait_for_a_place(me):
                     return
         finally:
@@ -214,8 +214,8 @@ class ThreadPool(Executor):
             self._wake.set()
         try:
             job.call(*job.args, **job.kwargs)
-        except BaseException:  # what goes wrong in a call ends in grpc
-            _logger.exception("a thread has met what it should not")
+        except BaseException:  # not expected: grpc handles the errors of calls
+            _logger.exception("an unexpected error reached a thread of the pool")
         with self._lock:
             me.job = None
             self._left_to_hold += me.holds
@@ -228,22 +228,22 @@ class ThreadPool(Executor):
         job.done()
 
     def _wait_for_a_place(self, me: "_Worker") -> bool:
-        """Whether there is one; else this thread is one too many."""
+        """Park until a place is free: True; False if enough threads are parked, or the pool ends."""
         with self._lock:
             if self._ended or len(self._parked) >= self._places:
                 return False
             self._parked.append(me)
         me.gate.acquire()
-        return me.placed  # else this is the end
+        return me.placed  # False: the pool ends
 
     def _left(self, arrival: Arrival) -> None:
-        """With the lock held."""
+        """Count a call as ended; with the lock held."""
         self._accepted -= not arrival.late
         if self.draining and self._accepted == 0:
             self._idle.set()
 
     def _displace(self, worker: "_Worker", job: "Job") -> None:
-        """Another thread takes the place of this one until its call has ended, where there is one left."""
+        """Give this thread's place to another one until its call has ended, unless too many are displaced."""
         with self._lock:
             if worker.job is not job or not worker.placed or self._ended or self._displaced >= self._spare:
                 return
@@ -253,9 +253,9 @@ class ThreadPool(Executor):
             if worker.model is not None:
                 worker.model.displaced += 1
             if self._parked:
-                other = self._parked.pop()
-                other.placed = True
-                other.gate.release()
+                successor = self._parked.pop()
+                successor.placed = True
+                successor.gate.release()
                 return
         self._start()
 
@@ -278,7 +278,7 @@ class ThreadPool(Executor):
                 self._arriving.expire(hurried=self._displaced >= self._spare)
             if quiet > _QUIET_TICKS:
                 self._watching = False
-                # Else one began before it could see that.
+                # A call may have begun before it saw `_watching` change, and would not set `_wake`.
                 if not self._arriving and all(worker.job is None for worker in list(self._workers)):
                     self._wake.wait()
                 self._watching = True
@@ -286,7 +286,7 @@ class ThreadPool(Executor):
 
 
 class _Worker:
-    """A thread, the call that it answers and whose model it runs, and whether it has one of the places."""
+    """A thread, its current call and model, and whether it has a place."""
 
     __slots__ = ("gate", "holds", "job", "model", "placed", "thread", "ticks")
 
@@ -295,39 +295,37 @@ class _Worker:
         self.job: Job | None = None
         self.model: _Model | None = None
         self.placed, self.ticks = True, 0
-        self.holds = 0  # bytes of a large message
-        self.gate = threading.Lock()  # released where a parked thread gets a place, or is to end
+        self.holds = 0  # bytes of its large message
+        self.gate = threading.Lock()  # released when a parked thread gets a place, or is to end
         self.gate.acquire()
 
 
 class _Model:
-    """How often a model computes now, how many of these have lost their place, and what it costs by the size of what it
-    is given.
-    """
+    """The running calls of a model, how many of them are displaced, and its costs by the size of the request."""
 
     __slots__ = ("costs", "displaced", "key", "running")
 
     def __init__(self, key: tuple[str, str]) -> None:
         self.key = key
         self.running = self.displaced = 0
-        self.costs: defaultdict[int, Cost] = defaultdict(Cost)  # by the length in bits of the count of rows
+        self.costs: defaultdict[int, Cost] = defaultdict(Cost)  # by the bit length of the number of rows
 
 
 class _Models(dict[tuple[str, str], _Model]):
-    """By name and kind of call, and there as soon as it is asked for."""
+    """Models by name and kind of call, created on first access."""
 
     def __missing__(self, key: tuple[str, str]) -> _Model:
         return self.setdefault(key, _Model(key))
 
 
 class _Computing:
-    """What `Threads.computing` gives: a class, because a generator costs more than a small model."""
+    """The context of `ThreadPool.computing`: a class, because a generator would cost more than a small model."""
 
     __slots__ = ("_begun", "_cost", "_model", "_most", "_processor", "_queued", "_threads", "_worker")
 
     def __init__(self, threads: ThreadPool, model: _Model, most: int, rows: int) -> None:
         self._threads, self._model, self._most = threads, model, most
-        self._worker: _Worker | None = getattr(threads._here, "worker", None)  # none: a stream, on a thread of its own
+        self._worker: _Worker | None = getattr(threads._here, "worker", None)  # None: a stream, on its own thread
         self._cost = model.costs[rows.bit_length()]
         self._begun = self._processor = self._queued = 0
 
@@ -340,7 +338,7 @@ class _Computing:
             left = threads._spare - threads._displaced
             if model.running >= self._most or model.displaced > max(left, 0):
                 name, running = model.key[0], model.running
-                raise BusyError(f"{name!r} computes {running} requests, and takes no more. Try again later.")
+                raise BusyError(f"{name!r} is at its concurrency limit: {running} requests. Try again later.")
             model.running += 1
             if model.running >= self._most:
                 threads._full.add(model)

@@ -78,7 +78,7 @@ REFUSED = {
     ),
     "classification": (
         request(f'inputs {{{X} shape: [1, 2]}} outputs {{name: "y" {CLASSES}}}', (RAW,)),
-        "not known",
+        "not supported",
         "classification",
     ),
     "shared memory": (

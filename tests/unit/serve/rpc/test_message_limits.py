@@ -68,7 +68,7 @@ def test_a_message_of_much_else_than_numbers_is_refused_before_it_is_parsed(mess
     def parse(data: bytes) -> None:
         raise AssertionError("it was parsed")
 
-    with pytest.raises(InputError, match="65536 bytes beside its numbers"):
+    with pytest.raises(InputError, match="65536 bytes apart from its numbers"):
         read(parse, ARRAYS[INFER], message)
 
 
@@ -147,7 +147,7 @@ def raw(data):
 
 def test_what_is_refused_for_its_bytes_is_an_invalid_argument_on_the_wire(tmp_path):
     with start(tmp_path, port=0) as server, grpc.insecure_channel(server.address) as channel:
-        for data, text in ((b"\x2a\0" * 2**22, "beside its numbers"), (b"\xff", "not of the type")):
+        for data, text in ((b"\x2a\0" * 2**22, "apart from its numbers"), (b"\xff", "not of the type")):
             for path in (INFER, DIFFERENTIATE):
                 with pytest.raises(grpc.RpcError) as refused:
                     channel.unary_unary(path, raw, raw)(data, timeout=60)

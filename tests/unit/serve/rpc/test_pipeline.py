@@ -243,7 +243,7 @@ def test_a_request_beyond_what_a_model_may_compute_at_once_is_refused(tmp_path):
             while server.state.threads._models["slow", ""].running < 2:
                 threading.Event().wait(0.005)
             error = refused(infer, asked(np.array([[0.5]]), "slow"), timeout=60)
-            assert error.code() is CODE.RESOURCE_EXHAUSTED and "'slow' computes 2 requests" in error.details()
+            assert error.code() is CODE.RESOURCE_EXHAUSTED and "limit: 2 requests" in error.details()
         for future in running:
             assert future.result(60).model_name == "slow"
         assert infer(asked(np.array([[0.5]]), "slow"), timeout=60).model_name == "slow"
@@ -263,7 +263,7 @@ def test_a_server_whose_only_model_is_full_refuses_before_a_message_comes(slow):
             silent = channel.stream_stream(INFER, None, None)(_after(end), timeout=60)
             error = refused(next, silent)
             end.set()
-            assert error.code() is CODE.RESOURCE_EXHAUSTED and "Every model computes" in error.details()
+            assert error.code() is CODE.RESOURCE_EXHAUSTED and "Every model is at its" in error.details()
             assert wire.stub(channel).ModelReady(pb.ModelReadyRequest(name="slow"), timeout=60).ready
         for future in running:
             assert future.result(60).model_name == "slow"

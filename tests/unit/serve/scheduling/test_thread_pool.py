@@ -198,7 +198,7 @@ def test_more_requests_of_a_model_at_once_than_it_may_have_are_refused():
         for _ in range(2):
             pool.submit(compute)
         gate.wait(2)
-        with pytest.raises(BusyError, match="'slow' computes 2 requests"), pool.computing("slow", 2):
+        with pytest.raises(BusyError, match="limit: 2 requests"), pool.computing("slow", 2):
             pass
         with pool.computing("other", 2), pool.computing("slow", 2, "of another kind"):
             pass
