@@ -1,7 +1,7 @@
 """The command line: each command reads files, calls one function and writes files or a table.
 
-Exit codes: 0 done, 1 a defect of kanserve (with its traceback), 2 something that the user can mend (one line on
-standard error), 130 interrupted.
+Exit codes: 0 done, 1 a bug in kanserve (with its traceback), 2 an error that the user can fix (one line on standard
+error), 130 interrupted.
 """
 
 import json
@@ -55,10 +55,10 @@ app.add_typer(session_command.app, name="session")
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    # So that what a command has begun is cleaned up; the server has handlers of its own. For SIGINT too, since
-    # train.fit answers a KeyboardInterrupt with its best network so far, which nobody at a command line asked for.
-    for one in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(one, lambda number, frame: sys.exit(128 + number))
+    # So that commands clean up; the server has its own handlers. For SIGINT too, since train.fit answers a
+    # KeyboardInterrupt with its best network so far, which is not wanted on the command line.
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, lambda number, frame: sys.exit(128 + number))
     try:
         code = app(prog_name="kanserve", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)  # the parser turns Ctrl-C into 130
@@ -68,8 +68,8 @@ def main() -> None:
         sys.exit(130)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
-    except Exception as error:  # the parser's classes are elsewhere in each version of typer
-        # Any other goes on up. Usage errors know how to show themselves; one without a word is the help.
+    except Exception as error:  # where the parser's error classes are depends on the version of typer
+        # Only usage errors have these methods; all others are raised again. No arguments at all show the help.
         if not hasattr(error, "show") or not hasattr(error, "format_message"):
             raise
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -97,7 +97,7 @@ def fit(
     table: TableFile,
     target: Target = None,
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the network goes.")] = Path("kan.safetensors"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file of the network.")] = Path("kan.safetensors"),
     hidden: Annotated[
         str, typer.Option(help="Nodes of the hidden layers, as in '5' or '4,2'; '' for none, 'auto' for the fewest.")
     ] = "5",
@@ -106,7 +106,7 @@ def fit(
         Literal["auto", "lm", "lbfgs", "adam"], typer.Option(help="lm is Levenberg-Marquardt; auto chooses.")
     ] = "auto",
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Keep this file; after a kill the same command goes on from it.")
+        Path | None, typer.Option(help="Save progress in this file; the same command resumes from it.")
     ] = None,
     seed: Seed = 0,
     force: Force = False,
@@ -123,7 +123,9 @@ def fit(
     from kanserve.simplification import discover
 
     if hidden == "auto" and (optimizer != "auto" or checkpoint is not None):
-        raise InputError("--hidden auto goes its own way: leave out --optimizer and --checkpoint, or give the nodes.")
+        raise InputError(
+            "--hidden auto cannot be combined with --optimizer or --checkpoint: leave them out, or give the nodes."
+        )
     nodes = [] if hidden == "auto" else arguments.hidden(hidden)
     data = tables.read_table(table, arguments.required(target), inputs or (), "classification" if classify else "auto")
     free(out, force, reads=[table])
@@ -150,13 +152,13 @@ def simplify(
     kan_file: KanFile,
     table: TableFile,
     target: Target = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where it goes.")] = Path("simple.safetensors"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file of the result.")] = Path("simple.safetensors"),
     seed: Seed = 0,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Prune a network and give its edges names of functions, as far as the data allow.
+    """Prune a network and replace its splines by named functions, as far as the data allow.
 
     Example: kanserve simplify kan.safetensors houses.csv --out simple.safetensors
     """
@@ -175,7 +177,7 @@ def simplify(
         "edges": simple.edges,
         "symbolic": simple.symbolic,
         **arguments.scores(train.score(simple, data)),
-        "formula": {one.name: one.text for one in formula.formulas(simple, strict=False)},
+        "formula": {law.name: law.text for law in formula.formulas(simple, strict=False)},
     }
     if not simple.symbolic and not as_json:
         result["splines"] = "s_l_j_i(x) in the formula is the spline from input i to sum j of layer l"
@@ -187,13 +189,13 @@ def simplify(
 def plot(
     kan_file: KanFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="A .png, .svg or .pdf file.")] = Path("kan.png"),
-    data: Annotated[Path | None, typer.Option(help="Rows that show where the signal is.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Rows from which edge importance is measured.")] = None,
     kind: Annotated[
-        Literal["auto", "flow", "matrix"], typer.Option(help="Nodes and curves, or tables of curves; auto chooses.")
+        Literal["auto", "flow", "matrix"], typer.Option(help="A graph with curves, or tables of curves; auto chooses.")
     ] = "auto",
     force: Force = False,
 ) -> None:
-    """Draw a network: nodes, the curve on each edge, thickness by its share of the signal.
+    """Draw a network: nodes, and the curve on each edge, with a thickness by its importance.
 
     Example: kanserve plot simple.safetensors --out simple.svg
     """
@@ -216,17 +218,17 @@ app.command("export")(export_network)
 @app.command()
 def publish(
     kan_file: KanFile,
-    # A text, because a path would make s3:/bucket of s3://bucket.
+    # A str, because a Path would turn s3://bucket into s3:/bucket.
     repository: Annotated[str, typer.Argument(help="The folder or URL that 'kanserve serve' serves; made if missing.")],
     name: Annotated[str, typer.Option(help="The model's name: lower case, digits, - and _.")],
-    data: Annotated[Path | None, typer.Option(help="A table to state r² and errors from.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A table on which r² and errors are measured.")] = None,
     target: Target = None,
     formats: Formats = DEFAULT_FORMATS,
     precision: Precision = "double",
     sign: Annotated[Path | None, typer.Option(help="Sign it with this private Ed25519 key, a PEM file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compile a network and publish it as the next version of a model: whole, or not at all.
+    """Compile a network and publish it atomically as the next version of a model.
 
     Example: kanserve publish simple.safetensors models --name houses --data houses.csv
     """
@@ -281,8 +283,8 @@ def predict(
 
     The table needs the columns that the model uses; others are ignored.
 
-    A classifier's answer is the class and the probability of each. Rows outside the range of the training data are
-    counted on standard error.
+    For a classifier, the output is the class and the probability of each class. Rows outside the range of the training
+    data are counted on standard error.
 
     Example: kanserve predict localhost:8001/houses new.csv --out prices.csv
     """
@@ -296,10 +298,10 @@ def predict(
     if outside:
         warn(f"{outside} of {len(next(iter(columns.values())))} rows are outside the range of the training data")
     if as_json:
-        print(json.dumps(finite(columns)))  # JSON has no NaN: a row that cannot be answered is null
+        print(json.dumps(finite(columns)))  # JSON has no NaN: a row without an answer is null
         return
     lines = [columns, *zip(*columns.values(), strict=True)]
-    text = "".join(",".join(arguments.field(one) for one in line) + "\n" for line in lines)
+    text = "".join(",".join(arguments.field(value) for value in line) + "\n" for line in lines)
     if out is None:
         sys.stdout.write(text)
     else:

@@ -1,4 +1,4 @@
-"""What the words of the command line mean: names of formats, shapes, tables and models become what functions take."""
+"""Parsing of command-line arguments: names of formats, shapes, tables and models."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -53,11 +53,11 @@ def names(formats: str) -> tuple[str, ...]:
 
 
 def hidden(text: str) -> list[int]:
-    """The hidden layers' nodes in "4,2"."""
+    """The sizes of the hidden layers in a text such as "4,2"."""
     try:
         nodes = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise InputError(f"--hidden is numbers of nodes, as in '5' or '4,2'; got {text!r}.") from None
+        raise InputError(f"--hidden takes numbers of nodes, as in '5' or '4,2'; got {text!r}.") from None
     if any(not 1 <= node <= 10_000 for node in nodes):
         raise InputError(f"A hidden layer has 1 to 10000 nodes; got {text!r}.")
     return nodes
@@ -75,7 +75,7 @@ def data_of(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
 
 
 def held_out(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
-    """Samples to score a network on: columns that it does not use may be missing, and so may classes."""
+    """Samples to score a network on: unused columns may be missing, and so may classes."""
     columns = required(target) if kan.classes else target or [output.name for output in kan.outputs]
     return read_samples(table, columns, [variable.name for variable in kan.inputs], kan.classes, unused_inputs(kan))
 
@@ -88,13 +88,14 @@ def scores(score: "Score") -> dict[str, Any]:
 
 
 def repeated(kan: Kan, target: list[str] | None) -> list[str]:
-    """The words that tell the next command the target, which a classifier does not know by itself."""
+    """The --target options for the next command, needed for a classifier, whose file does not name its target."""
     return [word for name in target or () for word in ("--target", name)] if kan.classes else []
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Something that answers rows: the names of its inputs, and rows (N, inputs) -> columns and the rows outside.
+    """A model that predicts: the names of its inputs, and a function of rows (N, inputs) that returns the columns of
+    the result and the number of rows outside the training range.
 
     `unused` has the inputs on which no output depends, each with a value in the training range.
     """
@@ -105,7 +106,7 @@ class Predictor:
 
 
 def predictor(model: str) -> Predictor:
-    """What `model` names: a network, a version's folder, or a model of a server by host:port/name[/version]."""
+    """The predictor of a network's file, a version's folder, or a served model, host:port/name[/version]."""
     path = Path(model)
     if path.is_dir():
         artifact = read_version(path)
@@ -163,8 +164,8 @@ def _remote(address: str, name: str, version: str) -> Predictor:
         used = {edge.source for edge in layer.edges if edge.kind != "zero" and edge.target in sums}
     unused = {
         variable.name: _inside(variable.low, variable.high, float(shift))
-        for place, (variable, shift) in enumerate(zip(network.input_variables, network.input_affine[0], strict=True))
-        if place not in used
+        for i, (variable, shift) in enumerate(zip(network.input_variables, network.input_affine[0], strict=True))
+        if i not in used
     }
     return Predictor(list(network.inputs), unused, predict)
 
@@ -181,7 +182,7 @@ def unused_inputs(kan: Kan) -> dict[str, float]:
 
 
 def _inside(low: float, high: float, otherwise: float) -> float:
-    """The middle of a range, where it is finite."""
+    """The middle of a range if it is finite, else `otherwise`."""
     middle = low / 2 + high / 2
     return middle if np.isfinite(middle) else otherwise
 
@@ -191,7 +192,7 @@ def _columns(names: Iterable[str], values: Array) -> dict[str, list[Any]]:
 
 
 def field(value: str | float) -> str:
-    """A value as a field of a CSV file; numbers with all of their digits."""
+    """A value as a field of a CSV file; numbers with all digits."""
     if not isinstance(value, str):
         return repr(value)
     return '"' + value.replace('"', '""') + '"' if any(c in value for c in ',"\n\r') else value

@@ -1,7 +1,7 @@
 """`kanserve demo`: every step of the pipeline on real data, as a user would do it, with the result of each.
 
-The signature of a knot is an even integer of algebra; the inputs are what hyperbolic geometry says of the knot. Davies
-et al. (Nature 600, 2021) found the relation between them with a network of 3e5 parameters.
+The signature of a knot is an even integer, an algebraic invariant; the inputs are its hyperbolic invariants.
+Davies et al. (Nature 600, 2021) found the relation between them with a network of 3e5 parameters.
 """
 
 import shutil
@@ -42,7 +42,7 @@ Array = NDArray[np.float64]
 MODELS = {"knots-onnx": "onnx_graph", "knots-c": "c_source", "knots-numpy": "numpy_source"}
 FOLDS = 5
 MARK = ".kanserve-demo"
-# One multiplication node: the signature as a product of two sums, each over all of the invariants.
+# One multiplication node: the signature is a product of two sums, each over all invariants.
 PRODUCT = (0, 1)
 
 
@@ -58,18 +58,18 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0, count: int =
     with _step(console, "simplify: prune, then name the functions"):
         simple = simplify(trained, data, all_edges=True, seed=0, report=tell)
         used = [variable.name for variable, needed in zip(simple.inputs, used_inputs(simple), strict=True) if needed]
-        console.print(f"  {simple.edges} edges are left, and {len(used)} inputs: {', '.join(used)}", soft_wrap=True)
+        console.print(f"  {simple.edges} edges remain, and {len(used)} inputs: {', '.join(used)}", soft_wrap=True)
     with _step(console, "picture, network and formula"):
         _picture(simple, data, folder / "network.png")
         serialization.save(simple, folder / "knots.safetensors")
-        found = formulas(simple)[0]
-        kind = "closed form" if found.closed_form else "with splines"
+        law = formulas(simple)[0]
+        kind = "closed form" if law.closed_form else "with splines"
         console.print(f"  {folder / 'network.png'}\n  formula ({kind}):")
-        console.print(f"  {data.outputs[0]} = {found.text}", style="bold", soft_wrap=True)
-    with _step(console, f"{count}-fold cross-validation: everything above again, each time without one of the folds"):
+        console.print(f"  {data.outputs[0]} = {law.text}", style="bold", soft_wrap=True)
+    with _step(console, f"{count}-fold cross-validation: everything above again, each time with one fold held out"):
         scores = list(cross_validate(data, count))
-        each = ", ".join(f"{one:.4f}" for one in scores)
-        console.print(f"  r² of the formula on the folds left out: {each}", soft_wrap=True)
+        listed = ", ".join(f"{r2:.4f}" for r2 in scores)
+        console.print(f"  r² of the formula on the held-out folds: {listed}", soft_wrap=True)
         console.print(f"  mean r² {np.mean(scores):.4f}", style="bold")
     with _step(console, "export and publish ONNX, C and NumPy, each checked against the network"):
         models = folder / "models"
@@ -94,35 +94,35 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0, count: int =
 
 
 def cross_validate(data: Dataset, count: int = FOLDS, seed: int = 0) -> Iterator[float]:
-    """The R² that the formula of the whole procedure, run on the other folds, has on each fold."""
+    """For each fold, the R² on it of the formula that the whole procedure finds on the other folds."""
     for rest, held in folds(data, count, seed):
         kan = simplify(fit([len(data.inputs), PRODUCT], rest, seed=seed), rest, all_edges=True, seed=seed)
-        found = formulas(kan)[0]
-        yield r_squared(evaluate_tree(found.tree, found.tables, held.x), held)
+        law = formulas(kan)[0]
+        yield r_squared(evaluate_tree(law.tree, law.tables, held.x), held)
 
 
 def folds(data: Dataset, count: int = FOLDS, seed: int = 0) -> Iterator[tuple[Dataset, Dataset]]:
-    """The data in `count` random parts: for each part, all the others and itself."""
+    """Split the data into `count` random parts; yields for each part (the rest, the part)."""
     order = np.random.default_rng(seed).permutation(len(data))
     for held in np.array_split(order, count):
         yield data.take(np.setdiff1d(order, held)), data.take(np.sort(held))
 
 
 def r_squared(got: Array, data: Dataset) -> float:
-    """The R² of the answers (N,) to the first output of `data`."""
+    """The R² of predictions (N,) of the first output of `data`."""
     want = data.y[:, 0]
     return float(1 - ((got - want) ** 2).sum() / ((want - want.mean()) ** 2).sum())
 
 
 def _check_extras() -> None:
-    """Say what is missing before the work starts, not after half of it."""
+    """MissingDependencyError before the work starts, not halfway through."""
     for package in ("matplotlib", "onnx", "onnxruntime", "tritonclient"):
         if find_spec(package) is None:
             raise MissingDependencyError(package, "demo")
 
 
 def _fresh(folder: Path) -> None:
-    """An empty folder: what an earlier demo left is replaced, what anybody else left is not."""
+    """Make an empty folder; the output of an earlier demo is replaced, other files are not."""
     if folder.exists() and not folder.is_dir():
         raise ConflictError(f"{folder} is a file; choose a folder with --folder.")
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
@@ -149,11 +149,11 @@ def _picture(kan: Kan, data: Dataset, path: Path) -> None:
 
 @contextmanager
 def _server(models: Path, port: int) -> Iterator[str]:
-    """A server process of its own, ready when this is entered and stopped cleanly when it is left."""
+    """A server process, ready on entry and stopped cleanly on exit."""
     command = [sys.executable, "-m", "kanserve", "serve", str(models), "--port", str(port)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        assert process.stderr is not None  # asked for above
+        assert process.stderr is not None  # PIPE above
         yield _address(process.stderr)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -163,10 +163,10 @@ def _server(models: Path, port: int) -> Iterator[str]:
 
 
 def _address(lines: Iterable[str]) -> str:
-    """Where a server serves, which it says once it does; KanserveError with what it says instead."""
+    """The address in a server's log once it serves; KanserveError with its last line if it does not."""
     line = ""
-    for each in lines:
-        line = each.strip().removeprefix("kanserve: ")
+    for logged in lines:
+        line = logged.strip().removeprefix("kanserve: ")
         if line.startswith("serving "):
             return line.rsplit(" on ", 1)[1]
     raise KanserveError(line or "The server did not start.")
@@ -174,7 +174,7 @@ def _address(lines: Iterable[str]) -> str:
 
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end what is inside, and both are a good end."""
+    """Ctrl-C and SIGTERM end the block normally."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -185,7 +185,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 
 def _compare(console: Console, address: str, kan: Kan, data: Dataset) -> None:
-    """A dozen knots: the true signature beside what every form of the model says."""
+    """A dozen knots: the true signature beside the prediction of each form of the model."""
     import tritonclient.grpc as triton
 
     rows = np.linspace(0, len(data) - 1, 12).astype(int)
@@ -198,8 +198,8 @@ def _compare(console: Console, address: str, kan: Kan, data: Dataset) -> None:
             columns[kind.removesuffix("_source").removesuffix("_graph")] = client.infer(name, [tensor]).as_numpy("y")[
                 :, 0
             ]
-    found = formulas(kan)[0]
-    columns["formula"] = evaluate_tree(found.tree, found.tables, x)
+    law = formulas(kan)[0]
+    columns["formula"] = evaluate_tree(law.tree, law.tables, x)
     table = Table("knot", data.outputs[0], *columns, box=None, pad_edge=False)
     for n, row in enumerate(rows.tolist()):
         answers = [f"{column[n]:.9f}" for column in columns.values()]

@@ -1,4 +1,4 @@
-"""What the command line shows and how it writes: tables for people, JSON for scripts, files whole or not at all."""
+"""Output of the command line: tables for people, JSON for scripts, and files that are written atomically."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def show(facts: Mapping[str, Any], as_json: bool, after: Sequence[str] = ()) -> None:
-    """Print facts as a table, or as JSON; `after` are the words of the command to try next. Plain text when piped."""
+    """Print facts as a table, or as JSON; `after` is the command line to try next. Plain text when piped."""
     if as_json:
         print(json.dumps(finite(facts), ensure_ascii=False))
         return
@@ -43,7 +43,7 @@ def _next(console: Console, after: Sequence[str]) -> None:
 
 
 def listed(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence[str] = ()) -> None:
-    """Print rows with the same keys as a table with a head, or as JSON; fields with tabs between them when piped."""
+    """Print rows with the same keys as a table with a header, or as JSON; tab-separated when piped."""
     if as_json:
         print(json.dumps(finite(rows), ensure_ascii=False))
         return
@@ -56,21 +56,21 @@ def listed(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence[str
         console.print(table)
     else:
         for line in lines:
-            print("\t".join(_printable(one).replace("\n", " ") for one in line))
+            print("\t".join(_printable(cell).replace("\n", " ") for cell in line))
     _next(console, after)
 
 
 def sparkline(values: Sequence[float | None], width: int = 16) -> str:
-    """A curve as a line of blocks, the highest where it is highest; a space where there is no value."""
-    places = [values[round(n * (len(values) - 1) / (width - 1))] for n in range(width)]
-    finite_values = [place for place in places if place is not None]
+    """A curve as a line of block characters, taller for larger values; a space where there is no value."""
+    points = [values[round(n * (len(values) - 1) / (width - 1))] for n in range(width)]
+    finite_values = [point for point in points if point is not None]
     low, high = (min(finite_values), max(finite_values)) if finite_values else (0.0, 0.0)
     step = (high - low) / (len(BLOCKS) - 1) or 1.0
-    return "".join(" " if place is None else BLOCKS[round((place - low) / step)] for place in places)
+    return "".join(" " if point is None else BLOCKS[round((point - low) / step)] for point in points)
 
 
 def plain(text: str) -> str:
-    """Text that the console prints as it is: no markup, no control characters."""
+    """Text that the console prints literally: without markup and control characters."""
     return _printable(text).replace("[", r"\[")
 
 
@@ -83,9 +83,9 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(name): finite(one) for name, one in value.items()}
+        return {str(name): finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
+        return [finite(item) for item in value]
     return value
 
 
@@ -95,22 +95,22 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return "\n".join(f"{name} = {_text(one)}" for name, one in value.items())
+        return "\n".join(f"{name} = {_text(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        parts = [_text(one).replace("\n", ", ") for one in value]
-        return ("\n" if any(isinstance(one, Mapping) for one in value) else ", ").join(parts)
+        parts = [_text(item).replace("\n", ", ") for item in value]
+        return ("\n" if any(isinstance(item, Mapping) for item in value) else ", ").join(parts)
     return str(value)
 
 
 def free(path: Path, force: bool, reads: Sequence[Path] = ()) -> None:
-    """Refuse a file that is there already or cannot be written: before the work starts, not after it.
+    """Refuse an output file that exists or cannot be written, before the work starts.
 
-    Call it once all else of the command line is known to be right, so that it hides no other mistake.
+    Call it after all other checks of the command line, so that it hides no other mistake.
 
-    `reads` are the files that the command reads: those are never replaced.
+    `reads` are the input files of the command, which are never replaced.
     """
     if any(path.exists() and read.exists() and path.samefile(read) for read in reads):
-        raise ConflictError(f"{path} is what this command reads; choose another name for what it writes.")
+        raise ConflictError(f"{path} is an input of this command; choose another name for its output.")
     if path.is_dir():
         raise ConflictError(f"{path} is a folder; give the name of a file.")
     if path.exists() and not force:
@@ -121,9 +121,9 @@ def free(path: Path, force: bool, reads: Sequence[Path] = ()) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """InputError where a file cannot be written. An empty one is tried: permissions do not tell all."""
+    """InputError if a file cannot be written. Tries an empty file, since permissions do not tell all."""
     target = path.resolve()
-    if target.exists() and not target.is_file():  # a pipe or a device, which nothing is put beside
+    if target.exists() and not target.is_file():  # a pipe or a device, which is written in place
         if not os.access(target, os.W_OK):
             raise _not_writable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
         return
@@ -142,9 +142,9 @@ def _not_writable(path: Path, error: OSError) -> InputError:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and move it there: nobody sees half of it.
+    """Write a file atomically: to a temporary file beside it, which is then renamed.
 
-    A link is followed, and what is no plain file (a pipe, a device) is written to as it is.
+    A link is followed; a pipe or a device is written in place.
     """
     target = path.resolve()
     if target.exists() and not target.is_file():
@@ -161,7 +161,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def tell(step: "SimplifyStep") -> None:
-    """One line of a simplification's progress on standard error, shortened to what a terminal shows."""
+    """One line of a simplification's progress on standard error, shortened to WIDTH characters."""
     line = f"{step.edges:>4} edges, held-out loss {step.loss:.4g}: {plain(step.action)}"
     print(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…", file=sys.stderr)
 

@@ -1,1 +1,1 @@
-"""Groups of commands of the command line, one a file."""
+"""The commands of the command line, one file each."""

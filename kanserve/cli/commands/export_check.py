@@ -21,31 +21,31 @@ Array = NDArray[np.float64]
 
 ROWS = 1000
 _LEAST_ROWS = 64
-_EDGE_VALUES = 2**25  # that the reference holds at once: fewer rows of wide layers
+_EDGE_VALUES = 2**25  # that the reference evaluation may hold at once; so wide layers get fewer rows
 _SECONDS = {1: 0.2, 1024: 0.5}  # of CPU time for each batch
 _CALLS = 5  # at least, so that there is a median
-_TICK = 1e-3  # seconds of a timed group of calls: far above the clock's grain
+_TICK = 1e-3  # seconds of a timed group of calls: far above the clock's resolution
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of the training ranges, their corners and one with a NaN; what the reference gives; how far one may be."""
+    """Rows from the training ranges, their corners and one with a NaN; the reference outputs; the allowed errors."""
 
     x: Array
     y: Array
     allowed: Array
-    size: Array  # (N, outputs), by which an error is measured
+    size: Array  # (N, outputs), the scale of errors
 
     @property
     def judged(self) -> NDArray[np.bool_]:
-        """The rows (N,) with an answer that rounding cannot take away: elsewhere two right evaluations may differ."""
+        """The rows (N,) whose outputs stay finite under rounding: elsewhere two correct evaluations may differ."""
         fine: NDArray[np.bool_] = np.isfinite(np.concatenate([self.y, self.allowed], axis=1)).all(axis=1)
         return fine
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Errors in parts of the output's scale; `allowed` is the bound where the error is largest."""
+    """Errors relative to the output's scale; `allowed` is the bound at the largest error."""
 
     largest: float
     mean: float
@@ -54,13 +54,13 @@ class Agreement:
 
 
 def sample_of(kan: Kan, precision: Precision) -> Sample:
-    """What every format is compared on."""
+    """The rows on which every format is compared."""
     widest = max(layer.subnodes * layer.inputs for layer in kan.layers)
     count = max(_LEAST_ROWS, min(ROWS, _EDGE_VALUES // widest))
     x = np.concatenate([sample(kan, count), corners(kan, max(_LEAST_ROWS, count // 4))])
     x = np.concatenate([x, np.where(np.arange(x.shape[1]) == 0, np.nan, x[:1])])
     y = evaluate(kan, x)
-    # Where rounding decides whether there is an answer, nothing is allowed and nothing judged.
+    # Where rounding decides whether an output is finite, nothing is compared.
     steady = np.isfinite(rounding(kan, x, precision))
     return Sample(x, y, np.where(steady, tolerance(kan, x, y, precision), np.nan), scale(y))
 
@@ -68,7 +68,7 @@ def sample_of(kan: Kan, precision: Precision) -> Sample:
 def agreement(given: Sample, got: NDArray[Any]) -> Agreement:
     """How far outputs (N, outputs) are from the reference's."""
     rows = given.judged
-    # Of the rows without an answer only the last, with its NaN, is sure to have none.
+    # Of the rows without a finite output, only the last, with its NaN input, certainly has none.
     agrees = got.shape == given.y.shape and bool(np.isnan(got[-1]).all())
     if not agrees or not rows.any():
         return Agreement(np.nan, np.nan, np.nan, agrees)
@@ -83,9 +83,9 @@ def agreement(given: Sample, got: NDArray[Any]) -> Agreement:
 
 
 def check(kan: Kan, files: Mapping[str, bytes], formats: Sequence[str], precision: Precision) -> list[dict[str, Any]]:
-    """A row for each format: bytes, errors, rows per second of CPU time; `agrees` is None where nothing here runs it.
+    """A row for each format: bytes, errors, rows per second of CPU time; `agrees` is None if nothing here can run it.
 
-    The bytes are all that was exported, libraries included.
+    The bytes count all exported files, libraries included.
     """
     given = sample_of(kan, precision)
     rows = []
@@ -118,7 +118,7 @@ def _measured(name: str, files: Mapping[str, bytes], given: Sample) -> dict[str,
 
 
 def rows_per_second(backend: runtime.Backend, x: Array, batch: int) -> int:
-    """The median of short groups of calls, in CPU time: what else the machine does is left out."""
+    """The median over short groups of calls, in CPU time, so that other load on the machine does not count."""
     rows = np.resize(x[np.isfinite(x).all(axis=1)], (batch, x.shape[1])).astype(backend.dtype)
     calls = 1
     backend.predict(rows)

@@ -1,4 +1,4 @@
-"""kanserve export: a network as files of several formats, compared with it where they run; or its law, a function."""
+"""kanserve export: a network as files of several formats, each checked where it runs; or its formula as a function."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ _OF_ONE_FORMAT = {
 def export_network(
     kan_file: KanFile,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A new folder; one folder a format goes in. The file of a law.")
+        Path | None, typer.Option("--out", "-o", help="A new folder, with one per format; or the formula's file.")
     ] = None,
     formats: Formats = DEFAULT_FORMATS,
     name: Annotated[str, typer.Option(help="The model's name: files and C functions are named from it.")] = "model",
@@ -34,26 +34,26 @@ def export_network(
     formula_only: Annotated[
         Language | None, typer.Option(help="Only the formulas, as one function in this language.")
     ] = None,
-    gradient: Annotated[bool, typer.Option("--gradient", help="C: the derivatives of the outputs, too.")] = False,
+    gradient: Annotated[bool, typer.Option("--gradient", help="C: also the derivatives of the outputs.")] = False,
     c_form: Annotated[CForm, typer.Option(help="C: how the source is divided into files.")] = "files",
     target: Annotated[
         list[str] | None,
-        typer.Option(help="C: a library for another machine, too, as in 'aarch64-linux-gnu'; repeat, or use commas."),
+        typer.Option(help="C: also a library for this target, as in 'aarch64-linux-gnu'; repeat, or use commas."),
     ] = None,
     vector_math: Annotated[
-        bool, typer.Option("--vector-math", help="C: batches may use the C library's functions of vectors.")
+        bool, typer.Option("--vector-math", help="C: batches may use the C library's vector math functions.")
     ] = False,
     onnx_form: Annotated[
-        OnnxForm, typer.Option(help="ONNX: functions, or operators for runtimes that know no functions.")
+        OnnxForm, typer.Option(help="ONNX: functions, or operators for runtimes without functions.")
     ] = "functions",
-    opset: Annotated[int, typer.Option(help="ONNX: the version of the operators.")] = ExportOptions.opset,
-    ir_version: Annotated[int, typer.Option(help="ONNX: the version of the file.")] = ExportOptions.ir_version,
+    opset: Annotated[int, typer.Option(help="ONNX: the opset version.")] = ExportOptions.opset,
+    ir_version: Annotated[int, typer.Option(help="ONNX: the IR version.")] = ExportOptions.ir_version,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write a network as an ONNX graph, C source and a NumPy module.
 
-    What can run here is compared with the network first; what cannot is written all the same, and said on standard
+    Formats that can run here are compared with the network first; others are written too, with a note on standard
     error.
 
     Example: kanserve export simple.safetensors --out exported --format c_source --precision float
@@ -77,7 +77,7 @@ def export_network(
         opset=opset,
         ir_version=ir_version,
     )
-    targets = [word.strip() for one in target or () for word in one.split(",") if word.strip()]
+    targets = [word.strip() for option in target or () for word in option.split(",") if word.strip()]
     if formula_only is not None:
         plain = options == ExportOptions(name, options.precision) and not targets
         if check or as_json or not plain or formats != DEFAULT_FORMATS:
@@ -86,9 +86,9 @@ def export_network(
         return
     wanted = arguments.names(formats)
     if force:
-        raise InputError("--force is for --formula-only: a folder that is there already is never replaced.")
+        raise InputError("--force is only for --formula-only: an existing folder is never replaced.")
     if out is None and not check:
-        raise InputError("Say where the files go with --out, or only look with --check.")
+        raise InputError("Give an output folder with --out, or only measure with --check.")
     if out is not None and out.exists():
         raise ConflictError(f"{out} is there already; choose another folder.")
     _refuse_unused(options, wanted)
@@ -109,12 +109,12 @@ def export_network(
     _show(files, rows, as_json)
     warn_not_compared(wanted, notes)
     if not agrees:
-        warn("A format disagrees with the network: nothing is written. This is a defect of kanserve; please report it.")
+        warn("A format disagrees with the network: nothing is written. This is a bug in kanserve; please report it.")
         raise typer.Exit(1)
 
 
 def warn_not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> None:
-    """One line for each format of which the notes say why it was compared with nothing."""
+    """A warning for each format that was not compared, with the reason from the notes."""
     from kanserve.artifact_compiler import not_compared
 
     for line in not_compared(formats, notes):
@@ -122,14 +122,14 @@ def warn_not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> None:
 
 
 def _refuse_unused(options: ExportOptions, formats: Sequence[str]) -> None:
-    """InputError for an option of a format that is not written."""
+    """InputError for an option of a format that was not chosen."""
     for name, needed in _OF_ONE_FORMAT.items():
         if needed not in formats and getattr(options, name) != getattr(ExportOptions, name):
             raise InputError(f"--{name.replace('_', '-')} is for {needed}, which is not among the formats.")
 
 
 def _write_law(kan: Kan, language: str, options: ExportOptions, source: Path, out: Path | None, force: bool) -> None:
-    """The formulas as a function, into a file or on standard output."""
+    """Write the formulas as a function to a file or to standard output."""
     from kanserve import formula
     from kanserve.artifact.naming_rules import check_name
 

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options shared by several commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +16,12 @@ Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="The co
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of tables.")]
 Seed = Annotated[int, typer.Option(min=0, help="Equal seeds give equal networks.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace files that are there already.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
 Precision = Annotated[PrecisionName, typer.Option(help="The type that the exports compute in.")]
 
 
 def complete_formats(incomplete: str) -> list[str]:
-    """What a shell offers for a list of formats with commas, of which the last has begun."""
+    """Shell completions of a comma-separated list of formats whose last item is incomplete."""
     before, comma, _ = incomplete.rpartition(",")
     return [f"{before}{comma}{name}" for name in kanserve_exporters.names() if name not in before.split(",")]
 
@@ -31,7 +31,7 @@ Formats = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT,...",
-        help=f"Which formats, with commas, of {', '.join(kanserve_exporters.names())}.",
+        help=f"Formats, comma-separated, of {', '.join(kanserve_exporters.names())}.",
         autocompletion=complete_formats,
     ),
 ]

@@ -1,4 +1,4 @@
-"""kanserve formula: of a network, of a model that is published or served, or searched for in a table."""
+"""kanserve formula: the formula of a network, or of a published or served model; or a search for one in a table."""
 
 import json
 import math
@@ -33,22 +33,25 @@ def show_formula(
     style: Annotated[Style, typer.Option("--as", "--format", help="How the formula is written.")] = "text",
     strict: Annotated[
         bool,
-        typer.Option("--strict/--no-strict", help="Refuse what is not finite on 1000 rows of its range and corners."),
+        typer.Option(
+            "--strict/--no-strict",
+            help="Refuse a formula that is not finite on 1000 rows of its range and its corners.",
+        ),
     ] = False,
     pareto: Annotated[bool, typer.Option("--pareto", help="List the formulas found, the simplest first.")] = False,
-    data: Annotated[Path | None, typer.Option(help="Rows that tell how sure a network's constants are.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Rows for the standard errors of a network's constants.")] = None,
     target: Target = None,
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")] = None,
     units: Annotated[str, typer.Option(help="Units of the table's columns, as in 'm=kg,v=m/s'.")] = "",
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, help="How long to search; default: 60, or without limit where there is --max-fits."),
+        typer.Option(min=0.1, help="How long to search; default: 60, or unlimited with --max-fits."),
     ] = None,
     max_fits: Annotated[
-        int | None, typer.Option(min=1, help="How many fits to search for: the same result on any machine.")
+        int | None, typer.Option(min=1, help="The number of fits in the search; gives the same result on any machine.")
     ] = None,
-    pick: Annotated[int | None, typer.Option(min=1, help="Which formula of the list goes to --out.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the network of a found formula goes.")] = None,
+    pick: Annotated[int | None, typer.Option(min=1, help="The number of the formula to write to --out.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file for the found formula's network.")] = None,
     seed: Seed = 0,
     force: Force = False,
     quiet: Quiet = False,
@@ -64,9 +67,9 @@ def show_formula(
     style = "text" if style == "json" else style
     if Path(source).suffix.lower() in TABLES:
         if data is not None:
-            raise InputError("--data is for the formula of a network; a table that is searched has its own rows.")
+            raise InputError("--data is for the formula of a network; a search uses the rows of its table.")
         if pick is not None and out is None:
-            raise InputError("--pick says which formula goes to a file; name the file with --out.")
+            raise InputError("--pick chooses the formula to write to a file; name the file with --out.")
         table = Path(source)
         rows = read_table(table, arguments.required(target), inputs or (), "regression")
         known_units = _units(units)
@@ -79,15 +82,15 @@ def show_formula(
         _show_found(found, chosen, style, as_json, pareto, out)
         return
     if inputs or units or pick is not None or out is not None:
-        raise InputError("--input, --units, --pick and --out belong to a search: give a .csv or .parquet file first.")
+        raise InputError("--input, --units, --pick and --out are for a search: give a .csv or .parquet file first.")
     shown = of_model(source, data, target, strict)
     if pareto:
-        listed([row for one in shown for row in alternatives(one, style)], as_json)
+        listed([row for law in shown for row in alternatives(law, style)], as_json)
     elif as_json:
-        print(json.dumps(finite([one.facts(style) for one in shown]), ensure_ascii=False))
+        print(json.dumps(finite([law.facts(style) for law in shown]), ensure_ascii=False))
     else:
-        for one in shown:
-            _print(one, style)
+        for law in shown:
+            _print(law, style)
 
 
 def _print(one: Shown, style: str) -> None:
@@ -96,7 +99,7 @@ def _print(one: Shown, style: str) -> None:
         raise FormulaError(f"The formula of {one.name} is too long for --as {style}; export the network instead.")
     print(f"{one.name} = {text}")
     if not one.closed_form:
-        print("  (not closed: s_l_j_i(x) is the spline from input i to sum j of layer l; exports hold its table)")
+        print("  (no closed form: s_l_j_i(x) is the spline from input i to sum j of layer l; exports hold its table)")
     if style != "text":
         return
     for condition in one.domain:
@@ -106,7 +109,7 @@ def _print(one: Shown, style: str) -> None:
         error = f"± {constant.standard_error:.2g}" if math.isfinite(constant.standard_error) else "(not determined)"
         print(f"  {constant.text} {error}")
     if one.sigma is not None:
-        print(f"  standard deviation of the data's errors {one.sigma:.4g}, {one.degrees} degrees of freedom")
+        print(f"  standard deviation of the residuals {one.sigma:.4g}, {one.degrees} degrees of freedom")
 
 
 def _search(
@@ -126,11 +129,11 @@ def _search(
 
 
 def _picked(found: "Findings", pick: int | None) -> int:
-    """The place of the formula that is taken, from 0."""
+    """The index of the chosen formula."""
     if pick is None:
         return found.candidates.index(found.best)
     if pick > len(found.candidates):
-        raise InputError(f"--pick is a number of the list, from 1 to {len(found.candidates)}; got {pick}.")
+        raise InputError(f"--pick is a number in the list, from 1 to {len(found.candidates)}; got {pick}.")
     return pick - 1
 
 
@@ -170,7 +173,7 @@ def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, paret
 
 
 def _units(text: str) -> dict[str, str] | None:
-    """Of "m=kg,v=m/s"; None where none are given."""
+    """The units in a text such as "m=kg,v=m/s"; None if there are none."""
     pairs = [word.partition("=") for word in text.split(",") if word.strip()]
     if any(not equals or not name.strip() for name, equals, _ in pairs):
         raise InputError(f"--units are pairs name=unit, as in 'm=kg,v=m/s'; got {text!r}.")

@@ -1,4 +1,4 @@
-"""Where `kanserve formula` has its formulas from, and what it shows of them."""
+"""The sources of formulas for `kanserve formula`, and what it shows of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from kanserve.network.kan import Kan
 
 @dataclass(frozen=True)
 class Other:
-    """A formula of a list: text and LaTeX, complexity, and its errors (RMSE) on the rows learned from and held out."""
+    """An alternative formula: text and LaTeX, complexity, and its RMSE on training rows and on held-out rows."""
 
     styles: Mapping[str, str]
     complexity: float
@@ -28,7 +28,7 @@ class Other:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown of one output's formula; `styles` are its spellings by their names."""
+    """What is shown of one output's formula; `styles` has it in each notation, by name."""
 
     name: str
     styles: Mapping[str, str]
@@ -41,14 +41,14 @@ class Shown:
 
     @classmethod
     def of(cls, one: Formula, known: Evidence | None = None) -> "Shown":
-        """A formula that is here, with what is known of it."""
+        """From a formula and the evidence for it."""
         known = known or Evidence()
         others = tuple(_other(alternative) for alternative in known.alternatives)
         styles = _styles(one)
         return cls(one.name, styles, one.closed_form, one.domain, known.constants, known.sigma, known.degrees, others)
 
     def facts(self, style: str) -> dict[str, Any]:
-        """For scripts; the formula in one style."""
+        """As a dictionary for JSON, with the formula in one style."""
         return {
             "output": self.name,
             "formula": self.styles[style],
@@ -66,55 +66,55 @@ class Shown:
 def of_model(source: str, data: Path | None, target: list[str] | None, strict: bool) -> list[Shown]:
     """The formulas of a network's file, of a published version, or of a model of a server.
 
-    With `strict` a formula that is not finite on 1000 rows of its range and its corners is refused, of a file and of a
-    folder alike; else it is shown with its conditions. Of a served model there is no network to ask.
+    With `strict`, a formula of a file or folder that is not finite on 1000 rows of its range and its corners is
+    refused; else it is shown with its conditions. A served model has no network to check that with.
     """
     path = Path(source)
     if path.is_dir():
         artifact = arguments.read_version(path)
         if strict:
             formulas(artifact.kan())
-        known = tuple(evidence_from(one) for one in artifact.evidence)
+        known = tuple(evidence_from(entry) for entry in artifact.evidence)
         if data is not None:
             return _with_rows(artifact.kan(), formulas_from(artifact.formulas), data, target)
         found = formulas_from(artifact.formulas)
-        return [Shown.of(one, known[q] if known else None) for q, one in enumerate(found)]
+        return [Shown.of(law, known[q] if known else None) for q, law in enumerate(found)]
     if path.suffix == ".safetensors" or path.exists() or "/" not in source:
         kan = serialization.load(path)
         return _with_rows(kan, formulas(kan, strict=strict), data, target)
     if data is not None:
-        raise InputError("--data is for a network's file or a version's folder; a server says what its model knows.")
+        raise InputError("--data is for a network's file or a version's folder, not for a served model.")
     if strict:
         raise InputError(
-            "--strict is for a network's file or a version's folder; a served formula says its conditions."
+            "--strict is for a network's file or a version's folder; a served formula shows its conditions."
         )
     return _served(*arguments.served(source))
 
 
 def alternatives(one: Shown, style: str) -> list[dict[str, Any]]:
-    """The rows of an output's list of formulas; NotFoundError when it has none."""
+    """The rows of an output's list of alternative formulas; NotFoundError when it has none."""
     if not one.others:
         raise NotFoundError(
-            f"{one.name} has no list of formulas: search its table, 'kanserve formula data.csv --target {one.name} "
+            f"{one.name} has no alternative formulas: search its table, 'kanserve formula data.csv --target {one.name} "
             "--pareto', or give a model that was compiled with candidates."
         )
     spelled = "latex" if style == "latex" else "text"
     return [
         {
-            "complexity": other.complexity,
-            "error": other.rmse,
-            "validation": other.validation_rmse,
-            "formula": f"{one.name} = {other.styles[spelled]}",
+            "complexity": alternative.complexity,
+            "error": alternative.rmse,
+            "validation": alternative.validation_rmse,
+            "formula": f"{one.name} = {alternative.styles[spelled]}",
         }
-        for other in one.others
+        for alternative in one.others
     ]
 
 
 def _with_rows(kan: Kan, found: Sequence[Formula], table: Path | None, target: list[str] | None) -> list[Shown]:
     if table is None or kan.classes:
-        return [Shown.of(one) for one in found]
+        return [Shown.of(law) for law in found]
     rows = arguments.data_of(kan, table, target)
-    return [Shown.of(one, evidence(one, rows.x, rows.y[:, q])) for q, one in enumerate(found)]
+    return [Shown.of(law, evidence(law, rows.x, rows.y[:, q])) for q, law in enumerate(found)]
 
 
 def _served(address: str, name: str, version: str) -> list[Shown]:
@@ -123,19 +123,21 @@ def _served(address: str, name: str, version: str) -> list[Shown]:
     with Client(address) as client:
         return [
             Shown(
-                one.name,
-                _styles(one),
-                one.closed_form,
-                one.domain,
-                one.constants,
-                one.sigma,
-                one.degrees,
+                law.name,
+                _styles(law),
+                law.closed_form,
+                law.domain,
+                law.constants,
+                law.sigma,
+                law.degrees,
                 tuple(
-                    Other({"text": each.text, "latex": each.latex}, each.complexity, each.rmse, each.validation_rmse)
-                    for each in one.pareto
+                    Other(
+                        {"text": found.text, "latex": found.latex}, found.complexity, found.rmse, found.validation_rmse
+                    )
+                    for found in law.pareto
                 ),
             )
-            for one in client.formula(name, version)
+            for law in client.formula(name, version)
         ]
 
 
@@ -144,5 +146,5 @@ def _other(one: Alternative) -> Other:
 
 
 def _styles(one: Any) -> dict[str, str]:
-    """The spellings of a formula, be it here or served."""
+    """A formula in each notation; local or served."""
     return {style: getattr(one, style) for style in ("text", "latex", "python", "c")}

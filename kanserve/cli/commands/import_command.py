@@ -1,4 +1,4 @@
-"""kanserve import: a network that another library trained becomes one of kanserve's."""
+"""kanserve import: converts a network that another library trained."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,34 +16,36 @@ from kanserve.network.kan import Base
 def import_network(
     path: Annotated[
         Path,
-        typer.Argument(help="A torch file, .safetensors or .npz; or what pykan's saveckpt was given, as model/0.1."),
+        typer.Argument(help="A torch file, .safetensors or .npz; or the path given to pykan's saveckpt, as model/0.1."),
     ],
     library: Annotated[
-        importers.Library | None, typer.Option("--from", help="Default: what the arrays look like.")
+        importers.Library | None, typer.Option("--from", help="The library; default: detected from the arrays.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the network goes.")] = Path("kan.safetensors"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file of the network.")] = Path("kan.safetensors"),
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="The name of an input, one for each in their order.")
+        list[str] | None, typer.Option("--input", "-i", help="The name of an input; repeat for all, in order.")
     ] = None,
-    outputs: Annotated[list[str] | None, typer.Option("--output", help="The name of an output, likewise.")] = None,
+    outputs: Annotated[list[str] | None, typer.Option("--output", help="The name of an output; likewise.")] = None,
     base: Annotated[
-        Base | None, typer.Option(help="What is added to the splines, where the file does not say it.")
+        Base | None, typer.Option(help="The base function beside the splines, if the file does not have it.")
     ] = None,
-    denominator: Annotated[float | None, typer.Option(help="Of radial functions that had not the default.")] = None,
+    denominator: Annotated[
+        float | None, typer.Option(help="The denominator of radial functions, if not the default.")
+    ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="How far outputs may be off where edges are refitted, in parts of the largest.")
+        float, typer.Option(help="The allowed error of outputs with refitted edges, relative to the largest output.")
     ] = TOLERANCE,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Run the other library beside it, and refuse if the two differ.")
+        bool, typer.Option("--verify", help="Also run the other library, and refuse if the outputs differ.")
     ] = False,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Take over a network that pykan, efficient-kan, fast-kan, inkan or jaxkan has trained.
+    """Convert a network that pykan, efficient-kan, fast-kan, inkan or jaxkan has trained.
 
-    It computes the same as before; what has no equal here is refused, with its place and the reason. The other library
-    is only needed for --verify.
+    It computes the same as before; anything without an equivalent here is refused, with its place and the reason. The
+    other library is only needed for --verify.
 
     Example: kanserve import model/0.1 --from pykan --input mass --input speed --output energy
     """
@@ -67,10 +69,10 @@ def import_network(
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
     notes = list(conversion.notes)
     if found is not None and found.only_one:
-        notes.append(f"In {found.only_one} of the rows to compare only one of the two gives finite numbers.")
+        notes.append(f"In {found.only_one} of the compared rows only one of the two gives finite numbers.")
     if found is not None and found.unsteady:
         notes.append(
-            f"{found.unsteady} rows were not compared: by a pole or a jump, where rounding decides the answer."
+            f"{found.unsteady} rows were not compared: they are near a pole or a jump, where rounding decides."
         )
     facts: dict[str, Any] = {
         "file": str(out),
@@ -90,7 +92,7 @@ def import_network(
 
 
 def _files(path: Path) -> list[Path]:
-    """The files that are read for a path."""
+    """The files that belong to a checkpoint path."""
     prefix = pykan_prefix(path)
     if prefix is None:
         return [path]

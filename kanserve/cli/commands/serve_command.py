@@ -1,7 +1,7 @@
-"""`kanserve serve`: reads and checks what is set, then becomes the process that serves and carries no more than that.
+"""`kanserve serve`: reads and checks the settings, then replaces itself by the serving process (execv).
 
-What read the settings, pydantic and a parser of flags, is gone with the process that it was in: execv keeps its number,
-its output and its place, so that a supervisor of processes sees one from begin to end.
+So the serving process does not hold pydantic and the flag parser in memory. execv keeps the PID, the standard streams
+and the parent, so that a service manager sees a single process.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve, and not come back; the exit code where that is not to be."""
+    """Serve, which does not return; else the exit code."""
     if flags.asks(arguments, "--help", "-h"):
         _print(flags.text())
         return 0
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         for warning in found.warnings:
             _say(warning)
         if checks:
-            for warning in warnings(found.settings):  # which the server itself says when it starts
+            for warning in warnings(found.settings):  # otherwise the server logs them when it starts
                 _say(warning)
             _print("\n".join(shown(found.settings, found.origins)))
             return 0
@@ -50,28 +50,27 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def become(found: Settings) -> NoReturn:
-    """The process that serves, instead of this one."""
-    # `-m` would look into the working folder first, and what lies there is not ours; but where this process was
-    # started so, from the sources, there they are.
+    """Replace this process by the serving one."""
+    # `-P`, since `-m` would search the working folder first, which may hold other modules; except when kanserve itself
+    # was imported from there, as in a checkout.
     ours = str(Path(kanserve.__file__).parents[1])
     path = [] if ours == os.getcwd() and not sys.flags.safe_path else ["-P"]
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # None: it was closed when this process began
+        if stream is not None:  # None: it was closed when this process started
             stream.flush()
     _open_the_first_three()
     os.execv(sys.executable, [sys.executable, *path, "-m", "kanserve.serve", str(handed_over(found))])
 
 
 def _open_the_first_three() -> None:
-    """Where standard input, output or error are closed, something else would be opened under their numbers, and what
-    is meant for them would be written there."""
+    """Open /dev/null for closed standard streams: else another file would get their descriptor, and their output."""
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         os.set_inheritable(number, True)
     os.close(number)
 
 
 def handed_over(found: Settings) -> int:
-    """The number of a descriptor that the next process reads the settings from, and nobody else."""
+    """A descriptor from which the next process, and no other, can read the settings."""
     text = settings.dumps(found).encode()
     try:
         number = os.memfd_create("settings", 0)
@@ -85,17 +84,17 @@ def handed_over(found: Settings) -> int:
 
 
 def check_free(found: Settings) -> None:
-    """ConflictError or InputError where a port is not to be had, so that it is said before anything is loaded."""
-    places = [(found.host_of_http(), found.http_port)]
+    """ConflictError or InputError if a port is not available, before anything is loaded."""
+    addresses = [(found.host_of_http(), found.http_port)]
     if not found.unix_socket:
-        places.append((found.host, found.port))
-    for host, port in places:
+        addresses.append((found.host, found.port))
+    for host, port in addresses:
         if port > 0:
             sockets.check_free(host, port)
 
 
 def shown(found: Settings, origins: Mapping[str, str]) -> Iterator[str]:
-    """The settings as a file that --config takes, with where each came from; what is secret is not there."""
+    """The settings as a file for --config, with the origin of each; secrets are left out."""
     for setting in flags.of_settings():
         value = getattr(found, setting.name)
         line = f"# {setting.name} is not set" if value is None else f"{setting.name} = {_toml(value)}"
@@ -111,12 +110,12 @@ def _table(one: Any) -> Iterator[str]:
         value = getattr(one, part.name)
         if value in ("", (), 0):
             continue
-        # Who has the hash of a weak token finds the token.
+        # The hash is secret too: a weak token can be found from it by brute force.
         yield f"{part.name} = {_toml('(not shown)' if part.name == 'token_sha256' else value)}"
 
 
 def _toml(value: Any) -> str:
-    """Texts, numbers, truths and lists of them are the same in TOML and JSON."""
+    """A value as TOML; texts, numbers, booleans and lists of them are the same in JSON."""
     if isinstance(value, str):
         value = _CREDENTIALS.sub("(not shown)@", value)
     return json.dumps(list(value) if isinstance(value, tuple) else value)
@@ -125,8 +124,8 @@ def _toml(value: Any) -> str:
 def _print(text: str) -> None:
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains as it ends
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter reports it at exit
 
 
 def _say(text: str) -> None:

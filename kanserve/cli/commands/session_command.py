@@ -1,4 +1,4 @@
-"""kanserve session: edit a network step by step. The file has the steps; each command replays it and writes it anew."""
+"""kanserve session: edit a network step by step. The file has the steps; each command replays and rewrites it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ app = typer.Typer(
 SessionFile = Annotated[Path, typer.Argument(help="The file that 'kanserve session new' wrote.")]
 Edge = Annotated[str, typer.Argument(help="An edge by its name, as in 'area->h1'; 'show' lists them.")]
 Constant = Annotated[float | None, typer.Option(help="A constant of c·f(a·x + b) + d, with x in the table's unit.")]
-Tolerance = Annotated[float | None, typer.Option(help="What may be lost, in standard deviations; default: found.")]
+Tolerance = Annotated[float | None, typer.Option(help="The allowed loss, in standard deviations; default: automatic.")]
 
 
 @app.command()
@@ -34,12 +34,12 @@ def new(
     kan_file: KanFile,
     table: TableFile,
     target: Target = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the session goes.")] = Path("session.json"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file of the session.")] = Path("session.json"),
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Begin a session: a fifth of the table's rows is held out and judges every edit.
+    """Begin a session: a fifth of the table's rows is held out to measure the loss of every edit.
 
     Example: kanserve session new kan.safetensors houses.csv --out houses.json
     """
@@ -54,23 +54,23 @@ def new(
 
 @app.command("show")
 def show_session(file: SessionFile, as_json: Json = False) -> None:
-    """List the edges, with their functions, shares and constants, then the formula, the losses and what was done.
+    """List the edges, with their functions, importance and constants, then the formula, the losses and the steps.
 
     Example: kanserve session show houses.json
     """
     opened = _read(file)
-    one = opened.session.snapshot()
+    snapshot = opened.session.snapshot()
     if as_json:
-        show(one.as_dict(), True)
+        show(snapshot.as_dict(), True)
         return
-    listed([_edge(edge) for edge in one.edges], False)
+    listed([_edge(edge) for edge in snapshot.edges], False)
     facts = {
-        "held-out loss": one.loss,
-        "r2": list(one.r2),
-        "formula": {formula.name: formula.text or formula.trouble for formula in one.formulas},
-        "done": [done.step for done in one.history],
+        "held-out loss": snapshot.loss,
+        "r2": list(snapshot.r2),
+        "formula": {formula.name: formula.text or formula.trouble for formula in snapshot.formulas},
+        "done": [entry.step for entry in snapshot.history],
     }
-    spline = next((edge for edge in sorted(one.edges, key=lambda edge: -edge.share) if not edge.function), None)
+    spline = next((edge for edge in sorted(snapshot.edges, key=lambda edge: -edge.share) if not edge.function), None)
     words = ["suggest", str(file), spline.name] if spline else ["save", str(file), "--out", "edited.safetensors"]
     show(facts, False, after=["kanserve", "session", *words])
 
@@ -82,7 +82,7 @@ def suggest(
     top: Annotated[int, typer.Option(min=1, max=100, help="How many functions are tried.")] = 8,
     as_json: Json = False,
 ) -> None:
-    """Functions for an edge: R² to it, and the held-out loss once one is put in and everything is refitted shortly.
+    """Functions for an edge: R² to its curve, and the held-out loss with the function after a short refit.
 
     Example: kanserve session suggest houses.json 'area->h1'
     """
@@ -90,13 +90,13 @@ def suggest(
     found = session.suggest(edge, top)
     rows = [
         {
-            "function": one.function,
-            "r2": one.r2,
-            "loss": one.loss,
-            "change": one.change,
-            **dict(zip("abcd", one.constants, strict=True)),
+            "function": suggestion.function,
+            "r2": suggestion.r2,
+            "loss": suggestion.loss,
+            "change": suggestion.change,
+            **dict(zip("abcd", suggestion.constants, strict=True)),
         }
-        for one in found
+        for suggestion in found
     ]
     after = ["kanserve", "session", "snap", str(file), edge, found[0].function] if found else []
     listed(rows, as_json, after)
@@ -110,7 +110,7 @@ def snap(
     refit: Annotated[int, typer.Option(min=0, help="Iterations of the refit that follows.")] = 12,
     as_json: Json = False,
 ) -> None:
-    """Put the closest c·f(a·x + b) + d in place of an edge and refit everything shortly.
+    """Replace an edge by the closest c·f(a·x + b) + d, with a short refit of everything.
 
     Example: kanserve session snap houses.json 'area->h1' sqrt
     """
@@ -121,10 +121,10 @@ def snap(
 def free(
     file: SessionFile,
     edge: Edge,
-    intervals: Annotated[int | None, typer.Option(help="Of the spline's grid, at least.")] = None,
+    intervals: Annotated[int | None, typer.Option(help="The least number of the spline's grid intervals.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Put a spline in place of a named function, that equals it and can be refined.
+    """Replace a named function by an equal spline, which can be refined.
 
     Example: kanserve session free houses.json 'area->h1'
     """
@@ -133,7 +133,7 @@ def free(
 
 @app.command()
 def zero(file: SessionFile, edge: Edge, as_json: Json = False) -> None:
-    """Take an edge out; its mean stays, as a constant.
+    """Remove an edge; its mean stays as a constant.
 
     Example: kanserve session zero houses.json 'area->h1'
     """
@@ -150,7 +150,7 @@ def set_constants(
     d: Constant = None,
     as_json: Json = False,
 ) -> None:
-    """Give constants of a named function a value.
+    """Set constants of a named function.
 
     Example: kanserve session set houses.json 'area->h1' --a 2 --b -0.5
     """
@@ -161,7 +161,7 @@ def set_constants(
 def round_constants(
     file: SessionFile,
     digits: Annotated[int, typer.Argument(help="Significant digits.")],
-    edges: Annotated[list[str] | None, typer.Argument(help="Of these edges; default: all.")] = None,
+    edges: Annotated[list[str] | None, typer.Argument(help="Only of these edges; default: all.")] = None,
     as_json: Json = False,
 ) -> None:
     """Round the constants of named functions.
@@ -177,7 +177,7 @@ def rename(
     old: Annotated[str, typer.Argument(help="An input or an output.")],
     new_name: Annotated[str, typer.Argument(metavar="NEW", help="Its name from now on.")],
     of: Annotated[
-        Literal["input", "output"] | None, typer.Option(help="Which of the two, where both have the old name.")
+        Literal["input", "output"] | None, typer.Option(help="Which of the two, if both have the old name.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -204,7 +204,7 @@ def refit(
 
 @app.command()
 def prune(file: SessionFile, tolerance: Tolerance = None, as_json: Json = False) -> None:
-    """Take out what the data do not ask for. Names of hidden nodes may move up.
+    """Prune edges and nodes that the data do not need. Hidden nodes may be renumbered.
 
     Example: kanserve session prune houses.json
     """
@@ -214,11 +214,11 @@ def prune(file: SessionFile, tolerance: Tolerance = None, as_json: Json = False)
 @app.command()
 def symbolify(
     file: SessionFile,
-    all_edges: Annotated[bool, typer.Option("--all-edges", help="Also where that costs.")] = False,
+    all_edges: Annotated[bool, typer.Option("--all-edges", help="Also edges for which that costs accuracy.")] = False,
     tolerance: Tolerance = None,
     as_json: Json = False,
 ) -> None:
-    """Name the functions of all edges, as far as the data allow.
+    """Replace splines by named functions, as far as the data allow.
 
     Example: kanserve session symbolify houses.json
     """
@@ -228,7 +228,7 @@ def symbolify(
 
 @app.command()
 def undo(file: SessionFile, as_json: Json = False) -> None:
-    """Go back before the last step.
+    """Undo the last step.
 
     Example: kanserve session undo houses.json
     """
@@ -237,7 +237,7 @@ def undo(file: SessionFile, as_json: Json = False) -> None:
 
 @app.command()
 def redo(file: SessionFile, as_json: Json = False) -> None:
-    """Do again what was undone last.
+    """Redo the step that was undone last.
 
     Example: kanserve session redo houses.json
     """
@@ -248,11 +248,11 @@ def redo(file: SessionFile, as_json: Json = False) -> None:
 def plot(
     file: SessionFile,
     edge: Edge,
-    candidates: Annotated[int, typer.Option(min=0, max=20, help="How many functions beside it.")] = 3,
+    candidates: Annotated[int, typer.Option(min=0, max=20, help="How many candidate functions to draw.")] = 3,
     out: Annotated[Path, typer.Option("--out", "-o", help="A .png, .svg or .pdf file.")] = Path("edge.png"),
     force: Force = False,
 ) -> None:
-    """Draw an edge and the functions that it could be.
+    """Draw an edge and candidate functions for it.
 
     Example: kanserve session plot houses.json 'area->h1' --out area.svg
     """
@@ -265,7 +265,7 @@ def plot(
 
 @app.command()
 def python(file: SessionFile) -> None:
-    """Print a Python program that replays the session and writes the equal network.
+    """Print a Python program that replays the session and writes the same network.
 
     Example: kanserve session python houses.json > edits.py
     """
@@ -277,11 +277,11 @@ def python(file: SessionFile) -> None:
 @app.command()
 def save(
     file: SessionFile,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the network goes.")] = Path("edited.safetensors"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file of the network.")] = Path("edited.safetensors"),
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write the network as the session left it.
+    """Write the edited network.
 
     Example: kanserve session save houses.json --out edited.safetensors
     """
@@ -302,18 +302,18 @@ def _read(file: Path) -> "Opened":
 
 
 def _edit(file: Path, edit: "Callable[[Session], Session]", as_json: bool) -> None:
-    """Read a session, edit it, write it and show what that did to the loss."""
+    """Read a session, edit it, write it and show the change of the loss."""
     opened = _read(file)
     before = opened.session.loss
     after = edit(opened.session)
     opened.write()
-    done = [one.step for one in after.history]
+    done = [entry.step for entry in after.history]
     facts = {"last step": done[-1] if done else "", "edges": after.kan.edges, "loss before": before, "loss": after.loss}
     show(facts, as_json, after=["kanserve", "session", "show", str(file)])
 
 
 def _edge(one: Any) -> dict[str, Any]:
-    """What a list of edges shows of one."""
+    """The row of an edge in a list."""
     numbers = one.constants or ("",) * 4
     return {
         "edge": one.name,

@@ -1,4 +1,4 @@
-"""A session as a file: where its network and its table are, relative to the file, and its steps.
+"""A session as a file: the paths of its network and table, relative to the file, and its steps.
 
 {"kan": "kan.safetensors", "table": "houses.csv", "target": ["price"], "session": {...}}
 """
@@ -24,7 +24,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {"kan": str, "table": str, "target"
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A session with the files that it came from: `target` is empty where the network knows its outputs' columns."""
+    """A session with its files; `target` is empty if the network's outputs name the columns."""
 
     file: Path
     kan: Path
@@ -33,7 +33,7 @@ class Opened:
     session: Session
 
     def write(self) -> None:
-        """Keep the session: the whole file, or what was there before."""
+        """Write the session's file atomically."""
         value = {
             "kan": os.path.relpath(self.kan, self.file.parent),
             "table": os.path.relpath(self.table, self.file.parent),
@@ -44,7 +44,7 @@ class Opened:
 
 
 def begin(file: Path, kan: Path, table: Path, target: list[str] | None, seed: int) -> Opened:
-    """A new session, not written yet."""
+    """A new session, not yet written."""
     network, data = _loaded(kan, table, target)
     return Opened(file, kan, table, tuple(target or ()), Session(network, data, seed=seed))
 
@@ -54,15 +54,15 @@ def read(file: Path) -> Opened:
     if not file.is_file():
         raise NotFoundError(f"There is no file {str(file)!r}; begin one with 'kanserve session new'.")
     if file.stat().st_size > MOST_BYTES:
-        raise FormatError(f"{file} is no session: it has more than {MOST_BYTES} bytes.")
+        raise FormatError(f"{file} is not a session: it has more than {MOST_BYTES} bytes.")
     value = read_json(file.read_bytes(), str(file))
     if not isinstance(value, dict) or set(value) != set(_TYPES):
-        raise FormatError(f"{file} is no session file: it must be an object with the keys {', '.join(_TYPES)}.")
+        raise FormatError(f"{file} is not a session file: it must be an object with the keys {', '.join(_TYPES)}.")
     for name, kind in _TYPES.items():
         if not isinstance(value[name], kind):
             raise FormatError(f"{file}: {name} is of the wrong type, {type(value[name]).__name__}.")
     target: list[Any] = value["target"]
-    if not all(isinstance(one, str) for one in target) or "\0" in value["kan"] + value["table"]:
+    if not all(isinstance(column, str) for column in target) or "\0" in value["kan"] + value["table"]:
         raise FormatError(f"{file}: target must be names of columns, kan and table names of files.")
     kan, table = (Path(os.path.normpath(file.parent / value[name])) for name in ("kan", "table"))
     network, data = _loaded(kan, table, target)

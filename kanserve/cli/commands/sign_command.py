@@ -1,4 +1,4 @@
-"""`kanserve sign`: vouch for a published version, whose bytes stay as they are."""
+"""`kanserve sign`: adds a signature to a published version, whose other files stay as they are."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,15 +16,15 @@ def sign_version(
     folder: Annotated[Path, typer.Argument(help="A published version's folder: models/NAME/VERSION.")],
     key: Annotated[Path, typer.Option(help="Your private Ed25519 key, a PEM file.")],
     anywhere: Annotated[
-        bool, typer.Option("--anywhere", help="It may be served under every name and number, not under its own alone.")
+        bool, typer.Option("--anywhere", help="Valid for every name and number, not only for its own.")
     ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Sign a published version for its name and number, after checking that it is whole.
+    """Sign a published version for its name and number, after verifying it.
 
-    Keys are openssl's: 'openssl genpkey -algorithm ed25519 -out private.pem' makes one, and
-    'openssl pkey -in private.pem -pubout -out public.pem' the key that servers are given.
+    Make a key with 'openssl genpkey -algorithm ed25519 -out private.pem', and its public key, which servers get, with
+    'openssl pkey -in private.pem -pubout -out public.pem'.
 
     Example: kanserve sign models/houses/1 --key private.pem
     """
@@ -33,8 +33,8 @@ def sign_version(
     place = None if anywhere else signing.place_of(folder)
     if place is None and not anywhere:
         raise InputError(
-            f"{str(folder)!r} is no NAME/VERSION of a repository, for which a signature is. Say --anywhere where it is "
-            "to hold for every name and number."
+            f"{str(folder)!r} is not a NAME/VERSION folder of a repository. Give --anywhere for a signature that holds "
+            "for every name and number."
         )
     signature = signing.sign(format.dumps(artifact.manifest), secret, place)
     directory.add_signature(folder, signature, replace=force)

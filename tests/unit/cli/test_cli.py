@@ -222,7 +222,7 @@ def test_a_formula_is_printed_in_every_style_or_refused_where_it_is_too_long(fol
         code, out, _ = kanserve("formula", "law.safetensors", "--as", style)
         assert code == 0 and out.startswith(f"y = {wanted}")
     serialization.save(mixed(), folder / "mixed.safetensors")
-    assert "not closed" in kanserve("formula", "mixed.safetensors")[1]
+    assert "no closed form" in kanserve("formula", "mixed.safetensors")[1]
     chain = Kan((make_layer(functions=[["sin"]]),) * 1000)
     serialization.save(chain, folder / "chain.safetensors")
     code, out, err = kanserve("formula", "chain.safetensors", "--as", "c")
@@ -257,7 +257,7 @@ BAD = {
         ("fit", "good.csv", "-t", "z", "--hidden", "5,x", "-o", "law.safetensors"),
         "--hidden",
     ),
-    "fit over its own table": (("fit", "good.csv", "-t", "z", "-f", "-o", "good.csv"), "what this command reads"),
+    "fit over its own table": (("fit", "good.csv", "-t", "z", "-f", "-o", "good.csv"), "an input of this command"),
     "fit columns of one name": (("fit", "twice.csv", "-t", "z"), "2 columns called 'x'"),
     "fit an unknown optimizer": (("fit", "good.csv", "-t", "z", "--optimizer", "sgd"), "'auto', 'lm'"),
     "simplify a missing file": (("simplify", "none", "good.csv"), "no file"),

@@ -80,7 +80,7 @@ def step(**values: Any) -> Any:
 
 HOSTILE = {
     "nothing": ("", "not JSON"),
-    "a list": ("[]", "no session"),
+    "a list": ("[]", "not a session"),
     "another version": (hostile(lambda v: v.update(session=2)), "version 2"),
     "true for a version": (hostile(lambda v: v.update(session=True)), "version True"),
     "an unknown key": (hostile(lambda v: v.update(code="1")), "'code'"),
