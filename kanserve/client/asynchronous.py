@@ -1,4 +1,4 @@
-"""The client for asyncio, with the calls of the one for threads."""
+"""The asyncio client, with the same calls as the synchronous one."""
 
 import asyncio
 import itertools
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """As Client, for asyncio; made anywhere, used in one event loop."""
+    """As Client, for asyncio; may be created anywhere, but is used in one event loop."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class AsyncClient:
         self._names = Names(token, metadata)
         self._memory = Memory()
         self._closed = Event()
-        self.retried = 0  # requests that were made again
+        self.retried = 0  # the number of retries
 
     @overload
     async def predict(
@@ -183,7 +183,7 @@ class AsyncClient:
         await self.close()
 
     def _turn(self) -> Calls:
-        if not self._channels:  # not before: a channel belongs to the event loop that runs when it is made
+        if not self._channels:  # created late: a channel belongs to the event loop that runs at its creation
             self._channels = self._target.open_in_loop()
             self._turns = itertools.cycle([calls(channel) for channel in self._channels])
         return next(self._turns)

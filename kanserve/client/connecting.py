@@ -1,7 +1,7 @@
-"""How a client reaches a server: addresses, the pool of connections, TLS, tokens, and the calls that there are.
+"""Connections to a server: addresses, the connection pool, TLS, tokens, and the available calls.
 
-Of a server with several workers one connection stays with one worker. `channels` connections are spread over them, as
-the kernel deals them out, and calls go to one after the other.
+A connection stays with one worker of a server. The kernel spreads `channels` connections over the workers, and calls
+use them in turn.
 """
 
 import ipaddress
@@ -24,15 +24,15 @@ from kanserve.v1 import formula_pb2
 
 Pem = bytes | str | os.PathLike[str]  # a certificate or a key: PEM itself, or the path of a file
 Pairs = Sequence[tuple[str, str | bytes]]
-Metadata = Pairs | Callable[[], Pairs]  # what goes along with requests: always the same, or asked for each time
-Calls = Mapping[str, Any]  # the calls of one channel by name; grpc has a type for each kind, in its stubs alone
+Metadata = Pairs | Callable[[], Pairs]  # metadata of requests: constant, or a function called for each request
+Calls = Mapping[str, Any]  # the calls of one channel by name; grpc has a type for each kind only in its stubs
 
 _MOST_BYTES = 2**27
-_KEEPALIVE = 330_000  # milliseconds: servers count a client that asks more often than every five minutes as a nuisance
+_KEEPALIVE = 330_000  # milliseconds: servers may disconnect clients that ping more often than every five minutes
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", _MOST_BYTES),
     ("grpc.max_send_message_length", _MOST_BYTES),
-    # A worker that was killed is back within a second; grpc itself waits one, and longer each time.
+    # A killed worker is replaced within a second; grpc's default back-off starts at one second and grows.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.keepalive_time_ms", _KEEPALIVE),
@@ -41,7 +41,7 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Target:
-    """A server, and what is shown to it."""
+    """A server's address, and the credentials for it."""
 
     address: str
     channels: int
@@ -50,13 +50,13 @@ class Target:
     token: str | Callable[[], str] | None
 
     def open(self) -> list[grpc.Channel]:
-        """The connections, which connect when they are first used."""
+        """Create the channels, which connect at first use."""
         if self.credentials is None:
             return [grpc.insecure_channel(self.address, self.options) for _ in range(self.channels)]
         return [grpc.secure_channel(self.address, self.credentials, self.options) for _ in range(self.channels)]
 
     def open_in_loop(self) -> list[grpc.aio.Channel]:
-        """The same for asyncio; they belong to the event loop that runs now."""
+        """The same for asyncio; the channels belong to the running event loop."""
         if self.credentials is None:
             return [grpc.aio.insecure_channel(self.address, self.options) for _ in range(self.channels)]
         return [grpc.aio.secure_channel(self.address, self.credentials, self.options) for _ in range(self.channels)]
@@ -72,23 +72,23 @@ def target(
     server_name: str = "",
     token: str | Callable[[], str] | None = None,
 ) -> Target:
-    """A server by its address; InputError for what does not fit together.
+    """A server by its address; InputError for inconsistent options.
 
-    A token is a secret: without TLS it is shown to no other machine.
+    A token is a secret: without TLS it is only sent to this machine.
     """
     if channels < 1:
         raise InputError(f"A client has 1 or more channels, got {channels}.")
     if (certificate is None) != (key is None):
-        raise InputError("A client certificate has a key: give both, or neither.")
+        raise InputError("A client certificate needs its key: give both, or neither.")
     if tls is False and certificate is not None:
-        raise InputError("A client certificate is shown over TLS only: give tls too, True or the server's authority.")
+        raise InputError("A client certificate needs TLS: give tls too, True or the server's CA certificate.")
     if tls is False and token is not None and not is_local(address):
         raise InputError(
-            f"A token must not travel to {address} in the clear: give tls, True or the server's authority."
+            f"A token must not be sent to {address} unencrypted: give tls, True or the server's CA certificate."
         )
     options = _OPTIONS
     if channels > 1:
-        options = (*options, ("grpc.use_local_subchannel_pool", 1))  # otherwise they share a connection
+        options = (*options, ("grpc.use_local_subchannel_pool", 1))  # otherwise the channels share a connection
     if server_name:
         options = (*options, ("grpc.ssl_target_name_override", server_name))
     credentials = None
@@ -152,7 +152,7 @@ METHODS: Mapping[str, _Method] = MappingProxyType(dict(_methods()))
 
 
 def calls(channel: grpc.Channel | grpc.aio.Channel) -> Calls:
-    """Every call of both services over a channel."""
+    """All calls of both services over a channel."""
     return {
         name: getattr(channel, method.kind)(
             method.path,
@@ -164,9 +164,9 @@ def calls(channel: grpc.Channel | grpc.aio.Channel) -> Calls:
 
 
 class Names:
-    """Names of requests, which the server's log has too: one beginning for a client, and numbers; and what goes along.
+    """Generates request ids, a prefix for each client and a number, which the server's log has too; and the metadata.
 
-    InputError for metadata that no request may have.
+    InputError for invalid metadata.
     """
 
     def __init__(self, token: str | Callable[[], str] | None, metadata: Metadata = ()) -> None:
@@ -176,7 +176,7 @@ class Names:
         self._numbers = itertools.count(1)
 
     def next(self) -> tuple[str, tuple[tuple[str, str | bytes], ...]]:
-        """The name of a request, and the metadata with which it is sent."""
+        """The id of the next request, and its metadata."""
         more = _checked(self._metadata()) if callable(self._metadata) else self._metadata
         name = next((str(value) for key, value in more if key == _NAME), "")
         if not name:
@@ -193,12 +193,12 @@ _KEY, _TEXT = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]*")
 
 
 def _checked(metadata: Pairs) -> tuple[tuple[str, str | bytes], ...]:
-    """What HTTP/2 carries; grpc itself says no more than that something is wrong, in an error of its own."""
+    """Check that HTTP/2 can carry the metadata; grpc's own error would not say what is wrong."""
     for key, value in metadata:
         if not _KEY.fullmatch(key) or key.startswith("grpc-"):
-            raise InputError(f"A key of metadata has small letters, digits, '-', '_' and '.'; got {key!r:.80}.")
+            raise InputError(f"A key of metadata has lower-case letters, digits, '-', '_' and '.'; got {key!r:.80}.")
         if key == _AUTHORIZATION:
-            raise InputError("The authorization is given as token, which is shown over TLS only.")
+            raise InputError("Give the authorization as token, which is only sent over TLS.")
         if isinstance(value, str) == key.endswith("-bin") or (isinstance(value, str) and not _TEXT.fullmatch(value)):
             raise InputError(f"The metadata {key!r:.80} must be printable ASCII, or bytes where it ends in -bin.")
     return tuple(metadata)

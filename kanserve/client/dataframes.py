@@ -1,4 +1,4 @@
-"""Tables of pandas and polars as rows, and answers as such tables. Neither is imported: who gives one has it."""
+"""pandas and polars DataFrames as rows, and answers as DataFrames. Neither is imported here: the caller has done so."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import DataError
 
-_SHOWN = 12  # names in an error
+_SHOWN = 12  # names listed in an error
 
 
 class Frame(Protocol):
@@ -27,7 +27,7 @@ def is_frame(x: object) -> bool:
 
 
 def _package(x: object) -> Any:
-    """The package whose DataFrame this is (Any: it has no types, or is not installed)."""
+    """The package whose DataFrame this is, or None (Any: it has no types, or is not installed)."""
     for name in ("pandas", "polars"):
         package = sys.modules.get(name)
         if package is not None and isinstance(x, getattr(package, "DataFrame", ())):
@@ -36,7 +36,7 @@ def _package(x: object) -> Any:
 
 
 def select(frame: Any, names: Sequence[str], dtype: type[Any] = np.float64) -> NDArray[Any]:
-    """The columns of these names as rows (N, names), in this order; what is missing in a row is NaN."""
+    """The columns with these names as rows (N, names), in this order; missing values become NaN."""
     columns = list(frame.columns)
     missing = [name for name in names if name not in columns]
     if missing:
@@ -48,9 +48,9 @@ def select(frame: Any, names: Sequence[str], dtype: type[Any] = np.float64) -> N
     if twice:
         raise DataError(f"The table has more than one column {_listed(sorted(set(twice)))}. Rename the others.")
     rows = np.empty((len(frame), len(names)), dtype)
-    for place, name in enumerate(names):
+    for column, name in enumerate(names):
         try:
-            rows[:, place] = _column(frame[name])
+            rows[:, column] = _column(frame[name])
         except (TypeError, ValueError, OverflowError):
             raise DataError(f"The column {name!r} must hold numbers; its type is {frame[name].dtype}.") from None
     return rows
@@ -69,7 +69,7 @@ def _column(column: Any) -> NDArray[Any]:
 
 
 def like(frame: Any, values: NDArray[Any], names: Sequence[str]) -> Any:
-    """A table of the frame's kind, and its index where it has one, of values (N, names)."""
+    """A DataFrame of values (N, names), of the frame's package and with its index, if it has one."""
     package = _package(frame)
     if package.__name__ == "polars":
         return package.DataFrame(values, schema=list(names))
@@ -77,7 +77,7 @@ def like(frame: Any, values: NDArray[Any], names: Sequence[str]) -> Any:
 
 
 def series(frame: Any, values: NDArray[Any], name: str) -> Any:
-    """A column likewise, of values (N,)."""
+    """A Series of values (N,), likewise."""
     package = _package(frame)
     if package.__name__ == "polars":
         return package.Series(name, values.tolist(), dtype=package.String)

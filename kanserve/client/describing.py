@@ -1,4 +1,4 @@
-"""What a server says of itself and of its models, once for both clients, as `predicting` does it."""
+"""Calls about a server and its models, written once for both clients as generators, as in `predicting`."""
 
 import json
 from collections.abc import Generator, Sequence
@@ -61,7 +61,7 @@ def metadata(name: str, version: str) -> Steps[ModelInfo]:
     return ModelInfo(
         name=response.name,
         version=int(facts["version"]),
-        versions=tuple(int(one) for one in response.versions),
+        versions=tuple(int(number) for number in response.versions),
         inputs=tuple(json.loads(facts["inputs"])),
         outputs=tuple(json.loads(facts["outputs"])),
         classes=tuple(json.loads(facts["classes"])),
@@ -74,19 +74,19 @@ def statistics(name: str, version: str) -> Steps[tuple[ModelStatistics, ...]]:
     response = yield "ModelStatistics", pb.ModelStatisticsRequest(name=name, version=version)
     return tuple(
         ModelStatistics(
-            name=one.name,
-            version=int(one.version),
-            last=one.last_inference / 1000 if one.last_inference else None,
-            rows=one.inference_count,
-            executions=one.execution_count,
-            succeeded=_counted(one.inference_stats.success),
-            failed=_counted(one.inference_stats.fail),
-            queued=_counted(one.inference_stats.queue),
-            decoded=_counted(one.inference_stats.compute_input),
-            computed=_counted(one.inference_stats.compute_infer),
-            encoded=_counted(one.inference_stats.compute_output),
+            name=model.name,
+            version=int(model.version),
+            last=model.last_inference / 1000 if model.last_inference else None,
+            rows=model.inference_count,
+            executions=model.execution_count,
+            succeeded=_counted(model.inference_stats.success),
+            failed=_counted(model.inference_stats.fail),
+            queued=_counted(model.inference_stats.queue),
+            decoded=_counted(model.inference_stats.compute_input),
+            computed=_counted(model.inference_stats.compute_infer),
+            encoded=_counted(model.inference_stats.compute_output),
         )
-        for one in response.model_stats
+        for model in response.model_stats
     )
 
 
@@ -127,7 +127,7 @@ def formula(name: str, version: str, formats: Sequence[str]) -> Steps[tuple[Serv
             ),
             sigma=output.residual_standard_deviation if output.HasField("residual_standard_deviation") else None,
             degrees=output.degrees_of_freedom if output.HasField("degrees_of_freedom") else None,
-            pareto=tuple(_alternative(each) for each in output.pareto),
+            pareto=tuple(_alternative(alternative) for alternative in output.pareto),
             functions=functions,
         )
         for output in response.outputs

@@ -1,4 +1,4 @@
-"""Sources that a server gives: received in parts, checked, and written to a folder whole or not at all."""
+"""Exported sources from a server: received in parts, checked, and written to a folder atomically."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ MOST_FILES = 256
 
 
 class Received:
-    """The files of a stream of parts. Nothing of it is believed: paths, sizes and checksums are looked at."""
+    """The files of a stream of parts. The server is not trusted: paths, sizes and checksums are checked."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -24,14 +24,13 @@ class Received:
         self._bytes = 0
 
     def add(self, part: pb.ExportSourceResponse) -> None:
-        """The next part: FormatError for a path that is not allowed or for too much, IntegrityError for other bytes
-        than the checksum's."""
+        """Add the next part: FormatError for a forbidden path or too much data, IntegrityError for a wrong checksum."""
         if not self._parts:
             self._begin(part.path)
         elif part.path != self._path:
-            raise IntegrityError(f"The source is not whole: {self._path!r} ends before its last part.")
+            raise IntegrityError(f"The source is incomplete: {self._path!r} ends before its last part.")
         if not part.data and not part.last:
-            raise FormatError("The server sends parts with nothing in them.")
+            raise FormatError("The server sends empty parts.")
         self._bytes += len(part.data)
         if self._bytes > MOST_BYTES:
             raise FormatError(f"A source may have {MOST_BYTES} bytes; the server sends more.")
@@ -44,38 +43,38 @@ class Received:
             self._parts = []
 
     def files(self) -> Mapping[str, bytes]:
-        """All of them, by path."""
+        """All files by path; IntegrityError if the last one is incomplete."""
         if self._parts:
-            raise IntegrityError(f"The source is not whole: {self._path!r} ends before its last part.")
+            raise IntegrityError(f"The source is incomplete: {self._path!r} ends before its last part.")
         return self._files
 
     def _begin(self, path: str) -> None:
-        from kanserve.artifact.naming_rules import check_path, folders_of  # brings more than a client needs otherwise
+        from kanserve.artifact.naming_rules import check_path, folders_of  # imported late, since it imports much
 
         check_path(f"{self._kind}/{path}")
         taken = {file.lower() for file in self._files}
-        folders = {one.lower() for known in self._files for one in folders_of(known)}
-        if path.lower() in taken | folders or taken & {one.lower() for one in folders_of(path)}:
-            raise FormatError(f"The source has two files where one can be: {path!r}.")
+        folders = {folder.lower() for known in self._files for folder in folders_of(known)}
+        if path.lower() in taken | folders or taken & {folder.lower() for folder in folders_of(path)}:
+            raise FormatError(f"The source has conflicting paths: {path!r}.")
         if len(self._files) >= MOST_FILES:
             raise FormatError(f"A source may have {MOST_FILES} files; the server sends more.")
         self._path = path
 
 
 def write(files: Mapping[str, bytes], folder: str | os.PathLike[str]) -> None:
-    """Write files to a folder that is new or empty; ConflictError where it is neither. It appears whole."""
-    place = Path(folder)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    made = place.parent / f".{place.name}.{os.urandom(8).hex()}.part"
-    made.mkdir()
+    """Write files to a new or empty folder, atomically; ConflictError if the folder has files."""
+    target = Path(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.parent / f".{target.name}.{os.urandom(8).hex()}.part"
+    staging.mkdir()
     try:
         for path, data in files.items():
-            file = made / path
+            file = staging / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
         try:
-            made.rename(place)
+            staging.rename(target)
         except OSError:
-            raise ConflictError(f"{place} is there already. Give a folder that is new or empty.") from None
+            raise ConflictError(f"{target} is there already. Give a folder that is new or empty.") from None
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Predictions and derivatives, once for both clients: generators that yield what to send and are sent what came back.
+"""Predictions and derivatives, written once for both clients: generators that yield requests and are sent responses.
 
-A request for a prediction is written by hand: all of it but the numbers is the same each time, and is kept as bytes.
+Prediction requests are serialized by hand: all bytes before the numbers are the same each time, and are cached.
 """
 
 import sys
@@ -38,7 +38,7 @@ _MOST_REMEMBERED = 256
 
 @dataclass
 class Memory:
-    """What a client need not ask or write again; threads may share it."""
+    """A client's cache of model metadata and request bytes; thread-safe."""
 
     infos: dict[tuple[str, str], ModelInfo] = field(default_factory=dict)
     beginnings: dict[tuple[Any, ...], bytes] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Memory:
 def predict(
     memory: Memory, name: str, x: ArrayLike | Frame, version: str, output: Output, dtype: DTypeLike
 ) -> Steps[Any]:
-    """An array for an array, a table for a table."""
+    """One output: an array for an array, a DataFrame for a DataFrame."""
     if not dataframes.is_frame(x):
         rows = _rows(x, dtype)
         values, _ = yield from _predicted(memory, name, rows, version, output)
@@ -65,7 +65,7 @@ def predict(
 
 
 def infer(memory: Memory, name: str, x: ArrayLike | Frame, version: str, dtype: DTypeLike) -> Steps[Prediction]:
-    """All outputs, as arrays, and what was said of the rows."""
+    """All outputs, as arrays, and which rows are outside the training range."""
     if not dataframes.is_frame(x):
         prediction, _ = yield from _inferred(memory, name, _rows(x, dtype), version)
         return prediction
@@ -94,9 +94,10 @@ def _for_frame(
     dtype: DTypeLike,
     ask: Callable[[Any, str], Steps[tuple[T, int]]],
 ) -> Steps[tuple[ModelInfo, T]]:
-    """What comes of asking with the columns that the model takes, in its order.
+    """Call `ask` with the DataFrame's columns that the model takes, in its order; returns its result.
 
-    They are those of the version that answers: where that is not the one that was known, they are looked at again.
+    If another version answers than the one whose metadata is cached, its inputs are looked up, and if they differ the
+    request is repeated.
     """
     info = memory.infos.get((name, version))
     if info is None:
@@ -149,7 +150,7 @@ def _inferred(memory: Memory, name: str, rows: NDArray[Any], version: str) -> St
 def _responses(
     memory: Memory, name: str, rows: NDArray[Any], version: str, outputs: tuple[str, ...]
 ) -> Steps[list[tuple[int, pb.ModelInferResponse]]]:
-    """The responses, each with its first row: of one, or of as many requests as the rows need."""
+    """The responses of as many requests as the rows need, each with the number of its first row."""
     responses: list[tuple[int, pb.ModelInferResponse]] = []
     start, step = 0, _rows_at_a_time(rows)
     while start < max(1, len(rows)):
@@ -157,13 +158,13 @@ def _responses(
         try:
             response = yield "ModelInfer", _request(memory, name, version, outputs, part)
         except TensorError:
-            told = yield "ModelConfig", pb.ModelConfigRequest(name=name, version=version)
-            if not 0 < told.config.max_batch_size < len(part):
+            answer = yield "ModelConfig", pb.ModelConfigRequest(name=name, version=version)
+            if not 0 < answer.config.max_batch_size < len(part):
                 raise
-            step = told.config.max_batch_size
+            step = answer.config.max_batch_size
             continue
         responses.append((start, response))
-        version = response.model_version  # the parts of one answer come from one version
+        version = response.model_version  # so that one version answers all parts
         start += len(part) or 1
     return responses
 
@@ -206,13 +207,13 @@ def _differentiated(name: str, rows: Array, version: str) -> Steps[tuple[tuple[A
         try:
             response = yield "Differentiate", request
         except TensorError:
-            told = yield "ModelMetadata", pb.ModelMetadataRequest(name=name, version=version)
-            most = int(told.properties.get("max_differentiated_rows", 0))
+            answer = yield "ModelMetadata", pb.ModelMetadataRequest(name=name, version=version)
+            most = int(answer.properties.get("max_differentiated_rows", 0))
             if not 0 < most < len(part):
                 raise
             step = most
             continue
-        version = response.model_version  # as of predictions
+        version = response.model_version  # as for predictions
         values.append(_array(response.values))
         jacobians.append(_array(response.jacobian))
         start += step
@@ -224,19 +225,19 @@ def _array(message: formula_pb2.Float64Array) -> Array:
 
 
 def _rows(x: Any, dtype: DTypeLike) -> NDArray[Any]:
-    """Rows (N, inputs) in one of the two types that travel."""
+    """Rows (N, inputs) as float64 or float32."""
     kind = np.dtype(dtype)
     if kind not in (np.float64, np.float32):
-        raise DataError(f"Rows travel as float64 or float32, got {kind}.")
+        raise DataError(f"Rows are sent as float64 or float32, got {kind}.")
     try:
         given = np.ma.asanyarray(x) if isinstance(x, np.ma.MaskedArray) else np.asarray(x)
         if given.dtype.kind not in "biufO":
             raise TypeError
         rows = given.astype(kind, copy=False)
         if isinstance(rows, np.ma.MaskedArray):
-            rows = rows.filled(np.nan)  # what it hides is missing
+            rows = rows.filled(np.nan)  # masked values are missing values
     except (TypeError, ValueError, OverflowError):
-        raise DataError("Rows must be numbers; got something that is not.") from None
+        raise DataError("Rows must be numbers.") from None
     if rows.ndim != 2:
         raise DataError(f"Rows must have shape (N, inputs), got {rows.shape}.")
     return rows

@@ -1,4 +1,4 @@
-"""What a client gives: the messages of a server as plain, immutable data."""
+"""The results of a client: a server's messages as plain, immutable data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,11 +16,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The answer for N rows: `values` (N, outputs), and what a classifier adds, `probabilities` and `labels`.
+    """The answer for N rows: `values` (N, outputs); for a classifier also `probabilities` and `labels`.
 
-    `outside` is how many rows lie outside the training range, where the model extrapolates, and `outside_rows` the
-    first hundred of them (of each part in which many rows travelled). `labels` has the empty text for a row that is
-    not finite.
+    `outside` is the number of rows outside the training range, where the model extrapolates, and `outside_rows` the
+    first hundred of them (of each request, if many rows were sent in several). `labels` is empty for a row that is not
+    finite.
     """
 
     values: Array
@@ -33,7 +33,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """A version in the server's repository; the reason says why one is not ready."""
+    """A version in the server's repository; `reason` says why it is not ready."""
 
     name: str
     version: int
@@ -43,7 +43,7 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a server says of a model: names of its features, outputs and classes, versions, and what computes it."""
+    """The metadata of a model: names of its features, outputs and classes, versions, and its backend."""
 
     name: str
     version: int
@@ -57,22 +57,22 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Counted:
-    """How often something happened, and how long it took in all."""
+    """A count of events, and their total duration."""
 
     count: int
     seconds: float
 
     @property
     def mean(self) -> float:
-        """Seconds; 0 where it never happened."""
+        """Seconds per event; 0 if there were none."""
         return self.seconds / self.count if self.count else 0.0
 
 
 @dataclass(frozen=True)
 class ModelStatistics:
-    """What a version has answered since the server began: requests, the rows in them, and where the time went.
+    """The requests that a version has answered since the server started, their rows, and the time by stage.
 
-    `last` is when it answered last, in seconds since 1970; None: never.
+    `last` is the time of the last answer, in seconds since 1970; None: never.
     """
 
     name: str
@@ -90,8 +90,8 @@ class ModelStatistics:
 
 @dataclass(frozen=True, eq=False)
 class ServedAlternative:
-    """Another formula of the same output, its complexity, and its errors (RMSE) on the rows that it was fitted to and
-    on rows that were held out; None where there were none."""
+    """Another formula of the same output, its complexity, and its RMSE on training rows and on held-out rows (None
+    without any)."""
 
     text: str
     latex: str
@@ -102,7 +102,7 @@ class ServedAlternative:
     tables: Mapping[str, Table]
 
     def evaluate(self, x: ArrayLike) -> Array:
-        """What the formula gives, (N,), at raw features x (N, all inputs of the model)."""
+        """The values (N,) of the formula at raw features x (N, all inputs of the model)."""
         return evaluate_tree(self.tree, self.tables, x)
 
 
@@ -110,10 +110,10 @@ class ServedAlternative:
 class ServedFormula:
     """The formula of one output, as `kanserve.Formula`, and how well it fits the data that it was compiled with.
 
-    `constants`, in the order of the tree's steps, are what those data say about its numbers; `sigma` is the standard
-    deviation of the data's errors and `degrees` the rows less the constants that were estimated. `pareto` are the
-    formulas from which this one was chosen, the simplest first. `functions` are the functions of all outputs together
-    that were asked for, by their format. What the server does not know, or was not asked for, is empty or None.
+    `constants`, in the order of the tree's steps, are its numbers with standard errors from those data; `sigma` is the
+    residual standard deviation and `degrees` its degrees of freedom, rows less estimated constants. `pareto` has the
+    formulas from which this one was chosen, the simplest first. `functions` has the requested functions of all outputs
+    together, by format. Whatever the server does not know, or was not asked for, is empty or None.
     """
 
     name: str
@@ -137,13 +137,13 @@ class ServedFormula:
     functions: Mapping[str, str] = field(default_factory=dict)
 
     def evaluate(self, x: ArrayLike) -> Array:
-        """What the formula gives, (N,), at raw features x (N, all inputs of the model)."""
+        """The values (N,) of the formula at raw features x (N, all inputs of the model)."""
         return evaluate_tree(self.tree, self.tables, x)
 
 
 @dataclass(frozen=True, eq=False)
 class Edge:
-    """From a node of the layer before (or an input) to a subnode of this one, with its curve in the layer's units.
+    """An edge from a node of the previous layer (or an input) to a subnode, with its curve in the layer's units.
 
     `kind` is "spline", "symbolic", "sum" or "zero"; `affine` is a, b, c, d of c·function(a·x + b) + d.
     """
@@ -170,7 +170,7 @@ class Node:
 
 @dataclass(frozen=True)
 class NetworkLayer:
-    """The edges from one row of nodes to the next, and that next row; each subnode is (scale, bias)."""
+    """The edges of a layer, and the nodes that they lead to; each subnode is (scale, bias)."""
 
     nodes: tuple[Node, ...]
     subnodes: tuple[tuple[float, float], ...]
@@ -179,7 +179,7 @@ class NetworkLayer:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network as it can be drawn: names, ranges, layers, and the affines (shift, scale) at both ends."""
+    """A network for drawing: names, ranges, layers, and the affine maps (shift, scale) of inputs and outputs."""
 
     name: str
     version: int
@@ -194,5 +194,5 @@ class Network:
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """Those of all layers."""
+        """The edges of all layers."""
         return tuple(edge for layer in self.layers for edge in layer.edges)

@@ -1,4 +1,4 @@
-"""Which calls are made again, and when; and the error that a failed one stands for."""
+"""Which calls are retried, and when (exponential back-off); and the exception for a failed call."""
 
 import random
 import re
@@ -15,21 +15,21 @@ _FIRST, _LONGEST = 0.1, 5.0  # seconds
 
 
 def delay(failures: int) -> float:
-    """Seconds to wait after so many failures: twice as long each time, and less by chance, so that clients who failed
-    together do not come back together."""
+    """Seconds to wait after this many failures: exponential back-off with jitter, so that clients that failed at the
+    same time do not retry at the same time."""
     return min(_LONGEST, _FIRST * 2.0 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0)
 
 
 def is_passing(error: Any) -> bool:
-    """Whether another server, or the same one a moment later, may answer. One that is busy is left alone.
+    """Whether a retry may succeed, on another server or a moment later. Busy servers are not retried.
 
-    CANCELLED is what a server says of the calls that it cuts off when it ends; no call is cancelled from here.
+    CANCELLED is the status of calls that an ending server cuts off; this client cancels none itself.
     """
     return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def raised(error: Any, address: str, timeout: float, request: str = "", attempts: int = 1) -> KanserveError:
-    """The error that a failed call stands for: the server's own where it says which, otherwise by the status code."""
+    """The exception for a failed call: of the class that the server names, else by the status code."""
     failed = _raised(error, address, timeout, request)
     tried = f", tried {attempts} times" if attempts > 1 else ""
     failed.add_note(f"Request {request or 'without a name'} to {address}{tried}.")
@@ -61,10 +61,10 @@ def _raised(error: Any, address: str, timeout: float, request: str) -> KanserveE
         case grpc.StatusCode.UNAVAILABLE:
             return errors.UnreachableError(f"No server answers at {address}: {_readable(text)}.")
         case _:
-            named_there = "" if request and request in text else f" (request {request})"  # our server says it itself
+            named_there = "" if request and request in text else f" (request {request})"  # our server includes it
             return KanserveError(f"The server at {address} failed: {code.name}: {text}{named_there}.")
 
 
 def _readable(text: str) -> str:
-    """What gRPC says, with addresses as people write them: [::1]:8001 for ipv6:%5B::1%5D:8001."""
+    """gRPC's text with readable addresses: [::1]:8001 for ipv6:%5B::1%5D:8001."""
     return re.sub(r"\bipv[46]:(?=[\[\d])", "", unquote(text))

@@ -1,4 +1,4 @@
-"""The client for threads."""
+"""The synchronous client."""
 
 import itertools
 import os
@@ -26,13 +26,13 @@ T = TypeVar("T")
 
 
 class Client:
-    """Connections to a server, which threads may share.
+    """A client of a server; thread-safe.
 
-    `timeout` is in seconds and for each request, its repetitions included: a request that finds no server, or one that
-    is stopping, is made again up to `retries` times, a little later each time. `channels` connections spread calls over
-    the workers of a server. `tls` is True, or the authority's certificate, as PEM or the path of a file; `certificate`
-    and `key` are the client's own. `token` is a bearer token, or what gives the one of the moment. `metadata` is what
-    goes along with each request, as [("traceparent", "00-...")], or gives that; an "x-request-id" in it is its name.
+    `timeout` is in seconds, for each request with its retries: if a server cannot be reached or is stopping, a request
+    is retried up to `retries` times, with exponential back-off. `channels` connections spread calls over the workers of
+    a server. `tls` is True, or the CA certificate, as PEM or the path of a file; `certificate` and `key` are the
+    client's own. `token` is a bearer token, or a function that returns the current one. `metadata` is sent with each
+    request, as [("traceparent", "00-...")], or a function that returns it; an "x-request-id" in it is the request id.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Client:
         self._memory = Memory()
         self._closed = Event()
         self._retried = itertools.count()
-        self.retried = 0  # requests that were made again
+        self.retried = 0  # the number of retries
 
     @overload
     def predict(
@@ -96,18 +96,18 @@ class Client:
         output: Output = "y",
         dtype: DTypeLike = np.float64,
     ) -> Any:
-        """The outputs (N, outputs) at raw features x (N, inputs); of a classifier the scores.
+        """The outputs (N, outputs) at raw features x (N, inputs); for a classifier the scores.
 
-        Its "probabilities" (N, classes) or "label" (N,) are other outputs to ask for. Of a DataFrame of pandas or
-        polars the model's inputs are taken by their names, and the answer is one too. Rows of dtype float32 travel and
-        are answered in that.
+        `output` may also be a classifier's "probabilities" (N, classes) or "label" (N,). From a pandas or polars
+        DataFrame the model's inputs are taken by name, and the answer is a DataFrame too. With dtype float32, rows are
+        sent and answered in that.
         """
         return self._run(predicting.predict(self._memory, name, x, str(version), output, dtype))
 
     def infer(
         self, name: str, x: ArrayLike | Frame, version: int | str = "", *, dtype: DTypeLike = np.float64
     ) -> Prediction:
-        """All outputs, and which rows lie outside the training range."""
+        """All outputs, and which rows are outside the training range."""
         return self._run(predicting.infer(self._memory, name, x, str(version), dtype))
 
     def differentiate(self, name: str, x: ArrayLike | Frame, version: int | str = "") -> tuple[Array, Array]:
@@ -115,10 +115,10 @@ class Client:
         return self._run(predicting.differentiate(self._memory, name, x, str(version)))
 
     def formula(self, name: str, version: int | str = "", *, formats: Sequence[str] = ()) -> tuple[ServedFormula, ...]:
-        """One per output, in raw features.
+        """One formula per output, in raw features.
 
-        `formats` are the spellings that are wanted: of text, latex, python and c, which are all there by default, and
-        of c_function, fortran, julia, matlab, numpy, octave, python_function and rust.
+        `formats` selects among text, latex, python and c, which are the default, and c_function, fortran, julia,
+        matlab, numpy, octave, python_function and rust.
         """
         return self._run(describing.formula(name, str(version), formats))
 
@@ -135,10 +135,10 @@ class Client:
         format: str = "c_source",
         include_libraries: bool = False,
     ) -> Mapping[str, bytes]:
-        """The files of "c_source" or "numpy_source" by path, whole or refused; written to a new folder if one is given.
+        """The verified files of "c_source" or "numpy_source" by path; also written to a new folder if one is given.
 
-        IntegrityError for other bytes than the model's, FormatError or InvalidNameError for a path that leaves the
-        folder, ConflictError for a folder that has something in it.
+        IntegrityError for a wrong checksum, FormatError or InvalidNameError for a path that leaves the folder,
+        ConflictError for a folder that is not empty.
         """
         request = formula_pb2.ExportSourceRequest(
             model_name=name, model_version=str(version), format=format, include_libraries=include_libraries
@@ -149,10 +149,10 @@ class Client:
         return files
 
     def watch(self, name: str = "") -> Iterator[ModelEvent]:
-        """Each version of a model, or of all, and then each change, as long as it is listened to.
+        """Yield each version of a model, or of all models, and then each change, without end.
 
-        A connection that is lost is made again, and only what has changed meanwhile is told; UnreachableError when
-        there is no server to begin with.
+        A lost connection is re-established, and only changes in between are yielded; UnreachableError if no server is
+        there at first.
         """
         request, known, failures = formula_pb2.WatchRequest(model_name=name), Known(), 0
         while not self._closed.is_set():
@@ -179,15 +179,15 @@ class Client:
         return self._run(describing.models())
 
     def statistics(self, name: str = "", version: int | str = "") -> tuple[ModelStatistics, ...]:
-        """What each version, or those of one model, has answered."""
+        """The statistics of all versions, or of one model or version."""
         return self._run(describing.statistics(name, str(version)))
 
     def load(self, name: str) -> None:
-        """Have the server load what its repository has of a model; asked once, and never again by itself."""
+        """Make the server load a model's versions from its repository; never retried."""
         self._run(describing.load(name))
 
     def unload(self, name: str) -> None:
-        """Have the server let go of a model; asked once."""
+        """Make the server unload a model; never retried."""
         self._run(describing.unload(name))
 
     def live(self) -> bool:
@@ -195,7 +195,7 @@ class Client:
         return self._run(describing.live())
 
     def ready(self, name: str = "", version: int | str = "") -> bool:
-        """Whether the server, or one model of it, takes requests."""
+        """Whether the server, or one of its models, accepts requests."""
         return self._run(describing.ready(name, str(version)))
 
     def close(self) -> None:

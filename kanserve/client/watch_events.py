@@ -1,4 +1,4 @@
-"""What a stream of changes says, as events; the same over a connection that was lost and made again."""
+"""Events from a Watch stream, without repetitions after a reconnect."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from kanserve.v1 import formula_pb2 as pb
 
 @dataclass(frozen=True)
 class ModelEvent:
-    """What a version of a model has become: "ready", "unavailable", "loading", "unloading" or "removed".
+    """The new state of a version of a model: "ready", "unavailable", "loading", "unloading" or "removed".
 
-    `reason` says why one is unavailable; `newest` whether it answers requests that name no version.
+    `reason` says why it is unavailable; `newest`: whether it answers requests that name no version.
     """
 
     name: str
@@ -21,29 +21,29 @@ class ModelEvent:
 
 
 class Known:
-    """What was told, so that after a new connection only what differs is told again."""
+    """The last known states, so that after a reconnect only differences become events."""
 
     def __init__(self) -> None:
         self._events: dict[tuple[str, int], ModelEvent] = {}
         self.heard = False
 
     def events(self, response: pb.WatchResponse) -> Iterator[ModelEvent]:
-        """What a response says that was not known. The first of a connection is whole, and lacks what is gone."""
+        """The new events of a response. The first response of a connection has all versions that still exist."""
         self.heard = True
-        told = [_event(version) for version in response.versions]
+        received = [_event(version) for version in response.versions]
         if response.whole:
-            there = {(one.name, one.version) for one in told}
+            there = {(event.name, event.version) for event in received}
             gone = [key for key in self._events if key not in there]
-            told = [*(ModelEvent(name, version, "removed") for name, version in gone), *told]
-        for one in told:
-            key = (one.name, one.version)
-            if self._events.get(key) == one:
+            received = [*(ModelEvent(name, version, "removed") for name, version in gone), *received]
+        for event in received:
+            key = (event.name, event.version)
+            if self._events.get(key) == event:
                 continue
-            if one.state == "removed":
+            if event.state == "removed":
                 self._events.pop(key, None)
             else:
-                self._events[key] = one
-            yield one
+                self._events[key] = event
+            yield event
 
 
 def _event(one: pb.VersionState) -> ModelEvent:

@@ -1,10 +1,10 @@
-"""The inference protocol as it travels: our messages under the protocol's method paths.
+"""The inference protocol on the wire: our messages under the protocol's method paths.
 
-On the wire a call is a path and bytes; the full names of messages do not travel. So our messages live in the package
-kanserve.inference, where they share a process with the copy of any other client (protobuf refuses two definitions
-of one name), and this module binds the service to /inference.GRPCInferenceService/... where every client looks
-for it. The generated grpc_service_pb2_grpc knows only its own package: take its types, not its functions.
-Reflection, where names are read, is answered from a pool that holds the protocol's names.
+On the wire a call is a path and bytes, without the names of messages. So our messages are in the protobuf package
+kanserve.inference: in the protocol's own package they would clash with another client's copy in the same process, since
+protobuf refuses two definitions of a name. This module binds the service to /inference.GRPCInferenceService/..., where
+clients expect it. The generated grpc_service_pb2_grpc only knows its own package: use its types, not its functions.
+Reflection, which does send names, is answered from a pool with the protocol's names.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -52,13 +52,13 @@ class Method:
 
     @property
     def path(self) -> str:
-        """As it stands in the HTTP/2 request."""
+        """The path in the HTTP/2 request."""
         return f"/{SERVICE_NAME}/{self.name}"
 
     @property
     def kind(self) -> str:
-        """As grpc says it: "unary_unary", "stream_stream" and so on."""
-        return "_".join("stream" if one else "unary" for one in (self.client_streaming, self.server_streaming))
+        """In grpc's words: "unary_unary", "stream_stream" and so on."""
+        return "_".join("stream" if streams else "unary" for streams in (self.client_streaming, self.server_streaming))
 
 
 def _method(one: MethodDescriptor) -> Method:
@@ -66,11 +66,11 @@ def _method(one: MethodDescriptor) -> Method:
     return Method(one.name, request, response, one.client_streaming, one.server_streaming)
 
 
-METHODS: Mapping[str, Method] = MappingProxyType({one.name: _method(one) for one in _SERVICE.methods})
+METHODS: Mapping[str, Method] = MappingProxyType({method.name: _method(method) for method in _SERVICE.methods})
 
 
 def handlers(servicer: grpc_service_pb2_grpc.GRPCInferenceServiceServicer) -> "grpc.GenericRpcHandler[Any, Any]":
-    """What `server.add_generic_rpc_handlers` takes, for a server of threads or of asyncio."""
+    """The handlers for `server.add_generic_rpc_handlers`, of a synchronous or asyncio server."""
     made = {method.name: _handler(method, getattr(servicer, method.name)) for method in METHODS.values()}
     return grpc.method_handlers_generic_handler(SERVICE_NAME, made)
 
@@ -88,7 +88,7 @@ def _handler(method: Method, behavior: Callable[..., Any]) -> "grpc.RpcMethodHan
 def add_to_server(
     servicer: grpc_service_pb2_grpc.GRPCInferenceServiceServicer, server: grpc.Server | grpc.aio.Server
 ) -> None:
-    """Bind a servicer, as a generated add_..._to_server would; frameworks that take such a function take this one."""
+    """Bind a servicer, with the interface of a generated add_..._to_server, for frameworks that take one."""
     server.add_generic_rpc_handlers((handlers(servicer),))
 
 
@@ -97,7 +97,7 @@ def stub(channel: grpc.Channel) -> grpc_service_pb2_grpc.GRPCInferenceServiceStu
 @overload
 def stub(channel: grpc.aio.Channel) -> "grpc_service_pb2_grpc.GRPCInferenceServiceAsyncStub": ...
 def stub(channel: grpc.Channel | grpc.aio.Channel) -> grpc_service_pb2_grpc.GRPCInferenceServiceStub:
-    """The calls of a client, typed as the generated stub and with the protocol's paths."""
+    """A client stub, typed as the generated one but with the protocol's paths."""
     made = object.__new__(grpc_service_pb2_grpc.GRPCInferenceServiceStub)
     for method in METHODS.values():
         connect = getattr(channel, method.kind)
@@ -118,7 +118,7 @@ def requested_model(
 
 
 def reflection_pool() -> DescriptorPool:
-    """A pool of its own with every service that is served, each under the name by which it is called."""
+    """A separate descriptor pool with every service, under the name by which it is called."""
     pool = DescriptorPool()
     for file in (model_config_pb2.DESCRIPTOR, grpc_service_pb2.DESCRIPTOR):
         pool.AddSerializedFile(_renamed(file).SerializeToString())
@@ -128,12 +128,12 @@ def reflection_pool() -> DescriptorPool:
 
 
 def _renamed(file: FileDescriptor) -> FileDescriptorProto:
-    """A copy of a file of package kanserve.inference that is in the protocol's package."""
+    """A copy of a descriptor file of package kanserve.inference, moved to the protocol's package."""
     copy = FileDescriptorProto.FromString(file.serialized_pb)
     ours, theirs = f".{copy.package}.", f".{_PACKAGE}."
     copy.package = _PACKAGE
     for field in (field for message in _messages(copy.message_type) for field in message.field):
-        if field.type_name:  # assigning the empty name of a number's type would make it present
+        if field.type_name:  # assigning an empty text would mark the field as present
             field.type_name = field.type_name.replace(ours, theirs, 1)
     for method in (method for service in copy.service for method in service.method):
         method.input_type = method.input_type.replace(ours, theirs, 1)
@@ -142,13 +142,13 @@ def _renamed(file: FileDescriptor) -> FileDescriptorProto:
 
 
 def _messages(found: Iterable[DescriptorProto]) -> Iterable[DescriptorProto]:
-    for one in found:
-        yield one
-        yield from _messages(one.nested_type)
+    for message in found:
+        yield message
+        yield from _messages(message.nested_type)
 
 
 def varint(number: int) -> bytes:
-    """A length as protobuf writes it, for messages made by hand: seven bits a byte, the lowest first."""
+    """A number as a protobuf varint, for messages serialized by hand: seven bits per byte, the lowest first."""
     made = bytearray()
     while number >= 0x80:
         made.append(number & 0x7F | 0x80)

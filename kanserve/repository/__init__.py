@@ -2,8 +2,8 @@
 
     <root>/<name>/<version>/manifest.json ...
 
-The root is a folder (`local`) or an fsspec URL, as s3://bucket/models (`remote`). A version appears whole, and
-none of ours is ever changed. What is not named like a model or a version is not there.
+The root is a folder (`local`) or an fsspec URL, as s3://bucket/models (`remote`). Versions are published atomically and
+never changed. Anything that is not named like a model or a version is ignored.
 """
 
 import os
@@ -31,9 +31,9 @@ def publish(
 ) -> int:
     """Add a version of a model, by default the next, and return its number; ConflictError when it is there already.
 
-    Of publishers who race for the next version each gets one of its own. The root is made where it is missing. What is
-    said of a URL is in `remote.Remote.publish`. With a `key` it is signed for its name and number; the signature that
-    it may have from elsewhere goes along otherwise, and holds only where it was made for every place.
+    Concurrent publishers each get a different next version. A missing root is created. For URLs see
+    `remote.Remote.publish`. With a `key` the version is signed for its name and number. Without one, an existing
+    signature is copied, which is only valid here if it was made for every name and number.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def publish(
     name : str
         The model's name.
     artifact : Artifact
-        What `kanserve.compile` made.
+        The result of `kanserve.compile`.
     version : int, optional
         By default the next one.
     key : Ed25519PrivateKey, optional
@@ -58,7 +58,7 @@ def publish(
     ConflictError
         The version is there already.
     InvalidNameError
-        No model may be called so.
+        The name is not allowed for a model.
 
     Examples
     --------
@@ -96,9 +96,9 @@ def read(root: Root, name: str, version: int | None = None, trusted: Verifier | 
 
 
 def clean(root: Root, older_than: float = 3600.0) -> int:
-    """Remove what publishers who were killed left behind, untouched for `older_than` seconds; how many there were.
+    """Remove incomplete versions of killed publishers, untouched for `older_than` seconds; returns how many.
 
-    Nobody who still writes is hurt: an artifact of the largest allowed size is written well within the hour.
+    The default is safe for running publishers: an artifact of the largest allowed size is written well within an hour.
     """
     return Remote(str(root)).clean(older_than) if is_remote(root) else local.clean(local.path(root), older_than)
 
@@ -106,10 +106,10 @@ def clean(root: Root, older_than: float = 3600.0) -> int:
 def open(
     root: Root, *, model_name: str = "", trusted: Verifier | None = None, options: Mapping[str, Any] | None = None
 ) -> Source:
-    """What a server reads from. A folder with a manifest in its root is one version of one model: version 1 of
+    """Open a repository for reading. A folder with a manifest in its root is one version of one model: version 1 of
     `model_name`, or of the name in the manifest. A folder of versions is one model: `model_name`, or the folder's name.
 
-    `options` go to the file system of a URL. Nothing is looked for yet but which of these it is.
+    `options` are passed to the file system of a URL. Models are not read yet.
     """
     if is_remote(root):
         return Remote(str(root), trusted, options)

@@ -1,7 +1,7 @@
 """A model repository in a folder.
 
-A version appears by a rename. What is hidden, a link, or not named like a model or a version is not there: the root may
-lie on a link, nothing below it may.
+A version is published by a rename. Entries that are hidden, links, or not named like a model or a version are ignored:
+only the root itself may be a link.
 """
 
 import os
@@ -55,7 +55,7 @@ class Folder(Source):
 
 
 class OneModel(Source):
-    """A folder of the numbered versions of one model, as a platform mounts it, or as a part of another."""
+    """A folder of the numbered versions of one model, as a platform mounts it, or inside a larger repository."""
 
     def __init__(self, root: Path, name: str = "", trusted: Verifier | None = None) -> None:
         self._root = root
@@ -88,14 +88,14 @@ class OneVersion(Source):
     def __init__(self, root: Path, name: str = "", trusted: Verifier | None = None) -> None:
         self._root = root
         self._trusted = trusted
-        # Where a platform mounts it nothing says what it was published as; it is served as version 1 of this name.
+        # A mounted folder does not show its published name and number; it is served as version 1 of this name.
         self._place = signing.place_of(root) or ((name, 1) if name else None)
         self._name = check_name(name or directory.read(root, trusted, self._place).manifest.name)
 
     def look(self) -> Mapping[str, Mapping[int, str]]:
         mark = _mark(self._root / MANIFEST)
         if not mark:
-            raise NotFoundError("The repository's folder holds no manifest any more.")
+            raise NotFoundError("The repository's folder no longer holds a manifest.")
         return {self._name: {1: mark}}
 
     def look_at(self, name: str) -> Mapping[int, str]:
@@ -169,7 +169,7 @@ def clean(root: Path, older_than: float) -> int:
 
 @contextmanager
 def _opened(root: Path, *names: str) -> Iterator[int]:
-    """An open handle of a folder below a root, which alone may be reached over a link; FileNotFoundError."""
+    """An open handle of a folder below a root; only the root may be a link. FileNotFoundError."""
     handles: list[int] = []
     try:
         handles.append(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -186,7 +186,7 @@ def _opened(root: Path, *names: str) -> Iterator[int]:
 def _versions(model: Path) -> dict[int, str]:
     if model.is_symlink() or not model.is_dir():
         return {}
-    with suppress(NotFoundError):  # removed while we looked
+    with suppress(NotFoundError):  # removed in the meantime
         return _numbers(model)
     return {}
 
@@ -198,7 +198,7 @@ def _numbers(model: Path) -> dict[int, str]:
 
 
 def _folders(place: Path) -> list[str]:
-    """The names of the folders in a folder, links to folders left out."""
+    """The names of the folders in a folder, without links."""
     try:
         with os.scandir(place) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -207,8 +207,8 @@ def _folders(place: Path) -> list[str]:
 
 
 def _mark(place: Path) -> str:
-    """What is another for another regular file at a place; empty for what is none. Not its inode, of which some file
-    systems that lie over a network make up a new one now and then.
+    """A text that changes when a regular file is replaced; empty for anything else. The inode is not part of it, since
+    some network file systems change it without a reason.
     """
     try:
         status = place.lstat()

@@ -1,13 +1,13 @@
 """A model repository behind an fsspec URL: s3://bucket/models, gs://, abfs://, memory://.
 
-What is read stays in memory, and nothing of it is used before its size and checksum are the manifest's. Keys are texts
-that anybody may have made: those that are not named like a model, a version and a file are not there, or refused.
+Files are read into memory, and not used before their size and checksum match the manifest. Keys are untrusted: those
+that are not named like a model, a version and a file are ignored or refused.
 
-Publishing puts the manifest last, so that a version is seen whole or not at all. Names are claimed by making the first
-file only where there is none, which S3 and most stores can do: of publishers who race each gets a version of its own.
-Where a store cannot, files of two racing publishers may mix; their checksums then differ, and readers refuse that
-version. A publisher who was killed leaves a version without a manifest, which nobody sees and `clean` removes; its
-number is not used again before that.
+Publishing writes the manifest last, so that a version appears atomically. A version number is claimed by creating its
+first file only if it does not exist, which S3 and most stores support: concurrent publishers get different versions. On
+a store without that, the files of two publishers may mix; then the checksums differ, and readers refuse that version. A
+killed publisher leaves a version without a manifest, which is invisible until `clean` removes it; its number is not
+used again before that.
 """
 
 import inspect
@@ -44,23 +44,23 @@ from kanserve.repository.source import ATTEMPTS, Source, is_name
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey as Key
 
-SECONDS = 30.0  # for one answer, of a store whose package can be told
-BYTES_PER_SECOND = 2**20  # at least, beyond that
+SECONDS = 30.0  # timeout of one request, for stores whose package supports timeouts
+BYTES_PER_SECOND = 2**20  # the least transfer rate, by which the timeout is extended
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]*)://")
 _LOCAL = ("file", "local")
-# What stores call that which changes with a file.
+# The stores' names of listing fields that change with a file.
 _MARKS = ("etag", "md5hash", "generation", "checksum", "mtime", "lastmodified", "last_modified", "updated", "created")
-_EXTRAS = {"s3fs": "s3"}  # of the packages that an extra of ours names
+_EXTRAS = {"s3fs": "s3"}  # packages, and our extras that install them
 
 
 def is_remote(root: object) -> bool:
-    """Whether it is a URL that another package opens; a folder's own, file://, is not."""
+    """Whether it is a URL for fsspec; file:// is not."""
     found = _URL.match(root) if isinstance(root, str) else None
     return found is not None and found[1].lower() not in _LOCAL
 
 
 class Remote(Source):
-    """A repository behind a URL. `options` go to its file system; what they leave out, the environment says."""
+    """A repository behind a URL. `options` are passed to its file system; others come from the environment."""
 
     def __init__(self, url: str, trusted: Verifier | None = None, options: Mapping[str, Any] | None = None) -> None:
         self._trusted = trusted
@@ -92,7 +92,7 @@ class Remote(Source):
             raise source.no_version(name, version) from None
 
     def publish(self, name: str, artifact: Artifact, version: int | None = None, key: "Key | None" = None) -> int:
-        """Add a version: files first, then the manifest; ConflictError when the number is taken by anything."""
+        """Add a version: files first, then the manifest; ConflictError when the number is taken."""
         check_name(name)
         taken = {parts[0] for parts in (key.split("/") for key in self._listing(name))}
         for _ in range(ATTEMPTS):
@@ -108,12 +108,12 @@ class Remote(Source):
             last[MANIFEST] = manifest
             for path, data in (*artifact.files.items(), *last.items()):
                 if path != FORMULA and not self._put(f"{name}/{number}/{path}", data):
-                    raise ConflictError(f"Somebody else wrote into version {number} of {name!r}. Publish another.")
+                    raise ConflictError(f"Another publisher wrote into version {number} of {name!r}. Publish another.")
             return number
         raise source.too_many(name)
 
     def clean(self, older_than: float) -> int:
-        """Remove the versions without a manifest that nobody has touched for `older_than` seconds; how many."""
+        """Remove versions without a manifest that are untouched for `older_than` seconds; returns how many."""
         begun: dict[tuple[str, str], list[str]] = {}
         for key in self._listing():
             name, _, rest = key.partition("/")
@@ -144,23 +144,23 @@ class Remote(Source):
         return Artifact(manifest, files, signature)
 
     def _listing(self, folder: str = "") -> Mapping[str, int | None]:
-        """The keys below a folder and their sizes, as far as the store knows them."""
+        """The keys below a folder and their sizes, or None if the store does not tell."""
         return {key: detail.get("size") for key, detail in self._details(folder).items()}
 
     def _details(self, folder: str = "") -> Mapping[str, Mapping[str, Any]]:
-        """The keys below a folder, those that escape it left out, and what the store says of each."""
+        """The keys below a folder, without those that escape it, and the store's details of each."""
         start = f"{self._root}/{folder}/" if folder else f"{self._root}/"
         self._files.invalidate_cache()
         found = self._ask(self._files.find, folder, detail=True)
-        return {key.removeprefix(start): one for key, one in found.items() if key.startswith(start)}
+        return {key.removeprefix(start): details for key, details in found.items() if key.startswith(start)}
 
     def _get(self, folder: str, path: str, sizes: Mapping[str, int | None], limit: int) -> bytes:
-        """The bytes of a file; IntegrityError when there are more than `limit`, which are then not fetched."""
+        """The bytes of a file; IntegrityError, without fetching all, when there are more than `limit`."""
         size = sizes[path]
         if size == 0:
-            return b""  # of which stores cannot give a part
+            return b""  # stores refuse range requests of empty files
         if size is None or size <= limit:
-            # One byte more, so that a file that has grown is seen.
+            # One byte more, to detect a file that has grown.
             data = self._ask(self._files.cat_file, f"{folder}/{path}", size=limit, start=0, end=limit + 1)
             size = len(data)
             if size <= limit:
@@ -168,7 +168,7 @@ class Remote(Source):
         raise IntegrityError(f"{path} may have {limit} bytes, it has {size}. Publish the model again.")
 
     def _put(self, key: str, data: bytes) -> bool:
-        """Make a file; False when there is one, as far as the store can tell."""
+        """Create a file; False if it exists, on stores that support such a check."""
         put = self._files._pipe_file if self._files.async_impl else self._files.pipe_file
         how: dict[str, Any] = {"mode": "create"} if "mode" in inspect.signature(put).parameters else {}
         try:
@@ -178,7 +178,7 @@ class Remote(Source):
         return True
 
     def _age(self, key: str) -> float:
-        """Seconds since a file was written; 0 where the store does not say."""
+        """Seconds since a file was written; 0 if the store does not tell."""
         written = self._ask(self._files.modified, key, timed=False)
         if not isinstance(written, datetime):
             return 0.0
@@ -187,9 +187,9 @@ class Remote(Source):
     def _ask(
         self, method: Callable[..., Any], key: str, *arguments: Any, size: int = 0, timed: bool = True, **options: Any
     ) -> Any:
-        """What the store says of a key, in time; an error of ours where it does not.
+        """Call the store for a key, with a timeout; its errors become ours.
 
-        What a store's package has to say may hold anything, addresses and keys among it: only its kind is passed on.
+        The text of a store's error may contain secrets such as addresses and keys: only its class is passed on.
         """
         if self._files.async_impl and timed:
             options["timeout"] = SECONDS + size / BYTES_PER_SECOND
@@ -205,7 +205,7 @@ class Remote(Source):
             raise UnreachableError("The repository did not answer in time. Try again.") from None
         except KanserveError:
             raise
-        except Exception as error:  # of a package that is not ours, and its text may hold secrets
+        except Exception as error:  # of a third-party package; its text may contain secrets
             raise UnreachableError(f"The repository cannot be reached ({type(error).__name__:.60}).") from None
 
 
@@ -223,7 +223,7 @@ def _opened(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     except ImportError:
         package = _package(scheme)
         raise MissingDependencyError(package, _EXTRAS.get(package, "")) from None
-    except Exception as error:  # of a package that is not ours, and its text may hold what the URL does
+    except Exception as error:  # of a third-party package; its text may contain the URL's credentials
         raise InputError(
             f"The repository {scheme}://... cannot be opened ({type(error).__name__:.60}). "
             "Give a URL that fsspec knows, as s3://bucket/models."
@@ -243,8 +243,8 @@ def _package(scheme: str) -> str:
 
 
 def _check_listing(there: Iterable[str], files: Iterable[str]) -> None:
-    """FormatError when there is another file than these, or one is missing."""
-    # Some tools make an empty file in place of a folder, with a slash at its end.
+    """FormatError when there is an extra file, or one is missing."""
+    # Some tools create an empty file for a folder, with a slash at the end of its key.
     folders = {f"{folder}/" for path in files for folder in folders_of(path)} | {""}
     for path in sorted(set(there) - {MANIFEST, SIGNATURE, *files, *folders}):
         raise FormatError(f"The artifact holds {ascii(path)[:120]}, which its manifest does not list.")
@@ -253,7 +253,6 @@ def _check_listing(there: Iterable[str], files: Iterable[str]) -> None:
 
 
 def _mark(details: Mapping[str, Any]) -> str:
-    """What is another for another file under the same key, of what the store says in a listing; empty where it is
-    silent."""
+    """A text that changes when a file is replaced, from the store's listing; empty if that has no such field."""
     known = {name.lower(): value for name, value in details.items()}
     return " ".join(str(known[name]) for name in (*_MARKS, "size") if known.get(name) is not None)

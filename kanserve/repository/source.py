@@ -1,4 +1,4 @@
-"""What a server reads models from, and which names in a listing are models and versions."""
+"""The interface from which a server reads models, and which names in a listing are models and versions."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -8,26 +8,26 @@ from kanserve.artifact.format import Artifact
 from kanserve.artifact.naming_rules import check_name, check_version
 from kanserve.errors import ConflictError, InvalidNameError, NotFoundError
 
-ATTEMPTS = 100  # of a publisher to get a version that no other takes
+ATTEMPTS = 100  # of a publisher to claim a version number that no other publisher takes
 
 
 class Source(Protocol):
-    """Models and their versions, somewhere. NotFoundError when it is not there, UnreachableError when it is silent."""
+    """A repository of models and versions. NotFoundError if it is missing, UnreachableError if it does not answer."""
 
     def look(self) -> Mapping[str, Mapping[int, str]]:
-        """Every model that has a version, sorted, with its versions, oldest first; one look at the whole.
+        """Every model that has a version, sorted, with its versions, oldest first; in one scan.
 
-        The text of a version is another once its manifest was replaced, and empty where the store says nothing of that.
+        The text (mark) of a version changes when its manifest is replaced; it is empty if the store cannot tell.
         """
 
     def look_at(self, name: str) -> Mapping[int, str]:
-        """The versions of a model, likewise; NotFoundError when it has none."""
+        """The versions of one model, likewise; NotFoundError when it has none."""
 
     def read(self, name: str, version: int) -> Artifact:
         """The artifact of a version, verified: NotFoundError, ArtifactError, UnreachableError."""
 
     def index(self) -> Mapping[str, tuple[int, ...]]:
-        """The models and their versions alone."""
+        """The models and their versions, without marks."""
         return {name: tuple(versions) for name, versions in self.look().items()}
 
     def names(self) -> tuple[str, ...]:
@@ -52,8 +52,8 @@ def is_version(text: str) -> bool:
 
 
 def next_version(taken: Iterable[str]) -> int:
-    """One more than every number that is taken, by whatever it is."""
-    return check_version(max((int(one) for one in taken if is_version(one)), default=0) + 1)
+    """One more than the largest number that is taken, by a version or any other entry."""
+    return check_version(max((int(text) for text in taken if is_version(text)), default=0) + 1)
 
 
 def no_model(name: str) -> NotFoundError:
@@ -69,4 +69,4 @@ def exists(name: str, version: int) -> ConflictError:
 
 
 def too_many(name: str) -> ConflictError:
-    return ConflictError(f"{ATTEMPTS} others published {name!r} at the same time. Try again.")
+    return ConflictError(f"{ATTEMPTS} other publishers added versions of {name!r} at the same time. Try again.")
