@@ -1,9 +1,9 @@
-"""Exporters: a network becomes files. Each is one module of this folder with one function,
+"""Exporters: a network becomes files. Each exporter is a module of this folder with one function,
 
     export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]        paths inside the exporter's own folder
 
-and is found by looking: no registration. Modules whose names begin with an underscore are parts of exporters. Other
-packages add theirs through the entry-point group `kanserve.exporters`; a name of this folder always means ours.
+and needs no registration. Modules and folders whose names begin with an underscore are parts of exporters. Other
+packages add theirs through the entry-point group `kanserve.exporters`; names of this folder take precedence.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ GROUP = "kanserve.exporters"
 
 
 class Exporter(Protocol):
-    """What a module must hold to be an exporter."""
+    """The interface of an exporter module."""
 
     def export(self, kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
         """The network as files; ExportError when the format cannot express it. Equal networks give equal bytes."""
@@ -28,12 +28,12 @@ class Exporter(Protocol):
 
 
 def names() -> tuple[str, ...]:
-    """The exporters there are, sorted."""
+    """The names of all exporters, sorted."""
     return tuple(sorted({*_ours(), *(point.name for point in entry_points(group=GROUP))}))
 
 
 def get(name: str) -> Exporter:
-    """The exporter called `name`; NotFoundError with the names there are."""
+    """The exporter called `name`; NotFoundError with the existing names."""
     if name in _ours():
         return cast(Exporter, import_module(f"{__name__}.{name}"))  # a module is an object with a function
     for point in entry_points(group=GROUP, name=name):

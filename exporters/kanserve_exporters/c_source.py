@@ -1,4 +1,4 @@
-"""A network as C99: P.h, P.c, P_test.c and what builds and installs them, where P is made from the model's name.
+"""A network as C99: P.h, P.c, P_test.c and build files, where P is an identifier made from the model's name.
 
 For the network exp(sin πx + y²) of shape [2, 1, 1], called `hello`, the middle of hello.c is
 
@@ -17,12 +17,12 @@ For the network exp(sin πx + y²) of shape [2, 1, 1], called `hello`, the middl
         for (j = 0; j < 1; j++) u[j] = z[j];
     }
 
-Layers stay layers: a flattened formula is twenty times longer. The symbolic edges of a layer are code, at most 200 to
-a function, because compilers take more than linear time; its splines are a table of their coefficients, outputs side
-by side, of which each input adds up the k + 1 rows whose basis functions are not 0 where it lies.
+The code keeps the layers: a flattened formula would be twenty times longer. The symbolic edges of a layer are code, at
+most 200 per function, because compilers take more than linear time. Its splines are a table of coefficients, outputs
+side by side; for each input, the k + 1 rows are summed whose basis functions are not 0 there.
 
-The table is read in two forms. The plain one is C99 that gives the same bits on every machine; `-DP_FAST` takes rows by
-tiles, with the compiler's vectors, and rounds as it likes. Both refuse the same rows by the same codes.
+There are two forms of the spline code. The plain one is C99 that gives the same bits on every machine; `-DP_FAST` takes
+tiles of rows, with the compiler's vector types, and rounds differently. Both refuse the same rows with the same codes.
 """
 
 import hashlib
@@ -55,13 +55,13 @@ Array = NDArray[np.float64]
 
 _GOLDEN_ROWS, _GOLDEN_NUMBERS = 8, 1000  # at most; the second keeps the files of wide networks small
 
-_FORMULA = 2000  # characters: a longer one fills a small processor's memory and is nothing to read
+_FORMULA = 2000  # characters: a longer one is unreadable, and takes much of a small processor's memory
 
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     """The network as C source; ExportError when a constant does not fit into the precision.
 
-    The forms of one file are for other people's programs: kanserve's own runtime loads what is built of "files".
+    The single-file forms are for other programs: kanserve's own runtime loads libraries that are built from "files".
     """
     refuse_underflow(kan, options.precision)
     prefix = c_identifier(options.name)
@@ -90,7 +90,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
         f"{prefix}_test.c": template.TEST.replace("{digits}", "9" if dialect.single else "17"),
     }
     texts = {path: template.fill(text, prefix) for path, text in files.items()}
-    # Last, and outside `fill`: these texts hold the names that users chose.
+    # Last, and not by `fill`: these texts contain names that users chose.
     formula = formula_lines(kan)
     information = template.string(_information(kan, options, formula))
     texts[f"{prefix}.c"] = texts[f"{prefix}.c"].replace("$INFORMATION$", information, 1)
@@ -103,7 +103,7 @@ def _code(kan: Kan, layers: list[Parts], dialect: Dialect, gradient: str, column
         rows(layer, part.splines, dialect.precision) if part.splines else None
         for layer, part in zip(kan.layers, layers, strict=True)
     ]
-    splines = [one for one in found if one]
+    splines = [grid for grid in found if grid]
     blocks = [template.BEGIN, *([template.SLACK, tiles.begin(kan, found, dialect)] if splines else [])]
     blocks += [*([c_columns.declarations(dialect)] if columns else []), *_helpers(layers, dialect, bool(gradient))]
     blocks += spline_functions(splines, dialect, slopes=bool(gradient))
@@ -134,15 +134,15 @@ def _code(kan: Kan, layers: list[Parts], dialect: Dialect, gradient: str, column
 
 
 def _helpers(layers: list[Parts], dialect: Dialect, gradient: bool) -> list[str]:
-    """The functions that libm has not, or that must say when they leave their domain; only those that are used."""
+    """The functions that libm does not have, or that must report leaving their domain; only those that are used."""
     splines = [part.splines for part in layers if part.splines]
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     based = any(spline.base == "silu" for spline in splines)
-    only_plain = based and "silu" not in used  # the fast form has a silu of its own
+    only_plain = based and "silu" not in used  # the fast form has its own silu
     used |= {"silu"} if based else set()
     blocks = [template.SIGN] if "sign" in used else []
     blocks += [special_functions.c_j0(dialect)] if "j0" in used else []
-    for name in sorted(one for one in used if needs_helper(one, dialect)):
+    for name in sorted(function for function in used if needs_helper(function, dialect)):
         outside = dialect.guarded(name)
         check = f"    if (!({domain(name)})) *bad = 1;\n" if outside else ""
         text = (
@@ -199,11 +199,11 @@ def _predict(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
 
 
 def _selftest(kan: Kan, dialect: Dialect) -> list[str]:
-    """Steady rows of the training ranges, rounded to the type, with what the reference gives there.
+    """Golden rows: samples of the training ranges, rounded to the type, with the reference outputs, and the self-test.
 
-    Each output has a scale by which its error is measured, and a largest error: a part of that scale far above what
-    rounding costs most networks and far below what a wrong compiler, processor or flash memory does, or more where
-    rounding alone may do more.
+    Each output has an error scale and an allowed error, as a fraction of that scale: far above the rounding errors of
+    most networks and far below those of a faulty compiler, processor or flash memory, or more where rounding errors may
+    be larger.
     """
     most = max(2, min(_GOLDEN_ROWS, _GOLDEN_NUMBERS // max(kan.shape[0], kan.shape[-1])))
     x = steady_rows(kan, most).astype(_dtype(dialect)).astype(np.float64)
@@ -211,8 +211,8 @@ def _selftest(kan: Kan, dialect: Dialect) -> list[str]:
     size = scale(y)
     size = np.where(size > 0, size, 1.0)
     largest = allowed(kan, x, y, dialect.precision, 1e-3 if dialect.single else 1e-9) / size
-    # Half of the type's range: an output that rounding pushes over its end would be no test.
-    # Nor is a row that rounding may push out of a function's domain.
+    # Half of the type's range: an output that rounding may push to infinity is no test, and neither is a row that
+    # rounding may push out of a function's domain.
     end = np.finfo(_dtype(dialect)).max / 2
     steady = np.isfinite(rounding(kan, x, dialect.precision))
     good = (steady & np.isfinite(y) & (np.maximum(np.abs(y), np.maximum(size, largest)) < end)).all(axis=1)

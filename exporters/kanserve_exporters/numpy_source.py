@@ -7,9 +7,9 @@ For the network exp(sin πx + y²) of shape [2, 1, 1] its middle is
         z[0] += numpy.sin(3.141592653589793*v[0]) + _f_x2(v[1])
         return z
 
-Values stand as (nodes, N), so that each edge is an expression of one contiguous row. The splines of a layer are one
+Values have shape (nodes, N), so that each edge is an expression of one contiguous row. The splines of a layer are one
 table, evaluated for all edges and rows at once; many symbolic edges are computed function by function. A single row of
-a small network goes its own way, in Python's numbers.
+a small network is computed with Python floats instead.
 """
 
 import re
@@ -31,7 +31,7 @@ from kanserve_exporters._shared.identifiers import module_name
 from kanserve_exporters._shared.layer_tables import Parts
 from kanserve_exporters._shared.underflow import refuse_underflow
 
-_NUMBERS_AT_A_TIME = 3 * 2**16  # about as many as the second cache holds
+_NUMBERS_AT_A_TIME = 3 * 2**16  # about the size of the L2 cache
 _FEWEST_ROWS = 16
 
 
@@ -48,7 +48,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
         in_units, part = tabulated(layer, unit, number, options.precision)
         layers.append(part)
         plans.append(plan(in_units, part.splines, unit, small=small) if part.splines else None)
-    forms = {one.form for one in plans if one}
+    forms = {layer_plan.form for layer_plan in plans if layer_plan}
     one_row = row_code(kan, layers, plans, dialect) if small else ""
     blocks = [_begin(kan, layers, plans, np.dtype(dtype).name, one_row)]
     blocks += [template.PREDICT_PROBA] if kan.classes else []
@@ -66,7 +66,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 
 def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, row: str) -> str:
     numbers = [kan.shape[0] + kan.shape[-1]]
-    numbers += [max(one.row if one else 0, row_size(part)) for part, one in zip(layers, plans, strict=True)]
+    numbers += [max(chosen.row if chosen else 0, row_size(part)) for part, chosen in zip(layers, plans, strict=True)]
     return template.BEGIN.format(
         shape=list(kan.shape),
         inputs=kan.shape[0],
@@ -83,13 +83,13 @@ def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, 
         output_units=_texts(output.unit for output in kan.outputs),
         classes=_texts(kan.classes),
         rows=max(_FEWEST_ROWS, _NUMBERS_AT_A_TIME // max(numbers)),
-        # Escaped as in a string, which a docstring is.
+        # Escaped, since it goes into a docstring.
         formula="\n".join("    " + line.replace('"', '\\"') for line in formula_lines(kan)),
     )
 
 
 def _imports(row: str) -> str:
-    """The lines that import what the function of one row uses of Python's library."""
+    """The imports that the single-row function needs."""
     lines = ["import math\n"] if re.search(r"\bmath\.", row) else []
     lines += ["from bisect import bisect_right\n"] if "bisect_right(" in row else []
     return "".join(lines) + ("\n" if lines else "")
@@ -120,7 +120,7 @@ def _predict(kan: Kan, dialect: Dialect) -> str:
 
 
 def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
-    """The functions that NumPy has not; only those that are used."""
+    """The functions that NumPy does not have; only those that are used."""
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
     return ([special_functions.numpy_module(used & {*SPECIAL})] if used & {*SPECIAL} else []) + [

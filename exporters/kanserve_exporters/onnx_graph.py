@@ -1,21 +1,21 @@
-"""A network as ONNX (opset 18, IR 9, unless asked for others): one node a layer, in the domain `ai.kanserve`.
+"""A network as ONNX (by default opset 18, IR 9): one node per layer, in the domain `ai.kanserve`.
 
     x ─▶ ai.kanserve.CardinalCubic ─▶ ... ─▶ ai.kanserve.Symbolic ─▶ y
          layer 1 with the input affine       layer L with the output affine
 
-Each layer's node calls a function that the file itself holds, whose body is standard operators and whose parameters
-are the layer's tables; layers that differ only in their numbers share one. So the file runs wherever ONNX does, and a
-native operator of the same name may take a node over. The node's doc_string says which body it is and why, its
-attributes, for such an operator, the names of its tables, the order of its splines and its base function. For runtimes
-that know no functions of a file's own, OpenVINO for one, the form "operators" has their bodies in the graph itself.
+Each layer's node calls a function in the file, whose body is standard operators and whose parameters are the layer's
+tables; layers that differ only in their numbers share one. So the file runs wherever ONNX does, and a native operator
+of the same name may replace a node. The node's doc_string names the chosen body and the reason; its attributes have,
+for such an operator, the names of its tables, the order of its splines and its base function. For runtimes without
+model-local functions, such as OpenVINO, the form "operators" has the bodies in the graph itself.
 
-Input "x" (batch, inputs), output "y" (batch, outputs), of the type asked for. A classifier's y are its scores; it has
-"probabilities" (batch, classes) and "label" (batch,), int64: the place of the class in the metadata, or -1 where the
-row is NaN. The metadata hold `inputs` and `outputs` (name, unit, training range; null where it is not known),
-`classes`, `formula`, its lines, and `batch`: how many rows at a time keep the values on the way in the cache. The shape
+Input "x" (batch, inputs), output "y" (batch, outputs), of the chosen type. A classifier's y are its scores; it also has
+"probabilities" (batch, classes) and "label" (batch,), int64: the index of the class in the metadata, or -1 where the
+row is NaN. The metadata have `inputs` and `outputs` (name, unit, training range; null where it is not known),
+`classes`, `formula`, its lines, and `batch`: the number of rows whose intermediate values fit into the cache. The shape
 and the formula are the model's doc_string too.
 
-A row in which anything is not finite is NaN: no layer lets such a value pass unseen (`onnx_layers.py`).
+A row with a non-finite value becomes NaN: no layer can hide such a value (`onnx_layers.py`).
 """
 
 import json
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     import onnx
 
 DOMAIN = "ai.kanserve"
-LIMIT = 2**31 - 2**24  # bytes of a protobuf message, with room for all but the tables
-LARGEST = 2**22  # bytes of one tensor on the way, so that they stay in the cache
-OLDEST, OLDEST_IR = 15, 8  # opset 15 has every operator as it is used here; IR 8, functions in a file
+LIMIT = 2**31 - 2**24  # bytes of all tables: protobuf's limit, with room for the rest
+LARGEST = 2**22  # bytes of one intermediate tensor, so that they stay in the cache
+OLDEST, OLDEST_IR = 15, 8  # opset 15 has every operator as it is used here; IR 8 has model-local functions
 
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
@@ -50,7 +50,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 
 
 def export_as(kan: Kan, options: ExportOptions, how: How | None = None) -> bytes:
-    """The file, its splines all computed in one way: what measuring the ways needs. None takes the best for each."""
+    """The file with all splines computed in one way (`how`), for benchmarks; None: the best way for each layer."""
     try:
         import onnx
     except ImportError:
@@ -107,7 +107,7 @@ def _check_versions(options: ExportOptions) -> None:
 
 
 def _layers(kan: Kan, precision: Precision, how: How | None) -> list[LayerBody]:
-    """The bodies of the layers, the input affine in the first and the output affine in the last."""
+    """The bodies of the layers, with the input affine map in the first and the output affine map in the last."""
     layers = _with_output_affine(kan)
     affine = (kan.input_shift, kan.input_scale)
     moved = affine[0].any() or (affine[1] != 1).any()
@@ -116,7 +116,7 @@ def _layers(kan: Kan, precision: Precision, how: How | None) -> list[LayerBody]:
 
 
 def _with_output_affine(kan: Kan) -> tuple[Layer, ...]:
-    """The layers, the scale and shift of the outputs put into the nodes of the last."""
+    """The layers, with the scale and shift of the outputs folded into the nodes of the last."""
     last = kan.layers[-1]
     with np.errstate(all="ignore"):
         scale = kan.output_scale * last.node_scale
@@ -147,7 +147,7 @@ def _network(kan: Kan, layers: list[LayerBody], names: list[str], options: Expor
 
 
 def _function_names(layers: list[LayerBody]) -> list[str]:
-    """Each layer's function: its kind, numbered from the second on of those that differ in more than their tables."""
+    """The name of each layer's function: its kind, with a number from the second distinct program of that kind on."""
     known: dict[object, str] = {}
     count: dict[str, int] = {}
     for layer in layers:
@@ -176,7 +176,7 @@ def _node(step: Operation | Constant) -> "onnx.NodeProto":
 
     if isinstance(step, Constant):
         return onnx.helper.make_node("Constant", [], [step.output], value=onnx.numpy_helper.from_array(step.value))
-    attributes = dict[str, Any](step.attributes)  # make_node takes its own options and the operator's alike
+    attributes = dict[str, Any](step.attributes)  # make_node mixes its own options with the operator's attributes
     return onnx.helper.make_node(
         step.kind, step.inputs, step.outputs, domain=step.domain or None, doc_string=step.doc or None, **attributes
     )

@@ -1,13 +1,13 @@
 """A network as WebAssembly: P.wasm, the C source compiled by ziglang, and P.mjs, which calls it, in browsers and node.
 
-The module imports nothing: it computes, in memory of its own. For the network exp(sin πx + y²) called `hello`:
+The module imports nothing and computes in its own memory. For the network exp(sin πx + y²) called `hello`:
 
     import { load } from "./hello.mjs";
     const model = await load(await (await fetch("hello.wasm")).arrayBuffer());    // node: await readFile("hello.wasm")
     model.predict([0.5, 1]);        // [7.38905609893065]
 
-A row with anything not finite, or outside a function's domain, gives NaN. This exporter runs a compiler, which at its
-first use compiles a C library for WebAssembly, some 20 seconds of work, and keeps it in the user's cache folder.
+A row with a non-finite value, or outside a function's domain, gives NaN. This exporter runs a compiler, which at its
+first use compiles a C library for WebAssembly, about 20 seconds of work, and keeps it in the user's cache folder.
 """
 
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ from kanserve.runtime import c_compilers
 from kanserve_exporters import c_source
 from kanserve_exporters._shared.identifiers import c_identifier
 
-TARGET = "wasm32-wasi"  # for its libm; nothing of the system is called
+TARGET = "wasm32-wasi"  # for its libm; no system calls are used
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-s", "-mexec-model=reactor")
 
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
-    """The network as a WebAssembly module and what loads it; MissingDependencyError without ziglang.
+    """The network as a WebAssembly module with its loader; MissingDependencyError without ziglang.
 
-    Equal networks give equal bytes as long as ziglang is the same. ExportError as the C source has it.
+    Equal networks give equal bytes with the same version of ziglang. ExportError as for the C source.
     """
     prefix = c_identifier(options.name)
     files = c_source.export(kan, replace(options, gradient=False, c_form="files"))

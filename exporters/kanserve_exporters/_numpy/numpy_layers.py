@@ -1,4 +1,4 @@
-"""One layer as a function of NumPy: z of its subnodes from the values v (I, N) of its inputs, then its nodes."""
+"""A layer as a NumPy function: its subnodes z from the values v (I, N) of its inputs, then its nodes."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from kanserve_exporters._numpy.numpy_splines import Plan, array
 from kanserve_exporters._shared.expressions import Dialect, call, term, total
 from kanserve_exporters._shared.layer_tables import Parts, Splines
 
-_MOST_TERMS = 12  # that are written as formulas; of more, those of one function are computed at once
-_FULL = 0.25  # of a matrix that is not zero, for its product to be faster than sums
+_MOST_TERMS = 12  # written as formulas; if there are more, the edges of each function are computed at once
+_FULL = 0.25  # the density of a matrix from which its product is faster than sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ def layer_code(number: int, layer: Layer, part: Parts, chosen: Plan | None, dial
 
 
 def row_size(part: Parts) -> int:
-    """How many numbers the symbolic edges of a layer take for a row."""
+    """The most intermediate numbers per row that the symbolic edges of a layer need."""
     return max((len(group.edges) for group in groups(part)), default=0) if len(part.terms) > _MOST_TERMS else 0
 
 
@@ -55,17 +55,17 @@ def groups(part: Parts) -> list[Group]:
     """The symbolic edges by their functions."""
     found: dict[str, Group] = {}
     for j, i, edge in part.terms:
-        one = found.setdefault(edge.function, Group(edge.function, [], [], []))
-        one.subnodes.append(j)
-        one.inputs.append(i)
-        one.edges.append(edge)
+        group = found.setdefault(edge.function, Group(edge.function, [], [], []))
+        group.subnodes.append(j)
+        group.inputs.append(i)
+        group.edges.append(edge)
     return list(found.values())
 
 
 def _spline_lines(
     number: int, layer: Layer, splines: Splines, chosen: Plan, tables: list[str], dialect: Dialect, *, begun: bool
 ) -> list[str]:
-    """Statements that add the splines to z, or make it where nothing is in it yet."""
+    """Statements that add the splines to z, or create it if there is none yet."""
     some_inputs, some_subnodes = len(splines.inputs) < layer.inputs, len(splines.subnodes) < layer.subnodes
     target = f"z[{splines.subnodes.tolist()}]" if some_subnodes else "z"
     lines = [f"x = v[{splines.inputs.tolist()}]" if some_inputs else "x = v"]
@@ -117,7 +117,7 @@ def _called(function: str, argument: str, dialect: Dialect) -> str:
 
 
 def _nodes(number: int, layer: Layer, tables: list[str], dialect: Dialect) -> list[str]:
-    """Statements that return the nodes of the subnodes z; constants go to `tables`."""
+    """Statements that return the nodes from the subnodes z; constants are appended to `tables`."""
     lines = []
     starts = (np.cumsum(layer.arity) - layer.arity).tolist()
     for name, values, line in (

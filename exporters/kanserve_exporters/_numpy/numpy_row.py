@@ -1,4 +1,4 @@
-"""One row of a small network in Python's own numbers: NumPy takes a microsecond for a call of whatever size.
+"""A single row of a small network with Python floats: each NumPy call takes a microsecond, however small its arrays.
 
     def _predict_row(v):
         x0, x1 = v
@@ -8,8 +8,8 @@
             return None
         ...
 
-The tables of splines are NumPy's, as lists. A row in which anything is not finite, or for which Python raises, is left
-to the arrays, whose rules are the module's.
+The tables of splines are those for NumPy, as lists. A row with a non-finite value, or for which Python raises, is
+computed with arrays instead, so that it follows NumPy's rules.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,20 +19,20 @@ from kanserve_exporters._numpy.numpy_splines import Plan
 from kanserve_exporters._shared.expressions import Dialect, body, call, helper, needs_helper, term, total
 from kanserve_exporters._shared.layer_tables import Parts, Splines
 
-# Microseconds, measured: an edge here, a node here, a layer of arrays.
+# Measured microseconds: an edge and a node with Python floats, a layer with arrays.
 _AN_EDGE, _A_NODE, _A_LAYER = 0.09, 0.2, 25.0
-_LACKING = "j0"  # of Python's library
+_LACKING = "j0"  # not in Python's standard library
 
 
 def is_small(kan: Kan) -> bool:
-    """Whether a row takes less time this way than with arrays."""
+    """Whether a single row is faster with Python floats than with arrays."""
     names = {str(name) for layer in kan.layers for name in layer.functions[layer.symbolic_mask]}
     cost = sum(layer.alive.sum() * _AN_EDGE + (layer.inputs + layer.nodes) * _A_NODE for layer in kan.layers)
     return _LACKING not in names and bool(cost < _A_LAYER * len(kan.layers))
 
 
 def row_code(kan: Kan, layers: Sequence[Parts], plans: Sequence[Plan | None], precision: Dialect) -> str:
-    """The function of one row, which gives a list of its outputs, or None where the arrays must say."""
+    """The single-row function, which returns a list of outputs, or None if arrays must be used."""
     dialect = Dialect("python", precision.precision, "_r_")
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
@@ -61,7 +61,7 @@ def row_code(kan: Kan, layers: Sequence[Parts], plans: Sequence[Plan | None], pr
 
 
 def _layer(number: int, layer: Layer, part: Parts, chosen: Plan | None, dialect: Dialect) -> list[str]:
-    """Statements that make the nodes x0, x1, ... of the layer's inputs, which are called so, too."""
+    """Statements that compute a layer's nodes x0, x1, ... from its inputs, which have the same names."""
     lines = [f"z{j} = {dialect.literal(value)}" for j, value in enumerate(part.constants.tolist())]
     if part.splines and chosen:
         for place in range(len(part.splines.inputs)):
@@ -109,6 +109,6 @@ def _affine(value: str, scale: float, shift: float, dialect: Dialect) -> str:
 
 
 def _bounded(names: Iterable[str]) -> list[str]:
-    """Statements that give up where a value is not finite in the module's type."""
+    """Statements that return None if a value is not finite in the module's type."""
     sizes = " + ".join(f"abs({name})" for name in names)
     return [f"if not {sizes} <= _LARGEST:", "    return None"]

@@ -1,12 +1,12 @@
-"""The splines of a layer in NumPy: which of three forms is the fastest, its table and its call.
+"""The splines of a layer in NumPy: the choice of the fastest of three forms, its table and its call.
 
-even    Equal intervals and many outputs: the k + 1 basis functions at each value, spread into a row of zeros, and one
-        product with the coefficients.
-sparse  The local polynomials of each value's piece, collected and multiplied with its powers.
-dense   Other grids and many outputs: the powers, spread into a row of zeros, and one product with all polynomials.
+even    Equal intervals and many outputs: the k + 1 basis functions at each value are scattered into a row of zeros, for
+        one product with the coefficients.
+sparse  The local polynomials of each value's piece are gathered and multiplied with its powers.
+dense   Other grids and many outputs: the powers are scattered into a row of zeros, for a product with all polynomials.
 
-Of a grid whose steps are very small or large the inputs are counted in a unit of about a step, a power of 2: so no
-power of a step overflows, and nothing is rounded.
+If the steps of a grid are very small or large, its inputs are multiplied by a power of 2 that brings the step near 1,
+so that no power of a step overflows, and nothing is rounded.
 """
 
 from dataclasses import dataclass, replace
@@ -26,27 +26,27 @@ Array = NDArray[np.float64]
 Table = Array | float | None
 Form = Literal["even", "sparse", "dense"]
 
-_DENSE_OUTPUTS, _DENSE_PIECES = 8, 16  # at least and at most, for a product that is mostly with zeros to be faster
-# Nanoseconds for a value, measured: to spread it over so many columns, and to collect polynomials for an output.
+_DENSE_OUTPUTS, _DENSE_PIECES = 8, 16  # least outputs and most pieces for which a product with many zeros is faster
+# Measured nanoseconds per value: to scatter it over columns, and to gather polynomials for outputs.
 _SPREAD, _A_COLUMN, _A_PRODUCT = 30.0, 0.55, 0.04
 _COLLECT, _AN_OUTPUT, _BEYOND_THE_CACHE = 27.0, 1.4, 2.0
 _CACHE = 2**21  # bytes
-_ORDINARY = {"double": 100, "float": 40}  # the k-th power of a step may be 2 to plus or minus this, without a unit
+_ORDINARY = {"double": 100, "float": 40}  # the largest |log2| of the k-th power of a step without rescaling
 _LARGEST_UNIT = {"double": 1000, "float": 120}  # as a power of 2
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is written for a layer's splines: the form, its numbers and how many of them a row takes at a time."""
+    """The code for a layer's splines: the form, its tables, and how many numbers a row needs at a time."""
 
     form: Form
     tables: tuple[Table, ...]
     row: int
-    units: Array | None = None  # (I,), what the inputs are multiplied with first
+    units: Array | None = None  # (I,), by which the inputs are multiplied first
 
 
 def units(layer: Layer, precision: Precision) -> Array | None:
-    """Powers of 2 (I,) that bring the steps of a layer's grids near 1; None where they are near enough."""
+    """Powers of 2 (I,) that bring the steps of a layer's grids near 1; None if they are near enough."""
     used, count = layer.spline_mask.any(axis=0), layer.knots.shape[1] - 1
     exponents = np.frexp(layer.knots[:, -1] / count - layer.knots[:, 0] / count)[1] * used
     if (np.abs(exponents) * layer.order <= _ORDINARY[precision]).all():
@@ -57,7 +57,7 @@ def units(layer: Layer, precision: Precision) -> Array | None:
 
 
 def tabulated(layer: Layer, unit: Array | None, number: int, precision: Precision) -> tuple[Layer, Parts]:
-    """A layer with its grids in units, and its parts as the module's type holds their origins."""
+    """A layer with its grids in units, and its parts with origins rounded to the module's type."""
     dtype = np.float32 if precision == "float" else np.float64
     layer = layer if unit is None else replace(layer, knots=layer.knots * unit[:, None])
     with np.errstate(all="ignore"):
@@ -81,7 +81,7 @@ def _rounded(splines: Splines, dtype: type[np.floating]) -> Splines:
 
 
 def plan(layer: Layer, splines: Splines, unit: Array | None, *, small: bool) -> Plan:
-    """The form of a layer's splines; in a network that is small they are collected, whatever the grid."""
+    """The plan for a layer's splines; in a small network the form is sparse, whatever the grid."""
     unit = None if unit is None else unit[splines.inputs]
     inputs, count, width, outputs = splines.coefficients.shape
     even = is_even(layer.knots[splines.inputs])
@@ -98,7 +98,7 @@ def plan(layer: Layer, splines: Splines, unit: Array | None, *, small: bool) -> 
 
 
 def is_even(knots: Array) -> bool:
-    """Whether the knots (I, T) are equally spaced but for rounding."""
+    """Whether the knots (I, T) are equally spaced, up to rounding."""
     even = np.linspace(knots[:, 0], knots[:, -1], knots.shape[1], axis=1)
     size = np.abs(knots[:, [0, -1]]).max(axis=1, keepdims=True)
     return bool((np.abs(knots - even) <= 16 * np.finfo(np.float64).eps * size).all())
@@ -132,10 +132,11 @@ def _spread_is_faster(layer: Layer, splines: Splines) -> bool:
 
 
 def _even_tables(layer: Layer, splines: Splines) -> tuple[Table, ...]:
-    """First knot and reciprocal step of each input, all knots, the last interval, the basis, the matrix, straightness.
+    """First knot and reciprocal step of each input, all knots, the last interval, the basis, the matrix, and whether
+    extrapolation is linear.
 
-    Splines that run out do so on k more intervals on either side, whose basis functions that are not there have rows
-    of zeros: those between two inputs are for both.
+    Splines with zero extrapolation fall to 0 on k more intervals on either side, where missing basis functions have
+    rows of zeros; two adjacent inputs share those between them.
     """
     order, straight = layer.order, layer.extrapolation == "linear"
     knots = layer.knots[splines.inputs]
@@ -147,6 +148,6 @@ def _even_tables(layer: Layer, splines: Splines) -> tuple[Table, ...]:
     if not straight:
         table = np.pad(table, ((order, 0), (0, 0)))
     steps = (knots.shape[1] - 1) / (knots[:, -1] - knots[:, 0])
-    # One interval of width 1 between its 2k neighbours: its k + 1 basis functions as polynomials.
+    # The k + 1 basis functions on one interval of width 1 of a uniform grid, as polynomials.
     basis = pieces(np.arange(2.0 * order + 2)[None], np.eye(order + 1)[:, None], order, "linear").coefficients[:, 0, 1]
     return (knots[:, 0], steps, knots[:, :-1], knots.shape[1] - 2, basis, table, straight)

@@ -1,4 +1,4 @@
-"""The fixed text of the NumPy exporter, put together by numpy_source.py."""
+"""The fixed text of the NumPy exporter, assembled by numpy_source.py."""
 
 BEGIN = '''\
 """A Kolmogorov-Arnold network of shape {shape}, written by kanserve. Needs NumPy only.
@@ -50,7 +50,7 @@ _LARGEST = float(numpy.finfo(DTYPE).max)
 
 """
 
-# Of all inputs of a spline layer: the breaks, and for each piece its origin and polynomials, as Python's numbers.
+# For all inputs of a spline layer: the breaks, and for each piece its origin and polynomials, as Python floats.
 PIECES = """
 def _pieces(breaks, per_step, origins, widest, table):
     rows = numpy.concatenate([origins.reshape(-1, 1), table.reshape(origins.size, -1)], axis=1)
@@ -70,7 +70,7 @@ def predict_proba(x):
 PROBABILITIES = """
     predict_proba(x)     probabilities (N, {outputs}) of the classes"""
 
-# Equal intervals: the basis functions at each value in a row of zeros, times the coefficients.
+# Equal intervals: the basis functions at each value, scattered into a row of zeros, times the coefficients.
 EVEN = '''
 def _even_splines(x, low, per_step, knots, last, basis, table, straight):
     """Splines on equal intervals at x (I, N): (O, N)."""
@@ -100,7 +100,7 @@ def _even_splines(x, low, per_step, knots, last, basis, table, straight):
 
 '''
 
-# Of a spline layer: which local polynomials apply, and the powers that they are multiplied with.
+# For a spline layer: which local polynomials apply, and the powers by which they are multiplied.
 POWERS = '''
 def _powers(x, breaks, per_step, origins, widest, degree):
     """The piece of each value of x (I, N), as a row of the table, and 1, t, .. t**degree (N, I, degree + 1)."""
@@ -129,7 +129,7 @@ def _powers(x, breaks, per_step, origins, widest, degree):
 
 '''
 
-# Many outputs: one product of matrices, mostly with zeros, is faster than collecting polynomials.
+# Many outputs: one matrix product, with many zeros, is faster than gathering polynomials.
 DENSE = """
 def _dense_splines(x, breaks, per_step, origins, widest, table):
     rows, powers = _powers(x, breaks, per_step, origins, widest, table.shape[1] - 1)

@@ -1,8 +1,8 @@
-"""The body of one layer's function as plain data, so that nothing but onnx_graph.py needs the package onnx.
+"""The body of a layer's function as plain data, so that only onnx_graph.py needs the package onnx.
 
-A body is written down call by call: `body("Mul", a, b)` appends an operation and returns the name of its result, or
-of the same operation's earlier result. Tables are the function's parameters, so that layers which differ only in
-their numbers share one function; scalars are constants inside it.
+A body is built call by call: `body("Mul", a, b)` appends an operation and returns the name of its result; an equal
+operation is not repeated. Tables are the function's parameters, so that layers which differ only in their numbers share
+one function; scalars are constants inside it.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ Attribute = int | float | str
 
 @dataclass(frozen=True)
 class Operation:
-    """One ONNX operator: its inputs and its only output by name, or one output for each part of a Split."""
+    """An ONNX operator: the names of its inputs and of its only output, or of one output per part of a Split."""
 
     kind: str
     inputs: tuple[str, ...]
@@ -37,11 +37,11 @@ class Constant:
 
 
 class Body:
-    """What a function computes from its input, named "v" (batch, inputs), and its tables; or a whole graph."""
+    """The body of a function with an input named "v" (batch, inputs) and tables; or a whole graph."""
 
     def __init__(self, precision: Precision, last: bool = False) -> None:
         self.precision = precision
-        self.last = last  # whether what it computes is put out: then nothing makes its errors larger
+        self.last = last  # whether its result is the network's output: then no later layer amplifies its errors
         self.dtype = np.dtype(np.float64 if precision == "double" else np.float32)
         self.tables: dict[str, NDArray[np.generic]] = {}
         self.steps: list[Operation | Constant] = []
@@ -56,13 +56,13 @@ class Body:
         return self._append("Split", (value, self.integers(*sizes)), len(sizes), {"axis": axis})
 
     def call(self, domain: str, kind: str, *inputs: str, doc: str, **attributes: Attribute) -> str:
-        """The result of a function of a domain of our own."""
+        """The result of a function in a domain of ours."""
         name = self._name(0)
         self.steps.append(Operation(kind, inputs, (name,), tuple(sorted(attributes.items())), domain, doc))
         return name
 
     def inline(self, other: "Body", value: str, output: str, prefix: str) -> str:
-        """What another body computes from `value`; its names get a prefix, tables that it has no use for are left."""
+        """Append another body applied to `value`; its names get a prefix, and unused tables are left out."""
         used = {variable for step in other.steps if isinstance(step, Operation) for variable in step.inputs}
         self.tables |= {prefix + name: table for name, table in other.tables.items() if name in used}
         for step in other.steps:
@@ -70,18 +70,18 @@ class Body:
                 self.steps.append(Constant(prefix + step.output, step.value))
             else:
                 inputs = tuple(value if variable == "v" else prefix + variable for variable in step.inputs)
-                outputs = tuple(prefix + one for one in step.outputs)
+                outputs = tuple(prefix + result for result in step.outputs)
                 self.steps.append(replace(step, inputs=inputs, outputs=outputs))
         return prefix + output
 
     def give(self, output: str, value: str) -> None:
-        """Call a value by the name of an output; the last operation so far has made it."""
+        """Rename a value, the result of the last operation so far, to the name of an output."""
         made = self.steps.pop()
         assert isinstance(made, Operation) and made.outputs == (value,), value
         self.steps.append(replace(made, outputs=(output,)))
 
     def number(self, value: float) -> str:
-        """A constant of the type that the body computes in."""
+        """A constant of the body's type."""
         return self._constant(np.asarray(value, self.dtype))
 
     def integer(self, value: int) -> str:
@@ -93,7 +93,7 @@ class Body:
         return self._constant(np.asarray(values, np.int64))
 
     def table(self, name: str, values: ArrayLike) -> str:
-        """A parameter of the function; integers stay int64, numbers take the body's type. A name is for one table."""
+        """A parameter of the function; integers stay int64, floats take the body's type. Names are unique."""
         given = np.asarray(values)
         with np.errstate(over="ignore"):
             array = given.astype(np.int64 if given.dtype.kind == "i" else self.dtype)
@@ -105,7 +105,7 @@ class Body:
 
     @property
     def program(self) -> tuple[object, ...]:
-        """What the body does whatever is in its tables: equal for bodies that can be one function."""
+        """The body without the contents of its tables: equal for bodies that can share one function."""
         steps = (
             (step.output, step.value.dtype.str, step.value.shape, step.value.tobytes())
             if isinstance(step, Constant)

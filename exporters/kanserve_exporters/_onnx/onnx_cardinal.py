@@ -1,21 +1,22 @@
-"""Splines on a uniform grid as a sum of equal bumps, every one of which is computed.
+"""Splines on a uniform grid as sums of cardinal B-splines ("bumps"), all of which are computed.
 
-The B-spline of order k on equal steps is, at a distance of d steps from its middle, with w_r = (k + 1)/2 - r,
+The cardinal B-spline of order (degree) k is, at a distance of d steps from its center, with w_r = (k + 1)/2 - r,
 
     B(d) = Σ_{r ≤ k/2} (-1)^r · C(k+1, r)·max(0, w_r - |d|)^k / k!          (truncated powers, from the nearer end)
          = a·Σ_r (-1)^r · clip(c_r·(1 - |d|/w_r), 0, 1)^k,   a = w_0^k / k!,   a·c_r^k = C(k+1, r)·w_r^k / k!
 
-so that a part is one HardSigmoid (in float) and a power. The table `spline_weights` holds a/2 of the coefficients: the
-product with it has a factor 2. Distances come out of one matrix product: the values as a column, times the row 1/step,
-minus the row of middles. Where the inputs have grids of their own, they are brought to steps from the middle first.
+so that a part is one HardSigmoid (in float) and a power. The table `spline_weights` holds the coefficients times a/2:
+the product with it has a factor 2. Distances come from one matrix product: the values as a column, times the row
+1/step, minus the row of centers. If the inputs have different grids, they are first converted to steps from the grid's
+center.
 
-Linear beyond the range: the value is clamped into it, and what was cut off, e, enters the layer's product as e and
-|e|, in steps, with the mean and half the difference of the slopes at the two ends as weights.
+Linear extrapolation: the value is clamped to the range, and the excess e enters the layer's product as e and |e|, in
+steps, with the mean and half the difference of the slopes at the two ends as weights.
 
-Far from 0, in steps, there needs to be more care: in float 25 steps are rounded by 1e-6 of a step, which then costs
-more than all else. There the middle is taken off before the division; on a fine grid, which is far from its own
-middle, the values stay as they are next to a column of ones, and the product takes off the leading part of each
-bump's middle, which is exact where it matters, and then the rest.
+Far from 0, in steps, float needs care: 25 steps are rounded by 1e-6 of a step, which would dominate the error. There
+the center of the grid is subtracted before the division. On a fine grid, whose ends are far from its center, the values
+stay as they are next to a column of ones, and the product subtracts the leading part of each bump's center, which is
+exact where it matters, and then the rest.
 """
 
 import math
@@ -29,19 +30,19 @@ from kanserve_exporters._onnx.onnx_body import Body
 
 Array = NDArray[np.float64]
 
-# How far a knot may be from its place on a uniform grid, in steps: below what the precision itself costs.
+# The allowed deviation of knots from a uniform grid, in steps: below the rounding errors of the precision.
 UNIFORM = {"double": 1e-13, "float": 5e-7}
-HIGHEST = 5  # order: the parts of a bump cancel more and more
+HIGHEST = 5  # order: cancellation between the parts of a bump grows with it
 FINE = 20  # intervals beyond which float needs care
-LAST = 6  # times as far for the last layer
-REACH = {"double": 1000.0, "float": 10.0}  # steps from 0 within which nothing is lost
+LAST = 6  # factor on REACH for the last layer
+REACH = {"double": 1000.0, "float": 10.0}  # steps from 0 within which no care is needed
 DIAGONAL = 64  # inputs up to which a diagonal matrix costs less than two operators
 NAMES = {1: "Linear", 2: "Quadratic", 3: "Cubic", 4: "Quartic", 5: "Quintic"}
 
 
 @dataclass(frozen=True)
 class Grids:
-    """Uniform grids: the ends (I,) of their ranges, intervals, order, and whether all are one."""
+    """Uniform grids: the ends (I,) of their ranges, intervals, order, and whether all inputs share one grid."""
 
     low: Array
     high: Array
@@ -55,7 +56,7 @@ class Grids:
 
     @property
     def offsets(self) -> Array:
-        """The middles of the bumps (G+k,) in steps from the middle of the range."""
+        """The centers of the bumps (G+k,) in steps from the center of the range."""
         bumps = self.intervals + self.order
         offsets: Array = np.arange(bumps, dtype=np.float64) - (bumps - 1) / 2
         return offsets
@@ -63,10 +64,10 @@ class Grids:
 
 @dataclass(frozen=True)
 class Bumps:
-    """All bumps, or all parts of them: values for a product, the features of what lies beyond, the table's factors.
+    """All bumps, or all their parts: values for a product, features for extrapolation, and the factors of the table.
 
-    Coefficients times `factor` are `spline_weights`; where `parts` are given, the values (batch, I, parts, G+k) are
-    those of the parts, each with its factor, and else (batch, I, G+k) those of the bumps over a.
+    Coefficients times `factor` are `spline_weights`. With `parts`, the values (batch, I, parts, G+k) are those of the
+    parts, each with its factor; else (batch, I, G+k) those of the bumps divided by a.
     """
 
     basis: str
@@ -76,7 +77,7 @@ class Bumps:
 
 
 def grids(knots: Array, order: int, precision: Precision) -> Grids | None:
-    """The grids of inputs with the knots (I, G+2k+1), if all of them are uniform; all to what the precision tells."""
+    """The grids of inputs with the knots (I, G+2k+1) if all are uniform within the precision, else None."""
     steps = np.linspace(0.0, 1.0, knots.shape[1])
     width = knots[:, -1:] - knots[:, :1]
     allowed = UNIFORM[precision] * width
@@ -87,19 +88,19 @@ def grids(knots: Array, order: int, precision: Precision) -> Grids | None:
 
 
 def fine(grid: Grids, precision: Precision) -> bool:
-    """Whether a value in steps would lose too much."""
+    """Whether values in steps would lose too much precision."""
     return precision == "float" and grid.intervals > FINE
 
 
 def suits(grid: Grids, precision: Precision) -> bool:
-    """Whether all bumps are as exact as they must be."""
+    """Whether the bumps are exact enough on this grid."""
     return grid.order <= HIGHEST and (grid.shared or not fine(grid, precision))
 
 
 def bumps(body: Body, v: str, grid: Grids, linear: bool, apart: bool = False) -> Bumps:
-    """Append all bumps of the values v (batch, I), or with `apart` their parts, for the product to add them up."""
+    """Append all bumps at the values v (batch, I); with `apart` their parts, which the product then adds up."""
     half = grid.intervals / 2
-    # Of these a native operator needs all, whichever of them this body does.
+    # A native operator needs all of these tables, even if this body does not.
     middle, step = _halved(body, "middles", (grid.low + grid.high) / 2), _halved(body, "steps", grid.step)
     ends = (body.table("lowest", -half), body.table("highest", half)) if linear else None
     small = len(grid.low) <= DIAGONAL
@@ -133,7 +134,7 @@ def bumps(body: Body, v: str, grid: Grids, linear: bool, apart: bool = False) ->
 
 
 def _halved(body: Body, name: str, values: Array) -> str:
-    """A table, and in float beside it what rounding takes from it: at the last of 50 steps that is much of one."""
+    """A table, and in float also one of its rounding errors: 50 steps away, these are a large part of a step."""
     body.table(name, values)
     if body.precision == "float":
         body.table(f"{name}_rest", values - values.astype(np.float32))
@@ -141,7 +142,7 @@ def _halved(body: Body, name: str, values: Array) -> str:
 
 
 def factor(order: int) -> float:
-    """What the coefficients are multiplied with in `spline_weights`: a/2."""
+    """The factor on the coefficients in `spline_weights`: a/2."""
     return _first(order) / 2
 
 
@@ -151,7 +152,7 @@ def _outer(offsets: Array, halves: Array) -> Array:
 
 
 def _held(body: Body, value: str, ends: tuple[str, str] | None) -> tuple[str, str]:
-    """A value held between the ends, and what was cut off."""
+    """A value clamped to the ends, and the excess."""
     if ends is None:
         return value, ""
     inside = body("Clip", value, *ends)
@@ -171,7 +172,7 @@ def _shared(body: Body, v: str, grid: Grids, halves: Array) -> str:
 
 
 def _exact(body: Body, v: str, grid: Grids, halves: Array) -> str:
-    """The same where a value in steps would have lost too much: ((v - leading part) - rest) / step."""
+    """The same where values in steps would lose too much precision: ((v - leading part) - rest) / step."""
     inputs, step = len(grid.low), grid.step[0]
     middles = np.tile((grid.low + grid.high)[0] / 2 + grid.offsets * step, len(halves))
     leading = middles.astype(body.dtype).astype(np.float64)
@@ -182,7 +183,7 @@ def _exact(body: Body, v: str, grid: Grids, halves: Array) -> str:
 
 
 def _beside_ones(body: Body, v: str, inputs: int) -> str:
-    """Each value next to a 1, in any shape."""
+    """Each value followed by a 1, in any shape."""
     if inputs <= DIAGONAL:
         pairs = np.zeros((inputs, inputs, 2))
         pairs[np.arange(inputs), np.arange(inputs), 0] = 1
@@ -193,7 +194,7 @@ def _beside_ones(body: Body, v: str, inputs: int) -> str:
 
 
 def parts(body: Body, distance: str, order: int) -> str:
-    """The alternating sum of the parts of the bumps at distances in steps, over a."""
+    """The alternating sum of the parts of the bumps at distances in steps, divided by a."""
     total = ""
     for r in range(order // 2 + 1):
         part = _part(body, distance, order, r)
@@ -211,7 +212,7 @@ def _part(body: Body, distance: str, order: int, r: int) -> str:
 
 
 def _fading(body: Body, distance: str, half: float) -> str:
-    """max(0, 1 - distance/half). HardSigmoid is for float only: in double runtimes have none, or float attributes."""
+    """max(0, 1 - distance/half). By HardSigmoid only in float: for double, runtimes lack it or round its attributes."""
     if body.precision == "float":
         return body("HardSigmoid", distance, alpha=-1 / half, beta=1.0)
     near = distance if half == 1 else body("Mul", distance, body.number(1 / half))
@@ -219,7 +220,7 @@ def _fading(body: Body, distance: str, half: float) -> str:
 
 
 def _share(order: int, r: int) -> float:
-    """How large a part is at the middle, next to the first."""
+    """The size of a part at the center, relative to the first."""
     half = (order + 1) / 2 - r
     return math.comb(order + 1, r) * half**order / math.factorial(order) / _first(order)
 
@@ -230,7 +231,7 @@ def _first(order: int) -> float:
 
 
 def _power(body: Body, value: str, order: int) -> str:
-    """value^order, by products where a runtime would take logarithms."""
+    """value^order, by products where a runtime would use logarithms."""
     if order == 1:
         return value
     if order in (2, 3):

@@ -1,17 +1,17 @@
-"""What a layer of splines costs in onnxruntime, by the body that computes it: measured, and fitted by one formula.
+"""A cost model of a layer of splines in onnxruntime, for each body that can compute it: measured, and fitted by
 
-    µs a call = call + read·W + rows·(each·I + cells·C + products·W + copies·I·(k+1)·O)
+    µs per call = call + read·W + rows·(each·I + cells·C + products·W + copies·I·(k+1)·O)
 
-W are the weights of the product, I·(G+k)·O, C the cells of the wide values, I·(G+k); both times the parts of a bump
-where these stand apart, and C times k + 1 where each basis function is a polynomial. `benchmarks/onnx_bodies.py`
-measures, fits the constants, and says how much worse than the best body the chosen one is on shapes that were not
-fitted. They are those of float on one core (AMD EPYC with AVX-512), a call of one layer; what counts is their relation
-to one another, which is much the same elsewhere and in double.
+W are the weights of the product, I·(G+k)·O, C the cells of the wide values, I·(G+k); both times the number of parts of
+a bump if these are separate, and C times k + 1 if each basis function is a polynomial. `benchmarks/onnx_bodies.py`
+measures, fits the constants, and reports how much worse than the best body the chosen one is on shapes outside the fit.
+The constants are for float on one core (AMD EPYC with AVX-512) and a call of one layer; only their ratios matter, which
+are similar elsewhere and in double.
 
-A body is for one row as well as for many, so it is compared, at 1, 32 and 1024 rows, with PLAIN, the graph that
-torch.onnx.export makes of the recursion for basis functions, and the one is taken whose least gain over that is the
-largest. A table of every piece's polynomials is k + 1 times as large as one of the coefficients: where it would be a
-large part of a file, polynomials must be as many times better. Parts apart are for coarse grids only.
+A body must be fast for one row as well as for many. So the bodies are compared, at 1, 32 and 1024 rows, with PLAIN, the
+graph that torch.onnx.export makes of the recursion for basis functions, and the body with the largest minimum speed-up
+is taken. A table of every piece's polynomials is k + 1 times as large as one of the coefficients: where it would be a
+large part of a file, polynomials must be that many times faster. Separate parts are for coarse grids only.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Shape:
     order: int
 
     def terms(self, how: How, rows: int) -> tuple[float, ...]:
-        """What the constants of a body are multiplied with; those that it has no use for are 0."""
+        """The factors of a body's constants; 0 for terms that it does not have."""
         functions = self.inputs * (self.intervals + self.order)
         parts = self.order // 2 + 1
         cells = {"bumps": functions * parts, "parts": functions * parts, "basis": functions * (self.order + 1)}
@@ -54,12 +54,12 @@ PLAIN = (20.0, 1e-4, 0.02)  # a call, each weight, each basis function in a row
 
 
 def microseconds(shape: Shape, how: How, rows: int) -> float:
-    """What a call costs."""
+    """The predicted cost of a call."""
     return sum(a * b for a, b in zip(CONSTANTS[how], shape.terms(how, rows), strict=True))
 
 
 def cheapest(shape: Shape, bumps: bool, fine: bool = False) -> How:
-    """The body for a layer; `bumps` says whether its grid is one that has them, `fine` whether they need care."""
+    """The body for a layer; `bumps`: whether its grid allows them, `fine`: whether they need extra precision."""
     large = shape.inputs * (shape.intervals + 2) * (shape.order + 1) * shape.columns > LARGE
     ways: tuple[How, ...] = ("polynomials", "basis")
     if bumps:
@@ -73,6 +73,6 @@ def cheapest(shape: Shape, bumps: bool, fine: bool = False) -> How:
 
 
 def plain(shape: Shape, rows: int) -> float:
-    """What a call of the graph that is compared with costs."""
+    """The predicted cost of a call of PLAIN."""
     cells = shape.inputs * (shape.intervals + shape.order)
     return sum(a * b for a, b in zip(PLAIN, (1, cells * shape.columns, rows * cells), strict=True))

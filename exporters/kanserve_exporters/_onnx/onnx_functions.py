@@ -1,26 +1,26 @@
 """Named functions as ONNX operators, at full double accuracy on a runtime without double kernels for some of them.
 
-The table of functions spells each function as nested operator calls. onnxruntime has no double Tan, Asin, Acos, Atan,
-Atanh, Sinh and Cosh, and its double Sigmoid is right to 1e-16 of 1 only, not of itself. In double these are composed
-of operators that it has; `eps` below is 1.1e-16, and Exp, Log, Sqrt and Tanh are right to a few of it.
+The table of functions has each function as nested operator calls. onnxruntime has no double Tan, Asin, Acos, Atan,
+Atanh, Sinh and Cosh, and its double Sigmoid has an absolute, not relative, error of 1e-16. In double these are composed
+of operators that it has; `eps` below is 1.1e-16, and Exp, Log, Sqrt and Tanh have relative errors of a few eps.
 
-- tan = sin r / cos r, or -cos r / sin r, of what is left, r, of x after a whole number n of quarter turns: Sin and Cos
-  are right to 5e-16, which is little of themselves only where they are not small. π/2 is taken off in parts (Cody and
-  Waite; the numbers are fdlibm's), two of 33 bits and the rest, so that n·part is exact up to |x| = 1e6; beyond, r
-  is x.
+- tan = sin r / cos r, or -cos r / sin r, with r = x - n·π/2 for a whole number n (range reduction): Sin and Cos have
+  absolute errors of 5e-16, which are small relative errors only where their values are not small. π/2 is subtracted in
+  parts (Cody and Waite; the numbers are fdlibm's), two of 33 bits and the rest, so that n·part is exact up to
+  |x| = 1e6; beyond, r is x.
 - cosh = (exp(x) + exp(-x)) / 2: a sum of positive numbers. sinh = (exp(x) - exp(-x)) / 2 from |x| = 1 on, where the
-  difference keeps 0.86 of its larger term; below, 2t / (1 - t²) with t = tanh(x/2) ≤ 0.47 cancels nothing. Both
+  difference keeps 0.86 of its larger term; below, 2t / (1 - t²) with t = tanh(x/2) ≤ 0.47 has no cancellation. Both
   overflow at |x| = 709.8, libm's at 710.5.
-- atanh = log1p(w) / 2 with w = 2|x| / (1 - |x|), the sign put back. 1 - |x| is exact from 1/2 on. Kahan's
-  log1p(w) = log(u)·w / (u - 1) with u = 1 + w (and w itself where u = 1) is right to a few eps for every w ≥ 0. At
-  |x| = 1 it is inf/inf and beyond it log of a negative number: NaN, as the row must be.
-- The inverse trigonometric functions are the angle of a point (p, q), p ≥ 0. A float32 arctangent gives y₀, off by
-  less than 1e-6; turning the point back by y₀ leaves δ = (q·cos y₀ - p·sin y₀) / (p·cos y₀ + q·sin y₀), and
-  angle = y₀ + arctan δ = y₀ + δ to δ³/3 < 1e-18 (of y itself where y is small, since y₀ then is off by a part in
-  1e6). Both products of the numerator are right to eps of themselves, the denominator is the point's length.
+- atanh = log1p(w) / 2 with w = 2|x| / (1 - |x|), times the sign of x. 1 - |x| is exact from 1/2 on. Kahan's
+  log1p(w) = log(u)·w / (u - 1) with u = 1 + w (and w itself where u = 1) has a relative error of a few eps for every
+  w ≥ 0. At |x| = 1 it is inf/inf and beyond it the log of a negative number: NaN, as the row must be.
+- The inverse trigonometric functions are the angle of a point (p, q), p ≥ 0. A float32 arctangent gives y₀ with an
+  error below 1e-6; rotating the point back by y₀ leaves δ = (q·cos y₀ - p·sin y₀) / (p·cos y₀ + q·sin y₀), and
+  angle = y₀ + arctan δ = y₀ + δ with an error of δ³/3 < 1e-18 (relative to y where y is small, since the error of y₀ is
+  then relative too). Both products of the numerator have relative errors of eps; the denominator is the point's length.
   arctan x is the angle of (1, x), arcsin x of (√((1-x)(1+x)), x), and arccos x twice that of (√(1+x), √(1-x)): the
-  differences 1 ∓ x are exact near ±1, so the edge of the domain costs nothing. At ±1 the quotient q/p is ±infinity,
-  whose float32 arctangent is ±π/2; beyond, the root is NaN.
+  differences 1 ∓ x are exact near ±1, so no accuracy is lost there. At ±1 the quotient q/p is ±infinity, whose float32
+  arctangent is ±π/2; beyond, the root is NaN.
 """
 
 import ast
@@ -36,11 +36,11 @@ _QUARTER_TURN = (1.57079632673412561417, 6.07710050630396597660e-11, 2.022266248
 _FLOAT, _DOUBLE = 1, 11  # TensorProto.DataType
 _NAMES = """Abs Acos Add Asin Atan Atanh BesselJ0 Cos Cosh Div Erf Exp Gamma Log Mul Neg Pow Reciprocal Sigmoid
 Sign Sin Sinh Sqrt Sub Tan Tanh"""
-_OPERATORS = frozenset(_NAMES.split())  # what a spelling may call
+_OPERATORS = frozenset(_NAMES.split())  # the operators that the table of functions may call
 
 
 def apply(body: Body, name: str, x: str) -> str:
-    """Append the function called `name` to a body, at the value x."""
+    """Append the named function, applied to x, to a body."""
     text = function(name).onnx
     try:
         return _write(body, ast.parse(text, mode="eval").body, x)
@@ -51,7 +51,7 @@ def apply(body: Body, name: str, x: str) -> str:
 
 
 def operator(body: Body, kind: str, *inputs: str) -> str:
-    """One operator, or what stands for it in double."""
+    """One operator, or its replacement in double."""
     if kind in _COMPOSED:
         return _COMPOSED[kind](body, *inputs)
     if body.precision == "double" and kind in _IN_DOUBLE:

@@ -1,21 +1,20 @@
-"""One layer as the body of an ONNX function: a matrix product of features, and of splines.
+"""A layer as the body of an ONNX function: a matrix product of features, and one of splines.
 
     z = features(v) · weights + bias  [+ spline values]        subnodes, their scale and bias folded into the tables
     y = node_scale · Π z + node_bias                           only where there are multiplication nodes
 
-The features always begin with base(v), or with v itself at weight 0 where the layer has no base. That product is what
-makes a row with a value that is not finite come out not finite in every subnode: 0·NaN and 0·infinity are NaN, and
-so is every later product with 0. Whatever the rest of a body makes of such a row (a clip or a comparison may swallow
-a NaN) does not matter then.
+The features always begin with base(v), or with v itself at weight 0 if the layer has no base function. With that
+product, a row with a non-finite value becomes non-finite in every subnode: 0·NaN and 0·infinity are NaN, and so is
+every later product with 0. So it does not matter if the rest of a body hides a NaN, as a clip or a comparison may.
 
-The body of the splines is chosen per layer, see `onnx_splines.py`; named functions are gathered by name:
+The body of the splines is chosen per layer, see `onnx_splines.py`; named functions are grouped by name:
 
-    arguments = v · a + b, one column an edge;  each function on its columns;  features for the product above
+    arguments = v · a + b, one column per edge;  each function on its columns;  features for the product above
 
-The first layer's body begins with the input affine, the last one's ends with every row's outputs, times 0 and summed,
-added to all of them: then a row in which anything is NaN is NaN altogether.
+The first layer's body begins with the input affine map. The last one's ends by adding 0 times the sum of a row's
+outputs to each of them: then a row with any NaN is all NaN.
 
-For more edges than a matrix of all of them is good for, the columns are gathered and summed by subnode instead.
+If a matrix of all edges would be too large, the columns are gathered and summed by subnode instead.
 """
 
 from dataclasses import dataclass
@@ -33,12 +32,12 @@ from kanserve_exporters._onnx.onnx_costs import How
 
 Array = NDArray[np.float64]
 
-MATRIX = 2**16  # entries of a matrix of edges up to which multiplying with its zeros costs less than gathering
+MATRIX = 2**16  # entries of a matrix of edges up to which a dense product, zeros included, costs less than gathering
 
 
 @dataclass(frozen=True)
 class LayerBody:
-    """A finished body: its kind (the function's name), its result, why it is this one, its numbers a row at once."""
+    """A finished body: its kind (the function's name), result, the reason for its choice, and numbers per row."""
 
     kind: str
     order: int
@@ -56,9 +55,9 @@ def layer_body(
     affine: tuple[Array, Array] | None = None,
     last: bool = False,
 ) -> LayerBody:
-    """The body of a layer, its splines by the cheapest way or by the one asked for.
+    """The body of a layer, with its splines computed in the cheapest way, or as `how` says.
 
-    `affine` is what is subtracted from the inputs (I,) first and what they are divided by then.
+    `affine`: the shift (I,) that is subtracted from the inputs first, and the scale by which they are then divided.
     """
     body = Body(precision, last)
     v = "v"
@@ -74,8 +73,8 @@ def layer_body(
     total = _product(body, features, columns.bias)
     if spline.weights is not None:
         total = body("Gemm", spline.basis, body.table(spline.table, spline.weights), total, alpha=spline.factor)
-    for one in (*spline.sums, *sums):
-        total = body("Add", total, one)
+    for addend in (*spline.sums, *sums):
+        total = body("Add", total, addend)
     output = _nodes(body, layer, total)
     if last:
         output = body("Gemm", output, body.table("zeros", np.zeros((layer.nodes, layer.nodes))), output)
@@ -94,7 +93,7 @@ def layer_body(
 
 
 class _Columns:
-    """How subnodes become columns of the product: their scales, their bias, and a column of ones for short groups."""
+    """The columns of the product, one per subnode: scales, biases, and a column of ones to fill up short groups."""
 
     def __init__(self, layer: Layer) -> None:
         sums = (layer.arity == 1).all()
@@ -128,13 +127,13 @@ def _base(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[str, Arr
 
 def _product(body: Body, features: list[tuple[str, Array]], bias: Array) -> str:
     names = [name for name, _ in features]
-    weights = np.concatenate([one for _, one in features])
+    weights = np.concatenate([block for _, block in features])
     left = names[0] if len(names) == 1 else body("Concat", *names, axis=1)
     return body("Gemm", left, body.table("weights", weights), body.table("bias", bias))
 
 
 def _named(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[list[tuple[str, Array]], list[str]]:
-    """The named functions of a layer: features with their weights, and sums that are columns already."""
+    """The named functions of a layer: features with their weights, or sums that are already columns."""
     order = {name: n for n, name in enumerate(FUNCTIONS)}
     edges = sorted(np.argwhere(layer.symbolic_mask).tolist(), key=lambda one: order[str(layer.functions[*one])])
     if not edges:
@@ -158,16 +157,16 @@ def _named(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[list[tu
 
 
 def _sums(body: Body, v: str, layer: Layer, columns: _Columns, number: int, name: str) -> str:
-    """All edges of one function in a layer of many, summed by subnode: (batch, columns).
+    """All edges of one function in a layer with many edges, summed by subnode: (batch, columns).
 
-    Each subnode has as many places as the busiest one; a spare place holds one of the layer's edges at weight 0, so
-    that it leaves its domain only on rows on which that edge does.
+    Each subnode has as many slots as the one with most edges; a spare slot holds one of the layer's edges at weight 0,
+    so that it leaves its domain only on rows on which that edge does.
     """
     edges = [np.flatnonzero(layer.functions[j] == name) for j in range(layer.subnodes)]
-    places = max(len(edge) for edge in edges)
+    slots = max(len(edge) for edge in edges)
     spare_j = next(j for j, edge in enumerate(edges) if len(edge))
     spare_i = edges[spare_j][0]
-    shape = (layer.subnodes + columns.ones, places)
+    shape = (layer.subnodes + columns.ones, slots)
     index = np.full(shape, spare_i, np.int64)
     numbers = np.tile([*layer.affine[spare_j, spare_i, :2], 0.0], (*shape, 1))
     for j, own in enumerate(edges):
@@ -181,7 +180,7 @@ def _sums(body: Body, v: str, layer: Layer, columns: _Columns, number: int, name
 
 
 def _nodes(body: Body, layer: Layer, subnodes: str) -> str:
-    """The nodes: products of the subnodes in their groups, short groups filled up with the column of ones."""
+    """The nodes: products of groups of subnodes; short groups are filled up with the column of ones."""
     if (layer.arity == 1).all():
         return subnodes
     index = np.full((layer.nodes, int(layer.arity.max())), layer.subnodes, np.int64)
@@ -189,8 +188,8 @@ def _nodes(body: Body, layer: Layer, subnodes: str) -> str:
         index[q, : len(group)] = group
     grouped = body("Gather", subnodes, body.table("groups", index), axis=1)
     product, *others = body.split(grouped, [1] * index.shape[1], axis=2)
-    for one in others:
-        product = body("Mul", product, one)
+    for factor in others:
+        product = body("Mul", product, factor)
     products = body("Squeeze", product, body.integers(2))
     scaled = body("Mul", products, body.table("node_scale", layer.node_scale))
     return body("Add", scaled, body.table("node_bias", layer.node_bias))

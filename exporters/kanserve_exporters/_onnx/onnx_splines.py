@@ -1,16 +1,16 @@
 """The splines of a layer, in the body that suits its grid and width.
 
-- CardinalLinear to CardinalQuintic, on a uniform grid: every basis function is one bump, and all are computed
-  (`onnx_cardinal.py`). In small layers not even the parts of the bumps are added up before the product.
-- LocalPolynomials, for any knots and order: the piece that holds the value is found, its polynomials to all subnodes
-  are gathered and multiplied with the powers of the distance t from its origin. It copies (k+1)·O numbers an input.
-- LocalBasis, the same for layers with many subnodes: what is gathered is the polynomials of the G + k basis functions,
-  and a matrix product goes from these to the subnodes.
+- CardinalLinear to CardinalQuintic, on a uniform grid: every basis function is a cardinal B-spline (bump), and all are
+  computed (`onnx_cardinal.py`). In small layers, even the parts of the bumps are only added up by the product.
+- LocalPolynomials, for any knots and order: the piece with the value is looked up, and its polynomials to all subnodes
+  are gathered and multiplied with the powers of the distance t from its origin. It copies (k+1)·O numbers per input.
+- LocalBasis, the same for layers with many subnodes: the polynomials of the G + k basis functions are gathered, and a
+  matrix product maps these to the subnodes.
 
-`splines.pieces` defines the pieces, those beyond the range included. A piece is found by counting the breaks that are
-not above the value, so that NaN finds piece 0; on a fine uniform grid by dividing, and there the quotient is clamped
-before and after it is cast, since the integer that NaN becomes is no row of a table. Rounding may find the
-neighbouring piece for a value on a break; both are right there.
+`splines.pieces` defines the pieces, those beyond the range included. A piece is found by counting the breaks at or
+below the value, so that NaN gets piece 0; on a fine uniform grid by dividing, with the quotient clamped before and
+after the cast, since NaN casts to an arbitrary integer. For a value on a break, rounding may find the neighbouring
+piece, which is also correct.
 """
 
 from collections.abc import Callable
@@ -27,27 +27,27 @@ from kanserve_exporters._onnx.onnx_costs import How
 
 Array = NDArray[np.float64]
 
-COUNTED = 16  # breaks up to which counting them beats dividing
+COUNTED = 16  # breaks up to which counting them is faster than dividing
 INT64 = 7  # TensorProto.DataType
 
 
 @dataclass(frozen=True)
 class Splines:
-    """Splines as terms of a layer: features with weights for its product, a basis with weights, finished sums."""
+    """The splines as terms of a layer: features with weights for its product, a basis with weights, finished sums."""
 
     kind: str = ""
     reason: str = ""
     features: tuple[tuple[str, Array], ...] = ()
     basis: str = ""
     weights: Array | None = None
-    table: str = "spline_weights"  # what these weights are called
-    factor: float = 1.0  # of that product
+    table: str = "spline_weights"  # the name of these weights
+    factor: float = 1.0  # of the product with them
     sums: tuple[str, ...] = ()
     width: int = 0
 
 
 def splines(body: Body, value: str, layer: Layer, scaled: Callable[[Array], Array], how: How | None = None) -> Splines:
-    """Append the splines of a layer at `value`; `scaled` makes columns of its product of weights (..., O)."""
+    """Append the splines of a layer at `value`; `scaled` maps weights (..., O) to columns of the layer's product."""
     precision = body.precision
     used = np.flatnonzero((layer.coefficients != 0).any(axis=(0, 2)))
     if not len(used):
@@ -75,7 +75,7 @@ def _cardinal(
     found = onnx_cardinal.bumps(body, v, grid, linear, how == "parts")
     multiplied = _flat(weights) * found.factor
     if found.parts:
-        body.table("spline_weights", multiplied)  # what a native operator takes
+        body.table("spline_weights", multiplied)  # for a native operator
         multiplied = _flat(np.concatenate([weights * part for part in found.parts], axis=1))
     features: tuple[tuple[str, Array], ...] = ()
     if linear:
@@ -96,7 +96,7 @@ def _cardinal(
 
 
 def _slope(weights: Array, order: int, end: int) -> Array:
-    """The slopes (I, columns), a step, at one end of the range."""
+    """The slopes (I, columns), per step, at one end of the range."""
     knots = np.arange(-float(order), weights.shape[1] + 1)
     at = np.array([[0.0], [weights.shape[1] - float(order)]])[end]
     slope: Array = np.einsum("m,imj->ij", basis(at, knots, order, 1)[0], weights)
@@ -113,7 +113,7 @@ class _Pieces:
 
 
 def _pieces(layer: Layer, knots: Array, dtype: np.dtype[np.generic]) -> _Pieces:
-    # The inputs of a layer often share their knots, and a wide one would take seconds.
+    # The inputs of a layer often share their knots; computing each would take seconds for a wide layer.
     distinct, which = np.unique(knots, axis=0, return_inverse=True)
     count = layer.coefficients.shape[2]
     every = np.broadcast_to(np.eye(count)[:, None], (count, len(distinct), count))
@@ -125,7 +125,7 @@ def _pieces(layer: Layer, knots: Array, dtype: np.dtype[np.generic]) -> _Pieces:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where values lie: rows (batch, I) of tables with a row for each input and piece, distances (batch, I, 1)."""
+    """The location of values: rows (batch, I) of tables with a row per input and piece, distances (batch, I, 1)."""
 
     row: str
     distance: str
@@ -142,7 +142,7 @@ def _find(body: Body, v: str, found: _Pieces, uniform: bool) -> _Place:
         row = body("Add", index, body.table("first_rows", first + 1))
     else:
         above = body("GreaterOrEqual", body("Unsqueeze", v, body.integers(2)), body.table("breaks", found.breaks))
-        # An axis that is kept and then squeezed: OpenVINO adds wrong numbers to what comes out of a sum itself.
+        # keepdims and a Squeeze, since OpenVINO computes a wrong sum without keepdims.
         index = body("ReduceSum", body("Cast", above, to=INT64), body.integers(2), keepdims=1)
         row = body("Add", body("Squeeze", index, body.integers(2)), body.table("first_rows", first))
     origin = body("Gather", body.table("origins", found.origins.ravel()), row, axis=0)
@@ -156,8 +156,8 @@ def _local_polynomials(body: Body, place: _Place, found: _Pieces, weights: Array
     table = body.table("polynomials", polynomials.reshape(inputs * count, powers * subnodes))
     shape = body.table("polynomials_shape", np.array([0, inputs * powers, subnodes]))
     gathered = body("Reshape", body("Gather", table, place.row, axis=0), shape)
-    # The powers from the second on, of a distance within the pieces: beyond the range their coefficients are 0, and
-    # 0 times a power that overflowed would be NaN.
+    # Powers from the second on use a distance clamped to the pieces: beyond the range their coefficients are 0, and 0
+    # times an overflowed power would be NaN.
     t = place.distance
     reach = float(np.ptp(found.breaks[np.isfinite(found.breaks)]))
     within = body("Clip", t, body.table("back", -reach), body.table("forth", reach))

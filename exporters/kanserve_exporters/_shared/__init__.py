@@ -1,1 +1,1 @@
-"""What the exporters share: expressions, identifiers, tables of a layer, special functions."""
+"""Shared by the exporters: expressions, identifiers, tables of a layer, special functions."""

@@ -1,9 +1,8 @@
-"""Numbers and edges as source text, for every language alike.
+"""Numbers and edges as source text, for all languages.
 
-A symbolic edge c·f(a·x + b) is written as the call of a small function around x's place, `c*f(a*v[3] + b)`. sympy
-prints each named function's body once, from the spelling in the table of functions; it never sees the constants of a
-network, so it cannot simplify them, and never a name that a user chose. d is not written: a layer adds up the d of
-each subnode beforehand.
+A symbolic edge c·f(a·x + b) becomes a call of a small function, `c*f(a*v[3] + b)`. sympy prints the body of each named
+function once, from its expression in the table of functions. It never sees the constants of a network, so it cannot
+simplify them, and never a name that a user chose. d is left out here: a layer adds up the d of each subnode beforehand.
 """
 
 import math
@@ -25,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one language writes numbers and calls. Names of helpers, our own functions, begin with `prefix`."""
+    """How a language writes numbers and calls. The names of our helper functions begin with `prefix`."""
 
     language: Literal["c", "numpy", "python"]
     precision: Precision
@@ -45,7 +44,7 @@ class Dialect:
         return text.replace("0.", ".", 1) + self.suffix if re.match(r"-?0\.\d*[1-9]", text) else text + self.suffix
 
     def guarded(self, name: str) -> bool:
-        """Whether a call says when it leaves the function's domain: C's calls do, by a further argument."""
+        """Whether a call reports leaving the function's domain: in C it does, by an extra argument."""
         return self.language == "c" and bool(domain(name))
 
 
@@ -62,7 +61,7 @@ def decimals(values: Array, precision: Precision) -> list[str]:
 
 
 def term(edge: Symbolic, variable: str, dialect: Dialect) -> str:
-    """c·f(a·x + b) at x = `variable`. Neutral constants are left out, zeros are not: 0·log(-1) is NaN."""
+    """c·f(a·x + b) at x = `variable`. Constants without effect are left out, but not c = 0: 0·log(-1) is NaN."""
     argument = variable if edge.a == 1 else f"{dialect.literal(edge.a)}*{variable}"
     if edge.b != 0:
         argument += _signed(dialect.literal(edge.b)).replace(" ", "")
@@ -74,10 +73,10 @@ def term(edge: Symbolic, variable: str, dialect: Dialect) -> str:
 
 
 def total(terms: list[str], width: int = 110, *, tight: bool = False) -> str:
-    """Terms joined to a sum, in lines of about `width`; `tight` ones begin with the sign, no space behind."""
+    """Terms joined to a sum, in lines of about `width`; `tight`: new lines begin with the sign, without spaces."""
     lines = [terms[0]]
-    for one in terms[1:]:
-        text = _signed(one)
+    for addend in terms[1:]:
+        text = _signed(addend)
         if len(lines[-1]) + len(text) + 1 > width:
             lines.append(text.replace(" ", "", 1) if tight else f" {text}")
         else:
@@ -86,7 +85,7 @@ def total(terms: list[str], width: int = 110, *, tight: bool = False) -> str:
 
 
 def call(name: str, argument: str, dialect: Dialect) -> str:
-    """The named function of `argument`: the library's own where it has one, else of our helper."""
+    """A call of the named function: of the library's function if it has one, else of our helper."""
     if not dialect.guarded(name) and (library := _library_function(name, dialect)):
         return f"{library}({argument})"
     return f"{helper(name, dialect)}({argument}{',e' if dialect.guarded(name) else ''})"
@@ -95,12 +94,12 @@ def call(name: str, argument: str, dialect: Dialect) -> str:
 def helper(name: str, dialect: Dialect) -> str:
     """The identifier of our helper for a named function."""
     words = name.replace("1/", "per_").replace("^", "")
-    # Of a large formula each letter counts.
+    # Short names, since a large formula has many calls.
     return dialect.prefix + ("f" if dialect.language == "c" else "f_") + re.sub(r"\W+", "_", words)
 
 
 def needs_helper(name: str, dialect: Dialect) -> bool:
-    """Whether `call` writes a helper for this function, which somebody must then define."""
+    """Whether `call` uses a helper for this function, which must then be defined."""
     return dialect.guarded(name) or not _library_function(name, dialect)
 
 
@@ -125,7 +124,7 @@ def domain(name: str) -> str:
     """Where the function is real and finite, as a condition on x in C; "" where floating point cannot leave it."""
     words = function(name).domain.split()
     if not all(re.fullmatch(r"x|-?\d+(\.\d+)?|[<>]=?|!=", word) for word in words):
-        return ""  # tan's poles: no floating-point number is one
+        return ""  # tan's poles, which no floating-point number hits exactly
     if len(words) == 5:
         low, less, x, fewer, high = words
         return f"{low} {less} {x} && {x} {fewer} {high}"
@@ -133,7 +132,7 @@ def domain(name: str) -> str:
 
 
 def constants(rows: list[list[Symbolic]]) -> Array:
-    """What each subnode's sum begins with: the d of its edges, added exactly; ExportError when that overflows."""
+    """The constant of each subnode: the exact sum of the d of its edges; ExportError when that overflows."""
     try:
         return np.array([math.fsum(edge.d for edge in row) for row in rows])
     except OverflowError:
@@ -143,7 +142,7 @@ def constants(rows: list[list[Symbolic]]) -> Array:
 
 
 def _library_function(name: str, dialect: Dialect) -> str:
-    # A body that is one call of the plain variable is the library's own function.
+    # If the body is a single call with x as its argument, that is the library's function.
     found = re.fullmatch(r"([A-Za-z_][\w.]*)\(x\)", body(name, dialect))
     return found.group(1) if found and not found.group(1).startswith(dialect.prefix) else ""
 
@@ -153,11 +152,11 @@ def _signed(text: str) -> str:
 
 
 def wrap(words: list[str], width: int = 110) -> str:
-    """Words with commas, in lines of at most about `width`."""
+    """Words joined by commas, in lines of about `width`."""
     lines, line = [], ""
     for word in words:
         if len(line) + len(word) + 2 > width:
             lines.append(line)
             line = ""
         line += f"{word}, " if line else f" {word}, "
-    return "\n" + "\n".join(one.rstrip() for one in [*lines, line]).rstrip(",") + "\n"
+    return "\n" + "\n".join(text.rstrip() for text in [*lines, line]).rstrip(",") + "\n"

@@ -1,18 +1,18 @@
-"""The formulas of a network as lines of ASCII, for the documentation of what is exported."""
+"""The formulas of a network as lines of ASCII, for the documentation of exports."""
 
 from weakref import WeakKeyDictionary
 
 from kanserve.formula import formulas
 from kanserve.network.kan import Kan
 
-MOST_EDGES = 200  # more make a text that nobody reads
+MOST_EDGES = 200  # more give an unreadable text
 
-# Every format has the same lines, and to find them takes half the time of an export.
+# Cached, since all formats have the same lines, and computing them takes half the time of an export.
 _known: WeakKeyDictionary[Kan, tuple[str, ...]] = WeakKeyDictionary()
 
 
 def formula_lines(kan: Kan) -> list[str]:
-    """One line an output, numbers rounded to 6 digits; names are escaped as in a Python string."""
+    """One line per output, numbers rounded to 6 digits; names are escaped as in a Python string."""
     if kan not in _known:
         _known[kan] = tuple(_written(kan))
     return list(_known[kan])
@@ -23,11 +23,11 @@ def _written(kan: Kan) -> list[str]:
         return [f"(a formula of {kan.edges} edges: 'kanserve formula' prints it)"]
     try:
         found = formulas(kan, strict=False)
-    except Exception as error:  # this text documents an export and must never be what stops it
+    except Exception as error:  # documentation must never make an export fail
         return [f"(not stated: {_ascii(str(error))})"]
-    lines = [f"{_ascii(one.name)} = {_ascii(one.text)}" for one in found]
+    lines = [f"{_ascii(law.name)} = {_ascii(law.text)}" for law in found]
     splines = (
-        [] if all(one.closed_form for one in found) else ["(s_l_j_i is the spline from input i to sum j of layer l)"]
+        [] if all(law.closed_form for law in found) else ["(s_l_j_i is the spline from input i to sum j of layer l)"]
     )
     return lines + splines
 

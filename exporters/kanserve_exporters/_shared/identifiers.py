@@ -1,4 +1,4 @@
-"""Names that become identifiers, files, libraries and targets of generated source: ASCII, and nobody else's."""
+"""Names for identifiers, files, libraries and build targets of generated source: ASCII, and without conflicts."""
 
 import keyword
 import re
@@ -11,27 +11,27 @@ _CPP = """and and_eq bitand bitor catch char8_t char16_t char32_t class compl co
 co_await co_return co_yield decltype delete dynamic_cast explicit export friend module import mutable namespace new
 noexcept not not_eq operator or or_eq override final private protected public reinterpret_cast requires
 static_cast template this throw try typeid typename using virtual wchar_t xor xor_eq contract_assert"""
-# Macros that compilers define, or headers that are always there.
+# Macros of compilers and standard headers.
 _MACROS = "linux unix vax sun sparc mips i386 arm hpux near far huge interrupt min max nan null infinity eof"
-# A library lib<id>.a would stand before the system's, and build systems have targets of these names.
+# A library lib<id>.a would shadow the system's; build systems have targets of these names.
 _LIBRARIES = "c m dl rt pthread util gcc gcov stdc atomic crypt resolv socket"
 _TARGETS = """all all_build clean continuous depend edit_cache experimental help install list_install_components nightly
 package package_source preinstall rebuild_cache run_tests test zero_check"""
-# <id>.h would stand before the header of the same name.
+# <id>.h would shadow the header of the same name.
 _HEADERS = """assert complex ctype errno fenv float inttypes iso646 limits locale math memory setjmp signal stdalign
 stdarg stdatomic stdbit stdbool stddef stdint stdio stdlib stdnoreturn string strings tgmath threads time uchar
 unistd wchar wctype main std"""
-# Windows takes a file of such a name, whatever its ending, for a device.
+# On Windows these names are devices, with any file extension.
 _DEVICES = " ".join(["aux con nul prn", *(f"com{n} lpt{n}" for n in range(10))])
 _C_RESERVED = frozenset(f"{_C} {_CPP} {_MACROS} {_LIBRARIES} {_TARGETS} {_HEADERS} {_DEVICES}".split())
-# <id>.py would stand before the module of the same name, for NumPy as well.
+# <id>.py would shadow the module of the same name, in NumPy's own imports too.
 _PYTHON_RESERVED = frozenset(
     {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names, "numpy", "np", *_DEVICES.split()}
 )
 
 
 def c_identifier(name: str) -> str:
-    """A prefix for C and C++ identifiers, and a file's stem, that resembles `name`."""
+    """A prefix for C and C++ identifiers and file names that resembles `name`."""
     return _identifier(name, _C_RESERVED)
 
 
@@ -41,7 +41,7 @@ def module_name(name: str) -> str:
 
 
 def _identifier(name: str, reserved: frozenset[str]) -> str:
-    # Single underscores only, and none at the ends: the others are reserved in C++.
+    # Only single underscores, and none at the ends: others are reserved in C++.
     words = [word for word in re.split(r"[^A-Za-z0-9]+", name) if word]
     text = "_".join(words)[:63].rstrip("_")
     if not text or text.lower() in reserved or text in reserved:

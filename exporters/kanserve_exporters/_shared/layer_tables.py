@@ -1,4 +1,4 @@
-"""A layer as the source exporters write it: splines as tables of local polynomials, symbolic edges as terms."""
+"""A layer for the source exporters: splines as tables of local polynomials, symbolic edges as terms."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Splines:
-    """The spline parts of a layer on the rows and columns that have any, dense: I inputs, O subnodes, P pieces.
+    """The splines of a layer, dense, for the inputs and subnodes that have any: I inputs, O subnodes, P pieces.
 
     Input i at x lies in piece p, the number of breaks[i] that are ≤ x; there subnode j gets
     Σ_r coefficients[i, p, r, j]·(x - origins[i, p])^r + base_weight[i, j]·base(x).
@@ -64,7 +64,7 @@ def parts(layer: Layer, largest: float) -> Parts:
 
 
 def _plain(edge: Symbolic) -> Symbolic:
-    """A straight line as c·x + d: two constants instead of four, and no domain that this could change."""
+    """A linear function as c·x + d: two constants instead of four. It has no domain that this could change."""
     slope, start = edge.c * edge.a, edge.c * edge.b + edge.d
     if edge.function != "x" or not (math.isfinite(slope) and math.isfinite(start)):
         return edge
@@ -79,7 +79,7 @@ def _splines(layer: Layer, largest: float) -> Splines | None:
     chosen = np.ix_(subnodes, inputs)
     local = pieces(layer.knots[inputs], layer.coefficients[chosen], layer.order, layer.extrapolation)
     weights = np.ascontiguousarray(layer.base_weight[chosen].T)
-    # Spare breaks are never passed: there is no number above the largest, and infinity is no literal.
+    # Unused breaks are the largest number, which no value exceeds; infinity has no literal.
     breaks = np.minimum(local.breaks, largest)
     widths = np.diff(np.where(np.isfinite(local.breaks), local.breaks, np.nan), axis=1)
     return Splines(

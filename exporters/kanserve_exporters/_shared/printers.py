@@ -1,8 +1,8 @@
-"""sympy's code printers with guards: what they may print, and numbers that survive it.
+"""sympy's code printers with guards: on what they may print, and for exact numbers.
 
-Importing this module imports sympy. What sympy's printers do by themselves and these do not: call pow for small
-integer powers, print constants in double whatever the type asked for, lose digits, use M_PI, and print what is not
-real or not known as if it were code.
+Importing this module imports sympy. Unlike sympy's own printers, these do not call pow for small integer powers, print
+constants in double regardless of the type, lose digits, use M_PI, or print non-real or unknown expressions as if they
+were code.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Literal = Callable[[float], str]
 
 
 def parse(text: str, symbol: str) -> sympy.Expr:
-    """The expression that a row of the table of functions spells, of the one variable x."""
+    """The expression in a text from the table of functions, of one variable."""
     return spelled(sympy, text, sympy.Symbol(symbol, real=True))
 
 
@@ -35,17 +35,17 @@ def check(expression: sympy.Expr, symbol: str) -> None:
     """ExportError unless the expression is real, of this one variable and of functions that the printers know."""
     unknown = {type(atom).__name__ for atom in expression.atoms(sympy.Function)} - _KNOWN
     unknown |= {f"J{atom.args[0]}" for atom in expression.atoms(sympy.besselj) if atom.args[0] != 0}
-    others = {str(one) for one in expression.free_symbols} - {symbol}
+    others = {str(variable) for variable in expression.free_symbols} - {symbol}
     if unknown or others or expression.has(*_NOT_REAL):
         found = ", ".join(sorted(unknown | others)) or "what is not a real number"
         raise ExportError(f"Source can hold real expressions of {symbol} and the usual functions only; got {found}.")
 
 
 class _Guarded:
-    """Numbers by `literal`, small integer powers as products, roots as roots; a mixin for sympy's printers."""
+    """A mixin for sympy's printers: numbers by `literal`, small integer powers as products, roots as roots."""
 
     literal: Literal
-    root: str  # how a square root is called
+    root: str  # the name of the square root function
 
     def _print_Float(self, expression: sympy.Expr) -> str:
         return self.literal(float(expression))
@@ -55,7 +55,7 @@ class _Guarded:
 
     def _print_Pow(self, expression: sympy.Expr) -> str:
         base, power = expression.base, expression.exp
-        text = self._print(base)  # type: ignore[attr-defined]  # sympy's printer brings it
+        text = self._print(base)  # type: ignore[attr-defined]  # a method of sympy's printer
         if power.is_Integer and 1 <= abs(int(power)) <= _LARGEST_PRODUCT and (base.is_Symbol or abs(int(power)) == 1):
             product = f"({'*'.join([text] * abs(int(power)))})"
         elif abs(power) == sympy.Rational(1, 2):
@@ -68,9 +68,9 @@ class _Guarded:
 
 
 class CPrinter(_Guarded, C99CodePrinter):  # type: ignore[misc]  # sympy has no types
-    """C99 over libm. `sign`, which lets NaN through, and J0, which C99 has not, are helpers named with the prefix.
+    """C99 with libm. `sign`, which propagates NaN, and J0, which C99 does not have, are helpers with the prefix.
 
-    The type is a name with that prefix, too. Gamma is that of x > 0.
+    The type's name has that prefix, too. Gamma is only defined for x > 0.
     """
 
     def __init__(self, single: bool, literal: Literal, prefix: str) -> None:
@@ -92,7 +92,7 @@ class CPrinter(_Guarded, C99CodePrinter):  # type: ignore[misc]  # sympy has no 
 
 
 class ArrayPrinter(_Guarded, NumPyPrinter):  # type: ignore[misc]  # sympy has no types
-    """NumPy, with names as `numpy.sin`; erf, gamma and j0 come along from network/special.py."""
+    """NumPy, with names such as `numpy.sin`; erf, gamma and j0 are copied from network/special.py."""
 
     def __init__(self, literal: Literal) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class ArrayPrinter(_Guarded, NumPyPrinter):  # type: ignore[misc]  # sympy has n
 
 
 class NumberPrinter(_Guarded, PythonCodePrinter):  # type: ignore[misc]  # sympy has no types
-    """Python's numbers and its module math. Gamma is that of x > 0; there is no J0."""
+    """Python floats and the math module. Gamma is only defined for x > 0; there is no J0."""
 
     def __init__(self, literal: Literal) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""erf, J0 and gamma in the languages that have none: from the series of network/special.py, like the reference."""
+"""erf, J0 and gamma for languages without them, by the series of network/special.py, like the reference."""
 
 import ast
 import inspect
@@ -44,7 +44,7 @@ $TABLES$    const @real size = $fabs$(x), far = size < 8 ? 8 : size, t = 128/(fa
 
 
 def c_j0(dialect: Dialect) -> str:
-    """The helper that C sources call."""
+    """The C helper for J0."""
     tables = {"c_near": special.J0_NEAR, "c_p": special.J0_P, "c_q": special.J0_Q}
     lines = [
         f"    static @TABLE const @real {name}[{len(values)}] = {{{wrap(_numbers(values, dialect))}}};\n"
@@ -61,7 +61,7 @@ def _numbers(values: tuple[float, ...], dialect: Dialect) -> list[str]:
 
 
 def numpy_module(names: Collection[str]) -> str:
-    """These functions, and what they use, as text for a module that has imported numpy."""
+    """The source text of these functions, and of what they use, for a module that has imported numpy."""
     source = inspect.getsource(special)
     parts: dict[str, ast.stmt] = {}
     for part in ast.parse(source).body:
@@ -104,7 +104,7 @@ def bessel_j0(body: "Body", x: str) -> str:
 
 
 def erf(body: "Body", x: str) -> str:
-    """erf from ONNX operators: in double, for which runtimes have no Erf."""
+    """erf from ONNX operators, in double: runtimes have no double Erf."""
     one, two = body.number(1), body.number(2)
     size = body("Abs", x)
     small = body("Less", size, one)
@@ -115,7 +115,7 @@ def erf(body: "Body", x: str) -> str:
     t = body("Sub", body("Mul", two, body("Mul", near, near)), one)
     inner = body("Mul", x, _series(body, special.ERF_NEAR, t))
     outer = body("Mul", body("Sign", x), body("Sub", one, tail))
-    # Sign lets NaN through, comparisons do not.
+    # Sign propagates NaN, comparisons do not.
     return body("Where", small, inner, outer)
 
 

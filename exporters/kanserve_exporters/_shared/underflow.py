@@ -1,4 +1,4 @@
-"""What float32 makes 0 of: a network whose numbers vanish would be exported as a constant, and nothing would say so."""
+"""Underflow in float32: a network whose numbers all become 0 would silently be exported as a constant."""
 
 from collections.abc import Iterator
 
@@ -13,9 +13,9 @@ Array = NDArray[np.float64]
 
 
 def refuse_underflow(kan: Kan, precision: Precision) -> None:
-    """ExportError when all that a layer, or one end of the network, adds or multiplies with becomes 0 in float.
+    """ExportError when all numbers of one table of a layer, or of the inputs or outputs, become 0 in float.
 
-    Single numbers may: beside those of ordinary size they count for nothing.
+    Single numbers may: beside numbers of ordinary size they are negligible.
     """
     if precision == "double":
         return
