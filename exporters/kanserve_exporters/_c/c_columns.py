@@ -1,8 +1,8 @@
-"""Batches of a network of functions alone, rows side by side, so that loops over rows become vector instructions.
+"""Batches of a purely symbolic network, in columns (rows side by side), so that compilers vectorize loops over rows.
 
-Who defines @VECTOR_MATH gets batches in this form. It calls the functions of vectors that a C library may have beside
-its own (glibc's libmvec), which are right to four units in the last place. A row in which anything on the way is not
-finite is left to @predict, which says what is wrong with it.
+Defining @VECTOR_MATH selects this form for batches. It calls vector math functions (glibc's libmvec), which have errors
+up to four units in the last place. A row with a non-finite intermediate value is left to @predict, which returns its
+error code.
 """
 
 from kanserve.network.kan import Kan, Layer
@@ -10,11 +10,11 @@ from kanserve_exporters._c.c_layers import is_affine, scaled
 from kanserve_exporters._shared.expressions import Dialect, term, total
 from kanserve_exporters._shared.layer_tables import Parts
 
-# How many rows at once, for layers of so many nodes: they lie in the first cache, and never fill a thread's stack.
+# Rows at once, by the width of the widest layer: they fit into the L1 cache and a thread's stack.
 ROWS = {64: 64, 256: 16}
 _FEW = 4
 
-# What glibc's libmvec holds, since 2.22 and since 2.35; its headers declare that under -ffast-math only.
+# The functions of glibc's libmvec, since 2.22 and since 2.35; its headers declare them only under -ffast-math.
 _UNARY = (
     *("sin", "cos", "exp", "log"),
     *("tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
@@ -80,7 +80,7 @@ static int @tile(const @real *x, size_t x_stride, int count, @real *y, size_t y_
 
 
 def has_columns(kan: Kan, layers: list[Parts]) -> bool:
-    """Whether the network consists of functions, and is not too wide for this form."""
+    """Whether the network is purely symbolic, and not too wide for this form."""
     symbolic = all(part.splines is None for part in layers) and any(part.terms for part in layers)
     return symbolic and _widest(kan) <= max(ROWS)
 
@@ -90,7 +90,7 @@ def _widest(kan: Kan) -> int:
 
 
 def declarations(dialect: Dialect) -> str:
-    """Says to the compiler which functions of vectors there are; it must stand before the first call of any."""
+    """Declarations of the vector math functions; they must come before the first call of any."""
     real, suffix = "float" if dialect.single else "double", dialect.suffix
     lines = [f"@SIMD {real} {name}{suffix}({real});\n" for name in _UNARY]
     lines.append(f"@SIMD {real} pow{suffix}({real}, {real});\n")
@@ -98,7 +98,7 @@ def declarations(dialect: Dialect) -> str:
 
 
 def columns(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
-    """The definition of `@tile`, which computes up to @TILE rows as `@predict` does, and of what it calls."""
+    """The definitions of `@tile`, which computes up to @TILE rows as `@predict` does, and of what it calls."""
     rows = next(count for width, count in ROWS.items() if _widest(kan) <= width)
     blocks, steps, source, target = [_TOGETHER.format(rows=rows)], [], "a", "b"
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
@@ -116,14 +116,14 @@ def columns(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
 
 
 def _layer(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str]:
-    """A function for each of the layer's sums, z, and the one that makes its nodes of them."""
+    """A function for each of the layer's sums z, and one that computes its nodes from them."""
     head = "(int rows, const @real *__restrict v, @real *__restrict"
     functions = []
     for j in range(layer.subnodes):
         terms = [term(edge, f"v[{i}*@TILE + n]", dialect) for to, i, edge in part.terms if to == j]
         constant = float(part.constants[j])
         value = total([*terms, dialect.literal(constant)] if constant or not terms else terms)
-        # The domain is not looked at here: outside of it something is not finite.
+        # The domain is not checked here: outside of it, a value is not finite.
         lines = ["int n, unread, *const e = &unread;", "(void)e, (void)v;"]
         value = scaled(value, layer.subnode_scale[j], layer.subnode_bias[j], dialect)
         lines.append(f"for (n = 0; n < rows; n++) z[n] = {value};")

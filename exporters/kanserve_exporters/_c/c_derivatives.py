@@ -1,12 +1,12 @@
-"""The derivative of a named function as C, read off the table's own column.
+"""The derivative of a named function as C, by tracing the derivative in the table of functions.
 
-A stand-in for x goes through the column's NumPy code and writes down what happens to it; so a new function of the table
-has its derivative in C at once, with the reference's arithmetic. For tanh the body of the C function is
+A tracer object takes the place of x in the table's NumPy code and records the operations; so a new function of the
+table has its derivative in C at once, with the reference's arithmetic. For tanh the body of the C function is
 
     const hello_real t0 = tanh(x);
     return 1.0 - t0*t0;
 
-What is used once stands where it is used.
+Subexpressions that are used once are inlined.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from kanserve.errors import ExportError
 from kanserve.network.functions import function
 from kanserve_exporters._shared.expressions import Dialect, helper
 
-_TERNARY, _COMPARISON, _SUM, _PRODUCT, _SIGN, _ATOM = range(6)  # how tightly an expression holds together
+_TERNARY, _COMPARISON, _SUM, _PRODUCT, _SIGN, _ATOM = range(6)  # operator precedence
 
 _INFIX = {
     np.add: (" + ", _SUM),
@@ -47,17 +47,17 @@ _CALLS = {
     np.power: "pow",
 }
 _LARGEST_PRODUCT = 4  # powers up to this are products
-_LONGEST = 60  # characters of an expression within another
+_LONGEST = 60  # characters of an inlined expression
 
 
 @dataclass(frozen=True)
 class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
-    """An expression: an operation and its arguments. Equal expressions are equal, so that they are written once."""
+    """An expression: an operation and its arguments. Compared by value, so that equal expressions are written once."""
 
     operation: Any  # a ufunc, "where", "number" or "x"
     arguments: tuple[Any, ...] = ()
 
-    # The mixin's == makes an array of comparisons; here two expressions are the same or they are not.
+    # Overrides the mixin's ==, which would record a comparison.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Traced) and (self.operation, self.arguments) == (other.operation, other.arguments)
 
@@ -66,7 +66,7 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
 
     @cached_property
     def _hash(self) -> int:
-        """Computed once: arguments are shared, and the paths to them are more than anyone can count."""
+        """Cached: arguments are shared, so that without caching the time would be exponential."""
         return hash((self.operation, self.arguments))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *arguments: Any, **options: Any) -> "_Traced":
@@ -75,7 +75,7 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
         nodes = tuple(_node(argument) for argument in arguments)
         if ufunc is np.negative and nodes[0].operation == "number":
             return _node(-nodes[0].arguments[0])
-        if ufunc is np.multiply and _ZERO in nodes:  # a slope is asked for where all is finite
+        if ufunc is np.multiply and _ZERO in nodes:  # slopes are only computed where all values are finite
             return _ZERO
         if ufunc in (np.add, np.subtract) and nodes[1] == _ZERO:
             return nodes[0]
@@ -105,11 +105,11 @@ def _node(value: Any) -> _Traced:
 
 @cache
 def _trace(name: str) -> _Traced:
-    return _node(function(name).derivative(_Traced("x")))  # type: ignore[arg-type]  # it stands in for an array
+    return _node(function(name).derivative(_Traced("x")))  # type: ignore[arg-type]  # a tracer instead of an array
 
 
 def is_flat(name: str) -> bool:
-    """Whether the derivative is 0 wherever there is one."""
+    """Whether the derivative is 0 wherever it exists."""
     return _trace(name) == _ZERO
 
 
@@ -122,7 +122,7 @@ def derivative_call(name: str, argument: str, dialect: Dialect) -> str:
 
 
 def derivative_helper(name: str, dialect: Dialect) -> str:
-    """The definition of what `derivative_call` calls; "" where that is libm's."""
+    """The definition of the function that `derivative_call` calls; "" if that is in libm."""
     if not derivative_call(name, "", dialect).startswith(dialect.prefix):
         return ""
     text = "".join(f"    {line}\n" for line in _statements(_trace(name), dialect))
@@ -134,7 +134,7 @@ def _helper(name: str, dialect: Dialect) -> str:
 
 
 def _statements(traced: _Traced, dialect: Dialect) -> list[str]:
-    """Constants for what is used more than once, in order, then the return of what is left."""
+    """Constants for subexpressions that are used more than once, in order, then the return statement."""
     used: Counter[_Traced] = Counter()
     order: list[_Traced] = []
 
@@ -157,7 +157,7 @@ def _statements(traced: _Traced, dialect: Dialect) -> list[str]:
 
 
 def _text(node: _Traced, names: dict[_Traced, str], dialect: Dialect) -> tuple[str, int]:
-    """The expression and how tightly it holds together."""
+    """The expression's text and its operator precedence."""
 
     def at_least(strength: int, one: _Traced) -> str:
         text, own = _text(one, names, dialect)
@@ -175,7 +175,7 @@ def _text(node: _Traced, names: dict[_Traced, str], dialect: Dialect) -> tuple[s
         return f"{condition} ? {yes} : {no}", _TERNARY
     if operation in _INFIX:
         sign, strength = _INFIX[operation]
-        # The right side holds together by itself: floating point is not associative.
+        # The right side gets parentheses, since floating-point operations are not associative.
         left, right = at_least(strength, arguments[0]), at_least(strength + 1, arguments[1])
         if operation is np.add and right.startswith("-"):
             return f"{left} - {right[1:]}", strength
@@ -186,8 +186,8 @@ def _text(node: _Traced, names: dict[_Traced, str], dialect: Dialect) -> tuple[s
         size = at_least(_SUM, arguments[0])
         return f"(@real)(({size} > 0) - ({size} < 0))", _SIGN
     if operation in (np.minimum, np.maximum):
-        one, other = (at_least(_SUM, argument) for argument in arguments)
-        return f"{one} {'<' if operation is np.minimum else '>'} {other} ? {one} : {other}", _TERNARY
+        first, second = (at_least(_SUM, argument) for argument in arguments)
+        return f"{first} {'<' if operation is np.minimum else '>'} {second} ? {first} : {second}", _TERNARY
     if operation in _CALLS:
         texts = ", ".join(at_least(_TERNARY, argument) for argument in arguments)
         return f"{_CALLS[operation]}{dialect.suffix}({texts})", _ATOM

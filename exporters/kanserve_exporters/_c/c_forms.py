@@ -1,10 +1,10 @@
-"""The C source in other forms than P.h and P.c: all in one file, made of the finished files of the normal form."""
+"""The single-file forms of the C source, made from the finished P.h and P.c."""
 
 from collections.abc import Mapping
 
 from kanserve.options import CForm
 
-# The source forbids contraction to clang until the end of a file, which is not the end of whoever includes it.
+# The source turns contraction off for clang until the end of the file; an including file gets it back here.
 _END = """
 #ifdef __clang__
 #pragma STDC FP_CONTRACT DEFAULT
@@ -13,10 +13,10 @@ _END = """
 
 
 def formed(files: Mapping[str, str], prefix: str, form: CForm) -> dict[str, str]:
-    """The files of the form, by path: everything stays as it is, or P.c or P.h holds P.h and P.c both.
+    """The files of a form, by path. "files" leaves everything as it is; in the others one file has both P.h and P.c.
 
     "single_file" is P.c, to be compiled or included once. "header_only" is P.h, with the definitions behind
-    `#ifdef P_IMPLEMENTATION`. P_test.c comes along, and what else describes no file that is gone.
+    `#ifdef P_IMPLEMENTATION`. P_test.c and README.md are kept; build files, which name the missing file, are not.
     """
     if form == "files":
         return dict(files)

@@ -1,14 +1,14 @@
-"""The exact derivatives of every output by every input, as a part of P.c that shares its tables.
+"""The exact derivatives of all outputs with respect to all inputs, as a part of P.c that shares its tables.
 
-The values on the way come first, by the layers of `@predict`, and with them the codes. Then the Jacobians of the layers
-are multiplied along the shorter way: from the inputs on (one column for each input goes through the layers) or from the
-outputs back (one row for each output). The layer at which it begins writes its slopes as they are:
+First the values of all nodes are computed, with their codes, by the layers of `@predict`. Then the Jacobians of the
+layers are multiplied in the cheaper direction: forward mode (one column per input goes through the layers) or reverse
+mode (one row per output goes back). The first layer in that order writes its slopes directly:
 
-    @slopes_0(v, to)          to[O×I]   = ∂z/∂v                                 the layer it begins at
-    @slopes_1(v, to, from)    to[O×N_IN] = ∂z/∂v · from[I×N_IN]                from the inputs on
-                              to[N_OUT×I] = from[N_OUT×O] · ∂z/∂v              from the outputs back
+    @slopes_0(v, to)          to[O×I]   = ∂z/∂v                                 the first layer in that order
+    @slopes_1(v, to, from)    to[O×N_IN] = ∂z/∂v · from[I×N_IN]                forward mode
+                              to[N_OUT×I] = from[N_OUT×O] · ∂z/∂v              reverse mode
 
-and between layers `@join` turns subnodes into nodes, or `@part` nodes into subnodes; most layers need neither.
+and between layers `@join` maps subnodes to nodes, or `@part` nodes to subnodes; most layers need neither.
 """
 
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ from kanserve_exporters._shared.layer_tables import Parts
 
 @dataclass(frozen=True)
 class _Way:
-    """The order of the products: the layers as they come, and how many derivatives go through each."""
+    """Forward or reverse mode: the layers in order, and how many derivatives go through each."""
 
     layers: tuple[int, ...]
     forward: bool
     count: int
 
     def steps(self, layer: Layer) -> tuple[int, int]:
-        """How far apart the derivatives of one node stand, in what the layer writes and in what it reads."""
+        """The strides of the derivatives of one node, in what the layer writes and in what it reads."""
         return (1, 1) if self.forward else (layer.inputs, layer.subnodes)
 
 
 def gradient(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
-    """The definition of `@gradient` and of what it calls."""
+    """The definitions of `@gradient` and of what it calls."""
     way = _way(kan)
     blocks = _helpers(kan, layers, way, dialect)
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
@@ -75,12 +75,12 @@ def _helpers(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> list
 
 
 def _is_shaped(layer: Layer) -> bool:
-    """Whether the layer's nodes are more than its sums."""
+    """Whether the layer's nodes are not just its sums: they are products, or scaled."""
     return bool((layer.arity > 1).any() or (layer.subnode_scale != 1).any() or (layer.node_scale != 1).any())
 
 
 def _slopes(number: int, layer: Layer, part: Parts, way: _Way, dialect: Dialect) -> list[str]:
-    """`@slopes_<number>(v, to[, from])`, and the functions of the symbolic edges that it calls."""
+    """`@slopes_<number>(v, to[, from])`, and the functions for the symbolic edges that it calls."""
     first = number == way.layers[0]
     source = "" if first else ", const @real *from"
     given = "" if first else ", from"
@@ -145,7 +145,7 @@ def _edges(
 
 def _slope(edge: Symbolic, variable: str, dialect: Dialect) -> str:
     """c·a·f'(a·x + b) at x = `variable`."""
-    # A product that the type cannot hold is left to the machine: the slope may be small.
+    # If the type cannot hold c·a, both factors are written: their product with f' may be of normal size.
     kind = np.finfo(np.float32 if dialect.single else np.float64)
     product = edge.c * edge.a
     held = float(kind.tiny) <= abs(product) <= float(kind.max) or 0 in (edge.c, edge.a)
@@ -163,7 +163,7 @@ def _slope(edge: Symbolic, variable: str, dialect: Dialect) -> str:
 
 
 def _factors(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str]:
-    """The table or, for products, the function of the nodes' derivatives by their subnodes; nothing for plain sums."""
+    """The derivatives of nodes by their subnodes: a table or, for products, a function; nothing for plain sums."""
     if not _is_shaped(layer):
         return []
     nodes = np.repeat(np.arange(layer.nodes), layer.arity)
@@ -213,7 +213,7 @@ def _gradient(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str
 
 
 def _values(kan: Kan, layers: list[Parts], starts: list[int], dialect: Dialect) -> list[str]:
-    """Statements for the values v of all nodes, the outputs among them, with the checks of `@predict`."""
+    """Statements for the values v of all nodes, outputs included, with the checks of `@predict`."""
 
     def checked(start: int, count: int | str, code: str) -> str:
         return f"if (!@finite({_at('v', start)}, {count})) return @fail_gradient(dy_dx, {code});"
@@ -243,8 +243,8 @@ def _values(kan: Kan, layers: list[Parts], starts: list[int], dialect: Dialect) 
 
 
 def _products(kan: Kan, way: _Way, starts: list[int]) -> tuple[list[str], dict[str, int]]:
-    """Calls that multiply the layers' Jacobians into dy_dx, and the room of the arrays a and b on the way."""
-    steps: list[tuple[str, int]] = []  # a call, with the places of what it writes and reads, and how much it writes
+    """Calls that multiply the layers' Jacobians into dy_dx, and the sizes of the intermediate arrays a and b."""
+    steps: list[tuple[str, int]] = []  # a call, with placeholders for its target and source, and how much it writes
     for number in way.layers:
         layer = kan.layers[number]
         first = number == way.layers[0]
@@ -280,7 +280,7 @@ def _products(kan: Kan, way: _Way, starts: list[int]) -> tuple[list[str], dict[s
 
 
 def _ends(kan: Kan) -> list[str]:
-    """Statements that take the derivatives to raw units."""
+    """Statements that convert the derivatives to raw units."""
     text = "dy_dx[i]"
     if is_affine(kan.input_shift, kan.input_scale) and (kan.input_scale != 1).any():
         text += "/@input_scale[i % @N_IN]"

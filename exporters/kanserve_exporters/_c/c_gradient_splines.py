@@ -10,7 +10,8 @@ from kanserve_exporters._shared.layer_tables import Splines
 
 
 def spline_slopes(number: int, layer: Layer, splines: Splines, added: str, dialect: Dialect) -> list[str]:
-    """Statements that for each input i do `added` with the slopes s[j] of its edges to subnodes j; n is declared."""
+    """Statements that for each input i compute the slopes s[j] of its edges to subnodes j and then do `added`; n is
+    declared."""
     found = rows(layer, splines, dialect.precision)
     outputs = len(splines.subnodes)
     every_output = outputs == layer.subnodes
@@ -40,7 +41,7 @@ def spline_slopes(number: int, layer: Layer, splines: Splines, added: str, diale
 
 
 def spline_sums(number: int, layer: Layer, splines: Splines, dialect: Dialect) -> list[str]:
-    """Statements that add the splines to z: nodes that are products need the sums themselves; j is declared."""
+    """Statements that add the splines to z, which product nodes need; j is declared."""
     return spline_loop(number, layer, splines, rows(layer, splines, dialect.precision), dialect)
 
 

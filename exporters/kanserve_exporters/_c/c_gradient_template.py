@@ -1,4 +1,4 @@
-"""The fixed text of the gradient in C, in the spelling of `_c_template`."""
+"""The fixed text of the gradient in C, with the placeholders of `c_template`."""
 
 HEADER = """
 #ifndef @NO_GRADIENT

@@ -1,9 +1,9 @@
-"""The splines of a layer as the numbers that C reads: coefficients as they are, and how an input finds its rows.
+"""The splines of a layer as tables for C: the coefficients, and how an input finds its rows.
 
-An input at x is a sum of k + 1 rows of coefficients, those of the basis functions that are not 0 there, each times the
-function's value. On knots at equal steps the values are polynomials of the place t between two knots that every input
-shares; on others each piece has its own. Rows instead of local polynomials, because these are (k + 1)·G numbers an
-edge where the coefficients are G + k.
+The contribution of an input at x is a sum of k + 1 rows of coefficients, those of the basis functions that are not 0
+there, each times the function's value. On equidistant knots the values are polynomials of the position t between two
+knots, the same for all inputs; on other knots each piece has its own. Rows of coefficients are stored instead of local
+polynomials, because these would take (k + 1)·G numbers per edge, and the coefficients only G + k.
 """
 
 import math
@@ -21,25 +21,25 @@ from kanserve_exporters._shared.layer_tables import Splines
 
 Array = NDArray[np.float64]
 
-LEADING = 14  # bits of a step, of which a float holds the product with an interval's number
-EQUAL = 1e-13  # of a step: how far a knot may be from its place on a grid of equal steps
+LEADING = 14  # leading bits of a step; a float holds their product with an interval's number exactly
+EQUAL = 1e-13  # of a step: the allowed deviation of a knot from an equidistant grid
 
 
 @dataclass(frozen=True, eq=False)
 class Even:
-    """Knots at equal steps, straight or 0 beyond their ends."""
+    """Equidistant knots, with linear or zero extrapolation."""
 
-    # (4 or 5, I): the first and the last knot, 1 / step so rounded that the last knot is in the last interval or, where
-    # splines run out, behind it; then in double 1 / step as it is, in float a step's leading bits and the others.
+    # (4 or 5, I): the first and the last knot; 1 / step, rounded such that the last knot is in the last interval or,
+    # for zero extrapolation, behind it; then in double 1 / step unchanged, in float a step's leading bits and its rest.
     steps: Array
     last: int  # the number of the last interval
 
 
 @dataclass(frozen=True, eq=False)
 class Uneven:
-    """Any knots: P pieces to an input, what lies beyond the ends among them."""
+    """Any knots: P pieces per input, those beyond the ends included."""
 
-    breaks: Array  # (P - 1, I): x lies in the piece whose number is how many breaks are ≤ x
+    breaks: Array  # (P - 1, I): the number of x's piece is the number of breaks ≤ x
     origins: Array  # (I, P)
     first: NDArray[np.int64]  # (I, P): the first basis function that is not 0
     polynomials: Array  # (I, P, k + 1, k + 1): of x - origin, by power and function
@@ -47,16 +47,16 @@ class Uneven:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The spline parts of a layer: I inputs, F = G + k functions, O subnodes.
+    """The splines of a layer: I inputs, F = G + k basis functions, O subnodes.
 
-    The row of input i and function m is table[front + i·each + m]; that of its base weights is m = F.
+    The row of input i and function m is table[front + i·each + m]; its base weights are at m = F.
     """
 
     order: int
     extrapolation: Extrapolation
     functions: int
-    front: int  # rows of zeros before the first: a spline that runs out has functions before and behind its own
-    each: int  # rows of an input
+    front: int  # rows of zeros at the start: with zero extrapolation, rows before and behind those of an input are read
+    each: int  # rows per input
     table: Array  # (rows, O)
     grid: Even | Uneven
 
@@ -67,12 +67,12 @@ class Rows:
 
     @property
     def runs_out(self) -> bool:
-        """Whether rows before the first and behind the last of an input count 0 times."""
+        """Whether rows before the first and behind the last of an input may be read, with weight 0."""
         return isinstance(self.grid, Even) and self.extrapolation == "zero"
 
     @property
     def kind(self) -> str:
-        """What the C function that finds an input's rows is called, `@` left out."""
+        """The name, without `@`, of the C function that finds an input's rows."""
         if isinstance(self.grid, Uneven):
             return f"uneven_{self.order}"
         return f"even_{self.order}" + ("_zero" if self.extrapolation == "zero" else "")
@@ -87,7 +87,7 @@ def rows(layer: Layer, splines: Splines, precision: Precision) -> Rows:
     grid = even or _uneven(knots, order, functions, layer.extrapolation, precision)
     own = [coefficients] if splines.base == "zero" else [coefficients, splines.base_weight[:, None]]
     each = functions + len(own) - 1
-    # Of a spline that runs out, functions that are not there count 0 times whatever number lies there.
+    # With zero extrapolation, missing functions have weight 0, so their rows may contain any numbers.
     around = even is not None and layer.extrapolation == "zero"
     front, behind = (order, max(0, order + functions + 1 - each)) if around else (0, 0)
     table = np.concatenate(own, axis=1).reshape(-1, outputs)
@@ -96,7 +96,7 @@ def rows(layer: Layer, splines: Splines, precision: Precision) -> Rows:
 
 
 def _even(knots: Array, order: int, extrapolation: Extrapolation, precision: Precision) -> Even | None:
-    """The grids when all are at equal steps, but for what rounding a knot to the precision moves it."""
+    """The grids if all are equidistant, up to rounding of the knots to the precision, else None."""
     count = knots.shape[1] - 1
     low, step = knots[:, 0], (knots[:, -1] - knots[:, 0]) / count
     places = low[:, None] + step[:, None] * np.arange(count + 1)
@@ -112,7 +112,7 @@ def _even(knots: Array, order: int, extrapolation: Extrapolation, precision: Pre
         return None
     numbers = [low, high, per_step]
     if precision == "float":
-        # The product of an interval's number and the leading bits is exact, and so a knot is rounded but once.
+        # The product of an interval's number and the leading bits is exact, so that a knot is rounded only once.
         mantissa, exponent = np.frexp(step)
         leading = np.ldexp(np.round(mantissa * 2**LEADING), exponent - LEADING)
         numbers += [leading, step - leading]
@@ -122,15 +122,15 @@ def _even(knots: Array, order: int, extrapolation: Extrapolation, precision: Pre
 
 
 def _per_step(low: Array, high: Array, step: Array, intervals: int, precision: Precision, behind: bool) -> Array | None:
-    """1 / step, or a little less: its product with high - low is less than `intervals`; None when it is no number.
+    """1 / step, or a little less, so that its product with high - low is less than `intervals`; None if not finite.
 
-    Or a little more where the last knot is to be `behind` the last interval.
+    A little more if the last knot is to be `behind` the last interval.
     """
     away = 1 if behind else -1
     type = np.float32 if precision == "float" else np.float64
     with np.errstate(all="ignore"):
         span = high.astype(type) - low.astype(type)
-        # As much above as rounding, which some processors do later, may move the product.
+        # A margin for rounding of the product, which some processors do with more precision.
         margin = 2 * float(np.finfo(type).eps)
         result = (1 / step * (1 + away * margin)).astype(type)
         usable = np.isfinite(span) & np.isfinite(result) & (result >= np.finfo(type).tiny)
@@ -147,13 +147,13 @@ def _uneven(knots: Array, order: int, functions: int, extrapolation: Extrapolati
     chosen = first + np.arange(order + 1)[:, None, None]
     polynomials = np.take_along_axis(local.coefficients, chosen[..., None], axis=0)
     largest = np.finfo(np.float32 if precision == "float" else np.float64).max
-    breaks = np.minimum(local.breaks, float(largest))  # spare ones are infinite, which is no literal
+    breaks = np.minimum(local.breaks, float(largest))  # unused ones are infinite, which has no literal
     return Uneven(np.ascontiguousarray(breaks.T), local.origins, first, polynomials.transpose(1, 2, 3, 0))
 
 
 @dataclass(frozen=True)
 class Functions:
-    """The k + 1 basis functions on one interval of equal steps, as polynomials of t from 0 to 1 by rising powers."""
+    """The k + 1 basis functions on an interval of an equidistant grid, as polynomials of t in [0, 1], rising powers."""
 
     polynomials: tuple[tuple[Fraction, ...], ...]
 
@@ -175,7 +175,7 @@ class Functions:
 
 
 def functions(order: int) -> Functions:
-    """By the recursion of Cox and de Boor: B_m = ((t + d - m)·B_(m-1) + (m + 1 - t)·B_m) / d, exactly."""
+    """By the Cox-de Boor recursion: B_m = ((t + d - m)·B_(m-1) + (m + 1 - t)·B_m) / d, exactly."""
     current = [[Fraction(1)]]
     for degree in range(1, order + 1):
         none = [Fraction(0)] * degree
@@ -187,7 +187,7 @@ def functions(order: int) -> Functions:
             ]
             for m, (left, right) in enumerate(pairwise(before))
         ]
-    return Functions(tuple(tuple(one) for one in current))
+    return Functions(tuple(tuple(polynomial) for polynomial in current))
 
 
 def _at(polynomial: list[Fraction], power: int) -> Fraction:
@@ -195,5 +195,5 @@ def _at(polynomial: list[Fraction], power: int) -> Fraction:
 
 
 def factorial(order: int) -> Fraction:
-    """1 / k!, by which the outermost functions begin: (1 - t)^k / k! and t^k / k!."""
+    """1 / k!, the factor of the outermost functions: (1 - t)^k / k! and t^k / k!."""
     return Fraction(1, math.factorial(order))

@@ -1,7 +1,7 @@
-"""The kernels of the fast form: where inputs lie, for a vector of them at once, and sums of rows of coefficients.
+"""The kernels of the fast form: interval search for a vector of inputs at once, and sums of rows of coefficients.
 
-Some rows (a tile) meet some inputs (as many as a vector has lanes) at a time. First all of these find their rows of
-coefficients and the weights of these; where the inputs are fewer than the lanes, those of several rows fill a vector.
+They process a tile of rows and a block of inputs (one per vector lane) at a time. First the rows of coefficients and
+their weights are found for all of them; if there are fewer inputs than lanes, those of several rows share a vector.
 Then each row of the tile adds up its rows of coefficients, outputs side by side, in registers.
 """
 
@@ -28,7 +28,7 @@ FETCH = """
 }
 """
 
-# One vector of inputs after another. `period` elements of the grid belong to `period` elements of the inputs.
+# One vector of inputs after another. The grid's numbers repeat after `period` elements of the inputs.
 LOCATE = """
 /* Of vectors of inputs, `step` values of x from one to the next, the offsets of the rows of coefficients that count and
  * how much each does: of element e, m of these is w[m*@MOST + e]. The grid's numbers and `start` repeat. */
@@ -49,7 +49,7 @@ LOCATE = """
 }}
 """
 
-# The rows of a tile do not share vectors: their breaks would have to be written side by side.
+# Rows of a tile do not share vectors here: their breaks would have to be stored side by side.
 COUNT = """
 /* How many of the breaks, one for each input and then the next, are at or below x in each lane. */
 @INLINE void @count_lanes(const @real *x, size_t step, int vectors, const @real *breaks, int inputs, int most,
@@ -198,12 +198,14 @@ SEARCHING = """\
 
 
 def kernels(kinds: Mapping[str, Sequence[tuple[Rows, str]]], dialect: Dialect) -> list[str]:
-    """The functions of the fast form for layers of these kinds, by `kernel_name`: rows like theirs, and their base."""
-    every = [one for some in kinds.values() for one in some]
+    """The functions of the fast form for these kinds of layers, by `kernel_name`: their rows and base functions."""
+    every = [pair for some in kinds.values() for pair in some]
     sums = {_sums_name(rows, base): (rows, base) for rows, base in every}
     blocks = [FETCH, *([COUNT] if any(is_counted(rows) for rows, _ in every) else [])]
     blocks += [
-        _locate(one, dialect) for one in {rows.kind: rows for rows, _ in every}.values() if isinstance(one.grid, Even)
+        _locate(found, dialect)
+        for found in {rows.kind: rows for rows, _ in every}.values()
+        if isinstance(found.grid, Even)
     ]
     for name, (rows, base) in sums.items():
         blocks.append(_sums(name, "@vector", "@LANES", rows, base))
@@ -221,12 +223,12 @@ def kernels(kinds: Mapping[str, Sequence[tuple[Rows, str]]], dialect: Dialect) -
 
 
 def kernel_name(rows: Rows, base: str) -> str:
-    """What `@add_` ends with for such a layer."""
+    """The suffix of `@add_` for such a layer."""
     return f"{rows.kind}_{base}"
 
 
 def grid_arguments(number: int, rows: Rows) -> str:
-    """What `@add_...` is given of a layer's grid."""
+    """The arguments of `@add_...` for a layer's grid."""
     if isinstance(rows.grid, Even):
         return f"@grid_{number}, {rows.grid.last}"
     pieces = rows.grid.origins.shape[1]
@@ -238,7 +240,7 @@ def _locate(rows: Rows, dialect: Dialect) -> str:
     lines = []
     if rows.runs_out:
         for m, text in enumerate(texts):
-            condition = " & ".join(f"(@whole)({one})" for one in present(m, rows.order, "steps", "most"))
+            condition = " & ".join(f"(@whole)({test})" for test in present(m, rows.order, "steps", "most"))
             texts[m] = f"(@vector)((@whole)({text}) & {condition})"
     else:
         lines += ["const @vector under = (v - above)*per_step, over = (above - inside)*per_step;", "(void)most;"]
@@ -326,8 +328,8 @@ def _splines(name: str, every: Sequence[Rows], base: str, dialect: Dialect) -> s
 
 
 def _find(every: Sequence[Rows]) -> str:
-    """Statements that write to which pieces the inputs belong, for all layers that call them."""
-    counted, searched = any(is_counted(one) for one in every), any(not is_counted(one) for one in every)
+    """Statements that find the pieces of the inputs, for all layers that use this kernel."""
+    counted, searched = any(is_counted(rows) for rows in every), any(not is_counted(rows) for rows in every)
     if counted and searched:
         search = "".join(f"    {line}\n" for line in SEARCHING.splitlines())
         return f"        if (pieces - 1 <= {COUNTED}) {COUNTING}\n        else {{\n{search}        }}\n"

@@ -1,4 +1,4 @@
-"""One layer in C: its tables, the functions of its symbolic edges and the one that calls them; `@` is the prefix."""
+"""A layer in C: its tables, the functions for its symbolic edges and the one that calls them; `@` is the prefix."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ EDGES_OF_A_FUNCTION = 200  # compilers take more than linear time: 12 s for 3,00
 def layer_code(
     number: int, layer: Layer, part: Parts, found: Rows | None, dialect: Dialect, fast: str, gradient: bool
 ) -> list[str]:
-    """The tables and functions of one layer: `@layer_<number>(v, u[, bad])`, which the fast form only has where it has
-    nothing in its stead, or where the gradient goes forwards by it."""
+    """The tables and functions of one layer: `@layer_<number>(v, u[, bad])`, which the fast form only has if it has no
+    tile function for the layer, or if the gradient needs it."""
     subnodes = layer.subnodes
     title = f"\n/* Layer {number + 1}: {layer.inputs} inputs, {layer.nodes} nodes. */\n"
     functions = _symbolic(number, part, dialect)
@@ -61,7 +61,7 @@ def _symbolic(number: int, part: Parts, dialect: Dialect) -> list[str]:
 
 def _spline_tables(number: int, layer: Layer, splines: Splines, rows: Rows, dialect: Dialect) -> list[str]:
     grid = rows.grid
-    # A vector of outputs that begins in the last row may end behind it.
+    # Slack, since a vector of outputs that begins in the last row may end behind it.
     tables = [table(f"splines_{number}", rows.table, dialect, "@SLACK")]
     if isinstance(grid, Even):
         tables.append(table(f"grid_{number}", grid.steps, dialect, "@SLACK"))
@@ -79,7 +79,7 @@ def _spline_tables(number: int, layer: Layer, splines: Splines, rows: Rows, dial
 
 
 def _there(number: int, rows: Rows, dialect: Dialect) -> list[str]:
-    """What whole weights are to be multiplied by: 0 for the functions before the first and behind the last."""
+    """The factors of the `whole` weights: 1 / k!, or 0 for functions before the first and behind the last."""
     if not rows.runs_out:
         return []
     factor = np.full(rows.functions, float(factorial(rows.order)))
@@ -87,7 +87,7 @@ def _there(number: int, rows: Rows, dialect: Dialect) -> list[str]:
 
 
 def spline_loop(number: int, layer: Layer, splines: Splines, rows: Rows, dialect: Dialect) -> list[str]:
-    """Statements that add the splines to z, where j is declared; see Rows for what the tables hold."""
+    """Statements that add the splines to z; j is declared. `Rows` describes the tables."""
     inputs, outputs, active = len(splines.inputs), len(splines.subnodes), rows.order + 1
     every_output = outputs == layer.subnodes
     target = "z" if every_output else "s"
@@ -123,14 +123,14 @@ def spline_loop(number: int, layer: Layer, splines: Splines, rows: Rows, dialect
 
 
 def _weighted(active: int, outputs: int, base: str | None) -> str:
-    """The sum of an input's rows at output j, by pairs, none of which waits for another."""
+    """The sum of an input's rows at output j, in pairs that are independent of each other."""
     terms = [f"w{m}*c[{f'{m * outputs} + ' if m else ''}j]" for m in range(active)] + (["own*d[j]"] if base else [])
     pairs = [f"({' + '.join(terms[n : n + 2])})" if n + 1 < len(terms) else terms[n] for n in range(0, len(terms), 2)]
     return " + ".join(pairs)
 
 
 def nodes(layer: Layer, dialect: Dialect) -> list[str]:
-    """Statements that make the nodes u of the subnodes z, one after another; none where they are the same."""
+    """Statements that compute the nodes u from the subnodes z, in order; none if they are the same."""
     lines = []
     for j, (scale, bias) in enumerate(zip(layer.subnode_scale.tolist(), layer.subnode_bias.tolist(), strict=True)):
         if scale != 1 or bias != 0:
@@ -150,12 +150,12 @@ def scaled(value: str, scale: float, bias: float, dialect: Dialect) -> str:
 
 
 def has_domain(part: Parts, dialect: Dialect) -> bool:
-    """Whether a function of the layer can be asked outside its domain."""
+    """Whether a function of the layer can be called outside its domain."""
     return any(dialect.guarded(edge.function) for _, _, edge in part.terms)
 
 
 def is_affine(shift: Array, scale: Array) -> bool:
-    """Whether an end of the network shifts or scales, and so has the tables of both."""
+    """Whether the inputs or outputs are shifted or scaled, and so have tables of both."""
     return bool((shift != 0).any() or (scale != 1).any())
 
 

@@ -1,6 +1,6 @@
-"""What lies beside the C source: how it is built, tested, installed and found again, and how it is read.
+"""The files beside the C source: CMake and pkg-config files for building, testing and installing, and a README.
 
-In these texts `@` is the prefix with an underscore and `@@` the bare prefix, as in `_c_template`; `$AT$` is a plain @.
+In these texts `@` is the prefix with an underscore and `@@` the bare prefix, as in `c_template`; `$AT$` is a plain @.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from kanserve_exporters._c.c_template import fill
 def package(
     prefix: str, words: Mapping[str, object], formula: list[str], form: CForm, gradient: bool
 ) -> dict[str, str]:
-    """The texts of CMakeLists.txt, P.pc.in and README.md, by path; in the forms of one file the last alone.
+    """The texts of CMakeLists.txt, P.pc.in and README.md, by path; for the single-file forms only the README.
 
-    `words` are the network's shape, inputs, outputs, what the outputs are and the type; `formula` its lines.
+    `words` are the network's shape, inputs, outputs, meaning of the outputs and type; `formula` has its lines.
     """
     readme = fill(
         _README.format(

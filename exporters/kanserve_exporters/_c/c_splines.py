@@ -1,9 +1,8 @@
-"""The C functions that find an input's rows of coefficients and what each counts, and the tables that they read.
+"""The C functions that find an input's rows of coefficients and their weights, and the tables that they read.
 
-`@even_3(x, count, grid, inputs, row, w)` gives the numbers of the first rows of some inputs and the k + 1 weights w of
-each; `@even_3_slopes` the weights of the slope of one. Both hold for all layers with such a grid. They take some inputs
-at once, without branches, because a compiler then makes vector instructions of them, and the waits of one input are
-filled by the others.
+`@even_3(x, count, grid, inputs, row, w)` gives the numbers of the first rows of a block of inputs and the k + 1 weights
+w of each; `@even_3_slopes` the weights for the slope of one input. Both serve all layers with such a grid. Blocks of
+inputs are processed without branches, so that compilers vectorize the loop and latencies of different inputs overlap.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,7 @@ from kanserve_exporters._c.c_template import where_plain
 from kanserve_exporters._shared.expressions import Dialect, wrap
 
 INPUTS = 16  # of a block
-COUNTED = 32  # breaks; of more the right one is searched
+COUNTED = 32  # breaks up to which they are counted; beyond, binary search
 
 BLOCK = """
 #define @BLOCK {block} /* inputs whose rows of coefficients are found at the same time */
@@ -42,7 +41,8 @@ static int @search(const @real *breaks, int inputs, int count, @real x)
 }
 """
 
-# No number that an int cannot hold reaches the cast. The bounds are from a table: of constants compilers make branches.
+# Every number that reaches the cast fits into an int. The bounds come from a table, since with constants compilers
+# would generate branches.
 PLACE = """\
         const @real v = x[n], low = grid[n], high = grid[inputs + n], per_step = grid[2*inputs + n];
         const @real above = v > low ? v : low, inside = above < high ? above : high;
@@ -118,32 +118,35 @@ static int @uneven_{order}_slopes(const @real *breaks, int inputs, const @real *
 
 
 def spline_functions(every: Sequence[Rows], dialect: Dialect, *, slopes: bool) -> list[str]:
-    """The functions of all kinds of grids that the layers have; those of slopes as well where a gradient wants them."""
-    kinds = {one.kind: one for one in every}
+    """The functions for all kinds of grids of the layers; with `slopes` also those for the gradient."""
+    kinds = {rows.kind: rows for rows in every}
     uneven = {name: kind for name, kind in kinds.items() if isinstance(kind.grid, Uneven)}
     even = [kind for name, kind in kinds.items() if name not in uneven]
-    # The fast form finds rows on equal steps, and pieces, for a vector of inputs; the gradient has the plain form.
-    plain = [_even(one, dialect) for one in even]
-    plain += [COUNT] if any(is_counted(one) for one in every) else []
+    # The fast form has its own functions for equidistant rows and for pieces; the gradient uses the plain ones.
+    plain = [_even(rows, dialect) for rows in even]
+    plain += [COUNT] if any(is_counted(rows) for rows in every) else []
     blocks = [BLOCK.format(block=INPUTS)] if every else []
-    searched = any(isinstance(one.grid, Uneven) and not is_counted(one) for one in every)
+    searched = any(isinstance(rows.grid, Uneven) and not is_counted(rows) for rows in every)
     blocks += [SEARCH] if searched else []
-    blocks += [_uneven(one.order, 0, dialect) for one in uneven.values()]
+    blocks += [_uneven(rows.order, 0, dialect) for rows in uneven.values()]
     blocks += [where_plain(slopes), *plain, "#endif\n"] if plain else []
     own = [SEARCH] if uneven and not searched else []
-    own += [*(_uneven(one.order, 1, dialect) for one in uneven.values()), *(_even_slopes(one, dialect) for one in even)]
+    own += [
+        *(_uneven(rows.order, 1, dialect) for rows in uneven.values()),
+        *(_even_slopes(rows, dialect) for rows in even),
+    ]
     return [*blocks, *(["\n#ifndef @NO_GRADIENT", *own, "#endif\n"] if slopes and own else [])]
 
 
 def is_counted(one: Rows) -> bool:
-    """Whether all breaks of an input are compared with x; of more, halves are searched."""
+    """Whether all breaks of an input are compared with x; else a binary search is used."""
     return isinstance(one.grid, Uneven) and len(one.grid.breaks) <= COUNTED
 
 
 def weights(order: int, dialect: Dialect, whole: bool = False) -> list[str]:
-    """The basis functions of an interval in t and s = 1 - t, or `whole`, k! times them, whose factors are integers.
+    """The basis functions of an interval in t and s = 1 - t; `whole`: times k!, so that their factors are integers.
 
-    The outermost are exactly 0 at one end. The latter half are the first half of the other letter.
+    The outermost are exactly 0 at one end. The second half is the first half with s instead of t.
     """
     scale = 1 / factorial(order) if whole else Fraction(1)
     letters = [("t", m) if 2 * m <= order else ("s", order - m) for m in range(1, order)]
@@ -159,14 +162,14 @@ def weights(order: int, dialect: Dialect, whole: bool = False) -> list[str]:
 
 
 def place(dialect: Dialect) -> str:
-    """The place between two knots: in double what is left of the steps, in float from the knot, which loses less."""
+    """The position t between two knots: in double from the number of steps, in float from the knot, for accuracy."""
     if dialect.single:
         return "((inside - (low + steps*grid[3*inputs + n])) - steps*grid[4*inputs + n])*per_step"
     return "(inside - low)*grid[3*inputs + n] - steps"
 
 
 def ends(order: int, dialect: Dialect) -> tuple[dict[int, str], dict[int, str]]:
-    """By the functions that have any, their slopes at t = 0 and at t = 1."""
+    """The nonzero slopes of the basis functions, by function, at t = 0 and at t = 1."""
     basis: Functions = functions(order)
 
     def present(values: tuple[Fraction, ...]) -> dict[int, str]:
@@ -176,7 +179,7 @@ def ends(order: int, dialect: Dialect) -> tuple[dict[int, str], dict[int, str]]:
 
 
 def horner(factors: list[float], dialect: Dialect, letter: str = "t") -> str:
-    """A polynomial of t by rising powers."""
+    """A polynomial by Horner's rule; the factors are in order of rising powers."""
     while len(factors) > 1 and factors[-1] == 0:
         factors = factors[:-1]
     text = dialect.literal(factors[-1])
@@ -212,7 +215,7 @@ def _even_slopes(one: Rows, dialect: Dialect) -> str:
     outside = _ends(one.order) if zero else ""
     if one.order == 1:
         lines.append("(void)t;")
-        outside += BEYOND if zero else ""  # the slopes of the others end at 0
+        outside += BEYOND if zero else ""  # for higher orders the slope is 0 there anyway
     text = PLACE.format(t=place(dialect)).replace("        ", "    ")
     text = text.replace("const int interval", "int interval").replace("const @real steps", "@real steps")
     return EVEN_SLOPES.format(
@@ -233,7 +236,7 @@ def _ends(order: int) -> str:
 
 
 def present(m: int, order: int, steps: str, most: str) -> list[str]:
-    """When the m-th row of an interval of extended knots, numbered from 0 to `most`, is there."""
+    """The conditions under which the m-th row of an interval of extended knots, numbered from 0 to `most`, exists."""
     low = [f"{steps} >= {order - m}"] if m < order else []
     return [*low, f"{steps} <= {most} - {m}" if m else f"{steps} <= {most}"]
 
@@ -259,7 +262,7 @@ def _lines(lines: list[str], depth: int = 1) -> str:
 
 
 def located(number: int, one: Rows) -> list[str]:
-    """Statements that for some inputs from the i-th on, x[0] to x[count - 1], write the first rows and the weights."""
+    """Statements that find the first rows and the weights of inputs from the i-th on, x[0] to x[count - 1]."""
     if isinstance(one.grid, Even):
         return [f"@{one.kind}(x, count, &@grid_{number}[i], {one.grid.steps.shape[1]}, row, w);"]
     inputs, pieces = one.grid.origins.shape
@@ -274,7 +277,7 @@ def located(number: int, one: Rows) -> list[str]:
 
 
 def located_slopes(number: int, one: Rows) -> str:
-    """The call that gives the first row of the n-th input with splines at x, and the weights w of the slope."""
+    """The call that returns the first row of the n-th input with splines at x, and the weights w of the slope."""
     if isinstance(one.grid, Even):
         return f"@{one.kind}_slopes(@grid_{number} + n, {one.grid.steps.shape[1]}, {one.grid.last}, &x, w)"
     inputs, pieces = one.grid.origins.shape
@@ -284,6 +287,6 @@ def located_slopes(number: int, one: Rows) -> str:
 
 
 def integers(name: str, values: Iterable[int]) -> str:
-    """A constant table of whole numbers."""
+    """A constant table of integers."""
     words = [str(int(value)) for value in values]
     return f"static @TABLE const int @{name}[{len(words)}] = {{{wrap(words)}}};\n"

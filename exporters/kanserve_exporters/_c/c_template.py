@@ -1,6 +1,6 @@
 """The fixed text of the C exporter. `@` stands for the model's prefix and an underscore, `@@` for the bare prefix.
 
-Only code goes through `fill`: names that users chose are added afterwards, escaped.
+Only code is passed to `fill`: names that users chose are added afterwards, escaped.
 """
 
 import json
@@ -9,22 +9,22 @@ from kanserve_exporters._shared.expressions import wrap
 
 
 def fill(text: str, prefix: str) -> str:
-    """The text with the prefix in its places."""
+    """The text with the placeholders replaced by the prefix."""
     return text.replace("@@", prefix).replace("@", f"{prefix}_")
 
 
 def where_plain(gradient: bool) -> str:
-    """The condition around the plain form of the splines: the gradient needs it beside the fast one."""
+    """The preprocessor condition of the plain form of the splines, which the gradient needs beside the fast one."""
     return "\n#if !defined @FAST || !defined @NO_GRADIENT" if gradient else "\n#ifndef @FAST"
 
 
 def string(text: str) -> str:
-    """A constant array of characters that holds this text, ASCII only, whatever is in it."""
+    """A C initializer of a character array with this ASCII text, which may contain any characters."""
     data = text.encode("ascii")
-    if len(data) <= 4000:  # C99 promises 4095 characters in a literal
-        escaped = "".join(_escape(one) for one in text)
+    if len(data) <= 4000:  # C99 guarantees 4095 characters in a literal
+        escaped = "".join(_escape(character) for character in text)
         return f'"{escaped}"'
-    numbers = [str(one) for one in (*data, 0)]
+    numbers = [str(code) for code in (*data, 0)]
     return "{" + wrap(numbers) + "}"
 
 

@@ -1,4 +1,4 @@
-"""The fast form of a network: layers that take many rows at once, a tile, and what becomes of bad rows among them."""
+"""The fast form of a network: layers that process a tile of rows at once, and the handling of bad rows in it."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from kanserve_exporters._c.c_layers import EDGES_OF_A_FUNCTION, has_domain, is_a
 from kanserve_exporters._shared.expressions import Dialect
 from kanserve_exporters._shared.layer_tables import Parts
 
-ROWS = 32  # of a tile, unless they are so wide that
-STACK = 48 * 1024  # bytes are not enough for them
+ROWS = 32  # of a tile, or fewer, so that its buffers fit into
+STACK = 48 * 1024  # bytes
 LANES = 16  # of the widest vectors
 
 PREDICT = """
@@ -24,7 +24,7 @@ int @predict(const @real x[@N_IN], @real y[@N_OUT])
 
 
 def begin(kan: Kan, every: Sequence[Rows | None], dialect: Dialect) -> str:
-    """The types of the fast form; before everything that asks whether it is wanted."""
+    """The types of the fast form; must come before everything that tests @FAST."""
     return vectors.begin(dialect, _tile_rows(kan.layers, every, _shifts(kan), dialect))
 
 
@@ -39,7 +39,7 @@ def kernels_of(every: Sequence[Rows | None], parts: Sequence[Parts], dialect: Di
 
 
 def _tile_rows(layers: Sequence[Layer], every: Sequence[Rows | None], shifts: bool, dialect: Dialect) -> int:
-    """How many rows there is room for."""
+    """The number of rows of a tile."""
     size = 4 if dialect.single else 8
     widest = max(max(layer.subnodes for layer in layers), layers[0].inputs if shifts else 0)
     active = max(found.order + 2 for found in every if found)
@@ -83,11 +83,11 @@ def fast_layer(number: int, layer: Layer, part: Parts, found: Rows, dialect: Dia
     if each:
         lines.append(f"for (n = 0; n < rows; n++) {{ {' '.join(each)} }}")
     if own := nodes(layer, dialect):
-        # In place: no product has a factor from before its own place.
+        # In place: u[q] only depends on z[q] and later elements.
         lines += [
             f"for (n = 0; n < rows; n++, z += {width}) {{",
             "    @real *u = z;",
-            *(f"    {one}" for one in own),
+            *(f"    {line}" for line in own),
             "}",
         ]
     counters = ["int j;"] if not any("n++" in line for line in lines) else ["int n, j;"]
@@ -99,7 +99,7 @@ def fast_layer(number: int, layer: Layer, part: Parts, found: Rows, dialect: Dia
 
 
 def tile(kan: Kan, parts: Sequence[Parts], dialect: Dialect) -> str:
-    """`@tile(x, x_stride, rows, y, y_stride)` and, by it, `@predict`."""
+    """`@tile(x, x_stride, rows, y, y_stride)`, and `@predict`, which calls it."""
     room = max(*(layer.subnodes for layer in kan.layers), kan.shape[0] if _shifts(kan) or not parts[0].splines else 1)
     outside = any(has_domain(part, dialect) for part in parts)
     buffers = "ab" if len(parts) > 1 or _shifts(kan) else "a"
@@ -169,7 +169,7 @@ def _shifts(kan: Kan) -> bool:
 
 
 def _refused(buffer: str, stride: str, count: int, outside: str, whole: bool) -> str:
-    """A statement that makes bad rows 0; `whole` vectors are looked at where they hold numbers to their ends."""
+    """A statement that sets bad rows to 0; `whole`: check whole vectors, whose padding holds numbers too."""
     return (
         f"if (@broken({buffer}, rows, {stride}, {stride if whole else count}))"
         f" @refuse({buffer}, rows, {stride}, {count}, status, {outside}, @ERROR_RESULT);"

@@ -1,8 +1,8 @@
-"""The fixed text of the fast form, which `@FAST` switches on: vectors of the compiler's, and what is done with them.
+"""The fixed text of the fast form, which `@FAST` switches on: the compiler's vector types, and functions of them.
 
-No function here needs fast math: infinities and NaN go through all of them and come out as garbage or NaN in their own
-row only, which is refused afterwards. Vectors are as wide as the target's registers, whose names the macros of the
-compiler tell; where it is neither gcc nor clang the plain form is compiled instead.
+No function here needs fast math: infinities and NaN only affect their own row, which is refused afterwards. Vectors are
+as wide as the target's registers, which the compiler's macros tell; with a compiler other than gcc and clang, the plain
+form is compiled instead.
 """
 
 from fractions import Fraction
@@ -232,7 +232,7 @@ def begin(dialect: Dialect, tile: int) -> str:
 
 
 def _series(terms: int, dialect: Dialect) -> str:
-    """Taylor's series of exp in f, by Estrin: the halves of each polynomial do not wait for one another."""
+    """The Taylor series of exp in f, by Estrin's scheme: the halves of each polynomial are independent."""
 
     def part(low: int, count: int) -> str:
         if count == 1:
