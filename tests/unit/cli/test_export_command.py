@@ -71,7 +71,7 @@ def test_a_format_that_disagrees_ends_the_check_with_1_and_nothing_is_written(fo
     rows = {row["format"]: row for row in json.loads(out)["check"]}
     assert (code, rows["numpy_source"]["agrees"], rows["c_source"]["agrees"]) == (1, False, True)
     assert 0.9e-10 < rows["numpy_source"]["largest error"] < 1.1e-10 and "disagrees" in rows["numpy_source"]["note"]
-    assert "defect" in err and not (folder / "out").exists()
+    assert "bug" in err and not (folder / "out").exists()
 
 
 def test_a_number_where_the_network_has_none_is_a_disagreement():
@@ -250,7 +250,7 @@ BAD = {
     "a law with formats": (("symbolic.safetensors", "--formula-only", "c", "--check"), "--formula-only"),
     "a law over its network": (
         ("symbolic.safetensors", "--formula-only", "c", "-f", "-o", "symbolic.safetensors"),
-        "reads",
+        "is an input",
     ),
     "a folder by force": (("mixed.safetensors", "-o", "out", "--force"), "--force"),
     "a version of ONNX without it": (
