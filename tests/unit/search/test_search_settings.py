@@ -11,7 +11,6 @@ import kanserve
 from kanserve.errors import InputError
 from kanserve.search import SearchSettings, search_settings
 from kanserve.simplification import SimplificationSettings, simplification_settings
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
 
 X = np.random.default_rng(0).uniform(1, 2, (100, 2))
 
