@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import FormulaError
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
 
 Array = NDArray[np.float64]
@@ -24,12 +25,6 @@ Product = tuple[tuple[int, float], ...]  # (atom, exponent), in the order of the
 Polynomial = dict[Product, float]  # not changed once it is made; {} is 0
 
 ONE: Product = ()
-_MOST_TERMS = 60  # of a polynomial that is multiplied out
-_MOST_WORK = 200_000  # products of terms in all
-_CANCELS = 1e-12  # relative to the larger: two coefficients whose sum is below this cancel
-VANISHES = 1e-11  # relative to a sum: a term below this on every row is dropped
-_WHOLE = 1e-9  # an exponent this close to a multiple of 1/12 is rounded to it
-_KEY_DIGITS = 10  # significant digits of coefficients when polynomials are compared
 
 
 class TooLargeError(FormulaError):
@@ -64,7 +59,7 @@ class Algebra:
 
     def spend(self, work: int) -> None:
         self._work += work
-        if self._work > _MOST_WORK:
+        if self._work > LIMITS.algebra_most_work:
             raise TooLargeError("This formula is too large to simplify.")
 
     def variable(self, column: int) -> Polynomial:
@@ -156,7 +151,7 @@ class Algebra:
         exponents = dict(p)
         for number, exponent in q:
             before = exponents.get(number, 0.0)
-            cancels = abs(before + exponent) <= _CANCELS * abs(before)
+            cancels = abs(before + exponent) <= LIMITS.algebra_cancels * abs(before)
             exponents[number] = 0.0 if cancels else self._exponent(number, before + exponent)
         return tuple(sorted((number, e) for number, e in exponents.items() if e != 0))
 
@@ -164,7 +159,7 @@ class Algebra:
         twelfth = round(12 * exponent) / 12
         if twelfth == 0 and number >= 0 and self.atoms[number].exponential:
             return exponent  # the exponent of exp(P) is a factor of P, of any size
-        return twelfth if abs(exponent - twelfth) < _WHOLE else exponent
+        return twelfth if abs(exponent - twelfth) < LIMITS.algebra_whole else exponent
 
     def single(self, coefficient: float, product: Product) -> Polynomial:
         """coefficient·product; a single bracket is expanded."""
@@ -269,10 +264,10 @@ class Algebra:
         parts: list[Polynomial] = []
         for product, coefficient in polynomial.items():
             parts.append(self._opened(product, coefficient))
-            if sum(len(part) for part in parts) > _MOST_TERMS:
+            if sum(len(part) for part in parts) > LIMITS.algebra_most_terms:
                 return polynomial
         result = added(parts)
-        return result if len(result) <= _MOST_TERMS else polynomial
+        return result if len(result) <= LIMITS.algebra_most_terms else polynomial
 
     def _opened(self, product: Product, coefficient: float) -> Polynomial:
         kept: list[tuple[int, float]] = []
@@ -293,7 +288,7 @@ class Algebra:
             return {product: coefficient}
         result: Polynomial = {tuple(kept): coefficient}
         for factor, times in factors:
-            if len(factor) ** times * len(result) > _MOST_TERMS:
+            if len(factor) ** times * len(result) > LIMITS.algebra_most_terms:
                 return {product: coefficient}
             for _ in range(times):
                 result = self.distributed(result, factor)
@@ -317,7 +312,7 @@ class Algebra:
             if not finite.any():
                 return polynomial
             scale = float(np.median(np.abs(whole[finite])))  # not the mean, which a pole would dominate
-            small = np.abs(values[:, finite]).max(axis=1) < VANISHES * scale
+            small = np.abs(values[:, finite]).max(axis=1) < LIMITS.algebra_vanishes * scale
         if not small.any():
             return polynomial
         return {product: c for (product, c), vanishes in zip(polynomial.items(), small, strict=True) if not vanishes}
@@ -330,7 +325,7 @@ def added(polynomials: Iterable[Polynomial]) -> Polynomial:
         for product, coefficient in polynomial.items():
             before = result.get(product, 0.0)
             total = before + coefficient
-            if abs(total) <= _CANCELS * max(abs(before), abs(coefficient)):
+            if abs(total) <= LIMITS.algebra_cancels * max(abs(before), abs(coefficient)):
                 result.pop(product, None)
             else:
                 result[product] = total
@@ -358,14 +353,14 @@ def number_of(polynomial: Polynomial) -> float:
 def _lead(polynomial: Polynomial) -> float:
     """The coefficient to divide by: the most frequent size among the non-constant terms, as first met."""
     terms = [polynomial[product] for product in sorted(polynomial) if product != ONE]
-    counts = Counter(f"{abs(c):.{_KEY_DIGITS - 1}e}" for c in terms)
+    counts = Counter(f"{abs(c):.{LIMITS.algebra_key_digits - 1}e}" for c in terms)
     most = max(counts.values())
-    return next(c for c in terms if counts[f"{abs(c):.{_KEY_DIGITS - 1}e}"] == most)
+    return next(c for c in terms if counts[f"{abs(c):.{LIMITS.algebra_key_digits - 1}e}"] == most)
 
 
 def _key(polynomial: Polynomial) -> object:
     """A key that is equal for polynomials that differ only by rounding."""
-    return frozenset((product, float(f"{c:.{_KEY_DIGITS - 1}e}")) for product, c in polynomial.items())
+    return frozenset((product, float(f"{c:.{LIMITS.algebra_key_digits - 1}e}")) for product, c in polynomial.items())
 
 
 def _sign(values: Array) -> int:

@@ -20,16 +20,9 @@ from kanserve.formula.algebra.algebra import (
     number_of,
 )
 from kanserve.formula.algebra.products import Products
-from kanserve.formula.algebra.rewrites import SAME, Node, Nodes, simplest
+from kanserve.formula.algebra.rewrites import Node, Nodes, simplest
 from kanserve.formula.expressions.tree import Tree
-
-_MOST_VARIANTS = 12
-_MOST_TRIED = 300  # polynomials; later ones are written as they are
-_DEEPEST = 12  # levels of nested polynomials that are simplified; deeper ones are written as they are
-_LONGEST_SCALED = 6  # terms of a bracket that is simplified again for each way to scale it
-_MOST_COLLECTED = 3  # factors to collect, the most frequent first
-_LARGEST_RATIO = 4  # of the factors of logarithms that are merged
-_LARGEST_LOGARITHM = 600.0  # of a factor; a double overflows above 709
+from kanserve.formula.formula_limits import LIMITS
 
 
 class Shaper:
@@ -67,7 +60,7 @@ class Shaper:
         return found
 
     def _candidates(self, polynomial: Polynomial) -> Iterator[Node]:
-        if self._tried > _MOST_TRIED or len(self._open) > _DEEPEST:
+        if self._tried > LIMITS.extract_most_tried or len(self._open) > LIMITS.extract_deepest:
             yield self._plain(polynomial)
             return
         for variant in self._variants(polynomial):
@@ -90,7 +83,7 @@ class Shaper:
                 raise
             except (FormulaError, ZeroDivisionError, OverflowError):
                 return
-            if variant not in result and len(result) < _MOST_VARIANTS:
+            if variant not in result and len(result) < LIMITS.extract_most_variants:
                 result.append(variant)
 
         add(lambda: algebra.expanded(polynomial))
@@ -125,7 +118,7 @@ class Shaper:
         if len(parts) > 1 and any(len(part) > 2 for part in parts):
             yield self._nodes.total([self.best(part) for part in parts])
         collections = [collection for collection in factoring.collections(polynomial) if collection[2]]
-        for factor, inside, rest in collections[:_MOST_COLLECTED]:
+        for factor, inside, rest in collections[: LIMITS.extract_most_collected]:
             collected = self._product_of([{factor: 1.0}, inside])
             yield self._nodes.total([collected, self.best(rest)])
 
@@ -174,7 +167,10 @@ class Shaper:
             unit = min(abs(c) for _, c in group)
             unit = unit if any(c > 0 for _, c in group) else -unit
             ratios = [c / unit for _, c in group]
-            if any(abs(ratio - round(ratio)) > SAME or abs(ratio) > _LARGEST_RATIO for ratio in ratios):
+            if any(
+                abs(ratio - round(ratio)) > LIMITS.rewrites_same or abs(ratio) > LIMITS.extract_largest_ratio
+                for ratio in ratios
+            ):
                 continue
             inside, scale = ONE, 1.0
             for (number, _), ratio in zip(group, ratios, strict=True):
@@ -192,7 +188,7 @@ class Shaper:
 
     def _logarithm(self, coefficient: float, rest: Product, inside: Product, constant: float) -> Node:
         """coefficient·rest·log(inside) + constant, with the constant moved into the logarithm."""
-        if abs(constant / coefficient) > _LARGEST_LOGARITHM:
+        if abs(constant / coefficient) > LIMITS.extract_largest_logarithm:
             raise FormulaError("A constant is outside the range of a double.")
         argument = self._products.best(math.exp(constant / coefficient), inside)
         return self._nodes.times(1.0, [self._products.best(coefficient, rest), self._nodes.call("log", argument)])
@@ -204,7 +200,7 @@ class Shaper:
         key = (frozenset(polynomial.items()), "parts")
         if key not in self._best:
             shapes = [self._plain(polynomial)]
-            if self._tried <= _MOST_TRIED and len(polynomial) <= _LONGEST_SCALED:
+            if self._tried <= LIMITS.extract_most_tried and len(polynomial) <= LIMITS.extract_longest_scaled:
                 shapes += self._divided(polynomial)
             self._best[key] = simplest(shapes)
         return self._best[key]

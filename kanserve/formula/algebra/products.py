@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, scaled
 from kanserve.formula.algebra.identities import applied
 from kanserve.formula.algebra.quotients import in_other_words, quotients
-from kanserve.formula.algebra.rewrites import SAME, Node, Nodes, simplest
+from kanserve.formula.algebra.rewrites import Node, Nodes, simplest
 from kanserve.formula.expressions.numbers import named
+from kanserve.formula.formula_limits import LIMITS
 
 
 class Products:
@@ -47,7 +48,7 @@ class Products:
             for c, p, node in self._absorbed(coefficient, product, number):
                 nodes = {**inside, number: node}
                 other = self._written(c, p, nodes)
-                if other.cost < found.cost - SAME:
+                if other.cost < found.cost - LIMITS.rewrites_same:
                     found, better = other, (c, p, nodes)
             if better is not None:
                 coefficient, product, inside = better

@@ -20,13 +20,9 @@ from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.linear_forms import Steps, step_of
 from kanserve.formula.expressions.tree import Step, Tree, check_tree, evaluate_tree
 from kanserve.formula.expressions.tree_to_forms import form_of_tree
+from kanserve.formula.formula_limits import LIMITS
 
 Array = NDArray[np.float64]
-
-_MOST_ROWS = 128  # on which signs and sizes are evaluated
-_MOST_STEPS = 300  # a longer tree is only folded
-_WORTH = 0.5  # complexity that a result may add, so that equal formulas get one form: 1/sqrt(u^3), exp(-1.5*log(u))
-_DIFFERS = 1e-9  # relative to the root mean square of the values
 
 
 def simplified(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
@@ -42,9 +38,9 @@ def simplified(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
     rows = np.asarray(x, dtype=np.float64)
     wanted = evaluate_tree(given, {}, rows)
     finite = rows[np.isfinite(wanted)]
-    if len(finite) and len(given) <= _MOST_STEPS:
-        for shaped in _shaped(given, finite[:: -(-len(finite) // _MOST_ROWS)]):
-            if complexity(shaped) <= complexity(given) + _WORTH and _agrees(shaped, rows, wanted):
+    if len(finite) and len(given) <= LIMITS.simplify_most_steps:
+        for shaped in _shaped(given, finite[:: -(-len(finite) // LIMITS.simplify_most_rows)]):
+            if complexity(shaped) <= complexity(given) + LIMITS.simplify_worth and _agrees(shaped, rows, wanted):
                 return shaped
     agreeing = [folded for folded in _folded(given) if _agrees(folded, rows, wanted)]
     return min([*agreeing, given], key=complexity)
@@ -104,4 +100,6 @@ def _agrees(tree: Tree, rows: Array, wanted: Array) -> bool:
     if not finite.any():
         return True
     size = float(np.sqrt(np.mean(wanted[finite] ** 2)))
-    return bool((np.abs(got - wanted)[finite] <= _DIFFERS * np.maximum(np.abs(wanted[finite]), size)).all())
+    return bool(
+        (np.abs(got - wanted)[finite] <= LIMITS.simplify_differs * np.maximum(np.abs(wanted[finite]), size)).all()
+    )

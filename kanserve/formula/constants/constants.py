@@ -24,6 +24,7 @@ from kanserve.formula.constants.uncertainty import uncertainty
 from kanserve.formula.expressions.formula import Constant
 from kanserve.formula.expressions.numbers import named
 from kanserve.formula.expressions.tree import Tree
+from kanserve.formula.formula_limits import LIMITS
 
 __all__ = [
     "Constant",
@@ -34,9 +35,6 @@ __all__ = [
     "recognise_constants",
     "recognise_noisy_constants",
 ]
-
-_MOST_ROUNDS = 4  # of recognising and simplifying
-_DIGITS = 6  # shown of a number without a name
 
 
 def constants_of(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> tuple[Constant, ...]:
@@ -56,7 +54,9 @@ def constants_of(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> t
     except DataError:
         pass
     return tuple(
-        Constant(value, errors.get(place, math.inf), f"{value:.{_DIGITS}g}" if name is None else name.text)
+        Constant(
+            value, errors.get(place, math.inf), f"{value:.{LIMITS.constants_digits}g}" if name is None else name.text
+        )
         for place, value, name in zip(constants.places, values, names, strict=True)
     )
 
@@ -93,7 +93,7 @@ def _form(
     """Recognises and simplifies in turn, since a recognised number enables more identities: sin(u + pi/2) is cos(u)."""
     found = refit(tree, x, y)
     found = found if over() else simplified(found, x)
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(LIMITS.constants_most_rounds):
         if over():
             break
         before, found = found, simplified(rule(found, x, y), x)

@@ -12,13 +12,9 @@ from kanserve.formula.constants.nonlinear_fit import Constants, Fitted, all_fitt
 from kanserve.formula.constants.uncertainty import uncertainty
 from kanserve.formula.expressions.numbers import near
 from kanserve.formula.expressions.tree import Tree
+from kanserve.formula.formula_limits import LIMITS
 
 Array = NDArray[np.float64]
-
-_EXACT = 1e-8  # relative to the size of y: a larger error is not an exact fit
-_RISE = 3.0  # times the previous error: the rise that rounding may cause in an exact fit
-_ROUNDING = 1e-14  # relative to the size of y: an error that is always allowed
-_MOST_TRIED = 4  # names per constant
 
 
 def recognise_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, tolerance: float = 1e-7) -> Tree:
@@ -31,9 +27,9 @@ def recognise_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLik
     rows, wanted = checked_data(x, y)
     state = all_fitted(Constants(tree).tree, rows, wanted)
     size = math.sqrt(float(wanted @ wanted) / len(wanted))
-    if not state.error <= _EXACT * size:
+    if not state.error <= LIMITS.exact_constants_exact * size:
         return state.tree
-    limit = max(_RISE * state.error, _ROUNDING * size)
+    limit = max(LIMITS.exact_constants_rise * state.error, LIMITS.exact_constants_rounding * size)
     together = state.settle(_simplest(state, tolerance), rows, wanted)
     if together.error <= limit:
         return together.tree
@@ -71,7 +67,8 @@ def _choices(
             numbers = [(-1.0, place, 0.0), (0.0, place, math.copysign(1.0, value))]
         else:
             numbers = [
-                (simple.bits, place, simple.value) for simple in near(value, tolerance * abs(value), _MOST_TRIED)
+                (simple.bits, place, simple.value)
+                for simple in near(value, tolerance * abs(value), LIMITS.exact_constants_most_tried)
             ]
         result += [number for number in numbers if (place, number[2]) not in refused][:1]
     return result

@@ -18,19 +18,14 @@ from kanserve.formula.constants.nonlinear_fit import Constants, Fitted, all_fitt
 from kanserve.formula.constants.uncertainty import Uncertainty, uncertainty
 from kanserve.formula.expressions.numbers import Named, near
 from kanserve.formula.expressions.tree import Tree
+from kanserve.formula.formula_limits import LIMITS
 
 Array = NDArray[np.float64]
 
-_DEVIATIONS = 3.5  # standard errors within which simple numbers are considered
-_MOST_COMPARED = 12  # names per constant
-_PRIOR = -1.0  # bits added to a number without a name: negative, so that it is the more probable one a priori
-_BELIEVED = 0.6  # of the probability
 _RISE_OF_ONE = (6.0, 12.0)  # bounds of the rise of chi-squared that the saved bits of one number allow
 _RISE_OF_ALL = (8.0, 3.0)  # the rise for k numbers together: the first plus k times the second
 _BIT = 2 * math.log(2)  # the chi-squared that a bit is worth
-_RARE = 3.0  # extra bits of numbers that are rare in laws; 1/log(10) is not, being in decimal logarithms
 _UNUSUAL = re.compile(r"(?<!/)log|sqrt\((?:[3-9]|pi)\)|pi\^|\be\b")
-_FIRST, _SECOND = -3000.0, -1000.0  # ranks of what is tried before everything else
 
 
 @dataclass(frozen=True, order=True)
@@ -78,29 +73,37 @@ def _choices(found: Uncertainty) -> Iterator[_Choice]:
         if not math.isfinite(error):  # undetermined by the data: take the simplest
             yield _Choice(0.0, place, math.copysign(1.0, value), _RISE_OF_ONE[0])
             continue
-        if abs(value) <= _DEVIATIONS * error:
-            yield _Choice(_FIRST, place, 0.0, _RISE_OF_ONE[1])
+        if abs(value) <= LIMITS.noisy_constants_deviations * error:
+            yield _Choice(LIMITS.noisy_constants_first, place, 0.0, _RISE_OF_ONE[1])
         if value == 0 or error == 0:
             continue
         yield from _named_choices(place, value, error)
 
 
 def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
-    """The most probable simple number for an estimate, if its probability is above `_BELIEVED`."""
+    """The most probable simple number for an estimate, if its probability is above `noisy_constants_believed`."""
     given = math.log2(abs(value) / error)
-    numbers = [_as_expected(simple) for simple in near(value, _DEVIATIONS * error, _MOST_COMPARED)]
+    numbers = [
+        _as_expected(simple)
+        for simple in near(value, LIMITS.noisy_constants_deviations * error, LIMITS.noisy_constants_most_compared)
+    ]
     misfits = [((number.value - value) / error) ** 2 for number in numbers]
     weights = [2.0 ** -(number.bits + misfit / _BIT) for number, misfit in zip(numbers, misfits, strict=True)]
-    total = sum(weights) + 2.0 ** -(given + _PRIOR)
+    total = sum(weights) + 2.0 ** -(given + LIMITS.noisy_constants_prior)
     for number, weight in zip(numbers, weights, strict=True):
-        if weight > _BELIEVED * total:
+        if weight > LIMITS.noisy_constants_believed * total:
             limit = min(max(_BIT * (given - number.bits), _RISE_OF_ONE[0]), _RISE_OF_ONE[1])
-            yield _Choice(-math.log2(weight) - given + _SECOND * (number.bits == 0), place, number.value, limit)
+            yield _Choice(
+                -math.log2(weight) - given + LIMITS.noisy_constants_second * (number.bits == 0),
+                place,
+                number.value,
+                limit,
+            )
 
 
 def _as_expected(number: Named) -> Named:
     """The number with extra bits if it is rare in laws: in noisy data a value may be near log(10) by chance."""
-    return replace(number, bits=number.bits + _RARE * bool(_UNUSUAL.search(number.text)))
+    return replace(number, bits=number.bits + LIMITS.noisy_constants_rare * bool(_UNUSUAL.search(number.text)))
 
 
 def _found(state: Fitted, x: Array, y: Array) -> Uncertainty | None:

@@ -19,15 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import DataError, FormulaError
 from kanserve.formula.expressions.tree import Step, Tree, check_tree, integer_power, references
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
 
 Array = NDArray[np.float64]
-
-_MOST_ITERATIONS = 60
-_DIRECTIONS = 1e-10  # relative to the largest singular value: directions below this are not followed
-_FIRST_DAMPING = 1e-3
-_MOST_DAMPING = 1e3
-_SETTLED = 1e-15  # relative to the size of y: an error at rounding level
 
 
 class Constants:
@@ -144,31 +139,31 @@ def fitted(constants: Constants, x: Array, y: Array) -> Fit:
     got, jacobian = constants.derivatives(values, x)
     residual = y - got
     error = _size(residual)
-    floor = _SETTLED * _size(y)
+    floor = LIMITS.nonlinear_fit_settled * _size(y)
     damping = 0.0
     slow = 0
     if not len(values) or not math.isfinite(error):
         return Fit(values, error)
-    for _ in range(_MOST_ITERATIONS):
+    for _ in range(LIMITS.nonlinear_fit_most_iterations):
         if error <= floor or not np.isfinite(jacobian).all():
             break
         step = _Directions(jacobian, residual)
         better = None
-        while damping <= _MOST_DAMPING:
+        while damping <= LIMITS.nonlinear_fit_most_damping:
             trial = values + step(damping)
             got = constants.value(trial, x)
             trial_error = _size(y - got)
             if trial_error < error:
                 better = trial
                 break
-            damping = max(10 * damping, _FIRST_DAMPING)
+            damping = max(10 * damping, LIMITS.nonlinear_fit_first_damping)
             if step.gain < 1e-9 * error:
                 break  # any gain would be below rounding
         if better is None:
             break
         slow = slow + 1 if trial_error > 0.999 * error else 0
         values, error = better, trial_error
-        damping = damping / 10 if damping > _FIRST_DAMPING else 0.0
+        damping = damping / 10 if damping > LIMITS.nonlinear_fit_first_damping else 0.0
         if slow == 3:
             break
         got, jacobian = constants.derivatives(values, x)
@@ -206,7 +201,7 @@ class _Directions:
         q, r = np.linalg.qr(jacobian * self._scale)
         u, self._s, self._vt = np.linalg.svd(r, full_matrices=False)
         along = u.T @ (q.T @ residual)
-        self._kept = self._s > _DIRECTIONS * self._s[0]
+        self._kept = self._s > LIMITS.nonlinear_fit_directions * self._s[0]
         self._along = np.where(self._kept, along, 0.0)
         # The predicted decrease of the error (RMSE), exact for a linear problem.
         total = float(residual @ residual)

@@ -21,11 +21,9 @@ from kanserve.formula.constants.nonlinear_fit import Constants, checked_data
 from kanserve.formula.constants.student_t import student_quantile
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.tree import Tree
+from kanserve.formula.formula_limits import LIMITS
 
 Array = NDArray[np.float64]
-
-_UNDETERMINED = 1e-10  # relative to the largest singular value: the data do not determine a direction below this
-_TAKES_PART = 1e-6  # in a unit vector: a constant with a smaller component is not affected by the direction
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +98,7 @@ def _inverse(jacobian: Array) -> tuple[Array, NDArray[np.bool_], int]:
     scale = 1 / np.where(sizes > 0, sizes, 1.0)
     _, s, vt = np.linalg.svd(np.linalg.qr(jacobian * scale, mode="r"))
     kept = np.zeros(count, np.bool_)
-    kept[: len(s)] = s > _UNDETERMINED * s[0]
+    kept[: len(s)] = s > LIMITS.uncertainty_undetermined * s[0]
     along = vt[kept] * scale / s[kept[: len(s)], None]
-    free = np.abs(vt[~kept]).max(axis=0, initial=0.0) > _TAKES_PART
+    free = np.abs(vt[~kept]).max(axis=0, initial=0.0) > LIMITS.uncertainty_takes_part
     return along.T @ along, ~free, int(kept.sum())

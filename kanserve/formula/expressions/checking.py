@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.tree import evaluate_tree
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.evaluate import activations
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 from kanserve.network.kan import Kan
@@ -17,12 +18,6 @@ from kanserve.network.rounding_error import allowed, rounding, scale
 from kanserve.network.training_range import breaking_point, corners, finite_rows, sample
 
 Array = NDArray[np.float64]
-
-TOLERANCE = 1e-9  # of the scale of an output
-_OVERFLOWING = 1e290
-_MOST_ROWS = 1000
-_FEWEST_ROWS = 16
-_MOST_VALUES = 10_000_000  # edges × outputs × rows; a very wide network is compared on fewer rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +35,12 @@ class Expected:
     @cached_property
     def close(self) -> Array:
         """1e-9 of the outputs' scale, (N, outputs)."""
-        return TOLERANCE * scale(self.wanted)
+        return LIMITS.checking_tolerance * scale(self.wanted)
 
     @cached_property
     def allowed(self) -> Array:
         """How far a formula may be from the network: `close`, or the bound of the rounding error on that row."""
-        return allowed(self.kan, self.x, self.wanted, "double", TOLERANCE)
+        return allowed(self.kan, self.x, self.wanted, "double", LIMITS.checking_tolerance)
 
     @cached_property
     def noise(self) -> NDArray[np.bool_]:
@@ -79,7 +74,7 @@ def expected(kan: Kan) -> Expected:
     FormulaError when the network is finite on none of them, since nothing could then be compared.
     """
     numbers = len(kan.outputs) * sum(layer.subnodes * layer.inputs for layer in kan.layers)
-    count = min(_MOST_ROWS, max(_MOST_VALUES // numbers, _FEWEST_ROWS))
+    count = min(LIMITS.checking_most_rows, max(LIMITS.checking_most_values // numbers, LIMITS.checking_fewest_rows))
     x = np.concatenate([sample(kan, count), corners(kan)[:count]])
     values = activations(kan, x)
     undefined = x[~np.isfinite(values[-1]).all(axis=1)]
@@ -99,7 +94,9 @@ def expected(kan: Kan) -> Expected:
 
 def _comparable(values: Sequence[Array]) -> NDArray[np.bool_]:
     """Rows on which a network's values are finite and far from overflow; near it, the order of factors matters."""
-    fine: NDArray[np.bool_] = np.all([(np.abs(value) < _OVERFLOWING).all(axis=1) for value in values], axis=0)
+    fine: NDArray[np.bool_] = np.all(
+        [(np.abs(value) < LIMITS.checking_overflowing).all(axis=1) for value in values], axis=0
+    )
     return fine
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection, Iterable
 
 from kanserve.formula.expressions.tree import SPLINE_NAME
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 
-_LONGEST = 60  # characters of a name that are shown; C99 distinguishes the first 63
 _GREEK = {
     *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"),
     *("nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
@@ -49,7 +49,7 @@ def identifiers(names: Iterable[str], also: Collection[str] = ()) -> tuple[str, 
     kept: list[str] = []
     for position, name in enumerate(names, start=1):
         # No leading underscore, which C reserves.
-        word = re.sub(r"[^A-Za-z0-9]+", "_", name)[:_LONGEST].strip("_") if name != "_" else ""
+        word = re.sub(r"[^A-Za-z0-9]+", "_", name)[: LIMITS.names_longest].strip("_") if name != "_" else ""
         if _is_plain(name):
             word = name
         if not word or word[0].isdigit():
@@ -67,7 +67,7 @@ def identifiers(names: Iterable[str], also: Collection[str] = ()) -> tuple[str, 
 def text_name(name: str) -> str:
     """The name itself if it is a single word, else quoted and escaped."""
     word = re.fullmatch(r"[^\W\d]\w*", name)
-    if word and len(name) <= _LONGEST and name not in _TEXT_RESERVED and not SPLINE_NAME.fullmatch(name):
+    if word and len(name) <= LIMITS.names_longest and name not in _TEXT_RESERVED and not SPLINE_NAME.fullmatch(name):
         return name
     # Printable characters stay; line breaks and bidirectional control characters are escaped.
     return json.dumps(_shown(name), ensure_ascii=not name.isprintable())
@@ -76,7 +76,7 @@ def text_name(name: str) -> str:
 def latex_name(name: str) -> str:
     """A letter, a Greek letter or a word, with trailing digits as its index; anything else as escaped text."""
     parts = re.fullmatch(r"([A-Za-z]+)_?([0-9]*)", name)
-    if parts is None or len(name) > _LONGEST:
+    if parts is None or len(name) > LIMITS.names_longest:
         shown = (character if character.isprintable() else " " for character in _shown(name))
         return r"\text{" + "".join(_LATEX.get(character, character) for character in shown) + "}"
     letters, index = parts.groups()
@@ -85,8 +85,8 @@ def latex_name(name: str) -> str:
 
 
 def _is_plain(name: str) -> bool:
-    return len(name) <= _LONGEST and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None
+    return len(name) <= LIMITS.names_longest and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None
 
 
 def _shown(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+    return name if len(name) <= LIMITS.names_longest else name[: LIMITS.names_longest - 1] + "…"

@@ -5,11 +5,11 @@ from typing import Any
 
 from kanserve.errors import FormatError, FormulaError
 from kanserve.formula.expressions.formula import Formula
-from kanserve.formula.expressions.tree import MAX_STEPS, SPLINE_NAME, Table, check_tree
+from kanserve.formula.expressions.tree import SPLINE_NAME, Table, check_tree
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.serialization import variable_in, variable_out
 
 VERSION = 1
-_LONGEST_TEXT = 16_000_000
 
 
 def to_json(formulas: Sequence[Formula]) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def formula_from_json(entry: Any, tables: Mapping[str, Table]) -> Formula:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-        raise FormatError(f"Expected a text of at most {_LONGEST_TEXT} characters.")
+    if not isinstance(value, str) or len(value) > LIMITS.storage_longest_text:
+        raise FormatError(f"Expected a text of at most {LIMITS.storage_longest_text} characters.")
     return value
 
 
@@ -116,6 +116,6 @@ def _numbers(entry: Any) -> Any:
     # NumPy would silently convert bool and text to numbers.
     if not isinstance(entry, list | tuple) or not all(type(number) in (int, float) for number in entry):
         raise FormatError("Expected a list of numbers.")
-    if len(entry) > MAX_STEPS:
-        raise FormatError(f"Expected a list of at most {MAX_STEPS} numbers.")
+    if len(entry) > LIMITS.tree_max_steps:
+        raise FormatError(f"Expected a list of at most {LIMITS.tree_max_steps} numbers.")
     return list(entry)

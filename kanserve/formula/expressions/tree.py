@@ -24,19 +24,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import DataError, FormatError
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
 
 Array = NDArray[np.float64]
 Step = tuple[Any, ...]
 Tree = tuple[Step, ...]
 
-MAX_STEPS = 1_000_000
-MAX_REFERENCES = 4_000_000
-MAX_DEPTH = 10_000
-MAX_POWER = 64
-MAX_COLUMN = 1_000_000
-MAX_PIECES = 100_000
-MAX_ORDER = 32
 SPLINE_NAME = re.compile(r"s_[1-9][0-9]{0,8}_[1-9][0-9]{0,8}_[1-9][0-9]{0,8}", re.ASCII)
 
 
@@ -122,8 +116,8 @@ def references(step: Step) -> Step:
 
 def check_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table]) -> Tree:
     """The tree as tuples, validated; FormatError says which step is not allowed and why."""
-    if not isinstance(tree, list | tuple) or not 1 <= len(tree) <= MAX_STEPS:
-        raise FormatError(f"A tree is a list of 1 to {MAX_STEPS} steps.")
+    if not isinstance(tree, list | tuple) or not 1 <= len(tree) <= LIMITS.tree_max_steps:
+        raise FormatError(f"A tree is a list of 1 to {LIMITS.tree_max_steps} steps.")
     depths: list[int] = []
     steps: list[Step] = []
     count = 0
@@ -137,8 +131,8 @@ def check_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table]) -> Tr
             if type(reference) is not int or not 0 <= reference < position:
                 raise _refused(position, "it must refer to earlier steps")
         depths.append(1 + max((depths[reference] for reference in arguments), default=0))
-        if depths[-1] > MAX_DEPTH or count > MAX_REFERENCES:
-            raise _refused(position, f"over {MAX_DEPTH} levels or {MAX_REFERENCES} references")
+        if depths[-1] > LIMITS.tree_max_depth or count > LIMITS.tree_max_references:
+            raise _refused(position, f"over {LIMITS.tree_max_depth} levels or {LIMITS.tree_max_references} references")
         steps.append(checked)
     return tuple(steps)
 
@@ -195,11 +189,11 @@ def _checked(position: int, step: Sequence[Any], tables: Mapping[str, Table]) ->
     match list(step):
         case ["const", value]:
             return ("const", _number(position, value))
-        case ["var", int(column)] if type(column) is int and 0 <= column < MAX_COLUMN:
+        case ["var", int(column)] if type(column) is int and 0 <= column < LIMITS.tree_max_column:
             return ("var", column)
         case ["add" | "mul", _, _, *_]:
             return tuple(step)
-        case ["pow", _, int(exponent)] if type(exponent) is int and 1 <= abs(exponent) <= MAX_POWER:
+        case ["pow", _, int(exponent)] if type(exponent) is int and 1 <= abs(exponent) <= LIMITS.tree_max_power:
             return tuple(step)
         case ["call", str(name), _] if name in FUNCTIONS:
             return tuple(step)
@@ -227,9 +221,9 @@ def _refused(position: int, reason: str) -> FormatError:
 def _check_table(table: Table) -> None:
     count = len(table.origins) if table.origins.ndim == 1 else 0
     shape = table.coefficients.shape
-    if not (1 <= count <= MAX_PIECES and table.breaks.shape == (count - 1,)):
+    if not (1 <= count <= LIMITS.tree_max_pieces and table.breaks.shape == (count - 1,)):
         raise FormatError("A spline of P pieces needs P origins and P-1 breaks.")
-    if len(shape) != 2 or shape[0] != count or not 1 <= shape[1] <= MAX_ORDER + 1:
+    if len(shape) != 2 or shape[0] != count or not 1 <= shape[1] <= LIMITS.tree_max_order + 1:
         raise FormatError(f"A spline of {count} pieces needs coefficients ({count}, order + 1), got {shape}.")
     if not all(np.isfinite(array).all() for array in (table.breaks, table.origins, table.coefficients)):
         raise FormatError("A spline's table must be finite.")

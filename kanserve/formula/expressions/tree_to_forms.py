@@ -35,7 +35,8 @@ from kanserve.formula.expressions.parsing import (
     Power,
     parse,
 )
-from kanserve.formula.expressions.tree import MAX_POWER, Step, Tree, references
+from kanserve.formula.expressions.tree import Step, Tree, references
+from kanserve.formula.formula_limits import LIMITS
 
 _SMALLEST = 2.0**-1022  # the smallest normal double
 
@@ -197,10 +198,12 @@ def _power(steps: Steps, base: Form, exponent: Form, at: int, mistake: Mistake) 
         except ValueError:
             raise mistake(at, f"{base.constant!r} to the power {p!r} is not a finite real number.") from None
     if p.is_integer():
-        if abs(p) > MAX_POWER:
-            raise mistake(at, f"An integer exponent may be at most {MAX_POWER}, got {p:.17g}; write it as (x^50)^2.")
+        if abs(p) > LIMITS.tree_max_power:
+            raise mistake(
+                at, f"An integer exponent may be at most {LIMITS.tree_max_power}, got {p:.17g}; write it as (x^50)^2."
+            )
         return _whole_power(steps, base, int(p))
-    if not (4 * p).is_integer() or abs(p) > MAX_POWER:
+    if not (4 * p).is_integer() or abs(p) > LIMITS.tree_max_power:
         return applied(steps, "exp", scaled(steps, applied(steps, "log", base), p))
     if not (2 * p).is_integer():
         return _power(steps, applied(steps, "sqrt", base), Form(2 * p), at, mistake)

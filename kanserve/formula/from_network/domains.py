@@ -9,15 +9,12 @@ from numpy.typing import NDArray
 
 from kanserve.formula.expressions.intervals import Interval, intervals
 from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.notations import Text
 from kanserve.formula.printing.printing import print_tree, unfold
 from kanserve.network.functions import FUNCTIONS
 
 Array = NDArray[np.float64]
-
-_MOST = 100  # conditions that are listed
-_OPERATIONS = 25  # of an expression within a condition; longer ones have "…"
-_CHARACTERS = 2000
 
 
 def domain(
@@ -42,8 +39,8 @@ def domain(
             before, after = re.split(r"\bx\b", condition)
             found[f"{kind}: {before}{shown(tree, argument, names)}{after}"] = None
     listed = list(found)
-    if len(listed) > _MOST:
-        listed[_MOST:] = [f"… and {len(listed) - _MOST} more"]
+    if len(listed) > LIMITS.domains_most:
+        listed[LIMITS.domains_most :] = [f"… and {len(listed) - LIMITS.domains_most} more"]
     return tuple(listed)
 
 
@@ -65,9 +62,9 @@ def breaks(tree: Tree, tables: Mapping[str, Table], x: Array) -> tuple[int, int]
 
 def shown(tree: Tree, position: int, names: Sequence[str]) -> str:
     """A step as text, shortened if it is long."""
-    limit = _OPERATIONS
+    limit = LIMITS.domains_operations
     while True:
-        text = print_tree(unfold(tree[: position + 1], limit), Text(names), _CHARACTERS)
+        text = print_tree(unfold(tree[: position + 1], limit), Text(names), LIMITS.domains_characters)
         if text is not None:
             return text
         limit //= 2

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import FormulaError
-from kanserve.formula.expressions.checking import TOLERANCE, Expected, differs, expected, require, run
+from kanserve.formula.expressions.checking import Expected, differs, expected, require, run
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.names import identifiers
 from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.from_network.domains import breaks, domain, shown
 from kanserve.formula.from_network.expression_trees import Trees, trees
 from kanserve.formula.from_network.rounding_noise import fitted
@@ -21,12 +22,7 @@ from kanserve.network.training_range import known, ranges
 
 Array = NDArray[np.float64]
 
-_CHARACTERS = 25  # of a printed formula, per operation of its limit
-_SETTLED_ON = 128  # rows on which rounding noise is measured
-_MOST_VALUES = 10_000_000  # edges × rows; the constants of a larger network are not cleaned of rounding noise
-_LEFT_OUT = 0.1  # share of the tolerance that removing rounding noise may use in all
 _FURTHER_OUT = (1.0, 10.0, 100.0, 1000.0)  # factors on range and tolerance, where the range is only a guess
-_DEEPEST = 150  # nested brackets: Python's parser rejects 200, a C compiler may reject 256
 
 
 def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = False) -> tuple[Formula, ...]:
@@ -130,8 +126,11 @@ def _agreeing(kan: Kan, wanted: Expected) -> Trees:
 def _settled(kan: Kan, wanted: Expected) -> Trees:
     """The trees in canonical form, with rounding noise of a fitted network removed where that changes nothing."""
     plain = trees(kan)
-    rows = wanted.x[:: -(-len(wanted.x) // _SETTLED_ON)]
-    if not fitted(kan) or len(rows) * sum(layer.subnodes * layer.inputs for layer in kan.layers) > _MOST_VALUES:
+    rows = wanted.x[:: -(-len(wanted.x) // LIMITS.formulas_settled_on)]
+    if (
+        not fitted(kan)
+        or len(rows) * sum(layer.subnodes * layer.inputs for layer in kan.layers) > LIMITS.formulas_most_values
+    ):
         return plain
     settled = trees(kan, x=rows)
     chosen = [
@@ -149,7 +148,7 @@ def _same(kan: Kan, x: Array, before: Tree, after: Tree, tables: Mapping[str, Ta
         rows = np.where(told, x, middle + factor * (x - middle))
         wanted, got = (evaluate_tree(tree, tables, rows) for tree in (before, after))
         finite = np.isfinite(wanted)
-        close = factor * _LEFT_OUT * TOLERANCE * scale(wanted[finite, None])[:, 0]
+        close = factor * LIMITS.formulas_left_out * LIMITS.checking_tolerance * scale(wanted[finite, None])[:, 0]
         if not (np.abs(got - wanted)[finite] <= close).all():
             return False
     return True
@@ -161,7 +160,7 @@ def _formula(kan: Kan, q: int, tree: Tree, tables: Mapping[str, Table], limit: i
     columns = sorted({int(step[1]) for step in tree if step[0] == "var"})
     splines = sorted({str(step[1]) for step in tree if step[0] == "spline"})
     unfolded = unfold(tree, limit)
-    longest = max(_CHARACTERS * limit, 1000)
+    longest = max(LIMITS.formulas_characters * limit, 1000)
     text, text_whole = _shown(tree, unfolded, limit, Text(names, named=named), longest)
     latex, latex_whole = _shown(tree, unfolded, limit, Latex(names, named=named), 2 * longest)
     python, c = _python(_code(unfolded, Python(words), longest)), _code(unfolded, C99(words), longest)
@@ -198,7 +197,7 @@ def _shown(tree: Tree, unfolded: Unfolded, limit: int, dialect: Dialect, longest
 def _code(unfolded: Unfolded, dialect: Dialect, longest: int) -> str:
     """The complete expression, or an empty text: shortened code would be wrong."""
     text = print_tree(unfolded, dialect, longest) if unfolded.whole else None
-    return text if text is not None and _depth(text) <= _DEEPEST else ""
+    return text if text is not None and _depth(text) <= LIMITS.formulas_deepest else ""
 
 
 def _python(text: str) -> str:

@@ -12,15 +12,12 @@ from kanserve.errors import FormulaError, InputError
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.names import latex_name
 from kanserve.formula.expressions.tree import Step
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.codegen import Law, coded, free_names, words_of
 from kanserve.formula.printing.languages import LANGUAGES
 from kanserve.formula.printing.lowering import lowered
 from kanserve.network.kan import Kan, Variable
 from kanserve.options import Precision
-
-MOST_EDGES = 1000  # of a network whose formulas are built at all
-MOST_STEPS = 5000  # operations of one function; compile time grows faster than linearly
-_LONGEST_NOTE = 400
 
 ALL_LANGUAGES = ("latex", *LANGUAGES)
 
@@ -37,8 +34,8 @@ def source(kan: Kan, language: str, *, name: str = "law", precision: Precision =
     language = _known(language)
     if not kan.symbolic:
         raise _splines()
-    if kan.edges > MOST_EDGES:
-        raise _too_large(f"{kan.edges} edges", MOST_EDGES)
+    if kan.edges > LIMITS.sources_most_edges:
+        raise _too_large(f"{kan.edges} edges", LIMITS.sources_most_edges)
     return law(formulas(kan, strict=False), kan.inputs, kan.outputs, language, name=name, precision=precision)
 
 
@@ -57,12 +54,12 @@ def law(
         raise _splines()
     if language == "latex":
         return _latex(found)
-    if sum(len(formula.tree) for formula in found) > 20 * MOST_STEPS:  # before each step is processed
-        raise _too_large(f"more than {20 * MOST_STEPS} steps", MOST_STEPS)
+    if sum(len(formula.tree) for formula in found) > 20 * LIMITS.sources_most_steps:  # before each step is processed
+        raise _too_large(f"more than {20 * LIMITS.sources_most_steps} steps", LIMITS.sources_most_steps)
     steps, roots = lowered([formula.tree for formula in found])
     operations = sum(step[0] not in ("const", "var") for step in steps)
-    if operations > MOST_STEPS:
-        raise _too_large(f"{operations} operations", MOST_STEPS)
+    if operations > LIMITS.sources_most_steps:
+        raise _too_large(f"{operations} operations", LIMITS.sources_most_steps)
     words, called = words_of([variable.name for variable in inputs], name)
     writer = LANGUAGES[language](called, words, precision)
     statements, results = coded(steps, roots, writer, free_names([*words, called]))
@@ -112,7 +109,7 @@ def _described(variable: Variable, word: str = "") -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_NOTE else f"{text[:_LONGEST_NOTE]}..."
+    return text if len(text) <= LIMITS.sources_longest_note else f"{text[: LIMITS.sources_longest_note]}..."
 
 
 def _latex(found: Sequence[Formula]) -> str:

@@ -17,13 +17,10 @@ import numpy as np
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.names import identifiers
 from kanserve.formula.expressions.tree import Step, references
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.lowering import ELEMENTARY
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, print_step, signed
 from kanserve.options import Precision
-
-WIDTH = 100  # characters of a line; Fortran allows 132
-_LONGEST = 160  # characters of an expression without a variable of its own
-_OPERANDS = 12  # of a statement: with the above, it stays within Fortran's 39 continuation lines
 
 # Reserved words of the languages, in lower case: an input with such a name gets an underscore. Those of C and Python
 # are handled by `identifiers` itself.
@@ -119,14 +116,17 @@ class Language(Dialect):
         for text in texts:
             plain = text.encode("unicode_escape").decode("ascii")
             plain = plain.replace("*/", "*\\/").replace("/*", "/\\*")
-            lines += [f"{indent}{before} {line}{after}" for line in textwrap.wrap(plain, WIDTH, subsequent_indent="  ")]
+            lines += [
+                f"{indent}{before} {line}{after}"
+                for line in textwrap.wrap(plain, LIMITS.codegen_width, subsequent_indent="  ")
+            ]
         return lines
 
     def assigned(self, target: str, expression: str, indent: str = "    ", end: str = "") -> list[str]:
         """An assignment, wrapped at about WIDTH characters, after operators and opening brackets."""
         lines = [f"{indent}{target} = "]
         for piece in re.findall(r".+?(?:[*/](?!\.)|\(| [-+] |$)", expression):
-            if len(lines[-1]) + len(piece) > WIDTH and lines[-1].strip():
+            if len(lines[-1]) + len(piece) > LIMITS.codegen_width and lines[-1].strip():
                 lines.append(f"{indent}    ")
             lines[-1] += piece
         return [f"{line.rstrip()}{self.continued}" for line in lines[:-1]] + [lines[-1] + end]
@@ -149,10 +149,10 @@ def coded(
     printed: list[Printed] = []
     for place, step in enumerate(steps):
         below = [printed[reference] for reference in references(step)]
-        while len(below) > _OPERANDS:
-            below[:_OPERANDS] = [named(print_step(step, below[:_OPERANDS], language))]
+        while len(below) > LIMITS.codegen_operands:
+            below[: LIMITS.codegen_operands] = [named(print_step(step, below[: LIMITS.codegen_operands], language))]
         value = print_step(step, below, language)
-        if below and (uses[place] > 1 or len(value.text) > _LONGEST):
+        if below and (uses[place] > 1 or len(value.text) > LIMITS.codegen_longest):
             value = named(value)
         printed.append(value)
     return statements, [signed(printed[root]) for root in roots]

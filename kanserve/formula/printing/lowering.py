@@ -14,13 +14,13 @@ import numpy as np
 
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.tree import Step, Tree, integer_power
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 
 ELEMENTARY = (
     *("sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "sinh", "cosh", "tanh"),
     *("Abs", "sign", *SPECIAL),
 )
-_LARGEST_PRODUCT = 4  # larger powers are products of squares
 
 
 class Lowering:
@@ -86,7 +86,7 @@ class Lowering:
             return self._added(("pow", self._power(base, -exponent), -1))
         if exponent == 1:
             return base
-        if exponent <= _LARGEST_PRODUCT:
+        if exponent <= LIMITS.lowering_largest_product:
             return self._added(("pow", base, exponent))
         square = self._power(self._power(base, exponent // 2), 2)
         return self._joined("mul", [square, base]) if exponent % 2 else square

@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 
 from kanserve.formula.expressions.names import latex_name, text_name
 from kanserve.formula.expressions.numbers import named
+from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, reciprocal, signed
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 
-DIGITS = 6  # of a number in text and LaTeX
 _NAMES_OF_NUMBERS = {"pi", "e"}  # an input may have such a name
 _NUMPY_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atanh": "arctanh", "Abs": "abs"}
-_LONGEST_PRODUCT = 8  # x^8 in C is seven products
-_LONGEST_REPEATED = 40  # characters of a base that C repeats instead of calling pow
 _LATEX_CALLS = {
     "sqrt": r"\sqrt{@}",
     "1/sqrt": r"\sqrt{@}",
@@ -45,7 +43,7 @@ class Text(Dialect):
         self._named = named and not set(names) & _NAMES_OF_NUMBERS
 
     def number(self, value: float) -> str:
-        mantissa, _, exponent = f"{value:.{DIGITS}g}".partition("e")
+        mantissa, _, exponent = f"{value:.{LIMITS.notations_digits}g}".partition("e")
         return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
     def named(self, value: float) -> Printed | None:
@@ -77,7 +75,7 @@ class Latex(Dialect):
         self._named = named
 
     def number(self, value: float) -> str:
-        mantissa, _, exponent = f"{value:.{DIGITS}g}".partition("e")
+        mantissa, _, exponent = f"{value:.{LIMITS.notations_digits}g}".partition("e")
         if not exponent:
             return mantissa
         return rf"10^{{{int(exponent)}}}" if mantissa == "1" else rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
@@ -172,14 +170,14 @@ class C99(Dialect):
 
     def power(self, base: Printed, exponent: int) -> Printed:
         factor = self.wrapped(base, Precedence.ATOM)
-        if exponent <= _LONGEST_PRODUCT and len(factor) <= _LONGEST_REPEATED:
+        if exponent <= LIMITS.notations_longest_product and len(factor) <= LIMITS.notations_longest_repeated:
             return Printed("*".join([factor] * exponent), Precedence.PRODUCT)
         return Printed(f"pow({signed(base)}, {float(exponent)!r})")
 
 
 def _named(dialect: Dialect, value: float, spelling: Callable[[str], str]) -> Printed | None:
     """The number by its name, if DIGITS digits are not exact and the name is not just a decimal."""
-    found = named(value) if float(f"{value:.{DIGITS}g}") != value else None
+    found = named(value) if float(f"{value:.{LIMITS.notations_digits}g}") != value else None
     if found is None or (not found.below and found.above[0][0].isdigit() and len(found.above) == 1):
         return None
     above, below = (

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from kanserve.formula.expressions.tree import Step, Tree, references
+from kanserve.formula.formula_limits import LIMITS
 
 ELISION = -1
-_OPERANDS = 4  # unfolded steps per operation of the limit, variables and constants included
 
 
 class Precedence(IntEnum):
@@ -115,7 +115,7 @@ def unfold(tree: Tree, limit: int) -> Unfolded:
     for step in steps:  # the list grows during the loop
         arguments = references(step)
         operations += bool(arguments)
-        room = max(_OPERANDS * limit - len(steps), 0) if operations <= limit else 0
+        room = max(LIMITS.printing_operands * limit - len(steps), 0) if operations <= limit else 0
         taken = arguments[:room]
         below = tuple(range(len(steps), len(steps) + len(taken)))
         if len(taken) < len(arguments):

@@ -6,7 +6,6 @@ from typing import Any
 from kanserve.errors import InputError
 from kanserve.formula.expressions.parsing import (
     FUNCTION_NAMES,
-    MAX_NESTING,
     Add,
     Call,
     Expression,
@@ -16,8 +15,7 @@ from kanserve.formula.expressions.parsing import (
     Power,
     function_list,
 )
-
-MAX_PARTS = 10_000  # of an expression: as many as the longest text
+from kanserve.formula.formula_limits import LIMITS
 
 
 def is_sympy(value: object) -> bool:
@@ -36,8 +34,11 @@ class _Reader:
 
     def read(self, one: Any, depth: int) -> Expression:
         self._parts += 1
-        if depth > MAX_NESTING or self._parts > MAX_PARTS:
-            raise InputError(f"An expression may be nested at most {MAX_NESTING} deep and have {MAX_PARTS} parts.")
+        if depth > LIMITS.parsing_max_nesting or self._parts > LIMITS.sympy_reading_max_parts:
+            raise InputError(
+                f"An expression may be nested at most {LIMITS.parsing_max_nesting} deep and have "
+                f"{LIMITS.sympy_reading_max_parts} parts."
+            )
         if one.is_Symbol:
             return Name(one.name)
         if one.is_Number or one.is_NumberSymbol:

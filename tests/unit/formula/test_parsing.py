@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from kanserve import Kan, KanserveError, evaluate, from_formula
 from kanserve.errors import InputError
-from kanserve.formula.expressions.parsing import FUNCTION_NAMES, MAX_LENGTH, MAX_NESTING
+from kanserve.formula.expressions.parsing import FUNCTION_NAMES
+from kanserve.formula.formula_limits import LIMITS
 from tests.support.agreement import DOUBLE
 
 
@@ -243,7 +244,7 @@ def test_a_mistake_in_a_long_text_of_several_lines_is_shown_in_its_line():
         "sin(" * 2000 + "x" + ")" * 2000,
         "9" * 9999 + "*x",
         '"' * 9999,
-        "x" * (MAX_LENGTH + 1),
+        "x" * (LIMITS.parsing_max_length + 1),
         "*".join(f"x{n}^64" for n in range(1000)),
         "+".join(f"x{n}*x{n + 1}" for n in range(800)),
         "\x00",
@@ -257,7 +258,7 @@ def test_a_hostile_text_is_refused(text):
 
 def test_what_is_nested_as_deep_as_may_be_becomes_a_network():
     for left, right in (("(", ")"), ("arcsinh(", ")"), ("(1/", "+x)"), ("(y*", "+x)^0.75"), ("1+2*sin(", ")^2")):
-        deep = left * (MAX_NESTING - 1) + "x" + right * (MAX_NESTING - 1)
+        deep = left * (LIMITS.parsing_max_nesting - 1) + "x" + right * (LIMITS.parsing_max_nesting - 1)
         assert isinstance(from_formula(deep), Kan)
 
 
