@@ -143,7 +143,7 @@ WRONG = {
     "a file that is none": (["--config", "none.toml"], {}, "", "none.toml: No such file or directory"),
     "a file that is not TOML": ([], {}, "port 3", "kanserve.toml: not TOML"),
     "a flag without its value": (["--port"], {}, "", "--port"),
-    "two repositories": (["models", "others"], {}, "", "'others': wanted one repository"),
+    "two repositories": (["models", "others"], {}, "", "'others': unexpected argument; wanted one repository"),
 }
 
 
