@@ -53,7 +53,7 @@ class Result:
 def report(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], results: Sequence[Result]) -> str:
     names = {law.name for law in laws}
     chosen = [result for result in results if result.law in names and result.seed in seeds]
-    ours = [one for one in chosen if one.method == OURS]
+    ours = [result for result in chosen if result.method == OURS]
     parts = [
         _title(setting, seeds),
         machine("kanserve", "numpy", "pyoperon", "gplearn", "pykan"),
@@ -64,7 +64,7 @@ def report(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], results:
         "",
         *_goals(setting, laws, seeds, ours),
     ]
-    misses = [one for one in ours if not one.exact]
+    misses = [result for result in ours if not result.exact]
     if misses:
         parts += ["", "What fails, and how:", _misses(laws, misses)]
     return "\n".join(parts)
@@ -80,17 +80,17 @@ def _title(setting: Setting, seeds: Sequence[int]) -> str:
 
 
 def _laws(setting: Setting, laws: Sequence[Law], ours: Sequence[Result]) -> str:
-    noisy = any(one.form is not None for one in ours)
+    noisy = any(result.form is not None for result in ours)
     lines = []
     for law in laws:
-        found = sorted((one for one in ours if one.law == law.name), key=lambda one: one.seed)
+        found = sorted((result for result in ours if result.law == law.name), key=lambda result: result.seed)
         if not found:
             continue
-        marks = [" ".join("yes" if one.exact else "NO" for one in found)]
+        marks = [" ".join("yes" if result.exact else "NO" for result in found)]
         if noisy:
-            marks.insert(0, " ".join("yes" if one.right else "NO" for one in found))
-        seconds = " ".join(f"{one.seconds:.2f}" for one in found)
-        worst = max(found, key=lambda one: one.error)
+            marks.insert(0, " ".join("yes" if result.right else "NO" for result in found))
+        seconds = " ".join(f"{result.seconds:.2f}" for result in found)
+        worst = max(found, key=lambda result: result.error)
         lines.append([law.name, *marks, f"{worst.error:.0e}", seconds, _short(worst.text)])
     head = ["law", *(["form"] if noisy else []), "exact", "worst error", "seconds", "the worst formula"]
     return table(head, lines)
@@ -101,19 +101,19 @@ def _methods(results: Sequence[Result]) -> str:
     lines = []
     for method in dict.fromkeys(result.method for result in results):
         found = [result for result in results if result.method == method]
-        tried = {(one.law, one.seed) for one in found}
+        tried = {(result.law, result.seed) for result in found}
         beside = [result for result in results if result.method == OURS and (result.law, result.seed) in tried]
-        seconds = [one.seconds for one in found]
+        seconds = [result.seconds for result in found]
         lines.append(
             [
                 method,
-                f"{sum(one.exact for one in found)} of {len(found)}",
-                f"{sum(one.error < FLOAT32 for one in found)}",
-                f"{sum(one.inside < FLOAT32 for one in found)}",
-                f"{sum(one.read < EXACT for one in found)}" if method == OURS else "",
+                f"{sum(result.exact for result in found)} of {len(found)}",
+                f"{sum(result.error < FLOAT32 for result in found)}",
+                f"{sum(result.inside < FLOAT32 for result in found)}",
+                f"{sum(result.read < EXACT for result in found)}" if method == OURS else "",
                 f"{np.median(seconds):.2f}",
                 f"{max(seconds):.2f}",
-                f"{sum(one.exact for one in beside)}",
+                f"{sum(result.exact for result in beside)}",
             ]
         )
     head = ["method", "exact", "below 1e-5", "1e-5 in range", "text exact", "median s", "most s", "ours exact there"]
@@ -122,14 +122,14 @@ def _methods(results: Sequence[Result]) -> str:
 
 def _goals(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], ours: Sequence[Result]) -> list[str]:
     """What is wanted of a whole table, if this is one."""
-    found = {law.name: [one for one in ours if one.law == law.name] for law in laws}
+    found = {law.name: [result for result in ours if result.law == law.name] for law in laws}
     most = -(-2 * len(seeds) // 3)  # two seeds of three
-    exact = [name for name, one in found.items() if sum(result.exact for result in one) >= most]
-    right = [name for name, one in found.items() if sum(result.right for result in one) >= most]
-    seconds = sorted(one.seconds for one in ours) or [math.inf]
+    exact = [name for name, results in found.items() if sum(result.exact for result in results) >= most]
+    right = [name for name, results in found.items() if sum(result.right for result in results) >= most]
+    seconds = sorted(result.seconds for result in ours) or [math.inf]
     plain = setting == Setting(setting.table, setting.rows)
     if setting.table == "feynman" and len(laws) == 30 and plain:
-        missed = [f"{one.law} {one.seed}" for one in ours if not one.exact]
+        missed = [f"{result.law} {result.seed}" for result in ours if not result.exact]
         return [
             goal(not missed and len(ours) == 30 * len(seeds), "exact in every seed", missed),
             goal(float(np.median(seconds)) <= 0.5, f"median ≤ 0.5 s: {np.median(seconds):.2f}"),
@@ -146,14 +146,14 @@ def _goals(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], ours: Se
             goal(seconds[-1] <= 60, f"none above 60 s: {seconds[-1]:.2f}"),
         ]
     if setting.table == "toys" and plain:
-        few = [name for name, one in found.items() if sum(result.exact for result in one) < 0.9 * len(seeds)]
-        hello = max((one.seconds for one in found.get("hello", [])), default=math.inf)
+        few = [name for name, results in found.items() if sum(result.exact for result in results) < 0.9 * len(seeds)]
+        hello = max((result.seconds for result in found.get("hello", [])), default=math.inf)
         return [
             goal(not few, "each exact in nine seeds of ten", few),
             goal(seconds[-1] <= 5, f"none above 5 s: {seconds[-1]:.2f}"),
             goal(hello <= 1, f"hello within 1 s: {hello:.2f}"),
         ]
-    whole = [name for name, one in found.items() if one and all(result.exact for result in one)]
+    whole = [name for name, results in found.items() if results and all(result.exact for result in results)]
     return [f"exact in two seeds of three: {len(exact)} of {len(laws)}; in every seed: {len(whole)}"]
 
 
@@ -169,7 +169,7 @@ def _misses(laws: Sequence[Law], misses: Sequence[Result]) -> str:
             wanted[miss.law],
             _short(miss.text),
         ]
-        for miss in sorted(misses, key=lambda one: one.key)
+        for miss in sorted(misses, key=lambda result: result.key)
     ]
     return table(["law", "seed", "error", "in range", "how", "wanted", "found"], lines)
 

@@ -64,8 +64,8 @@ class InC:
         """A function that computes the rows x (N, inputs) so many times; one row as C would ask for one."""
         rows = np.array(x, np.float32)
         y = np.empty((len(rows), outputs), np.float32)
-        from_x, to_y = (one.ctypes.data_as(ctypes.c_void_p) for one in (rows, y))  # which keep the arrays
-        count, stride, wide = (ctypes.c_size_t(one) for one in (*rows.shape, outputs))
+        from_x, to_y = (array.ctypes.data_as(ctypes.c_void_p) for array in (rows, y))  # which keep the arrays
+        count, stride, wide = (ctypes.c_size_t(size) for size in (*rows.shape, outputs))
 
         def batch() -> Array:
             self._loops.repeat_batch(self._library.kan_predict_batch, times, from_x, count, stride, to_y, wide)

@@ -143,7 +143,7 @@ def trained(
         return problem(net, held).loss(vector)[0], vector
 
     tries = [(judged(net, net.start(1000 * seed), TRY_SHARE * seconds), net) for net in nets]
-    (least, best), net = min(tries, key=lambda one: one[0][0])
+    (least, best), net = min(tries, key=lambda attempt: attempt[0][0])
     begun, runs = time.process_time(), 0
     while (left := (1 - LAST_SHARE) * seconds - (time.process_time() - begun)) > 0:
         error, vector = judged(net, best if runs == 0 else net.start(1000 * seed + runs), left)

@@ -78,7 +78,7 @@ def _loads(cells: Mapping[Cell, Mapping[str, Measured]]) -> str:
     body = []
     for (rows, in_flight), servers in cells.items():
         for name, server in servers.items():
-            ratios = [_ratio(servers, name, other) for other in (EMPTY, MLSERVER, KSERVE)]
+            ratios = [_ratio(servers, name, peer) for peer in (EMPTY, MLSERVER, KSERVE)]
             body.append(
                 [f"{rows}", f"{in_flight}", name, f"{server.middle('cpu') * 1e6:.0f}"]
                 + ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
@@ -115,9 +115,9 @@ def _footprints(footprints: Mapping[str, Footprint]) -> str:
 def _scaling(scaling: Scaling) -> str:
     head = ["a large network", "requests/s", "requests/CPU s", "cores used", "by the generator"]
     body = []
-    for name, one in (("one worker, one core", scaling.one), ("two workers, two cores", scaling.two)):
-        rate, cpu = one.middle("rate"), one.middle("cpu")
-        body.append([name, f"{rate:.1f}", f"{1 / cpu:.1f}", f"{rate * cpu:.2f}", f"{one.middle('busy'):.2f}"])
+    for name, runs in (("one worker, one core", scaling.one), ("two workers, two cores", scaling.two)):
+        rate, cpu = runs.middle("rate"), runs.middle("cpu")
+        body.append([name, f"{rate:.1f}", f"{1 / cpu:.1f}", f"{rate * cpu:.2f}", f"{runs.middle('busy'):.2f}"])
     return table(head, body)
 
 
@@ -125,10 +125,10 @@ def _goals(results: Results) -> list[str]:
     lines = []
     servers = results.cells.get((1, 64), {})
     for name in OURS:
-        for other, most in ((EMPTY, 1.3), (MLSERVER, 0.4), (KSERVE, 0.4)):
-            if name in servers and (ratio := _ratio(servers, name, other)) is not None:
+        for peer, most in ((EMPTY, 1.3), (MLSERVER, 0.4), (KSERVE, 0.4)):
+            if name in servers and (ratio := _ratio(servers, name, peer)) is not None:
                 lines.append(
-                    goal(ratio <= most, f"CPU of {name}, one row, 64 in flight ≤ {most}x {other}: {ratio:.2f}x")
+                    goal(ratio <= most, f"CPU of {name}, one row, 64 in flight ≤ {most}x {peer}: {ratio:.2f}x")
                 )
     if C in results.footprints:
         lines += _goals_of_the_edge(results.footprints[C])

@@ -21,7 +21,7 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, seconds:
         call()  # what is prepared at the first call does not count
         repeats[name] = max(1, round(seconds / max(_seconds(call, 1), 1e-6)))
     taken = [{name: _seconds(call, repeats[name]) for name, call in calls.items()} for _ in range(rounds)]
-    return {name: float(np.median([one[name] for one in taken])) for name in calls}
+    return {name: float(np.median([seconds[name] for seconds in taken])) for name in calls}
 
 
 def _seconds(call: Callable[[], object], repeats: int) -> float:

@@ -47,7 +47,7 @@ def to_torch(kan: Kan, dtype: torch.dtype) -> torch.nn.Sequential:
 
 def from_torch(module: torch.nn.Sequential) -> Kan:
     """The network that the module is now."""
-    return Kan(tuple(_layer(one) for one in module if isinstance(one, TorchLayer)))
+    return Kan(tuple(_layer(layer) for layer in module if isinstance(layer, TorchLayer)))
 
 
 def _layer(one: TorchLayer) -> Layer:

@@ -184,7 +184,7 @@ def measure(chosen: Iterable[Task], pure: bool = False, seeds: Sequence[int] | N
     """Each task for its seeds, or those among them that are in `seeds`; `pure` is without the C kernels."""
     with native.disabled() if pure else nullcontext():
         fit([2, 1], HELLO.sample(20, [0]), grid=(3,))  # what is loaded at the first fit does not count
-        return {one.name: [one.run(seed) for seed in one.seeds if seeds is None or seed in seeds] for one in chosen}
+        return {task.name: [task.run(seed) for seed in task.seeds if seeds is None or seed in seeds] for task in chosen}
 
 
 def report(chosen: Sequence[Task], results: Results) -> str:
@@ -209,8 +209,8 @@ def report(chosen: Sequence[Task], results: Results) -> str:
 
 def _judge_scaling(results: Results) -> list[str]:
     runs = [results[SCALING.format(grid)] for grid in GRIDS]
-    of_median = slope(GRIDS, [float(np.median([one.median for one in run])) for run in runs])
-    rmse = [float(np.median([one.error for one in run])) for run in runs]
+    of_median = slope(GRIDS, [float(np.median([result.median for result in run])) for run in runs])
+    rmse = [float(np.median([result.error for result in run])) for run in runs]
     return [
         goal(of_median <= -4, f"slope of log median error over log G, G = 3 to 50, ≤ -4: {of_median:.2f}"),
         f"the same of the RMSE: {slope(GRIDS, rmse):.2f}, from G = 5 to 20: {slope(GRIDS[1:4], rmse[1:4]):.2f}",

@@ -121,7 +121,7 @@ def _ours(problem: Problem, every: Dataset, test: Dataset, seed: int) -> Result:
         for run in range(RUNS // len(problem.shapes)):
             kan = fit(shape, train, grid=GRIDS, validation=held, noise_free=True, seed=100 * seed + run)
             runs.append((_error(evaluate(kan, held.x)[:, 0], held), kan))
-    best = min(runs, key=lambda one: one[0])[1]
+    best = min(runs, key=lambda run: run[0])[1]
     best = refine(best, every.x, every.y, steps=LAST_STEPS, ridge=1e-13)
     seconds = time.process_time() - begun
     widths = [len(best.inputs), *(layer.nodes for layer in best.layers)]
@@ -163,9 +163,9 @@ def report(results: Mapping[str, Results]) -> str:
         ratios[problem] = ratio
         cells = [problem]
         for name in (OURS, *SIZES):
-            middle = sorted(found[name], key=lambda one: one.error)[len(found[name]) // 2]
+            middle = sorted(found[name], key=lambda run: run.error)[len(found[name]) // 2]
             cells += [middle.what, *([str(middle.parameters)] if name == OURS else []), _errors(found[name])]
-            cells.append(f"{np.median([one.seconds for one in found[name]]):.1f}")
+            cells.append(f"{np.median([result.seconds for result in found[name]]):.1f}")
         rows.append([*cells, f"{ratio:.2g}"])
     seeds = len(next(iter(results.values()))[OURS])
     ahead = [problem for problem, ratio in ratios.items() if ratio > LEVEL]

@@ -55,7 +55,7 @@ class Plan:
 def main(arguments: Sequence[str]) -> None:
     chosen = _parser().parse_args(arguments)
     plan = _plan(chosen)
-    results = {one.key: one for one in _kept(chosen.keep)}
+    results = {result.key: result for result in _kept(chosen.keep)}
     part, parts = (int(word) for word in chosen.part.split("/"))
     for result in measure(plan, part, parts, results):
         print(result, file=sys.stderr, flush=True)
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
         if chosen.keep:
             with chosen.keep.open("a") as file:
                 file.write(json.dumps(asdict(result)) + "\n")
-    results |= {one.key: one for one in _kept(chosen.keep)}  # of the other part too
+    results |= {result.key: result for result in _kept(chosen.keep)}  # of the other part too
     print(report(plan.setting, plan.laws, plan.seeds, list(results.values())))
 
 
@@ -93,7 +93,7 @@ def _plan(chosen: Any) -> Plan:
     seeds = chosen.seeds or list(range(10 if chosen.toys else 3))
     every = laws(setting, chosen.only)
     if chosen.small:
-        simplest = min(every, key=lambda one: len(one.text))
+        simplest = min(every, key=lambda result: len(result.text))
         return Plan(setting, [simplest], seeds[:1], chosen.seconds, chosen.peers, long=0.0, pykan=0)
     return Plan(setting, every, seeds, chosen.seconds, chosen.peers)
 

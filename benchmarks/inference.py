@@ -192,7 +192,7 @@ def _goals(rows: list[Row], peak: float) -> list[str]:
 def report_others(found: Mapping[tuple[str, int], Mapping[str, float]], rows: list[Row]) -> str:
     """Beside the figures of `rows`, which were measured just before."""
     ours = {(row.net, row.batch): row.seconds for row in rows}
-    names = sorted({form for one in found.values() for form in one})
+    names = sorted({form for forms in found.values() for form in forms})
     mine = [form for form in ONNX if form in rows[0].seconds]
     head = ["net", "batch", *(f"{form}, µs" for form in (*names, *mine)), "our ONNX ahead"]
     body, slow = [], []

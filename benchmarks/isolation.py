@@ -158,13 +158,13 @@ def report(found: Mapping[int, Mapping[str, Waits]]) -> str:
     body, lines = [], []
     for workers, waits in found.items():
         p50, p99 = waits[ALONE].middle
-        for name, one in waits.items():
-            mine = one.middle
+        for name, wait in waits.items():
+            mine = wait.middle
             body.append(
                 [
                     f"{workers}",
                     name,
-                    *(f"{one:.2f}" for one in (1e3 * mine[0], 1e3 * mine[1], mine[0] / p50, mine[1] / p99)),
+                    *(f"{figure:.2f}" for figure in (1e3 * mine[0], 1e3 * mine[1], mine[0] / p50, mine[1] / p99)),
                 ]
             )
             if name != ALONE:

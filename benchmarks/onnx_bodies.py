@@ -25,9 +25,9 @@ from kanserve_exporters import onnx_graph
 from kanserve_exporters._onnx.onnx_cardinal import FINE
 from kanserve_exporters._onnx.onnx_costs import CONSTANTS, ROWS, How, Shape, cheapest, microseconds, plain
 
-FITTED = [Shape(*one) for one in itertools.product((4, 24, 128), (1, 12, 64), (4, 16, 50), (3,))]
-FITTED += [Shape(*one) for one in itertools.product((6, 96), (3, 48), (5, 30), (1, 2, 5))]
-TRIED = [Shape(*one) for one in itertools.product((2, 10, 64), (2, 32), (5, 10, 30, 80), (2, 3, 4))]
+FITTED = [Shape(*sizes) for sizes in itertools.product((4, 24, 128), (1, 12, 64), (4, 16, 50), (3,))]
+FITTED += [Shape(*sizes) for sizes in itertools.product((6, 96), (3, 48), (5, 30), (1, 2, 5))]
+TRIED = [Shape(*sizes) for sizes in itertools.product((2, 10, 64), (2, 32), (5, 10, 30, 80), (2, 3, 4))]
 TRIED += [Shape(784, 64, 5, 3), Shape(300, 100, 8, 3)]
 LONGEST = 2**22  # products of a row up to which 1024 rows are measured
 
@@ -54,7 +54,7 @@ def measure(shapes: Sequence[Shape], small: bool) -> Times:
         backends = {how: backend(kan, how) for how in CONSTANTS}
         for rows in ROWS:
             x = np.random.default_rng(1).uniform(-1, 1, (rows, shape.inputs)).astype(np.float32)
-            calls: dict[str, Callable[[], object]] = {how: _call(one, x) for how, one in backends.items()}
+            calls: dict[str, Callable[[], object]] = {how: _call(backend, x) for how, backend in backends.items()}
             seconds = interleaved(calls, *((1, 1e-4) if small else (5, 2e-3)))
             found |= {(shape, how, rows): seconds[how] for how in backends}
     return found
@@ -82,8 +82,8 @@ def fit(times: Times) -> dict[How, NDArray[np.float64]]:
     """The constants of each body in µs, none below 0, by least squares of the relative errors."""
     fitted: dict[How, NDArray[np.float64]] = {}
     for how in CONSTANTS:
-        rows = [(shape.terms(how, rows), 1e6 * t) for (shape, one, rows), t in times.items() if one == how]
-        terms, seconds = np.array([one for one, _ in rows]), np.array([one for _, one in rows])
+        rows = [(shape.terms(how, rows), 1e6 * t) for (shape, form, rows), t in times.items() if form == how]
+        terms, seconds = np.array([term for term, _ in rows]), np.array([time for _, time in rows])
         fitted[how] = nnls(terms / seconds[:, None], np.ones(len(seconds)))[0]
     return fitted
 

@@ -149,7 +149,7 @@ def measure(data: Data, seeds: Sequence[int], methods: Sequence[str] = (*METHODS
         for name in methods:
             if name == PYKAN and not installed("pykan"):
                 continue
-            budget = max([PYKAN_SECONDS, *(one.seconds for one in results.get(OURS, [])[-1:])])
+            budget = max([PYKAN_SECONDS, *(result.seconds for result in results.get(OURS, [])[-1:])])
             begun = time.process_time()
             answers = _fitted(name, data, rest, seed, budget)
             seconds = time.process_time() - begun
@@ -191,7 +191,7 @@ class Standing:
 
 
 def standing(results: Mapping[str, Sequence[Result]]) -> Standing:
-    scores = {name: np.array([one.score for one in every]) for name, every in results.items() if every}
+    scores = {name: np.array([result.score for result in every]) for name, every in results.items() if every}
     best = max(scores, key=lambda name: float(scores[name].mean()))
     difference = scores[best] - scores[OURS]
     return Standing(
@@ -222,15 +222,17 @@ def report(scores: Scores, again: Mapping[str, Sequence[Result]] | None) -> str:
         "",
     ]
     standings = {name: standing(scores[name]) for name in names}
-    for name, one in standings.items():
-        what = "level" if one.level else "LOST"
-        what = "first" if one.best == OURS else what
-        by = "" if one.best == OURS else f", behind by {one.behind:.4f} ± {one.behind_error:.4f} split by split"
-        lines.append(f"{what}: {name}: ours {one.ours:.4f}, best {one.best} {one.score:.4f} ± {one.error:.4f}{by}")
+    for name, place in standings.items():
+        what = "level" if place.level else "LOST"
+        what = "first" if place.best == OURS else what
+        by = "" if place.best == OURS else f", behind by {place.behind:.4f} ± {place.behind_error:.4f} split by split"
+        lines.append(
+            f"{what}: {name}: ours {place.ours:.4f}, best {place.best} {place.score:.4f} ± {place.error:.4f}{by}"
+        )
     if again is not None:
         found = ", ".join(f"{method} {_cell(results)}" for method, results in again.items())
         lines += ["", f"{RECOGNISABLE}: {found}"]
-    level = [name for name, one in standings.items() if one.level]
+    level = [name for name, place in standings.items() if place.level]
     met = len(level) >= GOAL
     lines += ["", goal(met, f"within one standard error of the best on {len(level)} of {len(names)}, {GOAL} wanted")]
     return "\n".join(lines)

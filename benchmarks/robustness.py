@@ -239,7 +239,7 @@ def _slowest(tally: Tally) -> str:
 
 
 def _wrong(tally: Tally) -> list[str]:
-    found = [f"exception in {one}" for one in tally.exceptions]
+    found = [f"exception in {error}" for error in tally.exceptions]
     for what, seeds in (("not finite", tally.not_finite), ("worse", tally.worse), ("not equal", tally.not_equal)):
         found += [f"{what} in {seed}" for seed in seeds]
     return (

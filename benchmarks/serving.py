@@ -52,7 +52,7 @@ PEERS = {MLSERVER: "mlserver", KSERVE: "kserve"}
 
 
 def main(arguments: list[str]) -> None:
-    only = next((one.split(",") for flag, one in pairwise(arguments) if flag == "--only"), None)
+    only = next((value.split(",") for flag, value in pairwise(arguments) if flag == "--only"), None)
     print(report(measure(small="--small" in arguments, only=only), network().shape))
 
 

@@ -170,14 +170,14 @@ def pykan(task: Task, train: Dataset, test: Dataset, seed: int) -> Callable[[Arr
 def report(results: Mapping[Task, Results], seeds: int) -> str:
     head = ["shape", "G", "rows", "parameters", "CPU s", "ours", *PEERS, "pykan s", "best peer/ours"]
     body = []
-    for task, one in results.items():
-        equal = min(np.median([result.rmse for result in one[name]]) for name in ("LBFGS", "Adam"))
+    for task, by_method in results.items():
+        equal = min(np.median([result.rmse for result in by_method[name]]) for name in ("LBFGS", "Adam"))
         body.append(
             ["-".join(map(str, task.shape)), str(task.grids[-1]), str(task.rows), str(_parameters(task))]
-            + [f"{np.median([result.seconds for result in one[OURS]]):.2f}", _errors(one[OURS])]
-            + [_errors(one[name]) for name in PEERS]
-            + [f"{np.median([r.seconds for r in one['pykan']]):.0f}" if one["pykan"] else "-"]
-            + [f"{equal / np.median([result.rmse for result in one[OURS]]):,.0f}x"]
+            + [f"{np.median([result.seconds for result in by_method[OURS]]):.2f}", _errors(by_method[OURS])]
+            + [_errors(by_method[name]) for name in PEERS]
+            + [f"{np.median([r.seconds for r in by_method['pykan']]):.0f}" if by_method["pykan"] else "-"]
+            + [f"{equal / np.median([result.rmse for result in by_method[OURS]]):,.0f}x"]
         )
     lines = [
         f"Training exp(sin πx + y²), float64, one thread: test RMSE, median (worst) of {seeds} seeds",

@@ -97,7 +97,10 @@ def report(columns: list[Column]) -> str:
         table(head, memory),
         "",
         goal(median >= AHEAD, f"≥ {AHEAD:g}x the best other KAN in the median column: {median:.2f}x"),
-        *(goal(one <= BEHIND, f"{WIDE.net} B{WIDE.batch} within {BEHIND:g}x of the MLP: {one:.2f}x") for one in behind),
+        *(
+            goal(ratio <= BEHIND, f"{WIDE.net} B{WIDE.batch} within {BEHIND:g}x of the MLP: {ratio:.2f}x")
+            for ratio in behind
+        ),
         goal(not large, f"peak memory never above the best other KAN's, within {NOISE:g} MB", large),
         goal(not slow, "ours first in every column", slow),
     ]

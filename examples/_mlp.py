@@ -61,12 +61,12 @@ class Mlp:
             bias = vector[at + before * after : at + (before + 1) * after]
             at += (before + 1) * after
             value = value @ matrix + bias
-            first = [one @ matrix for one in first]
-            second = [one @ matrix for one in second]
+            first = [d @ matrix for d in first]
+            second = [dd @ matrix for dd in second]
             if n < len(self.widths) - 2:
                 value, slope, bend = self._activate(value)
-                second = [slope * two + bend * one * one for one, two in zip(first, second, strict=True)]
-                first = [slope * one for one in first]
+                second = [slope * dd + bend * d * d for d, dd in zip(first, second, strict=True)]
+                first = [slope * d for d in first]
         return value, first, second
 
     def _activate(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,7 +97,7 @@ class Squares:
     def loss(self, vector: Array) -> tuple[float, Any]:
         with torch.no_grad():
             found = [root * residual(torch.from_numpy(vector), rows) for residual, rows, root in self.terms]
-        return 0.5 * float(sum(one.square().sum() for one in found)), found
+        return 0.5 * float(sum(residual.square().sum() for residual in found)), found
 
     def normal_equations(self, vector: Array, state: Any) -> tuple[Array, Array]:
         theta = torch.from_numpy(vector)

@@ -95,7 +95,7 @@ def pykan(phases: list[Array], _: float, steps: int = 50) -> list[Predict]:
             rows, answers = torch.from_numpy(x), torch.from_numpy(peaks(x))
             data = {"train_input": rows, "train_label": answers, "test_input": rows, "test_label": answers}
             model.fit(data, opt="LBFGS", steps=steps, update_grid=False)
-            state = {name: one.clone() for name, one in model.state_dict().items()}
+            state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             found.append(partial(_pykan_predict, model, state))
     return found
 

@@ -149,7 +149,7 @@ def perceptron(equation: Equation, mlp: Mlp, trainer: str, seconds: float, seed:
 
     def inside(vector: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         u, d, dd = mlp.jet(vector, rows[..., :2], 2)
-        left = equation.operator(u[..., 0], [one[..., 0] for one in d], [one[..., 0] for one in dd])
+        left = equation.operator(u[..., 0], [slope[..., 0] for slope in d], [bend[..., 0] for bend in dd])
         return torch.as_tensor(left - rows[..., 2])
 
     def edge(vector: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -181,7 +181,7 @@ def equations(small: bool = False) -> tuple[Equation, ...]:
         return POISSON, *NONLINEAR
     few = ((Mlp((2, 6, 6, 1), "tanh"), "LM"), (Mlp((2, 6, 6, 1), "silu"), "LBFGS"))
     options: dict[str, Any] = {"shape": (2, 3, 1), "grids": (5, 10), "peers": few, "inside": 400, "edge": 100}
-    return tuple(replace(one, **options) for one in (POISSON, *NONLINEAR))
+    return tuple(replace(equation, **options) for equation in (POISSON, *NONLINEAR))
 
 
 def report(name: str, rows: Table) -> str:

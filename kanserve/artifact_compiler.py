@@ -131,10 +131,10 @@ def _evidence(
     if candidates and not any(agrees(candidate.formula, golden[0], golden[1][:, 0]) for candidate in candidates):
         raise InputError("None of the candidates gives what the network gives: they belong to another one.")
     if rows is None or rows.classes or rows.weights is not None:
-        found = [evidence(one, candidates=candidates) for one in written]
+        found = [evidence(formula, candidates=candidates) for formula in written]
     else:
-        found = [evidence(one, rows.x, rows.y[:, q], candidates) for q, one in enumerate(written)]
-    return [to_json(one) for one in found] if any(one != Evidence() for one in found) else []
+        found = [evidence(formula, rows.x, rows.y[:, q], candidates) for q, formula in enumerate(written)]
+    return [to_json(item) for item in found] if any(item != Evidence() for item in found) else []
 
 
 def golden_rows(kan: Kan, count: int = GOLDEN_ROWS) -> tuple[Array, Array]:
@@ -261,9 +261,9 @@ def checked_files(
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """The files of the formats, once those that run here agree with the golden rows; and why others were not run."""
     check_name(options.name)
-    alone = [one for one in formats if one == "c_source" and options.c_form != "files"]
+    alone = [name for name in formats if name == "c_source" and options.c_form != "files"]
     files, notes = export_files(kan, alone, options, targets) if alone else ({}, {})
-    checked = [one for one in formats if one not in alone]
+    checked = [name for name in formats if name not in alone]
     if checked:
         artifact = compile(kan, checked, options=replace(options, c_form="files"), targets=targets)
         files |= {path: data for path, data in artifact.files.items() if path.split("/")[0] in checked}

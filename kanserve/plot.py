@@ -246,7 +246,7 @@ class _Places:
 
 def _places(kan: Kan, kept: list[NDArray[np.int64]]) -> _Places:
     used = [np.unique(pairs[:, 1]) for pairs in kept]
-    most = max([len(pairs) for pairs in kept] + [len(one) for one in used] + [2])
+    most = max([len(pairs) for pairs in kept] + [len(layer_used) for layer_used in used] + [2])
     width = 1.4 * most  # a tile, its label and a gap
     nodes = [np.full(layer.inputs, np.nan) for layer in kan.layers]
     for n, used_here in enumerate(used):

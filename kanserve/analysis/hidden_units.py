@@ -83,7 +83,7 @@ def meaning(kan: Kan, layer: int, node: int, data: Data = None) -> Meaning:
     Without data on 1000 rows of the training range. InputError when there is no such unit.
     """
     if not 1 <= layer <= len(kan.layers) or not 0 <= node < kan.layers[layer - 1].nodes:
-        counts = ", ".join(str(one.nodes) for one in kan.layers)
+        counts = ", ".join(str(layer.nodes) for layer in kan.layers)
         raise InputError(f"The layers 1 to {len(kan.layers)} have {counts} nodes; got layer {layer}, node {node}.")
     name = f"h{layer}.{node + 1}" if layer < len(kan.layers) else kan.outputs[node].name
     part = _up_to(kan, layer, node, name)

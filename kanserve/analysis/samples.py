@@ -108,7 +108,7 @@ def rows_of(kan: Kan, data: Data, count: int = ROWS) -> Array:
 
 def output_of(kan: Kan, output: int | str) -> int:
     """The number of an output, which may be given by its name."""
-    names = [one.name for one in kan.outputs]
+    names = [output.name for output in kan.outputs]
     if isinstance(output, str) and output in names:
         return names.index(output)
     if isinstance(output, str) or not 0 <= output < len(names):

@@ -57,14 +57,14 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 def staged(parent: Path, artifact: Artifact) -> Iterator[Path]:
     """The artifact in a hidden folder of `parent`, complete and synced; removed at the end unless it was placed."""
     folder = parent / f".{secrets.token_hex(8)}{PART}"
-    below = sorted({one for path in artifact.files for one in folders_of(path)})
+    below = sorted({parent for path in artifact.files for parent in folders_of(path)})
     try:
-        for one in ["", *below]:
-            (folder / one).mkdir()
+        for below_folder in ["", *below]:
+            (folder / below_folder).mkdir()
         for path, data in artifact.files.items():
             _write_file(folder / path, data)
-        for one in below:
-            sync_folder(folder / one)
+        for below_folder in below:
+            sync_folder(folder / below_folder)
         if artifact.signature is not None:
             _write_file(folder / SIGNATURE, artifact.signature)
         _write_file(folder / MANIFEST, format.dumps(artifact.manifest))

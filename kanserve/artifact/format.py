@@ -186,7 +186,7 @@ def assemble(
 ) -> Artifact:
     """The artifact of a network: `parts` are the exporters' files with the kind's folder in front of their paths."""
     written = {"formulas": formulas, "metrics": metrics_out(metrics), "evidence": evidence}
-    x, y = (np.ascontiguousarray(one, np.float64) for one in golden)
+    x, y = (np.ascontiguousarray(array, np.float64) for array in golden)
     files = {
         KAN: serialization.dumps(kan),
         FORMULA: canonical(written, FORMULA),

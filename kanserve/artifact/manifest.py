@@ -210,8 +210,8 @@ def _from_json(value: dict[str, Any]) -> Manifest:
     return Manifest(
         name=value["name"],
         precision=value["precision"],
-        inputs=tuple(variable_in(one) for one in value["inputs"]),
-        outputs=tuple(variable_in(one) for one in value["outputs"]),
+        inputs=tuple(variable_in(variable) for variable in value["inputs"]),
+        outputs=tuple(variable_in(variable) for variable in value["outputs"]),
         classes=tuple(value["classes"]),
         metrics=None
         if metrics is None
@@ -223,7 +223,7 @@ def _from_json(value: dict[str, Any]) -> Manifest:
             accuracy=_number(metrics["accuracy"]),
         ),
         provenance=value["provenance"],
-        files={path: Entry(one["sha256"], _integer(one["size"])) for path, one in value["files"].items()},
+        files={path: Entry(entry["sha256"], _integer(entry["size"])) for path, entry in value["files"].items()},
     )
 
 
@@ -232,9 +232,9 @@ def metrics_out(metrics: Metrics | None) -> dict[str, Any] | None:
         return None
     return {
         "rows": metrics.rows,
-        "r2": [_finite(one) for one in metrics.r2],
-        "rmse": [_finite(one) for one in metrics.rmse],
-        "max_error": [_finite(one) for one in metrics.max_error],
+        "r2": [_finite(value) for value in metrics.r2],
+        "rmse": [_finite(value) for value in metrics.rmse],
+        "max_error": [_finite(value) for value in metrics.max_error],
         "accuracy": _finite(metrics.accuracy),
     }
 

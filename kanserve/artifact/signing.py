@@ -43,9 +43,9 @@ class Verifier:
         if signature is None:
             raise SignatureError(f"The model is not signed: it has no {SIGNATURE}. Sign it with 'kanserve sign'.")
         for key in self.keys:
-            for one in {place, None}:
+            for location in {place, None}:
                 try:
-                    key.verify(signature, statement(manifest, one))
+                    key.verify(signature, statement(manifest, location))
                 except InvalidSignature:
                     continue
                 return

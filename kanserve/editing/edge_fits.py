@@ -51,7 +51,7 @@ def points(kan: Kan, place: EdgeIndex, rows: SessionData) -> Samples:
     layer = kan.layers[depth]
     # Only edges with a spline are sampled, so that a named one takes the form of a spline for it, and then its values.
     bent = kan if layer.spline_mask[j, i] else freed(kan, place, rows)
-    largest = max(one.subnodes * one.inputs for one in kan.layers)
+    largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
     some = rows.judge.learn.sample(max(FEWEST_ROWS, int(MOST_NUMBERS / largest)), rows.seed)
     found = samples(bent, some.x, rows.judge.spread).get(place)
     if found is None:

@@ -87,7 +87,7 @@ class Session:
     @property
     def history(self) -> tuple[Done, ...]:
         """What has been done, each step with the edges and the loss after it."""
-        return tuple(Done(session_storage.call(one.step), one.kan.edges, one.loss) for one in self._done)
+        return tuple(Done(session_storage.call(done.step), done.kan.edges, done.loss) for done in self._done)
 
     def snapshot(self) -> Snapshot:
         """All that a view needs, as plain data."""
@@ -118,10 +118,10 @@ class Session:
             offered = self.suggest(edge, max(len(candidates), 1), tuple(candidates))
         found, error = points(self.kan, place, self._rows), self._rows.error(self.kan)
         fits: dict[str, Symbolic] = {}
-        for one in offered:
-            fit = closest(found, one.function, error)
+        for step in offered:
+            fit = closest(found, step.function, error)
             if fit is not None:
-                fits[_label(one, self.loss)] = fit.symbolic
+                fits[_label(step, self.loss)] = fit.symbolic
         return plot_edge(self.kan, *place, data=self._rows.judge.x, ax=ax, fits=fits)
 
     def do(self, step: Step) -> "Session":
@@ -239,7 +239,7 @@ class Session:
             session_storage.data_checksum(self._rows.data),
             self._seed,
             self._held_out,
-            tuple(one.step for one in self._done),
+            tuple(done.step for done in self._done),
             tuple(self._undone),
         )
 

@@ -51,7 +51,7 @@ def dumps(stored: Stored) -> str:
         "seed": stored.seed,
         "held_out": stored.held_out,
         "steps": [step_out(step) for step in stored.steps],
-        "undone": [step_out(one) for one in stored.undone],
+        "undone": [step_out(step) for step in stored.undone],
     }
     return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
@@ -125,17 +125,17 @@ def network_checksum(kan: Kan) -> str:
 def data_checksum(data: Dataset) -> str:
     """The SHA-256 of the numbers of a table and of its classes; names of columns do not count."""
     digest = hashlib.sha256(json.dumps(data.classes).encode())
-    for one in (data.x, data.y, data.weights):
-        if one is not None:
-            digest.update(f"\n{one.shape}\n".encode())
-            digest.update(np.ascontiguousarray(one, "<f8").data)
+    for array in (data.x, data.y, data.weights):
+        if array is not None:
+            digest.update(f"\n{array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array, "<f8").data)
     return digest.hexdigest()
 
 
 def _steps_in(name: str, value: Any) -> tuple[Step, ...]:
     if not isinstance(value, list) or len(value) > MOST_STEPS:
         _refuse(name, f"must be a list of at most {MOST_STEPS} steps", value)
-    return tuple(_step_in(f"{name}[{number}]", one) for number, one in enumerate(value))
+    return tuple(_step_in(f"{name}[{number}]", item) for number, item in enumerate(value))
 
 
 def _step_in(place: str, value: Any) -> Step:
@@ -145,13 +145,13 @@ def _step_in(place: str, value: Any) -> Step:
         _refuse(f"{place}.kind", f"must be one of {', '.join(KINDS)}", value["kind"])
     made = KINDS[value["kind"]]
     known = fields(made)  # type: ignore[arg-type]  # every step is a dataclass
-    needed = {one.name for one in known if one.default is MISSING}
-    given = {name: one for name, one in value.items() if name != "kind"}
-    _check_keys(place, given, {one.name for one in known}, needed)
-    for name, one in given.items():
-        nested = one if isinstance(one, list) else [one]
+    needed = {field.name for field in known if field.default is MISSING}
+    given = {name: argument for name, argument in value.items() if name != "kind"}
+    _check_keys(place, given, {field.name for field in known}, needed)
+    for name, argument in given.items():
+        nested = argument if isinstance(argument, list) else [argument]
         if not all(part is None or isinstance(part, str | int | float) for part in nested):
-            _refuse(f"{place}.{name}", "must be a value or a list of values", one)
+            _refuse(f"{place}.{name}", "must be a value or a list of values", argument)
     try:
         return made(**given)
     except InputError as error:

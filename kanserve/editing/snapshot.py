@@ -134,7 +134,7 @@ def _edge(
         share=share,
         low=float(ends.min()),
         high=float(ends.max()),
-        curve=tuple(float(one) if np.isfinite(one) else None for one in (given if units.scale > 0 else given[::-1])),
+        curve=tuple(float(y) if np.isfinite(y) else None for y in (given if units.scale > 0 else given[::-1])),
     )
 
 
@@ -148,6 +148,6 @@ def _shares(kan: Kan, x: Array) -> Importance | None:
 def _formulas(kan: Kan) -> tuple[FormulaView, ...]:
     try:
         found = formulas(kan, limit=OPERATIONS, strict=False)
-        return tuple(FormulaView(one.name, one.text, one.closed_form, tuple(one.domain)) for one in found)
+        return tuple(FormulaView(view.name, view.text, view.closed_form, tuple(view.domain)) for view in found)
     except KanserveError as error:  # not finite anywhere, or with splines that overflow
         return tuple(FormulaView(output.name, "", kan.symbolic, trouble=str(error)) for output in kan.outputs)

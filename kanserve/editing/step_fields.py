@@ -35,7 +35,7 @@ def texts(value: Any, what: str) -> tuple[str, ...]:
     """Several texts; a single one is none of these."""
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > MOST_TEXTS:
         raise InputError(f"{what} are texts in a tuple or a list, {MOST_TEXTS} at most, got {value!r:.80}.")
-    return tuple(text(one, what) for one in value)
+    return tuple(text(item, what) for item in value)
 
 
 def number(value: Any, what: str, least: float = -inf) -> float:

@@ -170,11 +170,13 @@ class Rename:
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
         sides = {"input": kan.inputs, "output": () if kan.classes else kan.outputs}
-        found = [side for side in sides if self.of in ("", side) and self.old in [one.name for one in sides[side]]]
+        found = [
+            side for side in sides if self.of in ("", side) and self.old in [variable.name for variable in sides[side]]
+        ]
         if len(found) > 1:
             raise InputError(f"An input and an output are called {self.old!r}: say of='input' or of='output'.")
         if not found:
-            there = ", ".join(one.name for side in sides for one in sides[side])
+            there = ", ".join(variable.name for side in sides for variable in sides[side])
             raise NotFoundError(f"Nothing to rename is called {self.old!r:.200}. There are: {there}.")
         changed = tuple(self._renamed(side) for side in sides[found[0]])
         return replace(kan, inputs=changed) if found[0] == "input" else replace(kan, outputs=changed)

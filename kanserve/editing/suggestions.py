@@ -49,14 +49,14 @@ def suggestions(
     found, error, now = points(kan, place, rows), rows.error(kan), rows.loss(kan)
     fits = [fit for name in functions if (fit := closest(found, name, error)) is not None]
     offered = []
-    for fit in sorted(fits, key=lambda one: one.rank)[:top]:
+    for fit in sorted(fits, key=lambda fit: fit.rank)[:top]:
         try:
             after = require_sound(kan, put_in(kan, place, fit.symbolic, rows, refit), rows)
         except InputError:
             continue
         offered.append(_suggestion(kan, place, fit, rows.loss(after), now))
     floor = 1e-9 + 0.1 * float(np.sqrt(now)) if np.isfinite(now) else 1e-9
-    return tuple(sorted(offered, key=lambda one: _price(one, floor)))
+    return tuple(sorted(offered, key=lambda step: _price(step, floor)))
 
 
 def _suggestion(kan: Kan, place: EdgeIndex, fit: Fit, loss: float, now: float) -> Suggestion:

@@ -96,7 +96,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         """
         found = self._formulas()
         try:
-            expressions = [expression(one) for one in found]
+            expressions = [expression(formula) for formula in found]
         except (FormulaError, MissingDependencyError) as error:
             raise AttributeError(f"formula_ is not available: {error}") from error
         return expressions[0] if len(expressions) == 1 else expressions

@@ -140,7 +140,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         weights = checked_weights(sample_weight, x)
         if weights is not None:
             # Before looking at the classes: a row that does not count brings none.
-            x, labels, weights = (one[weights > 0] for one in (x, labels, weights))
+            x, labels, weights = (array[weights > 0] for array in (x, labels, weights))
         classes, index = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise DataError(

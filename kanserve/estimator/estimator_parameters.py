@@ -32,7 +32,7 @@ def grids_of(grid: Any) -> tuple[int, ...]:
     """The grids on the way to the finest one; a sequence is taken as it is."""
     grid = grid_sequence(grid)
     grids = tuple(grid) if isinstance(grid, Iterable) else ()
-    if not grids or not all(isinstance(one, int | np.integer) for one in grids):
+    if not grids or not all(isinstance(grid, int | np.integer) for grid in grids):
         raise InputError(f"grid is a number of intervals, or several like (3, 5); got {grid!r}.")
     return grids
 

@@ -125,7 +125,7 @@ def checked(options: Choices) -> Options:
         raise InputError(f"tolerance is a number above 0 and below 1; got {tolerance!r}.")
     names: dict[str, tuple[str, ...]] = {}
     for kind, given in (("inputs", options.get("inputs", ())), ("outputs", options.get("outputs", ()))):
-        if isinstance(given, str) or not all(isinstance(one, str) for one in given):
+        if isinstance(given, str) or not all(isinstance(name, str) for name in given):
             raise InputError(f"{kind} are names, as in ['mass', 'speed']; got {given!r}.")
         names[kind] = tuple(given)
         if len(set(names[kind])) < len(names[kind]) or not all(names[kind]):
@@ -150,7 +150,7 @@ def _live(model: Any) -> Checkpoint:
     for wrapper in ("module", "_orig_mod"):  # what runs a module in parallel, or compiled
         if type(model).__module__.startswith("torch."):
             model = getattr(model, wrapper, model)
-    if any(one.__module__.partition(".")[0] == "jaxkan" for one in type(model).__mro__):
+    if any(parent.__module__.partition(".")[0] == "jaxkan" for parent in type(model).__mro__):
         return _asked("jaxkan", model)
     # By what it has and not by its package: people keep copies of these libraries.
     if hasattr(model, "act_fun") and hasattr(model, "symbolic_fun"):

@@ -52,7 +52,7 @@ def _state(given: Mapping[Any, Any]) -> Mapping[Any, Any]:
     if all(map(is_array, given.values())):
         return given
     inside = [given[key] for key in STATES if isinstance(given.get(key), Mapping)]
-    return next((one for one in inside if one and all(map(is_array, one.values()))), given)
+    return next((state for state in inside if state and all(map(is_array, state.values()))), given)
 
 
 def _flat(given: Mapping[Any, Any], name: str) -> dict[str, Any]:
@@ -136,7 +136,9 @@ def _bytes(value: Any) -> int:
 
 def _without_prefixes(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     while True:
-        prefix = next((one for one in PREFIXES if all(key.startswith(one) and key != one for key in arrays)), "")
+        prefix = next(
+            (prefix for prefix in PREFIXES if all(key.startswith(prefix) and key != prefix for key in arrays)), ""
+        )
         if not prefix:
             return arrays
         arrays = {key.removeprefix(prefix): value for key, value in arrays.items()}

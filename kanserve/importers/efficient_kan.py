@@ -43,8 +43,8 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     """The same network, exactly."""
     stored = stacked(checkpoint, LIBRARY, _WANTED, _OTHERS)
     _check_scalers(stored)
-    bases = [base_of(one, checkpoint, options) for one in stored]
-    layers = [_layer(one, base) for one, (base, _) in zip(stored, bases, strict=True)]
+    bases = [base_of(layer, checkpoint, options) for layer in stored]
+    layers = [_layer(layer, base) for layer, (base, _) in zip(stored, bases, strict=True)]
     check_chain([(layer.subnodes, layer.inputs) for layer in layers])
     notes = ("The base activation is not stored: taken to be silu.",) if any(guessed for _, guessed in bases) else ()
     return Conversion(Kan(tuple(layers), *variables(options)), LIBRARY, notes)
@@ -59,9 +59,9 @@ def live(model: Any) -> Checkpoint:
 
 def _check_scalers(stored: list[Stored]) -> None:
     """A layer that lost its scaler would be read as one that never had any."""
-    having = [one.number for one in stored if "spline_scaler" in one]
+    having = [layer.number for layer in stored if "spline_scaler" in layer]
     if having and len(having) < len(stored):
-        without = next(one for one in stored if "spline_scaler" not in one)
+        without = next(layer for layer in stored if "spline_scaler" not in layer)
         raise CheckpointError(
             f"{without.place} has no spline_scaler, but layer {having[0]} has; if that is meant, give it one of ones."
         )

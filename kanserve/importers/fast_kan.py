@@ -48,22 +48,22 @@ def matches(checkpoint: Checkpoint) -> bool:
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     """The same network, within the tolerance of the options."""
     stored = stacked(checkpoint, LIBRARY, _WANTED, _OTHERS)
-    for one in stored:
-        _check_arrays(one)
-    weights = [_weights(one) for one in stored]
+    for layer in stored:
+        _check_arrays(layer)
+    weights = [_weights(layer) for layer in stored]
     check_chain([weight.shape[:2] for weight in weights])
-    denominators = [_denominator(one, checkpoint, options) for one in stored]
-    bases = [base_of(one, checkpoint, options) for one in stored]
+    denominators = [_denominator(layer, checkpoint, options) for layer in stored]
+    bases = [base_of(layer, checkpoint, options) for layer in stored]
     epsilons = checkpoint.settings.get("epsilons") or [layer_norm.EPSILON] * len(stored)
     network = [
-        _radial(one, weight, denominator, base, epsilon)
-        for one, weight, (denominator, _), (base, _), epsilon in zip(
+        _radial(layer, weight, denominator, base, epsilon)
+        for layer, weight, (denominator, _), (base, _), epsilon in zip(
             stored, weights, denominators, bases, epsilons, strict=True
         )
     ]
     found = refitted(network, options.tolerance)
     notes = rbf_network.notes(network, found)
-    if normalised := ", ".join(one.place for one in network if one.before):
+    if normalised := ", ".join(layer.place for layer in network if layer.before):
         notes.append(
             f"{normalised}: each LayerNorm became four layers of sums, squares and products, exactly (epsilon"
             f" {max(epsilons):.3g}{'' if checkpoint.settings.get('epsilons') else ', which is not stored'})."
@@ -71,7 +71,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     if any(guessed for _, guessed in denominators):
         taken = ", ".join(dict.fromkeys(f"{denominator:.6g}" for denominator, _ in denominators))
         notes.append(f"The denominator is not stored: taken to be the distance of the centres, {taken}.")
-    if any(guessed and "base_linear.weight" in one for one, (_, guessed) in zip(stored, bases, strict=True)):
+    if any(guessed and "base_linear.weight" in layer for layer, (_, guessed) in zip(stored, bases, strict=True)):
         notes.append("The base activation is not stored: taken to be silu.")
     return Conversion(Kan(found.layers, *variables(options)), LIBRARY, tuple(notes), refitted=True)
 

@@ -72,11 +72,11 @@ def live(model: Any) -> Checkpoint:
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     arrays: dict[str, NDArray[Any]] = {}
     steps, activations = [], []
-    for prefix, one in _live_layers(model):
-        arrays[f"{prefix}weight"] = _array(one.weight)
-        arrays[f"{prefix}grid_starts"] = _array(one.grid_starts)
-        steps.append(1 / float(one.inv_h))
-        activations.append(named(one.base_activation))
+    for prefix, layer in _live_layers(model):
+        arrays[f"{prefix}weight"] = _array(layer.weight)
+        arrays[f"{prefix}grid_starts"] = _array(layer.grid_starts)
+        steps.append(1 / float(layer.inv_h))
+        activations.append(named(layer.base_activation))
     return Checkpoint(arrays, {"steps": steps, "activations": activations}, f"the {type(model).__name__}")
 
 

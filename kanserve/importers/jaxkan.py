@@ -132,14 +132,14 @@ def live(model: Any) -> Checkpoint:
     """A KAN or one of its layers as a checkpoint that knows its grids, residual functions and widths of Gaussians."""
     arrays: dict[str, NDArray[Any]] = {}
     activations = []
-    for prefix, one in _live_layers(model):
+    for prefix, layer in _live_layers(model):
         for name in _PARAMETERS:
-            if getattr(one, name, None) is not None:
-                arrays[prefix + name] = np.asarray(getattr(one, name)[...])
-        arrays[f"{prefix}grid"] = np.asarray(one.grid.item)
-        if hasattr(one, "kernel"):
-            arrays[f"{prefix}std"] = np.array(one.kernel.get("std", 1.0), np.float64)
-        activations.append(_name(one.residual))
+            if getattr(layer, name, None) is not None:
+                arrays[prefix + name] = np.asarray(getattr(layer, name)[...])
+        arrays[f"{prefix}grid"] = np.asarray(layer.grid.item)
+        if hasattr(layer, "kernel"):
+            arrays[f"{prefix}std"] = np.array(layer.kernel.get("std", 1.0), np.float64)
+        activations.append(_name(layer.residual))
     return Checkpoint(arrays, {"activations": activations}, f"the {type(model).__name__}")
 
 

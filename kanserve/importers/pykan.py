@@ -174,7 +174,7 @@ def _notes(checkpoint: Checkpoint, own: Sequence[Part], functions: Sequence[Sequ
         )
     used = {name for layer in functions for row in layer for name in row} - {"", NO_FUNCTION}
     if said.get("symbolic_enabled") is False and used:
-        count = sum(int((one.symbolic_mask != 0).sum()) for one in own)
+        count = sum(int((part.symbolic_mask != 0).sum()) for part in own)
         notes.append(
             f"symbolic_enabled is false, and {count} edges have functions: they were imported. pykan leaves them out "
             "until symbolic_enabled is true (speed() turns it off, and so do checkpoints from within fit)"

@@ -39,7 +39,7 @@ def live(model: Any) -> Checkpoint:
     if not all(hasattr(model, name) for name in ("act_fun", "symbolic_fun", "state_dict")):
         raise CheckpointError(f"A model of pykan has act_fun and symbolic_fun; {type(model).__name__:.60} has not.")
     if not all(hasattr(model, name) for name in (*_NODES, "depth", "mult_arity")):  # of 0.1 or older
-        state = {str(name): numbers(one) for name, one in model.state_dict().items()}
+        state = {str(name): numbers(tensor) for name, tensor in model.state_dict().items()}
         return Checkpoint(state, {}, NAME)
     arrays: dict[str, NDArray[Any]] = {}
     bases = [_base(layer.base_fun, torch) for layer in model.act_fun]
@@ -112,5 +112,5 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value

@@ -42,8 +42,8 @@ def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
     if isinstance(width, list):
         if len(width) != len(counts):
             raise _disagreement(checkpoint, f"it is {len(width)} rows of nodes deep (width)", f"{len(counts)}")
-        for number, (one, count) in enumerate(zip(width, counts, strict=True)):
-            nodes = _whole_numbers(one if isinstance(one, list) else [one])
+        for number, (stated, count) in enumerate(zip(width, counts, strict=True)):
+            nodes = _whole_numbers(stated if isinstance(stated, list) else [stated])
             if nodes is not None and sum(nodes) != count:
                 where = f"layer {number} has {{}} nodes" if number else "the network takes {} inputs"
                 raise _disagreement(checkpoint, where.format(sum(nodes)) + " (width)", where.format(count))
@@ -111,7 +111,7 @@ def bases(checkpoint: Checkpoint, options: Options, layers: Sequence[Part]) -> t
         note = "the base function is not in a state_dict: silu, pykan's default, was taken; base= says another"
         default: Base = "silu"
         return (default,) * len(layers), note
-    return tuple(_base(checkpoint, options, one, layer) for one, layer in zip(each, layers, strict=True)), ""
+    return tuple(_base(checkpoint, options, base, layer) for base, layer in zip(each, layers, strict=True)), ""
 
 
 def _base(checkpoint: Checkpoint, options: Options, said: Any, layer: Part) -> Base:

@@ -92,7 +92,7 @@ def refitted(network: Sequence[Radial], tolerance: float) -> Refitted:
     within, best = tolerance, math.inf
     while True:
         try:
-            refits = [_refit(one, within) for one in network]
+            refits = [_refit(layer, within) for layer in network]
         except CheckpointError:
             if best == math.inf:
                 raise
@@ -101,7 +101,7 @@ def refitted(network: Sequence[Radial], tolerance: float) -> Refitted:
         difference = _difference(network, refits, rows)
         if _SURE * difference <= tolerance:
             pairs = zip(network, refits, strict=True)
-            layers = (layer for one, splines in pairs for layer in (*one.before, one.with_splines(splines)))
+            layers = (layer for radial, splines in pairs for layer in (*radial.before, radial.with_splines(splines)))
             return Refitted(tuple(layers), tuple(refits), difference, len(rows))
         if difference > 0.9 * best:  # closer edges do not help: what is left is rounding
             raise _out_of_reach(tolerance, best)
@@ -112,11 +112,11 @@ def refitted(network: Sequence[Radial], tolerance: float) -> Refitted:
 def notes(network: Sequence[Radial], found: Refitted) -> list[str]:
     """What the owner should know of it."""
     said = [
-        f"{one.place}: the Gaussians of each edge became a spline of order {ORDER} on {splines.intervals} intervals,"
+        f"{layer.place}: the Gaussians of each edge became a spline of order {ORDER} on {splines.intervals} intervals,"
         f" nowhere further from them than {splines.error:.2g} of the edge's largest value."
-        for one, splines in zip(network, found.refits, strict=True)
+        for layer, splines in zip(network, found.refits, strict=True)
     ]
-    before, after = sum(one.weights.size for one in network), sum(one.coefficients.size for one in found.refits)
+    before, after = sum(layer.weights.size for layer in network), sum(layer.coefficients.size for layer in found.refits)
     said.append(
         f"The splines have {after:,} coefficients ({8e-6 * after:.2g} MB), {after / before:.3g} times the weights"
         f" of the Gaussians. On {found.rows} rows the outputs are within {found.difference:.1g} of the largest."
@@ -142,7 +142,7 @@ def _refit(one: Radial, within: float) -> Refit:
 def _rows(network: Sequence[Radial]) -> Array:
     """Rows where the first layer's Gaussians are: on centres and between them, all inputs alike or not, and outside."""
     first = network[0]
-    edges = max(layer.subnodes * layer.inputs for one in network for layer in (*one.before, one.rest))
+    edges = max(layer.subnodes * layer.inputs for radial in network for layer in (*radial.before, radial.rest))
     count = min(_MOST, max(_FEWEST, _NUMBERS // edges))
     inputs = first.before[0].inputs if first.before else first.weights.shape[1]
     low, high = first.centres.min() - 2 * first.denominator, first.centres.max() + 2 * first.denominator
@@ -174,15 +174,15 @@ def _apart(network: Sequence[Radial], refits: Sequence[Refit], rows: Array) -> t
     """How far the outputs of both are apart in each row (R,), 0 where one overflows; and the largest output."""
     ours = theirs = rows
     with np.errstate(all="ignore"):
-        for one, splines in zip(network, refits, strict=True):
-            for layer in one.before:
+        for radial, splines in zip(network, refits, strict=True):
+            for layer in radial.before:
                 before, ours = ours, _nodes(layer, ours)
                 theirs = ours if theirs is before else _nodes(layer, theirs)
             alike = theirs is ours  # at first: the rest of a wide first layer is what costs most
-            rest = one.others(ours)
+            rest = radial.others(ours)
             ours, theirs = (
-                splines(one.own(ours)) + rest,
-                one.gaussians(theirs) + (rest if alike else one.others(theirs)),
+                splines(radial.own(ours)) + rest,
+                radial.gaussians(theirs) + (rest if alike else radial.others(theirs)),
             )
         apart = np.abs(ours - theirs).max(axis=1)
     sizes = np.abs(theirs[np.isfinite(theirs).all(axis=1)])

@@ -66,7 +66,7 @@ def refit(weights: Array, centres: Array, denominator: float, tolerance: float) 
     distinct, which = np.unique(np.atleast_2d(centres), axis=0, return_inverse=True)
     which = np.broadcast_to(which.ravel(), weights.shape[1])
     own = [weights[:, which == number] for number in range(len(distinct))]
-    problems = [_problem(*one, denominator, tolerance) for one in zip(own, distinct, strict=True)]
+    problems = [_problem(*edges, denominator, tolerance) for edges in zip(own, distinct, strict=True)]
     found = [_fewest(problem, rows, tolerance) for problem, rows in problems]
     intervals = max(count for count, _ in found)
     error = 0.0

@@ -30,7 +30,7 @@ _PACKAGES = {
     "inkan": ("inkan", "inkan"),
     "jaxkan": ("jaxkan", "jaxkan"),
 }
-_ACTIVATIONS = {one.lower(): one for one in ("SiLU", "Identity", "ReLU", "Tanh", "Sigmoid")}  # as torch calls them
+_ACTIVATIONS = {name.lower(): name for name in ("SiLU", "Identity", "ReLU", "Tanh", "Sigmoid")}  # as torch calls them
 
 
 def runner(checkpoint: Checkpoint, conversion: Conversion, options: Options) -> tuple[Runner, str]:
@@ -213,16 +213,16 @@ def _sequence(layers: Iterator[tuple[Any, Arrays]], single: bool) -> Any:
 
     with _precision(single):
         made = []
-        for one, state in layers:
-            one.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
-            made.append(one)
+        for layer, state in layers:
+            layer.load_state_dict({key: torch.tensor(array) for key, array in state.items()})
+            made.append(layer)
         return torch.nn.Sequential(*made).eval()
 
 
 def grouped(arrays: Arrays, marker: str) -> list[dict[str, NDArray[Any]]]:
     """The arrays of each layer, in order, by their names in it: a layer is where an array is called `marker`."""
     prefixes = [key.removesuffix(marker) for key in arrays if key == marker or key.endswith(f".{marker}")]
-    prefixes.sort(key=lambda one: [int(number) for number in re.findall(r"\d+", one)])
+    prefixes.sort(key=lambda prefix: [int(number) for number in re.findall(r"\d+", prefix)])
     return [
         {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
         for prefix in prefixes
@@ -237,8 +237,8 @@ def _jax_runner(checkpoint: Checkpoint, options: Options, single: bool) -> Runne
         jax.config.update("jax_enable_x64", not single)
         try:
             values = jax.numpy.asarray(rows, np.float32 if single else np.float64)
-            for one in _jaxkan(checkpoint, options):
-                values = one(values)
+            for layer in _jaxkan(checkpoint, options):
+                values = layer(values)
         finally:
             jax.config.update("jax_enable_x64", before)
         return np.asarray(values, np.float64)

@@ -88,10 +88,10 @@ def stacked(checkpoint: Checkpoint, library: str, wanted: tuple[str, ...], other
             )
         layers.setdefault(prefix, {})[key[len(prefix) :]] = array
     found = [Stored(n + 1, prefix, layers[prefix]) for n, prefix in enumerate(_ordered(list(layers), library))]
-    for one in found:
-        missing = [name for name in wanted if name not in one]
+    for layer in found:
+        missing = [name for name in wanted if name not in layer]
         if missing:
-            raise CheckpointError(f"{one.place}: {one.prefix + missing[0]!r} is missing from {checkpoint.name}.")
+            raise CheckpointError(f"{layer.place}: {layer.prefix + missing[0]!r} is missing from {checkpoint.name}.")
     return found
 
 
@@ -118,7 +118,7 @@ def _ordered(prefixes: list[str], library: str) -> list[str]:
             f"The layers of {library} are called {names}, and what stands between them is not in the file. "
             "If nothing does, number them: layers.0, layers.1 and so on."
         )
-    return [numbered[one] for one in expected]
+    return [numbered[key] for key in expected]
 
 
 def check_chain(shapes: list[tuple[int, int]]) -> None:

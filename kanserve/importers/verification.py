@@ -126,9 +126,9 @@ def _agreement(
         ours = _evaluate(kan, rows)
         if theirs.shape != ours.shape:
             raise CheckpointError(f"{library} gives answers of shape {theirs.shape}, the network {ours.shape}.")
-        finite = np.stack([np.isfinite(one).all(axis=1) for one in (ours, theirs)])
+        finite = np.stack([np.isfinite(array).all(axis=1) for array in (ours, theirs)])
         only_one += int((finite[0] != finite[1]).sum())
-        rows, ours, theirs = (one[finite.all(axis=0)] for one in (rows, ours, theirs))
+        rows, ours, theirs = (array[finite.all(axis=0)] for array in (rows, ours, theirs))
         rounding = _rounding(kan, rows, ours, theirs, single, bound)
         unsteady += int(rounding.sum())
         compared.append(int((~rounding).sum()))

@@ -96,7 +96,7 @@ def _compile_all(
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         made = {name: Path(temporary) / f"{stem}-{name}.so" for name in builds}
         running = [_compile([*command, *builds[name]], path, paths) for name, path in made.items()]
-        for process, (_, errors) in [(one, one.communicate()) for one in running]:
+        for process, (_, errors) in [(started, started.communicate()) for started in running]:
             if process.returncode:
                 raise subprocess.CalledProcessError(process.returncode, process.args, stderr=errors)
         for path in made.values():

@@ -143,12 +143,12 @@ def _nodes(layer: Layer, jet: Jet) -> Jet:
     """The jets of the nodes (n = Q): those of the subnodes multiplied in their groups, scaled and shifted."""
     products = []
     for group in layer.groups:
-        product = tuple(one[:, group[0]] for one in jet)
+        product = tuple(tensor[:, group[0]] for tensor in jet)
         for j in group[1:]:
-            product = _product(product, tuple(one[:, j] for one in jet))
+            product = _product(product, tuple(tensor[:, j] for tensor in jet))
         products.append(product)
     every = [np.stack(parts, axis=1) for parts in zip(*products, strict=True)]
-    scaled = [one * layer.node_scale.reshape(-1, *[1] * r) for r, one in enumerate(every)]
+    scaled = [tensor * layer.node_scale.reshape(-1, *[1] * r) for r, tensor in enumerate(every)]
     return (scaled[0] + layer.node_bias, *scaled[1:])
 
 

@@ -82,7 +82,7 @@ def _texts(kan: Kan) -> dict[EdgeIndex, str]:
 
 
 def _position(place: EdgeIndex) -> str:
-    return "s_" + "_".join(str(one + 1) for one in place)
+    return "s_" + "_".join(str(index + 1) for index in place)
 
 
 def _nearest(wanted: str, names: list[str]) -> str:
@@ -91,4 +91,4 @@ def _nearest(wanted: str, names: list[str]) -> str:
     related = [name for name in names if (source and name.startswith(f"{source}->")) or name.endswith(f"->{target}")]
     compared = (related or names)[:_COMPARED]
     nearest = get_close_matches(wanted[:_SHOWN], compared, n=5, cutoff=0.0)
-    return f" Nearest: {', '.join(one[:_SHOWN] for one in nearest)}."
+    return f" Nearest: {', '.join(name[:_SHOWN] for name in nearest)}."

@@ -80,8 +80,8 @@ class Variable:
     high: float = np.inf
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            object.__setattr__(self, one.name, _plain(getattr(self, one.name)))
+        for part in fields(self):
+            object.__setattr__(self, part.name, _plain(getattr(self, part.name)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ class Layer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that what is unpickled or copied is checked and its arrays are read-only.
-        return Layer, tuple(getattr(self, one.name) for one in fields(self))
+        return Layer, tuple(getattr(self, part.name) for part in fields(self))
 
     @property
     def inputs(self) -> int:
@@ -293,7 +293,7 @@ class Kan(KanMethods):
         return f"Kan({'-'.join(map(str, self.shape))}, {self.edges} edges, inputs {names})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Kan, tuple(getattr(self, one.name) for one in fields(self))  # as of Layer
+        return Kan, tuple(getattr(self, part.name) for part in fields(self))  # as of Layer
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -341,7 +341,7 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, tuple):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, Kan | Layer | Variable):
-        return all(_same(getattr(a, one.name), getattr(b, one.name)) for one in fields(a))
+        return all(_same(getattr(a, part.name), getattr(b, part.name)) for part in fields(a))
     return bool(a == b)
 
 

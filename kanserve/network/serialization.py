@@ -94,12 +94,12 @@ def loads(data: bytes) -> Kan:
         version = header["version"]
         if version != VERSION:
             raise FormatError(f"The network has format version {version!r}; this kanserve reads version {VERSION}.")
-        layers = tuple(_layer_in(number, one, tensors) for number, one in enumerate(header["layers"]))
+        layers = tuple(_layer_in(number, fields, tensors) for number, fields in enumerate(header["layers"]))
         return Kan(
             layers=layers,
-            inputs=tuple(variable_in(one) for one in header["inputs"]),
-            outputs=tuple(variable_in(one) for one in header["outputs"]),
-            classes=tuple(str(one) for one in header["classes"]),
+            inputs=tuple(variable_in(variable) for variable in header["inputs"]),
+            outputs=tuple(variable_in(variable) for variable in header["outputs"]),
+            classes=tuple(str(name) for name in header["classes"]),
             **{name: tensors[name] for name in _AFFINES},
         )
     except FormatError:
@@ -184,7 +184,7 @@ def load(path: str | os.PathLike[str]) -> Kan:
 
 
 def _layer_in(number: int, header: dict[str, Any], tensors: dict[str, np.ndarray[Any, Any]]) -> Layer:
-    names = np.array([*(str(one) for one in header["functions"]), ""])
+    names = np.array([*(str(name) for name in header["functions"]), ""])
     index = tensors[f"layers.{number}.functions"]
     if index.dtype.kind != "i" or (index < -1).any():
         raise FormatError("The indices of functions must be integers from -1 up.")

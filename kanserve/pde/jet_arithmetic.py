@@ -63,8 +63,8 @@ class Slots:
 def slots(derivatives: Iterable[Derivative]) -> Slots:
     """The slots that hold these derivatives: second ones need the first ones of their directions."""
     every = set(derivatives)
-    directions = tuple(sorted({i for one in every for i in one}))
-    pairs = sorted((directions.index(one[0]), directions.index(one[1])) for one in every if len(one) == 2)
+    directions = tuple(sorted({i for axes in every for i in axes}))
+    pairs = sorted((directions.index(axes[0]), directions.index(axes[1])) for axes in every if len(axes) == 2)
     return Slots(directions, tuple(pairs))
 
 

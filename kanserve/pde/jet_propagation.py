@@ -57,17 +57,17 @@ class Row:
 
 
 def parts(kan: Kan, free: tuple[Free, ...]) -> tuple[Part, ...]:
-    starts = np.cumsum([0, *(one.size for one in free)])
+    starts = np.cumsum([0, *(layer.size for layer in free)])
     return tuple(
         Part(
             layer,
             bases.active_basis(layer) if layer.spline_mask.any() else None,
             np.array([[span(knots, layer.order)[1]] for knots in layer.knots]),
-            one,
+            free_layer,
             int(start),
             tuple((int(j), int(i)) for j, i in np.argwhere(layer.symbolic_mask)),
         )
-        for layer, one, start in zip(kan.layers, free, starts, strict=False)
+        for layer, free_layer, start in zip(kan.layers, free, starts, strict=False)
     )
 
 
@@ -144,8 +144,8 @@ def _layer_pass(which: Slots, part: Part, own: Weights, v: Array, order: int) ->
                 if layer.base == "silu"
                 else dual_numbers.derivatives(FUNCTIONS["x"], values, order)
             )
-            for r, one in enumerate(base):
-                phi[r] += own.base_weight[:, :, None] * one
+            for r, derivative in enumerate(base):
+                phi[r] += own.base_weight[:, :, None] * derivative
     named = []
     for j, i in part.symbolic:
         a, b, c, d = own.affine[j, i]
@@ -153,8 +153,8 @@ def _layer_pass(which: Slots, part: Part, own: Weights, v: Array, order: int) ->
         named.append(
             dual_numbers.derivatives(FUNCTIONS[str(layer.functions[j, i])], a * values[i] + b, which.order + 1)
         )
-        for r, one in enumerate(named[-1][: order + 1]):
-            phi[r][j, i] += c * a**r * one
+        for r, derivative in enumerate(named[-1][: order + 1]):
+            phi[r][j, i] += c * a**r * derivative
         phi[0][j, i] += d
     z = layer.subnode_scale[:, None] * composed(which, tuple(phi), v)
     z[0] += layer.subnode_bias[:, None]
@@ -232,7 +232,7 @@ def _sums_adjoint(which: Slots, layer: Layer, z: Array, bar: Array) -> Array:
         result = np.empty_like(z)
         for q, group in enumerate(layer.groups):
             for j in group:
-                others = [other for other in group if other != j]
+                others = [factor for factor in group if factor != j]
                 own = scaled[:, q]
                 result[:, j] = product_adjoint(which, own, _product_of(which, z[:, others])) if others else own
         scaled = result
@@ -265,7 +265,7 @@ def _rest(part: Part, own: Weights, done: Pass, bar: Array, factors: tuple[Array
         rows[:at] = sum(factor[j, i] * done.base[r][i] for r, factor in enumerate(factors))
     for j, i, slot in free.affine.tolist():
         every = _affine_derivatives(own.affine[j, i], done.v[0, i], done.named[part.symbolic.index((j, i))], slot)
-        rows[at] = sum(factor[j, i] * one for factor, one in zip(factors, every, strict=False))
+        rows[at] = sum(factor[j, i] * derivative for factor, derivative in zip(factors, every, strict=False))
         at += 1
     rows[at:] = bar[0][free.bias]
     return rows
@@ -278,9 +278,9 @@ def _affine_derivatives(affine: Array, v: Array, named: tuple[Array, ...], slot:
         case 3:
             return [np.ones_like(v), *(np.zeros_like(v) for _ in named[2:])]
         case 2:
-            return [a**r * one for r, one in enumerate(named[:-1])]
+            return [a**r * derivative for r, derivative in enumerate(named[:-1])]
         case 1:
-            return [c * a**r * one for r, one in enumerate(named[1:])]
+            return [c * a**r * derivative for r, derivative in enumerate(named[1:])]
         case _:
             return [
                 c * (v * a**r * named[r + 1] + (r * a ** (r - 1) * named[r] if r else 0.0))

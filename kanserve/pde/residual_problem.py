@@ -59,7 +59,7 @@ class ResidualProblem:
 
     @property
     def size(self) -> int:
-        return sum(one.size for one in self.free)
+        return sum(layer.size for layer in self.free)
 
     @property
     def rows(self) -> int:
@@ -104,7 +104,7 @@ class ResidualProblem:
     def jacobian(self, vector: Array) -> tuple[Array, Array]:
         """The weighted residuals' Jacobian (equations · points, P) and they themselves, block by block: for tests."""
         every = [(dense(self.parts, row).T, residual) for row, residual in self._rows(vector, self.loss(vector)[1])]
-        return np.concatenate([one[0] for one in every]), np.concatenate([one[1] for one in every])
+        return np.concatenate([block[0] for block in every]), np.concatenate([block[1] for block in every])
 
     def _rows(self, vector: Array, state: State) -> Iterator[tuple[Row, Array]]:
         """For each block and equation the rows of the Jacobian and the residuals (·,)."""

@@ -58,7 +58,7 @@ class Linearised:
 
     def at(self, chosen: NDArray[np.intp]) -> "Linearised":
         """The same at some of the points."""
-        slopes = tuple({seed: slope[chosen] for seed, slope in each.items()} for each in self.slopes)
+        slopes = tuple({seed: slope[chosen] for seed, slope in layer_slopes.items()} for layer_slopes in self.slopes)
         return Linearised(self.values[:, chosen], slopes)
 
 
@@ -109,11 +109,12 @@ def wanted_derivatives(residual: Residual, outputs: int, names: tuple[str, ...])
 def checked(residuals: Residual | Iterable[Residual], inputs: int) -> tuple[Residual, ...]:
     """The residuals as a tuple; DataError for none, for what is none, and for points of another dimension."""
     every = (residuals,) if isinstance(residuals, Residual) else tuple(residuals)
-    if not every or not all(isinstance(one, Residual) for one in every):
+    if not every or not all(isinstance(residual, Residual) for residual in every):
         raise DataError("Give at least one Residual(function, points), e.g. for the inside and for the boundary.")
-    for one in every:
-        if np.asarray(one.points).shape[1] != inputs:
+    for residual in every:
+        if np.asarray(residual.points).shape[1] != inputs:
             raise DataError(
-                f"A network of {inputs} inputs needs points of shape (N, {inputs}), got {np.asarray(one.points).shape}."
+                f"A network of {inputs} inputs needs points of shape (N, {inputs}), "
+                f"got {np.asarray(residual.points).shape}."
             )
     return every

@@ -71,14 +71,14 @@ def solve(
         return create(shape, grid=grids[0], order=order, base=base, seed=own)
 
     every = checked(residuals, begin(0).layers[0].inputs)
-    points = np.concatenate([np.asarray(one.points) for one in every])
+    points = np.concatenate([np.asarray(residual.points) for residual in every])
     runs = []
     for number in range(starts):
         kan = _on_domain(begin(number), points, inputs, outputs, scale)
         stage = f"start {number + 1} of {starts}"
         few = problem(kan, every, most=START_POINTS, seed=seed)
         runs.append(_refined(kan, few, START_STEPS, RIDGE, PATIENCE, _at(stage, report)))
-    begun = min(runs, key=lambda one: one[1])[0]
+    begun = min(runs, key=lambda run: run[1])[0]
     complete = problem(begun, every)
     kan, loss = _refined(begun, complete, steps, RIDGE, PATIENCE, _at(f"grid {grids[0]}", report))
     if not np.isfinite(loss):

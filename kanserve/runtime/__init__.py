@@ -24,7 +24,7 @@ def load_preferred(artifact: Artifact, threads: int = 1) -> tuple[str, Backend]:
     there = set(artifact.backends)
     # Those of others come after ours, and are only looked for where there is one.
     known = PREFERENCE if there <= set(PREFERENCE) else names()
-    for name in (one for one in known if one in there):
+    for name in (format_name for format_name in known if format_name in there):
         try:
             backend = get(name).load(artifact.part(name), threads=threads)
         except (MissingDependencyError, NotFoundError, FormatError) as error:

@@ -140,7 +140,7 @@ def _levels(job: _Job) -> str | None:
         names = levels.renamed(job.header, prefix, level)
         objects.append(["-c", file, *fast, *options, *names, "-o", f"{level.suffix}.o"])
     words = job.run(*objects)
-    return words or job.run([*job.link, *(one[-1] for one in objects), "-o", job.library, "-lm"])
+    return words or job.run([*job.link, *(command[-1] for command in objects), "-o", job.library, "-lm"])
 
 
 def _fast(job: _Job) -> str | None:

@@ -45,7 +45,7 @@ def listening(make: Callable[[], T]) -> tuple[T, list[Kernel]]:
         made = make()
     finally:
         count = library.keeping.kanserve_heard(heard)
-    return made, [one for one in heard[: max(count, 0)] if one is not None]
+    return made, [kernel for kernel in heard[: max(count, 0)] if kernel is not None]
 
 
 class Chain:
@@ -66,7 +66,7 @@ class Chain:
             names.append(library.keeping.kanserve_kernel_shape(kernel, shape))
             shapes.append(tuple(shape))
         fits = all(before[1] == after[0] for before, after in pairwise(shapes))
-        if names != list(operators) or not fits or any(one[2] != (dtype.itemsize == 8) for one in shapes):
+        if names != list(operators) or not fits or any(shape[2] != (dtype.itemsize == 8) for shape in shapes):
             raise ValueError("they are not what the file says")
         self._session = session  # whose kernels they are
         self._inputs, self._outputs, self._dtype = shapes[0][0], shapes[-1][1], dtype
@@ -109,12 +109,12 @@ class Chain:
 def _opened(path: str) -> _Library | None:
     try:
         made = _Library(ctypes.PyDLL(path), ctypes.CDLL(path))
-        for one in (made.keeping, made.giving):
-            one.kanserve_listen.restype = None
-            one.kanserve_heard.argtypes = (ctypes.c_void_p,)
-            one.kanserve_kernel_shape.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-            one.kanserve_kernel_shape.restype = ctypes.c_char_p
-            one.kanserve_chain_run.restype = ctypes.c_int
+        for library in (made.keeping, made.giving):
+            library.kanserve_listen.restype = None
+            library.kanserve_heard.argtypes = (ctypes.c_void_p,)
+            library.kanserve_kernel_shape.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+            library.kanserve_kernel_shape.restype = ctypes.c_char_p
+            library.kanserve_chain_run.restype = ctypes.c_int
     except (OSError, AttributeError):  # built before there was a chain
         return None
     return made

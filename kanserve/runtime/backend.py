@@ -85,7 +85,7 @@ def names() -> tuple[str, ...]:
     from importlib.metadata import entry_points  # which weighs, and a server of our own backends asks for no others
 
     found = {*_MODULES, *(entry_point.name for entry_point in entry_points(group=GROUP))}
-    return tuple(sorted(found, key=lambda name: (*(name != one for one in PREFERENCE), name)))
+    return tuple(sorted(found, key=lambda name: (*(name != preferred for preferred in PREFERENCE), name)))
 
 
 def get(name: str) -> BackendModule:

@@ -138,9 +138,9 @@ def _backend(session: Any, options: Any, native: bool) -> OnnxBackend:
     if list(inputs) != ["x"] or "y" not in outputs:
         raise FormatError(f"The graph must take 'x' and give 'y'; it takes {list(inputs)} and gives {list(outputs)}.")
     x, y = inputs["x"], outputs["y"]
-    for one in (x, y):
-        if one.type not in _TYPES or len(one.shape) != 2 or not isinstance(one.shape[1], int) or one.type != x.type:
-            raise FormatError(f"{one.name!r} must be float or double (batch, n), got {one.type} {one.shape}.")
+    for port in (x, y):
+        if port.type not in _TYPES or len(port.shape) != 2 or not isinstance(port.shape[1], int) or port.type != x.type:
+            raise FormatError(f"{port.name!r} must be float or double (batch, n), got {port.type} {port.shape}.")
     text = session.get_modelmeta().custom_metadata_map.get("batch", "")
     batch = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1024
     batch = max(batch, 1)
@@ -165,7 +165,7 @@ def _operators(data: bytes) -> list[bytes]:
     """The functions of the file between x and y, each of which takes what the one before it gives, or none."""
     found, last = list[bytes](), b"x"
     for node in (
-        one for field, graph in _messages(data) if field == 7 for number, one in _messages(graph) if number == 1
+        message for field, graph in _messages(data) if field == 7 for number, message in _messages(graph) if number == 1
     ):
         fields: dict[int, list[bytes]] = {}
         for field, value in _messages(node):
@@ -244,7 +244,7 @@ def _check_node(data: memoryview, domains: tuple[bytes, ...]) -> set[bytes]:
             case 7:
                 _check_domain(value, domains, "an operator")
                 found.append(bytes(value))
-    if found and all(one in _OURS for one in found):
+    if found and all(domain in _OURS for domain in found):
         return set(kinds)  # a function of the file, whose operators are checked where it is defined
     for kind in kinds:
         if kind.decode(errors="replace") not in OPERATORS:
@@ -271,7 +271,7 @@ def _check_tensor(data: memoryview) -> None:
 
 def _check_domain(value: memoryview, allowed: tuple[bytes, ...], what: str) -> None:
     if bytes(value) not in allowed:
-        wanted = " or ".join(repr(one.decode()) for one in allowed)
+        wanted = " or ".join(repr(value.decode()) for value in allowed)
         raise FormatError(f"The domain of {what} in {FILE} must be {wanted}, got {bytes(value)[:80]!r}.")
 
 

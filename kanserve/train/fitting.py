@@ -315,9 +315,9 @@ def _check(
     data: Dataset,
 ) -> None:
     """What must be right before there are Settings, which look after themselves."""
-    for name, one, known in zip(("loss", "optimizer"), names, (get_args(Loss), get_args(Optimizer)), strict=True):
-        if one not in known:
-            raise TrainingError(f"{name} is one of {', '.join(known)}; got {one!r}.")
+    for name, value, known in zip(("loss", "optimizer"), names, (get_args(Loss), get_args(Optimizer)), strict=True):
+        if value not in known:
+            raise TrainingError(f"{name} is one of {', '.join(known)}; got {value!r}.")
     if not increasing(grids):
         raise TrainingError(
             f"grid is a number of intervals, or increasing numbers of intervals, like (3, 5); got {grids!r}."
@@ -328,7 +328,7 @@ def _check(
         if validation.x.shape[1] != data.x.shape[1] or validation.y.shape[1] != data.y.shape[1]:
             raise DataError("The validation data need the same columns as the training data.")
         if validation.classes != data.classes:
-            found, wanted = (", ".join(one.classes) or "none" for one in (validation, data))
+            found, wanted = (", ".join(dataset.classes) or "none" for dataset in (validation, data))
             raise DataError(f"The validation data need the classes of the training data, {wanted}; got {found}.")
     elif not (not_negative(validation) and validation < 1):
         raise TrainingError(

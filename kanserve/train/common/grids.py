@@ -79,10 +79,10 @@ def _moved(layer: Layer, ranges: Array, intervals: int) -> Layer:
     if intervals == layer.intervals and np.allclose(ranges, spans, rtol=1e-12, atol=0):
         return layer
     moved = [_moved_input(layer, i, ranges[i], intervals) for i in range(layer.inputs)]
-    coefficients = np.stack([one[1] for one in moved], axis=1)
+    coefficients = np.stack([pair[1] for pair in moved], axis=1)
     # An edge without coefficients stays so, whatever rounding says.
     coefficients = np.where((layer.coefficients != 0).any(axis=2)[:, :, None], coefficients, 0.0)
-    return replace(layer, knots=np.stack([one[0] for one in moved]), coefficients=coefficients)
+    return replace(layer, knots=np.stack([pair[0] for pair in moved]), coefficients=coefficients)
 
 
 def _moved_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Array, Array]:

@@ -210,6 +210,6 @@ def _dense(basis: ActiveBasis, active: Active, local: Array) -> Array:
     """Active values (k+1, I, N) put in their places among the zeros of (I, G+k, N)."""
     inputs, rows = active.offset.shape
     dense = np.zeros(inputs * basis.functions * rows)
-    for r, one in enumerate(local):
-        dense[active.places + r * rows] = one
+    for r, values in enumerate(local):
+        dense[active.places + r * rows] = values
     return dense.reshape(inputs, basis.functions, rows)

@@ -68,7 +68,7 @@ class Compiled:
         self._kernels = _kernels(native.library())
         every = held(kan)
         order = parts(free, every)
-        self._public = np.concatenate([one.public for one in order])
+        self._public = np.concatenate([block.public for block in order])
         self._keep: Kept = []  # the kernels have addresses only
         self._problem = _problem(kan, every, order, self._public, penalty, (x, y, row_weights), threads, self._keep)
         self._one = ctypes.byref(self._problem)
@@ -87,7 +87,7 @@ class Compiled:
         self._at, self._trial = start, np.empty(size)
         self._keep += [matrix, diagonal, work]
         self._vectors = [_address(self._at), _address(self._trial)]
-        self._matrix, self._diagonal, self._work = (_address(one) for one in (matrix, diagonal, work))
+        self._matrix, self._diagonal, self._work = (_address(array) for array in (matrix, diagonal, work))
         self._results_at = _address(self._results)
 
     def _matrix_shape(self) -> tuple[int, int]:
@@ -160,7 +160,7 @@ def _problem(
     with np.errstate(all="ignore"):
         inputs = (x - kan.input_shift) / kan.input_scale
         wanted = (y - kan.output_shift) / scale * sign
-    lengths = [one[4] for one in group]
+    lengths = [record[4] for record in group]
     one = _Problem(
         rows=len(x),
         layers=len(every),
@@ -180,9 +180,9 @@ def _problem(
 
     numbers = weights(every)
     one.weights = address(numbers, np.float64)
-    one.layer = address([layer_record(each, numbers, keep) for each in every], np.int64)
+    one.layer = address([layer_record(layout, numbers, keep) for layout in every], np.int64)
     one.group, one.part = address(group, np.int64), address(part, np.int64)
-    one.places = address(np.concatenate([each.places for each in order]), np.int64)
+    one.places = address(np.concatenate([block.places for block in order]), np.int64)
     one.inputs, one.wanted = address(inputs, np.float64), address(wanted, np.float64)
     one.scale, one.weight = address(np.abs(sign), np.float64), address(np.sqrt(share), np.float64)
     one.ridge = address(penalty.ridge[public], np.float64)
@@ -196,7 +196,7 @@ def _problem(
             one.first = address(np.empty(inputs.size, np.int32), np.int32)
             one.base = address(np.empty(inputs.size), np.float64)
             one.basis = address(np.empty(inputs.size * functions), np.float64)
-    keep += [each.subnodes for group in joined for each in group]
+    keep += [block.subnodes for group in joined for block in group]
     one.work = address(np.zeros(_kernels(native.library()).kanserve_squares_work(ctypes.byref(one))), np.float64)
     return one
 

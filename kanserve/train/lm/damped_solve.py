@@ -46,13 +46,13 @@ def _compiled(library: ctypes.CDLL, matrix: Array, added: Array, right: Array) -
     size = len(right)
     library.kanserve_cholesky_work.restype = ctypes.c_int64
     work = np.empty(library.kanserve_cholesky_work(ctypes.c_int64(size)))
-    matrix, added, right = (np.ascontiguousarray(one) for one in (matrix, added, right))
+    matrix, added, right = (np.ascontiguousarray(array) for array in (matrix, added, right))
     x = np.full(size, np.nan)
     library.kanserve_cholesky_solve(
         ctypes.c_int64(size),
         ctypes.c_void_p(matrix.ctypes.data),
         ctypes.c_int64(size),
-        *(ctypes.c_void_p(one.ctypes.data) for one in (added, right, x, work)),
+        *(ctypes.c_void_p(array.ctypes.data) for array in (added, right, x, work)),
     )
     return x
 

@@ -71,7 +71,7 @@ class LeastSquaresProblem:
 
     @property
     def size(self) -> int:
-        return sum(one.size for one in self.free)
+        return sum(layer.size for layer in self.free)
 
     def weights(self, vector: Array) -> tuple[Weights, ...]:
         return weights(self.kan, self.free, vector)
@@ -88,16 +88,16 @@ def problem(
 ) -> LeastSquaresProblem:
     """The problem of raw features x (N, inputs) and answers y (N, outputs); by default all that can be is free."""
     free = free_parameters(kan) if free is None else free
-    starts = np.cumsum([0, *(one.size for one in free)])
+    starts = np.cumsum([0, *(layer.size for layer in free)])
     parts = tuple(
         Part(
             layer,
             bases.active_basis(layer) if layer.spline_mask.any() else None,
-            one,
+            free_layer,
             int(start),
             tuple((int(j), int(i)) for j, i in np.argwhere(layer.symbolic_mask)),
         )
-        for layer, one, start in zip(kan.layers, free, starts, strict=False)
+        for layer, free_layer, start in zip(kan.layers, free, starts, strict=False)
     )
     share = np.full(len(x), 1 / len(x)) if row_weights is None else row_weights / row_weights.sum()
     scale = np.where(kan.output_scale == 0, 1.0, np.abs(kan.output_scale))
@@ -222,7 +222,7 @@ def _jacobians(
     one: LeastSquaresProblem, block: Block, every: tuple[Weights, ...], passes: list[Pass], residuals: Array
 ) -> Iterator[tuple[Array, Indices, Array]]:
     """For each output the transposed Jacobian (p, N), the p parameters that it belongs to, and the residual (N,)."""
-    slopes = [None, *(_slopes(*each) for each in zip(one.parts[1:], every[1:], passes[1:], strict=True))]
+    slopes = [None, *(_slopes(*arguments) for arguments in zip(one.parts[1:], every[1:], passes[1:], strict=True))]
     final = one.parts[-1]
     for q, group in enumerate(final.layer.groups):
         free, places = final.free.of_subnodes(group, q) if final.layer.nodes > 1 else (final.free, None)
@@ -266,9 +266,9 @@ def _subnode_adjoint(layer: Layer, z: Array, nodes: Array) -> Array:
         others = np.ones_like(z)
         for group in layer.groups:
             for j in group:
-                for other in group:
-                    if other != j:
-                        others[j] *= z[other]
+                for factor in group:
+                    if factor != j:
+                        others[j] *= z[factor]
         scaled = np.repeat(scaled, layer.arity, axis=0) * others
     result: Array = layer.subnode_scale[:, None] * scaled
     return result

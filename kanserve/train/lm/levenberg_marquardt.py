@@ -81,12 +81,12 @@ def refine(
     """
     if not (whole(steps, 0) and whole(patience, 1)):
         raise TrainingError(f"steps ≥ 0 and patience ≥ 1 are needed, whole numbers; got {steps!r} and {patience!r}.")
-    for name, one in (("smooth", smooth), ("ridge", ridge), ("proximal", proximal)):
-        if not not_negative(one):
-            raise TrainingError(f"{name} is a finite number of 0 or more, got {one!r}.")
+    for name, strength in (("smooth", smooth), ("ridge", ridge), ("proximal", proximal)):
+        if not not_negative(strength):
+            raise TrainingError(f"{name} is a finite number of 0 or more, got {strength!r}.")
     rows, answers, shares = _checked(kan, x, y, weights)
     free = free_parameters(kan, fixed)
-    size = sum(one.size for one in free)
+    size = sum(layer.size for layer in free)
     if size > MOST_PARAMETERS:
         raise TrainingError(
             f"Levenberg-Marquardt takes at most {MOST_PARAMETERS} parameters, this network has {size}. "

@@ -79,15 +79,15 @@ def held(kan: Kan) -> tuple[LayerLayout, ...]:
 def weights(every: tuple[LayerLayout, ...]) -> Array:
     """The array of all weights."""
     result = np.zeros(every[-1].stop)
-    for one in every:
-        layer, o = one.layer, one.layer.subnodes
-        edges = result[one.coefficients : one.base_weight - PADDING].reshape(layer.inputs, -1, one.padded)
+    for layout in every:
+        layer, o = layout.layer, layout.layer.subnodes
+        edges = result[layout.coefficients : layout.base_weight - PADDING].reshape(layer.inputs, -1, layout.padded)
         edges[:, :, :o] = layer.coefficients.transpose(1, 2, 0)
-        straight = result[one.base_weight : one.affine - PADDING].reshape(layer.inputs, one.padded)
+        straight = result[layout.base_weight : layout.affine - PADDING].reshape(layer.inputs, layout.padded)
         straight[:, :o] = layer.base_weight.T
-        for e, (j, i) in enumerate(one.named):
-            result[one.affine + 4 * e : one.affine + 4 * e + 4] = layer.affine[j, i]
-        result[one.node_bias : one.stop] = layer.node_bias
+        for e, (j, i) in enumerate(layout.named):
+            result[layout.affine + 4 * e : layout.affine + 4 * e + 4] = layer.affine[j, i]
+        result[layout.node_bias : layout.stop] = layer.node_bias
     return result
 
 
@@ -96,11 +96,11 @@ def parts(free: tuple[Free, ...], every: tuple[LayerLayout, ...]) -> list[Parame
     splines: list[ParameterBlock] = []
     scalars: list[ParameterBlock] = []
     start = 0
-    for index, (own, one) in enumerate(zip(free, every, strict=True)):
+    for index, (own, layout) in enumerate(zip(free, every, strict=True)):
         last = index == len(every) - 1
-        for node, group in enumerate(one.layer.groups) if last else [(-1, range(one.layer.subnodes))]:
-            splines += _splines(index, node, group, own, one, start)
-            scalars += _scalars(index, node, group, own, one, start)
+        for node, group in enumerate(layout.layer.groups) if last else [(-1, range(layout.layer.subnodes))]:
+            splines += _splines(index, node, group, own, layout, start)
+            scalars += _scalars(index, node, group, own, layout, start)
         start += own.size
     return [*splines, *scalars]
 

@@ -137,11 +137,11 @@ def carriers(layer: Layer) -> NDArray[np.bool_]:
 def gather(kan: Kan, free: tuple[Free, ...]) -> Array:
     """The vector of the free parameters."""
     parts = []
-    for layer, one in zip(kan.layers, free, strict=True):
-        parts.append(layer.coefficients[tuple(one.edges.T)].ravel())
-        parts.append(layer.base_weight[tuple(one.base.T)])
-        parts.append(layer.affine[tuple(one.affine.T)])
-        parts.append(layer.node_bias[one.bias])
+    for layer, free_layer in zip(kan.layers, free, strict=True):
+        parts.append(layer.coefficients[tuple(free_layer.edges.T)].ravel())
+        parts.append(layer.base_weight[tuple(free_layer.base.T)])
+        parts.append(layer.affine[tuple(free_layer.affine.T)])
+        parts.append(layer.node_bias[free_layer.bias])
     return np.concatenate(parts)
 
 
@@ -149,13 +149,15 @@ def weights(kan: Kan, free: tuple[Free, ...], vector: Array) -> tuple[Weights, .
     """The numbers of each layer, with the free parameters taken from the vector."""
     result = []
     start = 0
-    for layer, one in zip(kan.layers, free, strict=True):
+    for layer, free_layer in zip(kan.layers, free, strict=True):
         own = Weights(layer.coefficients.copy(), layer.base_weight.copy(), layer.affine.copy(), layer.node_bias.copy())
-        stops = np.cumsum([start, one.splines, len(one.base), len(one.affine), len(one.bias)])
-        own.coefficients[tuple(one.edges.T)] = vector[stops[0] : stops[1]].reshape(-1, one.functions)
-        own.base_weight[tuple(one.base.T)] = vector[stops[1] : stops[2]]
-        own.affine[tuple(one.affine.T)] = vector[stops[2] : stops[3]]
-        own.node_bias[one.bias] = vector[stops[3] : stops[4]]
+        stops = np.cumsum(
+            [start, free_layer.splines, len(free_layer.base), len(free_layer.affine), len(free_layer.bias)]
+        )
+        own.coefficients[tuple(free_layer.edges.T)] = vector[stops[0] : stops[1]].reshape(-1, free_layer.functions)
+        own.base_weight[tuple(free_layer.base.T)] = vector[stops[1] : stops[2]]
+        own.affine[tuple(free_layer.affine.T)] = vector[stops[2] : stops[3]]
+        own.node_bias[free_layer.bias] = vector[stops[3] : stops[4]]
         start = int(stops[4])
         result.append(own)
     return tuple(result)
@@ -240,16 +242,16 @@ class Penalty:
 
 def penalty(kan: Kan, free: tuple[Free, ...], ridge: float, smooth: float, proximal: float = 0.0) -> Penalty:
     """The penalty of a fit that begins at `kan`: the ridge is on coefficients and base weights, not on constants."""
-    strengths = np.zeros(sum(one.size for one in free))
+    strengths = np.zeros(sum(layer.size for layer in free))
     bends = []
     start = 0
-    for index, (layer, one) in enumerate(zip(kan.layers, free, strict=True)):
-        strengths[start : start + one.splines + len(one.base)] = ridge
+    for index, (layer, free_layer) in enumerate(zip(kan.layers, free, strict=True)):
+        strengths[start : start + free_layer.splines + len(free_layer.base)] = ridge
         if smooth > 0:
             matrices = [smooth * bending(layer, i) for i in range(layer.inputs)]
-            for e, (j, i) in enumerate(one.edges.tolist()):
-                bends.append(Bend(index, j, i, start + e * one.functions, matrices[i]))
-        start += one.size
+            for e, (j, i) in enumerate(free_layer.edges.tolist()):
+                bends.append(Bend(index, j, i, start + e * free_layer.functions, matrices[i]))
+        start += free_layer.size
     return Penalty(strengths, proximal, gather(kan, free), tuple(bends))
 
 

@@ -169,7 +169,7 @@ def _best_start(kan: Kan, now: Run) -> Candidate:
         begin = fresh(kan, plan.settings.grids[0], (plan.settings.seed, start))
         runs.append(now.fitted(begin, few, plan.settings.strengths[0], START_STEPS))
         now.tell(f"start {start + 1} of {plan.settings.starts}", _best(runs).error)
-    runs.sort(key=lambda one: one.error)
+    runs.sort(key=lambda run: run.error)
     finalists = runs[: _finalists(kan, plan)]
     enough = _enough(plan.train, finalists[0].kan, plan)
     return _best([now.fitted(finalist.kan, enough, finalist.smooth, SETTLE_STEPS) for finalist in finalists])
@@ -206,7 +206,7 @@ def _grown(best: Candidate, now: Run) -> Candidate:
 
 
 def _best(candidates: list[Candidate]) -> Candidate:
-    return min(candidates, key=lambda one: one.error)
+    return min(candidates, key=lambda run: run.error)
 
 
 def smoothest(candidates: list[Candidate]) -> Candidate:
@@ -223,7 +223,7 @@ def smoothest(candidates: list[Candidate]) -> Candidate:
             mean = float(candidate.shares @ worse)
             if mean <= SHARE * np.linalg.norm(candidate.shares * (worse - mean)):
                 equal.append(candidate)
-    return max(equal, key=lambda one: one.smooth)
+    return max(equal, key=lambda run: run.smooth)
 
 
 def errors(kan: Kan, data: Dataset) -> Array:
@@ -272,7 +272,7 @@ def fresh(kan: Kan, intervals: int, seed: tuple[int, ...], hidden: float = 1.0) 
     generator = np.random.default_rng(seed)
     widths = (1.0, *[hidden] * (len(kan.layers) - 1))
     layers = zip(kan.layers, widths, strict=True)
-    return replace(kan, layers=tuple(_fresh(one, intervals, width, generator) for one, width in layers))
+    return replace(kan, layers=tuple(_fresh(layer, intervals, width, generator) for layer, width in layers))
 
 
 def _fresh(one: Layer, intervals: int, width: float, generator: np.random.Generator) -> Layer:

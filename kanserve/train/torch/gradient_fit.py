@@ -203,8 +203,8 @@ class _Run:
         if self.same_rows:
             return True
         before, after = (
-            by_row(self.goal, model(one.structure, self.settings.device), one.vector, self.judges)
-            for one in (self.coarser, self.best)
+            by_row(self.goal, model(found.structure, self.settings.device), found.vector, self.judges)
+            for found in (self.coarser, self.best)
         )
         gain = before - after
         return bool(gain.mean() * len(gain) ** 0.5 > CERTAIN * (gain - gain.mean()).norm() / len(gain) ** 0.5)
@@ -272,7 +272,7 @@ class _Run:
         match self.state:
             case Lbfgs(vector, loss, gradient, pairs):
                 arrays |= {"vector": _array(vector), "loss": np.array([loss]), "gradient": _array(gradient)}
-                arrays |= {"pairs": np.array([[_array(one) for one in pair] for pair in pairs])}
+                arrays |= {"pairs": np.array([[_array(tensor) for tensor in pair] for pair in pairs])}
             case Adam(vector, mean, square, steps, loss):
                 arrays |= {"vector": _array(vector), "mean": _array(mean), "square": _array(square)}
                 arrays |= {"loss": np.array([steps, loss])}
@@ -378,11 +378,11 @@ def _rows_at_once(kan: Kan, penalised: bool) -> int:
 
 def _check(kan: Kan, data: tuple[Dataset, Dataset | None], settings: Settings) -> None:
     wanted = (len(kan.inputs), len(kan.outputs))
-    for one in data:
-        if one is not None and (one.x.shape[1], one.y.shape[1]) != wanted:
+    for dataset in data:
+        if dataset is not None and (dataset.x.shape[1], dataset.y.shape[1]) != wanted:
             raise DataError(
                 f"A network from {wanted[0]} inputs to {wanted[1]} outputs cannot learn data with "
-                f"{one.x.shape[1]} and {one.y.shape[1]}. Change its shape or the columns."
+                f"{dataset.x.shape[1]} and {dataset.y.shape[1]}. Change its shape or the columns."
             )
     try:
         torch.empty(0, device=settings.device)

@@ -71,7 +71,7 @@ def run(
     """Call a kernel on the rows of x and what else it takes; what it writes to must be contiguous already."""
     shape = _shape(coefficients, order, table.shape[1], base)
     held = [x.contiguous(), table, *(None if tensor is None else tensor.contiguous() for tensor in tensors)]
-    first, *pointers = [None if one is None else one.data_ptr() for one in held]
+    first, *pointers = [None if tensor is None else tensor.data_ptr() for tensor in held]
     rows = x.numel() // x.shape[-1]
     if kernel(ctypes.addressof(shape), rows, torch.get_num_threads(), first, *numbers, *pointers):
         raise MemoryError("There is not enough memory for a layer's scratch space. Take fewer rows at once.")
@@ -85,16 +85,18 @@ def check(coefficients: Tensor, x: Tensor, table: Tensor, *others: tuple[Tensor 
     inputs, dtype = coefficients.shape[1], x.dtype
     if not len(table) == x.shape[-1] == inputs:
         raise InputError(f"A layer of {inputs} inputs got rows of {x.shape[-1]} and {len(table)} grids.")
-    for one, count in ((coefficients, 0), (table, 0), *others):
-        if one is None:
+    for tensor, count in ((coefficients, 0), (table, 0), *others):
+        if tensor is None:
             continue
-        if one.dtype is not dtype or not one.is_cpu:
+        if tensor.dtype is not dtype or not tensor.is_cpu:
             raise InputError(
                 f"All of a layer must be of one precision on one device; its rows are {dtype} on {x.device}, and "
-                f"some of it is {one.dtype} on {one.device}. Convert the whole module: module.to(dtype)."
+                f"some of it is {tensor.dtype} on {tensor.device}. Convert the whole module: module.to(dtype)."
             )
-        if count and one.numel() != count:
-            raise InputError(f"A layer needs {count} numbers where it got {one.numel()}, of shape {tuple(one.shape)}.")
+        if count and tensor.numel() != count:
+            raise InputError(
+                f"A layer needs {count} numbers where it got {tensor.numel()}, of shape {tuple(tensor.shape)}."
+            )
 
 
 class _Shape(ctypes.Structure):

@@ -22,5 +22,5 @@ def from_module(module: KanModule) -> Kan:
 
     Parameters that training made NaN or infinite raise NetworkError.
     """
-    layers = tuple(one.layer() for one in module.each())
+    layers = tuple(layer.layer() for layer in module.each())
     return replace(module.structure, layers=layers)

@@ -35,11 +35,11 @@ def chain(x: Tensor, layers: Sequence[Arguments]) -> Tensor:
     Each gives node_scale·(subnode_scale·sums + subnode_bias) + node_bias, or its sums where the four are None.
     """
     if watched(x):
-        for one in layers:
-            x = layer(x, *one)
+        for own in layers:
+            x = layer(x, *own)
         return x
-    numbers = [one[_TENSORS:] for one in layers]
-    return _chain(_layer_forward, _layer_backward, numbers, x, *(tensor for one in layers for tensor in one[:_TENSORS]))
+    numbers = [own[_TENSORS:] for own in layers]
+    return _chain(_layer_forward, _layer_backward, numbers, x, *(tensor for own in layers for tensor in own[:_TENSORS]))
 
 
 def _chain(*arguments: Any) -> Tensor:
@@ -75,7 +75,7 @@ class _Chain(torch.autograd.Function):
             made = context.backward_of_layer(gradient, values[n + 1], values[n], *tensors[own], *numbers[n], wanted)
             made.reverse()
             gradient = made.pop() if wanted[0] else gradient
-            found[:0] = [made.pop() if one else None for one in wanted[1:]]
+            found[:0] = [made.pop() if is_wanted else None for is_wanted in wanted[1:]]
         return None, None, None, gradient if needed[0] else None, *found
 
 
@@ -87,7 +87,7 @@ def _layer_forward(
     if compiled is None:
         return _parts(x, coefficients, base_weight, table, *affine_order_base)
     outputs, inputs, _ = coefficients.shape
-    check(coefficients, x, table, (base_weight, outputs * inputs), *((one, outputs) for one in affine))
+    check(coefficients, x, table, (base_weight, outputs * inputs), *((tensor, outputs) for tensor in affine))
     y = x.new_empty((*x.shape[:-1], outputs))
     run(compiled, coefficients.shape, order, base, x, (), table, coefficients, base_weight, *affine, y)
     return y
@@ -105,14 +105,14 @@ def _layer_backward(gradient: Tensor, y: Tensor, *arguments: Any) -> list[Tensor
     ]
     read = (coefficients, base_weight, subnode_scale, node_scale, y, gradient)
     run(compiled, coefficients.shape, order, base, x, (), table, *read, made[0], made[1], made[2], made[5], made[7])
-    return [one for one in made if one is not None]
+    return [tensor for tensor in made if tensor is not None]
 
 
 def _plain_backward(gradient: Tensor, y: Tensor, *arguments: Any) -> list[Tensor]:
     *tensors, order, base, needed = arguments
     x, coefficients, base_weight, table, subnode_scale, _, node_scale, _ = tensors
     fine = torch.isfinite(y).all(dim=-1, keepdim=True)
-    v, g = (torch.where(fine, one, 0.0).reshape(-1, one.shape[-1]) for one in (x, gradient))
+    v, g = (torch.where(fine, tensor, 0.0).reshape(-1, tensor.shape[-1]) for tensor in (x, gradient))
     made: dict[int, Tensor] = {}
     if node_scale is not None:
         made[7] = g.sum(dim=0)
@@ -157,7 +157,7 @@ def _gradient_by_parts(
 ) -> list[Tensor | None]:
     """The gradients of the tensors that need one, with a graph of their own where there is to be one."""
     graph = torch.is_grad_enabled()
-    wanted = [n for n, one in enumerate(needed) if one]
+    wanted = [n for n, is_needed in enumerate(needed) if is_needed]
     with torch.enable_grad():
         # Of their own, since x may have come from the same coefficients, whose share in it is not asked for here.
         own = [tensor.view_as(tensor) if needed[n] else tensor for n, tensor in enumerate(tensors)]

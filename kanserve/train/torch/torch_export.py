@@ -67,11 +67,11 @@ def from_torch(network: "KanNetwork | Mapping[str, Tensor]") -> Kan:
         said = json.loads(state["structure"].tobytes())
         return Kan(
             tuple(
-                _layer(one, {name: state[f"layers.{n}.{name}"] for name in (*ARRAYS, "spline_mask", "base_mask")})
-                for n, one in enumerate(said["layers"])
+                _layer(layer, {name: state[f"layers.{n}.{name}"] for name in (*ARRAYS, "spline_mask", "base_mask")})
+                for n, layer in enumerate(said["layers"])
             ),
-            inputs=tuple(Variable(*one) for one in said["inputs"]),
-            outputs=tuple(Variable(*one) for one in said["outputs"]),
+            inputs=tuple(Variable(*variable) for variable in said["inputs"]),
+            outputs=tuple(Variable(*variable) for variable in said["outputs"]),
             classes=tuple(said["classes"]),
             **{name: state[name].astype(np.float64) for name in ENDS},
         )

@@ -126,7 +126,7 @@ class KanNetwork(nn.Module):
         for name in ("structure", *ENDS):
             self.register_buffer(name, state[name].detach().clone())
         self.layers = nn.ModuleList(
-            KanLayer(one, _under(f"layers.{n}.", state)) for n, one in enumerate(said["layers"])
+            KanLayer(layer, _under(f"layers.{n}.", state)) for n, layer in enumerate(said["layers"])
         )
         # torch gives this method no types
         self.register_load_state_dict_pre_hook(_refuse_another_structure)  # type: ignore[no-untyped-call]
