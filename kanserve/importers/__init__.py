@@ -1,10 +1,10 @@
-"""Networks that other libraries trained, from their files or from the live model, without importing the library.
+"""Import networks that other libraries trained, from files or live models, without importing the library.
 
     checkpoint = read(path)                      # arrays by the library's names, and plain settings
-    importer = the one whose `matches` says so   # by names and shapes alone
+    importer = the one whose `matches` is true   # by names and shapes alone
     conversion = importer.convert(checkpoint)    # a Kan that computes the same, and notes
 
-What has no equal here is refused with its place and the reason; nothing is approximated in silence.
+What kanserve cannot represent raises CheckpointError with the place and the reason; nothing is approximated silently.
 """
 
 import math
@@ -28,7 +28,7 @@ Source = str | os.PathLike[str] | Mapping[str, Any] | object
 
 
 class Choices(TypedDict, total=False):
-    """What a checkpoint does not say, as `conversion.Options` describes it."""
+    """Options for what a checkpoint does not store; see `conversion.Options`."""
 
     inputs: Sequence[str]
     outputs: Sequence[str]
@@ -40,8 +40,9 @@ class Choices(TypedDict, total=False):
 def from_checkpoint(source: Source, library: str = "", **options: Unpack[Choices]) -> Conversion:
     """The network that another library trained, with notes on what was left out, guessed or refitted.
 
-    `source` is a path, a mapping of arrays or tensors by name, or the live model. Without `library` the names and
-    shapes of the arrays say whose it is. CheckpointError where it is broken or has no equal here, with the place.
+    `source` is a path, a mapping of arrays or tensors by name, or the live model. Without `library`, the library is
+    recognised by the names and shapes of the arrays. CheckpointError, with the place, where the checkpoint is damaged
+    or kanserve cannot represent it.
     """
     chosen = checked(options)
     if library and library not in LIBRARIES:
@@ -50,7 +51,7 @@ def from_checkpoint(source: Source, library: str = "", **options: Unpack[Choices
 
 
 def from_pykan(source: Source, **options: Unpack[Choices]) -> Kan:
-    """The network of pykan's checkpoint, by the name that `saveckpt` was given, or of a live model."""
+    """The network of a pykan checkpoint, by the name passed to `saveckpt`, or of a live model."""
     return from_checkpoint(source, "pykan", **options).kan
 
 
@@ -88,7 +89,7 @@ def checkpoint_of(source: Source) -> Checkpoint:
 
 
 def convert(checkpoint: Checkpoint, library: str, options: Options) -> Conversion:
-    """The network of a checkpoint, of the library named or else of the one that it looks like."""
+    """The network of a checkpoint of the named library, or of the library whose arrays it has."""
     found = _matching(checkpoint)
     if not found and {"layers.0.coefficients", "input_shift"} <= set(checkpoint.arrays):
         how = "kanserve.from_torch reads it" if "structure" in checkpoint.arrays else "use it as it is"
@@ -106,12 +107,12 @@ def convert(checkpoint: Checkpoint, library: str, options: Options) -> Conversio
 
 
 def importer(library: str) -> ModuleType:
-    """The module that knows a library's checkpoints: `matches`, `convert` and perhaps `live`."""
+    """The importer module of a library: `matches`, `convert` and perhaps `live`."""
     return import_module(f"kanserve.importers.{library.replace('-', '_')}")
 
 
 def checked(options: Choices) -> Options:
-    """The choices with their types and ranges looked at; InputError."""
+    """The choices as options; InputError for a wrong type or range."""
     known = Choices.__optional_keys__
     if unknown := sorted(set(options) - known):
         raise InputError(f"The options of an import are {', '.join(sorted(known))}; got {', '.join(unknown)}.")
@@ -147,12 +148,12 @@ def _positive(value: Any) -> bool:
 
 
 def _live(model: Any) -> Checkpoint:
-    for wrapper in ("module", "_orig_mod"):  # what runs a module in parallel, or compiled
+    for wrapper in ("module", "_orig_mod"):  # DataParallel and torch.compile wrap the module
         if type(model).__module__.startswith("torch."):
             model = getattr(model, wrapper, model)
     if any(parent.__module__.partition(".")[0] == "jaxkan" for parent in type(model).__mro__):
         return _asked("jaxkan", model)
-    # By what it has and not by its package: people keep copies of these libraries.
+    # Recognised by attributes, not by package: people keep copies of these libraries.
     if hasattr(model, "act_fun") and hasattr(model, "symbolic_fun"):
         return _asked("pykan", model)
     state = getattr(model, "state_dict", None)
@@ -167,7 +168,7 @@ def _live(model: Any) -> Checkpoint:
 
 
 def _asked(library: str, model: Any) -> Checkpoint:
-    """What a live model knows of itself, which is more than its arrays."""
+    """The checkpoint of a live model, which knows more than its arrays."""
     found: Checkpoint = importer(library).live(model)
     return found
 

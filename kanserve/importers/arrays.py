@@ -1,4 +1,4 @@
-"""Arrays by name, of whatever kind they came as: NumPy's, torch's, jax's or bytes; nested or not, in any precision."""
+"""Arrays by name from NumPy, torch, jax or bytes; nested or flat, in any precision."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,19 +8,18 @@ from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError, reason
 
-# What wrappers put before every name: parallel and compiled modules, and the usual names of a network in another one.
+# Prefixes of every name: from parallel and compiled wrappers, and the usual names of a submodule.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "kan.")
-# Where training scripts put the state of the network beside other things.
+# Keys under which training scripts save the network's state beside other things.
 STATES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "kan", "params", "weights")
-SLACK = 64 << 20  # bytes that arrays may have beyond those of their file: views of one storage, zeros that were packed
+SLACK = 64 << 20  # bytes by which arrays may exceed their file: views of one storage, compressed zeros
 DEEPEST, MOST_ENTRIES = 8, 100_000
 
 
 def arrays_of(given: Mapping[Any, Any], name: str, most: int | None = None) -> dict[str, NDArray[Any]]:
-    """The arrays of a state, or of the state one level down in a training script's checkpoint, without the prefixes
-    that wrappers add.
+    """The arrays of a state_dict, or of one nested in a training script's checkpoint, without wrappers' prefixes.
 
-    `most` bytes together; CheckpointError, which names the entry, for what is no dense array of real numbers.
+    Together they may have `most` bytes. CheckpointError, naming the entry, for what is no dense array of real numbers.
     """
     state = _state(given)
     if not state:
@@ -38,12 +37,12 @@ def arrays_of(given: Mapping[Any, Any], name: str, most: int | None = None) -> d
 
 def is_array(value: Any) -> bool:
     """Whether this is an array of NumPy, torch or jax."""
-    # Of the class: a nested tensor has no shape to ask for.
+    # Looked up on the class: reading a nested tensor's shape raises.
     return hasattr(type(value), "shape") and hasattr(type(value), "dtype")
 
 
 def widened(array: NDArray[Any]) -> NDArray[Any]:
-    """The array with what is narrower than float32 as that, exactly."""
+    """The array with float16 and bfloat16 widened to float32, which is exact."""
     narrow = array.dtype == np.float16 or array.dtype.name == "bfloat16"  # the second is jax's, not NumPy's
     return array.astype(np.float32) if narrow else array
 
@@ -56,10 +55,10 @@ def _state(given: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 
 def _flat(given: Mapping[Any, Any], name: str) -> dict[str, Any]:
-    """Nested mappings as one, with the names joined by dots."""
+    """Nested mappings flattened into one, with names joined by dots."""
     found: dict[str, Any] = {}
     for count, (path, value) in enumerate(_entries(given, name)):
-        if count > MOST_ENTRIES:  # of one mapping that stands in many places, too
+        if count > MOST_ENTRIES:  # repeats of one shared mapping count too
             raise CheckpointError(f"{name} stands for more than {MOST_ENTRIES} entries.")
         if path in found:
             raise CheckpointError(f"{name} has {shown(path)} twice.")
@@ -88,18 +87,18 @@ def _array(value: Any, key: str, name: str) -> NDArray[Any]:
         value = _of_tensor(value, key, name)
     array = widened(np.asarray(value))
     if array.dtype.kind == "f" and np.isnan(array).any():
-        array = np.where(np.isnan(array), array.dtype.type(np.nan), array)  # a signalling one would warn at each use
+        array = np.where(np.isnan(array), array.dtype.type(np.nan), array)  # a signalling NaN would warn at each use
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise CheckpointError(f"{name}: {shown(key)} has the type {array.dtype.name}; wanted real numbers.")
     return array
 
 
 def _is_tensor(value: Any) -> bool:
-    return is_array(value) and hasattr(type(value), "is_quantized")  # torch's, which is not imported to see it
+    return is_array(value) and hasattr(type(value), "is_quantized")  # without importing torch
 
 
 def _check_kind(tensor: Any, key: str, name: str) -> None:
-    """CheckpointError for a tensor that is not the plain array of numbers that its shape says."""
+    """CheckpointError for a tensor that is quantized, nested, sparse or without data."""
     if not _is_tensor(tensor):
         return
     import torch
@@ -125,7 +124,7 @@ def _of_tensor(tensor: Any, key: str, name: str) -> NDArray[Any]:
 
 
 def _bytes(value: Any) -> int:
-    """How many bytes a value would have as an array of its own, whatever it shares."""
+    """The bytes of a value as an array of its own, even if its storage is shared."""
     if not is_array(value):
         return 0
     count = 1
@@ -145,11 +144,11 @@ def _without_prefixes(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]
 
 
 def shown(key: object) -> str:
-    """A name of a file for a message: short, and on one line."""
+    """An array's name for a message: at most 60 characters, on one line."""
     text = str(key)
     return repr(text if len(text) <= 60 else text[:59] + "…")
 
 
 def with_article(word: str) -> str:
-    """A word after "a" or "an"."""
+    """A word with "a" or "an" before it."""
     return f"{'an' if word[:1].lower() in 'aeiou' else 'a'} {word}"

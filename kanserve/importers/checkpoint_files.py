@@ -1,4 +1,4 @@
-"""A checkpoint from its files: pykan's settings and state, or one file of arrays."""
+"""Read a checkpoint from its files: pykan's settings and state, or one file of arrays."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ SETTINGS, STATE, CACHE = "_config.yml", "_state", "_cache_data"
 
 
 def read(path: str | os.PathLike[str]) -> Checkpoint:
-    """The checkpoint at a path: a file of arrays; or pykan's by the name that `saveckpt` was given, or by either file.
+    """The checkpoint at a path: a file of arrays, or a pykan checkpoint by its `saveckpt` name or either of its files.
 
     CheckpointError where a file is not one of those, is damaged or is a folder; OSError where it cannot be opened.
     """
@@ -25,7 +25,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def pykan_prefix(path: Path) -> Path | None:
-    """What pykan's `saveckpt` was given, where the path is that or one of its files; None for other files."""
+    """The name passed to pykan's `saveckpt`, if the path is that name or one of its files; else None."""
     for ending in (SETTINGS, STATE, CACHE):
         if path.name.endswith(ending) and path.name != ending:
             return path.with_name(path.name.removesuffix(ending))
@@ -36,7 +36,7 @@ def pykan_prefix(path: Path) -> Path | None:
 
 def _pykan(prefix: Path) -> Checkpoint:
     beside, state = _file(prefix, SETTINGS), _file(prefix, STATE)
-    # A state may stand alone: its importer says whether it can do without.
+    # The settings may be missing: the importer says whether it needs them.
     plain = pykan_yaml.parse(contents(beside, pykan_yaml.LARGEST), beside.name) if beside.exists() else {}
     return Checkpoint(
         tensor_files.parse(contents(state, LARGEST), state.name), plain, prefix.name if plain else state.name
@@ -48,8 +48,8 @@ def _file(prefix: Path, ending: str) -> Path:
 
 
 def contents(path: Path, largest: int) -> bytes:
-    """The bytes of a plain file of at most so many."""
-    # Without waiting: a pipe that nobody writes to would never open.
+    """The bytes of a regular file; CheckpointError if it has more than `largest`."""
+    # Non-blocking: opening a pipe without a writer would wait forever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)

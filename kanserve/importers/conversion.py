@@ -1,4 +1,4 @@
-"""What an importer takes and gives: a checkpoint of any library as arrays, the choices, and the network it became."""
+"""An importer's input and output: a checkpoint as arrays, the options, and the resulting network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,9 +14,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A trained network as its library stored it: arrays by the names that the library gives them, in its precision,
-    and whatever plain settings lie beside them.
-    """
+    """A trained network as its library stored it: arrays by the library's names, in its precision, and plain settings."""
 
     arrays: Mapping[str, NDArray[Any]]
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -30,11 +28,11 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Options:
-    """What a checkpoint does not say.
+    """Options for what a checkpoint does not store.
 
-    `base`: the activation beside the splines where the library does not store it; `denominator` of radial functions
-    that was not the default; `tolerance`: how far the outputs of a network whose edges are refitted may be from the
-    original's, in parts of the largest, and a refitted edge from its own, in parts of its largest value.
+    `base`: the activation beside the splines. `denominator`: of radial functions, if not the default. `tolerance`:
+    where edges are refitted, the largest error of the outputs relative to the largest output, and of each edge
+    relative to its largest value.
     """
 
     inputs: tuple[str, ...] = ()
@@ -46,9 +44,9 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """The network, and what its owner should know: what was left out, what was refitted and how well.
+    """The network, and notes on what was left out, and what was refitted and how well.
 
-    `refitted`: whether it is within a tolerance rather than exact.
+    `refitted`: whether the network is approximate, within the tolerance, rather than exact.
     """
 
     kan: Kan

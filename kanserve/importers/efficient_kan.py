@@ -1,9 +1,9 @@
-"""Networks of efficient-kan, from the state dict that its `KAN` has.
+"""Networks of efficient-kan, from the state_dict of its `KAN`.
 
     y_j = Σ_i base_weight[j,i]·b(x_i) + Σ_i Σ_m spline_weight[j,i,m]·spline_scaler[j,i]·B_m,k(x_i; grid[i])
 
-That is a layer of ours with zero outside the extended grid, so that nothing is lost. The order k is not stored, but
-follows from the shapes. The activation b is not stored either: silu, unless a live model or the caller says another.
+This is a layer of kanserve with extrapolation "zero", so the import is exact. The order k is not stored but follows
+from the shapes. The activation b is not stored either: it is silu unless a live model or the caller says otherwise.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ _OTHERS = ("spline_scaler",)
 
 
 def matches(checkpoint: Checkpoint) -> bool:
-    """Whether the arrays are called as efficient-kan calls them."""
+    """Whether the arrays have efficient-kan's names."""
     return holds(checkpoint, "base_weight", "spline_weight")
 
 
@@ -53,12 +53,12 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 def live(model: Any) -> Checkpoint:
     """A model in memory, which knows its activations."""
     arrays, layers = live_parts(model, _WANTED + _OTHERS, LIBRARY)
-    activations = [named(getattr(layer, "base_activation", None)) for layer in layers]  # a copy may call it otherwise
+    activations = [named(getattr(layer, "base_activation", None)) for layer in layers]  # a copy may have renamed it
     return Checkpoint(arrays, {"activations": activations}, "the model")
 
 
 def _check_scalers(stored: list[Stored]) -> None:
-    """A layer that lost its scaler would be read as one that never had any."""
+    """CheckpointError where some layers have a scaler and others do not: a lost one must not go unnoticed."""
     having = [layer.number for layer in stored if "spline_scaler" in layer]
     if having and len(having) < len(stored):
         without = next(layer for layer in stored if "spline_scaler" not in layer)

@@ -1,13 +1,13 @@
-"""Networks of fast-kan, from the state dicts of its `FastKANLayer`s, with LayerNorm or without.
+"""Networks of fast-kan, from the state_dict of its `FastKANLayer`s, with or without LayerNorm.
 
     y_j = Σ_i Σ_g W[j, i·N+g]·exp(-((s_i - grid[g])/denominator)²) + Σ_i V[j,i]·b(x_i) + bias_j
 
 where s is LayerNorm(x), or x. The base part may be missing. Sums of Gaussians become splines, within a tolerance
-(`refitting`). Neither the denominator nor the activation b is stored: the distance of the centres and silu, unless a
-live model or the caller says others.
+(`rbf_network`). Neither the denominator nor the activation b is stored: they default to the distance of the centres
+and silu unless a live model or the caller says otherwise.
 
-A LayerNorm, which is no function of one variable, becomes layers of sums and products before the splines
-(`layer_norm`), where there are not too many inputs.
+A LayerNorm is no function of one variable. It becomes layers of sums and products before the splines (`layer_norm`),
+up to a number of inputs.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ _OTHERS = ("base_linear.weight", "base_linear.bias", "layernorm.weight", "layern
 
 
 def matches(checkpoint: Checkpoint) -> bool:
-    """Whether the arrays are called as fast-kan calls them."""
+    """Whether the arrays have fast-kan's names."""
     return holds(checkpoint, "rbf.grid", "spline_linear.weight")
 
 
@@ -95,7 +95,7 @@ def _check_arrays(stored: Stored) -> None:
 
 
 def _weights(stored: Stored) -> Array:
-    """W as (O, I, N)."""
+    """The weights W, (O, I, N)."""
     count = len(stored.array("rbf.grid", "centre"))
     flat = stored.array("spline_linear.weight", "node", "input and centre")
     if flat.shape[1] % count:
@@ -153,6 +153,6 @@ def _denominator(stored: Stored, checkpoint: Checkpoint, options: Options) -> tu
             f"{stored.place}: the centres in rbf.grid are not evenly spaced, as they are before training, so that the "
             "denominator, which is not stored, cannot be told from them. Give it: denominator=..."
         )
-    # Computed by fast-kan from the ends as they were given, not as float32 kept them: -1.1, not -1.10000002.
+    # fast-kan computes it from the ends as given, not as rounded to float32: -1.1, not -1.10000002.
     low, high = (float(str(end)) for end in rounded[[0, -1]]) if (rounded == centres).all() else centres[[0, -1]]
     return float(high - low) / (len(centres) - 1), True

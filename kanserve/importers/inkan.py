@@ -1,17 +1,17 @@
-"""inkan (0.5): KANLayer and KANNetwork, uniform cubic splines beside an activation.
+"""Networks of inkan (0.5): KANLayer and KANNetwork, uniform cubic splines beside an activation.
 
     y_j = Σ_i base_weight[j,i]·b(x_i) + Σ_i Σ_m spline[j,i,m]·N((x_i - grid_starts[0])/h - m)
 
-N is the cubic B-spline on 0..4, so that the basis runs out to zero on the three extended knots of either side, and the
-library computes the same with its dense, local and direct paths.
+N is the cubic B-spline on 0..4, so the basis falls to zero over the three extended knots on either side. The library's
+dense, local and direct paths compute the same.
 
 | array | shape | |
 |---|---|---|
 | layers.{l}.weight | (O, I·K + I) | the coefficients (O, I, K), then the base weights (O, I) |
 | layers.{l}.grid_starts | (K,) | where the support of each basis function starts |
 
-The file does not say what b is (SiLU in a KANNetwork), nor the step h, of which the library keeps its reciprocal in
-double precision beside starts that are rounded.
+The file stores neither b (SiLU in a KANNetwork) nor the step h; the library keeps 1/h in double precision, and the
+starts are rounded.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ from kanserve.importers.state_dict_layers import (
 from kanserve.network.kan import Kan, Layer
 
 _ORDER = 3
-_LARGEST = 1e30  # of a start: nothing is computed there
+_LARGEST = 1e30  # of a start; larger ones are refused
 _PRECISIONS = tuple(float(np.finfo(kind).eps) for kind in (np.float64, np.float32, np.float16))
 _NAMES = ("weight", "grid_starts")
 
@@ -47,7 +47,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The network; CheckpointError for a tensor-product layer and what else has no equal."""
+    """The network; CheckpointError for a tensor-product layer and others that kanserve cannot represent."""
     layers: list[Layer] = []
     notes = []
     guessed, steps = False, checkpoint.settings.get("steps", ())
@@ -132,10 +132,10 @@ def _layer(stored: Stored, activation: str, step: float) -> Layer:
 
 
 def _step(stored: Stored) -> tuple[float, float]:
-    """h, and how precisely the starts say it.
+    """The step h, and its precision (0 if exact).
 
-    The starts are a + (m - 3)·h with h = (b - a)/G, rounded. Where a range (a, b) of at most four decimals gives just
-    these starts, h is that range's and exact; otherwise it is the slope of the starts.
+    The starts are a + (m - 3)·h with h = (b - a)/G, rounded. If a range (a, b) with at most four decimals gives exactly
+    these starts, its h is exact; otherwise h is the slope of the starts.
     """
     starts = stored.array("grid_starts", "basis function")
     count = len(starts)
@@ -145,7 +145,7 @@ def _step(stored: Stored) -> tuple[float, float]:
     largest = float(np.abs(starts).max())
     slope = float((m - m.mean()) @ (starts / (largest or 1)) / ((m - m.mean()) @ m)) * largest
     uneven = float(np.abs(np.diff(starts) - slope).max()) if largest < _LARGEST else np.inf
-    # Each start has seen a multiplication and two additions, each rounded at the size of the largest term.
+    # Each start has the rounding errors of a multiplication and two additions, relative to the largest term.
     rooms = {precision: 4 * precision * largest for precision in _PRECISIONS}
     fitting = [precision for precision in _PRECISIONS if uneven <= 2 * rooms[precision]]
     if not slope > 0 or not fitting:
@@ -154,7 +154,7 @@ def _step(stored: Stored) -> tuple[float, float]:
         )
     room = rooms[fitting[0]]
     for decimals in range(5):
-        if 10.0**-decimals < 50 * room:  # so short a number is always near
+        if 10.0**-decimals < 50 * room:  # with so many decimals some number always fits
             break
         low, high = round(float(starts[_ORDER]), decimals), round(float(starts[0]) + slope * count, decimals)
         step = (high - low) / (count - _ORDER)

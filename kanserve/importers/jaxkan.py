@@ -1,12 +1,12 @@
-"""jaxkan (0.3): a KAN of SplineLayers ("spline"), BaseLayers ("base") or RBFLayers ("rbf").
+"""Networks of jaxkan (0.3): a KAN of SplineLayers ("spline"), BaseLayers ("base") or RBFLayers ("rbf").
 
     y_j = Σ_i c_res[j,i]·residual(x_i) + Σ_i c_spl[j,i]·Σ_m c_basis[j,i,m]·B_m,k(x_i; grid) + bias_j
 
-zero outside the extended grid; of an RBFLayer c_ext in place of c_spl, and exp(-((x_i - grid[i,m])/std)²/2) in place of
-the B-splines, which becomes splines within a tolerance (`refitting`).
+The splines are zero outside the extended grid. An RBFLayer has c_ext in place of c_spl, and the Gaussians
+exp(-((x_i - grid[i,m])/std)²/2) in place of the B-splines; they become splines within a tolerance (`rbf_network`).
 
-jaxkan writes no files of its own, and keeps the grid, the residual function and the width of Gaussians beside the state
-of its modules. This makes a file of all:
+jaxkan writes no files, and keeps the grid, the residual function and the width of the Gaussians outside its modules'
+state. This saves all of it:
 
     arrays = {".".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param))}
     for l, layer in enumerate(model.layers):
@@ -23,9 +23,9 @@ of its modules. This makes a file of all:
 | layers.{l}.c_spl | (O, I) | (O, I) | only with external_weights |
 | layers.{l}.c_res | (O, I) | (O, I) | only with a residual |
 | layers.{l}.bias | (O,) | (O,) | only with add_bias |
-| layers.{l}.residual.NAME | anything | anything | the function's name, SiLU where this is missing |
+| layers.{l}.residual.NAME | anything | anything | the function's name; SiLU if missing |
 
-An RBFLayer has c_basis (O, I, D), grid (I, D), c_ext (O, I), and else what a SplineLayer has; std is 1 if not there.
+An RBFLayer has c_basis (O, I, D), grid (I, D), c_ext (O, I), and the other arrays of a SplineLayer; std defaults to 1.
 """
 
 import math
@@ -54,7 +54,7 @@ from kanserve.network.kan import Kan, Layer
 
 _PARAMETERS = ("c_basis", "c_spl", "c_ext", "c_res", "bias")
 
-# What a layer is that has these arrays, or is of this class, and why it is not imported.
+# Layers that are not imported, by the names of their arrays, and the reasons by class.
 _BY_ARRAY = {
     "c_cos": "FourierLayer",
     "c_sin": "FourierLayer",
@@ -78,12 +78,12 @@ _WIDTH = (
 
 
 def matches(checkpoint: Checkpoint) -> bool:
-    """Whether there is an array of coefficients as jaxkan's layers call it, importable or not."""
+    """Whether an array has the name of a jaxkan layer's coefficients, importable or not."""
     return any(name.rpartition(".")[2] in ("c_basis", "c_cos", "Lambda") for name in checkpoint.arrays)
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The network; CheckpointError for layers of a kind that has no equal here, and for a state without its grids."""
+    """The network; CheckpointError for kinds of layers that cannot be represented, and for a state without grids."""
     checkpoint, residuals = _sorted(checkpoint)
     for key in checkpoint.arrays:
         before_name, _, name = key.rpartition(".")
@@ -117,7 +117,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 
 
 def _sorted(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, str]]:
-    """The arrays without how the training drew its numbers, and the names of the residual functions by prefix."""
+    """The arrays without the random states of the training, and the names of the residual functions by prefix."""
     arrays, residuals = {}, {}
     for key, array in checkpoint.arrays.items():
         residual = re.fullmatch(r"((?:.*\.)?)residual\.(.+)", key)
@@ -169,7 +169,8 @@ def _other_layer(subject: str, kind: str) -> CheckpointError:
 
 
 def _name(function: Any) -> str:
-    """The residual's name where it is one of jax's; a function of the user's may be called silu and be another."""
+    """The residual's name if it is a function of jax or flax; others get their module's name too, since a user's
+    function named silu may be a different one."""
     if function is None:
         return "zero"
     module, name = getattr(function, "__module__", "") or "", getattr(function, "__name__", "") or "unknown"
@@ -177,7 +178,7 @@ def _name(function: Any) -> str:
 
 
 def _layer(stored: Stored, activation: str, before: int | None) -> Layer:
-    """The layer; `before` is how many inputs it has, as far as that is known without it."""
+    """The layer; `before` is its number of inputs, if known from the layer before or the options."""
     if "grid" not in stored:
         raise CheckpointError(
             f"{stored.place}: it has no grid, which jaxkan keeps outside its state (and polynomial layers do not have);"
@@ -219,7 +220,7 @@ def _layer(stored: Stored, activation: str, before: int | None) -> Layer:
 
 
 def _is_radial(stored: Stored) -> bool:
-    """Whether it has as many grid points as coefficients."""
+    """Whether the layer is an RBFLayer: as many grid points as coefficients."""
     shapes = [stored.arrays[name].shape for name in ("c_basis", "grid") if name in stored]
     return len(shapes) == 2 and len(shapes[0]) == 3 and shapes[0][1:] == shapes[1]
 
@@ -267,7 +268,7 @@ def _size(stored: Stored, rows: int, before: int | None) -> tuple[int, int]:
 
 
 def _shared(stored: Stored, knots: Array, outputs: int) -> Array:
-    """The grids (I, T) of a BaseLayer, which stores one for each edge (O·I, T) and makes all of an input's alike."""
+    """The grids (I, T) of a BaseLayer, which stores one for each edge (O·I, T), equal for all edges of an input."""
     each = knots.reshape(outputs, -1, knots.shape[1])
     differs = np.argwhere((each != each[0]).any(axis=2))
     if len(differs):

@@ -1,11 +1,11 @@
-"""A LayerNorm as layers of ours, exactly: sums, squares, one root and products.
+"""A LayerNorm as layers of kanserve, exactly: sums, squares, one root and products.
 
     x                  ->  x, m = Σ x_i/n
-    x, m               ->  d_i = x_i - m, and beside them what the layer adds to its splines, r_j = Σ_i V[j,i]·b(x_i)
+    x, m               ->  d_i = x_i - m, and the base part of the layer, r_j = Σ_i V[j,i]·b(x_i)
     d, r               ->  d, v = Σ d_i²/n + epsilon, r
     d, v, r            ->  s_i = (scale_i·d_i)·(1/√v) + shift_i, r
 
-The layer after these takes s by its splines, and adds r.
+The next layer applies its splines to s and adds r.
 """
 
 from collections.abc import Mapping
@@ -19,19 +19,19 @@ from kanserve.network.splines import uniform_knots
 
 Array = NDArray[np.float64]
 
-EPSILON = 1e-5  # torch's, which FastKAN leaves as it is
-LARGEST = 400_000  # places for edges in a layer: what is not there has its place in the arrays too
+EPSILON = 1e-5  # torch's default, which FastKAN uses
+LARGEST = 400_000  # edges of a layer; absent ones take up memory too
 
 
 def size(inputs: int, beside: int) -> int:
-    """The places for edges of the largest of the layers."""
+    """The number of edges of the largest of the layers, absent ones included."""
     return (2 * inputs + beside) * (inputs + 1 + beside)
 
 
 def normalising(
     scale: Array, shift: Array, epsilon: float, beside: Mapping[str, Any] | None, low: float, high: float
 ) -> tuple[Layer, ...]:
-    """From x (n) to s and r; `beside` is r as the arguments of a layer of x, `low` and `high` where x is usual."""
+    """The layers from x (n) to s and r; `beside`: r as arguments of a layer; `low`, `high`: the range of x."""
     n = len(scale)
     others = 0 if beside is None else len(beside["base_weight"])
     i, r = np.arange(n), np.arange(others)
@@ -73,7 +73,7 @@ def added(nodes: int, inputs: int, others: int) -> Layer:
 
 
 def _linear(weights: Array) -> dict[str, Any]:
-    """Weights (O, I) as the functions and the affines of a layer; where one is 0 there is no edge."""
+    """Weights (O, I) as the functions and affine constants of a layer; a weight of 0 is no edge."""
     affine = np.tile([1.0, 0.0, 1.0, 0.0], (*weights.shape, 1))
     affine[:, :, 2] = np.where(weights != 0, weights, 1.0)
     return {"functions": np.where(weights != 0, "x", "").astype("<U8"), "affine": affine}

@@ -1,6 +1,6 @@
-"""Networks of pykan 0.2 (MultKAN): a state_dict with the settings beside it, or the live model.
+"""Networks of pykan 0.2 (MultKAN): a state_dict and the settings file, or the live model.
 
-Layer l of pykan, with I inputs, O subnodes and Q nodes, the names of its arrays and their shapes:
+The arrays of layer l, with I inputs, O subnodes and Q nodes:
 
     act_fun.l.grid (I, G+2k+1), coef (I, O, G+k), mask, scale_base, scale_sp (I, O)
     symbolic_fun.l.mask (O, I), affine (O, I, 4)                          [out][in], unlike the others
@@ -8,9 +8,9 @@ Layer l of pykan, with I inputs, O subnodes and Q nodes, the names of its arrays
 
     edge = mask·(scale_base·b(x) + scale_sp·Σ_m coef_m·B_m(x)) + symbolic mask·(c·f(a·x + b) + d)
 
-The masks are numbers and go into the coefficients, c and d; an edge that has both parts keeps both. What f is called is
-not among the arrays but in the settings, as are the arities of multiplication nodes and the base function. Widths and
-orders are read off the shapes, and settings that say otherwise are an error.
+The masks are numbers: they are multiplied into the coefficients, c and d. An edge with both parts keeps both. The name
+of f, the arities of multiplication nodes and the base function are in the settings, not in the arrays. Widths and
+orders follow from the shapes; settings that contradict them are an error.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ Array = NDArray[np.float64]
 
 LIBRARY = "pykan"
 
-# What pykan computes otherwise near a pole and outside a domain, when it is asked to avoid singularities.
+# Functions that pykan changes near poles and outside their domain with singularity_avoiding=True.
 _PROTECTED = {name for name, row in FUNCTIONS.items() if row.domain} | {"exp"}
 
 
@@ -52,9 +52,9 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The network of a checkpoint; CheckpointError with the place for what is broken or has no equal here."""
+    """The network of a checkpoint; CheckpointError, with the place, if it is damaged or cannot be represented."""
     own = parts(checkpoint)
-    with np.errstate(all="ignore"):  # products that a double does not hold are refused as infinite
+    with np.errstate(all="ignore"):  # products that overflow are refused as infinite
         return _converted(checkpoint, options, own)
 
 
@@ -90,7 +90,7 @@ def _layer(
     functions = np.array(names)
     share = part.symbolic_mask
     affine = part.affine * np.stack([np.ones_like(share), np.ones_like(share), share, share], axis=2)
-    # A function that is 0 leaves d, which is no edge's but the subnode's.
+    # The function 0 leaves only d, which is added to the subnode's bias.
     constant = np.where(functions == NO_FUNCTION, affine[..., 3], 0.0).sum(axis=1)
     named = ~np.isin(functions, ("", NO_FUNCTION))
     coefficients = ((part.mask * part.scale_sp)[..., None] * part.coef).transpose(1, 0, 2)
@@ -119,9 +119,9 @@ def _layer(
 def _knots(
     checkpoint: Checkpoint, number: int, part: Part, coefficients: Array, notes: list[str]
 ) -> tuple[Array, Array]:
-    """Knots that can be evaluated, and coefficients for them; with a note where they are others."""
+    """Increasing knots and their coefficients; adds a note where they had to be changed."""
     knots = part.grid.copy()
-    idle = ~coefficients.any(axis=(0, 2))  # what no edge reads may be any grid
+    idle = ~coefficients.any(axis=(0, 2))  # inputs without a spline: any grid will do
     knots[idle & (np.diff(knots, axis=1) <= 0).any(axis=1)] = uniform_knots(-1, 1, part.intervals, part.order)
     falling = np.argwhere(np.diff(knots, axis=1) < 0)
     if len(falling):
@@ -135,13 +135,13 @@ def _knots(
         return knots, coefficients
     touched = [int(i) + 1 for i in np.flatnonzero(coincide(knots))]
     if all(collapsed[i - 1] for i in touched):
-        # Without any width every basis function is 0 everywhere.
+        # On a grid of zero width every basis function is 0.
         coefficients = coefficients.copy()
         coefficients[:, collapsed] = 0.0
         knots[collapsed] = uniform_knots(-1, 1, part.intervals, part.order)
         notes.append(
-            f"layer {number + 1}: the knots of input {_listed(touched)} are all one, where pykan's splines are 0: they "
-            "were left out"
+            f"layer {number + 1}: the knots of input {_listed(touched)} are all equal, where pykan's splines are 0: "
+            "these splines were left out"
         )
         return knots, coefficients
     knots, coefficients, error = rewritten(knots, coefficients, part.order)
@@ -153,14 +153,14 @@ def _knots(
 
 
 def _inputs(checkpoint: Checkpoint, options: Options, count: int) -> tuple[Variable, ...]:
-    """The names that were given; else x and pykan's number of the column."""
+    """The names in the options; else x and pykan's column numbers."""
     if options.inputs:
         return tuple(map(Variable, options.inputs))
     return tuple(Variable(f"x{column + 1}") for column in kept_columns(checkpoint, count) or ())
 
 
 def _notes(checkpoint: Checkpoint, own: Sequence[Part], functions: Sequence[Sequence[Sequence[str]]]) -> list[str]:
-    """What the owner should know before the layers are looked at."""
+    """Notes that do not depend on the conversion of the layers."""
     said, notes = checkpoint.settings, list[str]()
     columns = kept_columns(checkpoint, own[0].inputs) or list(range(own[0].inputs))
     if columns != list(range(own[0].inputs)):
@@ -196,7 +196,7 @@ def _notes(checkpoint: Checkpoint, own: Sequence[Part], functions: Sequence[Sequ
 
 
 def _masked(checkpoint: Checkpoint, own: Sequence[Part]) -> list[str]:
-    """A function with a mask of 0 is none, but in pykan it spreads NaN: 0·log(-1)."""
+    """A note on functions with the mask 0: left out here, while in pykan 0·log(-1) gives NaN."""
     for number, part in enumerate(own):
         names = checkpoint.settings.get(f"symbolic.funs_name.{number}")
         if names is None:

@@ -1,4 +1,4 @@
-"""The arrays of pykan's layers, checked: names, shapes and finite numbers."""
+"""The arrays of pykan's layers, with names, shapes and finite values checked."""
 
 import itertools
 import re
@@ -60,17 +60,17 @@ class Part:
 
 
 def refused(checkpoint: Checkpoint, reason: str) -> CheckpointError:
-    """The error that says what is wrong, beginning with the checkpoint's name."""
+    """A CheckpointError that begins with the checkpoint's name."""
     return CheckpointError(f"{checkpoint.name}: {reason}")
 
 
 def edge_at(number: int, i: int, j: int, *, products: bool) -> str:
-    """As in "layer 2, edge from input 3 to node 1": counted from 1; what products are taken of are subnodes."""
+    """An edge in words, counted from 1: "layer 2, edge from input 3 to node 1"; "subnode" in layers with products."""
     return f"layer {number + 1}, edge from input {i + 1} to {'subnode' if products else 'node'} {j + 1}"
 
 
 def parts(checkpoint: Checkpoint) -> tuple[Part, ...]:
-    """The layers, the first one first; CheckpointError for what is missing, misshapen or not finite."""
+    """The layers in order; CheckpointError for arrays that are missing, misshapen or not finite."""
     numbers = sorted(int(found[1]) for found in map(_COEFFICIENTS.fullmatch, checkpoint.arrays) if found)
     _require_current(checkpoint)
     if numbers != list(range(len(numbers))):
@@ -88,13 +88,13 @@ def parts(checkpoint: Checkpoint) -> tuple[Part, ...]:
 
 
 def unread(checkpoint: Checkpoint, count: int) -> list[str]:
-    """The names of arrays that are no part of a network of pykan."""
+    """The names of arrays that do not belong to a pykan network."""
     known = {name for number in range(count) for name in _names(number).values()}
     return sorted(set(checkpoint.arrays) - known)
 
 
 def _require_current(checkpoint: Checkpoint) -> None:
-    """CheckpointError, with the version, for what pykan wrote before it had nodes of its own."""
+    """CheckpointError, with the version, for a checkpoint of pykan before 0.2."""
     if "node_bias_0" in checkpoint.arrays or not any(array.startswith("biases.") for array in checkpoint.arrays):
         return
     flat = any(_COEFFICIENTS.fullmatch(name) and array.ndim == 2 for name, array in checkpoint.arrays.items())
@@ -107,7 +107,7 @@ def _require_current(checkpoint: Checkpoint) -> None:
 
 
 def _names(number: int) -> dict[str, str]:
-    """For each field of a part, what pykan calls the array of layer `number`, counted from 0."""
+    """pykan's array name for each field of `Part`, for layer `number` counted from 0."""
     numeric = {name: f"act_fun.{number}.{name}" for name in ("grid", "coef", "mask", "scale_base", "scale_sp")}
     symbolic = {"symbolic_mask": f"symbolic_fun.{number}.mask", "affine": f"symbolic_fun.{number}.affine"}
     nodes = (f"{kind}_{what}" for kind in ("subnode", "node") for what in ("scale", "bias"))

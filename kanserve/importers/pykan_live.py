@@ -1,7 +1,7 @@
-"""A live model of pykan as a checkpoint: what its `forward` really reads, from any device and in its precision.
+"""A live pykan model as a checkpoint: what its `forward` reads, from any device and in its precision.
 
-That is not always what it would save. Functions are looked at by what they compute, as pykan's `swap` moves their names
-and not them; scales of layers that `expand_depth` made are in lists only; which inputs are left is in `input_id`.
+This is not always what pykan would save. Functions are checked by what they compute, because pykan's `swap` moves names
+without functions. Scales of layers made by `expand_depth` are in lists only. `input_id` says which inputs are left.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,8 @@ _EQUAL = 1e-12
 
 
 def live(model: Any) -> Checkpoint:
-    """The arrays and settings of a MultKAN; CheckpointError for what is none.
-
-    A function that computes something else than its name says is an error with its place.
-    """
+    """The arrays and settings of a MultKAN; CheckpointError for another object, and for a function that does not
+    compute what its name says."""
     try:
         import torch
     except ImportError:
@@ -67,7 +65,7 @@ def live(model: Any) -> Checkpoint:
 
 
 def numbers(tensor: Any) -> NDArray[Any]:
-    """A tensor of any device as an array of its precision; half precision as float32, which holds it exactly."""
+    """A tensor on any device as an array of its precision; half precision becomes float32, exactly."""
     found = tensor.detach().cpu()
     if found.is_floating_point() and found.element_size() < 4:
         found = found.float()
@@ -76,7 +74,7 @@ def numbers(tensor: Any) -> NDArray[Any]:
 
 
 def _base(function: Any, torch: Any) -> str:
-    """silu, identity or zero, by what the function computes; else what it is called."""
+    """silu, identity or zero, by what the function computes; else its name."""
     for name, row in (("silu", "silu"), ("identity", "x"), ("zero", NO_FUNCTION)):
         if callable(function) and _computes(function, row, torch):
             return name
@@ -86,7 +84,7 @@ def _base(function: Any, torch: Any) -> str:
 def _require_named(function: Any, name: str, place: str, torch: Any) -> None:
     found = ours(name)
     if found is None or _computes(function, found, torch):
-        return  # what is not known here by its name is refused by that
+        return  # unknown names are refused later
     raise CheckpointError(
         f"{NAME}: {place}: its function is called {name!r} and computes something else (pykan's swap and "
         "unfix_symbolic change names alone). Save the model with saveckpt, load it, and see whether it is still what "
@@ -95,11 +93,11 @@ def _require_named(function: Any, name: str, place: str, torch: Any) -> None:
 
 
 def _computes(function: Callable[[Any], Any], name: str, torch: Any) -> bool:
-    """Whether the function agrees with that of our table, also in where it is not defined."""
+    """Whether the function agrees with the one in our table, including where it is undefined."""
     with torch.no_grad(), np.errstate(all="ignore"):
         try:
             got = numbers(function(torch.tensor(_TRIED)))
-        except Exception as error:  # a function of the model's owner, which may raise anything
+        except Exception as error:  # a user's function may raise anything
             raise CheckpointError(f"{NAME}: a function of it fails: {' '.join(str(error).split()):.100}.") from error
         wanted = np.zeros_like(_TRIED) if name == NO_FUNCTION else FUNCTIONS[name].numpy(_TRIED)
     if got.shape != wanted.shape:
@@ -108,7 +106,7 @@ def _computes(function: Callable[[Any], Any], name: str, torch: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Lists of numbers for what may be tensors, arrays or tuples."""
+    """Tensors, arrays and tuples as lists of numbers."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""What pykan's arrays do not say: arities, base functions and the names of functions, from the settings beside them.
+"""Arities, base functions and function names, which pykan stores in the settings and not in the arrays.
 
-Settings may hold anything that is not plain: that counts as not there.
+Settings that are not plain data count as missing.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ _OURS = {
     "1/x^0.5": "1/sqrt",
     "sgn": "sign",
 }
-"""By pykan's name the function of our table."""
+"""The name of a function in our table, by pykan's name."""
 
-# The functions of PyTorch and of pykan that are written for an object that stood in the settings.
+# The base functions, by the tag of the Python object that stands in the settings.
 _OBJECTS: tuple[tuple[str, Base], ...] = (
     ("torch.nn.modules.activation.SiLU", "silu"),
     ("torch.nn.modules.linear.Identity", "identity"),
@@ -35,7 +35,7 @@ _OBJECTS: tuple[tuple[str, Base], ...] = (
 
 
 def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
-    """CheckpointError where settings that are there say another width, order or grid than the arrays do."""
+    """CheckpointError where the settings contradict the arrays on width, order or grid."""
     said = checkpoint.settings
     counts = [layers[0].inputs, *(layer.nodes for layer in layers)]
     width = said.get("width")
@@ -70,7 +70,7 @@ def _disagreement(checkpoint: Checkpoint, settings: str, arrays: str) -> Excepti
 
 
 def arity(checkpoint: Checkpoint, layers: Sequence[Part], number: int) -> list[int]:
-    """How many subnodes each node of a layer multiplies, sum nodes first."""
+    """How many subnodes each node of a layer multiplies; sum nodes come first."""
     one = layers[number]
     said = checkpoint.settings.get("mult_arity")
     if one.nodes == one.subnodes:
@@ -139,9 +139,9 @@ def _has_base(layer: Part) -> bool:
 
 
 def functions_of(checkpoint: Checkpoint, number: int, part: Part) -> list[list[str]]:
-    """[out][in]: where the symbolic mask is not 0, the function of our table, and "0" where pykan has none; else "".
+    """[out][in]: the function's name in our table where the symbolic mask is not 0 ("0" for pykan's zero); else "".
 
-    CheckpointError for a function that has no name, or none that is known here.
+    CheckpointError for a function without a name, or with an unknown one.
     """
     name = f"symbolic.funs_name.{number}"
     names = checkpoint.settings.get(name)
@@ -172,14 +172,14 @@ def functions_of(checkpoint: Checkpoint, number: int, part: Part) -> list[list[s
 
 
 def ours(name: Any) -> str | None:
-    """The function of our table that a name of pykan's means, "0" for none; None where it is not known."""
+    """The name in our table for pykan's name of a function, "0" for pykan's zero; None if unknown."""
     if name in (NO_FUNCTION, 0):
         return NO_FUNCTION
     return _OURS.get(name, name if name in FUNCTIONS else None) if isinstance(name, str) else None
 
 
 def guessed_functions(checkpoint: Checkpoint, layers: Sequence[Part]) -> list[str]:
-    """The functions that pykan's library does not have and that were taken for those of our table of that name."""
+    """Functions that pykan does not have, taken to be the ones of the same name in our table."""
     found = set()
     for number, part in enumerate(layers):
         names = checkpoint.settings.get(f"symbolic.funs_name.{number}")
@@ -205,12 +205,12 @@ def _function(checkpoint: Checkpoint, place: str, name: Any) -> str:
 
 
 def kept_columns(checkpoint: Checkpoint, count: int) -> list[int] | None:
-    """Of a live model: which columns of its rows are its inputs, counted from 0."""
+    """The columns that a live model takes as inputs, counted from 0; None if unknown."""
     columns = _whole_numbers(checkpoint.settings.get("input_id"))
     return columns if columns is not None and len(columns) == count else None
 
 
 def _whole_numbers(values: Any) -> list[int] | None:
-    """The list, when all of it are whole numbers."""
+    """The list if all its values are whole numbers; else None."""
     plain = isinstance(values, list) and all(type(value) is int for value in values)
     return list(values) if plain else None

@@ -1,8 +1,7 @@
-"""The settings that pykan writes beside a network, a YAML file, as plain data.
+"""Read pykan's settings file (YAML) as plain data.
 
-The file is read as a stream of events, and nothing in it is ever constructed: what carries a tag of an object, as the
-files of pruned inputs do, becomes an `Opaque` that only says the tag. Depth, length and what aliases expand to are
-bounded.
+The file is read as a stream of events, and no object is ever constructed: a value with a Python tag, as `prune_input`
+writes it, becomes an `Opaque` that holds only the tag. Depth, length and the expansion of aliases are bounded.
 """
 
 from collections.abc import Iterator
@@ -11,9 +10,9 @@ from typing import Any
 
 from kanserve.errors import CheckpointError, MissingDependencyError
 
-LARGEST = 16 << 20  # bytes of a file; a network of a million edges has half of it
+LARGEST = 16 << 20  # bytes of a file; a network of a million edges needs half
 DEEPEST = 30
-MOST_VALUES = 4 << 20  # with each alias counted for what it stands for
+MOST_VALUES = 4 << 20  # aliases count as what they expand to
 LONGEST_SCALAR = 1000
 
 _CORE = "tag:yaml.org,2002:"
@@ -22,14 +21,14 @@ _LISTS = (_CORE + "seq", _CORE + "python/tuple")
 
 @dataclass(frozen=True)
 class Opaque:
-    """What stood where a Python object was to be made: its tag, as in "python/object:torch.nn.modules.…SiLU"."""
+    """Stands for a Python object that was not constructed; holds its tag, "python/object:torch.nn.modules.…SiLU"."""
 
     tag: str
 
 
 @dataclass
 class _Open:
-    """A collection that has begun: what it becomes and how many values it holds so far."""
+    """A collection being read, and how many values it holds so far."""
 
     value: Any
     anchor: str | None
@@ -39,7 +38,7 @@ class _Open:
 
 
 def parse(data: bytes, name: str) -> dict[str, Any]:
-    """The settings in the bytes of a YAML file; CheckpointError, with the file's `name`, when they are not that."""
+    """The settings in the bytes of a YAML file; CheckpointError, with the file's `name`, if it holds none."""
     try:
         import yaml
     except ImportError:
@@ -48,7 +47,7 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
         raise CheckpointError(f"{name} has {len(data)} bytes; settings have at most {LARGEST}.")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        # Events only: composing and constructing, which recurse and make objects, are never reached.
+        # Events only: YAML's composer and constructor, which recurse and make objects, are not used.
         value = _built(yaml.parse(data, Loader=loader), yaml, name)
     except (yaml.YAMLError, ValueError, LookupError, OverflowError, RecursionError) as error:
         if isinstance(error, CheckpointError):
@@ -87,7 +86,7 @@ def _built(events: Iterator[Any], yaml: Any, name: str) -> Any:
                     anchors[event.anchor] = value, 1
                 _add(stack[-1], value, 1, name)
             case yaml.AliasEvent():
-                if event.anchor not in anchors:  # one that is still open, too: it would hold itself
+                if event.anchor not in anchors:  # also if still open: it would contain itself
                     raise CheckpointError(f"{name} refers to {event.anchor!r}, which is not whole before it.")
                 _add(stack[-1], *anchors[event.anchor], name)
         if len(stack) > DEEPEST:
@@ -96,7 +95,7 @@ def _built(events: Iterator[Any], yaml: Any, name: str) -> Any:
 
 
 def _add(holder: _Open, value: Any, count: int, name: str) -> None:
-    """Put a value, which stands for `count` of them, where it belongs."""
+    """Add a value, which counts as `count` values, to its collection."""
     holder.count += count
     if holder.count > MOST_VALUES:
         raise CheckpointError(f"{name} stands for more than {MOST_VALUES} values.")
@@ -114,7 +113,7 @@ def _add(holder: _Open, value: Any, count: int, name: str) -> None:
 
 
 def _scalar(event: Any, resolver: Any, constructor: Any, yaml: Any, name: str) -> Any:
-    """A number, a text, true, false or null; what has a tag of something else is opaque."""
+    """A number, string, boolean or null; a value with another tag is opaque."""
     if len(event.value) > LONGEST_SCALAR:
         raise CheckpointError(f"{name} holds a value of {len(event.value)} characters; {LONGEST_SCALAR} are enough.")
     tag = event.tag

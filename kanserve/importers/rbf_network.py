@@ -1,7 +1,7 @@
-"""Networks of radial layers become networks of splines whose outputs stay within a tolerance.
+"""Refit networks of radial basis functions (RBF) as splines, with outputs within a tolerance.
 
-What a refit misses on the edges of one layer the next ones may amplify. So the network of splines runs beside the one
-of Gaussians, and the edges are refitted more closely until their outputs are near enough.
+Later layers may amplify the refit error of earlier ones. So both networks are evaluated on the same rows, and the
+edges are refitted more closely until the outputs agree within the tolerance.
 """
 
 import math
@@ -19,18 +19,18 @@ from kanserve.network.kan import Layer
 
 Array = NDArray[np.float64]
 
-_NUMBERS = 1 << 21  # of edges on all rows of a measurement
+_NUMBERS = 1 << 21  # values of edges on all rows of a measurement
 _FEWEST, _MOST = 40, 2000  # rows
-_LEADERS, _STEPS = 8, (0.1, 0.03, 0.01)  # the search around the worst rows, in denominators
-_SURE, _AIM = 3, 4  # how many times less than the tolerance was measured: there are rows that are worse
+_LEADERS, _STEPS = 8, (0.1, 0.03, 0.01)  # local search around the worst rows; steps in denominators
+_SURE, _AIM = 3, 4  # safety factors on the measured error, since other rows may be worse: required, and aimed at
 
 
 @dataclass(frozen=True, eq=False)
 class Radial:
-    """y_j = Σ_i Σ_g weights[j,i,g]·exp(-((v_i - centres[i,g])/denominator)²) + the rest, which is a layer of v too.
+    """y_j = Σ_i Σ_g weights[j,i,g]·exp(-((v_i - centres[i,g])/denominator)²) + rest(v)_j.
 
-    The rest has base functions, and by name functions c·f(v_i), and may have more inputs than the Gaussians, which take
-    the first. `before` makes v of the layer's inputs.
+    `rest` is a layer with base functions and named functions c·f(v_i). It may have more inputs than the Gaussians,
+    which take the first ones. The layers `before` compute v from the layer's inputs.
     """
 
     place: str
@@ -41,7 +41,7 @@ class Radial:
     before: tuple[Layer, ...] = ()
 
     def with_splines(self, splines: Refit) -> Layer:
-        """The layer with these in place of its Gaussians; CheckpointError where they are too large."""
+        """The layer with splines in place of its Gaussians; CheckpointError where they overflow."""
         more = self.rest.inputs - self.weights.shape[1]
         knots = np.broadcast_to(splines.knots, (self.weights.shape[1], splines.knots.shape[-1]))
         try:
@@ -56,17 +56,17 @@ class Radial:
             raise CheckpointError(f"{self.place}: {error}") from None
 
     def own(self, v: Array) -> Array:
-        """What its Gaussians take of v."""
+        """The columns of v that the Gaussians take."""
         return v[:, : self.weights.shape[1]]
 
     def gaussians(self, v: Array) -> Array:
-        """Their sums (R, O)."""
+        """The sums of the Gaussians at v, (R, O)."""
         values = np.exp(-np.square((self.own(v)[:, :, None] - self.centres) / self.denominator)).reshape(len(v), -1)
         result: Array = values @ self.weights.reshape(len(self.weights), -1).T
         return result
 
     def others(self, v: Array) -> Array:
-        """What the rest gives, (R, O)."""
+        """The values of `rest` at v, (R, O)."""
         total: Array = evaluate.base(self.rest, v) @ self.rest.base_weight.T + self.rest.subnode_bias
         for name in set(self.rest.functions.ravel().tolist()) - {""}:
             factors = np.where(self.rest.functions == name, self.rest.affine[:, :, 2], 0.0)
@@ -76,9 +76,9 @@ class Radial:
 
 @dataclass(frozen=True, eq=False)
 class Refitted:
-    """The layers, the refit of each radial one, and how far the outputs are from those of the Gaussians.
+    """The layers, the refit of each radial layer, and the error of the outputs.
 
-    `difference` is the largest of any output on `rows` rows, in parts of the largest output.
+    `difference` is the largest absolute error of any output on `rows` rows, relative to the largest output.
     """
 
     layers: tuple[Layer, ...]
@@ -88,7 +88,7 @@ class Refitted:
 
 
 def refitted(network: Sequence[Radial], tolerance: float) -> Refitted:
-    """The network with splines on as few intervals as leave each edge, and all outputs, within the tolerance."""
+    """The network with splines on the fewest intervals that keep each edge and all outputs within the tolerance."""
     within, best = tolerance, math.inf
     while True:
         try:
@@ -97,7 +97,7 @@ def refitted(network: Sequence[Radial], tolerance: float) -> Refitted:
             if best == math.inf:
                 raise
             raise _out_of_reach(tolerance, best) from None
-        rows = _rows(network)  # now that the Gaussians are known to be of a size that can be
+        rows = _rows(network)  # only now: the refit has checked that the Gaussians have a sensible size
         difference = _difference(network, refits, rows)
         if _SURE * difference <= tolerance:
             pairs = zip(network, refits, strict=True)
@@ -110,7 +110,7 @@ def refitted(network: Sequence[Radial], tolerance: float) -> Refitted:
 
 
 def notes(network: Sequence[Radial], found: Refitted) -> list[str]:
-    """What the owner should know of it."""
+    """Notes on the refit: intervals, sizes and errors."""
     said = [
         f"{layer.place}: the Gaussians of each edge became a spline of order {ORDER} on {splines.intervals} intervals,"
         f" nowhere further from them than {splines.error:.2g} of the edge's largest value."
@@ -126,8 +126,8 @@ def notes(network: Sequence[Radial], found: Refitted) -> list[str]:
 
 def _out_of_reach(tolerance: float, best: float) -> CheckpointError:
     return CheckpointError(
-        f"a refit of its Gaussians with which the network's outputs are within {tolerance:.2g} of the largest is not"
-        f" possible: its later layers amplify what the edges of earlier ones miss; {1.2 * _SURE * best:.2g} can be met:"
+        f"its Gaussians cannot be refitted so that the network's outputs stay within {tolerance:.2g} of the largest,"
+        f" since later layers amplify the errors of earlier ones; {1.2 * _SURE * best:.2g} can be met:"
         " give that as tolerance."
     )
 
@@ -140,7 +140,7 @@ def _refit(one: Radial, within: float) -> Refit:
 
 
 def _rows(network: Sequence[Radial]) -> Array:
-    """Rows where the first layer's Gaussians are: on centres and between them, all inputs alike or not, and outside."""
+    """Test rows for the first layer's Gaussians: across their range, with equal and with mixed inputs, and outside."""
     first = network[0]
     edges = max(layer.subnodes * layer.inputs for radial in network for layer in (*radial.before, radial.rest))
     count = min(_MOST, max(_FEWEST, _NUMBERS // edges))
@@ -157,7 +157,7 @@ def _rows(network: Sequence[Radial]) -> Array:
 
 
 def _difference(network: Sequence[Radial], refits: Sequence[Refit], rows: Array) -> float:
-    """The largest difference of any output, on the rows and around the worst of them, over the largest output."""
+    """The largest error of any output, on the rows and around the worst of them, relative to the largest output."""
     apart, largest = _apart(network, refits, rows)
     rng, count = np.random.default_rng(1), len(rows)
     for step in _STEPS:
@@ -171,14 +171,14 @@ def _difference(network: Sequence[Radial], refits: Sequence[Refit], rows: Array)
 
 
 def _apart(network: Sequence[Radial], refits: Sequence[Refit], rows: Array) -> tuple[Array, float]:
-    """How far the outputs of both are apart in each row (R,), 0 where one overflows; and the largest output."""
+    """The difference of the two networks in each row (R,), 0 where one overflows; and the largest output."""
     ours = theirs = rows
     with np.errstate(all="ignore"):
         for radial, splines in zip(network, refits, strict=True):
             for layer in radial.before:
                 before, ours = ours, _nodes(layer, ours)
                 theirs = ours if theirs is before else _nodes(layer, theirs)
-            alike = theirs is ours  # at first: the rest of a wide first layer is what costs most
+            alike = theirs is ours  # in the first layer: computing its rest once saves most of the time
             rest = radial.others(ours)
             ours, theirs = (
                 splines(radial.own(ours)) + rest,

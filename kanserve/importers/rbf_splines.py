@@ -1,7 +1,7 @@
 """Sums of Gaussians as splines: Σ_g weights[g]·exp(-((x - centres[g])/denominator)²) on each edge of a layer.
 
-Such a sum is no spline, but nearly one: quintic splines of interval h come as near to a Gaussian as h⁶. Edges
-that share their centres share the Gaussians, which are fitted once: what an edge becomes is a product with its weights.
+Quintic splines of interval h approximate a Gaussian with an error of order h⁶. Edges that share their centres share
+the Gaussians, which are fitted once: an edge's coefficients are the product with its weights.
 """
 
 import math
@@ -15,9 +15,9 @@ from kanserve.network.splines import basis, uniform_knots
 
 Array = NDArray[np.float64]
 
-ORDER = 5  # the highest for which every exporter has its fast form
+ORDER = 5  # the highest order for which every exporter has a fast form
 MOST_INTERVALS = 10_000
-_POINTS = 16  # of Chebyshev in each interval: where a fit is made and measured
+_POINTS = 16  # Chebyshev points of each interval, for fitting and for measuring errors
 _DEGREE = 6
 _BLOCK = 1 << 22  # numbers at a time
 _LOCAL = np.arange(-ORDER, ORDER + 2, dtype=np.float64)  # the knots around an interval from 0 to 1
@@ -25,10 +25,9 @@ _LOCAL = np.arange(-ORDER, ORDER + 2, dtype=np.float64)  # the knots around an i
 
 @dataclass(frozen=True, eq=False)
 class Refit:
-    """A layer's edges as splines that are zero outside, and how far any edge is from its Gaussians at most.
+    """A layer's edges as splines that are zero outside, and a bound on the error of any edge.
 
-    `error` is relative to the largest absolute value of the edge in question, and holds between the points that were
-    measured too.
+    `error` is relative to the largest absolute value of the edge, and holds between the measured points too.
     """
 
     knots: Array  # (G + 11,), or (I, G + 11) where inputs have centres of their own
@@ -40,7 +39,7 @@ class Refit:
         return int(self.coefficients.shape[-1]) - ORDER
 
     def __call__(self, x: Array) -> Array:
-        """The sums (R, O) of the splines at x (R, I): the six that count in each place, where there are hundreds."""
+        """The sums (R, O) of the splines at x (R, I), from the six active basis functions of each point."""
         first, last = self.knots[..., 0], self.knots[..., -1]
         count = self.intervals + 2 * ORDER
         steps = (x - first) * (count / (last - first))
@@ -59,7 +58,7 @@ class Refit:
 def refit(weights: Array, centres: Array, denominator: float, tolerance: float) -> Refit:
     """The splines on the fewest intervals that are within the tolerance, for weights (O, I, N).
 
-    Centres are (N,), or (I, N) where they differ by input.
+    Centres are (N,), or (I, N) if each input has its own.
     """
     if not 0 < tolerance <= 1:
         raise CheckpointError(f"the tolerance of a refit must be above 0 and at most 1, got {tolerance}.")
@@ -81,9 +80,9 @@ def refit(weights: Array, centres: Array, denominator: float, tolerance: float) 
 
 
 def _problem(weights: Array, centres: Array, denominator: float, tolerance: float) -> tuple["_Problem", Array]:
-    """The range on which edges of the same centres (N,) become splines, and their weights (E, N) in parts of each."""
+    """The range of the splines of edges that share their centres (N,), and the relative weights (E, N) of the edges."""
     first, last = float(centres.min()), float(centres.max())
-    # In units of the denominator: what is too far apart is refused before an array is made of it.
+    # In units of the denominator: too wide a range is refused before its arrays are made.
     if not ((last - first) / denominator <= MOST_INTERVALS and math.isfinite(100 * denominator + last - first)):
         raise CheckpointError(
             f"its Gaussians, {denominator:.3g} wide and centred between {first:.3g} and {last:.3g}, need more than "
@@ -91,7 +90,7 @@ def _problem(weights: Array, centres: Array, denominator: float, tolerance: floa
         )
     rows = _relative(weights, centres, denominator)
     heaviest = float(np.abs(rows).sum(axis=1).max(initial=1.0))
-    # As far as the Gaussians are too large to be left out; beyond, the basis runs out on the extended knots.
+    # Beyond this reach the Gaussians are negligible, and the basis falls to zero on the extended knots.
     reach = denominator * math.sqrt(math.log(4 * heaviest / tolerance))
     return _Problem(centres, denominator, first - reach, last + reach), rows
 
@@ -100,13 +99,13 @@ def _relative(weights: Array, centres: Array, denominator: float) -> Array:
     """The weights (E, N) of all edges that are not zero, each divided by the largest absolute value of its edge."""
     rows: Array = weights.reshape(-1, len(centres))
     rows = rows[(rows != 0).any(axis=1)]
-    rows /= np.abs(rows).max(axis=1, keepdims=True)  # first, so that tiny weights are as good as others
+    rows /= np.abs(rows).max(axis=1, keepdims=True)  # first, so that tiny weights do not underflow
     low, high = centres.min() - 2 * denominator, centres.max() + 2 * denominator
     points = np.linspace(low, high, min(16 * math.ceil((high - low) / denominator), 16 * MOST_INTERVALS))
     largest = np.zeros(len(rows))
     for some in np.array_split(points, 1 + len(points) * len(centres) // _BLOCK):
         np.maximum(largest, _largest(rows, _gaussians(some, centres, denominator)), out=largest)
-    # An edge whose Gaussians cancel to nothing but rounding is measured by its weights.
+    # If the Gaussians of an edge cancel up to rounding, its error is relative to the weights.
     rows /= np.maximum(largest, 1e-12)[:, None]
     return rows
 
@@ -135,8 +134,8 @@ class _Problem:
     def coefficients(self, intervals: int) -> Array:
         """Each Gaussian (N,) as a spline (N, G+5): least squares at the points of all intervals.
 
-        On equal intervals that go round in a ring, far enough out that nothing is left where the ends meet, the
-        equations are a convolution, which a Fourier transform solves.
+        On equal intervals with periodic ends, so far out that the Gaussians have vanished there, the normal equations
+        are a convolution, which a Fourier transform solves.
         """
         around = intervals + 2 * ORDER
         kernel = np.zeros((_POINTS, around))
@@ -152,11 +151,11 @@ class _Problem:
         return np.concatenate(fitted)
 
     def errors(self, intervals: int, rows: Array) -> Array:
-        """How far each combination (E, N) of the splines is at most from that of the Gaussians: (E,).
+        """Bounds (E,) on the error of each combination (E, N) of the splines, compared with that of the Gaussians.
 
-        Within an interval a Gaussian is a polynomial of degree 6 and a remainder, which is bounded by what its seventh
-        derivative can be (Cramér's inequality for Hermite's polynomials). A polynomial of degree n that is measured at
-        m points of Chebyshev is nowhere larger than the largest measurement / cos(nπ/2m) (Ehlich and Zeller, 1964).
+        Within an interval a Gaussian is a polynomial of degree 6 and a remainder, which is bounded by its seventh
+        derivative (Cramér's inequality for Hermite polynomials). A polynomial of degree n, measured at m Chebyshev
+        points, is nowhere larger than the largest measurement / cos(nπ/2m) (Ehlich and Zeller, 1964).
         """
         padded = np.pad(self.coefficients(intervals), ((0, 0), (ORDER, ORDER)))
         pieces = np.lib.stride_tricks.sliding_window_view(padded, ORDER + 1, axis=1)
@@ -176,7 +175,7 @@ class _Problem:
         return bound
 
     def _points(self, intervals: int, start: int, stop: int) -> Array:
-        """The points of some intervals of the extended knots, one interval after the other."""
+        """The Chebyshev points of the intervals from `start` to `stop` of the extended knots."""
         width = (self.high - self.low) / intervals
         steps = (np.arange(start, stop) - ORDER)[:, None] + _chebyshev()
         points: Array = (self.low + width * steps).ravel()
@@ -184,7 +183,7 @@ class _Problem:
 
 
 def _chebyshev() -> Array:
-    """The points in an interval from 0 to 1."""
+    """The Chebyshev points of the interval from 0 to 1."""
     points: Array = (1 - np.cos(math.pi * (np.arange(_POINTS) + 0.5) / _POINTS)) / 2
     return points
 
@@ -195,7 +194,7 @@ def _local_basis() -> Array:
 
 
 def _remainder(width: float) -> float:
-    """What interpolation of exp(-t²) by degree 6 in an interval of this width leaves at most."""
+    """A bound on the error of interpolating exp(-t²) by degree 6 on an interval of this width."""
     count = _DEGREE + 1
     derivative = 1.09 * math.sqrt(2.0**count * math.factorial(count))
     return 2 * (width / 4) ** count / math.factorial(count) * derivative
@@ -207,7 +206,7 @@ def _fewest(problem: _Problem, rows: Array, tolerance: float) -> tuple[int, floa
         return 1, 0.0
     widths = (problem.high - problem.low) / problem.denominator
     guess = min(MOST_INTERVALS, max(8, math.ceil(widths * (0.004 / tolerance) ** (1 / ORDER))))
-    # What is worst on one grid is so on the next: the rest is looked at again at the end.
+    # The worst edges on one grid are the worst on the next; the others are checked again at the end.
     errors = problem.errors(min(guess, 256), rows)
     found = _search(problem, rows[errors >= errors.max() / 2], tolerance, guess)
     while (error := float(problem.errors(found, rows).max())) > tolerance:
@@ -219,7 +218,7 @@ def _search(problem: _Problem, rows: Array, tolerance: float, guess: int) -> int
     """Bisection from a guess; the error falls with the sixth power of the number of intervals."""
     low, high, best = 0, guess, math.inf
     while (error := float(problem.errors(high, rows).max())) > tolerance:
-        # What is so small and falls no more is rounding; on coarse grids the error may go up before it comes down.
+        # A small error that no longer falls is rounding; on coarse grids the error may rise before it falls.
         if high == MOST_INTERVALS or 0.9 * best < error < 1e-9:
             reason = f"on {high} intervals" if high == MOST_INTERVALS else "because of rounding"
             raise CheckpointError(

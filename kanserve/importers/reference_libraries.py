@@ -1,4 +1,4 @@
-"""The other libraries, run on a checkpoint that has been read already: never on a file as it was found."""
+"""Run the original libraries on a checkpoint that was read already; they never open the user's file."""
 
 import contextlib
 import re
@@ -21,8 +21,8 @@ Array = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
 Runner = Callable[[Array], Array]
 
-# The package to import and the distribution that it comes with. What is on no index has none: another's package could
-# have its name there.
+# The package to import and its distribution. Libraries that are on no index have none: someone else's package could
+# have that name there.
 _PACKAGES = {
     "pykan": ("kan", "pykan"),
     "efficient-kan": ("efficient_kan", ""),
@@ -30,11 +30,11 @@ _PACKAGES = {
     "inkan": ("inkan", "inkan"),
     "jaxkan": ("jaxkan", "jaxkan"),
 }
-_ACTIVATIONS = {name.lower(): name for name in ("SiLU", "Identity", "ReLU", "Tanh", "Sigmoid")}  # as torch calls them
+_ACTIVATIONS = {name.lower(): name for name in ("SiLU", "Identity", "ReLU", "Tanh", "Sigmoid")}  # classes of torch.nn
 
 
 def runner(checkpoint: Checkpoint, conversion: Conversion, options: Options) -> tuple[Runner, str]:
-    """What the library itself answers to rows (N, inputs), and its version."""
+    """A function that evaluates the library's own model on rows (N, inputs), and the library's version."""
     library, single = conversion.library, checkpoint.single
     package = imported(library)
     match library:
@@ -57,7 +57,7 @@ def imported(library: str) -> Any:
     package, distribution = _PACKAGES[library]
     try:
         return import_module(package)
-    except ImportError:  # or of what it needs and does not say
+    except ImportError:  # of the library, or of an undeclared dependency
         if not distribution:
             raise InputError(
                 f"{library} is on no package index: to run it, put the folder of its module {package} on PYTHONPATH."
@@ -85,7 +85,7 @@ def _torch_runner(model: Any, single: bool) -> Runner:
 
 
 def _pykan(kan: Any, checkpoint: Checkpoint, conversion: Conversion, single: bool) -> Any:
-    """pykan's own loader on files written here from what was read: plain settings, plain arrays, no cache."""
+    """The model that pykan's loader makes from files written here: plain settings, plain arrays, no cache."""
     import torch
     import yaml
 
@@ -99,7 +99,7 @@ def _pykan(kan: Any, checkpoint: Checkpoint, conversion: Conversion, single: boo
             f"{checkpoint.name}{SETTINGS} holds Python objects ({shown(strange[0])}): pykan's own loader refuses it,"
             " and there is nothing to verify with."
         )
-    # A state in which a symbolic mask is not 0 was computed with it, whatever the settings say.
+    # Import uses every symbolic mask that is not 0, whatever the settings say; so must pykan.
     symbolic = any(re.fullmatch(r"symbolic_fun\.\d+\.mask", key) and a.any() for key, a in checkpoint.arrays.items())
     with tempfile.TemporaryDirectory() as folder, _precision(single):
         path = Path(folder, "model")
@@ -121,7 +121,7 @@ def _opaque(value: Any) -> bool:
 
 @contextlib.contextmanager
 def _precision(single: bool) -> Iterator[None]:
-    """What torch makes new arrays of, which is what pykan and others compute in."""
+    """Set torch's default dtype, in which pykan and others compute."""
     import torch
 
     before = torch.get_default_dtype()
@@ -181,13 +181,13 @@ def _inkan(
             base_activation=_activation(checkpoint, options, number),
             compile_basis=False,
         )
-        # The reciprocal of the step is not in the file: it is taken from the network.
+        # The file does not store 1/h: it is taken from the network.
         one.inv_h = float(1 / (layer.knots[0, 1] - layer.knots[0, 0]))
         yield one, state
 
 
 def _activation(checkpoint: Checkpoint, options: Options, number: int) -> Any:
-    """The class of the activation beside the splines of a layer."""
+    """The class of a layer's base activation."""
     import torch
 
     name = options.base or _known(checkpoint, number) or "silu"
@@ -197,18 +197,18 @@ def _activation(checkpoint: Checkpoint, options: Options, number: int) -> Any:
 
 
 def _known(checkpoint: Checkpoint, number: int) -> str:
-    """The activation of a layer of a model in memory; files do not say it."""
+    """A layer's activation, which only live models know; "" for files."""
     known = checkpoint.settings.get("activations", ())
     return str(known[number] or "") if number < len(known) else ""
 
 
 def _end(value: np.floating[Any]) -> float:
-    """An end of a grid as it was given, in decimals: float32's -1.1 is another number in double."""
+    """An end of a grid as the decimal it was given as: float32's -1.1 is another number in double."""
     return float(str(np.float32(value))) if np.float32(value) == value else float(value)
 
 
 def _sequence(layers: Iterator[tuple[Any, Arrays]], single: bool) -> Any:
-    """The layers with their states, in the precision of these."""
+    """A torch Sequential of the layers with their states loaded, in float32 or float64."""
     import torch
 
     with _precision(single):
@@ -220,7 +220,7 @@ def _sequence(layers: Iterator[tuple[Any, Arrays]], single: bool) -> Any:
 
 
 def grouped(arrays: Arrays, marker: str) -> list[dict[str, NDArray[Any]]]:
-    """The arrays of each layer, in order, by their names in it: a layer is where an array is called `marker`."""
+    """The arrays of each layer, in order, without the layer's prefix; each array named `marker` marks a layer."""
     prefixes = [key.removesuffix(marker) for key in arrays if key == marker or key.endswith(f".{marker}")]
     prefixes.sort(key=lambda prefix: [int(number) for number in re.findall(r"\d+", prefix)])
     return [

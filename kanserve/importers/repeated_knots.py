@@ -1,13 +1,12 @@
-"""Splines whose knots coincide, as pykan evaluates them: rewritten on knots that say the same.
+"""Splines with repeated knots, as pykan evaluates them, rewritten on ordinary knots.
 
-pykan's recursion divides by the widths of the two halves of a basis function. Where either is 0 the whole function
-becomes 0, and with it what the other half would have given:
+pykan's recursion divides by the widths of the two halves of a basis function. If either is 0, the whole function
+becomes 0, and the other half is lost:
 
     B_m,d = 0                      where t_(m+d) = t_m or t_(m+d+1) = t_(m+1)
 
-Every function of degree 1 is then a hat or nothing, so that what is left is continuous and a polynomial between
-neighbouring knots, but no spline on these knots: its slope may jump anywhere. It is one on knots that have each
-distinct one k times.
+Every function of degree 1 is then a hat or 0. The result is continuous and a polynomial between neighbouring knots, but
+its slope may jump at any knot, so it is no spline on these knots. It is one on knots with each distinct knot k times.
 """
 
 import numpy as np
@@ -17,20 +16,20 @@ from kanserve.network.splines import basis
 
 Array = NDArray[np.float64]
 
-FEWEST = 3  # intervals: the first and the last are outside of the range of the new spline, which must have a width
+FEWEST = 3  # intervals: the first and the last lie outside the new spline's range, whose width must not be 0
 
 
 def coincide(knots: Array) -> NDArray[np.bool_]:
-    """(I,): the inputs of whose knots (I, T) two are equal."""
+    """(I,): whether two knots of an input are equal, for knots (I, T)."""
     result: NDArray[np.bool_] = (np.diff(knots, axis=1) == 0).any(axis=1)
     return result
 
 
 def rewritten(knots: Array, coefficients: Array, order: int) -> tuple[Array, Array, float]:
-    """The knots (I, T'), the coefficients (O, I, n') and the largest error, as a share of the largest value.
+    """The new knots (I, T'), the coefficients (O, I, n') and the largest error, relative to the largest value.
 
-    All inputs of a layer have as many knots: where an input has fewer distinct ones, others follow beyond them, where
-    the spline is 0. The error is that of rounding, measured between the points that the coefficients are solved at.
+    All inputs of a layer have the same number of knots: an input with fewer distinct knots gets more after its last,
+    where the spline is 0. The error is rounding, measured between the interpolation points.
     """
     distinct = [np.unique(row) for row in knots]
     intervals = max(FEWEST, *(len(row) - 1 for row in distinct))
@@ -53,14 +52,14 @@ def rewritten(knots: Array, coefficients: Array, order: int) -> tuple[Array, Arr
 
 
 def _lengthened(distinct: Array, intervals: int) -> Array:
-    """The distinct knots (P,) with others after them, intervals + 1 in all."""
+    """The distinct knots (P,), continued to intervals + 1 knots."""
     step = (distinct[-1] - distinct[0]) / (len(distinct) - 1) if len(distinct) > 1 else max(1.0, abs(distinct[0]))
     more = np.arange(1, intervals + 2 - len(distinct))
     return np.concatenate([distinct, distinct[-1] + step * more])
 
 
 def _as_pykan(x: Array, knots: Array, order: int) -> Array:
-    """All basis functions at x (N,) by pykan's rule: (N, n)."""
+    """All basis functions at x (N,) by pykan's recursion: (N, n)."""
     values = ((knots[:-1] <= x[:, None]) & (x[:, None] < knots[1:])).astype(np.float64)
     for degree in range(1, order + 1):
         width = knots[degree:] - knots[:-degree]

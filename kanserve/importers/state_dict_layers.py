@@ -1,4 +1,4 @@
-"""What checkpoints of most libraries are: a state dict of layers, one after the other, and nothing else."""
+"""Checkpoints of most libraries: a state_dict of consecutive layers and nothing else."""
 
 import re
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from kanserve.network.kan import Layer, Variable, make_layer
 
 Array = NDArray[np.float64]
 
-# An activation by the name of its class or function in lower case: the base function of our layer with its share of the
-# base weight, and the named function beside it with its own. relu(x) = (x + |x|)/2.
+# By an activation's name in lower case: the base function of our layer and its share of the base weight, and the named
+# function beside it and its share. relu(x) = (x + |x|)/2.
 _ACTIVATIONS: dict[str, tuple[str, float, str, float]] = {
     "silu": ("silu", 1.0, "", 0.0),
     "identity": ("identity", 1.0, "", 0.0),
@@ -28,12 +28,12 @@ _ACTIVATIONS: dict[str, tuple[str, float, str, float]] = {
     "relu": ("identity", 0.5, "abs", 0.5),
 }
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,9})\.")
-_WITHOUT_EFFECT = ("Dropout", "Identity", "Flatten")  # when a network is evaluated on rows
+_WITHOUT_EFFECT = ("Dropout", "Identity", "Flatten")  # in evaluation mode
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """One layer as it lies in the file: its number from 1, its prefix there, and its arrays by their own names."""
+    """One layer of the file: its number from 1, its prefix, and its arrays by their names without the prefix."""
 
     number: int
     prefix: str
@@ -47,7 +47,7 @@ class Stored:
         return name in self.arrays
 
     def array(self, name: str, *axes: str) -> Array:
-        """The array in float64, one dimension for each of the axes ("input", "node", ...), all of it finite."""
+        """The array in float64, with one dimension for each of the axes ("input", "node", ...); it must be finite."""
         given = self.arrays[name]
         if given.dtype.kind != "f" or given.ndim != len(axes) or given.size == 0:
             wanted = f"floats ({', '.join(axes)})"
@@ -60,7 +60,7 @@ class Stored:
         return array
 
     def of_shape(self, name: str, shape: tuple[int, ...], *axes: str) -> Array:
-        """The same, where the shape is known from the layer's other arrays; -1 stands for any number."""
+        """`array`, whose shape must be the one that follows from the layer's other arrays; -1 is any size."""
         array = self.array(name, *axes)
         if any(wanted not in (-1, size) for wanted, size in zip(shape, array.shape, strict=True)):
             wanted_shape = ", ".join("any" if size == -1 else str(size) for size in shape)
@@ -77,7 +77,7 @@ def holds(checkpoint: Checkpoint, *names: str) -> bool:
 
 
 def stacked(checkpoint: Checkpoint, library: str, wanted: tuple[str, ...], others: tuple[str, ...]) -> list[Stored]:
-    """The layers in their order; CheckpointError where arrays are missing, too many, or in no certain order."""
+    """The layers in order; CheckpointError where arrays are missing or unknown, or the order is unclear."""
     layers: dict[str, dict[str, NDArray[Any]]] = {}
     for key, array in checkpoint.arrays.items():
         prefix = _prefix(key, wanted + others)
@@ -96,7 +96,7 @@ def stacked(checkpoint: Checkpoint, library: str, wanted: tuple[str, ...], other
 
 
 def _prefix(key: str, names: tuple[str, ...]) -> str | None:
-    """What stands before the longest of the names that the key ends with: "layers.0." of "layers.0.grid"."""
+    """The key without the longest of the names that it ends with: "layers.0." for "layers.0.grid"."""
     for name in sorted(names, key=len, reverse=True):
         if key == name or key.endswith("." + name):
             return key[: len(key) - len(name)]
@@ -104,13 +104,13 @@ def _prefix(key: str, names: tuple[str, ...]) -> str | None:
 
 
 def _ordered(prefixes: list[str], library: str) -> list[str]:
-    """By their numbers, which must follow one another: what is skipped may be an activation, which has no arrays."""
+    """Sorted by number. Gaps are refused: a skipped number may be an activation, which has no arrays."""
     if len(prefixes) == 1:
         return prefixes
     parts = [_NUMBERED.fullmatch(prefix) for prefix in prefixes]
     numbered = {(part[1], int(part[2])): part[0] for part in parts if part}
     stem, first = min(numbered, default=("", 0))
-    starts = (0,) if stem == "" or stem.endswith(".") else (0, 1)  # "kan1", "kan2" are names that people choose
+    starts = (0,) if stem == "" or stem.endswith(".") else (0, 1)  # people name layers "kan1", "kan2"
     expected = [(stem, first + n) for n in range(len(prefixes))]
     if sorted(numbered) != expected or first not in starts:
         names = ", ".join(prefix.rstrip(".") for prefix in sorted(prefixes)[:4])
@@ -122,7 +122,7 @@ def _ordered(prefixes: list[str], library: str) -> list[str]:
 
 
 def check_chain(shapes: list[tuple[int, int]]) -> None:
-    """Whether each layer (nodes, inputs) takes what the one before gives."""
+    """CheckpointError unless each layer (nodes, inputs) has as many inputs as the one before has nodes."""
     for number, (before, after) in enumerate(pairwise(shapes), start=2):
         if before[0] != after[1]:
             raise CheckpointError(
@@ -131,7 +131,7 @@ def check_chain(shapes: list[tuple[int, int]]) -> None:
 
 
 def base_of(stored: Stored, checkpoint: Checkpoint, options: Options) -> tuple[str, bool]:
-    """The activation beside the layer's splines, and whether it had to be guessed."""
+    """The layer's base activation, and whether it had to be guessed."""
     if options.base is not None:
         return options.base, False
     known = checkpoint.settings.get("activations", ())
@@ -140,7 +140,7 @@ def base_of(stored: Stored, checkpoint: Checkpoint, options: Options) -> tuple[s
 
 
 def base_parts(activation: str, weight: Array, place: str) -> dict[str, Any]:
-    """weight (O, I) · activation(x) as the arguments of a layer: a base function, named functions, or both."""
+    """weight (O, I) · activation(x) as arguments of `make_layer`: a base function, named functions, or both."""
     try:
         base, share, function, own = _ACTIVATIONS[activation.lower()]
     except KeyError:
@@ -156,7 +156,7 @@ def base_parts(activation: str, weight: Array, place: str) -> dict[str, Any]:
 
 
 def built(stored: Stored, coefficients: Array | None, **parts: Any) -> Layer:
-    """Our layer; CheckpointError with the place where its arrays, finite each, do not make one together."""
+    """The layer of kanserve; CheckpointError, with the place, where the arrays do not make a valid one."""
     try:
         return make_layer(coefficients, **parts)
     except NetworkError as error:
@@ -164,9 +164,9 @@ def built(stored: Stored, coefficients: Array | None, **parts: Any) -> Layer:
 
 
 def live_parts(model: Any, names: tuple[str, ...], library: str) -> tuple[dict[str, NDArray[Any]], list[Any]]:
-    """The arrays of a live torch module, called layers.0, layers.1 and so on, and the modules that these are.
+    """The arrays of a live torch module, named layers.0, layers.1 and so on, and the modules of these layers.
 
-    Nothing else may stand beside the layers but what has no effect.
+    Other modules beside the layers must have no effect.
     """
     state = {key: (_prefix(key, names), tensor) for key, tensor in model.state_dict().items()}
     found = {prefix for prefix, _ in state.values() if prefix is not None}
@@ -187,7 +187,7 @@ def live_parts(model: Any, names: tuple[str, ...], library: str) -> tuple[dict[s
 
 
 def _numbered(prefixes: list[str]) -> list[str]:
-    """By their numbers, whatever is skipped; empty where they differ in more than that."""
+    """Sorted by number, with gaps; empty where the prefixes differ in more than the number."""
     parts = [_NUMBERED.fullmatch(prefix) for prefix in prefixes]
     stems = {part and part[1] for part in parts}
     if len(stems) > 1 or None in stems:
@@ -202,10 +202,10 @@ def _numbers(tensor: Any) -> NDArray[Any]:
 
 
 def named(activation: Any) -> str:
-    """The name of an activation: a function's own, or that of a module's class; "" for none."""
+    """The name of an activation function, or of a module's class; "" for None."""
     return "" if activation is None else str(getattr(activation, "__name__", type(activation).__name__))
 
 
 def variables(options: Options) -> tuple[tuple[Variable, ...], tuple[Variable, ...]]:
-    """Inputs and outputs by the names in the options; empty for the usual ones."""
+    """Inputs and outputs named as in the options; empty for default names."""
     return tuple(map(Variable, options.inputs)), tuple(map(Variable, options.outputs))

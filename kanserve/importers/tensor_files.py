@@ -1,7 +1,7 @@
-"""Files of arrays: what torch saves, safetensors and NumPy's archives, told apart by their content.
+"""Read files of arrays: torch, safetensors and NumPy's .npz, told apart by their content.
 
-Nothing in a file is run: torch reads with `weights_only`, NumPy without pickle. Nothing in a file decides how much
-memory is taken: what it declares is compared with its size first.
+No code in a file is run: torch reads with `weights_only`, NumPy without pickle. Memory is bounded: the sizes that a
+file declares are compared with its length first.
 """
 
 import io
@@ -20,9 +20,9 @@ from kanserve.errors import CheckpointError, MissingDependencyError, reason
 from kanserve.importers.arrays import SLACK, arrays_of, shown, with_article
 
 _END_OF_ARCHIVE = b"PK\x05\x06"
-_BEFORE_ARCHIVES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how torch began its files before them
+_BEFORE_ARCHIVES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the first bytes of torch's legacy format
 _SAFE_TORCH = [2, 6]  # before it, `weights_only` could be made to run code (CVE-2025-32434)
-_PACKED = 16  # how many times smaller than its arrays a compressed archive may be, beyond the slack
+_PACKED = 16  # the largest compression ratio, apart from the slack
 _SAFETENSORS = {
     **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1"},
     **{"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?"},
@@ -31,7 +31,7 @@ _SAVE_THE_STATE = "save the numbers alone, torch.save(model.state_dict(), path),
 
 
 def parse(data: bytes, name: str) -> dict[str, NDArray[Any]]:
-    """The arrays in the bytes of a file; CheckpointError, with the file's `name`, when they are of no known kind."""
+    """The arrays in the bytes of a file; CheckpointError, with the file's `name`, for an unknown format."""
     if not data:
         raise CheckpointError(f"{name} is empty.")
     if data[:4] == b"PK\x03\x04":
@@ -55,8 +55,8 @@ def parse(data: bytes, name: str) -> dict[str, NDArray[Any]]:
 
 
 def _entries(data: bytes, name: str) -> list[zipfile.ZipInfo]:
-    """What lies in an archive, once what it unpacks to is known to fit the file."""
-    # The directory must end the file, as torch and NumPy write it: then every reader sees the same one.
+    """The entries of an archive, whose unpacked size must be plausible for the file."""
+    # The directory must end the file, as torch and NumPy write it, so that every reader sees the same one.
     if data[-22:-18] != _END_OF_ARCHIVE or data[-2:] != b"\0\0":
         raise CheckpointError(f"{name} is cut off or damaged: its archive has no end. Copy or save it again.")
     try:
@@ -82,7 +82,7 @@ def _npz(data: bytes, entries: list[zipfile.ZipInfo], name: str) -> dict[str, ND
             key = entry.filename.removesuffix(".npy")
             try:
                 values = archive.read(entry)
-            except Exception as error:  # whatever a damaged entry breaks in zipfile and what unpacks for it
+            except Exception as error:  # a damaged entry may raise anything in zipfile and the decompressors
                 raise CheckpointError(f"{name}: {shown(key)} is damaged: {reason(error)}.") from None
             found[key] = _npy(values, key, name)
     return found
@@ -94,7 +94,7 @@ def _npy(data: bytes, key: str, name: str) -> NDArray[Any]:
         major, _ = np.lib.format.read_magic(stream)
         header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
         shape, columns_first, dtype = header(stream)
-    except Exception:  # the header is a literal of Python, and a damaged one breaks its parser in any way
+    except Exception:  # the header is a Python literal; a damaged one may raise anything in the parser
         raise CheckpointError(f"{name}: the header of {shown(key)} is damaged.") from None
     if dtype.hasobject:
         raise CheckpointError(f"{name}: {shown(key)} holds Python objects, which are never loaded; save numbers.")
@@ -111,7 +111,7 @@ def _safetensors(data: bytes, name: str) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError, deserialize
 
     try:
-        tensors = deserialize(data)  # type: ignore[no-untyped-call] # which checks that shapes, types and places fit the file
+        tensors = deserialize(data)  # type: ignore[no-untyped-call] # checks shapes, types and offsets against the file
     except (SafetensorError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{name} is a damaged safetensors file: {reason(error)}.") from None
     found = {}
@@ -137,11 +137,11 @@ def _torch(data: bytes, name: str, entries: list[zipfile.ZipInfo] | None = None)
         raise MissingDependencyError("torch>=2.6", "import")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's words on how its own older files were written
+            warnings.simplefilter("ignore")  # torch warns about its own older file formats
             loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except MemoryError:
         raise CheckpointError(f"{name} is damaged: it asks for more memory than there is.") from None
-    except Exception as error:  # whatever a damaged or a hostile pickle breaks in torch's reader
+    except Exception as error:  # a damaged or hostile pickle may raise anything in torch's reader
         raise CheckpointError(_refusal(str(error) or type(error).__name__, name)) from None
     if not isinstance(loaded, Mapping):
         raise CheckpointError(
@@ -151,7 +151,7 @@ def _torch(data: bytes, name: str, entries: list[zipfile.ZipInfo] | None = None)
 
 
 def _refusal(text: str, name: str) -> str:
-    """What to say of what torch says when it reads no further."""
+    """Our message for torch's error."""
     if "TorchScript" in text:
         return f"{name} is a compiled program (TorchScript), which is never loaded; {_SAVE_THE_STATE}."
     if found := re.search(r"GLOBAL ([A-Za-z_][\w.]{0,100})", text):

@@ -1,4 +1,4 @@
-"""An imported network beside the library that trained it, where that is installed: the largest difference."""
+"""Compare an imported network with the library that trained it, if installed: the largest difference."""
 
 import contextlib
 import io
@@ -18,20 +18,20 @@ from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
 
-SINGLE, DOUBLE = 1e-5, 1e-10  # how far the two may be apart where the library computes in float32, and in float64
+SINGLE, DOUBLE = 1e-5, 1e-10  # the largest allowed difference where the library computes in float32, and in float64
 _RANDOM = 1000
 _MOST_EDGE_ROWS = 1000
-_NUMBERS = 1 << 24  # of edges at a time
-_ROUNDINGS = 16  # that a library may do on the way from an input to an output, where they matter
+_NUMBERS = 1 << 24  # values of edges at a time
+_ROUNDINGS = 16  # roundings between an input and an output that a library may do
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near a network is to its library's own answers.
+    """How closely a network agrees with its library's outputs.
 
-    `difference` is the largest of any output, relative to the largest output among rows of the same kind, of which
-    `random` and `edge` were compared. `only_one` counts the rows of which only one of the two makes a finite number;
-    `unsteady` those that were left out, so near a pole or a jump that rounding alone makes the difference.
+    `difference` is the largest of any output, relative to the largest output among rows of the same kind; `random` and
+    `edge` rows were compared. `only_one` counts rows on which only one of the two is finite. `unsteady` counts rows
+    left out because they are so near a pole or a jump that rounding alone explains the difference.
     """
 
     library: str
@@ -55,7 +55,7 @@ class Agreement:
 def compare(
     checkpoint: Checkpoint, conversion: Conversion, options: Options | None = None, rows: ArrayLike | None = None
 ) -> Agreement:
-    """The network of a conversion beside the library that its checkpoint is of, on random and on edge rows.
+    """Compare the network of a conversion with the library of its checkpoint, on random and on edge rows.
 
     MissingDependencyError where the library is not installed, CheckpointError where it cannot run the checkpoint.
     """
@@ -63,7 +63,7 @@ def compare(
     single = checkpoint.single
     random = random_rows(kan) if rows is None else as_rows(kan, rows)
     kinds = [random, edge_rows(kan, single)]
-    if single:  # so that both take the same numbers
+    if single:  # so that both get the same inputs
         kinds = [kind.astype(np.float32).astype(np.float64) for kind in kinds]
     with _quietly(conversion.library):
         run, version = reference_libraries.runner(checkpoint, conversion, options)
@@ -73,7 +73,7 @@ def compare(
 
 
 def require(found: Agreement) -> Agreement:
-    """The same; CheckpointError, with the figure, where the two are further apart than the bound."""
+    """The agreement itself; CheckpointError, with the figure, if the difference exceeds the bound."""
     if not found.agrees:
         raise CheckpointError(
             f"The network differs from what it was made of by {found}; at most {found.bound:.2g} is rounding."
@@ -83,31 +83,31 @@ def require(found: Agreement) -> Agreement:
 
 
 def bound_of(conversion: Conversion, single: bool, options: Options) -> float:
-    """How far the two may be apart: rounding, and where edges were refitted what that was allowed to miss."""
+    """The largest allowed difference: rounding, plus the tolerance where edges were refitted."""
     rounding = SINGLE if single else DOUBLE
     return rounding + options.tolerance if conversion.refitted else rounding
 
 
 def random_rows(kan: Kan, count: int = _RANDOM, seed: int = 0) -> Array:
-    """Rows inside the first layer's grid and up to a quarter of its width outside."""
+    """Random rows inside the first layer's grid and up to a quarter of its width outside."""
     low, high = _spans(kan)
     room = 0.25 * (high - low)
     return np.random.default_rng(seed).uniform(low - room, high + room, (count, len(low)))
 
 
 def edge_rows(kan: Kan, single: bool = False, seed: int = 1) -> Array:
-    """Rows on the first layer's knots, a hair beside them, at the ends of the grid and a whole width outside."""
+    """Rows on the first layer's knots, one float beside them, and a whole width outside the grid."""
     rng = np.random.default_rng(seed)
     kind: Any = np.float32 if single else np.float64
     first = kan.layers[0]
-    # A column for each place of an input: its knots, which inputs of a layer have equally many of.
+    # A column for each input: its knots. All inputs of a layer have equally many.
     knots = first.knots.T.astype(kind)
     beside = [np.nextafter(knots, kind(sign * np.inf)) for sign in (-1, 1)]
     low, high = (span.astype(kind) for span in _spans(kan))
     outside = np.stack([low - (high - low), high + (high - low), np.zeros_like(low)])
     together = np.concatenate([knots, *beside, outside]).astype(np.float64)
     count = min(_MOST_EDGE_ROWS, 10 * len(together))
-    # Each input on a knot of its own, too.
+    # Also rows in which each input is on a different knot.
     mixed = together[rng.integers(len(together), size=(count, together.shape[1])), np.arange(together.shape[1])]
     return np.concatenate([together, mixed])
 
@@ -143,20 +143,20 @@ def _agreement(
 
 
 def _evaluate(kan: Kan, rows: Array) -> Array:
-    """The reference, in so few rows at a time that a wide network's edges fit in memory."""
+    """The reference evaluation, in blocks of rows so that a wide network's edges fit in memory."""
     most = max(1, _NUMBERS // max(layer.subnodes * layer.inputs for layer in kan.layers))
     return np.concatenate([evaluate(kan, rows[n : n + most]) for n in range(0, max(len(rows), 1), most)])
 
 
 def _rounding(kan: Kan, rows: Array, ours: Array, theirs: Array, single: bool, bound: float) -> NDArray[np.bool_]:
-    """(N,): where the two differ by more than the bound, and a rounding of the inputs changes ours by as much."""
+    """(N,): where the two differ by more than the bound, but rounding the inputs changes ours by as much."""
     low, high = _spans(kan)
     step = float(np.finfo(np.float32 if single else np.float64).eps) * np.maximum(np.abs(rows), (high - low) / 2)
-    # All inputs to one side, and neighbours to different ones: what is normalised does not change by the former.
+    # All inputs to one side, and neighbours to opposite ones: a LayerNorm cancels the former.
     ways = (sign * way for sign in (-1, 1) for way in (np.ones(rows.shape[1]), (-1.0) ** np.arange(rows.shape[1])))
     moved = np.max([np.abs(_evaluate(kan, rows + way * step) - ours).max(axis=1) for way in ways], axis=0)
     apart, sizes = np.abs(ours - theirs).max(axis=1), np.abs(ours).max(axis=1)
-    # Not the largest, which is by a pole where there is one.
+    # Not the largest, which may lie next to a pole.
     usual = float(np.quantile(sizes, 0.9)) if len(sizes) else 0.0
     result: NDArray[np.bool_] = (apart > bound * np.maximum(sizes, usual)) & ~(apart > _ROUNDINGS * moved)
     return result
@@ -164,7 +164,7 @@ def _rounding(kan: Kan, rows: Array, ours: Array, theirs: Array, single: bool, b
 
 @contextlib.contextmanager
 def _quietly(library: str) -> Iterator[None]:
-    """The other library's prints and warnings are its own; what it stumbles over is said in one line."""
+    """Silence the library's prints and warnings, and turn its exceptions into a CheckpointError."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -172,6 +172,6 @@ def _quietly(library: str) -> Iterator[None]:
             yield
         except KanserveError:
             raise
-        except Exception as error:  # anything that another library raises
+        except Exception as error:  # another library may raise anything
             why = f"{type(error).__name__}: {reason(error)}"
             raise CheckpointError(f"{library} itself cannot run this checkpoint: {why}.") from None

@@ -184,7 +184,7 @@ def test_a_grid_without_any_width_holds_no_spline():
     one = stored((2, 2), (2, 1))
     one.arrays["act_fun.0.grid"][1] = 0.7
     found = assert_agrees(one)
-    assert "layer 1: the knots of input 2 are all one" in found.notes[0]
+    assert "layer 1: the knots of input 2 are all equal" in found.notes[0]
     assert (np.diff(found.kan.layers[0].knots) > 0).all()
 
 
