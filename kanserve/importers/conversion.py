@@ -14,7 +14,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A trained network as its library stored it: arrays by the library's names, in its precision, and plain settings."""
+    """A trained network as its library stored it: arrays by its names, in its precision, and plain settings."""
 
     arrays: Mapping[str, NDArray[Any]]
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -26,16 +26,16 @@ Loss = Literal["auto", "squared", "cross_entropy"]
 Optimizer = Literal["auto", "lm", "lbfgs", "adam"]
 Places = NDArray[np.int64]
 
-FEWEST_ROWS = 10  # with fewer, holding some out leaves too little on either side
+FEWEST_ROWS = 10  # with fewer, no rows are held out
 FEW_ROWS_SMOOTH = 1e-2
-CLASSES_SMOOTH = 5e-3  # of splines of a classifier: better than 0 and than what 20 held-out rows would choose
+CLASSES_SMOOTH = 5e-3  # of a classifier's splines: better than 0, and than a choice by 20 held-out rows
 STEPS = {"lm": 100, "lbfgs": 200, "adam": 1000}
 PATIENCE = {"lm": levenberg_marquardt.PATIENCE, "lbfgs": 20, "adam": 20}
-JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # rows at most
-HIDDEN = 0.5  # half-width of hidden grids: about what the first random splines give, or the next are straight lines
-MANY_ROWS = 50_000  # of which LBFGS would take all at each of its steps
-SETTLED_ROWS, SETTLE_STEPS = 20_000, 20  # of a descent, at last, with the rows that were held out
-MOST_ROWS = 200_000  # of a fit by least squares, whose few parameters more rows would not make better
+JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # held-out rows at most
+HIDDEN = 0.5  # half-width of hidden grids: about the range of random splines' sums; if wider, splines stay straight
+MANY_ROWS = 50_000  # from here on Adam: LBFGS would take all rows at every step
+SETTLED_ROWS, SETTLE_STEPS = 20_000, 20  # last steps of LBFGS and Adam, held-out rows included: up to so many rows
+MOST_ROWS = 200_000  # of a least-squares fit, whose few parameters gain nothing from more
 
 
 @renamed_keyword("grids", "grid")
@@ -63,29 +63,31 @@ def fit(
     report: FitReport | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Kan:
-    """Train a network of this structure on data, from scratch; `refine` goes on from a trained one.
+    """Train a network of this structure on data, from scratch; `refine` goes on from a trained network.
 
-    `kan` is a shape, [2, 5, 1], or a network whose structure is used: what is pruned stays pruned, named edges stay
-    named, weights are drawn anew. `data` is a Dataset, (x, y), or a DataFrame with `target`, in raw features and units,
-    whose rows count by their weights; the result takes and gives those, and carries names, training ranges and classes.
-    Equal arguments give equal networks, bit for bit.
+    `kan` is a shape, [2, 5, 1], or a network whose structure is used: pruned edges stay pruned, named edges stay named,
+    weights are drawn anew. `data` is a Dataset, (x, y), or a DataFrame with `target`, in raw features and units, whose
+    rows count by their weights. The result takes and returns raw values too, and carries names, training ranges and
+    classes. Equal arguments give equal networks, bit for bit.
 
-    `grid` is the number of intervals of the finest splines, reached by way of coarser ones (10 by 3 and 5), or all of
-    the numbers to take, from coarse to fine.
+    `grid` is the number of intervals of the finest splines, reached through coarser ones (10 after 3 and 5), or the
+    list of all grids from coarse to fine.
 
-    Least squares goes by Levenberg-Marquardt without torch: `starts` random starts on the first, then finer grids as
-    long as the held-out rows gain (`validation`: a share, or other rows), at last `steps` on all rows of `data`. How
-    smooth the splines are is chosen on the held-out rows too, unless `smooth` is a number or the data `noise_free`. Of
-    many rows, more than 5000 and 50 for each parameter, a random part makes the choices and the last steps take all.
-    A classifier or more than 1500 parameters take LBFGS, and Adam from 50,000 rows on; `l1` and `entropy` take Adam,
-    since LBFGS gets stuck at the kinks of |φ|. They too go from the first to finer grids as long as the held-out rows
-    gain, share their `steps` among the grids, and at last take all of up to 20,000 rows for a few steps.
-    `learning_rate`, `batch` and `device` are theirs; they smooth the first layer only, and with smooth="auto" that of a
-    classifier, by 0.005.
+    A regression is fitted by Levenberg-Marquardt, without torch: `starts` random starts on the first grid, then finer
+    grids as long as the error on held-out rows falls (`validation`: a share, or other rows), at last `steps` on all
+    rows of `data`. The smoothness of the splines is chosen on the held-out rows too, unless `smooth` is a number or the
+    data are `noise_free`. With more than 5000 rows and 50 per parameter, a random part of the rows makes the choices
+    and the last steps take all.
+
+    A classifier, or a network of more than 1500 parameters, is trained by LBFGS, and by Adam from 50,000 rows on. `l1`
+    and `entropy` take Adam, since LBFGS gets stuck at the kinks of |φ|. Both also refine the grid as long as the
+    held-out loss falls, share their `steps` among the grids, and take a few last steps on all rows if there are up to
+    20,000. `learning_rate`, `batch` and `device` are for them. They smooth the first layer only; smooth="auto" smooths
+    that of a classifier by 0.005.
 
     With validation=0 nothing is held out: every grid is used, and smooth="auto" means 0 for least squares. An output
-    never fits worse than its mean, a classifier never worse than the shares of its classes, and a constant answer gives
-    a constant output.
+    never fits worse than its mean, a classifier never worse than the class frequencies, and a constant answer gives a
+    constant output.
 
     Parameters
     ----------
@@ -100,31 +102,31 @@ def fit(
     optimizer : {"auto", "lm", "lbfgs", "adam"}
         Levenberg-Marquardt, or LBFGS and Adam, which need torch.
     grid : int or sequence of int, default=(3, 5, 10)
-        Intervals of the finest splines, or of all grids from coarse to fine.
+        Intervals of the finest grid, or of all grids from coarse to fine.
     starts : int, default=8
         Random starts of Levenberg-Marquardt.
     steps : int, optional
-        Steps at most; of Levenberg-Marquardt those on all samples at the end.
+        The most steps; for Levenberg-Marquardt, those on all samples at the end.
     smooth : float or "auto"
-        How smooth the splines must be.
+        The strength of the smoothness penalty on the splines.
     noise_free : bool
-        Says that y is exact.
+        Whether y is exact.
     l1, entropy : float
-        Penalties on the size and the evenness of edges.
+        Penalties on the size of edges, and on the entropy of their sizes.
     validation : float or Dataset, default=0.2
-        The share of the samples that is held out, or other samples.
+        The share of the samples that is held out, or a separate validation set.
     learning_rate, batch, device
-        Of LBFGS and Adam.
+        For LBFGS and Adam.
     patience : int, optional
         Steps without a gain before early stopping.
     seed : int, default=0
         Equal seeds give equal networks, bit for bit.
     progress : bool
-        Show a line on the standard error.
+        Show a progress line on the standard error.
     report : callable, optional
-        Called with the progress.
+        Called with a `Progress`.
     checkpoint : path, optional
-        A file from which a killed fit goes on.
+        A file from which a killed fit resumes.
 
     Returns
     -------
@@ -228,7 +230,7 @@ def _descent(
     watch: Watch,
     kept: Checkpoint,
 ) -> Kan:
-    """The network that LBFGS or Adam find; this imports torch."""
+    """The network trained by LBFGS or Adam; this imports torch."""
     from kanserve.train.torch.gradient_fit import descend
 
     if kept.holds("chosen"):
@@ -254,7 +256,7 @@ def _outputs(shape: Sequence[int | tuple[int, int]]) -> int | None:
 def _strengths(
     smooth: float | Literal["auto"], few: bool, exact: bool, choosing: bool, loss: Loss
 ) -> tuple[float, ...]:
-    """How smooth splines may be, to be chosen on held-out rows where there are several."""
+    """The smoothing strengths; of several, one is chosen on the held-out rows."""
     if smooth != "auto":
         return (float(smooth),)
     if few:
@@ -267,7 +269,7 @@ def _strengths(
 
 
 def _split(data: Dataset, validation: float | Dataset, most: int, seed: int) -> tuple[Places | None, Dataset | None]:
-    """Which rows are not trained on (None: all are), and the rows to judge by."""
+    """The places of the rows to hold out (None: none), and the validation rows."""
     if isinstance(validation, Dataset):
         return None, validation.counted()
     count = min(round(validation * len(data)), most)
@@ -314,7 +316,7 @@ def _check(
     names: tuple[Loss, Optimizer],
     data: Dataset,
 ) -> None:
-    """What must be right before there are Settings, which look after themselves."""
+    """Check the arguments that `Settings` does not check."""
     for name, value, known in zip(("loss", "optimizer"), names, (get_args(Loss), get_args(Optimizer)), strict=True):
         if value not in known:
             raise TrainingError(f"{name} is one of {', '.join(known)}; got {value!r}.")

@@ -1,1 +1,1 @@
-"""Parts of every fit: settings, checkpoints, progress, scores, normalising, first weights and grids."""
+"""Parts of every fit: settings, checkpoints, progress, scores, normalisation, initial weights and grids."""

@@ -1,4 +1,4 @@
-"""Checks of numbers that callers give."""
+"""Checks of numeric arguments."""
 
 from collections.abc import Iterable
 from math import inf
@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 
 GRIDS = (3, 5, 10, 20, 50, 100, 200)
-"""Numbers of intervals on the way to a finest grid, where that alone is given."""
+"""The intervals of coarser grids to train on first, where only the finest grid is given."""
 
 
 def whole(value: Any, least: int) -> bool:
-    """Whether this is a whole number, of Python or NumPy, of at least so much."""
+    """Whether this is a whole number, of Python or NumPy, of at least `least`."""
     return isinstance(value, int | np.integer) and bool(value >= least)
 
 
 def not_negative(value: Any) -> bool:
-    """Whether this is a finite number from 0 on, of Python or NumPy."""
+    """Whether this is a finite number of 0 or more, of Python or NumPy."""
     return isinstance(value, int | float | np.number) and bool(0 <= value < inf)
 
 
 def grid_sequence(grid: Any) -> Any:
-    """The numbers of intervals on the way to the finest grid; a sequence, or what is no number, is left as it is."""
+    """The intervals of all grids up to the finest one; anything but a number is returned as it is."""
     return (*(size for size in GRIDS if size < grid), int(grid)) if whole(grid, 1) else grid
 
 

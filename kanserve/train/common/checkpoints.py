@@ -1,12 +1,12 @@
-"""Checkpoints: what a fit has found so far, in one file that is whole at every moment, so that a killed fit goes on.
+"""Checkpoints: a fit's results so far, in one file that is always complete, so that a killed fit can resume.
 
-The file is safetensors: networks as the bytes of `serialization.dumps`, and the arrays of an optimizer. Its header's
-one entry, `checkpoint`, is a SHA-256 of what follows and of all tensors, a space, and JSON: the format's version, what
-the fit was asked to do (the fingerprint), and whether it is finished. Nothing in it can run.
+The file is safetensors: networks as the bytes of `serialization.dumps`, and the arrays of an optimizer. The header's
+only entry, `checkpoint`, is a SHA-256 of the rest of the entry and of all tensors, a space, and JSON: the format's
+version, the fit's arguments and data (the fingerprint), and whether the fit is finished. No code in the file is run.
 
-A fit computes the same numbers whether it writes checkpoints or not, so a fit that goes on from one ends with the
-same network, bit for bit, wherever it was killed. A new file takes the place of the old one once it is on the disk:
-who is killed while writing leaves the old file, and beside it a hidden `.part` file that the next one overwrites.
+A fit computes the same numbers with and without checkpoints, so a resumed fit ends with the same network, bit for bit,
+wherever it was killed. A new file replaces the old one only once it is on disk: a fit killed while writing leaves the
+old file, and a hidden `.part` file that the next write overwrites.
 """
 
 import hashlib
@@ -36,14 +36,14 @@ from kanserve.train.common.fit_settings import Settings
 Array = NDArray[np.float64]
 
 VERSION = 1
-SHARE = 0.05  # of a fit's time that may go into writing
+SHARE = 0.05  # of a fit's time that writing may take
 HASHED_AT_ONCE = 2**16  # rows
 _KAN, _ARRAY = "kan.", "array."
 
 
 @dataclass(eq=False)
 class Checkpoint:
-    """What a fit has found so far, by name; without a path it is kept nowhere."""
+    """A fit's results so far, by name; nothing is written without a path."""
 
     path: Path | None = None
     fingerprint: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to write again."""
+        """Whether it is time to write again, by `SHARE`."""
         return self.path is not None and time.monotonic() - self.written >= self.took / SHARE
 
     def holds(self, name: str) -> bool:
@@ -65,7 +65,7 @@ class Checkpoint:
         return loads(self.kans[name])
 
     def recall(self, name: str, make: Callable[[], Kan]) -> Kan:
-        """The network of this name as it was found before, or made now and kept."""
+        """The network of this name from the checkpoint; if missing, it is made and kept."""
         if self.path is None:
             return make()
         if not self.holds(name):
@@ -75,13 +75,13 @@ class Checkpoint:
         return self.kan(name)
 
     def keep(self, kans: Mapping[str, Kan], arrays: Mapping[str, Array]) -> None:
-        """Write these in the place of all that was kept."""
+        """Write these in place of everything kept before."""
         self.kans = {name: dumps(kan) for name, kan in kans.items()}
         self.arrays = dict(arrays)
         self.write()
 
     def finish(self, kan: Kan) -> None:
-        """Write the result: who asks for the same fit again gets it at once."""
+        """Write the result: repeating the same fit returns it at once."""
         if self.path is not None:
             self.finished = True
             self.keep({"result": kan}, {})
@@ -95,9 +95,9 @@ class Checkpoint:
 
 
 def begun_or_begin(path: str | os.PathLike[str] | None, fingerprint: Mapping[str, str]) -> Checkpoint:
-    """What the file holds of the fit with this fingerprint, or the beginning of one; None keeps nothing.
+    """The checkpoint in the file, or a new one; with the path None nothing is written.
 
-    FormatError for a file that is damaged or no checkpoint, ConflictError for one of another fit.
+    FormatError for a file that is damaged or no checkpoint, ConflictError for the checkpoint of another fit.
     """
     if path is None:
         return Checkpoint()
@@ -108,7 +108,7 @@ def begun_or_begin(path: str | os.PathLike[str] | None, fingerprint: Mapping[str
         raise ConflictError(f"{name!r} is a folder; a checkpoint is one file. Choose another name.")
     if not target.exists():
         fresh = Checkpoint(target, fingerprint)
-        fresh.write()  # a place that cannot be written to says so now, not after hours
+        fresh.write()  # so that a folder without write access fails now, not after hours
         return fresh
     found = _read(target)
     different = sorted(key for key in {*fingerprint, *found.fingerprint} if not _same(key, fingerprint, found))
@@ -121,7 +121,7 @@ def begun_or_begin(path: str | os.PathLike[str] | None, fingerprint: Mapping[str
 
 
 def fingerprint(kan: Kan, data: Dataset, validation: float | Dataset, settings: Settings) -> dict[str, str]:
-    """All that a fit depends on, in words and checksums."""
+    """Everything that a fit's result depends on, as text and checksums."""
     return {
         "the version of kanserve": __version__,
         "the network": hashlib.sha256(dumps(kan)).hexdigest(),
@@ -182,7 +182,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """The file, whole or not at all."""
+    """Write the file atomically."""
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:

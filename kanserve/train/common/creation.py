@@ -1,4 +1,4 @@
-"""A network to begin with: shape, random weights."""
+"""Initial networks: a shape and random weights."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from kanserve.network.kan import Base, Kan, Layer, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.train.common.argument_checks import whole
 
-SPREAD = 0.1  # of random coefficients and base weights, over the root of a layer's inputs (TRAINING: 39 of 40 starts)
+SPREAD = 0.1  # standard deviation of random weights, times the root of a layer's inputs (TRAINING: 39 of 40 starts)
 
 
 def create(

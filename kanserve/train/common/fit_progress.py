@@ -1,4 +1,4 @@
-"""What a fit tells while it runs, to a callback and to a person when asked, and what it can give when interrupted."""
+"""Progress of a running fit: callbacks, a progress line, and the best network so far in case of an interrupt."""
 
 import sys
 import time
@@ -9,16 +9,16 @@ from math import isfinite, nan
 from kanserve.network.kan import Kan
 
 BAR = 20  # characters
-REWRITTEN_EVERY, ADDED_EVERY = 0.1, 5.0  # seconds, of lines about one stage
+REWRITTEN_EVERY, ADDED_EVERY = 0.1, 5.0  # seconds between lines about one stage: in a terminal, and in a log
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit is: what it has just done, how good that is, and how much is left.
+    """Where a fit is: the stage it has just finished, its error, and how much is left.
 
-    A least-squares fit gives root mean squared errors in units of the answers' standard deviations (in [0, 1] from
-    perfect to the mean): `error` on the held-out rows, `loss` on the training rows. LBFGS and Adam give what they
-    minimise, on either. Without held-out rows both are on the training rows. What is not known is NaN.
+    A least-squares fit gives root mean squared errors in units of the answers' standard deviations (0 is perfect, 1 as
+    good as the mean): `error` on the held-out rows, `loss` on the training rows. LBFGS and Adam give the loss that they
+    minimise, on either. Without held-out rows both are on the training rows. Unknown values are NaN.
     """
 
     stage: str
@@ -35,20 +35,20 @@ Best = tuple[float, Callable[[], Kan]]
 
 @dataclass
 class Watch:
-    """Tells `report` of a fit's progress, and with `show` a person, by a line of its own on the standard error."""
+    """Reports a fit's progress to `report`, and with `show` as a line on the standard error."""
 
     show: bool = False
     report: FitReport | None = None
     began: float = field(default_factory=time.monotonic)
     recalled: float = 0.0
-    """The share of the work that a checkpoint held and that therefore took no time."""
+    """The share of the work that came from a checkpoint and took no time."""
     stage: str = ""
     shown: float = 0.0
     best: "Best | None" = None
-    """The best network so far, with its error: what an interrupted fit gives."""
+    """The best network so far and its error: the result of an interrupted fit."""
 
     def tell(self, stage: str, error: float, loss: float, share: float) -> None:
-        """Tell `report` always, and a person about each stage, and now and then about one that takes longer."""
+        """Call `report`; show a line at each new stage, and from time to time during a long one."""
         if not self.show and self.report is None:
             return
         clock = time.monotonic()
@@ -69,13 +69,13 @@ class Watch:
             self.report(now)
 
     def finish(self) -> None:
-        """End the line that has been rewritten."""
+        """End the progress line in a terminal."""
         if self.stage and sys.stderr.isatty():
             sys.stderr.write("\n")
 
 
 def line(now: Progress) -> str:
-    """Progress as one line for a person."""
+    """Progress as one line of text."""
     full = round(BAR * min(max(now.share, 0.0), 1.0))
     words = [f"{now.stage:<20}", f"[{'#' * full}{'.' * (BAR - full)}]"]
     words += [f"loss {now.loss:.3g}"] if isfinite(now.loss) else []

@@ -1,4 +1,4 @@
-"""What a fit is told to do, once that is decided: plain data, so that asking for LBFGS does not load torch yet."""
+"""The settings of a fit, once decided: plain data, so that choosing LBFGS does not load torch yet."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,9 +12,9 @@ Method = Literal["lm", "lbfgs", "adam"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How to fit: see `fit` for what each says. Equal settings, networks and data give equal results.
+    """The settings of a fit; `fit` describes each. Equal settings, networks and data give equal results.
 
-    TrainingError for numbers that make no sense.
+    TrainingError for numbers out of range.
     """
 
     method: Method
@@ -24,7 +24,7 @@ class Settings:
     seed: int = 0
     grids: tuple[int, ...] = (3,)
     strengths: tuple[float, ...] = (0.0,)
-    """How smooth the splines may be; Levenberg-Marquardt chooses, LBFGS and Adam take the first."""
+    """Smoothing strengths: Levenberg-Marquardt chooses one, LBFGS and Adam take the first."""
     # Of Levenberg-Marquardt:
     starts: int = 1
     # Of LBFGS and Adam:
@@ -50,5 +50,5 @@ class Settings:
 
     @property
     def penalised(self) -> bool:
-        """Whether there is a penalty with kinks."""
+        """Whether there is an l1 or entropy penalty, which are not smooth."""
         return self.l1 > 0 or self.entropy > 0

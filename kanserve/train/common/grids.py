@@ -1,8 +1,8 @@
-"""Grids that follow the data: ranges of every layer's inputs, and finer intervals, with the function kept.
+"""Grid updates: set every layer's grids to the range of its inputs, or refine them, keeping the function.
 
-A grid with every old knot in it has the old spline too, exactly. On any other the new spline is the one closest to the
-old, in least squares, on points spread over the new range. Layers change from the first to the last, each on the
-values that the changed ones before it give.
+On a grid that contains every old knot, the new spline equals the old one exactly. On any other grid it is the
+least-squares fit to the old one at points spread over the new range. Layers change from first to last, each on the
+outputs of the changed layers before it.
 """
 
 from dataclasses import replace
@@ -18,26 +18,26 @@ from kanserve.network.splines import design, extended_knots, fit_coefficients, p
 
 Array = NDArray[np.float64]
 
-PAD = 0.02  # of the width, on either side of what hidden nodes give; the first layer's grid is exactly the data's range
-NARROW = 1e-9  # a narrower range, in units of its values, is a constant
-WIDE = 1e-6  # of a constant's value at least, is the half-width of its range
-POINTS = 4  # of the refit, for each coefficient
-RIDGE = 1e-22  # of the refit: no more than makes it possible where no point meets a function of an uneven grid
+PAD = 0.02  # of the width, added on either side of hidden ranges; the first layer's grid is exactly the data's range
+NARROW = 1e-9  # a range narrower than this, relative to its values, is a constant
+WIDE = 1e-6  # half-width of a constant's range, at least, relative to its value
+POINTS = 4  # of the refit, per coefficient
+RIDGE = 1e-22  # of the refit: just enough to solve it where a basis function of an uneven grid has no point
 
 
 def set_ranges(kan: Kan, x: ArrayLike) -> Kan:
-    """The network with the range of every grid set to what its input gives on the rows x (N, inputs), raw features.
+    """The network with every grid set to the range of its input on the rows x (N, inputs), raw features.
 
-    Hidden ranges get 2 % more on either side. An input that is constant gets a range of half-width 1 around it, or of
-    a millionth of its value.
+    Hidden ranges get 2 % more on either side. A constant input gets a range around it of half-width 1, or of a
+    millionth of its value if that is more.
     """
     return _along(kan, x, None)
 
 
 def regrid(kan: Kan, x: ArrayLike | None, intervals: int) -> Kan:
-    """The network on grids of so many intervals, with ranges set to the rows x, or as they are when x is None.
+    """The network on grids of so many intervals, with ranges set to the rows x, or unchanged if x is None.
 
-    An uneven grid stays as uneven as it was. Fewer intervals than before lose detail.
+    An uneven grid stays as uneven as before. Fewer intervals than before lose detail.
     """
     if intervals < 1:
         raise NetworkError(f"A grid needs at least one interval, got {intervals}.")
@@ -80,7 +80,7 @@ def _moved(layer: Layer, ranges: Array, intervals: int) -> Layer:
         return layer
     moved = [_moved_input(layer, i, ranges[i], intervals) for i in range(layer.inputs)]
     coefficients = np.stack([pair[1] for pair in moved], axis=1)
-    # An edge without coefficients stays so, whatever rounding says.
+    # An edge whose coefficients are all 0 stays at exactly 0, without rounding errors.
     coefficients = np.where((layer.coefficients != 0).any(axis=2)[:, :, None], coefficients, 0.0)
     return replace(layer, knots=np.stack([pair[0] for pair in moved]), coefficients=coefficients)
 
@@ -106,7 +106,7 @@ def _moved_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[A
 
 
 def _inserted(layer: Layer, i: int, knots: Array) -> Array:
-    """The coefficients (O, G+k) of the splines of input i on knots that hold all of theirs in the range.
+    """Knot insertion: the coefficients (O, G+k) of the splines of input i on knots that contain all old ones.
 
     Each is the blossom of the local polynomial of an interval under the basis function, at the function's inner knots
     (de Boor, A Practical Guide to Splines, 2001, chapter IX): Σ_r a_r·e_r(u_1, .., u_k) / C(k, r), where a_r are the
@@ -115,7 +115,7 @@ def _inserted(layer: Layer, i: int, knots: Array) -> Array:
     order = layer.order
     count = len(knots) - order - 1
     low, high = span(layer.knots[i], order)
-    # In units of the range: the third power of a width of 1e294 is no number.
+    # In units of the range: the third power of a width of 1e294 overflows.
     knots = (knots - low) / (high - low)
     old = (layer.knots[i] - low) / (high - low)
     local = pieces(old[None], layer.coefficients[:, i : i + 1], order, "linear")

@@ -1,8 +1,8 @@
-"""Raw features and answers to numbers near 1, folded into a network's affines: half of why a fit is never NaN.
+"""Normalisation of inputs and answers, stored in the network's shifts and scales; it keeps a fit free of NaN.
 
-Inputs go to [-1, 1] by their least and greatest value, answers to mean 0 and standard deviation 1, rows counting by
-their weights. A constant input gets half-width 1, a constant answer scale 1 and an output without edges, which is
-then right from the start.
+Inputs are scaled to [-1, 1] by their minimum and maximum, answers to mean 0 and standard deviation 1, with weighted
+rows. A constant input gets half-width 1. A constant answer gets scale 1 and an output without edges, which is right
+from the start.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from kanserve.network.kan import Kan, Layer, Variable
 Array = NDArray[np.float64]
 
 AT_ONCE = 2**16  # rows
-CONSTANT = 1e-12  # a smaller spread, in units of the greatest absolute value, is rounding
+CONSTANT = 1e-12  # a smaller spread, relative to the largest absolute value, is rounding
 
 
 def normalised(kan: Kan, data: Dataset) -> Kan:
-    """The network with affines, names and ranges of these data; what is between the affines stays as it is."""
+    """The network with the shifts, scales, names and ranges of these data; its layers stay as they are."""
     if (data.x.shape[1], data.y.shape[1]) != (len(kan.inputs), len(kan.outputs)):
         raise DataError(
             f"A network from {len(kan.inputs)} inputs to {len(kan.outputs)} outputs cannot learn data with "
@@ -39,7 +39,7 @@ def normalised(kan: Kan, data: Dataset) -> Kan:
         input_scale=scale,
         classes=tuple(data.classes),
     )
-    if data.classes:  # scores have no unit: their softmax is what is compared
+    if data.classes:  # scores have no unit: the loss compares their softmax
         return replace(named, output_shift=np.zeros(len(kan.outputs)), output_scale=np.ones(len(kan.outputs)))
     mean, spread, constant = _spread(data)
     wanted = replace(named, output_shift=mean, output_scale=spread)
@@ -47,7 +47,7 @@ def normalised(kan: Kan, data: Dataset) -> Kan:
 
 
 def without_edges(kan: Kan, outputs: NDArray[np.bool_]) -> Kan:
-    """The network in which these outputs (Q,) are their shift, the mean, whatever the inputs are."""
+    """The network in which these outputs (Q,) are constant: equal to their shift, the mean."""
     if not outputs.any():
         return kan
     last = kan.layers[-1]
@@ -64,24 +64,24 @@ def without_edges(kan: Kan, outputs: NDArray[np.bool_]) -> Kan:
 
 
 def _centre(low: Array, high: Array) -> tuple[Array, Array]:
-    half = high / 2 - low / 2  # so that the ends of float64 do not overflow
+    half = high / 2 - low / 2  # in this order, so that the largest floats do not overflow
     constant = half <= CONSTANT * np.maximum(np.abs(low), np.abs(high))
     return low / 2 + high / 2, np.where(constant, 1.0, half)
 
 
 def _spread(data: Dataset) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Mean, standard deviation and whether constant, of each column of answers."""
+    """The mean and the standard deviation of each column of answers, and whether it is constant."""
     low, high = data.y.min(axis=0), data.y.max(axis=0)
     largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.finfo(np.float64).tiny)
     same: NDArray[np.bool_] = high / largest - low / largest <= CONSTANT
     mean = _mean(data, lambda y: y / largest)
     deviation = np.sqrt(_mean(data, lambda y: (y / largest - mean) ** 2))
-    constant = same | (deviation < CONSTANT**2)  # where all but a few rows weigh next to nothing
+    constant = same | (deviation < CONSTANT**2)  # all but a few rows have a negligible weight
     return np.where(same, data.y[0], mean * largest), np.where(constant, 1.0, deviation * largest), constant
 
 
 def _mean(data: Dataset, of: Callable[[Array], Array]) -> Array:
-    """The weighted mean of a function of the answers, block by block, since a file of rows may exceed the memory."""
+    """The weighted mean of a function of the answers, block by block, since a file of rows may exceed memory."""
     total, weight = np.zeros(data.y.shape[1]), 0.0
     largest = 1.0 if data.weights is None else data.weights.max()  # so that a sum of huge weights does not overflow
     for start in range(0, len(data), AT_ONCE):

@@ -1,4 +1,4 @@
-"""How good a network is on rows with answers."""
+"""Scores of a network on data: R², RMSE, accuracy and loss."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Score:
-    """Of each output the R² (1 is perfect, 0 as good as the mean) and the root mean squared error in its unit.
+    """R² (1 is perfect, 0 as good as the mean) and root mean squared error in the output's unit, of each output.
 
-    `accuracy` is the share of rows whose highest score is their class, None for a regression. `loss` is the mean
-    cross-entropy of a classifier (nats), else the mean squared error. All are NaN where a row has no finite answer.
+    `accuracy` is the share of rows whose class has the highest score, None for a regression. `loss` is the mean
+    cross-entropy of a classifier (nats), else the mean squared error. All are NaN if the network is not finite on a
+    row.
     """
 
     r2: tuple[float, ...]
@@ -73,7 +74,7 @@ def score(kan: Kan, data: TrainingData, *, target: Target = None) -> Score:
         accuracy = float(data.mean(right)) if np.isfinite(loss) else np.nan
         answers = softmax(answers)
     with np.errstate(all="ignore"):
-        # In units of the greatest answer, so that squares of large ones do not overflow.
+        # In units of the largest answer, so that squares do not overflow.
         unit = np.maximum(np.abs(data.y).max(axis=0), np.finfo(np.float64).tiny)
         squares = data.mean(((answers - data.y) / unit) ** 2)
         rmse = np.sqrt(squares) * unit
@@ -88,7 +89,7 @@ def score(kan: Kan, data: TrainingData, *, target: Target = None) -> Score:
 
 
 def cross_entropies(scores: Array, y: Array) -> Array:
-    """-Σ y·log softmax(scores) of each row of (N, classes)."""
+    """The cross-entropy of each row, -Σ y·log softmax(scores), for scores and y (N, classes)."""
     with np.errstate(all="ignore"):
         shifted = scores - scores.max(axis=1, keepdims=True)
         chances = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -97,8 +98,8 @@ def cross_entropies(scores: Array, y: Array) -> Array:
 
 
 def _r2(error: float, variance: float, spread: float) -> float:
-    """R² of an output from squared error, variance and spread of its answers, in units of the greatest of them."""
+    """R² of an output from its squared error and the variance and range of its answers, relative to the largest."""
     if spread > 1e-12 and variance > 0:
         return 1.0 - error / variance
-    # A constant answer: nothing to explain, so it is met or it is not.
+    # A constant answer has no variance: 1 if it is predicted, else 0.
     return float(error <= 1e-18) if np.isfinite(error) else np.nan

@@ -1,1 +1,1 @@
-"""Levenberg-Marquardt in NumPy and by the compiled kernels. No torch."""
+"""Levenberg-Marquardt, in NumPy and in compiled kernels; torch is not needed."""

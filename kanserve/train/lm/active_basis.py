@@ -1,6 +1,6 @@
-"""The active basis: of all B-splines of an input, the k + 1 that are not zero at a point, with their slopes.
+"""The active basis: the k + 1 B-splines of an input that are not zero at a point, and their slopes.
 
-Arrays here run along the rows last, (inputs, rows): every operation of a fit is then one long pass over memory.
+Arrays have the rows as their last axis, (inputs, rows), so that every operation is one long pass over memory.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class ActiveBasis:
-    """The basis of each input of a layer as local polynomials, outside its range included.
+    """The basis of each input of a layer as local polynomials, also outside its range.
 
-    On piece p of input i (flat index i·P + p) function `first[p] + r` is Σ_s polynomials[s, r, p]·(v - origins[p])^s.
+    On piece p of input i (flat index i·P + p), function `first[p] + r` is Σ_s polynomials[s, r, p]·(v - origins[p])^s.
     """
 
     breaks: tuple[Array, ...]
@@ -36,7 +36,7 @@ class ActiveBasis:
 
 @dataclass(frozen=True, eq=False)
 class Active:
-    """The active functions at values v (I, N): where they stand in a flat (I, G+k, N) array, and what they need."""
+    """The active functions at values v (I, N): their places in a flat (I, G+k, N) array, pieces and offsets."""
 
     places: Indices  # (I, N), of the first active function
     piece: Indices  # (I, N)
@@ -64,9 +64,9 @@ def active_basis(layer: Layer) -> ActiveBasis:
 
 @lru_cache(maxsize=4096)
 def _table(knots_bytes: bytes, order: int, extrapolation: Extrapolation) -> tuple[Array, Array, Indices, Array]:
-    """Of one input: breaks (P-1,), origins (P,), first active function (P,), polynomials (P, k+1 functions, k+1).
+    """For one input: breaks (P-1,), origins (P,), first active function (P,), polynomials (P, k+1 functions, k+1).
 
-    The same as `splines.pieces` of the unit coefficients, whose zeros it does not compute.
+    The same as `splines.pieces` of unit coefficients, without computing the zeros.
     """
     knots = np.frombuffer(knots_bytes)
     count = len(knots) - order - 1
@@ -74,7 +74,7 @@ def _table(knots_bytes: bytes, order: int, extrapolation: Extrapolation) -> tupl
     intervals = inside[knots[inside] < knots[inside + 1]]
     starts, end = knots[intervals], knots[intervals[-1] + 1]
     first = np.clip(intervals - order, 0, count - order - 1)
-    # Beyond its ends a basis without extrapolation has fewer functions: those that there are stand at `shift`.
+    # Near the ends of a basis without extrapolation fewer functions exist: they begin at `shift`.
     local = np.zeros((len(intervals), 3 * order + 1, order + 1))
     local[:, order : 2 * order + 1] = _active_polynomials(knots, order, intervals)
     shift = first - (intervals - order) + order
@@ -97,8 +97,8 @@ def _table(knots_bytes: bytes, order: int, extrapolation: Extrapolation) -> tupl
 def _active_polynomials(knots: Array, order: int, intervals: Indices) -> Array:
     """The k + 1 functions that are not zero on each interval j, as polynomials in x - knots[j]: (J, k+1, k+1).
 
-    By the recursion of Cox and de Boor. Function r of degree d on interval j is B_(j-d+r); those that the knots do not
-    have are numbers without a meaning.
+    By the recursion of Cox and de Boor. Function r of degree d on interval j is B_(j-d+r); the entries of functions
+    beyond the knots have no meaning.
     """
     step = knots[-1] - knots[0]
     beyond = np.arange(1, order + 1) * step
@@ -108,7 +108,7 @@ def _active_polynomials(knots: Array, order: int, intervals: Indices) -> Array:
     values = np.zeros((len(at), order + 1, order + 1))
     values[:, 0, 0] = 1.0
     for degree in range(1, order + 1):
-        # Weights of the function before, which rises to 1 on (t_m, t_(m+d)), and falls on (t_(m+1), t_(m+d+1)).
+        # The weights of the lower degree rise to 1 on (t_m, t_(m+d)), and fall on (t_(m+1), t_(m+d+1)).
         r = np.arange(degree)
         left, right = every[at[:, None] - degree + 1 + r], every[at[:, None] + 1 + r]
         share = values[:, :degree] / (right - left)[:, :, None]
@@ -124,10 +124,10 @@ def _active_polynomials(knots: Array, order: int, intervals: Indices) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The same for the compiled kernels, which take a power for all functions at once. Inputs are padded alike.
+    """The active basis for the compiled kernels, which compute a power of all functions at once; padded over inputs.
 
-    `guesses` are the first break of an input and 1/step where its breaks are equally far apart, else 0; `polynomials`
-    have their k + 1 functions last, padded with zeros to a multiple of 4.
+    `guesses` are the first break of an input and 1/step if its breaks are uniform, else 0. `polynomials` have their
+    k + 1 functions on the last axis, padded with zeros to a multiple of 4.
     """
 
     breaks: Array  # (I, P-1), infinite where an input has fewer
@@ -170,7 +170,7 @@ def _tables(knots_bytes: bytes, inputs: int, order: int, extrapolation: Extrapol
 
 
 def locate(basis: ActiveBasis, v: Array) -> Active:
-    """Which functions are active at v (I, N); a value that is not finite gets some piece and stays what it is."""
+    """The functions that are active at v (I, N); a value that is not finite gets some piece and stays not finite."""
     inputs, rows = v.shape
     piece = np.empty(v.shape, np.intp)
     per_input = len(basis.origins) // inputs
@@ -185,7 +185,7 @@ def locate(basis: ActiveBasis, v: Array) -> Active:
 
 
 def values(basis: ActiveBasis, active: Active) -> Array:
-    """All functions at the located values, (I, G+k, N): zero but for the active ones."""
+    """All functions at the located values, (I, G+k, N); only the active ones are not zero."""
     table = basis.polynomials.take(active.piece, axis=2)
     result = table[-1]
     for lower in table[-2::-1]:
@@ -207,7 +207,7 @@ def slopes(basis: ActiveBasis, active: Active) -> Array:
 
 
 def _dense(basis: ActiveBasis, active: Active, local: Array) -> Array:
-    """Active values (k+1, I, N) put in their places among the zeros of (I, G+k, N)."""
+    """Active values (k+1, I, N) scattered into zeros (I, G+k, N)."""
     inputs, rows = active.offset.shape
     dense = np.zeros(inputs * basis.functions * rows)
     for r, values in enumerate(local):

@@ -1,8 +1,7 @@
-"""Linear algebra on one thread where the work is too small to share.
+"""Limit BLAS to one thread where products are too small to share.
 
-A fit is thousands of small matrix products. Where somebody else uses the cores too, threads that wait for one another
-at each of them made a fit of half a second take 15. Only products that are long compared with a turn of the scheduler
-gain from a second thread.
+A fit is thousands of small matrix products. On busy cores, threads that wait for one another at each product made a
+half-second fit take 15 seconds. Only products that are long compared with a time slice gain from a second thread.
 """
 
 import os
@@ -12,19 +11,19 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
-import numpy as np  # noqa: F401 - loads the library that is to be found
+import numpy as np  # noqa: F401 - loads the BLAS library that threadpoolctl looks for
 
 WORTH_SHARING = 5e9
 """Multiply-adds of one product: about half a second on one core."""
 
 WORTH_A_THREAD = 1e8
-"""Multiply-adds of a pass of the compiled kernels: some hundredths of a second."""
+"""Multiply-adds of a pass of the compiled kernels: a few hundredths of a second."""
 
 
 def threads_worth(work: float) -> int:
     """How many threads the compiled kernels take for a pass of so many multiply-adds.
 
-    At most as many as there are cores for this process, or as OMP_NUM_THREADS says. Results do not depend on it.
+    At most the cores of this process, or OMP_NUM_THREADS. Results do not depend on it.
     """
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
@@ -35,9 +34,9 @@ def threads_worth(work: float) -> int:
 
 @contextmanager
 def threads_for(work: float) -> Iterator[None]:
-    """NumPy's linear algebra on one thread, unless products have `work` multiply-adds that are worth sharing.
+    """Run NumPy's linear algebra on one thread, unless products of `work` multiply-adds are worth sharing.
 
-    Without the package threadpoolctl nothing is changed; OMP_NUM_THREADS=1 does the same then.
+    Without the package threadpoolctl nothing changes; OMP_NUM_THREADS=1 then has the same effect.
     """
     controller = _controller()
     if controller is None or work >= WORTH_SHARING:
@@ -51,7 +50,7 @@ def threads_for(work: float) -> Iterator[None]:
 
 
 class _Narrow:
-    """One limit for all fits at once: they may end in any order, and the last one gives the threads back."""
+    """One limit shared by all running fits: they may end in any order, and the last one lifts it."""
 
     def __init__(self) -> None:
         self._lock = Lock()

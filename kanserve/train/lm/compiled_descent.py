@@ -1,6 +1,6 @@
 """A descent by the compiled kernels (native/lm/least_squares.c): `levenberg_marquardt.Point`, many times faster.
 
-What a step needs is prepared once for each fit, so that an iteration is two calls.
+Everything a step needs is prepared once per fit, so an iteration is two calls.
 """
 
 import ctypes
@@ -29,10 +29,10 @@ from kanserve.train.lm.parameter_vector import Free, Penalty
 Array = NDArray[np.float64]
 Kept = list[NDArray[np.generic]]
 
-MOST_ROWS = 1024  # whose windows are in memory at once, or, where windows are long, as many as these numbers hold:
+MOST_ROWS = 1024  # of a block whose windows are in memory at once; fewer if the windows exceed WINDOW_MEMORY numbers
 WINDOW_MEMORY = 4_000_000
 LEAST_ROWS = 64
-MEMORY = 30_000_000  # numbers of the first layer's bases that are kept
+MEMORY = 30_000_000  # numbers: up to here the first layer's basis values are kept
 
 _INT, _ADDRESS, _DOUBLE = ctypes.c_int64, ctypes.c_void_p, ctypes.c_double
 
@@ -52,7 +52,7 @@ class _Problem(ctypes.Structure):
 
 
 class Compiled:
-    """A network's free parameters on their way down (`levenberg_marquardt.Descent`), from where they are."""
+    """A `levenberg_marquardt.Descent` of a network's free parameters, from their present values."""
 
     def __init__(
         self,
@@ -64,12 +64,12 @@ class Compiled:
         row_weights: Array | None = None,
         threads: int | None = None,
     ) -> None:
-        """Of raw features x (N, inputs), answers y (N, outputs) and weights (N,); as many threads as pay by default."""
+        """Raw features x (N, inputs), answers y (N, outputs), weights (N,); by default `threads_worth` threads."""
         self._kernels = _kernels(native.library())
         every = held(kan)
         order = parts(free, every)
         self._public = np.concatenate([block.public for block in order])
-        self._keep: Kept = []  # the kernels have addresses only
+        self._keep: Kept = []  # keeps arrays alive of which the kernels have only addresses
         self._problem = _problem(kan, every, order, self._public, penalty, (x, y, row_weights), threads, self._keep)
         self._one = ctypes.byref(self._problem)
         if self._problem.basis:
@@ -150,7 +150,7 @@ def _problem(
     threads: int | None,
     keep: Kept,
 ) -> _Problem:
-    """The structure, with all arrays that it points to in `keep`."""
+    """The structure; all arrays that it points to are added to `keep`."""
     x, y, row_weights = data
     joined = groups(order, len(kan.outputs))
     group, part = group_records(joined, kan)
@@ -202,7 +202,7 @@ def _problem(
 
 
 def _bends(order: list[ParameterBlock], penalty: Penalty, keep: Kept) -> list[list[int]]:
-    """kanserve_bend of native/lm/least_squares.h: all splines from one input bend alike."""
+    """kanserve_bend of native/lm/least_squares.h: one smoothness matrix for all splines of an input."""
     matrices = {(bend.layer, bend.i): np.ascontiguousarray(bend.matrix) for bend in penalty.bends}
     keep += matrices.values()
     found = []
@@ -221,7 +221,7 @@ def _address(array: NDArray[np.generic]) -> ctypes.c_void_p:
 
 @cache
 def _kernels(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The library, its functions told what they take."""
+    """The library, with the argument types of its functions set."""
     take = {
         "work": (_INT, [_ADDRESS]),
         "prepare": (None, [_ADDRESS]),

@@ -1,4 +1,4 @@
-"""The damped systems of a least-squares step, by Cholesky's factorisation where somebody has one."""
+"""Solve the damped linear systems of a least-squares step, by Cholesky factorisation where available."""
 
 import ctypes
 from collections.abc import Callable
@@ -12,19 +12,19 @@ from kanserve import native
 
 Array = NDArray[np.float64]
 
-MANY_PARAMETERS = 3  # for each residual, so that a system of the residuals takes less time than one of the parameters
-SMALL = 150  # up to here NumPy takes no longer than SciPy, which takes long to load
+MANY_PARAMETERS = 3  # per residual: from here on a system of the residuals is faster than one of the parameters
+SMALL = 150  # up to this size NumPy is as fast as SciPy, which is slow to load
 
 
 def by_residuals(residuals: int, parameters: int) -> bool:
-    """Whether parameters so far outnumber residuals that steps are found by systems as large as these."""
+    """Whether parameters outnumber residuals so much that a step solves a system of the size of the residuals."""
     return residuals * MANY_PARAMETERS < parameters
 
 
 def solve_damped(matrix: Array, added: Array, right: Array) -> Array:
-    """The solution of (matrix + diag(added))·x = right, NaN where there is none.
+    """The solution x of (matrix + diag(added))·x = right, NaN if there is none.
 
-    Of the symmetric matrix the lower triangle counts; it stays as it is.
+    Only the lower triangle of the symmetric matrix is read; the matrix is not changed.
     """
     library = native.library()
     if library is not None:
@@ -33,7 +33,7 @@ def solve_damped(matrix: Array, added: Array, right: Array) -> Array:
     damped.flat[:: len(damped) + 1] += added
     factorise = _lapack() if len(damped) > SMALL else None
     if factorise is not None:
-        # The transpose of what lies in memory row by row is what LAPACK expects; its upper triangle is our lower one.
+        # LAPACK expects columns in memory, so it gets the transpose; its upper triangle is our lower one.
         _, x, failed = factorise(damped.T, right, lower=0, overwrite_a=1)
         return np.asarray(x) if failed == 0 else np.full(len(right), np.nan)
     try:

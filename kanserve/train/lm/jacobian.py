@@ -1,8 +1,8 @@
-"""The least-squares problem of a network and rows: its loss, and the analytic Jacobian as normal equations.
+"""The least-squares problem of a network and rows: its loss, analytic Jacobian and normal equations.
 
-F(θ) = ½·Σ_n w_n·‖r_n‖² with r = (prediction - y) / |output_scale| and weights that add up to 1. The forward pass
-stores the bases; backwards, the adjoint of each subnode times the basis of its edges is a row of the transposed
-Jacobian, and J'J is one product of it with itself, block of rows by block of rows.
+F(θ) = ½·Σ_n w_n·‖r_n‖² with r = (prediction - y) / |output_scale| and weights that sum to 1. The forward pass stores
+the basis values. In the backward pass, the adjoint of a subnode times the basis of its edges is a row of the
+transposed Jacobian, and J'J is the product of the Jacobian with itself, one block of rows at a time.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 ROWS = 4096  # at most in one block
-MEMORY = 3e7  # numbers that may be kept between the loss and its Jacobian
+MEMORY = 3e7  # numbers that may be kept between the loss and the Jacobian
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What the forward pass of one layer leaves for the Jacobian; arrays are (.., rows)."""
+    """What the forward pass of a layer keeps for the Jacobian; arrays are (.., rows)."""
 
     v: Array  # (I, N)
     active: bases.Active | None
@@ -38,7 +38,7 @@ class Pass:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One layer as a problem sees it: what is there, and where it stands in the vector."""
+    """One layer of the problem, and where its parameters begin in the vector."""
 
     layer: Layer
     basis: bases.ActiveBasis | None
@@ -49,17 +49,17 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some rows: inputs (I, N), wanted output nodes (Q, N), square roots of the weights (N,)."""
+    """A block of rows: inputs (I, N), target values of the nodes (Q, N), square roots of the weights (N,)."""
 
     v: Array
     wanted: Array
     weight: Array
-    first: Pass | None  # the first layer's bases, which never change
+    first: Pass | None  # the first layer's basis values, which never change
 
 
 @dataclass(frozen=True, eq=False)
 class LeastSquaresProblem:
-    """A network, rows and what is free."""
+    """A network, its rows and its free parameters."""
 
     kan: Kan
     free: tuple[Free, ...]
@@ -86,7 +86,8 @@ class LeastSquaresProblem:
 def problem(
     kan: Kan, x: Array, y: Array, row_weights: Array | None = None, free: tuple[Free, ...] | None = None
 ) -> LeastSquaresProblem:
-    """The problem of raw features x (N, inputs) and answers y (N, outputs); by default all that can be is free."""
+    """The problem of raw features x (N, inputs) and answers y (N, outputs); `free` defaults to all parameters that
+    can be free."""
     free = free_parameters(kan) if free is None else free
     starts = np.cumsum([0, *(layer.size for layer in free)])
     parts = tuple(
@@ -116,7 +117,7 @@ def problem(
 
 
 def _bases(part: Part, v: Array) -> Pass:
-    """What does not depend on the weights: the splines' bases and the base function."""
+    """The part of a pass that does not depend on the weights: basis functions and base function."""
     active = splines = base = None
     if part.basis is not None:
         active = bases.locate(part.basis, v)
@@ -155,7 +156,7 @@ def _forward(one: LeastSquaresProblem, block: Block, every: tuple[Weights, ...])
         ready = block.first if v is block.v and block.first is not None else _bases(part, v)
         passes.append(_layer_pass(part, own, ready))
         v = _nodes(part.layer, own, passes[-1].z)
-        if not np.isfinite(v.sum()):  # such a row has no answer, whatever later layers would make of it
+        if not np.isfinite(v.sum()):  # such a row has no finite output, whatever the later layers do
             return passes, np.full((len(one.sign), v.shape[1]), np.nan)
     return passes, (np.abs(one.sign)[:, None] * v - block.wanted) * block.weight
 
@@ -164,7 +165,7 @@ State = list[tuple[list[Pass], Array]]
 
 
 def loss(one: LeastSquaresProblem, vector: Array) -> tuple[float, State]:
-    """½·Σ w‖r‖², not finite where the network is not, and what `normal_equations` needs to go on."""
+    """½·Σ w‖r‖², infinite where the network is not finite, and the state that `normal_equations` needs."""
     every = one.weights(vector)
     total = 0.0
     state: State = []
@@ -180,7 +181,7 @@ def loss(one: LeastSquaresProblem, vector: Array) -> tuple[float, State]:
 
 
 def normal_equations(one: LeastSquaresProblem, vector: Array, state: State) -> tuple[Array, Array]:
-    """J'J (P, P) and J'r (P,) at the vector whose loss left `state`."""
+    """J'J (P, P) and J'r (P,) at the vector of which `loss` returned `state`."""
     every = one.weights(vector)
     matrix = np.zeros((one.size, one.size))
     gradient = np.zeros(one.size)
@@ -199,12 +200,12 @@ def normal_equations(one: LeastSquaresProblem, vector: Array, state: State) -> t
 
 
 def jacobian(one: LeastSquaresProblem, vector: Array) -> Array:
-    """dr/dθ of all residuals, (rows · outputs, P), the roots of the weights included."""
+    """dr/dθ of all residuals, (rows · outputs, P), times the square roots of the weights."""
     return linearised(one, vector)[0]
 
 
 def linearised(one: LeastSquaresProblem, vector: Array) -> tuple[Array, Array]:
-    """The same, and the residuals (rows · outputs,)."""
+    """The Jacobian (rows · outputs, P) and the residuals (rows · outputs,)."""
     every = one.weights(vector)
     result, found = [], []
     with np.errstate(all="ignore"):
@@ -221,7 +222,7 @@ def linearised(one: LeastSquaresProblem, vector: Array) -> tuple[Array, Array]:
 def _jacobians(
     one: LeastSquaresProblem, block: Block, every: tuple[Weights, ...], passes: list[Pass], residuals: Array
 ) -> Iterator[tuple[Array, Indices, Array]]:
-    """For each output the transposed Jacobian (p, N), the p parameters that it belongs to, and the residual (N,)."""
+    """For each output: the transposed Jacobian (p, N), the positions of its p parameters, and the residual (N,)."""
     slopes = [None, *(_slopes(*arguments) for arguments in zip(one.parts[1:], every[1:], passes[1:], strict=True))]
     final = one.parts[-1]
     for q, group in enumerate(final.layer.groups):
@@ -245,7 +246,7 @@ def _jacobians(
 
 
 def _slopes(part: Part, own: Weights, done: Pass) -> Array:
-    """The slope of every edge, (I, O, N)."""
+    """The derivative of every edge by its input, (I, O, N)."""
     layer, v = part.layer, done.v
     if part.basis is not None and done.active is not None:
         total = own.coefficients.transpose(1, 0, 2) @ bases.slopes(part.basis, done.active)

@@ -1,9 +1,9 @@
-"""Levenberg-Marquardt: all free parameters of a network at once, from where it is.
+"""Levenberg-Marquardt on all free parameters of a network, from their present values.
 
-The step solves (J'J + R + μ·D)·s = -g with D = max(diag, 1e-2·max diag): the floor keeps directions in which the
-data say nothing from running away, and makes the matrix positive definite for some finite μ. A step is taken only if
-the new loss is finite and smaller; so a fit cannot end worse than it began, nor in NaN. The damping follows Nielsen
-(Madsen, Nielsen, Tingleff, Methods for non-linear least squares problems, 2004).
+A step s solves (J'J + R + μ·D)·s = -g with D = max(diag, 1e-2·max diag). The floor bounds steps in directions that the
+data do not determine, and makes the matrix positive definite for some finite μ. A step is taken only if the new loss
+is finite and smaller, so a fit never ends worse than it began, nor in NaN. The damping follows Nielsen (Madsen,
+Nielsen, Tingleff, Methods for non-linear least squares problems, 2004).
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ LEAST_DAMPING = 1e-15
 
 
 class Problem(Protocol):
-    """Half a sum of squares as a function of a vector, with what `normal_equations` goes on from; J'J and J'r."""
+    """A least-squares problem: `loss` gives ½·Σr² and a state, from which `normal_equations` gives J'J and J'r."""
 
     @property
     def size(self) -> int: ...
@@ -60,24 +60,24 @@ def refine(
     proximal: float = 0.0,
     fixed: frozenset[Constant] = frozenset(),
 ) -> Kan:
-    """Fit a network to raw features x (N, inputs) and answers y (N, outputs) by least squares, from where it is.
+    """Fit a network to raw features x (N, inputs) and answers y (N, outputs) by least squares, from its weights.
 
-    What is free: `parameters.free_parameters`, less the constants of named edges that are `fixed`. The loss is
-    ½·mean ‖(prediction - y)/output_scale‖², rows weighted by `weights` (N,), plus ½·ridge·‖θ‖² and `smooth` times the
-    splines' squared second differences. `proximal` adds ½·proximal·‖θ - θ0‖² around the parameters θ0 at the beginning:
-    what these rows say nothing about stays as it was instead of going to 0.
+    The free parameters are those of `parameter_vector.free_parameters`, without the `fixed` constants of named edges.
+    The loss is ½·mean ‖(prediction - y)/output_scale‖², with rows weighted by `weights` (N,), plus ½·ridge·‖θ‖² and
+    `smooth` times the splines' squared second differences. `proximal` adds ½·proximal·‖θ - θ0‖² around the initial
+    parameters θ0: parameters that these rows do not determine stay as they were instead of going to 0.
 
-    It ends after `steps` iterations or when `patience` steps in a row gain less than a thousandth each. A network that
-    is not finite on these rows comes back as it is. `report` is told the iteration and the loss after each accepted
-    step.
+    The fit ends after `steps` iterations, or when `patience` steps in a row gain less than a thousandth each. A network
+    that is not finite on these rows is returned unchanged. `report` is called with the iteration and the loss after
+    each accepted step.
 
     The same call gives the same network, bit for bit, on any number of threads. Another kind of processor, or NumPy in
-    place of the compiled kernels, rounds otherwise.
+    place of the compiled kernels, rounds differently.
 
-    Continual learning: `kan = refine(kan, x, y, ridge=0, proximal=1e-10)` for each phase of rows adds to what earlier
-    phases taught, if the network has one layer, no base function (`create(.., base="zero")`; a base weight acts
-    everywhere) and a grid that stays. Only within three of its intervals of the new rows is the old given up, so it
-    must be fine. In two layers all rows share the edges of the second, and it forgets: see examples/continual.py.
+    Continual learning: call `kan = refine(kan, x, y, ridge=0, proximal=1e-10)` for each phase of rows. It keeps what
+    earlier phases taught if the network has one layer, no base function (`create(.., base="zero")`; a base weight acts
+    everywhere) and a fixed grid. Old rows are forgotten only within three intervals of new ones, so the grid must be
+    fine. In two layers all rows share the edges of the second, and it forgets: see examples/continual.py.
     """
     if not (whole(steps, 0) and whole(patience, 1)):
         raise TrainingError(f"steps ≥ 0 and patience ≥ 1 are needed, whole numbers; got {steps!r} and {patience!r}.")
@@ -100,7 +100,7 @@ def refine(
         if not np.isfinite(before):
             return kan
         descend(point, steps, patience, report)
-    if point.error > before and smooth == 0:  # the ridge alone may not cost anything
+    if point.error > before and smooth == 0:  # the ridge alone must not make the fit worse
         return kan
     return scatter(kan, free, point.vector)
 
@@ -116,14 +116,14 @@ def _start(kan: Kan, free: tuple[Free, ...], cost: Penalty, x: Array, y: Array, 
 def minimise(
     one: Problem, start: Array, penalty: Penalty, steps: int, patience: int, report: StepReport | None = None
 ) -> Array:
-    """The vector with the least loss and penalty that `steps` iterations find from `start`, where they are finite."""
+    """The vector with the lowest loss plus penalty that `steps` iterations find from `start`."""
     point = Point(one, penalty, start)
     descend(point, steps, patience, report)
     return point.vector
 
 
 def descend(point: "Descent", steps: int, patience: int, report: StepReport | None) -> None:
-    """Go down from where a descent is, in at most `steps` iterations."""
+    """Minimise in at most `steps` iterations, with early stopping after `patience` small gains in a row."""
     damping, growth, small_gains = 1e-2, 2.0, 0
     moved = True
     for step in range(steps):
@@ -150,7 +150,7 @@ def descend(point: "Descent", steps: int, patience: int, report: StepReport | No
 
 
 class Descent(Protocol):
-    """Where a fit is, and where a damped step would lead."""
+    """The state of a fit: its vector, and the damped step that was attempted last."""
 
     @property
     def vector(self) -> Array: ...
@@ -164,20 +164,21 @@ class Descent(Protocol):
         """The loss and the penalty."""
 
     def linearise(self, floor: float) -> bool:
-        """Make the normal equations at the vector, damped by at least this share of the greatest of their diagonal.
+        """Compute the normal equations at the vector; `floor` bounds the damped diagonal from below, relative to its
+        maximum.
 
-        False where they lead nowhere: they are not finite, or there is no slope.
+        False if there is no way on: they are not finite, or the gradient is 0.
         """
 
     def attempt(self, damping: float) -> tuple[float, float]:
-        """The value after a step, infinite where there is none, and how much less the quadratic model promised."""
+        """The value after a step, infinite if it is not finite, and the decrease that the quadratic model predicts."""
 
     def accept(self) -> None:
         """Take the step that was attempted last."""
 
 
 class Point:
-    """A descent in NumPy, of any problem."""
+    """A descent in NumPy, for any problem."""
 
     def __init__(self, problem: Problem, penalty: Penalty, vector: Array) -> None:
         self._problem, self._penalty = problem, penalty
@@ -213,7 +214,8 @@ class Point:
 
 
 class FewResiduals(Point):
-    """The same for far more parameters than residuals, by systems as large as the residuals (native/lm/dual.c)."""
+    """`Point` for far more parameters than residuals: it solves systems of the size of the residuals, as
+    native/lm/dual.c does."""
 
     def __init__(self, problem: jacobian.LeastSquaresProblem, penalty: Penalty, vector: Array) -> None:
         super().__init__(problem, penalty, vector)
@@ -231,7 +233,7 @@ class FewResiduals(Point):
     def _change(self, added: Array) -> Array:
         try:
             both = self._penalty.solve(added, np.column_stack([self._rows.T, self._slope]))
-        except np.linalg.LinAlgError:  # damping so weak that straight splines cost nothing, but for rounding
+        except np.linalg.LinAlgError:  # damping so weak that the cost of straight splines is lost to rounding
             return np.full(len(added), np.nan)
         columns, alone = both[:, :-1], both[:, -1]
         right = self._residuals - self._rows @ alone

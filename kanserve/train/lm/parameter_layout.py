@@ -1,9 +1,9 @@
-"""Where the numbers of a network stand for the compiled kernels of least squares.
+"""The memory layout of a network for the compiled least-squares kernels.
 
-The kernels have all weights of a network in one array, padded along the subnodes, and the vector in an order of their
-own: first the splines, each input's coefficients as (function, subnode), so that what is not zero in a row of the
-Jacobian is one window for each input; then all else; of the last layer each output's parts together, as no other
-output depends on them. Structures of 64-bit numbers and addresses are rows of integers here, in the order of
+The kernels hold all weights of a network in one array, padded along the subnodes. Their parameter vector has its own
+order: first the splines, each input's coefficients as (function, subnode), so that the non-zeros of a row of the
+Jacobian are one window per input; then everything else. In the last layer each output's parameters are together, as no
+other output depends on them. C structures of 64-bit numbers and addresses are rows of integers here, in the order of
 native/lm/network.h and native/lm/least_squares.h.
 """
 
@@ -29,7 +29,7 @@ PADDING = 8
 
 @dataclass(frozen=True, eq=False)
 class LayerLayout:
-    """One layer, and where its numbers begin in the array of all weights."""
+    """One layer, and where its arrays begin in the array of all weights."""
 
     layer: Layer
     tables: Tables | None  # None without splines
@@ -44,27 +44,27 @@ class LayerLayout:
 
 @dataclass(frozen=True, eq=False)
 class ParameterBlock:
-    """Numbers that stand one after the other in the vector: of one input, one named edge or one node."""
+    """Consecutive numbers of the vector: those of one input, one named edge or one node."""
 
     kind: int
     layer: int
     at: int  # the input, the named edge or the node
     slot: int  # of a named edge: which of a, b, c, d
-    node: int  # the output that they belong to, -1: all
+    node: int  # the output that they belong to; -1 for all
     subnodes: Integers
-    public: Integers  # where they stand in the vector of `parameters`
-    places: Integers  # where they stand among the weights
+    public: Integers  # their positions in the vector of `parameter_vector`
+    places: Integers  # their positions in the array of all weights
 
 
 def held(kan: Kan) -> tuple[LayerLayout, ...]:
-    """Where the numbers of each layer go."""
+    """The layout of each layer."""
     found = []
     start = 0
     for layer in kan.layers:
         padded = 1 if layer.subnodes == 1 else -(-layer.subnodes // PADDING) * PADDING
         named = tuple((int(j), int(i)) for j, i in np.argwhere(layer.symbolic_mask))
         sizes = [
-            layer.inputs * layer.coefficients.shape[2] * padded + PADDING,  # a vector may be read beyond the last one
+            layer.inputs * layer.coefficients.shape[2] * padded + PADDING,  # SIMD may read beyond the last one
             layer.inputs * padded + PADDING,
             4 * len(named),
             layer.nodes,
@@ -92,7 +92,7 @@ def weights(every: tuple[LayerLayout, ...]) -> Array:
 
 
 def parts(free: tuple[Free, ...], every: tuple[LayerLayout, ...]) -> list[ParameterBlock]:
-    """The vector, part by part, in the order of the kernels."""
+    """The blocks of the vector in the order of the kernels."""
     splines: list[ParameterBlock] = []
     scalars: list[ParameterBlock] = []
     start = 0
@@ -133,7 +133,7 @@ def _scalars(index: int, node: int, group: range, free: Free, one: LayerLayout, 
 
 
 def _by_input(edges: Integers, group: range) -> Iterator[tuple[int, Integers]]:
-    """Each input with those of the edges (E, 2) of j, i that begin there and end in the group."""
+    """Each input i, with the positions of its edges among `edges` (E, 2: j, i) whose subnode j is in the group."""
     inside = np.flatnonzero((edges[:, 0] >= group.start) & (edges[:, 0] < group.stop))
     if len(inside) == 0:
         return
@@ -178,10 +178,10 @@ def layer_record(one: LayerLayout, weights: Array, keep: list[NDArray[np.generic
 
 
 def groups(every: list[ParameterBlock], outputs: int) -> list[list[ParameterBlock]]:
-    """The parts whose numbers make windows together, the residual among them as the last one.
+    """The blocks that share a window of the Jacobian's row; the residual is the last one.
 
-    Splines from one input do; so does all else if there is one output. With several, the hidden layers, each output
-    and the residual are on their own, since what belongs to another output is left out.
+    The splines of an input share one, and everything else shares one if there is a single output. With several, the
+    hidden layers, each output and the residual have their own, so that other outputs' parameters are left out.
     """
     found: list[list[ParameterBlock]] = []
     for part in (*every, ParameterBlock(RESIDUAL, -1, 0, 0, -1, _one(0), _one(0)[:0], _one(0)[:0])):

@@ -1,14 +1,14 @@
-"""Which numbers of a network a fit may change, and how they make one vector.
+"""The free parameters of a network, and how they make one vector.
 
-Pruned edges stay pruned, and a base weight of exactly 0 beside coefficients stays 0. What says the same thing twice
-is free once only:
+Pruned edges stay pruned, and a base weight of exactly 0 beside coefficients stays 0. Of redundant parameters only one
+is free:
 
-- f(a·x + b) of a power, a root, a logarithm or |x| needs b but not a, an exponential a but not b, a line neither;
-- a subnode has one constant: its splines hold it; without splines it is the d of its first named edge; an output
-  without any edge has its node bias. The output of a product has its node bias besides;
-- what an identity edge alone carries to the next layer could be changed by the edges that take it: it stays.
+- f(a·x + b) of a power, a root, a logarithm or |x| needs b but not a, an exponential a but not b, a line neither.
+- A subnode has one constant: its splines contain it; without splines it is the d of its first named edge; an output
+  without edges has its node bias. An output that is a product has its node bias as well.
+- An identity edge that only carries a value to the next layer stays as it is: the edges that take it can change it.
 
-Scales of nodes stay as they are: the edges hold them.
+Scales of nodes stay as they are: the edges contain them.
 """
 
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ _ONLY_SHIFT = (
 
 
 def inner_parameters(name: str) -> tuple[int, ...]:
-    """Which of a (0) and b (1) change c·f(a·x + b) + d in a way that c and d cannot."""
+    """Which of a (0) and b (1) change c·f(a·x + b) + d in a way that c and d cannot; the others are redundant."""
     if name in ("x", "sign"):
         return ()
     if name == "exp":
@@ -39,7 +39,7 @@ def inner_parameters(name: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Free:
-    """The free parameters of one layer, in the order in which they stand in the vector."""
+    """The free parameters of one layer, in the order of the vector."""
 
     edges: Indices  # (E, 2): j, i of the splines, G + k coefficients each
     base: Indices  # (F, 2): j, i of the base weights
@@ -57,7 +57,7 @@ class Free:
         return len(self.edges) * self.functions
 
     def of_subnodes(self, subnodes: range, node: int) -> tuple["Free", Indices]:
-        """The part that acts through these subnodes, which make `node`, and where it stands in the layer's part."""
+        """The parameters of these subnodes, which make `node`, and their positions among the layer's parameters."""
         inside = [np.isin(rows[:, 0], subnodes) for rows in (self.edges, self.base, self.affine)]
         inside.append(self.bias == node)
         mask = np.concatenate([np.repeat(inside[0], self.functions), *inside[1:]])
@@ -69,7 +69,7 @@ class Free:
 
 @dataclass
 class Weights:
-    """The numbers of one layer that a fit changes, as arrays that may be written to."""
+    """Writable copies of the arrays of one layer that a fit changes."""
 
     coefficients: Array
     base_weight: Array
@@ -78,13 +78,13 @@ class Weights:
 
 
 Constant = tuple[int, int, int, int]
-"""Layer, subnode, input, and which of a, b, c, d of the named edge there."""
+"""Layer, subnode, input, and which of a, b, c, d of that named edge."""
 
 
 def free_parameters(kan: Kan, fixed: frozenset[Constant] = frozenset()) -> tuple[Free, ...]:
-    """What is free in each layer but `fixed`; nothing is in what the outputs do not depend on.
+    """The free parameters of each layer without those in `fixed`; none where the outputs do not depend on the layer.
 
-    Where the d of one edge is fixed, the subnode that it is in has no constant of its own at all.
+    If the d of one edge is fixed, its subnode has no free constant at all.
     """
     used = np.ones(len(kan.outputs), bool)
     found = []
@@ -126,7 +126,7 @@ def _free(layer: Layer, listens: NDArray[np.bool_], fixed: set[tuple[int, int, i
 
 
 def carriers(layer: Layer) -> NDArray[np.bool_]:
-    """(O,): which subnodes are sum nodes that only carry a value of the layer before to the next one."""
+    """(O,): which subnodes are sum nodes that only carry a value of the layer before to the next one, unchanged."""
     identity = (layer.functions == "x") & (layer.affine == (1.0, 0.0, 1.0, 0.0)).all(axis=2) & ~layer.spline_mask
     plain = (layer.node_scale == 1) & (layer.node_bias == 0) & (layer.arity == 1)
     neutral = (layer.subnode_scale == 1) & (layer.subnode_bias == 0) & (layer.alive.sum(axis=1) == 1)
@@ -180,7 +180,7 @@ def scatter(kan: Kan, free: tuple[Free, ...], vector: Array) -> Kan:
 
 @dataclass(frozen=True, eq=False)
 class Bend:
-    """How much the spline of an edge bends: ½·c'·matrix·c over its coefficients, vector[start : start + G+k]."""
+    """The smoothness penalty of an edge's spline: ½·c'·matrix·c of its coefficients, vector[start : start + G+k]."""
 
     layer: int
     j: int
@@ -191,7 +191,7 @@ class Bend:
 
 @dataclass(frozen=True, eq=False)
 class Penalty:
-    """½·Σ ridge·θ² + ½·proximal·‖θ - center‖² + what the splines' bending costs."""
+    """½·Σ ridge·θ² + ½·proximal·‖θ - center‖² + the smoothness penalties of the splines."""
 
     ridge: Array  # (P,)
     proximal: float
@@ -199,7 +199,7 @@ class Penalty:
     bends: tuple[Bend, ...]
 
     def value(self, vector: Array) -> float:
-        with np.errstate(all="ignore"):  # a step that overflows is one that is not taken
+        with np.errstate(all="ignore"):  # a step that overflows is not taken
             moved = vector - self.center
             total = float(self.ridge @ vector**2) + self.proximal * float(moved @ moved)
             for bend in self.bends:
@@ -223,7 +223,7 @@ class Penalty:
         return result
 
     def solve(self, added: Array, right: Array) -> Array:
-        """The solution of (second derivatives + diag(added))·x = right, both (P, n)."""
+        """The solution x (P, n) of (second derivatives + diag(added))·x = right, for right (P, n)."""
         diagonal = self.ridge + self.proximal + added
         result: Array = right / diagonal[:, None]
         for bend in self.bends:
@@ -232,7 +232,7 @@ class Penalty:
         return result
 
     def add_to(self, matrix: Array, gradient: Array, vector: Array) -> None:
-        """Add its second derivatives to a matrix (P, P) and its first ones at `vector` to a gradient (P,)."""
+        """Add the second derivatives to a matrix (P, P), and the first ones at `vector` to a gradient (P,)."""
         matrix.flat[:: len(gradient) + 1] += self.ridge + self.proximal
         gradient += self.slope(vector)
         for bend in self.bends:
@@ -241,7 +241,7 @@ class Penalty:
 
 
 def penalty(kan: Kan, free: tuple[Free, ...], ridge: float, smooth: float, proximal: float = 0.0) -> Penalty:
-    """The penalty of a fit that begins at `kan`: the ridge is on coefficients and base weights, not on constants."""
+    """The penalty of a fit that begins at `kan`; the ridge is on coefficients and base weights, not on constants."""
     strengths = np.zeros(sum(layer.size for layer in free))
     bends = []
     start = 0
@@ -258,8 +258,8 @@ def penalty(kan: Kan, free: tuple[Free, ...], ridge: float, smooth: float, proxi
 def bending(layer: Layer, i: int) -> Array:
     """The matrix D'D (G+k, G+k) of the second differences of coefficients on the grid of input i.
 
-    On a uniform grid they are c[m+1] - 2·c[m] + c[m-1]. On any other they are differences of slopes between the
-    Greville abscissae times the mean step, so that a straight line has none.
+    On a uniform grid they are c[m+1] - 2·c[m] + c[m-1]. On others they are differences of slopes between the Greville
+    abscissae, times the mean step, so that a straight line has no penalty.
     """
     k = layer.order
     knots = layer.knots[i]

@@ -1,8 +1,8 @@
-"""The schedule of a least-squares fit: several starts on a coarse grid, then finer grids while held-out rows gain.
+"""The schedule of a least-squares fit: several starts on a coarse grid, then finer grids while validation improves.
 
-Training straight on a fine grid ends in poor minima, and the settings for exact data fail on noisy ones (R² -4.8
-where 0.5 can be had); so the grid grows, and rows that are held out choose the start, the grid and how smooth the
-splines must be.
+Training on a fine grid from the start ends in poor minima, and settings for exact data fail on noisy data (R² -4.8
+where 0.5 is possible). So the grid is refined step by step, and held-out rows choose the start, the grid and the
+smoothness of the splines.
 """
 
 from dataclasses import dataclass, replace
@@ -27,19 +27,19 @@ from kanserve.train.lm.parameter_vector import free_parameters
 Array = NDArray[np.float64]
 
 STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-EXACT_RIDGE = 1e-13  # the floor of the error on exact data is near 1e5 times the root of it
+EXACT_RIDGE = 1e-13  # the lowest error on exact data is about 1e5 times its square root
 MOST_PARAMETERS = 1500  # each step solves a dense system of this size
-START_ROWS = 2000  # a start needs no more rows to show what it is worth
-ENOUGH_ROWS, ENOUGH_EACH = 5000, 50  # and per parameter: more rows move the best parameters by less than choices do
+START_ROWS = 2000  # enough to compare starts
+ENOUGH_ROWS, ENOUGH_EACH = 5000, 50  # rows, and rows per parameter: more change less than the choices do
 START_STEPS, SETTLE_STEPS, GROW_STEPS = 25, 40, 60
-ALL_ROWS_STEPS = 10  # from a network that is fitted to enough of the rows already
-LEAST_SHARE = 1e-12  # of a class without rows, whose logarithm would be none
-SHARE = 0.5  # of a standard error, by which the smoother of two networks may be worse
+ALL_ROWS_STEPS = 10  # for a network that is fitted to enough of the rows already
+LEAST_SHARE = 1e-12  # frequency of a class without rows, so that its logarithm is finite
+SHARE = 0.5  # of a standard error: by so much the smoother of two networks may be worse
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Rows to fit to, rows to judge by (None: the same), and how to go on."""
+    """Training rows, validation rows (None: the same), and settings."""
 
     train: Dataset
     held: Dataset | None
@@ -54,12 +54,12 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A network, the strength of its smoothness, and its squared error on each row to judge by (N,)."""
+    """A network, its smoothing strength, and its squared error on each validation row (N,)."""
 
     kan: Kan
     smooth: float
     errors: Array
-    shares: Array  # (N,), by which rows count; they add up to 1
+    shares: Array  # (N,), the weights of the rows; they sum to 1
 
     @property
     def error(self) -> float:
@@ -68,17 +68,17 @@ class Candidate:
 
 @dataclass
 class Run:
-    """Where a schedule is: how much of the work is done, and what is written and told of it."""
+    """The state of a schedule: how much of the work is done; it writes the checkpoint and reports progress."""
 
     plan: Schedule
     work: float
-    """Of the whole schedule, in multiply-adds: an estimate, since it may end early."""
+    """Multiply-adds of the whole schedule: an estimate, since it may end early."""
     done: float = 0.0
     units: int = 0
     loss: float = np.nan
 
     def fitted(self, kan: Kan, rows: Dataset, smooth: float, steps: int) -> Candidate:
-        """The network fitted to these rows: found in the checkpoint, or by work that the checkpoint then holds."""
+        """The network fitted to these rows, from the checkpoint if it is there; else it is fitted and kept."""
         plan = self.plan
         name, effort = f"unit {self.units}", _work(kan, rows, steps)
         if plan.checkpoint.holds(name):
@@ -93,7 +93,7 @@ class Run:
         return one
 
     def tell(self, stage: str, error: float, share: float | None = None) -> None:
-        """Tell that a stage is done, which left this squared error."""
+        """Report that a stage has ended with this squared error."""
         self.plan.watch.tell(stage, np.sqrt(error), self.loss, self.done / self.work if share is None else share)
 
     def _refined(self, kan: Kan, rows: Dataset, smooth: float, steps: int) -> Kan:
@@ -114,7 +114,7 @@ class Run:
 
 
 def run(kan: Kan, data: Dataset, plan: Schedule) -> Kan:
-    """Fit a normalised network, its weights drawn anew; at last `steps` on all rows of `data`."""
+    """Fit a normalised network from new random weights; the last `steps` are on all rows of `data`."""
     now = Run(plan, _whole_work(kan, data, plan))
     best = _best_start(kan, now)
     best = _smoothed(best, now)
@@ -130,18 +130,18 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> Kan:
 
 
 def _enough(rows: Dataset, kan: Kan, plan: Schedule) -> Dataset:
-    """As many of the rows as choices about this network need."""
+    """A sample of the rows, large enough for choices about this network."""
     return rows.sample(max(ENOUGH_ROWS, ENOUGH_EACH * parameters(kan)), plan.settings.seed)
 
 
 def _work(kan: Kan, rows: Dataset, steps: int) -> float:
-    """The multiply-adds of so many steps, as far as that goes: J'J, and its decomposition."""
+    """The approximate multiply-adds of so many steps: J'J and its factorisation."""
     size = parameters(kan)
     return steps * (rows.y.size * size * (size + 20.0) + size**3 / 3)
 
 
 def _whole_work(kan: Kan, data: Dataset, plan: Schedule) -> float:
-    """The work of all stages, were none to end early."""
+    """The work of all stages if none ends early."""
     first = fresh(kan, plan.settings.grids[0], (plan.settings.seed,))
     total = plan.settings.starts * _work(first, plan.train.sample(START_ROWS, plan.settings.seed), START_STEPS)
     enough = _enough(plan.train, first, plan)
@@ -161,7 +161,7 @@ def _finalists(kan: Kan, plan: Schedule) -> int:
 
 
 def _best_start(kan: Kan, now: Run) -> Candidate:
-    """The best of several short runs on few rows, after the best of them went on for longer on more."""
+    """The best of several random starts: short runs on few rows, then longer ones of the finalists on more rows."""
     plan = now.plan
     few = plan.train.sample(START_ROWS, plan.settings.seed)
     runs: list[Candidate] = []
@@ -176,7 +176,7 @@ def _best_start(kan: Kan, now: Run) -> Candidate:
 
 
 def _smoothed(best: Candidate, now: Run) -> Candidate:
-    """The candidate as smooth as the rows to judge by want it."""
+    """The candidate with the smoothing strength that the validation rows choose."""
     plan = now.plan
     enough = _enough(plan.train, best.kan, plan)
     others = [now.fitted(best.kan, enough, smooth, SETTLE_STEPS) for smooth in plan.settings.strengths[1:]]
@@ -186,7 +186,7 @@ def _smoothed(best: Candidate, now: Run) -> Candidate:
 
 
 def _grown(best: Candidate, now: Run) -> Candidate:
-    """The candidate on finer grids, until that is no better or there are more parameters than answers."""
+    """The candidate on finer grids, until the error no longer falls or there are more parameters than answers."""
     plan = now.plan
     most = different_answers(plan.train)
     for intervals in plan.settings.grids[1:]:
@@ -210,10 +210,10 @@ def _best(candidates: list[Candidate]) -> Candidate:
 
 
 def smoothest(candidates: list[Candidate]) -> Candidate:
-    """The smoothest candidate that is as good as the best one, as far as the rows to judge by can tell.
+    """The smoothest candidate whose validation error is not clearly worse than the best one's.
 
-    As good is: worse by less than a share of the standard error of the difference, row by row. On exact data errors
-    differ by orders of magnitude and the best is alone; on noisy data the smoother one is the safer one.
+    "Not clearly" is by less than a share of the standard error of the row-by-row difference. On exact data errors
+    differ by orders of magnitude and only the best qualifies; on noisy data the smoother one is safer.
     """
     best = _best(candidates)
     equal = [best]
@@ -227,14 +227,14 @@ def smoothest(candidates: list[Candidate]) -> Candidate:
 
 
 def errors(kan: Kan, data: Dataset) -> Array:
-    """The squared error of each row (N,) in units of the output scales, infinite where the network is not finite."""
+    """The squared error of each row (N,) relative to the output scales, infinite where the network is not finite."""
     with np.errstate(all="ignore"):
         squares: Array = (((evaluate(kan, data.x) - data.y) / kan.output_scale) ** 2).mean(axis=1)
     return np.where(np.isfinite(squares), squares, np.inf)
 
 
 def no_worse_than_the_mean(kan: Kan, data: Dataset) -> Kan:
-    """The network with each output that is worse than the mean of its answers replaced by that mean."""
+    """The network, with each output that is worse than the mean of its answers replaced by that mean."""
     with np.errstate(all="ignore"):
         squares = data.mean(((evaluate(kan, data.x) - data.y) / kan.output_scale) ** 2)
         mean = data.mean(((data.y - kan.output_shift) / kan.output_scale) ** 2)
@@ -242,8 +242,7 @@ def no_worse_than_the_mean(kan: Kan, data: Dataset) -> Kan:
 
 
 def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
-    """The classifier, or where its cross-entropy is worse than that of the shares of the classes, one that gives those
-    whatever the inputs are."""
+    """The classifier, or a constant one that gives the class frequencies if their cross-entropy is lower."""
     scores = np.log(np.maximum(data.mean(data.y), LEAST_SHARE))
     constant = data.mean(cross_entropies(np.broadcast_to(scores, data.y.shape), data.y))
     with np.errstate(all="ignore"):
@@ -255,12 +254,12 @@ def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
 
 
 def parameters(kan: Kan) -> int:
-    """How many numbers a fit may change."""
+    """The number of free parameters."""
     return sum(parameter.size for parameter in free_parameters(kan))
 
 
 def different_answers(data: Dataset) -> int:
-    """How many answers there are to different questions: a row that is there twice determines no more parameters."""
+    """The number of answers at distinct inputs: a repeated row determines no more parameters."""
     return len(np.unique(data.x, axis=0)) * int(data.y.shape[1])
 
 

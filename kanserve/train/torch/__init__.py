@@ -1,1 +1,1 @@
-"""Networks as torch modules, and training by gradients."""
+"""Networks as torch modules, and training by LBFGS and Adam."""

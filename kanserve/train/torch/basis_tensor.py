@@ -1,4 +1,4 @@
-"""All that an operator must know of a layer's grids, as one tensor, and the basis functions in plain torch from it."""
+"""A layer's grids as one tensor for the operators, and the basis functions in plain torch from it."""
 
 from math import frexp, ldexp, perm
 
@@ -17,12 +17,12 @@ except ImportError:
     raise MissingDependencyError("torch", "train") from None
 
 HEAD = 4  # low, step, rest and 1/step of an input's grid
-LEADING = 14  # bits of a step, of which a float holds the product with an interval's number
-EQUAL = 1e-13  # of a step: how far a knot may be from its place on a grid of equal steps
+LEADING = 14  # leading bits of a step: a float holds their product with an interval's number exactly
+EQUAL = 1e-13  # of a step: tolerance for a knot of a uniform grid
 
 
 def table_of(layer: Layer) -> NDArray[np.float64]:
-    """All that an operator must know of the grids, (I, R), laid out as native/layer/layer_basis.h says."""
+    """The layer's grids as a table (I, R), laid out as native/layer/layer_basis.h says."""
     basis = active_basis(layer)
     inputs, active = layer.inputs, layer.order + 1
     pieces = len(basis.origins) // inputs
@@ -36,8 +36,8 @@ def table_of(layer: Layer) -> NDArray[np.float64]:
 
 
 def _steps(layer: Layer, i: int) -> tuple[float, float, float, float]:
-    """The first knot of the range, the step's leading bits and the rest, and 1/step, where the closed form of
-    `layer_basis.h` serves; else 0."""
+    """The first knot of the range, the leading bits and the rest of the step, and 1/step, if the closed form of
+    `layer_basis.h` applies; else zeros."""
     low, high = span(layer.knots[i], layer.order)
     step = (high - low) / layer.intervals
     places = low + step * np.arange(-layer.order, layer.intervals + layer.order + 1)
@@ -50,7 +50,7 @@ def _steps(layer: Layer, i: int) -> tuple[float, float, float, float]:
 
 
 def basis(x: Tensor, table: Tensor, order: int, functions: int, derivative: int = 0) -> Tensor:
-    """All basis functions at x (I, N) in plain torch, or a derivative of them: (I, G+k, N)."""
+    """All basis functions at x (I, N), or a derivative of them, in plain torch: (I, G+k, N)."""
     inputs, active, count = len(table), order + 1, pieces(table.shape[1], order)
     ends = np.cumsum([HEAD, count - 1, count, count]).tolist()
     breaks, origins, first, polynomials = torch.tensor_split(table, ends, dim=1)[1:]
@@ -68,5 +68,5 @@ def basis(x: Tensor, table: Tensor, order: int, functions: int, derivative: int 
 
 
 def pieces(record: int, order: int) -> int:
-    """How many pieces an input's row of a table, of this length, has."""
+    """The number of pieces of an input, from the length of its row of the table."""
     return (record - HEAD + 1) // (3 + (order + 1) ** 2)

@@ -1,4 +1,4 @@
-"""Rows on their way to torch: few are tensors from the beginning, of many only the part that is computed next is."""
+"""Batches of rows as torch tensors: a small data set is converted once, a large one part by part."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ except ImportError:
 
 Places = NDArray[np.int64]
 
-KEPT = 2**23  # numbers: 64 MiB
+KEPT = 2**23  # numbers, 64 MiB: up to here all rows are kept as tensors
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Raw features x (N, inputs), answers y (N, outputs) and weights (N,), or None for all 1, on a device."""
+    """Raw features x (N, inputs), answers y (N, outputs) and weights (N,), None for all 1, on a device."""
 
     x: Tensor
     y: Tensor
@@ -34,7 +34,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """Rows of `data`, all but those at `held` (in rising order). Weights are such that their mean over these is 1."""
+    """The rows of `data` without the `held` ones (in ascending order); their weights have mean 1."""
 
     data: Dataset
     device: str
@@ -56,7 +56,7 @@ class Batches:
         return len(self.data) - (0 if self.held is None else len(self.held))
 
     def parts(self, size: int, positions: Places | None = None) -> Iterator[Batch]:
-        """All rows in their order, or those at these positions among them, at most `size` at a time."""
+        """All rows in order, or those at `positions` among them, at most `size` at a time."""
         count = len(self) if positions is None else len(positions)
         if self.kept is not None and positions is None and count <= size:
             yield self.kept
@@ -66,12 +66,12 @@ class Batches:
             yield self._at(part if positions is None else positions[part])
 
     def sample(self, most: int) -> Dataset:
-        """At most so many of the rows, evenly from first to last."""
+        """At most `most` rows, evenly spaced from first to last."""
         positions = np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64)
         return self.data.take(self.places(positions))
 
     def places(self, positions: Places) -> Places:
-        """Where the rows at these positions stand in the data."""
+        """The positions in `data` of the rows at these positions."""
         return positions if self.held is None else past(self.held, positions)
 
     def _at(self, positions: Places | slice) -> Batch:

@@ -1,4 +1,4 @@
-"""Training by gradients: LBFGS or Adam, for classifiers, penalties and networks too large for least squares."""
+"""Training by LBFGS or Adam: for classifiers, sparsity penalties and networks too large for least squares."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,22 +28,22 @@ try:
 except ImportError:
     raise MissingDependencyError("torch", "train") from None
 
-RATES = {"lbfgs": 1.0, "adam": 1e-2}
-DECAY = 1e-4  # of coefficients and base weights, Adam only
-RIDGE = {"squared": 0.0, "cross_entropy": 2e-3}  # classes that can be told apart have no finite best weights
+RATES = {"lbfgs": 1.0, "adam": 1e-2}  # default learning rates
+DECAY = 1e-4  # weight decay of coefficients and base weights, Adam only
+RIDGE = {"squared": 0.0, "cross_entropy": 2e-3}  # separable classes have no finite best weights
 SMALL_GAIN = 1e-3
-CERTAIN = 2.0  # standard errors, by which a finer grid must be better
-JUDGEMENTS = 50  # of an Adam run; LBFGS has one a step
-JUDGED_BY = (2_000, 20_000)  # rows: as many as a pass between two judgements takes, within these bounds
+CERTAIN = 2.0  # standard errors by which a finer grid must be better
+JUDGEMENTS = 50  # validations in an Adam run; LBFGS has one per step
+JUDGED_BY = (2_000, 20_000)  # validation rows, fewest and most; see `_judged_by`
 MOST_FAILURES = 5
-FULL_BATCH, BATCH = 512, 256
+FULL_BATCH, BATCH = 512, 256  # Adam's batch: all rows up to the first number, else the second
 WORTH_SHARING = 3e7  # rows times coefficients
 NUMBERS_AT_ONCE = 2**20  # of the largest array of a pass
 
-GRID_UPDATES = (0.05, 0.1, 0.2)  # where in the run grids follow the data
-OUTSIDE, USED = 0.02, 0.6  # a hidden node this far outside, or using this little of its range, wants another one
-WORSE = 1.1  # a grid may cost this much of the loss
-RANGE_ROWS = 2000
+GRID_UPDATES = (0.05, 0.1, 0.2)  # shares of the run after which grids follow the data
+OUTSIDE, USED = 0.02, 0.6  # a grid is updated if its input leaves the range by so much, or uses less of it than this
+WORSE = 1.1  # factor by which a grid update may raise the loss
+RANGE_ROWS = 2000  # to set ranges by
 
 
 def descend(
@@ -56,20 +56,21 @@ def descend(
     watch: Watch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Kan:
-    """Train a network from where it is, in float64; what is free is what `refine` frees.
+    """Train a network from its present weights, in float64; the free parameters are those of `refine`.
 
     The loss is ½·mean ‖(prediction - y)/output_scale‖², or the mean cross-entropy of the softmax, plus the penalties
-    (`penalties`), on the rows of `train` but for those at the places `without`. Judged is the same on the held-out
-    rows, without any on the training rows, 2,000 to 20,000 of them: the network judged best is the result, so by that
-    measure it is never worse than `kan`, and it is finite if `kan` is. Training ends after `steps`, or when `patience`
-    judgements in a row have together gained less than a thousandth.
+    (`penalties`), on the rows of `train` except those at the places `without`. The validation loss is the same on the
+    held-out rows, or on the training rows if there are none, 2,000 to 20,000 of them. The network with the lowest
+    validation loss is the result: by that measure it is never worse than `kan`, and it is finite if `kan` is. Training
+    ends after `steps`, or by early stopping when `patience` validations in a row have together gained less than a
+    thousandth.
 
-    LBFGS takes all rows at every step and is judged after each; `batch` is then how many are computed at once, and
-    `learning_rate` the first trial of its line search (1). Adam takes `batch` rows a step (all up to 512, else 256)
-    with a `learning_rate` (0.01) that falls to 0 along a cosine, and is judged 50 times. Early on, the grids of hidden
-    layers follow their data where those have left them. Of several `grids` each gets its share of the steps, beginning
-    with the best network so far and the full learning rate; one that is not better than the one before it by two
-    standard errors of the held-out rows is given up, and is the last. Equal arguments give equal networks; torch's
+    LBFGS takes all rows at every step and is validated after each; `batch` is then how many are computed at once, and
+    `learning_rate` the first trial of its line search (1). Adam takes `batch` rows per step (all up to 512, else 256)
+    with a `learning_rate` (0.01) that falls to 0 along a cosine, and is validated 50 times. Early in the run, the grids
+    of hidden layers are updated where the data have left them. Of several `grids` each gets its share of the steps, and
+    starts from the best network so far with the full learning rate. A grid that is not better than the one before by
+    two standard errors on the held-out rows is given up, and ends the run. Equal arguments give equal networks; torch's
     global generator is neither used nor set.
     """
     _check(kan, (train, held), settings)
@@ -95,10 +96,10 @@ class _Best:
 
 
 class _Run:
-    """A training loop: where it is, all of which a checkpoint holds, and how it goes on."""
+    """A training loop; a checkpoint holds all of its state."""
 
     begun: int
-    """The step at which this grid was begun, and `end` where it is left."""
+    """The first step on this grid; `end` is the last."""
     end: int
     failures: int
     waited: int
@@ -130,7 +131,7 @@ class _Run:
         self.updates = {max(1, round(share * self.end)) for share in GRID_UPDATES}
         vector = self.model.vector()
         self.found = self._judged(vector)
-        self.coarser = _Best(kan, vector, inf)  # of the grids before this one, of which there is none
+        self.coarser = _Best(kan, vector, inf)  # the best of the grids before this one: none yet
         self._keep_best(_Best(kan, vector, self.found))
         if checkpoint.holds("structure"):
             self._recall()
@@ -141,14 +142,14 @@ class _Run:
         return self.waited >= self.settings.patience
 
     def to_the_end(self) -> None:
-        """Take all steps, on each grid until patience or what can be done ends; one that gains nothing is the last."""
+        """Take all steps, on each grid until early stopping or failure; a grid that gains nothing is the last."""
         while self.step < self.settings.steps:
             over = self.step >= self.end or self.early_stopping or self.failures > MOST_FAILURES
             if over and not self._refined():
                 break
             self.state = self._next()
             if self.state is None:
-                # LBFGS ends where nothing goes down, Adam where something is not finite: back to the best, slower.
+                # LBFGS found no lower loss, or Adam a value that is not finite: back to the best, at a lower rate.
                 self.failures = self.failures + 1 if self.settings.method == "adam" else MOST_FAILURES + 1
                 self.rate /= 4
                 self._structure(self.best.kan())
@@ -168,7 +169,7 @@ class _Run:
             self._keep_best(self.coarser)
 
     def _begin(self, kan: Kan) -> None:
-        """Go on with this network for its share of the steps that are left."""
+        """Start on this network, with its share of the remaining steps."""
         settings = self.settings
         self.failures = self.waited = 0
         self.mark = inf
@@ -178,7 +179,7 @@ class _Run:
         self._structure(kan)
 
     def _refined(self) -> bool:
-        """Go on with the best network on the next finer grid, if there is one and this one has gained something."""
+        """Start on the next finer grid with the best network, if there is one and this grid has gained something."""
         if self.grid + 1 == len(self.settings.grids) or not self._gained():
             return False
         self.grid += 1
@@ -188,16 +189,16 @@ class _Run:
         return True
 
     def _structure(self, kan: Kan) -> None:
-        """Go on with this network, by an optimizer that knows nothing yet."""
+        """Go on with this network and a new optimizer state."""
         self.kan, self.model = kan, model(kan, self.settings.device)
-        # The same curve costs the same on each grid: its squared second differences fall with the third power.
+        # So that a curve has the same penalty on each grid: squared second differences fall with the third power.
         finer = kan.layers[0].intervals / self.settings.grids[0]
         self.goal = replace(self.goal, smooth=self.settings.strengths[0] * finer**3)
         self.decay = DECAY * self.model.shrinks
         self.state = None
 
     def _gained(self) -> bool:
-        """Whether this grid is better than the one before, by more than the held-out rows would tell of equal ones."""
+        """Whether this grid is better than the one before, by more than chance on the held-out rows."""
         if self.grid == 0 or not self.best.loss < self.coarser.loss * (1 - SMALL_GAIN):
             return self.grid == 0
         if self.same_rows:
@@ -210,7 +211,7 @@ class _Run:
         return bool(gain.mean() * len(gain) ** 0.5 > CERTAIN * (gain - gain.mean()).norm() / len(gain) ** 0.5)
 
     def _next(self) -> Lbfgs | Adam | None:
-        """Take a step; None where there is none."""
+        """The state after a step; None if no step is possible."""
         if self.settings.method == "lbfgs":
             whole = function(self.goal, self.model, self.rows)
             now = lbfgs(whole, self.model.vector()) if self.state is None else self.state
@@ -225,7 +226,7 @@ class _Run:
         return value(self.goal, self.model, vector, self.judges) + own
 
     def _judge(self) -> None:
-        """Judge where the run is, and keep the best network judged."""
+        """Compute the validation loss, and keep the network if it is the best so far."""
         state = self.state
         assert state is not None
         known = isinstance(state, Lbfgs) and self.same_rows and len(self.judges) == len(self.rows)
@@ -243,9 +244,9 @@ class _Run:
             self.watch.best = best.loss, best.kan
 
     def _follow(self, vector: Tensor) -> None:
-        """Set hidden ranges to the data, where they need it and it costs little.
+        """Update hidden grids to the range of their data, where needed and if the loss barely rises.
 
-        The first layer's ranges are the user's data's already.
+        The first layer's grids already have the range of the data.
         """
         sample = self.rows.sample(RANGE_ROWS)
         few = Batches(sample, self.settings.device)
@@ -265,7 +266,7 @@ class _Run:
                 self._structure(moved)
 
     def _write(self) -> None:
-        """Write all that the run needs to go on as if nothing had happened."""
+        """Write everything that the run needs to resume exactly."""
         whole = (self.step, self.failures, self.waited, self.grid, self.begun, self.end)
         numbers = (*whole, self.rate, self.mark, self.coarser.loss, self.best.loss)
         arrays = {"numbers": np.array(numbers, np.float64), "best": _array(self.best.vector)}
@@ -290,7 +291,7 @@ class _Run:
         self.coarser = _Best(coarser, model(coarser, self.settings.device).vector(), before)
         self._keep_best(_Best(self.checkpoint.kan("best"), arrays["best"], least))
         if "gradient" in arrays:
-            # Clones, since a sum over memory that begins elsewhere on a cache line may be rounded otherwise.
+            # Clones, since sums over memory with another alignment may round differently.
             pairs = tuple((array[0].clone(), array[1].clone()) for array in arrays["pairs"])
             self.state = Lbfgs(arrays["vector"], arrays["loss"].item(), arrays["gradient"], pairs)
         elif "mean" in arrays:
@@ -301,8 +302,8 @@ class _Run:
 
 @contextmanager
 def _threads_for(kan: Kan, rows: int) -> Iterator[None]:
-    """One of torch's threads where a pass is too small to share: where others use the cores too, threads that wait
-    for one another at each of a thousand small operations took 150 times as long."""
+    """Limit torch to one thread where a pass is too small to share: on busy cores, threads that wait for one another
+    at each of a thousand small operations took 150 times as long."""
     before = torch.get_num_threads()
     work = rows * sum(layer.coefficients.size for layer in kan.layers)
     torch.set_num_threads(1 if work < WORTH_SHARING else before)
@@ -313,7 +314,7 @@ def _threads_for(kan: Kan, rows: int) -> Iterator[None]:
 
 
 def _has_left(before: Layer, after: Layer) -> bool:
-    """Whether an input with splines is outside its range or uses little of it; `after` has the ranges of the data."""
+    """Whether an input with splines leaves its range or uses little of it; `after` has the ranges of the data."""
     for i in np.flatnonzero(before.spline_mask.any(axis=0)):
         low, high = span(before.knots[i], before.order)
         least, most = span(after.knots[i], after.order)
@@ -323,28 +324,28 @@ def _has_left(before: Layer, after: Layer) -> bool:
 
 
 def _every(settings: Settings) -> int:
-    """How many steps lie between two judgements."""
+    """The number of steps between two validations."""
     return 1 if settings.method == "lbfgs" else max(1, settings.steps // JUDGEMENTS)
 
 
 def _batch(count: int, settings: Settings) -> int:
-    """How many of so many rows a step takes."""
+    """The batch size of a step, for so many rows."""
     if settings.method == "lbfgs":
         return count
     return min(count, settings.batch if settings.batch is not None else count if count <= FULL_BATCH else BATCH)
 
 
 def _judged_by(count: int, settings: Settings) -> int:
-    """How many rows may judge: a step costs as much as to judge by three times its rows."""
+    """How many rows to validate on: validating three rows costs as much as one row of a step."""
     least, most = JUDGED_BY
     return min(max(least, 3 * _every(settings) * _batch(count, settings)), most)
 
 
 def _batches(count: int, settings: Settings) -> Callable[[int], Places | None]:
-    """The positions of a step's rows, None for all: each pass takes every row once, but for a last short batch.
+    """The positions of a step's rows, None for all. Each epoch takes every row once, without a last short batch.
 
-    Of very many rows they are drawn one by one, so that no order of all is kept. They depend on the seed and the step
-    alone, so that a run can go on at any step.
+    Of very many rows the positions are drawn at random, so that no permutation of all is kept. They depend only on the
+    seed and the step, so that a run can resume at any step.
     """
     size = _batch(count, settings)
     if size == count:
@@ -369,7 +370,7 @@ def _array(vector: Tensor) -> NDArray[np.float64]:
 
 
 def _rows_at_once(kan: Kan, penalised: bool) -> int:
-    """How many rows a pass may take: bases, and with penalties the values of all edges, are its largest arrays."""
+    """How many rows to compute at once: the largest arrays are the basis and, with penalties, the edges' values."""
     largest: int = max(
         layer.inputs * (layer.coefficients.shape[2] + penalised * layer.subnodes) for layer in kan.layers
     )

@@ -1,4 +1,4 @@
-"""How torch operators call the compiled kernels of kanserve/native/layer/layer.h."""
+"""Call the compiled kernels of kanserve/native/layer/layer.h from torch operators."""
 
 import ctypes
 from collections.abc import Callable, Sequence
@@ -28,23 +28,23 @@ def compiled(x: Tensor) -> bool:
     """Whether there are compiled kernels for tensors like x. Function transforms (torch.func) need plain torch."""
     if x.device.type != "cpu" or x.dtype not in _TYPES:
         return False
-    # What is traced calls operators, which choose when they run.
+    # While tracing, operators are called; they choose the kernel when they run.
     return torch.compiler.is_compiling() or (native.library() is not None and not _transformed())
 
 
-# Neither is public. Where torch drops them, transforms fail with torch's own message, and every call is dispatched.
+# Neither is public. If torch drops them, transforms fail with torch's own message, and every call is dispatched.
 _transformed: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 _watchers: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 
 
 def watched(x: Tensor) -> bool:
-    """Whether something traces or counts the operators that are called. If not, calling past torch's dispatcher halves
-    what a small layer costs."""
+    """Whether something traces or counts operator calls. If not, bypassing torch's dispatcher halves the cost of a
+    small layer."""
     return type(x) is not Tensor or torch.compiler.is_compiling() or _watchers() > 0
 
 
 def kernel(name: str, x: Tensor) -> Callable[..., int] | None:
-    """The compiled function for tensors like x, where there is one."""
+    """The compiled function for tensors like x; None if there is none."""
     library = native.library()
     if library is None or x.device.type != "cpu" or x.dtype not in _TYPES:
         return None
@@ -68,7 +68,7 @@ def run(
     table: Tensor,
     *tensors: Tensor | None,
 ) -> None:
-    """Call a kernel on the rows of x and what else it takes; what it writes to must be contiguous already."""
+    """Call a kernel on the rows of x and its other arguments; the tensors it writes to must be contiguous."""
     shape = _shape(coefficients, order, table.shape[1], base)
     held = [x.contiguous(), table, *(None if tensor is None else tensor.contiguous() for tensor in tensors)]
     first, *pointers = [None if tensor is None else tensor.data_ptr() for tensor in held]
@@ -78,9 +78,9 @@ def run(
 
 
 def check(coefficients: Tensor, x: Tensor, table: Tensor, *others: tuple[Tensor | None, int]) -> None:
-    """InputError unless all is of one precision in memory, and of the others, there are as many numbers as said.
+    """InputError unless all tensors have x's precision and are on the CPU, and `others` have the given sizes.
 
-    A kernel reads as many numbers of x's precision as the shapes of x and the coefficients say, whatever is there.
+    A kernel reads as many numbers as the shapes of x and the coefficients say, without any check.
     """
     inputs, dtype = coefficients.shape[1], x.dtype
     if not len(table) == x.shape[-1] == inputs:

@@ -1,4 +1,4 @@
-"""The bridge between networks as data and as torch modules: numbers cross it unchanged in float64."""
+"""Convert networks to torch modules and back; numbers stay unchanged in float64."""
 
 from dataclasses import replace
 
@@ -13,14 +13,14 @@ except ImportError:
 
 
 def to_module(kan: Kan, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> KanModule:
-    """The network as a module, which takes rows of any leading shape on `device`."""
+    """The network as a module on `device`; it takes rows with any leading shape."""
     return KanModule(kan, dtype, device)
 
 
 def from_module(module: KanModule) -> Kan:
-    """The network with the module's parameters as they are now; equal to the one it came from if none has changed.
+    """The network with the module's present parameters; equal to the original if none has changed.
 
-    Parameters that training made NaN or infinite raise NetworkError.
+    NaN or infinite parameters raise NetworkError.
     """
     layers = tuple(layer.layer() for layer in module.each())
     return replace(module.structure, layers=layers)

@@ -1,11 +1,11 @@
-"""A network as a torch module: spline and symbolic edges, the meaning of `network.evaluate.evaluate`, and gradients.
+"""A network as a torch module: spline and symbolic edges with the values of `network.evaluate.evaluate`, and gradients.
 
-Where there are compiled kernels, a layer's splines are one operator (`operators.layer`). Elsewhere they are plain
-torch, which gives the same numbers, slower: rows run last then, values are (features, rows), so that every operation is
-one long pass over memory, and one product of all basis functions with the coefficients makes a whole layer.
+With compiled kernels, a layer's splines are one operator (`operators.layer`). Without them plain torch gives the same
+numbers, more slowly. Rows are then the last axis, (features, rows), so that every operation is one long pass over
+memory, and one product of all basis functions with the coefficients computes a layer.
 
-Gradients are finite where the network is: a row that is NaN passes none back, and where a function has no finite
-slope, like a root at 0, its edge passes none either. Second derivatives work too.
+Gradients are finite wherever the network is: a NaN row passes none back, and an edge passes none where its function
+has no finite slope, such as a root at 0. Second derivatives work too.
 """
 
 from collections.abc import Callable
@@ -31,17 +31,17 @@ INSIDE_EVERY_DOMAIN = 0.5
 AFFINE = ("subnode_scale", "subnode_bias", "node_scale", "node_bias")
 PARAMETERS = ("coefficients", "base_weight", "affine", *AFFINE)
 
-# The table's spellings are our own expressions over `torch` and `x`: nothing of a user's gets here.
+# The table's strings are our own expressions over `torch` and `x`: no user input gets here.
 _TORCH: dict[str, Callable[[Tensor], Tensor]] = {
     name: eval(f"lambda x: {row.torch}", {"torch": torch}) for name, row in FUNCTIONS.items()
 }
 
 
 class KanModule(nn.Module):
-    """A whole network: raw features (..., inputs) to raw outputs (..., outputs); a classifier's are scores.
+    """A whole network: from raw features (..., inputs) to raw outputs (..., outputs); a classifier's are scores.
 
-    A row in which anything is not finite is NaN in all outputs. What may be trained are the parameters; grids,
-    functions, names and affines are those of `structure`, the network that it was made from.
+    A row in which anything is not finite is NaN in all outputs. The parameters can be trained; grids, functions, names,
+    shifts and scales are those of `structure`, the network it was made from.
     """
 
     input_shift: Tensor
@@ -63,9 +63,9 @@ class KanModule(nn.Module):
         return self._through(x, None)
 
     def with_edges(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The outputs, and what every edge of each layer gives: (O, I, N), all leading axes of x being N.
+        """The outputs, and the values of every edge of each layer, (O, I, N), with all leading axes of x as N.
 
-        Rows that are not finite are computed as if the values before the trouble were 0.
+        In rows that are not finite, the values that are not finite count as 0 in the next layer.
         """
         edges: list[Tensor] = []
         outputs = self._through(x, edges)
@@ -97,10 +97,10 @@ class KanModule(nn.Module):
         return v.reshape(*x.shape[:-1], v.shape[1])
 
     def _plainly(self, v: Tensor, edges: list[Tensor] | None) -> Tensor:
-        """The last layer's nodes from the first one's values, rows last both."""
+        """The last layer's nodes from the first layer's inputs, both with rows as the last axis."""
         fine = torch.isfinite(v).all(dim=0)
         for layer in self.each():
-            # 0 for what is not finite, so that no gradient of such a row is 0·infinity.
+            # 0 in place of values that are not finite, so that no gradient of such a row is 0·infinity.
             v = torch.where(fine, v, 0.0)
             if edges is None:
                 v = layer.nodes(layer.sums(v))
@@ -112,9 +112,9 @@ class KanModule(nn.Module):
 
 
 class KanLayer(nn.Module):
-    """One layer: values (N, I) of its inputs to its nodes (N, Q); a row in which anything is not finite becomes NaN.
+    """One layer: from inputs (N, I) to its nodes (N, Q); a row in which anything is not finite becomes NaN.
 
-    Parameters have the shapes of `ir.Layer`. Masks keep pruned edges pruned, and a base weight of 0 at 0.
+    Parameters have the shapes of `kan.Layer`. Masks keep pruned edges pruned, and a base weight of 0 at 0.
     """
 
     coefficients: nn.Parameter
@@ -124,12 +124,12 @@ class KanLayer(nn.Module):
     subnode_bias: nn.Parameter
     node_scale: nn.Parameter
     node_bias: nn.Parameter
-    table: Tensor  # (I, R), see `grid_tables.table_of`
+    table: Tensor  # (I, R), see `basis_tensor.table_of`
     spline_mask: Tensor  # (O, I, 1)
     base_mask: Tensor  # (O, I)
-    targets: Tensor  # (E,), j of the symbolic edges, those of one function together
+    targets: Tensor  # (E,), j of the symbolic edges, sorted by function
     sources: Tensor  # (E,), i
-    members: Tensor  # (arity, Q), the subnodes of each node; O stands for a factor of 1
+    members: Tensor  # (arity, Q), the subnodes of each node; index O stands for a factor of 1
 
     def __init__(self, layer: Layer, dtype: torch.dtype, device: torch.device | str) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class KanLayer(nn.Module):
 
         for name in ("coefficients", "base_weight", "affine", "subnode_bias", "node_bias"):
             self.register_parameter(name, nn.Parameter(floats(getattr(layer, name))))
-        for name in ("subnode_scale", "node_scale"):  # the edges hold them already
+        for name in ("subnode_scale", "node_scale"):  # redundant: the edges contain them
             self.register_parameter(name, nn.Parameter(floats(getattr(layer, name)), requires_grad=False))
         places = _symbolic_places(layer)
         buffers = {
@@ -160,9 +160,9 @@ class KanLayer(nn.Module):
         self._count = layer.coefficients.size
         names = layer.functions[tuple(places.T)].tolist()
         self._runs = [(name, names.index(name), names.count(name)) for name in dict.fromkeys(names)]
-        # Whether the layer is one operator: spline edges into sum nodes.
+        # Whether the layer is one operator: spline edges and sum nodes only.
         self.fused = self._has_splines and not self._runs and layer.nodes == layer.subnodes
-        # The bias of a sum node's only subnode would do what the node's own does.
+        # Redundant in sum nodes: the bias of the only subnode does the same as the node's bias.
         self.subnode_bias.requires_grad_(layer.nodes != layer.subnodes)
 
     def forward(self, v: Tensor) -> Tensor:
@@ -180,12 +180,12 @@ class KanLayer(nn.Module):
         return torch.where(fine & torch.isfinite(y).all(dim=1, keepdim=True), y, torch.nan)
 
     def arguments(self, sums: bool = False) -> operators.Arguments:
-        """What `operators.chain` takes for the nodes of a fused layer, or for the sums of the spline edges alone."""
-        own: dict[str, Any] = self._parameters  # looking parameters up as attributes costs as much as a small kernel
-        if len(own) < len(PARAMETERS):  # torch.nn.utils.parametrize makes attributes of them
+        """The arguments of `operators.chain` for the nodes of a fused layer, or for the sums of its spline edges."""
+        own: dict[str, Any] = self._parameters  # attribute look-up takes as long as a small kernel
+        if len(own) < len(PARAMETERS):  # torch.nn.utils.parametrize turns them into attributes
             own = {name: getattr(self, name) for name in PARAMETERS}
         coefficients, base_weight = own["coefficients"], own["base_weight"] if self._has_base else None
-        if coefficients.numel() != self._count:  # kernels go by the grid
+        if coefficients.numel() != self._count:  # kernels take their number from the grid
             wanted = self.structure.coefficients.shape
             raise DataError(f"This layer's coefficients have shape {wanted}, got {tuple(coefficients.shape)}.")
         if not self._keeps_all:
@@ -207,7 +207,7 @@ class KanLayer(nn.Module):
         return z
 
     def edges(self, v: Tensor) -> Tensor:
-        """What every edge gives, (O, I, N)."""
+        """The values of every edge, (O, I, N)."""
         outputs, inputs = self.structure.base_weight.shape
         total = v.new_zeros(outputs, inputs, v.shape[1])
         if self._has_splines:
@@ -220,7 +220,7 @@ class KanLayer(nn.Module):
         return total
 
     def basis(self, v: Tensor) -> Tensor:
-        """All basis functions at v (I, N), outside the range included: (I, G+k, N)."""
+        """All basis functions at v (I, N), also outside the range: (I, G+k, N)."""
         return basis_tensor.basis(v, self.table, self.structure.order, self.structure.coefficients.shape[2])
 
     def base(self, v: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ class KanLayer(nn.Module):
         return result
 
     def layer(self) -> Layer:
-        """The layer with the parameters as they are now."""
+        """The layer with the present parameters."""
 
         def array(values: Tensor) -> NDArray[np.float64]:
             return np.asarray(values.detach().to("cpu", torch.float64).numpy())
@@ -266,7 +266,7 @@ class KanLayer(nn.Module):
 
 
 class _FiniteGradient(torch.autograd.Function):
-    """Its argument; a gradient that is not finite counts as none on the way back."""
+    """The identity; in the backward pass a gradient that is not finite becomes 0."""
 
     generate_vmap_rule = True
 
@@ -276,7 +276,7 @@ class _FiniteGradient(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: object, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Nothing is kept. torch calls it with these names, and transforms functions only where there is one."""
+        """Saves nothing. torch calls it by these names, and function transforms require it."""
 
     @staticmethod
     def backward(_context: object, gradient: Tensor) -> Tensor:
@@ -288,16 +288,16 @@ class _FiniteGradient(torch.autograd.Function):
 
 
 def _safely(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """function(x) and where it is finite; elsewhere some other number, and no gradient."""
+    """function(x), and where it is finite; elsewhere the value is arbitrary and has no gradient."""
     fine = torch.isfinite(function(x.detach()))
-    # A branch that is not taken must be harmless as well: its gradient is multiplied by 0, not left out.
+    # The branch not taken must be finite too: torch multiplies its gradient by 0 instead of leaving it out.
     inside = torch.where(fine, x, INSIDE_EVERY_DOMAIN)
     passed: Tensor = _FiniteGradient.apply(inside)  # type: ignore[no-untyped-call]  # torch gives it no types
     return function(passed), fine
 
 
 def _symbolic_places(layer: Layer) -> NDArray[np.int64]:
-    """j and i (E, 2) of the symbolic edges, those of one function together."""
+    """j and i (E, 2) of the symbolic edges, sorted by function."""
     places = np.argwhere(layer.symbolic_mask)
     return places[np.argsort(layer.functions[tuple(places.T)], kind="stable")]
 

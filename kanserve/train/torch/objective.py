@@ -1,4 +1,4 @@
-"""What training by gradients minimises, as a function of the vector of free parameters."""
+"""The objective of LBFGS and Adam, as a function of the vector of free parameters."""
 
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -29,7 +29,7 @@ SHRINKING = ("coefficients", "base_weight")
 
 @dataclass(frozen=True)
 class Goal:
-    """The loss, the strengths of the penalties, and how many rows may be computed at once."""
+    """The loss, the strengths of the penalties, and the most rows to compute at once."""
 
     loss: Loss
     l1: float
@@ -43,20 +43,20 @@ class Goal:
 class Model:
     """A network's module, whose parameters are read and written as one vector (P,).
 
-    Parameters of which nothing is free are left out. Of the others `free` is 1 where a number is free and 0 where it
-    stays as it is, or None where all are; `shrinks` is 1 for coefficients and base weights that are free, 0 for
-    constants that a decay would do no good.
+    Parameters without any free number are left out. Of the others, `free` is 1 where a number is free and 0 where it is
+    fixed, or None if all are free. `shrinks` is 1 for free coefficients and base weights, and 0 for constants, which
+    weight decay would only harm.
     """
 
     module: KanModule
     parameters: tuple[nn.Parameter, ...]
     flat: Tensor
-    """What the parameters are views of: writing to it changes them all, without a copy of each."""
+    """The storage that the parameters are views of: writing to it changes them all without copies."""
     free: Tensor | None
     shrinks: Tensor
     bend: Tensor | None
-    """What makes the splines of the first layer bent, (I, G+k, G+k): their coefficients begin the vector. Those of
-    hidden layers may bend, since a network of straight lines is one."""
+    """The smoothness penalty of the first layer's splines, (I, G+k, G+k); their coefficients begin the vector. Hidden
+    layers are not smoothed, since a network of straight lines is a straight line."""
 
     def vector(self) -> Tensor:
         return self.flat.clone()
@@ -67,14 +67,14 @@ class Model:
         return self.module
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """Of a loss, with respect to the vector; 0 for what the loss does not depend on, or is not free."""
+        """The gradient of a loss by the vector; 0 for numbers that are fixed or that the loss does not depend on."""
         parts = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         gradient = torch.cat([part.flatten() for part in parts])
         return gradient if self.free is None else gradient * self.free
 
 
 def model(kan: Kan, device: str) -> Model:
-    """The network as a module, free where `parameters.free_parameters` says so."""
+    """The network as a module; what is free follows from `parameter_vector.free_parameters`."""
     module = to_module(kan, device=device)
     masks: list[NDArray[np.bool_]] = []
     shrinks: list[NDArray[np.bool_]] = []
@@ -116,7 +116,7 @@ def model(kan: Kan, device: str) -> Model:
 
 
 def value(goal: Goal, one: Model, vector: Tensor, rows: Batches) -> float:
-    """The loss, l1 and entropy on these rows without the shrinkage, infinite where the network is not finite."""
+    """The loss with l1 and entropy on these rows, without the shrinkage; infinite if the network is not finite."""
     module = one.write(vector)
     with torch.no_grad():
         total = sum(_mean(goal, module, part).item() * len(part) for part in rows.parts(goal.at_once))
@@ -124,7 +124,7 @@ def value(goal: Goal, one: Model, vector: Tensor, rows: Batches) -> float:
 
 
 def by_row(goal: Goal, one: Model, vector: Tensor, rows: Batches) -> Tensor:
-    """The loss of each row (N,), by its weight, without any penalty."""
+    """The weighted loss of each row (N,), without penalties."""
     module = one.write(vector)
     with torch.no_grad():
         parts = [(_losses(goal.loss, module, module(part.x), part.y), part) for part in rows.parts(goal.at_once)]
@@ -143,8 +143,8 @@ def shrinkage(goal: Goal, one: Model, vector: Tensor) -> tuple[float, Tensor]:
 
 
 def function(goal: Goal, one: Model, rows: Batches, positions: Places | None = None) -> Function:
-    """Loss and all penalties, and their gradient, as a function of the vector: on all rows, or on those among them
-    at these positions."""
+    """The loss plus all penalties, and the gradient, as a function of the vector: on all rows, or on those at
+    `positions`."""
     count = len(rows) if positions is None else len(positions)
 
     def loss_and_gradient(vector: Tensor) -> tuple[float, Tensor]:
@@ -160,7 +160,7 @@ def function(goal: Goal, one: Model, rows: Batches, positions: Places | None = N
 
 
 def _mean(goal: Goal, module: KanModule, rows: Batch) -> Tensor:
-    """The mean loss of these rows plus the penalties on them."""
+    """The mean loss of these rows plus their l1 and entropy penalties."""
     if goal.l1 == goal.entropy == 0:
         return _weighted(_losses(goal.loss, module, module(rows.x), rows.y), rows.weights)
     outputs, edges = module.with_edges(rows.x)

@@ -1,10 +1,10 @@
 """A layer of splines as a torch operator, `torch.ops.kanserve.layer`: compiled kernels on a CPU, plain torch elsewhere.
 
-It is a whole layer of sum nodes in one pass forward and one backward. Where its gradient shall have one of its own, it
-is made of `spline_operators` instead, which can be differentiated as often as wanted.
+It computes a whole layer of sum nodes in one forward and one backward pass. For second derivatives it is composed of
+`spline_operators` instead, which can be differentiated any number of times.
 
-Tensors: x (..., I), coefficients (O, I, G+k), base_weight (O, I), the table of `grid_tables.table_of`, all of one
-precision. In a row in which anything is not finite, `layer` is NaN and passes no gradient back.
+Tensors: x (..., I), coefficients (O, I, G+k), base_weight (O, I), the table of `basis_tensor.table_of`, all of one
+precision. A row in which anything is not finite is NaN and passes no gradient back.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ CONTIGUOUS = torch.contiguous_format
 
 Arguments = tuple[
     Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None, int, int
-]  # of `layer`, but for x
-_TENSORS = 7  # of these
+]  # the arguments of `layer` after x
+_TENSORS = 7  # how many of them are tensors
 
 
 def chain(x: Tensor, layers: Sequence[Arguments]) -> Tensor:
-    """Layers of sum nodes, one after the other: (..., I) of the first to (..., O) of the last.
+    """Layers of sum nodes in a row: from (..., I) of the first to (..., O) of the last.
 
-    Each gives node_scale·(subnode_scale·sums + subnode_bias) + node_bias, or its sums where the four are None.
+    Each computes node_scale·(subnode_scale·sums + subnode_bias) + node_bias, or only its sums if the four are None.
     """
     if watched(x):
         for own in layers:
@@ -48,7 +48,7 @@ def _chain(*arguments: Any) -> Tensor:
 
 
 class _Chain(torch.autograd.Function):
-    """Layers one after the other. `forward` and `backward` are called for each: functions, or operators of them."""
+    """Layers in a row. `forward` and `backward` are called for each layer: functions, or the operators of them."""
 
     @staticmethod
     def forward(context: Any, forward: Any, backward: Any, numbers: Any, x: Tensor, *tensors: Tensor | None) -> Tensor:
@@ -62,7 +62,7 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,), numbers = gradients, context.numbers
-        saved = context.saved_tensors  # once, as torch.utils.checkpoint asks for
+        saved = context.saved_tensors  # read once, as torch.utils.checkpoint requires
         values, tensors = saved[: len(numbers) + 1], saved[len(numbers) + 1 :]
         needed = context.needs_input_grad[3:]
         scaled = any(needed[n + place] for n in range(1, len(needed), _TENSORS) for place in (3, 5))
@@ -94,7 +94,7 @@ def _layer_forward(
 
 
 def _layer_backward(gradient: Tensor, y: Tensor, *arguments: Any) -> list[Tensor]:
-    """The gradients of the tensors among the arguments of `layer` that need one, in their order; scales need none."""
+    """The gradients of those tensors among the arguments of `layer` that need one, in order; scales need none."""
     compiled = kernel("layer_backward", y)
     if compiled is None:
         return _plain_backward(gradient, y, *arguments)
@@ -139,7 +139,7 @@ def _layer_backward_shapes(gradient: Tensor, y: Tensor, *arguments: Any) -> list
 
 
 def _parts(x: Tensor, coefficients: Tensor, base_weight: Tensor | None, table: Tensor, *rest: Any) -> Tensor:
-    """`layer` from operators that can be differentiated as often as wanted."""
+    """`layer`, composed of operators that can be differentiated any number of times."""
     subnode_scale, subnode_bias, node_scale, node_bias, order, base = rest
     fine = torch.isfinite(x).all(dim=-1, keepdim=True)
     v = torch.where(fine, x, 0.0)
@@ -155,11 +155,11 @@ def _parts(x: Tensor, coefficients: Tensor, base_weight: Tensor | None, table: T
 def _gradient_by_parts(
     gradient: Tensor, tensors: Sequence[Any], numbers: Sequence[tuple[int, int]], needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """The gradients of the tensors that need one, with a graph of their own where there is to be one."""
+    """The gradients of the tensors that need one, with a graph for second derivatives if gradients are enabled."""
     graph = torch.is_grad_enabled()
     wanted = [n for n, is_needed in enumerate(needed) if is_needed]
     with torch.enable_grad():
-        # Of their own, since x may have come from the same coefficients, whose share in it is not asked for here.
+        # Views, since x may depend on the same coefficients, and that dependence must not count here.
         own = [tensor.view_as(tensor) if needed[n] else tensor for n, tensor in enumerate(tensors)]
         y = own[0]
         for n, (order, base) in enumerate(numbers):
@@ -177,7 +177,7 @@ _ARGUMENTS = (
     "Tensor x, Tensor coefficients, Tensor? base_weight, Tensor table, Tensor? subnode_scale, Tensor? subnode_bias, "
     "Tensor? node_scale, Tensor? node_bias, int order, int base"
 )
-# `layer` adds derivatives to `layer_forward`, so that what traces it sees the kernels that are called.
+# `layer` adds derivatives to `layer_forward`, so that a trace shows the kernels that are called.
 layer = define("layer", _ARGUMENTS, _layer_forward, _layer_shape)
 layer_forward = define("layer_forward", _ARGUMENTS, _layer_forward, _layer_shape)
 layer_backward = define(

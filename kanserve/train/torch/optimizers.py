@@ -1,10 +1,10 @@
-"""LBFGS and AdamW as steps from one state to the next: whoever takes them decides when to stop, and can keep the state.
+"""LBFGS and AdamW as steps from one state to the next: the caller decides when to stop, and can save the state.
 
-A function to minimise takes a vector (P,) and gives its loss and gradient. No state has a vector on which the loss or
-the gradient is not finite, as far as the function was asked; where there is no way on, there is no next state.
+The function to minimise takes a vector (P,) and returns its loss and gradient. No state has a vector whose loss or
+gradient, once computed, was not finite; if no step is possible, there is no next state.
 
-Torch's own LBFGS is not used: it takes NaN for a success of the line search, and it stops learning curvature once
-y·s < 1e-10, which losses of 1e-8 have from the beginning.
+Torch's own LBFGS is not used: it accepts NaN in the line search, and it ignores curvature with y·s < 1e-10, which
+losses of 1e-8 have from the start.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,17 +22,17 @@ except ImportError:
 Function = Callable[[Tensor], tuple[float, Tensor]]
 
 MEMORY = 20
-DECREASE, CURVATURE = 1e-4, 0.9  # the two conditions of Wolfe
+DECREASE, CURVATURE = 1e-4, 0.9  # of the Wolfe conditions
 MOST_TRIALS = 25
-EXPANSION = 4  # of a step that does not go far enough
-LEAST_COSINE = 1e-10  # of step and change of gradient; less is rounding
+EXPANSION = 4  # factor for a step that is too short
+LEAST_COSINE = 1e-10  # between step and gradient change; less is rounding
 ADAM_MEANS = (0.9, 0.999)
 ADAM_FLOOR = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
 class Lbfgs:
-    """Where LBFGS is: the vector, its loss and gradient, and the last pairs of steps and changes of the gradient."""
+    """The state of LBFGS: the vector, its loss and gradient, and the last pairs of steps and gradient changes."""
 
     vector: Tensor
     loss: float
@@ -42,9 +42,9 @@ class Lbfgs:
 
 @dataclass(eq=False)
 class Adam:
-    """Where AdamW is: the vector, the means of gradients and of their squares, how many, and the last loss.
+    """The state of AdamW: the vector, the running means of gradients and their squares, the steps and the last loss.
 
-    A step changes the tensors in place: large networks spend their time in memory.
+    A step changes the tensors in place: large networks are limited by memory bandwidth.
     """
 
     vector: Tensor
@@ -56,7 +56,7 @@ class Adam:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A step t along a direction, with the loss, its slope along the direction and its gradient there."""
+    """A step t along a direction, with the loss, the slope along the direction and the gradient there."""
 
     t: float
     loss: float
@@ -65,13 +65,13 @@ class Point:
 
 
 def lbfgs(function: Function, start: Tensor) -> Lbfgs | None:
-    """Where LBFGS begins; None where the loss is not finite."""
+    """The initial state of LBFGS; None if the loss or the gradient is not finite."""
     loss, gradient = function(start)
     return Lbfgs(start, loss, gradient) if _finite(loss, gradient) else None
 
 
 def lbfgs_step(function: Function, now: Lbfgs, length: float = 1.0) -> Lbfgs | None:
-    """The next state, of a lower loss (Nocedal, Wright, Numerical Optimization, 2006, algorithm 7.5), or None.
+    """The next state, with a lower loss (Nocedal, Wright, Numerical Optimization, 2006, algorithm 7.5), or None.
 
     `length` is the first trial step, in units of the quasi-Newton step.
     """
@@ -87,7 +87,7 @@ def lbfgs_step(function: Function, now: Lbfgs, length: float = 1.0) -> Lbfgs | N
             break
         if not pairs:
             return None
-        pairs = ()  # once more from here, straight downhill
+        pairs = ()  # try again along the gradient
     step, change = found.t * direction, found.gradient - now.gradient
     if float(step @ change) > LEAST_COSINE * float(step.norm() * change.norm()):
         pairs = (*pairs[-MEMORY + 1 :], (step, change))
@@ -95,14 +95,14 @@ def lbfgs_step(function: Function, now: Lbfgs, length: float = 1.0) -> Lbfgs | N
 
 
 def adam(start: Tensor) -> Adam:
-    """Where AdamW begins."""
+    """The initial state of AdamW."""
     return Adam(start.clone(), torch.zeros_like(start), torch.zeros_like(start))
 
 
 def adam_step(function: Function, now: Adam, rate: float, decay: Tensor | float = 0.0) -> bool:
-    """A step of AdamW (arXiv:1711.05101), in place; whether the loss and the gradient before it were finite.
+    """A step of AdamW (arXiv:1711.05101), in place; False if the loss or the gradient before it was not finite.
 
-    `function` may give the loss of a part of the rows, another part each time. `decay` (P,) pulls to 0.
+    `function` may return the loss of another batch each time. `decay` (P,) is the weight decay.
     """
     loss, gradient = function(now.vector)
     if not _finite(loss, gradient):
@@ -122,7 +122,7 @@ def _finite(loss: float, gradient: Tensor) -> bool:
 
 
 def _quasi_newton(gradient: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """-H·gradient, H the inverse Hessian that the pairs of steps and changes of the gradient say (two loops, 7.4)."""
+    """-H·gradient, where H approximates the inverse Hessian from the pairs (two-loop recursion, algorithm 7.4)."""
     direction = -gradient
     shares = []
     for step, change in reversed(pairs):
@@ -137,10 +137,10 @@ def _quasi_newton(gradient: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> T
 
 
 def _line_search(function: Function, vector: Tensor, direction: Tensor, start: Point, t: float) -> Point | None:
-    """A point that meets Wolfe's strong conditions, or the lowest one found if the trials run out; None if none is.
+    """A point that meets the strong Wolfe conditions, or the lowest one found if the trials run out; None if none is.
 
-    `low` is the lowest point that went down enough; a minimum lies between it and `high`, once there is a `high`. A
-    point that is not finite is too far away.
+    `low` is the lowest point with a sufficient decrease; a minimum lies between it and `high`, once there is a `high`.
+    A point that is not finite is too far away.
     """
     low, high = start, None
     for _ in range(MOST_TRIALS):

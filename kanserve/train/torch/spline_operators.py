@@ -1,16 +1,16 @@
-"""Sums of splines as torch operators that can be differentiated at will: compiled on a CPU, else plain torch.
+"""Sums of splines as torch operators with derivatives of any order: compiled kernels on a CPU, else plain torch.
 
-Three make an algebra that is closed under differentiation, B⁽ⁿ⁾ being the n-th derivative of the basis functions of an
-input, outside its range included:
+Three operators are closed under differentiation. B⁽ⁿ⁾ is the n-th derivative of the basis functions of an input, also
+outside its range:
 
     spline_sums          y[b,o]   = Σ_i w[b,i]·Σ_m c[o,i,m]·B_m⁽ⁿ⁾(x[b,i])
     spline_inputs        u[b,i]   = Σ_o g[b,o]·Σ_m c[o,i,m]·B_m⁽ⁿ⁾(x[b,i])
     spline_coefficients  d[o,i,m] = Σ_b g[b,o]·w[b,i]·B_m⁽ⁿ⁾(x[b,i])
 
-The derivatives of each are the others, one order up; w is 1 where it is None. Beyond a spline's order follow zeros.
+The derivatives of each are the others, one order higher; w = None means 1. Derivatives beyond the order are 0.
 
-Tensors: x (..., I), c (O, I, G+k), the table of `grid_tables.table_of`, all of one precision. A row of x that is not
-finite makes NaN in y, and counts for nothing elsewhere.
+Tensors: x (..., I), c (O, I, G+k), the table of `basis_tensor.table_of`, all of one precision. A row of x that is not
+finite makes y NaN, and is ignored elsewhere.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ LIBRARY: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untype
 def define(
     name: str, arguments: str, implementation: Callable[..., Any], shape: Callable[..., Any], result: str = "Tensor"
 ) -> Any:
-    """An operator of ours, for every device; `shape` makes an empty tensor of what it gives, for what traces it."""
+    """Define an operator for every device; `shape` returns an empty tensor of the result's shape, for tracing."""
     LIBRARY.define(f"{name}({arguments}) -> {result}")
     LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", shape, lib=LIBRARY)
@@ -91,7 +91,7 @@ def _coefficients_of(
 
 
 def _fine(x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """x (I, B) and its gradient (O, B), both 0 in rows that are not finite."""
+    """x (I, B) and the gradient (O, B), both 0 in rows that are not finite."""
     rows, g = x.reshape(-1, x.shape[-1]).T, gradient.reshape(-1, gradient.shape[-1]).T
     fine = torch.isfinite(rows).all(dim=0)
     return torch.where(fine, rows, 0.0), torch.where(fine, g, 0.0)

@@ -1,4 +1,4 @@
-"""Out of kanserve and back: a network as a torch module whose code, one file, needs torch alone."""
+"""Export a network to a torch module whose code, one file, needs only torch; and import it again."""
 
 import json
 from collections.abc import Mapping
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 ENDS = ("input_shift", "input_scale", "output_shift", "output_scale")
-# Of a layer; the masks keep what was pruned pruned: an edge of zeros, a base weight of 0.
+# Of a layer. Masks keep pruned edges pruned, and a base weight of 0 at 0.
 ARRAYS = ("knots", "coefficients", "base_weight", "affine", "subnode_scale", "subnode_bias", "node_scale", "node_bias")
 
 
 def to_torch(kan: Kan, *, dtype: "torch.dtype | None" = None, device: "torch.device | str" = "cpu") -> "KanNetwork":
-    """The network as a plain torch module in double, or `dtype`: to train in one's own loop, or to take elsewhere.
+    """The network as a plain torch module in double, or `dtype`: to train in your own loop, or to use elsewhere.
 
-    Its class is in kanserve/train/torch/torch_network.py, which imports nothing of kanserve: a copy of that file and
-    the module's state_dict are all that another program needs. Coefficients, base weights, the affines of functions and
-    biases are parameters; grids, masks and scales are buffers. Pruned edges stay pruned.
+    Its class is in kanserve/train/torch/torch_network.py, which imports nothing of kanserve: another program needs only
+    a copy of that file and the module's state_dict. Coefficients, base weights, affine constants and biases are
+    parameters; grids, masks and scales are buffers. Pruned edges stay pruned.
     """
     try:
         import torch
@@ -53,10 +53,10 @@ def to_torch(kan: Kan, *, dtype: "torch.dtype | None" = None, device: "torch.dev
 
 
 def from_torch(network: "KanNetwork | Mapping[str, Tensor]") -> Kan:
-    """The network that a module of `to_torch`, or its state_dict, is now; the one it came from if nothing was trained.
+    """The network of a module of `to_torch`, or of its state_dict; equal to the original if nothing was trained.
 
-    Parameters that training made NaN or infinite raise NetworkError, and so does another module's state; a tensor of
-    complex numbers raises CheckpointError.
+    NaN or infinite parameters, and another module's state, raise NetworkError; a tensor of complex numbers raises
+    CheckpointError.
     """
     tensors = network if isinstance(network, Mapping) else network.state_dict()
     state = {name: np.asarray(tensor.detach().cpu().numpy()) for name, tensor in tensors.items()}
@@ -86,7 +86,7 @@ def _slopes(layer: Layer) -> Array:
 
 
 def _structure(kan: Kan) -> dict[str, object]:
-    """What is no array."""
+    """The network without its arrays, for JSON."""
     return {
         "inputs": [[variable.name, variable.unit, variable.low, variable.high] for variable in kan.inputs],
         "outputs": [[output.name, output.unit, output.low, output.high] for output in kan.outputs],

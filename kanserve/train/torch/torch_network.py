@@ -1,6 +1,6 @@
-"""A trained Kolmogorov-Arnold network as a torch module. This file needs torch alone: it may go where the weights go.
+"""A trained Kolmogorov-Arnold network as a torch module. This file needs only torch: copy it along with the weights.
 
-    network = KanNetwork(torch.load("network.pt"))  # the state_dict of what `kanserve.to_torch` gave, or of this
+    network = KanNetwork(torch.load("network.pt"))  # the state_dict of `kanserve.to_torch`, or of this class
     y = network(x)                                  # raw features (..., inputs) to raw outputs (..., outputs)
 
 A layer has I inputs, O subnodes, Q nodes and splines of order k on G intervals for each input:
@@ -9,8 +9,8 @@ A layer has I inputs, O subnodes, Q nodes and splines of order k on G intervals 
     z_j = subnode_scale_j·Σ_i edge(j,i)(x_i) + subnode_bias_j
     node_q = node_scale_q·Π_{j in group q} z_j + node_bias_q
 
-with one part of an edge, both or none. A row in which anything is not finite is NaN in all outputs, and passes no
-gradient back; nor does a function where its slope is infinite, like a root at 0. Part of kanserve, Apache-2.0.
+An edge has one of the two parts, both or none. A row in which anything is not finite is NaN in all outputs and passes
+no gradient back; nor does a function where its slope is infinite, such as a root at 0. Part of kanserve, Apache-2.0.
 """
 
 import json
@@ -64,13 +64,13 @@ def _j0(x: Tensor) -> Tensor:
 
 
 def _flat_at(place: float, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The function, which passes no gradient at ± this place, where its slope is infinite."""
+    """The function without a gradient at ± this place, where its slope is infinite."""
     return lambda x: function(torch.where(x.abs() == place, x.detach(), x))
 
 
 _sqrt = _flat_at(0.0, torch.sqrt)
 
-# What an edge's f may be. Outside its domain a function is NaN or infinite.
+# The functions f of named edges. Outside its domain a function is NaN or infinite.
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "x": lambda x: x,
     "x^2": lambda x: x * x,
@@ -99,7 +99,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sign": torch.sign,
     "erf": torch.erf,
     "j0": _j0,
-    "gamma": lambda x: torch.exp(torch.lgamma(x)) + 0 * torch.log(x),  # 0·log, so that it is NaN but for x > 0
+    "gamma": lambda x: torch.exp(torch.lgamma(x)) + 0 * torch.log(x),  # 0·log makes it NaN unless x > 0
     "x^5": lambda x: (x * x) * (x * x) * x,
     "1/x^3": lambda x: 1 / (x * x * x),
     "1/x^4": lambda x: 1 / ((x * x) * (x * x)),
@@ -114,9 +114,9 @@ BASES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class KanNetwork(nn.Module):
-    """A whole network, from its own state_dict, in the precision and on the device of that."""
+    """A whole network from its state_dict, in the precision and on the device of its tensors."""
 
-    structure: Tensor  # JSON as bytes: names, and of each layer what is no number
+    structure: Tensor  # JSON as bytes: names, and the layers without their arrays
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class KanNetwork(nn.Module):
         v = (x.reshape(-1, len(self.inputs)).to(shift.dtype) - shift) / scale
         fine = torch.isfinite(v).all(dim=1, keepdim=True)
         for layer in self.layers:
-            # 0 for what is not finite, so that no gradient of such a row is 0·infinity.
+            # 0 in place of values that are not finite, so that no gradient of such a row is 0·infinity.
             v, still = layer(torch.where(fine, v, 0.0))
             fine = fine & still
         y = output_scale * v + output_shift
@@ -147,7 +147,7 @@ class KanNetwork(nn.Module):
 
 
 class KanLayer(nn.Module):
-    """One layer: finite values (N, I) to its nodes (N, Q), and which rows of those are to be trusted (N, 1)."""
+    """One layer: from finite values (N, I) to its nodes (N, Q), and which of these rows are valid (N, 1)."""
 
     knots: Tensor  # (I, G+2k+1), already extended
     coefficients: nn.Parameter  # (O, I, G+k)
@@ -159,10 +159,10 @@ class KanLayer(nn.Module):
     base_mask: Tensor  # (O, I)
     subnode_scale: Tensor  # (O,)
     node_scale: Tensor  # (Q,)
-    ends: Tensor  # (I, 2, G+k): the slopes of the basis at both ends of the range, with which splines go on
-    targets: Tensor  # (E,): j of the edges with a function, those of one function together
+    ends: Tensor  # (I, 2, G+k): the slopes of the basis at both ends of the range, for linear extrapolation
+    targets: Tensor  # (E,): j of the named edges, sorted by function
     sources: Tensor  # (E,): i
-    members: Tensor  # (largest arity, Q): the subnodes of each node; O stands for a factor of 1
+    members: Tensor  # (largest arity, Q): the subnodes of each node; index O stands for a factor of 1
 
     def __init__(self, said: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class KanLayer(nn.Module):
             self.register_buffer(name, state[name].detach().clone())
         self.base = BASES[said["base"]]
         self.has_splines = bool(said["splines"])
-        # [name, j, i] of each
+        # (name, j, i) of each named edge
         edges = sorted(said["functions"])
         names = [name for name, _, _ in edges]
         self.runs = [(FUNCTIONS[name], names.count(name)) for name in dict.fromkeys(names)]
@@ -204,22 +204,22 @@ class KanLayer(nn.Module):
         return nodes, fine & torch.isfinite(nodes).all(dim=1, keepdim=True)
 
     def splines(self, v: Tensor) -> Tensor:
-        """The sums (N, O) of the splines and the base functions into each subnode."""
+        """The sums (N, O) of splines and base functions in each subnode."""
         v = torch.where(self.spline_mask.any(dim=0), v, 0.0)
         coefficients = self.coefficients * self.spline_mask[:, :, None]
         total = self.basis(v).flatten(1) @ coefficients.flatten(1).T
         return total + self.base(v) @ (self.base_weight * self.base_mask).T
 
     def basis(self, v: Tensor) -> Tensor:
-        """All basis functions at v (N, I): (N, I, G+k). Outside the range they go on with their slopes, or run out."""
+        """All basis functions at v (N, I): (N, I, G+k), extrapolated linearly outside the range, or by zero."""
         knots, order = self.knots, self.order
         count = knots.shape[1] - order - 1
         first, end = knots[:, order], knots[:, count]
         least, most = (first, end) if self.goes_on else (knots[:, 0], knots[:, -1])
-        # Not by clamp: at a bound some versions of torch pass on the gradient, and some a half of it.
+        # Not by clamp: at a bound some versions of torch pass the gradient on, others half of it.
         clamped = torch.where(v < least, least, torch.where(v > most, most, v))
         x = clamped[:, :, None]
-        # Half-open, so that a point on a knot belongs to one piece; the end of the range belongs to its last piece.
+        # Half-open intervals, so that a knot belongs to one piece; the end of the range belongs to the last piece.
         last = (knots < end[:, None]).sum(dim=1, keepdim=True) - 1
         at_end = torch.arange(knots.shape[1] - 1, device=v.device) == last
         values = torch.where(x == end[:, None], at_end, (knots[:, :-1] <= x) & (x < knots[:, 1:])).to(v.dtype)
@@ -231,12 +231,12 @@ class KanLayer(nn.Module):
             values = rising * values[..., :-1] + falling * values[..., 1:]
         if not self.goes_on:
             return values
-        # Not from these knots: where they lie close, in float their distance has lost digits that count far outside.
+        # Not computed from these knots: the distance of close ones loses digits in float, which matter far outside.
         slopes = torch.where((v < first)[:, :, None], self.ends[:, 0], self.ends[:, 1])
         return values + (v - clamped)[:, :, None] * slopes
 
     def functions(self, v: Tensor) -> Tensor:
-        """c·f(a·x + b) + d of each edge that has a function, (N, E)."""
+        """c·f(a·x + b) + d of each named edge, (N, E)."""
         a, b, c, d = self.affine[self.targets, self.sources].unbind(dim=1)
         arguments = torch.split(a * v[:, self.sources] + b, [count for _, count in self.runs], dim=1)
         parts = [_safely(function, x) for (function, _), x in zip(self.runs, arguments, strict=True)]
@@ -245,7 +245,7 @@ class KanLayer(nn.Module):
 
 
 def _safely(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """function(x) and where it is finite; elsewhere some other number, and no gradient."""
+    """function(x), and where it is finite; elsewhere the value is arbitrary and has no gradient."""
     fine = torch.isfinite(function(x.detach()))
     inside = torch.where(fine, x, INSIDE_EVERY_DOMAIN)
     return function(inside), fine
@@ -264,7 +264,7 @@ def _members(arity: list[int]) -> list[list[int]]:
 
 
 def _refuse_another_structure(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
-    """Functions, orders and names are fixed when a network is made: those of another one would not be computed."""
+    """Refuse another network's state: functions, orders and names are fixed when a module is made."""
     given = state.get(f"{prefix}structure")
     if given is not None and given.tolist() != module.get_buffer("structure").tolist():
         raise ValueError("This state is another network's: make that one with KanNetwork(state).")
