@@ -1,4 +1,4 @@
-"""Differential equations: a network that makes residuals zero, by exact derivatives and Levenberg-Marquardt.
+"""Solve differential equations: fit a network so that residuals are zero, by exact derivatives and Levenberg-Marquardt.
 
     def poisson(x, u):
         return u.dd(0, 0) + u.dd(1, 1) - source(x)
@@ -7,7 +7,7 @@
     edge = Residual(lambda x, u: u.value, boundary)
     kan = solve([2, 10, 1], [inside, edge])
 
-NumPy alone does it. What comes out is a network like any other: evaluate, prune, export or serve it.
+Only NumPy is needed. The result is a network like any other: evaluate, prune, export or serve it.
 """
 
 from kanserve.pde.residuals import Residual

@@ -1,4 +1,4 @@
-"""Which derivatives a jet carries, and the arithmetic of jets along them.
+"""The derivatives that a jet carries, and the arithmetic of jets.
 
 A jet is an array (S, n, N) for n quantities at N points: slot 0 holds the values, then one slot for each direction,
 then one for each pair of directions. `directions` are raw inputs; a pair names two positions among them, a ≤ b.
@@ -54,14 +54,14 @@ class Slots:
         )
 
     def numbers(self, kan: Kan) -> int:
-        """How many numbers the passes of one point through a network keep."""
+        """How many numbers the passes through a network keep for one point."""
         edges = sum(layer.subnodes * layer.inputs for layer in kan.layers)
         nodes = sum(layer.subnodes + layer.inputs for layer in kan.layers)
         return (self.order + 2) * edges + self.count * nodes
 
 
 def slots(derivatives: Iterable[Derivative]) -> Slots:
-    """The slots that hold these derivatives: second ones need the first ones of their directions."""
+    """The slots for these derivatives; second derivatives need the first ones of their directions."""
     every = set(derivatives)
     directions = tuple(sorted({i for axes in every for i in axes}))
     pairs = sorted((directions.index(axes[0]), directions.index(axes[1])) for axes in every if len(axes) == 2)
@@ -85,10 +85,9 @@ def _dot(phi: Array, v: Array) -> Array:
 
 
 def pulled(which: Slots, bar: Array, v: Array) -> tuple[Array, ...]:
-    """What a linear functional of a jet says of a function ψ that it is composed with.
+    """The factors (O, I, N) of ψ, ψ' and ψ'' in the functional Σ_s bar[s, o]·(ψ(v_i))_s.
 
-    For Σ_s bar[s, o]·(ψ(v_i))_s, the factors (O, I, N) of ψ, ψ' and ψ'': the row of a Jacobian, for whatever
-    parameter ψ is the derivative by.
+    They give the row of a Jacobian for any parameter, with ψ the derivative of the edge by it.
     """
     inputs = v.shape[1]
     result = [np.broadcast_to(bar[0][:, None], (bar.shape[1], inputs, bar.shape[2]))]
@@ -101,7 +100,7 @@ def pulled(which: Slots, bar: Array, v: Array) -> tuple[Array, ...]:
 
 
 def adjoint(which: Slots, bar: Array, factors: tuple[Array, ...], phi: tuple[Array, ...], v: Array) -> Array:
-    """The functional `bar` (S, O, N) of the sums as one of the jets v (S, I, N); φ to one order more than is carried.
+    """Pull the functional `bar` (S, O, N) of the sums back to the jets v (S, I, N); φ has one order more than carried.
 
     `factors` are those of `pulled`.
     """
@@ -128,7 +127,7 @@ def product(which: Slots, p: Array, q: Array) -> Array:
 
 
 def product_adjoint(which: Slots, bar: Array, q: Array) -> Array:
-    """A functional of a product's jet as one of the jet of the factor beside q."""
+    """Pull a functional of a product's jet back to the jet of the factor that is not q."""
     result: Array = bar * q[0]
     result[0] = (bar * q).sum(axis=0)
     for s, a, b in which.second:

@@ -1,8 +1,8 @@
-"""Jets through the layers of a network, and back: the fast twin of `network.derivatives`, with rows of a Jacobian.
+"""Forward and backward passes of jets through a network: the fast version of `network.derivatives`, with a Jacobian.
 
-Forward, each layer takes jets (S, I, N) to jets (S, Q, N). Backwards, a functional of the outputs' jets, one for each
-point, becomes one of each layer's sums of edges, and from that the row of the Jacobian follows: the derivative by a
-coefficient c_k of edge (o, i) is w·B_k(v_i) + w'·B_k'(v_i) + w''·B_k''(v_i) with the factors w of `slots.pulled`.
+Forward, each layer maps jets (S, I, N) to jets (S, Q, N). Backward, a functional of the outputs' jets at each point is
+pulled back to each layer's sums of edges, and gives the row of the Jacobian: the derivative by a coefficient c_k of
+edge (o, i) is w·B_k(v_i) + w'·B_k'(v_i) + w''·B_k''(v_i) with the factors w of `jet_arithmetic.pulled`.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One layer as a problem sees it: what is there, and where it stands in the vector of parameters."""
+    """One layer of the problem, and where its parameters begin in the vector."""
 
     layer: Layer
     basis: bases.ActiveBasis | None
@@ -37,11 +37,11 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What the forward pass of one layer leaves for the Jacobian."""
+    """What the forward pass of a layer keeps for the Jacobian."""
 
     v: Array  # (S, I, N)
     active: bases.Active | None
-    phi: tuple[Array, ...]  # (O, I, N) each, to one order more than is carried; in the first layer, to no more
+    phi: tuple[Array, ...]  # (O, I, N) each, to one order more than carried; in the first layer to the same order
     z: Array  # (S, O, N), the subnodes
     base: tuple[Array, ...]  # (I, N) each
     named: tuple[tuple[Array, ...], ...]  # f, f', .. at a·v + b of each symbolic edge, (N,) each
@@ -49,7 +49,7 @@ class Pass:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """The derivatives of one number at each of N points, layer by layer."""
+    """The derivatives of one functional at each of N points by the parameters of each layer."""
 
     windows: tuple[tuple[Array, ...], ...]  # by the coefficients of the k + 1 active functions, (O, I, N) each
     first: tuple[Indices, ...]  # (I, N), the number of the first of them
@@ -84,7 +84,7 @@ def forward(which: Slots, every: tuple[Part, ...], weights: tuple[Weights, ...],
     """The passes of all layers and the jets of the last nodes."""
     passes: list[Pass] = []
     for part, own in zip(every, weights, strict=True):
-        # What is before the first layer is no parameter: no adjoint goes there.
+        # No parameters come before the first layer, so it needs no adjoint and no extra order.
         passes.append(_layer_pass(which, part, own, v, which.order + bool(passes)))
         v = _nodes(which, part.layer, own, passes[-1].z)
     return passes, v
@@ -120,7 +120,7 @@ def dense(every: tuple[Part, ...], row: Row) -> Array:
         if free.splines:
             j, i = free.edges.T
             flat = result[part.start : start].reshape(-1)
-            # Where the first active function of each edge stands.
+            # The place of each edge's first active function.
             edges = np.arange(len(i))[:, None] * (free.functions * count)
             places = edges + first[i] * count + np.arange(count)
             for r, window in enumerate(windows):
@@ -129,7 +129,7 @@ def dense(every: tuple[Part, ...], row: Row) -> Array:
 
 
 def _layer_pass(which: Slots, part: Part, own: Weights, v: Array, order: int) -> Pass:
-    """`order` is that of the highest derivative of the edges."""
+    """The forward pass of a layer; `order` is the highest derivative of its edges."""
     layer, values = part.layer, v[0]
     active = None
     base: tuple[Array, ...] = ()
@@ -149,7 +149,7 @@ def _layer_pass(which: Slots, part: Part, own: Weights, v: Array, order: int) ->
     named = []
     for j, i in part.symbolic:
         a, b, c, d = own.affine[j, i]
-        # The constants inside need one order more than the edge itself.
+        # The derivatives by a and b need one order more than the edge itself.
         named.append(
             dual_numbers.derivatives(FUNCTIONS[str(layer.functions[j, i])], a * values[i] + b, which.order + 1)
         )
@@ -162,7 +162,7 @@ def _layer_pass(which: Slots, part: Part, own: Weights, v: Array, order: int) ->
 
 
 def _silu(x: Array, order: int) -> tuple[Array, ...]:
-    """SiLU and its derivatives up to this order, at most 3: the base of most networks, too slow by dual numbers."""
+    """SiLU and its derivatives up to this order, at most 3: dual numbers would be too slow for the usual base."""
     s = FUNCTIONS["sigmoid"].numpy(x)
     slope = s * (1 - s)
     result = [x * s, s + x * slope]
@@ -175,7 +175,7 @@ def _silu(x: Array, order: int) -> tuple[Array, ...]:
 
 
 def _locate(part: Part, values: Array) -> bases.Active:
-    """Where values stand; the end of a range belongs to its last interval, whose second derivative is not 0."""
+    """The active functions; the end of a range belongs to its last interval, where the second derivative is not 0."""
     assert part.basis is not None
     active = bases.locate(part.basis, values)
     at_end = values == part.ends
@@ -188,7 +188,7 @@ def _locate(part: Part, values: Array) -> bases.Active:
 
 
 def _edge_polynomials(basis: bases.ActiveBasis, coefficients: Array, active: bases.Active, order: int) -> list[Array]:
-    """Every spline at the located values and its derivatives up to this order, (O, I, N) each."""
+    """All splines at the located values and their derivatives up to this order, (O, I, N) each."""
     per_input = len(basis.origins) // basis.inputs
     inputs = np.repeat(np.arange(basis.inputs), per_input)
     window = basis.first[:, None] + np.arange(len(basis.polynomials))
@@ -226,7 +226,7 @@ def _product_of(which: Slots, factors: Array) -> Array:
 
 
 def _sums_adjoint(which: Slots, layer: Layer, z: Array, bar: Array) -> Array:
-    """A functional of the nodes' jets (S, Q, N) as one of the jets of the sums of edges (S, O, N)."""
+    """Pull a functional of the nodes' jets (S, Q, N) back to the jets of the sums of edges (S, O, N)."""
     scaled = layer.node_scale[:, None] * bar
     if layer.nodes < layer.subnodes:
         result = np.empty_like(z)
@@ -272,7 +272,7 @@ def _rest(part: Part, own: Weights, done: Pass, bar: Array, factors: tuple[Array
 
 
 def _affine_derivatives(affine: Array, v: Array, named: tuple[Array, ...], slot: int) -> list[Array]:
-    """The derivatives by v, from the 0th, of the derivative of c·f(a·v + b) + d by a, b, c or d."""
+    """The derivative of c·f(a·v + b) + d by a, b, c or d, and the derivatives of that by v."""
     a, _, c, _ = affine
     match slot:
         case 3:

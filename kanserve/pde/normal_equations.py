@@ -1,8 +1,8 @@
-"""J'J and J'r from rows of a Jacobian that are zero but for a few windows, by the compiled kernel.
+"""J'J and J'r from sparse rows of a Jacobian, by the compiled kernel.
 
-From each input of each layer (a source) a row has one window, the k + 1 active functions times the layer's subnodes;
-all that is never zero is a last source, and the residual after it. Rows and columns of what is no parameter, as of a
-pruned edge, are made as well and left out at the end.
+A row has one window of non-zeros for each input of each layer (a source): the k + 1 active functions times the layer's
+subnodes. Parameters that are never zero form one more source, followed by the residual. Pruned edges get rows and
+columns too, which are left out at the end.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from kanserve.pde.jet_propagation import Part, Row
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-VECTOR = 8  # numbers; windows are padded to whole vectors, and the matrix has as many behind its end
+VECTOR = 8  # numbers; windows are padded to whole vectors, and the matrix has as many numbers after its end
 
 
 class Source(ctypes.Structure):
@@ -32,12 +32,12 @@ class Source(ctypes.Structure):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Where what stands: columns of the matrix for all that the layers' splines could have, then for the rest."""
+    """The columns of the matrix: first for all possible spline coefficients of the layers, then for the rest."""
 
     starts: tuple[int, ...]  # of each layer's sources
     rest: int  # the column of the first parameter that is no coefficient
-    size: int  # the columns of all, that of the residual included
-    columns: Indices  # (P,), of each parameter in the order of the vector
+    size: int  # the number of columns, including the residual's
+    columns: Indices  # (P,), the column of each parameter of the vector
 
 
 def plan(parts: tuple[Part, ...]) -> Plan:
@@ -61,7 +61,7 @@ def plan(parts: tuple[Part, ...]) -> Plan:
 
 
 def empty(one: Plan) -> Array:
-    """The matrix (size, size) of the columns' products, zero, with what the kernel needs behind its end."""
+    """A zero matrix (size, size) for the products of columns, with the padding that the kernel needs after its end."""
     return np.zeros(one.size**2 + VECTOR)
 
 
@@ -100,7 +100,7 @@ def add(library: Any, one: Plan, parts: tuple[Part, ...], row: Row, residual: Ar
 def finished(one: Plan, matrix: Array) -> tuple[Array, Array]:
     """J'J (P, P) and J'r (P,) in the order of the vector."""
     square = matrix[: one.size**2].reshape(one.size, one.size)
-    lower = np.tril(square)  # what is above the diagonal is no part of the result
+    lower = np.tril(square)  # the part above the diagonal is undefined
     whole = lower + lower.T
     whole.flat[:: one.size + 1] = lower.diagonal()
     return whole[np.ix_(one.columns, one.columns)], whole[-1, one.columns]

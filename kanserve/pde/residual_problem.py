@@ -1,4 +1,4 @@
-"""The least-squares problem of residuals: its loss, and the Jacobian as normal equations."""
+"""The least-squares problem of PDE residuals: its loss and normal equations."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,24 +20,24 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 ROWS = 2048  # at most in one block
-BLOCK = 2e6  # numbers that one derivative of a layer's edges may be in a block
-MEMORY = 3e7  # numbers that may be kept between the loss and its Jacobian
+BLOCK = 2e6  # numbers at most of one derivative of a layer's edges in a block
+MEMORY = 3e7  # numbers that may be kept between the loss and the Jacobian
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """A residual as a problem sees it."""
+    """One residual of the problem, at its chosen points."""
 
     residual: Residual
     which: Slots
-    chosen: Indices  # of its N points, the n that count
+    chosen: Indices  # (n,), the chosen ones of its N points
     blocks: tuple[Array, ...]  # jets (S, I, ·) of the inputs at the n points
-    root: Array  # (n,), what its values are multiplied by
+    root: Array  # (n,), square roots of the weights, which multiply its values
 
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """What the loss leaves of a term for its Jacobian; no passes where there is no memory for all of them."""
+    """What the loss keeps of a term for its Jacobian; no passes if they would take too much memory."""
 
     passes: tuple[list[Pass], ...]
     linear: Linearised
@@ -63,11 +63,11 @@ class ResidualProblem:
 
     @property
     def rows(self) -> int:
-        """How many points count."""
+        """The number of points of all terms."""
         return sum(len(term.chosen) for term in self.terms)
 
     def loss(self, vector: Array) -> tuple[float, State]:
-        """The loss, not finite where the network or a residual is not, and what `normal_equations` goes on from."""
+        """The loss, infinite if the network or a residual is not finite, and the state for `normal_equations`."""
         own = weights(self.kan, self.free, vector)
         total = 0.0
         state: State = []
@@ -86,7 +86,7 @@ class ResidualProblem:
             return tuple(self._linearised(term, own).linear.values for term in self.terms)
 
     def normal_equations(self, vector: Array, state: State) -> tuple[Array, Array]:
-        """J'J (P, P) and J'r (P,) at the vector whose loss left `state`."""
+        """J'J (P, P) and J'r (P,) at the vector of which `loss` returned `state`."""
         library = native.library()
         if library is not None:
             sums = normal_equations_c.empty(self.plan)
@@ -102,12 +102,12 @@ class ResidualProblem:
         return matrix, gradient
 
     def jacobian(self, vector: Array) -> tuple[Array, Array]:
-        """The weighted residuals' Jacobian (equations · points, P) and they themselves, block by block: for tests."""
+        """The Jacobian of the weighted residuals (equations · points, P) and the residuals, blockwise; for tests."""
         every = [(dense(self.parts, row).T, residual) for row, residual in self._rows(vector, self.loss(vector)[1])]
         return np.concatenate([block[0] for block in every]), np.concatenate([block[1] for block in every])
 
     def _rows(self, vector: Array, state: State) -> Iterator[tuple[Row, Array]]:
-        """For each block and equation the rows of the Jacobian and the residuals (·,)."""
+        """The rows of the Jacobian and the residuals (·,), for each block and equation."""
         own = weights(self.kan, self.free, vector)
         with np.errstate(all="ignore"):
             for term, done in zip(self.terms, state, strict=True):
@@ -137,7 +137,7 @@ class ResidualProblem:
             values: Array = jets[term.which.of(derivative), q]
             if len(term.chosen) == count:
                 return values
-            # A residual may hold data for each of its points: it is always asked at all of them.
+            # A residual may use an array with one entry per point, so it is always called at all of them.
             full = np.full(count, np.nan)
             full[term.chosen] = values
             return full

@@ -1,4 +1,4 @@
-"""Residuals: what is to be zero, where, and how much it counts; differential equations, boundaries and data alike."""
+"""Residuals: functions to make zero, their points and weights; for differential equations, boundaries and data."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """`function(x, u)` is to be 0 at all `points` (N, inputs); the loss is ½·`weight`·its mean square.
+    """`function(x, u)` should be 0 at all `points` (N, inputs); the loss is ½·`weight`·its mean square.
 
-    x is the points as an array, u the network there: `u` or `u.value`, `u.d(i)` and `u.dd(i, j)`; of a network with
-    several outputs `u[0].d(i)` and so on. The function gives one number a point, (N,), or a sequence of such for
-    several equations. It may use NumPy's arithmetic and functions that go point by point, and must ask for the same
-    derivatives each time. `weight` is a number or one a point.
+    x is the array of points, u the network there: `u` or `u.value`, `u.d(i)` and `u.dd(i, j)`; with several outputs
+    `u[0].d(i)` and so on. The function returns one number per point, (N,), or a sequence of such arrays for several
+    equations. It may use NumPy's arithmetic and elementwise functions, and must use the same derivatives at each call.
+    `weight` is one number, or one per point.
     """
 
     function: Callable[[Array, Any], Any]
@@ -51,19 +51,19 @@ class Residual:
 
 @dataclass(frozen=True, eq=False)
 class Linearised:
-    """Equations at N points: values (E, N), and the derivatives of each by what it uses of the network, (N,) each."""
+    """Equations at N points: values (E, N), and the derivatives (N,) of each by the values and derivatives of u."""
 
     values: Array
     slopes: tuple[dict[Seed, Array], ...]
 
     def at(self, chosen: NDArray[np.intp]) -> "Linearised":
-        """The same at some of the points."""
+        """The equations at some of the points."""
         slopes = tuple({seed: slope[chosen] for seed, slope in layer_slopes.items()} for layer_slopes in self.slopes)
         return Linearised(self.values[:, chosen], slopes)
 
 
 def linearise(residual: Residual, outputs: int, names: tuple[str, ...], read: Read) -> Linearised:
-    """The residual where `read(q, derivative)` gives the network's values and derivatives at its points."""
+    """The linearised residual; `read(q, derivative)` gives the network's values and derivatives at its points."""
     points = np.asarray(residual.points)
     given = residual.function(points, fields(outputs, names, read))
     equations = tuple(given) if isinstance(given, Sequence) else (given,)
@@ -94,7 +94,7 @@ def _value(equation: Any, count: int) -> Array:
 
 
 def wanted_derivatives(residual: Residual, outputs: int, names: tuple[str, ...]) -> set[Derivative]:
-    """Which derivatives a residual asks for, found by calling it once."""
+    """The derivatives that a residual uses, found by calling it once."""
     asked: set[Derivative] = set()
 
     def read(_: int, derivative: Derivative) -> Array:
@@ -107,7 +107,7 @@ def wanted_derivatives(residual: Residual, outputs: int, names: tuple[str, ...])
 
 
 def checked(residuals: Residual | Iterable[Residual], inputs: int) -> tuple[Residual, ...]:
-    """The residuals as a tuple; DataError for none, for what is none, and for points of another dimension."""
+    """The residuals as a tuple; DataError for an empty one, other objects, and points of another dimension."""
     every = (residuals,) if isinstance(residuals, Residual) else tuple(residuals)
     if not every or not all(isinstance(residual, Residual) for residual in every):
         raise DataError("Give at least one Residual(function, points), e.g. for the inside and for the boundary.")

@@ -1,7 +1,7 @@
-"""The schedule: several starts on a coarse grid and few points, then finer grids on all of them.
+"""The schedule: several starts on a coarse grid and few points, then finer grids on all points.
 
-The grids of the first layer lie exactly on the box of the points: outside, a spline is straight and its second
-derivatives are 0. Ranges of hidden layers are set when the grid is refined and at no other time.
+The grids of the first layer span exactly the box of the points: outside, a spline is straight and its second derivative
+is 0. Ranges of hidden layers are set only when the grid is refined.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -47,17 +47,17 @@ def solve(
     scale: ArrayLike = 1.0,
     report: SolveReport | None = None,
 ) -> Kan:
-    """A network of this shape that makes the residuals small; the same for the same seed.
+    """Train a network of this shape to make the residuals small; equal seeds give equal networks.
 
-    `shape` is that of `create`, the first number that of the inputs; points and u are in raw units. The domain is the
-    box of all points. `starts` random networks are tried on the coarsest `grid`, with at most `START_POINTS` points
-    of each residual; the best goes on through all of them, numbers of intervals, with at most `steps` iterations on
-    each. A single number is the finest; coarser ones come before it. A grid that leads to no smaller loss is not
-    taken. `inputs` and `outputs` are names; `scale` is the size that u is expected to have, a number or one for each
-    output. `report` is told where the fit is and the loss ½·Σ mean(weight·residual²).
+    `shape` is as in `create`: inputs first. Points and u are in raw units. The domain is the box of all points.
+    `starts` random networks are tried on the coarsest `grid`, with at most `START_POINTS` points of each residual. The
+    best goes on through all grids (numbers of intervals), with at most `steps` iterations on each. A single number is
+    the finest grid; coarser ones come before it. A grid that does not lower the loss is dropped. `inputs` and `outputs`
+    are names. `scale` is the expected size of u, one number or one per output. `report` is called with the stage and
+    the loss ½·Σ mean(weight·residual²).
 
-    How good the network is on points that it was not made with, `defects` says. DataError for residuals that cannot be
-    used, NetworkError for shapes, names and scales, TrainingError when no start gives finite residuals.
+    Use `defects` to check the network on points that it was not trained on. DataError for residuals that cannot be
+    used, NetworkError for shapes, names and scales, TrainingError if no start gives finite residuals.
     """
     grids: Sequence[int] = grid_sequence(grid)
     if not (increasing(grids) and whole(starts, 1) and whole(steps, 1) and whole(seed, 0)):
@@ -86,7 +86,7 @@ def solve(
     for intervals in grids[1:]:
         finer = regrid(kan, points, intervals)
         finer, least = _refined(finer, problem(finer, every), steps, RIDGE, PATIENCE, _at(f"grid {intervals}", report))
-        if least < loss:  # new ranges may do harm that is not made good in time
+        if least < loss:  # new ranges may raise the loss by more than the steps win back
             kan, loss = finer, least
     return kan
 
@@ -100,10 +100,10 @@ def refine(
     patience: int = PATIENCE,
     report: Callable[[int, float], None] | None = None,
 ) -> Kan:
-    """Make the residuals of a network smaller, from where it is: its splines, and the constants of named functions.
+    """Reduce the residuals of a network by fitting its splines and the constants of its named functions.
 
-    It ends after `steps` iterations or when `patience` steps in a row gain less than a thousandth each, and never with
-    a greater loss than it began with. TrainingError when a residual is not finite to begin with.
+    The fit ends after `steps` iterations or when `patience` steps in a row gain less than a thousandth each, and never
+    with a higher loss than at the start. TrainingError if a residual is not finite at the start.
     """
     one = problem(kan, checked(residuals, len(kan.inputs)))
     better, loss = _refined(kan, one, steps, ridge, patience, report)
@@ -113,7 +113,7 @@ def refine(
 
 
 def defects(kan: Kan, residual: Residual) -> Array:
-    """What a residual is at its points, (equations, N): not only the points that the network was made with."""
+    """The values of a residual at its points, (equations, N); the points may differ from those trained on."""
     one = problem(kan, checked(residual, len(kan.inputs)))
     return one.values(gather(kan, one.free))[0]
 
@@ -121,7 +121,7 @@ def defects(kan: Kan, residual: Residual) -> Array:
 def _refined(
     kan: Kan, one: ResidualProblem, steps: int, ridge: float, patience: int, report: Callable[[int, float], None] | None
 ) -> tuple[Kan, float]:
-    """The network after so many iterations, and its loss; as it was where that is not finite."""
+    """The network after at most `steps` iterations, and its loss; unchanged if the loss is not finite."""
     if one.size > MOST_PARAMETERS:
         raise TrainingError(
             f"Levenberg-Marquardt takes at most {MOST_PARAMETERS} parameters, this network has {one.size}. "
@@ -144,7 +144,7 @@ def _on_domain(kan: Kan, points: Array, inputs: Sequence[str], outputs: Sequence
     shift = low / 2 + high / 2
     half = np.where(constant, 1.0, high / 2 - low / 2)
     first = kan.layers[0]
-    # By the same operations that bring the points here, so that not even rounding puts one outside.
+    # By the same operations that normalise the points, so that rounding puts none outside.
     ends = zip(
         np.where(constant, -1.0, (low - shift) / half), np.where(constant, 1.0, (high - shift) / half), strict=True
     )
@@ -175,7 +175,7 @@ def _at(stage: str, report: SolveReport | None) -> Callable[[int, float], None] 
 
 
 def _not_finite(one: ResidualProblem, kan: Kan) -> str:
-    """Where a residual is not finite, in words."""
+    """An error message that says where a residual is not finite."""
     for number, (term, values) in enumerate(zip(one.terms, one.values(gather(kan, one.free)), strict=True), start=1):
         bad: NDArray[np.bool_] = np.array(~np.isfinite(values).all(axis=0))
         if bad.any():

@@ -1,11 +1,11 @@
-"""What a residual sees of the network: the unknown function u with its derivatives, as dual numbers.
+"""The unknown function u that a residual is called with: the network's values and derivatives, as dual numbers.
 
     def burgers(x, u):
         return u * u.d(0) - 0.1 * u.dd(0, 0)
 
-`u` is the value, `u.d(i)` the derivative by input i and `u.dd(i, j)` the second one, each with one entry a point. They
-are dual numbers whose seeds are the jet's own entries, so the derivatives of any expression in them come by themselves.
-A network of several outputs is taken apart first: `u, v = fields`, or `fields[0]`.
+`u` is the value, `u.d(i)` the derivative by input i and `u.dd(i, j)` the second derivative, each with one entry per
+point. They are dual numbers whose seeds are the entries of the jet, so any expression in them carries its derivatives.
+Unpack the outputs of a network with several: `u, v = fields`, or `fields[0]`.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ Read = Callable[[int, Derivative], Array]
 
 @dataclass(frozen=True, eq=False)
 class Field(Dual):
-    """One output at the points of a residual: a dual number that also gives its derivatives by the inputs."""
+    """One output at the points of a residual: a dual number with derivatives by the inputs."""
 
     output: int
     names: tuple[str, ...]
@@ -90,7 +90,7 @@ class Fields(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def fields(outputs: int, names: tuple[str, ...], read: Read) -> Field | Fields:
-    """What a residual is called with; `read(q, derivative)` gives the values (N,) of output q."""
+    """The u that a residual is called with; `read(q, derivative)` gives the values (N,) of output q."""
     each = []
     for q in range(outputs):
         values = read(q, ())
