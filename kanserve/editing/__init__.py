@@ -1,6 +1,6 @@
-"""Edit a network step by step: suggestions with their price, named functions, constants, undo, and a replay.
+"""Edit a network step by step: suggestions with their cost, named functions, constants, undo and replay.
 
-A `Session` is a list of frozen steps, each `Kan -> Kan` and deterministic; a `Snapshot` is all that a view receives.
+A `Session` is a list of frozen steps, each a deterministic `Kan -> Kan`; a `Snapshot` is the plain data for a view.
 """
 
 from kanserve.editing.session import Session

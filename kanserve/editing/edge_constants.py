@@ -1,11 +1,11 @@
 """The constants of a named function in the user's units.
 
-An edge holds c·f(a·u + b) + d of the scaled input u = (x - shift)/scale. What is shown, set and rounded takes an input
-as it is in the data; and where a sum makes an output, it gives that in its own unit too. Between hidden nodes, and in
-a product, there are no other units than the network's own.
+An edge holds c·f(a·u + b) + d of the scaled input u = (x - shift)/scale. Constants are shown, set and rounded for raw
+inputs x, and, on edges to an output that is a plain sum, for raw outputs. Between hidden nodes and in products there
+are only the network's own units.
 
-Constants that say the same thing twice are shown once: c·f(a·x) of a power, a root or |x| has a = 1 or -1, a logarithm
-too, an exponential has b = 0, and a straight line is c·x + d.
+Redundant constants are neutral: c·f(a·x) of a power, a root, |x| or a logarithm has a = 1 or -1, an exponential has
+b = 0, and a straight line is c·x + d.
 """
 
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ NAMES = ("a", "b", "c", "d")
 
 @dataclass(frozen=True)
 class Units:
-    """The argument is (x - shift)/scale, and what the edge gives counts `factor` times."""
+    """The edge's input is (x - shift)/scale, and its value is multiplied by `factor` in raw units."""
 
     shift: float = 0.0
     scale: float = 1.0
@@ -43,7 +43,7 @@ class Units:
 
 
 def neutral(one: Symbolic) -> Symbolic:
-    """The same function with neutral constants where others can say it; as it is where those would overflow."""
+    """The same function with its redundant constants neutral; unchanged if that would overflow."""
     try:
         result = _neutral(one)
     except OverflowError:
@@ -68,7 +68,7 @@ def _finite(one: Symbolic) -> bool:
 
 
 def units(kan: Kan, place: EdgeIndex) -> Units:
-    """The user's units at both ends of an edge, in terms of the network's."""
+    """The user's units at both ends of an edge, relative to the network's."""
     depth, j, i = place
     layer = kan.layers[depth]
     shift, scale = (float(kan.input_shift[i]), float(kan.input_scale[i])) if depth == 0 else (0.0, 1.0)
@@ -81,14 +81,14 @@ def units(kan: Kan, place: EdgeIndex) -> Units:
 
 
 def shown(kan: Kan, place: EdgeIndex) -> Symbolic | None:
-    """The named function of an edge in the user's units; None where it has none."""
+    """The named function of an edge in the user's units; None if it has none."""
     edge = kan.layers[place[0]].edge(*place[1:])
     own = edge.symbolic if isinstance(edge, Sum) else edge
     return units(kan, place).shown(own) if isinstance(own, Symbolic) else None
 
 
 def with_constants(kan: Kan, place: EdgeIndex, given: dict[str, float]) -> Kan:
-    """The network with these of a, b, c, d, in the user's units, and the others as they are shown."""
+    """The network with the given ones of a, b, c, d, in the user's units; the others stay as shown."""
     edge = kan.layers[place[0]].edge(*place[1:])
     if isinstance(edge, Sum):
         raise InputError(f"The edge {edge_names(kan)[place]} has a spline beside its function; snap or free it first.")

@@ -1,4 +1,4 @@
-"""One edge as a function: as points, as the named function closest to it, as a spline closest to its function."""
+"""Fits of one edge: the closest named function, and the closest spline to a named function."""
 
 from dataclasses import dataclass, replace
 
@@ -20,17 +20,17 @@ from kanserve.train.common.grids import regrid
 Array = NDArray[np.float64]
 
 EQUAL = 1e-4
-"""Of an edge's range of values: how far a spline may be from the function that it stands for."""
+"""Largest error of a spline that replaces a function, relative to the edge's range of values."""
 ROUNDING = 1e-9
 MOST_INTERVALS = 64
-POINTS = 8  # for each coefficient of such a spline
-MOST_NUMBERS = 1e7  # that the edges of a layer give on the rows an edge is sampled from, and at least so many rows:
-FEWEST_ROWS = 200
+POINTS = 8  # per coefficient of such a spline
+MOST_NUMBERS = 1e7  # edge values of a layer on the rows that an edge is sampled from
+FEWEST_ROWS = 200  # of such a sample, whatever MOST_NUMBERS says
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The named function of one kind that is closest to an edge, its R² to it, and its rank: lower is better."""
+    """The closest fit of one named function to an edge, its R², and its rank: lower is better."""
 
     symbolic: Symbolic
     r2: float
@@ -45,11 +45,11 @@ def require_alive(kan: Kan, place: EdgeIndex) -> None:
 
 
 def points(kan: Kan, place: EdgeIndex, rows: SessionData) -> Samples:
-    """The edge on the rows that are learned from, weighted by what it does to the outputs."""
+    """The edge on the training rows, weighted by its effect on the outputs."""
     require_alive(kan, place)
     depth, j, i = place
     layer = kan.layers[depth]
-    # Only edges with a spline are sampled, so that a named one takes the form of a spline for it, and then its values.
+    # Only edges with a spline are sampled, so a named function is replaced by a spline, and its own values put back.
     bent = kan if layer.spline_mask[j, i] else freed(kan, place, rows)
     largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
     some = rows.judge.learn.sample(max(FEWEST_ROWS, int(MOST_NUMBERS / largest)), rows.seed)
@@ -61,10 +61,9 @@ def points(kan: Kan, place: EdgeIndex, rows: SessionData) -> Samples:
 
 
 def closest(found: Samples, function: str, error: float) -> Fit | None:
-    """The member of a family c·f(a·u + b) + d that is closest to the points; None where all leave their domain, and
-    where all points are one.
+    """The closest c·f(a·u + b) + d to the points; None if all fits leave the domain of f, or all points coincide.
 
-    `error` is the network's: fits that are closer than a tenth of it rank by how simple the function is.
+    `error` is the network's: fits with less than a tenth of it rank by the simplicity of the function.
     """
     row_of(function)
     if found.low == found.high:
@@ -74,7 +73,7 @@ def closest(found: Samples, function: str, error: float) -> Fit | None:
 
 
 def _r2(one: Symbolic, found: Samples) -> float:
-    """1 - what the function misses of the weighted variance; of a constant edge 1 where it is met, else 0."""
+    """The weighted R² of the function; for a constant edge, 1 if the function equals it, else 0."""
     missed = one.c * row_of(one.function).numpy(one.a * found.z + one.b) + one.d - found.values
     variance = float(found.weights @ (found.values - np.average(found.values, weights=found.weights)) ** 2)
     lost = float(found.weights @ missed**2)
@@ -82,11 +81,11 @@ def _r2(one: Symbolic, found: Samples) -> float:
 
 
 def freed(kan: Kan, place: EdgeIndex, rows: SessionData, intervals: int | None = None) -> Kan:
-    """The network with a spline in place of an edge's named function: within a ten-thousandth of what the edge gives.
+    """The network with a spline in place of an edge's named function, within a ten-thousandth of its range of values.
 
-    The grid of the layer is halved for that until it is fine enough, or has `intervals` or 64; the layer's other
-    splines stay the same functions. The spline's range is that of the data, unless the input has other splines,
-    whose range it then shares.
+    The layer's intervals are halved until the grid is fine enough, or has `intervals` of them, or 64; the layer's other
+    splines stay the same functions. The spline has the range of the data, unless the input has other splines, whose
+    range it then shares.
     """
     depth, j, i = place
     layer = kan.layers[depth]
@@ -117,7 +116,7 @@ def freed(kan: Kan, place: EdgeIndex, rows: SessionData, intervals: int | None =
 
 
 def _reach(kan: Kan, place: EdgeIndex, rows: SessionData) -> tuple[float, float]:
-    """The range of the values that reach an edge, on all rows that the network is finite on."""
+    """The range of an edge's input on all rows on which the network is finite."""
     every = values(kan, rows.judge.x)
     v = every[place[0]][np.isfinite(every[-1]).all(axis=1), place[2]]
     if not len(v):
@@ -126,7 +125,7 @@ def _reach(kan: Kan, place: EdgeIndex, rows: SessionData) -> tuple[float, float]
 
 
 def _with_spline(layer: Layer, j: int, i: int, knots: Array, coefficients: Array) -> Layer:
-    """The layer with a spline as all that the edge is."""
+    """The layer in which the edge is this spline and nothing else."""
     every, own, weights = np.array(layer.knots), np.array(layer.coefficients), np.array(layer.base_weight)
     functions, affine = np.array(layer.functions), np.array(layer.affine)
     every[i], own[j, i], weights[j, i] = knots, coefficients, 0.0

@@ -1,4 +1,4 @@
-"""A snapshot as HTML for a notebook: a table with a small curve for each edge, no script and nothing from elsewhere."""
+"""A snapshot as HTML for a notebook: a table with a small curve for each edge, without scripts or external files."""
 
 from html import escape
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ BLUE, INK = "#1f5fbf", "#20242c"
 
 
 def html(one: "Snapshot") -> str:
-    """The formulas, the losses and the edges, those with the largest share first and 60 at most."""
+    """The formulas, the losses and at most 60 edges, those with the largest share first."""
     shown = sorted(one.edges, key=lambda edge: -edge.share)[:MOST_EDGES]
     rest = len(one.edges) - len(shown)
     written = "".join(
@@ -35,7 +35,7 @@ def _row(edge: "EdgeView") -> str:
 
 
 def _curve(edge: "EdgeView") -> str:
-    """The edge as a line: blue where it has a name, which its neighbour says too."""
+    """The edge's curve; blue if it has a named function, as the next column says too."""
     finite = [value for value in edge.curve if value is not None]
     if not finite:
         return ""

@@ -1,4 +1,4 @@
-"""A network that is edited step by step, each of which can be undone, kept and replayed."""
+"""Interactive editing of a network in steps that can be undone, saved and replayed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ class _State:
 
 
 class Session:
-    """Edits of a network, with the data that they are judged by; every edit is a frozen step on a list.
+    """Edits of a network, and the data to evaluate them on; every edit is a frozen step in a list.
 
-    A fifth of the rows is held out, the same for the same seed (`held_out=False`: none is); losses are on those, and
-    fits on the others. An edit that goes wrong raises and changes nothing: NotFoundError for an edge or a function
-    that is not there, InputError where a function would leave its domain on the data. Edges are called by name:
-    "L/D->h1" (`kanserve.network.edge_names`). Each edit returns the session.
+    A fifth of the rows is held out, the same for the same seed (`held_out=False`: none is). Losses are on the held-out
+    rows, fits on the others. An edit that fails raises and changes nothing: NotFoundError for an unknown edge or
+    function, InputError if a function would leave its domain on the data. Edges are given by name: "L/D->h1"
+    (`kanserve.network.edge_names`). Each edit returns the session.
 
         session = kanserve.Session(kan, data)
         session.suggest("x->h1")           # functions with their R² and the change in the loss
@@ -75,7 +75,7 @@ class Session:
 
     @property
     def loss(self) -> float:
-        """On the held-out rows: the mean squared error in units of the variances, or a classifier's cross-entropy."""
+        """The loss on the held-out rows: the mean squared error relative to the variances, or the cross-entropy."""
         return self._done[-1].loss if self._done else self._rows.loss(self._first)
 
     @property
@@ -86,17 +86,17 @@ class Session:
 
     @property
     def history(self) -> tuple[Done, ...]:
-        """What has been done, each step with the edges and the loss after it."""
+        """The steps so far, each with the number of edges and the loss after it."""
         return tuple(Done(session_storage.call(done.step), done.kan.edges, done.loss) for done in self._done)
 
     def snapshot(self) -> Snapshot:
-        """All that a view needs, as plain data."""
+        """The session as plain data for a view."""
         return snapshot.snapshot(self.kan, self._rows, self.history, len(self._undone))
 
     def suggest(self, edge: str, top: int = TOP, functions: Sequence[str] = LIBRARY) -> tuple[Suggestion, ...]:
-        """What an edge could be, the best first: R² to the edge as it is, and the held-out loss after `snap`.
+        """Candidate functions for an edge, best first: R² to the present edge, and the held-out loss after `snap`.
 
-        Of the functions the `top` that are closest for their complexity are tried.
+        Only the `top` functions that fit best for their complexity are tried.
         """
         whole_number(top, "top", 1, 1000)
         return suggestions(self.kan, place_of(self.kan, edge), self._rows, tuple(functions), top)
@@ -105,9 +105,9 @@ class Session:
     def plot_edge(
         self, edge: str, candidates: int | Sequence[str] = 3, data: object = None, ax: "Axes | None" = None
     ) -> "Axes":
-        """Draw an edge with functions beside it, by name or as many as `suggest` finds best; see `kanserve.plot_edge`.
+        """Draw an edge with candidate functions, named or the best ones of `suggest`; see `kanserve.plot_edge`.
 
-        Functions are drawn as they are closest to the edge; the legend has their R² and what `snap` does to the loss.
+        Each function is drawn as fitted to the edge; the legend has its R² and the loss after `snap`.
         """
         place = place_of(self.kan, edge)
         require_alive(self.kan, place)
@@ -125,7 +125,7 @@ class Session:
         return plot_edge(self.kan, *place, data=self._rows.judge.x, ax=ax, fits=fits)
 
     def do(self, step: Step) -> "Session":
-        """Take a step (`kanserve.editing.steps`); what was undone can no longer be redone."""
+        """Take a step (`kanserve.editing.steps`); undone steps can no longer be redone."""
         if len(self._done) == session_storage.MOST_STEPS:
             raise InputError(
                 f"A session has {session_storage.MOST_STEPS} steps at most; begin another from its network."
@@ -135,16 +135,16 @@ class Session:
         return self
 
     def snap(self, edge: str, function: str, refit: int = SHORT) -> "Session":
-        """Put the closest c·f(a·x + b) + d in place of an edge, then refit everything for `refit` iterations."""
+        """Replace an edge by the closest c·f(a·x + b) + d, then refit everything for `refit` iterations."""
         return self.do(steps.Snap(self._called(edge), function, refit))
 
     @renamed_keyword("intervals", "grid")
     def free(self, edge: str, grid: int | None = None) -> "Session":
-        """Put a spline in place of a named function, that equals it to a ten-thousandth and can then be refined."""
+        """Replace a named function by a spline that equals it to a ten-thousandth and can then be refined."""
         return self.do(steps.Free(self._called(edge), grid))
 
     def zero(self, edge: str) -> "Session":
-        """Take an edge out; its mean stays, as a constant."""
+        """Remove an edge; its mean stays as a constant."""
         return self.do(steps.Zero(self._called(edge)))
 
     def set(
@@ -155,41 +155,41 @@ class Session:
         c: float | None = None,
         d: float | None = None,
     ) -> "Session":
-        """Give the constants of an edge's c·f(a·x + b) + d these values, with x in the data's units."""
+        """Set constants of an edge's c·f(a·x + b) + d, with x in the data's units."""
         return self.do(steps.SetConstant(self._called(edge), a, b, c, d))
 
     def round(self, digits: int = 3, edges: Sequence[str] = ()) -> "Session":
-        """Round the constants of named functions to significant digits: of these edges, or of all."""
+        """Round the constants of named functions to significant digits, on these edges or on all."""
         called = edges if isinstance(edges, str) else tuple(self._called(edge) for edge in edges)
         return self.do(steps.RoundConstants(digits, called))  # type: ignore[arg-type]  # it refuses a text
 
     def rename(self, old: str, new: str, of: str = "") -> "Session":
-        """Give an input or an output another name; `of` is "input" or "output" where both have the old one."""
+        """Rename an input or an output; `of` is "input" or "output" if both have the old name."""
         return self.do(steps.Rename(old, new, of))
 
     def refit(self, steps: int = 100, smooth: float = 0.0) -> "Session":
-        """Fit all parameters to the rows that are learned from, from where they are."""
+        """Fit all parameters to the training rows, from their present values."""
         return self.do(Refit(steps, smooth))
 
     def prune(self, tolerance: Tolerance = "auto") -> "Session":
-        """Take out what the data do not ask for, as `kanserve.prune`. Names of hidden nodes may move up."""
+        """Remove edges and nodes that the data do not need, by `kanserve.prune`. Hidden nodes may be renumbered."""
         return self.do(steps.Prune(tolerance))
 
     def symbolify(
         self, functions: Sequence[str] = (), all_edges: bool = False, tolerance: Tolerance = "auto"
     ) -> "Session":
-        """Name the functions of all edges as far as the data allow, as `kanserve.symbolify`."""
+        """Replace edges by named functions as far as the data allow, by `kanserve.symbolify`."""
         return self.do(steps.Symbolify(functions, all_edges, tolerance))  # type: ignore[arg-type]  # it makes a tuple
 
     def undo(self) -> "Session":
-        """Go back before the last step."""
+        """Undo the last step."""
         if not self._done:
             raise InputError("There is no step to undo.")
         self._undone.append(self._done.pop().step)
         return self
 
     def redo(self) -> "Session":
-        """Do again what was undone last."""
+        """Redo the step that was undone last."""
         if not self._undone:
             raise InputError("There is no step to redo.")
         self._take(self._undone[-1])
@@ -197,15 +197,14 @@ class Session:
         return self
 
     def to_json(self) -> str:
-        """The steps, done and undone, with checksums of the network and of the data that they belong to."""
+        """The steps, done and undone, as JSON, with checksums of the initial network and the data."""
         return session_storage.dumps(self._stored())
 
     @classmethod
     def from_json(cls, text: str, kan: Kan, data: Dataset | tuple[ArrayLike, ArrayLike]) -> "Session":
         """The session of `to_json`, replayed on the network and the data that it began with.
 
-        FormatError, with the place, for another text, for steps that cannot be taken, and for another network or
-        other data.
+        FormatError, with the place, for invalid text, for steps that fail, and for another network or other data.
         """
         stored = session_storage.loads(text)
         if session_storage.network_checksum(kan) != stored.network:
@@ -222,7 +221,7 @@ class Session:
         return session
 
     def as_python(self) -> str:
-        """A module whose `replay(kan, data)` gives the equal network from the one that the session began with."""
+        """A Python module whose `replay(kan, data)` repeats the steps and gives the equal network."""
         return session_storage.script(self._stored())
 
     def _take(self, step: Step) -> None:
@@ -230,7 +229,7 @@ class Session:
         self._done.append(_State(step, kan, self._rows.loss(kan)))
 
     def _called(self, edge: str) -> str:
-        """The edge's own name, for one that was written in another way."""
+        """The canonical name of an edge."""
         return edge_names(self.kan)[place_of(self.kan, edge)]
 
     def _stored(self) -> session_storage.Stored:

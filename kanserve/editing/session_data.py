@@ -1,4 +1,4 @@
-"""The rows of a session: those it learns from, those held out, and how good a network is on them."""
+"""The data of a session: training rows, held-out rows, and the loss of a network on them."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ from kanserve.simplification.validation import Judge, judge
 
 @dataclass(frozen=True, eq=False)
 class SessionData:
-    """All rows of a session's data, and the judge that has some to learn from and some held out."""
+    """All rows of a session's data, and the `Judge` with the training and the held-out rows."""
 
     data: Dataset
     judge: Judge
@@ -23,26 +23,26 @@ class SessionData:
 
     @property
     def held(self) -> Dataset:
-        """The rows that judge."""
-        assert self.judge.held is not None  # `rows_for` sees to it
+        """The held-out rows."""
+        assert self.judge.held is not None  # ensured by `rows_for`
         return self.judge.held
 
     def loss(self, kan: Kan) -> float:
-        """On the held-out rows: the mean squared error in units of the variances, or a classifier's cross-entropy."""
+        """The loss on the held-out rows: the mean squared error relative to the variances, or the cross-entropy."""
         with np.errstate(over="ignore"):
             return float(self.judge.losses(kan).mean())
 
     def error(self, kan: Kan) -> float:
-        """Of the fit, on the rows that are learned from: the root mean square in units of the standard deviations."""
+        """The root mean squared error on the training rows, relative to the standard deviations."""
         with np.errstate(over="ignore"):
             return self.judge.error_of(answers(kan, self.judge.learn.x))
 
 
 def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
-    """The rows for sessions that begin at this network. DataError for data of another one.
+    """The data of a session that begins at this network. DataError for data of another network.
 
-    A fifth is held out, the same that `prune` and `symbolify` hold out. Without `held_out`, of fewer than 10 rows, and
-    for a classifier of up to 1000, the rows that are learned from judge themselves.
+    A fifth is held out, the same rows as in `prune` and `symbolify`. Without `held_out`, with fewer than 10 rows, and
+    for a classifier with up to 1000, the training rows also serve as held-out rows.
     """
     mixed_up = sorted(data.inputs) == sorted(variable.name for variable in kan.inputs)
     if mixed_up and data.inputs != tuple(variable.name for variable in kan.inputs):
@@ -61,7 +61,7 @@ def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
 
 
 def require_sound(before: Kan, after: Kan, rows: SessionData) -> Kan:
-    """The network after an edit; InputError where that leaves a domain, or is finite on fewer rows than before."""
+    """The network after an edit; InputError if a function leaves its domain, or fewer rows are finite than before."""
     trouble = _outside_domain(after, rows)
     if trouble and not _outside_domain(before, rows):
         raise InputError(trouble)
@@ -76,7 +76,7 @@ def _finite(kan: Kan, rows: SessionData) -> int:
 
 
 def _outside_domain(kan: Kan, rows: SessionData) -> str:
-    """Which named function leaves its domain on the data and where, in words; nothing where all stay inside."""
+    """An error message for a named function that leaves its domain on the data; "" if all stay inside."""
     for depth, (layer, v) in enumerate(zip(kan.layers, values(kan, rows.judge.x), strict=False)):
         v = v[np.isfinite(v).all(axis=1)]
         for j, i in np.argwhere(layer.symbolic_mask) if len(v) else ():

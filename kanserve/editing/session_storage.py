@@ -1,10 +1,10 @@
-"""A session as JSON and as a Python script: its steps, and the checksums of what they begin from.
+"""A session as JSON and as a Python script: its steps, and checksums of the initial network and the data.
 
     {"session": 1, "network": sha256, "data": sha256, "seed": 0, "held_out": true,
      "steps": [{"kind": "snap", "edge": "x->h1", "function": "sin", "refit": 12}, ...], "undone": [...]}
 
-A file is read whole and checked before any step is taken: sizes, keys, types and ranges; nothing in it is run. The
-network and the data must be those that the session began with.
+A file is checked completely before any step is taken: sizes, keys, types and ranges. No code in it is run. The network
+and the data must be those that the session began with.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _KEYS = {"session", "network", "data", "seed", "held_out", "steps", "undone"}
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file says of a session."""
+    """A session as stored in a file."""
 
     network: str
     data: str
@@ -39,7 +39,7 @@ class Stored:
     held_out: bool
     steps: tuple[Step, ...]
     undone: tuple[Step, ...]
-    """The next to redo last."""
+    """The last one is redone first."""
 
 
 def dumps(stored: Stored) -> str:
@@ -57,7 +57,7 @@ def dumps(stored: Stored) -> str:
 
 
 def loads(text: str) -> Stored:
-    """The session of this JSON; FormatError with the place of what is wrong."""
+    """The session of this JSON; FormatError, with the place, if it is invalid."""
     if not isinstance(text, str):
         _refuse("a session", "is the text that to_json gave", text)
     data = text.encode("utf-8", "surrogatepass")
@@ -81,7 +81,7 @@ def loads(text: str) -> Stored:
 
 
 def script(stored: Stored) -> str:
-    """A Python module whose `replay(kan, data)` does the steps again and gives the equal network."""
+    """A Python module whose `replay(kan, data)` repeats the steps and gives the equal network."""
     more = "" if stored.held_out else ", held_out=False"
     lines = [
         '"""The steps of a kanserve session: replay(kan, data) gives the network that it ended with."""',
@@ -105,25 +105,25 @@ def call(step: Step) -> str:
         if field.default is MISSING:
             words.append(repr(value))
         elif value != field.default:
-            name = {"intervals": "grid"}.get(field.name, field.name)  # the method's word for the step's
+            name = {"intervals": "grid"}.get(field.name, field.name)  # the method's parameter for the step's field
             words.append(f"{name}={value!r}")
     return f"{KIND_OF[type(step)]}({', '.join(words)})"
 
 
 def step_out(step: Step) -> dict[str, Any]:
-    """A step as JSON has it."""
+    """A step as JSON data."""
     values = {field.name: getattr(step, field.name) for field in fields(step)}  # type: ignore[arg-type]  # a dataclass
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     return {"kind": KIND_OF[type(step)], **plain}
 
 
 def network_checksum(kan: Kan) -> str:
-    """The SHA-256 of a network: equal networks have equal ones."""
+    """The SHA-256 of a network; equal networks have equal checksums."""
     return hashlib.sha256(serialization.dumps(kan)).hexdigest()
 
 
 def data_checksum(data: Dataset) -> str:
-    """The SHA-256 of the numbers of a table and of its classes; names of columns do not count."""
+    """The SHA-256 of the numbers of a data set and of its classes; column names do not matter."""
     digest = hashlib.sha256(json.dumps(data.classes).encode())
     for array in (data.x, data.y, data.weights):
         if array is not None:
@@ -172,5 +172,5 @@ def _refuse(place: str, wanted: str, got: Any) -> NoReturn:
 
 
 def _short(value: Any) -> str:
-    """What a value is, in a few characters; of a container its type, since it may be deep."""
+    """A value in a few characters; only the type of a container, since it may be deep."""
     return type(value).__name__ if isinstance(value, dict | list) else ascii(value)[:80]

@@ -1,4 +1,4 @@
-"""All that a view of a session needs, as plain data: edges with their names, functions and shares, losses, formulas."""
+"""A session as plain data for a view: edges with names, functions and shares; losses; formulas."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from kanserve.simplification.activations import Array, values
 from kanserve.train import score
 
 CURVE = 33  # points of an edge's curve
-OPERATIONS = 200  # of a formula that is shown whole
+OPERATIONS = 200  # longer formulas are shortened
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class EdgeView:
 
     `function` is "" for a free spline; `spline` says whether it has one, alone or beside a function. `constants` are
     a, b, c, d in the user's units (`edge_constants`), empty without a function. `share` is its share of the signal
-    (`kanserve.network.importance`). `low` and `high` are the range of what reaches it on the rows, in the user's units,
-    and `curve` what it gives there, at 33 points that are evenly spread; None where that is not finite.
+    (`kanserve.network.importance`). `low` and `high` are the range of its input on the rows, in the user's units, and
+    `curve` its values at 33 evenly spaced points of that range; None where not finite.
     """
 
     name: str
@@ -43,7 +43,7 @@ class EdgeView:
 
 @dataclass(frozen=True)
 class FormulaView:
-    """An output as a formula, shortened where it is long, and the conditions on it; or why there is none."""
+    """An output as a formula, shortened if long, and its domain; or in `trouble` why there is none."""
 
     name: str
     text: str
@@ -54,7 +54,7 @@ class FormulaView:
 
 @dataclass(frozen=True)
 class Done:
-    """A step as the method call that takes it, and where it left the network."""
+    """A step as its method call, and the network's edges and loss after it."""
 
     step: str
     edges: int
@@ -63,11 +63,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Edges in the order of the layers, and how good the network is.
+    """The edges in the order of the layers, and the network's losses.
 
-    `loss` is that of the held-out rows (a mean squared error in units of the variances, or a classifier's
-    cross-entropy), `r2` of each output on them; `fit_loss` is that of the rows that are learned from, as least squares
-    has it.
+    `loss` is on the held-out rows (a mean squared error relative to the variances, or a classifier's cross-entropy),
+    and so is `r2` of each output; `fit_loss` is the mean squared error on the training rows.
     """
 
     shape: tuple[int, ...]
@@ -82,7 +81,7 @@ class Snapshot:
     undone: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as dictionaries, lists, texts and numbers; a loss may be infinite."""
+        """The snapshot as dictionaries, lists, strings and numbers; a loss may be infinite."""
         return asdict(self)
 
     def _repr_html_(self) -> str:
@@ -91,7 +90,7 @@ class Snapshot:
 
 @np.errstate(all="ignore")
 def snapshot(kan: Kan, rows: SessionData, history: tuple[Done, ...], undone: int) -> Snapshot:
-    """The view of a network."""
+    """The snapshot of a network."""
     return Snapshot(
         shape=kan.shape,
         inputs=tuple(variable.name for variable in kan.inputs),

@@ -1,4 +1,4 @@
-"""The fields of steps: what comes from a caller or a file becomes a plain value of Python, or is refused."""
+"""The fields of steps: values of a caller or a file are converted to plain Python values, or raise InputError."""
 
 from collections.abc import Sequence
 from math import inf, isfinite
@@ -8,14 +8,14 @@ import numpy as np
 
 from kanserve.errors import InputError
 
-LONGEST = 30_000  # characters of a text: two names of variables and what stands between them
+LONGEST = 30_000  # characters of a string, enough for an edge name made of two variables
 MOST_TEXTS = 100_000
 
 Tolerance = float | Literal["auto"]
 
 
 def to(step: object, **values: Any) -> None:
-    """Set fields of a frozen step: its own __post_init__ may."""
+    """Set fields of a frozen step, from its __post_init__."""
     for name, value in values.items():
         object.__setattr__(step, name, value)
 
@@ -32,7 +32,7 @@ def text(value: Any, what: str) -> str:
 
 
 def texts(value: Any, what: str) -> tuple[str, ...]:
-    """Several texts; a single one is none of these."""
+    """A sequence of strings; a single string is refused."""
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > MOST_TEXTS:
         raise InputError(f"{what} are texts in a tuple or a list, {MOST_TEXTS} at most, got {value!r:.80}.")
     return tuple(text(item, what) for item in value)
@@ -52,7 +52,7 @@ def number(value: Any, what: str, least: float = -inf) -> float:
 
 
 def whole_number(value: Any, what: str, least: int, most: int) -> int:
-    """A whole number in these bounds."""
+    """A whole number from `least` to `most`."""
     plain = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not plain or not least <= value <= most:
         raise InputError(f"{what} is a whole number from {least} to {most}, got {value!r:.80}.")
@@ -67,5 +67,5 @@ def truth(value: Any, what: str) -> bool:
 
 
 def tolerance(value: Any) -> Tolerance:
-    """What a simplification may lose."""
+    """The tolerance of a simplification: a number of 0 or more, or "auto"."""
     return "auto" if isinstance(value, str) and value == "auto" else number(value, "tolerance (unless 'auto')", 0.0)

@@ -1,7 +1,7 @@
-"""What can be done to a network: frozen steps, each a deterministic `Kan -> Kan` on the rows of a session.
+"""The steps of a session: frozen edits, each a deterministic `Kan -> Kan` on the session's rows.
 
-Edges are called by name (`kanserve.network.edge_names`), as the network that a step is given has them: names of hidden
-nodes may move up when pruning takes out a node. Equal steps on equal rows give equal networks, bit for bit, as far as
+Edges are given by name (`kanserve.network.edge_names`), as the step's input network names them: hidden nodes are
+renumbered when pruning removes a node. Equal steps on equal rows give equal networks, bit for bit, as far as
 `levenberg_marquardt.refine` does.
 """
 
@@ -28,7 +28,7 @@ from kanserve.simplification.symbolic_edges import named
 from kanserve.simplification.validation import free_parameters, refit
 
 SHORT = 12
-"""Iterations of the refit that follows when a function is put in."""
+"""Iterations of the refit after a function replaces an edge."""
 MOST_STEPS = 10_000
 MOST_DIGITS = 17
 
@@ -41,13 +41,13 @@ class Step(Protocol):
 
 @np.errstate(all="ignore")
 def taken(step: Step, kan: Kan, rows: SessionData) -> Kan:
-    """The network after a step. InputError where that leaves a function's domain, or is finite on fewer rows."""
+    """The network after a step. InputError if a function leaves its domain, or fewer rows are finite."""
     return require_sound(kan, step.apply(kan, rows), rows)
 
 
 @dataclass(frozen=True)
 class Snap:
-    """Put the closest c·f(a·x + b) + d in place of an edge, then refit everything for `refit` iterations."""
+    """Replace an edge by the closest c·f(a·x + b) + d, then refit everything for `refit` iterations."""
 
     edge: str
     function: str
@@ -71,14 +71,14 @@ class Snap:
 
 
 def put_in(kan: Kan, place: EdgeIndex, symbolic: Symbolic, rows: SessionData, steps: int) -> Kan:
-    """The network with a function on an edge, and refitted. With more than 1500 parameters there is no refit."""
+    """The network with a function on an edge, refitted unless it has more than 1500 parameters."""
     changed = named(kan, {place: symbolic})
     return refit(changed, rows.judge, steps) if steps else changed
 
 
 @dataclass(frozen=True)
 class Free:
-    """Put a spline in place of a named function that equals it to a ten-thousandth, on `intervals` at least."""
+    """Replace a named function by a spline that equals it to a ten-thousandth, on at least `intervals` intervals."""
 
     edge: str
     intervals: int | None = None
@@ -94,7 +94,7 @@ class Free:
 
 @dataclass(frozen=True)
 class Zero:
-    """Take an edge out; its mean on the rows goes into the bias. Nodes stay, so that names do: `Prune` tidies up."""
+    """Remove an edge and add its mean on the rows to the bias. Nodes stay, so names do not change; see `Prune`."""
 
     edge: str
 
@@ -111,7 +111,7 @@ class Zero:
 
 @dataclass(frozen=True)
 class SetConstant:
-    """Give the constants of a named function these values, in the user's units (`constants`); others stay."""
+    """Set constants of a named function, in the user's units (`edge_constants`); the others stay."""
 
     edge: str
     a: float | None = None
@@ -137,7 +137,7 @@ class SetConstant:
 
 @dataclass(frozen=True)
 class RoundConstants:
-    """Round the constants of named functions, in the user's units, to significant digits: of these edges, or of all."""
+    """Round the constants of named functions, in the user's units, to significant digits, on these edges or on all."""
 
     digits: int = 3
     edges: tuple[str, ...] = ()
@@ -157,7 +157,7 @@ class RoundConstants:
 
 @dataclass(frozen=True)
 class Rename:
-    """Give an input or an output another name; `of` says which where both have the old one."""
+    """Rename an input or an output; `of` says which if both have the old name."""
 
     old: str
     new: str
@@ -187,7 +187,7 @@ class Rename:
 
 @dataclass(frozen=True)
 class Refit:
-    """Fit all parameters to the rows that are learned from, from where they are."""
+    """Fit all parameters to the training rows, from their present values."""
 
     steps: int = 100
     smooth: float = 0.0
@@ -204,7 +204,7 @@ class Refit:
 
 @dataclass(frozen=True)
 class Prune:
-    """`kanserve.prune`: take out what the data do not ask for."""
+    """`kanserve.prune`: remove edges and nodes that the data do not need."""
 
     tolerance: Tolerance = "auto"
 
@@ -217,7 +217,7 @@ class Prune:
 
 @dataclass(frozen=True)
 class Symbolify:
-    """`kanserve.symbolify`: name the functions of all edges, as far as the data allow; of these, or of the library."""
+    """`kanserve.symbolify`: replace edges by named functions, of these or of the library, as far as the data allow."""
 
     functions: tuple[str, ...] = ()
     all_edges: bool = False
@@ -254,5 +254,5 @@ KINDS: Mapping[str, type[Step]] = MappingProxyType(
         "symbolify": Symbolify,
     }
 )
-"""Each kind of step by the name of the `Session` method that takes it, with the step's fields as its arguments."""
+"""The class of a step by the name of its `Session` method, which takes the step's fields as arguments."""
 KIND_OF = {made: kind for kind, made in KINDS.items()}

@@ -1,7 +1,7 @@
-"""What an edge could be, with the cost before the act: R² to the edge, and what it does to the held-out rows.
+"""Suggestions of named functions for an edge: R² to the edge, and the effect on the held-out loss.
 
-The two disagree: a tanh with an R² of 0.994 may cost 4 % of the loss, because the other edges lean on what it misses,
-and a function with a poor R² nothing, because they make up for it.
+The two may disagree: a tanh with an R² of 0.994 may raise the loss by 4 %, because other edges depend on the part that
+it misses; a function with a poor R² may cost nothing, because other edges compensate.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,9 @@ from kanserve.simplification.simplification_settings import SIMPLIFICATION
 class Suggestion:
     """A named function for an edge.
 
-    `r2` compares it with the edge, weighted by what the edge does to the outputs. `loss` is that of the held-out rows
-    once the function is put in and everything refitted shortly, `change` how much that is above the loss now: what
-    `Session.snap` of the function does. `constants` are a, b, c, d of c·f(a·x + b) + d in the user's units, before
-    the refit.
+    `r2` compares it with the edge, weighted by the edge's effect on the outputs. `loss` is the held-out loss after
+    `Session.snap`, that is, with the function in place and a short refit; `change` is the difference to the present
+    loss. `constants` are a, b, c, d of c·f(a·x + b) + d in the user's units, before the refit.
     """
 
     function: str
@@ -41,10 +40,10 @@ class Suggestion:
 def suggestions(
     kan: Kan, place: EdgeIndex, rows: SessionData, functions: Sequence[str], top: int, refit: int = SHORT
 ) -> tuple[Suggestion, ...]:
-    """The best `top` of these functions, of which those that are closest to the edge for their complexity are tried.
+    """Suggestions for the `top` functions that fit the edge best for their complexity.
 
-    The order is that of the loss after the refit and of complexity, weighed as `edges.candidates` does. Functions
-    that leave their domain, or make another one leave its own, are not offered.
+    They are sorted by the loss after the refit and by complexity, weighed as in `edge_candidates.candidates`. Functions
+    that leave their domain, or make another function leave its domain, are not suggested.
     """
     found, error, now = points(kan, place, rows), rows.error(kan), rows.loss(kan)
     fits = [fit for name in functions if (fit := closest(found, name, error)) is not None]
@@ -65,7 +64,7 @@ def _suggestion(kan: Kan, place: EdgeIndex, fit: Fit, loss: float, now: float) -
 
 
 def _price(one: Suggestion, floor: float) -> float:
-    """Powers of ten of the error, and the price of complexity; errors below the floor count as equal."""
+    """The logarithm (base 10) of the error plus a penalty for complexity; errors below the floor count as equal."""
     return (
         float(np.log10(np.sqrt(one.loss) + floor))
         + SIMPLIFICATION.get().edge_candidates_complexity_weight * FUNCTIONS[one.function].complexity
