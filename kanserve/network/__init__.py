@@ -1,1 +1,1 @@
-"""A trained network as data, and the mathematics of it: what it computes, its derivatives, its ranges, its file."""
+"""A trained network as data, and its mathematics: evaluation, derivatives, training ranges, serialization."""

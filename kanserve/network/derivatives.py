@@ -1,8 +1,8 @@
 """Exact derivatives of a network by its raw inputs, to the third order: for differential equations and sensitivities.
 
 Forward, a node carries its jet: value, gradient, Hessian and third derivatives by the inputs. An edge φ maps them by
-the chain rule, (φ(v), φ'·v_a, φ''·v_a·v_b + φ'·v_ab, ..), a product by Leibniz' rule. This is the meaning that the fast
-jets of `kanserve.pde` are tested against: slow and obvious, like `evaluate`.
+the chain rule, (φ(v), φ'·v_a, φ''·v_a·v_b + φ'·v_ab, ..), a product by the Leibniz rule. This is the reference for the
+fast jets of `kanserve.pde`: slow and plain, like `evaluate`.
 """
 
 import numpy as np
@@ -16,9 +16,9 @@ from kanserve.network.splines import design
 
 Array = NDArray[np.float64]
 Jet = tuple[Array, ...]
-"""Value (N, n), first (N, n, I), second (N, n, I, I) and third derivatives (N, n, I, I, I), as far as wanted."""
+"""Value (N, n), first (N, n, I), second (N, n, I, I) and third derivatives (N, n, I, I, I), up to the order wanted."""
 
-NUMBERS = 4e6  # of the highest derivative of a layer at once
+NUMBERS = 4e6  # numbers of a layer's highest derivative at once
 
 
 def derivatives(kan: Kan, x: ArrayLike, order: int = 1) -> Array:
@@ -27,12 +27,10 @@ def derivatives(kan: Kan, x: ArrayLike, order: int = 1) -> Array:
     Order 1 gives (N, outputs, inputs), order 2 (N, outputs, inputs, inputs) with the mixed ones, order 3 one axis more;
     in units of the output per units of the inputs. A classifier's outputs are its scores.
 
-    Rows are NaN where `evaluate` gives NaN; where a function has a value but no finite slope, as a root at 0, entries
-    are infinite or NaN. A spline of order k has k - 1 continuous derivatives; on a knot, the k-th is that of the
-    interval which the point belongs to, and outside a grid that goes on as a straight line the second ones are 0 (but
-    for the base function).
-
-    InputError for another order, DataError for rows of another shape.
+    Rows are NaN where `evaluate` gives NaN; where a function has a value but no finite slope, such as a root at 0,
+    entries are infinite or NaN. A spline of order k has k - 1 continuous derivatives; on a knot, the k-th is that of
+    the point's interval. Outside a grid with linear extrapolation second derivatives are 0 (except the base
+    function's).
 
     Parameters
     ----------
@@ -41,7 +39,7 @@ def derivatives(kan: Kan, x: ArrayLike, order: int = 1) -> Array:
     x : array_like of shape (n_samples, n_inputs)
         Samples in raw units.
     order : {1, 2, 3}, default=1
-        Which derivatives.
+        The order of the derivatives.
 
     Returns
     -------
@@ -91,7 +89,7 @@ def _highest(kan: Kan, rows: Array, order: int) -> Array:
 
 
 def _edge_derivatives(layer: Layer, v: Array, order: int) -> tuple[Array, ...]:
-    """Every edge at the values v (N, I) of the layer's inputs, and its derivatives up to this order: (N, O, I) each."""
+    """All edges at the layer's inputs v (N, I), and their derivatives up to this order: (N, O, I) each."""
     result = [evaluate.edges(layer, v), evaluate.edge_slopes(layer, v)][: order + 1]
     result += [np.zeros_like(result[0]) for _ in range(2, order + 1)]
     with np.errstate(all="ignore"):

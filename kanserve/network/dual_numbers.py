@@ -3,9 +3,9 @@
     u = Dual(np.array([2.0, 3.0]), {"u": np.ones(2)})
     (u**2 + np.sin(u)).partials["u"]                          # 2u + cos(u)
 
-A dual number is primal + Σ_s partials[s]·ε_s with ε_s·ε_t = 0. A value may be a dual number itself: then the
-derivative of a derivative comes out, which is how the table of functions gets its second and third derivatives
-without a column for each. Derivatives of NumPy's own functions are those of the table.
+A dual number is primal + Σ_s partials[s]·ε_s with ε_s·ε_t = 0. The primal value may itself be a dual number: this gives
+higher derivatives, so the table of functions needs no columns for its second and third derivatives. Derivatives of
+NumPy's own functions are those of the table.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -20,7 +20,7 @@ from kanserve.network.functions import FUNCTIONS, Function
 
 Array = NDArray[np.float64]
 
-# By argument, the derivative of each function by it. What is in the table of functions is not said again.
+# The derivative of each function by each of its arguments; those of the table of functions are taken from there.
 _Rules = dict[Any, tuple[Callable[..., Any], ...]]
 _OF_THE_TABLE: _Rules = {row.numpy: (row.derivative,) for row in FUNCTIONS.values() if isinstance(row.numpy, np.ufunc)}
 _RULES: _Rules = {
@@ -49,13 +49,13 @@ _RULES: _Rules = {
     np.fabs: (np.sign,),
 }
 
-# What compares or asks has no derivative: its answer is that of the values.
+# Comparisons and predicates have no derivative: they act on the values.
 _PLAIN = (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal, np.isfinite, np.isnan, np.isinf)
 
 
 @dataclass(frozen=True, eq=False)
 class Dual(np.lib.mixins.NDArrayOperatorsMixin):
-    """`primal`, a value, with the derivative of it by each seed that it depends on."""
+    """`primal`, a value, and its derivative by each seed that it depends on."""
 
     primal: Any  # an array, a number or a Dual
     partials: Mapping[Hashable, Any]

@@ -1,11 +1,11 @@
-"""What nodes and edges are called, by the user's own names: "L/D->h1" instead of (0, 0, 2).
+"""Names of nodes and edges, from the user's names of variables: "L/D->h1" instead of (0, 0, 2).
 
-Inputs and outputs have their names. The nodes of the first hidden layer are h1, h2, …; those of a later one have the
-layer before a point: h2.1 is the first node of the second. A sum that a multiplication node multiplies is the node's
-name and its place in the product, h1:2. So "x->h1:2" leads from input x to the second factor of h1.
+Inputs and outputs have their own names. The nodes of the first hidden layer are h1, h2, …; later layers have their
+number before a point: h2.1 is the first node of the second. A factor of a multiplication node has the node's name and
+its number, h1:2. So "x->h1:2" leads from input x to the second factor of h1.
 
-An edge whose text another one has too (names may be anything) is called as formulas call its spline: s_1_2_3 leads
-to sum 2 of layer 1 from its input 3. Every edge can be addressed so.
+If two edges would have the same name, each has the name of its spline in formulas instead: s_1_2_3 leads to sum 2 of
+layer 1 from its input 3. This form works for every edge.
 """
 
 import re
@@ -17,15 +17,15 @@ from kanserve.errors import InputError, NotFoundError
 from kanserve.network.kan import Kan
 
 EdgeIndex = tuple[int, int, int]
-"""Layer, subnode, input: where an edge is, counted from 0."""
+"""Layer, subnode and input of an edge, counted from 0."""
 
 _POSITION = re.compile(r"s_([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9})")
-_COMPARED = 5000  # names that an unknown one is compared with
+_COMPARED = 5000  # names compared with an unknown one
 _SHOWN = 200  # characters of an unknown name
 
 
 def node_name(kan: Kan, depth: int, q: int) -> str:
-    """Node q of the layer of nodes `depth`, where 0 are the inputs and len(kan.layers) the outputs."""
+    """The name of node q at `depth`: 0 for inputs, len(kan.layers) for outputs."""
     if depth == 0:
         return kan.inputs[q].name
     if depth == len(kan.layers):
@@ -34,7 +34,7 @@ def node_name(kan: Kan, depth: int, q: int) -> str:
 
 
 def subnode_names(kan: Kan, layer: int) -> tuple[str, ...]:
-    """The sums of a layer: a node's name, with the place in the product where the node multiplies several."""
+    """The names of a layer's sums: the node's name, with the number of the factor if the node is a product."""
     return tuple(
         node_name(kan, layer + 1, q) + (f":{n + 1}" if len(group) > 1 else "")
         for q, group in enumerate(kan.layers[layer].groups)
@@ -43,14 +43,14 @@ def subnode_names(kan: Kan, layer: int) -> tuple[str, ...]:
 
 
 def edge_names(kan: Kan) -> Mapping[EdgeIndex, str]:
-    """What each edge is called, those that are zero included; no two alike."""
+    """The name of each edge, including zero edges; names are unique."""
     texts = _texts(kan)
     count = Counter(texts.values())
     return {place: text if count[text] == 1 else _position(place) for place, text in texts.items()}
 
 
 def place_of(kan: Kan, edge: str) -> EdgeIndex:
-    """Where the edge of this name is. NotFoundError with the nearest names, InputError where the name fits several.
+    """The place of the edge with this name. NotFoundError with similar names, InputError if the name is ambiguous.
 
     Spaces around the arrow do not matter, and → is an arrow too.
     """
@@ -86,7 +86,7 @@ def _position(place: EdgeIndex) -> str:
 
 
 def _nearest(wanted: str, names: list[str]) -> str:
-    """A sentence with the names that are most like one that nothing has."""
+    """A sentence with the names most similar to an unknown one."""
     source, _, target = wanted[:_SHOWN].rpartition("->")
     related = [name for name in names if (source and name.startswith(f"{source}->")) or name.endswith(f"->{target}")]
     compared = (related or names)[:_COMPARED]

@@ -1,10 +1,10 @@
-"""What a network means: slow, obvious NumPy in float64. Everything else is tested against this.
+"""The reference evaluation of a network: slow, plain NumPy in float64. Everything else is tested against it.
 
 Three rules hold in every backend:
 
-- outside its range a spline goes on as the layer's `extrapolation` says;
-- a row in which anything is not finite (an input, a node on the way, an output) is NaN in all of its outputs;
-- one row's trouble is never another's, and nothing raises or warns.
+- outside its range a spline is extrapolated as the layer's `extrapolation` says;
+- a row in which anything is not finite (an input, a node, an output) is NaN in all of its outputs;
+- a row never affects another, and nothing raises or warns.
 """
 
 import numpy as np
@@ -19,10 +19,10 @@ Array = NDArray[np.float64]
 
 
 def evaluate(kan: Kan, x: ArrayLike) -> Array:
-    """The outputs of a network: the slow, plain definition of what it means.
+    """The outputs of a network by the reference evaluation, which is plain and slow.
 
-    `kan(x)` is the same. To predict fast, publish the network and run it with `kanserve.load_model`, whose compiled
-    backend takes a microsecond or two for one sample of a small network.
+    `kan(x)` is the same. For fast predictions, publish the network and run it with `kanserve.load_model`, whose
+    compiled backend takes a microsecond or two for one sample of a small network.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def softmax(scores: Array) -> Array:
 
 
 def activations(kan: Kan, x: ArrayLike) -> tuple[Array, ...]:
-    """The values on the way: the normalised inputs, the nodes of each layer but the last, the raw outputs."""
+    """All intermediate values: the normalised inputs, the nodes of each layer but the last, the raw outputs."""
     rows = as_rows(kan, x)
     with np.errstate(all="ignore"):
         values = [(rows - kan.input_shift) / kan.input_scale]
@@ -99,14 +99,14 @@ def activations(kan: Kan, x: ArrayLike) -> tuple[Array, ...]:
             bad = ~np.isfinite(values[-1]).all(axis=1)
             values[-1][bad] = np.nan
             values.append(nodes(layer, subnodes(layer, edges(layer, values[-1]))))
-            values[-1][bad] = np.nan  # also where no edge comes from what is not finite
+            values[-1][bad] = np.nan  # also where no edge reads the value that is not finite
         result = kan.output_scale * values[-1] + kan.output_shift
         result[~np.isfinite(result).all(axis=1)] = np.nan
     return (*values[:-1], result)
 
 
 def edges(layer: Layer, v: Array) -> Array:
-    """What every edge gives, (N, O, I), for the values v (N, I) of the layer's inputs."""
+    """The values of every edge, (N, O, I), at the layer's inputs v (N, I)."""
     total = np.zeros((len(v), layer.subnodes, layer.inputs))
     with np.errstate(all="ignore"):
         for i in np.flatnonzero(layer.spline_mask.any(axis=0)):
@@ -121,7 +121,7 @@ def edges(layer: Layer, v: Array) -> Array:
 
 
 def edge(layer: Layer, j: int, i: int, u: Array) -> Array:
-    """What the edge to subnode j from input i gives, (N,), for the values u (N,) of that input."""
+    """The values of the edge to subnode j from input i, (N,), at values u (N,) of that input."""
     v = np.zeros((len(u), layer.inputs))
     v[:, i] = u
     result: Array = edges(layer, v)[:, j, i]
@@ -164,7 +164,7 @@ def nodes(layer: Layer, z: Array) -> Array:
 
 
 def jacobian(kan: Kan, x: ArrayLike) -> Array:
-    """The exact first derivatives of the outputs by the inputs; `derivatives` gives those of higher order.
+    """The exact first derivatives of the outputs by the inputs; see `derivatives` for higher orders.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def jacobian(kan: Kan, x: ArrayLike) -> Array:
 
 
 def as_rows(kan: Kan, x: ArrayLike) -> Array:
-    """x as float64 (N, inputs); DataError when it is something else."""
+    """x as float64 (N, inputs); DataError if it is not such an array."""
     try:
         rows = np.asarray(x, dtype=np.float64)
     except (TypeError, ValueError):

@@ -1,7 +1,7 @@
 """The one table of named functions of one variable.
 
-A symbolic edge is c·f(a·x + b) + d with f from this table. The reference, training, symbolification, the formula
-and every exporter read it, so a new function is one row. The spellings for other worlds are text in the
+A symbolic edge is c·f(a·x + b) + d with f from this table. The reference evaluation, training, symbolification,
+formulas and all exporters read it, so a new function is one row. Expressions for other languages are strings in the
 variable `x`, so that this module imports nothing but NumPy:
 
 - `torch`: a Python expression over the module `torch`;
@@ -9,9 +9,9 @@ variable `x`, so that this module imports nothing but NumPy:
 - `c`: a C99 expression over libm's double functions, with `x` a simple variable (it may occur twice);
 - `onnx`: nested calls of ONNX operators, a number standing for a constant of the tensor's type.
 
-The rows of `SPECIAL` are beyond NumPy and the elementary functions: `kanserve.network.special` computes them, and the
-ONNX spelling may call what the exporter composes (BesselJ0, Gamma). The last rows are powers that other libraries have
-and imported networks hold: no search tries them, as products of the others say the same.
+The rows of `SPECIAL` are not in NumPy: `kanserve.network.special` computes them, and their ONNX expression may call
+functions that the exporter composes (BesselJ0, Gamma). The last rows are powers of imported networks: no search tries
+them, as products of the others express the same.
 
 A function gives NaN or an infinity outside its `domain` and never raises. `complexity` ranks candidates that fit
 equally well: simpler first.
@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Function:
-    """One row: f, its derivative, its spellings, where it is real and finite, and how simple it is."""
+    """One row: f, its derivative, its expressions in other languages, its domain and its complexity."""
 
     name: str
     numpy: Callable[[Array], Array]
@@ -47,7 +47,7 @@ class Function:
 
 
 def _sigmoid(x: Array) -> Array:
-    # Of -|x| only, so that exp never overflows; not by np.abs, whose slope at 0 is none of the sigmoid's.
+    # Only exp of -|x|, which never overflows; not by np.abs, whose slope at 0 is wrong for the sigmoid.
     small = np.exp(np.where(x >= 0, -x, x))
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
@@ -241,7 +241,7 @@ _ROWS = (
 
 
 def _torch_j0() -> str:
-    """J0 in torch: its own is off by 4e-7 beyond 5, and has no derivative. See `special.j0`."""
+    """J0 for torch, whose own J0 is off by 4e-7 beyond 5 and has no derivative. See `special.j0`."""
 
     def polynomial(series: tuple[float, ...]) -> str:
         first, *rest = np.polynomial.chebyshev.cheb2poly(series)[::-1].tolist()
@@ -251,7 +251,7 @@ def _torch_j0() -> str:
     far = f"(lambda s, t: (lambda p, q: ({wave})/torch.sqrt({np.pi}*s))({{p}}, {{q}}))"
     far = far.format(p=polynomial(special.J0_P), q=polynomial(special.J0_Q))
     near = f"(lambda t: {polynomial(special.J0_NEAR)})(x.clamp(-8.0, 8.0)**2/32 - 1)"
-    # Not by clamp: at the bound some versions of torch pass on the gradient, and some a half of it.
+    # Not by clamp: at the bound some versions of torch pass the gradient on, others half of it.
     beyond = "torch.where(x.abs() < 8, 8.0, x.abs())"
     return f"torch.where(x.abs() < 8, {near}, {far}({beyond}, 128/{beyond}**2 - 1))"
 
@@ -354,11 +354,11 @@ _POWER_ROWS = (
 FUNCTIONS: dict[str, Function] = {row.name: row for row in (*_ROWS, *_SPECIAL_ROWS, *_POWER_ROWS)}
 
 
-_LONGEST_SHOWN = 60  # characters of a name that is unknown
+_LONGEST_SHOWN = 60  # characters of an unknown name
 
 
 def function(name: str) -> Function:
-    """The row called `name`; NotFoundError with the nearest names and all that there are."""
+    """The row called `name`; NotFoundError with similar names and all names."""
     if name not in FUNCTIONS:
         wanted = str(name)[:_LONGEST_SHOWN]
         near = get_close_matches(wanted, FUNCTIONS)

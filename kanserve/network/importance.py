@@ -1,8 +1,8 @@
-"""How much of the signal goes through each node and edge: one number each, pushed back from the outputs.
+"""Importance scores: the share of the signal that goes through each node and edge, propagated back from the outputs.
 
-An output node has an equal share of 1. A node hands its share to its subnodes in equal parts, a subnode to its edges
-in proportion to the standard deviation of what they give on the data, and an edge to the node that it comes from. So
-the shares of the inputs add up to 1, and those of a layer's edges too, unless a node is constant on the data.
+The output nodes share 1 equally. A node passes its share to its subnodes in equal parts, a subnode to its edges in
+proportion to the standard deviation of their values on the data, and an edge to the node that it comes from. So the
+shares of the inputs add up to 1, and those of a layer's edges too, unless a node is constant on the data.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ class Importance:
 
 
 def importance(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) -> Importance:
-    """The shares on the rows x (N, inputs), each counting by its weight (N,) where there are weights.
+    """The shares on the rows x (N, inputs), with optional weights (N,).
 
-    Rows that the network answers with NaN do not count. `nodes[0]` are the shares of the inputs.
+    Rows on which the network is NaN do not count. `nodes[0]` are the shares of the inputs.
     """
     values = activations(kan, x)
     shares = _row_shares(weights, len(values[-1])) * np.isfinite(values[-1]).all(axis=1)
@@ -47,7 +47,7 @@ def importance(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) -> Impo
 
 
 def pushed_back(kan: Kan, spreads: Sequence[Array]) -> Importance:
-    """The shares, from the standard deviation (O, I) of what each edge of each layer gives."""
+    """The shares, from the standard deviations (O, I) of the edges' values in each layer."""
     nodes = [np.full(len(kan.outputs), 1 / len(kan.outputs))]
     subnodes, shares = [], []
     for layer, spread in reversed(list(zip(kan.layers, spreads, strict=True))):
@@ -60,7 +60,7 @@ def pushed_back(kan: Kan, spreads: Sequence[Array]) -> Importance:
 
 
 def used_inputs(kan: Kan) -> NDArray[np.bool_]:
-    """(inputs,): which inputs an output depends on, by the edges that are not pruned."""
+    """(inputs,): which inputs the outputs depend on through edges that are not pruned."""
     used: NDArray[np.bool_] = np.ones(len(kan.outputs), np.bool_)
     for layer in reversed(kan.layers):
         used = np.array((layer.alive & np.repeat(used, layer.arity)[:, None]).any(axis=0))

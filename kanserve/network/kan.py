@@ -1,6 +1,6 @@
-"""The one type in the middle: a trained Kolmogorov-Arnold network as immutable data.
+"""`Kan`, the central type: a trained Kolmogorov-Arnold network as immutable data.
 
-Layer with I inputs, O subnodes and Q nodes, order k, G intervals per input:
+A layer has I inputs, O subnodes and Q nodes, order (degree) k and G intervals per input:
 
     edge(j,i)(x) = base_weight[j,i]·base(x) + Σ_m coefficients[j,i,m]·B_m,k(x; knots[i])      Spline
                  | c·f(a·x + b) + d                                                           Symbolic
@@ -10,10 +10,10 @@ Layer with I inputs, O subnodes and Q nodes, order k, G intervals per input:
     node_q = node_scale_q·Π_{j in group q} z_j + node_bias_q
 
 Group q holds `arity[q]` consecutive subnodes: one makes a sum node, several a multiplication node (KAN 2.0,
-arXiv:2408.10205). Between the layers stand an input affine, u = (x - input_shift) / input_scale, and an output
-affine, y = output_scale·node + output_shift, so that a network takes and gives raw features.
+arXiv:2408.10205). Inputs are normalised before the first layer, u = (x - input_shift) / input_scale, and outputs are
+scaled after the last, y = output_scale·node + output_shift, so a network takes and returns raw values.
 
-What a network means, outside ranges and for NaN included, is `network.evaluate.evaluate`.
+`network.evaluate.evaluate` defines what a network computes, including outside its ranges and for NaN.
 """
 
 from dataclasses import dataclass, field, fields
@@ -56,7 +56,7 @@ class Symbolic:
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """A spline and a symbolic part on one edge: imported networks have these."""
+    """A spline and a symbolic part on one edge, as in some imported networks."""
 
     spline: Spline
     symbolic: Symbolic
@@ -64,7 +64,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Zero:
-    """No edge: pruned, or never there."""
+    """An edge that is 0 everywhere: pruned, or never there."""
 
 
 Edge = Spline | Symbolic | Sum | Zero
@@ -72,7 +72,7 @@ Edge = Spline | Symbolic | Sum | Zero
 
 @dataclass(frozen=True)
 class Variable:
-    """An input or an output: its name, its unit and the range it had in training (infinite when not known)."""
+    """An input or an output: its name, its unit and its training range (infinite if unknown)."""
 
     name: str
     unit: str = ""
@@ -86,7 +86,7 @@ class Variable:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer as read-only arrays; build it with `make_layer(...)`, look at one edge with `.edge(j, i)`.
+    """One layer as read-only arrays; make it with `make_layer(...)`, get one edge with `.edge(j, i)`.
 
     Shapes: knots (I, G+2k+1), coefficients (O, I, G+k), base_weight (O, I), functions (O, I) of names ("" for none),
     affine (O, I, 4) holding a, b, c, d, subnode_scale and subnode_bias (O,), arity, node_scale and node_bias (Q,).
@@ -116,7 +116,7 @@ class Layer:
         check_layer(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Through the constructor, so that what is unpickled or copied is checked and its arrays are read-only.
+        # Through the constructor, so that unpickled and copied layers are checked and their arrays are read-only.
         return Layer, tuple(getattr(self, part.name) for part in fields(self))
 
     @property
@@ -138,13 +138,13 @@ class Layer:
 
     @property
     def groups(self) -> tuple[range, ...]:
-        """For each node, the subnodes that are multiplied to make it."""
+        """The subnodes that each node multiplies."""
         stops = np.cumsum(self.arity)
         return tuple(range(int(stop - size), int(stop)) for stop, size in zip(stops, self.arity, strict=True))
 
     @property
     def spline_mask(self) -> NDArray[np.bool_]:
-        """(O, I): which edges have a spline part (basis or base function)."""
+        """(O, I): which edges have a spline part, that is, basis functions or a base function."""
         mask: NDArray[np.bool_] = (self.coefficients != 0).any(axis=2)
         return mask | (self.base_weight != 0) if self.base != "zero" else mask
 
@@ -198,19 +198,19 @@ def make_layer(
     node_scale: ArrayLike | None = None,
     node_bias: ArrayLike | None = None,
 ) -> Layer:
-    """A layer from what it has; all else is neutral (no splines, no functions, scale 1, bias 0, sum nodes).
+    """A layer from the given arrays; defaults are neutral (no splines, no functions, scale 1, bias 0, sum nodes).
 
-    `shape` (subnodes, inputs) is needed only where neither coefficients nor functions say it. One row of knots is
-    used for every input; without knots the grid is uniform on [-1, 1].
+    `shape` (subnodes, inputs) is needed only without coefficients and functions. A single row of knots is used for
+    every input; without knots the grid is uniform on [-1, 1].
 
     Parameters
     ----------
     coefficients : array_like of shape (subnodes, inputs, intervals + order), optional
         Weights of the basis functions.
     shape : (int, int), optional
-        Subnodes and inputs, where no array says them.
+        Subnodes and inputs, if no array has them.
     knots : array_like, optional
-        For all inputs, or a row for each.
+        One row for all inputs, or one for each.
     order, base, extrapolation
         As in `Layer`.
     base_weight, functions, affine, subnode_scale, subnode_bias, arity, node_scale, node_bias : array_like, optional
@@ -302,7 +302,7 @@ class Kan(KanMethods):
 
     @property
     def edges(self) -> int:
-        """How many edges are left."""
+        """The number of edges that are not zero."""
         return int(sum(layer.alive.sum() for layer in self.layers))
 
     @property
@@ -358,13 +358,13 @@ def _default_outputs(count: int, classes: tuple[str, ...]) -> tuple[Variable, ..
     return (Variable("y"),) if count == 1 else tuple(Variable(f"y{q + 1}") for q in range(count))
 
 
-def _plain(value: Any) -> Any:  # NumPy's texts and numbers are not written like those that they are equal to
+def _plain(value: Any) -> Any:  # NumPy's scalars have another repr than the Python values they equal
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _freeze(owner: object, name: str, dtype: Any) -> None:
-    # A copy, so that nobody who holds the caller's array can change the network afterwards; in C order, so that equal
-    # networks evaluate to equal bits: how a product is rounded depends on the layout of its factors.
+    # A copy, so that changing the caller's array does not change the network; in C order, so that equal networks give
+    # equal bits: the rounding of a product depends on the layout of its factors.
     try:
         array = np.array(getattr(owner, name), dtype=dtype, order="C")
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What must hold of a layer and of a network: NetworkError says what does not."""
+"""Consistency checks of layers and networks; they raise NetworkError."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, get_args
@@ -43,7 +43,7 @@ def check_layer(one: "Layer") -> None:
             raise NetworkError(f"{name} must be finite; it holds NaN or infinity.")
     if not np.isfinite(one.coefficients).all():
         raise NetworkError("coefficients must be finite; they hold NaN or infinity.")
-    # Each bounded before they are added: the sum of huge ones would wrap around.
+    # Each is bounded before they are added, since a sum of huge ones would overflow.
     if one.arity.ndim != 1 or (one.arity < 1).any() or (one.arity > o).any() or one.arity.sum() != o:
         raise NetworkError(f"arity must be positive and add up to the {o} subnodes, got {one.arity.tolist()}.")
     unknown = set(one.functions.ravel().tolist()) - {"", *FUNCTIONS}
@@ -59,8 +59,8 @@ def _check_knots(one: "Layer") -> None:
         raise NetworkError("Knots must not decrease.")
     if (knots[:, k] >= knots[:, -k - 1]).any():
         raise NetworkError("The range of a spline, its first to its last interior knot, must have a width.")
-    # A knot of multiplicity k + 1 makes a jump, and then a point on it would have two values. At the ends of the
-    # range repeated knots are usual ("clamped") and harmless where the spline goes on linearly.
+    # A knot of multiplicity k + 1 makes a jump, where a point would have two values. At the ends of the range repeated
+    # knots are usual ("clamped"), and harmless with linear extrapolation.
     inner = knots if one.extrapolation == "zero" else np.delete(knots, np.r_[: k + 1, -k - 1 : 0], axis=1)
     if inner.shape[1] > k and (inner[:, k:] == inner[:, : inner.shape[1] - k]).any():
         raise NetworkError(f"A knot may occur at most {k} times in a spline of order {k}, so that it is continuous.")

@@ -1,7 +1,7 @@
-"""What can be asked of a network directly: `kan(x)`, `kan.predict(x)`, `kan.plot()`, `kan.formula()`, and so on.
+"""The methods of a network: `kan(x)`, `kan.predict(x)`, `kan.plot()`, `kan.formula()`, and so on.
 
-Each method calls the public function of `kanserve` that does the work. Those functions live in packages above this
-one, which import `Kan`, so they are looked up by name in `kanserve`, where each public name is found when it is used.
+Each method calls the public function of `kanserve` that does the work. These functions are in packages above this one,
+which import `Kan`, so they are looked up by name in `kanserve` when they are used.
 """
 
 import os
@@ -60,9 +60,9 @@ class KanMethods:
         return result
 
     def predict(self, x: ArrayLike) -> NDArray[Any]:
-        """Class labels of a classifier, and the outputs of any other network.
+        """The class labels of a classifier, or the outputs of any other network.
 
-        This is the plain evaluation. `kanserve.load_model` runs a published model many times faster.
+        This is the reference evaluation. `kanserve.load_model` runs a published model many times faster.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class KanMethods:
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Of a classifier the likeliest class of each sample, as text; "" for a sample in which anything is not
+            For a classifier, the most probable class of each sample as text, "" for a sample in which anything is not
             finite. Otherwise the outputs, always with two axes.
 
         Raises
@@ -101,16 +101,16 @@ class KanMethods:
         Parameters
         ----------
         x : array_like of shape (n_samples, n_inputs), optional
-            Samples that show where the signal is; by default samples of the training range.
+            Samples on which the edges' shares of the signal are computed; by default samples of the training range.
         kind : {"auto", "flow", "matrix"}, default="auto"
-            Curves on their edges, or a table of them; "auto" takes the table for wide networks.
+            A graph with a curve on each edge, or a table of curves; "auto" takes the table for wide networks.
         ax : matplotlib Axes, optional
             Where to draw; by default a new figure.
 
         Returns
         -------
         matplotlib Axes
-            What was drawn on; `.figure.savefig("kan.png")` saves it.
+            The axes; `.figure.savefig("kan.png")` saves the picture.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class KanMethods:
     def formula(self, output: str | int) -> "Formula": ...
 
     def formula(self, output: str | int | None = None) -> Any:
-        """The formula of the network, so that `kan.formula().text` reads well for the usual one output.
+        """The formula of the network, so that `kan.formula().text` works for the usual single output.
 
         Parameters
         ----------
@@ -143,8 +143,8 @@ class KanMethods:
         Returns
         -------
         Formula or tuple of Formula
-            The one formula where the network has one output or `output` names one; else a formula for each output,
-            in their order. `kanserve.formulas(kan)` always gives a tuple.
+            One formula if the network has one output or `output` is given; else a formula for each output, in order.
+            `kanserve.formulas(kan)` always returns a tuple.
 
         Raises
         ------
@@ -203,7 +203,7 @@ class KanMethods:
         Parameters
         ----------
         path : str or path
-            The file, by convention `*.safetensors`. One that is there is replaced, as a whole or not at all.
+            The file, by convention `*.safetensors`. An existing file is replaced atomically.
 
         Raises
         ------
@@ -222,7 +222,7 @@ class KanMethods:
 
 
 def likeliest(classes: Sequence[str], scores: NDArray[Any]) -> NDArray[np.str_]:
-    """The class of the highest score of each row (N, classes); "" where the row has no scores."""
+    """The class with the highest score of each row (N, classes); "" if a score is not finite."""
     finite = np.isfinite(scores).all(axis=1)
     return np.where(finite, np.array(classes)[scores.argmax(axis=1)], "")
 

@@ -1,7 +1,7 @@
-"""What rounding alone does to a network, and so how far two right evaluations of it may be from each other.
+"""The effect of rounding on a network, and so the tolerance between two correct evaluations.
 
-Formulas, self-tests and golden rows are all held to the same rule, `allowed`; the rows of the last two are chosen by
-`steady_rows`.
+Formulas, self-tests and golden rows (test vectors) use the same tolerance, `allowed`; `steady_rows` chooses the rows of
+the last two.
 """
 
 import itertools
@@ -17,31 +17,31 @@ from kanserve.options import Precision
 
 Array = NDArray[np.float64]
 
-_GRAIN = {"double": 2.0**-53, "float": 2.0**-24}  # a number is rounded by at most this much of itself
-# Double is measured with coarser grains and scaled down: else the rounding of the measurement itself would be seen. The
-# finer one is for outputs that any change throws anywhere, tan(1e20) say: scaled down from far they would look steady.
+_GRAIN = {"double": 2.0**-53, "float": 2.0**-24}  # the largest relative rounding error of a number
+# Double is measured with coarser perturbations and scaled down, since the measurement itself rounds. The finer one is
+# for outputs that change arbitrarily at any perturbation, such as tan(1e20): scaled down, they would seem stable.
 _MEASURED = {"double": (2.0**-44, 2.0**-50), "float": (2.0**-24,)}
-_DRAWS = 3  # one may cancel or be small by chance: all three are below a twentieth once in 8,000 times
-# An evaluation rounds more often than we do (a polynomial of order 3 alone six times), and elsewhere.
+_DRAWS = 3  # a draw may be small by chance: all three are below a twentieth once in 8,000 times
+# An evaluation rounds more often than we perturb (a cubic polynomial alone six times), and in other places.
 _MARGIN = 64
-_MOST_ROWS = 4096  # that are evaluated at once
+_MOST_ROWS = 4096  # evaluated at once
 
 
 def allowed(kan: Kan, x: Array, y: Array, precision: Precision, part: float) -> Array:
-    """How far each output (N, outputs) may be from y, the network's outputs at x.
+    """The tolerance (N, outputs) for each output around y, the network's outputs at x.
 
-    It is `part` of the output's scale, or, where the network is more sensitive than that, 64 times what rounding does
-    to it in this row. Each row has its own: one next to a pole says nothing of the others. Where rounding may leave the
-    domain, as of acos at 1, what it does inside counts.
+    It is `part` of the output's scale, or 64 times the effect of rounding in this row, whichever is larger. Each row
+    has its own tolerance, so a row next to a pole does not affect the others. Where rounding may leave the domain, as
+    of acos at 1, only the changes inside count.
     """
     change, _ = _changes(kan, x, precision)
     return np.maximum(part * scale(y), _MARGIN * change)
 
 
 def scale(y: Array) -> Array:
-    """What an error is measured by, (N, outputs): the value itself or its output's median, whichever is larger.
+    """The scale of an error, (N, outputs): the value itself or its output's median, whichever is larger.
 
-    The median, because a sum that comes near 0 keeps the errors of its terms; values that are not finite count as 0.
+    The median, because a sum near 0 keeps the errors of its terms; values that are not finite count as 0.
     """
     size = np.where(np.isfinite(y), np.abs(y), 0.0)
     fine = size[np.isfinite(y).all(axis=1)]
@@ -49,17 +49,18 @@ def scale(y: Array) -> Array:
 
 
 def rounding(kan: Kan, x: Array, precision: Precision) -> Array:
-    """How much the outputs (N, outputs) change when every value on the way is rounded once; NaN where they break.
+    """How much the outputs (N, outputs) change if every intermediate value is rounded once; NaN where not finite.
 
-    Each value is moved by a random part of the precision's grain, a few times, there and back: a domain may end on
-    either side. The largest change is taken. All rows are moved alike, so that none depends on the others.
+    Each value is perturbed by a random part of the precision's rounding error, a few times in both directions, since a
+    domain may end on either side. The largest change is taken. All rows get the same perturbations, so that none
+    depends on the others.
     """
     change, broken = _changes(kan, x, precision)
     return np.where(broken, np.nan, change)
 
 
 def _changes(kan: Kan, x: Array, precision: Precision) -> tuple[Array, NDArray[np.bool_]]:
-    """The largest finite change of each output (N, outputs), and where one of the moves breaks it."""
+    """The largest finite change of each output (N, outputs), and where a perturbation makes it not finite."""
     wanted = evaluate.evaluate(kan, x)
     change, broken = np.zeros_like(wanted), ~np.isfinite(wanted)
     moves = list(itertools.product(_MEASURED[precision], range(_DRAWS), (1, -1)))
@@ -76,9 +77,9 @@ def _changes(kan: Kan, x: Array, precision: Precision) -> tuple[Array, NDArray[n
 
 
 def _moved(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int, int]]) -> Array:
-    """The outputs (moves, N, outputs) when every value on the way is moved by a random part of a grain.
+    """The outputs (moves, N, outputs) with every intermediate value perturbed at random.
 
-    A move is its grain, the seed of its draws, and the side to which they go; all rows are moved alike.
+    A move is the relative size of the perturbation, the seed of its draws, and its sign; all rows get the same draws.
     """
     generators = [np.random.default_rng(draw) for _, draw, _ in moves]
     largest = np.finfo(np.float64 if precision == "double" else np.float32).max
@@ -106,7 +107,7 @@ def _moved(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, in
 
 
 def _parts(layer: Layer) -> tuple[Layer, ...]:
-    """The layer, or where edges are sums, which cancel what they like, all of its splines and all of its functions."""
+    """The layer; if edges are sums, whose parts may cancel, its splines and its functions as separate layers."""
     if not (layer.spline_mask & layer.symbolic_mask).any():
         return (layer,)
     splines = replace(layer, functions=np.full_like(layer.functions, ""))
@@ -115,10 +116,10 @@ def _parts(layer: Layer) -> tuple[Layer, ...]:
 
 
 def steady_rows(kan: Kan, count: int) -> Array:
-    """Up to `count` rows of the training range on which the network is finite and that rounding changes little.
+    """Up to `count` rows of the training range on which the network is finite and rounding has little effect.
 
-    Of twice as many candidates those stay whose outputs rounding to float changes least: next to a pole or a jump two
-    right evaluations may differ by anything. Rows that it breaks stay only where there are no others.
+    Of twice as many candidates, those are kept whose outputs change least when rounded to float: next to a pole or a
+    jump two correct evaluations may differ arbitrarily. Rows that rounding makes not finite stay only if all are so.
     """
     x = finite_rows(kan, 2 * count)
     change = unsteadiness(kan, x)
@@ -128,7 +129,7 @@ def steady_rows(kan: Kan, count: int) -> Array:
 
 
 def unsteadiness(kan: Kan, x: Array) -> Array:
-    """By what part of the largest outputs rounding to float changes each row (N,); infinite where it breaks one."""
+    """The change of each row (N,) by rounding to float, relative to the largest outputs; infinite if not finite."""
     if not len(x):
         return np.zeros(0)
     y = np.abs(evaluate.evaluate(kan, x))

@@ -1,10 +1,10 @@
-"""A network as one safetensors file: a JSON header and the arrays, nothing that can run.
+"""A network as one safetensors file: a JSON header and the arrays, without code.
 
-Tensors are named `layers.{l}.{field}` and `{input,output}_{shift,scale}`. The header's one entry, `kan` (with two their
-order would be left to chance), is a SHA-256 of what follows and of all tensors, a space, and JSON: the
-format's version, variables, classes, and per layer its order, base, extrapolation and the names of its functions
-(the tensor `layers.{l}.functions` holds indices into them, -1 for none). Infinite ranges are null in the JSON. The
-checksum keeps a damaged file from being another network.
+Tensors are named `layers.{l}.{field}` and `{input,output}_{shift,scale}`. The header's only entry, `kan` (the order of
+several would be undefined), is a SHA-256 of the rest of the entry and of all tensors, a space, and JSON: the format's
+version, variables, classes, and per layer its order, base, extrapolation and the names of its functions (the tensor
+`layers.{l}.functions` holds indices into them, -1 for none). Infinite ranges are null in the JSON. The checksum keeps a
+damaged file from loading as another network.
 """
 
 import hashlib
@@ -82,7 +82,7 @@ def checksum(text: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
 
 
 def loads(data: bytes) -> Kan:
-    """The network of these bytes; FormatError when they are not one."""
+    """The network of these bytes; FormatError if they are not a valid network."""
     try:
         tensors = _load_tensors(data)
         (size,) = struct.unpack("<Q", data[:8])
@@ -120,14 +120,14 @@ def loads(data: bytes) -> Kan:
 
 
 def save(kan: Kan, path: str | os.PathLike[str]) -> None:
-    """Write the network to one file: whole, or not at all.
+    """Write the network to one file, atomically.
 
     Parameters
     ----------
     kan : Kan
         The network.
     path : str or path
-        The file, by convention *.safetensors; one that is there is replaced.
+        The file, by convention *.safetensors; an existing file is replaced.
 
     Examples
     --------
@@ -200,13 +200,13 @@ def _layer_in(number: int, header: dict[str, Any], tensors: dict[str, np.ndarray
 
 
 def variable_out(one: Variable) -> dict[str, Any]:
-    """A variable as JSON has it, here and in the other files of an artifact: an infinite end of its range is null."""
+    """A variable as JSON data, here and in the other files of an artifact; infinite ends of its range are null."""
     low, high = (float(end) if math.isfinite(end) else None for end in (one.low, one.high))
     return {"name": one.name, "unit": one.unit, "low": low, "high": high}
 
 
 def variable_in(entry: Any) -> Variable:
-    """The variable of `variable_out`; FormatError, KeyError or TypeError when it is something else."""
+    """The variable from the JSON of `variable_out`; FormatError, KeyError or TypeError if it is invalid."""
     name, unit = entry["name"], entry["unit"]
     if not (isinstance(name, str) and isinstance(unit, str) and len(name) + len(unit) <= _LONGEST_NAME):
         raise FormatError(f"The name and unit of a variable are texts of at most {_LONGEST_NAME} characters together.")

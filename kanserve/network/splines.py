@@ -1,4 +1,4 @@
-"""Splines of one variable: knots, basis, derivative, refit and the change to local polynomials.
+"""B-splines of one variable: knots, basis, derivatives, least-squares fit and conversion to local polynomials.
 
 B_m,k is the B-spline of order k (degree k) on knots t_m .. t_(m+k+1), by the recursion of Cox and de Boor in which
 0/0 counts as 0. A grid of G intervals has G + 2k + 1 knots: the G + 1 interior ones, t_k to t_(G+k), span the
@@ -19,12 +19,12 @@ Extrapolation = Literal["linear", "zero"]
 
 
 def uniform_knots(low: float, high: float, intervals: int, order: int) -> Array:
-    """The G + 2k + 1 equally spaced knots of a range, already extended."""
+    """The G + 2k + 1 equally spaced knots of a range, including the extended ones."""
     return extended_knots(np.linspace(low, high, intervals + 1), order)
 
 
 def extended_knots(interior: Array, order: int) -> Array:
-    """Interior knots (G+1,) with `order` more on either side, spaced like the outermost intervals."""
+    """Interior knots (G+1,), extended by `order` knots on either side, spaced like the outermost intervals."""
     steps = np.arange(1, order + 1)
     left = interior[0] - steps[::-1] * (interior[1] - interior[0])
     right = interior[-1] + steps * (interior[-1] - interior[-2])
@@ -65,15 +65,15 @@ def _reciprocal_widths(knots: Array, degree: int) -> tuple[Array, Array]:
 
 
 def design(x: Array, knots: Array, order: int, extrapolation: Extrapolation, derivative: int = 0) -> Array:
-    """The matrix (N, G+k) that turns coefficients into the spline's values at x, outside its range included.
+    """The matrix (N, G+k) that maps coefficients to the spline's values at x, also outside its range.
 
-    "linear" goes on with the slope at the end of the range; "zero" lets the basis run out on the extended knots.
-    `derivative` 1 gives the slope, 2 and more what follows, which is 0 on a straight line. Rows of NaN and infinity are
-    meaningless, but finite in number and quiet.
+    "linear" extrapolates with the slope at the end of the range; with "zero" the basis falls to zero on the extended
+    knots. `derivative` 1 gives the slope, 2 and more the higher derivatives, which are 0 on a straight line. Rows for
+    NaN and infinity are meaningless, but raise no warnings.
     """
     if extrapolation == "zero":
         inside = (knots[0] <= x) & (x <= knots[-1])
-        # Elsewhere at a knot: far away the recursion would be 0·infinity.
+        # Points outside are moved to a knot: far away the recursion would give 0·infinity.
         within: Array = basis(np.where(inside, x, knots[0]), knots, order, derivative) * inside[:, None]
         return within
     low, high = span(knots, order)
@@ -96,8 +96,8 @@ def span(knots: Array, order: int) -> tuple[float, float]:
 def fit_coefficients(x: Array, y: Array, knots: Array, order: int, ridge: float = 1e-12) -> Array:
     """The coefficients (G+k, ...) of the spline closest to y (N, ...) at x (N,) in least squares.
 
-    The ridge is on the scale of the normal matrix's trace: basis functions that no point touches get zero, and
-    duplicated points do no harm.
+    The ridge is relative to the mean diagonal of the normal matrix: basis functions without points get zero, and
+    duplicate points do no harm.
     """
     matrix = design(x, knots, order, "linear")
     normal = matrix.T @ matrix
@@ -110,10 +110,10 @@ def fit_coefficients(x: Array, y: Array, knots: Array, order: int, ridge: float 
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """A layer's splines as local polynomials: what the exporters and the formula write down.
+    """A layer's splines as local polynomials, which exporters and formulas use.
 
-    Input i at x lies in piece p = number of breaks[i] that are ≤ x, from 0 to P - 1, and the spline of edge (j, i)
-    is there Σ_r coefficients[j, i, p, r]·(x - origins[i, p])^r. The first and the last piece are what lies outside.
+    Input i at x lies in piece p = the number of breaks[i] that are ≤ x, from 0 to P - 1. There the spline of edge
+    (j, i) is Σ_r coefficients[j, i, p, r]·(x - origins[i, p])^r. The first and the last piece lie outside the range.
     Inputs of one layer may have different numbers of distinct knots: spare breaks are +infinity and spare pieces
     repeat the last one.
     """
@@ -140,9 +140,9 @@ def pieces(knots: Array, coefficients: Array, order: int, extrapolation: Extrapo
 
 
 def about(polynomials: Array, by: Array) -> Array:
-    """The same polynomials (O, I, P, k+1) about origins that are moved by (I, P).
+    """The polynomials (O, I, P, k+1) re-expanded about origins moved by (I, P).
 
-    Where origins are rounded to float32 this keeps the spline as it was: rounding them alone would shift it.
+    If origins are rounded to float32, this keeps the spline unchanged; rounding them alone would shift it.
     """
     moved = np.zeros_like(polynomials)
     for power in range(polynomials.shape[-1]):
@@ -178,7 +178,7 @@ def _local_basis(knots: Array, order: int, interval: int) -> Array:
     """All basis functions on one interval as polynomials in x - knots[interval]: (G+k, k+1)."""
     origin = knots[interval]
     first, stop = max(interval - order, 0), min(interval + order + 2, len(knots))
-    near = knots[first:stop]  # of the basis functions that are not 0 on the interval
+    near = knots[first:stop]  # the knots of the basis functions that are not 0 on the interval
     values = np.zeros((len(near) - 1, order + 1))
     values[interval - first, 0] = 1.0
     for degree in range(1, order + 1):

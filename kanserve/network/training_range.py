@@ -1,4 +1,4 @@
-"""Where a network was trained: the range of each input, rows drawn from it, and rows that fall outside."""
+"""The training range of a network: the range of each input, rows drawn from it, and rows outside it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 def ranges(kan: Kan) -> Array:
-    """The training range of each input, (inputs, 2); where it is not known, the range of the first layer's splines."""
+    """The training range of each input, (inputs, 2); if unknown, the range of the first layer's splines."""
     first = kan.layers[0]
     known = np.array([(variable.low, variable.high) for variable in kan.inputs])
     spans = np.array([span(first.knots[i], first.order) for i in range(first.inputs)])
@@ -20,14 +20,14 @@ def ranges(kan: Kan) -> Array:
 
 
 def known(kan: Kan) -> NDArray[np.bool_]:
-    """(inputs,): which ranges are known: told, or that of the splines which take the input."""
+    """(inputs,): which ranges are known, from the variable or from the input's splines."""
     told = np.array([np.isfinite((variable.low, variable.high)).all() for variable in kan.inputs])
     result: NDArray[np.bool_] = told | kan.layers[0].spline_mask.any(axis=0)
     return result
 
 
 def corners(kan: Kan, most: int = 256) -> Array:
-    """Rows at the corners of the ranges: all 2^inputs of them; of more than `most`, both extremes and drawn ones."""
+    """Rows at the corners of the ranges: all 2^inputs; if more than `most`, the two extremes and random ones."""
     spans = ranges(kan)
     count = len(spans)
     if 2**count <= most:
@@ -46,13 +46,13 @@ def sample(kan: Kan, count: int, seed: int = 0) -> Array:
 
 
 def finite_rows(kan: Kan, count: int, seed: int = 0) -> Array:
-    """Up to `count` rows from the ranges on which the network is finite: golden rows, self-tests."""
+    """Up to `count` rows from the ranges on which the network is finite, for golden rows and self-tests."""
     rows = sample(kan, 4 * count, seed)
     return rows[np.isfinite(evaluate(kan, rows)).all(axis=1)][:count]
 
 
 def breaking_point(kan: Kan) -> str:
-    """Where a network that is finite on no row of its training range stops being so, and what to do, in words."""
+    """An error message for a network that is finite nowhere in its training range: where, and what to do."""
     advice = "Give the inputs the ranges they were trained on (low, high), or another function or constants there."
     values = activations(kan, sample(kan, 100))
     if not np.isfinite(values[0]).all(axis=1).any():
