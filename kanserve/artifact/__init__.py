@@ -1,4 +1,4 @@
-"""The artifact: the files of one trained model. `format` says what they are, `directory` puts them on disk."""
+"""Artifacts: the files of one trained model. `format` defines them, `directory` reads and writes them."""
 
 from kanserve.artifact.directory import read, write
 from kanserve.artifact.format import Artifact, Entry, Manifest, Metrics, assemble

@@ -1,7 +1,7 @@
-"""An artifact on disk: written whole or not at all, and read only below its folder, once, and verified.
+"""Artifacts on disk: written atomically; read once, only below their folder, and verified.
 
-Writing makes a hidden folder beside the target, writes and syncs every file, the manifest last, and renames it. Who
-is killed on the way leaves a hidden `.<token>.part` folder, which no reader looks at and `repository.clean` removes.
+Writing makes a hidden folder beside the target, writes and syncs every file, the manifest last, and renames the folder.
+A writer killed on the way leaves a hidden `.<token>.part` folder, which readers ignore and `repository.clean` removes.
 """
 
 import os
@@ -23,13 +23,13 @@ PART = ".part"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK, so that opening a FIFO returns and its type can be refused.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Bytes: a kernel copies as many as it is asked for, and some let nothing else have the core until they are all there.
+# Bytes: kernels without preemption let nothing else run on the core until a whole read is copied.
 _READ_AT_ONCE = 2**18
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write(path: str | os.PathLike[str], artifact: Artifact) -> None:
-    """Write the artifact as the folder `path`, which must not exist (ConflictError), in a folder that does."""
+    """Write the artifact as the folder `path`, which must not exist (ConflictError); its parent must."""
     target = Path(path)
     if not target.parent.is_dir():
         raise NotFoundError(f"There is no folder {os.fspath(target.parent)!r} to write into.")
@@ -39,7 +39,7 @@ def write(path: str | os.PathLike[str], artifact: Artifact) -> None:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files as a new folder: beside its place first, and then moved there."""
+    """Write files as a new folder, atomically: into a temporary folder beside it, which is then renamed."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -55,7 +55,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def staged(parent: Path, artifact: Artifact) -> Iterator[Path]:
-    """The artifact in a hidden folder of `parent`, complete and synced; removed at the end unless it was placed."""
+    """The artifact in a hidden folder of `parent`, complete and synced; removed at the end unless `place` moved it."""
     folder = parent / f".{secrets.token_hex(8)}{PART}"
     below = sorted({parent for path in artifact.files for parent in folders_of(path)})
     try:
@@ -75,10 +75,10 @@ def staged(parent: Path, artifact: Artifact) -> Iterator[Path]:
 
 
 def place(folder: Path, target: Path) -> None:
-    """Rename a staged folder to its target; ConflictError when something is there, also when it came just now."""
+    """Rename a staged folder to its target; ConflictError if the target exists, even if it was made just now."""
     _refuse_existing(target)
     try:
-        # On a folder with files rename fails, so that of two writers one wins and the other is told.
+        # Renaming onto a folder with files fails, so of two writers one wins and the other gets ConflictError.
         os.rename(folder, target)
     except OSError as error:
         if not os.path.lexists(target):
@@ -88,9 +88,10 @@ def place(folder: Path, target: Path) -> None:
 
 
 def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bool = False) -> None:
-    """Put a signature into a version's folder, whole or not at all; ConflictError where there is one, unless `replace`.
+    """Put a signature into a version's folder, atomically; ConflictError if there is one, unless `replace`.
 
-    Readers may be at work: it is made beside the folder, in which it would be a file that the manifest does not list.
+    The temporary file is beside the folder: inside, concurrent readers would find a file that the manifest does not
+    list.
     """
     folder = Path(path)
     if not replace and os.path.lexists(folder / SIGNATURE):
@@ -108,8 +109,8 @@ def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bo
 def read(
     path: str | os.PathLike[str], trusted: Verifier | None = None, place: signing.ModelVersion | None = None
 ) -> Artifact:
-    """The artifact of the folder `path`, verified as by `read_at`; NotFoundError or ArtifactError. Where no place is
-    given it is that of NAME/VERSION at the end of the path."""
+    """The artifact of the folder `path`, verified as by `read_at`; NotFoundError or ArtifactError. Without `place`, it
+    is taken from NAME/VERSION at the end of the path."""
     try:
         root = os.open(path, _FOLDER)
     except FileNotFoundError:
@@ -123,10 +124,10 @@ def read(
 
 
 def read_at(root: int, trusted: Verifier | None = None, place: signing.ModelVersion | None = None) -> Artifact:
-    """The artifact of an open folder: manifest first, then the listing, then each listed file, once.
+    """The artifact of an open folder. The manifest is read first, then the listing, then each listed file, once.
 
-    With `trusted` one of its keys must have signed the manifest (SignatureError), for the place that it is served as or
-    for every one, which is checked before it is parsed.
+    With `trusted`, one of its keys must have signed the manifest for this place or for every place (SignatureError);
+    this is checked before the manifest is parsed.
     """
     data = _read_file(root, MANIFEST, MAX_MANIFEST_BYTES)
     signature = _read_signature(root)
@@ -143,12 +144,12 @@ def read_at(root: int, trusted: Verifier | None = None, place: signing.ModelVers
 
 
 def open_folder(parent: int, name: str) -> int:
-    """Open a folder of an open folder, and nothing that a link points to; OSError as `os.open`."""
+    """Open a folder in an open folder without following links; OSError as `os.open`."""
     return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
 
 
 def _check_listing(root: int, files: set[str], folders: set[str]) -> None:
-    """FormatError when the folder holds anything but these files and folders."""
+    """FormatError if the folder holds anything but these files and folders."""
     for folder in ["", *sorted(folders)]:
         handle = _open_below(root, folder)
         try:
@@ -187,7 +188,7 @@ def _read_file(root: int, path: str, limit: int) -> bytes:
             raise FormatError(f"{path} must be a regular file.")
         if status.st_size > limit:
             raise IntegrityError(f"{path} may have {limit} bytes, it has {status.st_size}. Publish the model again.")
-        # One byte more, so that a file that grows meanwhile is seen.
+        # One byte more, so that a file that grows meanwhile is noticed.
         return _read_up_to(handle, status.st_size + 1)
     finally:
         os.close(handle)
@@ -201,7 +202,7 @@ def _read_up_to(handle: int, left: int) -> bytes:
 
 
 def _open_below(root: int, path: str) -> int:
-    """An open handle of a folder below `root`; every name on the way is a folder itself, not a link to one."""
+    """An open handle of a folder below `root`; every name on the path must be a folder, not a link to one."""
     handle = os.dup(root)
     for name in path.split("/") if path else ():
         try:
@@ -233,7 +234,7 @@ def _write_file(path: Path, data: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until what was made or renamed in a folder is on the disk."""
+    """Sync a folder: wait until files made or renamed in it are on disk."""
     handle = os.open(path, _FOLDER)
     try:
         os.fsync(handle)

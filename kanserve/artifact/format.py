@@ -1,54 +1,53 @@
-"""The artifact: one trained model as a folder of files that are whole or refused. Format version 1.
+"""The artifact format, version 1: one trained model as a folder of verified files.
 
     <repository>/<name>/<version>/
-        manifest.json         what the model is; SHA-256 and size of every other file but one
-        manifest.sig          that one, optional: who vouches for the manifest, and so for the rest
-        kan.safetensors       the network itself (serialization.py)
-        formula.json          {"formulas": what kanserve.formula.to_json gives, "metrics" and "evidence": see below}
-        golden.safetensors    x (N, inputs) and y (N, outputs), float64: what a backend must answer
-        <kind>/...            what the exporter <kind> made and the backend <kind> loads
+        manifest.json         what the model is; SHA-256 and size of every other file except the signature
+        manifest.sig          optional: a signature of the manifest, which covers the other files
+        kan.safetensors       the network (serialization.py)
+        formula.json          {"formulas": from kanserve.formula.to_json, "metrics" and "evidence": see below}
+        golden.safetensors    golden rows: x (N, inputs) and the outputs y (N, outputs) of a correct backend, float64
+        <kind>/...            the files that the exporter <kind> makes and the backend <kind> loads
 
 Files
-- The folder holds exactly the files that the manifest lists, manifest.json, manifest.sig, and the folders on the way to
-  them: an unlisted file is one that nobody checked. Every file outside a <kind> folder is named above and, but for the
-  signature, must be there.
+- The folder holds exactly the files that the manifest lists, manifest.json, manifest.sig, and their parent folders: an
+  unlisted file would be unchecked. Every file outside a <kind> folder is named above and, except the signature, must
+  exist.
 - A path is relative, of at most 4 names joined by "/", each `[A-Za-z0-9_][A-Za-z0-9._-]{0,99}`: so there is no "..",
   no absolute path, no hidden file, no option that a shell or compiler might read. <kind> is `[a-z][a-z0-9_]{0,62}`.
 - No two paths differ only in case, and none is the folder of another: a folder can be copied to any file system.
-- Only regular files and folders; no link, FIFO, socket or device, not even to inside: a link can be turned later.
-  A hard link is a regular file with the right bytes and is accepted (backups make them).
+- Only regular files and folders; no link (its target may change), FIFO, socket or device. A hard link is a regular file
+  with the right bytes and is accepted (backups make them).
 - At most 256 files of 256 MiB, 1 GiB in all, a manifest of 1 MiB: checked before anything is allocated.
 
 manifest.json
-- Canonical JSON, so that one model has one manifest and a reader can refuse whatever is not it byte for byte
-  (duplicate keys, other spellings of a number, trailing bytes): ASCII, keys sorted, indented by one space, numbers
-  as Python's repr, no NaN or Infinity, a newline at the end.
+- Canonical JSON, so that a model has exactly one manifest and a reader can refuse any other bytes (duplicate keys,
+  other forms of a number, trailing bytes): ASCII, keys sorted, indented by one space, numbers as Python's repr, no NaN
+  or Infinity, a newline at the end.
 - Its second line is the SHA-256 of all bytes after that line (`tail -n +3 manifest.json | sha256sum`), so that a
   flipped bit is found before JSON is parsed. ("checksum" sorts before every other key.)
-- `format` is 1. A reader refuses other versions and unknown keys: it cannot know what it would miss.
-- `name` matches `[a-z0-9][a-z0-9_-]{0,62}`: what the model was compiled as. The repository's folder is what it is
-  served as; the two may differ, so that a model can be published under a second name.
-- `precision`: "double" or "float", what the backends compute in.
-- `inputs`, `outputs`: name, unit, low and high of each; null where a range is not known. `classes`: empty, or the
-  outputs of a classifier. They repeat kan.safetensors for those who read JSON only and must agree with it.
+- `format` is 1. A reader refuses other versions and unknown keys.
+- `name` matches `[a-z0-9][a-z0-9_-]{0,62}`: the name that the model was compiled with. The model is served under the
+  name of the repository's folder; the two may differ, so a model can be published under a second name.
+- `precision`: "double" or "float", the type that the backends compute in.
+- `inputs`, `outputs`: name, unit, low and high of each; null for an unknown range. `classes`: empty, or the outputs of
+  a classifier. They repeat kan.safetensors for programs that read only JSON, and must agree with it.
 - `metrics`: null, or rows, r2, rmse, max_error per output and accuracy; null for a number that is not finite.
-- `provenance`: text to text, for people: versions, data, notes. Nothing acts on it.
+- `provenance`: text to text, for people: versions, data, notes. No code depends on it.
 - `files`: path to sha256 (64 lower-case hexadecimal digits) and size in bytes.
 
 manifest.sig
-- An Ed25519 signature (RFC 8032), its 64 bytes and nothing else: there is no text to parse or to spell in two ways. It
-  names no key: a reader tries those that it trusts, and what a file says of its own signer is worth nothing.
-- It is of the line "kanserve model NAME version NUMBER\n" and then manifest.json's bytes, and holds where the model is
-  served as that: else an old version that was signed, or another model, could be put in place of a new one. Or it is of
-  manifest.json's bytes alone, and holds everywhere. `openssl pkeyutl -verify -rawin` checks both.
-- The manifest cannot list it, since it is made from the manifest; it is the only file that may come to a version later.
-- A reader that demands a signature checks it before it parses anything; without keys it only has to be 64 bytes.
+- An Ed25519 signature (RFC 8032): exactly its 64 bytes. It names no key: a reader tries the keys that it trusts.
+- It signs the line "kanserve model NAME version NUMBER\n" followed by manifest.json's bytes, and is valid only if the
+  model is served under that name and version: else an older signed version, or another model, could replace a newer
+  one. Or it signs manifest.json's bytes alone, and is valid everywhere. `openssl pkeyutl -verify -rawin` checks both.
+- The manifest cannot list it, since it is made from the manifest; it is the only file that can be added to a version.
+- A reader that requires a signature checks it before it parses anything; without keys it only has to be 64 bytes.
 
 formula.json may have `evidence`, for each output: `constants` (value, text, standard_error or null: not determined),
 `sigma`, `degrees` (null without data), at most 1000 `alternatives`: formulas with complexity, rmse, validation_rmse.
 
-A version is a positive integer without leading zeros, at most 999999999. A checksum proves that a file is whole, not
-that it is friendly: source and libraries of <kind> folders are code, to be loaded only from those one trusts.
+A version is a positive integer without leading zeros, at most 999999999. A checksum proves that a file is intact, not
+that it is safe: sources and libraries in <kind> folders are code; load them only from people you trust.
 """
 
 import hashlib
@@ -100,11 +99,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """A manifest and the bytes of its files; there is none whose bytes differ from its manifest."""
+    """A manifest and the bytes of its files, which always agree with the manifest's checksums."""
 
     manifest: Manifest
     files: Mapping[str, bytes]
-    signature: bytes | None = None  # of the manifest's bytes, by whomever; `signing` makes and checks it
+    signature: bytes | None = None  # of the manifest's bytes, unverified; see `signing`
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
@@ -116,22 +115,22 @@ class Artifact:
             raise FormatError(f"{SIGNATURE} must have {SIGNATURE_BYTES} bytes, got {len(self.signature)}.")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Artifact, (self.manifest, dict(self.files), self.signature)  # and the checksums are checked again
+        return Artifact, (self.manifest, dict(self.files), self.signature)  # which checks the checksums again
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """The kinds there are: "c_source", "onnx_graph", ..."""
+        """The kinds of files that it has: "c_source", "onnx_graph", ..."""
         return tuple(sorted({path.split("/")[0] for path in self.files if "/" in path}))
 
     def part(self, kind: str) -> Mapping[str, bytes]:
-        """The files of one kind, by their paths inside its folder; NotFoundError when there are none."""
+        """The files of one kind, by their paths inside its folder; NotFoundError if there are none."""
         files = {path[len(kind) + 1 :]: data for path, data in self.files.items() if path.startswith(f"{kind}/")}
         if not files:
             raise NotFoundError(f"The model has no {kind!r}; it has: {', '.join(self.backends) or 'no backend'}.")
         return files
 
     def kan(self) -> Kan:
-        """The network; FormatError when the manifest describes another."""
+        """The network; FormatError if the manifest does not match it."""
         kan = serialization.loads(self.files[KAN])
         says = (self.manifest.inputs, self.manifest.outputs, self.manifest.classes)
         if says != (kan.inputs, kan.outputs, kan.classes):
@@ -145,7 +144,7 @@ class Artifact:
 
     @property
     def evidence(self) -> list[Any]:
-        """What is known of each output's formula, for `formula.evidence.from_json`; empty where nothing is."""
+        """The evidence for each output's formula, for `uncertainty_report.from_json`; empty if there is none."""
         value = self._formula.get("evidence", [])
         if not isinstance(value, list) or len(value) not in (0, len(self.manifest.outputs)):
             raise FormatError(f"The evidence of {FORMULA} must have one entry for each output.")
@@ -184,7 +183,7 @@ def assemble(
     metrics: Metrics | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
-    """The artifact of a network: `parts` are the exporters' files with the kind's folder in front of their paths."""
+    """The artifact of a network; `parts` are the exporters' files, with paths that begin with the kind's folder."""
     written = {"formulas": formulas, "metrics": metrics_out(metrics), "evidence": evidence}
     x, y = (np.ascontiguousarray(array, np.float64) for array in golden)
     files = {

@@ -1,4 +1,4 @@
-"""manifest.json: what a model is, and the checksum and size of each of its files; format.py has the rules."""
+"""manifest.json: the description of a model, and the checksum and size of each file; format.py has the rules."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ _HEAD = re.compile(rb'\{\n "checksum": "([0-9a-f]{64})",\n')
 
 @dataclass(frozen=True)
 class Entry:
-    """What the manifest says of a file."""
+    """The manifest's entry for a file."""
 
     sha256: str
     size: int
@@ -37,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How well the network fits `rows` rows, per output (a classifier's probabilities); None is not finite."""
+    """How well the network fits `rows` rows, per output (for a classifier, its probabilities); None if not finite."""
 
     rows: int
     r2: tuple[float | None, ...]
@@ -48,7 +48,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a model is, and the checksum and size of each of its files."""
+    """The description of a model, and the checksum and size of each of its files."""
 
     name: str
     inputs: tuple[Variable, ...]
@@ -77,7 +77,7 @@ def dumps(manifest: Manifest) -> bytes:
 
 
 def loads(data: bytes) -> Manifest:
-    """The manifest of these bytes; IntegrityError when they are damaged, FormatError when they are something else."""
+    """The manifest of these bytes; IntegrityError if they are damaged, FormatError if they are no manifest."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise FormatError(f"{MANIFEST} may have {MAX_MANIFEST_BYTES} bytes, got more.")
     head = _HEAD.match(data)
@@ -116,8 +116,8 @@ def read_json(data: bytes, what: str) -> Any:
 
 
 def checksum(data: bytes) -> str:
-    """SHA-256 in hexadecimal digits. In parts: without OpenSSL Python keeps its lock for as long as it hashes, which
-    for a large file would hold up every call of a server that loads it.
+    """SHA-256 in hexadecimal digits, computed in parts: without OpenSSL, Python holds the GIL while it hashes, and a
+    large file would delay every call of a server that loads it.
     """
     digest, whole = hashlib.sha256(), memoryview(data)
     for start in range(0, len(data), _HASHED_AT_ONCE):
@@ -126,7 +126,7 @@ def checksum(data: bytes) -> str:
 
 
 def check_file(path: str, data: bytes, entry: Entry) -> None:
-    """IntegrityError when a file's bytes are not those of the manifest."""
+    """IntegrityError if a file's bytes do not match the manifest."""
     if len(data) != entry.size:
         raise IntegrityError(f"{path} must have {entry.size} bytes, got {len(data)}. Publish the model again.")
     if checksum(data) != entry.sha256:
@@ -205,7 +205,7 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
 
 
 def _from_json(value: dict[str, Any]) -> Manifest:
-    """Reads what it knows and converts nothing: `loads` compares the canonical bytes, which finds all the rest."""
+    """Reads the known keys without converting values: `loads` compares the canonical bytes, which finds the rest."""
     metrics = value["metrics"]
     return Manifest(
         name=value["name"],

@@ -1,4 +1,4 @@
-"""What models, versions and files of an artifact may be called; the reasons are in format.py."""
+"""The allowed names of models, versions and files of an artifact; format.py has the reasons."""
 
 import re
 
@@ -46,6 +46,6 @@ def check_path(path: str) -> str:
 
 
 def folders_of(path: str) -> list[str]:
-    """The folders on the way to a file: "a/b/c" lies in "a" and "a/b"."""
+    """The parent folders of a file: "a" and "a/b" for "a/b/c"."""
     names = path.split("/")
     return ["/".join(names[:depth]) for depth in range(1, len(names))]

@@ -1,13 +1,13 @@
-"""Who vouches for a model: Ed25519 signatures over the bytes of its manifest, which holds the checksums of the rest.
+"""Signatures of models: Ed25519 over the bytes of the manifest, which holds the checksums of the other files.
 
     openssl genpkey -algorithm ed25519 -out private.pem
     openssl pkey -in private.pem -pubout -out public.pem
 
-`sign` with the first, `trust` the second. format.py says where a signature is kept.
+`sign` with the first, `trust` the second. format.py says where a signature is stored.
 
-A signature is of a place: the name and the number under which the model may be served. Who can write to a repository
-but has no key can put no other model there, and no older version as a newer one. One that is of no place holds at
-every place: of what is to be mounted or copied elsewhere, and as all were at first.
+A signature is for a place: the name and version under which the model may be served. So someone who can write to a
+repository but has no key cannot put another model there, nor an older version as a newer one. A signature without a
+place is valid everywhere, for models that are mounted or copied elsewhere.
 """
 
 import os
@@ -32,12 +32,12 @@ _MAX_KEY_BYTES = 2**16
 
 @dataclass(frozen=True)
 class Verifier:
-    """The keys that are trusted."""
+    """The trusted public keys."""
 
     keys: "tuple[Ed25519PublicKey, ...]"
 
     def check(self, manifest: bytes, signature: bytes | None, place: ModelVersion | None = None) -> None:
-        """SignatureError unless one of the keys made this signature of these bytes, for that place or for every one."""
+        """SignatureError unless a trusted key made this signature of these bytes, for this place or for every one."""
         from cryptography.exceptions import InvalidSignature
 
         if signature is None:
@@ -51,21 +51,21 @@ class Verifier:
                 return
         here = f"for another name or version than {place[0]}/{place[1]}" if place else "for a name and version only"
         raise SignatureError(
-            f"The model's signature is by no key that is trusted, or {here}, or the model was changed since. Sign it "
-            "again, or trust the key of who signed it."
+            f"The model's signature is not by a trusted key, or {here}, or the model was changed since. Sign it "
+            "again, or trust the signer's key."
         )
 
 
 def trust(paths: Iterable[Path]) -> Verifier:
-    """The verifier of PEM files of public keys; InputError or NotFoundError when one cannot be used."""
+    """A verifier for public keys in PEM files; InputError or NotFoundError if one cannot be used."""
     keys = tuple(_public_key(path) for path in paths)
     if not keys:
-        raise InputError("To demand signatures takes a file of a public key at least.")
+        raise InputError("Requiring signatures needs at least one public key file.")
     return Verifier(keys)
 
 
 def private_key(path: Path) -> "Ed25519PrivateKey":
-    """The key of a PEM file, as openssl writes it; InputError or NotFoundError when it cannot be used."""
+    """The private key of a PEM file as openssl writes it; InputError or NotFoundError if it cannot be used."""
     serialization = _serialization()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -76,24 +76,24 @@ def private_key(path: Path) -> "Ed25519PrivateKey":
 
 
 def sign(manifest: bytes, key: "Ed25519PrivateKey", place: ModelVersion | None = None) -> bytes:
-    """The signature of a manifest's bytes, for a place or for every one: what manifest.sig holds."""
+    """The signature of a manifest's bytes, for a place or for every one: the content of manifest.sig."""
     return key.sign(statement(manifest, place))
 
 
 def signed(artifact: "Artifact", key: "Ed25519PrivateKey", place: ModelVersion | None = None) -> "Artifact":
-    """The artifact with our signature in place of the one that it may have."""
+    """The artifact signed with this key; an existing signature is replaced."""
     from kanserve.artifact import format
 
     return replace(artifact, signature=sign(format.dumps(artifact.manifest), key, place))
 
 
 def statement(manifest: bytes, place: ModelVersion | None) -> bytes:
-    """What is signed. No manifest begins as the first line of a place does, so that none is taken for the other."""
+    """The signed bytes. No manifest begins like the first line of a place, so the two forms cannot be confused."""
     return manifest if place is None else f"kanserve model {place[0]} version {place[1]}\n".encode() + manifest
 
 
 def place_of(folder: Path) -> ModelVersion | None:
-    """The place of a version's folder in a repository, NAME/VERSION; None where it is not called so."""
+    """The place of a version's folder in a repository, from NAME/VERSION; None if the path has another form."""
     parts = os.path.abspath(folder).split(os.sep)
     with suppress(InvalidNameError):
         return check_name(parts[-2]), check_version(parts[-1])
@@ -111,7 +111,7 @@ def _public_key(path: Path) -> "Ed25519PublicKey":
 
 
 def _serialization() -> Any:
-    """The package's module (Any, as a module is)."""
+    """The serialization module of cryptography (Any, as a module is)."""
     try:
         from cryptography.hazmat.primitives import serialization
     except ImportError:
