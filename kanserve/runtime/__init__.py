@@ -1,4 +1,4 @@
-"""Runs an artifact: picks a backend, loads it from verified bytes and holds it to the golden rows."""
+"""Runs artifacts: chooses a backend, loads it from verified bytes and checks it against the golden rows."""
 
 from kanserve.artifact.format import Artifact
 from kanserve.errors import FormatError, MissingDependencyError, NotFoundError
@@ -8,10 +8,10 @@ __all__ = ["Backend", "get", "load_backend", "load_preferred", "names"]
 
 
 def load_backend(artifact: Artifact, name: str | None = None, threads: int = 1) -> Backend:
-    """A backend that agrees with the golden rows: the one named, or the first that this machine can load.
+    """A backend that agrees with the golden rows: the named one, or the first that this machine can load.
 
-    NotFoundError when none can: a package is missing, a library is for another machine or a newer system. GoldenError
-    when it disagrees; another that agrees is then not taken in its place, because such an artifact is broken.
+    NotFoundError if none can be loaded: a package is missing, or a library is for another machine or a newer system.
+    GoldenError if the backend disagrees; no other is tried then, because such an artifact is broken.
     """
     if name is None:
         return load_preferred(artifact, threads)[1]
@@ -22,7 +22,7 @@ def load_preferred(artifact: Artifact, threads: int = 1) -> tuple[str, Backend]:
     """The name of the first backend that this machine can load, and the backend; errors as `load_backend`."""
     reasons = []
     there = set(artifact.backends)
-    # Those of others come after ours, and are only looked for where there is one.
+    # Third-party backends come after ours, and are looked up only if the artifact has one.
     known = PREFERENCE if there <= set(PREFERENCE) else names()
     for name in (format_name for format_name in known if format_name in there):
         try:

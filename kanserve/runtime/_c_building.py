@@ -13,14 +13,14 @@ from kanserve.runtime import c_compilers
 
 COMMON = ("-std=c99", "-O3", "-fPIC")
 PORTABLE = ("-ffp-contract=off",)
-# Nobody reads errno or the flags of the processor after a call, so that neither need be kept as C says.
+# Nothing reads errno or the floating-point flags after a call, so they need not be set as C requires.
 FAST = ("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 ADVICE = "Set CC to a compiler that works, or leave c_source out: --format onnx_graph,numpy_source"
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What to build, by which compiler, in which folder, into which file."""
+    """A build: the sources, the compiler, the folder and the library's file name."""
 
     prefix: str
     header: str
@@ -33,7 +33,7 @@ class _Job:
     macros: tuple[str, ...]  # of the fast form
 
     def run(self, *commands: list[str]) -> str | None:
-        """Runs the compiler with each list of arguments, all at the same time; what it says when one fails."""
+        """Run the compiler with each list of arguments, in parallel; its message if one fails, else None."""
         return c_compilers.run(
             [[*self.command, *arguments] for arguments in commands],
             self.folder,
@@ -55,17 +55,16 @@ def build(
 ) -> Mapping[str, bytes]:
     """The shared library for this machine, or for a target of `TARGETS`, by its file name.
 
-    The library holds the fast form of the source: on x86-64 once for each level of the instruction set, of which it
-    takes the best that the processor has. A compiler that cannot build that gets the plain source. `vector_math` lets a
-    network of functions call those of vectors that the machine's C library has (glibc's libmvec), which are right to
-    four units in the last place: its source must have been exported with that option. Where they are not there, and
-    for other networks, the library is as without.
+    The library holds the fast form of the source: on x86-64 once for each level of the instruction set, with dispatch
+    to the best one at run time. If the compiler cannot build that, it gets the plain source. `vector_math` lets a
+    network of functions call the vector functions of the machine's C library (glibc's libmvec), which are accurate to
+    four units in the last place; the source must have been exported with that option. It has no effect if they are
+    missing, and on other networks.
 
-    The compiler is the one given, else $CC, else cc, gcc or clang, whichever is found first; NotFoundError without
-    any, ExportError with its words when it fails, or when it takes longer than two minutes, even for the plain source,
-    which is all that is tried once it was too slow. For a target it is
-    ziglang's, of the extra `cross` (MissingDependencyError); at the first use of a target it compiles that one's C
-    library, which takes a minute and is kept in the user's cache folder.
+    The compiler is the given one, else $CC, else the first of cc, gcc and clang; NotFoundError without any. ExportError
+    with the compiler's message if it fails, or if it takes longer than two minutes; after that only the plain source is
+    tried. For a target it is ziglang's, of the extra `cross` (MissingDependencyError); at the first use of a target it
+    compiles the target's C library, which takes a minute and is cached in the user's cache folder.
     """
     prefix = prefix_of(files)
     if target is not None and compiler is not None:
@@ -95,9 +94,9 @@ def build(
 
 
 def _built(job: _Job, processor: str) -> str | None:
-    """Builds the library in the best way that the compiler manages; what it says of the last when it manages none.
+    """Build the library in the best way that works; the compiler's last message if none does, else None.
 
-    Once it was too slow only the plain source is tried, which is the least to compile.
+    After a timeout only the plain source is tried, which is the fastest to compile.
     """
     words, slow = "", False
     for way, macros in _ways(processor, job.macros):
@@ -117,25 +116,25 @@ def _built(job: _Job, processor: str) -> str | None:
 
 
 def _ways(processor: str, macros: tuple[str, ...]) -> Iterator[tuple[Callable[[_Job], str | None], tuple[str, ...]]]:
-    """How to build for a processor, and with which macros, the best first."""
+    """The ways to build for a processor, each with its macros, best first."""
     way = _levels if processor.lower() in ("x86_64", "amd64") else _fast
     yield way, macros
     if len(macros) > 1:
-        yield way, macros[:1]  # there are no functions of vectors here
+        yield way, macros[:1]  # without vector functions
     if way is _levels:
         yield _fast, macros[:1]
     yield _plain, ()
 
 
 def _levels(job: _Job) -> str | None:
-    """Once for each level, all at the same time, and the dispatcher."""
+    """Compile all levels and the dispatcher in parallel, and link them."""
     prefix = job.prefix
     fast = [*COMMON, *FAST, *job.macros, "-fvisibility=hidden"]
     objects = [["-c", job.write("dispatcher.c", levels.dispatcher(job.header, prefix)), *COMMON, "-o", "dispatcher.o"]]
     for level in levels.LEVELS:
         shared = levels.defining if level is levels.LEVELS[-1] else levels.declaring
         file = job.write(f"{level.suffix}.c", shared(job.source, prefix))
-        # ziglang writes x86_64_v3 what others write x86-64-v3.
+        # ziglang's name for x86-64-v3 is x86_64_v3.
         options = [re.sub(r"-(?=64|v\d)", "_", option) if job.foreign else option for option in level.options]
         names = levels.renamed(job.header, prefix, level)
         objects.append(["-c", file, *fast, *options, *names, "-o", f"{level.suffix}.o"])
@@ -157,7 +156,7 @@ def _whole(job: _Job, *options: str) -> str | None:
 
 
 def prefix_of(files: Mapping[str, bytes]) -> str:
-    """The prefix of the source's identifiers, which is the name of its header."""
+    """The prefix of the source's identifiers, from the name of its header."""
     headers = [path.removesuffix(".h") for path in files if path.endswith(".h")]
     if len(headers) != 1 or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", headers[0]) or f"{headers[0]}.c" not in files:
         raise FormatError(f"A C artifact has P.h and P.c with P an identifier, got {', '.join(sorted(files))[:200]}.")

@@ -1,15 +1,14 @@
-"""The texts from which one library for all x86-64 processors is built.
+"""The sources of one library for all x86-64 processors, with run-time dispatch.
 
-The source is compiled once for each level of the instruction set, its public functions under names of their own; a
-small file with the public names asks the processor once, when the library is loaded, and calls the best level that it
-has. Large tables would be in each of the levels: they are compiled with the highest, because a wide vector reads on
-behind their end, and the others see their declarations.
+The source is compiled once for each level of the instruction set, with suffixed public functions. A small dispatcher
+with the public names checks the processor once, when the library is loaded, and calls the best level. Large tables are
+compiled only once, with the highest level, because wide vectors read beyond their end; the other levels declare them.
 """
 
 import re
 from dataclasses import dataclass
 
-LARGE = 16_384  # characters of a table; in smaller ones the compiler may use the values
+LARGE = 16_384  # characters of a shared table; smaller ones stay in each level, so the compiler can use their values
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,8 @@ LEVELS = (
     Level("v4", ("-march=x86-64-v4", "-mprefer-vector-width=512")),
 )
 
-# What the processor's own description must say, as the levels are defined in the psABI: registers ecx of leaf 1, ebx of
-# leaf 7, ecx of leaf 0x80000001, and which registers the operating system saves. Not __builtin_cpu_supports: ziglang's
-# says no to everything.
+# The CPUID bits that define the levels in the psABI: registers ecx of leaf 1, ebx of leaf 7, ecx of leaf 0x80000001,
+# and the registers that the operating system saves. Not __builtin_cpu_supports: ziglang's always returns 0.
 _DISPATCHER = """\
 #include "P.h"
 
@@ -63,7 +61,7 @@ def public(header: str, prefix: str) -> list[tuple[str, str, str]]:
 
 
 def dispatcher(header: str, prefix: str) -> str:
-    """The source of the public functions, each of which calls the one of the best level."""
+    """The source of the public functions, each of which calls the function of the best level."""
     functions = public(header, prefix)
     declarations = "".join(
         f"{kind}{prefix}_{name}_{level.suffix}({parameters});\n"
@@ -83,12 +81,12 @@ def dispatcher(header: str, prefix: str) -> str:
 
 
 def renamed(header: str, prefix: str, level: Level) -> list[str]:
-    """The options that give the public functions of a level their names."""
+    """The compiler options that rename the public functions of a level."""
     return [f"-D{prefix}_{name}={prefix}_{name}_{level.suffix}" for _, name, _ in public(header, prefix)]
 
 
 def defining(source: str, prefix: str) -> str:
-    """The source with its large tables for others to see."""
+    """The source with its large tables exported."""
     return re.sub(
         _named(_TABLE % LARGE, prefix),
         lambda found: str(found[0]).removeprefix("static "),
@@ -98,7 +96,7 @@ def defining(source: str, prefix: str) -> str:
 
 
 def declaring(source: str, prefix: str) -> str:
-    """The source with its large tables declared only."""
+    """The source with its large tables only declared."""
     return re.sub(_named(_TABLE % LARGE, prefix), r"extern \1;", source, flags=re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""The machines that a library can be built for: this one by its own compiler, others by ziglang's."""
+"""Cross-compilation targets: this machine's own compiler, and ziglang for other machines."""
 
 import platform
 import sys
@@ -9,14 +9,14 @@ from kanserve.errors import NotFoundError
 from kanserve.runtime import c_compilers
 
 SHARED = ("-shared", "-fPIC")
-STRIPPED = (*SHARED, "-s")  # ziglang adds what it compiles itself with all that a debugger could ask
+STRIPPED = (*SHARED, "-s")  # ziglang adds debug information of its own
 
 
 @dataclass(frozen=True)
 class Target:
-    """How ziglang calls a machine, what its library is called, and the options that link one.
+    """ziglang's name of a machine, the file name of its library, and the linker options.
 
-    A library for Linux needs its machine's libm, and the two kinds of it, glibc's and musl's, are not each other's.
+    A library for Linux needs the machine's libm, and those of glibc and musl are not compatible.
     """
 
     triple: str
@@ -28,7 +28,7 @@ class Target:
         return self.triple.split("-", 1)[0]
 
 
-# glibc 2.28 is that of 2018; whoever is newer runs it too.
+# glibc 2.28 is from 2018; newer systems run it too.
 TARGETS = {
     "x86_64-linux-gnu": Target("x86_64-linux-gnu.2.28", "linux-x86_64.so"),
     "x86_64-linux-musl": Target("x86_64-linux-musl", "linux-x86_64-musl.so"),
@@ -43,7 +43,7 @@ TARGETS = {
 
 
 def get(name: str) -> Target:
-    """The target of this name; NotFoundError with the names there are."""
+    """The target of this name; NotFoundError with the known names."""
     if name not in TARGETS:
         raise NotFoundError(f"There is no target {name!r:.80}; there are: {', '.join(TARGETS)}.")
     return TARGETS[name]
@@ -56,5 +56,5 @@ def library_name() -> str:
 
 
 def command(target: Target) -> list[str]:
-    """ziglang's compiler for a target; MissingDependencyError without it."""
+    """The command of ziglang's compiler for a target; MissingDependencyError without ziglang."""
     return c_compilers.foreign(target.triple)

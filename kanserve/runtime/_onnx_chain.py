@@ -1,8 +1,8 @@
-"""The compiled operators of a file one after the other, without onnxruntime, where it holds nothing but them.
+"""Run the compiled operators of an ONNX file directly, without onnxruntime, if it has no other nodes.
 
-onnxruntime takes a small network ten times as long as its numbers do when it is called now and then, as a server does:
-its code and its data are out of the processor's caches by then. The kernels are those that onnxruntime has prepared for
-a session, so that the numbers are the same to the last bit.
+Called only now and then, as in a server, onnxruntime takes ten times as long as the computation of a small network,
+because its code and data have left the processor's caches. The kernels are the ones that onnxruntime prepared for a
+session, so the results are equal to the last bit.
 """
 
 import ctypes
@@ -19,23 +19,23 @@ from kanserve import native
 
 T = TypeVar("T")
 
-SHARE = 256  # rows, of more of which threads take a part each: KANSERVE_SHARE of spline_layer.h
-_MOST = 64  # layers: as chain.c has it
-_SMALL = 4096  # bytes of rows: copying so few costs less than asking NumPy where they are
+SHARE = 256  # rows per thread if threads share the work: KANSERVE_SHARE of spline_layer.h
+_MOST = 64  # layers, as in chain.c
+_SMALL = 4096  # bytes of rows: copying fewer is faster than getting their address from NumPy
 
-Kernel = int  # where it lies
+Kernel = int  # its address
 
 
 @dataclass(frozen=True)
 class _Library:
-    """The library of the operators, with functions that keep Python's lock, and the same that give it away."""
+    """The library of the operators twice: with functions that keep the GIL, and that release it."""
 
-    keeping: Any  # ctypes knows no types
+    keeping: Any  # ctypes has no types
     giving: Any
 
 
 def listening(make: Callable[[], T]) -> tuple[T, list[Kernel]]:
-    """What a function makes that makes a session on this thread, and the kernels of it; none where we cannot know."""
+    """The result of a function that makes a session on this thread, and the session's kernels; none if unknown."""
     library = _library()
     if library is None:
         return make(), []
@@ -49,9 +49,9 @@ def listening(make: Callable[[], T]) -> tuple[T, list[Kernel]]:
 
 
 class Chain:
-    """Kernels of a session in the order of their operators; threads may share it.
+    """The kernels of a session in the order of their operators; thread-safe.
 
-    ValueError where these are not the operators, or one does not take what the one before it gives.
+    ValueError if they do not match the operators, or the shapes of two neighbours do not match.
     """
 
     def __init__(
@@ -68,18 +68,18 @@ class Chain:
         fits = all(before[1] == after[0] for before, after in pairwise(shapes))
         if names != list(operators) or not fits or any(shape[2] != (dtype.itemsize == 8) for shape in shapes):
             raise ValueError("they are not what the file says")
-        self._session = session  # whose kernels they are
+        self._session = session  # owns the kernels
         self._inputs, self._outputs, self._dtype = shapes[0][0], shapes[-1][1], dtype
         self._kernels, self._count = (ctypes.c_void_p * len(kernels))(*kernels), ctypes.c_int(len(kernels))
-        # One row keeps Python's lock: to give it away and to wait for it costs more than the row.
+        # A single row keeps the GIL: releasing and reacquiring it takes longer than the row.
         self._run_one, self._run = library.keeping.kanserve_chain_run, library.giving.kanserve_chain_run
         self._single, self._answers = ctypes.c_int64(1), [self._answer()]
 
     def run(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The outputs (N, outputs) at rows (N, inputs) of the file's own type, which lie together."""
+        """The outputs (N, outputs) at contiguous rows (N, inputs) of the file's own type."""
         count = len(x)
         if count == 1:
-            # As `c_source` does it: what costs is the care for each array.
+            # As in `c_backend`: NumPy's and ctypes' overhead for each array dominates.
             try:
                 answer = self._answers.pop()
             except IndexError:
@@ -100,7 +100,7 @@ class Chain:
         return y
 
     def _answer(self) -> tuple[ctypes.c_void_p, Callable[[], NDArray[Any]]]:
-        """The address of an answer to one row, and what copies it."""
+        """The address of a buffer for the outputs of one row, and a function that copies it."""
         y = np.empty((1, self._outputs), self._dtype)
         return ctypes.c_void_p(y.ctypes.data), y.copy
 
@@ -115,7 +115,7 @@ def _opened(path: str) -> _Library | None:
             library.kanserve_kernel_shape.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
             library.kanserve_kernel_shape.restype = ctypes.c_char_p
             library.kanserve_chain_run.restype = ctypes.c_int
-    except (OSError, AttributeError):  # built before there was a chain
+    except (OSError, AttributeError):  # an older build without the chain
         return None
     return made
 

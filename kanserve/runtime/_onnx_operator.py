@@ -1,7 +1,7 @@
-"""The compiled operators of `kanserve.native` in onnxruntime, where they were built.
+"""Register the compiled operators of `kanserve.native` in onnxruntime, if they were built.
 
-A file of ours holds each layer as a function that every runtime can run. Where this library is registered, its kernels
-take the layers of splines over, which is several times faster; they refuse a layer that they do not understand.
+Our ONNX files hold each layer as a function that every runtime can run. If this library is registered, its kernels run
+the layers of splines instead, several times faster; they refuse layers that they do not know.
 """
 
 import logging
@@ -17,20 +17,20 @@ _NAMES = re.compile(rb"(?:" + _KINDS + rb")[2-8]?")
 
 
 def take(functions: AbstractSet[bytes]) -> bool:
-    """Whether there are operators for all of a file's functions."""
+    """Whether there are compiled operators for all of a file's functions."""
     return all(_NAMES.fullmatch(function) for function in functions)
 
 
 def register(options: Any) -> bool:
-    """Give `options`, a SessionOptions of onnxruntime, the operators; False where there are none."""
+    """Register the operators in `options`, a SessionOptions of onnxruntime; False if there are none."""
     path = native.operators()
     if path is None:
         return False
     try:
         options.register_custom_ops_library(str(path))
-    except Exception as error:  # onnxruntime's exceptions derive from nothing else
+    except Exception as error:  # onnxruntime's exceptions have no other base class
         logging.getLogger("kanserve").info("onnxruntime does not take the compiled operators: %s", error)
         return False
-    # The kernels keep nothing between them that is worth an arena, whose locks cost a small network a tenth.
+    # The kernels need no memory arena, whose locks cost a small network a tenth of its time.
     options.enable_cpu_mem_arena = False
     return True

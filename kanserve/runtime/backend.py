@@ -1,12 +1,12 @@
-"""What a backend is, which ones there are, and how far one may be from the golden rows.
+"""The backend interface, the known backends, and the tolerance for golden rows.
 
-A backend is a module of this package named as the exporter whose files it runs, with one function:
+A backend is a module of this package, one for each exporter whose files it runs, with one function:
 
     load(files: Mapping[str, bytes], *, threads: int = 1) -> Backend
 
 `files` are the verified bytes of that kind's folder, by their paths inside it. It raises MissingDependencyError or
-NotFoundError where this machine cannot run them (a package or a library is missing), FormatError where they are not
-what it knows. A backend of somebody else's is found by the entry-point group `kanserve.backends`.
+NotFoundError if this machine cannot run them (a package or a library is missing), FormatError if they are invalid.
+Third-party backends register in the entry-point group `kanserve.backends`.
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ from kanserve.options import Precision
 Array = NDArray[np.float64]
 
 GROUP = "kanserve.backends"
-# Our own, by the module that runs each: the fastest on small batches first.
+# Our own backends and their modules, the fastest on small batches first.
 _MODULES = {"c_source": "c_backend", "onnx_graph": "onnx_backend", "numpy_source": "numpy_backend"}
 PREFERENCE = tuple(_MODULES)
-MAX_GOLDEN_ROWS = 1000  # all are evaluated at once; the compiler writes 34
+MAX_GOLDEN_ROWS = 1000  # evaluated at once; the artifact compiler writes 34
 _PART = {"double": 1e-12, "float": 1e-5}  # of an output's scale
 
 
 class Backend(Protocol):
-    """A loaded model. A row in which anything is not finite comes out as NaN in all of its outputs; nothing raises."""
+    """A loaded model. A row in which anything is not finite gives NaN in all of its outputs; nothing raises."""
 
     @property
     def inputs(self) -> int: ...
@@ -42,14 +42,14 @@ class Backend(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32 or float64: what it computes in and answers with."""
+        """float32 or float64: the type it computes in and returns."""
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The outputs (N, outputs) of raw feature rows (N, inputs), float32 or float64. Threads may share it."""
+        """The outputs (N, outputs) of raw feature rows (N, inputs), float32 or float64. Thread-safe."""
 
 
 class Portable:
-    """A backend that can be pickled: it travels as its files and is loaded where it arrives."""
+    """A backend that can be pickled: the pickle holds its files, from which it is loaded again."""
 
     _loaded_from: tuple[str, Mapping[str, bytes], int] | None = None
 
@@ -65,7 +65,7 @@ def keep_files(backend: Portable, name: str, files: Mapping[str, bytes], threads
 
 
 def forget_files(backend: Backend) -> None:
-    """Free the files that a backend was loaded from, which only pickles need."""
+    """Free the files that a backend was loaded from; it can no longer be pickled."""
     if isinstance(backend, Portable):
         object.__setattr__(backend, "_loaded_from", None)
 
@@ -75,21 +75,21 @@ def _loaded(name: str, files: Mapping[str, bytes], threads: int) -> Backend:
 
 
 class BackendModule(Protocol):
-    """A module that makes backends of files."""
+    """A module that loads backends from files."""
 
     def load(self, files: Mapping[str, bytes], *, threads: int = 1) -> Backend: ...
 
 
 def names() -> tuple[str, ...]:
-    """The backends that this installation has code for, preferred ones first."""
-    from importlib.metadata import entry_points  # which weighs, and a server of our own backends asks for no others
+    """The backends of this installation, preferred ones first."""
+    from importlib.metadata import entry_points  # slow to import, and needed only for third-party backends
 
     found = {*_MODULES, *(entry_point.name for entry_point in entry_points(group=GROUP))}
     return tuple(sorted(found, key=lambda name: (*(name != preferred for preferred in PREFERENCE), name)))
 
 
 def get(name: str) -> BackendModule:
-    """The module of a backend; NotFoundError when there is none of this name."""
+    """The module of a backend; NotFoundError for an unknown name."""
     if name in _MODULES:
         return cast(BackendModule, import_module(f"kanserve.runtime.{_MODULES[name]}"))  # tested against the protocol
     from importlib.metadata import entry_points
@@ -100,7 +100,7 @@ def get(name: str) -> BackendModule:
 
 
 def check(backend: Backend, kan: Kan, golden: tuple[Array, Array], precision: Precision) -> None:
-    """GoldenError when the backend, or the network itself, disagrees with the golden rows, or they are too many."""
+    """GoldenError if the backend or the network itself disagrees with the golden rows, or they are too many."""
     x, y = golden
     if len(x) > MAX_GOLDEN_ROWS:
         raise GoldenError(f"At most {MAX_GOLDEN_ROWS} golden rows are compared, got {len(x)}. Compile the model again.")
@@ -114,8 +114,8 @@ def check(backend: Backend, kan: Kan, golden: tuple[Array, Array], precision: Pr
 
 
 def tolerance(kan: Kan, x: Array, y: Array, precision: Precision) -> Array:
-    """How far each output (N, outputs) may be from the golden rows: a part in 1e12 of its scale for double, in 1e5
-    for float, or, where the network is more sensitive than that, 64 times what rounding does to it in that row.
+    """The tolerance (N, outputs) around the golden rows: 1e-12 of the output's scale for double, 1e-5 for float, or 64
+    times the effect of rounding in that row, whichever is larger.
     """
     return rounding_error.allowed(kan, x, y, precision, _PART[precision])
 
@@ -124,7 +124,7 @@ def _compare(who: str, got: NDArray[Any], kan: Kan, golden: tuple[Array, Array],
     x, wanted = golden
     if got.shape != wanted.shape:
         raise GoldenError(f"{who} must answer the golden rows with shape {wanted.shape}, got {got.shape}.")
-    # What rounding does is only asked where it matters: that evaluates the network a dozen times.
+    # The effect of rounding is computed only if needed: it takes a dozen evaluations.
     if not _wrong(got, wanted, _PART[precision] * rounding_error.scale(wanted)).any():
         return
     allowed = tolerance(kan, x, wanted, precision)

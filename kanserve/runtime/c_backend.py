@@ -1,7 +1,7 @@
 """Runs the C source of an artifact: builds it as a shared library, and loads a library that was built for this machine.
 
-A library is named by its system and processor, as in `linux-x86_64.so`, and lies beside its source. It is loaded from
-the verified bytes, never from a path that could have changed since. It is code: it may do whatever this process may.
+A library is named by system and processor, as in `linux-x86_64.so`, and stored beside its source. It is loaded from the
+verified bytes, never from a path whose content could have changed. It is code and has all rights of this process.
 """
 
 import _ctypes
@@ -28,16 +28,16 @@ from kanserve.runtime.backend import Portable, keep_files
 
 __all__ = ["CLibrary", "build", "library_name", "load"]
 
-SMALL = 4096  # bytes of rows: copying so few costs less than asking NumPy where they are
+SMALL = 4096  # bytes of rows: copying fewer is faster than getting their address from NumPy
 
 _loaded = itertools.count()
 
 
 class CLibrary(Portable):
-    """A loaded library as a backend. It is unloaded when the last reference to this object goes."""
+    """A loaded library as a backend; it is unloaded when this object is garbage-collected."""
 
     def __init__(self, library: ctypes.CDLL, prefix: str) -> None:
-        # Before anything that may fail, so that a library that is not ours goes as well.
+        # Before anything that may fail, so that a library that is not ours is unloaded too.
         weakref.finalize(self, _ctypes.dlclose, library._handle).atexit = False
         describe = getattr(library, f"{prefix}_info")
         describe.restype = ctypes.c_char_p
@@ -49,18 +49,18 @@ class CLibrary(Portable):
         sizes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
         self._predict.argtypes = (*sizes, *sizes[:2])
         self._predict.restype = ctypes.c_int
-        # One row keeps the GIL: to give it away and wait for it costs more than the row.
+        # A single row keeps the GIL: releasing and reacquiring it takes longer than the row.
         self._predict_one = getattr(ctypes.PyDLL(None, handle=library._handle), f"{prefix}_predict")
         self._predict_one.restype = None
         self._one = (1, self.inputs)
         self._answers = [self._answer()]
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The outputs (N, outputs) at raw feature rows (N, inputs); the GIL is free meanwhile but for a single row."""
-        # Codes of bad rows say no more than their NaN does; null pointers and sizes cannot be wrong here.
+        """The outputs (N, outputs) at raw feature rows (N, inputs); releases the GIL except for a single row."""
+        # The return codes are not needed: rows that are not finite are NaN, and pointers and sizes are right here.
         if x.shape == self._one and x.dtype is self.dtype:
-            # What costs is NumPy's and ctypes' care for each array: the row goes as bytes, and the answer comes out of
-            # an array whose address is known. Taking one from a list and putting it back is safe among threads.
+            # NumPy's and ctypes' overhead for each array dominates: the row is passed as bytes, and the outputs are
+            # written to a buffer with a known address. Taking one from a list and putting it back is thread-safe.
             try:
                 answer = self._answers.pop()
             except IndexError:
@@ -72,7 +72,7 @@ class CLibrary(Portable):
         if x.ndim != 2 or x.shape[1] != self.inputs:
             raise DataError(f"Rows must have shape (N, {self.inputs}), got {x.shape}.")
         if x.dtype != self.dtype or not x.flags.c_contiguous:
-            with np.errstate(all="ignore"):  # a double that float cannot hold is infinite, and its row NaN
+            with np.errstate(all="ignore"):  # a double beyond the range of float becomes infinite, and its row NaN
                 x = np.ascontiguousarray(x, self.dtype)
         count = len(x)
         y = np.empty((count, self.outputs), self.dtype)
@@ -84,7 +84,7 @@ class CLibrary(Portable):
         return y
 
     def _answer(self) -> tuple[ctypes.c_void_p, Callable[[], NDArray[Any]]]:
-        """The address of an answer to one row, and what copies it."""
+        """The address of a buffer for the outputs of one row, and a function that copies it."""
         y = np.empty((1, self.outputs), self.dtype)
         return ctypes.c_void_p(y.ctypes.data), y.copy
 
@@ -92,7 +92,7 @@ class CLibrary(Portable):
 def load(files: Mapping[str, bytes], *, threads: int = 1) -> CLibrary:
     """The backend of verified files: NotFoundError without a library for this machine, FormatError for a broken one.
 
-    It computes on the caller's thread, whatever `threads` says: calls of several threads run at the same time.
+    It computes on the caller's thread and ignores `threads`; calls of several threads run in parallel.
     """
     prefix = prefix_of(files)
     name = library_name()
@@ -104,8 +104,8 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> CLibrary:
     try:
         with _path(files[name]) as path:
             library = ctypes.CDLL(path)
-    except OSError as error:  # of another processor, or it needs a newer C library
-        reason = str(error).split(": ", 1)[-1]  # without the path, which is gone by now
+    except OSError as error:  # for another processor, or a newer C library
+        reason = str(error).split(": ", 1)[-1]  # without the temporary path
         raise FormatError(f"{name} cannot be loaded on this machine: {reason}. Build its C source here.") from None
     try:
         backend = CLibrary(library, prefix)
@@ -116,12 +116,12 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> CLibrary:
 
 
 def _whole(data: bytes) -> bool:
-    """Whether a library is as long as it says. The loader does not ask, and the process dies of what is missing."""
+    """Whether a library is as long as its header says. The loader does not check, and a cut one crashes the process."""
     if sys.platform != "linux":
         return bool(data)
     if len(data) < 64 or data[:4] != b"\x7fELF":
         return False
-    # The table of sections ends the file: its offset, and the size and number of its entries, for 64 and 32 bits.
+    # The section table ends the file: its offset, and the size and number of its entries, for 64 and 32 bits.
     where, at = ("<Q", 0x28) if data[4] == 2 else ("<I", 0x20)
     (offset,) = struct.unpack_from(where, data, at)
     size, count = struct.unpack_from("<HH", data, 0x3A if data[4] == 2 else 0x2E)
@@ -130,14 +130,14 @@ def _whole(data: bytes) -> bool:
 
 @contextmanager
 def _path(data: bytes) -> Iterator[str]:
-    """A path of these bytes that nobody else can write, until the block ends."""
+    """A path to these bytes that no other user can write to, until the block ends."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("kanserve", os.MFD_CLOEXEC)
         try:
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(data)
-            # The loader takes two libraries of one path for the same, and descriptors are used again. So each load
-            # spells the path differently: a bit of its number is "/" or "/.".
+            # The loader takes two libraries with the same path for one, and descriptors are reused. So each load gets
+            # its own path: each bit of a counter is written as "/" or "/.".
             number = f"{next(_loaded):b}".translate({ord("0"): "/", ord("1"): "/."})
             yield f"/proc/self/fd{number}/{descriptor}"
         finally:

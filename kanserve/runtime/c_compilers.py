@@ -1,6 +1,6 @@
 """Runs C compilers: the machine's own, and ziglang's, which compiles for other machines.
 
-Their standard input is empty, what they say becomes the message of an error, and none outlives its caller.
+Their standard input is empty, their output becomes the error message, and none outlives its caller.
 """
 
 import os
@@ -18,20 +18,20 @@ from pathlib import Path
 
 from kanserve.errors import ExportError, InputError, MissingDependencyError, NotFoundError
 
-LONGEST = 120.0  # seconds for a compiler; 3,000 symbolic edges take 12
-LONGEST_FOREIGN = 900.0  # at a target's first use ziglang compiles its C library: 40 seconds here
+LONGEST = 120.0  # timeout of a compiler in seconds; 3,000 symbolic edges take 12
+LONGEST_FOREIGN = 900.0  # of ziglang, which compiles a target's C library at its first use: 40 seconds here
 
 Command = Sequence[str]
 
 
 class StoppedError(ExportError):
-    """A compiler took longer than it may."""
+    """A compiler was stopped after its timeout."""
 
 
 def own(given: str | None = None) -> list[str]:
-    """The command of this machine's compiler: the one given, else $CC, else cc, gcc or clang, its path a full one.
+    """The command of this machine's compiler, with its full path: the given one, else $CC, else cc, gcc or clang.
 
-    NotFoundError without any; InputError for what a shell could not read.
+    NotFoundError if there is none; InputError for invalid shell syntax.
     """
     wanted = given or os.environ.get("CC")
     try:
@@ -41,7 +41,7 @@ def own(given: str | None = None) -> list[str]:
     for command in candidates:
         found = shutil.which(command[0]) if command else None
         if found:
-            return [os.path.abspath(found), *command[1:]]  # it runs in another folder
+            return [os.path.abspath(found), *command[1:]]  # absolute, as it runs in another folder
     tried = " ".join(wanted.split()) if wanted else "cc, gcc, clang"
     raise NotFoundError(f"Building C source needs a C compiler; tried {tried}. Install one, or name one by $CC.")
 
@@ -54,9 +54,9 @@ def foreign(target: str) -> list[str]:
 
 
 def foreign_environment() -> Mapping[str, str]:
-    """The environment that `foreign` runs in: what it compiles once per target is kept in the user's cache folder.
+    """The environment of `foreign`, which keeps ziglang's compiled C libraries in the user's cache folder.
 
-    ExportError where that folder cannot be written: ziglang would try again without end.
+    ExportError if that folder is not writable: ziglang would retry forever.
     """
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = os.path.abspath(Path(cache, "kanserve", "zig"))
@@ -74,7 +74,7 @@ def foreign_environment() -> Mapping[str, str]:
 
 @contextmanager
 def workplace() -> Iterator[str]:
-    """A folder for the files of a compiler, gone afterwards; ExportError that names it where it cannot be written."""
+    """A temporary folder for a compiler's files; ExportError, with its path, if it cannot be written."""
     try:
         with tempfile.TemporaryDirectory(prefix="kanserve-") as folder:
             yield folder
@@ -92,13 +92,13 @@ def run(
     environment: Mapping[str, str] | None = None,
     longest: float | None = None,
 ) -> str | None:
-    """Runs all commands at the same time in a folder: None when all succeed, else the words of the first that fails.
+    """Run all commands in parallel in a folder: None if all succeed, else the message of the first that fails.
 
-    StoppedError when they take longer than `longest` seconds (LONGEST) in all; what runs by then is stopped.
+    StoppedError if they take longer than `longest` seconds (LONGEST) in all; running ones are killed.
     """
     limit = LONGEST if longest is None else longest
     with ExitStack() as stack:
-        # Files, not pipes: a compiler starts others, and what outlives it would hold a pipe open.
+        # Files, not pipes: a surviving child process of a compiler would keep a pipe open.
         words = [stack.enter_context(tempfile.TemporaryFile()) for _ in commands]
         processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -117,7 +117,7 @@ def run(
             ends = time.monotonic() + limit
             for process in processes:
                 process.wait(timeout=max(0.0, ends - time.monotonic()))
-        except BaseException as error:  # Ctrl-C as well: it does not reach another session by itself
+        except BaseException as error:  # also Ctrl-C, which does not reach another session by itself
             _stop(processes)
             if isinstance(error, OSError):
                 return f"it cannot be run: {error.strerror}"

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 class LoadedModel:
     """A published model with the backend that runs it; `kanserve.load_model` makes one.
 
-    It can be pickled: it travels as the bytes of its artifact, which are checked and loaded where they arrive. Threads
-    may share it.
+    It can be pickled: the pickle holds the bytes of its artifact, which are checked and loaded again. It is
+    thread-safe.
 
     Parameters
     ----------
     artifact : Artifact
         A verified artifact, as `kanserve.compile` makes one.
     backend : {"c_source", "onnx_graph", "numpy_source"}, optional
-        What runs it; by default the fastest that this machine can load.
+        The backend; by default the fastest that this machine can load.
     threads : int, default=1
-        Threads of onnxruntime; the others compute on the thread of the caller.
+        Threads of onnxruntime; the other backends compute on the caller's thread.
 
     Attributes
     ----------
@@ -49,9 +49,9 @@ class LoadedModel:
     manifest : Manifest
         Name, inputs, outputs, classes, metrics and provenance.
     backend : str
-        The name of the backend that runs it.
+        The name of the backend.
     dtype : dtype
-        What it computes in: float64, or float32 for an artifact of the precision "float".
+        The type it computes in: float64, or float32 for an artifact of the precision "float".
     artifact : Artifact
         The files.
 
@@ -95,17 +95,17 @@ class LoadedModel:
         return self._run(x if type(x) is np.ndarray else as_rows(self.kan, x))
 
     def predict(self, x: ArrayLike) -> NDArray[Any]:
-        """Class labels of a classifier, and the outputs of any other model, as `Kan.predict` gives them.
+        """The class labels of a classifier, or the outputs of any other model, as from `Kan.predict`.
 
         Parameters
         ----------
         x : array_like of shape (n_samples, n_inputs)
-            Samples in raw units. An array of the type `dtype` is not converted, which is the fastest.
+            Samples in raw units. An array of the type `dtype` is fastest, since it is not converted.
 
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Of a classifier the likeliest class of each sample, as text; "" for a sample in which anything is not
+            For a classifier, the most probable class of each sample as text, "" for a sample in which anything is not
             finite. Otherwise the outputs, of the type `dtype`, always with two axes.
 
         Raises
@@ -129,10 +129,11 @@ def load_model(
     threads: int = 1,
     trusted: Verifier | None = None,
 ) -> LoadedModel:
-    """Load a published model with its fastest backend: the fast path to predictions in this process.
+    """Load a published model with its fastest backend, for fast predictions in this process.
 
-    The files are verified by their checksums and the backend is compared with the model's test vectors first. A
-    published model holds code, which runs in this process: load what you trust, or demand a signature by `trusted`.
+    The files are verified by their checksums, and the backend is checked against the model's test vectors (golden
+    rows). A published model holds code that runs in this process: load only models that you trust, or require a
+    signature with `trusted`.
 
     Parameters
     ----------
@@ -140,15 +141,15 @@ def load_model(
         The folder of a version (models/houses/3), the folder of a model (models/houses), or a repository (a folder or
         a URL such as s3://bucket/models).
     name : str, optional
-        Which model of a repository; not needed where there is one.
+        The model in a repository; not needed if there is only one.
     version : int, optional
-        Which version of it; by default the newest.
+        Its version; by default the newest.
     backend : {"c_source", "onnx_graph", "numpy_source"}, optional
-        What runs it; by default the first of these that this machine can load.
+        The backend; by default the first of these that this machine can load.
     threads : int, default=1
-        Threads of onnxruntime; the others compute on the thread of the caller.
+        Threads of onnxruntime; the other backends compute on the caller's thread.
     trusted : kanserve.artifact.signing.Verifier, optional
-        Keys of which one must have signed the model.
+        Trusted keys, one of which must have signed the model.
 
     Returns
     -------

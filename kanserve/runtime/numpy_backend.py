@@ -1,4 +1,4 @@
-"""Runs the NumPy module of an artifact. The module is code: it may do whatever this process may."""
+"""Runs the NumPy module of an artifact. The module is code and has all rights of this process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class NumpyModule(Portable):
 
 
 def load(files: Mapping[str, bytes], *, threads: int = 1) -> NumpyModule:
-    """The backend of verified files; FormatError when they are no such module. NumPy itself decides on threads."""
+    """The backend of verified files; FormatError if they are no such module. `threads` is left to NumPy."""
     paths = [path for path in files if path.endswith(".py")]
     if len(paths) != 1:
         raise FormatError(f"A NumPy artifact has one Python file, got {len(paths)}.")
@@ -38,7 +38,7 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> NumpyModule:
     try:
         exec(compile(files[paths[0]], paths[0], "exec"), module.__dict__)
         backend = NumpyModule(len(module.INPUTS), len(module.OUTPUTS), np.dtype(module.DTYPE), module)
-    except (Exception, SystemExit) as error:  # it is anybody's code
+    except (Exception, SystemExit) as error:  # arbitrary code may raise anything
         raise FormatError(f"{paths[0]} is not a module that kanserve wrote: {type(error).__name__:.60}.") from error
     keep_files(backend, "numpy_source", files, threads)
     return backend

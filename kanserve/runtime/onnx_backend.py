@@ -1,13 +1,12 @@
 """Runs an ONNX artifact in onnxruntime, on the CPU, from its bytes.
 
 A graph is data, but a runtime may do more with it than compute: read other files for its tensors, call operators of a
-library, loop for ever. So the bytes are looked through before onnxruntime sees them, and refused when they hold
-tensors kept elsewhere, operators or functions of other domains than ONNX's own and `ai.kanserve`, operators that no
-network of ours has (some make tensors of any size out of a number), functions that call functions, or graphs within
-graphs (all control flow is). What is left may still need much memory: tables of n rows and of n columns add up to n²
-numbers. Only the parts of the format that say so are read, which
-needs no package: a message is a list of numbered fields whose numbers never change (onnx.proto3; the encoding is
-protobuf's).
+library, loop forever. So the bytes are checked before onnxruntime gets them. They are refused if they contain external
+tensors, operators or functions of other domains than ONNX's own and `ai.kanserve`, operators that our exporter never
+writes (some make tensors of any size from a number), functions that call functions, or nested graphs (all control
+flow). A valid file may still need much memory: tables of n rows and of n columns combine to n² numbers. Only the
+relevant parts of the format are parsed, without any package: a message is a list of numbered fields whose numbers never
+change (onnx.proto3; the encoding is protobuf's).
 """
 
 import logging
@@ -28,34 +27,34 @@ from kanserve.runtime.backend import Portable, keep_files
 FILE = "model.onnx"
 _STANDARD, _OURS = (b"", b"ai.onnx"), (b"ai.kanserve",)
 _TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(double)": np.dtype(np.float64)}
-# What the exporter writes, and nothing else: a test holds the two to each other.
+# Exactly the operators that the exporter writes; a test compares the two.
 _NAMES = """Abs Acos Add ArgMax Asin Atan Atanh Cast Clip Concat Constant Cos Cosh Div Equal Erf Exp Flatten Floor
 Gather Gemm GreaterOrEqual HardSigmoid IsNaN Less Log MatMul Mul Neg Pow Reciprocal ReduceSum
 Reshape Round Sigmoid Sign Sin Sinh Softmax Split Sqrt Squeeze Sub Tan Tanh Unsqueeze Where"""
 OPERATORS = frozenset(_NAMES.split())
-_QUIET = 4  # onnxruntime's severity "fatal": what goes wrong comes back as an exception
+_QUIET = 4  # onnxruntime's log level "fatal": errors are raised as exceptions anyway
 
 
 @dataclass(frozen=True)
 class OnnxBackend(Portable):
-    """A session of onnxruntime; threads may share it."""
+    """A session of onnxruntime; thread-safe."""
 
-    session: Any  # onnxruntime carries no types
-    options: Any  # of a run; onnxruntime would make them anew each time, a tenth of a small network's call
+    session: Any  # onnxruntime has no types
+    options: Any  # RunOptions; making new ones takes a tenth of a small network's call
     inputs: int
     outputs: int
     dtype: np.dtype[Any]
-    batch: int  # rows at a time, so that the values on the way stay small
+    batch: int  # rows at a time, so that intermediate values stay small
     native: bool = False  # whether compiled operators compute all layers
-    chain: Chain | None = None  # of these operators alone, where nothing else stands between x and y
-    chained: int = 0  # rows that it takes; where threads share the work it is slower for many
-    releasing: Any = None  # options of a run after which the session's arena gives its memory back, where it has one
+    chain: Chain | None = None  # runs these operators directly, if nothing else is between x and y
+    chained: int = 0  # rows up to which the chain is used; with several threads it is slower for many
+    releasing: Any = None  # RunOptions that make the session's arena return its memory, if it has one
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs (N, outputs) of raw feature rows (N, inputs), float32 or float64."""
         rows = x
         if x.dtype != self.dtype or not x.flags.c_contiguous:
-            with np.errstate(over="ignore"):  # too large for float32: infinity, so that the row comes out as NaN
+            with np.errstate(over="ignore"):  # too large for float32: infinity, which makes the row NaN
                 rows = np.ascontiguousarray(x, self.dtype)
         if rows.ndim != 2 or rows.shape[1] != self.inputs:
             raise DataError(f"Rows must have shape (N, {self.inputs}), got {rows.shape}.")
@@ -76,14 +75,14 @@ class OnnxBackend(Portable):
 
 
 def load(files: Mapping[str, bytes], *, threads: int = 1) -> OnnxBackend:
-    """A backend of {"model.onnx": bytes}; FormatError when they are not a network that kanserve exports."""
+    """The backend of {"model.onnx": bytes}; FormatError if they are not a network exported by kanserve."""
     backend = _load(files, threads)
     keep_files(backend, "onnx_graph", files, threads)
     return backend
 
 
 def _load(files: Mapping[str, bytes], threads: int) -> OnnxBackend:
-    # onnxruntime would otherwise keep an identifier of the machine in HOME and report to its maker.
+    # Otherwise onnxruntime stores an identifier of the machine in HOME and sends telemetry.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
@@ -98,7 +97,7 @@ def _load(files: Mapping[str, bytes], threads: int) -> OnnxBackend:
         return _chained(made, kernels, files[FILE], threads)
     try:
         session = _session(onnxruntime, files[FILE], _options(onnxruntime, threads))
-    except Exception as error:  # its exceptions derive from nothing else
+    except Exception as error:  # onnxruntime's exceptions have no other base class
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FormatError(f"onnxruntime {onnxruntime.__version__} cannot load {FILE}: {reason}") from None
     releasing = onnxruntime.RunOptions()
@@ -112,7 +111,7 @@ def _options(onnxruntime: Any, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = _QUIET
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # its own other format was not looked through
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # its own ORT format was not checked
     return options
 
 
@@ -121,13 +120,13 @@ def _session(onnxruntime: Any, data: bytes, options: Any) -> Any:
 
 
 def _native_session(onnxruntime: Any, data: bytes, threads: int) -> Any:
-    """A session with the compiled operators; None where there are none, or they do not know a layer of the file."""
+    """A session with the compiled operators; None if there are none, or they do not know a layer of the file."""
     options = _options(onnxruntime, threads)
     if not _onnx_operator.register(options):
         return None
     try:
         return _session(onnxruntime, data, options)
-    except Exception as error:  # whether the file itself is at fault shows without the operators
+    except Exception as error:  # if the file itself is invalid, loading it without the operators fails too
         logging.getLogger("kanserve").info("The compiled operators do not run this file: %s", error)
         return None
 
@@ -144,13 +143,13 @@ def _backend(session: Any, options: Any, native: bool) -> OnnxBackend:
     text = session.get_modelmeta().custom_metadata_map.get("batch", "")
     batch = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1024
     batch = max(batch, 1)
-    if native:  # nothing is on the way but the values of the layers
+    if native:  # the only intermediate values are the layers' outputs
         batch = max(batch, 1024)
     return OnnxBackend(session, options, x.shape[1], y.shape[1], _TYPES[x.type], batch, native)
 
 
 def _chained(backend: OnnxBackend, kernels: Sequence[Kernel], data: bytes, threads: int) -> OnnxBackend:
-    """With a chain of the session's kernels, where that gives what the session gives; else as it is."""
+    """The backend with a chain of the session's kernels, if that gives the same results; else unchanged."""
     try:
         chain = Chain(backend.session, kernels, _operators(data), backend.dtype)
     except ValueError:
@@ -162,7 +161,7 @@ def _chained(backend: OnnxBackend, kernels: Sequence[Kernel], data: bytes, threa
 
 
 def _operators(data: bytes) -> list[bytes]:
-    """The functions of the file between x and y, each of which takes what the one before it gives, or none."""
+    """The file's functions from x to y if each one's input is the output of the one before; else an empty list."""
     found, last = list[bytes](), b"x"
     for node in (
         message for field, graph in _messages(data) if field == 7 for number, message in _messages(graph) if number == 1
@@ -180,7 +179,7 @@ def _operators(data: bytes) -> list[bytes]:
 
 
 def _check_model(data: bytes) -> set[bytes]:
-    """The functions that the model calls; FormatError unless it can do nothing but compute."""
+    """The functions that the model calls; FormatError if it could do anything but compute."""
     called, held = set[bytes](), set[bytes]()
     try:
         for field, value in _messages(data):
@@ -193,7 +192,7 @@ def _check_model(data: bytes) -> set[bytes]:
                     held |= _check_function(value)
     except (IndexError, ValueError) as error:
         raise FormatError(f"{FILE} is not an ONNX model: {error}.") from None
-    # With the compiled operators onnxruntime would not miss it, and elsewhere the file would not run.
+    # With the compiled operators onnxruntime would not notice; without them the file would not run.
     for kind in sorted(called - held):
         raise FormatError(f"Runtimes cannot load {FILE}: it does not hold the function {kind[:80]!r} that it calls.")
     return called
@@ -232,8 +231,8 @@ def _check_function(data: memoryview) -> set[bytes]:
 
 
 def _check_node(data: memoryview, domains: tuple[bytes, ...]) -> set[bytes]:
-    """The functions of the file that the operator may be."""
-    # A field may be there twice, and which one counts is the reader's choice: all are checked.
+    """The functions of the file that this node may call."""
+    # A field may occur twice, and readers differ on which one counts: all are checked.
     kinds, found = [], []
     for field, value in _messages(data):
         match field:
@@ -276,19 +275,19 @@ def _check_domain(value: memoryview, allowed: tuple[bytes, ...], what: str) -> N
 
 
 def _messages(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of a message that are bytes: texts and messages."""
+    """The fields of a message that are bytes: strings and messages."""
     for field, value in _fields(data):
         if isinstance(value, memoryview):
             yield field, value
 
 
 def _fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The numbered fields of a message, in their order; ValueError or IndexError where the bytes are none."""
+    """The numbered fields of a message, in order; ValueError or IndexError for invalid bytes."""
     view = memoryview(data)
     position = 0
     while position < len(view):
         key, position = _varint(view, position)
-        if key >= 2**32:  # a parser may drop the bits beyond, and read another field than we do
+        if key >= 2**32:  # a parser may drop the higher bits and read another field than we do
             raise ValueError(f"a field number beyond 29 bits before byte {position}")
         match key & 7:
             case 0:
