@@ -1,4 +1,4 @@
-"""Pictures of answers: a matrix of shares, and values against a guess."""
+"""Plots of results: a matrix of shares, and values against a prediction."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _CELL = 0.72  # inches
-_UPRIGHT = 6  # characters of a name that is not turned
-_DARK = 0.55  # from this share on, a cell's number is white
+_UPRIGHT = 6  # characters of a name up to which it is not rotated
+_DARK = 0.55  # share above which a cell's number is white
 
 
 def draw_matrix(
@@ -25,7 +25,7 @@ def draw_matrix(
     title: str,
     ax: "Axes | None",
 ) -> "Axes":
-    """Cells tinted by values from 0 to 1, each with its number; NaN is empty."""
+    """A matrix of cells tinted by values from 0 to 1, each with its number; NaN cells are empty."""
     height, width = values.shape
     longest = max(len(_word(row)) for row in [*rows, *columns])
     axes = new_axes(ax, (_CELL * width + 1.6 + 0.08 * longest, _CELL * height + 1.2 + 0.06 * longest))
@@ -53,7 +53,7 @@ def draw_matrix(
 
 
 def draw_against(guess: Array, values: Array, labels: tuple[str, str], title: str, ax: "Axes | None") -> "Axes":
-    """Points of the values over a guess, and the line on which they would lie if it were right."""
+    """Values plotted against a prediction, with the diagonal on which they lie if it is right."""
     axes = new_axes(ax, (4.4, 3.6))
     ends = [float(min(guess.min(), values.min())), float(max(guess.max(), values.max()))]
     axes.plot(ends, ends, color=PALE, linewidth=3, zorder=0)
@@ -69,5 +69,5 @@ def _number(value: float) -> str:
 
 
 def _word(name: str, longest: int = 24) -> str:
-    """A name for matplotlib: short, with no mathematics in it."""
+    """A name for matplotlib: short, with $ escaped."""
     return (name if len(name) <= longest else name[: longest - 1] + "…").replace("$", r"\$")

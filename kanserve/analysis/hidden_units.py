@@ -1,7 +1,6 @@
-"""What a hidden unit computes: its formula, the inputs and rows that drive it, and simple expressions that come near.
+"""What a hidden unit computes: its formula, the inputs and rows that drive it, and simple approximate expressions.
 
-A unit is known up to the edge that reads it: a·h + b says as much as h, so that expressions are compared with it up to
-a scale and a shift.
+The next layer can rescale a unit: a·h + b is as good as h, so expressions are compared up to a scale and a shift.
 """
 
 import itertools
@@ -23,15 +22,15 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-DRIVING = 0.01  # share from which an input is tried in expressions
-_ROWS = 5  # that drive a unit up, and down
+DRIVING = 0.01  # least share of an input to be tried in expressions
+_ROWS = 5  # rows with the highest values, and with the lowest
 _SHOWN = 5  # expressions
-_SAME = 1e-3  # of R²: between expressions this close the simpler one comes first
+_SAME = 1e-3  # of R²: of expressions that differ by less, the simpler one comes first
 
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """A simple expression, as text, with the R² of a·expression + b to the unit and its values (N,) so fitted."""
+    """A simple expression as text, the R² of the fit a·expression + b to the unit, and the fitted values (N,)."""
 
     text: str
     r2: float
@@ -40,11 +39,11 @@ class Expression:
 
 @dataclass(frozen=True, eq=False)
 class Meaning:
-    """A unit on the rows x (N, I): its `values` (N,), its `formula`, and what it is like.
+    """A unit on the rows x (N, I): its `values` (N,), its `formula`, and similar expressions.
 
-    `shares` (I,) are the inputs' parts of its squared slopes, in units of the inputs' spreads; they add up to 1.
-    `highest` and `lowest` are the numbers of the rows at which it is largest and smallest. `expressions` are simple
-    ones, the nearest first. `formula` is None where none can be stated.
+    `shares` (I,) are the inputs' shares of its squared slopes, relative to the inputs' standard deviations; they add up
+    to 1. `highest` and `lowest` are the numbers of the rows with its largest and smallest values. `expressions` are
+    simple approximations, best first. `formula` is None if there is none.
     """
 
     unit: str
@@ -68,7 +67,7 @@ class Meaning:
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """The unit against the expression that comes nearest, or against the input that drives it most."""
+        """The unit plotted against the best expression."""
         if not self.expressions:
             guess, label, title = self.values, self.unit, f"{self.unit} is constant"
         else:
@@ -78,9 +77,9 @@ class Meaning:
 
 
 def meaning(kan: Kan, layer: int, node: int, data: Data = None) -> Meaning:
-    """What node `node` (from 0) after layer `layer` (from 1) computes of the inputs, asked on the rows of `data`.
+    """What node `node` (from 0) after layer `layer` (from 1) computes, evaluated on the rows of `data`.
 
-    Without data on 1000 rows of the training range. InputError when there is no such unit.
+    Without data, on 1000 rows of the training range. InputError if there is no such unit.
     """
     if not 1 <= layer <= len(kan.layers) or not 0 <= node < kan.layers[layer - 1].nodes:
         counts = ", ".join(str(layer.nodes) for layer in kan.layers)
@@ -119,7 +118,7 @@ def _formula(part: Kan, q: int) -> Formula | None:
 
 
 def _expressions(one: Asked, names: tuple[str, ...]) -> tuple[Expression, ...]:
-    """The nearest simple expressions in the inputs that drive the unit; of near ones the simpler first."""
+    """The best simple expressions in the inputs that drive the unit; of similar ones the simpler first."""
     driving = np.flatnonzero(one.shares >= DRIVING).tolist()
     if not driving or one.y.std() == 0:
         return ()
@@ -130,12 +129,12 @@ def _expressions(one: Asked, names: tuple[str, ...]) -> tuple[Expression, ...]:
         if found
     ]
     tried.sort(key=lambda found: (-round(found.r2 / _SAME), len(found.text)))
-    distinct = {found.text: found for found in reversed(tried)}  # x*y is a product of powers, too
+    distinct = {found.text: found for found in reversed(tried)}  # x*y may come from `_powers` too
     return tuple(sorted(distinct.values(), key=tried.index))[:_SHOWN]
 
 
 def _candidates(x: Array, names: tuple[str, ...], driving: list[int]) -> list[tuple[str, Array]]:
-    """Expressions with no constant in them: x, x², x·y, x/y, x + y, x - y, x² + y²."""
+    """Expressions without constants: x, x², x·y, x/y, x + y, x - y, x² + y²."""
     found = [(names[i], x[:, i]) for i in driving] + [(f"{names[i]}^2", x[:, i] ** 2) for i in driving]
     pairs: dict[str, Callable[[Array, Array], Array]] = {
         "{u}*{v}": lambda u, v: u * v,
@@ -151,7 +150,7 @@ def _candidates(x: Array, names: tuple[str, ...], driving: list[int]) -> list[tu
 
 
 def _fitted(one: Asked, text: str, columns: Array) -> Expression:
-    """The expression with the scale and the shift, or the coefficients (N, K), that bring it nearest."""
+    """The expression fitted by least squares: a scale and a shift, or coefficients of columns (N, K)."""
     design = np.column_stack([columns, np.ones(len(one.y))])
     sizes = np.abs(design).max(axis=0)
     design = design / np.where(sizes > 0, sizes, 1.0)
@@ -168,7 +167,7 @@ def _squares(one: Asked, names: tuple[str, ...], driving: list[int]) -> Expressi
 
 
 def _weighted(one: Asked, columns: Array, texts: list[str]) -> Expression | None:
-    """The sum of the columns with the weights that bring it nearest, the largest being 1."""
+    """The best weighted sum of the columns, with the largest weight 1."""
     if len(texts) < 2:
         return None
     design = np.column_stack([columns - columns.mean(axis=0), np.ones(len(one.y))])
@@ -179,7 +178,7 @@ def _weighted(one: Asked, columns: Array, texts: list[str]) -> Expression | None
 
 
 def _powers(one: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
-    """The product of powers that comes nearest, of inputs and a unit that do not change their sign."""
+    """The best product of powers, if the inputs and the unit do not change sign."""
     x = one.x[:, driving]
     signed = np.concatenate([x, one.y[:, None]], axis=1)
     if not ((signed > 0).all(axis=0) | (signed < 0).all(axis=0)).all() or len(driving) < 2:

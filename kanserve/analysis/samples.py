@@ -1,4 +1,4 @@
-"""The rows on which a network is asked, and what it gives there."""
+"""The rows on which a network is analysed, with its values and derivatives."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,12 +19,12 @@ Data = Dataset | ArrayLike | None
 
 ROWS = 1000
 RELEVANT = 1e-6  # share of the squared slopes below which an output does not depend on an input
-JUMPS = 1e-4  # share of the variance from which it does, whatever its slopes say
+JUMPS = 1e-4  # share of the variance above which it does, even if its slopes are 0
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """An output q at rows x (N, I): its values y (N,), with derivatives in units of the inputs' spreads on the rows."""
+    """Output q at rows x (N, I): values y (N,), and derivatives relative to the inputs' standard deviations."""
 
     kan: Kan
     q: int
@@ -53,7 +53,7 @@ class Asked:
 
     @cached_property
     def shares(self) -> Array:
-        """For each input its part of the squared slopes, (I,); 0 everywhere for a constant."""
+        """The share of each input in the squared slopes, (I,); all 0 for a constant."""
         energy = (self.slopes**2).mean(axis=0)
         return np.asarray(energy / total if (total := energy.sum()) > 0 else energy)
 
@@ -64,11 +64,11 @@ class Asked:
 
     @cached_property
     def piecewise(self) -> NDArray[np.bool_]:
-        """Which inputs change the output though its slopes do not tell, (I,), as y does in abs(x)*sign(y)."""
+        """(I,): which inputs change the output although its slopes by them are 0, like y in abs(x)*sign(y)."""
         return np.array([not used and self._moves(i) for i, used in enumerate(self.used)], dtype=np.bool_)
 
     def _moves(self, i: int) -> bool:
-        """Whether the output changes when the values of an input are exchanged between rows."""
+        """Whether the output changes when the values of an input are permuted between rows."""
         x = self.x.copy()
         x[:, i] = np.random.default_rng(0).permutation(x[:, i])
         change = evaluate(self.kan, x)[:, self.q] - self.y
@@ -77,9 +77,9 @@ class Asked:
 
 
 def asked(kan: Kan, data: Data, output: int | str = 0) -> Asked:
-    """The network at the rows of the data, or at 1000 of its training range, where its derivatives are finite.
+    """The output at the rows of the data, or at 1000 of the training range, where its derivatives are finite.
 
-    InputError when there is no such output, DataError when fewer than 10 rows are left.
+    InputError if there is no such output, DataError if fewer than 10 rows are left.
     """
     q = output_of(kan, output)
     x = rows_of(kan, data)
@@ -92,7 +92,7 @@ def asked(kan: Kan, data: Data, output: int | str = 0) -> Asked:
 
 
 def rows_of(kan: Kan, data: Data, count: int = ROWS) -> Array:
-    """The rows (N, inputs) of the data, or so many of the training range, on which the network is finite.
+    """The rows (N, inputs) of the data, or `count` rows of the training range, on which the network is finite.
 
     DataError for rows of another width.
     """
@@ -107,7 +107,7 @@ def rows_of(kan: Kan, data: Data, count: int = ROWS) -> Array:
 
 
 def output_of(kan: Kan, output: int | str) -> int:
-    """The number of an output, which may be given by its name."""
+    """The index of an output, given by name or index."""
     names = [output.name for output in kan.outputs]
     if isinstance(output, str) and output in names:
         return names.index(output)

@@ -1,12 +1,12 @@
-"""Is an output a sum, or a product, of functions of fewer inputs?
+"""Separability: is an output a sum, or a product, of functions of fewer inputs?
 
-Of f(x_i, ..) + g(x_j, ..) the mixed derivative y_ij is 0, of f(x_i, ..)·g(x_j, ..) that of log|y|, which is
-(y·y_ij - y_i·y_j)/y². Both are exact derivatives of the network. They are told as shares of the output's variance:
+For f(x_i, ..) + g(x_j, ..) the mixed derivative y_ij is 0; for f(x_i, ..)·g(x_j, ..) that of log|y| is 0, which is
+(y·y_ij - y_i·y_j)/y². Both are exact derivatives of the network, reported as shares of the output's variance:
 
     additive[i, j] = mean(y_ij²)·var(x_i)·var(x_j) / var(y)
     multiplicative[i, j] = mean((y·y_ij - y_i·y_j)²)/mean(y²)·var(x_i)·var(x_j) / var(y)
 
-For y = a·x_i·x_j the first is the variance that the interaction has; in general it is of that size.
+For y = a·x_i·x_j the first is the variance of the interaction; in general it has that order of magnitude.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Separability:
-    """How far from a sum and from a product of functions each pair of inputs is, as shares of the output's variance.
+    """How far each pair of inputs is from separating as a sum and as a product, as shares of the output's variance.
 
-    `additive` and `multiplicative` (I, I) are 0 where a pair separates exactly, and symmetric, with NaN on the
-    diagonal. `used` (I,) says on which inputs the output depends by its derivatives, `piecewise` (I,) on which it
-    depends though they do not tell, as on y in abs(x)*sign(y): these are in no part. A pair separates when its share is
-    at most `tolerance`.
+    `additive` and `multiplicative` (I, I) are symmetric and 0 where a pair separates exactly, with NaN on the diagonal.
+    `used` (I,): the inputs on which the output depends by its derivatives. `piecewise` (I,): the inputs on which it
+    depends although the derivatives are 0, like y in abs(x)*sign(y); they are in no part. A pair separates if its share
+    is at most `tolerance`.
     """
 
     output: str
@@ -45,12 +45,12 @@ class Separability:
 
     @property
     def terms(self) -> tuple[tuple[str, ...], ...]:
-        """The finest partition of the inputs such that the output is a sum of one function for each part."""
+        """The finest partition of the inputs for which the output is a sum of one function per part."""
         return self._parts(self.additive)
 
     @property
     def factors(self) -> tuple[tuple[str, ...], ...]:
-        """The finest partition of the inputs such that the output is a product of one function for each part."""
+        """The finest partition of the inputs for which the output is a product of one function per part."""
         return self._parts(self.multiplicative)
 
     def __str__(self) -> str:
@@ -82,12 +82,12 @@ class Separability:
         return draw_matrix(values, self.inputs, self.inputs, title, ax)
 
     def _parts(self, shares: Array) -> tuple[tuple[str, ...], ...]:
-        """The connected parts of the graph of the pairs that do not separate, of the inputs that are used."""
+        """The connected components of the used inputs, in the graph of pairs that do not separate."""
         left = [i for i, used in enumerate(self.used) if used]
         parts = []
         while left:
             part = [left.pop(0)]
-            for i in part:  # which grows on the way
+            for i in part:  # grows during the loop
                 near = [j for j in left if shares[i, j] > self.tolerance]
                 part += near
                 left = [j for j in left if j not in near]
@@ -95,7 +95,7 @@ class Separability:
         return tuple(parts)
 
     def _across(self, parts: tuple[tuple[str, ...], ...], shares: Array) -> float:
-        """The share of all pairs that a partition parts, together."""
+        """The total share of all pairs in different parts of a partition."""
         number = {name: n for n, part in enumerate(parts) for name in part}
         own = np.array([number.get(name, -1) for name in self.inputs])
         parted = (own[:, None] != own) & (own[:, None] >= 0) & (own >= 0)
@@ -103,12 +103,12 @@ class Separability:
 
 
 def separability(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: float = 1e-3) -> Separability:
-    """Whether an output is a sum or a product of functions of fewer inputs, asked on the rows of `data`.
+    """Whether an output is a sum or a product of functions of fewer inputs, evaluated on the rows of `data`.
 
-    Without data on 1000 rows of the training range. A trained network never separates exactly: its noise is a reason
-    for a larger `tolerance`. Splines of order 1 have no second derivative: a network of them looks separable.
-    InputError when there is no such output or the tolerance is not between 0 and 1, DataError when the network is
-    hardly anywhere finite.
+    Without data, on 1000 rows of the training range. A trained network never separates exactly: if it is noisy, use a
+    larger `tolerance`. Splines of order 1 have no second derivative, so a network of them looks separable. InputError
+    if there is no such output or the tolerance is not between 0 and 1, DataError if the network is finite on too few
+    rows.
     """
     tolerance = checked_tolerance(tolerance)
     one = asked(kan, data, output)

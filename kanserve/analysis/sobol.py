@@ -1,14 +1,14 @@
-"""How much of an output's variance is due to one input, and how much to two of them together.
+"""Sobol indices: how much of an output's variance is due to one input, and how much to two of them together.
 
-The analysis of variance of a function of independent inputs (Sobol): the output is a sum of functions of one input, of
-two, and so on, whose variances add up to its own. With two independent draws a and b of the inputs,
+Sobol's analysis of variance for independent inputs writes the output as a sum of functions of one input, of two, and so
+on, whose variances add up to its own. With two independent draws a and b of the inputs,
 
     first[i] = the part of x_i alone                              (Saltelli et al., 2010)
     total[i] = all parts in which x_i is                          = E[(f(a) - f(a, x_i of b))²]/2      (Jansen)
     pairs[i, j] = all parts with both x_i and x_j                 = E[(difference by both)²]/4   (Liu and Owen, 2006)
 
-as shares of the variance. Inputs are drawn from their own columns of the data, each by itself: what the data have of
-dependence between inputs is taken away, so that an interaction is the network's and not the data's.
+as shares of the variance. Each input is drawn independently from its own column of the data. This removes dependence
+between inputs, so an interaction is a property of the network and not of the data.
 """
 
 from dataclasses import dataclass
@@ -31,10 +31,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Shares of an output's variance: `first` and `total` (I,) of each input, `pairs` (I, I) of two together.
+    """Sobol indices, shares of an output's variance: `first` and `total` (I,) of each input, `pairs` (I, I) of two.
 
     They are means over draws: `errors` (I,) and `pair_errors` (I, I) are the standard errors of `total` and `pairs`;
-    `first` is known to about 1/sqrt(draws). `pairs` is exactly 0 where two inputs add up. Its diagonal is NaN.
+    the error of `first` is about 1/sqrt(draws). `pairs` is exactly 0 for inputs without interaction. Its diagonal is
+    NaN.
     """
 
     output: str
@@ -59,7 +60,7 @@ class Interactions:
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """What each input does alone on the diagonal, and each pair together off it."""
+        """A matrix with each input's first-order share on the diagonal, and the pairs' shares elsewhere."""
         values = self.pairs.copy()
         np.fill_diagonal(values, self.first)
         return draw_matrix(values, self.inputs, self.inputs, f"{self.output}: shares of the variance", ax)
@@ -68,10 +69,10 @@ class Interactions:
 def interactions(
     kan: Kan, data: Data = None, *, output: int | str = 0, draws: int = 2000, seed: int = 0
 ) -> Interactions:
-    """The shares of an output's variance, inputs drawn from the columns of `data` or from their training ranges.
+    """The shares of an output's variance, with inputs drawn from the columns of `data` or from their training ranges.
 
-    Draws on which the network is not finite do not count. InputError when there is no such output, DataError when the
-    network is finite on less than ten draws. It takes draws·(2 + I + I·(I-1)/2) evaluations.
+    Draws on which the network is not finite are ignored. InputError if there is no such output, DataError if the
+    network is finite on fewer than ten draws. It takes draws·(2 + I + I·(I-1)/2) evaluations.
     """
     q, count = output_of(kan, output), len(kan.inputs)
     a, b = _draws(rows_of(kan, data, draws), draws, seed)
@@ -111,7 +112,7 @@ def interactions(
 
 
 def _draws(x: Array, draws: int, seed: int) -> tuple[Array, Array]:
-    """Two sets of rows (draws, I) that have the columns of x, each in an order of its own."""
+    """Two sets of rows (draws, I), with each column drawn independently from that of x."""
     random = np.random.default_rng(seed)
     picked = random.integers(0, len(x), (2, draws, x.shape[1]))
     return x[picked[0], np.arange(x.shape[1])], x[picked[1], np.arange(x.shape[1])]

@@ -1,9 +1,9 @@
-"""Does an output depend on two inputs through one quantity only?
+"""Symmetries: does an output depend on two inputs only through one quantity?
 
-Where it is g(h(x_i, x_j), others), its slopes have the ratio of those of h: y_i·h_j - y_j·h_i is 0. A score is
-1 - mean((y_i·h_j - y_j·h_i)²)/mean((y_i·h_j)² + (y_j·h_i)²), and at least 0: 1 where it is exactly so, 0 where the
-slopes have nothing to do with one another. Where h is not known, their ratio must not depend on the other inputs, and
-the score is what `_independent` says.
+If it is g(h(x_i, x_j), others), its slopes have the same ratio as those of h: y_i·h_j - y_j·h_i is 0. The score is
+1 - mean((y_i·h_j - y_j·h_i)²)/mean((y_i·h_j)² + (y_j·h_i)²), clipped at 0: 1 for an exact symmetry, 0 if the slopes are
+unrelated. For an unknown h, the ratio of the slopes must not depend on the other inputs; `_independent` gives the
+score.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-# By h(u, v), its slopes by u and v.
+# The slopes by u and v of each h(u, v).
 _KNOWN: dict[str, Callable[[Array, Array], tuple[Array | float, Array | float]]] = {
     "{u} - {v}": lambda _u, _v: (1.0, -1.0),
     "{u} + {v}": lambda _u, _v: (1.0, 1.0),
@@ -32,15 +32,15 @@ _KNOWN: dict[str, Callable[[Array, Array], tuple[Array | float, Array | float]]]
 }
 LINEAR, POWER, ANY = "{u} + b*{v}", "{u}*{v}^p", "h({u}, {v})"
 KINDS = (*_KNOWN, LINEAR, POWER, ANY)
-"""What h may be, simplest first."""
+"""The kinds of h, simplest first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Symmetry:
-    """How far the output is a function of h(x_i, x_j) and the others: `scores[kind]` (I, I) from 0 to 1, for each h.
+    """How well the output is a function of h(x_i, x_j) and the other inputs: `scores[kind]` (I, I) from 0 to 1.
 
-    NaN where the output does not depend on both inputs; `scores["h({u}, {v})"]` also where there is no third.
-    `constants[kind]` (I, I) are b and p of "{u} + b*{v}" and "{u}*{v}^p". A symmetry is found from `tolerance` on.
+    NaN where the output does not depend on both inputs; `scores["h({u}, {v})"]` also if there is no third input.
+    `constants[kind]` (I, I) are b and p of "{u} + b*{v}" and "{u}*{v}^p". Scores of at least `tolerance` count.
     """
 
     output: str
@@ -51,7 +51,7 @@ class Symmetry:
 
     @property
     def found(self) -> tuple[tuple[str, float], ...]:
-        """For each pair that has one, the simplest symmetry and its score, as ("x - y", 0.9999)."""
+        """The simplest symmetry of each pair that has one, and its score: ("x - y", 0.9999)."""
         pairs = [(i, j) for i in range(len(self.inputs)) for j in range(i + 1, len(self.inputs))]
         best = [(i, j, self._simplest(i, j)) for i, j in pairs]
         return tuple((self.text(kind, i, j), float(self.scores[kind][i, j])) for i, j, kind in best if kind)
@@ -71,7 +71,7 @@ class Symmetry:
         return "\n".join(lines or [f"{self.output} has none of these symmetries"])
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """For each pair that the output depends on, its score for each kind of h."""
+        """A matrix of scores: a row per pair of inputs that the output depends on, a column per kind of h."""
         pairs = [(i, j) for i in range(len(self.inputs)) for j in range(i + 1, len(self.inputs))]
         pairs = [pair for pair in pairs if np.isfinite(self.scores[KINDS[0]][pair])]
         values = np.array([[self.scores[kind][pair] for kind in KINDS] for pair in pairs]).reshape(-1, len(KINDS))
@@ -84,12 +84,11 @@ class Symmetry:
 
 
 def symmetry(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: float = 0.999) -> Symmetry:
-    """Through which combinations of two inputs an output depends on them, asked on the rows of `data`.
+    """The combinations of two inputs through which an output depends on them, evaluated on the rows of `data`.
 
-    Without data on 1000 rows of the training range. The noise of a trained network is a reason for a lower `tolerance`,
-    0.99 or 0.95. Scores of different h have different scales: they are compared with the tolerance, not with one
-    another. InputError when there is no such output or the tolerance is not between 0 and 1, DataError when the network
-    is hardly anywhere finite.
+    Without data, on 1000 rows of the training range. For a noisy network use a lower `tolerance`, 0.99 or 0.95. Scores
+    of different h have different scales: compare them with the tolerance, not with one another. InputError if there is
+    no such output or the tolerance is not between 0 and 1, DataError if the network is finite on too few rows.
     """
     tolerance = checked_tolerance(tolerance)
     one = asked(kan, data, output)
@@ -110,12 +109,12 @@ def symmetry(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: f
 
 
 def _agreement(a: Array, b: Array) -> float:
-    """1 where a = b, 0 where they have nothing to do with one another or are opposite."""
+    """1 if a = b, 0 if they are unrelated or opposite."""
     return float(np.clip(1 - ((a - b) ** 2).mean() / (a**2 + b**2).mean(), 0, 1))
 
 
 def _constant_ratio(a: Array, b: Array) -> tuple[float, float]:
-    """How near b/a is to being the same everywhere, 0 to 1, and that ratio."""
+    """How constant the ratio b/a is, from 0 to 1, and the ratio."""
     sizes, directions = np.linalg.eigh(
         np.cov(np.stack([a, b]), bias=True) + np.outer([a.mean(), b.mean()], [a.mean(), b.mean()])
     )
@@ -125,9 +124,9 @@ def _constant_ratio(a: Array, b: Array) -> tuple[float, float]:
 
 
 def _independent(one: Asked, i: int, j: int) -> float:
-    """1 where the ratio of the slopes by i and j does not depend on the other inputs; NaN when there are none.
+    """1 if the ratio of the slopes by i and j does not depend on the other inputs; NaN if there are none.
 
-    1/(1 + the mean square of what a standard deviation of the others changes in the ratio's logarithm).
+    The score is 1/(1 + the mean squared change of the ratio's logarithm per standard deviation of the others).
     """
     others = [k for k in np.flatnonzero(one.used).tolist() if k not in (i, j)]
     if not others:
