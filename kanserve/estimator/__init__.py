@@ -1,11 +1,11 @@
-"""scikit-learn estimators whose model is a network, and with symbolic=True a formula.
+"""scikit-learn estimators: a network, and with symbolic=True a formula.
 
     KANRegressor(hidden=(5,)).fit(X, y).predict(X)
     KANClassifier().fit(X, y).predict_proba(X)
     KANRegressor(symbolic=True, random_state=0).fit(frame, y).formula_      a sympy expression in the columns' names
 
-They follow scikit-learn's conventions and hold what was found as `kan_`, which everything else here takes. This needs
-the extra `train`.
+They follow scikit-learn's conventions. The fitted network is `kan_`, which all other functions take. This needs the
+extra `train`.
 """
 
 from kanserve.errors import MissingDependencyError

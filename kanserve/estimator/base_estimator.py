@@ -1,4 +1,4 @@
-"""What both estimators share: from parameters and rows to a network and its formula."""
+"""The base class of both estimators: training, simplification, formula and export."""
 
 import os
 import sys
@@ -26,15 +26,15 @@ from kanserve.simplification.architecture_search import discover
 from kanserve.train import create, fit
 
 Array = NDArray[np.float64]
-MOST_NUMBERS = 4_000_000  # of the values of all edges, which `evaluate` has at once: 32 MB
+MOST_NUMBERS = 4_000_000  # edge values that `evaluate` holds at once: 32 MB
 IMPORTANCE_ROWS = 10_000
 
 
 class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types
-    """The parameters' meaning is told by the two classes that users see."""
+    """The base class; KANRegressor and KANClassifier describe the parameters."""
 
     options: ClassVar[tuple[str, ...]] = ()
-    """The parameters that go to `kanserve.fit` under the same name."""
+    """The parameters that are passed to `kanserve.fit` under the same name."""
 
     hidden: Any
     grid: int | Sequence[int]
@@ -47,14 +47,14 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     feature_importances_: Array
 
     def _learn(self, data: Dataset) -> None:
-        """Train, and simplify where asked; the results go where users look for them."""
+        """Train, and simplify with symbolic=True; sets the fitted attributes."""
         seed = seed_of(self.random_state)
         report = _tell if self.verbose else None
         try:
             kan = self._trained(data, seed)
             if self.symbolic:
                 kan = simplify(kan, data, tolerance=self.tolerance, seed=seed, report=report)
-        except TrainingError as error:  # scikit-learn's users expect a ValueError
+        except TrainingError as error:  # scikit-learn's convention is ValueError
             raise InputError(str(error)) from error
         self.kan_ = kan
         shares = importance(kan, some(data.x, IMPORTANCE_ROWS)).nodes[0]
@@ -64,7 +64,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     def _trained(self, data: Dataset, seed: int) -> Kan:
         hidden = self._hidden()
         if hidden is None:
-            # Classes as the answers 0 and 1: least squares finds a width for them, though not which edges they need.
+            # Classes as answers 0 and 1: least squares finds the width they need, but not the edges.
             rows, report = replace(data, classes=()), _tell if self.verbose else None
             found = discover(rows, tolerance=self.tolerance, seed=seed, report=report)
             if not data.classes:
@@ -81,7 +81,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         return hidden
 
     def _evaluated(self, X: ArrayLike) -> Array:
-        """The outputs (N, outputs) of the network, some rows at a time."""
+        """The outputs (N, outputs) of the network, computed in blocks of rows."""
         check_is_fitted(self)
         x = validate_data(self, X, reset=False, dtype=np.float64)
         rows = max(1, MOST_NUMBERS // max(layer.subnodes * layer.inputs for layer in self.kan_.layers))
@@ -89,10 +89,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
     @property
     def formula_(self) -> Any:
-        """The network as a sympy expression, or a list of them: of several outputs, or of the classes' scores.
+        """The network as a sympy expression, or a list of them for several outputs or classes.
 
-        Its symbols are the columns that `fit` was given, by `feature_names_in_` or as x1, x2, ...: behind a scaler of a
-        pipeline those are in the scaler's units, and have names with set_output(transform="pandas").
+        Its symbols are the columns passed to `fit`, from `feature_names_in_` or x1, x2, ...: after a scaler in a
+        pipeline they are in the scaler's units, and have names with set_output(transform="pandas").
         """
         found = self._formulas()
         try:
@@ -103,11 +103,11 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
     @property
     def closed_form_(self) -> bool:
-        """Whether no spline is left in `formula_`, as a function s_layer_subnode_input without a body."""
+        """Whether `formula_` has no splines left; each would be an undefined function s_layer_subnode_input."""
         return all(formula.closed_form for formula in self._formulas())
 
     def _formulas(self) -> tuple[Formula, ...]:
-        # Attributes that cannot be had raise AttributeError: what draws an estimator asks for all of them.
+        # Unavailable attributes must raise AttributeError: scikit-learn's displays read all of them.
         check_is_fitted(self)
         if not self.symbolic:
             raise AttributeError(
@@ -125,7 +125,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         formats: Sequence[str] = ("onnx_graph", "c_source", "numpy_source"),
         **options: Any,
     ) -> tuple[Path, ...]:
-        """Write the fitted network as source, graph and library files: `self.kan_.export(folder, formats, ...)`.
+        """Write the fitted network as source, graph and library files, by `self.kan_.export(folder, formats, ...)`.
 
         Parameters
         ----------

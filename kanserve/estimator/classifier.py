@@ -1,4 +1,4 @@
-"""KANClassifier: classes from numbers."""
+"""KANClassifier: classification."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Self
@@ -20,7 +20,7 @@ from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
 
-# hidden="auto": classes are more often told apart by many curves, a formula is read only if they are few.
+# hidden="auto": many nodes classify better, but a formula is readable only with few.
 MANY_NODES, FEW_NODES = (32,), (5,)
 
 
@@ -39,46 +39,46 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     symbolic : bool, default=False
         Whether to prune the network and name its functions, so that its scores are formulas.
     tolerance : float or "auto", default="auto"
-        What a simpler network may cost with symbolic=True or hidden=None.
+        How much loss a simpler network may cost with symbolic=True or hidden=None.
     validation : float, default=0.2
-        Share of the rows held out, to stop before a network knows its rows by heart.
+        Share of the rows held out for early stopping, against overfitting.
     optimizer : {"auto", "lbfgs", "adam"}, default="auto"
         How to minimise the cross-entropy. Both need torch.
     steps : int, default=None
-        How many steps at most.
+        The most steps.
     l1, entropy : float, default=0.0
-        Penalties on the size and the evenness of edges, to make them few.
+        Sparsity penalties on the size of edges, and on the entropy of their sizes.
     learning_rate : float, default=None
-        Of LBFGS and Adam.
+        For LBFGS and Adam.
     batch : int, default=None
-        Rows of a step of Adam.
+        Rows per step of Adam.
     device : str, default="cpu"
-        Where torch computes.
+        The torch device.
     random_state : int, RandomState or None, default=None
         An integer makes fits equal, bit for bit.
     verbose : bool, default=False
-        Whether to tell the progress on the standard error.
+        Whether to show the progress on the standard error.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
     kan_ : kanserve.Kan
-        The network, immutable: what kanserve exports, plots, simplifies and serves.
+        The immutable network, which kanserve exports, plots, simplifies and serves.
     formula_ : list of sympy.Expr
-        With symbolic=True, the score of each class in symbols with the names of the columns (x1, x2, ... where there
-        are none; signs that no identifier can have become _). Probabilities are the softmax of the scores.
+        With symbolic=True, the score of each class in symbols named like the columns (x1, x2, ... if they have no
+        names; characters not allowed in identifiers become _). Probabilities are the softmax of the scores.
     closed_form_ : bool
-        With symbolic=True, whether no spline is left in `formula_`, as a function s_layer_subnode_input.
+        With symbolic=True, whether `formula_` has no splines left (functions s_layer_subnode_input).
     feature_importances_ : ndarray of shape (n_features,)
-        Shares of the signal that come from each column; they add up to 1 (all are 0 in a constant network).
+        The share of the signal from each column; they add up to 1 (all are 0 in a constant network).
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
 
     Notes
     -----
-    Equal rows are one row with their weights added up, and the order of the rows does not matter: weights are the same
-    as repetitions. Values must be finite and X dense.
+    Equal rows are merged and their weights added: a weight is the same as repetitions, and the order of the rows does
+    not matter. Values must be finite and X dense.
 
     Examples
     --------
@@ -133,13 +133,13 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         return super()._hidden()
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train on rows X (n_samples, n_features) and their labels y (n_samples,), of any kind that can be sorted."""
+        """Train on samples X (n_samples, n_features) and labels y (n_samples,) of any sortable type."""
         x, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         labels = column_or_1d(labels, warn=True)
         check_classification_targets(labels)
         weights = checked_weights(sample_weight, x)
         if weights is not None:
-            # Before looking at the classes: a row that does not count brings none.
+            # Before the classes are determined: rows of weight 0 add none.
             x, labels, weights = (array[weights > 0] for array in (x, labels, weights))
         classes, index = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
@@ -153,12 +153,12 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         return self
 
     def decision_function(self, X: ArrayLike) -> Array:
-        """The scores (n_samples, n_classes); of two classes how far the second is above the first, (n_samples,)."""
+        """The scores (n_samples, n_classes); for two classes the second score minus the first, (n_samples,)."""
         scores = self._evaluated(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The likeliest label of each row (n_samples,)."""
+        """The most probable label of each sample, (n_samples,)."""
         likeliest = self._evaluated(X).argmax(axis=1)
         found: NDArray[Any] = self.classes_[likeliest]
         return found
@@ -168,7 +168,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         return softmax(self._evaluated(X))
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
-        """Their logarithms, finite also where a probability is too small for a number."""
+        """The logarithms of the probabilities, finite even where a probability underflows."""
         scores = self._evaluated(X)
         shifted = scores - scores.max(axis=1, keepdims=True)
         found: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -176,9 +176,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
     @classmethod
     def from_kan(cls, kan: Kan, classes: ArrayLike | None = None) -> Self:
-        """A fitted estimator around a network, one that was loaded or served, say; it has no feature_importances_.
+        """A fitted estimator from a network, for example a loaded one; it has no feature_importances_.
 
-        A network knows its classes as text: `classes` (n_classes,) are the labels to predict instead, in its order.
+        A network's classes are text: `classes` (n_classes,) are the labels to predict instead, in its order.
         """
         if not kan.classes:
             raise InputError("This network has no classes: use KANRegressor.from_kan.")

@@ -1,4 +1,4 @@
-"""What users write as parameters, as a fit wants it; ValueError for what cannot be."""
+"""Convert the estimators' parameters to arguments of `kanserve.fit`; ValueError for invalid ones."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,13 +14,13 @@ Hidden = int | Sequence[int | tuple[int, int]] | None
 
 
 def seed_of(random_state: Any) -> int:
-    """An integer is the seed itself, as in `kanserve.fit`; anything else gives one."""
+    """The seed: an integer is the seed itself, as in `kanserve.fit`; from anything else one is drawn."""
     generator = check_random_state(random_state)
     return int(random_state) if isinstance(random_state, int | np.integer) else int(generator.randint(2**31 - 1))
 
 
 def layers_of(hidden: Any) -> list[Any]:
-    """The hidden part of a shape; what may stand in it, `create` says."""
+    """The hidden layers of a shape; `create` checks them."""
     if isinstance(hidden, int | np.integer):
         return [int(hidden)]
     if isinstance(hidden, str) or not isinstance(hidden, Iterable):
@@ -29,7 +29,7 @@ def layers_of(hidden: Any) -> list[Any]:
 
 
 def grids_of(grid: Any) -> tuple[int, ...]:
-    """The grids on the way to the finest one; a sequence is taken as it is."""
+    """The grids up to the finest one; a sequence is taken as it is."""
     grid = grid_sequence(grid)
     grids = tuple(grid) if isinstance(grid, Iterable) else ()
     if not grids or not all(isinstance(grid, int | np.integer) for grid in grids):
@@ -38,7 +38,7 @@ def grids_of(grid: Any) -> tuple[int, ...]:
 
 
 def hidden_of(kan: Kan) -> tuple[int | tuple[int, int], ...]:
-    """The network's hidden nodes as the parameter `hidden`, which has products last and of two subnodes each."""
+    """The network's hidden nodes as the parameter `hidden`; products come last and have two subnodes each."""
     products = [int((layer.arity > 1).sum()) for layer in kan.layers[:-1]]
     return tuple(
         (layer.nodes - many, many) if many else layer.nodes for layer, many in zip(kan.layers, products, strict=False)

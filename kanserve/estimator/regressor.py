@@ -1,4 +1,4 @@
-"""KANRegressor: numbers from numbers."""
+"""KANRegressor: regression."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Self
@@ -24,61 +24,61 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
     ----------
     hidden : tuple of int or (int, int), int or None, default=(5,)
         Nodes of each hidden layer; () is an additive model, a pair (sums, products) has nodes that multiply two sums.
-        None finds the smallest network that explains the data; of what follows only tolerance, symbolic and
-        random_state count then.
+        None finds the smallest network that explains the data; then only tolerance, symbolic and random_state have
+        an effect.
     grid : int or tuple of int, default=10
-        Intervals of the finest splines. A fit begins with few and goes on to finer ones while that helps on held-out
-        rows; a tuple names every grid to take.
+        Intervals of the finest splines. A fit begins with few and refines the grid while the held-out error falls; a
+        tuple names every grid to take.
     order : int, default=3
         Order of the splines.
     symbolic : bool, default=False
         Whether to prune the network and name its functions, so that it is a formula.
     tolerance : float or "auto", default="auto"
-        What a simpler network may cost with symbolic=True or hidden=None, in standard deviations of y.
+        How much error a simpler network may cost with symbolic=True or hidden=None, in standard deviations of y.
     smooth : float or "auto", default="auto"
-        How smooth the splines must be; "auto" chooses on held-out rows.
+        The strength of the smoothness penalty on the splines; "auto" chooses it on held-out rows.
     noise_free : bool, default=False
-        Says that y is exact, so that "auto" need not look for the right smoothness.
+        Whether y is exact, so that "auto" need not choose a smoothness.
     validation : float, default=0.2
-        Share of the rows held out to choose by; the last steps take all rows. With 0 every grid is used.
+        Share of the rows held out for choices; the last steps take all rows. With 0 every grid is used.
     optimizer : {"auto", "lm", "lbfgs", "adam"}, default="auto"
-        "auto" takes Levenberg-Marquardt where it can, LBFGS for large networks and penalties. Only those two
-        optimizers need torch and know l1, entropy, learning_rate, batch and device.
+        "auto" takes Levenberg-Marquardt if possible, LBFGS or Adam for large networks and penalties. Only these two
+        need torch and use l1, entropy, learning_rate, batch and device.
     starts : int, default=8
-        Random beginnings that Levenberg-Marquardt tries.
+        Random starts of Levenberg-Marquardt.
     steps : int, default=None
-        Steps at the end of Levenberg-Marquardt, or all steps of the others.
+        The last steps of Levenberg-Marquardt, or all steps of the others.
     l1, entropy : float, default=0.0
-        Penalties on the size and the evenness of edges, to make them few.
+        Sparsity penalties on the size of edges, and on the entropy of their sizes.
     learning_rate : float, default=None
-        Of LBFGS and Adam.
+        For LBFGS and Adam.
     batch : int, default=None
-        Rows of a step of Adam.
+        Rows per step of Adam.
     device : str, default="cpu"
-        Where torch computes.
+        The torch device.
     random_state : int, RandomState or None, default=None
         An integer makes fits equal, bit for bit.
     verbose : bool, default=False
-        Whether to tell the progress on the standard error.
+        Whether to show the progress on the standard error.
 
     Attributes
     ----------
     kan_ : kanserve.Kan
-        The network, immutable: what kanserve exports, plots, simplifies and serves.
+        The immutable network, which kanserve exports, plots, simplifies and serves.
     formula_ : sympy.Expr or list of sympy.Expr
-        With symbolic=True, the network in symbols with the names of the columns (x1, x2, ... where there are none;
-        signs that no identifier can have become _). Splines that are left are functions s_layer_subnode_input.
+        With symbolic=True, the network in symbols named like the columns (x1, x2, ... if they have no names; characters
+        not allowed in identifiers become _). Remaining splines are functions s_layer_subnode_input.
     closed_form_ : bool
-        With symbolic=True, whether no spline is left in `formula_`.
+        With symbolic=True, whether `formula_` has no splines left.
     feature_importances_ : ndarray of shape (n_features,)
-        Shares of the signal that come from each column; they add up to 1 (all are 0 in a constant network).
+        The share of the signal from each column; they add up to 1 (all are 0 in a constant network).
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
 
     Notes
     -----
-    Equal rows are one row with their weights added up, and the order of the rows does not matter: weights are the same
-    as repetitions. Values must be finite and X dense.
+    Equal rows are merged and their weights added: a weight is the same as repetitions, and the order of the rows does
+    not matter. Values must be finite and X dense.
 
     Examples
     --------
@@ -145,7 +145,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         self.verbose = verbose
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train on rows X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs)."""
+        """Train on samples X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs)."""
         x, answers = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
@@ -158,13 +158,13 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """The answers (n_samples,) or (n_samples, n_outputs)."""
+        """The predictions, (n_samples,) or (n_samples, n_outputs)."""
         found = self._evaluated(X)
         return found[:, 0] if found.shape[1] == 1 else found
 
     @classmethod
     def from_kan(cls, kan: Kan) -> Self:
-        """A fitted estimator around a network, one that was loaded or served, say; it has no feature_importances_."""
+        """A fitted estimator from a network, for example a loaded one; it has no feature_importances_."""
         if kan.classes:
             raise InputError("This network is a classifier's: use KANClassifier.from_kan.")
         return cls._of(kan)

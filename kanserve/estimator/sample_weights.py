@@ -1,4 +1,4 @@
-"""Rows as a fit wants them: each distinct one once, in an order of its own, with a weight; and their names."""
+"""Sample weights: equal rows are merged and sorted; and names of classes."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 def checked_weights(sample_weight: ArrayLike | None, x: Array) -> Array | None:
-    """One finite weight, 0 or more, for each row of x; ValueError for anything else, or when no row counts."""
+    """One finite weight of 0 or more for each row of x; ValueError for anything else, or if all are 0."""
     if sample_weight is None:
         return None
     weights: Array = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
@@ -22,15 +22,15 @@ def checked_weights(sample_weight: ArrayLike | None, x: Array) -> Array | None:
 
 
 def distinct(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array, Array | None]:
-    """The distinct rows of x (N, inputs) and y (N, outputs) in ascending order, and their weights added up.
+    """The distinct rows of x (N, inputs) and y (N, outputs) in ascending order, and the sums of their weights.
 
-    So a weight of 2 is the same as a repeated row and a weight of 0 the same as none, bit for bit; the order of the
-    rows does not matter; and equal rows never are on both sides of a split. Equal weights come back as None.
+    So a weight of 2 is the same as a repeated row and a weight of 0 the same as no row, bit for bit; the order of the
+    rows does not matter; and equal rows are never on both sides of a split. If all weights are equal, they are None.
     """
     weights = np.ones(len(x)) if weights is None else weights
     kept = weights > 0
-    rows = np.column_stack([x, y])[kept] + 0.0  # + 0.0 makes one zero of two
-    # The weights too, since a sum of floats depends on their order.
+    rows = np.column_stack([x, y])[kept] + 0.0  # + 0.0 turns -0.0 into 0.0
+    # Sorted by the weights too, since a sum of floats depends on the order.
     order = np.lexsort((weights[kept], *rows.T[::-1]))
     rows, weights = rows[order], weights[kept][order]
     first = np.flatnonzero(np.r_[True, (rows[1:] != rows[:-1]).any(axis=1)])
@@ -42,7 +42,7 @@ def distinct(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array, A
 
 
 def class_names(classes: Iterable[object]) -> tuple[str, ...]:
-    """The text of each label, all different and none empty, as a network needs them."""
+    """The labels as text, all different and none empty, as a network needs them."""
     names = tuple(str(class_name) for class_name in classes)
     if all(names) and len(set(names)) == len(names):
         return names
@@ -50,5 +50,5 @@ def class_names(classes: Iterable[object]) -> tuple[str, ...]:
 
 
 def some(x: Array, most: int) -> Array:
-    """At most so many of the rows, evenly spread over their order."""
+    """At most `most` rows, evenly spaced."""
     return x if len(x) <= most else x[np.linspace(0, len(x) - 1, most).astype(np.int64)]
