@@ -1,4 +1,4 @@
-"""Samples as arrays with names, from what callers have: arrays, pairs of them, DataFrames."""
+"""Data sets: samples as named arrays, from arrays, (x, y) pairs or DataFrames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,27 +20,27 @@ Kind = Literal["auto", "regression", "classification"]
 Target = str | Sequence[str] | None
 
 CHECKED_AT_ONCE = 2**16  # rows
-MANY = 2**22  # rows; of more no list of all is made
+MANY = 2**22  # rows, above which no permutation of all rows is made
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Samples to learn from.
+    """Training samples.
 
     Parameters
     ----------
     x : array_like of shape (n_samples, n_inputs)
-        Inputs, in raw units. Arrays of float64, a numpy.memmap among them, are not copied.
+        Inputs, in raw units. Arrays of float64, including numpy.memmap, are not copied.
     y : array_like of shape (n_samples,) or (n_samples, n_outputs)
-        Numbers to learn; or the class label of each sample, as text or, together with `classes`, as integers. Labels
-        become one column a class, 0 or 1.
+        The targets; or the class label of each sample, as text or, with `classes`, as integers. Labels are one-hot
+        encoded: one column per class, 0 or 1.
     inputs, outputs : sequence of str, optional
         Names; by default x1, x2, ... and y, or y1, y2, ..., or the classes.
     classes : sequence or "auto", optional
-        The classes of a classifier, in the order of its outputs. A label is the name of a class or, where no label
-        is, its index. "auto" takes the sorted distinct labels, as text labels do without being asked.
+        The classes of a classifier, in the order of its outputs. A label is the name of a class or, if no label is a
+        name, its index. "auto" takes the sorted distinct labels, which is the default for text labels.
     weights : array_like of shape (n_samples,), optional
-        How much each sample counts, from 0 on; only their ratios matter, and a sample of weight 2 counts as two.
+        Sample weights of 0 or more; only their ratios matter, and a sample of weight 2 counts as two.
 
     Raises
     ------
@@ -97,7 +97,7 @@ class Dataset:
 
     @property
     def shares(self) -> Array:
-        """How much of the whole each row counts (N,); they add up to 1."""
+        """The weights of the rows (N,), normalised to the sum 1."""
         if self.weights is None:
             return np.full(len(self), 1 / len(self))
         relative = self.weights / self.weights.max()  # so that a sum of huge weights does not overflow
@@ -105,7 +105,7 @@ class Dataset:
         return result
 
     def mean(self, values: Array) -> Array:
-        """The mean over the rows of values (N, ...), each counting by its weight."""
+        """The weighted mean over the rows of values (N, ...)."""
         result: Array = values.mean(axis=0) if self.weights is None else self.shares @ values
         return result
 
@@ -117,7 +117,7 @@ class Dataset:
     def split(self, share: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """Training and held-out rows: a random `share` is held out, the same for the same seed.
 
-        Rows of weight 0 are in neither.
+        Rows of weight 0 are in neither part.
         """
         data = self.counted()
         order = np.random.default_rng(seed).permutation(len(data))
@@ -125,28 +125,28 @@ class Dataset:
         return data.take(np.sort(order[held:])), data.take(np.sort(order[:held]))
 
     def sample(self, most: int, seed: int) -> "Dataset":
-        """At most so many of the rows, drawn at random, in their order."""
+        """At most `most` rows, drawn at random, in their original order."""
         return self if len(self) <= most else self.take(some(len(self), most, seed))
 
     def counted(self) -> "Dataset":
-        """The rows that count, whose weight is not 0."""
+        """The rows whose weight is not 0."""
         if self.weights is None or self.weights.all():
             return self
         return self.take(np.flatnonzero(self.weights))
 
 
 TrainingData = Dataset | tuple[object, object] | DataFrame
-"""What training and simplification take as `data`; a DataFrame with `target`, the columns to learn."""
+"""The types of `data` for training and simplification; a DataFrame needs `target`, the columns to learn."""
 
 
 def scaled(weights: Array) -> Array:
-    """Weights of the same ratios, bit for bit, the greatest from ½ to 1: a sum of huge ones would overflow."""
+    """The weights scaled by a power of two, so that the largest is from ½ to 1: a sum of huge ones would overflow."""
     result: Array = np.ldexp(weights, -np.frexp(weights.max())[1])
     return result
 
 
 def some(of: int, count: int, seed: int) -> NDArray[np.int64]:
-    """The places of `count` among `of` rows, drawn at random, in their order."""
+    """The sorted positions of `count` random rows among `of`."""
     generator = np.random.default_rng(seed)
     if of <= MANY:
         return np.sort(generator.permutation(of)[:count])
@@ -154,7 +154,7 @@ def some(of: int, count: int, seed: int) -> NDArray[np.int64]:
 
 
 def past(held: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where rows stand, given their positions among the rows that are not `held` (places in rising order)."""
+    """The positions in all rows, given positions among the rows that are not `held` (in ascending order)."""
     return positions + np.searchsorted(held - np.arange(len(held)), positions, side="right")
 
 
@@ -166,10 +166,10 @@ def dataset(
     outputs: int | None = None,
     labels: bool = False,
 ) -> Dataset:
-    """A Dataset from what a caller may give: one already, (x, y), or a DataFrame and its `target` columns.
+    """A Dataset from a caller's data: a Dataset, (x, y), or a DataFrame and its `target` columns.
 
-    One column of text is class labels. One of integers is too where `labels` says so, or where there are to be several
-    `outputs`. `classes` are those of the network that the data are for.
+    A single column of text holds class labels. So does a single column of integers if `labels` is true, or if several
+    `outputs` are expected. `classes` are those of the network that the data are for.
     """
     if not is_frame(data) and target is not None:
         raise DataError(f"target names columns of a DataFrame; the data given are {_described(data)}.")
@@ -199,7 +199,7 @@ def dataset(
 
 
 def _described(data: object) -> str:
-    """What was given, in a few words."""
+    """The type and size of the given data, for messages."""
     kind = type(data).__name__
     if isinstance(data, tuple | list):
         return f"a {kind} of length {len(data)}"
@@ -214,13 +214,13 @@ def _numbers(values: object, name: str) -> Array:
 
 
 def _check_names(kind: str, names: Sequence[str]) -> None:
-    """DataError, in the words of the network's own check, for names that no network can have."""
+    """DataError, with the message of the network's own check, for names that no network can have."""
     if len(set(names)) != len(names) or not all(names):
         raise DataError(f"The names of the {kind} must differ and not be empty, got {list(names)}.")
 
 
 def _check_finite(values: Array, kind: str, labels: Sequence[str]) -> None:
-    """DataError for the first number that is not finite; block by block, since a file of rows may exceed the memory."""
+    """DataError for the first number that is not finite; checked in blocks, since a file of rows may exceed memory."""
     found, first = 0, (0, 0)
     for start in range(0, len(values), CHECKED_AT_ONCE):
         bad = np.argwhere(~np.isfinite(values[start : start + CHECKED_AT_ONCE]))

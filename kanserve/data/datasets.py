@@ -1,4 +1,4 @@
-"""Data that come with the package: small, real, and described in README.md beside them."""
+"""Data sets that come with the package: small, real, and described in README.md beside them."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ KNOT_INVARIANTS = (
     "Symmetry_Z/2 + Z/2",
     "volume",
 )
-"""What hyperbolic geometry knows of a knot: usable as inputs. Every other column is an answer or a label."""
+"""Hyperbolic invariants of a knot, usable as inputs. Every other column is an answer or a label."""
 
 
 def load_knots(target: str = "signature", inputs: Sequence[str] = KNOT_INVARIANTS) -> Dataset:
-    """1118 distinct hyperbolic knots: the hyperbolic invariants (N, 16) and, to learn from them, `target` (N, 1)."""
+    """1118 distinct hyperbolic knots: the hyperbolic invariants (N, 16), and the `target` to learn (N, 1)."""
     columns = _columns("knots")
     for name in (target, *inputs):
         if name not in columns:
@@ -53,7 +53,7 @@ def knot_names() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Equation:
-    """A law as a text that `kanserve.from_formula` reads, and the ranges (low, high) of its inputs, in their order."""
+    """A law as text for `kanserve.from_formula`, and the ranges (low, high) of its inputs, in order."""
 
     name: str
     formula: str
@@ -61,15 +61,15 @@ class Equation:
 
 
 def load_equations(table: Literal["feynman", "feynman_dimensional", "sciences"] = "feynman") -> tuple[Equation, ...]:
-    """Laws of physics: 30 made dimensionless, of 2 to 4 inputs, or 62 in their quantities, of 1 to 6; or 40 of other
-    fields, of 1 to 6."""
+    """Laws of physics: 30 in dimensionless form with 2 to 4 inputs, or 62 in physical quantities with 1 to 6; or 40
+    laws of other fields with 1 to 6."""
     columns = _columns(table)
     rows = zip(columns["id"], columns["formula"], columns["ranges"], strict=True)
     return tuple(Equation(name, formula, _ranges(ranges)) for name, formula, ranges in rows)
 
 
 def _ranges(text: str) -> dict[str, tuple[float, float]]:
-    """Of "x:0:1 y:2:3"."""
+    """The ranges of text such as "x:0:1 y:2:3"."""
     fields = (word.split(":") for word in text.split())
     return {name: (float(low), float(high)) for name, low, high in fields}
 

@@ -1,4 +1,4 @@
-"""Columns of a DataFrame of pandas or polars, or of a table of pyarrow; none of these is imported."""
+"""Read columns of a pandas or polars DataFrame, or of a pyarrow table, without importing these packages."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeGuard
@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 
 class DataFrame(Protocol):
-    """What is needed of a table with named columns."""
+    """The protocol of a table with named columns."""
 
     @property
     def columns(self) -> Any: ...
@@ -32,7 +32,7 @@ def is_frame(data: object) -> TypeGuard[DataFrame]:
 def split_frame(
     frame: DataFrame, target: str | Sequence[str] | None
 ) -> tuple[Array, tuple[str, ...], tuple[str, ...], Any]:
-    """x, the names of the inputs and of the targets, and y: numbers (N, targets) or a column of labels."""
+    """x, the names of inputs and targets, and y: numbers (N, targets) or a column of labels."""
     names = list(getattr(frame, "column_names", frame.columns))
     shown = ", ".join(str(name) for name in names[:30])
     if target is None:
@@ -62,7 +62,7 @@ def is_categorical(column: Any) -> bool:
 
 
 def column_names(table: object, count: int) -> tuple[str, ...]:
-    """What a frame or a series calls its `count` columns; nothing where those are no texts, or not all different."""
+    """The names of a frame's or a series' `count` columns; empty if they are not strings or not all different."""
     found = getattr(table, "columns", None)
     if found is None:
         found = [getattr(table, "name", None)]

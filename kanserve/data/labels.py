@@ -1,4 +1,4 @@
-"""Class labels, integers or text, become one column a class, 0 or 1."""
+"""One-hot encoding of class labels, integers or text: one column per class, 0 or 1."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 def label_column(values: object) -> NDArray[Any] | None:
-    """The values as one column (N,), where they are one and could be labels; None otherwise."""
+    """The values as one column (N,) if they are a single column that may hold labels; else None."""
     try:
         column = np.asarray(values)
     except ValueError:  # rows of different lengths
@@ -23,23 +23,23 @@ def label_column(values: object) -> NDArray[Any] | None:
 
 
 def is_text(column: NDArray[Any]) -> bool:
-    """Whether a column holds text, so that its values can only be class labels."""
+    """Whether a column holds text, which can only be class labels."""
     kind: str = column.dtype.kind
     return kind in "UST" or (kind == "O" and any(isinstance(value, str) for value in column))
 
 
 def is_whole(column: NDArray[Any]) -> bool:
-    """Whether a column holds integers, so that its values may be class labels."""
+    """Whether a column holds integers, which may be class labels."""
     if column.dtype.kind == "f":
         return bool(np.isfinite(column).all() and (column == np.trunc(column)).all())
     return column.dtype.kind in "iub"
 
 
 def one_hot(column: NDArray[Any], classes: Sequence[object] = (), what: str = "y") -> tuple[Array, tuple[str, ...]]:
-    """The columns (N, classes) and the names of the classes; DataError for what is not a class.
+    """The columns (N, classes) and the names of the classes; DataError for a label that is no class.
 
-    Without `classes` they are the sorted distinct labels. With them a label is the name of a class or, where no label
-    is, its index.
+    Without `classes` they are the sorted distinct labels. With them a label is the name of a class or, if no label is a
+    name, its index.
     """
     column = _checked(column, what)
     given = column.tolist()
@@ -64,7 +64,7 @@ def one_hot(column: NDArray[Any], classes: Sequence[object] = (), what: str = "y
 
 
 def _numbers(labels: set[Any], names: tuple[str, ...]) -> dict[Any, int]:
-    """Which class each label is: by its name or, where no label is a name, by its index."""
+    """The index of each label's class: by name or, if no label is a name, by index."""
     by_name = {label: names.index(str(label)) for label in labels if str(label) in names}
     if by_name or not all(isinstance(label, int) for label in labels):
         return by_name

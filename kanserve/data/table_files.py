@@ -1,4 +1,4 @@
-"""Tables in CSV and Parquet files become samples with names."""
+"""Read data sets from CSV and Parquet files."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -81,9 +81,9 @@ def read_table(
 def read_rows(
     path: str | os.PathLike[str], inputs: Sequence[str], absent: Mapping[str, float] = MappingProxyType({})
 ) -> Array:
-    """Read the rows (N, inputs) to predict from a CSV or Parquet file; missing values become NaN.
+    """Read rows (N, inputs) for prediction from a CSV or Parquet file; missing values become NaN.
 
-    A column that the table lacks has its value of `absent` in every row.
+    A missing column gets its value in `absent` in every row.
     """
     return _inputs(_read(Path(path)), path, inputs, absent)
 
@@ -95,7 +95,7 @@ def read_samples(
     classes: Sequence[str] = (),
     absent: Mapping[str, float] = MappingProxyType({}),
 ) -> Dataset:
-    """Read samples to score a network on; of its `classes` the target may have some only, but no others."""
+    """Read samples to score a network on; the target's labels must be among its `classes`."""
     table = _read(Path(path))
     _check_columns(path, table, target)
     x = _inputs(table, path, inputs, absent)
@@ -108,7 +108,7 @@ def read_samples(
 
 
 def _inputs(table: "pyarrow.Table", path: object, inputs: Sequence[str], absent: Mapping[str, float]) -> Array:
-    """The columns (N, inputs), or their values of `absent`."""
+    """The columns (N, inputs); missing ones have their values in `absent`."""
     present = set(table.column_names)
     _check_columns(path, table, [name for name in inputs if name in present or name not in absent])
     columns = [
