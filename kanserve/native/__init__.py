@@ -1,9 +1,9 @@
-"""The compiled kernels: a plain C library that the package's build makes where there is a compiler.
+"""The compiled kernels: a plain C library that the package's build makes if there is a compiler.
 
-Nothing needs it: whoever asks for `library()` has a way of their own in NumPy or torch for when there is none, which
-gives the same numbers, slower. The environment variable KANSERVE_NATIVE=0 turns it off.
+It is optional: every caller of `library()` has a fallback in NumPy or torch that gives the same numbers, more slowly.
+The environment variable KANSERVE_NATIVE=0 turns the kernels off.
 
-Where onnxruntime's C header was found as well, there are operators for onnxruntime: `operators()`, see onnxruntime/.
+If onnxruntime's C header was found too, there are operators for onnxruntime: `operators()`, see onnxruntime/.
 """
 
 import ctypes
@@ -22,18 +22,18 @@ _enabled: ContextVar[bool] = ContextVar("enabled", default=True)
 
 
 def library() -> ctypes.CDLL | None:
-    """The kernels for this processor, or None where there are none or they are turned off."""
+    """The kernels for this processor, or None if there are none or they are turned off."""
     return _loaded() if _enabled.get() else None
 
 
 def operators() -> Path | None:
-    """The library of onnxruntime operators for this processor, or None where there is none or they are turned off."""
+    """The library of onnxruntime operators for this processor, or None if there is none or they are turned off."""
     return None if library() is None else _best("onnx-")
 
 
 @contextmanager
 def disabled() -> Iterator[None]:
-    """Without the kernels in this context: for comparisons."""
+    """Turn the kernels off in this context, for comparisons."""
     token = _enabled.set(False)
     try:
         yield
@@ -42,7 +42,7 @@ def disabled() -> Iterator[None]:
 
 
 def file(build: str) -> Path:
-    """Where the library of this build is, or would be."""
+    """The path of this build's library, whether it exists or not."""
     return FOLDER / f"libkanserve-{build}.so"
 
 
@@ -65,7 +65,7 @@ def _loaded() -> ctypes.CDLL | None:
 
 
 def _best(kind: str = "") -> Path | None:
-    """The best of the libraries that are there and that this processor can run; OSError where none was built."""
+    """The best existing library that this processor can run; OSError if none was built."""
     level = int(ctypes.CDLL(str(file("processor"))).kanserve_x86_level())
     builds = [*(name for needed, name in LEVELS.items() if needed <= level), "generic"]
     return next((path for name in builds if (path := file(kind + name)).exists()), None)

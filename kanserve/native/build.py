@@ -1,13 +1,13 @@
 """Compile the kernels beside their sources: `python kanserve/native/build.py`, and the hook of the package's build.
 
-It stands alone, as it runs before the package is installed. One build runs on every processor of its kind; on x86-64
-there are two more for newer ones, of which `kanserve.native` loads the best that the processor can run. `here=True`
-(`--here` in the shell, and an editable install) compiles only that one, in a third of the time.
+It imports nothing of kanserve, as it runs before the package is installed. One build runs on every processor of its
+kind; on x86-64 there are two more for newer processors, and `kanserve.native` loads the best one that the processor can
+run. `here=True` (`--here` in the shell, and an editable install) compiles only that one, in a third of the time.
 
-Where onnxruntime's C header is found as well (Debian's libonnxruntime-dev, or the folder that the environment variable
-KANSERVE_ONNXRUNTIME_HEADERS names), the operators in onnxruntime/ are built in the same way.
+If onnxruntime's C header is found too (Debian's libonnxruntime-dev, or the folder in the environment variable
+KANSERVE_ONNXRUNTIME_HEADERS), the operators in onnxruntime/ are built in the same way.
 
-Wheels that are published are built for a platform tag instead of for this machine: with the environment variable
+Published wheels are built for a platform tag instead of for this machine: with the environment variable
 KANSERVE_PLATFORM=manylinux_2_17_aarch64, ziglang compiles for that processor and against that version of glibc.
 """
 
@@ -24,10 +24,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-# A NaN must stay one, so no -ffinite-math-only; without the others no loop with a comparison is vectorised.
+# NaN must be preserved, so no -ffinite-math-only; without the others, loops with comparisons are not vectorised.
 LOOPS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros")
 FLAGS = ("-std=c11", "-fPIC", "-shared", "-pthread", "-fno-semantic-interposition", *LOOPS)
-# onnxruntime unloads a library with the session that asked for it, and the threads of another may still be inside.
+# onnxruntime unloads a library with the session that loaded it, while threads of another may still run its code.
 OPERATOR_FLAGS = (
     "-fvisibility=hidden",
     *(("-Wl,-z,nodelete",) if sys.platform == "linux" or os.environ.get("KANSERVE_PLATFORM") else ()),
@@ -38,9 +38,9 @@ X86_BUILDS = {3: "x86-64-v3", 4: "x86-64-v4"}  # by the level of x86-64 that a p
 
 
 def wanted_platform() -> str | None:
-    """The platform tag that the environment variable KANSERVE_PLATFORM says, or None: then it is this machine.
+    """The platform tag in the environment variable KANSERVE_PLATFORM, or None for this machine.
 
-    Raises ValueError where ziglang is not known to compile for it.
+    Raises ValueError for an unknown tag.
     """
     wanted = os.environ.get("KANSERVE_PLATFORM") or None
     if wanted and not PLATFORM.fullmatch(wanted):
@@ -49,16 +49,16 @@ def wanted_platform() -> str | None:
 
 
 def compiler() -> str | None:
-    """The C compiler: what the environment variable CC says, else the first of the usual names that is there."""
+    """The C compiler: the environment variable CC, else the first of cc, gcc and clang that is installed."""
     wanted = os.environ.get("CC")
     return wanted or next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
 
 
 def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
-    """Compile every C file of `folder`, but for onnxruntime/, into one library a build, each replaced in one step.
+    """Compile every C file of `folder`, except onnxruntime/, into one library per build, each replaced atomically.
 
-    With `here`, of the builds only the one that this processor would load.
-    Raises OSError where there is no compiler and CalledProcessError, with the compiler's words, where it fails.
+    With `here`, only the build that this processor would load.
+    Raises OSError if there is no compiler and CalledProcessError, with the compiler's message, if it fails.
     """
     command, builds = _toolchain()
     made = _compile_all(command, {"processor": ()}, [folder / "processor.c"], folder, "libkanserve")
@@ -68,9 +68,9 @@ def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
 
 
 def build_operators(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
-    """The same for the operators of onnxruntime in `folder`/onnxruntime, once the kernels have been built.
+    """Like `build`, for the onnxruntime operators in `folder`/onnxruntime, after the kernels have been built.
 
-    Raises OSError too where onnxruntime's header is not found.
+    Raises OSError also if onnxruntime's header is not found.
     """
     include = headers()
     if include is None:
@@ -82,7 +82,7 @@ def build_operators(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path,
 
 
 def headers() -> Path | None:
-    """The folder of onnxruntime's C header: what KANSERVE_ONNXRUNTIME_HEADERS says, else the first usual one."""
+    """The folder of onnxruntime's C header: KANSERVE_ONNXRUNTIME_HEADERS, else the first usual one; else None."""
     wanted = os.environ.get("KANSERVE_ONNXRUNTIME_HEADERS")
     usual = (Path(root, "include", "onnxruntime") for root in (sys.prefix, "/usr/local", "/usr"))
     return next((path for path in ([Path(wanted)] if wanted else usual) if (path / HEADER).is_file()), None)
@@ -91,7 +91,7 @@ def headers() -> Path | None:
 def _compile_all(
     command: Sequence[str], builds: Mapping[str, Sequence[str]], sources: Iterable[Path], folder: Path, stem: str
 ) -> tuple[Path, ...]:
-    """One library STEM-NAME.so in `folder` for each of the builds, all compiled at the same time."""
+    """One library STEM-NAME.so in `folder` for each of the builds, compiled in parallel."""
     paths = sorted(str(path) for path in sources)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         made = {name: Path(temporary) / f"{stem}-{name}.so" for name in builds}
@@ -105,14 +105,14 @@ def _compile_all(
 
 
 def _for_this_processor(builds: Mapping[str, Sequence[str]], folder: Path) -> Mapping[str, Sequence[str]]:
-    """The one of the builds that the processor of this machine would load."""
+    """The build that this machine's processor would load."""
     level = ctypes.CDLL(str(folder / "libkanserve-processor.so")).kanserve_x86_level()
     best = X86_BUILDS.get(level, "generic")
     return {best: builds[best]}
 
 
 def _toolchain() -> tuple[Sequence[str], Mapping[str, Sequence[str]]]:
-    """How the compiler is called, and the options of each build."""
+    """The compiler's command, and the options of each build."""
     wanted = wanted_platform()
     if wanted is None:
         program = compiler()
