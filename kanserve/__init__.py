@@ -1,4 +1,4 @@
-"""Take a trained Kolmogorov-Arnold network to production.
+"""Train Kolmogorov-Arnold networks, turn them into formulas, export and serve them.
 
     kan = kanserve.fit([4, 3, 1], data)                       # train, or load one
     kan = kanserve.simplify(kan, data)                        # fewer edges, then named functions
@@ -6,7 +6,7 @@
     model = kanserve.compile(kan, data=data)                  # ONNX, C and NumPy, checked against each other
     kanserve.publish("models", "knots", model)                # a version that `kanserve serve models` picks up
 
-Importing this package imports nothing heavy: each name below is looked up where it lives when it is first used.
+Importing this package is fast: each name below is imported when it is first used.
 """
 
 from importlib import import_module

@@ -9,7 +9,7 @@ def main() -> None:
         from kanserve.cli import app
 
         app.main()
-    # A server should be there soon: what trains, exports and draws is not imported for it.
+    # A server should start quickly, so the code for training, exporting and plotting is not imported.
     from kanserve.errors import KanserveError
 
     try:

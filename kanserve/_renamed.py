@@ -1,4 +1,4 @@
-"""Names of 0.1 that are others now. They are importable until 0.3, with a DeprecationWarning that says the new one."""
+"""Renamed names of 0.1. The old ones work until 0.3, with a DeprecationWarning that gives the new one."""
 
 import sys
 import warnings
@@ -51,7 +51,7 @@ NAMES = {
 
 
 def new_name(old: str) -> str:
-    """The new name of a public one, with a warning that says it, on the line that asked for the old one."""
+    """The new name of a renamed public name; warns on the line that used the old one."""
     new = NAMES[old]
     warnings.warn(
         f"kanserve.{old} is now kanserve.{new}; the old name goes with 0.3.", DeprecationWarning, stacklevel=3
@@ -60,7 +60,7 @@ def new_name(old: str) -> str:
 
 
 def renamed_keyword(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: the function takes the keyword `old` for `new` as well, with a warning that says the new one."""
+    """A decorator: the function also accepts the keyword `old` for `new`, with a DeprecationWarning."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
@@ -79,7 +79,7 @@ def renamed_keyword(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P
 
 
 class _Renamed(MetaPathFinder, Loader):
-    """Gives the module of the new name to who imports the old one."""
+    """Imports the module of the new name for the old one."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -94,12 +94,12 @@ class _Renamed(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing, but for the module's own spec: importing under the old name replaced it."""
+        """Restore the module's own spec, which importing under the old name replaced."""
         assert module.__spec__ is not None
         module.__spec__ = module.__spec__.loader_state
 
 
 def install() -> None:
     """Make the old names importable."""
-    # First: a folder that an update left behind, with nothing in it but caches, would be found as a package.
+    # First, since an old folder left behind by an update, with only caches in it, would be found as a package.
     sys.meta_path.insert(0, _Renamed())

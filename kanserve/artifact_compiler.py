@@ -1,4 +1,4 @@
-"""From a network to an artifact: what every exporter makes of it, its formulas, and rows that prove they agree."""
+"""Compile a network to an artifact: the exporters' files, its formulas, and golden rows (test vectors)."""
 
 import hashlib
 import logging
@@ -42,7 +42,7 @@ Array = NDArray[np.float64]
 
 EXPORTERS = ("onnx_graph", "c_source", "numpy_source")
 GOLDEN_ROWS = 32
-_STEADY = 1e-2  # of its scale: a row that rounding to float changes by more says nothing of a float backend
+_STEADY = 1e-2  # of its scale: a row that changes by more when rounded to float cannot test a float backend
 
 
 def compile(
@@ -57,16 +57,16 @@ def compile(
     candidates: Candidates | Sequence[Candidate] = (),
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
-    """The artifact of a network, every backend that this machine can run checked against the golden rows.
+    """The artifact of a network, with every backend that this machine can run checked against the golden rows.
 
-    `options` are what the exporters are asked for; `name` ("model") and `precision` ("double") stand in for, or above,
-    theirs. `targets` name other machines, as "aarch64-linux-gnu": libraries for them lie beside the C source.
+    `options` are the exporters' options; `name` ("model") and `precision` ("double") override theirs. `targets` are
+    other machines, such as "aarch64-linux-gnu", for which libraries are added beside the C source.
 
-    `data` are rows that the network has not seen: the artifact then says how well it fits them, and for closed forms
-    how sure the constants are as far as these rows tell (not for a classifier or weighted rows, of which the theory
-    says nothing). `candidates` are what `find_formulas` found for the one output: the formulas from which this one was
-    chosen; InputError where none of them gives what the network gives. Where there is no C compiler the C source has no
-    library, and that is noted in the provenance, as is a backend that could not be run.
+    `data` are rows that the network has not seen: the artifact then records how well it fits them, and for closed forms
+    the standard errors of the constants on these rows (not for a classifier or weighted rows, where the theory does not
+    apply). `candidates` are the formulas that `find_formulas` found for the single output; InputError if none of them
+    equals the network. Without a C compiler the C source has no library; the provenance notes this, and any backend
+    that could not be run.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def compile(
 def _evidence(
     written: Sequence[Formula], rows: Dataset | None, candidates: Sequence[Candidate], golden: tuple[Array, Array]
 ) -> list[Any]:
-    """What is known of each output's formula beside its fit, as data; nothing where nothing is."""
+    """The evidence for each output's formula as JSON data; empty if there is none."""
     if candidates and len(written) > 1:
         raise InputError(f"Candidates are formulas of one output; this network has {len(written)}.")
     if candidates and not any(agrees(candidate.formula, golden[0], golden[1][:, 0]) for candidate in candidates):
@@ -138,10 +138,10 @@ def _evidence(
 
 
 def golden_rows(kan: Kan, count: int = GOLDEN_ROWS) -> tuple[Array, Array]:
-    """x and y: `count` rows of the training range, one just outside all of it and one with a NaN.
+    """The golden rows x and outputs y: `count` rows of the training range, one just outside and one with a NaN.
 
-    Those inside are the steady ones of twice as many candidates. The one outside is left out where rounding changes
-    it much or decides whether it is finite.
+    The rows inside are chosen by `steady_rows`. The one outside is left out if rounding changes it much or decides
+    whether it is finite.
     """
     x = steady_rows(kan, count)
     if len(x) == 0:
@@ -160,7 +160,7 @@ def golden_rows(kan: Kan, count: int = GOLDEN_ROWS) -> tuple[Array, Array]:
 
 
 def metrics(kan: Kan, data: Dataset) -> Metrics:
-    """How well the network fits the rows, per output; a classifier by its probabilities and how often it is right."""
+    """How well the network fits the rows, per output; for a classifier, of its probabilities, with the accuracy."""
     fit = score(kan, data)
     answers = evaluate(kan, data.x)
     answers = softmax(answers) if kan.classes else answers
@@ -176,7 +176,7 @@ def metrics(kan: Kan, data: Dataset) -> Metrics:
 
 
 def _options(options: ExportOptions, name: str | None, precision: Precision | None) -> ExportOptions:
-    """What an artifact can be made with; InputError otherwise."""
+    """The options of an artifact; InputError for those it cannot have."""
     options = replace(options, name=name or options.name, precision=precision or options.precision)
     check_name(options.name)
     if options.c_form != "files":
@@ -197,11 +197,11 @@ def export(
     options: ExportOptions | None = None,
     targets: Sequence[str] = (),
 ) -> tuple[Path, ...]:
-    """Write a network as source, graph and library files: what `kanserve export` writes.
+    """Write a network as source, graph and library files, like `kanserve export`.
 
     Each format that runs on this machine is compared with the network before anything is written. A format that
-    cannot run here (C without a compiler, ONNX without onnxruntime) is written all the same; the logger "kanserve"
-    warns of it.
+    cannot run here (C without a compiler, ONNX without onnxruntime) is written without this check; the logger
+    "kanserve" warns.
 
     Parameters
     ----------
@@ -216,9 +216,9 @@ def export(
     precision : {"double", "float"}, default="double"
         The type that the exported files compute in.
     options : ExportOptions, optional
-        Further options of single formats; `name` and `precision` go before those in it.
+        Further options of single formats; `name` and `precision` override those in it.
     targets : sequence of str
-        Other machines for which a C library is built, as "aarch64-linux-gnu".
+        Other machines for which a C library is built, such as "aarch64-linux-gnu".
 
     Returns
     -------
@@ -259,7 +259,7 @@ def export(
 def checked_files(
     kan: Kan, formats: Sequence[str], options: ExportOptions, targets: Sequence[str] = ()
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The files of the formats, once those that run here agree with the golden rows; and why others were not run."""
+    """The files of the formats, checked against the golden rows where they run here; and why others were not run."""
     check_name(options.name)
     alone = [name for name in formats if name == "c_source" and options.c_form != "files"]
     files, notes = export_files(kan, alone, options, targets) if alone else ({}, {})
@@ -272,7 +272,7 @@ def checked_files(
 
 
 def not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> list[str]:
-    """A line for each format of which the notes say why it was not compared with the network."""
+    """A line for each format that was not compared with the network, with the reason from the notes."""
     reasons = {name: notes.get(name) or notes.get(f"{name} not checked") for name in formats}
     return [f"{name} is not compared with the network: {why}" for name, why in reasons.items() if why]
 
@@ -280,10 +280,10 @@ def not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> list[str]:
 def export_files(
     kan: Kan, exporters: Sequence[str], options: ExportOptions, targets: Sequence[str] = ()
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The files of all exporters, each in its folder, with libraries of the C source; and what is to be noted.
+    """The files of all exporters, each in its folder, with libraries of the C source; and notes.
 
-    A library for this machine is left out, and noted, where there is no compiler; those of `targets` were asked for,
-    and without the tools for them this is MissingDependencyError.
+    Without a compiler the library for this machine is left out with a note; without the tools for `targets` this is
+    MissingDependencyError.
     """
     if targets and ("c_source" not in exporters or options.c_form != "files"):
         raise InputError('Libraries for targets are built from the format c_source in the form "files".')
@@ -295,7 +295,7 @@ def export_files(
             for target in targets:
                 made |= c_backend.build(made, target=target)
             try:
-                # A target may be this machine: then its library is the one that was asked for.
+                # A target may be this machine: then its library is there already.
                 if c_backend.library_name() not in made:
                     made |= c_backend.build(made, vector_math=options.vector_math)
             except (MissingDependencyError, NotFoundError) as error:
@@ -307,7 +307,7 @@ def export_files(
 
 
 def _checked(artifact: Artifact, exporters: Sequence[str]) -> Artifact:
-    """The artifact, once every backend that runs here agrees with its golden rows; GoldenError otherwise."""
+    """The artifact, after every backend that runs here was checked against the golden rows; GoldenError on failure."""
     notes = {}
     for kind in exporters:
         try:

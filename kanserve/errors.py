@@ -1,4 +1,4 @@
-"""The tree of errors. Every message says what was wanted, what was got and what to do.
+"""The exception hierarchy. Every message says what was expected, what was given and what to do.
 
     KanserveError
     ├── InputError (also ValueError)      what the caller gave cannot be used
@@ -30,7 +30,7 @@ The domain knows nothing of gRPC or of exit codes: `serve/status.py` and `cli.py
 
 
 def reason(said: object) -> str:
-    """What an error of another package says, in one line without its stop."""
+    """The message of another package's error, on one line without the full stop."""
     lines = [line.strip() for line in str(said).splitlines() if line.strip()]
     text = (lines[0] if lines else type(said).__name__)[:200].rstrip(".:")
     return f"it has no entry {text}" if isinstance(said, KeyError) else text

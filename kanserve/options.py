@@ -1,4 +1,4 @@
-"""What every exporter is asked for."""
+"""Options of the exporters."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,12 +17,12 @@ _KINDS = {"name": str, "gradient": bool, "vector_math": bool, "opset": int, "ir_
 class ExportOptions:
     """The model's name, from which files and identifiers are named, and the type that the export computes in.
 
-    The others are for one format each: C with the derivatives of its outputs (`gradient`), in one file or as a header
-    alone (`c_form`), and, of functions alone, with batches for a C library that has functions of vectors
-    (`vector_math`); ONNX for a runtime that knows other versions of the operators and of the file (`opset`,
-    `ir_version`), and for one that knows no functions of a file's own (OpenVINO), in standard operators alone
-    (`onnx_form`), which no native operator can take over. InputError for a value that none of them can have; which
-    versions there are is the exporter's to say.
+    The other options are for single formats. C: with the derivatives of the outputs (`gradient`), in one file or as a
+    header only (`c_form`), and, for networks of named functions only, with batches that call the C library's vector
+    functions (`vector_math`). ONNX: for runtimes with other versions of the operators and of the file (`opset`,
+    `ir_version`), and for runtimes that do not support functions defined in the file (OpenVINO), with standard
+    operators only (`onnx_form`), which our compiled operators cannot replace. InputError for an invalid value; the
+    exporter checks the versions.
     """
 
     name: str = "model"

@@ -1,7 +1,7 @@
-"""Pictures of a network: nodes and the curve on each edge, or a matrix of tiles where there are too many edges.
+"""Plots of a network: nodes and the curve on each edge, or a matrix of tiles if there are too many edges.
 
-Width and tint of a line are its edge's share of the signal and nothing else. Blue with a name is a named function,
-ink is a free spline. Functions return matplotlib's Axes; they show nothing and write nothing.
+Width and tint of a line show only its edge's share of the signal. Blue with a name is a named function, dark is a free
+spline. Functions return matplotlib's Axes; they show and write nothing.
 """
 
 from collections.abc import Mapping
@@ -27,18 +27,18 @@ Array = NDArray[np.float64]
 Kind = Literal["auto", "flow", "matrix"]
 
 MARKS = 60  # along the axis of an edge
-FLOW_EDGES, FLOW_LAYER_EDGES = 60, 24  # more curves than this, in all or side by side, cannot be read
+FLOW_EDGES, FLOW_LAYER_EDGES = 60, 24  # the most readable curves, in all and in one layer
 INK, BLUE, PALE = "#20242c", "#1f5fbf", "#dfe3ea"
 COLOURS = ("#c2410c", "#0f766e", "#7e22ce", "#a16207", "#be123c")
 DASHES = ("--", ":", "-.", (0, (5, 1)), (0, (1, 1)), (0, (7, 2, 1, 2, 1, 2)))
-TILE, HEIGHT = 0.62, 2.6  # a tile's side and the distance of two layers of nodes, in the picture's own units
+TILE, HEIGHT = 0.62, 2.6  # a tile's side and the distance of two layers of nodes, in data units
 
 
 def plot_network(kan: Kan, data: ArrayLike | None = None, kind: Kind = "auto", ax: "Axes | None" = None) -> "Axes":
-    """Draw the network; `data` rows (N, inputs) say where the signal is (default: rows drawn from the ranges).
+    """Draw the network; shares of the signal are computed on `data` (N, inputs), by default rows from the ranges.
 
-    "flow" draws nodes and edges with their curves, "matrix" a tile for each edge of each layer; "auto" takes flow for
-    up to 60 edges of which no layer has more than 24.
+    "flow" draws nodes and edges with their curves, "matrix" a tile for each edge of each layer; "auto" takes "flow" for
+    up to 60 edges in all and 24 in each layer.
     """
     if kind not in ("auto", "flow", "matrix"):
         raise InputError(f"kind is 'auto', 'flow' or 'matrix', got {kind!r}.")
@@ -59,11 +59,11 @@ def plot_edge(
     ax: "Axes | None" = None,
     fits: Mapping[str, Symbolic] = MappingProxyType({}),
 ) -> "Axes":
-    """The curve of the edge from input i to subnode j of a layer, over the range that the data have there.
+    """Draw the curve of the edge from input i to subnode j of a layer, over the range of the data there.
 
-    The marks along the axis are the rows, or the quantiles of many: where they are dense, the curve is known best.
-    The curve and the functions in `fits`, by their labels in the legend, go on a little beyond the data, on grey
-    ground. Inputs are in their own units.
+    The marks along the axis are the rows, or quantiles if there are many: where they are dense, the curve is known
+    best. The curve and the functions in `fits` (by their labels in the legend) continue a little beyond the data, on a
+    grey background. Inputs are in raw units.
     """
     if not 0 <= layer < len(kan.layers):
         raise InputError(f"The network has layers 0 to {len(kan.layers) - 1}, got {layer}.")
@@ -92,7 +92,7 @@ def plot_edge(
 
 
 def _heights(y: Array) -> tuple[float, float]:
-    """What of the y axis is shown: the edge with a margin, since a function beside it may have a pole."""
+    """The limits of the y axis: the edge's range with a margin, since a fitted function may have a pole."""
     y = y[np.isfinite(y)]
     low, high = (float(y.min()), float(y.max())) if len(y) else (-1.0, 1.0)
     margin = 0.15 * (high - low) or max(0.5 * abs(high), 1e-3)
@@ -109,7 +109,7 @@ def _beyond(
     units: tuple[float, float],
     fits: Mapping[str, Symbolic],
 ) -> None:
-    """The edge where no data are, on grey, and the functions there and in the data's range."""
+    """Draw the edge beyond the data, on grey, and the fitted functions there and in the data's range."""
     shift, scale = units
     reach = 0.12 * (x[-1] - x[0])
     for u in (np.linspace(x[0] - reach, x[0], 20), np.linspace(x[-1], x[-1] + reach, 20)):
@@ -125,7 +125,7 @@ def _beyond(
 
 
 def _near(y: Array, shown: tuple[float, float]) -> Array:
-    """NaN where a curve is far from what is shown: no line joins the two sides of a pole."""
+    """NaN where a curve is far outside the axis limits, so that no line joins the two sides of a pole."""
     far = 3 * (shown[1] - shown[0])
     with np.errstate(invalid="ignore"):
         return np.where((y > shown[0] - far) & (y < shown[1] + far), y, np.nan)
@@ -139,21 +139,21 @@ def new_axes(ax: "Axes | None", size: tuple[float, float]) -> "Axes":
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingDependencyError("matplotlib", "plot") from None
-    # A figure of our own instead of pyplot's: nothing global, nothing to close.
+    # Not pyplot: it keeps figures globally, and they must be closed.
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure.add_subplot()
 
 
 def _curve(layer: Layer, j: int, i: int, v: Array) -> tuple[Array, Array]:
-    """The edge (j, i) over the range of the values v that reach it."""
+    """The edge (j, i) over the range of its input values v."""
     low, high = (float(v.min()), float(v.max())) if len(v) else (-1.0, 1.0)
     x = np.linspace(low, high if high > low else low + 1, 80)
     return x, edge(layer, j, i, x)
 
 
 def _unit_curve(layer: Layer, j: int, i: int, v: Array) -> tuple[Array, Array]:
-    """The same curve stretched to the unit square, as tiles show it: its shape, not its size."""
+    """The curve scaled to the unit square for tiles, which show its shape and not its size."""
     x, y = _curve(layer, j, i, v)
     y = np.where(np.isfinite(y), y, np.nan)
     height = float(np.nanmax(y) - np.nanmin(y)) if np.isfinite(y).any() else 0.0
@@ -176,18 +176,18 @@ def _label(layer: Layer, j: int, i: int) -> str:
 
 
 def _plain(name: str, width: int = 28) -> str:
-    """A name as matplotlib may print it: one line, no mathematics mode, not too long."""
+    """A name for matplotlib: on one line, with $ escaped, not too long."""
     text = " ".join("".join(c if c.isprintable() else " " for c in name).split()).replace("$", r"\$")
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _spread(count: int, width: float) -> Array:
-    """`count` places, centred, over a width."""
+    """`count` positions, evenly spread and centred over a width."""
     return (np.arange(count) + 0.5) / max(count, 1) * width
 
 
 def _flow(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes | None") -> "Axes":
-    """Inputs at the bottom, outputs on top; an edge rises from its node, through its tile, to its subnode."""
+    """Draw inputs at the bottom, outputs on top, and edges from their node through a tile to their subnode."""
     kept = [np.argwhere(layer.alive) for layer in kan.layers]
     places = _places(kan, kept)
     width = places.width
@@ -231,7 +231,7 @@ def _flow(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes | N
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Where things stand from left to right: nodes (inputs first), subnodes and tiles of each layer; NaN is nowhere."""
+    """Horizontal positions of the nodes (inputs first), subnodes and tiles of each layer; NaN if not drawn."""
 
     width: float
     nodes: list[Array]
@@ -240,7 +240,7 @@ class _Places:
 
     @staticmethod
     def drop(layer: Layer) -> Array:
-        """How far below its node each subnode is drawn: those that are multiplied stand on their own."""
+        """How far below its node each subnode is drawn: more than 0 only in products."""
         return np.where(np.repeat(layer.arity, layer.arity) > 1, 0.45, 0.0)
 
 
@@ -254,15 +254,15 @@ def _places(kan: Kan, kept: list[NDArray[np.int64]]) -> _Places:
     nodes.append(_spread(kan.layers[-1].nodes, width))
     subnodes, tiles = [], []
     for n, (layer, pairs) in enumerate(zip(kan.layers, kept, strict=True)):
-        # The subnodes of a product spread under it, at most as far as its neighbours leave room.
-        # A product does not mind their order: from left to right as what they sum over.
+        # The subnodes of a product spread under it, as far as its neighbours leave room. Their order does not matter:
+        # they are sorted by the mean position of their inputs.
         alive = layer.alive & np.isfinite(nodes[n])
         centres = (alive @ np.nan_to_num(nodes[n])) / np.maximum(alive.sum(axis=1), 1)
         ranks = np.concatenate([np.argsort(np.argsort(centres[list(group)])) for group in layer.groups])
         offsets = (ranks - (np.repeat(layer.arity, layer.arity) - 1) / 2) * 1.2
         room = width / layer.nodes / max(int(layer.arity.max()), 1)
         subnodes.append(nodes[n + 1][np.repeat(np.arange(layer.nodes), layer.arity)] + offsets * min(1.0, room))
-        # Tiles stand in the order of their two ends, so that few lines cross.
+        # Tiles are sorted by the positions of their two ends, so that few lines cross.
         order = np.lexsort((nodes[n][pairs[:, 1]], np.nan_to_num(subnodes[n][pairs[:, 0]]) + nodes[n][pairs[:, 1]]))
         place = np.empty(len(pairs))
         place[order] = _spread(len(pairs), width)
@@ -276,7 +276,7 @@ def _line(layer: Layer, j: int, i: int, share: float) -> dict[str, Any]:
 
 
 def _products(axes: "Axes", layer: Layer, subnodes: Array, nodes: Array, top: float, ends: Array) -> None:
-    """A multiplication node: its sums below it, joined to it, and the sign of what is done to them."""
+    """Draw multiplication nodes: their sums below them, joined to them, and a × sign."""
     for q, group in enumerate(layer.groups):
         if len(group) == 1 or not np.isfinite(nodes[q]):
             continue
@@ -302,7 +302,7 @@ def _tile(axes: "Axes", layer: Layer, j: int, i: int, v: Array, centre: tuple[fl
 
 
 def _matrix(kan: Kan, shares: Importance, values: tuple[Array, ...], ax: "Axes | None") -> "Axes":
-    """For each layer a block of tiles: a row an input, sorted by its share of the signal, a column a subnode."""
+    """Draw a block of tiles for each layer: a row per input, sorted by share of the signal, a column per subnode."""
     from matplotlib.patches import Rectangle
 
     columns = sum(layer.subnodes for layer in kan.layers) + 3 * len(kan.layers)
