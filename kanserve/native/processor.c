@@ -1,7 +1,7 @@
-/* Which build of the kernels the processor can run: 4, 3 or 2 (of x86-64), 0 on other processors. This is a library of
-   its own too, built for any processor, which is asked before the kernels are loaded.
+/* The level of x86-64 that the processor supports: 4, 3 or 2; 0 on other processors. This is also a library of its own,
+   built for any processor, which is called before the kernels are loaded.
 
-   It asks the processor itself: ziglang's __builtin_cpu_supports knows of nothing. */
+   It uses CPUID directly: ziglang's __builtin_cpu_supports always returns 0. */
 #if defined(__x86_64__)
 #include <cpuid.h>
 

@@ -1,4 +1,4 @@
-/* How wide the processor's registers are, and memory to suit, for kernels in either precision (lanes_typed.h). */
+/* The width of the processor's vector registers, and aligned memory, for kernels in either precision. */
 #ifndef KANSERVE_LANES_H
 #define KANSERVE_LANES_H
 
@@ -16,11 +16,11 @@
 #define MOST 2
 #endif
 
-#define CUBIC 4 /* active functions of a cubic */
+#define CUBIC 4 /* active functions of a cubic spline */
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Memory that begins where a line of the cache does: a vector that lies in two of them takes twice as long. */
+/* Memory aligned to cache lines: loading a vector that crosses two lines takes twice as long. */
 #define LINE 64
 static inline void *aligned(int64_t bytes)
 {

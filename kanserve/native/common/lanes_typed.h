@@ -1,5 +1,5 @@
-/* Vectors, the base function and what splines need, for either precision: whoever includes this twice defines REAL,
-TYPED, LANES and, the second time, DOUBLE. See lanes.h. */
+/* Vectors, SiLU and spline helpers for either precision: include this twice, with REAL, TYPED, LANES and, the second
+time, DOUBLE defined. See lanes.h. */
 
 typedef REAL TYPED(wide) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 
@@ -32,7 +32,7 @@ typedef uint64_t TYPED(bits);
 #define LEAST -708.0   /* exp of it is still normal */
 #define EXPONENT 1023
 #define MANTISSA 52
-#define HIGH 0x1.62e42feep-1 /* log 2 in two parts */
+#define HIGH 0x1.62e42feep-1 /* log 2 as HIGH + LOW */
 #define LOW 0x1.a39ef35793c76p-33
 #define TERMS 13
 #else
@@ -46,8 +46,8 @@ typedef uint32_t TYPED(bits);
 #define TERMS 7
 #endif
 
-/* exp(x) for x ≤ 0, to the last bit or two: x = n·log 2 + f with |f| ≤ ½·log 2, and Taylor's series of exp(f). It is 0
-from LEAST on, so that silu ends at 0 however far out. */
+/* exp(x) for x ≤ 0, accurate to the last bit or two: x = n·log 2 + f with |f| ≤ ½·log 2, and the Taylor series of
+exp(f). It is 0 at and below LEAST, so that silu(x) is 0 for large negative x. */
 INLINE REAL TYPED(exponential)(REAL v)
 {
     static const REAL factorials[] = {1, 1, 2, 6, 24, 120, 720, 5040, 40320, 362880, 3628800, 39916800, 479001600,
@@ -77,7 +77,7 @@ INLINE void TYPED(silu)(int64_t count, const REAL *x, REAL *restrict values, REA
     }
 }
 
-/* How many breaks are ≤ v; for NaN any number there is. */
+/* The number of breaks ≤ v, by binary search; any valid number for NaN. */
 INLINE int64_t TYPED(find_interval)(const REAL *breaks, int64_t count, REAL v)
 {
     int64_t low = 0;
@@ -86,8 +86,8 @@ INLINE int64_t TYPED(find_interval)(const REAL *breaks, int64_t count, REAL v)
     return low + (breaks[low] <= v);
 }
 
-/* The four cubics on equal steps that are not 0 at t of the way from a knot to the next, and their slopes along it;
-straight on for `beyond` steps more. */
+/* The four cubic B-splines on a uniform grid that are not 0 at t, from 0 at a knot to 1 at the next, and their slopes
+by t; extrapolated linearly by `beyond` steps. */
 INLINE void TYPED(cardinal_bsplines)(REAL t, REAL beyond, REAL values[CUBIC], REAL slopes[CUBIC])
 {
     const REAL half = (REAL)0.5, sixth = (REAL)(1.0 / 6), s = 1 - t;

@@ -37,7 +37,7 @@ void kanserve_team_barrier(kanserve_team *team)
 static void *run(void *given)
 {
     member *own = given;
-    pthread_mutex_lock(&own->team->lock); /* held until it is known how many they are */
+    pthread_mutex_lock(&own->team->lock); /* held until the number of threads is known */
     pthread_mutex_unlock(&own->team->lock);
     own->work(own->team, own->number);
     return NULL;
@@ -59,7 +59,7 @@ void kanserve_team_work(
     for (int64_t t = 1; t < wanted && t < MOST_THREADS; t++) {
         members[t] = (member){&team, t, work};
         if (pthread_create(&threads[t], NULL, run, &members[t]) != 0)
-            break; /* fewer will do */
+            break; /* go on with fewer threads */
         team.threads++;
     }
     pthread_mutex_unlock(&team.lock);

@@ -1,4 +1,4 @@
-/* Some threads at the same work, and how they share it. See thread_team.c. */
+/* A team of threads that share work in chunks. See thread_team.c. */
 #ifndef KANSERVE_TEAM_H
 #define KANSERVE_TEAM_H
 
@@ -7,10 +7,10 @@
 #include <stdint.h>
 
 typedef struct kanserve_team {
-    const void *problem; /* what the work is about */
+    const void *problem; /* the data of the work function */
     double *target;
     int64_t threads;
-    int64_t waiting;     /* the rest is of team.c */
+    int64_t waiting;     /* from here on internal to thread_team.c */
     uint64_t meetings;
     atomic_llong next;
     pthread_mutex_t lock;
@@ -21,10 +21,10 @@ typedef struct kanserve_team {
 void kanserve_team_work(
     const void *problem, double *target, int64_t wanted, void (*work)(kanserve_team *team, int64_t thread));
 
-/* The next piece of work, from 0 on, that nobody has. */
+/* The number of the next free chunk of work, from 0. */
 int64_t kanserve_team_next_chunk(kanserve_team *team);
 
-/* Wait until all are here, then count pieces from 0 again. */
+/* Wait for all threads of the team, then count chunks from 0 again. */
 void kanserve_team_barrier(kanserve_team *team);
 
 #endif

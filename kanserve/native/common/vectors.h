@@ -1,4 +1,4 @@
-/* Vectors of doubles as wide as the processor's registers, for the kernels of least squares. */
+/* Vectors of doubles as wide as the processor's registers, for the least-squares kernels. */
 #ifndef KANSERVE_VECTORS_H
 #define KANSERVE_VECTORS_H
 
@@ -12,7 +12,7 @@
 #define KANSERVE_WIDTH 2
 #endif
 
-/* Padded lengths are multiples of this in every build, so that the caller need not know which one it talks to. */
+/* Padded lengths are multiples of this in every build, so that the caller need not know the vector width. */
 #define KANSERVE_PADDING 8
 
 /* Aligned like a double, because windows of coefficients begin anywhere. */
@@ -43,8 +43,8 @@ KANSERVE_INLINE int64_t kanserve_padded(int64_t count)
     return (count + KANSERVE_PADDING - 1) / KANSERVE_PADDING * KANSERVE_PADDING;
 }
 
-/* How far apart rows of so many doubles are: an odd number of vectors, so that a column of neighbouring rows lies
-in different parts of the cache. */
+/* The leading dimension of rows of `count` doubles: an odd number of vectors, so that the entries of a column fall into
+different cache sets. */
 KANSERVE_INLINE int64_t kanserve_leading(int64_t count)
 {
     return (kanserve_padded(count) / KANSERVE_PADDING | 1) * KANSERVE_PADDING;

@@ -1,9 +1,9 @@
-/* A layer of splines, forwards and backwards, in float and in double.
+/* Forward and backward passes of a layer of splines, in float and in double.
 
-Rows meet one input at a time: its active functions at some rows at once, as vectors along the rows, then for each row
-a few products of a number with a vector of coefficients along outputs, whatever the grid. The coefficients are turned
-around for that, outputs last, and padded. Backwards, rows are sorted by the interval that they lie in, so that the sums
-of an interval stay in registers. */
+One input is processed at a time: its active functions for many rows at once, as vectors along the rows, then for each
+row a few products of a number with a vector of coefficients along outputs, however fine the grid. For that the
+coefficients are transposed, with outputs last, and padded. In the backward pass rows are sorted by interval, so that
+the sums of an interval stay in registers. */
 #include "layer.h"
 
 #include <math.h>
@@ -14,18 +14,18 @@ of an interval stay in registers. */
 #include "../common/lanes.h"
 #include "../common/thread_team.h"
 
-#define ROWS 256   /* at once */
-#define INPUTS 8   /* at once forwards: their coefficients stay in the first cache */
-#define WORK 2e6   /* products that are worth a thread */
+#define ROWS 256   /* rows at once */
+#define INPUTS 8   /* inputs at once in the forward pass, so that their coefficients stay in the L1 cache */
+#define WORK 2e6   /* products per thread at least */
 
-/* A vector of half the lanes. */
+/* The sum of a vector's two halves. */
 #define HALVED_8(v) (__builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7))
 #define HALVED_16(v) \
     (__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) \
         + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15))
 
-/* Call a function for all outputs, those from o on at once. It is inlined with numbers that are then known: how many
-vectors of outputs, how many active functions. EACH is where the coefficients of these outputs begin. */
+/* Call a function for each group of outputs, beginning at o. It is inlined with compile-time constants: the number of
+vectors of outputs, and of active functions. EACH is the offset of the group's coefficients. */
 #if MOST > 3
 #define THIRD(CALL) case 3: CALL(3); break;
 #else

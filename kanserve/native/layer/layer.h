@@ -1,9 +1,9 @@
-/* A layer of splines as kanserve/train/torch/operators.py calls it, in float and double. See layer.c.
+/* The kernels of a layer of splines for kanserve/train/torch/operators.py, in float and double. See layer.c.
 
-Arrays stand row after row: x (rows, inputs), y and gradient (rows, outputs), coefficients (outputs, inputs,
-functions), base_weight (outputs, inputs), biases and scales (outputs,). All but x, coefficients, table and y or
-gradient may be NULL where the operator has none; of what is written, what is NULL is not wanted. Results do not depend
-on `threads`. All return 0, or 1 where there was not enough memory. */
+Arrays are row-major: x (rows, inputs), y and gradient (rows, outputs), coefficients (outputs, inputs, functions),
+base_weight (outputs, inputs), biases and scales (outputs,). Inputs other than x, coefficients, table and y or gradient
+may be NULL if the layer has none; outputs that are not wanted are NULL. Results do not depend on `threads`. All
+functions return 0, or 1 if out of memory. */
 #ifndef KANSERVE_LAYER_H
 #define KANSERVE_LAYER_H
 
@@ -11,8 +11,8 @@ on `threads`. All return 0, or 1 where there was not enough memory. */
 
 /* The table of an input's grid, all numbers of one precision:
 
-    low, step, rest, 1/step   of a grid of equal steps, step + rest apart, where a multiple of `step` is exact;
-                              0 where the closed form does not serve
+    low, step, rest, 1/step   of a uniform grid with the step `step` + `rest`, where multiples of `step` are exact;
+                              zeros if the closed form does not apply
     breaks       (pieces - 1)
     origins      (pieces)
     first        (pieces)

@@ -1,6 +1,6 @@
-/* Backwards through a layer, for either precision: see layer.c, which includes this twice. */
+/* The backward pass of a layer, for either precision: see layer.c, which includes this twice. */
 
-/* Rows by their first active function: column->sorted, and where each function's begin. */
+/* Sort the rows by their first active function into column->sorted; column->starts has the start of each function. */
 static void TYPED(sort)(const kanserve_spline_layer *layer, int64_t count, TYPED(column) *column)
 {
     const int64_t firsts = layer->functions - layer->order;
@@ -15,12 +15,12 @@ static void TYPED(sort)(const kanserve_spline_layer *layer, int64_t count, TYPED
     }
     for (int64_t b = 0; b < count; b++)
         column->sorted[starts[column->first[b]]++] = (int32_t)b;
-    memmove(starts + 1, starts, (size_t)firsts * sizeof *starts); /* each stands at its end, where the next begins */
+    memmove(starts + 1, starts, (size_t)firsts * sizeof *starts); /* each is at its end, where the next begins */
     starts[0] = 0;
 }
 
-/* The gradient of an input at some rows, in column->parts: what its slopes say of all outputs. Those from o on are
-added unless they are the first. */
+/* The gradient by an input at some rows, in column->parts, from a group of outputs; it is added unless the group is the
+first. */
 INLINE void TYPED(pull)(int vectors, int64_t active, int with_base, const TYPED(job) *job, const REAL *own,
     TYPED(column) *column, const REAL *gradient, int first)
 {
@@ -58,7 +58,7 @@ INLINE void TYPED(pull)(int vectors, int64_t active, int with_base, const TYPED(
     }
 }
 
-/* The same for any order. */
+/* `pull` for any order. */
 INLINE void TYPED(pull_any)(int vectors, const TYPED(job) *job, const REAL *own, int64_t count, TYPED(column) *column,
     const REAL *gradient, int first)
 {
@@ -77,7 +77,7 @@ INLINE void TYPED(pull_any)(int vectors, const TYPED(job) *job, const REAL *own,
     }
 }
 
-/* Add what some rows say of an input's coefficients, one interval after the other. */
+/* Add the gradient by an input's coefficients from some rows, one interval after the other. */
 INLINE void TYPED(gain)(int vectors, int64_t active, int with_base, const TYPED(job) *job,
     const TYPED(column) *column, const REAL *gradient, REAL *total)
 {
@@ -122,7 +122,7 @@ INLINE void TYPED(gain)(int vectors, int64_t active, int with_base, const TYPED(
         }
 }
 
-/* The same for any order. */
+/* `gain` for any order. */
 INLINE void TYPED(gain_any)(int vectors, const TYPED(job) *job, int64_t count, const TYPED(column) *column,
     const REAL *gradient, REAL *total)
 {
@@ -137,7 +137,7 @@ INLINE void TYPED(gain_any)(int vectors, const TYPED(job) *job, int64_t count, c
     }
 }
 
-/* All that the gradient says of one input and of the edges from it. */
+/* All gradients by one input and by the parameters of its edges. */
 static void TYPED(backward_input)(const TYPED(job) *job, int64_t i, TYPED(column) *column)
 {
     const kanserve_spline_layer *layer = job->layer;
@@ -202,8 +202,8 @@ static void TYPED(work_backward)(kanserve_team *team, int64_t thread)
     free(column);
 }
 
-/* What the gradient is of the sums, and its own sums over rows, from a gradient of the nodes; 0 and nothing in rows in
-which `seen` (rows, width) is not finite, whose inputs become 0 too. */
+/* Compute the gradient of the sums from the gradient of the nodes, and its sums over rows. Rows in which `seen` (rows,
+width) is not finite have gradient 0, do not count, and get inputs 0. */
 static void TYPED(take_in)(const TYPED(job) *job, int64_t width, const REAL *seen, const REAL *gradient,
     const REAL *scale, REAL *columns, double *sums)
 {
@@ -222,7 +222,7 @@ static void TYPED(take_in)(const TYPED(job) *job, int64_t width, const REAL *see
                 columns[i * job->rows + b] = 0;
 }
 
-/* `seen` (rows, width) says which rows count; biases and scales are NULL where there are none. */
+/* Rows in which `seen` (rows, width) is not finite do not count; biases and scales may be NULL. */
 static int TYPED(backward)(TYPED(job) *job, int64_t threads, int64_t width, const REAL *seen, const REAL *gradient,
     REAL *of_subnode_bias, REAL *of_node_bias)
 {
@@ -273,7 +273,7 @@ int TYPED(kanserve_spline_inputs)(const kanserve_spline_layer *layer, int64_t ro
     int64_t derivative, const REAL *table, const REAL *coefficients, const REAL *gradient, REAL *of_x)
 {
     TYPED(job) job = TYPED(job_of)(layer, rows, x, table);
-    job.derivative = derivative - 1; /* whose slope is wanted */
+    job.derivative = derivative - 1; /* its slope is the wanted derivative */
     job.coefficients = coefficients;
     job.of_x = of_x;
     return TYPED(backward)(&job, threads, layer->inputs, x, gradient, NULL, NULL);

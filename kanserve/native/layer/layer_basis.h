@@ -1,21 +1,21 @@
 /* The active functions of one input at some rows, for either precision: see layer.c, which includes this twice. */
 
-/* One input, or forwards up to INPUTS, at up to ROWS rows; function r of row b is at basis[r·ROWS + b]. */
+/* One input, or up to INPUTS in the forward pass, at up to ROWS rows; function r of row b is basis[r·ROWS + b]. */
 typedef struct {
     _Alignas(LINE) REAL base[INPUTS * ROWS];
     REAL base_slope[ROWS];
-    REAL parts[ROWS * PART];      /* of the sums over outputs */
+    REAL parts[ROWS * PART];      /* partial sums over outputs */
     int32_t first[INPUTS * ROWS]; /* the first active function */
     int32_t sorted[ROWS];         /* rows by their first function */
     REAL *basis;                  /* (INPUTS, order + 1, ROWS) */
     REAL *slope;                  /* (order + 1, ROWS) */
-    REAL *own;                    /* ((functions + 1)·padded): the input's coefficients, see `turn` */
-    REAL *total;                  /* the same of a gradient */
+    REAL *own;                    /* ((functions + 1)·padded): the input's coefficients, transposed */
+    REAL *total;                  /* their gradient, in the same layout */
     REAL *sums;                   /* (ROWS, padded) */
     int32_t *starts;              /* (functions + 1) */
 } TYPED(column);
 
-/* Any order, any derivative, any knots. */
+/* For any order, derivative and knots. */
 static void TYPED(locate_pieces)(const kanserve_spline_layer *layer, const REAL *record, int64_t derivative,
     int64_t count, const REAL *x, int32_t *restrict places, REAL *restrict basis)
 {
@@ -37,7 +37,7 @@ static void TYPED(locate_pieces)(const kanserve_spline_layer *layer, const REAL 
     }
 }
 
-/* Cubics on equal steps, straight beyond both ends: their values and first derivatives, as far as they are wanted. */
+/* Cubic splines on a uniform grid with linear extrapolation: values and first derivatives, each if wanted. */
 INLINE void TYPED(locate_cubics)(const REAL *record, REAL last, int values, int slopes, int64_t count,
     const REAL *x, int32_t *restrict places, REAL *restrict basis, REAL *restrict slope)
 {
@@ -46,7 +46,7 @@ INLINE void TYPED(locate_cubics)(const REAL *record, REAL last, int values, int 
         REAL place = (x[b] - low) * inverse;
         place = place > 0 ? place : 0; /* NaN becomes 0 */
         const int32_t interval = (int32_t)(place < last ? place : last);
-        /* Less the interval's knot, which is rounded, and less what the rounding took (Knuth's sum of two). */
+        /* Subtract the interval's knot, which is rounded, and its rounding error (Knuth's TwoSum). */
         const REAL steps = (REAL)interval, along = steps * step, knot = low + along, part = knot - low;
         const REAL lost = (low - (knot - part)) + (along - part);
         const REAL u = ((x[b] - knot) - (lost + steps * rest)) * inverse;
@@ -70,12 +70,12 @@ INLINE void TYPED(locate_cubics)(const REAL *record, REAL last, int values, int 
     }
 }
 
-/* The active functions, or a derivative of theirs. */
+/* The active functions, or their derivative. */
 static void TYPED(locate)(const kanserve_spline_layer *layer, const REAL *record, int64_t derivative, int64_t count,
     const REAL *x, int32_t *places, REAL *basis)
 {
     const REAL last = (REAL)(layer->functions - layer->order - 1);
-    if (record[3] == 0 || derivative > 1) /* a second derivative jumps at the ends, where rounding must not matter */
+    if (record[3] == 0 || derivative > 1) /* a second derivative jumps at the ends, so rounding matters there */
         TYPED(locate_pieces)(layer, record, derivative, count, x, places, basis);
     else if (derivative == 1)
         TYPED(locate_cubics)(record, last, 0, 1, count, x, places, NULL, basis);
@@ -83,7 +83,7 @@ static void TYPED(locate)(const kanserve_spline_layer *layer, const REAL *record
         TYPED(locate_cubics)(record, last, 1, 0, count, x, places, basis, NULL);
 }
 
-/* The same into column->basis and, for the next derivative, column->slope, as far as they are wanted. */
+/* The same into column->basis, and the next derivative into column->slope, each if wanted. */
 static void TYPED(locate_both)(const kanserve_spline_layer *layer, const REAL *record, int64_t derivative,
     int64_t count, const REAL *x, TYPED(column) *column, int values, int slopes)
 {

@@ -1,4 +1,4 @@
-/* Forwards through a layer, for either precision: see layer.c, which includes this twice. */
+/* The forward pass of a layer, for either precision: see layer.c, which includes this twice. */
 
 /* Add the edges of some inputs to the sums of some rows. */
 INLINE void TYPED(add)(int vectors, int64_t active, int with_base, const TYPED(job) *job, const REAL *own,
@@ -33,7 +33,7 @@ INLINE void TYPED(add)(int vectors, int64_t active, int with_base, const TYPED(j
     }
 }
 
-/* From sums to nodes; NaN in a row where one, or an input, is not finite. */
+/* Compute the nodes from the sums; a row is NaN if a node or an input is not finite. */
 static void TYPED(finish)(const TYPED(job) *job, int64_t from, int64_t count, const REAL *sums)
 {
     const int64_t inputs = job->layer->inputs, outputs = job->layer->outputs;

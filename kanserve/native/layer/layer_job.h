@@ -1,16 +1,16 @@
-/* What the ways forwards and backwards share, for either precision: see layer.c, which includes this twice. */
+/* Code shared by the forward and backward passes, for either precision: see layer.c, which includes this twice. */
 
 typedef REAL TYPED(part) __attribute__((vector_size(PART * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 
-/* What all threads know. `padded` is outputs up to a multiple of LANES. */
+/* The data shared by all threads. `padded` is outputs rounded up to a multiple of LANES. */
 typedef struct {
     const kanserve_spline_layer *layer;
     int64_t rows, padded, record;
-    int64_t derivative; /* of the basis functions, for sums and coefficients; for inputs it is the next one */
-    const REAL *columns;       /* (inputs, rows): x, 0 in rows that are not fine */
+    int64_t derivative; /* of the basis functions for sums and coefficients; for inputs one order higher */
+    const REAL *columns;       /* (inputs, rows): x, 0 in rows that are not finite */
     const REAL *weights, *coefficients, *base_weight, *table;
     const REAL *subnode_scale, *subnode_bias, *node_scale, *node_bias;
-    REAL *transposed;               /* (inputs, (functions + 1)·padded): coefficients for the way forward, see `turn` */
+    REAL *transposed;               /* (inputs, (functions + 1)·padded), see `transpose_coefficients` */
     REAL *gradient;             /* (rows, padded): of the sums, 0 in rows that are not finite */
     const REAL *x;
     REAL *y, *of_x, *of_coefficients, *of_base_weight;
@@ -20,7 +20,7 @@ typedef struct {
 
 typedef REAL TYPED(four) __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 
-/* to[c][r] = from[r][c], rows being so far apart in both. */
+/* to[c][r] = from[r][c], with these strides of the rows. */
 static void TYPED(transpose)(
     int64_t rows, int64_t columns, const REAL *restrict from, int64_t from_apart, REAL *restrict to, int64_t to_apart)
 {
@@ -46,7 +46,7 @@ static void TYPED(transpose)(
             to[c * to_apart + r] = from[r * from_apart + c];
 }
 
-/* A vector's lanes added up until PART of them are left. */
+/* Add up a vector's lanes until PART of them are left. */
 INLINE TYPED(part) TYPED(folded)(TYPED(wide) v)
 {
 #if LANES == 16
@@ -59,14 +59,14 @@ INLINE TYPED(part) TYPED(folded)(TYPED(wide) v)
 #endif
 }
 
-/* How many outputs stand together, of those from o on. */
+/* The number of outputs in the group that begins at o. */
 INLINE int64_t TYPED(group)(const TYPED(job) *job, int64_t o)
 {
     return job->padded - o < MOST * LANES ? job->padded - o : MOST * LANES;
 }
 
-/* One input's coefficients with outputs last, base weights behind them. Where vectors of outputs are more than MOST,
-these stand together, so that they, function after function, are near each other at distances that are known. */
+/* One input's coefficients with outputs as the last axis, followed by its base weights. Outputs are grouped by MOST
+vectors, so that the functions of a group are close together, at strides known to the compiler. */
 static void TYPED(transpose_coefficients)(const TYPED(job) *job, int64_t i, REAL *restrict own)
 {
     const int64_t inputs = job->layer->inputs, outputs = job->layer->outputs, functions = job->layer->functions;
@@ -82,7 +82,7 @@ static void TYPED(transpose_coefficients)(const TYPED(job) *job, int64_t i, REAL
     }
 }
 
-/* And back: what there is of a gradient. */
+/* The reverse for the gradients that are wanted. */
 static void TYPED(turn_back)(const TYPED(job) *job, int64_t i, const REAL *total)
 {
     const int64_t inputs = job->layer->inputs, outputs = job->layer->outputs, functions = job->layer->functions;

@@ -1,7 +1,7 @@
-/* Cholesky's factorisation, block of columns by block of columns, the rows of the triangle one after the other.
+/* Blocked Cholesky factorisation of a row-major lower triangle, one block of columns at a time.
 
 In a block, L[i][j] = (A[i][j] - Σ_p L[i][p]·L[j][p]) / L[j][j]. The sum over the columns before the block is nearly all
-of the work: products of pairs of rows, which lie in memory as they are needed. */
+of the work: products of pairs of rows, which are contiguous in memory. */
 #include "cholesky.h"
 
 #include <math.h>
@@ -10,10 +10,10 @@ of the work: products of pairs of rows, which lie in memory as they are needed. 
 #include "../common/vectors.h"
 
 #define W KANSERVE_WIDTH
-#define BLOCK 64 /* columns: what stays in the cache while all rows below pass by */
-#define DEPTH 512 /* columns before the block that are taken at once */
+#define BLOCK 64 /* columns of a block, which stays in the cache while the rows below are processed */
+#define DEPTH 512 /* columns before the block that are summed at once */
 #define COLUMNS 4
-#define ROWS (KANSERVE_WIDTH == 8 ? 4 : 3) /* with as many sums as fit into the registers */
+#define ROWS (KANSERVE_WIDTH == 8 ? 4 : 3) /* so that the sums fit into the registers */
 #define SIDE 8 /* rows that are divided by a triangle at once */
 
 KANSERVE_INLINE void subtract(int height, int width, int64_t depth, const double *rows, const double *columns,
@@ -83,7 +83,7 @@ static void update(double *a, int64_t leading, int64_t size, int64_t begin, int6
         a + begin * leading + begin);
 }
 
-/* The factor of the square at [begin, end); 1 where it is not positive definite. */
+/* Factorise the square at [begin, end); returns 1 if it is not positive definite. */
 static int factor(double *a, int64_t leading, int64_t begin, int64_t end)
 {
     for (int64_t j = begin; j < end; j++) {
@@ -108,7 +108,7 @@ static int factor(double *a, int64_t leading, int64_t begin, int64_t end)
 static void divide(double *a, int64_t leading, int64_t size, int64_t begin, int64_t end)
 {
     const int64_t width = end - begin;
-    double columns[SIDE][SIDE]; /* of SIDE rows, so that all are divided at once */
+    double columns[SIDE][SIDE]; /* SIDE rows transposed, so that all are divided at once */
     for (int64_t i = end; i < size; i += SIDE) {
         const int64_t height = size - i < SIDE ? size - i : SIDE;
         for (int64_t r = 0; r < SIDE; r++)

@@ -1,8 +1,8 @@
-/* A damped step by a system as large as there are residuals, not parameters (Woodbury's identity).
+/* A damped step by a system of the size of the residuals instead of the parameters (Woodbury identity).
 
-With Λ = L·D·L', which is diagonal but for the bending of the splines, and Z = J·L'⁻¹·D^(-½), y = D^(-½)·L⁻¹·slope, the
-step is L'⁻¹·D^(-½)·(y + Z'·w) with (I + Z·Z')·w = r - Z·y. J'r is no right side by itself, as in the identity's usual
-form, where nearly all of it cancels when the damping is weak. */
+Λ = L·D·L' is diagonal except for the smoothness penalty of the splines. With Z = J·L'⁻¹·D^(-½) and y = D^(-½)·L⁻¹·slope
+the step is L'⁻¹·D^(-½)·(y + Z'·w), where (I + Z·Z')·w = r - Z·y. The usual form of the identity, with J'r on the right,
+suffers cancellation when the damping is weak. */
 #include "dual.h"
 
 #include <math.h>
@@ -11,14 +11,14 @@ form, where nearly all of it cancels when the damping is weak. */
 #include "cholesky.h"
 #include "../common/vectors.h"
 
-/* The factors of Λ: L has ones on its diagonal, and `near` and `far` where a function meets the last and the one before
-of its spline, which stand `count` and 2·`count` numbers earlier. */
+/* The factors of Λ: L has ones on its diagonal, and `near` and `far` are its entries for the previous function of the
+spline and the one before, which are `count` and 2·`count` numbers earlier. */
 typedef struct {
     double *root; /* D^(-½) */
     double *near, *far;
 } factors;
 
-/* Rows of Z, and behind each a row of Z·Z'. */
+/* The leading dimension of the rows of Z, each followed by a row of Z·Z'. */
 static int64_t own_leading(const kanserve_problem *problem)
 {
     return kanserve_leading(kanserve_padded(problem->size) + kanserve_squares_height(problem));

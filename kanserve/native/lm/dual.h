@@ -1,4 +1,4 @@
-/* A damped step where parameters far outnumber residuals. See dual.c. */
+/* A damped step for far more parameters than residuals. See dual.c. */
 #ifndef KANSERVE_DUAL_H
 #define KANSERVE_DUAL_H
 
@@ -6,13 +6,14 @@
 
 #include "least_squares.h"
 
-/* How many doubles `work` of kanserve_dual_solve must have. */
+/* The size of `work` of kanserve_dual_solve, in doubles. */
 int64_t kanserve_dual_work(const kanserve_problem *problem);
 
 /* Solve (J'J + Λ)·x = J'r + slope with Λ the penalty's second derivatives and diag(added); `slope` is the penalty's
-gradient. 0, or 1 where there is no solution (x is not written then).
+gradient. Returns 0, or 1 if there is no solution (x is not written then).
 
-`rows` are those of kanserve_squares_normal. But for rounding it gives what Cholesky's factorisation of J'J + Λ does. */
+`rows` are those of kanserve_squares_normal. Except for rounding, the result is that of a Cholesky factorisation of
+J'J + Λ. */
 int kanserve_dual_solve(const kanserve_problem *problem, const double *rows, const double *added, const double *slope,
     double *x, double *work);
 

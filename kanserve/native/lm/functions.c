@@ -1,4 +1,4 @@
-/* For j0 and j1, which are POSIX's and not C's. */
+/* For j0 and j1, which are in POSIX and not in C. */
 #define _DEFAULT_SOURCE
 #define _XOPEN_SOURCE 700
 
@@ -24,9 +24,10 @@ KANSERVE_INLINE kanserve_wide every(double value)
     return (kanserve_wide){0} + value;
 }
 
-/* exp(x) for x ≤ 0, to the last bit or two; 0 from -708 on, so that silu ends at 0 however far out. NaN stays NaN.
+/* exp(x) for x ≤ 0, accurate to the last bit or two; 0 below -708, so that silu(x) is 0 for large negative x. NaN stays
+NaN.
 
-x = n·log 2 + f with |f| ≤ ½·log 2, Taylor's series of exp(f) up to f^13 (the next term is below 1e-17), times 2^n. */
+x = n·log 2 + f with |f| ≤ ½·log 2, the Taylor series of exp(f) up to f^13 (the next term is below 1e-17), times 2^n. */
 KANSERVE_INLINE kanserve_wide exponential(kanserve_wide v)
 {
     static const double terms[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880,
@@ -77,7 +78,7 @@ static double gamma_of(double x)
     return x > 0 ? tgamma(x) : NAN;
 }
 
-/* The derivative of log(gamma(x)), of x > 0: from x + 10 down, as in kanserve/network/special.py. */
+/* The derivative of log(gamma(x)) for x > 0, by the asymptotic series at x ≥ 10, as in kanserve/network/special.py. */
 static double digamma(double x)
 {
     static const double terms[] = {
@@ -91,7 +92,7 @@ static double digamma(double x)
     return log(x) - 0.5 / x - square * series - sum;
 }
 
-/* One line a function: what f is of x, then what f' is, where f is `y`. In the order of kanserve/network/functions.py. */
+/* One line per function: f(x), then f'(x), where `y` is f(x). In the order of kanserve/network/functions.py. */
 #define TABLE \
     ROW(0, x, 1) \
     ROW(1, x * x, 2 * x) \

@@ -1,4 +1,4 @@
-/* The named functions of the table in kanserve/network/functions.py, by their place in it. See functions.c. */
+/* The named functions of kanserve/network/functions.py, by their position in its table. See functions.c. */
 #ifndef KANSERVE_FUNCTIONS_H
 #define KANSERVE_FUNCTIONS_H
 

@@ -1,4 +1,4 @@
-/* What a Levenberg-Marquardt iteration makes of loss and normal equations: penalties, damping, the step. */
+/* A Levenberg-Marquardt iteration on top of loss and normal equations: penalties, damping, the step. */
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 #include "dual.h"
 #include "least_squares.h"
 
-/* ½·c'·B·c of all splines of a bend; adds B·c to `gradient` unless it is NULL. */
+/* The smoothness penalty ½·c'·B·c of all splines of a bend; adds B·c to `gradient` unless it is NULL. */
 static double bent(const kanserve_bend *bend, const double *vector, double *gradient)
 {
     const int64_t count = bend->count, functions = bend->functions;
@@ -61,7 +61,7 @@ double kanserve_squares_penalty(const kanserve_problem *problem, const double *v
     return penalty(problem, vector, NULL);
 }
 
-/* The diagonal of J'J and of the penalty, and J'r, from the rows of J. */
+/* Compute the diagonal of J'J plus the penalty, and J'r, from the rows of J. */
 static void sum_rows(const kanserve_problem *problem, const double *matrix, double *gradient, double *diagonal)
 {
     const kanserve_penalty *one = &problem->penalty;
@@ -116,7 +116,7 @@ int64_t kanserve_squares_step_work(const kanserve_problem *problem)
     return system + 3 * problem->size;
 }
 
-/* The change that the damped equations ask for; 1 where there is none. */
+/* Solve the damped equations for the change of the vector; returns 1 if there is no solution. */
 static int solve(const kanserve_problem *problem, const double *vector, const double *matrix, const double *added,
     double *change, double *work)
 {

@@ -1,7 +1,7 @@
 /* The passes over all rows, shared among threads.
 
-What is added up where does not depend on how many threads there are: rows are shared in chunks that write to places of
-their own, and each source adds its products with those before it, row by row, to its own rows of J'J. */
+The order of additions does not depend on the number of threads: rows are processed in chunks that write to separate
+memory, and each source adds its products with the sources before it, row by row, to its own rows of J'J. */
 #include "least_squares.h"
 
 #include <stddef.h>
@@ -10,7 +10,7 @@ their own, and each source adds its products with those before it, row by row, t
 #include "../common/thread_team.h"
 #include "../common/vectors.h"
 
-#define CHUNK 128 /* rows that one thread takes at once */
+#define CHUNK 128 /* rows of a chunk */
 
 /* --- Memory ------------------------------------------------------------------------------------------------------- */
 
@@ -19,7 +19,7 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* The next `count` doubles of *free, or only their number where there is no memory yet. */
+/* The next `count` doubles of *memory; if that is NULL, only count them. */
 static double *arena_take(double **memory, int64_t *used, int64_t count)
 {
     double *found = *memory == NULL ? NULL : *memory + *used;
@@ -27,7 +27,8 @@ static double *arena_take(double **memory, int64_t *used, int64_t count)
     return found;
 }
 
-/* The passes of all layers for `rows` rows, unless `passes` is NULL; the residuals come behind the last one. */
+/* Allocate the passes of all layers for `rows` rows, unless `passes` is NULL, and after them the residuals; returns the
+number of doubles. */
 static int64_t cut_passes(const kanserve_problem *problem, double *memory, int64_t rows, kanserve_pass *passes,
     double **residuals)
 {
@@ -59,20 +60,20 @@ static int64_t cut_passes(const kanserve_problem *problem, double *memory, int64
     return used;
 }
 
-/* With room for the last function's adjoints, which are written in whole vectors. */
+/* The stride of a group's windows, with room for the last function's adjoints, which are written in whole vectors. */
 static int64_t stride(const kanserve_group *group)
 {
     return kanserve_padded(group->length - group->step + kanserve_padded(group->step));
 }
 
-/* Where things are in `work`: the windows first, because their zeros at the end must stay. */
+/* The layout of `work`: the windows come first, because the zeros at their ends must not be overwritten. */
 typedef struct {
     int64_t windows, passes, chunk_passes, total;
-    int64_t order;              /* int32_t of one source */
-    int64_t records, of_thread; /* where the records of the threads begin, and doubles that those of one take */
+    int64_t order;              /* int32_t per source */
+    int64_t records, of_thread; /* the start of the threads' records, and doubles per thread */
 } layout;
 
-/* What a thread notes down, as many as the network has layers and groups: too many for a stack. */
+/* A thread's records, one per layer and group: too many for the stack. */
 typedef struct {
     kanserve_pass *passes;
     kanserve_source *sources;
@@ -121,7 +122,7 @@ static void set_weights(const kanserve_problem *problem, const double *vector)
         problem->weights[problem->places[p]] = vector[p];
 }
 
-/* Point the first pass at rows from `start` on, and at what is known of them. */
+/* Point the first pass at the rows from `start` on, and at their stored basis values. */
 static void begin_at(const kanserve_problem *problem, kanserve_pass *pass, int64_t start)
 {
     const kanserve_layer *layer = problem->layer;
@@ -134,7 +135,7 @@ static void begin_at(const kanserve_problem *problem, kanserve_pass *pass, int64
     }
 }
 
-/* From the inputs of rows [from, to), counted from `start`, to residuals (rows, outputs); ½·Σ of their squares. */
+/* Compute the residuals (rows, outputs) of rows [from, to), counted from `start`; returns ½·Σ of their squares. */
 static double forward(const kanserve_problem *problem, kanserve_pass *passes, int64_t start, int64_t from, int64_t to,
     int slopes, double *residuals)
 {
@@ -192,12 +193,12 @@ double kanserve_squares_loss(const kanserve_problem *problem, const double *vect
 
 int64_t kanserve_squares_leading(int64_t size)
 {
-    return kanserve_leading(size + KANSERVE_PADDING); /* with room for the last vector of the last column */
+    return kanserve_leading(size + KANSERVE_PADDING); /* with room for a whole vector at the last column */
 }
 
 /* --- Normal equations --------------------------------------------------------------------------------------------- */
 
-/* The adjoints of all layers and the windows of output q's sources, for rows [from, to). */
+/* Compute the adjoints of all layers and the windows of output q's sources, for rows [from, to). */
 static void fill_windows(const kanserve_problem *problem, kanserve_pass *passes, int64_t q, int64_t start, int64_t from,
     int64_t to, const double *residuals, const kanserve_source *sources, const int64_t *groups, int64_t count)
 {
@@ -225,7 +226,7 @@ static void fill_windows(const kanserve_problem *problem, kanserve_pass *passes,
     }
 }
 
-/* The sources of output q and which groups they are; returns how many. */
+/* The sources of output q and their groups; returns their number. */
 static int64_t sources_of(const kanserve_problem *problem, const kanserve_pass *passes, int64_t q,
     kanserve_source *sources, int64_t *groups)
 {
@@ -251,7 +252,7 @@ static int64_t sources_of(const kanserve_problem *problem, const kanserve_pass *
     return count;
 }
 
-/* The windows of rows [from, to) of a block, in their places in the rows of J. */
+/* Copy the windows of rows [from, to) of a block to their places in the rows of J. */
 static void write_rows(const kanserve_problem *problem, int64_t q, int64_t start, int64_t from, int64_t to,
     const kanserve_source *sources, int64_t count, double *matrix)
 {
@@ -266,7 +267,7 @@ static void write_rows(const kanserve_problem *problem, int64_t q, int64_t start
     }
 }
 
-/* Add the products of the rows of a block, or, of a dual problem, write down the rows. */
+/* Add the products of the rows of each block or, for a dual problem, write the rows. */
 static void normal_of_blocks(kanserve_team *one, int64_t thread)
 {
     const kanserve_problem *problem = one->problem;

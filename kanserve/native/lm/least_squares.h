@@ -1,7 +1,7 @@
-/* Gauss-Newton for whole networks: the loss, the normal equations, and one damped step. See least_squares.c.
+/* Levenberg-Marquardt for whole networks: the loss, the normal equations, and one damped step. See least_squares.c.
 
-F(θ) = ½·Σ_n w_n·‖r_n‖² with r = scale·(prediction) - wanted, plus a penalty. Everything is prepared once by
-kanserve/train/lm/compiled_descent.py, which owns the memory; θ is the vector of the free parameters. */
+F(θ) = ½·Σ_n w_n·‖r_n‖² with r = scale·(prediction) - wanted, plus a penalty; θ is the vector of the free parameters.
+kanserve/train/lm/compiled_descent.py prepares everything once and owns the memory. */
 #ifndef KANSERVE_LEAST_SQUARES_H
 #define KANSERVE_LEAST_SQUARES_H
 
@@ -9,10 +9,10 @@ kanserve/train/lm/compiled_descent.py, which owns the memory; θ is the vector o
 
 #include "network.h"
 
-/* Parameters whose windows stand together; see windows.h. */
+/* Parameters that share a window; see windows.h. */
 typedef struct {
-    int64_t layer, input;     /* of the splines; layer -1: dense */
-    int64_t node;             /* the output that they belong to, -1: all */
+    int64_t layer, input;     /* of the splines; layer -1 for a dense group */
+    int64_t node;             /* the output that they belong to; -1 for all */
     int64_t offset, length, step, positions;
     int64_t first_part, parts;
 } kanserve_group;
@@ -32,56 +32,55 @@ typedef struct {
 
 typedef struct {
     int64_t rows, layers, outputs, size, groups, threads;
-    int64_t block;            /* rows whose windows are in memory at once */
+    int64_t block;            /* rows of a block, whose windows are in memory at once */
     const kanserve_layer *layer;
     const kanserve_group *group;
     const kanserve_part *part;
-    const int64_t *places;    /* (size,): where the parameters stand in `weights` */
-    double *weights;          /* all numbers of the layers that may change */
+    const int64_t *places;    /* (size,): the positions of the parameters in `weights` */
+    double *weights;          /* all weights of the layers */
     double *inputs;           /* (rows, inputs) */
     const double *wanted;     /* (rows, outputs) */
     const double *scale;      /* (outputs,) */
-    const double *weight;     /* (rows,): square roots */
-    int32_t *first;           /* (inputs, rows), basis (rows, inputs, width) and base (rows, inputs) of the first */
-    double *basis, *base;     /* layer, which never change; NULL where there is no memory for them */
-    double *work;             /* zeros at the beginning */
+    const double *weight;     /* (rows,): square roots of the weights */
+    int32_t *first;           /* (inputs, rows); with basis (rows, inputs, width) and base (rows, inputs): the first */
+    double *basis, *base;     /* layer's values, which never change; NULL if they would take too much memory */
+    double *work;             /* initially zero */
     kanserve_penalty penalty;
-    int64_t dual;             /* whether steps are found from the rows of J instead of from J'J: see dual.h */
+    int64_t dual;             /* whether steps are computed from the rows of J instead of J'J: see dual.h */
 } kanserve_problem;
 
-/* How many doubles `work` must have; the problem needs all but its pointers to memory for that. */
+/* The size of `work` in doubles; needs all members of the problem except the pointers to memory. */
 int64_t kanserve_squares_work(const kanserve_problem *problem);
 
 /* Fill first, basis and base. */
 void kanserve_squares_prepare(const kanserve_problem *problem);
 
-/* The loss without its penalty; not finite where the network is not. */
+/* The loss without the penalty; not finite if the network is not. */
 double kanserve_squares_loss(const kanserve_problem *problem, const double *vector);
 
 /* The penalty alone. */
 double kanserve_squares_penalty(const kanserve_problem *problem, const double *vector);
 
-/* How far the rows of a matrix of this size are apart. */
+/* The leading dimension of a matrix of this size. */
 int64_t kanserve_squares_leading(int64_t size);
 
-/* How many rows of such a matrix come before the gradient: as many as there are parameters or, of a dual problem,
-residuals. */
+/* The number of rows before the gradient in such a matrix: the parameters or, for a dual problem, the residuals. */
 int64_t kanserve_squares_height(const kanserve_problem *problem);
 
-/* The lower triangle of J'J, and in row `size` J'r. Of a dual problem J instead, weighted, row n·outputs + q that of
-output q in row n, with the residual in column `size`, and zeros for the gradient. No penalty. */
+/* Compute the lower triangle of J'J, and J'r in row `size`, without the penalty. For a dual problem compute the
+weighted J instead: row n·outputs + q is output q of row n, with the residual in column `size`; the gradient is zero. */
 void kanserve_squares_normal(const kanserve_problem *problem, const double *vector, double *matrix);
 
-/* The same, but with the penalty in J'J and in the gradient, which a dual problem has too; and the diagonal of J'J and
-the penalty, at least `least` times its maximum. 0 where all are finite and the gradient is not 0. */
+/* The same with the penalty in J'J and in the gradient, which a dual problem gets too; and the diagonal of J'J plus the
+penalty, at least `least` times its maximum. Returns 0 if all are finite and the gradient is not 0. */
 int kanserve_squares_linearise(
     const kanserve_problem *problem, const double *vector, double least, double *matrix, double *diagonal);
 
-/* How many doubles `work` of kanserve_squares_step must have. */
+/* The size of `work` of kanserve_squares_step, in doubles. */
 int64_t kanserve_squares_step_work(const kanserve_problem *problem);
 
-/* trial = vector - (A + damping·diag(diagonal))⁻¹·gradient. results: loss and penalty there, the loss infinite where
-there is none, and the decrease of their sum that the quadratic model promised. */
+/* trial = vector - (A + damping·diag(diagonal))⁻¹·gradient. results: the loss (infinite if not finite) and the penalty
+there, and the decrease of their sum predicted by the quadratic model. */
 void kanserve_squares_step(const kanserve_problem *problem, const double *vector, const double *matrix,
     const double *diagonal, double damping, double *trial, double *results, double *work);
 

@@ -1,7 +1,7 @@
-/* One layer forwards and backwards, for some rows of a block.
+/* Forward and backward passes of one layer, for some rows of a block.
 
-Everything about one row and one input lies together: the k + 1 active functions, and for each the weights of all
-subnodes. So a layer is a few products of a number with a vector along subnodes, whatever its grid. */
+All data of one row and one input are contiguous: the k + 1 active functions, and for each the weights of all subnodes.
+So a layer is a few products of a number with a vector along subnodes, however fine its grid. */
 #include "network.h"
 
 #include <stddef.h>
@@ -19,7 +19,7 @@ KANSERVE_INLINE double quad_total(quad value)
     return (value[0] + value[1]) + (value[2] + value[3]);
 }
 
-/* How many breaks are ≤ v; for NaN any number there is. */
+/* The number of breaks ≤ v; any valid number for NaN. */
 KANSERVE_INLINE int64_t find_interval(const double *breaks, int64_t count, const double *guess, double v)
 {
     if (guess[1] > 0) {
@@ -63,7 +63,7 @@ void kanserve_rows_locate(const kanserve_layer *layer, kanserve_pass *pass, int6
             const double *table = layer->polynomials + piece * (order + 1) * width;
             pass->first[i * pass->first_rows + n] = layer->first[piece];
             double *slope = slopes ? pass->basis_slope + at : NULL;
-            if (order == 3) /* known when compiled, it needs no loops */
+            if (order == 3) /* a compile-time constant, so that the loops are unrolled */
                 local(table, 3, 4, v - layer->origins[piece], pass->basis + at, slope);
             else
                 local(table, order, width, v - layer->origins[piece], pass->basis + at, slope);
@@ -117,7 +117,7 @@ static void spline_sums(const kanserve_layer *layer, kanserve_pass *pass, int64_
         if (layer->functions == 0)
             for (int64_t o = 0; o < padded; o++)
                 z[o] = 0;
-        else if (padded == 1) { /* along the functions instead */
+        else if (padded == 1) { /* vectors along the functions instead */
             quad sum = {0};
             double straight = 0;
             for (int64_t i = 0; i < inputs; i++) {
@@ -145,7 +145,7 @@ static void add_named(const kanserve_layer *layer, kanserve_pass *pass, int64_t 
         const int64_t j = layer->edges[3 * e], i = layer->edges[3 * e + 1], begin = e * pass->rows + from;
         const double *constants = layer->affine + 4 * e;
         double *values = pass->named + begin, *by = slopes ? pass->named_slope + begin : NULL;
-        /* The arguments stand where the values will: each is read before it is written. */
+        /* In place: each argument is read before its value is written. */
         for (int64_t n = from; n < to; n++)
             values[n - from] = constants[0] * pass->v[n * layer->inputs + i] + constants[1];
         kanserve_named_function(layer->edges[3 * e + 2], to - from, values, values, by);
@@ -260,13 +260,13 @@ void kanserve_rows_backward(const kanserve_layer *layer, const kanserve_pass *pa
         const int64_t j = layer->edges[3 * e], i = layer->edges[3 * e + 1];
         const double factor = layer->affine[4 * e] * layer->affine[4 * e + 2];
         const double *slope = pass->named_slope + e * pass->rows;
-        if (first <= j && j < stop) /* others have no part in it, and may be infinite */
+        if (first <= j && j < stop) /* other edges do not contribute, and may be infinite */
             for (int64_t n = from; n < to; n++)
                 before[n * inputs + i] += pass->adjoint[n * padded + j] * (factor * slope[n]);
     }
 }
 
-/* factors (rows, jump) times the adjoints of the part's subnodes, `active` factors a row. */
+/* Write factors (rows, jump) times the adjoints of the block's subnodes, with `active` factors per row. */
 static void fill_products(const kanserve_layer *layer, const kanserve_pass *pass, const kanserve_part *part,
     int64_t from, int64_t to, const double *factors, int64_t jump, int64_t active, double *windows, int64_t stride)
 {
@@ -279,7 +279,7 @@ static void fill_products(const kanserve_layer *layer, const kanserve_pass *pass
             for (int64_t r = 0; r < active; r++)
                 window[r] = own[r] * one;
         } else if (count == layer->subnodes && part->kind == KANSERVE_SPLINES) {
-            /* The zeros behind the adjoints fall where the next function's come, or behind the window. */
+            /* The zeros after the adjoints are overwritten by the next function, or lie after the window. */
             for (int64_t r = 0; r < active; r++)
                 for (int64_t o = 0; o < padded; o += W)
                     kanserve_store(window + r * count + o, own[r] * kanserve_load(adjoint + o));

@@ -1,7 +1,7 @@
-/* Products of windows (see windows.h): pair of sources by pair, the rows sorted by where both windows begin.
+/* Products of windows (see windows.h) for each pair of sources, with the rows sorted by the beginnings of both windows.
 
-Rows that begin at the same two places add to the same rectangle of the matrix, which then stays in registers; where
-every row begins elsewhere (fine grids), the order at least makes the matrix pass through the cache once. */
+Rows with the same two beginnings add to the same rectangle of the matrix, which then stays in registers. On fine grids,
+where every row begins elsewhere, the order makes the matrix pass through the cache only once. */
 #include "windows.h"
 
 #include <stddef.h>
@@ -11,7 +11,7 @@ every row begins elsewhere (fine grids), the order at least makes the matrix pas
 
 #define W KANSERVE_WIDTH
 #define MOST 4 /* rows of a tile */
-#define COLUMNS (KANSERVE_WIDTH == 8 ? 4 : 3) /* vectors in each, with as many sums as fit into the registers */
+#define COLUMNS (KANSERVE_WIDTH == 8 ? 4 : 3) /* vectors in each row, so that the sums fit into the registers */
 
 typedef struct {
     const int32_t *rows;
@@ -61,7 +61,7 @@ static void any_tile(int height, int width, run one, const double *below, int64_
 #undef TILE
 }
 
-/* What the rows of one run add to the rectangle that begins at `target`; of one source with itself, its triangle. */
+/* Add the products of one run's rows to the rectangle at `target`; only the lower triangle for a source with itself. */
 static void rectangle(
     run one, const kanserve_source *below, const kanserve_source *left, double *target, int64_t leading)
 {
@@ -91,7 +91,7 @@ void kanserve_window_order(int64_t rows, const kanserve_source *source, int32_t 
             order[n] = (int32_t)n;
         return;
     }
-    /* One place further than they belong: a position's start is moved to its end, where the next one starts. */
+    /* Shifted by one place: the loop below moves a position's start to its end, where the next one starts. */
     for (int64_t n = 0; n < rows; n++)
         starts[first[n] + 2]++;
     for (int64_t p = 2; p <= source->positions; p++)

@@ -1,7 +1,7 @@
-/* The kernels of a session, one after the other, without onnxruntime: for a file that holds nothing but our layers.
+/* Run the kernels of a session in a row, without onnxruntime, for a file that contains only our layers.
 
-A small network costs less than the way through onnxruntime, whose code and data are out of the processor's caches when
-it is called now and then. The kernels are those of a session, which must live as long as the chain is used. */
+A small network takes less time than onnxruntime's overhead, whose code and data leave the processor's caches between
+calls. The kernels belong to a session, which must live as long as the chain is used. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,14 +25,14 @@ void kanserve_register_kernel(const kanserve_kernel *made)
     }
 }
 
-/* From now on note the kernels that are made on this thread. */
+/* Start recording the kernels that are made on this thread. */
 PUBLIC void kanserve_listen(void)
 {
     noted.listening = 1;
     noted.count = 0;
 }
 
-/* The kernels since `kanserve_listen`, in the order in which they were made: how many, or -1 for too many. */
+/* Stop recording; write the kernels made since `kanserve_listen`, in order, and return their number, -1 if too many. */
 PUBLIC int kanserve_heard(const void *kernels[MOST])
 {
     noted.listening = 0;
@@ -42,7 +42,7 @@ PUBLIC int kanserve_heard(const void *kernels[MOST])
     return noted.count;
 }
 
-/* The name of a kernel's operator, and what it takes and gives: inputs, nodes, and whether that is double. */
+/* The name of a kernel's operator, and its shape: inputs, nodes, and 1 for double. */
 PUBLIC const char *kanserve_kernel_shape(const kanserve_kernel *kernel, int64_t shape[3])
 {
     shape[0] = kernel->inputs;
@@ -51,8 +51,8 @@ PUBLIC const char *kanserve_kernel_shape(const kanserve_kernel *kernel, int64_t 
     return kernel->name;
 }
 
-/* y (rows, nodes of the last) of x (rows, inputs of the first); 1 without enough memory. Each takes what the one before
-it gives, all in one precision, and all rows at once: which rows go together decides how sums are rounded. */
+/* Compute y (rows, nodes of the last kernel) from x (rows, inputs of the first); 1 if out of memory. Each kernel takes
+the outputs of the one before, all in one precision, and all rows at once: how rows are grouped affects rounding. */
 PUBLIC int kanserve_chain_run(
     const kanserve_kernel *const *kernels, int count, int64_t rows, const void *x, void *y)
 {

@@ -1,10 +1,10 @@
-/* The layers of our ONNX files as operators of onnxruntime, which takes them in place of the functions in the file.
+/* Custom operators of onnxruntime for the layers of our ONNX files; they replace the functions in the file.
 
     ai.kanserve.CardinalCubic, CardinalCubic2, ...   v (batch, inputs), tables ... -> (batch, nodes), float or double
 
-A node has the attributes `tables` (the names of its inputs after v, with commas between), `order` and `base`; what it
-computes is said in spline_layer.h. A node that is not understood fails, and so does the session: whoever makes one
-then does without this library. Only what stands in onnxruntime's C header is used, of version 17 or later. */
+A node has the attributes `tables` (the names of its inputs after v, separated by commas), `order` and `base`;
+spline_layer.h describes the computation. For an unknown node, making the session fails; the caller then makes one
+without this library. Only onnxruntime's C API is used, version 17 or later. */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,14 +14,14 @@ then does without this library. Only what stands in onnxruntime's C header is us
 
 #include "operator.h"
 
-#define API 17 /* the first whose kernels can share work among threads */
-#define NUMBERED 8 /* of each kind; nodes beyond are left to onnxruntime */
+#define API 17 /* the first version whose kernels can share work among threads */
+#define NUMBERED 8 /* operators of each kind; further nodes are left to onnxruntime */
 #define KINDS 7
 #define MOST_TEXT 1024
-#define WORK 1e6 /* products that are worth a thread */
+#define WORK 1e6 /* products per call, above which threads share the work */
 
 typedef struct {
-    OrtCustomOp callbacks; /* first: onnxruntime knows nothing of the rest */
+    OrtCustomOp callbacks; /* must be first: onnxruntime sees only this member */
     char name[32];
     int kind, is_double;
 } operator;
@@ -77,7 +77,7 @@ static OrtStatus *read_table(const OrtApi *api, const OrtKernelInfo *info, size_
     TRY(read_shape(api, value, &type, &table->rank, table->sizes));
     if (table->rank > KANSERVE_MOST_SIZES || (type != numbers && type != ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64))
         return refused(api, "its tables must be of its own type or int64, of three dimensions at most");
-    TRY(api->GetTensorMutableData((OrtValue *)value, &data)); /* which only reads */
+    TRY(api->GetTensorMutableData((OrtValue *)value, &data)); /* does not modify the value */
     table->data = data;
     table->indices = type != numbers;
     table->count = 1;
@@ -102,7 +102,7 @@ static OrtStatus *read_base(const OrtApi *api, const OrtKernelInfo *info, int *b
     return NULL;
 }
 
-/* The description of a node; the names in it are parts of `text`. */
+/* Read the description of a node; the names in it point into `text`. */
 static OrtStatus *read_node(const OrtApi *api, const OrtKernelInfo *info, const operator *own, char text[MOST_TEXT],
     kanserve_description *description)
 {
@@ -285,7 +285,7 @@ static int ORT_API_CALL no(const OrtCustomOp *op)
 }
 
 static operator operators[KINDS * NUMBERED * 2];
-static OrtCustomOpDomain *domain; /* which onnxruntime goes on using after sessions have been made */
+static OrtCustomOpDomain *domain; /* never freed: onnxruntime keeps using it after sessions are made */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void name_operators(void)
@@ -324,7 +324,7 @@ static OrtStatus *make_domain(const OrtApi *api)
     return NULL;
 }
 
-/* What onnxruntime calls when it is given this library. */
+/* The entry point that onnxruntime calls when it loads this library. */
 __attribute__((visibility("default"))) OrtStatus *ORT_API_CALL RegisterCustomOps(
     OrtSessionOptions *options, const OrtApiBase *base)
 {

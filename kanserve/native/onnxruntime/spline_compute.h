@@ -1,15 +1,15 @@
-/* Computing a prepared layer, for either precision: see spline_layer.c, which includes this twice. */
+/* Compute a prepared layer, for either precision: see spline_layer.c, which includes this twice. */
 
-/* Some inputs at some rows of x: value (b, i) is number b·apart + i, function r at it is basis[r·stride + number]. */
+/* Some inputs at some rows of x: value (b, i) has number b·apart + i, its function r is basis[r·stride + number]. */
 typedef struct {
     int64_t rows, inputs, apart, stride;
-    REAL *scaled; /* all inputs (rows, inputs), where the layer has an affine for them */
+    REAL *scaled; /* all inputs (rows, inputs) normalised, if the layer normalises them */
     REAL *x, *basis, *base;
-    int32_t *first; /* the row of the table that function 0 goes with */
+    int32_t *first; /* the row of the table for function 0 */
     REAL *sums;     /* (rows, padded) */
 } TYPED(tile);
 
-/* Splines on equal steps, at whole vectors of values. */
+/* The active functions of splines on uniform grids, for whole vectors of values. */
 INLINE void TYPED(find_cardinal)(const struct TYPED(kanserve_prepared) *layer, int active, int linear, int64_t count,
     const REAL *restrict places, const REAL *restrict x, int64_t stride, int32_t *restrict first, REAL *restrict basis)
 {
@@ -52,7 +52,7 @@ static void TYPED(find_any_cardinal)(const struct TYPED(kanserve_prepared) *laye
 #undef FIND
 }
 
-/* The piece that each value lies in, by dividing. */
+/* The piece of each value on a uniform grid, by division. */
 INLINE void TYPED(find_equal)(const struct TYPED(kanserve_prepared) *layer, int64_t count,
     const REAL *restrict places, const REAL *restrict x, int32_t *restrict pieces)
 {
@@ -65,8 +65,8 @@ INLINE void TYPED(find_equal)(const struct TYPED(kanserve_prepared) *layer, int6
     }
 }
 
-/* The powers of the distance from a piece's origin; those from the second on stay within the range, as 0 times a power
-that overflowed would be NaN. */
+/* The powers of the distance from a piece's origin. From the second power on the distance is clipped to the range, as 0
+times an overflowing power would be NaN. */
 INLINE void TYPED(take_powers)(const struct TYPED(kanserve_prepared) *layer, const REAL *origins, int64_t count,
     const REAL *restrict x, int64_t stride, int32_t *restrict first, REAL *restrict basis)
 {
@@ -85,7 +85,7 @@ INLINE void TYPED(take_powers)(const struct TYPED(kanserve_prepared) *layer, con
     }
 }
 
-/* The basis functions that are not 0 on a piece. */
+/* The active basis functions on each value's piece. */
 static void TYPED(take_functions)(const struct TYPED(kanserve_prepared) *layer, int64_t input, int64_t count,
     const REAL *x, int64_t stride, int32_t *first, REAL *basis)
 {
@@ -103,7 +103,7 @@ static void TYPED(take_functions)(const struct TYPED(kanserve_prepared) *layer, 
     }
 }
 
-/* What counts at the values of a tile whose first input is `input`. */
+/* The active functions and base functions of a tile whose first input is `input`. */
 static void TYPED(locate)(const struct TYPED(kanserve_prepared) *layer, int64_t input, const TYPED(tile) *tile)
 {
     const int64_t values = up_to(tile->rows * tile->apart, LANES), stride = tile->stride;
@@ -133,7 +133,7 @@ static void TYPED(locate)(const struct TYPED(kanserve_prepared) *layer, int64_t 
     }
 }
 
-/* Add what counts to the sums of the rows from `from` on, as many as are left abreast; where the next ones begin. */
+/* Add the tile's inputs to the sums of the rows from `from` on, `abreast` rows at a time; returns the next row. */
 INLINE int64_t TYPED(add)(int abreast, int vectors, int64_t active, int with_base,
     const struct TYPED(kanserve_prepared) *layer, const TYPED(tile) *tile, const REAL *table, int64_t from, REAL *sums)
 {
@@ -207,8 +207,7 @@ static void TYPED(add_inputs)(const struct TYPED(kanserve_prepared) *layer, int6
     }
 }
 
-/* A sum of thousands of terms, one after the other, would lose more than all else here: some inputs at a time have a
-sum of their own. */
+/* A sequential sum of thousands of terms would be the largest rounding error here, so inputs are summed in groups. */
 static void TYPED(add_tile)(const struct TYPED(kanserve_prepared) *layer, int64_t input, const TYPED(tile) *tile)
 {
     TYPED(tile) some = *tile;
@@ -221,7 +220,7 @@ static void TYPED(add_tile)(const struct TYPED(kanserve_prepared) *layer, int64_
     }
 }
 
-/* From sums to nodes; NaN where one, or an input, is not finite. */
+/* Compute the nodes from the sums; all are NaN if a node or an input is not finite. */
 static void TYPED(finish)(const struct TYPED(kanserve_prepared) *layer, const REAL *x, const REAL *sums, REAL *y)
 {
     if (layer->groups == NULL)
@@ -237,7 +236,7 @@ static void TYPED(finish)(const struct TYPED(kanserve_prepared) *layer, const RE
             y[q] = NAN;
 }
 
-/* The tile's values of the inputs from `input` on, in their places, zeros in those that are none. */
+/* Copy the tile's values of the inputs from `input` on, padded with zeros. */
 static void TYPED(gather)(
     const struct TYPED(kanserve_prepared) *layer, int64_t input, const REAL *x, const TYPED(tile) *tile)
 {
@@ -259,7 +258,7 @@ static void TYPED(gather)(
         tile->x[n] = 0;
 }
 
-/* The inputs of the tile's rows as the splines take them. */
+/* The normalised inputs of the tile's rows. */
 static const REAL *TYPED(scale)(
     const struct TYPED(kanserve_prepared) *layer, const REAL *restrict x, const TYPED(tile) *tile)
 {

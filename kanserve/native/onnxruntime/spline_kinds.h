@@ -1,6 +1,6 @@
-/* The tables of each kind of splines, for either precision: see spline_layer.c, which includes this twice. */
+/* Read the tables of each kind of splines, for either precision: see spline_layer.c, which includes this twice. */
 
-/* Numbers to more than the precision: what was rounded away stands in `rest`, where that is given. */
+/* Numbers with extra precision: `rest`, if given, holds the rounding errors of `values`. */
 typedef struct {
     const REAL *values, *rest;
 } TYPED(exact);
@@ -10,7 +10,7 @@ static double TYPED(whole)(TYPED(exact) from, int64_t n)
     return (double)from.values[n] + (from.rest == NULL ? 0 : (double)from.rest[n]);
 }
 
-/* Whether what the table called `name` holds can have been rounded away from `values`; it need not be there. */
+/* Whether the optional table `name` holds possible rounding errors of `values`. */
 static int TYPED(take_rest)(
     const kanserve_description *description, const char *name, int64_t count, TYPED(exact) *exact)
 {
@@ -22,7 +22,7 @@ static int TYPED(take_rest)(
     return yes;
 }
 
-/* Where counting begins and the steps of each input, one spline after the other in the file. */
+/* Read the origins and steps of uniform grids, one spline after the other in the file. */
 static const char *TYPED(take_steps)(struct TYPED(kanserve_prepared) *layer, const int64_t *splines,
     TYPED(exact) starts, TYPED(exact) steps)
 {
@@ -50,7 +50,7 @@ static const char *TYPED(take_steps)(struct TYPED(kanserve_prepared) *layer, con
     return NULL;
 }
 
-/* Σ slopes·values, the values so far apart; in `size` how large its terms are. */
+/* Σ slopes·values, with stride `apart` of the values; adds the sizes of the terms to `size`. */
 static double TYPED(slope)(int64_t active, const REAL *slopes, const REAL *values, int64_t apart, double *size)
 {
     double sum = 0;
@@ -62,7 +62,7 @@ static double TYPED(slope)(int64_t active, const REAL *slopes, const REAL *value
     return sum;
 }
 
-/* The weights of what is cut off must be the slopes at both ends: the kernel goes on with these. */
+/* Check that the weights of the clipped parts are the slopes at both ends, with which the kernel extrapolates. */
 static int TYPED(straight)(const struct TYPED(kanserve_prepared) *layer, const REAL *weights, const REAL *rows,
     int64_t functions, int64_t inputs, double factor)
 {
@@ -102,7 +102,7 @@ static const char *TYPED(prepare_cardinal)(const kanserve_description *descripti
         return "what rounding took from middles and steps must be less than it can take";
     const REAL *all = find(description, "spline_weights")->data;
     const int64_t functions = rows / count, intervals = functions - order;
-    double factor = 2; /* 2/a, see onnx_cardinal.py: what the file's weights are to be multiplied with */
+    double factor = 2; /* 2/a of onnx_cardinal.py, by which the file's weights must be multiplied */
     for (int64_t n = 1; n <= order; n++)
         factor *= (double)n * 2 / (double)active;
     layer->linear = lowest != NULL;
@@ -124,7 +124,7 @@ static const char *TYPED(prepare_cardinal)(const kanserve_description *descripti
     return TYPED(take_steps)(layer, splines, middles, steps);
 }
 
-/* Breaks that rise, or equal steps; how far a value can be from the origin of an inner piece. */
+/* Read increasing breaks, or a uniform grid; sets `reach`, the largest distance from the origin of an inner piece. */
 static const char *TYPED(take_breaks)(const kanserve_description *description,
     struct TYPED(kanserve_prepared) *layer, const int64_t *splines, int64_t count)
 {
@@ -156,7 +156,7 @@ static const char *TYPED(take_breaks)(const kanserve_description *description,
     return NULL;
 }
 
-/* The functions that are not 0 on a piece are order + 1 at most, next to each other. */
+/* Read one piece, on which at most order + 1 neighbouring functions are not 0. */
 static const char *TYPED(take_piece)(struct TYPED(kanserve_prepared) *layer, int64_t place, const REAL **tables,
     int64_t row, int64_t functions)
 {

@@ -1,11 +1,11 @@
-/* A layer of splines, prepared for one row as well as for many, in float and in double.
+/* A layer of splines, fast for one row as well as for many, in float and in double.
 
-Every input has rows of numbers, one number a subnode, padded to whole vectors: the coefficients of its basis functions
-or its pieces' polynomials, and behind them its base weights. At a value, order + 1 rows that stand together count, each
-times a number: which rows and what numbers is found for many values at once, as vectors along rows and inputs; then for
-each row of x these rows are summed. Nothing is turned around for that, so a single row costs what it should.
+Every input has rows of numbers, one number per subnode, padded to whole vectors: the coefficients of its basis
+functions or the polynomials of its pieces, and after them its base weights. An input value selects order + 1
+consecutive rows, each with a factor. The rows and factors are found for many values at once, as vectors along rows and
+inputs; then these rows are summed for each row of x. Nothing is transposed, so a single row has no extra cost.
 
-Where splines on equal steps are 0 beyond the range, there are rows of zeros on both sides. */
+For splines on uniform grids that are 0 beyond the range, there are rows of zeros on both sides. */
 #include "spline_layer.h"
 
 #include <math.h>
@@ -14,22 +14,22 @@ Where splines on equal steps are 0 beyond the range, there are rows of zeros on 
 
 #include "../common/lanes.h"
 
-#define VALUES 512        /* at once: what is found for them stays in the first cache */
-#define NARROW 32         /* inputs up to which some rows of x make one vector */
-#define TILE 64           /* rows of x at once, */
-#define WIDE_TILE 128     /* and where the layer's own rows are more than fit into the second cache */
-#define CACHE (1 << 20)   /* bytes */
+#define VALUES 512        /* values at once, so that rows and factors stay in the L1 cache */
+#define NARROW 32         /* inputs up to which several rows of x share a vector */
+#define TILE 64           /* rows of x at once */
+#define WIDE_TILE 128     /* the same if the layer's table does not fit into the L2 cache */
+#define CACHE (1 << 20)   /* bytes of the L2 cache */
 #define GROUP 4           /* vectors of subnodes at once */
 #if BYTES == 64
-#define ABREAST 4 /* sums at once, of vectors and rows of x: each addition waits for the last one to the same sum */
+#define ABREAST 4 /* independent sums at once, of vectors and rows of x, to hide the latency of additions */
 #else
 #define ABREAST 8
 #endif
-#define ADDED 32 /* inputs with one sum */
+#define ADDED 32 /* inputs per partial sum */
 #define SCRATCH (1 << 14) /* bytes on the stack, enough for a few rows */
 #define MOST_ROWS (1 << 22) /* of an input, so that floats count them exactly */
-#define HIGHEST 5         /* order of splines on equal steps */
-#define LARGER 64         /* times what the file holds is the most that a layer may take */
+#define HIGHEST 5         /* highest order of splines on uniform grids */
+#define LARGER 64         /* limit of a layer's memory, as a multiple of the file's tables */
 
 static const char no_memory[] = "there is not enough memory";
 
@@ -41,14 +41,14 @@ static const kanserve_table *find(const kanserve_description *description, const
     return NULL;
 }
 
-/* The table's numbers if it has this many; all of ours are told apart by that and their names. */
+/* The numbers of the table with this name, if it has this many; else NULL. */
 static const void *numbers(const kanserve_description *description, const char *name, int64_t count)
 {
     const kanserve_table *table = find(description, name);
     return table == NULL || table->indices || table->count != count ? NULL : table->data;
 }
 
-/* The rows and columns of a matrix of numbers; 0 where there is none. */
+/* The rows and columns of a matrix of numbers; returns 0 if there is none. */
 static int matrix(const kanserve_description *description, const char *name, int64_t *rows, int64_t *columns)
 {
     const kanserve_table *table = find(description, name);
@@ -72,7 +72,7 @@ static int64_t least(int64_t a, int64_t b)
 #define REAL float
 #define TYPED(name) name##_float
 #define LANES (BYTES / 4)
-#define KEPT 14 /* bits of a step, so that a small multiple is exact */
+#define KEPT 14 /* leading bits of a step, so that small multiples are exact */
 #include "../common/lanes_typed.h"
 #include "spline_cardinal.h"
 #include "spline_tables.h"

@@ -1,4 +1,4 @@
-/* Preparing a layer from a description, for either precision: see spline_layer.c, which includes this twice. */
+/* Prepare a layer from its description, for either precision: see spline_layer.c, which includes this twice. */
 
 static const char *TYPED(take_nodes)(
     const kanserve_description *description, struct TYPED(kanserve_prepared) *layer)
@@ -65,7 +65,7 @@ static const char *TYPED(fill)(const kanserve_description *description, struct T
     layer->base = description->base;
     layer->active = description->order + 1;
     layer->padded = TYPED(padded)(layer->subnodes);
-    /* Beyond the range stand two features more for each input with splines. */
+    /* Linear extrapolation adds two features for each input with splines. */
     layer->inputs = beyond == NULL || layer->kind != KANSERVE_CARDINAL ? features
         : own == NULL ? features / 3 : features - 2 * own->count;
     if (layer->inputs < 1)

@@ -1,9 +1,9 @@
-/* What every kind of layer needs to be prepared, for either precision: see spline_layer.c, which includes this twice.
+/* Preparation common to all kinds of layers, for either precision: see spline_layer.c, which includes this twice.
 
-Each function gives NULL, or why the description is none of ours. What is counted here are tables that are there, so
-that no product of their sizes can overflow before `room` has looked at it. */
+Each function returns NULL, or the reason why the description is invalid. Sizes come from existing tables, so their
+products cannot overflow before `room` checks them. */
 
-/* The inputs that have splines in the file. */
+/* The inputs with splines in the file. */
 typedef struct {
     const int64_t *inputs; /* NULL: all */
     int64_t count;
@@ -17,7 +17,7 @@ static REAL *TYPED(zeros)(int64_t count)
     return made;
 }
 
-/* The inputs whose splines the tables hold. */
+/* Read which inputs have splines in the tables. */
 static const char *TYPED(take_inputs)(
     const kanserve_description *description, int64_t inputs, TYPED(source) *source)
 {
@@ -36,7 +36,7 @@ static const char *TYPED(take_inputs)(
     return NULL;
 }
 
-/* Which inputs are used, and the spline of each: its number, or -1. */
+/* Find the used inputs, and the number of each one's spline, or -1. */
 static const char *TYPED(choose)(struct TYPED(kanserve_prepared) *layer, const TYPED(source) *source,
     const REAL *weights, int64_t **splines)
 {
@@ -69,7 +69,7 @@ static const char *TYPED(choose)(struct TYPED(kanserve_prepared) *layer, const T
     return NULL;
 }
 
-/* The layer's own rows, all of them 0. */
+/* Allocate the layer's table with zeros. */
 static const char *TYPED(room)(
     const kanserve_description *description, struct TYPED(kanserve_prepared) *layer, int64_t rows)
 {
