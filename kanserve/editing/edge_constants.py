@@ -13,13 +13,13 @@ from math import exp, isfinite
 
 import numpy as np
 
+from kanserve.editing.editing_limits import EDITING
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex, edge_names
 from kanserve.network.kan import Kan, Sum, Symbolic, Zero
 from kanserve.simplification.edge_candidates import HOMOGENEOUS
 from kanserve.simplification.symbolic_edges import named
 
-MOST_EXPONENT = 30.0
 NAMES = ("a", "b", "c", "d")
 
 
@@ -58,7 +58,7 @@ def _neutral(one: Symbolic) -> Symbolic:
     if name in HOMOGENEOUS and a != 0:
         factor, offset = HOMOGENEOUS[name](abs(a))
         return Symbolic(name, a / abs(a), b / abs(a), c * factor, d + c * offset)
-    if name == "exp" and abs(b) < MOST_EXPONENT:
+    if name == "exp" and abs(b) < EDITING.edge_constants_most_exponent:
         return Symbolic(name, a, 0.0, c * exp(b), d)
     return one
 

@@ -3,17 +3,17 @@
 from html import escape
 from typing import TYPE_CHECKING
 
+from kanserve.editing.editing_limits import EDITING
+
 if TYPE_CHECKING:
     from kanserve.editing.snapshot import EdgeView, Snapshot
 
-MOST_EDGES = 60
-WIDTH, HEIGHT = 90, 26
 BLUE, INK = "#1f5fbf", "#20242c"
 
 
 def html(one: "Snapshot") -> str:
     """The formulas, the losses and at most 60 edges, those with the largest share first."""
-    shown = sorted(one.edges, key=lambda edge: -edge.share)[:MOST_EDGES]
+    shown = sorted(one.edges, key=lambda edge: -edge.share)[: EDITING.html_page_most_edges]
     rest = len(one.edges) - len(shown)
     written = "".join(
         f"<p><code>{escape(formula.name)} = {escape(formula.text or formula.trouble)}</code></p>"
@@ -39,13 +39,14 @@ def _curve(edge: "EdgeView") -> str:
     finite = [value for value in edge.curve if value is not None]
     if not finite:
         return ""
-    low, height = min(finite), max(finite) - min(finite)
-    across = WIDTH / (len(edge.curve) - 1)
+    width, height = EDITING.html_page_width, EDITING.html_page_height
+    low, extent = min(finite), max(finite) - min(finite)
+    across = width / (len(edge.curve) - 1)
     places = [
-        f"{n * across:.1f},{2 + (HEIGHT - 4) * (1 - ((value - low) / height if height else 0.5)):.1f}"
+        f"{n * across:.1f},{2 + (height - 4) * (1 - ((value - low) / extent if extent else 0.5)):.1f}"
         for n, value in enumerate(edge.curve)
         if value is not None
     ]
     colour = BLUE if edge.function else INK
     line = f'<polyline points="{" ".join(places)}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-    return f'<svg width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{escape(edge.name)}">{line}</svg>'
+    return f'<svg width="{width}" height="{height}" role="img" aria-label="{escape(edge.name)}">{line}</svg>'

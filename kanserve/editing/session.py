@@ -11,10 +11,11 @@ from kanserve._renamed import renamed_keyword
 from kanserve.data.dataset import Dataset, dataset
 from kanserve.editing import html_page, session_storage, snapshot, steps
 from kanserve.editing.edge_fits import closest, points, require_alive
+from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.session_data import rows_for
 from kanserve.editing.snapshot import Done, Snapshot
 from kanserve.editing.step_fields import Tolerance, truth, whole_number
-from kanserve.editing.steps import SHORT, Refit, Step
+from kanserve.editing.steps import Refit, Step
 from kanserve.editing.suggestions import Suggestion, suggestions
 from kanserve.errors import FormatError, InputError, KanserveError
 from kanserve.network.edge_names import edge_names, place_of
@@ -24,8 +25,6 @@ from kanserve.simplification.edge_candidates import LIBRARY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-TOP = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +54,7 @@ class Session:
     def __init__(
         self, kan: Kan, data: Dataset | tuple[ArrayLike, ArrayLike], *, seed: int = 0, held_out: bool = True
     ) -> None:
-        self._seed = whole_number(seed, "seed", 0, session_storage.MOST_SEED)
+        self._seed = whole_number(seed, "seed", 0, EDITING.session_storage_most_seed)
         self._held_out = truth(held_out, "held_out")
         self._rows = rows_for(kan, dataset(data, classes=kan.classes), self._seed, self._held_out)
         self._first = kan
@@ -93,7 +92,9 @@ class Session:
         """The session as plain data for a view."""
         return snapshot.snapshot(self.kan, self._rows, self.history, len(self._undone))
 
-    def suggest(self, edge: str, top: int = TOP, functions: Sequence[str] = LIBRARY) -> tuple[Suggestion, ...]:
+    def suggest(
+        self, edge: str, top: int = EDITING.session_top, functions: Sequence[str] = LIBRARY
+    ) -> tuple[Suggestion, ...]:
         """Candidate functions for an edge, best first: R² to the present edge, and the held-out loss after `snap`.
 
         Only the `top` functions that fit best for their complexity are tried.
@@ -113,7 +114,7 @@ class Session:
         require_alive(self.kan, place)
         if isinstance(candidates, int):
             count = whole_number(candidates, "candidates", 0, len(LIBRARY))
-            offered = self.suggest(edge, max(count, TOP))[:count] if count else ()
+            offered = self.suggest(edge, max(count, EDITING.session_top))[:count] if count else ()
         else:
             offered = self.suggest(edge, max(len(candidates), 1), tuple(candidates))
         found, error = points(self.kan, place, self._rows), self._rows.error(self.kan)
@@ -126,15 +127,15 @@ class Session:
 
     def do(self, step: Step) -> "Session":
         """Take a step (`kanserve.editing.steps`); undone steps can no longer be redone."""
-        if len(self._done) == session_storage.MOST_STEPS:
+        if len(self._done) == EDITING.session_storage_most_steps:
             raise InputError(
-                f"A session has {session_storage.MOST_STEPS} steps at most; begin another from its network."
+                f"A session has {EDITING.session_storage_most_steps} steps at most; begin another from its network."
             )
         self._take(step)
         self._undone.clear()
         return self
 
-    def snap(self, edge: str, function: str, refit: int = SHORT) -> "Session":
+    def snap(self, edge: str, function: str, refit: int = EDITING.steps_short) -> "Session":
         """Replace an edge by the closest c·f(a·x + b) + d, then refit everything for `refit` iterations."""
         return self.do(steps.Snap(self._called(edge), function, refit))
 

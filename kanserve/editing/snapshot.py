@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from kanserve.editing import edge_constants
+from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.html_page import html
 from kanserve.editing.session_data import SessionData
 from kanserve.errors import DataError, KanserveError
@@ -16,9 +17,6 @@ from kanserve.network.importance import Importance, importance
 from kanserve.network.kan import Kan, Layer, Spline, Sum
 from kanserve.simplification.activations import Array, values
 from kanserve.train import score
-
-CURVE = 33  # points of an edge's curve
-OPERATIONS = 200  # longer formulas are shortened
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,11 @@ def _edges(kan: Kan, rows: SessionData) -> tuple[EdgeView, ...]:
     names, found = edge_names(kan), []
     for depth, (layer, v) in enumerate(zip(kan.layers, values(kan, x), strict=False)):
         v = v[np.isfinite(v).all(axis=1)]
-        u = np.linspace(v.min(axis=0), v.max(axis=0), CURVE) if len(v) else np.zeros((CURVE, layer.inputs))
+        u = (
+            np.linspace(v.min(axis=0), v.max(axis=0), EDITING.snapshot_curve)
+            if len(v)
+            else np.zeros((EDITING.snapshot_curve, layer.inputs))
+        )
         given = edges(layer, u)
         for j, i in np.argwhere(layer.alive).tolist():
             share = float(shares.edges[depth][j, i]) if shares else 0.0
@@ -146,7 +148,7 @@ def _shares(kan: Kan, x: Array) -> Importance | None:
 
 def _formulas(kan: Kan) -> tuple[FormulaView, ...]:
     try:
-        found = formulas(kan, limit=OPERATIONS, strict=False)
+        found = formulas(kan, limit=EDITING.snapshot_operations, strict=False)
         return tuple(FormulaView(view.name, view.text, view.closed_form, tuple(view.domain)) for view in found)
     except KanserveError as error:  # not finite anywhere, or with splines that overflow
         return tuple(FormulaView(output.name, "", kan.symbolic, trouble=str(error)) for output in kan.outputs)

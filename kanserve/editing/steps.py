@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from kanserve.editing import edge_constants
-from kanserve.editing.edge_fits import MOST_INTERVALS, closest, freed, points, require_alive
+from kanserve.editing.edge_fits import closest, freed, points, require_alive
+from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.session_data import SessionData, require_sound
 from kanserve.editing.step_fields import Tolerance, number, text, texts, to, tolerance, truth, whole_number
 from kanserve.errors import InputError, NotFoundError
@@ -27,9 +28,6 @@ from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.symbolic_edges import named
 from kanserve.simplification.validation import free_parameters, refit
 
-SHORT = 12
-"""Iterations of the refit after a function replaces an edge."""
-MOST_STEPS = 10_000
 MOST_DIGITS = 17
 
 
@@ -51,11 +49,11 @@ class Snap:
 
     edge: str
     function: str
-    refit: int = SHORT
+    refit: int = EDITING.steps_short
 
     def __post_init__(self) -> None:
         to(self, edge=text(self.edge, "edge"), function=text(self.function, "function"))
-        to(self, refit=whole_number(self.refit, "refit", 0, MOST_STEPS))
+        to(self, refit=whole_number(self.refit, "refit", 0, EDITING.steps_most_steps))
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
         row_of(self.function)
@@ -86,7 +84,7 @@ class Free:
     def __post_init__(self) -> None:
         to(self, edge=text(self.edge, "edge"))
         if self.intervals is not None:
-            to(self, intervals=whole_number(self.intervals, "intervals", 1, MOST_INTERVALS))
+            to(self, intervals=whole_number(self.intervals, "intervals", 1, EDITING.edge_fits_most_intervals))
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
         return freed(kan, place_of(kan, self.edge), rows, self.intervals)
@@ -193,7 +191,11 @@ class Refit:
     smooth: float = 0.0
 
     def __post_init__(self) -> None:
-        to(self, steps=whole_number(self.steps, "steps", 1, MOST_STEPS), smooth=number(self.smooth, "smooth", 0.0))
+        to(
+            self,
+            steps=whole_number(self.steps, "steps", 1, EDITING.steps_most_steps),
+            smooth=number(self.smooth, "smooth", 0.0),
+        )
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
         most, count = SIMPLIFICATION.get().validation_most_parameters, free_parameters(kan)

@@ -11,8 +11,9 @@ import numpy as np
 
 from kanserve.editing.edge_constants import units
 from kanserve.editing.edge_fits import Fit, closest, points
+from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.session_data import SessionData, require_sound
-from kanserve.editing.steps import SHORT, put_in
+from kanserve.editing.steps import put_in
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.functions import FUNCTIONS
@@ -38,7 +39,7 @@ class Suggestion:
 
 @np.errstate(all="ignore")
 def suggestions(
-    kan: Kan, place: EdgeIndex, rows: SessionData, functions: Sequence[str], top: int, refit: int = SHORT
+    kan: Kan, place: EdgeIndex, rows: SessionData, functions: Sequence[str], top: int, refit: int = EDITING.steps_short
 ) -> tuple[Suggestion, ...]:
     """Suggestions for the `top` functions that fit the edge best for their complexity.
 

@@ -14,7 +14,8 @@ from kanserve.simplification.validation import Judge, SimplifyReport, SimplifySt
 from kanserve.train.common.creation import create
 from kanserve.train.common.normalising import normalised
 from kanserve.train.common.scoped_settings import scoped
-from kanserve.train.fitting import FEWEST_ROWS, fit
+from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.fitting import fit
 from kanserve.train.lm.schedule import no_worse_than_the_mean
 
 
@@ -81,7 +82,7 @@ def discover(
         found = discover(replace(rows, classes=()), tolerance=tolerance, seed=seed, report=report)
         return prune(fit(found.shape, rows, seed=seed), rows, tolerance=tolerance, seed=seed, report=report)
     shape = rows.x.shape[1], rows.y.shape[1]
-    if len(rows) < FEWEST_ROWS:
+    if len(rows) < TRAINING.fitting_fewest_rows:
         return fit(shape, rows, seed=seed)
     one = judge(normalised(create(shape, grid=settings.architectures_coarsest), rows), rows, tolerance, seed)
     few = _of_few(one, seed)

@@ -20,22 +20,16 @@ from kanserve.train.common.creation import create
 from kanserve.train.common.fit_progress import FitReport, Watch
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.normalising import normalised
-from kanserve.train.lm import levenberg_marquardt, schedule
+from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.lm import schedule
 
 Loss = Literal["auto", "squared", "cross_entropy"]
 Optimizer = Literal["auto", "lm", "lbfgs", "adam"]
 Places = NDArray[np.int64]
 
-FEWEST_ROWS = 10  # with fewer, no rows are held out
-FEW_ROWS_SMOOTH = 1e-2
-CLASSES_SMOOTH = 5e-3  # of a classifier's splines: better than 0, and than a choice by 20 held-out rows
 STEPS = {"lm": 100, "lbfgs": 200, "adam": 1000}
-PATIENCE = {"lm": levenberg_marquardt.PATIENCE, "lbfgs": 20, "adam": 20}
+PATIENCE = {"lm": TRAINING.levenberg_marquardt_patience, "lbfgs": 20, "adam": 20}
 JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # held-out rows at most
-HIDDEN = 0.5  # half-width of hidden grids: about the range of random splines' sums; if wider, splines stay straight
-MANY_ROWS = 50_000  # from here on Adam: LBFGS would take all rows at every step
-SETTLED_ROWS, SETTLE_STEPS = 20_000, 20  # last steps of LBFGS and Adam, held-out rows included: up to so many rows
-MOST_ROWS = 200_000  # of a least-squares fit, whose few parameters gain nothing from more
 
 
 @renamed_keyword("grids", "grid")
@@ -158,7 +152,7 @@ def fit(
     wanted = kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed)
     template = normalised(wanted, data)
     of = _loss(loss, data)
-    few_rows = len(data) <= MANY_ROWS
+    few_rows = len(data) <= TRAINING.fitting_many_rows
     method = _method(optimizer, of, l1 != 0 or entropy != 0, few_rows, schedule.fresh(template, grids[0], (seed,)))
     out, held = _split(data, validation, JUDGED_BY[method], seed)
     few = validation != 0 and held is None
@@ -212,11 +206,11 @@ def _least_squares(
     watch: Watch,
     kept: Checkpoint,
 ) -> Kan:
-    train, every = data, data.sample(MOST_ROWS, settings.seed)
+    train, every = data, data.sample(TRAINING.fitting_most_rows, settings.seed)
     if out is not None:
         left = len(data) - len(out)
-        train = data.take(past(out, some(left, min(left, MOST_ROWS), settings.seed)))
-    elif len(data) > MOST_ROWS:
+        train = data.take(past(out, some(left, min(left, TRAINING.fitting_most_rows), settings.seed)))
+    elif len(data) > TRAINING.fitting_most_rows:
         train = every
     return schedule.run(template, every, schedule.Schedule(train, held, settings, watch, kept))
 
@@ -236,11 +230,13 @@ def _descent(
     if kept.holds("chosen"):
         result = kept.kan("chosen")
     else:
-        start = schedule.fresh(template, settings.grids[0], (settings.seed,), HIDDEN)
+        start = schedule.fresh(template, settings.grids[0], (settings.seed,), TRAINING.fitting_hidden)
         result = descend(start, data, held, settings, without=out, watch=watch, checkpoint=kept)
-    if out is not None and len(data) <= SETTLED_ROWS and not settings.penalised:
+    if out is not None and len(data) <= TRAINING.fitting_settled_rows and not settings.penalised:
         kept.keep({"chosen": result}, {})
-        last = replace(settings, method="lbfgs", steps=SETTLE_STEPS, grids=settings.grids[:1], learning_rate=None)
+        last = replace(
+            settings, method="lbfgs", steps=TRAINING.fitting_settle_steps, grids=settings.grids[:1], learning_rate=None
+        )
         result = descend(result, data, None, last)
     if not np.isfinite(evaluate(result, data.sample(JUDGED_BY[settings.method], settings.seed).x)).all():
         raise TrainingError(f"{settings.method} found no finite network. Try a smaller learning_rate.")
@@ -260,11 +256,11 @@ def _strengths(
     if smooth != "auto":
         return (float(smooth),)
     if few:
-        return (FEW_ROWS_SMOOTH,)
+        return (TRAINING.fitting_few_rows_smooth,)
     if exact:
         return (0.0,)
     if loss == "cross_entropy":
-        return (CLASSES_SMOOTH,)
+        return (TRAINING.fitting_classes_smooth,)
     return schedule.STRENGTHS if choosing else (0.0,)
 
 
@@ -273,7 +269,7 @@ def _split(data: Dataset, validation: float | Dataset, most: int, seed: int) -> 
     if isinstance(validation, Dataset):
         return None, validation.counted()
     count = min(round(validation * len(data)), most)
-    if len(data) < FEWEST_ROWS or count == 0:
+    if len(data) < TRAINING.fitting_fewest_rows or count == 0:
         return None, None
     if len(data) - count < 2:
         raise TrainingError(

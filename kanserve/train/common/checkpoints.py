@@ -32,12 +32,11 @@ from kanserve.errors import ConflictError, FormatError, NotFoundError
 from kanserve.network.kan import Kan
 from kanserve.network.serialization import checksum, dumps, loads
 from kanserve.train.common.fit_settings import Settings
+from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
 
 VERSION = 1
-SHARE = 0.05  # of a fit's time that writing may take
-HASHED_AT_ONCE = 2**16  # rows
 _KAN, _ARRAY = "kan.", "array."
 
 
@@ -55,8 +54,8 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to write again, by `SHARE`."""
-        return self.path is not None and time.monotonic() - self.written >= self.took / SHARE
+        """Whether it is time to write again."""
+        return self.path is not None and time.monotonic() - self.written >= self.took / TRAINING.checkpoints_share
 
     def holds(self, name: str) -> bool:
         return name in self.kans
@@ -140,8 +139,8 @@ def _digest(data: Dataset) -> str:
     for array in (data.x, data.y, data.weights):
         if array is not None:
             digest.update(repr(array.shape).encode())
-            for start in range(0, len(array), HASHED_AT_ONCE):
-                digest.update(array[start : start + HASHED_AT_ONCE].tobytes())
+            for start in range(0, len(array), TRAINING.checkpoints_hashed_at_once):
+                digest.update(array[start : start + TRAINING.checkpoints_hashed_at_once].tobytes())
     return digest.hexdigest()
 
 

@@ -8,8 +8,7 @@ from kanserve.errors import NetworkError
 from kanserve.network.kan import Base, Kan, Layer, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.train.common.argument_checks import whole
-
-SPREAD = 0.1  # standard deviation of random weights, times the root of a layer's inputs (TRAINING: 39 of 40 starts)
+from kanserve.train.common.training_settings import TRAINING
 
 
 def create(
@@ -76,7 +75,7 @@ def create(
 def _random(
     generator: np.random.Generator, o: int, i: int, grid: int, order: int, base: Base, arities: list[int]
 ) -> Layer:
-    spread = SPREAD / np.sqrt(i)
+    spread = TRAINING.creation_spread / np.sqrt(i)
     return make_layer(
         generator.normal(0, spread, (o, i, grid + order)),
         knots=uniform_knots(-1, 1, grid, order),

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite, nan
 
 from kanserve.network.kan import Kan
-
-BAR = 20  # characters
-REWRITTEN_EVERY, ADDED_EVERY = 0.1, 5.0  # seconds between lines about one stage: in a terminal, and in a log
+from kanserve.train.common.training_settings import TRAINING
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,8 @@ class Watch:
             if (
                 stage != self.stage
                 or share == 1
-                or clock - self.shown >= (REWRITTEN_EVERY if rewrites else ADDED_EVERY)
+                or clock - self.shown
+                >= (TRAINING.fit_progress_rewritten_every if rewrites else TRAINING.fit_progress_added_every)
             ):
                 self.stage, self.shown = stage, clock
                 sys.stderr.write(f"\r\x1b[K{line(now)}" if rewrites else f"{line(now)}\n")
@@ -76,8 +75,8 @@ class Watch:
 
 def line(now: Progress) -> str:
     """Progress as one line of text."""
-    full = round(BAR * min(max(now.share, 0.0), 1.0))
-    words = [f"{now.stage:<20}", f"[{'#' * full}{'.' * (BAR - full)}]"]
+    full = round(TRAINING.fit_progress_bar * min(max(now.share, 0.0), 1.0))
+    words = [f"{now.stage:<20}", f"[{'#' * full}{'.' * (TRAINING.fit_progress_bar - full)}]"]
     words += [f"loss {now.loss:.3g}"] if isfinite(now.loss) else []
     words += [f"validation {now.error:.3g}"] if isfinite(now.error) else []
     words += [f"{_duration(now.seconds_left)} left"] if isfinite(now.seconds_left) and now.share < 1 else []

@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from kanserve.network import evaluate
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer
+from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import active_basis as bases
 from kanserve.train.lm.parameter_vector import Free, Weights, free_parameters, weights
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
-
-ROWS = 4096  # at most in one block
-MEMORY = 3e7  # numbers that may be kept between the loss and the Jacobian
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +105,10 @@ def problem(
         v = np.ascontiguousarray(((x - kan.input_shift) / kan.input_scale).T)
         wanted = np.ascontiguousarray(((y - kan.output_shift) / scale).T) * sign[:, None]
     numbers = len(x) * sum(layer.inputs * layer.coefficients.shape[2] for layer in kan.layers)
-    keep = numbers <= MEMORY
+    keep = numbers <= TRAINING.jacobian_memory
     blocks = []
-    for start in range(0, len(x), ROWS):
-        rows = slice(start, start + ROWS)
+    for start in range(0, len(x), TRAINING.jacobian_rows):
+        rows = slice(start, start + TRAINING.jacobian_rows)
         own = np.ascontiguousarray(v[:, rows])
         blocks.append(Block(own, wanted[:, rows], np.sqrt(share[rows]), _bases(parts[0], own) if keep else None))
     return LeastSquaresProblem(kan, free, parts, tuple(blocks), sign, keep)

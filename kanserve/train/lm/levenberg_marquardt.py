@@ -18,6 +18,7 @@ from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan
 from kanserve.train.common.argument_checks import not_negative, whole
+from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import jacobian
 from kanserve.train.lm.blas_threads import threads_for
 from kanserve.train.lm.compiled_descent import Compiled
@@ -27,12 +28,7 @@ from kanserve.train.lm.parameter_vector import Constant, Free, Penalty, free_par
 Array = NDArray[np.float64]
 StepReport = Callable[[int, float], None]
 
-PATIENCE = 4
 MOST_PARAMETERS = 8000  # a step holds three square matrices of this size: 1.5 GB
-SMALL_GAIN = 1e-3
-FLOOR = 1e-2
-MOST_DAMPING = 1e12
-LEAST_DAMPING = 1e-15
 
 
 class Problem(Protocol):
@@ -55,7 +51,7 @@ def refine(
     smooth: float = 0.0,
     ridge: float = 1e-12,
     weights: ArrayLike | None = None,
-    patience: int = PATIENCE,
+    patience: int = TRAINING.levenberg_marquardt_patience,
     report: StepReport | None = None,
     proximal: float = 0.0,
     fixed: frozenset[Constant] = frozenset(),
@@ -127,21 +123,21 @@ def descend(point: "Descent", steps: int, patience: int, report: StepReport | No
     damping, growth, small_gains = 1e-2, 2.0, 0
     moved = True
     for step in range(steps):
-        if moved and not point.linearise(FLOOR):
+        if moved and not point.linearise(TRAINING.levenberg_marquardt_floor):
             break
         new, predicted = point.attempt(damping)
         moved = new < point.value
         if not moved:
             damping *= growth
             growth *= 2
-            if damping > MOST_DAMPING:
+            if damping > TRAINING.levenberg_marquardt_most_damping:
                 break
             continue
         gain = point.value - new
         ratio = gain / predicted if predicted > 0 else 0.5
-        damping = max(damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), LEAST_DAMPING)
+        damping = max(damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), TRAINING.levenberg_marquardt_least_damping)
         growth = 2.0
-        small_gains = small_gains + 1 if gain < SMALL_GAIN * point.value else 0
+        small_gains = small_gains + 1 if gain < TRAINING.levenberg_marquardt_small_gain * point.value else 0
         point.accept()
         if report is not None:
             report(step, new)

@@ -15,26 +15,19 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import uniform_knots
 from kanserve.train.common.checkpoints import Checkpoint
-from kanserve.train.common.creation import SPREAD
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.grids import regrid
 from kanserve.train.common.normalising import without_edges
 from kanserve.train.common.scoring import cross_entropies
+from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import free_parameters
 
 Array = NDArray[np.float64]
 
 STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-EXACT_RIDGE = 1e-13  # the lowest error on exact data is about 1e5 times its square root
 MOST_PARAMETERS = 1500  # each step solves a dense system of this size
-START_ROWS = 2000  # enough to compare starts
-ENOUGH_ROWS, ENOUGH_EACH = 5000, 50  # rows, and rows per parameter: more change less than the choices do
-START_STEPS, SETTLE_STEPS, GROW_STEPS = 25, 40, 60
-ALL_ROWS_STEPS = 10  # for a network that is fitted to enough of the rows already
-LEAST_SHARE = 1e-12  # frequency of a class without rows, so that its logarithm is finite
-SHARE = 0.5  # of a standard error: by so much the smoother of two networks may be worse
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +99,7 @@ class Run:
             rows.y,
             steps=steps,
             smooth=smooth,
-            ridge=smooth / 10 if smooth > 0 else EXACT_RIDGE,
+            ridge=smooth / 10 if smooth > 0 else TRAINING.schedule_exact_ridge,
             weights=rows.weights,
             patience=self.plan.settings.patience,
             report=report,
@@ -123,7 +116,7 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> Kan:
     few = _enough(data, best.kan, plan)
     if len(few) < len(data):
         best = now.fitted(best.kan, few, best.smooth, steps)
-        steps = min(steps, ALL_ROWS_STEPS)
+        steps = min(steps, TRAINING.schedule_all_rows_steps)
     last = now.fitted(best.kan, data, best.smooth, steps)
     now.tell("all rows", last.error, 1.0)
     return last.kan
@@ -131,7 +124,9 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> Kan:
 
 def _enough(rows: Dataset, kan: Kan, plan: Schedule) -> Dataset:
     """A sample of the rows, large enough for choices about this network."""
-    return rows.sample(max(ENOUGH_ROWS, ENOUGH_EACH * parameters(kan)), plan.settings.seed)
+    return rows.sample(
+        max(TRAINING.schedule_enough_rows, TRAINING.schedule_enough_each * parameters(kan)), plan.settings.seed
+    )
 
 
 def _work(kan: Kan, rows: Dataset, steps: int) -> float:
@@ -143,17 +138,23 @@ def _work(kan: Kan, rows: Dataset, steps: int) -> float:
 def _whole_work(kan: Kan, data: Dataset, plan: Schedule) -> float:
     """The work of all stages if none ends early."""
     first = fresh(kan, plan.settings.grids[0], (plan.settings.seed,))
-    total = plan.settings.starts * _work(first, plan.train.sample(START_ROWS, plan.settings.seed), START_STEPS)
+    total = plan.settings.starts * _work(
+        first, plan.train.sample(TRAINING.schedule_start_rows, plan.settings.seed), TRAINING.schedule_start_steps
+    )
     enough = _enough(plan.train, first, plan)
-    total += (_finalists(kan, plan) + len(plan.settings.strengths) - 1) * _work(first, enough, SETTLE_STEPS)
+    total += (_finalists(kan, plan) + len(plan.settings.strengths) - 1) * _work(
+        first, enough, TRAINING.schedule_settle_steps
+    )
     finer = first
     for intervals in plan.settings.grids[1:]:
         finer = fresh(kan, intervals, (plan.settings.seed,))
-        total += min(3, len(plan.settings.strengths)) * _work(finer, _enough(plan.train, finer, plan), GROW_STEPS)
+        total += min(3, len(plan.settings.strengths)) * _work(
+            finer, _enough(plan.train, finer, plan), TRAINING.schedule_grow_steps
+        )
     few, steps = _enough(data, finer, plan), plan.settings.steps
     if len(few) == len(data):
         return total + _work(finer, data, steps)
-    return total + _work(finer, few, steps) + _work(finer, data, min(steps, ALL_ROWS_STEPS))
+    return total + _work(finer, few, steps) + _work(finer, data, min(steps, TRAINING.schedule_all_rows_steps))
 
 
 def _finalists(kan: Kan, plan: Schedule) -> int:
@@ -163,23 +164,27 @@ def _finalists(kan: Kan, plan: Schedule) -> int:
 def _best_start(kan: Kan, now: Run) -> Candidate:
     """The best of several random starts: short runs on few rows, then longer ones of the finalists on more rows."""
     plan = now.plan
-    few = plan.train.sample(START_ROWS, plan.settings.seed)
+    few = plan.train.sample(TRAINING.schedule_start_rows, plan.settings.seed)
     runs: list[Candidate] = []
     for start in range(plan.settings.starts):
         begin = fresh(kan, plan.settings.grids[0], (plan.settings.seed, start))
-        runs.append(now.fitted(begin, few, plan.settings.strengths[0], START_STEPS))
+        runs.append(now.fitted(begin, few, plan.settings.strengths[0], TRAINING.schedule_start_steps))
         now.tell(f"start {start + 1} of {plan.settings.starts}", _best(runs).error)
     runs.sort(key=lambda run: run.error)
     finalists = runs[: _finalists(kan, plan)]
     enough = _enough(plan.train, finalists[0].kan, plan)
-    return _best([now.fitted(finalist.kan, enough, finalist.smooth, SETTLE_STEPS) for finalist in finalists])
+    return _best(
+        [now.fitted(finalist.kan, enough, finalist.smooth, TRAINING.schedule_settle_steps) for finalist in finalists]
+    )
 
 
 def _smoothed(best: Candidate, now: Run) -> Candidate:
     """The candidate with the smoothing strength that the validation rows choose."""
     plan = now.plan
     enough = _enough(plan.train, best.kan, plan)
-    others = [now.fitted(best.kan, enough, smooth, SETTLE_STEPS) for smooth in plan.settings.strengths[1:]]
+    others = [
+        now.fitted(best.kan, enough, smooth, TRAINING.schedule_settle_steps) for smooth in plan.settings.strengths[1:]
+    ]
     chosen = smoothest([best, *others])
     now.tell(f"grid {plan.settings.grids[0]}", chosen.error)
     return chosen
@@ -197,7 +202,7 @@ def _grown(best: Candidate, now: Run) -> Candidate:
         at = plan.settings.strengths.index(best.smooth)
         near = plan.settings.strengths[max(at - 1, 0) : at + 2]
         enough = _enough(plan.train, moved, plan)
-        finer = smoothest([now.fitted(moved, enough, smooth, GROW_STEPS) for smooth in near])
+        finer = smoothest([now.fitted(moved, enough, smooth, TRAINING.schedule_grow_steps) for smooth in near])
         now.tell(f"grid {intervals}", finer.error)
         if plan.held is not None and not finer.error < best.error:
             break
@@ -221,7 +226,7 @@ def smoothest(candidates: list[Candidate]) -> Candidate:
         if candidate.smooth > best.smooth and np.isfinite(candidate.error):
             worse = candidate.errors - best.errors
             mean = float(candidate.shares @ worse)
-            if mean <= SHARE * np.linalg.norm(candidate.shares * (worse - mean)):
+            if mean <= TRAINING.schedule_share * np.linalg.norm(candidate.shares * (worse - mean)):
                 equal.append(candidate)
     return max(equal, key=lambda run: run.smooth)
 
@@ -243,7 +248,7 @@ def no_worse_than_the_mean(kan: Kan, data: Dataset) -> Kan:
 
 def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
     """The classifier, or a constant one that gives the class frequencies if their cross-entropy is lower."""
-    scores = np.log(np.maximum(data.mean(data.y), LEAST_SHARE))
+    scores = np.log(np.maximum(data.mean(data.y), TRAINING.schedule_least_share))
     constant = data.mean(cross_entropies(np.broadcast_to(scores, data.y.shape), data.y))
     with np.errstate(all="ignore"):
         answers = evaluate(kan, data.x)
@@ -275,7 +280,7 @@ def fresh(kan: Kan, intervals: int, seed: tuple[int, ...], hidden: float = 1.0) 
 
 
 def _fresh(one: Layer, intervals: int, width: float, generator: np.random.Generator) -> Layer:
-    spread = SPREAD / np.sqrt(one.inputs)
+    spread = TRAINING.creation_spread / np.sqrt(one.inputs)
     edges = one.base_weight.shape
     coefficients = generator.normal(0, spread, (*edges, intervals + one.order))
     return replace(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset, past, scaled
 from kanserve.errors import MissingDependencyError
+from kanserve.train.common.training_settings import TRAINING
 
 try:
     import torch
@@ -16,8 +17,6 @@ except ImportError:
     raise MissingDependencyError("torch", "train") from None
 
 Places = NDArray[np.int64]
-
-KEPT = 2**23  # numbers, 64 MiB: up to here all rows are kept as tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ class Batches:
             total = relative.sum() - (0.0 if self.held is None else relative[self.held].sum())
             mean = np.ldexp(total / len(self), np.frexp(weights.max())[1])
             object.__setattr__(self, "mean_weight", float(mean))
-        if len(self) * (self.data.x.shape[1] + self.data.y.shape[1]) <= KEPT:
+        if len(self) * (self.data.x.shape[1] + self.data.y.shape[1]) <= TRAINING.batches_kept:
             object.__setattr__(self, "kept", self._made(slice(0, len(self))))
 
     def __len__(self) -> int:

@@ -17,6 +17,7 @@ from kanserve.train.common.checkpoints import Checkpoint
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.grids import regrid, set_ranges
+from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.torch.batches import Batches, Places
 from kanserve.train.torch.module_conversion import from_module
 from kanserve.train.torch.objective import Goal, Model, by_row, function, model, shrinkage, value
@@ -29,21 +30,10 @@ except ImportError:
     raise MissingDependencyError("torch", "train") from None
 
 RATES = {"lbfgs": 1.0, "adam": 1e-2}  # default learning rates
-DECAY = 1e-4  # weight decay of coefficients and base weights, Adam only
 RIDGE = {"squared": 0.0, "cross_entropy": 2e-3}  # separable classes have no finite best weights
-SMALL_GAIN = 1e-3
-CERTAIN = 2.0  # standard errors by which a finer grid must be better
-JUDGEMENTS = 50  # validations in an Adam run; LBFGS has one per step
 JUDGED_BY = (2_000, 20_000)  # validation rows, fewest and most; see `_judged_by`
-MOST_FAILURES = 5
-FULL_BATCH, BATCH = 512, 256  # Adam's batch: all rows up to the first number, else the second
-WORTH_SHARING = 3e7  # rows times coefficients
-NUMBERS_AT_ONCE = 2**20  # of the largest array of a pass
 
 GRID_UPDATES = (0.05, 0.1, 0.2)  # shares of the run after which grids follow the data
-OUTSIDE, USED = 0.02, 0.6  # a grid is updated if its input leaves the range by so much, or uses less of it than this
-WORSE = 1.1  # factor by which a grid update may raise the loss
-RANGE_ROWS = 2000  # to set ranges by
 
 
 def descend(
@@ -144,13 +134,15 @@ class _Run:
     def to_the_end(self) -> None:
         """Take all steps, on each grid until early stopping or failure; a grid that gains nothing is the last."""
         while self.step < self.settings.steps:
-            over = self.step >= self.end or self.early_stopping or self.failures > MOST_FAILURES
+            over = self.step >= self.end or self.early_stopping or self.failures > TRAINING.gradient_fit_most_failures
             if over and not self._refined():
                 break
             self.state = self._next()
             if self.state is None:
                 # LBFGS found no lower loss, or Adam a value that is not finite: back to the best, at a lower rate.
-                self.failures = self.failures + 1 if self.settings.method == "adam" else MOST_FAILURES + 1
+                self.failures = (
+                    self.failures + 1 if self.settings.method == "adam" else TRAINING.gradient_fit_most_failures + 1
+                )
                 self.rate /= 4
                 self._structure(self.best.kan())
                 continue
@@ -194,12 +186,12 @@ class _Run:
         # So that a curve has the same penalty on each grid: squared second differences fall with the third power.
         finer = kan.layers[0].intervals / self.settings.grids[0]
         self.goal = replace(self.goal, smooth=self.settings.strengths[0] * finer**3)
-        self.decay = DECAY * self.model.shrinks
+        self.decay = TRAINING.gradient_fit_decay * self.model.shrinks
         self.state = None
 
     def _gained(self) -> bool:
         """Whether this grid is better than the one before, by more than chance on the held-out rows."""
-        if self.grid == 0 or not self.best.loss < self.coarser.loss * (1 - SMALL_GAIN):
+        if self.grid == 0 or not self.best.loss < self.coarser.loss * (1 - TRAINING.gradient_fit_small_gain):
             return self.grid == 0
         if self.same_rows:
             return True
@@ -208,7 +200,10 @@ class _Run:
             for found in (self.coarser, self.best)
         )
         gain = before - after
-        return bool(gain.mean() * len(gain) ** 0.5 > CERTAIN * (gain - gain.mean()).norm() / len(gain) ** 0.5)
+        return bool(
+            gain.mean() * len(gain) ** 0.5
+            > TRAINING.gradient_fit_certain * (gain - gain.mean()).norm() / len(gain) ** 0.5
+        )
 
     def _next(self) -> Lbfgs | Adam | None:
         """The state after a step; None if no step is possible."""
@@ -233,7 +228,7 @@ class _Run:
         self.found = found = state.loss if known else self._judged(state.vector)
         if found < self.best.loss:
             self._keep_best(_Best(self.kan, state.vector.clone(), found))
-        if found < self.mark * (1 - SMALL_GAIN):
+        if found < self.mark * (1 - TRAINING.gradient_fit_small_gain):
             self.mark, self.waited = found, 0
         else:
             self.waited += 1
@@ -248,7 +243,7 @@ class _Run:
 
         The first layer's grids already have the range of the data.
         """
-        sample = self.rows.sample(RANGE_ROWS)
+        sample = self.rows.sample(TRAINING.gradient_fit_range_rows)
         few = Batches(sample, self.settings.device)
 
         def cost(one: Model, vector: Tensor) -> float:
@@ -262,7 +257,7 @@ class _Run:
         moved = replace(moved, layers=(kan.layers[0], *moved.layers[1:]))
         if any(_has_left(before, after) for before, after in zip(kan.layers, moved.layers, strict=True)):
             other = model(moved, self.settings.device)
-            if cost(other, other.vector()) <= WORSE * now:
+            if cost(other, other.vector()) <= TRAINING.gradient_fit_worse * now:
                 self._structure(moved)
 
     def _write(self) -> None:
@@ -306,7 +301,7 @@ def _threads_for(kan: Kan, rows: int) -> Iterator[None]:
     at each of a thousand small operations took 150 times as long."""
     before = torch.get_num_threads()
     work = rows * sum(layer.coefficients.size for layer in kan.layers)
-    torch.set_num_threads(1 if work < WORTH_SHARING else before)
+    torch.set_num_threads(1 if work < TRAINING.gradient_fit_worth_sharing else before)
     try:
         yield
     finally:
@@ -318,21 +313,30 @@ def _has_left(before: Layer, after: Layer) -> bool:
     for i in np.flatnonzero(before.spline_mask.any(axis=0)):
         low, high = span(before.knots[i], before.order)
         least, most = span(after.knots[i], after.order)
-        if max(low - least, most - high) > OUTSIDE * (high - low) or most - least < USED * (high - low):
+        if max(low - least, most - high) > TRAINING.gradient_fit_outside * (
+            high - low
+        ) or most - least < TRAINING.gradient_fit_used * (high - low):
             return True
     return False
 
 
 def _every(settings: Settings) -> int:
     """The number of steps between two validations."""
-    return 1 if settings.method == "lbfgs" else max(1, settings.steps // JUDGEMENTS)
+    return 1 if settings.method == "lbfgs" else max(1, settings.steps // TRAINING.gradient_fit_validations)
 
 
 def _batch(count: int, settings: Settings) -> int:
     """The batch size of a step, for so many rows."""
     if settings.method == "lbfgs":
         return count
-    return min(count, settings.batch if settings.batch is not None else count if count <= FULL_BATCH else BATCH)
+    return min(
+        count,
+        settings.batch
+        if settings.batch is not None
+        else count
+        if count <= TRAINING.gradient_fit_full_batch
+        else TRAINING.gradient_fit_batch,
+    )
 
 
 def _judged_by(count: int, settings: Settings) -> int:
@@ -374,7 +378,7 @@ def _rows_at_once(kan: Kan, penalised: bool) -> int:
     largest: int = max(
         layer.inputs * (layer.coefficients.shape[2] + penalised * layer.subnodes) for layer in kan.layers
     )
-    return max(1, NUMBERS_AT_ONCE // largest)
+    return max(1, TRAINING.gradient_fit_numbers_at_once // largest)
 
 
 def _check(kan: Kan, data: tuple[Dataset, Dataset | None], settings: Settings) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from kanserve.errors import MissingDependencyError
+from kanserve.train.common.training_settings import TRAINING
 
 try:
     import torch
@@ -21,13 +22,7 @@ except ImportError:
 
 Function = Callable[[Tensor], tuple[float, Tensor]]
 
-MEMORY = 20
-DECREASE, CURVATURE = 1e-4, 0.9  # of the Wolfe conditions
-MOST_TRIALS = 25
-EXPANSION = 4  # factor for a step that is too short
-LEAST_COSINE = 1e-10  # between step and gradient change; less is rounding
 ADAM_MEANS = (0.9, 0.999)
-ADAM_FLOOR = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +84,8 @@ def lbfgs_step(function: Function, now: Lbfgs, length: float = 1.0) -> Lbfgs | N
             return None
         pairs = ()  # try again along the gradient
     step, change = found.t * direction, found.gradient - now.gradient
-    if float(step @ change) > LEAST_COSINE * float(step.norm() * change.norm()):
-        pairs = (*pairs[-MEMORY + 1 :], (step, change))
+    if float(step @ change) > TRAINING.optimizers_least_cosine * float(step.norm() * change.norm()):
+        pairs = (*pairs[-TRAINING.optimizers_memory + 1 :], (step, change))
     return Lbfgs(now.vector + step, found.loss, found.gradient, pairs)
 
 
@@ -111,7 +106,7 @@ def adam_step(function: Function, now: Adam, rate: float, decay: Tensor | float 
     now.loss = loss
     now.mean.lerp_(gradient, 1 - ADAM_MEANS[0])
     now.square.mul_(ADAM_MEANS[1]).addcmul_(gradient, gradient, value=1 - ADAM_MEANS[1])
-    size = (now.square / (1 - ADAM_MEANS[1] ** now.steps)).sqrt_().add_(ADAM_FLOOR)
+    size = (now.square / (1 - ADAM_MEANS[1] ** now.steps)).sqrt_().add_(TRAINING.optimizers_adam_floor)
     now.vector.sub_(rate * decay * now.vector)
     now.vector.addcdiv_(now.mean, size, value=-rate / (1 - ADAM_MEANS[0] ** now.steps))
     return True
@@ -143,20 +138,24 @@ def _line_search(function: Function, vector: Tensor, direction: Tensor, start: P
     A point that is not finite is too far away.
     """
     low, high = start, None
-    for _ in range(MOST_TRIALS):
+    for _ in range(TRAINING.optimizers_most_trials):
         loss, gradient = function(vector + t * direction)
         here = Point(t, loss, float(gradient @ direction), gradient)
         finite = isfinite(here.slope) and _finite(loss, gradient)
-        if not finite or loss > start.loss + DECREASE * t * start.slope or (low.t > 0 and loss >= low.loss):
+        if (
+            not finite
+            or loss > start.loss + TRAINING.optimizers_decrease * t * start.slope
+            or (low.t > 0 and loss >= low.loss)
+        ):
             high = here if finite else Point(t, float("inf"), float("nan"), gradient)
-        elif abs(here.slope) <= -CURVATURE * start.slope:
+        elif abs(here.slope) <= -TRAINING.optimizers_curvature * start.slope:
             return here
         else:
             ahead = high.t - low.t if high is not None else 1.0
             if here.slope * ahead >= 0:
                 high = low
             low = here
-        t = EXPANSION * low.t if high is None else _between(low, high)
+        t = TRAINING.optimizers_expansion * low.t if high is None else _between(low, high)
         if t in (low.t, start.t):  # no float is left in between
             break
     return low if low.t > 0 else None

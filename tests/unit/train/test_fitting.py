@@ -14,6 +14,7 @@ from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import equal
 from kanserve.train import Progress, create, fit, score
 from kanserve.train.common.normalising import normalised
+from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import schedule
 from kanserve.train.lm.schedule import Candidate, no_worse_than_the_shares, smoothest
 from tests.support.kans import symbolic
@@ -179,8 +180,8 @@ def test_choices_are_made_on_some_of_many_rows_and_the_last_steps_take_all(monke
     noisy = y + 0.3 * np.random.default_rng(1).normal(size=2000)
     options: dict[str, Any] = {"grid": (3,), "starts": 2}
     slow = score(fit([2, 1, 1], (x, noisy), **options), hello(2000, 1)).rmse[0]
-    monkeypatch.setattr(schedule, "ENOUGH_ROWS", 100)
-    monkeypatch.setattr(schedule, "ENOUGH_EACH", 0)
+    few_rows = replace(TRAINING, schedule_enough_rows=100, schedule_enough_each=0)
+    monkeypatch.setattr(schedule, "TRAINING", few_rows)
     fast = score(fit([2, 1, 1], (x, noisy), **options), hello(2000, 1)).rmse[0]
     few = score(fit([2, 1, 1], (x[:100], noisy[:100]), **options), hello(2000, 1)).rmse[0]
     assert fast < 1.2 * slow < few

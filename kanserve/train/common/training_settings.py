@@ -1,0 +1,187 @@
+"""The settings of training that are not arguments of `fit`: tolerances, schedules and memory, with their meaning.
+
+`TRAINING` has them; they are the same for all calls.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Tolerances, schedules and limits, named after the module that uses them."""
+
+    # checkpoints
+    checkpoints_share: float = 0.05
+    """Of a fit's time that writing may take."""
+    checkpoints_hashed_at_once: int = 2**16
+    """Rows."""
+
+    # creation
+    creation_spread: float = 0.1
+    """Standard deviation of random weights, times the root of a layer's inputs (TRAINING: 39 of 40 starts)."""
+
+    # fit_progress
+    fit_progress_bar: int = 20
+    """Characters."""
+    fit_progress_rewritten_every: float = 0.1
+    """Seconds between lines about one stage: in a terminal, and in a log."""
+    fit_progress_added_every: float = 5.0
+    """Seconds between lines about one stage where they are not rewritten."""
+
+    # grids
+    grids_pad: float = 0.02
+    """Of the width, added on either side of hidden ranges; the first layer's grid is exactly the data's range."""
+    grids_narrow: float = 1e-9
+    """A range narrower than this, relative to its values, is a constant."""
+    grids_wide: float = 1e-6
+    """Half-width of a constant's range, at least, relative to its value."""
+    grids_points: int = 4
+    """Of the refit, per coefficient."""
+    grids_ridge: float = 1e-22
+    """Of the refit: just enough to solve it where a basis function of an uneven grid has no point."""
+
+    # normalising
+    normalising_at_once: int = 2**16
+    """Rows."""
+    normalising_constant: float = 1e-12
+    """A smaller spread, relative to the largest absolute value, is rounding."""
+
+    # fitting
+    fitting_fewest_rows: int = 10
+    """With fewer, no rows are held out."""
+    fitting_few_rows_smooth: float = 1e-2
+    """Smoothing where no rows are held out to choose it."""
+    fitting_classes_smooth: float = 5e-3
+    """Of a classifier's splines: better than 0, and than a choice by 20 held-out rows."""
+    fitting_hidden: float = 0.5
+    """Half-width of hidden grids: about the range of random splines' sums; if wider, splines stay straight."""
+    fitting_many_rows: int = 50_000
+    """From here on Adam: LBFGS would take all rows at every step."""
+    fitting_settled_rows: int = 20_000
+    """Last steps of LBFGS and Adam, held-out rows included: up to so many rows."""
+    fitting_settle_steps: int = 20
+    """Of the last descent."""
+    fitting_most_rows: int = 200_000
+    """Of a least-squares fit, whose few parameters gain nothing from more."""
+
+    # blas_threads
+    blas_threads_worth_sharing: float = 5e9
+    """Multiply-adds of one product: about half a second on one core."""
+    blas_threads_worth_a_thread: float = 1e8
+    """Multiply-adds of a pass of the compiled kernels: a few hundredths of a second."""
+
+    # compiled_descent
+    compiled_descent_most_rows: int = 1024
+    """Of a block whose windows are in memory at once; fewer if the windows are longer."""
+    compiled_descent_window_memory: int = 4_000_000
+    """Numbers of all windows of a block."""
+    compiled_descent_least_rows: int = 64
+    """Of a block, however long its windows are."""
+    compiled_descent_memory: int = 30_000_000
+    """Numbers: up to here the first layer's basis values are kept."""
+
+    # damped_solve
+    damped_solve_many_parameters: int = 3
+    """Per residual: from here on a system of the residuals is faster than one of the parameters."""
+    damped_solve_small: int = 150
+    """Up to this size NumPy is as fast as SciPy, which is slow to load."""
+
+    # jacobian
+    jacobian_rows: int = 4096
+    """At most in one block."""
+    jacobian_memory: float = 3e7
+    """Numbers that may be kept between the loss and the Jacobian."""
+
+    # levenberg_marquardt
+    levenberg_marquardt_patience: int = 4
+    levenberg_marquardt_small_gain: float = 1e-3
+    """Relative: a step that gains less counts against the patience."""
+    levenberg_marquardt_floor: float = 1e-2
+    """Least element of the damped diagonal, relative to its largest."""
+    levenberg_marquardt_most_damping: float = 1e12
+    """Above it no step gains: the descent ends."""
+    levenberg_marquardt_least_damping: float = 1e-15
+    """Damping is not lowered further."""
+
+    # parameter_layout
+    parameter_layout_padding: int = 8
+    """Doubles: rows of blocks begin at multiples of a vector register of AVX-512."""
+
+    # schedule
+    schedule_exact_ridge: float = 1e-13
+    """The lowest error on exact data is about 1e5 times its square root."""
+    schedule_start_rows: int = 2000
+    """Enough to compare starts."""
+    schedule_enough_rows: int = 5000
+    """Rows, and rows per parameter: more change less than the choices do."""
+    schedule_enough_each: int = 50
+    """Rows for each parameter that count as enough."""
+    schedule_start_steps: int = 25
+    """Of each start."""
+    schedule_settle_steps: int = 40
+    """Of the best start."""
+    schedule_grow_steps: int = 60
+    """On each finer grid."""
+    schedule_all_rows_steps: int = 10
+    """For a network that is fitted to enough of the rows already."""
+    schedule_least_share: float = 1e-12
+    """Frequency of a class without rows, so that its logarithm is finite."""
+    schedule_share: float = 0.5
+    """Of a standard error: by so much the smoother of two networks may be worse."""
+
+    # basis_tensor
+    basis_tensor_leading: int = 14
+    """Leading bits of a step: a float holds their product with an interval's number exactly."""
+    basis_tensor_equal: float = 1e-13
+    """Of a step: tolerance for a knot of a uniform grid."""
+
+    # batches
+    batches_kept: int = 2**23
+    """Numbers, 64 MiB: up to here all rows are kept as tensors."""
+
+    # gradient_fit
+    gradient_fit_decay: float = 1e-4
+    """Weight decay of coefficients and base weights, Adam only."""
+    gradient_fit_small_gain: float = 1e-3
+    """Relative: less counts against the patience."""
+    gradient_fit_certain: float = 2.0
+    """Standard errors by which a finer grid must be better."""
+    gradient_fit_validations: int = 50
+    """Validations in an Adam run; LBFGS has one per step."""
+    gradient_fit_most_failures: int = 5
+    """Steps in a row that may fail before a run ends."""
+    gradient_fit_full_batch: int = 512
+    """Adam's batch: all rows up to the first number, else the second."""
+    gradient_fit_batch: int = 256
+    """Rows of a batch of Adam."""
+    gradient_fit_worth_sharing: float = 3e7
+    """Rows times coefficients."""
+    gradient_fit_numbers_at_once: int = 2**20
+    """Of the largest array of a pass."""
+    gradient_fit_outside: float = 0.02
+    """A grid is updated if its input leaves the range by so much, or uses less of it than this."""
+    gradient_fit_used: float = 0.6
+    """Share of its range below which a hidden node wants another one."""
+    gradient_fit_worse: float = 1.1
+    """Factor by which a grid update may raise the loss."""
+    gradient_fit_range_rows: int = 2000
+    """To set ranges by."""
+
+    # optimizers
+    optimizers_memory: int = 20
+    """Pairs that LBFGS keeps."""
+    optimizers_decrease: float = 1e-4
+    """Of the Wolfe conditions."""
+    optimizers_curvature: float = 0.9
+    """Wolfe's second condition."""
+    optimizers_most_trials: int = 25
+    """Of one line search."""
+    optimizers_expansion: int = 4
+    """Factor for a step that is too short."""
+    optimizers_least_cosine: float = 1e-10
+    """Between step and gradient change; less is rounding."""
+    optimizers_adam_floor: float = 1e-8
+    """Added to the root of the second moment (epsilon of Adam)."""
+
+
+TRAINING = TrainingSettings()
