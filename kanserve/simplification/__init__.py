@@ -74,5 +74,5 @@ def simplify(
     kan = prune(kan, data, tolerance=tolerance, seed=seed, report=report)
     kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, report=report)
     if kan.symbolic:
-        kan = prune(kan, data, tolerance=SIMPLIFICATION.get().simplify_negligible, seed=seed, report=report)
+        kan = prune(kan, data, tolerance=SIMPLIFICATION.get().simplify_negligible_error, seed=seed, report=report)
     return refitted_on_all_rows(kan, data, seed)

@@ -52,7 +52,7 @@ def signals(kan: Kan, x: Array, shares: Array | None = None) -> Signals:
     every = values(kan, x)
     finite = np.flatnonzero(np.isfinite(every[-1]).all(axis=1))
     largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
-    most = max(settings.activations_fewest_rows, int(settings.activations_most_numbers / largest))
+    most = max(settings.activations_fewest_rows, int(settings.activations_most_values / largest))
     if len(finite) > most:
         finite = finite[np.linspace(0, len(finite) - 1, most).astype(int)]
     if len(finite) == 0:

@@ -84,7 +84,7 @@ def discover(
     shape = rows.x.shape[1], rows.y.shape[1]
     if len(rows) < TRAINING.fitting_fewest_rows:
         return fit(shape, rows, seed=seed)
-    one = judge(normalised(create(shape, grid=settings.architectures_coarsest), rows), rows, tolerance, seed)
+    one = judge(normalised(create(shape, grid=settings.architectures_coarsest_grid), rows), rows, tolerance, seed)
     few = _of_few(one, seed)
     rung = _climbed(rows, few, None if tolerance == "auto" else tolerance, seed, report)
     kan, smoother = _pruned(rung, rows, one, few, tolerance == "auto", seed, report)
@@ -93,11 +93,11 @@ def discover(
 
 
 def _of_few(one: Judge, seed: int) -> Judge:
-    """The judge on at most SEARCH_ROWS rows, enough for the search."""
+    """The judge on at most `architecture_search_rows` rows, enough for the search."""
     settings = SIMPLIFICATION.get()
-    learn = one.learn.sample(settings.architecture_search_search_rows, seed)
+    learn = one.learn.sample(settings.architecture_search_rows, seed)
     return replace(
-        one, learn=learn, goal=learn.y, held=(one.held or learn).sample(settings.architecture_search_search_rows, seed)
+        one, learn=learn, goal=learn.y, held=(one.held or learn).sample(settings.architecture_search_rows, seed)
     )
 
 
@@ -107,7 +107,7 @@ def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report:
     rungs: list[Rung] = []
     spent, stale = 0.0, 0
     for shape in architectures.shapes(data.x.shape[1], data.y.shape[1]):
-        needed = settings.architecture_search_steps_for_each * architectures.work(shape, len(one.learn))
+        needed = settings.architecture_search_steps_per_architecture * architectures.work(shape, len(one.learn))
         if rungs and (
             spent + needed > settings.architecture_search_most_work or architectures.parameters(shape) > one.goal.size
         ):
@@ -122,7 +122,7 @@ def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report:
         rungs.append(rung)
         if (
             stale >= settings.architecture_search_patience
-            and _best(rungs).error < settings.architecture_search_knows_something
+            and _best(rungs).error < settings.architecture_search_learned_error
         ):
             break
     best = _best(rungs)
@@ -143,7 +143,7 @@ def _pruned(
         if _is_tree(best[0]):
             break
         other = architectures.trained(rung.kan.shape, data, few, seed + start)
-        if other.losses.mean() <= settings.architecture_search_as_good * rung.losses.mean():
+        if other.losses.mean() <= settings.architecture_search_start_loss_ratio * rung.losses.mean():
             smaller = pruned(other.kan, one, found=found, seed=seed, report=report)
             best = min(best, smaller, key=lambda candidate: candidate[0].edges)
     return best

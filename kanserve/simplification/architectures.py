@@ -46,8 +46,8 @@ class Rung:
     def explains(self) -> bool:
         """Whether only the grid limits this network: its error is negligible, or small and still falling."""
         settings = SIMPLIFICATION.get()
-        return self.error <= settings.grid_refinement_fine or (
-            self.error <= settings.grid_refinement_explained and self.falling
+        return self.error <= settings.grid_refinement_negligible_error or (
+            self.error <= settings.grid_refinement_explained_error and self.falling
         )
 
 
@@ -66,43 +66,43 @@ def work(shape: tuple[int, ...], rows: int) -> float:
 
 def parameters(shape: tuple[int, ...]) -> int:
     """The number of parameters of a network on the coarsest grid."""
-    return (SIMPLIFICATION.get().architectures_coarsest + 4) * sum(a * b for a, b in pairwise(shape))
+    return (SIMPLIFICATION.get().architectures_coarsest_grid + 4) * sum(a * b for a, b in pairwise(shape))
 
 
 def trained(shape: tuple[int, ...], data: Dataset, one: Judge, seed: int) -> Rung:
     """The best of a few starts of a shape on the rows of `one`, on the grids that are best for the held-out rows."""
     settings = SIMPLIFICATION.get()
-    begin = normalised(create(shape, grid=settings.architectures_coarsest), data)
+    begin = normalised(create(shape, grid=settings.architectures_coarsest_grid), data)
     starts = int(
         np.clip(
             settings.architectures_start_work / (settings.architectures_start_steps * work(shape, len(one.learn))),
             settings.architectures_fewest_starts,
-            settings.architectures_starts,
+            settings.architectures_most_starts,
         )
     )
     runs = [_started(begin, one, (seed, start)) for start in range(starts if len(shape) > 2 else 1)]
     best = min(runs, key=lambda run: float(one.losses(run).mean()))
-    kan, smoother = smoothed(refit(best, one, settings.architectures_steps), one)
+    kan, smoother = smoothed(refit(best, one, settings.architectures_refit_steps), one)
     return _grown(Rung(kan, smoother.losses(kan)), smoother)
 
 
 def _started(begin: Kan, one: Judge, seed: tuple[int, ...]) -> Kan:
     settings = SIMPLIFICATION.get()
-    kan = fresh(begin, settings.architectures_coarsest, seed)
+    kan = fresh(begin, settings.architectures_coarsest_grid, seed)
     return refine(kan, one.learn.x, one.goal, steps=settings.architectures_start_steps, weights=one.learn.weights)
 
 
 def _grown(rung: Rung, one: Judge) -> Rung:
     """The network on the best of the finer grids."""
     settings = SIMPLIFICATION.get()
-    most = int(min(one.goal.size / settings.architectures_rows_for_each, settings.validation_most_parameters))
+    most = int(min(one.goal.size / settings.architectures_rows_per_parameter, settings.validation_most_parameters))
     falling = False
-    for finer in refined(rung.kan, one, settings.architectures_grids, most):
+    for finer in refined(rung.kan, one, settings.architectures_finer_grids, most):
         falling = finer.falling
         losses = one.losses(finer.kan)
         if losses.mean() < rung.losses.mean():
             rung = replace(rung, kan=finer.kan, losses=losses)
-        if rung.error <= settings.grid_refinement_fine:
+        if rung.error <= settings.grid_refinement_negligible_error:
             break
     return replace(rung, falling=falling)
 

@@ -93,9 +93,9 @@ def _outer_undone(samples: Samples, floor: float, library: Sequence[str], level:
     inner = tuple(name for name in INNER if name in library)
     offered = candidates_of_each(samples, np.array(values), np.array(weights), floor, inner)
     for (name, sign), best in zip(outer, offered, strict=True):
-        for candidate in best[: settings.composites_each]:
+        for candidate in best[: settings.composites_candidates_each]:
             price = settings.edge_candidates_complexity_weight * (
-                FUNCTIONS[name].complexity + settings.composites_price
+                FUNCTIONS[name].complexity + settings.composites_layer_complexity
             )
             outside = Symbolic(name, 1.0, 0.0, sign, level)
             held = (0, 1) if name == "log" else (0, 1, 2)
@@ -125,9 +125,9 @@ def _inner_known(samples: Samples, floor: float, library: Sequence[str], rates: 
             natural=0.0,
         )
         price = settings.edge_candidates_complexity_weight * (
-            FUNCTIONS[inside.function].complexity + settings.composites_price
+            FUNCTIONS[inside.function].complexity + settings.composites_layer_complexity
         )
-        for candidate in candidates(moved, floor, library)[: settings.composites_each]:
+        for candidate in candidates(moved, floor, library)[: settings.composites_candidates_each]:
             if candidate.symbolic.function != "x":
                 yield Composite(candidate.symbolic, (inside,), (), ((2, 3),), candidate.error, candidate.rank + price)
 
@@ -148,8 +148,10 @@ def _times_a_power(samples: Samples, floor: float, library: Sequence[str], level
         samples, (samples.values - level) / shapes, samples.weights * shapes**2, floor, others
     )
     for name, offered in zip(powers, offered_each, strict=True):
-        price = settings.edge_candidates_complexity_weight * (FUNCTIONS[name].complexity + settings.composites_price)
-        for candidate in offered[: settings.composites_each]:
+        price = settings.edge_candidates_complexity_weight * (
+            FUNCTIONS[name].complexity + settings.composites_layer_complexity
+        )
+        for candidate in offered[: settings.composites_candidates_each]:
             inner = Symbolic(name, 1.0, -samples.natural, 1.0, 0.0), candidate.symbolic
             outside = Symbolic("x", 1.0, 0.0, 1.0, level)
             yield Composite(outside, inner, (2,), ((1, 2, 3), ()), candidate.error, candidate.rank + price)

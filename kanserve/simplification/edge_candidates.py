@@ -99,7 +99,7 @@ def candidates_of_each(
             symbolic = _canonical(start.name, at * (height, height, 1.0, 1.0), samples)
         if symbolic is None or not np.isfinite([loss, symbolic.a, symbolic.b, symbolic.c, symbolic.d]).all():
             continue
-        offset = settings.edge_candidates_free_offset if abs(symbolic.d) > 1e-9 * height else 0.0
+        offset = settings.edge_candidates_offset_complexity if abs(symbolic.d) > 1e-9 * height else 0.0
         worth = settings.edge_candidates_complexity_weight * (FUNCTIONS[start.name].complexity + offset)
         error = float(np.sqrt(loss) * units[start.curve])
         candidate = Candidate(symbolic, error, float(np.log10(error + floors[start.curve])) + worth)
@@ -163,7 +163,7 @@ def _begun(samples: Samples, values: Array, weights: Array, floor: Array, librar
         kept += [
             start
             for loss, start in ranked
-            if loss <= SIMPLIFICATION.get().edge_candidates_hopeless * (best + floor[k] ** 2)
+            if loss <= SIMPLIFICATION.get().edge_candidates_hopeless_loss_ratio * (best + floor[k] ** 2)
         ]
     return sorted(kept, key=lambda start: library.index(start.name))
 
@@ -229,7 +229,7 @@ def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array)
     damping = np.full(len(starts), 1e-3)
     curve = np.array([start.curve for start in starts], np.int64)
     going = np.arange(len(starts))
-    for _ in range(settings.edge_candidates_rounds):
+    for _ in range(settings.edge_candidates_refinement_rounds):
         if len(going) == 0:
             break
         own = curve[going]
@@ -238,7 +238,7 @@ def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array)
             [starts[int(n)].name for n in going], theta[going], damping[going], u, values[own], root
         )
         best = np.array([losses[curve == k].min(initial=np.inf) for k in range(len(values))])
-        going = going[still & (losses[going] <= settings.edge_candidates_behind * best[own])]
+        going = going[still & (losses[going] <= settings.edge_candidates_refinement_loss_ratio * best[own])]
     return theta, losses
 
 
@@ -252,7 +252,7 @@ def _descended(
         residual = _residuals(groups, theta, u, values, root)
         losses = (residual**2).sum(axis=1)
         going = np.isfinite(losses)
-        for _ in range(SIMPLIFICATION.get().edge_candidates_polish):
+        for _ in range(SIMPLIFICATION.get().edge_candidates_steps_per_round):
             trial = theta + _step(groups, theta, free, u, root, residual, damping)
             new = _residuals(groups, trial, u, values, root)
             reached = (new**2).sum(axis=1)

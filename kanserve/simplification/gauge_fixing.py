@@ -28,11 +28,11 @@ def straightened(kan: Kan, one: Judge) -> Kan:
     for strength in STRENGTHS:
         if strength <= one.smooth:
             continue
-        straighter = refit(straight, replace(one, smooth=strength), settings.gauge_fixing_steps)
+        straighter = refit(straight, replace(one, smooth=strength), settings.gauge_fixing_refit_steps)
         if not one.accepts(one.losses(straighter), best):
             break
         straight = straighter
-    straight = refit(straight, one, settings.gauge_fixing_steps)
+    straight = refit(straight, one, settings.gauge_fixing_refit_steps)
     return straight if one.accepts(one.losses(straight), best) else kan
 
 

@@ -33,9 +33,11 @@ def refined(kan: Kan, one: Judge, grids: Iterable[int], most: int) -> Iterator[F
         moved = regrid(kan, one.x, intervals)
         if free_parameters(moved) > most:
             return
-        before, kan = error, refit(moved, one, settings.grid_refinement_steps)
+        before, kan = error, refit(moved, one, settings.grid_refinement_refit_steps)
         error = one.error_of(answers(kan, one.learn.x))
-        yield Finer(kan, error, error <= settings.grid_refinement_falling * before)
-        strikes += error > settings.grid_refinement_falling * before
-        if strikes == settings.grid_refinement_strikes or (strikes and error > settings.grid_refinement_explained):
+        yield Finer(kan, error, error <= settings.grid_refinement_falling_ratio * before)
+        strikes += error > settings.grid_refinement_falling_ratio * before
+        if strikes == settings.grid_refinement_patience or (
+            strikes and error > settings.grid_refinement_explained_error
+        ):
             return

@@ -30,5 +30,5 @@ def loo_factor(kan: Kan, data: Dataset, goal: Array, smooth: float, ridge: float
     penalty(kan, free, ridge, smooth).add_to(normal, np.zeros(len(vector)), vector)
     normal.flat[:: len(normal) + 1] += settings.leave_one_out_jitter * np.diag(normal).max() + np.finfo(np.float64).tiny
     leverage = np.einsum("np,pn->n", rows, np.linalg.solve(normal, rows.T))
-    result: Array = 1 / np.maximum(1 - leverage, settings.leave_one_out_least).reshape(goal.shape)
+    result: Array = 1 / np.maximum(1 - leverage, settings.leave_one_out_least_denominator).reshape(goal.shape)
     return result

@@ -26,7 +26,7 @@ def without_chains(kan: Kan, one: Judge) -> Kan:
     for first, second in pairs:
         joined = _joined(changed, first, second)
         changed = changed if joined is None else joined
-    changed = refit(changed, one, SIMPLIFICATION.get().merge_1d_chains_steps)
+    changed = refit(changed, one, SIMPLIFICATION.get().merge_1d_chains_refit_steps)
     sound = np.isfinite(values(changed, one.x)[-1]).all()
     return changed if sound and one.accepts(one.losses(changed), one.losses(kan)) else kan
 
@@ -57,7 +57,8 @@ def _joined(kan: Kan, first: EdgeIndex, second: EdgeIndex) -> Kan | None:
     (depth, j, i), (_, o, q) = first, second
     layer, after = kan.layers[depth], kan.layers[depth + 1]
     u = np.linspace(
-        *span(layer.knots[i], layer.order), SIMPLIFICATION.get().merge_1d_chains_points * layer.coefficients.shape[2]
+        *span(layer.knots[i], layer.order),
+        SIMPLIFICATION.get().merge_1d_chains_points_per_coefficient * layer.coefficients.shape[2],
     )
     given = layer.subnode_scale[j] * spline(layer, j, i, u) + layer.subnode_bias[j]
     wanted = spline(after, o, q, layer.node_scale[q] * given + layer.node_bias[q])

@@ -21,7 +21,7 @@ from kanserve.simplification.validation import Array, Judge
 def merged(kan: Kan, one: Judge, seed: int) -> Iterator[Kan]:
     """Up to 12 networks with one hidden node less, to be refitted; none if no node has all inputs of another."""
     pairs = [(depth, *pair) for depth in range(len(kan.layers) - 1) for pair in _mergeable(kan.layers[depth])]
-    for attempt in range(SIMPLIFICATION.get().merge_nodes_tries if pairs else 0):
+    for attempt in range(SIMPLIFICATION.get().merge_nodes_restarts if pairs else 0):
         depth, kept, dropped = pairs[attempt % len(pairs)]
         generator = np.random.default_rng([seed, attempt])
         gone = no_edges(kan)
@@ -59,7 +59,7 @@ def _begun_anew(kan: Kan, depth: int, node: int, generator: np.random.Generator)
     bias[node] = 0.0
     out, out_base, knots = np.array(after.coefficients), np.array(after.base_weight), np.array(after.knots)
     out[:, node] = np.where(
-        after.alive[:, node, None], generator.normal(0, settings.merge_nodes_spread, out[:, node].shape), 0.0
+        after.alive[:, node, None], generator.normal(0, settings.merge_nodes_outgoing_spread, out[:, node].shape), 0.0
     )
     out_base[:, node] = 0.0
     knots[node] = uniform_knots(-1, 1, after.intervals, after.order)

@@ -54,7 +54,8 @@ def power_of(samples: Samples) -> tuple[float, float, float] | None:
         error = float(np.sqrt(np.mean(samples.weights * (k * np.abs(t) ** p - s) ** 2)))
     return (
         (k, p, error)
-        if settings.product_powers_least < abs(p) < settings.product_powers_most and np.isfinite([k, error]).all()
+        if settings.product_powers_least_power < abs(p) < settings.product_powers_largest_power
+        and np.isfinite([k, error]).all()
         else None
     )
 
@@ -103,10 +104,10 @@ def _following(after: Layer, node: int, product: Array, before: Callable[[Array]
     low, high = float(product.min()), float(product.max())
     if not np.isfinite([low, high]).all() or low == high:
         return None
-    pad = settings.product_powers_margin * (high - low)
+    pad = settings.product_powers_grid_margin * (high - low)
     knots, coefficients = np.array(after.knots), np.array(after.coefficients)
     knots[node] = uniform_knots(low - pad, high + pad, after.intervals, after.order)
-    u = np.linspace(low, high, settings.product_powers_points * coefficients.shape[2])
+    u = np.linspace(low, high, settings.product_powers_points_per_coefficient * coefficients.shape[2])
     reached = before(u)
     for o in np.flatnonzero(after.spline_mask[:, node]).tolist():
         told = spline(after, o, node, reached)
@@ -119,7 +120,8 @@ def _following(after: Layer, node: int, product: Array, before: Callable[[Array]
 def _powered_spline(layer: Layer, j: int, i: int, p: float) -> Array:
     """The coefficients of a power of a spline of the layer, on the same grid; NaN if it is not finite."""
     points = np.linspace(
-        *span(layer.knots[i], layer.order), SIMPLIFICATION.get().product_powers_points * layer.coefficients.shape[2]
+        *span(layer.knots[i], layer.order),
+        SIMPLIFICATION.get().product_powers_points_per_coefficient * layer.coefficients.shape[2],
     )
     wanted = _powered(spline(layer, j, i, points), p)
     if not np.isfinite(wanted).all():

@@ -148,7 +148,9 @@ def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyRepo
     # Refitted first without the held-out rows, which its training may have seen, for a fair comparison.
     whole, one = smoothed(kan, _judging_best(kan, one))
     losses = one.losses(whole)
-    coarse = _coarser(whole, one, min(settings.pruning_coarse, max(layer.intervals for layer in whole.layers) // 2))
+    coarse = _coarser(
+        whole, one, min(settings.pruning_coarse_intervals, max(layer.intervals for layer in whole.layers) // 2)
+    )
     if found:
         one = replace(one, tolerance=_allowance(losses, coarse, one))
     loose = replace(one, tolerance=max(one.tolerance, settings.validation_default_tolerance))
@@ -157,7 +159,7 @@ def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyRepo
     start = _state(run, whole, losses, losses)
     if (
         coarse is not None
-        and coarse.layers[0].intervals == settings.pruning_coarse
+        and coarse.layers[0].intervals == settings.pruning_coarse_intervals
         and _near(loose, one.losses(coarse), losses)
     ):
         start = _state(run, coarse, one.losses(coarse), one.losses(coarse))
@@ -171,9 +173,9 @@ def _judging_best(kan: Kan, one: Judge) -> Judge:
     """The judge with leave-one-out validation if the data are noisy, so that chance matters least."""
     settings = SIMPLIFICATION.get()
     few = free_parameters(kan) <= min(
-        settings.validation_most_parameters, one.x.shape[0] * len(kan.outputs) / settings.pruning_rows_for_each
+        settings.validation_most_parameters, one.x.shape[0] * len(kan.outputs) / settings.pruning_rows_per_parameter
     )
-    noisy = not kan.classes and one.losses(kan).mean() > settings.pruning_noisy**2
+    noisy = not kan.classes and one.losses(kan).mean() > settings.pruning_noisy_error**2
     return one.leaving_out() if few and noisy else one
 
 
@@ -284,9 +286,9 @@ def _refitted(
         losses = one.losses(smaller)
         if one.accepts(losses, state.best) and (after := _accepted(run, state, smaller, losses, action, accepted)):
             return after
-        if losses.mean() > (settings.pruning_hopeless_loss_ratio * max(one.tolerance, best)) ** 2:
+        if losses.mean() > (settings.pruning_hopeless_error_ratio * max(one.tolerance, best)) ** 2:
             return None
-    if large or smaller.symbolic or losses.mean() > (settings.pruning_near_loss_ratio * one.tolerance) ** 2:
+    if large or smaller.symbolic or losses.mean() > (settings.pruning_near_error_ratio * one.tolerance) ** 2:
         return None
     intervals = 2 * max(layer.intervals for layer in smaller.layers)
     for finer in refined(smaller, one, (intervals,), free_parameters(run.whole)):
@@ -324,7 +326,11 @@ def _held(run: _Run, state: _State) -> _State | None:
         kan, error, falling, losses = finer.kan, finer.error, finer.falling, one.losses(finer.kan)
         if one.accepts(losses, best):
             return replace(state, held=kan)
-    if run.found and falling and max(error, np.sqrt(losses.mean())) <= SIMPLIFICATION.get().grid_refinement_explained:
+    if (
+        run.found
+        and falling
+        and max(error, np.sqrt(losses.mean())) <= SIMPLIFICATION.get().grid_refinement_explained_error
+    ):
         return replace(state, held=kan)
     return None
 
@@ -343,7 +349,7 @@ def _state(run: _Run, kan: Kan, losses: Array, best: Array) -> _State:
 
 def _near(one: Judge, losses: Array, best: Array) -> bool:
     """Whether losses exceed the best by so little that a finer grid may make up for it."""
-    return bool(losses.mean() <= best.mean() + (SIMPLIFICATION.get().pruning_near_loss_ratio * one.tolerance) ** 2)
+    return bool(losses.mean() <= best.mean() + (SIMPLIFICATION.get().pruning_near_error_ratio * one.tolerance) ** 2)
 
 
 def _tell(report: SimplifyReport | None, action: str, kan: Kan, losses: Array) -> None:

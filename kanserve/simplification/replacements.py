@@ -97,7 +97,7 @@ def further_offers(
     if role.alone:
         found += [_dropped(offer, role.level, samples.natural) for offer in plain]
         found += [_held(place, candidate) for candidate in _without_constant(samples, role.level, floor, library)]
-    if found and min(offer.error for offer in found) > SIMPLIFICATION.get().replacements_bent * floor:
+    if found and min(offer.error for offer in found) > SIMPLIFICATION.get().replacements_composite_error_ratio * floor:
         composed = composites(samples, floor, library, level=role.level, rates=role.rates)
         found += [_of_two(place, composite, role.traded) for composite in composed]
     found += _powers(kan, place, samples, values, floor)
@@ -131,7 +131,7 @@ def _dropped(one: Offer, level: float, natural: float) -> Offer:
         one,
         symbolic=symbolic,
         held=(3,),
-        rank=one.rank - settings.edge_candidates_complexity_weight * settings.edge_candidates_free_offset,
+        rank=one.rank - settings.edge_candidates_complexity_weight * settings.edge_candidates_offset_complexity,
     )
 
 

@@ -60,7 +60,7 @@ def price(kan: Kan) -> float:
         total += settings.symbolic_edges_spline_complexity * float(layer.spline_mask.sum())
         costs = layer.symbolic_mask & ~carriers(layer)[:, None] if depth + 1 < len(kan.layers) else layer.symbolic_mask
         for j, i in np.argwhere(costs):
-            total += FUNCTIONS[str(layer.functions[j, i])].complexity + settings.edge_candidates_free_offset * float(
-                layer.affine[j, i, 3] != 0
-            )
+            total += FUNCTIONS[
+                str(layer.functions[j, i])
+            ].complexity + settings.edge_candidates_offset_complexity * float(layer.affine[j, i, 3] != 0)
     return total

@@ -142,20 +142,22 @@ def symbolify(
     for name in functions:
         function(name)
     _, one = smoothed(kan, judge(kan, dataset(data, target, classes=kan.classes), tolerance, seed))
-    straight = without_chains(straightened(refit(kan, one, settings.symbolification_steps), one), one)
+    straight = without_chains(straightened(refit(kan, one, settings.symbolification_refit_steps), one), one)
     one = replace(one, folds=0)  # named functions have so few constants that the training rows can validate them
     error = one.error_of(activations.answers(straight, one.learn.x))
     search = _Search(one, tuple(functions), complexity, min(error, one.tolerance), report)
     start = _State(Named(straight), one.losses(straight), 0.0, not splines(straight))
     _tell(report, "before named functions", start)
-    astray = settings.symbolification_astray**2 * max(one.tolerance**2, float(start.losses.mean()))
+    astray = settings.symbolification_hopeless_error_ratio**2 * max(one.tolerance**2, float(start.losses.mean()))
     chosen = _all_named(search, start, np.inf if all_edges else astray)
     if (
         chosen is not None
         and not _as_good(chosen, error, one)
         and len(splines(straight)) <= settings.symbolification_many_edges
     ):
-        most = settings.symbolification_worse**2 * max(float(state.losses.mean()) for state in (chosen, start))
+        most = settings.symbolification_deep_error_ratio**2 * max(
+            float(state.losses.mean()) for state in (chosen, start)
+        )
         deeper = _all_named(replace(search, deep=True), start, most)
         chosen = min((state for state in (chosen, deeper) if state), key=lambda state: state.score)
     if chosen is None or not (all_edges or one.accepts(chosen.losses, start.losses)):
@@ -172,8 +174,10 @@ def _as_good(chosen: _State, error: float, one: Judge) -> bool:
     settings = SIMPLIFICATION.get()
     left = one.error_of(activations.answers(chosen.kan, one.learn.x))
     return (
-        left <= settings.symbolification_exact
-        or settings.symbolification_far_less * error <= left <= settings.symbolification_as_good * error
+        left <= settings.symbolification_exact_error
+        or settings.symbolification_least_noise_ratio * error
+        <= left
+        <= settings.symbolification_largest_noise_ratio * error
     )
 
 
@@ -206,7 +210,8 @@ def _some_named(search: _Search, start: _State) -> _State:
             near = [
                 offer
                 for offer in choice.offers[place]
-                if offer.error <= SIMPLIFICATION.get().symbolification_near * max(one.tolerance, choice.error)
+                if offer.error
+                <= SIMPLIFICATION.get().symbolification_near_error_ratio * max(one.tolerance, choice.error)
             ]
             children = _judged_all(search, state, [[offer] for offer in near[: OFFERS[0]]])
             accepted = [child for child in children if one.accepts(child.losses, best)]
@@ -249,7 +254,7 @@ def _choice(search: _Search, state: _State) -> _Choice:
 
     surest = sorted(found, key=rank)
     if search.deep:
-        for place in surest[: SIMPLIFICATION.get().symbolification_deep]:
+        for place in surest[: SIMPLIFICATION.get().symbolification_deep_edges]:
             more = further_offers(state.kan, parts[place], points[place], found[place], values, floor, search.functions)
             found[place] = more
         surest = sorted(found, key=rank)
@@ -268,7 +273,7 @@ def _together(choice: _Choice, deep: bool) -> list[Offer]:
         for offer in best
         if offer.symbolic.function == "x"
         and offer.plain
-        and offer.error < settings.symbolification_certain * choice.error
+        and offer.error < settings.symbolification_line_error_ratio * choice.error
         and not (deep and choice.roles[offer.place].traded)
     ]
     if lines or len(choice.surest) <= settings.symbolification_many_edges:
@@ -283,7 +288,7 @@ def _tried(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]])
         plain = [offer for offer in offered[place] if offer.plain]
         special = [offer for offer in offered[place] if not offer.plain]
         lines = [offer for offer in plain[count:] if offer.symbolic.function == "x"]
-        chosen += [*plain[:count], *lines, *special[: SIMPLIFICATION.get().symbolification_special]]
+        chosen += [*plain[:count], *lines, *special[: SIMPLIFICATION.get().symbolification_deep_offers]]
     return chosen
 
 
@@ -301,7 +306,7 @@ def _judged_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offe
 def _judged(search: _Search, net: Named, floor: float, steps: int | None = None) -> _State | None:
     """The network after a joint refit; None if it is not finite on every row or leaves a domain."""
     one = search.judge
-    steps = SIMPLIFICATION.get().symbolification_steps if steps is None else steps
+    steps = SIMPLIFICATION.get().symbolification_refit_steps if steps is None else steps
     refitted = refit(net.kan, one, steps, net.fixed)
     values = activations.values(refitted, one.x)
     answers = values[-1]
@@ -324,7 +329,7 @@ def _fittest(states: list[_State]) -> list[_State]:
     for state in sorted(states, key=lambda state: state.score):
         key = tuple(layer.functions.tobytes() for layer in state.kan.layers)
         by_names.setdefault(key, state)
-    return list(by_names.values())[: SIMPLIFICATION.get().symbolification_beam]
+    return list(by_names.values())[: SIMPLIFICATION.get().symbolification_beam_width]
 
 
 def _names(kan: Kan) -> list[str]:

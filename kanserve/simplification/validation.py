@@ -71,7 +71,7 @@ class Judge:
     def ridge(self) -> float:
         """The ridge penalty on all coefficients, which grows with the smoothing."""
         settings = SIMPLIFICATION.get()
-        return max(settings.validation_least_ridge, settings.validation_ridge * self.smooth)
+        return max(settings.validation_least_ridge, settings.validation_ridge_per_smoothing * self.smooth)
 
     def losses(self, kan: Kan) -> Array:
         """The loss of each validation row (N,), infinite where the network is not finite.
@@ -153,7 +153,9 @@ def no_worse(losses: Array, best: Array) -> bool:
         return True
     worse = losses - best
     standard_error = worse.std() / np.sqrt(len(worse))
-    return bool(worse.mean() <= min(standard_error, SIMPLIFICATION.get().validation_most_loss * best.mean()))
+    return bool(
+        worse.mean() <= min(standard_error, SIMPLIFICATION.get().validation_largest_loss_increase * best.mean())
+    )
 
 
 def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int) -> Judge:
@@ -169,9 +171,9 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
     if not whole(seed, 0):
         raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
     data = data.counted()
-    learn, held = data.split(settings.validation_held_out, seed) if len(data) >= 10 else (data, data)
+    learn, held = data.split(settings.validation_held_out_share, seed) if len(data) >= 10 else (data, data)
     learn, held = (part.sample(settings.validation_most_rows, seed) for part in (learn, held))
-    few = bool(kan.classes) and len(data) <= settings.validation_few_rows
+    few = bool(kan.classes) and len(data) <= settings.validation_cross_validation_rows
     if few:
         # Shuffled, so that folds do not follow the order of the table.
         learn = data.take(np.random.default_rng(seed).permutation(len(data)))
@@ -223,7 +225,11 @@ def _ranged(kan: Kan, one: Judge) -> Kan:
     moved = set_ranges(kan, one.x)
     # Moving a grid is a fit of its own, and a poor one on rows far outside.
     before, after = one.error_of(every[-1][: len(one.learn)]), one.error_of(answers(moved, one.learn.x))
-    return moved if after <= settings.validation_most_moved * before + settings.validation_resolved else kan
+    return (
+        moved
+        if after <= settings.validation_regrid_error_ratio * before + settings.validation_regrid_error_margin
+        else kan
+    )
 
 
 def _fits(layer: Layer, v: Array) -> bool:
@@ -231,9 +237,9 @@ def _fits(layer: Layer, v: Array) -> bool:
     settings = SIMPLIFICATION.get()
     low, high = layer.knots[:, layer.order], layer.knots[:, -layer.order - 1]
     least, most = v.min(axis=0), v.max(axis=0)
-    margin = settings.validation_outside * (high - low)
+    margin = settings.validation_grid_margin * (high - low)
     inside = (least >= low - margin) & (most <= high + margin)
-    filled = (most - least >= settings.validation_used * (high - low)) | (least == most)
+    filled = (most - least >= settings.validation_least_grid_use * (high - low)) | (least == most)
     return bool((inside & filled | ~layer.spline_mask.any(axis=0)).all())
 
 
@@ -256,7 +262,9 @@ def smoothed(kan: Kan, one: Judge) -> tuple[Kan, Judge]:
         smoother = replace(one, smooth=strength)
         fitted = refit(kan, smoother, settings.validation_smoothing_steps)
         losses = smoother.losses(fitted)
-        if tried and losses.mean() > settings.validation_clearly_worse * min(earlier.mean() for _, _, earlier in tried):
+        if tried and losses.mean() > settings.validation_smoothing_loss_ratio * min(
+            earlier.mean() for _, _, earlier in tried
+        ):
             break
         tried.append((fitted, smoother, losses))
     best = min((losses for _, _, losses in tried), key=lambda losses: float(losses.mean()))

@@ -22,7 +22,7 @@ def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[Fitted
     rows = split(ready.x, ready.y, seed)
     found = [judged(network(node, ready.x.shape[1]), rows) for node in _linear(rows, ready.columns)]
     for node in (*_of_one_input(rows, ready.columns, library), *_powers(rows, ready.columns)):
-        found.append(judged(refined(network(node, ready.x.shape[1]), rows, SEARCH.get().baselines_steps), rows))
+        found.append(judged(refined(network(node, ready.x.shape[1]), rows, SEARCH.get().baselines_refit_steps), rows))
     return found
 
 
@@ -37,7 +37,7 @@ def _linear(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
 
 def _of_one_input(rows: SearchSamples, columns: Sequence[int], library: Sequence[str]) -> list[Node]:
     settings = SEARCH.get()
-    chosen = np.linspace(0, len(rows.y) - 1, min(len(rows.y), settings.baselines_points)).astype(int)
+    chosen = np.linspace(0, len(rows.y) - 1, min(len(rows.y), settings.baselines_rows)).astype(int)
     y = rows.y[chosen]
     found = []
     for i in columns:
@@ -46,10 +46,10 @@ def _of_one_input(rows: SearchSamples, columns: Sequence[int], library: Sequence
         weights = np.full(len(z), 1 / rows.spread**2)
         low, high = float(rows.x[:, i].min()), float(rows.x[:, i].max())
         for candidate in candidates(
-            Samples(z, y[order], weights, low, high, 0.0), settings.baselines_floor, tuple(library)
+            Samples(z, y[order], weights, low, high, 0.0), settings.baselines_error_floor, tuple(library)
         )[:1]:
             found.append((candidate.error, i, candidate.symbolic))
-    best = sorted(found, key=lambda entry: entry[:2])[: settings.baselines_inputs]
+    best = sorted(found, key=lambda entry: entry[:2])[: settings.baselines_most_inputs]
     return [Sum((Curve(i, symbolic),)) for _, i, symbolic in best]
 
 

@@ -33,7 +33,7 @@ def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law of a problem: the first that settles it, else the best one found."""
     if search.over():
         return None
-    if np.ptp(one.y) <= SEARCH.get().decompose_constant * np.abs(one.y).max():
+    if np.ptp(one.y) <= SEARCH.get().decompose_constant_range * np.abs(one.y).max():
         return search.judge(compose.constant(float(one.y.mean()), 0), one, steps=0)
     best: FittedNetwork | None = None
     for name, attempt in _attempts(one, search):
@@ -61,9 +61,9 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
             yield "shapes of 1/x", partial(_of_reciprocal, one, search)
         return
     known = surrogates(x, y)
-    if one.depth < settings.decompose_deepest:
+    if one.depth < settings.decompose_max_depth:
         yield from _reductions(one, search, known)
-    if not (one.depth < settings.decompose_deepest and 2 < one.inputs <= settings.decompose_shapes_first):
+    if not (one.depth < settings.decompose_max_depth and 2 < one.inputs <= settings.decompose_shapes_first_inputs):
         yield "shapes", partial(by_shapes, one, search)
 
 
@@ -89,11 +89,11 @@ def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) 
                 partial(_separated, one, search, separation),
             )
     found = [merge for merge in merges(x, y, known) if one.inputs > 2 or merge.kind != "general"]
-    if not found and known[0].error > settings.decompose_blind:
+    if not found and known[0].error > settings.decompose_merge_by_trial_error:
         found = list(merged_by_trial(x, y, known[0].error))
     for merge in found:
         yield f"merged {merge.kind} {merge.inputs} {merge.beta}", partial(_merged, one, search, merge)
-    if 2 < one.inputs <= settings.decompose_shapes_first:
+    if 2 < one.inputs <= settings.decompose_shapes_first_inputs:
         yield "shapes", partial(by_shapes, one, search)
     if one.inputs > 2:
         for affine in affine_inputs(x, y, known)[: settings.decompose_most_affine]:
@@ -116,7 +116,7 @@ def _of_reciprocal(one: SearchProblem, search: Search) -> FittedNetwork | None:
 
 
 def _of_fewer(one: SearchProblem, search: Search, kept: tuple[int, ...]) -> FittedNetwork | None:
-    with search.within(SEARCH.get().decompose_share):
+    with search.within(SEARCH.get().decompose_budget_share):
         found = solved(one.part(one.x[:, kept], one.y), search)
     return None if found is None else search.judge(renamed(found.tree, kept), one, steps=0)
 
@@ -126,7 +126,7 @@ def _divided(one: SearchProblem, search: Search, powers: dict[int, float]) -> Fi
     usable = _usable(weight)
     kept = tuple(i for i in range(one.inputs) if i not in powers)
     rest = one.y[usable] / weight[usable]
-    with search.within(SEARCH.get().decompose_share):
+    with search.within(SEARCH.get().decompose_budget_share):
         found = solved(one.part(one.x[usable][:, kept], rest), search)
     if found is None:
         return None
@@ -143,7 +143,7 @@ def _scaled(one: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwo
     count = scaling.values.shape[1]
     signs = _turned(scaling.values[usable], rest, range(count) if count > 1 else [])
     values = np.stack([powered(column, p) for column, p in zip(scaling.values.T, signs, strict=True)], axis=1)
-    with search.within(SEARCH.get().decompose_share):
+    with search.within(SEARCH.get().decompose_budget_share):
         found = solved(one.part(values[usable], rest), search)
     if found is None:
         return None
@@ -190,7 +190,7 @@ def _usable(weight: Array) -> NDArray[np.bool_]:
 
 
 def _single(one: SearchProblem, search: Search, single: Single) -> FittedNetwork | None:
-    with search.within(SEARCH.get().decompose_share):
+    with search.within(SEARCH.get().decompose_budget_share):
         found = solved(one.part(single.values[:, None], one.y), search)
     if found is None:
         return None
@@ -203,7 +203,7 @@ def _single(one: SearchProblem, search: Search, single: Single) -> FittedNetwork
 
 def _separated(one: SearchProblem, search: Search, separation: Separation) -> FittedNetwork | None:
     trees = []
-    with search.within(SEARCH.get().decompose_share):
+    with search.within(SEARCH.get().decompose_budget_share):
         for k, part in enumerate(separation.parts):
             values = separation.values[:, k]
             gain = 1.0
@@ -227,7 +227,7 @@ def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork |
         found = _part(one, search, merge.values, merge.inputs, merge.error)
         if found is None:
             return None
-        node, exact = found, max(exact, settings.decompose_loose * merge.error)
+        node, exact = found, max(exact, settings.decompose_part_tolerance * merge.error)
         merged = evaluate(network(node, one.inputs).kan, one.x)[:, 0]
     elif merge.kind == "sum":
         node = compose.linear(merge.inputs, (1.0, merge.beta))
@@ -242,7 +242,7 @@ def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork |
         return None
     kept = [k for k in range(one.inputs) if k not in merge.inputs]
     smaller = np.column_stack([one.x[:, kept], merged])
-    with search.within(settings.decompose_share):
+    with search.within(settings.decompose_budget_share):
         found_rest = solved(one.part(smaller, one.y, exact, merge.kind != "general"), search)
     if found_rest is None:
         return None
@@ -252,7 +252,7 @@ def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork |
 def _affine(one: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwork | None:
     """P + g(x_i)·Q; Q is solved first, since it usually has fewer inputs."""
     terms: list[Node] = []
-    with search.within(SEARCH.get().decompose_share):
+    with search.within(SEARCH.get().decompose_budget_share):
         slope = _part(one, search, affine.values[:, 1], affine.Q_inputs, affine.error)
         if slope is None:
             return None
@@ -269,8 +269,8 @@ def _part(one: SearchProblem, search: Search, values: Array, columns: Sequence[i
     settings = SEARCH.get()
     if not np.isfinite(values).all():
         return None
-    tolerance = max(settings.decompose_loose * error, settings.decompose_least_loose)
+    tolerance = max(settings.decompose_part_tolerance * error, settings.decompose_least_part_tolerance)
     found = solved(one.part(one.x[:, list(columns)], values, tolerance, measured=False), search)
-    if found is None or found.error > max(10 * tolerance, settings.decompose_worth_joining):
+    if found is None or found.error > max(10 * tolerance, settings.decompose_largest_part_error):
         return None
     return renamed(found.tree, tuple(columns))

@@ -104,13 +104,13 @@ def find_formulas(
         raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
     rows = _checked(data, target, seconds, max_fits, functions)
     known = checked_units(units, rows)
-    learn, held = rows.split(settings.find_formulas_held_out, seed)
+    learn, held = rows.split(settings.find_formulas_held_out_share, seed)
     few = learn.sample(settings.find_formulas_most_rows, seed)
     ready = prepared(few.x, few.y[:, 0])
     if seconds is None:
-        seconds = settings.find_formulas_seconds if max_fits is None else math.inf
+        seconds = settings.find_formulas_default_seconds if max_fits is None else math.inf
     most_fits = math.inf if max_fits is None else max_fits
-    finishing = min(settings.find_formulas_finishing * seconds, settings.find_formulas_longest_finishing)
+    finishing = min(settings.find_formulas_postprocess_share * seconds, settings.find_formulas_postprocess_seconds)
     search = ProgressSearch(
         Budget(began + seconds - finishing, most_fits),
         np.random.default_rng(seed),
@@ -154,7 +154,7 @@ def _checked(
             f"At least {settings.find_formulas_fewest_rows} rows are needed to find a formula, got {len(rows)}."
         )
     size = float(np.abs(rows.y).max())
-    if size > settings.find_formulas_largest_answer or 0 < size < 1 / settings.find_formulas_largest_answer:
+    if size > settings.find_formulas_largest_output or 0 < size < 1 / settings.find_formulas_largest_output:
         raise DataError(
             f"The outputs, up to {size:.3g}, are too large or too small to be squared: give them in other units."
         )
@@ -190,7 +190,7 @@ def _by_units(search: ProgressSearch, ready: Prepared, units: Units | None) -> H
         return None
     problem = SearchProblem(ready.x, ready.y)
     search.columns = tuple(range(problem.inputs))
-    with search.within(SEARCH.get().find_formulas_for_units):
+    with search.within(SEARCH.get().find_formulas_units_share):
         for scaling in units.scalings(ready.x):
             found = solved_with(problem, search, scaling)
             if found is not None and settles(found, problem):
@@ -223,10 +223,10 @@ def _finished(settled: Hit | None, ended: Ending, kept: Sequence[Hit], finisher:
 
 
 def _promising(mean: Hit, kept: Sequence[Hit]) -> list[Hit]:
-    """The Pareto front: the hits that are better than all simpler ones; of these, the last MOST_FINISHED."""
+    """The Pareto front: hits that are better than all simpler ones, the last `find_formulas_most_postprocessed`."""
     settings = SEARCH.get()
     better = [mean]
     for hit in sorted(kept, key=lambda hit: (price(hit.node), hit.found.held)):
-        if hit.found.held < settings.find_formulas_promising * better[-1].found.held:
+        if hit.found.held < settings.find_formulas_pareto_error_ratio * better[-1].found.held:
             better.append(hit)
-    return better[1:][-settings.find_formulas_most_finished :]
+    return better[1:][-settings.find_formulas_most_postprocessed :]

@@ -69,7 +69,7 @@ class Finisher:
         x, y = self.few.x, self.few.y[:, 0]
         exact = _error(tree, x, y)[0] < _exact(y)
         finite = np.isfinite(evaluate_tree(tree, {}, x))
-        if finite.mean() > SEARCH.get().postprocess_nearly_all:  # rounding alone takes arcsin(1 + 1e-16) out of range
+        if finite.mean() > SEARCH.get().postprocess_finite_share:  # rounding alone takes arcsin(1 + 1e-16) out of range
             x, y = x[finite], y[finite]
         form, recognise = (exact_form, recognise_constants) if exact else (noisy_form, recognise_noisy_constants)
         found = form(tree, x, y, self.over)
@@ -84,7 +84,7 @@ class Finisher:
         """The constants refitted to all rows, which may no longer support a number that few rows allowed."""
         if self.over():
             return tree
-        many = self.learn.sample(SEARCH.get().postprocess_most_recognised, 0)
+        many = self.learn.sample(SEARCH.get().postprocess_recognition_rows, 0)
         found = recognise(tree, many.x, many.y[:, 0])
         if many is self.learn or self.over():
             return found
@@ -94,7 +94,7 @@ class Finisher:
         learn, held = self.learn, self.held
         error, fitted = _error(tree, learn.x, learn.y[:, 0])
         validation, judged = _error(tree, held.x, held.y[:, 0])
-        enough = SEARCH.get().postprocess_rows_for_each * len(Constants(tree).places) <= len(learn)
+        enough = SEARCH.get().postprocess_rows_per_constant * len(Constants(tree).places) <= len(learn)
         if not (enough and math.isfinite(error) and math.isfinite(validation)):
             return None
         defined = (fitted * len(learn) + judged * len(held)) / (len(learn) + len(held))
@@ -112,7 +112,7 @@ def _estimated(tree: Tree) -> int:
 def _exact(y: Array) -> float:
     """The error up to which a formula of these outputs is exact."""
     settings = SEARCH.get()
-    return max(settings.training_exact * float(y.std()), settings.postprocess_rounding * float(np.abs(y).max()))
+    return max(settings.training_exact_error * float(y.std()), settings.postprocess_rounding * float(np.abs(y).max()))
 
 
 def _error(tree: Tree, x: Array, y: Array) -> tuple[float, float]:

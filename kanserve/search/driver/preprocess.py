@@ -58,6 +58,6 @@ def _unit(values: Array) -> float:
     size = largest * float(np.sqrt(np.mean((values / largest) ** 2)))
     return (
         1.0
-        if 1 / settings.preprocess_largest <= size <= settings.preprocess_largest
+        if 1 / settings.preprocess_largest_scale <= size <= settings.preprocess_largest_scale
         else float(2.0 ** np.round(np.log2(size)))
     )

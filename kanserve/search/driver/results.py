@@ -117,7 +117,7 @@ class Findings:
 
 def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending = "settled") -> Findings:
     """The Pareto front, and its best formula: the exact one, or that which settled the search, else the simplest
-    within WITHIN of the least error.
+    within `results_best_error_ratio` of the least error.
 
     DataError without any formula, as when no error fits in a double.
     """
@@ -126,7 +126,11 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
         raise DataError("No formula of these rows can be computed in doubles: give the columns in other units.")
     listed: list[ScoredFormula] = []
     for candidate in sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation)):
-        if not listed or candidate is settled or candidate.validation < settings.results_better * listed[-1].validation:
+        if (
+            not listed
+            or candidate is settled
+            or candidate.validation < settings.results_pareto_error_ratio * listed[-1].validation
+        ):
             listed.append(candidate)
         if candidate is settled or candidate.exact:
             break
@@ -135,13 +139,13 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
     best = (
         exact
         or settled
-        or next(candidate for candidate in listed if candidate.validation <= settings.results_within * least)
+        or next(candidate for candidate in listed if candidate.validation <= settings.results_best_error_ratio * least)
     )
     return Findings(tuple(_shortened(listed, best)), best, ended)
 
 
 def _shortened(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
-    """At most MOST_LISTED formulas: drops those that improve least on the one before."""
+    """At most `results_most_listed` formulas: drops those that improve least on the one before."""
     kept = list(listed)
     while len(kept) > SEARCH.get().results_most_listed:
         gains = {after.validation / before.validation: after for before, after in pairwise(kept) if after is not best}

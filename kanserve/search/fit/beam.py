@@ -41,18 +41,18 @@ def named(
         children: dict[str, BeamState] = {}
         for state in states:
             for tree in _children(state.fitted, rows, library, noisy):
-                child = _fitted(tree, rows, settings.beam_steps)
+                child = _fitted(tree, rows, settings.beam_refit_steps)
                 if child is None:
                     continue
                 key = text(child.fitted.tree)
                 if key not in children or child.score < children[key].score:
                     children[key] = child
-                if is_symbolic(child.fitted.tree) and child.fitted.error < settings.training_exact:
+                if is_symbolic(child.fitted.tree) and child.fitted.error < settings.training_exact_error:
                     return [child.fitted]
-        fittest = sorted(children.values(), key=lambda state: state.score)[: settings.beam_beam]
+        fittest = sorted(children.values(), key=lambda state: state.score)[: settings.beam_width]
         done += [state for state in fittest if is_symbolic(state.fitted.tree)]
         states = [state for state in fittest if not is_symbolic(state.fitted.tree)]
-        if states and min(state.fitted.error for state in states) > settings.beam_hopeless_share:
+        if states and min(state.fitted.error for state in states) > settings.beam_hopeless_error:
             break
     last = [
         state
@@ -101,7 +101,7 @@ def _children(one: FittedNetwork, rows: SearchSamples, library: tuple[str, ...],
     for (curve, curve_offers), count in zip(ranked, OFFERS, strict=False):
         best = curve_offers[0].rank
         for offer in curve_offers[:count]:
-            if offer.rank <= best + SEARCH.get().candidates_near_best:
+            if offer.rank <= best + SEARCH.get().candidates_rank_margin:
                 yield exchanged(one.tree, curve, offer.curve)
 
 

@@ -63,7 +63,7 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
     rows = search.rows(one)
     known = surrogates(one.x, one.y)
     least = known[0].error * float(np.sqrt(np.mean(one.y**2))) / rows.spread
-    promising = max(settings.by_shape_promising, settings.by_shape_near_best * least)
+    promising = max(settings.by_shape_promising_error, settings.by_shape_promising_ratio * least)
     plan = _Plan(rows, _links(known, one.inputs), promising, search)
     every: list[FittedNetwork] = []
     for level in levels(one.inputs):
@@ -80,7 +80,7 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
         if search.over():
             break
     least = min((found.held for found in every), default=np.inf)
-    as_good = [found for found in every if found.held <= settings.by_shape_as_good * least]
+    as_good = [found for found in every if found.held <= settings.by_shape_as_good_ratio * least]
     return min(as_good, key=lambda found: information_criterion(found, one), default=None)
 
 
@@ -98,7 +98,7 @@ class _Plan:
         settings = SEARCH.get()
         waiting: list[_Promising] = []
         for shape in self._fitting(level):
-            if shape.fitted.held < settings.by_shape_sure:
+            if shape.fitted.held < settings.by_shape_certain_error:
                 yield from self._named(shape)
             else:
                 waiting.append(shape)
@@ -127,9 +127,10 @@ class _Plan:
                 fine = finer(coarse, rows, finest)
                 self.search.log(f"  {link.name} {text(fine.tree)} {coarse.held:.1e} {fine.held:.1e}")
                 converging = (
-                    fine.held < settings.by_shape_converging and fine.held < settings.by_shape_falling * coarse.held
+                    fine.held < settings.by_shape_converging_error
+                    and fine.held < settings.by_shape_converging_ratio * coarse.held
                 )
-                if converging or fine.held < settings.by_shape_close or rows.x.shape[1] == 1:
+                if converging or fine.held < settings.by_shape_close_error or rows.x.shape[1] == 1:
                     yield _Promising(fine, link, noise_alone(fine, rows.x, rows.y))
                     continue
                 noisy = next((fit for fit in (coarse, fine) if noise_alone(fit, rows.x, rows.y)), None)
@@ -141,7 +142,7 @@ class _Plan:
         if coarse.held <= self.promising:
             return True
         return rows.x.shape[1] == 1 and (
-            coarse.error < SEARCH.get().by_shape_learned or noise_alone(coarse, rows.x, rows.y)
+            coarse.error < SEARCH.get().by_shape_learned_error or noise_alone(coarse, rows.x, rows.y)
         )
 
     def _linked(self, link: Link) -> SearchSamples:
@@ -153,7 +154,7 @@ class _Plan:
         """The trees with names, for the outputs themselves; empty if no names are found."""
         link, linked = one.link, self._linked(one.link)
         every = named(one.fitted, linked, self.search.library, noisy=one.noisy)
-        for found in every[: SEARCH.get().beam_beam if one.noisy else 1]:
+        for found in every[: SEARCH.get().beam_width if one.noisy else 1]:
             self.search.log(f"    -> {found.error:.1e} {text(found.tree)}")
             found = replace(found, net=network(scaled(found.tree, linked.scale), self.rows.x.shape[1]))
             yield found if link.name == "identity" else self._of_answers(found, link)
@@ -172,7 +173,7 @@ class _Plan:
 
         with np.errstate(all="ignore"):
             found = FittedNetwork(net, error(rows.x, rows.y), error(rows.held_x, rows.held_y))
-        if found.error < SEARCH.get().training_exact:
+        if found.error < SEARCH.get().training_exact_error:
             return found
         return min(found, judged(refined(net, rows, 40), rows), key=lambda candidate: candidate.error)
 
@@ -211,20 +212,22 @@ def information_criterion(found: FittedNetwork, one: SearchProblem) -> float:
     return (
         rows * float(np.log(error))
         + 0.5 * float(np.log(rows)) * estimates
-        + SEARCH.get().by_shape_choice * complexity(tree)
+        + SEARCH.get().by_shape_complexity_penalty * complexity(tree)
     )
 
 
 def _starts(shape: Shape) -> int:
     """More starts for a curve of a node, which has local minima."""
     settings = SEARCH.get()
-    return settings.by_shape_more_starts if "curve" in repr(shape) else settings.by_shape_starts
+    return settings.by_shape_curve_starts if "curve" in repr(shape) else settings.by_shape_starts
 
 
 def _grid(rows: SearchSamples) -> Grid:
     """Finer grids for a law with waves or sharp bends."""
     inputs = rows.x.shape[1]
-    wavy = far_from_polynomial(rows.x, rows.y, LOW_DEGREES.get(inputs, 4)) > SEARCH.get().by_shape_wavy * rows.spread
+    wavy = (
+        far_from_polynomial(rows.x, rows.y, LOW_DEGREES.get(inputs, 4)) > SEARCH.get().by_shape_wavy_error * rows.spread
+    )
     if inputs == 1:
         return WAVY_OF_ONE_INPUT if wavy else OF_ONE_INPUT
     return WAVY_LAW if wavy else SMOOTH_LAW

@@ -71,7 +71,7 @@ def _constant_dropped(one: Offer) -> Offer:
     settings = SIMPLIFICATION.get()
     assert one.curve.symbolic is not None
     symbolic = replace(one.curve.symbolic, d=0.0)
-    gained = settings.edge_candidates_complexity_weight * settings.edge_candidates_free_offset
+    gained = settings.edge_candidates_complexity_weight * settings.edge_candidates_offset_complexity
     return replace(one, curve=replace(one.curve, symbolic=symbolic, without_constant=True), rank=one.rank - gained)
 
 
@@ -95,7 +95,7 @@ def _without_constant(curve: Curve, samples: Samples, floor: float, library: tup
             error = float(np.sqrt(np.mean(weights * (c * shape - samples.values) ** 2)))
             symbolic = Symbolic(name, 1.0, b, c, 0.0)
             rank = float(np.log10(error + floor)) + settings.edge_candidates_complexity_weight * (
-                FUNCTIONS[name].complexity - settings.edge_candidates_free_offset
+                FUNCTIONS[name].complexity - settings.edge_candidates_offset_complexity
             )
             new = replace(curve, symbolic=symbolic, knots=None, coefficients=None, without_constant=True)
             yield Offer(new, error, rank)
@@ -122,7 +122,9 @@ def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[
         rest = replace(samples, values=samples.values / shape, weights=samples.weights * shape**2)
         factor = replace(curve, symbolic=Symbolic(name, 1.0, -samples.natural, 1.0, 0.0), knots=None, coefficients=None)
         first = Sum((replace(factor, without_constant=True),))
-        price = settings.edge_candidates_complexity_weight * (FUNCTIONS[name].complexity + settings.composites_price)
+        price = settings.edge_candidates_complexity_weight * (
+            FUNCTIONS[name].complexity + settings.composites_layer_complexity
+        )
         for composite in composites(rest, floor, library):
             composed = _composed(curve, composite)
             yield Offer(
@@ -147,7 +149,7 @@ def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[st
         terms = (Symbolic(name, a, b, float(c), float(d)), Symbolic("x", 1.0, 0.0, float(slope), 0.0))
         parts = tuple(replace(curve, symbolic=term, knots=None, coefficients=None) for term in terms)
         price = settings.edge_candidates_complexity_weight * (
-            FUNCTIONS[name].complexity + 1 + settings.composites_price
+            FUNCTIONS[name].complexity + 1 + settings.composites_layer_complexity
         )
         best.append(Offer(Curve(Sum(parts), IDENTITY), error, float(np.log10(error + floor)) + price))
     return best

@@ -19,7 +19,9 @@ def few_values(x: Array) -> dict[int, int]:
     settings = SEARCH.get()
     counts = {i: len(np.unique(column)) for i, column in enumerate(x.T)}
     return {
-        i: count for i, count in counts.items() if settings.overfit_test_fewest <= count <= settings.overfit_test_few
+        i: count
+        for i, count in counts.items()
+        if settings.overfit_test_fewest_values <= count <= settings.overfit_test_most_values
     }
 
 
@@ -41,6 +43,6 @@ def memorises(tree: Sequence[Sequence[Any]], x: Array) -> bool:
         inputs.append({int(step[1])} if step[0] == "var" else set().union(*(inputs[reference] for reference in before)))
         below.append({place} & estimated | set().union(*(below[reference] for reference in before)))
     return any(
-        len(own) == 1 and len(numbers) >= few.get(next(iter(own)), SEARCH.get().overfit_test_few + 1) - 1
+        len(own) == 1 and len(numbers) >= few.get(next(iter(own)), SEARCH.get().overfit_test_most_values + 1) - 1
         for own, numbers in zip(inputs, below, strict=True)
     )

@@ -32,7 +32,7 @@ class SearchProblem:
 
     x: Array
     y: Array
-    exact: float = field(default_factory=lambda: SEARCH.get().training_exact)
+    exact: float = field(default_factory=lambda: SEARCH.get().training_exact_error)
     measured: bool = True
     depth: int = 0
 
@@ -84,7 +84,7 @@ class Search:
     def judge(self, tree: Node, one: SearchProblem, steps: int | None = None) -> FittedNetwork:
         """A tree of named functions with its errors on a problem's rows, refitted to them unless it is exact."""
         rows = self.rows(one)
-        steps = SEARCH.get().problem_joint_steps if steps is None else steps
+        steps = SEARCH.get().problem_refit_steps if steps is None else steps
         found = judged(network(tree, one.inputs), rows)
         if steps and not found.error < 1e-13:
             found = min(found, judged(refined(found.net, rows, steps), rows), key=lambda candidate: candidate.error)
@@ -100,7 +100,7 @@ def settles(found: FittedNetwork | None, one: SearchProblem) -> bool:
         return not (suspect and _by_heart(found, one))
     return (
         one.measured
-        and max(found.error, found.held) < SEARCH.get().residual_test_most
+        and max(found.error, found.held) < SEARCH.get().residual_test_largest_error
         and noise_alone(found, one.x, one.y)
     )
 

@@ -20,11 +20,11 @@ def adequate(residuals: Array, x: Array, spread: float) -> bool:
     """Whether residuals (N,) at rows x (N, d) are only noise, for outputs with this standard deviation."""
     settings = SEARCH.get()
     error = float(np.sqrt(np.mean(residuals**2))) / spread
-    if not settings.residual_test_least < error < settings.residual_test_most:
+    if not settings.residual_test_least_error < error < settings.residual_test_largest_error:
         return False
-    return lack_of_fit(residuals, x) < settings.residual_test_unlikely and _likeness(
+    return lack_of_fit(residuals, x) < settings.residual_test_lack_of_fit_limit and _likeness(
         residuals, x
-    ) < settings.residual_test_unlike / np.sqrt(len(x))
+    ) < settings.residual_test_correlation_limit / np.sqrt(len(x))
 
 
 def lack_of_fit(residuals: Array, x: Array) -> float:

@@ -74,7 +74,7 @@ def judged(net: Network, rows: SearchSamples) -> FittedNetwork:
     """The errors of a network. The held-out error omits the worst few rows, which measure how splines extrapolate."""
     error = _error(net.kan, rows.x, rows.y)
     squares = np.sort(_squares(net.kan, rows.held_x, rows.held_y))
-    held = float(np.sqrt(np.mean(squares[: max(1, int(len(squares) * SEARCH.get().training_trusted))])))
+    held = float(np.sqrt(np.mean(squares[: max(1, int(len(squares) * SEARCH.get().training_trusted_share))])))
     return FittedNetwork(net, error / rows.spread, held / rows.spread)
 
 
@@ -105,18 +105,20 @@ def trained(
     """
     settings = SEARCH.get()
     net = network(tree, rows.x.shape[1], intervals, rows.scale)
-    count = max(settings.training_start_rows, settings.training_rows_for_each * (intervals + ORDER) * len(net.places))
+    count = max(
+        settings.training_start_rows, settings.training_rows_per_coefficient * (intervals + ORDER) * len(net.places)
+    )
     few = rows.x[:count], rows.y[:count]
     runs = []
     for _ in range(starts):
         budget.count_fit()
         kan = _begun(net, few[0], generator)
-        kan = refine(kan, *few, steps=settings.training_start_steps, smooth=settings.training_smooth, ridge=1e-12)
+        kan = refine(kan, *few, steps=settings.training_start_steps, smooth=settings.training_smoothing, ridge=1e-12)
         kan = refine(
             set_ranges(kan, few[0]),
             *few,
             steps=settings.training_start_steps,
-            smooth=settings.training_smooth,
+            smooth=settings.training_smoothing,
             ridge=1e-12,
         )
         runs.append((_error(kan, *few), kan))
@@ -128,7 +130,7 @@ def trained(
         rows.x,
         rows.y,
         steps=settings.training_best_steps,
-        smooth=settings.training_smooth,
+        smooth=settings.training_smoothing,
         ridge=1e-12,
     )
     best = refine(
@@ -136,7 +138,7 @@ def trained(
         rows.x,
         rows.y,
         steps=settings.training_best_steps,
-        smooth=settings.training_smooth,
+        smooth=settings.training_smoothing,
         ridge=1e-12,
     )
     return judged(replace(net, kan=best), rows)
@@ -152,7 +154,7 @@ def finer(one: FittedNetwork, rows: SearchSamples, intervals: int) -> FittedNetw
         rows.x,
         rows.y,
         steps=settings.training_fine_steps,
-        smooth=settings.training_fine_smooth,
+        smooth=settings.training_fine_smoothing,
         ridge=1e-14,
         fixed=one.net.fixed,
     )
@@ -194,7 +196,7 @@ def _knots(values: Array, intervals: int) -> Array:
         return uniform_knots(float(even[0] - pad), float(even[-1] + pad), intervals, ORDER)
     crowded = np.quantile(values, np.linspace(0, 1, intervals + 1))
     near, far = sorted(np.abs(even[[0, -1]]))
-    if np.abs(crowded - even).max() > SEARCH.get().training_crowded * width:
+    if np.abs(crowded - even).max() > SEARCH.get().training_crowded_distance * width:
         even = (even + crowded) / 2
     elif even[0] * even[-1] > 0 and FAR[0] < far / near < FAR[1]:
         even = (even + even[0] * (even[-1] / even[0]) ** np.linspace(0, 1, intervals + 1)) / 2
@@ -211,9 +213,9 @@ def _random_spline(count: int, factor: bool, generator: np.random.Generator) -> 
         case _:
             line, bend = generator.normal(size=2)
     scale = generator.uniform(0.5, 1.2) * generator.choice([-1.0, 1.0])
-    values: Array = scale * (line * t + bend * (1.5 * t * t - 0.5)) + SEARCH.get().training_random * generator.normal(
-        size=count
-    )
+    values: Array = scale * (
+        line * t + bend * (1.5 * t * t - 0.5)
+    ) + SEARCH.get().training_start_noise * generator.normal(size=count)
     if factor:
         values += generator.uniform(-1, 1) + (generator.random() < 0.4)
     return values

@@ -47,7 +47,7 @@ def has_logarithm(values: Array) -> bool:
     if low <= 0 <= high:
         return False
     ends = sorted((abs(low), abs(high)))
-    return ends[1] >= SEARCH.get().bases_least_ratio * ends[0]
+    return ends[1] >= SEARCH.get().bases_least_logarithm_ratio * ends[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ def four_point(x: Array, full: Surrogate, multiplicative: bool) -> Array:
     Multiplicative: v(both)·v(none) - v(i)·v(j), relative to the mean square.
     """
     inputs = x.shape[1]
-    rows = np.linspace(0, len(x) - 1, min(SEARCH.get().interactions_pairs, len(x))).astype(int)
+    rows = np.linspace(0, len(x) - 1, min(SEARCH.get().interactions_row_pairs, len(x))).astype(int)
     base, other = x[rows], x[np.roll(rows, len(rows) // 2 + 1)]
     changes = [(), *((i,) for i in range(inputs)), *combinations(range(inputs), 2)]
     exchanged = np.repeat(base[None], len(changes), axis=0)
@@ -78,7 +78,7 @@ def _components(inputs: int, bonds: Sequence[tuple[int, int]]) -> Parts:
 def weak(full: Surrogate) -> float:
     """The difference of exchanged values up to which it may be just the surrogate's error."""
     settings = SEARCH.get()
-    return settings.interactions_weak * max(full.error, settings.interactions_rounding)
+    return settings.interactions_weak_ratio * max(full.error, settings.interactions_rounding)
 
 
 def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
@@ -90,12 +90,12 @@ def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
     settings = SEARCH.get()
     low, high = float(x[:, i].min()), float(x[:, i].max())
     nodes = (low + high) / 2 + (high - low) / 2 * np.cos(
-        np.pi * (np.arange(settings.interactions_nodes) + 0.5) / settings.interactions_nodes
+        np.pi * (np.arange(settings.interactions_line_points) + 0.5) / settings.interactions_line_points
     )
     rows = x[np.linspace(0, len(x) - 1, min(settings.interactions_lines, len(x))).astype(int)]
-    lines = np.repeat(rows[:, None], settings.interactions_nodes, axis=1)
+    lines = np.repeat(rows[:, None], settings.interactions_line_points, axis=1)
     lines[:, :, i] = nodes
-    values = full.linked(lines.reshape(-1, x.shape[1])).reshape(len(rows), settings.interactions_nodes)
+    values = full.linked(lines.reshape(-1, x.shape[1])).reshape(len(rows), settings.interactions_line_points)
     moves = values - values.mean(axis=1, keepdims=True)
     _, sizes, shapes = np.linalg.svd(moves, full_matrices=False)
     beyond = float(np.sqrt(np.sum(sizes[1:] ** 2) / moves.size) * np.median(answer_units(full.link, full.value(rows))))
@@ -105,5 +105,5 @@ def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
 def interior(x: Array, full: Surrogate) -> NDArray[np.bool_]:
     """Rows away from the ends of every input's range, where a polynomial's gradient is least accurate."""
     scaled = np.stack([coordinate.of(x[:, i]) for i, coordinate in enumerate(full.coordinates)], axis=1)
-    inner = np.all(np.abs(scaled) < SEARCH.get().interactions_interior, axis=1)
+    inner = np.all(np.abs(scaled) < SEARCH.get().interactions_interior_share, axis=1)
     return inner if inner.mean() > 0.2 else np.ones(len(x), np.bool_)

@@ -50,7 +50,7 @@ def _bends(link: Link, y: Array) -> bool:
     values = link.forward(y)
     if not np.all(np.isfinite(values)) or values.max() == values.min():
         return False
-    return bool(abs(np.corrcoef(values, y)[0, 1]) < SEARCH.get().link_functions_nearly_linear)
+    return bool(abs(np.corrcoef(values, y)[0, 1]) < SEARCH.get().link_functions_linear_correlation)
 
 
 def _mirrored(link: Link) -> Link:
@@ -75,7 +75,7 @@ def _positive(y: Array) -> bool:
 def _far_from_zero(y: Array) -> bool:
     settings = SEARCH.get()
     least = (
-        settings.link_functions_far_on_both_sides if y.min() < 0 < y.max() else settings.link_functions_far_from_zero
+        settings.link_functions_least_signed_output if y.min() < 0 < y.max() else settings.link_functions_least_output
     )
     return bool(np.abs(y).min() > least * np.median(np.abs(y)))
 
@@ -103,7 +103,7 @@ _LINKS = (
         np.tan,
         np.arctan,
         lambda y: 1 + np.tan(y) ** 2,
-        lambda y: _within(y, SEARCH.get().link_functions_steepest_tangent),
+        lambda y: _within(y, SEARCH.get().link_functions_largest_angle),
     ),
     Link(
         "exp",
@@ -114,7 +114,11 @@ _LINKS = (
     ),
     Link("asin", np.arcsin, np.sin, lambda y: 1 / np.sqrt(np.maximum(1 - y * y, 1e-24)), lambda y: _within(y, 1.0)),
     Link(
-        "atanh", np.arctanh, np.tanh, lambda y: 1 / (1 - y * y), lambda y: _within(y, SEARCH.get().link_functions_clip)
+        "atanh",
+        np.arctanh,
+        np.tanh,
+        lambda y: 1 / (1 - y * y),
+        lambda y: _within(y, SEARCH.get().link_functions_atanh_limit),
     ),
 )
 _ONE_SIGNED = ("square", "sqrt", "log", "reciprocal square")

@@ -140,8 +140,8 @@ def _climb(x: Array, targets: _Targets, coordinates: tuple[Coordinate, ...]) -> 
         idle = 0 if gained else idle + 1
         least = min(choice.error for choice in best)
         if (
-            idle >= settings.surrogates_patience and least < settings.surrogates_lost
-        ) or least < settings.surrogates_exact:
+            idle >= settings.surrogates_patience and least < settings.surrogates_early_stopping_error
+        ) or least < settings.surrogates_exact_error:
             break
     return best
 
@@ -163,13 +163,13 @@ def _flipped(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
     settings = SEARCH.get()
     for i in range(x.shape[1]):
         leader = min(best, key=lambda choice: choice.error)
-        if not has_logarithm(x[:, i]) or leader.error < settings.surrogates_exact:
+        if not has_logarithm(x[:, i]) or leader.error < settings.surrogates_exact_error:
             continue
         other = coordinate(x[:, i], not leader.basis.coordinates[i].logarithmic)
         coordinates = (*leader.basis.coordinates[:i], other, *leader.basis.coordinates[i + 1 :])
         basis = Basis(coordinates, leader.basis.indices)
         step = _choices(basis, fit(basis.design(x), targets.values), targets)
-        if min(choice.error for choice in step) < settings.surrogates_worth_a_flip * leader.error:
+        if min(choice.error for choice in step) < settings.surrogates_logarithm_error_ratio * leader.error:
             best = _better(best, step)
     return best
 

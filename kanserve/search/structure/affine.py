@@ -99,7 +99,11 @@ def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> Af
 def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | None:
     """The function that is most similar to a shape at the nodes; among equally similar ones, the simplest."""
     settings = SEARCH.get()
-    best, least = None, settings.affine_clearly * max(settings.affine_alike, settings.affine_alike_in_doubt * doubt)
+    best, least = (
+        None,
+        settings.affine_preference_ratio
+        * max(settings.affine_shape_distance, settings.affine_shape_distance_per_error * doubt),
+    )
     low, high = float(values.min()), float(values.max())
     for name, function in INNER.items():
         if (name in _OF_POSITIVE and low <= 0) or (name in _OF_NONZERO and low <= 0 <= high):
@@ -110,7 +114,7 @@ def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | Non
         if not np.all(np.isfinite(bent)) or np.ptp(bent) <= settings.affine_rounding * np.abs(bent).max():
             continue
         distance = 1 - abs(float(np.corrcoef(bent, shape)[0, 1]))
-        if distance < least / settings.affine_clearly:
+        if distance < least / settings.affine_preference_ratio:
             best, least = name, max(distance, doubt, 1e-15)
     return best
 
@@ -170,10 +174,10 @@ def _narrowed(
             if fewer == (p_inputs, q_inputs) or not fewer[1]:
                 continue
             leaner = question.form(*fewer, terms)
-            worst = settings.affine_none_the_worse * max(form.error, settings.affine_rounding)
+            worst = settings.affine_no_worse_ratio * max(form.error, settings.affine_rounding)
             if leaner.error < worst and holds(leaner, full.error, question.missing(*fewer)):
                 (p_inputs, q_inputs), form = fewer, leaner
-    if not p_inputs and root_mean_square(form.values(0)) < settings.affine_something * root_mean_square(
+    if not p_inputs and root_mean_square(form.values(0)) < settings.affine_negligible_constant * root_mean_square(
         full.link.forward(question.y)
     ):
         return None

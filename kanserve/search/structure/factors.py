@@ -54,7 +54,7 @@ def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> 
 def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
     """The input whose removal matters least, if it does not matter significantly."""
     settings = SEARCH.get()
-    if full.error > settings.form_test_worthless:
+    if full.error > settings.form_test_largest_error:
         return None
     needs = []
     targets, units = full.link.forward(y), answer_units(full.link, y)
@@ -127,7 +127,7 @@ def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[t
         power = float(scaled @ answers) / size
         spread = root_mean_square(scaled - power * answers) / np.sqrt(size / len(y))
         if settings.factors_least_power < abs(power) < settings.factors_largest_power and spread < max(
-            settings.factors_loud, 30 * full.error
+            settings.factors_largest_error, 30 * full.error
         ) * max(1, abs(power)):
             guesses.append((spread, i, power))
     return [(i, power) for _, i, power in sorted(guesses)]
@@ -166,7 +166,7 @@ def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypoth
     logarithms = np.log(np.maximum(np.abs(values), 1e-300))
     spread = 0.0
     for _ in range(5):
-        form = form_of(power, settings.factors_first_look)
+        form = form_of(power, settings.factors_refinement_terms)
         trend = logarithms * (form.design @ form.fit.coefficients[:, 0])
         joint = fit(np.concatenate([form.design, trend[:, None]], axis=1), form.residuals[:, None])
         step = float(joint.coefficients[-1, 0])
@@ -180,7 +180,9 @@ def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypoth
         if abs(step) < spread / 10 + 1e-12:
             break
     return tuple(
-        dict.fromkeys((snapped(power, max(settings.factors_snap * spread, settings.factors_snap_at_least)), power))
+        dict.fromkeys(
+            (snapped(power, max(settings.factors_snap_standard_errors * spread, settings.factors_snap_distance)), power)
+        )
     )
 
 
@@ -207,14 +209,17 @@ def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
     design = np.concatenate([np.ones((len(y), 1)), logarithms[:, varying]], axis=1) * weight[:, None]
     log_fit = fit(design, (np.log(np.abs(y)) * weight)[:, None])
     error = root_mean_square(log_fit.left_out[:, 0])
-    if error > settings.factors_loud:
+    if error > settings.factors_largest_error:
         return None
     freedom = max(1, len(y) - design.shape[1])
     variance = float(log_fit.residuals[:, 0] @ log_fit.residuals[:, 0]) / freedom
     deviations = np.sqrt(variance * np.diagonal(np.linalg.pinv(design.T @ design)))
     powers = np.zeros(x.shape[1])
     powers[varying] = [
-        snapped(float(value), max(settings.factors_snap * float(deviation), settings.factors_snap_exactly))
+        snapped(
+            float(value),
+            max(settings.factors_snap_standard_errors * float(deviation), settings.factors_power_law_snap_distance),
+        )
         for value, deviation in zip(log_fit.coefficients[1:, 0], deviations[1:], strict=True)
     ]
     return _checked(x, y, powers, error)
@@ -228,9 +233,9 @@ def _checked(x: Array, y: Array, powers: Array, error: float) -> tuple[float, tu
     product = np.prod([powered(x[:, i], float(power)) for i, power in enumerate(powers)], axis=0)
     coefficient = float(product @ y) / float(product @ product)
     residuals = y - coefficient * product
-    if root_mean_square(residuals) < settings.factors_exact_power_law * root_mean_square(y):
+    if root_mean_square(residuals) < settings.factors_exact_error * root_mean_square(y):
         return coefficient, tuple(float(power) for power in powers)
-    if root_mean_square(residuals) > settings.factors_loud * root_mean_square(y):
+    if root_mean_square(residuals) > settings.factors_largest_error * root_mean_square(y):
         return None
     centred = np.log(np.abs(x)) - np.log(np.abs(x)).mean(axis=0)
     inputs = range(x.shape[1])

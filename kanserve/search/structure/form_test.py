@@ -60,7 +60,7 @@ def fitted(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most
         step = of_size(x, targets, blocks, units, budget)
         idle = 0 if best is None or step.error < 0.9 * best.error else idle + 1
         best = step if best is None or step.error < best.error else best
-        if best.error < settings.surrogates_exact or (idle > 1 and best.error < settings.form_test_worthless):
+        if best.error < settings.surrogates_exact_error or (idle > 1 and best.error < settings.form_test_largest_error):
             break
     assert best is not None
     return best
@@ -74,24 +74,24 @@ def holds(form: Hypothesis, full_error: float, missing: Array) -> bool:
 def unrefuted(error: float, residuals: Array, design: Array, full_error: float, missing: Array) -> bool:
     """As `holds`, for any fit."""
     settings = SEARCH.get()
-    if error < settings.form_test_negligible:
+    if error < settings.form_test_negligible_error:
         return True
-    if error > settings.form_test_as_good * full_error or error > settings.form_test_worthless:
+    if error > settings.form_test_as_good_ratio * full_error or error > settings.form_test_largest_error:
         return False
-    if error > settings.form_test_trusted and error > settings.form_test_as_good_in_noise * full_error:
+    if error > settings.form_test_noise_error and error > settings.form_test_noise_ratio * full_error:
         return False
-    limit = settings.form_test_more_structure if error < settings.form_test_much_better * full_error else 1.0
+    limit = settings.form_test_structure_limit if error < settings.form_test_much_better_ratio * full_error else 1.0
     return lack_of_fit(residuals, design, missing) < limit
 
 
 def plausible(error: float, full_error: float) -> bool:
     """A quick first test: whether an error is not far above the full surrogate's."""
-    return error < 3 * max(full_error, SEARCH.get().form_test_negligible)
+    return error < 3 * max(full_error, SEARCH.get().form_test_negligible_error)
 
 
 def of_input(x: Array, coordinates: Sequence[Coordinate], i: int, others: Sequence[int]) -> Array:
     """Columns that test whether input i is missing: its powers, and its products with the others, (N, m)."""
-    own = chebyshev(coordinates[i].of(x[:, i]), SEARCH.get().form_test_powers_alone)
+    own = chebyshev(coordinates[i].of(x[:, i]), SEARCH.get().form_test_degree)
     crossed = [own[:, 1] * coordinates[j].of(x[:, j]) for j in others]
     return np.stack([*own[:, 1:].T, *crossed], axis=1)
 
@@ -117,7 +117,7 @@ def budgets(rows: int, most: int | None = None) -> list[int]:
 def of_size(x: Array, targets: Array, blocks: Sequence[Block], units: Array, budget: int) -> Hypothesis:
     """The form with about `budget` terms in all: total degrees, or also crosses if a block has three inputs or more."""
     forms = [_form(x, targets, blocks, units, budget, False)]
-    if any(len(block.inputs) > 2 for block in blocks) and forms[0].error > SEARCH.get().surrogates_exact:
+    if any(len(block.inputs) > 2 for block in blocks) and forms[0].error > SEARCH.get().surrogates_exact_error:
         forms.append(_form(x, targets, blocks, units, budget, True))
     return min(forms, key=lambda form: form.error)
 

@@ -60,7 +60,7 @@ def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tupl
         return ()
     ranked = known if known is not None else surrogates(x, y)
     found: dict[tuple[int, ...], Merge] = {}
-    if ranked[0].error > settings.input_merges_blind:
+    if ranked[0].error > settings.input_merges_unguided_error:
         for guess in _blind(x):
             merge = None if _follows(guess, found) else _unguided(x, y, ranked, guess)
             if merge is not None:
@@ -69,7 +69,7 @@ def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tupl
         for guesses in _guesses(x, full):
             refuted = 0
             for guess in guesses:
-                if refuted < settings.input_merges_refuted and not _follows(guess, found):
+                if refuted < settings.input_merges_most_refuted and not _follows(guess, found):
                     merge = _settled(x, y, full, guess)
                     refuted += merge is None
                     if merge is not None:
@@ -109,11 +109,14 @@ def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
     """Sums and products, sorted by the angle of their gradient to that of y; and separately the general ones."""
     settings = SEARCH.get()
     slopes = full.linked_gradient(x)
-    limit = min(settings.input_merges_loose, settings.input_merges_tight + settings.input_merges_per_error * full.error)
+    limit = min(
+        settings.input_merges_largest_angle,
+        settings.input_merges_exact_angle + settings.input_merges_angle_per_error * full.error,
+    )
     felt = np.sqrt(np.mean((slopes * x.std(axis=0)) ** 2, axis=0))
     inner = interior(x, full)
-    alive = [i for i in range(x.shape[1]) if felt[i] > settings.input_merges_felt * felt.max()]
-    if full.error > settings.input_merges_blind:
+    alive = [i for i in range(x.shape[1]) if felt[i] > settings.input_merges_least_gradient * felt.max()]
+    if full.error > settings.input_merges_unguided_error:
         return []
     simple, general = [], []
     for i, j in combinations(alive, 2):
@@ -136,7 +139,9 @@ def _blind(x: Array) -> list[_Guess]:
     A law with several periods often becomes simple in fewer inputs: cos(k·x - w·t).
     """
     found = []
-    for i, j in combinations(range(x.shape[1]) if x.shape[1] <= SEARCH.get().input_merges_most_blind else (), 2):
+    for i, j in combinations(
+        range(x.shape[1]) if x.shape[1] <= SEARCH.get().input_merges_most_unguided_inputs else (), 2
+    ):
         first, second = x[:, i], x[:, j]
         for sign in (-1.0, 1.0):
             at = _sum_of(first, second)
@@ -152,7 +157,7 @@ def _unguided(x: Array, y: Array, ranked: Sequence[Surrogate], guess: _Guess) ->
     others = [k for k in range(x.shape[1]) if k not in guess.inputs]
     merged = np.concatenate([guess.at(guess.start)[0][:, None], x[:, others]], axis=1)
     best = surrogates(merged, y, links=[surrogate.link for surrogate in ranked])[0]
-    if best.error > min(settings.input_merges_seeing * ranked[0].error, settings.form_test_worthless):
+    if best.error > min(settings.input_merges_unguided_ratio * ranked[0].error, settings.form_test_largest_error):
         return None
     return _settled(x, y, next(surrogate for surrogate in ranked if surrogate.link.name == best.link.name), guess)
 
@@ -179,7 +184,7 @@ def _simple(x: Array, slopes: Array, inner: NDArray[np.bool_], i: int, j: int) -
     angle, ratio = _angle((slopes[:, i] * first)[inner], (slopes[:, j] * second)[inner])
     signed = second.min() <= 0 <= second.max()
     power = float(round(ratio)) if signed else ratio
-    if settings.input_merges_smallest_power < abs(power) < settings.input_merges_largest_power and (
+    if settings.input_merges_least_power < abs(power) < settings.input_merges_largest_power and (
         power > 0 or not signed
     ):
         found.append(_Guess((i, j), "product", angle, np.array([power]), _product_of(first, second), not signed))
@@ -226,9 +231,11 @@ def _terms(inputs: int, additive: bool) -> Indices:
     settings = SEARCH.get()
     if additive:
         return separate(
-            [(k,) for k in range(inputs)], inputs, [total_degree(1, settings.input_merges_powers)] * inputs
+            [(k,) for k in range(inputs)], inputs, [total_degree(1, settings.input_merges_sum_degree)] * inputs
         )[1:]
-    return total_degree(inputs, settings.input_merges_total if inputs == 2 else settings.input_merges_total - 1)[1:]
+    return total_degree(
+        inputs, settings.input_merges_total_degree if inputs == 2 else settings.input_merges_total_degree - 1
+    )[1:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +256,7 @@ def _settled(x: Array, y: Array, full: Surrogate, guess: _Guess) -> Merge | None
     coefficients = guess.start
     best = _trial(x, y, full, guess, coefficients, others, None)
     spread = 0.0
-    for _ in range(settings.input_merges_steps if guess.refinable else 0):
+    for _ in range(settings.input_merges_gauss_newton_steps if guess.refinable else 0):
         if (
             best.error > settings.input_merges_hopeless_error_ratio * max(full.error, settings.input_merges_rounding)
             or best.error < settings.input_merges_rounding
@@ -290,13 +297,18 @@ def _fresh(
     if guess.kind == "general":
         return best, coefficients
     simple = np.array(
-        [snapped(float(coefficients[0]), max(settings.input_merges_snap * spread, settings.input_merges_snap_at_least))]
+        [
+            snapped(
+                float(coefficients[0]),
+                max(settings.input_merges_snap_standard_errors * spread, settings.input_merges_snap_distance),
+            )
+        ]
     )
     if simple[0] == coefficients[0]:
         return best, coefficients
     rounded = _trial(x, y, full, guess, simple, others, None)
     return (
-        (rounded, simple) if rounded.error < settings.input_merges_none_the_worse * best.error else (best, coefficients)
+        (rounded, simple) if rounded.error < settings.input_merges_no_worse_ratio * best.error else (best, coefficients)
     )
 
 

@@ -51,12 +51,15 @@ def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tu
     if plain is None:
         return ()
     sizes, vectors = _null(x, y, plain)
-    limit = min(settings.scaling_loose, settings.scaling_tight + settings.scaling_per_error * plain.error)
+    limit = min(
+        settings.scaling_largest_residual,
+        settings.scaling_exact_residual + settings.scaling_residual_per_error * plain.error,
+    )
     for count in range(min(int(np.sum(sizes < limit)), x.shape[1] - 1), 0, -1):
         dimensions = _simple(vectors[:, :count])
         found = _verified(x, y, plain, dimensions) if dimensions is not None else []
         if found:
-            return tuple(sorted(found, key=lambda scaling: scaling.error)[: settings.scaling_most])
+            return tuple(sorted(found, key=lambda scaling: scaling.error)[: settings.scaling_most_forms])
     return ()
 
 
@@ -82,7 +85,7 @@ def _simple(vectors: Array) -> list[tuple[Fraction, ...]] | None:
     for k in range(len(rows)):
         free = [c for c in range(rows.shape[1] - 1) if c not in pivots]
         r, c = max(((r, c) for r in range(k, len(rows)) for c in free), key=lambda at: abs(rows[at]))
-        if abs(rows[r, c]) < settings.scaling_off:
+        if abs(rows[r, c]) < settings.scaling_rounding_distance:
             return None
         rows[[k, r]] = rows[[r, k]]
         rows[k] /= rows[k, c]
@@ -95,7 +98,7 @@ def _simple(vectors: Array) -> list[tuple[Fraction, ...]] | None:
         for row in rows
     ]
     if (
-        np.abs(np.array(simple, np.float64) - rows).max() > settings.scaling_off
+        np.abs(np.array(simple, np.float64) - rows).max() > settings.scaling_rounding_distance
         or np.abs(rows).max() > settings.scaling_largest_power
     ):
         return None

@@ -62,8 +62,8 @@ def candidates(ranked: Sequence[Surrogate]) -> list[Surrogate]:
     """The surrogates to test: the best few, and always that of y itself."""
     settings = SEARCH.get()
     least = max(ranked[0].error, settings.separation_rounding)
-    kept = [surrogate for surrogate in ranked if surrogate.error < settings.separation_worth_trying * least][
-        : settings.separation_links
+    kept = [surrogate for surrogate in ranked if surrogate.error < settings.separation_link_error_ratio * least][
+        : settings.separation_most_links
     ]
     return kept + [surrogate for surrogate in ranked if surrogate.link.name == "identity" and surrogate not in kept]
 
@@ -73,8 +73,8 @@ def _sum(x: Array, y: Array, full: Surrogate, least: float, claimed: Sequence[Pa
     for parts in claimed:
         form, values = _summed(x, y, full, parts)
         moved = (values - values.mean(axis=0)) * answer_units(full.link, y)[:, None]
-        alive = bool(np.all(np.sqrt(np.mean(moved**2, axis=0)) > settings.separation_something))
-        near = form.error < settings.separation_as_good_as_any * max(least, settings.separation_rounding)
+        alive = bool(np.all(np.sqrt(np.mean(moved**2, axis=0)) > settings.separation_least_variation))
+        near = form.error < settings.separation_sum_error_ratio * max(least, settings.separation_rounding)
         if alive and near and holds(form, full.error, across(x, full.coordinates, parts)):
             return Separation(full.link, "sum", parts, values, form.error)
     return None
@@ -120,7 +120,7 @@ def _product_from(x: Array, y: Array, full: Surrogate, parts: Parts, values: Arr
 
 
 def _all_vary(values: Array) -> bool:
-    return bool(np.all(values.std(axis=0) > SEARCH.get().separation_something * np.abs(values).mean(axis=0)))
+    return bool(np.all(values.std(axis=0) > SEARCH.get().separation_least_variation * np.abs(values).mean(axis=0)))
 
 
 def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) -> tuple[Hypothesis, Array]:
@@ -136,7 +136,7 @@ def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) 
         idle = 0 if better else idle + 1
         if better:
             best, values = (form, refined), refined
-        if form.error < settings.surrogates_exact or idle > 1:
+        if form.error < settings.surrogates_exact_error or idle > 1:
             break
     assert best is not None
     return best
@@ -156,7 +156,7 @@ def _alternated(
             values = np.concatenate([values[:, :k], factor.values(0)[:, None], values[:, k + 1 :]], axis=1)
         sizes = np.maximum(np.sqrt(np.mean(values**2, axis=0)), 1e-300)
         values = values / sizes * np.exp(np.mean(np.log(sizes)))  # equal scales, or they would diverge
-    for _ in range(settings.separation_steps):
+    for _ in range(settings.separation_gauss_newton_steps):
         blocks = [
             Block(part, coordinates[k], np.prod(np.delete(values, k, axis=1), axis=1)) for k, part in enumerate(parts)
         ]

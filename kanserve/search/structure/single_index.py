@@ -41,11 +41,13 @@ def singles(x: Array, y: Array) -> tuple[Single, ...]:
     found = []
     for kind, weights, values in _candidates(x):
         rough = roughness(values, y)
-        if rough < settings.single_index_smooth:
+        if rough < settings.single_index_largest_roughness:
             found.append(Single(kind, weights, values, rough))
     found.sort(key=lambda candidate: candidate.roughness)
     return tuple(
-        candidate for candidate in found if candidate.roughness <= settings.single_index_near_best * found[0].roughness
+        candidate
+        for candidate in found
+        if candidate.roughness <= settings.single_index_roughness_ratio * found[0].roughness
     )[:3]
 
 
@@ -85,7 +87,7 @@ def merged_by_trial(x: Array, y: Array, error: float) -> tuple[Merge, ...]:
         others = [k for k in range(x.shape[1]) if k not in (i, j)]
         for kind, beta, values in _pair_candidates(x[:, i], x[:, j]):
             smaller = surrogates(np.column_stack([x[:, others], values]), y)[0].error
-            if smaller < SEARCH.get().single_index_much_better * error:
+            if smaller < SEARCH.get().single_index_merge_error_ratio * error:
                 found.append(Merge((i, j), kind, beta, values, smaller))
     return tuple(sorted(found, key=lambda merge: merge.error)[:2])
 

@@ -96,7 +96,7 @@ def price(node: Node) -> float:
         if curve.symbolic is None:
             total += settings.symbolic_edges_spline_complexity
         else:
-            total += FUNCTIONS[curve.symbolic.function].complexity + settings.edge_candidates_free_offset * (
+            total += FUNCTIONS[curve.symbolic.function].complexity + settings.edge_candidates_offset_complexity * (
                 curve.symbolic.d != 0
             )
     return total

@@ -31,7 +31,7 @@ def test_each_setting_says_what_it_is(module):
 def test_settings_are_in_force_for_one_call():
     data = X, 3 * X[:, 0] / X[:, 1] + 0.1 * np.random.default_rng(1).normal(size=100)
     assert kanserve.find_formulas(data, max_fits=40).ended == "settled"
-    never = SearchSettings(residual_test_most=0.0)  # no error is taken for noise
+    never = SearchSettings(residual_test_largest_error=0.0)  # no error is taken for noise
     assert kanserve.find_formulas(data, max_fits=40, settings=never).ended == "max_fits"
     assert search_settings.SEARCH.get() == SearchSettings()
     seen = []
