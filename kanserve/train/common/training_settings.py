@@ -81,7 +81,7 @@ class TrainingSettings:
     """Numbers: up to here the first layer's basis values are kept."""
 
     # damped_solve
-    damped_solve_many_parameters: int = 3
+    damped_solve_many_parameters: float = 3
     """Per residual: from here on a system of the residuals is faster than one of the parameters."""
     damped_solve_small: int = 150
     """Up to this size NumPy is as fast as SciPy, which is slow to load."""
