@@ -1,7 +1,7 @@
-"""Laws to be found again from rows: how rows are drawn, and when what was found is the law.
+"""Laws to rediscover from rows: how rows are drawn, and when a formula counts as the law.
 
-A law counts as found exactly when what stands for it has a relative error below 1e-6 on 1000 new rows of a box of the
-same centre and one and a half times the width, wherever the law is finite there, and is finite there itself.
+A formula is exact if its relative error is below 1e-6 on 1000 new rows where the law is finite, from a box with the
+same centre and 1.5 times the width, and if it is finite on all of them.
 """
 
 import math
@@ -30,9 +30,9 @@ Spread = Literal["uniform", "correlated", "nonuniform"]
 EXACT = 1e-6
 WIDER = 1.5
 CHECKED = 1000  # rows of the wider box on which the law is finite
-MOST_DRAWS = 200  # of so many rows each, before fewer are taken
-CORRELATION = 0.7  # of any two inputs, before each is brought to its range
-JUMP = 10.0  # deviations of the answers that an outlier is off by
+MOST_DRAWS = 200  # draws before fewer rows are accepted
+CORRELATION = 0.7  # of any two inputs, before each is mapped to its range
+JUMP = 10.0  # error of an outlier, in standard deviations of the answers
 
 # The five of the first study of such networks (arXiv:2404.19756, §4.1 and its notebooks).
 _CENTRED = (-1.0, 1.0)
@@ -47,8 +47,8 @@ TOYS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What the rows are like. `noise` and outliers are in deviations of the answers, `extra` counts added inputs that
-    the law does not depend on, `outliers` is the share of rows whose answer is far off."""
+    """How rows are drawn. `noise` is in standard deviations of the answers, `extra` is the number of added inputs that
+    the law does not depend on, `outliers` the share of rows with a wrong answer."""
 
     table: Table = "feynman"
     rows: int = 1000
@@ -64,7 +64,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Law:
-    """A law, its names and the range (low, high) of each input (inputs, 2); the last `extra` of them do nothing."""
+    """A law, the names and ranges (inputs, 2) of its inputs; the last `extra` of them have no effect."""
 
     name: str
     text: str
@@ -92,7 +92,7 @@ def _law(equation: Equation, extra: int) -> Law:
 
 
 def rows(law: Law, setting: Setting, seed: int) -> Dataset:
-    """The rows to learn from, the same for the same law, setting and seed."""
+    """The training rows, the same for the same law, setting and seed."""
     generator = _generator(law, seed)
     x = _finite(law, lambda count: _spread(law.ranges, setting.spread, count, generator), setting.rows)
     y = law(x)
@@ -104,14 +104,14 @@ def rows(law: Law, setting: Setting, seed: int) -> Dataset:
 
 
 def wider(law: Law) -> Array:
-    """The rows that a found formula is judged on."""
+    """The test rows, from the wider box."""
     generator = _generator(law, 10_000)
     middle, half = law.ranges.mean(axis=1), WIDER * np.ptp(law.ranges, axis=1) / 2
     return _finite(law, lambda count: middle + half * generator.uniform(-1, 1, (count, len(middle))), CHECKED)
 
 
 def relative_error(law: Law, run: Run, x: Array) -> float:
-    """The RMS of the error over that of the law; infinite where `run` is not finite on a row."""
+    """The RMS of the error relative to that of the law; infinite if `run` is not finite on a row."""
     wanted = law(x)
     with np.errstate(all="ignore"):
         error = float(np.sqrt(np.mean((run(x) - wanted) ** 2)) / np.sqrt(np.mean(wanted**2)))
@@ -119,12 +119,12 @@ def relative_error(law: Law, run: Run, x: Array) -> float:
 
 
 def by_tree(formula: kanserve.Formula) -> Run:
-    """A formula with all digits of its constants, as its Python has them."""
+    """A formula with all digits of its constants, as in its Python code."""
     return lambda x: evaluate_tree(formula.tree, formula.tables, x)
 
 
 def by_text(formula: kanserve.Formula, inputs: Sequence[str]) -> Run:
-    """A formula as its reader sees it, read back: numbers that were not recognised have six digits there."""
+    """A formula parsed from its printed text, in which constants that were not recognised have six digits."""
 
     def run(x: Array) -> Array:
         try:
@@ -140,7 +140,7 @@ def _generator(law: Law, seed: int) -> np.random.Generator:
 
 
 def _finite(law: Law, draw: Callable[[int], Array], count: int) -> Array:
-    """So many drawn rows on which the law is finite, or as many as there are in MOST_DRAWS draws."""
+    """`count` rows on which the law is finite, or fewer after MOST_DRAWS draws."""
     kept, found = [], 0
     for _ in range(MOST_DRAWS):
         x = draw(count)
@@ -154,8 +154,8 @@ def _finite(law: Law, draw: Callable[[int], Array], count: int) -> Array:
 def _spread(ranges: Array, spread: Spread, count: int, generator: np.random.Generator) -> Array:
     """Rows (count, inputs) within the ranges.
 
-    Uniform; uniform in each input but correlated between any two; or crowded at the lower ends: uniform in the
-    logarithm where a range is positive, else as Beta(2, 5).
+    Uniform; uniform in each input but pairwise correlated; or concentrated at the lower ends: log-uniform if a range is
+    positive, else Beta(2, 5).
     """
     low, high = ranges.T
     shares = generator.uniform(size=(count, len(ranges)))

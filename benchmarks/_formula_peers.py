@@ -1,4 +1,4 @@
-"""Other finders of formulas, as well as their users could have them in so many CPU seconds."""
+"""Other symbolic regression packages, as good as a user can get them in a given number of CPU seconds."""
 
 import importlib
 import math
@@ -19,12 +19,12 @@ Array = NDArray[np.float64]
 
 SYMBOLS = "add,sub,mul,div,exp,log,sqrt,square,sin,cos,tanh,asin,constant,variable"
 POPULATION = 500
-LARGEST_EXPONENT = 100.0  # beyond it gplearn's exp stays as it is, so that it stays finite
+LARGEST_EXPONENT = 100.0  # gplearn's exp is clipped here, so that it stays finite
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a peer found: a function of rows (N, inputs) that gives (N,), its text, and the CPU seconds it took."""
+    """A peer's result: a function from rows (N, inputs) to (N,), its text, and the CPU seconds."""
 
     run: Callable[[Array], Array]
     text: str
@@ -34,8 +34,8 @@ class Found:
 def pyoperon(data: Dataset, seconds: float, seed: int) -> Found:
     """Genetic programming with Levenberg-Marquardt for the constants, in float32.
 
-    It takes its limit in whole seconds of the clock: they are rounded up, and it runs again with more where the
-    machine was too busy to give it the CPU seconds it should have. The seconds are those of its last run.
+    Its limit is in whole wall-clock seconds: it is rounded up, and the run is repeated with a larger one if the machine
+    was too busy to give it its CPU seconds. The seconds are those of the last run.
     """
     module: Any = importlib.import_module("pyoperon.sklearn")
     limit, spent = math.ceil(seconds), 0.0
@@ -60,7 +60,7 @@ def pyoperon(data: Dataset, seconds: float, seed: int) -> Found:
 
 
 def gplearn(data: Dataset, seconds: float, seed: int) -> Found:
-    """Genetic programming over float64 with constants that are drawn, generation by generation until time is up."""
+    """Genetic programming in float64 with random constants, generation by generation until the time is up."""
     genetic: Any = importlib.import_module("gplearn.genetic")
     functions: Any = importlib.import_module("gplearn.functions")
     exp = functions.make_function(function=_bounded_exp, name="exp", arity=1)
@@ -87,7 +87,7 @@ def gplearn(data: Dataset, seconds: float, seed: int) -> Found:
 
 
 def pykan(data: Dataset, seed: int) -> Found:
-    """Its usual way: fit with sparsity, prune, fit, name the functions, fit their constants. It takes what it takes."""
+    """pykan's usual procedure without a time limit: fit with sparsity, prune, fit, name functions, fit constants."""
     kan: Any = importlib.import_module("kan")
     rows, answers = torch.from_numpy(data.x), torch.from_numpy(data.y)
     shares = {"train_input": rows, "train_label": answers, "test_input": rows, "test_label": answers}

@@ -1,4 +1,4 @@
-"""The tables of `formulas.py`: what was found, beside whom, which goals are met, and what fails and how."""
+"""The tables of `formulas.py`: formulas found by ours and by the peers, goals, and misses."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from benchmarks._timing import goal, machine, table
 
 OURS = "ours"
 LONG = ", long"
-FLOAT32 = 1e-5  # what float32 leaves of EXACT
+FLOAT32 = 1e-5  # EXACT for peers that compute in float32
 SAME_FORM = 1e-7
 LONGEST = 70  # characters of a formula in a table
 
@@ -20,8 +20,8 @@ Key = tuple[str, int, str]
 
 @dataclass(frozen=True)
 class Result:
-    """One formula for one law and seed. Errors are relative: in the wider box, `inside` the ranges, and of the text
-    `read` back; infinite where it is not finite. `form`: whether it is right but for its constants."""
+    """One formula for one law and seed. Relative errors: `error` in the wider box, `inside` the ranges, and `read` of
+    the text read back; infinite if not finite. `form`: whether it is right except for its constants."""
 
     law: str
     seed: int
@@ -43,7 +43,7 @@ class Result:
 
     @property
     def right(self) -> bool:
-        """The form is."""
+        """Whether the form is right."""
         return self.exact or bool(self.form)
 
     def __str__(self) -> str:
@@ -97,7 +97,7 @@ def _laws(setting: Setting, laws: Sequence[Law], ours: Sequence[Result]) -> str:
 
 
 def _methods(results: Sequence[Result]) -> str:
-    """A line for each method, and how it does at the laws and seeds that it was tried on beside ours."""
+    """A line for each method, with our results on the same laws and seeds."""
     lines = []
     for method in dict.fromkeys(result.method for result in results):
         found = [result for result in results if result.method == method]
@@ -121,7 +121,7 @@ def _methods(results: Sequence[Result]) -> str:
 
 
 def _goals(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], ours: Sequence[Result]) -> list[str]:
-    """What is wanted of a whole table, if this is one."""
+    """The goals, if the laws are a whole table."""
     found = {law.name: [result for result in ours if result.law == law.name] for law in laws}
     most = -(-2 * len(seeds) // 3)  # two seeds of three
     exact = [name for name, results in found.items() if sum(result.exact for result in results) >= most]

@@ -1,8 +1,8 @@
-"""The load generator, a process of its own: it is told on standard input whom to ask what, and prints what came of it.
+"""The load generator, a separate process: it reads loads on standard input and prints the results.
 
-It sends bytes and takes bytes, as they are, so that what it costs is gRPC alone. With n requests in flight each answer
-sends the next request, from the thread on which it came; with a rate so many are sent a second, whatever comes back.
-One line of JSON in, one out:
+It sends and receives raw bytes, so its cost is gRPC alone. With n requests in flight (closed loop) each answer sends
+the next request, from the thread on which it came; with a rate (open loop) so many are sent per second, regardless of
+answers. One line of JSON in, one out:
 
     {"address": .., "request": "hexadecimal", "in_flight": 64, "seconds": 1.0, "connections": 1, "rate": 0}
     {"count": .., "sent": .., "seconds": .., "cpu": .., "p50": .., "p99": .., "errors": .., "error": ".."}
@@ -23,7 +23,7 @@ from typing import Any
 import grpc
 
 PATH = "/inference.GRPCInferenceService/ModelInfer"
-_WARM = 0.1  # of the time, before the clock runs
+_WARM = 0.1  # share of the time for warm-up, before the measurement
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Load:
     in_flight: int
     seconds: float
     connections: int = 1
-    rate: float = 0.0  # requests a second; 0: as many as come back, `in_flight` at once
+    rate: float = 0.0  # requests per second; 0 for a closed loop with `in_flight` requests
 
 
 @dataclass(frozen=True)
 class Answered:
-    count: int  # in the time that is measured
-    sent: int  # with those before it
+    count: int  # in the measured time
+    sent: int  # including the warm-up
     seconds: float
     cpu: float
     p50: float
@@ -58,8 +58,8 @@ def run(load: Load) -> Answered:
             for _ in range(load.connections)
         ]
         for method in methods:
-            with suppress(grpc.RpcError):  # which the loads will meet again, and count
-                method(request, timeout=60)  # the connections are there before the clock runs
+            with suppress(grpc.RpcError):  # the loads will hit and count it again
+                method(request, timeout=60)  # connects before the measurement
         send = _one_after_the_other if load.in_flight == 1 else _together
         if load.rate:
             send = partial(_by_the_clock, load.rate)

@@ -1,4 +1,4 @@
-"""The C source as C itself calls it, timed from Python, so that it can take its turn among the others."""
+"""The C source called from C in a loop, timed from Python, so that it can be interleaved with the other forms."""
 
 import ctypes
 import subprocess
@@ -14,7 +14,7 @@ from kanserve.runtime import c_backend
 
 Array = NDArray[Any]
 
-REPEATS = 200  # calls a call from Python, whose own cost then vanishes
+REPEATS = 200  # C calls per call from Python, so that the latter's overhead is negligible
 PRODUCTS = 8 * 3_000_000  # vectors that are multiplied and added to measure the peak
 
 _LOOPS = """
@@ -51,7 +51,7 @@ float products(int n) {
 
 
 class InC:
-    """A compiled C export, `kan`, that a loop in C calls. Its libraries stay loaded as long as the process."""
+    """A compiled C export, `kan`, called by a loop in C. Its libraries stay loaded until the process ends."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._loops = loops()
@@ -61,10 +61,10 @@ class InC:
             self._library = ctypes.CDLL(file.name)
 
     def repeated(self, x: Array, outputs: int, times: int = REPEATS) -> Callable[[], Array]:
-        """A function that computes the rows x (N, inputs) so many times; one row as C would ask for one."""
+        """A function that computes the rows x (N, inputs) `times` times; a single row by the function for one row."""
         rows = np.array(x, np.float32)
         y = np.empty((len(rows), outputs), np.float32)
-        from_x, to_y = (array.ctypes.data_as(ctypes.c_void_p) for array in (rows, y))  # which keep the arrays
+        from_x, to_y = (array.ctypes.data_as(ctypes.c_void_p) for array in (rows, y))  # keep the arrays alive
         count, stride, wide = (ctypes.c_size_t(size) for size in (*rows.shape, outputs))
 
         def batch() -> Array:
@@ -92,7 +92,7 @@ def loops() -> ctypes.CDLL:
 
 
 def peak(seconds: Callable[[Callable[[], object]], float]) -> float:
-    """How many float32 multiply-adds a second this core can do, as `seconds` measures a call."""
+    """The peak float32 multiply-adds per second of this core; `seconds` measures a call."""
     library = loops()
     library.products.restype = ctypes.c_float
     return PRODUCTS * int(library.lanes()) / seconds(lambda: library.products(PRODUCTS // 8))

@@ -1,4 +1,4 @@
-"""The forms in which benchmarks/inference.py runs a network, each a function from rows to outputs, float32 both."""
+"""The forms in which benchmarks/inference.py runs a network, each a function from float32 rows to float32 outputs."""
 
 import importlib
 import io
@@ -34,7 +34,7 @@ def exports(kan: Kan) -> dict[str, dict[str, bytes]]:
 
 
 def plain(kan: Kan) -> bytes:
-    """The network as ONNX of standard operators alone, for runtimes that know no functions of a file's own."""
+    """The network as ONNX with standard operators only, for runtimes without functions defined in the file."""
     options = ExportOptions("kan", "float", onnx_form="operators")
     return kanserve_exporters.get("onnx_graph").export(kan, options)["model.onnx"]
 
@@ -62,7 +62,7 @@ def forms(kan: Kan, files: dict[str, dict[str, bytes]]) -> dict[str, Form]:
 
 
 def stock(model: bytes) -> Form:
-    """onnxruntime as our backend sets it up; the backend itself takes no operators but those that we export."""
+    """onnxruntime configured as in our backend, which itself refuses operators that we do not export."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -75,7 +75,7 @@ def stock(model: bytes) -> Form:
 
 
 def openvino(model: bytes) -> Form:
-    """OpenVINO. It would compute in bfloat16 where the processor can, if it were let."""
+    """OpenVINO in float32; by default it would use bfloat16 on processors that have it."""
     library: Any = importlib.import_module("openvino")
     core = library.Core()
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -89,10 +89,10 @@ def openvino(model: bytes) -> Form:
 
 
 def exported(module: torch.nn.Module, inputs: int) -> bytes:
-    """torch.onnx.export of the module. Its newer exporter needs one package more and gives a file as fast as this."""
+    """torch.onnx.export of the module. torch's newer exporter needs another package and gives an equally fast file."""
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it tells of the newer exporter, and of shapes that a trace fixes
+        warnings.simplefilter("ignore")  # about the newer exporter, and shapes fixed by tracing
         torch.onnx.export(
             module,
             (torch.zeros(2, inputs),),
@@ -106,7 +106,7 @@ def exported(module: torch.nn.Module, inputs: int) -> bytes:
 
 
 def others(shape: Sequence[int], intervals: int) -> dict[str, Form]:
-    """Networks of this shape as other libraries make and torch.onnx.export writes them; their numbers are their own."""
+    """Networks of this shape from other libraries, with their own random weights, exported by torch.onnx.export."""
     found = {}
     if installed("pykan"):
         kan: Any = importlib.import_module("kan")

@@ -1,6 +1,6 @@
-"""The peer KServe's ModelServer, with the same ONNX file in onnxruntime: python _peer_kserve.py MODEL.onnx PORT.
+"""A peer: KServe's ModelServer with the same ONNX file in onnxruntime: python _peer_kserve.py MODEL.onnx PORT.
 
-Runs in an environment of its own, without kanserve.
+Runs in its own environment, without kanserve.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""The peer MLServer, with the same ONNX file in onnxruntime: python _peer_mlserver.py MODEL.onnx PORT.
+"""A peer: MLServer with the same ONNX file in onnxruntime: python _peer_mlserver.py MODEL.onnx PORT.
 
-Runs in an environment of its own, without kanserve.
+Runs in its own environment, without kanserve.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class Onnx(MLModel):
 
 
 async def main(model: str, port: int) -> None:
-    # As it serves best from one process: no pool of processes, no log line a request, no second port of metrics.
+    # Its fastest setup in one process: no process pool, no log line per request, no metrics port.
     server = MLServer(
         Settings(
             host="127.0.0.1",

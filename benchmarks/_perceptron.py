@@ -16,14 +16,14 @@ from kanserve.train.lm.parameter_vector import Penalty
 Array = NDArray[np.float64]
 Activation = Literal["tanh", "silu"]
 
-RIDGE = 1e-13  # as ours has on exact data
+RIDGE = 1e-13  # the same as ours on exact data
 STEPS, PATIENCE = 1000, 15
-TRY_SHARE, LAST_SHARE = 0.25, 0.2  # of the seconds: for the first try of each, and at last for all rows
+TRY_SHARE, LAST_SHARE = 0.25, 0.2  # of the seconds: for the first run of each, and for the last run on all rows
 
 
 @dataclass(frozen=True)
 class Perceptron:
-    """Widths from inputs to the output, and what is between the layers."""
+    """Widths from inputs to the output, and the activation between the layers."""
 
     widths: tuple[int, ...]
     activation: Activation
@@ -33,7 +33,7 @@ class Perceptron:
         return sum((before + 1) * after for before, after in pairwise(self.widths))
 
     def start(self, seed: int) -> Array:
-        """Random weights (P,), by Glorot; the biases are spread too, so that the bends lie all over the inputs."""
+        """Random weights (P,), by Glorot; biases are random too, so that the bends are spread over the inputs."""
         generator = np.random.default_rng(seed)
         parts = []
         for before, after in pairwise(self.widths):
@@ -59,10 +59,10 @@ class Perceptron:
         return z * s, s * (1 + z * (1 - s))
 
     def values(self, vector: Array, x: Array) -> tuple[Array, list[Array], list[Array]]:
-        """The output (N,), and what goes into each layer (N, before) with its slope by what was summed."""
+        """The output (N,), and the inputs of each layer (N, before) with the activation's slopes."""
         layers = self.layers(vector)
         inputs, slopes = [x], [np.ones_like(x)]
-        with np.errstate(all="ignore"):  # a step that overflows is one that is not taken
+        with np.errstate(all="ignore"):  # a step that overflows is not taken
             for matrix, bias in layers[:-1]:
                 value, slope = self.activate(inputs[-1] @ matrix + bias)
                 inputs.append(value)
@@ -77,14 +77,14 @@ class OutOfTime(Exception):
 
 @dataclass(eq=False)
 class Squares:
-    """½·mean (output - y)² on rows x (N, inputs) and y (N,), for `levenberg_marquardt.minimise`; over at some time."""
+    """½·mean (output - y)² on rows x (N, inputs) and y (N,), for `levenberg_marquardt.minimise`, with a time limit."""
 
     net: Perceptron
     x: Array
     y: Array
     end: float = np.inf  # in CPU seconds of this process
     reached: Array = field(default_factory=lambda: np.empty(0))
-    """The vector that was taken last."""
+    """The last accepted vector."""
 
     @property
     def size(self) -> int:
@@ -112,7 +112,7 @@ class Squares:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What was found: the perceptron, a function of raw rows, and the squared error on the held-out rows."""
+    """The result: the perceptron, a function of raw rows, and the squared error on the held-out rows."""
 
     net: Perceptron
     run: Callable[[Array], Array]
@@ -122,11 +122,11 @@ class Trained:
 def trained(
     nets: Sequence[Perceptron], train: Dataset, held: Dataset, every: Dataset, seconds: float, seed: int
 ) -> Trained:
-    """The best of these by `held`, trained on `train` and at last on `every`.
+    """The best of these on `held`, trained on `train` and finally on `every`.
 
-    Each has a short try; the best goes on from there for so many CPU seconds, or to its end and then from other random
-    starts. A run under way is stopped where it is when the seconds are over; a fifth of them is for the last run. Rows
-    have inputs (N, inputs) and one answer, raw; inputs go to [-1, 1], answers to mean 0 and deviation 1.
+    Each has a short run; the best continues for so many CPU seconds, with other random starts once it has converged.
+    Runs are stopped when the seconds are over; a fifth of them is for the last run. Rows have raw inputs (N, inputs)
+    and one answer; inputs are scaled to [-1, 1], answers to mean 0 and standard deviation 1.
     """
     low, high = every.x.min(axis=0), every.x.max(axis=0)
     shift, scale = float(every.y.mean()), float(every.y.std())

@@ -1,4 +1,4 @@
-"""pykan on a table, as well as its user could have it in so many CPU seconds."""
+"""pykan on tabular data, as good as a user can get it in a given number of CPU seconds."""
 
 import contextlib
 import copy
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-CHUNK = 5  # steps of its LBFGS between two looks at the held-out rows and the clock
+CHUNK = 5  # LBFGS steps between two checks of the held-out rows and the time
 HELD = 0.2
 
 
 @contextlib.contextmanager
 def elsewhere(dtype: torch.dtype = torch.float64) -> Iterator[None]:
-    """In an empty folder and silent, since it prints its progress and writes its checkpoints where it is."""
+    """Run in an empty folder without output, since pykan prints progress and writes checkpoints where it runs."""
     before = torch.get_default_dtype()
     silent, folder = io.StringIO(), tempfile.TemporaryDirectory()
     with folder, contextlib.chdir(folder.name), contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
@@ -35,11 +35,11 @@ def elsewhere(dtype: torch.dtype = torch.float64) -> Iterator[None]:
 def trained(
     x: Array, y: Array, hidden: Sequence[int], classes: int, seconds: float, seed: int
 ) -> Callable[[Array], Array]:
-    """Its network of cubic splines on three intervals, trained by its LBFGS; a function of rows (N, inputs).
+    """pykan's network of cubic splines on three intervals, trained by its LBFGS, as a function of rows (N, inputs).
 
-    `y` (N,) is a number, or with `classes` > 0 one of 0, 1, .. and the scores (N, classes) come back. Columns and
-    numbers are standardised first. A fifth of the rows is held out to choose the best of the networks on the way: more
-    than pykan does by itself. The first step is taken whatever it costs.
+    `y` (N,) are numbers, or with `classes` > 0 class indices; the function then returns scores (N, classes). Columns
+    and numbers are standardised first. A fifth of the rows is held out to keep the best network so far, which pykan
+    does not do by itself. The first step is always taken.
     """
     kan: Any = importlib.import_module("kan")
     mean, spread = x.mean(axis=0), np.where(np.ptp(x, axis=0) > 0, x.std(axis=0), 1.0)

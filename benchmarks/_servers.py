@@ -1,4 +1,4 @@
-"""Server processes and the load generator, each on a core of its own where there are two, and what they use."""
+"""Server processes and the load generator, each on its own core if there are two, and their CPU time and memory."""
 
 import json
 import os
@@ -23,26 +23,26 @@ _READY = "/inference.GRPCInferenceService/ModelReady"
 
 
 def cores() -> tuple[set[int], set[int]]:
-    """Where servers run, and where the generator does; one and the same where there is one core."""
+    """The cores of the servers and of the generator; the same one if there is only one."""
     mine = sorted(os.sched_getaffinity(0))
     return {mine[0]}, {mine[-1]}
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server process that answers."""
+    """A running server process."""
 
     process: int
     address: str
-    seconds_to_ready: float  # from the start of the process until it says that it serves
-    said: str = ""  # until then
+    seconds_to_ready: float  # from the start of the process until it reports that it serves
+    said: str = ""  # its output until then
 
     def cpu_seconds(self) -> float:
-        """What it and its children have used of the CPU until now: to a hundredth of a second for each."""
+        """The CPU time of it and its children so far, to a hundredth of a second for each."""
         return sum(map(cpu_seconds, family(self.process)))
 
     def resident(self) -> int:
-        """The bytes of memory that it and its children hold."""
+        """The resident memory of it and its children, in bytes."""
         return sum(map(resident, family(self.process)))
 
 
@@ -50,7 +50,7 @@ class Server:
 def running(
     arguments: Sequence[str], where: set[int], environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """A Python process of ours that says "... on ADDRESS" when it answers, stopped at the end."""
+    """A Python process of ours that prints "... on ADDRESS" when it is ready; it is stopped at the end."""
     begun = time.perf_counter()
     with _started([sys.executable, *arguments], where, environment, subprocess.PIPE) as process:
         assert process.stdout is not None  # asked for above
@@ -66,7 +66,7 @@ def running(
 
 @contextmanager
 def running_peer(python: Path, arguments: Sequence[str], where: set[int]) -> Iterator[Server]:
-    """A server of another project, told a port at the end of its arguments; the protocol says when it is ready."""
+    """A server of another project, with the port as its last argument; ModelReady says when it is ready."""
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
     begun = time.perf_counter()
@@ -97,7 +97,7 @@ class Generator:
         return self.end()
 
     def begin(self, load: Load) -> None:
-        """Let it run, and do something else until `end`."""
+        """Start a load and return at once; `end` waits for the result."""
         assert self._process.stdin is not None  # asked for below
         self._process.stdin.write(json.dumps(asdict(load)) + "\n")
         self._process.stdin.flush()
@@ -150,7 +150,7 @@ def _ready(address: str) -> bool:
 
 
 def family(process: int) -> list[int]:
-    """A process and all that it started, they included."""
+    """A process and all its descendants."""
     parents = {}
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
@@ -165,16 +165,16 @@ def family(process: int) -> list[int]:
 
 
 def cpu_seconds(process: int) -> float:
-    """What a process has used of the CPU until now, all threads together: to a hundredth of a second."""
+    """The CPU time of a process so far, all threads together, to a hundredth of a second."""
     fields = _stat(process)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _stat(process: int) -> list[str]:
-    # The name, which may hold anything, ends with the last bracket; then field 3 of proc_pid_stat(5) follows.
+    # The name may contain anything and ends at the last bracket; field 3 of proc_pid_stat(5) follows.
     return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
 
 
 def resident(process: int) -> int:
-    """The bytes of memory that a process holds."""
+    """The resident memory of a process, in bytes."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""What was measured of the servers, as tables, and the goals, met or missed."""
+"""The measurements of the servers as tables, and the goals, met or missed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ Cell = tuple[int, int]  # rows of a request, requests in flight
 
 @dataclass
 class Measured:
-    """Of one server and one kind of load, the figures of every round; times are in seconds."""
+    """The figures of one server and one kind of load in every round; times are in seconds."""
 
-    cpu: list[float] = field(default_factory=list)  # of the server, a request
-    client: list[float] = field(default_factory=list)  # of the generator, a request
-    busy: list[float] = field(default_factory=list)  # the part of a core that the generator used
-    rate: list[float] = field(default_factory=list)  # requests a second
+    cpu: list[float] = field(default_factory=list)  # the server's, per request
+    client: list[float] = field(default_factory=list)  # the generator's, per request
+    busy: list[float] = field(default_factory=list)  # share of a core used by the generator
+    rate: list[float] = field(default_factory=list)  # requests per second
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
 
@@ -31,18 +31,18 @@ class Measured:
 
 @dataclass
 class Footprint:
-    """Of one server: the start, the memory, and whether its answers are right."""
+    """The start-up time, memory and error of one server."""
 
     seconds_to_ready: list[float] = field(default_factory=list)
     megabytes_at_start: float = 0.0
     megabytes: float = 0.0  # after all requests
-    error: float = float("nan")  # of the answers against the network, in parts of the largest
-    libraries: Sequence[str] = ()  # of those that the edge does without
+    error: float = float("nan")  # of the answers, relative to the largest output
+    libraries: Sequence[str] = ()  # imported packages that a server with a C model must not import
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """One worker on one core, and two on two, with requests that cost far more than sending them."""
+    """One worker on one core, and two on two, with requests that take far longer to compute than to send."""
 
     one: Measured
     two: Measured
@@ -149,8 +149,7 @@ def _goals_of_the_edge(edge: Footprint) -> list[str]:
 
 
 def _goals_of_scaling(scaling: Scaling) -> list[str]:
-    """Twice: by the clock, where the generator and whatever else the machine does take their part of the two cores
-    too, and by what a CPU second gave."""
+    """Two goals: by wall-clock time, where the generator and other processes share the two cores, and by CPU time."""
     clock = scaling.two.middle("rate") / scaling.one.middle("rate")
     counted = 2 * scaling.one.middle("cpu") / scaling.two.middle("cpu")
     busy = scaling.two.middle("busy")

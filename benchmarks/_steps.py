@@ -1,6 +1,6 @@
 """One training step of a network in each library: forward, backward and Adam, in float32 on one thread.
 
-As a program it measures one of them, alone in a process: python -m benchmarks._steps LIBRARY NET BATCH
+As a program it measures the memory of one library in its own process: python -m benchmarks._steps LIBRARY NET BATCH
 """
 
 import gc
@@ -12,7 +12,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
-# Before jax is there: its own switch for one thread.
+# jax's setting for one thread, before it is imported.
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 import numpy as np
@@ -24,14 +24,14 @@ NETS = {
     "4-10-10-1 G50": ([4, 10, 10, 1], 50),
 }
 RATE = 1e-3
-STEPS = 5  # whose memory is measured, after one that prepares
+STEPS = 5  # steps whose memory is measured, after a warm-up step
 
 Step = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What all libraries do the same step of: targets (N, outputs) of rows (N, inputs), by mean square."""
+    """What a step trains: a network on a batch of rows (N, inputs) with targets (N, outputs), by mean squared error."""
 
     net: str
     batch: int
@@ -70,7 +70,7 @@ def mlp(task: Task) -> Step:
 
 
 def plain_torch(task: Task) -> Step:
-    """A KAN as people write one in torch, in efficient-kan's form."""
+    """A typical KAN in torch, in efficient-kan's form."""
     import torch
 
     from benchmarks._torch_kan import to_torch
@@ -80,7 +80,7 @@ def plain_torch(task: Task) -> Step:
 
 
 def inkan(task: Task) -> Step:
-    """With its basis functions under torch.compile, as it comes."""
+    """With its default settings: basis functions under torch.compile."""
     return _torch_step(task, import_module("inkan").KANNetwork(task.shape, grid_size=task.grid))
 
 
@@ -89,7 +89,7 @@ def inkan_eager(task: Task) -> Step:
 
 
 def pykan(task: Task) -> Step:
-    """In its fast mode, without its symbolic half."""
+    """In its fast mode, without symbolic functions."""
     import torch
 
     from benchmarks._pykan import elsewhere
@@ -117,7 +117,7 @@ def _torch_step(task: Task, model: Any) -> Step:
 
 
 def jaxkan(task: Task) -> Step:
-    """Its layers in efficient-kan's form, a whole step compiled."""
+    """Its layers in efficient-kan's form, with the whole step compiled."""
     jax, nnx, optax = (import_module(name) for name in ("jax", "flax.nnx", "optax"))
     x, y = (jax.numpy.asarray(array) for array in task.arrays())
     model = import_module("jaxkan.models.KAN").KAN(task.shape, "spline", {"k": 3, "G": task.grid}, seed=0)
@@ -145,8 +145,8 @@ PEERS = tuple(name for name in LIBRARIES if name not in ("kanserve", "MLP"))
 
 
 def peak(name: str, task: Task) -> float:
-    """How much more memory steps take than an imported library, in MB: at the worst moment after the first step."""
-    LIBRARIES[name](Task("2-5-1", 8))()  # imports what it needs, and compiles a little
+    """The peak memory of steps after the first, in MB above that of the imported library."""
+    LIBRARIES[name](Task("2-5-1", 8))()  # warm-up: imports and small compilations
     gc.collect()
     before = _memory("VmRSS")
     step = LIBRARIES[name](task)

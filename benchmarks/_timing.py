@@ -1,7 +1,7 @@
-"""What the three tables share: interleaved timing, the machine, and how a table is printed.
+"""Shared by the benchmarks: interleaved timing, the description of the machine, and printing of tables.
 
-Times are seconds of CPU of this process, not of the clock: other work on the machine then matters less, and what runs
-on one thread costs the same by both.
+Times are CPU seconds of this process, not wall-clock time: other work on the machine then matters less, and for a
+single thread the two are the same.
 """
 
 import os
@@ -14,11 +14,11 @@ import numpy as np
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, float]:
-    """The median CPU seconds of each call. In every round each runs for about `seconds`, one after the other, so that
-    a slow moment of the machine falls on all of them."""
+    """The median CPU seconds of each call. In every round each runs for about `seconds`, in turn, so that a slow moment
+    of the machine affects all of them."""
     repeats = {}
     for name, call in calls.items():
-        call()  # what is prepared at the first call does not count
+        call()  # warm-up
         repeats[name] = max(1, round(seconds / max(_seconds(call, 1), 1e-6)))
     taken = [{name: _seconds(call, repeats[name]) for name, call in calls.items()} for _ in range(rounds)]
     return {name: float(np.median([seconds[name] for seconds in taken])) for name in calls}
@@ -32,7 +32,7 @@ def _seconds(call: Callable[[], object], repeats: int) -> float:
 
 
 def machine(*packages: str) -> str:
-    """The processor, how busy it is, and the versions of what is compared: the head of every table."""
+    """The processor, its load, and the versions of the compared packages: the head of every table."""
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
     versions = ", ".join(f"{package} {installed(package) or 'not installed'}" for package in packages)
@@ -51,7 +51,7 @@ def installed(package: str) -> str | None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they must be, their texts to the right."""
+    """A text table with right-aligned columns."""
     widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head))]
     lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in (head, *rows)]
     lines.insert(1, "  ".join("-" * width for width in widths))
@@ -59,7 +59,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def goal(met: bool, what: str, misses: Sequence[str] = ()) -> str:
-    """The line that says whether a goal is met, and where it is not."""
+    """A line that says whether a goal is met, and where it is missed."""
     return f"{'met' if met else 'MISSED'}: {what}" + (f" ({', '.join(misses)})" if misses else "")
 
 

@@ -1,7 +1,7 @@
-"""The peer: a network in plain torch as people write one, with Cox and de Boor's recursion over all basis functions.
+"""A peer: a typical KAN in plain torch, with the Cox-de Boor recursion over all basis functions.
 
-It has the form that efficient-kan made usual: the basis of a layer's inputs, flattened, times one matrix, beside the
-base function times another. Splines run out on the extended knots (extrapolation "zero").
+It has efficient-kan's form: the flattened basis of a layer's inputs times one matrix, plus the base function times
+another. Splines fall to zero on the extended knots (extrapolation "zero").
 """
 
 from dataclasses import replace
@@ -41,12 +41,12 @@ class TorchLayer(torch.nn.Module):
 
 
 def to_torch(kan: Kan, dtype: torch.dtype) -> torch.nn.Sequential:
-    """The same network, of spline edges and sum nodes, without the affines at its ends."""
+    """The same network of spline edges and sum nodes, without scaling of inputs and outputs."""
     return torch.nn.Sequential(*(TorchLayer(layer, dtype) for layer in kan.layers))
 
 
 def from_torch(module: torch.nn.Sequential) -> Kan:
-    """The network that the module is now."""
+    """The network of the module's present parameters."""
     return Kan(tuple(_layer(layer) for layer in module if isinstance(layer, TorchLayer)))
 
 
@@ -58,7 +58,7 @@ def _layer(one: TorchLayer) -> Layer:
 
 
 def finer(kan: Kan, intervals: int) -> Kan:
-    """Nearly the same functions on uniform grids of more intervals over the same ranges."""
+    """Nearly the same functions on uniform grids with more intervals over the same ranges."""
     return Kan(tuple(_finer(layer, intervals) for layer in kan.layers))
 
 

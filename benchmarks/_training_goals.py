@@ -1,11 +1,11 @@
-"""Whole tasks from rows to a network, ours alone: what they must reach, and what they reach without the C kernels.
+"""Complete training tasks, ours alone, with their goals; with and without the C kernels.
 
 - hello: exp(sin πx + y²) from 1000 rows, fitted as [2,5,1] and pruned
 - scaling: the same function as [2,1,1] from 3000 rows, on finer and finer grids
-- toys: the smallest shape of five functions, from 1000 rows and with no shape given (`discover`)
+- toys: the smallest shape of five functions, from 1000 rows without a given shape (`discover`)
 - Poisson and continual: `examples/poisson.py` and `examples/continual.py`
 
-Each seed draws its own rows too (of the first three). Nothing about a function is told but its rows.
+In the first three each seed also draws its own rows. The rows are the only information about a function.
 """
 
 import time
@@ -36,12 +36,12 @@ GRIDS = (3, 5, 10, 20, 50)
 SCALING = "scaling [2,1,1], G = {}"
 SMALL = ("hello: fit [2,5,1], prune", "continual [1,1], G = 200")
 AGREE = 1.01
-"""Times: errors of two runs of one task that are not further apart are the same result by another rounding."""
+"""A factor: errors of two runs of a task within it are the same result up to rounding."""
 
 
 @dataclass(frozen=True)
 class Toy:
-    """A function of rows (N, inputs) drawn from a box, and the smallest network that can be it."""
+    """A function of rows (N, inputs) drawn from a box, and the smallest network that can represent it."""
 
     name: str
     function: Callable[[Array], Array]
@@ -50,7 +50,7 @@ class Toy:
     shape: tuple[int, ...]
     edges: int
     wanted: float
-    """Share of the seeds."""
+    """Share of the seeds that must find it."""
 
     def sample(self, rows: int, seed: Sequence[int]) -> Dataset:
         x = np.random.default_rng(seed).uniform(self.low, self.high, (rows, len(self.low)))
@@ -88,7 +88,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Task:
-    """What is run for each seed, and what must come of it: the lines that say whether it did."""
+    """A function to run for each seed, and one that judges the results: lines that say whether the goals are met."""
 
     name: str
     run: Callable[[int], Result]
@@ -108,8 +108,8 @@ def _measured(toy: Toy, seed: int, rows: int, make: Callable[[Dataset], Kan]) ->
 
 def hello(seed: int) -> Result:
     def make(data: Dataset) -> Kan:
-        # A coarse grid shows what may go, and what is left gets the grid that it needs; a network that is wider than it
-        # needs to be gets there from most starts.
+        # Pruning needs only a coarse grid, and what is left gets the grid that it needs. A network wider than necessary
+        # succeeds from most starts.
         wide = fit([2, 5, 1], data, grid=(3, 5), starts=4, noise_free=True, seed=seed)
         return prune(wide, data, seed=seed)
 
@@ -128,7 +128,7 @@ def smallest(toy: Toy, seed: int) -> Result:
 
 def equation(seed: int) -> Result:
     found = poisson.kan(poisson.POISSON, seed)
-    # The example tells a mean square.
+    # The example reports a mean squared error.
     return Result(float(np.sqrt(found.error)), found.seconds, tuple(poisson.POISSON.shape), parameters=found.parameters)
 
 
@@ -181,9 +181,9 @@ Results = Mapping[str, Sequence[Result]]
 
 
 def measure(chosen: Iterable[Task], pure: bool = False, seeds: Sequence[int] | None = None) -> dict[str, list[Result]]:
-    """Each task for its seeds, or those among them that are in `seeds`; `pure` is without the C kernels."""
+    """The results of each task for its seeds, or those of them in `seeds`; `pure` is without the C kernels."""
     with native.disabled() if pure else nullcontext():
-        fit([2, 1], HELLO.sample(20, [0]), grid=(3,))  # what is loaded at the first fit does not count
+        fit([2, 1], HELLO.sample(20, [0]), grid=(3,))  # warm-up
         return {task.name: [task.run(seed) for seed in task.seeds if seeds is None or seed in seeds] for task in chosen}
 
 
@@ -219,12 +219,12 @@ def _judge_scaling(results: Results) -> list[str]:
 
 
 def slope(grids: Sequence[int], errors: Sequence[float]) -> float:
-    """The exponent of the power law that errors follow as grids get finer."""
+    """The exponent of the power law of errors over grid sizes."""
     return float(np.polyfit(np.log(grids), np.log(errors), 1)[0])
 
 
 def compare(chosen: Sequence[Task], compiled: Results, pure: Results) -> str:
-    """The same seeds with the kernels and without: CPU seconds, and whether the results are the same."""
+    """The same seeds with and without the kernels: CPU seconds, and whether the results are equal."""
     body, ratios, apart = [], [], []
     for task in chosen:
         with_kernels, without = compiled[task.name], pure[task.name]

@@ -1,13 +1,13 @@
-"""A KAN against a perceptron, both trained by Levenberg-Marquardt: which of the two is the better form of function?
+"""A KAN against a perceptron (MLP), both trained by Levenberg-Marquardt: which architecture approximates better?
 
-Ten functions, 2000 exact rows, 400 of them held out to choose by; both then go on with all rows. Ours: the shape of the
-formula where there is one, else one or two hidden layers; two or three runs of `fit` with grids that grow; the best by
-the held-out rows. The perceptron: one or two hidden layers, tanh or SiLU, with half as many parameters as the network
-of ours that was chosen, as many, and twice as many. Of each size all four have a try of a quarter of the CPU seconds
-of all our runs together, and the best by the held-out rows then goes on for all of them; for no less than a second.
+Ten functions with 2000 exact rows, 400 of them held out for validation; both then train on all rows. Ours: the shape of
+the formula if there is one, else one or two hidden layers; two or three runs of `fit` with grid refinement; the best on
+the held-out rows. The MLP: one or two hidden layers, tanh or SiLU, with half, the same and twice the number of
+parameters of our chosen network. For each size, the four variants first run for a quarter of the CPU seconds of all our
+runs together; the best on the held-out rows continues for all of these seconds, at least one second.
 
-Ours computes in C and the perceptron in NumPy, so that equal seconds favour ours; with half the parameters they are
-many for a perceptron.
+Ours computes in C and the perceptron in NumPy, so equal seconds favour ours; for an MLP with half the parameters they
+are plenty.
 
     OMP_NUM_THREADS=1 python benchmarks/against_mlp.py [--small]
 """
@@ -36,12 +36,12 @@ Shape = tuple[int, ...]
 ROWS, HELD, TEST_ROWS, RUNS = 2000, 0.2, 10_000, 3
 GRIDS = (3, 5, 10, 20)
 LAST_STEPS, LEAST_SECONDS = 100, 1.0
-LEVEL = 1.25  # a smaller ratio of two errors says little
+LEVEL = 1.25  # a smaller ratio of two errors is a draw
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A function of columns with these ranges, and shapes of ours."""
+    """A function of columns with these ranges, and shapes of our networks."""
 
     name: str
     ranges: tuple[tuple[float, float], ...]
@@ -79,7 +79,7 @@ PROBLEMS = (
 
 @dataclass(frozen=True)
 class Result:
-    """The test error in units of the answers' deviation, the parameters, and the CPU seconds of all that led to it."""
+    """The test error relative to the answers' standard deviation, the parameters, and all CPU seconds spent."""
 
     error: float
     parameters: int
@@ -139,7 +139,7 @@ def _perceptron(size: int, every: Dataset, test: Dataset, seconds: float, seed: 
 
 
 def candidates(size: int, inputs: int) -> list[Perceptron]:
-    """Perceptrons of about so many parameters."""
+    """Perceptrons with about `size` parameters."""
     one = round((size - 1) / (inputs + 2))
     linear = inputs + 3  # h² + (inputs + 3)·h + 1 parameters of two layers
     two = round((math.sqrt(linear**2 + 4 * (size - 1)) - linear) / 2)
@@ -153,7 +153,7 @@ def _error(answers: Array, rows: Dataset) -> float:
 
 
 def report(results: Mapping[str, Results]) -> str:
-    """The table, and on how many functions each is ahead."""
+    """The table, and the number of functions on which each is ahead."""
     head = ["function", OURS, "P", "error", "s"]
     for name in SIZES:
         head += [name, "error", "s"]

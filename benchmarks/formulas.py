@@ -1,17 +1,17 @@
-"""Formulas found from rows: `find_formulas` on laws of physics and other fields, beside pyoperon, gplearn and pykan.
+"""Symbolic regression: `find_formulas` on laws of physics and other fields, beside pyoperon, gplearn and pykan.
 
-One setting for all. Judged are 1000 new rows of a box half as wide again as the one learned from: exact is a relative
-error below 1e-6. Two things are judged: the formula with all digits of its constants, as its tree, its Python and its C
-have them; and its text read back, in which numbers that were not recognised have six digits. With noise the form is
-right when its constants, fitted anew to rows without noise, reach 1e-7.
+All laws use the same settings. A formula is exact if its relative error is below 1e-6 on 1000 new rows, from a box 1.5
+times as wide as that of the training rows. Two forms are tested: the formula with all digits of its constants, as in
+its tree, Python and C; and its text read back, where constants that were not recognised have six digits. With noise the
+form is right if its constants, refitted to rows without noise, reach 1e-7.
 
-The peers have the same rows and at least our CPU seconds for that law; in the first seed also ten seconds. pykan takes
-what it takes, on five laws. All run in turn, law by law and seed by seed.
+The peers have the same rows and at least our CPU seconds for that law; in the first seed also ten seconds. pykan has no
+time limit and runs on five laws. All run in turn, law by law and seed by seed.
 
     OMP_NUM_THREADS=1 python benchmarks/formulas.py [--table feynman_dimensional] [--noise 0.01] [--no-peers] ..
     OMP_NUM_THREADS=1 python benchmarks/formulas.py --keep results.jsonl --part 0/2  # and 1/2 beside it
 
-What is kept in a file is not measured again, and the table is of all that is there: a file is of one setting.
+Results in the file are not measured again, and the table shows all of them: use one file per setting.
 """
 
 import argparse
@@ -40,8 +40,8 @@ PEERS: dict[str, Callable[[Dataset, float, int], peers.Found]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: laws and seeds, the limit of each of our searches, the CPU seconds of the peers' second try in
-    the first seed, and on how many laws pykan is tried; 0 is never."""
+    """What to measure: laws and seeds, the time limit of our searches, the CPU seconds of the peers' longer run in the
+    first seed (0 for none), and the number of laws for pykan."""
 
     setting: Setting
     laws: Sequence[Law]
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
         if chosen.keep:
             with chosen.keep.open("a") as file:
                 file.write(json.dumps(asdict(result)) + "\n")
-    results |= {result.key: result for result in _kept(chosen.keep)}  # of the other part too
+    results |= {result.key: result for result in _kept(chosen.keep)}  # including other parts' results
     print(report(plan.setting, plan.laws, plan.seeds, list(results.values())))
 
 
@@ -105,12 +105,12 @@ def _kept(path: Path | None) -> list[Result]:
 
 
 def measure(plan: Plan, part: int = 0, parts: int = 1, known: Mapping[Key, Result] | None = None) -> Iterator[Result]:
-    """The results of every `parts`-th law and seed, but those that are known, as they come."""
+    """Yield the results of every `parts`-th law and seed, except known ones."""
     known, prepared = known or {}, False
     for law, seed in tasks(plan, part, parts):
         ours = known.get((law.name, seed, OURS))
         if ours is None:
-            if not prepared:  # what is made at the first call and kept does not count
+            if not prepared:  # warm-up
                 find_formulas(rows(law, plan.setting, FRESH), max_fits=100)
                 prepared = True
             ours = _ours(plan, law, seed)
@@ -127,7 +127,7 @@ def tasks(plan: Plan, part: int, parts: int) -> list[tuple[Law, int]]:
 def _peers(
     plan: Plan, law: Law, seed: int, seconds: float
 ) -> Iterator[tuple[str, Callable[[Dataset, float, int], peers.Found], float]]:
-    """Each peer's run: its name, how it is called, and its CPU seconds."""
+    """The peers' runs: name, function and CPU seconds."""
     for name, find in PEERS.items():
         yield name, find, seconds
         if plan.long and seed == plan.seeds[0]:
@@ -142,7 +142,7 @@ def _ours(plan: Plan, law: Law, seed: int) -> Result:
     begun = time.process_time()
     try:
         found = find_formulas(data, seed=seed, seconds=plan.seconds)
-    except Exception as error:  # of any kind: a search that fails is a miss, and the others go on
+    except Exception as error:  # any failure of a search is a miss, and the others go on
         return Result(law.name, seed, OURS, time.process_time() - begun, f"{type(error).__name__}: {error}")
     seconds = time.process_time() - begun
     formula, fresh, wide = found.best.formula, _fresh(plan, law), wider(law)
@@ -170,7 +170,7 @@ def _peer(
     begun = time.process_time()
     try:
         found = find(rows(law, plan.setting, seed), seconds, seed)
-    except Exception as failure:  # of any kind, as of ours
+    except Exception as failure:  # any failure is a miss, as for ours
         return Result(law.name, seed, method, time.process_time() - begun, f"{type(failure).__name__}: {failure}")
     error, inside = (relative_error(law, found.run, x) for x in (wider(law), _fresh(plan, law).x))
     return Result(law.name, seed, method, found.seconds, found.text, error=error, inside=inside)
@@ -181,7 +181,7 @@ def _fresh(plan: Plan, law: Law) -> Dataset:
 
 
 def _same_form(law: Law, formula: Formula, fresh: Dataset) -> bool:
-    """Whether the formula is the law once its constants are fitted to rows without noise."""
+    """Whether the formula equals the law after its constants are refitted to rows without noise."""
     if not formula.closed_form:
         return False
     fitted = refit(formula.tree, fresh.x, fresh.y[:, 0])

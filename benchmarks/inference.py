@@ -1,9 +1,9 @@
-"""Inference: the same networks in float32 on one thread, in every form that they can be run in.
+"""Inference: the same networks in float32 on one thread, in every form in which they can be run.
 
-Peers are the network in plain torch and that module's torch.onnx.export in stock onnxruntime; ours are our ONNX file in
-the same onnxruntime, the same with our operators, the same file in OpenVINO, the C library called from C and from
-Python, and the NumPy module. Errors are against `network.evaluate.evaluate`. A second table has the networks of other
-libraries, of the same shapes and exported by torch: other numbers, as much work.
+Peers are the network in plain torch and that module's torch.onnx.export in stock onnxruntime. Ours are our ONNX file in
+the same onnxruntime, with and without our operators, and in OpenVINO, the C library called from C and from Python, and
+the NumPy module. Errors are relative to `network.evaluate.evaluate`. A second table has networks of other libraries, of
+the same shapes and exported by torch: other weights, the same amount of work.
 
     OMP_NUM_THREADS=1 python benchmarks/inference.py [--small] [--nets AC]
 """
@@ -33,16 +33,16 @@ NETS = {
 BATCHES = (1, 32, 1024)
 IN_C = "C from C"
 ONNX = ("our ONNX", "our operator")
-OURS = (*ONNX, "OpenVINO", "our C", "our NumPy")  # whose errors are held to the goal
+OURS = (*ONNX, "OpenVINO", "our C", "our NumPy")  # forms with a goal for the error
 TIMES_FASTER = {"our ONNX": 3.0, "our operator": 7.0}  # than the peer's file
-PEAK_GOAL = 0.5  # of the multiply-adds that the core can do
-ROW_GOALS = {"A": 100e-9, "C": 2.5e-6}  # seconds a row, called from C
+PEAK_GOAL = 0.5  # of the core's peak multiply-adds
+ROW_GOALS = {"A": 100e-9, "C": 2.5e-6}  # seconds per row, called from C
 CALL_GOAL = 1e-6  # seconds for one row of A, called from Python
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network and batch: CPU seconds a call of each form, and each form's error in parts of the largest output."""
+    """One network and batch: CPU seconds per call of each form, and its error relative to the largest output."""
 
     net: str
     batch: int
@@ -55,12 +55,12 @@ class Row:
 
     @property
     def allowed(self) -> float:
-        """The error that is agreement: 1e-5, or twice that of torch in float32 where it is larger."""
+        """The largest error that counts as agreement: 1e-5, or twice that of torch in float32 if larger."""
         return max(1e-5, 2 * self.errors["torch"])
 
     @property
     def products_per_second(self) -> float:
-        """What C must do: of each spline the k + 1 basis functions that are not 0, and the base."""
+        """The necessary multiply-adds per second in C: k + 1 active basis functions and the base for each edge."""
         shape, _ = NETS[self.net]
         return self.batch * 5 * sum(i * o for i, o in pairwise(shape)) / self.seconds[IN_C]
 
@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> None:
 
 
 def network(name: str) -> Kan:
-    """Random splines that keep the values on the way near the grids; they run out as those of the peers do."""
+    """Random splines that keep hidden values near the grids; they are zero outside, like those of the peers."""
     shape, intervals = NETS[name]
     rng = np.random.default_rng(0)
     layers = []
@@ -87,7 +87,7 @@ def network(name: str) -> Kan:
 
 
 def measure(nets: Iterable[str], small: bool = False) -> tuple[list[Row], float]:
-    """All nets and batches, and the multiply-adds a second that the core can do."""
+    """All nets and batches, and the core's peak multiply-adds per second."""
     torch.set_num_threads(1)
     rows = []
     for name in nets:
@@ -102,13 +102,13 @@ def measure(nets: Iterable[str], small: bool = False) -> tuple[list[Row], float]
             seconds = interleaved(calls, *_effort(small))
             seconds[IN_C] /= _in_c.REPEATS
             rows.append(Row(name, batch, seconds, errors))
-    # The fastest of some tries: a peak is what the core can do undisturbed.
+    # The fastest of several tries: the peak of an undisturbed core.
     peaks = [_in_c.peak(lambda call: interleaved({"": call}, 1, 1e-3)[""]) for _ in range(1 if small else 7)]
     return rows, max(peaks)
 
 
 def measure_others(nets: Iterable[str], small: bool = False) -> dict[tuple[str, int], Mapping[str, float]]:
-    """CPU seconds a call of other libraries' networks."""
+    """CPU seconds per call of other libraries' networks."""
     found: dict[tuple[str, int], Mapping[str, float]] = {}
     for name in nets:
         shape, intervals = NETS[name]
@@ -126,7 +126,7 @@ def _x(inputs: int) -> Array:
 
 
 def _effort(small: bool) -> tuple[int, float]:
-    """Rounds, and seconds that each form has in each."""
+    """The number of rounds, and the seconds of each form per round."""
     return (1, 1e-4) if small else (15, 5e-3)
 
 
@@ -190,7 +190,7 @@ def _goals(rows: list[Row], peak: float) -> list[str]:
 
 
 def report_others(found: Mapping[tuple[str, int], Mapping[str, float]], rows: list[Row]) -> str:
-    """Beside the figures of `rows`, which were measured just before."""
+    """The table of other libraries, beside the figures of `rows`, which were measured just before."""
     ours = {(row.net, row.batch): row.seconds for row in rows}
     names = sorted({form for forms in found.values() for form in forms})
     mine = [form for form in ONNX if form in rows[0].seconds]

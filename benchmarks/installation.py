@@ -1,12 +1,12 @@
-"""What it takes to set kanserve up on a fresh machine: every size and time that README, docs and deploy state.
+"""Size and time of an installation on a fresh machine: every such figure in README, docs and deploy.
 
     python benchmarks/installation.py                                          one table, for this Python
     python benchmarks/installation.py --python python3.11 --python python3.13  one for each
     python benchmarks/installation.py --tests                                  runs the tests too
     python benchmarks/installation.py --write                                  into docs/installation.md too
 
-Each row starts from a clone of the last commit with an empty HOME, so nothing was downloaded before, and installs from
-the index that pip is set to. CPU is of all the processes together, and the size is what the disk gives to the folder.
+Each row starts from a clone of the last commit with an empty HOME, so that nothing is cached, and installs from the
+index that pip is configured for. CPU time is of all processes together; the size is the folder's usage on disk.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from benchmarks import _timing
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "installation.md"
 BEGIN, END = "<!-- measured by benchmarks/installation.py -->\n", "<!-- end -->"
-# Where packages come from, and which certificates are trusted.
+# Environment variables that are kept: package indexes, proxies and trusted certificates.
 KEPT = re.compile(
     r"PATH|LANG|(PIP|UV)_(?!CACHE_DIR|NO_CACHE).*|SSL_CERT_.*|REQUESTS_CA_BUNDLE|https?_proxy|no_proxy", re.I
 )
@@ -39,7 +39,7 @@ SERVERS = ("serve", "serve,onnx", "serve,onnx,sign,s3,tracing")
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step: seconds by the clock, seconds of CPU of all processes, and what it printed."""
+    """The cost of a step: wall-clock seconds, CPU seconds of all processes, and the output."""
 
     wall: float
     cpu: float
@@ -114,7 +114,7 @@ def _fresh() -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Ours, less what this checkout put into it."""
+    """Our environment without this checkout's virtual environment."""
     kept = {name: value for name, value in os.environ.items() if KEPT.fullmatch(name)}
     path = [folder for folder in kept["PATH"].split(os.pathsep) if not Path(folder).is_relative_to(sys.prefix)]
     return kept | {"PATH": os.pathsep.join(path), "HOME": str(home)}
@@ -139,7 +139,7 @@ def _run(command: Sequence[str], folder: Path, environment: dict[str, str]) -> C
 
 
 def _megabytes(folder: Path) -> int:
-    """What the files take on the disk, each once, in MB of 10^6 bytes."""
+    """The disk usage of the files, hard links counted once, in MB of 10^6 bytes."""
     stats = (path.lstat() for path in folder.rglob("*"))
     blocks = {(stat.st_dev, stat.st_ino): stat.st_blocks for stat in stats}
     return round(sum(blocks.values()) * 512 / 1e6)

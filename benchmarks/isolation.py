@@ -1,9 +1,9 @@
-"""What a fast model's callers notice of its neighbours: that sleep, break, are always busy, huge, or being loaded.
+"""Isolation: the latency of a fast model beside other models that sleep, fail, are busy, are huge, or are being loaded.
 
-A fast C model is asked at a steady rate, alone and then beside each neighbour in turn, round by round; every load comes
-from a process of its own. A busy or huge neighbour takes all the processor that it is given, a loaded one is let go and
-loaded anew twice a second. Medians of the rounds are shown: how long a request waits is time by the clock, so trust the
-ratios and none from a machine that is busy.
+A fast C model gets requests at a steady rate, alone and then beside each neighbour in turn, round by round; every load
+comes from a separate process. A busy or huge neighbour takes all the CPU that it gets; a loaded one is unloaded and
+loaded again twice a second. Medians of the rounds are shown. Latency is wall-clock time, so trust only the ratios, and
+none from a busy machine.
 
     OMP_NUM_THREADS=1 python benchmarks/isolation.py [--small]
 """
@@ -29,21 +29,21 @@ from kanserve.inference import wire
 from kanserve.train import create
 
 ALONE, LOADED = "alone", "loaded"
-FAST_RATE = 300.0  # requests a second: a tenth of what one core answers
-NEIGHBOURS: Mapping[str, tuple[str, float, int]] = {  # model; requests a second, or so many are always there; rows
+FAST_RATE = 300.0  # requests per second: a tenth of one core's capacity
+NEIGHBOURS: Mapping[str, tuple[str, float, int]] = {  # model; requests per second, 0 for HUGE_IN_FLIGHT at once; rows
     "sleeping": ("sleeping", 200.0, 1),  # twenty at once
-    "broken": ("broken", 100.0, 3),  # it breaks at three rows: so it can be loaded
+    "broken": ("broken", 100.0, 3),  # it fails only at three rows, so that it can be loaded
     "busy": ("huge", 0.0, 256),  # less than a millisecond each
-    "huge": ("huge", 0.0, 8192),  # which is as much as 1024 rows of [784, 64, 10]
+    "huge": ("huge", 0.0, 8192),  # as much work as 1024 rows of [784, 64, 10]
 }
 HUGE_INPUTS = 100
 HUGE_IN_FLIGHT = 4
-MOST = 2.0  # times the 99th percentile alone
+MOST = 2.0  # limit of the 99th percentile, relative to that alone
 
 
 @dataclass(frozen=True)
 class Waits:
-    """What the callers of the fast model waited, in seconds, in every round."""
+    """Latency percentiles of the fast model in every round, in seconds."""
 
     p50: list[float]
     p99: list[float]
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(workers: int, small: bool = False) -> dict[str, Waits]:
-    """The waits alone and beside each neighbour, on one core for each worker where there are so many."""
+    """The latencies alone and beside each neighbour, with one core per worker if there are enough."""
     rounds, seconds = (1, 0.2) if small else (5, 2.0)
     on, beside = cores()
     arguments = ["--port", "0", "--workers", str(workers), "--anonymous", "predict,read,manage"]
@@ -97,7 +97,7 @@ def models(small: bool) -> dict[str, Artifact]:
 
 
 def _with_code(artifact: Artifact, code: str) -> Artifact:
-    """A model whose NumPy module does something more."""
+    """A model whose NumPy module runs additional code."""
     (path,) = (file for file in artifact.files if file.startswith("numpy_source/"))
     more = f"\n_answer = predict\n\ndef predict(x):\n    {code}\n    return _answer(x)\n"
     return assemble(
@@ -116,7 +116,7 @@ def request(model: str, inputs: int, rows: int) -> bytes:
 
 @contextmanager
 def _neighbour(name: str, server: Server, other: Generator, seconds: float) -> Iterator[None]:
-    """While the context lasts, and as long as it may."""
+    """Run a neighbour's load during the context, for at most `seconds`."""
     if name == LOADED:
         with _loading(server):
             yield

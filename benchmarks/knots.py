@@ -1,8 +1,9 @@
-"""The demo's question beside its peers: the signature of a knot from its invariants, R² on the same five folds.
+"""The demo's task beside peers: the signature of a knot from its invariants, R² on the same five folds.
 
-Ours is the formula that the whole procedure (fit, prune, name, refit) finds on the other four folds. The peers are
-scikit-learn's gradient boosting on the same invariants, a straight line in all of them, and a straight line in the
-slope: the relation σ ≈ ½·slope of Davies et al. (Nature 600, 2021), which is given the right combination of invariants.
+Ours is the formula that the whole procedure (fit, prune, symbolify, refit) finds on the other four folds. The peers
+are scikit-learn's gradient boosting on the same invariants, linear regression on all of them, and linear regression on
+the slope alone: the relation σ ≈ ½·slope of Davies et al. (Nature 600, 2021), where experts chose the combination of
+invariants.
 
     OMP_NUM_THREADS=1 python benchmarks/knots.py [--small]
 """
@@ -26,13 +27,13 @@ Array = NDArray[np.float64]
 
 
 def measure(count: int = 5) -> dict[str, tuple[list[float], float]]:
-    """For each method its R² on `count` held-out folds, and the CPU seconds of all of them."""
+    """The R² of each method on `count` held-out folds, and the CPU seconds of all folds."""
     knots, slopes = load_knots(), load_knots(inputs=("slope",))
     methods: dict[str, Callable[[], Iterator[float]]] = {
         "our formula": lambda: cross_validate(knots, count),
         "gradient boosting": lambda: _peer(lambda: HistGradientBoostingRegressor(random_state=0), knots, count),
-        "line in all invariants": lambda: _peer(LinearRegression, knots, count),
-        "line in the slope": lambda: _peer(LinearRegression, slopes, count),
+        "linear, all invariants": lambda: _peer(LinearRegression, knots, count),
+        "linear, slope alone": lambda: _peer(LinearRegression, slopes, count),
     }
     results = {}
     for name, method in methods.items():

@@ -1,7 +1,7 @@
-"""Which body of a layer of splines is the fastest in onnxruntime, and whether the exporter's cost model finds it.
+"""Which ONNX implementation (body) of a spline layer is fastest in onnxruntime, and whether the cost model chooses it.
 
-Measures every body on single layers in float, fits the constants of kanserve_exporters/_onnx/onnx_costs.py to one half
-of the shapes, and prints for the other half how much worse than the best body the chosen one is.
+Measures every body on single layers in float, fits the constants of kanserve_exporters/_onnx/onnx_costs.py to half of
+the shapes, and prints for the others how much slower the chosen body is than the best.
 
     OMP_NUM_THREADS=1 python benchmarks/onnx_bodies.py [--small]
 """
@@ -29,7 +29,7 @@ FITTED = [Shape(*sizes) for sizes in itertools.product((4, 24, 128), (1, 12, 64)
 FITTED += [Shape(*sizes) for sizes in itertools.product((6, 96), (3, 48), (5, 30), (1, 2, 5))]
 TRIED = [Shape(*sizes) for sizes in itertools.product((2, 10, 64), (2, 32), (5, 10, 30, 80), (2, 3, 4))]
 TRIED += [Shape(784, 64, 5, 3), Shape(300, 100, 8, 3)]
-LONGEST = 2**22  # products of a row up to which 1024 rows are measured
+LONGEST = 2**22  # products per row, up to which 1024 rows are measured
 
 Times = dict[tuple[Shape, How, int], float]
 
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(shapes: Sequence[Shape], small: bool) -> Times:
-    """CPU seconds a call of every body at each number of rows."""
+    """CPU seconds per call of every body at each number of rows."""
     found: Times = {}
     for shape in shapes:
         kan = network(shape)
@@ -61,7 +61,7 @@ def measure(shapes: Sequence[Shape], small: bool) -> Times:
 
 
 def network(shape: Shape) -> Kan:
-    """One layer of random splines on one grid, linear beyond it."""
+    """One layer of random splines on one grid, with linear extrapolation."""
     rng = np.random.default_rng(0)
     coefficients = rng.normal(0, 0.3, (shape.columns, shape.inputs, shape.intervals + shape.order))
     weights = rng.normal(0, 0.3, (shape.columns, shape.inputs))
@@ -79,7 +79,7 @@ def _call(one: runtime.OnnxBackend, x: NDArray[Any]) -> Callable[[], NDArray[Any
 
 
 def fit(times: Times) -> dict[How, NDArray[np.float64]]:
-    """The constants of each body in µs, none below 0, by least squares of the relative errors."""
+    """The constants of each body in µs, by non-negative least squares of the relative errors."""
     fitted: dict[How, NDArray[np.float64]] = {}
     for how in CONSTANTS:
         rows = [(shape.terms(how, rows), 1e6 * t) for (shape, form, rows), t in times.items() if form == how]
@@ -89,7 +89,7 @@ def fit(times: Times) -> dict[How, NDArray[np.float64]]:
 
 
 def report(times: Times) -> str:
-    """Chosen and best body by the least gain over the plain graph, and how much smaller that of the choice is."""
+    """The chosen and the best body of each shape, by the smallest speed-up over the plain graph, and the difference."""
     lines, regrets = [], []
     for shape in dict.fromkeys(shape for shape, _, _ in times):
         cost = {how: max(1e6 * times[shape, how, rows] / plain(shape, rows) for rows in ROWS) for how in CONSTANTS}

@@ -1,14 +1,14 @@
-"""Real data: test scores and CPU seconds of our estimators beside what people use for tables.
+"""Real data: test scores and CPU seconds of our estimators beside the usual methods for tabular data.
 
-Five data sets that come inside scikit-learn and statsmodels. A quarter of the rows is the test, drawn anew for each of
-five seeds, alike for all; nobody sees it while fitting. Ours are the estimators as they come. The peers have
-standardised columns (the MLP for numbers a standardised answer too), and their strength of regularisation by
-cross-validation where scikit-learn has it; the MLP is there both as it comes (100 hidden nodes) and with early
-stopping; pykan has the shape of ours and as many CPU seconds (0.5 at least).
+Five data sets from scikit-learn and statsmodels. A quarter of the rows is the test set, drawn anew for each of five
+seeds, the same for all methods. Ours are the estimators with their defaults. The peers have standardised columns (the
+MLP regressor standardised answers too), and a regularisation strength chosen by cross-validation where scikit-learn has
+it. The MLP runs with its defaults (100 hidden nodes) and with early stopping; pykan has our shape and our CPU seconds
+(at least 0.5).
 
-The visits to doctors have seven rows with equal inputs on average: the same people in several years. Such rows are all
-in the test or all outside, so that the question is what one knows of new people. How it is where each row is drawn by
-itself, so that a method can recognise people, stands below the table.
+The doctor's visits have seven rows with equal inputs on average: the same people in several years. These rows are kept
+together on one side of the split, so that the test measures predictions for new people. The result with rows split one
+by one, where a method can recognise people, is below the table.
 
     OMP_NUM_THREADS=1 python benchmarks/real_data.py [--small]
 """
@@ -63,7 +63,7 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Inputs (N, columns), answers (N,), whether these are classes, and which rows belong together (N,), if any do."""
+    """Inputs (N, columns), answers (N,), whether these are classes, and the groups of rows (N,), if there are any."""
 
     x: Array
     y: Array
@@ -71,7 +71,7 @@ class Data:
     groups: NDArray[np.int64] | None = None
 
     def split(self, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The places of the rows to learn from, and of the test rows."""
+        """The positions of the training rows, and of the test rows."""
         kind = GroupShuffleSplit if self.groups is not None else ShuffleSplit
         kind = StratifiedShuffleSplit if self.classifies else kind
         rest, test = next(kind(1, test_size=TEST, random_state=seed).split(self.x, self.y, self.groups))
@@ -84,7 +84,7 @@ def _packed(load: Callable[[], Any], classifies: bool) -> Data:
 
 
 def _visits(together: bool) -> Data:
-    """A year's visits to doctors (Deb, Trivedi, J. of Health Economics 21, 2002), 20,190 rows."""
+    """Doctor's visits in a year (Deb, Trivedi, J. of Health Economics 21, 2002), 20,190 rows."""
     found = importlib.import_module("statsmodels.api").datasets.randhie.load_pandas()
     x, y = found.exog.to_numpy(np.float64), found.endog.to_numpy(np.float64)
     return Data(x, y, False, np.unique(x, axis=0, return_inverse=True)[1] if together else None)
@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(data: Data, seeds: Sequence[int], methods: Sequence[str] = (*METHODS, PYKAN)) -> dict[str, list[Result]]:
-    """The results of each method, one a seed. Methods take turns, and pykan has the seconds that ours just took."""
+    """The results of each method, one per seed. Methods take turns, and pykan has the seconds that ours just took."""
     results: dict[str, list[Result]] = {name: [] for name in methods}
     for seed in seeds:
         rest, test = data.split(seed)
@@ -163,7 +163,7 @@ def _fitted(name: str, data: Data, rest: NDArray[np.int64], seed: int, seconds: 
         scores = _pykan.trained(data.x[rest], data.y[rest], hidden, classes, seconds, seed)
         return (lambda x: scores(x).argmax(axis=1)) if classes else scores
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the MLP as it comes ends after 200 passes
+        warnings.simplefilter("ignore", ConvergenceWarning)  # by default the MLP ends after 200 epochs
         model = METHODS[name](data.classifies, seed).fit(data.x[rest], data.y[rest])
     answers: Callable[[Array], Array] = model.predict
     return answers
@@ -175,14 +175,14 @@ def _score(data: Data, answers: Array, test: NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True)
 class Standing:
-    """How ours stands on a data set: beside the best method, by its mean score and the standard error of that."""
+    """Our score on a data set beside the best method's, with the standard error of the latter."""
 
     ours: float
     best: str
     score: float
     error: float
     behind: float
-    """The mean of how much better the best is, split by split, and the standard error of that mean."""
+    """The mean difference to the best method, split by split; `behind_error` is its standard error."""
     behind_error: float
 
     @property
@@ -209,7 +209,7 @@ def _standard_error(values: Array) -> float:
 
 
 def report(scores: Scores, again: Mapping[str, Sequence[Result]] | None) -> str:
-    """The table, how ours stands on each data set, and on how many it is level with the best."""
+    """The table, our standing on each data set, and on how many ours is level with the best."""
     names = list(scores)
     methods = list(scores[names[0]])
     rows = [[method, *(_cell(scores[name][method]) for name in names)] for method in methods]

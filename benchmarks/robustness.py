@@ -1,12 +1,12 @@
 """Robustness: 400 fits of nasty data, 200 by Levenberg-Marquardt and 100 each by LBFGS and Adam.
 
-3 to 200 rows, 1 to 5 columns, no to two hidden layers, grids of 3 to 50 intervals: constant and duplicate columns,
-duplicate rows, units of 1e6 and 1e-6, outliers of 1e6, poles, logarithms and jumps at 0, constants (5e21 among them),
-more knots than rows, noise, weights of which many are 0, several outputs, and classes with a single row.
+3 to 200 rows, 1 to 5 columns, zero to two hidden layers, grids of 3 to 50 intervals: constant and duplicate columns,
+duplicate rows, units of 1e6 and 1e-6, outliers of 1e6, poles, logarithms and jumps at 0, constants (such as 5e21), more
+knots than rows, noise, weights with many zeros, several outputs, and classes with a single row.
 
-Every fit must end without an exception or a warning, in a network that is finite, on its rows and far outside them, and
-no worse on its rows than the mean (of a classifier: than the shares of the classes); must print and write nothing; and
-must give the same network, bit for bit, when it is done again.
+Every fit must end without an exception or a warning. The network must be finite on its rows and far outside them, and
+on its rows no worse than the mean (for a classifier, than the class frequencies). The fit must print and write nothing,
+and must give the same network, bit for bit, when repeated.
 
     OMP_NUM_THREADS=1 python benchmarks/robustness.py [--small]
 """
@@ -52,7 +52,7 @@ TARGETS: dict[str, Callable[[Array, np.random.Generator], Array]] = {
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One fit: what it is given."""
+    """The arguments of one fit."""
 
     method: Method
     seed: int
@@ -63,7 +63,7 @@ class Case:
 
 @dataclass
 class Tally:
-    """What fits of one optimizer did wrong: the seeds of their cases."""
+    """The failures of one optimizer's fits, by the seeds of their cases."""
 
     fits: int = 0
     seconds: list[float] = field(default_factory=list)
@@ -72,9 +72,9 @@ class Tally:
     worse: list[int] = field(default_factory=list)
     not_equal: list[int] = field(default_factory=list)
     printed: int = 0
-    """Characters on the standard output and error, of all fits together."""
+    """Characters on standard output and error, of all fits together."""
     written: list[str] = field(default_factory=list)
-    """Files in a working directory that was empty."""
+    """Files left in the working directory, which was empty."""
 
 
 def main(arguments: list[str]) -> None:
@@ -110,12 +110,12 @@ def _try(one: Case, tally: Tally) -> None:
             tally.worse.append(one.seed)
         if not equal(kan, fit(one.shape, one.data, **one.options)):
             tally.not_equal.append(one.seed)
-    except Exception as error:  # what is counted here: a fit may raise nothing at all
+    except Exception as error:  # any exception is a failure and is counted
         tally.exceptions.append(f"{one.seed}: {error!r}")
 
 
 def _finite(kan: Kan, x: Array) -> bool:
-    """Whether answers are finite on the rows and a thousand of their widths away. (A network's numbers always are.)"""
+    """Whether outputs are finite on the rows and a thousand of their widths away. (A network's weights always are.)"""
     away = 1e3 * np.ptp(x, axis=0)
     return bool(np.isfinite(evaluate(kan, np.concatenate([x, x + away, x - away]))).all())
 
@@ -130,7 +130,7 @@ def _no_worse(kan: Kan, data: Dataset) -> bool:
 
 
 def case(method: Method, seed: int) -> Case:
-    """The same fit for the same method and number."""
+    """A random case; the same for the same method and seed."""
     generator = np.random.default_rng((list(FITS).index(method), seed))
 
     def happens(share: float) -> bool:
@@ -192,7 +192,7 @@ def case(method: Method, seed: int) -> Case:
 
 @contextlib.contextmanager
 def _silenced(file: int) -> Iterator[None]:
-    """What is printed, by libraries in C too, goes to a file."""
+    """Redirect all output, including that of C libraries, to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     before = [os.dup(value) for value in (1, 2)]

@@ -1,10 +1,10 @@
 """Serving over loopback: ours beside an empty grpcio handler, MLServer and KServe's ModelServer.
 
-Each server is a process on one core, the load generator a process on another, which sends bytes that are ready and
-looks at no answer. The empty handler takes and gives the same messages; MLServer and KServe have the same ONNX file in
-the same onnxruntime, each in an environment of its own (`make bench-serving` makes them in .venv; what cannot be
-installed is not compared). Rounds go from server to server for each number of rows and of requests in flight; medians
-are shown. Two workers are compared with one on a large network, so that they and not the generator take the cores.
+Each server is a process on one core; the load generator is a process on another, which sends prepared bytes and ignores
+the answers. The empty handler takes and returns the same messages. MLServer and KServe have the same ONNX file in the
+same onnxruntime, each in its own environment (`make bench-serving` makes them in .venv; a peer that cannot be installed
+is skipped). Rounds alternate between servers for each number of rows and of requests in flight; medians are shown. Two
+workers are compared with one on a large network, so that the workers and not the generator limit the throughput.
 
     OMP_NUM_THREADS=1 python benchmarks/serving.py [--small] [--only NAME,..]
 """
@@ -47,7 +47,7 @@ Start = Callable[[], AbstractContextManager[Server]]
 
 ROWS, IN_FLIGHT = (1, 256), (1, 8, 64)
 HEAVY_ROWS, HEAVY_IN_FLIGHT, HEAVY_CONNECTIONS = 1024, 16, 16
-WITHOUT = {"onnx", "onnxruntime", "sympy", "torch"}  # what the edge does without
+WITHOUT = {"onnx", "onnxruntime", "sympy", "torch"}  # packages that a server with a C model must not import
 PEERS = {MLSERVER: "mlserver", KSERVE: "kserve"}
 
 
@@ -57,12 +57,12 @@ def main(arguments: list[str]) -> None:
 
 
 def network() -> Kan:
-    """As many inputs and edges as a small model in production has."""
+    """A network of the size of a small production model."""
     return create([4, 5, 1], grid=5, seed=0)
 
 
 def large_network() -> Kan:
-    """One whose rows take far longer than their way to it."""
+    """A network whose computation takes far longer than the request overhead."""
     return create([4, 64, 64, 64, 1], grid=5, seed=0)
 
 
@@ -97,7 +97,7 @@ def measure(small: bool = False, only: Sequence[str] | None = None) -> Results:
 
 
 def servers(folder: Path, kan: Kan, on: set[int], peers: bool) -> tuple[dict[str, Start], list[str]]:
-    """How each server is started, and what is not there."""
+    """The function that starts each server, and lines about missing servers."""
     skipped = []
     for name, kind in ((C, "c_source"), (ONNX, "onnx_graph")):
         publish(folder / name, "kan", compile(kan, [kind], name="kan"))
@@ -134,8 +134,8 @@ def _started(start: Start, times: int) -> Footprint:
 
 
 def _imported(repository: Path, on: set[int]) -> list[str]:
-    """Which of WITHOUT are imported, from exec until the server is ready."""
-    # Then the interpreter names every module on standard error, at the end of a line of its own.
+    """The packages of WITHOUT that are imported from exec until the server is ready."""
+    # With this variable the interpreter lists every imported module on standard error.
     with running(
         ["-m", "kanserve", "serve", str(repository), "--port", "0"], on, {"PYTHONPROFILEIMPORTTIME": "1"}
     ) as one:
@@ -172,7 +172,7 @@ def _load(
 
 
 def _error(address: str, kan: Kan) -> float:
-    """Of one answer of many rows, as the protocol gives it."""
+    """The relative error of one answer of many rows."""
     body = request(kan, ROWS[-1])
     x = np.frombuffer(pb.ModelInferRequest.FromString(body).raw_input_contents[0]).reshape(ROWS[-1], -1)
     wanted = evaluate(kan, x)
@@ -185,7 +185,7 @@ def _error(address: str, kan: Kan) -> float:
 
 
 def scale(rounds: int, seconds: float = 2.0) -> Scaling | None:
-    """One worker on one core, with the generator on the other, and two on both, where the generator is too."""
+    """One worker on one core with the generator on the other, and two workers on both cores with the generator."""
     on, beside = cores()
     if on == beside:
         return None

@@ -1,9 +1,9 @@
-"""Training: what whole tasks reach (`_training_goals`), then exp(sin πx + y²) beside peers; float64, CPU seconds.
+"""Training: complete tasks with goals (`_training_goals`), then exp(sin πx + y²) beside peers; float64, CPU seconds.
 
 In the second table ours is `fit` by Levenberg-Marquardt. The peers are the same network in plain torch, from one random
-start on grids over [-1, 1] to standardised answers and through the same grids, trained by torch's LBFGS and Adam for as
-many CPU seconds as ours took, and by LBFGS for ten times as many; and pykan, where it is installed, for as long as it
-takes. Errors are on 10,000 fresh rows, in units of the answer: the median of the seeds and, in brackets, the worst.
+start, on grids over [-1, 1], with standardised answers and the same sequence of grids, trained by torch's LBFGS and
+Adam for our CPU seconds, and by LBFGS for ten times as many; and pykan, if installed, without a time limit. Errors are
+on 10,000 new rows, in units of the answer: the median of the seeds and, in brackets, the worst.
 
 `--pure` runs the first table's tasks with and without the C kernels instead, for two of the ten seeds.
 
@@ -37,7 +37,7 @@ PYKAN_STEPS = 20  # on each grid, as in its own example of this function
 
 @dataclass(frozen=True)
 class Task:
-    """A network to train: its shape, the grids to grow through, how many rows, and whether some may be held out."""
+    """A network to train: its shape, the sequence of grids, the number of rows, and the held-out share."""
 
     shape: tuple[int, ...]
     grids: tuple[int, ...]
@@ -52,7 +52,7 @@ SMALL = (Task((2, 1, 1), (3,), 100, 0.0), Task((2, 1, 1), (3, 5), 100, 0.0))
 
 @dataclass(frozen=True)
 class Result:
-    """The test error of one trained network: root mean square and median; and the CPU seconds that it took."""
+    """The test error of a trained network, root mean square and median, and the CPU seconds."""
 
     rmse: float
     median: float
@@ -86,7 +86,7 @@ def sample(rows: int, seed: int) -> Dataset:
 def measure(task: Task, seeds: int) -> Results:
     torch.set_num_threads(1)
     train, test = sample(task.rows, 0), sample(10_000, 1)
-    descend(task, train, "LBFGS", 0.0, 0)  # what torch prepares at its first steps does not count
+    descend(task, train, "LBFGS", 0.0, 0)  # warm-up of torch
     results: dict[str, list[Result]] = {name: [] for name in (OURS, *PEERS)}
     for seed in range(seeds):
         begun = time.process_time()
@@ -110,7 +110,7 @@ def _result(run: Callable[[Array], Array], test: Dataset, seconds: float) -> Res
 
 
 def descend(task: Task, data: Dataset, method: str, seconds: float, seed: int) -> Callable[[Array], Array]:
-    """The task's network in plain torch, trained for so many CPU seconds, which its grids share, and a step or more."""
+    """Train the task's network in plain torch for so many CPU seconds, shared by its grids; at least a step on each."""
     kan = create(task.shape, grid=task.grids[0], seed=seed)
     shift, scale = data.y.mean(axis=0), data.y.std(axis=0)
     x, y = torch.from_numpy(data.x), torch.from_numpy((data.y - shift) / scale)
@@ -132,7 +132,7 @@ def _descend(module: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, method: 
     begun = time.process_time()
     optimizer: torch.optim.Optimizer
     if method == "LBFGS":
-        # Few iterations a step, so that the clock is looked at often; its history outlives the step.
+        # Few iterations per step, so that the time is checked often; the history is kept between steps.
         optimizer = torch.optim.LBFGS(module.parameters(), max_iter=3, line_search_fn="strong_wolfe")
     else:
         optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
@@ -150,7 +150,7 @@ def _descend(module: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, method: 
 
 
 def pykan(task: Task, train: Dataset, test: Dataset, seed: int) -> Callable[[Array], Array]:
-    """Trained by pykan, through the same grids."""
+    """The network trained by pykan, on the same sequence of grids."""
     kan = importlib.import_module("kan")
     rows = {"train_input": train.x, "train_label": train.y, "test_input": test.x, "test_label": test.y}
     data = {name: torch.from_numpy(values) for name, values in rows.items()}

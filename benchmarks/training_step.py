@@ -1,8 +1,8 @@
-"""One training step, forward, backward and Adam, of the same networks in every library, and the memory it takes.
+"""One training step (forward, backward and Adam) of the same networks in every library: time and memory.
 
 Peers are pykan, inkan and jaxkan from PyPI, a KAN in plain torch in efficient-kan's form, and, for scale, an MLP of the
-same widths. All in float32 on one thread; times are medians of interleaved rounds in one process, memory is of a
-process each: what it holds at its peak above what it held after the import.
+same widths. All run in float32 on one thread. Times are medians of interleaved rounds in one process. Memory is
+measured in a process for each: the peak minus the memory after the import.
 
     OMP_NUM_THREADS=1 python benchmarks/training_step.py [--small]
 """
@@ -29,13 +29,13 @@ COLUMNS = (
 )
 AHEAD = 2.0  # of the best peer, in the median column
 BEHIND = 3.0  # the MLP, where the layers are wide
-NOISE = 1.0  # MB, which an allocator holds or not by chance
+NOISE = 1.0  # MB, random variation of the allocator
 WIDE = Task("64-64-64-10", 256)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One network and batch: CPU seconds a step and peak memory in MB of each library."""
+    """One network and batch: CPU seconds per step and peak memory in MB of each library."""
 
     task: Task
     seconds: Mapping[str, float]
@@ -68,7 +68,7 @@ def measure(task: Task, small: bool) -> Column:
 
 
 def peak(name: str, task: Task) -> float:
-    """`_steps.peak`, in a process of its own."""
+    """`_steps.peak` in a separate process."""
     command = [sys.executable, "-m", "benchmarks._steps", name, task.net, str(task.batch)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     if done.returncode:
@@ -77,7 +77,7 @@ def peak(name: str, task: Task) -> float:
 
 
 def report(columns: list[Column]) -> str:
-    """The tables, what was to be reached, and last whether ours was first in every column."""
+    """The tables and the goals."""
     names = list(columns[0].seconds)
     head = ["", *(column.name for column in columns)]
     times = [[name, *(f"{1e3 * column.seconds[name]:.3g}" for column in columns)] for name in names]

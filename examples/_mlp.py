@@ -1,7 +1,7 @@
-"""The perceptrons that the examples compare with: float64, on one thread, as strong as we could make them.
+"""The perceptrons (MLPs) that the examples compare with: float64, on one thread, as strong as we could make them.
 
-Derivatives by the inputs are carried forward, as in our own networks, instead of by differentiating twice: the same
-numbers several times faster. Two trainers: torch's LBFGS with line search, and our own Levenberg-Marquardt.
+Derivatives by the inputs are propagated forward, as in our own networks, instead of by automatic differentiation twice:
+the same numbers several times faster. Two trainers: torch's LBFGS with line search, and our own Levenberg-Marquardt.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ RIDGE = 1e-13
 
 @dataclass(frozen=True)
 class Mlp:
-    """A perceptron: its widths from inputs to outputs, and tanh or SiLU between."""
+    """A perceptron: its widths from inputs to outputs, and its activation, tanh or SiLU."""
 
     widths: tuple[int, ...]
     activation: str
@@ -82,7 +82,7 @@ class Mlp:
 
 @dataclass(eq=False)
 class Squares:
-    """½·Σ residual² of a vector. `terms` are (residual, which takes one row or many; rows; root of the weight)."""
+    """½·Σ residual² of a vector. `terms` are (residual function of one row or many, rows, root of the weight)."""
 
     size: int
     terms: Sequence[tuple[Callable[[Tensor, Tensor], Tensor], Tensor, float]]
@@ -92,7 +92,7 @@ class Squares:
             [0.5 * (root * residual(vector, rows)).square().sum() for residual, rows, root in self.terms]
         ).sum()
 
-    # The two that `levenberg.minimise` asks for.
+    # The interface of `levenberg_marquardt.minimise`.
 
     def loss(self, vector: Array) -> tuple[float, Any]:
         with torch.no_grad():
@@ -121,7 +121,7 @@ def regression(mlp: Mlp, x: Array, y: Array) -> Squares:
 
 
 def warm_up() -> None:
-    """One thread for torch, and what it prepares at its first steps done, so that no perceptron pays for it."""
+    """Set torch to one thread and warm it up, so that the first steps are not timed."""
     torch.set_num_threads(1)
     mlp = Mlp((1, 2, 1), "tanh")
     problem = regression(mlp, np.zeros((2, 1)), np.ones((2, 1)))
@@ -130,7 +130,7 @@ def warm_up() -> None:
 
 
 def by_lbfgs(start: Tensor, problem: Squares, seconds: float) -> tuple[Tensor, float]:
-    """The best vector in so many CPU seconds of LBFGS (five iterations under way are finished), and the seconds."""
+    """The best vector in so many CPU seconds of LBFGS (up to five iterations more), and the seconds spent."""
     vector = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([vector], max_iter=5, history_size=50, line_search_fn="strong_wolfe")
     best, least = start, np.inf
@@ -151,7 +151,7 @@ def by_lbfgs(start: Tensor, problem: Squares, seconds: float) -> tuple[Tensor, f
 
 
 def by_levenberg(start: Tensor, problem: Squares, seconds: float) -> tuple[Tensor, float]:
-    """The vector after so many CPU seconds of our Levenberg-Marquardt (a step under way is finished), and they."""
+    """The vector after so many CPU seconds of our Levenberg-Marquardt (up to one step more), and the seconds spent."""
     begun = time.process_time()
     timed = Timed(problem.size, problem.terms, start.numpy(), begun + seconds)
     penalty = Penalty(np.full(problem.size, RIDGE), 0.0, start.numpy(), ())
@@ -166,13 +166,13 @@ class OutOfTime(Exception):
 
 @dataclass(eq=False)
 class Timed(Squares):
-    """The same until some second of CPU; `vector` is then where the fit was."""
+    """`Squares` with a limit of CPU time; `vector` is the last accepted vector."""
 
     vector: Array
     end: float
 
     def normal_equations(self, vector: Array, state: Any) -> tuple[Array, Array]:
-        self.vector = vector  # it is asked for these at each vector that it takes
+        self.vector = vector  # called once for each accepted vector
         if time.process_time() >= self.end:
             raise OutOfTime
         return super().normal_equations(vector, state)

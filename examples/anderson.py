@@ -1,17 +1,17 @@
-"""Anderson localisation: the mobility edge of a quasiperiodic chain, read off a network that tells its states apart.
+"""Anderson localisation: the mobility edge of a quasiperiodic chain, read from a network that classifies its states.
 
     u[n-1] + u[n+1] + V[n]·u[n] = E·u[n],  V[n] = 2λ·cos(2πbn + φ) / (1 - α·cos(2πbn + φ)),  b the golden mean
 
 is the chain of Ganeshan, Pixley and Das Sarma (GAAM; Physical Review Letters 114, 146601, 2015). Its states are
 localised where αE + 2λ - 2 > 0. From diagonalised chains with random α, λ and φ a network learns whether a state of
-energy E is localised: whether its fractal dimension -log(Σu⁴)/log(sites) is below a half. Then:
+energy E is localised, that is, whether its fractal dimension -log(Σu⁴)/log(sites) is below a half. The networks are:
 
-    splines, no product   [3, 1, 1]          what sums of curves can tell
-    splines               [3, (1, 1), 1, 1]  a sum and a product beside each other
-    straight lines        the same network with lines for the inner edges and tanh at last, then pruned
+    splines, no product   [3, 1, 1]          sums of curves only
+    splines               [3, (1, 1), 1, 1]  a sum node and a product node
+    straight lines        the same network with linear inner edges and tanh at the end, then pruned
 
-The formula of the last is d + c·tanh(p(α, λ, E)); where it is a half, there is the edge, a polynomial. Accuracies are
-on chains that nothing was trained on. The study of KANs (arXiv:2408.10205 and 2404.19756, §4.4) found this edge so.
+The formula of the last is d + c·tanh(p(α, λ, E)); the edge is where it equals a half, a polynomial equation. Accuracies
+are on unseen chains. The KAN papers (arXiv:2408.10205 and 2404.19756, §4.4) found this edge in the same way.
 
     OMP_NUM_THREADS=1 python -m examples.anderson [--small]
 """
@@ -40,12 +40,12 @@ INPUTS = ("alpha", "lam", "energy")
 TERMS = {"αE": (1, 0, 1), "λ": (0, 1, 0), "1": (0, 0, 0), "α": (1, 0, 0), "E": (0, 0, 1)}  # powers of INPUTS
 THEORY = {"αE": 1.0, "λ": 2.0, "1": -2.0, "α": 0.0, "E": 0.0}
 WITH_PRODUCT: tuple[int | tuple[int, int], ...] = (3, (1, 1), 1, 1)
-FEWER = 20_000  # rows for all but the last constants
+FEWER = 20_000  # rows for everything except the final constants
 
 
 @dataclass(frozen=True)
 class Study:
-    """How many chains are diagonalised to learn from and to judge, of how many sites, and for which seeds."""
+    """The numbers of training and test chains, the sites of a chain, and the seeds."""
 
     sites: int = 987
     learned: int = 150
@@ -58,8 +58,8 @@ SMALL = Study(sites=377, learned=40, judged=10, seeds=(0,))
 
 @dataclass(frozen=True)
 class Result:
-    """Accuracy on unseen chains, CPU seconds, and the edge's coefficients where it is a polynomial: 1 of αE; `others`
-    is the largest of the terms that it should not have and TERMS has not."""
+    """Accuracy on unseen chains, CPU seconds, and the coefficients of the edge's polynomial, with 1 for αE; `others` is
+    the largest coefficient of a term that is not in TERMS."""
 
     accuracy: float
     seconds: float
@@ -80,7 +80,7 @@ def states(alpha: float, strength: float, phase: float, sites: int) -> tuple[Arr
 
 
 def chains(count: int, sites: int, seed: int) -> tuple[Array, NDArray[np.bool_]]:
-    """The states of so many random chains: α, λ and E (count·sites, 3), and which are localised."""
+    """The states of `count` random chains: α, λ and E (count·sites, 3), and which are localised."""
     generator = np.random.default_rng(seed)
     x, localised = [], []
     for _ in range(count):
@@ -96,7 +96,7 @@ def theory(x: Array) -> NDArray[np.bool_]:
 
 
 def lines(data: Dataset, seed: int) -> Kan:
-    """The network with a product whose inner edges are straight lines and whose last is tanh, fitted and pruned."""
+    """The network with a product, linear inner edges and a final tanh, fitted and pruned."""
     layers: list[Layer] = []
     for layer in create(WITH_PRODUCT).layers:
         name = "tanh" if layer.inputs == 1 and len(layers) == 2 else "x"
@@ -116,7 +116,7 @@ def lines(data: Dataset, seed: int) -> Kan:
 
 
 def edge(kan: Kan) -> tuple[dict[str, float], float]:
-    """The polynomial that is 0 where the network says a half, by TERMS, and the largest other coefficient; αE has 1."""
+    """The polynomial that is 0 where the output is a half: coefficients of TERMS (1 for αE), and the largest other."""
     (formula,) = formulas(kan, strict=False)
     whole = expression(formula)
     (wave,) = whole.atoms(sympy.tanh)
@@ -133,7 +133,7 @@ def edge(kan: Kan) -> tuple[dict[str, float], float]:
 
 
 def study(one: Study) -> Results:
-    """All learn from the same chains and are judged by the same others; seeds are those of networks and splits."""
+    """Train all networks on the same chains and test them on the same others; seeds are of networks and splits."""
     x, localised = chains(one.judged, one.sites, 10_000)
     results: Results = {"theory": [Result(float((theory(x) == localised).mean()), 0.0, THEORY)]}
 
@@ -185,7 +185,7 @@ def report(one: Study, results: Results, seconds: float) -> str:
 
 
 def _off(run: Result) -> float:
-    """How far the edge is from theory: relative, or absolute where a coefficient should be 0."""
+    """The largest error of the edge's coefficients: relative, or absolute if a coefficient should be 0."""
     told = run.edge or dict.fromkeys(THEORY, np.nan)
     return max([abs(told[name] - wanted) / (abs(wanted) or 1.0) for name, wanted in THEORY.items()] + [run.others])
 

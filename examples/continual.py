@@ -1,15 +1,15 @@
-"""Learning without forgetting: five peaks, one after the other, and what is left of the first ones (KAN paper, 3.4).
+"""Continual learning without forgetting: five peaks, learned one after the other (KAN paper, 3.4).
 
     y = Σ exp(-300·(x - c)²), c = -0.8, -0.4, 0, 0.4, 0.8; 100 points around one peak at a time
 
-After each peak the table shows the root mean squared error on the points of all peaks so far, and last on 2,000 points
-between them that nothing was trained on. A spline's coefficients act near their knots only, so that what was learned
-elsewhere stays, under four conditions, each of which the table also shows broken:
+After each peak the table shows the root mean squared error on the points of all peaks so far, and at the end on 2,000
+other points. A spline's coefficients act only near their knots, so what was learned elsewhere is kept, under four
+conditions; the table also shows each of them violated:
 
-- the splines carry all: no base function (`create(.., base="zero")`), whose weight acts everywhere;
-- nothing pulls to 0: `refine(.., ridge=0)`, or `proximal` in its place, a ridge around the present parameters;
-- the grid stays, and is so fine that a spline's bumps are narrower than the gaps between what was learned;
-- one layer. In two, every edge of the second one is shared by all x: [1,5,1] forgets, as a perceptron does.
+- splines only: no base function (`create(.., base="zero")`), whose weight acts everywhere;
+- no ridge towards 0: `refine(.., ridge=0)`, or `proximal` instead, a ridge around the present parameters;
+- a fixed grid, so fine that basis functions are narrower than the gaps between the data of different phases;
+- one layer. With two, every edge of the second is shared by all x: [1,5,1] forgets, as a perceptron does.
 
     OMP_NUM_THREADS=1 python -m examples.continual [--small] [--picture continual.png]
 """
@@ -34,7 +34,7 @@ from kanserve.train import refine
 Array = NDArray[np.float64]
 Predict = Callable[[Array], Array]
 Learner = Callable[[list[Array], float], list[Predict]]
-"""From the points of each phase, and CPU seconds to spend on each if it can choose, to a predictor after each phase."""
+"""A function from the points of each phase and the CPU seconds per phase to a predictor after each phase."""
 
 CENTRES = np.linspace(-0.8, 0.8, 5)
 PHASES = [(centre + np.linspace(-0.2, 0.2, 100))[:, None] for centre in CENTRES]
@@ -85,7 +85,7 @@ def perceptron(phases: list[Array], seconds: float, mlp: Mlp, trainer: str) -> l
 
 
 def pykan(phases: list[Array], _: float, steps: int = 50) -> list[Predict]:
-    """As in its own example of this: 200 intervals, no base, scales frozen, no update of the grid."""
+    """As in pykan's own example: 200 intervals, no base function, fixed scales, no grid update."""
     kan = importlib.import_module("kan")
     found: list[Predict] = []
     with elsewhere():
@@ -125,7 +125,7 @@ SMALL = (BEST, "ridge 1e-10 towards 0", "G = 20", PERCEPTRON)
 
 
 def study(small: bool = False) -> dict[str, Result]:
-    """Each learner through the phases; perceptrons have a second for each, which is more than ours need in all."""
+    """Run each learner through the phases; perceptrons have one second per phase, more than ours needs in all."""
     warm_up()
     learners = {name: LEARNERS[name] for name in SMALL} if small else dict(LEARNERS)
     if installed("pykan") and not small:
@@ -166,7 +166,7 @@ def report(results: dict[str, Result]) -> str:
 
 
 def picture(path: str) -> None:
-    """Save what our network and a perceptron give after each peak."""
+    """Save a picture of our network and a perceptron after each peak."""
     import matplotlib
 
     matplotlib.use("agg")

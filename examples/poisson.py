@@ -1,11 +1,11 @@
 """Differential equations: Poisson's equation of the KAN paper, and two nonlinear ones, beside perceptrons.
 
-    u_xx + u_yy = f on [-1, 1]², u known on its edge, with the solution u = sin(πx)·sin(πy²)
+    u_xx + u_yy = f on [-1, 1]², u known on the boundary, with the solution u = sin(πx)·sin(πy²)
 
-10,000 points inside, with weight 0.01, and 800 on the edge; the solution is used for f, for the edge and to measure
-the error: the mean square of u - solution on 10,000 points that nothing was trained on, median and worst of five
-seeds. Each perceptron has the CPU seconds of our network and carries the derivatives forward as ours does; it is
-trained by torch's LBFGS, or by our own Levenberg-Marquardt (LM), which is a harder peer than the paper's.
+10,000 points inside, with weight 0.01, and 800 on the boundary. The solution gives f and the boundary values, and
+measures the error: the mean squared error of u on 10,000 other points, median and worst of five seeds. Each perceptron
+has the CPU seconds of our network and propagates derivatives forward as ours does; it is trained by torch's LBFGS, or
+by our own Levenberg-Marquardt (LM), which is a stronger peer than the paper's.
 
     OMP_NUM_THREADS=1 python -m examples.poisson [--small]
 """
@@ -36,7 +36,7 @@ SMALLER = Mlp((2, 12, 12, 12, 1), "silu")  # 361; ours has 360
 
 @dataclass(frozen=True)
 class Equation:
-    """operator(u, [u_x, u_y], [u_xx, u_yy]) = source(x) inside, u = solution(x) on the edge; who solves it, and how."""
+    """operator(u, [u_x, u_y], [u_xx, u_yy]) = source(x) inside, u = solution(x) on the boundary; and the solvers."""
 
     name: str
     operator: Callable[[Any, list[Any], list[Any]], Any]
@@ -49,7 +49,7 @@ class Equation:
     edge: int = 600
     weight: float = 0.01
     low: tuple[float, float] = (-1.0, -1.0)
-    sides: int = 4  # of x = low, x = 1, y = low, y = 1, how many belong to the edge
+    sides: int = 4  # how many of x = low, x = 1, y = low, y = 1 belong to the boundary
 
     @property
     def ours(self) -> str:
@@ -86,7 +86,7 @@ POISSON = Equation(
 )
 NONLINEAR = (
     Equation(
-        # Burgers: a front moves through, and nothing is known at t = 1. One tanh neuron is the solution exactly.
+        # Burgers: a moving front, without values at t = 1. One tanh neuron is the exact solution.
         "u_t + u·u_x = 0.05·u_xx",
         lambda u, d, dd: d[1] + u * d[0] - VISCOSITY * dd[0],
         lambda x: np.zeros(len(x)),
@@ -113,7 +113,7 @@ class Result:
 
 
 def points(equation: Equation, inside: int, edge: int, seed: int) -> tuple[Array, Array]:
-    """Random points inside and on the edge."""
+    """Random points inside and on the boundary."""
     generator = np.random.default_rng(seed)
     interior, border = (generator.uniform(equation.low, 1.0, (count, 2)) for count in (inside, edge))
     side = np.arange(edge) % equation.sides
@@ -166,7 +166,7 @@ Table = dict[str, list[Result]]
 
 
 def compare(equation: Equation, seeds: Sequence[int]) -> Table:
-    """Our network, then each peer for as long as it took."""
+    """Our network, then each peer with the same CPU time."""
     results: Table = {}
     for seed in seeds:
         own = kan(equation, seed)
@@ -201,7 +201,7 @@ def report(name: str, rows: Table) -> str:
 
 
 def _judged(rows: Table) -> list[str]:
-    """Win or loss against the best peer; and beside the paper's perceptron, whether the goals of its row are met."""
+    """Win or loss against the best peer; and, with the paper's perceptron, whether the goals are met."""
     runs = next(runs for who, runs in rows.items() if who.startswith("KAN"))
     peers = {who: float(np.median([run.error for run in runs])) for who, runs in rows.items() if who.startswith("MLP")}
     best = min(peers, key=lambda who: peers[who])

@@ -60,4 +60,4 @@ def test_a_signature_is_demanded_from_a_store_as_from_a_folder(tmp_path: Path) -
         with loaded(root, require_signature=(str(tmp_path / "public.pem"),)) as models:
             assert versions(models) == [1]
             assert "not signed" in models.catalog.reasons["fox", 2]
-            assert "no key that is trusted" in models.catalog.reasons["fox", 3]
+            assert "not by a trusted key" in models.catalog.reasons["fox", 3]
