@@ -1,5 +1,6 @@
 """Renamed names of 0.1. The old ones work until 0.3, with a DeprecationWarning that gives the new one."""
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,6 +60,11 @@ def new_name(old: str) -> str:
     return new
 
 
+def warn_renamed(old: str, new: str) -> None:
+    """Warn whoever uses an old name, two calls up."""
+    warnings.warn(f"{old} is now {new}; the old name goes with 0.3.", DeprecationWarning, stacklevel=3)
+
+
 def renamed_keyword(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator: the function also accepts the keyword `old` for `new`, with a DeprecationWarning."""
 
@@ -76,6 +82,19 @@ def renamed_keyword(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P
         return call
 
     return decorate
+
+
+def one_event(report: Callable[..., None], parts: Callable[[Any], tuple[Any, ...]]) -> Callable[[Any], None]:
+    """A callback for events; one that still takes `parts` of an event as arguments is warned about and gets these."""
+    try:
+        inspect.signature(report).bind(None)
+        return report
+    except ValueError:  # a builtin without a signature
+        return report
+    except TypeError:
+        text = "report is called with one event now; a callback with several arguments works until 0.3."
+        warnings.warn(text, DeprecationWarning, stacklevel=3)
+        return lambda event: report(*parts(event))
 
 
 class _Renamed(MetaPathFinder, Loader):

@@ -162,7 +162,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def tell(step: "SimplifyStep") -> None:
     """One line of a simplification's progress on standard error, shortened to WIDTH characters."""
-    line = f"{step.edges:>4} edges, held-out loss {step.loss:.4g}: {plain(step.action)}"
+    line = f"{step.edges:>4} edges, held-out loss {step.loss:.4g}: {plain(step.stage)}"
     print(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…", file=sys.stderr)
 
 

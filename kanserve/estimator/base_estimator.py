@@ -170,4 +170,4 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
 
 def _tell(step: SimplifyStep) -> None:
-    sys.stderr.write(f"{step.action}: {step.edges} edges, loss {step.loss:.3g}\n")
+    sys.stderr.write(f"{step}\n")

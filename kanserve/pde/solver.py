@@ -4,13 +4,13 @@ The grids of the first layer span exactly the box of the points: outside, a spli
 is 0. Ranges of hidden layers are set only when the grid is refined.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve._renamed import renamed_keyword
+from kanserve._renamed import one_event, renamed_keyword
 from kanserve.errors import NetworkError, TrainingError
 from kanserve.network.kan import Base, Kan, Variable
 from kanserve.network.splines import uniform_knots
@@ -18,13 +18,13 @@ from kanserve.pde.residual_problem import ResidualProblem, problem
 from kanserve.pde.residuals import Residual, checked
 from kanserve.train.common.argument_checks import grid_sequence, increasing, whole
 from kanserve.train.common.creation import create
+from kanserve.train.common.events import Event, Report
 from kanserve.train.common.grids import regrid
 from kanserve.train.lm.blas_threads import threads_for
-from kanserve.train.lm.levenberg_marquardt import MOST_PARAMETERS, minimise
+from kanserve.train.lm.levenberg_marquardt import MOST_PARAMETERS, minimise, step_and_loss
 from kanserve.train.lm.parameter_vector import gather, penalty, scatter
 
 Array = NDArray[np.float64]
-SolveReport = Callable[[str, float], None]
 
 RIDGE = 1e-13
 PATIENCE = 15  # a differential equation has long plateaus
@@ -45,7 +45,7 @@ def solve(
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
     scale: ArrayLike = 1.0,
-    report: SolveReport | None = None,
+    report: Report | None = None,
 ) -> Kan:
     """Train a network of this shape to make the residuals small; equal seeds give equal networks.
 
@@ -60,6 +60,7 @@ def solve(
     used, NetworkError for shapes, names and scales, TrainingError if no start gives finite residuals.
     """
     grids: Sequence[int] = grid_sequence(grid)
+    report = report and one_event(report, lambda event: (event.stage, event.loss))
     if not (increasing(grids) and whole(starts, 1) and whole(steps, 1) and whole(seed, 0)):
         raise TrainingError(
             "A fit needs grids that get finer, starts ≥ 1, steps ≥ 1 and a seed ≥ 0, whole numbers; "
@@ -98,7 +99,7 @@ def refine(
     steps: int = 40,
     ridge: float = RIDGE,
     patience: int = PATIENCE,
-    report: Callable[[int, float], None] | None = None,
+    report: Report | None = None,
 ) -> Kan:
     """Reduce the residuals of a network by fitting its splines and the constants of its named functions.
 
@@ -106,6 +107,7 @@ def refine(
     with a higher loss than at the start. TrainingError if a residual is not finite at the start.
     """
     one = problem(kan, checked(residuals, len(kan.inputs)))
+    report = report and one_event(report, step_and_loss)
     better, loss = _refined(kan, one, steps, ridge, patience, report)
     if not np.isfinite(loss):
         raise TrainingError(_not_finite(one, kan))
@@ -119,7 +121,7 @@ def defects(kan: Kan, residual: Residual) -> Array:
 
 
 def _refined(
-    kan: Kan, one: ResidualProblem, steps: int, ridge: float, patience: int, report: Callable[[int, float], None] | None
+    kan: Kan, one: ResidualProblem, steps: int, ridge: float, patience: int, report: Report | None
 ) -> tuple[Kan, float]:
     """The network after at most `steps` iterations, and its loss; unchanged if the loss is not finite."""
     if one.size > MOST_PARAMETERS:
@@ -170,8 +172,8 @@ def _on_domain(kan: Kan, points: Array, inputs: Sequence[str], outputs: Sequence
     )
 
 
-def _at(stage: str, report: SolveReport | None) -> Callable[[int, float], None] | None:
-    return None if report is None else lambda _step, loss: report(stage, loss)
+def _at(stage: str, report: Report | None) -> Report | None:
+    return None if report is None else lambda event: report(Event(stage, event.loss))
 
 
 def _not_finite(one: ResidualProblem, kan: Kan) -> str:

@@ -115,7 +115,7 @@ def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report:
         rung = architectures.trained(shape, data, one, seed)
         spent += needed
         if report is not None:
-            report(SimplifyStep(f"tried {list(shape)}", rung.kan.edges, float(rung.losses.mean()), rung.kan))
+            report(SimplifyStep(f"tried {list(shape)}", float(rung.losses.mean()), rung.kan.edges, rung.kan))
         if rung.explains if enough is None else rung.error <= enough:
             return rung
         stale = 0 if not rungs or clearly_better(rung, _best(rungs)) else stale + 1

@@ -354,4 +354,4 @@ def _near(one: Judge, losses: Array, best: Array) -> bool:
 
 def _tell(report: SimplifyReport | None, action: str, kan: Kan, losses: Array) -> None:
     if report is not None:
-        report(SimplifyStep(action, kan.edges, float(losses.mean()), kan))
+        report(SimplifyStep(action, float(losses.mean()), kan.edges, kan))

@@ -338,4 +338,4 @@ def _names(kan: Kan) -> list[str]:
 
 def _tell(report: SimplifyReport | None, action: str, state: _State) -> None:
     if report is not None:
-        report(SimplifyStep(action, state.kan.edges, float(state.losses.mean()), state.kan))
+        report(SimplifyStep(action, float(state.losses.mean()), state.kan.edges, state.kan))

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve._renamed import warn_renamed
 from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError
 from kanserve.network.evaluate import softmax
@@ -16,6 +17,7 @@ from kanserve.simplification.leave_one_out import loo_factor
 from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.train.common.argument_checks import not_negative, whole
+from kanserve.train.common.events import Event
 from kanserve.train.common.grids import set_ranges
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import Constant
@@ -26,15 +28,25 @@ SMOOTHNESS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
 @dataclass(frozen=True)
-class SimplifyStep:
-    """One step of a simplification, and its result."""
+class SimplifyStep(Event):
+    """One step of a simplification, and its result.
 
-    action: str
+    `loss` is that on the validation rows: the mean squared error in units of the variances, or a classifier's
+    cross-entropy.
+    """
+
     edges: int
-    loss: float
-    """On the validation rows: the mean squared error in units of the variances, or a classifier's cross-entropy."""
     kan: Kan = field(repr=False)
     """The network after the step: with `report=steps.append`, taking steps[n].kan undoes all later steps."""
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.edges} edges, loss {self.loss:.3g}"
+
+    @property
+    def action(self) -> str:
+        """The old name of `stage`."""
+        warn_renamed("SimplifyStep.action", "SimplifyStep.stage")
+        return self.stage
 
 
 SimplifyReport = Callable[[SimplifyStep], None]

@@ -1,9 +1,10 @@
 """Training: networks from data. NumPy alone fits by least squares; LBFGS and Adam need torch, and import it late."""
 
 from kanserve.train.common.creation import create
+from kanserve.train.common.events import Event
 from kanserve.train.common.fit_progress import Progress
 from kanserve.train.common.scoring import Score, score
 from kanserve.train.fitting import fit
 from kanserve.train.lm.levenberg_marquardt import refine
 
-__all__ = ["Progress", "Score", "create", "fit", "refine", "score"]
+__all__ = ["Event", "Progress", "Score", "create", "fit", "refine", "score"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from kanserve._renamed import warn_renamed
 from kanserve.errors import FormulaError
 from kanserve.formula import formulas
 from kanserve.network.kan import Variable
@@ -14,20 +15,33 @@ from kanserve.search.fit.problem import Search, SearchProblem
 from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.trees import Node
+from kanserve.train.common.events import Event
 from kanserve.train.common.fit_progress import Watch
 
 LONGEST = 60  # characters of a formula on the progress line
 
 
 @dataclass(frozen=True)
-class Improvement:
-    """A formula that is better than all before: the seconds since the start, the number of formulas tried so far, its
-    text, and its root mean square error on held-out rows, in units of the output."""
+class Improvement(Event):
+    """A formula that is better than all before.
+
+    `loss` is its root mean square error on held-out rows, in units of the output.
+    """
 
     seconds: float
+    """Since the start of the search."""
     tried: int
+    """Formulas so far."""
     text: str
-    error: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s, error {self.loss:.3g}: {self.text}"
+
+    @property
+    def error(self) -> float:
+        """The old name of `loss`."""
+        warn_renamed("Improvement.error", "Improvement.loss")
+        return self.loss
 
 
 SearchReport = Callable[[Improvement], None]
@@ -83,7 +97,7 @@ class ProgressSearch(Search):
         if self.report is not None:
             seconds = time.perf_counter() - self.began
             error = found.held * float(self.ready.y.std()) * self.ready.scale
-            self.report(Improvement(seconds, self.tried, text, error))
+            self.report(Improvement("better formula", error, seconds, self.tried, text))
 
     def _text(self, node: Node) -> str:
         variables = tuple(Variable(name) for name in self.names)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from math import isfinite, nan
 
 from kanserve.network.kan import Kan
+from kanserve.train.common.events import Event
 from kanserve.train.common.training_settings import TRAINING
 
 
 @dataclass(frozen=True)
-class Progress:
+class Progress(Event):
     """Where a fit is: the stage it has just finished, its error, and how much is left.
 
     A least-squares fit gives root mean squared errors in units of the answers' standard deviations (0 is perfect, 1 as
@@ -19,12 +20,13 @@ class Progress:
     minimise, on either. Without held-out rows both are on the training rows. Unknown values are NaN.
     """
 
-    stage: str
-    error: float
-    loss: float = nan
+    error: float = nan
     share: float = 0.0
     """How much of the work is done, from 0 to 1: an estimate, since a fit may end early."""
     seconds_left: float = nan
+
+    def __str__(self) -> str:
+        return line(self)
 
 
 FitReport = Callable[[Progress], None]
@@ -52,7 +54,7 @@ class Watch:
         clock = time.monotonic()
         done = share - self.recalled
         left = (clock - self.began) * (1 - share) / done if done > 0 else nan
-        now = Progress(stage, float(error), float(loss), share, left)
+        now = Progress(stage, float(loss), float(error), share, left)
         if self.show:
             rewrites = sys.stderr.isatty()
             if (

@@ -6,18 +6,19 @@ is finite and smaller, so a fit never ends worse than it began, nor in NaN. The 
 Nielsen, Tingleff, Methods for non-linear least squares problems, 2004).
 """
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve import native
+from kanserve._renamed import one_event
 from kanserve.data.dataset import scaled
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan
 from kanserve.train.common.argument_checks import not_negative, whole
+from kanserve.train.common.events import Event, Report
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import jacobian
 from kanserve.train.lm.blas_threads import threads_for
@@ -26,7 +27,6 @@ from kanserve.train.lm.damped_solve import by_residuals, solve_damped
 from kanserve.train.lm.parameter_vector import Constant, Free, Penalty, free_parameters, gather, penalty, scatter
 
 Array = NDArray[np.float64]
-StepReport = Callable[[int, float], None]
 
 MOST_PARAMETERS = 8000  # a step holds three square matrices of this size: 1.5 GB
 
@@ -52,7 +52,7 @@ def refine(
     ridge: float = 1e-12,
     weights: ArrayLike | None = None,
     patience: int = TRAINING.levenberg_marquardt_patience,
-    report: StepReport | None = None,
+    report: Report | None = None,
     proximal: float = 0.0,
     fixed: frozenset[Constant] = frozenset(),
 ) -> Kan:
@@ -64,8 +64,8 @@ def refine(
     parameters θ0: parameters that these rows do not determine stay as they were instead of going to 0.
 
     The fit ends after `steps` iterations, or when `patience` steps in a row gain less than a thousandth each. A network
-    that is not finite on these rows is returned unchanged. `report` is called with the iteration and the loss after
-    each accepted step.
+    that is not finite on these rows is returned unchanged. `report` is called with an
+    event after each accepted step: its `stage` is "step 3", its `loss` the loss.
 
     The same call gives the same network, bit for bit, on any number of threads. Another kind of processor, or NumPy in
     place of the compiled kernels, rounds differently.
@@ -95,7 +95,7 @@ def refine(
         before = point.error
         if not np.isfinite(before):
             return kan
-        descend(point, steps, patience, report)
+        descend(point, steps, patience, report and one_event(report, step_and_loss))
     if point.error > before and smooth == 0:  # the ridge alone must not make the fit worse
         return kan
     return scatter(kan, free, point.vector)
@@ -110,7 +110,7 @@ def _start(kan: Kan, free: tuple[Free, ...], cost: Penalty, x: Array, y: Array, 
 
 
 def minimise(
-    one: Problem, start: Array, penalty: Penalty, steps: int, patience: int, report: StepReport | None = None
+    one: Problem, start: Array, penalty: Penalty, steps: int, patience: int, report: Report | None = None
 ) -> Array:
     """The vector with the lowest loss plus penalty that `steps` iterations find from `start`."""
     point = Point(one, penalty, start)
@@ -118,7 +118,12 @@ def minimise(
     return point.vector
 
 
-def descend(point: "Descent", steps: int, patience: int, report: StepReport | None) -> None:
+def step_and_loss(event: Event) -> tuple[int, float]:
+    """What a callback of two arguments was given before there were events."""
+    return int(event.stage.split()[-1]), event.loss
+
+
+def descend(point: "Descent", steps: int, patience: int, report: Report | None) -> None:
     """Minimise in at most `steps` iterations, with early stopping after `patience` small gains in a row."""
     damping, growth, small_gains = 1e-2, 2.0, 0
     moved = True
@@ -140,7 +145,7 @@ def descend(point: "Descent", steps: int, patience: int, report: StepReport | No
         small_gains = small_gains + 1 if gain < TRAINING.levenberg_marquardt_small_gain * point.value else 0
         point.accept()
         if report is not None:
-            report(step, new)
+            report(Event(f"step {step}", new))
         if small_gains == patience or new == 0:
             break
 

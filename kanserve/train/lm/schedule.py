@@ -15,6 +15,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import uniform_knots
 from kanserve.train.common.checkpoints import Checkpoint
+from kanserve.train.common.events import Event
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.grids import regrid
@@ -90,8 +91,8 @@ class Run:
         self.plan.watch.tell(stage, np.sqrt(error), self.loss, self.done / self.work if share is None else share)
 
     def _refined(self, kan: Kan, rows: Dataset, smooth: float, steps: int) -> Kan:
-        def report(_: int, value: float) -> None:
-            self.loss = np.sqrt(2 * value / rows.y.shape[1])
+        def report(event: Event) -> None:
+            self.loss = np.sqrt(2 * event.loss / rows.y.shape[1])
 
         return refine(
             kan,

@@ -13,6 +13,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.pde import Field, Residual, defects, refine, solve
 from kanserve.pde.residual_problem import ResidualProblem, problem
+from kanserve.train import Event
 from kanserve.train.lm.parameter_vector import gather
 from tests.support.kans import ZOO, mixed, multiplication, outside_linear, rows
 
@@ -248,10 +249,10 @@ def test_starts_use_few_points_of_residuals_that_hold_data_for_all(monkeypatch):
     monkeypatch.setattr("kanserve.pde.solver.START_POINTS", 20)
     x = np.linspace(-1, 1, 200)[:, None]
     measured = np.sin(3 * x[:, 0])
-    told: list[tuple[str, float]] = []
-    kan = solve([1, 1], Residual(lambda x, u: u - measured, x), grid=(8,), report=lambda *one: told.append(one))
+    told: list[Event] = []
+    kan = solve([1, 1], Residual(lambda x, u: u - measured, x), grid=(8,), report=told.append)
     assert np.abs(evaluate(kan, x)[:, 0] - measured).max() <= 1e-2
-    assert [*dict.fromkeys(stage for stage, _ in told)] == ["start 1 of 2", "start 2 of 2", "grid 8"]
+    assert [*dict.fromkeys(event.stage for event in told)] == ["start 1 of 2", "start 2 of 2", "grid 8"]
     few = problem(kan, (Residual(lambda x, u: u - measured, x),), most=20)
     assert few.rows == 20
 

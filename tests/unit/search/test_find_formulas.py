@@ -334,10 +334,10 @@ def test_each_better_formula_is_reported_with_its_error_in_units_of_the_answers(
     told: list[Improvement] = []
     found = find_formulas(data(A, B, C, y=1e6 * A * np.exp(-B / C)), max_fits=MANY, report=told.append)
     assert told and all(isinstance(improvement, Improvement) for improvement in told)
-    errors = [improvement.error for improvement in told]
+    errors = [improvement.loss for improvement in told]
     assert errors == sorted(errors, reverse=True)
     assert [improvement.tried for improvement in told] == sorted(improvement.tried for improvement in told)
-    assert told[-1].error < 1e-3 and 0 <= told[0].seconds <= told[-1].seconds and "exp(" in told[-1].text
+    assert told[-1].loss < 1e-3 and 0 <= told[0].seconds <= told[-1].seconds and "exp(" in told[-1].text
     assert found.best.exact
 
 

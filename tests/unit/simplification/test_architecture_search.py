@@ -91,7 +91,7 @@ def test_a_tolerance_ends_the_search_at_the_first_shape_that_meets_it() -> None:
 def test_equal_arguments_give_equal_networks_and_every_step_can_be_gone_back_to() -> None:
     data, steps = _data(lambda x: x[:, 0] * x[:, 1]), list[SimplifyStep]()
     assert equal(discover(data, seed=7, report=steps.append), discover(data, seed=7))
-    tried = [step.action for step in steps if step.action.startswith("tried")]
+    tried = [step.stage for step in steps if step.stage.startswith("tried")]
     assert tried == ["tried [2, 1]", "tried [2, 1, 1]", "tried [2, 2, 1]"]
     for step in steps:
         assert step.kan.edges == step.edges and np.isfinite(evaluate(step.kan, data.x)).all()

@@ -69,9 +69,9 @@ def test_what_was_removed_is_listed_and_can_be_undone() -> None:
     data, steps = Dataset(x, np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1] ** 2)), list[SimplifyStep]()
     pruned = prune(fit([3, 4, 1], data, grid=(3, 5), starts=2, noise_free=True), data, report=steps.append)
     assert pruned.shape == (3, 1, 1) and pruned.edges == 3
-    assert steps[0].action == "before pruning" and steps[0].kan.edges == 16
-    assert all(step.action.startswith(("removed ", "merged ", "put back ")) for step in steps[1:])
-    assert any("input x3" in step.action or "from x3" in step.action for step in steps)
+    assert steps[0].stage == "before pruning" and steps[0].kan.edges == 16
+    assert all(step.stage.startswith(("removed ", "merged ", "put back ")) for step in steps[1:])
+    assert any("input x3" in step.stage or "from x3" in step.stage for step in steps)
     back = prune(steps[-2].kan, data)
     assert back.edges == pruned.edges and not equal(steps[-2].kan, pruned)
 

@@ -38,13 +38,13 @@ def test_progress_holds_both_losses_and_the_share_that_is_done(optimizer: str) -
 
 
 def test_a_line_says_stage_losses_and_time_left() -> None:
-    assert line(Progress("grid 5", 0.0123456, 0.001, 0.5, 61)) == (
+    assert line(Progress("grid 5", 0.001, 0.0123456, 0.5, 61)) == (
         "grid 5                [##########..........]  loss 0.001  validation 0.0123  61 s left"
     )
     assert (
-        line(Progress("all rows", 0.5, nan, 1.0, 0.0)) == "all rows              [####################]  validation 0.5"
+        line(Progress("all rows", nan, 0.5, 1.0, 0.0)) == "all rows              [####################]  validation 0.5"
     )
-    assert line(Progress("adam", 0.5, nan, 0.1, 1e4)).endswith("3 h left")
+    assert line(Progress("adam", nan, 0.5, 0.1, 1e4)).endswith("3 h left")
 
 
 def test_a_terminal_has_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.network.training_range import finite_rows, sample
-from kanserve.train import create, refine, score
+from kanserve.train import Event, create, refine, score
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.blas_threads import _controller, threads_for
 from kanserve.train.lm.jacobian import LeastSquaresProblem, jacobian, loss, normal_equations, problem
@@ -281,12 +281,12 @@ def test_a_straight_line_does_not_bend_on_any_grid(name: str) -> None:
 
 @either_way
 def test_reports_and_stops_at_the_steps_it_is_given() -> None:
-    told: list[tuple[int, float]] = []
+    told: list[Event] = []
     kan = create([2, 2, 1], seed=3)
     x = sample(kan, 50)
-    refine(kan, x, np.sin(4 * x[:, 0]), steps=7, report=lambda step, value: told.append((step, value)))
+    refine(kan, x, np.sin(4 * x[:, 0]), steps=7, report=told.append)
     assert 1 <= len(told) <= 7
-    values = [value for _, value in told]
+    values = [event.loss for event in told]
     assert values == sorted(values, reverse=True)
 
 
