@@ -210,7 +210,7 @@ def export(
     folder : str or path
         A new folder. Each format gets a folder of its own in it. Missing parent folders are made.
     formats : sequence of str or str
-        One or more of "onnx_graph", "c_source", "numpy_source" and "wasm_module".
+        One or more of "onnx_graph", "c_source", "numpy_source", "javascript_source" and "wasm_module".
     name : str, default="model"
         Files and C functions are named from it.
     precision : {"double", "float"}, default="double"

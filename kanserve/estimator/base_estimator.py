@@ -132,7 +132,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         folder : str or path
             A new folder; each format gets a folder of its own in it.
         formats : sequence of str
-            One or more of "onnx_graph", "c_source", "numpy_source" and "wasm_module".
+            One or more of "onnx_graph", "c_source", "numpy_source", "javascript_source" and "wasm_module".
         **options
             name, precision, options and targets, as `kanserve.export` takes them.
 

@@ -71,6 +71,13 @@ def python_code(files: Files) -> str:
     return ast.dump(tree)
 
 
+def javascript_code(files: Files) -> str:
+    """The module without texts and comments."""
+    ((path, data),) = files.items()
+    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*\.mjs", path) and not re.search(rb"[^\n -~]|</|<!", data)
+    return _TEXT.sub('""', data.decode("ascii"))
+
+
 def onnx_code(files: Files) -> bytes:
     """The model without its documentation."""
     ((_, data),) = files.items()
@@ -87,6 +94,7 @@ FORMATS = {
     "C": Format(exported("c_source"), c_code),
     "C, one file": Format(exported("c_source", "single_file"), c_code),
     "C, a header": Format(exported("c_source", "header_only"), c_code),
+    "JavaScript": Format(exported("javascript_source"), javascript_code),
     "NumPy": Format(exported("numpy_source"), python_code),
     "ONNX": Format(exported("onnx_graph"), onnx_code),
 }
