@@ -20,4 +20,4 @@ def test_a_server_is_ready_soon_after_a_bare_one(tmp_path):
         with server_process.served(Settings(str(tmp_path), port=0)) as (running, _):
             busy.append(server_process.busy(running.pid))
     print(f"ready after {min(busy):.2f} s of computing, {min(base):.2f} s without kanserve")
-    assert min(busy) < 2 * min(base)
+    assert min(busy) < 3 * min(base)  # 1.9 to 2.1 times; one more large import makes it 4
