@@ -27,6 +27,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 DOWNLOADS := $(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2> /dev/null && test -w "$$cache" && \
 	echo "$$cache" || echo '$(CURDIR)/.venv/cache')
 export XDG_CACHE_HOME := $(CURDIR)/.venv/cache
+export COVERAGE_FILE := $(CURDIR)/.venv/coverage
 # uv takes the system's certificates, as pip does; the name of that setting has changed.
 export UV_NATIVE_TLS := 1
 export UV_SYSTEM_CERTS := 1
@@ -46,24 +47,27 @@ run: $(DEMO)
 
 # One thread each: two processes of as many threads as there are cores wait for one another.
 # worksteal gives a process neighbouring tests, which share what a file makes once.
+PYTEST := OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal
 # What judges by a clock or by memory has the machine to itself, after the others.
+TIMED := OMP_NUM_THREADS=1 pytest tests/performance
+
+# Coverage is that of the fast tests: to trace the slow ones as well takes minutes more and finds little.
 test: $(INSTALLED)
 	@echo 'Running the tests; `make test-fast` leaves out the slow ones, `make test-all` adds the extended ones.'
-	$(call run-tests,not extended)
+	$(PYTEST) -m 'not slow and not extended and not timing' --cov --cov-report=
+	$(PYTEST) -m 'slow and not extended and not timing'
+	$(TIMED) -m 'not extended'
+	@echo "Coverage of the fast tests, branches included: $$(coverage report --format=total) %"
 
 # Further cases of what the others test, the benchmarks' own tests, and what is published.
 test-extended: $(INSTALLED)
-	$(call run-tests,extended)
+	$(PYTEST) -m 'extended and not timing'
+	$(TIMED) -m 'extended'
 
 test-all: test test-extended
 
 test-fast: $(INSTALLED)
-	OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m 'not slow and not extended and not timing'
-
-define run-tests
-OMP_NUM_THREADS=1 pytest -n 2 --dist worksteal -m '$(1) and not timing'
-OMP_NUM_THREADS=1 pytest -m '$(1) and timing' tests/performance
-endef
+	$(PYTEST) -m 'not slow and not extended and not timing'
 
 check: check-style check-types check-layers check-protos check-deploy check-constraints
 

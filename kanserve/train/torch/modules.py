@@ -292,7 +292,7 @@ def _safely(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Te
     fine = torch.isfinite(function(x.detach()))
     # The branch not taken must be finite too: torch multiplies its gradient by 0 instead of leaving it out.
     inside = torch.where(fine, x, INSIDE_EVERY_DOMAIN)
-    passed: Tensor = _FiniteGradient.apply(inside)  # type: ignore[no-untyped-call]  # torch gives it no types
+    passed: Tensor = _FiniteGradient.apply(inside)  # type: ignore[no-untyped-call, unused-ignore]  # torch < 2.15 gives it no types
     return function(passed), fine
 
 

@@ -43,7 +43,7 @@ def chain(x: Tensor, layers: Sequence[Arguments]) -> Tensor:
 
 
 def _chain(*arguments: Any) -> Tensor:
-    result: Tensor = _Chain.apply(*arguments)  # type: ignore[no-untyped-call]  # torch gives it no types
+    result: Tensor = _Chain.apply(*arguments)  # type: ignore[no-untyped-call, unused-ignore]  # torch < 2.15 gives it no types
     return result
 
 
