@@ -10,6 +10,7 @@ maps calls to them. Stopping drains: health is NOT_SERVING, accepted calls are a
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -45,7 +46,7 @@ class ServingRuntime:
     def __init__(self, settings: Settings, worker: int = 0) -> None:
         self.threads = ThreadPool(settings.threads, held=max(MAX_INFLIGHT_BYTES, 4 * settings.max_message_bytes))
         self.meters = Metrics(worker)
-        self.meters.gauges = self.threads.gauges
+        self.meters.computing = self.threads.requests_computing
 
 
 class Server:
@@ -67,6 +68,7 @@ class Server:
         self.settings = settings
         counted = counted or ServingRuntime(settings)
         self.models = models or loaded(settings, counted)
+        counted.meters.gauges = partial(_gauges, counted.threads, self.models)
         self._observers = _observers(settings)
         self.state = ServerState(
             settings,
@@ -232,6 +234,10 @@ def _observers(settings: Settings) -> tuple[Any, ...]:
 
         observers.append(tracing.traces(settings))
     return tuple(observers)
+
+
+def _gauges(*parts: ThreadPool | Models) -> dict[str, float]:
+    return {name: value for part in parts for name, value in part.gauges().items()}
 
 
 def _options(settings: Settings, shared: bool) -> list[tuple[str, int]]:

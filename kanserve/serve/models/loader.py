@@ -121,6 +121,10 @@ class Models:
 
         return end
 
+    def gauges(self) -> dict[str, float]:
+        """Current values, by the names of the metrics."""
+        return {"model_changes_waiting": self._background.waiting}
+
     def close(self) -> None:
         """Load nothing more. Loaded models continue to serve."""
         self._background.close()

@@ -111,6 +111,12 @@ class LoadingQueue:
         self._alone = False
 
     @property
+    def waiting(self) -> int:
+        """How many jobs and turns have been asked for and have not begun; those of `soon` do not count."""
+        with self._changed:
+            return sum(map(len, self._waiting.values()))
+
+    @property
     def idle(self) -> bool:
         return not self._waiting and self._short.empty()
 

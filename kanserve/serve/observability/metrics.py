@@ -59,12 +59,13 @@ class _Loads:
 class Metrics:
     """Metrics since the start of this process, worker number `worker`; thread-safe.
 
-    `gauges`, set by the owner of the thread pool, returns current values: threads, threads_busy, queue_length,
-    calls_in_flight, streams_open.
+    Two functions, set by the server, return current values: `gauges` those of the thread pool and of the table of
+    models, by the names of their metrics, `computing` the number of requests that each model computes.
     """
 
     def __init__(self, worker: int = 0) -> None:
         self.gauges: Callable[[], Mapping[str, float]] = dict
+        self.computing: Callable[[], Mapping[str, int]] = dict
         self._worker = worker
         self._lock = threading.Lock()
         self._calls: dict[Key, _Series] = {}
@@ -129,7 +130,7 @@ class Metrics:
     def snapshot(self) -> "Snapshot":
         """The metrics of this process until now."""
         here = {"worker": self._worker, **usage()}
-        gauges = dict(self.gauges())
+        gauges, computing = dict(self.gauges()), self.computing()
         with self._lock:
             self._forget()
             # `last` is on a monotonic clock; convert it to wall-clock time.
@@ -162,6 +163,7 @@ class Metrics:
                     for model, load in self._loads.items()
                 ],
                 "models": self._models(),
+                "computing": self._computing(computing),
                 "refused": list(self._refused),
                 "restarts": 0,
             }
@@ -194,6 +196,11 @@ class Metrics:
             for name, versions in self._catalog.models.items()
             for version, model in versions.items()
         ]
+
+    def _computing(self, now: Mapping[str, int]) -> list[dict[str, Any]]:
+        """The requests that compute, of loaded models and of unloaded ones whose last requests do."""
+        names = dict.fromkeys((*(self._catalog.models if self._catalog else ()), *now))
+        return [{"of": [name], "requests": now.get(name, 0)} for name in names]
 
     def _forget(self) -> None:
         """Drop the metrics of versions that were removed long ago."""
@@ -237,7 +244,7 @@ def merge(snapshots: "Iterable[Snapshot]") -> "Snapshot":
     return {
         "processes": [process for snapshot in all_of for process in snapshot["processes"]],
         "gauges": gauges,
-        **{name: _added(snapshot[name] for snapshot in all_of) for name in ("calls", "outside", "loads", "models")},
+        **{name: _added(snapshot[name] for snapshot in all_of) for name in _ADDED},
         "refused": [
             list(key) for key in dict.fromkeys(tuple(key) for snapshot in all_of for key in snapshot["refused"])
         ],
@@ -245,6 +252,7 @@ def merge(snapshots: "Iterable[Snapshot]") -> "Snapshot":
     }
 
 
+_ADDED = ("calls", "outside", "loads", "models", "computing")
 _OF_VERSIONS = ("calls", "outside", "models")
 
 
@@ -264,7 +272,7 @@ def _only(snapshot: "Snapshot", known: set[tuple[str, int]]) -> "Snapshot":
 
 def ended(snapshot: "Snapshot") -> "Snapshot":
     """What to keep of an ended process: its counters, but no gauges or states."""
-    return {**snapshot, "processes": [], "gauges": {}, "models": [], "refused": []}
+    return {**snapshot, "processes": [], "gauges": {}, "models": [], "computing": [], "refused": []}
 
 
 def statistics(

@@ -162,7 +162,16 @@ class ThreadPool(Executor):
             "queue_length": self._jobs.qsize(),
             "calls_in_flight": self._accepted,
             "streams_open": self._streams,
+            "calls_displaced": self._displaced,
         }
+
+    def requests_computing(self) -> dict[str, int]:
+        """How many requests each model computes now, over all kinds of call; models without any are left out."""
+        made: dict[str, int] = {}
+        for model in list(self._models.values()):
+            if running := model.running:
+                made[model.key[0]] = made.get(model.key[0], 0) + running
+        return made
 
     def close(self) -> None:
         """Count every call from now on as late."""

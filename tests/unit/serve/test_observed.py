@@ -82,6 +82,8 @@ def test_the_metrics_have_the_calls_and_the_rows_outside(watched):
     assert value(metrics, "kanserve_model_ready", model="mixed", version="1") == 1
     assert value(metrics, "kanserve_model_loads_total", model="mixed", result="success") == 1
     assert value(metrics, "kanserve_threads") >= 1
+    assert value(metrics, "kanserve_model_requests_computing", model="mixed") == 0
+    assert value(metrics, "kanserve_model_changes_waiting") == value(metrics, "kanserve_calls_displaced") == 0
 
 
 def test_the_stages_of_a_call_are_its_time(watched):

@@ -138,14 +138,27 @@ def test_refused_is_what_could_not_be_loaded_and_not_what_nobody_wants(catalog):
 
 def test_models_that_went_are_not_kept(tmp_path):
     repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
-    counting = Metrics()
-    counting.changed(loader.load(tmp_path))
-    model = weakref.ref(counting._catalog.models["mixed"][1])  # type: ignore[union-attr]  # it was given one
+    counting, loaded = Metrics(), loader.load(tmp_path)
+    counting.changed(loaded)
+    model = weakref.ref(loaded.models["mixed"][1])
+    del loaded
     counting.ended(call(outside=np.array([1, 1])))
     counting.snapshot()
     counting.changed(EMPTY)
     gc.collect()
     assert model() is None
+
+
+def test_what_computes_is_told_of_each_model_that_is_loaded_and_of_one_that_is_so_no_longer(catalog):
+    counting = Metrics()
+    counting.changed(catalog)
+    counting.computing = lambda: {"owl": 2}
+    assert counting.snapshot()["computing"] == [{"of": ["mixed"], "requests": 0}, {"of": ["owl"], "requests": 2}]
+    ended = metrics.ended(counting.snapshot())
+    assert metrics.merge([counting.snapshot(), counting.snapshot(), ended])["computing"] == [
+        {"of": ["mixed"], "requests": 0},
+        {"of": ["owl"], "requests": 4},
+    ]
 
 
 def test_a_snapshot_is_json_and_stays_as_it_was(catalog):

@@ -61,7 +61,10 @@ def counted(*features: str, worker: int = 0) -> Any:
         "queue_length": 1,
         "calls_in_flight": 3,
         "streams_open": 1,
+        "calls_displaced": 1,
+        "model_changes_waiting": 2,
     }
+    counting.computing = lambda: {"plant": 3}
     counting.ended(call())
     counting.ended(call(outside=np.arange(20)))
     counting.ended(call("Differentiate", rows=1, computed=11_000))
@@ -172,8 +175,10 @@ def test_processes_are_told_apart_and_what_they_count_is_not():
     assert found[key("kanserve_workers")] == 2 and found[key("kanserve_worker_restarts_total")] == 5
     assert found[key("kanserve_rows_total", model="plant", version="1")] == 14
     gauges = {"threads": 8, "threads_busy": 4, "queue_length": 2, "calls_in_flight": 6, "streams_open": 2}
+    gauges |= {"calls_displaced": 2, "model_changes_waiting": 4}
     for name, value in gauges.items():
         assert found[key(f"kanserve_{name}")] == value
+    assert found[key("kanserve_model_requests_computing", model="plant")] == 6
     for worker in ("0", "1"):
         assert 1e6 < found[key("process_resident_memory_bytes", worker=worker)] < 1e11
         assert 0 < found[key("process_cpu_seconds_total", worker=worker)] < 1e6
