@@ -87,16 +87,16 @@ def test_what_is_asked_of_a_model_that_is_being_loaded_is_done_after_it(tmp_path
         load = pool.submit(models.load, "slow")
         begins(models, "slow")
         unload = pool.submit(models.unload, "slow")
-        eventually(lambda: "slow" in models._background._waiting)
+        eventually(lambda: models.gauges()["model_changes_waiting"] == 1)
         again = pool.submit(models.load, "slow")
-        time.sleep(0.05)
+        eventually(lambda: models.gauges()["model_changes_waiting"] == 2)
         assert not unload.done()
         told: list[bool] = []
         models.subscribe(lambda catalog: told.append("slow" in catalog.models))
         fifo.write_text("")
         load.result(PATIENCE)
         unload.result(PATIENCE)
-        eventually(lambda: ("slow", 1) in models._loading)
+        begins(models, "slow")
         while not again.done():  # the second load, which comes after the unloading
             release(fifo)
             time.sleep(0.01)
@@ -303,7 +303,7 @@ def test_what_waits_is_refused_at_the_end_and_what_runs_is_done() -> None:
     waits = made.begin(list, "fox")
     with ThreadPoolExecutor(2) as pool:
         turn = pool.submit(lambda: made.turn("fox").__enter__())
-        eventually(lambda: len(made._waiting["fox"]) == 2)
+        eventually(lambda: made.waiting == 2)
         closing = pool.submit(made.close)
         for future in (waits, turn):
             with pytest.raises(DrainingError):
@@ -321,9 +321,15 @@ def test_the_interpreter_changes_threads_as_usual_once_nothing_is_loaded() -> No
     usual = sys.getswitchinterval()
     with switch_interval.own_process():
         made, gates = LoadingQueue(), [threading.Event(), threading.Event()]
+        both = threading.Barrier(3)
+
+        def run(gate: threading.Event) -> None:
+            both.wait(PATIENCE)
+            gate.wait(PATIENCE)
+
         made.give_way()
-        jobs = [made.begin(partial(gate.wait, PATIENCE), str(number)) for number, gate in enumerate(gates)]
-        eventually(lambda: len(made._busy) == 2)
+        jobs = [made.begin(partial(run, gate), str(number)) for number, gate in enumerate(gates)]
+        both.wait(PATIENCE)
         gates[0].set()
         jobs[0].result(PATIENCE)
         assert sys.getswitchinterval() < usual

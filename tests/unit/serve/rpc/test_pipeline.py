@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import HealthServicer
+from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.utils import InferenceServerException
 
 from kanserve import repository
@@ -21,6 +24,7 @@ from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
 from kanserve.serve.rpc import routes as calls
 from kanserve.serve.rpc.request_cache import RequestCache, decode_request
+from kanserve.serve.scheduling import thread_pool
 from kanserve.serve.server import start
 from kanserve.serve.settings import Grant, ModelSettings, Settings
 from kanserve.serve.state import Call
@@ -193,11 +197,20 @@ def test_shared_memory_traces_and_logs_are_not_implemented(server):
 
 def test_every_call_of_the_protocols_has_what_answers_it(server):
     (handlers,) = calls.handlers(server.state, HealthServicer())
+
+    def answered(path: str) -> bool:
+        return handlers.service(SimpleNamespace(method=path, invocation_metadata=())) is not None
+
     ours = {f"/{wire.SERVICE_NAME}/{name}" for name in wire.METHODS}
-    service = formula_pb2.DESCRIPTOR.services_by_name["FormulaService"]
-    ours |= {f"/{wire.FORMULA_SERVICE_NAME}/{method.name}" for method in service.methods}
-    assert ours < set(handlers._handlers)
-    assert {path.split("/")[1] for path in handlers._handlers} == set(wire.SERVICE_NAMES)
+    services = [
+        service
+        for file in (formula_pb2, health_pb2, reflection_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+    ]
+    ours |= {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
+    assert {path.split("/")[1] for path in ours} == set(wire.SERVICE_NAMES)
+    assert [path for path in sorted(ours) if not answered(path)] == []
+    assert not answered("/kanserve.v1.FormulaService/GetWord") and not answered("/kanserve.v1.WordService/GetFormula")
 
 
 def test_the_configuration_says_which_versions_are_served(tmp_path):
@@ -240,8 +253,7 @@ def test_a_request_beyond_what_a_model_may_compute_at_once_is_refused(tmp_path):
         infer: Any = wire.stub(channel).ModelInfer
         running = [infer.future(asked(np.array([[WAIT]]), "slow"), timeout=60) for _ in range(2)]
         with open(fifo, "w"):  # opens once the first of them waits
-            while server.state.threads._models["slow", ""].running < 2:
-                threading.Event().wait(0.005)
+            until(lambda: server.state.threads.requests_computing() == {"slow": 2})
             error = refused(infer, asked(np.array([[0.5]]), "slow"), timeout=60)
             assert error.code() is CODE.RESOURCE_EXHAUSTED and "limit: 2 requests" in error.details()
         for future in running:
@@ -256,9 +268,8 @@ def test_a_server_whose_only_model_is_full_refuses_before_a_message_comes(slow):
         infer: Any = wire.stub(channel).ModelInfer
         running = [infer.future(asked(np.array([[WAIT]]), "slow"), timeout=60) for _ in range(2)]
         with open(fifo, "w"):
-            model = server.state.threads._models["slow", ""]
-            while model.displaced < 2:
-                threading.Event().wait(0.005)
+            until(lambda: server.state.threads.requests_computing() == {"slow": 2})
+            until(lambda: server.state.threads.gauges()["calls_displaced"] == 2)
             end = threading.Event()
             silent = channel.stream_stream(INFER, None, None)(_after(end), timeout=60)
             error = refused(next, silent)
@@ -270,17 +281,16 @@ def test_a_server_whose_only_model_is_full_refuses_before_a_message_comes(slow):
         assert infer(asked(np.array([[0.5]]), "slow"), timeout=60).model_name == "slow"
 
 
-def test_what_waits_for_a_place_is_not_refused_while_its_model_is_full(slow):
+def test_what_waits_for_a_place_is_not_refused_while_its_model_is_full(slow, monkeypatch):
+    monkeypatch.setattr(thread_pool, "SPARE", 0)  # nobody gives a place away
     root, fifo = slow
     settings = Settings(repository=str(root), port=0, threads=1, models={"slow": ModelSettings(concurrency=1)})
     with start(settings) as server, grpc.insecure_channel(server.address) as channel:
         infer: Any = wire.stub(channel).ModelInfer
-        server.state.threads._spare = 0  # nobody gives a place away
         running = infer.future(asked(np.array([[WAIT]]), "slow"), timeout=60)
         with open(fifo, "w"):
             waiting = infer.future(asked(np.array([[0.5]]), "slow"), timeout=60)
-            while server.state.threads.accepted < 2:
-                threading.Event().wait(0.005)
+            until(lambda: server.state.threads.accepted == 2)
         assert running.result(60).model_name == waiting.result(60).model_name == "slow"
 
 

@@ -22,6 +22,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Settings
 from tests.support import serving
+from tests.support.server_process import until
 from tests.support.serving import BREAK, WAIT, infer_request
 
 PATIENCE = 60.0  # seconds; only a failure takes as long
@@ -58,8 +59,7 @@ def answered_right(stub: Any) -> None:
 
 def computing(server: Server, model: str, count: int) -> None:
     """Wait until a model computes so many requests."""
-    while server.state.threads._models[model, ""].running < count:
-        os.sched_yield()
+    until(lambda: server.state.threads.requests_computing().get(model, 0) == count, PATIENCE)
 
 
 @pytest.mark.slow
@@ -109,8 +109,7 @@ def test_clients_that_do_not_send_their_message_leave_the_threads_to_others(plac
         channel: Any = plain  # typed as if it needed a serializer
         begin = channel.stream_unary(f"/{wire.SERVICE_NAME}/ModelInfer")
         unsaid = [begin.future(silent(), timeout=PATIENCE) for _ in range(8)]
-        while server.state.threads.accepted < 8:
-            os.sched_yield()
+        until(lambda: server.state.threads.accepted == 8, PATIENCE)
         answered_right(stub)
         ended.set()
         assert {future.code() for future in unsaid} == {grpc.StatusCode.INVALID_ARGUMENT}
