@@ -1,5 +1,6 @@
 """The threads that answer calls: what is accepted and what is late, and that who is slow keeps nobody waiting."""
 
+import itertools
 import sys
 import threading
 import time
@@ -12,15 +13,15 @@ from typing import Any
 import pytest
 
 from kanserve.errors import BusyError
-from kanserve.serve.scheduling import switch_interval
-from kanserve.serve.scheduling.thread_pool import SLOW, ThreadPool
+from kanserve.serve.scheduling import switch_interval, thread_pool
+from kanserve.serve.scheduling.thread_pool import MAX_INFLIGHT_BYTES, SLOW, ThreadPool
 
 PATIENCE = 60.0  # seconds after which something will not come any more
 
 
 @contextmanager
-def running(threads: int = 2, spare: int | None = None) -> Iterator[ThreadPool]:
-    pool = ThreadPool(threads, spare)
+def running(threads: int = 2, spare: int | None = None, held: int = MAX_INFLIGHT_BYTES) -> Iterator[ThreadPool]:
+    pool = ThreadPool(threads, spare, held)
     try:
         yield pool
     finally:
@@ -36,7 +37,7 @@ class Gate:
 
     def call(self, number: int = 0) -> None:
         self.begun.put(number)
-        self._open.wait(PATIENCE)
+        self._open.wait(2 * PATIENCE)  # longer than anybody waits for what is to come beside it
 
     def wait(self, count: int) -> list[int]:
         return [self.begun.get(timeout=PATIENCE) for _ in range(count)]
@@ -222,9 +223,13 @@ def test_no_model_takes_the_last_threads_that_can_wait():
         assert gate.wait(1) == [0]
 
 
-def test_a_model_that_is_known_to_be_slow_gives_its_place_away_at_once():
+def test_a_model_that_is_known_to_be_slow_gives_its_place_away_at_once(monkeypatch):
+    monkeypatch.setattr(thread_pool, "SLOW_TICKS", 10**9)  # the monitor takes no place away
     with running(threads=1, spare=2) as pool, Gate() as gate:
-        pool._models["slow", ""].costs[1].wall = 2 * SLOW
+        with monkeypatch.context() as clock:  # which goes on by so much whenever it is looked at
+            clock.setattr(thread_pool, "perf_counter_ns", itertools.count(1, 16 * SLOW).__next__)
+            with pool.computing("slow", 2):
+                pass
         order: list[str] = []
 
         def compute() -> None:
@@ -260,13 +265,24 @@ def test_many_at_once_are_all_answered():
         assert sorted(answered.get_nowait() for _ in range(2000)) == list(range(2000))
 
 
-def test_the_monitor_sleeps_when_nothing_runs_and_wakes_for_the_next_call():
+def test_the_monitor_sleeps_when_nothing_runs_and_wakes_for_the_next_call(monkeypatch):
+    ticks = 0
+    sleep = time.sleep
+
+    def counted(seconds: float) -> None:
+        nonlocal ticks
+        ticks += threading.current_thread().name == "kanserve-monitor"
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", counted)
+    monkeypatch.setattr(thread_pool, "TICK", 0.001)
     with running(threads=1, spare=1) as pool:
         ended(pool, int)
-        until = time.monotonic() + PATIENCE
-        while pool._watching and time.monotonic() < until:
-            time.sleep(0.01)
-        assert not pool._watching
+        before, until = -1, time.monotonic() + PATIENCE
+        while ticks != before:  # as long as there is another tick in the time of three hundred
+            assert time.monotonic() < until
+            before = ticks
+            sleep(0.3)
         with Gate() as gate:
             pool.submit(gate.call)
             gate.wait(1)
@@ -275,25 +291,28 @@ def test_the_monitor_sleeps_when_nothing_runs_and_wakes_for_the_next_call():
 
 def test_what_large_messages_hold_is_bounded_and_given_back_with_the_call():
     large = 2**20
-    with running(threads=2, spare=0) as pool:
-        pool._left_to_hold = large
+    caller: Any = None  # who sends at once is never left
+    with running(threads=2, spare=0, held=large) as pool:
+        said: SimpleQueue[str] = SimpleQueue()
+
+        def send(size: int, then: Any) -> None:
+            try:
+                pool.message(iter([bytes(size)]), caller)
+            except BusyError as error:
+                said.put(str(error))
+            else:
+                then()
+                said.put("")
+
         with Gate() as gate:
-
-            def first() -> None:
-                pool._hold(large)
-                gate.call()
-
-            pool.submit(first)
+            pool.submit(send, large, gate.call)
             gate.wait(1)
-            refused: SimpleQueue[str] = SimpleQueue()
-
-            def second() -> None:
-                try:
-                    pool._hold(1)
-                except BusyError as error:
-                    refused.put(str(error))
-
-            ended(pool, second)
-            assert "memory" in refused.get(timeout=PATIENCE)
-        assert pool.drain(PATIENCE)
-        assert pool._left_to_hold == large
+            ended(pool, send, large // 8, int)
+            assert "memory" in said.get(timeout=PATIENCE)
+            ended(pool, send, 1000, int)
+            assert said.get(timeout=PATIENCE) == ""  # a small one does not count
+        assert settled(pool, "calls_in_flight", 0) and said.get(timeout=PATIENCE) == ""
+        for _ in range(2):
+            ended(pool, send, large, int)
+            assert said.get(timeout=PATIENCE) == ""
+            assert settled(pool, "calls_in_flight", 0)
