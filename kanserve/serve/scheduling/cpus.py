@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_ROOT = Path("/")
 
-
-def available() -> int:
-    """How many cores the process can keep busy, at least one; a fraction of a core counts as one."""
-    quota = _quota(_ROOT)
+def available(root: Path = Path("/")) -> int:
+    """How many cores the process can keep busy, at least one; a fraction of a core counts as one. `root` is where the
+    file systems are mounted that say so."""
+    quota = _quota(root)
     count = len(cores())
     return max(1, count if quota is None else min(count, math.ceil(quota)))
 

@@ -7,6 +7,8 @@ import pytest
 
 from kanserve.serve.scheduling import cpus
 
+MANY = 64  # cores
+
 
 def root(folder: Path, groups: str, **files: str) -> Path:
     """A file system with the control groups of a process."""
@@ -20,38 +22,38 @@ def root(folder: Path, groups: str, **files: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("groups", "files", "quota"),
+    ("groups", "files", "count"),
     [
-        ("0::/\n", {}, None),
-        ("0::/\n", {"cpu_dot_max": "max 100000\n"}, None),
-        ("0::/\n", {"cpu_dot_max": "150000 100000\n"}, 1.5),
-        ("0::/pod/one\n", {"pod__one__cpu_dot_max": "max 100000\n", "pod__cpu_dot_max": "200000 100000\n"}, 2.0),
-        ("0::/pod/one\n", {"pod__one__cpu_dot_max": "50000 100000\n", "pod__cpu_dot_max": "200000 100000\n"}, 0.5),
-        ("0::/../of/the/host\n", {"cpu_dot_max": "300000 100000\n"}, 3.0),
+        ("0::/\n", {}, MANY),
+        ("0::/\n", {"cpu_dot_max": "max 100000\n"}, MANY),
+        ("0::/\n", {"cpu_dot_max": "410000 100000\n"}, 5),
+        ("0::/pod/one\n", {"pod__one__cpu_dot_max": "max 100000\n", "pod__cpu_dot_max": "200000 100000\n"}, 2),
+        ("0::/pod/one\n", {"pod__one__cpu_dot_max": "450000 100000\n", "pod__cpu_dot_max": "800000 100000\n"}, 5),
+        ("0::/pod/one\n", {"pod__one__cpu_dot_max": "800000 100000\n", "pod__cpu_dot_max": "450000 100000\n"}, 5),
+        ("0::/../of/the/host\n", {"cpu_dot_max": "300000 100000\n"}, 3),
         (
             "4:cpu,cpuacct:/pod\n",
             {"cpu__pod__cpu.cfs_quota_us": "400000", "cpu__pod__cpu.cfs_period_us": "100000"},
-            4.0,
+            4,
         ),
-        ("4:cpu,cpuacct:/pod\n", {"cpu__pod__cpu.cfs_quota_us": "-1", "cpu__pod__cpu.cfs_period_us": "100000"}, None),
-        ("4:cpu,cpuacct:/docker/4f\n", {"cpu__cpu.cfs_quota_us": "50000", "cpu__cpu.cfs_period_us": "100000"}, 0.5),
-        ("9:cpuset:/pod\n", {"cpu__pod__cpu.cfs_quota_us": "1", "cpu__pod__cpu.cfs_period_us": "100000"}, None),
+        ("4:cpu,cpuacct:/pod\n", {"cpu__pod__cpu.cfs_quota_us": "-1", "cpu__pod__cpu.cfs_period_us": "100000"}, MANY),
+        ("4:cpu,cpuacct:/docker/4f\n", {"cpu__cpu.cfs_quota_us": "650000", "cpu__cpu.cfs_period_us": "100000"}, 7),
+        ("9:cpuset:/pod\n", {"cpu__pod__cpu.cfs_quota_us": "1", "cpu__pod__cpu.cfs_period_us": "100000"}, MANY),
     ],
 )
-def test_the_least_of_the_limits_on_the_way_up_counts(tmp_path, groups, files, quota):
-    assert cpus._quota(root(tmp_path, groups, **files)) == quota
+def test_the_least_of_the_limits_on_the_way_up_counts(tmp_path, groups, files, count, monkeypatch):
+    monkeypatch.setattr(cpus, "cores", lambda: tuple(range(MANY)))  # so that the limits alone decide
+    assert cpus.available(root(tmp_path, groups, **files)) == count
 
 
-def test_there_is_always_one_core_and_never_more_than_the_process_may_run_on(tmp_path, monkeypatch):
+def test_there_is_always_one_core_and_never_more_than_the_process_may_run_on(tmp_path):
     for quota, count in (("10000 100000", 1), ("110000 100000", min(2, len(cpus.cores()))), ("max 100000", None)):
         folder = tmp_path / quota.split()[0]
-        monkeypatch.setattr(cpus, "_ROOT", root(folder, "0::/\n", cpu_dot_max=quota))
-        assert cpus.available() == (count or len(cpus.cores()))
+        assert cpus.available(root(folder, "0::/\n", cpu_dot_max=quota)) == (count or len(cpus.cores()))
 
 
-def test_a_machine_without_control_groups_has_its_cores(tmp_path, monkeypatch):
-    monkeypatch.setattr(cpus, "_ROOT", tmp_path)
-    assert cpus.available() == len(cpus.cores()) >= 1
+def test_a_machine_without_control_groups_has_its_cores(tmp_path):
+    assert cpus.available(tmp_path) == len(cpus.cores()) >= 1
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system ties no process to a core")
