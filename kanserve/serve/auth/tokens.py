@@ -11,7 +11,7 @@ from kanserve.errors import InputError
 from kanserve.serve.auth import rotation
 from kanserve.serve.settings import Grant
 
-_LOOK = 1.0  # seconds between checks of the files; a removed token stays valid for up to this long
+LOOK = 1.0  # seconds between checks of the files; a removed token stays valid for up to this long
 _GUESSED = 16  # characters; a shorter token can be guessed by brute force
 
 _logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Tokens:
         for _, path in self._filed:
             self._stamps[path] = rotation.stamp(path)  # before reading, so that a write in between is noticed later
             self._digests[path] = _read(path)
-        self._next = time.monotonic() + _LOOK
+        self._next = time.monotonic() + LOOK
 
     def matching(self, token: str) -> list[Grant]:
         """The grants of a token. All are compared, in constant time, so that the time reveals nothing about them."""
@@ -44,7 +44,7 @@ class Tokens:
     def _look(self) -> None:
         """Reload changed files. A file that cannot be read grants no access: removing it revokes the token."""
         with self._lock:
-            self._next = time.monotonic() + _LOOK
+            self._next = time.monotonic() + LOOK
             digests = dict(self._digests)
             for path in {path for _, path in self._filed}:
                 if (now := rotation.stamp(path)) == self._stamps[path]:

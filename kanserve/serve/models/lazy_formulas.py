@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 _SPLINES = "splines"
 _KEPT = ("formulas", "evidence", "tables", "name", "unit", "low", "high", _SPLINES)
-_MOST_STEPS = 50_000  # steps of expressions that are checked when a model is loaded: a fifth of a second
+MOST_STEPS = 50_000  # steps of expressions that are checked when a model is loaded: a fifth of a second
 
 
 class LazyFormulas:
     """The formulas of a network's outputs, and the evidence for them.
 
     FormatError, at once, when formula.json is not JSON, is of other outputs, or has an invalid expression. Expressions
-    beyond _MOST_STEPS in all, and numbers, are only checked when the formulas are requested: to parse all of them takes
+    beyond MOST_STEPS in all, and numbers, are only checked when the formulas are requested: to parse all of them takes
     longer than the rest of loading, and most servers are never asked.
     """
 
@@ -72,7 +72,7 @@ def _outline(data: bytes) -> Any:
     def constant(text: str) -> NoReturn:
         raise FormatError(f"{FORMULA} must not contain {text}.")
 
-    left = _MOST_STEPS
+    left = MOST_STEPS
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal left

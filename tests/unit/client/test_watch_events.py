@@ -149,10 +149,10 @@ def test_who_listens_no_longer_is_noticed_by_the_server(tmp_path, artifact):
         watching = [client.watch() for _ in range(3)]
         for watch in watching:
             next(watch)
-        listeners = len(server.models._subscribers)
+        assert server.state.threads.gauges()["streams_open"] == 3
         for watch in watching:
             watch.close()  # type: ignore[attr-defined]  # it is a generator
-        server_process.until(lambda: len(server.models._subscribers) == listeners - 3)
+        server_process.until(lambda: server.state.threads.gauges()["streams_open"] == 0)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

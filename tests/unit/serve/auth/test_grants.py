@@ -2,7 +2,6 @@ import hashlib
 import hmac
 import logging
 import os
-import timeit
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from kanserve.serve.auth import grants as access
 from kanserve.serve.auth import tokens
 from kanserve.serve.settings import ROLES, Grant, Settings
 from kanserve.v1 import formula_pb2
+from tests.support.work_costs import calls
 
 INFER, FORMULA = "/inference.GRPCInferenceService/ModelInfer", "/kanserve.v1.FormulaService/GetFormula"
 LOAD, LIVE = "/inference.GRPCInferenceService/RepositoryModelLoad", "/inference.GRPCInferenceService/ServerLive"
@@ -252,7 +252,7 @@ def test_a_known_certificate_does_not_make_an_unknown_token_good():
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch) -> Path:
     """A file with a token, which is looked at in each call."""
-    monkeypatch.setattr(tokens, "_LOOK", 0.0)
+    monkeypatch.setattr(tokens, "LOOK", 0.0)
     path = tmp_path / "token"
     path.write_text(f"{TOKEN}\nnot this line\n")
     return path
@@ -349,8 +349,6 @@ def test_managers_without_a_name_are_warned_of(caplog):
     assert "load and unload" in caplog.text
 
 
-def test_a_call_that_needs_no_name_costs_less_than_a_microsecond():
+def test_a_call_that_needs_no_name_costs_no_more_than_asking():
     rules = granted()
-    seconds = min(timeit.repeat(lambda: rules.check(INFER, None), number=10_000, repeat=7)) / 10_000
-    print(f"{1e9 * seconds:.0f} ns for a check without rules")
-    assert seconds < 1e-6
+    assert calls(lambda: rules.check(INFER, None)) == calls(lambda: None) + 1

@@ -22,6 +22,7 @@ from kanserve.inference import wire
 from kanserve.serve.observability.metrics import Metrics
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
+from kanserve.serve.state import Call
 from kanserve.v1 import formula_pb2, formula_pb2_grpc
 from tests.support import kans, s3_store, server_process, serving
 from tests.support.catalogs import Counted, damage, loaded, publish, versions
@@ -159,11 +160,11 @@ def test_in_a_store_too() -> None:
                 was, before = answer(models), models.catalog.find("fox")
                 models.refresh()
                 assert models.catalog.find("fox") is before
-                files, root = models.source._files, models.source._root  # type: ignore[attr-defined]  # of a store
-                files.copy(f"{root}-other/fox/1/manifest.json", f"{root}/fox/1/manifest.json")
+                files = s3_store.files(url.split("://")[0])
+                files.copy(f"{url}-other/fox/1/manifest.json", f"{url}/fox/1/manifest.json")
                 models.refresh()
                 assert answer(models) == was and "goes on as it was" in models.catalog.reasons["fox", 1]
-                for path in files.find(f"{root}-other/fox/1"):
+                for path in files.find(f"{url}-other/fox/1"):
                     files.copy(path, path.replace("-other", ""))
                 models.load("fox")
                 assert answer(models) == pytest.approx(was + 2.0) and models.catalog.reasons == {}
@@ -191,18 +192,24 @@ def test_who_watches_is_told_and_the_index_says_why_not(tmp_path: Path) -> None:
 def test_rows_outside_the_range_are_those_of_what_is_there_now(tmp_path: Path) -> None:
     put(tmp_path, shifted(1.0))
     meters = Metrics()
+
+    def answered(*outside: int) -> None:
+        call = Call("inference.GRPCInferenceService", "ModelInfer", 0)
+        call.model, call.version, call.outside = "fox", 1, np.array(outside)
+        meters.ended(call)
+
     with loaded(tmp_path, meters) as models:
         models.subscribe(meters.changed)
         meters.changed(models.catalog)
-        meters._add_outside(("fox", 1), np.array([3]))
+        answered(3)
         assert [entry["rows"] for entry in meters.snapshot()["outside"]] == [[3]]
         put(tmp_path, serving.artifact("mixed"))  # of two features
         models.refresh()
         assert meters.snapshot()["outside"] == []
-        meters._add_outside(("fox", 1), np.array([1]))  # a call that took long
+        answered(1)  # a call that took long
         assert meters.snapshot()["outside"] == [{"of": ["fox", 1], "features": [], "rows": [1]}]
-        meters._add_outside(("fox", 1), np.array([0, 2]))
-        meters._add_outside(("fox", 1), np.array([0, 2]))
+        answered(0, 2)
+        answered(0, 2)
         names = [variable.name for variable in serving.kan("mixed").inputs]
         assert meters.snapshot()["outside"] == [{"of": ["fox", 1], "features": names, "rows": [0, 4]}]
 
