@@ -253,7 +253,8 @@ def test_a_request_beyond_what_a_model_may_compute_at_once_is_refused(tmp_path):
         infer: Any = wire.stub(channel).ModelInfer
         running = [infer.future(asked(np.array([[WAIT]]), "slow"), timeout=60) for _ in range(2)]
         with open(fifo, "w"):  # opens once the first of them waits
-            until(lambda: server.state.threads.requests_computing() == {"slow": 2})
+            computing = [{"of": ["other"], "requests": 0}, {"of": ["slow"], "requests": 2}]
+            until(lambda: server.state.control.snapshot()["computing"] == computing)
             error = refused(infer, asked(np.array([[0.5]]), "slow"), timeout=60)
             assert error.code() is CODE.RESOURCE_EXHAUSTED and "limit: 2 requests" in error.details()
         for future in running:
@@ -268,8 +269,8 @@ def test_a_server_whose_only_model_is_full_refuses_before_a_message_comes(slow):
         infer: Any = wire.stub(channel).ModelInfer
         running = [infer.future(asked(np.array([[WAIT]]), "slow"), timeout=60) for _ in range(2)]
         with open(fifo, "w"):
-            until(lambda: server.state.threads.requests_computing() == {"slow": 2})
-            until(lambda: server.state.threads.gauges()["calls_displaced"] == 2)
+            until(lambda: server.state.control.snapshot()["computing"] == [{"of": ["slow"], "requests": 2}])
+            until(lambda: server.state.control.snapshot()["gauges"]["calls_displaced"] == 2)
             end = threading.Event()
             silent = channel.stream_stream(INFER, None, None)(_after(end), timeout=60)
             error = refused(next, silent)
