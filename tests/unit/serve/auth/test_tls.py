@@ -183,10 +183,16 @@ def test_a_handshake_looks_at_the_times_of_the_files_and_reads_none_that_did_not
     tmp_path, authorities, monkeypatch
 ):
     made = settings(tmp_path, CA.pair("server"), tls_client_ca=authorities)
-    looked, read = [], []
+    looked: list[str] = []
+    read: list[str] = []
     stamp = rotation.stamp
+
+    def look(path: str) -> rotation.Stamp | None:
+        looked.append(path)
+        return stamp(path)
+
     with serving(made) as address:
-        monkeypatch.setattr(rotation, "stamp", lambda path: looked.append(path) or stamp(path))
+        monkeypatch.setattr(rotation, "stamp", look)
         monkeypatch.setattr(rotation, "read", lambda path, what: read.append(path))
         assert ask(address, client=CA.pair("robot")) == b"robot"
     assert sorted(looked) == sorted((made.tls_certificate, made.tls_key, made.tls_client_ca)) and read == []
