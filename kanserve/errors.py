@@ -37,7 +37,20 @@ def reason(said: object) -> str:
 
 
 class KanserveError(Exception):
-    """The root: catch it to catch everything that kanserve raises on purpose."""
+    """The root: catch it to catch everything that kanserve raises on purpose.
+
+    Every message says what was expected, what was given and what to do. The head of `kanserve.errors` lists the
+    classes.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> try:
+    ...     kanserve.create([2])
+    ... except kanserve.KanserveError as error:
+    ...     print(type(error).__name__)
+    NetworkError
+    """
 
 
 class InputError(KanserveError, ValueError):

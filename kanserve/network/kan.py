@@ -31,7 +31,26 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Variable:
-    """An input or an output: its name, its unit and its training range (infinite if unknown)."""
+    """An input or an output of a network: its name, its unit and its training range.
+
+    `Kan` checks names and ranges: it raises NetworkError if two inputs or two outputs have one name, or a name is
+    empty, or a range has low > high.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    unit : str, default=""
+        The unit of its values, such as "m/s". It is shown and exported; no number is converted.
+    low, high : float, default=-inf and inf
+        The training range, in that unit; infinite if unknown.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kanserve.Variable("speed", "m/s", 0.0, 30.0)
+    Variable(name='speed', unit='m/s', low=0.0, high=30.0)
+    """
 
     name: str
     unit: str = ""
@@ -45,7 +64,40 @@ class Variable:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Kan(KanMethods):
-    """A trained network. `classes` names the outputs of a classifier, which are scores before the softmax."""
+    """A trained network, as immutable data; call it with samples to get its outputs.
+
+    It takes and returns raw values: inputs are normalised before the first layer, u = (x - input_shift) / input_scale,
+    and outputs are scaled after the last, y = output_scale·node + output_shift.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        At least one; each has as many inputs as the one before has nodes.
+    inputs, outputs : sequence of Variable, optional
+        Names, units and training ranges. By default inputs are x1, x2 and so on; outputs are the classes, y, or y1, y2
+        and so on.
+    input_shift, input_scale : array_like of shape (n_inputs,), optional
+        In the raw units of the inputs; 0 and 1 by default. No scale is 0.
+    output_shift, output_scale : array_like of shape (n_outputs,), optional
+        In the raw units of the outputs; 0 and 1 by default.
+    classes : sequence of str, optional
+        The names of a classifier's outputs, which are then scores before the softmax.
+
+    Raises
+    ------
+    NetworkError
+        Layers, variables and classes do not fit together, or a number is not finite.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> layer = kanserve.make_layer(functions=[["sin", "x^2"]])
+    >>> kan = kanserve.Kan((layer,), inputs=(kanserve.Variable("a"), kanserve.Variable("b", "m")))
+    >>> kan
+    Kan(2-1, 2 edges, inputs a, b)
+    >>> kan([[0.0, 3.0]]).tolist()
+    [[9.0]]
+    """
 
     layers: tuple[Layer, ...]
     inputs: tuple[Variable, ...] = ()

@@ -69,8 +69,47 @@ Edge = Spline | Symbolic | Sum | Zero
 class Layer:
     """One layer as read-only arrays; make it with `make_layer(...)`, get one edge with `.edge(j, i)`.
 
-    Shapes: knots (I, G+2k+1), coefficients (O, I, G+k), base_weight (O, I), functions (O, I) of names ("" for none),
-    affine (O, I, 4) holding a, b, c, d, subnode_scale and subnode_bias (O,), arity, node_scale and node_bias (Q,).
+    It has I inputs, O subnodes (sums of edges) and Q nodes (products of subnodes; KAN 2.0, arXiv:2408.10205). Its
+    splines have order k and G intervals for each input. The arrays are copied.
+
+    Parameters
+    ----------
+    knots : array_like of shape (I, G + 2k + 1)
+        The knots of each input, in the units of the layer's inputs; they do not decrease.
+    coefficients : array_like of shape (O, I, G + k)
+        Weights of the basis functions.
+    base_weight : array_like of shape (O, I)
+        Weights of the base function.
+    functions : array_like of str of shape (O, I)
+        Named functions; "" where an edge has none.
+    affine : array_like of shape (O, I, 4)
+        a, b, c and d of the named functions, c·f(a·x + b) + d.
+    subnode_scale, subnode_bias : array_like of shape (O,)
+        What each sum of edges is multiplied by, and what is then added.
+    arity : array_like of int of shape (Q,)
+        How many consecutive subnodes each node multiplies; they add up to O.
+    node_scale, node_bias : array_like of shape (Q,)
+        What each product is multiplied by, and what is then added.
+    order : int, default=3
+        The order k of the splines, at least 1; 3 is cubic.
+    base : {"silu", "identity", "zero"}, default="silu"
+        The base function.
+    extrapolation : {"linear", "zero"}, default="linear"
+        Whether splines continue straight outside their grid, or fall to zero on the extended knots.
+
+    Raises
+    ------
+    NetworkError
+        The arrays do not fit together, a number is not finite, or a function's name is unknown.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> layer = kanserve.make_layer([[[0.0, 1.0, 4.0]]], order=1)
+    >>> layer.knots.shape, layer.intervals
+    ((1, 5), 2)
+    >>> kanserve.make_layer(functions=[["sin"]]).edge(0, 0)
+    Symbolic(function='sin', a=1.0, b=0.0, c=1.0, d=0.0)
     """
 
     knots: Array

@@ -9,22 +9,44 @@ from kanserve.network.kan import Variable
 
 @dataclass(frozen=True, eq=True)
 class Formula:
-    """One output of a network as a formula in raw features.
+    """One output of a network as a formula in raw features; `kanserve.formulas` makes it.
 
-    `tree` is the exact formula; `tables` are its splines, empty when `closed_form`. The rest are renderings of it:
+    Parameters
+    ----------
+    name : str
+        The name of the output.
+    text, latex : str
+        For reading and for typesetting; numbers are rounded to 6 digits.
+    python, c : str
+        A NumPy expression and a C99 one, with exact constants (shortest digits that give the same double). They take
+        the variables by their `identifiers` and call splines as functions s_layer_subnode_input(u). Python calls erf,
+        j0 and gamma by their names in scipy.special; C calls POSIX's j0.
+    closed_form : bool
+        Whether the formula has no splines.
+    variables : tuple of Variable
+        The inputs that occur, in the order of the columns of x, with their units and training ranges.
+    identifiers : tuple of str
+        The names of the variables in `python` and `c`.
+    tree : tuple of tuple
+        The exact formula as an expression tree (`kanserve.formula.expressions.tree`), always complete.
+    tables : mapping of str to Table
+        The splines of the tree, by name; empty for a closed form.
+    shortened : bool
+        Whether some renderings are incomplete: text and LaTeX then have "…" for what is left out, and Python and C are
+        empty where they would be too long or too deep.
+    domain : tuple of str
+        Conditions under which the formula is real and finite, overflow aside, such as "log: 3*x + 1 > 0". Those that
+        interval arithmetic proves over the variables' ranges are left out. So an empty domain means that the formula is
+        defined on all of the ranges; a non-empty one may still hold there.
 
-    - `text` for reading and `latex` for typesetting have numbers rounded to 6 digits;
-    - `python` is a NumPy expression and `c` a C99 one, with exact constants (shortest digits that give the same
-      double). They take the variables by their `identifiers` and call splines as functions s_layer_subnode_input(u).
-      Python calls erf, j0 and gamma by their names in scipy.special; C calls POSIX's j0.
-
-    `variables` are the inputs that occur, in the order of the columns of x, with their training ranges.
-    `shortened` says that some renderings are incomplete: text and LaTeX then have "…" for what is left out, and Python
-    and C are empty where they would be too long or too deep. The tree is always complete.
-
-    `domain` lists the conditions under which the formula is real and finite, overflow aside, as "log: 3*x + 1 > 0".
-    Conditions that interval arithmetic proves over the variables' ranges are left out. An empty `domain` means that the
-    formula is defined on all of the ranges; a non-empty one may still hold there.
+    Examples
+    --------
+    >>> import kanserve
+    >>> formula = kanserve.from_formula("sqrt(2)*x^2", ranges={"x": (0, 1)}).formula()
+    >>> formula.text, formula.python
+    ('1.41421*x^2', '1.4142135623730951*x**2')
+    >>> kanserve.formulas(kanserve.from_formula("log(3*x + 1)"), strict=False)[0].domain
+    ('log: 3*x + 1 > 0',)
     """
 
     name: str

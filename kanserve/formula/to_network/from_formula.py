@@ -28,19 +28,50 @@ def from_formula(
 ) -> Kan:
     """The network that computes a formula exactly: `from_formula("a*exp(-b*x**2)", a=2.0, b=0.5)`.
 
-    `formula` is a text in the grammar of `formula.expressions.parsing`, a sympy expression, a list of these (outputs
-    y1, y2, ...) or a mapping from output names to them. A name in it is a parameter if `parameters` or a keyword gives
-    its value. In a text, pi and e are the constants unless they are inputs or parameters. All other names are inputs,
-    in the order of first appearance (in a sympy expression, alphabetically) or as listed in `inputs`. A parameter given
-    by keyword must occur; the mapping may have others.
-
-    `ranges` are the ranges (low, high) in which inputs are used, and on which formulas and exports are checked; the
-    default is -1 to 1. `units` are of inputs and outputs.
+    A name in the formula is a parameter if `parameters` or a keyword gives its value. In a text, pi and e are the
+    constants unless they are inputs or parameters. All other names are inputs.
 
     A power whose exponent is not a constant multiple of 1/4 becomes exp(exponent·log(base)), which needs a base > 0.
-    Identities that hold wherever the formula is defined may be applied, so rounding may differ. InputError, with the
-    position and a caret, if the text is not a formula, a name is unknown or a constant is not finite; FormulaError if
-    the network would be too large.
+    Identities that hold wherever the formula is defined may be applied, so rounding may differ.
+
+    Parameters
+    ----------
+    formula : str, sympy.Expr, sequence or mapping
+        A text in the grammar of `kanserve.formula.expressions.parsing`, a sympy expression, a list of these (outputs
+        y1, y2, ...) or a mapping from output names to them.
+    parameters : mapping of str to float, optional
+        Values of parameters; they need not occur.
+    inputs : sequence of str, optional
+        The order of the inputs. By default that of first appearance; in a sympy expression, alphabetical.
+    ranges : mapping of str to (float, float), optional
+        The ranges (low, high) in which inputs are used, and on which formulas and exports are checked, in raw units;
+        (-1, 1) by default.
+    units : mapping of str to str, optional
+        Units of inputs and outputs.
+    **constants : float
+        Values of parameters by keyword; each must occur in the formula.
+
+    Returns
+    -------
+    Kan
+        A network of named functions, without splines.
+
+    Raises
+    ------
+    InputError
+        The text is not a formula (the message has the position and a caret), a name is unknown, a constant is not
+        finite, or the formula has no input.
+    FormulaError
+        The network would be too large.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("a*exp(-b*x^2)", a=2.0, b=0.5, ranges={"x": (0, 3)})
+    >>> kan([[0.0]]).tolist()
+    [[2.0]]
+    >>> kan.formula().text
+    '2*exp(-0.5*x^2)'
     """
     texts, outputs = _outputs(formula)
     expressions = [_read(text) for text in texts]
