@@ -1,8 +1,4 @@
-"""Plots of a network: nodes and the curve on each edge, or a matrix of tiles if there are too many edges.
-
-Width and tint of a line show only its edge's share of the signal. Blue with a name is a named function, dark is a free
-spline. Functions return matplotlib's Axes; they show and write nothing.
-"""
+"""Plots of a network: nodes and the curve on each edge, or a matrix of tiles if there are too many edges."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,10 +31,40 @@ TILE, HEIGHT = 0.62, 2.6  # a tile's side and the distance of two layers of node
 
 
 def plot_network(kan: Kan, data: ArrayLike | None = None, kind: Kind = "auto", ax: "Axes | None" = None) -> "Axes":
-    """Draw the network; shares of the signal are computed on `data` (N, inputs), by default rows from the ranges.
+    """Draw a network: nodes and the curve on each edge, or a table of curves.
 
-    "flow" draws nodes and edges with their curves, "matrix" a tile for each edge of each layer; "auto" takes "flow" for
-    up to 60 edges in all and 24 in each layer.
+    Width and tint of a line show the edge's share of the signal; a named function is blue, a free spline dark.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    data : array_like of shape (n_samples, n_inputs), optional
+        Samples in raw units, on which the shares are computed; by default 500 of the training range.
+    kind : {"auto", "flow", "matrix"}, default="auto"
+        "flow" draws a graph, "matrix" a tile for each edge; "auto" takes "flow" for up to 60 edges and 24 per layer.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure. Nothing is shown or written.
+
+    Returns
+    -------
+    matplotlib Axes
+        `.figure.savefig("kan.png")` saves the picture.
+
+    Raises
+    ------
+    InputError
+        There is no such kind.
+    DataError
+        The samples have another number of columns, or the network is finite on none of them.
+    MissingDependencyError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import kanserve, tempfile
+    >>> axes = kanserve.plot_network(kanserve.from_formula("sin(x) + y^2"))
+    >>> axes.figure.savefig(tempfile.mkdtemp() + "/kan.png")
     """
     if kind not in ("auto", "flow", "matrix"):
         raise InputError(f"kind is 'auto', 'flow' or 'matrix', got {kind!r}.")
@@ -59,11 +85,42 @@ def plot_edge(
     ax: "Axes | None" = None,
     fits: Mapping[str, Symbolic] = MappingProxyType({}),
 ) -> "Axes":
-    """Draw the curve of the edge from input i to subnode j of a layer, over the range of the data there.
+    """Draw the curve of one edge, over the range that its input has on the data.
 
-    The marks along the axis are the rows, or quantiles if there are many: where they are dense, the curve is known
-    best. The curve and the functions in `fits` (by their labels in the legend) continue a little beyond the data, on a
-    grey background. Inputs are in raw units.
+    The marks along the axis are the samples, or quantiles if there are many: where they are dense, the curve is known
+    best. The curve and the functions in `fits` continue a little beyond the data, on a grey background.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    layer, j, i : int
+        The edge goes from input i of this layer to subnode j, all counted from 0.
+    data, ax
+        As in `plot_network`.
+    fits : mapping of str to Symbolic, optional
+        Functions to draw beside the curve, by their labels in the legend.
+
+    Returns
+    -------
+    matplotlib Axes
+        The axes. For an edge of the first layer, the horizontal axis is in raw units.
+
+    Raises
+    ------
+    InputError
+        There is no such edge.
+    DataError
+        The samples have another number of columns.
+    MissingDependencyError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> axes = kanserve.plot_edge(kanserve.from_formula("sin(x)"), 0, 0, 0)
+    >>> axes.get_title(), axes.get_xlabel()
+    ('sin', 'x')
     """
     if not 0 <= layer < len(kan.layers):
         raise InputError(f"The network has layers 0 to {len(kan.layers) - 1}, got {layer}.")

@@ -77,9 +77,42 @@ class Meaning:
 
 
 def meaning(kan: Kan, layer: int, node: int, data: Data = None) -> Meaning:
-    """What node `node` (from 0) after layer `layer` (from 1) computes, evaluated on the rows of `data`.
+    """What a node computes: its formula, the inputs and samples that drive it, and simple expressions that are like it.
 
-    Without data, on 1000 rows of the training range. InputError if there is no such unit.
+    It follows KAN 2.0 (arXiv:2408.10205). Expressions are compared up to a scale and a shift, which the next layer can
+    undo.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    layer : int
+        The layer that the node ends, from 1.
+    node : int
+        The node, from 0.
+    data : Dataset or array_like of shape (n_samples, n_inputs), optional
+        Samples in raw units; by default 1000 of the training range.
+
+    Returns
+    -------
+    Meaning
+        `formula`, the inputs' `shares` of shape (n_inputs,), and `expressions`, each with its R². It prints as a few
+        lines and has `.plot()`.
+
+    Raises
+    ------
+    InputError
+        There is no such layer or node.
+    DataError
+        The samples have another number of columns, or the node is finite on fewer than ten of them.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("sin(x*y)", ranges={"x": (1, 2), "y": (1, 2)})
+    >>> found = kanserve.meaning(kan, 1, 0)
+    >>> found.formula.text, found.expressions[0].text
+    ('x*y', 'x*y')
     """
     if not 1 <= layer <= len(kan.layers) or not 0 <= node < kan.layers[layer - 1].nodes:
         counts = ", ".join(str(layer.nodes) for layer in kan.layers)

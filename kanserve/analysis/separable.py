@@ -105,10 +105,39 @@ class Separability:
 def separability(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: float = 1e-3) -> Separability:
     """Whether an output is a sum or a product of functions of fewer inputs, evaluated on the rows of `data`.
 
-    Without data, on 1000 rows of the training range. A trained network never separates exactly: if it is noisy, use a
-    larger `tolerance`. Splines of order 1 have no second derivative, so a network of them looks separable. InputError
-    if there is no such output or the tolerance is not between 0 and 1, DataError if the network is finite on too few
-    rows.
+    It follows KAN 2.0 (arXiv:2408.10205), with exact derivatives of the network. A trained network never separates
+    exactly: if it is noisy, use a larger `tolerance`. Splines of order 1 have no second derivative, so a network of
+    them looks separable.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    data : Dataset or array_like of shape (n_samples, n_inputs), optional
+        Samples in raw units; by default 1000 of the training range.
+    output : str or int, default=0
+        The name or the index of the output.
+    tolerance : float, default=1e-3
+        The share of the output's variance up to which two inputs count as separate, between 0 and 1.
+
+    Returns
+    -------
+    Separability
+        `terms` and `factors` are the parts of the sum and of the product; `additive` and `multiplicative`, of shape
+        (n_inputs, n_inputs), are shares of the output's variance. It prints as a few lines and has `.plot()`.
+
+    Raises
+    ------
+    InputError
+        There is no such output, or the tolerance is not between 0 and 1.
+    DataError
+        The samples have another number of columns, or the network is finite on fewer than ten of them.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kanserve.separability(kanserve.from_formula("x*y + z")).terms
+    (('x', 'y'), ('z',))
     """
     tolerance = checked_tolerance(tolerance)
     one = asked(kan, data, output)

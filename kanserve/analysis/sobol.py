@@ -69,10 +69,44 @@ class Interactions:
 def interactions(
     kan: Kan, data: Data = None, *, output: int | str = 0, draws: int = 2000, seed: int = 0
 ) -> Interactions:
-    """The shares of an output's variance, with inputs drawn from the columns of `data` or from their training ranges.
+    """How much of an output's variance is due to one input, and how much to two together: Sobol indices.
 
-    Draws on which the network is not finite are ignored. InputError if there is no such output, DataError if the
-    network is finite on fewer than ten draws. It takes draws·(2 + I + I·(I-1)/2) evaluations.
+    Each input is drawn independently, from its column of `data` or from its training range. Draws on which the network
+    is not finite are ignored. It takes draws·(2 + I + I·(I-1)/2) evaluations for I inputs. The estimators are those of
+    Saltelli et al. (2010), Jansen, and Liu and Owen (2006).
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    data : Dataset or array_like of shape (n_samples, n_inputs), optional
+        Samples in raw units; by default samples of the training range.
+    output : str or int, default=0
+        The name or the index of the output.
+    draws : int, default=2000
+        How many pairs of samples are drawn; the error of a share is about 1/sqrt(draws).
+    seed : int, default=0
+        Equal seeds give equal shares.
+
+    Returns
+    -------
+    Interactions
+        `first` and `total`, of shape (n_inputs,), and `pairs`, of shape (n_inputs, n_inputs), as shares of the output's
+        variance, with their standard errors. It prints as a few lines and has `.plot()`.
+
+    Raises
+    ------
+    InputError
+        There is no such output.
+    DataError
+        The samples have another number of columns, or the network is finite on fewer than ten draws.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> found = kanserve.interactions(kanserve.from_formula("x*y + z"))
+    >>> found.pairs.round(1).tolist()
+    [[nan, 0.3, 0.0], [0.3, nan, 0.0], [0.0, 0.0, nan]]
     """
     q, count = output_of(kan, output), len(kan.inputs)
     a, b = _draws(rows_of(kan, data, draws), draws, seed)

@@ -86,9 +86,38 @@ class Symmetry:
 def symmetry(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: float = 0.999) -> Symmetry:
     """The combinations of two inputs through which an output depends on them, evaluated on the rows of `data`.
 
-    Without data, on 1000 rows of the training range. For a noisy network use a lower `tolerance`, 0.99 or 0.95. Scores
-    of different h have different scales: compare them with the tolerance, not with one another. InputError if there is
-    no such output or the tolerance is not between 0 and 1, DataError if the network is finite on too few rows.
+    It follows KAN 2.0 (arXiv:2408.10205), with exact derivatives of the network. Scores of different h have different
+    scales: compare them with the tolerance, not with one another.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    data : Dataset or array_like of shape (n_samples, n_inputs), optional
+        Samples in raw units; by default 1000 of the training range.
+    output : str or int, default=0
+        The name or the index of the output.
+    tolerance : float, default=0.999
+        The score, between 0 and 1, from which a symmetry counts; for a noisy network use less, 0.99 or 0.95.
+
+    Returns
+    -------
+    Symmetry
+        `found` has the simplest combination of each pair of inputs that has one, with its score; `scores` has all of
+        them. It prints as a few lines and has `.plot()`.
+
+    Raises
+    ------
+    InputError
+        There is no such output, or the tolerance is not between 0 and 1.
+    DataError
+        The samples have another number of columns, or the network is finite on fewer than ten of them.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> print(kanserve.symmetry(kanserve.from_formula("(x - y)^2 + sin(z)")))
+    y depends on x - y (score 1)
     """
     tolerance = checked_tolerance(tolerance)
     one = asked(kan, data, output)

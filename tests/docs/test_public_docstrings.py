@@ -20,12 +20,6 @@ LACKING = frozenset(
         "from_jaxkan",
         "from_pykan",
         "from_torch",
-        "interactions",
-        "meaning",
-        "plot_edge",
-        "plot_network",
-        "separability",
-        "symmetry",
         "to_torch",
     )
 )
