@@ -40,9 +40,52 @@ class Choices(TypedDict, total=False):
 def from_checkpoint(source: Source, library: str = "", **options: Unpack[Choices]) -> Conversion:
     """The network that another library trained, with notes on what was left out, guessed or refitted.
 
-    `source` is a path, a mapping of arrays or tensors by name, or the live model. Without `library`, the library is
-    recognised by the names and shapes of the arrays. CheckpointError, with the place, where the checkpoint is damaged
-    or kanserve cannot represent it.
+    The other library is not needed. docs/from-pykan.md says what each library's import does and does not take.
+
+    Parameters
+    ----------
+    source : path, mapping of str to array or tensor, or model
+        A file (of torch, .safetensors, .npz, or pykan's checkpoint), arrays or tensors by name (a state_dict), or the
+        live model, which knows what its file lacks.
+    library : {"pykan", "efficient-kan", "fast-kan", "inkan", "jaxkan"}, optional
+        By default it is recognised by the names and shapes of the arrays.
+    inputs, outputs : sequence of str, optional
+        Names of the inputs and outputs.
+    base : {"silu", "identity", "zero"}, optional
+        The activation beside the splines, where it is not stored.
+    denominator : float, optional
+        The width of radial functions, where it is not stored: exp(-((x - centre)/denominator)²).
+    tolerance : float, default=1e-6
+        Where edges are refitted, the largest error of the outputs relative to the largest output, and of each edge
+        relative to its largest value; above 0 and below 1.
+
+    Returns
+    -------
+    Conversion
+        `kan`, `library`, `notes`, and in `refitted` whether the network is approximate, within the tolerance.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint is damaged, of no known library, or has what kanserve cannot represent; the message has the
+        place.
+    InputError
+        An option is unknown or out of range, or the source is none of these.
+    MissingDependencyError
+        torch or pyyaml is not installed, which some files need.
+    OSError
+        A file cannot be opened.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> layer = {"grid": [[-3, -1, 1, 3]], "spline_weight": [[[-1, 1]]], "base_weight": [[0]]}
+    >>> state = {f"layers.0.{name}": np.array(values, float) for name, values in layer.items()}
+    >>> found = kanserve.from_checkpoint(state, inputs=["a"])
+    >>> found.library, found.kan
+    ('efficient-kan', Kan(1-1, 1 edges, inputs a))
+    >>> found.notes
+    ('The base activation is not stored: taken to be silu.',)
     """
     chosen = checked(options)
     if library and library not in LIBRARIES:
@@ -51,27 +94,173 @@ def from_checkpoint(source: Source, library: str = "", **options: Unpack[Choices
 
 
 def from_pykan(source: Source, **options: Unpack[Choices]) -> Kan:
-    """The network of a pykan checkpoint, by the name passed to `saveckpt`, or of a live model."""
+    """The network of a pykan checkpoint, by the name passed to `saveckpt`, or of a live model.
+
+    It reads what pykan 0.2 writes. A state_dict alone is enough if no edge has a named function and no node is a
+    product; otherwise the settings are needed too.
+
+    Parameters
+    ----------
+    source : path, mapping of str to array or tensor, or model
+        The checkpoint's name, such as "model/0.1", the arrays of a state_dict, or the live model.
+    **options
+        `inputs`, `outputs`, `base`, `denominator` and `tolerance`, as in `from_checkpoint`.
+
+    Returns
+    -------
+    Kan
+        The same network, with pykan's extrapolation (zero).
+
+    Raises
+    ------
+    CheckpointError, InputError, MissingDependencyError, OSError
+        As in `from_checkpoint`.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> state = {"act_fun.0.grid": [[-3, -1, 1, 3]], "act_fun.0.coef": [[[-1, 1]]], "act_fun.0.mask": [[1]]}
+    >>> state |= {"act_fun.0.scale_base": [[0]], "act_fun.0.scale_sp": [[1]]}
+    >>> state |= {"symbolic_fun.0.mask": [[0]], "symbolic_fun.0.affine": [[[1, 0, 1, 0]]]}
+    >>> state |= {"subnode_scale_0": [1], "subnode_bias_0": [0], "node_scale_0": [1], "node_bias_0": [2]}
+    >>> kan = kanserve.from_pykan({name: np.array(values, float) for name, values in state.items()})
+    >>> kan([[0.5]]).tolist()
+    [[2.5]]
+    """
     return from_checkpoint(source, "pykan", **options).kan
 
 
 def from_efficient_kan(source: Source, **options: Unpack[Choices]) -> Kan:
-    """The network of efficient-kan's state_dict, its file, or a live model."""
+    """The network of efficient-kan's state_dict, its file, or a live model.
+
+    The activation beside the splines is not in the file: it is silu unless `base` or a live model says otherwise.
+
+    Parameters
+    ----------
+    source : path, mapping of str to array or tensor, or model
+        The file, the arrays of the state_dict, or the live model.
+    **options
+        `inputs`, `outputs`, `base`, `denominator` and `tolerance`, as in `from_checkpoint`.
+
+    Returns
+    -------
+    Kan
+        The same network, exactly.
+
+    Raises
+    ------
+    CheckpointError, InputError, MissingDependencyError, OSError
+        As in `from_checkpoint`.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> layer = {"grid": [[-3, -1, 1, 3]], "spline_weight": [[[-1, 1]]], "base_weight": [[0]]}
+    >>> state = {f"layers.0.{name}": np.array(values, float) for name, values in layer.items()}
+    >>> kanserve.from_efficient_kan(state)([[0.5]]).tolist()
+    [[0.5]]
+    """
     return from_checkpoint(source, "efficient-kan", **options).kan
 
 
 def from_fast_kan(source: Source, **options: Unpack[Choices]) -> Kan:
-    """The network of fast-kan's state_dict, its file, or a live model."""
+    """The network of fast-kan's state_dict, its file, or a live model.
+
+    Its Gaussians are refitted by splines, within `tolerance`. Neither their denominator nor the activation beside them
+    is in the file: they are the distance of the centres and silu unless an option or a live model says otherwise.
+
+    Parameters
+    ----------
+    source : path, mapping of str to array or tensor, or model
+        The file, the arrays of the state_dict, or the live model.
+    **options
+        `inputs`, `outputs`, `base`, `denominator` and `tolerance`, as in `from_checkpoint`.
+
+    Returns
+    -------
+    Kan
+        The network; its outputs differ by at most `tolerance`, relative to the largest.
+
+    Raises
+    ------
+    CheckpointError, InputError, MissingDependencyError, OSError
+        As in `from_checkpoint`.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> state = {"rbf.grid": np.array([-1.0, 0.0, 1.0]), "spline_linear.weight": np.array([[0.0, 1.0, 0.0]])}
+    >>> kanserve.from_fast_kan(state)([[0.0], [1.0]]).round(3).tolist()  # exp(-x²)
+    [[1.0], [0.368]]
+    """
     return from_checkpoint(source, "fast-kan", **options).kan
 
 
 def from_inkan(source: Source, **options: Unpack[Choices]) -> Kan:
-    """The network of inkan's state_dict, its file, or a live model."""
+    """The network of inkan's state_dict, its file, or a live model.
+
+    The activation beside the splines is not in the file: it is silu unless `base` or a live model says otherwise.
+    Surfaces of two inputs (`dim=2`) are refused.
+
+    Parameters
+    ----------
+    source : path, mapping of str to array or tensor, or model
+        The file, the arrays of the state_dict, or the live model.
+    **options
+        `inputs`, `outputs`, `base`, `denominator` and `tolerance`, as in `from_checkpoint`.
+
+    Returns
+    -------
+    Kan
+        The same network; exactly, except that the file of a double model may give its grid with 7 digits only.
+
+    Raises
+    ------
+    CheckpointError, InputError, MissingDependencyError, OSError
+        As in `from_checkpoint`.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> layer = {"grid_starts": [-7, -5, -3, -1], "weight": [[-3, -1, 1, 3, 0]]}
+    >>> state = {f"layers.0.{name}": np.array(values, float) for name, values in layer.items()}
+    >>> kanserve.from_inkan(state)([[0.5]]).tolist()
+    [[0.5]]
+    """
     return from_checkpoint(source, "inkan", **options).kan
 
 
 def from_jaxkan(source: Source, **options: Unpack[Choices]) -> Kan:
-    """The network of jaxkan's arrays, their file, or a live model, of spline or radial layers."""
+    """The network of jaxkan's arrays, their file, or a live model, of spline or radial layers.
+
+    jaxkan writes no files: the head of kanserve/importers/jaxkan.py has the lines that do. The Gaussians of radial
+    layers are refitted by splines, within `tolerance`.
+
+    Parameters
+    ----------
+    source : path, mapping of str to array or tensor, or model
+        The .npz file that these lines write, its arrays, or the live model.
+    **options
+        `inputs`, `outputs`, `base`, `denominator` and `tolerance`, as in `from_checkpoint`.
+
+    Returns
+    -------
+    Kan
+        The same network: exactly for spline layers, within `tolerance` for radial ones.
+
+    Raises
+    ------
+    CheckpointError, InputError, MissingDependencyError, OSError
+        As in `from_checkpoint`.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> layer = {"grid": [[-3, -1, 1, 3]], "c_basis": [[[-1, 1]]]}
+    >>> state = {f"layers.0.{name}": np.array(values, float) for name, values in layer.items()}
+    >>> kanserve.from_jaxkan(state)([[0.5]]).tolist()
+    [[0.5]]
+    """
     return from_checkpoint(source, "jaxkan", **options).kan
 
 

@@ -13,14 +13,6 @@ LACKING = frozenset(
         "AsyncClient",
         "Client",
         "Session",
-        "from_checkpoint",
-        "from_efficient_kan",
-        "from_fast_kan",
-        "from_inkan",
-        "from_jaxkan",
-        "from_pykan",
-        "from_torch",
-        "to_torch",
     )
 )
 METHODS = ("__call__", "predict", "plot", "formula", "save")

@@ -25,11 +25,38 @@ ARRAYS = ("knots", "coefficients", "base_weight", "affine", "subnode_scale", "su
 
 
 def to_torch(kan: Kan, *, dtype: "torch.dtype | None" = None, device: "torch.device | str" = "cpu") -> "KanNetwork":
-    """The network as a plain torch module in double, or `dtype`: to train in your own loop, or to use elsewhere.
+    """The network as a plain torch module: to train in your own loop, or to use elsewhere.
 
     Its class is in kanserve/train/torch/torch_network.py, which imports nothing of kanserve: another program needs only
     a copy of that file and the module's state_dict. Coefficients, base weights, affine constants and biases are
     parameters; grids, masks and scales are buffers. Pruned edges stay pruned.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    dtype : torch.dtype, optional
+        The type of its numbers; by default double.
+    device : torch.device or str, default="cpu"
+        Where the module is.
+
+    Returns
+    -------
+    KanNetwork
+        A torch.nn.Module from samples of shape (n_samples, n_inputs) to outputs of shape (n_samples, n_outputs), both
+        in raw units.
+
+    Raises
+    ------
+    MissingDependencyError
+        torch is not installed.
+
+    Examples
+    --------
+    >>> import kanserve, torch
+    >>> network = kanserve.to_torch(kanserve.from_formula("2*x + 1"))
+    >>> network(torch.tensor([[0.5]], dtype=torch.float64)).tolist()
+    [[2.0]]
     """
     try:
         import torch
@@ -55,8 +82,29 @@ def to_torch(kan: Kan, *, dtype: "torch.dtype | None" = None, device: "torch.dev
 def from_torch(network: "KanNetwork | Mapping[str, Tensor]") -> Kan:
     """The network of a module of `to_torch`, or of its state_dict; equal to the original if nothing was trained.
 
-    NaN or infinite parameters, and another module's state, raise NetworkError; a tensor of complex numbers raises
-    CheckpointError.
+    Parameters
+    ----------
+    network : KanNetwork or mapping of str to Tensor
+        The module, on any device, or its state_dict.
+
+    Returns
+    -------
+    Kan
+        The network.
+
+    Raises
+    ------
+    NetworkError
+        It is another module's state, or a parameter is NaN or infinite.
+    CheckpointError
+        A tensor has complex numbers.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1")
+    >>> kanserve.equal(kanserve.from_torch(kanserve.to_torch(kan)), kan)
+    True
     """
     tensors = network if isinstance(network, Mapping) else network.state_dict()
     state = {name: np.asarray(tensor.detach().cpu().numpy()) for name, tensor in tensors.items()}
