@@ -28,7 +28,40 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """As Client, for asyncio; may be created anywhere, but is used in one event loop."""
+    """As Client, for asyncio: the same calls, to be awaited, with the same errors.
+
+    It may be created anywhere, but is used in one event loop.
+
+    Parameters
+    ----------
+    address, timeout, retries, channels, tls, certificate, key, server_name, token, metadata
+        As in `Client`.
+
+    Attributes
+    ----------
+    retried : int
+        The number of retries so far.
+
+    Raises
+    ------
+    InputError
+        As in `Client`.
+
+    Examples
+    --------
+    >>> import asyncio, kanserve, tempfile
+    >>> from kanserve.serve.server import start
+    >>> models = tempfile.mkdtemp()
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"]))
+    1
+    >>> async def ask(address):
+    ...     async with kanserve.AsyncClient(address) as client:
+    ...         return await client.predict("line", [[0.5]])
+    >>> with start(models, port=0) as server:
+    ...     print(asyncio.run(ask(server.address)).tolist())
+    [[2.0]]
+    """
 
     def __init__(
         self,
@@ -90,22 +123,27 @@ class AsyncClient:
         output: Output = "y",
         dtype: DTypeLike = np.float64,
     ) -> Any:
+        """The outputs (N, outputs) at raw features x (N, inputs), as `Client.predict`."""
         return await self._run(predicting.predict(self._memory, name, x, str(version), output, dtype))
 
     async def infer(
         self, name: str, x: ArrayLike | Frame, version: int | str = "", *, dtype: DTypeLike = np.float64
     ) -> Prediction:
+        """All outputs, in raw units, and which rows are outside the training range, as `Client.infer`."""
         return await self._run(predicting.infer(self._memory, name, x, str(version), dtype))
 
     async def differentiate(self, name: str, x: ArrayLike | Frame, version: int | str = "") -> tuple[Array, Array]:
+        """The outputs (N, outputs) and their exact derivatives (N, outputs, inputs), as `Client.differentiate`."""
         return await self._run(predicting.differentiate(self._memory, name, x, str(version)))
 
     async def formula(
         self, name: str, version: int | str = "", *, formats: Sequence[str] = ()
     ) -> tuple[ServedFormula, ...]:
+        """One formula per output, in raw features, as `Client.formula`."""
         return await self._run(describing.formula(name, str(version), formats))
 
     async def network(self, name: str, version: int | str = "", *, curve_points: int | None = None) -> Network:
+        """The nodes and edges, each edge with its curve, as `Client.network`."""
         return await self._run(describing.network(name, str(version), curve_points))
 
     async def export_source(
@@ -117,6 +155,7 @@ class AsyncClient:
         format: str = "c_source",
         include_libraries: bool = False,
     ) -> Mapping[str, bytes]:
+        """The verified files of "c_source" or "numpy_source" by path, as `Client.export_source`."""
         request = formula_pb2.ExportSourceRequest(
             model_name=name, model_version=str(version), format=format, include_libraries=include_libraries
         )
@@ -126,6 +165,7 @@ class AsyncClient:
         return files
 
     async def watch(self, name: str = "") -> AsyncIterator[ModelEvent]:
+        """Yield each version of a model, or of all models, and then each change, as `Client.watch`."""
         request, known, failures = formula_pb2.WatchRequest(model_name=name), Known(), 0
         while not self._closed.is_set():
             called, metadata = self._names.next()
@@ -149,27 +189,35 @@ class AsyncClient:
             await asyncio.sleep(retrying.delay(failures))
 
     async def metadata(self, name: str, version: int | str = "") -> ModelInfo:
+        """The names of a model's inputs, outputs and classes, its versions, precision and backend."""
         return await self._run(describing.metadata(name, str(version)))
 
     async def models(self) -> tuple[ModelStatus, ...]:
+        """Every version that the server found, loaded or not."""
         return await self._run(describing.models())
 
     async def statistics(self, name: str = "", version: int | str = "") -> tuple[ModelStatistics, ...]:
+        """The statistics of all versions, or of one model or version, as `Client.statistics`."""
         return await self._run(describing.statistics(name, str(version)))
 
     async def load(self, name: str) -> None:
+        """Make the server load a model's versions from its repository, as `Client.load`."""
         await self._run(describing.load(name))
 
     async def unload(self, name: str) -> None:
+        """Make the server unload a model, as `Client.unload`."""
         await self._run(describing.unload(name))
 
     async def live(self) -> bool:
+        """Whether the server answers."""
         return await self._run(describing.live())
 
     async def ready(self, name: str = "", version: int | str = "") -> bool:
+        """Whether the server, or one of its models, accepts requests, as `Client.ready`."""
         return await self._run(describing.ready(name, str(version)))
 
     async def close(self) -> None:
+        """Close the connections. Later calls raise InputError, and `watch` ends."""
         self._closed.set()
         for channel in self._channels:
             await channel.close(None)

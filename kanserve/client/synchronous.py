@@ -28,11 +28,54 @@ T = TypeVar("T")
 class Client:
     """A client of a server; thread-safe.
 
-    `timeout` is in seconds, for each request with its retries: if a server cannot be reached or is stopping, a request
-    is retried up to `retries` times, with exponential back-off. `channels` connections spread calls over the workers of
-    a server. `tls` is True, or the CA certificate, as PEM or the path of a file; `certificate` and `key` are the
-    client's own. `token` is a bearer token, or a function that returns the current one. `metadata` is sent with each
-    request, as [("traceparent", "00-...")], or a function that returns it; an "x-request-id" in it is the request id.
+    It connects at the first call. An error of the server is raised as the same class here, NotFoundError for an unknown
+    model or version. UnreachableError: no server answers; DeadlineError: not in time; BusyError: it is overloaded;
+    DrainingError: it is stopping; AccessError: the caller may not do this; InputError: the client is closed.
+
+    Parameters
+    ----------
+    address : str
+        "host:port", "unix:/run/kanserve.sock", or another address that gRPC knows.
+    timeout : float, default=30.0
+        Seconds for each request with its retries.
+    retries : int, default=4
+        How often a request is retried, with exponential back-off, if a server cannot be reached or is stopping.
+    channels : int, default=1
+        Connections, which spread calls over the workers of a server.
+    tls : bool, bytes, str or path, default=False
+        True, or the CA certificate, as PEM or the path of a file.
+    certificate, key : bytes, str or path, optional
+        The client's own, as PEM or the path of a file.
+    server_name : str, optional
+        The name in the server's certificate, if the address has another.
+    token : str or callable, optional
+        A bearer token, or a function that returns the current one; without TLS it is only sent to this machine.
+    metadata : sequence of (str, str or bytes), or callable, optional
+        Sent with each request, as [("traceparent", "00-...")], or a function that returns it; an "x-request-id" in it
+        is the request id.
+
+    Attributes
+    ----------
+    retried : int
+        The number of retries so far.
+
+    Raises
+    ------
+    InputError
+        The options contradict one another, a certificate cannot be read, or a token would leave this machine without
+        TLS.
+
+    Examples
+    --------
+    >>> import kanserve, tempfile
+    >>> from kanserve.serve.server import start
+    >>> models = tempfile.mkdtemp()
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"]))
+    1
+    >>> with start(models, port=0) as server, kanserve.Client(server.address) as client:
+    ...     print(client.predict("line", [[0.5]]).tolist(), client.formula("line")[0].text)
+    [[2.0]] 2*x + 1
     """
 
     def __init__(
@@ -96,34 +139,47 @@ class Client:
         output: Output = "y",
         dtype: DTypeLike = np.float64,
     ) -> Any:
-        """The outputs (N, outputs) at raw features x (N, inputs); for a classifier the scores.
+        """The outputs (N, outputs) at raw features x (N, inputs), in raw units; for a classifier the scores.
 
         `output` may also be a classifier's "probabilities" (N, classes) or "label" (N,). From a pandas or polars
         DataFrame the model's inputs are taken by name, and the answer is a DataFrame too. With dtype float32, rows are
-        sent and answered in that.
+        sent and answered in that. A row in which anything is not finite is NaN. DataError for x that is not rows of
+        numbers or lacks a column, TensorError for another number of columns, or for an output that the model does not
+        have.
         """
         return self._run(predicting.predict(self._memory, name, x, str(version), output, dtype))
 
     def infer(
         self, name: str, x: ArrayLike | Frame, version: int | str = "", *, dtype: DTypeLike = np.float64
     ) -> Prediction:
-        """All outputs, and which rows are outside the training range."""
+        """All outputs, in raw units, and which rows of x (N, inputs) are outside the training range.
+
+        Errors are those of `predict`.
+        """
         return self._run(predicting.infer(self._memory, name, x, str(version), dtype))
 
     def differentiate(self, name: str, x: ArrayLike | Frame, version: int | str = "") -> tuple[Array, Array]:
-        """The outputs (N, outputs) and their exact derivatives (N, outputs, inputs), both in raw units."""
+        """The outputs (N, outputs) and their exact derivatives (N, outputs, inputs), both in raw units.
+
+        For a classifier these are the scores. Errors are those of `predict`.
+        """
         return self._run(predicting.differentiate(self._memory, name, x, str(version)))
 
     def formula(self, name: str, version: int | str = "", *, formats: Sequence[str] = ()) -> tuple[ServedFormula, ...]:
         """One formula per output, in raw features.
 
         `formats` selects among text, latex, python and c, which are the default, and c_function, fortran, julia,
-        matlab, numpy, octave, python_function and rust.
+        matlab, numpy, octave, python_function and rust. InputError for another; FormulaError for one of the latter if
+        the network has splines.
         """
         return self._run(describing.formula(name, str(version), formats))
 
     def network(self, name: str, version: int | str = "", *, curve_points: int | None = None) -> Network:
-        """The nodes and edges, each edge with its curve."""
+        """The nodes and edges, each edge with its curve in the units of its layer.
+
+        A curve has `curve_points` points (0: no curves); by default the server chooses. InputError for more than it can
+        send.
+        """
         return self._run(describing.network(name, str(version), curve_points))
 
     def export_source(
@@ -137,8 +193,8 @@ class Client:
     ) -> Mapping[str, bytes]:
         """The verified files of "c_source" or "numpy_source" by path; also written to a new folder if one is given.
 
-        IntegrityError for a wrong checksum, FormatError or InvalidNameError for a path that leaves the folder,
-        ConflictError for a folder that is not empty.
+        NotFoundError if the model lacks that format, IntegrityError for a wrong checksum, FormatError or
+        InvalidNameError for a path that leaves the folder, ConflictError for a folder that is not empty.
         """
         request = formula_pb2.ExportSourceRequest(
             model_name=name, model_version=str(version), format=format, include_libraries=include_libraries
@@ -172,6 +228,7 @@ class Client:
             self._closed.wait(retrying.delay(failures))
 
     def metadata(self, name: str, version: int | str = "") -> ModelInfo:
+        """The names of a model's inputs, outputs and classes, its versions, precision and backend."""
         return self._run(describing.metadata(name, str(version)))
 
     def models(self) -> tuple[ModelStatus, ...]:
@@ -179,15 +236,21 @@ class Client:
         return self._run(describing.models())
 
     def statistics(self, name: str = "", version: int | str = "") -> tuple[ModelStatistics, ...]:
-        """The statistics of all versions, or of one model or version."""
+        """The statistics of all versions, or of one model or version, since the server started.
+
+        Durations are in seconds.
+        """
         return self._run(describing.statistics(name, str(version)))
 
     def load(self, name: str) -> None:
-        """Make the server load a model's versions from its repository; never retried."""
+        """Make the server load a model's versions from its repository; never retried.
+
+        AccessError if the caller may not.
+        """
         self._run(describing.load(name))
 
     def unload(self, name: str) -> None:
-        """Make the server unload a model; never retried."""
+        """Make the server unload a model; never retried. AccessError if the caller may not."""
         self._run(describing.unload(name))
 
     def live(self) -> bool:
@@ -195,10 +258,14 @@ class Client:
         return self._run(describing.live())
 
     def ready(self, name: str = "", version: int | str = "") -> bool:
-        """Whether the server, or one of its models, accepts requests."""
+        """Whether the server, or one of its models, accepts requests.
+
+        False for an unknown model, and if no server answers.
+        """
         return self._run(describing.ready(name, str(version)))
 
     def close(self) -> None:
+        """Close the connections. Later calls raise InputError, and `watch` ends."""
         self._closed.set()
         for channel in self._channels:
             channel.close()

@@ -39,16 +39,42 @@ class _State:
 class Session:
     """Edits of a network, and the data to evaluate them on; every edit is a frozen step in a list.
 
-    A fifth of the rows is held out, the same for the same seed (`held_out=False`: none is). Losses are on the held-out
-    rows, fits on the others. An edit that fails raises and changes nothing: NotFoundError for an unknown edge or
-    function, InputError if a function would leave its domain on the data. Edges are given by name: "L/D->h1"
-    (`kanserve.network.edge_names`). Each edit returns the session.
+    Losses are on held-out rows, fits on the others. Edges are given by name: "L/D->h1" (`kanserve.network.edge_names`).
+    Each edit returns the session. An edit that fails raises and changes nothing: NotFoundError for an unknown edge or
+    function, InputError if a function would leave its domain on the data, or an argument is out of range.
 
-        session = kanserve.Session(kan, data)
-        session.suggest("x->h1")           # functions with their R² and the change in the loss
-        session.snap("x->h1", "sin").set("x->h1", a=3.14159).refit()
-        session.undo()
-        print(session.as_python())         # a script that gives the equal network
+    Parameters
+    ----------
+    kan : Kan
+        The network to begin with.
+    data : Dataset or tuple of array_like
+        Samples: a Dataset, or (x, y), in raw units.
+    seed : int, default=0
+        Equal seeds hold out the same rows.
+    held_out : bool, default=True
+        Whether to hold out a fifth of the rows. If False, with fewer than 10 rows, and for a classifier with up to
+        1000, fits and losses take all rows.
+
+    Raises
+    ------
+    DataError
+        The data are not those of such a network.
+    InputError
+        An option is out of range.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (100, 1))
+    >>> data = x, 5 + np.sin(3 * x)
+    >>> session = kanserve.Session(kanserve.fit([1, 1], data, starts=1), data)
+    >>> session.suggest("x1->y")[0].function  # it has R² and the change of the loss too
+    'sin'
+    >>> session.snap("x1->y", "sin").set("x1->y", a=3.0).refit().kan.formula().text
+    'sin(3*x1) + 5'
+    >>> session.undo().edges
+    ('x1->y',)
+    >>> script = session.as_python()  # gives the equal network
     """
 
     def __init__(
@@ -108,7 +134,8 @@ class Session:
     ) -> "Axes":
         """Draw an edge with candidate functions, named or the best ones of `suggest`; see `kanserve.plot_edge`.
 
-        Each function is drawn as fitted to the edge; the legend has its R² and the loss after `snap`.
+        Each function is drawn as fitted to the edge; the legend has its R² and the loss after `snap`. It needs the
+        extra `plot`.
         """
         place = place_of(self.kan, edge)
         require_alive(self.kan, place)
@@ -126,7 +153,7 @@ class Session:
         return plot_edge(self.kan, *place, data=self._rows.judge.x, ax=ax, fits=fits)
 
     def do(self, step: Step) -> "Session":
-        """Take a step (`kanserve.editing.steps`); undone steps can no longer be redone."""
+        """Take a step (`kanserve.editing.steps`); undone steps can no longer be redone. InputError after 1000 steps."""
         if len(self._done) == EDITING.session_storage_most_steps:
             raise InputError(
                 f"A session has {EDITING.session_storage_most_steps} steps at most; begin another from its network."
@@ -136,12 +163,18 @@ class Session:
         return self
 
     def snap(self, edge: str, function: str, refit: int = EDITING.steps_short) -> "Session":
-        """Replace an edge by the closest c·f(a·x + b) + d, then refit everything for `refit` iterations."""
+        """Replace an edge by the closest c·f(a·x + b) + d, then refit everything for `refit` iterations.
+
+        InputError if each of these would leave its domain on the data, or be a constant or a line.
+        """
         return self.do(steps.Snap(self._called(edge), function, refit))
 
     @renamed_keyword("intervals", "grid")
     def free(self, edge: str, grid: int | None = None) -> "Session":
-        """Replace a named function by a spline that equals it to a ten-thousandth and can then be refined."""
+        """Replace a named function by a spline that equals it to a ten-thousandth and can then be refined.
+
+        It has `grid` intervals or more, up to 64.
+        """
         return self.do(steps.Free(self._called(edge), grid))
 
     def zero(self, edge: str) -> "Session":
@@ -156,41 +189,56 @@ class Session:
         c: float | None = None,
         d: float | None = None,
     ) -> "Session":
-        """Set constants of an edge's c·f(a·x + b) + d, with x in the data's units."""
+        """Set constants of an edge's c·f(a·x + b) + d, with x in the data's units.
+
+        InputError if the edge has no named function, or a spline beside it.
+        """
         return self.do(steps.SetConstant(self._called(edge), a, b, c, d))
 
     def round(self, digits: int = 3, edges: Sequence[str] = ()) -> "Session":
-        """Round the constants of named functions to significant digits, on these edges or on all."""
+        """Round the constants of named functions to significant digits, 1 to 17, on these edges or on all."""
         called = edges if isinstance(edges, str) else tuple(self._called(edge) for edge in edges)
         return self.do(steps.RoundConstants(digits, called))  # type: ignore[arg-type]  # it refuses a text
 
     def rename(self, old: str, new: str, of: str = "") -> "Session":
-        """Rename an input or an output; `of` is "input" or "output" if both have the old name."""
+        """Rename an input or an output; `of` is "input" or "output" if both have the old name.
+
+        NotFoundError if nothing has that name.
+        """
         return self.do(steps.Rename(old, new, of))
 
     def refit(self, steps: int = 100, smooth: float = 0.0) -> "Session":
-        """Fit all parameters to the training rows, from their present values."""
+        """Fit all parameters to the training rows, from their present values, in at most `steps` iterations.
+
+        `smooth` is the strength of the smoothness penalty on the splines. InputError for more than 1500 parameters.
+        """
         return self.do(Refit(steps, smooth))
 
     def prune(self, tolerance: Tolerance = "auto") -> "Session":
-        """Remove edges and nodes that the data do not need, by `kanserve.prune`. Hidden nodes may be renumbered."""
+        """Remove edges and nodes that the data do not need, by `kanserve.prune`. Hidden nodes may be renumbered.
+
+        `tolerance` is the error that this may add, in standard deviations of each output.
+        """
         return self.do(steps.Prune(tolerance))
 
     def symbolify(
         self, functions: Sequence[str] = (), all_edges: bool = False, tolerance: Tolerance = "auto"
     ) -> "Session":
-        """Replace edges by named functions as far as the data allow, by `kanserve.symbolify`."""
+        """Replace edges by named functions as far as the data allow, by `kanserve.symbolify`.
+
+        `tolerance` is the error that this may add, in standard deviations of each output; `all_edges` ignores it.
+        """
         return self.do(steps.Symbolify(functions, all_edges, tolerance))  # type: ignore[arg-type]  # it makes a tuple
 
     def undo(self) -> "Session":
-        """Undo the last step."""
+        """Undo the last step; InputError if there is none."""
         if not self._done:
             raise InputError("There is no step to undo.")
         self._undone.append(self._done.pop().step)
         return self
 
     def redo(self) -> "Session":
-        """Redo the step that was undone last."""
+        """Redo the step that was undone last; InputError if there is none."""
         if not self._undone:
             raise InputError("There is no step to redo.")
         self._take(self._undone[-1])
