@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import InputError, MissingDependencyError
 from kanserve.network.edge_names import node_name, subnode_names
-from kanserve.network.evaluate import activations, edge
+from kanserve.network.evaluate import activations, as_rows, edge
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.importance import Importance, importance
 from kanserve.network.kan import Kan, Layer, Sum, Symbolic
@@ -68,7 +68,7 @@ def plot_network(kan: Kan, data: ArrayLike | None = None, kind: Kind = "auto", a
     """
     if kind not in ("auto", "flow", "matrix"):
         raise InputError(f"kind is 'auto', 'flow' or 'matrix', got {kind!r}.")
-    rows = finite_rows(kan, 500) if data is None else np.asarray(data, np.float64)
+    rows = finite_rows(kan, 500) if data is None else as_rows(kan, data)
     shares, values = importance(kan, rows), activations(kan, rows)
     readable = kan.edges <= FLOW_EDGES and max(int(layer.alive.sum()) for layer in kan.layers) <= FLOW_LAYER_EDGES
     if kind == "flow" or (kind == "auto" and readable):
@@ -127,7 +127,7 @@ def plot_edge(
     one = kan.layers[layer]
     if not (0 <= j < one.subnodes and 0 <= i < one.inputs):
         raise InputError(f"Layer {layer} has subnodes 0 to {one.subnodes - 1} and inputs 0 to {one.inputs - 1}.")
-    rows = finite_rows(kan, 500) if data is None else np.asarray(data, np.float64)
+    rows = finite_rows(kan, 500) if data is None else as_rows(kan, data)
     v = activations(kan, rows)[layer][:, i]
     v = v[np.isfinite(v)]
     shift, scale = (float(kan.input_shift[i]), float(kan.input_scale[i])) if layer == 0 else (0.0, 1.0)

@@ -109,7 +109,10 @@ def interactions(
     [[nan, 0.3, 0.0], [0.3, nan, 0.0], [0.0, 0.0, nan]]
     """
     q, count = output_of(kan, output), len(kan.inputs)
-    a, b = _draws(rows_of(kan, data, draws), draws, seed)
+    finite = rows_of(kan, data, draws)
+    if not len(finite):
+        raise DataError("The network is finite on none of the rows.")
+    a, b = _draws(finite, draws, seed)
     rows, columns = np.triu_indices(count, 1)
 
     def given(*moved: int) -> Array:

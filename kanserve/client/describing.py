@@ -155,6 +155,8 @@ def _tables(one: formula_pb2.OutputFormula | formula_pb2.Alternative) -> dict[st
 
 
 def network(name: str, version: str, curve_points: int | None) -> Steps[Network]:
+    if curve_points is not None and not 0 <= curve_points < 2**31:
+        raise errors.InputError(f"curve_points is a number of 0 or more, got {curve_points!r}.")
     request = formula_pb2.GetNetworkRequest(model_name=name, model_version=version, curve_points=curve_points)
     response = yield "GetNetwork", request
     return Network(

@@ -84,7 +84,7 @@ class Free:
     def __post_init__(self) -> None:
         to(self, edge=text(self.edge, "edge"))
         if self.intervals is not None:
-            to(self, intervals=whole_number(self.intervals, "intervals", 1, EDITING.edge_fits_most_intervals))
+            to(self, intervals=whole_number(self.intervals, "grid", 1, EDITING.edge_fits_most_intervals))
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
         return freed(kan, place_of(kan, self.edge), rows, self.intervals)

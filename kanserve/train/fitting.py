@@ -4,13 +4,14 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve._renamed import renamed_keyword
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, past, some
+from kanserve.data.frames import is_frame
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
@@ -47,7 +48,7 @@ def fit(
     noise_free: bool = False,
     l1: float = 0.0,
     entropy: float = 0.0,
-    validation: float | Dataset = 0.2,
+    validation: float | TrainingData = 0.2,
     learning_rate: float | None = None,
     patience: int | None = None,
     batch: int | None = None,
@@ -107,8 +108,8 @@ def fit(
         Whether y is exact.
     l1, entropy : float
         Penalties on the size of edges, and on the entropy of their sizes.
-    validation : float or Dataset, default=0.2
-        The share of the samples that is held out, or a separate validation set.
+    validation : float, Dataset, tuple of array_like or DataFrame, default=0.2
+        The share of the samples that is held out, or a separate validation set, given as `data` is.
     learning_rate, batch, device
         For LBFGS and Adam.
     patience : int, optional
@@ -148,6 +149,7 @@ def fit(
     grids: Sequence[int] = grid_sequence(grid)
     if len(data) < 2:
         raise DataError("A fit needs at least 2 rows, got 1.")
+    validation = _validation(validation, target, data)
     _check(seed, grids, validation, smooth, (loss, optimizer), data)
     wanted = kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed)
     template = normalised(wanted, data)
@@ -262,6 +264,16 @@ def _strengths(
     if loss == "cross_entropy":
         return (TRAINING.fitting_classes_smooth,)
     return schedule.STRENGTHS if choosing else (0.0,)
+
+
+def _validation(given: float | TrainingData, target: Target, data: Dataset) -> float | Dataset:
+    """The share to hold out, or the validation rows as a Dataset."""
+    if not isinstance(given, Dataset | tuple) and not is_frame(given):
+        return cast(float, given)  # `_check` refuses what is no share
+    outputs = len(data.classes) or data.y.shape[1]
+    return dataset(
+        given, target if is_frame(given) else None, classes=data.classes, outputs=outputs, labels=bool(data.classes)
+    )
 
 
 def _split(data: Dataset, validation: float | Dataset, most: int, seed: int) -> tuple[Places | None, Dataset | None]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kanserve.errors import InputError
+from kanserve.errors import DataError, InputError
 from kanserve.plot import FLOW_EDGES, plot_edge, plot_network
 from kanserve.train import create
 from tests.support.kans import ZOO, classifier, domains, hostile_names, mixed, pruned, rows, symbolic
@@ -67,3 +67,9 @@ def test_an_edge_that_does_not_exist_and_an_unknown_kind_are_refused():
         plot_edge(classifier(), 0, 4, 0)
     with pytest.raises(InputError, match="kind"):
         plot_network(classifier(), kind="tree")  # type: ignore[arg-type]  # on purpose
+
+
+def test_samples_that_are_no_numbers_are_refused():
+    for plot in (plot_network, lambda kan, data: plot_edge(kan, 0, 0, 0, data)):
+        with pytest.raises(DataError):
+            plot(symbolic(), [["a"], ["b"]])

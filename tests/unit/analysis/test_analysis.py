@@ -222,3 +222,9 @@ def test_the_example_of_the_documentation_runs_and_finds_what_it_says(capsys):
     said = capsys.readouterr().out
     for line in ("f1(x, y)·f2(z)", "y depends on x^2 + y^2", "x with z: 0.02", "h1.1 is driven by"):
         assert line in said and line in text
+
+
+def test_a_network_that_is_finite_nowhere_is_refused():
+    kan = kanserve.from_formula("log(x)", ranges={"x": (-2, -1)})
+    with pytest.raises(DataError, match="finite on none of the rows"):
+        kanserve.interactions(kan)

@@ -152,3 +152,15 @@ def test_simplification_and_the_search_take_frames():
     assert equal(kanserve.simplify(kan, frame, target="y"), kanserve.simplify(kan, rows))
     assert equal(kanserve.discover(frame, target="y"), kanserve.discover(rows))
     assert kanserve.find_formulas(frame, target="y", max_fits=50).best.formula.text == "a + b"
+
+
+def test_validation_data_are_given_as_the_training_data_are():
+    frame = pandas.DataFrame({"a": np.linspace(-1, 1, 60), "b": np.linspace(0, 1, 60) ** 2})
+    held = frame.iloc[::5]
+    options: dict[str, Any] = {"target": "b", "starts": 1, "steps": 3, "grid": (3,)}
+    by_frame = kanserve.fit([1, 1], frame, validation=held, **options)
+    by_pair = kanserve.fit([1, 1], frame, validation=(held[["a"]].to_numpy(), held["b"].to_numpy()), **options)
+    assert equal(by_frame, by_pair)
+    labels = np.where(frame["a"] > 0, "up", "down")
+    kan = kanserve.fit([1, 2], (frame[["a"]], labels), validation=(frame[["a"]], labels), starts=1, steps=3, grid=(3,))
+    assert kan.classes == ("down", "up")
