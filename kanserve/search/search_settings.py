@@ -8,12 +8,17 @@ their root mean square.
 """
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from kanserve.search.closed_form_settings import ClosedFormSettings
 
 
 @dataclass(frozen=True)
 class SearchSettings:
     """Settings of `find_formulas`, named after the module that uses them."""
+
+    closed_forms: ClosedFormSettings = field(default_factory=ClosedFormSettings)
+    """Those of laws that linear algebra finds at once."""
 
     # baselines
     baselines_most_inputs: int = 3

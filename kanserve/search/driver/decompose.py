@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.evaluate import evaluate
+from kanserve.search.fit import closed_forms
 from kanserve.search.fit.by_shape import by_shapes, unlinked
+from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial, surrogates
@@ -55,6 +57,13 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
     power_law = monomial(x, y)
     if power_law is not None:
         yield "power law", partial(_power_law, one, search, *power_law)
+    if one.exact <= SEARCH.get().closed_forms.largest_tolerance:
+        yield "polynomial", partial(closed_forms.polynomial, one, search)
+        if one.inputs <= SEARCH.get().closed_forms.term_inputs and not few_values(x):
+            yield "sum of terms", partial(closed_forms.sum_of_terms, one, search)
+        yield "rational function", partial(closed_forms.rational, one, search)
+        if one.inputs == 1 and not few_values(x):
+            yield "sum of scaled terms", partial(closed_forms.sum_of_scaled_terms, one, search)
     if one.inputs == 1:
         yield "shapes", partial(by_shapes, one, search)
         if (x > 0).all() or (x < 0).all():

@@ -92,7 +92,7 @@ def test_a_step_that_would_take_long_is_left_when_there_is_nothing_left_to_spend
     search, log = search_of(budget)
     with pytest.raises(OutOfBudgetError), budget.enforced():
         solved(SearchProblem(x, y), search)
-    assert 0 < budget.fits <= 50 and len(log) <= 1
+    assert 0 < budget.fits <= 50 and len(log) <= 3  # closed forms, which take milliseconds, and one step
     check()  # outside, there is no end
 
 

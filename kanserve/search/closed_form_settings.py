@@ -1,0 +1,73 @@
+"""The settings of laws that linear algebra finds at once: polynomials, rational functions and sums of known terms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class ClosedFormSettings:
+    """Settings of `sparse_polynomial` and `term_sums`, as `SearchSettings.closed_forms`."""
+
+    largest_tolerance: float = 1e-8
+    """Problems whose law may be off by more than this are skipped: their values are not exact."""
+
+    # sparse_polynomial
+    polynomial_terms: int = 130
+    """Terms before any is left out, at most; a fit takes time in proportion to their square."""
+    polynomial_degrees: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({1: 10, 2: 8, 3: 6, 4: 5}))
+    """Highest total degree by the number of inputs."""
+    polynomial_other_degree: int = 3
+    """Highest total degree with more inputs than those."""
+    polynomial_rows_per_term: int = 2
+    """Rows needed per term: with fewer, any values are a polynomial."""
+    polynomial_exact_error: float = 1e-10
+    """Relative error up to which a polynomial is exact: high powers lose digits to one another."""
+    polynomial_gap: float = 1e8
+    """Smallest term over the error, at least. A series that was cut off has less: its terms shrink step by step."""
+    quotient_degrees: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({1: 12, 2: 8, 3: 6}))
+    """Largest sum of the degrees of P and Q by the number of inputs."""
+    quotient_other_degrees: int = 4
+    """Largest sum of the degrees with more inputs than those."""
+    quotient_exact_error: float = 1e-13
+    """Relative error of P - y·Q up to which P/Q is exact: its many terms come close to any smooth function."""
+    quotient_least_term: float = 1e-3
+    """Smallest term of P or y·Q over the largest: a Padé approximant, exact to rounding too, has far smaller ones."""
+
+    # term_sums
+    term_inputs: int = 2
+    """Inputs up to which sums of terms are tried: the number of terms grows with their square."""
+    term_rows: int = 300
+    """Rows on which terms are ranked."""
+    terms: int = 2000
+    """Terms that are tried alone, the simplest first."""
+    terms_in_pairs: int = 600
+    """Terms of which all pairs are tried, the simplest: 50 ms."""
+    term_candidates: int = 60
+    """Terms and pairs that are fitted to all rows."""
+    term_unexplained: float = 1e-8
+    """Share of the variance that a term or pair may leave on the ranked rows."""
+    term_exact_error: float = 1e-10
+    """Relative error up to which a sum is exact."""
+    term_largest_value: float = 1e9
+    """Terms with larger values are not tried: the others would be lost to rounding."""
+    term_rounding: float = 1e-9
+    """Relative: smaller differences of a term from a constant, or of two terms, are rounding."""
+    term_degree: int = 3
+    """Degree of the polynomial beside the terms, at most."""
+
+    # scaled_terms
+    scaled_waves: int = 40
+    """Frequencies of sines on the grid."""
+    scaled_wave_step: float = 0.5
+    """Step of the frequencies, in radians over half of the input's range: a fit finds the phase from half a step."""
+    scaled_factors: tuple[float, float] = (0.3, 20.0)
+    """Factors of other functions on the grid, over half of the input's range."""
+    scaled_count: int = 16
+    """Factors on the grid."""
+    scaled_first: int = 24
+    """Terms for which every second term is tried, the best alone."""
+    scaled_candidates: int = 6
+    """Terms alone, and pairs, from which all constants are fitted."""
+    scaled_degree: int = 3
+    """Degree of the polynomial beside the terms, at most."""

@@ -1,0 +1,104 @@
+"""Laws that linear algebra finds at once, as trees: polynomials, rational functions, sums of known terms."""
+
+from collections.abc import Iterator
+
+from kanserve.network.kan import Symbolic
+from kanserve.search.fit.problem import Search, SearchProblem, settles
+from kanserve.search.fit.training import FittedNetwork
+from kanserve.search.regression import budget
+from kanserve.search.regression.scaled_terms import ScaledSum, scaled_sums
+from kanserve.search.regression.sparse_polynomial import Polynomial, rational_function, sparse_polynomial
+from kanserve.search.regression.term_sums import Factor, TermSum, term_sums
+from kanserve.search.search_settings import SEARCH
+from kanserve.search.trees import compose
+from kanserve.search.trees.trees import Curve, Node, Sum
+
+_OUTER = {"exp(-x)": ("exp", -1.0, 0.0), "log(1+x)": ("log", 1.0, 1.0)}
+"""Function, a and b of f(a·u + b)."""
+
+
+def polynomial(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a polynomial with few terms, if it is one."""
+    budget.count_fit()
+    found = sparse_polynomial(one.x, one.y)
+    return None if found is None else search.judge(_of_polynomial(found), one)
+
+
+def rational(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a quotient of polynomials, if it is one."""
+    budget.count_fit()
+    found = rational_function(one.x, one.y)
+    if found is None:
+        return None
+    divisor = _of_polynomial(found.denominator)
+    inverse = Sum((Curve(divisor, Symbolic("1/x", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
+    return search.judge(compose.product([_of_polynomial(found.numerator), inverse]), one)
+
+
+def sum_of_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a sum of two terms without constants inside and a low polynomial, if it is one."""
+    budget.count_fit()
+    for found in term_sums(one.x, one.y):
+        judged = search.judge(compose.total(list(_terms(found))), one)
+        if settles(judged, one):
+            return judged
+    return None
+
+
+def sum_of_scaled_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a sum of one or two functions f(a·x + b) and a low polynomial, if it is exactly one."""
+    for degree in range(SEARCH.get().closed_forms.scaled_degree + 1):
+        for found in scaled_sums(one.x, one.y, degree):
+            if search.over():
+                return None
+            judged = search.judge(compose.total(list(_scaled_terms(found))), one)
+            if judged.error < one.exact:
+                return judged
+    return None
+
+
+def _scaled_terms(found: ScaledSum) -> Iterator[Node]:
+    for coefficient, term in found.terms:
+        yield Sum((Curve(term.i, Symbolic(term.function, term.factor, term.shift, coefficient, 0.0)),))
+    for coefficient, i, power in found.powers:
+        yield compose.monomial([i], [float(power)], coefficient)
+    yield compose.constant(found.constant, 0)
+
+
+def _of_polynomial(found: Polynomial) -> Node:
+    inputs = range(len(found.powers[0]))
+    return compose.total(
+        [
+            compose.monomial(inputs, [float(power) for power in powers], coefficient)
+            for powers, coefficient in zip(found.powers, found.coefficients, strict=True)
+        ]
+    )
+
+
+def _terms(found: TermSum) -> Iterator[Node]:
+    for coefficient, term in found.terms:
+        factors = [_of_factor(factor) for factor in term.factors]
+        yield compose.scaled(compose.product(factors), coefficient)
+    for coefficient, i, power in found.powers:
+        yield compose.monomial([i], [float(power)], coefficient)
+    if found.constant:
+        yield compose.constant(found.constant, 0)
+
+
+def _of_factor(factor: Factor) -> Node:
+    """outer(inner(x_i)) as a tree."""
+    inside: int | Node = factor.i
+    if factor.inner == "x + x^2":
+        inside = compose.total([compose.monomial([factor.i], [power]) for power in (1.0, 2.0)])
+    elif factor.inner != "x":
+        inside = _named(factor.i, factor.inner)
+    if factor.outer == "x":
+        return inside if not isinstance(inside, int) else _named(inside, "x")
+    if factor.outer == "arcsinh":  # log(u + sqrt(u^2 + 1))
+        square = Sum((Curve(inside, Symbolic("x^2", 1.0, 0.0, 1.0, 1.0)),))
+        return _named(Sum((*_named(inside, "x").parts, *_named(square, "sqrt").parts)), "log")
+    return _named(inside, *_OUTER.get(factor.outer, (factor.outer,)))
+
+
+def _named(of: "int | Node", function: str, a: float = 1.0, b: float = 0.0) -> Sum:
+    return Sum((Curve(of, Symbolic(function, a, b, 1.0, 0.0), without_constant=True),))

@@ -1,0 +1,205 @@
+"""Polynomials and rational functions with few terms, when a law is exactly one.
+
+The terms of a total degree are fitted by least squares, degree by degree. Terms that add nothing but rounding are then
+left out. A rational function P/Q is the null vector of [P(x), -y·Q(x)], found by singular value decomposition.
+
+A smooth function is close to a polynomial of a high degree, term by term ever closer. So a polynomial counts as exact
+only when its error is far below its smallest term.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.search_settings import SEARCH
+
+Array = NDArray[np.float64]
+Powers = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Polynomial:
+    """Σ coefficient · Π x_i^power_i."""
+
+    powers: tuple[Powers, ...]
+    coefficients: tuple[float, ...]
+
+    def __call__(self, x: Array) -> Array:
+        result: Array = monomials(x, self.powers) @ np.array(self.coefficients)
+        return result
+
+
+def powers_of(inputs: int, degree: int) -> tuple[Powers, ...]:
+    """The powers of every monomial up to a total degree, 1 first."""
+    found = []
+    for total in range(degree + 1):
+        for chosen in combinations_with_replacement(range(inputs), total):
+            found.append(tuple(chosen.count(i) for i in range(inputs)))
+    return tuple(found)
+
+
+def _freedom(x: Array) -> list[int]:
+    """The highest power of each input that its distinct values can refute: more powers pass through any of them."""
+    return [max(1, len(np.unique(column)) - 2) for column in x.T]
+
+
+def _within(powers: Sequence[Powers], highest: Sequence[int]) -> tuple[Powers, ...]:
+    return tuple(own for own in powers if all(power <= most for power, most in zip(own, highest, strict=True)))
+
+
+def monomials(x: Array, powers: Sequence[Powers]) -> Array:
+    """The monomials (N, terms) at rows x (N, d)."""
+    highest = max((max(each) for each in powers), default=0)
+    table = np.ones((highest + 1, *x.shape))
+    for n in range(1, highest + 1):
+        table[n] = table[n - 1] * x
+    columns = [np.prod([table[p, :, i] for i, p in enumerate(own) if p] or [table[0, :, 0]], axis=0) for own in powers]
+    return np.stack(columns, axis=1)
+
+
+def sparse_polynomial(x: Array, y: Array) -> Polynomial | None:
+    """The polynomial that y (N,) is at rows x (N, d), but for rounding; None where it is none."""
+    scale = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
+    if not scale:
+        return None
+    settings, inputs, freedom = SEARCH.get().closed_forms, x.shape[1], _freedom(x)
+    for degree in range(1, settings.polynomial_degrees.get(inputs, settings.polynomial_other_degree) + 1):
+        powers = _within(powers_of(inputs, degree), freedom)
+        if not _determined(len(powers), len(y)):
+            return None
+        with np.errstate(all="ignore"):
+            columns = monomials(x, powers)
+        if not np.isfinite(columns).all():
+            return None
+        coefficients, error = _least_squares(columns, y)
+        if error < settings.polynomial_exact_error * scale:
+            return _eliminated(columns, y, powers, coefficients, scale)
+    return None
+
+
+def _determined(terms: int, rows: int) -> bool:
+    """Whether there are rows for so many terms, and the terms are not too many."""
+    settings = SEARCH.get().closed_forms
+    return terms <= settings.polynomial_terms and settings.polynomial_rows_per_term * terms <= rows
+
+
+def _least_squares(columns: Array, y: Array) -> tuple[Array, float]:
+    """Coefficients and root mean square error, with columns of equal length and one refinement."""
+    sizes = np.sqrt(np.mean(columns**2, axis=0))
+    sizes[sizes == 0] = 1.0
+    scaled = columns / sizes
+    first = np.linalg.lstsq(scaled, y, rcond=1e-15)[0]
+    second = np.linalg.lstsq(scaled, y - scaled @ first, rcond=1e-15)[0]
+    found = first + second
+    return found / sizes, float(np.sqrt(np.mean((y - scaled @ found) ** 2)))
+
+
+def _eliminated(
+    columns: Array, y: Array, powers: Sequence[Powers], coefficients: Array, scale: float
+) -> Polynomial | None:
+    """Terms left out from the smallest on, for as long as the error stays that of an exact polynomial."""
+    settings = SEARCH.get().closed_forms
+    kept = list(range(len(powers)))
+    sizes = np.sqrt(np.mean(columns**2, axis=0))
+    limit = settings.polynomial_exact_error * scale
+    _, error = _least_squares(columns, y)
+    while len(kept) > 1:
+        smallest = min(kept, key=lambda k: abs(coefficients[k]) * sizes[k])
+        rest = [k for k in kept if k != smallest]
+        found, left = _least_squares(columns[:, rest], y)
+        if left > limit:
+            break
+        kept, error = rest, left
+        coefficients = np.zeros(len(powers))
+        coefficients[kept] = found
+    least = min(abs(coefficients[k]) * sizes[k] for k in kept)
+    if least < settings.polynomial_gap * error:
+        return None
+    return Polynomial(tuple(powers[k] for k in kept), tuple(float(coefficients[k]) for k in kept))
+
+
+@dataclass(frozen=True, eq=False)
+class Rational:
+    """A quotient of two polynomials, the denominator's largest coefficient 1."""
+
+    numerator: Polynomial
+    denominator: Polynomial
+
+
+def rational_function(x: Array, y: Array) -> Rational | None:
+    """The quotient of polynomials that y (N,) is at rows x (N, d), but for rounding; degrees in order of their sum."""
+    scale = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
+    if not scale:
+        return None
+    inputs, freedom = x.shape[1], _freedom(x)
+    for top, bottom in _degrees(inputs, len(y)):
+        below = _within(powers_of(inputs, bottom), freedom)
+        above = _within(powers_of(inputs, top), [max(0, most - min(bottom, most)) for most in freedom])
+        with np.errstate(all="ignore"):
+            columns = np.concatenate([monomials(x, above), -y[:, None] * monomials(x, below)], axis=1)
+        if not np.isfinite(columns).all():
+            return None
+        found = _null_vector(columns, len(above), x, y, above, below, scale)
+        if found is not None:
+            return found
+    return None
+
+
+def _degrees(inputs: int, rows: int) -> Iterator[tuple[int, int]]:
+    settings = SEARCH.get().closed_forms
+    for total in range(2, settings.quotient_degrees.get(inputs, settings.quotient_other_degrees) + 1):
+        for bottom in range(1, total + 1):
+            top = total - bottom
+            count = len(powers_of(inputs, top)) + len(powers_of(inputs, bottom))
+            if _determined(count, rows):
+                yield top, bottom
+
+
+def _null_vector(
+    columns: Array, split: int, x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers], scale: float
+) -> Rational | None:
+    """The sparsest null vector by elimination; None where there is none, or where the quotient is not y."""
+    settings = SEARCH.get().closed_forms
+    exact = settings.quotient_exact_error
+    sizes = np.sqrt(np.mean(columns**2, axis=0))
+    sizes[sizes == 0] = 1.0
+    scaled = columns / sizes
+    triangle = np.linalg.qr(scaled, mode="r") / np.sqrt(len(columns))
+
+    def smallest(which: Sequence[int]) -> tuple[float, Array]:
+        values, vectors = np.linalg.svd(triangle[:, which])[1:]
+        return float(values[-1]) if len(values) == len(which) else 0.0, vectors[-1]
+
+    kept = list(range(columns.shape[1]))
+    size, vector = smallest(kept)
+    if size > exact:
+        return None
+    while len(kept) > 2:
+        order = np.argsort(np.abs(vector))
+        for k in order[: max(1, len(order) // 2)]:
+            rest = [one for n, one in enumerate(kept) if n != k]
+            left, other = smallest(rest)
+            if left <= exact and any(one < split for one in rest) and any(one >= split for one in rest):
+                kept, size, vector = rest, left, other
+                break
+        else:
+            break
+    if np.abs(vector).min() < max(settings.quotient_least_term * np.abs(vector).max(), settings.polynomial_gap * size):
+        return None
+    values = vector / sizes[kept]
+    top = [(above[k], v) for k, v in zip(kept, values, strict=True) if k < split]
+    bottom = [(below[k - split], v) for k, v in zip(kept, values, strict=True) if k >= split]
+    if len(bottom) == 1 and not any(bottom[0][0]):
+        return None  # a polynomial
+    unit = max((v for _, v in bottom), key=abs)
+    numerator = Polynomial(tuple(p for p, _ in top), tuple(float(v / unit) for _, v in top))
+    denominator = Polynomial(tuple(p for p, _ in bottom), tuple(float(v / unit) for _, v in bottom))
+    with np.errstate(all="ignore"):
+        divisor = denominator(x)
+        error = float(np.sqrt(np.mean((numerator(x) / divisor - y) ** 2)))
+    if not error < settings.polynomial_exact_error * scale:
+        return None
+    return Rational(numerator, denominator)

@@ -1,0 +1,220 @@
+"""Sums of two terms without free constants inside, and of a low polynomial, from one Gram matrix.
+
+A term is a function of one input, outer(inner(x_i)), or a product of two of these. What least squares on a constant, a
+polynomial and any two terms leave of y is a formula in the elements of the Gram matrix, so that all pairs of several
+hundred terms take milliseconds.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.search_settings import SEARCH
+
+Array = NDArray[np.float64]
+Function = Callable[[Array], Array]
+
+INNER: Mapping[str, tuple[float, Function]] = MappingProxyType(
+    {
+        "x": (0.0, lambda x: x),
+        "x^2": (1.0, np.square),
+        "x^3": (1.5, lambda x: x**3),
+        "x + x^2": (2.0, lambda x: x + x**2),
+        "1/x": (1.0, np.reciprocal),
+    }
+)
+OUTER: Mapping[str, tuple[float, Function]] = MappingProxyType(
+    {
+        "x": (0.0, lambda u: u),
+        "x^2": (1.0, np.square),
+        "x^3": (1.5, lambda u: u**3),
+        "sqrt": (1.2, np.sqrt),
+        "1/x": (1.0, np.reciprocal),
+        "sin": (1.5, np.sin),
+        "cos": (1.5, np.cos),
+        "exp": (1.2, np.exp),
+        "exp(-x)": (1.3, lambda u: np.exp(-u)),
+        "log": (1.2, np.log),
+        "log(1+x)": (1.4, np.log1p),
+        "arcsinh": (2.2, np.arcsinh),
+        "tanh": (2.0, np.tanh),
+        "arctan": (2.2, np.arctan),
+        "abs": (2.0, np.abs),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """outer(inner(x_i))."""
+
+    i: int
+    inner: str
+    outer: str
+
+    def __call__(self, x: Array) -> Array:
+        return OUTER[self.outer][1](INNER[self.inner][1](x[:, self.i]))
+
+    @property
+    def price(self) -> float:
+        return 1.0 + INNER[self.inner][0] + OUTER[self.outer][0]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A product of one or two factors."""
+
+    factors: tuple[Factor, ...]
+
+    def __call__(self, x: Array) -> Array:
+        result: Array = np.prod([factor(x) for factor in self.factors], axis=0)
+        return result
+
+    @cached_property
+    def price(self) -> float:
+        return sum(factor.price for factor in self.factors)
+
+
+@dataclass(frozen=True, eq=False)
+class TermSum:
+    """constant + Σ coefficient·term + Σ coefficient·x_i^power."""
+
+    constant: float
+    terms: tuple[tuple[float, Term], ...]
+    powers: tuple[tuple[float, int, int], ...]
+    """Coefficient, input and power."""
+
+    @property
+    def price(self) -> float:
+        return sum(term.price for _, term in self.terms) + sum(1.0 + 0.5 * power for _, _, power in self.powers)
+
+
+def term_sums(x: Array, y: Array) -> Iterator[TermSum]:
+    """Sums that y (N,) is at rows x (N, d) but for rounding, the simplest first: of terms, then with a polynomial."""
+    settings = SEARCH.get().closed_forms
+    scale = float(y.std())
+    if not scale:
+        return
+    some = np.linspace(0, len(x) - 1, min(settings.term_rows, len(x))).astype(int)
+    known, values = _terms(x[some])
+    for degree in range(settings.term_degree + 1):
+        found = []
+        for chosen in _explaining(values, y[some], _polynomial(x[some], degree)):
+            made = _exact(x, y, [known[k] for k in chosen], degree, settings.term_exact_error * scale)
+            if made is not None:
+                found.append(made)
+        yield from sorted(found, key=lambda one: one.price)[:3]
+        if found:
+            return
+
+
+def _polynomial(x: Array, degree: int) -> Array:
+    return np.concatenate([np.ones((len(x), 1)), *(x**power for power in range(1, degree + 1))], axis=1)
+
+
+def _terms(x: Array) -> tuple[list[Term], Array]:
+    """The simplest terms that are finite, not constant and not equal on the rows, and their values (N, M)."""
+    settings = SEARCH.get().closed_forms
+    every = [Factor(i, inner, outer) for i in range(x.shape[1]) for inner in INNER for outer in OUTER]
+    usable = []
+    with np.errstate(all="ignore"):
+        for factor in every:
+            values = factor(x)
+            if np.isfinite(values).all() and np.abs(values).max() < settings.term_largest_value:
+                usable.append(factor)
+    usable.sort(key=lambda factor: factor.price)
+    single = [Term((factor,)) for factor in usable]
+    double = [Term(pair) for pair in combinations(usable, 2)]
+    ordered = sorted([*single, *double], key=lambda term: term.price)
+    table = {factor: factor(x) for factor in usable}
+    kept: list[Term] = []
+    columns: list[Array] = []
+    seen: set[bytes] = set()
+    for term in ordered:
+        column = table[term.factors[0]] if len(term.factors) == 1 else table[term.factors[0]] * table[term.factors[1]]
+        centred = column - column.mean()
+        size = float(np.sqrt(centred @ centred))
+        if size <= settings.term_rounding * float(np.abs(column).max()) * len(x) ** 0.5:
+            continue
+        unit = centred / size
+        key = np.round(unit * np.sign(unit[np.argmax(np.abs(unit))]), 9).tobytes()
+        if key in seen:
+            continue
+        seen.add(key)
+        kept.append(term)
+        columns.append(column)
+        if len(kept) == settings.terms:
+            break
+    return kept, np.stack(columns, axis=1)
+
+
+def _explaining(values: Array, y: Array, beside: Array) -> Iterator[tuple[int, ...]]:
+    """The terms and pairs of terms that explain all of y beside a polynomial, but for what a fit on all rows tells."""
+    settings = SEARCH.get().closed_forms
+    q = np.linalg.qr(beside)[0]
+    centred = values - q @ (q.T @ values)
+    target = y - q @ (q.T @ y)
+    whole = float(np.sqrt(target @ target))
+    if whole <= settings.term_rounding * float(np.sqrt(y @ y)):
+        return
+    sizes = np.sqrt((centred**2).sum(axis=0))
+    index = np.flatnonzero(sizes > 1e-7 * np.sqrt((values**2).sum(axis=0)))
+    unit = centred[:, index] / sizes[index]
+    t = unit.T @ target / whole
+    for k in np.flatnonzero(t**2 >= 1 - settings.term_unexplained)[: settings.term_candidates]:
+        yield (int(index[k]),)
+    t, unit = t[: settings.terms_in_pairs], unit[:, : settings.terms_in_pairs]
+    gram = unit.T @ unit
+    with np.errstate(all="ignore"):
+        explained = (t[:, None] ** 2 - 2 * gram * np.outer(t, t) + t**2) / (1 - gram**2)
+    explained[1 - gram**2 < 1e-10] = 0
+    first, second = np.triu_indices(len(t), 1)
+    of_pair = explained[first, second]
+    count = min(settings.term_candidates, len(of_pair))
+    best = np.argpartition(-of_pair, count - 1)[:count]
+    for k in best[np.argsort(-of_pair[best])]:
+        if of_pair[k] < 1 - settings.term_unexplained:
+            return
+        yield int(index[first[k]]), int(index[second[k]])
+
+
+def _exact(x: Array, y: Array, terms: list[Term], degree: int, limit: float) -> TermSum | None:
+    """Least squares on all rows, without what adds nothing; None where it is not exact."""
+    powers = [(i, power) for power in range(1, degree + 1) for i in range(x.shape[1])]
+    with np.errstate(all="ignore"):
+        columns = [np.ones(len(x)), *(term(x) for term in terms), *(x[:, i] ** power for i, power in powers)]
+    design = np.stack(columns, axis=1)
+    if not np.isfinite(design).all():
+        return None
+    kept = list(range(design.shape[1]))
+    sizes = np.sqrt(np.mean(design**2, axis=0))
+    coefficients, error = _solved(design, sizes, y, kept)
+    if error > limit:
+        return None
+    while len(kept) > 1:
+        smallest = min(kept, key=lambda k: abs(coefficients[k]) * sizes[k])
+        rest = [k for k in kept if k != smallest]
+        found, left = _solved(design, sizes, y, rest)
+        if left > limit:
+            break
+        kept, coefficients = rest, found
+    count = 1 + len(terms)
+    return TermSum(
+        float(coefficients[0]) if 0 in kept else 0.0,
+        tuple((float(coefficients[k]), terms[k - 1]) for k in kept if 1 <= k < count),
+        tuple((float(coefficients[k]), *powers[k - count]) for k in kept if k >= count),
+    )
+
+
+def _solved(design: Array, sizes: Array, y: Array, which: list[int]) -> tuple[Array, float]:
+    scaled = design[:, which] / sizes[which]
+    first = np.linalg.lstsq(scaled, y, rcond=1e-15)[0]
+    first += np.linalg.lstsq(scaled, y - scaled @ first, rcond=1e-15)[0]
+    coefficients = np.zeros(design.shape[1])
+    coefficients[which] = first / sizes[which]
+    return coefficients, float(np.sqrt(np.mean((y - scaled @ first) ** 2)))

@@ -1,0 +1,112 @@
+"""Laws that linear algebra finds at once: polynomials, rational functions, sums of known terms."""
+
+import math
+
+import numpy as np
+import pytest
+
+from kanserve import find_formulas
+from kanserve.network.evaluate import evaluate
+from kanserve.search.regression.sparse_polynomial import monomials, powers_of, rational_function, sparse_polynomial
+from kanserve.search.regression.term_sums import term_sums
+from kanserve.search.search_settings import SEARCH
+
+X = np.random.default_rng(0).uniform(-1, 1, (400, 1))
+XY = np.random.default_rng(1).uniform(0.5, 2, (400, 2))
+SMOOTH = {
+    "exp": np.exp(X[:, 0]),
+    "a flat exp": np.exp(X[:, 0] / 10),
+    "sin": np.sin(2 * X[:, 0]),
+    "cos": np.cos(X[:, 0] / 3),
+    "log": np.log(X[:, 0] + 1.5),
+    "root": np.sqrt(X[:, 0] + 1.1),
+    "tanh": np.tanh(X[:, 0]),
+    "a sum of logarithms": np.log(X[:, 0] + 2) + np.log(X[:, 0] ** 2 + 1),
+}
+
+
+def coefficients(found) -> dict[tuple[int, ...], float]:
+    return {powers: round(value, 9) for powers, value in zip(found.powers, found.coefficients, strict=True)}
+
+
+def test_monomials_are_all_up_to_a_degree():
+    powers = powers_of(3, 4)
+    assert len(powers) == math.comb(7, 3) == len(set(powers)) and max(map(sum, powers)) == 4
+    assert np.allclose(monomials(XY, [(0, 0), (2, 1)]), np.stack([np.ones(400), XY[:, 0] ** 2 * XY[:, 1]], axis=1))
+
+
+@pytest.mark.parametrize("degree", [2, 4, 6, 9])
+def test_a_polynomial_has_its_terms_and_no_others(degree):
+    y = np.sum([X[:, 0] ** k for k in range(1, degree + 1)], axis=0)
+    assert coefficients(sparse_polynomial(X, y)) == {(k,): 1.0 for k in range(1, degree + 1)}
+
+
+def test_a_polynomial_of_two_inputs_is_sparse():
+    x, y = XY.T
+    found = sparse_polynomial(XY, 2.5 * x**4 * y - 1.3 * y**3 + 7)
+    assert coefficients(found) == {(0, 0): 7.0, (0, 3): -1.3, (4, 1): 2.5}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_what_is_only_close_to_a_polynomial_or_a_quotient_is_none(name):
+    assert sparse_polynomial(X, SMOOTH[name]) is None
+    assert rational_function(X, SMOOTH[name]) is None
+
+
+def test_noise_is_no_polynomial():
+    noise = 1e-6 * np.random.default_rng(2).normal(size=400)
+    assert (
+        sparse_polynomial(X, X[:, 0] ** 3 + noise) is None and rational_function(X, 1 / (X[:, 0] + 2) + noise) is None
+    )
+
+
+def test_too_few_rows_tell_nothing():
+    assert sparse_polynomial(X[:8], np.sin(X[:8, 0])) is None
+    assert rational_function(X[:12], np.sin(5 * X[:12, 0])) is None
+
+
+@pytest.mark.parametrize(
+    ("law", "top", "bottom"),
+    [
+        (lambda x: (x + 1) ** 3 / (x**2 - x + 1), 4, 3),
+        (lambda x: (x**6 + x**5) / (x**4 + x**3 + x**2 + x + 1), 2, 5),
+        (lambda x: 1 / (1 + 25 * x**2), 1, 2),
+    ],
+)
+def test_a_rational_function_has_its_terms_and_no_others(law, top, bottom):
+    found = rational_function(X, law(X[:, 0]))
+    assert found is not None
+    assert (len(found.numerator.powers), len(found.denominator.powers)) == (top, bottom)
+    assert np.allclose(found.numerator(X) / found.denominator(X), law(X[:, 0]), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda x: np.sin(x**2) * np.cos(x) - 1,
+        lambda x: np.sin(x) + np.sin(x + x**2),
+        lambda x: np.log1p(x) + np.log(x**2 + 1),
+        lambda x: np.arcsinh(x),
+        lambda x: 1 / 3 + x + np.sin(x**2),
+        lambda x: np.sin(x**3) * np.cos(x**2) - 1,
+        lambda x: x**3 + x**2 + x + np.sin(x) + np.exp(-x),
+    ],
+)
+def test_a_sum_of_known_terms_is_found_and_is_a_network(law):
+    x = XY[:, :1]
+    found = find_formulas((x, law(x[:, 0])), max_fits=30)
+    wide = np.linspace(0.2, 2.5, 100)[:, None]
+    assert found.ended == "settled"
+    assert np.allclose(evaluate(found.best.kan, wide)[:, 0], law(wide[:, 0]), rtol=1e-8, atol=1e-10)
+
+
+def test_the_simplest_sum_comes_first_and_constants_stay_constants():
+    (first, *_) = term_sums(XY, 3 * np.sin(XY[:, 0]) + 2)
+    assert first.constant == pytest.approx(2) and not first.powers
+    ((coefficient, term),) = first.terms
+    assert coefficient == pytest.approx(3) and [factor.outer for factor in term.factors] == ["sin"]
+    assert list(term_sums(XY, np.ones(400))) == []
+
+
+def test_values_of_a_part_that_are_not_exact_are_not_asked():
+    assert SEARCH.get().closed_forms.largest_tolerance < 1e-6
