@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from kanserve.search.closed_form_settings import ClosedFormSettings
+from kanserve.search.evidence_settings import EvidenceSettings
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class SearchSettings:
 
     closed_forms: ClosedFormSettings = field(default_factory=ClosedFormSettings)
     """Those of laws that linear algebra finds at once."""
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    """Those of the last test, on all rows."""
 
     # baselines
     baselines_most_inputs: int = 3

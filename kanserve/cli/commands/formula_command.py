@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -153,6 +154,7 @@ def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, paret
             "error": candidate.error,
             "validation": candidate.validation,
             "exact": candidate.exact,
+            "refuted": candidate.refuted,
             "defined": candidate.defined,
             "where": candidate.formula.domain,
             "formula": f"{candidate.formula.name} = {getattr(candidate.formula, style)}",
@@ -162,8 +164,10 @@ def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, paret
     rows = rows if pareto else [rows[chosen]]
     after = () if out is None else ("kanserve", "publish", str(out), "models", "--name", "model")
     if as_json:
-        show({"candidates": rows, "ended": found.ended, **({} if out is None else {"file": str(out)})}, True)
+        facts = {"candidates": rows, "status": found.status, "ended": found.ended}
+        show(facts if out is None else {**facts, "file": str(out)}, True)
     elif pareto:
+        print(found.meaning, file=sys.stderr)
         listed(rows, False, after)
     else:
         one = found.candidates[chosen]

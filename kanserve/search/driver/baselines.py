@@ -1,4 +1,4 @@
-"""Baseline formulas: the mean, the best linear model, functions of one input, a power law of all inputs."""
+"""Baseline formulas: the mean, a linear model, quadratic and cubic ones, functions of one input, a power law."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from kanserve.search.driver.preprocess import Prepared
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
+from kanserve.search.regression.sparse_polynomial import determined, monomials, powers_of
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.factors import powered
 from kanserve.search.trees import compose
@@ -20,7 +21,8 @@ Array = NDArray[np.float64]
 def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[FittedNetwork]:
     """Trees over all columns of the prepared rows, fitted to the training rows of the search; the mean first."""
     rows = split(ready.x, ready.y, seed)
-    found = [judged(network(node, ready.x.shape[1]), rows) for node in _linear(rows, ready.columns)]
+    plain = (*_linear(rows, ready.columns), *_polynomials(rows, ready.columns))
+    found = [judged(network(node, ready.x.shape[1]), rows) for node in plain]
     for node in (*_of_one_input(rows, ready.columns, library), *_powers(rows, ready.columns)):
         found.append(judged(refined(network(node, ready.x.shape[1]), rows, SEARCH.get().baselines_refit_steps), rows))
     return found
@@ -33,6 +35,36 @@ def _linear(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
         design = np.column_stack([np.ones(len(rows.x)), rows.x[:, columns]])
         level, *slopes = np.linalg.lstsq(design, rows.y, rcond=1e-12)[0].tolist()
         yield compose.total([compose.linear(columns, slopes), compose.constant(level, columns[0])])
+
+
+def _polynomials(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
+    """Polynomials of degree 2 and 3 with the terms that are significant."""
+    x = rows.x[:, columns]
+    for degree in (2, 3):
+        powers = powers_of(len(columns), degree)
+        if not columns or not determined(len(powers), len(x)):
+            return
+        design = monomials(x, powers)
+        sizes = np.sqrt(np.mean(design**2, axis=0))
+        design, kept = design / np.where(sizes > 0, sizes, 1), list(range(len(powers)))
+        while True:
+            triangle = np.linalg.qr(design[:, kept], mode="r")
+            coefficients = np.linalg.lstsq(design[:, kept], rows.y, rcond=1e-12)[0]
+            residuals = rows.y - design[:, kept] @ coefficients
+            variance = float(residuals @ residuals) / max(1, len(x) - len(kept))
+            errors = np.sqrt(variance * np.sum(np.linalg.pinv(triangle) ** 2, axis=1))
+            weak = np.abs(coefficients) < SEARCH.get().evidence.baseline_standard_errors * errors
+            if not weak.any() or len(kept) == 1:
+                break
+            order = np.argsort(np.abs(coefficients) / np.maximum(errors, 1e-300))
+            dropped = {int(k) for k in order[: max(1, int(weak.sum()) // 2)]}
+            kept = [k for n, k in enumerate(kept) if n not in dropped]
+        yield compose.total(
+            [
+                compose.monomial(columns, [float(power) for power in powers[k]], float(value / sizes[k]))
+                for k, value in zip(kept, coefficients, strict=True)
+            ]
+        )
 
 
 def _of_one_input(rows: SearchSamples, columns: Sequence[int], library: Sequence[str]) -> list[Node]:

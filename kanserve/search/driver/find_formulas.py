@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -105,31 +106,67 @@ def find_formulas(
     rows = _checked(data, target, seconds, max_fits, functions)
     known = checked_units(units, rows)
     learn, held = rows.split(settings.find_formulas_held_out_share, seed)
-    few = learn.sample(settings.find_formulas_most_rows, seed)
-    ready = prepared(few.x, few.y[:, 0])
     if seconds is None:
         seconds = settings.find_formulas_default_seconds if max_fits is None else math.inf
-    most_fits = math.inf if max_fits is None else max_fits
-    finishing = min(settings.find_formulas_postprocess_share * seconds, settings.find_formulas_postprocess_seconds)
-    search = ProgressSearch(
-        Budget(began + seconds - finishing, most_fits),
-        np.random.default_rng(seed),
-        seed,
-        tuple(functions),
-        logging.getLogger(__name__).debug,
-        began=began,
-        seconds=seconds,
-        max_fits=most_fits,
-        watch=Watch(progress),
-        report=report,
-        names=rows.inputs,
-        ready=ready,
-    )
-    settled, ended = _searched(search, ready, known)
-    finisher = Finisher(learn, held, few, known, began + seconds)
-    search.columns = tuple(range(ready.x.shape[1]))
-    mean, *simple = [search.kept_as(baseline) for baseline in baselines(ready, seed, functions)]
-    return _finished(settled, ended, [mean, *_promising(mean, [*search.kept, *simple])], finisher)
+    plan = _Plan(learn, held, known, began, seconds, seed, tuple(functions), rows.inputs, Watch(progress), report)
+    fits_left = math.inf if max_fits is None else max_fits
+    most = settings.find_formulas_most_rows
+    found: Findings | None = None
+    while True:
+        few = learn.sample(most, seed)
+        now, fits = plan.search(few, fits_left)
+        found = now if found is None or now.best.validation < found.best.validation else found
+        fits_left -= fits
+        refuted = now.best.refuted and now.ended in ("settled", "exhausted")
+        if not refuted or few is learn or most >= settings.evidence.most_rows or fits_left <= 0 or plan.over():
+            return found
+        most *= settings.evidence.row_growth
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What all rounds of a search have in common: each looks at more rows than the one before."""
+
+    learn: Dataset
+    held: Dataset
+    known: Units | None
+    began: float
+    seconds: float
+    seed: int
+    functions: tuple[str, ...]
+    names: tuple[str, ...]
+    watch: Watch
+    report: SearchReport | None
+
+    def over(self) -> bool:
+        return time.perf_counter() > self.began + self.seconds
+
+    def search(self, few: Dataset, most_fits: float) -> tuple[Findings, int]:
+        """The formulas of a search on a few rows, and the fits that it took."""
+        settings = SEARCH.get()
+        ready = prepared(few.x, few.y[:, 0])
+        share = settings.find_formulas_postprocess_share * self.seconds
+        budget = Budget(self.began + self.seconds - min(share, settings.find_formulas_postprocess_seconds), most_fits)
+        search = ProgressSearch(
+            budget,
+            np.random.default_rng(self.seed),
+            self.seed,
+            self.functions,
+            logging.getLogger(__name__).debug,
+            began=self.began,
+            seconds=self.seconds,
+            max_fits=most_fits,
+            watch=self.watch,
+            report=self.report,
+            names=self.names,
+            ready=ready,
+        )
+        settled, ended = _searched(search, ready, self.known)
+        finisher = Finisher(self.learn, self.held, few, self.known, self.began + self.seconds)
+        search.columns = tuple(range(ready.x.shape[1]))
+        mean, *simple = [search.kept_as(baseline) for baseline in baselines(ready, self.seed, self.functions)]
+        kept = [mean, *_promising(mean, [*search.kept, *simple])]
+        return _finished(settled, ended, kept, finisher), budget.fits
 
 
 def _checked(

@@ -27,6 +27,7 @@ from kanserve.network.kan import Variable
 from kanserve.search.driver.results import ScoredFormula
 from kanserve.search.driver.units import Units
 from kanserve.search.fit.overfit_test import memorises
+from kanserve.search.fit.residual_test import refutes
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.trees import Node
@@ -101,7 +102,17 @@ class Finisher:
         limit = _exact(np.concatenate([learn.y[:, 0], held.y[:, 0]]))
         exact = max(error, validation) <= limit and defined == 1 and not memorises(tree, learn.x)
         kan = kan_of(tree, self.inputs, [self.output])
-        return ScoredFormula(kan, complexity(tree), error, validation, exact, learn, defined)
+        refuted = not exact and self._refuted(tree)
+        return ScoredFormula(kan, complexity(tree), error, validation, exact, learn, defined, refuted)
+
+    def _refuted(self, tree: Tree) -> bool:
+        """Whether the residuals of all rows, those held out too, depend on the inputs."""
+        x = np.concatenate([self.learn.x, self.held.x])
+        y = np.concatenate([self.learn.y[:, 0], self.held.y[:, 0]])
+        with np.errstate(all="ignore"):
+            residuals = y - evaluate_tree(tree, {}, x)
+        finite = np.isfinite(residuals)
+        return refutes(residuals[finite], x[finite])
 
 
 def _estimated(tree: Tree) -> int:

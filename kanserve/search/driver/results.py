@@ -1,7 +1,8 @@
 """The results of a search, a Pareto front: formulas from the simplest to the most exact, with their errors."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from itertools import pairwise
@@ -22,6 +23,7 @@ from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 
+Status = Literal["exact", "within noise", "refuted", "out of time"]
 Ending = Literal["settled", "exhausted", "seconds", "max_fits", "interrupted"]
 
 
@@ -33,6 +35,9 @@ class ScoredFormula:
     used neither to fit constants nor to choose shapes; the list of formulas is ordered by it. Both are in units of the
     output, on the rows where the formula is finite, whose share is `defined`.
 
+    `refuted`: the residuals of all rows depend on the inputs, so the formula is not the law, and its constants have no
+    standard errors.
+
     `exact`: finite on all rows, with both errors at rounding level: up to 1e-9 of the output's standard deviation.
     """
 
@@ -43,6 +48,7 @@ class ScoredFormula:
     exact: bool
     data: Dataset
     defined: float = 1.0
+    refuted: bool = False
 
     @cached_property
     def formula(self) -> Formula:
@@ -50,12 +56,16 @@ class ScoredFormula:
 
     @cached_property
     def constants(self) -> tuple[Constant, ...]:
-        """The constants of the formula with their standard errors, which are 0 for recognised ones."""
-        return constants_of(self.formula.tree, *self._rows)
+        """The constants of the formula with their standard errors: 0 for recognised ones, NaN if it is refuted."""
+        found = constants_of(self.formula.tree, *self._rows)
+        return tuple(replace(constant, standard_error=math.nan) for constant in found) if self.refuted else found
 
     @cached_property
     def uncertainty(self) -> Uncertainty:
-        """The uncertainty of the constants; DataError if the rows do not suffice, as with no more than constants."""
+        """The uncertainty of the constants; DataError if the rows do not suffice, as with no more than constants, or if
+        they refute the formula."""
+        if self.refuted:
+            raise DataError("The residuals depend on the inputs: a formula that is refuted has no standard errors.")
         tree = self.formula.tree
         return uncertainty(tree, *self._rows, known_constants(tree))
 
@@ -75,6 +85,7 @@ class ScoredFormula:
     def __str__(self) -> str:
         notes = [f"complexity {self.complexity:g}", f"validation error {self.validation:.3g}"]
         notes += ["exact"] if self.exact else []
+        notes += ["refuted"] if self.refuted else []
         notes += [f"finite on {self.defined:.1%} of the rows"] if self.defined < 1 else []
         notes += [f"where {', '.join(self.formula.domain)}"] if self.formula.domain else []
         return f"{self.formula.text}   ({', '.join(notes)})"
@@ -85,6 +96,9 @@ class Findings:
     """The Pareto front of a search: `candidates`, the simplest first, each at least 5% better on held-out rows than all
     simpler ones; and `best`, the recommended one.
 
+    `status` says what the samples tell of `best`: "exact"; "within noise", its residuals on all samples are noise;
+    "refuted", they depend on the inputs, and everything was tried; "out of time", likewise, and something was not.
+
     `ended` says why the search ended: "settled" by a law that is exact or leaves only noise, "exhausted" when
     everything was tried, "seconds" or "max_fits" at that limit, "interrupted" by Ctrl-C.
     """
@@ -93,8 +107,24 @@ class Findings:
     best: ScoredFormula
     ended: Ending = "settled"
 
+    @property
+    def status(self) -> Status:
+        if self.best.exact:
+            return "exact"
+        if not self.best.refuted:
+            return "within noise"
+        return "refuted" if self.ended in ("settled", "exhausted") else "out of time"
+
+    @property
+    def meaning(self) -> str:
+        """The status, and what it says."""
+        return f"{self.status}: {_MEANING[self.status]}"
+
     def __str__(self) -> str:
-        return "\n".join(f"{'*' if candidate is self.best else ' '} {candidate}" for candidate in self.candidates)
+        return "\n".join([self.meaning, *self._lines()])
+
+    def _lines(self) -> list[str]:
+        return [f"{'*' if candidate is self.best else ' '} {candidate}" for candidate in self.candidates]
 
     def _repr_html_(self) -> str:
         titles = ("", "formula", "complexity", "error", "validation", "exact", "where")
@@ -112,7 +142,15 @@ class Findings:
         ]
         head = "".join(f"<th>{title}</th>" for title in titles)
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        return f"<table><tr>{head}</tr>{body}</table>"
+        return f"<p>{escape(self.meaning)}</p><table><tr>{head}</tr>{body}</table>"
+
+
+_MEANING: dict[Status, str] = {
+    "exact": "the formula agrees with all samples to rounding.",
+    "within noise": "what the formula leaves of the samples is noise.",
+    "refuted": "what the best formula leaves of the samples depends on the inputs.",
+    "out of time": "what the best formula so far leaves of the samples depends on the inputs.",
+}
 
 
 def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending = "settled") -> Findings:

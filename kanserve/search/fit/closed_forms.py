@@ -46,23 +46,40 @@ def sum_of_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
 
 
 def sum_of_scaled_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a sum of one or two functions f(a·x + b) and a low polynomial, if it is exactly one."""
+    """The law as a sum of one or two functions f(a·x + b) and a low polynomial, if it is exactly one.
+
+    A single function is left to the search by shape, which is made for it.
+    """
     for degree in range(SEARCH.get().closed_forms.scaled_degree + 1):
         for found in scaled_sums(one.x, one.y, degree):
             if search.over():
                 return None
-            judged = search.judge(compose.total(list(_scaled_terms(found))), one)
+            judged = search.judge(compose.total(_scaled_terms(found)), one)
             if judged.error < one.exact:
-                return judged
+                return _fewer_terms(_scaled_terms(found), judged, one, search)
     return None
 
 
-def _scaled_terms(found: ScaledSum) -> Iterator[Node]:
-    for coefficient, term in found.terms:
-        yield Sum((Curve(term.i, Symbolic(term.function, term.factor, term.shift, coefficient, 0.0)),))
-    for coefficient, i, power in found.powers:
-        yield compose.monomial([i], [float(power)], coefficient)
-    yield compose.constant(found.constant, 0)
+def _fewer_terms(terms: list[Node], judged: FittedNetwork, one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The sum without terms that an exact one does not need; None if a single function is left."""
+    for term in reversed(list(terms)):  # the constant first
+        rest = [other for other in terms if other is not term]
+        found = search.judge(compose.total(rest), one)
+        if found.error < one.exact:
+            terms, judged = rest, found
+    parts = judged.tree.parts if isinstance(judged.tree, Sum) else ()
+    return judged if sum(part.symbolic is not None and part.symbolic.c != 0 for part in parts) > 1 else None
+
+
+def _scaled_terms(found: ScaledSum) -> list[Node]:
+    return [
+        *(
+            Sum((Curve(term.i, Symbolic(term.function, term.factor, term.shift, coefficient, 0.0)),))
+            for coefficient, term in found.terms
+        ),
+        *(compose.monomial([i], [float(power)], coefficient) for coefficient, i, power in found.powers),
+        compose.constant(found.constant, 0),
+    ]
 
 
 def _of_polynomial(found: Polynomial) -> Node:

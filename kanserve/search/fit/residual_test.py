@@ -4,6 +4,8 @@ It has two parts: whether a polynomial explains some of the residuals (lack of f
 neighbours are correlated. A wrong formula leaves smooth residuals, which fail one or the other.
 """
 
+from itertools import combinations
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,17 @@ def adequate(residuals: Array, x: Array, spread: float) -> bool:
     ) < settings.residual_test_correlation_limit / np.sqrt(len(x))
 
 
+def refutes(residuals: Array, x: Array) -> bool:
+    """Whether residuals (N,) at all rows x (N, d) depend on the inputs beyond chance."""
+    settings = SEARCH.get()
+    limit = settings.evidence.deviation_limit
+    if not residuals.any():
+        return False
+    if binned_deviation(residuals, x) > limit:
+        return True
+    return bool(_likeness(residuals, x) > limit / np.sqrt(len(x)))
+
+
 def lack_of_fit(residuals: Array, x: Array) -> float:
     """The excess over 1 of the F statistic of a polynomial in x fitted to residuals (N,), in standard errors."""
     varying = [i for i in range(x.shape[1]) if x[:, i].min() < x[:, i].max()]
@@ -47,6 +60,10 @@ def lack_of_fit(residuals: Array, x: Array) -> float:
 
 def _likeness(residuals: Array, x: Array) -> float:
     """The correlation between the residuals of nearest neighbours."""
+    most = SEARCH.get().evidence.neighbour_rows
+    if len(x) > most:
+        some = np.linspace(0, len(x) - 1, most).astype(int)
+        residuals, x = residuals[some], x[some]
     width = np.ptp(x, axis=0)
     u = x / np.where(width > 0, width, 1.0)
     square = (u**2).sum(axis=1)
@@ -54,3 +71,47 @@ def _likeness(residuals: Array, x: Array) -> float:
     np.fill_diagonal(distance, np.inf)
     centred = residuals - residuals.mean()
     return float(np.mean(centred * centred[np.argmin(distance, axis=1)]) / np.mean(centred**2))
+
+
+def binned_deviation(residuals: Array, x: Array) -> float:
+    """The largest deviation of residuals (N,), binned by one or two inputs of rows x (N, d), from those of noise.
+
+    The means of the bins of an input, or of a pair, are compared with 0, each by the deviations within its bin, so that
+    noise of unequal size refutes nothing. The result is in standard deviations of noise. Any number of
+    rows is looked at, in time and memory in proportion to it.
+    """
+    settings = SEARCH.get().evidence
+    bins = min(settings.bins, len(x) // settings.rows_per_bin)
+    if bins < 2:
+        return 0.0
+    coarse = max(2, int(bins**0.5))
+    varying = [i for i in range(x.shape[1]) if x[:, i].min() < x[:, i].max()]
+    fine_bins = {i: _bins(x[:, i], bins) for i in varying}
+    deviations = [_deviation(residuals, own) for own in fine_bins.values()]
+    if len(varying) <= settings.pair_inputs:
+        coarse_bins = {i: _bins(x[:, i], coarse) for i in varying}
+        deviations += [
+            _deviation(residuals, coarse_bins[i] * coarse + coarse_bins[j]) for i, j in combinations(varying, 2)
+        ]
+    return max(deviations, default=0.0)
+
+
+def _bins(values: Array, count: int) -> NDArray[np.int64]:
+    """The bin of each value, of so many with equal numbers of values; equal values are in one bin."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, count + 1)[1:-1]))
+    return np.searchsorted(edges, values, side="right").astype(np.int64)
+
+
+def _deviation(residuals: Array, bins: NDArray[np.int64]) -> float:
+    rows = np.bincount(bins).astype(float)
+    sums, squares = np.bincount(bins, residuals), np.bincount(bins, residuals**2)
+    kept = rows >= SEARCH.get().evidence.rows_per_bin // 2
+    rows, sums, squares = rows[kept], sums[kept], squares[kept]
+    if len(rows) < 2:
+        return 0.0
+    means, freedom = sums / rows, rows - 1
+    variances = np.maximum(squares / rows - means**2, 1e-300) * rows / freedom
+    # The square of Student's t has this mean; cube roots of such sums are nearly normal (Wilson and Hilferty, 1931).
+    squares_of_t = rows * means**2 / variances * (freedom - 2) / freedom
+    spread = 2 / (9 * len(rows))
+    return float((np.mean(squares_of_t) ** (1 / 3) - (1 - spread)) / np.sqrt(spread))

@@ -102,8 +102,9 @@ def _ranked(groups: list[Group], values: Array, y: Array, beside: Array) -> Iter
         sizes = np.abs(np.diagonal(triangle))
         bases.append(basis if sizes.min() > 1e-6 * np.sqrt(len(y)) else np.zeros_like(basis))
     left = np.array([np.sum((target - basis @ (basis.T @ target)) ** 2) for basis in bases])
-    for k in np.argsort(left)[: settings.scaled_candidates]:
-        yield (int(k),)
+    if beside.shape[1] > 1:  # a single curve is a shape, which is found as such
+        for k in np.argsort(left)[: settings.scaled_candidates]:
+            yield (int(k),)
     first = np.argsort(left)[: settings.scaled_first]
     pairs: list[tuple[float, int, int]] = []
     for k in first:  # the second term beside a first

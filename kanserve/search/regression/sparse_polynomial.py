@@ -68,7 +68,7 @@ def sparse_polynomial(x: Array, y: Array) -> Polynomial | None:
     settings, inputs, freedom = SEARCH.get().closed_forms, x.shape[1], _freedom(x)
     for degree in range(1, settings.polynomial_degrees.get(inputs, settings.polynomial_other_degree) + 1):
         powers = _within(powers_of(inputs, degree), freedom)
-        if not _determined(len(powers), len(y)):
+        if not determined(len(powers), len(y)):
             return None
         with np.errstate(all="ignore"):
             columns = monomials(x, powers)
@@ -80,7 +80,7 @@ def sparse_polynomial(x: Array, y: Array) -> Polynomial | None:
     return None
 
 
-def _determined(terms: int, rows: int) -> bool:
+def determined(terms: int, rows: int) -> bool:
     """Whether there are rows for so many terms, and the terms are not too many."""
     settings = SEARCH.get().closed_forms
     return terms <= settings.polynomial_terms and settings.polynomial_rows_per_term * terms <= rows
@@ -154,7 +154,7 @@ def _degrees(inputs: int, rows: int) -> Iterator[tuple[int, int]]:
         for bottom in range(1, total + 1):
             top = total - bottom
             count = len(powers_of(inputs, top)) + len(powers_of(inputs, bottom))
-            if _determined(count, rows):
+            if determined(count, rows):
                 yield top, bottom
 
 

@@ -99,7 +99,8 @@ def test_the_list_goes_from_simple_to_exact_and_every_step_is_worth_it():
     for before, after in pairwise(listed):
         assert after.complexity > before.complexity
         assert after.validation < 0.95 * before.validation or after is found.best
-    assert str(found).count("\n") == len(listed) - 1 and str(found).count("*  ") <= 1
+    assert str(found).startswith("within noise: ") and found.status == "within noise"
+    assert str(found).count("\n") == len(listed) and str(found).count("*  ") <= 1
     html = found._repr_html_()
     assert html.count("<tr>") == len(listed) + 1 and found.best.formula.text.replace("<", "&lt;") in html
 

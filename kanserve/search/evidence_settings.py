@@ -1,0 +1,25 @@
+"""The settings of the last test of a formula: whether the residuals of all rows are noise."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EvidenceSettings:
+    """Settings of `binned_deviation` and of what follows from it, as `SearchSettings.evidence`."""
+
+    bins: int = 30
+    """Bins of one input."""
+    rows_per_bin: int = 30
+    """Rows that a bin needs: with fewer, there are fewer bins."""
+    pair_inputs: int = 10
+    """Inputs up to which pairs of inputs are binned too."""
+    deviation_limit: float = 5.0
+    """Standard errors by which the binned residuals of a formula may deviate from noise before they refute it."""
+    neighbour_rows: int = 2000
+    """Rows on which neighbours are compared: each with each."""
+    baseline_standard_errors: float = 3.0
+    """Least size of a term of a polynomial that is listed, in its standard errors."""
+    row_growth: int = 10
+    """Times as many rows for the next search, after one that settled on a refuted formula."""
+    most_rows: int = 10_000
+    """Rows of the largest search."""
