@@ -60,9 +60,11 @@ class Equation:
     ranges: Mapping[str, tuple[float, float]]
 
 
-def load_equations(table: Literal["feynman", "feynman_dimensional", "sciences"] = "feynman") -> tuple[Equation, ...]:
-    """Laws of physics: 30 in dimensionless form with 2 to 4 inputs, or 62 in physical quantities with 1 to 6; or 40
-    laws of other fields with 1 to 6."""
+def load_equations(
+    table: Literal["feynman", "feynman_dimensional", "sciences", "field_suites"] = "feynman",
+) -> tuple[Equation, ...]:
+    """Laws of physics: 30 in dimensionless form with 2 to 4 inputs, or 62 in physical quantities with 1 to 6; 40
+    laws of other fields with 1 to 6; or 72 of the suites that the field judges searches by, with 1 to 5."""
     columns = _columns(table)
     rows = zip(columns["id"], columns["formula"], columns["ranges"], strict=True)
     return tuple(Equation(name, formula, _ranges(ranges)) for name, formula, ranges in rows)
