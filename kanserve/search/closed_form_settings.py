@@ -57,7 +57,15 @@ class ClosedFormSettings:
     """Degree of the polynomial beside the terms, at most."""
 
     # scaled_terms
-    scaled_waves: int = 40
+    wave_inputs: int = 8
+    """Inputs up to which products of two sines are tried: for every pair."""
+    wave_share: float = 0.3
+    """Share of the variance that a wave on the grid must explain before its frequencies are fitted."""
+    bilinear_inputs: int = 3
+    """Inputs up to which sines of bilinear forms are tried: for every pair."""
+    bilinear_waves: int = 20
+    """Frequencies of either sign, of each part of a bilinear form."""
+    scaled_waves: int = 60
     """Frequencies of sines on the grid."""
     scaled_wave_step: float = 0.5
     """Step of the frequencies, in radians over half of the input's range: a fit finds the phase from half a step."""

@@ -62,6 +62,8 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
         if one.inputs <= SEARCH.get().closed_forms.term_inputs and not few_values(x):
             yield "sum of terms", partial(closed_forms.sum_of_terms, one, search)
         yield "rational function", partial(closed_forms.rational, one, search)
+        if 1 < one.inputs <= SEARCH.get().closed_forms.wave_inputs:
+            yield "product of waves", partial(closed_forms.product_of_waves, one, search)
         if one.inputs == 1 and not few_values(x):
             yield "sum of scaled terms", partial(closed_forms.sum_of_scaled_terms, one, search)
     if one.inputs == 1:
@@ -102,6 +104,9 @@ def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) 
         found = list(merged_by_trial(x, y, known[0].error))
     for merge in found:
         yield f"merged {merge.kind} {merge.inputs} {merge.beta}", partial(_merged, one, search, merge)
+    closed = settings.closed_forms
+    if one.inputs <= closed.bilinear_inputs and one.exact <= closed.largest_tolerance:
+        yield "sine of a bilinear form", partial(closed_forms.sine_of_bilinear_form, one, search)
     if 2 < one.inputs <= settings.decompose_shapes_first_inputs:
         yield "shapes", partial(by_shapes, one, search)
     if one.inputs > 2:

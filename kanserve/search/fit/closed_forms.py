@@ -1,6 +1,6 @@
 """Laws that linear algebra finds at once, as trees: polynomials, rational functions, sums of known terms."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kanserve.network.kan import Symbolic
 from kanserve.search.fit.problem import Search, SearchProblem, settles
@@ -9,6 +9,7 @@ from kanserve.search.regression import budget
 from kanserve.search.regression.scaled_terms import ScaledSum, scaled_sums
 from kanserve.search.regression.sparse_polynomial import Polynomial, rational_function, sparse_polynomial
 from kanserve.search.regression.term_sums import Factor, TermSum, term_sums
+from kanserve.search.regression.waves import bilinear_waves, waves
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees import compose
 from kanserve.search.trees.trees import Curve, Node, Sum
@@ -57,6 +58,42 @@ def sum_of_scaled_terms(one: SearchProblem, search: Search) -> FittedNetwork | N
             judged = search.judge(compose.total(_scaled_terms(found)), one)
             if judged.error < one.exact:
                 return _fewer_terms(_scaled_terms(found), judged, one, search)
+    return None
+
+
+def product_of_waves(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a constant and a product of a sine of one input and a sine of another, if it is exactly one."""
+    budget.count_fit()
+    for found in waves(one.x, one.y):
+        if search.over():
+            return None
+        sines = [
+            Sum((Curve(wave.i, Symbolic("sin", wave.factor, wave.shift, size, 0.0), without_constant=True),))
+            for wave, size in ((found.first, found.coefficient), (found.second, 1.0))
+        ]
+        product = compose.product(sines)
+        judged = search.judge(compose.total([product, compose.constant(float(one.y.mean()), found.first.i)]), one)
+        if judged.error < one.exact:
+            return judged
+    return None
+
+
+def sine_of_bilinear_form(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a bilinear form of two inputs and a sine of another, if it is exactly that."""
+    budget.count_fit()
+    for found in bilinear_waves(one.x, one.y):
+        if search.over():
+            return None
+        pair = (found.i, found.j)
+
+        def form(rates: Sequence[float], product: float, pair: tuple[int, int] = pair) -> list[Node]:
+            return [compose.linear(pair, rates), compose.monomial(pair, (1.0, 1.0), product)]
+
+        wave = Curve(compose.total(form(found.rates, found.rate)), Symbolic("sin", 1.0, found.phase, found.size, 0.0))
+        terms = [*form(found.slopes, found.product), Sum((wave,)), compose.constant(found.level, found.i)]
+        judged = search.judge(compose.total(terms), one)
+        if judged.error < one.exact:
+            return judged
     return None
 
 

@@ -100,6 +100,33 @@ def test_a_sum_of_known_terms_is_found_and_is_a_network(law):
     assert np.allclose(evaluate(found.best.kan, wide)[:, 0], law(wide[:, 0]), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("law", "inputs"),
+    [
+        (lambda a, b, *_: 2 - 2.1 * np.cos(9.8 * a) * np.sin(1.3 * b), 5),
+        (lambda a, b: a * b + np.sin((a - 1) * (b - 1)), 2),
+        (lambda a, b: (a - 3) * (b - 3) + 2 * np.sin((a - 4) * (b - 4)), 2),
+    ],
+    ids=["a product of waves", "a sine of a product", "another"],
+)
+def test_waves_are_found_by_their_frequencies(law, inputs):
+    x = np.random.default_rng(3).uniform(0.1, 5, (600, inputs))
+    found = find_formulas((x, law(*x.T)), max_fits=1000)
+    assert found.status == "exact" and found.ended == "settled"
+    wide = np.random.default_rng(4).uniform(-1, 6, (100, inputs))
+    assert np.allclose(evaluate(found.best.kan, wide)[:, 0], law(*wide.T), atol=1e-8)
+
+
+def test_sums_of_scaled_functions_are_found_and_have_no_idle_terms():
+    x = 2 * X
+    for law, text in (
+        (lambda u: np.tanh(3 * u) + u / 2, "0.5*x1 + tanh(3*x1)"),
+        (lambda u: np.sin(3 * u) + u**2, "x1^2 + sin(3*x1)"),
+        (lambda u: np.exp(-u) + np.sin(4 * u), "exp(-x1) + sin(4*x1)"),
+    ):
+        assert find_formulas((x, law(x[:, 0])), max_fits=200).best.formula.text == text
+
+
 def test_the_simplest_sum_comes_first_and_constants_stay_constants():
     (first, *_) = term_sums(XY, 3 * np.sin(XY[:, 0]) + 2)
     assert first.constant == pytest.approx(2) and not first.powers
