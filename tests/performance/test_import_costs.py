@@ -5,6 +5,7 @@ import pytest
 
 
 @pytest.mark.timing
+@pytest.mark.extended
 def test_no_file_takes_long_or_much_memory(outcomes):
     """Beside what a network takes on average, and what the process held before."""
     usual = np.mean([outcome["seconds"] for outcome in outcomes if outcome["kind"] == "network"])

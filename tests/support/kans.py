@@ -6,6 +6,7 @@ Every exporter, backend, importer and formula is compared with `network.evaluate
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
@@ -241,6 +242,9 @@ ZOO: dict[str, Callable[[], Kan]] = {
         hostile_names,
     )
 }
+
+# For tests that take long for a network of 720 edges: it is for CI and `make test-extended`.
+LARGE_LAST = [pytest.param(name, marks=pytest.mark.extended) if name == "wide" else name for name in ZOO]
 
 
 def rows(kan: Kan, count: int = 40) -> Array:

@@ -30,8 +30,7 @@ PORTIONS: tuple[str | int, ...] = ("zoo", 0, 1, 2, 3)  # see `portion`
 # The zoo in both precisions, the random networks in one: C takes them as here, NumPy and ONNX in the other one.
 CASES = (
     ("zoo", "double"),
-    ("zoo", "float"),
-    *(pytest.param(which, "float", marks=pytest.mark.extended) for which in (0, 1)),
+    *(pytest.param(which, "float", marks=pytest.mark.extended) for which in ("zoo", 0, 1)),
     *(pytest.param(which, "double", marks=pytest.mark.extended) for which in (2, 3)),
 )
 OTHER_CASES = (

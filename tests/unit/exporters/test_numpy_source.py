@@ -57,6 +57,7 @@ def wide_layer(outputs: int, intervals: int, **options: object) -> Layer:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_all_forms_of_a_spline_layer_agree():
     cases = ((40, 5, "even"), (12, 30, "sparse"), (2, 5, "sparse"), (2, 30, "sparse"), (40, 30, "sparse"))
     for outputs, intervals, form in (*cases, (40, 5, "dense")):

@@ -94,6 +94,7 @@ def test_a_fine_grid_in_float_costs_no_more_than_twice_what_it_costs_eagerly(how
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_fine_grid_of_many_inputs_costs_no_more_either() -> None:
     kan = onnx_bodies.network(Shape(100, 2, 150, 3))
     x = np.random.default_rng(0).uniform(-1, 1, (300, 100)).astype(np.float32).astype(np.float64)

@@ -12,14 +12,14 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import finite_rows, sample
-from tests.support.kans import ZOO, pruned, raw_features, symbolic
+from tests.support.kans import LARGE_LAST, ZOO, pruned, raw_features, symbolic
 from tests.support.zoo_formulas import edge, of, text
 
 CLOSED = {"constant", "symbolic", "every_function", "special", "domains"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", LARGE_LAST)
 def test_every_formula_is_its_network(name):
     kan = ZOO[name]()
     x = finite_rows(kan, 2000, seed=1)
@@ -35,7 +35,7 @@ def test_every_formula_is_its_network(name):
         assert bool(formula.python and formula.c) is not formula.shortened
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", LARGE_LAST)
 def test_a_formula_is_closed_unless_a_spline_lies_between_an_input_and_its_output(name):
     kan = ZOO[name]()
     # What depends on an input, and whether through a spline: dependence[n] of each node, forwards.

@@ -100,12 +100,13 @@ def test_a_sum_of_known_terms_is_found_and_is_a_network(law):
     assert np.allclose(evaluate(found.best.kan, wide)[:, 0], law(wide[:, 0]), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "inputs"),
     [
         (lambda a, b, *_: 2 - 2.1 * np.cos(9.8 * a) * np.sin(1.3 * b), 5),
         (lambda a, b: a * b + np.sin((a - 1) * (b - 1)), 2),
-        (lambda a, b: (a - 3) * (b - 3) + 2 * np.sin((a - 4) * (b - 4)), 2),
+        pytest.param(lambda a, b: (a - 3) * (b - 3) + 2 * np.sin((a - 4) * (b - 4)), 2, marks=pytest.mark.extended),
     ],
     ids=["a product of waves", "a sine of a product", "another"],
 )

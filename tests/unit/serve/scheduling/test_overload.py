@@ -40,6 +40,7 @@ def test_overload_is_refused_at_once_and_takes_nothing_from_those_who_are_answer
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_load_leaves_nothing_behind() -> None:
     found = server_load.endure(3)
     print(found)
