@@ -2,13 +2,11 @@
 
 import pytest
 
-from benchmarks import (
-    _steps,
-    training_step,
-)
+from benchmarks import _steps, training_step
 
 
 @pytest.mark.timing
+@pytest.mark.extended
 def test_memory_is_that_of_the_steps():
     # So many rows that little else counts: they alone, in and out of four layers, are 202 numbers each, of four bytes.
     rows = 8192

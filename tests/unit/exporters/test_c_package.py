@@ -87,6 +87,7 @@ def test_models_named_like_targets_libraries_and_macros_build(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_any_name_of_a_model_builds(tmp_path):
     words = ("sin", "main", "errno", "_x", "int", "class", "template", "linux", "typeof", "co_await", "__init__", "9")
     for name in (*words, "I", "größe", "", "x\n#error", "../up", "a" * 300):

@@ -49,6 +49,7 @@ def test_a_formula_is_within_noise_or_exact_on_all_samples():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_more_samples_are_searched_where_few_settled_on_a_wrong_formula():
     x = np.random.default_rng(7).uniform(-1, 1, (4000, 1))
     y = x[:, 0] + 0.25 * np.sin(6 * x[:, 0]) + 0.3 * np.random.default_rng(8).normal(size=4000)
