@@ -29,7 +29,7 @@ print(len(statuses), "checks")
 @pytest.mark.parametrize(
     "estimator",
     [
-        pytest.param("KANRegressor(hidden=(2,), grid=3, starts=1, steps=20)", marks=pytest.mark.extended),
+        "KANRegressor(hidden=(2,), grid=3, starts=1, steps=20)",
         pytest.param("KANClassifier(hidden=(2,), steps=20)", marks=pytest.mark.extended),
     ],
 )
