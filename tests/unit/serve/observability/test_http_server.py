@@ -194,7 +194,8 @@ def test_two_hundred_slow_connections_take_neither_threads_nor_descriptors_nor_t
     try:
         assert get(running, "/v2/health/ready")[0] == 200 and get(running, "/metrics")[0] == 200
         held = descriptors() - before - len(slow)
-        assert held <= port.MOST + 2 and threading.active_count() == threads, held
+        # Threads of tests before this one may end meanwhile.
+        assert held <= port.MOST + 2 and threading.active_count() <= threads, (held, threading.enumerate())
     finally:
         for connection in slow:
             connection.close()
