@@ -1,4 +1,4 @@
-"""The settings of a search: every number that decides what is tried, believed or kept, with its meaning.
+"""The settings of a search: the numbers that decide what is tried, believed or kept, with its meaning.
 
 `SEARCH.get()` gives those in force. `find_formulas(..., settings=...)` puts others in force for one search.
 

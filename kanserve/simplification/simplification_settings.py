@@ -1,4 +1,4 @@
-"""The settings of simplification: every number that decides what is tried, believed or kept, with its meaning.
+"""The settings of simplification: the numbers that decide what is tried, believed or kept, with its meaning.
 
 `SIMPLIFICATION.get()` gives those in force. `simplify(..., settings=...)` and its steps put others in force for a call.
 

@@ -9,11 +9,11 @@ only when its error is far below its smallest term.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.search.regression.bases import total_degree
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
@@ -34,11 +34,7 @@ class Polynomial:
 
 def powers_of(inputs: int, degree: int) -> tuple[Powers, ...]:
     """The powers of every monomial up to a total degree, 1 first."""
-    found = []
-    for total in range(degree + 1):
-        for chosen in combinations_with_replacement(range(inputs), total):
-            found.append(tuple(chosen.count(i) for i in range(inputs)))
-    return tuple(found)
+    return tuple(tuple(powers) for powers in total_degree(inputs, degree).tolist())
 
 
 def _freedom(x: Array) -> list[int]:

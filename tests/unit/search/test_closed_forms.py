@@ -7,9 +7,11 @@ import pytest
 
 from kanserve import find_formulas
 from kanserve.network.evaluate import evaluate
+from kanserve.search.driver.decompose import solved
+from kanserve.search.fit.problem import Search, SearchProblem
+from kanserve.search.regression.budget import Budget
 from kanserve.search.regression.sparse_polynomial import monomials, powers_of, rational_function, sparse_polynomial
 from kanserve.search.regression.term_sums import term_sums
-from kanserve.search.search_settings import SEARCH
 
 X = np.random.default_rng(0).uniform(-1, 1, (400, 1))
 XY = np.random.default_rng(1).uniform(0.5, 2, (400, 2))
@@ -137,4 +139,8 @@ def test_the_simplest_sum_comes_first_and_constants_stay_constants():
 
 
 def test_values_of_a_part_that_are_not_exact_are_not_asked():
-    assert SEARCH.get().closed_forms.largest_tolerance < 1e-6
+    for exact, asked in ((1e-9, True), (1e-5, False)):
+        log: list[str] = []
+        search = Search(Budget(max_fits=200), np.random.default_rng(0), log=log.append)
+        solved(SearchProblem(X, X[:, 0] ** 3 + np.cos(X[:, 0]), exact), search)
+        assert ("polynomial" in log) is asked
