@@ -1,6 +1,6 @@
 """Laws that linear algebra finds at once, as trees: polynomials, rational functions, sums of known terms."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kanserve.network.kan import Symbolic
 from kanserve.search.fit.problem import Search, SearchProblem, settles
@@ -12,7 +12,7 @@ from kanserve.search.regression.term_sums import Factor, TermSum, term_sums
 from kanserve.search.regression.waves import bilinear_waves, waves
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees import compose
-from kanserve.search.trees.trees import Curve, Node, Sum
+from kanserve.search.trees.trees import Curve, Node, Sum, curves
 
 _OUTER = {"exp(-x)": ("exp", -1.0, 0.0), "log(1+x)": ("log", 1.0, 1.0)}
 """Function, a and b of f(a·u + b)."""
@@ -40,6 +40,8 @@ def sum_of_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a sum of two terms without constants inside and a low polynomial, if it is one."""
     budget.count_fit()
     for found in term_sums(one.x, one.y):
+        if not _allowed(_terms(found), search):
+            continue
         judged = search.judge(compose.total(list(_terms(found))), one)
         if settles(judged, one):
             return judged
@@ -55,6 +57,8 @@ def sum_of_scaled_terms(one: SearchProblem, search: Search) -> FittedNetwork | N
         for found in scaled_sums(one.x, one.y, degree):
             if search.over():
                 return None
+            if not _allowed(_scaled_terms(found), search):
+                continue
             judged = search.judge(compose.total(_scaled_terms(found)), one)
             if judged.error < one.exact:
                 return _fewer_terms(_scaled_terms(found), judged, one, search)
@@ -64,6 +68,8 @@ def sum_of_scaled_terms(one: SearchProblem, search: Search) -> FittedNetwork | N
 def product_of_waves(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a constant and a product of a sine of one input and a sine of another, if it is exactly one."""
     budget.count_fit()
+    if "sin" not in search.library:
+        return None
     for found in waves(one.x, one.y):
         if search.over():
             return None
@@ -81,6 +87,8 @@ def product_of_waves(one: SearchProblem, search: Search) -> FittedNetwork | None
 def sine_of_bilinear_form(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a bilinear form of two inputs and a sine of another, if it is exactly that."""
     budget.count_fit()
+    if "sin" not in search.library:
+        return None
     for found in bilinear_waves(one.x, one.y):
         if search.over():
             return None
@@ -117,6 +125,13 @@ def _scaled_terms(found: ScaledSum) -> list[Node]:
         *(compose.monomial([i], [float(power)], coefficient) for coefficient, i, power in found.powers),
         compose.constant(found.constant, 0),
     ]
+
+
+def _allowed(terms: Iterable[Node], search: Search) -> bool:
+    """Whether the search may name edges after all functions of the terms; powers belong to the form of a law."""
+    named = {curve.symbolic.function for term in terms for curve in curves(term) if curve.symbolic is not None}
+    waves = {"sin", "cos"} if "sin" in search.library else set()  # a cosine is a sine of another phase
+    return named <= {*search.library, *compose.POWERS, *waves}
 
 
 def _of_polynomial(found: Polynomial) -> Node:

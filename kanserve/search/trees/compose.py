@@ -9,6 +9,8 @@ from kanserve.search.trees.trees import IDENTITY, Curve, Node, Product, Sum, is_
 _POWERS = {1.0: "x", 2.0: "x^2", 3.0: "x^3", 4.0: "x^4", -1.0: "1/x", -2.0: "1/x^2", 0.5: "sqrt", -0.5: "1/sqrt"}
 
 _LARGEST_WHOLE = 12
+POWERS = frozenset(_POWERS.values())
+"""The functions that are powers."""
 
 
 def power(of: "int | Node", exponent: float) -> tuple[Sum, ...]:

@@ -144,3 +144,10 @@ def test_values_of_a_part_that_are_not_exact_are_not_asked():
         search = Search(Budget(max_fits=200), np.random.default_rng(0), log=log.append)
         solved(SearchProblem(X, X[:, 0] ** 3 + np.cos(X[:, 0]), exact), search)
         assert ("polynomial" in log) is asked
+
+
+def test_only_the_functions_that_are_given_are_used():
+    x = XY[:, :1]
+    for law in (np.sin(x[:, 0]) + np.sin(x[:, 0] + x[:, 0] ** 2), np.tanh(3 * x[:, 0]) + x[:, 0] / 2):
+        found = find_formulas((x, law), max_fits=60, functions=["x", "x^2", "exp"])
+        assert not any(name in found.best.formula.text for name in ("sin", "tanh")) and not found.best.exact
