@@ -24,7 +24,7 @@ from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
 Run = Callable[[Array], Array]
-Table = Literal["feynman", "feynman_dimensional", "sciences", "field_suites", "toys"]
+Table = Literal["feynman", "feynman_dimensional", "sciences", "field_suites", "one_input", "additive", "toys"]
 Spread = Literal["uniform", "correlated", "nonuniform"]
 
 EXACT = 1e-6

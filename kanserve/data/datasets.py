@@ -61,10 +61,11 @@ class Equation:
 
 
 def load_equations(
-    table: Literal["feynman", "feynman_dimensional", "sciences", "field_suites"] = "feynman",
+    table: Literal["feynman", "feynman_dimensional", "sciences", "field_suites", "one_input", "additive"] = "feynman",
 ) -> tuple[Equation, ...]:
     """Laws of physics: 30 in dimensionless form with 2 to 4 inputs, or 62 in physical quantities with 1 to 6; 40
-    laws of other fields with 1 to 6; or 72 of the suites that the field judges searches by, with 1 to 5."""
+    laws of other fields with 1 to 6; 72 of the suites that the field judges searches by, with 1 to 5; 40 plain laws of
+    one input; or 30 sums of functions of one input each, with 3 to 6."""
     columns = _columns(table)
     rows = zip(columns["id"], columns["formula"], columns["ranges"], strict=True)
     return tuple(Equation(name, formula, _ranges(ranges)) for name, formula, ranges in rows)

@@ -56,6 +56,18 @@ class ClosedFormSettings:
     term_degree: int = 3
     """Degree of the polynomial beside the terms, at most."""
 
+    # piecewise
+    pieces: int = 6
+    """Pieces at most."""
+    piece_degree: int = 3
+    """Degree of a piece, at most."""
+    piece_rows: int = 8
+    """Rows of a piece, at least."""
+    piece_share: float = 0.02
+    """Share of the rows in a piece, at least: any smooth law is a polynomial on few neighbours."""
+    piece_rounding: float = 1e-14
+    """Relative error of a polynomial at the ends of the rows of its fit."""
+
     # scaled_terms
     wave_inputs: int = 8
     """Inputs up to which products of two sines are tried: for every pair."""
@@ -75,7 +87,19 @@ class ClosedFormSettings:
     """Factors on the grid."""
     scaled_first: int = 24
     """Terms for which every second term is tried, the best alone."""
-    scaled_candidates: int = 6
-    """Terms alone, and pairs, from which all constants are fitted."""
+    scaled_alike: int = 3
+    """Candidates of the same functions, with factors of the same signs: a law off the grid looks like many of them."""
+    scaled_candidates: int = 20
+    """Terms alone, and pairs, whose constants are fitted."""
+    scaled_steps: int = 25
+    """Steps of the fit."""
+    scaled_damping: float = 1e-3
+    """Of its first step, relative to the diagonal of the normal matrix."""
+    scaled_most_damping: float = 1e4
+    """The fit ends when a step with more damping gains nothing."""
+    scaled_least_gain: float = 1e-4
+    """Relative: a smaller gain of a step ends the fit."""
+    scaled_largest_term: float = 1e4
+    """Coefficients over the spread of the outputs, at most: close functions with large opposite ones are a derivative."""
     scaled_degree: int = 3
     """Degree of the polynomial beside the terms, at most."""

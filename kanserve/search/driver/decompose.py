@@ -57,15 +57,8 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
     power_law = monomial(x, y)
     if power_law is not None:
         yield "power law", partial(_power_law, one, search, *power_law)
-    if one.exact <= SEARCH.get().closed_forms.largest_tolerance:
-        yield "polynomial", partial(closed_forms.polynomial, one, search)
-        if one.inputs <= SEARCH.get().closed_forms.term_inputs and not few_values(x):
-            yield "sum of terms", partial(closed_forms.sum_of_terms, one, search)
-        yield "rational function", partial(closed_forms.rational, one, search)
-        if 1 < one.inputs <= SEARCH.get().closed_forms.wave_inputs:
-            yield "product of waves", partial(closed_forms.product_of_waves, one, search)
-        if one.inputs == 1 and not few_values(x):
-            yield "sum of scaled terms", partial(closed_forms.sum_of_scaled_terms, one, search)
+    if one.exact <= settings.closed_forms.largest_tolerance:
+        yield from _closed_forms(one, search)
     if one.inputs == 1:
         yield "shapes", partial(by_shapes, one, search)
         if (x > 0).all() or (x < 0).all():
@@ -76,6 +69,23 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
         yield from _reductions(one, search, known)
     if not (one.depth < settings.decompose_max_depth and 2 < one.inputs <= settings.decompose_shapes_first_inputs):
         yield "shapes", partial(by_shapes, one, search)
+
+
+def _closed_forms(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
+    settings, few = SEARCH.get().closed_forms, bool(few_values(one.x))
+    yield "polynomial", partial(closed_forms.polynomial, one, search)
+    if one.inputs == 1 and not few:
+        yield "piecewise polynomial", partial(closed_forms.piecewise, one, search)
+        yield "power of |x|", partial(closed_forms.power_of_size, one, search)
+    if one.inputs <= settings.term_inputs and not few:
+        yield "sum of terms", partial(closed_forms.sum_of_terms, one, search)
+    yield "rational function", partial(closed_forms.rational, one, search)
+    if one.inputs <= settings.term_inputs:
+        yield "function of a closed form", partial(closed_forms.linked, one, search)
+    if 1 < one.inputs <= settings.wave_inputs:
+        yield "product of waves", partial(closed_forms.product_of_waves, one, search)
+    if one.inputs == 1 and not few:
+        yield "sum of scaled terms", partial(closed_forms.sum_of_scaled_terms, one, search)
 
 
 def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) -> Iterator[tuple[str, Attempt]]:

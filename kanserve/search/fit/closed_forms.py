@@ -1,16 +1,25 @@
 """Laws that linear algebra finds at once, as trees: polynomials, rational functions, sums of known terms."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
 
 from kanserve.network.kan import Symbolic
+from kanserve.search.fit.by_shape import INVERSES, unlinked
+from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.regression import budget
-from kanserve.search.regression.scaled_terms import ScaledSum, scaled_sums
+from kanserve.search.regression.link_functions import applicable
+from kanserve.search.regression.piecewise import piecewise_polynomial
+from kanserve.search.regression.scaled_terms import Scaled, ScaledSum, scaled_sum
 from kanserve.search.regression.sparse_polynomial import Polynomial, rational_function, sparse_polynomial
 from kanserve.search.regression.term_sums import Factor, TermSum, term_sums
 from kanserve.search.regression.waves import bilinear_waves, waves
 from kanserve.search.search_settings import SEARCH
+from kanserve.search.structure.factors import monomial
 from kanserve.search.trees import compose
 from kanserve.search.trees.trees import Curve, Node, Sum, curves
 
@@ -49,19 +58,75 @@ def sum_of_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
 
 
 def sum_of_scaled_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a sum of one or two functions f(a·x + b) and a low polynomial, if it is exactly one.
+    """The law as a sum of one or two functions f(a·x + b) and a low polynomial, if it is exactly one."""
+    degrees = range(SEARCH.get().closed_forms.scaled_degree + 1)
+    for count, degree in product((1, 2), degrees):
+        if search.over():
+            return None
+        found = scaled_sum(one.x, one.y, count, degree)
+        if found is None or not _allowed(_scaled_terms(found), search):
+            continue
+        judged = search.judge(compose.total(_scaled_terms(found)), one)
+        if judged.error < one.exact:
+            return _fewer_terms(_scaled_terms(found), judged, one, search)
+    return None
 
-    A single function is left to the search by shape, which is made for it.
-    """
-    for degree in range(SEARCH.get().closed_forms.scaled_degree + 1):
-        for found in scaled_sums(one.x, one.y, degree):
-            if search.over():
-                return None
-            if not _allowed(_scaled_terms(found), search):
-                continue
-            judged = search.judge(compose.total(_scaled_terms(found)), one)
+
+def piecewise(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law of one input as a piecewise polynomial, if it is one: with kinks |x - b| and steps sign(x - b)."""
+    budget.count_fit()
+    if "abs" not in search.library:
+        return None
+    found = piecewise_polynomial(one.x[:, 0], one.y)
+    if found is None:
+        return None
+    terms = [_powers(found.polynomial)]
+    for one_break in found.breaks:
+        jump = Sum((Curve(0, Symbolic(one_break.function, 1.0, -one_break.at, 1.0, 0.0), without_constant=True),))
+        if len(one_break.factor) == 1:
+            terms.append(compose.scaled(jump, one_break.factor[0]))
+        else:
+            terms.append(compose.product([_powers(one_break.factor), jump]))
+    return search.judge(compose.total(terms), one)
+
+
+def power_of_size(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law of one input as c·|x|^p or c·sign(x)·|x|^p, if it is one."""
+    if "abs" not in search.library:
+        return None
+    x = one.x[:, 0]
+    if not x.min() < 0 < x.max():
+        return None
+    found = monomial(np.abs(one.x), np.abs(one.y))
+    if found is None:
+        return None
+    scale, (exponent,) = found
+    size = Sum((Curve(0, Symbolic("abs", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
+    factors: list[Node] = [*compose.power(size, exponent)]
+    signs = np.sign(one.y) * np.sign(x)
+    odd = bool((signs == signs[0]).all())
+    if odd:
+        factors.append(Sum((Curve(0, Symbolic("sign", 1.0, 0.0, 1.0, 0.0), without_constant=True),)))
+    turned = scale * float(signs[0] if odd else np.sign(one.y[0]))
+    return search.judge(compose.scaled(compose.product(factors), turned), one)
+
+
+def linked(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a function of a polynomial or, of one input, of a sum of terms, if it is exactly one."""
+    for link in applicable(one.y)[1:]:
+        if search.over() or not {INVERSES[link.name]} <= {*search.library, *compose.POWERS}:
+            continue
+        budget.count_fit()
+        values = link.forward(one.y)
+        found = sparse_polynomial(one.x, values)
+        nodes = [_of_polynomial(found)] if found is not None else []
+        if not nodes and one.inputs == 1 and not few_values(one.x):
+            sums = ([*_terms(found)] for found in term_sums(one.x, values))
+            nodes = [compose.total(terms) for terms in sums if _allowed(terms, search)][:1]
+        for node in nodes:
+            judged = search.judge(unlinked(node, link), one)
             if judged.error < one.exact:
-                return _fewer_terms(_scaled_terms(found), judged, one, search)
+                return judged
     return None
 
 
@@ -105,26 +170,40 @@ def sine_of_bilinear_form(one: SearchProblem, search: Search) -> FittedNetwork |
     return None
 
 
-def _fewer_terms(terms: list[Node], judged: FittedNetwork, one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The sum without terms that an exact one does not need; None if a single function is left."""
+def _fewer_terms(terms: list[Node], judged: FittedNetwork, one: SearchProblem, search: Search) -> FittedNetwork:
+    """The sum without terms that an exact one does not need."""
     for term in reversed(list(terms)):  # the constant first
         rest = [other for other in terms if other is not term]
         found = search.judge(compose.total(rest), one)
         if found.error < one.exact:
             terms, judged = rest, found
-    parts = judged.tree.parts if isinstance(judged.tree, Sum) else ()
-    return judged if sum(part.symbolic is not None and part.symbolic.c != 0 for part in parts) > 1 else None
+    return judged
+
+
+def _powers(coefficients: Sequence[float]) -> Node:
+    """A polynomial of the first input, its coefficients from the constant on."""
+    terms = [compose.monomial([0], [float(power)], value) for power, value in enumerate(coefficients) if value]
+    return compose.total(terms or [compose.constant(0.0, 0)])
 
 
 def _scaled_terms(found: ScaledSum) -> list[Node]:
     return [
-        *(
-            Sum((Curve(term.i, Symbolic(term.function, term.factor, term.shift, coefficient, 0.0)),))
-            for coefficient, term in found.terms
-        ),
+        *(_of_scaled(coefficient, term) for coefficient, term in found.terms),
         *(compose.monomial([i], [float(power)], coefficient) for coefficient, i, power in found.powers),
         compose.constant(found.constant, 0),
     ]
+
+
+def _of_scaled(coefficient: float, term: Scaled) -> Node:
+    curve = Curve(term.i, Symbolic(term.function, term.factor, term.shift, coefficient, 0.0))
+    if not term.rate:
+        return Sum((curve,))
+    return compose.product(
+        [
+            Sum((replace(curve, without_constant=True),)),
+            Sum((Curve(term.i, Symbolic("exp", term.rate, 0.0, 1.0, 0.0), without_constant=True),)),
+        ]
+    )
 
 
 def _allowed(terms: Iterable[Node], search: Search) -> bool:

@@ -27,7 +27,7 @@ def few_values(x: Array) -> dict[int, int]:
 
 def memorises(tree: Sequence[Sequence[Any]], x: Array) -> bool:
     """Whether some part of a closed form in one input alone has as many estimated constants as the input has values,
-    minus one.
+    minus one, or a step tells the values of an input apart.
 
     Recognised constants are not estimated. The missing one is a factor of the whole.
     """
@@ -42,6 +42,8 @@ def memorises(tree: Sequence[Sequence[Any]], x: Array) -> bool:
         before = references(step)
         inputs.append({int(step[1])} if step[0] == "var" else set().union(*(inputs[reference] for reference in before)))
         below.append({place} & estimated | set().union(*(below[reference] for reference in before)))
+        if step[:2] == ("call", "sign") and inputs[place] & few.keys():
+            return True
     return any(
         len(own) == 1 and len(numbers) >= few.get(next(iter(own)), SEARCH.get().overfit_test_most_values + 1) - 1
         for own, numbers in zip(inputs, below, strict=True)

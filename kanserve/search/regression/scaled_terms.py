@@ -1,33 +1,34 @@
-"""Sums of two functions f(a·x_i) and a low polynomial, with the factors a read off a grid.
+"""Sums of two functions f(a·x_i + b) and a low polynomial, with all constants.
 
-As for `term_sums`, the residual of every pair is read off one Gram matrix. The grid comes only close to the factors of
-a law, so the best pairs are where a fit of all constants begins, not what it ends with.
+As for `term_sums`, the residual of every pair is read off one Gram matrix over a grid of factors a. The grid comes only
+close to those of a law, so a and b of the best pairs are fitted by variable projection: the coefficients are those of
+least squares for each a and b, so only these few are searched for. A wave also gets a rate, exp(r·x)·sin(a·x + b).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.network.functions import FUNCTIONS
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 
-FUNCTIONS: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
-    {"exp": np.exp, "tanh": np.tanh, "arctan": np.arctan, "gaussian": lambda u: np.exp(-(u**2))}
-)
+NAMES = ("exp", "tanh", "arctan", "gaussian")
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """f(factor·x_i + shift)."""
+    """f(factor·x_i + shift)·exp(rate·x_i)."""
 
     i: int
     function: str
     factor: float
     shift: float = 0.0
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -39,35 +40,133 @@ class ScaledSum:
     powers: tuple[tuple[float, int, int], ...]
 
 
-def scaled_sums(x: Array, y: Array, degree: int) -> Iterator[ScaledSum]:
-    """Sums close to y (N,) at rows x (N, d), the closest first: of one or two terms and a polynomial of a degree."""
+Group = tuple[Scaled, tuple[int, ...]]
+"""A term, and its columns: a sine has that of the cosine too, for its phase."""
+
+
+def scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
+    """The sum of one or two terms and a polynomial of a degree that y (N,) is at rows x (N, d), or None."""
     settings = SEARCH.get().closed_forms
     some = np.linspace(0, len(x) - 1, min(settings.term_rows, len(x))).astype(int)
     x, y = x[some], y[some]
     groups, values = _columns(x)
     powers = [(i, power) for power in range(1, degree + 1) for i in range(x.shape[1])]
     beside = np.column_stack([np.ones(len(x)), *(x[:, i] ** power for i, power in powers)])
-    for chosen in _ranked(groups, values, y, beside):
-        columns = [k for group in chosen for k in groups[group][1]]
-        design = np.column_stack([beside, values[:, columns]])
-        solution = np.linalg.lstsq(design, y, rcond=1e-12)[0]
-        own = dict(zip(columns, solution[beside.shape[1] :], strict=True))
-        yield ScaledSum(
-            float(solution[0]),
-            tuple(_term(*groups[group], own) for group in chosen),
-            tuple((float(c), i, power) for c, (i, power) in zip(solution[1:], powers, strict=False)),
-        )
+    spread = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
+    for terms in _ranked(groups, values, y, beside, count):
+        with np.errstate(all="ignore"):
+            fitted, coefficients, error = _projected(terms, x, y, beside)
+        sizes = [abs(c) for c in coefficients[beside.shape[1] :].tolist()]
+        if error < settings.term_exact_error * spread and max(sizes) < settings.scaled_largest_term * spread:
+            return _sum([_without_rate(term, x) for term in fitted], coefficients, powers)
+    return None
 
 
-Group = tuple[Scaled, tuple[int, ...]]
-"""A term, and its columns: a sine has that of the cosine too, for its phase."""
+def _without_rate(term: Scaled, x: Array) -> Scaled:
+    """The term with a rate of 0 where it is 0 but for rounding."""
+    rounding = SEARCH.get().closed_forms.term_rounding
+    return replace(term, rate=0.0) if abs(term.rate) * float(np.ptp(x[:, term.i])) < rounding else term
 
 
-def _term(term: Scaled, columns: tuple[int, ...], own: Mapping[int, float]) -> tuple[float, Scaled]:
-    if len(columns) == 1:
-        return float(own[columns[0]]), term
-    sine, cosine = (own[k] for k in columns)
-    return float(np.hypot(sine, cosine)), Scaled(term.i, "sin", term.factor, float(np.arctan2(cosine, sine)))
+def _sum(terms: Sequence[Scaled], coefficients: Array, powers: Sequence[tuple[int, int]]) -> ScaledSum:
+    constant, *rest = coefficients.tolist()
+    slopes, own = rest[: len(powers)], iter(rest[len(powers) :])
+    found: list[tuple[float, Scaled]] = []
+    for term in terms:
+        if term.function == "sin":
+            sine, cosine = next(own), next(own)
+            found.append((float(np.hypot(sine, cosine)), replace(term, shift=float(np.arctan2(cosine, sine)))))
+        else:
+            found.append((next(own), term))
+    return ScaledSum(
+        constant, tuple(found), tuple((slope, i, power) for slope, (i, power) in zip(slopes, powers, strict=True))
+    )
+
+
+def _projected(terms: Sequence[Scaled], x: Array, y: Array, beside: Array) -> tuple[Sequence[Scaled], Array, float]:
+    """The terms with their constants fitted, the coefficients of everything, and the root mean square error.
+
+    Levenberg-Marquardt by Kaufman's variable projection (1975): the Jacobian is that of the residuals for fixed
+    coefficients, less its part in the space of the columns.
+    """
+    settings = SEARCH.get().closed_forms
+    damping = settings.scaled_damping
+    coefficients, residuals, basis = _solved(terms, x, y, beside)
+    error = float(residuals @ residuals)
+    for _ in range(settings.scaled_steps):
+        slopes = _slopes(terms, x, coefficients[beside.shape[1] :])
+        slopes = slopes - basis @ (basis.T @ slopes)
+        normal, gradient = slopes.T @ slopes, slopes.T @ residuals
+        if not np.isfinite(normal).all():
+            break
+        step = np.linalg.lstsq(normal + damping * np.diag(np.diagonal(normal) + 1e-300), gradient, rcond=1e-15)[0]
+        moved = _moved(terms, step.tolist())
+        found, left, other = _solved(moved, x, y, beside)
+        size = float(left @ left)
+        if size < error:
+            gained = error - size
+            terms, coefficients, residuals, basis, error = moved, found, left, other, size
+            damping = max(damping / 10, 1e-12)
+            if gained < settings.scaled_least_gain * error:
+                break
+        elif damping > settings.scaled_most_damping:
+            break
+        else:
+            damping *= 10
+    return terms, coefficients, float(np.sqrt(error / len(y)))
+
+
+def _solved(terms: Sequence[Scaled], x: Array, y: Array, beside: Array) -> tuple[Array, Array, Array]:
+    """Coefficients of least squares, residuals, and an orthonormal basis of the columns."""
+    design = np.column_stack([beside, *(column for term in terms for column in _values(term, x))])
+    if not np.isfinite(design).all():
+        return np.zeros(design.shape[1]), np.full(len(y), np.inf), np.zeros_like(design)
+    sizes = np.abs(design).max(axis=0)
+    sizes[sizes == 0] = 1.0
+    basis, triangle = np.linalg.qr(design / sizes)
+    if np.abs(np.diagonal(triangle)).min() < 1e-13 * np.sqrt(len(y)):
+        return np.zeros(design.shape[1]), np.full(len(y), np.inf), np.zeros_like(design)
+    coefficients = np.linalg.solve(triangle, basis.T @ y) / sizes
+    return coefficients, y - design @ coefficients, basis
+
+
+def _values(term: Scaled, x: Array) -> tuple[Array, ...]:
+    """The columns (N,) of a term."""
+    u, growth = term.factor * x[:, term.i] + term.shift, np.exp(term.rate * x[:, term.i])
+    if term.function == "sin":
+        return np.sin(u) * growth, np.cos(u) * growth
+    return (FUNCTIONS[term.function].numpy(u),)
+
+
+_SHIFTED = ("tanh", "arctan", "gaussian")
+
+
+def _slopes(terms: Sequence[Scaled], x: Array, coefficients: Array) -> Array:
+    """The slopes (N, constants) of the sum by the constants of its terms, in the order of `_moved`."""
+    columns: list[Array] = []
+    own = iter(coefficients.tolist())
+    for term in terms:
+        z = x[:, term.i]
+        if term.function == "sin":
+            sine, cosine = next(own), next(own)
+            s, c = _values(term, x)
+            columns += [z * (sine * c - cosine * s), z * (sine * s + cosine * c)]
+        else:
+            slope = next(own) * FUNCTIONS[term.function].derivative(term.factor * z + term.shift)
+            columns += [z * slope, slope] if term.function in _SHIFTED else [z * slope]
+    return np.stack(columns, axis=1)
+
+
+def _moved(terms: Sequence[Scaled], step: Sequence[float]) -> list[Scaled]:
+    moves, moved = iter(step), []
+    for term in terms:
+        term = replace(term, factor=term.factor + next(moves))
+        if term.function == "sin":
+            term = replace(term, rate=term.rate + next(moves))
+        elif term.function in _SHIFTED:
+            term = replace(term, shift=term.shift + next(moves))
+        moved.append(term)
+    return moved
 
 
 def _columns(x: Array) -> tuple[list[Group], Array]:
@@ -79,19 +178,19 @@ def _columns(x: Array) -> tuple[list[Group], Array]:
         for factor in np.arange(1, settings.scaled_waves + 1) * settings.scaled_wave_step / half:
             groups.append((Scaled(i, "sin", float(factor)), (len(columns), len(columns) + 1)))
             columns += [np.sin(factor * x[:, i]), np.cos(factor * x[:, i])]
-        for name, function in FUNCTIONS.items():
+        for name in NAMES:
             for size in np.geomspace(*settings.scaled_factors, settings.scaled_count) / half:
                 for factor in (size, -size) if name == "exp" else (size,):
                     with np.errstate(all="ignore"):
-                        column = function(factor * x[:, i])
+                        column = FUNCTIONS[name].numpy(factor * x[:, i])
                     if np.isfinite(column).all() and np.abs(column).max() < settings.term_largest_value:
                         groups.append((Scaled(i, name, float(factor)), (len(columns),)))
                         columns.append(column)
     return groups, np.stack(columns, axis=1)
 
 
-def _ranked(groups: list[Group], values: Array, y: Array, beside: Array) -> Iterator[tuple[int, ...]]:
-    """The single terms, then the pairs, that leave least of y, one of each neighbourhood of the grid."""
+def _ranked(groups: list[Group], values: Array, y: Array, beside: Array, count: int) -> Iterator[tuple[Scaled, ...]]:
+    """The single terms, or the pairs, that leave least of y, a few of each kind and neighbourhood of the grid."""
     settings = SEARCH.get().closed_forms
     q = np.linalg.qr(beside)[0]
     centred = values - q @ (q.T @ values)
@@ -102,12 +201,12 @@ def _ranked(groups: list[Group], values: Array, y: Array, beside: Array) -> Iter
         sizes = np.abs(np.diagonal(triangle))
         bases.append(basis if sizes.min() > 1e-6 * np.sqrt(len(y)) else np.zeros_like(basis))
     left = np.array([np.sum((target - basis @ (basis.T @ target)) ** 2) for basis in bases])
-    if beside.shape[1] > 1:  # a single curve is a shape, which is found as such
-        for k in np.argsort(left)[: settings.scaled_candidates]:
-            yield (int(k),)
-    first = np.argsort(left)[: settings.scaled_first]
+    ranked = np.argsort(left)
+    if count == 1:
+        yield from _apart(groups, ((int(k),) for k in ranked))
+        return
     pairs: list[tuple[float, int, int]] = []
-    for k in first:  # the second term beside a first
+    for k in ranked[: settings.scaled_first]:  # the second term beside a first
         rest = target - bases[k] @ (bases[k].T @ target)
         for n, basis in enumerate(bases):
             if n == k:
@@ -116,12 +215,21 @@ def _ranked(groups: list[Group], values: Array, y: Array, beside: Array) -> Iter
             own = np.linalg.qr(apart)[0] if np.abs(apart).max() > 1e-6 else np.zeros_like(apart)
             pairs.append((float(np.sum((rest - own @ (own.T @ rest)) ** 2)), int(k), n))
     pairs.sort()
-    taken: list[tuple[int, int]] = []
-    for _, k, n in pairs:
-        a, b = min(k, n), max(k, n)
-        if any(abs(a - c) <= 1 and abs(b - d) <= 1 for c, d in taken):
+    yield from _apart(groups, ((min(k, n), max(k, n)) for _, k, n in pairs))
+
+
+def _apart(groups: list[Group], ranked: Iterator[tuple[int, ...]]) -> Iterator[tuple[Scaled, ...]]:
+    settings = SEARCH.get().closed_forms
+    taken: list[tuple[int, ...]] = []
+    alike: Counter[tuple[tuple[str, bool], ...]] = Counter()
+    for chosen in ranked:
+        terms = tuple(groups[k][0] for k in chosen)
+        kind = tuple((term.function, term.factor > 0) for term in terms)
+        near = any(all(abs(a - b) <= 1 for a, b in zip(chosen, known, strict=True)) for known in taken)
+        if near or alike[kind] == settings.scaled_alike:
             continue
-        taken.append((a, b))
-        yield a, b
+        alike[kind] += 1
+        taken.append(chosen)
+        yield terms
         if len(taken) == settings.scaled_candidates:
             return

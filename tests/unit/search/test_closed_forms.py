@@ -10,6 +10,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.search.driver.decompose import solved
 from kanserve.search.fit.problem import Search, SearchProblem
 from kanserve.search.regression.budget import Budget
+from kanserve.search.regression.scaled_terms import scaled_sum
 from kanserve.search.regression.sparse_polynomial import monomials, powers_of, rational_function, sparse_polynomial
 from kanserve.search.regression.term_sums import term_sums
 
@@ -126,8 +127,31 @@ def test_sums_of_scaled_functions_are_found_and_have_no_idle_terms():
         (lambda u: np.tanh(3 * u) + u / 2, "0.5*x1 + tanh(3*x1)"),
         (lambda u: np.sin(3 * u) + u**2, "x1^2 + sin(3*x1)"),
         (lambda u: np.exp(-u) + np.sin(4 * u), "exp(-x1) + sin(4*x1)"),
+        (lambda u: np.exp(0.3 * u) + np.exp(-2 * u), "exp(-2*x1) + exp(0.3*x1)"),
+        (lambda u: np.exp(-u / 2) * np.cos(5 * u), "cos(5*x1)*exp(-0.5*x1)"),
     ):
         assert find_formulas((x, law(x[:, 0])), max_fits=200).best.formula.text == text
+
+
+def test_close_functions_with_large_opposite_factors_are_no_sum():
+    x = 2 * X
+    assert scaled_sum(x, x[:, 0] * np.sin(5 * x[:, 0]), 2, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("law", "text"),
+    [
+        (lambda x: np.exp(np.sin(x)), "exp(sin(x1))"),
+        (lambda x: np.log(1 + np.exp(x)), "log(exp(x1) + 1)"),
+        (lambda x: np.sqrt(1 + x**2), "sqrt(x1^2 + 1)"),
+    ],
+)
+def test_a_function_of_a_closed_form_needs_no_network(law, text):
+    log: list[str] = []
+    search = Search(Budget(max_fits=200), np.random.default_rng(0), log=log.append)
+    found = solved(SearchProblem(2 * X, law(2 * X[:, 0])), search)
+    assert found.error < 1e-12 and "shapes" not in log
+    assert find_formulas((2 * X, law(2 * X[:, 0])), max_fits=100).best.formula.text == text
 
 
 def test_the_simplest_sum_comes_first_and_constants_stay_constants():

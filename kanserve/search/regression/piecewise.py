@@ -1,0 +1,126 @@
+"""Piecewise polynomials of one input: kinks and steps, when the rows show exactly where one piece ends.
+
+From the smallest x on, the longest run of rows that a low polynomial fits exactly is a piece; the next begins after it.
+Pieces that meet are told apart by a kink: y = P₁ + Σ q_k·(x - b_k + |x - b_k|)/2. Others are told apart by a step:
+y = P₁ + Σ D_k·(1 + sign(x - b_k))/2, with b_k the shortest number between the rows on its sides.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import Polynomial
+from numpy.typing import NDArray
+
+from kanserve.search.search_settings import SEARCH
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Break:
+    """factor·|x - at|, or factor·sign(x - at); the factor is a polynomial, its coefficients from the constant on."""
+
+    at: float
+    function: str
+    factor: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Piecewise:
+    """A polynomial, its coefficients from the constant on, and the terms that change it at each break."""
+
+    polynomial: tuple[float, ...]
+    breaks: tuple[Break, ...]
+
+
+def piecewise_polynomial(x: Array, y: Array) -> Piecewise | None:
+    """The piecewise polynomial that y (N,) is at x (N,), but for rounding; None where it is none, or a single one."""
+    settings = SEARCH.get().closed_forms
+    order = np.argsort(x, kind="stable")
+    x, y = x[order], y[order]
+    limit = settings.polynomial_exact_error * float(np.abs(y - y.mean()).max())
+    fewest = max(settings.piece_rows, math.ceil(settings.piece_share * len(x)))
+    pieces: list[Polynomial] = []
+    starts: list[int] = []
+    start = 0
+    while len(x) - start >= fewest and len(pieces) < settings.pieces:
+        found = _piece(x[start:], y[start:], fewest, limit)
+        if found is None:
+            return None
+        polynomial, count = found
+        pieces.append(polynomial)
+        starts.append(start)
+        start += count
+    if start < len(x) or len(pieces) < 2:
+        return None
+    plain = [piece.convert(domain=(-1, 1), window=(-1, 1)) for piece in pieces]
+    total, breaks = plain[0], []
+    for before, after, at in zip(plain, plain[1:], starts[1:], strict=False):
+        change, found_break = _break(after - before, x[at - 1], x[at], limit)
+        total += change
+        breaks.append(found_break)
+    return Piecewise(_coefficients(total, limit), tuple(breaks))
+
+
+def _piece(x: Array, y: Array, fewest: int, limit: float) -> tuple[Polynomial, int] | None:
+    """The polynomial of the lowest degree that fits the first rows exactly, and how many rows it fits."""
+    for degree in range(SEARCH.get().closed_forms.piece_degree + 1):
+        polynomial = _fitted(x[:fewest], y[:fewest], degree)
+        if np.abs(polynomial(x[:fewest]) - y[:fewest]).max() > limit:
+            continue
+        count = fewest
+        while True:  # a fit to more rows reaches further
+            off = np.abs(polynomial(x) - y) > np.maximum(limit, _rounding(polynomial, x))
+            reached = int(np.argmax(off)) if off.any() else len(x)
+            if reached <= count:
+                return polynomial, count
+            count = reached
+            polynomial = _fitted(x[:count], y[:count], degree)
+    return None
+
+
+def _fitted(x: Array, y: Array, degree: int) -> Polynomial:
+    if x[0] == x[-1]:
+        return Polynomial([float(y.mean())])
+    found: Polynomial = Polynomial.fit(x, y, degree)
+    return found
+
+
+def _rounding(polynomial: Polynomial, x: Array) -> Array:
+    """The error of a polynomial beyond the rows of its fit, which grows with the powers of its own variable."""
+    settings = SEARCH.get().closed_forms
+    low, high = polynomial.domain
+    t = np.abs(2 * (x - low) / (high - low) - 1) if high > low else np.ones_like(x)
+    size = float(np.abs(polynomial.coef).sum())
+    grown: Array = settings.piece_rounding * size * np.maximum(t, 1.0) ** polynomial.degree()
+    return grown
+
+
+def _break(change: Polynomial, low: float, high: float, limit: float) -> tuple[Polynomial, Break]:
+    """What two pieces differ by, as a term at a number in (low, high], and what it adds to the first polynomial."""
+    margin = 1e-6 * (high - low)
+    roots = np.asarray(change.trim(limit).roots(), complex)
+    near = roots.real[(roots.imag == 0) & (low - margin <= roots.real) & (roots.real <= high + margin)]
+    if len(near):
+        at = float(near[0])
+        quotient = change // Polynomial([-at, 1.0])
+        return quotient * Polynomial([-at, 1.0]) / 2, Break(at, "abs", _coefficients(quotient / 2, limit))
+    return change / 2, Break(_shortest_between(low, high), "sign", _coefficients(change / 2, limit))
+
+
+def _shortest_between(low: float, high: float) -> float:
+    """The number with the fewest decimals in (low, high], the nearest to 0 of equals."""
+    for digits in range(-12, 18):
+        unit = 10.0**-digits
+        count = math.floor(low / unit) + 1
+        if count * unit <= high:
+            last = math.floor(high / unit)
+            chosen = 0 if count <= 0 <= last else min(count, last, key=abs)
+            return float(round(chosen * unit, max(digits, 0)))
+    return high
+
+
+def _coefficients(polynomial: Polynomial, limit: float) -> tuple[float, ...]:
+    """From the constant on, 0 for those that are only rounding."""
+    return tuple(value if abs(value) > limit else 0.0 for value in polynomial.coef.tolist())
