@@ -100,6 +100,6 @@ class ClosedFormSettings:
     scaled_least_gain: float = 1e-4
     """Relative: a smaller gain of a step ends the fit."""
     scaled_largest_term: float = 1e4
-    """Coefficients over the spread of the outputs, at most: close functions with large opposite ones are a derivative."""
+    """Coefficients over the spread of the outputs, at most: close functions that cancel are a derivative."""
     scaled_degree: int = 3
     """Degree of the polynomial beside the terms, at most."""

@@ -23,3 +23,11 @@ class EvidenceSettings:
     """Times as many rows for the next search, after one that settled on a refuted formula."""
     most_rows: int = 10_000
     """Rows of the largest search."""
+    additive_intervals: tuple[int, ...] = (5, 10, 20)
+    """Intervals of the splines of an additive model, until they leave only noise."""
+    additive_inputs: int = 10
+    """Inputs up to which an additive model is named."""
+    additive_names: int = 4
+    """Names that are tried for each input."""
+    additive_margin: float = 12.0
+    """Names whose information criterion is higher than the best by more are not tried."""

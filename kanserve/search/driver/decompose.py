@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.evaluate import evaluate
 from kanserve.search.fit import closed_forms
+from kanserve.search.fit.additive import additive
 from kanserve.search.fit.by_shape import by_shapes, unlinked
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
@@ -64,6 +65,8 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
         if (x > 0).all() or (x < 0).all():
             yield "shapes of 1/x", partial(_of_reciprocal, one, search)
         return
+    if one.measured and one.inputs <= settings.evidence.additive_inputs:
+        yield "sum of functions of one input", partial(additive, one, search)
     known = surrogates(x, y)
     if one.depth < settings.decompose_max_depth:
         yield from _reductions(one, search, known)

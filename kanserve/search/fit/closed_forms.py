@@ -14,9 +14,10 @@ from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.regression import budget
 from kanserve.search.regression.link_functions import applicable
 from kanserve.search.regression.piecewise import piecewise_polynomial
-from kanserve.search.regression.scaled_terms import Scaled, ScaledSum, scaled_sum
+from kanserve.search.regression.scaled_terms import ScaledSum, scaled_sum
 from kanserve.search.regression.sparse_polynomial import Polynomial, rational_function, sparse_polynomial
 from kanserve.search.regression.term_sums import Factor, TermSum, term_sums
+from kanserve.search.regression.variable_projection import Scaled
 from kanserve.search.regression.waves import bilinear_waves, waves
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.factors import monomial
@@ -64,11 +65,11 @@ def sum_of_scaled_terms(one: SearchProblem, search: Search) -> FittedNetwork | N
         if search.over():
             return None
         found = scaled_sum(one.x, one.y, count, degree)
-        if found is None or not _allowed(_scaled_terms(found), search):
+        if found is None or not _allowed(scaled_terms(found), search):
             continue
-        judged = search.judge(compose.total(_scaled_terms(found)), one)
+        judged = search.judge(compose.total(scaled_terms(found)), one)
         if judged.error < one.exact:
-            return _fewer_terms(_scaled_terms(found), judged, one, search)
+            return _fewer_terms(scaled_terms(found), judged, one, search)
     return None
 
 
@@ -186,7 +187,8 @@ def _powers(coefficients: Sequence[float]) -> Node:
     return compose.total(terms or [compose.constant(0.0, 0)])
 
 
-def _scaled_terms(found: ScaledSum) -> list[Node]:
+def scaled_terms(found: ScaledSum) -> list[Node]:
+    """The terms of a sum as trees, the constant last."""
     return [
         *(_of_scaled(coefficient, term) for coefficient, term in found.terms),
         *(compose.monomial([i], [float(power)], coefficient) for coefficient, i, power in found.powers),

@@ -6,29 +6,23 @@ least squares for each a and b, so only these few are searched for. A wave also 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.functions import FUNCTIONS
+from kanserve.search.regression.variable_projection import Constant, Scaled, projected
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 
 NAMES = ("exp", "tanh", "arctan", "gaussian")
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """f(factor·x_i + shift)·exp(rate·x_i)."""
-
-    i: int
-    function: str
-    factor: float
-    shift: float = 0.0
-    rate: float = 0.0
+_FREE: Mapping[str, tuple[Constant, ...]] = MappingProxyType(
+    {"exp": ("factor",), "sin": ("factor", "rate"), **dict.fromkeys(NAMES[1:], ("factor", "shift"))}
+)
 
 
 @dataclass(frozen=True)
@@ -54,11 +48,10 @@ def scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
     beside = np.column_stack([np.ones(len(x)), *(x[:, i] ** power for i, power in powers)])
     spread = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
     for terms in _ranked(groups, values, y, beside, count):
-        with np.errstate(all="ignore"):
-            fitted, coefficients, error = _projected(terms, x, y, beside)
+        fitted, coefficients, error = projected(terms, x, y, beside)
         sizes = [abs(c) for c in coefficients[beside.shape[1] :].tolist()]
         if error < settings.term_exact_error * spread and max(sizes) < settings.scaled_largest_term * spread:
-            return _sum([_without_rate(term, x) for term in fitted], coefficients, powers)
+            return scaled_sum_of([_without_rate(term, x) for term in fitted], coefficients, powers)
     return None
 
 
@@ -68,7 +61,8 @@ def _without_rate(term: Scaled, x: Array) -> Scaled:
     return replace(term, rate=0.0) if abs(term.rate) * float(np.ptp(x[:, term.i])) < rounding else term
 
 
-def _sum(terms: Sequence[Scaled], coefficients: Array, powers: Sequence[tuple[int, int]]) -> ScaledSum:
+def scaled_sum_of(terms: Sequence[Scaled], coefficients: Array, powers: Sequence[tuple[int, int]]) -> ScaledSum:
+    """The sum by its coefficients as `projected` gives them."""
     constant, *rest = coefficients.tolist()
     slopes, own = rest[: len(powers)], iter(rest[len(powers) :])
     found: list[tuple[float, Scaled]] = []
@@ -83,92 +77,6 @@ def _sum(terms: Sequence[Scaled], coefficients: Array, powers: Sequence[tuple[in
     )
 
 
-def _projected(terms: Sequence[Scaled], x: Array, y: Array, beside: Array) -> tuple[Sequence[Scaled], Array, float]:
-    """The terms with their constants fitted, the coefficients of everything, and the root mean square error.
-
-    Levenberg-Marquardt by Kaufman's variable projection (1975): the Jacobian is that of the residuals for fixed
-    coefficients, less its part in the space of the columns.
-    """
-    settings = SEARCH.get().closed_forms
-    damping = settings.scaled_damping
-    coefficients, residuals, basis = _solved(terms, x, y, beside)
-    error = float(residuals @ residuals)
-    for _ in range(settings.scaled_steps):
-        slopes = _slopes(terms, x, coefficients[beside.shape[1] :])
-        slopes = slopes - basis @ (basis.T @ slopes)
-        normal, gradient = slopes.T @ slopes, slopes.T @ residuals
-        if not np.isfinite(normal).all():
-            break
-        step = np.linalg.lstsq(normal + damping * np.diag(np.diagonal(normal) + 1e-300), gradient, rcond=1e-15)[0]
-        moved = _moved(terms, step.tolist())
-        found, left, other = _solved(moved, x, y, beside)
-        size = float(left @ left)
-        if size < error:
-            gained = error - size
-            terms, coefficients, residuals, basis, error = moved, found, left, other, size
-            damping = max(damping / 10, 1e-12)
-            if gained < settings.scaled_least_gain * error:
-                break
-        elif damping > settings.scaled_most_damping:
-            break
-        else:
-            damping *= 10
-    return terms, coefficients, float(np.sqrt(error / len(y)))
-
-
-def _solved(terms: Sequence[Scaled], x: Array, y: Array, beside: Array) -> tuple[Array, Array, Array]:
-    """Coefficients of least squares, residuals, and an orthonormal basis of the columns."""
-    design = np.column_stack([beside, *(column for term in terms for column in _values(term, x))])
-    if not np.isfinite(design).all():
-        return np.zeros(design.shape[1]), np.full(len(y), np.inf), np.zeros_like(design)
-    sizes = np.abs(design).max(axis=0)
-    sizes[sizes == 0] = 1.0
-    basis, triangle = np.linalg.qr(design / sizes)
-    if np.abs(np.diagonal(triangle)).min() < 1e-13 * np.sqrt(len(y)):
-        return np.zeros(design.shape[1]), np.full(len(y), np.inf), np.zeros_like(design)
-    coefficients = np.linalg.solve(triangle, basis.T @ y) / sizes
-    return coefficients, y - design @ coefficients, basis
-
-
-def _values(term: Scaled, x: Array) -> tuple[Array, ...]:
-    """The columns (N,) of a term."""
-    u, growth = term.factor * x[:, term.i] + term.shift, np.exp(term.rate * x[:, term.i])
-    if term.function == "sin":
-        return np.sin(u) * growth, np.cos(u) * growth
-    return (FUNCTIONS[term.function].numpy(u),)
-
-
-_SHIFTED = ("tanh", "arctan", "gaussian")
-
-
-def _slopes(terms: Sequence[Scaled], x: Array, coefficients: Array) -> Array:
-    """The slopes (N, constants) of the sum by the constants of its terms, in the order of `_moved`."""
-    columns: list[Array] = []
-    own = iter(coefficients.tolist())
-    for term in terms:
-        z = x[:, term.i]
-        if term.function == "sin":
-            sine, cosine = next(own), next(own)
-            s, c = _values(term, x)
-            columns += [z * (sine * c - cosine * s), z * (sine * s + cosine * c)]
-        else:
-            slope = next(own) * FUNCTIONS[term.function].derivative(term.factor * z + term.shift)
-            columns += [z * slope, slope] if term.function in _SHIFTED else [z * slope]
-    return np.stack(columns, axis=1)
-
-
-def _moved(terms: Sequence[Scaled], step: Sequence[float]) -> list[Scaled]:
-    moves, moved = iter(step), []
-    for term in terms:
-        term = replace(term, factor=term.factor + next(moves))
-        if term.function == "sin":
-            term = replace(term, rate=term.rate + next(moves))
-        elif term.function in _SHIFTED:
-            term = replace(term, shift=term.shift + next(moves))
-        moved.append(term)
-    return moved
-
-
 def _columns(x: Array) -> tuple[list[Group], Array]:
     settings = SEARCH.get().closed_forms
     groups: list[Group] = []
@@ -176,7 +84,7 @@ def _columns(x: Array) -> tuple[list[Group], Array]:
     for i in range(x.shape[1]):
         half = float(np.ptp(x[:, i])) / 2 or 1.0
         for factor in np.arange(1, settings.scaled_waves + 1) * settings.scaled_wave_step / half:
-            groups.append((Scaled(i, "sin", float(factor)), (len(columns), len(columns) + 1)))
+            groups.append((Scaled(i, "sin", float(factor), free=_FREE["sin"]), (len(columns), len(columns) + 1)))
             columns += [np.sin(factor * x[:, i]), np.cos(factor * x[:, i])]
         for name in NAMES:
             for size in np.geomspace(*settings.scaled_factors, settings.scaled_count) / half:
@@ -184,7 +92,7 @@ def _columns(x: Array) -> tuple[list[Group], Array]:
                     with np.errstate(all="ignore"):
                         column = FUNCTIONS[name].numpy(factor * x[:, i])
                     if np.isfinite(column).all() and np.abs(column).max() < settings.term_largest_value:
-                        groups.append((Scaled(i, name, float(factor)), (len(columns),)))
+                        groups.append((Scaled(i, name, float(factor), free=_FREE[name]), (len(columns),)))
                         columns.append(column)
     return groups, np.stack(columns, axis=1)
 

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.regression.scaled_terms import Scaled
+from kanserve.search.regression.variable_projection import Scaled
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]

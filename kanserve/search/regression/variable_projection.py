@@ -1,0 +1,114 @@
+"""Variable projection: sums Σ c_k·f_k(a_k·x + b_k) whose c are those of least squares for each a and b.
+
+So only a and b are searched for, by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975): that of the residuals
+for fixed coefficients, less its part in the space of the columns. A wave is a sine and a cosine, which gives it any
+phase, and may grow: exp(r·x)·sin(a·x + b).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.functions import FUNCTIONS
+from kanserve.search.search_settings import SEARCH
+
+Array = NDArray[np.float64]
+Constant = Literal["factor", "shift", "rate"]
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """f(factor·x_i + shift)·exp(rate·x_i), and which of the constants are fitted.
+
+    The shift of a wave is not: it follows from the coefficients of its sine and cosine.
+    """
+
+    i: int
+    function: str
+    factor: float
+    shift: float = 0.0
+    rate: float = 0.0
+    free: tuple[Constant, ...] = ()
+
+
+def projected(terms: Sequence[Scaled], x: Array, y: Array, beside: Array) -> tuple[Sequence[Scaled], Array, float]:
+    """The terms with their free constants fitted, all coefficients, those of `beside` (N, k) first, and the error."""
+    with np.errstate(all="ignore"):
+        return _projected(terms, x, y, beside)
+
+
+def _projected(terms: Sequence[Scaled], x: Array, y: Array, beside: Array) -> tuple[Sequence[Scaled], Array, float]:
+    settings = SEARCH.get().closed_forms
+    damping = settings.scaled_damping
+    coefficients, residuals, basis = _solved(terms, x, y, beside)
+    error = float(residuals @ residuals)
+    for _ in range(settings.scaled_steps if any(term.free for term in terms) else 0):
+        slopes = _slopes(terms, x, coefficients[beside.shape[1] :])
+        slopes = slopes - basis @ (basis.T @ slopes)
+        normal, gradient = slopes.T @ slopes, slopes.T @ residuals
+        if not np.isfinite(normal).all():
+            break
+        step = np.linalg.lstsq(normal + damping * np.diag(np.diagonal(normal) + 1e-300), gradient, rcond=1e-15)[0]
+        moved = _moved(terms, step.tolist())
+        found, left, other = _solved(moved, x, y, beside)
+        size = float(left @ left)
+        if size < error:
+            gained = error - size
+            terms, coefficients, residuals, basis, error = moved, found, left, other, size
+            damping = max(damping / 10, 1e-12)
+            if gained < settings.scaled_least_gain * error:
+                break
+        elif damping > settings.scaled_most_damping:
+            break
+        else:
+            damping *= 10
+    return terms, coefficients, float(np.sqrt(error / len(y)))
+
+
+def _solved(terms: Sequence[Scaled], x: Array, y: Array, beside: Array) -> tuple[Array, Array, Array]:
+    """Coefficients of least squares, residuals, and an orthonormal basis of the columns."""
+    design = np.column_stack([beside, *(column for term in terms for column in _values(term, x))])
+    if not np.isfinite(design).all():
+        return np.zeros(design.shape[1]), np.full(len(y), np.inf), np.zeros_like(design)
+    sizes = np.abs(design).max(axis=0)
+    sizes[sizes == 0] = 1.0
+    basis, triangle = np.linalg.qr(design / sizes)
+    if np.abs(np.diagonal(triangle)).min() < 1e-13 * np.sqrt(len(y)):
+        return np.zeros(design.shape[1]), np.full(len(y), np.inf), np.zeros_like(design)
+    coefficients = np.linalg.solve(triangle, basis.T @ y) / sizes
+    return coefficients, y - design @ coefficients, basis
+
+
+def _values(term: Scaled, x: Array) -> tuple[Array, ...]:
+    """The columns (N,) of a term."""
+    u, growth = term.factor * x[:, term.i] + term.shift, np.exp(term.rate * x[:, term.i])
+    if term.function == "sin":
+        return np.sin(u) * growth, np.cos(u) * growth
+    return (FUNCTIONS[term.function].numpy(u),)
+
+
+def _slopes(terms: Sequence[Scaled], x: Array, coefficients: Array) -> Array:
+    """The slopes (N, constants) of the sum by the constants of its terms, in the order of `_moved`."""
+    columns: list[Array] = []
+    own = iter(coefficients.tolist())
+    for term in terms:
+        z = x[:, term.i]
+        if term.function == "sin":
+            sine, cosine = next(own), next(own)
+            s, c = _values(term, x)
+            moves = {"factor": z * (sine * c - cosine * s), "rate": z * (sine * s + cosine * c)}
+        else:
+            slope = next(own) * FUNCTIONS[term.function].derivative(term.factor * z + term.shift)
+            moves = {"factor": z * slope, "shift": slope}
+        columns += [moves[constant] for constant in term.free]
+    return np.stack(columns, axis=1)
+
+
+def _moved(terms: Sequence[Scaled], step: Sequence[float]) -> list[Scaled]:
+    moves = iter(step)
+    return [
+        replace(term, **{constant: getattr(term, constant) + next(moves) for constant in term.free}) for term in terms
+    ]
