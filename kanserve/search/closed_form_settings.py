@@ -101,5 +101,7 @@ class ClosedFormSettings:
     """Relative: a smaller gain of a step ends the fit."""
     scaled_largest_term: float = 1e4
     """Coefficients over the spread of the outputs, at most: close functions that cancel are a derivative."""
-    scaled_degree: int = 3
-    """Degree of the polynomial beside the terms, at most."""
+    scaled_degrees: tuple[int, ...] = (0, 1, 3)
+    """Degrees of the polynomial beside the terms."""
+    scaled_least: float = 1e-12
+    """Least square of a column beside the others, relative: what is left of a smaller one is rounding."""

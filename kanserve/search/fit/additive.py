@@ -10,17 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kanserve.network.evaluate import edges
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
+from kanserve.network.splines import design, uniform_knots
 from kanserve.search.fit.closed_forms import scaled_terms
-from kanserve.search.fit.problem import Search, SearchProblem, noise_alone
-from kanserve.search.fit.training import Array, FittedNetwork, SearchSamples, trained
+from kanserve.search.fit.problem import Search, SearchProblem
+from kanserve.search.fit.residual_test import adequate
+from kanserve.search.fit.training import Array, FittedNetwork, SearchSamples
+from kanserve.search.regression import budget
 from kanserve.search.regression.scaled_terms import scaled_sum_of
 from kanserve.search.regression.variable_projection import Constant, Scaled, projected
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees import compose
-from kanserve.search.trees.trees import Curve, Sum
+from kanserve.search.trees.to_network import ORDER
 from kanserve.simplification.edge_candidates import Samples, candidates, within_domain
 
 _CENTRED = (*sorted(compose.POWERS - {"x"}), "log", "abs")
@@ -39,11 +41,10 @@ class _Named:
 def additive(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The best sum of named functions of one input each, if one spline of each input leaves only noise."""
     rows = search.rows(one)
-    splines = _splines(one, rows, search)
-    if splines is None:
+    budget.count_fit()
+    parts = _parts(rows.x, rows.y)
+    if parts is None:
         return None
-    parts = edges(splines.net.kan.layers[0], rows.x)[:, 0] * splines.net.kan.output_scale[0]
-    parts -= parts.mean(axis=0)
     residuals = rows.y - rows.y.mean() - parts.sum(axis=1)
     offered = [_offered(rows.x, i, residuals + parts[:, i], search.library) for i in range(one.inputs)]
     if not all(offered):
@@ -62,15 +63,24 @@ def additive(one: SearchProblem, search: Search) -> FittedNetwork | None:
     return search.judge(compose.total(scaled_terms(scaled_sum_of(terms, coefficients, ()))), one)
 
 
-def _splines(one: SearchProblem, rows: SearchSamples, search: Search) -> FittedNetwork | None:
-    """The additive splines with the fewest intervals that leave only noise."""
-    tree = Sum(tuple(Curve(i) for i in range(one.inputs)))
-    for intervals in SEARCH.get().evidence.additive_intervals:
-        if search.over() or one.inputs * intervals * SEARCH.get().training_rows_per_coefficient > len(rows.x):
+def _parts(x: Array, y: Array) -> Array | None:
+    """The splines (N, d) of the inputs that together leave only noise of y, the fewest intervals first, or None."""
+    settings = SEARCH.get()
+    centred, spread = y - y.mean(), float(y.std()) or 1.0
+    for intervals in settings.evidence.additive_intervals:
+        columns = []
+        for values in x.T:
+            knots = uniform_knots(float(values.min()), float(values.max()), intervals, ORDER)
+            basis = design(values, knots, ORDER, "linear")
+            columns.append(basis - basis.mean(axis=0))
+        matrix = np.concatenate(columns, axis=1)
+        if matrix.shape[1] * settings.training_rows_per_coefficient > len(x):
             return None
-        fitted = trained(tree, rows, intervals, 1, np.inf, search.generator)
-        if noise_alone(fitted, rows.x, rows.y):
-            return fitted
+        # The basis functions of each input add up to 1, so the solution of least length is taken.
+        coefficients = np.linalg.lstsq(matrix, centred, rcond=1e-10)[0]
+        if adequate(centred - matrix @ coefficients, x, spread):
+            own = coefficients.reshape(x.shape[1], -1)
+            return np.stack([basis @ c for basis, c in zip(columns, own, strict=True)], axis=1)
     return None
 
 

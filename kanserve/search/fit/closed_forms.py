@@ -60,8 +60,7 @@ def sum_of_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
 
 def sum_of_scaled_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a sum of one or two functions f(a·x + b) and a low polynomial, if it is exactly one."""
-    degrees = range(SEARCH.get().closed_forms.scaled_degree + 1)
-    for count, degree in product((1, 2), degrees):
+    for count, degree in product((1, 2), SEARCH.get().closed_forms.scaled_degrees):
         if search.over():
             return None
         found = scaled_sum(one.x, one.y, count, degree)
@@ -122,7 +121,7 @@ def linked(one: SearchProblem, search: Search) -> FittedNetwork | None:
         found = sparse_polynomial(one.x, values)
         nodes = [_of_polynomial(found)] if found is not None else []
         if not nodes and one.inputs == 1 and not few_values(one.x):
-            sums = ([*_terms(found)] for found in term_sums(one.x, values))
+            sums = ([*_terms(found)] for found in term_sums(one.x, values, pairs=False))
             nodes = [compose.total(terms) for terms in sums if _allowed(terms, search)][:1]
         for node in nodes:
             judged = search.judge(unlinked(node, link), one)

@@ -102,28 +102,37 @@ def _ranked(groups: list[Group], values: Array, y: Array, beside: Array, count: 
     settings = SEARCH.get().closed_forms
     q = np.linalg.qr(beside)[0]
     centred = values - q @ (q.T @ values)
+    centred /= np.sqrt(np.sum(values**2, axis=0))
     target = y - q @ (q.T @ y)
-    bases = []
-    for _, columns in groups:
-        basis, triangle = np.linalg.qr(centred[:, columns])
-        sizes = np.abs(np.diagonal(triangle))
-        bases.append(basis if sizes.min() > 1e-6 * np.sqrt(len(y)) else np.zeros_like(basis))
-    left = np.array([np.sum((target - basis @ (basis.T @ target)) ** 2) for basis in bases])
-    ranked = np.argsort(left)
+    ranked = np.argsort(-_explained(groups, centred, target), kind="stable")
     if count == 1:
         yield from _apart(groups, ((int(k),) for k in ranked))
         return
     pairs: list[tuple[float, int, int]] = []
     for k in ranked[: settings.scaled_first]:  # the second term beside a first
-        rest = target - bases[k] @ (bases[k].T @ target)
-        for n, basis in enumerate(bases):
-            if n == k:
-                continue
-            apart = basis - bases[k] @ (bases[k].T @ basis)
-            own = np.linalg.qr(apart)[0] if np.abs(apart).max() > 1e-6 else np.zeros_like(apart)
-            pairs.append((float(np.sum((rest - own @ (own.T @ rest)) ** 2)), int(k), n))
+        basis = np.linalg.qr(centred[:, groups[k][1]])[0]
+        rest = target - basis @ (basis.T @ target)
+        own = _explained(groups, centred - basis @ (basis.T @ centred), rest)
+        own[k] = 0.0
+        size = float(rest @ rest)
+        pairs += [(size - gain, int(k), n) for n, gain in enumerate(own.tolist())]
     pairs.sort()
     yield from _apart(groups, ((min(k, n), max(k, n)) for _, k, n in pairs))
+
+
+def _explained(groups: list[Group], columns: Array, target: Array) -> Array:
+    """What each term explains of the target's square: one column, or a sine and a cosine together."""
+    sizes, dots = np.sum(columns**2, axis=0), columns.T @ target
+    first = np.array([own[0] for _, own in groups])
+    last = np.array([own[-1] for _, own in groups])
+    cross = np.where(first == last, 0.0, np.sum(columns[:, first] * columns[:, last], axis=0))
+    with np.errstate(all="ignore"):
+        alone = dots[first] ** 2 / sizes[first]
+        determinant = sizes[first] * sizes[last] - cross**2
+        both = sizes[last] * dots[first] ** 2 - 2 * cross * dots[first] * dots[last] + sizes[first] * dots[last] ** 2
+        gained: Array = np.where(first == last, alone, both / determinant)
+    told = np.where(first == last, sizes[first], determinant / sizes[first]) > SEARCH.get().closed_forms.scaled_least
+    return np.where(told & np.isfinite(gained), gained, 0.0)
 
 
 def _apart(groups: list[Group], ranked: Iterator[tuple[int, ...]]) -> Iterator[tuple[Scaled, ...]]:

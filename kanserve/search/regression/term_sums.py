@@ -7,7 +7,7 @@ hundred terms take milliseconds.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations
 from types import MappingProxyType
 
@@ -94,17 +94,18 @@ class TermSum:
         return sum(term.price for _, term in self.terms) + sum(1.0 + 0.5 * power for _, _, power in self.powers)
 
 
-def term_sums(x: Array, y: Array) -> Iterator[TermSum]:
-    """Sums that y (N,) is at rows x (N, d) but for rounding, the simplest first: of terms, then with a polynomial."""
+def term_sums(x: Array, y: Array, pairs: bool = True) -> Iterator[TermSum]:
+    """Sums that y (N,) is at rows x (N, d) but for rounding, the simplest first: of one or two terms, then with a
+    polynomial. Without `pairs`, of one term."""
     settings = SEARCH.get().closed_forms
     scale = float(y.std())
     if not scale:
         return
     some = np.linspace(0, len(x) - 1, min(settings.term_rows, len(x))).astype(int)
-    known, values = _terms(x[some])
+    known, values = _terms(x[some].tobytes(), x.shape[1])
     for degree in range(settings.term_degree + 1):
         found = []
-        for chosen in _explaining(values, y[some], _polynomial(x[some], degree)):
+        for chosen in _explaining(values, y[some], _polynomial(x[some], degree), pairs):
             made = _exact(x, y, [known[k] for k in chosen], degree, settings.term_exact_error * scale)
             if made is not None:
                 found.append(made)
@@ -117,9 +118,14 @@ def _polynomial(x: Array, degree: int) -> Array:
     return np.concatenate([np.ones((len(x), 1)), *(x**power for power in range(1, degree + 1))], axis=1)
 
 
-def _terms(x: Array) -> tuple[list[Term], Array]:
-    """The simplest terms that are finite, not constant and not equal on the rows, and their values (N, M)."""
+@lru_cache(maxsize=2)
+def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
+    """The simplest terms that are finite, not constant and not equal on the rows, and their values (N, M).
+
+    Kept for the last rows, which are those of a law under each of its links.
+    """
     settings = SEARCH.get().closed_forms
+    x = np.frombuffer(rows).reshape(-1, inputs)
     every = [Factor(i, inner, outer) for i in range(x.shape[1]) for inner in INNER for outer in OUTER]
     usable = []
     with np.errstate(all="ignore"):
@@ -153,7 +159,7 @@ def _terms(x: Array) -> tuple[list[Term], Array]:
     return kept, np.stack(columns, axis=1)
 
 
-def _explaining(values: Array, y: Array, beside: Array) -> Iterator[tuple[int, ...]]:
+def _explaining(values: Array, y: Array, beside: Array, pairs: bool) -> Iterator[tuple[int, ...]]:
     """The terms and pairs of terms that explain all of y beside a polynomial, but for what a fit on all rows tells."""
     settings = SEARCH.get().closed_forms
     q = np.linalg.qr(beside)[0]
@@ -168,6 +174,8 @@ def _explaining(values: Array, y: Array, beside: Array) -> Iterator[tuple[int, .
     t = unit.T @ target / whole
     for k in np.flatnonzero(t**2 >= 1 - settings.term_unexplained)[: settings.term_candidates]:
         yield (int(index[k]),)
+    if not pairs:
+        return
     t, unit = t[: settings.terms_in_pairs], unit[:, : settings.terms_in_pairs]
     gram = unit.T @ unit
     with np.errstate(all="ignore"):
