@@ -31,3 +31,27 @@ class EvidenceSettings:
     """Names that are tried for each input."""
     additive_margin: float = 12.0
     """Names whose information criterion is higher than the best by more are not tried."""
+
+    # outliers
+    outlier_rows: int = 50
+    """Samples that are needed to tell outliers."""
+    outlier_degree: int = 8
+    """Degree of the polynomial, at most."""
+    outlier_rows_per_term: int = 8
+    """Samples for each of its terms, at least."""
+    outlier_steps: int = 12
+    """Steps of the iteratively reweighted least squares."""
+    outlier_biweight: float = 4.685
+    """Deviations beyond which a sample has no weight: Tukey's constant."""
+    outlier_neighbours: int = 5
+    """Neighbours that a sample is compared with."""
+    outlier_deviations: float = 10.0
+    """Deviations from the neighbours that make a sample an outlier."""
+    outlier_least_scale: float = 1e-3
+    """Least deviation that is told from 0, relative to that of the outputs."""
+    outlier_gap: float = 2.0
+    """Ratio of the smallest outlier to the largest other deviation, at least."""
+    outlier_share: float = 0.1
+    """Share of outliers among the samples, at most, and among the neighbours of a sample that is off alone."""
+    outliers_together: float = 0.4
+    """Share of the outliers that may have another one for a neighbour: more are a part of the law."""

@@ -1,10 +1,9 @@
 """The settings of a search: the numbers that decide what is tried, believed or kept, with its meaning.
 
-`SEARCH.get()` gives those in force. `find_formulas(..., settings=...)` puts others in force for one search.
-
-"Prototype's value": that of a prototype which found all of 30 Feynman equations. Other sources are not recorded.
-Steps are of Levenberg-Marquardt. The spread of outputs is their standard deviation. A relative error is relative to
-their root mean square.
+`SEARCH.get()` gives those in force. `find_formulas(..., settings=...)` puts others in force for one search. "Prototype's
+value": that of a prototype which found all of 30 Feynman equations. Other sources are not recorded. Steps are of
+Levenberg-Marquardt. The spread of outputs is their standard deviation. A relative error is relative to their root mean
+square.
 """
 
 from contextvars import ContextVar
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 
 from kanserve.search.closed_form_settings import ClosedFormSettings
 from kanserve.search.evidence_settings import EvidenceSettings
+from kanserve.search.screening_settings import ScreeningSettings
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class SearchSettings:
     """Those of laws that linear algebra finds at once."""
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     """Those of the last test, on all rows."""
+    screening: ScreeningSettings = field(default_factory=ScreeningSettings)
+    """Those of which of many inputs are looked at."""
 
     # baselines
     baselines_most_inputs: int = 3
@@ -388,8 +390,6 @@ class SearchSettings:
     """Largest roughness of a further variable, relative to the smoothest."""
     single_index_merge_error_ratio: float = 0.3
     """A merge is kept if its surrogate's error is below this times the error with all inputs."""
-
-    # enumeration
     enumeration_most_inputs: int = 4
     """Most inputs for which all shapes are listed; with more, only sums and products of all, and curves of these."""
 

@@ -236,10 +236,19 @@ def _by_units(search: ProgressSearch, ready: Prepared, units: Units | None) -> H
 
 
 def _by_rows(search: ProgressSearch, ready: Prepared) -> Hit | None:
-    if not ready.columns:
+    if ready.columns != ready.every:
+        with search.within(SEARCH.get().screening.share):
+            settled = _in_columns(search, ready, ready.columns)
+        if settled is not None:
+            return settled
+    return _in_columns(search, ready, ready.every)
+
+
+def _in_columns(search: ProgressSearch, ready: Prepared, columns: tuple[int, ...]) -> Hit | None:
+    if not columns:
         return None
-    problem = SearchProblem(ready.x[:, ready.columns], ready.y)
-    search.columns = ready.columns
+    problem = SearchProblem(ready.x[:, columns], ready.y)
+    search.columns = columns
     found = solved(problem, search)
     return search.kept_as(found) if found is not None and settles(found, problem) else None
 

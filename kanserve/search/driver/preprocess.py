@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.search_settings import SEARCH
+from kanserve.search.structure.screening import independent_columns, influential
 from kanserve.search.trees import compose
 from kanserve.search.trees.trees import Curve, Node, mapped
 
@@ -16,12 +17,14 @@ Array = NDArray[np.float64]
 class Prepared:
     """x (N, inputs) and y (N,), scaled by powers of two, which is exact, and the informative columns.
 
-    `columns` leaves out constant columns and duplicates of earlier ones.
+    `every` leaves out constant columns and those that follow from earlier ones; `columns`, of these, are those that
+    the outputs depend on as far as a screening shows.
     """
 
     x: Array
     y: Array
     columns: tuple[int, ...]
+    every: tuple[int, ...]
     scales: tuple[float, ...]
     scale: float
 
@@ -43,11 +46,9 @@ def prepared(x: Array, y: Array) -> Prepared:
     scales = tuple(_unit(column) for column in x.T)
     scale = _unit(y)
     small = x / np.array(scales)
-    columns: list[int] = []
-    for i, column in enumerate(small.T):
-        if column.min() < column.max() and not any(np.array_equal(column, small[:, k]) for k in columns):
-            columns.append(i)
-    return Prepared(small, y / scale, tuple(columns), scales, scale)
+    every = independent_columns(small)
+    chosen = influential(small[:, every], y / scale) if every else ()
+    return Prepared(small, y / scale, tuple(every[k] for k in chosen), every, scales, scale)
 
 
 def _unit(values: Array) -> float:

@@ -150,7 +150,7 @@ def test_a_function_of_a_closed_form_needs_no_network(law, text):
     log: list[str] = []
     search = Search(Budget(max_fits=200), np.random.default_rng(0), log=log.append)
     found = solved(SearchProblem(2 * X, law(2 * X[:, 0])), search)
-    assert found.error < 1e-12 and "shapes" not in log
+    assert found is not None and found.error < 1e-12 and "shapes" not in log
     assert find_formulas((2 * X, law(2 * X[:, 0])), max_fits=100).best.formula.text == text
 
 

@@ -35,7 +35,9 @@ def test_a_piecewise_polynomial_is_found_beyond_its_rows_too(name):
 
 
 def test_a_step_is_at_the_shortest_number_between_its_rows():
-    (step,) = piecewise_polynomial(X, np.where(X > 0.5, 2.0, -1.0)).breaks
+    found = piecewise_polynomial(X, np.where(X > 0.5, 2.0, -1.0))
+    assert found is not None
+    (step,) = found.breaks
     assert step.at == 0.5 and step.function == "sign" and step.factor == pytest.approx((1.5,))
 
 

@@ -1,0 +1,127 @@
+"""Screening: which of many inputs matter, and which columns follow from others, before any fit in several variables.
+
+Each input is tried through its Legendre polynomials: what they explain of y alone, what they explain of
+the size of y, which shows an input that only scales the others, and what products of the lowest of two inputs
+explain of y. All pairs are one matrix product. An input is kept if any of these is beyond chance. A polynomial in those
+kept is then fitted, and the others are tried on what it leaves, for as long as one explains some of it.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, rankdata
+
+from kanserve.search.regression.surrogates import surrogates
+from kanserve.search.search_settings import SEARCH
+
+Array = NDArray[np.float64]
+
+
+def independent_columns(x: Array) -> tuple[int, ...]:
+    """The columns of x (N, d) that are no linear combination of earlier ones, and no product of powers of them."""
+    left = _independent(x - x.mean(axis=0))
+    if left and (x[:, left] > 0).all():
+        logarithms = np.log(x[:, left])
+        left = [left[k] for k in _independent(logarithms - logarithms.mean(axis=0))]
+    return tuple(left)
+
+
+def _independent(centred: Array) -> list[int]:
+    """Gram-Schmidt, twice for rounding: the columns of which something is left beside the earlier ones."""
+    settings = SEARCH.get().screening
+    basis = np.zeros((len(centred), 0))
+    kept: list[int] = []
+    for i, column in enumerate(centred.T):
+        size = float(np.linalg.norm(column))
+        if not size or basis.shape[1] >= len(centred) - 1:
+            continue
+        rest = column - basis @ (basis.T @ column)
+        rest = rest - basis @ (basis.T @ rest)
+        if np.linalg.norm(rest) > settings.dependent_error * size:
+            kept.append(i)
+            basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
+    return kept
+
+
+def influential(x: Array, y: Array) -> tuple[int, ...]:
+    """The inputs of rows x (N, d) that y (N,) depends on beyond chance, as far as polynomials and pairs of them show.
+
+    All of them if there are few, or none is found.
+    """
+    settings, inputs = SEARCH.get().screening, x.shape[1]
+    if inputs <= settings.fewest_inputs:
+        return tuple(range(inputs))
+    lone, count = _legendre(x, settings.lone_degree), len(x)  # (N, d, degree)
+    score = np.zeros(inputs)
+    for target in (_scores(y), _scores(np.abs(y - np.median(y)))):
+        alone = (lone.reshape(count, -1).T @ target).reshape(inputs, -1) ** 2 / count
+        score = np.maximum(score, _excess(alone.sum(axis=1), settings.lone_degree))
+    kept = [int(i) for i in np.flatnonzero(score > settings.deviations)]
+    features = lone[:, :, : settings.degree]
+    flat = features.reshape(count, -1)
+    # What is explained by inputs alone would make noise of the products of others.
+    rest = _scores(_unexplained(lone[:, kept].reshape(count, -1), y))
+    products = (flat * rest[:, None]).T @ flat
+    pairs = (products**2 / count).reshape(inputs, settings.degree, inputs, settings.degree).sum(axis=(1, 3))
+    np.fill_diagonal(pairs, 0.0)
+    strongest = _excess(pairs, settings.degree**2)
+    for i, j in zip(*np.nonzero(np.triu(strongest > settings.deviations + settings.pair_deviations)), strict=True):
+        kept += [int(i), int(j)]
+    found = sorted({int(i) for i in kept})
+    while 0 < len(found) < min(inputs, settings.most_inputs):
+        further = _further(features, x, y, found)
+        if not further:
+            break
+        found = sorted([*found, *further])
+    return tuple(found) or tuple(range(inputs))
+
+
+def _further(features: Array, x: Array, y: Array, found: list[int]) -> list[int]:
+    """The inputs that explain, alone or with those found, what a polynomial in these leaves of y."""
+    settings = SEARCH.get().screening
+    surrogate = surrogates(x[:, found], y)[0]
+    left = y - surrogate.value(x[:, found])
+    if not np.isfinite(left).all():
+        return []
+    rest = _scores(left)
+    count, inputs, degree = features.shape
+    known = features[:, found].reshape(count, -1)
+    beside = np.column_stack([np.ones(count), known])
+    gains = (beside * rest[:, None]).T @ features.reshape(count, -1)
+    statistic = (gains**2 / count).reshape(beside.shape[1], inputs, degree).sum(axis=(0, 2))
+    score = _excess(statistic, beside.shape[1] * degree)
+    score[found] = 0.0
+    return [int(i) for i in np.flatnonzero(score > settings.deviations)]
+
+
+def _scores(values: Array) -> Array:
+    """The values as scores of a normal distribution, by rank: a few large ones do not hide the others."""
+    ranks = rankdata(values)
+    scores: Array = norm.ppf((ranks - 0.5) / len(values))
+    return scores / (float(scores.std()) or 1.0)
+
+
+def _unexplained(columns: Array, y: Array) -> Array:
+    if not columns.shape[1] or columns.shape[1] >= len(y) / 2:
+        return y
+    design = np.column_stack([np.ones(len(y)), columns])
+    residuals: Array = y - design @ np.linalg.lstsq(design, y, rcond=1e-10)[0]
+    return residuals
+
+
+def _legendre(x: Array, degree: int) -> Array:
+    """Legendre polynomials of the ranks of each input, which are uniform: mean 0 and variance 1, (N, d, degree)."""
+    ranks = np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0, kind="stable")
+    u = 2 * (ranks + 0.5) / len(x) - 1
+    table = np.stack(
+        [np.polynomial.legendre.Legendre.basis(n)(u) * np.sqrt(2 * n + 1) for n in range(1, degree + 1)], axis=2
+    )
+    return np.asarray(table)
+
+
+def _excess(statistic: Array, freedom: int) -> Array:
+    """How far χ² statistics of so many degrees of freedom are beyond their mean, in normal deviations.
+
+    By the cube root of Wilson and Hilferty (1931).
+    """
+    spread = 2 / (9 * freedom)
+    return np.asarray(((statistic / freedom) ** (1 / 3) - (1 - spread)) / np.sqrt(spread))
