@@ -252,6 +252,28 @@ class FormulaLimits:
     rounding_noise_short: int = 6
     """Digits of a decimal to round to, as many as are shown: one within 1e-11 is no coincidence."""
 
+    # readable_digits
+    readable_digits_tolerance: float = 1e-4
+    """Of the standard deviation of y over the training range: what rounding the constants of a text may change."""
+    readable_digits_share: float = 0.5
+    """Of the tolerance that is used on the rows that are checked; between them the change may be larger."""
+    readable_digits_rows: int = 1000
+    """Of the training range, on which a rounded formula is compared with the exact one; its corners are extra."""
+    readable_digits_searched_from: int = 8
+    """Rows from which the largest error is searched, beside those on which a constant matters most."""
+    readable_digits_most_starts: int = 24
+    """Of those on which a constant matters most."""
+    readable_digits_trials: int = 16
+    """Rows that are tried around each, for each size of a box."""
+    readable_digits_boxes: tuple[float, ...] = (0.05, 0.01, 0.002, 4e-4, 8e-5)
+    """Half the sides of the boxes in which they are drawn, relative to the range."""
+    readable_digits_most_rounds: int = 40
+    """Of adding digits; then all constants get all of them."""
+    readable_digits_of_a_constant: float = 1e-6
+    """Of the size of y: the tolerance where y does not vary."""
+    readable_digits_most_values: int = 10_000_000
+    """Steps × rows of a formula whose constants get digits by their sensitivity; in a larger one all get the same."""
+
     # sources
     sources_most_edges: int = 1000
     """Of a network whose formulas are built at all."""
@@ -274,7 +296,7 @@ class FormulaLimits:
 
     # notations
     notations_digits: int = 6
-    """Of a number in text and LaTeX."""
+    """Decimals of up to this many digits are written as they are in text and LaTeX."""
     notations_longest_product: int = 8
     """X^8 in C is seven products."""
     notations_longest_repeated: int = 40

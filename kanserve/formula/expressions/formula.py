@@ -16,7 +16,8 @@ class Formula:
     name : str
         The name of the output.
     text, latex : str
-        For reading and for typesetting; numbers are rounded to 6 digits.
+        For reading and for typesetting; numbers have the digits that keep y within 1e-4 of its standard deviation over
+        the training range.
     python, c : str
         A NumPy expression and a C99 one, with exact constants (shortest digits that give the same double). They take
         the variables by their `identifiers` and call splines as functions s_layer_subnode_input(u). Python calls erf,

@@ -18,12 +18,13 @@ Array = NDArray[np.float64]
 
 
 def domain(
-    tree: Tree, tables: Mapping[str, Table], names: Sequence[str], spans: Sequence[Interval] = ()
+    tree: Tree, tables: Mapping[str, Table], names: Sequence[str], spans: Sequence[Interval] = (), text: Tree = ()
 ) -> tuple[str, ...]:
     """The conditions on raw features under which the formula is real and finite, overflow aside: "log: 3*x + 1 > 0".
 
     Conditions that interval arithmetic proves over `spans`, the ranges of the columns, are left out; without spans,
     those that always hold. A listed condition may still hold on the ranges, but no other condition can fail there.
+    `text` is the tree with the constants that the conditions show; without it, they show all digits.
     """
     bounds = intervals(tree, tables, spans or [(-math.inf, math.inf)] * len(names))
     found: dict[str, None] = {}
@@ -37,7 +38,7 @@ def domain(
                 continue
         if not _holds(condition, *bounds[argument]):
             before, after = re.split(r"\bx\b", condition)
-            found[f"{kind}: {before}{shown(tree, argument, names)}{after}"] = None
+            found[f"{kind}: {before}{shown(text or tree, argument, names)}{after}"] = None
     listed = list(found)
     if len(listed) > LIMITS.domains_most:
         listed[LIMITS.domains_most :] = [f"… and {len(listed) - LIMITS.domains_most} more"]

@@ -33,9 +33,9 @@ _LATEX_CALLS = {
 
 
 class Text(Dialect):
-    """Text for reading: numbers rounded to DIGITS digits, powers as x^2, names quoted unless they are one word.
+    """Text for reading: powers as x^2, names quoted unless they are one word, numbers as in the tree.
 
-    With `named`, a number that has a name and more than DIGITS digits is shown by its name: pi/2, 1/3.
+    With `named`, a number that has a name and more than six digits is shown by its name: pi/2, 1/3.
     """
 
     def __init__(self, names: Sequence[str], *, named: bool = False) -> None:
@@ -43,7 +43,7 @@ class Text(Dialect):
         self._named = named and not set(names) & _NAMES_OF_NUMBERS
 
     def number(self, value: float) -> str:
-        mantissa, _, exponent = f"{value:.{LIMITS.notations_digits}g}".partition("e")
+        mantissa, _, exponent = _decimal(value).partition("e")
         return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
     def named(self, value: float) -> Printed | None:
@@ -75,7 +75,7 @@ class Latex(Dialect):
         self._named = named
 
     def number(self, value: float) -> str:
-        mantissa, _, exponent = f"{value:.{LIMITS.notations_digits}g}".partition("e")
+        mantissa, _, exponent = _decimal(value).partition("e")
         if not exponent:
             return mantissa
         return rf"10^{{{int(exponent)}}}" if mantissa == "1" else rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
@@ -175,8 +175,14 @@ class C99(Dialect):
         return Printed(f"pow({signed(base)}, {float(exponent)!r})")
 
 
+def _decimal(value: float) -> str:
+    """The shortest decimal that reads back as this number, without an exponent from 0.0001 to a million."""
+    digits = len(f"{value!r}".partition("e")[0].replace(".", "").strip("0"))
+    return f"{value:.{max(digits, LIMITS.notations_digits)}g}"
+
+
 def _named(dialect: Dialect, value: float, spelling: Callable[[str], str]) -> Printed | None:
-    """The number by its name, if DIGITS digits are not exact and the name is not just a decimal."""
+    """The number by its name, if six digits are not exact and the name is not just a decimal."""
     found = named(value) if float(f"{value:.{LIMITS.notations_digits}g}") != value else None
     if found is None or (not found.below and found.above[0][0].isdigit() and len(found.above) == 1):
         return None
