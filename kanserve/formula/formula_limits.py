@@ -257,16 +257,20 @@ class FormulaLimits:
     """Of the standard deviation of y over the training range: what rounding the constants of a text may change."""
     readable_digits_share: float = 0.5
     """Of the tolerance that is used on the rows that are checked; between them the change may be larger."""
+    readable_digits_at_poles: float = 2e-3
+    """Of the tolerance for the first order, where the range has a pole: the error has no bound close to it."""
     readable_digits_rows: int = 1000
     """Of the training range, on which a rounded formula is compared with the exact one; its corners are extra."""
     readable_digits_searched_from: int = 8
     """Rows from which the largest error is searched, beside those on which a constant matters most."""
     readable_digits_most_starts: int = 24
-    """Of those on which a constant matters most."""
+    """Of those on which a constant matters most, and arguments of functions whose zeros are searched."""
     readable_digits_trials: int = 16
     """Rows that are tried around each, for each size of a box."""
     readable_digits_boxes: tuple[float, ...] = (0.05, 0.01, 0.002, 4e-4, 8e-5)
     """Half the sides of the boxes in which they are drawn, relative to the range."""
+    readable_digits_bisections: int = 25
+    """To a row where the argument of a function is 0."""
     readable_digits_most_rounds: int = 40
     """Of adding digits; then all constants get all of them."""
     readable_digits_of_a_constant: float = 1e-6

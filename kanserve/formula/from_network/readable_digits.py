@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.formula.constants.nonlinear_fit import Constants
-from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
+from kanserve.formula.expressions.tree import Step, Table, Tree, evaluate_tree, references, value_of
 from kanserve.formula.formula_limits import LIMITS
+from kanserve.network.functions import FUNCTIONS
 
 Array = NDArray[np.float64]
 
@@ -44,11 +45,11 @@ def readable(
     ]
     if not places:
         return tree
-    target = _Target(tree, tables, places, x, ends)
-    small = len(tree) * len(target.x) <= LIMITS.readable_digits_most_values
-    if not (target.varies and small) or any(step[0] == "spline" for step in tree):
+    small = len(tree) * len(x) <= LIMITS.readable_digits_most_values and all(step[0] != "spline" for step in tree)
+    target = _Target(tree, tables, places, x, np.concatenate([ends, _turning_rows(tree, x)]) if small else ends)
+    if not (target.varies and small):
         return target.alike(max(fewest, LIMITS.notations_digits))
-    tolerance = target.tolerance
+    tolerance = target.tolerance * (LIMITS.readable_digits_at_poles if _crosses_a_pole(tree, x) else 1.0)
     sensitivity = _Sensitivity(target.values, _slopes(tree, target.x, places), fewest)
     for _ in range(LIMITS.readable_digits_most_rounds):
         shorter = target.rounded(sensitivity.digits(tolerance))
@@ -210,6 +211,58 @@ def _slopes(tree: Tree, x: Array, places: Sequence[int]) -> Array:
     for n, place in enumerate(constants.places):  # a number that the tree uses twice has two columns there
         slopes[:, column[constants.sources[place]]] += jacobian[:, n]
     return np.where(np.isfinite(slopes), slopes, 0.0)
+
+
+def _crosses_a_pole(tree: Tree, x: Array) -> bool:
+    """Whether a divisor changes its sign on these rows, so that any row between may be closer to the pole."""
+    values = _step_values(tree, x)
+    for step in tree:
+        if _divides(step):
+            (divisor,) = references(step)
+            found = np.cos(values[divisor]) if step[1] == "tan" else values[divisor]
+            if (found < 0).any() and (found > 0).any():
+                return True
+    return False
+
+
+def _turning_rows(tree: Tree, x: Array) -> Array:
+    """Rows where the argument of a function or power is about 0, between rows of x where it has other signs.
+
+    There tanh is steepest, abs and exp(-u^2) turn; if the argument grows fast, random rows miss it.
+    """
+    values = _step_values(tree, x)
+    arguments = {references(step)[0] for step in tree if step[0] in ("call", "pow") and not _divides(step)}
+    crossing = [n for n in sorted(arguments) if (values[n] < 0).any() and (values[n] > 0).any()]
+    crossing = crossing[: LIMITS.readable_digits_most_starts]
+    below = x[[np.flatnonzero(values[n] < 0)[end] for n in crossing for end in (0, -1)]]
+    above = x[[np.flatnonzero(values[n] > 0)[end] for n in crossing for end in (0, -1)]]
+    rows = np.arange(2 * len(crossing))
+    for _ in range(LIMITS.readable_digits_bisections if crossing else 0):
+        middle = (below + above) / 2
+        values = _step_values(tree, middle)
+        negative = np.array([values[n][row] < 0 for n, row in zip(np.repeat(crossing, 2), rows, strict=True)])
+        below = np.where(negative[:, None], middle, below)
+        above = np.where(negative[:, None], above, middle)
+    return np.concatenate([below, above])
+
+
+def _divides(step: Step) -> bool:
+    """Whether a step is infinite at some value of its argument."""
+    match step:
+        case ("pow", _, exponent):
+            return bool(exponent < 0)
+        case ("call", name, _):
+            return "!=" in FUNCTIONS[name].domain
+        case _:
+            return False
+
+
+def _step_values(tree: Tree, x: Array) -> list[Array]:
+    values: list[Array] = []
+    with np.errstate(all="ignore"):
+        for step in tree:
+            values.append(value_of(step, [values[n] for n in references(step)], {}, x))
+    return values
 
 
 def _is_short_decimal(value: float) -> bool:

@@ -100,11 +100,9 @@ class Language(Dialect):
             )
         self.used.add(name)
         template = self.functions.get(name, f"{name}(@)").replace("$", f"{self.name}_")
-        return Printed(template.replace("@", self.argument(argument)))
-
-    def argument(self, argument: Printed) -> str:
-        """The argument of a function, without the call's brackets."""
-        return signed(argument)
+        # "sin(@)" has brackets; a method, "@.sin()", needs some around a sum or a sign.
+        inner = self.wrapped(argument, Precedence.ATOM) if "@." in template else signed(argument)
+        return Printed(template.replace("@", inner))
 
     def power(self, base: Printed, exponent: int) -> Printed:
         return Printed(self.times.join([self.wrapped(base, Precedence.ATOM)] * exponent), Precedence.PRODUCT)

@@ -112,9 +112,6 @@ class Rust(Language):
         },
     }
 
-    def argument(self, argument: Printed) -> str:
-        return self.wrapped(argument, Precedence.ATOM)
-
     def write(self, law: Law) -> str:
         real = "f32" if self.single else "f64"
         lines = self.notes(*law.notes)
