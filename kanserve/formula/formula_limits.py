@@ -257,8 +257,10 @@ class FormulaLimits:
     """Of the standard deviation of y over the training range: what rounding the constants of a text may change."""
     readable_digits_share: float = 0.5
     """Of the tolerance that is used on the rows that are checked; between them the change may be larger."""
-    readable_digits_at_poles: float = 2e-3
-    """Of the tolerance for the first order, where the range has a pole: the error has no bound close to it."""
+    readable_digits_outermost: float = 0.01
+    """Of the values of y, which the deviation leaves out: where a few large ones make it, other rows may have none."""
+    readable_digits_outermost_share: float = 1e-3
+    """Of the deviation with them, which it has at least."""
     readable_digits_rows: int = 1000
     """Of the training range, on which a rounded formula is compared with the exact one; its corners are extra."""
     readable_digits_searched_from: int = 8

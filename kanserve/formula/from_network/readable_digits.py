@@ -49,7 +49,7 @@ def readable(
     target = _Target(tree, tables, places, x, np.concatenate([ends, _turning_rows(tree, x)]) if small else ends)
     if not (target.varies and small):
         return target.alike(max(fewest, LIMITS.notations_digits))
-    tolerance = target.tolerance * (LIMITS.readable_digits_at_poles if _crosses_a_pole(tree, x) else 1.0)
+    tolerance = target.tolerance
     sensitivity = _Sensitivity(target.values, _slopes(tree, target.x, places), fewest)
     for _ in range(LIMITS.readable_digits_most_rounds):
         shorter = target.rounded(sensitivity.digits(tolerance))
@@ -84,8 +84,7 @@ class _Target:
         self._low, self._high = ends.min(axis=0), ends.max(axis=0)
         size = float(np.abs(self._y).max(initial=0.0))
         within = y[: len(inside)][finite[: len(inside)]]
-        # Of y / size: the squares of y could overflow.
-        deviation = float((within / size).std()) if size and len(within) else 0.0
+        deviation = _deviation(within / size) if size and len(within) else 0.0  # of y, the squares could overflow
         self.varies = deviation > 16 * np.finfo(np.float64).eps
         share = LIMITS.readable_digits_tolerance * deviation if self.varies else LIMITS.readable_digits_of_a_constant
         self.tolerance = LIMITS.readable_digits_share * share * size
@@ -201,6 +200,12 @@ class _Sensitivity:
         digits[constant] = count
 
 
+def _deviation(y: Array) -> float:
+    """The standard deviation, without the outermost values if it depends on them: other rows may have none such."""
+    inner = np.argsort(np.abs(y - np.median(y)))[: len(y) - int(LIMITS.readable_digits_outermost * len(y))]
+    return float(max(y[inner].std(), LIMITS.readable_digits_outermost_share * y.std()))
+
+
 def _slopes(tree: Tree, x: Array, places: Sequence[int]) -> Array:
     """The derivatives of y with respect to the constants at these places, (N, P); 0 where they are not finite."""
     numbers = {n for n, step in enumerate(tree) if step[0] == "const"}
@@ -213,56 +218,41 @@ def _slopes(tree: Tree, x: Array, places: Sequence[int]) -> Array:
     return np.where(np.isfinite(slopes), slopes, 0.0)
 
 
-def _crosses_a_pole(tree: Tree, x: Array) -> bool:
-    """Whether a divisor changes its sign on these rows, so that any row between may be closer to the pole."""
-    values = _step_values(tree, x)
-    for step in tree:
-        if _divides(step):
-            (divisor,) = references(step)
-            found = np.cos(values[divisor]) if step[1] == "tan" else values[divisor]
-            if (found < 0).any() and (found > 0).any():
-                return True
-    return False
-
-
 def _turning_rows(tree: Tree, x: Array) -> Array:
     """Rows where the argument of a function or power is about 0, between rows of x where it has other signs.
 
-    There tanh is steepest, abs and exp(-u^2) turn; if the argument grows fast, random rows miss it.
+    There tanh is steepest, abs and exp(-u^2) turn, and 1/u has its pole; random rows are rarely as close.
     """
-    values = _step_values(tree, x)
-    arguments = {references(step)[0] for step in tree if step[0] in ("call", "pow") and not _divides(step)}
-    crossing = [n for n in sorted(arguments) if (values[n] < 0).any() and (values[n] > 0).any()]
-    crossing = crossing[: LIMITS.readable_digits_most_starts]
-    below = x[[np.flatnonzero(values[n] < 0)[end] for n in crossing for end in (0, -1)]]
-    above = x[[np.flatnonzero(values[n] > 0)[end] for n in crossing for end in (0, -1)]]
-    rows = np.arange(2 * len(crossing))
-    for _ in range(LIMITS.readable_digits_bisections if crossing else 0):
-        middle = (below + above) / 2
-        values = _step_values(tree, middle)
-        negative = np.array([values[n][row] < 0 for n, row in zip(np.repeat(crossing, 2), rows, strict=True)])
-        below = np.where(negative[:, None], middle, below)
-        above = np.where(negative[:, None], above, middle)
-    return np.concatenate([below, above])
+    below, above, found = [], [], []
+    arguments = _arguments(tree, x)
+    for place, values in arguments.items():
+        negative, positive = np.flatnonzero(values < 0), np.flatnonzero(values > 0)
+        if len(negative) and len(positive) and len(found) < 2 * LIMITS.readable_digits_most_starts:
+            found += [place, place]
+            below += [x[negative[0]], x[negative[-1]]]
+            above += [x[positive[0]], x[positive[-1]]]
+    if not found:
+        return x[:0]
+    low, high = np.array(below), np.array(above)
+    for _ in range(LIMITS.readable_digits_bisections):
+        middle = (low + high) / 2
+        arguments = _arguments(tree, middle)
+        left = np.array([arguments[place][row] < 0 for row, place in enumerate(found)])[:, None]
+        low, high = np.where(left, middle, low), np.where(left, high, middle)
+    return np.concatenate([low, high])
 
 
-def _divides(step: Step) -> bool:
-    """Whether a step is infinite at some value of its argument."""
-    match step:
-        case ("pow", _, exponent):
-            return bool(exponent < 0)
-        case ("call", name, _):
-            return "!=" in FUNCTIONS[name].domain
-        case _:
-            return False
-
-
-def _step_values(tree: Tree, x: Array) -> list[Array]:
+def _arguments(tree: Tree, x: Array) -> dict[int, Array]:
+    """What the functions and powers of a tree are of, by step; of tan the cosine, which is 0 at its poles."""
     values: list[Array] = []
     with np.errstate(all="ignore"):
         for step in tree:
             values.append(value_of(step, [values[n] for n in references(step)], {}, x))
-    return values
+        return {
+            place: np.cos(values[references(step)[0]]) if step[1] == "tan" else values[references(step)[0]]
+            for place, step in enumerate(tree)
+            if step[0] in ("call", "pow")
+        }
 
 
 def _is_short_decimal(value: float) -> bool:
