@@ -259,7 +259,7 @@ class FormulaLimits:
     """Of the tolerance that is used on the rows that are checked; between them the change may be larger."""
     readable_digits_outermost: float = 0.01
     """Of the values of y, which the deviation leaves out: where a few large ones make it, other rows may have none."""
-    readable_digits_outermost_share: float = 1e-3
+    readable_digits_outermost_share: float = 1e-4
     """Of the deviation with them, which it has at least."""
     readable_digits_rows: int = 1000
     """Of the training range, on which a rounded formula is compared with the exact one; its corners are extra."""

@@ -13,12 +13,22 @@ from tests.support.programs import want
 Array = NDArray[np.float64]
 
 C_FLAGS = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wdouble-promotion", "-ffp-contract=off")
+C_WARNINGS = ("-O0", "-c", "-Wall", "-Wextra", "-Wconversion", "-Wdouble-promotion", "-Wshadow", "-pedantic", "-Werror")
 FORTRAN_FLAGS = ("-std=f2008", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
 
 
 def run(language: str, text: str, name: str, x: Array, outputs: int, folder: Path) -> Array:
     """What the function `name` gives at rows x (N, inputs); skips the test where the language is not there."""
     return RUNNERS[language](text, name, x, outputs, folder)
+
+
+def compiles(language: str, text: str, folder: Path) -> None:
+    """Compile functions of a language, with all warnings as errors; skips the test where its compiler is not there."""
+    compiler, suffix, flags = COMPILERS[language]
+    (folder / f"laws{suffix}").write_text(text, "ascii")
+    command = [want(compiler), *flags, f"laws{suffix}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:4000]
 
 
 def _program(command: list[str], x: Array, outputs: int, folder: Path) -> Array:
@@ -126,4 +136,12 @@ RUNNERS: dict[str, Callable[[str, str, Array, int, Path], Array]] = {
     "numpy": _numpy,
     "python": _python,
     "rust": _rust,
+}
+
+# The compiler, the suffix of a source and the flags.
+COMPILERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "c": ("cc", ".c", ("-std=c99", *C_WARNINGS)),
+    "c++": ("g++", ".cpp", ("-std=c++17", *C_WARNINGS)),
+    "fortran": ("gfortran", ".f90", ("-c", *FORTRAN_FLAGS)),
+    "rust": ("rustc", ".rs", ("--edition=2021", "--crate-type=lib", "-D", "warnings")),
 }

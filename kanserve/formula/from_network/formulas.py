@@ -9,14 +9,13 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.checking import Expected, differs, expected, require, run
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.names import identifiers
-from kanserve.formula.expressions.numbers import named as number_named
 from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.from_network.domains import breaks, domain, shown
 from kanserve.formula.from_network.expression_trees import Trees, trees
 from kanserve.formula.from_network.readable_digits import readable, rounded
 from kanserve.formula.from_network.rounding_noise import fitted
-from kanserve.formula.printing.notations import C99, Latex, Python, Text
+from kanserve.formula.printing.notations import C99, Latex, Python, Text, name_of
 from kanserve.formula.printing.printing import Dialect, Unfolded, print_tree, unfold
 from kanserve.network.kan import Kan, Variable
 from kanserve.network.rounding_error import scale
@@ -100,7 +99,7 @@ def _readable(kan: Kan, tree: Tree, tables: Mapping[str, Table], limit: int, nam
         return rounded(tree, LIMITS.notations_digits)  # its text is shortened, and cannot be evaluated
     columns = [int(step[1]) for step in tree if step[0] == "var"]
     fewest = 1 if known(kan)[columns].all() else LIMITS.notations_digits
-    exact = {n for n, step in enumerate(tree) if named and step[0] == "const" and number_named(step[1]) is not None}
+    exact = {n for n, step in enumerate(tree) if named and step[0] == "const" and name_of(abs(step[1])) is not None}
     x = sample(kan, LIMITS.readable_digits_rows)
     return readable(tree, tables, x, corners(kan), fewest=fewest, exact=exact)
 

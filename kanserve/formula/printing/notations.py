@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from kanserve.formula.expressions.names import latex_name, text_name
-from kanserve.formula.expressions.numbers import named
+from kanserve.formula.expressions.numbers import Named, named
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, reciprocal, signed
 from kanserve.network.functions import FUNCTIONS, SPECIAL
@@ -181,10 +181,17 @@ def _decimal(value: float) -> str:
     return f"{value:.{max(digits, LIMITS.notations_digits)}g}"
 
 
-def _named(dialect: Dialect, value: float, spelling: Callable[[str], str]) -> Printed | None:
-    """The number by its name, if six digits are not exact and the name is not just a decimal."""
+def name_of(value: float) -> Named | None:
+    """The name of a number, if six digits are not exact and the name is not just a decimal."""
     found = named(value) if float(f"{value:.{LIMITS.notations_digits}g}") != value else None
     if found is None or (not found.below and found.above[0][0].isdigit() and len(found.above) == 1):
+        return None
+    return found
+
+
+def _named(dialect: Dialect, value: float, spelling: Callable[[str], str]) -> Printed | None:
+    found = name_of(value)
+    if found is None:
         return None
     above, below = (
         tuple(_number_factor(spelling(spelled_factor)) for spelled_factor in part)

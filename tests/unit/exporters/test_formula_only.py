@@ -5,17 +5,18 @@ import re
 import numpy as np
 import pytest
 
-from kanserve import formula
+from kanserve import formula, from_formula
 from kanserve.errors import FormulaError, InputError
 from kanserve.formula.printing.languages import LANGUAGES
 from kanserve.formula.printing.lowering import ELEMENTARY
 from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 from kanserve.network.kan import Kan, Variable, make_layer
-from kanserve.network.training_range import sample
+from kanserve.network.training_range import finite_rows, sample
 from tests.support import law_programs
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.kans import ZOO, mixed, one_edge, symbolic
+from tests.support.random_formulas import random_formula
 
 HOSTILE = (
     *("*/ int evil; /*", "??/", "\\", "\n#error", "\n!", "coding: utf-7", "'''", '"""', "%{", "#=", "{0}", "...", "&"),
@@ -109,6 +110,28 @@ def test_a_law_in_a_language_of_its_own_tools_is_the_network(language, name, tmp
     if name == "every_function":
         kan = without(kan, *LANGUAGES[language].lacking)
     assert_law(kan, language, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["double", "float"])
+@pytest.mark.parametrize("language", law_programs.COMPILERS)
+def test_random_laws_compile_without_a_warning(language, precision, tmp_path):
+    written = "c" if language == "c++" else language
+    laws = [one_of_each(written), many_edges(), powers()]
+    for seed in range(30):
+        text, ranges = random_formula(np.random.default_rng(seed))
+        law = from_formula(text, ranges=ranges)
+        laws += [law] if len(finite_rows(law, 10)) else []
+    assert len(laws) > 20
+    texts = [formula.source(law, written, name=f"law_{n}", precision=precision) for n, law in enumerate(laws)]
+    law_programs.compiles(language, "\n".join(texts), tmp_path)
+
+
+def one_of_each(language: str) -> Kan:
+    """Each function that the language has, of a sum and of a product."""
+    names = [name for name in FUNCTIONS if name not in LANGUAGES[language].lacking]
+    affine = [[[0.25, 0.5, -1.5, 0.3], [-0.2, 0.5, -1.0, 0.0]]] * len(names)
+    return Kan((make_layer(functions=[[name, name] for name in names], affine=affine),))
 
 
 @pytest.mark.slow

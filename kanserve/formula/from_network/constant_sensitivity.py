@@ -1,0 +1,94 @@
+"""How much the value of a formula changes when its constants are rounded, by its derivatives."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.formula.constants.nonlinear_fit import Constants
+from kanserve.formula.expressions.tree import Tree
+from kanserve.formula.formula_limits import LIMITS
+
+Array = NDArray[np.float64]
+
+MOST_DIGITS = 17  # with these, each decimal reads back as the same double
+
+
+def to_digits(value: float, digits: int) -> float:
+    """The number rounded to this many significant digits."""
+    return float(f"{value:.{digits - 1}e}")
+
+
+class Sensitivity:
+    """The change of y, to first order, that rounding the constants makes; `slopes` (N, P) are derivatives of y."""
+
+    def __init__(self, values: list[float], slopes: Array, fewest: int) -> None:
+        self._slopes = slopes
+        self._steepest = np.abs(slopes).max(axis=0, initial=0.0)
+        self._fewest = fewest
+        # (P, 18): the change of each constant that is rounded to that many digits
+        self._changes = np.array(
+            [[0.0, *(to_digits(value, digits) - value for digits in range(1, MOST_DIGITS + 1))] for value in values]
+        )
+
+    def steepest_rows(self) -> NDArray[np.int64]:
+        """For each constant, the row on which it matters most; of the first constants, if there are many."""
+        rows: NDArray[np.int64] = np.abs(self._slopes[:, : LIMITS.readable_digits_most_starts]).argmax(axis=0)
+        return rows
+
+    def digits(self, tolerance: float) -> NDArray[np.int64]:
+        """(P,): the digits with which y changes by at most `tolerance` on each row."""
+        enough = np.abs(self._changes) * self._steepest[:, None] <= tolerance
+        enough[:, : self._fewest] = False
+        enough[:, -1] = True
+        # Rows on which y does not depend on a constant, as on that of sign(x - c), cannot say how many it needs.
+        enough[self._steepest == 0, :-1] = False
+        digits: NDArray[np.int64] = enough.argmax(axis=1)
+        total = self._slopes @ self._changes[np.arange(len(digits)), digits]
+        self._add_digits(digits, total, tolerance)
+        self._drop_digits(digits, total, tolerance)
+        return digits
+
+    def _add_digits(self, digits: NDArray[np.int64], total: Array, tolerance: float) -> None:
+        """Adds digits to the constant with the largest part in the worst row until all rows are within tolerance."""
+        constants = np.arange(len(digits))
+        while True:
+            row = int(np.abs(total).argmax()) if len(total) else 0
+            if not len(total) or abs(total[row]) <= tolerance:
+                return
+            parts = self._slopes[row] * self._changes[constants, digits] * np.sign(total[row])
+            worst = int(parts.argmax())
+            better = np.abs(self._changes[worst]) < abs(self._changes[worst, digits[worst]])
+            better[: digits[worst] + 1] = False
+            if not better.any():
+                return
+            self._set(digits, total, worst, int(better.argmax()))
+
+    def _drop_digits(self, digits: NDArray[np.int64], total: Array, tolerance: float) -> None:
+        """Takes digits from the constants that have the most, where all rows stay within tolerance."""
+        for constant in np.argsort(-digits, kind="stable").tolist():
+            if self._steepest[constant] == 0:
+                continue
+            for fewer in range(self._fewest, int(digits[constant])):
+                change = self._changes[constant, fewer] - self._changes[constant, digits[constant]]
+                if (np.abs(total + self._slopes[:, constant] * change) <= tolerance).all():
+                    self._set(digits, total, constant, fewer)
+                    break
+
+    def _set(self, digits: NDArray[np.int64], total: Array, constant: int, count: int) -> None:
+        total += self._slopes[:, constant] * (
+            self._changes[constant, count] - self._changes[constant, digits[constant]]
+        )
+        digits[constant] = count
+
+
+def slopes(tree: Tree, x: Array, places: Sequence[int]) -> Array:
+    """The derivatives of y with respect to the constants at these places, (N, P); 0 where they are not finite."""
+    numbers = {n for n, step in enumerate(tree) if step[0] == "const"}
+    constants = Constants(tree, numbers.difference(places))
+    _, jacobian = constants.derivatives(constants.values, x)
+    column = {place: n for n, place in enumerate(places)}
+    total = np.zeros((len(x), len(places)), order="F")
+    for n, place in enumerate(constants.places):  # a number that the tree uses twice has two columns there
+        total[:, column[constants.sources[place]]] += jacobian[:, n]
+    return np.where(np.isfinite(total), total, 0.0)
