@@ -261,6 +261,8 @@ class FormulaLimits:
     """Of the values of y, which the deviation leaves out: where a few large ones make it, other rows may have none."""
     readable_digits_outermost_share: float = 1e-4
     """Of the deviation with them, which it has at least."""
+    readable_digits_farthest: float = 100.0
+    """Deviations from the median: a value further away may change in proportion to its distance."""
     readable_digits_rows: int = 1000
     """Of the training range, on which a rounded formula is compared with the exact one; its corners are extra."""
     readable_digits_searched_from: int = 8

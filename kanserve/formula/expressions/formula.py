@@ -45,7 +45,7 @@ class Formula:
     >>> import kanserve
     >>> formula = kanserve.from_formula("sqrt(2)*x^2", ranges={"x": (0, 1)}).formula()
     >>> formula.text, formula.python
-    ('1.41421*x^2', '1.4142135623730951*x**2')
+    ('1.4142*x^2', '1.4142135623730951*x**2')
     >>> kanserve.formulas(kanserve.from_formula("log(3*x + 1)"), strict=False)[0].domain
     ('log: 3*x + 1 > 0',)
     """

@@ -20,11 +20,14 @@ def to_digits(value: float, digits: int) -> float:
 
 
 class Sensitivity:
-    """The change of y, to first order, that rounding the constants makes; `slopes` (N, P) are derivatives of y."""
+    """The change of y, to first order, that rounding the constants makes; `slopes` (N, P) are derivatives of y.
+
+    They may be in units that differ from row to row.
+    """
 
     def __init__(self, values: list[float], slopes: Array, fewest: int) -> None:
-        self._slopes = slopes
-        self._steepest = np.abs(slopes).max(axis=0, initial=0.0)
+        self._slopes = np.where(np.isfinite(slopes), slopes, 0.0)  # others are left to the evaluation
+        self._steepest = np.abs(self._slopes).max(axis=0, initial=0.0)
         self._fewest = fewest
         # (P, 18): the change of each constant that is rounded to that many digits
         self._changes = np.array(
@@ -82,8 +85,8 @@ class Sensitivity:
         digits[constant] = count
 
 
-def slopes(tree: Tree, x: Array, places: Sequence[int]) -> Array:
-    """The derivatives of y with respect to the constants at these places, (N, P); 0 where they are not finite."""
+def slopes_of(tree: Tree, x: Array, places: Sequence[int]) -> Array:
+    """The derivatives of y with respect to the constants at these places, (N, P)."""
     numbers = {n for n, step in enumerate(tree) if step[0] == "const"}
     constants = Constants(tree, numbers.difference(places))
     _, jacobian = constants.derivatives(constants.values, x)
@@ -91,4 +94,4 @@ def slopes(tree: Tree, x: Array, places: Sequence[int]) -> Array:
     total = np.zeros((len(x), len(places)), order="F")
     for n, place in enumerate(constants.places):  # a number that the tree uses twice has two columns there
         total[:, column[constants.sources[place]]] += jacobian[:, n]
-    return np.where(np.isfinite(total), total, 0.0)
+    return total

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
 from kanserve.formula.formula_limits import LIMITS
-from kanserve.formula.from_network.constant_sensitivity import MOST_DIGITS, Sensitivity, slopes, to_digits
+from kanserve.formula.from_network.constant_sensitivity import MOST_DIGITS, Sensitivity, slopes_of, to_digits
 from kanserve.formula.from_network.turning_rows import turning_rows
 
 Array = NDArray[np.float64]
@@ -54,8 +54,8 @@ def _shortest(
     target = _Target(tree, tables, places, x, np.concatenate([ends, turning_rows(tree, x)]) if small else ends)
     if not (target.varies and small):
         return target.alike(max(fewest, LIMITS.notations_digits))
-    tolerance = target.tolerance
-    sensitivity = Sensitivity(target.values, slopes(tree, target.x, places), fewest)
+    tolerance = 1.0
+    sensitivity = target.sensitivity(fewest)
     for _ in range(LIMITS.readable_digits_most_rounds):
         shorter = target.rounded(sensitivity.digits(tolerance))
         if not target.met_by(shorter):
@@ -65,7 +65,7 @@ def _shortest(
         if not len(worse):
             return shorter
         target.add(worse)
-        sensitivity = Sensitivity(target.values, slopes(tree, target.x, places), fewest)
+        sensitivity = target.sensitivity(fewest)
     return tree
 
 
@@ -81,30 +81,48 @@ class _Target:
         self, tree: Tree, tables: Mapping[str, Table], places: Sequence[int], inside: Array, ends: Array
     ) -> None:
         self._tree, self._tables, self._places = tree, tables, places
-        self.values = [float(tree[place][1]) for place in places]
+        self._values = [float(tree[place][1]) for place in places]
         x = np.concatenate([inside, ends])
         y = evaluate_tree(tree, tables, x)
         finite = np.isfinite(y)
-        self.x, self._y = x[finite], y[finite]
+        self._x, self._y = x[finite], y[finite]
         self._low, self._high = ends.min(axis=0), ends.max(axis=0)
         size = float(np.abs(self._y).max(initial=0.0))
         within = y[: len(inside)][finite[: len(inside)]]
         deviation = _deviation(within / size) if size and len(within) else 0.0  # of y, the squares could overflow
         self.varies = deviation > 16 * np.finfo(np.float64).eps
         share = LIMITS.readable_digits_tolerance * deviation if self.varies else LIMITS.readable_digits_of_a_constant
-        self.tolerance = LIMITS.readable_digits_share * share * size
+        self._tolerance = LIMITS.readable_digits_share * share * size
+        self._median = float(np.median(self._y)) if len(self._y) else 0.0
 
     def rounded(self, digits: NDArray[np.int64]) -> Tree:
-        numbers = dict(zip(self._places, map(to_digits, self.values, digits.tolist()), strict=True))
+        numbers = dict(zip(self._places, map(to_digits, self._values, digits.tolist()), strict=True))
         return tuple(("const", numbers[n]) if n in numbers else step for n, step in enumerate(self._tree))
 
+    def sensitivity(self, fewest: int) -> Sensitivity:
+        """How much each constant matters, in units of what the error may be on each row."""
+        slopes = slopes_of(self._tree, self._x, self._places) / self._allowed(self._y)[:, None]
+        return Sensitivity(self._values, slopes, fewest)
+
     def met_by(self, tree: Tree) -> bool:
-        return bool((self._errors(tree, self.x, self._y) <= self.tolerance).all())
+        return bool((self._errors(tree, self._x, self._y) <= 1).all())
+
+    def _allowed(self, y: Array) -> Array:
+        """What the error may be on rows with these values: more on those close to a pole, where y has no bound.
+
+        No value of 10,000 is more than 100 standard deviations from the mean.
+        """
+        far = LIMITS.readable_digits_tolerance * np.abs(y - self._median) / LIMITS.readable_digits_farthest
+        return np.maximum(self._tolerance, LIMITS.readable_digits_share * far)
 
     def _errors(self, tree: Tree, x: Array, y: Array | None = None) -> Array:
-        """How far a tree is from the exact one; infinite where it alone is not finite, 0 where the exact one is not."""
+        """How far a tree is from the exact one, in units of what it may be.
+
+        Infinite where the tree alone is not finite, 0 where the exact one is not.
+        """
         y = evaluate_tree(self._tree, self._tables, x) if y is None else y
         errors = np.abs(evaluate_tree(tree, self._tables, x) - y)
+        errors = np.where(errors > 0, errors / self._allowed(y), errors)
         return np.where(np.isfinite(y), np.where(np.isnan(errors), np.inf, errors), 0.0)
 
     def worse(self, tree: Tree, starts: NDArray[np.int64]) -> Array:
@@ -114,9 +132,9 @@ class _Target:
         boxes around them.
         """
         count, trials = LIMITS.readable_digits_searched_from, LIMITS.readable_digits_trials
-        errors = self._errors(tree, self.x, self._y)
+        errors = self._errors(tree, self._x, self._y)
         starts = np.unique(np.concatenate([starts, np.argsort(errors)[-count:]]))
-        best, largest = self.x[starts], errors[starts]
+        best, largest = self._x[starts], errors[starts]
         rng = np.random.default_rng(0)
         for box in LIMITS.readable_digits_boxes:
             steps = rng.uniform(-box, box, (trials, *best.shape)) * (self._high - self._low)
@@ -126,17 +144,17 @@ class _Target:
             farther = found.max(axis=0) > largest
             best = np.where(farther[:, None], near[chosen, np.arange(len(best))], best)
             largest = np.maximum(largest, found.max(axis=0))
-        return best[largest > self.tolerance]
+        return best[largest > 1]
 
     def add(self, x: Array) -> None:
         """Further rows, on which the exact tree is finite."""
-        self.x = np.concatenate([self.x, x])
+        self._x = np.concatenate([self._x, x])
         self._y = np.concatenate([self._y, evaluate_tree(self._tree, self._tables, x)])
 
     def alike(self, fewest: int) -> Tree:
         """The tree with the same number of digits for all constants."""
         for digits in range(fewest, MOST_DIGITS):
-            tree = self.rounded(np.full(len(self.values), digits))
+            tree = self.rounded(np.full(len(self._values), digits))
             if self.met_by(tree):
                 return tree
         return self._tree
