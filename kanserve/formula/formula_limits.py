@@ -35,6 +35,8 @@ class FormulaLimits:
     """Terms of a bracket that is simplified again for each way to scale it."""
     extract_most_collected: int = 3
     """Factors to collect, the most frequent first."""
+    extract_sum_of_powers: float = 1.15
+    """Times the cost of the simplest form: a polynomial in one input is written as a sum of powers up to this."""
     extract_largest_ratio: int = 4
     """Of the factors of logarithms that are merged."""
     extract_largest_logarithm: float = 600.0

@@ -16,7 +16,7 @@ from kanserve.formula.from_network.expression_trees import Trees, trees
 from kanserve.formula.from_network.readable_digits import readable, rounded
 from kanserve.formula.from_network.rounding_noise import fitted
 from kanserve.formula.printing.notations import C99, Latex, Python, Text, name_of
-from kanserve.formula.printing.printing import Dialect, Unfolded, print_tree, unfold
+from kanserve.formula.printing.printing import Dialect, Unfolded, in_descending_powers, print_tree, unfold
 from kanserve.network.kan import Kan, Variable
 from kanserve.network.rounding_error import scale
 from kanserve.network.training_range import corners, known, ranges, sample
@@ -80,7 +80,7 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
     """
     wanted = expected(kan)
     built = _agreeing(kan, wanted)
-    texts = [_readable(kan, tree, built.tables, limit, named) for tree in built.trees]
+    texts = [in_descending_powers(_readable(kan, tree, built.tables, limit, named)) for tree in built.trees]
     result = tuple(
         _formula(kan, q, tree, text, built.tables, limit, named)
         for q, (tree, text) in enumerate(zip(built.trees, texts, strict=True))

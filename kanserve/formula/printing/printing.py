@@ -126,6 +126,36 @@ def unfold(tree: Tree, limit: int) -> Unfolded:
     return Unfolded(tuple(steps), tuple(children), whole)
 
 
+def in_descending_powers(tree: Tree) -> Tree:
+    """The tree with the terms of each polynomial in one input in order, the highest power first: x^2 + x + 1."""
+    steps: list[Step] = []
+    for step in tree:
+        if step[0] == "add":
+            powers = [_power_of_input(tree, operand) for operand in step[1:]]
+            inputs = {column for column, _ in powers if column is not None}
+            if len(inputs) == 1 and all(exponent is not None for _, exponent in powers):
+                order = sorted(range(len(powers)), key=lambda n: -(powers[n][1] or 0))
+                step = ("add", *(step[1:][n] for n in order))
+        steps.append(step)
+    return tuple(steps)
+
+
+def _power_of_input(tree: Tree, position: int) -> tuple[int | None, int | None]:
+    """(column, exponent) of a number times a power of an input; (None, 0) of a number, (None, None) of others."""
+    match tree[position]:
+        case ("const", _):
+            return None, 0
+        case ("var", column):
+            return column, 1
+        case ("pow", base, exponent) if exponent > 0 and tree[base][0] == "var":
+            return tree[base][1], exponent
+        case ("mul", *factors):
+            rest = [factor for factor in factors if tree[factor][0] != "const"]
+            return _power_of_input(tree, rest[0]) if len(rest) == 1 else (None, None)
+        case _:
+            return None, None
+
+
 def print_tree(unfolded: Unfolded, dialect: Dialect, longest: int) -> str | None:
     """The expression in a dialect; None if a part of it is longer than `longest` characters."""
     printed: dict[int, Printed] = {ELISION: Printed(dialect.elision)}

@@ -9,7 +9,7 @@ from kanserve.formula.algebra.simplify import simplified
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import evaluate_tree
 from kanserve.formula.printing.notations import Text
-from kanserve.formula.printing.printing import print_tree, unfold
+from kanserve.formula.printing.printing import in_descending_powers, print_tree, unfold
 from tests.support.disguised_formulas import rows_of, tree_of
 from tests.support.work_costs import calls
 
@@ -17,7 +17,7 @@ POSITIVE, SIGNED = (0.2, 2.0), (-0.9, 0.9)
 
 
 def _text(tree, names):
-    return print_tree(unfold(tree, 1000), Text(names), 10_000)
+    return print_tree(unfold(in_descending_powers(tree), 1000), Text(names), 10_000)
 
 
 def _simplified(text, **ranges):
@@ -203,3 +203,18 @@ def test_a_rate_in_small_units_is_not_rounding():
 @pytest.mark.parametrize("text", ["3*log(-x) + log(2 - x)", "log(-x) - 2*log(1 - x)", "5*log(-2*x) + 3*log(-x)"])
 def test_logarithms_of_what_is_below_zero_are_put_together_or_left(text):
     _simplified(text, x=(-5.0, -3.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "simplest"),
+    [
+        ("x + x^2 + x^3 + x^4", "x^4 + x^3 + x^2 + x"),
+        ("x*(1 + x*(1 + x*(1 + x*(1 + x))))", "x^5 + x^4 + x^3 + x^2 + x"),
+        ("1 + x^2 + x", "x^2 + x + 1"),
+        ("3*x^3 - 2*x", "3*x^3 - 2*x"),
+        ("x^3 + 2*x^2 + x", "x*(x + 1)^2"),
+        ("x^2*y + x*y", "x*y*(x + 1)"),
+    ],
+)
+def test_a_polynomial_in_one_input_is_a_sum_of_powers_unless_its_factors_are_much_simpler(text, simplest):
+    assert _simplified(text, x=SIGNED, y=SIGNED) == simplest
