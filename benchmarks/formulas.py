@@ -2,7 +2,7 @@
 
 All laws use the same settings. A formula is exact if its relative error is below 1e-6 on 1000 new rows, from a box 1.5
 times as wide as that of the training rows. Two forms are tested: the formula with all digits of its constants, as in
-its tree, Python and C; and its text read back, where constants that were not recognised have six digits. With noise the
+its tree, Python and C; and its text read back, whose constants have the digits that people need. With noise the
 form is right if its constants, refitted to rows without noise, reach 1e-7.
 
 The peers have the same rows and at least our CPU seconds for that law; in the first seed also ten seconds. pykan has no
@@ -10,6 +10,9 @@ time limit and runs on five laws. All run in turn, law by law and seed by seed.
 
     OMP_NUM_THREADS=1 python benchmarks/formulas.py [--table feynman_dimensional] [--noise 0.01] [--no-peers] ..
     OMP_NUM_THREADS=1 python benchmarks/formulas.py --keep results.jsonl --part 0/2  # and 1/2 beside it
+
+At the end it says which laws share a skeleton, a tree without constants and names, with another text of this
+repository.
 
 Results in the file are not measured again, and the table shows all of them: use one file per setting.
 """
@@ -26,6 +29,7 @@ from typing import Any, get_args
 from benchmarks import _formula_peers as peers
 from benchmarks._equations import Law, Setting, Table, by_text, by_tree, laws, relative_error, rows, wider
 from benchmarks._formula_report import LONG, OURS, SAME_FORM, Key, Result, report
+from benchmarks._skeletons import seen
 from kanserve.data.dataset import Dataset
 from kanserve.formula import Formula, evaluate_tree
 from kanserve.formula.constants.nonlinear_fit import refit
@@ -65,6 +69,7 @@ def main(arguments: Sequence[str]) -> None:
                 file.write(json.dumps(asdict(result)) + "\n")
     results |= {result.key: result for result in _kept(chosen.keep)}  # including other parts' results
     print(report(plan.setting, plan.laws, plan.seeds, list(results.values())))
+    print(f"\n{seen(plan.setting, plan.laws)}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -61,13 +61,16 @@ class Shaper:
 
     def _sum_of_powers(self, polynomial: Polynomial, found: Node) -> Node:
         """A polynomial in one input as a sum of powers, unless what was found is much simpler, as x*(x + 1)^2 is."""
-        atoms = factoring.atoms_of(polynomial)
-        powers = [exponent for product in polynomial for _, exponent in product]
+        if self._tried > LIMITS.extract_most_tried:
+            return found
+        expanded = self._algebra.expanded(polynomial)
+        atoms = factoring.atoms_of(expanded)
+        powers = [exponent for product in expanded for _, exponent in product]
         if len(atoms) != 1 or self._algebra.atoms[atoms[0]].kind != "var":
             return found
         if not all(exponent > 0 and exponent.is_integer() for exponent in powers):
             return found
-        plain = self._plain(polynomial)
+        plain = self._plain(expanded)
         return plain if plain.cost <= LIMITS.extract_sum_of_powers * found.cost else found
 
     def _candidates(self, polynomial: Polynomial) -> Iterator[Node]:
