@@ -26,8 +26,9 @@ def source(kan: Kan, language: str, *, name: str = "law", precision: Precision =
     """The formulas of all outputs as one function: c, fortran, julia, latex, matlab (or octave), numpy, python, rust.
 
     The function takes the raw features in the network's order and returns the outputs (a classifier's scores).
-    Constants have all of their digits, in LaTeX six. FormulaError for a network with splines or one that is too large,
-    for a constant that the precision cannot hold, and for a function that the language lacks; each says what to do.
+    Constants have all of their digits, in LaTeX as many as in the text. FormulaError for a network with splines or one
+    that is too large, for a constant that the precision cannot hold, and for a function that the language lacks; each
+    says what to do.
     """
     from kanserve.formula.from_network.formulas import formulas
 

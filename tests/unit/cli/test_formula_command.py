@@ -47,9 +47,9 @@ def _in_the_folder(made, monkeypatch):
 
 def test_rows_tell_how_sure_the_constants_of_a_network_are(kanserve):
     code, out, _ = kanserve("formula", "law.safetensors", "--data", "rows.csv")
-    assert code == 0 and out.startswith("y = 1.23457*m*v + 0.765432\n")
+    assert code == 0 and out.startswith("y = 1.23457*m*v + 0.7654\n")
     assert out.count("±") == 2 and "198 degrees of freedom" in out
-    assert kanserve("formula", "law.safetensors")[1] == "y = 1.23457*m*v + 0.765432\n"
+    assert kanserve("formula", "law.safetensors")[1] == "y = 1.23457*m*v + 0.7654\n"
     (told,) = json.loads(kanserve("formula", "law.safetensors", "--data", "rows.csv", "--as", "json")[1])
     assert {constant["value"] for constant in told["constants"]} == {1.23456789012, 0.765432109876}
     assert all(0 < constant["standard_error"] < 0.1 for constant in told["constants"])
@@ -131,7 +131,7 @@ def test_a_table_is_searched_and_a_formula_of_the_list_becomes_a_network(kanserv
     listed, ended = (json.loads(out)[key] for key in ("candidates", "ended"))
     assert code == 0 and [entry["number"] for entry in listed] == list(range(1, len(listed) + 1))
     assert [entry["chosen"] for entry in listed] == [entry["number"] == 1 for entry in listed]
-    assert ended == "settled" and listed[-1]["exact"] and listed[-1]["formula"] == "y = 1.23457*m*v + 0.765432"
+    assert ended == "settled" and listed[-1]["exact"] and listed[-1]["formula"] == "y = 1.23457*m*v + 0.7654"
     (written,) = formulas(serialization.load(made / "found.safetensors"))
     assert listed[0]["formula"] == f"y = {written.text}"
     assert kanserve(*words)[1] == listed[-1]["formula"] + "\n"
