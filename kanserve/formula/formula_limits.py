@@ -281,7 +281,7 @@ class FormulaLimits:
     """Of adding digits; then all constants get all of them."""
     readable_digits_of_a_constant: float = 1e-6
     """Of the size of y: the tolerance where y does not vary."""
-    readable_digits_most_values: int = 10_000_000
+    readable_digits_most_values: int = 1_000_000
     """Steps × rows of a formula whose constants get digits by their sensitivity; in a larger one all get the same."""
 
     # sources

@@ -34,12 +34,14 @@ def error_of_text(text, ranges, seed=0, rows=2000):
         return None
     x = sample(kan, rows, seed=1000 + seed)
     wanted = evaluate(kan, x)[:, 0]
-    if not np.isfinite(wanted).all() or not wanted.std() > 1e-12 * np.abs(wanted).max():
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = wanted.std()
+    if not 1e-12 * np.abs(wanted).max() < deviation < np.inf:
         return None
     occurring = {variable.name: ranges[variable.name] for variable in formula.variables}
     read = kanserve.from_formula(formula.text, ranges=occurring)
     columns = [[variable.name for variable in kan.inputs].index(variable.name) for variable in read.inputs]
-    return float(np.abs(evaluate(read, x[:, columns])[:, 0] - wanted).max() / wanted.std())
+    return float(np.abs(evaluate(read, x[:, columns])[:, 0] - wanted).max() / deviation)
 
 
 def _constant(rng):
