@@ -111,6 +111,8 @@ class FormulaLimits:
     """Of the probability."""
     noisy_constants_rare: float = 3.0
     """Extra bits of numbers that are rare in laws; 1/log(10) is not, being in decimal logarithms."""
+    noisy_constants_full_rows: int = 1000
+    """Rows for which the limits of chi-squared are meant; fewer allow less, in proportion to their logarithm."""
     noisy_constants_first: float = -3000.0
     """Ranks of what is tried before everything else."""
     noisy_constants_second: float = -1000.0

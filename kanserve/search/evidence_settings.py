@@ -15,10 +15,22 @@ class EvidenceSettings:
     """Inputs up to which pairs of inputs are binned too."""
     deviation_limit: float = 5.0
     """Standard errors by which the binned residuals of a formula may deviate from noise before they refute it."""
-    neighbour_rows: int = 2000
-    """Rows on which neighbours are compared: each with each."""
+    neighbour_rows: int = 10_000
+    """Rows on which neighbours are compared."""
     baseline_standard_errors: float = 3.0
     """Least size of a term of a polynomial that is listed, in its standard errors."""
+    more_rows: int = 10_000
+    """Rows on which a law that leaves only noise of those of the search must do so too."""
+    refit_steps: int = 20
+    """Steps of the fit to them."""
+    growing_sizes: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
+    """Numbers of terms of the sums that are listed."""
+    growing_terms: int = 600
+    """Terms that are tried, at most."""
+    growing_rows: int = 3
+    """Rows for each term of a sum, at least."""
+    growing_rounding: float = 1e-10
+    """Relative: less of a term beside the others is rounding."""
     row_growth: int = 10
     """Times as many rows for the next search, after one that settled on a refuted formula."""
     most_rows: int = 10_000

@@ -1,7 +1,7 @@
 """The settings of a search: the numbers that decide what is tried, believed or kept, with its meaning.
 
-`SEARCH.get()` gives those in force. `find_formulas(..., settings=...)` puts others in force for one search. "Prototype's
-value": that of a prototype which found all of 30 Feynman equations. Other sources are not recorded. Steps are of
+`SEARCH.get()` gives those in force. `find_formulas(..., settings=...)` puts others in force for one search. Prototype's
+value: that of a prototype which found all of 30 Feynman equations. Other sources are not recorded. Steps are of
 Levenberg-Marquardt. The spread of outputs is their standard deviation. A relative error is relative to their root mean
 square.
 """
@@ -66,7 +66,7 @@ class SearchSettings:
     """Training rows that the search uses, at most; the formulas are then fitted to all training rows."""
     find_formulas_held_out_share: float = 0.2
     """Share of the rows that is held out for validation."""
-    find_formulas_fewest_rows: int = 10
+    find_formulas_fewest_rows: int = 5
     """Fewest rows with which a search starts; fewer are a DataError."""
     find_formulas_largest_output: float = 1e150
     """Largest output, and 1 over it the smallest: beyond, squared errors overflow or underflow a double."""

@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 _RISE_OF_ONE = (6.0, 12.0)  # bounds of the rise of chi-squared that the saved bits of one number allow
 _RISE_OF_ALL = (8.0, 3.0)  # the rise for k numbers together: the first plus k times the second
 _BIT = 2 * math.log(2)  # the chi-squared that a bit is worth
-_UNUSUAL = re.compile(r"(?<!/)log|sqrt\((?:[3-9]|pi)\)|pi\^|\be\b")
+_UNUSUAL = re.compile(r"(?<!/)log|sqrt\((?:[3-9]|[0-9*]*pi)\)|pi\^|\be\b")
 
 
 @dataclass(frozen=True, order=True)
@@ -44,7 +44,8 @@ def recognise_noisy_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: Ar
     Terms compatible with 0 are tried first, then factors compatible with ±1, then repeatedly the constant whose most
     probable number within 3.5 standard errors saves the most bits over those that the data provide. A replacement is
     kept if chi-squared rises by less than its saved bits are worth (6 to 12), and by less than 8 + 3·k for all k
-    replacements. A constant stays if another simple number, or none, is about as probable.
+    replacements; with fewer than 1000 rows by less, as a constant then costs fewer bits. A constant stays if another
+    simple number, or none, is about as probable.
     """
     rows, wanted = checked_data(x, y)
     state = all_fitted(Constants(tree).tree, rows, wanted)
@@ -52,6 +53,8 @@ def recognise_noisy_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: Ar
     if found is None or found.sigma <= 0:
         return state.tree
     first, scale, replaced = state.error, len(rows) / found.sigma**2, 0
+    # A constant costs half the logarithm of the rows.
+    scale /= min(1.0, math.log(len(rows)) / math.log(LIMITS.noisy_constants_full_rows))
     refused: set[tuple[int, float]] = set()
     while found is not None:
         choices = [choice for choice in _choices(found) if (choice.place, choice.number) not in refused]

@@ -1,4 +1,5 @@
-"""Baseline formulas: the mean, a linear model, quadratic and cubic ones, functions of one input, a power law."""
+"""Baseline formulas: the mean, sums of the terms that explain most, linear, quadratic and cubic models, functions of
+one input, a power law."""
 
 from collections.abc import Iterator, Sequence
 
@@ -21,7 +22,7 @@ Array = NDArray[np.float64]
 def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[FittedNetwork]:
     """Trees over all columns of the prepared rows, fitted to the training rows of the search; the mean first."""
     rows = split(ready.x, ready.y, seed)
-    plain = (*_linear(rows, ready.columns), *_polynomials(rows, ready.columns))
+    plain = (*_linear(rows, ready.columns), *_growing(rows, ready.columns), *_polynomials(rows, ready.columns))
     found = [judged(network(node, ready.x.shape[1]), rows) for node in plain]
     for node in (*_of_one_input(rows, ready.columns, library), *_powers(rows, ready.columns)):
         found.append(judged(refined(network(node, ready.x.shape[1]), rows, SEARCH.get().baselines_refit_steps), rows))
@@ -35,6 +36,41 @@ def _linear(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
         design = np.column_stack([np.ones(len(rows.x)), rows.x[:, columns]])
         level, *slopes = np.linalg.lstsq(design, rows.y, rcond=1e-12)[0].tolist()
         yield compose.total([compose.linear(columns, slopes), compose.constant(level, columns[0])])
+
+
+def _growing(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
+    """Sums of a constant and the products of up to two inputs that explain most, one after the other."""
+    settings = SEARCH.get().evidence
+    x = rows.x[:, columns]
+    powers = powers_of(len(columns), 2)
+    if not columns or len(powers) > settings.growing_terms:
+        return
+    design = monomials(x, powers)
+    centred = design - design.mean(axis=0)
+    sizes = np.sqrt(np.sum(centred**2, axis=0))
+    usable = sizes > settings.growing_rounding * np.sqrt(np.sum(design**2, axis=0))
+    centred[:, ~usable] = 0.0
+    rest, kept = rows.y - rows.y.mean(), [0]
+    for count in range(1, min(settings.growing_sizes[-1], len(rows.y) // settings.growing_rows) + 1):
+        left = np.sum(centred**2, axis=0)
+        gains = np.where(
+            left > settings.growing_rounding * sizes**2, (centred.T @ rest) ** 2 / np.maximum(left, 1e-300), 0
+        )
+        best = int(np.argmax(gains))
+        if not gains[best] > 0:
+            return
+        unit = centred[:, best] / np.sqrt(left[best])
+        rest = rest - unit * (unit @ rest)
+        centred = centred - np.outer(unit, unit @ centred)
+        kept.append(best)
+        if count in settings.growing_sizes:
+            coefficients = np.linalg.lstsq(design[:, kept], rows.y, rcond=1e-12)[0]
+            yield compose.total(
+                [
+                    compose.monomial(columns, [float(power) for power in powers[k]], float(value))
+                    for k, value in zip(kept, coefficients, strict=True)
+                ]
+            )
 
 
 def _polynomials(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:

@@ -141,10 +141,15 @@ class _Plan:
     def over(self) -> bool:
         return time.perf_counter() > self.began + self.seconds
 
+    def _more(self, few: Dataset) -> Dataset | None:
+        """The samples on which a law that settles the search is tested again, if there are more than it looks at."""
+        more = self.learn.sample(SEARCH.get().evidence.more_rows, self.seed + 1)
+        return more if len(more) > len(few) else None
+
     def search(self, few: Dataset, most_fits: float) -> tuple[Findings, int]:
         """The formulas of a search on a few rows, and the fits that it took."""
         settings = SEARCH.get()
-        ready = prepared(few.x, few.y[:, 0])
+        ready = prepared(few.x, few.y[:, 0], self._more(few))
         share = settings.find_formulas_postprocess_share * self.seconds
         budget = Budget(self.began + self.seconds - min(share, settings.find_formulas_postprocess_seconds), most_fits)
         search = ProgressSearch(
@@ -247,7 +252,7 @@ def _by_rows(search: ProgressSearch, ready: Prepared) -> Hit | None:
 def _in_columns(search: ProgressSearch, ready: Prepared, columns: tuple[int, ...]) -> Hit | None:
     if not columns:
         return None
-    problem = SearchProblem(ready.x[:, columns], ready.y)
+    problem = SearchProblem(ready.x[:, columns], ready.y, more=ready.more_in(columns))
     search.columns = columns
     found = solved(problem, search)
     return search.kept_as(found) if found is not None and settles(found, problem) else None

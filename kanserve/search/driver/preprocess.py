@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.dataset import Dataset
+from kanserve.search.fit.training import SearchSamples
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.screening import independent_columns, influential
 from kanserve.search.trees import compose
@@ -27,6 +29,15 @@ class Prepared:
     every: tuple[int, ...]
     scales: tuple[float, ...]
     scale: float
+    more: Dataset | None = None
+    """Further samples, in the user's units."""
+
+    def more_in(self, columns: tuple[int, ...]) -> SearchSamples | None:
+        """The further samples in these columns, scaled."""
+        if self.more is None:
+            return None
+        x, y = self.more.x[:, columns] / np.array(self.scales)[list(columns)], self.more.y[:, 0] / self.scale
+        return SearchSamples(x, y, x[:0], y[:0])
 
     def raw(self, node: Node, columns: tuple[int, ...]) -> Node:
         """A tree over these columns of `x` as a tree over the user's inputs, in units of the user's output."""
@@ -42,13 +53,13 @@ class Prepared:
         return compose.scaled(mapped(node, change), self.scale)
 
 
-def prepared(x: Array, y: Array) -> Prepared:
+def prepared(x: Array, y: Array, more: Dataset | None = None) -> Prepared:
     scales = tuple(_unit(column) for column in x.T)
     scale = _unit(y)
     small = x / np.array(scales)
     every = independent_columns(small)
     chosen = influential(small[:, every], y / scale) if every else ()
-    return Prepared(small, y / scale, tuple(every[k] for k in chosen), every, scales, scale)
+    return Prepared(small, y / scale, tuple(every[k] for k in chosen), every, scales, scale, more)
 
 
 def _unit(values: Array) -> float:

@@ -12,7 +12,7 @@ from kanserve.formula.constants.constants import exact_form
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.evaluate import evaluate
 from kanserve.search.fit.overfit_test import few_values, memorises
-from kanserve.search.fit.residual_test import adequate
+from kanserve.search.fit.residual_test import adequate, refutes
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
 from kanserve.search.regression.budget import Budget, Limit
 from kanserve.search.search_settings import SEARCH
@@ -27,7 +27,8 @@ Array = NDArray[np.float64]
 class SearchProblem:
     """Inputs x (N, d) and outputs y (N,) whose law is wanted, and the relative error below which it counts as exact.
 
-    `measured` is False for the values of a part, which come from a fit: residuals are then not noise.
+    `measured` is False for the values of a part, which come from a fit: residuals are then not noise. `more` are
+    further samples, on which a law that leaves only noise must do so too.
     """
 
     x: Array
@@ -35,6 +36,7 @@ class SearchProblem:
     exact: float = field(default_factory=lambda: SEARCH.get().training_exact_error)
     measured: bool = True
     depth: int = 0
+    more: SearchSamples | None = None
 
     @property
     def inputs(self) -> int:
@@ -102,7 +104,16 @@ def settles(found: FittedNetwork | None, one: SearchProblem) -> bool:
         one.measured
         and max(found.error, found.held) < SEARCH.get().residual_test_largest_error
         and noise_alone(found, one.x, one.y)
+        and (one.more is None or _noise_on_more(found, one.more))
     )
+
+
+def _noise_on_more(found: FittedNetwork, more: SearchSamples) -> bool:
+    """Whether the law leaves only noise of further samples, with its constants fitted to them."""
+    net = refined(network(found.tree, more.x.shape[1]), more, SEARCH.get().evidence.refit_steps)
+    with np.errstate(all="ignore"):
+        residuals = more.y - evaluate(net.kan, more.x)[:, 0]
+    return bool(np.isfinite(residuals).all()) and not refutes(residuals, more.x)
 
 
 def _by_heart(found: FittedNetwork, one: SearchProblem) -> bool:

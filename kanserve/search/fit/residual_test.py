@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from kanserve.search.regression.bases import Basis, coordinate, total_degree
 from kanserve.search.regression.least_squares import fit
@@ -37,7 +38,7 @@ def refutes(residuals: Array, x: Array) -> bool:
         return False
     if binned_deviation(residuals, x) > limit:
         return True
-    return bool(_likeness(residuals, x) > limit / np.sqrt(len(x)))
+    return _likeness(residuals, x) > limit / np.sqrt(min(len(x), settings.evidence.neighbour_rows))
 
 
 def lack_of_fit(residuals: Array, x: Array) -> float:
@@ -59,18 +60,17 @@ def lack_of_fit(residuals: Array, x: Array) -> float:
 
 
 def _likeness(residuals: Array, x: Array) -> float:
-    """The correlation between the residuals of nearest neighbours."""
+    """The correlation between the residuals of nearest neighbours, of some of the rows if there are many."""
     most = SEARCH.get().evidence.neighbour_rows
     if len(x) > most:
         some = np.linspace(0, len(x) - 1, most).astype(int)
         residuals, x = residuals[some], x[some]
     width = np.ptp(x, axis=0)
     u = x / np.where(width > 0, width, 1.0)
-    square = (u**2).sum(axis=1)
-    distance = square[:, None] - 2 * u @ u.T + square
-    np.fill_diagonal(distance, np.inf)
+    first, second = KDTree(u).query(u, 2)[1].T
+    nearest = np.where(second == np.arange(len(u)), first, second)  # of equal rows, either may come first
     centred = residuals - residuals.mean()
-    return float(np.mean(centred * centred[np.argmin(distance, axis=1)]) / np.mean(centred**2))
+    return float(np.mean(centred * centred[nearest]) / np.mean(centred**2))
 
 
 def binned_deviation(residuals: Array, x: Array) -> float:
