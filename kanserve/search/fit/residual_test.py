@@ -38,7 +38,7 @@ def refutes(residuals: Array, x: Array) -> bool:
         return False
     if binned_deviation(residuals, x) > limit:
         return True
-    return _likeness(residuals, x) > limit / np.sqrt(min(len(x), settings.evidence.neighbour_rows))
+    return bool(_likeness(residuals, x) > limit / np.sqrt(min(len(x), settings.evidence.neighbour_rows)))
 
 
 def lack_of_fit(residuals: Array, x: Array) -> float:
