@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from kanserve.repository import publish as publish
     from kanserve.runtime.model import LoadedModel as LoadedModel
     from kanserve.runtime.model import load_model as load_model
+    from kanserve.search import Findings as Findings
     from kanserve.search import find_formulas as find_formulas
     from kanserve.simplification import discover as discover
     from kanserve.simplification import prune as prune
@@ -88,7 +89,7 @@ _HOMES = {
     "network.evaluate": ("evaluate", "jacobian", "probabilities"),
     "repository": ("publish",),
     "runtime.model": ("LoadedModel", "load_model"),
-    "search": ("find_formulas",),
+    "search": ("Findings", "find_formulas"),
     "network.serialization": ("load", "save"),
     "editing": ("Session",),
     "simplification": ("discover", "prune", "simplify", "symbolify"),

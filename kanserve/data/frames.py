@@ -79,3 +79,15 @@ def _numbers(column: Any, name: object) -> Array:
         except (TypeError, ValueError):
             pass
     raise DataError(f"Column {name!r} must be numbers, got {getattr(column, 'dtype', values.dtype)}.")
+
+
+def named_columns(frame: DataFrame, names: Sequence[str]) -> Array:
+    """The columns with these names as rows (N, names), in this order; DataError for a column that is not there."""
+    columns = [str(name) for name in getattr(frame, "column_names", frame.columns)]
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise DataError(f"The table lacks the column {missing[0]!r}. Its columns: {', '.join(columns[:30])}.")
+    twice = [name for name in names if columns.count(name) > 1]
+    if twice:
+        raise DataError(f"The table has {columns.count(twice[0])} columns called {twice[0]!r}; rename them.")
+    return np.column_stack([_numbers(frame[name], name) for name in names])

@@ -1,7 +1,8 @@
 """Symbolic regression by small networks: from samples to formulas."""
 
 from kanserve.search.driver.find_formulas import find_formulas
-from kanserve.search.driver.results import Findings, ScoredFormula
+from kanserve.search.driver.results import Findings
+from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.search_progress import Improvement
 from kanserve.search.search_settings import SearchSettings
 

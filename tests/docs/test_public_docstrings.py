@@ -8,6 +8,7 @@ import pytest
 import kanserve
 
 METHODS = ("__call__", "predict", "plot", "formula", "save")
+OF_FINDINGS = ("select", "predict", "to_frame", "latex_table", "save", "load")
 PUBLIC = {name: getattr(kanserve, name) for name in kanserve.__all__}
 NAMES = [name for name, found in PUBLIC.items() if inspect.isroutine(found) or inspect.isclass(found)]
 
@@ -29,7 +30,9 @@ def missing(found):
     return [name for name in wanted if f"{name}\n{'-' * len(name)}\n" not in text]
 
 
-@pytest.mark.parametrize("name", [*NAMES, *(f"Kan.{method}" for method in METHODS)])
+@pytest.mark.parametrize(
+    "name", [*NAMES, *(f"Kan.{method}" for method in METHODS), *(f"Findings.{method}" for method in OF_FINDINGS)]
+)
 def test_a_public_name_has_its_sections(name):
     found = kanserve
     for part in name.split("."):
@@ -37,7 +40,14 @@ def test_a_public_name_has_its_sections(name):
     assert not missing(found)
 
 
-@pytest.mark.parametrize("name", [*NAMES, *(f"Kan.{method}" for method in (*METHODS, "export"))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *NAMES,
+        *(f"Kan.{method}" for method in (*METHODS, "export")),
+        *(f"Findings.{method}" for method in OF_FINDINGS),
+    ],
+)
 def test_its_examples_run(name):
     found = kanserve
     for part in name.split("."):

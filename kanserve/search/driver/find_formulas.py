@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from kanserve.search.driver.baselines import baselines
 from kanserve.search.driver.decompose import solved, solved_with
 from kanserve.search.driver.postprocess import Finisher
 from kanserve.search.driver.preprocess import Prepared, prepared
-from kanserve.search.driver.results import Ending, Findings, pareto_front
+from kanserve.search.driver.results import Ending, Findings, Selection, checked_selection, pareto_front
 from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
 from kanserve.search.driver.units import Units, checked_units
 from kanserve.search.fit.problem import SearchProblem, settles
@@ -38,6 +38,7 @@ def find_formulas(
     max_fits: int | None = None,
     seed: int = 0,
     functions: Sequence[str] = LIBRARY,
+    selection: Selection = "best",
     progress: bool = False,
     report: SearchReport | None = None,
     settings: SearchSettings | None = None,
@@ -71,6 +72,8 @@ def find_formulas(
         Seed for the held-out rows and the random starts of fits.
     functions : sequence of str
         Names of the functions that edges may become.
+    selection : {"best", "accuracy", "score"}
+        How `best` is chosen among the formulas, as `Findings.select` does it.
     progress : bool
         Show a progress line on standard error.
     report : callable, optional
@@ -103,6 +106,7 @@ def find_formulas(
     began = time.perf_counter()
     if not whole(seed, 0):
         raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
+    checked_selection(selection)
     rows = _checked(data, target, seconds, max_fits, functions)
     known = checked_units(units, rows)
     learn, held = rows.split(settings.find_formulas_held_out_share, seed)
@@ -119,7 +123,7 @@ def find_formulas(
         fits_left -= fits
         refuted = now.best.refuted and now.ended in ("settled", "exhausted")
         if not refuted or few is learn or most >= settings.evidence.most_rows or fits_left <= 0 or plan.over():
-            return found
+            return found if selection == "best" else replace(found, best=found.select(selection))
         most *= settings.evidence.row_growth
 
 

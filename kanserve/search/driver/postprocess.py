@@ -24,7 +24,7 @@ from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.formula.to_network.from_formula import kan_of
 from kanserve.network.kan import Variable
-from kanserve.search.driver.results import ScoredFormula
+from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.units import Units
 from kanserve.search.fit.overfit_test import memorises
 from kanserve.search.fit.residual_test import refutes

@@ -1,111 +1,73 @@
 """The results of a search, a Pareto front: formulas from the simplest to the most exact, with their errors."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from html import escape
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.data.dataset import Dataset
-from kanserve.errors import DataError
-from kanserve.formula import evaluate_tree, formulas
-from kanserve.formula.constants.constants import Constant, constants_of, known_constants
-from kanserve.formula.constants.uncertainty import Uncertainty, uncertainty
-from kanserve.formula.expressions.formula import Formula
-from kanserve.network.evaluate import as_rows
-from kanserve.network.kan import Kan
+from kanserve.data.frames import DataFrame
+from kanserve.errors import DataError, FormatError, InputError, MissingDependencyError
+from kanserve.search.driver.findings_file import StoredFindings, read_findings, write_findings
+from kanserve.search.driver.findings_table import html_table, latex_table
+from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 
 Status = Literal["exact", "within noise", "refuted", "out of time"]
 Ending = Literal["settled", "exhausted", "seconds", "max_fits", "interrupted"]
+Selection = Literal["best", "accuracy", "score"]
 
 
-@dataclass(frozen=True, eq=False)
-class ScoredFormula:
-    """One formula: its network, its complexity, its root mean square errors and whether it is exact.
-
-    `error` is on the rows that it was fitted to, `data`. `validation` is on the held-out fifth of the rows, which were
-    used neither to fit constants nor to choose shapes; the list of formulas is ordered by it. Both are in units of the
-    output, on the rows where the formula is finite, whose share is `defined`.
-
-    `refuted`: the residuals of all rows depend on the inputs, so the formula is not the law, and its constants have no
-    standard errors.
-
-    `exact`: finite on all rows, with both errors at rounding level: up to 1e-9 of the output's standard deviation.
-    """
-
-    kan: Kan
-    complexity: float
-    error: float
-    validation: float
-    exact: bool
-    data: Dataset
-    defined: float = 1.0
-    refuted: bool = False
-
-    @cached_property
-    def formula(self) -> Formula:
-        return formulas(self.kan, strict=False, named=True)[0]
-
-    @cached_property
-    def constants(self) -> tuple[Constant, ...]:
-        """The constants of the formula with their standard errors: 0 for recognised ones, NaN if it is refuted."""
-        found = constants_of(self.formula.tree, *self._rows)
-        return tuple(replace(constant, standard_error=math.nan) for constant in found) if self.refuted else found
-
-    @cached_property
-    def uncertainty(self) -> Uncertainty:
-        """The uncertainty of the constants; DataError if the rows do not suffice, as with no more than constants, or if
-        they refute the formula."""
-        if self.refuted:
-            raise DataError("The residuals depend on the inputs: a formula that is refuted has no standard errors.")
-        tree = self.formula.tree
-        return uncertainty(tree, *self._rows, known_constants(tree))
-
-    def interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
-        """Prediction interval (low, high), (N,) each: for a new measurement at rows x (N, inputs).
-
-        DataError for rows of another width, and if the data do not suffice, as for `uncertainty`.
-        """
-        return self.uncertainty.interval(as_rows(self.kan, x), level)
-
-    @cached_property
-    def _rows(self) -> tuple[Array, Array]:
-        """The rows that the formula was fitted to, where it is finite."""
-        finite = np.isfinite(evaluate_tree(self.formula.tree, {}, self.data.x))
-        return self.data.x[finite], self.data.y[finite, 0]
-
-    def __str__(self) -> str:
-        notes = [f"complexity {self.complexity:g}", f"validation error {self.validation:.3g}"]
-        notes += ["exact"] if self.exact else []
-        notes += ["refuted"] if self.refuted else []
-        notes += [f"finite on {self.defined:.1%} of the rows"] if self.defined < 1 else []
-        notes += [f"where {', '.join(self.formula.domain)}"] if self.formula.domain else []
-        return f"{self.formula.text}   ({', '.join(notes)})"
-
-
-@dataclass(frozen=True, eq=False)
-class Findings:
-    """The Pareto front of a search: `candidates`, the simplest first, each at least 5% better on held-out rows than all
-    simpler ones; and `best`, the recommended one.
+@dataclass(frozen=True, eq=False, repr=False)
+class Findings(Sequence[ScoredFormula]):
+    """The Pareto front of a search, a sequence of formulas: `candidates`, the simplest first, each at least 5% better
+    on held-out rows than all simpler ones; and `best`, the recommended one.
 
     `status` says what the samples tell of `best`: "exact"; "within noise", its residuals on all samples are noise;
     "refuted", they depend on the inputs, and everything was tried; "out of time", likewise, and something was not.
 
     `ended` says why the search ended: "settled" by a law that is exact or leaves only noise, "exhausted" when
     everything was tried, "seconds" or "max_fits" at that limit, "interrupted" by Ctrl-C.
+
+    Parameters
+    ----------
+    candidates : tuple of ScoredFormula
+        The formulas, the simplest first.
+    best : ScoredFormula
+        One of them.
+    ended : {"settled", "exhausted", "seconds", "max_fits", "interrupted"}
+        Why the search ended.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+    >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+    >>> found.status, found[-1] is found.best
+    ('exact', True)
     """
 
     candidates: tuple[ScoredFormula, ...]
     best: ScoredFormula
     ended: Ending = "settled"
+
+    @overload
+    def __getitem__(self, index: int) -> ScoredFormula: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ScoredFormula, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> ScoredFormula | tuple[ScoredFormula, ...]:
+        return self.candidates[index]
+
+    def __len__(self) -> int:
+        return len(self.candidates)
 
     @property
     def status(self) -> Status:
@@ -120,14 +82,229 @@ class Findings:
         """The status, and what it says."""
         return f"{self.status}: {_MEANING[self.status]}"
 
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """The score of each formula: how much the logarithm of the mean squared validation error falls for each unit
+        of complexity that the formula has more than the one before; 0 for the first."""
+        found = [0.0]
+        for before, after in pairwise(self.candidates):
+            fall = math.log(before.validation / after.validation) if after.validation > 0 else math.inf
+            found.append(2 * fall / (after.complexity - before.complexity))
+        return tuple(found)
+
+    def select(self, selection: Selection) -> ScoredFormula:
+        """The formula that a rule chooses.
+
+        Parameters
+        ----------
+        selection : {"best", "accuracy", "score"}
+            "best" is the law that settled the search, else the simplest formula with a validation error within a
+            tenth of the least; "accuracy" has the least validation error, "score" the highest score.
+
+        Returns
+        -------
+        ScoredFormula
+            One of the candidates.
+
+        Raises
+        ------
+        InputError
+            There is no such rule.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> found.select("score").formula.text
+        '3*x1/x2'
+        """
+        checked_selection(selection)
+        if selection == "accuracy":
+            return min(self.candidates, key=lambda candidate: candidate.validation)
+        if selection == "score":
+            scores = self.scores
+            return self.candidates[max(range(len(scores)), key=scores.__getitem__)]
+        return self.candidates[-1] if self.ended == "settled" else _simplest_good(self.candidates)
+
+    def predict(self, x: ArrayLike | DataFrame, index: int | None = None) -> Array:
+        """The values (N,) of `best`, or of the formula with this index in the list, at rows x (N, inputs).
+
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs) or DataFrame
+            Samples in raw units; the columns of a DataFrame go by name.
+        index : int, optional
+            The formula's place in the list, from 0.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The values; NaN where the formula is not finite.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> found.predict([[1.0, 2.0]]).tolist()
+        [1.5]
+        """
+        return (self.best if index is None else self.candidates[index]).predict(x)
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame with a row for each formula.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns formula, complexity, error, validation, score, exact, refuted and best.
+
+        Raises
+        ------
+        MissingDependencyError
+            pandas is not installed.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> found.to_frame()["formula"].iloc[-1]
+        '3*x1/x2'
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingDependencyError("pandas") from None
+        rows = self._rows("text")
+        for row, candidate in zip(rows, self.candidates, strict=True):
+            row |= {"exact": candidate.exact, "refuted": candidate.refuted, "best": candidate is self.best}
+        return pd.DataFrame(rows)
+
+    def latex_table(
+        self, columns: Sequence[str] = ("formula", "complexity", "validation", "score"), precision: int = 3
+    ) -> str:
+        """The formulas as a table for LaTeX with the package booktabs.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Some of "formula", "complexity", "error", "validation" and "score".
+        precision : int
+            Digits of the numbers beside the formulas.
+
+        Returns
+        -------
+        str
+            An environment `tabular`.
+
+        Raises
+        ------
+        InputError
+            There is no such column.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> print(found.latex_table(["formula", "complexity"]).splitlines()[2])
+        Formula & Complexity \\\\
+        """
+        return latex_table(self._rows("latex"), columns, precision)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the formulas, and the samples that they were fitted to, to one file, which `Findings.load` reads.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, by convention *.safetensors; an existing file is replaced atomically.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such folder.
+        ConflictError
+            The path is a folder.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np, pathlib, tempfile
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "found.safetensors"
+        >>> found.save(path)
+        >>> kanserve.Findings.load(path).best.formula.text
+        '3*x1/x2'
+        """
+        facts = {"ended": self.ended, "best": [candidate is self.best for candidate in self.candidates].index(True)}
+        formulas = [{name: getattr(candidate, name) for name in _STORED} for candidate in self.candidates]
+        kans = [candidate.kan for candidate in self.candidates]
+        write_findings(path, StoredFindings(facts, formulas, kans, self.candidates[0].data))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Findings":
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+
+        Returns
+        -------
+        Findings
+            The same formulas.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such file.
+        FormatError
+            It holds no findings, is damaged, or is of another version of the format.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> found = kanserve.Findings.load("found.safetensors")  # doctest: +SKIP
+        """
+        stored = read_findings(path)
+        try:
+            made = [
+                ScoredFormula(kan=kan, data=stored.data, **_stored_facts(facts))
+                for kan, facts in zip(stored.kans, stored.formulas, strict=True)
+            ]
+            ended = stored.facts["ended"]
+            if ended not in get_args(Ending):
+                raise ValueError(f"ended is {ended!r:.40}")
+            return cls(tuple(made), made[int(stored.facts["best"])], ended)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise FormatError(f"The findings {os.fspath(path)!r} are incomplete: {error!r:.80}.") from None
+
+    def _rows(self, style: Literal["text", "latex"]) -> list[dict[str, Any]]:
+        return [
+            {
+                "formula": str(getattr(candidate.formula, style)),
+                "complexity": candidate.complexity,
+                "error": candidate.error,
+                "validation": candidate.validation,
+                "score": score,
+            }
+            for candidate, score in zip(self.candidates, self.scores, strict=True)
+        ]
+
     def __str__(self) -> str:
         return "\n".join([self.meaning, *self._lines()])
+
+    __repr__ = __str__
 
     def _lines(self) -> list[str]:
         return [f"{'*' if candidate is self.best else ' '} {candidate}" for candidate in self.candidates]
 
     def _repr_html_(self) -> str:
-        titles = ("", "formula", "complexity", "error", "validation", "exact", "where")
+        titles = ("", "formula", "complexity", "error", "validation", "score", "exact", "where")
         rows = [
             (
                 "→" if candidate is self.best else "",
@@ -135,14 +312,13 @@ class Findings:
                 f"{candidate.complexity:g}",
                 f"{candidate.error:.3g}",
                 f"{candidate.validation:.3g}",
+                f"{score:.3g}",
                 "yes" if candidate.exact else "no",
                 ", ".join(candidate.formula.domain),
             )
-            for candidate in self.candidates
+            for candidate, score in zip(self.candidates, self.scores, strict=True)
         ]
-        head = "".join(f"<th>{title}</th>" for title in titles)
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        return f"<p>{escape(self.meaning)}</p><table><tr>{head}</tr>{body}</table>"
+        return html_table(self.meaning, titles, rows)
 
 
 _MEANING: dict[Status, str] = {
@@ -151,6 +327,19 @@ _MEANING: dict[Status, str] = {
     "refuted": "what the best formula leaves of the samples depends on the inputs.",
     "out of time": "what the best formula so far leaves of the samples depends on the inputs.",
 }
+
+
+_STORED = {"complexity": float, "error": float, "validation": float, "exact": bool, "defined": float, "refuted": bool}
+"""The facts of a formula in a file, beside its network and its samples."""
+
+
+def _stored_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: kind(facts[name]) for name, kind in _STORED.items()}
+
+
+def checked_selection(selection: str) -> None:
+    if selection not in get_args(Selection):
+        raise InputError(f"selection is one of {', '.join(get_args(Selection))}; got {selection!r:.60}.")
 
 
 def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending = "settled") -> Findings:
@@ -173,13 +362,14 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
         if candidate is settled or candidate.exact:
             break
     exact = next((candidate for candidate in listed if candidate.exact), None)
-    least = min(candidate.validation for candidate in listed)
-    best = (
-        exact
-        or settled
-        or next(candidate for candidate in listed if candidate.validation <= settings.results_best_error_ratio * least)
-    )
+    best = exact or settled or _simplest_good(listed)
     return Findings(tuple(_shortened(listed, best)), best, ended)
+
+
+def _simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
+    """The simplest within `results_best_error_ratio` of the least error."""
+    limit = SEARCH.get().results_best_error_ratio * min(candidate.validation for candidate in listed)
+    return next(candidate for candidate in listed if candidate.validation <= limit)
 
 
 def _shortened(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:

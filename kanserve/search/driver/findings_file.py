@@ -1,0 +1,113 @@
+"""Findings as one safetensors file: facts as JSON in the header, networks and samples as tensors, and no code.
+
+The tensors are `kan.{k}`, the bytes of `serialization.dumps` of formula k, and `x` and `y`, the samples that the
+formulas were fitted to. The header's only entry, `findings`, is a SHA-256 of the rest of the entry and of all tensors,
+a space, and JSON.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as _load_tensors
+from safetensors.numpy import save as _save_tensors
+
+from kanserve.data.dataset import Dataset
+from kanserve.errors import ConflictError, FormatError, InputError, NotFoundError, reason
+from kanserve.network.kan import Kan
+from kanserve.network.serialization import checksum, dumps, loads
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class StoredFindings:
+    """What a file holds: facts of the search, and for each formula its facts and its network."""
+
+    facts: Mapping[str, Any]
+    formulas: Sequence[Mapping[str, Any]]
+    kans: Sequence[Kan]
+    data: Dataset
+
+
+def write_findings(path: str | os.PathLike[str], stored: StoredFindings) -> None:
+    """Writes the file atomically; NotFoundError without its folder, ConflictError if it is a folder."""
+    target = checked_path(path)
+    data = stored.data
+    tensors: dict[str, NDArray[Any]] = {"x": np.ascontiguousarray(data.x), "y": np.ascontiguousarray(data.y)}
+    for number, kan in enumerate(stored.kans):
+        tensors[f"kan.{number}"] = np.frombuffer(dumps(kan), np.uint8)
+    if data.weights is not None:
+        tensors["weights"] = data.weights
+    header = {
+        "version": VERSION,
+        "facts": dict(stored.facts),
+        "formulas": [dict(formula) for formula in stored.formulas],
+        "inputs": list(data.inputs),
+        "outputs": list(data.outputs),
+    }
+    text = json.dumps(header, ensure_ascii=True, sort_keys=True, allow_nan=False)
+    content = _save_tensors(tensors, metadata={"findings": f"{checksum(text, tensors)} {text}"})
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_findings(path: str | os.PathLike[str]) -> StoredFindings:
+    """NotFoundError without the file; FormatError if it is damaged, of another version, or holds no findings."""
+    name = os.fspath(path)
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no file {name!r}.") from None
+    except IsADirectoryError:
+        raise FormatError(f"{name!r} is a folder; findings are one file, which Findings.save writes.") from None
+    try:
+        tensors = _load_tensors(content)
+        (size,) = struct.unpack("<Q", content[:8])
+        digest, _, text = json.loads(content[8 : 8 + size])["__metadata__"]["findings"].partition(" ")
+        if checksum(text, tensors) != digest:
+            raise FormatError(f"The findings {name!r} differ from their checksum: the file is damaged.")
+        header = json.loads(text)
+        if header["version"] != VERSION:
+            raise FormatError(
+                f"The findings {name!r} have format version {header['version']!r:.40}; this kanserve reads {VERSION}."
+            )
+        formulas = [dict(formula) for formula in header["formulas"]]
+        inputs, outputs = (tuple(str(name) for name in header[kind]) for kind in ("inputs", "outputs"))
+        data = Dataset(tensors["x"], tensors["y"], inputs, outputs, weights=tensors.get("weights"))
+        kans = [loads(tensors[f"kan.{number}"].tobytes()) for number in range(len(formulas))]
+        return StoredFindings(dict(header["facts"]), formulas, kans, data)
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        InputError,
+        struct.error,
+        RecursionError,
+    ) as error:
+        raise FormatError(
+            f"{name!r} holds no findings, or is damaged ({reason(error)}). Findings.save writes such files."
+        ) from None
+
+
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that can be written."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise NotFoundError(f"There is no folder {os.fspath(target.parent)!r} to write {target.name!r} into.")
+    if target.is_dir():
+        raise ConflictError(f"{os.fspath(path)!r} is a folder; findings are one file. Choose another name.")
+    return target

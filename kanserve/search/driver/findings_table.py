@@ -1,0 +1,49 @@
+"""Tables of the formulas that a search found: for LaTeX, and for a notebook."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from kanserve.errors import InputError
+
+COLUMNS = {
+    "formula": ("Formula", "l"),
+    "complexity": ("Complexity", "r"),
+    "error": ("Error", "r"),
+    "validation": ("Validation error", "r"),
+    "score": ("Score", "r"),
+}
+"""The columns of a LaTeX table, with their titles and alignments."""
+
+
+def latex_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], precision: int) -> str:
+    """A table for the LaTeX package booktabs."""
+    if isinstance(columns, str) or not columns or not {*columns} <= {*COLUMNS}:
+        raise InputError(f"columns is a list of {', '.join(COLUMNS)}; got {columns!r}.")
+    if precision < 1:
+        raise InputError(f"precision is a number of digits, 1 or more; got {precision!r}.")
+    lines = [
+        rf"\begin{{tabular}}{{{''.join(COLUMNS[column][1] for column in columns)}}}",
+        r"\toprule",
+        " & ".join(COLUMNS[column][0] for column in columns) + r" \\",
+        r"\midrule",
+        *(" & ".join(_latex_cell(row[column], precision) for column in columns) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines)
+
+
+def _latex_cell(value: object, precision: int) -> str:
+    if isinstance(value, str):
+        return f"${value}$"
+    mantissa, _, exponent = f"{value:.{precision}g}".partition("e")
+    if mantissa == "inf":
+        return r"$\infty$"
+    return f"${mantissa}$" if not exponent else rf"${mantissa} \cdot 10^{{{int(exponent)}}}$"
+
+
+def html_table(heading: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a notebook, under a heading."""
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<p>{escape(heading)}</p><table><tr>{head}</tr>{body}</table>"
