@@ -15,9 +15,10 @@ from kanserve.cli.terminal import finite, free, listed, show, write_whole
 from kanserve.data.dataset import Dataset
 from kanserve.data.table_files import read_table
 from kanserve.errors import FormulaError, InputError
+from kanserve.network.kan import Kan
 
 if TYPE_CHECKING:
-    from kanserve.search import Findings
+    from kanserve.search import Findings, FindingsByOutput
 
 Style = Literal["text", "latex", "python", "c", "json"]
 TABLES = (".csv", ".parquet", ".pq")
@@ -76,10 +77,18 @@ def show_formula(
         known_units = _units(units)
         if out is not None:
             free(out, force, reads=[table])
-        found = _search(rows, known_units, seconds, max_fits, seed, quiet)
+        if len(rows.outputs) > 1:
+            if pick is not None:
+                raise InputError("--pick is for one --target; with several, --out writes the best formula of each.")
+            several = _search(rows, known_units, seconds, max_fits, seed, quiet)
+            if out is not None:
+                _write(out, several.kan)
+            _show_several(several, style, as_json, pareto, out)
+            return
+        found: Findings = _search(rows, known_units, seconds, max_fits, seed, quiet)
         chosen = _picked(found, pick)
         if out is not None:
-            _write(out, found, chosen)
+            _write(out, found[chosen].kan)
         _show_found(found, chosen, style, as_json, pareto, out)
         return
     if inputs or units or pick is not None or out is not None:
@@ -120,7 +129,8 @@ def _search(
     max_fits: int | None,
     seed: int,
     quiet: bool,
-) -> "Findings":
+) -> Any:
+    """Findings, or FindingsByOutput for several outputs."""
     from kanserve.search import find_formulas
 
     options: dict[str, Any] = {"units": units} if units else {}
@@ -138,14 +148,30 @@ def _picked(found: "Findings", pick: int | None) -> int:
     return pick - 1
 
 
-def _write(out: Path, found: "Findings", chosen: int) -> None:
+def _write(out: Path, kan: Kan) -> None:
     from kanserve.network import serialization
 
-    kan = found.candidates[chosen].kan
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
 
 
-def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, pareto: bool, out: Path | None) -> None:
+def _show_several(found: "FindingsByOutput", style: str, as_json: bool, pareto: bool, out: Path | None) -> None:
+    if as_json:
+        outputs = {
+            name: {
+                "candidates": _listed(findings, _picked(findings, None), style, pareto),
+                "status": findings.status,
+                "ended": findings.ended,
+            }
+            for name, findings in found.items()
+        }
+        show({"outputs": outputs} if out is None else {"outputs": outputs, "file": str(out)}, True)
+        return
+    for findings in found.values():
+        _show_found(findings, _picked(findings, None), style, False, pareto, None)
+
+
+def _listed(found: "Findings", chosen: int, style: str, pareto: bool) -> list[dict[str, Any]]:
+    """The facts of each formula, or of the chosen one alone."""
     rows: list[dict[str, Any]] = [
         {
             "number": place + 1,
@@ -161,7 +187,11 @@ def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, paret
         }
         for place, candidate in enumerate(found.candidates)
     ]
-    rows = rows if pareto else [rows[chosen]]
+    return rows if pareto else [rows[chosen]]
+
+
+def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, pareto: bool, out: Path | None) -> None:
+    rows = _listed(found, chosen, style, pareto)
     after = () if out is None else ("kanserve", "publish", str(out), "models", "--name", "model")
     if as_json:
         facts = {"candidates": rows, "status": found.status, "ended": found.ended}

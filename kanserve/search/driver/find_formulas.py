@@ -5,6 +5,8 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from kanserve.search.driver.postprocess import Finisher
 from kanserve.search.driver.preprocess import Prepared, prepared
 from kanserve.search.driver.results import Ending, Findings, Selection, checked_selection, pareto_front
 from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
+from kanserve.search.driver.several_outputs import by_output
 from kanserve.search.driver.units import Units, checked_units
 from kanserve.search.fit.problem import SearchProblem, settles
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
@@ -42,8 +45,8 @@ def find_formulas(
     progress: bool = False,
     report: SearchReport | None = None,
     settings: SearchSettings | None = None,
-) -> Findings:
-    """Symbolic regression: formulas of one output, from the simplest to the most exact.
+) -> Findings | Any:  # Any is FindingsByOutput: a union would refuse `found.best` for one output, by far the most
+    """Symbolic regression: formulas of each output, from the simplest to the most exact.
 
     Small networks are tried in order of size: trees of sums, products and curves. Before that, the law is decomposed
     where the rows allow it: irrelevant inputs, power factors, separable parts, inputs that act only through one
@@ -54,10 +57,9 @@ def find_formulas(
     Parameters
     ----------
     data : Dataset, tuple of array_like or DataFrame
-        Samples of one output, or (x, y), or a pandas or polars table. A fifth is held out for validation and not used
-        by the search.
-    target : str, optional
-        The column of the DataFrame that is the output.
+        Samples, or (x, y), or a pandas or polars table. A fifth is held out for validation and not used by the search.
+    target : str or sequence of str, optional
+        The columns of the DataFrame that are outputs.
     units : mapping of str to str, optional
         Units of all inputs and of the output, such as {"m": "kg", "v": "m/s", "E": "J"}, with "1" for a dimensionless
         number. With units, the search begins with dimensional analysis.
@@ -83,14 +85,15 @@ def find_formulas(
 
     Returns
     -------
-    Findings
-        The formulas, the best of them, and in `ended` why the search ended. Equal arguments give bit-identical
-        findings, unless `seconds` ended the search.
+    Findings or FindingsByOutput
+        The formulas, the best of them, and in `ended` why the search ended; for several outputs a mapping from their
+        names to these, which share `seconds` and `max_fits`. Equal arguments give bit-identical findings, unless
+        `seconds` ended the search.
 
     Raises
     ------
     DataError
-        For classes, several outputs, weights, fewer than ten rows, or outputs beyond 1e150.
+        For classes, weights, fewer than ten rows, or outputs beyond 1e150.
     InputError
         For units that no law can relate, and for invalid options.
 
@@ -108,6 +111,10 @@ def find_formulas(
         raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
     checked_selection(selection)
     rows = _checked(data, target, seconds, max_fits, functions)
+    if len(rows.outputs) > 1:
+        options: dict[str, Any] = {"progress": progress, "report": report, "settings": settings}
+        search = partial(find_formulas, seed=seed, functions=functions, selection=selection, **options)
+        return by_output(rows, search, units, seconds, max_fits)
     known = checked_units(units, rows)
     learn, held = rows.split(settings.find_formulas_held_out_share, seed)
     if seconds is None:
@@ -191,19 +198,17 @@ def _checked(
         raise DataError(
             "Formulas are found for numeric outputs, but these rows have classes. Fit a KANClassifier and simplify it."
         )
-    if rows.y.shape[1] != 1:
-        raise DataError(f"Formulas are found for one output at a time, but these rows have {rows.y.shape[1]}.")
     if rows.weights is not None:
         raise DataError("Weights are not supported; leave the weights out, or repeat rows.")
     if len(rows) < settings.find_formulas_fewest_rows:
         raise DataError(
             f"At least {settings.find_formulas_fewest_rows} rows are needed to find a formula, got {len(rows)}."
         )
-    size = float(np.abs(rows.y).max())
-    if size > settings.find_formulas_largest_output or 0 < size < 1 / settings.find_formulas_largest_output:
-        raise DataError(
-            f"The outputs, up to {size:.3g}, are too large or too small to be squared: give them in other units."
-        )
+    for size in np.abs(rows.y).max(axis=0).tolist():
+        if size > settings.find_formulas_largest_output or 0 < size < 1 / settings.find_formulas_largest_output:
+            raise DataError(
+                f"The outputs, up to {size:.3g}, are too large or too small to be squared: give them in other units."
+            )
     if not (seconds is None or (not_negative(seconds) and seconds > 0)):
         raise InputError(f"seconds must be a number above 0, got {seconds!r}.")
     if not (max_fits is None or (whole(max_fits, 1) and not isinstance(max_fits, bool))):

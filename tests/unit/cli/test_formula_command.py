@@ -152,3 +152,19 @@ def test_units_of_a_table_are_analysed_and_a_line_shows_how_far_the_search_is(ka
     for units, message in (("m=kg,v=m/s", "lacks E"), ("m=kg,v=m,E=J", "no law can relate them")):
         code, out, err = kanserve(*words, "-q", "--units", units)
         assert (code, out) == (2, "") and message in err
+
+
+def test_several_targets_have_a_formula_each_and_one_network(kanserve, made):
+    m, v = np.random.default_rng(0).uniform(0.5, 2, (2, 100))
+    rows = np.column_stack([m, v, m + v, 2 * m * v])
+    np.savetxt(made / "several.csv", rows, delimiter=",", header="m,v,s,p", comments="")
+    words = ("formula", "several.csv", "--target", "s", "--target", "p", "--max-fits", "100", "-q")
+    assert kanserve(*words, "--out", "several.safetensors") == (0, "s = m + v\np = 2*m*v\n", "")
+    network = serialization.load(made / "several.safetensors")
+    assert [formula.text for formula in formulas(network)] == ["m + v", "2*m*v"]
+    code, out, _ = kanserve(*words, "--json")
+    found = json.loads(out)["outputs"]
+    assert code == 0 and list(found) == ["s", "p"] and found["p"]["status"] == "exact"
+    assert found["p"]["candidates"][-1]["formula"] == "p = 2*m*v"
+    code, out, err = kanserve(*words, "--pick", "1", "--out", "picked.safetensors")
+    assert (code, out) == (2, "") and "--pick is for one --target" in err

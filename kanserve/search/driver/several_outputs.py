@@ -1,0 +1,94 @@
+"""Searches for several outputs, one after another, which share the limits of time and of fits."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.data.frames import DataFrame
+from kanserve.errors import InputError
+from kanserve.formula.to_network.from_formula import kan_of
+from kanserve.network.kan import Kan
+from kanserve.search.driver.results import Findings
+from kanserve.search.search_settings import SEARCH
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FindingsByOutput(Mapping[str, Findings]):
+    """The findings of each output, by its name."""
+
+    found: Mapping[str, Findings]
+
+    def __getitem__(self, name: str) -> Findings:
+        if name not in self.found:
+            raise KeyError(f"There is no output {name!r:.60}; there are {', '.join(self.found)}.")
+        return self.found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.found)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    @property
+    def kan(self) -> Kan:
+        """One network that computes the best formula of each output."""
+        best = [findings.best for findings in self.found.values()]
+        outputs = [formula.kan.outputs[0] for formula in best]
+        return kan_of([formula.formula.tree for formula in best], best[0].kan.inputs, outputs)
+
+    def predict(self, x: ArrayLike | DataFrame) -> Array:
+        """The values (N, outputs) of the best formulas at rows x (N, inputs) or at a table's rows."""
+        return np.stack([findings.predict(x) for findings in self.found.values()], axis=1)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {findings}" for name, findings in self.found.items())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{name}</p>{findings._repr_html_()}" for name, findings in self.found.items())
+
+
+def by_output(
+    rows: Dataset,
+    search: Callable[..., Findings],
+    units: Mapping[str, str] | None,
+    seconds: float | None,
+    max_fits: int | None,
+) -> FindingsByOutput:
+    """The findings of each output by `search`, which has the arguments of `find_formulas`.
+
+    Each search has an equal share of the fits, and of the time that is left.
+    """
+    began = time.perf_counter()
+    if seconds is None and max_fits is None:
+        seconds = SEARCH.get().find_formulas_default_seconds
+    found: dict[str, Findings] = {}
+    for number, name in enumerate(rows.outputs):
+        limits: dict[str, Any] = {}
+        left = len(rows.outputs) - number
+        if seconds is not None:
+            limits["seconds"] = max((began + seconds - time.perf_counter()) / left, 1e-3) if number else seconds / left
+        if max_fits is not None:
+            limits["max_fits"] = max(1, max_fits // len(rows.outputs))
+        column = replace(rows, y=rows.y[:, number], outputs=(name,))
+        found[name] = search(column, units=_units_of(units, rows, name), **limits)
+    return FindingsByOutput(found)
+
+
+def _units_of(units: Mapping[str, str] | None, rows: Dataset, name: str) -> Any:
+    """The units of the inputs and of this output."""
+    if not isinstance(units, Mapping):
+        return units
+    others = {output for output in rows.outputs if output != name}
+    missing = [output for output in rows.outputs if output not in units]
+    if missing:
+        raise InputError(f"units lacks {', '.join(missing)}: give all columns, with 1 for a dimensionless number.")
+    return {column: unit for column, unit in units.items() if column not in others}
