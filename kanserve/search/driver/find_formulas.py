@@ -2,9 +2,10 @@
 
 import logging
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,9 +19,11 @@ from kanserve.search.driver.decompose import solved, solved_with
 from kanserve.search.driver.postprocess import Finisher
 from kanserve.search.driver.preprocess import Prepared, prepared
 from kanserve.search.driver.results import Ending, Findings, Selection, checked_selection, pareto_front
+from kanserve.search.driver.search_checkpoint import SearchCheckpoint
 from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
 from kanserve.search.driver.several_outputs import by_output
 from kanserve.search.driver.units import Units, checked_units
+from kanserve.search.driver.warm_start import refitted, starting_trees
 from kanserve.search.fit.problem import SearchProblem, settles
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
 from kanserve.search.search_settings import SEARCH, SearchSettings
@@ -42,6 +45,8 @@ def find_formulas(
     seed: int = 0,
     functions: Sequence[str] = LIBRARY,
     selection: Selection = "best",
+    start: Any = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
     report: SearchReport | None = None,
     settings: SearchSettings | None = None,
@@ -76,6 +81,13 @@ def find_formulas(
         Names of the functions that edges may become.
     selection : {"best", "accuracy", "score"}
         How `best` is chosen among the formulas, as `Findings.select` does it.
+    start : Findings, ScoredFormula, Kan, str, sympy.Expr or sequence of these, optional
+        Formulas to start from, such as those of an earlier search or a law from the literature. The numbers in them
+        are fitted to the data, except -1 as a factor, and they compete with what is found. If one settles the search,
+        it ends at once. For several outputs, a mapping from their names to formulas.
+    checkpoint : str or path, optional
+        A file to which each improvement is written, as by `Findings.save`, and at last the result. If it is there
+        already, as after a search that was killed, the search starts from its formulas too.
     progress : bool
         Show a progress line on standard error.
     report : callable, optional
@@ -95,7 +107,7 @@ def find_formulas(
     DataError
         For classes, weights, fewer than ten rows, or outputs beyond 1e150.
     InputError
-        For units that no law can relate, and for invalid options.
+        For units that no law can relate, for formulas to start from with other inputs, and for invalid options.
 
     Examples
     --------
@@ -113,15 +125,24 @@ def find_formulas(
     rows = _checked(data, target, seconds, max_fits, functions)
     if len(rows.outputs) > 1:
         options: dict[str, Any] = {"progress": progress, "report": report, "settings": settings}
+        if checkpoint is not None:
+            raise InputError("checkpoint is a file for one output; search several one at a time to have one for each.")
         search = partial(find_formulas, seed=seed, functions=functions, selection=selection, **options)
-        return by_output(rows, search, units, seconds, max_fits)
+        return by_output(rows, search, units, start, seconds, max_fits)
     known = checked_units(units, rows)
+    saved = SearchCheckpoint(checkpoint)
+    starts = starting_trees(saved.started(start), rows.inputs)
     learn, held = rows.split(settings.find_formulas_held_out_share, seed)
     if seconds is None:
         seconds = settings.find_formulas_default_seconds if max_fits is None else math.inf
-    plan = _Plan(learn, held, known, began, seconds, seed, tuple(functions), rows.inputs, Watch(progress), report)
+    watch = Watch(progress)
+    plan = _Plan(learn, held, known, began, seconds, seed, tuple(functions), rows.inputs, watch, report, saved)
     fits_left = math.inf if max_fits is None else max_fits
     most = settings.find_formulas_most_rows
+    begun = refitted(starts, Finisher(learn, held, learn.sample(most, seed), known, began + seconds))
+    if begun.settled is not None:
+        return saved.finish(begun.alone(), selection)
+    saved.keep(begun.formulas)
     found: Findings | None = None
     while True:
         few = learn.sample(most, seed)
@@ -130,7 +151,7 @@ def find_formulas(
         fits_left -= fits
         refuted = now.best.refuted and now.ended in ("settled", "exhausted")
         if not refuted or few is learn or most >= settings.evidence.most_rows or fits_left <= 0 or plan.over():
-            return found if selection == "best" else replace(found, best=found.select(selection))
+            return saved.finish(begun.joined(found), selection)
         most *= settings.evidence.row_growth
 
 
@@ -148,6 +169,7 @@ class _Plan:
     names: tuple[str, ...]
     watch: Watch
     report: SearchReport | None
+    saved: SearchCheckpoint
 
     def over(self) -> bool:
         return time.perf_counter() > self.began + self.seconds
@@ -174,6 +196,7 @@ class _Plan:
             max_fits=most_fits,
             watch=self.watch,
             report=self.report,
+            improved=self.saved.improving(Finisher(few, self.held.sample(len(few), 0), few, self.known, -math.inf)),
             names=self.names,
             ready=ready,
         )

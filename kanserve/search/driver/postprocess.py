@@ -62,6 +62,13 @@ class Finisher:
         """
         try:
             (tree,) = trees(network(node, len(self.inputs)).kan).trees
+        except FormulaError:
+            return None
+        return self.finished_tree(tree)
+
+    def finished_tree(self, tree: Tree) -> ScoredFormula | None:
+        """Likewise for the tree of a formula."""
+        try:
             return self._found(tree if self.over() else self._settled(tree))
         except FormulaError:
             return None

@@ -67,6 +67,8 @@ class ProgressSearch(Search):
     max_fits: float = np.inf
     watch: Watch = field(default_factory=Watch)
     report: SearchReport | None = None
+    improved: Callable[[Hit], None] | None = None
+    """Called with each hit that is better than all before."""
     kept: list[Hit] = field(default_factory=list)
     tried: int = 0
     least: float = np.inf
@@ -82,6 +84,8 @@ class ProgressSearch(Search):
             self.kept.append(self.kept_as(found))
             if found.held < self.least:
                 self.least = found.held
+                if self.improved is not None:
+                    self.improved(self.kept[-1])
                 self._improved(found)
         return super().keep(found, one)
 

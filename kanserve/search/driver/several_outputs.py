@@ -60,6 +60,7 @@ def by_output(
     rows: Dataset,
     search: Callable[..., Findings],
     units: Mapping[str, str] | None,
+    start: Any,
     seconds: float | None,
     max_fits: int | None,
 ) -> FindingsByOutput:
@@ -68,6 +69,9 @@ def by_output(
     Each search has an equal share of the fits, and of the time that is left.
     """
     began = time.perf_counter()
+    if not (start is None or isinstance(start, Mapping)) or {*(start or ())} - {*rows.outputs}:
+        names = ", ".join(rows.outputs)
+        raise InputError(f"start maps outputs to formulas, with the names {names}; got {start!r:.100}.")
     if seconds is None and max_fits is None:
         seconds = SEARCH.get().find_formulas_default_seconds
     found: dict[str, Findings] = {}
@@ -79,7 +83,8 @@ def by_output(
         if max_fits is not None:
             limits["max_fits"] = max(1, max_fits // len(rows.outputs))
         column = replace(rows, y=rows.y[:, number], outputs=(name,))
-        found[name] = search(column, units=_units_of(units, rows, name), **limits)
+        own_start = None if start is None else start.get(name)
+        found[name] = search(column, units=_units_of(units, rows, name), start=own_start, **limits)
     return FindingsByOutput(found)
 
 

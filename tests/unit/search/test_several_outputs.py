@@ -53,7 +53,7 @@ def test_the_outputs_share_the_limits(monkeypatch):
     many = type(rows)(rows.x, np.column_stack([rows.y, rows.y, rows.y]))
     given: list[Any] = []
     monkeypatch.setattr(time, "perf_counter", count().__next__)  # each search takes one of 30 seconds
-    by_output(many, lambda data, **options: given.append((data.outputs, options)), None, 30, 100)  # type: ignore[arg-type]
+    by_output(many, lambda data, **options: given.append((data.outputs, options)), None, None, 30, 100)  # type: ignore[arg-type]
     assert [outputs for outputs, _ in given] == [("y1",), ("y2",), ("y3",)]
     assert [options["max_fits"] for _, options in given] == [33, 33, 33]
     assert [options["seconds"] for _, options in given] == [10, 14.5, 28]
