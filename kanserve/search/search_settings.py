@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from kanserve.search.closed_form_settings import ClosedFormSettings
+from kanserve.search.driver_settings import DriverSettings
 from kanserve.search.evidence_settings import EvidenceSettings
 from kanserve.search.screening_settings import ScreeningSettings
 
@@ -24,6 +25,8 @@ class SearchSettings:
     """Those of the last test, on all rows."""
     screening: ScreeningSettings = field(default_factory=ScreeningSettings)
     """Those of which of many inputs are looked at."""
+    driver: DriverSettings = field(default_factory=DriverSettings)
+    """Those of constraints and templates."""
 
     # baselines
     baselines_most_inputs: int = 3

@@ -13,8 +13,8 @@ import numpy as np
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.errors import DataError, InputError
-from kanserve.network.functions import function
 from kanserve.search.driver.baselines import baselines
+from kanserve.search.driver.constraints import Constraints, checked_constraints
 from kanserve.search.driver.decompose import solved, solved_with
 from kanserve.search.driver.postprocess import Finisher
 from kanserve.search.driver.preprocess import Prepared, prepared
@@ -43,7 +43,9 @@ def find_formulas(
     seconds: float | None = None,
     max_fits: int | None = None,
     seed: int = 0,
-    functions: Sequence[str] = LIBRARY,
+    functions: Sequence[str] | Mapping[str, Sequence[str]] = LIBRARY,
+    nested_constraints: Mapping[str, Mapping[str, int]] | None = None,
+    max_complexity: float | None = None,
     selection: Selection = "best",
     start: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -77,8 +79,13 @@ def find_formulas(
         reached first ends the search.
     seed : int
         Seed for the held-out rows and the random starts of fits.
-    functions : sequence of str
-        Names of the functions that edges may become.
+    functions : sequence of str, or mapping of str to sequence of str
+        Names of the functions that edges may become; or for some inputs, by name, those that may be applied to
+        expressions with that input. Powers and square roots are always allowed; sin and cos allow each other.
+    nested_constraints : mapping of str to mapping of str to int, optional
+        How often functions may be nested in a function: {"sin": {"sin": 0, "cos": 0}} allows no wave of a wave.
+    max_complexity : float, optional
+        The complexity that no formula may exceed.
     selection : {"best", "accuracy", "score"}
         How `best` is chosen among the formulas, as `Findings.select` does it.
     start : Findings, ScoredFormula, Kan, str, sympy.Expr or sequence of these, optional
@@ -122,9 +129,10 @@ def find_formulas(
     if not whole(seed, 0):
         raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
     checked_selection(selection)
-    rows = _checked(data, target, seconds, max_fits, functions)
+    rows = _checked(data, target, seconds, max_fits)
     if len(rows.outputs) > 1:
         options: dict[str, Any] = {"progress": progress, "report": report, "settings": settings}
+        options |= {"nested_constraints": nested_constraints, "max_complexity": max_complexity}
         if checkpoint is not None:
             raise InputError("checkpoint is a file for one output; search several one at a time to have one for each.")
         search = partial(find_formulas, seed=seed, functions=functions, selection=selection, **options)
@@ -132,14 +140,15 @@ def find_formulas(
     known = checked_units(units, rows)
     saved = SearchCheckpoint(checkpoint)
     starts = starting_trees(saved.started(start), rows.inputs)
+    constraints = checked_constraints(functions, nested_constraints, max_complexity, rows.inputs)
     learn, held = rows.split(settings.find_formulas_held_out_share, seed)
     if seconds is None:
         seconds = settings.find_formulas_default_seconds if max_fits is None else math.inf
     watch = Watch(progress)
-    plan = _Plan(learn, held, known, began, seconds, seed, tuple(functions), rows.inputs, watch, report, saved)
+    plan = _Plan(learn, held, known, began, seconds, seed, constraints, rows.inputs, watch, report, saved)
     fits_left = math.inf if max_fits is None else max_fits
     most = settings.find_formulas_most_rows
-    begun = refitted(starts, Finisher(learn, held, learn.sample(most, seed), known, began + seconds))
+    begun = refitted(starts, plan.finisher(learn, held, learn.sample(most, seed), began + seconds))
     if begun.settled is not None:
         return saved.finish(begun.alone(), selection)
     saved.keep(begun.formulas)
@@ -165,7 +174,7 @@ class _Plan:
     began: float
     seconds: float
     seed: int
-    functions: tuple[str, ...]
+    constraints: Constraints
     names: tuple[str, ...]
     watch: Watch
     report: SearchReport | None
@@ -179,6 +188,9 @@ class _Plan:
         more = self.learn.sample(SEARCH.get().evidence.more_rows, self.seed + 1)
         return more if len(more) > len(few) else None
 
+    def finisher(self, learn: Dataset, held: Dataset, few: Dataset, deadline: float) -> Finisher:
+        return Finisher(learn, held, few, self.known, deadline, self.constraints)
+
     def search(self, few: Dataset, most_fits: float) -> tuple[Findings, int]:
         """The formulas of a search on a few rows, and the fits that it took."""
         settings = SEARCH.get()
@@ -189,21 +201,26 @@ class _Plan:
             budget,
             np.random.default_rng(self.seed),
             self.seed,
-            self.functions,
+            self.constraints.library,
             logging.getLogger(__name__).debug,
             began=self.began,
             seconds=self.seconds,
             max_fits=most_fits,
             watch=self.watch,
             report=self.report,
-            improved=self.saved.improving(Finisher(few, self.held.sample(len(few), 0), few, self.known, -math.inf)),
+            improved=self.saved.improving(self.finisher(few, self.held.sample(len(few), 0), few, -math.inf)),
             names=self.names,
             ready=ready,
+            constraints=self.constraints,
         )
         settled, ended = _searched(search, ready, self.known)
-        finisher = Finisher(self.learn, self.held, few, self.known, self.began + self.seconds)
+        finisher = self.finisher(self.learn, self.held, few, self.began + self.seconds)
         search.columns = tuple(range(ready.x.shape[1]))
-        mean, *simple = [search.kept_as(baseline) for baseline in baselines(ready, self.seed, self.functions)]
+        mean, *simple = [
+            search.kept_as(baseline)
+            for baseline in baselines(ready, self.seed, self.constraints.library)
+            if search.may_allow(baseline.tree)
+        ]
         kept = [mean, *_promising(mean, [*search.kept, *simple])]
         return _finished(settled, ended, kept, finisher), budget.fits
 
@@ -213,7 +230,6 @@ def _checked(
     target: Target,
     seconds: float | None,
     max_fits: int | None,
-    functions: Sequence[str],
 ) -> Dataset:
     settings = SEARCH.get()
     rows = dataset(data, target)
@@ -236,10 +252,6 @@ def _checked(
         raise InputError(f"seconds must be a number above 0, got {seconds!r}.")
     if not (max_fits is None or (whole(max_fits, 1) and not isinstance(max_fits, bool))):
         raise InputError(f"max_fits must be a whole number of 1 or more, got {max_fits!r}.")
-    if isinstance(functions, str) or not functions:
-        raise InputError(f"functions are a list of names, got {functions!r}.")
-    for name in functions:
-        function(name)
     return rows
 
 
@@ -262,7 +274,7 @@ def _searched(search: ProgressSearch, ready: Prepared, units: Units | None) -> t
 def _by_units(search: ProgressSearch, ready: Prepared, units: Units | None) -> Hit | None:
     if units is None:
         return None
-    problem = SearchProblem(ready.x, ready.y)
+    problem = SearchProblem(ready.x, ready.y, allowed=search.allowed)
     search.columns = tuple(range(problem.inputs))
     with search.within(SEARCH.get().find_formulas_units_share):
         for scaling in units.scalings(ready.x):
@@ -284,7 +296,8 @@ def _by_rows(search: ProgressSearch, ready: Prepared) -> Hit | None:
 def _in_columns(search: ProgressSearch, ready: Prepared, columns: tuple[int, ...]) -> Hit | None:
     if not columns:
         return None
-    problem = SearchProblem(ready.x[:, columns], ready.y, more=ready.more_in(columns))
+    more = ready.more_in(columns)
+    problem = SearchProblem(ready.x[:, columns], ready.y, more=more, allowed=search.allowed)
     search.columns = columns
     found = solved(problem, search)
     return search.kept_as(found) if found is not None and settles(found, problem) else None

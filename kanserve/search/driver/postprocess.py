@@ -24,6 +24,7 @@ from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.formula.to_network.from_formula import kan_of
 from kanserve.network.kan import Variable
+from kanserve.search.driver.constraints import Constraints
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.units import Units
 from kanserve.search.fit.overfit_test import memorises
@@ -40,8 +41,17 @@ Recognise = Callable[[Tree, Array, Array], Tree]
 class Finisher:
     """Makes formulas of trees on the rows `few` of `learn`, validated on `held`, until a time of `perf_counter`."""
 
-    def __init__(self, learn: Dataset, held: Dataset, few: Dataset, units: Units | None, deadline: float) -> None:
+    def __init__(
+        self,
+        learn: Dataset,
+        held: Dataset,
+        few: Dataset,
+        units: Units | None,
+        deadline: float,
+        constraints: Constraints | None = None,
+    ) -> None:
         self.learn, self.held, self.few, self.deadline = learn, held, few, deadline
+        self.constraints = constraints or Constraints()
         low = np.minimum(learn.x.min(axis=0), held.x.min(axis=0))
         high = np.maximum(learn.x.max(axis=0), held.x.max(axis=0))
         of_inputs = [""] * len(low) if units is None else units.inputs
@@ -69,7 +79,11 @@ class Finisher:
     def finished_tree(self, tree: Tree) -> ScoredFormula | None:
         """Likewise for the tree of a formula."""
         try:
-            return self._found(tree if self.over() else self._settled(tree))
+            found = self._found(tree if self.over() else self._settled(tree))
+            if found is None or not self.constraints.any or self.constraints.allow(found.formula.tree):
+                return found
+            found = self._found(tree)  # the simplest form may have functions that the form found has not
+            return found if found is not None and self.constraints.allow(found.formula.tree) else None
         except FormulaError:
             return None
 

@@ -39,6 +39,11 @@ class Prepared:
         x, y = self.more.x[:, columns] / np.array(self.scales)[list(columns)], self.more.y[:, 0] / self.scale
         return SearchSamples(x, y, x[:0], y[:0])
 
+    @property
+    def given(self) -> tuple[Array, Array]:
+        """The user's x and y."""
+        return self.x * np.array(self.scales), self.y * self.scale
+
     def raw(self, node: Node, columns: tuple[int, ...]) -> Node:
         """A tree over these columns of `x` as a tree over the user's inputs, in units of the user's output."""
 

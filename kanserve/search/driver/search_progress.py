@@ -9,7 +9,10 @@ import numpy as np
 from kanserve._renamed import warn_renamed
 from kanserve.errors import FormulaError
 from kanserve.formula import formulas
+from kanserve.formula.expressions.tree import Tree
+from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.kan import Variable
+from kanserve.search.driver.constraints import Constraints
 from kanserve.search.driver.preprocess import Prepared
 from kanserve.search.fit.problem import Search, SearchProblem
 from kanserve.search.fit.training import FittedNetwork
@@ -60,6 +63,7 @@ class ProgressSearch(Search):
     """A search on preprocessed rows, in some of their columns, that reports its progress."""
 
     ready: Prepared = field(kw_only=True)
+    constraints: Constraints = field(default_factory=Constraints)
     names: Sequence[str] = ()
     columns: tuple[int, ...] = ()
     began: float = field(default_factory=time.perf_counter)
@@ -80,7 +84,7 @@ class ProgressSearch(Search):
 
     def keep(self, found: FittedNetwork, one: SearchProblem) -> FittedNetwork:
         self.tried += 1
-        if one.depth == 0:
+        if one.depth == 0 and self.may_allow(found.tree):
             self.kept.append(self.kept_as(found))
             if found.held < self.least:
                 self.least = found.held
@@ -88,6 +92,27 @@ class ProgressSearch(Search):
                     self.improved(self.kept[-1])
                 self._improved(found)
         return super().keep(found, one)
+
+    def allowed(self, node: Node) -> bool:
+        """Whether a law that would settle the search keeps to its constraints."""
+        if not self.constraints.any:
+            return True
+        tree = self._formula(node)
+        return tree is not None and self.constraints.allow_law(tree, *self.ready.given)
+
+    def may_allow(self, node: Node) -> bool:
+        """Whether a candidate may become an allowed formula."""
+        if not self.constraints.any:
+            return True
+        tree = self._formula(node)
+        return tree is not None and self.constraints.may_allow(tree)
+
+    def _formula(self, node: Node) -> Tree | None:
+        """The tree of the formula in the user's inputs."""
+        try:
+            return trees(network(self.ready.raw(node, self.columns), self.ready.x.shape[1]).kan).trees[0]
+        except FormulaError:
+            return None
 
     def kept_as(self, found: FittedNetwork) -> Hit:
         return Hit(found, self.ready.raw(found.tree, self.columns))

@@ -37,6 +37,8 @@ class SearchProblem:
     measured: bool = True
     depth: int = 0
     more: SearchSamples | None = None
+    allowed: Callable[[Node], bool] = lambda node: True
+    """Whether a law keeps to the constraints of the search; only the whole law is asked for."""
 
     @property
     def inputs(self) -> int:
@@ -94,9 +96,11 @@ class Search:
 
 
 def settles(found: FittedNetwork | None, one: SearchProblem) -> bool:
-    """Whether the law settles the problem: it is exact, or leaves only noise."""
-    if found is None:
-        return False
+    """Whether the law settles the problem: it is exact or leaves only noise, and is allowed."""
+    return found is not None and _explains(found, one) and one.allowed(found.tree)
+
+
+def _explains(found: FittedNetwork, one: SearchProblem) -> bool:
     if found.error < one.exact:
         suspect = one.measured and few_values(one.x)
         return not (suspect and _by_heart(found, one))
