@@ -10,3 +10,21 @@ class DriverSettings:
     # constraints
     unsimplified_complexity_ratio: float = 2.0
     """Complexity of a candidate, relative to `max_complexity`, up to which it is kept: it is not simplified yet."""
+
+    # templates
+    template_difference: float = 1e-6
+    """Relative step of the difference quotient of a template by an unknown function."""
+    template_least_sensitivity: float = 0.1
+    """Least slope of the template by an unknown function, relative to its 0.9 quantile: less amplifies the noise."""
+    template_most_left_out: float = 0.5
+    """Largest share of the rows that are left out because their slope is smaller."""
+    template_starts: tuple[float, ...] = (1.1, -1.1, 0.3, -0.3, 3.1, -3.1)
+    """Values from which each unknown constant of a template is fitted. None is 1, which would vanish in a product."""
+    template_most_starts: int = 36
+    """Combinations of these, at most."""
+    template_refined: int = 4
+    """Combinations that are refined, those of the least error."""
+    template_steps: int = 40
+    """Steps of Levenberg-Marquardt of the unknown constants."""
+    template_rounds: int = 3
+    """Rounds of searches for the unknown functions, at most, where there are several of them, or unknown constants."""

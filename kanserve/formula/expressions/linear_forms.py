@@ -6,7 +6,7 @@ exp(log(x)) and 1/(1/x) stay.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,10 +88,11 @@ class Steps:
             needed |= fresh
             open_steps.extend(fresh)
         number = {old: new for new, old in enumerate(sorted(needed))}
-        return tuple(_renumbered(self.steps[old], number) for old in number)
+        return tuple(renumbered(self.steps[old], number) for old in number)
 
 
-def _renumbered(step: Step, number: dict[int, int]) -> Step:
+def renumbered(step: Step, number: Mapping[int, int]) -> Step:
+    """The step with the positions of its operands exchanged for others."""
     match step:
         case ("add" | "mul" as operation, *arguments):
             return (operation, *(number[operand] for operand in arguments))

@@ -39,6 +39,10 @@ class Constraints:
     def any(self) -> bool:
         return self.functions is not None or bool(self.nested) or np.isfinite(self.max_complexity)
 
+    def of_complexity(self) -> "Constraints":
+        """The limit of complexity alone."""
+        return Constraints(max_complexity=self.max_complexity)
+
     def allow(self, tree: Tree) -> bool:
         """Whether a finished formula keeps to all constraints."""
         return self.allow_functions(tree) and complexity(tree) <= self.max_complexity

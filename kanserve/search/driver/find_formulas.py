@@ -22,6 +22,7 @@ from kanserve.search.driver.results import Ending, Findings, Selection, checked_
 from kanserve.search.driver.search_checkpoint import SearchCheckpoint
 from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
 from kanserve.search.driver.several_outputs import by_output
+from kanserve.search.driver.template_search import by_template
 from kanserve.search.driver.units import Units, checked_units
 from kanserve.search.driver.warm_start import refitted, starting_trees
 from kanserve.search.fit.problem import SearchProblem, settles
@@ -46,6 +47,7 @@ def find_formulas(
     functions: Sequence[str] | Mapping[str, Sequence[str]] = LIBRARY,
     nested_constraints: Mapping[str, Mapping[str, int]] | None = None,
     max_complexity: float | None = None,
+    template: str | None = None,
     selection: Selection = "best",
     start: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -86,6 +88,10 @@ def find_formulas(
         How often functions may be nested in a function: {"sin": {"sin": 0, "cos": 0}} allows no wave of a wave.
     max_complexity : float, optional
         The complexity that no formula may exceed.
+    template : str, optional
+        The form of the law, as "f(a)*exp(-b*t)": unknown functions of inputs, here f, and unknown constants, here b
+        if it is no input; the rest is known. One unknown function may be anywhere where it can be solved for; several
+        must be terms, with known factors. `functions` and `nested_constraints` are for the unknown functions.
     selection : {"best", "accuracy", "score"}
         How `best` is chosen among the formulas, as `Findings.select` does it.
     start : Findings, ScoredFormula, Kan, str, sympy.Expr or sequence of these, optional
@@ -130,20 +136,29 @@ def find_formulas(
         raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
     checked_selection(selection)
     rows = _checked(data, target, seconds, max_fits)
+    options: dict[str, Any]
     if len(rows.outputs) > 1:
-        options: dict[str, Any] = {"progress": progress, "report": report, "settings": settings}
+        if template is not None or checkpoint is not None:
+            raise InputError("template and checkpoint are for one output; search several one at a time.")
+        options = {"progress": progress, "report": report, "settings": settings}
         options |= {"nested_constraints": nested_constraints, "max_complexity": max_complexity}
-        if checkpoint is not None:
-            raise InputError("checkpoint is a file for one output; search several one at a time to have one for each.")
         search = partial(find_formulas, seed=seed, functions=functions, selection=selection, **options)
         return by_output(rows, search, units, start, seconds, max_fits)
     known = checked_units(units, rows)
-    saved = SearchCheckpoint(checkpoint)
-    starts = starting_trees(saved.started(start), rows.inputs)
     constraints = checked_constraints(functions, nested_constraints, max_complexity, rows.inputs)
     learn, held = rows.split(settings.find_formulas_held_out_share, seed)
     if seconds is None:
         seconds = settings.find_formulas_default_seconds if max_fits is None else math.inf
+    if template is not None:
+        if not (units is None and start is None and checkpoint is None):
+            raise InputError("A search with a template takes no units, start or checkpoint.")
+        options = {"progress": progress, "report": report, "settings": settings}
+        search = partial(find_formulas, seed=seed, nested_constraints=nested_constraints, **options)
+        few, limits = learn.sample(settings.find_formulas_most_rows, seed), constraints.of_complexity()
+        composed = Finisher(learn, held, few, None, -math.inf, limits)  # no time: it keeps the form of the template
+        return by_template(template, composed, search, functions, seconds, max_fits).chosen(selection)
+    saved = SearchCheckpoint(checkpoint)
+    starts = starting_trees(saved.started(start), rows.inputs)
     watch = Watch(progress)
     plan = _Plan(learn, held, known, began, seconds, seed, constraints, rows.inputs, watch, report, saved)
     fits_left = math.inf if max_fits is None else max_fits

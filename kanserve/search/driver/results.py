@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args, overload
 
@@ -127,6 +127,10 @@ class Findings(Sequence[ScoredFormula]):
             return self.candidates[max(range(len(scores)), key=scores.__getitem__)]
         return self.candidates[-1] if self.ended == "settled" else _simplest_good(self.candidates)
 
+    def chosen(self, selection: Selection) -> "Findings":
+        """These findings with the best formula by a rule."""
+        return self if selection == "best" else replace(self, best=self.select(selection))
+
     def predict(self, x: ArrayLike | DataFrame, index: int | None = None) -> Array:
         """The values (N,) of `best`, or of the formula with this index in the list, at rows x (N, inputs).
 
@@ -240,7 +244,10 @@ class Findings(Sequence[ScoredFormula]):
         '3*x1/x2'
         """
         facts = {"ended": self.ended, "best": [candidate is self.best for candidate in self.candidates].index(True)}
-        formulas = [{name: getattr(candidate, name) for name in _STORED} for candidate in self.candidates]
+        formulas = [
+            {"parts": dict(candidate.parts), **{name: getattr(candidate, name) for name in _STORED}}
+            for candidate in self.candidates
+        ]
         kans = [candidate.kan for candidate in self.candidates]
         write_findings(path, StoredFindings(facts, formulas, kans, self.candidates[0].data))
 
@@ -334,7 +341,8 @@ _STORED = {"complexity": float, "error": float, "validation": float, "exact": bo
 
 
 def _stored_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: kind(facts[name]) for name, kind in _STORED.items()}
+    parts = {str(name): str(text) for name, text in dict(facts["parts"]).items()}
+    return {"parts": parts} | {name: kind(facts[name]) for name, kind in _STORED.items()}
 
 
 def checked_selection(selection: str) -> None:

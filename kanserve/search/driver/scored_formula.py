@@ -1,7 +1,8 @@
 """A formula that a search found, with its errors."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +33,8 @@ class ScoredFormula:
     `refuted`: the residuals of all rows depend on the inputs, so the formula is not the law, and its constants have no
     standard errors.
 
+    `parts`: with a template, the formula of each unknown function, such as {"f(a)": "2*a^2"}.
+
     `exact`: finite on all rows, with both errors at rounding level: up to 1e-9 of the output's standard deviation.
     """
 
@@ -43,6 +46,7 @@ class ScoredFormula:
     data: Dataset
     defined: float = 1.0
     refuted: bool = False
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def formula(self) -> Formula:
@@ -92,6 +96,7 @@ class ScoredFormula:
     def __str__(self) -> str:
         notes = [f"complexity {self.complexity:g}", f"validation error {self.validation:.3g}"]
         notes += ["exact"] if self.exact else []
+        notes += [f"{name} = {text}" for name, text in self.parts.items()]
         notes += ["refuted"] if self.refuted else []
         notes += [f"finite on {self.defined:.1%} of the rows"] if self.defined < 1 else []
         notes += [f"where {', '.join(self.formula.domain)}"] if self.formula.domain else []

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ class SearchCheckpoint:
 
     def finish(self, found: Findings, selection: Selection) -> Findings:
         """The result of a search with the best formula by a rule, which is written too."""
-        found = found if selection == "best" else replace(found, best=found.select(selection))
+        found = found.chosen(selection)
         if self.path is not None:
             found.save(self.path)
         return found
