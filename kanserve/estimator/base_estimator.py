@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,9 +21,10 @@ from kanserve.formula.printing.symbolic import expression
 from kanserve.network.evaluate import evaluate
 from kanserve.network.importance import importance
 from kanserve.network.kan import Kan
-from kanserve.simplification import SimplifyStep, simplify
+from kanserve.simplification import simplify
 from kanserve.simplification.architecture_search import discover
 from kanserve.train import create, fit
+from kanserve.train.common.events import Event
 
 Array = NDArray[np.float64]
 MOST_NUMBERS = 4_000_000  # edge values that `evaluate` holds at once: 32 MB
@@ -47,19 +48,21 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     feature_importances_: Array
 
     def _learn(self, data: Dataset) -> None:
-        """Train, and simplify with symbolic=True; sets the fitted attributes."""
+        """Train, or with symbolic=True find formulas; sets the fitted attributes."""
         seed = seed_of(self.random_state)
         report = _tell if self.verbose else None
         try:
-            kan = self._trained(data, seed)
-            if self.symbolic:
-                kan = simplify(kan, data, tolerance=self.tolerance, seed=seed, report=report)
+            kan = self._symbolic(data, seed, report) if self.symbolic else self._trained(data, seed)
         except TrainingError as error:  # scikit-learn's convention is ValueError
             raise InputError(str(error)) from error
         self.kan_ = kan
         shares = importance(kan, some(data.x, IMPORTANCE_ROWS)).nodes[0]
         total = shares.sum()
         self.feature_importances_ = shares / total if total > 0 else shares
+
+    def _symbolic(self, data: Dataset, seed: int, report: Callable[[Event], None] | None) -> Kan:
+        """A network without splines, as far as the data allow."""
+        return simplify(self._trained(data, seed), data, tolerance=self.tolerance, seed=seed, report=report)
 
     def _trained(self, data: Dataset, seed: int) -> Kan:
         hidden = self._hidden()
@@ -169,5 +172,5 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         return result
 
 
-def _tell(step: SimplifyStep) -> None:
+def _tell(step: Event) -> None:
     sys.stderr.write(f"{step}\n")

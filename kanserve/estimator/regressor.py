@@ -1,6 +1,6 @@
 """KANRegressor: regression."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -13,8 +13,10 @@ from kanserve.data.frames import column_names
 from kanserve.errors import InputError
 from kanserve.estimator.base_estimator import NetworkEstimator
 from kanserve.estimator.estimator_parameters import Hidden
-from kanserve.estimator.sample_weights import checked_weights, distinct
+from kanserve.estimator.sample_weights import checked_weights, distinct, repeated
 from kanserve.network.kan import Kan
+from kanserve.search import FindingsByOutput, find_formulas
+from kanserve.train.common.events import Event
 
 
 class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type: ignore[misc]  # no types in there
@@ -24,17 +26,21 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
     ----------
     hidden : tuple of int or (int, int), int or None, default=(5,)
         Nodes of each hidden layer; () is an additive model, a pair (sums, products) has nodes that multiply two sums.
-        None finds the smallest network that explains the data; then only tolerance, symbolic and random_state have
-        an effect.
+        None finds the smallest network that explains the data; then only tolerance and random_state have an effect.
     grid : int or tuple of int, default=10
         Intervals of the finest splines. A fit begins with few and refines the grid while the held-out error falls; a
         tuple names every grid to take.
     order : int, default=3
         Order of the splines.
     symbolic : bool, default=False
-        Whether to prune the network and name its functions, so that it is a formula.
+        Whether to search for a formula instead of training a network of this shape, by `kanserve.find_formulas`. Then
+        only max_fits, search, random_state and verbose have an effect.
+    max_fits : int, default=1000
+        With symbolic=True, the limit of fits in the search.
+    search : mapping, default=None
+        With symbolic=True, more arguments of `kanserve.find_formulas`, such as {"functions": ["sin", "exp"]}.
     tolerance : float or "auto", default="auto"
-        How much error a simpler network may cost with symbolic=True or hidden=None, in standard deviations of y.
+        How much error a simpler network may cost with hidden=None, in standard deviations of y.
     smooth : float or "auto", default="auto"
         The strength of the smoothness penalty on the splines; "auto" chooses it on held-out rows.
     noise_free : bool, default=False
@@ -65,11 +71,13 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
     ----------
     kan_ : kanserve.Kan
         The immutable network, which kanserve exports, plots, simplifies and serves.
+    findings_ : kanserve.Findings or kanserve.search.FindingsByOutput
+        With symbolic=True, all formulas found and what the samples say of the best, whose network is `kan_`.
     formula_ : sympy.Expr or list of sympy.Expr
-        With symbolic=True, the network in symbols named like the columns (x1, x2, ... if they have no names; characters
-        not allowed in identifiers become _). Remaining splines are functions s_layer_subnode_input.
+        With symbolic=True, the best formula in symbols named like the columns (x1, x2, ... if they have no names;
+        characters not allowed in identifiers become _).
     closed_form_ : bool
-        With symbolic=True, whether `formula_` has no splines left.
+        With symbolic=True, whether `formula_` has no splines: only a network from elsewhere (`from_kan`) has some.
     feature_importances_ : ndarray of shape (n_features,)
         The share of the signal from each column; they add up to 1 (all are 0 in a constant network).
     n_features_in_, feature_names_in_
@@ -110,6 +118,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         grid: int | Sequence[int] = 10,
         order: int = 3,
         symbolic: bool = False,
+        max_fits: int = 1000,
+        search: Mapping[str, Any] | None = None,
         tolerance: float | Literal["auto"] = "auto",
         smooth: float | Literal["auto"] = "auto",
         noise_free: bool = False,
@@ -129,6 +139,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         self.grid = grid
         self.order = order
         self.symbolic = symbolic
+        self.max_fits = max_fits
+        self.search = search
         self.tolerance = tolerance
         self.smooth = smooth
         self.noise_free = noise_free
@@ -145,7 +157,10 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         self.verbose = verbose
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train on samples X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs)."""
+        """Train on samples X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs).
+
+        With symbolic=True, weights must be small whole multiples of the smallest.
+        """
         x, answers = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
@@ -154,8 +169,16 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         weights = checked_weights(sample_weight, x)
         x, answers, weights = distinct(x, answers.reshape(len(x), -1).astype(np.float64), weights)
         names = column_names(X, x.shape[1])
+        if self.symbolic:
+            (x, answers), weights = repeated(x, answers, weights), None
         self._learn(Dataset(x, answers, names, column_names(y, answers.shape[1]), weights=weights))
         return self
+
+    def _symbolic(self, data: Dataset, seed: int, report: Callable[[Event], None] | None) -> Kan:
+        options = {"max_fits": self.max_fits, "seed": seed, "report": report, **(self.search or {})}
+        self.findings_ = find_formulas(data, **options)
+        kan: Kan = self.findings_.kan if isinstance(self.findings_, FindingsByOutput) else self.findings_.best.kan
+        return kan
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """The predictions, (n_samples,) or (n_samples, n_outputs)."""

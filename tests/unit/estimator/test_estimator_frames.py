@@ -5,11 +5,13 @@ import pandas as pd
 import polars as pl
 import pytest
 import sympy
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
 
+import kanserve
 from kanserve import KANClassifier, KANRegressor
 
 
@@ -71,7 +73,7 @@ def test_names_go_through_a_pipeline_that_keeps_frames():
 def test_a_formula_behind_a_scaler_has_the_names_and_the_units_that_the_scaler_gives():
     x = pd.DataFrame({"area": columns(40)["angle"] * 80 + 120, "rooms": np.arange(40) % 5})
     y = 3 * x["area"] + 20 * x["rooms"]
-    model = KANRegressor(hidden=(), starts=1, noise_free=True, symbolic=True, random_state=0)
+    model = KANRegressor(symbolic=True, random_state=0)
     columnwise = ColumnTransformer([("scale", StandardScaler(), ["area"])], remainder="passthrough")
     pipeline = make_pipeline(columnwise, model).set_output(transform="pandas").fit(x, y)
     names = pipeline[:-1].get_feature_names_out().tolist()
@@ -91,7 +93,7 @@ def test_a_symbolic_fit_finds_the_formula_in_the_names_of_the_columns():
     x = columns()
     table, y = pd.DataFrame(x), energy(x)
     fitted = KANRegressor(symbolic=True, random_state=0).fit(table, y)
-    assert fitted.closed_form_
+    assert fitted.closed_form_ and fitted.findings_.status == "exact" and fitted.kan_ is fitted.findings_.best.kan
     assert {str(symbol) for symbol in fitted.formula_.free_symbols} == {"angle", "mean_radius"}
     assert {type(atom) for atom in fitted.formula_.atoms(sympy.Function)} == {sympy.exp, sympy.sin}
     np.testing.assert_allclose(value(fitted.formula_, x), fitted.predict(table), rtol=1e-9)
@@ -104,7 +106,7 @@ def test_a_symbolic_fit_finds_the_formula_in_the_names_of_the_columns():
 def test_several_outputs_have_a_list_of_formulas():
     x = columns(150)
     both = np.column_stack([x["angle"] ** 2, np.exp(x["mean radius"])])
-    fitted = KANRegressor(hidden=(), symbolic=True, random_state=0).fit(pd.DataFrame(x), both)
+    fitted = KANRegressor(symbolic=True, random_state=0).fit(pd.DataFrame(x), both)
     assert [{str(name) for name in expression.free_symbols} for expression in fitted.formula_] == [
         {"angle"},
         {"mean_radius"},
@@ -127,10 +129,7 @@ def test_a_classifier_has_a_formula_for_each_score():
 
 
 def test_a_spline_that_is_left_is_a_function_without_a_body_and_said_to_be():
-    random = np.random.default_rng(0)
-    x = random.uniform(-1, 1, (400, 1))
-    steps = np.floor(4 * x[:, 0])
-    fitted = KANRegressor(hidden=(), symbolic=True, random_state=0).fit(x, steps)
+    fitted = KANRegressor.from_kan(kanserve.create([1, 1])).set_params(symbolic=True)
     assert not fitted.closed_form_
     assert [str(atom.func) for atom in fitted.formula_.atoms(sympy.core.function.AppliedUndef)] == ["s_1_1_1"]
     assert [str(symbol) for symbol in fitted.formula_.free_symbols] == ["x1"]
@@ -142,3 +141,29 @@ def test_a_fit_that_was_not_symbolic_says_where_its_formula_is():
     with pytest.raises(AttributeError, match="symbolic=True"):
         _ = fitted.formula_
     assert not hasattr(fitted, "closed_form_")
+
+
+@pytest.mark.slow
+def test_a_symbolic_fit_is_the_search_with_its_options():
+    x = columns(60)
+    table, y = pd.DataFrame(x), x["angle"] * np.exp(-x["mean radius"])
+    fitted = KANRegressor(symbolic=True, random_state=3, max_fits=50).fit(table, y)
+    order = np.lexsort((y, *table.to_numpy().T[::-1]))
+    searched = kanserve.find_formulas(table.assign(y=y).iloc[order], target="y", max_fits=50, seed=3)
+    assert str(fitted.findings_) == str(searched)
+    limited = KANRegressor(symbolic=True, random_state=3, max_fits=5, search={"functions": ["sin"]}).fit(table, y)
+    assert limited.findings_.ended == "max_fits"
+    assert not any("exp" in formula.formula.text for formula in limited.findings_)
+    assert clone(limited).search == {"functions": ["sin"]}
+
+
+def test_weights_of_a_symbolic_fit_are_repetitions():
+    x = columns(40)
+    y = x["angle"] + 0.1 * np.random.default_rng(0).normal(size=40)
+    table, weights = pd.DataFrame(x), np.arange(40) % 3
+    weighted = KANRegressor(symbolic=True, random_state=0, max_fits=3).fit(table, y, sample_weight=0.5 * weights)
+    rows = np.repeat(np.arange(40), weights)
+    repeated = KANRegressor(symbolic=True, random_state=0, max_fits=3).fit(table.iloc[rows], y[rows])
+    assert str(weighted.findings_) == str(repeated.findings_)
+    with pytest.raises(ValueError, match="whole multiples of the smallest"):
+        KANRegressor(symbolic=True).fit(table, y, sample_weight=1 + 0.1 * np.arange(40) ** 2)
