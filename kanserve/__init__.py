@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kanserve.formula import Formula as Formula
     from kanserve.formula import formulas as formulas
     from kanserve.formula import from_formula as from_formula
+    from kanserve.formula import register_function as register_function
     from kanserve.importers import from_checkpoint as from_checkpoint
     from kanserve.importers import from_efficient_kan as from_efficient_kan
     from kanserve.importers import from_fast_kan as from_fast_kan
@@ -73,7 +74,7 @@ _HOMES = {
     "artifact_compiler": ("compile", "export"),
     "errors": ("KanserveError",),
     "estimator": ("KANClassifier", "KANRegressor"),
-    "formula": ("Formula", "formulas", "from_formula"),
+    "formula": ("Formula", "formulas", "from_formula", "register_function"),
     "importers": (
         "from_checkpoint",
         "from_efficient_kan",

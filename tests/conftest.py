@@ -39,6 +39,20 @@ def _few_objects_to_collect() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture(autouse=True)
+def _no_functions_of_other_tests() -> Iterator[None]:
+    """Take out of the table what a test registered."""
+    yield
+    if own := sys.modules.get("kanserve.network.own_functions"):
+        from kanserve.formula.expressions import parsing
+        from kanserve.network.functions import FUNCTIONS
+
+        for name in own.OWN:
+            del FUNCTIONS[name], parsing.TABLE_NAMES[name]
+            parsing.FUNCTION_NAMES.remove(name)
+        own.OWN.clear()
+
+
 @pytest.fixture
 def kanserve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     """The command line: kanserve("fit", "rows.csv") gives the exit code, standard output and standard error."""

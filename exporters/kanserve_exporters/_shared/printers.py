@@ -60,6 +60,8 @@ class _Guarded:
             product = f"({'*'.join([text] * abs(int(power)))})"
         elif abs(power) == sympy.Rational(1, 2):
             product = f"{self.root}({text})"
+        elif power.is_Integer and 1 < abs(int(power)) <= _LARGEST_PRODUCT:  # of a sum, in a function of the user's
+            product = f"({'*'.join([f'({text})'] * abs(int(power)))})"
         elif power == sympy.Rational(3, 2) and base.is_Symbol:
             product = f"({text}*{self.root}({text}))"
         else:

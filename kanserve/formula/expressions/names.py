@@ -39,6 +39,12 @@ _C_RESERVED = """
 _CODE_RESERVED = _CALLED | {*keyword.kwlist, *keyword.softkwlist, "np", *_C_RESERVED.split()}
 
 
+def reserve(word: str) -> None:
+    """Keep variables from being called like a function that was added to the table."""
+    _TEXT_RESERVED.add(word)
+    _CODE_RESERVED.add(word)
+
+
 def identifiers(names: Iterable[str], also: Collection[str] = ()) -> tuple[str, ...]:
     """A unique ASCII identifier for each name, valid in Python and in C99.
 

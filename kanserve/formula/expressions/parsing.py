@@ -40,7 +40,7 @@ COMPOSITIONS = {
     **dict.fromkeys(("arcsinh", "asinh", "arsinh"), "sign(x)*log(abs(x) + sqrt(x^2 + 1))"),
     **dict.fromkeys(("arccosh", "acosh", "arcosh"), "log(x + sqrt((x - 1)*(x + 1)))"),
 }
-FUNCTION_NAMES = frozenset({*TABLE_NAMES, *COMPOSITIONS})
+FUNCTION_NAMES = {*TABLE_NAMES, *COMPOSITIONS}
 
 _NOT_FINITE = frozenset({"inf", "infinity", "nan"})  # how Python and others write numbers that are not finite
 

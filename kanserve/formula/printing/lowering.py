@@ -113,6 +113,8 @@ class Lowering:
                 return self._joined("add", [self._spelled(left, x), self._spelled(right, x)])
             case ast.BinOp(base, ast.Pow(), ast.Constant(int() as exponent)):
                 return self._power(self._spelled(base, x), exponent)
+            case ast.BinOp(left, ast.Mult(), right):
+                return self._joined("mul", [self._spelled(left, x), self._spelled(right, x)])
             case ast.BinOp(above, ast.Div(), below):
                 under = self._power(self._spelled(below, x), -1)
                 over = self._spelled(above, x)

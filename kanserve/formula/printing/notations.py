@@ -12,6 +12,7 @@ from kanserve.formula.expressions.numbers import Named, named
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, reciprocal, signed
 from kanserve.network.functions import FUNCTIONS, SPECIAL
+from kanserve.network.own_functions import OWN
 
 _NAMES_OF_NUMBERS = {"pi", "e"}  # an input may have such a name
 _NUMPY_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atanh": "arctanh", "Abs": "abs"}
@@ -53,7 +54,7 @@ class Text(Dialect):
         return self._names[column]
 
     def call(self, name: str, argument: Printed) -> Printed:
-        if name in SPECIAL:
+        if name in SPECIAL or name in OWN:
             return Printed(f"{name}({signed(argument)})")
         template = FUNCTIONS[name].sympy.replace("sympy.", "").replace("Abs", "abs").replace("**", "^")
         if len(re.findall(r"\bx\b", template)) > 1:

@@ -17,6 +17,7 @@ from kanserve.data.dataset import scaled
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan
+from kanserve.network.own_functions import own_functions
 from kanserve.train.common.argument_checks import not_negative, whole
 from kanserve.train.common.events import Event, Report
 from kanserve.train.common.training_settings import TRAINING
@@ -102,7 +103,7 @@ def refine(
 
 
 def _start(kan: Kan, free: tuple[Free, ...], cost: Penalty, x: Array, y: Array, row_weights: Array | None) -> "Descent":
-    if native.library() is not None:
+    if native.library() is not None and not own_functions(kan):
         return Compiled(kan, free, cost, x, y, row_weights)
     one = jacobian.problem(kan, x, y, row_weights, free)
     kind = FewResiduals if by_residuals(y.size, one.size) else Point

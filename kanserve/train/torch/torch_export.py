@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.errors import CheckpointError, MissingDependencyError, NetworkError
+from kanserve.errors import CheckpointError, ExportError, MissingDependencyError, NetworkError
 from kanserve.network.kan import Kan, Layer, Variable
+from kanserve.network.own_functions import own_functions
 from kanserve.network.splines import basis
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def to_torch(kan: Kan, *, dtype: "torch.dtype | None" = None, device: "torch.dev
     ------
     MissingDependencyError
         torch is not installed.
+    ExportError
+        The network has a function that `kanserve.register_function` added.
 
     Examples
     --------
@@ -64,6 +67,11 @@ def to_torch(kan: Kan, *, dtype: "torch.dtype | None" = None, device: "torch.dev
         from kanserve.train.torch.torch_network import KanNetwork
     except ImportError:
         raise MissingDependencyError("torch", "train") from None
+    if own := own_functions(kan):
+        raise ExportError(
+            f"The network has the function {own[0]!r}, which was added by register_function: torch_network.py, which "
+            "runs without kanserve, does not have it. Export it as C, ONNX or NumPy."
+        )
     arrays: dict[str, NDArray[Any]] = {name: getattr(kan, name) for name in ENDS}
     for n, layer in enumerate(kan.layers):
         arrays |= {f"layers.{n}.{name}": getattr(layer, name) for name in ARRAYS}
