@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kanserve.formula.expressions.tree import evaluate_tree as evaluate_tree
     from kanserve.formula.from_network.formulas import formulas as formulas
     from kanserve.formula.from_network.sources import source as source
-    from kanserve.formula.own_functions import register_function as register_function
+    from kanserve.formula.function_registration import register_function as register_function
     from kanserve.formula.printing.symbolic import expression as expression
     from kanserve.formula.to_network.from_formula import from_formula as from_formula
 
@@ -37,7 +37,7 @@ _HOMES = {
     "formulas": "from_network.formulas",
     "from_formula": "to_network.from_formula",
     "from_json": "expressions.storage",
-    "register_function": "own_functions",
+    "register_function": "function_registration",
     "source": "from_network.sources",
     "to_json": "expressions.storage",
     "verify": "expressions.checking",

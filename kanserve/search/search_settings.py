@@ -1,9 +1,9 @@
 """The settings of a search: the numbers that decide what is tried, believed or kept, with its meaning.
 
-`SEARCH.get()` gives those in force. `find_formulas(..., settings=...)` puts others in force for one search. Prototype's
-value: that of a prototype which found all of 30 Feynman equations. Other sources are not recorded. Steps are of
-Levenberg-Marquardt. The spread of outputs is their standard deviation. A relative error is relative to their root mean
-square.
+`SEARCH.get()` gives those in force. `find_formulas(..., settings=...)` puts others in force for one search.
+"Prototype's value": that of a prototype which found all of 30 Feynman equations. Other sources are not recorded. Steps
+are of Levenberg-Marquardt. The spread of outputs is their standard deviation. A relative error is relative to their
+root mean square.
 """
 
 from contextvars import ContextVar
@@ -383,8 +383,6 @@ class SearchSettings:
     """Fewest terms per factor."""
     separation_least_variation: float = 1e-4
     """Least variation of a part: in a sum relative to y, in a product to the part's mean size."""
-
-    # single_index
     single_index_most_inputs: int = 5
     """Most inputs with which functions of one variable are tried."""
     single_index_largest_roughness: float = 0.02

@@ -109,7 +109,8 @@ def test_a_search_that_is_killed_leaves_its_formulas_and_the_next_one_starts_fro
         find_formulas(rows, max_fits=30, report=kill, checkpoint=path)
     left = Findings.load(path)
     assert left.ended == "interrupted"
-    assert sorted(left.select("accuracy").formula.text) == sorted(events[-1].text)  # but for the order of the terms
+    accurate, told = left.select("accuracy"), kanserve.from_formula(events[-1].text, inputs=["x1", "x2"])
+    np.testing.assert_allclose(accurate(X), told(X)[:, 0], atol=1e-3 * rows[1].std())  # the text is rounded
     found = find_formulas(rows, max_fits=1, checkpoint=path)
     assert found.select("accuracy").validation <= 1.05 * left.select("accuracy").validation
     assert str(Findings.load(path)) == str(found)
