@@ -44,7 +44,14 @@ class EvidenceSettings:
     additive_margin: float = 12.0
     """Names whose information criterion is higher than the best by more are not tried."""
 
+    held_out_rows: int = 40
+    """Samples of which some are held out; with fewer, formulas are validated by leave-one-out errors."""
+    undetermined: float = 1e-9
+    """Singular values of the derivatives by the constants, relative to the largest, that are rounding."""
+
     # outliers
+    outlier_part_rows: int = 5000
+    """Samples that are looked at together, at most twice as many."""
     outlier_rows: int = 50
     """Samples that are needed to tell outliers."""
     outlier_degree: int = 8

@@ -21,6 +21,7 @@ from kanserve.search.driver.preprocess import Prepared, prepared
 from kanserve.search.driver.results import Ending, Findings, Selection, checked_selection, pareto_front
 from kanserve.search.driver.search_checkpoint import SearchCheckpoint
 from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
+from kanserve.search.driver.search_rows import Loss, search_rows
 from kanserve.search.driver.several_outputs import by_output
 from kanserve.search.driver.template_search import by_template
 from kanserve.search.driver.units import Units, checked_units
@@ -49,6 +50,7 @@ def find_formulas(
     max_complexity: float | None = None,
     template: str | None = None,
     selection: Selection = "best",
+    loss: Loss = "auto",
     start: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
@@ -94,6 +96,10 @@ def find_formulas(
         must be terms, with known factors. `functions` and `nested_constraints` are for the unknown functions.
     selection : {"best", "accuracy", "score"}
         How `best` is chosen among the formulas, as `Findings.select` does it.
+    loss : {"auto", "squared", "huber", "student_t"}
+        What is minimised. "auto" leaves out outliers, samples that are set apart from all around them, and is
+        otherwise least squares, unless what the best formula leaves has heavy tails; "squared" is least squares of all
+        samples. "huber" and "student_t" give large errors less weight when the constants are fitted at last.
     start : Findings, ScoredFormula, Kan, str, sympy.Expr or sequence of these, optional
         Formulas to start from, such as those of an earlier search or a law from the literature. The numbers in them
         are fitted to the data, except -1 as a factor, and they compete with what is found. If one settles the search,
@@ -118,7 +124,7 @@ def find_formulas(
     Raises
     ------
     DataError
-        For classes, weights, fewer than ten rows, or outputs beyond 1e150.
+        For classes, weights, fewer than five rows, or outputs beyond 1e150.
     InputError
         For units that no law can relate, for formulas to start from with other inputs, and for invalid options.
 
@@ -141,12 +147,13 @@ def find_formulas(
         if template is not None or checkpoint is not None:
             raise InputError("template and checkpoint are for one output; search several one at a time.")
         options = {"progress": progress, "report": report, "settings": settings}
-        options |= {"nested_constraints": nested_constraints, "max_complexity": max_complexity}
+        options |= {"nested_constraints": nested_constraints, "max_complexity": max_complexity, "loss": loss}
         search = partial(find_formulas, seed=seed, functions=functions, selection=selection, **options)
         return by_output(rows, search, units, start, seconds, max_fits)
     known = checked_units(units, rows)
     constraints = checked_constraints(functions, nested_constraints, max_complexity, rows.inputs)
-    learn, held = rows.split(settings.find_formulas_held_out_share, seed)
+    samples = search_rows(rows, seed, loss)
+    learn, held = samples.learn, samples.held
     if seconds is None:
         seconds = settings.find_formulas_default_seconds if max_fits is None else math.inf
     if template is not None:
@@ -156,7 +163,7 @@ def find_formulas(
         search = partial(find_formulas, seed=seed, nested_constraints=nested_constraints, **options)
         few, limits = learn.sample(settings.find_formulas_most_rows, seed), constraints.of_complexity()
         composed = Finisher(learn, held, few, None, -math.inf, limits)  # no time: it keeps the form of the template
-        return by_template(template, composed, search, functions, seconds, max_fits).chosen(selection)
+        return samples.judged(by_template(template, composed, search, functions, seconds, max_fits).chosen(selection))
     saved = SearchCheckpoint(checkpoint)
     starts = starting_trees(saved.started(start), rows.inputs)
     watch = Watch(progress)
@@ -165,7 +172,7 @@ def find_formulas(
     most = settings.find_formulas_most_rows
     begun = refitted(starts, plan.finisher(learn, held, learn.sample(most, seed), began + seconds))
     if begun.settled is not None:
-        return saved.finish(begun.alone(), selection)
+        return saved.finish(samples.judged(begun.alone()), selection)
     saved.keep(begun.formulas)
     found: Findings | None = None
     while True:
@@ -175,7 +182,7 @@ def find_formulas(
         fits_left -= fits
         refuted = now.best.refuted and now.ended in ("settled", "exhausted")
         if not refuted or few is learn or most >= settings.evidence.most_rows or fits_left <= 0 or plan.over():
-            return saved.finish(begun.joined(found), selection)
+            return saved.finish(samples.judged(begun.joined(found)), selection)
         most *= settings.evidence.row_growth
 
 

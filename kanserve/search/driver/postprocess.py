@@ -116,6 +116,8 @@ class Finisher:
         learn, held = self.learn, self.held
         error, fitted = _error(tree, learn.x, learn.y[:, 0])
         validation, judged = _error(tree, held.x, held.y[:, 0])
+        if held is learn:
+            validation = left_out_error(tree, learn.x, learn.y[:, 0])
         enough = SEARCH.get().postprocess_rows_per_constant * len(Constants(tree).places) <= len(learn)
         if not (enough and math.isfinite(error) and math.isfinite(validation)):
             return None
@@ -134,6 +136,20 @@ class Finisher:
             residuals = y - evaluate_tree(tree, {}, x)
         finite = np.isfinite(residuals)
         return refutes(residuals[finite], x[finite])
+
+
+def left_out_error(tree: Tree, x: Array, y: Array) -> float:
+    """The root mean square of the leave-one-out residuals, r / (1 - h), of the constants without a name."""
+    constants = Constants(tree, known_constants(tree))
+    got, jacobian = constants.derivatives(constants.values, x)
+    if not np.isfinite(jacobian).all():
+        return math.inf
+    u, sizes, _ = np.linalg.svd(jacobian, full_matrices=False)
+    u = u[:, sizes > SEARCH.get().evidence.undetermined * sizes.max(initial=0.0)]
+    rest = 1 - np.sum(u**2, axis=1)
+    with np.errstate(all="ignore"):
+        residuals = np.where(y == got, 0.0, (y - got) / np.maximum(rest, 0.0))
+    return float(np.sqrt(np.mean(residuals**2)))
 
 
 def _estimated(tree: Tree) -> int:

@@ -43,6 +43,8 @@ class Findings(Sequence[ScoredFormula]):
         One of them.
     ended : {"settled", "exhausted", "seconds", "max_fits", "interrupted"}
         Why the search ended.
+    outliers : int
+        Samples that were left out as outliers, and that `best` does not explain.
 
     Examples
     --------
@@ -56,6 +58,7 @@ class Findings(Sequence[ScoredFormula]):
     candidates: tuple[ScoredFormula, ...]
     best: ScoredFormula
     ended: Ending = "settled"
+    outliers: int = 0
 
     @overload
     def __getitem__(self, index: int) -> ScoredFormula: ...
@@ -80,7 +83,8 @@ class Findings(Sequence[ScoredFormula]):
     @property
     def meaning(self) -> str:
         """The status, and what it says."""
-        return f"{self.status}: {_MEANING[self.status]}"
+        but = f" But for {self.outliers} outlier{'s' * (self.outliers > 1)}." if self.outliers else ""
+        return f"{self.status}: {_MEANING[self.status]}{but}"
 
     @property
     def scores(self) -> tuple[float, ...]:
@@ -243,7 +247,8 @@ class Findings(Sequence[ScoredFormula]):
         >>> kanserve.Findings.load(path).best.formula.text
         '3*x1/x2'
         """
-        facts = {"ended": self.ended, "best": [candidate is self.best for candidate in self.candidates].index(True)}
+        best = [candidate is self.best for candidate in self.candidates].index(True)
+        facts = {"ended": self.ended, "best": best, "outliers": self.outliers}
         formulas = [
             {"parts": dict(candidate.parts), **{name: getattr(candidate, name) for name in _STORED}}
             for candidate in self.candidates
@@ -286,7 +291,7 @@ class Findings(Sequence[ScoredFormula]):
             ended = stored.facts["ended"]
             if ended not in get_args(Ending):
                 raise ValueError(f"ended is {ended!r:.40}")
-            return cls(tuple(made), made[int(stored.facts["best"])], ended)
+            return cls(tuple(made), made[int(stored.facts["best"])], ended, int(stored.facts["outliers"]))
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise FormatError(f"The findings {os.fspath(path)!r} are incomplete: {error!r:.80}.") from None
 

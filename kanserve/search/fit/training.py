@@ -51,7 +51,9 @@ class SearchSamples:
 
 
 def split(x: Array, y: Array, seed: int) -> SearchSamples:
-    """Hold out a fifth of the rows, chosen by the seed."""
+    """Hold out a fifth of the rows, chosen by the seed; of few rows none."""
+    if len(x) < SEARCH.get().evidence.held_out_rows:
+        return SearchSamples(x, y, x, y)
     order = np.random.default_rng(seed).permutation(len(x))
     held, learn = np.split(order, [len(x) // 5])
     return SearchSamples(x[learn], y[learn], x[held], y[held])

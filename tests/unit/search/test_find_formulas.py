@@ -199,7 +199,7 @@ def test_noise_on_few_rows_is_never_an_exact_law_nor_one_of_many_constants(rows)
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((X[:9], A[:9]), "At least 10 rows"),
+        ((X[:4], A[:4]), "At least 5 rows"),
         ((X, np.where(A > 1, np.nan, A)), "finite"),
         (Dataset(X, np.stack([A > 1, A <= 1], axis=1), classes=("no", "yes")), "classes"),
         (Dataset(X, A, weights=B), "weights"),
