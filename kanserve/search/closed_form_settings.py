@@ -12,6 +12,14 @@ class ClosedFormSettings:
     largest_tolerance: float = 1e-8
     """Problems whose law may be off by more than this are skipped: their values are not exact."""
 
+    # rivals
+    rivals_fall: float = 1e-5
+    """Ratio of the error of a law to that of the polynomials that are its rivals, at most."""
+    rivals_rounding: float = 1e-15
+    """Errors relative to the largest output that are rounding."""
+    rivals_singular: float = 3e-15
+    """Largest singular value, for columns of length 1, that is rounding."""
+
     # sparse_polynomial
     polynomial_terms: int = 130
     """Terms before any is left out, at most; a fit takes time in proportion to their square."""
@@ -19,6 +27,8 @@ class ClosedFormSettings:
     """Highest total degree by the number of inputs."""
     polynomial_other_degree: int = 3
     """Highest total degree with more inputs than those."""
+    linked_degree: int = 4
+    """Highest total degree under a function: a high one, of few rows, comes close to any smooth law."""
     polynomial_rows_per_term: int = 2
     """Rows needed per term: with fewer, any values are a polynomial."""
     polynomial_exact_error: float = 1e-10
@@ -49,6 +59,8 @@ class ClosedFormSettings:
     """Share of the variance that a term or pair may leave on the ranked rows."""
     term_exact_error: float = 1e-10
     """Relative error up to which a sum is exact."""
+    term_choice: int = 1
+    """Constants that the choice among all pairs of terms is worth."""
     term_largest_value: float = 1e9
     """Terms with larger values are not tried: the others would be lost to rounding."""
     term_rounding: float = 1e-9

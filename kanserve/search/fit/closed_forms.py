@@ -118,7 +118,7 @@ def linked(one: SearchProblem, search: Search) -> FittedNetwork | None:
             continue
         budget.count_fit()
         values = link.forward(one.y)
-        found = sparse_polynomial(one.x, values)
+        found = sparse_polynomial(one.x, values, SEARCH.get().closed_forms.linked_degree)
         nodes = [_of_polynomial(found)] if found is not None else []
         if not nodes and one.inputs == 1 and not few_values(one.x):
             sums = ([*_terms(found)] for found in term_sums(one.x, values, pairs=False))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.functions import FUNCTIONS
+from kanserve.search.regression.rivals import outdoes_polynomials
 from kanserve.search.regression.variable_projection import Constant, Scaled, projected
 from kanserve.search.search_settings import SEARCH
 
@@ -50,7 +51,12 @@ def scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
     for terms in _ranked(groups, values, y, beside, count):
         fitted, coefficients, error = projected(terms, x, y, beside)
         sizes = [abs(c) for c in coefficients[beside.shape[1] :].tolist()]
-        if error < settings.term_exact_error * spread and max(sizes) < settings.scaled_largest_term * spread:
+        constants = len(coefficients) + sum(len(term.free) for term in fitted)
+        if (
+            error < settings.term_exact_error * spread
+            and max(sizes) < settings.scaled_largest_term * spread
+            and outdoes_polynomials(x, y, constants, error)
+        ):
             return scaled_sum_of([_without_rate(term, x) for term in fitted], coefficients, powers)
     return None
 
@@ -102,7 +108,7 @@ def _ranked(groups: list[Group], values: Array, y: Array, beside: Array, count: 
     settings = SEARCH.get().closed_forms
     q = np.linalg.qr(beside)[0]
     centred = values - q @ (q.T @ values)
-    centred /= np.sqrt(np.sum(values**2, axis=0))
+    centred /= np.sqrt(np.sum(values**2, axis=0)) + 1e-300
     target = y - q @ (q.T @ y)
     ranked = np.argsort(-_explained(groups, centred, target), kind="stable")
     if count == 1:
@@ -131,7 +137,8 @@ def _explained(groups: list[Group], columns: Array, target: Array) -> Array:
         determinant = sizes[first] * sizes[last] - cross**2
         both = sizes[last] * dots[first] ** 2 - 2 * cross * dots[first] * dots[last] + sizes[first] * dots[last] ** 2
         gained: Array = np.where(first == last, alone, both / determinant)
-    told = np.where(first == last, sizes[first], determinant / sizes[first]) > SEARCH.get().closed_forms.scaled_least
+        left = np.where(first == last, sizes[first], determinant / sizes[first])
+    told = left > SEARCH.get().closed_forms.scaled_least
     return np.where(told & np.isfinite(gained), gained, 0.0)
 
 

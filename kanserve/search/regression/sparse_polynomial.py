@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.bases import total_degree
+from kanserve.search.regression.rivals import chebyshev_columns, falls_at_once
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
@@ -56,13 +57,17 @@ def monomials(x: Array, powers: Sequence[Powers]) -> Array:
     return np.stack(columns, axis=1)
 
 
-def sparse_polynomial(x: Array, y: Array) -> Polynomial | None:
-    """The polynomial that y (N,) is at rows x (N, d), but for rounding; None where it is none."""
+def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynomial | None:
+    """The polynomial that y (N,) is at rows x (N, d), but for rounding; None where it is none.
+
+    `highest` is the highest total degree that is tried; that of the settings if left out.
+    """
     scale = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
     if not scale:
         return None
     settings, inputs, freedom = SEARCH.get().closed_forms, x.shape[1], _freedom(x)
-    for degree in range(1, settings.polynomial_degrees.get(inputs, settings.polynomial_other_degree) + 1):
+    most = settings.polynomial_degrees.get(inputs, settings.polynomial_other_degree) if highest is None else highest
+    for degree in range(1, most + 1):
         powers = _within(powers_of(inputs, degree), freedom)
         if not determined(len(powers), len(y)):
             return None
@@ -72,6 +77,8 @@ def sparse_polynomial(x: Array, y: Array) -> Polynomial | None:
             return None
         coefficients, error = _least_squares(columns, y)
         if error < settings.polynomial_exact_error * scale:
+            if not falls_at_once(x, y, degree):
+                return None
             return _eliminated(columns, y, powers, coefficients, scale)
     return None
 
@@ -154,6 +161,16 @@ def _degrees(inputs: int, rows: int) -> Iterator[tuple[int, int]]:
                 yield top, bottom
 
 
+def _stands_alone(x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers]) -> bool:
+    """Whether P - y·Q vanishes for one choice of P and Q and not nearly for others, in a basis that loses no digits."""
+    top, bottom = (chebyshev_columns(x, np.array(powers, np.int64)) for powers in (above, below))
+    columns = np.concatenate([top, -y[:, None] * bottom], axis=1)
+    columns = columns / np.sqrt(np.sum(columns**2, axis=0))
+    values = np.linalg.svd(np.linalg.qr(columns, mode="r"), compute_uv=False)
+    settings = SEARCH.get().closed_forms
+    return bool(values[-1] < min(settings.rivals_singular, settings.rivals_fall * values[-2]))
+
+
 def _null_vector(
     columns: Array, split: int, x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers], scale: float
 ) -> Rational | None:
@@ -171,7 +188,7 @@ def _null_vector(
 
     kept = list(range(columns.shape[1]))
     size, vector = smallest(kept)
-    if size > exact:
+    if size > exact or not _stands_alone(x, y, above, below):
         return None
     while len(kept) > 2:
         order = np.argsort(np.abs(vector))

@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.search.regression.rivals import outdoes_polynomials
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
@@ -202,7 +203,8 @@ def _exact(x: Array, y: Array, terms: list[Term], degree: int, limit: float) -> 
     kept = list(range(design.shape[1]))
     sizes = np.sqrt(np.mean(design**2, axis=0))
     coefficients, error = _solved(design, sizes, y, kept)
-    if error > limit:
+    constants = design.shape[1] + SEARCH.get().closed_forms.term_choice
+    if error > limit or not outdoes_polynomials(x, y, constants, error):
         return None
     while len(kept) > 1:
         smallest = min(kept, key=lambda k: abs(coefficients[k]) * sizes[k])

@@ -45,7 +45,7 @@ def test_what_the_law_explains_is_no_outlier():
 
 def test_an_unknown_loss_is_named():
     with pytest.raises(InputError, match="'auto', 'squared', 'huber', 'student_t', got 'cauchy'"):
-        find_formulas((X, A), loss="cauchy")
+        find_formulas((X, A), loss="cauchy")  # type: ignore[arg-type]
 
 
 def test_of_few_samples_none_is_held_out():

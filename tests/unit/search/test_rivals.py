@@ -1,0 +1,53 @@
+"""A form is exact because the law has it, not because any smooth law on a short range is close to it."""
+
+import numpy as np
+import pytest
+
+from kanserve.search.regression.rivals import falls_at_once, outdoes_polynomials
+from kanserve.search.regression.scaled_terms import scaled_sum
+from kanserve.search.regression.sparse_polynomial import rational_function, sparse_polynomial
+from kanserve.search.regression.term_sums import term_sums
+
+SMOOTH = {
+    "exp": lambda x: np.exp(-0.7 * x),
+    "sin": np.sin,
+    "cos": lambda x: np.cos(0.3 * x),
+    "log": lambda x: np.log(x + 1),
+    "root": lambda x: np.sqrt(x + 2),
+    "tanh": lambda x: np.tanh(x / 3),
+    "sinc": np.sinc,
+}
+RANGES = [(0.0, 1.0), (-1.0, 1.0), (1.0, 1.5)]
+
+
+@pytest.mark.parametrize("count", [16, 40, 200])
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_smooth_law_on_a_short_range_is_neither_a_polynomial_nor_a_quotient(name, count):
+    for low, high in RANGES:
+        x = np.random.default_rng(0).uniform(low, high, (count, 1))
+        y = SMOOTH[name](x[:, 0])
+        assert sparse_polynomial(x, y) is None and rational_function(x, y) is None
+
+
+@pytest.mark.parametrize(("low", "high"), RANGES)
+def test_a_law_without_a_name_is_no_sum_of_functions(low, high):
+    x = np.random.default_rng(0).uniform(low, high, (200, 1))
+    y = 1 / np.cosh(x[:, 0]) ** 1.3 * np.cos(x[:, 0] ** 2 / 5)
+    assert not list(term_sums(x, y))
+    assert not any(scaled_sum(x, y, count, degree) for count in (1, 2) for degree in (0, 1, 3))
+
+
+@pytest.mark.parametrize(("low", "high"), RANGES)
+def test_true_polynomials_and_quotients_on_a_short_range_are_found(low, high):
+    x = np.random.default_rng(0).uniform(low, high, (200, 1))
+    u = x[:, 0]
+    assert sparse_polynomial(x, u**6 - 2 * u**3 + 1) is not None
+    assert rational_function(x, (u**2 + 1) / (u + 3)) is not None
+    assert rational_function(x, (u + 1) ** 3 / (u**2 - u + 1)) is not None
+
+
+def test_a_law_outdoes_polynomials_of_as_many_constants_and_a_rival_does_not():
+    x = np.random.default_rng(0).uniform(0, 1, (200, 1))
+    y = np.exp(x[:, 0])
+    assert outdoes_polynomials(x, y, 2, 1e-16) and not outdoes_polynomials(x, y, 12, 1e-16)
+    assert falls_at_once(x, x[:, 0] ** 5, 5) and not falls_at_once(x, y, 10)
