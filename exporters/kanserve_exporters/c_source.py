@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
+from kanserve.network.functions import function
 from kanserve.network.kan import Kan, Variable
 from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows
 from kanserve.options import ExportOptions
@@ -140,9 +141,9 @@ def _helpers(layers: list[Parts], dialect: Dialect, gradient: bool) -> list[str]
     based = any(spline.base == "silu" for spline in splines)
     only_plain = based and "silu" not in used  # the fast form has its own silu
     used |= {"silu"} if based else set()
-    blocks = [template.SIGN] if "sign" in used else []
+    blocks = [template.SIGN] if any("sign(" in function(name).sympy for name in used) else []
     blocks += [special_functions.c_j0(dialect)] if "j0" in used else []
-    for name in sorted(function for function in used if needs_helper(function, dialect)):
+    for name in sorted(used_name for used_name in used if needs_helper(used_name, dialect)):
         outside = dialect.guarded(name)
         check = f"    if (!({domain(name)})) *bad = 1;\n" if outside else ""
         text = (

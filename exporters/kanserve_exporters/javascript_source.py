@@ -175,7 +175,8 @@ def _numbers(values: Iterable[float]) -> str:
 
 
 def _math(text: str) -> str:
-    """An expression over NumPy as one over Math, whose arcsin is called asin; abs is Python's own."""
+    """An expression over NumPy as one over Math, whose arcsin is called asin and power pow; abs is Python's own."""
+    text = text.replace("numpy.power(", "numpy.pow(")
     text = re.sub(r"\bnumpy\.(arc)?(\w+)", lambda found: f"Math.{'a' if found[1] else ''}{found[2]}", text)
     return re.sub(r"(?<![\w.])abs\(", "Math.abs(", text)
 

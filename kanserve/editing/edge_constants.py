@@ -17,7 +17,7 @@ from kanserve.editing.editing_limits import EDITING
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex, edge_names
 from kanserve.network.kan import Kan, Sum, Symbolic, Zero
-from kanserve.simplification.edge_candidates import HOMOGENEOUS
+from kanserve.simplification.edge_candidates import homogeneous
 from kanserve.simplification.symbolic_edges import named
 
 NAMES = ("a", "b", "c", "d")
@@ -55,8 +55,8 @@ def _neutral(one: Symbolic) -> Symbolic:
     name, a, b, c, d = one.function, one.a, one.b, one.c, one.d
     if name == "x":
         return Symbolic(name, 1.0, 0.0, c * a, c * b + d)
-    if name in HOMOGENEOUS and a != 0:
-        factor, offset = HOMOGENEOUS[name](abs(a))
+    if a != 0 and (scaling := homogeneous(name)):
+        factor, offset = scaling(abs(a))
         return Symbolic(name, a / abs(a), b / abs(a), c * factor, d + c * offset)
     if name == "exp" and abs(b) < EDITING.edge_constants_most_exponent:
         return Symbolic(name, a, 0.0, c * exp(b), d)

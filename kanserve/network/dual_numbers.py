@@ -44,7 +44,6 @@ _RULES: _Rules = {
     np.log2: (lambda a: 1 / (np.log(2) * a),),
     np.log10: (lambda a: 1 / (np.log(10) * a),),
     np.log1p: (lambda a: 1 / (1 + a),),
-    np.arcsinh: (lambda a: 1 / np.sqrt(a * a + 1),),
     np.arccosh: (lambda a: 1 / np.sqrt(a * a - 1),),
     np.fabs: (np.sign,),
 }

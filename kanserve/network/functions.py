@@ -11,39 +11,27 @@ variable `x`, so that this module imports nothing but NumPy:
 
 The rows of `SPECIAL` are not in NumPy: `kanserve.network.special` computes them, and their ONNX expression may call
 functions that the exporter composes (BesselJ0, Gamma). The last rows are powers of imported networks: no search tries
-them, as products of the others express the same.
+them, as products of the others express the same. All other powers with a real exponent, such as x^(5/3) and 1/x^1.37,
+are in the table by their names (`kanserve.network.powers`), although it does not list them.
 
 A function gives NaN or an infinity outside its `domain` and never raises. `complexity` ranks candidates that fit
 equally well: simpler first.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import NotFoundError
 from kanserve.network import special
+from kanserve.network.powers import OF_IMPORTED_NETWORKS, Function, power, power_name, written_exponent
+
+__all__ = ["FUNCTIONS", "SPECIAL", "Function", "function", "unknown_function"]
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Function:
-    """One row: f, its derivative, its expressions in other languages, its domain and its complexity."""
-
-    name: str
-    numpy: Callable[[Array], Array]
-    derivative: Callable[[Array], Array]
-    torch: str
-    sympy: str
-    c: str
-    onnx: str
-    domain: str  # a condition on x, "" when f is finite everywhere
-    complexity: float
 
 
 def _sigmoid(x: Array) -> Array:
@@ -179,6 +167,17 @@ _ROWS = (
         "-1 < x < 1",
         3.2,
     ),
+    Function(
+        "arcsinh",
+        np.arcsinh,
+        lambda x: 1 / np.sqrt(x * x + 1),
+        "torch.asinh(x)",
+        "sympy.asinh(x)",
+        "asinh(x)",
+        "Asinh(x)",
+        "",
+        3.2,
+    ),
     Function("sinh", np.sinh, np.cosh, "torch.sinh(x)", "sympy.sinh(x)", "sinh(x)", "Sinh(x)", "", 3.2),
     Function("cosh", np.cosh, np.sinh, "torch.cosh(x)", "sympy.cosh(x)", "cosh(x)", "Cosh(x)", "", 3.2),
     Function(
@@ -293,75 +292,51 @@ _SPECIAL_ROWS = (
 )
 SPECIAL = tuple(row.name for row in _SPECIAL_ROWS)
 
-_POWER_ROWS = (
-    Function(
-        "x^5",
-        lambda x: (x * x) * (x * x) * x,
-        lambda x: 5 * (x * x) * (x * x),
-        "(x*x)*(x*x)*x",
-        "x**5",
-        "(x*x)*(x*x)*x",
-        "Mul(Mul(Mul(x, x), Mul(x, x)), x)",
-        "",
-        3.1,
-    ),
-    Function(
-        "1/x^3",
-        lambda x: 1 / (x * x * x),
-        lambda x: -3 / ((x * x) * (x * x)),
-        "1/(x*x*x)",
-        "1/x**3",
-        "1/(x*x*x)",
-        "Reciprocal(Mul(Mul(x, x), x))",
-        "x != 0",
-        3.2,
-    ),
-    Function(
-        "1/x^4",
-        lambda x: 1 / ((x * x) * (x * x)),
-        lambda x: -4 / ((x * x) * (x * x) * x),
-        "1/((x*x)*(x*x))",
-        "1/x**4",
-        "1/((x*x)*(x*x))",
-        "Reciprocal(Mul(Mul(x, x), Mul(x, x)))",
-        "x != 0",
-        3.7,
-    ),
-    Function(
-        "1/x^5",
-        lambda x: 1 / ((x * x) * (x * x) * x),
-        lambda x: -5 / ((x * x) * (x * x) * (x * x)),
-        "1/((x*x)*(x*x)*x)",
-        "1/x**5",
-        "1/((x*x)*(x*x)*x)",
-        "Reciprocal(Mul(Mul(Mul(x, x), Mul(x, x)), x))",
-        "x != 0",
-        3.8,
-    ),
-    Function(
-        "x^1.5",
-        lambda x: x * np.sqrt(x),
-        lambda x: 1.5 * np.sqrt(x),
-        "x*torch.sqrt(x)",
-        "x*sympy.sqrt(x)",
-        "x*sqrt(x)",
-        "Mul(x, Sqrt(x))",
-        "x >= 0",
-        3.2,
-    ),
-)
 
-FUNCTIONS: dict[str, Function] = {row.name: row for row in (*_ROWS, *_SPECIAL_ROWS, *_POWER_ROWS)}
+class _Table(dict[str, Function]):
+    """The rows by name; powers with a real exponent are made as they are asked for, and not listed."""
+
+    def __missing__(self, name: str) -> Function:
+        row = power(str(name))
+        if row is None:
+            raise KeyError(name)
+        return row
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and power(str(name)) is not None)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+
+FUNCTIONS: dict[str, Function] = _Table({row.name: row for row in (*_ROWS, *_SPECIAL_ROWS, *OF_IMPORTED_NETWORKS)})
 
 
 _LONGEST_SHOWN = 60  # characters of an unknown name
 
 
 def function(name: str) -> Function:
-    """The row called `name`; NotFoundError with similar names and all names."""
+    """The row called `name`; NotFoundError with similar names and all names.
+
+    >>> function("x^(1/3)").numpy(np.array([-8.0, 0.0])).tolist()
+    [-2.0, 0.0]
+    """
     if name not in FUNCTIONS:
-        wanted = str(name)[:_LONGEST_SHOWN]
-        near = get_close_matches(wanted, FUNCTIONS)
-        nearest = f" Nearest: {', '.join(near)}." if near else ""
-        raise NotFoundError(f"No function is called {wanted!r}.{nearest} There are: {', '.join(FUNCTIONS)}.")
+        raise NotFoundError(unknown_function(name))
     return FUNCTIONS[name]
+
+
+def unknown_function(name: str) -> str:
+    """What to say about a name that no function has: the nearest ones, and all that there are."""
+    wanted = str(name)[:_LONGEST_SHOWN]
+    exponent = written_exponent(wanted)
+    canonical = power_name(exponent) if exponent is not None else None
+    near = [canonical] if canonical is not None else get_close_matches(wanted, FUNCTIONS)
+    nearest = f" Nearest: {', '.join(near)}." if near else ""
+    return (
+        f"No function is called {wanted!r}.{nearest} There are: {', '.join(FUNCTIONS)}; and powers such as x^(5/3), "
+        "x^1.37 and 1/x^(2/3)."
+    )

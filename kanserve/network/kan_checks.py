@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from kanserve.errors import NetworkError
-from kanserve.network.functions import FUNCTIONS
+from kanserve.network.functions import FUNCTIONS, unknown_function
 from kanserve.network.splines import Extrapolation
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def check_layer(one: "Layer") -> None:
     # Each is bounded before they are added, since a sum of huge ones would overflow.
     if one.arity.ndim != 1 or (one.arity < 1).any() or (one.arity > o).any() or one.arity.sum() != o:
         raise NetworkError(f"arity must be positive and add up to the {o} subnodes, got {one.arity.tolist()}.")
-    unknown = set(one.functions.ravel().tolist()) - {"", *FUNCTIONS}
+    unknown = sorted(name for name in set(one.functions.ravel().tolist()) - {""} if name not in FUNCTIONS)
     if unknown:
-        raise NetworkError(f"No function is called {sorted(unknown)[0]!r}. There are: {', '.join(FUNCTIONS)}.")
+        raise NetworkError(unknown_function(unknown[0]))
     _check_knots(one)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
+from kanserve.network.powers import exponent_of
 from kanserve.simplification.simplification_settings import SIMPLIFICATION
 
 Array = NDArray[np.float64]
@@ -21,7 +22,7 @@ Mask = NDArray[np.bool_]
 
 LIBRARY = (
     *("x", "x^2", "x^3", "x^4", "1/x", "1/x^2", "sqrt", "1/sqrt", "exp", "log", "sin", "tan"),
-    *("arcsin", "arctan", "arctanh", "sinh", "cosh", "tanh", "gaussian", "abs"),
+    *("arcsin", "arctan", "arctanh", "arcsinh", "sinh", "cosh", "tanh", "gaussian", "abs"),
 )
 """Of functions that are shifts, mirror images or multiples of each other (sin and cos, tanh and sigmoid), one each."""
 
@@ -316,27 +317,18 @@ def _free(name: str) -> tuple[bool, bool]:
         return False, False
     if name == "exp":
         return True, False
-    return name not in HOMOGENEOUS, True
+    return homogeneous(name) is None, True
 
 
-HOMOGENEOUS: dict[str, Callable[[float], tuple[float, float]]] = {
-    "x": lambda s: (s, 0.0),
-    "x^2": lambda s: (s**2, 0.0),
-    "x^3": lambda s: (s**3, 0.0),
-    "x^4": lambda s: (s**4, 0.0),
-    "x^5": lambda s: (s**5, 0.0),
-    "1/x": lambda s: (1 / s, 0.0),
-    "1/x^2": lambda s: (s**-2, 0.0),
-    "1/x^3": lambda s: (s**-3, 0.0),
-    "1/x^4": lambda s: (s**-4, 0.0),
-    "1/x^5": lambda s: (s**-5, 0.0),
-    "sqrt": lambda s: (s**0.5, 0.0),
-    "1/sqrt": lambda s: (s**-0.5, 0.0),
-    "x^1.5": lambda s: (s**1.5, 0.0),
-    "abs": lambda s: (s, 0.0),
-    "log": lambda s: (1.0, float(np.log(s))),
-}
-"""f(s·t) = factor·f(t) + offset for s > 0: the size of a is redundant for these functions, so it is always 1."""
+def homogeneous(name: str) -> Callable[[float], tuple[float, float]] | None:
+    """Factor and offset of f(s·t) = factor·f(t) + offset for s > 0, as powers have; None for other functions.
+
+    The size of a is redundant for these functions, so it is always 1.
+    """
+    exponent = 1.0 if name == "abs" else exponent_of(name)
+    if exponent is not None:
+        return lambda s: (s**exponent, 0.0)
+    return (lambda s: (1.0, float(np.log(s)))) if name == "log" else None
 
 
 def _canonical(name: str, theta: Array, samples: Samples) -> Symbolic | None:
@@ -348,8 +340,8 @@ def _canonical(name: str, theta: Array, samples: Samples) -> Symbolic | None:
     b = b_of_u - a * samples.middle
     if name == "x":
         return Symbolic("x", 1.0, 0.0, float(c * a), float(c * b + d))
-    if name in HOMOGENEOUS:
-        factor, offset = HOMOGENEOUS[name](abs(a))
+    if scaling := homogeneous(name):
+        factor, offset = scaling(abs(a))
         return Symbolic(name, float(np.sign(a)), float(b / abs(a)), float(c * factor), float(d + c * offset))
     if name == "exp" and abs(b) < 30:
         return Symbolic("exp", float(a), 0.0, float(c * np.exp(b)), float(d))
@@ -363,7 +355,7 @@ def _starts(name: str, natural: float) -> Array:
             return np.array([[1.0, 0.0]])
         case "x^3" | "x^4" | "x^5" | "abs":
             return _pairs(np.ones(1), np.append(np.linspace(-2, 2, 33), natural))
-        case "1/x" | "1/x^2" | "1/x^3" | "1/x^4" | "1/x^5" | "sqrt" | "1/sqrt" | "x^1.5" | "log":
+        case _ if name == "log" or exponent_of(name) is not None:
             poles = 1 + np.geomspace(1e-3, 10, 22)
             return _pairs(np.array([1.0, -1.0]), np.concatenate([poles, -poles, [natural]]))
         case "exp":

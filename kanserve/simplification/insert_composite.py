@@ -9,6 +9,7 @@ import numpy as np
 
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.kan import Kan, Layer, Symbolic, make_layer
+from kanserve.network.powers import NAMES
 from kanserve.simplification.symbolic_edges import named
 from kanserve.train.lm.parameter_vector import carriers
 
@@ -46,7 +47,7 @@ def _carried(before: Layer, node: int) -> int | None:
 
 def _carrying(count: int) -> Layer:
     """A layer of identities, one node per input."""
-    functions = np.full((count, count), "", dtype="<U12")
+    functions = np.full((count, count), "", dtype=NAMES)
     np.fill_diagonal(functions, "x")
     return make_layer(functions=functions, base="zero")
 
@@ -54,7 +55,7 @@ def _carrying(count: int) -> Layer:
 def _with_node(one: Layer, source: int, factors: tuple[Symbolic, ...]) -> Layer:
     """The layer with another node, the product of named functions of one of its inputs."""
     count = len(factors)
-    functions = np.full((count, one.inputs), "", dtype="<U12")
+    functions = np.full((count, one.inputs), "", dtype=NAMES)
     affine = np.tile(_NEUTRAL, (count, one.inputs, 1))
     for n, factor in enumerate(factors):
         functions[n, source], affine[n, source] = factor.function, (factor.a, factor.b, factor.c, factor.d)

@@ -16,11 +16,11 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve.simplification.composites import Composite, composites
 from kanserve.simplification.edge_candidates import (
-    HOMOGENEOUS,
     Array,
     Candidate,
     Samples,
     candidates,
+    homogeneous,
     within_domain,
 )
 from kanserve.simplification.insert_composite import with_inner
@@ -161,7 +161,7 @@ def _without_constant(samples: Samples, level: float, floor: float, library: Seq
     """c·f(z - natural) for functions that are 0 or infinite at 0, fitted in closed form."""
     values, weights = samples.values - level, samples.weights
     for name in library:
-        if name == "log" or name not in HOMOGENEOUS:
+        if name == "log" or homogeneous(name) is None:
             continue
         b = -samples.natural
         if not within_domain(name, np.array([samples.low + b]), np.array([samples.high + b]))[0]:

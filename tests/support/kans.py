@@ -170,6 +170,14 @@ def domains() -> Kan:
     return Kan((_symbolic([["log"], ["sqrt"], ["1/x"], ["arcsin"]], affine),))
 
 
+def powers() -> Kan:
+    """Powers with real exponents, from below 0 to far above, at 0 too where they are defined everywhere."""
+    everywhere = [[name] for name in ("x^(1/3)", "x^(5/3)", "x^(2/3)", "x^(4/3)", "x^(1/3)")]
+    positive = [[name] for name in ("x^1.37", "x^(3/4)", "1/x^(5/3)", "1/x^(2/3)", "1/x^1.37")]
+    affine = [[[3.0, 0.1, 0.7, 0.0]]] * 4 + [[[1.0, 0.0, 1.0, 0.5]]] + [[[0.5, 2.0, 1.3, -0.2]]] * 5
+    return Kan((_symbolic([*everywhere, *positive], affine),))
+
+
 def classifier() -> Kan:
     """Three classes; the outputs are scores before the softmax."""
     names = ("setosa", "versi color", "virginica")
@@ -240,6 +248,7 @@ ZOO: dict[str, Callable[[], Kan]] = {
         raw_features,
         bases,
         hostile_names,
+        powers,
     )
 }
 

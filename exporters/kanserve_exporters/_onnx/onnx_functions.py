@@ -1,8 +1,9 @@
 """Named functions as ONNX operators, at full double accuracy on a runtime without double kernels for some of them.
 
 The table of functions has each function as nested operator calls. onnxruntime has no double Tan, Asin, Acos, Atan,
-Atanh, Sinh and Cosh, and its double Sigmoid has an absolute, not relative, error of 1e-16. In double these are composed
-of operators that it has; `eps` below is 1.1e-16, and Exp, Log, Sqrt and Tanh have relative errors of a few eps.
+Asinh, Atanh, Sinh and Cosh, and its double Sigmoid has an absolute, not relative, error of 1e-16. In double these are
+composed of operators that it has; `eps` below is 1.1e-16, and Exp, Log, Sqrt and Tanh have relative errors of a few
+eps.
 
 - tan = sin r / cos r, or -cos r / sin r, with r = x - n·π/2 for a whole number n (range reduction): Sin and Cos have
   absolute errors of 5e-16, which are small relative errors only where their values are not small. π/2 is subtracted in
@@ -14,6 +15,7 @@ of operators that it has; `eps` below is 1.1e-16, and Exp, Log, Sqrt and Tanh ha
 - atanh = log1p(w) / 2 with w = 2|x| / (1 - |x|), times the sign of x. 1 - |x| is exact from 1/2 on. Kahan's
   log1p(w) = log(u)·w / (u - 1) with u = 1 + w (and w itself where u = 1) has a relative error of a few eps for every
   w ≥ 0. At |x| = 1 it is inf/inf and beyond it the log of a negative number: NaN, as the row must be.
+- asinh = log1p(|x| + x²/(1 + √(x² + 1))), times the sign of x; from 1e8 on, where x² + 1 is x², log |x| + log 2.
 - The inverse trigonometric functions are the angle of a point (p, q), p ≥ 0. A float32 arctangent gives y₀ with an
   error below 1e-6; rotating the point back by y₀ leaves δ = (q·cos y₀ - p·sin y₀) / (p·cos y₀ + q·sin y₀), and
   angle = y₀ + arctan δ = y₀ + δ with an error of δ³/3 < 1e-18 (relative to y where y is small, since the error of y₀ is
@@ -34,7 +36,7 @@ from kanserve_exporters._shared import special_functions
 
 _QUARTER_TURN = (1.57079632673412561417, 6.07710050630396597660e-11, 2.02226624879595063154e-21)  # π/2
 _FLOAT, _DOUBLE = 1, 11  # TensorProto.DataType
-_NAMES = """Abs Acos Add Asin Atan Atanh BesselJ0 Cos Cosh Div Erf Exp Gamma Log Mul Neg Pow Reciprocal Sigmoid
+_NAMES = """Abs Acos Add Asin Asinh Atan Atanh BesselJ0 Cos Cosh Div Erf Exp Gamma Log Mul Neg Pow Reciprocal Sigmoid
 Sign Sin Sinh Sqrt Sub Tan Tanh"""
 _OPERATORS = frozenset(_NAMES.split())  # the operators that the table of functions may call
 
@@ -106,10 +108,22 @@ def _atanh(body: Body, x: str) -> str:
     one = body.number(1)
     size = body("Abs", x)
     w = body("Div", body("Add", size, size), body("Sub", one, size))
+    return body("Mul", body("Mul", body.number(0.5), body("Sign", x)), _log1p(body, w))
+
+
+def _asinh(body: Body, x: str) -> str:
+    one, size, square = body.number(1), body("Abs", x), body("Mul", x, x)
+    root = body("Sqrt", body("Add", square, one))
+    near = _log1p(body, body("Add", size, body("Div", square, body("Add", one, root))))
+    far = body("Add", body("Log", size), body.number(math.log(2)))
+    return body("Mul", body("Sign", x), body("Where", body("Less", size, body.number(1e8)), near, far))
+
+
+def _log1p(body: Body, w: str) -> str:
+    one = body.number(1)
     u = body("Add", one, w)
     log1p = body("Div", body("Mul", body("Log", u), w), body("Sub", u, one))
-    log1p = body("Where", body("Equal", u, one), w, log1p)
-    return body("Mul", body("Mul", body.number(0.5), body("Sign", x)), log1p)
+    return body("Where", body("Equal", u, one), w, log1p)
 
 
 def _atan(body: Body, x: str) -> str:
@@ -147,6 +161,7 @@ _IN_DOUBLE: dict[str, Callable[..., str]] = {
     "Tan": _tan,
     "Cosh": _cosh,
     "Sinh": _sinh,
+    "Asinh": _asinh,
     "Atanh": _atanh,
     "Atan": _atan,
     "Asin": _asin,

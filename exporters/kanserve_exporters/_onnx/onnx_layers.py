@@ -134,14 +134,18 @@ def _product(body: Body, features: list[tuple[str, Array]], bias: Array) -> str:
 
 def _named(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[list[tuple[str, Array]], list[str]]:
     """The named functions of a layer: features with their weights, or sums that are already columns."""
-    order = {name: n for n, name in enumerate(FUNCTIONS)}
-    edges = sorted(np.argwhere(layer.symbolic_mask).tolist(), key=lambda one: order[str(layer.functions[*one])])
+    listed = list(FUNCTIONS)
+
+    def order(name: str) -> tuple[int, str]:
+        return (listed.index(name) if name in listed else len(listed)), name
+
+    edges = sorted(np.argwhere(layer.symbolic_mask).tolist(), key=lambda one: order(str(layer.functions[*one])))
     if not edges:
         return [], []
     j, i = np.array(edges).T
     a, b, c, _ = layer.affine[j, i].T
     names = layer.functions[j, i].tolist()
-    present = sorted(set(names), key=order.__getitem__)
+    present = sorted(set(names), key=order)
     if len(edges) * max(layer.inputs, layer.subnodes) > MATRIX:
         return [], [_sums(body, v, layer, columns, number, name) for number, name in enumerate(present)]
     slopes = np.zeros((layer.inputs, len(edges)))

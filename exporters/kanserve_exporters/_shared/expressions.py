@@ -93,9 +93,9 @@ def call(name: str, argument: str, dialect: Dialect) -> str:
 
 def helper(name: str, dialect: Dialect) -> str:
     """The identifier of our helper for a named function."""
-    words = name.replace("1/", "per_").replace("^", "")
+    words = re.sub(r"\W+", "_", re.sub("^1/", "per_", name).replace("^", "")).strip("_")
     # Short names, since a large formula has many calls.
-    return dialect.prefix + ("f" if dialect.language == "c" else "f_") + re.sub(r"\W+", "_", words)
+    return dialect.prefix + ("f" if dialect.language == "c" else "f_") + words
 
 
 def needs_helper(name: str, dialect: Dialect) -> bool:

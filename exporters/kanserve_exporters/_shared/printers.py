@@ -46,6 +46,7 @@ class _Guarded:
 
     literal: Literal
     root: str  # the name of the square root function
+    power: str  # and of the power function
 
     def _print_Float(self, expression: sympy.Expr) -> str:
         return self.literal(float(expression))
@@ -64,8 +65,10 @@ class _Guarded:
             product = f"({'*'.join([f'({text})'] * abs(int(power)))})"
         elif power == sympy.Rational(3, 2) and base.is_Symbol:
             product = f"({text}*{self.root}({text}))"
+        elif power.is_Number and power.is_finite and not power.is_Integer:
+            return f"{self.power}({text}, {self.literal(float(power))})"
         else:
-            raise ExportError(f"Source can hold square roots and powers up to {_LARGEST_PRODUCT}; got {expression}.")
+            raise ExportError(f"Source can hold real powers and whole ones up to {_LARGEST_PRODUCT}; got {expression}.")
         return product if power > 0 else f"({self.literal(1.0)}/{product})"
 
 
@@ -79,6 +82,7 @@ class CPrinter(_Guarded, C99CodePrinter):  # type: ignore[misc]  # sympy has no 
         super().__init__({"type_aliases": {real: float32}} if single else {})
         self.literal = literal
         self.root = "sqrtf" if single else "sqrt"
+        self.power = "powf" if single else "pow"
         self.gamma = "tgammaf" if single else "tgamma"
         self.prefix = prefix
 
@@ -100,6 +104,7 @@ class ArrayPrinter(_Guarded, NumPyPrinter):  # type: ignore[misc]  # sympy has n
         super().__init__()
         self.literal = literal
         self.root = "numpy.sqrt"
+        self.power = "numpy.power"
 
     def _print_erf(self, expression: sympy.Expr) -> str:
         return f"erf({self._print(expression.args[0])})"
@@ -118,6 +123,7 @@ class NumberPrinter(_Guarded, PythonCodePrinter):  # type: ignore[misc]  # sympy
         super().__init__()
         self.literal = literal
         self.root = "math.sqrt"
+        self.power = "math.pow"
 
     def _print_sign(self, expression: sympy.Expr) -> str:
         argument = self._print(expression.args[0])

@@ -101,6 +101,10 @@ class Algebra:
     def is_positive(self, product: Product) -> bool:
         return all(self.atoms[number].sign > 0 for number, _ in product)
 
+    def may_be_negative(self, polynomial: Polynomial) -> bool:
+        """Whether the polynomial has a negative value on a row."""
+        return bool((self.value(polynomial) < 0).any())
+
     def note_divisors(self, polynomial: Polynomial) -> None:
         """Records the atoms that a formula divides by."""
         for product in polynomial:

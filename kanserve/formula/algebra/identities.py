@@ -9,12 +9,9 @@ from kanserve.errors import FormulaError
 from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, is_number, number_of, scaled
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
+from kanserve.network.powers import exponent_of, is_odd, takes_negative
 
-_POWERS = {
-    **{"x": 1.0, "x^2": 2.0, "x^3": 3.0, "x^4": 4.0, "x^5": 5.0, "x^1.5": 1.5, "sqrt": 0.5, "1/sqrt": -0.5},
-    **{"1/x": -1.0, "1/x^2": -2.0, "1/x^3": -3.0, "1/x^4": -4.0, "1/x^5": -5.0},
-}
-_ODD = {"arcsin", "arctan", "arctanh", "sinh", "sin", "sign"}
+_ODD = {"arcsin", "arctan", "arctanh", "arcsinh", "sinh", "sin", "sign"}
 _EVEN = {"cos", "cosh"}
 
 # f(g(x)) = x where |x| is below this limit on all rows.
@@ -26,13 +23,16 @@ _INVERSES: dict[tuple[str, str], float] = {
     ("arcsin", "sin"): math.pi / 2,
     ("arctan", "tan"): math.pi / 2,
     ("arctanh", "tanh"): math.inf,
+    ("sinh", "arcsinh"): math.inf,
+    ("arcsinh", "sinh"): math.inf,
 }
 
 
 def applied(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
     """The function `name` of a polynomial, on the rows of the algebra."""
-    if name in _POWERS:
-        return algebra.power(argument, _POWERS[name])
+    exponent = exponent_of(name)
+    if exponent is not None and not (exponent % 1 and takes_negative(exponent) and algebra.may_be_negative(argument)):
+        return algebra.power(argument, exponent)
     if is_number(argument):
         with np.errstate(all="ignore"):
             value = float(FUNCTIONS[name].numpy(np.array([number_of(argument)]))[0])
@@ -52,8 +52,11 @@ def _plain(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
         values = algebra.value(inner[1])
         if np.nanmax(np.abs(values), initial=0.0) < limit:
             return inner[1]
-    if name in _ODD | _EVEN and argument[min(product for product in argument)] < 0:
-        return scaled(algebra.call(name, scaled(argument, -1.0)), -1.0 if name in _ODD else 1.0)
+    exponent = exponent_of(name)
+    odd = name in _ODD if exponent is None else is_odd(exponent)
+    even = name in _EVEN if exponent is None else takes_negative(exponent) and not odd
+    if (odd or even) and argument[min(product for product in argument)] < 0:
+        return scaled(algebra.call(name, scaled(argument, -1.0)), -1.0 if odd else 1.0)
     return algebra.call(name, argument)
 
 

@@ -9,6 +9,7 @@ from kanserve.formula.algebra.quotients import in_other_words, quotients
 from kanserve.formula.algebra.rewrites import Node, Nodes, simplest
 from kanserve.formula.expressions.numbers import named
 from kanserve.formula.formula_limits import LIMITS
+from kanserve.network.powers import is_short, power_name
 
 
 class Products:
@@ -102,6 +103,7 @@ class Products:
         whole: list[tuple[int, float]] = []
         roots: list[tuple[int, float]] = []
         powers: Polynomial = {}
+        fractional: list[tuple[int, float]] = []
         given: list[Node] = []
         exponential: list[Polynomial] = []
         for number, exponent in left:
@@ -110,8 +112,10 @@ class Products:
                 exponential.append(scaled(atom.polynomial, exponent))
             elif exponent.is_integer():
                 whole.append((number, exponent))
-            elif (4 * exponent).is_integer():
+            elif (2 * exponent).is_integer():
                 roots.append((number, exponent))
+            elif is_short(exponent) and power_name(exponent) is not None:
+                fractional.append((number, exponent))
             elif number in inside:
                 log = self._nodes.call("log", inside[number])
                 given.append(self._nodes.call("exp", self._nodes.times(exponent, [log])))
@@ -120,6 +124,7 @@ class Products:
                 powers = added([powers, scaled(logarithm, exponent)])
         above, under = self._whole(whole, inside)
         above += given
+        above += self._fractional(fractional, inside)
         for name, argument, exponent in tangents:
             above.append(self._nodes.power(self._nodes.call(name, self._sum(argument)), exponent))
         if powers:
@@ -133,6 +138,21 @@ class Products:
         moved = added([argument, {ONE: math.log(coefficient)}])
         within = self._finished(1.0, [*above, self._exp(moved)], under, roots, inside)
         return simplest([outside, within])
+
+    def _fractional(self, factors: Sequence[tuple[int, float]], inside: dict[int, Node]) -> list[Node]:
+        """Factors to powers such as 5/3; equal powers of positive factors as the power of a quotient."""
+        made: list[Node] = []
+        for size in sorted({abs(exponent) for _, exponent in factors}):
+            own = [(n, exponent) for n, exponent in factors if abs(exponent) == size]
+            together = [power for power in own if self._algebra.is_positive((power,))]
+            for group in (together, *([power] for power in own if power not in together)):
+                top = [self._atom(n, inside) for n, exponent in group if exponent > 0]
+                bottom = [self._atom(n, inside) for n, exponent in group if exponent < 0]
+                name = power_name(size if top else -size)
+                if group and name is not None:
+                    base = self._nodes.times(1.0, top, bottom) if top else self._nodes.times(1.0, bottom)
+                    made.append(self._nodes.call(name, base))
+        return made
 
     def _exp(self, argument: Polynomial) -> Node:
         return self._nodes.call("exp", self._sum(argument))

@@ -10,6 +10,7 @@ from kanserve.formula.expressions.linear_forms import Steps
 from kanserve.formula.expressions.numbers import named
 from kanserve.formula.expressions.tree import Step, Tree
 from kanserve.formula.formula_limits import LIMITS
+from kanserve.network.powers import exponent_of, power_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +84,9 @@ class Nodes:
         """The factors of 1/node."""
         if node.head[0] == "mul":
             return [part for factor in node.below for part in self._under(factor)]
-        if node.head == ("call", "sqrt"):
-            return [self.call("1/sqrt", node.below[0])]
+        exponent = exponent_of(str(node.head[1])) if node.head[0] == "call" else None
+        if exponent is not None and exponent > 0 and (name := power_name(-exponent)):
+            return [self.call(name, node.below[0])]
         if node.head[0] == "const":
             return [self.number(1 / node.head[1])]
         return [self.power(node, -1)]

@@ -11,12 +11,13 @@ import numpy as np
 
 from kanserve.formula.expressions.tree import Step, Table, Tree, integer_power
 from kanserve.network.functions import FUNCTIONS
+from kanserve.network.powers import exponent_of, is_odd, takes_negative
 
 Interval = tuple[float, float]
 
 ANYTHING: Interval = (-math.inf, math.inf)
-_RISING = {"x", "exp", "log", "sqrt", "arcsin", "arctan", "arctanh", "sinh", "tanh", "sigmoid", "sign", "erf", "x^1.5"}
-_FALLING = {"arccos", "1/sqrt"}
+_RISING = {"exp", "log", "arcsin", "arctan", "arctanh", "arcsinh", "sinh", "tanh", "sigmoid", "sign", "erf"}
+_FALLING = {"arccos"}
 _VALLEYS = {"abs", "cosh"}  # falling up to 0, rising from there
 _HILLS = {"gaussian"}
 _BOUNDED = {"sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "j0": (-0.41, 1.0), "silu": (-0.28, math.inf)}
@@ -85,6 +86,9 @@ def _powered(base: Interval, exponent: int) -> Interval:
 
 def _called(name: str, argument: Interval) -> Interval:
     low, high = argument
+    exponent = exponent_of(name)
+    if exponent is not None:
+        return _real_powered(name, argument, exponent)
     bottom, top = (float(end) for end in FUNCTIONS[name].numpy(np.array([low, high])))
     if name in _RISING:
         return _known(bottom, top)
@@ -95,6 +99,21 @@ def _called(name: str, argument: Interval) -> Interval:
         ends = sorted((bottom, top, middle))
         return _known(ends[0], ends[-1])
     return _BOUNDED.get(name, ANYTHING)
+
+
+def _real_powered(name: str, base: Interval, exponent: float) -> Interval:
+    """The bounds of a power where it is real."""
+    low, high = base
+    if not takes_negative(exponent):
+        low = max(low, 0.0)
+        if high < low:
+            return ANYTHING
+    elif exponent < 0 and low <= 0 <= high:
+        return ANYTHING
+    ends = [float(end) for end in FUNCTIONS[name].numpy(np.array([low, high]))]
+    if low < 0 < high and not is_odd(exponent):
+        ends.append(0.0)
+    return _known(min(ends), max(ends))
 
 
 def _splined(table: Table, argument: Interval) -> Interval:

@@ -15,10 +15,11 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.tree import Step, Tree, references
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
+from kanserve.network.powers import exponent_of, real_power, takes_negative
 
 _POWERS = {"x^2": 2, "x^3": 3, "x^4": 4, "x^5": 5, "1/x": -1, "1/x^2": -2, "1/x^3": -3, "1/x^4": -4, "1/x^5": -5}
 _EVEN = {"cos", "cosh", "gaussian", "j0"}
-_ODD = {"sin", "tan", "arcsin", "arctan", "arctanh", "sinh", "tanh", "sign", "erf"}
+_ODD = {"sin", "tan", "arcsin", "arctan", "arctanh", "arcsinh", "sinh", "tanh", "sign", "erf"}
 
 
 class UnfoldableError(FormulaError):
@@ -213,6 +214,8 @@ def applied(steps: Steps, name: str, form: Form) -> Form:
         return _homogeneous(steps, name, form)
     if name == "log":
         return _logarithm(steps, form)
+    if exponent_of(name) is not None:
+        return _real_power(steps, name, form)
     if name == "exp" and 0 < abs(form.constant) <= LIMITS.linear_forms_largest_exponent:
         return scaled(steps, called(steps, "exp", Form(0.0, form.terms)), math.exp(form.constant))
     sign = 1.0
@@ -287,6 +290,20 @@ def _homogeneous(steps: Steps, name: str, form: Form) -> Form:
         rest = scaled(steps, rest, math.copysign(1.0, lead))
     size = float(FUNCTIONS[name].numpy(np.array([abs(lead)]))[0])
     return scaled(steps, called(steps, name, rest), size)
+
+
+def _real_power(steps: Steps, name: str, form: Form) -> Form:
+    """(8·x)^(1/3) = 2·x^(1/3); a sign is taken out of the base where the power of a negative number is real."""
+    exponent = exponent_of(name)
+    assert exponent is not None, "only powers come here"
+    lead, rest = leading(form)
+    if not takes_negative(exponent):
+        rest, lead = scaled(steps, rest, math.copysign(1.0, lead)), abs(lead)
+    with np.errstate(all="ignore"):
+        outer = float(real_power(np.array(lead), exponent))
+    if outer == 0 or not math.isfinite(outer):
+        return called(steps, name, form)
+    return scaled(steps, called(steps, name, rest), outer)
 
 
 def _logarithm(steps: Steps, form: Form) -> Form:

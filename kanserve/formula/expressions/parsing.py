@@ -25,6 +25,7 @@ from kanserve.network.functions import FUNCTIONS, SPECIAL
 
 # Functions whose name is not an identifier are written with operators: x^2, 1/x.
 _OTHER_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atanh": "arctanh", "artanh": "arctanh"}
+_OTHER_NAMES |= {"asinh": "arcsinh", "arsinh": "arcsinh"}
 _OTHER_NAMES |= {"ln": "log", "Abs": "abs", "sgn": "sign"}
 TABLE_NAMES = {name: name for name in FUNCTIONS if name.isidentifier() and name != "x"} | _OTHER_NAMES
 COMPOSITIONS = {
@@ -36,8 +37,6 @@ COMPOSITIONS = {
     "coth": "1/tanh(x)",
     "sech": "1/cosh(x)",
     "csch": "1/sinh(x)",
-    # Not log(x + sqrt(x^2 + 1)), which cancels for large negative x.
-    **dict.fromkeys(("arcsinh", "asinh", "arsinh"), "sign(x)*log(abs(x) + sqrt(x^2 + 1))"),
     **dict.fromkeys(("arccosh", "acosh", "arcosh"), "log(x + sqrt((x - 1)*(x + 1)))"),
 }
 FUNCTION_NAMES = {*TABLE_NAMES, *COMPOSITIONS}

@@ -1,11 +1,14 @@
 """From an expression to a linear form over steps: parameters become numbers, constants merge, equal parts are shared.
 
 The identities are those of `linear_forms`, which do not change where an expression is defined: x/x is not 1 at 0. A
-power becomes products and roots if its exponent is a constant multiple of 1/4, else exp(exponent·log(base)).
+power becomes products and roots if its exponent is a constant multiple of 1/2, else the function of its name
+(`kanserve.network.powers`); exp(exponent·log(base)) if it has none.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from kanserve.errors import FormulaError, InputError
 from kanserve.formula.expressions.linear_forms import (
@@ -37,6 +40,7 @@ from kanserve.formula.expressions.parsing import (
 )
 from kanserve.formula.expressions.tree import Step, Tree, references
 from kanserve.formula.formula_limits import LIMITS
+from kanserve.network.powers import power_name, real_power, takes_negative
 
 _SMALLEST = 2.0**-1022  # the smallest normal double
 
@@ -193,6 +197,8 @@ def _power(steps: Steps, base: Form, exponent: Form, at: int, mistake: Mistake) 
         return applied(steps, "exp", _product(steps, [exponent, applied(steps, "log", base)]))
     p = exponent.constant
     if not base.terms:
+        if base.constant < 0 and takes_negative(p):
+            return Form(float(real_power(np.array(base.constant), p)))
         try:
             return Form(math.pow(base.constant, p))
         except ValueError:
@@ -203,10 +209,11 @@ def _power(steps: Steps, base: Form, exponent: Form, at: int, mistake: Mistake) 
                 at, f"An integer exponent may be at most {LIMITS.tree_max_power}, got {p:.17g}; write it as (x^50)^2."
             )
         return _whole_power(steps, base, int(p))
-    if not (4 * p).is_integer() or abs(p) > LIMITS.tree_max_power:
+    if not (2 * p).is_integer() or abs(p) > LIMITS.tree_max_power:
+        name = power_name(p)
+        if name is not None:
+            return applied(steps, name, base)
         return applied(steps, "exp", scaled(steps, applied(steps, "log", base), p))
-    if not (2 * p).is_integer():
-        return _power(steps, applied(steps, "sqrt", base), Form(2 * p), at, mistake)
     root = applied(steps, "sqrt" if p > 0 else "1/sqrt", base)
     return _product(steps, [_whole_power(steps, base, int(p)), root]) if abs(p) > 1 else root
 

@@ -25,8 +25,8 @@ from kanserve.options import Precision
 # Reserved words of the languages, in lower case: an input with such a name gets an underscore. Those of C and Python
 # are handled by `identifiers` itself.
 _RESERVED = """
-    inputs outputs abs acos asin atan atanh bessel_j0 besselj besselj0 cos cosh erf exp gamma j0 ln log sign sin sinh
-    sqrt tan tanh abstract allocatable as async await backspace baremodule become begin block box call character class
+    inputs outputs abs acos asin asinh atan atanh bessel_j0 besselj besselj0 cos cosh erf exp gamma j0 ln log sign sin
+    sinh sqrt tan tanh abstract allocatable as async await backspace baremodule become begin block box call character class
     close complex contains crate critical cycle data deallocate dimension do double dyn elemental elseif elsewhere end
     endfor endfunction endif endwhile entry enum eps equivalence exit export external false final finally float32
     float64 f32 f64 fn forall format function global go goto if impl implicit import impure inf integer intent interface
@@ -40,7 +40,7 @@ _RESERVED = """
 RESERVED = frozenset(_RESERVED.split())
 # Names that C's headers and compilers declare: allowed for locals, not for a function.
 _OF_C = """
-    abort acosh asinh calloc cbrt ceil copysign erfc exit exp2 expm1 fabs fdim floor fma fmax fmin fmod fpclassify free
+    abort acosh calloc cbrt ceil copysign erfc exit exp2 expm1 fabs fdim floor fma fmax fmin fmod fpclassify free
     frexp hypot ilogb index isfinite isgreater isless isnormal isunordered j1 jn ldexp lgamma llrint llround log10 log1p
     log2 logb lrint lround main malloc memcpy memset modf nearbyint nextafter nexttoward pow printf puts remainder
     remquo rint round scalb scalbln scalbn signbit significand strlen tgamma trunc y0 y1 yn
@@ -64,6 +64,7 @@ class Language(Dialect):
     """How a language writes numbers, calls and a whole function. One object writes one function."""
 
     functions: ClassVar[Mapping[str, str]] = {}  # templates of those ELEMENTARY functions that are not name(@)
+    real_power_template: ClassVar[str] = "pow(@, #)"  # base and exponent; NaN for a base < 0
     lacking: ClassVar[tuple[str, ...]] = ()
     comment: ClassVar[tuple[str, str]]
     continued: ClassVar[str] = ""  # at the end of a continued line
@@ -107,6 +108,12 @@ class Language(Dialect):
     def power(self, base: Printed, exponent: int) -> Printed:
         return Printed(self.times.join([self.wrapped(base, Precedence.ATOM)] * exponent), Precedence.PRODUCT)
 
+    def real_power(self, base: Printed, exponent: float) -> Printed:
+        self.used.add("pow")
+        number = f"-{self.number(-exponent)}" if exponent < 0 else self.number(exponent)
+        template = self.real_power_template.replace("$", f"{self.name}_")
+        return Printed(template.replace("#", number).replace("@", self.argument(base)))
+
     def notes(self, *texts: str, indent: str = "") -> list[str]:
         """The texts as comment lines, in escaped ASCII, so that no text can end its comment."""
         before, after = self.comment
@@ -137,7 +144,7 @@ def coded(
     uses = Counter(roots)
     for step in steps:
         for reference in references(step):
-            uses[reference] += step[2] if step[0] == "pow" else 1
+            uses[reference] += step[2] if step[0] == "pow" and isinstance(step[2], int) else 1
     statements: list[tuple[str, str]] = []
 
     def named(value: Printed) -> Printed:
@@ -171,5 +178,5 @@ def words_of(names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:
     (called,) = identifiers([name], RESERVED)
     if {called.lower(), called.lower()[:-1]} & _FUNCTIONS_OF_C:  # also as powf and powl
         called = f"{called}_law"
-    helpers = {f"{called}_{function}".lower() for function in ELEMENTARY}
+    helpers = {f"{called}_{function}".lower() for function in (*ELEMENTARY, "pow")}
     return identifiers(names, RESERVED | helpers | {called.lower()}), called

@@ -37,6 +37,10 @@ class C(Language):
             return Printed(text)
         return Printed(f"(float)j0((double)({signed(argument)}))" if name == "j0" else text.replace("(", "f(", 1))
 
+    def real_power(self, base: Printed, exponent: float) -> Printed:
+        text = super().real_power(base, exponent).text
+        return Printed(text.replace("(", "f(", 1) if self.single else text)
+
     def write(self, law: Law) -> str:
         real = "float" if self.single else "double"
         lines = [*self.notes(*law.notes), "#include <math.h>", ""]
@@ -62,6 +66,7 @@ class Fortran(Language):
     comment = ("!", "")
     continued = " &"
     functions: ClassVar = {"Abs": "abs(@)", "sign": "$sign(@)", "gamma": "$gamma(@)", "j0": "bessel_j0(@)"}
+    real_power_template = "(@)**(#)"
     _HELPERS: ClassVar = {
         "sign": "result = merge(1, 0, x > 0) - merge(1, 0, x < 0) + 0*x",
         "gamma": "result = merge(gamma(merge(x, 1 + 0*x, x > 0)), sqrt(-1 - 0*x), x > 0)",
@@ -102,13 +107,28 @@ class Rust(Language):
 
     comment = ("//", "")
     lacking = ("erf", "gamma", "j0")
+    real_power_template = "@.powf(#)"
     functions: ClassVar = {
         "log": "@.ln()",
         "Abs": "@.abs()",
         "sign": "$sign(@)",
         **{
             name: f"@.{name}()"
-            for name in ("sqrt", "exp", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "sinh", "cosh", "tanh")
+            for name in (
+                "sqrt",
+                "exp",
+                "sin",
+                "cos",
+                "tan",
+                "asin",
+                "acos",
+                "atan",
+                "atanh",
+                "asinh",
+                "sinh",
+                "cosh",
+                "tanh",
+            )
         },
     }
 
@@ -135,6 +155,7 @@ class Julia(Language):
     """Julia; erf, gamma and j0 come from the package SpecialFunctions."""
 
     comment = ("#", "")
+    real_power_template = "$pow(@, #)"
     functions: ClassVar = {
         "Abs": "abs(@)",
         "j0": "besselj0(@)",
@@ -153,6 +174,8 @@ class Julia(Language):
         lines += [f"using SpecialFunctions: {', '.join(special)}", ""] if special else []
         for name in sorted(self.used & {*self._OUTSIDE}):
             lines.append(f"{law.name}_{name}(x) = {self._OUTSIDE[name]} ? oftype(x, NaN) : {name}(x)")
+        if "pow" in self.used:
+            lines.append(f"{law.name}_pow(x, p) = x < 0 ? oftype(x, NaN) : x^p")
         lines += ["", f"function {law.name}(inputs)"]
         for word, column, note in law.inputs:
             lines += [*self.notes(note, indent="    "), f"    {word} = {real}(inputs[{column + 1}])"]
@@ -170,6 +193,7 @@ class Matlab(Language):
     times = ".*"
     comment = ("%", "")
     continued = " ..."
+    real_power_template = "$pow(@, #)"
     functions: ClassVar = {
         "Abs": "abs(@)",
         "j0": "besselj(0, @)",
@@ -201,6 +225,8 @@ class Matlab(Language):
         for name in sorted(self.used & {*self._OUTSIDE}):
             lines += ["", f"function y = {law.name}_{name}(x)", f"    y = real({name}(x));"]
             lines += [f"    y({self._OUTSIDE[name]}) = NaN;", "end"]
+        if "pow" in self.used:
+            lines += ["", f"function y = {law.name}_pow(x, p)", "    y = real(x.^p);", "    y(x < 0) = NaN;", "end"]
         return "\n".join([*lines, ""])
 
 
@@ -215,9 +241,10 @@ class _InPython(Language):
 class Numpy(_InPython):
     """Python with NumPy, from rows (N, inputs) to rows (N, outputs). erf, gamma and j0 are SciPy's."""
 
+    real_power_template = "numpy.power(@, #)"
     functions: ClassVar = {
         **{name: f"numpy.{name}(@)" for name in ("sqrt", "exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh")},
-        **{f"a{name}": f"numpy.arc{name}(@)" for name in ("sin", "cos", "tan", "tanh")},
+        **{f"a{name}": f"numpy.arc{name}(@)" for name in ("sin", "cos", "tan", "tanh", "sinh")},
         "Abs": "numpy.abs(@)",
         "sign": "numpy.sign(@)",
         "gamma": "$gamma(@)",
@@ -252,11 +279,13 @@ class Python(_InPython):
     """Python with its standard library, which has no j0; from one row to a list. Its numbers are doubles."""
 
     lacking = ("j0",)
+    real_power_template = "math.pow(@, #)"
     functions: ClassVar = {
         **{
             name: f"math.{name}(@)"
-            for name in ("sqrt", "log", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "sinh", "cosh", "tanh")
+            for name in ("sqrt", "log", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "asinh", "sinh", "cosh")
         },
+        "tanh": "math.tanh(@)",
         "erf": "math.erf(@)",
         "Abs": "abs(@)",
         **{name: f"${name}(@)" for name in ("exp", "sign", "gamma")},

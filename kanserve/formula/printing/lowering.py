@@ -1,14 +1,15 @@
 """Lowers the trees of several outputs to one list of elementary steps, which any language can write.
 
-The result has constants, variables, sums, products, powers of 2 to 4, reciprocals and calls of `ELEMENTARY` functions
-by their sympy names. A named function that is an expression, as x/(1 + exp(-x)), becomes its steps. Steps that occur
-twice, in any output, are shared. Constant subexpressions are folded, since compilers would evaluate them differently
-or reject them.
+The result has constants, variables, sums, products, powers of 2 to 4, powers with a real exponent, reciprocals and
+calls of `ELEMENTARY` functions by their sympy names. A named function that is an expression, as x/(1 + exp(-x)),
+becomes its steps. Steps that occur twice, in any output, are shared. Constant subexpressions are folded, since
+compilers would evaluate them differently or reject them.
 """
 
 import ast
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 
 ELEMENTARY = (
-    *("sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "sinh", "cosh", "tanh"),
+    *("sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "asinh", "sinh", "cosh", "tanh"),
     *("Abs", "sign", *SPECIAL),
 )
 
@@ -113,6 +114,9 @@ class Lowering:
                 return self._joined("add", [self._spelled(left, x), self._spelled(right, x)])
             case ast.BinOp(base, ast.Pow(), ast.Constant(int() as exponent)):
                 return self._power(self._spelled(base, x), exponent)
+            case ast.BinOp(base, ast.Pow(), exponent):
+                # The base is not negative, or the power NaN.
+                return self._added(("pow", self._spelled(base, x), float(_number(exponent))))
             case ast.BinOp(left, ast.Mult(), right):
                 return self._joined("mul", [self._spelled(left, x), self._spelled(right, x)])
             case ast.BinOp(above, ast.Div(), below):
@@ -122,6 +126,18 @@ class Lowering:
             case ast.Call(ast.Attribute(_, name), [argument]) if name in ELEMENTARY:
                 return self._added(("call", name, self._spelled(argument, x)))
         raise FormulaError(f"The spelling {ast.unparse(node)!r} in the table of functions cannot be lowered.")
+
+
+def _number(node: ast.expr) -> Fraction | float:
+    """The number of a spelling: a decimal, or a fraction as sympy.Rational(5, 3)."""
+    match node:
+        case ast.Constant(int() | float() as value):
+            return value
+        case ast.UnaryOp(ast.USub(), operand):
+            return -_number(operand)
+        case ast.Call(ast.Attribute(_, "Rational"), [above, below]):
+            return Fraction(int(_number(above)), int(_number(below)))
+    raise FormulaError(f"The spelling {ast.unparse(node)!r} in the table of functions is not a number.")
 
 
 def lowered(trees: Sequence[Tree]) -> tuple[tuple[Step, ...], tuple[int, ...]]:

@@ -13,9 +13,17 @@ from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, reciprocal, signed
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 from kanserve.network.own_functions import OWN
+from kanserve.network.powers import EXPONENTS, as_fraction, exponent_of
 
 _NAMES_OF_NUMBERS = {"pi", "e"}  # an input may have such a name
-_NUMPY_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atanh": "arctanh", "Abs": "abs"}
+_NUMPY_NAMES = {
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+    "atanh": "arctanh",
+    "asinh": "arcsinh",
+    "Abs": "abs",
+}
 _LATEX_CALLS = {
     "sqrt": r"\sqrt{@}",
     "1/sqrt": r"\sqrt{@}",
@@ -26,6 +34,7 @@ _LATEX_CALLS = {
     "j0": r"J_{0}\left(@\right)",
     "gamma": r"\Gamma\left(@\right)",
     "arctanh": r"\operatorname{artanh}\left(@\right)",
+    "arcsinh": r"\operatorname{arsinh}\left(@\right)",
     **{
         name: rf"\{name}\left(@\right)"
         for name in ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh")
@@ -56,6 +65,11 @@ class Text(Dialect):
     def call(self, name: str, argument: Printed) -> Printed:
         if name in SPECIAL or name in OWN:
             return Printed(f"{name}({signed(argument)})")
+        if (exponent := _unlisted_power(name)) is not None:
+            fraction = as_fraction(exponent)
+            shown = self.number(abs(exponent)) if fraction is None else f"({abs(fraction)})"
+            power = Printed(f"{self.wrapped(argument, Precedence.ATOM)}^{shown}", Precedence.POWER)
+            return power if exponent > 0 else reciprocal(power, self)
         template = FUNCTIONS[name].sympy.replace("sympy.", "").replace("Abs", "abs").replace("**", "^")
         if len(re.findall(r"\bx\b", template)) > 1:
             return Printed(f"{name}({signed(argument)})")  # by its name, to avoid writing the argument twice
@@ -92,6 +106,11 @@ class Latex(Dialect):
         return Printed(rf"s_{{{index}}}\left({signed(argument)}\right)", Precedence.POWER)
 
     def call(self, name: str, argument: Printed) -> Printed:
+        if (exponent := _unlisted_power(name)) is not None:
+            fraction = as_fraction(exponent)
+            shown = self.number(abs(exponent)) if fraction is None else str(abs(fraction))
+            power = self._raised(argument, shown)
+            return power if exponent > 0 else reciprocal(power, self)
         template = _LATEX_CALLS.get(name, rf"\operatorname{{{name}}}\left(@\right)")
         inner = signed(argument)
         if name == "gaussian" and argument.precedence == Precedence.ATOM and not argument.negative:
@@ -100,6 +119,9 @@ class Latex(Dialect):
         return reciprocal(printed, self) if name == "1/sqrt" else printed
 
     def power(self, base: Printed, exponent: int) -> Printed:
+        return self._raised(base, str(exponent))
+
+    def _raised(self, base: Printed, exponent: str) -> Printed:
         if base.number is not None and "^" in base.text:
             base = Printed(base.text, Precedence.PRODUCT, base.negative)
         return Printed(f"{self.wrapped(base, Precedence.ATOM)}^{{{exponent}}}", Precedence.POWER)
@@ -139,9 +161,10 @@ class Python(Dialect):
     def call(self, name: str, argument: Printed) -> Printed:
         if name in SPECIAL:
             return Printed(f"{name}({signed(argument)})")
-        template = re.sub(
-            r"sympy\.(\w+)", lambda match: f"np.{_NUMPY_NAMES.get(match[1], match[1])}", FUNCTIONS[name].sympy
-        )
+        spelling = FUNCTIONS[name].sympy
+        if (exponent := _unlisted_power(name)) is not None:
+            spelling = re.sub(r"sympy\.Rational\(.*?\)", repr(exponent), spelling)
+        template = re.sub(r"sympy\.(\w+)", lambda match: f"np.{_NUMPY_NAMES.get(match[1], match[1])}", spelling)
         parts = re.split(r"\bx\b", template)
         if len(parts) > 2 and not argument.text.isidentifier():
             # Assigned at its first use, so that nested functions do not double the text at each level.
@@ -174,6 +197,11 @@ class C99(Dialect):
         if exponent <= LIMITS.notations_longest_product and len(factor) <= LIMITS.notations_longest_repeated:
             return Printed("*".join([factor] * exponent), Precedence.PRODUCT)
         return Printed(f"pow({signed(base)}, {float(exponent)!r})")
+
+
+def _unlisted_power(name: str) -> float | None:
+    """The exponent of a power that is not a row of the table itself, as x^(5/3)."""
+    return None if name in EXPONENTS else exponent_of(name)
 
 
 def _decimal(value: float) -> str:

@@ -81,6 +81,10 @@ class Dialect(ABC):
     def power(self, base: Printed, exponent: int) -> Printed:
         """base^exponent for an exponent > 0."""
 
+    def real_power(self, base: Printed, exponent: float) -> Printed:
+        """base^exponent for a real exponent; NaN for a base < 0. Only formulas that were lowered have it."""
+        raise NotImplementedError
+
     def bracketed(self, text: str) -> str:
         return f"({text})"
 
@@ -184,6 +188,8 @@ def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
             return _sum(below, dialect)
         case "mul":
             return _product(below, dialect)
+        case "pow" if isinstance(step[2], float):
+            return dialect.real_power(below[0], step[2])
         case "pow" if step[2] > 0:
             return below[0] if step[2] == 1 else dialect.power(below[0], step[2])
         case "pow":

@@ -31,7 +31,9 @@ def from_formula(
     A name in the formula is a parameter if `parameters` or a keyword gives its value. In a text, pi and e are the
     constants unless they are inputs or parameters. All other names are inputs.
 
-    A power whose exponent is not a constant multiple of 1/4 becomes exp(exponent·log(base)), which needs a base > 0.
+    A power with a constant exponent > 0 is 0 at 0. Of a negative base it is the real root if the exponent is a fraction
+    with an odd denominator, up to 12: x^(1/3) and x^0.4 are defined there, x^(1/4) and x^1.37 are NaN. An exponent that
+    is not constant, beyond 64 or below 1/1000 makes exp(exponent·log(base)), which needs a base > 0.
     Identities that hold wherever the formula is defined may be applied, so rounding may differ.
 
     Parameters

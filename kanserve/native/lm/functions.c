@@ -111,24 +111,29 @@ static double digamma(double x)
     ROW(14, acos(x), -1 / sqrt(1 - x * x)) \
     ROW(15, atan(x), 1 / (1 + x * x)) \
     ROW(16, atanh(x), 1 / (1 - x * x)) \
-    ROW(17, sinh(x), cosh(x)) \
-    ROW(18, cosh(x), sinh(x)) \
-    ROW(19, tanh(x), 1 - y * y) \
-    ROW(20, sigmoid(x), y * sigmoid(-x)) \
-    ROW(21, x * sigmoid(x), sigmoid(x) * (1 + x * sigmoid(-x))) \
-    ROW(22, exp(-x * x), -2 * x * y) \
-    ROW(23, fabs(x), sign(x)) \
-    ROW(24, sign(x), 0) \
-    ROW(25, erf(x), 1.1283791670955126 * exp(-x * x)) \
-    ROW(26, x - x == 0 ? j0(x) : NAN, x - x == 0 ? -j1(x) : NAN) \
-    ROW(27, gamma_of(x), x > 0 ? y * digamma(x) : NAN) \
-    ROW(28, (x * x) * (x * x) * x, 5 * (x * x) * (x * x)) \
-    ROW(29, 1 / (x * x * x), -3 / ((x * x) * (x * x))) \
-    ROW(30, 1 / ((x * x) * (x * x)), -4 / ((x * x) * (x * x) * x)) \
-    ROW(31, 1 / ((x * x) * (x * x) * x), -5 / ((x * x) * (x * x) * (x * x))) \
-    ROW(32, x * sqrt(x), 1.5 * sqrt(x))
+    ROW(17, asinh(x), 1 / sqrt(x * x + 1)) \
+    ROW(18, sinh(x), cosh(x)) \
+    ROW(19, cosh(x), sinh(x)) \
+    ROW(20, tanh(x), 1 - y * y) \
+    ROW(21, sigmoid(x), y * sigmoid(-x)) \
+    ROW(22, x * sigmoid(x), sigmoid(x) * (1 + x * sigmoid(-x))) \
+    ROW(23, exp(-x * x), -2 * x * y) \
+    ROW(24, fabs(x), sign(x)) \
+    ROW(25, sign(x), 0) \
+    ROW(26, erf(x), 1.1283791670955126 * exp(-x * x)) \
+    ROW(27, x - x == 0 ? j0(x) : NAN, x - x == 0 ? -j1(x) : NAN) \
+    ROW(28, gamma_of(x), x > 0 ? y * digamma(x) : NAN) \
+    ROW(29, (x * x) * (x * x) * x, 5 * (x * x) * (x * x)) \
+    ROW(30, 1 / (x * x * x), -3 / ((x * x) * (x * x))) \
+    ROW(31, 1 / ((x * x) * (x * x)), -4 / ((x * x) * (x * x) * x)) \
+    ROW(32, 1 / ((x * x) * (x * x) * x), -5 / ((x * x) * (x * x) * (x * x))) \
+    ROW(33, x * sqrt(x), 1.5 * sqrt(x)) \
+    ROW(KANSERVE_POWER, pow(x, exponent), exponent * pow(x, exponent - 1)) \
+    ROW(KANSERVE_EVEN_POWER, pow(fabs(x), exponent), (x < 0 ? -exponent : exponent) * pow(fabs(x), exponent - 1)) \
+    ROW(KANSERVE_ODD_POWER, copysign(pow(fabs(x), exponent), x), exponent * pow(fabs(x), exponent - 1))
 
-void kanserve_named_function(int64_t number, int64_t count, const double *arguments, double *values, double *slopes)
+void kanserve_named_function(
+    int64_t number, double exponent, int64_t count, const double *arguments, double *values, double *slopes)
 {
 #define ROW(n, f, derivative) \
     case n: \

@@ -148,7 +148,7 @@ static void add_named(const kanserve_layer *layer, kanserve_pass *pass, int64_t 
         /* In place: each argument is read before its value is written. */
         for (int64_t n = from; n < to; n++)
             values[n - from] = constants[0] * pass->v[n * layer->inputs + i] + constants[1];
-        kanserve_named_function(layer->edges[3 * e + 2], to - from, values, values, by);
+        kanserve_named_function(layer->edges[3 * e + 2], layer->exponents[e], to - from, values, values, by);
         for (int64_t n = from; n < to; n++)
             pass->z[n * layer->padded + j] += constants[2] * values[n - from] + constants[3];
     }

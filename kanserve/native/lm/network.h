@@ -27,6 +27,7 @@ typedef struct {
     const int32_t *first;      /* (inputs, pieces) */
     const double *polynomials; /* (inputs, pieces, order + 1, width) */
     const int64_t *edges;      /* (named, 3): subnode, input, number of the function, see functions.h */
+    const double *exponents;   /* (named,): of powers, see functions.h */
     const double *subnode_scale, *subnode_bias, *node_scale;
     const int64_t *arity;
     double *coefficients;      /* (inputs, functions, padded), zero without an edge; 8 numbers of padding follow */

@@ -243,9 +243,6 @@ def _of_factor(factor: Factor) -> Node:
         inside = _named(factor.i, factor.inner)
     if factor.outer == "x":
         return inside if not isinstance(inside, int) else _named(inside, "x")
-    if factor.outer == "arcsinh":  # log(u + sqrt(u^2 + 1))
-        square = Sum((Curve(inside, Symbolic("x^2", 1.0, 0.0, 1.0, 1.0)),))
-        return _named(Sum((*_named(inside, "x").parts, *_named(square, "sqrt").parts)), "log")
     return _named(inside, *_OUTER.get(factor.outer, (factor.outer,)))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kanserve.network.kan import Symbolic
+from kanserve.network.powers import power_name
 from kanserve.search.trees.trees import IDENTITY, Curve, Node, Product, Sum, is_plain
 
 _POWERS = {1.0: "x", 2.0: "x^2", 3.0: "x^3", 4.0: "x^4", -1.0: "1/x", -2.0: "1/x^2", 0.5: "sqrt", -0.5: "1/sqrt"}
@@ -14,13 +15,15 @@ POWERS = frozenset(_POWERS.values())
 
 
 def power(of: "int | Node", exponent: float) -> tuple[Sum, ...]:
-    """x^p as factors: x^5 is x^4·x, x^1.5 is x·sqrt(x); e^(p·log x) for any other p."""
+    """x^p as factors: x^5 is x^4·x, x^1.5 is x·sqrt(x), x^(5/3) is one; e^(p·log x) where the power has no name."""
     if exponent in _POWERS:
         return (_curve(of, _POWERS[exponent]),)
     doubled = 2 * exponent
     if doubled == round(doubled) and abs(exponent) <= (_LARGEST_WHOLE if exponent == round(exponent) else 8):
         first = max((known for known in _POWERS if 0 < known / exponent <= 1), key=abs)
         return (_curve(of, _POWERS[first]), *power(of, exponent - first))
+    if name := power_name(exponent):
+        return (_curve(of, name),)
     logarithm = Sum((Curve(of, Symbolic("log", 1.0, 0.0, exponent, 0.0), without_constant=True),))
     return (Sum((Curve(logarithm, Symbolic("exp", 1.0, 0.0, 1.0, 0.0), without_constant=True),)),)
 

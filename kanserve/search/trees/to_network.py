@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.kan import Kan, Layer, Symbolic
+from kanserve.network.powers import NAMES
 from kanserve.network.splines import uniform_knots
 from kanserve.search.trees.trees import IDENTITY, Curve, Node, Product, Sum, curves, mapped
 
@@ -147,7 +148,7 @@ def _layer(
     shape = len(rows), len(before)
     coefficients = np.zeros((*shape, intervals + ORDER))
     knots = np.tile(uniform_knots(-1, 1, intervals, ORDER), (shape[1], 1))
-    functions = np.full(shape, "", dtype="<U12")
+    functions = np.full(shape, "", dtype=NAMES)
     affine = np.tile([1.0, 0.0, 1.0, 0.0], (*shape, 1))
     places: dict[Curve, EdgeIndex] = {}
     for j, row in enumerate(rows):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer
+from kanserve.network.powers import exponent_of, is_odd, takes_negative
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.active_basis import Tables, tables
 from kanserve.train.lm.parameter_vector import Free
@@ -22,7 +23,8 @@ from kanserve.train.lm.parameter_vector import Free
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-NUMBERS = {name: number for number, name in enumerate(FUNCTIONS)}
+_NUMBERS = {name: number for number, name in enumerate(FUNCTIONS)}
+_POWER, _EVEN_POWER, _ODD_POWER = -1, -2, -3
 BASES = {"zero": 0, "identity": 1, "silu": 2}
 SPLINES, BASE_WEIGHTS, AFFINE, BIAS, RESIDUAL = range(5)
 
@@ -54,6 +56,17 @@ class ParameterBlock:
     subnodes: Integers
     public: Integers  # their positions in the vector of `parameter_vector`
     places: Integers  # their positions in the array of all weights
+
+
+def function_number(name: str) -> tuple[int, float]:
+    """The number of a function in native/lm/functions.c, and the exponent of a power that has no number of its own."""
+    if name in _NUMBERS:
+        return _NUMBERS[name], 0.0
+    exponent = exponent_of(name)
+    assert exponent is not None, "a layer has only functions of the table"
+    if not takes_negative(exponent):
+        return _POWER, exponent
+    return (_ODD_POWER if is_odd(exponent) else _EVEN_POWER), exponent
 
 
 def held(kan: Kan) -> tuple[LayerLayout, ...]:
@@ -163,8 +176,17 @@ def _one(value: int) -> Integers:
 def layer_record(one: LayerLayout, weights: Array, keep: list[NDArray[np.generic]]) -> list[int]:
     """kanserve_layer of native/lm/network.h; arrays that it points to are added to `keep`."""
     layer, own = one.layer, one.tables
-    edges = np.array([(j, i, NUMBERS[str(layer.functions[j, i])]) for j, i in one.named], np.int64)
-    found: list[NDArray[np.generic]] = [edges, layer.subnode_scale, layer.subnode_bias, layer.node_scale, layer.arity]
+    numbers = [function_number(str(layer.functions[j, i])) for j, i in one.named]
+    edges = np.array([(j, i, number) for (j, i), (number, _) in zip(one.named, numbers, strict=True)], np.int64)
+    exponents = np.array([exponent for _, exponent in numbers])
+    found: list[NDArray[np.generic]] = [
+        edges,
+        exponents,
+        layer.subnode_scale,
+        layer.subnode_bias,
+        layer.node_scale,
+        layer.arity,
+    ]
     on_grid: list[NDArray[np.generic]] = []
     if own is not None:
         on_grid = [own.breaks, own.guesses, own.origins, own.first, own.polynomials]

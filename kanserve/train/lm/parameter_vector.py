@@ -17,15 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.kan import Kan, Layer
+from kanserve.network.powers import exponent_of
 from kanserve.network.splines import span
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
-
-_ONLY_SHIFT = (
-    *("x^2", "x^3", "x^4", "x^5", "1/x", "1/x^2", "1/x^3", "1/x^4", "1/x^5"),
-    *("sqrt", "1/sqrt", "x^1.5", "log", "abs"),
-)
 
 
 def inner_parameters(name: str) -> tuple[int, ...]:
@@ -34,7 +30,7 @@ def inner_parameters(name: str) -> tuple[int, ...]:
         return ()
     if name == "exp":
         return (0,)
-    return (1,) if name in _ONLY_SHIFT else (0, 1)
+    return (1,) if name in ("log", "abs") or exponent_of(name) is not None else (0, 1)
 
 
 @dataclass(frozen=True, eq=False)

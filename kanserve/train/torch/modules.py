@@ -10,13 +10,14 @@ has no finite slope, such as a root at 0. Second derivatives work too.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import DataError, MissingDependencyError
-from kanserve.network.functions import FUNCTIONS
+from kanserve.network.functions import function
 from kanserve.network.kan import Kan, Layer
 from kanserve.train.torch import basis_tensor, operators
 from kanserve.train.torch.kernels import compiled
@@ -31,10 +32,12 @@ INSIDE_EVERY_DOMAIN = 0.5
 AFFINE = ("subnode_scale", "subnode_bias", "node_scale", "node_bias")
 PARAMETERS = ("coefficients", "base_weight", "affine", *AFFINE)
 
-# The table's strings are our own expressions over `torch` and `x`: no user input gets here.
-_TORCH: dict[str, Callable[[Tensor], Tensor]] = {
-    name: eval(f"lambda x: {row.torch}", {"torch": torch}) for name, row in FUNCTIONS.items()
-}
+
+@lru_cache(maxsize=1024)
+def _of_the_table(name: str) -> Callable[[Tensor], Tensor]:
+    # The table's strings are our own expressions over `torch` and `x`: no user input gets here.
+    found: Callable[[Tensor], Tensor] = eval(f"lambda x: {function(name).torch}", {"torch": torch})
+    return found
 
 
 class KanModule(nn.Module):
@@ -231,7 +234,7 @@ class KanLayer(nn.Module):
         """c·f(a·x + b) + d of each symbolic edge, (E, N), in the order of `targets` and `sources`."""
         a, b, c, d = self.affine[self.targets, self.sources].T[:, :, None]
         arguments = a * v[self.sources] + b
-        runs = [_safely(_TORCH[name], arguments[start : start + count]) for name, start, count in self._runs]
+        runs = [_safely(_of_the_table(name), arguments[start : start + count]) for name, start, count in self._runs]
         values, fine = (torch.cat(parts) for parts in zip(*runs, strict=True))
         return torch.where(fine, c * values + d, torch.nan)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kanserve.errors import CheckpointError, ExportError, MissingDependencyError, NetworkError
 from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.network.own_functions import own_functions
+from kanserve.network.powers import NAMES
 from kanserve.network.splines import basis
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _structure(kan: Kan) -> dict[str, object]:
 
 def _layer(said: Mapping[str, Any], state: Mapping[str, NDArray[Any]]) -> Layer:
     arrays: dict[str, Array] = {name: state[name].astype(np.float64) for name in ARRAYS}
-    functions = np.full(state["base_mask"].shape, "", "<U16")
+    functions = np.full(state["base_mask"].shape, "", NAMES)
     for name, j, i in said["functions"]:
         functions[j, i] = name
     arrays["coefficients"] = arrays["coefficients"] * state["spline_mask"][:, :, None]

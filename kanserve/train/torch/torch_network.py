@@ -89,6 +89,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "arccos": _flat_at(1.0, torch.acos),
     "arctan": torch.atan,
     "arctanh": torch.atanh,
+    "arcsinh": torch.asinh,
     "sinh": torch.sinh,
     "cosh": torch.cosh,
     "tanh": torch.tanh,
@@ -106,6 +107,27 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "1/x^5": lambda x: 1 / ((x * x) * (x * x) * x),
     "x^1.5": lambda x: x * _sqrt(x),
 }
+
+
+def function(name: str) -> Callable[[Tensor], Tensor]:
+    """The function of a name: of the table, or a power such as x^(5/3) and 1/x^1.37."""
+    return FUNCTIONS.get(name) or _power(name)
+
+
+def _power(name: str) -> Callable[[Tensor], Tensor]:
+    """A power with a real exponent: the real root of a negative number if the denominator is odd, else NaN."""
+    above, _, below = name.rpartition("^")[2].strip("()").partition("/")
+    sign = -1 if name.startswith("1/") else 1
+    if not below:
+        return lambda x: x ** (sign * float(above))
+    p, q = int(above), int(below)
+    exponent = sign * (p / q)
+    if q % 2 == 0:
+        return _flat_at(0.0, lambda x: x**exponent) if exponent > 0 else lambda x: x**exponent
+    size = _flat_at(0.0, lambda x: x.abs() ** exponent)
+    return (lambda x: torch.where(x < 0, -size(x), size(x))) if p % 2 else size
+
+
 BASES: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": nn.functional.silu,
     "identity": lambda x: x,
@@ -177,7 +199,7 @@ class KanLayer(nn.Module):
         # (name, j, i) of each named edge
         edges = sorted(said["functions"])
         names = [name for name, _, _ in edges]
-        self.runs = [(FUNCTIONS[name], names.count(name)) for name in dict.fromkeys(names)]
+        self.runs = [(function(name), names.count(name)) for name in dict.fromkeys(names)]
         tables = {
             "targets": [j for _, j, _ in edges],
             "sources": [i for _, _, i in edges],

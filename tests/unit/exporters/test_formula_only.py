@@ -16,6 +16,7 @@ from kanserve.network.training_range import finite_rows, sample
 from tests.support import law_programs
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.kans import ZOO, mixed, one_edge, symbolic
+from tests.support.powers import POWERS
 from tests.support.random_formulas import random_formula
 
 HOSTILE = (
@@ -150,7 +151,7 @@ def without(kan: Kan, *names: str) -> Kan:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", [*FUNCTIONS, *POWERS])
 def test_every_language_spells_a_function_or_says_that_it_has_none(name):
     kan = Kan((make_layer(functions=[[name]], affine=[[[0.25, 0.5, 1.5, 0.0]]]),))
     for language, writer in LANGUAGES.items():

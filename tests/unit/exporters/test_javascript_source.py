@@ -21,6 +21,7 @@ from kanserve_exporters._shared.identifiers import c_identifier
 from tests.support.agreement import assert_agrees
 from tests.support.hostile_texts import names
 from tests.support.kans import ZOO, classifier, mixed, one_edge, raw_features, rows
+from tests.support.powers import POWERS
 from tests.support.programs import want
 
 Array = NDArray[np.float64]
@@ -67,7 +68,9 @@ def named(name: str) -> Kan:
 
 X = np.array([*np.linspace(-9, 9, 73), 1e-9, -1e-9, 170.5, -170.5, 172.0, 1e3, -1e3, 1e300, -1e300, np.nan, np.inf])
 NETWORKS = {name: (make(), rows(make())) for name, make in ZOO.items()}
-NETWORKS |= {f"function_{number}": (one_function(name), X[:, None]) for number, name in enumerate(FUNCTIONS)}
+NETWORKS |= {
+    f"function_{number}": (one_function(name), X[:, None]) for number, name in enumerate([*FUNCTIONS, *POWERS])
+}
 NETWORKS |= {
     f"grid_{number}_{extrapolation}": (kan, size * np.random.default_rng(1).uniform(-2, 2, (50, 2)))
     for number, size in enumerate((1e-200, 1e-110, 1e110, 1e200))
@@ -173,7 +176,7 @@ def test_no_name_ends_the_script_of_a_page_or_names_a_file():
     assert path == "script_script.mjs" and b"<script" not in source and b"</" not in source and b"<!" not in source
 
 
-@pytest.mark.parametrize("name", [*ZOO, *FUNCTIONS])
+@pytest.mark.parametrize("name", [*ZOO, *FUNCTIONS, *POWERS])
 def test_the_module_has_only_what_the_network_needs_and_imports_nothing(name):
     kan = ZOO[name]() if name in ZOO else one_function(name)
     (data,) = exporter.export(kan, ExportOptions("net")).values()

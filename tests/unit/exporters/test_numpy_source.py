@@ -20,6 +20,7 @@ from kanserve.runtime import numpy_backend as runtime
 from kanserve_exporters import numpy_source as exporter
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.kans import ZOO, classifier, hostile_names, mixed, one_edge, raw_features, rows
+from tests.support.powers import POWERS
 
 DOUBLE, FLOAT = ExportOptions("net", "double"), ExportOptions("net", "float")
 
@@ -230,7 +231,7 @@ def test_names_are_texts_and_never_code(name):
         assert loaded.INPUTS == loaded.OUTPUTS == loaded.INPUT_UNITS == (name,)
 
 
-@pytest.mark.parametrize("name", [*ZOO, *FUNCTIONS])
+@pytest.mark.parametrize("name", [*ZOO, *FUNCTIONS, *POWERS])
 def test_the_module_has_only_what_the_network_needs(name):
     kan = ZOO[name]() if name in ZOO else Kan((make_layer(functions=[[name]]),))
     (text,) = exporter.export(kan, DOUBLE).values()

@@ -23,6 +23,7 @@ from kanserve_exporters.onnx_graph import DOMAIN, export
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.kans import ZOO, rows
 from tests.support.onnx_networks import ALL, OTHERS, model_bytes
+from tests.support.powers import POWERS
 
 Array = NDArray[np.float64]
 PRECISIONS: tuple[Precision, ...] = ("double", "float")
@@ -78,7 +79,7 @@ def test_layers_that_differ_in_their_numbers_share_a_function() -> None:
     ]  # the last one guards the end
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", [*FUNCTIONS, *POWERS])
 def test_a_function_keeps_its_last_digits_in_double(name: str) -> None:
     """To 2e-15 of itself (down to 1e-290), at small and large arguments and up to the ends of the domain."""
     rng = np.random.default_rng(0)

@@ -6,9 +6,10 @@ import sympy
 
 from kanserve.formula.printing.sympy_spelling import spelled
 from kanserve.network.functions import FUNCTIONS
+from tests.support.powers import POWERS
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", [*FUNCTIONS, *POWERS])
 def test_a_spelling_is_its_function(name):
     x = sympy.Symbol("x", real=True)
     expression = spelled(sympy, FUNCTIONS[name].sympy, x)

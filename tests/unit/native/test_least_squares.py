@@ -21,8 +21,10 @@ from kanserve.train.lm import compiled_descent, jacobian
 from kanserve.train.lm.compiled_descent import Compiled
 from kanserve.train.lm.damped_solve import by_residuals, solve_damped
 from kanserve.train.lm.levenberg_marquardt import FewResiduals, Point
+from kanserve.train.lm.parameter_layout import function_number
 from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
 from tests.support.kans import ZOO, rows
+from tests.support.powers import POWERS
 
 Array = NDArray[np.float64]
 
@@ -182,14 +184,18 @@ def test_overflow_on_the_way_has_no_finite_value_even_where_nobody_listens() -> 
         assert not math.isfinite(problem.error)
 
 
-@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+@pytest.mark.parametrize("name", [*sorted(FUNCTIONS), *POWERS])
 def test_a_named_function_and_its_slope_are_those_of_the_table(name: str) -> None:
     row = FUNCTIONS[name]
     special = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 800.0, -800.0]
     x = np.concatenate([np.linspace(-3, 3, 241), special])
     values, slopes = np.empty(len(x)), np.empty(len(x))
+    number, exponent = function_number(name)
     _library().kanserve_named_function(
-        ctypes.c_int64(list(FUNCTIONS).index(name)), ctypes.c_int64(len(x)), *map(_address, (x, values, slopes))
+        ctypes.c_int64(number),
+        ctypes.c_double(exponent),
+        ctypes.c_int64(len(x)),
+        *map(_address, (x, values, slopes)),
     )
     with np.errstate(all="ignore"):
         wanted, slope = row.numpy(x), row.derivative(x) + np.zeros_like(x)

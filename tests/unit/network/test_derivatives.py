@@ -15,6 +15,7 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, make_layer
 from kanserve.train.torch.module_conversion import to_module
 from tests.support.kans import ZOO, multiplication, on_a_knot, outside_linear, raw_features, rows, symbolic
+from tests.support.powers import POWERS
 
 POINTS = np.array([-3.0, -0.9, -0.3, 0.0, 0.2, 0.5, 0.8, 4.0])
 
@@ -36,7 +37,7 @@ def _wrong_rows(got, want, tolerance):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", [*FUNCTIONS, *POWERS])
 def test_higher_derivatives_of_named_functions_are_those_of_sympy(name):
     points = POINTS[POINTS != 0] if name in ("abs", "sign") else POINTS  # neither has a slope at 0
     points = points[points > 0] if name == "gamma" else points  # sympy's goes on beyond the poles

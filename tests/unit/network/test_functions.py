@@ -5,7 +5,9 @@ import torch
 
 from kanserve.errors import NotFoundError
 from kanserve.network.functions import FUNCTIONS, function
+from tests.support.powers import POWERS
 
+NAMES = [*FUNCTIONS, *POWERS]
 POINTS = np.concatenate([np.linspace(-0.95, 0.95, 38), [0.5]])
 WIDE = np.concatenate([POINTS, [-5.0, -2.0, 2.0, 5.0]])
 
@@ -16,14 +18,14 @@ def _finite(name):
     return WIDE[np.isfinite(values)], values[np.isfinite(values)]
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_torch_spelling_is_the_function(name):
     x, want = _finite(name)
     got = eval(FUNCTIONS[name].torch, {"torch": torch, "x": torch.from_numpy(x)}).numpy()
     assert np.allclose(got, want, rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_sympy_spelling_is_the_function(name):
     x, want = _finite(name)
     symbol = sympy.Symbol("x", real=True)
@@ -32,7 +34,7 @@ def test_the_sympy_spelling_is_the_function(name):
     assert np.allclose(got, want, rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_derivative_is_the_derivative(name):
     row = FUNCTIONS[name]
     x = _finite(name)[0]
@@ -43,7 +45,7 @@ def test_the_derivative_is_the_derivative(name):
     assert np.allclose(row.derivative(x)[ok], want[ok], rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_domain_says_where_the_function_is_real(name):
     row = FUNCTIONS[name]
     with np.errstate(all="ignore"):

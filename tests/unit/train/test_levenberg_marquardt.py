@@ -24,6 +24,7 @@ from kanserve.train.lm.blas_threads import _controller, threads_for
 from kanserve.train.lm.jacobian import LeastSquaresProblem, jacobian, loss, normal_equations, problem
 from kanserve.train.lm.parameter_vector import bending, free_parameters, gather, scatter
 from tests.support.kans import ZOO, mixed, multiplication, pruned, raw_features, symbolic, wide
+from tests.support.powers import POWERS
 
 Array = NDArray[np.float64]
 
@@ -105,7 +106,7 @@ def test_rows_in_several_blocks_make_one_sum() -> None:
     np.testing.assert_array_equal(again, matrix)
 
 
-@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+@pytest.mark.parametrize("name", [*sorted(FUNCTIONS), *POWERS])
 def test_free_parameters_of_a_named_edge_say_everything_once(name: str) -> None:
     a, b, c, d = (2.0 if name in ("abs", "sign") else 0.2), 0.5, 0.7, 0.1
     x = np.linspace(-0.9, 0.9, 50)[:, None]
