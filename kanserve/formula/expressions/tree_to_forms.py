@@ -40,7 +40,7 @@ from kanserve.formula.expressions.parsing import (
 )
 from kanserve.formula.expressions.tree import Step, Tree, references
 from kanserve.formula.formula_limits import LIMITS
-from kanserve.network.powers import power_name, real_power, takes_negative
+from kanserve.network.powers import exponent_of, power_name, real_power, takes_negative
 
 _SMALLEST = 2.0**-1022  # the smallest normal double
 
@@ -234,14 +234,20 @@ def _whole_power(steps: Steps, base: Form, exponent: int) -> Form:
     return scaled(steps, _product(steps, [_factor_power(steps, factor, exponent) for factor in factors]), outer)
 
 
+def _inverse(name: str) -> str | None:
+    """The power with the opposite exponent of a power, as 1/sqrt of sqrt; None for another function."""
+    exponent = exponent_of(name)
+    return power_name(-exponent) if exponent is not None and exponent > 0 else None
+
+
 def _factor_power(steps: Steps, base: Form, exponent: int) -> Form:
     """base^exponent; exp, sqrt and reciprocals absorb the exponent where a named function allows it."""
     step = steps.steps[base.terms[0][0]] if base.terms and base == one_atom(base.terms[0][0]) else None
     match step:
         case ("call", "exp", argument):
             return applied(steps, "exp", scaled(steps, form_of(steps, argument), float(exponent)))
-        case ("call", "sqrt", argument) if exponent < 0:
-            base = applied(steps, "1/sqrt", form_of(steps, argument))
+        case ("call", str(name), argument) if exponent < 0 and (inverse := _inverse(name)):
+            base = applied(steps, inverse, form_of(steps, argument))
         case _ if exponent < 0:
             base = applied(steps, "1/x", base)
     return powered(steps, base, abs(exponent))

@@ -15,7 +15,7 @@ from kanserve.network.training_range import finite_rows, sample
 from tests.support.kans import LARGE_LAST, ZOO, pruned, raw_features, symbolic
 from tests.support.zoo_formulas import edge, of, text
 
-CLOSED = {"constant", "symbolic", "every_function", "special", "domains"}
+CLOSED = {"constant", "symbolic", "every_function", "special", "domains", "powers"}
 
 
 @pytest.mark.slow
