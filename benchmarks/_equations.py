@@ -24,7 +24,7 @@ from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
 Run = Callable[[Array], Array]
-Table = Literal["feynman", "feynman_dimensional", "sciences", "field_suites", "one_input", "additive", "toys"]
+Table = Literal["feynman", "feynman_dimensional", "sciences", "field_suites", "one_input", "additive", "toys", "powers"]
 Spread = Literal["uniform", "correlated", "nonuniform"]
 
 EXACT = 1e-6
@@ -42,6 +42,19 @@ TOYS = (
     Equation("quotient", "x/y", {"x": _CENTRED, "y": (0.5, 2.0)}),
     Equation("sphere", "tanh(5*(x^4+y^4+z^4-1))", dict.fromkeys("xyz", _CENTRED)),
     Equation("distance", "sqrt((x-y)^2+(z-w)^2)", dict.fromkeys("xyzw", _CENTRED)),
+)
+# Laws with fractional powers. In one row the first input is 0, where logarithms are infinite.
+POWERS = (
+    Equation("kleiber", "3.4*m^(3/4)", {"m": (0.0, 5.0)}),
+    Equation("manning", "R^(2/3)*sqrt(S)/n", {"R": (0.0, 3.0), "S": (0.01, 0.1), "n": (0.01, 0.05)}),
+    Equation("kepler", "T^(2/3)*M^(1/3)", {"T": (0.0, 5.0), "M": (0.5, 2.0)}),
+    Equation("adiabatic", "k*rho^1.4", {"rho": (0.0, 3.0), "k": (0.5, 2.0)}),
+    Equation("species", "c*A^0.25", {"A": (0.0, 100.0), "c": (1.0, 5.0)}),
+    Equation("dittus_boelter", "0.023*R^0.8*P^0.4", {"R": (0.0, 50.0), "P": (0.7, 10.0)}),
+    Equation("wind_profile", "u*(z/10)^(1/7)", {"z": (0.0, 50.0), "u": (1.0, 10.0)}),
+    Equation("body_surface", "0.2*w^0.425*h^0.725", {"w": (0.0, 100.0), "h": (0.5, 2.0)}),
+    Equation("cube_root", "1.5*x^(1/3)", {"x": (-2.0, 2.0)}),
+    Equation("decaying", "x^(2/3)*exp(-x)", {"x": (0.0, 4.0)}),
 )
 
 
@@ -78,7 +91,14 @@ class Law:
 
 
 def laws(setting: Setting, only: Sequence[str] = ()) -> list[Law]:
-    equations = TOYS if setting.table == "toys" else load_equations(setting.table)
+    equations: Sequence[Equation]
+    match setting.table:
+        case "toys":
+            equations = TOYS
+        case "powers":
+            equations = POWERS
+        case table:
+            equations = load_equations(table)
     unknown = set(only) - {equation.name for equation in equations}
     if unknown:
         raise ValueError(f"{setting.table} has no {sorted(unknown)[0]}.")
@@ -95,6 +115,8 @@ def rows(law: Law, setting: Setting, seed: int) -> Dataset:
     """The training rows, the same for the same law, setting and seed."""
     generator = _generator(law, seed)
     x = _finite(law, lambda count: _spread(law.ranges, setting.spread, count, generator), setting.rows)
+    if setting.table == "powers":
+        x[0, 0] = 0.0
     y = law(x)
     scale = float(y.std())
     y = y + setting.noise * scale * generator.normal(size=len(y))

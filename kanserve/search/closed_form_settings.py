@@ -20,6 +20,26 @@ class ClosedFormSettings:
     rivals_singular: float = 3e-15
     """Largest singular value, for columns of length 1, that is rounding."""
 
+    # power_laws
+    power_law_rows: float = 0.5
+    """Share of the rows, at least, on which no input and no output is 0, so that they have logarithms."""
+    power_law_digits: int = 3
+    """Decimals of an exponent, at most, to which it is rounded within its error."""
+    power_law_chance: float = 0.05
+    """Distance from such a number over that between two of them, at most: a larger one may be by chance."""
+    power_law_rounding: float = 1e-9
+    """Distance from a number with few digits up to which an exponent equals it in any case."""
+    shifted_power_places: int = 14
+    """Zeros of the base of c·(x + b)^p + d on the grid, on either side of the data."""
+    shifted_power_exponents: tuple[float, ...] = (-3.4, -2.4, -1.6, -0.8, -0.3, 0.3, 0.7, 1.4, 1.7, 2.4, 3.3, 4.6)
+    """Exponents on the grid."""
+    shifted_power_starts: int = 4
+    """Points of the grid from which the constants are fitted."""
+    shifted_power_steps: int = 60
+    """Steps of such a fit."""
+    shifted_power_exact_error: float = 1e-9
+    """Relative error up to which it is exact."""
+
     # sparse_polynomial
     polynomial_terms: int = 130
     """Terms before any is left out, at most; a fit takes time in proportion to their square."""

@@ -279,6 +279,8 @@ class SearchSettings:
     """Upper bound of |p| for a power x^p that is a factor."""
     factors_least_power: float = 0.1
     """Lower bound of |p| for a power x^p that is a factor."""
+    decompose_most_zeros: float = 0.05
+    """Share of rows with an input of 0, at most, without which a law is tried first."""
     factors_snap_standard_errors: float = 4.0
     """Standard errors within which a power is rounded to a simple fraction."""
     factors_snap_distance: float = 1.5e-2

@@ -26,16 +26,16 @@ from kanserve.options import Precision
 # are handled by `identifiers` itself.
 _RESERVED = """
     inputs outputs abs acos asin asinh atan atanh bessel_j0 besselj besselj0 cos cosh erf exp gamma j0 ln log sign sin
-    sinh sqrt tan tanh abstract allocatable as async await backspace baremodule become begin block box call character class
-    close complex contains crate critical cycle data deallocate dimension do double dyn elemental elseif elsewhere end
-    endfor endfunction endif endwhile entry enum eps equivalence exit export external false final finally float32
-    float64 f32 f64 fn forall format function global go goto if impl implicit import impure inf integer intent interface
-    intrinsic isinf isnan kind let local loop logical macro match math merge missing mod module move mut namelist nan
-    none nothing null nullify numel numpy oftype ones open operator otherwise override parameter parfor parse persistent
-    pointer precision present primitive print priv private procedure program protected pub public pure quote read real
-    recursive ref result return rewind save scipy select self sequence single size spmd static stop struct submodule
-    subroutine super target then trait true type typeof unsafe unsized until unwind_protect use using value varargin
-    varargout virtual volatile wait where while write yield zeros
+    sinh sqrt tan tanh abstract allocatable as async await backspace baremodule become begin block box call character
+    class close complex contains crate critical cycle data deallocate dimension do double dyn elemental elseif
+    elsewhere end endfor endfunction endif endwhile entry enum eps equivalence exit export external false final finally
+    float32 float64 f32 f64 fn forall format function global go goto if impl implicit import impure inf integer intent
+    interface intrinsic isinf isnan kind let local loop logical macro match math merge missing mod module move mut
+    namelist nan none nothing null nullify numel numpy oftype ones open operator otherwise override parameter parfor
+    parse persistent pointer precision present primitive print priv private procedure program protected pub public pure
+    quote read real recursive ref result return rewind save scipy select self sequence single size spmd static stop
+    struct submodule subroutine super target then trait true type typeof unsafe unsized until unwind_protect use using
+    value varargin varargout virtual volatile wait where while write yield zeros
 """
 RESERVED = frozenset(_RESERVED.split())
 # Names that C's headers and compilers declare: allowed for locals, not for a function.

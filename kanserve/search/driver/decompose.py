@@ -5,7 +5,9 @@ accepted if their solutions, joined and refitted to the rows, settle the problem
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +22,9 @@ from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial, surrogates
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.affine import AffineIn, affine_inputs
-from kanserve.search.structure.factors import irrelevant, monomial, power_factors, powered
+from kanserve.search.structure.factors import irrelevant, power_factors, powered
 from kanserve.search.structure.input_merges import Merge, merges
+from kanserve.search.structure.power_laws import monomial
 from kanserve.search.structure.scaling import Scaling, scalings
 from kanserve.search.structure.separation import Separation, separations
 from kanserve.search.structure.single_index import Single, merged_by_trial, singles
@@ -39,7 +42,8 @@ def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
     if np.ptp(one.y) <= SEARCH.get().decompose_constant_range * np.abs(one.y).max():
         return search.judge(compose.constant(float(one.y.mean()), 0), one, steps=0)
     best: FittedNetwork | None = None
-    for name, attempt in _attempts(one, search):
+    attempts = chain(_on_nonzero_rows(one, search), _attempts(one, search))
+    for name, attempt in attempts:
         search.log(f"{' ' * one.depth}{name}")
         found = None if search.over() else attempt()
         if found is None:
@@ -49,6 +53,20 @@ def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
             return found
         best = found if best is None or found.held < best.held else best
     return best
+
+
+def _on_nonzero_rows(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
+    """The law found without the few rows where an input is 0 at the end of its range: logarithms need that."""
+    at_end = (one.x == 0) & ((one.x.min(axis=0) == 0) | (one.x.max(axis=0) == 0))
+    usable = ~at_end.any(axis=1)
+    if 0 < np.count_nonzero(~usable) <= SEARCH.get().decompose_most_zeros * len(usable):
+
+        def attempt() -> FittedNetwork | None:
+            with search.within(SEARCH.get().decompose_budget_share):
+                found = solved(replace(one, x=one.x[usable], y=one.y[usable]), search)
+            return None if found is None else search.judge(found.tree, one, steps=0)
+
+        yield f"on {np.count_nonzero(usable)} rows without 0", attempt
 
 
 def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
@@ -77,7 +95,9 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
 def _closed_forms(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
     settings, few = SEARCH.get().closed_forms, bool(few_values(one.x))
     yield "polynomial", partial(closed_forms.polynomial, one, search)
+    yield "power law times an exponential", partial(closed_forms.powers_times_exponential, one, search)
     if one.inputs == 1 and not few:
+        yield "power of a sum", partial(closed_forms.shifted_power, one, search)
         yield "piecewise polynomial", partial(closed_forms.piecewise, one, search)
         yield "power of |x|", partial(closed_forms.power_of_size, one, search)
     if one.inputs <= settings.term_inputs and not few:

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 
 from kanserve.network.kan import Symbolic
+from kanserve.network.powers import power_name
 from kanserve.search.fit.by_shape import INVERSES, unlinked
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
@@ -20,7 +21,9 @@ from kanserve.search.regression.term_sums import Factor, TermSum, term_sums
 from kanserve.search.regression.variable_projection import Scaled
 from kanserve.search.regression.waves import bilinear_waves, waves
 from kanserve.search.search_settings import SEARCH
-from kanserve.search.structure.factors import monomial
+from kanserve.search.structure import power_laws
+from kanserve.search.structure.power_laws import monomial
+from kanserve.search.structure.shifted_power import power_of_a_sum
 from kanserve.search.trees import compose
 from kanserve.search.trees.trees import Curve, Node, Sum, curves
 
@@ -33,6 +36,29 @@ def polynomial(one: SearchProblem, search: Search) -> FittedNetwork | None:
     budget.count_fit()
     found = sparse_polynomial(one.x, one.y)
     return None if found is None else search.judge(_of_polynomial(found), one)
+
+
+def powers_times_exponential(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a product of powers of the inputs and an exponential of a linear form, if it is exactly one."""
+    budget.count_fit()
+    found = power_laws.times_exponential(one.x, one.y) if "exp" in search.library else None
+    if found is None:
+        return None
+    inputs = range(one.inputs)
+    exponent = compose.linear([i for i in inputs if found.rates[i]], [rate for rate in found.rates if rate])
+    exponential = Sum((Curve(exponent, Symbolic("exp", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
+    factors = [exponential] if not any(found.powers) else [compose.monomial(inputs, found.powers), exponential]
+    return search.judge(compose.scaled(compose.product(factors), found.scale), one)
+
+
+def shifted_power(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as c·(a·x + b)^p + d, if it is exactly one."""
+    budget.count_fit()
+    found = power_of_a_sum(one.x[:, 0], one.y)
+    name = None if found is None else power_name(found.exponent)
+    if found is None or name is None:
+        return None
+    return search.judge(Sum((Curve(0, Symbolic(name, found.sign, found.shift, found.factor, found.constant)),)), one)
 
 
 def rational(one: SearchProblem, search: Search) -> FittedNetwork | None:

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.network.powers import LARGEST_DENOMINATOR, real_power, takes_negative
 from kanserve.search.regression.bases import coordinate
 from kanserve.search.regression.least_squares import fit, lack_of_fit, root_mean_square
 from kanserve.search.regression.link_functions import IDENTITY
@@ -109,10 +111,10 @@ def power_factors(x: Array, y: Array, known: Sequence[Surrogate] | None = None) 
 
 
 def powered(values: Array, power: float) -> Array:
-    """x^p for an integer p, |x|^p otherwise."""
+    """x^p, with real roots of negative numbers where the denominator of p is odd; |x|^p otherwise."""
     if power == round(power):
         return values ** int(power) if power > 0 else 1 / values ** int(-power)
-    return np.abs(values) ** power
+    return real_power(values if takes_negative(power) else np.abs(values), power)
 
 
 def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[tuple[int, float]]:
@@ -181,67 +183,33 @@ def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypoth
             break
     return tuple(
         dict.fromkeys(
-            (snapped(power, max(settings.factors_snap_standard_errors * spread, settings.factors_snap_distance)), power)
+            (
+                snapped(
+                    power,
+                    max(settings.factors_snap_standard_errors * spread, settings.factors_snap_distance),
+                    settings.factors_snap_standard_errors * spread + settings.closed_forms.power_law_rounding,
+                ),
+                power,
+            )
         )
     )
 
 
-def snapped(value: float, tolerance: float) -> float:
-    """The nearest fraction of the smallest denominator within the tolerance; the value itself if there is none."""
+def snapped(value: float, tolerance: float, sharp: float = 0.0) -> float:
+    """The nearest fraction of the smallest denominator within the tolerance; the value itself if there is none.
+
+    `sharp`: the distance within which longer numbers are taken, if so few are that near that it is not by chance: 0.7,
+    2/7, 0.425.
+    """
+    settings = SEARCH.get().closed_forms
     for denominator in _DENOMINATORS:
         candidate = round(value * denominator) / denominator
         if abs(candidate - value) <= min(tolerance, 0.2 / denominator):
             return candidate
+    fraction = Fraction(value).limit_denominator(LARGEST_DENOMINATOR)
+    longer = [(round(value, digits), 10.0**-digits) for digits in range(1, settings.power_law_digits + 1)]
+    longer.insert(1, (float(fraction), 1 / fraction.denominator**2))
+    for candidate, step in longer:
+        if abs(candidate - value) <= min(sharp, settings.power_law_chance * step):
+            return candidate
     return value
-
-
-def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
-    """c and the powers p of y = c · x_1^p_1 · x_2^p_2 ..., if y is a power law, with signs; else None.
-
-    By least squares on the logarithms, weighted by |y|, since the errors of y are of equal size and those of log y not.
-    """
-    settings = SEARCH.get()
-    if np.any(y == 0) or np.any(x == 0):
-        return None
-    logarithms = np.log(np.abs(x))
-    weight = np.abs(y) / root_mean_square(y)
-    varying = logarithms.max(axis=0) > logarithms.min(axis=0)
-    design = np.concatenate([np.ones((len(y), 1)), logarithms[:, varying]], axis=1) * weight[:, None]
-    log_fit = fit(design, (np.log(np.abs(y)) * weight)[:, None])
-    error = root_mean_square(log_fit.left_out[:, 0])
-    if error > settings.factors_largest_error:
-        return None
-    freedom = max(1, len(y) - design.shape[1])
-    variance = float(log_fit.residuals[:, 0] @ log_fit.residuals[:, 0]) / freedom
-    deviations = np.sqrt(variance * np.diagonal(np.linalg.pinv(design.T @ design)))
-    powers = np.zeros(x.shape[1])
-    powers[varying] = [
-        snapped(
-            float(value),
-            max(settings.factors_snap_standard_errors * float(deviation), settings.factors_power_law_snap_distance),
-        )
-        for value, deviation in zip(log_fit.coefficients[1:, 0], deviations[1:], strict=True)
-    ]
-    return _checked(x, y, powers, error)
-
-
-def _checked(x: Array, y: Array, powers: Array, error: float) -> tuple[float, tuple[float, ...]] | None:
-    settings = SEARCH.get()
-    signed = x.min(axis=0) < 0
-    if any(power != round(power) for power in powers[signed]):
-        return None
-    product = np.prod([powered(x[:, i], float(power)) for i, power in enumerate(powers)], axis=0)
-    coefficient = float(product @ y) / float(product @ product)
-    residuals = y - coefficient * product
-    if root_mean_square(residuals) < settings.factors_exact_error * root_mean_square(y):
-        return coefficient, tuple(float(power) for power in powers)
-    if root_mean_square(residuals) > settings.factors_largest_error * root_mean_square(y):
-        return None
-    centred = np.log(np.abs(x)) - np.log(np.abs(x)).mean(axis=0)
-    inputs = range(x.shape[1])
-    block = np.stack([centred[:, i] * centred[:, j] for i in inputs for j in range(i + 1)], axis=1)
-    design = product[:, None] * np.concatenate([np.ones((len(y), 1)), centred], axis=1)
-    design = design[:, np.r_[True, x.max(axis=0) > x.min(axis=0)]]
-    if lack_of_fit(fit(design, residuals[:, None]).residuals[:, 0], design, block * product[:, None]) >= 1:
-        return None
-    return coefficient, tuple(float(power) for power in powers)

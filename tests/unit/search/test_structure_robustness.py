@@ -7,8 +7,9 @@ import pytest
 
 from kanserve.search.regression.surrogates import surrogates
 from kanserve.search.structure.affine import affine_inputs
-from kanserve.search.structure.factors import irrelevant, monomial, power_factors
+from kanserve.search.structure.factors import irrelevant, power_factors
 from kanserve.search.structure.input_merges import merges
+from kanserve.search.structure.power_laws import monomial
 from kanserve.search.structure.scaling import scalings
 from kanserve.search.structure.separation import separations
 

@@ -1,0 +1,130 @@
+"""Power laws: products of real powers of the inputs, alone or times an exponential of a linear form.
+
+By least squares on the logarithms, weighted by |y|, since the errors of y are of equal size and those of log y not.
+Rows in which an input or the output is 0 have no logarithm: they are left out there, and the law must hold on them too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.powers import takes_negative
+from kanserve.search.regression.least_squares import Fit, fit, lack_of_fit, root_mean_square
+from kanserve.search.search_settings import SEARCH
+from kanserve.search.structure.factors import powered, snapped
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y = scale · Π x_i^powers_i · exp(Σ rates_i·x_i)."""
+
+    scale: float
+    powers: tuple[float, ...]
+    rates: tuple[float, ...]
+
+
+def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
+    """c and the powers p of y = c · x_1^p_1 · x_2^p_2 ..., if y is a power law, with signs; else None."""
+    usable = _with_logarithms(x, y)
+    if usable is None:
+        return None
+    found = _fitted(np.log(np.abs(x[usable])), y[usable])
+    if found is None:
+        return None
+    log_fit, varying, deviations = found
+    powers = np.zeros(x.shape[1])
+    powers[varying] = [
+        _snapped(float(value), float(deviation))
+        for value, deviation in zip(log_fit.coefficients[1:, 0], deviations, strict=True)
+    ]
+    return _checked(x, y, powers, usable)
+
+
+def times_exponential(x: Array, y: Array) -> PowerLaw | None:
+    """y as powers of the inputs times an exponential, if it is exactly one; None without any rate that matters."""
+    settings = SEARCH.get()
+    usable = _with_logarithms(x, y)
+    if usable is None or (x.min(axis=0) < 0).any():
+        return None
+    inputs = x.shape[1]
+    size = np.abs(x).max(axis=0)
+    found = _fitted(np.concatenate([np.log(x[usable]), x[usable] / size], axis=1), y[usable])
+    if found is None or len(found[0].coefficients) != 1 + 2 * inputs:
+        return None
+    values, deviations = found[0].coefficients[1:, 0], found[2]
+    negligible = np.abs(values) <= settings.closed_forms.power_law_rounding
+    values = np.where(negligible, 0.0, values)
+    if negligible[inputs:].all():
+        return None
+    pairs = zip(values[:inputs], deviations[:inputs], strict=True)
+    powers = [_snapped(float(value), float(deviation)) for value, deviation in pairs]
+    rates = values[inputs:] / size
+    with np.errstate(all="ignore"):
+        product = _product(x, powers) * np.exp(x @ rates)
+        scale = float(product @ y) / float(product @ product)
+        error = root_mean_square(y - scale * product)
+    if not error < settings.closed_forms.power_law_rounding * root_mean_square(y):
+        return None
+    return PowerLaw(scale, tuple(powers), tuple(rates.tolist()))
+
+
+def _with_logarithms(x: Array, y: Array) -> Mask | None:
+    """The rows without a 0; None if they are too few."""
+    usable: Mask = (x != 0).all(axis=1) & (y != 0)
+    return usable if usable.mean() >= SEARCH.get().closed_forms.power_law_rows else None
+
+
+def _fitted(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
+    """log |y| by a constant and those terms that vary, which these are, and standard errors; None for a bad fit."""
+    weight = np.abs(y) / root_mean_square(y)
+    varying: Mask = terms.max(axis=0) > terms.min(axis=0)
+    design = np.concatenate([np.ones((len(y), 1)), terms[:, varying]], axis=1) * weight[:, None]
+    log_fit = fit(design, (np.log(np.abs(y)) * weight)[:, None])
+    if root_mean_square(log_fit.left_out[:, 0]) > SEARCH.get().factors_largest_error:
+        return None
+    freedom = max(1, len(y) - design.shape[1])
+    variance = float(log_fit.residuals[:, 0] @ log_fit.residuals[:, 0]) / freedom
+    return log_fit, varying, np.sqrt(variance * np.diagonal(np.linalg.pinv(design.T @ design)))[1:]
+
+
+def _snapped(value: float, deviation: float) -> float:
+    settings = SEARCH.get()
+    error = settings.factors_snap_standard_errors * deviation
+    return snapped(
+        value, max(error, settings.factors_power_law_snap_distance), error + settings.closed_forms.power_law_rounding
+    )
+
+
+def _product(x: Array, powers: Array | list[float]) -> Array:
+    result: Array = np.prod([powered(x[:, i], float(power)) for i, power in enumerate(powers)], axis=0)
+    return result
+
+
+def _checked(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, tuple[float, ...]] | None:
+    """The law if it holds on all rows."""
+    settings = SEARCH.get()
+    if not all(takes_negative(float(power)) for power in powers[x.min(axis=0) < 0]):
+        return None
+    with np.errstate(all="ignore"):
+        product = _product(x, powers)
+        coefficient = float(product @ y) / float(product @ product)
+        residuals = y - coefficient * product
+        error = root_mean_square(residuals)
+    found = coefficient, tuple(float(power) for power in powers)
+    if error < settings.factors_exact_error * root_mean_square(y):
+        return found
+    if not error <= settings.factors_largest_error * root_mean_square(y):
+        return None
+    logarithms = np.log(np.abs(x[usable]))
+    centred, product, residuals = logarithms - logarithms.mean(axis=0), product[usable], residuals[usable]
+    inputs = range(x.shape[1])
+    block = np.stack([centred[:, i] * centred[:, j] for i in inputs for j in range(i + 1)], axis=1)
+    design = product[:, None] * np.concatenate([np.ones((len(product), 1)), centred], axis=1)
+    design = design[:, np.r_[True, x.max(axis=0) > x.min(axis=0)]]
+    if lack_of_fit(fit(design, residuals[:, None]).residuals[:, 0], design, block * product[:, None]) >= 1:
+        return None
+    return found

@@ -1,0 +1,115 @@
+"""Powers of a shifted input with a real exponent: y = c·(±x + b)^p + d, without noise.
+
+For given b and p, c and d follow by linear least squares. The best points of a grid of b and p are refined, all four
+constants together.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.search.regression.least_squares import root_mean_square
+from kanserve.search.search_settings import SEARCH
+from kanserve.search.structure.factors import snapped
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ShiftedPower:
+    """y = factor·(sign·x + shift)^exponent + constant."""
+
+    sign: float
+    shift: float
+    exponent: float
+    factor: float
+    constant: float
+
+
+def power_of_a_sum(x: Array, y: Array) -> ShiftedPower | None:
+    """y (N,) as a power of a shifted x (N,) with an exponent that is not whole, if it is exactly one."""
+    settings = SEARCH.get().closed_forms
+    if len(y) < 6 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    limit = settings.shifted_power_exact_error * float(y.std())
+    starts = sorted(_starts(x, y))[: settings.shifted_power_starts]
+    for _, sign, shift, exponent in starts:
+        with np.errstate(all="ignore"):
+            found = _refined(sign * x, y, shift, exponent)
+            if found is None:
+                continue
+            shift, exponent, error = found
+            if not error < limit:
+                continue
+            exponent = snapped(exponent, settings.power_law_rounding, settings.power_law_rounding)
+            if exponent == round(exponent):
+                continue
+            c, d, _ = _linear(sign * x + shift, y, exponent)
+        return ShiftedPower(sign, shift, exponent, c, d)
+    return None
+
+
+def _starts(x: Array, y: Array) -> Iterator[tuple[float, float, float, float]]:
+    """Error, sign, shift and exponent of the points of the grid."""
+    settings = SEARCH.get().closed_forms
+    step = max(1, len(x) // settings.term_rows)
+    x, y = x[::step], y[::step]
+    half = float(np.ptp(x)) / 2
+    for sign in (1.0, -1.0):
+        least = float((sign * x).min())
+        shifts = half * np.geomspace(1e-3, 10, settings.shifted_power_places) - least
+        for shift in [*shifts.tolist(), *([0.0] if least >= 0 else []), -least]:
+            for exponent in settings.shifted_power_exponents:
+                with np.errstate(all="ignore"):
+                    error = _linear(sign * x + shift, y, exponent)[2]
+                if np.isfinite(error):
+                    yield error, sign, shift, exponent
+
+
+def _linear(base: Array, y: Array, exponent: float) -> tuple[float, float, float]:
+    """c and d of c·base^exponent + d, and the error."""
+    values = np.power(np.maximum(base, 0.0), exponent)
+    centred = values - values.mean()
+    size = float(centred @ centred)
+    if not 0 < size < np.inf:
+        return 0.0, 0.0, np.inf
+    c = float(centred @ y) / size
+    d = float(y.mean() - c * values.mean())
+    return c, d, root_mean_square(c * values + d - y)
+
+
+def _refined(x: Array, y: Array, shift: float, exponent: float) -> tuple[float, float, float] | None:
+    """Shift and exponent after damped Gauss-Newton steps, and the error; the shift stays where the base is ≥ 0."""
+    settings = SEARCH.get().closed_forms
+    least = float(x.min())
+    error, damping = _linear(x + shift, y, exponent)[2], 1e-3
+    for _ in range(settings.shifted_power_steps):
+        base = x + shift
+        c, d, _ = _linear(base, y, exponent)
+        positive = base > 0
+        values = np.power(np.maximum(base, 0.0), exponent)
+        slopes = np.zeros((len(x), 4))
+        slopes[:, 0], slopes[:, 1] = values, 1.0
+        slopes[positive, 2] = c * exponent * np.power(base[positive], exponent - 1)
+        slopes[positive, 3] = c * values[positive] * np.log(base[positive])
+        size = np.linalg.norm(slopes, axis=0)
+        if not np.isfinite(size).all() or (size == 0).any():
+            return None
+        u, s, vt = np.linalg.svd(slopes / size, full_matrices=False)
+        along = u.T @ (y - c * values - d)
+        for _ in range(8):
+            step = (vt.T @ (along * s / (s * s + damping))) / size
+            moved, power = max(shift + float(step[2]), -least), exponent + float(step[3])
+            trial = _linear(x + moved, y, power)[2]
+            if trial < error:
+                shift, exponent, damping = moved, power, damping / 10
+                gained, error = error - trial, trial
+                break
+            damping = max(damping * 10, 1e-12)
+        else:
+            break
+        if gained <= 1e-12 * error:
+            break
+    return shift, exponent, error
