@@ -37,6 +37,9 @@ class ClosedFormSettings:
     """Points of the grid from which the constants are fitted."""
     shifted_power_steps: int = 60
     """Steps of such a fit."""
+    power_of_spline_snap: tuple[float, float] = (2e-2, 5e-3)
+    """Distances within which the exponent of a power that a spline may be is rounded: to a fraction of a denominator up
+    to 4, and to a longer number. The exact exponent is tried as well."""
     shifted_power_exact_error: float = 1e-9
     """Relative error up to which it is exact."""
 

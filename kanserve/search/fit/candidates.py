@@ -12,6 +12,10 @@ import numpy as np
 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
+from kanserve.network.powers import power_name
+from kanserve.search.search_settings import SEARCH
+from kanserve.search.structure.factors import snapped
+from kanserve.search.structure.shifted_power import power_and_constant
 from kanserve.search.trees.trees import IDENTITY, Curve, Product, Sum
 from kanserve.simplification.composites import POWERS, TIMES, Composite, composites
 from kanserve.simplification.edge_candidates import (
@@ -57,6 +61,8 @@ def offers(
         found += [_constant_dropped(offer) for offer in found if offer.curve.symbolic and offer.curve.symbolic.d != 0]
     best = min((offer.error for offer in found), default=np.inf)
     if best > (3 if noisy else 20) * floor:
+        found += _powers(curve, samples, floor, constant=True)
+        found += _powers(curve, samples, floor, constant=False) if factor else ()
         found += [_composed(curve, composite) for composite in composites(samples, floor, library)]
         found += _times_a_power(curve, samples, floor, library) if deep else ()
         found += _plus_a_line(curve, samples, floor, library)
@@ -99,6 +105,36 @@ def _without_constant(curve: Curve, samples: Samples, floor: float, library: tup
             )
             new = replace(curve, symbolic=symbolic, knots=None, coefficients=None, without_constant=True)
             yield Offer(new, error, rank)
+
+
+def _powers(curve: Curve, samples: Samples, floor: float, *, constant: bool) -> Iterator[Offer]:
+    """c·t^p + d with a real exponent, where t is the distance from the natural place, on one side of it."""
+    settings, closed = SIMPLIFICATION.get(), SEARCH.get().closed_forms
+    sign = 1.0 if samples.low >= samples.natural else -1.0
+    if samples.low < samples.natural < samples.high:
+        return
+    t = np.maximum(sign * (samples.z - samples.natural), 0.0)
+    fitted = power_and_constant(t, samples.values, constant)
+    if fitted is None:
+        return
+    exponent = fitted[0]
+    for simple in dict.fromkeys((snapped(exponent, *closed.power_of_spline_snap), exponent)):
+        name = power_name(simple)
+        if name is None or simple == round(simple):
+            continue
+        with np.errstate(all="ignore"):
+            shape = FUNCTIONS[name].numpy(t)
+            columns = np.stack([shape, np.ones_like(t)][: 1 + constant], axis=1)
+        if not np.isfinite(columns).all():
+            continue
+        (c, *d), *_ = np.linalg.lstsq(columns, samples.values, rcond=1e-13)
+        symbolic = Symbolic(name, sign, -sign * samples.natural, float(c), float(sum(d)))
+        misses = columns @ (c, *d) - samples.values
+        error = float(np.sqrt(np.mean(samples.weights * misses**2)))
+        price = FUNCTIONS[name].complexity - settings.edge_candidates_offset_complexity * (not constant)
+        rank = float(np.log10(error + floor)) + settings.edge_candidates_complexity_weight * price
+        new = replace(curve, symbolic=symbolic, knots=None, coefficients=None, without_constant=not constant)
+        yield Offer(new, error, rank)
 
 
 def _natural_places(name: str, samples: Samples) -> tuple[float, ...]:

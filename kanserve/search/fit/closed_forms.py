@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanserve.network.kan import Symbolic
 from kanserve.network.powers import power_name
@@ -26,6 +27,8 @@ from kanserve.search.structure.power_laws import monomial
 from kanserve.search.structure.shifted_power import power_of_a_sum
 from kanserve.search.trees import compose
 from kanserve.search.trees.trees import Curve, Node, Sum, curves
+
+Array = NDArray[np.float64]
 
 _OUTER = {"exp(-x)": ("exp", -1.0, 0.0), "log(1+x)": ("log", 1.0, 1.0)}
 """Function, a and b of f(a·u + b)."""
@@ -54,11 +57,26 @@ def powers_times_exponential(one: SearchProblem, search: Search) -> FittedNetwor
 def shifted_power(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as c·(a·x + b)^p + d, if it is exactly one."""
     budget.count_fit()
-    found = power_of_a_sum(one.x[:, 0], one.y)
+    node = _of_shifted_power(one.x, one.y)
+    return None if node is None else search.judge(node, one)
+
+
+def _of_powers(x: Array, y: Array) -> Iterator[Node]:
+    """A power law as a tree, and a power of a sum of one input."""
+    found = monomial(x, y)
+    if found is not None:
+        yield compose.monomial(range(x.shape[1]), found[1], found[0])
+    shifted = _of_shifted_power(x, y) if x.shape[1] == 1 and not few_values(x) else None
+    if shifted is not None:
+        yield shifted
+
+
+def _of_shifted_power(x: Array, y: Array) -> Node | None:
+    found = power_of_a_sum(x[:, 0], y)
     name = None if found is None else power_name(found.exponent)
     if found is None or name is None:
         return None
-    return search.judge(Sum((Curve(0, Symbolic(name, found.sign, found.shift, found.factor, found.constant)),)), one)
+    return Sum((Curve(0, Symbolic(name, found.sign, found.shift, found.factor, found.constant)),))
 
 
 def rational(one: SearchProblem, search: Search) -> FittedNetwork | None:
@@ -129,23 +147,23 @@ def power_of_size(one: SearchProblem, search: Search) -> FittedNetwork | None:
     scale, (exponent,) = found
     size = Sum((Curve(0, Symbolic("abs", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
     factors: list[Node] = [*compose.power(size, exponent)]
-    signs = np.sign(one.y) * np.sign(x)
+    signs = (np.sign(one.y) * np.sign(x))[x != 0]
     odd = bool((signs == signs[0]).all())
     if odd:
         factors.append(Sum((Curve(0, Symbolic("sign", 1.0, 0.0, 1.0, 0.0), without_constant=True),)))
-    turned = scale * float(signs[0] if odd else np.sign(one.y[0]))
+    turned = scale * float(signs[0] if odd else np.sign(one.y.sum()))
     return search.judge(compose.scaled(compose.product(factors), turned), one)
 
 
 def linked(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a function of a polynomial or, of one input, of a sum of terms, if it is exactly one."""
+    """The law as a function of a polynomial, a power law or, of one input, a sum of terms, if it is exactly one."""
     for link in applicable(one.y)[1:]:
         if search.over() or not {INVERSES[link.name]} <= {*search.library, *compose.POWERS}:
             continue
         budget.count_fit()
         values = link.forward(one.y)
         found = sparse_polynomial(one.x, values, SEARCH.get().closed_forms.linked_degree)
-        nodes = [_of_polynomial(found)] if found is not None else []
+        nodes = [_of_polynomial(found)] if found is not None else [*_of_powers(one.x, values)][:1]
         if not nodes and one.inputs == 1 and not few_values(one.x):
             sums = ([*_terms(found)] for found in term_sums(one.x, values, pairs=False))
             nodes = [compose.total(terms) for terms in sums if _allowed(terms, search)][:1]

@@ -68,32 +68,45 @@ def _starts(x: Array, y: Array) -> Iterator[tuple[float, float, float, float]]:
                     yield error, sign, shift, exponent
 
 
-def _linear(base: Array, y: Array, exponent: float) -> tuple[float, float, float]:
+def power_and_constant(t: Array, y: Array, constant: bool = True) -> tuple[float, float] | None:
+    """The exponent p of the best c·t^p + d for t ≥ 0, or of c·t^p, and the error; None if there is none."""
+    settings = SEARCH.get().closed_forms
+    with np.errstate(all="ignore"):
+        started = [(_linear(t, y, exponent, constant)[2], exponent) for exponent in settings.shifted_power_exponents]
+        _, exponent = min(started)
+        found = _refined(t, y, 0.0, exponent, moves=False, constant=constant)
+    return None if found is None or not np.isfinite(found[2]) else found[1:]
+
+
+def _linear(base: Array, y: Array, exponent: float, constant: bool = True) -> tuple[float, float, float]:
     """c and d of c·base^exponent + d, and the error."""
     values = np.power(np.maximum(base, 0.0), exponent)
-    centred = values - values.mean()
+    centred = values - values.mean() if constant else values
     size = float(centred @ centred)
     if not 0 < size < np.inf:
         return 0.0, 0.0, np.inf
     c = float(centred @ y) / size
-    d = float(y.mean() - c * values.mean())
+    d = float(y.mean() - c * values.mean()) if constant else 0.0
     return c, d, root_mean_square(c * values + d - y)
 
 
-def _refined(x: Array, y: Array, shift: float, exponent: float) -> tuple[float, float, float] | None:
+def _refined(
+    x: Array, y: Array, shift: float, exponent: float, *, moves: bool = True, constant: bool = True
+) -> tuple[float, float, float] | None:
     """Shift and exponent after damped Gauss-Newton steps, and the error; the shift stays where the base is ≥ 0."""
     settings = SEARCH.get().closed_forms
     least = float(x.min())
-    error, damping = _linear(x + shift, y, exponent)[2], 1e-3
+    error, damping = _linear(x + shift, y, exponent, constant)[2], 1e-3
     for _ in range(settings.shifted_power_steps):
         base = x + shift
-        c, d, _ = _linear(base, y, exponent)
+        c, d, _ = _linear(base, y, exponent, constant)
         positive = base > 0
         values = np.power(np.maximum(base, 0.0), exponent)
         slopes = np.zeros((len(x), 4))
-        slopes[:, 0], slopes[:, 1] = values, 1.0
-        slopes[positive, 2] = c * exponent * np.power(base[positive], exponent - 1)
-        slopes[positive, 3] = c * values[positive] * np.log(base[positive])
+        slopes[positive, 0] = c * values[positive] * np.log(base[positive])
+        slopes[positive, 1] = c * exponent * np.power(base[positive], exponent - 1)
+        slopes[:, 2], slopes[:, 3] = values, 1.0
+        slopes = slopes[:, [True, moves, True, constant]]
         size = np.linalg.norm(slopes, axis=0)
         if not np.isfinite(size).all() or (size == 0).any():
             return None
@@ -101,8 +114,9 @@ def _refined(x: Array, y: Array, shift: float, exponent: float) -> tuple[float, 
         along = u.T @ (y - c * values - d)
         for _ in range(8):
             step = (vt.T @ (along * s / (s * s + damping))) / size
-            moved, power = max(shift + float(step[2]), -least), exponent + float(step[3])
-            trial = _linear(x + moved, y, power)[2]
+            moved = max(shift + float(step[1]), -least) if moves else shift
+            power = exponent + float(step[0])
+            trial = _linear(x + moved, y, power, constant)[2]
             if trial < error:
                 shift, exponent, damping = moved, power, damping / 10
                 gained, error = error - trial, trial
