@@ -29,7 +29,7 @@ from kanserve.errors import NotFoundError
 from kanserve.network import special
 from kanserve.network.powers import OF_IMPORTED_NETWORKS, Function, power, power_name, written_exponent
 
-__all__ = ["FUNCTIONS", "SPECIAL", "Function", "function", "unknown_function"]
+__all__ = ["FUNCTIONS", "SPECIAL", "Function", "finite_slope", "function", "unknown_function"]
 
 Array = NDArray[np.float64]
 
@@ -327,6 +327,14 @@ def function(name: str) -> Function:
     if name not in FUNCTIONS:
         raise NotFoundError(unknown_function(name))
     return FUNCTIONS[name]
+
+
+def finite_slope(name: str, x: Array) -> Array:
+    """The derivative of a function for a fit: 0 where it is infinite, as of a root at 0, so that one row does not end
+    the fit."""
+    slope = FUNCTIONS[name].derivative(x)
+    result: Array = np.where(np.isinf(slope), 0.0, slope)
+    return result
 
 
 def unknown_function(name: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.network.functions import FUNCTIONS
+from kanserve.network.functions import FUNCTIONS, finite_slope
 from kanserve.network.kan import Symbolic
 from kanserve.network.powers import exponent_of
 from kanserve.simplification.simplification_settings import SIMPLIFICATION
@@ -292,10 +292,9 @@ def _step(
     columns = np.empty((len(theta), 4, len(u)))
     columns[:, 1] = root
     for name, own in groups:
-        row = FUNCTIONS[name]
         inner = theta[own, 2:3] * u + theta[own, 3:]
-        columns[own, 0] = root[own] * row.numpy(inner)
-        columns[own, 3] = root[own] * theta[own, :1] * row.derivative(inner)
+        columns[own, 0] = root[own] * FUNCTIONS[name].numpy(inner)
+        columns[own, 3] = root[own] * theta[own, :1] * finite_slope(name, inner)
     columns[:, 2] = columns[:, 3] * u
     columns *= free[:, :, None]
     normal = columns @ columns.transpose(0, 2, 1)

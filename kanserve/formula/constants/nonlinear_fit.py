@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from kanserve.errors import DataError, FormulaError
 from kanserve.formula.expressions.tree import Step, Tree, check_tree, integer_power, references
 from kanserve.formula.formula_limits import LIMITS
-from kanserve.network.functions import FUNCTIONS
+from kanserve.network.functions import FUNCTIONS, finite_slope
 
 Array = NDArray[np.float64]
 
@@ -99,7 +99,7 @@ class Constants:
                 rest = integer_power(steps[operand], exponent - 1) if exponent != 1 else 1.0
                 slopes[operand] = slopes[operand] + slope * (exponent * rest)
             case ("call", name, operand):
-                slopes[operand] = slopes[operand] + slope * FUNCTIONS[name].derivative(np.asarray(steps[operand]))
+                slopes[operand] = slopes[operand] + slope * finite_slope(name, np.asarray(steps[operand]))
 
 
 @dataclass(frozen=True, eq=False)

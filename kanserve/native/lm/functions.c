@@ -132,6 +132,12 @@ static double digamma(double x)
     ROW(KANSERVE_EVEN_POWER, pow(fabs(x), exponent), (x < 0 ? -exponent : exponent) * pow(fabs(x), exponent - 1)) \
     ROW(KANSERVE_ODD_POWER, copysign(pow(fabs(x), exponent), x), exponent * pow(fabs(x), exponent - 1))
 
+/* Not by isinf: of 0.5 / sqrt(x) with signed zeros switched off, compilers leave out the check for -infinity. */
+static inline double finite_slope(double slope)
+{
+    return slope - slope == 0 || slope != slope ? slope : 0;
+}
+
 void kanserve_named_function(
     int64_t number, double exponent, int64_t count, const double *arguments, double *values, double *slopes)
 {
@@ -141,7 +147,7 @@ void kanserve_named_function(
             const double x = arguments[at], y = f; \
             values[at] = y; \
             if (slopes != NULL) \
-                slopes[at] = derivative; \
+                slopes[at] = finite_slope(derivative); \
         } \
         break;
     switch (number) {

@@ -7,8 +7,8 @@
 /* The numbers of x^exponent: for x >= 0 only, and for all x as an even or an odd function. See powers.py. */
 enum { KANSERVE_POWER = -1, KANSERVE_EVEN_POWER = -2, KANSERVE_ODD_POWER = -3 };
 
-/* f and, unless `slopes` is NULL, f' at `count` arguments; NaN or an infinity outside the domain. The exponent is that
-of a power, else unused. */
+/* f and, unless `slopes` is NULL, f' at `count` arguments; NaN or an infinity outside the domain. A slope is 0 where it
+is infinite, as of a root at 0, so that one row does not end a fit. The exponent is that of a power, else unused. */
 void kanserve_named_function(
     int64_t number, double exponent, int64_t count, const double *arguments, double *values, double *slopes);
 

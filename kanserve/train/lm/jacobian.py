@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network import evaluate
-from kanserve.network.functions import FUNCTIONS
+from kanserve.network.functions import FUNCTIONS, finite_slope
 from kanserve.network.kan import Kan, Layer
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import active_basis as bases
@@ -254,7 +254,7 @@ def _slopes(part: Part, own: Weights, done: Pass) -> Array:
         total = np.zeros((layer.inputs, layer.subnodes, v.shape[1]))
     for j, i in part.symbolic:
         a, b, c, _ = own.affine[j, i]
-        total[i, j] += a * c * FUNCTIONS[str(layer.functions[j, i])].derivative(a * v[i] + b)
+        total[i, j] += a * c * finite_slope(str(layer.functions[j, i]), a * v[i] + b)
     return total
 
 
@@ -297,5 +297,5 @@ def _affine_derivative(part: Part, own: Weights, done: Pass, j: int, i: int, slo
     if slot == 2:
         return done.named[part.symbolic.index((j, i))]
     a, b, c, _ = own.affine[j, i]
-    inner: Array = c * FUNCTIONS[str(part.layer.functions[j, i])].derivative(a * done.v[i] + b)
+    inner: Array = c * finite_slope(str(part.layer.functions[j, i]), a * done.v[i] + b)
     return inner * done.v[i] if slot == 0 else inner
