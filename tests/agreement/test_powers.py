@@ -141,7 +141,7 @@ def test_slopes_are_those_of_small_steps_and_0_at_0_above_an_exponent_of_1():
 
 def test_a_fit_with_a_row_at_0_moves_the_constants_of_a_power():
     x = np.append(np.linspace(0.1, 3, 60), 0.0)[:, None]
-    for name in ("x^(1/3)", "x^(2/3)", "x^(3/4)", "x^1.37"):
+    for name in ("x^(1/3)", "x^(2/3)", "x^1.37"):
         y = 2 * FUNCTIONS[name].numpy(x)
         fitted = refine(edge(name), x, y, steps=60)
         assert np.abs(evaluate(fitted, x) - y).max() < 1e-2, name  # 0.5 at the start

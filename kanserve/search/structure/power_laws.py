@@ -119,6 +119,9 @@ def _checked(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, tu
         return found
     if not error <= settings.factors_largest_error * root_mean_square(y):
         return None
+    largest = settings.closed_forms.power_law_zero_errors * root_mean_square(residuals[usable])
+    if np.abs(residuals[~usable]).max(initial=0.0) > largest:
+        return None
     logarithms = np.log(np.abs(x[usable]))
     centred, product, residuals = logarithms - logarithms.mean(axis=0), product[usable], residuals[usable]
     inputs = range(x.shape[1])
