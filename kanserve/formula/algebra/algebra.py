@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kanserve.errors import FormulaError
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
+from kanserve.network.powers import real_power, takes_negative
 
 Array = NDArray[np.float64]
 Product = tuple[tuple[int, float], ...]  # (atom, exponent), in the order of the atoms; () is 1
@@ -101,10 +102,6 @@ class Algebra:
     def is_positive(self, product: Product) -> bool:
         return all(self.atoms[number].sign > 0 for number, _ in product)
 
-    def may_be_negative(self, polynomial: Polynomial) -> bool:
-        """Whether the polynomial has a negative value on a row."""
-        return bool((self.value(polynomial) < 0).any())
-
     def note_divisors(self, polynomial: Polynomial) -> None:
         """Records the atoms that a formula divides by."""
         for product in polynomial:
@@ -134,7 +131,7 @@ class Algebra:
                     if atom.exponential:  # exp(-x/100) is finite where exp(x) overflows
                         value *= np.exp(exponent * self.value(atom.polynomial))
                     else:
-                        value *= atom.value if exponent == 1 else np.power(atom.value, exponent)
+                        value *= atom.value if exponent == 1 else real_power(atom.value, exponent)
             self._values[product] = value
         return self._values[product]
 
@@ -232,7 +229,14 @@ class Algebra:
         if exponent.is_integer():
             raised = tuple((n, self._exponent(n, e * exponent)) for n, e in product)
             return self.single(_real(coefficient**exponent), raised)
+        if takes_negative(exponent) and all(self._real_everywhere(n, e) for n, e in product):
+            raised = tuple((n, self._exponent(n, e * exponent)) for n, e in product)
+            return self.single(_real(float(real_power(np.array(coefficient), exponent))), raised)
         return self._root(coefficient, product, exponent)
+
+    def _real_everywhere(self, number: int, exponent: float) -> bool:
+        atom = self.atoms[number]
+        return atom.sign > 0 or atom.exponential or takes_negative(exponent)
 
     def _root(self, coefficient: float, product: Product, exponent: float) -> Polynomial:
         """A fractional power: of each positive factor on its own, of the rest in one bracket."""

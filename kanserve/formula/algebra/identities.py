@@ -9,7 +9,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, is_number, number_of, scaled
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.powers import exponent_of, is_odd, takes_negative
+from kanserve.network.powers import exponent_of
 
 _ODD = {"arcsin", "arctan", "arctanh", "arcsinh", "sinh", "sin", "sign"}
 _EVEN = {"cos", "cosh"}
@@ -31,7 +31,7 @@ _INVERSES: dict[tuple[str, str], float] = {
 def applied(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
     """The function `name` of a polynomial, on the rows of the algebra."""
     exponent = exponent_of(name)
-    if exponent is not None and not (exponent % 1 and takes_negative(exponent) and algebra.may_be_negative(argument)):
+    if exponent is not None:
         return algebra.power(argument, exponent)
     if is_number(argument):
         with np.errstate(all="ignore"):
@@ -52,11 +52,8 @@ def _plain(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
         values = algebra.value(inner[1])
         if np.nanmax(np.abs(values), initial=0.0) < limit:
             return inner[1]
-    exponent = exponent_of(name)
-    odd = name in _ODD if exponent is None else is_odd(exponent)
-    even = name in _EVEN if exponent is None else takes_negative(exponent) and not odd
-    if (odd or even) and argument[min(product for product in argument)] < 0:
-        return scaled(algebra.call(name, scaled(argument, -1.0)), -1.0 if odd else 1.0)
+    if name in _ODD | _EVEN and argument[min(product for product in argument)] < 0:
+        return scaled(algebra.call(name, scaled(argument, -1.0)), -1.0 if name in _ODD else 1.0)
     return algebra.call(name, argument)
 
 

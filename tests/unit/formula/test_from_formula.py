@@ -157,7 +157,22 @@ def test_what_is_undefined_stays_undefined():
     )
     for text in nowhere:
         assert math.isnan(value(text, 0.0)), text
-    assert value("x^0.5", 0.0) == value("x^1.5", 0.0) == value("x^0.75", 0.0) == 0
+    for text in ("x^0.5", "x^1.5", "x^0.75", "x^(1/3)", "x^1.37", "(x^2)^0.7", "(-x)^(5/3)"):
+        assert value(text, 0.0) == 0, text
+
+
+def test_a_power_of_a_negative_number_is_the_real_root_if_there_is_one() -> None:
+    assert value("x^(1/3)", -8.0) == pytest.approx(-2)
+    assert value("x^0.4", -32.0) == pytest.approx(4)
+    assert value("x^(-1/3)", -8.0) == pytest.approx(-0.5)
+    assert value("(-27)^(1/3)*x", 1.0) == pytest.approx(-3)
+    for text in ("x^(1/4)", "x^1.37", "x^0.5", "x^(1/3 + 1e-9)"):
+        assert math.isnan(value(text, -8.0)), text
+
+
+@pytest.mark.parametrize("text", ["x^(5/3)", "2*x^1.37 + 1", "1/(x + 1)^(2/3)", "y*x^(1/4)", "-x^(1/3)", "(x*y)^(2/7)"])
+def test_a_power_is_printed_as_it_is_written(text: str) -> None:
+    assert from_formula(text).formula().text == text
 
 
 # The equations of the benchmarks

@@ -8,8 +8,10 @@ import pytest
 from kanserve.formula.algebra.simplify import simplified
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import evaluate_tree
+from kanserve.formula.from_network.expression_trees import trees
 from kanserve.formula.printing.notations import Text
 from kanserve.formula.printing.printing import in_descending_powers, print_tree, unfold
+from kanserve.formula.to_network.from_formula import from_formula
 from tests.support.disguised_formulas import rows_of, tree_of
 from tests.support.work_costs import calls
 
@@ -42,6 +44,12 @@ def _simplified(text, **ranges):
         ("sqrt(c^2*(a^2 + b^2))", {"a": SIGNED, "b": SIGNED, "c": POSITIVE}, "c*sqrt(a^2 + b^2)"),
         ("exp(log(m) - 0.5*log(1 - v^2))", {"m": POSITIVE, "v": SIGNED}, "m/sqrt(1 - v^2)"),
         ("log(a) - log(b) + log(2)", {"a": POSITIVE, "b": POSITIVE}, "log(2*a/b)"),
+        ("exp(5*log(u)/3)", {"u": POSITIVE}, "u^(5/3)"),
+        ("exp(1.37*log(u) - log(p)/3)", {"u": POSITIVE, "p": POSITIVE}, "u^1.37/p^(1/3)"),
+        ("exp(log(u)/3 - log(p)/3)*2", {"u": POSITIVE, "p": POSITIVE}, "2*(u/p)^(1/3)"),
+        ("u^(1/3)*u^(2/3)", {"u": POSITIVE}, "u"),
+        ("exp(1.2345678*log(u))", {"u": POSITIVE}, "exp(1.23457*log(u))"),
+        ("sinh(asinh(a)) + asinh(sinh(a))", {"a": SIGNED}, "2*a"),
         ("tanh(atanh(a) + atanh(b))", {"a": SIGNED, "b": SIGNED}, "(a + b)/(a*b + 1)"),
         ("(exp(2*x) - 1)/(exp(2*x) + 1)", {"x": SIGNED}, "tanh(x)"),
         ("sin(asin(x)) + 1", {"x": SIGNED}, "x + 1"),
@@ -219,3 +227,27 @@ def test_logarithms_of_what_is_below_zero_are_put_together_or_left(text):
 )
 def test_a_polynomial_in_one_input_is_a_sum_of_powers_unless_its_factors_are_much_simpler(text, simplest):
     assert _simplified(text, x=SIGNED, y=SIGNED) == simplest
+
+
+@pytest.mark.parametrize(
+    ("text", "simplest"),
+    [
+        ("(u^(1/3))^3 + (8*u)^(1/3)", "2*u^(1/3) + u"),
+        ("u^(1/3)*u^(1/3)", "u^(2/3)"),
+        ("(u^2)^(1/3) - (-u)^(5/3)", "u^(2/3) + u^(5/3)"),
+        ("1/(u^(2/3) + 1)^(1/3)", "1/(u^(2/3) + 1)^(1/3)"),
+    ],
+)
+def test_real_roots_of_both_signs_are_simplified_and_stay_what_they_are_at_0(text, simplest):
+    x = np.append(np.linspace(-2, 2, 99), 0.0)[:, None]
+    (tree,) = trees(from_formula(text)).trees
+    found = simplified(tree, x)
+    assert _text(found, ["u"]) == simplest
+    np.testing.assert_allclose(evaluate_tree(found, {}, x), evaluate_tree(tree, {}, x), rtol=1e-12, atol=1e-15)
+    assert np.isfinite(evaluate_tree(found, {}, x)).all()
+
+
+def test_a_power_that_has_no_short_name_stays_defined_at_0():
+    x = np.linspace(0, 2, 50)[:, None]
+    (tree,) = trees(from_formula("2*u^1.2345678 + u^1.2345678")).trees
+    assert _text(simplified(tree, x), ["u"]) == "3*u^1.23457"

@@ -60,9 +60,9 @@ def test_a_file_keeps_a_power_and_one_with_a_malformed_power_is_refused() -> Non
     text = data.replace(b"x^(5/3)", b"x^(5/0)")
     with pytest.raises(FormatError, match="checksum"):
         serialization.loads(text)
+    digest = data.split(b'"kan":"')[1].split(b" ")[0].decode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serialization, "checksum", lambda text, tensors: text_digest)
-        text_digest = data.split(b'"kan":"')[1].split(b" ")[0].decode()
+        patch.setattr(serialization, "checksum", lambda text, tensors: digest)
         with pytest.raises(FormatError, match=r"No function is called 'x\^\(5/0\)'"):
             serialization.loads(text)
 
