@@ -57,6 +57,8 @@ class SearchSettings:
     """Largest share of the rows that are left out because their factor is smaller."""
     decompose_shapes_first_inputs: int = 3
     """Most inputs with which shapes are tried before affine forms, the least certain hypotheses."""
+    decompose_most_zeros: float = 0.05
+    """Share of rows with an input of 0, at most, without which a law is tried first."""
     decompose_most_affine: int = 6
     """Number of affine forms to try, at most."""
     decompose_merge_by_trial_error: float = 2e-2
@@ -279,8 +281,6 @@ class SearchSettings:
     """Upper bound of |p| for a power x^p that is a factor."""
     factors_least_power: float = 0.1
     """Lower bound of |p| for a power x^p that is a factor."""
-    decompose_most_zeros: float = 0.05
-    """Share of rows with an input of 0, at most, without which a law is tried first."""
     factors_snap_standard_errors: float = 4.0
     """Standard errors within which a power is rounded to a simple fraction."""
     factors_snap_distance: float = 1.5e-2

@@ -100,10 +100,12 @@ class Language(Dialect):
                 "numpy_source, which include it."
             )
         self.used.add(name)
-        template = self.functions.get(name, f"{name}(@)").replace("$", f"{self.name}_")
+        return self._filled(self.functions.get(name, f"{name}(@)"), argument)
+
+    def _filled(self, template: str, argument: Printed) -> Printed:
         # "sin(@)" has brackets; a method, "@.sin()", needs some around a sum or a sign.
         inner = self.wrapped(argument, Precedence.ATOM) if "@." in template else signed(argument)
-        return Printed(template.replace("@", inner))
+        return Printed(template.replace("$", f"{self.name}_").replace("@", inner))
 
     def power(self, base: Printed, exponent: int) -> Printed:
         return Printed(self.times.join([self.wrapped(base, Precedence.ATOM)] * exponent), Precedence.PRODUCT)
@@ -111,8 +113,7 @@ class Language(Dialect):
     def real_power(self, base: Printed, exponent: float) -> Printed:
         self.used.add("pow")
         number = f"-{self.number(-exponent)}" if exponent < 0 else self.number(exponent)
-        template = self.real_power_template.replace("$", f"{self.name}_")
-        return Printed(template.replace("#", number).replace("@", self.argument(base)))
+        return self._filled(self.real_power_template.replace("#", number), base)
 
     def notes(self, *texts: str, indent: str = "") -> list[str]:
         """The texts as comment lines, in escaped ASCII, so that no text can end its comment."""
