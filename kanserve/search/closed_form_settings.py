@@ -23,6 +23,8 @@ class ClosedFormSettings:
     # power_laws
     power_law_rows: float = 0.5
     """Share of the rows, at least, on which no input and no output is 0, so that they have logarithms."""
+    power_law_most_zeros: float = 0.05
+    """Share of rows with an input of 0, at most, without which any law is tried first."""
     power_law_zero_errors: float = 5.0
     """Residual of a row with a 0, at most, in standard deviations of those of the other rows."""
     power_law_digits: int = 3

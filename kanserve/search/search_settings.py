@@ -57,8 +57,6 @@ class SearchSettings:
     """Largest share of the rows that are left out because their factor is smaller."""
     decompose_shapes_first_inputs: int = 3
     """Most inputs with which shapes are tried before affine forms, the least certain hypotheses."""
-    decompose_most_zeros: float = 0.05
-    """Share of rows with an input of 0, at most, without which a law is tried first."""
     decompose_most_affine: int = 6
     """Number of affine forms to try, at most."""
     decompose_merge_by_trial_error: float = 2e-2

@@ -12,6 +12,7 @@ from kanserve.formula.constants.constants import exact_form
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import Tree, references
 from kanserve.network.functions import function
+from kanserve.network.powers import exponent_of
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.compose import POWERS
 from kanserve.simplification.edge_candidates import LIBRARY
@@ -138,7 +139,9 @@ def _operands(tree: Tree, number: int) -> tuple[int, ...]:
 
 
 def _is_power(tree: Tree, number: int) -> bool:
-    """Whether a step is exp(p*log(u)), a power that has no other form."""
+    """Whether a step is a power: u^(5/3), or exp(p*log(u)) where the exponent has no name."""
+    if tree[number][0] == "call" and exponent_of(tree[number][1]) is not None:
+        return True
     return tree[number][:2] == ("call", "exp") and _logarithm(tree, tree[number][2]) is not None
 
 

@@ -59,7 +59,7 @@ def _on_nonzero_rows(one: SearchProblem, search: Search) -> Iterator[tuple[str, 
     """The law found without the few rows where an input is 0 at the end of its range: logarithms need that."""
     at_end = (one.x == 0) & ((one.x.min(axis=0) == 0) | (one.x.max(axis=0) == 0))
     usable = ~at_end.any(axis=1)
-    if 0 < np.count_nonzero(~usable) <= SEARCH.get().decompose_most_zeros * len(usable):
+    if 0 < np.count_nonzero(~usable) <= SEARCH.get().closed_forms.power_law_most_zeros * len(usable):
 
         def attempt() -> FittedNetwork | None:
             with search.within(SEARCH.get().decompose_budget_share):

@@ -96,3 +96,9 @@ def test_one_row_at_zero_hides_no_law(law, text: str) -> None:
     x[7, 0] = 0.0
     best = find_formulas(Dataset(x, law(x), ("a", "b")), seed=0, max_fits=3000).best
     assert best.exact and best.formula.text == text
+
+
+def test_a_list_of_functions_allows_powers_with_any_exponent() -> None:
+    x = RNG.uniform(0.05, 2, (400, 2))
+    best = find_formulas(Dataset(x, x[:, 0] ** (5 / 3) * x[:, 1], ("a", "b")), functions=["sin"], seed=0, max_fits=500)
+    assert best.best.exact and best.best.formula.text in ("a^(5/3)*b", "b*a^(5/3)")
