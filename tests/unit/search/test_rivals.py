@@ -1,5 +1,8 @@
 """A form is exact because the law has it, not because any smooth law on a short range is close to it."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +11,7 @@ from kanserve.search.regression.scaled_terms import scaled_sum
 from kanserve.search.regression.sparse_polynomial import rational_function, sparse_polynomial
 from kanserve.search.regression.term_sums import term_sums
 
-SMOOTH = {
+SMOOTH: dict[str, Callable[[Any], Any]] = {
     "exp": lambda x: np.exp(-0.7 * x),
     "sin": np.sin,
     "cos": lambda x: np.cos(0.3 * x),
