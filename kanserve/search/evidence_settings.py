@@ -50,8 +50,14 @@ class EvidenceSettings:
     """Singular values of the derivatives by the constants, relative to the largest, that are rounding."""
 
     # outliers
-    outlier_part_rows: int = 5000
-    """Samples that are looked at together, at most twice as many."""
+    outlier_most_rows: int = 3000
+    """Samples among which outliers are looked for; the others are compared with these."""
+    outlier_block: int = 10_000
+    """Samples that are compared at once."""
+    outlier_terms: int = 130
+    """Terms of the polynomial, at most."""
+    outlier_ridge: float = 1e-12
+    """Added to the normal equations, relative to their diagonal."""
     outlier_rows: int = 50
     """Samples that are needed to tell outliers."""
     outlier_degree: int = 8

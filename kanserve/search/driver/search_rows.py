@@ -50,19 +50,9 @@ def search_rows(rows: Dataset, seed: int, loss: Loss) -> SearchRows:
     if loss not in get_args(Loss):
         raise InputError(f"loss is one of {', '.join(map(repr, get_args(Loss)))}, got {loss!r:.40}.")
     rows = rows.counted()
-    off = np.zeros(len(rows), np.bool_) if loss == "squared" else _off(rows, seed)
+    off = np.zeros(len(rows), np.bool_) if loss == "squared" else outliers(rows.x, rows.y[:, 0], seed)
     left_out = rows.take(np.flatnonzero(off)) if off.any() else None
     kept = rows.take(np.flatnonzero(~off))
     if len(kept) < settings.evidence.held_out_rows:
         return SearchRows(kept, kept, left_out)
     return SearchRows(*kept.split(settings.find_formulas_held_out_share, seed), left_out)
-
-
-def _off(rows: Dataset, seed: int) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """The outliers, in parts of so many samples that each takes little time."""
-    order = np.random.default_rng(seed).permutation(len(rows))
-    parts = np.array_split(order, max(1, len(rows) // SEARCH.get().evidence.outlier_part_rows))
-    off = np.zeros(len(rows), np.bool_)
-    for part in parts:
-        off[part] = outliers(rows.x[part], rows.y[part, 0])
-    return off

@@ -16,22 +16,35 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-def outliers(x: Array, y: Array) -> Mask:
-    """Which of the samples x (N, d), y (N,) are outliers; none if they are many, or lie together."""
+def outliers(x: Array, y: Array, seed: int = 0) -> Mask:
+    """Which of the samples x (N, d), y (N,) are outliers; none if they are many, or lie together.
+
+    They are looked for among some thousands of the samples. If there are any, the others are compared with these.
+    """
     settings = SEARCH.get().evidence
-    none = np.zeros(len(y), np.bool_)
+    off = np.zeros(len(y), np.bool_)
     varying = [i for i in range(x.shape[1]) if x[:, i].min() < x[:, i].max()]
     if not varying or len(y) < settings.outlier_rows or y.min() == y.max():
-        return none
+        return off
     x = x[:, varying]
-    residuals = _robust_residuals(x, y)
-    ranks = np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0, kind="stable").astype(float)
-    near = KDTree(ranks).query(ranks, settings.outlier_neighbours + 1)[1][:, 1:]
-    alone = residuals - np.median(residuals[near], axis=1)
-    scale = max(_deviation(alone), settings.outlier_least_scale * _deviation(y - np.median(y)))
-    found: Mask = np.abs(alone) > max(settings.outlier_deviations * scale, _gap(np.abs(alone)))
+    some = np.arange(len(y))
+    if len(y) > settings.outlier_most_rows:
+        some = np.sort(np.random.default_rng(seed).permutation(len(y))[: settings.outlier_most_rows])
+    fit = _RobustFit(x[some], y[some])
+    alone, near = fit.alone(x[some], y[some], settings.outlier_neighbours + 1)
+    scale = max(_deviation(alone), settings.outlier_least_scale * _deviation(y[some] - np.median(y[some])))
+    limit = max(settings.outlier_deviations * scale, _gap(np.abs(alone)))
+    found = np.abs(alone) > limit
     together = found & (found[near].mean(axis=1) > settings.outlier_share)
-    return none if together.sum() > settings.outliers_together * found.sum() else found
+    if not found.any() or together.sum() > settings.outliers_together * found.sum():
+        return off
+    if len(some) == len(y):
+        return np.asarray(found)
+    for start in range(0, len(y), settings.outlier_block):
+        block = slice(start, start + settings.outlier_block)
+        off[block] = np.abs(fit.alone(x[block], y[block], settings.outlier_neighbours)[0]) > limit
+    off[some] = found
+    return off
 
 
 def _gap(sizes: Array) -> float:
@@ -42,21 +55,42 @@ def _gap(sizes: Array) -> float:
     return float(largest[np.argmax(ratios) + 1]) if ratios.max() > settings.outlier_gap else np.inf
 
 
-def _robust_residuals(x: Array, y: Array) -> Array:
-    settings = SEARCH.get().evidence
-    degree = 1
-    while len(total_degree(x.shape[1], degree + 1)) * settings.outlier_rows_per_term <= len(y):
-        degree += 1
-        if degree == settings.outlier_degree:
-            break
-    matrix = Basis(tuple(coordinate(column) for column in x.T), total_degree(x.shape[1], degree)).design(x)
-    residuals = y - np.median(y)
-    for _ in range(settings.outlier_steps):
-        limit = settings.outlier_biweight * (_deviation(residuals) or float(np.abs(residuals).max()) or 1.0)
-        weights = np.maximum(1 - (residuals / limit) ** 2, 0)
-        coefficients = np.linalg.lstsq(matrix * weights[:, None], y * weights, rcond=1e-12)[0]
-        residuals = y - matrix @ coefficients
-    return residuals
+class _RobustFit:
+    """A polynomial fitted to samples by Tukey's biweight, and their neighbours by rank."""
+
+    def __init__(self, x: Array, y: Array) -> None:
+        settings = SEARCH.get().evidence
+        inputs, terms = x.shape[1], min(settings.outlier_terms, len(y) // settings.outlier_rows_per_term)
+        degree = 1
+        while degree < settings.outlier_degree and len(total_degree(inputs, degree + 1)) <= terms:
+            degree += 1
+        self.basis = Basis(tuple(coordinate(column) for column in x.T), total_degree(inputs, degree))
+        self.sorted = np.sort(x, axis=0)
+        self.tree = KDTree(self._ranks(x))
+        matrix = self.basis.design(x)
+        self.residuals = y - np.median(y)
+        for _ in range(settings.outlier_steps):
+            largest = float(np.abs(self.residuals).max()) or 1.0
+            limit = settings.outlier_biweight * (_deviation(self.residuals) or largest)
+            weights = np.maximum(1 - (self.residuals / limit) ** 2, 0) ** 2
+            gram = (matrix * weights[:, None]).T @ matrix
+            gram[np.diag_indices_from(gram)] += settings.outlier_ridge * np.trace(gram) / len(gram)
+            self.coefficients = np.linalg.solve(gram, matrix.T @ (weights * y))
+            self.residuals = y - matrix @ self.coefficients
+
+    def alone(self, x: Array, y: Array, neighbours: int) -> tuple[Array, NDArray[np.int64]]:
+        """What the polynomial leaves of samples, less the median of what it leaves of their neighbours; and these.
+
+        The nearest of them is left out if there are more than `outlier_neighbours`: it is the sample itself.
+        """
+        near = self.tree.query(self._ranks(x), neighbours)[1][
+            :, neighbours - SEARCH.get().evidence.outlier_neighbours :
+        ]
+        left = y - self.basis.design(x) @ self.coefficients
+        return left - np.median(self.residuals[near], axis=1), near
+
+    def _ranks(self, x: Array) -> Array:
+        return np.stack([np.searchsorted(*pair) for pair in zip(self.sorted.T, x.T, strict=True)], axis=1).astype(float)
 
 
 def _deviation(values: Array) -> float:
