@@ -74,6 +74,12 @@ class FormulaLimits:
     rewrites_sign: float = 0.005
     """Cost of a sign, where an operation costs 1: b - a is simpler than -(a - b)."""
 
+    # saturation
+    saturation_argument: float = 3.0
+    """Size of the argument from which a tanh is nearly 1 or -1."""
+    saturation_share: float = 0.98
+    """Share of the rows with such an argument for which it is a step."""
+
     # simplify
     simplify_most_rows: int = 128
     """On which signs and sizes are evaluated."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DriverSettings:
-    """Settings of `constraints` and `templates`, as `SearchSettings.driver`."""
+    """Settings of `constraints`, `templates` and `postprocess`, as `SearchSettings.driver`."""
 
     # constraints
     unsimplified_complexity_ratio: float = 2.0
@@ -28,3 +28,7 @@ class DriverSettings:
     """Steps of Levenberg-Marquardt of the unknown constants."""
     template_rounds: int = 3
     """Rounds of searches for the unknown functions, at most, where there are several of them, or unknown constants."""
+
+    # postprocess
+    step_error: float = 1.01
+    """Error of a step, relative to that of the steep curve that it replaces, at most."""

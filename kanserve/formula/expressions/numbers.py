@@ -84,6 +84,18 @@ def near(value: float, distance: float, most: int = 6) -> list[Named]:
     return [replace(number, value=math.copysign(number.value, value)) for number in unique[:most]]
 
 
+def shortest_between(low: float, high: float) -> float:
+    """The number with the fewest decimals in (low, high], the nearest to 0 of equals; else `high`."""
+    for digits in range(-12, 18):
+        unit = 10.0**-digits
+        count = math.floor(low / unit) + 1
+        if count * unit <= high:
+            last = math.floor(high / unit)
+            chosen = 0 if count <= 0 <= last else min(count, last, key=abs)
+            return float(round(chosen * unit, max(digits, 0)))
+    return high
+
+
 def named(value: float) -> Named | None:
     """The simple number that equals this one up to rounding; None if there is none."""
     if value == 0:

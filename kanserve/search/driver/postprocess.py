@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.errors import FormulaError
 from kanserve.formula import evaluate_tree
+from kanserve.formula.algebra.saturation import without_saturation
 from kanserve.formula.algebra.simplify import simplified
 from kanserve.formula.constants.constants import (
     exact_form,
@@ -79,13 +80,22 @@ class Finisher:
     def finished_tree(self, tree: Tree) -> ScoredFormula | None:
         """Likewise for the tree of a formula."""
         try:
-            found = self._found(tree if self.over() else self._settled(tree))
+            found = self._found(tree if self.over() else self._with_steps(self._settled(self._with_steps(tree))))
             if found is None or not self.constraints.any or self.constraints.allow(found.formula.tree):
                 return found
             found = self._found(tree)  # the simplest form may have functions that the form found has not
             return found if found is not None and self.constraints.allow(found.formula.tree) else None
         except FormulaError:
             return None
+
+    def _with_steps(self, tree: Tree) -> Tree:
+        """The tree with a sign for each tanh that is as steep as one, if it fits as well."""
+        x, y = self.few.x, self.few.y[:, 0]
+        stepped = without_saturation(tree, x)
+        if stepped == tree:
+            return tree
+        before, after = _error(tree, x, y)[0], _error(stepped, x, y)[0]
+        return stepped if after <= max(SEARCH.get().driver.step_error * before, _exact(y)) else tree
 
     def _settled(self, tree: Tree) -> Tree:
         x, y = self.few.x, self.few.y[:, 0]

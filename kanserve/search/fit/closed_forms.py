@@ -280,7 +280,7 @@ def _terms(found: TermSum) -> Iterator[Node]:
 
 def _of_factor(factor: Factor) -> Node:
     """outer(inner(x_i)) as a tree."""
-    inside: int | Node = factor.i
+    inside: int | Node = factor.i if factor.i < 2 else compose.linear((0, 1), (1.0, -1.0 if factor.i == 2 else 1.0))
     if factor.inner == "x + x^2":
         inside = compose.total([compose.monomial([factor.i], [power]) for power in (1.0, 2.0)])
     elif factor.inner != "x":

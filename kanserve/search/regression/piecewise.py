@@ -12,6 +12,7 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
+from kanserve.formula.expressions.numbers import shortest_between
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
@@ -106,19 +107,7 @@ def _break(change: Polynomial, low: float, high: float, limit: float) -> tuple[P
         at = float(near[0])
         quotient = change // Polynomial([-at, 1.0])
         return quotient * Polynomial([-at, 1.0]) / 2, Break(at, "abs", _coefficients(quotient / 2, limit))
-    return change / 2, Break(_shortest_between(low, high), "sign", _coefficients(change / 2, limit))
-
-
-def _shortest_between(low: float, high: float) -> float:
-    """The number with the fewest decimals in (low, high], the nearest to 0 of equals."""
-    for digits in range(-12, 18):
-        unit = 10.0**-digits
-        count = math.floor(low / unit) + 1
-        if count * unit <= high:
-            last = math.floor(high / unit)
-            chosen = 0 if count <= 0 <= last else min(count, last, key=abs)
-            return float(round(chosen * unit, max(digits, 0)))
-    return high
+    return change / 2, Break(shortest_between(low, high), "sign", _coefficients(change / 2, limit))
 
 
 def _coefficients(polynomial: Polynomial, limit: float) -> tuple[float, ...]:

@@ -52,7 +52,7 @@ OUTER: Mapping[str, tuple[float, Function]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Factor:
-    """outer(inner(x_i))."""
+    """outer(inner(x_i)). Of two inputs, x_2 is their difference and x_3 their sum."""
 
     i: int
     inner: str
@@ -102,12 +102,15 @@ def term_sums(x: Array, y: Array, pairs: bool = True) -> Iterator[TermSum]:
     scale = float(y.std())
     if not scale:
         return
+    inputs = x.shape[1]
+    if inputs == 2:
+        x = np.column_stack([x, x[:, 0] - x[:, 1], x[:, 0] + x[:, 1]])
     some = np.linspace(0, len(x) - 1, min(settings.term_rows, len(x))).astype(int)
-    known, values = _terms(x[some].tobytes(), x.shape[1])
+    known, values = _terms(x[some].tobytes(), inputs)
     for degree in range(settings.term_degree + 1):
         found = []
-        for chosen in _explaining(values, y[some], _polynomial(x[some], degree), pairs):
-            made = _exact(x, y, [known[k] for k in chosen], degree, settings.term_exact_error * scale)
+        for chosen in _explaining(values, y[some], _polynomial(x[some, :inputs], degree), pairs):
+            made = _exact(x, y, [known[k] for k in chosen], inputs, degree, settings.term_exact_error * scale)
             if made is not None:
                 found.append(made)
         yield from sorted(found, key=lambda one: one.price)[:3]
@@ -126,8 +129,9 @@ def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
     Kept for the last rows, which are those of a law under each of its links.
     """
     settings = SEARCH.get().closed_forms
-    x = np.frombuffer(rows).reshape(-1, inputs)
-    every = [Factor(i, inner, outer) for i in range(x.shape[1]) for inner in INNER for outer in OUTER]
+    x = np.frombuffer(rows).reshape(-1, inputs if inputs != 2 else 4)
+    every = [Factor(i, inner, outer) for i in range(inputs) for inner in INNER for outer in OUTER]
+    every += [Factor(i, "x", "abs") for i in range(inputs, x.shape[1])]
     usable = []
     with np.errstate(all="ignore"):
         for factor in every:
@@ -192,9 +196,9 @@ def _explaining(values: Array, y: Array, beside: Array, pairs: bool) -> Iterator
         yield int(index[first[k]]), int(index[second[k]])
 
 
-def _exact(x: Array, y: Array, terms: list[Term], degree: int, limit: float) -> TermSum | None:
+def _exact(x: Array, y: Array, terms: list[Term], inputs: int, degree: int, limit: float) -> TermSum | None:
     """Least squares on all rows, without what adds nothing; None where it is not exact."""
-    powers = [(i, power) for power in range(1, degree + 1) for i in range(x.shape[1])]
+    powers = [(i, power) for power in range(1, degree + 1) for i in range(inputs)]
     with np.errstate(all="ignore"):
         columns = [np.ones(len(x)), *(term(x) for term in terms), *(x[:, i] ** power for i, power in powers)]
     design = np.stack(columns, axis=1)
@@ -204,7 +208,7 @@ def _exact(x: Array, y: Array, terms: list[Term], degree: int, limit: float) -> 
     sizes = np.sqrt(np.mean(design**2, axis=0))
     coefficients, error = _solved(design, sizes, y, kept)
     constants = design.shape[1] + SEARCH.get().closed_forms.term_choice
-    if error > limit or not outdoes_polynomials(x, y, constants, error):
+    if error > limit or not outdoes_polynomials(x[:, :inputs], y, constants, error):
         return None
     while len(kept) > 1:
         smallest = min(kept, key=lambda k: abs(coefficients[k]) * sizes[k])
