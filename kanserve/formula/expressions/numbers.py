@@ -90,7 +90,7 @@ def shortest_between(low: float, high: float) -> float:
         unit = 10.0**-digits
         count = math.floor(low / unit) + 1
         if count * unit <= high:
-            last = math.floor(high / unit)
+            last = max(math.floor(high / unit), count)
             chosen = 0 if count <= 0 <= last else min(count, last, key=abs)
             return float(round(chosen * unit, max(digits, 0)))
     return high
