@@ -15,7 +15,7 @@ class EvidenceSettings:
     """Inputs up to which pairs of inputs are binned too."""
     deviation_limit: float = 5.0
     """Standard errors by which the binned residuals of a formula may deviate from noise before they refute it."""
-    neighbour_rows: int = 10_000
+    neighbour_rows: int = 4000
     """Rows on which neighbours are compared."""
     baseline_standard_errors: float = 3.0
     """Least size of a term of a polynomial that is listed, in its standard errors."""

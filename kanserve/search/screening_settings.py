@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class ScreeningSettings:
     """Settings of `influential` and `independent_columns`, as `SearchSettings.screening`."""
 
-    fewest_inputs: int = 8
+    fewest_inputs: int = 4
     """Inputs up to which all are kept: the decomposition finds idle ones itself, and surer."""
     lone_degree: int = 8
     """Degree of the polynomials of each input alone."""

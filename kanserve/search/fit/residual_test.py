@@ -8,10 +8,10 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from kanserve.search.regression.bases import Basis, coordinate, total_degree
 from kanserve.search.regression.least_squares import fit
+from kanserve.search.regression.neighbours import neighbours
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
@@ -67,10 +67,8 @@ def _likeness(residuals: Array, x: Array) -> float:
         residuals, x = residuals[some], x[some]
     width = np.ptp(x, axis=0)
     u = x / np.where(width > 0, width, 1.0)
-    first, second = KDTree(u).query(u, 2)[1].T
-    nearest = np.where(second == np.arange(len(u)), first, second)  # of equal rows, either may come first
     centred = residuals - residuals.mean()
-    return float(np.mean(centred * centred[nearest]) / np.mean(centred**2))
+    return float(np.mean(centred * centred[neighbours(u, 1)[:, 0]]) / np.mean(centred**2))
 
 
 def binned_deviation(residuals: Array, x: Array) -> float:

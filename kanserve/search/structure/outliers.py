@@ -7,9 +7,9 @@ the law, as at a pole or a jump, the neighbours are off too. Outliers are set ap
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from kanserve.search.regression.bases import Basis, coordinate, total_degree
+from kanserve.search.regression.neighbours import nearest, neighbours
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
@@ -31,7 +31,8 @@ def outliers(x: Array, y: Array, seed: int = 0) -> Mask:
     if len(y) > settings.outlier_most_rows:
         some = np.sort(np.random.default_rng(seed).permutation(len(y))[: settings.outlier_most_rows])
     fit = _RobustFit(x[some], y[some])
-    alone, near = fit.alone(x[some], y[some], settings.outlier_neighbours + 1)
+    near = neighbours(fit.ranks, settings.outlier_neighbours)
+    alone = fit.residuals - np.median(fit.residuals[near], axis=1)
     scale = max(_deviation(alone), settings.outlier_least_scale * _deviation(y[some] - np.median(y[some])))
     limit = max(settings.outlier_deviations * scale, _gap(np.abs(alone)))
     found = np.abs(alone) > limit
@@ -40,9 +41,13 @@ def outliers(x: Array, y: Array, seed: int = 0) -> Mask:
         return off
     if len(some) == len(y):
         return np.asarray(found)
+    # What is left of neighbours is no more than this, so that few samples need to be compared with theirs.
+    most = float(np.abs(fit.residuals - alone).max())
     for start in range(0, len(y), settings.outlier_block):
-        block = slice(start, start + settings.outlier_block)
-        off[block] = np.abs(fit.alone(x[block], y[block], settings.outlier_neighbours)[0]) > limit
+        block = np.arange(start, min(start + settings.outlier_block, len(y)))
+        block = block[np.abs(fit.left(x[block], y[block])) > limit - most]
+        if len(block):
+            off[block] = np.abs(fit.alone(x[block], y[block])) > limit
     off[some] = found
     return off
 
@@ -66,7 +71,7 @@ class _RobustFit:
             degree += 1
         self.basis = Basis(tuple(coordinate(column) for column in x.T), total_degree(inputs, degree))
         self.sorted = np.sort(x, axis=0)
-        self.tree = KDTree(self._ranks(x))
+        self.ranks = self._ranks(x)
         matrix = self.basis.design(x)
         self.residuals = y - np.median(y)
         for _ in range(settings.outlier_steps):
@@ -78,16 +83,14 @@ class _RobustFit:
             self.coefficients = np.linalg.solve(gram, matrix.T @ (weights * y))
             self.residuals = y - matrix @ self.coefficients
 
-    def alone(self, x: Array, y: Array, neighbours: int) -> tuple[Array, NDArray[np.int64]]:
-        """What the polynomial leaves of samples, less the median of what it leaves of their neighbours; and these.
+    def left(self, x: Array, y: Array) -> Array:
+        """What the polynomial leaves of samples (N,)."""
+        return np.asarray(y - self.basis.design(x) @ self.coefficients)
 
-        The nearest of them is left out if there are more than `outlier_neighbours`: it is the sample itself.
-        """
-        near = self.tree.query(self._ranks(x), neighbours)[1][
-            :, neighbours - SEARCH.get().evidence.outlier_neighbours :
-        ]
-        left = y - self.basis.design(x) @ self.coefficients
-        return left - np.median(self.residuals[near], axis=1), near
+    def alone(self, x: Array, y: Array) -> Array:
+        """What the polynomial leaves of further samples, less the median of what it leaves of their neighbours."""
+        near = nearest(self._ranks(x), self.ranks, SEARCH.get().evidence.outlier_neighbours)
+        return self.left(x, y) - np.median(self.residuals[near], axis=1)
 
     def _ranks(self, x: Array) -> Array:
         return np.stack([np.searchsorted(*pair) for pair in zip(self.sorted.T, x.T, strict=True)], axis=1).astype(float)

@@ -6,9 +6,10 @@ explain of y. All pairs are one matrix product. An input is kept if any of these
 kept is then fitted, and the others are tried on what it leaves, for as long as one explains some of it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
 
 from kanserve.search.regression.surrogates import surrogates
 from kanserve.search.search_settings import SEARCH
@@ -57,16 +58,10 @@ def influential(x: Array, y: Array) -> tuple[int, ...]:
         score = np.maximum(score, _excess(alone.sum(axis=1), settings.lone_degree))
     kept = [int(i) for i in np.flatnonzero(score > settings.deviations)]
     features = lone[:, :, : settings.degree]
-    flat = features.reshape(count, -1)
     # What is explained by inputs alone would make noise of the products of others.
     rest = _scores(_unexplained(lone[:, kept].reshape(count, -1), y))
-    products = (flat * rest[:, None]).T @ flat
-    pairs = (products**2 / count).reshape(inputs, settings.degree, inputs, settings.degree).sum(axis=(1, 3))
-    np.fill_diagonal(pairs, 0.0)
-    strongest = _excess(pairs, settings.degree**2)
-    for i, j in zip(*np.nonzero(np.triu(strongest > settings.deviations + settings.pair_deviations)), strict=True):
-        kept += [int(i), int(j)]
-    found = sorted({int(i) for i in kept})
+    kept += _pairs(features, [rest], [])
+    found = sorted(set(kept))
     while 0 < len(found) < min(inputs, settings.most_inputs):
         further = _further(features, x, y, found)
         if not further:
@@ -90,14 +85,32 @@ def _further(features: Array, x: Array, y: Array, found: list[int]) -> list[int]
     statistic = (gains**2 / count).reshape(beside.shape[1], inputs, degree).sum(axis=(0, 2))
     score = _excess(statistic, beside.shape[1] * degree)
     score[found] = 0.0
-    return [int(i) for i in np.flatnonzero(score > settings.deviations)]
+    alone = [int(i) for i in np.flatnonzero(score > settings.deviations)]
+    return alone or _pairs(features, [rest * column for column in beside.T], found)
+
+
+def _pairs(features: Array, targets: Sequence[Array], known: Sequence[int]) -> list[int]:
+    """The inputs of pairs whose products explain one of the targets (N,); without the known inputs."""
+    settings = SEARCH.get().screening
+    count, inputs, degree = features.shape
+    flat = features.reshape(count, -1)
+    found: set[int] = set()
+    for target in targets:
+        products = (flat * target[:, None]).T @ flat
+        statistic = (products**2 / count).reshape(inputs, degree, inputs, degree).sum(axis=(1, 3))
+        np.fill_diagonal(statistic, 0.0)
+        score = _excess(statistic, degree**2)
+        score[known], score[:, known] = 0.0, 0.0
+        found |= set(np.argwhere(score > settings.deviations + settings.pair_deviations).ravel().tolist())
+    return sorted(found)
 
 
 def _scores(values: Array) -> Array:
-    """The values as scores of a normal distribution, by rank: a few large ones do not hide the others."""
-    ranks = rankdata(values)
-    scores: Array = norm.ppf((ranks - 0.5) / len(values))
-    return scores / (float(scores.std()) or 1.0)
+    """The ranks of the values, with mean 0 and variance 1: a few large values do not hide the others."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - 0.5 * (counts + 1))[place.ravel()]  # equal values share their mean rank
+    centred: Array = ranks - ranks.mean()
+    return centred / (float(centred.std()) or 1.0)
 
 
 def _unexplained(columns: Array, y: Array) -> Array:
