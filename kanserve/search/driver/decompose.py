@@ -94,21 +94,22 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
 
 def _closed_forms(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
     settings, few = SEARCH.get().closed_forms, bool(few_values(one.x))
-    yield "polynomial", partial(closed_forms.polynomial, one, search)
-    yield "power law times an exponential", partial(closed_forms.powers_times_exponential, one, search)
+    attempts = {"polynomial": closed_forms.polynomial}
+    attempts["power law times an exponential"] = closed_forms.powers_times_exponential
     if one.inputs == 1 and not few:
-        yield "power of a sum", partial(closed_forms.shifted_power, one, search)
-        yield "piecewise polynomial", partial(closed_forms.piecewise, one, search)
-        yield "power of |x|", partial(closed_forms.power_of_size, one, search)
+        attempts["power of a sum"] = closed_forms.shifted_power
+        attempts["piecewise polynomial"] = closed_forms.piecewise
+        attempts["power of |x|"] = closed_forms.power_of_size
     if one.inputs <= settings.term_inputs and not few:
-        yield "sum of terms", partial(closed_forms.sum_of_terms, one, search)
-    yield "rational function", partial(closed_forms.rational, one, search)
+        attempts["sum of terms"] = closed_forms.sum_of_terms
+    attempts["rational function"] = closed_forms.rational
     if one.inputs <= settings.term_inputs:
-        yield "function of a closed form", partial(closed_forms.linked, one, search)
+        attempts["function of a closed form"] = closed_forms.linked
     if 1 < one.inputs <= settings.wave_inputs:
-        yield "product of waves", partial(closed_forms.product_of_waves, one, search)
+        attempts["product of waves"] = closed_forms.product_of_waves
     if one.inputs == 1 and not few:
-        yield "sum of scaled terms", partial(closed_forms.sum_of_scaled_terms, one, search)
+        attempts["sum of scaled terms"] = closed_forms.sum_of_scaled_terms
+    yield from zip(attempts, search.attempts_ahead(list(attempts.values()), one), strict=True)
 
 
 def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) -> Iterator[tuple[str, Attempt]]:

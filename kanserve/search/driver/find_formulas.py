@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from kanserve.search.driver.decompose import solved, solved_with
 from kanserve.search.driver.postprocess import Finisher
 from kanserve.search.driver.preprocess import Prepared, prepared
 from kanserve.search.driver.results import Ending, Findings, Selection, checked_selection, pareto_front
+from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.search_checkpoint import SearchCheckpoint
 from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
 from kanserve.search.driver.search_rows import Loss, search_rows
@@ -26,10 +27,11 @@ from kanserve.search.driver.several_outputs import by_output
 from kanserve.search.driver.template_search import by_template
 from kanserve.search.driver.units import Units, checked_units
 from kanserve.search.driver.warm_start import refitted, starting_trees
-from kanserve.search.fit.problem import SearchProblem, settles
+from kanserve.search.fit.problem import SearchProblem, anything, settles
+from kanserve.search.fit.workers import Workers, worker_count
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
 from kanserve.search.search_settings import SEARCH, SearchSettings
-from kanserve.search.trees.trees import price
+from kanserve.search.trees.trees import Node, price
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.train.common.argument_checks import not_negative, whole
 from kanserve.train.common.fit_progress import Watch
@@ -45,6 +47,7 @@ def find_formulas(
     seconds: float | None = None,
     max_fits: int | None = None,
     seed: int = 0,
+    n_jobs: int | None = None,
     functions: Sequence[str] | Mapping[str, Sequence[str]] = LIBRARY,
     nested_constraints: Mapping[str, Mapping[str, int]] | None = None,
     max_complexity: float | None = None,
@@ -83,6 +86,10 @@ def find_formulas(
         reached first ends the search.
     seed : int
         Seed for the held-out rows and the random starts of fits.
+    n_jobs : int, optional
+        Number of worker processes that run steps of the search ahead, -1 for one per core; they start 0.2 seconds
+        into the search. 1 by default, or what joblib's `parallel_config` says, whose backend is used. The formulas do
+        not depend on it, unless `seconds` ended the search.
     functions : sequence of str, or mapping of str to sequence of str
         Names of the functions that edges may become; or for some inputs, by name, those that may be applied to
         expressions with that input. Powers and square roots are always allowed; sin and cos allow each other.
@@ -127,6 +134,8 @@ def find_formulas(
         For classes, weights, fewer than five rows, or outputs beyond 1e150.
     InputError
         For units that no law can relate, for formulas to start from with other inputs, and for invalid options.
+    MissingDependencyError
+        For `n_jobs` without joblib.
 
     Examples
     --------
@@ -141,12 +150,13 @@ def find_formulas(
     if not whole(seed, 0):
         raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
     checked_selection(selection)
+    workers = Workers(worker_count(n_jobs))
     rows = _checked(data, target, seconds, max_fits)
     options: dict[str, Any]
     if len(rows.outputs) > 1:
         if template is not None or checkpoint is not None:
             raise InputError("template and checkpoint are for one output; search several one at a time.")
-        options = {"progress": progress, "report": report, "settings": settings}
+        options = {"progress": progress, "report": report, "settings": settings, "n_jobs": n_jobs}
         options |= {"nested_constraints": nested_constraints, "max_complexity": max_complexity, "loss": loss}
         search = partial(find_formulas, seed=seed, functions=functions, selection=selection, **options)
         return by_output(rows, search, units, start, seconds, max_fits)
@@ -159,7 +169,7 @@ def find_formulas(
     if template is not None:
         if not (units is None and start is None and checkpoint is None):
             raise InputError("A search with a template takes no units, start or checkpoint.")
-        options = {"progress": progress, "report": report, "settings": settings}
+        options = {"progress": progress, "report": report, "settings": settings, "n_jobs": n_jobs}
         search = partial(find_formulas, seed=seed, nested_constraints=nested_constraints, **options)
         few, limits = learn.sample(settings.find_formulas_most_rows, seed), constraints.of_complexity()
         composed = Finisher(learn, held, few, None, -math.inf, limits)  # no time: it keeps the form of the template
@@ -167,7 +177,7 @@ def find_formulas(
     saved = SearchCheckpoint(checkpoint)
     starts = starting_trees(saved.started(start), rows.inputs)
     watch = Watch(progress)
-    plan = _Plan(learn, held, known, began, seconds, seed, constraints, rows.inputs, watch, report, saved)
+    plan = _Plan(learn, held, known, began, seconds, seed, constraints, rows.inputs, watch, report, saved, workers)
     fits_left = math.inf if max_fits is None else max_fits
     most = settings.find_formulas_most_rows
     begun = refitted(starts, plan.finisher(learn, held, learn.sample(most, seed), began + seconds))
@@ -175,15 +185,16 @@ def find_formulas(
         return saved.finish(samples.judged(begun.alone()), selection)
     saved.keep(begun.formulas)
     found: Findings | None = None
-    while True:
-        few = learn.sample(most, seed)
-        now, fits = plan.search(few, fits_left)
-        found = now if found is None or now.best.validation < found.best.validation else found
-        fits_left -= fits
-        refuted = now.best.refuted and now.ended in ("settled", "exhausted")
-        if not refuted or few is learn or most >= settings.evidence.most_rows or fits_left <= 0 or plan.over():
-            return saved.finish(samples.judged(begun.joined(found)), selection)
-        most *= settings.evidence.row_growth
+    with workers:
+        while True:
+            few = learn.sample(most, seed)
+            now, fits = plan.search(few, fits_left)
+            found = now if found is None or now.best.validation < found.best.validation else found
+            fits_left -= fits
+            refuted = now.best.refuted and now.ended in ("settled", "exhausted")
+            if not refuted or few is learn or most >= settings.evidence.most_rows or fits_left <= 0 or plan.over():
+                return saved.finish(samples.judged(begun.joined(found)), selection)
+            most *= settings.evidence.row_growth
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +212,7 @@ class _Plan:
     watch: Watch
     report: SearchReport | None
     saved: SearchCheckpoint
+    workers: Workers
 
     def over(self) -> bool:
         return time.perf_counter() > self.began + self.seconds
@@ -221,10 +233,10 @@ class _Plan:
         budget = Budget(self.began + self.seconds - min(share, settings.find_formulas_postprocess_seconds), most_fits)
         search = ProgressSearch(
             budget,
-            np.random.default_rng(self.seed),
             self.seed,
             self.constraints.library,
             logging.getLogger(__name__).debug,
+            self.workers,
             began=self.began,
             seconds=self.seconds,
             max_fits=most_fits,
@@ -244,7 +256,7 @@ class _Plan:
             if search.may_allow(baseline.tree)
         ]
         kept = [mean, *_promising(mean, [*search.kept, *simple])]
-        return _finished(settled, ended, kept, finisher), budget.fits
+        return _finished(settled, ended, kept, finisher, self.workers), budget.fits
 
 
 def _checked(
@@ -296,7 +308,7 @@ def _searched(search: ProgressSearch, ready: Prepared, units: Units | None) -> t
 def _by_units(search: ProgressSearch, ready: Prepared, units: Units | None) -> Hit | None:
     if units is None:
         return None
-    problem = SearchProblem(ready.x, ready.y, allowed=search.allowed)
+    problem = SearchProblem(ready.x, ready.y, allowed=_allowed(search))
     search.columns = tuple(range(problem.inputs))
     with search.within(SEARCH.get().find_formulas_units_share):
         for scaling in units.scalings(ready.x):
@@ -319,24 +331,38 @@ def _in_columns(search: ProgressSearch, ready: Prepared, columns: tuple[int, ...
     if not columns:
         return None
     more = ready.more_in(columns)
-    problem = SearchProblem(ready.x[:, columns], ready.y, more=more, allowed=search.allowed)
+    problem = SearchProblem(ready.x[:, columns], ready.y, more=more, allowed=_allowed(search))
     search.columns = columns
     found = solved(problem, search)
     return search.kept_as(found) if found is not None and settles(found, problem) else None
 
 
-def _finished(settled: Hit | None, ended: Ending, kept: Sequence[Hit], finisher: Finisher) -> Findings:
+def _allowed(search: ProgressSearch) -> Callable[[Node], bool]:
+    """What `search.allowed` says; without constraints a function that workers take too."""
+    return search.allowed if search.constraints.any else anything
+
+
+def _finished(
+    settled: Hit | None, ended: Ending, kept: Sequence[Hit], finisher: Finisher, workers: Workers
+) -> Findings:
     """Postprocesses the law that settled the search, then the mean and the others, best first, while time is left."""
-    best = finisher.finished(settled.node) if settled is not None else None
-    found = [] if best is None else [best]
     mean, *others = kept
-    if best is not None:
-        others = [hit for hit in others if price(hit.node) < best.complexity]
-    for hit in (mean, *sorted(others, key=lambda hit: hit.found.held)):
+    others = [hit for hit in others if settled is None or hit.found is not settled.found]
+    hits = [] if settled is None else [settled]
+    hits += [mean, *sorted(others, key=lambda hit: hit.found.held)]
+    steps = [partial(finisher.finished, hit.node) for hit in hits]
+    best: ScoredFormula | None = None
+    found: list[ScoredFormula] = []
+    for hit, taken in zip(hits, workers.ahead(steps, Budget(finisher.deadline)), strict=True):
+        if hit is settled:
+            best = taken()
+            found += [] if best is None else [best]
+            continue
         if len(found) > 1 and finisher.over():
             break
-        made = finisher.finished(hit.node) if settled is None or hit.found is not settled.found else None
-        found += [] if made is None else [made]
+        if best is None or hit is mean or price(hit.node) < best.complexity:
+            made = taken()
+            found += [] if made is None else [made]
     return pareto_front(found, best, ended)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -66,9 +67,9 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
     promising = max(settings.by_shape_promising_error, settings.by_shape_promising_ratio * least)
     plan = _Plan(rows, _links(known, one.inputs), promising, search)
     every: list[FittedNetwork] = []
-    for level in levels(one.inputs):
+    for number, level in enumerate(levels(one.inputs)):
         settled: list[FittedNetwork] = []
-        for found in plan.named_of(level):
+        for found in plan.named_of(number, level):
             search.keep(found, one)
             every.append(found)
             if settles(found, one):
@@ -76,12 +77,19 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
                     return found
                 settled.append(found)
         if settled:
-            return min(settled, key=lambda found: information_criterion(found, one))
+            return _most_informative(settled, one, search)
         if search.over():
             break
     least = min((found.held for found in every), default=np.inf)
     as_good = [found for found in every if found.held <= settings.by_shape_as_good_ratio * least]
-    return min(as_good, key=lambda found: information_criterion(found, one), default=None)
+    return _most_informative(as_good, one, search)
+
+
+def _most_informative(laws: Sequence[FittedNetwork], one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law with the lowest information criterion; None of none."""
+    steps = [partial(information_criterion, found, one.x, one.y) for found in laws]
+    criteria = [taken() for taken in search.ahead(steps)]
+    return min(zip(criteria, laws, strict=True), key=lambda pair: pair[0], default=(np.inf, None))[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,89 +101,55 @@ class _Plan:
     promising: float
     search: Search
 
-    def named_of(self, level: Sequence[Shape]) -> Iterator[FittedNetwork]:
+    def named_of(self, number: int, level: Sequence[Shape]) -> Iterator[FittedNetwork]:
         """The fitting shapes of a level, with names: the certain ones at once, then the most promising."""
         settings = SEARCH.get()
         waiting: list[_Promising] = []
-        for shape in self._fitting(level):
+        for shape in self._fitting(number, level):
             if shape.fitted.held < settings.by_shape_certain_error:
-                yield from self._named(shape)
+                yield from self._named([shape])
             else:
                 waiting.append(shape)
         # Errors under different links are in different units: among equal shapes, the identity link goes first.
         waiting.sort(key=lambda shape: (price(shape.fitted.tree), shape.link.name != "identity", shape.fitted.held))
-        for shape in waiting[: settings.by_shape_tried_after_level]:
-            if self.search.over():
-                return
-            yield from self._named(shape)
+        yield from self._named(waiting[: settings.by_shape_tried_after_level])
 
-    def _fitting(self, level: Sequence[Shape]) -> Iterator["_Promising"]:
+    def _fitting(self, number: int, level: Sequence[Shape]) -> Iterator["_Promising"]:
         """Shapes with fitted splines that may be right, for each link function."""
-        settings = SEARCH.get()
-        for link in self.links:
+        for place, link in enumerate(self.links):
             rows = self._linked(link)
-            coarsest, finest = _grid(rows)
-            for shape in level:
+            grid = _grid(rows)
+            steps = [
+                partial(_shape_fitted, shape, rows, grid, self.promising, (self.search.seed, number, place, column))
+                for column, shape in enumerate(level)
+                if link.name == "identity" or shape[0] != "curve"
+            ]
+            for taken in self.search.ahead(steps):
                 if self.search.over():
                     return
-                if link.name != "identity" and shape[0] == "curve":
+                fitted = taken()
+                if fitted is None:
                     continue
-                coarse = trained(tree(shape), rows, coarsest, _starts(shape), self.promising, self.search.generator)
-                if not self._worth_refining(coarse, rows):
-                    continue
-                coarse = replace(coarse, net=taken_back(coarse.net, coarse.net.kan))
-                fine = finer(coarse, rows, finest)
-                self.search.log(f"  {link.name} {text(fine.tree)} {coarse.held:.1e} {fine.held:.1e}")
-                converging = (
-                    fine.held < settings.by_shape_converging_error
-                    and fine.held < settings.by_shape_converging_ratio * coarse.held
+                self.search.log(
+                    f"  {link.name} {text(fitted.fine.tree)} {fitted.coarse.held:.1e} {fitted.fine.held:.1e}"
                 )
-                if converging or fine.held < settings.by_shape_close_error or rows.x.shape[1] == 1:
-                    yield _Promising(fine, link, noise_alone(fine, rows.x, rows.y))
-                    continue
-                noisy = next((fit for fit in (coarse, fine) if noise_alone(fit, rows.x, rows.y)), None)
-                if noisy is not None:
-                    yield _Promising(noisy, link, True)
+                if fitted.chosen is not None:
+                    yield _Promising(fitted.chosen, link, fitted.noisy)
 
-    def _worth_refining(self, coarse: FittedNetwork, rows: SearchSamples) -> bool:
-        """With one input, also if only the training error is small (held-out waves missed), or only noise remains."""
-        if coarse.held <= self.promising:
-            return True
-        return rows.x.shape[1] == 1 and (
-            coarse.error < SEARCH.get().by_shape_learned_error or noise_alone(coarse, rows.x, rows.y)
-        )
+    def _named(self, shapes: Sequence["_Promising"]) -> Iterator[FittedNetwork]:
+        """The trees with names, for the outputs themselves; empty if no names are found."""
+        steps = [partial(_names, shape, self.rows, self._linked(shape.link), self.search.library) for shape in shapes]
+        for taken in self.search.ahead(steps):
+            if self.search.over():
+                return
+            for found in taken():
+                self.search.log(f"    -> {found.error:.1e} {text(found.tree)}")
+                yield found
 
     def _linked(self, link: Link) -> SearchSamples:
         if link.name == "identity":
             return self.rows
         return replace(self.rows, y=link.forward(self.rows.y), held_y=link.forward(self.rows.held_y))
-
-    def _named(self, one: "_Promising") -> Iterator[FittedNetwork]:
-        """The trees with names, for the outputs themselves; empty if no names are found."""
-        link, linked = one.link, self._linked(one.link)
-        every = named(one.fitted, linked, self.search.library, noisy=one.noisy)
-        for found in every[: SEARCH.get().beam_width if one.noisy else 1]:
-            self.search.log(f"    -> {found.error:.1e} {text(found.tree)}")
-            found = replace(found, net=network(scaled(found.tree, linked.scale), self.rows.x.shape[1]))
-            yield found if link.name == "identity" else self._of_answers(found, link)
-
-    def _of_answers(self, one: FittedNetwork, link: Link) -> FittedNetwork:
-        """The law of the outputs from the law of their link, refitted unless it is exact.
-
-        The errors use the link's own inverse, since rounding may take arcsin(n·sin t) out of range, at 1 + 1e-16.
-        """
-        rows = self.rows
-        net = network(unlinked(one.tree, link), rows.x.shape[1])
-
-        def error(x: Array, y: Array) -> float:
-            given = link.inverse(evaluate(one.net.kan, x)[:, 0])
-            return float(np.sqrt(np.mean((given - y) ** 2))) / rows.spread
-
-        with np.errstate(all="ignore"):
-            found = FittedNetwork(net, error(rows.x, rows.y), error(rows.held_x, rows.held_y))
-        if found.error < SEARCH.get().training_exact_error:
-            return found
-        return min(found, judged(refined(net, rows, 40), rows), key=lambda candidate: candidate.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +161,77 @@ class _Promising:
     noisy: bool
 
 
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A shape fitted on both grids, which of these fits may be right, and whether its residuals are only noise."""
+
+    coarse: FittedNetwork
+    fine: FittedNetwork
+    chosen: FittedNetwork | None
+    noisy: bool
+
+
+def _shape_fitted(
+    shape: Shape, rows: SearchSamples, grid: Grid, promising: float, place: tuple[int, ...]
+) -> _Fitted | None:
+    """A shape with splines fitted to the rows; None if a finer grid is not worth while.
+
+    Its place in the search seeds its random starts, which so do not depend on what is fitted before it.
+    """
+    settings = SEARCH.get()
+    coarse = trained(tree(shape), rows, grid[0], _starts(shape), promising, np.random.default_rng(place))
+    if not _worth_refining(coarse, rows, promising):
+        return None
+    coarse = replace(coarse, net=taken_back(coarse.net, coarse.net.kan))
+    fine = finer(coarse, rows, grid[1])
+    converging = (
+        fine.held < settings.by_shape_converging_error and fine.held < settings.by_shape_converging_ratio * coarse.held
+    )
+    if converging or fine.held < settings.by_shape_close_error or rows.x.shape[1] == 1:
+        return _Fitted(coarse, fine, fine, noise_alone(fine, rows.x, rows.y))
+    noisy = next((fit for fit in (coarse, fine) if noise_alone(fit, rows.x, rows.y)), None)
+    return _Fitted(coarse, fine, noisy, noisy is not None)
+
+
+def _worth_refining(coarse: FittedNetwork, rows: SearchSamples, promising: float) -> bool:
+    """With one input, also if only the training error is small (held-out waves missed), or only noise remains."""
+    if coarse.held <= promising:
+        return True
+    return rows.x.shape[1] == 1 and (
+        coarse.error < SEARCH.get().by_shape_learned_error or noise_alone(coarse, rows.x, rows.y)
+    )
+
+
+def _names(
+    shape: _Promising, rows: SearchSamples, linked: SearchSamples, library: tuple[str, ...]
+) -> list[FittedNetwork]:
+    """The trees with names for a shape that is fitted to linked outputs, as laws of the outputs themselves."""
+    laws = []
+    every = named(shape.fitted, linked, library, noisy=shape.noisy)
+    for found in every[: SEARCH.get().beam_width if shape.noisy else 1]:
+        found = replace(found, net=network(scaled(found.tree, linked.scale), rows.x.shape[1]))
+        laws.append(found if shape.link.name == "identity" else _of_outputs(found, shape.link, rows))
+    return laws
+
+
+def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNetwork:
+    """The law of the outputs from the law of their link, refitted unless it is exact.
+
+    The errors use the link's own inverse, since rounding may take arcsin(n·sin t) out of range, at 1 + 1e-16.
+    """
+    net = network(unlinked(law.tree, link), rows.x.shape[1])
+
+    def error(x: Array, y: Array) -> float:
+        given = link.inverse(evaluate(law.net.kan, x)[:, 0])
+        return float(np.sqrt(np.mean((given - y) ** 2))) / rows.spread
+
+    with np.errstate(all="ignore"):
+        found = FittedNetwork(net, error(rows.x, rows.y), error(rows.held_x, rows.held_y))
+    if found.error < SEARCH.get().training_exact_error:
+        return found
+    return min(found, judged(refined(net, rows, 40), rows), key=lambda candidate: candidate.error)
+
+
 def unlinked(node: Node, link: Link) -> Node:
     """link⁻¹ of a tree."""
     if link.name == "identity":
@@ -194,7 +239,7 @@ def unlinked(node: Node, link: Link) -> Node:
     return Sum((Curve(node, Symbolic(INVERSES[link.name], 1.0, 0.0, float(link.sign), 0.0)),))
 
 
-def information_criterion(found: FittedNetwork, one: SearchProblem) -> float:
+def information_criterion(found: FittedNetwork, x: Array, y: Array) -> float:
     """The Bayesian information criterion of a law in its simplest form, plus a penalty for its complexity; lower is
     better.
 
@@ -202,13 +247,13 @@ def information_criterion(found: FittedNetwork, one: SearchProblem) -> float:
     """
     (tree,) = trees(found.net.kan).trees
     try:
-        tree = noisy_form(tree, one.x, one.y)
+        tree = noisy_form(tree, x, y)
     except FormulaError:
         return np.inf
-    error = float(np.sqrt(np.mean((evaluate_tree(tree, {}, one.x) - one.y) ** 2)))
+    error = float(np.sqrt(np.mean((evaluate_tree(tree, {}, x) - y) ** 2)))
     if not np.isfinite(error):
         return np.inf
-    rows, estimates = len(one.y), len(Constants(tree, known_constants(tree)).places)
+    rows, estimates = len(y), len(Constants(tree, known_constants(tree)).places)
     return (
         rows * float(np.log(error))
         + 0.5 * float(np.log(rows)) * estimates

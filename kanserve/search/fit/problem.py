@@ -1,8 +1,10 @@
 """A problem of a search, and the state of the whole search: its budget and its results."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +16,20 @@ from kanserve.network.evaluate import evaluate
 from kanserve.search.fit.overfit_test import few_values, memorises
 from kanserve.search.fit.residual_test import adequate, refutes
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
-from kanserve.search.regression.budget import Budget, Limit
+from kanserve.search.fit.workers import Taken, Workers, alone
+from kanserve.search.regression.budget import Budget, Limit, enforced_budget
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.trees import Node
 from kanserve.simplification.edge_candidates import LIBRARY
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
+
+
+def anything(node: Node) -> bool:
+    """Allow every law."""
+    return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +46,7 @@ class SearchProblem:
     measured: bool = True
     depth: int = 0
     more: SearchSamples | None = None
-    allowed: Callable[[Node], bool] = lambda node: True
+    allowed: Callable[[Node], bool] = anything
     """Whether a law keeps to the constraints of the search; only the whole law is asked for."""
 
     @property
@@ -54,10 +63,10 @@ class Search:
     """The state of one search: its budget, and the networks found for the whole problem."""
 
     budget: Budget
-    generator: np.random.Generator
     seed: int = 0
     library: tuple[str, ...] = LIBRARY
     log: Callable[[str], None] = lambda message: None
+    workers: Workers = field(default_factory=Workers)
     found: list[FittedNetwork] = field(default_factory=list)
     reached: Limit | None = None
     """The limit that left something untried."""
@@ -93,6 +102,58 @@ class Search:
         if steps and not found.error < 1e-13:
             found = min(found, judged(refined(found.net, rows, steps), rows), key=lambda candidate: candidate.error)
         return self.keep(found, one)
+
+    def ahead(self, steps: Sequence[Callable[[], T]]) -> Iterator[Taken[T]]:
+        """Independent steps in order, which workers may run ahead."""
+        return self.workers.ahead(steps, self.budget)
+
+    def attempts_ahead(
+        self, attempts: Sequence["ProblemAttempt"], one: SearchProblem
+    ) -> Iterator[Callable[[], FittedNetwork | None]]:
+        """Attempts at a problem in order, which workers may make ahead, unless constraints of this search decide."""
+        if one.allowed is not anything:
+            yield from (partial(alone, partial(attempt, one, self)) for attempt in attempts)
+            return
+        steps = [partial(_made_ahead, attempt, one, self.seed, self.library) for attempt in attempts]
+        for attempt, taken in zip(attempts, self.ahead(steps), strict=True):
+            yield partial(self._attempted, attempt, one, taken)
+
+    def _attempted(
+        self, attempt: "ProblemAttempt", one: SearchProblem, taken: Taken["_MadeAhead"]
+    ) -> FittedNetwork | None:
+        outcome = taken.outcome()
+        if outcome is None:
+            return alone(partial(attempt, one, self))
+        for network_found in outcome.value.kept:
+            self.keep(network_found, one)
+        self.reached = outcome.value.reached or self.reached
+        return outcome.value.found
+
+
+ProblemAttempt = Callable[[SearchProblem, Search], FittedNetwork | None]
+
+
+@dataclass(frozen=True, eq=False)
+class _MadeAhead:
+    """What an attempt found in a worker, all that it would have kept, and the limit that it met."""
+
+    found: FittedNetwork | None
+    kept: list[FittedNetwork]
+    reached: Limit | None
+
+
+class _SearchAhead(Search):
+    """The search of an attempt in a worker."""
+
+    def keep(self, found: FittedNetwork, one: SearchProblem) -> FittedNetwork:
+        self.found.append(found)
+        return found
+
+
+def _made_ahead(attempt: ProblemAttempt, one: SearchProblem, seed: int, library: tuple[str, ...]) -> _MadeAhead:
+    search = _SearchAhead(enforced_budget(), seed, library)
+    found = attempt(one, search)
+    return _MadeAhead(found, search.found, search.reached)
 
 
 def settles(found: FittedNetwork | None, one: SearchProblem) -> bool:

@@ -64,8 +64,13 @@ class Budget:
         finally:
             _enforced.reset(before)
 
-    def count(self) -> None:
-        self._count.fits += 1
+    def count(self, fits: int = 1) -> None:
+        self._count.fits += fits
+
+
+def enforced_budget() -> Budget:
+    """The budget that is enforced; an unlimited one if none is."""
+    return _enforced.get() or Budget()
 
 
 _enforced: ContextVar[Budget | None] = ContextVar("budget", default=None)

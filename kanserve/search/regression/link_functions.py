@@ -29,6 +29,10 @@ class Link:
     applies: Callable[[Array], bool]
     sign: int = 1
 
+    def __reduce__(self) -> tuple[Callable[[str, int], "Link"], tuple[str, int]]:
+        """Pickled by its name, since lambdas are not."""
+        return _by_name, (self.name, self.sign)
+
 
 def applicable(y: Array) -> tuple[Link, ...]:
     """The identity, then every link that is defined on all of y and not nearly linear there.
@@ -62,6 +66,11 @@ def _mirrored(link: Link) -> Link:
         lambda y: link.applies(-y),
         -1,
     )
+
+
+def _by_name(name: str, sign: int) -> Link:
+    link = next(link for link in (IDENTITY, *_LINKS) if link.name == name)
+    return link if sign == 1 else _mirrored(link)
 
 
 def _not_negative(y: Array) -> bool:

@@ -62,7 +62,7 @@ def test_the_same_rows_and_seed_give_the_same_names():
 
 
 def test_shapes_in_order_of_size_end_with_the_smallest_that_is_exact():
-    search = Search(Budget(), np.random.default_rng(0))
+    search = Search(Budget())
     problem = SearchProblem(X[:, :2], A * B / (A + B))
     found = by_shapes(problem, search)
     assert found is not None and settles(found, problem) and found.error < 1e-9

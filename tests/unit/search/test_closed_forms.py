@@ -148,7 +148,7 @@ def test_close_functions_with_large_opposite_factors_are_no_sum():
 )
 def test_a_function_of_a_closed_form_needs_no_network(law, text):
     log: list[str] = []
-    search = Search(Budget(max_fits=200), np.random.default_rng(0), log=log.append)
+    search = Search(Budget(max_fits=200), log=log.append)
     found = solved(SearchProblem(2 * X, law(2 * X[:, 0])), search)
     assert found is not None and found.error < 1e-12 and "shapes" not in log
     assert find_formulas((2 * X, law(2 * X[:, 0])), max_fits=100).best.formula.text == text
@@ -165,7 +165,7 @@ def test_the_simplest_sum_comes_first_and_constants_stay_constants():
 def test_values_of_a_part_that_are_not_exact_are_not_asked():
     for exact, asked in ((1e-9, True), (1e-5, False)):
         log: list[str] = []
-        search = Search(Budget(max_fits=200), np.random.default_rng(0), log=log.append)
+        search = Search(Budget(max_fits=200), log=log.append)
         solved(SearchProblem(X, X[:, 0] ** 3 + np.cos(X[:, 0]), exact), search)
         assert ("polynomial" in log) is asked
 

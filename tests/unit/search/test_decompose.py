@@ -19,7 +19,7 @@ A, B, C, D = X.T
 
 def search_of(budget=None):
     log: list[str] = []
-    return Search(budget or Budget(), np.random.default_rng(0), log=log.append), log
+    return Search(budget or Budget(), log=log.append), log
 
 
 @pytest.mark.slow
