@@ -1,0 +1,194 @@
+"""Steps of a search in worker processes: equal results for any number of them, and none left running."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from kanserve.errors import InputError
+from kanserve.search import Findings, SearchSettings, find_formulas
+from kanserve.search.fit.workers import Workers, worker_count
+from kanserve.search.regression import budget
+from kanserve.search.regression.budget import Budget, OutOfBudgetError
+from kanserve.search.search_settings import SEARCH
+
+AT_ONCE = SearchSettings(workers_after_seconds=0)
+
+
+@pytest.fixture
+def two_workers():
+    token = SEARCH.set(AT_ONCE)
+    workers = Workers(2)
+    yield workers
+    workers.end()
+    SEARCH.reset(token)
+
+
+class Process:
+    """A step that gives the id of the process that runs it, after some fits."""
+
+    def __init__(self, fits: int = 0) -> None:
+        self.fits = fits
+
+    def __call__(self) -> int:
+        for _ in range(self.fits):
+            budget.count_fit()
+        return os.getpid()
+
+
+def facts(found: Findings) -> list[tuple[object, ...]]:
+    listed = [(law.formula.text, law.error, law.validation, law.complexity) for law in found.candidates]
+    return [*listed, (found.ended, found.best.formula.text)]
+
+
+def law_rows(name: str, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(3)
+    x = generator.uniform(0.5, 2, (120, 2))
+    laws = {
+        "ratio": x[:, 0] / (1 + x[:, 1]),
+        "wave": x[:, 0] * np.sin(2 * x[:, 1]) + 1,
+        "root": np.sqrt(x[:, 0] ** 2 + 1.3 * x[:, 1]),
+        "nothing": np.sin(3 * x[:, 0] ** 2) / (1 + np.exp(x[:, 0] * x[:, 1])) + np.sqrt(x[:, 1] + x[:, 0] ** 3),
+    }
+    y = laws[name]
+    return x, y + noise * y.std() * generator.normal(size=len(y))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, noise", [("ratio", 0.05), ("wave", 0.05), ("root", 0.05), ("nothing", 0.0)])
+@pytest.mark.parametrize("max_fits", [60, 250])
+def test_two_workers_find_what_one_finds_bit_for_bit(name: str, noise: float, max_fits: int):
+    rows = law_rows(name, noise)
+    alone, shared = (find_formulas(rows, max_fits=max_fits, n_jobs=jobs, settings=AT_ONCE, seed=1) for jobs in (1, 2))
+    assert facts(shared) == facts(alone)
+
+
+@pytest.mark.slow
+def test_threads_of_joblib_find_the_same_where_its_configuration_asks_for_them():
+    import joblib
+
+    rows = law_rows("ratio", 0.05)
+    alone = find_formulas(rows, max_fits=60)
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        assert worker_count(None) == 2
+        shared = find_formulas(rows, max_fits=60, settings=AT_ONCE)
+    assert facts(shared) == facts(alone)
+
+
+def test_steps_run_in_workers_and_their_fits_count_where_they_are_taken(two_workers: Workers):
+    spent = Budget()
+    ran = [taken() for taken in two_workers.ahead([Process(2), Process(0), Process(3)], spent)]
+    assert os.getpid() not in ran and spent.fits == 5
+
+
+def test_a_step_that_would_reach_a_limit_of_fits_is_run_where_it_is_taken(two_workers: Workers):
+    spent = Budget(max_fits=4)
+    ran = []
+    with spent.enforced(), pytest.raises(OutOfBudgetError):
+        for taken in two_workers.ahead([Process(2), Process(3), Process(1)], spent):
+            ran.append(taken())
+    assert len(ran) == 1 and ran[0] != os.getpid() and spent.fits == 4
+
+
+def test_steps_that_are_passed_over_do_not_count(two_workers: Workers):
+    spent = Budget()
+    first, second = two_workers.ahead([Process(5), Process(1)], spent)
+    assert first is not second and second() != os.getpid() and spent.fits == 1
+
+
+def test_an_error_of_a_step_is_raised_where_it_is_taken(two_workers: Workers):
+    with pytest.raises(ZeroDivisionError):
+        for taken in two_workers.ahead([Process(), Divided()], Budget()):
+            taken()
+
+
+class Divided(Process):
+    def __call__(self) -> int:
+        return 1 // self.fits
+
+
+class Killed(Process):
+    """A step that ends the process that runs it, unless that is its own maker's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maker = os.getpid()
+
+    def __call__(self) -> int:
+        if os.getpid() != self.maker:
+            os._exit(1)
+        return self.maker
+
+
+def test_a_killed_worker_costs_no_result(two_workers: Workers, caplog: pytest.LogCaptureFixture):
+    ran = [taken() for taken in two_workers.ahead([Killed(), Process(), Process()], Budget())]
+    assert ran[0] == os.getpid() and len(ran) == 3
+    assert "A worker failed" in caplog.text
+
+
+class Sleeping(Process):
+    def __call__(self) -> int:
+        time.sleep(60)
+        return 0
+
+
+def test_steps_that_nobody_takes_are_stopped_at_the_end(two_workers: Workers):
+    for taken in two_workers.ahead([Process(), Sleeping(), Sleeping(), Sleeping()], Budget()):
+        taken()
+        break
+    children = psutil.Process().children(recursive=True)
+    workers = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    assert len(workers) >= 2
+    two_workers.end()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not alive
+
+
+def test_no_workers_start_for_one_job_or_a_search_of_less_than_half_a_second():
+    for workers in (Workers(1), Workers(2)):
+        assert [taken() for taken in workers.ahead([Process(), Process()], Budget())] == [os.getpid()] * 2
+
+
+@pytest.mark.parametrize("n_jobs", [0, 1.5, "2", True])
+def test_n_jobs_is_a_whole_number_but_0(n_jobs: object):
+    x = np.linspace(0, 1, 20)[:, None]
+    with pytest.raises(InputError, match="n_jobs must be a whole number of 1 or more, or -1 for all cores"):
+        find_formulas((x, x[:, 0]), n_jobs=n_jobs)  # type: ignore[arg-type]
+
+
+INTERRUPTED = """
+import numpy as np
+from kanserve.search import SearchSettings, find_formulas
+x = np.random.default_rng(0).uniform(0.5, 2, (500, 3))
+y = np.sin(3 * x[:, 0] ** 2) / (1 + np.exp(x[:, 0] * x[:, 1])) + np.sqrt(x[:, 2] + x[:, 0] ** 3)
+def report(event):
+    print("found", flush=True)
+if __name__ == "__main__":
+    at_once = SearchSettings(workers_after_seconds=0)
+    found = find_formulas((x, y), seconds=300, n_jobs=2, settings=at_once, report=report)
+    print("ended", found.ended, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_gives_the_formulas_so_far_and_leaves_no_process(tmp_path):
+    (tmp_path / "search.py").write_text(INTERRUPTED)
+    command = [sys.executable, str(tmp_path / "search.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0) as run:
+        assert run.stdout is not None and run.stderr is not None
+        assert run.stdout.readline() == "found\n"
+        children: list[psutil.Process] = []
+        while len(children) < 3:  # two workers and joblib's tracker of resources
+            children = psutil.Process(run.pid).children(recursive=True)
+            time.sleep(0.05)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+        said, errors = run.communicate(timeout=60)
+    assert "ended interrupted" in said
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
