@@ -52,6 +52,7 @@ def show_formula(
     max_fits: Annotated[
         int | None, typer.Option(min=1, help="The number of fits in the search; gives the same result on any machine.")
     ] = None,
+    jobs: Annotated[int, typer.Option(help="Worker processes of the search; -1: one per core.")] = 1,
     pick: Annotated[int | None, typer.Option(min=1, help="The number of the formula to write to --out.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file for the found formula's network.")] = None,
     seed: Seed = 0,
@@ -80,12 +81,12 @@ def show_formula(
         if len(rows.outputs) > 1:
             if pick is not None:
                 raise InputError("--pick is for one --target; with several, --out writes the best formula of each.")
-            several = _search(rows, known_units, seconds, max_fits, seed, quiet)
+            several = _search(rows, known_units, seconds, max_fits, seed, jobs, quiet)
             if out is not None:
                 _write(out, several.kan)
             _show_several(several, style, as_json, pareto, out)
             return
-        found: Findings = _search(rows, known_units, seconds, max_fits, seed, quiet)
+        found: Findings = _search(rows, known_units, seconds, max_fits, seed, jobs, quiet)
         chosen = _picked(found, pick)
         if out is not None:
             _write(out, found[chosen].kan)
@@ -128,6 +129,7 @@ def _search(
     seconds: float | None,
     max_fits: int | None,
     seed: int,
+    jobs: int,
     quiet: bool,
 ) -> Any:
     """Findings, or FindingsByOutput for several outputs."""
@@ -136,7 +138,7 @@ def _search(
     options: dict[str, Any] = {"units": units} if units else {}
     if not quiet:
         options["progress"] = True
-    return find_formulas(rows, seconds=seconds, max_fits=max_fits, seed=seed, **options)
+    return find_formulas(rows, seconds=seconds, max_fits=max_fits, seed=seed, n_jobs=jobs, **options)
 
 
 def _picked(found: "Findings", pick: int | None) -> int:

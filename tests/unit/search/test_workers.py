@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
 
 from kanserve.errors import InputError
+from kanserve.formula import register_function
+from kanserve.network.functions import FUNCTIONS
 from kanserve.search import Findings, SearchSettings, find_formulas
 from kanserve.search.fit.workers import Workers, worker_count
 from kanserve.search.regression import budget
@@ -24,8 +27,8 @@ AT_ONCE = SearchSettings(workers_after_seconds=0)
 def two_workers():
     token = SEARCH.set(AT_ONCE)
     workers = Workers(2)
-    yield workers
-    workers.end()
+    with workers:
+        yield workers
     SEARCH.reset(token)
 
 
@@ -61,7 +64,7 @@ def law_rows(name: str, noise: float) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, noise", [("ratio", 0.05), ("wave", 0.05), ("root", 0.05), ("nothing", 0.0)])
-@pytest.mark.parametrize("max_fits", [60, 250])
+@pytest.mark.parametrize("max_fits", [60, pytest.param(250, marks=pytest.mark.extended)])
 def test_two_workers_find_what_one_finds_bit_for_bit(name: str, noise: float, max_fits: int):
     rows = law_rows(name, noise)
     alone, shared = (find_formulas(rows, max_fits=max_fits, n_jobs=jobs, settings=AT_ONCE, seed=1) for jobs in (1, 2))
@@ -101,10 +104,29 @@ def test_steps_that_are_passed_over_do_not_count(two_workers: Workers):
     assert first is not second and second() != os.getpid() and spent.fits == 1
 
 
+class WithOwnFunction(Process):
+    def __call__(self) -> int:
+        return os.getpid() if "hump" in FUNCTIONS else -1
+
+
+def test_a_users_function_and_settings_reach_the_workers(two_workers: Workers):
+    register_function("hump", "1/(1 + x^2)")
+    settings = replace(AT_ONCE, baselines_rows=123)
+    token = SEARCH.set(settings)
+    ran = [taken() for taken in two_workers.ahead([WithOwnFunction(), Settings()], Budget())]
+    SEARCH.reset(token)
+    assert ran[0] not in (-1, os.getpid()) and ran[1] == 123
+
+
 def test_an_error_of_a_step_is_raised_where_it_is_taken(two_workers: Workers):
     with pytest.raises(ZeroDivisionError):
         for taken in two_workers.ahead([Process(), Divided()], Budget()):
             taken()
+
+
+class Settings(Process):
+    def __call__(self) -> int:
+        return SEARCH.get().baselines_rows
 
 
 class Divided(Process):
@@ -138,13 +160,13 @@ class Sleeping(Process):
 
 
 def test_steps_that_nobody_takes_are_stopped_at_the_end(two_workers: Workers):
-    for taken in two_workers.ahead([Process(), Sleeping(), Sleeping(), Sleeping()], Budget()):
-        taken()
-        break
-    children = psutil.Process().children(recursive=True)
-    workers = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
-    assert len(workers) >= 2
-    two_workers.end()
+    with two_workers:
+        for taken in two_workers.ahead([Process(), Sleeping(), Sleeping(), Sleeping()], Budget()):
+            taken()
+            break
+        children = psutil.Process().children(recursive=True)
+        workers = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+        assert len(workers) >= 2
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
 
