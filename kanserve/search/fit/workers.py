@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from kanserve import native
@@ -98,8 +99,11 @@ class Workers:
             return self.jobs > 1
         after = SEARCH.get().workers_after_seconds
         if self._start is None and time.perf_counter() - self._began >= after:
-            self._start = self._begun([_nothing] * self.jobs, Budget())
-        if self._start is not None and (self._start.any_done or after == 0):
+            self._start = self._begun([_nothing] * (self.jobs - 1), Budget())
+            if after == 0:
+                self._start.receive()
+                self._started = True
+        if self._start is not None and (self._started or self._start.any_done):
             self._started = self._start.stopped = True
         return self._started
 
@@ -133,45 +137,68 @@ class Taken(Generic[T]):
 
 
 class _Batch(Generic[T]):
-    """A list of steps in joblib's workers, which take a further one when one has ended."""
+    """A list of steps that the workers and, while it waits for one, the search itself run, the first of them first."""
 
     def __init__(self, steps: Sequence[Callable[[], T]], jobs: int, budget: Budget) -> None:
         from joblib import Parallel
 
         self.stopped = False
-        self._place = -1
-        self._last: Outcome[T] | None = None
-        self._parallel = Parallel(n_jobs=jobs, return_as="generator", batch_size=1, pre_dispatch=jobs + 1)
-        self._outcomes = self._parallel(self._tasks(steps, _Scene.of(budget)))
+        self._steps = steps
+        self._scene = _Scene.of(budget)
+        self._next = 0
+        self._lock = Lock()  # joblib asks for the next step in a thread of its own
+        self._outcomes: dict[int, Outcome[T] | None] = {}
+        self._received = 0
+        ahead = jobs - 1
+        # Two processes at least, since joblib runs one job in this process; no more steps than are wanted go to them.
+        self._parallel = Parallel(
+            n_jobs=max(2, ahead), return_as="generator_unordered", batch_size=1, pre_dispatch=ahead
+        )
+        self._results = self._parallel(self._tasks())
 
-    def _tasks(self, steps: Sequence[Callable[[], T]], scene: "_Scene") -> Iterator[Any]:
+    def _tasks(self) -> Iterator[Any]:
         from joblib import delayed
 
-        for step in steps:
-            if self.stopped:
-                return
-            yield delayed(_run)(step, scene)
+        while (place := self._claimed()) is not None:
+            yield delayed(_run_at)(place, self._steps[place], self._scene)
+
+    def _claimed(self) -> int | None:
+        """The next step, which nobody else then runs."""
+        with self._lock:
+            place = self._next
+            self._next += 1
+        return place if place < len(self._steps) and not self.stopped else None
 
     @property
     def any_done(self) -> bool:
-        return bool(self._parallel.n_completed_tasks)
+        return bool(self._parallel.n_completed_tasks > self._received)
 
     def outcome(self, place: int) -> Outcome[T] | None:
         """The outcome of a step, which is waited for; None if it failed."""
         try:
-            while self._place < place:
-                self._last = next(self._outcomes, None)
-                self._place += 1
+            while place not in self._outcomes:
+                if self.any_done:
+                    self.receive()
+                elif (mine := self._claimed()) is not None:
+                    self._outcomes[mine] = _run(self._steps[mine], self._scene)
+                else:
+                    self.receive()
         except Exception as error:  # a worker was killed, or a result cannot be sent
             logging.getLogger("kanserve").warning("A worker failed (%s); its steps are run here.", reason(error))
             return None
-        return self._last
+        return self._outcomes.pop(place)
+
+    def receive(self) -> None:
+        """Wait for the outcome of any step that was sent."""
+        place, outcome = next(self._results)
+        self._received += 1
+        self._outcomes[place] = outcome
 
     def ended(self) -> bool:
         """Whether nobody takes its steps any more and none is running, so that joblib may forget it."""
         if not self.stopped or self._parallel.n_completed_tasks < self._parallel.n_dispatched_tasks:
             return False
-        for _ in self._outcomes:
+        for _ in self._results:
             pass
         return True
 
@@ -181,7 +208,7 @@ class _Batch(Generic[T]):
         if not self.ended():
             with warnings.catch_warnings():  # joblib's, that steps were lost
                 warnings.simplefilter("ignore")
-                self._outcomes.close()
+                self._results.close()
 
 
 @dataclass(frozen=True)
@@ -207,8 +234,12 @@ class _Scene:
         return _Scene(deadline, budget.max_fits - budget.fits, SEARCH.get(), SIMPLIFICATION.get(), kernels, functions)
 
 
+def _run_at(place: int, step: Callable[[], T], scene: _Scene) -> tuple[int, Outcome[T] | None]:
+    return place, _run(step, scene)
+
+
 def _run(step: Callable[[], T], scene: _Scene) -> Outcome[T] | None:
-    """Run a step in a worker; None if it fails, as for want of time: it will fail alike where it is taken."""
+    """Run a step ahead; None if it fails, as for want of time: it will fail alike where it is taken."""
     return copy_context().run(_run_in, step, scene)
 
 

@@ -39,6 +39,7 @@ class Process:
         self.fits = fits
 
     def __call__(self) -> int:
+        time.sleep(0.05)
         for _ in range(self.fits):
             budget.count_fit()
         return os.getpid()
@@ -83,10 +84,13 @@ def test_threads_of_joblib_find_the_same_where_its_configuration_asks_for_them()
     assert facts(shared) == facts(alone)
 
 
-def test_steps_run_in_workers_and_their_fits_count_where_they_are_taken(two_workers: Workers):
+def test_steps_run_here_and_in_workers_and_their_fits_count_where_they_are_taken(two_workers: Workers):
     spent = Budget()
-    ran = [taken() for taken in two_workers.ahead([Process(2), Process(0), Process(3)], spent)]
-    assert os.getpid() not in ran and spent.fits == 5
+    ran = []
+    for count, taken in enumerate(two_workers.ahead([Process(fits) for fits in range(6)], spent)):
+        ran.append(taken())
+        assert spent.fits == sum(range(count + 1))
+    assert os.getpid() in ran and len(set(ran)) > 1
 
 
 def test_a_step_that_would_reach_a_limit_of_fits_is_run_where_it_is_taken(two_workers: Workers):
@@ -95,38 +99,37 @@ def test_a_step_that_would_reach_a_limit_of_fits_is_run_where_it_is_taken(two_wo
     with spent.enforced(), pytest.raises(OutOfBudgetError):
         for taken in two_workers.ahead([Process(2), Process(3), Process(1)], spent):
             ran.append(taken())
-    assert len(ran) == 1 and ran[0] != os.getpid() and spent.fits == 4
+    assert len(ran) == 1 and spent.fits == 4
 
 
 def test_steps_that_are_passed_over_do_not_count(two_workers: Workers):
     spent = Budget()
-    first, second = two_workers.ahead([Process(5), Process(1)], spent)
-    assert first is not second and second() != os.getpid() and spent.fits == 1
+    for place, taken in enumerate(two_workers.ahead([Process(5), Process(1), Process(7)], spent)):
+        if place == 1:
+            taken()
+    assert spent.fits == 1
 
 
-class WithOwnFunction(Process):
-    def __call__(self) -> int:
-        return os.getpid() if "hump" in FUNCTIONS else -1
+class Surroundings(Process):
+    """A step that says where it runs, whether a user's function is there, and a setting."""
+
+    def __call__(self) -> tuple[int, bool, int]:  # type: ignore[override]
+        return super().__call__(), "hump" in FUNCTIONS, SEARCH.get().baselines_rows
 
 
-def test_a_users_function_and_settings_reach_the_workers(two_workers: Workers):
+def test_a_users_function_and_the_settings_reach_the_workers(two_workers: Workers):
     register_function("hump", "1/(1 + x^2)")
-    settings = replace(AT_ONCE, baselines_rows=123)
-    token = SEARCH.set(settings)
-    ran = [taken() for taken in two_workers.ahead([WithOwnFunction(), Settings()], Budget())]
+    token = SEARCH.set(replace(AT_ONCE, baselines_rows=123))
+    ran = [taken() for taken in two_workers.ahead([Surroundings() for _ in range(4)], Budget())]
     SEARCH.reset(token)
-    assert ran[0] not in (-1, os.getpid()) and ran[1] == 123
+    assert len({process for process, *_ in ran}) > 1
+    assert {tuple(rest) for _, *rest in ran} == {(True, 123)}
 
 
 def test_an_error_of_a_step_is_raised_where_it_is_taken(two_workers: Workers):
     with pytest.raises(ZeroDivisionError):
         for taken in two_workers.ahead([Process(), Divided()], Budget()):
             taken()
-
-
-class Settings(Process):
-    def __call__(self) -> int:
-        return SEARCH.get().baselines_rows
 
 
 class Divided(Process):
@@ -148,20 +151,20 @@ class Killed(Process):
 
 
 def test_a_killed_worker_costs_no_result(two_workers: Workers, caplog: pytest.LogCaptureFixture):
-    ran = [taken() for taken in two_workers.ahead([Killed(), Process(), Process()], Budget())]
-    assert ran[0] == os.getpid() and len(ran) == 3
+    ran = [taken() for taken in two_workers.ahead([Killed() for _ in range(4)], Budget())]
+    assert ran == [os.getpid()] * 4
     assert "A worker failed" in caplog.text
 
 
-class Sleeping(Process):
+class Sleeping(Killed):
     def __call__(self) -> int:
-        time.sleep(60)
+        time.sleep(1 if os.getpid() == self.maker else 60)
         return 0
 
 
 def test_steps_that_nobody_takes_are_stopped_at_the_end(two_workers: Workers):
     with two_workers:
-        for taken in two_workers.ahead([Process(), Sleeping(), Sleeping(), Sleeping()], Budget()):
+        for taken in two_workers.ahead([Process(), *(Sleeping() for _ in range(3))], Budget()):
             taken()
             break
         children = psutil.Process().children(recursive=True)
