@@ -4,13 +4,15 @@ This is a small beam search: each state has a few names for its two most certain
 where two functions look alike on one curve and only the joint refit distinguishes them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from kanserve.search.fit.candidates import Offer, offers
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined
+from kanserve.search.fit.workers import ahead
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.trees import Curve, Node, Product, Sum, exchanged, is_symbolic, price, text
@@ -39,8 +41,10 @@ def named(
     done: list[BeamState] = []
     while states:
         children: dict[str, BeamState] = {}
-        for state in states:
-            for tree in _children(state.fitted, rows, library, noisy):
+        splines = [_splines(state.fitted, rows, library, noisy) for state in states]
+        offered = ahead([step for steps in splines for step in steps.values()])
+        for state, steps in zip(states, splines, strict=True):
+            for tree in _children(state.fitted, {curve: next(offered)() for curve in steps}):
                 child = _fitted(tree, rows, settings.beam_refit_steps)
                 if child is None:
                     continue
@@ -73,31 +77,33 @@ def _fitted(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
     )
 
 
-def _children(one: FittedNetwork, rows: SearchSamples, library: tuple[str, ...], noisy: bool) -> Iterator[Node]:
-    """The trees with one more name: a few for the most certain curve, fewer for the second."""
+def _splines(
+    one: FittedNetwork, rows: SearchSamples, library: tuple[str, ...], noisy: bool
+) -> dict[Curve, Callable[[], list[Offer]]]:
+    """The curves without a name, with what gives the offers for each."""
     found = {place: sample for place, sample in samples(one.net.kan, rows.x, np.array([rows.spread])).items()}
     floor = 1e-9 + 0.1 * one.error
     factors, traded = _lone_factors(one.tree)
-    alone = len(one.net.places) == 1
-    ranked: list[tuple[Curve, list[Offer]]] = []
-    for curve, place in one.net.places.items():
-        if place in found and curve.symbolic is None:
-            ranked.append(
-                (
-                    curve,
-                    offers(
-                        curve,
-                        found[place],
-                        floor,
-                        library,
-                        factor=curve in factors,
-                        traded=curve in traded,
-                        deep=alone,
-                        noisy=noisy,
-                    ),
-                )
-            )
-    ranked = sorted((pair for pair in ranked if pair[1]), key=lambda pair: pair[1][0].rank)
+    return {
+        curve: partial(
+            offers,
+            curve,
+            found[place],
+            floor,
+            library,
+            factor=curve in factors,
+            traded=curve in traded,
+            deep=len(one.net.places) == 1,
+            noisy=noisy,
+        )
+        for curve, place in one.net.places.items()
+        if place in found and curve.symbolic is None
+    }
+
+
+def _children(one: FittedNetwork, offered: Mapping[Curve, list[Offer]]) -> Iterator[Node]:
+    """The trees with one more name: a few for the most certain curve, fewer for the second."""
+    ranked = sorted((pair for pair in offered.items() if pair[1]), key=lambda pair: pair[1][0].rank)
     for (curve, curve_offers), count in zip(ranked, OFFERS, strict=False):
         best = curve_offers[0].rank
         for offer in curve_offers[:count]:

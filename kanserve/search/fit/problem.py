@@ -49,6 +49,12 @@ class SearchProblem:
     allowed: Callable[[Node], bool] = anything
     """Whether a law keeps to the constraints of the search; only the whole law is asked for."""
 
+    def __post_init__(self) -> None:
+        """Contiguous arrays, as those that workers get: sums over others round differently."""
+        if not (self.x.flags.c_contiguous or self.x.flags.f_contiguous):
+            object.__setattr__(self, "x", np.ascontiguousarray(self.x))
+        object.__setattr__(self, "y", np.ascontiguousarray(self.y))
+
     @property
     def inputs(self) -> int:
         return int(self.x.shape[1])

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from contextvars import copy_context
+from contextvars import ContextVar, Token, copy_context
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -21,7 +21,7 @@ from kanserve.errors import InputError, MissingDependencyError, reason
 from kanserve.formula import register_function
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.own_functions import OWN
-from kanserve.search.regression.budget import Budget
+from kanserve.search.regression.budget import Budget, enforced_budget
 from kanserve.search.search_settings import SEARCH, SearchSettings
 from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.train.common.argument_checks import whole
@@ -55,6 +55,12 @@ def worker_count(n_jobs: int | None) -> int:
     return int(effective_n_jobs(n_jobs))
 
 
+def ahead(steps: Sequence[Callable[[], T]]) -> Iterator[Callable[[], T]]:
+    """Independent steps in order, within a step or not, which the workers of this search may run ahead."""
+    workers = _workers.get()
+    return iter(steps) if workers is None else workers.ahead(steps, enforced_budget())
+
+
 def alone(step: Callable[[], T]) -> T:
     """The result of a step, with linear algebra on one thread, here as in workers: sums round alike."""
     with threads_for(0):
@@ -70,6 +76,7 @@ class Workers:
     _start: "_Batch[None] | None" = None
     _started: bool = False
     _batches: "list[_Batch[Any]]" = field(default_factory=list)
+    _token: "Token[Workers | None]" = field(init=False)
 
     def ahead(self, steps: Sequence[Callable[[], T]], budget: Budget) -> "Iterator[Taken[T]]":
         """The steps in order, to be taken or passed over. They are run ahead until this iterator ends or is closed."""
@@ -85,18 +92,22 @@ class Workers:
                 batch.stopped = True
 
     def __enter__(self) -> "Workers":
+        self._token = _workers.set(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop the steps that are still running, and run no more ahead."""
+        _workers.reset(self._token)
         self.jobs = 1
         while self._batches:
             self._batches.pop().close()
 
     def _ready(self) -> bool:
-        """Whether workers have started. They start in the background, once the search has run for a while."""
-        if self.jobs == 1 or self._started:
-            return self.jobs > 1
+        """Whether there are workers with nothing to do. They start in the background, a while after the search."""
+        if self.jobs == 1 or any(batch.unclaimed for batch in self._batches):
+            return False
+        if self._started:
+            return True
         after = SEARCH.get().workers_after_seconds
         if self._start is None and time.perf_counter() - self._began >= after:
             self._start = self._begun([_nothing] * (self.jobs - 1), Budget())
@@ -112,6 +123,9 @@ class Workers:
         batch = _Batch(steps, self.jobs, budget)
         self._batches.append(batch)
         return batch
+
+
+_workers: ContextVar[Workers | None] = ContextVar("workers", default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +182,11 @@ class _Batch(Generic[T]):
             place = self._next
             self._next += 1
         return place if place < len(self._steps) and not self.stopped else None
+
+    @property
+    def unclaimed(self) -> bool:
+        """Whether there are steps that nobody runs yet."""
+        return self._next < len(self._steps) and not self.stopped
 
     @property
     def any_done(self) -> bool:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -24,10 +25,9 @@ AT_ONCE = SearchSettings(workers_after_seconds=0)
 
 
 @pytest.fixture
-def two_workers():
+def two_workers() -> Iterator[Workers]:
     token = SEARCH.set(AT_ONCE)
-    workers = Workers(2)
-    with workers:
+    with Workers(2) as workers:
         yield workers
     SEARCH.reset(token)
 
@@ -162,8 +162,10 @@ class Sleeping(Killed):
         return 0
 
 
-def test_steps_that_nobody_takes_are_stopped_at_the_end(two_workers: Workers):
-    with two_workers:
+def test_steps_that_nobody_takes_are_stopped_at_the_end():
+    with Workers(2, _began=-1.0) as two_workers:
+        while not two_workers._ready():
+            time.sleep(0.01)
         for taken in two_workers.ahead([Process(), *(Sleeping() for _ in range(3))], Budget()):
             taken()
             break
@@ -174,7 +176,7 @@ def test_steps_that_nobody_takes_are_stopped_at_the_end(two_workers: Workers):
     assert not alive
 
 
-def test_no_workers_start_for_one_job_or_a_search_of_less_than_half_a_second():
+def test_no_workers_start_for_one_job_or_at_the_start_of_a_search():
     for workers in (Workers(1), Workers(2)):
         assert [taken() for taken in workers.ahead([Process(), Process()], Budget())] == [os.getpid()] * 2
 
