@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DriverSettings:
-    """Settings of `constraints`, `templates` and `postprocess`, as `SearchSettings.driver`."""
+    """Settings of `constraints`, `templates`, `postprocess` and `workers`, as `SearchSettings.driver`."""
 
     # constraints
     unsimplified_complexity_ratio: float = 2.0
@@ -32,3 +32,7 @@ class DriverSettings:
     # postprocess
     step_error: float = 1.01
     """Error of a step, relative to that of the steep curve that it replaces, at most."""
+
+    # workers
+    workers_after_seconds: float = 0.2
+    """Seconds after which a search of several jobs starts its workers. With 0 it waits for them, as in tests."""

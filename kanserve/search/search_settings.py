@@ -393,8 +393,6 @@ class SearchSettings:
     """A merge is kept if its surrogate's error is below this times the error with all inputs."""
     enumeration_most_inputs: int = 4
     """Most inputs for which all shapes are listed; with more, only sums and products of all, and curves of these."""
-    workers_after_seconds: float = 0.2
-    """Seconds after which a search of several jobs starts its workers. With 0 it waits for them, as in tests."""
 
 
 _DEFAULT = SearchSettings()

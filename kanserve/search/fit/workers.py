@@ -108,7 +108,7 @@ class Workers:
             return False
         if self._started:
             return True
-        after = SEARCH.get().workers_after_seconds
+        after = SEARCH.get().driver.workers_after_seconds
         if self._start is None and time.perf_counter() - self._began >= after:
             self._start = self._begun([_nothing] * (self.jobs - 1), Budget())
             if after == 0:

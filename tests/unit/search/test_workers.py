@@ -16,12 +16,13 @@ from kanserve.errors import InputError
 from kanserve.formula import register_function
 from kanserve.network.functions import FUNCTIONS
 from kanserve.search import Findings, SearchSettings, find_formulas
+from kanserve.search.driver_settings import DriverSettings
 from kanserve.search.fit.workers import Workers, worker_count
 from kanserve.search.regression import budget
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
 from kanserve.search.search_settings import SEARCH
 
-AT_ONCE = SearchSettings(workers_after_seconds=0)
+AT_ONCE = SearchSettings(driver=DriverSettings(workers_after_seconds=0))
 
 
 @pytest.fixture
@@ -191,12 +192,13 @@ def test_n_jobs_is_a_whole_number_but_0(n_jobs: object):
 INTERRUPTED = """
 import numpy as np
 from kanserve.search import SearchSettings, find_formulas
+from kanserve.search.driver_settings import DriverSettings
 x = np.random.default_rng(0).uniform(0.5, 2, (500, 3))
 y = np.sin(3 * x[:, 0] ** 2) / (1 + np.exp(x[:, 0] * x[:, 1])) + np.sqrt(x[:, 2] + x[:, 0] ** 3)
 def report(event):
     print("found", flush=True)
 if __name__ == "__main__":
-    at_once = SearchSettings(workers_after_seconds=0)
+    at_once = SearchSettings(driver=DriverSettings(workers_after_seconds=0))
     found = find_formulas((x, y), seconds=300, n_jobs=2, settings=at_once, report=report)
     print("ended", found.ended, flush=True)
 """
