@@ -1,4 +1,4 @@
-"""The settings of searches with constraints or a template."""
+"""The settings of searches with constraints or a template, and of the workers of a search."""
 
 from dataclasses import dataclass
 
