@@ -1,4 +1,4 @@
-"""The settings of searches with constraints or a template, and of the workers of a search."""
+"""The settings of searches with constraints or a template, of their workers, and of formulas that are not the law."""
 
 from dataclasses import dataclass
 
@@ -32,6 +32,8 @@ class DriverSettings:
     # postprocess
     step_error: float = 1.01
     """Error of a step, relative to that of the steep curve that it replaces, at most."""
+    most_simplified_terms: int = 6
+    """Of a sum that the samples refute; a longer one, such as a cubic polynomial, is listed as it was fitted."""
 
     # workers
     workers_after_seconds: float = 0.2

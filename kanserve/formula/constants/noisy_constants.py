@@ -38,14 +38,15 @@ class _Choice:
     limit: float
 
 
-def recognise_noisy_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> Tree:
+def recognise_noisy_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, *, names: bool = True) -> Tree:
     """The tree with constants replaced by simple numbers where the data support it, and the others fitted.
 
     Terms compatible with 0 are tried first, then factors compatible with ±1, then repeatedly the constant whose most
     probable number within 3.5 standard errors saves the most bits over those that the data provide. A replacement is
     kept if chi-squared rises by less than its saved bits are worth (6 to 12), and by less than 8 + 3·k for all k
     replacements; with fewer than 1000 rows by less, as a constant then costs fewer bits. A constant stays if another
-    simple number, or none, is about as probable.
+    simple number, or none, is about as probable. Without `names`, only terms compatible with 0 are left out, and
+    constants that the data do not determine become ±1.
     """
     rows, wanted = checked_data(x, y)
     state = all_fitted(Constants(tree).tree, rows, wanted)
@@ -57,7 +58,7 @@ def recognise_noisy_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: Ar
     scale /= min(1.0, math.log(len(rows)) / math.log(LIMITS.noisy_constants_full_rows))
     refused: set[tuple[int, float]] = set()
     while found is not None:
-        choices = [choice for choice in _choices(found) if (choice.place, choice.number) not in refused]
+        choices = [choice for choice in _choices(found, names) if (choice.place, choice.number) not in refused]
         if not choices:
             break
         choice = min(choices)
@@ -71,14 +72,14 @@ def recognise_noisy_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: Ar
     return state.tree
 
 
-def _choices(found: Uncertainty) -> Iterator[_Choice]:
+def _choices(found: Uncertainty, names: bool) -> Iterator[_Choice]:
     for place, value, error in zip(found.places, found.values.tolist(), found.standard_errors.tolist(), strict=True):
         if not math.isfinite(error):  # undetermined by the data: take the simplest
             yield _Choice(0.0, place, math.copysign(1.0, value), _RISE_OF_ONE[0])
             continue
         if abs(value) <= LIMITS.noisy_constants_deviations * error:
             yield _Choice(LIMITS.noisy_constants_first, place, 0.0, _RISE_OF_ONE[1])
-        if value == 0 or error == 0:
+        if not names or value == 0 or error == 0:
             continue
         yield from _named_choices(place, value, error)
 

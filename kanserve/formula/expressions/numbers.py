@@ -74,8 +74,7 @@ def near(value: float, distance: float, most: int = 6) -> list[Named]:
         return []
     table = _table()
     low, high = np.searchsorted(table.values, [size - distance, size + distance])
-    cheapest = low + np.argsort(table.bits[low:high], kind="stable")[:most]
-    found = [table.named(int(n)) for n in cheapest] + _decimals(size, distance)
+    found = [table.named(int(low + n)) for n in _least(table.bits[low:high], most)] + _decimals(size, distance)
     found.sort(key=lambda number: number.bits)
     unique: list[Named] = []
     for number in found:
@@ -151,6 +150,14 @@ def _quotient(p: int, q: int, above: str, below: str) -> tuple[tuple[str, ...], 
         return (f"{p / q:g}",), ()
     numerator = (*([str(p)] if p > 1 or not above else []), *([above] if above else []))
     return numerator, (*([str(q)] if q > 1 else []), *([below] if below else []))
+
+
+def _least(bits: Array, most: int) -> NDArray[np.int64]:
+    """The places of so many of the least, in order, the first among equals; without sorting all of them."""
+    if len(bits) <= most:
+        return np.argsort(bits, kind="stable")
+    candidates = np.flatnonzero(bits <= np.partition(bits, most - 1)[most - 1])
+    return candidates[np.argsort(bits[candidates], kind="stable")[:most]]
 
 
 def _decimals(size: float, distance: float) -> list[Named]:

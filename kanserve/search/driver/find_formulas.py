@@ -350,7 +350,7 @@ def _finished(
     others = [hit for hit in others if settled is None or hit.found is not settled.found]
     hits = [] if settled is None else [settled]
     hits += [mean, *sorted(others, key=lambda hit: hit.found.held)]
-    steps = [partial(finisher.finished, hit.node) for hit in hits]
+    steps = [partial(finisher.finished, hit.node, law=hit is settled) for hit in hits]
     best: ScoredFormula | None = None
     found: list[ScoredFormula] = []
     for hit, taken in zip(hits, workers.ahead(steps, Budget(finisher.deadline)), strict=True):

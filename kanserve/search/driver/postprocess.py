@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from kanserve.formula.constants.constants import (
 )
 from kanserve.formula.constants.nonlinear_fit import Constants, refit
 from kanserve.formula.expressions.complexity import complexity
-from kanserve.formula.expressions.tree import Tree
+from kanserve.formula.expressions.tree import Tree, references
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.formula.to_network.from_formula import kan_of
 from kanserve.network.kan import Variable
@@ -65,22 +65,24 @@ class Finisher:
     def over(self) -> bool:
         return time.perf_counter() > self.deadline
 
-    def finished(self, node: Node) -> ScoredFormula | None:
+    def finished(self, node: Node, *, law: bool = False) -> ScoredFormula | None:
         """The tree in its simplest form with its constants recognised; unchanged if no time is left.
 
         On exact data, a constant must agree with the recognised number to seven digits, on noisy data within its error.
+        A formula that the samples refute keeps its fitted constants, unless it is the `law` that settled the search.
         None for a formula that a double cannot hold, that is finite on no row, or that has too many constants.
         """
         try:
             (tree,) = trees(network(node, len(self.inputs)).kan).trees
         except FormulaError:
             return None
-        return self.finished_tree(tree)
+        return self.finished_tree(tree, law=law)
 
-    def finished_tree(self, tree: Tree) -> ScoredFormula | None:
+    def finished_tree(self, tree: Tree, *, law: bool = False) -> ScoredFormula | None:
         """Likewise for the tree of a formula."""
         try:
-            found = self._found(tree if self.over() else self._with_steps(self._settled(self._with_steps(tree))))
+            settled = tree if self.over() else self._with_steps(self._settled(self._with_steps(tree), law))
+            found = self._found(settled)
             if found is None or not self.constraints.any or self.constraints.allow(found.formula.tree):
                 return found
             found = self._found(tree)  # the simplest form may have functions that the form found has not
@@ -97,19 +99,25 @@ class Finisher:
         before, after = _error(tree, x, y)[0], _error(stepped, x, y)[0]
         return stepped if after <= max(SEARCH.get().driver.step_error * before, _exact(y)) else tree
 
-    def _settled(self, tree: Tree) -> Tree:
+    def _settled(self, tree: Tree, law: bool) -> Tree:
         x, y = self.few.x, self.few.y[:, 0]
-        exact = _error(tree, x, y)[0] < _exact(y)
+        limit = _exact(y)
+        exact = _error(tree, x, y)[0] < limit
         finite = np.isfinite(evaluate_tree(tree, {}, x))
         if finite.mean() > SEARCH.get().postprocess_finite_share:  # rounding alone takes arcsin(1 + 1e-16) out of range
             x, y = x[finite], y[finite]
+        if not (exact or law):
+            tree = refit(tree, x, y)
+            exact = _error(tree, x, y)[0] < limit
+            if not exact and self._refuted(tree):
+                return self._without_names(tree, x, y)
         form, recognise = (exact_form, recognise_constants) if exact else (noisy_form, recognise_noisy_constants)
         found = form(tree, x, y, self.over)
         if not self.over():
             # In the printed form, c*sqrt(u) and not sqrt(c^2*u), other constants may be recognised.
             (printed,) = trees(kan_of(found, self.inputs)).trees
-            other = simplified(recognise(printed, x, y), x)
-            found = min(found, other, key=_estimated)
+            if printed != found:
+                found = min(found, simplified(recognise(printed, x, y), x), key=_estimated)
         return found if self.few is self.learn else self._on_all(found, recognise)
 
     def _on_all(self, tree: Tree, recognise: Recognise) -> Tree:
@@ -118,9 +126,16 @@ class Finisher:
             return tree
         many = self.learn.sample(SEARCH.get().postprocess_recognition_rows, 0)
         found = recognise(tree, many.x, many.y[:, 0])
-        if many is self.learn or self.over():
-            return found
-        return refit(found, self.learn.x, self.learn.y[:, 0], known_constants(found))
+        return found if many is self.learn else self._fitted_to_all(found, known_constants(found))
+
+    def _fitted_to_all(self, tree: Tree, known: Collection[int] = ()) -> Tree:
+        return tree if self.over() else refit(tree, self.learn.x, self.learn.y[:, 0], known)
+
+    def _without_names(self, tree: Tree, x: Array, y: Array) -> Tree:
+        """A refuted formula without the terms that the data do not need. A long sum stays as it is, which is quick."""
+        if len(references(tree[-1])) <= SEARCH.get().driver.most_simplified_terms:
+            tree = simplified(recognise_noisy_constants(tree, x, y, names=False), x)
+        return tree if self.few is self.learn else self._fitted_to_all(tree)
 
     def _found(self, tree: Tree) -> ScoredFormula | None:
         learn, held = self.learn, self.held
