@@ -65,11 +65,8 @@ class Text(Dialect):
     def call(self, name: str, argument: Printed) -> Printed:
         if name in SPECIAL or name in OWN:
             return Printed(f"{name}({signed(argument)})")
-        if (exponent := _unlisted_power(name)) is not None:
-            fraction = as_fraction(exponent)
-            shown = self.number(abs(exponent)) if fraction is None else f"({abs(fraction)})"
-            power = Printed(f"{self.wrapped(argument, Precedence.ATOM)}^{shown}", Precedence.POWER)
-            return power if exponent > 0 else reciprocal(power, self)
+        if (exponent := _written_with_exponent(name)) is not None:
+            return self.real_power(argument, exponent)
         template = FUNCTIONS[name].sympy.replace("sympy.", "").replace("Abs", "abs").replace("**", "^")
         if len(re.findall(r"\bx\b", template)) > 1:
             return Printed(f"{name}({signed(argument)})")  # by its name, to avoid writing the argument twice
@@ -77,6 +74,12 @@ class Text(Dialect):
 
     def power(self, base: Printed, exponent: int) -> Printed:
         return Printed(f"{self.wrapped(base, Precedence.ATOM)}^{exponent}", Precedence.POWER)
+
+    def real_power(self, base: Printed, exponent: float) -> Printed:
+        fraction = as_fraction(exponent)
+        shown = self.number(abs(exponent)) if fraction is None else f"({abs(fraction)})"
+        power = Printed(f"{self.wrapped(base, Precedence.ATOM)}^{shown}", Precedence.POWER)
+        return power if exponent > 0 else reciprocal(power, self)
 
 
 class Latex(Dialect):
@@ -106,11 +109,8 @@ class Latex(Dialect):
         return Printed(rf"s_{{{index}}}\left({signed(argument)}\right)", Precedence.POWER)
 
     def call(self, name: str, argument: Printed) -> Printed:
-        if (exponent := _unlisted_power(name)) is not None:
-            fraction = as_fraction(exponent)
-            shown = self.number(abs(exponent)) if fraction is None else str(abs(fraction))
-            power = self._raised(argument, shown)
-            return power if exponent > 0 else reciprocal(power, self)
+        if (exponent := _written_with_exponent(name)) is not None:
+            return self.real_power(argument, exponent)
         template = _LATEX_CALLS.get(name, rf"\operatorname{{{name}}}\left(@\right)")
         inner = signed(argument)
         if name == "gaussian" and argument.precedence == Precedence.ATOM and not argument.negative:
@@ -120,6 +120,11 @@ class Latex(Dialect):
 
     def power(self, base: Printed, exponent: int) -> Printed:
         return self._raised(base, str(exponent))
+
+    def real_power(self, base: Printed, exponent: float) -> Printed:
+        fraction = as_fraction(exponent)
+        power = self._raised(base, self.number(abs(exponent)) if fraction is None else str(abs(fraction)))
+        return power if exponent > 0 else reciprocal(power, self)
 
     def _raised(self, base: Printed, exponent: str) -> Printed:
         if base.number is not None and "^" in base.text:
@@ -202,6 +207,11 @@ class C99(Dialect):
 def _unlisted_power(name: str) -> float | None:
     """The exponent of a power that is not a row of the table itself, as x^(5/3)."""
     return None if name in EXPONENTS else exponent_of(name)
+
+
+def _written_with_exponent(name: str) -> float | None:
+    """The exponent of a power that text and LaTeX write as one: those that are not listed, and x^(3/2)."""
+    return EXPONENTS[name] if name == "x^1.5" else _unlisted_power(name)
 
 
 def _decimal(value: float) -> str:

@@ -33,6 +33,30 @@ def random_symbolic(shape, seed, names=("sin", "x^2", "exp", "tanh", "x", "gauss
     return Kan(tuple(layers))
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted", "latex"),
+    [
+        ("x*sqrt(x)", "x^(3/2)", "x^{3/2}"),
+        ("y*x^2.5", "y*x^(5/2)", "y x^{5/2}"),
+        ("y/x^1.5", "y/x^(3/2)", r"\frac{y}{x^{3/2}}"),
+        ("sqrt(x^3) + sqrt(x)", "sqrt(x) + x^(3/2)", r"\sqrt{x} + x^{3/2}"),
+        ("2*sqrt(x)^5", "2*x^(5/2)", "2 x^{5/2}"),
+        ("1/sqrt((x + 1)^3)", "1/(x + 1)^(3/2)", r"\frac{1}{\left(x + 1\right)^{3/2}}"),
+        ("sqrt(x)*x*y*sqrt(y)", "x^(3/2)*y^(3/2)", "x^{3/2} y^{3/2}"),
+        ("x/sqrt(x)", "x/sqrt(x)", r"\frac{x}{\sqrt{x}}"),
+        ("sqrt(y^2) + sqrt(x)^2", "sqrt(y^2) + sqrt(x)^2", r"\sqrt{y^{2}} + \left(\sqrt{x}\right)^{2}"),
+    ],
+)
+def test_a_root_and_a_power_of_one_base_are_written_as_one_power_that_reads_back(given, wanted, latex):
+    kan = from_formula(given, inputs=["x", "y"], ranges={"x": (0.5, 2), "y": (0.5, 2)})
+    (found,) = formulas(kan)
+    assert (found.text, found.latex) == (wanted, latex)
+    x = sample(kan, 50)
+    again = from_formula(found.text, inputs=["x", "y"])
+    np.testing.assert_allclose(evaluate(again, x), evaluate(kan, x), rtol=1e-14)
+    np.testing.assert_allclose(run(found, x), evaluate(kan, x)[:, 0], rtol=1e-14)
+
+
 @pytest.mark.parametrize("name", ["symbolic", "every_function", "mixed", "hostile_names", "deep", "multiplication"])
 def test_formulas_survive_json(name):
     found = of(name)
