@@ -207,6 +207,8 @@ class FormulaLimits:
     """Characters."""
     parsing_max_nesting: int = 50
     """Signs, powers, brackets and functions within one another."""
+    parsing_most_compared: int = 50
+    """Arguments of max and min, in all, each beyond the first: each adds a layer to a network."""
     parsing_shown: int = 60
     """Characters of the text around an error."""
 

@@ -69,7 +69,7 @@ def register_function(name: str, formula: str, *, complexity: float = 3.0, domai
         raise InputError(f"A function's name is up to {_LONGEST} letters, digits and underscores, got {name!r:.60}.")
     if OWN.get(name) == formula:
         return
-    if name in FUNCTIONS or name in parsing.FUNCTION_NAMES or name in ("pi", "e", "x"):
+    if name in FUNCTIONS or name in parsing.FUNCTION_NAMES or name in ("pi", "e", "x", *parsing.EXTREMES):
         own = f", as {OWN[name]}" if name in OWN else ""
         raise InputError(f"There is a function or constant called {name!r} already{own}. Choose another name.")
     if domain not in DOMAINS:

@@ -4,7 +4,8 @@
     product = signed, {("*" | "/"), signed}
     signed  = ("+" | "-"), signed | power
     power   = atom, [("**" | "^"), signed]         -x^2 is -(x^2), x^2^3 is x^(2^3), 2^-x is allowed
-    atom    = number | name | function, "(", sum, ")" | "(", sum, ")"
+    atom    = number | name | function, "(", sum, ")" | extreme, "(", sum, {",", sum}, ")" | "(", sum, ")"
+    extreme = "max" | "min", with at least two arguments
     number  = 2 | 0.5 | .5 | 1e-3 | 2.5E+10
     name    = a letter of any script or "_", then letters, digits and "_"; or anything in double quotes, as in JSON;
               inf, infinity and nan are names only in quotes
@@ -40,6 +41,8 @@ COMPOSITIONS = {
     **dict.fromkeys(("arccosh", "acosh", "arcosh"), "log(x + sqrt((x - 1)*(x + 1)))"),
 }
 FUNCTION_NAMES = {*TABLE_NAMES, *COMPOSITIONS}
+EXTREMES = {"max": 1.0, "Max": 1.0, "min": -1.0, "Min": -1.0}
+"""Functions of two or more arguments, by the sign of |a - b| in twice their value: max(a, b) = (a + b + |a - b|)/2."""
 
 _NOT_FINITE = frozenset({"inf", "infinity", "nan"})  # how Python and others write numbers that are not finite
 
@@ -48,7 +51,7 @@ _TOKEN = re.compile(
     r"|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
     r"|(?P<name>[^\W\d]\w*)"
     r'|(?P<quoted>"(?:[^"\\]|\\.)*")'
-    r"|(?P<operator>\*\*|[-+*/^()])"
+    r"|(?P<operator>\*\*|[-+*/^(),])"
 )
 
 
@@ -95,8 +98,17 @@ class Call:
     at: int = 0
 
 
+@dataclass(frozen=True)
+class Extreme:
+    """The largest of two or more expressions, for the name max, or the smallest, for min."""
+
+    function: str
+    arguments: tuple["Expression", ...]
+    at: int = 0
+
+
 # `at` is the position of an expression's operator, name or number in the text, in characters from 0.
-Expression = Number | Name | Add | Multiply | Power | Call
+Expression = Number | Name | Add | Multiply | Power | Call | Extreme
 
 
 @dataclass(frozen=True)
@@ -152,6 +164,7 @@ class _Parser:
         self._tokens = _tokens(text)
         self._next = 0
         self._nesting = 0
+        self._compared = 0
 
     def whole(self) -> Expression:
         result = self._sum()
@@ -227,6 +240,8 @@ class _Parser:
         if token.kind == "quoted":
             return Name(self._unquoted(token), token.at)
         if opened := self._take("("):
+            if token.text in EXTREMES:
+                return self._extreme(token, opened)
             if token.text not in FUNCTION_NAMES:
                 hint = f"A product is written {token.text:.20}*(...)."
                 raise self._mistake(f"No function is called {token.text:.20}. {function_list()} {hint}", token.at)
@@ -249,11 +264,27 @@ class _Parser:
 
     def _closed(self, opened: _Token) -> Expression:
         inner = self._nested(self._sum)
+        self._close(opened, "an operator or ')'")
+        return inner
+
+    def _close(self, opened: _Token, wanted: str) -> None:
         if not self._take(")"):
             if self._token.kind == "end":
                 raise self._mistake("This bracket is not closed.", opened.at)
-            raise self._mistake(f"Wanted an operator or ')', got {self._token.text[:20]!r}.")
-        return inner
+            raise self._mistake(f"Wanted {wanted}, got {self._token.text[:20]!r}.")
+
+    def _extreme(self, function: _Token, opened: _Token) -> Expression:
+        arguments = [self._nested(self._sum)]
+        while comma := self._take(","):
+            self._compared += 1
+            if self._compared > LIMITS.parsing_most_compared:
+                most = LIMITS.parsing_most_compared
+                raise self._mistake(f"The max and min of a formula may compare at most {most} arguments.", comma.at)
+            arguments.append(self._nested(self._sum))
+        self._close(opened, "an operator, ',' or ')'")
+        if len(arguments) < 2:
+            raise self._mistake(f"{function.text} takes two or more arguments: {function.text}(a, b).", function.at)
+        return Extreme(function.text, tuple(arguments), function.at)
 
     def _unquoted(self, token: _Token) -> str:
         try:
@@ -271,4 +302,4 @@ def _negative(one: Expression, at: int) -> Expression:
 
 def function_list() -> str:
     """A sentence for error messages."""
-    return f"There are: {', '.join(sorted(FUNCTION_NAMES))}."
+    return f"There are: {', '.join(sorted({*FUNCTION_NAMES, *EXTREMES}))}."

@@ -28,10 +28,12 @@ from kanserve.formula.expressions.linear_forms import (
 )
 from kanserve.formula.expressions.parsing import (
     COMPOSITIONS,
+    EXTREMES,
     TABLE_NAMES,
     Add,
     Call,
     Expression,
+    Extreme,
     Multiply,
     Name,
     Number,
@@ -112,6 +114,8 @@ def parts(one: Expression) -> tuple[Expression, ...]:
             return (base, exponent)
         case Call(_, argument):
             return (argument,)
+        case Extreme(_, arguments):
+            return arguments
         case _:
             return ()
 
@@ -132,6 +136,8 @@ def _combined(
             return _power(steps, operands[0], operands[1], one.at, mistake)
         case Call(function, _):
             return _called(steps, function, operands[0], one.at, mistake)
+        case Extreme(function, _):
+            return _extreme(steps, EXTREMES[function], operands)
 
 
 def _quotient(steps: Steps, factors: Sequence[Form], divisors: Sequence[Form]) -> Form:
@@ -188,6 +194,21 @@ def _called(steps: Steps, function: str, argument: Form, at: int, mistake: Mista
     if result.terms and not argument.terms:
         raise mistake(at, f"{function}({argument.constant!r}) is not a finite real number.")
     return result
+
+
+def _extreme(steps: Steps, sign: float, forms: Sequence[Form]) -> Form:
+    """The largest of the forms for sign 1, the smallest for sign -1: (a + b ± |a - b|)/2 of two, pair by pair."""
+    if len(forms) == 1:
+        return forms[0]
+    middle = len(forms) // 2
+    halves = (_extreme(steps, sign, half) for half in (forms[:middle], forms[middle:]))
+    # Long sums stay shared steps: their terms would double at each level.
+    first, second = (
+        form if len(form.terms) <= LIMITS.linear_forms_longest_spliced else one_atom(step_of(steps, form))
+        for form in halves
+    )
+    difference = applied(steps, "abs", summed(steps, [first, scaled(steps, second, -1.0)]))
+    return scaled(steps, summed(steps, [first, second, scaled(steps, difference, sign)]), 0.5)
 
 
 def _power(steps: Steps, base: Form, exponent: Form, at: int, mistake: Mistake) -> Form:

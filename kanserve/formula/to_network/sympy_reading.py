@@ -5,10 +5,12 @@ from typing import Any
 
 from kanserve.errors import InputError
 from kanserve.formula.expressions.parsing import (
+    EXTREMES,
     FUNCTION_NAMES,
     Add,
     Call,
     Expression,
+    Extreme,
     Multiply,
     Name,
     Number,
@@ -46,13 +48,16 @@ class _Reader:
         name, arguments = type(one).__name__, one.args
         if name == "besselj" and arguments[0] == 0:
             name, arguments = "j0", arguments[1:]
-        if not (one.is_Add or one.is_Mul or one.is_Pow or (name in FUNCTION_NAMES and len(arguments) == 1)):
+        called = name in EXTREMES or (name in FUNCTION_NAMES and len(arguments) == 1)
+        if not (one.is_Add or one.is_Mul or one.is_Pow or called):
             raise InputError(f"The expression has {name!r}, which is not a supported function. {function_list()}")
         arguments = tuple(self.read(argument, depth + 1) for argument in arguments)
         if one.is_Add:
             return Add(arguments)
         if one.is_Mul:
             return Multiply(arguments)
+        if name in EXTREMES:
+            return Extreme(name, arguments)
         return Power(arguments[0], arguments[1]) if one.is_Pow else Call(name, arguments[0])
 
 

@@ -17,7 +17,7 @@ from kanserve.errors import InputError
 from kanserve.formula import evaluate_tree
 from kanserve.formula.constants.nonlinear_fit import Constants, fitted
 from kanserve.formula.expressions.linear_forms import renumbered
-from kanserve.formula.expressions.parsing import FUNCTION_NAMES
+from kanserve.formula.expressions.parsing import EXTREMES, FUNCTION_NAMES
 from kanserve.formula.expressions.tree import Step, Tree, references
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.formula.to_network.from_formula import from_formula
@@ -216,7 +216,7 @@ def read_template(text: str, inputs: Sequence[str], output: str) -> Template:
 
     def quoted(match: re.Match[str]) -> str:
         name, given = match[1], [part.strip() for part in match[2].split(",")]
-        if name in FUNCTION_NAMES:
+        if name in (*FUNCTION_NAMES, *EXTREMES):
             return match[0]
         if name in inputs:
             raise InputError(f"In the template, {name!r} is an input: write a product as {name}*(...).")
@@ -224,7 +224,7 @@ def read_template(text: str, inputs: Sequence[str], output: str) -> Template:
             raise InputError(
                 f"In the template, {name}(...) is an unknown function of inputs, as {name}({inputs[0]}); "
                 f"got {match[0]!r}. The inputs are {', '.join(inputs)}; known functions are "
-                f"{', '.join(sorted(FUNCTION_NAMES))}."
+                f"{', '.join(sorted({*FUNCTION_NAMES, *EXTREMES}))}."
             )
         columns = tuple(list(inputs).index(part.strip('"')) for part in given)
         label = f"{name}({', '.join(inputs[column] for column in columns)})"
@@ -241,7 +241,7 @@ def read_template(text: str, inputs: Sequence[str], output: str) -> Template:
         )
     if any(len(set(columns)) < len(columns) for columns in unknowns.values()):
         raise InputError(f"In the template {text!r}, an unknown function has an input twice.")
-    known = {*inputs, *unknowns, "pi", "e", *FUNCTION_NAMES}
+    known = {*inputs, *unknowns, "pi", "e", *FUNCTION_NAMES, *EXTREMES}
     names = [match[0] for match in _NAME.finditer(body)]
     constants = tuple(dict.fromkeys(name for name in names if name.strip('"') not in known))
     kan = from_formula(body, inputs=[*inputs, *(label for label in unknowns), *constants])

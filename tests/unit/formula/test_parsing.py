@@ -36,6 +36,12 @@ from tests.support.agreement import DOUBLE
         ("2*pi*x/pi - e^0", 5),
         ("-x*-x", 9),
         ("\n sqrt ( x\t) ", math.sqrt(3)),
+        ("max(x, 1)", 3),
+        ("max(x - 5, x*0.5)", 1.5),
+        ("min(x, 1, x^2, 0.25)", 0.25),
+        ("1 - min(max(x, 5), 4)", -3),
+        ("Max(x, 4) + Min(x, 4)", 7),
+        ("max*2", 6),
         ('"number of rooms"*2', 6),
         ('"\\u006d"', 3),
         ("größe_1", 3),
@@ -80,6 +86,20 @@ def test_every_function_is_what_its_name_says():
             got = evaluate(from_formula(f"{name}(x)"), [[x]])[0, 0]
             if math.isfinite(got) or abs(x) < 600:  # exp(-x) overflows on the way to a finite number
                 assert got == pytest.approx(wanted, rel=1e-12, nan_ok=True), (name, x)
+
+
+def test_arguments_of_max_and_min_are_limited_in_all_since_each_adds_a_layer():
+    most = LIMITS.parsing_most_compared
+    nested = "min(" * (most // 2) + "x" + ", x^2)" * (most // 2)
+    assert evaluate(from_formula(f"max({nested}{', 1' * (most - most // 2)})"), [[0.5]]) == 1
+    with pytest.raises(InputError, match=f"may compare at most {most} arguments"):
+        from_formula(f"max({nested}{', 1' * (most - most // 2 + 1)})")
+
+
+def test_max_and_min_of_sympy_are_read():
+    x, y = sympy.symbols("x y")
+    kan = from_formula(sympy.Max(x, y, 1) - sympy.Min(x, y))
+    assert evaluate(kan, [[0.5, -2.0]]) == pytest.approx(3.0) and evaluate(kan, [[2.0, 4.0]]) == pytest.approx(2.0)
 
 
 # Random expressions, against the same tree in 50 digits
@@ -187,7 +207,11 @@ def test_a_network_is_its_formula_and_undefined_where_that_is(tree):
         ("2x", "Write a product as 2*x", 1),
         ("a (b)", "A product is written a*(...)", 0),
         ("3*sin x", r"write sin(...)", 2),
-        ("a + foo(b)", "No function is called foo. There are: Abs, abs", 4),
+        ("a + foo(b)", "No function is called foo. There are: Abs, Max, Min, abs", 4),
+        ("1 + max(a)", "max takes two or more arguments: max(a, b).", 4),
+        ("min(a, b", "This bracket is not closed.", 3),
+        ("max(a b)", "Wanted an operator, ',' or ')', got 'b'", 6),
+        ("sin(a, b)", "Wanted an operator or ')', got ','", 5),
         ("a $ b", "contain '$'", 2),
         ("x²", "write a power as x^2", 0),
         ('a*"b', "contain '\"'", 2),
