@@ -88,7 +88,10 @@ def _exponential(algebra: Algebra, argument: Polynomial) -> Polynomial:
 
 
 def _logarithm(algebra: Algebra, argument: Polynomial) -> Polynomial:
-    """log of a product as a sum of logarithms, where all factors are positive."""
+    """log of a product as a sum of logarithms, where all factors are positive; log(u + sqrt(u² + 1)) as arcsinh(u)."""
+    inverse = _inverse_hyperbolic_sine(algebra, argument)
+    if inverse is not None:
+        return inverse
     coefficient, product = algebra.term(argument)
     if coefficient <= 0 or not algebra.is_positive(product):
         return algebra.call("log", argument)
@@ -100,6 +103,23 @@ def _logarithm(algebra: Algebra, argument: Polynomial) -> Polynomial:
         else:
             parts.append(scaled(algebra.call("log", algebra.single(1.0, ((number, 1.0),))), exponent))
     return added(parts)
+
+
+def _inverse_hyperbolic_sine(algebra: Algebra, argument: Polynomial) -> Polynomial | None:
+    """log(u + sqrt(u² + d²)) = arcsinh(u/d) + log(d); None for any other sum."""
+    if len(argument) < 2:
+        return None
+    for product, coefficient in argument.items():
+        if coefficient < 0 or not any(exponent == 0.5 for _, exponent in product):
+            continue
+        outside = {other: c for other, c in argument.items() if other != product}
+        squares = [algebra.expanded(algebra.power(part, 2.0)) for part in ({product: coefficient}, outside)]
+        rest = added([squares[0], scaled(squares[1], -1.0)])
+        if is_number(rest) and number_of(rest) > 0 and not is_number(outside):
+            size = math.sqrt(number_of(rest))
+            result = _plain(algebra, "arcsinh", scaled(outside, 1 / size))
+            return added([result, {ONE: math.log(size)}]) if size != 1 else result
+    return None
 
 
 def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:

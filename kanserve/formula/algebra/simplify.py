@@ -30,7 +30,8 @@ def simplified(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
 
     This is for closed forms of up to 300 steps. A longer one, or one that is finite on no row, is only folded
     (`linear_forms`); one with a spline is returned unchanged. The result is at most half an operation more complex than
-    the tree, and has no divisor that the tree does not have. DataError for rows that do not fit the tree.
+    the tree, as it is or folded, and has no divisor that the tree does not have. DataError for rows that do not fit the
+    tree.
     """
     if any(step[0] == "spline" for step in tree):
         return tuple(tuple(step) for step in tree)
@@ -38,11 +39,12 @@ def simplified(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
     rows = np.asarray(x, dtype=np.float64)
     wanted = evaluate_tree(given, {}, rows)
     finite = rows[np.isfinite(wanted)]
+    agreeing = [folded for folded in _folded(given) if _agrees(folded, rows, wanted)]
+    most = max(complexity(tree) for tree in (*agreeing, given)) + LIMITS.simplify_worth
     if len(finite) and len(given) <= LIMITS.simplify_most_steps:
         for shaped in _shaped(given, finite[:: -(-len(finite) // LIMITS.simplify_most_rows)]):
-            if complexity(shaped) <= complexity(given) + LIMITS.simplify_worth and _agrees(shaped, rows, wanted):
+            if complexity(shaped) <= most and _agrees(shaped, rows, wanted):
                 return shaped
-    agreeing = [folded for folded in _folded(given) if _agrees(folded, rows, wanted)]
     return min([*agreeing, given], key=complexity)
 
 

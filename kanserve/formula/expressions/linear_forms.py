@@ -15,7 +15,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.tree import Step, Tree, references
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.powers import exponent_of, real_power, takes_negative
+from kanserve.network.powers import exponent_of, is_odd, real_power, takes_negative
 
 _POWERS = {"x^2": 2, "x^3": 3, "x^4": 4, "x^5": 5, "1/x": -1, "1/x^2": -2, "1/x^3": -3, "1/x^4": -4, "1/x^5": -5}
 _EVEN = {"cos", "cosh", "gaussian", "j0"}
@@ -206,6 +206,9 @@ def applied(steps: Steps, name: str, form: Form) -> Form:
         return Form(value) if math.isfinite(value) else called(steps, name, form)
     if name == "x":
         return form
+    merged = _merged(steps, name, form) if steps.fold else None
+    if merged is not None:
+        return merged
     if name in _POWERS:
         return _power(steps, form, _POWERS[name])
     if name == "x^1.5":
@@ -281,6 +284,27 @@ def _power_step(steps: Steps, base: int, exponent: int) -> int:
     whole, part = divmod(abs(exponent), LIMITS.tree_max_power)
     factors = [steps.add("pow", base, sign * LIMITS.tree_max_power)] * whole
     return steps.add("mul", *factors, *([_power_step(steps, base, sign * part)] if part else []))
+
+
+def _merged(steps: Steps, name: str, form: Form) -> Form | None:
+    """A power or logarithm of c·exp(u), and a logarithm of a root, as one function: sqrt(exp(u)) is exp(u/2),
+    log(sqrt(u)) is log(u)/2. None for all others."""
+    if form.constant != 0 or len(form.terms) != 1 or not form.terms[0][1] > 0:
+        return None
+    ((atom, lead),) = form.terms
+    match steps.steps[atom]:
+        case ("call", "exp", argument):
+            inner, exponent = form_of(steps, argument), exponent_of(name)
+            if name == "log":
+                return scaled(steps, inner, 1.0, math.log(lead))
+            if exponent is not None:
+                factor = math.pow(lead, exponent)
+                return scaled(steps, applied(steps, "exp", scaled(steps, inner, exponent)), factor) if factor else None
+        case ("call", str(root), argument) if name == "log" and (exponent := exponent_of(root)) is not None:
+            even = steps.steps[argument][0] == "pow" and steps.steps[argument][2] % 2 == 0  # sqrt(x^2) is |x|
+            if not even and (is_odd(exponent) or not takes_negative(exponent)):
+                return scaled(steps, applied(steps, "log", form_of(steps, argument)), exponent, math.log(lead))
+    return None
 
 
 def _homogeneous(steps: Steps, name: str, form: Form) -> Form:

@@ -82,7 +82,7 @@ class Dialect(ABC):
         """base^exponent for an exponent > 0."""
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
-        """base^exponent for a real exponent; NaN for a base < 0. Only formulas that were lowered have it, and texts with
+        """base^exponent for a real exponent; NaN for a base < 0. Only lowered formulas have it, and texts with
         half-integer powers."""
         raise NotImplementedError
 

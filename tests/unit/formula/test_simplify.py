@@ -11,7 +11,7 @@ from kanserve.formula.expressions.tree import evaluate_tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.formula.printing.notations import Text
 from kanserve.formula.printing.printing import in_descending_powers, print_tree, unfold
-from kanserve.formula.to_network.from_formula import from_formula
+from kanserve.formula.to_network.from_formula import from_formula, kan_of
 from tests.support.disguised_formulas import rows_of, tree_of
 from tests.support.work_costs import calls
 
@@ -52,12 +52,35 @@ def _simplified(text, **ranges):
         ("sinh(asinh(a)) + asinh(sinh(a))", {"a": SIGNED}, "2*a"),
         ("tanh(atanh(a) + atanh(b))", {"a": SIGNED, "b": SIGNED}, "(a + b)/(a*b + 1)"),
         ("(exp(2*x) - 1)/(exp(2*x) + 1)", {"x": SIGNED}, "tanh(x)"),
+        ("log(x + sqrt(x^2 + 1))", {"x": SIGNED}, "asinh(x)"),
+        ("log(sqrt(4*x^2 + 1) - 2*x)", {"x": SIGNED}, "-asinh(2*x)"),
+        ("log(x - y + sqrt((x - y)^2 + 1))", {"x": SIGNED, "y": SIGNED}, "asinh(x - y)"),
+        ("log(x + sqrt(x^2 + 1) + y)", {"x": SIGNED, "y": (1.0, 2.0)}, "log(x + sqrt(x^2 + 1) + y)"),
+        ("log(x + sqrt(x^2 - 1))", {"x": (1.5, 2.0)}, "log(x + sqrt(x^2 - 1))"),
         ("sin(asin(x)) + 1", {"x": SIGNED}, "x + 1"),
         ("m*exp(-0.6*log(1 - exp(2*log(v))/2))", {"m": POSITIVE, "v": (0.1, 0.9)}, "m/(1 - 0.5*v^2)^(3/5)"),
     ],
 )
 def test_exponentials_logarithms_and_roots_become_powers_where_the_data_are_positive(text, ranges, simplest):
     assert _simplified(text, **ranges) == simplest
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("2*a*sqrt(exp(-b))", "2*a*exp(-0.5*b)"),
+        ("sqrt(exp(-a^2/b^2))/b", "exp(-0.5*a^2/b^2)/b"),
+        ("log(sqrt(a^2 + 1))", "0.5*log(a^2 + 1)"),
+        ("exp(a)^(1/3) + log(exp(b))", "exp(0.33333*a) + b"),
+        ("1/sqrt(2*exp(a))", "0.70711*exp(-0.5*a)"),
+    ],
+)
+def test_functions_that_undo_one_another_are_one_function_in_a_text_even_if_that_has_one_more_number(text, folded):
+    kan = from_formula(text, inputs=["a", "b"], ranges=dict.fromkeys("ab", POSITIVE))
+    (given,) = trees(kan).trees
+    assert kan.formula().text == folded
+    again = kan_of(simplified(given, rows_of(dict.fromkeys("ab", POSITIVE), 300, 0)), kan.inputs, kan.outputs)
+    assert again.formula().text == folded
 
 
 @pytest.mark.parametrize(
