@@ -130,10 +130,10 @@ def _evidence(
         raise InputError(f"Candidates are formulas of one output; this network has {len(written)}.")
     if candidates and not any(agrees(candidate.formula, golden[0], golden[1][:, 0]) for candidate in candidates):
         raise InputError("None of the candidates gives what the network gives: they belong to another one.")
-    if rows is None or rows.classes or rows.weights is not None:
+    if rows is None or rows.classes:
         found = [evidence(formula, candidates=candidates) for formula in written]
     else:
-        found = [evidence(formula, rows.x, rows.y[:, q], candidates) for q, formula in enumerate(written)]
+        found = [evidence(formula, rows.x, rows.y[:, q], candidates, rows.weights) for q, formula in enumerate(written)]
     return [to_json(item) for item in found] if any(item != Evidence() for item in found) else []
 
 

@@ -13,7 +13,7 @@ from kanserve.data.frames import column_names
 from kanserve.errors import InputError
 from kanserve.estimator.base_estimator import NetworkEstimator
 from kanserve.estimator.estimator_parameters import Hidden
-from kanserve.estimator.sample_weights import checked_weights, distinct, repeated
+from kanserve.estimator.sample_weights import checked_weights, distinct
 from kanserve.network.kan import Kan
 from kanserve.search import FindingsByOutput, find_formulas
 from kanserve.train.common.events import Event
@@ -157,10 +157,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         self.verbose = verbose
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train on samples X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs).
-
-        With symbolic=True, weights must be small whole multiples of the smallest.
-        """
+        """Train on samples X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs)."""
         x, answers = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
@@ -169,8 +166,6 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         weights = checked_weights(sample_weight, x)
         x, answers, weights = distinct(x, answers.reshape(len(x), -1).astype(np.float64), weights)
         names = column_names(X, x.shape[1])
-        if self.symbolic:
-            (x, answers), weights = repeated(x, answers, weights), None
         self._learn(Dataset(x, answers, names, column_names(y, answers.shape[1]), weights=weights))
         return self
 

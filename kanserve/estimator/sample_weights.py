@@ -8,7 +8,6 @@ from sklearn.utils.validation import _check_sample_weight
 
 from kanserve.errors import DataError
 
-MOST_REPEATED = 100  # times the rows, on average
 Array = NDArray[np.float64]
 
 
@@ -40,20 +39,6 @@ def distinct(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array, A
         first, total = np.repeat(first, 2), np.repeat(total, 2)
     rows = rows[first]
     return rows[:, : x.shape[1]], rows[:, x.shape[1] :], None if (total == total[0]).all() else total
-
-
-def repeated(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array]:
-    """The rows, each as often as its weight says; DataError if the weights are not whole multiples of the smallest."""
-    if weights is None:
-        return x, y
-    counts = weights / weights.min()
-    if counts.sum() > MOST_REPEATED * len(x) or not np.allclose(counts, np.round(counts), rtol=1e-9):
-        raise DataError(
-            "A search for formulas (symbolic=True) takes weights that are small whole multiples of the smallest, which "
-            "it takes for repetitions. Leave the weights out, or round them."
-        )
-    times = np.round(counts).astype(np.int64)
-    return np.repeat(x, times, axis=0), np.repeat(y, times, axis=0)
 
 
 def class_names(classes: Iterable[object]) -> tuple[str, ...]:

@@ -46,6 +46,10 @@ class EvidenceSettings:
 
     held_out_rows: int = 40
     """Samples of which some are held out; with fewer, formulas are validated by leave-one-out errors."""
+    informative_share: float = 0.99
+    """Share of all weights that the samples have, at least, on which laws are looked for: the heaviest that do."""
+    informative_rows: int = 100
+    """Samples that these are, at least."""
     undetermined: float = 1e-9
     """Singular values of the derivatives by the constants, relative to the largest, that are rounding."""
 

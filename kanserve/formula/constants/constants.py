@@ -11,6 +11,7 @@ The two rules share only the list of simple numbers: on noisy data, the rule for
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -37,7 +38,9 @@ __all__ = [
 ]
 
 
-def constants_of(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> tuple[Constant, ...]:
+def constants_of(
+    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Constant, ...]:
     """The constants of a closed form that was fitted to y (N,) at x (N, inputs), in the order of its steps.
 
     A constant that equals a simple number up to rounding, as recognised ones do, counts as known. The others are
@@ -49,7 +52,7 @@ def constants_of(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike) -> t
     known = known_constants(constants.tree)
     errors = dict.fromkeys(known, 0.0)
     try:
-        found = uncertainty(constants.tree, x, y, known)
+        found = uncertainty(constants.tree, x, y, known, weights)
         errors |= dict(zip(found.places, found.standard_errors.tolist(), strict=True))
     except DataError:
         pass
@@ -67,20 +70,28 @@ def known_constants(tree: Sequence[Sequence[Any]]) -> frozenset[int]:
 
 
 def exact_form(
-    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, over: Callable[[], bool] = lambda: False
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    over: Callable[[], bool] = lambda: False,
+    weights: ArrayLike | None = None,
 ) -> Tree:
     """The simplest form of a closed form that fits y exactly, with its constants recognised.
 
     `over` is asked before each of up to ten steps; when it returns True, the result so far is returned.
     """
-    return _form(tree, x, y, recognise_constants, over)
+    return _form(tree, x, y, partial(recognise_constants, weights=weights), over, weights)
 
 
 def noisy_form(
-    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, over: Callable[[], bool] = lambda: False
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    over: Callable[[], bool] = lambda: False,
+    weights: ArrayLike | None = None,
 ) -> Tree:
     """The simplest form of a closed form that fits noisy y, with those constants recognised that the data allow."""
-    return _form(tree, x, y, recognise_noisy_constants, over)
+    return _form(tree, x, y, partial(recognise_noisy_constants, weights=weights), over, weights)
 
 
 def _form(
@@ -89,9 +100,10 @@ def _form(
     y: ArrayLike,
     rule: Callable[[Tree, ArrayLike, ArrayLike], Tree],
     over: Callable[[], bool],
+    weights: ArrayLike | None,
 ) -> Tree:
     """Recognises and simplifies in turn, since a recognised number enables more identities: sin(u + pi/2) is cos(u)."""
-    found = refit(tree, x, y)
+    found = refit(tree, x, y, weights=weights)
     found = found if over() else simplified(found, x)
     for _ in range(LIMITS.constants_most_rounds):
         if over():

@@ -4,39 +4,43 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from kanserve.errors import DataError
-from kanserve.formula.constants.nonlinear_fit import Constants, Fitted, all_fitted, checked_data
-from kanserve.formula.constants.uncertainty import uncertainty
+from kanserve.formula.constants.nonlinear_fit import Constants, FitData, Fitted, all_fitted, checked_data, size
+from kanserve.formula.constants.uncertainty import uncertainty_of
 from kanserve.formula.expressions.numbers import near
 from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.formula_limits import LIMITS
 
-Array = NDArray[np.float64]
 
-
-def recognise_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, tolerance: float = 1e-7) -> Tree:
+def recognise_constants(
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    tolerance: float = 1e-7,
+    *,
+    weights: ArrayLike | None = None,
+) -> Tree:
     """The tree with its constants replaced by simple numbers within this relative distance, where y is exact.
 
     A replacement is kept if the error stays at rounding level after the other constants are refitted. Constants of
     which only a combination matters become 0 or ±1 where possible. A formula that does not fit y to 1e-8 of its size
     is returned with its constants fitted and nothing replaced.
     """
-    rows, wanted = checked_data(x, y)
-    state = all_fitted(Constants(tree).tree, rows, wanted)
-    size = math.sqrt(float(wanted @ wanted) / len(wanted))
-    if not state.error <= LIMITS.exact_constants_exact * size:
+    data = checked_data(x, y, weights)
+    state = all_fitted(Constants(tree).tree, data)
+    large = size(data.weighted(data.y))
+    if not state.error <= LIMITS.exact_constants_exact * large:
         return state.tree
-    limit = max(LIMITS.exact_constants_rise * state.error, LIMITS.exact_constants_rounding * size)
-    together = state.settle(_simplest(state, tolerance), rows, wanted)
+    limit = max(LIMITS.exact_constants_rise * state.error, LIMITS.exact_constants_rounding * large)
+    together = state.settle(_simplest(state, tolerance), data)
     if together.error <= limit:
         return together.tree
     refused: set[tuple[int, float]] = set()
-    while choices := _choices(state, tolerance, rows, wanted, refused):
+    while choices := _choices(state, tolerance, data, refused):
         _, place, value = min(choices)
-        trial = state.settle({place: value}, rows, wanted)
+        trial = state.settle({place: value}, data)
         if trial.error <= limit:
             state = trial
         else:
@@ -55,11 +59,11 @@ def _simplest(state: Fitted, tolerance: float) -> dict[int, float]:
 
 
 def _choices(
-    state: Fitted, tolerance: float, x: Array, y: Array, refused: set[tuple[int, float]]
+    state: Fitted, tolerance: float, data: FitData, refused: set[tuple[int, float]]
 ) -> list[tuple[float, int, float]]:
     """(bits, place, number) of the next candidates: for each free constant, the simplest number not yet refused."""
     constants = Constants(state.tree, state.settled)
-    free = _undetermined(state, x, y)
+    free = _undetermined(state, data)
     result: list[tuple[float, int, float]] = []
     for place, value in zip(constants.places, constants.values.tolist(), strict=True):
         if place in free:
@@ -74,10 +78,10 @@ def _choices(
     return result
 
 
-def _undetermined(state: Fitted, x: Array, y: Array) -> set[int]:
+def _undetermined(state: Fitted, data: FitData) -> set[int]:
     """The places of the constants that the data do not determine on their own."""
     try:
-        found = uncertainty(state.tree, x, y, state.settled)
+        found = uncertainty_of(Constants(state.tree, state.settled), data)
     except DataError:
         return set()
     return {place for place, error in zip(found.places, found.standard_errors, strict=True) if not math.isfinite(error)}

@@ -10,17 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from kanserve.errors import DataError
-from kanserve.formula.constants.nonlinear_fit import Constants, Fitted, all_fitted, checked_data
-from kanserve.formula.constants.uncertainty import Uncertainty, uncertainty
+from kanserve.formula.constants.nonlinear_fit import Constants, FitData, Fitted, all_fitted, checked_data
+from kanserve.formula.constants.uncertainty import Uncertainty, uncertainty_of
 from kanserve.formula.expressions.numbers import Named, near
 from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.formula_limits import LIMITS
-
-Array = NDArray[np.float64]
 
 _RISE_OF_ONE = (6.0, 12.0)  # bounds of the rise of chi-squared that the saved bits of one number allow
 _RISE_OF_ALL = (8.0, 3.0)  # the rise for k numbers together: the first plus k times the second
@@ -38,7 +35,14 @@ class _Choice:
     limit: float
 
 
-def recognise_noisy_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, *, names: bool = True) -> Tree:
+def recognise_noisy_constants(
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    names: bool = True,
+    weights: ArrayLike | None = None,
+) -> Tree:
     """The tree with constants replaced by simple numbers where the data support it, and the others fitted.
 
     Terms compatible with 0 are tried first, then factors compatible with ±1, then repeatedly the constant whose most
@@ -48,25 +52,25 @@ def recognise_noisy_constants(tree: Sequence[Sequence[Any]], x: ArrayLike, y: Ar
     simple number, or none, is about as probable. Without `names`, only terms compatible with 0 are left out, and
     constants that the data do not determine become ±1.
     """
-    rows, wanted = checked_data(x, y)
-    state = all_fitted(Constants(tree).tree, rows, wanted)
-    found = _found(state, rows, wanted)
+    data = checked_data(x, y, weights)
+    state = all_fitted(Constants(tree).tree, data)
+    found = _found(state, data)
     if found is None or found.sigma <= 0:
         return state.tree
-    first, scale, replaced = state.error, len(rows) / found.sigma**2, 0
+    first, scale, replaced = state.error, len(data.y) / found.sigma**2, 0
     # A constant costs half the logarithm of the rows.
-    scale /= min(1.0, math.log(len(rows)) / math.log(LIMITS.noisy_constants_full_rows))
+    scale /= min(1.0, math.log(len(data.y)) / math.log(LIMITS.noisy_constants_full_rows))
     refused: set[tuple[int, float]] = set()
     while found is not None:
         choices = [choice for choice in _choices(found, names) if (choice.place, choice.number) not in refused]
         if not choices:
             break
         choice = min(choices)
-        trial = state.settle({choice.place: choice.number}, rows, wanted)
+        trial = state.settle({choice.place: choice.number}, data)
         rise, total = (scale * (trial.error**2 - before**2) for before in (state.error, first))
         if rise < choice.limit and total < _RISE_OF_ALL[0] + _RISE_OF_ALL[1] * (replaced + 1):
             state, replaced = trial, replaced + 1
-            found = _found(state, rows, wanted)
+            found = _found(state, data)
         else:
             refused.add((choice.place, choice.number))
     return state.tree
@@ -110,10 +114,10 @@ def _as_expected(number: Named) -> Named:
     return replace(number, bits=number.bits + LIMITS.noisy_constants_rare * bool(_UNUSUAL.search(number.text)))
 
 
-def _found(state: Fitted, x: Array, y: Array) -> Uncertainty | None:
+def _found(state: Fitted, data: FitData) -> Uncertainty | None:
     """The uncertainty of the free constants; None if there are none, or the data do not allow an estimate."""
     try:
-        found = uncertainty(state.tree, x, y, state.settled)
+        found = uncertainty_of(Constants(state.tree, state.settled), data)
     except DataError:
         return None
     return found if found.places else None

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kanserve.data.row_weights import square_roots
 from kanserve.errors import DataError, FormulaError
 from kanserve.formula.expressions.tree import Step, Tree, check_tree, integer_power, references
 from kanserve.formula.formula_limits import LIMITS
@@ -110,36 +111,61 @@ class Fit:
     error: float
 
 
-def refit(tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, fixed: Collection[int] = ()) -> Tree:
-    """The tree with the constants that fit y (N,) at rows x (N, inputs) best by least squares.
+@dataclass(frozen=True, eq=False)
+class FitData:
+    """Samples x (N, inputs), y (N,) and the roots (N,) of their weights, of mean 1; None if all are equal."""
+
+    x: Array
+    y: Array
+    roots: Array | None = None
+
+    def weighted(self, values: Array) -> Array:
+        """Values (N, ...) times the square roots of the weights: least squares of these is weighted least squares."""
+        return values if self.roots is None else (values.T * self.roots).T
+
+
+def refit(
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    fixed: Collection[int] = (),
+    weights: ArrayLike | None = None,
+) -> Tree:
+    """The tree with the constants that fit y (N,) at rows x (N, inputs) best by least squares, weighted or not.
 
     Damped Gauss-Newton from the current constants; on exact data to the last digits. Constants of which only a
     combination matters move as little as possible. Numbers at the positions `fixed` stay. A tree that is not finite
     on some row is returned with its constants unchanged.
     """
     constants = Constants(tree, fixed)
-    rows, wanted = checked_data(x, y)
-    return constants.with_values(fitted(constants, rows, wanted).values)
+    return constants.with_values(fitted(constants, checked_data(x, y, weights)).values)
 
 
-def checked_data(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """Rows (N, inputs) and values (N,), finite; DataError otherwise."""
+def checked_data(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> FitData:
+    """Rows (N, inputs), values (N,) and weights (N,), finite; DataError otherwise."""
     rows, wanted = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     wanted = wanted[:, 0] if wanted.ndim == 2 and wanted.shape[1] == 1 else wanted
     if rows.ndim != 2 or wanted.shape != (len(rows),) or not len(rows):
         raise DataError(f"Rows (N, inputs) and values (N,) are needed, got {rows.shape} and {wanted.shape}.")
     if not (np.isfinite(rows).all() and np.isfinite(wanted).all()):
         raise DataError("Rows and values must be finite.")
-    return np.asfortranarray(rows), wanted
+    if weights is None:
+        return FitData(np.asfortranarray(rows), wanted)
+    shares = np.asarray(weights, dtype=np.float64)
+    if shares.shape != wanted.shape or not (np.isfinite(shares).all() and (shares >= 0).all() and shares.any()):
+        raise DataError("Weights are finite numbers of 0 or more, one a row, and not all of them 0.")
+    kept = shares > 0
+    return FitData(np.asfortranarray(rows[kept]), wanted[kept], square_roots(shares[kept]))
 
 
-def fitted(constants: Constants, x: Array, y: Array) -> Fit:
+def fitted(constants: Constants, data: FitData) -> Fit:
     """As `refit`, on checked data."""
+    x, y = data.x, data.y
     values = constants.values
     got, jacobian = constants.derivatives(values, x)
-    residual = y - got
-    error = _size(residual)
-    floor = LIMITS.nonlinear_fit_settled * _size(y)
+    residual = data.weighted(y - got)
+    error = size(residual)
+    floor = LIMITS.nonlinear_fit_settled * size(data.weighted(y))
     damping = 0.0
     slow = 0
     if not len(values) or not math.isfinite(error):
@@ -147,12 +173,12 @@ def fitted(constants: Constants, x: Array, y: Array) -> Fit:
     for _ in range(LIMITS.nonlinear_fit_most_iterations):
         if error <= floor or not np.isfinite(jacobian).all():
             break
-        step = _Directions(jacobian, residual)
+        step = _Directions(data.weighted(jacobian), residual)
         better = None
         while damping <= LIMITS.nonlinear_fit_most_damping:
             trial = values + step(damping)
             got = constants.value(trial, x)
-            trial_error = _size(y - got)
+            trial_error = size(data.weighted(y - got))
             if trial_error < error:
                 better = trial
                 break
@@ -167,7 +193,7 @@ def fitted(constants: Constants, x: Array, y: Array) -> Fit:
         if slow == 3:
             break
         got, jacobian = constants.derivatives(values, x)
-        residual = y - got
+        residual = data.weighted(y - got)
     return Fit(values, error)
 
 
@@ -179,16 +205,16 @@ class Fitted:
     settled: frozenset[int]
     error: float
 
-    def settle(self, numbers: Mapping[int, float], x: Array, y: Array) -> "Fitted":
+    def settle(self, numbers: Mapping[int, float], data: FitData) -> "Fitted":
         """Fixes these numbers in their places and refits the constants that are not settled."""
         tree = tuple(("const", numbers[n]) if n in numbers else step for n, step in enumerate(self.tree))
-        return all_fitted(tree, x, y, self.settled | set(numbers))
+        return all_fitted(tree, data, self.settled | set(numbers))
 
 
-def all_fitted(tree: Sequence[Sequence[Any]], x: Array, y: Array, settled: frozenset[int] = frozenset()) -> Fitted:
+def all_fitted(tree: Sequence[Sequence[Any]], data: FitData, settled: frozenset[int] = frozenset()) -> Fitted:
     """As `refit`, on checked data, with its state; `settled` are places in a tree whose numbers are not shared."""
     constants = Constants(tree, settled)
-    fit = fitted(constants, x, y)
+    fit = fitted(constants, data)
     return Fitted(constants.with_values(fit.values), settled, fit.error)
 
 
@@ -214,11 +240,11 @@ class _Directions:
         return step
 
 
-def _size(values: Array) -> float:
+def size(values: Array) -> float:
     """The root mean square; infinite if a value is not finite."""
     with np.errstate(all="ignore"):
-        size = math.sqrt(float(values @ values) / len(values))
-    return size if math.isfinite(size) else math.inf
+        found = math.sqrt(float(values @ values) / len(values))
+    return found if math.isfinite(found) else math.inf
 
 
 def _value(step: Step, steps: list[Any], x: Array) -> Any:

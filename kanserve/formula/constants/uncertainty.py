@@ -5,7 +5,8 @@
     low, high = found.interval(x, 0.95)       # 95% prediction interval of a new measurement
 
 This is nonlinear least squares, linearised at the best constants: the errors of the data are assumed independent,
-normal and of equal variance (Seber and Wild, Nonlinear Regression, 1989, chapter 5).
+normal and of equal variance, or of variance 1/weight up to a factor (Seber and Wild, Nonlinear Regression, 1989,
+chapter 5).
 """
 
 import math
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import DataError, InputError
-from kanserve.formula.constants.nonlinear_fit import Constants, checked_data
+from kanserve.formula.constants.nonlinear_fit import Constants, FitData, checked_data
 from kanserve.formula.constants.student_t import student_quantile
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.tree import Tree
@@ -65,24 +66,35 @@ class Uncertainty:
 
 
 def uncertainty(
-    formula: Formula | Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, known: Collection[int] = ()
+    formula: Formula | Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    known: Collection[int] = (),
+    weights: ArrayLike | None = None,
 ) -> Uncertainty:
     """The uncertainty of the constants of a closed form that was fitted to y (N,) at rows x (N, inputs).
 
-    `known` are positions in the tree of numbers that are known and not estimated; the result leaves them out.
-    DataError if there are no more rows than constants, or the formula is not finite on one of the rows.
+    `known` are positions in the tree of numbers that are known and not estimated; the result leaves them out. With
+    `weights` (N,), a measurement of weight w has errors of variance sigma²/w, for a mean weight of 1: only the ratios
+    of the weights matter. DataError if there are no more rows than constants, or the formula is not finite on one of
+    the rows.
     """
     constants = Constants(formula.tree if isinstance(formula, Formula) else formula, known)
-    rows, wanted = checked_data(x, y)
+    return uncertainty_of(constants, checked_data(x, y, weights))
+
+
+def uncertainty_of(constants: Constants, data: FitData) -> Uncertainty:
+    """As `uncertainty`, on checked data."""
+    rows, wanted = data.x, data.y
     values = constants.values
     got, jacobian = constants.derivatives(values, rows)
     if not (np.isfinite(got).all() and np.isfinite(jacobian).all()):
         raise DataError("The formula, or its derivative by a constant, is not finite on some of these rows.")
-    inverse, determined, rank = _inverse(jacobian)
+    inverse, determined, rank = _inverse(data.weighted(jacobian))
     degrees = len(rows) - rank
     if degrees < 1:
         raise DataError(f"{len(rows)} rows are too few for {len(values)} constants; more rows are needed.")
-    residual = wanted - got
+    residual = data.weighted(wanted - got)
     sigma = math.sqrt(float(residual @ residual) / degrees)
     covariance = sigma**2 * inverse
     errors = np.where(determined, np.sqrt(np.maximum(np.diag(covariance), 0.0)), np.inf)

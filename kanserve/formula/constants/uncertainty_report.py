@@ -73,6 +73,7 @@ def evidence(
     x: ArrayLike | None = None,
     y: ArrayLike | None = None,
     candidates: Sequence[Candidate] = (),
+    weights: ArrayLike | None = None,
 ) -> Evidence:
     """The evidence from rows x (N, inputs), y (N,) for a formula that was fitted to them, and its alternatives.
 
@@ -99,13 +100,13 @@ def evidence(
     ):
         return Evidence(alternatives=others)
     try:
-        constants = constants_of(formula.tree, x, y)
+        constants = constants_of(formula.tree, x, y, weights)
         known = [
             numbers.sources[place]
             for place, constant in zip(numbers.places, constants, strict=True)
             if constant.standard_error == 0
         ]
-        found = uncertainty(formula, x, y, known)
+        found = uncertainty(formula, x, y, known, weights)
     except DataError:
         return Evidence(alternatives=others)
     return Evidence(constants, found.sigma, found.degrees, others)

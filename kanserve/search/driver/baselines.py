@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.row_weights import weighted
 from kanserve.search.driver.preprocess import Prepared
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
 from kanserve.search.regression.sparse_polynomial import determined, monomials, powers_of
@@ -21,7 +22,7 @@ Array = NDArray[np.float64]
 
 def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[FittedNetwork]:
     """Trees over all columns of the prepared rows, fitted to the training rows of the search; the mean first."""
-    rows = split(ready.x, ready.y, seed)
+    rows = split(ready.x, ready.y, seed, ready.weights)
     plain = (*_linear(rows, ready.columns), *_growing(rows, ready.columns), *_polynomials(rows, ready.columns))
     found = [judged(network(node, ready.x.shape[1]), rows) for node in plain]
     for node in (*_of_one_input(rows, ready.columns, library), *_powers(rows, ready.columns)):
@@ -31,11 +32,17 @@ def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[Fitted
 
 def _linear(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
     """The mean and the linear model."""
-    yield compose.constant(float(rows.y.mean()), 0)
+    yield compose.constant(float(np.average(rows.y, weights=rows.weights)), 0)
     if columns:
         design = np.column_stack([np.ones(len(rows.x)), rows.x[:, columns]])
-        level, *slopes = np.linalg.lstsq(design, rows.y, rcond=1e-12)[0].tolist()
+        level, *slopes = _least_squares(design, rows).tolist()
         yield compose.total([compose.linear(columns, slopes), compose.constant(level, columns[0])])
+
+
+def _least_squares(design: Array, rows: SearchSamples) -> Array:
+    """The coefficients of the columns (N, k) that fit the outputs best."""
+    found = np.linalg.lstsq(weighted(design, rows.weights), weighted(rows.y, rows.weights), rcond=1e-12)[0]
+    return np.asarray(found, np.float64)
 
 
 def _growing(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
@@ -46,11 +53,11 @@ def _growing(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
     if not columns or len(powers) > settings.growing_terms:
         return
     design = monomials(x, powers)
-    centred = design - design.mean(axis=0)
+    centred: Array = weighted(design - np.average(design, axis=0, weights=rows.weights), rows.weights)
     sizes = np.sqrt(np.sum(centred**2, axis=0))
-    usable = sizes > settings.growing_rounding * np.sqrt(np.sum(design**2, axis=0))
+    usable = sizes > settings.growing_rounding * np.sqrt(np.sum(weighted(design, rows.weights) ** 2, axis=0))
     centred[:, ~usable] = 0.0
-    rest, kept = rows.y - rows.y.mean(), [0]
+    rest, kept = weighted(rows.y - np.average(rows.y, weights=rows.weights), rows.weights), [0]
     for count in range(1, min(settings.growing_sizes[-1], len(rows.y) // settings.growing_rows) + 1):
         left = np.sum(centred**2, axis=0)
         gains = np.where(
@@ -64,7 +71,7 @@ def _growing(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
         centred = centred - np.outer(unit, unit @ centred)
         kept.append(best)
         if count in settings.growing_sizes:
-            coefficients = np.linalg.lstsq(design[:, kept], rows.y, rcond=1e-12)[0]
+            coefficients = _least_squares(design[:, kept], rows)
             yield compose.total(
                 [
                     compose.monomial(columns, [float(power) for power in powers[k]], float(value))
@@ -84,9 +91,9 @@ def _polynomials(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
         sizes = np.sqrt(np.mean(design**2, axis=0))
         design, kept = design / np.where(sizes > 0, sizes, 1), list(range(len(powers)))
         while True:
-            triangle = np.linalg.qr(design[:, kept], mode="r")
-            coefficients = np.linalg.lstsq(design[:, kept], rows.y, rcond=1e-12)[0]
-            residuals = rows.y - design[:, kept] @ coefficients
+            triangle = np.linalg.qr(weighted(design[:, kept], rows.weights), mode="r")
+            coefficients = _least_squares(design[:, kept], rows)
+            residuals = weighted(rows.y - design[:, kept] @ coefficients, rows.weights)
             variance = float(residuals @ residuals) / max(1, len(x) - len(kept))
             errors = np.sqrt(variance * np.sum(np.linalg.pinv(triangle) ** 2, axis=1))
             weak = np.abs(coefficients) < SEARCH.get().evidence.baseline_standard_errors * errors
@@ -111,7 +118,8 @@ def _of_one_input(rows: SearchSamples, columns: Sequence[int], library: Sequence
     for i in columns:
         order = np.argsort(rows.x[chosen, i], kind="stable")
         z = rows.x[chosen, i][order]
-        weights = np.full(len(z), 1 / rows.spread**2)
+        weights = np.ones(len(rows.y)) if rows.weights is None else rows.weights / rows.weights.mean()
+        weights = weights[chosen][order] / rows.spread**2
         low, high = float(rows.x[:, i].min()), float(rows.x[:, i].max())
         for candidate in candidates(
             Samples(z, y[order], weights, low, high, 0.0), settings.baselines_error_floor, tuple(library)
@@ -130,5 +138,6 @@ def _powers(rows: SearchSamples, columns: Sequence[int]) -> list[Node]:
     design = np.column_stack([np.ones(len(x)), np.log(x)])
     powers = np.round(2 * np.linalg.lstsq(design, np.log(y), rcond=1e-12)[0][1:]) / 2
     product = np.prod([powered(x[:, k], p) for k, p in enumerate(powers.tolist())], axis=0)
-    scale = float(product @ rows.y / (product @ product))
+    product, y = weighted(product, rows.weights), weighted(rows.y, rows.weights)
+    scale = float(product @ y / (product @ product))
     return [compose.monomial(columns, powers.tolist(), scale)] if powers.any() and np.isfinite(scale) else []

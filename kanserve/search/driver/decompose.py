@@ -5,7 +5,6 @@ accepted if their solutions, joined and refitted to the rows, settle the problem
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -63,7 +62,7 @@ def _on_nonzero_rows(one: SearchProblem, search: Search) -> Iterator[tuple[str, 
 
         def attempt() -> FittedNetwork | None:
             with search.within(SEARCH.get().decompose_budget_share):
-                found = solved(replace(one, x=one.x[usable], y=one.y[usable]), search)
+                found = solved(one.on(usable), search)
             return None if found is None else search.judge(found.tree, one, steps=0)
 
         yield f"on {np.count_nonzero(usable)} rows without 0", attempt
@@ -175,7 +174,7 @@ def _divided(one: SearchProblem, search: Search, powers: dict[int, float]) -> Fi
     kept = tuple(i for i in range(one.inputs) if i not in powers)
     rest = one.y[usable] / weight[usable]
     with search.within(SEARCH.get().decompose_budget_share):
-        found = solved(one.part(one.x[usable][:, kept], rest), search)
+        found = solved(one.part(one.x[usable][:, kept], rest, usable=usable), search)
     if found is None:
         return None
     factor = compose.monomial(list(powers), list(powers.values()))
@@ -192,7 +191,7 @@ def _scaled(one: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwo
     signs = _turned(scaling.values[usable], rest, range(count) if count > 1 else [])
     values = np.stack([powered(column, p) for column, p in zip(scaling.values.T, signs, strict=True)], axis=1)
     with search.within(SEARCH.get().decompose_budget_share):
-        found = solved(one.part(values[usable], rest), search)
+        found = solved(one.part(values[usable], rest, usable=usable), search)
     if found is None:
         return None
     tree = renamed(found.tree, tuple(range(one.inputs, one.inputs + len(signs))))

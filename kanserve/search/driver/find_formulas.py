@@ -22,7 +22,7 @@ from kanserve.search.driver.results import Ending, Findings, Selection, checked_
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.search_checkpoint import SearchCheckpoint
 from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
-from kanserve.search.driver.search_rows import Loss, search_rows
+from kanserve.search.driver.search_rows import Loss, informative, search_rows
 from kanserve.search.driver.several_outputs import by_output
 from kanserve.search.driver.template_search import by_template
 from kanserve.search.driver.units import Units, checked_units
@@ -72,6 +72,7 @@ def find_formulas(
     ----------
     data : Dataset, tuple of array_like or DataFrame
         Samples, or (x, y), or a pandas or polars table. A fifth is held out for validation and not used by the search.
+        The weights of a Dataset, such as 1/σ² of noise of unequal size, count in all fits, errors and tests.
     target : str or sequence of str, optional
         The columns of the DataFrame that are outputs.
     units : mapping of str to str, optional
@@ -131,7 +132,7 @@ def find_formulas(
     Raises
     ------
     DataError
-        For classes, weights, fewer than five rows, or outputs beyond 1e150.
+        For classes, fewer than five rows, or outputs beyond 1e150.
     InputError
         For units that no law can relate, for formulas to start from with other inputs, and for invalid options.
     MissingDependencyError
@@ -163,7 +164,7 @@ def find_formulas(
     known = checked_units(units, rows)
     constraints = checked_constraints(functions, nested_constraints, max_complexity, rows.inputs)
     samples = search_rows(rows, seed, loss)
-    learn, held = samples.learn, samples.held
+    learn, held, telling = samples.learn, samples.held, informative(samples.learn)
     if seconds is None:
         seconds = settings.find_formulas_default_seconds if max_fits is None else math.inf
     if template is not None:
@@ -171,7 +172,7 @@ def find_formulas(
             raise InputError("A search with a template takes no units, start or checkpoint.")
         options = {"progress": progress, "report": report, "settings": settings, "n_jobs": n_jobs}
         search = partial(find_formulas, seed=seed, nested_constraints=nested_constraints, **options)
-        few, limits = learn.sample(settings.find_formulas_most_rows, seed), constraints.of_complexity()
+        few, limits = telling.sample(settings.find_formulas_most_rows, seed), constraints.of_complexity()
         composed = Finisher(learn, held, few, None, -math.inf, limits)  # no time: it keeps the form of the template
         return samples.judged(by_template(template, composed, search, functions, seconds, max_fits).chosen(selection))
     saved = SearchCheckpoint(checkpoint)
@@ -180,19 +181,19 @@ def find_formulas(
     plan = _Plan(learn, held, known, began, seconds, seed, constraints, rows.inputs, watch, report, saved, workers)
     fits_left = math.inf if max_fits is None else max_fits
     most = settings.find_formulas_most_rows
-    begun = refitted(starts, plan.finisher(learn, held, learn.sample(most, seed), began + seconds))
+    begun = refitted(starts, plan.finisher(learn, held, telling.sample(most, seed), began + seconds))
     if begun.settled is not None:
         return saved.finish(samples.judged(begun.alone()), selection)
     saved.keep(begun.formulas)
     found: Findings | None = None
     with workers:
         while True:
-            few = learn.sample(most, seed)
+            few = telling.sample(most, seed)
             now, fits = plan.search(few, fits_left)
             found = now if found is None or now.best.validation < found.best.validation else found
             fits_left -= fits
             refuted = now.best.refuted and now.ended in ("settled", "exhausted")
-            if not refuted or few is learn or most >= settings.evidence.most_rows or fits_left <= 0 or plan.over():
+            if not refuted or few is telling or most >= settings.evidence.most_rows or fits_left <= 0 or plan.over():
                 return saved.finish(samples.judged(begun.joined(found)), selection)
             most *= settings.evidence.row_growth
 
@@ -228,7 +229,7 @@ class _Plan:
     def search(self, few: Dataset, most_fits: float) -> tuple[Findings, int]:
         """The formulas of a search on a few rows, and the fits that it took."""
         settings = SEARCH.get()
-        ready = prepared(few.x, few.y[:, 0], self._more(few))
+        ready = prepared(few, self._more(few))
         share = settings.find_formulas_postprocess_share * self.seconds
         budget = Budget(self.began + self.seconds - min(share, settings.find_formulas_postprocess_seconds), most_fits)
         search = ProgressSearch(
@@ -271,8 +272,6 @@ def _checked(
         raise DataError(
             "Formulas are found for numeric outputs, but these rows have classes. Fit a KANClassifier and simplify it."
         )
-    if rows.weights is not None:
-        raise DataError("Weights are not supported; leave the weights out, or repeat rows.")
     if len(rows) < settings.find_formulas_fewest_rows:
         raise DataError(
             f"At least {settings.find_formulas_fewest_rows} rows are needed to find a formula, got {len(rows)}."
@@ -308,7 +307,7 @@ def _searched(search: ProgressSearch, ready: Prepared, units: Units | None) -> t
 def _by_units(search: ProgressSearch, ready: Prepared, units: Units | None) -> Hit | None:
     if units is None:
         return None
-    problem = SearchProblem(ready.x, ready.y, allowed=_allowed(search))
+    problem = SearchProblem(ready.x, ready.y, weights=ready.weights, allowed=_allowed(search))
     search.columns = tuple(range(problem.inputs))
     with search.within(SEARCH.get().find_formulas_units_share):
         for scaling in units.scalings(ready.x):
@@ -331,7 +330,8 @@ def _in_columns(search: ProgressSearch, ready: Prepared, columns: tuple[int, ...
     if not columns:
         return None
     more = ready.more_in(columns)
-    problem = SearchProblem(ready.x[:, columns], ready.y, more=more, allowed=_allowed(search))
+    x, y = ready.x[:, columns], ready.y
+    problem = SearchProblem(x, y, weights=ready.weights, more=more, allowed=_allowed(search))
     search.columns = columns
     found = solved(problem, search)
     return search.kept_as(found) if found is not None and settles(found, problem) else None

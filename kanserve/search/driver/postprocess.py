@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.row_weights import deviation, joined, root_mean_square, weighted
 from kanserve.errors import FormulaError
 from kanserve.formula import evaluate_tree
 from kanserve.formula.algebra.saturation import without_saturation
@@ -36,7 +37,7 @@ from kanserve.search.trees.trees import Node
 
 Array = NDArray[np.float64]
 
-Recognise = Callable[[Tree, Array, Array], Tree]
+Recognise = Callable[..., Tree]
 
 
 class Finisher:
@@ -92,32 +93,35 @@ class Finisher:
 
     def _with_steps(self, tree: Tree) -> Tree:
         """The tree with a sign for each tanh that is as steep as one, if it fits as well."""
-        x, y = self.few.x, self.few.y[:, 0]
-        stepped = without_saturation(tree, x)
+        few = self.few
+        stepped = without_saturation(tree, few.x)
         if stepped == tree:
             return tree
-        before, after = _error(tree, x, y)[0], _error(stepped, x, y)[0]
-        return stepped if after <= max(SEARCH.get().driver.step_error * before, _exact(y)) else tree
+        before, after = _error(tree, few)[0], _error(stepped, few)[0]
+        limit = max(SEARCH.get().driver.step_error * before, _exact(few.y[:, 0], few.weights))
+        return stepped if after <= limit else tree
 
     def _settled(self, tree: Tree, law: bool) -> Tree:
-        x, y = self.few.x, self.few.y[:, 0]
-        limit = _exact(y)
-        exact = _error(tree, x, y)[0] < limit
-        finite = np.isfinite(evaluate_tree(tree, {}, x))
+        few = self.few
+        limit = _exact(few.y[:, 0], few.weights)
+        exact = _error(tree, few)[0] < limit
+        finite = np.isfinite(evaluate_tree(tree, {}, few.x))
         if finite.mean() > SEARCH.get().postprocess_finite_share:  # rounding alone takes arcsin(1 + 1e-16) out of range
-            x, y = x[finite], y[finite]
+            few = few.take(np.flatnonzero(finite))
+        x, y, weights = few.x, few.y[:, 0], few.weights
         if not (exact or law):
-            tree = refit(tree, x, y)
-            exact = _error(tree, x, y)[0] < limit
+            tree = refit(tree, x, y, weights=weights)
+            exact = _error(tree, few)[0] < limit
             if not exact and self._refuted(tree):
-                return self._without_names(tree, x, y)
+                return self._without_names(tree, few)
         form, recognise = (exact_form, recognise_constants) if exact else (noisy_form, recognise_noisy_constants)
-        found = form(tree, x, y, self.over)
+        found = form(tree, x, y, self.over, weights)
         if not self.over():
             # In the printed form, c*sqrt(u) and not sqrt(c^2*u), other constants may be recognised.
             (printed,) = trees(kan_of(found, self.inputs)).trees
             if printed != found:
-                found = min(found, simplified(recognise(printed, x, y), x), key=_estimated)
+                other = simplified(recognise(printed, x, y, weights=weights), x)
+                found = min(found, other, key=_estimated)
         return found if self.few is self.learn else self._on_all(found, recognise)
 
     def _on_all(self, tree: Tree, recognise: Recognise) -> Tree:
@@ -125,29 +129,31 @@ class Finisher:
         if self.over():
             return tree
         many = self.learn.sample(SEARCH.get().postprocess_recognition_rows, 0)
-        found = recognise(tree, many.x, many.y[:, 0])
+        found = recognise(tree, many.x, many.y[:, 0], weights=many.weights)
         return found if many is self.learn else self._fitted_to_all(found, known_constants(found))
 
     def _fitted_to_all(self, tree: Tree, known: Collection[int] = ()) -> Tree:
-        return tree if self.over() else refit(tree, self.learn.x, self.learn.y[:, 0], known)
+        learn = self.learn
+        return tree if self.over() else refit(tree, learn.x, learn.y[:, 0], known, learn.weights)
 
-    def _without_names(self, tree: Tree, x: Array, y: Array) -> Tree:
+    def _without_names(self, tree: Tree, rows: Dataset) -> Tree:
         """A refuted formula without the terms that the data do not need. A long sum stays as it is, which is quick."""
         if len(references(tree[-1])) <= SEARCH.get().driver.most_simplified_terms:
-            tree = simplified(recognise_noisy_constants(tree, x, y, names=False), x)
+            y, weights = rows.y[:, 0], rows.weights
+            tree = simplified(recognise_noisy_constants(tree, rows.x, y, names=False, weights=weights), rows.x)
         return tree if self.few is self.learn else self._fitted_to_all(tree)
 
     def _found(self, tree: Tree) -> ScoredFormula | None:
         learn, held = self.learn, self.held
-        error, fitted = _error(tree, learn.x, learn.y[:, 0])
-        validation, judged = _error(tree, held.x, held.y[:, 0])
+        error, fitted = _error(tree, learn)
+        validation, judged = _error(tree, held)
         if held is learn:
-            validation = left_out_error(tree, learn.x, learn.y[:, 0])
+            validation = left_out_error(tree, learn)
         enough = SEARCH.get().postprocess_rows_per_constant * len(Constants(tree).places) <= len(learn)
         if not (enough and math.isfinite(error) and math.isfinite(validation)):
             return None
         defined = (fitted * len(learn) + judged * len(held)) / (len(learn) + len(held))
-        limit = _exact(np.concatenate([learn.y[:, 0], held.y[:, 0]]))
+        limit = _exact(np.concatenate([learn.y[:, 0], held.y[:, 0]]), joined(learn.weights, held.weights))
         exact = max(error, validation) <= limit and defined == 1 and not memorises(tree, learn.x)
         kan = kan_of(tree, self.inputs, [self.output])
         refuted = not exact and self._refuted(tree)
@@ -159,22 +165,24 @@ class Finisher:
         y = np.concatenate([self.learn.y[:, 0], self.held.y[:, 0]])
         with np.errstate(all="ignore"):
             residuals = y - evaluate_tree(tree, {}, x)
+        residuals = weighted(residuals, joined(self.learn.weights, self.held.weights))
         finite = np.isfinite(residuals)
         return refutes(residuals[finite], x[finite])
 
 
-def left_out_error(tree: Tree, x: Array, y: Array) -> float:
+def left_out_error(tree: Tree, rows: Dataset) -> float:
     """The root mean square of the leave-one-out residuals, r / (1 - h), of the constants without a name."""
     constants = Constants(tree, known_constants(tree))
-    got, jacobian = constants.derivatives(constants.values, x)
+    y = rows.y[:, 0]
+    got, jacobian = constants.derivatives(constants.values, rows.x)
     if not np.isfinite(jacobian).all():
         return math.inf
-    u, sizes, _ = np.linalg.svd(jacobian, full_matrices=False)
+    u, sizes, _ = np.linalg.svd(weighted(jacobian, rows.weights), full_matrices=False)
     u = u[:, sizes > SEARCH.get().evidence.undetermined * sizes.max(initial=0.0)]
     rest = 1 - np.sum(u**2, axis=1)
     with np.errstate(all="ignore"):
         residuals = np.where(y == got, 0.0, (y - got) / np.maximum(rest, 0.0))
-    return float(np.sqrt(np.mean(residuals**2)))
+    return root_mean_square(residuals, rows.weights)
 
 
 def _estimated(tree: Tree) -> int:
@@ -182,19 +190,23 @@ def _estimated(tree: Tree) -> int:
     return len(set(Constants(tree).places) - known_constants(Constants(tree).tree))
 
 
-def _exact(y: Array) -> float:
+def _exact(y: Array, weights: Array | None) -> float:
     """The error up to which a formula of these outputs is exact."""
     settings = SEARCH.get()
-    return max(settings.training_exact_error * float(y.std()), settings.postprocess_rounding * float(np.abs(y).max()))
+    return max(
+        settings.training_exact_error * deviation(y, weights),
+        settings.postprocess_rounding * float(np.abs(y).max()),
+    )
 
 
-def _error(tree: Tree, x: Array, y: Array) -> tuple[float, float]:
+def _error(tree: Tree, rows: Dataset) -> tuple[float, float]:
     """The root mean square error on the rows where the tree is finite, or infinity without any; and their share."""
     with np.errstate(all="ignore"):
-        got = evaluate_tree(tree, {}, x)
+        got = evaluate_tree(tree, {}, rows.x)
         finite = np.isfinite(got)
         if not finite.any():
             return math.inf, 0.0
-        misses = np.abs(got[finite] - y[finite])
+        misses = np.abs(got[finite] - rows.y[finite, 0])
+        weights = None if rows.weights is None else rows.weights[finite]
         largest = float(misses.max()) or 1.0  # the square of 1e-200 underflows
-        return largest * float(np.sqrt(np.mean((misses / largest) ** 2))), float(finite.mean())
+        return largest * root_mean_square(misses / largest, weights), float(finite.mean())

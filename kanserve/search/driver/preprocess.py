@@ -31,13 +31,14 @@ class Prepared:
     scale: float
     more: Dataset | None = None
     """Further samples, in the user's units."""
+    weights: Array | None = None
 
     def more_in(self, columns: tuple[int, ...]) -> SearchSamples | None:
         """The further samples in these columns, scaled."""
         if self.more is None:
             return None
         x, y = self.more.x[:, columns] / np.array(self.scales)[list(columns)], self.more.y[:, 0] / self.scale
-        return SearchSamples(x, y, x[:0], y[:0])
+        return SearchSamples(x, y, x[:0], y[:0], self.more.weights)
 
     @property
     def given(self) -> tuple[Array, Array]:
@@ -58,13 +59,14 @@ class Prepared:
         return compose.scaled(mapped(node, change), self.scale)
 
 
-def prepared(x: Array, y: Array, more: Dataset | None = None) -> Prepared:
+def prepared(rows: Dataset, more: Dataset | None = None) -> Prepared:
+    x, y = rows.x, rows.y[:, 0]
     scales = tuple(_unit(column) for column in x.T)
     scale = _unit(y)
     small = x / np.array(scales)
     every = independent_columns(small)
     chosen = influential(small[:, every], y / scale) if every else ()
-    return Prepared(small, y / scale, tuple(every[k] for k in chosen), every, scales, scale, more)
+    return Prepared(small, y / scale, tuple(every[k] for k in chosen), every, scales, scale, more, rows.weights)
 
 
 def _unit(values: Array) -> float:

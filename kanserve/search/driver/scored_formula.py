@@ -65,7 +65,8 @@ class ScoredFormula:
         if self.refuted:
             raise DataError("The residuals depend on the inputs: a formula that is refuted has no standard errors.")
         tree = self.formula.tree
-        return uncertainty(tree, *self._rows, known_constants(tree))
+        x, y, weights = self._rows
+        return uncertainty(tree, x, y, known_constants(tree), weights)
 
     def predict(self, x: ArrayLike | DataFrame) -> Array:
         """The values (N,) of the formula at rows x (N, inputs), or at a table's rows, whose columns go by name.
@@ -88,10 +89,10 @@ class ScoredFormula:
         return as_rows(self.kan, rows)
 
     @cached_property
-    def _rows(self) -> tuple[Array, Array]:
-        """The rows that the formula was fitted to, where it is finite."""
-        finite = np.isfinite(evaluate_tree(self.formula.tree, {}, self.data.x))
-        return self.data.x[finite], self.data.y[finite, 0]
+    def _rows(self) -> tuple[Array, Array, Array | None]:
+        """The rows that the formula was fitted to, where it is finite, and their weights."""
+        rows = self.data.take(np.flatnonzero(np.isfinite(evaluate_tree(self.formula.tree, {}, self.data.x))))
+        return rows.x, rows.y[:, 0], rows.weights
 
     def __str__(self) -> str:
         notes = [f"complexity {self.complexity:g}", f"validation error {self.validation:.3g}"]

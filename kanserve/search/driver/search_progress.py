@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from kanserve._renamed import warn_renamed
+from kanserve.data.row_weights import deviation
 from kanserve.errors import FormulaError
 from kanserve.formula import formulas
 from kanserve.formula.expressions.tree import Tree
@@ -125,7 +126,7 @@ class ProgressSearch(Search):
         self._tell()
         if self.report is not None:
             seconds = time.perf_counter() - self.began
-            error = found.held * float(self.ready.y.std()) * self.ready.scale
+            error = found.held * deviation(self.ready.y, self.ready.weights) * self.ready.scale
             self.report(Improvement("better formula", error, seconds, self.tried, text))
 
     def _text(self, node: Node) -> str:

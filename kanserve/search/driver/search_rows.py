@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.row_weights import deviation
 from kanserve.errors import InputError
 from kanserve.search.driver.results import Findings
 from kanserve.search.search_settings import SEARCH
@@ -31,9 +32,11 @@ class SearchRows:
             return found
         settings, best = SEARCH.get(), found.best
         off = np.abs(self.left_out.y[:, 0] - best(self.left_out.x))
+        if self.left_out.weights is not None and self.learn.weights is not None:
+            off *= np.sqrt(self.left_out.weights / self.learn.weights.mean())
         limit = max(
             settings.evidence.outlier_deviations * best.error,
-            settings.training_exact_error * float(self.learn.y.std()),
+            settings.training_exact_error * deviation(self.learn.y[:, 0], self.learn.weights),
         )
         return replace(found, outliers=int(np.sum(~(off <= limit))))
 
@@ -50,9 +53,24 @@ def search_rows(rows: Dataset, seed: int, loss: Loss) -> SearchRows:
     if loss not in get_args(Loss):
         raise InputError(f"loss is one of {', '.join(map(repr, get_args(Loss)))}, got {loss!r:.40}.")
     rows = rows.counted()
-    off = np.zeros(len(rows), np.bool_) if loss == "squared" else outliers(rows.x, rows.y[:, 0], seed)
+    if rows.weights is not None and np.ptp(rows.weights) == 0:
+        rows = replace(rows, weights=None)
+    off = np.zeros(len(rows), np.bool_)
+    if loss != "squared":
+        off = outliers(rows.x, rows.y[:, 0], seed, rows.weights)
     left_out = rows.take(np.flatnonzero(off)) if off.any() else None
     kept = rows.take(np.flatnonzero(~off))
     if len(kept) < settings.evidence.held_out_rows:
         return SearchRows(kept, kept, left_out)
     return SearchRows(*kept.split(settings.find_formulas_held_out_share, seed), left_out)
+
+
+def informative(rows: Dataset) -> Dataset:
+    """The samples without those of little weight, which would hide the law where all count alike."""
+    settings = SEARCH.get().evidence
+    if rows.weights is None:
+        return rows
+    order = np.argsort(-rows.weights, kind="stable")
+    held = np.cumsum(rows.shares[order])
+    count = max(int(np.searchsorted(held, settings.informative_share)) + 1, settings.informative_rows)
+    return rows if count >= len(rows) else rows.take(np.sort(order[:count]))

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.dataset import Dataset
 from kanserve.errors import InputError
 from kanserve.formula import evaluate_tree
-from kanserve.formula.constants.nonlinear_fit import Constants, fitted
+from kanserve.formula.constants.nonlinear_fit import Constants, checked_data, fitted
 from kanserve.formula.expressions.linear_forms import renumbered
 from kanserve.formula.expressions.parsing import EXTREMES, FUNCTION_NAMES
 from kanserve.formula.expressions.tree import Step, Tree, references
@@ -179,11 +180,11 @@ class Filled:
     parts: tuple[Tree, ...]
     constants: Array
 
-    def refitted(self, x: Array, y: Array) -> "Filled":
-        """With all constants, also those of the unknown functions, fitted to y (N,) at rows x (N, inputs)."""
+    def refitted(self, rows: Dataset) -> "Filled":
+        """With all constants, also those of the unknown functions, fitted to the rows."""
         known = [n for n, step in enumerate(self.tree) if step[0] == "const" and not self._is_unknown(n)]
         numbers = Constants(self.tree, known)
-        values = fitted(numbers, np.asfortranarray(x), y).values
+        values = fitted(numbers, checked_data(rows.x, rows.y, rows.weights)).values
         at = {numbers.sources[place]: float(value) for place, value in zip(numbers.places, values, strict=True)}
         parts = [
             tuple(

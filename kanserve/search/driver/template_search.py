@@ -114,7 +114,9 @@ class _TemplateSearch:
             )
         columns = list(template.unknowns.values())[unknown]
         names = tuple(self.names[column] for column in columns)
-        data = Dataset(self.x[usable][:, columns], wanted[usable], names, (list(template.unknowns)[unknown],))
+        label, weights = list(template.unknowns)[unknown], self.finisher.few.weights
+        weights = None if weights is None else weights[usable]
+        data = Dataset(self.x[usable][:, columns], wanted[usable], names, (label,), weights=weights)
         limits: dict[str, Any] = {}
         if np.isfinite(self.deadline):
             limits["seconds"] = max((self.deadline - time.perf_counter()) / self.left, 1e-3)
@@ -144,7 +146,7 @@ class _TemplateSearch:
             if made is not None and made.exact:
                 self.exact_as_found = True
             elif self.joint:
-                filled = filled.refitted(self.x, self.y)
+                filled = filled.refitted(self.finisher.few)
                 made = self.finisher.finished_tree(filled.tree)
             if made is not None:
                 self.made.append(replace(made, parts=self._texts(filled.parts)))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.row_weights import deviation, weighted
 from kanserve.errors import DataError, FormulaError, InputError
 from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.formula.expressions.tree import Tree
@@ -72,13 +73,13 @@ def refitted(start: Sequence[Tree], finisher: Finisher) -> StartingFormulas:
     found = [finisher.finished_tree(_fitted(tree, few)) for tree in dict.fromkeys(start)]
     formulas = tuple(formula for formula in found if formula is not None)
     settled = [formula for formula in formulas if _settles(formula, few)]
-    mean = finisher.finished_tree((("const", float(few.y.mean())),)) if settled else None
+    mean = finisher.finished_tree((("const", float(few.mean(few.y)[0])),)) if settled else None
     return StartingFormulas(formulas, min(settled, key=lambda formula: formula.complexity, default=None), mean)
 
 
 def _fitted(tree: Tree, rows: Dataset) -> Tree:
     try:
-        return refit(tree, rows.x, rows.y[:, 0])
+        return refit(tree, rows.x, rows.y[:, 0], weights=rows.weights)
     except (DataError, FormulaError):
         return tree
 
@@ -88,4 +89,5 @@ def _settles(formula: ScoredFormula, rows: Dataset) -> bool:
     if formula.exact or formula.refuted:
         return formula.exact
     residuals = rows.y[:, 0] - formula(rows.x)
-    return bool(np.isfinite(residuals).all()) and adequate(residuals, rows.x, float(rows.y.std()) or 1.0)
+    spread = deviation(rows.y[:, 0], rows.weights) or 1.0
+    return bool(np.isfinite(residuals).all()) and adequate(weighted(residuals, rows.weights), rows.x, spread)

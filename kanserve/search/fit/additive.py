@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kanserve.data.row_weights import deviation, weighted
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
 from kanserve.network.splines import design, uniform_knots
@@ -42,11 +43,11 @@ def additive(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The best sum of named functions of one input each, if one spline of each input leaves only noise."""
     rows = search.rows(one)
     budget.count_fit()
-    parts = _parts(rows.x, rows.y)
+    parts = _parts(rows)
     if parts is None:
         return None
-    residuals = rows.y - rows.y.mean() - parts.sum(axis=1)
-    offered = [_offered(rows.x, i, residuals + parts[:, i], search.library) for i in range(one.inputs)]
+    residuals = rows.y - np.average(rows.y, weights=rows.weights) - parts.sum(axis=1)
+    offered = [_offered(rows, i, residuals + parts[:, i], search.library) for i in range(one.inputs)]
     if not all(offered):
         return None
     chosen = [own[0] for own in offered]
@@ -59,38 +60,46 @@ def additive(one: SearchProblem, search: Search) -> FittedNetwork | None:
             criterion = _criterion(other, rows)
             if criterion < least:
                 chosen, least = other, criterion
-    terms, coefficients, _ = projected([name.term for name in chosen], rows.x, rows.y, np.ones((len(rows.x), 1)))
+    terms, coefficients, _ = _fitted([name.term for name in chosen], rows, rows.y)
     return search.judge(compose.total(scaled_terms(scaled_sum_of(terms, coefficients, ()))), one)
 
 
-def _parts(x: Array, y: Array) -> Array | None:
+def _fitted(terms: Sequence[Scaled], rows: SearchSamples, y: Array) -> tuple[Sequence[Scaled], Array, float]:
+    """The terms and a constant, fitted to values (N,) at the training rows."""
+    return projected(terms, rows.x, y, np.ones((len(rows.x), 1)), rows.weights)
+
+
+def _parts(rows: SearchSamples) -> Array | None:
     """The splines (N, d) of the inputs that together leave only noise of y, the fewest intervals first, or None."""
     settings = SEARCH.get()
-    centred, spread = y - y.mean(), float(y.std()) or 1.0
+    x, centred = rows.x, rows.y - np.average(rows.y, weights=rows.weights)
     for intervals in settings.evidence.additive_intervals:
         columns = []
         for values in x.T:
             knots = uniform_knots(float(values.min()), float(values.max()), intervals, ORDER)
             basis = design(values, knots, ORDER, "linear")
-            columns.append(basis - basis.mean(axis=0))
+            columns.append(basis - np.average(basis, axis=0, weights=rows.weights))
         matrix = np.concatenate(columns, axis=1)
         if matrix.shape[1] * settings.training_rows_per_coefficient > len(x):
             return None
         # The basis functions of each input add up to 1, so the solution of least length is taken.
-        coefficients = np.linalg.lstsq(matrix, centred, rcond=1e-10)[0]
-        if adequate(centred - matrix @ coefficients, x, spread):
+        design_and_y = weighted(matrix, rows.weights), weighted(centred, rows.weights)
+        coefficients = np.linalg.lstsq(*design_and_y, rcond=1e-10)[0]
+        if adequate(weighted(centred - matrix @ coefficients, rows.weights), x, rows.spread):
             own = coefficients.reshape(x.shape[1], -1)
             return np.stack([basis @ c for basis, c in zip(columns, own, strict=True)], axis=1)
     return None
 
 
-def _offered(x: Array, i: int, values: Array, library: Sequence[str]) -> list[_Named]:
+def _offered(rows: SearchSamples, i: int, values: Array, library: Sequence[str]) -> list[_Named]:
     """The functions for a part by its samples (N,), best first."""
-    settings = SEARCH.get()
+    settings, x = SEARCH.get(), rows.x
     order = np.argsort(x[:, i], kind="stable")
     z, sorted_values = x[order, i], values[order]
     low, high = float(z[0]), float(z[-1])
-    samples = Samples(z, sorted_values, np.full(len(z), 1 / (float(values.std()) or 1.0) ** 2), low, high, 0.0)
+    weights = np.ones(len(z)) if rows.weights is None else rows.weights[order] / rows.weights.mean()
+    weights = weights / (deviation(values, rows.weights) or 1.0) ** 2
+    samples = Samples(z, sorted_values, weights, low, high, 0.0)
     terms = [_term(i, candidate.symbolic) for candidate in candidates(samples, 0.0, library)]
     ends = np.array([low]), np.array([high])
     terms += [
@@ -101,7 +110,7 @@ def _offered(x: Array, i: int, values: Array, library: Sequence[str]) -> list[_N
         constants = 2 + len(term.free) + (term.function == "sin")
         price = 0.5 * float(np.log(len(z))) * constants
         price += settings.by_shape_complexity_penalty * FUNCTIONS[term.function].complexity
-        _, _, error = projected([term], x, values, np.ones((len(x), 1)))
+        _, _, error = _fitted([term], rows, values)
         if np.isfinite(error):
             found.append(_Named(term, len(z) * _logarithm(error) + price, price))
     found.sort(key=lambda name: name.criterion)
@@ -122,7 +131,7 @@ def _term(i: int, symbolic: Symbolic) -> Scaled:
 
 def _criterion(names: Sequence[_Named], rows: SearchSamples) -> float:
     """Schwarz's information criterion of the sum, with the price of complexity."""
-    _, _, error = projected([name.term for name in names], rows.x, rows.y, np.ones((len(rows.x), 1)))
+    _, _, error = _fitted([name.term for name in names], rows, rows.y)
     return len(rows.x) * _logarithm(error) + sum(name.price for name in names)
 
 

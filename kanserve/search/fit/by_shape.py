@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from kanserve.data.row_weights import root_mean_square
 from kanserve.errors import FormulaError
 from kanserve.formula import evaluate_tree
 from kanserve.formula.constants.constants import known_constants, noisy_form
@@ -87,7 +88,7 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
 
 def _most_informative(laws: Sequence[FittedNetwork], one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law with the lowest information criterion; None of none."""
-    steps = [partial(information_criterion, found, one.x, one.y) for found in laws]
+    steps = [partial(information_criterion, found, one.x, one.y, one.weights) for found in laws]
     criteria = [taken() for taken in search.ahead(steps)]
     return min(zip(criteria, laws, strict=True), key=lambda pair: pair[0], default=(np.inf, None))[1]
 
@@ -188,8 +189,8 @@ def _shape_fitted(
         fine.held < settings.by_shape_converging_error and fine.held < settings.by_shape_converging_ratio * coarse.held
     )
     if converging or fine.held < settings.by_shape_close_error or rows.x.shape[1] == 1:
-        return _Fitted(coarse, fine, fine, noise_alone(fine, rows.x, rows.y))
-    noisy = next((fit for fit in (coarse, fine) if noise_alone(fit, rows.x, rows.y)), None)
+        return _Fitted(coarse, fine, fine, noise_alone(fine, rows.x, rows.y, rows.weights))
+    noisy = next((fit for fit in (coarse, fine) if noise_alone(fit, rows.x, rows.y, rows.weights)), None)
     return _Fitted(coarse, fine, noisy, noisy is not None)
 
 
@@ -198,7 +199,7 @@ def _worth_refining(coarse: FittedNetwork, rows: SearchSamples, promising: float
     if coarse.held <= promising:
         return True
     return rows.x.shape[1] == 1 and (
-        coarse.error < SEARCH.get().by_shape_learned_error or noise_alone(coarse, rows.x, rows.y)
+        coarse.error < SEARCH.get().by_shape_learned_error or noise_alone(coarse, rows.x, rows.y, rows.weights)
     )
 
 
@@ -221,12 +222,12 @@ def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNe
     """
     net = network(unlinked(law.tree, link), rows.x.shape[1])
 
-    def error(x: Array, y: Array) -> float:
-        given = link.inverse(evaluate(law.net.kan, x)[:, 0])
-        return float(np.sqrt(np.mean((given - y) ** 2))) / rows.spread
+    def error(x: Array, y: Array, weights: Array | None) -> float:
+        return root_mean_square(link.inverse(evaluate(law.net.kan, x)[:, 0]) - y, weights) / rows.spread
 
     with np.errstate(all="ignore"):
-        found = FittedNetwork(net, error(rows.x, rows.y), error(rows.held_x, rows.held_y))
+        held = error(rows.held_x, rows.held_y, rows.held_weights)
+        found = FittedNetwork(net, error(rows.x, rows.y, rows.weights), held)
     if found.error < SEARCH.get().training_exact_error:
         return found
     return min(found, judged(refined(net, rows, 40), rows), key=lambda candidate: candidate.error)
@@ -239,7 +240,7 @@ def unlinked(node: Node, link: Link) -> Node:
     return Sum((Curve(node, Symbolic(INVERSES[link.name], 1.0, 0.0, float(link.sign), 0.0)),))
 
 
-def information_criterion(found: FittedNetwork, x: Array, y: Array) -> float:
+def information_criterion(found: FittedNetwork, x: Array, y: Array, weights: Array | None = None) -> float:
     """The Bayesian information criterion of a law in its simplest form, plus a penalty for its complexity; lower is
     better.
 
@@ -247,10 +248,10 @@ def information_criterion(found: FittedNetwork, x: Array, y: Array) -> float:
     """
     (tree,) = trees(found.net.kan).trees
     try:
-        tree = noisy_form(tree, x, y)
+        tree = noisy_form(tree, x, y, weights=weights)
     except FormulaError:
         return np.inf
-    error = float(np.sqrt(np.mean((evaluate_tree(tree, {}, x) - y) ** 2)))
+    error = root_mean_square(evaluate_tree(tree, {}, x) - y, weights)
     if not np.isfinite(error):
         return np.inf
     rows, estimates = len(y), len(Constants(tree, known_constants(tree)).places)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.row_weights import deviation, weighted
 from kanserve.errors import FormulaError
 from kanserve.formula.constants.constants import exact_form
 from kanserve.formula.from_network.expression_trees import trees
@@ -45,6 +46,8 @@ class SearchProblem:
     exact: float = field(default_factory=lambda: SEARCH.get().training_exact_error)
     measured: bool = True
     depth: int = 0
+    weights: Array | None = None
+    """The weights of the rows (N,), None if all are equal."""
     more: SearchSamples | None = None
     allowed: Callable[[Node], bool] = anything
     """Whether a law keeps to the constraints of the search; only the whole law is asked for."""
@@ -59,9 +62,27 @@ class SearchProblem:
     def inputs(self) -> int:
         return int(self.x.shape[1])
 
-    def part(self, x: Array, y: Array, exact: float | None = None, measured: bool = True) -> "SearchProblem":
-        """A smaller problem, one level deeper."""
-        return SearchProblem(x, y, self.exact if exact is None else exact, self.measured and measured, self.depth + 1)
+    @property
+    def spread(self) -> float:
+        return deviation(self.y, self.weights) or 1.0
+
+    def part(
+        self,
+        x: Array,
+        y: Array,
+        exact: float | None = None,
+        measured: bool = True,
+        usable: NDArray[np.bool_] | None = None,
+    ) -> "SearchProblem":
+        """A smaller problem, one level deeper, on the same rows or on those that are `usable`, with their weights."""
+        weights = self.weights if usable is None or self.weights is None else self.weights[usable]
+        exact = self.exact if exact is None else exact
+        return SearchProblem(x, y, exact, self.measured and measured, self.depth + 1, weights)
+
+    def on(self, usable: NDArray[np.bool_]) -> "SearchProblem":
+        """The same problem on some of its rows."""
+        weights = None if self.weights is None else self.weights[usable]
+        return replace(self, x=self.x[usable], y=self.y[usable], weights=weights)
 
 
 @dataclass(eq=False)
@@ -93,7 +114,7 @@ class Search:
             self.budget = whole
 
     def rows(self, one: SearchProblem) -> SearchSamples:
-        return split(one.x, one.y, self.seed)
+        return split(one.x, one.y, self.seed, one.weights)
 
     def keep(self, found: FittedNetwork, one: SearchProblem) -> FittedNetwork:
         if one.depth == 0:
@@ -174,7 +195,7 @@ def _explains(found: FittedNetwork, one: SearchProblem) -> bool:
     return (
         one.measured
         and max(found.error, found.held) < SEARCH.get().residual_test_largest_error
-        and noise_alone(found, one.x, one.y)
+        and noise_alone(found, one.x, one.y, one.weights)
         and (one.more is None or _noise_on_more(found, one.more))
     )
 
@@ -184,20 +205,21 @@ def _noise_on_more(found: FittedNetwork, more: SearchSamples) -> bool:
     net = refined(network(found.tree, more.x.shape[1]), more, SEARCH.get().evidence.refit_steps)
     with np.errstate(all="ignore"):
         residuals = more.y - evaluate(net.kan, more.x)[:, 0]
-    return bool(np.isfinite(residuals).all()) and not refutes(residuals, more.x)
+    return bool(np.isfinite(residuals).all()) and not refutes(weighted(residuals, more.weights), more.x)
 
 
 def _by_heart(found: FittedNetwork, one: SearchProblem) -> bool:
     """Whether an exact law memorises the few values of an input, once its constants are recognised."""
     (tree,) = trees(found.net.kan).trees
     try:
-        return memorises(exact_form(tree, one.x, one.y), one.x)
+        return memorises(exact_form(tree, one.x, one.y, weights=one.weights), one.x)
     except FormulaError:
         return True
 
 
-def noise_alone(found: FittedNetwork, x: Array, y: Array) -> bool:
+def noise_alone(found: FittedNetwork, x: Array, y: Array, weights: Array | None = None) -> bool:
     """Whether the residuals of a network are only noise."""
     with np.errstate(all="ignore"):
         residuals = y - evaluate(found.net.kan, x)[:, 0]
-    return bool(np.isfinite(residuals).all()) and adequate(residuals, x, float(y.std()) or 1.0)
+    spread = deviation(y, weights) or 1.0
+    return bool(np.isfinite(residuals).all()) and adequate(weighted(residuals, weights), x, spread)

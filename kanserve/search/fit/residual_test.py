@@ -20,7 +20,10 @@ DEGREES = {1: 12, 2: 6, 3: 4, 4: 3}
 
 
 def adequate(residuals: Array, x: Array, spread: float) -> bool:
-    """Whether residuals (N,) at rows x (N, d) are only noise, for outputs with this standard deviation."""
+    """Whether residuals (N,) at rows x (N, d) are only noise, for outputs with this standard deviation.
+
+    Here and below, residuals of rows with weights are times the square roots of these, so that their noise is equal.
+    """
     settings = SEARCH.get()
     error = float(np.sqrt(np.mean(residuals**2))) / spread
     if not settings.residual_test_least_error < error < settings.residual_test_largest_error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.row_weights import deviation, root_mean_square
 from kanserve.network.evaluate import edges, evaluate, nodes, subnodes
 from kanserve.network.kan import Kan
 from kanserve.network.splines import extended_knots, uniform_knots
@@ -18,6 +19,7 @@ from kanserve.search.trees.to_network import ORDER, Network, network, taken_back
 from kanserve.search.trees.trees import Node
 from kanserve.train.common.grids import regrid, set_ranges
 from kanserve.train.lm.levenberg_marquardt import refine
+from kanserve.train.lm.parameter_vector import Constant
 
 Array = NDArray[np.float64]
 
@@ -34,29 +36,38 @@ not so far that this is by chance."""
 
 @dataclass(frozen=True, eq=False)
 class SearchSamples:
-    """Inputs (N, d) and outputs (N,) of one problem, split into training rows and held-out rows."""
+    """Inputs (N, d) and outputs (N,) of one problem, split into training rows and held-out rows, with their weights;
+    None if all are equal."""
 
     x: Array
     y: Array
     held_x: Array
     held_y: Array
+    weights: Array | None = None
+    held_weights: Array | None = None
 
     @property
     def scale(self) -> float:
-        return float(np.sqrt(np.mean(self.y**2))) or 1.0
+        return root_mean_square(self.y, self.weights) or 1.0
 
     @property
     def spread(self) -> float:
-        return float(self.y.std()) or 1.0
+        return deviation(self.y, self.weights) or 1.0
+
+    def first(self, count: int) -> "SearchSamples":
+        """Only the first training rows, and all held-out rows."""
+        weights = None if self.weights is None else self.weights[:count]
+        return replace(self, x=self.x[:count], y=self.y[:count], weights=weights)
 
 
-def split(x: Array, y: Array, seed: int) -> SearchSamples:
+def split(x: Array, y: Array, seed: int, weights: Array | None = None) -> SearchSamples:
     """Hold out a fifth of the rows, chosen by the seed; of few rows none."""
     if len(x) < SEARCH.get().evidence.held_out_rows:
-        return SearchSamples(x, y, x, y)
+        return SearchSamples(x, y, x, y, weights, weights)
     order = np.random.default_rng(seed).permutation(len(x))
     held, learn = np.split(order, [len(x) // 5])
-    return SearchSamples(x[learn], y[learn], x[held], y[held])
+    own, others = (None, None) if weights is None else (weights[learn], weights[held])
+    return SearchSamples(x[learn], y[learn], x[held], y[held], own, others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +85,16 @@ class FittedNetwork:
 
 def judged(net: Network, rows: SearchSamples) -> FittedNetwork:
     """The errors of a network. The held-out error omits the worst few rows, which measure how splines extrapolate."""
-    error = _error(net.kan, rows.x, rows.y)
-    squares = np.sort(_squares(net.kan, rows.held_x, rows.held_y))
-    held = float(np.sqrt(np.mean(squares[: max(1, int(len(squares) * SEARCH.get().training_trusted_share))])))
+    error = _error(net.kan, rows)
+    squares = _squares(net.kan, rows.held_x, rows.held_y)
+    least = np.argsort(squares, kind="stable")[: max(1, int(len(squares) * SEARCH.get().training_trusted_share))]
+    weights = None if rows.held_weights is None else rows.held_weights[least]
+    held = float(np.sqrt(np.average(squares[least], weights=weights)))
     return FittedNetwork(net, error / rows.spread, held / rows.spread)
 
 
-def _error(kan: Kan, x: Array, y: Array) -> float:
-    return float(np.sqrt(np.mean(_squares(kan, x, y))))
+def _error(kan: Kan, rows: SearchSamples) -> float:
+    return float(np.sqrt(np.average(_squares(kan, rows.x, rows.y), weights=rows.weights)))
 
 
 def _squares(kan: Kan, x: Array, y: Array) -> Array:
@@ -91,10 +104,22 @@ def _squares(kan: Kan, x: Array, y: Array) -> Array:
     return np.where(np.isfinite(squares), squares, np.inf)
 
 
+def _refined(
+    kan: Kan,
+    rows: SearchSamples,
+    steps: int,
+    smooth: float,
+    ridge: float = 1e-12,
+    fixed: frozenset[Constant] = frozenset(),
+) -> Kan:
+    weights = rows.weights
+    return refine(kan, rows.x, rows.y, weights=weights, steps=steps, smooth=smooth, ridge=ridge, fixed=fixed)
+
+
 def refined(net: Network, rows: SearchSamples, steps: int, smooth: float = 0.0) -> Network:
     """The network after `steps` least-squares steps on the training rows."""
     budget.count_fit()
-    kan = refine(net.kan, rows.x, rows.y, steps=steps, smooth=smooth, ridge=1e-14, fixed=net.fixed)
+    kan = _refined(net.kan, rows, steps, smooth, 1e-14, net.fixed)
     return taken_back(net, kan)
 
 
@@ -110,39 +135,20 @@ def trained(
     count = max(
         settings.training_start_rows, settings.training_rows_per_coefficient * (intervals + ORDER) * len(net.places)
     )
-    few = rows.x[:count], rows.y[:count]
+    few = rows.first(count)
     runs = []
     for _ in range(starts):
         budget.count_fit()
-        kan = _begun(net, few[0], generator)
-        kan = refine(kan, *few, steps=settings.training_start_steps, smooth=settings.training_smoothing, ridge=1e-12)
-        kan = refine(
-            set_ranges(kan, few[0]),
-            *few,
-            steps=settings.training_start_steps,
-            smooth=settings.training_smoothing,
-            ridge=1e-12,
-        )
-        runs.append((_error(kan, *few), kan))
+        kan = _begun(net, few.x, generator)
+        kan = _refined(kan, few, settings.training_start_steps, settings.training_smoothing)
+        kan = _refined(set_ranges(kan, few.x), few, settings.training_start_steps, settings.training_smoothing)
+        runs.append((_error(kan, few), kan))
     error, best = min(runs, key=lambda run: run[0])
     if error > settings.training_hopeless_error_ratio * promising * rows.spread:
         return FittedNetwork(net, np.inf, np.inf)
-    best = refine(
-        set_ranges(best, rows.x),
-        rows.x,
-        rows.y,
-        steps=settings.training_best_steps,
-        smooth=settings.training_smoothing,
-        ridge=1e-12,
-    )
-    best = refine(
-        set_ranges(best, rows.x),
-        rows.x,
-        rows.y,
-        steps=settings.training_best_steps,
-        smooth=settings.training_smoothing,
-        ridge=1e-12,
-    )
+    for _ in range(2):
+        ranged = set_ranges(best, rows.x)
+        best = _refined(ranged, rows, settings.training_best_steps, settings.training_smoothing)
     return judged(replace(net, kan=best), rows)
 
 
@@ -151,14 +157,8 @@ def finer(one: FittedNetwork, rows: SearchSamples, intervals: int) -> FittedNetw
     settings = SEARCH.get()
     budget.count_fit()
     kan = regrid(one.net.kan, rows.x, intervals)
-    kan = refine(
-        kan,
-        rows.x,
-        rows.y,
-        steps=settings.training_fine_steps,
-        smooth=settings.training_fine_smoothing,
-        ridge=1e-14,
-        fixed=one.net.fixed,
+    kan = _refined(
+        kan, rows, settings.training_fine_steps, settings.training_fine_smoothing, ridge=1e-14, fixed=one.net.fixed
     )
     return judged(taken_back(one.net, kan), rows)
 

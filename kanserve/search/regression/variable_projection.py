@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.row_weights import square_roots
 from kanserve.network.functions import FUNCTIONS
 from kanserve.search.search_settings import SEARCH
 
@@ -34,26 +35,35 @@ class Scaled:
     free: tuple[Constant, ...] = ()
 
 
-def projected(terms: Sequence[Scaled], x: Array, y: Array, beside: Array) -> tuple[Sequence[Scaled], Array, float]:
-    """The terms with their free constants fitted, all coefficients, those of `beside` (N, k) first, and the error."""
+def projected(
+    terms: Sequence[Scaled], x: Array, y: Array, beside: Array, weights: Array | None = None
+) -> tuple[Sequence[Scaled], Array, float]:
+    """The terms with their free constants fitted, all coefficients, those of `beside` (N, k) first, and the error.
+
+    With weights (N,) the squares of the residuals count by these, in the error too.
+    """
+    roots = None if weights is None else square_roots(weights)[:, None]
     with np.errstate(all="ignore"):
-        return _projected(terms, x, y, beside)
+        return _projected(terms, x, y, beside, roots)
 
 
-def _projected(terms: Sequence[Scaled], x: Array, y: Array, beside: Array) -> tuple[Sequence[Scaled], Array, float]:
+def _projected(
+    terms: Sequence[Scaled], x: Array, y: Array, beside: Array, roots: Array | None
+) -> tuple[Sequence[Scaled], Array, float]:
     settings = SEARCH.get().closed_forms
     damping = settings.scaled_damping
-    coefficients, residuals, basis = _solved(terms, x, y, beside)
+    coefficients, residuals, basis = _solved(terms, x, y, beside, roots)
     error = float(residuals @ residuals)
     for _ in range(settings.scaled_steps if any(term.free for term in terms) else 0):
         slopes = _slopes(terms, x, coefficients[beside.shape[1] :])
+        slopes = slopes if roots is None else slopes * roots
         slopes = slopes - basis @ (basis.T @ slopes)
         normal, gradient = slopes.T @ slopes, slopes.T @ residuals
         if not np.isfinite(normal).all():
             break
         step = np.linalg.lstsq(normal + damping * np.diag(np.diagonal(normal) + 1e-300), gradient, rcond=1e-15)[0]
         moved = _moved(terms, step.tolist())
-        found, left, other = _solved(moved, x, y, beside)
+        found, left, other = _solved(moved, x, y, beside, roots)
         size = float(left @ left)
         if size < error:
             gained = error - size
@@ -68,9 +78,13 @@ def _projected(terms: Sequence[Scaled], x: Array, y: Array, beside: Array) -> tu
     return terms, coefficients, float(np.sqrt(error / len(y)))
 
 
-def _solved(terms: Sequence[Scaled], x: Array, y: Array, beside: Array) -> tuple[Array, Array, Array]:
-    """Coefficients of least squares, residuals, and an orthonormal basis of the columns."""
+def _solved(
+    terms: Sequence[Scaled], x: Array, y: Array, beside: Array, roots: Array | None
+) -> tuple[Array, Array, Array]:
+    """Coefficients of least squares, residuals, and an orthonormal basis of the columns; both times the roots."""
     design = np.column_stack([beside, *(column for term in terms for column in _values(term, x))])
+    if roots is not None:
+        design, y = design * roots, y * roots[:, 0]
     if not np.isfinite(design).all():
         return np.zeros(design.shape[1]), np.full(len(y), np.inf), np.zeros_like(design)
     sizes = np.abs(design).max(axis=0)

@@ -8,6 +8,7 @@ the law, as at a pole or a jump, the neighbours are off too. Outliers are set ap
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.row_weights import square_roots
 from kanserve.search.regression.bases import Basis, coordinate, total_degree
 from kanserve.search.regression.neighbours import nearest, neighbours
 from kanserve.search.search_settings import SEARCH
@@ -16,10 +17,11 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-def outliers(x: Array, y: Array, seed: int = 0) -> Mask:
+def outliers(x: Array, y: Array, seed: int = 0, weights: Array | None = None) -> Mask:
     """Which of the samples x (N, d), y (N,) are outliers; none if they are many, or lie together.
 
-    They are looked for among some thousands of the samples. If there are any, the others are compared with these.
+    They are looked for among some thousands of the samples. If there are any, the others are compared with these. A
+    sample of little weight may be further off.
     """
     settings = SEARCH.get().evidence
     off = np.zeros(len(y), np.bool_)
@@ -30,9 +32,11 @@ def outliers(x: Array, y: Array, seed: int = 0) -> Mask:
     some = np.arange(len(y))
     if len(y) > settings.outlier_most_rows:
         some = np.sort(np.random.default_rng(seed).permutation(len(y))[: settings.outlier_most_rows])
-    fit = _RobustFit(x[some], y[some])
+    roots = np.ones(len(y)) if weights is None else square_roots(weights)
+    fit = _RobustFit(x[some], y[some], roots[some])
     near = neighbours(fit.ranks, settings.outlier_neighbours)
-    alone = fit.residuals - np.median(fit.residuals[near], axis=1)
+    around = np.median(fit.residuals[near], axis=1)
+    alone = roots[some] * (fit.residuals - around)
     scale = max(_deviation(alone), settings.outlier_least_scale * _deviation(y[some] - np.median(y[some])))
     limit = max(settings.outlier_deviations * scale, _gap(np.abs(alone)))
     found = np.abs(alone) > limit
@@ -42,12 +46,12 @@ def outliers(x: Array, y: Array, seed: int = 0) -> Mask:
     if len(some) == len(y):
         return np.asarray(found)
     # What is left of neighbours is no more than this, so that few samples need to be compared with theirs.
-    most = float(np.abs(fit.residuals - alone).max())
+    most = float(np.abs(around).max())
     for start in range(0, len(y), settings.outlier_block):
         block = np.arange(start, min(start + settings.outlier_block, len(y)))
-        block = block[np.abs(fit.left(x[block], y[block])) > limit - most]
+        block = block[np.abs(fit.left(x[block], y[block])) > limit / roots[block] - most]
         if len(block):
-            off[block] = np.abs(fit.alone(x[block], y[block])) > limit
+            off[block] = np.abs(fit.alone(x[block], y[block])) > limit / roots[block]
     off[some] = found
     return off
 
@@ -63,7 +67,7 @@ def _gap(sizes: Array) -> float:
 class _RobustFit:
     """A polynomial fitted to samples by Tukey's biweight, and their neighbours by rank."""
 
-    def __init__(self, x: Array, y: Array) -> None:
+    def __init__(self, x: Array, y: Array, roots: Array) -> None:
         settings = SEARCH.get().evidence
         inputs, terms = x.shape[1], min(settings.outlier_terms, len(y) // settings.outlier_rows_per_term)
         degree = 1
@@ -75,9 +79,9 @@ class _RobustFit:
         matrix = self.basis.design(x)
         self.residuals = y - np.median(y)
         for _ in range(settings.outlier_steps):
-            largest = float(np.abs(self.residuals).max()) or 1.0
-            limit = settings.outlier_biweight * (_deviation(self.residuals) or largest)
-            weights = np.maximum(1 - (self.residuals / limit) ** 2, 0) ** 2
+            sizes = np.abs(self.residuals) * roots
+            limit = settings.outlier_biweight * (_deviation(sizes) or float(sizes.max()) or 1.0)
+            weights = (roots * np.maximum(1 - (sizes / limit) ** 2, 0)) ** 2
             gram = (matrix * weights[:, None]).T @ matrix
             gram[np.diag_indices_from(gram)] += settings.outlier_ridge * np.trace(gram) / len(gram)
             self.coefficients = np.linalg.solve(gram, matrix.T @ (weights * y))

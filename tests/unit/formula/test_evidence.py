@@ -17,7 +17,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import FormatError, InputError
 from kanserve.formula import formulas
 from kanserve.formula import to_json as formulas_to_json
-from kanserve.formula.constants.constants import Constant
+from kanserve.formula.constants.constants import Constant, constants_of
 from kanserve.formula.constants.uncertainty_report import (
     Alternative,
     Evidence,
@@ -109,9 +109,15 @@ def _classes() -> Dataset:
     return Dataset(x, np.eye(len(kan.classes))[np.arange(20) % len(kan.classes)], (), kan.classes, kan.classes)
 
 
-def test_weighted_rows_say_nothing_of_constants():
-    weighted = replace(noisy(), weights=np.linspace(1, 2, 200))
-    assert made(data=weighted).evidence == []
+def test_the_standard_errors_of_weighted_rows_count_by_their_weights():
+    rows = replace(noisy(), weights=np.repeat([1.0, 3.0], 100))
+    (entry,) = made(data=rows).evidence
+    (plain,) = made(data=noisy()).evidence
+    errors, unweighted = (
+        [constant.standard_error for constant in from_json(item).constants] for item in (entry, plain)
+    )
+    assert errors == pytest.approx([c.standard_error for c in constants_of(FORMULA.tree, rows.x, rows.y, rows.weights)])
+    assert errors[-1] != pytest.approx(unweighted[-1], rel=0.02)
 
 
 def test_candidates_are_of_one_output():

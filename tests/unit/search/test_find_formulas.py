@@ -202,12 +202,11 @@ def test_noise_on_few_rows_is_never_an_exact_law_nor_one_of_many_constants(rows)
         ((X[:4], A[:4]), "At least 5 rows"),
         ((X, np.where(A > 1, np.nan, A)), "finite"),
         (Dataset(X, np.stack([A > 1, A <= 1], axis=1), classes=("no", "yes")), "classes"),
-        (Dataset(X, A, weights=B), "weights"),
         ("a file", "Dataset, a pair .x, y., or a DataFrame"),
         ((X, 1e300 * A), "other units"),
         ((X, 1e-200 * A), "other units"),
     ],
-    ids=["few rows", "nan", "classes", "weights", "text", "too large", "too small"],
+    ids=["few rows", "nan", "classes", "text", "too large", "too small"],
 )
 def test_data_that_cannot_be_searched_are_refused_in_words(given, message):
     with pytest.raises(DataError, match=message):

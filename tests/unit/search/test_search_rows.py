@@ -64,7 +64,7 @@ def test_the_leave_one_out_error_is_that_of_fits_without_each_sample():
         slope = x[rest, 0] @ y[rest] / (x[rest, 0] @ x[rest, 0])
         direct.append(y[k] - slope * x[k, 0])
     fitted = (("var", 0), ("const", float(x[:, 0] @ y / (x[:, 0] @ x[:, 0]))), ("mul", 0, 1))
-    assert left_out_error(fitted, x, y) == pytest.approx(np.sqrt(np.mean(np.square(direct))))
+    assert left_out_error(fitted, Dataset(x, y)) == pytest.approx(np.sqrt(np.mean(np.square(direct))))
     assert tree != fitted
 
 

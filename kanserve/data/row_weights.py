@@ -1,0 +1,38 @@
+"""Weights of rows in least squares: only their ratios matter, so each of these is for a mean weight of 1."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def square_roots(weights: Array) -> Array:
+    """The square roots (N,) of the weights (N,), scaled to a mean weight of 1."""
+    relative = weights / weights.max()  # so that a sum of huge weights does not overflow
+    roots: Array = np.sqrt(relative / relative.mean())
+    return roots
+
+
+def weighted(values: Array, weights: Array | None) -> Array:
+    """Values (N, ...) times the square roots of the weights: least squares of these is weighted least squares."""
+    return values if weights is None else (values.T * square_roots(weights)).T
+
+
+def root_mean_square(values: Array, weights: Array | None = None) -> float:
+    """The root of the weighted mean of the squares of values (N,)."""
+    return float(np.sqrt(np.average(values**2, weights=weights)))
+
+
+def deviation(values: Array, weights: Array | None = None) -> float:
+    """The weighted standard deviation of values (N,)."""
+    return (
+        float(values.std())
+        if weights is None
+        else root_mean_square(values - np.average(values, weights=weights), weights)
+    )
+
+
+def joined(*weights: Array | None) -> Array | None:
+    """The weights of several parts of the same rows, one after another; None if they have none."""
+    given = [part for part in weights if part is not None]
+    return np.concatenate(given) if given else None
