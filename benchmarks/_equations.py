@@ -61,7 +61,8 @@ POWERS = (
 @dataclass(frozen=True)
 class Setting:
     """How rows are drawn. `noise` is in standard deviations of the answers, `extra` is the number of added inputs that
-    the law does not depend on, `outliers` the share of rows with a wrong answer."""
+    the law does not depend on, `outliers` the share of rows with a wrong answer. `tails` are the degrees of freedom of
+    Student's t, from which the noise comes; 0 for normal noise."""
 
     table: Table = "feynman"
     rows: int = 1000
@@ -69,6 +70,7 @@ class Setting:
     extra: int = 0
     outliers: float = 0.0
     spread: Spread = "uniform"
+    tails: float = 0.0
 
     def __post_init__(self) -> None:
         if self.table not in get_args(Table) or self.spread not in get_args(Spread):
@@ -119,7 +121,8 @@ def rows(law: Law, setting: Setting, seed: int) -> Dataset:
         x[0, 0] = 0.0
     y = law(x)
     scale = float(y.std())
-    y = y + setting.noise * scale * generator.normal(size=len(y))
+    errors = generator.standard_t(setting.tails, len(y)) if setting.tails else generator.normal(size=len(y))
+    y = y + setting.noise * scale * errors
     wrong = generator.permutation(len(y))[: round(setting.outliers * len(y))]
     y[wrong] += JUMP * scale * generator.choice([-1.0, 1.0], len(wrong))
     return Dataset(x, y, law.inputs)

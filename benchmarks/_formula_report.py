@@ -72,9 +72,9 @@ def report(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], results:
 
 def _title(setting: Setting, seeds: Sequence[int]) -> str:
     what = [f"{setting.rows} rows", f"{len(seeds)} seed" + "s" * (len(seeds) > 1)]
-    what += [f"noise {setting.noise:g}"] * bool(setting.noise) + [f"outliers {setting.outliers:g}"] * bool(
-        setting.outliers
-    )
+    tails = f" of Student's t with {setting.tails:g} degrees of freedom" if setting.tails else ""
+    what += [f"noise {setting.noise:g}{tails}"] * bool(setting.noise)
+    what += [f"outliers {setting.outliers:g}"] * bool(setting.outliers)
     what += [f"{setting.extra} inputs more"] * bool(setting.extra) + [setting.spread] * (setting.spread != "uniform")
     return f"Formulas found from rows: {setting.table}, {', '.join(what)}; errors are relative, seconds of CPU"
 

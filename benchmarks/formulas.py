@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--noise", type=float, default=0.0, help="in deviations of the answers")
     parser.add_argument("--extra", type=int, default=0, metavar="COUNT", help="inputs that do nothing")
     parser.add_argument("--outliers", type=float, default=0.0, metavar="SHARE", help="of the rows")
+    parser.add_argument("--tails", type=float, default=0.0, metavar="NU", help="noise of Student's t, not normal")
     parser.add_argument("--correlated", dest="spread", action="store_const", const="correlated", default="uniform")
     parser.add_argument("--nonuniform", dest="spread", action="store_const", const="nonuniform")
     parser.add_argument("--seconds", type=float, default=60.0, help="the limit of each of our searches")
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(chosen: Any) -> Plan:
     table: Table = "toys" if chosen.toys else chosen.table
-    setting = Setting(table, chosen.rows, chosen.noise, chosen.extra, chosen.outliers, chosen.spread)
+    setting = Setting(table, chosen.rows, chosen.noise, chosen.extra, chosen.outliers, chosen.spread, chosen.tails)
     seeds = chosen.seeds or list(range(10 if chosen.toys else 3))
     every = laws(setting, chosen.only)
     if chosen.small:

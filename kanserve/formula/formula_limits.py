@@ -136,6 +136,26 @@ class FormulaLimits:
     nonlinear_fit_settled: float = 1e-15
     """Relative to the size of y: an error at rounding level."""
 
+    # robust_fit
+    robust_fit_huber: float = 1.345
+    """Deviations up to which residuals count as in least squares: 95% as efficient if they are normal (Huber)."""
+    robust_fit_degrees: tuple[float, ...] = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0)
+    """Degrees of freedom that a t may have."""
+    robust_fit_most_steps: int = 50
+    """Of the iteratively reweighted least squares of a loss."""
+    robust_fit_scale_steps: int = 100
+    """Of the iteration for the scale of a t."""
+    robust_fit_settled: float = 1e-3
+    """A smaller move, relative to the standard error of a mean, ends the iteration."""
+    robust_fit_scale_settled: float = 1e-6
+    """A smaller relative change ends the iteration for the scale."""
+    robust_fit_most_rows: int = 20_000
+    """Residuals by which their distribution is known well enough."""
+    robust_fit_least_scale: float = 1e-15
+    """Relative to the outputs: residuals below are rounding."""
+    robust_fit_least_slope: float = 0.1
+    """Least mean derivative of the influence of a residual, by which its pseudo-value is divided."""
+
     # uncertainty
     uncertainty_undetermined: float = 1e-10
     """Relative to the largest singular value: the data do not determine a direction below this."""

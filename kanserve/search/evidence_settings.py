@@ -53,6 +53,11 @@ class EvidenceSettings:
     undetermined: float = 1e-9
     """Singular values of the derivatives by the constants, relative to the largest, that are rounding."""
 
+    # losses
+    tail_evidence: float = 15.0
+    """Twice the logarithm of how much more likely the residuals are under a t than normal, from which their tails are
+    heavy: for normal residuals once in twenty thousand searches."""
+
     # outliers
     outlier_most_rows: int = 3000
     """Samples among which outliers are looked for; the others are compared with these."""

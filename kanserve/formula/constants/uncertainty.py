@@ -11,7 +11,7 @@ chapter 5).
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,8 @@ class Uncertainty:
 
     `values` (P,) are in the order of `tree`; `standard_errors` (P,) are infinite where the data do not determine a
     constant; `covariance` (P, P) covers the directions that the data determine. `sigma` is the standard deviation of
-    the data's errors, and `degrees` the number of rows minus the number of directions.
+    the data's errors, and `degrees` the number of rows minus the number of directions. With `errors` (N,), the sizes of
+    those of the data, prediction intervals hold as large a share of these, whatever their distribution.
     """
 
     tree: Tree
@@ -44,10 +45,15 @@ class Uncertainty:
     sigma: float
     degrees: int
     _constants: Constants = field(repr=False)
+    errors: Array | None = field(default=None, repr=False)
 
     def interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
         """Prediction interval (low, high), (N,) each: for a new measurement at each row of x."""
-        return self._around(x, level, self.sigma**2)
+        if self.errors is None or not 0 < level < 1:
+            return self._around(x, level, self.sigma**2)
+        low, high = self._around(x, level, 0.0)
+        middle, half = (low + high) / 2, np.hypot((high - low) / 2, np.quantile(self.errors, level))
+        return middle - half, middle + half
 
     def mean_interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
         """Confidence interval (low, high), (N,) each: for the formula with the true constants at each row of x."""
@@ -71,6 +77,7 @@ def uncertainty(
     y: ArrayLike,
     known: Collection[int] = (),
     weights: ArrayLike | None = None,
+    errors: Array | None = None,
 ) -> Uncertainty:
     """The uncertainty of the constants of a closed form that was fitted to y (N,) at rows x (N, inputs).
 
@@ -80,7 +87,7 @@ def uncertainty(
     the rows.
     """
     constants = Constants(formula.tree if isinstance(formula, Formula) else formula, known)
-    return uncertainty_of(constants, checked_data(x, y, weights))
+    return replace(uncertainty_of(constants, checked_data(x, y, weights)), errors=errors)
 
 
 def uncertainty_of(constants: Constants, data: FitData) -> Uncertainty:

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from kanserve.search.driver.decompose import solved, solved_with
 from kanserve.search.driver.postprocess import Finisher
 from kanserve.search.driver.preprocess import Prepared, prepared
 from kanserve.search.driver.results import Ending, Findings, Selection, checked_selection, pareto_front
+from kanserve.search.driver.robust_loss import fitted_by_loss
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.search_checkpoint import SearchCheckpoint
 from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
@@ -170,7 +171,10 @@ def find_formulas(
     if template is not None:
         if not (units is None and start is None and checkpoint is None):
             raise InputError("A search with a template takes no units, start or checkpoint.")
-        options = {"progress": progress, "report": report, "settings": settings, "n_jobs": n_jobs}
+        if loss not in ("auto", "squared"):
+            raise InputError(f"A search with a template has the loss 'auto' or 'squared', got {loss!r}.")
+        by_squares = replace(settings, evidence=replace(settings.evidence, tail_evidence=math.inf))
+        options = {"progress": progress, "report": report, "settings": by_squares, "n_jobs": n_jobs}
         search = partial(find_formulas, seed=seed, nested_constraints=nested_constraints, **options)
         few, limits = telling.sample(settings.find_formulas_most_rows, seed), constraints.of_complexity()
         composed = Finisher(learn, held, few, None, -math.inf, limits)  # no time: it keeps the form of the template
@@ -182,8 +186,13 @@ def find_formulas(
     fits_left = math.inf if max_fits is None else max_fits
     most = settings.find_formulas_most_rows
     begun = refitted(starts, plan.finisher(learn, held, telling.sample(most, seed), began + seconds))
+
+    def finished(found: Findings) -> Findings:
+        finisher = plan.finisher(learn, held, learn, began + seconds)
+        return saved.finish(samples.judged(fitted_by_loss(found, finisher, loss)), selection)
+
     if begun.settled is not None:
-        return saved.finish(samples.judged(begun.alone()), selection)
+        return finished(begun.alone())
     saved.keep(begun.formulas)
     found: Findings | None = None
     with workers:
@@ -194,7 +203,7 @@ def find_formulas(
             fits_left -= fits
             refuted = now.best.refuted and now.ended in ("settled", "exhausted")
             if not refuted or few is telling or most >= settings.evidence.most_rows or fits_left <= 0 or plan.over():
-                return saved.finish(samples.judged(begun.joined(found)), selection)
+                return finished(begun.joined(found))
             most *= settings.evidence.row_growth
 
 

@@ -21,6 +21,7 @@ from kanserve.formula.constants.constants import (
     recognise_noisy_constants,
 )
 from kanserve.formula.constants.nonlinear_fit import Constants, refit
+from kanserve.formula.constants.robust_fit import FitLoss, noise_of, pseudo_values, robust_refit
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import Tree, references
 from kanserve.formula.from_network.expression_trees import trees
@@ -102,12 +103,10 @@ class Finisher:
         return stepped if after <= limit else tree
 
     def _settled(self, tree: Tree, law: bool) -> Tree:
-        few = self.few
+        few, share = self.few, SEARCH.get().postprocess_finite_share
         limit = _exact(few.y[:, 0], few.weights)
         exact = _error(tree, few)[0] < limit
-        finite = np.isfinite(evaluate_tree(tree, {}, few.x))
-        if finite.mean() > SEARCH.get().postprocess_finite_share:  # rounding alone takes arcsin(1 + 1e-16) out of range
-            few = few.take(np.flatnonzero(finite))
+        few = _finite(tree, few, share)  # rounding alone takes arcsin(1 + 1e-16) out of range
         x, y, weights = few.x, few.y[:, 0], few.weights
         if not (exact or law):
             tree = refit(tree, x, y, weights=weights)
@@ -143,7 +142,26 @@ class Finisher:
             tree = simplified(recognise_noisy_constants(tree, rows.x, y, names=False, weights=weights), rows.x)
         return tree if self.few is self.learn else self._fitted_to_all(tree)
 
-    def _found(self, tree: Tree) -> ScoredFormula | None:
+    def by_loss(self, found: ScoredFormula, loss: FitLoss) -> ScoredFormula:
+        """The formula with its constants fitted to all rows by a loss, and compared with simple numbers anew."""
+        if found.exact:
+            return found
+        tree = found.formula.tree
+        many = _finite(tree, self.learn.sample(SEARCH.get().postprocess_recognition_rows, 0))
+        x, y, weights = many.x, many.y[:, 0], many.weights
+        tree = robust_refit(tree, x, y, loss, weights=weights)
+        made = self._found(tree, loss)
+        if not (made is None or made.refuted or self.over()):
+            pseudo = pseudo_values(tree, x, y, loss, weights)
+            tree = simplified(recognise_noisy_constants(tree, x, pseudo, weights=weights), x)
+            rows = _finite(tree, self.learn)
+            known = known_constants(tree)
+            simpler = self._found(robust_refit(tree, rows.x, rows.y[:, 0], loss, known, rows.weights), loss)
+            allowed = simpler is not None and self.constraints.allow(simpler.formula.tree)
+            made = simpler if allowed else made
+        return found if made is None else made
+
+    def _found(self, tree: Tree, loss: FitLoss = "squared") -> ScoredFormula | None:
         learn, held = self.learn, self.held
         error, fitted = _error(tree, learn)
         validation, judged = _error(tree, held)
@@ -156,10 +174,10 @@ class Finisher:
         limit = _exact(np.concatenate([learn.y[:, 0], held.y[:, 0]]), joined(learn.weights, held.weights))
         exact = max(error, validation) <= limit and defined == 1 and not memorises(tree, learn.x)
         kan = kan_of(tree, self.inputs, [self.output])
-        refuted = not exact and self._refuted(tree)
-        return ScoredFormula(kan, complexity(tree), error, validation, exact, learn, defined, refuted)
+        refuted = not exact and self._refuted(tree, loss)
+        return ScoredFormula(kan, complexity(tree), error, validation, exact, learn, defined, refuted, loss=loss)
 
-    def _refuted(self, tree: Tree) -> bool:
+    def _refuted(self, tree: Tree, loss: FitLoss = "squared") -> bool:
         """Whether the residuals of all rows, those held out too, depend on the inputs."""
         x = np.concatenate([self.learn.x, self.held.x])
         y = np.concatenate([self.learn.y[:, 0], self.held.y[:, 0]])
@@ -167,7 +185,8 @@ class Finisher:
             residuals = y - evaluate_tree(tree, {}, x)
         residuals = weighted(residuals, joined(self.learn.weights, self.held.weights))
         finite = np.isfinite(residuals)
-        return refutes(residuals[finite], x[finite])
+        residuals = noise_of(residuals[finite], loss).influence(residuals[finite])
+        return refutes(residuals, x[finite])
 
 
 def left_out_error(tree: Tree, rows: Dataset) -> float:
@@ -183,6 +202,12 @@ def left_out_error(tree: Tree, rows: Dataset) -> float:
     with np.errstate(all="ignore"):
         residuals = np.where(y == got, 0.0, (y - got) / np.maximum(rest, 0.0))
     return root_mean_square(residuals, rows.weights)
+
+
+def _finite(tree: Tree, rows: Dataset, share: float = 0.0) -> Dataset:
+    """The rows where a formula is finite, if more than this share are; otherwise all."""
+    finite = np.isfinite(evaluate_tree(tree, {}, rows.x))
+    return rows.take(np.flatnonzero(finite)) if share < finite.mean() < 1 else rows
 
 
 def _estimated(tree: Tree) -> int:

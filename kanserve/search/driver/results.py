@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args, overload
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.data.frames import DataFrame
 from kanserve.errors import DataError, FormatError, InputError, MissingDependencyError
+from kanserve.formula.constants.robust_fit import FitLoss
 from kanserve.search.driver.findings_file import StoredFindings, read_findings, write_findings
 from kanserve.search.driver.findings_table import html_table, latex_table
 from kanserve.search.driver.scored_formula import ScoredFormula
@@ -81,10 +82,15 @@ class Findings(Sequence[ScoredFormula]):
         return "refuted" if self.ended in ("settled", "exhausted") else "out of time"
 
     @property
+    def loss(self) -> FitLoss:
+        """What the constants of the best formula minimise: "squared", "huber" or "student_t"."""
+        return self.best.loss
+
+    @property
     def meaning(self) -> str:
         """The status, and what it says."""
         but = f" But for {self.outliers} outlier{'s' * (self.outliers > 1)}." if self.outliers else ""
-        return f"{self.status}: {_MEANING[self.status]}{but}"
+        return f"{self.status}: {_MEANING[self.status]}{_FITTED[self.loss]}{but}"
 
     @property
     def scores(self) -> tuple[float, ...]:
@@ -249,10 +255,7 @@ class Findings(Sequence[ScoredFormula]):
         """
         best = [candidate is self.best for candidate in self.candidates].index(True)
         facts = {"ended": self.ended, "best": best, "outliers": self.outliers}
-        formulas = [
-            {"parts": dict(candidate.parts), **{name: getattr(candidate, name) for name in _STORED}}
-            for candidate in self.candidates
-        ]
+        formulas = [candidate.facts() for candidate in self.candidates]
         kans = [candidate.kan for candidate in self.candidates]
         write_findings(path, StoredFindings(facts, formulas, kans, self.candidates[0].data))
 
@@ -285,7 +288,7 @@ class Findings(Sequence[ScoredFormula]):
         stored = read_findings(path)
         try:
             made = [
-                ScoredFormula(kan=kan, data=stored.data, **_stored_facts(facts))
+                ScoredFormula.of_facts(facts, kan, stored.data)
                 for kan, facts in zip(stored.kans, stored.formulas, strict=True)
             ]
             ended = stored.facts["ended"]
@@ -341,13 +344,11 @@ _MEANING: dict[Status, str] = {
 }
 
 
-_STORED = {"complexity": float, "error": float, "validation": float, "exact": bool, "defined": float, "refuted": bool}
-"""The facts of a formula in a file, beside its network and its samples."""
-
-
-def _stored_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {str(name): str(text) for name, text in dict(facts["parts"]).items()}
-    return {"parts": parts} | {name: kind(facts[name]) for name, kind in _STORED.items()}
+_FITTED: dict[FitLoss, str] = {
+    "squared": "",
+    "huber": " Its constants are fitted by Huber's loss.",
+    "student_t": " Its constants are fitted by the loss of Student's t.",
+}
 
 
 def checked_selection(selection: str) -> None:

@@ -1,25 +1,37 @@
 """A formula that a search found, with its errors."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.data.frames import DataFrame, is_frame, named_columns
+from kanserve.data.row_weights import weighted
 from kanserve.errors import DataError
 from kanserve.formula import evaluate_tree, formulas
 from kanserve.formula.constants.constants import Constant, constants_of, known_constants
+from kanserve.formula.constants.robust_fit import FitLoss, pseudo_values
 from kanserve.formula.constants.uncertainty import Uncertainty, uncertainty
 from kanserve.formula.expressions.formula import Formula
 from kanserve.network.evaluate import as_rows, evaluate
 from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
+
+_STORED: dict[str, Callable[[Any], Any]] = {
+    "complexity": float,
+    "error": float,
+    "validation": float,
+    "exact": bool,
+    "defined": float,
+    "refuted": bool,
+    "loss": str,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +44,9 @@ class ScoredFormula:
 
     `refuted`: the residuals of all rows depend on the inputs, so the formula is not the law, and its constants have no
     standard errors.
+
+    `loss`: what its constants minimise. For "huber" and "student_t" the standard errors are those of robust estimates,
+    and prediction intervals follow the errors of the samples, whose tails may be heavy.
 
     `parts`: with a template, the formula of each unknown function, such as {"f(a)": "2*a^2"}.
 
@@ -47,6 +62,7 @@ class ScoredFormula:
     defined: float = 1.0
     refuted: bool = False
     parts: Mapping[str, str] = field(default_factory=dict)
+    loss: FitLoss = "squared"
 
     @cached_property
     def formula(self) -> Formula:
@@ -65,8 +81,11 @@ class ScoredFormula:
         if self.refuted:
             raise DataError("The residuals depend on the inputs: a formula that is refuted has no standard errors.")
         tree = self.formula.tree
-        x, y, weights = self._rows
-        return uncertainty(tree, x, y, known_constants(tree), weights)
+        rows, (x, y, weights) = self._finite, self._rows
+        errors = None
+        if self.loss != "squared":
+            errors = np.abs(weighted(rows.y[:, 0] - evaluate_tree(tree, {}, x), weights))
+        return uncertainty(tree, x, y, known_constants(tree), weights, errors)
 
     def predict(self, x: ArrayLike | DataFrame) -> Array:
         """The values (N,) of the formula at rows x (N, inputs), or at a table's rows, whose columns go by name.
@@ -89,10 +108,31 @@ class ScoredFormula:
         return as_rows(self.kan, rows)
 
     @cached_property
+    def _finite(self) -> Dataset:
+        """The rows that the formula was fitted to, where it is finite."""
+        return self.data.take(np.flatnonzero(np.isfinite(evaluate_tree(self.formula.tree, {}, self.data.x))))
+
+    @property
     def _rows(self) -> tuple[Array, Array, Array | None]:
-        """The rows that the formula was fitted to, where it is finite, and their weights."""
-        rows = self.data.take(np.flatnonzero(np.isfinite(evaluate_tree(self.formula.tree, {}, self.data.x))))
-        return rows.x, rows.y[:, 0], rows.weights
+        """Inputs, the outputs of which the formula is the least-squares fit, and weights."""
+        rows = self._finite
+        y = rows.y[:, 0]
+        if self.loss != "squared":
+            y = pseudo_values(self.formula.tree, rows.x, y, self.loss, rows.weights)
+        return rows.x, y, rows.weights
+
+    def facts(self) -> dict[str, Any]:
+        """What a file holds of the formula, beside its network and its samples."""
+        return {"parts": dict(self.parts), **{name: getattr(self, name) for name in _STORED}}
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any], kan: Kan, data: Dataset) -> "ScoredFormula":
+        """The formula of `facts`; KeyError, TypeError or ValueError if these are incomplete."""
+        parts = {str(name): str(text) for name, text in dict(facts["parts"]).items()}
+        known = {name: kind(facts[name]) for name, kind in _STORED.items()}
+        if known["loss"] not in get_args(FitLoss):
+            raise ValueError(f"loss is {known['loss']!r:.40}")
+        return cls(kan=kan, data=data, parts=parts, **known)
 
     def __str__(self) -> str:
         notes = [f"complexity {self.complexity:g}", f"validation error {self.validation:.3g}"]

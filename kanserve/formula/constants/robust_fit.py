@@ -1,0 +1,162 @@
+"""Robust fits of the constants of a formula: Huber's and Student's t, by iteratively reweighted least squares.
+
+    tree = robust_refit(tree, x, y, "student_t")                     # the constants fitted
+    uncertainty(tree, x, pseudo_values(tree, x, y, "student_t"))     # and their standard errors
+
+Least squares of the pseudo-values, in which each residual r is replaced by s·ψ(r/s) / mean(ψ'), has the same solution,
+and gives Huber's covariance of the estimates (Huber and Ronchetti, Robust Statistics, 2009, sections 7.6 and 7.8). So
+all that works with least squares, as recognising constants does, works with a robust loss too.
+
+The t has the scale and the degrees of freedom of maximum likelihood (Lange, Little and Taylor, Journal of the American
+Statistical Association 84, 1989). Huber's scale is that of the median absolute deviation.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.formula.constants.nonlinear_fit import Constants, FitData, all_fitted, checked_data, size
+from kanserve.formula.expressions.tree import Tree, evaluate_tree
+from kanserve.formula.formula_limits import LIMITS
+
+Array = NDArray[np.float64]
+FitLoss = Literal["squared", "huber", "student_t"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The distribution of residuals by a loss: their scale, and the degrees of freedom of a t; infinite for others."""
+
+    loss: FitLoss
+    scale: float
+    degrees: float = math.inf
+
+    def influence(self, residuals: Array) -> Array:
+        """s·ψ(r/s): the residuals (N,), but large ones cut off by Huber's loss, and little by little by a t."""
+        if self.loss == "squared":
+            return residuals
+        return residuals * self.shares(residuals)
+
+    def shares(self, residuals: Array) -> Array:
+        """The weights (N,) of residuals in least squares, ψ(z)/z with z = r/s."""
+        z = np.abs(residuals) / self.scale
+        if self.loss == "huber":
+            return np.minimum(1.0, LIMITS.robust_fit_huber / np.maximum(z, LIMITS.robust_fit_huber))
+        return np.asarray((self.degrees + 1) / (self.degrees + z**2))
+
+    def pseudo_residuals(self, residuals: Array) -> Array:
+        """s·ψ(r/s) / mean(ψ'), whose variance is that which least squares needs for the errors of a robust fit."""
+        if self.loss == "squared":
+            return residuals
+        z = residuals / self.scale
+        if self.loss == "huber":
+            slopes = np.where(np.abs(z) < LIMITS.robust_fit_huber, 1.0, 0.0)
+        else:
+            slopes = (self.degrees + 1) * (self.degrees - z**2) / (self.degrees + z**2) ** 2
+        return self.influence(residuals) / max(float(slopes.mean()), LIMITS.robust_fit_least_slope)
+
+
+def robust_refit(
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    loss: FitLoss,
+    fixed: Collection[int] = (),
+    weights: ArrayLike | None = None,
+) -> Tree:
+    """The tree with the constants that fit y (N,) at rows x (N, inputs) best by a loss, from the current ones.
+
+    Numbers at the positions `fixed` stay. With weights (N,), the errors of a row of weight w have the scale of all
+    others over the root of w. A tree that is not finite on some row is returned as it is.
+    """
+    data = checked_data(x, y, weights)
+    constants = Constants(tree, fixed)
+    settled = frozenset(range(len(constants.tree))) - set(constants.places)
+    state = all_fitted(constants.tree, data, settled)
+    if loss == "squared" or not math.isfinite(state.error):
+        return state.tree
+    # The likelihood of a t may have several maxima: Huber's fit leads to the right one.
+    for step_loss in dict.fromkeys(("huber", loss)):
+        for _ in range(LIMITS.robust_fit_most_steps):
+            residuals = data.weighted(data.y - evaluate_tree(state.tree, {}, data.x))
+            noise = noise_of(residuals, step_loss, size(data.weighted(data.y)))
+            roots = np.sqrt(noise.shares(residuals))
+            own = FitData(data.x, data.y, roots if data.roots is None else roots * data.roots)
+            before, state = state.tree, all_fitted(state.tree, own, settled)
+            moved = evaluate_tree(state.tree, {}, data.x) - evaluate_tree(before, {}, data.x)
+            if not size(data.weighted(moved)) > LIMITS.robust_fit_settled * noise.scale / math.sqrt(len(data.y)):
+                break
+    return state.tree
+
+
+def noise_of(residuals: Array, loss: FitLoss, large: float = 0.0) -> Noise:
+    """The distribution by a loss of residuals (N,), times the roots of weights; `large` is the size of the outputs.
+
+    It is that of some of them if they are many.
+    """
+    residuals = residuals[:: -(-len(residuals) // LIMITS.robust_fit_most_rows)]
+    least = LIMITS.robust_fit_least_scale * max(large, float(np.abs(residuals).max())) or 1.0
+    if loss == "squared":
+        return Noise(loss, max(size(residuals), least))
+    found = Noise("huber", max(1.4826 * float(np.median(np.abs(residuals))), least))
+    if loss == "huber":
+        return found
+    best = -math.inf
+    for degrees in LIMITS.robust_fit_degrees:
+        noise = _student(residuals, degrees, found.scale, least)
+        likelihood = log_likelihood(residuals, noise)
+        if likelihood < best:  # it has one maximum
+            break
+        found, best = noise, likelihood
+    return found
+
+
+def log_likelihood(residuals: Array, noise: Noise) -> float:
+    """Of residuals (N,) under a t, or under a normal distribution for other losses."""
+    z = residuals / noise.scale
+    nu = noise.degrees
+    if math.isinf(nu):
+        return -len(z) * math.log(noise.scale * math.sqrt(2 * math.pi)) - 0.5 * float(z @ z)
+    level = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi) - math.log(noise.scale)
+    return len(z) * level - (nu + 1) / 2 * float(np.log1p(z**2 / nu).sum())
+
+
+def tail_evidence(residuals: Array) -> float:
+    """Twice the logarithm of how much more likely residuals (N,) are under a t than under a normal distribution.
+
+    For normal residuals it is above 10.8 once in two thousand times (half a chi-squared of one degree of freedom).
+    """
+    if not residuals.any():
+        return 0.0
+    student, normal = noise_of(residuals, "student_t"), noise_of(residuals, "squared")
+    return 2 * (log_likelihood(residuals, student) - log_likelihood(residuals, normal))
+
+
+def pseudo_values(
+    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, loss: FitLoss, weights: ArrayLike | None = None
+) -> Array:
+    """The outputs (N,) of which a formula, fitted to y (N,) at rows x (N, inputs) by a loss, is that of least squares.
+
+    With weights, which are above 0, this is weighted least squares.
+    """
+    data = checked_data(x, y, weights)
+    got = evaluate_tree(tree, {}, data.x)
+    residuals = data.weighted(data.y - got)
+    found = noise_of(residuals, loss, size(data.weighted(data.y))).pseudo_residuals(residuals)
+    return np.asarray(got + (found if data.roots is None else found / data.roots))
+
+
+def _student(residuals: Array, degrees: float, scale: float, least: float) -> Noise:
+    """The t with these degrees of freedom and the scale of maximum likelihood, by iteration from another scale."""
+    squares, variance = residuals**2, scale**2
+    for _ in range(LIMITS.robust_fit_scale_steps):
+        # By the sum of the weights, not by their number: the solution is the same, and is reached sooner.
+        shares = (degrees + 1) / (degrees + squares / variance)
+        before, variance = variance, max(float((shares * squares).sum() / shares.sum()), least**2)
+        if abs(variance - before) <= LIMITS.robust_fit_scale_settled * variance:
+            break
+    return Noise("student_t", math.sqrt(variance), degrees)

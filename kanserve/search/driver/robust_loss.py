@@ -1,0 +1,31 @@
+"""The loss of the last fits: given, or chosen by the tails of the residuals."""
+
+import numpy as np
+
+from kanserve.data.row_weights import weighted
+from kanserve.formula.constants.robust_fit import FitLoss, tail_evidence
+from kanserve.search.driver.postprocess import Finisher
+from kanserve.search.driver.results import Findings, pareto_front
+from kanserve.search.driver.search_rows import Loss
+from kanserve.search.search_settings import SEARCH
+
+
+def fitted_by_loss(found: Findings, finisher: Finisher, loss: Loss) -> Findings:
+    """The findings with the constants of all formulas fitted by a loss; of "auto", by that of Student's t where the
+    residuals of the best formula are noise with heavy tails."""
+    chosen = _chosen(found, finisher) if loss == "auto" else loss
+    if chosen == "squared" or found.best.exact:
+        return found
+    made = {candidate: finisher.by_loss(candidate, chosen) for candidate in found}
+    settled = made[found.best] if found.ended == "settled" else None
+    return pareto_front(list(made.values()), settled, found.ended)
+
+
+def _chosen(found: Findings, finisher: Finisher) -> FitLoss:
+    settings, best = SEARCH.get(), found.best
+    if best.exact or best.refuted:
+        return "squared"
+    rows = finisher.learn.sample(settings.postprocess_recognition_rows, 0)
+    residuals = weighted(rows.y[:, 0] - best(rows.x), rows.weights)
+    heavy = tail_evidence(residuals[np.isfinite(residuals)]) > settings.evidence.tail_evidence
+    return "student_t" if heavy else "squared"
