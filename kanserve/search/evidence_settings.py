@@ -58,6 +58,9 @@ class EvidenceSettings:
     """Twice the logarithm of how much more likely the residuals are under a t than normal, from which their tails are
     heavy: for normal residuals once in twenty thousand searches."""
 
+    tail_deviations: float = 2.0
+    """Deviations beyond which errors with heavy tails are cut off while structure is looked for."""
+
     # outliers
     outlier_most_rows: int = 3000
     """Samples among which outliers are looked for; the others are compared with these."""

@@ -16,6 +16,7 @@ from kanserve.errors import DataError, InputError
 from kanserve.search.driver.baselines import baselines
 from kanserve.search.driver.constraints import Constraints, checked_constraints
 from kanserve.search.driver.decompose import solved, solved_with
+from kanserve.search.driver.heavy_tails import winsorised
 from kanserve.search.driver.postprocess import Finisher
 from kanserve.search.driver.preprocess import Prepared, prepared
 from kanserve.search.driver.results import Ending, Findings, Selection, checked_selection, pareto_front
@@ -198,7 +199,7 @@ def find_formulas(
     with workers:
         while True:
             few = telling.sample(most, seed)
-            now, fits = plan.search(few, fits_left)
+            now, fits = plan.search(few if loss == "squared" else winsorised(few), fits_left)
             found = now if found is None or now.best.validation < found.best.validation else found
             fits_left -= fits
             refuted = now.best.refuted and now.ended in ("settled", "exhausted")

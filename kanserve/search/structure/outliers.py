@@ -33,7 +33,7 @@ def outliers(x: Array, y: Array, seed: int = 0, weights: Array | None = None) ->
     if len(y) > settings.outlier_most_rows:
         some = np.sort(np.random.default_rng(seed).permutation(len(y))[: settings.outlier_most_rows])
     roots = np.ones(len(y)) if weights is None else square_roots(weights)
-    fit = _RobustFit(x[some], y[some], roots[some])
+    fit = RobustFit(x[some], y[some], roots[some])
     near = neighbours(fit.ranks, settings.outlier_neighbours)
     around = np.median(fit.residuals[near], axis=1)
     alone = roots[some] * (fit.residuals - around)
@@ -64,7 +64,7 @@ def _gap(sizes: Array) -> float:
     return float(largest[np.argmax(ratios) + 1]) if ratios.max() > settings.outlier_gap else np.inf
 
 
-class _RobustFit:
+class RobustFit:
     """A polynomial fitted to samples by Tukey's biweight, and their neighbours by rank."""
 
     def __init__(self, x: Array, y: Array, roots: Array) -> None:

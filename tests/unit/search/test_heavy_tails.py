@@ -1,0 +1,45 @@
+"""Large errors are cut off where the noise has heavy tails, and nowhere else."""
+
+import numpy as np
+import pytest
+
+from kanserve.data.dataset import Dataset
+from kanserve.search.driver.heavy_tails import winsorised
+
+X = np.random.default_rng(0).uniform(-2, 2, (1000, 2))
+HEAVY = 0.1 * np.random.default_rng(1).standard_t(2.5, 1000)
+NORMAL = 0.1 * np.random.default_rng(1).normal(size=1000)
+LAW = X[:, 0] * X[:, 1] ** 2 + np.sin(X[:, 0])
+
+
+def test_large_errors_are_cut_off_beside_the_law():
+    rows = winsorised(Dataset(X, LAW + HEAVY))
+    off = np.abs(rows.y[:, 0] - LAW)
+    assert off.max() < 0.45 < 1 < np.abs(HEAVY).max()
+    kept = np.abs(HEAVY) < 0.1
+    assert np.array_equal(rows.y[kept, 0], (LAW + HEAVY)[kept])
+
+
+@pytest.mark.parametrize(
+    "y",
+    [LAW, LAW + NORMAL, 1 / (X[:, 0] - 2.01) + 0.01 * HEAVY, np.sin(9 * X[:, 0]) * np.cos(7 * X[:, 1]), np.ones(1000)],
+    ids=["exact", "normal noise", "a pole", "waves", "a constant"],
+)
+def test_other_samples_stay_as_they_are(y):
+    rows = Dataset(X, y)
+    assert winsorised(rows) is rows
+
+
+def test_few_samples_and_constant_inputs_stay_as_they_are():
+    few = Dataset(X[:20], (LAW + HEAVY)[:20])
+    alone = Dataset(np.ones((100, 1)), HEAVY[:100])
+    assert winsorised(few) is few and winsorised(alone) is alone
+
+
+def test_samples_of_little_weight_may_have_large_errors():
+    sizes = np.where(X[:, 0] > 0, 1.0, 20.0)
+    unequal = Dataset(X, LAW + sizes * NORMAL, weights=1 / sizes**2)
+    assert winsorised(unequal) is unequal
+    rows = winsorised(Dataset(X, LAW + sizes * HEAVY, weights=1 / sizes**2))
+    off = np.abs(rows.y[:, 0] - LAW) / sizes
+    assert off.max() < 0.6 < 1 < np.abs(HEAVY).max()
