@@ -33,4 +33,5 @@ def winsorised(rows: Dataset) -> Dataset:
     cut = np.clip(residuals, -limit, limit)
     if not adequate(cut, x, deviation(y, rows.weights)):
         return rows
+    cut /= np.mean(np.abs(residuals) < limit)  # a law fits these as it would by Huber's loss: see `robust_fit`
     return replace(rows, y=(y - (residuals - cut) / roots)[:, None])

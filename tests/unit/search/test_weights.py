@@ -54,6 +54,7 @@ def test_a_weight_of_two_is_the_sample_twice_in_a_projection():
 def test_errors_are_weighted_means():
     y, tree = noisy(A, 0.3), compose.linear((0,), (1.0,))
     rows = split(X, y, 0, TIMES.astype(float))
+    assert rows.weights is not None
     assert judged(network(tree, 2), rows).error == pytest.approx(
         np.sqrt(np.average((rows.x[:, 0] - rows.y) ** 2, weights=rows.weights)) / rows.spread
     )
@@ -100,13 +101,15 @@ def test_a_search_finds_the_law_under_noise_that_only_the_weights_tell():
 
 
 def test_weights_are_kept_in_a_file_and_rows_of_weight_0_are_left_out(tmp_path):
-    weights = TIMES - 1.0
+    weights = np.asarray(TIMES - 1.0, np.float64)
     y = np.where(weights > 0, A / B, 1e6)
     found = find_formulas(Dataset(X, y, weights=weights), max_fits=300)
     assert found.best.formula.text == "x1/x2" and found.status == "exact"
     found.save(tmp_path / "found.safetensors")
     loaded = Findings.load(tmp_path / "found.safetensors")[0].data
-    assert np.array_equal(loaded.weights, found[0].data.weights) and set(loaded.weights) == {1.0, 2.0}
+    kept = found[0].data.weights
+    assert loaded.weights is not None and kept is not None
+    assert np.array_equal(loaded.weights, kept) and set(loaded.weights) == {1.0, 2.0}
 
 
 def test_equal_weights_change_nothing():
@@ -122,7 +125,7 @@ def test_every_part_of_the_samples_has_its_weights(held_out):
     rows = Dataset(X, A, weights=1 + A) if held_out else Dataset(X[:20], A[:20], weights=1 + A[:20])
     samples = search_rows(rows, 0, "auto")
     for part in (samples.learn, samples.held, samples.learn.sample(10, 0)):
-        assert np.array_equal(part.weights, 1 + part.x[:, 0])
+        assert part.weights is not None and np.array_equal(part.weights, 1 + part.x[:, 0])
 
 
 def test_weights_that_no_sample_can_have_are_refused():
@@ -147,7 +150,8 @@ def test_helpers_of_weights():
     assert root_mean_square(values, weights) == pytest.approx(np.sqrt(3))
     assert deviation(values, weights) == pytest.approx(np.sqrt(3) / 2)
     assert weighted(values, weights) == pytest.approx([np.sqrt(1.5), 3 * np.sqrt(0.5)])
-    assert joined(None, None) is None and joined(weights, weights).tolist() == [3e300, 1e300] * 2
+    both = joined(weights, weights)
+    assert joined(None, None) is None and both is not None and both.tolist() == [3e300, 1e300] * 2
 
 
 @pytest.mark.slow
