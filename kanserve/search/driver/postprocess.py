@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.data.row_weights import deviation, joined, root_mean_square, weighted
-from kanserve.errors import FormulaError
+from kanserve.errors import DataError, FormulaError
 from kanserve.formula import evaluate_tree
 from kanserve.formula.algebra.saturation import without_saturation
 from kanserve.formula.algebra.simplify import simplified
@@ -144,9 +144,13 @@ class Finisher:
 
     def by_loss(self, found: ScoredFormula, loss: FitLoss) -> ScoredFormula:
         """The formula with its constants fitted to all rows by a loss, and compared with simple numbers anew."""
-        if found.exact:
-            return found
-        tree = found.formula.tree
+        try:
+            made = None if found.exact else self._by_loss(found.formula.tree, loss)
+        except (DataError, FormulaError):
+            made = None
+        return found if made is None else made
+
+    def _by_loss(self, tree: Tree, loss: FitLoss) -> ScoredFormula | None:
         many = _finite(tree, self.learn.sample(SEARCH.get().postprocess_recognition_rows, 0))
         x, y, weights = many.x, many.y[:, 0], many.weights
         tree = robust_refit(tree, x, y, loss, weights=weights)
@@ -159,7 +163,7 @@ class Finisher:
             simpler = self._found(robust_refit(tree, rows.x, rows.y[:, 0], loss, known, rows.weights), loss)
             allowed = simpler is not None and self.constraints.allow(simpler.formula.tree)
             made = simpler if allowed else made
-        return found if made is None else made
+        return made
 
     def _found(self, tree: Tree, loss: FitLoss = "squared") -> ScoredFormula | None:
         learn, held = self.learn, self.held

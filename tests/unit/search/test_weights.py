@@ -12,7 +12,9 @@ from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.formula.constants.student_t import student_quantile
 from kanserve.formula.constants.uncertainty import uncertainty
 from kanserve.formula.to_network.from_formula import from_formula
+from kanserve.search.driver.baselines import baselines
 from kanserve.search.driver.postprocess import left_out_error
+from kanserve.search.driver.preprocess import prepared
 from kanserve.search.driver.search_rows import search_rows
 from kanserve.search.fit.residual_test import adequate, lack_of_fit
 from kanserve.search.fit.training import judged, split
@@ -98,6 +100,22 @@ def test_a_search_finds_the_law_under_noise_that_only_the_weights_tell():
     assert found.best.formula.text == "3*x1/x2" and found.status == "within noise"
     mean_size = 1 / np.sqrt(np.mean(1 / sizes**2))
     assert found.best.error == pytest.approx(mean_size, rel=0.15)
+
+
+def test_a_sum_of_functions_is_found_where_weights_tell_the_noise():
+    sizes = 0.02 * np.exp(1.2 * A)
+    y = noisy(np.sin(2 * A) + B**2, sizes)
+    found = find_formulas(Dataset(X, y, weights=1 / sizes**2), max_fits=100)
+    assert found.best.formula.text == "sin(2*x1) + x2^2" and found.status == "within noise"
+
+
+def test_baselines_of_a_repeated_sample_are_those_of_twice_its_weight():
+    x, y, times = X[:15], noisy(A * B, 0.3)[:15], TIMES[:15]
+    once = baselines(prepared(Dataset(x, y, weights=1.0 * times)), 0, ("sin", "exp"))
+    many = Dataset(np.repeat(x, times, axis=0), np.repeat(y, times))
+    repeated = baselines(prepared(many), 0, ("sin", "exp"))
+    assert len(many) < 40 and len(once) > 5  # none is held out
+    assert [fit.error for fit in once[:4]] == pytest.approx([fit.error for fit in repeated[:4]])
 
 
 def test_weights_are_kept_in_a_file_and_rows_of_weight_0_are_left_out(tmp_path):
