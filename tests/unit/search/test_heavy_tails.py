@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from kanserve import from_formula
 from kanserve.data.dataset import Dataset
+from kanserve.data.datasets import load_equations
 from kanserve.search.driver.heavy_tails import winsorised
 from kanserve.search.fit.residual_test import adequate
 
@@ -43,3 +45,15 @@ def test_samples_of_little_weight_may_have_large_errors():
     rows = winsorised(Dataset(X, LAW + sizes * HEAVY, weights=1 / sizes**2))
     off = np.abs(rows.y[:, 0] - LAW) / sizes
     assert off.max() < 0.6 < 1 < np.abs(HEAVY).max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["feynman", "feynman_dimensional", "field_suites"])
+def test_nothing_is_cut_off_an_exact_law(table):
+    """Also where the polynomial is far from the law, and where it leaves little that depends on the inputs."""
+    for equation in load_equations(table):
+        low, high = np.array(list(equation.ranges.values())).T
+        x = np.random.default_rng(0).uniform(low, high, (500, len(low)))
+        y = from_formula(equation.formula, inputs=list(equation.ranges))(x)[:, 0]
+        rows = Dataset(x[np.isfinite(y)], y[np.isfinite(y)])
+        assert winsorised(rows) is rows, equation.name
