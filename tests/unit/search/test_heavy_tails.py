@@ -47,7 +47,6 @@ def test_samples_of_little_weight_may_have_large_errors():
     assert off.max() < 0.6 < 1 < np.abs(HEAVY).max()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("table", ["feynman", "feynman_dimensional", "field_suites"])
 def test_nothing_is_cut_off_an_exact_law(table):
     """Also where the polynomial is far from the law, and where it leaves little that depends on the inputs."""
