@@ -105,7 +105,7 @@ def test_a_search_finds_the_law_under_noise_that_only_the_weights_tell():
 def test_a_sum_of_functions_is_found_where_weights_tell_the_noise():
     sizes = 0.02 * np.exp(1.2 * A)
     y = noisy(np.sin(2 * A) + B**2, sizes)
-    found = find_formulas(Dataset(X, y, weights=1 / sizes**2), max_fits=100)
+    found = find_formulas(Dataset(X, y, weights=np.asarray(1 / sizes**2, np.float64)), max_fits=100)
     assert found.best.formula.text == "sin(2*x1) + x2^2" and found.status == "within noise"
 
 
