@@ -189,6 +189,8 @@ class Finisher:
             residuals = y - evaluate_tree(tree, {}, x)
         residuals = weighted(residuals, joined(self.learn.weights, self.held.weights))
         finite = np.isfinite(residuals)
+        if not finite.any():
+            return False
         residuals = noise_of(residuals[finite], loss).influence(residuals[finite])
         return refutes(residuals, x[finite])
 

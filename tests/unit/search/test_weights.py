@@ -105,13 +105,13 @@ def test_a_search_finds_the_law_under_noise_that_only_the_weights_tell():
 def test_a_sum_of_functions_is_found_where_weights_tell_the_noise():
     sizes = 0.02 * np.exp(1.2 * A)
     y = noisy(np.sin(2 * A) + B**2, sizes)
-    found = find_formulas(Dataset(X, y, weights=np.asarray(1 / sizes**2, np.float64)), max_fits=100)
+    found = find_formulas(Dataset(X, y, weights=1 / sizes**2), max_fits=100)
     assert found.best.formula.text == "sin(2*x1) + x2^2" and found.status == "within noise"
 
 
 def test_baselines_of_a_repeated_sample_are_those_of_twice_its_weight():
     x, y, times = X[:15], noisy(A * B, 0.3)[:15], TIMES[:15]
-    once = baselines(prepared(Dataset(x, y, weights=1.0 * times)), 0, ("sin", "exp"))
+    once = baselines(prepared(Dataset(x, y, weights=times.astype(np.float64))), 0, ("sin", "exp"))
     many = Dataset(np.repeat(x, times, axis=0), np.repeat(y, times))
     repeated = baselines(prepared(many), 0, ("sin", "exp"))
     assert len(many) < 40 and len(once) > 5  # none is held out
