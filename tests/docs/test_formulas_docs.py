@@ -18,9 +18,12 @@ def test_every_block_of_the_page_runs(
 ):
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    first, template, own, results = blocks("python", PAGE)
+    first, weighted, template, own, results = blocks("python", PAGE)
     exec(compile(first.replace("seconds=20", "max_fits=500"), "formulas.md", "exec"), names)
     assert names["found"].status == "within noise" and "m*c^3/sqrt(c^2 - v^2)" in capsys.readouterr().out
+    exec(compile(weighted, "formulas.md", "exec"), names)
+    assert names["found"].status == "within noise" and names["found"].best.formula.text.count("exp(-") == 1
+    capsys.readouterr()
     exec(compile(template, "formulas.md", "exec"), names)
     assert capsys.readouterr().out.strip() in template
     exec(compile(own, "formulas.md", "exec"), names)
