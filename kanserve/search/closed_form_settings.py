@@ -56,6 +56,8 @@ class ClosedFormSettings:
     """Highest total degree with more inputs than those."""
     linked_degree: int = 4
     """Highest total degree under a function: a high one, of few rows, comes close to any smooth law."""
+    exponent_inputs: int = 4
+    """Inputs up to which laws with inputs in exponents are tried."""
     polynomial_rows_per_term: int = 2
     """Rows needed per term: with fewer, any values are a polynomial."""
     polynomial_exact_error: float = 1e-10

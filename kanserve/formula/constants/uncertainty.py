@@ -120,4 +120,5 @@ def _inverse(jacobian: Array) -> tuple[Array, NDArray[np.bool_], int]:
     kept[: len(s)] = s > LIMITS.uncertainty_undetermined * s[0]
     along = vt[kept] * scale / s[kept[: len(s)], None]
     free = np.abs(vt[~kept]).max(axis=0, initial=0.0) > LIMITS.uncertainty_takes_part
-    return along.T @ along, ~free, int(kept.sum())
+    with np.errstate(over="ignore"):
+        return along.T @ along, ~free, int(kept.sum())

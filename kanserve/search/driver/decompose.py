@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kanserve.network.evaluate import evaluate
 from kanserve.search.fit import closed_forms
 from kanserve.search.fit.additive import additive
-from kanserve.search.fit.by_shape import by_shapes, unlinked
+from kanserve.search.fit.by_shape import LOW_DEGREES, by_shapes, unlinked
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
@@ -78,9 +78,12 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
     if one.exact <= settings.closed_forms.largest_tolerance:
         yield from _closed_forms(one, search)
     if one.inputs == 1:
-        yield "shapes", partial(by_shapes, one, search)
+        attempts: list[tuple[str, Attempt]] = [("shapes", partial(by_shapes, one, search))]
         if (x > 0).all() or (x < 0).all():
-            yield "shapes of 1/x", partial(_of_reciprocal, one, search)
+            attempts.append(("shapes of 1/x", partial(_of_reciprocal, one, search)))
+            if far_from_polynomial(1 / x, y, LOW_DEGREES[1]) < far_from_polynomial(x, y, LOW_DEGREES[1]):
+                attempts.reverse()
+        yield from attempts
         return
     if one.measured and one.inputs <= settings.evidence.additive_inputs:
         yield "sum of functions of one input", partial(additive, one, search)
@@ -104,6 +107,8 @@ def _closed_forms(one: SearchProblem, search: Search) -> Iterator[tuple[str, Att
     attempts["rational function"] = closed_forms.rational
     if one.inputs <= settings.term_inputs:
         attempts["function of a closed form"] = closed_forms.linked
+    if 1 < one.inputs <= settings.exponent_inputs:
+        attempts["inputs as exponents"] = closed_forms.inputs_as_exponents
     if 1 < one.inputs <= settings.wave_inputs:
         attempts["product of waves"] = closed_forms.product_of_waves
     if one.inputs == 1 and not few:

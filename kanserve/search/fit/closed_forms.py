@@ -151,8 +151,49 @@ def power_of_size(one: SearchProblem, search: Search) -> FittedNetwork | None:
     odd = bool((signs == signs[0]).all())
     if odd:
         factors.append(Sum((Curve(0, Symbolic("sign", 1.0, 0.0, 1.0, 0.0), without_constant=True),)))
+    if not factors:
+        return None
     turned = scale * float(signs[0] if odd else np.sign(one.y.sum()))
     return search.judge(compose.scaled(compose.product(factors), turned), one)
+
+
+def inputs_as_exponents(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as exp(P) or exp(±exp(P)) with P of degree 2 in the inputs and their logarithms: x^y, exp(-(t/l)^k)."""
+    if not ((one.x > 0).all() and {"exp", "log"} <= {*search.library}) or (one.y == 0).any():
+        return None
+    budget.count_fit()
+    columns = np.column_stack([one.x, np.log(one.x)])
+    first = np.log(np.abs(one.y))
+    sign = float(np.sign(one.y[0]))
+    if (np.sign(one.y) != sign).any():
+        return None
+    targets = [(first, False)] + ([(np.log(np.abs(first)), True)] if (first > 0).all() or (first < 0).all() else [])
+    for values, twice in targets:
+        found = sparse_polynomial(columns, values, 2)
+        if found is None:
+            continue
+        node = compose.total(
+            [_of_logarithms(powers, c) for powers, c in zip(found.powers, found.coefficients, strict=True)]
+        )
+        node = Sum((Curve(node, Symbolic("exp", 1.0, 0.0, float(np.sign(first[0])) if twice else sign, 0.0)),))
+        if twice:
+            node = Sum((Curve(node, Symbolic("exp", 1.0, 0.0, sign, 0.0)),))
+        judged = search.judge(node, one)
+        if judged.error < one.exact:
+            return judged
+    return None
+
+
+def _of_logarithms(powers: Sequence[int], coefficient: float) -> Node:
+    """A product of powers of the inputs and, after them, of their logarithms."""
+    inputs = len(powers) // 2
+    logarithms = [_named(i, "log") for i in range(inputs) for _ in range(powers[inputs + i])]
+    rest = compose.monomial(range(inputs), [float(power) for power in powers[:inputs]], coefficient)
+    if not logarithms:
+        return rest
+    if not any(powers[:inputs]):
+        return compose.scaled(compose.product(logarithms), coefficient)
+    return compose.product([rest, *logarithms])
 
 
 def linked(one: SearchProblem, search: Search) -> FittedNetwork | None:

@@ -113,6 +113,7 @@ def _deviation(residuals: Array, bins: NDArray[np.int64]) -> float:
     means, freedom = sums / rows, rows - 1
     variances = np.maximum(squares / rows - means**2, 1e-300) * rows / freedom
     # The square of Student's t has this mean; cube roots of such sums are nearly normal (Wilson and Hilferty, 1931).
-    squares_of_t = rows * means**2 / variances * (freedom - 2) / freedom
+    with np.errstate(over="ignore"):
+        squares_of_t = rows * means**2 / variances * (freedom - 2) / freedom
     spread = 2 / (9 * len(rows))
     return float((np.mean(squares_of_t) ** (1 / 3) - (1 - spread)) / np.sqrt(spread))

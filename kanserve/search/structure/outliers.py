@@ -60,7 +60,8 @@ def _gap(sizes: Array) -> float:
     """The lower end of the widest gap, as a ratio, among the largest sizes; infinity if it is no wider than chance."""
     settings = SEARCH.get().evidence
     largest = np.sort(sizes)[::-1][: int(settings.outlier_share * len(sizes)) + 1]
-    ratios = largest[:-1] / np.maximum(largest[1:], 1e-300)
+    with np.errstate(over="ignore"):
+        ratios = largest[:-1] / np.maximum(largest[1:], 1e-300)
     return float(largest[np.argmax(ratios) + 1]) if ratios.max() > settings.outlier_gap else np.inf
 
 

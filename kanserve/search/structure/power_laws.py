@@ -65,7 +65,7 @@ def times_exponential(x: Array, y: Array) -> PowerLaw | None:
     rates = values[inputs:] / size
     with np.errstate(all="ignore"):
         product = _product(x, powers) * np.exp(x @ rates)
-        scale = float(product @ y) / float(product @ product)
+        scale = float(product @ y / (product @ product))
         error = root_mean_square(y - scale * product)
     if not error < settings.closed_forms.power_law_rounding * root_mean_square(y):
         return None
@@ -111,7 +111,7 @@ def _checked(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, tu
         return None
     with np.errstate(all="ignore"):
         product = _product(x, powers)
-        coefficient = float(product @ y) / float(product @ product)
+        coefficient = float(product @ y / (product @ product))
         residuals = y - coefficient * product
         error = root_mean_square(residuals)
     found = coefficient, tuple(float(power) for power in powers)

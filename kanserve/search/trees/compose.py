@@ -15,7 +15,9 @@ POWERS = frozenset(_POWERS.values())
 
 
 def power(of: "int | Node", exponent: float) -> tuple[Sum, ...]:
-    """x^p as factors: x^5 is x^4·x, x^1.5 is x·sqrt(x), x^(5/3) is one; e^(p·log x) where the power has no name."""
+    """x^p as factors: x^5 is x^4·x, x^1.5 is x·sqrt(x), x^(5/3) is one, x^0 none; e^(p·log x) where it has no name."""
+    if exponent == 0:
+        return ()
     if exponent in _POWERS:
         return (_curve(of, _POWERS[exponent]),)
     doubled = 2 * exponent

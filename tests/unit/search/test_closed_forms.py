@@ -175,3 +175,19 @@ def test_only_the_functions_that_are_given_are_used():
     for law in (np.sin(x[:, 0]) + np.sin(x[:, 0] + x[:, 0] ** 2), np.tanh(3 * x[:, 0]) + x[:, 0] / 2):
         found = find_formulas((x, law), max_fits=60, functions=["x", "x^2", "exp"])
         assert not any(name in found.best.formula.text for name in ("sin", "tanh")) and not found.best.exact
+
+
+@pytest.mark.parametrize(
+    ("law", "text"),
+    [
+        (lambda a, b: a**b, "exp(x2*log(x1))"),
+        (lambda a, b: np.exp(-(a**b)), "exp(-exp(x2*log(x1)))"),
+        (lambda a, b: -2 * b**a, "-2*exp(x1*log(x2))"),
+    ],
+)
+def test_an_input_may_be_an_exponent(law, text):
+    log: list[str] = []
+    y = law(*XY.T)
+    found = solved(SearchProblem(XY, y), Search(Budget(max_fits=200), np.random.default_rng(0), log=log.append))
+    assert found is not None and found.error < 1e-12 and "shapes" not in log
+    assert find_formulas((XY, y), max_fits=100).best.formula.text == text

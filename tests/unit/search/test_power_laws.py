@@ -102,3 +102,16 @@ def test_a_list_of_functions_allows_powers_with_any_exponent() -> None:
     x = RNG.uniform(0.05, 2, (400, 2))
     best = find_formulas(Dataset(x, x[:, 0] ** (5 / 3) * x[:, 1], ("a", "b")), functions=["sin"], seed=0, max_fits=500)
     assert best.best.exact and best.best.formula.text in ("a^(5/3)*b", "b*a^(5/3)")
+
+
+def test_columns_far_from_zero_with_noise_raise_nothing():
+    generator = np.random.default_rng(0)
+    x = np.stack([generator.uniform(40, 200, 60), generator.uniform(1900, 2020, 60)], axis=1)
+    y = 1.9 * x[:, 0] + 0.01 * (x[:, 1] - 1950) ** 2 + generator.normal(size=60)
+    assert find_formulas((x, y), max_fits=10).candidates
+
+
+def test_a_step_of_one_size_has_no_power():
+    x = np.random.default_rng(0).uniform(-2, 2, (60, 1))
+    found = find_formulas((x, 3 * np.sign(x[:, 0])), max_fits=30)
+    assert found.status == "exact" and found.best.formula.text == "3*sign(x1)"
