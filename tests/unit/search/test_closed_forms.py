@@ -188,6 +188,6 @@ def test_only_the_functions_that_are_given_are_used():
 def test_an_input_may_be_an_exponent(law, text):
     log: list[str] = []
     y = law(*XY.T)
-    found = solved(SearchProblem(XY, y), Search(Budget(max_fits=200), np.random.default_rng(0), log=log.append))
+    found = solved(SearchProblem(XY, y), Search(Budget(max_fits=200), log=log.append))
     assert found is not None and found.error < 1e-12 and "shapes" not in log
     assert find_formulas((XY, y), max_fits=100).best.formula.text == text
