@@ -56,8 +56,12 @@ class ClosedFormSettings:
     """Highest total degree with more inputs than those."""
     linked_degree: int = 4
     """Highest total degree under a function: a high one, of few rows, comes close to any smooth law."""
-    exponent_inputs: int = 4
-    """Inputs up to which laws with inputs in exponents are tried."""
+    linked_quotients: tuple[str, ...] = ("square", "log")
+    """Links under which quotients are tried: of roots and of exponentials."""
+    linked_quotient_degrees: int = 4
+    """Largest sum of the degrees of such a quotient."""
+    exponent_degrees: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({2: 4, 3: 2, 4: 2}))
+    """Highest total degree of the inputs and their logarithms in an exponent, by the number of inputs."""
     polynomial_rows_per_term: int = 2
     """Rows needed per term: with fewer, any values are a polynomial."""
     polynomial_exact_error: float = 1e-10

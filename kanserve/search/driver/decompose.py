@@ -107,7 +107,7 @@ def _closed_forms(one: SearchProblem, search: Search) -> Iterator[tuple[str, Att
     attempts["rational function"] = closed_forms.rational
     if one.inputs <= settings.term_inputs:
         attempts["function of a closed form"] = closed_forms.linked
-    if 1 < one.inputs <= settings.exponent_inputs:
+    if one.inputs in settings.exponent_degrees:
         attempts["inputs as exponents"] = closed_forms.inputs_as_exponents
     if 1 < one.inputs <= settings.wave_inputs:
         attempts["product of waves"] = closed_forms.product_of_waves

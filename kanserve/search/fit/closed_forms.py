@@ -17,7 +17,7 @@ from kanserve.search.regression import budget
 from kanserve.search.regression.link_functions import applicable
 from kanserve.search.regression.piecewise import piecewise_polynomial
 from kanserve.search.regression.scaled_terms import ScaledSum, scaled_sum
-from kanserve.search.regression.sparse_polynomial import Polynomial, rational_function, sparse_polynomial
+from kanserve.search.regression.sparse_polynomial import Polynomial, Rational, rational_function, sparse_polynomial
 from kanserve.search.regression.term_sums import Factor, TermSum, term_sums
 from kanserve.search.regression.variable_projection import Scaled
 from kanserve.search.regression.waves import bilinear_waves, waves
@@ -83,11 +83,13 @@ def rational(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a quotient of polynomials, if it is one."""
     budget.count_fit()
     found = rational_function(one.x, one.y)
-    if found is None:
-        return None
+    return None if found is None else search.judge(_of_quotient(found), one)
+
+
+def _of_quotient(found: Rational) -> Node:
     divisor = _of_polynomial(found.denominator)
     inverse = Sum((Curve(divisor, Symbolic("1/x", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
-    return search.judge(compose.product([_of_polynomial(found.numerator), inverse]), one)
+    return compose.product([_of_polynomial(found.numerator), inverse])
 
 
 def sum_of_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
@@ -158,7 +160,7 @@ def power_of_size(one: SearchProblem, search: Search) -> FittedNetwork | None:
 
 
 def inputs_as_exponents(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as exp(P) or exp(±exp(P)) with P of degree 2 in the inputs and their logarithms: x^y, exp(-(t/l)^k)."""
+    """The law as exp(P) or exp(±exp(P)) with P a polynomial in the inputs and their logarithms: x^y, exp(-(t/l)^k)."""
     if not ((one.x > 0).all() and {"exp", "log"} <= {*search.library}) or (one.y == 0).any():
         return None
     budget.count_fit()
@@ -169,7 +171,7 @@ def inputs_as_exponents(one: SearchProblem, search: Search) -> FittedNetwork | N
         return None
     targets = [(first, False)] + ([(np.log(np.abs(first)), True)] if (first > 0).all() or (first < 0).all() else [])
     for values, twice in targets:
-        found = sparse_polynomial(columns, values, 2)
+        found = sparse_polynomial(columns, values, SEARCH.get().closed_forms.exponent_degrees[one.inputs])
         if found is None:
             continue
         node = compose.total(
@@ -197,7 +199,8 @@ def _of_logarithms(powers: Sequence[int], coefficient: float) -> Node:
 
 
 def linked(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a function of a polynomial, a power law or, of one input, a sum of terms, if it is exactly one."""
+    """The law as a function of a polynomial, a power law, a quotient of low polynomials, or, of one input, a sum of
+    terms, if it is exactly one."""
     for link in applicable(one.y)[1:]:
         if search.over() or not {INVERSES[link.name]} <= {*search.library, *compose.POWERS}:
             continue
@@ -208,6 +211,9 @@ def linked(one: SearchProblem, search: Search) -> FittedNetwork | None:
         if not nodes and one.inputs == 1 and not few_values(one.x):
             sums = ([*_terms(found)] for found in term_sums(one.x, values, pairs=False))
             nodes = [compose.total(terms) for terms in sums if _allowed(terms, search)][:1]
+        if not nodes and link.name in SEARCH.get().closed_forms.linked_quotients:
+            quotient = rational_function(one.x, values, SEARCH.get().closed_forms.linked_quotient_degrees)
+            nodes = [] if quotient is None else [_of_quotient(quotient)]
         for node in nodes:
             judged = search.judge(unlinked(node, link), one)
             if judged.error < one.exact:

@@ -132,13 +132,18 @@ class Rational:
     denominator: Polynomial
 
 
-def rational_function(x: Array, y: Array) -> Rational | None:
-    """The quotient of polynomials that y (N,) is at rows x (N, d), but for rounding; degrees in order of their sum."""
+def rational_function(x: Array, y: Array, highest: int | None = None) -> Rational | None:
+    """The quotient of polynomials that y (N,) is at rows x (N, d), but for rounding; degrees in order of their sum.
+
+    `highest` is the largest sum of the two degrees that is tried; that of the settings if left out.
+    """
     scale = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
     if not scale:
         return None
     inputs, freedom = x.shape[1], _freedom(x)
-    for top, bottom in _degrees(inputs, len(y)):
+    settings = SEARCH.get().closed_forms
+    most = settings.quotient_degrees.get(inputs, settings.quotient_other_degrees) if highest is None else highest
+    for top, bottom in _degrees(inputs, len(y), most):
         below = _within(powers_of(inputs, bottom), freedom)
         above = _within(powers_of(inputs, top), [max(0, most - min(bottom, most)) for most in freedom])
         with np.errstate(all="ignore"):
@@ -151,9 +156,8 @@ def rational_function(x: Array, y: Array) -> Rational | None:
     return None
 
 
-def _degrees(inputs: int, rows: int) -> Iterator[tuple[int, int]]:
-    settings = SEARCH.get().closed_forms
-    for total in range(2, settings.quotient_degrees.get(inputs, settings.quotient_other_degrees) + 1):
+def _degrees(inputs: int, rows: int, most: int) -> Iterator[tuple[int, int]]:
+    for total in range(2, most + 1):
         for bottom in range(1, total + 1):
             top = total - bottom
             count = len(powers_of(inputs, top)) + len(powers_of(inputs, bottom))

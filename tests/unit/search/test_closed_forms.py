@@ -191,3 +191,11 @@ def test_an_input_may_be_an_exponent(law, text):
     found = solved(SearchProblem(XY, y), Search(Budget(max_fits=200), log=log.append))
     assert found is not None and found.error < 1e-12 and "shapes" not in log
     assert find_formulas((XY, y), max_fits=100).best.formula.text == text
+
+
+def test_a_bell_of_a_ratio_needs_no_network():
+    a, b = XY.T
+    log: list[str] = []
+    y = np.exp(-((a - b) ** 2) / (2 * b**2)) / b
+    found = solved(SearchProblem(XY, y), Search(Budget(max_fits=300), log=log.append))
+    assert found is not None and found.error < 1e-12 and "shapes" not in log
