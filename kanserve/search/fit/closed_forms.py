@@ -14,7 +14,7 @@ from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.regression import budget
-from kanserve.search.regression.link_functions import applicable
+from kanserve.search.regression.link_functions import Link, applicable
 from kanserve.search.regression.piecewise import piecewise_polynomial
 from kanserve.search.regression.scaled_terms import ScaledSum, scaled_sum
 from kanserve.search.regression.sparse_polynomial import Polynomial, Rational, rational_function, sparse_polynomial
@@ -199,26 +199,40 @@ def _of_logarithms(powers: Sequence[int], coefficient: float) -> Node:
 
 
 def linked(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a function of a polynomial, a power law, a quotient of low polynomials, or, of one input, a sum of
-    terms, if it is exactly one."""
+    """The law as a function of a polynomial, a power law, a quotient of low polynomials or, of one input, a sum of
+    terms, if it is exactly one; and 1/(exp(a·x) - 1) and the like."""
     for link in applicable(one.y)[1:]:
         if search.over() or not {INVERSES[link.name]} <= {*search.library, *compose.POWERS}:
             continue
         budget.count_fit()
-        values = link.forward(one.y)
-        found = sparse_polynomial(one.x, values, SEARCH.get().closed_forms.linked_degree)
-        nodes = [_of_polynomial(found)] if found is not None else [*_of_powers(one.x, values)][:1]
-        if not nodes and one.inputs == 1 and not few_values(one.x):
-            sums = ([*_terms(found)] for found in term_sums(one.x, values, pairs=False))
-            nodes = [compose.total(terms) for terms in sums if _allowed(terms, search)][:1]
-        if not nodes and link.name in SEARCH.get().closed_forms.linked_quotients:
-            quotient = rational_function(one.x, values, SEARCH.get().closed_forms.linked_quotient_degrees)
-            nodes = [] if quotient is None else [_of_quotient(quotient)]
-        for node in nodes:
+        for node in _closed_form(one, search, link):
             judged = search.judge(unlinked(node, link), one)
             if judged.error < one.exact:
                 return judged
     return None
+
+
+def _closed_form(one: SearchProblem, search: Search, link: Link) -> Iterator[Node]:
+    """What the linked outputs are, the first of the forms of `linked` that they have."""
+    settings, values = SEARCH.get().closed_forms, link.forward(one.y)
+    found = sparse_polynomial(one.x, values, settings.linked_degree)
+    if found is not None:
+        yield _of_polynomial(found)
+        return
+    for node in _of_powers(one.x, values):
+        yield node
+        return
+    if one.inputs == 1 and not few_values(one.x):
+        scaled = scaled_sum(one.x, values, 1, 0) if link.name == "reciprocal" else None
+        sums = [[*_terms(found)] for found in term_sums(one.x, values, pairs=False)]
+        for terms in [*sums, *([] if scaled is None else [scaled_terms(scaled)])]:
+            if _allowed(terms, search):
+                yield compose.total(terms)
+                return
+    if link.name in settings.linked_quotients:
+        quotient = rational_function(one.x, values, settings.linked_quotient_degrees)
+        if quotient is not None:
+            yield _of_quotient(quotient)
 
 
 def product_of_waves(one: SearchProblem, search: Search) -> FittedNetwork | None:
