@@ -81,7 +81,8 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
         attempts: list[tuple[str, Attempt]] = [("shapes", partial(by_shapes, one, search))]
         if (x > 0).all() or (x < 0).all():
             attempts.append(("shapes of 1/x", partial(_of_reciprocal, one, search)))
-            if far_from_polynomial(1 / x, y, LOW_DEGREES[1]) < far_from_polynomial(x, y, LOW_DEGREES[1]):
+            smoother = settings.driver.smoother_ratio * far_from_polynomial(x, y, LOW_DEGREES[1])
+            if far_from_polynomial(1 / x, y, LOW_DEGREES[1]) < smoother:
                 attempts.reverse()
         yield from attempts
         return

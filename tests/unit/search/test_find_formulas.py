@@ -249,7 +249,7 @@ def test_the_result_of_a_limit_of_fits_does_not_depend_on_the_clock(monkeypatch)
 @pytest.mark.parametrize("limit", [1, 40, 500])
 def test_no_more_fits_are_made_than_the_limit_allows(limit, monkeypatch):
     budget = Budget(max_fits=limit)
-    monkeypatch.setattr(driver, "Budget", lambda deadline, max_fits: budget)
+    monkeypatch.setattr(driver, "Budget", lambda deadline, max_fits=1: budget)
     assert find_formulas(data(A, B, C, y=HARD), max_fits=limit).ended == "max_fits"
     assert budget.fits == limit
 
