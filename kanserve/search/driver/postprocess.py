@@ -217,8 +217,10 @@ def _finite(tree: Tree, rows: Dataset, share: float = 0.0) -> Dataset:
 
 
 def _estimated(tree: Tree) -> int:
-    """The number of constants without a name."""
-    return len(set(Constants(tree).places) - known_constants(Constants(tree).tree))
+    """The number of constants that have neither a name nor up to six digits."""
+    constants = Constants(tree)
+    unnamed = set(constants.places) - known_constants(constants.tree)
+    return sum(float(f"{constants.tree[place][1]:.6g}") != constants.tree[place][1] for place in unnamed)
 
 
 def _exact(y: Array, weights: Array | None) -> float:

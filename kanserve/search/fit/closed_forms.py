@@ -174,16 +174,31 @@ def inputs_as_exponents(one: SearchProblem, search: Search) -> FittedNetwork | N
         found = sparse_polynomial(columns, values, SEARCH.get().closed_forms.exponent_degrees[one.inputs])
         if found is None:
             continue
-        node = compose.total(
-            [_of_logarithms(powers, c) for powers, c in zip(found.powers, found.coefficients, strict=True)]
-        )
-        node = Sum((Curve(node, Symbolic("exp", 1.0, 0.0, float(np.sign(first[0])) if twice else sign, 0.0)),))
+        node = _exponential(found, float(np.sign(first[0])) if twice else sign)
         if twice:
             node = Sum((Curve(node, Symbolic("exp", 1.0, 0.0, sign, 0.0)),))
         judged = search.judge(node, one)
         if judged.error < one.exact:
             return judged
     return None
+
+
+def _exponential(found: Polynomial, sign: float) -> Node:
+    """±exp(P) of the inputs and, after them, their logarithms: constants and lone logarithms are factors."""
+    inputs = len(found.powers[0]) // 2
+    scale, exponents, rest = sign, [0.0] * inputs, []
+    for powers, coefficient in zip(found.powers, found.coefficients, strict=True):
+        if not any(powers):
+            scale *= float(np.exp(coefficient))
+        elif sum(powers) == 1 and any(powers[inputs:]):
+            exponents[powers.index(1) - inputs] += coefficient
+        else:
+            rest.append(_of_logarithms(powers, coefficient))
+    factor = compose.monomial(range(inputs), exponents, scale)
+    if not rest:
+        return factor
+    exponential = Sum((Curve(compose.total(rest), Symbolic("exp", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
+    return compose.product([factor, exponential]) if any(exponents) else compose.scaled(exponential, scale)
 
 
 def _of_logarithms(powers: Sequence[int], coefficient: float) -> Node:

@@ -69,7 +69,12 @@ def times_exponential(x: Array, y: Array) -> PowerLaw | None:
         error = root_mean_square(y - scale * product)
     if not error < settings.closed_forms.power_law_rounding * root_mean_square(y):
         return None
-    return PowerLaw(scale, tuple(powers), tuple(rates.tolist()))
+    return PowerLaw(_without_rounding(scale), tuple(powers), tuple(_without_rounding(rate) for rate in rates.tolist()))
+
+
+def _without_rounding(value: float) -> float:
+    """The value with 14 digits: the others of a fit are rounding, and hide that it is a short number."""
+    return float(f"{value:.14g}")
 
 
 def _with_logarithms(x: Array, y: Array) -> Mask | None:
