@@ -21,7 +21,7 @@ def exported(kind: str, kan: Kan, precision: Precision) -> dict[str, bytes]:
 
 @pytest.mark.timing
 @pytest.mark.parametrize("precision", TYPES)
-def test_a_law_of_600_edges_is_51_kilobytes_of_c_and_takes_as_much_more_as_it_is_larger(precision, tmp_path):
+def test_a_law_of_600_edges_is_50_kilobytes_of_c_and_takes_as_much_more_as_it_is_larger(precision, tmp_path):
     """Than one of 200 edges: to write, and to compile."""
     large, small = all_symbolic(5, 20, 20, 5), all_symbolic(5, 10, 10, 5)
     assert large.edges == 3 * small.edges == 600
@@ -35,7 +35,7 @@ def test_a_law_of_600_edges_is_51_kilobytes_of_c_and_takes_as_much_more_as_it_is
         for path in ("net.h", "net.c"):
             (tmp_path / name / path).write_bytes(files[path])
     size = (tmp_path / "large/net.c").stat().st_size
-    assert size <= 51 * 1024, size
+    assert size <= 50 * 1024, size
     compiling = ratio(
         lambda: run(*C, "-O2", "-c", "net.c", at=tmp_path / "large"),
         lambda: run(*C, "-O2", "-c", "net.c", at=tmp_path / "small"),

@@ -16,7 +16,7 @@ def all_symbolic(*shape: int) -> Kan:
     The tables of J0 stand in a source once, however many edges have it, and would hide how long the edges are.
     """
     rng = np.random.default_rng(0)
-    rare = ("x^4", "1/x^2", "1/sqrt", "tan", "erf", "j0", "gamma", "x^5", "1/x^3", "1/x^4", "1/x^5", "x^1.5")
+    rare = ("x^4", "1/x^2", "1/sqrt", "tan", "arcsinh", "erf", "j0", "gamma", "x^5", "1/x^3", "1/x^4", "1/x^5", "x^1.5")
     names = [name for name in FUNCTIONS if name not in rare]
     return Kan(
         tuple(
