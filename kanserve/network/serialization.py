@@ -137,10 +137,14 @@ def save(kan: Kan, path: str | os.PathLike[str]) -> None:
     >>> kanserve.load(path).shape
     (2, 1)
     """
-    target = Path(path)
+    write_atomically(Path(path), dumps(kan))
+
+
+def write_atomically(target: Path, data: bytes) -> None:
+    """Write a file to a temporary one beside it, which then takes its name."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(dumps(kan))
+        temporary.write_bytes(data)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

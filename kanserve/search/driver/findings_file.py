@@ -22,7 +22,7 @@ from safetensors.numpy import save as _save_tensors
 from kanserve.data.dataset import Dataset
 from kanserve.errors import ConflictError, FormatError, InputError, NotFoundError, reason
 from kanserve.network.kan import Kan
-from kanserve.network.serialization import checksum, dumps, loads
+from kanserve.network.serialization import checksum, dumps, loads, write_atomically
 
 VERSION = 1
 
@@ -54,13 +54,7 @@ def write_findings(path: str | os.PathLike[str], stored: StoredFindings) -> None
         "outputs": list(data.outputs),
     }
     text = json.dumps(header, ensure_ascii=True, sort_keys=True, allow_nan=False)
-    content = _save_tensors(tensors, metadata={"findings": f"{checksum(text, tensors)} {text}"})
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(target, _save_tensors(tensors, metadata={"findings": f"{checksum(text, tensors)} {text}"}))
 
 
 def read_findings(path: str | os.PathLike[str]) -> StoredFindings:
