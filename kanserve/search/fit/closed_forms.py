@@ -234,8 +234,9 @@ def _closed_form(one: SearchProblem, search: Search, link: Link) -> Iterator[Nod
     if found is not None:
         yield _of_polynomial(found)
         return
-    for node in _of_powers(one.x, values):
-        yield node
+    power_law = next(iter(_of_powers(one.x, values)), None)
+    if power_law is not None:
+        yield power_law
         return
     if one.inputs == 1 and not few_values(one.x):
         scaled = scaled_sum(one.x, values, 1, 0) if link.name == "reciprocal" else None

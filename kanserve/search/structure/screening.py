@@ -1,9 +1,9 @@
 """Screening: which of many inputs matter, and which columns follow from others, before any fit in several variables.
 
-Each input is tried through its Legendre polynomials: what they explain of y alone, what they explain of
-the size of y, which shows an input that only scales the others, and what products of the lowest of two inputs
-explain of y. All pairs are one matrix product. An input is kept if any of these is beyond chance. A polynomial in those
-kept is then fitted, and the others are tried on what it leaves, for as long as one explains some of it.
+Each input is tried through its Legendre polynomials: what they explain of y alone, what they explain of the size of y,
+which shows an input that only scales the others, and what products of the lowest of two inputs explain of y. All pairs
+are one matrix product. An input is kept if any of these is beyond chance. A polynomial in those kept is then fitted,
+and the others are tried on what it leaves, for as long as one explains some of it.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,10 @@ Array = NDArray[np.float64]
 
 
 def independent_columns(x: Array) -> tuple[int, ...]:
-    """The columns of x (N, d) that are no linear combination of earlier ones, and no product of powers of them."""
+    """The columns of x (N, d) that are no linear combination of earlier ones, and no product of powers of them.
+
+    With as many columns as half the rows, further ones are kept: any column is near a combination of so many.
+    """
     left = _independent(x - x.mean(axis=0))
     if left and (x[:, left] > 0).all():
         logarithms = np.log(x[:, left])
@@ -33,7 +36,10 @@ def _independent(centred: Array) -> list[int]:
     kept: list[int] = []
     for i, column in enumerate(centred.T):
         size = float(np.linalg.norm(column))
-        if not size or basis.shape[1] >= len(centred) - 1:
+        if not size:
+            continue
+        if 2 * basis.shape[1] >= len(centred):
+            kept.append(i)
             continue
         rest = column - basis @ (basis.T @ column)
         rest = rest - basis @ (basis.T @ rest)

@@ -42,6 +42,13 @@ def test_columns_that_follow_from_earlier_ones_are_left_out():
     assert independent_columns(np.column_stack([a, b, np.sin(a)])) == (0, 1, 2)
 
 
+def test_of_fewer_rows_than_columns_none_follows_from_others_by_that_alone():
+    x = GENERATOR.uniform(1, 2, (12, 20))
+    x[:, 3] = x[:, 0] + x[:, 1]
+    assert independent_columns(x) == tuple(i for i in range(20) if i != 3)
+    assert find_formulas((x, 2 * x[:, 19]), max_fits=300).best.formula.text == "2*x20"
+
+
 @pytest.mark.slow
 def test_a_law_of_three_inputs_of_many_is_exact():
     x = np.random.default_rng(1).uniform(0.5, 3, (1000, 200))
