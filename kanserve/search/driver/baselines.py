@@ -137,7 +137,8 @@ def _powers(rows: SearchSamples, columns: Sequence[int]) -> list[Node]:
         return []
     design = np.column_stack([np.ones(len(x)), np.log(x)])
     powers = np.round(2 * np.linalg.lstsq(design, np.log(y), rcond=1e-12)[0][1:]) / 2
-    product = np.prod([powered(x[:, k], p) for k, p in enumerate(powers.tolist())], axis=0)
-    product, y = weighted(product, rows.weights), weighted(rows.y, rows.weights)
-    scale = float(product @ y / (product @ product))
+    with np.errstate(all="ignore"):
+        product = np.prod([powered(x[:, k], p) for k, p in enumerate(powers.tolist())], axis=0)
+        product, y = weighted(product, rows.weights), weighted(rows.y, rows.weights)
+        scale = float(product @ y / (product @ product))
     return [compose.monomial(columns, powers.tolist(), scale)] if powers.any() and np.isfinite(scale) else []
