@@ -38,7 +38,3 @@ class DriverSettings:
     # workers
     workers_after_seconds: float = 0.2
     """Seconds after which a search of several jobs starts its workers. With 0 it waits for them, as in tests."""
-
-    # decompose
-    smoother_ratio: float = 0.3
-    """Error of a polynomial in 1/x, relative to that of one in x, at which 1/x goes first: below what noise gives."""

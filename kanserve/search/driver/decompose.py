@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kanserve.network.evaluate import evaluate
 from kanserve.search.fit import closed_forms
 from kanserve.search.fit.additive import additive
-from kanserve.search.fit.by_shape import LOW_DEGREES, by_shapes, unlinked
+from kanserve.search.fit.by_shape import by_shapes, unlinked
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
@@ -78,13 +78,12 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
     if one.exact <= settings.closed_forms.largest_tolerance:
         yield from _closed_forms(one, search)
     if one.inputs == 1:
-        attempts: list[tuple[str, Attempt]] = [("shapes", partial(by_shapes, one, search))]
-        if (x > 0).all() or (x < 0).all():
-            attempts.append(("shapes of 1/x", partial(_of_reciprocal, one, search)))
-            smoother = settings.driver.smoother_ratio * far_from_polynomial(x, y, LOW_DEGREES[1])
-            if far_from_polynomial(1 / x, y, LOW_DEGREES[1]) < smoother:
-                attempts.reverse()
-        yield from attempts
+        one_signed = bool((x > 0).all() or (x < 0).all())
+        if one_signed and one.exact <= settings.closed_forms.largest_tolerance:
+            yield "function of a closed form of 1/x", partial(_of_reciprocal, one, search, closed_forms.linked)
+        yield "shapes", partial(by_shapes, one, search)
+        if one_signed:
+            yield "shapes of 1/x", partial(_of_reciprocal, one, search, by_shapes)
         return
     if one.measured and one.inputs <= settings.evidence.additive_inputs:
         yield "sum of functions of one input", partial(additive, one, search)
@@ -160,8 +159,10 @@ def _power_law(one: SearchProblem, search: Search, scale: float, powers: Sequenc
     return search.judge(compose.monomial(range(one.inputs), powers, scale), one)
 
 
-def _of_reciprocal(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    found = by_shapes(one.part(1 / one.x, one.y), search)
+def _of_reciprocal(
+    one: SearchProblem, search: Search, solve: Callable[[SearchProblem, Search], FittedNetwork | None]
+) -> FittedNetwork | None:
+    found = solve(one.part(1 / one.x, one.y), search)
     if found is None:
         return None
     node = compose.monomial([0], [-1.0])

@@ -14,7 +14,7 @@ from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.regression import budget
-from kanserve.search.regression.link_functions import Link, applicable
+from kanserve.search.regression.link_functions import RECIPROCAL, Link, applicable
 from kanserve.search.regression.piecewise import piecewise_polynomial
 from kanserve.search.regression.scaled_terms import ScaledSum, scaled_sum
 from kanserve.search.regression.sparse_polynomial import Polynomial, Rational, rational_function, sparse_polynomial
@@ -215,8 +215,11 @@ def _of_logarithms(powers: Sequence[int], coefficient: float) -> Node:
 
 def linked(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a function of a polynomial, a power law, a quotient of low polynomials or, of one input, a sum of
-    terms, if it is exactly one; and 1/(exp(a·x) - 1) and the like."""
-    for link in applicable(one.y)[1:]:
+    terms, if it is exactly one; and 1/(exp(a·x) - 1), 1/cosh(a·x) and the like."""
+    links = {link.name: link for link in applicable(one.y)[1:]}
+    if (one.y != 0).all():  # exact values lose nothing near 0, unlike those with noise
+        links["reciprocal"] = RECIPROCAL
+    for link in links.values():
         if search.over() or not {INVERSES[link.name]} <= {*search.library, *compose.POWERS}:
             continue
         budget.count_fit()
@@ -239,9 +242,11 @@ def _closed_form(one: SearchProblem, search: Search, link: Link) -> Iterator[Nod
         yield power_law
         return
     if one.inputs == 1 and not few_values(one.x):
-        scaled = scaled_sum(one.x, values, 1, 0) if link.name == "reciprocal" else None
         sums = [[*_terms(found)] for found in term_sums(one.x, values, pairs=False)]
-        for terms in [*sums, *([] if scaled is None else [scaled_terms(scaled)])]:
+        if link is RECIPROCAL:
+            scaled = (scaled_sum(one.x, values, count, 0) for count in (1, 2))
+            sums += [scaled_terms(found) for found in scaled if found is not None]
+        for terms in sums:
             if _allowed(terms, search):
                 yield compose.total(terms)
                 return

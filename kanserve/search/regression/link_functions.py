@@ -94,11 +94,12 @@ def _within(y: Array, limit: float) -> bool:
 
 
 IDENTITY = Link("identity", lambda y: y, lambda v: v, np.ones_like, lambda y: True)
+RECIPROCAL = Link("reciprocal", lambda y: 1 / y, lambda v: 1 / v, lambda y: -1 / y**2, _far_from_zero)
 _LINKS = (
     Link("square", np.square, lambda v: np.sqrt(np.maximum(v, 0)), lambda y: 2 * y, _not_negative),
     Link("sqrt", np.sqrt, np.square, lambda y: 0.5 / np.sqrt(np.maximum(y, 1e-300)), _not_negative),
     Link("log", np.log, lambda v: np.exp(np.minimum(v, 700)), lambda y: 1 / y, _positive),
-    Link("reciprocal", lambda y: 1 / y, lambda v: 1 / v, lambda y: -1 / y**2, _far_from_zero),
+    RECIPROCAL,
     Link(
         "reciprocal square",
         lambda y: y**-2.0,

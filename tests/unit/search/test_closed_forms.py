@@ -144,6 +144,8 @@ def test_close_functions_with_large_opposite_factors_are_no_sum():
         (lambda x: np.exp(np.sin(x)), "exp(sin(x1))"),
         (lambda x: np.log(1 + np.exp(x)), "log(exp(x1) + 1)"),
         (lambda x: np.sqrt(1 + x**2), "sqrt(x1^2 + 1)"),
+        (lambda x: 1 / (np.exp(3 * x) + np.exp(-3 * x)), "0.5/cosh(3*x1)"),
+        (lambda x: 1 / (np.exp(6 * x) + 5), "1/(exp(6*x1) + 5)"),
     ],
 )
 def test_a_function_of_a_closed_form_needs_no_network(law, text):
@@ -198,4 +200,11 @@ def test_a_bell_of_a_ratio_needs_no_network():
     log: list[str] = []
     y = np.exp(-((a - b) ** 2) / (2 * b**2)) / b
     found = solved(SearchProblem(XY, y), Search(Budget(max_fits=300), log=log.append))
+    assert found is not None and found.error < 1e-12 and "shapes" not in log
+
+
+def test_a_bell_of_the_reciprocal_needs_no_network():
+    x = XY[:, :1]
+    log: list[str] = []
+    found = solved(SearchProblem(x, 1 / (np.exp(3 / x[:, 0]) - 1)), Search(Budget(max_fits=300), log=log.append))
     assert found is not None and found.error < 1e-12 and "shapes" not in log
