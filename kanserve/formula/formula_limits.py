@@ -275,6 +275,12 @@ class FormulaLimits:
     """Edges × rows; the constants of a larger network are not cleaned of rounding noise."""
     formulas_left_out: float = 0.1
     """Share of the tolerance that removing rounding noise may use in all."""
+    stored_formulas_most_bytes: int = 2_000_000
+    """Of all formulas of an artifact, estimated; those of a larger network are not written."""
+    stored_formulas_bytes_an_edge: int = 300
+    """For each output, of an edge that leads to it: in its texts and in its tree."""
+    stored_formulas_bytes_a_number: int = 20
+    """Of a spline's table."""
     formulas_deepest: int = 150
     """Nested brackets: Python's parser rejects 200, a C compiler may reject 256."""
 
@@ -284,15 +290,27 @@ class FormulaLimits:
     rounding_noise_short: int = 6
     """Digits of a decimal to round to, as many as are shown: one within 1e-11 is no coincidence."""
 
+    # function_checks
+    function_checks_rows: int = 101
+    """Numbers of its domain on which a function that a user registers is tried."""
+    function_checks_step: float = 1e-5
+    """Of the central differences that its derivative is compared with."""
+    function_checks_slope: float = 1e-4
+    """How far, relative to its size, a derivative may be from them."""
+    function_checks_kinks: float = 0.05
+    """Of the numbers may lie at a kink, where central differences mean nothing."""
+    function_checks_same: float = 1e-9
+    """How far values may be apart, relative, that are computed together and one by one."""
+
     # readable_digits
     readable_digits_tolerance: float = 1e-4
     """Of the standard deviation of y over the training range: what rounding the constants of a text may change."""
     readable_digits_share: float = 0.5
     """Of the tolerance that is used on the rows that are checked; between them the change may be larger."""
-    readable_digits_outermost: float = 0.01
-    """Of the values of y, which the deviation leaves out: where a few large ones make it, other rows may have none."""
-    readable_digits_outermost_share: float = 1e-4
-    """Of the deviation with them, which it has at least."""
+    readable_digits_parts: int = 8
+    """Into which the rows are divided for the deviation of y, which is the least of theirs."""
+    readable_digits_rounding: float = 1e-14
+    """Of the size of y: a smaller deviation is that of rounding."""
     readable_digits_farthest: float = 100.0
     """Deviations from the median: a value further away may change in proportion to its distance."""
     readable_digits_rows: int = 1000
@@ -301,6 +319,10 @@ class FormulaLimits:
     """Rows from which the largest error is searched, beside those on which a constant matters most."""
     readable_digits_most_starts: int = 24
     """Of those on which a constant matters most, and arguments of functions whose zeros are searched."""
+    readable_digits_turning_pairs: int = 16
+    """Of rows where such an argument has other signs: between each, a zero is searched."""
+    readable_digits_further_rows: int = 8000
+    """Of the training range, on which the text that has been found is compared too; fewer for a long formula."""
     readable_digits_trials: int = 16
     """Rows that are tried around each, for each size of a box."""
     readable_digits_boxes: tuple[float, ...] = (0.05, 0.01, 0.002, 4e-4, 8e-5)

@@ -51,9 +51,12 @@ def _shortest(
     tree: Tree, tables: Mapping[str, Table], places: Sequence[int], x: Array, ends: Array, fewest: int
 ) -> Tree:
     small = len(tree) * len(x) <= LIMITS.readable_digits_most_values and all(step[0] != "spline" for step in tree)
-    target = _Target(tree, tables, places, x, np.concatenate([ends, turning_rows(tree, x)]) if small else ends)
+    turning, on_the_way = turning_rows(tree, x) if small else (x[:0], x[:0])
+    drawn = _drawn(ends, min(LIMITS.readable_digits_further_rows, LIMITS.readable_digits_most_values // len(tree)))
+    target = _Target(tree, tables, places, x, np.concatenate([ends, turning]), drawn if small else x[:0])
     if not (target.varies and small):
         return target.alike(max(fewest, LIMITS.notations_digits))
+    target.try_on(on_the_way)
     tolerance = 1.0
     sensitivity = target.sensitivity(fewest)
     for _ in range(LIMITS.readable_digits_most_rounds):
@@ -78,8 +81,9 @@ class _Target:
     """What a rounded tree must meet: the values of the exact one at the rows x and `ends` where these are finite."""
 
     def __init__(
-        self, tree: Tree, tables: Mapping[str, Table], places: Sequence[int], inside: Array, ends: Array
+        self, tree: Tree, tables: Mapping[str, Table], places: Sequence[int], inside: Array, ends: Array, further: Array
     ) -> None:
+        """`inside` and `further` are uniform in the range; a text is compared on the latter only once it is found."""
         self._tree, self._tables, self._places = tree, tables, places
         self._values = [float(tree[place][1]) for place in places]
         x = np.concatenate([inside, ends])
@@ -87,13 +91,22 @@ class _Target:
         finite = np.isfinite(y)
         self._x, self._y = x[finite], y[finite]
         self._low, self._high = ends.min(axis=0), ends.max(axis=0)
+        self._further, self._further_y = further, evaluate_tree(tree, tables, further)
+        within = np.concatenate([y[: len(inside)], self._further_y])
+        within = within[np.isfinite(within)]
+        deviation = _deviation(within) if len(self._y) else 0.0
         size = float(np.abs(self._y).max(initial=0.0))
-        within = y[: len(inside)][finite[: len(inside)]]
-        deviation = _deviation(within / size) if size and len(within) else 0.0  # of y, the squares could overflow
-        self.varies = deviation > 16 * np.finfo(np.float64).eps
-        share = LIMITS.readable_digits_tolerance * deviation if self.varies else LIMITS.readable_digits_of_a_constant
-        self._tolerance = LIMITS.readable_digits_share * share * size
+        self.varies = deviation > 0
+        tolerance = LIMITS.readable_digits_tolerance * deviation
+        self._tolerance = LIMITS.readable_digits_share * (
+            tolerance if self.varies else LIMITS.readable_digits_of_a_constant * size
+        )
         self._median = float(np.median(self._y)) if len(self._y) else 0.0
+
+    def try_on(self, rows: Array) -> None:
+        """Compare a text on these further rows too."""
+        self._further = np.concatenate([self._further, rows])
+        self._further_y = np.concatenate([self._further_y, evaluate_tree(self._tree, self._tables, rows)])
 
     def rounded(self, digits: NDArray[np.int64]) -> Tree:
         numbers = dict(zip(self._places, map(to_digits, self._values, digits.tolist()), strict=True))
@@ -128,13 +141,15 @@ class _Target:
     def worse(self, tree: Tree, starts: NDArray[np.int64]) -> Array:
         """Rows between the known ones on which the tree is not within tolerance, such as those close to a pole.
 
-        A local search for the largest error, from these rows and from those with the largest errors, in ever smaller
-        boxes around them.
+        A local search for the largest error, from these rows, from those with the largest errors and from the further
+        rows with the largest, in ever smaller boxes around them.
         """
         count, trials = LIMITS.readable_digits_searched_from, LIMITS.readable_digits_trials
-        errors = self._errors(tree, self._x, self._y)
+        errors, further = self._errors(tree, self._x, self._y), self._errors(tree, self._further, self._further_y)
         starts = np.unique(np.concatenate([starts, np.argsort(errors)[-count:]]))
-        best, largest = self._x[starts], errors[starts]
+        others = np.argsort(further)[-count:]
+        best = np.concatenate([self._x[starts], self._further[others]])
+        largest = np.concatenate([errors[starts], further[others]])
         rng = np.random.default_rng(0)
         for box in LIMITS.readable_digits_boxes:
             steps = rng.uniform(-box, box, (trials, *best.shape)) * (self._high - self._low)
@@ -160,10 +175,25 @@ class _Target:
         return self._tree
 
 
+def _drawn(ends: Array, count: int) -> Array:
+    """So many rows of the range, others than a network's samples."""
+    return np.random.default_rng(1).uniform(ends.min(axis=0), ends.max(axis=0), (count, ends.shape[1]))
+
+
 def _deviation(y: Array) -> float:
-    """The standard deviation, without the outermost values if it depends on them: other rows may have none such."""
-    inner = np.argsort(np.abs(y - np.median(y)))[: len(y) - int(LIMITS.readable_digits_outermost * len(y))]
-    return float(max(y[inner].std(), LIMITS.readable_digits_outermost_share * y.std()))
+    """The least standard deviation of parts of the values: where a few large ones make it, other rows may have none.
+
+    Parts that are constant do not count; 0 if all are.
+    """
+    parts = [y, *np.array_split(y, LIMITS.readable_digits_parts)]
+    return min((deviation for part in parts if (deviation := _varying(part))), default=0.0)
+
+
+def _varying(y: Array) -> float:
+    """The standard deviation; 0 if it is but rounding."""
+    size = float(np.abs(y).max(initial=0.0))
+    deviation = float((y / size).std()) if size else 0.0  # the squares of y could overflow
+    return deviation * size if deviation > LIMITS.readable_digits_rounding else 0.0
 
 
 def _is_short_decimal(value: float) -> bool:

@@ -1,4 +1,4 @@
-"""The rows of the training range on which a formula turns or is steepest."""
+"""The rows of the training range on which a formula turns or is steepest, and the ways there."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,30 +9,36 @@ from kanserve.formula.formula_limits import LIMITS
 Array = NDArray[np.float64]
 
 
-def turning_rows(tree: Tree, x: Array) -> Array:
+def turning_rows(tree: Tree, x: Array) -> tuple[Array, Array]:
     """Rows where the argument of a function or power is about 0, between rows of x where it has other signs.
 
-    There tanh is steepest, abs and exp(-u^2) turn, and 1/u has its pole; random rows are rarely as close.
+    There tanh is steepest, abs and exp(-u^2) turn, and 1/u has its pole; random rows are rarely as close. The first
+    array has two places of each argument. The second has further places, and the rows on the way to all of them, each
+    half as far away as the one before: exp(1/u) is finite and large only on some of these.
     """
+    pairs, inputs = LIMITS.readable_digits_turning_pairs, x.shape[1]
     below: list[Array] = []
     above: list[Array] = []
     found: list[int] = []
-    arguments = _arguments(tree, x)
-    for place, values in arguments.items():
+    for place, values in _arguments(tree, x).items():
         negative, positive = np.flatnonzero(values < 0), np.flatnonzero(values > 0)
-        if len(negative) and len(positive) and len(found) < 2 * LIMITS.readable_digits_most_starts:
-            found += [place, place]
-            below += [x[negative[0]], x[negative[-1]]]
-            above += [x[positive[0]], x[positive[-1]]]
+        if len(negative) and len(positive) and len(found) < LIMITS.readable_digits_most_starts:
+            found.append(place)
+            below.append(x[negative[np.linspace(0, len(negative) - 1, pairs).astype(np.int64)]])
+            above.append(x[positive[np.linspace(0, len(positive) - 1, pairs).astype(np.int64)]])
     if not found:
-        return x[:0]
-    low, high = np.array(below), np.array(above)
+        return x[:0], x[:0]
+    low, high = np.array(below), np.array(above)  # (arguments, pairs, inputs)
+    way: list[Array] = []
     for _ in range(LIMITS.readable_digits_bisections):
         middle = (low + high) / 2
-        arguments = _arguments(tree, middle)
-        left = np.array([arguments[place][row] < 0 for row, place in enumerate(found)])[:, None]
+        arguments = _arguments(tree, middle.reshape(-1, inputs))
+        own = [arguments[place].reshape(len(found), pairs)[n] for n, place in enumerate(found)]
+        left = np.array(own)[:, :, None] < 0
         low, high = np.where(left, middle, low), np.where(left, high, middle)
-    return np.concatenate([low, high])
+        way.append(middle)
+    outermost = np.concatenate([low[:, [0, -1]], high[:, [0, -1]]])
+    return outermost.reshape(-1, inputs), np.concatenate([*way, low, high]).reshape(-1, inputs)
 
 
 def _arguments(tree: Tree, x: Array) -> dict[int, Array]:

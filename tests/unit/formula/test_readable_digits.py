@@ -109,6 +109,28 @@ def test_a_text_is_the_same_each_time():
     assert text_of(law, x=(0, 1), y=(-2, 2)) == text_of(law, x=(0, 1), y=(-2, 2))
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param((9, 9794), id="an exponential of a pole, large on few rows"),
+        pytest.param((9, 9951), id="a fast wave"),
+        pytest.param((9, 13461), id="a thin step that is elsewhere for each value of another input"),
+        pytest.param((9, 14409), id="a pole that is elsewhere for each value of another input"),
+        pytest.param((9, 15653), id="two steps"),
+        pytest.param((9, 16901), id="a step that other rows may miss"),
+        pytest.param((11, 5818), id="a few rows with huge values"),
+    ],
+)
+def test_formulas_that_matter_in_thin_regions_are_printed_within_the_tolerance(seed):
+    law, ranges = random_formula(np.random.default_rng(seed))
+    assert error_of_text(law, ranges, seed=seed[1]) <= LIMITS.readable_digits_tolerance
+
+
+def test_a_formula_without_a_finite_value_on_the_rows_that_are_drawn_first_has_a_text():
+    law, ranges = random_formula(np.random.default_rng((11, 1801)))
+    assert formulas(from_formula(law, ranges=ranges), strict=False)[0].text
+
+
 def test_random_formulas_are_printed_within_the_tolerance():
     assert_printed_within_the_tolerance(range(40), fewest=20)
 
