@@ -31,13 +31,15 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.errors import ExportError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import function
 from kanserve.network.kan import Kan, Variable
+from kanserve.network.own_functions import OWN
 from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows
 from kanserve.options import ExportOptions
-from kanserve_exporters._c import c_columns, c_gradient, c_gradient_template
+from kanserve_exporters._c import c_columns, c_derivatives, c_gradient, c_gradient_template
 from kanserve_exporters._c import c_template as template
 from kanserve_exporters._c import c_tiles as tiles
 from kanserve_exporters._c.c_forms import formed
@@ -46,7 +48,7 @@ from kanserve_exporters._c.c_layers import has_domain, is_affine, layer_code, ta
 from kanserve_exporters._c.c_package import package
 from kanserve_exporters._c.c_splines import spline_functions
 from kanserve_exporters._shared import special_functions
-from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, needs_helper
+from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, needs_helper, own_name
 from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.identifiers import c_identifier
 from kanserve_exporters._shared.layer_tables import Parts, parts
@@ -55,6 +57,9 @@ from kanserve_exporters._shared.underflow import refuse_underflow
 Array = NDArray[np.float64]
 
 _GOLDEN_ROWS, _GOLDEN_NUMBERS = 8, 1000  # at most; the second keeps the files of wide networks small
+
+# Of networks whose derivatives every artifact has: with more, compilers take seconds, or threads have no such stack.
+_MOST_SYMBOLIC, _MOST_ON_STACK = 1000, 2**15
 
 _FORMULA = 2000  # characters: a longer one is unreadable, and takes much of a small processor's memory
 
@@ -97,6 +102,12 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     texts[f"{prefix}.c"] = texts[f"{prefix}.c"].replace("$INFORMATION$", information, 1)
     texts |= package(prefix, words, formula, options.c_form, options.gradient)
     return {path: text.encode("ascii") for path, text in formed(texts, prefix, options.c_form).items()}
+
+
+def has_cheap_gradient(kan: Kan) -> bool:
+    """Whether the derivatives of the outputs cost little: to compile, in bytes, and on the stack."""
+    symbolic = sum(int(layer.symbolic_mask.sum()) for layer in kan.layers)
+    return symbolic <= _MOST_SYMBOLIC and c_gradient.stack_numbers(kan) <= _MOST_ON_STACK
 
 
 def _code(kan: Kan, layers: list[Parts], dialect: Dialect, gradient: str, columns: bool) -> str:
@@ -143,6 +154,11 @@ def _helpers(layers: list[Parts], dialect: Dialect, gradient: bool) -> list[str]
     used |= {"silu"} if based else set()
     blocks = [template.SIGN] if any("sign(" in function(name).sympy for name in used) else []
     blocks += [special_functions.c_j0(dialect)] if "j0" in used else []
+    for own in c_derivatives.functions_by_values(used, gradient):
+        text = OWN[own].c_function(own_name(own, dialect), ExportError)
+        if own not in used:
+            text = f"#ifndef @NO_GRADIENT\n{text}#endif\n"
+        blocks.append(f"\n{text}")
     for name in sorted(used_name for used_name in used if needs_helper(used_name, dialect)):
         outside = dialect.guarded(name)
         check = f"    if (!({domain(name)})) *bad = 1;\n" if outside else ""

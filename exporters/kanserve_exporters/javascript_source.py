@@ -42,7 +42,7 @@ from kanserve_exporters._shared.layer_tables import Parts, Splines, parts
 Array = NDArray[np.float64]
 
 # What the printers write for NumPy is JavaScript as well, but for the names of the library's functions.
-_DIALECT = Dialect("numpy", "double", "_")
+_DIALECT = Dialect("javascript", "double", "_")
 
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:

@@ -17,8 +17,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from kanserve.errors import ExportError
 from kanserve.network.functions import SPECIAL
 from kanserve.network.kan import Kan
+from kanserve.network.own_functions import by_values, modules
 from kanserve.options import ExportOptions
 from kanserve_exporters._numpy import numpy_template as template
 from kanserve_exporters._numpy.numpy_layers import layer_code, row_size
@@ -67,12 +69,15 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, row: str) -> str:
     numbers = [kan.shape[0] + kan.shape[-1]]
     numbers += [max(chosen.row if chosen else 0, row_size(part)) for part, chosen in zip(layers, plans, strict=True)]
+    foreign = _modules(layers, row)
     return template.BEGIN.format(
         shape=list(kan.shape),
         inputs=kan.shape[0],
         outputs=kan.shape[-1],
         dtype=dtype,
         imports=_imports(row),
+        foreign="".join(f"import {module}\n" for module in foreign),
+        needs=" and ".join(["NumPy", *foreign]) if foreign else "NumPy only",
         one_row=template.ONE_ROW.format(inputs=kan.shape[0]) if row else "",
         what="scores" if kan.classes else "outputs",
         probabilities=template.PROBABILITIES.format(outputs=kan.shape[-1]) if kan.classes else "",
@@ -93,6 +98,13 @@ def _imports(row: str) -> str:
     lines = ["import math\n"] if re.search(r"\bmath\.", row) else []
     lines += ["from bisect import bisect_right\n"] if "bisect_right(" in row else []
     return "".join(lines) + ("\n" if lines else "")
+
+
+def _modules(layers: list[Parts], row: str) -> list[str]:
+    """The modules of functions that were registered by their values."""
+    own = [by_values(name) for name in {edge.function for part in layers for _, _, edge in part.terms}]
+    languages = ("numpy", "python") if row else ("numpy",)
+    return modules(one.spelling(language, ExportError) for one in own if one for language in languages)
 
 
 def _predict(kan: Kan, dialect: Dialect) -> str:

@@ -1,59 +1,87 @@
-"""`register_function`: a function of the user's in the table of functions, from its formula in x.
+"""`register_function`: a function of the user's in the table of functions.
 
-All that a row of the table has is made from the formula: its values and derivative in NumPy, and its text for sympy,
-C, ONNX and torch. So the search, training, formulas and exporters take it as any other.
+From a formula in x all that a row of the table has is made: its values and derivative in NumPy, and its text for sympy,
+C, ONNX and torch. A function that no formula expresses is given by its values, and by its spelling in each language
+that is to write it. The search, training, formulas and exporters take both as any other.
 """
 
+import keyword
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import InputError
 from kanserve.formula.expressions import names, parsing
-from kanserve.formula.expressions.tree import Step, Tree, integer_power
 from kanserve.formula.from_network.expression_trees import trees
+from kanserve.formula.function_checks import DOMAINS, check_finite, check_slope, check_values, same_values
+from kanserve.formula.function_rows import derivative_of, text_of, values_of
 from kanserve.formula.to_network.from_formula import from_formula
 from kanserve.network.functions import FUNCTIONS, Function
-from kanserve.network.own_functions import OWN, added
+from kanserve.network.own_functions import LANGUAGES, OWN, Elementwise, OwnFunction, Slope, added, by_values, removed
 
 Array = NDArray[np.float64]
 
-DOMAINS = {
-    "": (-3.0, 3.0),
-    "x >= 0": (0.0, 3.0),
-    "x > 0": (0.01, 3.0),
-    "x != 0": (0.01, 3.0),
-    "-1 <= x <= 1": (-1.0, 1.0),
-    "-1 < x < 1": (-0.99, 0.99),
-}
-"""The domains that a function may have, each with an interval on which it must be finite."""
 _LONGEST = 12  # characters of a name, as many as networks of a search keep
 
 
-def register_function(name: str, formula: str, *, complexity: float = 3.0, domain: str = "") -> None:
+def register_function(
+    name: str,
+    formula: str | None = None,
+    *,
+    numpy: Callable[[Array], Array] | None = None,
+    derivative: Callable[[Array], Array] | str | None = None,
+    sympy: Callable[[Any], Any] | str | None = None,
+    c: str | None = None,
+    spellings: Mapping[str, str] | None = None,
+    domain: str = "",
+    complexity: float = 3.0,
+) -> None:
     """Add a function of one variable to the table of functions, for this process.
 
     Afterwards `kanserve.find_formulas(functions=[..., name])` searches with it, `kanserve.from_formula` reads it, and
-    formulas, derivatives and the exporters have it. A process that loads a network with it must register it first; the
-    exported C, ONNX, NumPy and JavaScript need nothing. `kanserve.to_torch` does not take it.
+    formulas, derivatives, training and the exporters have it. A process that loads a network with it must register it
+    first; exported files need nothing. `kanserve.to_torch` does not take it.
+
+    Give either its formula, which is all that is needed, or, for a function that no formula expresses, its values and
+    derivative, with its spelling in the languages that you will export to. A format for which it has none raises an
+    ExportError or a FormulaError that says what to give.
 
     Parameters
     ----------
     name : str
         Its name in formulas: up to 12 letters, digits and underscores.
-    formula : str
+    formula : str, optional
         What it is, as a formula in x of the functions that are there: "x/(1 + x^2)".
-    complexity : float, default=3.0
-        What it counts in a formula, where sin has 2.5 and tanh 3: simpler functions are preferred.
+    numpy : callable, optional
+        Its values: from a float64 array of shape (N,) to one of the same shape, number by number, as those of NumPy
+        and scipy.special. It is called with finite numbers of the domain only.
+    derivative : callable or str, optional
+        With `numpy`: its derivative, likewise, or a formula in x, or the name of another function. The formula may
+        have the function itself: "1 - 2*x*dawson(x)". Second derivatives, and gradients in C, need a formula, or a
+        callable of NumPy's own functions.
+    sympy : callable or str, optional
+        With `numpy`: the name of a function of sympy ("airyai"), or a callable from a sympy expression to one. Without
+        it, `kanserve.formula.expression` has an undefined function of this name.
+    c : str, optional
+        With `numpy`: a C99 expression in x over the functions of math.h ("erfc(x)"), or the statements of a function
+        of `double x` that returns a double.
+    spellings : mapping of str to str, optional
+        With `numpy`: an expression in x, by language: "numpy", "python", "julia", "fortran", "rust", "matlab" (Octave
+        too), "javascript" and, as calls of its operators, "onnx". Modules before a dot are imported:
+        {"numpy": "scipy.special.dawsn(x)"}.
     domain : {"", "x >= 0", "x > 0", "x != 0", "-1 <= x <= 1", "-1 < x < 1"}, default=""
         Where it is finite; everywhere by default.
+    complexity : float, default=3.0
+        What it counts in a formula, where sin has 2.5 and tanh 3: simpler functions are preferred.
 
     Raises
     ------
     InputError
-        The name is taken or cannot be one, the formula is not one in x, or it is not finite in its domain.
+        The name is taken or cannot be one; the formula is not one in x; or the function is not finite in its domain,
+        does not take arrays, or differs from its derivative.
 
     Examples
     --------
@@ -64,185 +92,115 @@ def register_function(name: str, formula: str, *, complexity: float = 3.0, domai
     [[0.2]]
     >>> kan.formula().text
     '2*lorentz(3*t)'
+
+    A function by its values:
+
+    >>> import numpy as np
+    >>> kanserve.register_function("sinc", numpy=np.sinc, derivative="(cos(pi*x) - sinc(x))/x", domain="x != 0",
+    ...                            c="sin(3.141592653589793*x)/(3.141592653589793*x)")
+    >>> kanserve.from_formula("2*sinc(t)")([[0.5]]).round(4).tolist()
+    [[1.2732]]
     """
-    if not re.fullmatch(rf"[A-Za-z]\w{{0,{_LONGEST - 1}}}", str(name), re.ASCII):
+    if not re.fullmatch(rf"[A-Za-z]\w{{0,{_LONGEST - 1}}}", str(name), re.ASCII) or keyword.iskeyword(name):
         raise InputError(f"A function's name is up to {_LONGEST} letters, digits and underscores, got {name!r:.60}.")
-    if OWN.get(name) == formula:
+    spelled = _spelled(name, {**({} if c is None else {"c": c}), **(spellings or {})})
+    own = OwnFunction(name, formula, numpy, derivative, sympy, spelled, domain, float(complexity))
+    if name in OWN and _same(own, OWN[name]):
         return
     if name in FUNCTIONS or name in parsing.FUNCTION_NAMES or name in ("pi", "e", "x", *parsing.EXTREMES):
-        own = f", as {OWN[name]}" if name in OWN else ""
-        raise InputError(f"There is a function or constant called {name!r} already{own}. Choose another name.")
+        known = f", as {OWN[name].formula}" if name in OWN and OWN[name].formula is not None else ""
+        raise InputError(f"There is a function or constant called {name!r} already{known}. Choose another name.")
     if domain not in DOMAINS:
         raise InputError(f"domain is one of {', '.join(map(repr, DOMAINS))}; got {domain!r:.60}.")
     if not complexity >= 1:
         raise InputError(f"complexity is a number of 1 or more, got {complexity!r}.")
-    (tree,) = trees(from_formula(formula, inputs=["x"])).trees
-    row = Function(
-        name,
-        _values_of(tree),
-        _derivative_of(tree),
-        torch=_text_of(tree, "torch"),
-        sympy=_text_of(tree, "sympy"),
-        c=_text_of(tree, "c"),
-        onnx=_text_of(tree, "onnx"),
-        domain=domain,
-        complexity=float(complexity),
-    )
-    _check_finite(row, formula)
-    added(row, formula)
-    parsing.TABLE_NAMES[name] = name
-    parsing.FUNCTION_NAMES.add(name)
+    if (formula is None) == (numpy is None):
+        raise InputError("Give either formula, as in 'x/(1 + x^2)', or numpy with derivative.")
+    if formula is not None:
+        _register_formula(own, formula)
+    else:
+        _register_values(own)
     names.reserve(name)
 
 
-def _check_finite(row: Function, formula: str) -> None:
-    x = np.linspace(*DOMAINS[row.domain], 101)
-    with np.errstate(all="ignore"):
-        values = row.numpy(x) + 0 * x
-    if not np.isfinite(values).all():
-        at = float(x[~np.isfinite(values)][0])
-        raise InputError(
-            f"{formula!r} is not finite at x = {at:.3g}. Say where it is, as domain, one of "
-            f"{', '.join(repr(domain) for domain in DOMAINS if domain)}."
-        )
-    if not values.max() - values.min() > 0:
-        raise InputError(f"{formula!r} is a constant; a function depends on x.")
-
-
-def _values_of(tree: Tree) -> Callable[[Array], Array]:
-    """The function of a tree. It has operations alone, so that tracers may take the place of x."""
-
-    def values(x: Array) -> Array:
-        return _forward(tree, x)[-1]
-
-    return values
-
-
-def _forward(tree: Tree, x: Array) -> list[Array]:
-    found: list[Array] = []
-    for step in tree:
-        found.append(_value(step, found, x))
+def _spelled(name: str, spellings: Mapping[str, str]) -> dict[str, str]:
+    """The spellings by the names of `LANGUAGES`."""
+    found = {("matlab" if language == "octave" else language): text for language, text in spellings.items()}
+    for language, text in found.items():
+        if language not in LANGUAGES:
+            raise InputError(f"A language of spellings is one of {', '.join(LANGUAGES)}; got {language!r:.60}.")
+        if not text.isascii() or set("@$") & set(text) or not re.search(r"\bx\b", text):
+            raise InputError(
+                f"The spelling of {name!r} for {language} is a text in ASCII with the variable x, without @ and $; got "
+                f"{text!r:.60}."
+            )
     return found
 
 
-def _value(step: Step, before: list[Array], x: Array) -> Array:
-    match step:
-        case ("const", value):
-            return np.float64(value)  # type: ignore[return-value]  # a number works as well
-        case ("var", _):
-            return x
-        case ("add", first, *others):
-            total = before[first]
-            for operand in others:
-                total = total + before[operand]
-            return total
-        case ("mul", first, *others):
-            product = before[first]
-            for operand in others:
-                product = product * before[operand]
-            return product
-        case ("pow", base, exponent):
-            return integer_power(before[base], exponent)
-        case (_, name, argument):
-            return FUNCTIONS[name].numpy(before[argument])
-    raise AssertionError(step)
+def _same(one: OwnFunction, other: OwnFunction) -> bool:
+    """Whether a function is registered again: callables may be new objects, as in a notebook, but agree."""
+    if one == other:
+        return True
+    if one.numpy is None or other.numpy is None:
+        return False
+    callables = ("numpy", "derivative", "sympy")
+    kept = {key: value for key, value in one.arguments().items() if key not in callables or isinstance(value, str)}
+    return all(getattr(other, key) == value for key, value in kept.items()) and same_values(one, other)
 
 
-def _derivative_of(tree: Tree) -> Callable[[Array], Array]:
-    """The derivative of a tree by x, in forward mode."""
-
-    def derivative(x: Array) -> Array:
-        values, slopes = _forward(tree, x), list[Array | None]()
-        for step in tree:
-            slopes.append(_slope(step, values, slopes))
-        last = slopes[-1]
-        assert last is not None, "a function that is not constant"
-        return last + 0 * x
-
-    return derivative
-
-
-def _slope(step: Step, values: list[Array], slopes: list[Array | None]) -> Array | None:
-    """The derivative of a step by x; None for 0."""
-    terms: list[Array] = []
-    match step:
-        case ("const", _):
-            return None
-        case ("var", _):
-            return np.float64(1.0)  # type: ignore[return-value]  # a number works as well
-        case ("add", *operands):
-            terms = [slope for operand in operands if (slope := slopes[operand]) is not None]
-        case ("mul", *operands):
-            for n, operand in enumerate(operands):
-                slope = slopes[operand]
-                if slope is None:
-                    continue
-                for other in operands[:n] + operands[n + 1 :]:
-                    slope = slope * values[other]
-                terms.append(slope)
-        case ("pow", base, exponent) if (slope := slopes[base]) is not None:
-            rest = integer_power(values[base], exponent - 1) if exponent != 1 else np.float64(1.0)
-            terms = [exponent * rest * slope]
-        case ("call", name, argument) if (slope := slopes[argument]) is not None:
-            terms = [FUNCTIONS[name].derivative(values[argument]) * slope]
-    if not terms:
-        return None
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
-
-
-def _text_of(tree: Tree, language: str) -> str:
-    """The function in the variable x, in a language of the table of functions."""
-    texts: list[str] = []
+def _register_formula(own: OwnFunction, formula: str) -> None:
+    if own.derivative is not None or own.sympy is not None or own.spellings:
+        raise InputError("derivative, sympy, c and spellings belong to numpy; a formula needs none of them.")
+    (tree,) = trees(from_formula(formula, inputs=["x"])).trees
     for step in tree:
-        texts.append(_onnx(step, texts) if language == "onnx" else _infix(step, texts, language))
-    whole = texts[-1]
-    return whole[1:-1] if whole.startswith("(") else whole
+        if step[0] == "call" and by_values(step[1]):
+            raise InputError(
+                f"{step[1]!r} was registered by its values, so that a formula of it cannot be spelled in other "
+                f"languages. Register {own.name!r} by its values too: numpy=..., derivative=..."
+            )
+    torch, sympy, c, onnx = (text_of(tree, language) for language in ("torch", "sympy", "c", "onnx"))
+    slope = derivative_of(tree)
+    row = Function(own.name, values_of(tree), slope, torch, sympy, c, onnx, own.domain, own.complexity)
+    check_finite(row, formula)
+    _enter(row, own)
 
 
-def _infix(step: Step, texts: list[str], language: str) -> str:
-    match step:
-        case ("const", value):
-            return repr(float(value)) if value >= 0 else f"({float(value)!r})"
-        case ("var", _):
-            return "x"
-        case ("add", *operands):
-            return f"({' + '.join(texts[operand] for operand in operands)})"
-        case ("mul", *operands):
-            return f"({'*'.join(texts[operand] for operand in operands)})"
-        case ("pow", base, exponent):
-            power = "*".join([texts[base]] * abs(exponent))
-            if language == "sympy" and abs(exponent) > 1:
-                power = f"{texts[base]}**{abs(exponent)}"
-            return f"({power})" if exponent > 0 else f"(1/({power}))"
-        case (_, name, argument):
-            template: str = getattr(FUNCTIONS[name], language)
-            return f"({_inserted(template, texts[argument])})"
-    raise AssertionError(step)
+def _register_values(own: OwnFunction) -> None:
+    assert own.numpy is not None
+    if own.derivative is None:
+        raise InputError(f"{own.name!r} needs its derivative: a callable, a formula in x or the name of a function.")
+    check_values(own)
+    values = Elementwise(own.name, own.numpy, own.domain)
+    slope: Callable[[Array], Array] = values
+    if not isinstance(own.derivative, str):
+        slope = Slope(own.name, own.derivative, own.domain)
+    _enter(Function(own.name, values, slope, "", "", "", "", own.domain, own.complexity), own)
+    try:
+        if isinstance(own.derivative, str):
+            slope = _slope(own.derivative)
+            _enter(Function(own.name, values, slope, "", "", "", "", own.domain, own.complexity), own)
+        check_finite(FUNCTIONS[own.name], own.name)
+        check_slope(own, slope)
+    except BaseException:
+        _leave(own.name)
+        raise
 
 
-def _onnx(step: Step, texts: list[str]) -> str:
-    match step:
-        case ("const", value):
-            return repr(float(value))
-        case ("var", _):
-            return "x"
-        case ("add" | "mul" as operation, first, *others):
-            text = texts[first]
-            for operand in others:
-                text = f"{operation.capitalize()}({text}, {texts[operand]})"
-            return text
-        case ("pow", base, exponent):
-            text = texts[base]
-            for _ in range(abs(exponent) - 1):
-                text = f"Mul({text}, {texts[base]})"
-            return text if exponent > 0 else f"Reciprocal({text})"
-        case (_, name, argument):
-            return _inserted(FUNCTIONS[name].onnx, texts[argument])
-    raise AssertionError(step)
+def _slope(formula: str) -> Callable[[Array], Array]:
+    """The derivative that is given as a formula or as the name of a function."""
+    whole = f"{formula}(x)" if formula in parsing.FUNCTION_NAMES else formula
+    (tree,) = trees(from_formula(whole, inputs=["x"])).trees
+    values = values_of(tree)
+    return lambda x: values(x) + 0 * x
 
 
-def _inserted(template: str, argument: str) -> str:
-    return re.sub(r"\bx\b", lambda _: argument, template)
+def _enter(row: Function, own: OwnFunction) -> None:
+    added(row, own)
+    parsing.TABLE_NAMES[row.name] = row.name
+    parsing.FUNCTION_NAMES.add(row.name)
+
+
+def _leave(name: str) -> None:
+    removed(name)
+    del parsing.TABLE_NAMES[name]
+    parsing.FUNCTION_NAMES.remove(name)

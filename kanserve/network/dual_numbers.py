@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import DataError
 from kanserve.network.functions import FUNCTIONS, Function
+from kanserve.network.own_functions import Elementwise
 
 Array = NDArray[np.float64]
 
@@ -80,6 +81,9 @@ class Dual(np.lib.mixins.NDArrayOperatorsMixin):
             return _where(*arguments)
         if function in (np.ones_like, np.zeros_like) and len(arguments) == 1 and not options:
             return function(self.primal)
+        if isinstance(function, Elementwise):
+            slope = FUNCTIONS[function.name].derivative(self.primal)
+            return Dual(function(self.primal), {seed: slope * partial for seed, partial in self.partials.items()})
         raise DataError(_unknown(function.__name__))
 
 

@@ -346,5 +346,6 @@ def unknown_function(name: str) -> str:
     nearest = f" Nearest: {', '.join(near)}." if near else ""
     return (
         f"No function is called {wanted!r}.{nearest} There are: {', '.join(FUNCTIONS)}; and powers such as x^(5/3), "
-        "x^1.37 and 1/x^(2/3)."
+        "x^1.37 and 1/x^(2/3). A function of your own is registered first in each process, by "
+        "kanserve.register_function."
     )

@@ -1,16 +1,145 @@
-"""Functions that a user has added to the table of functions, in this process."""
+"""Functions that a user has added to the table of functions, in this process.
 
+A function is added as a formula of those that are there, and then is a row like any other; or by its values, as a
+callable over arrays, with its spelling in each language that is to write it (`by_values`).
+"""
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import DataError, KanserveError, reason
 from kanserve.network.functions import FUNCTIONS, Function
 from kanserve.network.kan import Kan
 
-OWN: dict[str, str] = {}
-"""The formula of each, by name."""
+Array = NDArray[np.float64]
+
+LANGUAGES = ("c", "fortran", "javascript", "julia", "matlab", "numpy", "onnx", "python", "rust")
+"""In which a function of the user's may be spelled; "matlab" is Octave too."""
+
+_WITHIN: Mapping[str, Callable[[Array], NDArray[np.bool_]]] = {
+    "x >= 0": lambda x: x >= 0,
+    "x > 0": lambda x: x > 0,
+    "x != 0": lambda x: x != 0,
+    "-1 <= x <= 1": lambda x: np.abs(x) <= 1,
+    "-1 < x < 1": lambda x: np.abs(x) < 1,
+}
 
 
-def added(row: Function, formula: str) -> None:
+@dataclass(frozen=True)
+class OwnFunction:
+    """What `kanserve.register_function` was given: a formula, or `numpy` with what belongs to it."""
+
+    name: str
+    formula: str | None = None
+    numpy: Callable[[Array], Array] | None = None
+    derivative: Callable[[Array], Array] | str | None = None
+    sympy: Callable[[Any], Any] | str | None = None
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    """By language, C among them."""
+    domain: str = ""
+    complexity: float = 3.0
+
+    def arguments(self) -> dict[str, Any]:
+        """Those of `kanserve.register_function`, for another process."""
+        return dict(vars(self))
+
+    def spelling(self, language: str, error: type[KanserveError]) -> str:
+        """The function in a language, in x; the error says what to give where it has none."""
+        if language not in self.spellings:
+            wanted = 'c="..."' if language == "c" else f'spellings={{"{language}": "..."}}'
+            what = "an expression in x or the statements of a C function" if language == "c" else "an expression in x"
+            what = "calls of ONNX operators on x, as Mul(x, Sigmoid(x))" if language == "onnx" else what
+            raise error(
+                f"The function {self.name!r} has no spelling for {language}, as it was registered by its values. Give "
+                f"kanserve.register_function {wanted}, {what}."
+            )
+        return self.spellings[language]
+
+    def c_function(self, name: str, error: type[KanserveError]) -> str:
+        """The definition of a C function of doubles with this name: NaN outside the domain."""
+        spelling = textwrap.dedent(self.spelling("c", error)).strip()
+        body = spelling if re.search(r"\breturn\b", spelling) else f"return {spelling};"
+        if self.domain:
+            inside = re.sub(r"(\S+ \S+) x (\S+ \S+)", r"\1 x && x \2", self.domain)
+            body = f"if (!({inside})) return (double)NAN;\n{body}"
+        return f"static double {name}(double x)\n{{\n{textwrap.indent(body, '    ')}\n}}\n"
+
+
+OWN: dict[str, OwnFunction] = {}
+"""By name."""
+
+
+class Elementwise:
+    """A user's function of arrays, called with finite numbers of its domain on one axis; NaN elsewhere.
+
+    An object that takes the place of an array, as a dual number, is asked by NumPy's protocol `__array_function__`.
+    """
+
+    def __init__(self, name: str, function: Callable[[Array], Array], domain: str) -> None:
+        self.name = name
+        self.function = function
+        self._within = _WITHIN.get(domain)
+
+    def __call__(self, x: Any) -> Any:
+        if not isinstance(x, np.ndarray) and hasattr(x, "__array_function__"):
+            return x.__array_function__(self, (type(x),), (x,), {})
+        values = np.asarray(x, np.float64)
+        flat = values.ravel()
+        inside = np.isfinite(flat)
+        if self._within is not None:
+            inside &= self._within(flat)
+        if inside.all() and len(flat):
+            return self.function(flat).reshape(values.shape)
+        result = np.full(flat.shape, np.nan)
+        if inside.any():
+            result[inside] = self.function(flat[inside])
+        return result.reshape(values.shape)
+
+
+class Slope(Elementwise):
+    """The derivative of a function as a callable. Its own derivative is known if NumPy's operations are all it has."""
+
+    def __call__(self, x: Any) -> Any:
+        if isinstance(x, np.ndarray) or not hasattr(x, "__array_function__"):
+            return super().__call__(x)
+        try:
+            return self.function(x)
+        except Exception as error:
+            raise DataError(
+                f"The derivative of {self.name!r} is a callable that takes arrays alone, so that neither its own "
+                f'derivative nor its C source is known ({reason(error)}). Give register_function derivative="...", a '
+                f"formula in x, which may have {self.name}(x) and other registered functions."
+            ) from error
+
+
+def added(row: Function, own: OwnFunction) -> None:
     """Adds a row to the table."""
     FUNCTIONS[row.name] = row
-    OWN[row.name] = formula
+    OWN[row.name] = own
+
+
+def removed(name: str) -> None:
+    """Takes such a row out of the table."""
+    del FUNCTIONS[name], OWN[name]
+
+
+def by_values(name: str) -> OwnFunction | None:
+    """The function of this name if it was added by its values; None for all others."""
+    own = OWN.get(name) if OWN else None
+    return own if own is not None and own.numpy is not None else None
+
+
+def modules(spellings: Iterable[str]) -> list[str]:
+    """The modules whose functions the spellings call, beside those that are there anyway: scipy.special of
+    scipy.special.dawsn(x)."""
+    found = {module for text in spellings for module in re.findall(r"([A-Za-z_][\w.]*)\.[A-Za-z_]\w*\(", text)}
+    return sorted(found - {"math", "numpy", "x"})
 
 
 def own_functions(kan: Kan) -> list[str]:

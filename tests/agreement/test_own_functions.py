@@ -8,7 +8,7 @@ import pytest
 
 import kanserve
 from kanserve.errors import ExportError, InputError
-from kanserve.formula import source
+from kanserve.formula import expression, source
 from kanserve.network.functions import FUNCTIONS
 from tests.support.paths import ROOT
 
@@ -62,6 +62,13 @@ def test_a_network_with_such_functions_is_read_evaluated_printed_and_differentia
     np.testing.assert_allclose(second, curvature, rtol=1e-3, atol=1e-3)
     assert r"\operatorname{wavelet}\left(t u\right)" in formula.latex
     assert "0.5*t1*exp(-t1*t1)" in source(kan, "julia")
+
+
+def test_a_law_can_be_written_out_for_those_who_do_not_know_the_functions():
+    written = kanserve.from_formula(expression(law().formula()), inputs=["t", "u"])
+    used = {name for layer in written.layers for name in layer.functions.ravel().tolist()}
+    assert not used & {*FORMULAS}
+    np.testing.assert_allclose(written(X)[:, 0], values(X), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["c_source", "onnx_graph", "numpy_source"])

@@ -10,15 +10,17 @@ Subexpressions that are used once are inlined.
 """
 
 from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
-from kanserve.errors import ExportError
+from kanserve.errors import DataError, ExportError
 from kanserve.network.functions import function
-from kanserve_exporters._shared.expressions import Dialect, helper
+from kanserve.network.own_functions import OWN, Elementwise, by_values
+from kanserve_exporters._shared.expressions import Dialect, helper, own_name
 
 _TERNARY, _COMPARISON, _SUM, _PRODUCT, _SIGN, _ATOM = range(6)  # operator precedence
 
@@ -54,7 +56,7 @@ _LONGEST = 60  # characters of an inlined expression
 class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
     """An expression: an operation and its arguments. Compared by value, so that equal expressions are written once."""
 
-    operation: Any  # a ufunc, "where", "number" or "x"
+    operation: Any  # a ufunc, a function that was registered by its values, "where", "number" or "x"
     arguments: tuple[Any, ...] = ()
 
     # Overrides the mixin's ==, which would record a comparison.
@@ -93,6 +95,8 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
             return _Traced("where", tuple(_node(argument) for argument in arguments))
         if called in (np.ones_like, np.zeros_like) and len(arguments) == 1:
             return _node(float(called is np.ones_like))
+        if isinstance(called, Elementwise):
+            return _Traced(called, (_node(arguments[0]),))
         raise ExportError(f"C source cannot hold NumPy's {called.__name__} of a derivative.")
 
 
@@ -103,9 +107,30 @@ def _node(value: Any) -> _Traced:
     return value if isinstance(value, _Traced) else _Traced("number", (float(value),))
 
 
-@cache
 def _trace(name: str) -> _Traced:
-    return _node(function(name).derivative(_Traced("x")))  # type: ignore[arg-type]  # a tracer instead of an array
+    return _traced(function(name).derivative)
+
+
+@cache
+def _traced(derivative: Callable[[Any], Any]) -> _Traced:
+    try:
+        return _node(derivative(_Traced("x")))
+    except DataError as error:  # a callable of the user's that takes arrays alone
+        raise ExportError(str(error)) from None
+
+
+def functions_by_values(names: Collection[str], derivatives: bool) -> list[str]:
+    """Of these functions, and those that occur in their derivatives, the ones that were registered by their values."""
+    found = {name for name in names if by_values(name)}
+    if derivatives and OWN:
+        waiting, seen = [_trace(name) for name in names], set[_Traced]()
+        while waiting:
+            node = waiting.pop()
+            if node not in seen:
+                seen.add(node)
+                found |= {node.operation.name} if isinstance(node.operation, Elementwise) else set()
+                waiting += [argument for argument in node.arguments if isinstance(argument, _Traced)]
+    return sorted(found)
 
 
 def is_flat(name: str) -> bool:
@@ -188,6 +213,8 @@ def _text(node: _Traced, names: dict[_Traced, str], dialect: Dialect) -> tuple[s
     if operation in (np.minimum, np.maximum):
         first, second = (at_least(_SUM, argument) for argument in arguments)
         return f"{first} {'<' if operation is np.minimum else '>'} {second} ? {first} : {second}", _TERNARY
+    if isinstance(operation, Elementwise):
+        return f"(@real){own_name(operation.name, dialect)}((double)({at_least(_TERNARY, arguments[0])}))", _SIGN
     if operation in _CALLS:
         texts = ", ".join(at_least(_TERNARY, argument) for argument in arguments)
         return f"{_CALLS[operation]}{dialect.suffix}({texts})", _ATOM

@@ -15,6 +15,7 @@ computed with arrays instead, so that it follows NumPy's rules.
 from collections.abc import Iterable, Sequence
 
 from kanserve.network.kan import Kan, Layer
+from kanserve.network.own_functions import by_values
 from kanserve_exporters._numpy.numpy_splines import Plan
 from kanserve_exporters._shared.expressions import Dialect, body, call, helper, needs_helper, term, total
 from kanserve_exporters._shared.layer_tables import Parts, Splines
@@ -28,7 +29,8 @@ def is_small(kan: Kan) -> bool:
     """Whether a single row is faster with Python floats than with arrays."""
     names = {str(name) for layer in kan.layers for name in layer.functions[layer.symbolic_mask]}
     cost = sum(layer.alive.sum() * _AN_EDGE + (layer.inputs + layer.nodes) * _A_NODE for layer in kan.layers)
-    return _LACKING not in names and bool(cost < _A_LAYER * len(kan.layers))
+    lacking = _LACKING in names or any(own and "python" not in own.spellings for own in map(by_values, names))
+    return not lacking and bool(cost < _A_LAYER * len(kan.layers))
 
 
 def row_code(kan: Kan, layers: Sequence[Parts], plans: Sequence[Plan | None], precision: Dialect) -> str:

@@ -1,7 +1,7 @@
 """The fixed text of the NumPy exporter, assembled by numpy_source.py."""
 
 BEGIN = '''\
-"""A Kolmogorov-Arnold network of shape {shape}, written by kanserve. Needs NumPy only.
+"""A Kolmogorov-Arnold network of shape {shape}, written by kanserve. Needs {needs}.
 
     predict(x)           {what} (N, {outputs}) at raw features x (N, {inputs}), computed in {dtype}{probabilities}
 
@@ -11,7 +11,7 @@ A row in which an input, a value on the way or an output is not finite is NaN in
 """
 
 {imports}import numpy
-
+{foreign}
 INPUTS = {input_names}
 INPUT_UNITS = {input_units}
 INPUT_RANGES = {input_ranges}  # of the training data

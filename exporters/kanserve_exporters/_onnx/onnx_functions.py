@@ -31,6 +31,7 @@ from collections.abc import Callable
 
 from kanserve.errors import ExportError
 from kanserve.network.functions import function
+from kanserve.network.own_functions import by_values
 from kanserve_exporters._onnx.onnx_body import Body
 from kanserve_exporters._shared import special_functions
 
@@ -43,7 +44,8 @@ _OPERATORS = frozenset(_NAMES.split())  # the operators that the table of functi
 
 def apply(body: Body, name: str, x: str) -> str:
     """Append the named function, applied to x, to a body."""
-    text = function(name).onnx
+    own = by_values(name)
+    text = function(name).onnx if own is None else own.spelling("onnx", ExportError)
     try:
         return _write(body, ast.parse(text, mode="eval").body, x)
     except (SyntaxError, ValueError) as error:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kanserve.errors import ExportError, MissingDependencyError
 from kanserve.network.functions import function
 from kanserve.network.kan import Symbolic
+from kanserve.network.own_functions import by_values
 from kanserve.options import Precision
 
 Array = NDArray[np.float64]
@@ -26,7 +27,7 @@ Array = NDArray[np.float64]
 class Dialect:
     """How a language writes numbers and calls. The names of our helper functions begin with `prefix`."""
 
-    language: Literal["c", "numpy", "python"]
+    language: Literal["c", "numpy", "python", "javascript"]
     precision: Precision
     prefix: str
 
@@ -106,18 +107,26 @@ def needs_helper(name: str, dialect: Dialect) -> bool:
 @cache
 def body(name: str, dialect: Dialect) -> str:
     """The named function of the variable x as an expression of the language."""
+    if own := by_values(name):
+        text = own.spelling(dialect.language, ExportError)
+        return f"({dialect.prefix}real){own_name(name, dialect)}((double)x)" if dialect.language == "c" else f"({text})"
     try:
         from kanserve_exporters._shared import printers
     except ImportError:
         raise MissingDependencyError("sympy", "export") from None
     expression = printers.parse(function(name).sympy, "x")
     printers.check(expression, "x")
-    if dialect.language == "numpy":
+    if dialect.language in ("numpy", "javascript"):
         return str(printers.ArrayPrinter(dialect.literal).doprint(expression))
     if dialect.language == "python":
         return str(printers.NumberPrinter(dialect.literal).doprint(expression))
     printer = printers.CPrinter(dialect.single, dialect.literal, dialect.prefix)
     return str(printer.doprint(expression))
+
+
+def own_name(name: str, dialect: Dialect) -> str:
+    """The identifier, in C, of a function that was registered by its values."""
+    return f"{dialect.prefix}own_{name}"
 
 
 def domain(name: str) -> str:

@@ -14,6 +14,7 @@ from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.evaluate import activations
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 from kanserve.network.kan import Kan
+from kanserve.network.own_functions import OWN
 from kanserve.network.rounding_error import allowed, rounding, scale
 from kanserve.network.training_range import breaking_point, corners, finite_rows, sample
 
@@ -128,7 +129,11 @@ def run(formula: Formula, x: Array) -> Array:
 
     NaN everywhere when its constants, which are Python numbers, divide by zero or overflow.
     """
-    names = {"np": np, "__builtins__": {}} | dict(formula.tables) | {name: FUNCTIONS[name].numpy for name in SPECIAL}
+    names = (
+        {"np": np, "__builtins__": {}}
+        | dict(formula.tables)
+        | {name: FUNCTIONS[name].numpy for name in (*SPECIAL, *OWN)}
+    )
     columns = {name: x[:, column] for name, column in zip(formula.identifiers, formula.columns, strict=True)}
     code = compile(formula.python, "<formula>", "eval")
     try:

@@ -20,6 +20,7 @@ from kanserve.formula.expressions.tree import Step, references
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.lowering import ELEMENTARY
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, print_step, signed
+from kanserve.network.own_functions import OWN, modules
 from kanserve.options import Precision
 
 # Reserved words of the languages, in lower case: an input with such a name gets an underscore. Those of C and Python
@@ -67,6 +68,7 @@ class Language(Dialect):
     real_power_template: ClassVar[str] = "pow(@, #)"  # base and exponent; NaN for a base < 0
     lacking: ClassVar[tuple[str, ...]] = ()
     comment: ClassVar[tuple[str, str]]
+    spelled_as: ClassVar[str]  # its name among `own_functions.LANGUAGES`
     continued: ClassVar[str] = ""  # at the end of a continued line
 
     def __init__(self, name: str, identifiers: Sequence[str], precision: Precision) -> None:
@@ -100,7 +102,20 @@ class Language(Dialect):
                 "numpy_source, which include it."
             )
         self.used.add(name)
+        if name in OWN:
+            return self.own_call(name, argument)
         return self._filled(self.functions.get(name, f"{name}(@)"), argument)
+
+    def own_call(self, name: str, argument: Printed) -> Printed:
+        """A function that was registered by its values: its expression, with the argument for x."""
+        text = OWN[name].spelling(self.spelled_as, FormulaError)
+        inner = {"(x)": f"({signed(argument)})", "x": self.wrapped(argument, Precedence.ATOM)}
+        filled = re.sub(r"\(x\)|\bx\b", lambda found: inner[found[0]], text)
+        return Printed(filled if re.fullmatch(r"[\w.:]+\([^()]*\)", text) else self.bracketed(filled))
+
+    def modules(self) -> list[str]:
+        """The modules of functions that were registered by their values."""
+        return modules(OWN[name].spelling(self.spelled_as, FormulaError) for name in self.used if name in OWN)
 
     def _filled(self, template: str, argument: Printed) -> Printed:
         # "sin(@)" has brackets; a method, "@.sin()", needs some around a sum or a sign.
@@ -179,5 +194,5 @@ def words_of(names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:
     (called,) = identifiers([name], RESERVED)
     if {called.lower(), called.lower()[:-1]} & _FUNCTIONS_OF_C:  # also as powf and powl
         called = f"{called}_law"
-    helpers = {f"{called}_{function}".lower() for function in (*ELEMENTARY, "pow")}
+    helpers = {f"{called}_{function}".lower() for function in (*ELEMENTARY, *OWN, "pow")}
     return identifiers(names, RESERVED | helpers | {called.lower()}), called

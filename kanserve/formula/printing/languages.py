@@ -12,6 +12,7 @@ from typing import ClassVar
 from kanserve.errors import FormulaError
 from kanserve.formula.printing.codegen import Language, Law
 from kanserve.formula.printing.printing import Precedence, Printed, signed
+from kanserve.network.own_functions import OWN
 
 # Where these hold, Julia raises and MATLAB becomes complex.
 _OUTSIDE = {"sqrt": "x < 0", "log": "x < 0", "asin": "abs(x) > 1", "acos": "abs(x) > 1", "atanh": "abs(x) > 1"}
@@ -20,6 +21,7 @@ _OUTSIDE = {"sqrt": "x < 0", "log": "x < 0", "asin": "abs(x) > 1", "acos": "abs(
 class C(Language):
     """C99 over libm, and POSIX's j0."""
 
+    spelled_as = "c"
     comment = ("/*", " */")
     functions: ClassVar = {"Abs": "fabs(@)", "sign": "$sign(@)", "gamma": "$gamma(@)"}
     _HELPERS: ClassVar = {
@@ -33,9 +35,15 @@ class C(Language):
 
     def call(self, name: str, argument: Printed) -> Printed:
         text = super().call(name, argument).text
-        if not self.single or text.startswith(f"{self.name}_"):
+        if not self.single or name in OWN or text.startswith(f"{self.name}_"):
             return Printed(text)
         return Printed(f"(float)j0((double)({signed(argument)}))" if name == "j0" else text.replace("(", "f(", 1))
+
+    def own_call(self, name: str, argument: Printed) -> Printed:
+        called = f"{self.name}_{name}"
+        return Printed(
+            f"(float){called}((double)({signed(argument)}))" if self.single else f"{called}({signed(argument)})"
+        )
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
         text = super().real_power(base, exponent).text
@@ -49,6 +57,8 @@ class C(Language):
             if self.single:
                 text = text.replace("tgamma(", "tgammaf(")
             lines.append(text.replace("real", real))
+        for name in sorted(self.used & {*OWN}):
+            lines.append(OWN[name].c_function(f"{law.name}_{name}", FormulaError))
         lines += [f"void {law.name}(const {real} inputs[{law.columns}], {real} outputs[{len(law.outputs)}])", "{"]
         for word, column, note in law.inputs:
             lines += [*self.notes(note, indent="    "), f"    const {real} {word} = inputs[{column}];"]
@@ -63,6 +73,7 @@ class C(Language):
 class Fortran(Language):
     """Fortran 2008, free form."""
 
+    spelled_as = "fortran"
     comment = ("!", "")
     continued = " &"
     functions: ClassVar = {"Abs": "abs(@)", "sign": "$sign(@)", "gamma": "$gamma(@)", "j0": "bessel_j0(@)"}
@@ -105,6 +116,7 @@ class Fortran(Language):
 class Rust(Language):
     """Rust with its standard library, which has no erf, gamma or j0."""
 
+    spelled_as = "rust"
     comment = ("//", "")
     lacking = ("erf", "gamma", "j0")
     real_power_template = "@.powf(#)"
@@ -154,6 +166,7 @@ class Rust(Language):
 class Julia(Language):
     """Julia; erf, gamma and j0 come from the package SpecialFunctions."""
 
+    spelled_as = "julia"
     comment = ("#", "")
     real_power_template = "$pow(@, #)"
     functions: ClassVar = {
@@ -172,6 +185,7 @@ class Julia(Language):
         lines = self.notes(*law.notes)
         special = [word for name, word in (("erf", "erf"), ("gamma", "gamma"), ("j0", "besselj0")) if name in self.used]
         lines += [f"using SpecialFunctions: {', '.join(special)}", ""] if special else []
+        lines += [f"import {module}" for module in self.modules()]
         for name in sorted(self.used & {*self._OUTSIDE}):
             lines.append(f"{law.name}_{name}(x) = {self._OUTSIDE[name]} ? oftype(x, NaN) : {name}(x)")
         if "pow" in self.used:
@@ -190,6 +204,7 @@ class Julia(Language):
 class Matlab(Language):
     """MATLAB and Octave, from rows (N, inputs) to rows (N, outputs)."""
 
+    spelled_as = "matlab"
     times = ".*"
     comment = ("%", "")
     continued = " ..."
@@ -241,6 +256,7 @@ class _InPython(Language):
 class Numpy(_InPython):
     """Python with NumPy, from rows (N, inputs) to rows (N, outputs). erf, gamma and j0 are SciPy's."""
 
+    spelled_as = "numpy"
     real_power_template = "numpy.power(@, #)"
     functions: ClassVar = {
         **{name: f"numpy.{name}(@)" for name in ("sqrt", "exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh")},
@@ -254,7 +270,8 @@ class Numpy(_InPython):
     def write(self, law: Law) -> str:
         real = "numpy.float32" if self.single else "numpy.float64"
         lines = [*self.notes(*law.notes), "import numpy"]
-        lines += ["import scipy.special"] if self.used & {"erf", "gamma", "j0"} else []
+        special = {"scipy.special"} if self.used & {"erf", "gamma", "j0"} else set()
+        lines += [f"import {module}" for module in sorted({*self.modules()} | special)]
         if "gamma" in self.used:
             lines += [
                 "",
@@ -278,6 +295,7 @@ class Numpy(_InPython):
 class Python(_InPython):
     """Python with its standard library, which has no j0; from one row to a list. Its numbers are doubles."""
 
+    spelled_as = "python"
     lacking = ("j0",)
     real_power_template = "math.pow(@, #)"
     functions: ClassVar = {
@@ -303,7 +321,7 @@ class Python(_InPython):
         return super().decimal(value)
 
     def write(self, law: Law) -> str:
-        lines = [*self.notes(*law.notes), "import math", "", ""]
+        lines = [*self.notes(*law.notes), "import math", *(f"import {module}" for module in self.modules()), "", ""]
         for name in sorted(self.used & {*self._HELPERS}):
             lines += [f"def {law.name}_{name}(x):", *self._HELPERS[name], "", ""]
         lines.append(f"def {law.name}(inputs):")

@@ -1,9 +1,9 @@
 """Lowers the trees of several outputs to one list of elementary steps, which any language can write.
 
-The result has constants, variables, sums, products, powers of 2 to 4, powers with a real exponent, reciprocals and
-calls of `ELEMENTARY` functions by their sympy names. A named function that is an expression, as x/(1 + exp(-x)),
-becomes its steps. Steps that occur twice, in any output, are shared. Constant subexpressions are folded, since
-compilers would evaluate them differently or reject them.
+The result has constants, variables, sums, products, powers of 2 to 4, powers with a real exponent, reciprocals, calls
+of `ELEMENTARY` functions by their sympy names, and of functions that were registered by their values. A named function
+that is an expression, as x/(1 + exp(-x)), becomes its steps. Steps that occur twice, in any output, are shared.
+Constant subexpressions are folded, since compilers would evaluate them differently or reject them.
 """
 
 import ast
@@ -17,6 +17,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.tree import Step, Tree, integer_power
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS, SPECIAL
+from kanserve.network.own_functions import by_values
 
 ELEMENTARY = (
     *("sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "asinh", "sinh", "cosh", "tanh"),
@@ -97,7 +98,7 @@ class Lowering:
         if value is not None:
             with np.errstate(all="ignore"):
                 return self._constant(float(FUNCTIONS[name].numpy(np.array([value]))[0]))
-        if name in SPECIAL:
+        if name in SPECIAL or by_values(name):
             return self._added(("call", name, argument))
         # An entry of our own table, never untrusted text; its syntax tree is read and not run.
         return self._spelled(ast.parse(FUNCTIONS[name].sympy, mode="eval").body, argument)

@@ -12,7 +12,7 @@ from kanserve.formula.expressions.numbers import Named, named
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, reciprocal, signed
 from kanserve.network.functions import FUNCTIONS, SPECIAL
-from kanserve.network.own_functions import OWN
+from kanserve.network.own_functions import OWN, by_values
 from kanserve.network.powers import EXPONENTS, as_fraction, exponent_of
 
 _NAMES_OF_NUMBERS = {"pi", "e"}  # an input may have such a name
@@ -150,7 +150,8 @@ class Latex(Dialect):
 class Python(Dialect):
     """A NumPy expression over arrays named by `identifiers`; constants are exact.
 
-    Splines are functions that the caller must supply, and so are erf, j0 and gamma, as in scipy.special.
+    Splines are functions that the caller must supply, and so are erf, j0 and gamma, as in scipy.special, and functions
+    that were registered by their values.
     """
 
     def __init__(self, identifiers: Sequence[str]) -> None:
@@ -164,7 +165,7 @@ class Python(Dialect):
         return self._identifiers[column]
 
     def call(self, name: str, argument: Printed) -> Printed:
-        if name in SPECIAL:
+        if name in SPECIAL or by_values(name):
             return Printed(f"{name}({signed(argument)})")
         spelling = FUNCTIONS[name].sympy
         if (exponent := _unlisted_power(name)) is not None:
@@ -183,7 +184,10 @@ class Python(Dialect):
 
 
 class C99(Dialect):
-    """A C99 expression over doubles named by `identifiers`, with libm's functions (and POSIX's j0); exact constants."""
+    """A C99 expression over doubles named by `identifiers`, with libm's functions (and POSIX's j0); exact constants.
+
+    Functions that were registered by their values must be supplied by the caller.
+    """
 
     def __init__(self, identifiers: Sequence[str]) -> None:
         self._identifiers = identifiers
@@ -195,6 +199,8 @@ class C99(Dialect):
         return self._identifiers[column]
 
     def call(self, name: str, argument: Printed) -> Printed:
+        if by_values(name):
+            return Printed(f"{name}({signed(argument)})")
         return _filled(FUNCTIONS[name].c, argument, self)
 
     def power(self, base: Printed, exponent: int) -> Printed:

@@ -11,6 +11,7 @@ from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.printing import unfold
 from kanserve.formula.printing.sympy_spelling import spelled
 from kanserve.network.functions import FUNCTIONS
+from kanserve.network.own_functions import OwnFunction, by_values
 
 
 def expression(formula: Formula) -> Any:
@@ -61,9 +62,26 @@ def _expression(sympy: Any, step: Step, values: list[Any], symbols: dict[int, An
 
 
 def _call(sympy: Any, name: str, argument: Any) -> Any:
+    if own := by_values(name):
+        return _own_call(sympy, own, argument)
     spelling = FUNCTIONS[name].sympy
     single = re.fullmatch(r"sympy\.(\w+)\(x\)", spelling)
     if single:
         return getattr(sympy, single[1])(argument, evaluate=False)
     with sympy.evaluate(False):
         return spelled(sympy, spelling, argument)
+
+
+def _own_call(sympy: Any, own: OwnFunction, argument: Any) -> Any:
+    """A function that a user registered by its values: in the form that was given, else undefined."""
+    if own.sympy is None:
+        return sympy.Function(own.name)(argument)
+    if not isinstance(own.sympy, str):
+        return own.sympy(argument)
+    known = getattr(sympy, own.sympy, None)
+    if known is None:
+        raise FormulaError(
+            f"sympy has no function {own.sympy!r:.60}, as which {own.name!r} was registered. Give register_function "
+            "sympy=..., the name of one that it has or a callable from a sympy expression to one."
+        )
+    return known(argument)

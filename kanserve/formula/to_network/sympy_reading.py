@@ -22,7 +22,8 @@ from kanserve.formula.formula_limits import LIMITS
 
 def is_sympy(value: object) -> bool:
     """Whether a value is a sympy expression."""
-    return any(base.__module__.partition(".")[0] == "sympy" and base.__name__ == "Expr" for base in type(value).__mro__)
+    names = ((str(base.__module__).partition(".")[0], base.__name__) for base in type(value).__mro__)
+    return ("sympy", "Expr") in names
 
 
 def read(expression: Any) -> Expression:

@@ -19,8 +19,7 @@ from typing import Any, Generic, TypeVar
 from kanserve import native
 from kanserve.errors import InputError, MissingDependencyError, reason
 from kanserve.formula import register_function
-from kanserve.network.functions import FUNCTIONS
-from kanserve.network.own_functions import OWN
+from kanserve.network.own_functions import OWN, OwnFunction
 from kanserve.search.regression.budget import Budget, enforced_budget
 from kanserve.search.search_settings import SEARCH, SearchSettings
 from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
@@ -240,17 +239,14 @@ class _Scene:
     search: SearchSettings
     simplification: SimplificationSettings
     kernels: bool
-    functions: tuple[tuple[str, str, float, str], ...]
-    """Name, formula, complexity and domain of each function that the user has registered."""
+    functions: tuple[OwnFunction, ...]
 
     @staticmethod
     def of(budget: Budget) -> "_Scene":
         deadline = budget.deadline - time.perf_counter() + time.time()
         kernels = native.library() is not None
-        functions = tuple(
-            (name, formula, FUNCTIONS[name].complexity, FUNCTIONS[name].domain) for name, formula in OWN.items()
-        )
-        return _Scene(deadline, budget.max_fits - budget.fits, SEARCH.get(), SIMPLIFICATION.get(), kernels, functions)
+        most_fits = budget.max_fits - budget.fits
+        return _Scene(deadline, most_fits, SEARCH.get(), SIMPLIFICATION.get(), kernels, tuple(OWN.values()))
 
 
 def _run_at(place: int, step: Callable[[], T], scene: _Scene) -> tuple[int, Outcome[T] | None]:
@@ -267,8 +263,8 @@ def _run_in(step: Callable[[], T], scene: _Scene) -> Outcome[T] | None:
     SIMPLIFICATION.set(scene.simplification)
     budget = Budget(scene.deadline - time.time() + time.perf_counter(), scene.most_fits)
     try:
-        for name, formula, complexity, domain in scene.functions:
-            register_function(name, formula, complexity=complexity, domain=domain)
+        for own in scene.functions:
+            register_function(**own.arguments())
         with budget.enforced(), nullcontext() if scene.kernels else native.disabled():
             return Outcome(alone(step), budget.fits)
     except Exception:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from kanserve.errors import DataError, MissingDependencyError
 from kanserve.network.functions import function
 from kanserve.network.kan import Kan, Layer
-from kanserve.train.torch import basis_tensor, operators
+from kanserve.network.own_functions import by_values
+from kanserve.train.torch import basis_tensor, operators, own_gradients
 from kanserve.train.torch.kernels import compiled
 
 try:
@@ -33,10 +34,14 @@ AFFINE = ("subnode_scale", "subnode_bias", "node_scale", "node_bias")
 PARAMETERS = ("coefficients", "base_weight", "affine", *AFFINE)
 
 
+def _function(name: str) -> Callable[[Tensor], Tensor]:
+    return own_gradients.values_of(name) if by_values(name) else _of_the_table(function(name).torch)
+
+
 @lru_cache(maxsize=1024)
-def _of_the_table(name: str) -> Callable[[Tensor], Tensor]:
+def _of_the_table(text: str) -> Callable[[Tensor], Tensor]:
     # The table's strings are our own expressions over `torch` and `x`: no user input gets here.
-    found: Callable[[Tensor], Tensor] = eval(f"lambda x: {function(name).torch}", {"torch": torch})
+    found: Callable[[Tensor], Tensor] = eval(f"lambda x: {text}", {"torch": torch})
     return found
 
 
@@ -234,7 +239,7 @@ class KanLayer(nn.Module):
         """c·f(a·x + b) + d of each symbolic edge, (E, N), in the order of `targets` and `sources`."""
         a, b, c, d = self.affine[self.targets, self.sources].T[:, :, None]
         arguments = a * v[self.sources] + b
-        runs = [_safely(_of_the_table(name), arguments[start : start + count]) for name, start, count in self._runs]
+        runs = [_safely(_function(name), arguments[start : start + count]) for name, start, count in self._runs]
         values, fine = (torch.cat(parts) for parts in zip(*runs, strict=True))
         return torch.where(fine, c * values + d, torch.nan)
 
