@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import kanserve
 from tests.support.paths import ROOT
 from tests.support.readme_blocks import blocks
 
@@ -18,7 +19,7 @@ def test_every_block_of_the_page_runs(
 ):
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    first, weighted, template, own, results = blocks("python", PAGE)
+    first, weighted, template, own, by_values, results = blocks("python", PAGE)
     exec(compile(first.replace("seconds=20", "max_fits=500"), "formulas.md", "exec"), names)
     assert names["found"].status == "within noise" and "m*c^3/sqrt(c^2 - v^2)" in capsys.readouterr().out
     exec(compile(weighted, "formulas.md", "exec"), names)
@@ -28,5 +29,9 @@ def test_every_block_of_the_page_runs(
     assert capsys.readouterr().out.strip() in template
     exec(compile(own, "formulas.md", "exec"), names)
     assert names["found"].status == "exact" and capsys.readouterr().out.strip() in own
+    exec(compile(by_values, "formulas.md", "exec"), names)
+    assert names["found"].status == "exact" and capsys.readouterr().out.strip() in by_values
+    model = kanserve.compile(names["found"].best.kan, ["c_source", "numpy_source"], name="law")  # compares the values
+    assert "import SpecialFunctions\n" in kanserve.formula.source(model.kan(), "julia")
     exec(compile(results, "formulas.md", "exec"), names)
     assert names["found"].status == "exact"
