@@ -40,6 +40,11 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]  # hatchling finds 
                 self._go_without("Without compiled operators, onnxruntime runs networks slower.", error, wanted)
         elif wanted:  # few who install it need the operators, but whoever publishes should know
             self.app.display_warning(f"The wheel has no operators of onnxruntime: there is no {module.HEADER}.")
+        if module.server_headers():
+            try:
+                made += module.build_server()
+            except subprocess.CalledProcessError as error:
+                self._go_without("Without its native transport, the server is slower.", error, wanted)
         build_data["artifacts"] += [str(path.relative_to(self.root)) for path in made]
         build_data["pure_python"] = False
         platform = wanted or sysconfig.get_platform().replace("-", "_").replace(".", "_")

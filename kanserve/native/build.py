@@ -4,6 +4,9 @@ It imports nothing of kanserve, as it runs before the package is installed. One 
 kind; on x86-64 there are two more for newer processors, and `kanserve.native` loads the best one that the processor can
 run. `here=True` (`--here` in the shell, and an editable install) compiles only that one, in a third of the time.
 
+If the headers of nghttp2, OpenSSL and zlib are found (Debian's libnghttp2-dev, libssl-dev and zlib1g-dev), server/ is
+built too: the server's native transport, which is the same for all processors.
+
 If onnxruntime's C header is found too (Debian's libonnxruntime-dev, or the folder in the environment variable
 KANSERVE_ONNXRUNTIME_HEADERS), the operators in onnxruntime/ are built in the same way.
 
@@ -33,6 +36,10 @@ OPERATOR_FLAGS = (
     *(("-Wl,-z,nodelete",) if sys.platform == "linux" or os.environ.get("KANSERVE_PLATFORM") else ()),
 )
 HEADER = "onnxruntime_c_api.h"
+SERVER_FLAGS = ("-std=c11", "-O2", "-fPIC", "-shared", "-pthread", "-fno-semantic-interposition", "-Wl,--no-undefined")
+SERVER_LIBRARIES = ("-lnghttp2", "-lz", "-lm")
+TLS_LIBRARIES = ("-lssl", "-lcrypto")
+SERVER_HEADERS = ("nghttp2/nghttp2.h", "openssl/ssl.h", "zlib.h")
 PLATFORM = re.compile(r"manylinux_\d+_\d+_(x86_64|aarch64)")
 X86_BUILDS = {3: "x86-64-v3", 4: "x86-64-v4"}  # by the level of x86-64 that a processor must have
 
@@ -55,7 +62,8 @@ def compiler() -> str | None:
 
 
 def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
-    """Compile every C file of `folder`, except onnxruntime/, into one library per build, each replaced atomically.
+    """Compile the C files of `folder`, without onnxruntime/ and server/, into one library per build, each replaced
+    atomically.
 
     With `here`, only the build that this processor would load.
     Raises OSError if there is no compiler and CalledProcessError, with the compiler's message, if it fails.
@@ -63,7 +71,7 @@ def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
     command, builds = _toolchain()
     made = _compile_all(command, {"processor": ()}, [folder / "processor.c"], folder, "libkanserve")
     builds = _for_this_processor(builds, folder) if here else builds
-    sources = [path for path in folder.rglob("*.c") if path.parent.name != "onnxruntime"]
+    sources = [path for path in folder.rglob("*.c") if path.parent.name not in ("onnxruntime", "server")]
     return made + _compile_all(command, builds, sources, folder, "libkanserve")
 
 
@@ -81,6 +89,46 @@ def build_operators(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path,
     return _compile_all(command, builds, (folder / "onnxruntime").glob("*.c"), folder, "libkanserve-onnx")
 
 
+def build_server(folder: Path = FOLDER) -> tuple[Path, ...]:
+    """Compile the server's native transport, folder/server; OSError where its libraries' headers are missing."""
+    if not server_headers():
+        raise OSError(
+            f"The headers {', '.join(SERVER_HEADERS)} of nghttp2 (1.62 or newer), OpenSSL and zlib are missing."
+        )
+    program = compiler()
+    assert program is not None  # it has just compiled a header
+    command = [*program.split(), *SERVER_FLAGS]
+    sources = {path.name: path for path in (folder / "server").glob("*.c")}
+    tls = [sources.pop("tls_context.c")]
+    made = _compile_all(command, {"server": ()}, sources.values(), folder, "libkanserve", SERVER_LIBRARIES)
+    return made + _compile_all(command, {"server-tls": ()}, tls, folder, "libkanserve", TLS_LIBRARIES)
+
+
+def server_headers() -> bool:
+    """Whether the libraries that server/ needs can be compiled against and linked, for this machine."""
+    program = compiler()
+    if program is None or wanted_platform() is not None or not sys.platform.startswith("linux"):
+        return False
+    # Two functions of nghttp2 1.62, without which server/ does not compile.
+    calls = "return !nghttp2_submit_response2 || !nghttp2_session_mem_recv2 || !SSL_new || !zlibVersion();"
+    source = "".join(f"#include <{header}>\n" for header in SERVER_HEADERS) + f"int main(void) {{ {calls} }}\n"
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [
+            *program.split(),
+            "-x",
+            "c",
+            "-",
+            "-o",
+            str(Path(temporary, "a.out")),
+            *SERVER_LIBRARIES,
+            *TLS_LIBRARIES,
+        ]
+        try:
+            return subprocess.run(command, input=source, text=True, capture_output=True).returncode == 0
+        except OSError:
+            return False
+
+
 def headers() -> Path | None:
     """The folder of onnxruntime's C header: KANSERVE_ONNXRUNTIME_HEADERS, else the first usual one; else None."""
     wanted = os.environ.get("KANSERVE_ONNXRUNTIME_HEADERS")
@@ -89,13 +137,18 @@ def headers() -> Path | None:
 
 
 def _compile_all(
-    command: Sequence[str], builds: Mapping[str, Sequence[str]], sources: Iterable[Path], folder: Path, stem: str
+    command: Sequence[str],
+    builds: Mapping[str, Sequence[str]],
+    sources: Iterable[Path],
+    folder: Path,
+    stem: str,
+    libraries: Sequence[str] = ("-lm",),
 ) -> tuple[Path, ...]:
     """One library STEM-NAME.so in `folder` for each of the builds, compiled in parallel."""
-    paths = sorted(str(path) for path in sources)
+    arguments = [*sorted(str(path) for path in sources), *libraries]
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         made = {name: Path(temporary) / f"{stem}-{name}.so" for name in builds}
-        running = [_compile([*command, *builds[name]], path, paths) for name, path in made.items()]
+        running = [_compile([*command, *builds[name]], path, arguments) for name, path in made.items()]
         for process, (_, errors) in [(started, started.communicate()) for started in running]:
             if process.returncode:
                 raise subprocess.CalledProcessError(process.returncode, process.args, stderr=errors)
@@ -135,14 +188,15 @@ def _toolchain() -> tuple[Sequence[str], Mapping[str, Sequence[str]]]:
 
 
 def _compile(command: Sequence[str], path: Path, arguments: Sequence[str]) -> "subprocess.Popen[str]":
-    complete = [*command, "-o", str(path), *arguments, "-lm"]
+    complete = [*command, "-o", str(path), *arguments]
     return subprocess.Popen(complete, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 if __name__ == "__main__":
     try:
         here = "--here" in sys.argv[1:]
-        print(*build(here=here), *(build_operators(here=here) if headers() else ()), sep="\n")
+        made = [*build(here=here), *(build_operators(here=here) if headers() else ())]
+        print(*made, *(build_server() if server_headers() else ()), sep="\n")
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:

@@ -7,20 +7,15 @@ maps calls to them. Stopping drains: health is NOT_SERVING, accepted calls are a
     processes.launch.run(settings)      as a process of its own, or as several, until a signal ends it
 """
 
-import os
-import time
-from contextlib import suppress
 from functools import partial
 from os import PathLike, fspath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import grpc
 from grpc_health.v1.health import HealthServicer
 
 from kanserve.serve import sockets
 from kanserve.serve.auth import grants as access
-from kanserve.serve.auth import tls
 from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.models.loader import Models
 from kanserve.serve.observability.metrics import Metrics
@@ -28,25 +23,38 @@ from kanserve.serve.rpc import routes as calls
 from kanserve.serve.scheduling.thread_pool import MAX_INFLIGHT_BYTES, ThreadPool
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Control, LocalControl, ServerState
+from kanserve.serve.transport.grpcio_transport import GrpcioTransport
+from kanserve.serve.transport.native_transport import NativeTransport, count_refusals, native_queue
 
 if TYPE_CHECKING:
     from kanserve.serve.observability.http_server import Http
 
-_FAREWELL = 1.0  # seconds in which the last answers are sent and idle streams are closed
-_LOOK = 0.005  # seconds between checks for unsent answers
-_STREAMS = 512  # least concurrent calls per connection; more would wait in the client, where they are never refused
-_HANDSHAKE_SECONDS = 10.0
-_PING_SECONDS = 10.0  # a client that sends keepalive pings more often is disconnected
-_PING_ANSWER_SECONDS = 20.0
+_FAREWELL = 1.0  # seconds in which the last answers are sent
+
+
+class Transport(Protocol):
+    """How calls reach the handlers of `rpc.routes`."""
+
+    def listen(self) -> int: ...
+    def start(self) -> None: ...
+    def drain(self, grace: float) -> bool: ...
+    def hang_up(self, seconds: float, last: bool) -> None: ...
+    def close(self) -> None: ...
 
 
 class ServingRuntime:
-    """The thread pool and the metrics. They are created before the models, whose loading is counted too."""
+    """The thread pool and the metrics. They are created before the models, whose loading is counted too.
 
-    def __init__(self, settings: Settings, worker: int = 0) -> None:
-        self.threads = ThreadPool(settings.threads, held=max(MAX_INFLIGHT_BYTES, 4 * settings.max_message_bytes))
+    InputError if the settings want the native transport, and it was not built."""
+
+    def __init__(self, settings: Settings, worker: int = 0, spare: int | None = None) -> None:
+        held = max(MAX_INFLIGHT_BYTES, 4 * settings.max_message_bytes)
+        self.queue = native_queue(settings, held)
+        self.threads = ThreadPool(settings.threads, spare, held, self.queue)
         self.meters = Metrics(worker)
         self.meters.computing = self.threads.requests_computing
+        if self.queue is not None:
+            count_refusals(self.queue, self.meters)
 
 
 class Server:
@@ -79,13 +87,13 @@ class Server:
             counted.threads,
             self._observers,
         )
-        self._server = grpc.server(
-            cast(Any, counted.threads),  # grpc only calls its `submit`, but its stubs demand a ThreadPoolExecutor
-            options=_options(settings, shared),
-            maximum_concurrent_rpcs=calls.most_calls(settings),
-        )
         self._health = HealthServicer()
-        self._server.add_generic_rpc_handlers(calls.handlers(self.state, self._health))
+        handlers = calls.Handlers(self.state, self._health)
+        self._transport: Transport
+        if counted.queue is not None:
+            self._transport = NativeTransport(counted.queue, self.state, counted.meters, handlers, shared)
+        else:
+            self._transport = GrpcioTransport(self.state, handlers, shared)
         self._http: Http | None = None
         self._listens = False
         try:
@@ -93,8 +101,8 @@ class Server:
                 from kanserve.serve.observability import http_server
 
                 self._http = http_server.serve(settings, self.state, self._takes_calls, reuse_port=shared)
-            self.host, self.port = settings.host, self._listen(shared)
-            self._server.start()
+            self.host, self.port = settings.host, self._transport.listen()
+            self._transport.start()
         except BaseException:
             counted.threads.shutdown(wait=False)
             self._close()
@@ -124,15 +132,12 @@ class Server:
                 observer.reopen()
 
     def stop(self, grace: float | None = None, *, last: bool = False) -> bool:
-        """Finish accepted calls and stop; whether all were finished within `grace` seconds.
-
-        `last`: the process ends next, and its end closes the port. If grpc closed it, new calls would get CANCELLED;
-        when the connection breaks, they get UNAVAILABLE, after which a client tries another server.
-        """
+        """Finish accepted calls and stop; whether all were finished within `grace` seconds. `last`: the process ends
+        next."""
         self.state.threads.close()  # before health changes, so that what it reports is true
         self._health.enter_graceful_shutdown()
-        done: bool = self.state.threads.drain(self.settings.grace_seconds if grace is None else grace)
-        self._hang_up(last)
+        done = self._transport.drain(self.settings.grace_seconds if grace is None else grace)
+        self._transport.hang_up(_FAREWELL, last)
         self.state.threads.shutdown(wait=done)
         self._close()
         return done
@@ -144,42 +149,15 @@ class Server:
         self.stop()
 
     def _close(self) -> None:
+        self._transport.close()
         self.models.close()
         if self._http is not None:
             self._http.close()
         for observer in self._observers:
             observer.close()
 
-    def _hang_up(self, last: bool) -> None:
-        """Send the last answers and end the connections."""
-        unsent, deadline = self._open_calls(), time.monotonic() + _FAREWELL
-        while unsent and time.monotonic() < deadline:
-            time.sleep(_LOOK)
-            unsent &= self._open_calls()
-        sockets.hang_up(self.port, self.settings.unix_socket)
-        if not last:
-            stopped = self._server.stop(_FAREWELL)
-            sockets.hang_up(self.port, self.settings.unix_socket)  # clients that reconnected at once
-            stopped.wait()
-        elif self.settings.unix_socket:
-            with suppress(OSError):
-                os.unlink(self.settings.unix_socket)
-
-    def _open_calls(self) -> set[Any]:
-        """Calls whose answer is not fully sent; from grpc's private state, since it has no public API for that."""
-        return set(getattr(getattr(self._server, "_state", None), "rpc_states", ()))
-
     def _takes_calls(self) -> bool:
         return self._listens and not self.state.threads.draining
-
-    def _listen(self, shared: bool) -> int:
-        settings, credentials = self.settings, tls.credentials(self.settings)
-        if settings.unix_socket:
-            sockets.listen_on_file(self._server, settings.unix_socket, credentials)
-            return 0
-        if not shared:
-            sockets.check_free(settings.host, settings.port)
-        return sockets.listen(self._server, settings.host, settings.port, credentials)
 
 
 def loaded(settings: Settings, counted: ServingRuntime) -> Models:
@@ -238,24 +216,3 @@ def _observers(settings: Settings) -> tuple[Any, ...]:
 
 def _gauges(*parts: ThreadPool | Models) -> dict[str, float]:
     return {name: value for part in parts for name, value in part.gauges().items()}
-
-
-def _options(settings: Settings, shared: bool) -> list[tuple[str, int]]:
-    milliseconds = {
-        "grpc.keepalive_time_ms": settings.keepalive_seconds,
-        "grpc.keepalive_timeout_ms": _PING_ANSWER_SECONDS,
-        "grpc.http2.min_ping_interval_without_data_ms": _PING_SECONDS,
-        "grpc.server_handshake_timeout_ms": _HANDSHAKE_SECONDS,
-    }
-    return [
-        ("grpc.so_reuseport", int(shared)),  # by default a second server could bind the port and get half of the calls
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-        ("grpc.max_concurrent_streams", max(_STREAMS, 2 * settings.queue)),
-        ("grpc.http2.bdp_probe", 0),  # otherwise the flow-control window grows, and a waiting call holds up to 15 MiB
-        ("grpc.http2.max_ping_strikes", 2),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.max_metadata_size", calls.METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", calls.METADATA_BYTES),
-        *((name, round(1000 * seconds)) for name, seconds in milliseconds.items()),
-    ]

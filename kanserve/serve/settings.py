@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 Role = Literal["predict", "read", "manage"]
 Control = Literal["signal", "poll", "explicit"]
+Transport = Literal["auto", "native", "grpcio"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 LONGEST_SOCKET_PATH = 107  # bytes, of Linux; others take a few less
@@ -64,6 +65,9 @@ class Settings:
     )
     http_host: str = _set("", "The address to listen on for that port; default: host.")
 
+    transport: Transport = _set(  # noqa: RUF009  # it is dataclasses.field
+        "auto", "native: an event loop in C; grpcio: that package's; auto: native where it was built."
+    )
     workers: int = _set(
         1, "Processes that serve; 1: only this one, without a supervisor; 0: one for each core.", 0, 1024
     )

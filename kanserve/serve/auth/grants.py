@@ -95,6 +95,9 @@ class _Anonymous:
         if method not in self._open:
             raise _refusal(method)
 
+    def is_open(self, method: str) -> bool:
+        return method in self._open
+
 
 class _Rules:
     """Grants, by token and by certificate."""
@@ -124,6 +127,9 @@ class _Rules:
             raise _refusal(method)
         everything = not all(grant.models for grant in able)
         return Allowed(able[0].name, None if everything else frozenset(name for grant in able for name in grant.models))
+
+    def is_open(self, method: str) -> bool:
+        return method in self._public
 
     def _by_token(self, context: Any) -> list[Grant]:
         shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]

@@ -28,8 +28,7 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
     certificate, key, authorities = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     if not (certificate or key or authorities):
         return None
-    if not (certificate and key):
-        raise InputError("TLS needs both tls_certificate and tls_key; tls_client_ca is only used with them.")
+    check(settings)
     files = _Files(certificate, key, authorities)
     return grpc.dynamic_ssl_server_credentials(
         files.current,
@@ -38,16 +37,24 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
     )
 
 
+def check(settings: Settings) -> None:
+    """InputError for TLS files that cannot be used."""
+    if not (settings.tls_certificate and settings.tls_key):
+        raise InputError("TLS needs both tls_certificate and tls_key; tls_client_ca is only used with them.")
+    _configuration(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+
+
 class _Files:
     """The last consistent configuration of the files."""
 
     def __init__(self, certificate: str, key: str, authorities: str) -> None:
-        self._paths = (certificate, key, *((authorities,) if authorities else ()))
+        self._files = certificate, key, authorities
+        self._paths = tuple(path for path in self._files if path)
         self._lock = Lock()
         self._failed = ""
         self._again = 0.0
         self._stamps = self._now()
-        self.current = _configuration(*self._paths)
+        self.current = _configuration(*self._files)
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """The new configuration; None if nothing changed. grpc calls this at each handshake, on any of its threads."""
@@ -67,7 +74,7 @@ class _Files:
             return None
         self._stamps = stamps
         try:
-            self.current = _configuration(*self._paths)
+            self.current = _configuration(*self._files)
         except InputError as error:
             if str(error) != self._failed:
                 _logger.error("%s The old certificate stays in use.", error)
@@ -82,7 +89,7 @@ class _Files:
         return tuple(rotation.stamp(path) for path in self._paths)
 
 
-def _configuration(certificate: str, key: str, authorities: str = "") -> grpc.ServerCertificateConfiguration:
+def _configuration(certificate: str, key: str, authorities: str) -> grpc.ServerCertificateConfiguration:
     """The checked contents of the files; InputError when they are not consistent."""
     import ssl  # a few MB with its libraries, which a server without TLS does not need
 

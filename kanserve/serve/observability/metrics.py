@@ -32,6 +32,7 @@ BOUNDS = tuple(  # upper bounds of the histogram buckets, in nanoseconds, inclus
 KEPT_SECONDS = 900.0  # for which the metrics of a removed version stay: three times Prometheus' staleness interval
 MOST_SERIES = 500  # series of calls and of models each; beyond that, calls are counted without their model
 _BUCKETS = len(BOUNDS) + 1
+_INFERENCE_SERVICE = "inference.GRPCInferenceService"
 
 Key = tuple[str, str, str, int, str]  # service, method, model, version, code
 
@@ -59,13 +60,17 @@ class _Loads:
 class Metrics:
     """Metrics since the start of this process, worker number `worker`; thread-safe.
 
-    Two functions, set by the server, return current values: `gauges` those of the thread pool and of the table of
-    models, by the names of their metrics, `computing` the number of requests that each model computes.
+    Functions that the server sets return current values: `gauges` those of the thread pool and of the table of models,
+    by the names of their metrics, `computing` the number of requests that each model computes. The native transport
+    counts the inferences that it answers: `native` returns them by version, with the rows outside of each input, and
+    `refusals` the calls that it refused, by code.
     """
 
     def __init__(self, worker: int = 0) -> None:
         self.gauges: Callable[[], Mapping[str, float]] = dict
         self.computing: Callable[[], Mapping[str, int]] = dict
+        self.native: Callable[[], Iterable[tuple[tuple[str, int], dict[str, Any], NDArray[np.intp] | None]]] = tuple
+        self.refusals: Callable[[], Mapping[str, int]] = dict
         self._worker = worker
         self._lock = threading.Lock()
         self._calls: dict[Key, _Series] = {}
@@ -131,11 +136,12 @@ class Metrics:
         """The metrics of this process until now."""
         here = {"worker": self._worker, **usage()}
         gauges, computing = dict(self.gauges()), self.computing()
+        native, refusals = list(self.native()), self.refusals()
         with self._lock:
             self._forget()
             # `last` is on a monotonic clock; convert it to wall-clock time.
             ahead = time.time_ns() - time.perf_counter_ns()
-            return {
+            snapshot: dict[str, Any] = {
                 "processes": [here],
                 "gauges": gauges,
                 "calls": [
@@ -167,6 +173,24 @@ class Metrics:
                 "refused": list(self._refused),
                 "restarts": 0,
             }
+            calls = [
+                {
+                    "of": [_INFERENCE_SERVICE, "ModelInfer", *key, "OK"],
+                    **series,
+                    "last": (series["last"] + ahead) // 1_000_000,
+                }
+                for key, series, _ in native
+                if count(series)
+            ]
+            calls += [_refused_calls(code, number) for code, number in refusals.items() if number]
+            outside = [
+                {"of": list(key), "features": self._features(*key, len(rows)), "rows": rows.tolist()}
+                for key, _, rows in native
+                if rows is not None
+            ]
+        snapshot["calls"] = _added([snapshot["calls"], calls])
+        snapshot["outside"] = _added([snapshot["outside"], outside])
+        return snapshot
 
     def _new(self, key: Key) -> _Series:
         service, method, model, _, code = key
@@ -219,6 +243,13 @@ class Metrics:
         if old:
             self._calls = {key: call for key, call in self._calls.items() if (key[2], key[3]) not in old}
             self._outside = {key: counts for key, counts in self._outside.items() if key not in old}
+
+
+def _refused_calls(code: str, number: int) -> dict[str, Any]:
+    """Calls that the native transport refused before it knew their model; they take microseconds."""
+    buckets = [[number, *[0] * (_BUCKETS - 1)] for _ in STAGES]
+    of = [_INFERENCE_SERVICE, "ModelInfer", "", 0, code]
+    return {"of": of, "rows": 0, "last": 0, "nanoseconds": [0] * len(STAGES), "buckets": buckets}
 
 
 def merge(snapshots: "Iterable[Snapshot]") -> "Snapshot":

@@ -18,12 +18,15 @@ from typing import Any
 from urllib.parse import unquote
 
 import grpc
+import numpy as np
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 
-from kanserve.errors import AccessError, DeadlineError, DrainingError, InputError, KanserveError
+from kanserve.errors import AccessError, DeadlineError, DrainingError, InputError, KanserveError, NotFoundError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve import status
+from kanserve.serve.models.catalog import Model
 from kanserve.serve.observability import logs
 from kanserve.serve.rpc import inference_service
 from kanserve.serve.rpc.message_limits import ARRAYS, read
@@ -97,7 +100,7 @@ class Pipeline:
                 call.queued = perf_counter_ns() - arrival.at
                 made = work(data, call, allowed)
             except BaseException as error:  # the code of an artifact may raise anything
-                failed = self._failed(call, error, context)
+                failed = self._failed(call, error, context.invocation_metadata())
             else:
                 self._end(call, encoded=True)
                 return made
@@ -130,6 +133,34 @@ class Pipeline:
         """The `Work` of ModelInfer."""
         return inference_service.infer(self._state, data, call, allowed)
 
+    def predict(self, model: Model | None, data: Any, dtype: np.dtype[Any], event: Any) -> tuple[NDArray[Any], int]:
+        """The predictions of rows that the native transport has decoded (`data`, its `event`), of the model's type, and
+        how many nanoseconds they took."""
+        arrival, threads, settings = self._state.threads.arrival, self._state.threads, self._state.settings
+        if arrival.late:
+            raise _stopping()
+        if model is None:
+            raise NotFoundError("The model was unloaded.")
+        most = inference_service.at_once(settings, model.name)
+        x = np.ndarray((event.rows, len(model.kan.inputs)), dtype, data)
+        with threads.computing(model.name, most, rows=event.rows) as aside:
+            begun = perf_counter_ns()
+            y = model.backend.predict(x) if aside is None else aside(model.backend.predict, x)
+            computed = perf_counter_ns() - begun
+        return np.ascontiguousarray(y, model.backend.dtype), computed
+
+    def failed_rows(
+        self, error: BaseException, model: Model | None, event: Any, metadata: Sequence[tuple[str, str | bytes]]
+    ) -> status.Failure:
+        """Record that such rows could not be predicted."""
+        call = Call(wire.SERVICE_NAME, "ModelInfer", event.arrived)
+        call.rows = event.rows
+        if model is not None:
+            call.model, call.version = model.name, model.version
+        failed = self._failed(call, error, metadata)
+        self._end(call)
+        return failed
+
     def change(self, method: Method, logic: Logic) -> Behavior:
         """A handler of loads and unloads, on threads of their own, so that a slow one delays neither inferences nor
         other changes."""
@@ -155,7 +186,7 @@ class Pipeline:
                 _admit(arrival, context)
                 threads.open_stream(self._state.settings.streams)
             except BaseException as error:
-                failed = self._failed(call, error, context)
+                failed = self._failed(call, error, context.invocation_metadata())
                 self._end(call)
                 status.abort(context, failed)
             try:
@@ -181,7 +212,7 @@ class Pipeline:
                 raise _stopping()
             made = self.infer(data, call, allowed)
         except BaseException as error:
-            failed = self._failed(call, error, context)
+            failed = self._failed(call, error, context.invocation_metadata())
             self._end(call)
             if isinstance(error, DrainingError):
                 return failed
@@ -223,7 +254,7 @@ class Pipeline:
                 call.code = grpc.StatusCode.CANCELLED.name
                 raise
             except BaseException as error:
-                failed = self._failed(call, error, context)
+                failed = self._failed(call, error, context.invocation_metadata())
             else:
                 return
             finally:
@@ -239,7 +270,7 @@ class Pipeline:
 
         def refuse(requests: Any, context: grpc.ServicerContext) -> Any:
             call = Call(method.service, method.name, perf_counter_ns())
-            failed = self._failed(call, error, context)
+            failed = self._failed(call, error, context.invocation_metadata())
             self._end(call)
             status.abort(context, failed)
 
@@ -257,10 +288,12 @@ class Pipeline:
         made: Allowed | None = allowed
         return made
 
-    def _failed(self, call: Call, error: BaseException, context: grpc.ServicerContext) -> status.Failure:
+    def _failed(
+        self, call: Call, error: BaseException, metadata: Sequence[tuple[str, str | bytes]] | None
+    ) -> status.Failure:
         failed = status.failure(error)
         if failed is status.INTERNAL:
-            call.request_id = call.request_id or _request_id(context.invocation_metadata() or ())
+            call.request_id = call.request_id or _request_id(metadata or ())
             self._log(call, error)
             failed = replace(failed, text=f"{failed.text} (request {call.request_id})")
         call.code, call.error = failed.code.name, failed.text

@@ -36,6 +36,7 @@ from kanserve.v1 import formula_pb2
 REFLECTIONS = 16  # reflection streams that may be open; each holds a thread of its own
 CHECKS = 32  # concurrent health checks: some may be of callers that never send their message
 WATCHES = 256  # open health watches: they hold no thread, and grpc does not count them
+STREAMS = 512  # least concurrent calls per connection; more would wait in the client, where they are never refused
 METADATA_BYTES = 2**13  # of one call, and of its answer
 # grpc limits a large text by itself; but HPACK can repeat one in a single byte, and each time we would get all of it.
 _FEW = 8
@@ -53,17 +54,12 @@ def most_calls(settings: Settings) -> int:
     return settings.threads + settings.queue + settings.streams + REFLECTIONS + _ASIDE
 
 
-def handlers(state: ServerState, health: HealthServicer) -> tuple["Handlers"]:
-    """The handlers, for `grpc.Server.add_generic_rpc_handlers`."""
-    return (Handlers(state, health),)
-
-
 class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic only in its stubs
     """Every call of every service."""
 
     def __init__(self, state: ServerState, health: HealthServicer) -> None:
         self._state, self._threads, self._most = state, state.threads, state.settings.threads + state.settings.queue
-        pipeline = Pipeline(state)
+        pipeline = self.pipeline = Pipeline(state)
         ours = {**_inference(pipeline), **_formulas(pipeline)}
         theirs = [_health(health)]
         if state.settings.reflection:
@@ -82,9 +78,7 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic onl
 
         methods = {path: method for path, (method, _) in ours.items()}
         self._large = {path: refusal(method, large) for path, method in methods.items()}
-        self._refusals = {
-            path: refusal(method, busy) for path, method in methods.items() if method.name not in _CHANGES
-        }
+        self._refusals = {path: refusal(method, busy) for path, method in methods.items() if method.name not in CHANGES}
         self._full = {path: refusal(method, full) for path, method in methods.items() if method.name == "ModelInfer"}
 
     def service(self, handler_call_details: Any) -> Handler | None:
@@ -116,15 +110,15 @@ def unload(
     return pb.RepositoryModelUnloadResponse()
 
 
-_CHANGES: dict[str, Logic] = {"RepositoryModelLoad": load, "RepositoryModelUnload": unload}
+CHANGES: dict[str, Logic] = {"RepositoryModelLoad": load, "RepositoryModelUnload": unload}
 
 
 def _inference(pipeline: Pipeline) -> dict[str, tuple[Method, Handler]]:
     service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     made = {}
     for method in _methods(service, wire.SERVICE_NAME):
-        if method.name in _CHANGES:
-            behavior = pipeline.change(method, _CHANGES[method.name])
+        if method.name in CHANGES:
+            behavior = pipeline.change(method, CHANGES[method.name])
         elif method.name == "ModelStreamInfer":
             behavior = pipeline.infer_stream(method)
         elif method.name == "ModelInfer":

@@ -17,7 +17,7 @@ from functools import partial
 from queue import SimpleQueue
 from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import grpc
 
@@ -45,9 +45,17 @@ _logger = logging.getLogger(__name__)
 
 
 class ThreadPool(Executor):
-    """An executor for grpc, which submits every call as soon as it arrives; calls are counted from then on."""
+    """An executor for grpc, which submits every call as soon as it arrives; calls are counted from then on.
 
-    def __init__(self, threads: int, spare: int | None = None, held: int = MAX_INFLIGHT_BYTES) -> None:
+    `jobs` is where its threads wait for work; the native transport has a queue of its own."""
+
+    def __init__(
+        self,
+        threads: int,
+        spare: int | None = None,
+        held: int = MAX_INFLIGHT_BYTES,
+        jobs: "JobQueue | None" = None,
+    ) -> None:
         self.draining = False
         self._places, self._spare = threads, SPARE if spare is None else spare
         self._left_to_hold = held  # bytes
@@ -55,7 +63,8 @@ class ThreadPool(Executor):
         self._lock = threading.Lock()
         self._accepted = self._streams = 0
         self._idle = threading.Event()  # set once draining and all accepted calls have ended
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: JobQueue = SimpleQueue() if jobs is None else jobs
+        self._uncounted: Callable[[], int] = getattr(jobs, "uncounted", int)  # calls that wait in the queue
         self._models = _Models()  # by name and kind of call
         self._full: set[_Model] = set()  # the models at their concurrency limit
         self._workers: list[_Worker] = []
@@ -81,6 +90,11 @@ class ThreadPool(Executor):
         self._jobs.put(job)
         return job
 
+    def accept(self, late: bool) -> None:
+        """Count a call that a thread of this pool has taken from its queue, and is about to answer."""
+        with self._lock:
+            self._accepted += not late
+
     @property
     def arrival(self) -> Arrival:
         """The arrival of the call that this thread answers; on any other thread, now."""
@@ -92,7 +106,7 @@ class ThreadPool(Executor):
     @property
     def accepted(self) -> int:
         """The number of calls that have arrived and are not answered, without late ones."""
-        return self._accepted
+        return self._accepted + self._uncounted()
 
     @contextmanager
     def counted(self) -> Iterator[Arrival]:
@@ -160,7 +174,7 @@ class ThreadPool(Executor):
             "threads": len(workers),
             "threads_busy": sum(worker.job is not None for worker in workers),
             "queue_length": self._jobs.qsize(),
-            "calls_in_flight": self._accepted,
+            "calls_in_flight": self.accepted,
             "streams_open": self._streams,
             "calls_displaced": self._displaced,
         }
@@ -292,6 +306,14 @@ class ThreadPool(Executor):
                     self._wake.wait()
                 self._watching = True
                 self._wake.clear()
+
+
+class JobQueue(Protocol):
+    """Where threads wait for jobs; None ends one of them."""
+
+    def get(self) -> Job | None: ...
+    def put(self, job: Job | None, /) -> None: ...
+    def qsize(self) -> int: ...
 
 
 class _Worker:

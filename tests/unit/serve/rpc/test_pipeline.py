@@ -196,7 +196,7 @@ def test_shared_memory_traces_and_logs_are_not_implemented(server):
 
 
 def test_every_call_of_the_protocols_has_what_answers_it(server):
-    (handlers,) = calls.handlers(server.state, HealthServicer())
+    handlers = calls.Handlers(server.state, HealthServicer())
 
     def answered(path: str) -> bool:
         return handlers.service(SimpleNamespace(method=path, invocation_metadata=())) is not None
@@ -264,7 +264,8 @@ def test_a_request_beyond_what_a_model_may_compute_at_once_is_refused(tmp_path):
 
 def test_a_server_whose_only_model_is_full_refuses_before_a_message_comes(slow):
     root, fifo = slow
-    settings = Settings(repository=str(root), port=0, threads=2, models={"slow": ModelSettings(concurrency=2)})
+    limits = {"slow": ModelSettings(concurrency=2)}
+    settings = Settings(repository=str(root), port=0, threads=2, models=limits, transport="grpcio")
     with start(settings) as server, grpc.insecure_channel(server.address) as channel:
         infer: Any = wire.stub(channel).ModelInfer
         running = [infer.future(asked(np.array([[WAIT]]), "slow"), timeout=60) for _ in range(2)]

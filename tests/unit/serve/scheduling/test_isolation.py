@@ -105,7 +105,7 @@ def test_clients_that_do_not_send_their_message_leave_the_threads_to_others(plac
         ended.wait(PATIENCE)
         yield from ()
 
-    with serve(root) as (server, stub), grpc.insecure_channel(server.address) as plain:
+    with serve(root, transport="grpcio") as (server, stub), grpc.insecure_channel(server.address) as plain:
         channel: Any = plain  # typed as if it needed a serializer
         begin = channel.stream_unary(f"/{wire.SERVICE_NAME}/ModelInfer")
         unsaid = [begin.future(silent(), timeout=PATIENCE) for _ in range(8)]

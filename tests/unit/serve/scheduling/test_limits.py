@@ -21,9 +21,8 @@ from kanserve.errors import BusyError, DeadlineError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve.rpc.routes import REFLECTIONS
-from kanserve.serve.scheduling.thread_pool import ThreadPool
 from kanserve.serve.server import Server, ServingRuntime, start
-from kanserve.serve.settings import Settings
+from kanserve.serve.settings import Settings, Transport
 from tests.support import server_process
 from tests.support.paths import ROOT
 from tests.support.serving import BREAK, WAIT
@@ -38,12 +37,10 @@ def connected(server: Server) -> Iterator[Any]:
         yield wire.stub(channel)
 
 
-def one_thread(root: Path, queue: int = 256) -> Server:
+def one_thread(root: Path, queue: int = 256, transport: Transport = "auto") -> Server:
     """A server that has one thread for calls, and gets no other while that waits."""
-    settings = Settings(repository=str(root), port=0, threads=1, queue=queue)
-    counted = ServingRuntime(settings)
-    counted.threads = ThreadPool(1, spare=0)
-    return Server(settings, counted=counted)
+    settings = Settings(repository=str(root), port=0, threads=1, queue=queue, transport=transport)
+    return Server(settings, counted=ServingRuntime(settings, spare=0))
 
 
 def request(value: float) -> pb.ModelInferRequest:
@@ -181,7 +178,7 @@ def test_what_waits_in_the_queue_holds_little_of_its_message(slow, tmp_path):
 import sys
 from pathlib import Path
 from tests.unit.serve.scheduling.test_limits import one_thread
-with one_thread(Path({str(root)!r})) as server:
+with one_thread(Path({str(root)!r}), transport="grpcio") as server:
     print(server.address, flush=True)
     sys.stdin.read()
 """

@@ -184,7 +184,8 @@ def test_a_server_learns_which_model_is_heavy_and_answers_right(tmp_path):
     repository.publish(tmp_path, "busy", serving.busy())
     repository.publish(tmp_path, "iris", serving.artifact("iris"))
     where: dict[str, list[str]] = {"busy": [], "iris": []}
-    with start(Settings(str(tmp_path), port=0)) as server, grpc.insecure_channel(server.address) as channel:
+    settings = Settings(str(tmp_path), port=0, transport="grpcio")
+    with start(settings) as server, grpc.insecure_channel(server.address) as channel:
         stub = wire.stub(channel)
         predict = server.catalog.find("busy").backend.predict
         for name in where:

@@ -63,7 +63,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(repository: Path) -> Settings:
-    return Settings(str(repository), port=0, anonymous=("predict", "read", "manage"))
+    """The native transport holds no thread for a caller who sends nothing; test_native_protocol.py has its timeouts."""
+    return Settings(str(repository), port=0, anonymous=("predict", "read", "manage"), transport="grpcio")
 
 
 @pytest.mark.slow

@@ -1,0 +1,220 @@
+/* One connection: its socket, TLS, and the bytes on their way out. */
+
+#include "server.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { OUTPUT = 1 << 17, READS = 8 };
+
+connection *connection_new(kanserve_server *server, int fd, int unix_socket, const char *peer)
+{
+    connection *owner = calloc(1, sizeof *owner);
+    if (!owner) return NULL;
+    owner->server = server;
+    owner->fd = fd;
+    owner->unix_socket = unix_socket;
+    owner->opened = owner->last_read = now_ns();
+    strncpy(owner->peer, peer, sizeof owner->peer - 1);
+    if (server->tls && !(owner->tls = server->tls_functions->accept(server->tls, fd))) {
+        free(owner);
+        return NULL;
+    }
+    if (http2_begin(owner)) {
+        if (owner->tls) server->tls_functions->end(owner->tls);
+        free(owner);
+        return NULL;
+    }
+    owner->handshaken = !owner->tls;
+    owner->next = server->connections;
+    if (owner->next) owner->next->previous = owner;
+    server->connections = owner;
+    server->connection_count++;
+    return owner;
+}
+
+/* The socket is closed at once; the memory is freed after the events at hand, which may point to it. */
+void connection_close(connection *owner)
+{
+    kanserve_server *server = owner->server;
+    if (owner->dead) return;
+    owner->dead = 1;
+    while (owner->streams) stream_free(owner->streams);
+    if (owner->previous)
+        owner->previous->next = owner->next;
+    else
+        server->connections = owner->next;
+    if (owner->next) owner->next->previous = owner->previous;
+    server->connection_count--;
+    owner->next_dead = server->dead;
+    server->dead = owner;
+    /* A forked child may hold the socket too: then closing it would not take it out of epoll. */
+    epoll_ctl(server->epoll, EPOLL_CTL_DEL, owner->fd, NULL);
+    if (owner->tls) server->tls_functions->end(owner->tls);
+    owner->tls = NULL;
+    descriptor_close(owner->fd);
+}
+
+void connection_free(connection *owner)
+{
+    nghttp2_session_del(owner->session);
+    buffer_free(&owner->out);
+    buffer_free(&owner->identity);
+    free(owner);
+}
+
+/* A fatal error: the peer gets GOAWAY. If unread bytes were left when the socket is closed, it would be reset and
+ * GOAWAY lost: so it is read for a while longer. */
+void connection_fail(connection *owner, uint32_t error)
+{
+    if (owner->closing || owner->dead) return;
+    owner->closing = 1;
+    nghttp2_session_terminate_session(owner->session, error);
+}
+
+static void linger(connection *owner)
+{
+    while (owner->streams) stream_free(owner->streams);
+    shutdown(owner->fd, SHUT_WR);
+    owner->lingering = now_ns();
+    loop_check_by(owner->server, owner->lingering + SECOND);
+}
+
+static long receive(connection *owner)
+{
+    int wants_write = 0;
+    if (owner->tls) {
+        long got = owner->server->tls_functions->read(owner->tls, owner->server->input, INPUT_BYTES, &wants_write);
+        if (wants_write && !owner->wants_write) {
+            owner->wants_write = 1;
+            loop_watch(owner);
+        }
+        return got;
+    }
+    for (;;) {
+        ssize_t got = recv(owner->fd, owner->server->input, INPUT_BYTES, 0);
+        if (got > 0) return got;
+        if (got == 0) return -1;
+        if (errno == EINTR) continue;
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+    }
+}
+
+/* Whether TLS is agreed on. */
+static int handshake(connection *owner)
+{
+    int wants_write = 0;
+    int done = owner->server->tls_functions->handshake(owner->tls, &wants_write, &owner->identity);
+    if (done < 0) {
+        connection_close(owner);
+        return 0;
+    }
+    if (wants_write != owner->wants_write) {
+        owner->wants_write = wants_write;
+        loop_watch(owner);
+    }
+    owner->handshaken = done;
+    return done;
+}
+
+void connection_read(connection *owner)
+{
+    kanserve_server *server = owner->server;
+    if (owner->tls && !owner->handshaken && !handshake(owner)) return;
+    owner->reading = 1;
+    for (int i = 0; i < READS && !owner->dead && !owner->wants_write; i++) {
+        long got = receive(owner);
+        if (got == 0) break;
+        if (got < 0) {
+            connection_close(owner);
+            break;
+        }
+        if (owner->lingering) continue;
+        owner->last_read = now_ns();
+        owner->pinged = 0;
+        nghttp2_ssize taken = nghttp2_session_mem_recv2(owner->session, server->input, (size_t)got);
+        if (owner->viewing) call_keep(owner->viewing);
+        owner->viewing = NULL;
+        if (taken < 0) {
+            /* nghttp2 has queued GOAWAY itself, except for a wrong preface. */
+            if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM) {
+                connection_close(owner);
+                break;
+            }
+            owner->closing = 1;
+        }
+        if (!owner->tls && got < INPUT_BYTES) break; /* most likely that was all */
+        if (buffer_length(&owner->out) > 0) break;
+    }
+    owner->reading = 0;
+    if (!owner->dead && !owner->lingering) connection_write(owner);
+}
+
+/* Send what is there: 1, 0 if the socket takes no more, -1 if it is broken. */
+static int flush(connection *owner)
+{
+    while (buffer_length(&owner->out) > 0) {
+        int wants_write = 0;
+        long sent;
+        if (owner->tls) {
+            sent = owner->server->tls_functions->write(owner->tls, buffer_begin(&owner->out), buffer_length(&owner->out),
+                                                       &wants_write);
+        } else {
+            sent = send(owner->fd, buffer_begin(&owner->out), buffer_length(&owner->out), MSG_NOSIGNAL);
+            if (sent < 0 && errno == EINTR) continue;
+            if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) sent = 0;
+        }
+        if (sent < 0) return -1;
+        if (sent == 0) return 0;
+        buffer_take(&owner->out, (size_t)sent);
+    }
+    return 1;
+}
+
+/* Write all that the session has to send, as far as the socket takes it. While something is left, nothing is read. */
+void connection_write(connection *owner)
+{
+    if (owner->dead || owner->reading || owner->lingering || !owner->handshaken) return;
+    int all = 1;
+    for (;;) {
+        while (buffer_length(&owner->out) < OUTPUT) {
+            const uint8_t *data;
+            nghttp2_ssize length = nghttp2_session_mem_send2(owner->session, &data);
+            if (length < 0) {
+                connection_close(owner);
+                return;
+            }
+            if (length == 0) break;
+            buffer_add(&owner->out, data, (size_t)length);
+        }
+        if (owner->out.failed) {
+            connection_close(owner);
+            return;
+        }
+        int full = buffer_length(&owner->out) >= OUTPUT;
+        all = flush(owner);
+        if (all < 0) {
+            connection_close(owner);
+            return;
+        }
+        if (!all || !full) break;
+    }
+    if (all) {
+        owner->blocked = 0;
+        if (owner->out.capacity > OUTPUT) buffer_free(&owner->out);
+    } else if (!owner->blocked) {
+        owner->blocked = now_ns();
+        loop_check_by(owner->server, owner->blocked + 60 * SECOND);
+    }
+    if (owner->wants_write != !all) {
+        owner->wants_write = !all;
+        loop_watch(owner);
+    }
+    if (all && owner->greeted && !nghttp2_session_want_read(owner->session) &&
+        !nghttp2_session_want_write(owner->session))
+        linger(owner);
+    else if (all && owner->closing && !nghttp2_session_want_write(owner->session))
+        linger(owner);
+}

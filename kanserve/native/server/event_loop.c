@@ -1,0 +1,323 @@
+/* The loop: it accepts connections, reads and writes them, runs commands of other threads, and keeps time. */
+
+#include "server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { EVENTS = 64, ACCEPTS = 64, MOST_DESCRIPTORS = 1 << 20 };
+
+#define GREETING_TIME (10 * SECOND) /* until TLS is agreed on and the client's first frame is there */
+#define WRITE_TIME (60 * SECOND)    /* until all that was to be sent is sent */
+#define PING_TIME (20 * SECOND)     /* until a ping is answered */
+#define LINGER_TIME SECOND          /* in which a closed connection is read, so that the peer gets our last frames */
+#define NOTICE_TIME (SECOND / 20)   /* between the notice of an end and the end */
+#define LEAST_WAIT (SECOND / 200)   /* between two looks at all deadlines */
+
+/* The descriptors of all servers of this process, for a forked child to close: its copies would keep connections open
+ * that nobody there answers. */
+static atomic_uchar descriptors[MOST_DESCRIPTORS / 8];
+static atomic_int highest;
+static pthread_once_t fork_handler = PTHREAD_ONCE_INIT;
+
+void descriptor_opened(int fd)
+{
+    if (fd < 0 || fd >= MOST_DESCRIPTORS) return;
+    atomic_fetch_or(&descriptors[fd / 8], (unsigned char)(1 << fd % 8));
+    int before = atomic_load(&highest);
+    while (before < fd && !atomic_compare_exchange_weak(&highest, &before, fd)) continue;
+}
+
+void descriptor_close(int fd)
+{
+    if (fd < 0) return;
+    if (fd < MOST_DESCRIPTORS) atomic_fetch_and(&descriptors[fd / 8], (unsigned char)~(1 << fd % 8));
+    close(fd);
+}
+
+static void close_in_child(void)
+{
+    int most = atomic_load(&highest);
+    for (int fd = 0; fd <= most; fd++)
+        if (atomic_load(&descriptors[fd / 8]) & 1 << fd % 8) descriptor_close(fd);
+}
+
+static void at_fork(void)
+{
+    pthread_atfork(NULL, NULL, close_in_child);
+}
+
+void loop_check_by(kanserve_server *server, int64_t when)
+{
+    if (when && when < server->next_check) server->next_check = when;
+}
+
+void loop_watch(connection *owner)
+{
+    struct epoll_event event = {owner->wants_write ? EPOLLOUT : EPOLLIN, {.ptr = owner}};
+    epoll_ctl(owner->server->epoll, EPOLL_CTL_MOD, owner->fd, &event);
+}
+
+static void describe(const struct sockaddr_storage *from, char *to, size_t size)
+{
+    char text[INET6_ADDRSTRLEN] = "";
+    if (from->ss_family == AF_INET) {
+        const struct sockaddr_in *address = (const void *)from;
+        inet_ntop(AF_INET, &address->sin_addr, text, sizeof text);
+        snprintf(to, size, "ipv4:%s:%d", text, ntohs(address->sin_port));
+    } else if (from->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *address = (const void *)from;
+        inet_ntop(AF_INET6, &address->sin6_addr, text, sizeof text);
+        snprintf(to, size, "ipv6:[%s]:%d", text, ntohs(address->sin6_port));
+    } else {
+        snprintf(to, size, "unix:");
+    }
+}
+
+static void accept_some(kanserve_server *server, int listener, int most)
+{
+    for (int i = 0; i < most; i++) {
+        struct sockaddr_storage from = {0};
+        socklen_t size = sizeof from;
+        int fd = accept4(listener, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+                server->accepting = 0; /* until some are closed */
+                server->accept_again = now_ns() + SECOND / 10;
+                loop_check_by(server, server->accept_again);
+                for (int k = 0; k < server->listener_count; k++)
+                    epoll_ctl(server->epoll, EPOLL_CTL_DEL, server->listeners[k], NULL);
+            }
+            if (errno == EINTR || errno == ECONNABORTED) continue;
+            return;
+        }
+        descriptor_opened(fd);
+        int on = 1, unix_socket = from.ss_family == AF_UNIX;
+        if (!unix_socket) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        char peer[80];
+        describe(&from, peer, sizeof peer);
+        connection *made = connection_new(server, fd, unix_socket, peer);
+        if (!made) {
+            descriptor_close(fd);
+            return;
+        }
+        struct epoll_event event = {EPOLLIN, {.ptr = made}};
+        if (epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event) < 0) connection_close(made);
+        loop_check_by(server, made->opened + GREETING_TIME);
+        if (!made->dead && !made->tls) connection_write(made); /* our SETTINGS */
+    }
+}
+
+static void listen_again(kanserve_server *server)
+{
+    server->accepting = 1;
+    for (int k = 0; k < server->listener_count; k++) {
+        struct epoll_event event = {EPOLLIN, {.ptr = &server->listeners[k]}};
+        epoll_ctl(server->epoll, EPOLL_CTL_ADD, server->listeners[k], &event);
+    }
+}
+
+static void check_stream(stream *one, int64_t now)
+{
+    kanserve_server *server = one->owner->server;
+    if (one->answered) {
+        if (now >= one->answered + WRITE_TIME)
+            nghttp2_submit_rst_stream(one->owner->session, NGHTTP2_FLAG_NONE, one->id, NGHTTP2_CANCEL);
+        else
+            loop_check_by(server, one->answered + WRITE_TIME);
+    } else if (one->deadline && now >= one->deadline) {
+        atomic_fetch_add(&server->refused[REFUSED_DEADLINE], 1);
+        http2_fail_known(one, GRPC_DEADLINE_EXCEEDED, "DeadlineError", "The deadline passed before the call was answered.");
+    } else if (one->message_deadline && now >= one->message_deadline) {
+        atomic_fetch_add(&server->refused[REFUSED_DEADLINE], 1);
+        http2_fail_known(one, GRPC_DEADLINE_EXCEEDED, "DeadlineError",
+                         "The message did not come in time, or the caller left.");
+    } else {
+        loop_check_by(server, one->deadline);
+        loop_check_by(server, one->message_deadline);
+    }
+}
+
+static void check_connection(connection *owner, int64_t now)
+{
+    kanserve_server *server = owner->server;
+    int64_t silent = owner->last_read + server->config.keepalive;
+    if (owner->lingering && now >= owner->lingering + LINGER_TIME) {
+        connection_close(owner);
+        return;
+    }
+    if ((!owner->greeted && now >= owner->opened + GREETING_TIME) ||
+        (owner->blocked && now >= owner->blocked + WRITE_TIME) ||
+        (owner->pinged && now >= owner->pinged + PING_TIME)) {
+        connection_close(owner);
+        return;
+    }
+    if (owner->greeted && !owner->pinged && !owner->lingering && now >= silent) {
+        nghttp2_submit_ping(owner->session, NGHTTP2_FLAG_NONE, NULL);
+        owner->pinged = now;
+    }
+    stream *next;
+    for (stream *one = owner->streams; one; one = next) {
+        next = one->next;
+        check_stream(one, now);
+    }
+    if (!owner->lingering) connection_write(owner);
+    if (owner->dead) return;
+    loop_check_by(server, owner->lingering ? owner->lingering + LINGER_TIME : 0);
+    loop_check_by(server, owner->greeted ? 0 : owner->opened + GREETING_TIME);
+    loop_check_by(server, owner->blocked ? owner->blocked + WRITE_TIME : 0);
+    loop_check_by(server, owner->pinged ? owner->pinged + PING_TIME : silent > now ? silent : 0);
+}
+
+static void check_all(kanserve_server *server)
+{
+    int64_t now = now_ns();
+    server->next_check = INT64_MAX;
+    if (!server->accepting && server->listener_count) {
+        if (now >= server->accept_again)
+            listen_again(server);
+        else
+            loop_check_by(server, server->accept_again);
+    }
+    for (connection *owner = server->connections, *next; owner; owner = next) {
+        next = owner->next;
+        check_connection(owner, now);
+    }
+    if (server->next_check < now + LEAST_WAIT) server->next_check = now + LEAST_WAIT;
+}
+
+static void close_listeners(kanserve_server *server)
+{
+    for (int k = 0; k < server->listener_count; k++) {
+        accept_some(server, server->listeners[k], 1 << 16); /* what has connected, so that it learns of the end */
+        epoll_ctl(server->epoll, EPOLL_CTL_DEL, server->listeners[k], NULL);
+        shutdown(server->listeners[k], SHUT_RDWR); /* also what a forked child may hold */
+        descriptor_close(server->listeners[k]);
+    }
+    server->listener_count = 0;
+}
+
+/* End all connections: first a notice, so that clients begin no more calls, then GOAWAY with the last call taken. */
+static void hang_up(kanserve_server *server, int64_t since)
+{
+    int final = now_ns() >= since + NOTICE_TIME;
+    for (connection *owner = server->connections, *next; owner; owner = next) {
+        next = owner->next;
+        if (owner->closing || owner->lingering) continue;
+        if (!owner->session || (owner->tls && !owner->handshaken)) {
+            if (final) connection_close(owner);
+            continue;
+        }
+        if (!owner->goaway) {
+            owner->goaway = 1;
+            nghttp2_submit_shutdown_notice(owner->session);
+        } else if (final && owner->goaway == 1) {
+            owner->goaway = 2;
+            for (stream *one = owner->streams, *other; one; one = other) {
+                other = one->next;
+                if (!one->answered && !one->finished)
+                    http2_fail_known(one, GRPC_UNAVAILABLE, "DrainingError", "The server has stopped. Try another server.");
+            }
+            nghttp2_submit_goaway(owner->session, NGHTTP2_FLAG_NONE,
+                                  nghttp2_session_get_last_proc_stream_id(owner->session), NGHTTP2_NO_ERROR, NULL, 0);
+        }
+        connection_write(owner);
+        if (!owner->dead && owner->goaway == 2 && !owner->streams && buffer_length(&owner->out) == 0) {
+            shutdown(owner->fd, SHUT_WR);
+            owner->lingering = now_ns();
+            loop_check_by(server, owner->lingering + LINGER_TIME);
+        }
+    }
+}
+
+static void free_dead(kanserve_server *server)
+{
+    while (server->dead) {
+        connection *owner = server->dead;
+        server->dead = owner->next_dead;
+        connection_free(owner);
+    }
+}
+
+static void handle(kanserve_server *server, const struct epoll_event *event)
+{
+    if (event->data.ptr == &server->wake) {
+        uint64_t count;
+        ssize_t ignored = read(server->wake, &count, sizeof count);
+        (void)ignored;
+        return; /* commands run after the events */
+    }
+    for (int k = 0; k < server->listener_count; k++) {
+        if (event->data.ptr == &server->listeners[k]) {
+            accept_some(server, server->listeners[k], ACCEPTS);
+            return;
+        }
+    }
+    connection *owner = event->data.ptr;
+    if (owner->dead) return;
+    if (event->events & EPOLLOUT) connection_write(owner);
+    if (!owner->dead && event->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) connection_read(owner);
+}
+
+static void *run(void *argument)
+{
+    kanserve_server *server = argument;
+    struct epoll_event events[EVENTS];
+    int64_t hanging = 0;
+    pthread_setname_np(pthread_self(), "kanserve-loop");
+    for (;;) {
+        int64_t now = now_ns(), wait = server->next_check > now ? server->next_check - now : 0;
+        int state = atomic_load(&server->state);
+        if (state >= HANGING_UP && wait > LEAST_WAIT) wait = LEAST_WAIT;
+        int timeout = wait > 3600 * SECOND ? 3600 * 1000 : (int)((wait + 999999) / 1000000);
+        int count = epoll_wait(server->epoll, events, EVENTS, timeout);
+        for (int i = 0; i < count; i++) handle(server, &events[i]);
+        run_commands(server);
+        if (now_ns() >= server->next_check) check_all(server);
+        state = atomic_load(&server->state);
+        if (state >= HANGING_UP) {
+            if (!hanging) {
+                close_listeners(server);
+                hanging = now_ns();
+            }
+            hang_up(server, hanging);
+        }
+        free_dead(server);
+        if (state == STOPPED) break;
+    }
+    for (connection *owner = server->connections, *next; owner; owner = next) {
+        next = owner->next;
+        connection_close(owner);
+    }
+    free_dead(server);
+    return NULL;
+}
+
+int kanserve_start(kanserve_server *server)
+{
+    sigset_t all, before;
+    pthread_once(&fork_handler, at_fork);
+    server->epoll = epoll_create1(EPOLL_CLOEXEC);
+    server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (server->epoll < 0 || server->wake < 0) return -1;
+    descriptor_opened(server->epoll);
+    descriptor_opened(server->wake);
+    struct epoll_event event = {EPOLLIN, {.ptr = &server->wake}};
+    if (epoll_ctl(server->epoll, EPOLL_CTL_ADD, server->wake, &event) < 0) return -1;
+    listen_again(server);
+    sigfillset(&all); /* signals are for Python's main thread */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&server->thread, NULL, run, server);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    server->started = !failed;
+    return failed ? -1 : 0;
+}

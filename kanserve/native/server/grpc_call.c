@@ -1,0 +1,369 @@
+/* A call of gRPC on its stream: headers, framing, deadline, and whether it is answered here or handed out.
+ * https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md */
+
+#include "server.h"
+
+void frame_message(byte_buffer *to, const void *data, size_t length)
+{
+    uint8_t prefix[5] = {0, (uint8_t)(length >> 24), (uint8_t)(length >> 16), (uint8_t)(length >> 8), (uint8_t)length};
+    buffer_add(to, prefix, sizeof prefix);
+    buffer_add(to, data, length);
+}
+
+static int same(const uint8_t *text, size_t length, const char *other)
+{
+    return length == strlen(other) && memcmp(text, other, length) == 0;
+}
+
+/* 1 to 8 digits and a unit, as nanoseconds; -1 for anything else. */
+static int64_t read_timeout(const uint8_t *text, size_t length)
+{
+    int64_t value = 0, unit;
+    if (length < 2 || length > 9) return -1;
+    for (size_t i = 0; i < length - 1; i++) {
+        if (text[i] < '0' || text[i] > '9') return -1;
+        value = 10 * value + (text[i] - '0');
+    }
+    switch (text[length - 1]) {
+    case 'H': unit = 3600 * SECOND; break;
+    case 'M': unit = 60 * SECOND; break;
+    case 'S': unit = SECOND; break;
+    case 'm': unit = SECOND / 1000; break;
+    case 'u': unit = 1000; break;
+    case 'n': unit = 1; break;
+    default: return -1;
+    }
+    return value > INT64_MAX / 4 / unit ? INT64_MAX / 4 : value * unit;
+}
+
+static int find_path(const kanserve_server *server, const uint8_t *text, size_t length)
+{
+    for (int i = 0; i < server->path_count; i++)
+        if (server->paths[i].length == length && memcmp(server->paths[i].name, text, length) == 0) return i;
+    return -1;
+}
+
+void call_header(stream *one, const uint8_t *name, size_t name_length, const uint8_t *value, size_t value_length)
+{
+    kanserve_server *server = one->owner->server;
+    one->metadata_bytes += name_length + value_length;
+    if (one->metadata_bytes > 2 * (size_t)server->config.max_metadata) {
+        one->large = 1;
+        return;
+    }
+    if (name[0] == ':') {
+        if (same(name, name_length, ":method"))
+            one->post = same(value, value_length, "POST");
+        else if (same(name, name_length, ":path"))
+            one->path = find_path(server, value, value_length);
+        return;
+    }
+    if (same(name, name_length, "content-type")) {
+        one->grpc = value_length >= 16 && memcmp(value, "application/grpc", 16) == 0 &&
+                    (value_length == 16 || value[16] == '+' || value[16] == ';');
+        return;
+    }
+    if (same(name, name_length, "te") || same(name, name_length, "grpc-accept-encoding")) return;
+    if (same(name, name_length, "grpc-timeout")) {
+        int64_t timeout = read_timeout(value, value_length);
+        one->bad_timeout = timeout < 0;
+        one->deadline = one->arrived + timeout;
+        return;
+    }
+    if (same(name, name_length, "grpc-encoding")) {
+        one->encoding = same(value, value_length, "identity") ? ENCODING_IDENTITY
+                        : same(value, value_length, "gzip")   ? ENCODING_GZIP
+                        : same(value, value_length, "deflate") ? ENCODING_DEFLATE
+                                                               : ENCODING_UNKNOWN;
+        return;
+    }
+    buffer_add_pair(&one->metadata, name, name_length, value, value_length);
+}
+
+static void refuse(stream *one, int why, int status, const char *error, const char *text)
+{
+    atomic_fetch_add(&one->owner->server->refused[why], 1);
+    http2_fail_known(one, status, error, text);
+}
+
+static void refuse_full(stream *one)
+{
+    refuse(one, REFUSED_QUEUE, GRPC_RESOURCE_EXHAUSTED, "BusyError", "The queue is full. Try again later.");
+}
+
+static int is_late(stream *one)
+{
+    return atomic_load(&one->owner->server->state) != RUNNING;
+}
+
+/* All headers are there. */
+void call_begin(stream *one, int ended)
+{
+    kanserve_server *server = one->owner->server;
+    if (!one->post) {
+        http2_http_error(one, "405");
+    } else if (!one->grpc) {
+        http2_http_error(one, "415");
+    } else if (one->path < 0) {
+        http2_fail(one, GRPC_UNIMPLEMENTED, "Method not found!", NULL);
+    } else if (one->large || buffer_length(&one->metadata) > (size_t)server->config.max_metadata) {
+        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The call has too much metadata.", NULL);
+    } else if (one->bad_timeout) {
+        http2_fail(one, GRPC_INTERNAL, "The header grpc-timeout is not valid.", NULL);
+    }
+    if (one->finished) return;
+    const kanserve_path *path = &server->paths[one->path].options;
+    if (path->refusable && !path->infers && !is_late(one) && atomic_load(&server->queued) >= server->config.queue) {
+        refuse_full(one);
+        return;
+    }
+    if (path->kind == PATH_STREAM) {
+        if (queue_call(one, EVENT_CALL, is_late(one))) refuse_full(one);
+        return;
+    }
+    if (ended) return;
+    one->message_deadline = one->arrived + path->patience;
+    loop_check_by(server, one->message_deadline);
+    loop_check_by(server, one->deadline);
+}
+
+static void message_begins(stream *one)
+{
+    one->compressed = one->prefix[0];
+    one->expected = (uint32_t)one->prefix[1] << 24 | (uint32_t)one->prefix[2] << 16 | (uint32_t)one->prefix[3] << 8 | one->prefix[4];
+    one->taken = 0;
+    if (one->compressed > 1)
+        http2_fail(one, GRPC_INTERNAL, "The message has an invalid flag.", NULL);
+    else if (one->compressed && one->encoding == ENCODING_IDENTITY)
+        http2_fail(one, GRPC_INTERNAL, "The message is compressed, and grpc-encoding does not say how.", NULL);
+    else if (one->compressed && one->encoding == ENCODING_UNKNOWN) {
+        byte_buffer more = {0};
+        buffer_add_pair(&more, "grpc-accept-encoding", 20, "identity,deflate,gzip", 21);
+        http2_fail(one, GRPC_UNIMPLEMENTED, "The message is compressed in a way that is not supported.", &more);
+        buffer_free(&more);
+    } else if (one->expected > one->owner->server->config.max_message) {
+        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The message is larger than the server takes.", NULL);
+    } else if (one->messages && !one->call) {
+        http2_fail(one, GRPC_UNIMPLEMENTED, "The call takes one message; it has more.", NULL);
+    }
+}
+
+/* Decompress a message in place: whether that worked. */
+static int decompress(stream *one)
+{
+    kanserve_server *server = one->owner->server;
+    byte_buffer plain = {0};
+    size_t length = buffer_length(&one->body);
+    int result = inflate_message(one->encoding, buffer_begin(&one->body), length, (size_t)server->config.max_message, &plain);
+    let_go(server, length);
+    buffer_free(&one->body);
+    if (result) {
+        buffer_free(&plain);
+        if (result > 0)
+            http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The message is larger than the server takes.", NULL);
+        else
+            http2_fail(one, GRPC_INTERNAL, "The message cannot be decompressed.", NULL);
+        return 0;
+    }
+    one->body = plain;
+    hold(server, buffer_length(&plain));
+    return 1;
+}
+
+static void message_ends(stream *one)
+{
+    kanserve_server *server = one->owner->server;
+    one->messages++;
+    if (one->view) return; /* it is read where it lies, once the stream ends */
+    if (one->compressed && !decompress(one)) return;
+    if (!one->call) return;
+    size_t length = buffer_length(&one->body);
+    if (queue_message(one->call, buffer_begin(&one->body), length)) {
+        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
+        return;
+    }
+    let_go(server, length);
+    if (one->body.capacity > 1 << 16)
+        buffer_free(&one->body);
+    else
+        one->body.start = one->body.end = 0;
+}
+
+static int keep(stream *one, const uint8_t *data, size_t length)
+{
+    kanserve_server *server = one->owner->server;
+    if (atomic_load_explicit(&server->held, memory_order_relaxed) + length > (size_t)server->config.max_held) {
+        http2_fail_known(one, GRPC_RESOURCE_EXHAUSTED, "BusyError",
+                         "The messages of the calls under way take too much memory. Try again later.");
+        return 0;
+    }
+    buffer_add(&one->body, data, length);
+    if (one->body.failed) {
+        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
+        return 0;
+    }
+    hold(server, length);
+    return 1;
+}
+
+/* Bytes of the body. `one->view` is set if they hold the whole of it, and may be read until the stream ends. */
+void call_data(stream *one, const uint8_t *data, size_t length)
+{
+    const uint8_t *end = data + length;
+    while (data < end && !one->finished) {
+        if (one->prefix_length < 5) {
+            one->prefix[one->prefix_length++] = *data++;
+            if (one->prefix_length < 5) continue;
+            message_begins(one);
+            if (one->finished) return;
+            if (one->view && (one->compressed || one->expected != (size_t)(end - data))) one->view = NULL;
+            if (one->view) one->view = data;
+        }
+        size_t part = one->expected - one->taken;
+        if (part > (size_t)(end - data)) part = (size_t)(end - data);
+        if (!one->view && part && !keep(one, data, part)) return;
+        one->taken += part;
+        data += part;
+        if (one->taken < one->expected) return;
+        one->prefix_length = 0;
+        message_ends(one);
+    }
+}
+
+/* Copy a message out of the bytes just read: its stream did not end with them. */
+void call_keep(stream *one)
+{
+    const uint8_t *view = one->view;
+    one->view = NULL;
+    if (view) keep(one, view, one->expected);
+}
+
+static void count_answer(const kanserve_server *server, int64_t *counters, int64_t rows, int64_t ended,
+                         const int64_t stages[STAGES])
+{
+    counters[COUNT_ROWS] += rows;
+    counters[COUNT_LAST] = ended;
+    for (int stage = 0; stage < STAGES; stage++) {
+        int bucket = 0;
+        while (bucket < BUCKETS - 1 && stages[stage] > server->config.bounds[bucket]) bucket++;
+        counters[COUNT_NANOSECONDS + stage] += stages[stage];
+        counters[COUNT_BUCKETS + stage * BUCKETS + bucket]++;
+    }
+}
+
+/* Write and send the answer to rows. `begun` is when they were read, `decoded` and `computed` when the model began and
+ * ended. */
+static void answer_rows(stream *one, const infer_request *request, const void *y, int64_t begun, int64_t decoded,
+                        int64_t computed)
+{
+    kanserve_server *server = one->owner->server;
+    int64_t *counters = request->model->counters;
+    int64_t outside = infer_outside(request, &server->indices, counters + COUNT_OUTSIDE);
+    buffer_add(&one->out, "\0\0\0\0", 5);
+    infer_write(request, y, outside, &server->indices, &one->out);
+    size_t size = one->out.failed ? 0 : buffer_length(&one->out) - 5;
+    if (one->out.failed || size > (size_t)server->config.max_message) {
+        buffer_free(&one->out);
+        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The answer is larger than the server sends.", NULL);
+        return;
+    }
+    uint8_t *prefix = one->out.data + one->out.start;
+    for (int i = 0; i < 4; i++) prefix[4 - i] = (uint8_t)(size >> 8 * i);
+    hold(server, size + 5);
+    http2_answer(one);
+    int64_t ended = one->answered, whole = ended - one->arrived;
+    int64_t stages[STAGES] = {begun - one->arrived, decoded - begun, computed - decoded, ended - computed, whole};
+    count_answer(server, counters, request->rows, ended, stages);
+    if (server->indices.capacity > 1 << 16) buffer_free(&server->indices);
+}
+
+/* Answer ModelInfer on this thread, or hand out its rows: whether that was done. */
+static int infer(stream *one, const uint8_t *message, size_t length)
+{
+    kanserve_server *server = one->owner->server;
+    infer_request request;
+    int64_t begun = now_ns();
+    if (!infer_read(server->table, message, length, &request)) return 0;
+    served_model *model = request.model;
+    if (!model->predict || (double)request.rows * model->cost > (double)server->config.inline_budget) {
+        if (!server->config.hand_out_rows) return 0;
+        if (atomic_load(&server->queued) >= server->config.queue || queue_call(one, EVENT_ROWS, 0)) refuse_full(one);
+        return 1;
+    }
+    const void *x = infer_rows(&request, &server->rows);
+    server->predictions.start = server->predictions.end = 0;
+    void *y = buffer_room(&server->predictions, (size_t)(request.rows * model->outputs) * sizeof(double));
+    if (!x || !y) return 0;
+    int64_t decoded = now_ns();
+    model->predict(x, (size_t)request.rows, (size_t)model->inputs, y, (size_t)model->outputs);
+    int64_t computed = now_ns();
+    model->cost += ((double)(computed - decoded) / (double)request.rows - model->cost) / 8;
+    answer_rows(one, &request, y, begun, decoded, computed);
+    return 1;
+}
+
+/* Rows that were handed out come back as predictions. */
+void call_rows(kanserve_call *call, const byte_buffer *y, int64_t computed)
+{
+    const infer_request *request = &call->request;
+    int64_t now = now_ns(), begun = call->stream->arrived, decoded = now - computed > begun ? now - computed : begun;
+    request->model->cost += ((double)computed / (double)request->rows - request->model->cost) / 8;
+    if (buffer_length(y) == (size_t)(request->rows * request->model->outputs) * (request->model->single ? 4 : 8))
+        answer_rows(call->stream, request, buffer_begin(y), begun, decoded, now);
+    else
+        http2_fail(call->stream, GRPC_INTERNAL, "internal error", NULL);
+}
+
+/* The client has sent all. */
+void call_end(stream *one)
+{
+    kanserve_server *server = one->owner->server;
+    one->ended = 1;
+    one->message_deadline = 0;
+    if (one->finished) return;
+    if (one->prefix_length) {
+        http2_fail(one, GRPC_INTERNAL, "The call ended within a message.", NULL);
+        return;
+    }
+    if (one->call) {
+        queue_half_close(one->call);
+        return;
+    }
+    if (one->messages != 1) {
+        http2_fail_known(one, GRPC_INVALID_ARGUMENT, "InputError", "The call takes one message; it ended without one.");
+        return;
+    }
+    if (one->deadline && now_ns() >= one->deadline) {
+        refuse(one, REFUSED_DEADLINE, GRPC_DEADLINE_EXCEEDED, "DeadlineError",
+               "The deadline passed before the call could begin.");
+        return;
+    }
+    const kanserve_path *path = &server->paths[one->path].options;
+    int late = is_late(one);
+    if (path->infers && server->table) {
+        if (late) {
+            refuse(one, REFUSED_DRAINING, GRPC_UNAVAILABLE, "DrainingError",
+                   "The server is stopping and takes no new work. Try again, or another server.");
+            return;
+        }
+        const uint8_t *message = one->view ? one->view : buffer_begin(&one->body);
+        size_t length = one->view ? one->expected : buffer_length(&one->body);
+        if (infer(one, message, length)) return;
+    }
+    if (path->refusable && !late && atomic_load(&server->queued) >= server->config.queue) {
+        refuse_full(one);
+        return;
+    }
+    if (queue_call(one, EVENT_CALL, late)) refuse_full(one);
+}
+
+/* The stream ends, or is answered without its call: whoever holds the call learns of it. */
+void call_gone(stream *one)
+{
+    kanserve_call *call = one->call;
+    if (!call) return;
+    one->call = NULL;
+    call->stream = NULL;
+    queue_gone(call);
+    call_release(call);
+}

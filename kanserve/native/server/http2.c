@@ -1,0 +1,349 @@
+/* HTTP/2 by nghttp2: its callbacks, and how answers become frames. */
+
+#include "server.h"
+
+#include <stdio.h>
+
+enum { STREAM_WINDOW = 1 << 18, CONNECTION_WINDOW = 1 << 22, HEADER_LIST = 1 << 14, KEPT_STREAMS = 256, KEPT_BYTES = 4096 };
+
+/* Frames that carry nothing but cost work fill a bucket, which leaks: idle clients may ping for hours, a flood ends the
+ * connection. */
+#define BUCKET 2000.0
+#define LEAK 500.0 /* per second */
+
+#define TEXT(name, value) \
+    { (uint8_t *)name, (uint8_t *)value, sizeof name - 1, sizeof value - 1, NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE }
+
+static const nghttp2_nv STATUS_OK = TEXT(":status", "200"), CONTENT_TYPE = TEXT("content-type", "application/grpc"),
+                        TRAILER_OK = TEXT("grpc-status", "0");
+
+static stream *stream_new(connection *owner, int32_t id)
+{
+    kanserve_server *server = owner->server;
+    stream *one = server->free_streams;
+    if (one) {
+        server->free_streams = one->next;
+        server->free_count--;
+        byte_buffer body = one->body, metadata = one->metadata, out = one->out;
+        memset(one, 0, sizeof *one);
+        one->body = body;
+        one->metadata = metadata;
+        one->out = out;
+    } else if (!(one = calloc(1, sizeof *one))) {
+        return NULL;
+    }
+    one->owner = owner;
+    one->id = id;
+    one->path = -1;
+    one->arrived = now_ns();
+    one->next = owner->streams;
+    if (one->next) one->next->previous = one;
+    owner->streams = one;
+    return one;
+}
+
+static void empty(byte_buffer *buffer)
+{
+    if (buffer->capacity > KEPT_BYTES || buffer->failed)
+        buffer_free(buffer);
+    else
+        buffer->start = buffer->end = 0;
+}
+
+void stream_free(stream *one)
+{
+    connection *owner = one->owner;
+    kanserve_server *server = owner->server;
+    call_gone(one);
+    if (one->previous)
+        one->previous->next = one->next;
+    else
+        owner->streams = one->next;
+    if (one->next) one->next->previous = one->previous;
+    nghttp2_session_set_stream_user_data(owner->session, one->id, NULL);
+    if (owner->viewing == one) owner->viewing = NULL;
+    let_go(server, buffer_length(&one->body) + buffer_length(&one->out));
+    buffer_free(&one->trailers);
+    empty(&one->body);
+    empty(&one->metadata);
+    empty(&one->out);
+    if (server->free_count < KEPT_STREAMS) {
+        one->next = server->free_streams;
+        server->free_streams = one;
+        server->free_count++;
+        return;
+    }
+    buffer_free(&one->body);
+    buffer_free(&one->metadata);
+    buffer_free(&one->out);
+    free(one);
+}
+
+static nghttp2_nv pair(const void *name, size_t name_length, const void *value, size_t value_length)
+{
+    return (nghttp2_nv){(uint8_t *)name, (uint8_t *)value, name_length, value_length, NGHTTP2_NV_FLAG_NONE};
+}
+
+enum { MOST_TRAILERS = 16 };
+
+/* The trailers of a stream's status: how many. `message` holds grpc-message. */
+static size_t trailers(stream *one, nghttp2_nv *to)
+{
+    size_t count = 0;
+    const uint8_t *at = buffer_begin(&one->trailers), *end = one->trailers.data + one->trailers.end;
+    while (at < end && count < MOST_TRAILERS) {
+        uint32_t name, value;
+        memcpy(&name, at, sizeof name);
+        memcpy(&value, at + sizeof name, sizeof value);
+        at += sizeof name + sizeof value;
+        to[count++] = pair(at, name, at + name, value);
+        at += name + value;
+    }
+    return count;
+}
+
+static nghttp2_ssize read_out(nghttp2_session *session, int32_t id, uint8_t *to, size_t most, uint32_t *flags,
+                              nghttp2_data_source *source, void *data)
+{
+    stream *one = source->ptr;
+    size_t count = buffer_length(&one->out);
+    (void)data;
+    if (count > most) count = most;
+    memcpy(to, buffer_begin(&one->out), count);
+    buffer_take(&one->out, count);
+    let_go(one->owner->server, count);
+    if (one->call && !one->finished) queue_sent(one->call, count);
+    if (buffer_length(&one->out) > 0) return (nghttp2_ssize)count;
+    if (!one->finished) return count ? (nghttp2_ssize)count : NGHTTP2_ERR_DEFERRED;
+    *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    if (one->status == GRPC_OK && buffer_length(&one->trailers) == 0)
+        return nghttp2_submit_trailer(session, id, &TRAILER_OK, 1) ? NGHTTP2_ERR_CALLBACK_FAILURE : (nghttp2_ssize)count;
+    nghttp2_nv fields[MOST_TRAILERS];
+    size_t number = trailers(one, fields);
+    return nghttp2_submit_trailer(session, id, fields, number) ? NGHTTP2_ERR_CALLBACK_FAILURE : (nghttp2_ssize)count;
+}
+
+/* Begin or go on to send `out`; `finished` says whether more will come. */
+void http2_resume(stream *to)
+{
+    nghttp2_session *session = to->owner->session;
+    if (to->headers_sent) {
+        nghttp2_session_resume_data(session, to->id);
+        return;
+    }
+    nghttp2_data_provider2 provider = {{.ptr = to}, read_out};
+    nghttp2_nv fields[] = {STATUS_OK, CONTENT_TYPE};
+    to->headers_sent = 1;
+    nghttp2_submit_response2(session, to->id, fields, 2, &provider);
+}
+
+/* A unary answer: `out` holds the message. */
+void http2_answer(stream *to)
+{
+    to->finished = 1;
+    to->status = GRPC_OK;
+    to->answered = now_ns();
+    to->deadline = to->message_deadline = 0;
+    http2_resume(to);
+}
+
+static void add_message(byte_buffer *trailers, const char *text)
+{
+    static const char HEX[] = "0123456789ABCDEF";
+    byte_buffer encoded = {0};
+    for (const uint8_t *at = (const uint8_t *)text; *at; at++) {
+        if (*at >= 0x20 && *at <= 0x7e && *at != '%') {
+            buffer_add_byte(&encoded, *at);
+        } else {
+            uint8_t three[3] = {'%', (uint8_t)HEX[*at >> 4], (uint8_t)HEX[*at & 15]};
+            buffer_add(&encoded, three, 3);
+        }
+    }
+    buffer_add_pair(trailers, "grpc-message", 12, buffer_begin(&encoded), encoded.failed ? 0 : buffer_length(&encoded));
+    buffer_free(&encoded);
+}
+
+void http2_fail(stream *to, int status, const char *text, const byte_buffer *more)
+{
+    kanserve_server *server = to->owner->server;
+    char number[16];
+    if (to->finished) return;
+    call_gone(to);
+    int length = snprintf(number, sizeof number, "%d", status);
+    buffer_free(&to->trailers);
+    buffer_add_pair(&to->trailers, "grpc-status", 11, number, (size_t)length);
+    if (text && *text) add_message(&to->trailers, text);
+    if (more) buffer_add(&to->trailers, buffer_begin(more), buffer_length(more));
+    to->finished = 1;
+    to->status = status;
+    to->answered = now_ns();
+    to->deadline = to->message_deadline = 0;
+    loop_check_by(server, to->answered + 60 * SECOND);
+    if (!to->ended) { /* what still comes is thrown away */
+        let_go(server, buffer_length(&to->body));
+        buffer_free(&to->body);
+        to->view = NULL;
+    }
+    if (to->headers_sent) {
+        nghttp2_session_resume_data(to->owner->session, to->id);
+        return;
+    }
+    nghttp2_nv fields[2 + MOST_TRAILERS] = {STATUS_OK, CONTENT_TYPE};
+    size_t count = 2 + trailers(to, fields + 2);
+    to->headers_sent = 1;
+    nghttp2_submit_response2(to->owner->session, to->id, fields, count, NULL);
+}
+
+void http2_fail_known(stream *to, int status, const char *error, const char *text)
+{
+    byte_buffer more = {0};
+    buffer_add_pair(&more, "kanserve-error", 14, error, strlen(error));
+    http2_fail(to, status, text, &more);
+    buffer_free(&more);
+}
+
+/* An answer to what is no gRPC. */
+void http2_http_error(stream *to, const char *status)
+{
+    nghttp2_nv field = pair(":status", 7, status, 3);
+    to->finished = to->headers_sent = 1;
+    to->answered = now_ns();
+    nghttp2_submit_response2(to->owner->session, to->id, &field, 1, NULL);
+}
+
+static void fill(connection *owner, double amount)
+{
+    int64_t now = now_ns();
+    owner->flood -= LEAK * (double)(now - owner->flood_at) / SECOND;
+    owner->flood_at = now;
+    if (owner->flood < 0) owner->flood = 0;
+    owner->flood += amount;
+    if (owner->flood > BUCKET) connection_fail(owner, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+static stream *stream_of(nghttp2_session *session, int32_t id)
+{
+    return nghttp2_session_get_stream_user_data(session, id);
+}
+
+static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *data)
+{
+    connection *owner = data;
+    if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+    stream *one = stream_new(owner, frame->hd.stream_id);
+    if (!one) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    nghttp2_session_set_stream_user_data(session, one->id, one);
+    return 0;
+}
+
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_length,
+                     const uint8_t *value, size_t value_length, uint8_t flags, void *data)
+{
+    stream *one = frame->hd.type == NGHTTP2_HEADERS ? stream_of(session, frame->hd.stream_id) : NULL;
+    (void)flags;
+    (void)data;
+    if (one && frame->headers.cat == NGHTTP2_HCAT_REQUEST) call_header(one, name, name_length, value, value_length);
+    return 0;
+}
+
+static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *data)
+{
+    connection *owner = data;
+    int ended = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    stream *one;
+    switch (frame->hd.type) {
+    case NGHTTP2_HEADERS:
+        if (!(one = stream_of(session, frame->hd.stream_id))) return 0;
+        if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) call_begin(one, ended);
+        if (ended && !one->ended) call_end(one);
+        return 0;
+    case NGHTTP2_DATA:
+        if (!ended && frame->hd.length == 0) fill(owner, 1);
+        if (ended && (one = stream_of(session, frame->hd.stream_id)) && !one->ended) call_end(one);
+        return 0;
+    case NGHTTP2_SETTINGS:
+        owner->greeted = 1;
+        if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) fill(owner, 10);
+        return 0;
+    case NGHTTP2_PING:
+        if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) fill(owner, 2);
+        return 0;
+    case NGHTTP2_RST_STREAM: fill(owner, 1); return 0;
+    case NGHTTP2_PRIORITY: fill(owner, 1); return 0;
+    case NGHTTP2_WINDOW_UPDATE: fill(owner, .01); return 0;
+    default: return 0;
+    }
+}
+
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes, size_t length, void *data)
+{
+    stream *one = stream_of(session, id);
+    /* Windows open again as bytes are taken: of a connection at once, of a stream unless enough of its messages wait for
+     * a thread. */
+    nghttp2_session_consume_connection(session, length);
+    if (one && one->call && queue_is_full(one->call))
+        one->unconsumed += length;
+    else
+        nghttp2_session_consume_stream(session, id, length);
+    if (!one || one->finished) return 0;
+    /* The message may be read where it lies only if the stream ends before the next read. */
+    if (flags & NGHTTP2_FLAG_END_STREAM && !one->call && one->prefix_length == 0 && length >= 5) one->view = bytes;
+    call_data(one, bytes, length);
+    if (one->view) ((connection *)data)->viewing = one;
+    return 0;
+}
+
+static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *data)
+{
+    (void)data;
+    /* An answer before the call's end: the rest of the call is not wanted. */
+    if (frame->hd.type == NGHTTP2_HEADERS && frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
+        !nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id))
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+    return 0;
+}
+
+static int on_close(nghttp2_session *session, int32_t id, uint32_t error, void *data)
+{
+    stream *one = stream_of(session, id);
+    (void)error;
+    (void)data;
+    if (one) stream_free(one);
+    return 0;
+}
+
+int http2_options(kanserve_server *server)
+{
+    if (nghttp2_session_callbacks_new(&server->callbacks) || nghttp2_option_new(&server->options)) return -1;
+    nghttp2_session_callbacks *to = server->callbacks;
+    nghttp2_session_callbacks_set_on_begin_headers_callback(to, on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(to, on_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(to, on_frame);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(to, on_data);
+    nghttp2_session_callbacks_set_on_frame_send_callback(to, on_sent);
+    nghttp2_session_callbacks_set_on_stream_close_callback(to, on_close);
+    nghttp2_option_set_no_auto_window_update(server->options, 1);
+    nghttp2_option_set_no_closed_streams(server->options, 1);
+    /* Under overload whole windows of calls are cancelled at their deadlines: that is no attack. */
+    nghttp2_option_set_stream_reset_rate_limit(server->options, 10000, 1000);
+    nghttp2_option_set_max_outbound_ack(server->options, 500);
+    return 0;
+}
+
+int http2_begin(connection *owner)
+{
+    kanserve_server *server = owner->server;
+    if (nghttp2_session_server_new2(&owner->session, server->callbacks, owner, server->options)) return -1;
+    nghttp2_settings_entry settings[] = {
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, (uint32_t)server->config.max_streams},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HEADER_LIST},
+    };
+    owner->flood_at = owner->opened;
+    if (nghttp2_submit_settings(owner->session, NGHTTP2_FLAG_NONE, settings, sizeof settings / sizeof *settings) ||
+        nghttp2_session_set_local_window_size(owner->session, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW)) {
+        nghttp2_session_del(owner->session);
+        return -1;
+    }
+    return 0;
+}

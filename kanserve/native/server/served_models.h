@@ -1,0 +1,43 @@
+/* The models that the loop answers for: an immutable table, which is replaced as a whole when models change. */
+
+#ifndef KANSERVE_SERVED_MODELS_H
+#define KANSERVE_SERVED_MODELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Counters of one version of a model: 64-bit integers, written by the loop alone and read by others while it runs. They
+ * belong to the caller and survive a replacement of the table. BUCKETS are those of the metrics' histograms. */
+enum { STAGES = 5, BUCKETS = 16 };
+enum { COUNT_ROWS, COUNT_LAST, COUNT_NANOSECONDS, COUNT_BUCKETS = COUNT_NANOSECONDS + STAGES };
+enum { COUNT_OUTSIDE = COUNT_BUCKETS + STAGES * BUCKETS }; /* then one for each input */
+
+typedef int (*predict_function)(const void *x, size_t rows, size_t x_stride, void *y, size_t y_stride);
+
+typedef struct {
+    const char *name;
+    int64_t version;
+    int32_t newest;            /* whether a request without a version means this one */
+    int32_t number;            /* of the model, for whoever predicts outside the loop */
+    predict_function predict;  /* NULL: rows are handed out, to be predicted by another thread */
+    int32_t inputs, outputs;
+    int32_t single;            /* whether x and y are float */
+    int32_t classes;           /* 0: not a classifier */
+    int64_t max_rows;
+    const char *labels;        /* of the classes, one after another, each ended by 0 */
+    const void *low[2], *high[2]; /* the training range of each input, for rows of double [0] and float [1] */
+    int64_t *counters;         /* of answered requests */
+    double cost;               /* nanoseconds for a row: a moving average */
+} served_model;
+
+typedef struct model_table model_table;
+
+/* A copy of the models with their texts and ranges, and one reference to it; NULL without memory. */
+model_table *table_new(const served_model *models, size_t count);
+model_table *table_retain(model_table *table);
+void table_release(model_table *table);
+
+/* The model of a name, by version or, with version 0, the newest; NULL if there is none. */
+served_model *table_find(const model_table *table, const uint8_t *name, size_t length, int64_t version);
+
+#endif

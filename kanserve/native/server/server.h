@@ -1,0 +1,236 @@
+/* The server's native transport: one thread that runs an event loop over HTTP/2 connections and speaks gRPC.
+ *
+ *     socket -> connection.c (TLS, buffers) -> http2.c (nghttp2) -> grpc_call.c (framing, deadlines, status)
+ *            -> infer.c, where a C model answers on this thread
+ *            -> call_queue.c otherwise: other threads take the call, and their answers come back as commands
+ *
+ * A connection, its streams and the table of models belong to the loop's thread alone. A `call` is what other threads
+ * may hold of a stream; it outlives the stream. Times are nanoseconds of CLOCK_MONOTONIC. */
+
+#ifndef KANSERVE_SERVER_H
+#define KANSERVE_SERVER_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* before any header of the system: accept4, pthread_setname_np */
+#endif
+
+#include <nghttp2/nghttp2.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "byte_buffer.h"
+#include "infer.h"
+#include "served_models.h"
+#include "server_api.h"
+#include "tls.h"
+
+typedef struct connection connection;
+typedef struct stream stream;
+
+#define SECOND 1000000000LL
+#define INPUT_BYTES (1 << 16) /* of one read */
+
+static inline int64_t now_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * SECOND + time.tv_nsec;
+}
+
+/* Status codes: https://grpc.io/docs/guides/status-codes/ */
+enum {
+    GRPC_OK = 0,
+    GRPC_INVALID_ARGUMENT = 3,
+    GRPC_DEADLINE_EXCEEDED = 4,
+    GRPC_RESOURCE_EXHAUSTED = 8,
+    GRPC_UNIMPLEMENTED = 12,
+    GRPC_INTERNAL = 13,
+    GRPC_UNAVAILABLE = 14,
+};
+
+enum { ENCODING_IDENTITY, ENCODING_GZIP, ENCODING_DEFLATE, ENCODING_UNKNOWN };
+
+typedef struct message_node {
+    struct message_node *next;
+    size_t length;
+    uint8_t data[];
+} message_node;
+
+/* A call as other threads see it. Who has a reference may read what is set before it was queued; `stream` is the
+ * loop's, and what follows `changed` is guarded by the server's lock. */
+struct kanserve_call {
+    atomic_int references;
+    atomic_int gone; /* the stream has ended, or was answered: what is sent is dropped */
+    kanserve_server *server;
+    stream *stream;
+    struct kanserve_call *next; /* in the queue */
+    kanserve_event event;
+    byte_buffer message, metadata, identity;
+    char peer[80];
+    infer_request request; /* of rows, and the table that has their model */
+    model_table *table;
+    pthread_cond_t changed;
+    message_node *first, *last; /* messages that a stream received */
+    atomic_size_t waiting;      /* their bytes */
+    size_t unsent;              /* bytes that it sent and that have not left yet */
+    int half_closed, notify;    /* notify: queue an event when it is gone */
+};
+
+struct stream {
+    connection *owner;
+    stream *next, *previous;
+    int32_t id;
+    int path; /* of the server's paths; -1 none */
+    int64_t arrived, deadline, answered; /* 0: none; not yet */
+    int64_t message_deadline;
+    kanserve_call *call;
+    uint8_t prefix[5];
+    uint8_t compressed, encoding;
+    unsigned post : 1, grpc : 1, bad_timeout : 1, large : 1, refused : 1, headers_sent : 1, finished : 1, ended : 1;
+    int prefix_length, messages;
+    uint32_t expected;    /* bytes of the message under way */
+    size_t taken;         /* of them have come */
+    size_t unconsumed;    /* bytes for which the peer's window is not opened again, since messages wait */
+    const uint8_t *view;  /* the message, if it lies whole in the bytes just read */
+    byte_buffer body;     /* else */
+    byte_buffer metadata; /* key and value pairs, see `buffer_add_pair` */
+    size_t metadata_bytes;
+    byte_buffer out; /* messages to send, framed */
+    int status;
+    byte_buffer trailers; /* key and value pairs */
+};
+
+struct connection {
+    kanserve_server *server;
+    connection *next, *previous, *next_dead;
+    int fd, unix_socket;
+    nghttp2_session *session;
+    void *tls; /* SSL, or NULL */
+    int handshaken, greeted, wants_write, reading, closing, dead, goaway;
+    stream *streams;
+    byte_buffer out, identity;
+    int64_t opened, last_read, blocked, pinged, lingering; /* 0: not */
+    stream *viewing; /* its message lies in the bytes just read */
+    double flood;    /* a bucket that leaks, of frames that cost us and carry nothing */
+    int64_t flood_at;
+    char peer[80];
+};
+
+typedef struct command {
+    struct command *next;
+    int kind;
+    kanserve_call *call;
+    connection *owner; /* to be written to once all commands have run */
+    byte_buffer data, text, trailers;
+    int status;
+    int64_t computed;
+    model_table *table;
+    atomic_int *done;
+} command;
+
+enum { COMMAND_ANSWER, COMMAND_SEND, COMMAND_FINISH, COMMAND_ROWS, COMMAND_CANCEL, COMMAND_CONSUMED, COMMAND_PUBLISH };
+
+typedef struct {
+    char *name;
+    size_t length;
+    kanserve_path options;
+} path_entry;
+
+typedef struct {
+    kanserve_call *first, **end;
+    struct waiter *waiters; /* threads */
+} call_queue;
+
+struct kanserve_server {
+    kanserve_config config;
+    path_entry *paths;
+    int path_count, infer_path;
+    model_table *table;
+    const tls_functions *tls_functions; /* NULL: no TLS */
+    tls_context *tls;
+    int epoll, wake, listeners[8], listener_count;
+    int accepting;          /* 0 while there are no descriptors left */
+    int64_t next_check, accept_again;
+    pthread_t thread;
+    int started;
+    connection *connections, *dead;
+    stream *free_streams;
+    int free_count;
+    nghttp2_session_callbacks *callbacks;
+    nghttp2_option *options;
+    uint8_t *input; /* what one read takes */
+    byte_buffer rows, predictions, indices;
+    atomic_size_t held; /* bytes of messages under way */
+    size_t connection_count;
+    atomic_int state; /* RUNNING and on */
+    atomic_llong refused[KANSERVE_REFUSALS];
+
+    pthread_mutex_t lock;
+    command *commands, **last_command;
+    call_queue queues[QUEUES];
+    atomic_int queued, delivering; /* calls in the main queue; taken from it, and not yet `kanserve_taken` */
+    int posted, ending;
+    pthread_cond_t published;
+};
+
+enum { RUNNING, DRAINING, HANGING_UP, STOPPED };
+
+static inline void hold(kanserve_server *server, size_t bytes)
+{
+    atomic_fetch_add_explicit(&server->held, bytes, memory_order_relaxed);
+}
+
+static inline void let_go(kanserve_server *server, size_t bytes)
+{
+    atomic_fetch_sub_explicit(&server->held, bytes, memory_order_relaxed);
+}
+
+/* connection.c */
+connection *connection_new(kanserve_server *server, int fd, int unix_socket, const char *peer);
+void connection_read(connection *owner);
+void connection_write(connection *owner);
+void connection_fail(connection *owner, uint32_t error);
+void connection_close(connection *owner);
+void connection_free(connection *owner);
+
+/* http2.c */
+int http2_options(kanserve_server *server);
+int http2_begin(connection *owner);
+void http2_answer(stream *to);
+void http2_fail(stream *to, int status, const char *text, const byte_buffer *trailers);
+void http2_fail_known(stream *to, int status, const char *error, const char *text);
+void http2_resume(stream *to);
+void http2_http_error(stream *to, const char *status);
+void stream_free(stream *one);
+
+/* grpc_call.c */
+void call_header(stream *one, const uint8_t *name, size_t name_length, const uint8_t *value, size_t value_length);
+void call_begin(stream *one, int ended);
+void call_data(stream *one, const uint8_t *data, size_t length);
+void call_end(stream *one);
+void call_keep(stream *one);
+void call_gone(stream *one);
+void call_rows(kanserve_call *call, const byte_buffer *y, int64_t computed);
+void frame_message(byte_buffer *to, const void *data, size_t length);
+
+/* compression.c */
+int inflate_message(int encoding, const uint8_t *data, size_t length, size_t most, byte_buffer *to);
+
+/* call_queue.c */
+int queue_call(stream *one, int kind, int late);
+void queue_gone(kanserve_call *call);
+int queue_message(kanserve_call *call, const uint8_t *data, size_t length);
+int queue_is_full(const kanserve_call *call);
+void queue_half_close(kanserve_call *call);
+void queue_sent(kanserve_call *call, size_t length);
+void call_release(kanserve_call *call);
+void run_commands(kanserve_server *server);
+
+/* event_loop.c */
+void loop_check_by(kanserve_server *server, int64_t when);
+void loop_watch(connection *owner);
+void descriptor_opened(int fd);
+void descriptor_close(int fd);
+
+#endif

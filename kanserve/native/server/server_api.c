@@ -1,0 +1,138 @@
+/* Making and ending a server. */
+
+#include "server.h"
+
+#include <nghttp2/nghttp2.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <zlib.h>
+
+const char *kanserve_library_versions(void)
+{
+    static char text[200];
+    snprintf(text, sizeof text, "nghttp2 %s, zlib %s", nghttp2_version(0)->version_str, zlibVersion());
+    return text;
+}
+
+static void free_paths(kanserve_server *server)
+{
+    for (int i = 0; server->paths && i < server->path_count; i++) free(server->paths[i].name);
+    free(server->paths);
+}
+
+kanserve_server *kanserve_new(const kanserve_config *config, const char *const *names, const kanserve_path *paths,
+                              int count)
+{
+    kanserve_server *server = calloc(1, sizeof *server);
+    if (!server) return NULL;
+    server->config = *config;
+    server->epoll = server->wake = -1;
+    server->next_check = INT64_MAX;
+    for (int which = 0; which < QUEUES; which++) server->queues[which].end = &server->queues[which].first;
+    server->last_command = &server->commands;
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_cond_init(&server->published, NULL);
+    server->input = malloc(INPUT_BYTES);
+    server->paths = calloc((size_t)count + 1, sizeof *server->paths);
+    server->path_count = count;
+    int failed = !server->input || !server->paths || http2_options(server);
+    for (int i = 0; !failed && i < count; i++) {
+        server->paths[i] = (path_entry){strdup(names[i]), strlen(names[i]), paths[i]};
+        failed = !server->paths[i].name;
+    }
+    if (failed) {
+        kanserve_free(server);
+        return NULL;
+    }
+    return server;
+}
+
+int kanserve_listen(kanserve_server *server, int fd)
+{
+    if (server->listener_count >= (int)(sizeof server->listeners / sizeof *server->listeners)) return -1;
+    server->listeners[server->listener_count++] = fd;
+    descriptor_opened(fd);
+    return 0;
+}
+
+int kanserve_use_tls(kanserve_server *server, const tls_functions *functions, const char *certificate, const char *key,
+                     const char *authorities, char *error, size_t size)
+{
+    server->tls_functions = functions;
+    server->tls = functions->open(certificate, key, authorities, error, size);
+    return server->tls ? 0 : -1;
+}
+
+static void wake(kanserve_server *server)
+{
+    uint64_t one = 1;
+    ssize_t ignored = write(server->wake, &one, sizeof one);
+    (void)ignored;
+}
+
+static void advance(kanserve_server *server, int state)
+{
+    int before = atomic_load(&server->state);
+    while (before < state && !atomic_compare_exchange_weak(&server->state, &before, state)) continue;
+}
+
+void kanserve_drain(kanserve_server *server)
+{
+    advance(server, DRAINING);
+}
+
+int kanserve_hang_up(kanserve_server *server, int64_t nanoseconds)
+{
+    int64_t until = now_ns() + nanoseconds;
+    advance(server, HANGING_UP);
+    if (!server->started) return 0;
+    wake(server);
+    struct timespec pause = {0, 2000000};
+    /* The count is the loop's; that it is read too early or too late does no harm. */
+    while (*(volatile size_t *)&server->connection_count > 0 || *(volatile int *)&server->listener_count > 0) {
+        if (now_ns() >= until) return -1;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
+void kanserve_stop(kanserve_server *server)
+{
+    advance(server, STOPPED);
+    if (server->started) {
+        wake(server);
+        pthread_join(server->thread, NULL);
+        server->started = 0;
+    }
+    for (int k = 0; k < server->listener_count; k++) descriptor_close(server->listeners[k]);
+    server->listener_count = 0;
+    descriptor_close(server->epoll);
+    descriptor_close(server->wake);
+    server->epoll = server->wake = -1;
+    kanserve_end_threads(server);
+}
+
+/* After `kanserve_stop`, once no thread uses the server or one of its calls. */
+void kanserve_free(kanserve_server *server)
+{
+    while (server->free_streams) {
+        stream *one = server->free_streams;
+        server->free_streams = one->next;
+        buffer_free(&one->body);
+        buffer_free(&one->metadata);
+        buffer_free(&one->out);
+        free(one);
+    }
+    free_paths(server);
+    table_release(server->table);
+    if (server->tls) server->tls_functions->close(server->tls);
+    nghttp2_session_callbacks_del(server->callbacks);
+    nghttp2_option_del(server->options);
+    free(server->input);
+    buffer_free(&server->rows);
+    buffer_free(&server->predictions);
+    buffer_free(&server->indices);
+    pthread_mutex_destroy(&server->lock);
+    pthread_cond_destroy(&server->published);
+    free(server);
+}

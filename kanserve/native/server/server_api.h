@@ -1,0 +1,126 @@
+/* What Python calls, through ctypes. Texts are UTF-8; pairs (of metadata, trailers, a certificate's names) are one
+ * after another: the lengths of key and value as two 32-bit integers, then both. */
+
+#ifndef KANSERVE_SERVER_API_H
+#define KANSERVE_SERVER_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "served_models.h"
+#include "tls.h"
+
+typedef struct kanserve_server kanserve_server;
+typedef struct kanserve_call kanserve_call;
+
+typedef struct {
+    int64_t max_message;      /* bytes */
+    int64_t max_held;         /* bytes of all messages under way */
+    int64_t inline_budget;    /* nanoseconds that a model may take on the loop's thread */
+    int64_t keepalive;        /* nanoseconds of silence until a ping */
+    int32_t max_streams;      /* of a connection */
+    int32_t max_metadata;     /* bytes */
+    int32_t queue;            /* calls that may wait for a thread */
+    int32_t hand_out_rows;    /* whether rows of models without a C function are decoded here */
+    int64_t bounds[BUCKETS - 1]; /* the upper ends of the metrics' buckets, inclusive, in nanoseconds */
+} kanserve_config;
+
+enum { PATH_UNARY, PATH_STREAM }; /* a stream is handed out before its first message */
+
+typedef struct {
+    int32_t kind;
+    int32_t infers;          /* ModelInfer */
+    int32_t refusable;       /* refused while the queue is full */
+    int32_t aside;           /* waits in a queue of its own, that of QUEUE_ASIDE */
+    int64_t patience;        /* nanoseconds until the message must be there */
+} kanserve_path;
+
+enum {
+    EVENT_NONE,
+    EVENT_CALL,   /* a call to answer */
+    EVENT_ROWS,   /* rows to predict */
+    EVENT_GONE,   /* the caller of a call that asked for this has left */
+    EVENT_POSTED, /* `kanserve_post` */
+    EVENT_END,
+};
+
+enum { REFUSED_QUEUE, REFUSED_DRAINING, REFUSED_DEADLINE, KANSERVE_REFUSALS };
+
+typedef struct {
+    int32_t kind;
+    int32_t path;
+    int32_t late;
+    int32_t model;      /* `served_model.number` of rows */
+    int32_t single;     /* whether rows are float */
+    int32_t same;       /* whether they have the model's type and lie at an aligned address */
+    int64_t rows;
+    int64_t arrived, deadline;
+    kanserve_call *call;
+    const void *message; /* or the rows */
+    int64_t length;
+    const void *metadata;
+    int64_t metadata_length;
+    const void *identity;
+    int64_t identity_length;
+    const char *peer;
+} kanserve_event;
+
+/* Of nghttp2 and zlib. */
+const char *kanserve_library_versions(void);
+
+/* NULL without memory. The paths are copied. */
+kanserve_server *kanserve_new(const kanserve_config *config, const char *const *names, const kanserve_path *paths,
+                              int count);
+/* Serve a listening socket, which the server then owns: 0, or -1 if there are too many. Before `kanserve_start`. */
+int kanserve_listen(kanserve_server *server, int fd);
+/* Use TLS, by the functions that `kanserve_tls` of the other library returns: 0, or -1 with the reason in `error`. Before
+ * `kanserve_start`. */
+int kanserve_use_tls(kanserve_server *server, const tls_functions *functions, const char *certificate, const char *key,
+                     const char *authorities, char *error, size_t size);
+int kanserve_start(kanserve_server *server);
+
+/* Replace the models; returns when no request uses the old ones any more. */
+int kanserve_publish(kanserve_server *server, const served_model *models, size_t count);
+
+/* The queue of calls that compute, and that of calls which must be answered though all threads compute: health, streams,
+ * loads. EVENT_GONE is in the second. */
+enum { QUEUE_MAIN, QUEUE_ASIDE, QUEUES };
+
+/* Wait for the next event of a queue, and return its kind. A thread that was given EVENT_END should end. */
+int kanserve_next(kanserve_server *server, int queue, kanserve_event *event);
+/* Give one thread that waits at the main queue EVENT_POSTED. */
+void kanserve_post(kanserve_server *server);
+void kanserve_end_threads(kanserve_server *server);
+/* The call of the main queue that `kanserve_next` gave is counted elsewhere from now on. */
+void kanserve_taken(kanserve_server *server);
+/* The calls in the main queue or just taken from it. */
+int kanserve_queued(kanserve_server *server);
+int64_t kanserve_refused(kanserve_server *server, int why);
+
+/* Answer a unary call, and give it back. */
+void kanserve_answer(kanserve_call *call, const void *data, size_t length);
+/* Predictions of rows, of the model's type; and give the call back. */
+void kanserve_answer_rows(kanserve_call *call, const void *y, size_t bytes, int64_t computed);
+/* End a call with a status, and give it back. */
+void kanserve_finish(kanserve_call *call, int status, const void *text, size_t length, const void *trailers,
+                     size_t trailers_length);
+/* Send a message of a stream; waits while too much is unsent: 0, or -1 once the caller has left. */
+int kanserve_send(kanserve_call *call, const void *data, size_t length);
+/* The next message of a stream: its length, with its bytes in `data` until the next call; -1 after the last one, -2
+ * once the caller has left. */
+int64_t kanserve_receive(kanserve_call *call, const void **data);
+void kanserve_received(kanserve_call *call, const void *data);
+void kanserve_cancel(kanserve_call *call);
+int kanserve_gone(kanserve_call *call);
+/* Give back the call of EVENT_GONE. */
+void kanserve_release(kanserve_call *call);
+/* Queue EVENT_GONE when the caller leaves: 1, or 0 if it has left. */
+int kanserve_notify(kanserve_call *call);
+
+/* Take no new work; then end the connections: wait at most so long for what is being sent; then the thread. */
+void kanserve_drain(kanserve_server *server);
+int kanserve_hang_up(kanserve_server *server, int64_t nanoseconds);
+void kanserve_stop(kanserve_server *server);
+void kanserve_free(kanserve_server *server);
+
+#endif

@@ -1,0 +1,1 @@
+"""How calls reach the server: our own event loop in C, or grpcio."""

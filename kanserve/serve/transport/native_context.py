@@ -1,0 +1,164 @@
+"""A call of the native transport as the handlers see it: what they use of `grpc.ServicerContext`, and its requests."""
+
+import base64
+import binascii
+import ctypes
+import logging
+from collections.abc import Callable, Iterator
+from time import monotonic_ns
+from typing import Any, NoReturn
+
+import grpc
+
+from kanserve.serve.transport.native_library import GONE, NO_MORE, Event, as_pairs, pairs
+
+_LARGE = 2**16  # bytes of a message; a larger one is copied without the GIL
+
+_logger = logging.getLogger(__name__)
+
+
+class AbortedError(Exception):
+    """Raised by `abort`, which ends a handler."""
+
+
+class NativeContext:
+    """What handlers use of `grpc.ServicerContext`, for one call; it must be ended exactly once."""
+
+    def __init__(self, library: Any, event: Event, watched: "dict[int, NativeContext]") -> None:
+        self._library, self._call, self._watched = library, event.call, watched
+        self._deadline = event.deadline
+        self._metadata_bytes = ctypes.string_at(event.metadata, event.metadata_length) if event.metadata_length else b""
+        self._identity = ctypes.string_at(event.identity, event.identity_length) if event.identity_length else b""
+        self._peer = event.peer or b""
+        self._metadata: tuple[tuple[str, str | bytes], ...] | None = None
+        self._trailing: tuple[tuple[str, str | bytes], ...] = ()
+        self._code: grpc.StatusCode | None = None
+        self._details = ""
+        self._ended = False
+        self._callbacks: list[Callable[[], object]] = []
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        if self._metadata is None:
+            self._metadata = tuple(_decoded(key, value) for key, value in pairs(self._metadata_bytes))
+        return self._metadata
+
+    def peer(self) -> str:
+        return self._peer.decode(errors="replace")
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        """The names in the client's certificate, by grpc's keys."""
+        names: dict[str, list[bytes]] = {}
+        for key, value in pairs(self._identity):
+            names.setdefault(key.decode(), []).append(value)
+        return names
+
+    def is_active(self) -> bool:
+        return not self._ended and not self._library.gone(self._call) and self.time_remaining() != 0
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline, 0 after it; None without one."""
+        return max(0, self._deadline - monotonic_ns()) / 1e9 if self._deadline else None
+
+    def cancel(self) -> None:
+        if not self._ended:
+            self._library.cancel(self._call)
+
+    def add_callback(self, callback: Callable[[], object]) -> bool:
+        """Call `callback` when the caller leaves; False if it has left."""
+        self._callbacks.append(callback)
+        self._watched[self._call] = self
+        if self._library.notify(self._call):
+            return True
+        del self._watched[self._call]
+        self._callbacks.pop()
+        return False
+
+    def set_trailing_metadata(self, metadata: Any) -> None:
+        self._trailing = tuple(metadata)
+
+    def send_initial_metadata(self, metadata: Any) -> None:
+        """Ignored: no handler here sends any."""
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        self._details = details
+
+    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        self._code, self._details = code, details
+        raise AbortedError
+
+    def leave(self) -> None:
+        """The caller has left: run the callbacks."""
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                _logger.exception("a callback of a call failed")
+        self.finish()
+
+    def answer(self, message: bytes) -> None:
+        """End a unary call."""
+        if self._code not in (None, grpc.StatusCode.OK):
+            self.finish()
+        elif not self._ended:
+            self._ended = True
+            self._library.answer(self._call, message, len(message))
+
+    def send(self, message: bytes) -> bool:
+        """Send a message of a stream; False once the caller has left."""
+        return not self._ended and self._library.send(self._call, message, len(message)) == 0
+
+    def finish(self, code: grpc.StatusCode | None = None, details: str = "") -> None:
+        """End the call with a status."""
+        if self._ended:
+            return
+        self._ended = True
+        code = code or self._code or grpc.StatusCode.OK
+        text, trailers = (details or self._details).replace("\0", "").encode(), as_pairs(self._trailing)
+        self._library.finish(self._call, code.value[0], text, len(text), trailers, len(trailers))
+
+    def requests(self) -> "Iterator[bytes]":
+        """The messages of a stream, as they arrive."""
+        pointer = ctypes.c_void_p()
+        while True:
+            length = self._library.receive(self._call, ctypes.byref(pointer))
+            if length == NO_MORE:
+                return
+            if length == GONE:
+                raise grpc.RpcError
+            message = message_bytes(pointer.value or 0, length)
+            self._library.received(self._call, pointer)
+            yield message
+
+
+_new_bytes = ctypes.pythonapi.PyBytes_FromStringAndSize
+_new_bytes.restype, _new_bytes.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t)
+_address = ctypes.pythonapi.PyBytes_AsString
+_address.restype, _address.argtypes = ctypes.c_void_p, (ctypes.py_object,)
+_copy = ctypes.CDLL(None).memcpy  # releases the GIL
+_copy.restype, _copy.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
+
+def message_bytes(address: int, length: int) -> bytes:
+    """A copy of memory of the library."""
+    if length <= _LARGE:
+        return ctypes.string_at(address, length) if length else b""
+    made: bytes = _new_bytes(None, length)
+    _copy(_address(made), address, length)
+    return made
+
+
+def _decoded(key: bytes, value: bytes) -> tuple[str, str | bytes]:
+    name = key.decode("latin-1")
+    if not name.endswith("-bin"):
+        try:
+            return name, value.decode()
+        except UnicodeDecodeError:
+            return name, value.decode("latin-1")
+    try:
+        return name, base64.b64decode(value + b"=" * (-len(value) % 4), validate=False)
+    except binascii.Error:
+        return name, b""

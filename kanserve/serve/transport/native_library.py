@@ -1,0 +1,172 @@
+"""The C library of the native transport (kanserve/native/server/server_api.h), as ctypes sees it."""
+
+import ctypes
+import logging
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
+from functools import cache
+from typing import Any
+
+from kanserve import native
+
+BUCKETS, STAGES = 16, 5
+COUNT_ROWS, COUNT_LAST, COUNT_NANOSECONDS = 0, 1, 2
+COUNT_BUCKETS = COUNT_NANOSECONDS + STAGES
+COUNT_OUTSIDE = COUNT_BUCKETS + STAGES * BUCKETS
+PATH_UNARY, PATH_STREAM = range(2)
+EVENT_NONE, EVENT_CALL, EVENT_ROWS, EVENT_GONE, EVENT_POSTED, EVENT_END = range(6)
+QUEUE_MAIN, QUEUE_ASIDE = range(2)
+REFUSED_QUEUE, REFUSED_DRAINING, REFUSED_DEADLINE = range(3)
+NO_MORE, GONE = -1, -2  # of `kanserve_receive`
+
+
+class ServedModel(Structure):
+    _fields_ = (
+        ("name", c_char_p),
+        ("version", c_int64),
+        ("newest", c_int32),
+        ("number", c_int32),
+        ("predict", c_void_p),
+        ("inputs", c_int32),
+        ("outputs", c_int32),
+        ("single", c_int32),
+        ("classes", c_int32),
+        ("max_rows", c_int64),
+        ("labels", c_char_p),
+        ("low", c_void_p * 2),
+        ("high", c_void_p * 2),
+        ("counters", c_void_p),
+        ("cost", c_double),
+    )
+
+
+class Config(Structure):
+    _fields_ = (
+        ("max_message", c_int64),
+        ("max_held", c_int64),
+        ("inline_budget", c_int64),
+        ("keepalive", c_int64),
+        ("max_streams", c_int32),
+        ("max_metadata", c_int32),
+        ("queue", c_int32),
+        ("hand_out_rows", c_int32),
+        ("bounds", c_int64 * (BUCKETS - 1)),
+    )
+
+
+class Path(Structure):
+    _fields_ = (
+        ("kind", c_int32),
+        ("infers", c_int32),
+        ("refusable", c_int32),
+        ("aside", c_int32),
+        ("patience", c_int64),
+    )
+
+
+class Event(Structure):
+    _fields_ = (
+        ("kind", c_int32),
+        ("path", c_int32),
+        ("late", c_int32),
+        ("model", c_int32),
+        ("single", c_int32),
+        ("same", c_int32),
+        ("rows", c_int64),
+        ("arrived", c_int64),
+        ("deadline", c_int64),
+        ("call", c_void_p),
+        ("message", c_void_p),
+        ("length", c_int64),
+        ("metadata", c_void_p),
+        ("metadata_length", c_int64),
+        ("identity", c_void_p),
+        ("identity_length", c_int64),
+        ("peer", c_char_p),
+    )
+
+
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "library_versions": (c_char_p, ()),
+    "new": (c_void_p, (POINTER(Config), POINTER(c_char_p), POINTER(Path), c_int)),
+    "listen": (c_int, (c_void_p, c_int)),
+    "use_tls": (c_int, (c_void_p, c_void_p, c_char_p, c_char_p, c_char_p, c_char_p, c_size_t)),
+    "start": (c_int, (c_void_p,)),
+    "publish": (c_int, (c_void_p, POINTER(ServedModel), c_size_t)),
+    "next": (c_int, (c_void_p, c_int, POINTER(Event))),
+    "taken": (None, (c_void_p,)),
+    "post": (None, (c_void_p,)),
+    "end_threads": (None, (c_void_p,)),
+    "queued": (c_int, (c_void_p,)),
+    "refused": (c_int64, (c_void_p, c_int)),
+    "answer": (None, (c_void_p, c_char_p, c_size_t)),
+    "answer_rows": (None, (c_void_p, c_void_p, c_size_t, c_int64)),
+    "finish": (None, (c_void_p, c_int, c_char_p, c_size_t, c_char_p, c_size_t)),
+    "send": (c_int, (c_void_p, c_char_p, c_size_t)),
+    "receive": (c_int64, (c_void_p, POINTER(c_void_p))),
+    "received": (None, (c_void_p, c_void_p)),
+    "cancel": (None, (c_void_p,)),
+    "gone": (c_int, (c_void_p,)),
+    "release": (None, (c_void_p,)),
+    "notify": (c_int, (c_void_p,)),
+    "drain": (None, (c_void_p,)),
+    "hang_up": (c_int, (c_void_p, c_int64)),
+    "stop": (None, (c_void_p,)),
+    "free": (None, (c_void_p,)),
+}
+
+# These never block, and take less time than releasing the GIL and taking it again.
+_KEEP_GIL = ("taken", "post", "queued", "refused", "gone", "notify")
+
+_logger = logging.getLogger(__name__)
+
+
+@cache
+def library() -> Any:
+    """Its functions by their names without the prefix; None where it was not built, or KANSERVE_NATIVE=0."""
+    path = native.FOLDER / "libkanserve-server.so"
+    if os.environ.get("KANSERVE_NATIVE") == "0" or not path.exists():
+        return None
+    try:
+        return _Library(str(path))
+    except (OSError, AttributeError) as error:  # one of its libraries is gone, or it is of another version
+        _logger.warning("The native transport cannot be loaded, grpcio serves: %s", error)
+        return None
+
+
+def tls_functions() -> int:
+    """The address of what `use_tls` needs, in a library of its own: OpenSSL takes memory."""
+    function = ctypes.CDLL(str(native.FOLDER / "libkanserve-server-tls.so")).kanserve_tls
+    function.restype = c_void_p
+    found: int = function()
+    return found
+
+
+class _Library:
+    def __init__(self, path: str) -> None:
+        loaded, holding = ctypes.CDLL(path), ctypes.PyDLL(path)
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(holding if name in _KEEP_GIL else loaded, f"kanserve_{name}")
+            function.restype, function.argtypes = result, arguments
+            setattr(self, name, function)
+
+
+def pairs(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Key and value pairs as the library writes them."""
+    at = 0
+    while at < len(data):
+        key, value = struct.unpack_from("=II", data, at)
+        at += 8
+        yield data[at : at + key], data[at + key : at + key + value]
+        at += key + value
+
+
+def as_pairs(given: Iterable[tuple[str, str | bytes]]) -> bytes:
+    """Metadata for the library."""
+    made = []
+    for key, value in given:
+        name, content = key.encode(), value.encode() if isinstance(value, str) else value
+        made.append(struct.pack("=II", len(name), len(content)) + name + content)
+    return b"".join(made)

@@ -1,0 +1,152 @@
+"""The loaded models as the native transport has them: which it answers for itself, and what it has counted."""
+
+import ctypes
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.serve.models.catalog import Catalog, Model
+from kanserve.serve.rpc.range_violations import bounds
+from kanserve.serve.transport.native_library import (
+    BUCKETS,
+    COUNT_BUCKETS,
+    COUNT_LAST,
+    COUNT_NANOSECONDS,
+    COUNT_OUTSIDE,
+    COUNT_ROWS,
+    STAGES,
+    ServedModel,
+)
+
+_IN_USE = 300.0  # seconds in which a call may still count towards a model that was replaced
+
+Counters = NDArray[np.int64]
+Key = tuple[str, int]
+
+
+@dataclass
+class _Counted:
+    """The counters of one load of a version, which the loop writes."""
+
+    key: Key
+    counters: Counters
+    retired: float = 0.0  # when it was replaced; 0: it is current
+
+
+class NativeModels:
+    """Publishes each catalog to the loop of `server`, and reads its counters."""
+
+    def __init__(self, library: Any, server: int) -> None:
+        self._library, self._server = library, server
+        self._lock = Lock()
+        self._by_number: dict[int, Model] = {}
+        self._counted: dict[int, _Counted] = {}  # by the number of a load
+        self._before: dict[Key, Counters] = {}  # of loads that nothing uses any more
+        self._ended = False
+
+    def find(self, number: int) -> Model | None:
+        """The model of rows that the loop has handed out, if it is still loaded."""
+        return self._by_number.get(number)
+
+    def publish(self, catalog: Catalog) -> None:
+        """Let the loop answer for these models; returns once it uses no others."""
+        with self._lock:
+            if self._ended:
+                return
+            models = [
+                (model, version == max(versions))
+                for versions in catalog.models.values()
+                for version, model in versions.items()
+                if not any(b"\0" in label for label in model.labels)  # C takes it for the end of the text
+            ]
+            kept = []  # alive until the library has copied it
+            table = (ServedModel * max(len(models), 1))()
+            for entry, (model, newest) in zip(table, models, strict=False):
+                kept.append(self._describe(entry, model, newest))
+            by_number = {model.number: model for model, _ in models}
+            self._by_number = {**self._by_number, **by_number}
+            self._library.publish(self._server, table, len(models))
+            self._by_number = by_number  # what was replaced is freed when its last call ends
+            now = time.monotonic()
+            for number, counted in list(self._counted.items()):
+                if number not in by_number:
+                    counted.retired = counted.retired or now
+                    if now - counted.retired > _IN_USE:
+                        del self._counted[number]
+                        self._add(counted)
+
+    def end(self) -> None:
+        """Publish no more: the loop is about to end."""
+        with self._lock:
+            self._ended = True
+
+    def counts(self, names: dict[Key, int]) -> Iterator[tuple[Key, Counters, bool]]:
+        """The counters of each load, and whether it is the current one of its version; of gone versions as long as
+        they are in `names`."""
+        with self._lock:
+            for number, counted in self._counted.items():
+                yield counted.key, counted.counters.copy(), number in self._by_number
+            for key, counters in list(self._before.items()):
+                if key not in names:
+                    del self._before[key]
+                else:
+                    yield key, counters.copy(), False
+
+    def _add(self, counted: _Counted) -> None:
+        calls = counted.counters[:COUNT_OUTSIDE]
+        before = self._before.get(counted.key)
+        if before is None:
+            self._before[counted.key] = calls.copy()
+            return
+        last = max(before[COUNT_LAST], calls[COUNT_LAST])
+        before += calls
+        before[COUNT_LAST] = last
+
+    def _describe(self, entry: ServedModel, model: Model, newest: bool) -> tuple[Any, ...]:
+        """Fill in an entry; returns what must stay alive while it is copied."""
+        inputs = len(model.kan.inputs)
+        counted = self._counted.get(model.number)
+        if counted is None:
+            counters = np.zeros(COUNT_OUTSIDE + inputs, np.int64)
+            counted = self._counted[model.number] = _Counted((model.name, model.version), counters)
+        entry.name, entry.version = model.name.encode(), model.version
+        entry.newest, entry.number = newest, model.number
+        address = getattr(model.backend, "predict_address", None)
+        entry.predict = address
+        entry.inputs, entry.outputs = inputs, len(model.kan.outputs)
+        entry.single = model.backend.dtype == np.float32
+        entry.classes = len(model.kan.classes)
+        entry.max_rows = model.max_rows
+        labels = b"".join(label + b"\0" for label in model.labels[:-1])
+        entry.labels = labels
+        ends = [bounds(model, datatype) for datatype in ("FP64", "FP32")]
+        arrays = []
+        for place, end in enumerate(ends):
+            for field, values in ((entry.low, end.low), (entry.high, end.high)):
+                array = np.ascontiguousarray(values)
+                arrays.append(array)
+                field[place] = array.ctypes.data
+        entry.counters = counted.counters.ctypes.data
+        entry.cost = _first_guess(model)
+        return labels, arrays, ctypes.addressof(entry)
+
+
+def _first_guess(model: Model) -> float:
+    """Nanoseconds for a row, until it is measured: a nanosecond for each edge, which is more than most take."""
+    return float(sum(layer.subnodes * layer.inputs for layer in model.kan.layers)) + 100.0
+
+
+def as_series(counters: Counters) -> dict[str, Any]:
+    """Counters as an entry of a metrics snapshot has them, without its labels."""
+    buckets = counters[COUNT_BUCKETS:COUNT_OUTSIDE].reshape(STAGES, BUCKETS)
+    return {
+        "rows": int(counters[COUNT_ROWS]),
+        "last": int(counters[COUNT_LAST]),
+        "nanoseconds": counters[COUNT_NANOSECONDS:COUNT_BUCKETS].tolist(),
+        "buckets": buckets.tolist(),
+    }

@@ -1,0 +1,354 @@
+"""The native transport: an event loop in C accepts connections, speaks HTTP/2 and answers inferences of C models.
+
+All other calls are handed to the thread pool of the server, whose threads take them from the loop's queue as they take
+other work, and the same handlers answer them as under grpcio. Rows of models that are not C, or that take longer than
+`INLINE_BUDGET`, are handed over decoded.
+"""
+
+import ctypes
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import grpc
+import numpy as np
+
+from kanserve.errors import ConflictError, InputError
+from kanserve.inference import wire
+from kanserve.serve import sockets
+from kanserve.serve.auth.grants import NEEDS
+from kanserve.serve.observability.metrics import BOUNDS, Metrics
+from kanserve.serve.rpc import routes
+from kanserve.serve.rpc.pipeline import Pipeline
+from kanserve.serve.scheduling.jobs import Job
+from kanserve.serve.scheduling.receive_timeout import BRIEF, PATIENCE
+from kanserve.serve.scheduling.thread_pool import ThreadPool
+from kanserve.serve.settings import Settings
+from kanserve.serve.state import ServerState
+from kanserve.serve.transport import native_library as native
+from kanserve.serve.transport.native_context import AbortedError, NativeContext, message_bytes
+from kanserve.serve.transport.native_models import NativeModels, as_series
+
+INLINE_BUDGET = 200_000  # nanoseconds that a request may compute on the loop's thread
+_INFER = f"/{wire.SERVICE_NAME}/ModelInfer"
+_STREAMS = ("ModelStreamInfer", "ServerReflectionInfo")  # handed over before their first message
+_ASIDE = (*_STREAMS, "ExportSource", "Watch", *routes.CHANGES)  # and health: they have threads of their own
+_PATIENT = ("ModelInfer", "Differentiate")  # large messages may take a while
+_SMALL = 2**16  # bytes of rows, which are copied: that takes less time than a view
+_LOOK = 0.002  # seconds between checks for calls that are being taken from the queue
+
+_logger = logging.getLogger(__name__)
+
+
+class _Details(NamedTuple):
+    """As grpc describes a call to find its handler."""
+
+    method: str
+    invocation_metadata: Any
+
+
+class NativeQueue:
+    """The queue from which the thread pool takes its work: calls that the loop hands over, and jobs of Python."""
+
+    def __init__(self, library: Any, settings: Settings, held: int) -> None:
+        self.library = library
+        self.paths, self.guarded = tuple(NEEDS), bool(settings.access)
+        config = native.Config(
+            max_message=settings.max_message_bytes,
+            max_held=held,
+            inline_budget=INLINE_BUDGET,
+            keepalive=round(settings.keepalive_seconds * 1e9),
+            max_streams=max(routes.STREAMS, 2 * settings.queue),
+            max_metadata=routes.METADATA_BYTES,
+            queue=settings.queue,
+            hand_out_rows=1,
+            bounds=(ctypes.c_int64 * len(BOUNDS))(*BOUNDS),
+        )
+        names = (ctypes.c_char_p * len(self.paths))(*(path.encode() for path in self.paths))
+        paths = (native.Path * len(self.paths))(*(_path(path, self.guarded) for path in self.paths))
+        self.early = [path.kind == native.PATH_STREAM for path in paths]
+        self.server = library.new(ctypes.byref(config), names, paths, len(paths))
+        if not self.server:
+            raise MemoryError
+        self.dispatch: Callable[[native.Event], Job | None] = _drop
+        self._posted: SimpleQueue[Job | None] = SimpleQueue()
+        self._here = threading.local()
+
+    def get(self) -> Job | None:
+        """The next job, or None for a thread that is to end; waits for it."""
+        try:
+            event, reference = self._here.event
+        except AttributeError:
+            event = native.Event()
+            reference = ctypes.byref(event)
+            self._here.event = event, reference
+        while True:
+            kind = self.library.next(self.server, native.QUEUE_MAIN, reference)
+            if kind == native.EVENT_POSTED:
+                return self._posted.get()
+            if kind == native.EVENT_END:
+                return None
+            try:
+                job = self.dispatch(event)
+            finally:
+                self.library.taken(self.server)
+            if job is not None:
+                return job
+
+    def put(self, job: Job | None) -> None:
+        self._posted.put(job)
+        self.library.post(self.server)
+
+    def qsize(self) -> int:
+        return self._posted.qsize() + self.uncounted()
+
+    def uncounted(self) -> int:
+        """The calls that the thread pool has not counted yet."""
+        return int(self.library.queued(self.server))
+
+
+class NativeTransport:
+    """Listens, and answers calls by the handlers of `routes`: ConflictError, InputError as `sockets.listen`."""
+
+    def __init__(
+        self, queue: NativeQueue, state: ServerState, meters: Metrics, handlers: routes.Handlers, shared: bool
+    ) -> None:
+        self._queue, self._library, self._server = queue, queue.library, queue.server
+        self._state, self._meters, self._handlers, self._shared = state, meters, handlers, shared
+        self._threads: ThreadPool = state.threads
+        self._pipeline: Pipeline = handlers.pipeline
+        self._models = NativeModels(self._library, self._server)
+        self._watched: dict[int, NativeContext] = {}
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._socket_file = ""
+        queue.dispatch = self._job
+
+    def listen(self) -> int:
+        """Bind the port, or the socket file, of the settings; returns the port."""
+        settings = self._state.settings
+        self._use_tls(settings)
+        if settings.unix_socket:
+            self._hand_over(sockets.bound_file(settings.unix_socket))
+            self._socket_file = settings.unix_socket
+            return 0
+        port = settings.port
+        for listener in sockets.bound(settings.host, port, self._shared):
+            port = port or listener.getsockname()[1]
+            self._hand_over(listener)
+        return port
+
+    def start(self) -> None:
+        state = self._state
+        # With grants or observers every call goes through Python, which knows them.
+        if not state.observers and state.access.is_open(_INFER):
+            self._meters.native = self._counts
+            self._unsubscribe = state.table.subscribe(self._models.publish)
+            self._models.publish(state.catalog)
+        threading.Thread(target=self._work_aside, name="kanserve-aside", daemon=True).start()
+        if self._library.start(self._server):
+            raise ConflictError("The server's thread cannot be started.")
+
+    def drain(self, grace: float) -> bool:
+        """Refuse new work, and wait for what was accepted; whether that ended in time."""
+        until = time.monotonic() + grace
+        self._library.drain(self._server)
+        while True:
+            done = self._threads.drain(max(0.0, until - time.monotonic()))
+            if not done or self._threads.accepted == 0:
+                return done
+            time.sleep(_LOOK)
+
+    def hang_up(self, seconds: float, last: bool) -> None:
+        """Send what is to be sent, and end the connections."""
+        self._library.hang_up(self._server, round(seconds * 1e9))
+
+    def close(self) -> None:
+        """End the loop; after the thread pool's threads have ended."""
+        self._unsubscribe()
+        self._models.end()
+        self._library.stop(self._server)
+        if self._socket_file:
+            with suppress(OSError):
+                os.unlink(self._socket_file)
+
+    def _use_tls(self, settings: Settings) -> None:
+        certificate, key, authorities = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+        if not (certificate or key or authorities):
+            return
+        from kanserve.serve.auth import tls
+
+        tls.check(settings)  # with better texts than OpenSSL's
+        error = ctypes.create_string_buffer(300)
+        files = (os.fsencode(certificate), os.fsencode(key), os.fsencode(authorities) if authorities else None)
+        if self._library.use_tls(self._server, native.tls_functions(), *files, error, len(error)):
+            raise InputError(error.value.decode(errors="replace"))
+
+    def _hand_over(self, listener: socket.socket) -> None:
+        listener.listen(socket.SOMAXCONN)
+        listener.setblocking(False)
+        self._library.listen(self._server, listener.detach())
+
+    def _job(self, event: native.Event) -> Job | None:
+        """The job of a call that was taken from the main queue, counted by the thread pool; None if it is done."""
+        late = bool(event.late)
+        if event.kind == native.EVENT_ROWS:
+            self._threads.accept(late)
+            return Job(event.arrived, late, self._predict, (event,), {})
+        found = self._found(event)
+        if found is None:
+            return None
+        behavior, arguments = found
+        executor: Executor | None = getattr(behavior, "experimental_thread_pool", None)
+        if executor is not None:  # a refusal
+            executor.submit(_answer, behavior, *arguments)
+            return None
+        self._threads.accept(late)
+        return Job(event.arrived, late, _answer, (behavior, *arguments), {})
+
+    def _work_aside(self) -> None:
+        """Begin the calls of the other queue, which have threads of their own."""
+        event = native.Event()
+        while self._library.next(self._server, native.QUEUE_ASIDE, ctypes.byref(event)) != native.EVENT_END:
+            try:
+                if event.kind == native.EVENT_GONE:
+                    context = self._watched.pop(event.call, None)
+                    if context is not None:
+                        context.leave()
+                    self._library.release(event.call)
+                elif (found := self._found(event)) is not None:
+                    behavior, arguments = found
+                    executor = getattr(behavior, "experimental_thread_pool", None) or self._threads
+                    executor.submit(_answer, behavior, *arguments)
+            except Exception:
+                _logger.exception("a call could not be begun")
+
+    def _found(self, event: native.Event) -> "tuple[Any, tuple[Any, Iterator[bytes], NativeContext]] | None":
+        """The behavior of a call, and the further arguments of `_answer`; None if there is none."""
+        context = NativeContext(self._library, event, self._watched)
+        details = _Details(self._queue.paths[event.path], context.invocation_metadata())
+        handler = self._handlers.service(details)
+        if handler is None:
+            context.finish(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+            return None
+        requests: Iterator[bytes]
+        if self._queue.early[event.path]:
+            requests = context.requests()
+        else:
+            requests = iter((message_bytes(event.message or 0, event.length),))
+        behavior = handler.stream_stream if handler.response_streaming else handler.stream_unary
+        return behavior, (handler, requests, context)
+
+    def _predict(self, event: native.Event) -> None:
+        """Answer rows that the loop has decoded."""
+        library, call, model = self._library, event.call, self._models.find(event.model)
+        try:
+            dtype = np.dtype(np.float32 if event.single else np.float64)
+            if event.length <= _SMALL:
+                data: Any = ctypes.string_at(event.message, event.length)
+            else:  # the call keeps them until it is answered
+                data = (ctypes.c_char * event.length).from_address(event.message)
+            y, computed = self._pipeline.predict(model, data, dtype, event)
+        except BaseException as error:
+            context = NativeContext(library, event, self._watched)
+            failed = self._pipeline.failed_rows(error, model, event, context.invocation_metadata())
+            context.set_trailing_metadata(failed.metadata)
+            context.finish(failed.code, failed.text)
+            return
+        library.answer_rows(call, y.ctypes.data, y.nbytes, computed)
+
+    def _counts(self) -> Iterator[tuple[tuple[str, int], dict[str, Any], Any]]:
+        """What the loop has counted: version, series, and the rows outside of each input or None."""
+        names = {key: 0 for key in self._state.catalog.contents}
+        for key, counters, current in self._models.counts(names):
+            outside = counters[native.COUNT_OUTSIDE :]
+            yield key, as_series(counters), outside if current and outside.any() else None
+
+
+def native_queue(settings: Settings, held: int) -> NativeQueue | None:
+    """The queue of the native transport, if the settings want it; InputError if it is wanted and was not built."""
+    if settings.transport == "grpcio":
+        return None
+    library = native.library()
+    if library is None:
+        if settings.transport == "native":
+            raise InputError(
+                "The native transport was not built: install a C compiler and the headers of nghttp2, OpenSSL and zlib "
+                "(on Debian gcc, libnghttp2-dev, libssl-dev, zlib1g-dev), then kanserve again. Or serve with grpcio."
+            )
+        return None
+    return NativeQueue(library, settings, held)
+
+
+def count_refusals(queue: NativeQueue, meters: Metrics) -> None:
+    """Let the metrics know of the calls that the loop refuses."""
+    meters.refusals = lambda: {
+        code: int(queue.library.refused(queue.server, why))
+        for code, why in (
+            ("RESOURCE_EXHAUSTED", native.REFUSED_QUEUE),
+            ("UNAVAILABLE", native.REFUSED_DRAINING),
+            ("DEADLINE_EXCEEDED", native.REFUSED_DEADLINE),
+        )
+    }
+
+
+def _path(path: str, guarded: bool) -> native.Path:
+    """How the loop treats a call. With grants all but public calls are handed over before their message comes, so that
+    nothing is received from those who may not call."""
+    service, _, method = path[1:].partition("/")
+    ours = service in (wire.SERVICE_NAME, wire.FORMULA_SERVICE_NAME)
+    return native.Path(
+        kind=native.PATH_STREAM if method in _STREAMS or (guarded and NEEDS[path]) else native.PATH_UNARY,
+        infers=method == "ModelInfer",
+        refusable=ours and method not in routes.CHANGES,
+        aside=method in _ASIDE or service == wire.HEALTH_SERVICE_NAME,
+        patience=PATIENCE if method in _PATIENT else BRIEF,
+    )
+
+
+def _answer(behavior: Any, handler: Any, requests: Iterator[bytes], context: NativeContext) -> None:
+    """Run a handler as grpc would."""
+    serialize = handler.response_serializer or bytes
+    try:
+        if not handler.response_streaming:
+            context.answer(serialize(behavior(requests, context)))
+        elif getattr(behavior, "experimental_non_blocking", False):
+            behavior(requests, context, lambda response: _send(context, serialize, response))
+        else:
+            _stream(behavior(requests, context), serialize, context)
+            context.finish()
+    except AbortedError:
+        context.finish()
+    except grpc.RpcError:  # the caller has left
+        context.finish(grpc.StatusCode.CANCELLED)
+    except BaseException:
+        _logger.exception("a handler failed")
+        context.finish(grpc.StatusCode.UNKNOWN, "internal error")
+
+
+def _send(context: NativeContext, serialize: Callable[[Any], bytes], response: Any) -> None:
+    if response is None:
+        context.finish()
+    else:
+        context.send(serialize(response))
+
+
+def _stream(responses: Iterator[Any], serialize: Callable[[Any], bytes], context: NativeContext) -> None:
+    try:
+        for response in responses:
+            if not context.send(serialize(response)):
+                return
+    finally:
+        close = getattr(responses, "close", None)
+        if close is not None:
+            close()
+
+
+def _drop(event: native.Event) -> Job | None:
+    raise AssertionError("a call came before the server had started")
