@@ -75,6 +75,14 @@ class Chain:
         self._run_one, self._run = library.keeping.kanserve_chain_run, library.giving.kanserve_chain_run
         self._single, self._answers = ctypes.c_int64(1), [self._answer()]
 
+    @property
+    def addresses(self) -> tuple[int, int, int]:
+        """The address of kanserve_chain_run, that of the array of kernels, and their number, for callers in C; valid
+        while this object exists."""
+        function = ctypes.cast(self._run, ctypes.c_void_p).value
+        assert function is not None
+        return function, ctypes.addressof(self._kernels), len(self._kernels)
+
     def run(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs (N, outputs) at contiguous rows (N, inputs) of the file's own type."""
         count = len(x)

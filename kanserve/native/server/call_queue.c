@@ -4,7 +4,9 @@
 
 #include <unistd.h>
 
-enum { MOST_UNSENT = 1 << 20, MOST_WAITING = 1 << 20 };
+#define CHEAP 100000.0 /* nanoseconds: waking a thread and passing Python's lock on costs a fifth of that */
+
+enum { MOST_UNSENT = 1 << 20, MOST_WAITING = 1 << 20, MOST_UNSIGNALLED = 16 };
 
 typedef struct waiter {
     pthread_cond_t woken;
@@ -14,13 +16,14 @@ typedef struct waiter {
 
 /* The thread that has waited for the shortest time takes the next call: its memory is still in the cache. With the lock
  * held. */
-static void wake_one(call_queue *queue)
+static int wake_one(call_queue *queue)
 {
     waiter *first = queue->waiters;
-    if (!first) return;
+    if (!first) return 0;
     queue->waiters = first->next;
     first->ready = 1;
     pthread_cond_signal(&first->woken);
+    return 1;
 }
 
 static void add_call(kanserve_server *server, kanserve_call *call, int which)
@@ -30,7 +33,16 @@ static void add_call(kanserve_server *server, kanserve_call *call, int which)
     *queue->end = call;
     queue->end = &call->next;
     if (which == QUEUE_MAIN) atomic_fetch_add(&server->queued, 1);
-    wake_one(queue);
+    if (!call->event.cheap)
+        wake_one(queue);
+    else
+        server->cheap_waits = 1; /* until the loop has read what there is: see `queue_wake` */
+}
+
+/* What a message of a stream takes: also one without content takes some. */
+static size_t cost(const message_node *node)
+{
+    return sizeof *node + node->length;
 }
 
 static void free_messages(kanserve_call *call)
@@ -38,7 +50,7 @@ static void free_messages(kanserve_call *call)
     while (call->first) {
         message_node *node = call->first;
         call->first = node->next;
-        let_go(call->server, node->length);
+        let_go(call->server, cost(node));
         free(node);
     }
     call->last = NULL;
@@ -90,18 +102,18 @@ int queue_call(stream *one, int kind, int late)
     event->metadata_length = (int64_t)buffer_length(&call->metadata);
     event->identity = buffer_begin(&call->identity);
     event->identity_length = (int64_t)buffer_length(&call->identity);
+    infer_request *request = &call->request;
+    if (call->message.failed || call->identity.failed ||
+        (kind == EVENT_ROWS && !infer_read(server->table, event->message, (size_t)event->length, request))) {
+        atomic_store(&call->references, 1);
+        call_release(call);
+        return -1;
+    }
     if (kind == EVENT_ROWS) {
-        infer_request *request = &call->request;
-        if (!infer_read(server->table, event->message, (size_t)event->length, request)) {
-            call->stream = NULL;
-            atomic_store(&call->references, 1);
-            call_release(call);
-            return -1;
-        }
         size_t size = request->single ? sizeof(float) : sizeof(double);
         event->model = request->model->number;
         event->single = request->single;
-        event->same = request->single == request->model->single && (uintptr_t)request->values % size == 0;
+        event->cheap = (double)request->rows * request->model->cost < CHEAP;
         event->rows = request->rows;
         event->message = request->values;
         event->length = request->rows * request->model->inputs * (int64_t)size;
@@ -137,9 +149,9 @@ int queue_message(kanserve_call *call, const uint8_t *data, size_t length)
     if (!node) return -1;
     node->next = NULL;
     node->length = length;
-    memcpy(node->data, data, length);
-    hold(call->server, length);
-    atomic_fetch_add(&call->waiting, length);
+    if (length) memcpy(node->data, data, length);
+    hold(call->server, cost(node));
+    atomic_fetch_add(&call->waiting, cost(node));
     pthread_mutex_lock(&call->server->lock);
     if (call->last)
         call->last->next = node;
@@ -172,12 +184,27 @@ void queue_sent(kanserve_call *call, size_t length)
     pthread_mutex_unlock(&call->server->lock);
 }
 
+/* With the lock held. */
+static void signal_loop(kanserve_server *server)
+{
+    uint64_t one = 1;
+    server->signalled = 1;
+    ssize_t ignored = write(server->wake, &one, sizeof one);
+    (void)ignored;
+}
+
 int kanserve_next(kanserve_server *server, int which, kanserve_event *event)
 {
     call_queue *queue = &server->queues[which];
     waiter me = {.woken = PTHREAD_COND_INITIALIZER};
+    int served = event->kind == EVENT_ROWS && event->cheap;
     event->kind = EVENT_END;
     pthread_mutex_lock(&server->lock);
+    if (served && server->cheap_workers > 0) server->cheap_workers--;
+    if (which == QUEUE_MAIN && server->commands && !server->signalled) {
+        const kanserve_call *first = server->posted ? NULL : queue->first;
+        if (!first || !first->event.cheap || server->unsignalled >= MOST_UNSIGNALLED) signal_loop(server);
+    }
     for (;;) {
         if (which == QUEUE_MAIN && server->posted) {
             server->posted--;
@@ -189,8 +216,15 @@ int kanserve_next(kanserve_server *server, int which, kanserve_event *event)
             queue->first = call->next;
             if (!queue->first) queue->end = &queue->first;
             if (which == QUEUE_MAIN) {
-                atomic_fetch_add(&server->delivering, 1);
                 atomic_fetch_sub(&server->queued, 1);
+                if (call->event.kind == EVENT_ROWS && atomic_load(&call->gone)) { /* nobody waits for them */
+                    call_release(call);
+                    continue;
+                }
+                atomic_fetch_add(&server->delivering, 1);
+                call->taken = now_ns();
+                atomic_store_explicit(&server->taken, call->taken, memory_order_relaxed);
+                if (call->event.cheap && !me.ready) server->cheap_workers++;
             }
             *event = call->event;
             break;
@@ -204,6 +238,25 @@ int kanserve_next(kanserve_server *server, int which, kanserve_event *event)
     pthread_mutex_unlock(&server->lock);
     pthread_cond_destroy(&me.woken);
     return event->kind;
+}
+
+/* Wake a thread for the cheap rows that came since the last time, unless one is at work on such. */
+void queue_wake(kanserve_server *server)
+{
+    if (!server->cheap_waits) return;
+    server->cheap_waits = 0;
+    pthread_mutex_lock(&server->lock);
+    if (server->cheap_workers == 0) server->cheap_workers = wake_one(&server->queues[QUEUE_MAIN]);
+    pthread_mutex_unlock(&server->lock);
+}
+
+/* Wake another thread if the calls in the queue wait for one that does not come back, as its model is slow. */
+void queue_check(kanserve_server *server, int64_t now)
+{
+    if (now - atomic_load_explicit(&server->taken, memory_order_relaxed) < QUEUE_TIME) return;
+    pthread_mutex_lock(&server->lock);
+    server->cheap_workers = server->queues[QUEUE_MAIN].first ? wake_one(&server->queues[QUEUE_MAIN]) : 0;
+    pthread_mutex_unlock(&server->lock);
 }
 
 void kanserve_post(kanserve_server *server)
@@ -238,22 +291,21 @@ int64_t kanserve_refused(kanserve_server *server, int why)
     return atomic_load(&server->refused[why]);
 }
 
+/* Hand a command to the loop. An answer to cheap rows does not wake it at once: its thread does so when it finds no
+ * more of them, or after some. Not if they took long after all: the thread pool may keep a slow thread from the queue. */
 static void give(kanserve_server *server, command *made)
 {
+    int cheap = made->kind == COMMAND_ROWS && made->call->event.cheap && now_ns() - made->call->taken < QUEUE_TIME;
     made->next = NULL;
     pthread_mutex_lock(&server->lock);
-    int first = !server->commands;
     *server->last_command = made;
     server->last_command = &made->next;
+    server->unsignalled++;
+    if (!cheap && !server->signalled) signal_loop(server);
     pthread_mutex_unlock(&server->lock);
-    uint64_t one = 1;
-    if (first) {
-        ssize_t ignored = write(server->wake, &one, sizeof one);
-        (void)ignored;
-    }
 }
 
-/* Send a command for a call; with `last`, its thread's reference goes with it. */
+/* Send a command for a call; a reference goes with it. */
 static void tell(kanserve_call *call, int kind, const void *data, size_t length, int status, const void *text,
                  size_t text_length, const void *trailers, size_t trailers_length, int64_t computed)
 {
@@ -331,10 +383,10 @@ int64_t kanserve_receive(kanserve_call *call, const void **data)
 void kanserve_received(kanserve_call *call, const void *data)
 {
     message_node *node = (message_node *)(void *)((const uint8_t *)data - offsetof(message_node, data));
-    size_t before = atomic_fetch_sub(&call->waiting, node->length), length = node->length;
-    let_go(call->server, length);
+    size_t size = cost(node), before = atomic_fetch_sub(&call->waiting, size);
+    let_go(call->server, size);
     free(node);
-    if (before < MOST_WAITING || before - length >= MOST_WAITING) return;
+    if (before < MOST_WAITING || before - size >= MOST_WAITING) return;
     atomic_fetch_add(&call->references, 1);
     tell(call, COMMAND_CONSUMED, NULL, 0, GRPC_OK, NULL, 0, NULL, 0, 0);
 }
@@ -348,6 +400,11 @@ void kanserve_cancel(kanserve_call *call)
 int kanserve_gone(kanserve_call *call)
 {
     return atomic_load(&call->gone);
+}
+
+void kanserve_retain(kanserve_call *call)
+{
+    atomic_fetch_add(&call->references, 1);
 }
 
 void kanserve_release(kanserve_call *call)
@@ -429,14 +486,17 @@ static void run_command(kanserve_server *server, command *what)
     }
     switch (what->kind) {
     case COMMAND_ANSWER:
-        append(one, what);
-        hold(server, size);
-        http2_answer(one);
-        break;
     case COMMAND_SEND:
         append(one, what);
+        if (one->out.failed) {
+            connection_fail(one->owner, NGHTTP2_INTERNAL_ERROR);
+            break;
+        }
         hold(server, size);
-        http2_resume(one);
+        if (what->kind == COMMAND_ANSWER)
+            http2_answer(one);
+        else
+            http2_resume(one);
         break;
     case COMMAND_ROWS: call_rows(what->call, &what->data, what->computed); break;
     case COMMAND_FINISH:
@@ -462,11 +522,11 @@ static void run_command(kanserve_server *server, command *what)
 /* Run what other threads have sent, then write to each connection once. */
 void run_commands(kanserve_server *server)
 {
-    if (!server->commands) return;
     pthread_mutex_lock(&server->lock);
     command *list = server->commands, *first = list;
     server->commands = NULL;
     server->last_command = &server->commands;
+    server->signalled = server->unsignalled = 0;
     pthread_mutex_unlock(&server->lock);
     for (; list; list = list->next) run_command(server, list);
     while (first) {
@@ -478,5 +538,17 @@ void run_commands(kanserve_server *server)
         buffer_free(&what->text);
         buffer_free(&what->trailers);
         free(what);
+    }
+}
+
+/* Give back the calls that no thread took. */
+void free_queues(kanserve_server *server)
+{
+    for (int which = 0; which < QUEUES; which++) {
+        kanserve_call *call;
+        while ((call = server->queues[which].first)) {
+            server->queues[which].first = call->next;
+            call_release(call);
+        }
     }
 }

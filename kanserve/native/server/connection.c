@@ -74,12 +74,18 @@ void connection_fail(connection *owner, uint32_t error)
     nghttp2_session_terminate_session(owner->session, error);
 }
 
-static void linger(connection *owner)
+void connection_linger(connection *owner)
 {
     while (owner->streams) stream_free(owner->streams);
+    if (owner->tls) owner->server->tls_functions->end(owner->tls);
+    owner->tls = NULL; /* what still comes is thrown away, so nobody need decrypt it */
     shutdown(owner->fd, SHUT_WR);
     owner->lingering = now_ns();
-    loop_check_by(owner->server, owner->lingering + SECOND);
+    loop_check_by(owner->server, owner->lingering + owner->server->config.linger_time);
+    if (owner->wants_write) {
+        owner->wants_write = 0;
+        loop_watch(owner);
+    }
 }
 
 static long receive(connection *owner)
@@ -108,7 +114,7 @@ static int handshake(connection *owner)
     int wants_write = 0;
     int done = owner->server->tls_functions->handshake(owner->tls, &wants_write, &owner->identity);
     if (done < 0) {
-        connection_close(owner);
+        connection_linger(owner); /* it may still read why */
         return 0;
     }
     if (wants_write != owner->wants_write) {
@@ -122,7 +128,7 @@ static int handshake(connection *owner)
 void connection_read(connection *owner)
 {
     kanserve_server *server = owner->server;
-    if (owner->tls && !owner->handshaken && !handshake(owner)) return;
+    if (owner->tls && !owner->handshaken && !owner->lingering && !handshake(owner)) return;
     owner->reading = 1;
     for (int i = 0; i < READS && !owner->dead && !owner->wants_write; i++) {
         long got = receive(owner);
@@ -138,12 +144,11 @@ void connection_read(connection *owner)
         if (owner->viewing) call_keep(owner->viewing);
         owner->viewing = NULL;
         if (taken < 0) {
-            /* nghttp2 has queued GOAWAY itself, except for a wrong preface. */
-            if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM) {
+            if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
                 connection_close(owner);
-                break;
-            }
-            owner->closing = 1;
+            else
+                connection_fail(owner, taken == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_INTERNAL_ERROR);
+            break;
         }
         if (!owner->tls && got < INPUT_BYTES) break; /* most likely that was all */
         if (buffer_length(&owner->out) > 0) break;
@@ -200,21 +205,20 @@ void connection_write(connection *owner)
             return;
         }
         if (!all || !full) break;
+        owner->blocked = 0; /* it does read, if slowly */
     }
     if (all) {
         owner->blocked = 0;
         if (owner->out.capacity > OUTPUT) buffer_free(&owner->out);
     } else if (!owner->blocked) {
         owner->blocked = now_ns();
-        loop_check_by(owner->server, owner->blocked + 60 * SECOND);
+        loop_check_by(owner->server, owner->blocked + owner->server->config.write_time);
     }
     if (owner->wants_write != !all) {
         owner->wants_write = !all;
         loop_watch(owner);
     }
-    if (all && owner->greeted && !nghttp2_session_want_read(owner->session) &&
+    if (all && (owner->closing || !nghttp2_session_want_read(owner->session)) &&
         !nghttp2_session_want_write(owner->session))
-        linger(owner);
-    else if (all && owner->closing && !nghttp2_session_want_write(owner->session))
-        linger(owner);
+        connection_linger(owner);
 }

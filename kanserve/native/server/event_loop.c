@@ -16,12 +16,9 @@
 
 enum { EVENTS = 64, ACCEPTS = 64, MOST_DESCRIPTORS = 1 << 20 };
 
-#define GREETING_TIME (10 * SECOND) /* until TLS is agreed on and the client's first frame is there */
-#define WRITE_TIME (60 * SECOND)    /* until all that was to be sent is sent */
-#define PING_TIME (20 * SECOND)     /* until a ping is answered */
-#define LINGER_TIME SECOND          /* in which a closed connection is read, so that the peer gets our last frames */
-#define NOTICE_TIME (SECOND / 20)   /* between the notice of an end and the end */
-#define LEAST_WAIT (SECOND / 200)   /* between two looks at all deadlines */
+#define NOTICE_TIME (SECOND / 20) /* between the notice of an end and the end */
+#define LEAST_WAIT (SECOND / 200) /* between two looks at all deadlines */
+enum { LEAST_WAITS = 20 };        /* and so many times what a look takes */
 
 /* The descriptors of all servers of this process, for a forked child to close: its copies would keep connections open
  * that nobody there answers. */
@@ -112,7 +109,7 @@ static void accept_some(kanserve_server *server, int listener, int most)
         }
         struct epoll_event event = {EPOLLIN, {.ptr = made}};
         if (epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event) < 0) connection_close(made);
-        loop_check_by(server, made->opened + GREETING_TIME);
+        loop_check_by(server, made->opened + server->config.greeting_time);
         if (!made->dead && !made->tls) connection_write(made); /* our SETTINGS */
     }
 }
@@ -129,12 +126,15 @@ static void listen_again(kanserve_server *server)
 static void check_stream(stream *one, int64_t now)
 {
     kanserve_server *server = one->owner->server;
-    if (one->answered) {
-        if (now >= one->answered + WRITE_TIME)
-            nghttp2_submit_rst_stream(one->owner->session, NGHTTP2_FLAG_NONE, one->id, NGHTTP2_CANCEL);
-        else
-            loop_check_by(server, one->answered + WRITE_TIME);
-    } else if (one->deadline && now >= one->deadline) {
+    int sends = one->answered || buffer_length(&one->out) > 0;
+    if (sends && now >= one->moved + server->config.write_time) {
+        nghttp2_submit_rst_stream(one->owner->session, NGHTTP2_FLAG_NONE, one->id, NGHTTP2_CANCEL);
+        one->moved = now;
+        return;
+    }
+    if (sends) loop_check_by(server, one->moved + server->config.write_time);
+    if (one->answered) return;
+    if (one->deadline && now >= one->deadline) {
         atomic_fetch_add(&server->refused[REFUSED_DEADLINE], 1);
         http2_fail_known(one, GRPC_DEADLINE_EXCEEDED, "DeadlineError", "The deadline passed before the call was answered.");
     } else if (one->message_deadline && now >= one->message_deadline) {
@@ -150,18 +150,17 @@ static void check_stream(stream *one, int64_t now)
 static void check_connection(connection *owner, int64_t now)
 {
     kanserve_server *server = owner->server;
-    int64_t silent = owner->last_read + server->config.keepalive;
-    if (owner->lingering && now >= owner->lingering + LINGER_TIME) {
+    const kanserve_config *config = &server->config;
+    int64_t silent = owner->last_read + config->keepalive;
+    if ((owner->lingering && now >= owner->lingering + config->linger_time) ||
+        (!owner->greeted && now >= owner->opened + config->greeting_time) ||
+        (owner->blocked && now >= owner->blocked + config->write_time) ||
+        (owner->pinged && now >= owner->pinged + config->ping_time)) {
         connection_close(owner);
         return;
     }
-    if ((!owner->greeted && now >= owner->opened + GREETING_TIME) ||
-        (owner->blocked && now >= owner->blocked + WRITE_TIME) ||
-        (owner->pinged && now >= owner->pinged + PING_TIME)) {
-        connection_close(owner);
-        return;
-    }
-    if (owner->greeted && !owner->pinged && !owner->lingering && now >= silent) {
+    /* While something is left to write, nothing is read, an answer to a ping neither. */
+    if (owner->greeted && !owner->pinged && !owner->lingering && !owner->blocked && now >= silent) {
         nghttp2_submit_ping(owner->session, NGHTTP2_FLAG_NONE, NULL);
         owner->pinged = now;
     }
@@ -172,10 +171,10 @@ static void check_connection(connection *owner, int64_t now)
     }
     if (!owner->lingering) connection_write(owner);
     if (owner->dead) return;
-    loop_check_by(server, owner->lingering ? owner->lingering + LINGER_TIME : 0);
-    loop_check_by(server, owner->greeted ? 0 : owner->opened + GREETING_TIME);
-    loop_check_by(server, owner->blocked ? owner->blocked + WRITE_TIME : 0);
-    loop_check_by(server, owner->pinged ? owner->pinged + PING_TIME : silent > now ? silent : 0);
+    loop_check_by(server, owner->lingering ? owner->lingering + config->linger_time : 0);
+    loop_check_by(server, owner->greeted ? 0 : owner->opened + config->greeting_time);
+    loop_check_by(server, owner->blocked ? owner->blocked + config->write_time : 0);
+    loop_check_by(server, owner->pinged ? owner->pinged + config->ping_time : silent > now ? silent : 0);
 }
 
 static void check_all(kanserve_server *server)
@@ -192,7 +191,9 @@ static void check_all(kanserve_server *server)
         next = owner->next;
         check_connection(owner, now);
     }
-    if (server->next_check < now + LEAST_WAIT) server->next_check = now + LEAST_WAIT;
+    int64_t after = now_ns(), least = LEAST_WAITS * (after - now);
+    if (least < LEAST_WAIT) least = LEAST_WAIT;
+    if (server->next_check < after + least) server->next_check = after + least;
 }
 
 static void close_listeners(kanserve_server *server)
@@ -213,7 +214,7 @@ static void hang_up(kanserve_server *server, int64_t since)
     for (connection *owner = server->connections, *next; owner; owner = next) {
         next = owner->next;
         if (owner->closing || owner->lingering) continue;
-        if (!owner->session || (owner->tls && !owner->handshaken)) {
+        if (owner->tls && !owner->handshaken) {
             if (final) connection_close(owner);
             continue;
         }
@@ -231,11 +232,8 @@ static void hang_up(kanserve_server *server, int64_t since)
                                   nghttp2_session_get_last_proc_stream_id(owner->session), NGHTTP2_NO_ERROR, NULL, 0);
         }
         connection_write(owner);
-        if (!owner->dead && owner->goaway == 2 && !owner->streams && buffer_length(&owner->out) == 0) {
-            shutdown(owner->fd, SHUT_WR);
-            owner->lingering = now_ns();
-            loop_check_by(server, owner->lingering + LINGER_TIME);
-        }
+        if (!owner->dead && !owner->lingering && owner->goaway == 2 && !owner->streams && buffer_length(&owner->out) == 0)
+            connection_linger(owner);
     }
 }
 
@@ -264,8 +262,10 @@ static void handle(kanserve_server *server, const struct epoll_event *event)
     }
     connection *owner = event->data.ptr;
     if (owner->dead) return;
+    uint32_t reads = EPOLLIN | EPOLLHUP | EPOLLERR;
+    if (!owner->handshaken) reads |= EPOLLOUT; /* agreeing on TLS may have to write */
     if (event->events & EPOLLOUT) connection_write(owner);
-    if (!owner->dead && event->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) connection_read(owner);
+    if (!owner->dead && event->events & reads) connection_read(owner);
 }
 
 static void *run(void *argument)
@@ -278,10 +278,15 @@ static void *run(void *argument)
         int64_t now = now_ns(), wait = server->next_check > now ? server->next_check - now : 0;
         int state = atomic_load(&server->state);
         if (state >= HANGING_UP && wait > LEAST_WAIT) wait = LEAST_WAIT;
+        if (atomic_load(&server->queued) > 0) {
+            queue_check(server, now);
+            if (wait > QUEUE_TIME) wait = QUEUE_TIME;
+        }
         int timeout = wait > 3600 * SECOND ? 3600 * 1000 : (int)((wait + 999999) / 1000000);
         int count = epoll_wait(server->epoll, events, EVENTS, timeout);
         for (int i = 0; i < count; i++) handle(server, &events[i]);
         run_commands(server);
+        queue_wake(server);
         if (now_ns() >= server->next_check) check_all(server);
         state = atomic_load(&server->state);
         if (state >= HANGING_UP) {

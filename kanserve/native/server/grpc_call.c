@@ -3,6 +3,8 @@
 
 #include "server.h"
 
+#define COUNTED (240 * SECOND) /* in which rows of a replaced model are counted: their counters live somewhat longer */
+
 void frame_message(byte_buffer *to, const void *data, size_t length)
 {
     uint8_t prefix[5] = {0, (uint8_t)(length >> 24), (uint8_t)(length >> 16), (uint8_t)(length >> 8), (uint8_t)length};
@@ -112,6 +114,10 @@ void call_begin(stream *one, int ended)
         http2_fail(one, GRPC_INTERNAL, "The header grpc-timeout is not valid.", NULL);
     }
     if (one->finished) return;
+    if (one->metadata.failed) {
+        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
+        return;
+    }
     const kanserve_path *path = &server->paths[one->path].options;
     if (path->refusable && !path->infers && !is_late(one) && atomic_load(&server->queued) >= server->config.queue) {
         refuse_full(one);
@@ -252,13 +258,13 @@ static void count_answer(const kanserve_server *server, int64_t *counters, int64
 }
 
 /* Write and send the answer to rows. `begun` is when they were read, `decoded` and `computed` when the model began and
- * ended. */
+ * ended; `counts`: the model's counters are still there. */
 static void answer_rows(stream *one, const infer_request *request, const void *y, int64_t begun, int64_t decoded,
-                        int64_t computed)
+                        int64_t computed, int counts)
 {
     kanserve_server *server = one->owner->server;
     int64_t *counters = request->model->counters;
-    int64_t outside = infer_outside(request, &server->indices, counters + COUNT_OUTSIDE);
+    int64_t outside = infer_outside(request, &server->indices, counts ? counters + COUNT_OUTSIDE : NULL);
     buffer_add(&one->out, "\0\0\0\0", 5);
     infer_write(request, y, outside, &server->indices, &one->out);
     size_t size = one->out.failed ? 0 : buffer_length(&one->out) - 5;
@@ -273,7 +279,7 @@ static void answer_rows(stream *one, const infer_request *request, const void *y
     http2_answer(one);
     int64_t ended = one->answered, whole = ended - one->arrived;
     int64_t stages[STAGES] = {begun - one->arrived, decoded - begun, computed - decoded, ended - computed, whole};
-    count_answer(server, counters, request->rows, ended, stages);
+    if (counts) count_answer(server, counters, request->rows, ended, stages);
     if (server->indices.capacity > 1 << 16) buffer_free(&server->indices);
 }
 
@@ -285,7 +291,8 @@ static int infer(stream *one, const uint8_t *message, size_t length)
     int64_t begun = now_ns();
     if (!infer_read(server->table, message, length, &request)) return 0;
     served_model *model = request.model;
-    if (!model->predict || (double)request.rows * model->cost > (double)server->config.inline_budget) {
+    int chained = !model->predict && model->chain && request.rows <= model->chained;
+    if (!(model->predict || chained) || (double)request.rows * model->cost > (double)server->config.inline_budget) {
         if (!server->config.hand_out_rows) return 0;
         if (atomic_load(&server->queued) >= server->config.queue || queue_call(one, EVENT_ROWS, 0)) refuse_full(one);
         return 1;
@@ -295,10 +302,13 @@ static int infer(stream *one, const uint8_t *message, size_t length)
     void *y = buffer_room(&server->predictions, (size_t)(request.rows * model->outputs) * sizeof(double));
     if (!x || !y) return 0;
     int64_t decoded = now_ns();
-    model->predict(x, (size_t)request.rows, (size_t)model->inputs, y, (size_t)model->outputs);
+    if (!chained)
+        model->predict(x, (size_t)request.rows, (size_t)model->inputs, y, (size_t)model->outputs);
+    else if (model->chain(model->kernels, model->kernel_count, request.rows, x, y))
+        return 0;
     int64_t computed = now_ns();
     model->cost += ((double)(computed - decoded) / (double)request.rows - model->cost) / 8;
-    answer_rows(one, &request, y, begun, decoded, computed);
+    answer_rows(one, &request, y, begun, decoded, computed, 1);
     return 1;
 }
 
@@ -309,7 +319,8 @@ void call_rows(kanserve_call *call, const byte_buffer *y, int64_t computed)
     int64_t now = now_ns(), begun = call->stream->arrived, decoded = now - computed > begun ? now - computed : begun;
     request->model->cost += ((double)computed / (double)request->rows - request->model->cost) / 8;
     if (buffer_length(y) == (size_t)(request->rows * request->model->outputs) * (request->model->single ? 4 : 8))
-        answer_rows(call->stream, request, buffer_begin(y), begun, decoded, now);
+        answer_rows(call->stream, request, buffer_begin(y), begun, decoded, now,
+                    call->table == call->server->table || now - begun < COUNTED);
     else
         http2_fail(call->stream, GRPC_INTERNAL, "internal error", NULL);
 }
@@ -348,7 +359,10 @@ void call_end(stream *one)
         }
         const uint8_t *message = one->view ? one->view : buffer_begin(&one->body);
         size_t length = one->view ? one->expected : buffer_length(&one->body);
-        if (infer(one, message, length)) return;
+        if (infer(one, message, length)) {
+            one->view = NULL; /* nobody needs the message any more */
+            return;
+        }
     }
     if (path->refusable && !late && atomic_load(&server->queued) >= server->config.queue) {
         refuse_full(one);

@@ -15,7 +15,7 @@ enum { STREAM_WINDOW = 1 << 18, CONNECTION_WINDOW = 1 << 22, HEADER_LIST = 1 << 
     { (uint8_t *)name, (uint8_t *)value, sizeof name - 1, sizeof value - 1, NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE }
 
 static const nghttp2_nv STATUS_OK = TEXT(":status", "200"), CONTENT_TYPE = TEXT("content-type", "application/grpc"),
-                        TRAILER_OK = TEXT("grpc-status", "0");
+                        TRAILER_OK = TEXT("grpc-status", "0"), TRAILER_FULL = TEXT("grpc-status", "8");
 
 static stream *stream_new(connection *owner, int32_t id)
 {
@@ -86,11 +86,13 @@ static nghttp2_nv pair(const void *name, size_t name_length, const void *value, 
 
 enum { MOST_TRAILERS = 16 };
 
-/* The trailers of a stream's status: how many. `message` holds grpc-message. */
+/* The trailers of a stream's status: how many. */
 static size_t trailers(stream *one, nghttp2_nv *to)
 {
-    size_t count = 0;
-    const uint8_t *at = buffer_begin(&one->trailers), *end = one->trailers.data + one->trailers.end;
+    size_t count = 0, length = buffer_length(&one->trailers);
+    if (one->trailers.failed) length = 0;
+    if (length == 0) to[count++] = one->status == GRPC_OK && !one->trailers.failed ? TRAILER_OK : TRAILER_FULL;
+    const uint8_t *at = one->trailers.data, *end = length ? at + length : at;
     while (at < end && count < MOST_TRAILERS) {
         uint32_t name, value;
         memcpy(&name, at, sizeof name);
@@ -109,32 +111,48 @@ static nghttp2_ssize read_out(nghttp2_session *session, int32_t id, uint8_t *to,
     size_t count = buffer_length(&one->out);
     (void)data;
     if (count > most) count = most;
-    memcpy(to, buffer_begin(&one->out), count);
-    buffer_take(&one->out, count);
+    if (count) {
+        memcpy(to, buffer_begin(&one->out), count);
+        buffer_take(&one->out, count);
+        one->moved = now_ns();
+    }
     let_go(one->owner->server, count);
     if (one->call && !one->finished) queue_sent(one->call, count);
     if (buffer_length(&one->out) > 0) return (nghttp2_ssize)count;
     if (!one->finished) return count ? (nghttp2_ssize)count : NGHTTP2_ERR_DEFERRED;
     *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-    if (one->status == GRPC_OK && buffer_length(&one->trailers) == 0)
-        return nghttp2_submit_trailer(session, id, &TRAILER_OK, 1) ? NGHTTP2_ERR_CALLBACK_FAILURE : (nghttp2_ssize)count;
     nghttp2_nv fields[MOST_TRAILERS];
     size_t number = trailers(one, fields);
     return nghttp2_submit_trailer(session, id, fields, number) ? NGHTTP2_ERR_CALLBACK_FAILURE : (nghttp2_ssize)count;
 }
 
+static void respond(stream *to, const nghttp2_nv *fields, size_t count, const nghttp2_data_provider2 *provider)
+{
+    connection *owner = to->owner;
+    to->headers_sent = 1;
+    /* Only without memory. */
+    if (nghttp2_submit_response2(owner->session, to->id, fields, count, provider)) connection_fail(owner, NGHTTP2_INTERNAL_ERROR);
+}
+
+/* From now on the peer must take something of `out` every so often. */
+static void watch_out(stream *to)
+{
+    kanserve_server *server = to->owner->server;
+    to->moved = now_ns();
+    loop_check_by(server, to->moved + server->config.write_time);
+}
+
 /* Begin or go on to send `out`; `finished` says whether more will come. */
 void http2_resume(stream *to)
 {
-    nghttp2_session *session = to->owner->session;
+    watch_out(to);
     if (to->headers_sent) {
-        nghttp2_session_resume_data(session, to->id);
+        nghttp2_session_resume_data(to->owner->session, to->id);
         return;
     }
     nghttp2_data_provider2 provider = {{.ptr = to}, read_out};
     nghttp2_nv fields[] = {STATUS_OK, CONTENT_TYPE};
-    to->headers_sent = 1;
-    nghttp2_submit_response2(session, to->id, fields, 2, &provider);
+    respond(to, fields, 2, &provider);
 }
 
 /* A unary answer: `out` holds the message. */
@@ -165,7 +183,6 @@ static void add_message(byte_buffer *trailers, const char *text)
 
 void http2_fail(stream *to, int status, const char *text, const byte_buffer *more)
 {
-    kanserve_server *server = to->owner->server;
     char number[16];
     if (to->finished) return;
     call_gone(to);
@@ -178,9 +195,9 @@ void http2_fail(stream *to, int status, const char *text, const byte_buffer *mor
     to->status = status;
     to->answered = now_ns();
     to->deadline = to->message_deadline = 0;
-    loop_check_by(server, to->answered + 60 * SECOND);
+    watch_out(to);
     if (!to->ended) { /* what still comes is thrown away */
-        let_go(server, buffer_length(&to->body));
+        let_go(to->owner->server, buffer_length(&to->body));
         buffer_free(&to->body);
         to->view = NULL;
     }
@@ -189,9 +206,7 @@ void http2_fail(stream *to, int status, const char *text, const byte_buffer *mor
         return;
     }
     nghttp2_nv fields[2 + MOST_TRAILERS] = {STATUS_OK, CONTENT_TYPE};
-    size_t count = 2 + trailers(to, fields + 2);
-    to->headers_sent = 1;
-    nghttp2_submit_response2(to->owner->session, to->id, fields, count, NULL);
+    respond(to, fields, 2 + trailers(to, fields + 2), NULL);
 }
 
 void http2_fail_known(stream *to, int status, const char *error, const char *text)
@@ -206,9 +221,10 @@ void http2_fail_known(stream *to, int status, const char *error, const char *tex
 void http2_http_error(stream *to, const char *status)
 {
     nghttp2_nv field = pair(":status", 7, status, 3);
-    to->finished = to->headers_sent = 1;
+    to->finished = 1;
     to->answered = now_ns();
-    nghttp2_submit_response2(to->owner->session, to->id, &field, 1, NULL);
+    watch_out(to);
+    respond(to, &field, 1, NULL);
 }
 
 static void fill(connection *owner, double amount)
@@ -258,7 +274,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         if (ended && !one->ended) call_end(one);
         return 0;
     case NGHTTP2_DATA:
-        if (!ended && frame->hd.length == 0) fill(owner, 1);
+        if (!ended && frame->hd.length == frame->data.padlen) fill(owner, 1); /* without content */
         if (ended && (one = stream_of(session, frame->hd.stream_id)) && !one->ended) call_end(one);
         return 0;
     case NGHTTP2_SETTINGS:

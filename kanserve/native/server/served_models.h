@@ -13,13 +13,19 @@ enum { COUNT_ROWS, COUNT_LAST, COUNT_NANOSECONDS, COUNT_BUCKETS = COUNT_NANOSECO
 enum { COUNT_OUTSIDE = COUNT_BUCKETS + STAGES * BUCKETS }; /* then one for each input */
 
 typedef int (*predict_function)(const void *x, size_t rows, size_t x_stride, void *y, size_t y_stride);
+/* Operators of an ONNX graph, one after another: 0, or not where there is no memory. */
+typedef int (*chain_function)(void **kernels, int count, int64_t rows, const void *x, void *y);
 
 typedef struct {
     const char *name;
     int64_t version;
     int32_t newest;            /* whether a request without a version means this one */
     int32_t number;            /* of the model, for whoever predicts outside the loop */
-    predict_function predict;  /* NULL: rows are handed out, to be predicted by another thread */
+    predict_function predict;  /* without it and a chain, rows are handed out, to be predicted by another thread */
+    chain_function chain;
+    void **kernels;
+    int64_t chained;           /* rows up to which the chain is used */
+    int32_t kernel_count;
     int32_t inputs, outputs;
     int32_t single;            /* whether x and y are float */
     int32_t classes;           /* 0: not a classifier */

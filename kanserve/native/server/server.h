@@ -29,6 +29,7 @@ typedef struct connection connection;
 typedef struct stream stream;
 
 #define SECOND 1000000000LL
+#define QUEUE_TIME (SECOND / 1000) /* that a call may wait for a thread that takes cheap rows */
 #define INPUT_BYTES (1 << 16) /* of one read */
 
 static inline int64_t now_ns(void)
@@ -74,6 +75,7 @@ struct kanserve_call {
     message_node *first, *last; /* messages that a stream received */
     atomic_size_t waiting;      /* their bytes */
     size_t unsent;              /* bytes that it sent and that have not left yet */
+    int64_t taken;              /* by a thread */
     int half_closed, notify;    /* notify: queue an event when it is gone */
 };
 
@@ -83,11 +85,12 @@ struct stream {
     int32_t id;
     int path; /* of the server's paths; -1 none */
     int64_t arrived, deadline, answered; /* 0: none; not yet */
+    int64_t moved;                       /* when the peer last took something of `out` */
     int64_t message_deadline;
     kanserve_call *call;
     uint8_t prefix[5];
     uint8_t compressed, encoding;
-    unsigned post : 1, grpc : 1, bad_timeout : 1, large : 1, refused : 1, headers_sent : 1, finished : 1, ended : 1;
+    unsigned post : 1, grpc : 1, bad_timeout : 1, large : 1, headers_sent : 1, finished : 1, ended : 1;
     int prefix_length, messages;
     uint32_t expected;    /* bytes of the message under way */
     size_t taken;         /* of them have come */
@@ -149,7 +152,8 @@ struct kanserve_server {
     model_table *table;
     const tls_functions *tls_functions; /* NULL: no TLS */
     tls_context *tls;
-    int epoll, wake, listeners[8], listener_count;
+    int epoll, wake, listeners[8];
+    atomic_int listener_count;
     int accepting;          /* 0 while there are no descriptors left */
     int64_t next_check, accept_again;
     pthread_t thread;
@@ -162,15 +166,19 @@ struct kanserve_server {
     uint8_t *input; /* what one read takes */
     byte_buffer rows, predictions, indices;
     atomic_size_t held; /* bytes of messages under way */
-    size_t connection_count;
+    atomic_size_t connection_count;
     atomic_int state; /* RUNNING and on */
     atomic_llong refused[KANSERVE_REFUSALS];
 
     pthread_mutex_t lock;
     command *commands, **last_command;
+    int signalled, unsignalled; /* whether the loop was woken for them; how many there are */
     call_queue queues[QUEUES];
     atomic_int queued, delivering; /* calls in the main queue; taken from it, and not yet `kanserve_taken` */
     int posted, ending;
+    int cheap_waits;        /* whether rows came for which no thread was woken yet */
+    int cheap_workers;      /* threads that take cheap rows */
+    atomic_llong taken;     /* when a call was last taken from the main queue */
     pthread_cond_t published;
 };
 
@@ -191,6 +199,7 @@ connection *connection_new(kanserve_server *server, int fd, int unix_socket, con
 void connection_read(connection *owner);
 void connection_write(connection *owner);
 void connection_fail(connection *owner, uint32_t error);
+void connection_linger(connection *owner);
 void connection_close(connection *owner);
 void connection_free(connection *owner);
 
@@ -224,7 +233,10 @@ int queue_message(kanserve_call *call, const uint8_t *data, size_t length);
 int queue_is_full(const kanserve_call *call);
 void queue_half_close(kanserve_call *call);
 void queue_sent(kanserve_call *call, size_t length);
+void queue_wake(kanserve_server *server);
+void queue_check(kanserve_server *server, int64_t now);
 void call_release(kanserve_call *call);
+void free_queues(kanserve_server *server);
 void run_commands(kanserve_server *server);
 
 /* event_loop.c */

@@ -70,6 +70,33 @@ static void wake(kanserve_server *server)
     (void)ignored;
 }
 
+/* What the loop alone used. */
+static void free_loop(kanserve_server *server)
+{
+    while (server->free_streams) {
+        stream *one = server->free_streams;
+        server->free_streams = one->next;
+        buffer_free(&one->body);
+        buffer_free(&one->metadata);
+        buffer_free(&one->out);
+        free(one);
+    }
+    server->free_count = 0;
+    table_release(server->table);
+    server->table = NULL;
+    if (server->tls) server->tls_functions->close(server->tls);
+    server->tls = NULL;
+    nghttp2_session_callbacks_del(server->callbacks);
+    nghttp2_option_del(server->options);
+    server->callbacks = NULL;
+    server->options = NULL;
+    free(server->input);
+    server->input = NULL;
+    buffer_free(&server->rows);
+    buffer_free(&server->predictions);
+    buffer_free(&server->indices);
+}
+
 static void advance(kanserve_server *server, int state)
 {
     int before = atomic_load(&server->state);
@@ -88,8 +115,7 @@ int kanserve_hang_up(kanserve_server *server, int64_t nanoseconds)
     if (!server->started) return 0;
     wake(server);
     struct timespec pause = {0, 2000000};
-    /* The count is the loop's; that it is read too early or too late does no harm. */
-    while (*(volatile size_t *)&server->connection_count > 0 || *(volatile int *)&server->listener_count > 0) {
+    while (atomic_load(&server->connection_count) > 0 || atomic_load(&server->listener_count) > 0) {
         if (now_ns() >= until) return -1;
         nanosleep(&pause, NULL);
     }
@@ -106,32 +132,22 @@ void kanserve_stop(kanserve_server *server)
     }
     for (int k = 0; k < server->listener_count; k++) descriptor_close(server->listeners[k]);
     server->listener_count = 0;
+    pthread_mutex_lock(&server->lock); /* with which others write to `wake` */
     descriptor_close(server->epoll);
     descriptor_close(server->wake);
     server->epoll = server->wake = -1;
+    pthread_mutex_unlock(&server->lock);
+    run_commands(server); /* all their calls are gone */
     kanserve_end_threads(server);
+    free_loop(server);
 }
 
 /* After `kanserve_stop`, once no thread uses the server or one of its calls. */
 void kanserve_free(kanserve_server *server)
 {
-    while (server->free_streams) {
-        stream *one = server->free_streams;
-        server->free_streams = one->next;
-        buffer_free(&one->body);
-        buffer_free(&one->metadata);
-        buffer_free(&one->out);
-        free(one);
-    }
+    free_loop(server);
+    free_queues(server);
     free_paths(server);
-    table_release(server->table);
-    if (server->tls) server->tls_functions->close(server->tls);
-    nghttp2_session_callbacks_del(server->callbacks);
-    nghttp2_option_del(server->options);
-    free(server->input);
-    buffer_free(&server->rows);
-    buffer_free(&server->predictions);
-    buffer_free(&server->indices);
     pthread_mutex_destroy(&server->lock);
     pthread_cond_destroy(&server->published);
     free(server);

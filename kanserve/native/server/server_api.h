@@ -17,7 +17,10 @@ typedef struct {
     int64_t max_message;      /* bytes */
     int64_t max_held;         /* bytes of all messages under way */
     int64_t inline_budget;    /* nanoseconds that a model may take on the loop's thread */
-    int64_t keepalive;        /* nanoseconds of silence until a ping */
+    /* Nanoseconds: of silence until a ping; until TLS is agreed on and the client's first frame is there; until the peer
+     * takes some of what is sent to it; until it answers a ping; in which a closed connection is read, so that the peer
+     * gets our last frames. */
+    int64_t keepalive, greeting_time, write_time, ping_time, linger_time;
     int32_t max_streams;      /* of a connection */
     int32_t max_metadata;     /* bytes */
     int32_t queue;            /* calls that may wait for a thread */
@@ -52,7 +55,7 @@ typedef struct {
     int32_t late;
     int32_t model;      /* `served_model.number` of rows */
     int32_t single;     /* whether rows are float */
-    int32_t same;       /* whether they have the model's type and lie at an aligned address */
+    int32_t cheap;      /* whether they take little time: then one thread takes them one after another */
     int64_t rows;
     int64_t arrived, deadline;
     kanserve_call *call;
@@ -112,7 +115,8 @@ int64_t kanserve_receive(kanserve_call *call, const void **data);
 void kanserve_received(kanserve_call *call, const void *data);
 void kanserve_cancel(kanserve_call *call);
 int kanserve_gone(kanserve_call *call);
-/* Give back the call of EVENT_GONE. */
+/* Keep a call after it was given back, and give back one that was kept, or that of EVENT_GONE. */
+void kanserve_retain(kanserve_call *call);
 void kanserve_release(kanserve_call *call);
 /* Queue EVENT_GONE when the caller leaves: 1, or 0 if it has left. */
 int kanserve_notify(kanserve_call *call);

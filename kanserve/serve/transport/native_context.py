@@ -26,6 +26,7 @@ class NativeContext:
 
     def __init__(self, library: Any, event: Event, watched: "dict[int, NativeContext]") -> None:
         self._library, self._call, self._watched = library, event.call, watched
+        library.retain(event.call)  # other threads may look at it after it has ended
         self._deadline = event.deadline
         self._metadata_bytes = ctypes.string_at(event.metadata, event.metadata_length) if event.metadata_length else b""
         self._identity = ctypes.string_at(event.identity, event.identity_length) if event.identity_length else b""
@@ -36,6 +37,9 @@ class NativeContext:
         self._details = ""
         self._ended = False
         self._callbacks: list[Callable[[], object]] = []
+
+    def __del__(self) -> None:
+        self._library.release(self._call)
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         if self._metadata is None:

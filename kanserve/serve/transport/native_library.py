@@ -2,7 +2,6 @@
 
 import ctypes
 import logging
-import os
 import struct
 from collections.abc import Iterable, Iterator
 from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
@@ -29,6 +28,10 @@ class ServedModel(Structure):
         ("newest", c_int32),
         ("number", c_int32),
         ("predict", c_void_p),
+        ("chain", c_void_p),
+        ("kernels", c_void_p),
+        ("chained", c_int64),
+        ("kernel_count", c_int32),
         ("inputs", c_int32),
         ("outputs", c_int32),
         ("single", c_int32),
@@ -48,6 +51,10 @@ class Config(Structure):
         ("max_held", c_int64),
         ("inline_budget", c_int64),
         ("keepalive", c_int64),
+        ("greeting_time", c_int64),
+        ("write_time", c_int64),
+        ("ping_time", c_int64),
+        ("linger_time", c_int64),
         ("max_streams", c_int32),
         ("max_metadata", c_int32),
         ("queue", c_int32),
@@ -73,7 +80,7 @@ class Event(Structure):
         ("late", c_int32),
         ("model", c_int32),
         ("single", c_int32),
-        ("same", c_int32),
+        ("cheap", c_int32),
         ("rows", c_int64),
         ("arrived", c_int64),
         ("deadline", c_int64),
@@ -109,6 +116,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "received": (None, (c_void_p, c_void_p)),
     "cancel": (None, (c_void_p,)),
     "gone": (c_int, (c_void_p,)),
+    "retain": (None, (c_void_p,)),
     "release": (None, (c_void_p,)),
     "notify": (c_int, (c_void_p,)),
     "drain": (None, (c_void_p,)),
@@ -118,16 +126,16 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 # These never block, and take less time than releasing the GIL and taking it again.
-_KEEP_GIL = ("taken", "post", "queued", "refused", "gone", "notify")
+_KEEP_GIL = ("taken", "post", "queued", "refused", "gone", "notify", "retain")
 
 _logger = logging.getLogger(__name__)
 
 
 @cache
 def library() -> Any:
-    """Its functions by their names without the prefix; None where it was not built, or KANSERVE_NATIVE=0."""
+    """Its functions by their names without the prefix; None where it was not built."""
     path = native.FOLDER / "libkanserve-server.so"
-    if os.environ.get("KANSERVE_NATIVE") == "0" or not path.exists():
+    if not path.exists():
         return None
     try:
         return _Library(str(path))

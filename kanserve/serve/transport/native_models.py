@@ -116,8 +116,11 @@ class NativeModels:
             counted = self._counted[model.number] = _Counted((model.name, model.version), counters)
         entry.name, entry.version = model.name.encode(), model.version
         entry.newest, entry.number = newest, model.number
-        address = getattr(model.backend, "predict_address", None)
-        entry.predict = address
+        entry.predict = getattr(model.backend, "predict_address", None)
+        chain = getattr(model.backend, "chain", None)
+        if chain is not None:
+            entry.chain, entry.kernels, entry.kernel_count = chain.addresses
+            entry.chained = model.backend.chained  # type: ignore[attr-defined]  # it has a chain
         entry.inputs, entry.outputs = inputs, len(model.kan.outputs)
         entry.single = model.backend.dtype == np.float32
         entry.classes = len(model.kan.classes)

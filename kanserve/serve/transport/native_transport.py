@@ -37,11 +37,16 @@ from kanserve.serve.transport.native_context import AbortedError, NativeContext,
 from kanserve.serve.transport.native_models import NativeModels, as_series
 
 INLINE_BUDGET = 200_000  # nanoseconds that a request may compute on the loop's thread
+GREETING_SECONDS = 10.0  # until TLS is agreed on and the client's first frame is there
+WRITE_SECONDS = 60.0  # in which a client must take some of what it is sent
+PING_ANSWER_SECONDS = 20.0
+LINGER_SECONDS = 1.0  # in which a connection that the server closes is still read, so that the client gets the reason
 _INFER = f"/{wire.SERVICE_NAME}/ModelInfer"
 _STREAMS = ("ModelStreamInfer", "ServerReflectionInfo")  # handed over before their first message
 _ASIDE = (*_STREAMS, "ExportSource", "Watch", *routes.CHANGES)  # and health: they have threads of their own
 _PATIENT = ("ModelInfer", "Differentiate")  # large messages may take a while
 _SMALL = 2**16  # bytes of rows, which are copied: that takes less time than a view
+_TYPES = (np.dtype("<f8"), np.dtype("<f4"))
 _LOOK = 0.002  # seconds between checks for calls that are being taken from the queue
 
 _logger = logging.getLogger(__name__)
@@ -65,6 +70,10 @@ class NativeQueue:
             max_held=held,
             inline_budget=INLINE_BUDGET,
             keepalive=round(settings.keepalive_seconds * 1e9),
+            greeting_time=round(GREETING_SECONDS * 1e9),
+            write_time=round(WRITE_SECONDS * 1e9),
+            ping_time=round(PING_ANSWER_SECONDS * 1e9),
+            linger_time=round(LINGER_SECONDS * 1e9),
             max_streams=max(routes.STREAMS, 2 * settings.queue),
             max_metadata=routes.METADATA_BYTES,
             queue=settings.queue,
@@ -201,13 +210,17 @@ class NativeTransport:
         if event.kind == native.EVENT_ROWS:
             self._threads.accept(late)
             return Job(event.arrived, late, self._predict, (event,), {})
-        found = self._found(event)
-        if found is None:
-            return None
-        behavior, arguments = found
-        executor: Executor | None = getattr(behavior, "experimental_thread_pool", None)
-        if executor is not None:  # a refusal
-            executor.submit(_answer, behavior, *arguments)
+        try:
+            found = self._found(event)
+            if found is None:
+                return None
+            behavior, arguments = found
+            executor: Executor | None = getattr(behavior, "experimental_thread_pool", None)
+            if executor is not None:  # a refusal
+                executor.submit(_answer, behavior, *arguments)
+                return None
+        except Exception:
+            self._give_up(event)
             return None
         self._threads.accept(late)
         return Job(event.arrived, late, _answer, (behavior, *arguments), {})
@@ -218,16 +231,19 @@ class NativeTransport:
         while self._library.next(self._server, native.QUEUE_ASIDE, ctypes.byref(event)) != native.EVENT_END:
             try:
                 if event.kind == native.EVENT_GONE:
-                    context = self._watched.pop(event.call, None)
-                    if context is not None:
-                        context.leave()
+                    self._watched.pop(event.call).leave()
                     self._library.release(event.call)
                 elif (found := self._found(event)) is not None:
                     behavior, arguments = found
                     executor = getattr(behavior, "experimental_thread_pool", None) or self._threads
                     executor.submit(_answer, behavior, *arguments)
             except Exception:
-                _logger.exception("a call could not be begun")
+                self._give_up(event)
+
+    def _give_up(self, event: native.Event) -> None:
+        _logger.exception("a call could not be begun")
+        text = b"internal error"
+        self._library.finish(event.call, grpc.StatusCode.INTERNAL.value[0], text, len(text), b"", 0)
 
     def _found(self, event: native.Event) -> "tuple[Any, tuple[Any, Iterator[bytes], NativeContext]] | None":
         """The behavior of a call, and the further arguments of `_answer`; None if there is none."""
@@ -249,7 +265,7 @@ class NativeTransport:
         """Answer rows that the loop has decoded."""
         library, call, model = self._library, event.call, self._models.find(event.model)
         try:
-            dtype = np.dtype(np.float32 if event.single else np.float64)
+            dtype = _TYPES[event.single]
             if event.length <= _SMALL:
                 data: Any = ctypes.string_at(event.message, event.length)
             else:  # the call keeps them until it is answered
@@ -261,7 +277,8 @@ class NativeTransport:
             context.set_trailing_metadata(failed.metadata)
             context.finish(failed.code, failed.text)
             return
-        library.answer_rows(call, y.ctypes.data, y.nbytes, computed)
+        size = y.nbytes
+        library.answer_rows(call, y.tobytes() if size <= _SMALL else y.ctypes.data, size, computed)
 
     def _counts(self) -> Iterator[tuple[tuple[str, int], dict[str, Any], Any]]:
         """What the loop has counted: version, series, and the rows outside of each input or None."""
@@ -273,7 +290,7 @@ class NativeTransport:
 
 def native_queue(settings: Settings, held: int) -> NativeQueue | None:
     """The queue of the native transport, if the settings want it; InputError if it is wanted and was not built."""
-    if settings.transport == "grpcio":
+    if settings.transport == "grpcio" or (settings.transport == "auto" and os.environ.get("KANSERVE_NATIVE") == "0"):
         return None
     library = native.library()
     if library is None:
