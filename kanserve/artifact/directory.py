@@ -4,12 +4,13 @@ Writing makes a hidden folder beside the target, writes and syncs every file, th
 A writer killed on the way leaves a hidden `.<token>.part` folder, which readers ignore and `repository.clean` removes.
 """
 
+import errno
 import os
 import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -17,7 +18,14 @@ from kanserve.artifact import format, signing
 from kanserve.artifact.format import MAX_MANIFEST_BYTES, Artifact
 from kanserve.artifact.naming_rules import MANIFEST, SIGNATURE, SIGNATURE_BYTES, folders_of
 from kanserve.artifact.signing import Verifier
-from kanserve.errors import ConflictError, FormatError, InputError, IntegrityError, NotFoundError
+from kanserve.errors import (
+    ConflictError,
+    FormatError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    UnreachableError,
+)
 
 PART = ".part"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -25,6 +33,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Bytes: kernels without preemption let nothing else run on the core until a whole read is copied.
 _READ_AT_ONCE = 2**18
+_READERS = 0o055  # the rights of the group and of others to read a folder
+_ENTER = 0o111
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -54,8 +64,11 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 @contextmanager
-def staged(parent: Path, artifact: Artifact) -> Iterator[Path]:
-    """The artifact in a hidden folder of `parent`, complete and synced; removed at the end unless `place` moved it."""
+def staged(parent: Path, artifact: Artifact, *, shared: bool = False) -> Iterator[Path]:
+    """The artifact in a hidden folder of `parent`, complete and synced; removed at the end unless `place` moved it.
+
+    `shared`: whoever may read `parent` may read the artifact, whatever this process's umask is.
+    """
     folder = parent / f".{secrets.token_hex(8)}{PART}"
     below = sorted({parent for path in artifact.files for parent in folders_of(path)})
     try:
@@ -68,10 +81,28 @@ def staged(parent: Path, artifact: Artifact) -> Iterator[Path]:
         if artifact.signature is not None:
             _write_file(folder / SIGNATURE, artifact.signature)
         _write_file(folder / MANIFEST, format.dumps(artifact.manifest))
+        if shared:
+            for written in (folder, *folder.rglob("*")):
+                share(written, parent)
         sync_folder(folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def share(path: Path, like: Path) -> None:
+    """Let the group and others read a file or folder as far as they may read the folder `like`; its group becomes that
+    of `like` where this user and the file system allow that."""
+    if os.name != "posix":
+        return
+    wanted, there = like.stat(), path.stat()
+    if wanted.st_gid != there.st_gid:
+        with suppress(OSError):  # this user is not a member of that group
+            os.chown(path, -1, wanted.st_gid)
+    readers = wanted.st_mode & (_READERS if stat.S_ISDIR(there.st_mode) else _READERS & ~_ENTER)
+    if readers & ~there.st_mode:
+        with suppress(OSError):  # a file system without such rights
+            path.chmod(stat.S_IMODE(there.st_mode) | readers)
 
 
 def place(folder: Path, target: Path) -> None:
@@ -100,6 +131,7 @@ def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bo
     try:
         part.mkdir()
         _write_file(part / SIGNATURE, signature)
+        share(part / SIGNATURE, folder)
         os.replace(part / SIGNATURE, folder / SIGNATURE)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -109,25 +141,33 @@ def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bo
 def read(
     path: str | os.PathLike[str], trusted: Verifier | None = None, place: signing.ModelVersion | None = None
 ) -> Artifact:
-    """The artifact of the folder `path`, verified as by `read_at`; NotFoundError or ArtifactError. Without `place`, it
-    is taken from NAME/VERSION at the end of the path."""
+    """The artifact of the folder `path`, verified as by `read_at`; NotFoundError, ArtifactError, or UnreachableError if
+    it cannot be read now. Without `place`, it is taken from NAME/VERSION at the end of the path."""
     try:
         root = os.open(path, _FOLDER)
     except FileNotFoundError:
         raise NotFoundError(f"There is no folder {os.fspath(path)!r}.") from None
     except NotADirectoryError:
         raise FormatError(f"{os.fspath(path)!r} is not a folder; an artifact is one.") from None
+    except OSError as error:
+        raise UnreachableError(unreadable(f"The folder {os.fspath(path)!r}", error)) from None
     try:
         return read_at(root, trusted, place or signing.place_of(path))
     finally:
         os.close(root)
 
 
+def unreadable(what: str, error: OSError) -> str:
+    """Why something cannot be read, in words for clients: without the path."""
+    words = f"{what} cannot be read: {error.strerror or type(error).__name__}."
+    return f"{words} Its permissions exclude the user that reads it." if isinstance(error, PermissionError) else words
+
+
 def read_at(root: int, trusted: Verifier | None = None, place: signing.ModelVersion | None = None) -> Artifact:
     """The artifact of an open folder. The manifest is read first, then the listing, then each listed file, once.
 
     With `trusted`, one of its keys must have signed the manifest for this place or for every place (SignatureError);
-    this is checked before the manifest is parsed.
+    this is checked before the manifest is parsed. UnreachableError for an error of the file system, which may pass.
     """
     data = _read_file(root, MANIFEST, MAX_MANIFEST_BYTES)
     signature = _read_signature(root)
@@ -136,11 +176,8 @@ def read_at(root: int, trusted: Verifier | None = None, place: signing.ModelVers
     manifest = format.loads(data)
     folders = {folder for path in manifest.files for folder in folders_of(path)}
     _check_listing(root, {MANIFEST, SIGNATURE, *manifest.files}, folders)
-    files = {}
-    for path, entry in manifest.files.items():
-        files[path] = _read_file(root, path, entry.size)
-        format.check_file(path, files[path], entry)
-    return Artifact(manifest, files, signature)
+    files = {path: _read_file(root, path, entry.size) for path, entry in manifest.files.items()}
+    return Artifact(manifest, files, signature)  # which checks them all
 
 
 def open_folder(parent: int, name: str) -> int:
@@ -153,7 +190,7 @@ def _check_listing(root: int, files: set[str], folders: set[str]) -> None:
     for folder in ["", *sorted(folders)]:
         handle = _open_below(root, folder)
         try:
-            with os.scandir(handle) as entries:
+            with _readable(f"The folder {folder or '.'}"), os.scandir(handle) as entries:
                 for entry in entries:
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     if path not in files and path not in folders:
@@ -164,7 +201,8 @@ def _check_listing(root: int, files: set[str], folders: set[str]) -> None:
 
 def _read_signature(root: int) -> bytes | None:
     try:
-        os.stat(SIGNATURE, dir_fd=root, follow_symlinks=False)
+        with _readable(SIGNATURE):
+            os.stat(SIGNATURE, dir_fd=root, follow_symlinks=False)
     except FileNotFoundError:
         return None
     return _read_file(root, SIGNATURE, SIGNATURE_BYTES)
@@ -179,17 +217,20 @@ def _read_file(root: int, path: str, limit: int) -> bytes:
     except FileNotFoundError:
         raise FormatError(f"The artifact lacks the file {path}.") from None
     except OSError as error:
-        raise FormatError(f"{path} must be a regular file: {error.strerror}.") from None
+        raise _fault(path, "a regular file", error) from None
     finally:
         os.close(folder)
     try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise FormatError(f"{path} must be a regular file.")
-        if status.st_size > limit:
-            raise IntegrityError(f"{path} may have {limit} bytes, it has {status.st_size}. Publish the model again.")
-        # One byte more, so that a file that grows meanwhile is noticed.
-        return _read_up_to(handle, status.st_size + 1)
+        with _readable(path):
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise FormatError(f"{path} must be a regular file.")
+            if status.st_size > limit:
+                raise IntegrityError(
+                    f"{path} may have {limit} bytes, it has {status.st_size}. Publish the model again."
+                )
+            # One byte more, so that a file that grows meanwhile is noticed.
+            return _read_up_to(handle, status.st_size + 1)
     finally:
         os.close(handle)
 
@@ -210,11 +251,29 @@ def _open_below(root: int, path: str) -> int:
         except FileNotFoundError:
             raise FormatError(f"The artifact lacks the folder {path}.") from None
         except OSError as error:
-            raise FormatError(f"{path} must be a folder: {error.strerror}.") from None
+            raise _fault(path, "a folder", error) from None
         finally:
             os.close(handle)
         handle = below
     return handle
+
+
+def _fault(path: str, must_be: str, error: OSError) -> FormatError | UnreachableError:
+    """What an error of opening says: it is something else, as a link or a socket, or it cannot be read now."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+        return FormatError(f"{path} must be {must_be}: {error.strerror}.")
+    return UnreachableError(unreadable(path, error))
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """UnreachableError in place of an error of the file system; FileNotFoundError stays."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UnreachableError(unreadable(what, error)) from None
 
 
 def _refuse_existing(target: Path) -> None:

@@ -4,6 +4,7 @@ A version is published by a rename. Entries that are hidden, links, or not named
 only the root itself may be a link.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -18,14 +19,15 @@ from kanserve.artifact import directory, format, signing
 from kanserve.artifact.format import Artifact
 from kanserve.artifact.naming_rules import MANIFEST, check_name, check_version
 from kanserve.artifact.signing import Verifier
-from kanserve.errors import ConflictError, FormatError, InputError, NotFoundError
+from kanserve.errors import ConflictError, FormatError, InputError, NotFoundError, UnreachableError
 from kanserve.repository import source
-from kanserve.repository.source import ATTEMPTS, Source, is_name
+from kanserve.repository.source import ALL_VERSIONS, ATTEMPTS, Fault, Source, is_name
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey as Key
 
 _STALE = re.compile(rf"\.[0-9a-f]{{16}}{re.escape(directory.PART)}")
+_SHARED = (0o050, 0o005)  # what the group, or others, need to read a folder
 _SCHEMES = ("file://", "local://")
 
 
@@ -37,21 +39,21 @@ class Folder(Source):
         self._trusted = trusted
 
     def look(self) -> Mapping[str, Mapping[int, str]]:
-        found = {name: _versions(self._root / name) for name in sorted(_folders(self._root)) if is_name(name)}
+        with _readable("The repository's folder"):
+            names = sorted(filter(is_name, _folders(self._root)))
+        found = {name: _versions(self._root / name) for name in names}
         return {name: versions for name, versions in found.items() if versions}
 
     def look_at(self, name: str) -> Mapping[int, str]:
         found = _versions(self._root / check_name(name))
         if not found:
             raise source.no_model(name)
+        if fault := found.get(ALL_VERSIONS):
+            raise UnreachableError(f"The versions of {name!r} are not known: {fault}")
         return found
 
     def read(self, name: str, version: int) -> Artifact:
-        try:
-            with _opened(self._root, check_name(name), str(check_version(version))) as folder:
-                return directory.read_at(folder, self._trusted, (name, version))
-        except FileNotFoundError:
-            raise source.no_version(name, version) from None
+        return _read(self._root, (check_name(name), str(check_version(version))), self._trusted, (name, version))
 
 
 class OneModel(Source):
@@ -63,11 +65,12 @@ class OneModel(Source):
         self._name = check_name(name or Path(os.path.abspath(root)).name)
 
     def look(self) -> Mapping[str, Mapping[int, str]]:
-        found = _numbers(self._root)
+        with _readable("The repository's folder"):
+            found = _numbers(self._root)
         return {self._name: found} if found else {}
 
     def look_at(self, name: str) -> Mapping[int, str]:
-        found = _numbers(self._root) if check_name(name) == self._name else {}
+        found = self.look().get(check_name(name))
         if not found:
             raise source.no_model(name)
         return found
@@ -75,11 +78,7 @@ class OneModel(Source):
     def read(self, name: str, version: int) -> Artifact:
         if check_name(name) != self._name:
             raise source.no_version(name, version)
-        try:
-            with _opened(self._root, str(check_version(version))) as folder:
-                return directory.read_at(folder, self._trusted, (name, version))
-        except FileNotFoundError:
-            raise source.no_version(name, version) from None
+        return _read(self._root, (str(check_version(version)),), self._trusted, (name, version))
 
 
 class OneVersion(Source):
@@ -120,25 +119,30 @@ def path(root: str | os.PathLike[str]) -> Path:
 
 
 def is_version(root: Path) -> bool:
-    """Whether a folder is itself an artifact."""
-    return bool(_mark(root / MANIFEST))
+    """Whether a folder is itself an artifact; UnreachableError if that cannot be seen."""
+    with _readable(f"The folder {os.fspath(root)!r}"):
+        return bool(_seen(root / MANIFEST))
 
 
 def is_model(root: Path) -> bool:
     """Whether a folder holds versions, and no models."""
-    with suppress(NotFoundError):
+    with suppress(NotFoundError), _readable(f"The folder {os.fspath(root)!r}"):
         return bool(_numbers(root)) and not Folder(root).index()
     return False
 
 
 def publish(root: Path, name: str, artifact: Artifact, version: int | None, key: "Key | None") -> int:
     """`repository.publish` into a folder."""
-    model = root / name
-    model.mkdir(parents=True, exist_ok=True)
-    directory.sync_folder(model.parent)
+    model, begun = root / name, not root.exists()
+    root.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        model.mkdir()
+        directory.share(model, root)
+    directory.sync_folder(root)
     if model.is_symlink():
         raise ConflictError(f"The model {name!r} is a link in its repository. Remove the link first.")
-    with directory.staged(model, artifact) as folder:
+    _warn_of_private(root, model, begun)
+    with directory.staged(model, artifact, shared=True) as folder:
         for _ in range(ATTEMPTS):
             number = source.next_version(os.listdir(model)) if version is None else version
             if key is not None:
@@ -158,13 +162,22 @@ def clean(root: Path, older_than: float) -> int:
     """`repository.clean` of a folder."""
     removed = 0
     for name in filter(is_name, _folders(root)):
-        for part in filter(_STALE.fullmatch, _folders(root / name)):
-            found = root / name / part
-            with suppress(FileNotFoundError):
+        with suppress(OSError):  # of another user, or removed in the meantime
+            for part in filter(_STALE.fullmatch, _folders(root / name)):
+                found = root / name / part
                 if time.time() - found.stat().st_mtime >= older_than:
                     shutil.rmtree(found)
                     removed += 1
     return removed
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """UnreachableError in place of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise UnreachableError(directory.unreadable(what, error)) from None
 
 
 @contextmanager
@@ -183,12 +196,41 @@ def _opened(root: Path, *names: str) -> Iterator[int]:
             os.close(handle)
 
 
+def _warn_of_private(root: Path, model: Path, begun: bool) -> None:
+    """Warn if only this user can read a new version, unless that is so of a repository that was there (`begun`: it was
+    not)."""
+    if os.name != "posix":
+        return
+    open_to_others = [any(folder.stat().st_mode & bits == bits for bits in _SHARED) for folder in (root, model)]
+    if not all(open_to_others) and (begun or open_to_others[0]):
+        private = model if open_to_others[0] else root
+        logging.getLogger("kanserve").warning(
+            "%s can be read by this user only: a server that runs as another user cannot load its models. Let the "
+            "group read it, and what is published there follows: chmod -R g+rX %s",
+            *(private, private),
+        )
+
+
+def _read(root: Path, names: tuple[str, ...], trusted: Verifier | None, place: signing.ModelVersion) -> Artifact:
+    """The artifact in a folder below a root; NotFoundError, ArtifactError or UnreachableError."""
+    with _readable("Its folder"):
+        try:
+            with _opened(root, *names) as folder:
+                return directory.read_at(folder, trusted, place)
+        except FileNotFoundError:
+            raise source.no_version(*place) from None
+
+
 def _versions(model: Path) -> dict[int, str]:
-    if model.is_symlink() or not model.is_dir():
-        return {}
-    with suppress(NotFoundError):  # removed in the meantime
+    """The versions of a model, oldest first; those of a link, or of nothing, are none."""
+    try:
+        if not stat.S_ISDIR(model.lstat().st_mode):
+            return {}
         return _numbers(model)
-    return {}
+    except (FileNotFoundError, NotFoundError):  # removed in the meantime
+        return {}
+    except OSError as error:
+        return {ALL_VERSIONS: Fault(directory.unreadable("Its folder", error))}
 
 
 def _numbers(model: Path) -> dict[int, str]:
@@ -198,20 +240,36 @@ def _numbers(model: Path) -> dict[int, str]:
 
 
 def _folders(place: Path) -> list[str]:
-    """The names of the folders in a folder, without links."""
+    """The names of the folders in a folder, without links; NotFoundError, or OSError if it cannot be listed."""
     try:
         with os.scandir(place) as entries:
-            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+            return [entry.name for entry in entries if _is_folder(entry)]
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"There is no folder {os.fspath(place)!r}.") from None
 
 
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder, or may be one: whoever looks into it finds out why that cannot be told."""
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return True
+
+
 def _mark(place: Path) -> str:
+    """As `_seen`, or a Fault if it cannot be seen."""
+    try:
+        return _seen(place)
+    except OSError as error:
+        return Fault(directory.unreadable("It", error))
+
+
+def _seen(place: Path) -> str:
     """A text that changes when a regular file is replaced; empty for anything else. The inode is not part of it, since
     some network file systems change it without a reason.
     """
     try:
         status = place.lstat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
     return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size}" if stat.S_ISREG(status.st_mode) else ""

@@ -9,30 +9,39 @@ from kanserve.artifact.naming_rules import check_name, check_version
 from kanserve.errors import ConflictError, InvalidNameError, NotFoundError
 
 ATTEMPTS = 100  # of a publisher to claim a version number that no other publisher takes
+ALL_VERSIONS = 0  # in a listing, stands for the versions of a model whose folder cannot be listed
+
+
+class Fault(str):
+    """In place of the mark of a version: why it, or the folder of its model, cannot be read now."""
+
+    __slots__ = ()
 
 
 class Source(Protocol):
-    """A repository of models and versions. NotFoundError if it is missing, UnreachableError if it does not answer."""
+    """A repository of models and versions. NotFoundError if it is missing, UnreachableError if it cannot be read."""
 
     def look(self) -> Mapping[str, Mapping[int, str]]:
         """Every model that has a version, sorted, with its versions, oldest first; in one scan.
 
-        The text (mark) of a version changes when its manifest is replaced; it is empty if the store cannot tell.
+        The text (mark) of a version changes when its manifest is replaced; it is empty if the store cannot tell, and a
+        Fault if that version cannot be read. A model whose folder cannot be listed has {ALL_VERSIONS: Fault}.
         """
 
     def look_at(self, name: str) -> Mapping[int, str]:
-        """The versions of one model, likewise; NotFoundError when it has none."""
+        """The versions of one model, likewise; NotFoundError when it has none, UnreachableError when they cannot be
+        listed."""
 
     def read(self, name: str, version: int) -> Artifact:
         """The artifact of a version, verified: NotFoundError, ArtifactError, UnreachableError."""
 
     def index(self) -> Mapping[str, tuple[int, ...]]:
-        """The models and their versions, without marks."""
-        return {name: tuple(versions) for name, versions in self.look().items()}
+        """The models and their versions, without marks, and without models that cannot be listed."""
+        return {name: tuple(versions) for name, versions in self.look().items() if ALL_VERSIONS not in versions}
 
     def names(self) -> tuple[str, ...]:
         """The models that have a version, sorted."""
-        return tuple(self.look())
+        return tuple(self.index())
 
     def versions(self, name: str) -> tuple[int, ...]:
         """The versions of a model, oldest first; NotFoundError when it has none."""

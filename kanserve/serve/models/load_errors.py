@@ -3,10 +3,12 @@
 import re
 import time
 
+from kanserve.artifact.directory import unreadable
 from kanserve.errors import ArtifactError, KanserveError, UnreachableError
 
 INTERNAL = "internal error"
 LONGEST_PAUSE = 300.0  # seconds, at most, until a failed load is retried, with poll
+LONGEST_FAULT = 30.0  # the same after an error of the file system or the store, which may pass at any moment
 _PATH = re.compile(r"(?<![\w.])(?:/[\w.+~-]+){2,}/?")
 
 
@@ -27,7 +29,8 @@ class Failure:
 def failure_of(error: BaseException, mark: str, before: Failure | None, pause: float) -> Failure:
     """A failure to retry after `pause` seconds, or after twice the pause of an earlier failure of the same content."""
     if before is not None and before.mark == mark:
-        pause = min(LONGEST_PAUSE, 2 * before.pause)
+        passing = isinstance(error, UnreachableError | OSError)
+        pause = max(pause, min(LONGEST_FAULT if passing else LONGEST_PAUSE, 2 * before.pause))
     return Failure(type(error), reason(error), mark, pause)
 
 
@@ -37,7 +40,7 @@ def reason(error: BaseException) -> str:
         case KanserveError():
             return _PATH.sub("...", str(error))
         case OSError():
-            return f"It cannot be read: {error.strerror or type(error).__name__}."
+            return unreadable("It", error)
         case MemoryError():
             return "There is not enough memory for it."
     return INTERNAL  # an error in an artifact's code or in ours; its text is not for clients

@@ -28,6 +28,7 @@ from kanserve.artifact.format import Artifact
 from kanserve.artifact.naming_rules import check_name
 from kanserve.errors import ArtifactError, InputError, NotFoundError
 from kanserve.repository import Source
+from kanserve.repository.source import ALL_VERSIONS, Fault
 from kanserve.serve.models import catalog as models
 from kanserve.serve.models.catalog import Catalog, Key, Limits, Model
 from kanserve.serve.models.catalog import State as VersionState
@@ -39,6 +40,7 @@ from kanserve.serve.settings import ModelSettings, Settings
 UNLOADED = "It is unloaded. Load it to use it."
 NOT_ASKED = "It is not loaded until it is asked for."
 KEPT = "It was replaced, and goes on as it was, for what replaced it cannot be loaded: "
+KEPT_UNREAD = "It goes on as it was. "
 _NO_CODE = (
     "c_source",
     "onnx_graph",
@@ -147,9 +149,12 @@ class Models:
         again = not self._begun or self._settings.model_control != "poll"
         with self._table:
             later = {name for name, then in self._looked_at.items() if then > when}
-            self._there = {name: versions for name, versions in there.items() if name not in later} | {
-                name: self._there[name] for name in later
-            }
+            # What is known of a model whose folder cannot be listed stays.
+            self._there = {
+                name: {**self._there.get(name, {}), **versions} if ALL_VERSIONS in versions else versions
+                for name, versions in there.items()
+                if name not in later
+            } | {name: self._there[name] for name in later}
             self._looked, self._looked_at = when, {}
             names = [name for name in {**self._models, **self._there} if name in self._models or self._is_wanted(name)]
             self._publish()
@@ -212,6 +217,8 @@ class Models:
         chosen: dict[int, Model] = {}
         seen: dict[int, str] = {}
         failed: dict[int, Failure] = {}
+        if ALL_VERSIONS in there:  # its folder cannot be listed
+            chosen, seen, there = had, marks, {}
         for version in wanted.candidates(there):
             if self._background.closing:
                 chosen, seen = had, marks  # everything stays as it is
@@ -339,16 +346,20 @@ class Models:
         """For each version in the repository that is not loaded, the reason."""
         reasons: dict[Key, str] = {}
         for name, versions in self._there.items():
+            loaded = self._models.get(name, {})
             if not self._is_wanted(name):
-                reasons |= dict.fromkeys(
-                    ((name, version) for version in versions), UNLOADED if name in self._unloaded else NOT_ASKED
-                )
+                why = UNLOADED if name in self._unloaded else NOT_ASKED
+                reasons |= {(name, version): why for version in versions}
+            if fault := versions.get(ALL_VERSIONS):
+                reasons |= {(name, version): KEPT_UNREAD + fault for version in loaded}
+                reasons[name, ALL_VERSIONS] = fault
         for key, failure in list(self._failures.items()):
             name, version = key
             if version not in self._there.get(name, ()):
                 del self._failures[key]
             elif key not in reasons:
-                reasons[key] = (KEPT if version in self._models.get(name, {}) else "") + failure.reason
+                kept = KEPT_UNREAD if isinstance(self._there[name][version], Fault) else KEPT
+                reasons[key] = (kept if version in self._models.get(name, {}) else "") + failure.reason
         return reasons
 
 
