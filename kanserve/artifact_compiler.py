@@ -30,6 +30,7 @@ from kanserve.formula.constants.uncertainty_report import (
     listed,
     to_json,
 )
+from kanserve.formula.from_network.stored_formulas import stored_formulas
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan
 from kanserve.network.rounding_error import rounding, scale, steady_rows
@@ -37,6 +38,7 @@ from kanserve.network.training_range import breaking_point, ranges
 from kanserve.options import ExportOptions, Precision
 from kanserve.runtime import c_backend, load_backend
 from kanserve.train.common.scoring import score
+from kanserve_exporters import c_source
 
 Array = NDArray[np.float64]
 
@@ -65,8 +67,8 @@ def compile(
     `data` are rows that the network has not seen: the artifact then records how well it fits them, and for closed forms
     the standard errors of the constants on these rows (not for a classifier or weighted rows, where the theory does not
     apply). `candidates` are the formulas that `find_formulas` found for the single output; InputError if none of them
-    equals the network. Without a C compiler the C source has no library; the provenance notes this, and any backend
-    that could not be run.
+    equals the network. C source has the derivatives of the outputs where they cost little. Without a C compiler the C
+    source has no library; the provenance notes this, and any backend that could not be run.
 
     Parameters
     ----------
@@ -103,11 +105,25 @@ def compile(
     ('numpy_source',)
     """
     options = _options(options or ExportOptions(), name, precision)
+    return _compiled(kan, exporters, options, True, targets, data, candidates, provenance)
+
+
+def _compiled(
+    kan: Kan,
+    exporters: Sequence[str],
+    options: ExportOptions,
+    derivatives: bool,
+    targets: Sequence[str] = (),
+    data: Dataset | tuple[object, object] | None = None,
+    candidates: Candidates | Sequence[Candidate] = (),
+    provenance: Mapping[str, str] | None = None,
+) -> Artifact:
+    """As `compile`; with `derivatives`, C has them although the options do not ask for them, where they cost little."""
     rows = None if data is None else dataset(data, classes=kan.classes)
     others = listed(candidates)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
-    parts, notes = export_files(kan, exporters, options, targets)
-    written = formula.formulas(kan, strict=False)
+    parts, notes = _exported(kan, exporters, options, derivatives, targets)
+    written = stored_formulas(kan)
     artifact = assemble(
         kan,
         parts,
@@ -122,6 +138,19 @@ def compile(
     return _checked(artifact, exporters)
 
 
+def _exported(
+    kan: Kan, exporters: Sequence[str], options: ExportOptions, derivatives: bool, targets: Sequence[str]
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """As `export_files`, with derivatives in C if they are asked for, or wanted, cheap and possible."""
+    added = derivatives and not options.gradient and "c_source" in exporters and c_source.has_cheap_gradient(kan)
+    if added and options.precision == "double":
+        try:
+            return export_files(kan, exporters, replace(options, gradient=True), targets)
+        except ExportError:  # a function that has no derivative in C
+            pass
+    return export_files(kan, exporters, options, targets)
+
+
 def _evidence(
     written: Sequence[Formula], rows: Dataset | None, candidates: Sequence[Candidate], golden: tuple[Array, Array]
 ) -> list[Any]:
@@ -130,10 +159,10 @@ def _evidence(
         raise InputError(f"Candidates are formulas of one output; this network has {len(written)}.")
     if candidates and not any(agrees(candidate.formula, golden[0], golden[1][:, 0]) for candidate in candidates):
         raise InputError("None of the candidates gives what the network gives: they belong to another one.")
-    if rows is None or rows.classes:
-        found = [evidence(formula, candidates=candidates) for formula in written]
+    if rows is None or rows.classes or not all(formula.tree for formula in written):
+        found = [evidence(one, candidates=candidates) for one in written]
     else:
-        found = [evidence(formula, rows.x, rows.y[:, q], candidates, rows.weights) for q, formula in enumerate(written)]
+        found = [evidence(one, rows.x, rows.y[:, q], candidates, rows.weights) for q, one in enumerate(written)]
     return [to_json(item) for item in found] if any(item != Evidence() for item in found) else []
 
 
@@ -265,7 +294,7 @@ def checked_files(
     files, notes = export_files(kan, alone, options, targets) if alone else ({}, {})
     checked = [name for name in formats if name not in alone]
     if checked:
-        artifact = compile(kan, checked, options=replace(options, c_form="files"), targets=targets)
+        artifact = _compiled(kan, checked, _options(replace(options, c_form="files"), None, None), False, targets)
         files |= {path: data for path, data in artifact.files.items() if path.split("/")[0] in checked}
         notes = {**artifact.manifest.provenance, **notes}
     return files, notes

@@ -43,8 +43,10 @@ manifest.sig
 - The manifest cannot list it, since it is made from the manifest; it is the only file that can be added to a version.
 - A reader that requires a signature checks it before it parses anything; without keys it only has to be 64 bytes.
 
-formula.json may have `evidence`, for each output: `constants` (value, text, standard_error or null: not determined),
-`sigma`, `degrees` (null without data), at most 1000 `alternatives`: formulas with complexity, rmse, validation_rmse.
+formula.json has no expressions of a network whose formulas are too large to be read: `tree` and `variables` are then []
+and each text is empty. It may have `evidence`, for each output: `constants` (value, text, standard_error or null: not
+determined), `sigma`, `degrees` (null without data), at most 1000 `alternatives`: formulas with complexity, rmse,
+validation_rmse.
 
 A version is a positive integer without leading zeros, at most 999999999. A checksum proves that a file is intact, not
 that it is safe: sources and libraries in <kind> folders are code; load them only from people you trust.
@@ -131,6 +133,10 @@ class Artifact:
 
     def kan(self) -> Kan:
         """The network; FormatError if the manifest does not match it."""
+        return self._kan
+
+    @cached_property
+    def _kan(self) -> Kan:
         kan = serialization.loads(self.files[KAN])
         says = (self.manifest.inputs, self.manifest.outputs, self.manifest.classes)
         if says != (kan.inputs, kan.outputs, kan.classes):
@@ -188,7 +194,7 @@ def assemble(
     x, y = (np.ascontiguousarray(array, np.float64) for array in golden)
     files = {
         KAN: serialization.dumps(kan),
-        FORMULA: canonical(written, FORMULA),
+        FORMULA: canonical(written, FORMULA, indent=None),
         GOLDEN: _save_tensors({"x": x, "y": y}),
         **parts,
     }

@@ -183,9 +183,12 @@ def _check_files(files: Mapping[str, Entry]) -> None:
         raise FormatError("Two paths of an artifact differ only in case, or one is the folder of another.")
 
 
-def canonical(value: Any, what: str) -> bytes:
+def canonical(value: Any, what: str, indent: int | None = 1) -> bytes:
+    """A value as JSON, always in the same bytes; without an indent, all on one line."""
+    separators = None if indent else (",", ":")
     try:
-        return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
+        text = json.dumps(value, sort_keys=True, indent=indent, separators=separators, allow_nan=False)
+        return text.encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise FormatError(f"{what} cannot be written as JSON: {str(error)[:100]}.") from None
 

@@ -86,9 +86,11 @@ class LoadedModel:
 
     @cached_property
     def formulas(self) -> "tuple[Formula, ...]":
-        from kanserve.formula import from_json
+        from kanserve import formula
 
-        return from_json(self.artifact.formulas)
+        held = formula.from_json(self.artifact.formulas)
+        # An artifact of a large network does not hold them.
+        return held if all(one.tree for one in held) else formula.formulas(self.kan, strict=False)
 
     def __call__(self, x: ArrayLike) -> NDArray[Any]:
         """The outputs (n_samples, n_outputs) of samples x (n_samples, n_inputs); the scores of a classifier."""

@@ -75,9 +75,11 @@ def of_model(source: str, data: Path | None, target: list[str] | None, strict: b
         if strict:
             formulas(artifact.kan())
         known = tuple(evidence_from(entry) for entry in artifact.evidence)
-        if data is not None:
-            return _with_rows(artifact.kan(), formulas_from(artifact.formulas), data, target)
         found = formulas_from(artifact.formulas)
+        if not all(law.tree for law in found):  # of a large network, which are not stored
+            found = formulas(artifact.kan(), strict=False)
+        if data is not None:
+            return _with_rows(artifact.kan(), found, data, target)
         return [Shown.of(law, known[q] if known else None) for q, law in enumerate(found)]
     if path.suffix == ".safetensors" or path.exists() or "/" not in source:
         kan = serialization.load(path)

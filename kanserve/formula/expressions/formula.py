@@ -29,7 +29,8 @@ class Formula:
     identifiers : tuple of str
         The names of the variables in `python` and `c`.
     tree : tuple of tuple
-        The exact formula as an expression tree (`kanserve.formula.expressions.tree`), always complete.
+        The exact formula as an expression tree (`kanserve.formula.expressions.tree`), always complete. Where an
+        artifact does not hold the formula of a large network, the tree, the variables and all texts are empty.
     tables : mapping of str to Table
         The splines of the tree, by name; empty for a closed form.
     shortened : bool

@@ -5,7 +5,7 @@ from typing import Any
 
 from kanserve.errors import FormatError, FormulaError
 from kanserve.formula.expressions.formula import Formula
-from kanserve.formula.expressions.tree import SPLINE_NAME, Table, check_tree
+from kanserve.formula.expressions.tree import SPLINE_NAME, Table, Tree, check_tree
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.serialization import variable_in, variable_out
 
@@ -55,24 +55,30 @@ def _formula_out(formula: Formula) -> dict[str, Any]:
 
 def formula_from_json(entry: Any, tables: Mapping[str, Table]) -> Formula:
     """One formula; FormatError, or the KeyError, TypeError, ... of a missing entry or one of a wrong type."""
-    tree = check_tree(entry["tree"], tables)
-    used = {step[1] for step in tree if step[0] == "spline"}
     variables = tuple(variable_in(variable) for variable in list(entry["variables"]))
     identifiers = tuple(_text(identifier) for identifier in list(entry["identifiers"]))
-    columns = {step[1] for step in tree if step[0] == "var"}
-    if not len(variables) == len(identifiers) == len(columns):
-        raise FormatError(f"A formula in {len(columns)} variables has {len(variables)} described.")
-    if entry["closed_form"] is not (not used):
-        raise FormatError("A formula is in closed form when its tree has no spline, and only then.")
-    if not isinstance(entry["shortened"], bool):
-        raise FormatError("shortened must be true or false.")
+    if not isinstance(entry["shortened"], bool) or not isinstance(entry["closed_form"], bool):
+        raise FormatError("shortened and closed_form must be true or false.")
+    if entry["tree"] == []:  # of a large network
+        tree: Tree = ()
+        used, columns = set[str](), 0
+        if not entry["shortened"] or any(entry[text] for text in ("text", "latex", "python", "c")):
+            raise FormatError("A formula without a tree has no text and is shortened.")
+    else:
+        tree = check_tree(entry["tree"], tables)
+        used = {step[1] for step in tree if step[0] == "spline"}
+        columns = len({step[1] for step in tree if step[0] == "var"})
+        if entry["closed_form"] is not (not used):
+            raise FormatError("A formula is in closed form when its tree has no spline, and only then.")
+    if not len(variables) == len(identifiers) == columns:
+        raise FormatError(f"A formula in {columns} variables has {len(variables)} described.")
     return Formula(
         name=_text(entry["name"]),
         text=_text(entry["text"]),
         latex=_text(entry["latex"]),
         python=_text(entry["python"]),
         c=_text(entry["c"]),
-        closed_form=not used,
+        closed_form=entry["closed_form"],
         variables=variables,
         identifiers=identifiers,
         tree=tree,

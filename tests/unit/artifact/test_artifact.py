@@ -1,4 +1,5 @@
 import hashlib
+import os
 import random
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from kanserve.artifact import Artifact, Entry, Manifest, Metrics, directory, for
 from kanserve.errors import ArtifactError, ConflictError, FormatError, IntegrityError, NotFoundError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Variable, equal
+from kanserve.network.training_range import finite_rows
 from tests.support.artifacts import sealed, small
 from tests.support.kans import classifier, hostile_names, one_edge
 
@@ -245,3 +247,20 @@ def test_a_writer_killed_in_the_middle_of_a_file_leaves_only_what_is_hidden(tmp_
     assert done.returncode == -signal.SIGXFSZ
     (left,) = (tmp_path / "out").iterdir()
     assert left.name.startswith(".") and left.suffix == ".part"
+
+
+def test_a_large_file_is_never_asked_for_all_at_once(tmp_path, monkeypatch):
+    parts = {"other/large": bytes(2**21)}
+    kan = one_edge()
+    x = finite_rows(kan, 3)
+    write(tmp_path / "large", format.assemble(kan, parts, formulas=[], golden=(x, evaluate(kan, x))))
+    asked = []
+    plain = os.read
+
+    def counted(handle, size):
+        asked.append(size)
+        return plain(handle, size)
+
+    monkeypatch.setattr(os, "read", counted)
+    assert read(tmp_path / "large").files["other/large"] == parts["other/large"]
+    assert 0 < 8 * max(asked) <= 2**21

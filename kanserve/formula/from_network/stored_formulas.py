@@ -1,0 +1,57 @@
+"""The formulas that an artifact holds: those of a network that is small enough for anybody to read them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.formula.expressions.formula import Formula
+from kanserve.formula.formula_limits import LIMITS
+from kanserve.formula.from_network.formulas import formulas
+from kanserve.network.kan import Kan, Layer
+
+Reached = NDArray[np.bool_]  # (outputs, nodes of a layer): which nodes each output depends on
+
+
+def stored_formulas(kan: Kan) -> tuple[Formula, ...]:
+    """One formula per output, as `formulas(kan, strict=False)`; of a network that is too large only the name, and
+    whether it is in closed form: then the tree and all texts are empty, and `shortened` is true.
+    """
+    if estimated_bytes(kan) <= LIMITS.stored_formulas_most_bytes:
+        return formulas(kan, strict=False)
+    return tuple(
+        Formula(output.name, "", "", "", "", not spline, (), (), (), {}, shortened=True)
+        for output, spline in zip(kan.outputs, _reached_splines(kan), strict=True)
+    )
+
+
+def estimated_bytes(kan: Kan) -> int:
+    """About how many bytes the formulas of all outputs take; each has all edges that lead to its output."""
+    edges = sum(
+        int((after[:, _nodes(layer)] @ layer.alive.sum(axis=1)).sum())
+        for layer, after in zip(kan.layers, _reached(kan)[1:], strict=True)
+    )
+    numbers: int = sum(
+        int(layer.spline_mask.sum()) * layer.coefficients.shape[2] * (layer.order + 2) for layer in kan.layers
+    )
+    return edges * LIMITS.stored_formulas_bytes_an_edge + numbers * LIMITS.stored_formulas_bytes_a_number
+
+
+def _reached(kan: Kan) -> list[Reached]:
+    """Which inputs each output depends on, and then, for each layer, which nodes."""
+    reached = [np.eye(len(kan.outputs), dtype=np.bool_)]
+    for layer in reversed(kan.layers):
+        reached.insert(0, (reached[0][:, _nodes(layer)].astype(np.int64) @ layer.alive) > 0)
+    return reached
+
+
+def _reached_splines(kan: Kan) -> list[bool]:
+    """Whether each output depends on a spline."""
+    found = np.zeros(len(kan.outputs), np.bool_)
+    for layer, after in zip(kan.layers, _reached(kan)[1:], strict=True):
+        splines = (layer.coefficients != 0).any(axis=(1, 2))
+        found |= (after[:, _nodes(layer)] & splines).any(axis=1)
+    return [bool(one) for one in found]
+
+
+def _nodes(layer: Layer) -> NDArray[np.int64]:
+    """The node that each subnode belongs to."""
+    return np.repeat(np.arange(layer.nodes), layer.arity)
