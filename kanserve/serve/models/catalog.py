@@ -21,11 +21,10 @@ from kanserve.network.kan import Kan
 from kanserve.runtime import Backend, load_backend, load_preferred
 from kanserve.runtime.backend import forget_files
 from kanserve.serve.models.lazy_formulas import LazyFormulas
+from kanserve.serve.models.prepared_answers import PreparedAnswers
 from kanserve.serve.settings import Settings
 
 if TYPE_CHECKING:
-    from kanserve.formula import Formula
-    from kanserve.formula.constants.uncertainty_report import Evidence
     from kanserve.network.importance import Importance
 
 Array = NDArray[np.float64]
@@ -60,16 +59,7 @@ class Model:
     kind: str
     limits: Limits = Limits()
     number: int = field(default_factory=itertools.count().__next__)  # unique for each load
-
-    @property
-    def formulas(self) -> "tuple[Formula, ...]":
-        """One for each output; FormatError when they are invalid."""
-        return self.words.formulas
-
-    @property
-    def evidence(self) -> "tuple[Evidence, ...]":
-        """The evidence for each output's formula; empty for an artifact of an older kanserve."""
-        return self.words.evidence
+    answers: PreparedAnswers = field(default_factory=PreparedAnswers, init=False)  # to what does not depend on rows
 
     @property
     def concurrency(self) -> int:

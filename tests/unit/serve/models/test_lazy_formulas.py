@@ -1,7 +1,9 @@
 """What is checked of formulas when a model is loaded, without making any of them."""
 
 import copy
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,14 @@ from typing import Any
 import pytest
 
 from kanserve import formula, repository
-from kanserve.artifact.format import Artifact, assemble
+from kanserve.artifact.format import Artifact, Entry, assemble
+from kanserve.artifact.naming_rules import FORMULA
 from kanserve.artifact_compiler import golden_rows
-from kanserve.errors import FormatError
-from kanserve.formula.expressions import storage
+from kanserve.errors import FormatError, FormulaError
+from kanserve.formula.from_network.stored_formulas import stored_formulas
 from kanserve.serve.models import lazy_formulas
 from kanserve.serve.models.lazy_formulas import LazyFormulas
-from tests.support import kans, serving
+from tests.support import serving, sized_networks
 from tests.support.catalogs import loaded, publish, versions
 
 Change = Callable[[dict[str, Any]], object]
@@ -67,7 +70,7 @@ def test_a_formula_that_is_none_is_told_when_the_model_is_loaded(how: str) -> No
 @pytest.mark.parametrize("name", list(serving.KANS))
 def test_what_is_right_is_loaded_and_read(name: str) -> None:
     said = LazyFormulas(serving.artifact(name), serving.kan(name))
-    assert said.formulas == formula.from_json(serving.artifact(name).formulas)
+    assert said.read()[0] == formula.from_json(serving.artifact(name).formulas)
 
 
 def test_a_broken_formula_is_a_reason_of_the_version_and_the_old_one_goes_on(tmp_path: Path) -> None:
@@ -91,21 +94,39 @@ def test_the_evidence_is_checked_too() -> None:
         LazyFormulas(made, good.kan())
 
 
-def test_what_it_takes_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Expressions of so many steps are looked at, and no more; 50,000 take a fifth of a second."""
-    assert lazy_formulas.MOST_STEPS <= 50_000
-    kan = kans.classifier()
-    made = assemble(kan, {}, formulas=formula.to_json(formula.formulas(kan)), golden=golden_rows(kan))
-    first, *others = (len(written["tree"]) for written in made.formulas["formulas"])
-    assert others
-    monkeypatch.setattr(lazy_formulas, "MOST_STEPS", first)
-    steps = []
-    check = storage.formula_from_json
+def with_file(data: bytes) -> Artifact:
+    good = serving.artifact("mixed")
+    entry = Entry(hashlib.sha256(data).hexdigest(), len(data))
+    return Artifact(
+        replace(good.manifest, files={**good.manifest.files, FORMULA: entry}), {**good.files, FORMULA: data}
+    )
 
-    def counted(entry: Any, tables: Any) -> Any:
-        steps.append(len(entry["tree"]))
-        return check(entry, tables)
 
-    monkeypatch.setattr(storage, "formula_from_json", counted)
-    LazyFormulas(made, kan)
-    assert steps == [first]
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"", "not JSON"),
+        (b"[]", "not kanserve formulas"),
+        (b"{}", "not kanserve formulas"),
+        (b'{"formulas": NaN}', "NaN"),
+        (b'{"formulas": 1, "formulas": 1}', "twice"),
+        (b'{"formulas": ' + b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_file_that_holds_no_formulas_is_refused(data: bytes, text: str) -> None:
+    with pytest.raises(FormatError, match=text):
+        LazyFormulas(with_file(data), serving.kan("mixed"))
+
+
+def test_a_file_that_is_too_large_is_not_looked_at() -> None:
+    """Only older versions of kanserve wrote such files; their models are served, without their formulas."""
+    said = LazyFormulas(with_file(b"[" * (lazy_formulas.MOST_BYTES + 1)), serving.kan("mixed"))
+    with pytest.raises(FormulaError, match="too large to be read"):
+        said.read()
+
+
+def test_a_network_without_formulas_is_loaded_and_says_so() -> None:
+    kan = sized_networks.splines(60, 20, 10)
+    made = assemble(kan, {}, formulas=formula.to_json(stored_formulas(kan)), golden=golden_rows(kan))
+    with pytest.raises(FormulaError, match="The network has 1400 edges"):
+        LazyFormulas(made, kan).read()
