@@ -1,8 +1,19 @@
 """Runs artifacts: chooses a backend, loads it from verified bytes and checks it against the golden rows."""
 
+import logging
+
 from kanserve.artifact.format import Artifact
-from kanserve.errors import FormatError, MissingDependencyError, NotFoundError
-from kanserve.runtime.backend import PREFERENCE, Backend, check, get, names
+from kanserve.errors import FormatError, GoldenError, MissingDependencyError, NotFoundError
+from kanserve.runtime.backend import (
+    DERIVATIVE_ROWS,
+    PREFERENCE,
+    Backend,
+    Differentiating,
+    check,
+    check_derivatives,
+    get,
+    names,
+)
 
 __all__ = ["Backend", "get", "load_backend", "load_preferred", "names"]
 
@@ -38,5 +49,15 @@ def load_preferred(artifact: Artifact, threads: int = 1) -> tuple[str, Backend]:
 
 
 def _agreeing(artifact: Artifact, backend: Backend) -> Backend:
-    check(backend, artifact.kan(), artifact.golden(), artifact.manifest.precision)
+    kan, golden = artifact.kan(), artifact.golden()
+    check(backend, kan, golden, artifact.manifest.precision)
+    if isinstance(backend, Differentiating) and backend.differentiates:
+        try:
+            check_derivatives(backend, kan, golden[0][-DERIVATIVE_ROWS:])
+        except GoldenError as error:
+            backend.differentiates = False
+            logging.getLogger("kanserve").warning(
+                "derivatives of %r are computed by the reference, slowly: %s Compile the model again.",
+                *(artifact.manifest.name, error),
+            )
     return backend

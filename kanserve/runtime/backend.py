@@ -11,7 +11,7 @@ Third-party backends register in the entry-point group `kanserve.backends`.
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kanserve.errors import GoldenError, NotFoundError
 from kanserve.network import evaluate, rounding_error
 from kanserve.network.kan import Kan
+from kanserve.network.training_range import ranges
 from kanserve.options import Precision
 
 Array = NDArray[np.float64]
@@ -27,7 +28,11 @@ GROUP = "kanserve.backends"
 # Our own backends and their modules, the fastest on small batches first.
 _MODULES = {"c_source": "c_backend", "onnx_graph": "onnx_backend", "numpy_source": "numpy_backend"}
 PREFERENCE = tuple(_MODULES)
+DERIVATIVE_ROWS = 8  # the last golden rows, of which one is outside the range and one has a NaN
 MAX_GOLDEN_ROWS = 1000  # evaluated at once; the artifact compiler writes 34
+# The step, of an input's range, that checks derivatives; the allowed error, of the largest change and of the output.
+_STEP, _CHANGE, _ROUNDING = 1e-6, 1e-5, 1e-14
+_SAME = 1e-9  # outputs that are computed in two ways
 _PART = {"double": 1e-12, "float": 1e-5}  # of an output's scale
 
 
@@ -46,6 +51,17 @@ class Backend(Protocol):
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs (N, outputs) of raw feature rows (N, inputs), float32 or float64. Thread-safe."""
+
+
+@runtime_checkable
+class Differentiating(Backend, Protocol):
+    """A backend that also has exact derivatives, if `differentiates`."""
+
+    differentiates: bool
+
+    def differentiate(self, x: bytes, rows: int) -> tuple[bool, bytes, bytes]:
+        """Outputs (rows, outputs) and derivatives (rows, outputs, inputs) of rows (rows, inputs), float64 in bytes; and
+        whether all are finite. Thread-safe."""
 
 
 class Portable:
@@ -111,6 +127,25 @@ def check(backend: Backend, kan: Kan, golden: tuple[Array, Array], precision: Pr
             f"it has {backend.inputs} and {backend.outputs}."
         )
     _compare("The backend", backend.predict(x), kan, golden, precision)
+
+
+def check_derivatives(backend: Differentiating, kan: Kan, x: Array) -> None:
+    """GoldenError if the backend's derivatives at rows x are not how its predictions change, or its outputs with them
+    not its predictions. Those were compared with the network, whose own derivatives of a large one would take longer
+    than the rest of loading."""
+    low, high = ranges(kan).T
+    step = np.where(high > low, high - low, 1.0) * _STEP * np.random.default_rng(0).choice([-1.0, 1.0], x.shape)
+    data = backend.differentiate(np.ascontiguousarray(x, "<f8").tobytes(), len(x))[1:]
+    y, slopes = (np.frombuffer(numbers, "<f8").reshape(len(x), len(kan.outputs), -1) for numbers in data)
+    wanted, after, before = (backend.predict(rows) for rows in (x, x + step, x - step))
+    with np.errstate(all="ignore"):
+        change = np.einsum("noi,ni->no", slopes, step)
+        most = np.nan_to_num(np.einsum("noi,ni->no", np.abs(slopes), np.abs(step)), posinf=0.0).max(axis=0)
+        size = rounding_error.scale(np.where(np.isfinite(wanted), wanted, 0.0))
+        other = np.abs(y[..., 0] - wanted) > _SAME * size
+        wrong = np.abs((after - before) / 2 - change) > _CHANGE * most + _ROUNDING * size
+    if np.any(other) or np.any(wrong) or np.isfinite(slopes[np.isnan(wanted).any(axis=1)]).any():
+        raise GoldenError("The backend's derivatives are not how its predictions change.")
 
 
 def tolerance(kan: Kan, x: Array, y: Array, precision: Precision) -> Array:

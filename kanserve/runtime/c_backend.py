@@ -54,6 +54,17 @@ class CLibrary(Portable):
         self._predict_one.restype = None
         self._one = (1, self.inputs)
         self._answers = [self._answer()]
+        self._gradient: Any = getattr(library, f"{prefix}_gradient_batch", None)
+        self.differentiates = self._gradient is not None and self.dtype == np.dtype("<f8")
+        if self._gradient is not None:
+            self._gradient.argtypes = (*sizes, *sizes[:2], *sizes[:2])
+            self._gradient_one = getattr(ctypes.PyDLL(None, handle=library._handle), f"{prefix}_gradient_batch")
+            self._gradient_one.argtypes = self._gradient.argtypes
+
+    @property
+    def predict_address(self) -> int | None:
+        """The address of the library's P_predict_batch, for callers in C; valid while this object exists."""
+        return ctypes.cast(self._predict, ctypes.c_void_p).value
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs (N, outputs) at raw feature rows (N, inputs); releases the GIL except for a single row."""
@@ -82,6 +93,23 @@ class CLibrary(Portable):
             to = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
             self._predict(rows, count, self.inputs, to, self.outputs)
         return y
+
+    def differentiate(self, x: bytes, rows: int) -> tuple[bool, bytes, bytes]:
+        """The outputs (rows, outputs) and their derivatives (rows, outputs, inputs) at raw feature rows, all as float64
+        in bytes; and whether all of them are finite. Only if `differentiates`; releases the GIL except for a short row.
+
+        A row in which anything is not finite has derivatives that are all NaN, and outputs as from `predict`.
+        """
+        if len(x) != 8 * rows * self.inputs:
+            raise DataError(f"{rows} rows of {self.inputs} float64 have {8 * rows * self.inputs} bytes, got {len(x)}.")
+        each, split = self.outputs * self.inputs, 8 * rows * self.outputs
+        room = bytearray(split + 8 * rows * each)
+        if rows == 0:
+            return True, b"", b""
+        place = ctypes.addressof(ctypes.c_char.from_buffer(room))
+        run = self._gradient_one if rows == 1 and len(x) <= SMALL else self._gradient
+        code = run(x, rows, self.inputs, place, self.outputs, place + split, each)
+        return code == 0, bytes(room[:split]), bytes(room[split:])
 
     def _answer(self) -> tuple[ctypes.c_void_p, Callable[[], NDArray[Any]]]:
         """The address of a buffer for the outputs of one row, and a function that copies it."""

@@ -1,4 +1,5 @@
-"""The exact derivatives of all outputs with respect to all inputs, as a part of P.c that shares its tables.
+"""The exact derivatives of all outputs with respect to all inputs, as a part of P.c that shares its tables: of one row,
+or with the outputs of many.
 
 First the values of all nodes are computed, with their codes, by the layers of `@predict`. Then the Jacobians of the
 layers are multiplied in the cheaper direction: forward mode (one column per input goes through the layers) or reverse
@@ -23,6 +24,8 @@ from kanserve_exporters._c.c_layers import EDGES_OF_A_FUNCTION, has_domain, is_a
 from kanserve_exporters._shared.expressions import Dialect, total, wrap
 from kanserve_exporters._shared.layer_tables import Parts
 
+_INLINED = 100  # symbolic edges; with more, compilers would copy a loop so often that they take ten times as long
+
 
 @dataclass(frozen=True)
 class _Way:
@@ -38,14 +41,20 @@ class _Way:
 
 
 def gradient(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
-    """The definitions of `@gradient` and of what it calls."""
+    """The definitions of `@gradient`, `@gradient_batch` and of what they call."""
     way = _way(kan)
     blocks = _helpers(kan, layers, way, dialect)
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
         blocks += _slopes(number, layer, part, way, dialect)
         blocks += _factors(number, layer, part, dialect)
-    blocks.append(_gradient(kan, layers, way, dialect))
+    blocks += [_row(kan, layers, way, dialect), template.GRADIENT, template.GRADIENT_BATCH]
     return f"\n#ifndef @NO_GRADIENT\n{''.join(blocks)}\n#endif\n"
+
+
+def stack_numbers(kan: Kan) -> int:
+    """How many numbers `@gradient` holds on the stack, those of a single layer aside."""
+    starts = np.cumsum([0, *kan.shape]).tolist()
+    return int(starts[-1]) + sum(_products(kan, _way(kan), starts)[1].values())
 
 
 def _way(kan: Kan) -> _Way:
@@ -63,7 +72,8 @@ def _helpers(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> list
     rest = [(kan.layers[n], layers[n]) for n in way.layers[1:]]
     splines = any(part.splines for _, part in rest)
     if (way.forward and splines) or (way.count > 1 and any(part.terms for _, part in rest)):
-        blocks.append(template.ALONG.format(count=way.count))
+        many = sum(len(part.terms) for _, part in rest) > _INLINED
+        blocks.append(template.ALONG.format(count=way.count, apart=template.APART if many else ""))
     if splines and not way.forward:
         blocks.append(template.DOT)
     shaped = [kan.layers[n] for n in way.layers if _is_shaped(kan.layers[n])]
@@ -191,7 +201,8 @@ def _subnode(j: int, layer: Layer, dialect: Dialect) -> str:
     return f"({total([text, dialect.literal(bias)])})" if bias else text
 
 
-def _gradient(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str:
+def _row(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str:
+    """`@gradient_row(x, y, dy_dx)`: the outputs of one row, unless y is null, and their derivatives."""
     starts = np.cumsum([0, *kan.shape]).tolist()
     steps, rooms = _products(kan, way, starts)
     products = [layer.subnodes for layer in kan.layers if (layer.arity > 1).any()]
@@ -202,26 +213,26 @@ def _gradient(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str
         *(f"@real {name}[{room}];" for name, room in {"v": starts[-1], **rooms}.items()),
         *(["int outside = 0;"] if outside else []),
         "int i;",
-        "if (!x || !dy_dx) return @ERROR_NULL;",
         *_values(kan, layers, starts, dialect),
+        f"if (y) for (i = 0; i < @N_OUT; i++) y[i] = v[{starts[-2]} + i];",
         *steps,
         *_ends(kan),
-        "if (!@finite(dy_dx, @N_OUT*@N_IN)) return @fail_gradient(dy_dx, @ERROR_RESULT);",
+        "if (!@finite(dy_dx, @N_OUT*@N_IN)) return @fail_gradient(0, dy_dx, @ERROR_RESULT);",
         "return @OK;",
     ]
-    return f"\nint @gradient(const @real x[@N_IN], @real dy_dx[@N_OUT*@N_IN])\n{{\n{_indented(lines)}}}\n"
+    return f"\nstatic int @gradient_row(const @real *x, @real *y, @real *dy_dx)\n{{\n{_indented(lines)}}}\n"
 
 
 def _values(kan: Kan, layers: list[Parts], starts: list[int], dialect: Dialect) -> list[str]:
     """Statements for the values v of all nodes, outputs included, with the checks of `@predict`."""
 
     def checked(start: int, count: int | str, code: str) -> str:
-        return f"if (!@finite({_at('v', start)}, {count})) return @fail_gradient(dy_dx, {code});"
+        return f"if (!@finite({_at('v', start)}, {count})) return @fail_gradient(y, dy_dx, {code});"
 
     shifted, scaled = is_affine(kan.input_shift, kan.input_scale), is_affine(kan.output_shift, kan.output_scale)
     value = "(x[i] - @input_shift[i])/@input_scale[i]" if shifted else "x[i]"
     lines = [
-        "if (!@finite(x, @N_IN)) return @fail_gradient(dy_dx, @ERROR_INPUT);",
+        "if (!@finite(x, @N_IN)) return @fail_gradient(y, dy_dx, @ERROR_INPUT);",
         f"for (i = 0; i < @N_IN; i++) v[i] = {value};",
         *([checked(0, "@N_IN", "@ERROR_RESULT")] if shifted else []),
     ]

@@ -6,16 +6,27 @@ HEADER = """
  * classifier those of its scores. Codes are those of @predict, and a bad row's derivatives are all NaN; a derivative
  * that is not finite, as that of a root at 0, is ERROR_RESULT. At a kink it is the slope to the right. */
 int @gradient(const @real x[@N_IN], @real dy_dx[@N_OUT*@N_IN]);
+
+/* The same for many rows, with their outputs, unless y is null; strides count elements from row to row. A row whose
+ * derivative alone is not finite keeps its outputs. The result is the first code that is not OK. */
+int @gradient_batch(const @real *x, size_t rows, size_t x_stride, @real *y, size_t y_stride, @real *dy_dx,
+                    size_t dy_dx_stride);
 #endif
 """
 
 ALONG = """
 /* to += slope*from, for {count} numbers at equal steps. */
-static void @along(@real *to, int to_step, @real slope, const @real *from, int from_step)
+{apart}static void @along(@real *to, int to_step, @real slope, const @real *from, int from_step)
 {{
     int c;
     for (c = 0; c < {count}; c++) to[c*to_step] += slope*from[c*from_step];
 }}
+"""
+
+APART = """\
+#if defined @FAST && defined __GNUC__
+__attribute__((noinline))
+#endif
 """
 
 DOT = """
@@ -39,11 +50,38 @@ static @real @dot(const @real *a, const @real *b, int count)
 """
 
 FAIL = """
-static int @fail_gradient(@real *dy_dx, int code)
+static int @fail_gradient(@real *y, @real *dy_dx, int code)
 {
     int n;
     for (n = 0; n < @N_OUT*@N_IN; n++) dy_dx[n] = (@real)NAN;
-    return code;
+    return y ? @fail(y, code) : code;
+}
+"""
+
+GRADIENT = """
+int @gradient(const @real x[@N_IN], @real dy_dx[@N_OUT*@N_IN])
+{
+    if (!x || !dy_dx) return @ERROR_NULL;
+    return @gradient_row(x, 0, dy_dx);
+}
+"""
+
+GRADIENT_BATCH = """
+int @gradient_batch(const @real *x, size_t rows, size_t x_stride, @real *y, size_t y_stride, @real *dy_dx,
+                    size_t dy_dx_stride)
+{
+    const size_t most = (size_t)-1/sizeof(@real);
+    int first = @OK;
+    size_t n;
+    if (x_stride < @N_IN || (y && y_stride < @N_OUT)) return @ERROR_SIZE;
+    if (dy_dx_stride/@N_IN < @N_OUT) return @ERROR_SIZE;
+    if (rows > most/x_stride || rows > most/dy_dx_stride || (y && rows > most/y_stride)) return @ERROR_SIZE;
+    if (rows > 0 && (!x || !dy_dx)) return @ERROR_NULL;
+    for (n = 0; n < rows; n++) {
+        const int code = @gradient_row(x + n*x_stride, y ? y + n*y_stride : 0, dy_dx + n*dy_dx_stride);
+        if (first == @OK) first = code;
+    }
+    return first;
 }
 """
 

@@ -159,9 +159,14 @@ def is_affine(shift: Array, scale: Array) -> bool:
     return bool((shift != 0).any() or (scale != 1).any())
 
 
+def _short(decimal: str) -> str:
+    """The number without a zero before the point: a large network has half a million."""
+    return decimal.replace("0.", ".", 1) if decimal.lstrip("-").startswith("0.") else decimal
+
+
 def table(name: str, values: Array, dialect: Dialect, slack: str = "") -> str:
     """A constant table, with room for `slack` more numbers behind it."""
     suffix = dialect.suffix
-    numbers = wrap([text + suffix for text in decimals(values, dialect.precision)])
+    numbers = wrap([_short(text) + suffix for text in decimals(values, dialect.precision)]).replace(", ", ",")
     size = f"{values.size}{slack and ' + ' + slack}"
     return f"static @TABLE const @real @{name}[{size}] = {{{numbers}}};\n"

@@ -133,10 +133,11 @@ digits are the processor's own.
 }
 
 _GRADIENT = """
-`@gradient(x, dy_dx)` gives the exact derivative of output q by raw input i at `dy_dx[q*@N_IN + i]`.
+`@gradient(x, dy_dx)` gives the exact derivative of output q by raw input i at `dy_dx[q*@N_IN + i]`, and
+`@gradient_batch` the outputs and derivatives of many rows.
 """
 
-_WITHOUT = "- `-D@NO_GRADIENT` leaves out `@gradient`.\n"
+_WITHOUT = "- `-D@NO_GRADIENT` leaves out `@gradient` and `@gradient_batch`.\n"
 
 _README = """\
 # @@: a Kolmogorov-Arnold network as C

@@ -130,8 +130,8 @@ def test_derivatives_are_exact(client):
     kan = serving.kan("raw")
     x = sample(kan, 4)
     values, jacobians = client.differentiate("raw", x)
-    np.testing.assert_array_equal(values, evaluate(kan, x))
-    np.testing.assert_array_equal(jacobians, jacobian(kan, x))
+    np.testing.assert_allclose(values, evaluate(kan, x), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(jacobians, jacobian(kan, x), rtol=1e-12, atol=1e-12)
 
 
 def test_a_formula_comes_in_the_formats_that_are_asked_for(client):

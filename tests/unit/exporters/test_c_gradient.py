@@ -41,6 +41,23 @@ def gradients(library: ctypes.CDLL, name: str, kan: Kan, x: np.ndarray) -> tuple
     return codes, got
 
 
+def batch(library: ctypes.CDLL, name: str, kan: Kan, x: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """The code, the outputs and the derivatives of all rows, with room between the rows that must stay as it was."""
+    function = getattr(library, f"{name}_gradient_batch")
+    size = ctypes.c_size_t
+    function.argtypes = [ctypes.c_void_p, size, size, *[ctypes.c_void_p, size] * 2]
+    outputs, each = kan.shape[-1], kan.shape[0] * kan.shape[-1]
+    wide = np.concatenate([x, np.full((len(x), 2), 9, x.dtype)], axis=1)
+    y, slopes = np.full((len(x), outputs + 1), 7, x.dtype), np.full((len(x), each + 3), 7, x.dtype)
+    places = (wide.ctypes.data, len(x), wide.shape[1], y.ctypes.data, outputs + 1, slopes.ctypes.data, each + 3)
+    code = function(*places)
+    assert (y[:, outputs:] == 7).all() and (slopes[:, each:] == 7).all()
+    alone = slopes.copy()
+    assert function(*places[:3], None, 0, alone.ctypes.data, each + 3) == code
+    assert np.array_equal(alone, slopes, equal_nan=True)
+    return code, y[:, :outputs], slopes[:, :each].reshape(len(x), outputs, -1)
+
+
 def predictions(library: ctypes.CDLL, name: str, kan: Kan, x: np.ndarray) -> tuple[list[int], np.ndarray]:
     function = getattr(library, f"{name}_predict")
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
@@ -101,6 +118,19 @@ def test_codes_are_those_of_predict(zoo):
     for name, kan in kans.items():
         x = rows(kan).astype(DTYPES[precision])
         assert gradients(library, name, kan, x)[0] == predictions(library, name, kan, x)[0], name
+
+
+@pytest.mark.slow
+def test_many_rows_give_what_each_alone_gives_with_the_outputs_of_predict(zoo):
+    precision, kans, library = zoo
+    for name, kan in kans.items():
+        x = rows(kan).astype(DTYPES[precision])
+        codes, slopes = gradients(library, name, kan, x)
+        _, y = predictions(library, name, kan, x)
+        code, outputs, derivatives = batch(library, name, kan, x)
+        assert code == next((code for code in codes if code), 0)
+        assert np.array_equal(derivatives, slopes, equal_nan=True), name
+        assert np.array_equal(outputs, y, equal_nan=True), name
 
 
 @pytest.mark.slow
@@ -205,6 +235,14 @@ def test_a_bad_row_gives_its_code_and_nan_everywhere(tmp_path):
     assert codes == [-4, 0] and np.isnan(got[0]).all() and got[1].tolist() == [[0.25, 1.0]]
     some = (ctypes.c_double * 2)()
     assert library.net_gradient(None, some) == -1 and library.net_gradient(some, None) == -1
+    code, outputs, slopes = batch(library, "root", root, np.array([[4.0, 1.0], [0.0, 1.0], [np.nan, 1.0]]))
+    assert code == -4 and outputs.ravel()[:2].tolist() == [3.0, 1.0] and np.isnan(outputs[2]).all()
+    assert slopes[0].tolist() == [[0.25, 1.0]] and np.isnan(slopes[1:]).all()
+    many = library.root_gradient_batch
+    assert many(None, 1, 2, None, 0, some, 2) == -1 and many(some, 1, 2, None, 0, None, 2) == -1
+    assert many(some, 1, 1, None, 0, some, 2) == many(some, 1, 2, some, 0, some, 2) == -5
+    assert many(some, 1, 2, None, 0, some, 1) == many(some, 2**63, 2, None, 0, some, 2) == -5
+    assert many(None, 0, 2, None, 0, None, 2) == 0
 
 
 def test_the_slope_at_a_kink_is_the_one_to_the_right(tmp_path):
@@ -239,7 +277,8 @@ def test_it_is_there_only_when_asked_for_and_can_be_left_out(tmp_path):
         run("gcc", *STRICT, *form, "-c", "net.c", "-Dnet_NO_GRADIENT", at=tmp_path)
         assert "gradient" not in run("nm", "net.o", at=tmp_path)
     run("gcc", *STRICT, "-c", "net.c", at=tmp_path)
-    assert re.search(r"T net_gradient$", run("nm", "net.o", at=tmp_path), re.MULTILINE)
+    symbols = run("nm", "net.o", at=tmp_path)
+    assert all(re.search(rf"T net_{name}$", symbols, re.MULTILINE) for name in ("gradient", "gradient_batch"))
 
 
 def test_it_has_no_tables_of_its_own_for_splines():
