@@ -71,7 +71,7 @@ def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
     command, builds = _toolchain()
     made = _compile_all(command, {"processor": ()}, [folder / "processor.c"], folder, "libkanserve")
     builds = _for_this_processor(builds, folder) if here else builds
-    sources = [path for path in folder.rglob("*.c") if path.parent.name not in ("onnxruntime", "server")]
+    sources = [path for path in folder.rglob("*.c") if path.parent.name not in ("onnxruntime", "server", "edge")]
     return made + _compile_all(command, builds, sources, folder, "libkanserve")
 
 

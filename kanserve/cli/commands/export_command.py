@@ -26,6 +26,10 @@ def export_network(
         Path | None, typer.Option("--out", "-o", help="A new folder, with one per format; or the formula's file.")
     ] = None,
     formats: Formats = DEFAULT_FORMATS,
+    to: Annotated[
+        Literal["edge-server"] | None,
+        typer.Option(help="edge-server: C source of a server for this one model, a static binary without Python."),
+    ] = None,
     name: Annotated[str, typer.Option(help="The model's name: files and C functions are named from it.")] = "model",
     precision: Precision = "double",
     check: Annotated[
@@ -61,6 +65,8 @@ def export_network(
     Example: kanserve export simple.safetensors --check
 
     Example: kanserve export simple.safetensors --formula-only fortran --name law
+
+    Example: kanserve export simple.safetensors --to edge-server --name law --out law-server
     """
     from kanserve.artifact.directory import write_files
     from kanserve.artifact.naming_rules import check_name
@@ -77,6 +83,18 @@ def export_network(
         opset=opset,
         ir_version=ir_version,
     )
+    if to is not None:
+        if (options, formats, check, formula_only, force, target) != (
+            ExportOptions(name, precision),
+            DEFAULT_FORMATS,
+            False,
+            None,
+            False,
+            None,
+        ):
+            raise InputError("--to edge-server takes --name, --precision and --out, and no other option.")
+        _write_edge_server(kan_file, out, options, as_json)
+        return
     targets = [word.strip() for option in target or () for word in option.split(",") if word.strip()]
     if formula_only is not None:
         plain = options == ExportOptions(name, options.precision) and not targets
@@ -111,6 +129,21 @@ def export_network(
     if not agrees:
         warn("A format disagrees with the network: nothing is written. This is a bug in kanserve; please report it.")
         raise typer.Exit(1)
+
+
+def _write_edge_server(kan_file: Path, out: Path | None, options: ExportOptions, as_json: bool) -> None:
+    """Write the folder of an edge server."""
+    from kanserve.artifact.directory import write_files
+    from kanserve.network import serialization
+    from kanserve.serve.edge_server import edge_server
+
+    if out is None:
+        raise InputError("Give an output folder with --out.")
+    if out.exists():
+        raise ConflictError(f"{out} is there already; choose another folder.")
+    files = edge_server(serialization.load(kan_file), options.name, precision=options.precision)
+    write_files(out, files)
+    _show(files, [], as_json)
 
 
 def warn_not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> None:

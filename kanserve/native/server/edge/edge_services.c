@@ -1,0 +1,332 @@
+#include "edge_services.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "protobuf.h"
+
+#define INFERENCE "/inference.GRPCInferenceService/"
+#define FORMULA "/kanserve.v1.FormulaService/"
+#define HEALTH "/grpc.health.v1.Health/"
+
+enum {
+    LIVE, READY, SERVER_METADATA, MODEL_READY, MODEL_METADATA, MODEL_CONFIG, STATISTICS, INDEX, INFER, GET_FORMULA,
+    DIFFERENTIATE, HEALTH_CHECK, HEALTH_WATCH
+};
+
+const char *const EDGE_PATH_NAMES[EDGE_PATHS] = {
+    [LIVE] = INFERENCE "ServerLive",
+    [READY] = INFERENCE "ServerReady",
+    [SERVER_METADATA] = INFERENCE "ServerMetadata",
+    [MODEL_READY] = INFERENCE "ModelReady",
+    [MODEL_METADATA] = INFERENCE "ModelMetadata",
+    [MODEL_CONFIG] = INFERENCE "ModelConfig",
+    [STATISTICS] = INFERENCE "ModelStatistics",
+    [INDEX] = INFERENCE "RepositoryIndex",
+    [INFER] = INFERENCE "ModelInfer",
+    [GET_FORMULA] = FORMULA "GetFormula",
+    [DIFFERENTIATE] = FORMULA "Differentiate",
+    [HEALTH_CHECK] = HEALTH "Check",
+    [HEALTH_WATCH] = HEALTH "Watch",
+};
+
+/* Status codes of gRPC. */
+enum { OK = 0, INVALID_ARGUMENT = 3, NOT_FOUND = 5, UNIMPLEMENTED = 12, UNAVAILABLE = 14 };
+
+static const int64_t PATIENCE = 60000000000LL;
+
+void edge_paths(kanserve_path *paths)
+{
+    for (int i = 0; i < EDGE_PATHS; i++)
+        paths[i] = (kanserve_path){.kind = PATH_UNARY, .infers = i == INFER, .patience = PATIENCE};
+}
+
+static int same(const proto_field *field, const char *text)
+{
+    return field->length == strlen(text) && memcmp(field->data, text, field->length) == 0;
+}
+
+static int invalid(char *reason, size_t size, const char *text)
+{
+    snprintf(reason, size, "%s", text);
+    return INVALID_ARGUMENT;
+}
+
+static int broken(char *reason, size_t size)
+{
+    return invalid(reason, size, "The message is not of the type that this call takes.");
+}
+
+/* Read the name and the version of a request, in its first two fields: OK, or the status if they are of another model.
+ * The last text of field 3, if there is one, goes to `third`; more[0] and on are the rows of field 3. */
+static int read_model(const edge_state *state, const uint8_t *message, size_t length, proto_field *third, int *thirds,
+                      char *reason, size_t size)
+{
+    proto_cursor cursor = {message, message + length};
+    proto_field field, name = {0}, version = {0};
+    *thirds = 0;
+    while (proto_next(&cursor, &field)) {
+        if (field.number <= 3 && field.type != WIRE_BYTES) return broken(reason, size);
+        if (field.number == 1) name = field;
+        if (field.number == 2) version = field;
+        if (field.number == 3) {
+            *third = field;
+            (*thirds)++;
+        }
+    }
+    if (!cursor.at) return broken(reason, size);
+    if (!name.data || !same(&name, state->model->name)) {
+        int shown = name.length > 60 ? 60 : (int)name.length;
+        snprintf(reason, size, "There is no model '%.*s'. This server has '%s'.", shown,
+                 name.data ? (const char *)name.data : "", state->model->name);
+        return NOT_FOUND;
+    }
+    if (version.length && !same(&version, state->model->version)) {
+        snprintf(reason, size, "This server has version %s of '%s' only.", state->model->version, state->model->name);
+        return NOT_FOUND;
+    }
+    return OK;
+}
+
+static const edge_answer *find_answer(const edge_state *state, int path, const proto_field *format)
+{
+    for (size_t i = 0; i < state->model->answer_count; i++) {
+        const edge_answer *found = &state->model->answers[i];
+        if (strcmp(found->path, EDGE_PATH_NAMES[path])) continue;
+        if (format ? found->format && same(format, found->format) : !found->format) return found;
+    }
+    return NULL;
+}
+
+static int prepared(const edge_state *state, int path, const proto_field *format, byte_buffer *answer, char *reason,
+                    size_t size)
+{
+    const edge_answer *found = find_answer(state, path, format);
+    if (!found) return invalid(reason, size, "This server has the formula as text, latex, python and c, one or all.");
+    buffer_add(answer, found->data, found->length);
+    return OK;
+}
+
+static int get_formula(const edge_state *state, const uint8_t *message, size_t length, byte_buffer *answer,
+                       char *reason, size_t size)
+{
+    proto_field format;
+    int formats;
+    int status = read_model(state, message, length, &format, &formats, reason, size);
+    if (status) return status;
+    if (!find_answer(state, GET_FORMULA, NULL)) {
+        snprintf(reason, size, "The formula of '%s' was too large to be exported.", state->model->name);
+        return 9; /* FAILED_PRECONDITION */
+    }
+    if (formats > 1) return invalid(reason, size, "This server gives one format, or all: ask for one or for none.");
+    return prepared(state, GET_FORMULA, formats ? &format : NULL, answer, reason, size);
+}
+
+/* The rows of a Float64Array: a copy in doubles, or NULL with the reason. */
+static double *read_rows(const edge_state *state, const proto_field *array, int64_t *rows, char *reason, size_t size)
+{
+    const edge_model *model = state->model;
+    proto_cursor cursor = {array->data, array->data + array->length};
+    proto_field field, shape = {0}, values = {0};
+    uint64_t count = 0, columns = 0;
+    while (proto_next(&cursor, &field)) {
+        if (field.number == 1 && field.type == WIRE_BYTES) shape = field;
+        if (field.number == 2 && field.type == WIRE_BYTES) values = field;
+    }
+    proto_cursor dimensions = {shape.data, shape.data + shape.length};
+    if (!cursor.at || !shape.data || !proto_varint(&dimensions, &count) || !proto_varint(&dimensions, &columns) ||
+        dimensions.at != dimensions.end || columns != (uint64_t)model->inputs ||
+        count > (uint64_t)model->max_gradient_rows || values.length != count * columns * sizeof(double)) {
+        snprintf(reason, size, "rows must be 0 to %lld rows of %d numbers, as [rows, %d] and their bytes.",
+                 (long long)model->max_gradient_rows, model->inputs, model->inputs);
+        return NULL;
+    }
+    double *x = malloc(values.length + 1);
+    if (x && values.length) memcpy(x, values.data, values.length);
+    *rows = (int64_t)count;
+    return x;
+}
+
+static void add_array(byte_buffer *to, uint32_t number, const uint64_t *shape, int dimensions, const double *values)
+{
+    size_t inner = 0, count = 1;
+    for (int i = 0; i < dimensions; i++) {
+        inner += proto_varint_size(shape[i]);
+        count *= shape[i];
+    }
+    size_t bytes = count * sizeof(double);
+    proto_add_head(to, number, 1 + proto_varint_size(inner) + inner + 1 + proto_varint_size(bytes) + bytes);
+    proto_add_head(to, 1, inner);
+    for (int i = 0; i < dimensions; i++) proto_add_varint(to, shape[i]);
+    proto_add_bytes(to, 2, values, bytes);
+}
+
+static int is_outside(const edge_model *model, const double *row)
+{
+    for (int i = 0; i < model->inputs; i++)
+        if (!(row[i] >= model->low[i] && row[i] <= model->high[i])) return 1;
+    return 0;
+}
+
+static void add_outside(const edge_model *model, const double *x, int64_t rows, byte_buffer *answer)
+{
+    size_t length = 0;
+    for (int64_t row = 0; row < rows; row++)
+        if (is_outside(model, x + row * model->inputs)) length += proto_varint_size((uint64_t)row);
+    if (!length) return;
+    proto_add_head(answer, 5, length);
+    for (int64_t row = 0; row < rows; row++)
+        if (is_outside(model, x + row * model->inputs)) proto_add_varint(answer, (uint64_t)row);
+}
+
+static int differentiate(const edge_state *state, const uint8_t *message, size_t length, byte_buffer *answer,
+                         char *reason, size_t size)
+{
+    const edge_model *model = state->model;
+    proto_field array = {0};
+    int arrays;
+    int64_t rows = 0;
+    int status = read_model(state, message, length, &array, &arrays, reason, size);
+    if (status) return status;
+    if (!model->gradient) {
+        snprintf(reason, size, "'%s' was exported without derivatives in double.", model->name);
+        return UNIMPLEMENTED;
+    }
+    if (arrays > 1) return broken(reason, size);
+    double *x = read_rows(state, &array, &rows, reason, size);
+    if (!x) return INVALID_ARGUMENT;
+    size_t inputs = (size_t)model->inputs, outputs = (size_t)model->outputs, each = outputs * inputs;
+    double *y = malloc(((size_t)rows + 1) * (outputs + each) * sizeof *y);
+    if (y) {
+        double *slopes = y + (size_t)rows * outputs;
+        if (rows) model->gradient(x, (size_t)rows, inputs, y, outputs, slopes, each);
+        proto_add_bytes(answer, 1, model->name, strlen(model->name));
+        proto_add_bytes(answer, 2, model->version, strlen(model->version));
+        add_array(answer, 3, (uint64_t[]){(uint64_t)rows, outputs}, 2, y);
+        add_array(answer, 4, (uint64_t[]){(uint64_t)rows, outputs, inputs}, 3, slopes);
+        add_outside(model, x, rows, answer);
+    }
+    answer->failed |= !y;
+    free(y);
+    free(x);
+    return OK;
+}
+
+static int64_t calls(const edge_state *state)
+{
+    int64_t total = 0;
+    for (int i = 0; i < BUCKETS; i++) total += state->counters[COUNT_BUCKETS + (STAGES - 1) * BUCKETS + i];
+    return total;
+}
+
+static void add_duration(byte_buffer *to, uint32_t number, int64_t count, int64_t nanoseconds)
+{
+    size_t length = 2 + proto_varint_size((uint64_t)count) + proto_varint_size((uint64_t)nanoseconds);
+    proto_add_head(to, number, length);
+    proto_add_tag(to, 1, WIRE_VARINT);
+    proto_add_varint(to, (uint64_t)count);
+    proto_add_tag(to, 2, WIRE_VARINT);
+    proto_add_varint(to, (uint64_t)nanoseconds);
+}
+
+/* ModelStatisticsResponse of one model: the protocol's names for the stages, in the order of the counters. */
+static void statistics(const edge_state *state, byte_buffer *answer)
+{
+    static const uint32_t FIELDS[STAGES] = {3, 4, 5, 6, 1}; /* queue, compute_input, compute_infer, compute_output, success */
+    const edge_model *model = state->model;
+    int64_t count = calls(state);
+    byte_buffer durations = {0}, entry = {0};
+    for (int stage = 0; stage < STAGES; stage++)
+        add_duration(&durations, FIELDS[stage], count, state->counters[COUNT_NANOSECONDS + stage]);
+    proto_add_bytes(&entry, 1, model->name, strlen(model->name));
+    proto_add_bytes(&entry, 2, model->version, strlen(model->version));
+    proto_add_tag(&entry, 4, WIRE_VARINT);
+    proto_add_varint(&entry, (uint64_t)state->counters[COUNT_ROWS]);
+    proto_add_tag(&entry, 5, WIRE_VARINT);
+    proto_add_varint(&entry, (uint64_t)count);
+    proto_add_bytes(&entry, 6, buffer_begin(&durations), buffer_length(&durations));
+    proto_add_bytes(answer, 1, buffer_begin(&entry), buffer_length(&entry));
+    answer->failed |= durations.failed || entry.failed;
+    buffer_free(&durations);
+    buffer_free(&entry);
+}
+
+/* A call that the loop could not read as one of ModelInfer, or not answer. */
+static int refuse_inference(const edge_state *state, const uint8_t *message, size_t length, char *reason, size_t size)
+{
+    const edge_model *model = state->model;
+    proto_field third;
+    int thirds;
+    int status = read_model(state, message, length, &third, &thirds, reason, size);
+    if (status) return status;
+    snprintf(reason, size,
+             "The request must have one input 'x', FP64 or FP32, raw or typed, of shape [rows, %d] with 1 to %lld rows, no "
+             "parameters, and outputs among %s.",
+             model->inputs, (long long)model->max_rows, model->classes ? "'y', 'probabilities', 'label'" : "'y'");
+    return INVALID_ARGUMENT;
+}
+
+int edge_answer_call(void *context, int path, const uint8_t *message, size_t length, byte_buffer *answer, char *reason,
+                     size_t size)
+{
+    edge_state *state = context;
+    proto_field third;
+    int thirds, status;
+    uint8_t ready[2] = {8, !state->draining};
+    switch (path) {
+    case LIVE: buffer_add(answer, "\x08\x01", 2); return OK;
+    case READY: buffer_add(answer, ready, state->draining ? 0 : 2); return OK;
+    case MODEL_READY:
+        status = read_model(state, message, length, &third, &thirds, reason, size);
+        if (status == INVALID_ARGUMENT) return status;
+        if (status == OK && !state->draining) buffer_add(answer, "\x08\x01", 2);
+        return OK;
+    case MODEL_METADATA:
+    case MODEL_CONFIG:
+        status = read_model(state, message, length, &third, &thirds, reason, size);
+        return status ? status : prepared(state, path, NULL, answer, reason, size);
+    case SERVER_METADATA:
+    case INDEX: return prepared(state, path, NULL, answer, reason, size);
+    case STATISTICS: statistics(state, answer); return OK;
+    case GET_FORMULA: return get_formula(state, message, length, answer, reason, size);
+    case DIFFERENTIATE: return differentiate(state, message, length, answer, reason, size);
+    case HEALTH_CHECK:
+    case HEALTH_WATCH: /* SERVING is 1, NOT_SERVING 2 */
+        buffer_add(answer, state->draining ? "\x08\x02" : "\x08\x01", 2);
+        return path == HEALTH_WATCH ? ANSWER_AND_STAY : OK;
+    default: return refuse_inference(state, message, length, reason, size);
+    }
+}
+
+void edge_metrics(const edge_state *state, byte_buffer *to)
+{
+    char text[1600];
+    const int64_t *counters = state->counters;
+    const char *name = state->model->name, *version = state->model->version;
+    int length = snprintf(text, sizeof text,
+        "# HELP kanserve_edge_requests_total Inferences that were answered.\n"
+        "# TYPE kanserve_edge_requests_total counter\n"
+        "kanserve_edge_requests_total{model=\"%s\",version=\"%s\"} %lld\n"
+        "# HELP kanserve_edge_rows_total Rows that were predicted.\n"
+        "# TYPE kanserve_edge_rows_total counter\n"
+        "kanserve_edge_rows_total{model=\"%s\",version=\"%s\"} %lld\n"
+        "# HELP kanserve_edge_compute_seconds_total Time in which the model computed.\n"
+        "# TYPE kanserve_edge_compute_seconds_total counter\n"
+        "kanserve_edge_compute_seconds_total{model=\"%s\",version=\"%s\"} %.9f\n"
+        "# HELP kanserve_edge_refused_total Calls that were refused, by reason.\n"
+        "# TYPE kanserve_edge_refused_total counter\n"
+        "kanserve_edge_refused_total{reason=\"deadline\"} %lld\n"
+        "kanserve_edge_refused_total{reason=\"stopping\"} %lld\n",
+        name, version, (long long)calls(state), name, version, (long long)counters[COUNT_ROWS], name, version,
+        (double)counters[COUNT_NANOSECONDS + 2] * 1e-9, (long long)kanserve_refused(state->server, REFUSED_DEADLINE),
+        (long long)kanserve_refused(state->server, REFUSED_DRAINING));
+    if (length > 0 && (size_t)length < sizeof text) buffer_add(to, text, (size_t)length);
+    for (int i = 0; i < state->model->inputs; i++) {
+        length = snprintf(text, sizeof text, "%skanserve_edge_outside_rows_total{model=\"%s\",version=\"%s\",input=\"%d\"} %lld\n",
+            i ? "" : "# HELP kanserve_edge_outside_rows_total Rows outside the training range of an input.\n"
+                     "# TYPE kanserve_edge_outside_rows_total counter\n",
+            name, version, i, (long long)counters[COUNT_OUTSIDE + i]);
+        if (length > 0 && (size_t)length < sizeof text) buffer_add(to, text, (size_t)length);
+    }
+}

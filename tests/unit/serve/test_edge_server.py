@@ -1,0 +1,294 @@
+"""An edge server as users build and run it: one line of cc, then clients as they are."""
+
+import os
+import re
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from kanserve.client import Client
+from kanserve.errors import DeadlineError, InputError, NotFoundError, UnreachableError
+from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.inference import wire
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate, jacobian, softmax
+from kanserve.serve.edge_server import edge_server
+from kanserve.serve.server import start
+from kanserve.serve.settings import Settings
+from kanserve.serve.transport import native_library
+from tests.support import kans, keys, serving
+from tests.support.programs import skip
+
+FLAGS = ("-std=c11", "-O2", "-ffp-contract=off", "-ffunction-sections", "-fdata-sections")
+WARNINGS = ("-Wall", "-Wextra", "-Wvla", "-Wshadow", "-Werror")
+LINK = ("-Wl,--gc-sections", "-lnghttp2", "-lz", "-lm", "-pthread")
+MODELS = {"iris": lambda: serving.kan("iris"), "raw": kans.raw_features, "symbolic": kans.symbolic}
+
+pytestmark = [pytest.mark.slow]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _libraries() -> None:
+    if native_library.library() is None:
+        skip("libnghttp2-dev")
+
+
+@dataclass(frozen=True)
+class Running:
+    process: "subprocess.Popen[str]"
+    address: str
+    http: str
+
+    def status(self, field: str) -> int:
+        """A field of /proc/PID/status, in kB."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(rf"{field}:\s+(\d+) kB", text)[0])
+
+
+def built(folder: Path, files: Mapping[str, bytes], *more: str, name: str = "server") -> Path:
+    """The binary, built as the README says, with all warnings as errors."""
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    sources = sorted(path for path in files if path.endswith(".c") and "/" not in path)
+    command = ["cc", *FLAGS, *WARNINGS, *sources, *more, *LINK, "-o", name]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder / name
+
+
+@contextmanager
+def running(binary: Path, *options: str) -> Iterator[Running]:
+    """The server until the end, at which it must end well at SIGTERM."""
+    command = [str(binary), "--port", "0", "--http-port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            assert "serving" in line, line
+            yield Running(process, line.rsplit(" on ", 1)[1].strip(), re.findall(r"http://[\d.:]+", line)[0])
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(60)
+    assert code == 0
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def edge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Running]]:
+    name = request.param
+    files = dict(edge_server(MODELS[name](), name, version=3))
+    with running(built(tmp_path_factory.mktemp(name), files)) as server:
+        yield name, server
+
+
+def rows(name: str) -> np.ndarray:
+    """Rows inside and outside the training range, with NaN and infinity."""
+    kan = MODELS[name]()
+    x = np.random.default_rng(0).uniform(-2, 2, (9, len(kan.inputs)))
+    x[3, 0], x[5, -1], x[7] = np.nan, np.inf, 1e6
+    return x
+
+
+def test_predictions_probabilities_and_labels_are_those_of_the_network(edge):
+    name, server = edge
+    kan, x = MODELS[name](), rows(name)
+    with Client(server.address) as client:
+        got = client.infer(name, x)
+    scores = evaluate(kan, x)
+    np.testing.assert_allclose(got.values, scores, rtol=1e-9, atol=1e-9)
+    assert got.version == 3 and {3, 5, 7} <= {*got.outside_rows}
+    if kan.classes:
+        np.testing.assert_allclose(got.probabilities, softmax(scores), rtol=1e-9)
+        assert list(got.labels) == ["" if np.isnan(row[0]) else kan.classes[row.argmax()] for row in scores]
+
+
+def test_derivatives_and_formula_are_those_of_the_server_in_python(edge, tmp_path):
+    name, server = edge
+    kan, x = MODELS[name](), rows(name)
+    with Client(server.address) as client:
+        got, slopes = client.differentiate(name, x)
+        formulas = client.formula(name)
+    np.testing.assert_allclose(got, evaluate(kan, x), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(slopes, jacobian(kan, x), rtol=1e-8, atol=1e-8)
+    from kanserve import repository
+    from kanserve.artifact_compiler import compile
+
+    repository.publish(tmp_path, name, compile(kan, ["numpy_source"], name=name))
+    with start(Settings(str(tmp_path), port=0)) as python, Client(python.address) as client:
+        others = client.formula(name)
+    assert [(one.name, one.text, one.latex, one.c) for one in formulas] == [
+        (one.name, one.text, one.latex, one.c) for one in others
+    ]
+
+
+def test_what_is_wrong_is_told_with_the_code_of_the_server_in_python(edge):
+    name, server = edge
+    inputs = len(MODELS[name]().inputs)
+    with Client(server.address) as client:
+        with pytest.raises(NotFoundError, match="no model 'other'"):
+            client.predict("other", rows(name))
+        with pytest.raises(NotFoundError, match="version 3"):
+            client.predict(name, rows(name), version=2)
+        with pytest.raises(InputError, match="one input 'x'"):
+            client.predict(name, np.zeros((2, inputs + 1)))
+        with pytest.raises(InputError, match=rf"rows of {inputs} numbers"):
+            client.differentiate(name, np.zeros((2, inputs + 1)))
+        assert client.ready(name) and client.predict(name, rows(name)).shape[0] == 9
+    with grpc.insecure_channel(server.address) as channel:
+        load = wire.stub(channel).RepositoryModelLoad
+        with pytest.raises(grpc.RpcError) as refused:
+            load(pb.RepositoryModelLoadRequest(model_name=name), timeout=60)
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_triton_s_client_finds_what_it_asks_for(edge):
+    triton = pytest.importorskip("tritonclient.grpc")
+    name, server = edge
+    kan, x = MODELS[name](), rows(name)
+    with triton.InferenceServerClient(server.address) as client:
+        assert client.is_server_live() and client.is_server_ready() and client.is_model_ready(name, "3")
+        assert client.get_server_metadata().name == "kanserve"
+        assert client.get_model_metadata(name).inputs[0].shape == [-1, len(kan.inputs)]
+        assert client.get_model_config(name).config.backend == "kanserve"
+        assert [(one.name, one.state) for one in client.get_model_repository_index().models] == [(name, "READY")]
+        tensor = triton.InferInput("x", x.shape, "FP64").set_data_from_numpy(x)
+        result = client.infer(name, [tensor], request_id="ä7", compression_algorithm="gzip")
+        assert result.get_response().id == "ä7"
+        np.testing.assert_allclose(result.as_numpy("y"), evaluate(kan, x), rtol=1e-9, atol=1e-9)
+        (counted,) = client.get_inference_statistics(name).model_stats
+        assert counted.inference_count >= 9 and counted.inference_stats.success.count == counted.execution_count
+
+
+def test_health_and_metrics_are_told_over_both_ports(edge):
+    name, server = edge
+    with grpc.insecure_channel(server.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=60).status == 1
+        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        assert next(watch).status == 1
+        watch.cancel()
+    with Client(server.address) as client:
+        client.predict(name, rows(name))
+    text = urllib.request.urlopen(f"{server.http}/metrics", timeout=60).read().decode()
+    count = re.findall(rf'kanserve_edge_rows_total{{model="{name}",version="3"}} (\d+)', text)
+    assert int(count[0]) >= 9
+    assert urllib.request.urlopen(f"{server.http}/v2/health/ready", timeout=60).status == 200
+    for path in ("/", "/metrics/x"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(server.http + path, timeout=60)
+
+
+def test_it_takes_little_memory_and_ends_at_sigterm_while_calls_go_on(tmp_path):
+    files = dict(edge_server(serving.kan("iris"), "iris"))
+    binary = built(tmp_path, files, "-static", "-s")
+    assert binary.stat().st_size <= 1_500_000
+    with running(binary) as server, Client(server.address) as client:
+        for _ in range(300):
+            client.predict("iris", np.zeros((64, 2)))
+        assert server.status("VmRSS") <= 5_000
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises((UnreachableError, DeadlineError)):
+            for _ in range(100_000):
+                client.predict("iris", np.zeros((64, 2)))
+
+
+def test_it_says_how_it_is_used_and_checks_itself(tmp_path):
+    binary = built(tmp_path, dict(edge_server(kans.symbolic(), "law", precision="float")))
+
+    def said(*options: str) -> tuple[int, str]:
+        done = subprocess.run([binary, *options], capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    code, text = said("--help")
+    assert code == 0 and "--http-port" in text and "'law'" in text
+    assert said("--check")[0] == 0 and "golden rows come out right" in said("--check")[1]
+    assert "nghttp2" in said("--version")[1]
+    for wrong in (["--port", "x"], ["--port", "70000"], ["--port"], ["--nothing", "1"], ["--host", "nowhere"]):
+        code, text = said(*wrong)
+        assert code == 2 and text.startswith("kanserve: ") and len(text.splitlines()) == 1, wrong
+    with running(binary) as server:
+        x = np.random.default_rng(1).uniform(0.2, 1, (5, len(kans.symbolic().inputs)))
+        with Client(server.address) as client:
+            got = client.predict("law", x)
+            np.testing.assert_allclose(got, evaluate(kans.symbolic(), x), rtol=1e-4, atol=1e-5)
+        taken = server.address.rsplit(":", 1)[1]
+        assert said("--port", taken) == (2, "kanserve: 127.0.0.1: Address already in use\n")
+
+
+def test_a_wrong_golden_row_keeps_it_from_serving(tmp_path):
+    files = dict(edge_server(kans.symbolic(), "law"))
+    text = files["law.c"].decode()
+    changed = re.sub(r"(golden_y\[[^=]*= \{\s*)", r"\g<1>1e9 + ", text, count=1)
+    assert changed != text
+    binary = built(tmp_path, {**files, "law.c": changed.encode()})
+    done = subprocess.run([binary, "--port", "0"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "golden rows" in done.stderr
+
+
+def test_names_of_classes_never_become_code(tmp_path):
+    kan = serving.kan("iris")
+    from dataclasses import replace
+
+    classes = ('"; system("touch owned"); //', "??/\n\\", "@answers@ ä %s")
+    hostile = replace(kan, classes=classes)
+    with running(built(tmp_path, dict(edge_server(hostile, "iris")))) as server, Client(server.address) as client:
+        found = client.infer("iris", np.random.default_rng(0).uniform(-4, 4, (200, 2))).labels
+        assert found is not None and {*found} <= {*classes} and len({*found}) > 1
+        assert client.metadata("iris").classes == classes
+    assert not (tmp_path / "owned").exists()
+
+
+def test_tls_with_client_certificates_is_an_option_of_the_build(tmp_path):
+    authority = keys.authority()
+    certificate, key = authority.pair("server").write(tmp_path, "server")
+    (tmp_path / "ca.crt").write_bytes(authority.certificate)
+    files = dict(edge_server(kans.symbolic(), "law"))
+    binary = built(tmp_path, files, "-DKANSERVE_TLS", "-I.", "tls/tls_context.c", "-lssl", "-lcrypto")
+    files_of_tls = ("--tls-certificate", certificate, "--tls-key", key, "--tls-client-ca", str(tmp_path / "ca.crt"))
+    with running(binary, *files_of_tls) as server:
+        shown = authority.pair("someone")
+        port = server.address.rsplit(":", 1)[1]
+        for pair, ready in (((shown.certificate, shown.key), True), ((None, None), False)):
+            credentials = grpc.ssl_channel_credentials(authority.certificate, pair[1], pair[0])
+            with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
+                ask = wire.stub(channel).ServerReady
+                if ready:
+                    assert ask(pb.ServerReadyRequest(), timeout=60, wait_for_ready=True).ready
+                else:
+                    with pytest.raises(grpc.RpcError) as refused:
+                        ask(pb.ServerReadyRequest(), timeout=5)
+                    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_the_command_writes_the_folder_and_takes_no_other_option(kanserve, tmp_path):
+    serialization.save(kans.symbolic(), tmp_path / "law.safetensors")
+    out = tmp_path / "server"
+    source = str(tmp_path / "law.safetensors")
+    arguments = ("export", source, "--to", "edge-server", "--name", "law", "--out", str(out))
+    code, said, _ = kanserve(*arguments)
+    assert code == 0 and "edge_main.c" in said
+    assert {"README.md", "CMakeLists.txt", "law.service", "law.c", "edge_model.c"} <= {*os.listdir(out)}
+    assert kanserve(*arguments)[0] != 0  # it is there already
+    code, _, error = kanserve(*arguments[:-1], str(tmp_path / "other"), "--gradient")
+    assert code != 0 and "no other option" in error
+
+
+def test_the_readme_s_line_is_the_one_that_builds(tmp_path):
+    files = dict(edge_server(kans.symbolic(), "law"))
+    for path, data in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    command = re.findall(r"^    (cc .*\\\n.*)$", files["README.md"].decode(), re.MULTILINE)[0]
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run([tmp_path / "law", "--check"], timeout=60).returncode == 0
