@@ -66,6 +66,11 @@ class CLibrary(Portable):
         """The address of the library's P_predict_batch, for callers in C; valid while this object exists."""
         return ctypes.cast(self._predict, ctypes.c_void_p).value
 
+    @property
+    def gradient_address(self) -> int | None:
+        """The address of the library's P_gradient_batch, as `predict_address`; only if `differentiates`."""
+        return ctypes.cast(self._gradient, ctypes.c_void_p).value
+
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs (N, outputs) at raw feature rows (N, inputs); releases the GIL except for a single row."""
         # The return codes are not needed: rows that are not finite are NaN, and pointers and sizes are right here.

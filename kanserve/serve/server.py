@@ -24,7 +24,8 @@ from kanserve.serve.scheduling.thread_pool import MAX_INFLIGHT_BYTES, ThreadPool
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Control, LocalControl, ServerState
 from kanserve.serve.transport.grpcio_transport import GrpcioTransport
-from kanserve.serve.transport.native_transport import NativeTransport, count_refusals, native_queue
+from kanserve.serve.transport.native_queue import count_refusals, native_queue
+from kanserve.serve.transport.native_transport import NativeTransport
 
 if TYPE_CHECKING:
     from kanserve.serve.observability.http_server import Http

@@ -94,9 +94,6 @@ class Access(Protocol):
         Its `identity` attribute is the name of the grant.
         """
 
-    def is_open(self, method: str) -> bool:
-        """Whether anybody may make this call, whatever they present."""
-
 
 class Control(Protocol):
     """Changes that reach every process of this server."""

@@ -22,7 +22,7 @@ static inline size_t buffer_length(const byte_buffer *buffer)
 
 static inline const uint8_t *buffer_begin(const byte_buffer *buffer)
 {
-    return buffer->data + buffer->start;
+    return buffer->data ? buffer->data + buffer->start : NULL;
 }
 
 static inline void buffer_free(byte_buffer *buffer)

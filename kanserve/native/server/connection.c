@@ -139,6 +139,7 @@ void connection_read(connection *owner)
         }
         if (owner->lingering) continue;
         owner->last_read = now_ns();
+        if (owner->pinged) loop_check_by(server, owner->last_read + server->config.keepalive);
         owner->pinged = 0;
         nghttp2_ssize taken = nghttp2_session_mem_recv2(owner->session, server->input, (size_t)got);
         if (owner->viewing) call_keep(owner->viewing);

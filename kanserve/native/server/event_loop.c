@@ -110,6 +110,7 @@ static void accept_some(kanserve_server *server, int listener, int most)
         struct epoll_event event = {EPOLLIN, {.ptr = made}};
         if (epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event) < 0) connection_close(made);
         loop_check_by(server, made->opened + server->config.greeting_time);
+        loop_check_by(server, made->opened + server->config.keepalive);
         if (!made->dead && !made->tls) connection_write(made); /* our SETTINGS */
     }
 }

@@ -88,14 +88,9 @@ static void refuse(stream *one, int why, int status, const char *error, const ch
     http2_fail_known(one, status, error, text);
 }
 
-static void refuse_full(stream *one)
+void call_refuse_full(stream *one)
 {
     refuse(one, REFUSED_QUEUE, GRPC_RESOURCE_EXHAUSTED, "BusyError", "The queue is full. Try again later.");
-}
-
-static int is_late(stream *one)
-{
-    return atomic_load(&one->owner->server->state) != RUNNING;
 }
 
 /* All headers are there. */
@@ -119,12 +114,12 @@ void call_begin(stream *one, int ended)
         return;
     }
     const kanserve_path *path = &server->paths[one->path].options;
-    if (path->refusable && !path->infers && !is_late(one) && atomic_load(&server->queued) >= server->config.queue) {
-        refuse_full(one);
+    if (path->refusable && path->answers != ANSWERS_INFER && !is_late(one) && atomic_load(&server->queued) >= server->config.queue) {
+        call_refuse_full(one);
         return;
     }
     if (path->kind == PATH_STREAM) {
-        if (queue_call(one, EVENT_CALL, is_late(one))) refuse_full(one);
+        if (queue_call(one, EVENT_CALL, is_late(one))) call_refuse_full(one);
         return;
     }
     if (ended) return;
@@ -244,87 +239,6 @@ void call_keep(stream *one)
     if (view) keep(one, view, one->expected);
 }
 
-static void count_answer(const kanserve_server *server, int64_t *counters, int64_t rows, int64_t ended,
-                         const int64_t stages[STAGES])
-{
-    counters[COUNT_ROWS] += rows;
-    counters[COUNT_LAST] = ended;
-    for (int stage = 0; stage < STAGES; stage++) {
-        int bucket = 0;
-        while (bucket < BUCKETS - 1 && stages[stage] > server->config.bounds[bucket]) bucket++;
-        counters[COUNT_NANOSECONDS + stage] += stages[stage];
-        counters[COUNT_BUCKETS + stage * BUCKETS + bucket]++;
-    }
-}
-
-/* Write and send the answer to rows. `begun` is when they were read, `decoded` and `computed` when the model began and
- * ended; `counts`: the model's counters are still there. */
-static void answer_rows(stream *one, const infer_request *request, const void *y, int64_t begun, int64_t decoded,
-                        int64_t computed, int counts)
-{
-    kanserve_server *server = one->owner->server;
-    int64_t *counters = request->model->counters;
-    int64_t outside = infer_outside(request, &server->indices, counts ? counters + COUNT_OUTSIDE : NULL);
-    buffer_add(&one->out, "\0\0\0\0", 5);
-    infer_write(request, y, outside, &server->indices, &one->out);
-    size_t size = one->out.failed ? 0 : buffer_length(&one->out) - 5;
-    if (one->out.failed || size > (size_t)server->config.max_message) {
-        buffer_free(&one->out);
-        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The answer is larger than the server sends.", NULL);
-        return;
-    }
-    uint8_t *prefix = one->out.data + one->out.start;
-    for (int i = 0; i < 4; i++) prefix[4 - i] = (uint8_t)(size >> 8 * i);
-    hold(server, size + 5);
-    http2_answer(one);
-    int64_t ended = one->answered, whole = ended - one->arrived;
-    int64_t stages[STAGES] = {begun - one->arrived, decoded - begun, computed - decoded, ended - computed, whole};
-    if (counts) count_answer(server, counters, request->rows, ended, stages);
-    if (server->indices.capacity > 1 << 16) buffer_free(&server->indices);
-}
-
-/* Answer ModelInfer on this thread, or hand out its rows: whether that was done. */
-static int infer(stream *one, const uint8_t *message, size_t length)
-{
-    kanserve_server *server = one->owner->server;
-    infer_request request;
-    int64_t begun = now_ns();
-    if (!infer_read(server->table, message, length, &request)) return 0;
-    served_model *model = request.model;
-    int chained = !model->predict && model->chain && request.rows <= model->chained;
-    if (!(model->predict || chained) || (double)request.rows * model->cost > (double)server->config.inline_budget) {
-        if (!server->config.hand_out_rows) return 0;
-        if (atomic_load(&server->queued) >= server->config.queue || queue_call(one, EVENT_ROWS, 0)) refuse_full(one);
-        return 1;
-    }
-    const void *x = infer_rows(&request, &server->rows);
-    server->predictions.start = server->predictions.end = 0;
-    void *y = buffer_room(&server->predictions, (size_t)(request.rows * model->outputs) * sizeof(double));
-    if (!x || !y) return 0;
-    int64_t decoded = now_ns();
-    if (!chained)
-        model->predict(x, (size_t)request.rows, (size_t)model->inputs, y, (size_t)model->outputs);
-    else if (model->chain(model->kernels, model->kernel_count, request.rows, x, y))
-        return 0;
-    int64_t computed = now_ns();
-    model->cost += ((double)(computed - decoded) / (double)request.rows - model->cost) / 8;
-    answer_rows(one, &request, y, begun, decoded, computed, 1);
-    return 1;
-}
-
-/* Rows that were handed out come back as predictions. */
-void call_rows(kanserve_call *call, const byte_buffer *y, int64_t computed)
-{
-    const infer_request *request = &call->request;
-    int64_t now = now_ns(), begun = call->stream->arrived, decoded = now - computed > begun ? now - computed : begun;
-    request->model->cost += ((double)computed / (double)request->rows - request->model->cost) / 8;
-    if (buffer_length(y) == (size_t)(request->rows * request->model->outputs) * (request->model->single ? 4 : 8))
-        answer_rows(call->stream, request, buffer_begin(y), begun, decoded, now,
-                    call->table == call->server->table || now - begun < COUNTED);
-    else
-        http2_fail(call->stream, GRPC_INTERNAL, "internal error", NULL);
-}
-
 /* The client has sent all. */
 void call_end(stream *one)
 {
@@ -351,24 +265,22 @@ void call_end(stream *one)
     }
     const kanserve_path *path = &server->paths[one->path].options;
     int late = is_late(one);
-    if (path->infers && server->table) {
-        if (late) {
-            refuse(one, REFUSED_DRAINING, GRPC_UNAVAILABLE, "DrainingError",
-                   "The server is stopping and takes no new work. Try again, or another server.");
-            return;
-        }
-        const uint8_t *message = one->view ? one->view : buffer_begin(&one->body);
-        size_t length = one->view ? one->expected : buffer_length(&one->body);
-        if (infer(one, message, length)) {
-            one->view = NULL; /* nobody needs the message any more */
-            return;
-        }
-    }
-    if (path->refusable && !late && atomic_load(&server->queued) >= server->config.queue) {
-        refuse_full(one);
+    const uint8_t *message = one->view ? one->view : buffer_begin(&one->body);
+    size_t length = one->view ? one->expected : buffer_length(&one->body);
+    if (path->answers == ANSWERS_INFER && server->table && late) {
+        refuse(one, REFUSED_DRAINING, GRPC_UNAVAILABLE, "DrainingError",
+               "The server is stopping and takes no new work. Try again, or another server.");
         return;
     }
-    if (queue_call(one, EVENT_CALL, late)) refuse_full(one);
+    if (answer_call(one, message, length)) {
+        one->view = NULL; /* nobody needs the message any more */
+        return;
+    }
+    if (path->refusable && !late && atomic_load(&server->queued) >= server->config.queue) {
+        call_refuse_full(one);
+        return;
+    }
+    if (queue_call(one, EVENT_CALL, late)) call_refuse_full(one);
 }
 
 /* The stream ends, or is answered without its call: whoever holds the call learns of it. */

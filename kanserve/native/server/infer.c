@@ -14,19 +14,6 @@ static int is(const proto_field *field, const char *text)
     return field->length == strlen(text) && memcmp(field->data, text, field->length) == 0;
 }
 
-/* A version as the catalog takes it: 1 to 999999999 without leading zeros. */
-static int read_version(const proto_field *field, int64_t *version)
-{
-    if (field->length == 0 || field->length > 9 || field->data[0] == '0') return field->length == 0;
-    int64_t value = 0;
-    for (size_t i = 0; i < field->length; i++) {
-        if (field->data[i] < '0' || field->data[i] > '9') return 0;
-        value = 10 * value + (field->data[i] - '0');
-    }
-    *version = value;
-    return 1;
-}
-
 typedef struct {
     const uint8_t *values;
     size_t length;
@@ -103,7 +90,7 @@ static int read_output(proto_field *message, infer_request *request)
 
 int infer_read(const model_table *table, const uint8_t *message, size_t length, infer_request *request)
 {
-    proto_cursor cursor = {message, message + length};
+    proto_cursor cursor = {message, length ? message + length : message};
     proto_field field, name = {0}, raw = {0};
     input_tensor input = {0};
     int64_t version = 0;
@@ -117,7 +104,7 @@ int infer_read(const model_table *table, const uint8_t *message, size_t length, 
             name = field;
             break;
         case 2:
-            if (versions++ || !read_version(&field, &version)) return 0;
+            if (versions++ || !table_version(field.data, field.length, &version)) return 0;
             break;
         case 3:
             if (request->id || !proto_is_utf8(field.data, field.length)) return 0;

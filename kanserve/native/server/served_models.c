@@ -110,6 +110,18 @@ void table_release(model_table *table)
     free(table);
 }
 
+int table_version(const uint8_t *text, size_t length, int64_t *version)
+{
+    *version = 0;
+    if (length == 0) return 1;
+    if (length > 9 || text[0] == '0') return 0;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9') return 0;
+        *version = 10 * *version + (text[i] - '0');
+    }
+    return 1;
+}
+
 served_model *table_find(const model_table *table, const uint8_t *name, size_t length, int64_t version)
 {
     if (!table) return NULL;

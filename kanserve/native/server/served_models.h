@@ -10,9 +10,14 @@
  * belong to the caller and survive a replacement of the table. BUCKETS are those of the metrics' histograms. */
 enum { STAGES = 5, BUCKETS = 16 };
 enum { COUNT_ROWS, COUNT_LAST, COUNT_NANOSECONDS, COUNT_BUCKETS = COUNT_NANOSECONDS + STAGES };
-enum { COUNT_OUTSIDE = COUNT_BUCKETS + STAGES * BUCKETS }; /* then one for each input */
+enum { COUNT_BLOCK = COUNT_BUCKETS + STAGES * BUCKETS }; /* of one kind of call */
+enum { COUNTED_INFER, COUNTED_DIFFERENTIATE, COUNTED_FORMULA, COUNTED };
+enum { COUNT_OUTSIDE = COUNTED * COUNT_BLOCK }; /* then one for each input */
 
 typedef int (*predict_function)(const void *x, size_t rows, size_t x_stride, void *y, size_t y_stride);
+/* Outputs and derivatives in double, as P_gradient_batch of the exported source: 0 if all of them are finite. */
+typedef int (*gradient_function)(const double *x, size_t rows, size_t x_stride, double *y, size_t y_stride, double *slopes,
+                                 size_t slopes_stride);
 /* Operators of an ONNX graph, one after another: 0, or not where there is no memory. */
 typedef int (*chain_function)(void **kernels, int count, int64_t rows, const void *x, void *y);
 
@@ -26,14 +31,17 @@ typedef struct {
     void **kernels;
     int64_t chained;           /* rows up to which the chain is used */
     int32_t kernel_count;
+    gradient_function gradient; /* or NULL */
+    const void *formula;       /* the answer to GetFormula without formats, which belongs to the caller; or NULL */
+    int64_t formula_length;
     int32_t inputs, outputs;
     int32_t single;            /* whether x and y are float */
     int32_t classes;           /* 0: not a classifier */
-    int64_t max_rows;
+    int64_t max_rows, max_gradient_rows;
     const char *labels;        /* of the classes, one after another, each ended by 0 */
     const void *low[2], *high[2]; /* the training range of each input, for rows of double [0] and float [1] */
     int64_t *counters;         /* of answered requests */
-    double cost;               /* nanoseconds for a row: a moving average */
+    double cost, gradient_cost; /* nanoseconds for a row: moving averages */
 } served_model;
 
 typedef struct model_table model_table;
@@ -42,6 +50,9 @@ typedef struct model_table model_table;
 model_table *table_new(const served_model *models, size_t count);
 model_table *table_retain(model_table *table);
 void table_release(model_table *table);
+
+/* Read a version, 1 to 999999999 without leading zeros, or none, which is 0: whether it is one. */
+int table_version(const uint8_t *text, size_t length, int64_t *version);
 
 /* The model of a name, by version or, with version 0, the newest; NULL if there is none. */
 served_model *table_find(const model_table *table, const uint8_t *name, size_t length, int64_t version);

@@ -2,7 +2,7 @@
  *
  *     socket -> connection.c (TLS, buffers) -> http2.c (nghttp2) -> grpc_call.c (framing, deadlines, status)
  *            -> infer.c, where a C model answers on this thread
- *            -> call_queue.c otherwise: other threads take the call, and their answers come back as commands
+ *            -> call_queue.c otherwise: other threads take the call, and answer by call_commands.c
  *
  * A connection, its streams and the table of models belong to the loop's thread alone. A `call` is what other threads
  * may hold of a stream; it outlives the stream. Times are nanoseconds of CLOCK_MONOTONIC. */
@@ -57,6 +57,15 @@ typedef struct message_node {
     size_t length;
     uint8_t data[];
 } message_node;
+
+/* What it takes: also a message without content takes some. */
+static inline size_t message_cost(const message_node *node)
+{
+    return sizeof *node + node->length;
+}
+
+/* Bytes of a stream's messages: to be sent, with which its thread waits; received, with which its peer does. */
+enum { MOST_UNSENT = 1 << 20, MOST_WAITING = 1 << 20 };
 
 /* A call as other threads see it. Who has a reference may read what is set before it was queued; `stream` is the
  * loop's, and what follows `changed` is guarded by the server's lock. */
@@ -148,8 +157,10 @@ typedef struct {
 struct kanserve_server {
     kanserve_config config;
     path_entry *paths;
-    int path_count, infer_path;
+    int path_count;
     model_table *table;
+    kanserve_local local; /* NULL: other threads take what the loop does not answer */
+    void *local_context;
     const tls_functions *tls_functions; /* NULL: no TLS */
     tls_context *tls;
     int epoll, wake, listeners[8];
@@ -194,6 +205,12 @@ static inline void let_go(kanserve_server *server, size_t bytes)
     atomic_fetch_sub_explicit(&server->held, bytes, memory_order_relaxed);
 }
 
+/* Whether a call comes after the server was told to take no new work. */
+static inline int is_late(const stream *one)
+{
+    return atomic_load(&one->owner->server->state) != RUNNING;
+}
+
 /* connection.c */
 connection *connection_new(kanserve_server *server, int fd, int unix_socket, const char *peer);
 void connection_read(connection *owner);
@@ -220,8 +237,12 @@ void call_data(stream *one, const uint8_t *data, size_t length);
 void call_end(stream *one);
 void call_keep(stream *one);
 void call_gone(stream *one);
-void call_rows(kanserve_call *call, const byte_buffer *y, int64_t computed);
+void call_refuse_full(stream *one);
 void frame_message(byte_buffer *to, const void *data, size_t length);
+
+/* answers.c */
+int answer_call(stream *one, const uint8_t *message, size_t length);
+void call_rows(kanserve_call *call, const byte_buffer *y, int64_t computed);
 
 /* compression.c */
 int inflate_message(int encoding, const uint8_t *data, size_t length, size_t most, byte_buffer *to);
@@ -237,6 +258,9 @@ void queue_wake(kanserve_server *server);
 void queue_check(kanserve_server *server, int64_t now);
 void call_release(kanserve_call *call);
 void free_queues(kanserve_server *server);
+void signal_loop(kanserve_server *server);
+
+/* call_commands.c */
 void run_commands(kanserve_server *server);
 
 /* event_loop.c */

@@ -28,11 +28,12 @@ typedef struct {
     int64_t bounds[BUCKETS - 1]; /* the upper ends of the metrics' buckets, inclusive, in nanoseconds */
 } kanserve_config;
 
+enum { ANSWERS_INFER = 1, ANSWERS_DIFFERENTIATE, ANSWERS_FORMULA };
 enum { PATH_UNARY, PATH_STREAM }; /* a stream is handed out before its first message */
 
 typedef struct {
     int32_t kind;
-    int32_t infers;          /* ModelInfer */
+    int32_t answers;         /* which call the loop may answer itself: one of ANSWERS_*, or 0 */
     int32_t refusable;       /* refused while the queue is full */
     int32_t aside;           /* waits in a queue of its own, that of QUEUE_ASIDE */
     int64_t patience;        /* nanoseconds until the message must be there */
@@ -71,6 +72,13 @@ typedef struct {
 /* Of nghttp2 and zlib. */
 const char *kanserve_library_versions(void);
 
+/* Answers a call on the loop's thread, where nobody takes calls from the queues: the status, with the message in `answer`
+ * or the reason in `reason`; or ANSWER_AND_STAY, for a stream that stays open after this message. */
+enum { ANSWER_AND_STAY = -1 };
+typedef int (*kanserve_local)(void *context, int path, const uint8_t *message, size_t length, byte_buffer *answer,
+                              char *reason, size_t size);
+void kanserve_answer_locally(kanserve_server *server, kanserve_local answer, void *context);
+
 /* NULL without memory. The paths are copied. */
 kanserve_server *kanserve_new(const kanserve_config *config, const char *const *names, const kanserve_path *paths,
                               int count);
@@ -99,6 +107,9 @@ void kanserve_taken(kanserve_server *server);
 /* The calls in the main queue or just taken from it. */
 int kanserve_queued(kanserve_server *server);
 int64_t kanserve_refused(kanserve_server *server, int why);
+/* The bytes of all messages under way, and the open connections. */
+int64_t kanserve_held(kanserve_server *server);
+int64_t kanserve_connections(kanserve_server *server);
 
 /* Answer a unary call, and give it back. */
 void kanserve_answer(kanserve_call *call, const void *data, size_t length);

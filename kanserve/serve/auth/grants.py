@@ -78,11 +78,16 @@ def table(settings: Settings) -> "Access":
     """The access rules of a server; InputError for a grant that cannot work. Logs warnings about risky settings."""
     for grant in settings.access:
         _check(grant, settings)
-    anonymous: tuple[Role, ...] = () if settings.access else ("predict", "read")
-    if settings.anonymous is not None:
-        anonymous = settings.anonymous
+    anonymous = anonymous_roles(settings)
     _warn(settings, anonymous)
     return _Rules(anonymous, settings.access) if settings.access else _Anonymous(anonymous)
+
+
+def anonymous_roles(settings: Settings) -> tuple[Role, ...]:
+    """What a caller without credentials may do."""
+    if settings.anonymous is not None:
+        return settings.anonymous
+    return () if settings.access else ("predict", "read")
 
 
 class _Anonymous:
@@ -94,9 +99,6 @@ class _Anonymous:
     def check(self, method: str, context: Any) -> None:
         if method not in self._open:
             raise _refusal(method)
-
-    def is_open(self, method: str) -> bool:
-        return method in self._open
 
 
 class _Rules:
@@ -127,9 +129,6 @@ class _Rules:
             raise _refusal(method)
         everything = not all(grant.models for grant in able)
         return Allowed(able[0].name, None if everything else frozenset(name for grant in able for name in grant.models))
-
-    def is_open(self, method: str) -> bool:
-        return method in self._public
 
     def _by_token(self, context: Any) -> list[Grant]:
         shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]

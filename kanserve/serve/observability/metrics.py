@@ -69,7 +69,9 @@ class Metrics:
     def __init__(self, worker: int = 0) -> None:
         self.gauges: Callable[[], Mapping[str, float]] = dict
         self.computing: Callable[[], Mapping[str, int]] = dict
-        self.native: Callable[[], Iterable[tuple[tuple[str, int], dict[str, Any], NDArray[np.intp] | None]]] = tuple
+        self.native: Callable[
+            [], Iterable[tuple[tuple[str, str, str, int], dict[str, Any], NDArray[np.intp] | None]]
+        ] = tuple
         self.refusals: Callable[[], Mapping[str, int]] = dict
         self._worker = worker
         self._lock = threading.Lock()
@@ -175,7 +177,7 @@ class Metrics:
             }
             calls = [
                 {
-                    "of": [_INFERENCE_SERVICE, "ModelInfer", *key, "OK"],
+                    "of": [*key, "OK"],
                     **series,
                     "last": (series["last"] + ahead) // 1_000_000,
                 }
@@ -184,8 +186,8 @@ class Metrics:
             ]
             calls += [_refused_calls(code, number) for code, number in refusals.items() if number]
             outside = [
-                {"of": list(key), "features": self._features(*key, len(rows)), "rows": rows.tolist()}
-                for key, _, rows in native
+                {"of": [name, version], "features": self._features(name, version, len(rows)), "rows": rows.tolist()}
+                for (_, _, name, version), _, rows in native
                 if rows is not None
             ]
         snapshot["calls"] = _added([snapshot["calls"], calls])

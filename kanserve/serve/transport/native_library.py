@@ -13,7 +13,13 @@ from kanserve import native
 BUCKETS, STAGES = 16, 5
 COUNT_ROWS, COUNT_LAST, COUNT_NANOSECONDS = 0, 1, 2
 COUNT_BUCKETS = COUNT_NANOSECONDS + STAGES
-COUNT_OUTSIDE = COUNT_BUCKETS + STAGES * BUCKETS
+COUNT_BLOCK = COUNT_BUCKETS + STAGES * BUCKETS
+COUNTED = (
+    "ModelInfer",
+    "Differentiate",
+    "GetFormula",
+)  # the calls that the loop answers, each with a block of counters
+COUNT_OUTSIDE = len(COUNTED) * COUNT_BLOCK
 PATH_UNARY, PATH_STREAM = range(2)
 EVENT_NONE, EVENT_CALL, EVENT_ROWS, EVENT_GONE, EVENT_POSTED, EVENT_END = range(6)
 QUEUE_MAIN, QUEUE_ASIDE = range(2)
@@ -32,16 +38,21 @@ class ServedModel(Structure):
         ("kernels", c_void_p),
         ("chained", c_int64),
         ("kernel_count", c_int32),
+        ("gradient", c_void_p),
+        ("formula", c_char_p),
+        ("formula_length", c_int64),
         ("inputs", c_int32),
         ("outputs", c_int32),
         ("single", c_int32),
         ("classes", c_int32),
         ("max_rows", c_int64),
+        ("max_gradient_rows", c_int64),
         ("labels", c_char_p),
         ("low", c_void_p * 2),
         ("high", c_void_p * 2),
         ("counters", c_void_p),
         ("cost", c_double),
+        ("gradient_cost", c_double),
     )
 
 
@@ -66,7 +77,7 @@ class Config(Structure):
 class Path(Structure):
     _fields_ = (
         ("kind", c_int32),
-        ("infers", c_int32),
+        ("answers", c_int32),
         ("refusable", c_int32),
         ("aside", c_int32),
         ("patience", c_int64),
@@ -108,6 +119,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "end_threads": (None, (c_void_p,)),
     "queued": (c_int, (c_void_p,)),
     "refused": (c_int64, (c_void_p, c_int)),
+    "held": (c_int64, (c_void_p,)),
+    "connections": (c_int64, (c_void_p,)),
     "answer": (None, (c_void_p, c_char_p, c_size_t)),
     "answer_rows": (None, (c_void_p, c_void_p, c_size_t, c_int64)),
     "finish": (None, (c_void_p, c_int, c_char_p, c_size_t, c_char_p, c_size_t)),
@@ -126,7 +139,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 # These never block, and take less time than releasing the GIL and taking it again.
-_KEEP_GIL = ("taken", "post", "queued", "refused", "gone", "notify", "retain")
+_KEEP_GIL = ("taken", "post", "queued", "refused", "held", "connections", "gone", "notify", "retain")
 
 _logger = logging.getLogger(__name__)
 

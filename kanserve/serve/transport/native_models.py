@@ -14,6 +14,7 @@ from kanserve.serve.models.catalog import Catalog, Model
 from kanserve.serve.rpc.range_violations import bounds
 from kanserve.serve.transport.native_library import (
     BUCKETS,
+    COUNT_BLOCK,
     COUNT_BUCKETS,
     COUNT_LAST,
     COUNT_NANOSECONDS,
@@ -46,6 +47,7 @@ class NativeModels:
         self._lock = Lock()
         self._by_number: dict[int, Model] = {}
         self._counted: dict[int, _Counted] = {}  # by the number of a load
+        self._formulas: dict[int, bytes] = {}  # answers to GetFormula, by the number of a load
         self._before: dict[Key, Counters] = {}  # of loads that nothing uses any more
         self._ended = False
 
@@ -70,7 +72,10 @@ class NativeModels:
                 kept.append(self._describe(entry, model, newest))
             by_number = {model.number: model for model, _ in models}
             self._by_number = {**self._by_number, **by_number}
+            formulas = self._formulas
+            self._formulas = {number: formula for number, formula in formulas.items() if number in by_number}
             self._library.publish(self._server, table, len(models))
+            del formulas  # the loop used them until now
             self._by_number = by_number  # what was replaced is freed when its last call ends
             now = time.monotonic()
             for number, counted in list(self._counted.items()):
@@ -79,6 +84,14 @@ class NativeModels:
                     if now - counted.retired > _IN_USE:
                         del self._counted[number]
                         self._add(counted)
+
+    def keep_formula(self, catalog: Catalog, model: Model, answer: bytes) -> None:
+        """Let the loop give this answer to GetFormula from now on, if the model is still the one of this catalog."""
+        with self._lock:
+            if model.number in self._formulas or self._by_number.get(model.number) is not model:
+                return
+            self._formulas[model.number] = answer
+        self.publish(catalog)
 
     def end(self) -> None:
         """Publish no more: the loop is about to end."""
@@ -103,9 +116,10 @@ class NativeModels:
         if before is None:
             self._before[counted.key] = calls.copy()
             return
-        last = max(before[COUNT_LAST], calls[COUNT_LAST])
+        lasts = slice(COUNT_LAST, None, COUNT_BLOCK)
+        latest = np.maximum(before[lasts], calls[lasts])
         before += calls
-        before[COUNT_LAST] = last
+        before[lasts] = latest
 
     def _describe(self, entry: ServedModel, model: Model, newest: bool) -> tuple[Any, ...]:
         """Fill in an entry; returns what must stay alive while it is copied."""
@@ -136,6 +150,13 @@ class NativeModels:
                 field[place] = array.ctypes.data
         entry.counters = counted.counters.ctypes.data
         entry.cost = _first_guess(model)
+        entry.gradient_cost = 4 * entry.cost
+        if getattr(model.backend, "differentiates", False):
+            entry.gradient = model.backend.gradient_address  # type: ignore[attr-defined]  # it has derivatives
+        entry.max_gradient_rows = model.max_differentiated_rows
+        formula = self._formulas.get(model.number)
+        if formula is not None:
+            entry.formula, entry.formula_length = formula, len(formula)
         return labels, arrays, ctypes.addressof(entry)
 
 
@@ -145,8 +166,8 @@ def _first_guess(model: Model) -> float:
 
 
 def as_series(counters: Counters) -> dict[str, Any]:
-    """Counters as an entry of a metrics snapshot has them, without its labels."""
-    buckets = counters[COUNT_BUCKETS:COUNT_OUTSIDE].reshape(STAGES, BUCKETS)
+    """The counters of one kind of call as an entry of a metrics snapshot has them, without its labels."""
+    buckets = counters[COUNT_BUCKETS:COUNT_BLOCK].reshape(STAGES, BUCKETS)
     return {
         "rows": int(counters[COUNT_ROWS]),
         "last": int(counters[COUNT_LAST]),

@@ -14,37 +14,28 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
-from queue import SimpleQueue
+from functools import partial
 from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
 
-from kanserve.errors import ConflictError, InputError
+from kanserve.errors import ConflictError, InputError, KanserveError
 from kanserve.inference import wire
 from kanserve.serve import sockets
-from kanserve.serve.auth.grants import NEEDS
-from kanserve.serve.observability.metrics import BOUNDS, Metrics
+from kanserve.serve.observability.metrics import Metrics
 from kanserve.serve.rpc import routes
 from kanserve.serve.rpc.pipeline import Pipeline
 from kanserve.serve.scheduling.jobs import Job
-from kanserve.serve.scheduling.receive_timeout import BRIEF, PATIENCE
 from kanserve.serve.scheduling.thread_pool import ThreadPool
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import ServerState
 from kanserve.serve.transport import native_library as native
 from kanserve.serve.transport.native_context import AbortedError, NativeContext, message_bytes
 from kanserve.serve.transport.native_models import NativeModels, as_series
+from kanserve.serve.transport.native_queue import ANSWERED, FORMULA, NativeQueue, is_open
+from kanserve.v1 import formula_pb2
 
-INLINE_BUDGET = 200_000  # nanoseconds that a request may compute on the loop's thread
-GREETING_SECONDS = 10.0  # until TLS is agreed on and the client's first frame is there
-WRITE_SECONDS = 60.0  # in which a client must take some of what it is sent
-PING_ANSWER_SECONDS = 20.0
-LINGER_SECONDS = 1.0  # in which a connection that the server closes is still read, so that the client gets the reason
-_INFER = f"/{wire.SERVICE_NAME}/ModelInfer"
-_STREAMS = ("ModelStreamInfer", "ServerReflectionInfo")  # handed over before their first message
-_ASIDE = (*_STREAMS, "ExportSource", "Watch", *routes.CHANGES)  # and health: they have threads of their own
-_PATIENT = ("ModelInfer", "Differentiate")  # large messages may take a while
 _SMALL = 2**16  # bytes of rows, which are copied: that takes less time than a view
 _TYPES = (np.dtype("<f8"), np.dtype("<f4"))
 _LOOK = 0.002  # seconds between checks for calls that are being taken from the queue
@@ -57,70 +48,6 @@ class _Details(NamedTuple):
 
     method: str
     invocation_metadata: Any
-
-
-class NativeQueue:
-    """The queue from which the thread pool takes its work: calls that the loop hands over, and jobs of Python."""
-
-    def __init__(self, library: Any, settings: Settings, held: int) -> None:
-        self.library = library
-        self.paths, self.guarded = tuple(NEEDS), bool(settings.access)
-        config = native.Config(
-            max_message=settings.max_message_bytes,
-            max_held=held,
-            inline_budget=INLINE_BUDGET,
-            keepalive=round(settings.keepalive_seconds * 1e9),
-            greeting_time=round(GREETING_SECONDS * 1e9),
-            write_time=round(WRITE_SECONDS * 1e9),
-            ping_time=round(PING_ANSWER_SECONDS * 1e9),
-            linger_time=round(LINGER_SECONDS * 1e9),
-            max_streams=max(routes.STREAMS, 2 * settings.queue),
-            max_metadata=routes.METADATA_BYTES,
-            queue=settings.queue,
-            hand_out_rows=1,
-            bounds=(ctypes.c_int64 * len(BOUNDS))(*BOUNDS),
-        )
-        names = (ctypes.c_char_p * len(self.paths))(*(path.encode() for path in self.paths))
-        paths = (native.Path * len(self.paths))(*(_path(path, self.guarded) for path in self.paths))
-        self.early = [path.kind == native.PATH_STREAM for path in paths]
-        self.server = library.new(ctypes.byref(config), names, paths, len(paths))
-        if not self.server:
-            raise MemoryError
-        self.dispatch: Callable[[native.Event], Job | None] = _drop
-        self._posted: SimpleQueue[Job | None] = SimpleQueue()
-        self._here = threading.local()
-
-    def get(self) -> Job | None:
-        """The next job, or None for a thread that is to end; waits for it."""
-        try:
-            event, reference = self._here.event
-        except AttributeError:
-            event = native.Event()
-            reference = ctypes.byref(event)
-            self._here.event = event, reference
-        while True:
-            kind = self.library.next(self.server, native.QUEUE_MAIN, reference)
-            if kind == native.EVENT_POSTED:
-                return self._posted.get()
-            if kind == native.EVENT_END:
-                return None
-            try:
-                job = self.dispatch(event)
-            finally:
-                self.library.taken(self.server)
-            if job is not None:
-                return job
-
-    def put(self, job: Job | None) -> None:
-        self._posted.put(job)
-        self.library.post(self.server)
-
-    def qsize(self) -> int:
-        return self._posted.qsize() + self.uncounted()
-
-    def uncounted(self) -> int:
-        """The calls that the thread pool has not counted yet."""
-        return int(self.library.queued(self.server))
 
 
 class NativeTransport:
@@ -155,8 +82,7 @@ class NativeTransport:
 
     def start(self) -> None:
         state = self._state
-        # With grants or observers every call goes through Python, which knows them.
-        if not state.observers and state.access.is_open(_INFER):
+        if any(is_open(path, state.settings) for path in ANSWERED):
             self._meters.native = self._counts
             self._unsubscribe = state.table.subscribe(self._models.publish)
             self._models.publish(state.catalog)
@@ -258,8 +184,19 @@ class NativeTransport:
             requests = context.requests()
         else:
             requests = iter((message_bytes(event.message or 0, event.length),))
+        if details.method == FORMULA and is_open(FORMULA, self._state.settings):
+            message = message_bytes(event.message or 0, event.length)
+            requests, context.answered = iter((message,)), partial(self._keep_formula, message)
         behavior = handler.stream_stream if handler.response_streaming else handler.stream_unary
         return behavior, (handler, requests, context)
+
+    def _keep_formula(self, message: bytes, answer: bytes) -> None:
+        """Let the loop answer such a call from now on."""
+        request, catalog = formula_pb2.GetFormulaRequest.FromString(message), self._state.catalog
+        with suppress(KanserveError):
+            if not request.formats:
+                model = catalog.find(request.model_name, request.model_version)
+                self._models.keep_formula(catalog, model, answer)
 
     def _predict(self, event: native.Event) -> None:
         """Answer rows that the loop has decoded."""
@@ -280,53 +217,16 @@ class NativeTransport:
         size = y.nbytes
         library.answer_rows(call, y.tobytes() if size <= _SMALL else y.ctypes.data, size, computed)
 
-    def _counts(self) -> Iterator[tuple[tuple[str, int], dict[str, Any], Any]]:
-        """What the loop has counted: version, series, and the rows outside of each input or None."""
+    def _counts(self) -> Iterator[tuple[tuple[str, str, str, int], dict[str, Any], Any]]:
+        """What the loop has counted: call and version, series, and the rows outside of each input or None."""
         names = {key: 0 for key in self._state.catalog.contents}
         for key, counters, current in self._models.counts(names):
             outside = counters[native.COUNT_OUTSIDE :]
-            yield key, as_series(counters), outside if current and outside.any() else None
-
-
-def native_queue(settings: Settings, held: int) -> NativeQueue | None:
-    """The queue of the native transport, if the settings want it; InputError if it is wanted and was not built."""
-    if settings.transport == "grpcio" or (settings.transport == "auto" and os.environ.get("KANSERVE_NATIVE") == "0"):
-        return None
-    library = native.library()
-    if library is None:
-        if settings.transport == "native":
-            raise InputError(
-                "The native transport was not built: install a C compiler and the headers of nghttp2, OpenSSL and zlib "
-                "(on Debian gcc, libnghttp2-dev, libssl-dev, zlib1g-dev), then kanserve again. Or serve with grpcio."
-            )
-        return None
-    return NativeQueue(library, settings, held)
-
-
-def count_refusals(queue: NativeQueue, meters: Metrics) -> None:
-    """Let the metrics know of the calls that the loop refuses."""
-    meters.refusals = lambda: {
-        code: int(queue.library.refused(queue.server, why))
-        for code, why in (
-            ("RESOURCE_EXHAUSTED", native.REFUSED_QUEUE),
-            ("UNAVAILABLE", native.REFUSED_DRAINING),
-            ("DEADLINE_EXCEEDED", native.REFUSED_DEADLINE),
-        )
-    }
-
-
-def _path(path: str, guarded: bool) -> native.Path:
-    """How the loop treats a call. With grants all but public calls are handed over before their message comes, so that
-    nothing is received from those who may not call."""
-    service, _, method = path[1:].partition("/")
-    ours = service in (wire.SERVICE_NAME, wire.FORMULA_SERVICE_NAME)
-    return native.Path(
-        kind=native.PATH_STREAM if method in _STREAMS or (guarded and NEEDS[path]) else native.PATH_UNARY,
-        infers=method == "ModelInfer",
-        refusable=ours and method not in routes.CHANGES,
-        aside=method in _ASIDE or service == wire.HEALTH_SERVICE_NAME,
-        patience=PATIENCE if method in _PATIENT else BRIEF,
-    )
+            for number, method in enumerate(native.COUNTED):
+                block = counters[number * native.COUNT_BLOCK : (number + 1) * native.COUNT_BLOCK]
+                service = wire.SERVICE_NAME if number == 0 else wire.FORMULA_SERVICE_NAME
+                seen = outside if number == 0 and current and outside.any() else None
+                yield (service, method, *key), as_series(block), seen
 
 
 def _answer(behavior: Any, handler: Any, requests: Iterator[bytes], context: NativeContext) -> None:
@@ -365,7 +265,3 @@ def _stream(responses: Iterator[Any], serialize: Callable[[Any], bytes], context
         close = getattr(responses, "close", None)
         if close is not None:
             close()
-
-
-def _drop(event: native.Event) -> Job | None:
-    raise AssertionError("a call came before the server had started")

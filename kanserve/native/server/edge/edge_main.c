@@ -148,7 +148,8 @@ static int64_t *describe(served_model *to)
     int64_t *counters = calloc((size_t)(COUNT_OUTSIDE + model->inputs), sizeof *counters);
     *to = (served_model){.name = model->name, .version = atoll(model->version), .newest = 1, .predict = model->predict,
                          .inputs = model->inputs, .outputs = model->outputs, .single = model->single,
-                         .classes = model->classes, .max_rows = model->max_rows, .labels = model->labels,
+                         .classes = model->classes, .max_rows = model->max_rows, .gradient = model->gradient,
+                         .max_gradient_rows = model->max_gradient_rows, .labels = model->labels,
                          .low = {model->low, model->low_single}, .high = {model->high, model->high_single},
                          .counters = counters, .cost = 1};
     return counters;

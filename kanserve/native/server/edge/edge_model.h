@@ -24,8 +24,7 @@ typedef struct {
     const float *low_single, *high_single;
     int64_t max_rows, max_gradient_rows;
     predict_function predict;
-    /* As P_gradient_batch of the exported source; NULL without derivatives in double. */
-    int (*gradient)(const double *x, size_t rows, size_t x_stride, double *y, size_t y_stride, double *dy_dx, size_t stride);
+    gradient_function gradient;
     int (*selftest)(double *error); /* 0 if the golden rows come out right */
     const edge_answer *answers;
     size_t answer_count;

@@ -1,6 +1,5 @@
 #include "edge_services.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,8 +37,9 @@ static const int64_t PATIENCE = 60000000000LL;
 
 void edge_paths(kanserve_path *paths)
 {
-    for (int i = 0; i < EDGE_PATHS; i++)
-        paths[i] = (kanserve_path){.kind = PATH_UNARY, .infers = i == INFER, .patience = PATIENCE};
+    for (int i = 0; i < EDGE_PATHS; i++) paths[i] = (kanserve_path){.kind = PATH_UNARY, .patience = PATIENCE};
+    paths[INFER].answers = ANSWERS_INFER;
+    paths[DIFFERENTIATE].answers = ANSWERS_DIFFERENTIATE;
 }
 
 static int same(const proto_field *field, const char *text)
@@ -59,8 +59,8 @@ static int broken(char *reason, size_t size)
 }
 
 /* Read the name and the version of a request, in its first two fields: OK, or the status if they are of another model.
- * The last text of field 3, if there is one, goes to `third`; more[0] and on are the rows of field 3. */
-static int read_model(const edge_state *state, const uint8_t *message, size_t length, proto_field *third, int *thirds,
+ * The last field 3, of which there are `thirds`, goes to `third`. */
+static int check_model(const edge_state *state, const uint8_t *message, size_t length, proto_field *third, int *thirds,
                       char *reason, size_t size)
 {
     proto_cursor cursor = {message, message + length};
@@ -113,7 +113,7 @@ static int get_formula(const edge_state *state, const uint8_t *message, size_t l
 {
     proto_field format;
     int formats;
-    int status = read_model(state, message, length, &format, &formats, reason, size);
+    int status = check_model(state, message, length, &format, &formats, reason, size);
     if (status) return status;
     if (!find_answer(state, GET_FORMULA, NULL)) {
         snprintf(reason, size, "The formula of '%s' was too large to be exported.", state->model->name);
@@ -123,94 +123,21 @@ static int get_formula(const edge_state *state, const uint8_t *message, size_t l
     return prepared(state, GET_FORMULA, formats ? &format : NULL, answer, reason, size);
 }
 
-/* The rows of a Float64Array: a copy in doubles, or NULL with the reason. */
-static double *read_rows(const edge_state *state, const proto_field *array, int64_t *rows, char *reason, size_t size)
+/* A call that the loop could not read as one of Differentiate, or not answer. */
+static int refuse_derivatives(const edge_state *state, const uint8_t *message, size_t length, char *reason, size_t size)
 {
     const edge_model *model = state->model;
-    proto_cursor cursor = {array->data, array->data + array->length};
-    proto_field field, shape = {0}, values = {0};
-    uint64_t count = 0, columns = 0;
-    while (proto_next(&cursor, &field)) {
-        if (field.number == 1 && field.type == WIRE_BYTES) shape = field;
-        if (field.number == 2 && field.type == WIRE_BYTES) values = field;
-    }
-    proto_cursor dimensions = {shape.data, shape.data + shape.length};
-    if (!cursor.at || !shape.data || !proto_varint(&dimensions, &count) || !proto_varint(&dimensions, &columns) ||
-        dimensions.at != dimensions.end || columns != (uint64_t)model->inputs ||
-        count > (uint64_t)model->max_gradient_rows || values.length != count * columns * sizeof(double)) {
-        snprintf(reason, size, "rows must be 0 to %lld rows of %d numbers, as [rows, %d] and their bytes.",
-                 (long long)model->max_gradient_rows, model->inputs, model->inputs);
-        return NULL;
-    }
-    double *x = malloc(values.length + 1);
-    if (x && values.length) memcpy(x, values.data, values.length);
-    *rows = (int64_t)count;
-    return x;
-}
-
-static void add_array(byte_buffer *to, uint32_t number, const uint64_t *shape, int dimensions, const double *values)
-{
-    size_t inner = 0, count = 1;
-    for (int i = 0; i < dimensions; i++) {
-        inner += proto_varint_size(shape[i]);
-        count *= shape[i];
-    }
-    size_t bytes = count * sizeof(double);
-    proto_add_head(to, number, 1 + proto_varint_size(inner) + inner + 1 + proto_varint_size(bytes) + bytes);
-    proto_add_head(to, 1, inner);
-    for (int i = 0; i < dimensions; i++) proto_add_varint(to, shape[i]);
-    proto_add_bytes(to, 2, values, bytes);
-}
-
-static int is_outside(const edge_model *model, const double *row)
-{
-    for (int i = 0; i < model->inputs; i++)
-        if (!(row[i] >= model->low[i] && row[i] <= model->high[i])) return 1;
-    return 0;
-}
-
-static void add_outside(const edge_model *model, const double *x, int64_t rows, byte_buffer *answer)
-{
-    size_t length = 0;
-    for (int64_t row = 0; row < rows; row++)
-        if (is_outside(model, x + row * model->inputs)) length += proto_varint_size((uint64_t)row);
-    if (!length) return;
-    proto_add_head(answer, 5, length);
-    for (int64_t row = 0; row < rows; row++)
-        if (is_outside(model, x + row * model->inputs)) proto_add_varint(answer, (uint64_t)row);
-}
-
-static int differentiate(const edge_state *state, const uint8_t *message, size_t length, byte_buffer *answer,
-                         char *reason, size_t size)
-{
-    const edge_model *model = state->model;
-    proto_field array = {0};
-    int arrays;
-    int64_t rows = 0;
-    int status = read_model(state, message, length, &array, &arrays, reason, size);
+    proto_field third;
+    int thirds;
+    int status = check_model(state, message, length, &third, &thirds, reason, size);
     if (status) return status;
     if (!model->gradient) {
         snprintf(reason, size, "'%s' was exported without derivatives in double.", model->name);
         return UNIMPLEMENTED;
     }
-    if (arrays > 1) return broken(reason, size);
-    double *x = read_rows(state, &array, &rows, reason, size);
-    if (!x) return INVALID_ARGUMENT;
-    size_t inputs = (size_t)model->inputs, outputs = (size_t)model->outputs, each = outputs * inputs;
-    double *y = malloc(((size_t)rows + 1) * (outputs + each) * sizeof *y);
-    if (y) {
-        double *slopes = y + (size_t)rows * outputs;
-        if (rows) model->gradient(x, (size_t)rows, inputs, y, outputs, slopes, each);
-        proto_add_bytes(answer, 1, model->name, strlen(model->name));
-        proto_add_bytes(answer, 2, model->version, strlen(model->version));
-        add_array(answer, 3, (uint64_t[]){(uint64_t)rows, outputs}, 2, y);
-        add_array(answer, 4, (uint64_t[]){(uint64_t)rows, outputs, inputs}, 3, slopes);
-        add_outside(model, x, rows, answer);
-    }
-    answer->failed |= !y;
-    free(y);
-    free(x);
-    return OK;
+    snprintf(reason, size, "rows must be 1 to %lld rows of %d numbers, as [rows, %d] and their bytes.",
+             (long long)model->max_gradient_rows, model->inputs, model->inputs);
+    return INVALID_ARGUMENT;
 }
 
 static int64_t calls(const edge_state *state)
@@ -258,7 +185,7 @@ static int refuse_inference(const edge_state *state, const uint8_t *message, siz
     const edge_model *model = state->model;
     proto_field third;
     int thirds;
-    int status = read_model(state, message, length, &third, &thirds, reason, size);
+    int status = check_model(state, message, length, &third, &thirds, reason, size);
     if (status) return status;
     snprintf(reason, size,
              "The request must have one input 'x', FP64 or FP32, raw or typed, of shape [rows, %d] with 1 to %lld rows, no "
@@ -278,19 +205,19 @@ int edge_answer_call(void *context, int path, const uint8_t *message, size_t len
     case LIVE: buffer_add(answer, "\x08\x01", 2); return OK;
     case READY: buffer_add(answer, ready, state->draining ? 0 : 2); return OK;
     case MODEL_READY:
-        status = read_model(state, message, length, &third, &thirds, reason, size);
+        status = check_model(state, message, length, &third, &thirds, reason, size);
         if (status == INVALID_ARGUMENT) return status;
         if (status == OK && !state->draining) buffer_add(answer, "\x08\x01", 2);
         return OK;
     case MODEL_METADATA:
     case MODEL_CONFIG:
-        status = read_model(state, message, length, &third, &thirds, reason, size);
+        status = check_model(state, message, length, &third, &thirds, reason, size);
         return status ? status : prepared(state, path, NULL, answer, reason, size);
     case SERVER_METADATA:
     case INDEX: return prepared(state, path, NULL, answer, reason, size);
     case STATISTICS: statistics(state, answer); return OK;
     case GET_FORMULA: return get_formula(state, message, length, answer, reason, size);
-    case DIFFERENTIATE: return differentiate(state, message, length, answer, reason, size);
+    case DIFFERENTIATE: return refuse_derivatives(state, message, length, reason, size);
     case HEALTH_CHECK:
     case HEALTH_WATCH: /* SERVING is 1, NOT_SERVING 2 */
         buffer_add(answer, state->draining ? "\x08\x02" : "\x08\x01", 2);

@@ -1,0 +1,174 @@
+/* Answers on the loop's thread: inferences of C models, their derivatives, formulas that are known as bytes, and all calls
+ * of an edge server. */
+
+#include "server.h"
+
+#include "formula_calls.h"
+
+static void count_answer(const kanserve_server *server, int64_t *counters, int64_t rows, int64_t ended,
+                         const int64_t stages[STAGES])
+{
+    counters[COUNT_ROWS] += rows;
+    counters[COUNT_LAST] = ended;
+    for (int stage = 0; stage < STAGES; stage++) {
+        int bucket = 0;
+        while (bucket < BUCKETS - 1 && stages[stage] > server->config.bounds[bucket]) bucket++;
+        counters[COUNT_NANOSECONDS + stage] += stages[stage];
+        counters[COUNT_BUCKETS + stage * BUCKETS + bucket]++;
+    }
+}
+
+/* Put the length before the message that `out` holds after five bytes, and send it: its size, or -1 if it cannot be. */
+static int64_t send_message(stream *one, int stay)
+{
+    kanserve_server *server = one->owner->server;
+    size_t size = one->out.failed ? 0 : buffer_length(&one->out) - 5;
+    if (one->out.failed || size > (size_t)server->config.max_message) {
+        buffer_free(&one->out);
+        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The answer is larger than the server sends.", NULL);
+        return -1;
+    }
+    uint8_t *prefix = one->out.data + one->out.start;
+    for (int i = 0; i < 4; i++) prefix[4 - i] = (uint8_t)(size >> 8 * i);
+    hold(server, size + 5);
+    if (stay)
+        http2_resume(one);
+    else
+        http2_answer(one);
+    return (int64_t)size;
+}
+
+static void count_call(const kanserve_server *server, stream *one, served_model *model, int kind, int64_t rows,
+                       int64_t begun, int64_t decoded, int64_t computed)
+{
+    int64_t ended = one->answered;
+    int64_t stages[STAGES] = {begun - one->arrived, decoded - begun, computed - decoded, ended - computed, ended - one->arrived};
+    count_answer(server, model->counters + kind * COUNT_BLOCK, rows, ended, stages);
+}
+
+/* Write and send the answer to rows. `begun` is when they were read, `decoded` and `computed` when the model began and
+ * ended; `counts`: the model's counters are still there. */
+static void answer_rows(stream *one, const infer_request *request, const void *y, int64_t begun, int64_t decoded,
+                        int64_t computed, int counts)
+{
+    kanserve_server *server = one->owner->server;
+    int64_t *counters = request->model->counters;
+    int64_t outside = infer_outside(request, &server->indices, counts ? counters + COUNT_OUTSIDE : NULL);
+    buffer_add(&one->out, "\0\0\0\0", 5);
+    infer_write(request, y, outside, &server->indices, &one->out);
+    if (send_message(one, 0) >= 0)
+        count_call(server, one, request->model, COUNTED_INFER, request->rows, begun, decoded, computed);
+    if (server->indices.capacity > 1 << 16) buffer_free(&server->indices);
+}
+
+/* Answer ModelInfer on this thread, or hand out its rows: whether that was done. */
+static int infer(stream *one, const uint8_t *message, size_t length)
+{
+    kanserve_server *server = one->owner->server;
+    infer_request request;
+    int64_t begun = now_ns();
+    if (!infer_read(server->table, message, length, &request)) return 0;
+    served_model *model = request.model;
+    int chained = !model->predict && model->chain && request.rows <= model->chained;
+    if (!(model->predict || chained) || (double)request.rows * model->cost > (double)server->config.inline_budget) {
+        if (!server->config.hand_out_rows) return 0;
+        if (atomic_load(&server->queued) >= server->config.queue || queue_call(one, EVENT_ROWS, 0)) call_refuse_full(one);
+        return 1;
+    }
+    const void *x = infer_rows(&request, &server->rows);
+    server->predictions.start = server->predictions.end = 0;
+    void *y = buffer_room(&server->predictions, (size_t)(request.rows * model->outputs) * sizeof(double));
+    if (!x || !y) return 0;
+    int64_t decoded = now_ns();
+    if (!chained)
+        model->predict(x, (size_t)request.rows, (size_t)model->inputs, y, (size_t)model->outputs);
+    else if (model->chain(model->kernels, model->kernel_count, request.rows, x, y))
+        return 0;
+    int64_t computed = now_ns();
+    model->cost += ((double)(computed - decoded) / (double)request.rows - model->cost) / 8;
+    answer_rows(one, &request, y, begun, decoded, computed, 1);
+    return 1;
+}
+
+/* Rows that were handed out come back as predictions. */
+void call_rows(kanserve_call *call, const byte_buffer *y, int64_t computed)
+{
+    const infer_request *request = &call->request;
+    int64_t now = now_ns(), begun = call->stream->arrived, decoded = now - computed > begun ? now - computed : begun;
+    request->model->cost += ((double)computed / (double)request->rows - request->model->cost) / 8;
+    if (buffer_length(y) == (size_t)(request->rows * request->model->outputs) * (request->model->single ? 4 : 8))
+        answer_rows(call->stream, request, buffer_begin(y), begun, decoded, now,
+                    call->table == call->server->table || now - begun < COUNTED);
+    else
+        http2_fail(call->stream, GRPC_INTERNAL, "internal error", NULL);
+}
+
+/* Answer Differentiate on this thread: whether that was done. */
+static int differentiate(stream *one, const uint8_t *message, size_t length)
+{
+    kanserve_server *server = one->owner->server;
+    gradient_request request;
+    int64_t begun = now_ns();
+    if (!gradient_read(server->table, message, length, &request)) return 0;
+    served_model *model = request.model;
+    if ((double)request.rows * model->gradient_cost > (double)server->config.inline_budget) return 0;
+    int64_t decoded = now_ns();
+    buffer_add(&one->out, "\0\0\0\0", 5);
+    if (gradient_write(&request, !server->local, &server->rows, &one->out) <= 0) {
+        buffer_free(&one->out);
+        return 0;
+    }
+    int64_t computed = now_ns();
+    model->gradient_cost += ((double)(computed - decoded) / (double)request.rows - model->gradient_cost) / 8;
+    if (send_message(one, 0) >= 0)
+        count_call(server, one, model, COUNTED_DIFFERENTIATE, request.rows, begun, decoded, computed);
+    return 1;
+}
+
+/* Answer GetFormula by bytes that are there: whether that was done. */
+static int get_formula(stream *one, const uint8_t *message, size_t length)
+{
+    kanserve_server *server = one->owner->server;
+    proto_field format;
+    int formats;
+    int64_t begun = now_ns();
+    served_model *model = read_model(server->table, message, length, &format, &formats);
+    if (!model || !model->formula || formats) return 0;
+    frame_message(&one->out, model->formula, (size_t)model->formula_length);
+    if (send_message(one, 0) >= 0) count_call(server, one, model, COUNTED_FORMULA, 0, begun, begun, begun);
+    return 1;
+}
+
+static void answer_locally(stream *one, const uint8_t *message, size_t length)
+{
+    kanserve_server *server = one->owner->server;
+    char reason[300] = "";
+    buffer_add(&one->out, "\0\0\0\0", 5);
+    int status = server->local(server->local_context, one->path, message, length, &one->out, reason, sizeof reason);
+    if (status > 0) {
+        buffer_free(&one->out);
+        http2_fail(one, status, reason, NULL);
+        return;
+    }
+    send_message(one, status == ANSWER_AND_STAY);
+}
+
+/* Answer a call on the loop's thread, or hand out its rows: whether that was done. */
+int answer_call(stream *one, const uint8_t *message, size_t length)
+{
+    kanserve_server *server = one->owner->server;
+    int done = 0;
+    if (server->table && !is_late(one)) {
+        switch (server->paths[one->path].options.answers) {
+        case ANSWERS_INFER: done = infer(one, message, length); break;
+        case ANSWERS_DIFFERENTIATE: done = differentiate(one, message, length); break;
+        case ANSWERS_FORMULA: done = get_formula(one, message, length); break;
+        default: break;
+        }
+    }
+    if (!done && server->local) {
+        answer_locally(one, message, length);
+        return 1;
+    }
+    return done;
+}

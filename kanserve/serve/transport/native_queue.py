@@ -1,0 +1,148 @@
+"""The queue of the native transport: what the thread pool takes its work from, and what the loop answers by itself."""
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from kanserve.errors import InputError
+from kanserve.inference import wire
+from kanserve.serve.auth.grants import NEEDS, anonymous_roles
+from kanserve.serve.observability.metrics import BOUNDS, Metrics
+from kanserve.serve.rpc import routes
+from kanserve.serve.scheduling.jobs import Job
+from kanserve.serve.scheduling.receive_timeout import BRIEF, PATIENCE
+from kanserve.serve.settings import Settings
+from kanserve.serve.transport import native_library as native
+
+INLINE_BUDGET = 200_000  # nanoseconds that a request may compute on the loop's thread
+GREETING_SECONDS = 10.0  # until TLS is agreed on and the client's first frame is there
+WRITE_SECONDS = 60.0  # in which a client must take some of what it is sent
+PING_ANSWER_SECONDS = 20.0
+LINGER_SECONDS = 1.0  # in which a connection that the server closes is still read, so that the client gets the reason
+FORMULA = f"/{wire.FORMULA_SERVICE_NAME}/GetFormula"
+ANSWERED = {
+    f"/{wire.SERVICE_NAME}/ModelInfer": 1,
+    f"/{wire.FORMULA_SERVICE_NAME}/Differentiate": 2,
+    FORMULA: 3,
+}  # by the library's numbers
+_STREAMS = ("ModelStreamInfer", "ServerReflectionInfo")  # handed over before their first message
+_ASIDE = (*_STREAMS, "ExportSource", "Watch", *routes.CHANGES)  # and health: they have threads of their own
+_PATIENT = ("ModelInfer", "Differentiate")  # large messages may take a while
+
+
+class NativeQueue:
+    """The queue from which the thread pool takes its work: calls that the loop hands over, and jobs of Python."""
+
+    def __init__(self, library: Any, settings: Settings, held: int) -> None:
+        self.library = library
+        self.paths = tuple(NEEDS)
+        config = native.Config(
+            max_message=settings.max_message_bytes,
+            max_held=held,
+            inline_budget=INLINE_BUDGET,
+            keepalive=round(settings.keepalive_seconds * 1e9),
+            greeting_time=round(GREETING_SECONDS * 1e9),
+            write_time=round(WRITE_SECONDS * 1e9),
+            ping_time=round(PING_ANSWER_SECONDS * 1e9),
+            linger_time=round(LINGER_SECONDS * 1e9),
+            max_streams=max(routes.STREAMS, 2 * settings.queue),
+            max_metadata=routes.METADATA_BYTES,
+            queue=settings.queue,
+            hand_out_rows=1,
+            bounds=(ctypes.c_int64 * len(BOUNDS))(*BOUNDS),
+        )
+        names = (ctypes.c_char_p * len(self.paths))(*(path.encode() for path in self.paths))
+        paths = (native.Path * len(self.paths))(*(_path(path, settings) for path in self.paths))
+        self.early = [path.kind == native.PATH_STREAM for path in paths]
+        self.server = library.new(ctypes.byref(config), names, paths, len(paths))
+        if not self.server:
+            raise MemoryError
+        self.dispatch: Callable[[native.Event], Job | None] = _drop
+        self._posted: SimpleQueue[Job | None] = SimpleQueue()
+        self._here = threading.local()
+
+    def get(self) -> Job | None:
+        """The next job, or None for a thread that is to end; waits for it."""
+        try:
+            event, reference = self._here.event
+        except AttributeError:
+            event = native.Event()
+            reference = ctypes.byref(event)
+            self._here.event = event, reference
+        while True:
+            kind = self.library.next(self.server, native.QUEUE_MAIN, reference)
+            if kind == native.EVENT_POSTED:
+                return self._posted.get()
+            if kind == native.EVENT_END:
+                return None
+            try:
+                job = self.dispatch(event)
+            finally:
+                self.library.taken(self.server)
+            if job is not None:
+                return job
+
+    def put(self, job: Job | None) -> None:
+        self._posted.put(job)
+        self.library.post(self.server)
+
+    def qsize(self) -> int:
+        return self._posted.qsize() + self.uncounted()
+
+    def uncounted(self) -> int:
+        """The calls that the thread pool has not counted yet."""
+        return int(self.library.queued(self.server))
+
+
+def native_queue(settings: Settings, held: int) -> NativeQueue | None:
+    """The queue of the native transport, if the settings want it; InputError if it is wanted and was not built."""
+    if settings.transport == "grpcio" or (settings.transport == "auto" and os.environ.get("KANSERVE_NATIVE") == "0"):
+        return None
+    library = native.library()
+    if library is None:
+        if settings.transport == "native":
+            raise InputError(
+                "The native transport was not built: install a C compiler and the headers of nghttp2, OpenSSL and zlib "
+                "(on Debian gcc, libnghttp2-dev, libssl-dev, zlib1g-dev), then kanserve again. Or serve with grpcio."
+            )
+        return None
+    return NativeQueue(library, settings, held)
+
+
+def count_refusals(queue: NativeQueue, meters: Metrics) -> None:
+    """Let the metrics know of the calls that the loop refuses."""
+    meters.refusals = lambda: {
+        code: int(queue.library.refused(queue.server, why))
+        for code, why in (
+            ("RESOURCE_EXHAUSTED", native.REFUSED_QUEUE),
+            ("UNAVAILABLE", native.REFUSED_DRAINING),
+            ("DEADLINE_EXCEEDED", native.REFUSED_DEADLINE),
+        )
+    }
+
+
+def is_open(path: str, settings: Settings) -> bool:
+    """Whether anybody may make this call, and nothing in Python has to see it: no grants, no log, no traces."""
+    watched = settings.access or settings.access_log or settings.traces
+    return not watched and not {*NEEDS[path]}.isdisjoint(anonymous_roles(settings))
+
+
+def _path(path: str, settings: Settings) -> native.Path:
+    """How the loop treats a call. With grants all but public calls are handed over before their message comes, so that
+    nothing is received from those who may not call."""
+    service, _, method = path[1:].partition("/")
+    ours = service in (wire.SERVICE_NAME, wire.FORMULA_SERVICE_NAME)
+    return native.Path(
+        kind=native.PATH_STREAM if method in _STREAMS or (settings.access and NEEDS[path]) else native.PATH_UNARY,
+        answers=ANSWERED.get(path, 0) if is_open(path, settings) else 0,
+        refusable=ours and method not in routes.CHANGES,
+        aside=method in _ASIDE or service == wire.HEALTH_SERVICE_NAME,
+        patience=PATIENCE if method in _PATIENT else BRIEF,
+    )
+
+
+def _drop(event: native.Event) -> Job | None:
+    raise AssertionError("a call came before the server had started")
