@@ -34,6 +34,7 @@ class Load:
     seconds: float
     connections: int = 1
     rate: float = 0.0  # requests per second; 0 for a closed loop with `in_flight` requests
+    path: str = PATH
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def run(load: Load) -> Answered:
         methods = [
             stack.enter_context(
                 grpc.insecure_channel(load.address, [("grpc.use_local_subchannel_pool", 1)])
-            ).unary_unary(PATH, request_serializer=None, response_deserializer=None)
+            ).unary_unary(load.path, request_serializer=None, response_deserializer=None)
             for _ in range(load.connections)
         ]
         for method in methods:

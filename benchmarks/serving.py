@@ -1,10 +1,11 @@
 """Serving over loopback: ours beside an empty grpcio handler, MLServer and KServe's ModelServer.
 
 Each server is a process on one core; the load generator is a process on another, which sends prepared bytes and ignores
-the answers. The empty handler takes and returns the same messages. MLServer and KServe have the same ONNX file in the
-same onnxruntime, each in its own environment (`make bench-serving` makes them in .venv; a peer that cannot be installed
-is skipped). Rounds alternate between servers for each number of rows and of requests in flight; medians are shown. Two
-workers are compared with one on a large network, so that the workers and not the generator limit the throughput.
+the answers. The empty handler, of grpcio, takes and returns the same messages. MLServer and KServe have the same ONNX
+file in the same onnxruntime, each in its own environment (`make bench-serving` makes them in .venv; a peer that cannot
+be installed is skipped). Rounds alternate between servers for each number of rows and of requests in flight; medians are
+shown. Calls of the C model besides ModelInfer have a table of their own. Two workers are compared with one on a large
+network, so that the workers and not the generator limit the throughput.
 
     OMP_NUM_THREADS=1 python benchmarks/serving.py [--small] [--only NAME,..]
 """
@@ -23,11 +24,16 @@ from numpy.typing import NDArray
 from benchmarks._generator import PATH, Load
 from benchmarks._servers import ROOT, Generator, Server, cores, generating, running, running_peer
 from benchmarks._serving_report import (
+    C_GRPCIO,
+    DIFFERENTIATE,
     EMPTY,
+    FORMULA,
+    INFER,
     KSERVE,
     MLSERVER,
-    NATIVE,
+    NUMPY,
     ONNX,
+    OPERATORS,
     C,
     Cell,
     Footprint,
@@ -38,9 +44,12 @@ from benchmarks._serving_report import (
 )
 from kanserve import compile, native, publish
 from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
+from kanserve.serve.transport import native_library
 from kanserve.train import create
+from kanserve.v1 import formula_pb2
 
 Array = NDArray[np.float64]
 Start = Callable[[], AbstractContextManager[Server]]
@@ -90,28 +99,35 @@ def measure(small: bool = False, only: Sequence[str] | None = None) -> Results:
                 for name, server in running.items():
                     into = measured.setdefault(name, Measured()) if number else Measured()
                     _load(server, generator, request(kan, cell[0]), cell, seconds if number else seconds / 10, into)
+        calls = _calls(running[C], generator, kan, rounds, seconds) if C in running else {}
         for name, server in running.items():
             footprints[name].megabytes = server.resident() / 2**20
     scaling = None if small or only is not None else scale(rounds)
-    return Results(cells, footprints, scaling, skipped)
+    return Results(cells, footprints, scaling, calls, skipped)
 
 
 def servers(folder: Path, kan: Kan, on: set[int], peers: bool) -> tuple[dict[str, Start], list[str]]:
     """The function that starts each server, and lines about missing servers."""
     skipped = []
-    for name, kind in ((C, "c_source"), (ONNX, "onnx_graph")):
+    for name, kind in ((C, "c_source"), (ONNX, "onnx_graph"), (NUMPY, "numpy_source")):
         publish(folder / name, "kan", compile(kan, [kind], name="kan"))
 
-    def ours(name: str, **environment: str) -> Start:
-        return lambda: running(["-m", "kanserve", "serve", str(folder / name), "--port", "0"], on, environment)
+    def ours(name: str, transport: str = "auto", **environment: str) -> Start:
+        command = ["-m", "kanserve", "serve", str(folder / name), "--port", "0", "--transport", transport]
+        return lambda: running(command, on, environment)
 
     starts: dict[str, Start] = {EMPTY: lambda: running(["-m", "benchmarks._empty_server"], on)}
     starts[C] = ours(C)
-    starts[ONNX] = ours(ONNX, KANSERVE_NATIVE="0")
+    starts[C_GRPCIO] = ours(C, "grpcio")
+    # Without our operators, but with the native transport where there is one.
+    starts[ONNX] = ours(ONNX, "grpcio" if native_library.library() is None else "native", KANSERVE_NATIVE="0")
+    starts[NUMPY] = ours(NUMPY)
+    if native_library.library() is None:
+        skipped.append("The native transport was not built here: grpcio serves everywhere.")
     if native.operators() is not None:
-        starts[NATIVE] = ours(ONNX)
+        starts[OPERATORS] = ours(ONNX)
     else:
-        skipped.append(f"{NATIVE}: not built here, because there was no header of onnxruntime")
+        skipped.append(f"{OPERATORS}: not built here, because there was no header of onnxruntime")
     for name, package in PEERS.items() if peers else ():
         python = ROOT / f".venv/.peers-{package}/bin/python"
         if python.exists():
@@ -150,6 +166,27 @@ def request(kan: Kan, rows: int) -> bytes:
     return pb.ModelInferRequest(model_name="kan", inputs=[tensor], raw_input_contents=[x.tobytes()]).SerializeToString()
 
 
+def _calls(server: Server, generator: Generator, kan: Kan, rounds: int, seconds: float) -> dict[str, Measured]:
+    """The calls of the C model that need no other thread, in turn."""
+    x = np.random.default_rng(0).uniform(-1, 1, (1, len(kan.inputs)))
+    rows = formula_pb2.Float64Array(shape=x.shape, values=x.tobytes())
+    service = f"/{wire.FORMULA_SERVICE_NAME}"
+    asked = {
+        INFER: (PATH, request(kan, 1)),
+        DIFFERENTIATE: (
+            f"{service}/Differentiate",
+            formula_pb2.DifferentiateRequest(model_name="kan", rows=rows).SerializeToString(),
+        ),
+        FORMULA: (f"{service}/GetFormula", formula_pb2.GetFormulaRequest(model_name="kan").SerializeToString()),
+    }
+    measured = {name: Measured() for name in asked}
+    for number in range(rounds + 1):
+        for name, (path, body) in asked.items():
+            into = measured[name] if number else Measured()
+            _load(server, generator, body, (1, 64), seconds if number else seconds / 10, into, path=path)
+    return measured
+
+
 def _load(
     server: Server,
     generator: Generator,
@@ -158,9 +195,10 @@ def _load(
     seconds: float,
     into: Measured,
     connections: int = 1,
+    path: str = PATH,
 ) -> None:
     before = server.cpu_seconds()
-    answered = generator.run(Load(server.address, request.hex(), cell[1], seconds, connections))
+    answered = generator.run(Load(server.address, request.hex(), cell[1], seconds, connections, path=path))
     if answered.errors:
         raise RuntimeError(f"{answered.errors} requests failed: {answered.error}")
     into.cpu.append((server.cpu_seconds() - before) / answered.sent)
