@@ -59,9 +59,10 @@ test: $(INSTALLED)
 	$(TIMED) -m 'not extended'
 	@echo "Coverage of the fast tests, branches included: $$(coverage report --format=total) %"
 
-# Further cases of what the others test, the benchmarks' own tests, and what is published.
+# Further cases of what the others test, the benchmarks' own tests, what is published, and the server's tests by grpcio.
 test-extended: $(INSTALLED)
 	$(PYTEST) -m 'extended and not timing'
+	$(PYTEST) -m 'not extended and not timing' --transport grpcio tests/unit/serve tests/unit/client
 	$(TIMED) -m 'extended'
 
 test-all: test test-extended

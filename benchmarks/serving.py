@@ -3,9 +3,9 @@
 Each server is a process on one core; the load generator is a process on another, which sends prepared bytes and ignores
 the answers. The empty handler, of grpcio, takes and returns the same messages. MLServer and KServe have the same ONNX
 file in the same onnxruntime, each in its own environment (`make bench-serving` makes them in .venv; a peer that cannot
-be installed is skipped). Rounds alternate between servers for each number of rows and of requests in flight; medians are
-shown. Calls of the C model besides ModelInfer have a table of their own. Two workers are compared with one on a large
-network, so that the workers and not the generator limit the throughput.
+be installed is skipped). Rounds alternate between servers for each number of rows and of requests in flight; medians
+are shown. Calls of the C model besides ModelInfer have a table of their own. Two workers are compared with one on a
+large network, so that the workers and not the generator limit the throughput.
 
     OMP_NUM_THREADS=1 python benchmarks/serving.py [--small] [--only NAME,..]
 """

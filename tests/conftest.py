@@ -8,6 +8,7 @@ What a fixture needs is imported where it is made: most tests need none of it.
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
     from kanserve.client import Client
     from kanserve.serve.server import Server
     from kanserve.serve.settings import Settings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--transport", choices=("auto", "grpcio"), default="auto", help="The transport of servers.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With --transport grpcio, servers are as they are where the native transport was not built."""
+    if config.getoption("transport") == "grpcio":
+        from kanserve.serve.transport import native_library
+
+        native_library.library = lambda: None  # type: ignore[assignment]  # it has the cache of the other
+        os.environ["KANSERVE_TRANSPORT"] = "grpcio"  # of servers in processes of their own
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
