@@ -150,3 +150,54 @@ class ClosedFormSettings:
     """Degrees of the polynomial beside the terms."""
     scaled_least: float = 1e-12
     """Least square of a column beside the others, relative: what is left of a smaller one is rounding."""
+
+    # noisy_quotients
+    noisy_degrees: Mapping[int, tuple[tuple[int, int], ...]] = field(
+        default_factory=lambda: MappingProxyType(
+            {1: ((1, 1), (2, 2), (3, 3)), 2: ((1, 1), (2, 2)), 3: ((1, 1), (2, 2)), 4: ((2, 0), (1, 1), (2, 1))}
+        )
+    )
+    """Degrees of P and Q by the number of inputs, for outputs with noise."""
+    noisy_other_degrees: tuple[tuple[int, int], ...] = ((2, 0), (1, 1))
+    """Those with more inputs."""
+    noisy_rows_per_term: int = 10
+    """Rows for each term of P and Q, at least."""
+    noisy_iterations: int = 3
+    """Linear problems, each with the weights of the one before."""
+    noisy_ridge: float = 1e-9
+    """Added to the normal equations, relative to their diagonal: P and Q may have a factor in common."""
+    noisy_least_slope: float = 1e-3
+    """Least slope of a link, relative to its median slope."""
+    noisy_least_divisor: float = 0.05
+    """Least divisor in a weight, relative to their mean."""
+    noisy_least_gain: float = 1e-6
+    """Relative: a smaller gain of a step ends the fit."""
+    noisy_tried_terms: int = 3
+    """Terms that are tried, the least significant first, until the quotient without one is finite on all rows."""
+    noisy_deviations: float = 3.0
+    """Standard errors within which numbers are rounded to halves."""
+    noisy_outside_share: float = 0.02
+    """Share of the values at either end that may be anywhere, when links are chosen."""
+    noisy_outside: float = 0.05
+    """Standard deviations by which others may be out of a link's domain."""
+    noisy_inside: float = 0.02
+    """Standard deviations from its ends to which they are moved."""
+
+    # noisy_forms
+    noisy_inputs: int = 10
+    """Inputs up to which such quotients are tried."""
+    noisy_least_error: float = 0.03
+    """Error of a polynomial, relative to the outputs' spread, from which noise is looked for even if the polynomial
+    leaves more than noise."""
+    noisy_judged: int = 3
+    """Links whose quotients are fitted as networks, at most."""
+    noisy_margin: float = 12.0
+    """Quotients whose information criterion is higher than the best by more are not."""
+    noisy_sure: float = 0.3
+    """Largest relative standard error of the numbers of a quotient, relative to the error of the outputs, up to which
+    it is sure if they are also simple: of 1000 samples, laws have up to 0.25, approximations mostly 1 and more."""
+    noisy_sure_error: float = 0.1
+    """Error of the outputs, relative to their spread, up to which this holds; with more, the numbers must be as exact
+    as with this."""
+    noisy_rival_fits: int = 1000
+    """Fits in which another law is looked for after a quotient that is not sure."""

@@ -5,6 +5,7 @@ accepted if their solutions, joined and refitted to the rows, settle the problem
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 
@@ -15,9 +16,12 @@ from kanserve.network.evaluate import evaluate
 from kanserve.search.fit import closed_forms
 from kanserve.search.fit.additive import additive
 from kanserve.search.fit.by_shape import by_shapes, unlinked
+from kanserve.search.fit.description_length import most_informative
+from kanserve.search.fit.noisy_forms import linked_quotient
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
+from kanserve.search.regression.budget import OutOfBudgetError
 from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial, surrogates
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.affine import AffineIn, affine_inputs
@@ -35,23 +39,39 @@ Attempt = Callable[[], FittedNetwork | None]
 
 
 def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law of a problem: the first that settles it, else the best one found."""
+    """The law of a problem: the first that settles it, else the best one found.
+
+    After one that is not sure, the search goes on for some fits, and the better of the two is taken.
+    """
     if search.over():
         return None
     if np.ptp(one.y) <= SEARCH.get().decompose_constant_range * np.abs(one.y).max():
         return search.judge(compose.constant(float(one.y.mean()), 0), one, steps=0)
     best: FittedNetwork | None = None
+    first: FittedNetwork | None = None
     attempts = chain(_on_nonzero_rows(one, search), _attempts(one, search))
-    for name, attempt in attempts:
-        search.log(f"{' ' * one.depth}{name}")
-        found = None if search.over() else attempt()
-        if found is None:
-            continue
-        search.log(f"{' ' * one.depth}{name}: {found.error:.1e} {text(found.tree)}")
-        if settles(found, one):
-            return found
-        best = found if best is None or found.held < best.held else best
-    return best
+    with ExitStack() as limits:
+        try:
+            for name, attempt in attempts:
+                search.log(f"{' ' * one.depth}{name}")
+                found = None if search.over() else attempt()
+                if found is None:
+                    continue
+                search.log(f"{' ' * one.depth}{name}: {found.error:.1e} {text(found.tree)}")
+                if not settles(found, one):
+                    best = found if best is None or found.held < best.held else best
+                elif first is not None:
+                    return most_informative([first, found], one, search)
+                elif found.sure:
+                    return found
+                else:
+                    first = found
+                    limits.enter_context(search.within(SEARCH.get().decompose_budget_share))
+                    limits.enter_context(search.within_fits(SEARCH.get().closed_forms.noisy_rival_fits))
+        except OutOfBudgetError:
+            if first is None:
+                raise
+    return best if first is None else first
 
 
 def _on_nonzero_rows(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
@@ -77,6 +97,8 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
         yield "power law", partial(_power_law, one, search, *power_law)
     if one.exact <= settings.closed_forms.largest_tolerance:
         yield from _closed_forms(one, search)
+    if one.measured and one.inputs <= settings.closed_forms.noisy_inputs:
+        yield "quotient under a function", partial(linked_quotient, one, search)
     if one.inputs == 1:
         one_signed = bool((x > 0).all() or (x < 0).all())
         if one_signed and one.exact <= settings.closed_forms.largest_tolerance:

@@ -7,15 +7,10 @@ from functools import partial
 import numpy as np
 
 from kanserve.data.row_weights import root_mean_square
-from kanserve.errors import FormulaError
-from kanserve.formula import evaluate_tree
-from kanserve.formula.constants.constants import known_constants, noisy_form
-from kanserve.formula.constants.nonlinear_fit import Constants
-from kanserve.formula.expressions.complexity import complexity
-from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Symbolic
 from kanserve.search.fit.beam import named
+from kanserve.search.fit.description_length import most_informative
 from kanserve.search.fit.problem import Search, SearchProblem, noise_alone, settles
 from kanserve.search.fit.training import (
     OF_ONE_INPUT,
@@ -78,19 +73,12 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
                     return found
                 settled.append(found)
         if settled:
-            return _most_informative(settled, one, search)
+            return most_informative(settled, one, search)
         if search.over():
             break
     least = min((found.held for found in every), default=np.inf)
     as_good = [found for found in every if found.held <= settings.by_shape_as_good_ratio * least]
-    return _most_informative(as_good, one, search)
-
-
-def _most_informative(laws: Sequence[FittedNetwork], one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law with the lowest information criterion; None of none."""
-    steps = [partial(information_criterion, found, one.x, one.y, one.weights) for found in laws]
-    criteria = [taken() for taken in search.ahead(steps)]
-    return min(zip(criteria, laws, strict=True), key=lambda pair: pair[0], default=(np.inf, None))[1]
+    return most_informative(as_good, one, search)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,28 +226,6 @@ def unlinked(node: Node, link: Link) -> Node:
     if link.name == "identity":
         return node
     return Sum((Curve(node, Symbolic(INVERSES[link.name], 1.0, 0.0, float(link.sign), 0.0)),))
-
-
-def information_criterion(found: FittedNetwork, x: Array, y: Array, weights: Array | None = None) -> float:
-    """The Bayesian information criterion of a law in its simplest form, plus a penalty for its complexity; lower is
-    better.
-
-    Recognised constants do not count as estimates.
-    """
-    (tree,) = trees(found.net.kan).trees
-    try:
-        tree = noisy_form(tree, x, y, weights=weights)
-    except FormulaError:
-        return np.inf
-    error = root_mean_square(evaluate_tree(tree, {}, x) - y, weights)
-    if not np.isfinite(error):
-        return np.inf
-    rows, estimates = len(y), len(Constants(tree, known_constants(tree)).places)
-    return (
-        rows * float(np.log(error))
-        + 0.5 * float(np.log(rows)) * estimates
-        + SEARCH.get().by_shape_complexity_penalty * complexity(tree)
-    )
 
 
 def _starts(shape: Shape) -> int:

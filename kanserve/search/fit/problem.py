@@ -113,6 +113,16 @@ class Search:
         finally:
             self.budget = whole
 
+    @contextmanager
+    def within_fits(self, most: int) -> Iterator[None]:
+        """Take at most so many fits more."""
+        whole = self.budget
+        self.budget = whole.of_fits(most)
+        try:
+            yield
+        finally:
+            self.budget = whole
+
     def rows(self, one: SearchProblem) -> SearchSamples:
         return split(one.x, one.y, self.seed, one.weights)
 

@@ -77,6 +77,8 @@ class FittedNetwork:
     net: Network
     error: float
     held: float
+    sure: bool = True
+    """Whether it is the law, if it leaves only noise; otherwise it may come close to it, and rivals are looked for."""
 
     @property
     def tree(self) -> Node:

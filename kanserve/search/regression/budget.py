@@ -55,6 +55,10 @@ class Budget:
             self._count,
         )
 
+    def of_fits(self, most: int) -> "Budget":
+        """At most so many fits more, and no more than are left; what is spent also counts for the whole budget."""
+        return Budget(self.deadline, min(self.max_fits, self.fits + most), self._count)
+
     @contextmanager
     def enforced(self) -> Iterator[None]:
         """Within this context, `check` and `count_fit` raise once the budget is spent."""

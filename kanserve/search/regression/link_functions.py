@@ -4,7 +4,7 @@ y = sqrt(a² + b²) is not a polynomial, but y² is; y = u·v/(w·s) becomes a s
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,31 @@ def applicable(y: Array) -> tuple[Link, ...]:
         if candidate.applies(y) and _bends(candidate, y):
             kept.append(candidate)
     return tuple(kept)
+
+
+def of_smooth_values(values: Array) -> Iterator[tuple[Link, Array]]:
+    """The links that outputs may have which are near these values (N,), with the values moved into their domain.
+
+    Noise takes a few values out of it, as below 0. Those of 1/y and 1/y² are left out: quotients have them.
+    """
+    settings = SEARCH.get().closed_forms
+    few, spread = settings.noisy_outside_share, float(values.std())
+    low, high = np.quantile(values, (few, 1 - few))
+    for link in _LINKS:
+        if link.name in ("reciprocal", "reciprocal square"):
+            continue
+        one_signed = link.name in _ONE_SIGNED
+        candidate = _mirrored(link) if one_signed and values.mean() < 0 else link
+        largest = SEARCH.get().link_functions_largest_exponent
+        bounds = (-largest, largest) if link.name == "exp" else _BOUNDS.get(link.name, (0.0, np.inf))
+        least, most = bounds if candidate.sign == 1 else (-bounds[1], -bounds[0])
+        room = settings.noisy_outside * spread
+        if low < least - room or high > most + room:
+            continue
+        within = settings.noisy_inside * spread
+        moved = np.clip(values, least + within, most - within)
+        if _bends(candidate, moved):
+            yield candidate, moved
 
 
 def _bends(link: Link, y: Array) -> bool:
@@ -132,3 +157,10 @@ _LINKS = (
     ),
 )
 _ONE_SIGNED = ("square", "sqrt", "log", "reciprocal square")
+_BOUNDS = {
+    "sin": (-_HALF_TURN, _HALF_TURN),
+    "tan": (-_HALF_TURN, _HALF_TURN),
+    "asin": (-1.0, 1.0),
+    "atanh": (-1.0, 1.0),
+}
+"""Of the outputs; those of other links are not negative."""

@@ -29,7 +29,7 @@ def search_of(budget=None):
         (2, 2.5 * A**2 / np.sqrt(B), "power law"),
         (4, A**2 * B**-1.5 * C**0.5 / D, "power law"),
         (4, np.sin(2 * A) * B + B**2, "of (0, 1) only"),
-        (3, A * np.exp(-B / C), "scales as ['1', '0', '0']"),
+        (3, A * np.log(1 + B / C), "scales as ['1', '0', '0']"),
         (3, A**2 * B * (1 + np.sin(3 * C)), "scales as ['2', '1', '0']"),
         (3, np.sin(4 * A * B / C) ** 2, "of product (1.0, 1.0, -1.0) alone"),
         (3, np.exp(A) + np.sin(2 * B) * C, "identity sum ((0,), (1, 2))"),
@@ -94,6 +94,18 @@ def test_a_step_that_would_take_long_is_left_when_there_is_nothing_left_to_spend
         solved(SearchProblem(x, y), search)
     assert 0 < budget.fits <= 50 and len(log) <= 3  # closed forms, which take milliseconds, and one step
     check()  # outside, there is no end
+
+
+def test_rivals_of_a_law_take_no_more_fits_than_they_may_nor_than_are_left():
+    whole = Budget(max_fits=30)
+    search, _ = search_of(whole)
+    with search.within_fits(10):
+        assert search.budget.max_fits == 10
+        whole.count(10)
+        assert search.over() and not whole.spent()
+    with search.within_fits(100):
+        assert search.budget.max_fits == 30 and not search.over()
+    assert search.budget is whole
 
 
 def test_a_hypothesis_may_spend_its_share_of_what_is_left_and_what_it_spends_is_gone(monkeypatch):

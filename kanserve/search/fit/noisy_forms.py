@@ -1,0 +1,94 @@
+"""Closed forms of outputs with noise: quotients of low polynomials under a link function, as trees."""
+
+from dataclasses import replace
+from functools import partial
+
+from kanserve.data.row_weights import weighted
+from kanserve.network.kan import Symbolic
+from kanserve.search.fit.by_shape import INVERSES, unlinked
+from kanserve.search.fit.description_length import all_recognised
+from kanserve.search.fit.problem import Search, SearchProblem, settles
+from kanserve.search.fit.residual_test import adequate
+from kanserve.search.fit.training import FittedNetwork
+from kanserve.search.regression.link_functions import IDENTITY
+from kanserve.search.regression.noisy_quotients import LinkedQuotient, best_first, noisy_quotient, possible_links
+from kanserve.search.regression.sparse_polynomial import Polynomial
+from kanserve.search.regression.surrogates import surrogates
+from kanserve.search.search_settings import SEARCH
+from kanserve.search.trees import compose
+from kanserve.search.trees.trees import Curve, Node, Sum
+
+
+def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a quotient of low polynomials under a link function, if that leaves only noise; or the best of these.
+
+    Nothing is tried where a polynomial shows that the outputs have no noise.
+    """
+    settings = SEARCH.get().closed_forms
+    smooth = surrogates(one.x, one.y, [IDENTITY])[0].value(one.x)
+    residuals = one.y - smooth
+    noisy = adequate(weighted(residuals, one.weights), one.x, one.spread)
+    if not noisy and float(residuals.std()) < settings.noisy_least_error * one.spread:
+        return None
+    best: FittedNetwork | None = None
+    allowed = {*search.library, *compose.POWERS}
+    steps = [
+        partial(noisy_quotient, one.x, one.y, link, near, one.weights)
+        for link, near in possible_links(smooth)
+        if link is IDENTITY or INVERSES[link.name] in allowed
+    ]
+    found = best_first(taken() for taken in search.ahead(steps))
+    for simpler in found[0].simpler if found else ():
+        search.judge(_of_law(simpler), one, steps=0)  # for the list of formulas
+    for law in found[: settings.noisy_judged]:
+        if search.over() or law.criterion > found[0].criterion + settings.noisy_margin:
+            break
+        judged = search.judge(_of_law(law), one, steps=0)  # a fit of the network would give each curve a shift
+        if settles(judged, one):
+            limit = settings.noisy_sure * min(judged.error, settings.noisy_sure_error)
+            sure = law.doubt < limit and all_recognised(judged, one.x, one.y, one.weights)
+            return replace(judged, sure=sure)
+        best = judged if best is None or judged.held < best.held else best
+    return best
+
+
+def _of_law(law: LinkedQuotient) -> Node:
+    inputs = range(len(law.exponents))
+    quotient = _divided(law.quotient.numerator, law.quotient.denominator)
+    if not any(law.exponents):
+        return unlinked(quotient, law.link)
+    exponential = Sum((Curve(quotient, Symbolic("exp", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
+    return compose.product([compose.monomial(inputs, law.exponents, float(law.link.sign)), exponential])
+
+
+def _divided(numerator: Polynomial, denominator: Polynomial) -> Node:
+    divisor = _of_polynomial(denominator)
+    if divisor is None:
+        (value,) = denominator.coefficients
+        found = _of_polynomial(Polynomial(numerator.powers, tuple(c / value for c in numerator.coefficients)))
+        return compose.constant(sum(numerator.coefficients) / value, 0) if found is None else found
+    inverse = Sum((Curve(divisor, Symbolic("1/x", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
+    dividend = _of_polynomial(numerator)
+    if dividend is None:
+        return compose.scaled(inverse, sum(numerator.coefficients))
+    return compose.product([dividend, inverse])
+
+
+def _of_polynomial(one: Polynomial) -> Node | None:
+    """The sum of the terms, the constant in one of them, where a fit gives it no slope; None for only a constant."""
+    terms = list(zip(one.powers, one.coefficients, strict=True))
+    constant = sum(coefficient for powers, coefficient in terms if not any(powers))
+    nodes = [
+        compose.monomial(range(len(powers)), [float(power) for power in powers], coefficient)
+        for powers, coefficient in terms
+        if any(powers)
+    ]
+    if not nodes:
+        return None
+    total = compose.total(nodes)
+    if not constant or not isinstance(total, Sum):
+        return total
+    first, *others = total.parts
+    assert first.symbolic is not None
+    moved = replace(first, symbolic=replace(first.symbolic, d=first.symbolic.d + constant), without_constant=False)
+    return Sum((moved, *others))
