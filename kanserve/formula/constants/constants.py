@@ -3,7 +3,7 @@
     exact_form(tree, x, y)                    # y without noise: a constant must fit to the last digits
     noisy_form(tree, x, y)                    # y with noise: a constant must fit the data and be simple enough
     constants_of(tree, x, y)                  # value, standard error and name of each constant
-    uncertainty(tree, x, y, known_constants(tree))
+    uncertainty_beside_recognised(tree, x, y)
 
 The two rules share only the list of simple numbers: on noisy data, the rule for exact data would take 1 for
 13*log(2)/9.
@@ -21,7 +21,7 @@ from kanserve.formula.algebra.simplify import simplified
 from kanserve.formula.constants.exact_constants import recognise_constants
 from kanserve.formula.constants.noisy_constants import recognise_noisy_constants
 from kanserve.formula.constants.nonlinear_fit import Constants, refit
-from kanserve.formula.constants.uncertainty import uncertainty
+from kanserve.formula.constants.recognised_numbers import known_constants, uncertainty_beside_recognised
 from kanserve.formula.expressions.formula import Constant
 from kanserve.formula.expressions.numbers import named
 from kanserve.formula.expressions.tree import Tree
@@ -44,7 +44,8 @@ def constants_of(
     """The constants of a closed form that was fitted to y (N,) at x (N, inputs), in the order of its steps.
 
     A constant that equals a simple number up to rounding, as recognised ones do, counts as known. The others are
-    estimates, with an infinite standard error where the data do not determine them.
+    estimates, with an infinite standard error where the data do not determine them; their errors allow for recognised
+    numbers that may be wrong.
     """
     constants = Constants(tree)
     values = constants.values.tolist()
@@ -52,7 +53,7 @@ def constants_of(
     known = known_constants(constants.tree)
     errors = dict.fromkeys(known, 0.0)
     try:
-        found = uncertainty(constants.tree, x, y, known, weights)
+        found = uncertainty_beside_recognised(constants.tree, x, y, weights)
         errors |= dict(zip(found.places, found.standard_errors.tolist(), strict=True))
     except DataError:
         pass
@@ -62,11 +63,6 @@ def constants_of(
         )
         for place, value, name in zip(constants.places, values, names, strict=True)
     )
-
-
-def known_constants(tree: Sequence[Sequence[Any]]) -> frozenset[int]:
-    """The positions in a tree of the numbers that have a name, which `uncertainty` need not estimate."""
-    return frozenset(n for n, step in enumerate(tree) if step[0] == "const" and named(step[1]) is not None)
 
 
 def exact_form(

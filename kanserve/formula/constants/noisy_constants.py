@@ -91,15 +91,8 @@ def _choices(found: Uncertainty, names: bool) -> Iterator[_Choice]:
 def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
     """The most probable simple number for an estimate, if its probability is above `noisy_constants_believed`."""
     given = math.log2(abs(value) / error)
-    numbers = [
-        _as_expected(simple)
-        for simple in near(value, LIMITS.noisy_constants_deviations * error, LIMITS.noisy_constants_most_compared)
-    ]
-    misfits = [((number.value - value) / error) ** 2 for number in numbers]
-    weights = [2.0 ** -(number.bits + misfit / _BIT) for number, misfit in zip(numbers, misfits, strict=True)]
-    total = sum(weights) + 2.0 ** -(given + LIMITS.noisy_constants_prior)
-    for number, weight in zip(numbers, weights, strict=True):
-        if weight > LIMITS.noisy_constants_believed * total:
+    for number, weight, share in _weighed(value, error):
+        if share > LIMITS.noisy_constants_believed:
             limit = min(max(_BIT * (given - number.bits), _RISE_OF_ONE[0]), _RISE_OF_ONE[1])
             yield _Choice(
                 -math.log2(weight) - given + LIMITS.noisy_constants_second * (number.bits == 0),
@@ -107,6 +100,25 @@ def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
                 number.value,
                 limit,
             )
+
+
+def probabilities(value: float, error: float) -> Iterator[tuple[Named, float]]:
+    """The simple numbers near an estimate with this standard error, and the probability that it is each of them."""
+    for number, _, share in _weighed(value, error):
+        yield number, share
+
+
+def _weighed(value: float, error: float) -> list[tuple[Named, float, float]]:
+    """The simple numbers near an estimate, their weights, and their shares of these and that of one without a name."""
+    given = math.log2(abs(value) / error)
+    numbers = [
+        _as_expected(simple)
+        for simple in near(value, LIMITS.noisy_constants_deviations * error, LIMITS.noisy_constants_most_compared)
+    ]
+    misfits = [((number.value - value) / error) ** 2 for number in numbers]
+    weights = [2.0 ** -(number.bits + misfit / _BIT) for number, misfit in zip(numbers, misfits, strict=True)]
+    total = sum(weights) + 2.0 ** -(given + LIMITS.noisy_constants_prior)
+    return [(number, weight, weight / total) for number, weight in zip(numbers, weights, strict=True)]
 
 
 def _as_expected(number: Named) -> Named:

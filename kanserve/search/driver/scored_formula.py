@@ -14,9 +14,10 @@ from kanserve.data.frames import DataFrame, is_frame, named_columns
 from kanserve.data.row_weights import weighted
 from kanserve.errors import DataError
 from kanserve.formula import evaluate_tree, formulas
-from kanserve.formula.constants.constants import Constant, constants_of, known_constants
+from kanserve.formula.constants.constants import Constant, constants_of
+from kanserve.formula.constants.recognised_numbers import uncertainty_beside_recognised
 from kanserve.formula.constants.robust_fit import FitLoss, pseudo_values
-from kanserve.formula.constants.uncertainty import Uncertainty, uncertainty
+from kanserve.formula.constants.uncertainty import Uncertainty
 from kanserve.formula.expressions.formula import Formula
 from kanserve.network.evaluate import as_rows, evaluate
 from kanserve.network.kan import Kan
@@ -38,9 +39,9 @@ _STORED: dict[str, Callable[[Any], Any]] = {
 class ScoredFormula:
     """One formula: its network, its complexity, its root mean square errors and whether it is exact.
 
-    `error` is on the rows that it was fitted to, `data`. `validation` is on the held-out fifth of the rows, which were
-    used neither to fit constants nor to choose shapes; the list of formulas is ordered by it. Both are in units of the
-    output, on the rows where the formula is finite, whose share is `defined`.
+    `error` is on the rows that it was fitted to, `data`. `validation` is the error on the held-out fifth of the rows of
+    the same formula fitted to the others; the list of formulas is ordered by it. In the end the constants are fitted to
+    all rows. Both are in units of the output, on the rows where the formula is finite, whose share is `defined`.
 
     `refuted`: the residuals of all rows depend on the inputs, so the formula is not the law, and its constants have no
     standard errors.
@@ -85,7 +86,7 @@ class ScoredFormula:
         errors = None
         if self.loss != "squared":
             errors = np.abs(weighted(rows.y[:, 0] - evaluate_tree(tree, {}, x), weights))
-        return uncertainty(tree, x, y, known_constants(tree), weights, errors)
+        return uncertainty_beside_recognised(tree, x, y, weights, errors)
 
     def predict(self, x: ArrayLike | DataFrame) -> Array:
         """The values (N,) of the formula at rows x (N, inputs), or at a table's rows, whose columns go by name.

@@ -7,6 +7,7 @@ import pytest
 
 from kanserve.errors import DataError, InputError
 from kanserve.formula.constants.nonlinear_fit import refit
+from kanserve.formula.constants.recognised_numbers import uncertainty_beside_recognised
 from kanserve.formula.constants.student_t import student_quantile
 from kanserve.formula.constants.uncertainty import uncertainty
 
@@ -109,6 +110,32 @@ def test_a_constant_that_the_data_do_not_determine_has_an_infinite_error():
     assert found.standard_errors[2] == pytest.approx(0.1 / math.sqrt(50), rel=0.3)
     low, high = found.mean_interval(x)
     assert np.isfinite(low).all() and (high - low < 0.2).all()  # what matters is known
+
+
+def test_the_errors_of_constants_allow_for_recognised_numbers_that_are_wrong():
+    """The amplitude is 1.5 standard errors above 1.5, for which it is taken, and the rate makes up for it."""
+    inside = without = 0
+    for seed in range(200):
+        x = np.random.default_rng(seed).uniform(0, 2, (300, 1))
+        y = 1.5 * np.exp(-0.7153 * x[:, 0]) + 0.05 * np.random.default_rng(1000 + seed).normal(size=300)
+        error = uncertainty(refit(DECAY[:6], x, y), x, y).standard_errors[1]
+        y += 1.5 * error * np.exp(-0.7153 * x[:, 0])
+        tree = refit(DECAY[:6], x, y, {4})
+        allowing, alone = uncertainty_beside_recognised(tree, x, y), uncertainty(tree, x, y, {4})
+        off = abs(allowing.values[0] + 0.7153)
+        inside += off < 3 * allowing.standard_errors[0]
+        without += off < 3 * alone.standard_errors[0]
+    assert inside >= 0.97 * 200 and without < 0.9 * 200
+
+
+def test_a_number_that_is_far_surer_than_needed_changes_no_errors():
+    """An amplitude of 2 that is known to a thousandth, beside a rate that has no simple value."""
+    x = np.random.default_rng(0).uniform(0, 4, (400, 1))
+    y = 2 * np.exp(-0.7153 * x[:, 0]) + 0.002 * np.random.default_rng(1).normal(size=400)
+    tree = refit((*DECAY[:4], ("const", 2.0), ("mul", 4, 3)), x, y, {4})
+    (before,) = uncertainty(tree, x, y, {4}).standard_errors
+    (after,) = uncertainty_beside_recognised(tree, x, y).standard_errors
+    assert before < after < 1.03 * before
 
 
 def test_known_numbers_are_not_estimated():

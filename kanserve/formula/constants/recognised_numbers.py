@@ -1,0 +1,109 @@
+"""Standard errors beside recognised numbers, which may be wrong.
+
+A constant that was recognised in noisy data is right with some probability only: 0.3989 ± 0.004 may be 0.4 or
+1/sqrt(2*pi), or neither. If it is off, the fit has moved the others to make up for it. So their covariance gets that of
+these moves, times the probability that the number is wrong:
+
+    covariance + Σ p·(e² + d²)·m·mᵀ
+
+with d the distance of the number from its own estimate, e the standard error of this, and m the moves of the others for
+each unit by which it is off.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.formula.constants.noisy_constants import probabilities
+from kanserve.formula.constants.nonlinear_fit import Constants, FitData, checked_data
+from kanserve.formula.constants.uncertainty import Uncertainty, uncertainty
+from kanserve.formula.expressions.numbers import named
+from kanserve.formula.formula_limits import LIMITS
+
+Array = NDArray[np.float64]
+
+
+def known_constants(tree: Sequence[Sequence[Any]]) -> frozenset[int]:
+    """The positions in a tree of the numbers that have a name, which need not be estimated."""
+    return frozenset(n for n, step in enumerate(tree) if step[0] == "const" and named(step[1]) is not None)
+
+
+def uncertainty_beside_recognised(
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    weights: ArrayLike | None = None,
+    errors: Array | None = None,
+) -> Uncertainty:
+    """The uncertainty of the constants without a name, which allows for those with a name that may be wrong."""
+    found = uncertainty(tree, x, y, known_constants(tree), weights, errors)
+    if not found.places or found.sigma == 0:
+        return found
+    covariance = found.covariance.copy()
+    for number in _recognised(found, checked_data(x, y, weights)):
+        variance = number.doubt * (number.error**2 + number.distance**2)
+        covariance += variance * np.outer(number.moves, number.moves)
+    finite = np.isfinite(found.standard_errors)
+    standard_errors = np.where(finite, np.sqrt(np.diag(covariance)), np.inf)
+    return replace(found, covariance=covariance, standard_errors=standard_errors)
+
+
+def believable_constants(
+    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None
+) -> frozenset[int]:
+    """Those of `known_constants`, but for numbers that are as surely wrong by these samples as others are right."""
+    constants, known = Constants(tree), known_constants(tree)
+    data = checked_data(x, y, weights)
+    found = uncertainty(tree, x, y, known, weights)
+    doubted = {
+        constants.sources[number.place]
+        for number in (_recognised(found, data) if found.sigma > 0 else ())
+        if number.doubt > LIMITS.noisy_constants_believed
+    }
+    return known - doubted
+
+
+@dataclass(frozen=True, eq=False)
+class _Recognised:
+    """A recognised number: its place, the probability that it is wrong, its distance from its own estimate with the
+    standard error of this, and the moves (P,) of the other constants for each unit by which it is off."""
+
+    place: int
+    doubt: float
+    distance: float
+    error: float
+    moves: Array
+
+
+def _recognised(found: Uncertainty, data: FitData) -> Iterator[_Recognised]:
+    """The recognised numbers that the data determine beside the constants that were estimated."""
+    every = Constants(found.tree)
+    got, jacobian = every.derivatives(every.values, data.x)
+    if not np.isfinite(jacobian).all():
+        return
+    slopes, residuals = data.weighted(jacobian), data.weighted(data.y - got)
+    free = [n for n, place in enumerate(every.places) if place in found.places]
+    own = slopes[:, free]
+    sizes = np.sqrt(np.sum(own**2, axis=0))
+    sizes = np.where(sizes > 0, sizes, 1.0)
+    for n, (place, value) in enumerate(zip(every.places, every.values.tolist(), strict=True)):
+        if n in free:
+            continue
+        column = slopes[:, n]
+        moves = np.linalg.lstsq(own / sizes, -column, rcond=LIMITS.uncertainty_undetermined)[0] / sizes
+        rest = column + own @ moves  # what the others cannot make up for
+        information = float(rest @ rest)
+        if information <= LIMITS.uncertainty_undetermined * float(column @ column):
+            continue
+        distance, error = float(rest @ residuals) / information, found.sigma / math.sqrt(information)
+        if value + distance != 0:
+            likely = sum(
+                share
+                for number, share in probabilities(value + distance, error)
+                if math.isclose(number.value, value)  # but for rounding
+            )
+            yield _Recognised(place, 1 - likely, distance, error, moves)
