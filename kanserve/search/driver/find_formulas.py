@@ -13,6 +13,7 @@ import numpy as np
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.errors import DataError, InputError
+from kanserve.search.driver.all_samples import fitted_to_all
 from kanserve.search.driver.baselines import baselines
 from kanserve.search.driver.constraints import Constraints, checked_constraints
 from kanserve.search.driver.decompose import solved, solved_with
@@ -190,7 +191,8 @@ def find_formulas(
 
     def finished(found: Findings) -> Findings:
         finisher = plan.finisher(learn, held, learn, began + seconds)
-        return saved.finish(samples.judged(fitted_by_loss(found, finisher, loss)), selection)
+        judged = fitted_to_all(fitted_by_loss(found, finisher, loss), learn, held)
+        return saved.finish(samples.judged(judged), selection)
 
     if begun.settled is not None:
         return finished(begun.alone())

@@ -98,19 +98,19 @@ class Finisher:
         stepped = without_saturation(tree, few.x)
         if stepped == tree:
             return tree
-        before, after = _error(tree, few)[0], _error(stepped, few)[0]
+        before, after = tree_error(tree, few)[0], tree_error(stepped, few)[0]
         limit = max(SEARCH.get().driver.step_error * before, _exact(few.y[:, 0], few.weights))
         return stepped if after <= limit else tree
 
     def _settled(self, tree: Tree, law: bool) -> Tree:
         few, share = self.few, SEARCH.get().postprocess_finite_share
         limit = _exact(few.y[:, 0], few.weights)
-        exact = _error(tree, few)[0] < limit
-        few = _finite(tree, few, share)  # rounding alone takes arcsin(1 + 1e-16) out of range
+        exact = tree_error(tree, few)[0] < limit
+        few = finite_rows(tree, few, share)  # rounding alone takes arcsin(1 + 1e-16) out of range
         x, y, weights = few.x, few.y[:, 0], few.weights
         if not (exact or law):
             tree = refit(tree, x, y, weights=weights)
-            exact = _error(tree, few)[0] < limit
+            exact = tree_error(tree, few)[0] < limit
             if not exact and self._refuted(tree):
                 return self._without_names(tree, few)
         form, recognise = (exact_form, recognise_constants) if exact else (noisy_form, recognise_noisy_constants)
@@ -151,14 +151,14 @@ class Finisher:
         return found if made is None else made
 
     def _by_loss(self, tree: Tree, loss: FitLoss) -> ScoredFormula | None:
-        many = _finite(tree, self.learn.sample(SEARCH.get().postprocess_recognition_rows, 0))
+        many = finite_rows(tree, self.learn.sample(SEARCH.get().postprocess_recognition_rows, 0))
         x, y, weights = many.x, many.y[:, 0], many.weights
         tree = robust_refit(tree, x, y, loss, weights=weights)
         made = self._found(tree, loss)
         if not (made is None or made.refuted or self.over()):
             pseudo = pseudo_values(tree, x, y, loss, weights)
             tree = simplified(recognise_noisy_constants(tree, x, pseudo, weights=weights), x)
-            rows = _finite(tree, self.learn)
+            rows = finite_rows(tree, self.learn)
             known = known_constants(tree)
             simpler = self._found(robust_refit(tree, rows.x, rows.y[:, 0], loss, known, rows.weights), loss)
             allowed = simpler is not None and self.constraints.allow(simpler.formula.tree)
@@ -167,8 +167,8 @@ class Finisher:
 
     def _found(self, tree: Tree, loss: FitLoss = "squared") -> ScoredFormula | None:
         learn, held = self.learn, self.held
-        error, fitted = _error(tree, learn)
-        validation, judged = _error(tree, held)
+        error, fitted = tree_error(tree, learn)
+        validation, judged = tree_error(tree, held)
         if held is learn:
             validation = left_out_error(tree, learn)
         enough = SEARCH.get().postprocess_rows_per_constant * len(Constants(tree).places) <= len(learn)
@@ -210,7 +210,7 @@ def left_out_error(tree: Tree, rows: Dataset) -> float:
     return root_mean_square(residuals, rows.weights)
 
 
-def _finite(tree: Tree, rows: Dataset, share: float = 0.0) -> Dataset:
+def finite_rows(tree: Tree, rows: Dataset, share: float = 0.0) -> Dataset:
     """The rows where a formula is finite, if more than this share are; otherwise all."""
     finite = np.isfinite(evaluate_tree(tree, {}, rows.x))
     return rows.take(np.flatnonzero(finite)) if share < finite.mean() < 1 else rows
@@ -232,7 +232,7 @@ def _exact(y: Array, weights: Array | None) -> float:
     )
 
 
-def _error(tree: Tree, rows: Dataset) -> tuple[float, float]:
+def tree_error(tree: Tree, rows: Dataset) -> tuple[float, float]:
     """The root mean square error on the rows where the tree is finite, or infinity without any; and their share."""
     with np.errstate(all="ignore"):
         got = evaluate_tree(tree, {}, rows.x)
