@@ -12,7 +12,7 @@ import numpy as np
 from kanserve.data.dataset import Dataset
 from kanserve.data.row_weights import deviation, square_roots
 from kanserve.formula.constants.robust_fit import noise_of, tail_evidence
-from kanserve.search.fit.residual_test import adequate
+from kanserve.search.fit.residual_test import adequate, lack_of_fit
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.outliers import RobustFit
 
@@ -30,6 +30,9 @@ def winsorised(rows: Dataset) -> Dataset:
     if tail_evidence(residuals) <= settings.tail_evidence:
         return rows
     limit = settings.tail_deviations * noise_of(residuals, "huber").scale
+    large = np.where(np.abs(residuals) > limit, 1.0, 0.0)
+    if max(lack_of_fit(large, some) for some in (x, *x.T[:, :, None])) > settings.deviation_limit:
+        return rows  # they are large in one region, as near a pole or a kink, which the polynomial does not follow
     cut = np.clip(residuals, -limit, limit)
     if not adequate(cut, x, deviation(y, rows.weights)):
         return rows

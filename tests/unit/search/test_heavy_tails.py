@@ -24,11 +24,28 @@ def test_large_errors_are_cut_off_beside_the_law():
 
 @pytest.mark.parametrize(
     "y",
-    [LAW, LAW + NORMAL, 1 / (X[:, 0] - 2.01) + 0.01 * HEAVY, np.sin(9 * X[:, 0]) * np.cos(7 * X[:, 1]), np.ones(1000)],
+    [
+        LAW,
+        LAW + NORMAL,
+        1 / (X[:, 0] - 2.01) + 0.01 * HEAVY,
+        np.sin(9 * X[:, 0]) * np.cos(7 * X[:, 1]),
+        np.ones(1000),
+    ],
     ids=["exact", "normal noise", "a pole", "waves", "a constant"],
 )
 def test_other_samples_stay_as_they_are(y):
     rows = Dataset(X, y)
+    assert winsorised(rows) is rows
+
+
+@pytest.mark.parametrize("seed", [1, 2, 5])
+def test_nothing_is_cut_off_where_the_law_is_steeper_than_the_polynomial(seed):
+    """Towards b = 0 the residuals are large, as if the noise had heavy tails."""
+    generator = np.random.default_rng(seed)
+    a, c = generator.uniform(-3, 3, (2, 500))
+    b = generator.uniform(0.3, 4, 500)
+    y = -3 * np.tanh(a) - 2.5 / b - 0.7 * c**2
+    rows = Dataset(np.stack([a, b, c], axis=1), y + 0.04 * y.std() * generator.normal(size=500))
     assert winsorised(rows) is rows
 
 
