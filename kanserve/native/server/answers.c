@@ -3,6 +3,8 @@
 
 #include "server.h"
 
+#include <stdio.h>
+
 #include "formula_calls.h"
 
 static void count_answer(const kanserve_server *server, int64_t *counters, int64_t rows, int64_t ended,
@@ -26,6 +28,11 @@ static int64_t send_message(stream *one, int stay)
     if (one->out.failed || size > (size_t)server->config.max_message) {
         buffer_free(&one->out);
         http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The answer is larger than the server sends.", NULL);
+        return -1;
+    }
+    if (!is_room(server, size + 5)) { /* clients that do not read their answers must not take all memory */
+        buffer_free(&one->out);
+        http2_fail_full(one);
         return -1;
     }
     uint8_t *prefix = one->out.data + one->out.start;
@@ -61,6 +68,15 @@ static void answer_rows(stream *one, const infer_request *request, const void *y
     if (server->indices.capacity > 1 << 16) buffer_free(&server->indices);
 }
 
+static void refuse_busy(stream *one, const served_model *model)
+{
+    char text[200];
+    snprintf(text, sizeof text, "'%s' is at its concurrency limit: %lld requests. Try again later.", model->name,
+             (long long)model->concurrency);
+    atomic_fetch_add(&one->owner->server->refused[REFUSED_QUEUE], 1);
+    http2_fail_known(one, GRPC_RESOURCE_EXHAUSTED, "BusyError", text);
+}
+
 /* Answer ModelInfer on this thread, or hand out its rows: whether that was done. */
 static int infer(stream *one, const uint8_t *message, size_t length)
 {
@@ -72,6 +88,12 @@ static int infer(stream *one, const uint8_t *message, size_t length)
     int chained = !model->predict && model->chain && request.rows <= model->chained;
     if (!(model->predict || chained) || (double)request.rows * model->cost > (double)server->config.inline_budget) {
         if (!server->config.hand_out_rows) return 0;
+        /* Where all threads are busy the call waits for one, by when another of this model may have ended. */
+        if (model->concurrency && atomic_load((_Atomic int64_t *)model->computing) >= model->concurrency &&
+            queue_is_idle(server)) {
+            refuse_busy(one, model);
+            return 1;
+        }
         if (atomic_load(&server->queued) >= server->config.queue || queue_call(one, EVENT_ROWS, 0)) call_refuse_full(one);
         return 1;
     }

@@ -64,11 +64,13 @@ void call_release(kanserve_call *call)
     free(call);
 }
 
-/* Hand out the call of a stream: 0, or -1 without memory. */
+/* Hand out the call of a stream: 0, or -1 without memory, or without room for its message. */
 int queue_call(stream *one, int kind, int late)
 {
     connection *owner = one->owner;
     kanserve_server *server = owner->server;
+    int aside = server->paths[one->path].options.aside;
+    if (one->view && !aside && !is_room(server, one->expected)) return -1;
     kanserve_call *call = calloc(1, sizeof *call);
     if (!call) return -1;
     atomic_init(&call->references, 2); /* the stream's and the queue's, which a thread takes over */
@@ -116,7 +118,7 @@ int queue_call(stream *one, int kind, int late)
     one->call = call;
     loop_check_by(server, one->deadline);
     pthread_mutex_lock(&server->lock);
-    add_call(server, call, server->paths[one->path].options.aside ? QUEUE_ASIDE : QUEUE_MAIN);
+    add_call(server, call, aside ? QUEUE_ASIDE : QUEUE_MAIN);
     pthread_mutex_unlock(&server->lock);
     return 0;
 }
@@ -155,6 +157,15 @@ int queue_message(kanserve_call *call, const uint8_t *data, size_t length)
     pthread_cond_broadcast(&call->changed);
     pthread_mutex_unlock(&call->server->lock);
     return 0;
+}
+
+/* Whether a thread waits, and no call for one. */
+int queue_is_idle(kanserve_server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    int idle = server->queues[QUEUE_MAIN].waiters && !server->queues[QUEUE_MAIN].first;
+    pthread_mutex_unlock(&server->lock);
+    return idle;
 }
 
 int queue_is_full(const kanserve_call *call)
@@ -210,16 +221,18 @@ int kanserve_next(kanserve_server *server, int which, kanserve_event *event)
             queue->first = call->next;
             if (!queue->first) queue->end = &queue->first;
             if (which == QUEUE_MAIN) {
+                atomic_fetch_add(&server->delivering, 1); /* first, so that it is always counted */
                 atomic_fetch_sub(&server->queued, 1);
                 if (call->event.kind == EVENT_ROWS && atomic_load(&call->gone)) { /* nobody waits for them */
+                    atomic_fetch_sub(&server->delivering, 1);
                     call_release(call);
                     continue;
                 }
-                atomic_fetch_add(&server->delivering, 1);
                 call->taken = now_ns();
                 atomic_store_explicit(&server->taken, call->taken, memory_order_relaxed);
                 if (call->event.cheap && !me.ready) server->cheap_workers++;
             }
+            if (call->event.kind == EVENT_ROWS) atomic_fetch_add((_Atomic int64_t *)call->request.model->computing, 1);
             *event = call->event;
             break;
         }

@@ -41,6 +41,9 @@ typedef struct {
     const char *labels;        /* of the classes, one after another, each ended by 0 */
     const void *low[2], *high[2]; /* the training range of each input, for rows of double [0] and float [1] */
     int64_t *counters;         /* of answered requests */
+    int64_t *computing;        /* how many handed out requests of models of this name compute, which only the library
+                                * changes; and how many may: more are refused */
+    int64_t concurrency;
     double cost, gradient_cost; /* nanoseconds for a row: moving averages */
 } served_model;
 

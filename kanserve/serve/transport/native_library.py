@@ -51,6 +51,8 @@ class ServedModel(Structure):
         ("low", c_void_p * 2),
         ("high", c_void_p * 2),
         ("counters", c_void_p),
+        ("computing", c_void_p),
+        ("concurrency", c_int64),
         ("cost", c_double),
         ("gradient_cost", c_double),
     )

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.serve.models.catalog import Catalog, Model
+from kanserve.serve.rpc.inference_service import at_once
 from kanserve.serve.rpc.range_violations import bounds
+from kanserve.serve.settings import Settings
 from kanserve.serve.transport.native_library import (
     BUCKETS,
     COUNT_BLOCK,
@@ -42,18 +44,29 @@ class _Counted:
 class NativeModels:
     """Publishes each catalog to the loop of `server`, and reads its counters."""
 
-    def __init__(self, library: Any, server: int) -> None:
-        self._library, self._server = library, server
+    def __init__(self, library: Any, server: int, settings: Settings) -> None:
+        self._library, self._server, self._settings = library, server, settings
         self._lock = Lock()
         self._by_number: dict[int, Model] = {}
+        self._replaced: dict[int, Model] = {}  # whose rows may still be in the queue
         self._counted: dict[int, _Counted] = {}  # by the number of a load
+        self._computing: dict[str, Counters] = {}  # by name, of all versions
         self._formulas: dict[int, bytes] = {}  # answers to GetFormula, by the number of a load
         self._before: dict[Key, Counters] = {}  # of loads that nothing uses any more
         self._ended = False
 
     def find(self, number: int) -> Model | None:
         """The model of rows that the loop has handed out, if it is still loaded."""
-        return self._by_number.get(number)
+        return self._by_number.get(number) or self._replaced.get(number)
+
+    def forget_replaced(self) -> None:
+        """Let go of models that were replaced, once none of their rows is in the queue."""
+        if self._replaced and self._library.queued(self._server) == 0 and self._lock.acquire(blocking=False):
+            try:  # nothing was replaced meanwhile, as the lock is ours
+                if self._library.queued(self._server) == 0:
+                    self._replaced = {}
+            finally:
+                self._lock.release()
 
     def publish(self, catalog: Catalog) -> None:
         """Let the loop answer for these models; returns once it uses no others."""
@@ -76,7 +89,10 @@ class NativeModels:
             self._formulas = {number: formula for number, formula in formulas.items() if number in by_number}
             self._library.publish(self._server, table, len(models))
             del formulas  # the loop used them until now
-            self._by_number = by_number  # what was replaced is freed when its last call ends
+            self._replaced = {**self._replaced, **{n: m for n, m in self._by_number.items() if n not in by_number}}
+            self._by_number = by_number
+            if self._library.queued(self._server) == 0:
+                self._replaced = {}
             now = time.monotonic()
             for number, counted in list(self._counted.items()):
                 if number not in by_number:
@@ -149,6 +165,8 @@ class NativeModels:
                 arrays.append(array)
                 field[place] = array.ctypes.data
         entry.counters = counted.counters.ctypes.data
+        entry.computing = self._computing.setdefault(model.name, np.zeros(1, np.int64)).ctypes.data
+        entry.concurrency = at_once(self._settings, model.name)
         entry.cost = _first_guess(model)
         entry.gradient_cost = 4 * entry.cost
         if getattr(model.backend, "differentiates", False):

@@ -60,7 +60,7 @@ class NativeTransport:
         self._state, self._meters, self._handlers, self._shared = state, meters, handlers, shared
         self._threads: ThreadPool = state.threads
         self._pipeline: Pipeline = handlers.pipeline
-        self._models = NativeModels(self._library, self._server)
+        self._models = NativeModels(self._library, self._server, state.settings)
         self._watched: dict[int, NativeContext] = {}
         self._unsubscribe: Callable[[], None] = lambda: None
         self._socket_file = ""
@@ -135,7 +135,7 @@ class NativeTransport:
         late = bool(event.late)
         if event.kind == native.EVENT_ROWS:
             self._threads.accept(late)
-            return Job(event.arrived, late, self._predict, (event,), {})
+            return Job(event.arrived, late, self._predict, (event, self._models.find(event.model)), {})
         try:
             found = self._found(event)
             if found is None:
@@ -198,9 +198,10 @@ class NativeTransport:
                 model = catalog.find(request.model_name, request.model_version)
                 self._models.keep_formula(catalog, model, answer)
 
-    def _predict(self, event: native.Event) -> None:
+    def _predict(self, event: native.Event, model: Model | None) -> None:
         """Answer rows that the loop has decoded."""
-        library, call, model = self._library, event.call, self._models.find(event.model)
+        library, call = self._library, event.call
+        self._models.forget_replaced()
         try:
             dtype = _TYPES[event.single]
             if event.length <= _SMALL:
