@@ -1,7 +1,7 @@
 """A call in the thread pool: its arrival, its work, and its done callbacks."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 
 class Arrival:
@@ -39,3 +39,11 @@ class Job(Arrival):
             except IndexError:  # the other thread has just taken it
                 return
             callback(self)
+
+
+class JobQueue(Protocol):
+    """Where threads wait for jobs; None ends one of them."""
+
+    def get(self) -> Job | None: ...
+    def put(self, job: Job | None, /) -> None: ...
+    def qsize(self) -> int: ...

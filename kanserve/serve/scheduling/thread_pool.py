@@ -17,14 +17,14 @@ from functools import partial
 from queue import SimpleQueue
 from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import grpc
 
 from kanserve.errors import BusyError
 from kanserve.serve.scheduling import cpus, switch_interval
 from kanserve.serve.scheduling.cost import MEASURED, Cost
-from kanserve.serve.scheduling.jobs import Arrival, Job
+from kanserve.serve.scheduling.jobs import Arrival, Job, JobQueue
 from kanserve.serve.scheduling.low_priority_pool import LowPriorityPool
 from kanserve.serve.scheduling.receive_timeout import PATIENCE, MessageWaits
 
@@ -54,7 +54,7 @@ class ThreadPool(Executor):
         threads: int,
         spare: int | None = None,
         held: int = MAX_INFLIGHT_BYTES,
-        jobs: "JobQueue | None" = None,
+        jobs: JobQueue | None = None,
     ) -> None:
         self.draining = False
         self._places, self._spare = threads, SPARE if spare is None else spare
@@ -306,14 +306,6 @@ class ThreadPool(Executor):
                     self._wake.wait()
                 self._watching = True
                 self._wake.clear()
-
-
-class JobQueue(Protocol):
-    """Where threads wait for jobs; None ends one of them."""
-
-    def get(self) -> Job | None: ...
-    def put(self, job: Job | None, /) -> None: ...
-    def qsize(self) -> int: ...
 
 
 class _Worker:

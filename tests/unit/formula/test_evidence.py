@@ -30,6 +30,7 @@ from kanserve.network.kan import Kan
 from kanserve.serve.models import loader
 from kanserve.serve.rpc.formula_service import get_formula
 from kanserve.serve.server import start
+from kanserve.serve.state import ServerState
 from kanserve.v1 import formula_pb2 as pb
 from tests.support import server_states
 from tests.support.kans import classifier, mixed
@@ -140,7 +141,7 @@ def test_an_artifact_of_a_kanserve_that_wrote_no_evidence_is_served(tmp_path):
     del data["evidence"]
     repository.publish(tmp_path, "old", _with_formula(made(), json.dumps(data).encode()))
     model = loader.load(tmp_path).find("old")
-    assert model.evidence == () and model.formulas == (FORMULA,)
+    assert model.words.read() == ((FORMULA,), ())
 
 
 def _with_formula(artifact: Artifact, data: bytes) -> Artifact:
@@ -157,10 +158,15 @@ def folder(tmp_path_factory):
     return root
 
 
+def _answer(state: ServerState, name: str) -> pb.GetFormulaResponse:
+    encoded = get_formula(state, pb.GetFormulaRequest(model_name=name), server_states.call())
+    return pb.GetFormulaResponse.FromString(encoded.SerializeToString())
+
+
 def test_a_server_tells_what_is_known_and_nothing_where_nothing_is(folder):
     with server_states.served(folder) as (state, _):
-        (known,) = get_formula(state, pb.GetFormulaRequest(model_name="law"), server_states.call()).outputs
-        (plain,) = get_formula(state, pb.GetFormulaRequest(model_name="plain"), server_states.call()).outputs
+        (known,) = _answer(state, "law").outputs
+        (plain,) = _answer(state, "plain").outputs
     wanted = evidence(FORMULA, noisy().x, noisy().y[:, 0], CANDIDATES)
     assert [(constant.value, constant.text, constant.standard_error) for constant in known.constants] == [
         (constant.value, constant.text, constant.standard_error) for constant in wanted.constants
@@ -189,7 +195,7 @@ def test_a_formula_says_where_it_is_defined(tmp_path):
     open_ended = kanserve.from_formula("log(x)", ranges={"x": (-0.5, 1.0)})
     repository.publish(tmp_path, "log", made(open_ended))
     with server_states.served(tmp_path) as (state, _):
-        (told,) = get_formula(state, pb.GetFormulaRequest(model_name="log"), server_states.call()).outputs
+        (told,) = _answer(state, "log").outputs
     assert list(told.domain) == list(formulas(open_ended, strict=False)[0].domain) != []
 
 
@@ -252,7 +258,7 @@ def test_a_server_does_not_load_evidence_that_is_none(tmp_path, entries):
     assert "evidence" in catalog.reasons["law", 1] and not catalog.models.get("law")
 
 
-def test_evidence_that_says_nothing_sensible_is_an_error_for_who_asks_for_it(tmp_path):
+def test_a_version_whose_evidence_says_nothing_sensible_is_not_served_and_says_why(tmp_path):
     repository.publish(tmp_path, "law", _with_evidence([{"constants": 1}]))
-    with server_states.served(tmp_path) as (state, _), pytest.raises(FormatError):
-        get_formula(state, pb.GetFormulaRequest(model_name="law"), server_states.call())
+    with server_states.served(tmp_path) as (state, _):
+        assert not state.catalog.models and "evidence for a formula" in state.catalog.reasons["law", 1]

@@ -108,6 +108,7 @@ def test_predictions_probabilities_and_labels_are_those_of_the_network(edge):
     np.testing.assert_allclose(got.values, scores, rtol=1e-9, atol=1e-9)
     assert got.version == 3 and {3, 5, 7} <= {*got.outside_rows}
     if kan.classes:
+        assert got.probabilities is not None and got.labels is not None
         np.testing.assert_allclose(got.probabilities, softmax(scores), rtol=1e-9)
         assert list(got.labels) == ["" if np.isnan(row[0]) else kan.classes[row.argmax()] for row in scores]
 
