@@ -53,14 +53,13 @@ static void count_call(const kanserve_server *server, stream *one, served_model 
     count_answer(server, model->counters + kind * COUNT_BLOCK, rows, ended, stages);
 }
 
-/* Write and send the answer to rows. `begun` is when they were read, `decoded` and `computed` when the model began and
- * ended; `counts`: the model's counters are still there. */
+/* Write and send the answer to rows that were predicted here. `begun` is when they were read, `decoded` and `computed`
+ * when the model began and ended. */
 static void answer_rows(stream *one, const infer_request *request, const void *y, int64_t begun, int64_t decoded,
-                        int64_t computed, int counts)
+                        int64_t computed)
 {
     kanserve_server *server = one->owner->server;
-    int64_t *counters = request->model->counters;
-    int64_t outside = infer_outside(request, &server->indices, counts ? counters + COUNT_OUTSIDE : NULL);
+    int64_t outside = infer_outside(request, &server->indices, request->model->counters + COUNT_OUTSIDE);
     buffer_add(&one->out, "\0\0\0\0", 5);
     infer_write(request, y, outside, &server->indices, &one->out);
     if (send_message(one, 0) >= 0)
@@ -108,21 +107,40 @@ static int infer(stream *one, const uint8_t *message, size_t length)
         return 0;
     int64_t computed = now_ns();
     model->cost += ((double)(computed - decoded) / (double)request.rows - model->cost) / 8;
-    answer_rows(one, &request, y, begun, decoded, computed, 1);
+    answer_rows(one, &request, y, begun, decoded, computed);
     return 1;
 }
 
-/* Rows that were handed out come back as predictions. */
-void call_rows(kanserve_call *call, const byte_buffer *y, int64_t computed)
+/* Write the answer to rows that were handed out, on the thread that predicted them: the loop only sends it. */
+void encode_rows(kanserve_call *call, const void *y, size_t bytes, command *to)
 {
     const infer_request *request = &call->request;
-    int64_t now = now_ns(), begun = call->stream->arrived, decoded = now - computed > begun ? now - computed : begun;
-    request->model->cost += ((double)computed / (double)request->rows - request->model->cost) / 8;
-    if (buffer_length(y) == (size_t)(request->rows * request->model->outputs) * (request->model->single ? 4 : 8))
-        answer_rows(call->stream, request, buffer_begin(y), begun, decoded, now,
-                    call->table == call->server->table || now - begun < COUNTED);
-    else
-        http2_fail(call->stream, GRPC_INTERNAL, "internal error", NULL);
+    byte_buffer indices = {0};
+    if (bytes != (size_t)(request->rows * request->model->outputs) * (request->model->single ? 4 : 8)) {
+        to->data.failed = 1;
+        return;
+    }
+    to->outside = calloc((size_t)request->model->inputs, sizeof *to->outside);
+    int64_t outside = infer_outside(request, &indices, to->outside);
+    buffer_add(&to->data, "\0\0\0\0", 5);
+    infer_write(request, y, outside, &indices, &to->data);
+    to->data.failed |= indices.failed || !to->outside;
+    buffer_free(&indices);
+}
+
+/* Send such an answer, which is in `out` of the call's stream. */
+void call_rows(kanserve_call *call, const int64_t *outside, int64_t computed)
+{
+    const infer_request *request = &call->request;
+    served_model *model = request->model;
+    stream *one = call->stream;
+    int64_t now = now_ns(), begun = one->arrived, decoded = now - computed > begun ? now - computed : begun;
+    /* The counters of a model that was replaced are kept for longer than this. */
+    int counts = call->table == call->server->table || now - begun < 60 * SECOND;
+    model->cost += ((double)computed / (double)request->rows - model->cost) / 8;
+    if (send_message(one, 0) < 0 || !counts) return;
+    count_call(call->server, one, model, COUNTED_INFER, request->rows, begun, decoded, now);
+    for (int i = 0; i < model->inputs; i++) model->counters[COUNT_OUTSIDE + i] += outside[i];
 }
 
 /* Answer Differentiate on this thread: whether that was done. */

@@ -29,14 +29,20 @@ static void tell(kanserve_call *call, int kind, const void *data, size_t length,
     made->call = call;
     made->status = status;
     made->computed = computed;
-    if (kind == COMMAND_ANSWER || kind == COMMAND_SEND)
+    if (kind == COMMAND_ROWS)
+        encode_rows(call, data, length, made);
+    else if (kind == COMMAND_ANSWER || kind == COMMAND_SEND)
         frame_message(&made->data, data, length);
-    else
-        buffer_add(&made->data, data, length);
     buffer_add(&made->text, text, text_length);
     buffer_add_byte(&made->text, 0);
     buffer_add(&made->trailers, trailers, trailers_length);
     give(call->server, made);
+}
+
+/* Rows compute no more. */
+static void computed_rows(kanserve_call *call)
+{
+    if (call->event.kind == EVENT_ROWS) atomic_fetch_sub((_Atomic int64_t *)call->request.model->computing, 1);
 }
 
 void kanserve_answer(kanserve_call *call, const void *data, size_t length)
@@ -46,12 +52,14 @@ void kanserve_answer(kanserve_call *call, const void *data, size_t length)
 
 void kanserve_answer_rows(kanserve_call *call, const void *y, size_t bytes, int64_t computed)
 {
+    computed_rows(call);
     tell(call, COMMAND_ROWS, y, bytes, GRPC_OK, NULL, 0, NULL, 0, computed);
 }
 
 void kanserve_finish(kanserve_call *call, int status, const void *text, size_t length, const void *trailers,
                      size_t trailers_length)
 {
+    computed_rows(call);
     tell(call, COMMAND_FINISH, NULL, 0, status, text, length, trailers, trailers_length, 0);
 }
 
@@ -191,13 +199,17 @@ static void run_command(kanserve_server *server, command *what)
         return;
     }
     size_t size = buffer_length(&what->data);
-    if (size > (size_t)server->config.max_message + 5 && what->kind != COMMAND_ROWS) {
+    if (size > (size_t)server->config.max_message + 5) {
         http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The answer is larger than the server sends.", NULL);
         return;
     }
     switch (what->kind) {
     case COMMAND_ANSWER:
     case COMMAND_SEND:
+        if (!is_room(server, size)) {
+            http2_fail_full(one);
+            break;
+        }
         append(one, what);
         if (one->out.failed) {
             connection_fail(one->owner, NGHTTP2_INTERNAL_ERROR);
@@ -209,7 +221,10 @@ static void run_command(kanserve_server *server, command *what)
         else
             http2_resume(one);
         break;
-    case COMMAND_ROWS: call_rows(what->call, &what->data, what->computed); break;
+    case COMMAND_ROWS:
+        append(one, what);
+        call_rows(what->call, what->outside, what->computed);
+        break;
     case COMMAND_FINISH:
         if (one->headers_sent && what->status == GRPC_OK && buffer_length(&what->trailers) == 0) {
             one->finished = 1;
@@ -248,6 +263,7 @@ void run_commands(kanserve_server *server)
         buffer_free(&what->data);
         buffer_free(&what->text);
         buffer_free(&what->trailers);
+        free(what->outside);
         free(what);
     }
 }

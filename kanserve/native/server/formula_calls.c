@@ -4,7 +4,7 @@
 
 served_model *read_model(const model_table *table, const uint8_t *message, size_t length, proto_field *third, int *thirds)
 {
-    proto_cursor cursor = {message, message + length};
+    proto_cursor cursor = {message, length ? message + length : message};
     proto_field field, name = {0}, text = {0};
     int64_t version;
     int names = 0, versions = 0;

@@ -193,9 +193,8 @@ static void message_ends(stream *one)
 static int keep(stream *one, const uint8_t *data, size_t length)
 {
     kanserve_server *server = one->owner->server;
-    if (atomic_load_explicit(&server->held, memory_order_relaxed) + length > (size_t)server->config.max_held) {
-        http2_fail_known(one, GRPC_RESOURCE_EXHAUSTED, "BusyError",
-                         "The messages of the calls under way take too much memory. Try again later.");
+    if (!is_room(server, length)) {
+        http2_fail_full(one);
         return 0;
     }
     buffer_add(&one->body, data, length);

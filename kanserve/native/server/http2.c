@@ -217,6 +217,13 @@ void http2_fail_known(stream *to, int status, const char *error, const char *tex
     buffer_free(&more);
 }
 
+/* The memory for messages is used up. */
+void http2_fail_full(stream *to)
+{
+    http2_fail_known(to, GRPC_RESOURCE_EXHAUSTED, "BusyError",
+                     "The messages of the calls under way take too much memory. Try again later.");
+}
+
 /* An answer to what is no gRPC. */
 void http2_http_error(stream *to, const char *status)
 {

@@ -137,6 +137,7 @@ typedef struct command {
     byte_buffer data, text, trailers;
     int status;
     int64_t computed;
+    int64_t *outside; /* rows outside the training range, by input */
     model_table *table;
     atomic_int *done;
 } command;
@@ -200,6 +201,12 @@ static inline void hold(kanserve_server *server, size_t bytes)
     atomic_fetch_add_explicit(&server->held, bytes, memory_order_relaxed);
 }
 
+/* Whether so many more may be counted. */
+static inline int is_room(const kanserve_server *server, size_t bytes)
+{
+    return atomic_load_explicit(&server->held, memory_order_relaxed) + bytes <= (size_t)server->config.max_held;
+}
+
 static inline void let_go(kanserve_server *server, size_t bytes)
 {
     atomic_fetch_sub_explicit(&server->held, bytes, memory_order_relaxed);
@@ -226,6 +233,7 @@ int http2_begin(connection *owner);
 void http2_answer(stream *to);
 void http2_fail(stream *to, int status, const char *text, const byte_buffer *trailers);
 void http2_fail_known(stream *to, int status, const char *error, const char *text);
+void http2_fail_full(stream *to);
 void http2_resume(stream *to);
 void http2_http_error(stream *to, const char *status);
 void stream_free(stream *one);
@@ -242,7 +250,8 @@ void frame_message(byte_buffer *to, const void *data, size_t length);
 
 /* answers.c */
 int answer_call(stream *one, const uint8_t *message, size_t length);
-void call_rows(kanserve_call *call, const byte_buffer *y, int64_t computed);
+void encode_rows(kanserve_call *call, const void *y, size_t bytes, command *to);
+void call_rows(kanserve_call *call, const int64_t *outside, int64_t computed);
 
 /* compression.c */
 int inflate_message(int encoding, const uint8_t *data, size_t length, size_t most, byte_buffer *to);
@@ -252,6 +261,7 @@ int queue_call(stream *one, int kind, int late);
 void queue_gone(kanserve_call *call);
 int queue_message(kanserve_call *call, const uint8_t *data, size_t length);
 int queue_is_full(const kanserve_call *call);
+int queue_is_idle(kanserve_server *server);
 void queue_half_close(kanserve_call *call);
 void queue_sent(kanserve_call *call, size_t length);
 void queue_wake(kanserve_server *server);

@@ -23,6 +23,7 @@ import numpy as np
 from kanserve.errors import ConflictError, InputError, KanserveError
 from kanserve.inference import wire
 from kanserve.serve import sockets
+from kanserve.serve.models.catalog import Model
 from kanserve.serve.observability.metrics import Metrics
 from kanserve.serve.rpc import routes
 from kanserve.serve.rpc.pipeline import Pipeline
