@@ -1,0 +1,139 @@
+"""TLS of the native transport: what it agrees on, whom it asks for a certificate, and how its own rotates."""
+
+import ast
+import os
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.support import keys
+from tests.support.http2_peer import Peer
+from tests.support.loop_server import ECHO, LoopServer
+
+CA = keys.authority()
+
+
+def context(alpn: tuple[str, ...] = ("h2",), client: tuple[str, str] | None = None, *, authority=CA) -> ssl.SSLContext:
+    made = ssl.create_default_context(cadata=authority.certificate.decode())
+    if alpn:
+        made.set_alpn_protocols(list(alpn))
+    if client is not None:
+        made.load_cert_chain(*client)
+    return made
+
+
+@pytest.fixture
+def files(tmp_path) -> tuple[str, str]:
+    return CA.pair("localhost").write(tmp_path, "server")
+
+
+def refused(server: LoopServer, tls: ssl.SSLContext) -> bool:
+    """Whether no call is answered: under TLS 1.3 a client learns only then that its certificate is refused."""
+    try:
+        with Peer(server.address, tls=tls) as peer:
+            peer.round_trip()
+    except (OSError, AssertionError):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("alpn", [("h2",), ("http/1.1", "h2"), ("spdy/3", "h2", "http/1.1")])
+def test_a_client_that_offers_h2_is_served(files, alpn):
+    with LoopServer(tls=(*files, None)) as server, Peer(server.address, tls=context(alpn)) as peer:
+        assert peer.ask(ECHO, bytes(50_000)).messages == [bytes(50_000)]
+
+
+@pytest.mark.parametrize("alpn", [(), ("http/1.1",), ("h2c",), ("h", "h22")])
+def test_a_client_that_does_not_offer_h2_is_not(files, alpn):
+    with LoopServer(tls=(*files, None)) as server:
+        assert refused(server, context(alpn))
+        server.wait_idle()
+
+
+def test_old_versions_of_tls_are_refused(files):
+    old = context()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with LoopServer(tls=(*files, None)) as server:
+        assert not refused(server, old)
+        for text in (b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes(100)):
+            host, port = server.address.split(":")
+            with socket.create_connection((host, int(port)), timeout=60) as plain:
+                plain.sendall(text)
+                while plain.recv(1000):  # an alert
+                    pass
+        server.wait_idle()
+
+
+def test_a_client_must_show_a_certificate_of_the_authorities_and_is_known_by_it(files, tmp_path):
+    authorities = tmp_path / "clients.pem"
+    authorities.write_bytes(CA.certificate)
+    known = CA.pair("someone", dns=("a.example",), uris=("spiffe://x/y",)).write(tmp_path, "known")
+    unknown = keys.authority("another").pair("someone").write(tmp_path, "unknown")
+    expired = CA.pair("someone", expired=True).write(tmp_path, "expired")
+
+    def names(message, context):
+        context.answer(repr(context.auth_context()).encode())
+
+    with LoopServer(names, tls=(*files, str(authorities))) as server:
+        with Peer(server.address, tls=context(client=known)) as peer:
+            found = ast.literal_eval(peer.ask(ECHO).messages[0].decode())
+        assert found["x509_common_name"] == [b"someone"]
+        assert found["peer_uri"] == [b"spiffe://x/y"]
+        assert b"a.example" in found["peer_dns"]
+        for client in (None, unknown, expired):
+            assert refused(server, context(client=client)), client
+        server.wait_idle()
+
+
+def replace(folder: Path, pair: keys.Pair) -> None:
+    """As certificate managers do it: each file at once, one after the other."""
+    pair.write(folder, "next")
+    for end in ("key", "crt"):
+        os.replace(folder / f"next.{end}", folder / f"server.{end}")
+
+
+@pytest.mark.slow
+def test_certificates_rotate_without_a_lost_call_and_a_bad_one_keeps_the_old(files, tmp_path):
+    failed: list[object] = []
+    over = threading.Event()
+
+    def ask(server: LoopServer) -> None:
+        credentials = grpc.ssl_channel_credentials(CA.certificate)
+        while not over.is_set():
+            with grpc.secure_channel(server.address, credentials, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+                call = channel.unary_unary(ECHO, bytes, bytes)
+                try:
+                    for _ in range(5):
+                        assert call(b"hello", timeout=60, wait_for_ready=True) == b"hello"
+                except Exception as error:
+                    failed.append(error)
+
+    def serial(server: LoopServer) -> str:
+        host, port = server.address.split(":")
+        with context().wrap_socket(socket.create_connection((host, int(port))), server_hostname="localhost") as made:
+            found = made.getpeercert()
+            assert found is not None
+            return str(found["serialNumber"])
+
+    with LoopServer(tls=(*files, None)) as server:
+        callers = [threading.Thread(target=ask, args=(server,)) for _ in range(2)]
+        for caller in callers:
+            caller.start()
+        seen = {serial(server)}
+        for _ in range(20):
+            replace(tmp_path, CA.pair("localhost"))
+            seen.add(serial(server))
+        assert len(seen) == 21
+        last = serial(server)
+        (tmp_path / "server.crt").write_text("no certificate")
+        assert serial(server) == last
+        os.unlink(tmp_path / "server.crt")
+        assert serial(server) == last
+        over.set()
+        for caller in callers:
+            caller.join()
+    assert failed == []
