@@ -1,0 +1,41 @@
+"""The tests of the native transport by libraries with sanitizers; and the inputs of the fuzzers."""
+
+import subprocess
+
+import pytest
+
+from tests.support import fuzzers, programs, server_sanitized
+from tests.support.loop_server import needs_native
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    needs_native()
+    programs.want("gcc")
+    return server_sanitized.built(tmp_path_factory.mktemp("sanitized"))
+
+
+@pytest.mark.extended
+@pytest.mark.slow
+def test_the_tests_pass_with_sanitizers(libraries):
+    done = server_sanitized.run(libraries)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+
+
+@pytest.mark.extended
+@pytest.mark.slow
+def test_a_server_that_was_stopped_and_freed_has_given_all_back(libraries):
+    assert server_sanitized.leaks(libraries) == []
+
+
+@pytest.mark.extended
+@pytest.mark.slow
+@pytest.mark.parametrize("name", fuzzers.FUZZERS)
+def test_the_inputs_of_the_fuzzers_and_what_they_found_pass(tmp_path, name):
+    needs_native()
+    program = fuzzers.compiled(tmp_path, name, programs.want("gcc"), libfuzzer=False)
+    fuzzers.write_seeds(tmp_path, name)
+    found = sorted((fuzzers.REGRESSIONS / name).glob("*")) if (fuzzers.REGRESSIONS / name).is_dir() else []
+    inputs = [*tmp_path.glob("seed-*"), *found]
+    done = subprocess.run([program, *inputs], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{len(inputs)} inputs\n"), done.stderr[-6000:]
