@@ -121,6 +121,13 @@ soak: $(INSTALLED)
 	failed=0; for file in tests/soak/*.py; do \
 		echo "$$file"; SOAK_SECONDS=$(SOAK) python -m "tests.soak.$$(basename "$$file" .py)" || failed=1; done; exit $$failed
 
+# What comes over a connection, requests and exported networks, by libFuzzer under ASan and UBSan: wants clang.
+# FUZZ=3600 runs each fuzzer for an hour.
+.PHONY: fuzz
+FUZZ ?= 60
+fuzz: $(INSTALLED)
+	FUZZ=$(FUZZ) OMP_NUM_THREADS=1 python -m tests.fuzz.run_fuzzers
+
 # The C source on other processors, bit for bit, and its size on a small one. Wants qemu-user, node and gcc for
 # arm-none-eabi with newlib, and says which is missing. The first run compiles a C library for each, which takes minutes.
 cross: $(CROSS)

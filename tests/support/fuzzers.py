@@ -1,0 +1,122 @@
+"""The fuzzers of tests/fuzz: how they are compiled, and inputs to begin with.
+
+connection   all that a client may send on a connection, and threads that answer at any time
+infer        the messages of ModelInfer that the native transport reads itself
+network      the C source of a network, on any doubles
+"""
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.options import ExportOptions
+from kanserve.v1 import formula_pb2
+from kanserve_exporters import c_source
+from tests.support import kans
+from tests.support.paths import ROOT
+
+FUZZERS = ("connection", "infer", "network")
+FOLDER = ROOT / "tests" / "fuzz"
+REGRESSIONS = FOLDER / "regressions"  # inputs that found something, in a folder for each fuzzer
+SANITIZED = ("-std=c11", "-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+_SERVER = ROOT / "kanserve" / "native" / "server"
+# What the steps of fuzz_connection.c begin with.
+_CALL, _WRITE, _TAKE, _TAKE_ASIDE, _WORK, _COMMANDS, _READ = 0, 3, 7, 8, 9, 11, 12
+
+
+@functools.cache
+def clang() -> str | None:
+    """A clang that has libFuzzer and the sanitizers; None where there is none."""
+    source = "int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return data[0] + (int)size ? 0 : 0; }"
+    command = ["-x", "c", "-", "-fsanitize=fuzzer,address,undefined", "-o", os.devnull]
+    for name in ("clang", *(f"clang-{version}" for version in range(24, 13, -1))):
+        if (
+            shutil.which(name)
+            and subprocess.run([name, *command], input=source.encode(), capture_output=True).returncode == 0
+        ):
+            return name
+    return None
+
+
+def compiled(folder: Path, name: str, compiler: str, *, libfuzzer: bool) -> Path:
+    """The fuzzer as a program in `folder`; without libFuzzer it runs the files that it is given."""
+    program = folder / f"fuzz-{name}"
+    sources = [FOLDER / f"fuzz_{name}.c"]
+    if name == "network":
+        made = c_source.export(kans.classifier(), ExportOptions("network", "double", gradient=True))
+        for path, data in made.items():
+            (folder / path).write_bytes(data)
+        sources.append(folder / "network.c")
+        include, libraries = folder, ["-lm"]
+    else:
+        sources += sorted(path for path in _SERVER.glob("*.c") if path.name != "tls_context.c")
+        include, libraries = _SERVER, ["-lnghttp2", "-lz", "-lm", "-pthread"]
+    if not libfuzzer:
+        sources.append(FOLDER / "replay.c")
+    sanitizers = f"-fsanitize={'fuzzer,' if libfuzzer else ''}address,undefined"
+    command = [compiler, sanitizers, *SANITIZED, f"-I{include}", "-o", str(program), *map(str, sources), *libraries]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return program
+
+
+def seeds(name: str) -> Iterator[bytes]:
+    """Inputs that reach most of the code."""
+    if name == "infer":
+        yield from _messages()
+    elif name == "network":
+        for row in ([0.0, 0.5], [-1.0, 1.0], [np.nan, 1.0], [np.inf, 3.0], [1e300, -1e-300]):
+            yield np.array(row).tobytes()
+    else:
+        yield from _connections()
+
+
+def write_seeds(folder: Path, name: str) -> None:
+    for number, data in enumerate(seeds(name)):
+        (folder / f"seed-{number}").write_bytes(data)
+
+
+def _messages() -> Iterator[bytes]:
+    for model, inputs in (("raw", 2), ("iris", 3), ("single", 2), ("aside", 2)):
+        for rows in (1, 3):
+            for datatype, dtype in (("FP64", "<f8"), ("FP32", "<f4")):
+                x = np.linspace(-2, 2, rows * inputs).astype(dtype)
+                tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=[rows, inputs])
+                request = pb.ModelInferRequest(model_name=model, id="é", inputs=[tensor])
+                request.raw_input_contents.append(x.tobytes())
+                yield request.SerializeToString()
+                del request.raw_input_contents[:]
+                contents = request.inputs[0].contents
+                (contents.fp64_contents if datatype == "FP64" else contents.fp32_contents).extend(x)
+                for name in ("y", "probabilities", "label") if model == "iris" else ("y",):
+                    request.outputs.add(name=name)
+                yield request.SerializeToString()
+
+
+def _gradients() -> Iterator[bytes]:
+    for model, inputs in (("raw", 2), ("iris", 3)):
+        for x in (np.zeros((1, inputs)), np.full((3, inputs), np.nan)):
+            rows = formula_pb2.Float64Array(shape=x.shape, values=x.tobytes())
+            yield formula_pb2.DifferentiateRequest(model_name=model, rows=rows).SerializeToString()
+
+
+def _connections() -> Iterator[bytes]:
+    for path, messages in ((5, _gradients()), (6, iter((b"\n\3raw", b"\n\3raw\x12\0011")))):
+        for message in messages:
+            yield bytes([_CALL, path, _WRITE, 5, len(message)]) + message + bytes([_READ, 0])
+    for message in _messages():
+        written = bytes([_WRITE, 5, len(message)]) + message
+        answered = bytes([_TAKE, 0, _WORK, 0, _COMMANDS, 0, _READ, 0])
+        yield bytes([_CALL, 1]) + written + answered
+    for path in (0, 2, 3, 4, 7):  # unary, stream, health, watch, unknown
+        for flags in (0, 8, 16):
+            for work in (0, 4, 12, 16, 24, 28):
+                called = bytes([_CALL, path | flags, flags and 1]) if flags else bytes([_CALL, path])
+                steps = [called, bytes([_WRITE, 4, 3]) + b"abc", bytes([_TAKE, 0, _TAKE_ASIDE, 0, _WORK, work, 1])]
+                steps += [bytes([_WRITE, 5, 3]) + b"abc", bytes([_WORK, 16, _WORK, 4, _COMMANDS, 0, _READ, 0])]
+                yield b"".join(steps)
