@@ -22,7 +22,7 @@ from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.budget import OutOfBudgetError
-from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial, surrogates
+from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.affine import AffineIn, affine_inputs
 from kanserve.search.structure.factors import irrelevant, power_factors, powered
@@ -91,8 +91,8 @@ def _on_nonzero_rows(one: SearchProblem, search: Search) -> Iterator[tuple[str, 
 def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
     """The attempts in order, with names for the log."""
     settings = SEARCH.get()
-    x, y = one.x, one.y
-    power_law = monomial(x, y)
+    x = one.x
+    power_law = monomial(x, one.y)
     if power_law is not None:
         yield "power law", partial(_power_law, one, search, *power_law)
     if one.exact <= settings.closed_forms.largest_tolerance:
@@ -109,9 +109,8 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
         return
     if one.measured and one.inputs <= settings.evidence.additive_inputs:
         yield "sum of functions of one input", partial(additive, one, search)
-    known = surrogates(x, y)
     if one.depth < settings.decompose_max_depth:
-        yield from _reductions(one, search, known)
+        yield from _reductions(one, search, one.surrogates)
     if not (one.depth < settings.decompose_max_depth and 2 < one.inputs <= settings.decompose_shapes_first_inputs):
         yield "shapes", partial(by_shapes, one, search)
 

@@ -27,7 +27,7 @@ from kanserve.search.fit.training import (
     trained,
 )
 from kanserve.search.regression.link_functions import Link
-from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial, surrogates
+from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.compose import scaled
 from kanserve.search.trees.enumeration import levels
@@ -58,7 +58,7 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """
     settings = SEARCH.get()
     rows = search.rows(one)
-    known = surrogates(one.x, one.y)
+    known = one.surrogates
     least = known[0].error * float(np.sqrt(np.mean(one.y**2))) / rows.spread
     promising = max(settings.by_shape_promising_error, settings.by_shape_promising_ratio * least)
     plan = _Plan(rows, _links(known, one.inputs), promising, search)

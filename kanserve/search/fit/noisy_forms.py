@@ -13,7 +13,6 @@ from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.regression.link_functions import IDENTITY
 from kanserve.search.regression.noisy_quotients import LinkedQuotient, best_first, noisy_quotient, possible_links
 from kanserve.search.regression.sparse_polynomial import Polynomial
-from kanserve.search.regression.surrogates import surrogates
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees import compose
 from kanserve.search.trees.trees import Curve, Node, Sum
@@ -25,7 +24,7 @@ def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
     Nothing is tried where a polynomial shows that the outputs have no noise.
     """
     settings = SEARCH.get().closed_forms
-    smooth = surrogates(one.x, one.y, [IDENTITY])[0].value(one.x)
+    (smooth,) = (known.value(one.x) for known in one.surrogates if known.link.name == IDENTITY.name)
     residuals = one.y - smooth
     noisy = adequate(weighted(residuals, one.weights), one.x, one.spread)
     if not noisy and float(residuals.std()) < settings.noisy_least_error * one.spread:

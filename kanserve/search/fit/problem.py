@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from kanserve.search.fit.residual_test import adequate, refutes
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
 from kanserve.search.fit.workers import Taken, Workers, alone
 from kanserve.search.regression.budget import Budget, Limit, enforced_budget
+from kanserve.search.regression.surrogates import Surrogate, surrogates
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.trees import Node
@@ -65,6 +66,11 @@ class SearchProblem:
     @property
     def spread(self) -> float:
         return deviation(self.y, self.weights) or 1.0
+
+    @cached_property
+    def surrogates(self) -> tuple[Surrogate, ...]:
+        """A surrogate for each link that applies, best first; they are fitted once."""
+        return surrogates(self.x, self.y)
 
     def part(
         self,
