@@ -18,7 +18,7 @@ from kanserve.serve.models import loader
 from tests.support import kans
 from tests.support.paths import ROOT
 
-OLD = ROOT / "tests" / "checkpoints" / "artifact_0_1"
+OLD = ROOT / "tests" / "unit" / "artifact" / "artifact_0_1"
 
 
 def test_an_artifact_with_all_trees_is_read_and_served() -> None:
