@@ -17,6 +17,9 @@ from kanserve.native import build
 from tests.support import native_sanitized
 from tests.support.paths import ROOT
 
+SERVER = ("server", "edge")  # folders
+WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wvla", "-Werror", "-fsyntax-only")
+
 
 def test_an_install_where_there_is_a_compiler_has_the_kernels():
     # What CI runs on has one, so that both paths are tested there.
@@ -30,10 +33,18 @@ def test_the_kernels_can_be_turned_off_for_a_while():
 
 
 def test_the_kernels_compile_without_a_warning_and_put_no_array_of_unknown_size_on_the_stack():
-    sources = [str(path) for path in build.FOLDER.rglob("*.c") if path.parent.name != "onnxruntime"]
-    strict = ["-std=c11", "-pthread", "-O1", "-Wall", "-Wextra", "-Wvla", "-Werror", "-fsyntax-only"]
+    sources = [str(path) for path in build.FOLDER.rglob("*.c") if path.parent.name not in ("onnxruntime", *SERVER)]
+    strict = [*WARNINGS, "-pthread", "-O1"]
     for level in ((), ("-march=x86-64-v3",)) if platform.machine() == "x86_64" else ((),):
         subprocess.run([build.compiler() or "cc", *strict, *level, *sources], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(not build.server_headers(), reason="needs libnghttp2-dev")
+def test_the_native_transport_compiles_without_a_warning():
+    sources = [str(path) for path in build.FOLDER.rglob("*.c") if path.parent.name in SERVER]
+    command = [build.compiler() or "cc", *WARNINGS, "-Wshadow", f"-I{build.FOLDER / 'server'}"]
+    assert len(sources) > 15
+    subprocess.run([*command, *sources], check=True, capture_output=True)
 
 
 @pytest.mark.extended
