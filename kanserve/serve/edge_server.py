@@ -246,7 +246,7 @@ files.
 
 Debian's packages `gcc`, `libnghttp2-dev` and `zlib1g-dev`, then one line:
 
-    cc -std=c11 -O2 -ffp-contract=off -ffunction-sections -fdata-sections *.c -static -s -Wl,--gc-sections \\\\
+    cc -std=c11 -O2 -ffp-contract=off -ffunction-sections -fdata-sections *.c -static -s -Wl,--gc-sections \\
         -lnghttp2 -lz -lm -pthread -o @name@
 
 or `cmake -B build && cmake --build build`. With TLS (`libssl-dev`) add `-DKANSERVE_TLS -I. tls/*.c` before `-static`

@@ -5,6 +5,7 @@ import binascii
 import ctypes
 import logging
 from collections.abc import Callable, Iterator
+from threading import Lock
 from time import monotonic_ns
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ import grpc
 
 from kanserve.serve.transport.native_library import GONE, NO_MORE, Event, as_pairs, pairs
 
+_CALLBACKS = Lock()  # guards those of all contexts
 _LARGE = 2**16  # bytes of a message; a larger one is copied without the GIL
 
 _logger = logging.getLogger(__name__)
@@ -70,12 +72,16 @@ class NativeContext:
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
         """Call `callback` when the caller leaves; False if it has left."""
-        self._callbacks.append(callback)
-        self._watched[self._call] = self
+        with _CALLBACKS:
+            self._callbacks.append(callback)
+            if len(self._callbacks) > 1:  # the event that was asked for with the first is still to come
+                return True
+            self._watched[self._call] = self
         if self._library.notify(self._call):
             return True
-        del self._watched[self._call]
-        self._callbacks.pop()
+        with _CALLBACKS:
+            del self._watched[self._call]
+            self._callbacks.clear()
         return False
 
     def set_trailing_metadata(self, metadata: Any) -> None:
@@ -96,7 +102,8 @@ class NativeContext:
 
     def leave(self) -> None:
         """The caller has left: run the callbacks."""
-        callbacks, self._callbacks = self._callbacks, []
+        with _CALLBACKS:
+            callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             try:
                 callback()

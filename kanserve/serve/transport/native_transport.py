@@ -158,8 +158,9 @@ class NativeTransport:
         while self._library.next(self._server, native.QUEUE_ASIDE, ctypes.byref(event)) != native.EVENT_END:
             try:
                 if event.kind == native.EVENT_GONE:
-                    self._watched.pop(event.call).leave()
+                    context = self._watched.pop(event.call)
                     self._library.release(event.call)
+                    context.leave()
                 elif (found := self._found(event)) is not None:
                     behavior, arguments = found
                     executor = getattr(behavior, "experimental_thread_pool", None) or self._threads

@@ -190,6 +190,7 @@ def test_n_jobs_is_a_whole_number_but_0(n_jobs: object):
 
 
 INTERRUPTED = """
+import signal
 import numpy as np
 from kanserve.search import SearchSettings, find_formulas
 from kanserve.search.driver_settings import DriverSettings
@@ -198,6 +199,7 @@ y = np.sin(3 * x[:, 0] ** 2) / (1 + np.exp(x[:, 0] * x[:, 1])) + np.sqrt(x[:, 2]
 def report(event):
     print("found", flush=True)
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts with &
     at_once = SearchSettings(driver=DriverSettings(workers_after_seconds=0))
     found = find_formulas((x, y), seconds=300, n_jobs=2, settings=at_once, report=report)
     print("ended", found.ended, flush=True)
