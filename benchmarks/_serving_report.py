@@ -102,7 +102,7 @@ def _calls(calls: Mapping[str, Measured]) -> str:
         [
             name,
             f"{call.middle('cpu') * 1e6:.0f}",
-            f"{call.middle('cpu') / calls[INFER].middle('cpu'):.2f}",
+            f"{_of_inference(calls, name):.2f}",
             f"{call.middle('p50') * 1e3:.2f}",
             f"{call.middle('p99') * 1e3:.2f}",
         ]
@@ -111,10 +111,17 @@ def _calls(calls: Mapping[str, Measured]) -> str:
     return table(head, body)
 
 
+def _of_inference(calls: Mapping[str, Measured], name: str) -> float:
+    """The CPU time of a call, of that of ModelInfer; NaN where that is less than the clock's tick."""
+    inference = calls[INFER].middle("cpu")
+    return calls[name].middle("cpu") / inference if inference else float("nan")
+
+
 def _ratio(servers: Mapping[str, Measured], name: str, other: str) -> float | None:
     if other not in servers or other == name:
         return None
-    return servers[name].middle("cpu") / servers[other].middle("cpu")
+    cpu = servers[other].middle("cpu")
+    return servers[name].middle("cpu") / cpu if cpu else None
 
 
 def _footprints(footprints: Mapping[str, Footprint]) -> str:
@@ -155,7 +162,7 @@ def _goals(results: Results) -> list[str]:
         lines.append(goal(share <= 0.6, f"p50 with a C model, one in flight ≤ 0.6x grpcio's: {share:.2f}x"))
     for name in (DIFFERENTIATE, FORMULA):
         if name in results.calls:
-            share = results.calls[name].middle("cpu") / results.calls[INFER].middle("cpu")
+            share = _of_inference(results.calls, name)
             lines.append(goal(share <= 1.2, f"CPU of {name} ≤ 1.2x ModelInfer: {share:.2f}x"))
     if C in results.footprints:
         lines += _goals_of_the_edge(results.footprints[C])
