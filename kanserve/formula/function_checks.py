@@ -97,7 +97,7 @@ def _called(function: Callable[[Array], Array], x: Array, argument: str) -> Arra
     try:
         with np.errstate(all="ignore"):
             result: Any = function(given)
-    except Exception as error:
+    except Exception as error:  # a user's function may raise anything
         raise InputError(
             f"{argument}= must take an array of numbers and give an array of the same shape, as NumPy's functions do, "
             f"but raised {type(error).__name__}: {reason(error)}. numpy.vectorize makes one of a function of a number."
