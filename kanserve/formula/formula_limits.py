@@ -27,7 +27,7 @@ class FormulaLimits:
     # extract
     extract_most_variants: int = 12
     """Ways to write one polynomial that are compared."""
-    extract_most_tried: int = 300
+    extract_most_tried: int = 100
     """Polynomials; later ones are written as they are."""
     extract_deepest: int = 12
     """Levels of nested polynomials that are simplified; deeper ones are written as they are."""

@@ -55,6 +55,7 @@ class Algebra:
         self.atoms: list[Atom] = []
         self.divisors: set[int] = set()
         self._values: dict[Product, Array] = {}
+        self._peaks: dict[Product, float] = {}
         self._numbers: dict[object, int] = {}
         self._work = 0
 
@@ -134,6 +135,12 @@ class Algebra:
                         value *= atom.value if exponent == 1 else real_power(atom.value, exponent)
             self._values[product] = value
         return self._values[product]
+
+    def _peak(self, product: Product) -> float:
+        """The largest size of a product on the rows; it may not be finite."""
+        if product not in self._peaks:
+            self._peaks[product] = float(np.abs(self.product_value(product)).max())
+        return self._peaks[product]
 
     # Sums, products and powers.
 
@@ -312,6 +319,9 @@ class Algebra:
     def trimmed(self, polynomial: Polynomial) -> Polynomial:
         """Without the terms that are negligible beside the median size of the sum."""
         if len(polynomial) < 2:
+            return polynomial
+        largest = [abs(c) * self._peak(product) for product, c in polynomial.items()]
+        if min(largest) >= LIMITS.algebra_vanishes * sum(largest):  # never of an infinite sum, or of NaN
             return polynomial
         with np.errstate(all="ignore"):
             values = np.array([c * self.product_value(product) for product, c in polynomial.items()])

@@ -104,7 +104,18 @@ def _form(
     for _ in range(LIMITS.constants_most_rounds):
         if over():
             break
-        before, found = found, simplified(rule(found, x, y), x)
+        fitted = rule(found, x, y)
+        if not _new_numbers(fitted, Constants(found).tree):
+            break
+        before, found = found, simplified(fitted, x)
         if found == before:
             break
     return found
+
+
+def _new_numbers(fitted: Tree, before: Tree) -> bool:
+    """Whether a rule left out a step or recognised a number; one that only fits constants again has nothing to simplify."""
+    if len(fitted) != len(before):
+        return True
+    changed = [(one, other) for one, other in zip(fitted, before, strict=True) if one != other]
+    return any(one[0] != "const" or other[0] != "const" or named(one[1]) is not None for one, other in changed)
