@@ -76,7 +76,7 @@ def exact_form(
 
     `over` is asked before each of up to ten steps; when it returns True, the result so far is returned.
     """
-    return _form(tree, x, y, partial(recognise_constants, weights=weights), over, weights)
+    return _form(tree, x, y, partial(recognise_constants, weights=weights), over, weights, noisy=False)
 
 
 def noisy_form(
@@ -87,7 +87,7 @@ def noisy_form(
     weights: ArrayLike | None = None,
 ) -> Tree:
     """The simplest form of a closed form that fits noisy y, with those constants recognised that the data allow."""
-    return _form(tree, x, y, partial(recognise_noisy_constants, weights=weights), over, weights)
+    return _form(tree, x, y, partial(recognise_noisy_constants, weights=weights), over, weights, noisy=True)
 
 
 def _form(
@@ -97,6 +97,8 @@ def _form(
     rule: Callable[[Tree, ArrayLike, ArrayLike], Tree],
     over: Callable[[], bool],
     weights: ArrayLike | None,
+    *,
+    noisy: bool,
 ) -> Tree:
     """Recognises and simplifies in turn, since a recognised number enables more identities: sin(u + pi/2) is cos(u)."""
     found = refit(tree, x, y, weights=weights)
@@ -105,8 +107,8 @@ def _form(
         if over():
             break
         fitted = rule(found, x, y)
-        if not _new_numbers(fitted, Constants(found).tree):
-            break
+        if noisy and not _new_numbers(fitted, Constants(found).tree):
+            break  # on exact data the last digits of a fit decide what cancels
         before, found = found, simplified(fitted, x)
         if found == before:
             break
