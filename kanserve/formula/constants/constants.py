@@ -116,7 +116,7 @@ def _form(
 
 
 def _new_numbers(fitted: Tree, before: Tree) -> bool:
-    """Whether a rule left out a step or recognised a number; one that only fits constants again has nothing to simplify."""
+    """Whether a rule left out a step or recognised a number, and did not only fit constants again."""
     if len(fitted) != len(before):
         return True
     changed = [(one, other) for one, other in zip(fitted, before, strict=True) if one != other]
