@@ -15,6 +15,7 @@ INSTALLED := .venv/.installed
 PEERS := .venv/.peers
 MLSERVER := .venv/.peers-mlserver
 KSERVE := .venv/.peers-kserve
+TRITON := .venv/.peers-triton
 CROSS := .venv/.cross
 SOURCES := $(wildcard .ci kanserve exporters/kanserve_exporters tests benchmarks examples hatch_build.py)
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null | sort)
@@ -97,9 +98,10 @@ bench-train: $(PEERS)
 bench-formulas: $(PEERS)
 	OMP_NUM_THREADS=1 python benchmarks/formulas.py
 
-# The server beside an empty handler, MLServer and KServe. These two want packages of their own, so each has an
-# environment beside ours; what cannot be installed is not compared, and the table says so.
-bench-serving: $(INSTALLED) $(MLSERVER) $(KSERVE)
+# The server beside empty handlers, Triton, MLServer and KServe. These three want packages of their own, so each has an
+# environment beside ours; what cannot be installed is not compared, and the table says so. Debian's nghttp2-client has
+# the load generator, h2load; libgrpc++-dev adds C++ gRPC, libnghttp2-dev our edge server.
+bench-serving: $(INSTALLED) $(MLSERVER) $(KSERVE) $(TRITON)
 	OMP_NUM_THREADS=1 python benchmarks/serving.py
 	OMP_NUM_THREADS=1 python benchmarks/isolation.py
 
@@ -107,9 +109,9 @@ bench-serving: $(INSTALLED) $(MLSERVER) $(KSERVE)
 bench-installation: $(INSTALLED)
 	python benchmarks/installation.py
 
-# Other projects' clients, as they are, against a server process: one line for each call.
+# Other projects' clients, as they are, against a server process and an edge server: one line for each call.
 clients: $(INSTALLED) $(KSERVE)
-	python -m tests.peers.clients
+	failed=0; for server in clients edge_clients; do python -m "tests.peers.$$server" || failed=1; done; exit $$failed
 
 # Checkpoints made anew by the libraries themselves, a line for each: what they are here, and in every format.
 importers: $(PEERS)
@@ -192,6 +194,12 @@ $(KSERVE): | $(INSTALLED)
 	$(PYTHON) -m venv $@.new
 	$@.new/bin/pip install kserve onnxruntime && mv $@.new $@ || { \
 		rm -rf $@.new; echo 'KServe cannot be installed here: it is not compared, and its client not tried.'; }
+
+# PyTriton's wheel has the server itself, and runs without the packages that PyTriton wants.
+$(TRITON): | $(INSTALLED)
+	$(PYTHON) -m venv $@.new
+	$@.new/bin/pip install --no-deps nvidia-pytriton && mv $@.new $@ || { \
+		rm -rf $@.new; echo 'Triton cannot be installed here: it is not compared.'; }
 
 # The packages of the extra alone: with what is there already pip would build kanserve again.
 $(CROSS): $(INSTALLED)

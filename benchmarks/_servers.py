@@ -1,6 +1,5 @@
-"""Server processes and the load generator, each on its own core if there are two, and their CPU time and memory."""
+"""Server processes on a core of their own, if there are two, and their CPU time and memory."""
 
-import json
 import os
 import signal
 import socket
@@ -9,13 +8,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import grpc
 
-from benchmarks._generator import Answered, Load
 from kanserve.inference import grpc_service_pb2 as pb
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +34,12 @@ class Server:
     address: str
     seconds_to_ready: float  # from the start of the process until it reports that it serves
     said: str = ""  # its output until then
+    certificate: str = ""  # the file of its certificate, where it takes TLS
+
+    def channel(self) -> grpc.Channel:
+        if not self.certificate:
+            return grpc.insecure_channel(self.address)
+        return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(Path(self.certificate).read_bytes()))
 
     def cpu_seconds(self) -> float:
         """The CPU time of it and its children so far, to a hundredth of a second for each."""
@@ -45,14 +49,22 @@ class Server:
         """The resident memory of it and its children, in bytes."""
         return sum(map(resident, family(self.process)))
 
+    def proportional(self) -> int:
+        """The same, where a page that n processes share counts 1/n for each (PSS)."""
+        return sum(map(proportional, family(self.process)))
+
 
 @contextmanager
 def running(
-    arguments: Sequence[str], where: set[int], environment: Mapping[str, str] | None = None
+    command: Sequence[str], where: set[int], environment: Mapping[str, str] | None = None, certificate: str = ""
 ) -> Iterator[Server]:
-    """A Python process of ours that prints "... on ADDRESS" when it is ready; it is stopped at the end."""
+    """A process that prints "... on ADDRESS" when it is ready; it is stopped at the end.
+
+    A command that starts with a flag is one for this Python.
+    """
     begun = time.perf_counter()
-    with _started([sys.executable, *arguments], where, environment, subprocess.PIPE) as process:
+    command = [sys.executable, *command] if command[0].startswith("-") else command
+    with _started(command, where, environment, subprocess.PIPE) as process:
         assert process.stdout is not None  # asked for above
         said = ""
         for line in process.stdout:
@@ -61,74 +73,55 @@ def running(
                 break
         else:
             raise RuntimeError(f"The server did not start: {said}")
-        yield Server(process.pid, line.rsplit(" on ", 1)[1].split()[0], time.perf_counter() - begun, said)
+        address = line.rsplit(" on ", 1)[1].split()[0]
+        yield Server(process.pid, address, time.perf_counter() - begun, said, certificate)
 
 
 @contextmanager
-def running_peer(python: Path, arguments: Sequence[str], where: set[int]) -> Iterator[Server]:
-    """A server of another project, with the port as its last argument; ModelReady says when it is ready."""
+def running_peer(command: Sequence[str], where: set[int]) -> Iterator[Server]:
+    """A server of another project, with PORT in its command; ModelReady says when it is ready."""
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
     begun = time.perf_counter()
-    with TemporaryFile("w+") as log, _started([str(python), *arguments, str(port)], where, {}, log.fileno()) as process:
+    command = [word.replace("PORT", str(port)) for word in command]
+    with TemporaryFile("w+") as log, _started(command, where, {}, log.fileno()) as process:
         address = f"127.0.0.1:{port}"
         while not _ready(address):
             if process.poll() is not None or time.perf_counter() - begun > 120:
                 log.seek(0)
-                raise RuntimeError(f"{arguments[0]} did not start: {log.read()[-2000:]}")
+                raise RuntimeError(f"{command[0]} did not start: {log.read()[-2000:]}")
             time.sleep(0.05)
         yield Server(process.pid, address, time.perf_counter() - begun)
 
 
 @contextmanager
-def generating(where: set[int]) -> Iterator["Generator"]:
-    with _started([sys.executable, "-m", "benchmarks._generator"], where, {}, subprocess.PIPE) as process:
-        yield Generator(process)
-
-
-class Generator:
-    """The load generator's process."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def run(self, load: Load) -> Answered:
-        self.begin(load)
-        return self.end()
-
-    def begin(self, load: Load) -> None:
-        """Start a load and return at once; `end` waits for the result."""
-        assert self._process.stdin is not None  # asked for below
-        self._process.stdin.write(json.dumps(asdict(load)) + "\n")
-        self._process.stdin.flush()
-
-    def end(self) -> Answered:
-        assert self._process.stdout is not None  # asked for below
-        line = self._process.stdout.readline()
-        if not line.startswith("{"):
-            raise RuntimeError(f"The load generator ended: {line}{self._process.stdout.read()}")
-        return Answered(**json.loads(line))
+def on_cores(where: set[int]) -> Iterator[None]:
+    """A process that is started within the context runs on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, where)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @contextmanager
 def _started(
     command: Sequence[str], where: set[int], environment: Mapping[str, str] | None, out: int
 ) -> Iterator[subprocess.Popen[str]]:
+    # Python keeps what it compiles, as it does where a server is installed.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     path = os.pathsep.join([str(ROOT), str(ROOT / "exporters"), *filter(None, sys.path)])
     ours = {"PYTHONPATH": path} if command[0] == sys.executable else {}
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, where)  # the process inherits it
-    try:
+    with on_cores(where):
         process = subprocess.Popen(
             command,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **ours, **(environment or {})},
+            env={**kept, **ours, **(environment or {})},
         )
-    finally:
-        os.sched_setaffinity(0, before)
     try:
         yield process
     finally:
@@ -178,3 +171,12 @@ def _stat(process: int) -> list[str]:
 def resident(process: int) -> int:
     """The resident memory of a process, in bytes."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def proportional(process: int) -> int:
+    """The proportional memory of a process, in bytes; 0 where the kernel does not tell."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

@@ -1,17 +1,19 @@
-"""Isolation: the latency of a fast model beside other models that sleep, fail, are busy, are huge, or are being loaded.
+"""Isolation: the latency of a fast model beside others that sleep, fail, compute, are busy, huge, or being loaded.
 
 A fast C model gets requests at a steady rate, alone and then beside each neighbour in turn, round by round; every load
-comes from a separate process. A busy or huge neighbour takes all the CPU that it gets; a loaded one is unloaded and
-loaded again twice a second. Medians of the rounds are shown. Latency is wall-clock time, so trust only the ratios, and
-none from a busy machine.
+comes from a process of h2load. A busy or huge neighbour takes all the CPU that it gets. One that computes is pure
+Python: a thread of the server's process holds Python's lock all the time. A loaded one is unloaded and loaded again
+twice a second. Medians of the rounds are shown. Latency is wall-clock time, so trust only the ratios, and none from a
+busy machine.
 
     OMP_NUM_THREADS=1 python benchmarks/isolation.py [--small]
 """
 
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from threading import Event, Thread
@@ -19,8 +21,9 @@ from threading import Event, Thread
 import grpc
 import numpy as np
 
-from benchmarks._generator import Load
-from benchmarks._servers import Generator, Server, cores, generating, running
+from benchmarks import _h2load as h2load
+from benchmarks._h2load import Load
+from benchmarks._servers import Server, cores, running
 from benchmarks._timing import goal, machine, table
 from kanserve import compile, publish
 from kanserve.artifact.format import Artifact, assemble
@@ -29,15 +32,29 @@ from kanserve.inference import wire
 from kanserve.train import create
 
 ALONE, LOADED = "alone", "loaded"
+_BEGINS = 0.05  # seconds until a neighbour has its first requests
 FAST_RATE = 300.0  # requests per second: a tenth of one core's capacity
-NEIGHBOURS: Mapping[str, tuple[str, float, int]] = {  # model; requests per second, 0 for HUGE_IN_FLIGHT at once; rows
-    "sleeping": ("sleeping", 200.0, 1),  # twenty at once
-    "broken": ("broken", 100.0, 3),  # it fails only at three rows, so that it can be loaded
-    "busy": ("huge", 0.0, 256),  # less than a millisecond each
-    "huge": ("huge", 0.0, 8192),  # as much work as 1024 rows of [784, 64, 10]
-}
 HUGE_INPUTS = 100
-HUGE_IN_FLIGHT = 4
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """What another model is asked: `rate` requests per second, or `in_flight` at once."""
+
+    model: str
+    rows: int
+    rate: float = 0.0
+    in_flight: int = 4
+
+
+NEIGHBOURS = {
+    "sleeping": Neighbour("sleeping", 1, rate=200, in_flight=100),  # twenty at once
+    "broken": Neighbour("broken", 3, rate=100, in_flight=100),  # it fails only at three rows, so that it can be loaded
+    "computing": Neighbour("computing", 3, in_flight=1),
+    "busy": Neighbour("huge", 256),  # less than a millisecond each
+    "huge": Neighbour("huge", 8192),  # as much work as 1024 rows of [784, 64, 10]
+}
+SETUPS = {"one worker, one core": (1, True), "one worker": (1, False), "two workers": (2, False)}  # workers; one core?
 MOST = 2.0  # limit of the 99th percentile, relative to that alone
 
 
@@ -54,11 +71,14 @@ class Waits:
 
 
 def main(arguments: list[str]) -> None:
-    print(report({workers: measure(workers, small="--small" in arguments) for workers in (1, 2)}))
+    if not h2load.there():
+        print(h2load.MISSING)
+        return
+    print(report({name: measure(*setup, small="--small" in arguments) for name, setup in SETUPS.items()}))
 
 
-def measure(workers: int, small: bool = False) -> dict[str, Waits]:
-    """The latencies alone and beside each neighbour, with one core per worker if there are enough."""
+def measure(workers: int, one_core: bool, small: bool = False) -> dict[str, Waits]:
+    """The latencies alone and beside each neighbour; with all cores, the load generators share one of them."""
     rounds, seconds = (1, 0.2) if small else (5, 2.0)
     on, beside = cores()
     arguments = ["--port", "0", "--workers", str(workers), "--anonymous", "predict,read,manage"]
@@ -66,31 +86,40 @@ def measure(workers: int, small: bool = False) -> dict[str, Waits]:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         for name, artifact in models(small).items():
             publish(folder, name, artifact)
-        where = on if workers == 1 else on | beside
+        where = on if one_core else on | beside
         server = stack.enter_context(running(["-m", "kanserve", "serve", folder, *arguments], where))
-        fast, other = (stack.enter_context(generating(beside)) for _ in range(2))
         found = {name: Waits([], []) for name in (ALONE, *NEIGHBOURS, LOADED)}
+        count = round(FAST_RATE * seconds)
+        body = request("fast", 4, 1)
+        load = Load(server.address, body, 400, count, connections=4, rate=FAST_RATE, waits=True)
         for number in range(rounds + 1):  # a server is slower at first: the first round does not count
             for name, waits in found.items():
-                load = Load(server.address, request("fast", 4, 1).hex(), 1, seconds, 4, FAST_RATE)
-                with _neighbour(name, server, other, 1.5 * seconds):
-                    answered = fast.run(load)
-                if answered.errors:
-                    raise RuntimeError(f"{answered.errors} requests of the fast model failed: {answered.error}")
+                with _neighbour(name, server, beside):
+                    answered = h2load.run(load, beside)
+                if answered.failed or answered.data < count * h2load.PREFIX_BYTES:
+                    raise RuntimeError(f"The fast model did not answer each of {count} requests beside {name}.")
                 if number:
-                    waits.p50.append(answered.p50)
-                    waits.p99.append(answered.p99)
+                    waits.p50.append(answered.percentile(0.5))
+                    waits.p99.append(answered.percentile(0.99))
     return found
+
+
+# A tenth of a second at a time; like the broken one only at three rows.
+_COMPUTING = """import time
+    end = time.thread_time() + 0.1 * (len(x) == 3)
+    while time.thread_time() < end:
+        sum(range(100))"""
 
 
 def models(small: bool) -> dict[str, Artifact]:
     fast = create([4, 5, 1], grid=5, seed=0)
     huge = compile(create([HUGE_INPUTS, 1 if small else 64, 10], grid=5, seed=0), ["c_source"], name="huge")
-    slow = {name: compile(fast, ["numpy_source"], name=name) for name in ("sleeping", "broken")}
+    slow = {name: compile(fast, ["numpy_source"], name=name) for name in ("sleeping", "broken", "computing")}
     return {
         "fast": compile(fast, ["c_source"], name="fast"),
         "sleeping": _with_code(slow["sleeping"], "import time\n    time.sleep(0.1)"),
         "broken": _with_code(slow["broken"], "if len(x) == 3:\n        raise RuntimeError('broken')"),
+        "computing": _with_code(slow["computing"], _COMPUTING),
         "huge": huge,
         LOADED: huge,
     }
@@ -115,23 +144,21 @@ def request(model: str, inputs: int, rows: int) -> bytes:
 
 
 @contextmanager
-def _neighbour(name: str, server: Server, other: Generator, seconds: float) -> Iterator[None]:
-    """Run a neighbour's load during the context, for at most `seconds`."""
-    if name == LOADED:
+def _neighbour(name: str, server: Server, beside: set[int]) -> Iterator[None]:
+    """Run a neighbour's load during the context."""
+    if name == ALONE:
+        yield
+    elif name == LOADED:
         with _loading(server):
             yield
-        return
-    if name == ALONE:
-        with nullcontext():
+    else:
+        asked = NEIGHBOURS[name]
+        body = request(asked.model, HUGE_INPUTS if asked.model == "huge" else 4, asked.rows)
+        connections = 1 if asked.rate else asked.in_flight
+        load = Load(server.address, body, asked.in_flight, 0, 60, connections, asked.rate)
+        with h2load.under_way(load, beside):
+            time.sleep(_BEGINS)
             yield
-        return
-    model, rate, rows = NEIGHBOURS[name]
-    body = request(model, HUGE_INPUTS if model == "huge" else 4, rows)
-    other.begin(Load(server.address, body.hex(), HUGE_IN_FLIGHT, seconds, HUGE_IN_FLIGHT, rate))
-    try:
-        yield
-    finally:
-        other.end()
 
 
 @contextmanager
@@ -154,26 +181,20 @@ def _load_again(address: str, ended: Event) -> None:
             stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=LOADED), timeout=60)
 
 
-def report(found: Mapping[int, Mapping[str, Waits]]) -> str:
+def report(found: Mapping[str, Mapping[str, Waits]]) -> str:
     body, lines = [], []
-    for workers, waits in found.items():
+    for setup, waits in found.items():
         p50, p99 = waits[ALONE].middle
         for name, wait in waits.items():
             mine = wait.middle
-            body.append(
-                [
-                    f"{workers}",
-                    name,
-                    *(f"{figure:.2f}" for figure in (1e3 * mine[0], 1e3 * mine[1], mine[0] / p50, mine[1] / p99)),
-                ]
-            )
+            figures = (1e3 * mine[0], 1e3 * mine[1], mine[0] / p50, mine[1] / p99)
+            body.append([setup, name, *(f"{figure:.2f}" for figure in figures)])
             if name != ALONE:
-                text = f"{workers} worker{'s' * (workers > 1)}: p99 beside a model that is {name} < {MOST:.0f}x"
+                text = f"{setup}: p99 beside a model that is {name} < {MOST:.0f}x"
                 lines.append(goal(mine[1] < MOST * p99, f"{text}: {mine[1] / p99:.2f}x"))
-    head = ["workers", "beside", "p50 ms", "p99 ms", "p50 of alone", "p99 of alone"]
-    return "\n".join(
-        [f"A fast model beside others, {FAST_RATE:.0f} requests/s", machine(), "", table(head, body), "", *lines]
-    )
+    head = ["server", "beside", "p50 ms", "p99 ms", "p50 of alone", "p99 of alone"]
+    title = f"A fast model beside others, {FAST_RATE:.0f} requests/s"
+    return "\n".join([title, machine("numpy"), "", table(head, body), "", *lines])
 
 
 if __name__ == "__main__":

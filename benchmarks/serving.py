@@ -1,36 +1,39 @@
-"""Serving over loopback: ours beside an empty grpcio handler, MLServer and KServe's ModelServer.
+"""Serving over loopback: ours beside empty handlers of gRPC, Triton, MLServer and KServe's ModelServer.
 
-Each server is a process on one core; the load generator is a process on another, which sends prepared bytes and ignores
-the answers. The empty handler, of grpcio, takes and returns the same messages. MLServer and KServe have the same ONNX
-file in the same onnxruntime, each in its own environment (`make bench-serving` makes them in .venv; a peer that cannot
-be installed is skipped). Rounds alternate between servers for each number of rows and of requests in flight; medians
-are shown. Calls of the C model besides ModelInfer have a table of their own. Two workers are compared with one on a
-large network, so that the workers and not the generator limit the throughput.
+Each server is a process on one core, the load generator (h2load) one on another. The empty handler, of grpcio, takes
+and returns the same messages; that in C++ echoes bytes. Triton has the same C model in a backend of ours, MLServer and
+KServe the same ONNX file in the same onnxruntime, each from an environment of its own (`make bench-serving` makes them
+in .venv). A peer that cannot be installed or built is skipped, with a line. Rounds alternate between servers for each
+kind of load; medians are shown. Calls of the C model besides ModelInfer have a table of their own. Two workers are
+compared with one on a large network, so that the workers and not the generator limit the throughput.
 
     OMP_NUM_THREADS=1 python benchmarks/serving.py [--small] [--only NAME,..]
 """
 
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import grpc
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks._generator import PATH, Load
-from benchmarks._servers import ROOT, Generator, Server, cores, generating, running, running_peer
+from benchmarks import _h2load as h2load
+from benchmarks._h2load import PATH, Load
+from benchmarks._servers import Server, cores, running
+from benchmarks._serving_peers import Peers, Start
 from benchmarks._serving_report import (
     C_GRPCIO,
+    C_TLS,
+    CELLS,
+    CPP,
     DIFFERENTIATE,
     EMPTY,
     FORMULA,
     INFER,
-    KSERVE,
-    MLSERVER,
     NUMPY,
     ONNX,
     OPERATORS,
@@ -51,13 +54,9 @@ from kanserve.serve.transport import native_library
 from kanserve.train import create
 from kanserve.v1 import formula_pb2
 
-Array = NDArray[np.float64]
-Start = Callable[[], AbstractContextManager[Server]]
-
-ROWS, IN_FLIGHT = (1, 256), (1, 8, 64)
-HEAVY_ROWS, HEAVY_IN_FLIGHT, HEAVY_CONNECTIONS = 1024, 16, 16
+ERROR_ROWS = 256
+HEAVY_ROWS, HEAVY_IN_FLIGHT = 1024, 16
 WITHOUT = {"onnx", "onnxruntime", "sympy", "torch"}  # packages that a server with a C model must not import
-PEERS = {MLSERVER: "mlserver", KSERVE: "kserve"}
 
 
 def main(arguments: list[str]) -> None:
@@ -76,9 +75,10 @@ def large_network() -> Kan:
 
 
 def measure(small: bool = False, only: Sequence[str] | None = None) -> Results:
+    """All figures; without h2load those of start-up and memory, and the errors of the answers."""
     rounds, seconds = (1, 0.1) if small else (5, 1.0)
     kan = network()
-    cells = {(rows, flight): dict[str, Measured]() for rows in ROWS for flight in IN_FLIGHT}
+    cells = {cell: dict[str, Measured]() for cell in CELLS}
     on, beside = cores()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -87,40 +87,44 @@ def measure(small: bool = False, only: Sequence[str] | None = None) -> Results:
         footprints = {name: _started(start, 0 if small else 5) for name, start in starts.items()}
         if C in footprints:
             footprints[C].libraries = _imported(folder / C, on)
-        running = {name: stack.enter_context(start()) for name, start in starts.items()}
-        generator = stack.enter_context(generating(beside))
-        for name, server in running.items():
+        up = {name: stack.enter_context(start()) for name, start in starts.items()}
+        for name, server in up.items():
             footprints[name].seconds_to_ready.append(server.seconds_to_ready)
             footprints[name].megabytes_at_start = server.resident() / 2**20
-            if name != EMPTY:
-                footprints[name].error = _error(server.address, kan)
-        for number in range(rounds + 1):  # a server is slower at first: the first round does not count
-            for cell, measured in cells.items():
-                for name, server in running.items():
-                    into = measured.setdefault(name, Measured()) if number else Measured()
-                    _load(server, generator, request(kan, cell[0]), cell, seconds if number else seconds / 10, into)
-        calls = _calls(running[C], generator, kan, rounds, seconds) if C in running else {}
-        for name, server in running.items():
+            if name not in (EMPTY, CPP):
+                footprints[name].error = _error(server, kan)
+        if not h2load.there():
+            cells, skipped = {}, [*skipped, h2load.MISSING]
+        for cell, measured in cells.items():
+            loads = {name: _load(server, request(kan, cell[0]), cell) for name, server in up.items()}
+            measured |= {name: Measured() for name in loads}
+            _measure(up, loads, measured, rounds, seconds, beside)
+        calls = _calls(up[C], kan, rounds, seconds, beside) if cells and C in up else {}
+        for name, server in up.items():
             footprints[name].megabytes = server.resident() / 2**20
-    scaling = None if small or only is not None else scale(rounds)
+            footprints[name].megabytes_shared = server.proportional() / 2**20
+    scaling = None if small or only is not None or not cells else scale(rounds)
     return Results(cells, footprints, scaling, calls, skipped)
 
 
 def servers(folder: Path, kan: Kan, on: set[int], peers: bool) -> tuple[dict[str, Start], list[str]]:
     """The function that starts each server, and lines about missing servers."""
     skipped = []
-    for name, kind in ((C, "c_source"), (ONNX, "onnx_graph"), (NUMPY, "numpy_source")):
-        publish(folder / name, "kan", compile(kan, [kind], name="kan"))
+    artifacts = {name: compile(kan, [kind], name="kan") for name, kind in _KINDS.items()}
+    for name, artifact in artifacts.items():
+        publish(folder / name, "kan", artifact)
 
-    def ours(name: str, transport: str = "auto", **environment: str) -> Start:
-        command = ["-m", "kanserve", "serve", str(folder / name), "--port", "0", "--transport", transport]
-        return lambda: running(command, on, environment)
+    def ours(name: str, *more: str, certificate: str = "", **environment: str) -> Start:
+        command = ["-m", "kanserve", "serve", str(folder / name), "--port", "0", *more]
+        return lambda: running(command, on, environment, certificate)
 
+    other = Peers(folder, kan, on)
     starts: dict[str, Start] = {EMPTY: lambda: running(["-m", "benchmarks._empty_server"], on)}
     starts[C] = ours(C)
-    starts[C_GRPCIO] = ours(C, "grpcio")
+    starts[C_GRPCIO] = ours(C, "--transport", "grpcio")
     # Without our operators, but with the native transport where there is one.
-    starts[ONNX] = ours(ONNX, "grpcio" if native_library.library() is None else "native", KANSERVE_NATIVE="0")
+    transport = "grpcio" if native_library.library() is None else "native"
+    starts[ONNX] = ours(ONNX, "--transport", transport, KANSERVE_NATIVE="0")
     starts[NUMPY] = ours(NUMPY)
     if native_library.library() is None:
         skipped.append("The native transport was not built here: grpcio serves everywhere.")
@@ -128,17 +132,42 @@ def servers(folder: Path, kan: Kan, on: set[int], peers: bool) -> tuple[dict[str
         starts[OPERATORS] = ours(ONNX)
     else:
         skipped.append(f"{OPERATORS}: not built here, because there was no header of onnxruntime")
-    for name, package in PEERS.items() if peers else ():
-        python = ROOT / f".venv/.peers-{package}/bin/python"
-        if python.exists():
-            starts[name] = _peer(python, package, folder / ONNX / "kan/1/onnx_graph/model.onnx", on)
-        else:
-            skipped.append(f"{name}: not installed here; 'make bench-serving' tries to")
-    return starts, skipped
+    if (pair := new_certificate(folder)) is not None:
+        starts[C_TLS] = ours(C, "--tls-certificate", pair[0], "--tls-key", pair[1], certificate=pair[0])
+    else:
+        skipped.append(f"{C_TLS}: there is no openssl here to make a certificate")
+    other.add_edge()
+    if peers:
+        other.add_cpp()
+        other.add_triton(artifacts[C].files)
+        other.add_python_peers(folder / ONNX / "kan/1/onnx_graph/model.onnx")
+    return starts | other.starts, skipped + other.skipped
 
 
-def _peer(python: Path, package: str, model: Path, on: set[int]) -> Start:
-    return lambda: running_peer(python, [str(ROOT / f"benchmarks/_peer_{package}.py"), str(model)], on)
+_KINDS = {C: "c_source", ONNX: "onnx_graph", NUMPY: "numpy_source"}
+
+
+def new_certificate(folder: Path) -> tuple[str, str] | None:
+    """The files of a new certificate of this machine and its key; None where there is no openssl."""
+    paths = str(folder / "server.crt"), str(folder / "server.key")
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    try:
+        subprocess.run([*command, "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return paths
 
 
 def _started(start: Start, times: int) -> Footprint:
@@ -166,55 +195,72 @@ def request(kan: Kan, rows: int) -> bytes:
     return pb.ModelInferRequest(model_name="kan", inputs=[tensor], raw_input_contents=[x.tobytes()]).SerializeToString()
 
 
-def _calls(server: Server, generator: Generator, kan: Kan, rounds: int, seconds: float) -> dict[str, Measured]:
+def _calls(server: Server, kan: Kan, rounds: int, seconds: float, beside: set[int]) -> dict[str, Measured]:
     """The calls of the C model that need no other thread, in turn."""
     x = np.random.default_rng(0).uniform(-1, 1, (1, len(kan.inputs)))
     rows = formula_pb2.Float64Array(shape=x.shape, values=x.tobytes())
     service = f"/{wire.FORMULA_SERVICE_NAME}"
-    asked = {
-        INFER: (PATH, request(kan, 1)),
-        DIFFERENTIATE: (
-            f"{service}/Differentiate",
-            formula_pb2.DifferentiateRequest(model_name="kan", rows=rows).SerializeToString(),
-        ),
-        FORMULA: (f"{service}/GetFormula", formula_pb2.GetFormulaRequest(model_name="kan").SerializeToString()),
+    differentiate = formula_pb2.DifferentiateRequest(model_name="kan", rows=rows).SerializeToString()
+    formula = formula_pb2.GetFormulaRequest(model_name="kan").SerializeToString()
+    loads = {
+        INFER: _load(server, request(kan, 1), (1, 64)),
+        DIFFERENTIATE: _load(server, differentiate, (1, 64), path=f"{service}/Differentiate"),
+        FORMULA: _load(server, formula, (1, 64), path=f"{service}/GetFormula"),
     }
-    measured = {name: Measured() for name in asked}
-    for number in range(rounds + 1):
-        for name, (path, body) in asked.items():
-            into = measured[name] if number else Measured()
-            _load(server, generator, body, (1, 64), seconds if number else seconds / 10, into, path=path)
+    measured = {name: Measured() for name in loads}
+    _measure(dict.fromkeys(loads, server), loads, measured, rounds, seconds, beside)
     return measured
 
 
-def _load(
-    server: Server,
-    generator: Generator,
-    request: bytes,
-    cell: Cell,
+def _load(server: Server, request: bytes, cell: Cell, path: str = PATH, connections: int = 1) -> Load:
+    in_flight = cell[1]
+    return Load(
+        server.address,
+        request,
+        in_flight,
+        connections=connections,
+        path=path,
+        tls=bool(server.certificate),
+        waits=in_flight == 1,
+    )
+
+
+def _measure(
+    servers: Mapping[str, Server],
+    loads: Mapping[str, Load],
+    into: Mapping[str, Measured],
+    rounds: int,
     seconds: float,
-    into: Measured,
-    connections: int = 1,
-    path: str = PATH,
+    beside: set[int],
 ) -> None:
-    before = server.cpu_seconds()
-    answered = generator.run(Load(server.address, request.hex(), cell[1], seconds, connections, path=path))
-    if answered.errors:
-        raise RuntimeError(f"{answered.errors} requests failed: {answered.error}")
-    into.cpu.append((server.cpu_seconds() - before) / answered.sent)
-    into.client.append(answered.cpu / answered.count)
-    into.busy.append(answered.cpu / answered.seconds)
-    into.rate.append(answered.count / answered.seconds)
-    into.p50.append(answered.p50)
-    into.p99.append(answered.p99)
+    """Every round sends each load for about `seconds`, in turn."""
+    # A server is slower at first: this says how many requests these are, and does not count.
+    rates = {name: h2load.run(replace(load, seconds=seconds / 4), beside).rate for name, load in loads.items()}
+    sizes = {name: _size(servers[name], load) for name, load in loads.items()}
+    for _ in range(rounds):
+        for name, load in loads.items():
+            before = servers[name].cpu_seconds()
+            count = max(load.in_flight, round(rates[name] * seconds))
+            answered = h2load.run(replace(load, count=count), beside)
+            cpu = servers[name].cpu_seconds() - before
+            if answered.failed or answered.data != count * sizes[name]:
+                raise RuntimeError(f"{name} did not answer each of {count} requests: {answered.data} bytes came back")
+            into[name].add(answered, cpu)
 
 
-def _error(address: str, kan: Kan) -> float:
+def _size(server: Server, load: Load) -> int:
+    """The bytes of one answer, as they are in a response of HTTP."""
+    with server.channel() as channel:
+        ask = channel.unary_unary(load.path, request_serializer=None, response_deserializer=None)
+        return h2load.PREFIX_BYTES + len(ask(load.request, timeout=60))
+
+
+def _error(server: Server, kan: Kan) -> float:
     """The relative error of one answer of many rows."""
-    body = request(kan, ROWS[-1])
-    x = np.frombuffer(pb.ModelInferRequest.FromString(body).raw_input_contents[0]).reshape(ROWS[-1], -1)
+    body = request(kan, ERROR_ROWS)
+    x = np.frombuffer(pb.ModelInferRequest.FromString(body).raw_input_contents[0]).reshape(ERROR_ROWS, -1)
     wanted = evaluate(kan, x)
-    with grpc.insecure_channel(address) as channel:
+    with server.channel() as channel:
         ask = channel.unary_unary(PATH, request_serializer=None, response_deserializer=pb.ModelInferResponse.FromString)
         answer = ask(body, timeout=60)
     raw = answer.raw_output_contents
@@ -227,17 +273,17 @@ def scale(rounds: int, seconds: float = 2.0) -> Scaling | None:
     on, beside = cores()
     if on == beside:
         return None
-    kan, measured = large_network(), (Measured(), Measured())
-    cell, body = (HEAVY_ROWS, HEAVY_IN_FLIGHT), request(kan, HEAVY_ROWS)
-    with tempfile.TemporaryDirectory() as folder, generating(on | beside) as generator:
+    kan, names = large_network(), ("one", "two")
+    measured = {name: Measured() for name in names}
+    with tempfile.TemporaryDirectory() as folder:
         publish(folder, "kan", compile(kan, ["c_source"], name="kan"))
         command = ["-m", "kanserve", "serve", folder, "--port", "0", "--workers"]
         with running([*command, "1"], on) as one, running([*command, "2"], on | beside) as two:
-            for number in range(rounds + 1):
-                for server, into in zip((one, two), measured, strict=True):
-                    kept = into if number else Measured()
-                    _load(server, generator, body, cell, seconds if number else 0.2, kept, HEAVY_CONNECTIONS)
-    return Scaling(*measured)
+            servers, body = dict(zip(names, (one, two), strict=True)), request(kan, HEAVY_ROWS)
+            cell = HEAVY_ROWS, HEAVY_IN_FLIGHT
+            loads = {name: _load(server, body, cell, connections=cell[1]) for name, server in servers.items()}
+            _measure(servers, loads, measured, rounds, seconds, on | beside)
+    return Scaling(measured["one"], measured["two"])
 
 
 if __name__ == "__main__":
