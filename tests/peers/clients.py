@@ -7,11 +7,12 @@ environment of its own, which `make clients` makes; the tests run the others.
 """
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -29,7 +30,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks import _h2load as h2load
 from kanserve.client import Client
+from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
 from kanserve.serve.settings import Settings
@@ -50,6 +53,7 @@ SERVICES = {
 class Addresses:
     grpc: str
     http: str
+    tls: bool = False
 
 
 @contextmanager
@@ -80,7 +84,8 @@ def _right(result: Any) -> None:
     np.testing.assert_allclose(result.as_numpy("y"), _rows()[1], rtol=1e-9, atol=1e-12)
 
 
-def tritonclient(at: Addresses) -> Iterator[str]:
+def tritonclient_on_one_model(at: Addresses) -> Iterator[str]:
+    """What an edge server answers too."""
     inputs = [_tensor(_rows()[0])]
     with triton.InferenceServerClient(at.grpc) as client:
         assert client.is_server_live()
@@ -97,6 +102,9 @@ def tritonclient(at: Addresses) -> Iterator[str]:
         yield "get_model_config"
         _right(client.infer(MODEL, inputs))
         yield "infer"
+        for algorithm in ("gzip", "deflate"):
+            _right(client.infer(MODEL, inputs, compression_algorithm=algorithm))
+            yield f"infer, {algorithm}"
         answers: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
         client.async_infer(MODEL, inputs, lambda result, error: answers.put((result, error)))
         result, error = answers.get(timeout=60)
@@ -105,6 +113,15 @@ def tritonclient(at: Addresses) -> Iterator[str]:
         yield "async_infer"
         assert client.get_inference_statistics(MODEL).model_stats[0].inference_stats.success.count >= 2
         yield "get_inference_statistics"
+        assert MODEL in {model.name for model in client.get_model_repository_index().models}
+        yield "get_model_repository_index"
+
+
+def tritonclient(at: Addresses) -> Iterator[str]:
+    yield from tritonclient_on_one_model(at)
+    inputs = [_tensor(_rows()[0])]
+    with triton.InferenceServerClient(at.grpc) as client:
+        answers: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
         client.start_stream(lambda result, error: answers.put((result, error)))
         for _ in range(3):
             client.async_stream_infer(MODEL, inputs)
@@ -114,8 +131,6 @@ def tritonclient(at: Addresses) -> Iterator[str]:
             _right(result)
         client.stop_stream()
         yield "start_stream, async_stream_infer, stop_stream"
-        assert MODEL in {model.name for model in client.get_model_repository_index().models}
-        yield "get_model_repository_index"
         client.unload_model(MODEL)
         assert not client.is_model_ready(MODEL)
         yield "unload_model"
@@ -125,11 +140,17 @@ def tritonclient(at: Addresses) -> Iterator[str]:
         yield "load_model"
 
 
+def tritonclient_aio_on_one_model(at: Addresses) -> Iterator[str]:
+    """What an edge server answers too."""
+    yield from asyncio.run(_tritonclient_aio_on_one_model(at))
+
+
 def tritonclient_aio(at: Addresses) -> Iterator[str]:
+    yield from tritonclient_aio_on_one_model(at)
     yield from asyncio.run(_tritonclient_aio(at))
 
 
-async def _tritonclient_aio(at: Addresses) -> list[str]:
+async def _tritonclient_aio_on_one_model(at: Addresses) -> list[str]:
     inputs, done = [_tensor(_rows()[0])], []
     async with triton_aio.InferenceServerClient(at.grpc) as client:
         assert await client.is_server_live()
@@ -146,8 +167,18 @@ async def _tritonclient_aio(at: Addresses) -> list[str]:
         done.append("get_model_config")
         _right(await client.infer(MODEL, inputs))
         done.append("infer")
+        _right(await client.infer(MODEL, inputs, compression_algorithm="gzip"))
+        done.append("infer, gzip")
         assert (await client.get_inference_statistics(MODEL)).model_stats[0].inference_count
         done.append("get_inference_statistics")
+        assert MODEL in {model.name for model in (await client.get_model_repository_index()).models}
+        done.append("get_model_repository_index")
+    return done
+
+
+async def _tritonclient_aio(at: Addresses) -> list[str]:
+    inputs, done = [_tensor(_rows()[0])], []
+    async with triton_aio.InferenceServerClient(at.grpc) as client:
 
         async def requests() -> AsyncIterator[dict[str, Any]]:
             for _ in range(3):
@@ -160,8 +191,6 @@ async def _tritonclient_aio(at: Addresses) -> list[str]:
             count += 1
         assert count == 3
         done.append("stream_infer")
-        assert MODEL in {model.name for model in (await client.get_model_repository_index()).models}
-        done.append("get_model_repository_index")
         await client.unload_model(MODEL)
         assert not await client.is_model_ready(MODEL)
         done.append("unload_model")
@@ -172,18 +201,22 @@ async def _tritonclient_aio(at: Addresses) -> list[str]:
 
 
 def perf_analyzer(at: Addresses) -> Iterator[str]:
+    for model, options in ((MODEL, ["-b", "1"]), ("graph", ["-b", "16"]), ("single", ["--streaming", "--async"])):
+        yield from perf_analyzed(at, model, options)
+
+
+def perf_analyzed(at: Addresses, model: str, options: list[str]) -> Iterator[str]:
     package = find_spec("perf_analyzer")
     assert package is not None and package.origin is not None
     program = Path(package.origin).parent / "bin" / "perf_analyzer"
     # Any spread will do (-s, in per cent): this asks whether it can measure, not what it measures.
     measure = ["-i", "grpc", "-u", at.grpc, "--measurement-interval", "100", "-s", "100000"]
-    for model, options in ((MODEL, ["-b", "1"]), ("graph", ["-b", "16"]), ("single", ["--streaming", "--async"])):
-        with TemporaryDirectory() as folder:
-            command = [str(program), "-m", model, *measure, *options]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
-        said = done.stdout + done.stderr
-        assert "Throughput: " in done.stdout and "Failed" not in said, said  # it exits with 0 when it fails too
-        yield " ".join(["-m", model, *options])
+    with TemporaryDirectory() as folder:
+        command = [str(program), "-m", model, *measure, *options]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    said = done.stdout + done.stderr
+    assert "Throughput: " in done.stdout and "Failed" not in said, said  # it exits with 0 when it fails too
+    yield " ".join(["-m", model, *options])
 
 
 def grpc_health(at: Addresses) -> Iterator[str]:
@@ -197,6 +230,19 @@ def grpc_health(at: Addresses) -> Iterator[str]:
         assert next(watch).status == serving_status
         watch.cancel()
         yield "Watch"
+
+
+def nghttp2_h2load(at: Addresses) -> Iterator[str]:
+    """Requests that differ in nothing, on one connection and on several, encrypted where the server is."""
+    x, y = _rows()
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=x.shape)
+    request = pb.ModelInferRequest(model_name=MODEL, inputs=[tensor], raw_input_contents=[x.tobytes()])
+    for connections, in_flight in ((1, 64), (10, 10)):
+        load = h2load.Load(at.grpc, request.SerializeToString(), in_flight, 1000, connections=connections, tls=at.tls)
+        answered = h2load.run(load, os.sched_getaffinity(0))
+        # An error has no data, and an answer at least that of its outputs.
+        assert answered.count == 1000 and not answered.failed and answered.data > 1000 * y.nbytes, answered
+        yield f"1000 requests, {connections} connection{'s' * (connections > 1)}, {in_flight} in flight"
 
 
 def grpc_reflection(at: Addresses) -> Iterator[str]:
@@ -258,7 +304,8 @@ def kserve(at: Addresses) -> Iterator[str]:
     yield from done.stdout.splitlines()
 
 
-CLIENTS: dict[str, Callable[[Addresses], Iterator[str]]] = {
+Calls = Callable[[Addresses], Iterator[str]]
+CLIENTS: dict[str, Calls] = {
     "tritonclient": tritonclient,
     "tritonclient.aio": tritonclient_aio,
     "perf_analyzer": perf_analyzer,
@@ -271,18 +318,31 @@ CLIENTS: dict[str, Callable[[Addresses], Iterator[str]]] = {
 }
 
 
-def main() -> int:
+def elsewhere() -> tuple[dict[str, Calls], list[str]]:
+    """The clients that are not packages of this environment, and a line for each that is not there."""
+    there = {"kserve": (kserve, KSERVE.exists()), "h2load": (nghttp2_h2load, h2load.there())}
+    missing = [f"{name}: not installed here, so not tried" for name, (_, found) in there.items() if not found]
+    return {name: client for name, (client, found) in there.items() if found}, missing
+
+
+def tried(clients: Mapping[str, Calls], at: Addresses, server: str = "") -> int:
+    """How many fail; a line for each call that works, and for each client that fails."""
     failed = 0
+    for name, client in clients.items():
+        try:
+            for call in client(at):
+                print(f"{server}{name}: {call}", flush=True)
+        except Exception as error:  # whatever a client raises: the next one is asked too
+            failed += 1
+            print(f"{server}{name}: FAILED after the above: {type(error).__name__}: {error}", flush=True)
+    return failed
+
+
+def main() -> int:
+    more, missing = elsewhere()
     with server() as at:
-        for name, client in (CLIENTS | ({"kserve": kserve} if KSERVE.exists() else {})).items():
-            try:
-                for call in client(at):
-                    print(f"{name}: {call}", flush=True)
-            except Exception as error:  # whatever a client raises: the next one is asked too
-                failed += 1
-                print(f"{name}: FAILED after the above: {type(error).__name__}: {error}", flush=True)
-    if not KSERVE.exists():
-        print("kserve: not installed here, so not tried")
+        failed = tried(CLIENTS | more, at)
+    print(*missing, sep="\n", end="\n" * bool(missing))
     return 1 if failed else 0
 
 
