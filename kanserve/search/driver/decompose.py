@@ -19,7 +19,7 @@ from kanserve.search.fit.by_shape import by_shapes, unlinked
 from kanserve.search.fit.description_length import most_informative
 from kanserve.search.fit.noisy_forms import linked_quotient
 from kanserve.search.fit.overfit_test import few_values
-from kanserve.search.fit.problem import Search, SearchProblem, settles
+from kanserve.search.fit.problem import ProblemAttempt, Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.budget import OutOfBudgetError
 from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial
@@ -117,7 +117,7 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
 
 def _closed_forms(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
     settings, few = SEARCH.get().closed_forms, bool(few_values(one.x))
-    attempts = {"polynomial": closed_forms.polynomial}
+    attempts: dict[str, ProblemAttempt] = {"polynomial": closed_forms.polynomial}
     attempts["power law times an exponential"] = closed_forms.powers_times_exponential
     if one.inputs == 1 and not few:
         attempts["power of a sum"] = closed_forms.shifted_power
@@ -127,13 +127,13 @@ def _closed_forms(one: SearchProblem, search: Search) -> Iterator[tuple[str, Att
         attempts["sum of terms"] = closed_forms.sum_of_terms
     attempts["rational function"] = closed_forms.rational
     if one.inputs <= settings.term_inputs:
-        attempts["function of a closed form"] = closed_forms.linked
+        attempts |= closed_forms.functions_of_a_closed_form(one, search)
     if one.inputs in settings.exponent_degrees:
         attempts["inputs as exponents"] = closed_forms.inputs_as_exponents
     if 1 < one.inputs <= settings.wave_inputs:
         attempts["product of waves"] = closed_forms.product_of_waves
     if one.inputs == 1 and not few:
-        attempts["sum of scaled terms"] = closed_forms.sum_of_scaled_terms
+        attempts |= closed_forms.sums_of_scaled_terms()
     yield from zip(attempts, search.attempts_ahead(list(attempts.values()), one), strict=True)
 
 

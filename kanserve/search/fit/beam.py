@@ -44,8 +44,9 @@ def named(
         splines = [_splines(state.fitted, rows, library, noisy) for state in states]
         offered = ahead([step for steps in splines for step in steps.values()])
         for state, steps in zip(states, splines, strict=True):
-            for tree in _children(state.fitted, {curve: next(offered)() for curve in steps}):
-                child = _fitted(tree, rows, settings.beam_refit_steps)
+            grown = _children(state.fitted, {curve: next(offered)() for curve in steps})
+            for taken in ahead([partial(_fitted, tree, rows, settings.beam_refit_steps) for tree in grown]):
+                child = taken()
                 if child is None:
                     continue
                 key = text(child.fitted.tree)

@@ -1,6 +1,6 @@
 """Find a law by its shape: try shapes in order of size until one with a name on every curve settles the problem."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -95,7 +95,9 @@ class _Plan:
         settings = SEARCH.get()
         waiting: list[_Promising] = []
         for shape in self._fitting(number, level):
-            if shape.fitted.held < settings.by_shape_certain_error:
+            if shape.names is not None:
+                yield from self._logged(shape.names)
+            elif shape.certain:
                 yield from self._named([shape])
             else:
                 waiting.append(shape)
@@ -104,26 +106,24 @@ class _Plan:
         yield from self._named(waiting[: settings.by_shape_tried_after_level])
 
     def _fitting(self, number: int, level: Sequence[Shape]) -> Iterator["_Promising"]:
-        """Shapes with fitted splines that may be right, for each link function."""
+        """Shapes with fitted splines that may be right, for each link function; those of one input with names."""
+        steps = []
         for place, link in enumerate(self.links):
-            rows = self._linked(link)
-            grid = _grid(rows)
-            steps = [
-                partial(_shape_fitted, shape, rows, grid, self.promising, (self.search.seed, number, place, column))
-                for column, shape in enumerate(level)
-                if link.name == "identity" or shape[0] != "curve"
-            ]
-            for taken in self.search.ahead(steps):
-                if self.search.over():
-                    return
-                fitted = taken()
-                if fitted is None:
-                    continue
-                self.search.log(
-                    f"  {link.name} {text(fitted.fine.tree)} {fitted.coarse.held:.1e} {fitted.fine.held:.1e}"
-                )
-                if fitted.chosen is not None:
-                    yield _Promising(fitted.chosen, link, fitted.noisy)
+            linked = self._linked(link)
+            grid = _grid(linked)
+            for column, shape in enumerate(level):
+                if link.name == "identity" or shape[0] != "curve":
+                    seed = (self.search.seed, number, place, column)
+                    fit = partial(_shape_fitted, shape, linked, grid, self.promising, seed)
+                    steps.append(partial(_promising, fit, link, self.rows, linked, self.search.library))
+        for taken in self.search.ahead(steps):
+            if self.search.over():
+                return
+            fitted, promising = taken()
+            if fitted is not None:
+                self.search.log(f"  {text(fitted.fine.tree)} {fitted.coarse.held:.1e} {fitted.fine.held:.1e}")
+            if promising is not None:
+                yield promising
 
     def _named(self, shapes: Sequence["_Promising"]) -> Iterator[FittedNetwork]:
         """The trees with names, for the outputs themselves; empty if no names are found."""
@@ -131,9 +131,12 @@ class _Plan:
         for taken in self.search.ahead(steps):
             if self.search.over():
                 return
-            for found in taken():
-                self.search.log(f"    -> {found.error:.1e} {text(found.tree)}")
-                yield found
+            yield from self._logged(taken())
+
+    def _logged(self, names: Sequence[FittedNetwork]) -> Iterator[FittedNetwork]:
+        for found in names:
+            self.search.log(f"    -> {found.error:.1e} {text(found.tree)}")
+            yield found
 
     def _linked(self, link: Link) -> SearchSamples:
         if link.name == "identity":
@@ -143,11 +146,17 @@ class _Plan:
 
 @dataclass(frozen=True, eq=False)
 class _Promising:
-    """A shape with splines fitted to the linked outputs, and whether its residuals are only noise."""
+    """A shape with splines fitted to the linked outputs, whether its residuals are only noise, and its trees with names
+    if they have been looked for."""
 
     fitted: FittedNetwork
     link: Link
     noisy: bool
+    names: list[FittedNetwork] | None = None
+
+    @property
+    def certain(self) -> bool:
+        return self.fitted.held < SEARCH.get().by_shape_certain_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +167,19 @@ class _Fitted:
     fine: FittedNetwork
     chosen: FittedNetwork | None
     noisy: bool
+
+
+def _promising(
+    fit: Callable[[], _Fitted | None], link: Link, rows: SearchSamples, linked: SearchSamples, library: tuple[str, ...]
+) -> tuple[_Fitted | None, _Promising | None]:
+    """A fit, and what it gives if it may be right. A certain one of one input, of one curve, is named at once."""
+    fitted = fit()
+    if fitted is None or fitted.chosen is None:
+        return fitted, None
+    promising = _Promising(fitted.chosen, link, fitted.noisy)
+    if rows.x.shape[1] == 1 and promising.certain:
+        promising = replace(promising, names=_names(promising, rows, linked, library))
+    return fitted, promising
 
 
 def _shape_fitted(

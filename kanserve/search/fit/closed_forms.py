@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -11,7 +12,7 @@ from kanserve.network.kan import Symbolic
 from kanserve.network.powers import power_name
 from kanserve.search.fit.by_shape import INVERSES, unlinked
 from kanserve.search.fit.overfit_test import few_values
-from kanserve.search.fit.problem import Search, SearchProblem, settles
+from kanserve.search.fit.problem import ProblemAttempt, Search, SearchProblem, settles
 from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.regression import budget
 from kanserve.search.regression.link_functions import RECIPROCAL, Link, applicable
@@ -104,18 +105,21 @@ def sum_of_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
     return None
 
 
-def sum_of_scaled_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a sum of one or two functions f(a·x + b) and a low polynomial, if it is exactly one."""
-    for count, degree in product((1, 2), SEARCH.get().closed_forms.scaled_degrees):
-        if search.over():
-            return None
-        found = scaled_sum(one.x, one.y, count, degree)
-        if found is None or not _allowed(scaled_terms(found), search):
-            continue
-        judged = search.judge(compose.total(scaled_terms(found)), one)
-        if judged.error < one.exact:
-            return _fewer_terms(scaled_terms(found), judged, one, search)
-    return None
+def sums_of_scaled_terms() -> dict[str, ProblemAttempt]:
+    """Attempts, by name, at the law as a sum of one or two functions f(a·x + b) and a low polynomial."""
+    return {
+        f"sum of {count} scaled terms and degree {degree}": partial(_sum_of_scaled_terms, count=count, degree=degree)
+        for count, degree in product((1, 2), SEARCH.get().closed_forms.scaled_degrees)
+    }
+
+
+def _sum_of_scaled_terms(one: SearchProblem, search: Search, *, count: int, degree: int) -> FittedNetwork | None:
+    """The law as a sum of so many functions f(a·x + b) and a polynomial, if it is exactly one."""
+    found = scaled_sum(one.x, one.y, count, degree)
+    if found is None or not _allowed(scaled_terms(found), search):
+        return None
+    judged = search.judge(compose.total(scaled_terms(found)), one)
+    return _fewer_terms(scaled_terms(found), judged, one, search) if judged.error < one.exact else None
 
 
 def piecewise(one: SearchProblem, search: Search) -> FittedNetwork | None:
@@ -214,19 +218,32 @@ def _of_logarithms(powers: Sequence[int], coefficient: float) -> Node:
 
 
 def linked(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a function of a polynomial, a power law, a quotient of low polynomials or, of one input, a sum of
-    terms, if it is exactly one; and 1/(exp(a·x) - 1), 1/cosh(a·x) and the like."""
+    """The law as a function of a closed form, if it is exactly one, from `functions_of_a_closed_form`."""
+    attempts = functions_of_a_closed_form(one, search).values()
+    found = (attempt() for attempt in search.attempts_ahead(list(attempts), one) if not search.over())
+    return next((law for law in found if law is not None), None)
+
+
+def functions_of_a_closed_form(one: SearchProblem, search: Search) -> dict[str, ProblemAttempt]:
+    """Attempts, by name, at the law as a function of a polynomial, a power law, a quotient of low polynomials or, of
+    one input, a sum of terms; and as 1/(exp(a·x) - 1), 1/cosh(a·x) and the like. There is one for each link."""
     links = {link.name: link for link in applicable(one.y)[1:]}
     if (one.y != 0).all():  # exact values lose nothing near 0, unlike those with noise
         links["reciprocal"] = RECIPROCAL
-    for link in links.values():
-        if search.over() or not {INVERSES[link.name]} <= {*search.library, *compose.POWERS}:
-            continue
-        budget.count_fit()
-        for node in _closed_form(one, search, link):
-            judged = search.judge(unlinked(node, link), one)
-            if judged.error < one.exact:
-                return judged
+    known = {*search.library, *compose.POWERS}
+    return {
+        f"{name} of the output is a closed form": partial(_linked_by, link=link)
+        for name, link in links.items()
+        if INVERSES[name] in known
+    }
+
+
+def _linked_by(one: SearchProblem, search: Search, *, link: Link) -> FittedNetwork | None:
+    budget.count_fit()
+    for node in _closed_form(one, search, link):
+        judged = search.judge(unlinked(node, link), one)
+        if judged.error < one.exact:
+            return judged
     return None
 
 

@@ -2,7 +2,8 @@
 
 A step is a function of its arguments and of the settings in force, so its result does not depend on who computes it.
 Its fits count when it is taken. A step that fails in a worker, or in which a limit of fits would have been reached, is
-run again where it is taken. So a search gives the same formulas for any number of workers.
+run again where it is taken. So a search gives the same formulas for any number of workers. Where a step has steps of
+its own, the workers turn to these: the search waits for them.
 """
 
 import logging
@@ -83,6 +84,8 @@ class Workers:
         first = 0
         try:
             for place, step in enumerate(steps):
+                if batch is not None and not batch.gives(place - first):
+                    batch = None
                 if batch is None and place + 1 < len(steps) and self._ready():
                     batch, first = self._begun(steps[place:], budget), place
                 yield Taken(step, budget, batch, place - first)
@@ -102,11 +105,9 @@ class Workers:
             self._batches.pop().close()
 
     def _ready(self) -> bool:
-        """Whether there are workers with nothing to do. They start in the background, a while after the search."""
-        if self.jobs == 1 or any(batch.unclaimed for batch in self._batches):
-            return False
-        if self._started:
-            return True
+        """Whether there are workers. They start in the background, a while after the search."""
+        if self.jobs == 1 or self._started:
+            return self._started
         after = SEARCH.get().driver.workers_after_seconds
         if self._start is None and time.perf_counter() - self._began >= after:
             self._start = self._begun([_nothing] * (self.jobs - 1), Budget())
@@ -118,6 +119,9 @@ class Workers:
         return self._started
 
     def _begun(self, steps: Sequence[Callable[[], T]], budget: Budget) -> "_Batch[T]":
+        """A batch in place of the earlier ones, whose steps that are running go on."""
+        for earlier in self._batches:
+            earlier.stopped = True
         self._batches = [batch for batch in self._batches if not batch.ended()]
         batch = _Batch(steps, self.jobs, budget)
         self._batches.append(batch)
@@ -142,7 +146,7 @@ class Taken(Generic[T]):
 
     def outcome(self) -> Outcome[T] | None:
         """What a worker gave, with its fits counted; None if the step is to be run here."""
-        outcome = None if self.batch is None else self.batch.outcome(self.place)
+        outcome = self.batch.outcome(self.place) if self.batch is not None and self.batch.gives(self.place) else None
         if outcome is None or self.budget.fits + outcome.fits >= self.budget.max_fits:
             return None
         self.budget.count(outcome.fits)
@@ -178,14 +182,14 @@ class _Batch(Generic[T]):
     def _claimed(self) -> int | None:
         """The next step, which nobody else then runs."""
         with self._lock:
-            place = self._next
+            if self.stopped or self._next == len(self._steps):
+                return None
             self._next += 1
-        return place if place < len(self._steps) and not self.stopped else None
+            return self._next - 1
 
-    @property
-    def unclaimed(self) -> bool:
-        """Whether there are steps that nobody runs yet."""
-        return self._next < len(self._steps) and not self.stopped
+    def gives(self, place: int) -> bool:
+        """Whether a step has been run here, or is or will be."""
+        return place < self._next or not self.stopped
 
     @property
     def any_done(self) -> bool:
@@ -216,7 +220,9 @@ class _Batch(Generic[T]):
         """Whether nobody takes its steps any more and none is running, so that joblib may forget it."""
         if not self.stopped or self._parallel.n_completed_tasks < self._parallel.n_dispatched_tasks:
             return False
-        for _ in self._results:
+        while self._received < self._parallel.n_dispatched_tasks:
+            self.receive()
+        for _ in self._results:  # none is left: joblib forgets them
             pass
         return True
 

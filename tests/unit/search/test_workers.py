@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,7 +18,7 @@ from kanserve.formula import register_function
 from kanserve.network.functions import FUNCTIONS
 from kanserve.search import Findings, SearchSettings, find_formulas
 from kanserve.search.driver_settings import DriverSettings
-from kanserve.search.fit.workers import Workers, worker_count
+from kanserve.search.fit.workers import Workers, ahead, worker_count
 from kanserve.search.regression import budget
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
 from kanserve.search.search_settings import SEARCH
@@ -109,6 +110,21 @@ def test_steps_that_are_passed_over_do_not_count(two_workers: Workers):
         if place == 1:
             taken()
     assert spent.fits == 1
+
+
+class Nested(Process):
+    """A step with steps of its own: who runs it, and who runs these."""
+
+    def __call__(self) -> tuple[int, list[int]]:  # type: ignore[override]
+        return os.getpid(), [step() for step in ahead([Process() for _ in range(5)])]
+
+
+def test_the_workers_turn_to_the_steps_of_the_step_that_the_search_runs_and_back(two_workers: Workers):
+    steps: list[Callable[[], Any]] = [Process(), Nested(), Nested(), Process(), Process()]
+    ran = [taken() for taken in two_workers.ahead(steps, Budget())]
+    inner = [pids for pid, pids in (ran[1], ran[2]) if pid == os.getpid()]
+    assert inner and any(len({*pids}) > 1 for pids in inner)
+    assert all(isinstance(pid, int) for pid in (ran[0], *ran[3:]))
 
 
 class Surroundings(Process):
