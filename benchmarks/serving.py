@@ -33,6 +33,7 @@ from benchmarks._serving_report import (
     DIFFERENTIATE,
     EMPTY,
     FORMULA,
+    FORMULA_OF_SPLINES,
     INFER,
     NUMPY,
     ONNX,
@@ -45,7 +46,7 @@ from benchmarks._serving_report import (
     Scaling,
     report,
 )
-from kanserve import compile, native, publish
+from kanserve import compile, from_formula, native, publish
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
@@ -56,6 +57,7 @@ from kanserve.v1 import formula_pb2
 
 ERROR_ROWS = 256
 HEAVY_ROWS, HEAVY_IN_FLIGHT = 1024, 16
+LAW = "exp(sin(pi*x) + y^2)"
 WITHOUT = {"onnx", "onnxruntime", "sympy", "torch"}  # packages that a server with a C model must not import
 
 
@@ -113,6 +115,7 @@ def servers(folder: Path, kan: Kan, on: set[int], peers: bool) -> tuple[dict[str
     artifacts = {name: compile(kan, [kind], name="kan") for name, kind in _KINDS.items()}
     for name, artifact in artifacts.items():
         publish(folder / name, "kan", artifact)
+    publish(folder / C, "law", compile(from_formula(LAW), ["c_source"], name="law"))
 
     def ours(name: str, *more: str, certificate: str = "", **environment: str) -> Start:
         command = ["-m", "kanserve", "serve", str(folder / name), "--port", "0", *more]
@@ -196,16 +199,17 @@ def request(kan: Kan, rows: int) -> bytes:
 
 
 def _calls(server: Server, kan: Kan, rounds: int, seconds: float, beside: set[int]) -> dict[str, Measured]:
-    """The calls of the C model that need no other thread, in turn."""
+    """The calls that need no other thread, in turn: those of the C model, and the formula of a law in closed form."""
     x = np.random.default_rng(0).uniform(-1, 1, (1, len(kan.inputs)))
     rows = formula_pb2.Float64Array(shape=x.shape, values=x.tobytes())
     service = f"/{wire.FORMULA_SERVICE_NAME}"
     differentiate = formula_pb2.DifferentiateRequest(model_name="kan", rows=rows).SerializeToString()
-    formula = formula_pb2.GetFormulaRequest(model_name="kan").SerializeToString()
+    law, splines = (formula_pb2.GetFormulaRequest(model_name=name).SerializeToString() for name in ("law", "kan"))
     loads = {
         INFER: _load(server, request(kan, 1), (1, 64)),
         DIFFERENTIATE: _load(server, differentiate, (1, 64), path=f"{service}/Differentiate"),
-        FORMULA: _load(server, formula, (1, 64), path=f"{service}/GetFormula"),
+        FORMULA: _load(server, law, (1, 64), path=f"{service}/GetFormula"),
+        FORMULA_OF_SPLINES: _load(server, splines, (1, 64), path=f"{service}/GetFormula"),
     }
     measured = {name: Measured() for name in loads}
     _measure(dict.fromkeys(loads, server), loads, measured, rounds, seconds, beside)
