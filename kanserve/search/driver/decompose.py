@@ -200,9 +200,8 @@ def _divided(one: SearchProblem, search: Search, powers: dict[int, float]) -> Fi
     weight = np.prod([powered(one.x[:, i], p) for i, p in powers.items()], axis=0)
     usable = _usable(weight)
     kept = tuple(i for i in range(one.inputs) if i not in powers)
-    rest = one.y[usable] / weight[usable]
     with search.within(SEARCH.get().decompose_budget_share):
-        found = solved(one.part(one.x[usable][:, kept], rest, usable=usable), search)
+        found = solved(one.divided(one.x[:, kept], weight, usable), search)
     if found is None:
         return None
     factor = compose.monomial(list(powers), list(powers.values()))
@@ -212,14 +211,14 @@ def _divided(one: SearchProblem, search: Search, powers: dict[int, float]) -> Fi
 def _scaled(one: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwork | None:
     """Π x_i^p_i · F(groups)."""
     powers = [float(p) for p in scaling.powers]
-    weight = np.prod([powered(one.x[:, i], p) for i, p in enumerate(powers) if p], axis=0)
-    usable = np.broadcast_to(_usable(weight), len(one.x))
+    weight = np.prod([np.ones(len(one.x)), *(powered(one.x[:, i], p) for i, p in enumerate(powers) if p)], axis=0)
+    usable = _usable(weight)
     rest = (one.y / weight)[usable]
     count = scaling.values.shape[1]
     signs = _turned(scaling.values[usable], rest, range(count) if count > 1 else [])
     values = np.stack([powered(column, p) for column, p in zip(scaling.values.T, signs, strict=True)], axis=1)
     with search.within(SEARCH.get().decompose_budget_share):
-        found = solved(one.part(values[usable], rest, usable=usable), search)
+        found = solved(one.divided(values, weight, usable), search)
     if found is None:
         return None
     tree = renamed(found.tree, tuple(range(one.inputs, one.inputs + len(signs))))

@@ -3,12 +3,10 @@
 from dataclasses import replace
 from functools import partial
 
-from kanserve.data.row_weights import weighted
 from kanserve.network.kan import Symbolic
 from kanserve.search.fit.by_shape import INVERSES, unlinked
 from kanserve.search.fit.description_length import all_recognised
 from kanserve.search.fit.problem import Search, SearchProblem, settles
-from kanserve.search.fit.residual_test import adequate
 from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.regression.link_functions import IDENTITY
 from kanserve.search.regression.noisy_quotients import LinkedQuotient, best_first, noisy_quotient, possible_links
@@ -24,11 +22,9 @@ def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
     Nothing is tried where a polynomial shows that the outputs have no noise.
     """
     settings = SEARCH.get().closed_forms
-    (smooth,) = (known.value(one.x) for known in one.surrogates if known.link.name == IDENTITY.name)
-    residuals = one.y - smooth
-    noisy = adequate(weighted(residuals, one.weights), one.x, one.spread)
-    if not noisy and float(residuals.std()) < settings.noisy_least_error * one.spread:
+    if not one.noisy:
         return None
+    (smooth,) = (known.value(one.x) for known in one.surrogates if known.link.name == IDENTITY.name)
     best: FittedNetwork | None = None
     allowed = {*search.library, *compose.POWERS}
     steps = [

@@ -72,18 +72,39 @@ class SearchProblem:
         """A surrogate for each link that applies, best first; they are fitted once."""
         return surrogates(self.x, self.y)
 
+    @cached_property
+    def noisy(self) -> bool:
+        """Whether the outputs may have noise: a polynomial leaves only noise, or too much to tell."""
+        if not self.measured:
+            return False
+        (smooth,) = (known.value(self.x) for known in self.surrogates if known.link.name == "identity")
+        residuals = self.y - smooth
+        if adequate(weighted(residuals, self.weights), self.x, self.spread):
+            return True
+        return float(residuals.std()) >= SEARCH.get().closed_forms.noisy_least_error * self.spread
+
     def part(
         self,
         x: Array,
         y: Array,
         exact: float | None = None,
         measured: bool = True,
-        usable: NDArray[np.bool_] | None = None,
     ) -> "SearchProblem":
-        """A smaller problem, one level deeper, on the same rows or on those that are `usable`, with their weights."""
-        weights = self.weights if usable is None or self.weights is None else self.weights[usable]
+        """A smaller problem, one level deeper, on the same rows with their weights."""
         exact = self.exact if exact is None else exact
-        return SearchProblem(x, y, exact, self.measured and measured, self.depth + 1, weights)
+        return SearchProblem(x, y, exact, self.measured and measured, self.depth + 1, self.weights)
+
+    def divided(self, x: Array, divisor: Array, usable: NDArray[np.bool_]) -> "SearchProblem":
+        """The problem of y / divisor (N,) at x (N, k), one level deeper, on the rows that are `usable`.
+
+        If y has noise, that of a row is divided too, so that its weight is multiplied by the square of the divisor.
+        """
+        y, weights, divisor = self.y[usable] / divisor[usable], self.weights, divisor[usable]
+        weights = None if weights is None else weights[usable]
+        if self.noisy:
+            own = (divisor / np.abs(divisor).max()) ** 2
+            weights = own if weights is None else weights * own
+        return SearchProblem(x[usable], y, self.exact, self.measured, self.depth + 1, weights)
 
     def on(self, usable: NDArray[np.bool_]) -> "SearchProblem":
         """The same problem on some of its rows."""

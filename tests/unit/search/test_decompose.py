@@ -6,6 +6,9 @@ from itertools import count
 import numpy as np
 import pytest
 
+import kanserve
+from kanserve.formula import evaluate_tree
+from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.search.driver.decompose import solved, solved_with
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.regression.budget import Budget, OutOfBudgetError, check, count_fit
@@ -46,6 +49,29 @@ def test_a_law_is_taken_apart_where_it_can_be_and_exact_when_it_is_put_together(
     found = solved(problem, search)
     assert found is not None and max(found.error, found.held) < 1e-9 and settles(found, problem)
     assert any(line.lstrip().startswith(reduction) for line in log), log
+
+
+def test_the_rows_of_a_divided_law_weigh_what_the_noise_of_their_outputs_says():
+    noisy = A**2 * (1 + B) + 0.1 * np.random.default_rng(1).normal(size=len(X))
+    usable = A > 1
+    part = SearchProblem(X[:, :2], noisy).divided(X[:, 1:2], A**2, usable)
+    np.testing.assert_allclose(part.y, noisy[usable] / A[usable] ** 2)
+    np.testing.assert_allclose(part.weights / part.weights[0], (A[usable] / A[usable][0]) ** 4)
+    weighted_part = SearchProblem(X[:, :2], noisy, weights=B).divided(X[:, 1:2], A**2, usable)
+    np.testing.assert_allclose(weighted_part.weights, part.weights * B[usable])
+    assert SearchProblem(X[:, :2], A**2 * (1 + B)).divided(X[:, 1:2], A**2, usable).weights is None
+
+
+@pytest.mark.slow
+def test_the_noise_of_a_product_does_not_hide_its_other_factor():
+    generator = np.random.default_rng(0)
+    x = np.stack([generator.uniform(*ends, 600) for ends in ((1, 4), (3, 5), (0, 2.5), (0.2, 1))], axis=1)
+    force, length, at, offset = x.T
+    moment = force * (length - at) * (at + offset) / 2
+    y = moment + 0.1 * moment.std() * generator.normal(size=600)
+    found = kanserve.find_formulas((x, y), max_fits=1500)
+    fitted = refit(found.best.formula.tree, x, moment)
+    np.testing.assert_allclose(evaluate_tree(fitted, {}, x), moment, atol=1e-9)
 
 
 def test_a_constant_is_its_own_law():
