@@ -181,12 +181,16 @@ def _sparse(model: _Model, smooth: Array) -> Iterator[LinkedQuotient]:
     usable = [state for state in fits if state is not None]
     if not usable:
         return
-    state, kept = min(usable, key=lambda state: state.squares), every
-    path = [(_criterion(model, state, kept), state, kept)]
-    while (fewer := _without_one(model, state, kept)) is not None:
-        state, kept = fewer
-        path.append((_criterion(model, state, kept), state, kept))
+    path = list(_fewer_and_fewer(model, min(usable, key=lambda state: state.squares), every))
     _, state, kept = min(path, key=lambda entry: entry[0])
+    if any(k in model.parts[1][1:] for k in kept):
+        # P and Q may have kept a factor in common: terms are left out one by one.
+        *_, start = _starts(model, smooth)
+        polynomial = [k for k in every if k not in model.parts[1][1:]]
+        fitted = _descended(model, start, polynomial)
+        rivals = [] if fitted is None else list(_fewer_and_fewer(model, fitted, polynomial))
+        path = min(path, rivals, key=lambda one: min((entry[0] for entry in one), default=math.inf))
+        _, state, kept = min(path, key=lambda entry: entry[0])
     sizes = SEARCH.get().evidence.growing_sizes
     simpler = tuple(
         model.found(other.constants, own, criterion, math.inf)
@@ -195,6 +199,16 @@ def _sparse(model: _Model, smooth: Array) -> Iterator[LinkedQuotient]:
     )
     state, criterion, doubt = _with_simple_numbers(model, state, kept)
     yield replace(model.found(state.constants, kept, criterion, doubt), simpler=simpler)
+
+
+def _fewer_and_fewer(
+    model: _Model, state: _State, kept: Sequence[int]
+) -> Iterator[tuple[float, _State, Sequence[int]]]:
+    """The information criterion, the constants and the terms, one term fewer each time."""
+    yield _criterion(model, state, kept), state, kept
+    while (fewer := _without_one(model, state, kept)) is not None:
+        state, kept = fewer
+        yield _criterion(model, state, kept), state, kept
 
 
 def _starts(model: _Model, smooth: Array) -> Iterator[Array]:

@@ -133,3 +133,15 @@ def test_laws_are_found_in_a_tenth_of_noise(law, text):
     assert text is None or found.best.formula.text == text
     tree = refit(found.best.formula.tree, X, law)
     assert np.abs(evaluate_tree(tree, {}, X) - law).max() < 1e-9
+
+
+@pytest.mark.slow
+def test_a_polynomial_is_not_taken_for_a_quotient_with_a_common_factor():
+    """Left out one by one, the terms of (x + y)(1 - a*x)/(1 - a*x) do not become those of x + y."""
+    for seed in range(6):
+        generator = np.random.default_rng(seed)
+        x = np.stack([generator.uniform(*ends, 600) for ends in ((3, 5), (0, 2.5), (0.2, 1))], axis=1)
+        law = (x[:, 0] - x[:, 1]) * (x[:, 1] + x[:, 2]) / 2
+        y = law + 0.13 * law.std() * generator.normal(size=600)
+        found = noisy_quotients(x, y, law)[0]
+        assert found.link.name == "identity" and found.quotient.denominator.powers == ((0, 0, 0),)
