@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DriverSettings:
-    """Settings of `constraints`, `templates`, `postprocess` and `workers`, as `SearchSettings.driver`."""
+    """Settings of `constraints`, `templates`, `all_samples`, `postprocess`, `pareto_front`, `shorter_formulas` and
+    `workers`, as `SearchSettings.driver`."""
 
     # constraints
     unsimplified_complexity_ratio: float = 2.0
@@ -29,11 +30,39 @@ class DriverSettings:
     template_rounds: int = 3
     """Rounds of searches for the unknown functions, at most, where there are several of them, or unknown constants."""
 
+    # all_samples
+    beside_one: float = 1e-9
+    """What a factor of -1 is more than that, from which it is fitted: -1 itself is a sign, no constant."""
+
     # postprocess
     step_error: float = 1.01
     """Error of a step, relative to that of the steep curve that it replaces, at most."""
     most_simplified_terms: int = 6
     """Of a sum that the samples refute; a longer one, such as a cubic polynomial, is listed as it was fitted."""
+
+    # pareto_front
+    gap_ratio: float = 2.0
+    """Complexity of a formula of the list, relative to the one before, above which others between them are listed."""
+    gap_error_ratio: float = 0.99
+    """Error of these, relative to the simpler one's, at most."""
+    as_good_complexity: float = 0.75
+    """Complexity of a formula, relative to that of the law that settled the search, up to which it may replace it."""
+    as_good_error: float = 1.005
+    """Its error, relative to that of the law, at most."""
+    listing_seconds: float = 0.5
+    """Seconds beyond the limit of time in which simple formulas are still listed, as they were fitted."""
+    least_listed: int = 6
+    """Formulas that are listed even without that time."""
+
+    # shorter_formulas
+    shorter_most_complexity: float = 80.0
+    """Complexity of a formula, at most, of which shorter forms are looked for; larger ones are long sums."""
+    shorter_rows: int = 200
+    """Rows, at most, on which shorter forms of a formula are compared before the best is fitted to all."""
+    shorter_step: float = 0.8
+    """Largest complexity of a shorter form, relative to the one before, if there is any such form."""
+    shorter_tried: int = 3
+    """Shorter forms, at most, of which the first that is still shorter with its constants fitted is taken."""
 
     # workers
     workers_after_seconds: float = 0.2

@@ -23,8 +23,10 @@ class EvidenceSettings:
     """Rows on which a law that leaves only noise of those of the search must do so too."""
     refit_steps: int = 20
     """Steps of the fit to them."""
-    growing_sizes: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
+    growing_sizes: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)
     """Numbers of terms of the sums that are listed."""
+    growing_knots: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
+    """Quantiles of the values of an input at which a piecewise linear function of it may bend."""
     growing_terms: int = 600
     """Terms that are tried, at most."""
     growing_rows: int = 3

@@ -1,12 +1,14 @@
-"""Baseline formulas: the mean, sums of the terms that explain most, linear, quadratic and cubic models, functions of
-one input, a power law."""
+"""Baseline formulas: the mean, sums of the terms that explain most, linear, bilinear, quadratic and cubic models, sums
+of piecewise linear functions of the inputs, functions of one input, a power law."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.row_weights import weighted
+from kanserve.network.kan import Symbolic
 from kanserve.search.driver.preprocess import Prepared
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
 from kanserve.search.regression.sparse_polynomial import determined, monomials, powers_of
@@ -23,7 +25,12 @@ Array = NDArray[np.float64]
 def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[FittedNetwork]:
     """Trees over all columns of the prepared rows, fitted to the training rows of the search; the mean first."""
     rows = split(ready.x, ready.y, seed, ready.weights)
-    plain = (*_linear(rows, ready.columns), *_growing(rows, ready.columns), *_polynomials(rows, ready.columns))
+    plain = (
+        *_linear(rows, ready.columns),
+        *_growing_products(rows, ready.columns),
+        *_growing_splines(rows, ready.columns),
+        *_polynomials(rows, ready.columns),
+    )
     found = [judged(network(node, ready.x.shape[1]), rows) for node in plain]
     for node in (*_of_one_input(rows, ready.columns, library), *_powers(rows, ready.columns)):
         found.append(judged(refined(network(node, ready.x.shape[1]), rows, SEARCH.get().baselines_refit_steps), rows))
@@ -45,14 +52,41 @@ def _least_squares(design: Array, rows: SearchSamples) -> Array:
     return np.asarray(found, np.float64)
 
 
-def _growing(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
+def _growing_products(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
     """Sums of a constant and the products of up to two inputs that explain most, one after the other."""
-    settings = SEARCH.get().evidence
-    x = rows.x[:, columns]
-    powers = powers_of(len(columns), 2)
-    if not columns or len(powers) > settings.growing_terms:
+    x, powers = rows.x[:, columns], powers_of(len(columns), 2)
+    if not columns or len(powers) > SEARCH.get().evidence.growing_terms:
         return
-    design = monomials(x, powers)
+    terms = [partial(compose.monomial, columns, [float(power) for power in own]) for own in powers]
+    yield from _growing(rows, monomials(x, powers), terms)
+
+
+def _growing_splines(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
+    """The same of lines and bends |x_i - k|, whose sum is an additive model of splines of degree 1."""
+    settings = SEARCH.get().evidence
+    design, terms = [np.ones(len(rows.x))], [partial(compose.monomial, columns, [0.0] * len(columns))]
+    for i in columns:
+        z = rows.x[:, i]
+        design.append(z)
+        terms.append(partial(compose.monomial, [i], [1.0]))
+        for knot in np.unique(np.quantile(np.unique(z), settings.growing_knots)):
+            if z.min() < knot < z.max():
+                design.append(np.abs(z - knot))
+                terms.append(partial(_bend, i, float(knot)))
+    if columns and len(terms) <= settings.growing_terms:
+        yield from _growing(rows, np.stack(design, axis=1), terms)
+
+
+def _bend(i: int, knot: float, scale: float) -> Node:
+    return Sum((Curve(i, Symbolic("abs", 1.0, -knot, scale, 0.0), without_constant=True),))
+
+
+def _growing(rows: SearchSamples, design: Array, terms: Sequence[Callable[[float], Node]]) -> Iterator[Node]:
+    """Sums of the first of the terms, a constant, and of those that explain most, one after the other.
+
+    `design` (N, terms) has their values, and each is made of its coefficient.
+    """
+    settings = SEARCH.get().evidence
     centred: Array = weighted(design - np.average(design, axis=0, weights=rows.weights), rows.weights)
     sizes = np.sqrt(np.sum(centred**2, axis=0))
     usable = sizes > settings.growing_rounding * np.sqrt(np.sum(weighted(design, rows.weights) ** 2, axis=0))
@@ -72,19 +106,14 @@ def _growing(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
         kept.append(best)
         if count in settings.growing_sizes:
             coefficients = _least_squares(design[:, kept], rows)
-            yield compose.total(
-                [
-                    compose.monomial(columns, [float(power) for power in powers[k]], float(value))
-                    for k, value in zip(kept, coefficients, strict=True)
-                ]
-            )
+            yield compose.total([terms[k](float(value)) for k, value in zip(kept, coefficients, strict=True)])
 
 
 def _polynomials(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
-    """Polynomials of degree 2 and 3 with the terms that are significant."""
+    """The bilinear model and polynomials of degree 2 and 3, each with the terms that are significant."""
     x = rows.x[:, columns]
-    for degree in (2, 3):
-        powers = powers_of(len(columns), degree)
+    for degree, highest in ((2, 1), (2, 2), (3, 3)):
+        powers = tuple(own for own in powers_of(len(columns), degree) if max(own, default=0) <= highest)
         if not columns or not determined(len(powers), len(x)):
             return
         design = monomials(x, powers)

@@ -18,15 +18,17 @@ from kanserve.search.driver.baselines import baselines
 from kanserve.search.driver.constraints import Constraints, checked_constraints
 from kanserve.search.driver.decompose import solved, solved_with
 from kanserve.search.driver.heavy_tails import winsorised
+from kanserve.search.driver.pareto_front import front
 from kanserve.search.driver.postprocess import Finisher
 from kanserve.search.driver.preprocess import Prepared, prepared
-from kanserve.search.driver.results import Ending, Findings, Selection, checked_selection, pareto_front
+from kanserve.search.driver.results import Ending, Findings, Selection, checked_selection
 from kanserve.search.driver.robust_loss import fitted_by_loss
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.search_checkpoint import SearchCheckpoint
 from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
 from kanserve.search.driver.search_rows import Loss, informative, search_rows
 from kanserve.search.driver.several_outputs import by_output
+from kanserve.search.driver.shorter_formulas import without_gaps
 from kanserve.search.driver.template_search import by_template
 from kanserve.search.driver.units import Units, checked_units
 from kanserve.search.driver.warm_start import refitted, starting_trees
@@ -191,7 +193,7 @@ def find_formulas(
 
     def finished(found: Findings) -> Findings:
         finisher = plan.finisher(learn, held, learn, began + seconds)
-        judged = fitted_to_all(fitted_by_loss(found, finisher, loss), learn, held)
+        judged = fitted_to_all(fitted_by_loss(found, finisher, loss), finisher)
         return saved.finish(samples.judged(judged), selection)
 
     if begun.settled is not None:
@@ -357,11 +359,13 @@ def _allowed(search: ProgressSearch) -> Callable[[Node], bool]:
 def _finished(
     settled: Hit | None, ended: Ending, kept: Sequence[Hit], finisher: Finisher, workers: Workers
 ) -> Findings:
-    """Postprocesses the law that settled the search, then the mean and the others, best first, while time is left."""
+    """Postprocesses the law that settled the search, then the mean, the best of the others, and the rest, the simplest
+    first, while time is left."""
     mean, *others = kept
     others = [hit for hit in others if settled is None or hit.found is not settled.found]
+    best_first = sorted(others, key=lambda hit: hit.found.held)
     hits = [] if settled is None else [settled]
-    hits += [mean, *sorted(others, key=lambda hit: hit.found.held)]
+    hits += [mean, *best_first[:1], *sorted(best_first[1:], key=lambda hit: price(hit.node))]
     steps = [partial(finisher.finished, hit.node, law=hit is settled) for hit in hits]
     best: ScoredFormula | None = None
     found: list[ScoredFormula] = []
@@ -370,19 +374,18 @@ def _finished(
             best = taken()
             found += [] if best is None else [best]
             continue
-        if len(found) > 1 and finisher.over():
+        if len(found) > SEARCH.get().driver.least_listed and finisher.listing_over():
             break
         if best is None or hit is mean or price(hit.node) < best.complexity:
             made = taken()
             found += [] if made is None else [made]
-    return pareto_front(found, best, ended)
+    return without_gaps(found, best, ended, finisher)
 
 
 def _promising(mean: Hit, kept: Sequence[Hit]) -> list[Hit]:
-    """The Pareto front: hits that are better than all simpler ones, the last `find_formulas_most_postprocessed`."""
+    """The Pareto front, without the mean: the last `find_formulas_most_postprocessed`."""
     settings = SEARCH.get()
-    better = [mean]
-    for hit in sorted(kept, key=lambda hit: (price(hit.node), hit.found.held)):
-        if hit.found.held < settings.find_formulas_pareto_error_ratio * better[-1].found.held:
-            better.append(hit)
+    ordered = [mean, *sorted(kept, key=lambda hit: (price(hit.node), hit.found.held))]
+    ratio = settings.find_formulas_pareto_error_ratio
+    better = front(ordered, lambda hit: price(hit.node), lambda hit: hit.found.held, ratio)
     return better[1:][-settings.find_formulas_most_postprocessed :]

@@ -67,6 +67,10 @@ class Finisher:
     def over(self) -> bool:
         return time.perf_counter() > self.deadline
 
+    def listing_over(self) -> bool:
+        """Whether there is not even time to list a formula as it is."""
+        return time.perf_counter() > self.deadline + SEARCH.get().driver.listing_seconds
+
     def finished(self, node: Node, *, law: bool = False) -> ScoredFormula | None:
         """The tree in its simplest form with its constants recognised; unchanged if no time is left.
 
@@ -91,6 +95,14 @@ class Finisher:
             return found if found is not None and self.constraints.allow(found.formula.tree) else None
         except FormulaError:
             return None
+
+    def fitted(self, tree: Tree) -> ScoredFormula | None:
+        """The tree as it is, with its constants fitted to all rows; None as for `finished`."""
+        try:
+            found = self._found(tree if self.few is self.learn else self._fitted_to_all(tree))
+        except FormulaError:
+            return None
+        return found if found is not None and self.constraints.allow(found.formula.tree) else None
 
     def _with_steps(self, tree: Tree) -> Tree:
         """The tree with a sign for each tanh that is as steep as one, if it fits as well."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.data.frames import DataFrame
-from kanserve.errors import DataError, FormatError, InputError, MissingDependencyError
+from kanserve.errors import FormatError, InputError, MissingDependencyError
 from kanserve.formula.constants.robust_fit import FitLoss
 from kanserve.search.driver.findings_file import StoredFindings, read_findings, write_findings
 from kanserve.search.driver.findings_table import html_table, latex_table
@@ -28,7 +28,9 @@ Selection = Literal["best", "accuracy", "score"]
 @dataclass(frozen=True, eq=False, repr=False)
 class Findings(Sequence[ScoredFormula]):
     """The Pareto front of a search, a sequence of formulas: `candidates`, the simplest first, each at least 5% better
-    on held-out rows than all simpler ones; and `best`, the recommended one.
+    on held-out rows than all simpler ones, or 1% where it fills a gap; and `best`, the recommended one.
+
+    There is a gap where a formula is over twice as complex as the one before; see `gaps` for those that nothing fills.
 
     `status` says what the samples tell of `best`: "exact"; "within noise", its residuals on all samples are noise;
     "refuted", they depend on the inputs, and everything was tried; "out of time", likewise, and something was not.
@@ -102,6 +104,16 @@ class Findings(Sequence[ScoredFormula]):
             found.append(2 * fall / (after.complexity - before.complexity))
         return tuple(found)
 
+    @property
+    def gaps(self) -> tuple[tuple[ScoredFormula, ScoredFormula], ...]:
+        """Neighbours in the list of which the second is over twice as complex as the first.
+
+        Of the formulas that were tried, baselines and shorter forms of the second among them, none in between was
+        better than the first by 1%, as between the mean and x1*x2.
+        """
+        ratio = SEARCH.get().driver.gap_ratio
+        return tuple(pair for pair in pairwise(self.candidates) if pair[1].complexity > ratio * pair[0].complexity)
+
     def select(self, selection: Selection) -> ScoredFormula:
         """The formula that a rule chooses.
 
@@ -135,7 +147,7 @@ class Findings(Sequence[ScoredFormula]):
         if selection == "score":
             scores = self.scores
             return self.candidates[max(range(len(scores)), key=scores.__getitem__)]
-        return self.candidates[-1] if self.ended == "settled" else _simplest_good(self.candidates)
+        return self.candidates[-1] if self.ended == "settled" else simplest_good(self.candidates)
 
     def chosen(self, selection: Selection) -> "Findings":
         """These findings with the best formula by a rule."""
@@ -356,40 +368,7 @@ def checked_selection(selection: str) -> None:
         raise InputError(f"selection is one of {', '.join(get_args(Selection))}; got {selection!r:.60}.")
 
 
-def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending = "settled") -> Findings:
-    """The Pareto front, and its best formula: the exact one, or that which settled the search, else the simplest
-    within `results_best_error_ratio` of the least error.
-
-    DataError without any formula, as when no error fits in a double.
-    """
-    settings = SEARCH.get()
-    if not found:
-        raise DataError("No formula of these rows can be computed in doubles: give the columns in other units.")
-    listed: list[ScoredFormula] = []
-    for candidate in sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation)):
-        if (
-            not listed
-            or candidate is settled
-            or candidate.validation < settings.results_pareto_error_ratio * listed[-1].validation
-        ):
-            listed.append(candidate)
-        if candidate is settled or candidate.exact:
-            break
-    exact = next((candidate for candidate in listed if candidate.exact), None)
-    best = exact or settled or _simplest_good(listed)
-    return Findings(tuple(_shortened(listed, best)), best, ended)
-
-
-def _simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
+def simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
     """The simplest within `results_best_error_ratio` of the least error."""
     limit = SEARCH.get().results_best_error_ratio * min(candidate.validation for candidate in listed)
     return next(candidate for candidate in listed if candidate.validation <= limit)
-
-
-def _shortened(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
-    """At most `results_most_listed` formulas: drops those that improve least on the one before."""
-    kept = list(listed)
-    while len(kept) > SEARCH.get().results_most_listed:
-        gains = {after.validation / before.validation: after for before, after in pairwise(kept) if after is not best}
-        kept.remove(gains[max(gains)])
-    return kept

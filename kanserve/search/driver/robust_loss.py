@@ -4,8 +4,9 @@ import numpy as np
 
 from kanserve.data.row_weights import weighted
 from kanserve.formula.constants.robust_fit import FitLoss, tail_evidence
+from kanserve.search.driver.pareto_front import pareto_front
 from kanserve.search.driver.postprocess import Finisher
-from kanserve.search.driver.results import Findings, pareto_front
+from kanserve.search.driver.results import Findings
 from kanserve.search.driver.search_rows import Loss
 from kanserve.search.search_settings import SEARCH
 

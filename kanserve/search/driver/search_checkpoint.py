@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from kanserve.search.driver.findings_file import checked_path
+from kanserve.search.driver.pareto_front import pareto_front
 from kanserve.search.driver.postprocess import Finisher
-from kanserve.search.driver.results import Findings, Selection, pareto_front
+from kanserve.search.driver.results import Findings, Selection
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.search_progress import Hit
 

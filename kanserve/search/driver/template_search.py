@@ -13,8 +13,9 @@ from kanserve.errors import DataError, InputError
 from kanserve.formula import evaluate_tree, formulas
 from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.to_network.from_formula import kan_of
+from kanserve.search.driver.pareto_front import pareto_front
 from kanserve.search.driver.postprocess import Finisher
-from kanserve.search.driver.results import Ending, Findings, pareto_front
+from kanserve.search.driver.results import Ending, Findings
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.template import Filled, Template, read_template
 from kanserve.search.driver.template_constants import Smooth

@@ -14,8 +14,9 @@ from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.formula.to_network.from_formula import from_formula
 from kanserve.network.kan import Kan
+from kanserve.search.driver.pareto_front import pareto_front
 from kanserve.search.driver.postprocess import Finisher
-from kanserve.search.driver.results import Findings, pareto_front
+from kanserve.search.driver.results import Findings
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.fit.residual_test import adequate
 

@@ -18,8 +18,8 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Symbolic
 from kanserve.search import Improvement
 from kanserve.search.driver import find_formulas as driver
+from kanserve.search.driver.pareto_front import pareto_front
 from kanserve.search.driver.postprocess import Finisher
-from kanserve.search.driver.results import pareto_front
 from kanserve.search.regression.budget import Budget
 from kanserve.search.trees.trees import Curve, Sum
 
