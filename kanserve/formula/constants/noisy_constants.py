@@ -22,7 +22,7 @@ from kanserve.formula.formula_limits import LIMITS
 _RISE_OF_ONE = (6.0, 12.0)  # bounds of the rise of chi-squared that the saved bits of one number allow
 _RISE_OF_ALL = (8.0, 3.0)  # the rise for k numbers together: the first plus k times the second
 _BIT = 2 * math.log(2)  # the chi-squared that a bit is worth
-_UNUSUAL = re.compile(r"(?<!/)log|sqrt\((?:[3-9]|pi)\)|^sqrt\(2\*pi\)$|pi\^|\be\b")
+_UNUSUAL = re.compile(r"(?<!/)log|sqrt\((?:[2-9]|pi)\)|^sqrt\(2\*pi\)$|pi\^|\be\b")
 
 
 @dataclass(frozen=True, order=True)
