@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,18 +175,30 @@ def test_a_killed_worker_costs_no_result(two_workers: Workers, caplog: pytest.Lo
 
 
 class Sleeping(Killed):
+    """A step that takes a minute in a worker, and writes a file as it begins."""
+
+    def __init__(self, begun: Path) -> None:
+        super().__init__()
+        self.begun = begun
+
     def __call__(self) -> int:
-        time.sleep(1 if os.getpid() == self.maker else 60)
+        if os.getpid() == self.maker:
+            time.sleep(0.05)
+        else:
+            self.begun.touch()
+            time.sleep(60)
         return 0
 
 
-def test_steps_that_nobody_takes_are_stopped_at_the_end():
+def test_steps_that_nobody_takes_are_stopped_at_the_end(tmp_path: Path):
+    begun = tmp_path / "begun"
     with Workers(2, _began=-1.0) as two_workers:
         while not two_workers._ready():
             time.sleep(0.01)
-        for taken in two_workers.ahead([Process(), *(Sleeping() for _ in range(3))], Budget()):
-            taken()
-            break
+        steps = two_workers.ahead([Process(), *(Sleeping(begun) for _ in range(1000))], Budget())
+        next(steps)()
+        while not begun.exists():
+            time.sleep(0.01)
         children = psutil.Process().children(recursive=True)
         workers = [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
         assert len(workers) >= 2
