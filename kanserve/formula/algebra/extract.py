@@ -53,16 +53,16 @@ class Shaper:
         self._open.add(key)
         self._tried += 1
         try:
-            found = self._sum_of_powers(polynomial, simplest(list(self._candidates(polynomial))))
+            found = simplest(list(self._candidates(polynomial)))
         finally:
             self._open.discard(key)
+        if not self._open or self._tried <= LIMITS.extract_most_tried:
+            found = self._sum_of_powers(polynomial, found)
         self._best[key] = found
         return found
 
     def _sum_of_powers(self, polynomial: Polynomial, found: Node) -> Node:
         """A polynomial in one input as a sum of powers, unless what was found is much simpler, as x*(x + 1)^2 is."""
-        if self._tried > LIMITS.extract_most_tried:
-            return found
         expanded = self._algebra.expanded(polynomial)
         atoms = factoring.atoms_of(expanded)
         powers = [exponent for product in expanded for _, exponent in product]
