@@ -3,6 +3,7 @@
  *
  * An input is a row of steps: a byte that chooses, a byte of arguments, and what the step takes. */
 
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/epoll.h>
@@ -183,6 +184,15 @@ static void client_reads(void)
     if (!owner->dead) connection_write(owner);
 }
 
+/* What the loop does besides reading. */
+static void loop_turns(void)
+{
+    connection *paused = waiting_take(server, WAIT_PAUSED);
+    if (paused) connection_resume(paused);
+    inflate_some(server);
+    run_commands(server);
+}
+
 static void step(input *from)
 {
     uint8_t choice = byte(from), what = byte(from);
@@ -199,7 +209,7 @@ static void step(input *from)
     case 8: take_call(QUEUE_ASIDE); break;
     case 9:
     case 10: thread_works(what, from); break;
-    case 11: run_commands(server); break;
+    case 11: loop_turns(); break;
     case 12: client_reads(); break;
     case 13: { /* as it is */
         size_t length = what;
@@ -224,6 +234,9 @@ static void step(input *from)
             table_release(before);
         } else if (what < 28) {
             connection_linger(owner);
+        } else if (what < 32) { /* turns that end at once, or never; no decompressing before the next one */
+            server->turn = what & 1 ? 0 : INT64_MAX;
+            server->inflated = what & 2 ? SECOND : 0;
         }
     }
 }
@@ -236,6 +249,8 @@ static void end_connection(void)
         forget(0);
     }
     run_commands(server);
+    inflate_some(server);
+    discard_rest(server);
     free_queues(server);
     for (int which = 0; which < QUEUES; which++) server->queues[which].end = &server->queues[which].first;
     while (server->dead) {
@@ -248,6 +263,10 @@ static void end_connection(void)
         fprintf(stderr, "%zu bytes are still counted\n", atomic_load(&server->held));
         abort();
     }
+    for (int list = 0; list < WAITING; list++)
+        if (server->waiting[list].first) abort();
+    server->turn = INT64_MAX;
+    server->inflated = 0;
     for (int i = 0; i < MODELS; i++)
         if (fuzz_computing[i]) abort();
     atomic_store(&server->queued, 0);

@@ -1,5 +1,6 @@
 /* A message of ModelInfer as any client may send it: read, computed and answered. The answer must be protobuf. */
 
+#define _GNU_SOURCE
 #include <stdio.h>
 
 #include "fuzz_models.h"

@@ -14,11 +14,18 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from kanserve.client import Client
 from kanserve.native import build
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import sample
+from tests.support import serving
+from tests.support.keys import authority
 from tests.support.paths import ROOT
 from tests.support.readme_blocks import README, blocks, write_tables
+from tests.support.server_process import said
 
 # In place of the kernels, which take a minute to compile for another machine; it uses threads and libm as they do.
 KERNEL = """
@@ -40,16 +47,16 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what a wheel is built from, with one small kernel and no operators."""
+    """A copy of what a wheel is built from, with one small kernel, no operators, and the server's native transport."""
     monkeypatch.setenv("KANSERVE_ONNXRUNTIME_HEADERS", str(tmp_path))  # where none is
     tree = tmp_path / "tree"
     for name in ("kanserve", "exporters"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("*.so", "__pycache__", "onnxruntime"))
     for name in ("hatch_build.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
-    for path in (tree / "kanserve" / "native").rglob("*.c"):
-        if path.name != "processor.c":  # by which a build for this machine alone is chosen
-            path.unlink()
+    kernels = [tree / "kanserve" / "native" / folder for folder in ("common", "layer", "lm")]
+    for path in (path for folder in kernels for path in folder.glob("*.c")):
+        path.unlink()
     (tree / "kanserve" / "native" / "kernel.c").write_text(KERNEL)
     return tree
 
@@ -116,17 +123,7 @@ def test_a_wheel_for_the_machine_that_built_it_says_so(dist: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.extended
 def test_the_first_block_of_the_readme_runs_in_an_environment_with_the_wheel(dist: Path, tmp_path: Path) -> None:
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index"]
-    subprocess.run([*pip, str(_wheel(dist))], check=True, capture_output=True)
-    # The packages of the extras come from here. A folder that a .pth file names has its own .pth files left alone, so
-    # that nothing there leads to the checkout.
-    ask = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    installed = Path(subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip())
-    here = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    (installed / "extras.pth").write_text("\n".join(here))
-
+    python, installed = _install(_wheel(dist), tmp_path)
     write_tables(tmp_path)
     where = "import kanserve.native as n; print(kanserve.__file__, n.library() and n.library()._name, sep='\\n')\n"
     command = [str(python), "-I", "-c", blocks("python")[0] + where]
@@ -141,13 +138,16 @@ def test_the_first_block_of_the_readme_runs_in_an_environment_with_the_wheel(dis
 @pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_a_wheel_for_older_and_other_machines_needs_no_newer_glibc(
+def test_a_wheel_for_older_and_other_machines_needs_no_newer_glibc_and_says_what_it_goes_without(
     machine: str, small_tree: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("ziglang", reason="needs ziglang")
     tag = f"manylinux_2_17_{machine}"
-    built = _build(["--wheel"], small_tree, tmp_path, KANSERVE_PLATFORM=tag)
-    assert built.returncode == 0, built.stdout + built.stderr
+    # A folder without the server's libraries.
+    built = _build(["--wheel"], small_tree, tmp_path, KANSERVE_PLATFORM=tag, KANSERVE_SERVER_LIBRARIES=str(tmp_path))
+    said_of_build = built.stdout + built.stderr
+    assert built.returncode == 0, said_of_build
+    assert f"The wheel for {tag} has no native transport" in said_of_build and "libnghttp2-dev" in said_of_build
     wheel = _wheel(tmp_path)
     assert wheel.name.endswith(f"-py3-none-{tag}.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -160,8 +160,45 @@ def test_a_wheel_for_older_and_other_machines_needs_no_newer_glibc(
     assert libraries.keys() == {"generic.so", *(("v3.so", "v4.so") if machine == "x86_64" else ())}
     for library in libraries.values():
         assert library[18] == {"x86_64": 62, "aarch64": 183}[machine]
-        versions = {tuple(map(int, found.split(b"."))) for found in re.findall(rb"GLIBC_([0-9.]+)", library)}
-        assert versions and max(versions) <= (2, 17)
+        assert (0,) < _newest_glibc(library) <= (2, 17)
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="there are no wheels for this processor")
+def test_a_wheel_serves_by_the_libraries_it_carries_where_there_is_no_compiler(
+    small_tree: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ziglang", reason="needs ziglang")
+    monkeypatch.setenv("KANSERVE_PLATFORM", f"manylinux_2_17_{platform.machine()}")
+    if not build.server_headers():
+        pytest.skip("needs libnghttp2-dev: or libssl-dev, zlib1g-dev, libzstd-dev")
+    built = _build(["--wheel"], small_tree, tmp_path)
+    assert built.returncode == 0, built.stdout + built.stderr
+    with zipfile.ZipFile(_wheel(tmp_path)) as archive:
+        texts = {name.split("/")[-1]: archive.read(name) for name in archive.namelist() if "/licenses/" in name}
+        transport = [archive.read(name) for name in archive.namelist() if "libkanserve-server" in name]
+    assert texts.keys() == {"LICENSE", *(f"{name}.txt" for name in build.CARRIED)} and all(texts.values())
+    assert len(transport) == 2 and max(map(_newest_glibc, transport)) <= (2, 17)
+
+    python, installed = _install(_wheel(tmp_path), tmp_path)
+    certificate, key = authority().pair("localhost").write(tmp_path, "server")
+    command = [str(python), "-P", "-m", "kanserve", "serve", str(repository), "--port", "0"]
+    command += ["--tls-certificate", certificate, "--tls-key", key]
+    environment = {"PATH": str(python.parent), "HOME": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as running:
+        try:
+            address = said(running, "serving").split()[-1]
+            loaded = {line.split()[-1] for line in Path(f"/proc/{running.pid}/maps").read_text().splitlines()}
+            x = sample(serving.kan("raw"), 20)
+            with Client(address, tls=authority().certificate) as client:
+                answer = client.predict("raw", x)
+        finally:
+            running.terminate()
+    np.testing.assert_allclose(answer, evaluate(serving.kan("raw"), x), rtol=1e-12, atol=1e-12)
+    native = installed / "kanserve" / "native"
+    assert {str(native / "libkanserve-server.so"), str(native / "libkanserve-server-tls.so")} <= loaded
+    assert not any("nghttp2" in path for path in loaded)
 
 
 @pytest.mark.slow
@@ -179,6 +216,26 @@ def test_a_wheel_for_a_platform_has_its_kernels_or_is_not_built(small_tree: Path
 def _build(what: Sequence[str], source: Path, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "build", *what, "--no-isolation", "--outdir", str(folder), str(source)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def _install(wheel: Path, folder: Path) -> tuple[Path, Path]:
+    """The Python of a new environment with the wheel, and the folder that its packages are in."""
+    python = folder / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index"]
+    subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
+    # The packages of the extras come from here. A folder that a .pth file names has its own .pth files left alone, so
+    # that nothing there leads to the checkout.
+    ask = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    installed = Path(subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip())
+    here = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    (installed / "extras.pth").write_text("\n".join(here))
+    return python, installed
+
+
+def _newest_glibc(library: bytes) -> tuple[int, ...]:
+    """The newest version of glibc that a library asks for."""
+    return max((tuple(map(int, found.split(b"."))) for found in re.findall(rb"GLIBC_([0-9.]+)", library)), default=(0,))
 
 
 def _wheel(folder: Path) -> Path:

@@ -2,13 +2,16 @@
 
 connection   all that a client may send on a connection, and threads that answer at any time
 infer        the messages of ModelInfer that the native transport reads itself
+http         requests to an edge server's metrics port, and its calls besides inferences
 network      the C source of a network, on any doubles
 """
 
 import functools
+import gzip
 import os
 import shutil
 import subprocess
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,13 +24,14 @@ from kanserve_exporters import c_source
 from tests.support import kans
 from tests.support.paths import ROOT
 
-FUZZERS = ("connection", "infer", "network")
+FUZZERS = ("connection", "infer", "http", "network")
 FOLDER = ROOT / "tests" / "fuzz"
 REGRESSIONS = FOLDER / "regressions"  # inputs that found something, in a folder for each fuzzer
 SANITIZED = ("-std=c11", "-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+LIBRARIES = ("-lnghttp2", "-lz", "-lm", "-pthread")
 _SERVER = ROOT / "kanserve" / "native" / "server"
 # What the steps of fuzz_connection.c begin with.
-_CALL, _WRITE, _TAKE, _TAKE_ASIDE, _WORK, _COMMANDS, _READ = 0, 3, 7, 8, 9, 11, 12
+_CALL, _WRITE, _TAKE, _TAKE_ASIDE, _WORK, _COMMANDS, _READ, _TURN = 0, 3, 7, 8, 9, 11, 12, 15
 
 
 @functools.cache
@@ -55,8 +59,10 @@ def compiled(folder: Path, name: str, compiler: str, *, libfuzzer: bool) -> Path
         sources.append(folder / "network.c")
         include, libraries = folder, ["-lm"]
     else:
-        sources += sorted(path for path in _SERVER.glob("*.c") if path.name != "tls_context.c")
-        include, libraries = _SERVER, ["-lnghttp2", "-lz", "-lm", "-pthread"]
+        sources += server_sources()
+        if name == "http":
+            sources += [_SERVER / "edge" / "edge_http.c", _SERVER / "edge" / "edge_services.c"]
+        include, libraries = _SERVER, [f"-I{_SERVER / 'edge'}", *LIBRARIES]
     if not libfuzzer:
         sources.append(FOLDER / "replay.c")
     sanitizers = f"-fsanitize={'fuzzer,' if libfuzzer else ''}address,undefined"
@@ -65,10 +71,25 @@ def compiled(folder: Path, name: str, compiler: str, *, libfuzzer: bool) -> Path
     return program
 
 
+def server_sources() -> list[Path]:
+    return sorted(path for path in _SERVER.glob("*.c") if path.name != "tls_context.c")
+
+
+def racing(folder: Path, compiler: str) -> Path:
+    """The program race_swaps.c under ThreadSanitizer."""
+    program = folder / "race-swaps"
+    command = [compiler, "-fsanitize=thread", *SANITIZED, f"-I{_SERVER}", "-o", str(program)]
+    sources = [FOLDER / "race_swaps.c", *server_sources()]
+    subprocess.run([*command, *map(str, sources), *LIBRARIES], check=True, capture_output=True, text=True)
+    return program
+
+
 def seeds(name: str) -> Iterator[bytes]:
     """Inputs that reach most of the code."""
     if name == "infer":
         yield from _messages()
+    elif name == "http":
+        yield from _requests()
     elif name == "network":
         for row in ([0.0, 0.5], [-1.0, 1.0], [np.nan, 1.0], [np.inf, 3.0], [1e300, -1e-300]):
             yield np.array(row).tobytes()
@@ -98,6 +119,15 @@ def _messages() -> Iterator[bytes]:
                 yield request.SerializeToString()
 
 
+def _requests() -> Iterator[bytes]:
+    for path in ("/metrics", "/v2/health/live", "/v2/health/ready", "/"):
+        yield bytes([64 + 63]) + f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    yield bytes([64 + 3]) + b"POST / HTTP/1.1\r\nX: " + b"a" * 1500
+    for number in range(13):
+        for message in (b"", b"\n\3raw", b"\n\3raw\x12\x013\x1a\4text", b"\n\5other", b"\n\2\xff\xfe"):
+            yield bytes([number]) + message
+
+
 def _gradients() -> Iterator[bytes]:
     for model, inputs in (("raw", 2), ("iris", 3)):
         for x in (np.zeros((1, inputs)), np.full((3, inputs), np.nan)):
@@ -113,6 +143,19 @@ def _connections() -> Iterator[bytes]:
         written = bytes([_WRITE, 5, len(message)]) + message
         answered = bytes([_TAKE, 0, _WORK, 0, _COMMANDS, 0, _READ, 0])
         yield bytes([_CALL, 1]) + written + answered
+    for turn in (28, 29, 30, 31):  # short and long ones, decompressing at once and later
+        for pack, number in ((gzip.compress, 0), (zlib.compress, 1)):
+            packed = pack(b"abc" * 100)
+            for path in (0, 2):
+                called = bytes([_TURN, turn, _CALL, path | 16, number])
+                first, second = (bytes([_WRITE, how, len(packed)]) + packed for how in (12, 13))
+                yield (
+                    called
+                    + first
+                    + bytes([_TURN, turn])
+                    + second
+                    + bytes([_COMMANDS, 0, _TAKE, 0, _WORK, 16, _COMMANDS, 0, _READ, 0])
+                )
     for path in (0, 2, 3, 4, 7):  # unary, stream, health, watch, unknown
         for flags in (0, 8, 16):
             for work in (0, 4, 12, 16, 24, 28):

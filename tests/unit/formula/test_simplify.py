@@ -242,7 +242,7 @@ def test_logarithms_of_what_is_below_zero_are_put_together_or_left(text):
         ("x + x^2 + x^3 + x^4", "x^4 + x^3 + x^2 + x"),
         ("x*(1 + x + x^2 + x^3)", "x^4 + x^3 + x^2 + x"),
         ("x^5 + x^4 + x^3 + x^2 + x", "x^5 + x^4 + x^3 + x^2 + x"),
-        (" + ".join(f"x^{n}" for n in range(9, 1, -1)) + " + x", " + ".join(f"x^{n}" for n in range(9, 1, -1)) + " + x"),
+        ("x^8 + x^7 + x^6 + x^5 + x^4 + x^3 + x^2 + x",) * 2,
         ("1 + x^2 + x", "x^2 + x + 1"),
         ("3*x^3 - 2*x", "3*x^3 - 2*x"),
         ("x^3 + 2*x^2 + x", "x*(x + 1)^2"),

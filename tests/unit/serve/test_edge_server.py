@@ -2,12 +2,14 @@
 
 import os
 import re
+import select
 import signal
+import socket
 import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from kanserve.serve.settings import Settings
 from kanserve.serve.transport import native_library
 from tests.support import kans, keys, serving
 from tests.support.programs import skip
+from tests.support.server_process import until
 
 FLAGS = ("-std=c11", "-O2", "-ffp-contract=off", "-ffunction-sections", "-fdata-sections")
 WARNINGS = ("-Wall", "-Wextra", "-Wvla", "-Wshadow", "-Werror")
@@ -187,6 +190,69 @@ def test_health_and_metrics_are_told_over_both_ports(edge):
     for path in ("/", "/metrics/x"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(server.http + path, timeout=60)
+
+
+def http_socket(server: Running) -> socket.socket:
+    host, _, port = server.http.removeprefix("http://").rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def test_clients_that_send_nothing_or_a_byte_at_a_time_keep_nobody_from_health(edge):
+    """More of them than it serves at once: the oldest are dropped for new ones."""
+    _, server = edge
+    with ExitStack() as stack:
+        silent = [stack.enter_context(http_socket(server)) for _ in range(100)]
+        for number, one in enumerate(silent):
+            with suppress(OSError):  # it was dropped
+                one.sendall(b"GET /metrics HTTP/1.1\r\n"[:number])
+            assert urllib.request.urlopen(f"{server.http}/v2/health/live", timeout=60).status == 200
+        dripping = stack.enter_context(http_socket(server))
+        with suppress(OSError):
+            while not select.select([dripping], [], [], 0.05)[0]:  # until it is dropped, though bytes come all the time
+                dripping.sendall(b"x")
+        descriptors = Path(f"/proc/{server.process.pid}/fd")
+        for one in (dripping, *silent):
+            with suppress(ConnectionError):
+                assert one.recv(1) == b""
+        until(lambda: len(list(descriptors.iterdir())) < 50)
+
+
+def test_http_is_answered_in_pieces_with_a_body_and_after_the_client_s_end(edge):
+    _, server = edge
+
+    def answer(*parts: bytes, end: bool = False) -> bytes:
+        with http_socket(server) as client:
+            for part in parts:
+                client.sendall(part)
+            if end:
+                client.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: client.recv(65_536), b""))
+
+    live = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    whole = answer(live)
+    assert whole.startswith(b"HTTP/1.1 200 OK\r\n") and whole.endswith(b"{}")
+    assert answer(*(bytes([byte]) for byte in live)) == answer(live, end=True) == answer(live + bytes(1000)) == whole
+    assert answer(b"POST /metrics HTTP/1.1\r\nContent-Length: 9\r\n\r\n", b"a" * 9).startswith(b"HTTP/1.1 405")
+    assert answer(b"GET / HTTP/1.1\r\nX: " + b"a" * (4096 - 19)).startswith(b"HTTP/1.1 431")
+    for broken in (b"\r\n\r\n", b"GET\0/metrics\r\n\r\n", b"GET \r\n\r\n"):
+        assert answer(broken)[:12] in (b"HTTP/1.1 404", b"HTTP/1.1 405")
+
+
+def test_an_error_shows_whole_characters_of_a_name_that_is_no_model_s(edge):
+    _, server = edge
+    with Client(server.address) as client:
+        for name in ("x" + "ü" * 100, "€" * 100):
+            with pytest.raises(NotFoundError, match=f"no model '{name[:20]}.*'. This server has"):
+                client.predict(name, np.zeros((1, 1)))
+    with grpc.insecure_channel(server.address) as channel:
+        ready = channel.unary_unary("/inference.GRPCInferenceService/ModelReady")
+        with pytest.raises(grpc.RpcError) as refused:
+            ready(b"\x0a\x02\xff\xfe", timeout=60)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        metadata = channel.unary_unary("/inference.GRPCInferenceService/ModelMetadata")
+        with pytest.raises(grpc.RpcError) as refused:
+            metadata(b"", timeout=60)
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_it_takes_little_memory_and_ends_at_sigterm_while_calls_go_on(tmp_path):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -17,6 +18,7 @@ from kanserve import repository
 from kanserve.inference import wire
 from kanserve.serve.scheduling import cpus, thread_pool
 from kanserve.serve.scheduling.cost import FELT, HEAVY, Cost
+from kanserve.serve.scheduling.jobs import Job
 from kanserve.serve.scheduling.low_priority_pool import NICE, LowPriorityPool
 from kanserve.serve.scheduling.thread_pool import ThreadPool
 from kanserve.serve.server import start
@@ -175,6 +177,33 @@ def test_what_takes_less_computes_aside_only_while_other_models_are_asked(monkey
         assert not aside("other") and aside("busy")
         clock.now += 3600 * 10**9
         assert not aside("busy")
+    finally:
+        pool.shutdown()
+
+
+class LoopQueue(SimpleQueue[Job | None]):
+    """A queue of a transport that lets a model compute by itself, outside of the pool."""
+
+    def __init__(self) -> None:
+        self.at = 0
+
+    def computed(self) -> int:
+        return self.at
+
+
+def test_a_model_that_the_transport_asks_counts_as_another_one(monkeypatch):
+    clock, queue = Clock(monkeypatch), LoopQueue()
+    pool = ThreadPool(1, jobs=queue)
+    try:
+        for _ in range(20):
+            clock.now += 3600 * 10**9
+            with pool.computing("busy", 4) as aside:
+                assert aside is None
+                clock.now += 2 * FELT
+        clock.now += 3600 * 10**9
+        queue.at = clock.now - 1
+        with pool.computing("busy", 4) as aside:
+            assert aside is not None and aside(int) == 0
     finally:
         pool.shutdown()
 

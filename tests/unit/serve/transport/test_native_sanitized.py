@@ -1,5 +1,7 @@
 """The tests of the native transport by libraries with sanitizers; and the inputs of the fuzzers."""
 
+import re
+import shutil
 import subprocess
 
 import pytest
@@ -26,6 +28,30 @@ def test_the_tests_pass_with_sanitizers(libraries):
 @pytest.mark.slow
 def test_a_server_that_was_stopped_and_freed_has_given_all_back(libraries):
     assert server_sanitized.leaks(libraries) == []
+
+
+@pytest.mark.extended
+@pytest.mark.slow
+def test_models_are_replaced_under_load_without_a_race_and_no_answer_is_of_two(tmp_path):
+    needs_native()
+    compiler = programs.want("gcc")
+    empty = "int main(void) { return 0; }"
+    # Its runtime does not start where memory is at more random addresses than it knows.
+    fixed = ["setarch", "-R"] if shutil.which("setarch") else []
+    trial = subprocess.run(
+        [compiler, "-fsanitize=thread", "-x", "c", "-", "-o", tmp_path / "trial"],
+        input=empty,
+        text=True,
+        capture_output=True,
+    )
+    if trial.returncode or subprocess.run([*fixed, tmp_path / "trial"], capture_output=True).returncode:
+        pytest.skip("ThreadSanitizer does not run here")
+    done = subprocess.run(
+        [*fixed, fuzzers.racing(tmp_path, compiler), "2000"], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-6000:]
+    here, aside = map(int, re.findall(r"\d+", done.stdout))
+    assert here > 0 and aside > 0
 
 
 @pytest.mark.extended

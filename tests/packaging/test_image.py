@@ -1,0 +1,43 @@
+"""The container image serves by the native transport, and nothing in it compiles."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from kanserve.native import build
+from tests.support.paths import ROOT
+
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text("utf-8")
+BUILD_STAGE, IMAGE = DOCKERFILE.replace("\\\n", "").split("\nFROM ${BASE}\n")
+# What the image's build runs last, to see that the transport is there.
+(CHECK,) = [json.loads(command) for command in re.findall(r"^RUN (\[.*\])$", IMAGE, re.MULTILINE)]
+
+
+def run_check(first: str = "") -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-c", first + CHECK[-1]], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(not build.server_headers(), reason="needs libnghttp2-dev")
+def test_the_image_is_made_where_the_native_transport_can_be_loaded():
+    done = run_check()
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_image_is_made_without_the_native_transport():
+    done = run_check("import kanserve.native, pathlib; kanserve.native.FOLDER = pathlib.Path('/nowhere'); ")
+    assert done.returncode == 1 and "The native transport was not built" in done.stderr
+
+
+def test_what_compiles_stays_in_the_stage_that_builds():
+    assert "KANSERVE_NATIVE" not in DOCKERFILE
+    assert {"gcc", "libnghttp2-dev", "libssl-dev", "zlib1g-dev"} <= packages(BUILD_STAGE)
+    assert packages(IMAGE) == {"libnghttp2-14"}
+
+
+def packages(stage: str) -> set[str]:
+    """What a stage installs by apt-get."""
+    (names,) = re.findall(r"apt-get install -y --no-install-recommends ([^&]*)&&", stage)
+    return set(names.split())

@@ -1,0 +1,33 @@
+"""What a server says when it starts."""
+
+import logging
+
+from kanserve.serve.processes import lifecycle
+
+ADDRESS = "127.0.0.1:8001"
+
+
+def said(caplog, *reasons: tuple[str, int, str]) -> list[str]:
+    summary = {"loaded": [["iris", 2]], "reasons": [list(reason) for reason in reasons]}
+    with caplog.at_level(logging.INFO, logger="kanserve.process"):
+        lifecycle.announce(summary, ADDRESS, "")
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_it_says_what_is_not_served_and_why(caplog):
+    assert said(caplog, ("iris", 1, "the file is gone"), ("iris", 2, "the new file is broken")) == [
+        "version 1 of 'iris' is not served: the file is gone",
+        "version 2 of 'iris' is served as it was: the new file is broken",
+        f"serving 1 model on {ADDRESS}",
+    ]
+
+
+def test_a_model_whose_versions_cannot_be_listed_has_no_version_0(caplog):
+    assert said(caplog, ("rose", 0, "its folder cannot be read"))[0] == (
+        "every version of 'rose' is not served: its folder cannot be read"
+    )
+
+
+def test_versions_that_stay_though_their_folder_cannot_be_listed_are_said_to_be_served(caplog):
+    why = "its folder cannot be read"
+    assert said(caplog, ("iris", 0, why), ("iris", 2, why))[:-1] == [f"version 2 of 'iris' is served as it was: {why}"]
