@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kanserve.search.driver.template import Template
 from kanserve.search.fit.residual_test import DEGREES
-from kanserve.search.regression.bases import Basis, coordinate, total_degree
+from kanserve.search.regression.bases import Basis, coordinate, terms_up_to, total_degree
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
@@ -37,7 +37,7 @@ class Smooth:
     def _design(self, columns: tuple[int, ...]) -> Array:
         given = self.x[:, columns]
         degree = DEGREES.get(len(columns), 2)
-        while degree > 1 and 4 * len(total_degree(len(columns), degree)) * len(self.template.unknowns) > len(self.x):
+        while degree > 1 and 4 * terms_up_to(len(columns), degree) * len(self.template.unknowns) > len(self.x):
             degree -= 1
         basis = Basis(tuple(coordinate(values) for values in given.T), total_degree(len(columns), degree))
         return basis.design(given)

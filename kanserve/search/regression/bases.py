@@ -1,8 +1,10 @@
 """Products of Chebyshev polynomials of several inputs, or of their logarithms."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,15 +109,23 @@ def _derivatives(columns: Array) -> Array:
     return slopes
 
 
+def terms_up_to(inputs: int, degree: int) -> int:
+    """The number of products of at most this total degree."""
+    return math.comb(inputs + degree, degree)
+
+
 @lru_cache(maxsize=256)
 def total_degree(inputs: int, degree: int) -> Indices:
     """The exponents of all products of at most this total degree, sorted by degree: (P, inputs)."""
     budget.check()
-    if inputs == 0:
-        return np.zeros((1, 0), np.int64)
-    rows = [(first, *rest) for first in range(degree + 1) for rest in total_degree(inputs - 1, degree - first).tolist()]
-    rows.sort(key=lambda row: (sum(row), [-exponent for exponent in row]))
-    return np.array(rows, np.int64).reshape(-1, inputs)
+    parts = [np.zeros((1, inputs), np.int64)]
+    for own in range(1, degree + 1):
+        factors = np.array([*combinations_with_replacement(range(inputs), own)], np.int64).reshape(-1, own)
+        part = np.zeros((len(factors), inputs), np.int64)
+        for column in factors.T:
+            part[np.arange(len(part)), column] += 1
+        parts.append(part)
+    return np.concatenate(parts)
 
 
 @lru_cache(maxsize=256)

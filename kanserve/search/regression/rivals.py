@@ -9,7 +9,7 @@ at once.
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.regression.bases import Basis, Indices, coordinate, total_degree
+from kanserve.search.regression.bases import Basis, Indices, coordinate, terms_up_to, total_degree
 from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
@@ -35,7 +35,7 @@ def outdoes_polynomials(x: Array, y: Array, constants: int, error: float) -> boo
     """Whether the root mean square error of a form is far below that of a polynomial with as many constants."""
     settings = SEARCH.get().closed_forms
     inputs, degree = x.shape[1], 0
-    while len(total_degree(inputs, degree + 1)) <= constants:
+    while terms_up_to(inputs, degree + 1) <= constants:
         degree += 1
     rival = _error(x, y, total_degree(inputs, degree))
     floor = settings.rivals_rounding * float(np.abs(y).max())

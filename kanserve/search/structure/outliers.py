@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.row_weights import square_roots
-from kanserve.search.regression.bases import Basis, coordinate, total_degree
+from kanserve.search.regression.bases import Basis, coordinate, terms_up_to, total_degree
 from kanserve.search.regression.neighbours import nearest, neighbours
 from kanserve.search.search_settings import SEARCH
 
@@ -72,7 +72,7 @@ class RobustFit:
         settings = SEARCH.get().evidence
         inputs, terms = x.shape[1], min(settings.outlier_terms, len(y) // settings.outlier_rows_per_term)
         degree = 1
-        while degree < settings.outlier_degree and len(total_degree(inputs, degree + 1)) <= terms:
+        while degree < settings.outlier_degree and terms_up_to(inputs, degree + 1) <= terms:
             degree += 1
         self.basis = Basis(tuple(coordinate(column) for column in x.T), total_degree(inputs, degree))
         self.sorted = np.sort(x, axis=0)
