@@ -137,8 +137,10 @@ cross: $(CROSS)
 
 # The files for an index, in dist/: the source distribution and, built from it, wheels for Linux with the kernels and a
 # pure wheel for other systems. ziglang compiles the kernels against glibc 2.17, and auditwheel checks that no library
-# needs more than the tag says. The operators are built where onnxruntime's C header is found. The tools have an
-# environment of their own. The first run takes minutes: ziglang compiles parts of two C libraries.
+# needs more than the tag says. The operators are built where onnxruntime's C header is found, and the server's native
+# transport where Debian's libnghttp2-dev, libssl-dev, libzstd-dev and zlib1g-dev of that processor are; the build says
+# what a wheel goes without. The tools have an environment of their own. The first run takes minutes: ziglang compiles
+# parts of two C libraries.
 RELEASE := .venv/.release
 PLATFORMS := manylinux_2_17_x86_64 manylinux_2_17_aarch64
 .PHONY: wheels

@@ -45,6 +45,16 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]  # hatchling finds 
                 made += module.build_server()
             except subprocess.CalledProcessError as error:
                 self._go_without("Without its native transport, the server is slower.", error, wanted)
+            if wanted:  # its libraries are in the wheel then, and so are their licenses
+                licenses = f"{self.build_config.builder.project_id}.dist-info/licenses"
+                for name, path in module.carried_licenses().items():
+                    build_data["force_include"][str(path)] = f"{licenses}/{name}.txt"
+        elif wanted:
+            packages = ", ".join(module.CARRIED.values())
+            self.app.display_warning(
+                f"The wheel for {wanted} has no native transport, and grpcio will serve: for it Debian's {packages} of "
+                "that processor are needed, libnghttp2-dev 1.62 or newer."
+            )
         build_data["artifacts"] += [str(path.relative_to(self.root)) for path in made]
         build_data["pure_python"] = False
         platform = wanted or sysconfig.get_platform().replace("-", "_").replace(".", "_")
