@@ -11,7 +11,9 @@ If onnxruntime's C header is found too (Debian's libonnxruntime-dev, or the fold
 KANSERVE_ONNXRUNTIME_HEADERS), the operators in onnxruntime/ are built in the same way.
 
 Published wheels are built for a platform tag instead of for this machine: with the environment variable
-KANSERVE_PLATFORM=manylinux_2_17_aarch64, ziglang compiles for that processor and against that version of glibc.
+KANSERVE_PLATFORM=manylinux_2_17_aarch64, ziglang compiles for that processor and against that version of glibc. The
+libraries of server/ are then linked into it, from Debian's archives for that processor, which are read from / or from
+the folder in the environment variable KANSERVE_SERVER_LIBRARIES.
 """
 
 import ctypes
@@ -25,6 +27,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 FOLDER = Path(__file__).parent
 # NaN must be preserved, so no -ffinite-math-only; without the others, loops with comparisons are not vectorised.
@@ -40,6 +43,10 @@ SERVER_FLAGS = ("-std=c11", "-O2", "-fPIC", "-shared", "-pthread", "-fno-semanti
 SERVER_LIBRARIES = ("-lnghttp2", "-lz", "-lm")
 TLS_LIBRARIES = ("-lssl", "-lcrypto")
 SERVER_HEADERS = ("nghttp2/nghttp2.h", "openssl/ssl.h", "zlib.h")
+# Each of Debian's packages whose archives a wheel's server is linked with; zstd compresses certificates for OpenSSL.
+CARRIED = {"nghttp2": "libnghttp2-dev", "openssl": "libssl-dev", "zlib": "zlib1g-dev", "zstd": "libzstd-dev"}
+# Only our own symbols, so that a Python with another OpenSSL in it does not mix the two.
+EXPORTS = "{ global: kanserve_*; local: *; };"
 PLATFORM = re.compile(r"manylinux_\d+_\d+_(x86_64|aarch64)")
 X86_BUILDS = {3: "x86-64-v3", 4: "x86-64-v4"}  # by the level of x86-64 that a processor must have
 
@@ -71,7 +78,9 @@ def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
     command, builds = _toolchain()
     made = _compile_all(command, {"processor": ()}, [folder / "processor.c"], folder, "libkanserve")
     builds = _for_this_processor(builds, folder) if here else builds
-    sources = [path for path in folder.rglob("*.c") if path.parent.name not in ("onnxruntime", "server", "edge")]
+    sources = [
+        path for path in folder.rglob("*.c") if path.parent.name not in ("onnxruntime", "server", "edge", "wheel")
+    ]
     return made + _compile_all(command, builds, sources, folder, "libkanserve")
 
 
@@ -95,38 +104,41 @@ def build_server(folder: Path = FOLDER) -> tuple[Path, ...]:
         raise OSError(
             f"The headers {', '.join(SERVER_HEADERS)} of nghttp2 (1.62 or newer), OpenSSL and zlib are missing."
         )
-    program = compiler()
-    assert program is not None  # it has just compiled a header
-    command = [*program.split(), *SERVER_FLAGS]
     sources = {path.name: path for path in (folder / "server").glob("*.c")}
-    tls = [sources.pop("tls_context.c")]
-    made = _compile_all(command, {"server": ()}, sources.values(), folder, "libkanserve", SERVER_LIBRARIES)
-    return made + _compile_all(command, {"server-tls": ()}, tls, folder, "libkanserve", TLS_LIBRARIES)
+    tls = [sources.pop("tls_context.c"), sources["byte_buffer.c"]]
+    with tempfile.TemporaryDirectory() as temporary:
+        tools = _server_tools(Path(temporary))
+        command = [*tools.command, *SERVER_FLAGS]
+        made = _compile_all(command, {"server": ()}, sources.values(), folder, "libkanserve", tools.libraries)
+        return made + _compile_all(command, {"server-tls": ()}, tls, folder, "libkanserve", tools.tls_libraries)
 
 
 def server_headers() -> bool:
-    """Whether the libraries that server/ needs can be compiled against and linked, for this machine."""
-    program = compiler()
-    if program is None or wanted_platform() is not None or not sys.platform.startswith("linux"):
+    """Whether the libraries that server/ needs can be compiled against and linked."""
+    wanted = wanted_platform()
+    if not sys.platform.startswith("linux") or (wanted is None and compiler() is None):
+        return False
+    if wanted is not None and not all(license.is_file() for license in carried_licenses().values()):
         return False
     # Two functions of nghttp2 1.62, without which server/ does not compile.
     calls = "return !nghttp2_submit_response2 || !nghttp2_session_mem_recv2 || !SSL_new || !zlibVersion();"
     source = "".join(f"#include <{header}>\n" for header in SERVER_HEADERS) + f"int main(void) {{ {calls} }}\n"
     with tempfile.TemporaryDirectory() as temporary:
-        command = [
-            *program.split(),
-            "-x",
-            "c",
-            "-",
-            "-o",
-            str(Path(temporary, "a.out")),
-            *SERVER_LIBRARIES,
-            *TLS_LIBRARIES,
-        ]
+        tools = _server_tools(Path(temporary))
+        archives = [Path(name) for name in (*tools.libraries, *tools.tls_libraries) if not name.startswith("-")]
+        if not all(archive.is_file() for archive in archives):
+            return False
+        linked = ("-c",) if wanted else (*tools.libraries, *tools.tls_libraries)
+        command = [*tools.command, "-x", "c", "-", "-o", str(Path(temporary, "a.out")), *linked]
         try:
             return subprocess.run(command, input=source, text=True, capture_output=True).returncode == 0
         except OSError:
             return False
+
+
+def carried_licenses() -> dict[str, Path]:
+    """The licenses, by library, of what a wheel's server is linked with; a path need not exist."""
+    return {name: _debian() / "usr/share/doc" / package / "copyright" for name, package in CARRIED.items()}
 
 
 def headers() -> Path | None:
@@ -134,6 +146,39 @@ def headers() -> Path | None:
     wanted = os.environ.get("KANSERVE_ONNXRUNTIME_HEADERS")
     usual = (Path(root, "include", "onnxruntime") for root in (sys.prefix, "/usr/local", "/usr"))
     return next((path for path in ([Path(wanted)] if wanted else usual) if (path / HEADER).is_file()), None)
+
+
+class _ServerTools(NamedTuple):
+    """The compiler's command for server/, and the libraries for what speaks HTTP/2 and for TLS."""
+
+    command: list[str]
+    libraries: tuple[str, ...]
+    tls_libraries: tuple[str, ...]
+
+
+def _server_tools(temporary: Path) -> _ServerTools:
+    """With the wanted platform's archives, by a folder for files that the compiler reads; else with this machine's."""
+    wanted = wanted_platform()
+    if wanted is None:
+        return _ServerTools((compiler() or "cc").split(), SERVER_LIBRARIES, TLS_LIBRARIES)
+    system, usr = f"{_machine(wanted)}-linux-gnu", _debian() / "usr"
+    # Links to what is needed of /usr/include, which as a whole would replace the headers of the older glibc.
+    for number, path in enumerate(
+        ("nghttp2", "openssl", "zlib.h", "zconf.h", f"{system}/openssl", f"{system}/zconf.h")
+    ):
+        link = temporary / str(number) / Path(path).name
+        link.parent.mkdir()
+        link.symlink_to(usr / "include" / path)
+    includes = [f"-I{path}" for path in sorted(temporary.iterdir())]
+    exports = temporary / "exports"
+    exports.write_text(EXPORTS)
+    library = f"{usr}/lib/{system}/lib{{}}.a".format
+    older = str(FOLDER / "server" / "wheel" / "older_glibc.c")
+    return _ServerTools(
+        [*_cross_compiler(wanted), *includes, f"-Wl,--version-script={exports}"],
+        (older, library("nghttp2"), library("z"), "-ldl", "-lm"),
+        (older, library("ssl"), library("crypto"), library("zstd"), library("z"), "-ldl"),
+    )
 
 
 def _compile_all(
@@ -175,16 +220,31 @@ def _toolchain() -> tuple[Sequence[str], Mapping[str, Sequence[str]]]:
     else:
         if find_spec("ziglang") is None:
             raise OSError(f"Compiling for {wanted} needs ziglang: pip install ziglang.")
-        _, major, minor, machine = wanted.split("_", 3)
-        # Unlike gcc, ziglang adds debug information (-s leaves it out), and it writes x86-64-v3 as x86_64_v3.
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.{major}.{minor}", "-s"]
+        command, machine = _cross_compiler(wanted), _machine(wanted)
     command = [*command, *FLAGS]
     builds: dict[str, Sequence[str]] = {"generic": ()}
     if machine in ("x86_64", "amd64"):
         for name in X86_BUILDS.values():
+            # ziglang writes x86-64-v3 as x86_64_v3.
             processor = name.replace("-", "_") if wanted else name
             builds[name] = (f"-march={processor}", "-mprefer-vector-width=512")
     return command, builds
+
+
+def _debian() -> Path:
+    """The folder that Debian's packages are unpacked in."""
+    return Path(os.environ.get("KANSERVE_SERVER_LIBRARIES") or "/").absolute()
+
+
+def _cross_compiler(wanted: str) -> list[str]:
+    """ziglang's, for a platform tag. Unlike gcc it adds debug information, which -s leaves out."""
+    _, major, minor, machine = wanted.split("_", 3)
+    return [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.{major}.{minor}", "-s"]
+
+
+def _machine(wanted: str) -> str:
+    """The processor of a platform tag."""
+    return wanted.split("_", 3)[3]
 
 
 def _compile(command: Sequence[str], path: Path, arguments: Sequence[str]) -> "subprocess.Popen[str]":

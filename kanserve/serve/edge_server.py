@@ -67,7 +67,7 @@ def edge_server(kan: Kan, name: str, version: int = 1, precision: Precision = "d
     >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
     >>> files = edge_server(kan, "line")
     >>> sorted(files)[:4]
-    ['CMakeLists.txt', 'README.md', 'byte_buffer.h', 'call_queue.c']
+    ['CMakeLists.txt', 'README.md', 'answers.c', 'byte_buffer.c']
     """
     from kanserve_exporters import c_source
 

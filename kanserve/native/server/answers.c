@@ -30,14 +30,14 @@ static int64_t send_message(stream *one, int stay)
         http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The answer is larger than the server sends.", NULL);
         return -1;
     }
-    if (!is_room(server, size + 5)) { /* clients that do not read their answers must not take all memory */
+    if (!is_room(one->owner->account, size + 5)) { /* clients that do not read their answers must not take all memory */
         buffer_free(&one->out);
         http2_fail_full(one);
         return -1;
     }
     uint8_t *prefix = one->out.data + one->out.start;
     for (int i = 0; i < 4; i++) prefix[4 - i] = (uint8_t)(size >> 8 * i);
-    hold(server, size + 5);
+    hold(one->owner->account, size + 5);
     if (stay)
         http2_resume(one);
     else
@@ -107,6 +107,7 @@ static int infer(stream *one, const uint8_t *message, size_t length)
         return 0;
     int64_t computed = now_ns();
     model->cost += ((double)(computed - decoded) / (double)request.rows - model->cost) / 8;
+    atomic_store_explicit(&server->computed, computed, memory_order_relaxed);
     answer_rows(one, &request, y, begun, decoded, computed);
     return 1;
 }
@@ -160,6 +161,7 @@ static int differentiate(stream *one, const uint8_t *message, size_t length)
     }
     int64_t computed = now_ns();
     model->gradient_cost += ((double)(computed - decoded) / (double)request.rows - model->gradient_cost) / 8;
+    atomic_store_explicit(&server->computed, computed, memory_order_relaxed);
     if (send_message(one, 0) >= 0)
         count_call(server, one, model, COUNTED_DIFFERENTIATE, request.rows, begun, decoded, computed);
     return 1;

@@ -1,19 +1,35 @@
 /* A growing buffer of bytes. A failed allocation sets `failed`, and later writes do nothing, so that only the end of a
- * message must check. */
+ * message must check. Large ones are pages of their own, which grow without a copy, however large they are. */
 
 #ifndef KANSERVE_BYTE_BUFFER_H
 #define KANSERVE_BYTE_BUFFER_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* before any header of the system: mremap */
+#endif
 
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { BUFFER_PAGES = 1 << 20 }; /* the capacity from which on a buffer is pages */
 
 typedef struct {
     uint8_t *data;
     size_t start, end, capacity; /* what counts is data[start..end] */
     int failed;
 } byte_buffer;
+
+/* Pages with the bytes of a buffer that grows: their size, at least `least`, is in `size`. NULL without memory. */
+void *buffer_pages(const byte_buffer *buffer, size_t least, size_t *size);
+/* Keep pages for the next large buffer: whether that is done. */
+int buffer_keep_pages(void *pages, size_t size);
+/* Some of the kept pages if none were used since the last call, to be given back to the kernel; else NULL. */
+void *buffer_drop_kept(size_t *size);
+/* The bytes of all kept pages. */
+size_t buffer_kept(void);
 
 static inline size_t buffer_length(const byte_buffer *buffer)
 {
@@ -27,7 +43,10 @@ static inline const uint8_t *buffer_begin(const byte_buffer *buffer)
 
 static inline void buffer_free(byte_buffer *buffer)
 {
-    free(buffer->data);
+    if (buffer->capacity < BUFFER_PAGES)
+        free(buffer->data);
+    else if (!buffer_keep_pages(buffer->data, buffer->capacity))
+        munmap(buffer->data, buffer->capacity);
     memset(buffer, 0, sizeof *buffer);
 }
 
@@ -50,7 +69,7 @@ static inline uint8_t *buffer_room(byte_buffer *buffer, size_t more)
         }
         wanted *= 2;
     }
-    uint8_t *grown = realloc(buffer->data, wanted);
+    uint8_t *grown = wanted < BUFFER_PAGES ? realloc(buffer->data, wanted) : buffer_pages(buffer, wanted, &wanted);
     if (!grown) {
         buffer->failed = 1;
         return NULL;

@@ -33,6 +33,8 @@ static void tell(kanserve_call *call, int kind, const void *data, size_t length,
         encode_rows(call, data, length, made);
     else if (kind == COMMAND_ANSWER || kind == COMMAND_SEND)
         frame_message(&made->data, data, length);
+    /* Here, since giving much memory back takes time. */
+    if (kind == COMMAND_ANSWER || kind == COMMAND_ROWS || kind == COMMAND_FINISH) call_free_message(call);
     buffer_add(&made->text, text, text_length);
     buffer_add_byte(&made->text, 0);
     buffer_add(&made->trailers, trailers, trailers_length);
@@ -103,8 +105,7 @@ void kanserve_received(kanserve_call *call, const void *data)
 {
     message_node *node = (message_node *)(void *)((const uint8_t *)data - offsetof(message_node, data));
     size_t size = message_cost(node), before = atomic_fetch_sub(&call->waiting, size);
-    let_go(call->server, size);
-    free(node);
+    message_free(call, node);
     if (before < MOST_WAITING || before - size >= MOST_WAITING) return;
     atomic_fetch_add(&call->references, 1);
     tell(call, COMMAND_CONSUMED, NULL, 0, GRPC_OK, NULL, 0, NULL, 0, 0);
@@ -206,7 +207,7 @@ static void run_command(kanserve_server *server, command *what)
     switch (what->kind) {
     case COMMAND_ANSWER:
     case COMMAND_SEND:
-        if (!is_room(server, size)) {
+        if (!is_room(one->owner->account, size)) {
             http2_fail_full(one);
             break;
         }
@@ -215,7 +216,7 @@ static void run_command(kanserve_server *server, command *what)
             connection_fail(one->owner, NGHTTP2_INTERNAL_ERROR);
             break;
         }
-        hold(server, size);
+        hold(one->owner->account, size);
         if (what->kind == COMMAND_ANSWER)
             http2_answer(one);
         else
@@ -238,8 +239,7 @@ static void run_command(kanserve_server *server, command *what)
         nghttp2_submit_rst_stream(one->owner->session, NGHTTP2_FLAG_NONE, one->id, NGHTTP2_CANCEL);
         break;
     case COMMAND_CONSUMED:
-        nghttp2_session_consume_stream(one->owner->session, one->id, one->unconsumed);
-        one->unconsumed = 0;
+        if (!one->inflating) http2_open_window(one);
         break;
     default: break;
     }

@@ -6,7 +6,7 @@
 
 #define CHEAP 100000.0 /* nanoseconds: waking a thread and passing Python's lock on costs a fifth of that */
 
-enum { MOST_UNSIGNALLED = 16 };
+enum { MOST_UNSIGNALLED = 16, LARGE = 1 << 12 };
 
 typedef struct waiter {
     pthread_cond_t woken;
@@ -39,27 +39,39 @@ static void add_call(kanserve_server *server, kanserve_call *call, int which)
         server->cheap_waits = 1; /* until the loop has read what there is: see `queue_wake` */
 }
 
+void message_free(kanserve_call *call, message_node *node)
+{
+    byte_buffer buffer = {.data = (uint8_t *)node, .capacity = node->capacity};
+    let_go(call->account, message_cost(node));
+    buffer_free(&buffer);
+}
+
 static void free_messages(kanserve_call *call)
 {
     while (call->first) {
         message_node *node = call->first;
         call->first = node->next;
-        let_go(call->server, message_cost(node));
-        free(node);
+        message_free(call, node);
     }
     call->last = NULL;
+}
+
+/* Nobody reads the message any more. */
+void call_free_message(kanserve_call *call)
+{
+    let_go(call->account, buffer_length(&call->message));
+    buffer_free(&call->message);
 }
 
 void call_release(kanserve_call *call)
 {
     if (atomic_fetch_sub(&call->references, 1) > 1) return;
-    kanserve_server *server = call->server;
-    let_go(server, buffer_length(&call->message));
-    buffer_free(&call->message);
+    call_free_message(call);
     buffer_free(&call->metadata);
     buffer_free(&call->identity);
     table_release(call->table);
     free_messages(call);
+    account_release(call->account);
     pthread_cond_destroy(&call->changed);
     free(call);
 }
@@ -70,17 +82,18 @@ int queue_call(stream *one, int kind, int late)
     connection *owner = one->owner;
     kanserve_server *server = owner->server;
     int aside = server->paths[one->path].options.aside;
-    if (one->view && !aside && !is_room(server, one->expected)) return -1;
+    if (one->view && !aside && !is_room(owner->account, one->expected)) return -1;
     kanserve_call *call = calloc(1, sizeof *call);
     if (!call) return -1;
     atomic_init(&call->references, 2); /* the stream's and the queue's, which a thread takes over */
     call->server = server;
+    call->account = account_retain(owner->account);
     call->stream = one;
     pthread_cond_init(&call->changed, NULL);
     if (one->view) {
         buffer_add(&call->message, one->view, one->expected);
         one->view = NULL;
-        hold(server, buffer_length(&call->message));
+        hold(call->account, buffer_length(&call->message));
     } else {
         call->message = one->body; /* counted already */
         memset(&one->body, 0, sizeof one->body);
@@ -138,15 +151,35 @@ void queue_gone(kanserve_call *call)
     pthread_mutex_unlock(&server->lock);
 }
 
-/* A message of a stream came: 0, or -1 without memory. */
-int queue_message(kanserve_call *call, const uint8_t *data, size_t length)
+/* A message as it waits for its thread. A large one stays where it lies. */
+static message_node *node_of(byte_buffer *message)
 {
-    message_node *node = malloc(sizeof *node + length);
-    if (!node) return -1;
+    size_t length = buffer_length(message);
+    message_node *node;
+    if (length >= LARGE && message->start == sizeof *node) {
+        node = (message_node *)(void *)message->data;
+        node->capacity = message->capacity;
+        memset(message, 0, sizeof *message);
+    } else {
+        if (!(node = malloc(sizeof *node + length))) return NULL;
+        node->capacity = 0;
+        if (length) memcpy(node->data, buffer_begin(message), length);
+        if (message->capacity >= LARGE)
+            buffer_free(message);
+        else
+            message->start = message->end = message->data ? sizeof *node : 0;
+    }
     node->next = NULL;
     node->length = length;
-    if (length) memcpy(node->data, data, length);
-    hold(call->server, message_cost(node));
+    return node;
+}
+
+/* A message of a stream came, which is counted already: 0, or -1 without memory. */
+int queue_message(kanserve_call *call, byte_buffer *message)
+{
+    message_node *node = node_of(message);
+    if (!node) return -1;
+    hold(call->account, sizeof *node);
     atomic_fetch_add(&call->waiting, message_cost(node));
     pthread_mutex_lock(&call->server->lock);
     if (call->last)
@@ -307,6 +340,12 @@ int64_t kanserve_connections(kanserve_server *server)
 {
     return (int64_t)atomic_load(&server->connection_count);
 }
+
+int64_t kanserve_computed(kanserve_server *server)
+{
+    return atomic_load(&server->computed);
+}
+
 /* Give back the calls that no thread took. */
 void free_queues(kanserve_server *server)
 {

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { OUTPUT = 1 << 17, READS = 8 };
+enum { OUTPUT = 1 << 17 };
 
 connection *connection_new(kanserve_server *server, int fd, int unix_socket, const char *peer)
 {
@@ -22,11 +22,15 @@ connection *connection_new(kanserve_server *server, int fd, int unix_socket, con
         free(owner);
         return NULL;
     }
-    if (http2_begin(owner)) {
+    owner->account = calloc(1, sizeof *owner->account);
+    if (!owner->account || http2_begin(owner)) {
+        free(owner->account);
         if (owner->tls) server->tls_functions->end(owner->tls);
         free(owner);
         return NULL;
     }
+    owner->account->server = server;
+    atomic_init(&owner->account->references, 1);
     owner->handshaken = !owner->tls;
     owner->next = server->connections;
     if (owner->next) owner->next->previous = owner;
@@ -42,6 +46,7 @@ void connection_close(connection *owner)
     if (owner->dead) return;
     owner->dead = 1;
     while (owner->streams) stream_free(owner->streams);
+    waiting_drop(owner, WAIT_PAUSED);
     if (owner->previous)
         owner->previous->next = owner->next;
     else
@@ -62,6 +67,8 @@ void connection_free(connection *owner)
     nghttp2_session_del(owner->session);
     buffer_free(&owner->out);
     buffer_free(&owner->identity);
+    buffer_free(&owner->unread);
+    account_release(owner->account);
     free(owner);
 }
 
@@ -77,6 +84,9 @@ void connection_fail(connection *owner, uint32_t error)
 void connection_linger(connection *owner)
 {
     while (owner->streams) stream_free(owner->streams);
+    waiting_drop(owner, WAIT_PAUSED);
+    buffer_free(&owner->unread);
+    owner->paused = 0;
     if (owner->tls) owner->server->tls_functions->end(owner->tls);
     owner->tls = NULL; /* what still comes is thrown away, so nobody need decrypt it */
     shutdown(owner->fd, SHUT_WR);
@@ -125,37 +135,98 @@ static int handshake(connection *owner)
     return done;
 }
 
+/* Let the connection have its turn after all others in the list. */
+void waiting_add(connection *owner, int list)
+{
+    kanserve_server *server = owner->server;
+    owner->next_waiting[list] = NULL;
+    *server->waiting[list].end = owner;
+    server->waiting[list].end = &owner->next_waiting[list];
+}
+
+static void waiting_remove(kanserve_server *server, connection **at, int list)
+{
+    connection *owner = *at;
+    *at = owner->next_waiting[list];
+    if (!*at) server->waiting[list].end = at;
+}
+
+connection *waiting_take(kanserve_server *server, int list)
+{
+    connection *first = server->waiting[list].first;
+    if (first) waiting_remove(server, &server->waiting[list].first, list);
+    return first;
+}
+
+void waiting_drop(connection *owner, int list)
+{
+    connection **at = &owner->server->waiting[list].first;
+    while (*at && *at != owner) at = &(*at)->next_waiting[list];
+    if (*at) waiting_remove(owner->server, at, list);
+}
+
+/* Handle bytes of the server's `input`. */
+static void feed(connection *owner, size_t length)
+{
+    const uint8_t *input = owner->server->input;
+    nghttp2_ssize taken = nghttp2_session_mem_recv2(owner->session, input, length);
+    if (owner->viewing) call_keep(owner->viewing);
+    owner->viewing = NULL;
+    if (taken < 0) {
+        if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
+            connection_close(owner);
+        else
+            connection_fail(owner, taken == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_INTERNAL_ERROR);
+    } else if (owner->paused) { /* by `on_data` */
+        buffer_add(&owner->unread, input + taken, length - (size_t)taken);
+        waiting_add(owner, WAIT_PAUSED);
+        if (owner->unread.failed) connection_close(owner);
+    }
+}
+
+/* Read what is there, at most INPUT_BYTES and a record of TLS: then the others have their turn. */
 void connection_read(connection *owner)
 {
     kanserve_server *server = owner->server;
     if (owner->tls && !owner->handshaken && !owner->lingering && !handshake(owner)) return;
     owner->reading = 1;
-    for (int i = 0; i < READS && !owner->dead && !owner->wants_write; i++) {
+    owner->turn = now_ns();
+    for (long all = 0; all < INPUT_BYTES && !owner->dead && !owner->wants_write && !owner->paused;) {
         long got = receive(owner);
         if (got == 0) break;
         if (got < 0) {
             connection_close(owner);
             break;
         }
+        all += got;
         if (owner->lingering) continue;
-        owner->last_read = now_ns();
+        owner->last_read = owner->turn;
         if (owner->pinged) loop_check_by(server, owner->last_read + server->config.keepalive);
         owner->pinged = 0;
-        nghttp2_ssize taken = nghttp2_session_mem_recv2(owner->session, server->input, (size_t)got);
-        if (owner->viewing) call_keep(owner->viewing);
-        owner->viewing = NULL;
-        if (taken < 0) {
-            if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
-                connection_close(owner);
-            else
-                connection_fail(owner, taken == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_INTERNAL_ERROR);
-            break;
-        }
+        feed(owner, (size_t)got);
         if (!owner->tls && got < INPUT_BYTES) break; /* most likely that was all */
         if (buffer_length(&owner->out) > 0) break;
     }
     owner->reading = 0;
     if (!owner->dead && !owner->lingering) connection_write(owner);
+}
+
+/* Go on with a paused connection. What it could not write comes first: then it waits until that is done. */
+void connection_resume(connection *owner)
+{
+    if (owner->wants_write) {
+        owner->paused = PARKED;
+        return;
+    }
+    size_t length = buffer_length(&owner->unread);
+    if (length) memcpy(owner->server->input, buffer_begin(&owner->unread), length);
+    buffer_free(&owner->unread);
+    owner->paused = 0;
+    owner->reading = 1;
+    owner->turn = now_ns();
+    feed(owner, length);
+    owner->reading = 0;
+    if (!owner->dead) connection_write(owner);
 }
 
 /* Send what is there: 1, 0 if the socket takes no more, -1 if it is broken. */
@@ -179,47 +250,44 @@ static int flush(connection *owner)
     return 1;
 }
 
-/* Write all that the session has to send, as far as the socket takes it. While something is left, nothing is read. */
+/* Write what the session has to send, about OUTPUT bytes, as far as the socket takes them. While something is left,
+ * nothing is read. */
 void connection_write(connection *owner)
 {
     if (owner->dead || owner->reading || owner->lingering || !owner->handshaken) return;
-    int all = 1;
-    for (;;) {
-        while (buffer_length(&owner->out) < OUTPUT) {
-            const uint8_t *data;
-            nghttp2_ssize length = nghttp2_session_mem_send2(owner->session, &data);
-            if (length < 0) {
-                connection_close(owner);
-                return;
-            }
-            if (length == 0) break;
-            buffer_add(&owner->out, data, (size_t)length);
-        }
-        if (owner->out.failed) {
+    while (buffer_length(&owner->out) < OUTPUT) {
+        const uint8_t *data;
+        nghttp2_ssize length = nghttp2_session_mem_send2(owner->session, &data);
+        if (length < 0) {
             connection_close(owner);
             return;
         }
-        int full = buffer_length(&owner->out) >= OUTPUT;
-        all = flush(owner);
-        if (all < 0) {
-            connection_close(owner);
-            return;
-        }
-        if (!all || !full) break;
-        owner->blocked = 0; /* it does read, if slowly */
+        if (length == 0) break;
+        buffer_add(&owner->out, data, (size_t)length);
+    }
+    int full = buffer_length(&owner->out) >= OUTPUT;
+    int all = owner->out.failed ? -1 : flush(owner);
+    if (all < 0) {
+        connection_close(owner);
+        return;
     }
     if (all) {
-        owner->blocked = 0;
+        owner->blocked = 0; /* it does read, if slowly */
         if (owner->out.capacity > OUTPUT) buffer_free(&owner->out);
     } else if (!owner->blocked) {
         owner->blocked = now_ns();
         loop_check_by(owner->server, owner->blocked + owner->server->config.write_time);
     }
-    if (owner->wants_write != !all) {
-        owner->wants_write = !all;
+    int wants_write = full || !all; /* there may be more, which waits until the others have had their turn */
+    if (owner->wants_write != wants_write) {
+        owner->wants_write = wants_write;
         loop_watch(owner);
     }
-    if (all && (owner->closing || !nghttp2_session_want_read(owner->session)) &&
+    if (owner->paused == PARKED && !wants_write) {
+        owner->paused = PAUSED;
+        waiting_add(owner, WAIT_PAUSED);
+    }
+    if (!wants_write && (owner->closing || !nghttp2_session_want_read(owner->session)) &&
         !nghttp2_session_want_write(owner->session))
         connection_linger(owner);
 }

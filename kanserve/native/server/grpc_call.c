@@ -149,60 +149,52 @@ static void message_begins(stream *one)
     }
 }
 
-/* Decompress a message in place: whether that worked. */
-static int decompress(stream *one)
+static void message_is_whole(stream *one)
 {
-    kanserve_server *server = one->owner->server;
-    byte_buffer plain = {0};
-    size_t length = buffer_length(&one->body);
-    int result = inflate_message(one->encoding, buffer_begin(&one->body), length, (size_t)server->config.max_message, &plain);
-    let_go(server, length);
-    buffer_free(&one->body);
-    if (result) {
-        buffer_free(&plain);
-        if (result > 0)
-            http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The message is larger than the server takes.", NULL);
-        else
-            http2_fail(one, GRPC_INTERNAL, "The message cannot be decompressed.", NULL);
-        return 0;
+    if (one->call && queue_message(one->call, &one->body))
+        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
+}
+
+static void inflated(stream *one, int result)
+{
+    switch (result) {
+    case INFLATED: message_is_whole(one); break;
+    case UNFINISHED: break;
+    case TOO_LARGE: http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The message is larger than the server takes.", NULL); break;
+    case BROKEN: http2_fail(one, GRPC_INTERNAL, "The message cannot be decompressed.", NULL); break;
+    default: http2_fail_full(one);
     }
-    one->body = plain;
-    hold(server, buffer_length(&plain));
-    return 1;
 }
 
 static void message_ends(stream *one)
 {
-    kanserve_server *server = one->owner->server;
     one->messages++;
     if (one->view) return; /* it is read where it lies, once the stream ends */
-    if (one->compressed && !decompress(one)) return;
-    if (!one->call) return;
-    size_t length = buffer_length(&one->body);
-    if (queue_message(one->call, buffer_begin(&one->body), length)) {
-        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
-        return;
-    }
-    let_go(server, length);
-    if (one->body.capacity > 1 << 16)
-        buffer_free(&one->body);
+    if (one->compressed)
+        inflated(one, inflate_begin(one));
     else
-        one->body.start = one->body.end = 0;
+        message_is_whole(one);
 }
 
-static int keep(stream *one, const uint8_t *data, size_t length)
+/* A thread gets a message of a stream where it lies: leave room before it for what else that needs. */
+void call_reserve(const stream *one, byte_buffer *message)
 {
-    kanserve_server *server = one->owner->server;
-    if (!is_room(server, length)) {
+    if (one->call && buffer_length(message) == 0 && buffer_room(message, sizeof(message_node)))
+        message->start = message->end = sizeof(message_node);
+}
+
+static int keep(stream *one, byte_buffer *where, const uint8_t *data, size_t length)
+{
+    if (!is_room(one->owner->account, length)) {
         http2_fail_full(one);
         return 0;
     }
-    buffer_add(&one->body, data, length);
-    if (one->body.failed) {
+    buffer_add(where, data, length);
+    if (where->failed) {
         http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
         return 0;
     }
-    hold(server, length);
+    hold(one->owner->account, length);
     return 1;
 }
 
@@ -211,6 +203,10 @@ void call_data(stream *one, const uint8_t *data, size_t length)
 {
     const uint8_t *end = data + length;
     while (data < end && !one->finished) {
+        if (one->inflating) {
+            keep(one, &one->later, data, (size_t)(end - data));
+            return;
+        }
         if (one->prefix_length < 5) {
             one->prefix[one->prefix_length++] = *data++;
             if (one->prefix_length < 5) continue;
@@ -221,7 +217,8 @@ void call_data(stream *one, const uint8_t *data, size_t length)
         }
         size_t part = one->expected - one->taken;
         if (part > (size_t)(end - data)) part = (size_t)(end - data);
-        if (!one->view && part && !keep(one, data, part)) return;
+        if (!one->view && one->taken == 0) call_reserve(one, &one->body);
+        if (!one->view && part && !keep(one, &one->body, data, part)) return;
         one->taken += part;
         data += part;
         if (one->taken < one->expected) return;
@@ -235,16 +232,12 @@ void call_keep(stream *one)
 {
     const uint8_t *view = one->view;
     one->view = NULL;
-    if (view) keep(one, view, one->expected);
+    if (view) keep(one, &one->body, view, one->expected);
 }
 
-/* The client has sent all. */
-void call_end(stream *one)
+static void all_came(stream *one)
 {
     kanserve_server *server = one->owner->server;
-    one->ended = 1;
-    one->message_deadline = 0;
-    if (one->finished) return;
     if (one->prefix_length) {
         http2_fail(one, GRPC_INTERNAL, "The call ended within a message.", NULL);
         return;
@@ -280,6 +273,28 @@ void call_end(stream *one)
         return;
     }
     if (queue_call(one, EVENT_CALL, late)) call_refuse_full(one);
+}
+
+/* The client has sent all. */
+void call_end(stream *one)
+{
+    one->ended = 1;
+    one->message_deadline = 0;
+    if (!one->finished && !one->inflating) all_came(one);
+}
+
+/* A message was decompressed, or not: go on with what has come meanwhile. */
+void call_inflated(stream *one, int result)
+{
+    byte_buffer later = one->later;
+    memset(&one->later, 0, sizeof one->later);
+    let_go(one->owner->account, buffer_length(&later));
+    inflated(one, result);
+    if (buffer_length(&later)) call_data(one, buffer_begin(&later), buffer_length(&later));
+    buffer_free(&later);
+    if (one->finished || one->inflating) return;
+    if (!(one->call && queue_is_full(one->call))) http2_open_window(one);
+    if (one->ended) all_came(one);
 }
 
 /* The stream ends, or is answered without its call: whoever holds the call learns of it. */

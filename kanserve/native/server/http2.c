@@ -42,10 +42,10 @@ static stream *stream_new(connection *owner, int32_t id)
     return one;
 }
 
-static void empty(byte_buffer *buffer)
+static void empty(kanserve_server *server, byte_buffer *buffer)
 {
     if (buffer->capacity > KEPT_BYTES || buffer->failed)
-        buffer_free(buffer);
+        loop_discard(server, buffer);
     else
         buffer->start = buffer->end = 0;
 }
@@ -62,11 +62,13 @@ void stream_free(stream *one)
     if (one->next) one->next->previous = one->previous;
     nghttp2_session_set_stream_user_data(owner->session, one->id, NULL);
     if (owner->viewing == one) owner->viewing = NULL;
-    let_go(server, buffer_length(&one->body) + buffer_length(&one->out));
+    inflate_drop(one);
+    let_go(owner->account, buffer_length(&one->body) + buffer_length(&one->later) + buffer_length(&one->out));
     buffer_free(&one->trailers);
-    empty(&one->body);
-    empty(&one->metadata);
-    empty(&one->out);
+    buffer_free(&one->later);
+    empty(server, &one->body);
+    empty(server, &one->metadata);
+    empty(server, &one->out);
     if (server->free_count < KEPT_STREAMS) {
         one->next = server->free_streams;
         server->free_streams = one;
@@ -116,7 +118,7 @@ static nghttp2_ssize read_out(nghttp2_session *session, int32_t id, uint8_t *to,
         buffer_take(&one->out, count);
         one->moved = now_ns();
     }
-    let_go(one->owner->server, count);
+    let_go(one->owner->account, count);
     if (one->call && !one->finished) queue_sent(one->call, count);
     if (buffer_length(&one->out) > 0) return (nghttp2_ssize)count;
     if (!one->finished) return count ? (nghttp2_ssize)count : NGHTTP2_ERR_DEFERRED;
@@ -196,9 +198,12 @@ void http2_fail(stream *to, int status, const char *text, const byte_buffer *mor
     to->answered = now_ns();
     to->deadline = to->message_deadline = 0;
     watch_out(to);
+    inflate_drop(to);
+    let_go(to->owner->account, buffer_length(&to->later));
+    buffer_free(&to->later);
     if (!to->ended) { /* what still comes is thrown away */
-        let_go(to->owner->server, buffer_length(&to->body));
-        buffer_free(&to->body);
+        let_go(to->owner->account, buffer_length(&to->body));
+        loop_discard(to->owner->server, &to->body);
         to->view = NULL;
     }
     if (to->headers_sent) {
@@ -302,9 +307,9 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 {
     stream *one = stream_of(session, id);
     /* Windows open again as bytes are taken: of a connection at once, of a stream unless enough of its messages wait for
-     * a thread. */
+     * a thread, or one is being decompressed. */
     nghttp2_session_consume_connection(session, length);
-    if (one && one->call && queue_is_full(one->call))
+    if (one && (one->inflating || (one->call && queue_is_full(one->call))))
         one->unconsumed += length;
     else
         nghttp2_session_consume_stream(session, id, length);
@@ -312,8 +317,18 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     /* The message may be read where it lies only if the stream ends before the next read. */
     if (flags & NGHTTP2_FLAG_END_STREAM && !one->call && one->prefix_length == 0 && length >= 5) one->view = bytes;
     call_data(one, bytes, length);
-    if (one->view) ((connection *)data)->viewing = one;
-    return 0;
+    connection *owner = data;
+    if (one->view) owner->viewing = one;
+    if (now_ns() - owner->turn < owner->server->turn) return 0;
+    owner->paused = PAUSED;
+    return NGHTTP2_ERR_PAUSE;
+}
+
+/* Open the window of a stream by what came while it was not to send more. */
+void http2_open_window(stream *one)
+{
+    nghttp2_session_consume_stream(one->owner->session, one->id, one->unconsumed);
+    one->unconsumed = 0;
 }
 
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *data)

@@ -27,10 +27,13 @@
 
 typedef struct connection connection;
 typedef struct stream stream;
+typedef struct inflation inflation;
 
 #define SECOND 1000000000LL
 #define QUEUE_TIME (SECOND / 1000) /* that a call may wait for a thread that takes cheap rows */
+#define KEEP_TIME (10 * SECOND) /* of pages that nobody needs */
 #define INPUT_BYTES (1 << 16) /* of one read */
+#define TURN (SECOND / 5000) /* that one connection may take before the others have their turn */
 
 static inline int64_t now_ns(void)
 {
@@ -54,7 +57,7 @@ enum { ENCODING_IDENTITY, ENCODING_GZIP, ENCODING_DEFLATE, ENCODING_UNKNOWN };
 
 typedef struct message_node {
     struct message_node *next;
-    size_t length;
+    size_t length, capacity; /* of the message, and of the buffer that this is */
     uint8_t data[];
 } message_node;
 
@@ -67,12 +70,20 @@ static inline size_t message_cost(const message_node *node)
 /* Bytes of a stream's messages: to be sent, with which its thread waits; received, with which its peer does. */
 enum { MOST_UNSENT = 1 << 20, MOST_WAITING = 1 << 20 };
 
+/* What the messages of one connection take, among those of the server. It outlives the connection, as calls do. */
+typedef struct {
+    kanserve_server *server;
+    atomic_int references;
+    atomic_size_t held;
+} account;
+
 /* A call as other threads see it. Who has a reference may read what is set before it was queued; `stream` is the
  * loop's, and what follows `changed` is guarded by the server's lock. */
 struct kanserve_call {
     atomic_int references;
     atomic_int gone; /* the stream has ended, or was answered: what is sent is dropped */
     kanserve_server *server;
+    account *account; /* with which its messages are counted */
     stream *stream;
     struct kanserve_call *next; /* in the queue */
     kanserve_event event;
@@ -106,12 +117,19 @@ struct stream {
     size_t unconsumed;    /* bytes for which the peer's window is not opened again, since messages wait */
     const uint8_t *view;  /* the message, if it lies whole in the bytes just read */
     byte_buffer body;     /* else */
+    inflation *inflating; /* the message, until it is decompressed; meanwhile what comes is in `later` */
+    byte_buffer later;
     byte_buffer metadata; /* key and value pairs, see `buffer_add_pair` */
     size_t metadata_bytes;
     byte_buffer out; /* messages to send, framed */
     int status;
     byte_buffer trailers; /* key and value pairs */
 };
+
+/* Lists of connections that wait for their turn: paused ones, and those with messages to be decompressed. A parked one
+ * is in neither: it goes on once its peer has taken what is to be sent to it. */
+enum { WAIT_PAUSED, WAIT_INFLATING, WAITING };
+enum { PAUSED = 1, PARKED };
 
 struct connection {
     kanserve_server *server;
@@ -121,7 +139,13 @@ struct connection {
     void *tls; /* SSL, or NULL */
     int handshaken, greeted, wants_write, reading, closing, dead, goaway;
     stream *streams;
+    account *account;
+    inflation *inflations, **last_inflation; /* messages that are being decompressed */
+    connection *next_waiting[WAITING];
     byte_buffer out, identity;
+    byte_buffer unread; /* what was read, and is handled when it has its turn again */
+    int paused;         /* 0, PAUSED, or PARKED */
+    int64_t turn; /* when its turn began */
     int64_t opened, last_read, blocked, pinged, lingering; /* 0: not */
     stream *viewing; /* its message lies in the bytes just read */
     double flood;    /* a bucket that leaks, of frames that cost us and carry nothing */
@@ -171,6 +195,13 @@ struct kanserve_server {
     pthread_t thread;
     int started;
     connection *connections, *dead;
+    struct {
+        connection *first, **end;
+    } waiting[WAITING];
+    int64_t turn;     /* nanoseconds that a connection may take before others have their turn */
+    int64_t inflated; /* of this turn of the loop */
+    struct discarded *discarded;
+    int64_t next_drop; /* of pages that are kept */
     stream *free_streams;
     int free_count;
     nghttp2_session_callbacks *callbacks;
@@ -181,6 +212,7 @@ struct kanserve_server {
     atomic_size_t connection_count;
     atomic_int state; /* RUNNING and on */
     atomic_llong refused[KANSERVE_REFUSALS];
+    atomic_llong computed; /* when a model last computed on the loop's thread */
 
     pthread_mutex_t lock;
     command *commands, **last_command;
@@ -196,20 +228,35 @@ struct kanserve_server {
 
 enum { RUNNING, DRAINING, HANGING_UP, STOPPED };
 
-static inline void hold(kanserve_server *server, size_t bytes)
+static inline void hold(account *of, size_t bytes)
 {
-    atomic_fetch_add_explicit(&server->held, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&of->held, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&of->server->held, bytes, memory_order_relaxed);
 }
 
-/* Whether so many more may be counted. */
-static inline int is_room(const kanserve_server *server, size_t bytes)
+static inline void let_go(account *of, size_t bytes)
 {
-    return atomic_load_explicit(&server->held, memory_order_relaxed) + bytes <= (size_t)server->config.max_held;
+    atomic_fetch_sub_explicit(&of->held, bytes, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&of->server->held, bytes, memory_order_relaxed);
 }
 
-static inline void let_go(kanserve_server *server, size_t bytes)
+/* Whether so many more may be counted: a connection has at most as much as it leaves for others, so one alone takes half
+ * of all, and there is always room for another. */
+static inline int is_room(const account *of, size_t bytes)
 {
-    atomic_fetch_sub_explicit(&server->held, bytes, memory_order_relaxed);
+    size_t most = (size_t)of->server->config.max_held, all = atomic_load_explicit(&of->server->held, memory_order_relaxed);
+    return all <= most && atomic_load_explicit(&of->held, memory_order_relaxed) + bytes <= most - all;
+}
+
+static inline account *account_retain(account *one)
+{
+    atomic_fetch_add(&one->references, 1);
+    return one;
+}
+
+static inline void account_release(account *one)
+{
+    if (one && atomic_fetch_sub(&one->references, 1) == 1) free(one);
 }
 
 /* Whether a call comes after the server was told to take no new work. */
@@ -221,6 +268,10 @@ static inline int is_late(const stream *one)
 /* connection.c */
 connection *connection_new(kanserve_server *server, int fd, int unix_socket, const char *peer);
 void connection_read(connection *owner);
+void connection_resume(connection *owner);
+void waiting_add(connection *owner, int list);
+connection *waiting_take(kanserve_server *server, int list);
+void waiting_drop(connection *owner, int list);
 void connection_write(connection *owner);
 void connection_fail(connection *owner, uint32_t error);
 void connection_linger(connection *owner);
@@ -235,6 +286,7 @@ void http2_fail(stream *to, int status, const char *text, const byte_buffer *tra
 void http2_fail_known(stream *to, int status, const char *error, const char *text);
 void http2_fail_full(stream *to);
 void http2_resume(stream *to);
+void http2_open_window(stream *one);
 void http2_http_error(stream *to, const char *status);
 void stream_free(stream *one);
 
@@ -244,6 +296,8 @@ void call_begin(stream *one, int ended);
 void call_data(stream *one, const uint8_t *data, size_t length);
 void call_end(stream *one);
 void call_keep(stream *one);
+void call_inflated(stream *one, int result);
+void call_reserve(const stream *one, byte_buffer *message);
 void call_gone(stream *one);
 void call_refuse_full(stream *one);
 void frame_message(byte_buffer *to, const void *data, size_t length);
@@ -254,12 +308,15 @@ void encode_rows(kanserve_call *call, const void *y, size_t bytes, command *to);
 void call_rows(kanserve_call *call, const int64_t *outside, int64_t computed);
 
 /* compression.c */
-int inflate_message(int encoding, const uint8_t *data, size_t length, size_t most, byte_buffer *to);
+enum { INFLATED, UNFINISHED, TOO_LARGE, BROKEN, NO_ROOM };
+int inflate_begin(stream *one);
+void inflate_drop(stream *one);
+void inflate_some(kanserve_server *server);
 
 /* call_queue.c */
 int queue_call(stream *one, int kind, int late);
 void queue_gone(kanserve_call *call);
-int queue_message(kanserve_call *call, const uint8_t *data, size_t length);
+int queue_message(kanserve_call *call, byte_buffer *message);
 int queue_is_full(const kanserve_call *call);
 int queue_is_idle(kanserve_server *server);
 void queue_half_close(kanserve_call *call);
@@ -267,11 +324,18 @@ void queue_sent(kanserve_call *call, size_t length);
 void queue_wake(kanserve_server *server);
 void queue_check(kanserve_server *server, int64_t now);
 void call_release(kanserve_call *call);
+void call_free_message(kanserve_call *call);
+void message_free(kanserve_call *call, message_node *node);
 void free_queues(kanserve_server *server);
 void signal_loop(kanserve_server *server);
 
 /* call_commands.c */
 void run_commands(kanserve_server *server);
+
+/* page_release.c */
+void loop_discard(kanserve_server *server, byte_buffer *buffer);
+void discard_some(kanserve_server *server, int64_t now);
+void discard_rest(kanserve_server *server);
 
 /* event_loop.c */
 void loop_check_by(kanserve_server *server, int64_t when);

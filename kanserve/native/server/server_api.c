@@ -28,6 +28,8 @@ kanserve_server *kanserve_new(const kanserve_config *config, const char *const *
     server->config = *config;
     server->epoll = server->wake = -1;
     server->next_check = INT64_MAX;
+    server->turn = TURN;
+    for (int list = 0; list < WAITING; list++) server->waiting[list].end = &server->waiting[list].first;
     for (int which = 0; which < QUEUES; which++) server->queues[which].end = &server->queues[which].first;
     server->last_command = &server->commands;
     pthread_mutex_init(&server->lock, NULL);
@@ -88,6 +90,7 @@ static void free_loop(kanserve_server *server)
         free(one);
     }
     server->free_count = 0;
+    discard_rest(server);
     table_release(server->table);
     server->table = NULL;
     if (server->tls) server->tls_functions->close(server->tls);

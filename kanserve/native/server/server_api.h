@@ -110,6 +110,8 @@ int64_t kanserve_refused(kanserve_server *server, int why);
 /* The bytes of all messages under way, and the open connections. */
 int64_t kanserve_held(kanserve_server *server);
 int64_t kanserve_connections(kanserve_server *server);
+/* When a model last computed on the loop's thread, in nanoseconds of CLOCK_MONOTONIC; 0: never. */
+int64_t kanserve_computed(kanserve_server *server);
 
 /* Answer a unary call, and give it back. */
 void kanserve_answer(kanserve_call *call, const void *data, size_t length);
