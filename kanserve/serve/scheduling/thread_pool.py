@@ -65,6 +65,7 @@ class ThreadPool(Executor):
         self._idle = threading.Event()  # set once draining and all accepted calls have ended
         self._jobs: JobQueue = SimpleQueue() if jobs is None else jobs
         self._uncounted: Callable[[], int] = getattr(jobs, "uncounted", int)  # calls that wait in the queue
+        self._computed: Callable[[], int] = getattr(jobs, "computed", int)  # when a model last computed elsewhere
         self._models = _Models()  # by name and kind of call
         self._full: set[_Model] = set()  # the models at their concurrency limit
         self._workers: list[_Worker] = []
@@ -369,7 +370,7 @@ class _Computing:
                 worker.model = model
                 model.displaced += not worker.placed
         if cost.wall > MEASURED:
-            heavy = cost.heavy or (cost.felt and now - threads._changed < _BESIDE)
+            heavy = cost.heavy or (cost.felt and now - max(threads._changed, threads._computed()) < _BESIDE)
             if (heavy or cost.wall > SLOW) and worker is not None and worker.placed and worker.job is not None:
                 threads._displace(worker, worker.job)
             if heavy:

@@ -123,6 +123,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "refused": (c_int64, (c_void_p, c_int)),
     "held": (c_int64, (c_void_p,)),
     "connections": (c_int64, (c_void_p,)),
+    "computed": (c_int64, (c_void_p,)),
     "answer": (None, (c_void_p, c_char_p, c_size_t)),
     "answer_rows": (None, (c_void_p, c_void_p, c_size_t, c_int64)),
     "finish": (None, (c_void_p, c_int, c_char_p, c_size_t, c_char_p, c_size_t)),
@@ -141,7 +142,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 # These never block, and take less time than releasing the GIL and taking it again.
-_KEEP_GIL = ("taken", "post", "queued", "refused", "held", "connections", "gone", "notify", "retain")
+_KEEP_GIL = ("taken", "post", "queued", "refused", "held", "connections", "computed", "gone", "notify", "retain")
 
 _logger = logging.getLogger(__name__)
 

@@ -96,6 +96,10 @@ class NativeQueue:
         """The calls that the thread pool has not counted yet."""
         return int(self.library.queued(self.server))
 
+    def computed(self) -> int:
+        """When a model last computed on the loop's thread, in nanoseconds of the clock of `perf_counter_ns`."""
+        return int(self.library.computed(self.server))
+
 
 def native_queue(settings: Settings, held: int) -> NativeQueue | None:
     """The queue of the native transport, if the settings want it; InputError if it is wanted and was not built."""
