@@ -245,11 +245,12 @@ def test_an_error_shows_whole_characters_of_a_name_that_is_no_model_s(edge):
             with pytest.raises(NotFoundError, match=f"no model '{name[:20]}.*'. This server has"):
                 client.predict(name, np.zeros((1, 1)))
     with grpc.insecure_channel(server.address) as channel:
-        ready = channel.unary_unary("/inference.GRPCInferenceService/ModelReady")
+        service = "/inference.GRPCInferenceService"
+        ready = channel.unary_unary(f"{service}/ModelReady", None, None)
         with pytest.raises(grpc.RpcError) as refused:
             ready(b"\x0a\x02\xff\xfe", timeout=60)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        metadata = channel.unary_unary("/inference.GRPCInferenceService/ModelMetadata")
+        metadata = channel.unary_unary(f"{service}/ModelMetadata", None, None)
         with pytest.raises(grpc.RpcError) as refused:
             metadata(b"", timeout=60)
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND

@@ -104,7 +104,7 @@ static int read_options(int count, char **words, options *to)
 }
 
 /* A listening socket, with its port in `port`: -1 with errno. */
-static int listening(const char *host, int *port, int nonblocking)
+static int listening(const char *host, int *port)
 {
     struct sockaddr_in six4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)*port)};
     struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)*port)};
@@ -115,7 +115,7 @@ static int listening(const char *host, int *port, int nonblocking)
     }
     struct sockaddr *address = is_four ? (struct sockaddr *)&six4 : (struct sockaddr *)&six;
     socklen_t size = is_four ? sizeof six4 : sizeof six;
-    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | (nonblocking ? SOCK_NONBLOCK : 0), 0);
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(fd, address, size) || listen(fd, SOMAXCONN) || getsockname(fd, address, &size)) {
@@ -203,10 +203,10 @@ static int serve(const options *given, edge_state *state)
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
-    int listener = listening(given->host, &port, 1);
+    int listener = listening(given->host, &port);
     if (listener < 0) return fail(given->host, strerror(errno));
     if (http_port >= 0) {
-        int http = listening(given->host, &http_port, 0);
+        int http = listening(given->host, &http_port);
         if (http < 0) return fail("--http-port", strerror(errno));
         if (edge_http_serve(http, state)) return fail("--http-port", "the thread cannot be started");
     }

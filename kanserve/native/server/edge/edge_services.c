@@ -33,6 +33,8 @@ const char *const EDGE_PATH_NAMES[EDGE_PATHS] = {
 /* Status codes of gRPC. */
 enum { OK = 0, INVALID_ARGUMENT = 3, NOT_FOUND = 5, UNIMPLEMENTED = 12, UNAVAILABLE = 14 };
 
+enum { MOST_SHOWN = 60 }; /* bytes of a caller's text in an error */
+
 static const int64_t PATIENCE = 60000000000LL;
 
 void edge_paths(kanserve_path *paths)
@@ -58,12 +60,20 @@ static int broken(char *reason, size_t size)
     return invalid(reason, size, "The message is not of the type that this call takes.");
 }
 
+/* The bytes of a text that an error shows: whole characters. */
+static int shown(const proto_field *text)
+{
+    size_t length = text->length < MOST_SHOWN ? text->length : MOST_SHOWN;
+    while (length > 0 && length < text->length && (text->data[length] & 0xc0) == 0x80) length--;
+    return (int)length;
+}
+
 /* Read the name and the version of a request, in its first two fields: OK, or the status if they are of another model.
  * The last field 3, of which there are `thirds`, goes to `third`. */
 static int check_model(const edge_state *state, const uint8_t *message, size_t length, proto_field *third, int *thirds,
                       char *reason, size_t size)
 {
-    proto_cursor cursor = {message, message + length};
+    proto_cursor cursor = {message, length ? message + length : message};
     proto_field field, name = {0}, version = {0};
     *thirds = 0;
     while (proto_next(&cursor, &field)) {
@@ -75,10 +85,10 @@ static int check_model(const edge_state *state, const uint8_t *message, size_t l
             (*thirds)++;
         }
     }
-    if (!cursor.at) return broken(reason, size);
+    if (length && !cursor.at) return broken(reason, size);
+    if (name.data && !proto_is_utf8(name.data, name.length)) return broken(reason, size);
     if (!name.data || !same(&name, state->model->name)) {
-        int shown = name.length > 60 ? 60 : (int)name.length;
-        snprintf(reason, size, "There is no model '%.*s'. This server has '%s'.", shown,
+        snprintf(reason, size, "There is no model '%.*s'. This server has '%s'.", shown(&name),
                  name.data ? (const char *)name.data : "", state->model->name);
         return NOT_FOUND;
     }
