@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any, TypeVar
 
+from kanserve.repository.source import ALL_VERSIONS
 from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.models.loader import NOT_ASKED, UNLOADED
 from kanserve.serve.settings import Settings
@@ -64,12 +65,16 @@ def summary(catalog: Catalog) -> dict[str, Any]:
 
 def announce(summary: dict[str, Any], address: str, http_address: str, processes: int = 1) -> None:
     """Log what is served, and what cannot be."""
+    served = {name for name, _ in summary["loaded"]}
     for name, version, reason in summary["reasons"]:
         if reason in (NOT_ASKED, UNLOADED):  # deliberately not loaded
             continue
+        if version == ALL_VERSIONS and name in served:  # each of those has a line of its own
+            continue
         kept = [name, version] in summary["loaded"]
-        say(f"version {version} of {name!r} is {'served as it was' if kept else 'not served'}: {reason}")
-    models = len({name for name, _ in summary["loaded"]})
+        which = f"every version of {name!r}" if version == ALL_VERSIONS else f"version {version} of {name!r}"
+        say(f"{which} is {'served as it was' if kept else 'not served'}: {reason}")
+    models = len(served)
     by = f" by {processes} processes" if processes > 1 else ""
     metrics = f", metrics at http://{http_address}/metrics" if http_address else ""
     serving = f"serving {models} model{'' if models == 1 else 's'}{by}{metrics} on {address}"
