@@ -61,6 +61,8 @@ class DriverSettings:
     """Rows, at most, on which shorter forms of a formula are compared before the best is fitted to all."""
     shorter_step: float = 0.8
     """Largest complexity of a shorter form, relative to the one before, if there is any such form."""
+    shorter_error: float = 1.02
+    """Error of a shorter form of a refuted law on few samples, relative to the law's, at most."""
     shorter_tried: int = 3
     """Shorter forms, at most, of which the first that is still shorter with its constants fitted is taken."""
 

@@ -44,8 +44,10 @@ def without_gaps(
     found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending, finisher: Finisher
 ) -> Findings:
     """The front of what was found and, where it has gaps, of shorter forms of its last formula, then of those after a
-    gap that is left."""
+    gap that is left. Where all samples refute the law that settled the search on few, a shorter form may be the law."""
     every = list(found)
+    if settled is not None and settled.refuted:
+        every += _unrefuted(settled, finisher)
     listed = pareto_front(every, settled, ended)
     done: set[ScoredFormula] = set()
     while True:
@@ -59,6 +61,21 @@ def without_gaps(
         done.add(after)
         every += _shorter_than(after, before.complexity, listed, finisher)
         listed = pareto_front(every, settled, ended)
+
+
+def _unrefuted(law: ScoredFormula, finisher: Finisher) -> list[ScoredFormula]:
+    """The longest shorter form that fits the few samples as well and that all samples do not refute, if there is one.
+
+    A law with a part too much may be the right one only in a limit, as c*(x - sin(x)/c) is for small c.
+    """
+    most = SEARCH.get().driver.shorter_error * tree_error(law.formula.tree, finisher.few)[0]
+    for tree in shorter_formulas(law.formula.tree, finisher.few, 0.0, largest=1.0):
+        if finisher.over():
+            break
+        made = finisher.finished_tree(tree, law=True) if tree_error(tree, finisher.few)[0] <= most else None
+        if made is not None and not made.refuted:
+            return [made]
+    return []
 
 
 def _unit_lines(rows: Dataset) -> list[Tree]:
@@ -78,7 +95,8 @@ def _shorter_than(one: ScoredFormula, least: float, listed: Findings, finisher: 
     """The shorter forms of a formula that may be listed too."""
     if one.complexity > SEARCH.get().driver.shorter_most_complexity:
         return
-    for tree in shorter_formulas(one.formula.tree, finisher.few, least):
+    largest = SEARCH.get().driver.shorter_step  # steps of a few per cent would fill no gap, and each costs a fit
+    for tree in shorter_formulas(one.formula.tree, finisher.few, least, largest):
         size, error = complexity(tree), tree_error(tree, finisher.held)[0]
         if all(error < other.validation for other in listed if other.complexity <= size):
             made = finisher.fitted(tree)
@@ -88,16 +106,15 @@ def _shorter_than(one: ScoredFormula, least: float, listed: Findings, finisher: 
             return
 
 
-def shorter_formulas(tree: Tree, rows: Dataset, least: float) -> Iterator[Tree]:
+def shorter_formulas(tree: Tree, rows: Dataset, least: float, largest: float) -> Iterator[Tree]:
     """Shorter and shorter forms of a formula, each fitted to the rows, for as long as their complexity is above
-    `least`."""
+    `least`; each, where there is such a form, at most `largest` times as complex as the one before."""
     settings = SEARCH.get().driver
     few = rows.sample(settings.shorter_rows, 0)
     own = complexity(tree)
     while True:
         forms = [form for form in _shorter(tree, few, own) if form.size > least and math.isfinite(form.error)]
-        # Steps of a few per cent would fill no gap, and each costs a fit.
-        large = [form for form in forms if form.size <= settings.shorter_step * own] or forms
+        large = [form for form in forms if form.size <= largest * own] or forms
         for form in sorted(large, key=lambda form: (form.error, form.size))[: settings.shorter_tried]:
             made = _fitted(form, rows)
             size = math.inf if made is None else complexity(made)
@@ -130,11 +147,11 @@ def _shorter(tree: Tree, rows: Dataset, own: float) -> Iterator[_Shorter]:
             error, least = root_mean_square(y - values), root_mean_square(y - factor * values)
         if _has_factor(form):
             yield _Shorter(form, size, least, simple)
-        elif least >= SEARCH.get().driver.gap_error_ratio * error:
-            yield _Shorter(form, size, error, simple)
-        elif size + 2.0 < own:
+        elif size + 2.0 < own and least < SEARCH.get().driver.gap_error_ratio * error:
             last = len(form)
             yield _Shorter((*form, ("const", factor), ("mul", last - 1, last)), size + 2.0, least, False)
+        else:
+            yield _Shorter(form, size, error, simple)
 
 
 def _has_factor(tree: Tree) -> bool:

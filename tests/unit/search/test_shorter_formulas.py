@@ -15,7 +15,7 @@ from kanserve.search.driver.baselines import baselines
 from kanserve.search.driver.pareto_front import front, pareto_front
 from kanserve.search.driver.postprocess import Finisher, tree_error
 from kanserve.search.driver.preprocess import prepared
-from kanserve.search.driver.shorter_formulas import shorter_formulas
+from kanserve.search.driver.shorter_formulas import shorter_formulas, without_gaps
 from kanserve.search.trees.trees import text
 
 GENERATOR = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def law(formula):
 @pytest.mark.parametrize("formula", [SUM, "a*exp(-b/c)", "(a + 2*b)/(c^2 + 1)", "a^3/(exp(a/b) - 1)"])
 def test_shorter_forms_of_a_law_are_shorter_and_shorter_and_fitted(formula):
     tree, rows = law(formula)
-    found = list(shorter_formulas(tree, rows, 1.0))
+    found = list(shorter_formulas(tree, rows, 1.0, 0.8))
     sizes = [complexity(one) for one in (tree, *found)]
     assert found and all(after < before for before, after in pairwise(sizes)) and sizes[-1] > 1
     for one in found:
@@ -47,15 +47,15 @@ def test_shorter_forms_of_a_law_are_shorter_and_shorter_and_fitted(formula):
 
 def test_the_terms_that_the_rows_need_least_are_left_out_first():
     tree, rows = law("5*exp(-a) + 3*b^2 + 0.1*sin(c) + 1")
-    shorter = next(shorter_formulas(tree, rows, 1.0))
+    shorter = next(shorter_formulas(tree, rows, 1.0, 0.8))
     assert {step[1] for step in shorter if step[0] == "var"} == {0, 1}
     assert tree_error(shorter, rows)[0] < 0.1 * np.std(0.1 * np.sin(C)) + 0.1  # a term of that size is gone, no more
 
 
 def test_no_form_is_shorter_than_asked_for():
     tree, rows = law(SUM)
-    assert all(complexity(one) > 8 for one in shorter_formulas(tree, rows, 8.0))
-    assert list(shorter_formulas(*law("a*b"), 3.0)) == []
+    assert all(complexity(one) > 8 for one in shorter_formulas(tree, rows, 8.0, 0.8))
+    assert list(shorter_formulas(*law("a*b"), 3.0, 0.8)) == []
 
 
 @dataclass(frozen=True)
@@ -109,3 +109,16 @@ def test_a_simpler_formula_that_is_no_worse_than_the_law_is_the_law():
     assert best is short and not short.refuted
     wrong = finisher.fitted(law("3*a")[0])
     assert wrong is not None and pareto_front([wrong, short], short).best is short
+
+
+@pytest.mark.slow
+def test_a_law_that_many_samples_refute_becomes_the_shorter_one_that_it_nearly_is():
+    x = GENERATOR.uniform(1, 3, (200_000, 3))
+    y = x[:, 0] * np.sin(2 * x[:, 1]) + x[:, 2] ** 2
+    rows = Dataset(x, y + 0.026 * GENERATOR.normal(size=len(y)), ("a", "b", "c"))
+    learn, held = rows.split(0.2, 0)
+    finisher = Finisher(learn, held, learn.sample(1000, 0), None, np.inf)
+    long = finisher.fitted(law("c^2 - 0.02*a*(b - 50*sin(2.005*b) - 1.86)")[0])
+    assert long is not None and long.refuted
+    found = without_gaps([long], long, "settled", finisher)
+    assert found.best.formula.text == "c^2 + a*sin(2*b)" and found.status == "within noise"
