@@ -122,7 +122,8 @@ int inflate_begin(stream *of)
     one->state.next_in = (Bytef *)buffer_begin(&one->packed);
     call_reserve(of, &one->plain);
     of->inflating = one;
-    if (owner->server->inflated < SLICE) owner->server->inflated += steps(one, &result);
+    kanserve_server *server = owner->server;
+    if (!server->waiting[WAIT_INFLATING].first && server->inflated < SLICE) server->inflated += steps(one, &result);
     if (result == UNFINISHED) {
         if (!owner->inflations) waiting_add(owner, WAIT_INFLATING);
         add_last(one);

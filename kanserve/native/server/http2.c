@@ -315,7 +315,8 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
         nghttp2_session_consume_stream(session, id, length);
     if (!one || one->finished) return 0;
     /* The message may be read where it lies only if the stream ends before the next read. */
-    if (flags & NGHTTP2_FLAG_END_STREAM && !one->call && one->prefix_length == 0 && length >= 5) one->view = bytes;
+    if (flags & NGHTTP2_FLAG_END_STREAM && !one->call && !one->inflating && one->prefix_length == 0 && length >= 5)
+        one->view = bytes;
     call_data(one, bytes, length);
     connection *owner = data;
     if (one->view) owner->viewing = one;

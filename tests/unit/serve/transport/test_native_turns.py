@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from tests.support.http2_peer import DATA, END_STREAM, LARGEST_FRAME, RST_STREAM, Peer
+from tests.support.http2_peer import DATA, END_STREAM, LARGEST_FRAME, RST_STREAM, Peer, frame
 from tests.support.loop_server import ECHO, STREAM, LoopServer
 from tests.support.protocol_calls import DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNIMPLEMENTED, WRAPPED
 from tests.support.server_process import until
@@ -194,3 +194,16 @@ def test_calls_that_take_many_turns_are_all_answered(count):
         answers = [peer.answer(stream).messages for stream in streams]
         assert answers == [[struct.pack(">H", number)] for number in range(count)]
         server.wait_idle_of(peer)
+
+
+def test_what_follows_a_message_that_is_being_decompressed_is_refused_and_leaves_nothing():
+    slow = b"\x78\x9c" + b"\0\0\0\xff\xff" * 40_000 + zlib.compress(b"x")[2:]  # empty blocks
+    with LoopServer() as server, Peer(server.address) as peer:
+        peer.round_trip()
+        stream = peer.call(ECHO, grpc_encoding="deflate")
+        whole = struct.pack(">BI", 1, len(slow)) + slow
+        frames = [frame(DATA, 0, stream, whole[at : at + LARGEST_FRAME]) for at in range(0, len(whole), LARGEST_FRAME)]
+        peer.send(b"".join(frames) + frame(DATA, END_STREAM, stream, struct.pack(">BI", 0, 1) + b"x"))
+        assert peer.answer(stream).status == UNIMPLEMENTED
+        peer.round_trip()
+        assert server.held == 0
