@@ -3,9 +3,13 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "infer_parameters.h"
 #include "protobuf.h"
 
-enum { MOST_NAMED = 100 }; /* rows outside the training range */
+enum {
+    MOST_NAMED = 100,         /* rows outside the training range */
+    MOST_DESCRIPTION = 65536, /* bytes of a message without its numbers, as in message_limits.py */
+};
 
 static const char *const OUTPUT_NAMES[OUTPUT_KINDS] = {"y", "probabilities", "label"};
 
@@ -59,11 +63,14 @@ static int read_input(proto_field *message, input_tensor *input)
         case 3:
             if (input->shapes || !read_shape(&field, input)) return 0;
             break;
+        case 4:
+            if (!parameter_is_ignored(&field, PARAMETERS_OF_INPUT)) return 0;
+            break;
         case 5:
             if (contents.data) return 0;
             contents = field;
             break;
-        default: return 0; /* parameters, such as those of shared memory, and unknown fields */
+        default: return 0;
         }
     }
     if (!cursor.at || names != 1 || types != 1 || input->shapes != 1) return 0;
@@ -76,7 +83,9 @@ static int read_output(proto_field *message, infer_request *request)
     proto_field field;
     int wanted = -1;
     while (proto_next(&cursor, &field)) {
-        if (field.number != 1 || field.type != WIRE_BYTES || wanted >= 0) return 0;
+        if (field.type != WIRE_BYTES) return 0;
+        if (field.number == 2 && parameter_is_ignored(&field, PARAMETERS_OF_OUTPUT)) continue;
+        if (field.number != 1 || wanted >= 0) return 0;
         for (int kind = 0; kind < OUTPUT_KINDS; kind++)
             if (is(&field, OUTPUT_NAMES[kind])) wanted = kind;
         if (wanted < 0) return 0;
@@ -111,6 +120,9 @@ int infer_read(const model_table *table, const uint8_t *message, size_t length, 
             request->id = field.data;
             request->id_length = field.length;
             break;
+        case 4:
+            if (!parameter_is_ignored(&field, NULL)) return 0;
+            break;
         case 5:
             if (inputs++ || !read_input(&field, &input)) return 0;
             break;
@@ -137,6 +149,7 @@ int infer_read(const model_table *table, const uint8_t *message, size_t length, 
     uint64_t size = input.single ? sizeof(float) : sizeof(double);
     if (input.shape[1] != (uint64_t)model->inputs || input.shape[0] == 0 || input.shape[0] > (uint64_t)model->max_rows)
         return 0;
+    if (length - input.length > MOST_DESCRIPTION) return 0;
     if (input.length != input.shape[0] * input.shape[1] * size) return 0;
     if (request->output_count == 0) {
         int known = model->classes ? OUTPUT_KINDS : 1;

@@ -1,7 +1,8 @@
 /* ModelInfer of the Open Inference Protocol: from a message to rows, and from predictions to a message.
  *
- * It reads the usual requests, which are nearly all: one input "x" of FP64 or FP32, raw or typed, and outputs by name.
- * What is wrong or unusual is left to the general path, which has the texts of the errors. Pure: no input or output. */
+ * It reads the usual requests, which are nearly all: one input "x" of FP64 or FP32, raw or typed, outputs by name, and
+ * parameters that change nothing, such as binary_data_size. What is wrong or unusual is left to the general path, which
+ * has the texts of the errors. Pure: no input or output. */
 
 #ifndef KANSERVE_INFER_H
 #define KANSERVE_INFER_H

@@ -30,6 +30,7 @@ from kanserve.serve.settings import Settings
 from kanserve.serve.transport import native_library
 from tests.support import kans, keys, serving
 from tests.support.programs import skip
+from tests.support.request_parameters import IGNORED, REFUSED, request
 from tests.support.server_process import until
 
 FLAGS = ("-std=c11", "-O2", "-ffp-contract=off", "-ffunction-sections", "-fdata-sections")
@@ -153,6 +154,22 @@ def test_what_is_wrong_is_told_with_the_code_of_the_server_in_python(edge):
         with pytest.raises(grpc.RpcError) as refused:
             load(pb.RepositoryModelLoadRequest(model_name=name), timeout=60)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_parameters_count_as_for_the_server_in_python(edge):
+    name, server = edge
+    kan, x = MODELS[name](), rows(name)[:1]
+    with grpc.insecure_channel(server.address) as channel:
+        infer = wire.stub(channel).ModelInfer
+        for raw in (True, False):
+            for parameters in IGNORED.values():
+                answer = infer(request(name, x, raw, parameters), timeout=60)
+                y = np.frombuffer(answer.raw_output_contents[0]) if raw else answer.outputs[0].contents.fp64_contents
+                np.testing.assert_allclose(y, evaluate(kan, x)[0], rtol=1e-9, atol=1e-9)
+            for parameters in REFUSED.values():
+                with pytest.raises(grpc.RpcError, match="without shared memory and classification") as refused:
+                    infer(request(name, x, raw, parameters), timeout=60)
+                assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_triton_s_client_finds_what_it_asks_for(edge):
@@ -349,14 +366,3 @@ def test_the_command_writes_the_folder_and_takes_no_other_option(kanserve, tmp_p
     assert kanserve(*arguments)[0] != 0  # it is there already
     code, _, error = kanserve(*arguments[:-1], str(tmp_path / "other"), "--gradient")
     assert code != 0 and "no other option" in error
-
-
-def test_the_readme_s_line_is_the_one_that_builds(tmp_path):
-    files = dict(edge_server(kans.symbolic(), "law"))
-    for path, data in files.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_bytes(data)
-    command = re.findall(r"^    (cc .*\\\n.*)$", files["README.md"].decode(), re.MULTILINE)[0]
-    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert subprocess.run([tmp_path / "law", "--check"], timeout=60).returncode == 0

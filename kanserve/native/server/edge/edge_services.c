@@ -198,8 +198,8 @@ static int refuse_inference(const edge_state *state, const uint8_t *message, siz
     int status = check_model(state, message, length, &third, &thirds, reason, size);
     if (status) return status;
     snprintf(reason, size,
-             "The request must have one input 'x', FP64 or FP32, raw or typed, of shape [rows, %d] with 1 to %lld rows, no "
-             "parameters, and outputs among %s.",
+             "The request must have one input 'x', FP64 or FP32, raw or typed, of shape [rows, %d] with 1 to %lld rows, and "
+             "outputs among %s, without shared memory and classification.",
              model->inputs, (long long)model->max_rows, model->classes ? "'y', 'probabilities', 'label'" : "'y'");
     return INVALID_ARGUMENT;
 }
