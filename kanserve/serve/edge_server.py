@@ -249,9 +249,15 @@ Debian's packages `gcc`, `libnghttp2-dev` and `zlib1g-dev`, then one line:
     cc -std=c11 -O2 -ffp-contract=off -ffunction-sections -fdata-sections *.c -static -s -Wl,--gc-sections \\
         -lnghttp2 -lz -lm -pthread -o @name@
 
-or `cmake -B build && cmake --build build`. With TLS (`libssl-dev`) add `-DKANSERVE_TLS -I. tls/*.c` before `-static`
-and `-lssl -lcrypto` before `-lz`. For another processor take its compiler, such as `aarch64-linux-gnu-gcc`, and its
-libraries. Without `-static` the binary takes the system's libraries.
+or `cmake -B build && cmake --build build`. With TLS, Debian's packages `libssl-dev`, `libzstd-dev` and `pkg-config`
+too, and
+
+    cc -std=c11 -O2 -ffp-contract=off -ffunction-sections -fdata-sections -DKANSERVE_TLS -I. *.c tls/*.c -static -s \\
+        -Wl,--gc-sections -lnghttp2 $(pkg-config --static --libs openssl) -lz -lm -pthread -o @name@
+
+or `cmake -B build -DKANSERVE_TLS=ON && cmake --build build`. For another processor take its compiler, such as
+`aarch64-linux-gnu-gcc`, and its libraries. Without `-static` (`-DKANSERVE_STATIC=OFF`) the binary takes the system's
+libraries.
 
 ## Run
 
@@ -288,7 +294,14 @@ endif()
 if(KANSERVE_TLS)
   target_compile_definitions(@name@ PRIVATE KANSERVE_TLS)
   target_sources(@name@ PRIVATE tls/tls_context.c)
-  target_link_libraries(@name@ PRIVATE ssl crypto)
+  # OpenSSL may be built with compression: pkg-config tells what a static link then needs besides.
+  find_package(PkgConfig REQUIRED)
+  pkg_check_modules(OPENSSL REQUIRED openssl)
+  if(KANSERVE_STATIC)
+    target_link_libraries(@name@ PRIVATE ${OPENSSL_STATIC_LDFLAGS})
+  else()
+    target_link_libraries(@name@ PRIVATE ${OPENSSL_LDFLAGS})
+  endif()
 endif()
 find_package(Threads REQUIRED)
 target_link_libraries(@name@ PRIVATE nghttp2 z m Threads::Threads)
