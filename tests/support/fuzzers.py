@@ -23,6 +23,8 @@ from kanserve.v1 import formula_pb2
 from kanserve_exporters import c_source
 from tests.support import kans
 from tests.support.paths import ROOT
+from tests.support.request_parameters import IGNORED, REFUSED
+from tests.support.request_parameters import request as request_with_parameters
 
 FUZZERS = ("connection", "infer", "http", "network")
 FOLDER = ROOT / "tests" / "fuzz"
@@ -117,6 +119,8 @@ def _messages() -> Iterator[bytes]:
                 for name in ("y", "probabilities", "label") if model == "iris" else ("y",):
                     request.outputs.add(name=name)
                 yield request.SerializeToString()
+    for given in (*IGNORED.values(), *REFUSED.values()):
+        yield request_with_parameters("raw", np.zeros((1, 2)), True, given).SerializeToString()
 
 
 def _requests() -> Iterator[bytes]:
