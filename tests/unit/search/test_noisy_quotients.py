@@ -140,7 +140,7 @@ def test_a_polynomial_is_not_taken_for_a_quotient_with_a_common_factor():
     """Left out one by one, the terms of (x + y)(1 - a*x)/(1 - a*x) do not become those of x + y."""
     for seed in range(6):
         generator = np.random.default_rng(seed)
-        x = np.stack([generator.uniform(*ends, 600) for ends in ((3, 5), (0, 2.5), (0.2, 1))], axis=1)
+        x = generator.uniform((3, 0, 0.2), (5, 2.5, 1), (600, 3))
         law = (x[:, 0] - x[:, 1]) * (x[:, 1] + x[:, 2]) / 2
         y = law + 0.13 * law.std() * generator.normal(size=600)
         found = noisy_quotients(x, y, law)[0]

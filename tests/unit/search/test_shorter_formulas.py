@@ -55,7 +55,8 @@ def test_the_terms_that_the_rows_need_least_are_left_out_first():
 def test_no_form_is_shorter_than_asked_for():
     tree, rows = law(SUM)
     assert all(complexity(one) > 8 for one in shorter_formulas(tree, rows, 8.0, 0.8))
-    assert list(shorter_formulas(*law("a*b"), 3.0, 0.8)) == []
+    tree, rows = law("a*b")
+    assert list(shorter_formulas(tree, rows, 3.0, 0.8)) == []
 
 
 @dataclass(frozen=True)
