@@ -40,6 +40,16 @@ GOALS = {"polars expression": 5e6, "DuckDB function": 3e6}  # rows per CPU secon
 AGREE = 1e-12  # of the largest output
 GROWTH = 1.25  # of memory, from a file to one that is four times as large
 
+# Runs a command and prints its CPU seconds and KiB of memory. In a small process of its own: the memory of a process
+# counts that of the one which starts it.
+_MEASURED = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+sys.exit(code)
+"""
+
 
 @dataclass(frozen=True)
 class FileRun:
@@ -148,23 +158,23 @@ def score_file(folder: Path, rows: int) -> FileRun:
         publish(model, "batch", artifact())
     source, out = folder / "rows.parquet", folder / "out.parquet"
     names = [variable.name for variable in kan.inputs]
-    with pyarrow.parquet.ParquetWriter(source, pa.schema([(name, pa.float64()) for name in names])) as writer:
+    schema = pa.schema([(name, pa.float64()) for name in names])
+    with pyarrow.parquet.ParquetWriter(source, schema, use_dictionary=False) as writer:
         for start in range(0, rows, ROWS):
             x = sample(kan, min(ROWS, rows - start), seed=start)
             writer.write_table(pa.table({name: x[:, i].copy() for i, name in enumerate(names)}))
-    command = [sys.executable, "-m", "kanserve", "score", str(source), "--model", str(model), "--out", str(out), "-qf"]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(running.pid, 0)
-    running.returncode = os.waitstatus_to_exitcode(status)
-    if running.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {running.returncode}")
+    words = ["-m", "kanserve", "score", str(source), "--model", str(model), "--out", str(out), "-qf", "--json"]
+    done = subprocess.run([sys.executable, "-c", _MEASURED, sys.executable, *words], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"kanserve {' '.join(words[2:])} ended with {done.returncode}: {done.stderr}")
+    seconds, memory = (float(word) for word in done.stdout.splitlines()[-1].split())
     written = pyarrow.parquet.ParquetFile(out)
     first = next(written.iter_batches(SAMPLE))["y"].to_numpy()
     x = sample(kan, min(ROWS, rows), seed=0)[: len(first)]
     wanted = evaluate(kan, x)[:, 0]
     if written.metadata.num_rows != rows or np.abs(first - wanted).max() > AGREE * np.abs(wanted).max():
         raise SystemExit("kanserve score did not write what the network gives.")
-    return FileRun(rows, source.stat().st_size, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+    return FileRun(rows, source.stat().st_size, seconds, int(memory) * 1024)
 
 
 def report(rates: Mapping[str, float], wrong: Mapping[str, float], files: tuple[FileRun, FileRun, FileRun]) -> str:

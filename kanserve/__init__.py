@@ -12,7 +12,7 @@ Importing this package is fast: each name below is imported when it is first use
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kanserve import _renamed
+from kanserve.network import renamed_names
 
 if TYPE_CHECKING:
     from kanserve.analysis import interactions as interactions
@@ -99,15 +99,15 @@ _HOMES = {
     "train": ("create", "fit", "score"),
     "train.torch.torch_export": ("from_torch", "to_torch"),
 }
-_renamed.install()
+renamed_names.install()
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _renamed.NAMES:
-        return __getattr__(_renamed.new_name(name))
+    if name in renamed_names.NAMES:
+        return __getattr__(renamed_names.new_name(name))
     if name not in _HOME_OF:
         raise AttributeError(f"module 'kanserve' has no attribute {name!r}")
     value = getattr(import_module(f"kanserve.{_HOME_OF[name]}"), name)

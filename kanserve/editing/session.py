@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kanserve._renamed import renamed_keyword
 from kanserve.data.dataset import Dataset, dataset
 from kanserve.editing import html_page, session_storage, snapshot, steps
 from kanserve.editing.edge_fits import closest, points, require_alive
@@ -20,6 +19,7 @@ from kanserve.editing.suggestions import Suggestion, suggestions
 from kanserve.errors import FormatError, InputError, KanserveError
 from kanserve.network.edge_names import edge_names, place_of
 from kanserve.network.kan import Kan, Symbolic
+from kanserve.network.renamed_names import renamed_keyword
 from kanserve.plot import plot_edge
 from kanserve.simplification.edge_candidates import LIBRARY
 

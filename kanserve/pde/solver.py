@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve._renamed import one_event, renamed_keyword
 from kanserve.errors import NetworkError, TrainingError
 from kanserve.network.kan import Base, Kan, Variable
+from kanserve.network.renamed_names import one_event, renamed_keyword
 from kanserve.network.splines import uniform_knots
 from kanserve.pde.residual_problem import ResidualProblem, problem
 from kanserve.pde.residuals import Residual, checked

@@ -182,10 +182,13 @@ def load_model(
     >>> model.formulas[0].text
     '2*x + 1'
     """
-    return LoadedModel(_read(path, name, version, trusted), backend, threads)
+    return LoadedModel(read_artifact(path, name, version, trusted), backend, threads)
 
 
-def _read(path: str | os.PathLike[str], name: str | None, version: int | None, trusted: Verifier | None) -> Artifact:
+def read_artifact(
+    path: str | os.PathLike[str], name: str | None = None, version: int | None = None, trusted: Verifier | None = None
+) -> Artifact:
+    """The verified files of a published model, which `load_model` loads; errors as there."""
     if not repository.is_remote(path):
         place = local.path(path)
         if place.is_file():

@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve._renamed import warn_renamed
 from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError
 from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan, Layer
+from kanserve.network.renamed_names import warn_renamed
 from kanserve.simplification.activations import answers, values
 from kanserve.simplification.leave_one_out import loo_factor
 from kanserve.simplification.simplification_settings import SIMPLIFICATION

@@ -9,12 +9,12 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve._renamed import renamed_keyword
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, past, some
 from kanserve.data.frames import is_frame
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
+from kanserve.network.renamed_names import renamed_keyword
 from kanserve.train.common.argument_checks import grid_sequence, increasing, not_negative, whole
 from kanserve.train.common.checkpoints import Checkpoint, begun_or_begin, fingerprint
 from kanserve.train.common.creation import create

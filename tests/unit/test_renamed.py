@@ -12,8 +12,8 @@ import pytest
 
 import kanserve
 from kanserve import pde
-from kanserve._renamed import NAMES, RENAMED
 from kanserve.network.kan import equal
+from kanserve.network.renamed_names import NAMES, RENAMED
 from tests.support.kans import mixed
 
 

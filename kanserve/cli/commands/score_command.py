@@ -1,27 +1,94 @@
-"""kanserve score: how good a network is on held-out samples."""
+"""kanserve score: how good a network is on held-out samples; or a model's answers for a file of any size."""
 
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import Json, KanFile, Target
-from kanserve.cli.terminal import listed, show, warn
+from kanserve.cli.commands.flag_types import Force, Json, Quiet, Target
+from kanserve.cli.terminal import free, listed, show, warn, write_whole
+from kanserve.errors import InputError
+
+if TYPE_CHECKING:
+    from kanserve.batch import BatchPredictor, FilePredictions
 
 
 def score_network(
-    kan_file: KanFile,
-    table: Annotated[Path, typer.Argument(help="Samples with their answers, a CSV or Parquet file with a header.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[KAN_FILE] TABLE",
+            help="A network (.safetensors) and samples with their answers, a CSV or Parquet file with a header. With "
+            "--model only the file to predict.",
+        ),
+    ],
     target: Target = None,
     as_json: Json = False,
+    # A str, because a Path would turn s3://bucket into s3:/bucket.
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Predict the file with this model, a folder or a URL.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="With --model: a .parquet or CSV file; default: standard output.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="With --model: a column of the file to keep; repeat for several.")
+    ] = None,
+    keep_all: Annotated[bool, typer.Option("--keep-all", help="With --model: keep all columns of the file.")] = False,
+    outside: Annotated[
+        bool, typer.Option("--outside", help="With --model: a column that says which rows are outside the range.")
+    ] = False,
+    gradient: Annotated[
+        bool, typer.Option("--gradient", help="With --model: columns of the outputs' derivatives by the inputs.")
+    ] = False,
+    prefix: Annotated[str, typer.Option(help="With --model: what the names of the new columns begin with.")] = "",
+    force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score a network on samples that it was not trained on: R² and RMSE of each output, or accuracy and cross-entropy.
+
+    With --model: predict a CSV or Parquet file of any size in constant memory with a published model. --out gets its
+    name when it is complete.
 
     Samples outside the range of the training data are counted on standard error.
 
     Example: kanserve score simple.safetensors held_out.csv
+
+    Example: kanserve score rows.parquet --model models/houses --out prices.parquet
     """
+    if model is None:
+        given = {
+            "--out": out,
+            "--keep": keep,
+            "--keep-all": keep_all,
+            "--outside": outside,
+            "--gradient": gradient,
+            "--prefix": prefix,
+        }
+        if wrong := [name for name, value in given.items() if value]:
+            raise InputError(f"{wrong[0]} needs --model, the model that predicts the file.")
+        if len(files) != 2:
+            raise InputError(f"Give a network and a table, or a table and --model; got {len(files)} files.")
+        _score(files[0], files[1], target, as_json)
+        return
+    if len(files) != 1:
+        raise InputError(f"With --model, give one file to predict; got {len(files)}.")
+    if target:
+        raise InputError("--target is for scoring a network; with --model nothing is compared.")
+    if as_json and out is None:
+        raise InputError("--json needs --out: without it the rows go to standard output.")
+    from kanserve.batch import BatchPredictor
+
+    columns: bool | Sequence[str] = True if keep_all else keep or False
+    predictor = BatchPredictor(model, outside=outside, gradient=gradient, keep=columns, prefix=prefix)
+    _predict(predictor, files[0], out, force=force, quiet=quiet, as_json=as_json)
+
+
+def _score(kan_file: Path, table: Path, target: list[str] | None, as_json: bool) -> None:
     from kanserve import train
     from kanserve.network import serialization
     from kanserve.network.training_range import outside
@@ -42,3 +109,41 @@ def score_network(
         show({"rows": len(data), "outputs": outputs}, True)
     else:
         listed(outputs, False)
+
+
+def _predict(
+    predictor: "BatchPredictor", table: Path, out: Path | None, *, force: bool, quiet: bool, as_json: bool
+) -> None:
+    from kanserve.batch import predict_file
+
+    assert predictor.schema  # an error of the model or its columns comes before one of the file
+    if out is None:
+        with _progress(quiet) as report:
+            found = predict_file(predictor, table, sys.stdout.buffer, report=report)
+        sys.stdout.flush()
+    else:
+        free(out, force, reads=[table])
+        results: list[FilePredictions] = []
+        with _progress(quiet) as report:
+            write_whole(out, lambda part: results.append(predict_file(predictor, table, part, report=report)))
+        (found,) = results
+        facts = {"file": str(out), "rows": found.rows, "outside": found.outside, "not finite": found.not_finite}
+        show(facts, as_json)
+    if found.outside:
+        warn(f"{found.outside} of {found.rows} rows are outside the range of the training data")
+
+
+@contextmanager
+def _progress(quiet: bool) -> "Iterator[Callable[[float, FilePredictions], None] | None]":
+    """What `predict_file` reports to: a bar on standard error, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.fields[rows]:,} rows"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0, rows=0)
+        yield lambda share, found: bar.update(task, completed=share, rows=found.rows)

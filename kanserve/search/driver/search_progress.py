@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kanserve._renamed import warn_renamed
 from kanserve.data.row_weights import deviation
 from kanserve.errors import FormulaError
 from kanserve.formula import formulas
 from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.kan import Variable
+from kanserve.network.renamed_names import warn_renamed
 from kanserve.search.driver.constraints import Constraints
 from kanserve.search.driver.preprocess import Prepared
 from kanserve.search.fit.problem import Search, SearchProblem

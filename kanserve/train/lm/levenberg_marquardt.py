@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve import native
-from kanserve._renamed import one_event
 from kanserve.data.dataset import scaled
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import own_functions
+from kanserve.network.renamed_names import one_event
 from kanserve.train.common.argument_checks import not_negative, whole
 from kanserve.train.common.events import Event, Report
 from kanserve.train.common.training_settings import TRAINING
