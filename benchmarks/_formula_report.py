@@ -21,7 +21,8 @@ Key = tuple[str, int, str]
 @dataclass(frozen=True)
 class Result:
     """One formula for one law and seed. Relative errors: `error` in the wider box, `inside` the ranges, and `read` of
-    the text read back; infinite if not finite. `form`: whether it is right except for its constants."""
+    the text read back; infinite if not finite. `form`: whether it is right except for its constants. `status`: what the
+    search says of it."""
 
     law: str
     seed: int
@@ -32,6 +33,7 @@ class Result:
     inside: float = math.inf
     read: float = math.inf
     form: bool | None = None
+    status: str = ""
 
     @property
     def key(self) -> Key:
@@ -45,6 +47,11 @@ class Result:
     def right(self) -> bool:
         """Whether the form is right."""
         return self.exact or bool(self.form)
+
+    @property
+    def wrongly_believed(self) -> bool:
+        """Whether the search says of a wrong form that it is the law, or differs from it by noise only."""
+        return not self.right and self.status in ("exact", "within noise")
 
     def __str__(self) -> str:
         return f"{self.law} {self.seed} {self.method}: {self.error:.1e} in {self.seconds:.2f} s: {self.text}"
@@ -63,6 +70,7 @@ def report(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], results:
         _methods(chosen),
         "",
         *_goals(setting, laws, seeds, ours),
+        _believed(ours),
     ]
     misses = [result for result in ours if not result.exact]
     if misses:
@@ -155,6 +163,11 @@ def _goals(setting: Setting, laws: Sequence[Law], seeds: Sequence[int], ours: Se
         ]
     whole = [name for name, results in found.items() if results and all(result.exact for result in results)]
     return [f"exact in two seeds of three: {len(exact)} of {len(laws)}; in every seed: {len(whole)}"]
+
+
+def _believed(ours: Sequence[Result]) -> str:
+    wrong = [f"{result.law} {result.seed}" for result in ours if result.wrongly_believed]
+    return goal(not wrong, "no wrong form is called exact or within noise", wrong)
 
 
 def _misses(laws: Sequence[Law], misses: Sequence[Result]) -> str:

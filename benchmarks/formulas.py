@@ -162,6 +162,7 @@ def _ours(plan: Plan, law: Law, seed: int) -> Result:
         inside=relative_error(law, by_tree(formula), fresh.x),
         read=relative_error(law, by_text(formula, law.inputs), wide),
         form=_same_form(law, formula, fresh) if plan.setting.noise or plan.setting.outliers else None,
+        status=found.status,
     )
 
 
