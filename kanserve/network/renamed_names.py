@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,13 +99,14 @@ def one_event(report: Callable[..., None], parts: Callable[[Any], tuple[Any, ...
         return lambda event: report(*parts(event))
 
 
-class _Renamed(MetaPathFinder, Loader):
-    """Imports the module of the new name for the old one."""
+class _Renamed:
+    """A finder and loader: imports the module of the new name for the old one. Without the base classes of
+    importlib.abc, whose import takes as long as the rest of `import kanserve`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return ModuleSpec(fullname, self) if fullname in RENAMED else None
+        return ModuleSpec(fullname, cast("Loader", self)) if fullname in RENAMED else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         new = RENAMED[spec.name]

@@ -45,7 +45,12 @@ def scale(y: Array) -> Array:
     """
     size = np.where(np.isfinite(y), np.abs(y), 0.0)
     fine = size[np.isfinite(y).all(axis=1)]
-    return np.maximum(size, np.median(fine, axis=0) if len(fine) else 0.0)
+    if not len(fine):
+        return size
+    # As np.median, which would import numpy.ma: a server that loads a model would start 10 ms later.
+    fine = np.sort(fine, axis=0)
+    median: Array = (fine[(len(fine) - 1) // 2] + fine[len(fine) // 2]) / 2
+    return np.maximum(size, median)
 
 
 def rounding(kan: Kan, x: Array, precision: Precision) -> Array:

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -75,6 +74,8 @@ def handed_over(found: Settings) -> int:
     try:
         number = os.memfd_create("settings", 0)
     except (AttributeError, OSError):  # not Linux, or forbidden
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             number = os.dup(file.fileno())
     os.write(number, text)

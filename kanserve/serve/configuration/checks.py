@@ -1,6 +1,5 @@
 """Checks of settings that are each valid: whether they are consistent, and whether the files that they name exist."""
 
-import hashlib
 import os
 import re
 import stat
@@ -159,7 +158,9 @@ def _digest(path: str) -> str:
             token = file.readline().strip()
     except OSError:
         return ""  # `_readable` reports it
-    return hashlib.sha256(token).hexdigest() if token else ""
+    from hashlib import sha256  # it loads OpenSSL, which takes 10 ms
+
+    return sha256(token).hexdigest() if token else ""
 
 
 def _name(name: str, where: str) -> Iterator[str]:

@@ -10,7 +10,6 @@ variables that Kubernetes makes for a service called kanserve are ignored.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
@@ -118,6 +117,8 @@ def _variable(name: str) -> str:
 def _file(path: str, wrong: list[str]) -> _Source:
     if not path:
         return _Source("no file", {})
+    import tomllib
+
     try:
         with open(path, "rb") as opened:
             return _Source(path, tomllib.load(opened))
