@@ -259,6 +259,7 @@ check-protos: $(INSTALLED)
 check-deploy: $(INSTALLED)
 	hadolint deploy/Dockerfile
 	deploy/check
+	python -m tests.support.manifests
 
 check-constraints: $(INSTALLED)
 	python .ci/constraints.py --check

@@ -45,7 +45,7 @@ def test_the_image_is_asked_for_its_health_where_it_serves_it():
     text = (DEPLOY / "Dockerfile").read_text()
     (command,) = re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)
     repository, *arguments = json.loads(command)
-    settings = read([".", *arguments], {})
+    settings = read([".", *arguments], dict(re.findall(r"(KANSERVE_\w+)=(\S+)", text)))
     assert repository == "/models" and settings.host == "0.0.0.0"
     assert f"HTTPConnection('127.0.0.1', {settings.http_port}, timeout=4)" in text
     assert f"EXPOSE {settings.port} {settings.http_port}" in text

@@ -48,12 +48,14 @@ MEANINGLESS = (
 
 @dataclass(frozen=True)
 class Given:
-    """The values of the flags, texts and booleans; `names` are the flags as they were written."""
+    """The values of the flags, texts and booleans; `names` are the flags as they were written; `as_kserve`: some have
+    underscores, which only KServe writes."""
 
     values: Mapping[str, Any]
     names: Mapping[str, str]
     warnings: tuple[str, ...]
     wrong: tuple[str, ...]
+    as_kserve: bool = False
 
 
 def flag(name: str) -> str:
@@ -75,7 +77,8 @@ def parse(arguments: Sequence[str]) -> Given:
             values[name], names[name] = value, flag(alias)
     for name, value in values.items():
         values[name] = ",".join(value) if isinstance(value, list) else value
-    return Given(values, names, tuple(warnings), tuple(_unknown(unknown)))
+    as_kserve = any(_dashed(argument) != argument for argument in arguments)
+    return Given(values, names, tuple(warnings), tuple(_unknown(unknown)), as_kserve)
 
 
 def text() -> str:

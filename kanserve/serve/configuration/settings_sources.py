@@ -5,8 +5,8 @@ key unix_socket of the TOML file that --config or KANSERVE_CONFIG names. Lists a
 have TOML arrays. Only the file has [models.NAME] and [[access]].
 
 A misspelt name is an error, so that no server runs without a limit that was meant for it. Exceptions serve
-orchestrators: KServe's flags are accepted by their own names, those without a meaning here with a warning, and the
-variables that Kubernetes makes for a service called kanserve are ignored.
+orchestrators: KServe's flags are accepted by their own names, those without a meaning here with a warning, and with
+them a server listens on all addresses; the variables that Kubernetes makes for a service called kanserve are ignored.
 """
 
 import re
@@ -61,6 +61,9 @@ def configuration(arguments: Sequence[str], environ: Mapping[str, str]) -> Confi
         _environment(environ, wrong),
         _file(path, wrong),
     ]
+    if given.as_kserve:
+        # Its probes and its Service reach the pod from outside, and it has no flag for the address.
+        sources.append(_Source("KServe's flags", {"host": "0.0.0.0"}))
     origins = {name: source.origin((name,)) for source in reversed(sources) for name in source.values}
     settings = _read(sources, wrong)
     if settings is not None and not wrong:

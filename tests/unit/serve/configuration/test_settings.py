@@ -176,6 +176,13 @@ def test_the_flags_of_kserve_are_taken(folder):
     assert found.warnings == ("--enable-grpc has no meaning here",)
 
 
+def test_a_server_with_kserves_spelling_is_reached_from_outside_its_pod(folder):
+    assert configuration(["--model_dir=models"], {}).settings.host == "0.0.0.0"
+    assert configuration(["--model-dir=models"], {}).settings.host == "127.0.0.1"
+    assert configuration(["--model_dir=models", "--host=10.0.0.1"], {}).settings.host == "10.0.0.1"
+    assert configuration(["--model_dir=models"], {"KANSERVE_HOST": "10.0.0.2"}).settings.host == "10.0.0.2"
+
+
 def test_the_variables_that_kubernetes_makes_of_a_service_are_left_alone(folder):
     made = {
         "KANSERVE_SERVICE_HOST": "10.0.0.1",
