@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from threading import Event
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 import grpc
 import grpc.aio
@@ -132,9 +132,21 @@ class AsyncClient:
         """All outputs, in raw units, and which rows are outside the training range, as `Client.infer`."""
         return await self._run(predicting.infer(self._memory, name, x, str(version), dtype))
 
-    async def differentiate(self, name: str, x: ArrayLike | Frame, version: int | str = "") -> tuple[Array, Array]:
+    @overload
+    async def differentiate(
+        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: Literal[False] = False
+    ) -> tuple[Array, Array]: ...
+
+    @overload
+    async def differentiate(
+        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: Literal[True]
+    ) -> tuple[Array, Array, Array]: ...
+
+    async def differentiate(
+        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: bool = False
+    ) -> tuple[Array, ...]:
         """The outputs (N, outputs) and their exact derivatives (N, outputs, inputs), as `Client.differentiate`."""
-        return await self._run(predicting.differentiate(self._memory, name, x, str(version)))
+        return await self._run(predicting.differentiate(self._memory, name, x, str(version), hessian))
 
     async def formula(
         self, name: str, version: int | str = "", *, formats: Sequence[str] = ()

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from kanserve.client import dataframes, describing
 from kanserve.client.dataframes import Frame
 from kanserve.client.responses import ModelInfo, Prediction
-from kanserve.errors import DataError, TensorError
+from kanserve.errors import DataError, KanserveError, TensorError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.v1 import formula_pb2
@@ -75,15 +75,17 @@ def infer(memory: Memory, name: str, x: ArrayLike | Frame, version: str, dtype: 
     return prediction
 
 
-def differentiate(memory: Memory, name: str, x: ArrayLike | Frame, version: str) -> Steps[tuple[Array, Array]]:
-    """The outputs (N, outputs) and their derivatives (N, outputs, inputs)."""
+def differentiate(
+    memory: Memory, name: str, x: ArrayLike | Frame, version: str, hessian: bool = False
+) -> Steps[tuple[Array, ...]]:
+    """The outputs (N, outputs), their derivatives (N, outputs, inputs) and perhaps the second derivatives."""
     if not dataframes.is_frame(x):
-        both, _ = yield from _differentiated(name, _rows(x, np.float64), version)
-        return both
-    _, both = yield from _for_frame(
-        memory, name, x, version, np.float64, lambda rows, pinned: _differentiated(name, rows, pinned)
+        arrays, _ = yield from _differentiated(name, _rows(x, np.float64), version, hessian)
+        return arrays
+    _, arrays = yield from _for_frame(
+        memory, name, x, version, np.float64, lambda rows, pinned: _differentiated(name, rows, pinned, hessian)
     )
-    return both
+    return arrays
 
 
 def _for_frame(
@@ -196,28 +198,30 @@ def _tensor(described: pb.ModelInferResponse.InferOutputTensor, data: bytes) -> 
     return np.frombuffer(data, travels).reshape(tuple(described.shape)).astype(dtype)
 
 
-def _differentiated(name: str, rows: Array, version: str) -> Steps[tuple[tuple[Array, Array], int]]:
-    values, jacobians = [], []
+def _differentiated(name: str, rows: Array, version: str, hessian: bool) -> Steps[tuple[tuple[Array, ...], int]]:
+    parts: list[tuple[Array, ...]] = []
     start, step = 0, _rows_at_a_time(rows)
     while start < max(1, len(rows)):
         part = rows[start : start + step]
-        request = formula_pb2.DifferentiateRequest(model_name=name, model_version=version)
+        request = formula_pb2.DifferentiateRequest(model_name=name, model_version=version, hessian=hessian)
         request.rows.shape.extend(part.shape)
         request.rows.values = part.astype("<f8", copy=False).tobytes()
         try:
             response = yield "Differentiate", request
         except TensorError:
             answer = yield "ModelMetadata", pb.ModelMetadataRequest(name=name, version=version)
-            most = int(answer.properties.get("max_differentiated_rows", 0))
+            most = int(answer.properties.get("max_hessian_rows" if hessian else "max_differentiated_rows", 0))
             if not 0 < most < len(part):
                 raise
             step = most
             continue
         version = response.model_version  # as for predictions
-        values.append(_array(response.values))
-        jacobians.append(_array(response.jacobian))
+        if hessian and not response.HasField("hessian"):
+            raise KanserveError("The server does not know second derivatives: ask without hessian, or upgrade it.")
+        arrays = (response.values, response.jacobian, *((response.hessian,) if hessian else ()))
+        parts.append(tuple(map(_array, arrays)))
         start += step
-    return (np.concatenate(values), np.concatenate(jacobians)), int(version)
+    return tuple(map(np.concatenate, zip(*parts, strict=True))), int(version)
 
 
 def _array(message: formula_pb2.Float64Array) -> Array:

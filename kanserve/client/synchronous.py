@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 import grpc
 import numpy as np
@@ -158,12 +158,26 @@ class Client:
         """
         return self._run(predicting.infer(self._memory, name, x, str(version), dtype))
 
-    def differentiate(self, name: str, x: ArrayLike | Frame, version: int | str = "") -> tuple[Array, Array]:
+    @overload
+    def differentiate(
+        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: Literal[False] = False
+    ) -> tuple[Array, Array]: ...
+
+    @overload
+    def differentiate(
+        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: Literal[True]
+    ) -> tuple[Array, Array, Array]: ...
+
+    def differentiate(
+        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: bool = False
+    ) -> tuple[Array, ...]:
         """The outputs (N, outputs) and their exact derivatives (N, outputs, inputs), both in raw units.
 
-        For a classifier these are the scores. Errors are those of `predict`.
+        With `hessian` also the second derivatives (N, outputs, inputs, inputs), which take milliseconds a row: see
+        `kanserve.derivatives`. For a classifier these are the scores. Errors are those of `predict`; TensorError also
+        for a network whose second derivatives are too many for a message.
         """
-        return self._run(predicting.differentiate(self._memory, name, x, str(version)))
+        return self._run(predicting.differentiate(self._memory, name, x, str(version), hessian))
 
     def formula(self, name: str, version: int | str = "", *, formats: Sequence[str] = ()) -> tuple[ServedFormula, ...]:
         """One formula per output, in raw features.

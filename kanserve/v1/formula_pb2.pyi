@@ -656,8 +656,13 @@ class DifferentiateRequest(_message.Message):
     MODEL_NAME_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    HESSIAN_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
+    hessian: _builtins.bool
+    """Also the second derivatives, by the reference: a row takes milliseconds. ModelMetadata says in max_hessian_rows how
+    many rows a request may have then; 0 if already one row would take too much memory.
+    """
     @_builtins.property
     def rows(self) -> Global___Float64Array:
         """Raw features, (rows, inputs)."""
@@ -668,10 +673,11 @@ class DifferentiateRequest(_message.Message):
         model_name: _builtins.str = ...,
         model_version: _builtins.str = ...,
         rows: Global___Float64Array | None = ...,
+        hessian: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version", b"model_version", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hessian", b"hessian", "model_name", b"model_name", "model_version", b"model_version", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -686,6 +692,7 @@ class DifferentiateResponse(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     JACOBIAN_FIELD_NUMBER: _builtins.int
     OUTSIDE_ROWS_FIELD_NUMBER: _builtins.int
+    HESSIAN_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     model_version: _builtins.str
     """The version that was found."""
@@ -701,6 +708,12 @@ class DifferentiateResponse(_message.Message):
     def outside_rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Numbers of the rows in which an input lies outside its training range (NaN does)."""
 
+    @_builtins.property
+    def hessian(self) -> Global___Float64Array:
+        """hessian[r, j, a, b]: the second derivative of output j by inputs a and b at row r, (rows, outputs, inputs, inputs).
+        Only if it was asked for; NaN in a row that is not finite.
+        """
+
     def __init__(
         self,
         *,
@@ -709,10 +722,11 @@ class DifferentiateResponse(_message.Message):
         values: Global___Float64Array | None = ...,
         jacobian: Global___Float64Array | None = ...,
         outside_rows: _abc.Iterable[_builtins.int] | None = ...,
+        hessian: Global___Float64Array | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["jacobian", b"jacobian", "values", b"values"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hessian", b"hessian", "jacobian", b"jacobian", "values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jacobian", b"jacobian", "model_name", b"model_name", "model_version", b"model_version", "outside_rows", b"outside_rows", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hessian", b"hessian", "jacobian", b"jacobian", "model_name", b"model_name", "model_version", b"model_version", "outside_rows", b"outside_rows", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -83,6 +83,15 @@ class Model:
         return max(1, min(most, (self.limits.max_message_bytes - 2**16) // (8 * (inputs + 1) * outputs)))
 
     @cached_property
+    def max_hessian_rows(self) -> int:
+        """The most rows of one request for second derivatives; 0 if one row of the answer, or of a layer on the way
+        there, would not fit into a message."""
+        inputs = len(self.kan.inputs)
+        widest = max(len(self.kan.outputs), *(layer.subnodes for layer in self.kan.layers))
+        row = 8 * widest * (inputs * inputs + inputs + 1)
+        return min(self.limits.max_rows, MAX_DIFFERENTIATED_ROWS, (self.limits.max_message_bytes - 2**16) // row)
+
+    @cached_property
     def labels(self) -> tuple[bytes, ...]:
         """The names of the classes, then the empty label of a row without a class."""
         return (*(class_name.encode() for class_name in self.kan.classes), b"")

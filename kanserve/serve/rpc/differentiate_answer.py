@@ -1,6 +1,7 @@
 """Differentiate: the outputs of a model and their exact derivatives at given rows.
 
-They come from the C of the model, if it has derivatives (a row then takes microseconds), else from the reference.
+They come from the C of the model, if it has derivatives (a row then takes microseconds), else from the reference, as
+second derivatives always do.
 """
 
 import math
@@ -11,8 +12,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.errors import DeadlineError
+from kanserve.errors import DeadlineError, TensorError
 from kanserve.inference.wire import varint
+from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.runtime.backend import Differentiating
 from kanserve.serve.models.catalog import Model
@@ -24,24 +26,47 @@ from kanserve.v1 import formula_pb2 as pb
 Array = NDArray[np.float64]
 
 _SHAPE, _VALUES = b"\x0a", b"\x12"  # the tags of Float64Array's fields
-_OUTPUTS, _JACOBIAN = b"\x1a", b"\x22"  # of DifferentiateResponse's
+_OUTPUTS, _JACOBIAN, _HESSIAN = b"\x1a", b"\x22", b"\x32"  # of DifferentiateResponse's
 
 
-def differentiate_answer(model: Model, message: pb.Float64Array, call: Call) -> bytes:
-    """A DifferentiateResponse: the outputs and the Jacobian at each row, in float64.
+def differentiate_answer(model: Model, message: pb.Float64Array, call: Call, *, hessian: bool = False) -> bytes:
+    """A DifferentiateResponse: the outputs, the Jacobian and perhaps the Hessian at each row, in float64.
 
     TensorError for rows that are none; DeadlineError when the caller has left before all rows are differentiated.
     """
     inputs, outputs = len(model.kan.inputs), len(model.kan.outputs)
-    rows = decode_rows(message, inputs, model.max_differentiated_rows)
+    if hessian and model.max_hessian_rows == 0:
+        raise TensorError(
+            f"The second derivatives of a row of {model.name!r}, by {inputs} inputs, take more than a message holds: "
+            "ask without hessian."
+        )
+    rows = decode_rows(message, inputs, model.max_hessian_rows if hessian else model.max_differentiated_rows)
     count = len(rows)
     call.rows, begun = count, perf_counter_ns()
-    values, derivatives = _differentiated(model, rows, message.values, call)
+    values, slopes = _differentiated(model, rows, message.values, call)
+    second = _second(model, rows, call) if hessian else b""
     call.computed = perf_counter_ns() - begun
     beyond = find_violations(bounds(model, "FP64"), rows)
     head, between = _frame(model.name, model.version, count, outputs, inputs)
     outside = b"" if beyond is None else _numbers(b"\x2a", beyond.rows.tolist())
-    return b"".join((head, values, between, derivatives, outside))
+    return b"".join((head, values, between, slopes, outside, second))
+
+
+def _second(model: Model, rows: Array, call: Call) -> bytes:
+    """The field of the second derivatives."""
+    inputs = len(model.kan.inputs)
+    at_once = max(1, model.rows_at_a_time // inputs**2)
+    made = [_array(_HESSIAN, (len(rows), len(model.kan.outputs), inputs, inputs))]
+    for start in range(0, len(rows), at_once):
+        _check_alive(call)
+        part = derivatives(model.kan, rows[start : start + at_once], order=2)
+        made.append(part.astype("<f8", copy=False).tobytes())
+    return b"".join(made)
+
+
+def _check_alive(call: Call) -> None:
+    if not call.alive():
+        raise DeadlineError("The deadline passed, or the caller left, before all rows were differentiated.")
 
 
 def _differentiated(model: Model, rows: Array, data: bytes, call: Call) -> tuple[bytes, bytes]:
@@ -53,24 +78,23 @@ def _differentiated(model: Model, rows: Array, data: bytes, call: Call) -> tuple
         return _in_c(model, backend, rows, data)
     made = []
     for start in range(0, len(rows), at_once):
-        if not call.alive():
-            raise DeadlineError("The deadline passed, or the caller left, before all rows were differentiated.")
+        _check_alive(call)
         part = rows[start : start + at_once]
         if backend is not None:
             made.append(_in_c(model, backend, part, part.tobytes()))
         else:
-            values, derivatives = evaluate(model.kan, part), jacobian(model.kan, part)
-            made.append((values.astype("<f8", copy=False).tobytes(), derivatives.astype("<f8", copy=False).tobytes()))
-    return b"".join(values for values, _ in made), b"".join(derivatives for _, derivatives in made)
+            values, slopes = evaluate(model.kan, part), jacobian(model.kan, part)
+            made.append((values.astype("<f8", copy=False).tobytes(), slopes.astype("<f8", copy=False).tobytes()))
+    return b"".join(values for values, _ in made), b"".join(slopes for _, slopes in made)
 
 
 def _in_c(model: Model, backend: Differentiating, rows: Array, data: bytes) -> tuple[bytes, bytes]:
-    whole, values, derivatives = backend.differentiate(data, len(rows))
+    whole, values, first = backend.differentiate(data, len(rows))
     if whole:
-        return values, derivatives
+        return values, first
     # C says NaN for all of a row's derivatives if one is not finite, as that of a root at 0; the reference which.
     y = np.frombuffer(values, "<f8").reshape(len(rows), -1)
-    slopes = np.frombuffer(derivatives, "<f8").reshape(*y.shape, -1).copy()
+    slopes = np.frombuffer(first, "<f8").reshape(*y.shape, -1).copy()
     some = np.isnan(slopes).any(axis=(1, 2)) & np.isfinite(y).all(axis=1)
     if some.any():
         slopes[some] = jacobian(model.kan, rows[some])

@@ -144,7 +144,7 @@ def get_network(state: ServerState, request: pb.GetNetworkRequest, call: Call) -
 
 def differentiate(state: ServerState, request: pb.DifferentiateRequest, call: Call) -> Encoded:
     """Differentiate: see `differentiate_answer`."""
-    return Encoded(differentiate_answer(find(state, request, call), request.rows, call))
+    return Encoded(differentiate_answer(find(state, request, call), request.rows, call, hessian=request.hessian))
 
 
 CALLS: Mapping[str, Callable[[ServerState, Any, Call], Any]] = MappingProxyType(

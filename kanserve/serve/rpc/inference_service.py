@@ -76,6 +76,7 @@ def model_metadata(state: ServerState, request: pb.ModelMetadataRequest, call: C
         "outputs": json.dumps([output.name for output in model.kan.outputs]),
         "classes": json.dumps(model.kan.classes),
         "max_differentiated_rows": str(model.max_differentiated_rows),
+        "max_hessian_rows": str(model.max_hessian_rows),
     }
     return pb.ModelMetadataResponse(
         name=model.name,

@@ -21,6 +21,7 @@ from kanserve.errors import (
     TensorError,
     UnreachableError,
 )
+from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import edges, evaluate, jacobian, probabilities
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import sample
@@ -87,6 +88,18 @@ def test_rows_are_differentiated_in_parts_that_the_server_takes(server, client):
     np.testing.assert_array_equal(jacobians, jacobian(kan, x))
     values, jacobians = client.differentiate("graph", x[:0])
     assert values.shape == (0, 1) and jacobians.shape == (0, 1, 2)
+
+
+def test_second_derivatives_come_in_parts_that_the_server_takes(server, client):
+    kan = serving.kan("graph")
+    most = server.catalog.find("graph").max_hessian_rows
+    x = np.resize(sample(kan, 100), (most + 3, 2))
+    values, jacobians, hessians = client.differentiate("graph", x, hessian=True)
+    np.testing.assert_array_equal(values, evaluate(kan, x))
+    np.testing.assert_array_equal(jacobians, jacobian(kan, x))
+    wanted = derivatives(kan, x, order=2)  # how rows are grouped affects rounding
+    np.testing.assert_allclose(hessians, wanted, rtol=1e-12, atol=1e-12 * np.abs(wanted).max())
+    assert client.differentiate("graph", x[:0], hessian=True)[2].shape == (0, 1, 2, 2)
 
 
 def test_no_rows_give_none(client):
@@ -248,6 +261,7 @@ def test_the_client_of_asyncio_has_the_same_calls_and_answers(server, client):
                 "formula": (await one.formula("iris"))[0].text,
                 "network": (await one.network("iris")).inputs,
                 "differentiate": (await one.differentiate("iris", x))[1],
+                "hessian": (await one.differentiate("iris", x, hessian=True))[2],
                 "metadata": await one.metadata("iris"),
                 "models": await one.models(),
                 "statistics": [statistic.name for statistic in await one.statistics()],
@@ -261,6 +275,7 @@ def test_the_client_of_asyncio_has_the_same_calls_and_answers(server, client):
     np.testing.assert_array_equal(got["predict"], client.predict("iris", x))
     np.testing.assert_array_equal(got["infer"], client.infer("iris", x).labels)
     np.testing.assert_array_equal(got["differentiate"], client.differentiate("iris", x)[1])
+    np.testing.assert_array_equal(got["hessian"], client.differentiate("iris", x, hessian=True)[2])
     assert got["formula"] == client.formula("iris")[0].text
     assert got["network"] == client.network("iris").inputs
     assert (got["metadata"], got["models"]) == (client.metadata("iris"), client.models())

@@ -10,6 +10,7 @@ import pytest
 from kanserve import repository
 from kanserve.artifact_compiler import compile
 from kanserve.errors import DeadlineError, TensorError
+from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import sample
@@ -19,6 +20,7 @@ from kanserve.serve.rpc.tensors import encode_array
 from kanserve.serve.state import ServerState
 from kanserve.v1 import formula_pb2 as pb
 from tests.support import server_states, serving
+from tests.support.kans import ZOO, rows
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +30,9 @@ def state() -> Iterator[ServerState]:
 
 
 def differentiate(
-    state: ServerState, name: str, rows: pb.Float64Array | None = None, version: str = ""
+    state: ServerState, name: str, rows: pb.Float64Array | None = None, version: str = "", hessian: bool = False
 ) -> pb.DifferentiateResponse:
-    request = pb.DifferentiateRequest(model_name=name, model_version=version, rows=rows)
+    request = pb.DifferentiateRequest(model_name=name, model_version=version, rows=rows, hessian=hessian)
     answer = formula_service.differentiate(state, request, server_states.call())
     return pb.DifferentiateResponse.FromString(answer.SerializeToString())
 
@@ -63,6 +65,71 @@ def test_an_answer_is_the_message_that_protobuf_would_write(state, count):
         request = pb.DifferentiateRequest(model_name=name, rows=encode_array(x))
         answer = formula_service.differentiate(state, request, server_states.call()).SerializeToString()
         assert answer == message.SerializeToString() and len(array(message.values)) == count
+        assert not message.HasField("hessian")
+        request.hessian = True
+        answer = formula_service.differentiate(state, request, server_states.call()).SerializeToString()
+        message = pb.DifferentiateResponse.FromString(answer)
+        assert answer == message.SerializeToString() and array(message.hessian).shape[2:] == (2, 2)
+
+
+@pytest.mark.parametrize("name", serving.KANS)
+def test_second_derivatives_are_those_of_the_reference_beside_the_first(state, name):
+    kan = serving.kan(name)
+    x = sample(kan, 7)
+    x[2, 0], x[5, -1] = np.nan, 1e9
+    if state.catalog.find(name).max_hessian_rows == 0:
+        with pytest.raises(TensorError, match="ask without hessian"):
+            differentiate(state, name, encode_array(x), hessian=True)
+        return
+    response, first = (differentiate(state, name, encode_array(x), hessian=wanted) for wanted in (True, False))
+    hessian = array(response.hessian)
+    np.testing.assert_array_equal(hessian, derivatives(kan, x, order=2))
+    assert np.isnan(hessian[2]).all() and np.isfinite(hessian[0]).all()
+    np.testing.assert_allclose(hessian, hessian.swapaxes(2, 3), rtol=1e-12, atol=1e-12 * np.nanmax(np.abs(hessian[:5])))
+    response.ClearField("hessian")
+    assert response == first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_the_zoo_has_second_derivatives_with_nan_where_the_reference_has_it(tmp_path, name):
+    kan = ZOO[name]()
+    x = rows(kan)[:30]
+    repository.publish(tmp_path, "one", compile(kan, ("numpy_source",)))
+    with server_states.served(tmp_path) as (state, _):
+        hessian = array(differentiate(state, "one", encode_array(x), hessian=True).hessian)
+    np.testing.assert_array_equal(hessian, derivatives(kan, x, order=2))
+    assert np.isnan(hessian[np.isnan(evaluate(kan, x)).any(axis=1)]).all()
+    fine = np.isfinite(hessian).all(axis=(1, 2, 3))
+    size = np.abs(hessian[fine]).max(initial=0.0)
+    np.testing.assert_allclose(hessian[fine], hessian[fine].swapaxes(2, 3), rtol=1e-9, atol=1e-12 * size)
+
+
+def test_second_derivatives_come_in_parts_and_only_as_many_as_a_message_holds(state, monkeypatch):
+    kan = serving.kan("mixed")
+    x = sample(kan, 100)
+    model = state.catalog.find("mixed")
+    monkeypatch.setattr(models, "VALUES_AT_A_TIME", 28)
+    small = replace(model, limits=replace(model.limits, max_message_bytes=2**16 + 8 * 7 * 20 * 3))
+    widest = max(layer.subnodes for layer in kan.layers)
+    assert small.max_hessian_rows == 60 // widest
+    with server_states.state(server_states.Fixed(models.Catalog({"mixed": {1: small}}, {}))) as few:
+        part = x[: small.max_hessian_rows]
+        got = differentiate(few, "mixed", encode_array(part), hessian=True)
+        wanted = derivatives(kan, part, order=2)  # how rows are grouped affects rounding
+        np.testing.assert_allclose(array(got.hessian), wanted, rtol=1e-12, atol=1e-12 * np.abs(wanted).max())
+        with pytest.raises(TensorError, match=f"{len(part)} rows in one request, got {len(part) + 1}"):
+            differentiate(few, "mixed", encode_array(x[: len(part) + 1]), hessian=True)
+        request = pb.DifferentiateRequest(model_name="mixed", rows=encode_array(part), hessian=True)
+        left = server_states.call()
+        left.alive = iter([True] * (len(part) // 7 + 2) + [False] * 99).__next__
+        with pytest.raises(DeadlineError, match="before all rows"):
+            formula_service.differentiate(few, request, left)
+    none = replace(model, limits=replace(model.limits, max_message_bytes=2**16 + 100))
+    with server_states.state(server_states.Fixed(models.Catalog({"mixed": {1: none}}, {}))) as few:
+        with pytest.raises(TensorError, match="take more than a message holds"):
+            differentiate(few, "mixed", encode_array(x[:1]), hessian=True)
+        assert array(differentiate(few, "mixed", encode_array(x[:1])).jacobian).shape == (1, 1, 2)
 
 
 def test_a_derivative_that_is_not_finite_is_the_references_and_leaves_the_other_numbers(tmp_path):
