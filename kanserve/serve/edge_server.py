@@ -21,6 +21,7 @@ from kanserve.inference import wire
 from kanserve.network import serialization
 from kanserve.network.kan import Kan
 from kanserve.options import ExportOptions, Precision
+from kanserve.serve.edge_targets import edge_target
 from kanserve.serve.models import catalog as models
 from kanserve.serve.models.catalog import Catalog, Limits, Model
 from kanserve.serve.rpc import inference_service
@@ -35,7 +36,9 @@ _TLS = ("tls_context.c",)
 _BYTES_A_LINE = 24
 
 
-def edge_server(kan: Kan, name: str, version: int = 1, precision: Precision = "double") -> Mapping[str, bytes]:
+def edge_server(
+    kan: Kan, name: str, version: int = 1, precision: Precision = "double", target: str | None = None
+) -> Mapping[str, bytes]:
     """The files of an edge server, by their paths.
 
     Parameters
@@ -48,16 +51,22 @@ def edge_server(kan: Kan, name: str, version: int = 1, precision: Precision = "d
         Its version.
     precision : {"double", "float"}, default="double"
         The type that the model computes in. Derivatives need double.
+    target : str, optional
+        The processor whose compiler the README and CMake's files name: one of `edge_targets.TARGETS`, such as
+        "aarch64-linux-gnu" or "x86-64-v3". By default that of the machine on which it is built. The source is the same.
 
     Returns
     -------
     mapping of str to bytes
-        C source, a README with the command that builds it, CMakeLists.txt and a unit for systemd.
+        C source, a README with the command that builds it, CMakeLists.txt, for another processor toolchain.cmake, and
+        a unit for systemd.
 
     Raises
     ------
     InvalidNameError
         The name or the version is not allowed.
+    InputError
+        There is no such target.
     ExportError
         The network cannot be written as C, or this installation lacks the server's source.
 
@@ -73,6 +82,7 @@ def edge_server(kan: Kan, name: str, version: int = 1, precision: Precision = "d
 
     check_name(name)
     check_version(version)
+    wanted = edge_target(target)
     model = _model(kan, name, version, precision)
     gradient = precision == "double" and c_source.has_cheap_gradient(kan)
     source = c_source.export(kan, ExportOptions(name=name, precision=precision, gradient=gradient))
@@ -81,8 +91,15 @@ def edge_server(kan: Kan, name: str, version: int = 1, precision: Precision = "d
     files = {path: source[path] for path in (header, f"{prefix}.c")}
     files |= _server_source()
     files["edge_model.c"] = _edge_model(model, prefix, gradient).encode("ascii")
-    words = {"name": name, "target": name.replace("-", "_"), "version": str(version)}
+    words = {"name": name, "project": name.replace("-", "_"), "version": str(version)}
+    words |= {"compiler": wanted.compiler, "options": wanted.options, "cmake": wanted.cmake}
+    words |= {"preparation": wanted.preparation, "trial": _filled(wanted.trial, words)}
+    words |= {"libraries": wanted.packages("libnghttp2-dev", "zlib1g-dev")}
+    words |= {"tls_libraries": wanted.packages("libssl-dev", "libzstd-dev")}
+    words |= {"pkg_config": f"PKG_CONFIG_LIBDIR=/usr/lib/{wanted.name}/pkgconfig " if wanted.debian else ""}
     files |= {path: _filled(text, words).encode() for path, text in _TEXTS.items()}
+    if wanted.debian:
+        files["toolchain.cmake"] = wanted.toolchain.encode()
     files[f"{name}.service"] = _filled(_UNIT, words).encode()
     return files
 
@@ -113,10 +130,9 @@ def _answers(model: Model) -> list[tuple[str, str, bytes]]:
         ("ModelConfig", pb.ModelConfigRequest(name=model.name)),
         ("RepositoryIndex", pb.RepositoryIndexRequest()),
     ]
-    answers = [
-        (f"{service}/{method}", "", inference_service.CALLS[method](state, request, call).SerializeToString())
-        for method, request in asked
-    ]
+    made: dict[str, Any] = {method: inference_service.CALLS[method](state, request, call) for method, request in asked}
+    made["ModelMetadata"].properties["max_hessian_rows"] = "0"  # it has no second derivatives
+    answers = [(f"{service}/{method}", "", answer.SerializeToString()) for method, answer in made.items()]
     path = f"/{wire.FORMULA_SERVICE_NAME}/GetFormula"
     try:
         answers += [
@@ -244,25 +260,26 @@ files.
 
 ## Build
 
-Debian's packages `gcc`, `libnghttp2-dev` and `zlib1g-dev`, then one line:
+@preparation@
 
-    cc -std=c11 -O2 -ffp-contract=off -ffunction-sections -fdata-sections *.c -static -s -Wl,--gc-sections \\
-        -lnghttp2 -lz -lm -pthread -o @name@
+    @compiler@ -std=c11 -O2@options@ -ffp-contract=off -ffunction-sections -fdata-sections *.c \\
+        -static -s -Wl,--gc-sections -lnghttp2 -lz -lm -pthread -o @name@
 
-or `cmake -B build && cmake --build build`. With TLS, Debian's packages `libssl-dev`, `libzstd-dev` and `pkg-config`
-too, and
+or `cmake -B build@cmake@ && cmake --build build`. With TLS, Debian's packages `pkg-config` and
+`@tls_libraries@` too, and
 
-    cc -std=c11 -O2 -ffp-contract=off -ffunction-sections -fdata-sections -DKANSERVE_TLS -I. *.c tls/*.c -static -s \\
-        -Wl,--gc-sections -lnghttp2 $(pkg-config --static --libs openssl) -lz -lm -pthread -o @name@
+    @compiler@ -std=c11 -O2@options@ -ffp-contract=off -ffunction-sections -fdata-sections \\
+        -DKANSERVE_TLS -I. *.c tls/*.c -static -s -Wl,--gc-sections -lnghttp2 \\
+        $(@pkg_config@pkg-config --static --libs openssl) -lz -lm -pthread -o @name@
 
-or `cmake -B build -DKANSERVE_TLS=ON && cmake --build build`. For another processor take its compiler, such as
-`aarch64-linux-gnu-gcc`, and its libraries. Without `-static` (`-DKANSERVE_STATIC=OFF`) the binary takes the system's
-libraries.
+or `cmake -B build@cmake@ -DKANSERVE_TLS=ON && cmake --build build`.
+`kanserve export --to edge-server --target` writes this for another processor. Without `-static`
+(`-DKANSERVE_STATIC=OFF`) the binary takes the system's libraries.
 
 ## Run
 
     ./@name@ --check                            # compares with the golden rows that are compiled in
-    ./@name@ --port 8001 --http-port 8002       # --help has all options
+@trial@    ./@name@ --port 8001 --http-port 8002       # --help has all options
 
 It compares itself with its golden rows before it listens. SIGTERM ends it: calls under way are answered, new ones get
 UNAVAILABLE. `@name@.service` is a unit for systemd.
@@ -273,7 +290,7 @@ streams of requests, no loading of models, and no tokens: put it behind TLS with
 """,
     "CMakeLists.txt": """\
 cmake_minimum_required(VERSION 3.14...4.0)
-project(@target@ LANGUAGES C)
+project(@project@ LANGUAGES C)
 
 option(KANSERVE_TLS "TLS by OpenSSL" OFF)
 option(KANSERVE_STATIC "One binary without shared libraries" ON)
@@ -285,7 +302,7 @@ endif()
 file(GLOB SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/*.c)
 add_executable(@name@ ${SOURCES})
 set_target_properties(@name@ PROPERTIES C_STANDARD 11 C_EXTENSIONS OFF)
-target_compile_options(@name@ PRIVATE -O2 -ffp-contract=off -ffunction-sections -fdata-sections)
+target_compile_options(@name@ PRIVATE -O2@options@ -ffp-contract=off -ffunction-sections -fdata-sections)
 target_link_options(@name@ PRIVATE -s -Wl,--gc-sections)
 target_include_directories(@name@ PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 if(KANSERVE_STATIC)
@@ -304,7 +321,19 @@ if(KANSERVE_TLS)
   endif()
 endif()
 find_package(Threads REQUIRED)
-target_link_libraries(@name@ PRIVATE nghttp2 z m Threads::Threads)
+if(KANSERVE_STATIC)
+  set(CMAKE_FIND_LIBRARY_SUFFIXES .a)
+endif()
+find_path(NGHTTP2_INCLUDE nghttp2/nghttp2.h)
+find_library(NGHTTP2 nghttp2)
+find_path(ZLIB_INCLUDE zlib.h)
+find_library(ZLIB z)
+if(NOT NGHTTP2 OR NOT NGHTTP2_INCLUDE OR NOT ZLIB OR NOT ZLIB_INCLUDE)
+  message(FATAL_ERROR "nghttp2 and zlib for ${CMAKE_SYSTEM_PROCESSOR} are not found: install @libraries@ (README.md), "
+    "or name the folder that has them: -DCMAKE_PREFIX_PATH=FOLDER.")
+endif()
+target_include_directories(@name@ PRIVATE ${NGHTTP2_INCLUDE} ${ZLIB_INCLUDE})
+target_link_libraries(@name@ PRIVATE ${NGHTTP2} ${ZLIB} m Threads::Threads)
 install(TARGETS @name@)
 """,
 }

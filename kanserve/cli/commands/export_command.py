@@ -42,7 +42,10 @@ def export_network(
     c_form: Annotated[CForm, typer.Option(help="C: how the source is divided into files.")] = "files",
     target: Annotated[
         list[str] | None,
-        typer.Option(help="C: also a library for this target, as in 'aarch64-linux-gnu'; repeat, or use commas."),
+        typer.Option(
+            help="C: also a library for this target, as in 'aarch64-linux-gnu'; repeat, or use commas. edge-server: "
+            "what its README and CMake build for."
+        ),
     ] = None,
     vector_math: Annotated[
         bool, typer.Option("--vector-math", help="C: batches may use the C library's vector math functions.")
@@ -84,16 +87,17 @@ def export_network(
         ir_version=ir_version,
     )
     if to is not None:
-        if (options, formats, check, formula_only, force, target) != (
+        if (options, formats, check, formula_only, force) != (
             ExportOptions(name, precision),
             DEFAULT_FORMATS,
             False,
             None,
             False,
-            None,
         ):
-            raise InputError("--to edge-server takes --name, --precision and --out, and no other option.")
-        _write_edge_server(kan_file, out, options, as_json)
+            raise InputError("--to edge-server takes --name, --precision, --target and --out, and no other option.")
+        if target is not None and len(target) != 1:
+            raise InputError("--to edge-server takes one --target.")
+        _write_edge_server(kan_file, out, options, target[0] if target else None, as_json)
         return
     targets = [word.strip() for option in target or () for word in option.split(",") if word.strip()]
     if formula_only is not None:
@@ -131,7 +135,9 @@ def export_network(
         raise typer.Exit(1)
 
 
-def _write_edge_server(kan_file: Path, out: Path | None, options: ExportOptions, as_json: bool) -> None:
+def _write_edge_server(
+    kan_file: Path, out: Path | None, options: ExportOptions, target: str | None, as_json: bool
+) -> None:
     """Write the folder of an edge server."""
     from kanserve.artifact.directory import write_files
     from kanserve.network import serialization
@@ -141,7 +147,7 @@ def _write_edge_server(kan_file: Path, out: Path | None, options: ExportOptions,
         raise InputError("Give an output folder with --out.")
     if out.exists():
         raise ConflictError(f"{out} is there already; choose another folder.")
-    files = edge_server(serialization.load(kan_file), options.name, precision=options.precision)
+    files = edge_server(serialization.load(kan_file), options.name, precision=options.precision, target=target)
     write_files(out, files)
     _show(files, [], as_json)
 
