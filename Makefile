@@ -16,6 +16,7 @@ PEERS := .venv/.peers
 MLSERVER := .venv/.peers-mlserver
 KSERVE := .venv/.peers-kserve
 TRITON := .venv/.peers-triton
+ENGINES := .venv/.peers-engines
 CROSS := .venv/.cross
 SOURCES := $(wildcard .ci kanserve exporters/kanserve_exporters tests benchmarks examples hatch_build.py)
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null | sort)
@@ -40,7 +41,7 @@ export ORT_DISABLE_TELEMETRY := 1
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := run
 .PHONY: run test test-fast test-extended test-all check protos bench bench-inference bench-train bench-formulas bench-serving
-.PHONY: bench-installation clients importers soak cross clean
+.PHONY: bench-installation clients engines importers soak cross clean
 
 run: $(DEMO)
 	@echo 'Running the demo, which usually takes 25 seconds.'
@@ -113,6 +114,10 @@ bench-installation: $(INSTALLED)
 clients: $(INSTALLED) $(KSERVE)
 	failed=0; for server in clients edge_clients; do python -m "tests.peers.$$server" || failed=1; done; exit $$failed
 
+# Searches and cross-validation on loky, dask and ray, two workers each: equal results, and how long they take.
+engines: $(INSTALLED) $(ENGINES)
+	OMP_NUM_THREADS=1 $(ENGINES)/bin/python -m tests.peers.engines
+
 # Checkpoints made anew by the libraries themselves, a line for each: what they are here, and in every format.
 importers: $(PEERS)
 	OMP_NUM_THREADS=1 python -m tests.peers.importers
@@ -123,7 +128,8 @@ soak: $(INSTALLED)
 	failed=0; for file in tests/soak/*.py; do \
 		echo "$$file"; SOAK_SECONDS=$(SOAK) python -m "tests.soak.$$(basename "$$file" .py)" || failed=1; done; exit $$failed
 
-# What comes over a connection, requests and exported networks, by libFuzzer under ASan and UBSan: wants clang.
+# What comes over a connection, requests, exported networks, and the kernels of training and of onnxruntime's operators,
+# by libFuzzer under ASan and UBSan: wants clang, and for the operators libonnxruntime-dev.
 # FUZZ=3600 runs each fuzzer for an hour.
 .PHONY: fuzz
 FUZZ ?= 60
@@ -196,6 +202,11 @@ $(KSERVE): | $(INSTALLED)
 	$(PYTHON) -m venv $@.new
 	$@.new/bin/pip install kserve onnxruntime && mv $@.new $@ || { \
 		rm -rf $@.new; echo 'KServe cannot be installed here: it is not compared, and its client not tried.'; }
+
+$(ENGINES): | $(INSTALLED)
+	$(PYTHON) -m venv $@.new
+	$@.new/bin/pip install $(addprefix -c ,$(CONSTRAINTS)) numpy joblib safetensors scikit-learn threadpoolctl 'dask[distributed]' ray && \
+		mv $@.new $@ || { rm -rf $@.new; echo 'The engines cannot be installed here: they are not tried.'; }
 
 # PyTriton's wheel has the server itself, and runs without the packages that PyTriton wants.
 $(TRITON): | $(INSTALLED)

@@ -108,6 +108,13 @@ class Workers:
         """Whether there are workers. They start in the background, a while after the search."""
         if self.jobs == 1 or self._started:
             return self._started
+        if not _gives_results_one_by_one():
+            logging.getLogger("kanserve").warning(
+                "This backend of joblib gives results only all at once (Ray's does): the search runs in one process. "
+                "Use the backend loky or dask."
+            )
+            self.jobs = 1
+            return False
         after = SEARCH.get().driver.workers_after_seconds
         if self._start is None and time.perf_counter() - self._began >= after:
             self._start = self._begun([_nothing] * (self.jobs - 1), Budget())
@@ -126,6 +133,12 @@ class Workers:
         batch = _Batch(steps, self.jobs, budget)
         self._batches.append(batch)
         return batch
+
+
+def _gives_results_one_by_one() -> bool:
+    from joblib.parallel import get_active_backend
+
+    return bool(get_active_backend()[0].supports_return_generator)
 
 
 _workers: ContextVar[Workers | None] = ContextVar("workers", default=None)

@@ -87,6 +87,17 @@ def test_threads_of_joblib_find_the_same_where_its_configuration_asks_for_them()
     assert facts(shared) == facts(alone)
 
 
+def test_a_backend_without_single_results_leaves_the_search_in_one_process(caplog: pytest.LogCaptureFixture):
+    import joblib
+
+    data = law_rows("ratio", 0.0)
+    alone = find_formulas(data, max_fits=60, seed=0, settings=AT_ONCE)
+    with joblib.parallel_config(backend="multiprocessing", n_jobs=2):
+        found = find_formulas(data, max_fits=60, seed=0, settings=AT_ONCE)
+    assert facts(found) == facts(alone)
+    assert caplog.text.count("the search runs in one process") == 1
+
+
 def test_steps_run_here_and_in_workers_and_their_fits_count_where_they_are_taken(two_workers: Workers):
     spent = Budget()
     ran = []
