@@ -283,7 +283,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair)) abort();
     peer = pair[1];
     next_stream = 1;
-    owner = connection_new(server, pair[0], 1, "unix:");
+    owner = connection_new(server, &HTTP2, pair[0], 1, "unix:");
     if (!owner) abort();
     input from = {data, data + size};
     if (size && !(data[0] & 128)) client_sends((const uint8_t *)PREFACE, sizeof PREFACE - 1);

@@ -20,29 +20,29 @@ static void count_answer(const kanserve_server *server, int64_t *counters, int64
     }
 }
 
-/* Put the length before the message that `out` holds after five bytes, and send it: its size, or -1 if it cannot be. */
-static int64_t send_message(stream *one, int stay)
+/* Send the message that `out` holds: whether that was possible. */
+static int send_message(stream *one, int stay)
 {
-    kanserve_server *server = one->owner->server;
-    size_t size = one->out.failed ? 0 : buffer_length(&one->out) - 5;
-    if (one->out.failed || size > (size_t)server->config.max_message) {
+    const protocol *speaks = one->owner->protocol;
+    size_t most = speaks->times * (size_t)one->owner->server->config.max_message + speaks->frame;
+    if (!one->out.failed) speaks->seal(one);
+    size_t size = buffer_length(&one->out);
+    if (one->out.failed || size > most) {
         buffer_free(&one->out);
-        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The answer is larger than the server sends.", NULL);
-        return -1;
+        stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The answer is larger than the server sends.", NULL);
+        return 0;
     }
-    if (!is_room(one->owner->account, size + 5)) { /* clients that do not read their answers must not take all memory */
+    if (!is_room(one->owner->account, size)) { /* clients that do not read their answers must not take all memory */
         buffer_free(&one->out);
-        http2_fail_full(one);
-        return -1;
+        stream_fail_full(one);
+        return 0;
     }
-    uint8_t *prefix = one->out.data + one->out.start;
-    for (int i = 0; i < 4; i++) prefix[4 - i] = (uint8_t)(size >> 8 * i);
-    hold(one->owner->account, size + 5);
+    hold(one->owner->account, size);
     if (stay)
-        http2_resume(one);
+        stream_send(one);
     else
-        http2_answer(one);
-    return (int64_t)size;
+        stream_answer(one);
+    return 1;
 }
 
 static void count_call(const kanserve_server *server, stream *one, served_model *model, int kind, int64_t rows,
@@ -60,9 +60,8 @@ static void answer_rows(stream *one, const infer_request *request, const void *y
 {
     kanserve_server *server = one->owner->server;
     int64_t outside = infer_outside(request, &server->indices, request->model->counters + COUNT_OUTSIDE);
-    buffer_add(&one->out, "\0\0\0\0", 5);
-    infer_write(request, y, outside, &server->indices, &one->out);
-    if (send_message(one, 0) >= 0)
+    one->owner->protocol->write_rows(request, y, outside, &server->indices, &one->out);
+    if (send_message(one, 0))
         count_call(server, one, request->model, COUNTED_INFER, request->rows, begun, decoded, computed);
     if (server->indices.capacity > 1 << 16) buffer_free(&server->indices);
 }
@@ -73,7 +72,7 @@ static void refuse_busy(stream *one, const served_model *model)
     snprintf(text, sizeof text, "'%s' is at its concurrency limit: %lld requests. Try again later.", model->name,
              (long long)model->concurrency);
     atomic_fetch_add(&one->owner->server->refused[REFUSED_QUEUE], 1);
-    http2_fail_known(one, GRPC_RESOURCE_EXHAUSTED, "BusyError", text);
+    stream_fail_known(one, GRPC_RESOURCE_EXHAUSTED, "BusyError", text);
 }
 
 /* Answer ModelInfer on this thread, or hand out its rows: whether that was done. */
@@ -82,10 +81,10 @@ static int infer(stream *one, const uint8_t *message, size_t length)
     kanserve_server *server = one->owner->server;
     infer_request request;
     int64_t begun = now_ns();
-    if (!infer_read(server->table, message, length, &request)) return 0;
+    if (!one->owner->protocol->read_rows(one, message, length, &request)) return 0;
     served_model *model = request.model;
     int chained = !model->predict && model->chain && request.rows <= model->chained;
-    if (!(model->predict || chained) || (double)request.rows * model->cost > (double)server->config.inline_budget) {
+    if (!(model->predict || chained) || (double)request.rows * (model->cost + request.writing) > (double)server->config.inline_budget) {
         if (!server->config.hand_out_rows) return 0;
         /* Where all threads are busy the call waits for one, by when another of this model may have ended. */
         if (model->concurrency && atomic_load((_Atomic int64_t *)model->computing) >= model->concurrency &&
@@ -93,7 +92,8 @@ static int infer(stream *one, const uint8_t *message, size_t length)
             refuse_busy(one, model);
             return 1;
         }
-        if (atomic_load(&server->queued) >= server->config.queue || queue_call(one, EVENT_ROWS, 0)) call_refuse_full(one);
+        if (atomic_load(&server->queued) >= server->config.queue || queue_call(one, EVENT_ROWS, 0, &request))
+            call_refuse_full(one);
         return 1;
     }
     const void *x = infer_rows(&request, &server->rows);
@@ -123,8 +123,7 @@ void encode_rows(kanserve_call *call, const void *y, size_t bytes, command *to)
     }
     to->outside = calloc((size_t)request->model->inputs, sizeof *to->outside);
     int64_t outside = infer_outside(request, &indices, to->outside);
-    buffer_add(&to->data, "\0\0\0\0", 5);
-    infer_write(request, y, outside, &indices, &to->data);
+    call->protocol->write_rows(request, y, outside, &indices, &to->data);
     to->data.failed |= indices.failed || !to->outside;
     buffer_free(&indices);
 }
@@ -139,7 +138,7 @@ void call_rows(kanserve_call *call, const int64_t *outside, int64_t computed)
     /* The counters of a model that was replaced are kept for longer than this. */
     int counts = call->table == call->server->table || now - begun < 60 * SECOND;
     model->cost += ((double)computed / (double)request->rows - model->cost) / 8;
-    if (send_message(one, 0) < 0 || !counts) return;
+    if (!send_message(one, 0) || !counts) return;
     count_call(call->server, one, model, COUNTED_INFER, request->rows, begun, decoded, now);
     for (int i = 0; i < model->inputs; i++) model->counters[COUNT_OUTSIDE + i] += outside[i];
 }
@@ -162,7 +161,7 @@ static int differentiate(stream *one, const uint8_t *message, size_t length)
     int64_t computed = now_ns();
     model->gradient_cost += ((double)(computed - decoded) / (double)request.rows - model->gradient_cost) / 8;
     atomic_store_explicit(&server->computed, computed, memory_order_relaxed);
-    if (send_message(one, 0) >= 0)
+    if (send_message(one, 0))
         count_call(server, one, model, COUNTED_DIFFERENTIATE, request.rows, begun, decoded, computed);
     return 1;
 }
@@ -177,7 +176,7 @@ static int get_formula(stream *one, const uint8_t *message, size_t length)
     served_model *model = read_model(server->table, message, length, &format, &formats);
     if (!model || !model->formula || formats) return 0;
     frame_message(&one->out, model->formula, (size_t)model->formula_length);
-    if (send_message(one, 0) >= 0) count_call(server, one, model, COUNTED_FORMULA, 0, begun, begun, begun);
+    if (send_message(one, 0)) count_call(server, one, model, COUNTED_FORMULA, 0, begun, begun, begun);
     return 1;
 }
 
@@ -189,7 +188,7 @@ static void answer_locally(stream *one, const uint8_t *message, size_t length)
     int status = server->local(server->local_context, one->path, message, length, &one->out, reason, sizeof reason);
     if (status > 0) {
         buffer_free(&one->out);
-        http2_fail(one, status, reason, NULL);
+        stream_fail(one, status, reason, NULL);
         return;
     }
     send_message(one, status == ANSWER_AND_STAY);
@@ -201,7 +200,7 @@ int answer_call(stream *one, const uint8_t *message, size_t length)
     kanserve_server *server = one->owner->server;
     int done = 0;
     if (server->table && !is_late(one)) {
-        switch (server->paths[one->path].options.answers) {
+        switch (one->options->answers) {
         case ANSWERS_INFER: done = infer(one, message, length); break;
         case ANSWERS_DIFFERENTIATE: done = differentiate(one, message, length); break;
         case ANSWERS_FORMULA: done = get_formula(one, message, length); break;

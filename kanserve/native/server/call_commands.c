@@ -41,6 +41,23 @@ static void tell(kanserve_call *call, int kind, const void *data, size_t length,
     give(call->server, made);
 }
 
+/* Answer a call with a message that is framed already. */
+void give_answer(kanserve_call *call, byte_buffer *message, int status)
+{
+    command *made = atomic_load(&call->gone) ? NULL : calloc(1, sizeof *made);
+    if (!made) {
+        buffer_free(message);
+        call_release(call);
+        return;
+    }
+    made->kind = COMMAND_ANSWER;
+    made->call = call;
+    made->status = status;
+    made->data = *message;
+    call_free_message(call);
+    give(call->server, made);
+}
+
 /* Rows compute no more. */
 static void computed_rows(kanserve_call *call)
 {
@@ -196,32 +213,39 @@ static void run_command(kanserve_server *server, command *what)
     if (!one || one->finished) return;
     what->owner = one->owner;
     if (what->data.failed || what->text.failed || what->trailers.failed) {
-        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
+        stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
         return;
     }
     size_t size = buffer_length(&what->data);
-    if (size > (size_t)server->config.max_message + 5) {
-        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The answer is larger than the server sends.", NULL);
+    const protocol *speaks = one->owner->protocol;
+    if (size > speaks->times * (size_t)server->config.max_message + speaks->frame) {
+        stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The answer is larger than the server sends.", NULL);
         return;
     }
     switch (what->kind) {
     case COMMAND_ANSWER:
-    case COMMAND_SEND:
+    case COMMAND_SEND: {
         if (!is_room(one->owner->account, size)) {
-            http2_fail_full(one);
+            stream_fail_full(one);
             break;
         }
+        size_t before = buffer_length(&one->out);
         append(one, what);
+        if (what->kind == COMMAND_ANSWER && before == 0) {
+            one->status = what->status;
+            one->owner->protocol->seal(one);
+        }
         if (one->out.failed) {
             connection_fail(one->owner, NGHTTP2_INTERNAL_ERROR);
             break;
         }
-        hold(one->owner->account, size);
+        hold(one->owner->account, buffer_length(&one->out) - before);
         if (what->kind == COMMAND_ANSWER)
-            http2_answer(one);
+            stream_answer(one);
         else
-            http2_resume(one);
+            stream_send(one);
         break;
+    }
     case COMMAND_ROWS:
         append(one, what);
         call_rows(what->call, what->outside, what->computed);
@@ -230,16 +254,16 @@ static void run_command(kanserve_server *server, command *what)
         if (one->headers_sent && what->status == GRPC_OK && buffer_length(&what->trailers) == 0) {
             one->finished = 1;
             one->answered = now_ns();
-            http2_resume(one);
+            stream_send(one);
             break;
         }
-        http2_fail(one, what->status, (const char *)buffer_begin(&what->text), &what->trailers);
+        stream_fail(one, what->status, (const char *)buffer_begin(&what->text), &what->trailers);
         break;
     case COMMAND_CANCEL:
-        nghttp2_submit_rst_stream(one->owner->session, NGHTTP2_FLAG_NONE, one->id, NGHTTP2_CANCEL);
+        one->owner->protocol->cancel(one);
         break;
     case COMMAND_CONSUMED:
-        if (!one->inflating) http2_open_window(one);
+        if (!one->inflating) one->owner->protocol->open_window(one);
         break;
     default: break;
     }

@@ -76,18 +76,52 @@ void call_release(kanserve_call *call)
     free(call);
 }
 
-/* Hand out the call of a stream: 0, or -1 without memory, or without room for its message. */
-int queue_call(stream *one, int kind, int late)
+static int is_within(const uint8_t *at, size_t size, const uint8_t *message, size_t length)
+{
+    return at >= message && at + size <= message + length;
+}
+
+/* Rows were read from a message of a call, which lay there, or stand beside it: keep them with the call. */
+static void keep_rows(kanserve_call *call, const infer_request *rows, const uint8_t *lay)
+{
+    size_t size = (size_t)(rows->rows * rows->model->inputs) * (rows->single ? sizeof(float) : sizeof(double));
+    size_t before = buffer_length(&call->message), at = 0, id = 0;
+    if (is_within(rows->values, size, lay, before)) {
+        at = (size_t)(rows->values - lay);
+    } else {
+        byte_buffer message = {0};
+        buffer_add(&message, rows->values, size);
+        buffer_free(&call->message);
+        call->message = message;
+    }
+    if (rows->id_length && is_within(rows->id, rows->id_length, lay, before)) {
+        id = (size_t)(rows->id - lay);
+    } else if (rows->id_length) {
+        id = buffer_length(&call->message);
+        buffer_add(&call->message, rows->id, rows->id_length);
+    }
+    let_go(call->account, before);
+    hold(call->account, buffer_length(&call->message));
+    call->request = *rows;
+    if (call->message.failed) return;
+    call->request.values = buffer_begin(&call->message) + at;
+    call->request.id = buffer_begin(&call->message) + id;
+}
+
+/* Hand out the call of a stream, or rows that were read from its message: 0, or -1 without memory, or without room. */
+int queue_call(stream *one, int kind, int late, const infer_request *rows)
 {
     connection *owner = one->owner;
     kanserve_server *server = owner->server;
-    int aside = server->paths[one->path].options.aside;
+    int aside = one->options->aside;
+    const uint8_t *lay = one->view ? one->view : buffer_begin(&one->body);
     if (one->view && !aside && !is_room(owner->account, one->expected)) return -1;
     kanserve_call *call = calloc(1, sizeof *call);
     if (!call) return -1;
     atomic_init(&call->references, 2); /* the stream's and the queue's, which a thread takes over */
     call->server = server;
     call->account = account_retain(owner->account);
+    call->protocol = owner->protocol;
     call->stream = one;
     pthread_cond_init(&call->changed, NULL);
     if (one->view) {
@@ -105,20 +139,20 @@ int queue_call(stream *one, int kind, int late)
     kanserve_event *event = &call->event;
     *event = (kanserve_event){.kind = kind, .path = one->path, .late = late, .arrived = one->arrived,
                               .deadline = one->deadline, .call = call, .peer = call->peer};
+    if (rows && !call->message.failed) keep_rows(call, rows, lay);
     event->message = buffer_begin(&call->message);
     event->length = (int64_t)buffer_length(&call->message);
     event->metadata = buffer_begin(&call->metadata);
     event->metadata_length = (int64_t)buffer_length(&call->metadata);
     event->identity = buffer_begin(&call->identity);
     event->identity_length = (int64_t)buffer_length(&call->identity);
-    infer_request *request = &call->request;
-    if (call->message.failed || call->identity.failed ||
-        (kind == EVENT_ROWS && !infer_read(server->table, event->message, (size_t)event->length, request))) {
+    const infer_request *request = &call->request;
+    if (call->message.failed || call->identity.failed || call->metadata.failed) {
         atomic_store(&call->references, 1);
         call_release(call);
         return -1;
     }
-    if (kind == EVENT_ROWS) {
+    if (rows) {
         size_t size = request->single ? sizeof(float) : sizeof(double);
         event->model = request->model->number;
         event->single = request->single;

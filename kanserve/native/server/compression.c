@@ -165,7 +165,7 @@ void inflate_some(kanserve_server *server)
         if (result == UNFINISHED) continue;
         stream *of = one->of;
         end(one, result);
-        call_inflated(of, result);
+        of->owner->protocol->inflated(of, result);
         connection_write(owner);
     }
     server->inflated = 0;

@@ -7,23 +7,26 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { OUTPUT = 1 << 17 };
+enum { OUTPUT = 1 << 17, TLS_HANDSHAKE = 0x16 };
 
-connection *connection_new(kanserve_server *server, int fd, int unix_socket, const char *peer)
+connection *connection_new(kanserve_server *server, const protocol *speaks, int fd, int unix_socket, const char *peer)
 {
     connection *owner = calloc(1, sizeof *owner);
     if (!owner) return NULL;
     owner->server = server;
+    owner->protocol = speaks;
     owner->fd = fd;
     owner->unix_socket = unix_socket;
     owner->opened = owner->last_read = now_ns();
     strncpy(owner->peer, peer, sizeof owner->peer - 1);
-    if (server->tls && !(owner->tls = server->tls_functions->accept(server->tls, fd))) {
+    owner->handshaken = !server->tls;
+    owner->undecided = server->tls && speaks != &HTTP2;
+    if (server->tls && !owner->undecided && !(owner->tls = server->tls_functions->accept(server->tls, fd, 0))) {
         free(owner);
         return NULL;
     }
     owner->account = calloc(1, sizeof *owner->account);
-    if (!owner->account || http2_begin(owner)) {
+    if (!owner->account || speaks->begin(owner)) {
         free(owner->account);
         if (owner->tls) server->tls_functions->end(owner->tls);
         free(owner);
@@ -31,7 +34,6 @@ connection *connection_new(kanserve_server *server, int fd, int unix_socket, con
     }
     owner->account->server = server;
     atomic_init(&owner->account->references, 1);
-    owner->handshaken = !owner->tls;
     owner->next = server->connections;
     if (owner->next) owner->next->previous = owner;
     server->connections = owner;
@@ -64,7 +66,7 @@ void connection_close(connection *owner)
 
 void connection_free(connection *owner)
 {
-    nghttp2_session_del(owner->session);
+    owner->protocol->end(owner);
     buffer_free(&owner->out);
     buffer_free(&owner->identity);
     buffer_free(&owner->unread);
@@ -78,7 +80,7 @@ void connection_fail(connection *owner, uint32_t error)
 {
     if (owner->closing || owner->dead) return;
     owner->closing = 1;
-    nghttp2_session_terminate_session(owner->session, error);
+    owner->protocol->fail(owner, error);
 }
 
 void connection_linger(connection *owner)
@@ -86,16 +88,14 @@ void connection_linger(connection *owner)
     while (owner->streams) stream_free(owner->streams);
     waiting_drop(owner, WAIT_PAUSED);
     buffer_free(&owner->unread);
-    owner->paused = 0;
+    owner->paused = owner->full = 0;
     if (owner->tls) owner->server->tls_functions->end(owner->tls);
     owner->tls = NULL; /* what still comes is thrown away, so nobody need decrypt it */
     shutdown(owner->fd, SHUT_WR);
     owner->lingering = now_ns();
     loop_check_by(owner->server, owner->lingering + owner->server->config.linger_time);
-    if (owner->wants_write) {
-        owner->wants_write = 0;
-        loop_watch(owner);
-    }
+    owner->wants_write = 0;
+    loop_watch(owner);
 }
 
 static long receive(connection *owner)
@@ -165,22 +165,41 @@ void waiting_drop(connection *owner, int list)
     if (*at) waiting_remove(owner->server, at, list);
 }
 
-/* Handle bytes of the server's `input`. */
-static void feed(connection *owner, size_t length)
+/* Keep bytes that were read until the connection has its turn again. */
+void connection_pause(connection *owner, const uint8_t *data, size_t length)
 {
-    const uint8_t *input = owner->server->input;
-    nghttp2_ssize taken = nghttp2_session_mem_recv2(owner->session, input, length);
-    if (owner->viewing) call_keep(owner->viewing);
-    owner->viewing = NULL;
-    if (taken < 0) {
-        if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
-            connection_close(owner);
-        else
-            connection_fail(owner, taken == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_INTERNAL_ERROR);
-    } else if (owner->paused) { /* by `on_data` */
-        buffer_add(&owner->unread, input + taken, length - (size_t)taken);
-        waiting_add(owner, WAIT_PAUSED);
-        if (owner->unread.failed) connection_close(owner);
+    buffer_add(&owner->unread, data, length);
+    waiting_add(owner, WAIT_PAUSED);
+    if (owner->unread.failed) connection_close(owner);
+}
+
+/* Whether TLS or not is known by the first byte, which stays in the socket. */
+static int decide(connection *owner)
+{
+    kanserve_server *server = owner->server;
+    uint8_t first;
+    ssize_t got = recv(owner->fd, &first, 1, MSG_PEEK);
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return 0;
+    if (got == 1 && first == TLS_HANDSHAKE) owner->tls = server->tls_functions->accept(server->tls, owner->fd, 1);
+    if (got <= 0 || (first == TLS_HANDSHAKE && !owner->tls)) {
+        connection_close(owner);
+        return 0;
+    }
+    owner->undecided = 0;
+    owner->handshaken = !owner->tls;
+    return 1;
+}
+
+/* Nothing more is taken for now: see whether the peer has left. If it has sent more instead, that waits in the socket. */
+static void look(connection *owner)
+{
+    uint8_t first;
+    ssize_t got = recv(owner->fd, &first, 1, MSG_PEEK);
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
+        connection_close(owner);
+    } else if (got > 0 && !owner->full) {
+        owner->full = 1;
+        loop_watch(owner);
     }
 }
 
@@ -188,7 +207,12 @@ static void feed(connection *owner, size_t length)
 void connection_read(connection *owner)
 {
     kanserve_server *server = owner->server;
+    if (owner->undecided && !owner->lingering && !decide(owner)) return;
     if (owner->tls && !owner->handshaken && !owner->lingering && !handshake(owner)) return;
+    if (owner->paused == HELD) {
+        look(owner);
+        return;
+    }
     owner->reading = 1;
     owner->turn = now_ns();
     for (long all = 0; all < INPUT_BYTES && !owner->dead && !owner->wants_write && !owner->paused;) {
@@ -203,7 +227,7 @@ void connection_read(connection *owner)
         owner->last_read = owner->turn;
         if (owner->pinged) loop_check_by(server, owner->last_read + server->config.keepalive);
         owner->pinged = 0;
-        feed(owner, (size_t)got);
+        owner->protocol->feed(owner, (size_t)got);
         if (!owner->tls && got < INPUT_BYTES) break; /* most likely that was all */
         if (buffer_length(&owner->out) > 0) break;
     }
@@ -224,7 +248,7 @@ void connection_resume(connection *owner)
     owner->paused = 0;
     owner->reading = 1;
     owner->turn = now_ns();
-    feed(owner, length);
+    owner->protocol->feed(owner, length);
     owner->reading = 0;
     if (!owner->dead) connection_write(owner);
 }
@@ -250,20 +274,14 @@ static int flush(connection *owner)
     return 1;
 }
 
-/* Write what the session has to send, about OUTPUT bytes, as far as the socket takes them. While something is left,
+/* Write what there is to send, about OUTPUT bytes, as far as the socket takes them. While something is left,
  * nothing is read. */
 void connection_write(connection *owner)
 {
     if (owner->dead || owner->reading || owner->lingering || !owner->handshaken) return;
-    while (buffer_length(&owner->out) < OUTPUT) {
-        const uint8_t *data;
-        nghttp2_ssize length = nghttp2_session_mem_send2(owner->session, &data);
-        if (length < 0) {
-            connection_close(owner);
-            return;
-        }
-        if (length == 0) break;
-        buffer_add(&owner->out, data, (size_t)length);
+    if (owner->protocol->fill(owner, OUTPUT)) {
+        connection_close(owner);
+        return;
     }
     int full = buffer_length(&owner->out) >= OUTPUT;
     int all = owner->out.failed ? -1 : flush(owner);
@@ -287,7 +305,5 @@ void connection_write(connection *owner)
         owner->paused = PAUSED;
         waiting_add(owner, WAIT_PAUSED);
     }
-    if (!wants_write && (owner->closing || !nghttp2_session_want_read(owner->session)) &&
-        !nghttp2_session_want_write(owner->session))
-        connection_linger(owner);
+    if (!wants_write && owner->protocol->is_over(owner)) connection_linger(owner);
 }

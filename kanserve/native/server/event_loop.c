@@ -63,7 +63,7 @@ void loop_check_by(kanserve_server *server, int64_t when)
 
 void loop_watch(connection *owner)
 {
-    struct epoll_event event = {owner->wants_write ? EPOLLOUT : EPOLLIN, {.ptr = owner}};
+    struct epoll_event event = {owner->wants_write ? EPOLLOUT : owner->full ? EPOLLRDHUP : EPOLLIN, {.ptr = owner}};
     epoll_ctl(owner->server->epoll, EPOLL_CTL_MOD, owner->fd, &event);
 }
 
@@ -83,12 +83,12 @@ static void describe(const struct sockaddr_storage *from, char *to, size_t size)
     }
 }
 
-static void accept_some(kanserve_server *server, int listener, int most)
+static void accept_some(kanserve_server *server, int which, int most)
 {
     for (int i = 0; i < most; i++) {
         struct sockaddr_storage from = {0};
         socklen_t size = sizeof from;
-        int fd = accept4(listener, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = accept4(server->listeners[which], (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
                 server->accepting = 0; /* until some are closed */
@@ -105,7 +105,7 @@ static void accept_some(kanserve_server *server, int listener, int most)
         if (!unix_socket) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         char peer[80];
         describe(&from, peer, sizeof peer);
-        connection *made = connection_new(server, fd, unix_socket, peer);
+        connection *made = connection_new(server, server->spoken[which], fd, unix_socket, peer);
         if (!made) {
             descriptor_close(fd);
             return;
@@ -114,7 +114,7 @@ static void accept_some(kanserve_server *server, int listener, int most)
         if (epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event) < 0) connection_close(made);
         loop_check_by(server, made->opened + server->config.greeting_time);
         loop_check_by(server, made->opened + server->config.keepalive);
-        if (!made->dead && !made->tls) connection_write(made); /* our SETTINGS */
+        if (!made->dead && made->handshaken) connection_write(made); /* our SETTINGS */
     }
 }
 
@@ -132,7 +132,7 @@ static void check_stream(stream *one, int64_t now)
     kanserve_server *server = one->owner->server;
     int sends = one->answered || buffer_length(&one->out) > 0;
     if (sends && now >= one->moved + server->config.write_time) {
-        nghttp2_submit_rst_stream(one->owner->session, NGHTTP2_FLAG_NONE, one->id, NGHTTP2_CANCEL);
+        one->owner->protocol->cancel(one);
         one->moved = now;
         return;
     }
@@ -140,10 +140,10 @@ static void check_stream(stream *one, int64_t now)
     if (one->answered) return;
     if (one->deadline && now >= one->deadline) {
         atomic_fetch_add(&server->refused[REFUSED_DEADLINE], 1);
-        http2_fail_known(one, GRPC_DEADLINE_EXCEEDED, "DeadlineError", "The deadline passed before the call was answered.");
+        stream_fail_known(one, GRPC_DEADLINE_EXCEEDED, "DeadlineError", "The deadline passed before the call was answered.");
     } else if (one->message_deadline && now >= one->message_deadline) {
         atomic_fetch_add(&server->refused[REFUSED_DEADLINE], 1);
-        http2_fail_known(one, GRPC_DEADLINE_EXCEEDED, "DeadlineError",
+        stream_fail_known(one, GRPC_DEADLINE_EXCEEDED, "DeadlineError",
                          "The message did not come in time, or the caller left.");
     } else {
         loop_check_by(server, one->deadline);
@@ -155,18 +155,11 @@ static void check_connection(connection *owner, int64_t now)
 {
     kanserve_server *server = owner->server;
     const kanserve_config *config = &server->config;
-    int64_t silent = owner->last_read + config->keepalive;
     if ((owner->lingering && now >= owner->lingering + config->linger_time) ||
         (!owner->greeted && now >= owner->opened + config->greeting_time) ||
-        (owner->blocked && now >= owner->blocked + config->write_time) ||
-        (owner->pinged && now >= owner->pinged + config->ping_time)) {
+        (owner->blocked && now >= owner->blocked + config->write_time) || owner->protocol->check(owner, now)) {
         connection_close(owner);
         return;
-    }
-    /* While something is left to write, nothing is read, an answer to a ping neither. */
-    if (owner->greeted && !owner->pinged && !owner->lingering && !owner->blocked && now >= silent) {
-        nghttp2_submit_ping(owner->session, NGHTTP2_FLAG_NONE, NULL);
-        owner->pinged = now;
     }
     stream *next;
     for (stream *one = owner->streams; one; one = next) {
@@ -178,7 +171,6 @@ static void check_connection(connection *owner, int64_t now)
     loop_check_by(server, owner->lingering ? owner->lingering + config->linger_time : 0);
     loop_check_by(server, owner->greeted ? 0 : owner->opened + config->greeting_time);
     loop_check_by(server, owner->blocked ? owner->blocked + config->write_time : 0);
-    loop_check_by(server, owner->pinged ? owner->pinged + config->ping_time : silent > now ? silent : 0);
 }
 
 static void check_all(kanserve_server *server)
@@ -203,7 +195,7 @@ static void check_all(kanserve_server *server)
 static void close_listeners(kanserve_server *server)
 {
     for (int k = 0; k < server->listener_count; k++) {
-        accept_some(server, server->listeners[k], 1 << 16); /* what has connected, so that it learns of the end */
+        accept_some(server, k, 1 << 16); /* what has connected, so that it learns of the end */
         epoll_ctl(server->epoll, EPOLL_CTL_DEL, server->listeners[k], NULL);
         shutdown(server->listeners[k], SHUT_RDWR); /* also what a forked child may hold */
         descriptor_close(server->listeners[k]);
@@ -211,32 +203,20 @@ static void close_listeners(kanserve_server *server)
     server->listener_count = 0;
 }
 
-/* End all connections: first a notice, so that clients begin no more calls, then GOAWAY with the last call taken. */
+/* End all connections. */
 static void hang_up(kanserve_server *server, int64_t since)
 {
     int final = now_ns() >= since + NOTICE_TIME;
     for (connection *owner = server->connections, *next; owner; owner = next) {
         next = owner->next;
         if (owner->closing || owner->lingering) continue;
-        if (owner->tls && !owner->handshaken) {
+        if (!owner->handshaken) {
             if (final) connection_close(owner);
             continue;
         }
-        if (!owner->goaway) {
-            owner->goaway = 1;
-            nghttp2_submit_shutdown_notice(owner->session);
-        } else if (final && owner->goaway == 1) {
-            owner->goaway = 2;
-            for (stream *one = owner->streams, *other; one; one = other) {
-                other = one->next;
-                if (!one->answered && !one->finished)
-                    http2_fail_known(one, GRPC_UNAVAILABLE, "DrainingError", "The server has stopped. Try another server.");
-            }
-            nghttp2_submit_goaway(owner->session, NGHTTP2_FLAG_NONE,
-                                  nghttp2_session_get_last_proc_stream_id(owner->session), NGHTTP2_NO_ERROR, NULL, 0);
-        }
+        int done = owner->protocol->hang_up(owner, final);
         connection_write(owner);
-        if (!owner->dead && !owner->lingering && owner->goaway == 2 && !owner->streams && buffer_length(&owner->out) == 0)
+        if (!owner->dead && !owner->lingering && done && !owner->streams && buffer_length(&owner->out) == 0)
             connection_linger(owner);
     }
 }
@@ -260,13 +240,17 @@ static void handle(kanserve_server *server, const struct epoll_event *event)
     }
     for (int k = 0; k < server->listener_count; k++) {
         if (event->data.ptr == &server->listeners[k]) {
-            accept_some(server, server->listeners[k], ACCEPTS);
+            accept_some(server, k, ACCEPTS);
             return;
         }
     }
     connection *owner = event->data.ptr;
     if (owner->dead) return;
     uint32_t reads = EPOLLIN | EPOLLHUP | EPOLLERR;
+    if (event->events & EPOLLRDHUP) { /* which is asked for only while nothing is read */
+        connection_close(owner);
+        return;
+    }
     if (!owner->handshaken) reads |= EPOLLOUT; /* agreeing on TLS may have to write */
     if (event->events & EPOLLOUT) connection_write(owner);
     if (!owner->dead && event->events & reads) connection_read(owner);

@@ -12,6 +12,25 @@ void frame_message(byte_buffer *to, const void *data, size_t length)
     buffer_add(to, data, length);
 }
 
+int call_read_rows(stream *one, const uint8_t *message, size_t length, infer_request *request)
+{
+    return infer_read(one->owner->server->table, message, length, request);
+}
+
+void call_write_rows(const infer_request *request, const void *y, int64_t outside, const byte_buffer *indices, byte_buffer *to)
+{
+    buffer_add(to, "\0\0\0\0", 5);
+    infer_write(request, y, outside, indices, to);
+}
+
+/* Put the length before the message that `out` holds after five bytes. */
+void call_seal(stream *one)
+{
+    size_t size = buffer_length(&one->out) - 5;
+    uint8_t *prefix = one->out.data + one->out.start;
+    for (int i = 0; i < 4; i++) prefix[4 - i] = (uint8_t)(size >> 8 * i);
+}
+
 static int same(const uint8_t *text, size_t length, const char *other)
 {
     return length == strlen(other) && memcmp(text, other, length) == 0;
@@ -58,6 +77,7 @@ void call_header(stream *one, const uint8_t *name, size_t name_length, const uin
             one->post = same(value, value_length, "POST");
         else if (same(name, name_length, ":path"))
             one->path = find_path(server, value, value_length);
+        if (one->path >= 0) one->options = &server->paths[one->path].options;
         return;
     }
     if (same(name, name_length, "content-type")) {
@@ -85,12 +105,24 @@ void call_header(stream *one, const uint8_t *name, size_t name_length, const uin
 static void refuse(stream *one, int why, int status, const char *error, const char *text)
 {
     atomic_fetch_add(&one->owner->server->refused[why], 1);
-    http2_fail_known(one, status, error, text);
+    stream_fail_known(one, status, error, text);
 }
 
 void call_refuse_full(stream *one)
 {
     refuse(one, REFUSED_QUEUE, GRPC_RESOURCE_EXHAUSTED, "BusyError", "The queue is full. Try again later.");
+}
+
+/* Refuse a call before its message, while the queue is full and no loop could answer it: whether that was done. */
+int call_refuse_early(stream *one)
+{
+    const kanserve_server *server = one->owner->server;
+    const kanserve_path *path = one->options;
+    if (!path->refusable || path->answers == ANSWERS_INFER || is_late(one) ||
+        atomic_load(&((kanserve_server *)server)->queued) < server->config.queue)
+        return 0;
+    call_refuse_full(one);
+    return 1;
 }
 
 /* All headers are there. */
@@ -102,28 +134,24 @@ void call_begin(stream *one, int ended)
     } else if (!one->grpc) {
         http2_http_error(one, "415");
     } else if (one->path < 0) {
-        http2_fail(one, GRPC_UNIMPLEMENTED, "Method not found!", NULL);
+        stream_fail(one, GRPC_UNIMPLEMENTED, "Method not found!", NULL);
     } else if (one->large || buffer_length(&one->metadata) > (size_t)server->config.max_metadata) {
-        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The call has too much metadata.", NULL);
+        stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The call has too much metadata.", NULL);
     } else if (one->bad_timeout) {
-        http2_fail(one, GRPC_INTERNAL, "The header grpc-timeout is not valid.", NULL);
+        stream_fail(one, GRPC_INTERNAL, "The header grpc-timeout is not valid.", NULL);
     }
     if (one->finished) return;
     if (one->metadata.failed) {
-        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
+        stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
         return;
     }
-    const kanserve_path *path = &server->paths[one->path].options;
-    if (path->refusable && path->answers != ANSWERS_INFER && !is_late(one) && atomic_load(&server->queued) >= server->config.queue) {
-        call_refuse_full(one);
-        return;
-    }
-    if (path->kind == PATH_STREAM) {
-        if (queue_call(one, EVENT_CALL, is_late(one))) call_refuse_full(one);
+    if (call_refuse_early(one)) return;
+    if (one->options->kind == PATH_STREAM) {
+        if (queue_call(one, EVENT_CALL, is_late(one), NULL)) call_refuse_full(one);
         return;
     }
     if (ended) return;
-    one->message_deadline = one->arrived + path->patience;
+    one->message_deadline = one->arrived + one->options->patience;
     loop_check_by(server, one->message_deadline);
     loop_check_by(server, one->deadline);
 }
@@ -134,25 +162,25 @@ static void message_begins(stream *one)
     one->expected = (uint32_t)one->prefix[1] << 24 | (uint32_t)one->prefix[2] << 16 | (uint32_t)one->prefix[3] << 8 | one->prefix[4];
     one->taken = 0;
     if (one->compressed > 1)
-        http2_fail(one, GRPC_INTERNAL, "The message has an invalid flag.", NULL);
+        stream_fail(one, GRPC_INTERNAL, "The message has an invalid flag.", NULL);
     else if (one->compressed && one->encoding == ENCODING_IDENTITY)
-        http2_fail(one, GRPC_INTERNAL, "The message is compressed, and grpc-encoding does not say how.", NULL);
+        stream_fail(one, GRPC_INTERNAL, "The message is compressed, and grpc-encoding does not say how.", NULL);
     else if (one->compressed && one->encoding == ENCODING_UNKNOWN) {
         byte_buffer more = {0};
         buffer_add_pair(&more, "grpc-accept-encoding", 20, "identity,deflate,gzip", 21);
-        http2_fail(one, GRPC_UNIMPLEMENTED, "The message is compressed in a way that is not supported.", &more);
+        stream_fail(one, GRPC_UNIMPLEMENTED, "The message is compressed in a way that is not supported.", &more);
         buffer_free(&more);
     } else if (one->expected > one->owner->server->config.max_message) {
-        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The message is larger than the server takes.", NULL);
+        stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The message is larger than the server takes.", NULL);
     } else if (one->messages && !one->call) {
-        http2_fail(one, GRPC_UNIMPLEMENTED, "The call takes one message; it has more.", NULL);
+        stream_fail(one, GRPC_UNIMPLEMENTED, "The call takes one message; it has more.", NULL);
     }
 }
 
 static void message_is_whole(stream *one)
 {
     if (one->call && queue_message(one->call, &one->body))
-        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
+        stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
 }
 
 static void inflated(stream *one, int result)
@@ -160,9 +188,9 @@ static void inflated(stream *one, int result)
     switch (result) {
     case INFLATED: message_is_whole(one); break;
     case UNFINISHED: break;
-    case TOO_LARGE: http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The message is larger than the server takes.", NULL); break;
-    case BROKEN: http2_fail(one, GRPC_INTERNAL, "The message cannot be decompressed.", NULL); break;
-    default: http2_fail_full(one);
+    case TOO_LARGE: stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The message is larger than the server takes.", NULL); break;
+    case BROKEN: stream_fail(one, GRPC_INTERNAL, "The message cannot be decompressed.", NULL); break;
+    default: stream_fail_full(one);
     }
 }
 
@@ -183,15 +211,16 @@ void call_reserve(const stream *one, byte_buffer *message)
         message->start = message->end = sizeof(message_node);
 }
 
-static int keep(stream *one, byte_buffer *where, const uint8_t *data, size_t length)
+/* Whether there was room for bytes of a message; else the call is refused. */
+int call_store(stream *one, byte_buffer *where, const uint8_t *data, size_t length)
 {
     if (!is_room(one->owner->account, length)) {
-        http2_fail_full(one);
+        stream_fail_full(one);
         return 0;
     }
     buffer_add(where, data, length);
     if (where->failed) {
-        http2_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
+        stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
         return 0;
     }
     hold(one->owner->account, length);
@@ -204,7 +233,7 @@ void call_data(stream *one, const uint8_t *data, size_t length)
     const uint8_t *end = data + length;
     while (data < end && !one->finished) {
         if (one->inflating) {
-            keep(one, &one->later, data, (size_t)(end - data));
+            call_store(one, &one->later, data, (size_t)(end - data));
             return;
         }
         if (one->prefix_length < 5) {
@@ -218,7 +247,7 @@ void call_data(stream *one, const uint8_t *data, size_t length)
         size_t part = one->expected - one->taken;
         if (part > (size_t)(end - data)) part = (size_t)(end - data);
         if (!one->view && one->taken == 0) call_reserve(one, &one->body);
-        if (!one->view && part && !keep(one, &one->body, data, part)) return;
+        if (!one->view && part && !call_store(one, &one->body, data, part)) return;
         one->taken += part;
         data += part;
         if (one->taken < one->expected) return;
@@ -232,14 +261,13 @@ void call_keep(stream *one)
 {
     const uint8_t *view = one->view;
     one->view = NULL;
-    if (view) keep(one, &one->body, view, one->expected);
+    if (view) call_store(one, &one->body, view, one->expected);
 }
 
 static void all_came(stream *one)
 {
-    kanserve_server *server = one->owner->server;
     if (one->prefix_length) {
-        http2_fail(one, GRPC_INTERNAL, "The call ended within a message.", NULL);
+        stream_fail(one, GRPC_INTERNAL, "The call ended within a message.", NULL);
         return;
     }
     if (one->call) {
@@ -247,15 +275,22 @@ static void all_came(stream *one)
         return;
     }
     if (one->messages != 1) {
-        http2_fail_known(one, GRPC_INVALID_ARGUMENT, "InputError", "The call takes one message; it ended without one.");
+        stream_fail_known(one, GRPC_INVALID_ARGUMENT, "InputError", "The call takes one message; it ended without one.");
         return;
     }
+    call_take(one);
+}
+
+/* A unary call is here as a whole: answer it, or hand it out. */
+void call_take(stream *one)
+{
+    kanserve_server *server = one->owner->server;
     if (one->deadline && now_ns() >= one->deadline) {
         refuse(one, REFUSED_DEADLINE, GRPC_DEADLINE_EXCEEDED, "DeadlineError",
                "The deadline passed before the call could begin.");
         return;
     }
-    const kanserve_path *path = &server->paths[one->path].options;
+    const kanserve_path *path = one->options;
     int late = is_late(one);
     const uint8_t *message = one->view ? one->view : buffer_begin(&one->body);
     size_t length = one->view ? one->expected : buffer_length(&one->body);
@@ -272,7 +307,7 @@ static void all_came(stream *one)
         call_refuse_full(one);
         return;
     }
-    if (queue_call(one, EVENT_CALL, late)) call_refuse_full(one);
+    if (queue_call(one, one->owner->protocol->event, late, NULL)) call_refuse_full(one);
 }
 
 /* The client has sent all. */
@@ -293,7 +328,7 @@ void call_inflated(stream *one, int result)
     if (buffer_length(&later)) call_data(one, buffer_begin(&later), buffer_length(&later));
     buffer_free(&later);
     if (one->finished || one->inflating) return;
-    if (!(one->call && queue_is_full(one->call))) http2_open_window(one);
+    if (!(one->call && queue_is_full(one->call))) one->owner->protocol->open_window(one);
     if (one->ended) all_came(one);
 }
 

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-enum { STREAM_WINDOW = 1 << 18, CONNECTION_WINDOW = 1 << 22, HEADER_LIST = 1 << 14, KEPT_STREAMS = 256, KEPT_BYTES = 4096 };
+enum { STREAM_WINDOW = 1 << 18, CONNECTION_WINDOW = 1 << 22, HEADER_LIST = 1 << 14, PREFIX = 5 };
 
 /* Frames that carry nothing but cost work fill a bucket, which leaks: idle clients may ping for hours, a flood ends the
  * connection. */
@@ -16,70 +16,6 @@ enum { STREAM_WINDOW = 1 << 18, CONNECTION_WINDOW = 1 << 22, HEADER_LIST = 1 << 
 
 static const nghttp2_nv STATUS_OK = TEXT(":status", "200"), CONTENT_TYPE = TEXT("content-type", "application/grpc"),
                         TRAILER_OK = TEXT("grpc-status", "0"), TRAILER_FULL = TEXT("grpc-status", "8");
-
-static stream *stream_new(connection *owner, int32_t id)
-{
-    kanserve_server *server = owner->server;
-    stream *one = server->free_streams;
-    if (one) {
-        server->free_streams = one->next;
-        server->free_count--;
-        byte_buffer body = one->body, metadata = one->metadata, out = one->out;
-        memset(one, 0, sizeof *one);
-        one->body = body;
-        one->metadata = metadata;
-        one->out = out;
-    } else if (!(one = calloc(1, sizeof *one))) {
-        return NULL;
-    }
-    one->owner = owner;
-    one->id = id;
-    one->path = -1;
-    one->arrived = now_ns();
-    one->next = owner->streams;
-    if (one->next) one->next->previous = one;
-    owner->streams = one;
-    return one;
-}
-
-static void empty(kanserve_server *server, byte_buffer *buffer)
-{
-    if (buffer->capacity > KEPT_BYTES || buffer->failed)
-        loop_discard(server, buffer);
-    else
-        buffer->start = buffer->end = 0;
-}
-
-void stream_free(stream *one)
-{
-    connection *owner = one->owner;
-    kanserve_server *server = owner->server;
-    call_gone(one);
-    if (one->previous)
-        one->previous->next = one->next;
-    else
-        owner->streams = one->next;
-    if (one->next) one->next->previous = one->previous;
-    nghttp2_session_set_stream_user_data(owner->session, one->id, NULL);
-    if (owner->viewing == one) owner->viewing = NULL;
-    inflate_drop(one);
-    let_go(owner->account, buffer_length(&one->body) + buffer_length(&one->later) + buffer_length(&one->out));
-    buffer_free(&one->trailers);
-    buffer_free(&one->later);
-    empty(server, &one->body);
-    empty(server, &one->metadata);
-    empty(server, &one->out);
-    if (server->free_count < KEPT_STREAMS) {
-        one->next = server->free_streams;
-        server->free_streams = one;
-        server->free_count++;
-        return;
-    }
-    buffer_free(&one->body);
-    buffer_free(&one->metadata);
-    buffer_free(&one->out);
-    free(one);
-}
 
 static nghttp2_nv pair(const void *name, size_t name_length, const void *value, size_t value_length)
 {
@@ -136,18 +72,9 @@ static void respond(stream *to, const nghttp2_nv *fields, size_t count, const ng
     if (nghttp2_submit_response2(owner->session, to->id, fields, count, provider)) connection_fail(owner, NGHTTP2_INTERNAL_ERROR);
 }
 
-/* From now on the peer must take something of `out` every so often. */
-static void watch_out(stream *to)
-{
-    kanserve_server *server = to->owner->server;
-    to->moved = now_ns();
-    loop_check_by(server, to->moved + server->config.write_time);
-}
-
 /* Begin or go on to send `out`; `finished` says whether more will come. */
-void http2_resume(stream *to)
+static void http2_send(stream *to)
 {
-    watch_out(to);
     if (to->headers_sent) {
         nghttp2_session_resume_data(to->owner->session, to->id);
         return;
@@ -155,16 +82,6 @@ void http2_resume(stream *to)
     nghttp2_data_provider2 provider = {{.ptr = to}, read_out};
     nghttp2_nv fields[] = {STATUS_OK, CONTENT_TYPE};
     respond(to, fields, 2, &provider);
-}
-
-/* A unary answer: `out` holds the message. */
-void http2_answer(stream *to)
-{
-    to->finished = 1;
-    to->status = GRPC_OK;
-    to->answered = now_ns();
-    to->deadline = to->message_deadline = 0;
-    http2_resume(to);
 }
 
 static void add_message(byte_buffer *trailers, const char *text)
@@ -183,29 +100,14 @@ static void add_message(byte_buffer *trailers, const char *text)
     buffer_free(&encoded);
 }
 
-void http2_fail(stream *to, int status, const char *text, const byte_buffer *more)
+static void http2_refuse(stream *to, int status, const char *text, const byte_buffer *more)
 {
     char number[16];
-    if (to->finished) return;
-    call_gone(to);
     int length = snprintf(number, sizeof number, "%d", status);
     buffer_free(&to->trailers);
     buffer_add_pair(&to->trailers, "grpc-status", 11, number, (size_t)length);
     if (text && *text) add_message(&to->trailers, text);
     if (more) buffer_add(&to->trailers, buffer_begin(more), buffer_length(more));
-    to->finished = 1;
-    to->status = status;
-    to->answered = now_ns();
-    to->deadline = to->message_deadline = 0;
-    watch_out(to);
-    inflate_drop(to);
-    let_go(to->owner->account, buffer_length(&to->later));
-    buffer_free(&to->later);
-    if (!to->ended) { /* what still comes is thrown away */
-        let_go(to->owner->account, buffer_length(&to->body));
-        loop_discard(to->owner->server, &to->body);
-        to->view = NULL;
-    }
     if (to->headers_sent) {
         nghttp2_session_resume_data(to->owner->session, to->id);
         return;
@@ -214,28 +116,13 @@ void http2_fail(stream *to, int status, const char *text, const byte_buffer *mor
     respond(to, fields, 2 + trailers(to, fields + 2), NULL);
 }
 
-void http2_fail_known(stream *to, int status, const char *error, const char *text)
-{
-    byte_buffer more = {0};
-    buffer_add_pair(&more, "kanserve-error", 14, error, strlen(error));
-    http2_fail(to, status, text, &more);
-    buffer_free(&more);
-}
-
-/* The memory for messages is used up. */
-void http2_fail_full(stream *to)
-{
-    http2_fail_known(to, GRPC_RESOURCE_EXHAUSTED, "BusyError",
-                     "The messages of the calls under way take too much memory. Try again later.");
-}
-
 /* An answer to what is no gRPC. */
 void http2_http_error(stream *to, const char *status)
 {
     nghttp2_nv field = pair(":status", 7, status, 3);
     to->finished = 1;
-    to->answered = now_ns();
-    watch_out(to);
+    to->moved = to->answered = now_ns();
+    loop_check_by(to->owner->server, to->moved + to->owner->server->config.write_time);
     respond(to, &field, 1, NULL);
 }
 
@@ -326,7 +213,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 }
 
 /* Open the window of a stream by what came while it was not to send more. */
-void http2_open_window(stream *one)
+static void http2_open_window(stream *one)
 {
     nghttp2_session_consume_stream(one->owner->session, one->id, one->unconsumed);
     one->unconsumed = 0;
@@ -369,7 +256,7 @@ int http2_options(kanserve_server *server)
     return 0;
 }
 
-int http2_begin(connection *owner)
+static int http2_begin(connection *owner)
 {
     kanserve_server *server = owner->server;
     if (nghttp2_session_server_new2(&owner->session, server->callbacks, owner, server->options)) return -1;
@@ -386,3 +273,108 @@ int http2_begin(connection *owner)
     }
     return 0;
 }
+
+static void http2_end(connection *owner)
+{
+    nghttp2_session_del(owner->session);
+}
+
+static void http2_feed(connection *owner, size_t length)
+{
+    const uint8_t *input = owner->server->input;
+    nghttp2_ssize taken = nghttp2_session_mem_recv2(owner->session, input, length);
+    if (owner->viewing) call_keep(owner->viewing);
+    owner->viewing = NULL;
+    if (taken < 0) {
+        if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
+            connection_close(owner);
+        else
+            connection_fail(owner, taken == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_INTERNAL_ERROR);
+    } else if (owner->paused) { /* by `on_data` */
+        connection_pause(owner, input + taken, length - (size_t)taken);
+    }
+}
+
+static int http2_fill(connection *owner, size_t most)
+{
+    while (buffer_length(&owner->out) < most) {
+        const uint8_t *data;
+        nghttp2_ssize length = nghttp2_session_mem_send2(owner->session, &data);
+        if (length < 0) return -1;
+        if (length == 0) break;
+        buffer_add(&owner->out, data, (size_t)length);
+    }
+    return 0;
+}
+
+static int http2_is_over(const connection *owner)
+{
+    return (owner->closing || !nghttp2_session_want_read(owner->session)) && !nghttp2_session_want_write(owner->session);
+}
+
+static void http2_terminate(connection *owner, uint32_t error)
+{
+    nghttp2_session_terminate_session(owner->session, error);
+}
+
+/* While something is left to write, nothing is read, an answer to a ping neither. */
+static int http2_check(connection *owner, int64_t now)
+{
+    const kanserve_config *config = &owner->server->config;
+    int64_t silent = owner->last_read + config->keepalive;
+    if (owner->pinged && now >= owner->pinged + config->ping_time) return -1;
+    if (owner->greeted && !owner->pinged && !owner->lingering && !owner->blocked && now >= silent) {
+        nghttp2_submit_ping(owner->session, NGHTTP2_FLAG_NONE, NULL);
+        owner->pinged = now;
+    }
+    loop_check_by(owner->server, owner->pinged ? owner->pinged + config->ping_time : silent > now ? silent : 0);
+    return 0;
+}
+
+/* First a notice, so that the client begins no more calls, then GOAWAY with the last call taken. */
+static int http2_hang_up(connection *owner, int final)
+{
+    if (!owner->goaway) {
+        owner->goaway = 1;
+        nghttp2_submit_shutdown_notice(owner->session);
+    } else if (final && owner->goaway == 1) {
+        owner->goaway = 2;
+        streams_refuse(owner);
+        nghttp2_submit_goaway(owner->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(owner->session),
+                              NGHTTP2_NO_ERROR, NULL, 0);
+    }
+    return owner->goaway == 2;
+}
+
+static void http2_forget(stream *one)
+{
+    nghttp2_session_set_stream_user_data(one->owner->session, one->id, NULL);
+}
+
+static void http2_cancel(stream *one)
+{
+    nghttp2_submit_rst_stream(one->owner->session, NGHTTP2_FLAG_NONE, one->id, NGHTTP2_CANCEL);
+}
+
+const protocol HTTP2 = {
+    .event = EVENT_CALL,
+    .times = 1,
+    .frame = PREFIX,
+    .begin = http2_begin,
+    .end = http2_end,
+    .feed = http2_feed,
+    .fill = http2_fill,
+    .is_over = http2_is_over,
+    .fail = http2_terminate,
+    .check = http2_check,
+    .hang_up = http2_hang_up,
+    .forget = http2_forget,
+    .send = http2_send,
+    .refuse = http2_refuse,
+    .cancel = http2_cancel,
+    .inflated = call_inflated,
+    .open_window = http2_open_window,
+    .read_rows = call_read_rows,
+    .write_rows = call_write_rows,
+    .seal = call_seal,
+};

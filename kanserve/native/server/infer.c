@@ -11,7 +11,7 @@ enum {
     MOST_DESCRIPTION = 65536, /* bytes of a message without its numbers, as in message_limits.py */
 };
 
-static const char *const OUTPUT_NAMES[OUTPUT_KINDS] = {"y", "probabilities", "label"};
+const char *const OUTPUT_NAMES[OUTPUT_KINDS] = {"y", "probabilities", "label"};
 
 static int is(const proto_field *field, const char *text)
 {
@@ -97,6 +97,16 @@ static int read_output(proto_field *message, infer_request *request)
     return 1;
 }
 
+int infer_outputs(infer_request *request)
+{
+    if (request->output_count)
+        return request->model->classes || (request->output_count == 1 && request->outputs[0] == OUTPUT_Y);
+    int known = request->model->classes ? OUTPUT_KINDS : 1;
+    for (; request->output_count < known; request->output_count++)
+        request->outputs[request->output_count] = request->output_count;
+    return 1;
+}
+
 int infer_read(const model_table *table, const uint8_t *message, size_t length, infer_request *request)
 {
     proto_cursor cursor = {message, length ? message + length : message};
@@ -151,14 +161,8 @@ int infer_read(const model_table *table, const uint8_t *message, size_t length, 
         return 0;
     if (length - input.length > MOST_DESCRIPTION) return 0;
     if (input.length != input.shape[0] * input.shape[1] * size) return 0;
-    if (request->output_count == 0) {
-        int known = model->classes ? OUTPUT_KINDS : 1;
-        for (; request->output_count < known; request->output_count++)
-            request->outputs[request->output_count] = request->output_count;
-    } else if (!model->classes && (request->output_count > 1 || request->outputs[0] != OUTPUT_Y)) {
-        return 0;
-    }
     request->model = model;
+    if (!infer_outputs(request)) return 0;
     request->values = input.values;
     request->rows = (int64_t)input.shape[0];
     request->single = input.single;
@@ -256,7 +260,7 @@ static void soften(double *row, int outputs)
     for (int i = 0; i < outputs; i++) row[i] /= sum;
 }
 
-static void put_numbers(const infer_request *request, const void *y, int kind, byte_buffer *to)
+void infer_numbers(const infer_request *request, const void *y, int kind, byte_buffer *to)
 {
     const served_model *model = request->model;
     size_t size = request->single ? sizeof(float) : sizeof(double), outputs = (size_t)model->outputs;
@@ -277,7 +281,7 @@ static void put_numbers(const infer_request *request, const void *y, int kind, b
     }
 }
 
-static const char *label_of(const infer_request *request, const void *y, int64_t row)
+const char *infer_label(const infer_request *request, const void *y, int64_t row)
 {
     const served_model *model = request->model;
     int best = 0;
@@ -293,7 +297,7 @@ static size_t labels_size(const infer_request *request, const void *y)
 {
     size_t size = 0;
     for (int64_t row = 0; row < request->rows; row++) {
-        size_t length = strlen(label_of(request, y, row));
+        size_t length = strlen(infer_label(request, y, row));
         size += request->raw ? 4 + length : 1 + proto_varint_size(length) + length;
     }
     return size;
@@ -302,7 +306,7 @@ static size_t labels_size(const infer_request *request, const void *y)
 static void put_labels(const infer_request *request, const void *y, byte_buffer *to)
 {
     for (int64_t row = 0; row < request->rows; row++) {
-        const char *label = label_of(request, y, row);
+        const char *label = infer_label(request, y, row);
         uint32_t length = (uint32_t)strlen(label);
         if (request->raw) {
             uint8_t prefix[4] = {(uint8_t)length, (uint8_t)(length >> 8), (uint8_t)(length >> 16), (uint8_t)(length >> 24)};
@@ -361,7 +365,7 @@ static void put_output(const infer_request *request, const void *y, int kind, by
         return;
     }
     proto_add_head(to, request->single ? 6 : 7, numbers);
-    put_numbers(request, y, kind, to);
+    infer_numbers(request, y, kind, to);
 }
 
 void infer_write(const infer_request *request, const void *y, int64_t outside, const byte_buffer *indices,
@@ -383,7 +387,7 @@ void infer_write(const infer_request *request, const void *y, int64_t outside, c
             put_labels(request, y, to);
         } else {
             proto_add_head(to, 6, (size_t)request->rows * (size_t)model->outputs * size);
-            put_numbers(request, y, request->outputs[i], to);
+            infer_numbers(request, y, request->outputs[i], to);
         }
     }
 }

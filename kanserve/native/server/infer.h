@@ -21,6 +21,9 @@ typedef struct {
     const uint8_t *id;
     size_t id_length;
     int outputs[OUTPUT_KINDS], output_count;
+    /* For REST: whether an output follows the JSON as bytes, and nanoseconds to write a row of the others. */
+    int binary[OUTPUT_KINDS];
+    double writing;
 } infer_request;
 
 /* Read a request for one of the models: 1, or 0 if it is for the general path. */
@@ -32,6 +35,14 @@ const void *infer_rows(const infer_request *request, byte_buffer *scratch);
 /* How many rows are outside the training range. If any are, `indices` gets the first of them as text, "0,3,17", and
  * outside[i], unless it is NULL, how many are outside in input i. */
 int64_t infer_outside(const infer_request *request, byte_buffer *indices, int64_t *outside);
+
+/* The numbers of an output, and the label of a row. */
+void infer_numbers(const infer_request *request, const void *y, int kind, byte_buffer *to);
+const char *infer_label(const infer_request *request, const void *y, int64_t row);
+extern const char *const OUTPUT_NAMES[OUTPUT_KINDS];
+
+/* Whether the model has the outputs that were asked for; all of them if none was. */
+int infer_outputs(infer_request *request);
 
 /* Add the ModelInferResponse for predictions y (rows, outputs) of the model's type; check to->failed afterwards. */
 void infer_write(const infer_request *request, const void *y, int64_t outside, const byte_buffer *indices,

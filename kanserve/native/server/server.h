@@ -1,7 +1,8 @@
 /* The server's native transport: one thread that runs an event loop over HTTP/2 connections and speaks gRPC.
  *
  *     socket -> connection.c (TLS, buffers) -> http2.c (nghttp2) -> grpc_call.c (framing, deadlines, status)
- *            -> infer.c, where a C model answers on this thread
+ *                                           -> http1/ (llhttp; REST), on another port
+ *            -> answers.c, infer.c, where a C model answers on this thread
  *            -> call_queue.c otherwise: other threads take the call, and answer by call_commands.c
  *
  * A connection, its streams and the table of models belong to the loop's thread alone. A `call` is what other threads
@@ -21,12 +22,11 @@
 
 #include "byte_buffer.h"
 #include "infer.h"
+#include "protocol.h"
 #include "served_models.h"
 #include "server_api.h"
 #include "tls.h"
 
-typedef struct connection connection;
-typedef struct stream stream;
 typedef struct inflation inflation;
 
 #define SECOND 1000000000LL
@@ -84,6 +84,7 @@ struct kanserve_call {
     atomic_int gone; /* the stream has ended, or was answered: what is sent is dropped */
     kanserve_server *server;
     account *account; /* with which its messages are counted */
+    const protocol *protocol;
     stream *stream;
     struct kanserve_call *next; /* in the queue */
     kanserve_event event;
@@ -104,6 +105,7 @@ struct stream {
     stream *next, *previous;
     int32_t id;
     int path; /* of the server's paths; -1 none */
+    const kanserve_path *options;        /* of the path */
     int64_t arrived, deadline, answered; /* 0: none; not yet */
     int64_t moved;                       /* when the peer last took something of `out` */
     int64_t message_deadline;
@@ -127,16 +129,20 @@ struct stream {
 };
 
 /* Lists of connections that wait for their turn: paused ones, and those with messages to be decompressed. A parked one
- * is in neither: it goes on once its peer has taken what is to be sent to it. */
+ * is in neither: it goes on once its peer has taken what is to be sent to it; one that is held, once its request is
+ * answered. */
 enum { WAIT_PAUSED, WAIT_INFLATING, WAITING };
-enum { PAUSED = 1, PARKED };
+enum { PAUSED = 1, PARKED, HELD };
 
 struct connection {
     kanserve_server *server;
+    const protocol *protocol;
     connection *next, *previous, *next_dead;
     int fd, unix_socket;
     nghttp2_session *session;
+    struct http1 *http1;
     void *tls; /* SSL, or NULL */
+    int undecided; /* whether it becomes TLS, as its first byte is not there yet */
     int handshaken, greeted, wants_write, reading, closing, dead, goaway;
     stream *streams;
     account *account;
@@ -144,7 +150,8 @@ struct connection {
     connection *next_waiting[WAITING];
     byte_buffer out, identity;
     byte_buffer unread; /* what was read, and is handled when it has its turn again */
-    int paused;         /* 0, PAUSED, or PARKED */
+    int paused;         /* 0, PAUSED, PARKED, or HELD */
+    int full;           /* held, and more has come */
     int64_t turn; /* when its turn began */
     int64_t opened, last_read, blocked, pinged, lingering; /* 0: not */
     stream *viewing; /* its message lies in the bytes just read */
@@ -174,6 +181,8 @@ typedef struct {
     kanserve_path options;
 } path_entry;
 
+enum { LISTENERS = 8 };
+
 typedef struct {
     kanserve_call *first, **end;
     struct waiter *waiters; /* threads */
@@ -188,7 +197,10 @@ struct kanserve_server {
     void *local_context;
     const tls_functions *tls_functions; /* NULL: no TLS */
     tls_context *tls;
-    int epoll, wake, listeners[8];
+    int epoll, wake, listeners[LISTENERS];
+    const protocol *spoken[LISTENERS]; /* at each of them */
+    struct http1_server *http1;        /* what all connections of HTTP/1.1 share; NULL: there are none */
+    void (*free_http1)(kanserve_server *server);
     atomic_int listener_count;
     int accepting;          /* 0 while there are no descriptors left */
     int64_t next_check, accept_again;
@@ -228,6 +240,8 @@ struct kanserve_server {
 
 enum { RUNNING, DRAINING, HANGING_UP, STOPPED };
 
+extern const protocol HTTP2;
+
 static inline void hold(account *of, size_t bytes)
 {
     atomic_fetch_add_explicit(&of->held, bytes, memory_order_relaxed);
@@ -266,9 +280,10 @@ static inline int is_late(const stream *one)
 }
 
 /* connection.c */
-connection *connection_new(kanserve_server *server, int fd, int unix_socket, const char *peer);
+connection *connection_new(kanserve_server *server, const protocol *speaks, int fd, int unix_socket, const char *peer);
 void connection_read(connection *owner);
 void connection_resume(connection *owner);
+void connection_pause(connection *owner, const uint8_t *data, size_t length);
 void waiting_add(connection *owner, int list);
 connection *waiting_take(kanserve_server *server, int list);
 void waiting_drop(connection *owner, int list);
@@ -280,15 +295,17 @@ void connection_free(connection *owner);
 
 /* http2.c */
 int http2_options(kanserve_server *server);
-int http2_begin(connection *owner);
-void http2_answer(stream *to);
-void http2_fail(stream *to, int status, const char *text, const byte_buffer *trailers);
-void http2_fail_known(stream *to, int status, const char *error, const char *text);
-void http2_fail_full(stream *to);
-void http2_resume(stream *to);
-void http2_open_window(stream *one);
 void http2_http_error(stream *to, const char *status);
+
+/* stream.c */
+stream *stream_new(connection *owner, int32_t id);
 void stream_free(stream *one);
+void stream_answer(stream *to);
+void stream_send(stream *to);
+void stream_fail(stream *to, int status, const char *text, const byte_buffer *more);
+void stream_fail_known(stream *to, int status, const char *error, const char *text);
+void stream_fail_full(stream *to);
+void streams_refuse(connection *owner);
 
 /* grpc_call.c */
 void call_header(stream *one, const uint8_t *name, size_t name_length, const uint8_t *value, size_t value_length);
@@ -300,6 +317,12 @@ void call_inflated(stream *one, int result);
 void call_reserve(const stream *one, byte_buffer *message);
 void call_gone(stream *one);
 void call_refuse_full(stream *one);
+int call_refuse_early(stream *one);
+int call_store(stream *one, byte_buffer *where, const uint8_t *data, size_t length);
+void call_take(stream *one);
+int call_read_rows(stream *one, const uint8_t *message, size_t length, infer_request *request);
+void call_write_rows(const infer_request *request, const void *y, int64_t outside, const byte_buffer *indices, byte_buffer *to);
+void call_seal(stream *one);
 void frame_message(byte_buffer *to, const void *data, size_t length);
 
 /* answers.c */
@@ -314,7 +337,7 @@ void inflate_drop(stream *one);
 void inflate_some(kanserve_server *server);
 
 /* call_queue.c */
-int queue_call(stream *one, int kind, int late);
+int queue_call(stream *one, int kind, int late, const infer_request *rows);
 void queue_gone(kanserve_call *call);
 int queue_message(kanserve_call *call, byte_buffer *message);
 int queue_is_full(const kanserve_call *call);
@@ -331,11 +354,15 @@ void signal_loop(kanserve_server *server);
 
 /* call_commands.c */
 void run_commands(kanserve_server *server);
+void give_answer(kanserve_call *call, byte_buffer *message, int status);
 
 /* page_release.c */
 void loop_discard(kanserve_server *server, byte_buffer *buffer);
 void discard_some(kanserve_server *server, int64_t now);
 void discard_rest(kanserve_server *server);
+
+/* server_api.c */
+int listen_for(kanserve_server *server, int fd, const protocol *speaks);
 
 /* event_loop.c */
 void loop_check_by(kanserve_server *server, int64_t when);

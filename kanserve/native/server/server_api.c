@@ -49,12 +49,18 @@ kanserve_server *kanserve_new(const kanserve_config *config, const char *const *
     return server;
 }
 
-int kanserve_listen(kanserve_server *server, int fd)
+int listen_for(kanserve_server *server, int fd, const protocol *speaks)
 {
-    if (server->listener_count >= (int)(sizeof server->listeners / sizeof *server->listeners)) return -1;
+    if (server->listener_count >= LISTENERS) return -1;
+    server->spoken[server->listener_count] = speaks;
     server->listeners[server->listener_count++] = fd;
     descriptor_opened(fd);
     return 0;
+}
+
+int kanserve_listen(kanserve_server *server, int fd)
+{
+    return listen_for(server, fd, &HTTP2);
 }
 
 int kanserve_use_tls(kanserve_server *server, const tls_functions *functions, const char *certificate, const char *key,
@@ -99,6 +105,7 @@ static void free_loop(kanserve_server *server)
     nghttp2_option_del(server->options);
     server->callbacks = NULL;
     server->options = NULL;
+    if (server->http1) server->free_http1(server);
     free(server->input);
     server->input = NULL;
     buffer_free(&server->rows);

@@ -46,6 +46,8 @@ enum {
     EVENT_GONE,   /* the caller of a call that asked for this has left */
     EVENT_POSTED, /* `kanserve_post` */
     EVENT_END,
+    EVENT_HTTP,       /* a request of HTTP/1.1 to answer, whose line is in the metadata */
+    EVENT_HTTP_EARLY, /* one whose body is under way: that is received as the message of a stream */
 };
 
 enum { REFUSED_QUEUE, REFUSED_DRAINING, REFUSED_DEADLINE, KANSERVE_REFUSALS };

@@ -11,8 +11,8 @@ typedef struct {
     /* NULL with the reason in `error`. The files are read again when they change. `authorities` may be NULL. */
     tls_context *(*open)(const char *certificate, const char *key, const char *authorities, char *error, size_t size);
     void (*close)(tls_context *context);
-    /* TLS for an accepted socket, or NULL. */
-    void *(*accept)(tls_context *context, int fd);
+    /* TLS for an accepted socket, for HTTP/2 or HTTP/1.1; or NULL. */
+    void *(*accept)(tls_context *context, int fd, int http1);
     void (*end)(void *tls);
     /* 1: agreed, with the names in the client's certificate; 0: it goes on; -1: it failed. */
     int (*handshake)(void *tls, int *wants_write, byte_buffer *identity);

@@ -46,15 +46,19 @@ static int no_password(char *buffer, int size, int writing, void *data)
     return 0;
 }
 
-static int choose_h2(SSL *tls, const unsigned char **chosen, unsigned char *length, const unsigned char *offered,
-                     unsigned int offered_length, void *data)
+/* What a connection speaks, which the application's data of its SSL is. */
+static const char H2[] = "h2", HTTP1[] = "http/1.1";
+
+static int choose(SSL *tls, const unsigned char **chosen, unsigned char *length, const unsigned char *offered,
+                  unsigned int offered_length, void *data)
 {
-    (void)tls;
+    const char *wanted = SSL_get_app_data(tls);
+    size_t size = strlen(wanted);
     (void)data;
-    for (unsigned int at = 0; at + 1 < offered_length; at += 1u + offered[at]) {
-        if (offered[at] == 2 && at + 2 < offered_length && memcmp(offered + at + 1, "h2", 2) == 0) {
+    for (unsigned int at = 0; at < offered_length; at += 1u + offered[at]) {
+        if (offered[at] == size && at + size < offered_length && memcmp(offered + at + 1, wanted, size) == 0) {
             *chosen = offered + at + 1;
-            *length = 2;
+            *length = (unsigned char)size;
             return SSL_TLSEXT_ERR_OK;
         }
     }
@@ -70,7 +74,7 @@ static SSL_CTX *load(const tls_context *files, char *error, size_t size)
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_default_passwd_cb(context, no_password);
-    SSL_CTX_set_alpn_select_cb(context, choose_h2, NULL);
+    SSL_CTX_set_alpn_select_cb(context, choose, NULL);
     SSL_CTX_set_session_id_context(context, (const unsigned char *)"kanserve", 8);
     if (SSL_CTX_use_certificate_chain_file(context, files->paths[0]) != 1) goto failed;
     what = "The key";
@@ -136,11 +140,11 @@ static void look(tls_context *context)
     context->context = loaded;
 }
 
-static void *tls_accept(tls_context *context, int fd)
+static void *tls_accept(tls_context *context, int fd, int http1)
 {
     look(context);
     SSL *tls = SSL_new(context->context);
-    if (!tls || SSL_set_fd(tls, fd) != 1) {
+    if (!tls || SSL_set_fd(tls, fd) != 1 || SSL_set_app_data(tls, (char *)(http1 ? HTTP1 : H2)) != 1) {
         SSL_free(tls);
         return NULL;
     }
@@ -185,7 +189,7 @@ static int tls_handshake(void *tls, int *wants_write, byte_buffer *identity)
         const unsigned char *protocol;
         unsigned int length;
         SSL_get0_alpn_selected(tls, &protocol, &length);
-        if (length != 2 || memcmp(protocol, "h2", 2)) return -1; /* the client did not offer it */
+        if (length == 0 && SSL_get_app_data(tls) == H2) return -1; /* the client did not offer it */
         X509 *certificate = SSL_get1_peer_certificate(tls);
         if (certificate) add_names(certificate, identity);
         X509_free(certificate);
