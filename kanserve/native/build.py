@@ -5,7 +5,8 @@ kind; on x86-64 there are two more for newer processors, and `kanserve.native` l
 run. `here=True` (`--here` in the shell, and an editable install) compiles only that one, in a third of the time.
 
 If the headers of nghttp2, OpenSSL and zlib are found (Debian's libnghttp2-dev, libssl-dev and zlib1g-dev), server/ is
-built too: the server's native transport, which is the same for all processors.
+built too: the server's native transport, which is the same for all processors. It serves the HTTP port too if those of
+llhttp and yyjson are found (libllhttp-dev and libyyjson-dev).
 
 If onnxruntime's C header is found too (Debian's libonnxruntime-dev, or the folder in the environment variable
 KANSERVE_ONNXRUNTIME_HEADERS), the operators in onnxruntime/ are built in the same way.
@@ -24,7 +25,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -42,11 +43,15 @@ HEADER = "onnxruntime_c_api.h"
 SERVER_FLAGS = ("-std=c11", "-O2", "-fPIC", "-shared", "-pthread", "-fno-semantic-interposition", "-Wl,--no-undefined")
 SERVER_LIBRARIES = ("-lnghttp2", "-lz", "-lm")
 TLS_LIBRARIES = ("-lssl", "-lcrypto")
+HTTP1_LIBRARIES = ("-lllhttp", "-lyyjson")
 SERVER_HEADERS = ("nghttp2/nghttp2.h", "openssl/ssl.h", "zlib.h")
+HTTP1_HEADERS = ("llhttp.h", "yyjson.h")
 # Each of Debian's packages whose archives a wheel's server is linked with; zstd compresses certificates for OpenSSL.
 CARRIED = {"nghttp2": "libnghttp2-dev", "openssl": "libssl-dev", "zlib": "zlib1g-dev", "zstd": "libzstd-dev"}
+CARRIED_FOR_HTTP1 = {"llhttp": "libllhttp-dev", "yyjson": "libyyjson-dev"}
 # Only our own symbols, so that a Python with another OpenSSL in it does not mix the two.
 EXPORTS = "{ global: kanserve_*; local: *; };"
+NOT_KERNELS = ("onnxruntime", "server", "edge", "http1", "wheel")  # folders
 PLATFORM = re.compile(r"manylinux_\d+_\d+_(x86_64|aarch64)")
 X86_BUILDS = {3: "x86-64-v3", 4: "x86-64-v4"}  # by the level of x86-64 that a processor must have
 
@@ -78,9 +83,7 @@ def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
     command, builds = _toolchain()
     made = _compile_all(command, {"processor": ()}, [folder / "processor.c"], folder, "libkanserve")
     builds = _for_this_processor(builds, folder) if here else builds
-    sources = [
-        path for path in folder.rglob("*.c") if path.parent.name not in ("onnxruntime", "server", "edge", "wheel")
-    ]
+    sources = [path for path in folder.rglob("*.c") if path.parent.name not in NOT_KERNELS]
     return made + _compile_all(command, builds, sources, folder, "libkanserve")
 
 
@@ -108,28 +111,54 @@ def build_server(folder: Path = FOLDER) -> tuple[Path, ...]:
     tls = [sources.pop("tls_context.c"), sources["byte_buffer.c"]]
     with tempfile.TemporaryDirectory() as temporary:
         tools = _server_tools(Path(temporary))
-        command = [*tools.command, *SERVER_FLAGS]
-        made = _compile_all(command, {"server": ()}, sources.values(), folder, "libkanserve", tools.libraries)
+        command, libraries = [*tools.command, *SERVER_FLAGS], tools.libraries
+        if http1_headers():
+            sources |= {path.name: path for path in (folder / "server" / "http1").glob("*.c")}
+            command, libraries = [*command, f"-I{folder / 'server'}"], (*tools.http1_libraries, *libraries)
+        made = _compile_all(command, {"server": ()}, sources.values(), folder, "libkanserve", libraries)
         return made + _compile_all(command, {"server-tls": ()}, tls, folder, "libkanserve", tools.tls_libraries)
 
 
 def server_headers() -> bool:
     """Whether the libraries that server/ needs can be compiled against and linked."""
+    # Two functions of nghttp2 1.62, without which server/ does not compile.
+    calls = "!nghttp2_submit_response2 || !nghttp2_session_mem_recv2 || !SSL_new || !zlibVersion()"
+    return _has_carried(CARRIED) and _links(
+        SERVER_HEADERS, calls, lambda tools: (*tools.libraries, *tools.tls_libraries)
+    )
+
+
+def http1_headers() -> bool:
+    """Whether those can that server/http1 needs besides."""
+    calls = "!llhttp_execute || !yyjson_read_opts"
+    return _has_carried(CARRIED_FOR_HTTP1) and _links(HTTP1_HEADERS, calls, lambda tools: tools.http1_libraries)
+
+
+def _has_carried(packages: Mapping[str, str]) -> bool:
+    """Whether what a wheel is to carry is there, if one is built for a platform."""
+    return wanted_platform() is None or all(license.is_file() for license in _licenses(packages).values())
+
+
+def _links(headers: Sequence[str], calls: str, choose: "Callable[[_ServerTools], tuple[str, ...]]") -> bool:
+    """Whether a program with these headers and calls compiles and links with the chosen libraries."""
     wanted = wanted_platform()
     if not sys.platform.startswith("linux") or (wanted is None and compiler() is None):
         return False
-    if wanted is not None and not all(license.is_file() for license in carried_licenses().values()):
-        return False
-    # Two functions of nghttp2 1.62, without which server/ does not compile.
-    calls = "return !nghttp2_submit_response2 || !nghttp2_session_mem_recv2 || !SSL_new || !zlibVersion();"
-    source = "".join(f"#include <{header}>\n" for header in SERVER_HEADERS) + f"int main(void) {{ {calls} }}\n"
+    source = "".join(f"#include <{header}>\n" for header in headers) + f"int main(void) {{ return {calls}; }}\n"
     with tempfile.TemporaryDirectory() as temporary:
         tools = _server_tools(Path(temporary))
-        archives = [Path(name) for name in (*tools.libraries, *tools.tls_libraries) if not name.startswith("-")]
-        if not all(archive.is_file() for archive in archives):
+        libraries = choose(tools)
+        if not all(Path(name).is_file() for name in libraries if not name.startswith("-")):
             return False
-        linked = ("-c",) if wanted else (*tools.libraries, *tools.tls_libraries)
-        command = [*tools.command, "-x", "c", "-", "-o", str(Path(temporary, "a.out")), *linked]
+        command = [
+            *tools.command,
+            "-x",
+            "c",
+            "-",
+            "-o",
+            str(Path(temporary, "a.out")),
+            *(("-c",) if wanted else libraries),
+        ]
         try:
             return subprocess.run(command, input=source, text=True, capture_output=True).returncode == 0
         except OSError:
@@ -138,7 +167,11 @@ def server_headers() -> bool:
 
 def carried_licenses() -> dict[str, Path]:
     """The licenses, by library, of what a wheel's server is linked with; a path need not exist."""
-    return {name: _debian() / "usr/share/doc" / package / "copyright" for name, package in CARRIED.items()}
+    return _licenses(CARRIED | (CARRIED_FOR_HTTP1 if http1_headers() else {}))
+
+
+def _licenses(packages: Mapping[str, str]) -> dict[str, Path]:
+    return {name: _debian() / "usr/share/doc" / package / "copyright" for name, package in packages.items()}
 
 
 def headers() -> Path | None:
@@ -149,22 +182,23 @@ def headers() -> Path | None:
 
 
 class _ServerTools(NamedTuple):
-    """The compiler's command for server/, and the libraries for what speaks HTTP/2 and for TLS."""
+    """The compiler's command for server/, and the libraries for what speaks HTTP/2, for TLS, and for HTTP/1.1."""
 
     command: list[str]
     libraries: tuple[str, ...]
     tls_libraries: tuple[str, ...]
+    http1_libraries: tuple[str, ...]
 
 
 def _server_tools(temporary: Path) -> _ServerTools:
     """With the wanted platform's archives, by a folder for files that the compiler reads; else with this machine's."""
     wanted = wanted_platform()
     if wanted is None:
-        return _ServerTools((compiler() or "cc").split(), SERVER_LIBRARIES, TLS_LIBRARIES)
+        return _ServerTools((compiler() or "cc").split(), SERVER_LIBRARIES, TLS_LIBRARIES, HTTP1_LIBRARIES)
     system, usr = f"{_machine(wanted)}-linux-gnu", _debian() / "usr"
     # Links to what is needed of /usr/include, which as a whole would replace the headers of the older glibc.
     for number, path in enumerate(
-        ("nghttp2", "openssl", "zlib.h", "zconf.h", f"{system}/openssl", f"{system}/zconf.h")
+        ("nghttp2", "openssl", "zlib.h", "zconf.h", f"{system}/openssl", f"{system}/zconf.h", *HTTP1_HEADERS)
     ):
         link = temporary / str(number) / Path(path).name
         link.parent.mkdir()
@@ -178,6 +212,7 @@ def _server_tools(temporary: Path) -> _ServerTools:
         [*_cross_compiler(wanted), *includes, f"-Wl,--version-script={exports}"],
         (older, library("nghttp2"), library("z"), "-ldl", "-lm"),
         (older, library("ssl"), library("crypto"), library("zstd"), library("z"), "-ldl"),
+        (library("llhttp"), library("yyjson")),
     )
 
 

@@ -28,7 +28,8 @@ from kanserve.serve.transport.native_queue import count_refusals, native_queue
 from kanserve.serve.transport.native_transport import NativeTransport
 
 if TYPE_CHECKING:
-    from kanserve.serve.observability.http_server import Http
+    from kanserve.serve.rest.http_server import Http
+    from kanserve.serve.transport.native_http import NativeHttp
 
 _FAREWELL = 1.0  # seconds in which the last answers are sent
 
@@ -95,13 +96,19 @@ class Server:
             self._transport = NativeTransport(counted.queue, self.state, counted.meters, handlers, shared)
         else:
             self._transport = GrpcioTransport(self.state, handlers, shared)
-        self._http: Http | None = None
+        self._http: Http | NativeHttp | None = None
         self._listens = False
         try:
             if settings.http_port >= 0:  # first, since grpc cannot release a port before the server has started
-                from kanserve.serve.observability import http_server
+                from kanserve.serve.rest.rest_api import RestApi
 
-                self._http = http_server.serve(settings, self.state, self._takes_calls, reuse_port=shared)
+                api = RestApi(self.state, handlers, self._takes_calls)
+                if isinstance(self._transport, NativeTransport):
+                    self._http = self._transport.serve_http(api)
+                if self._http is None:
+                    from kanserve.serve.rest import http_server
+
+                    self._http = http_server.serve(settings, api, self.state.threads.submit, reuse_port=shared)
             self.host, self.port = settings.host, self._transport.listen()
             self._transport.start()
         except BaseException:
@@ -123,7 +130,7 @@ class Server:
 
     @property
     def http_address(self) -> str:
-        """The address of the metrics; empty without an HTTP port."""
+        """The address of REST, metrics and health; empty without an HTTP port."""
         return sockets.address(self.settings.host_of_http(), self._http.port) if self._http is not None else ""
 
     def reopen(self) -> None:

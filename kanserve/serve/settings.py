@@ -61,7 +61,7 @@ class Settings:
     port: int = _set(8001, "The gRPC port; 0 takes a free one.", 0, 65_535)
     unix_socket: str = _set("", "Listen on this socket file instead of a port.")
     http_port: int = _set(
-        -1, "A port for /metrics, /v2/health/live and /v2/health/ready; 0 takes a free one, -1: none.", -1, 65_535
+        -1, "A port for REST, /metrics and health over HTTP; 0 takes a free one, -1: none.", -1, 65_535
     )
     http_host: str = _set("", "The address to listen on for that port; default: host.")
 
@@ -122,14 +122,19 @@ class Settings:
     def host_of_http(self) -> str:
         return self.http_host or self.host
 
-    def is_local(self) -> bool:
-        """Whether only this machine can reach the server."""
-        if self.unix_socket or self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:  # a host name, which may resolve to any machine
-            return False
+    def reached_at(self) -> tuple[str, ...]:
+        """The addresses at which other machines may reach the server, by gRPC or by HTTP."""
+        hosts = [] if self.unix_socket else [self.host]
+        if self.http_port >= 0:
+            hosts.append(self.host_of_http())
+        return tuple(dict.fromkeys(host for host in hosts if not _is_loopback(host)))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a host name, which may resolve to any machine
+        return False
 
 
 def dumps(settings: Settings) -> str:

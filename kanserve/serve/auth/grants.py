@@ -170,13 +170,14 @@ def _check(grant: Grant, settings: Settings) -> None:
 
 
 def _warn(settings: Settings, anonymous: Sequence[Role]) -> None:
-    if settings.is_local():
+    reached_at = " and ".join(settings.reached_at())
+    if not reached_at:
         return
     if not settings.tls_certificate and any(grant.token_sha256 or grant.token_file for grant in settings.access):
         _logger.warning(
             "Bearer tokens reach %s unencrypted: whoever sees the traffic can use them. Set tls_certificate and "
             "tls_key, or listen on 127.0.0.1 behind a proxy that speaks TLS.",
-            settings.host,
+            reached_at,
         )
     if "manage" in anonymous:
-        _logger.warning("Anyone reaching %s may load and unload models: anonymous has the role manage.", settings.host)
+        _logger.warning("Anyone reaching %s may load and unload models: anonymous has the role manage.", reached_at)

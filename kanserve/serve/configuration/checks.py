@@ -27,7 +27,7 @@ def complaints(settings: Settings, named: Named) -> list[str]:
 def warnings(settings: Settings) -> list[str]:
     """Settings that are risky, but may be intended."""
     risks: list[str] = []
-    if settings.is_local():
+    if not settings.reached_at():
         return risks
     if not settings.tls_certificate and any(grant.token_sha256 or grant.token_file for grant in settings.access):
         risks.append("tokens travel unencrypted: there is no tls_certificate, and the host is not local")

@@ -4,7 +4,7 @@ import base64
 import binascii
 import ctypes
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 from time import monotonic_ns
 from typing import Any, NoReturn
@@ -48,6 +48,10 @@ class NativeContext:
         if self._metadata is None:
             self._metadata = tuple(_decoded(key, value) for key, value in pairs(self._metadata_bytes))
         return self._metadata
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """The metadata as HTTP/1.1 has it: text alone."""
+        return ((key.decode("latin-1"), value.decode("latin-1")) for key, value in pairs(self._metadata_bytes))
 
     def peer(self) -> str:
         return self._peer.decode(errors="replace")
@@ -119,6 +123,13 @@ class NativeContext:
             self._ended = True
             self._library.answer(self._call, message, len(message))
             self.answered(message)
+
+    def respond(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        """End a request of HTTP/1.1."""
+        if not self._ended:
+            self._ended = True
+            packed = as_pairs(headers)
+            self._library.respond(self._call, status, packed, len(packed), body, len(body))
 
     def send(self, message: bytes) -> bool:
         """Send a message of a stream; False once the caller has left."""

@@ -21,7 +21,7 @@ COUNTED = (
 )  # the calls that the loop answers, each with a block of counters
 COUNT_OUTSIDE = len(COUNTED) * COUNT_BLOCK
 PATH_UNARY, PATH_STREAM = range(2)
-EVENT_NONE, EVENT_CALL, EVENT_ROWS, EVENT_GONE, EVENT_POSTED, EVENT_END = range(6)
+EVENT_NONE, EVENT_CALL, EVENT_ROWS, EVENT_GONE, EVENT_POSTED, EVENT_END, EVENT_HTTP, EVENT_HTTP_EARLY = range(8)
 QUEUE_MAIN, QUEUE_ASIDE = range(2)
 REFUSED_QUEUE, REFUSED_DRAINING, REFUSED_DEADLINE = range(3)
 NO_MORE, GONE = -1, -2  # of `kanserve_receive`
@@ -141,6 +141,11 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "free": (None, (c_void_p,)),
 }
 
+_HTTP_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "listen_http": (c_int, (c_void_p, c_int, POINTER(Path))),
+    "respond": (None, (c_void_p, c_int, c_char_p, c_size_t, c_char_p, c_size_t)),
+}
+
 # These never block, and take less time than releasing the GIL and taking it again.
 _KEEP_GIL = ("taken", "post", "queued", "refused", "held", "connections", "computed", "gone", "notify", "retain")
 
@@ -171,7 +176,9 @@ def tls_functions() -> int:
 class _Library:
     def __init__(self, path: str) -> None:
         loaded, holding = ctypes.CDLL(path), ctypes.PyDLL(path)
-        for name, (result, arguments) in _SIGNATURES.items():
+        self.serves_http = hasattr(loaded, "kanserve_listen_http")  # it was built with llhttp and yyjson
+        signatures = _SIGNATURES | (_HTTP_SIGNATURES if self.serves_http else {})
+        for name, (result, arguments) in signatures.items():
             function = getattr(holding if name in _KEEP_GIL else loaded, f"kanserve_{name}")
             function.restype, function.argtypes = result, arguments
             setattr(self, name, function)

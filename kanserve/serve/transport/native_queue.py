@@ -23,8 +23,9 @@ WRITE_SECONDS = 60.0  # in which a client must take some of what it is sent
 PING_ANSWER_SECONDS = 20.0
 LINGER_SECONDS = 1.0  # in which a connection that the server closes is still read, so that the client gets the reason
 FORMULA = f"/{wire.FORMULA_SERVICE_NAME}/GetFormula"
+INFER = f"/{wire.SERVICE_NAME}/ModelInfer"
 ANSWERED = {
-    f"/{wire.SERVICE_NAME}/ModelInfer": 1,
+    INFER: 1,
     f"/{wire.FORMULA_SERVICE_NAME}/Differentiate": 2,
     FORMULA: 3,
 }  # by the library's numbers
@@ -114,6 +115,17 @@ def native_queue(settings: Settings, held: int) -> NativeQueue | None:
             )
         return None
     return NativeQueue(library, settings, held)
+
+
+def http_paths(settings: Settings) -> Any:
+    """How the loop treats requests of HTTP/1.1: what computes, and what is answered while all threads compute."""
+    early = bool(settings.access or settings.tls_certificate)  # some are refused before their body comes
+    kind = native.PATH_STREAM if early else native.PATH_UNARY
+    infers = ANSWERED[INFER] if is_open(INFER, settings) else 0
+    return (native.Path * 2)(
+        native.Path(native.PATH_STREAM if settings.access else native.PATH_UNARY, infers, 1, 0, PATIENCE),
+        native.Path(kind, 0, 0, 1, PATIENCE),
+    )
 
 
 def count_refusals(queue: NativeQueue, meters: Metrics) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -36,6 +36,10 @@ from kanserve.serve.transport.native_context import AbortedError, NativeContext,
 from kanserve.serve.transport.native_models import NativeModels, as_series
 from kanserve.serve.transport.native_queue import ANSWERED, FORMULA, NativeQueue, is_open
 from kanserve.v1 import formula_pb2
+
+if TYPE_CHECKING:
+    from kanserve.serve.rest.rest_api import RestApi
+    from kanserve.serve.transport.native_http import NativeHttp
 
 _SMALL = 2**16  # bytes of rows, which are copied: that takes less time than a view
 _TYPES = (np.dtype("<f8"), np.dtype("<f4"))
@@ -65,6 +69,7 @@ class NativeTransport:
         self._watched: dict[int, NativeContext] = {}
         self._unsubscribe: Callable[[], None] = lambda: None
         self._socket_file = ""
+        self._http: NativeHttp | None = None
         queue.dispatch = self._job
 
     def listen(self) -> int:
@@ -80,6 +85,16 @@ class NativeTransport:
             port = port or listener.getsockname()[1]
             self._hand_over(listener)
         return port
+
+    def serve_http(self, api: "RestApi") -> "NativeHttp | None":
+        """Bind the HTTP port of the settings, which the loop serves; None where it was not built for that."""
+        if not self._library.serves_http:
+            return None
+        from kanserve.serve.transport.native_http import NativeHttp
+
+        self._http = NativeHttp(self._library, self._state, api, self._watched)
+        self._http.listen(self._server, self._shared)
+        return self._http
 
     def start(self) -> None:
         state = self._state
@@ -134,6 +149,9 @@ class NativeTransport:
     def _job(self, event: native.Event) -> Job | None:
         """The job of a call that was taken from the main queue, counted by the thread pool; None if it is done."""
         late = bool(event.late)
+        if self._http is not None and event.kind in (native.EVENT_HTTP, native.EVENT_HTTP_EARLY):
+            self._threads.accept(late)
+            return Job(event.arrived, late, self._http.answer, self._http.request(event), {})
         if event.kind == native.EVENT_ROWS:
             self._threads.accept(late)
             return Job(event.arrived, late, self._predict, (event, self._models.find(event.model)), {})
@@ -161,6 +179,8 @@ class NativeTransport:
                     context = self._watched.pop(event.call)
                     self._library.release(event.call)
                     context.leave()
+                elif self._http is not None and event.kind in (native.EVENT_HTTP, native.EVENT_HTTP_EARLY):
+                    self._http.answer_aside(event)
                 elif (found := self._found(event)) is not None:
                     behavior, arguments = found
                     executor = getattr(behavior, "experimental_thread_pool", None) or self._threads

@@ -245,9 +245,18 @@ def test_every_setting_says_what_it_is():
     assert json.loads(settings.dumps(Settings()))["port"] == 8001
 
 
+def test_the_addresses_that_other_machines_reach_are_those_of_both_ports(folder):
+    assert read([], {}).reached_at() == read(["--http-host", "0.0.0.0"], {}).reached_at() == ()
+    assert read(["--http-host", "0.0.0.0", "--http-port", "0"], {}).reached_at() == ("0.0.0.0",)
+    assert read(["--host", "models.local", "--http-port", "0"], {}).reached_at() == ("models.local",)
+    both = read(["--host", "10.0.0.1", "--http-host", "10.0.0.2", "--http-port", "0"], {})
+    assert both.reached_at() == ("10.0.0.1", "10.0.0.2")
+    assert read(["--unix-socket", "kanserve.sock", "--host", "10.0.0.1"], {}).reached_at() == ()
+
+
 def test_an_ipv6_address_is_taken_with_its_brackets_too(folder):
     found = read(["--host", "[::1]", "--http-host", "[::]"], {})
-    assert (found.host, found.host_of_http()) == ("::1", "::") and found.is_local()
+    assert (found.host, found.host_of_http()) == ("::1", "::")
     assert read(["--host", "::1"], {}) == read(["--host", "[::1]"], {}) == read([], {"KANSERVE_HOST": "[::1]"})
 
 

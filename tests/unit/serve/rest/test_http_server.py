@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from kanserve import repository
 from kanserve.errors import ConflictError, InputError
 from kanserve.serve.models import loader
-from kanserve.serve.observability import http_server as port
 from kanserve.serve.observability.metrics import Metrics
+from kanserve.serve.rest import http_server as port
+from kanserve.serve.rest.rest_api import RestApi
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call
 from tests.support import serving
@@ -47,14 +48,27 @@ def catalog(tmp_path_factory):
     return loader.load(root)
 
 
+def listening(
+    catalog: Any,
+    settings: Settings | None = None,
+    control: Any = None,
+    ready: Any = lambda: True,
+    reuse_port: bool = False,
+) -> port.Http:
+    """A port of a server that has no calls."""
+    settings = settings or Settings(http_port=0)
+    state: Any = SimpleNamespace(catalog=catalog, control=control, settings=settings)
+    handlers: Any = None
+    return port.serve(settings, RestApi(state, handlers, ready), print, reuse_port=reuse_port)
+
+
 @contextmanager
 def served(catalog: Any, ready: Any = lambda: True):
     """A port, and the control that it asks."""
     meters = Metrics()
     meters.changed(catalog)
     control = Counting(meters)
-    state: Any = SimpleNamespace(catalog=catalog, control=control)
-    running = port.serve(Settings(http_port=0), state, ready)
+    running = listening(catalog, control=control, ready=ready)
     try:
         yield running, control
     finally:
@@ -161,15 +175,17 @@ def test_requests_that_come_together_are_answered_in_order(running):
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"POST /metrics HTTP/1.1\r\n\r\n", 405),
-        (b"DELETE / HTTP/1.1\r\n\r\n", 405),
-        (b"GET /metrics HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", 400),
-        (b"GET /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST /metrics HTTP/1.1\r\nConnection: close\r\n\r\n", 405),
+        (b"DELETE /metrics HTTP/1.1\r\nConnection: close\r\n\r\n", 405),
+        (b"DELETE / HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"GET /metrics HTTP/1.1\r\nContent-Length: 5\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", 400),
+        (b"GET /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (b"GET /metrics HTTP/9.9.9\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: 1\r\n" % i for i in range(150)) + b"\r\n", 431),
-        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\nX: " + b"a" * 9000, 431),
+        (b"GET /" + b"a" * 17000 + b" HTTP/1.1\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 17000, 431),
     ],
 )
 def test_what_is_no_request_is_refused_and_the_connection_ended(running, request_, status):
@@ -186,6 +202,7 @@ def test_nonsense_leaves_the_port_as_it_was(running):
 
 
 def test_two_hundred_slow_connections_take_neither_threads_nor_descriptors_nor_the_port(running, monkeypatch):
+    monkeypatch.setattr(port, "MOST", 64)
     monkeypatch.setattr(port, "READ_SECONDS", 1000.0)  # whoever waits for one of them gets no answer in this test
     threads, before = threading.active_count(), descriptors()
     slow = [socket.create_connection(("127.0.0.1", running.port), timeout=60) for _ in range(200)]
@@ -289,18 +306,16 @@ def test_it_answers_while_threads_compute(running):
 
 
 def test_a_port_in_use_and_a_host_that_is_none_are_said(catalog, running):
-    state: Any = SimpleNamespace(catalog=catalog, control=None)
     with pytest.raises(ConflictError, match=f"Port {running.port} of 127.0.0.1 is in use"):
-        port.serve(Settings(http_port=running.port), state, lambda: True)
+        listening(catalog, Settings(http_port=running.port))
     for host in ("no such host", "192.0.2.1"):
         with pytest.raises(InputError):
-            port.serve(Settings(host=host, http_port=0), state, lambda: True)
+            listening(catalog, Settings(host=host, http_port=0))
 
 
 def test_two_processes_can_share_a_port(catalog):
-    state: Any = SimpleNamespace(catalog=catalog, control=None)
-    one = port.serve(Settings(http_port=0), state, lambda: True, reuse_port=True)
-    other = port.serve(Settings(http_port=one.port), state, lambda: True, reuse_port=True)
+    one = listening(catalog, reuse_port=True)
+    other = listening(catalog, Settings(http_port=one.port), reuse_port=True)
     assert one.port == other.port
     one.close()
     assert get(other, "/v2/health/live")[0] == 200

@@ -1,0 +1,114 @@
+"""HTTP/1.1 requests, from bytes: the head, and where the body ends.
+
+What is ambiguous is refused, since a proxy in front of the server might read it in another way.
+"""
+
+import re
+from dataclasses import dataclass
+
+from kanserve.serve.rest.rest_errors import HttpError
+
+_REQUEST = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!-~]+) HTTP/(\d)\.(\d)")
+_HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\0\r\n]*?)[ \t]*")
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\0\r\n]*)?")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+MOST_HEADERS = 100
+END = b"\r\n\r\n"  # of a head
+_LONGEST_LINE = 1024  # bytes of a chunk's size line, and of its trailers
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a request: `length` is None for a chunked body, and 0 without one."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    keep_alive: bool
+    length: int | None
+    waits: bool  # for 100 Continue
+
+
+def parse_head(data: bytes) -> Head:
+    """The head in bytes up to its empty line. HttpError for what is none."""
+    first, *lines = data.split(b"\r\n")
+    line = _REQUEST.fullmatch(first)
+    if line is None:
+        raise HttpError(400, "This is not an HTTP request.")
+    if line[3] != b"1":
+        raise HttpError(505, "The server speaks HTTP/1.1.")
+    if len(lines) > MOST_HEADERS:
+        raise HttpError(431, f"A request may have {MOST_HEADERS} headers.")
+    headers: list[tuple[str, str]] = []
+    for text in lines:
+        found = _HEADER.fullmatch(text)
+        if found is None:
+            raise HttpError(400, "A header of the request is not valid.")
+        headers.append((found[1].decode("ascii").lower(), found[2].decode("latin-1")))
+    values = [value for name, value in headers if name == "connection"]
+    words = {word.strip().lower() for value in values for word in value.split(",")}
+    keep = "close" not in words and (line[4] != b"0" or "keep-alive" in words)
+    waits = line[4] != b"0" and any(name == "expect" and value.lower() == "100-continue" for name, value in headers)
+    return Head(line[1].decode(), line[2].decode(), tuple(headers), keep, _length(headers), waits)
+
+
+def _length(headers: list[tuple[str, str]]) -> int | None:
+    lengths = [value for name, value in headers if name == "content-length"]
+    codings = [value for name, value in headers if name == "transfer-encoding"]
+    if codings:
+        if lengths or len(codings) > 1 or codings[0].lower() != "chunked":
+            raise HttpError(400, "A body must have a Content-Length or be chunked, and nothing else.")
+        return None
+    if not lengths:
+        return 0
+    if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
+        raise HttpError(400, "The Content-Length is not valid.")
+    return int(lengths[0])
+
+
+class Chunks:
+    """A chunked body, taken apart as it arrives."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._left, self._ends = most, -1, False  # what is left of a chunk; -1: its size line is next
+        self.body = bytearray()
+
+    def take(self, received: bytearray) -> bool:
+        """Move what has arrived of the body out of `received`; whether the body is complete. HttpError for a body that
+        is invalid or too large."""
+        while True:
+            if self._left > 0:
+                part = received[: self._left]
+                self.body += part
+                del received[: len(part)]
+                self._left -= len(part)
+                if self._left:
+                    return False
+            if self._left == 0:
+                if len(received) < 2:
+                    return False
+                if received[:2] != b"\r\n":
+                    raise HttpError(400, "A chunk of the body is longer than its size.")
+                del received[:2]
+                self._left = -1
+            end = received.find(b"\r\n", 0, _LONGEST_LINE)
+            if end < 0:
+                if len(received) >= _LONGEST_LINE:
+                    raise HttpError(400, "A chunk of the body has no valid size.")
+                return False
+            line = bytes(received[:end])
+            del received[: end + 2]
+            if self._ends:  # trailers, which are ignored, up to an empty line
+                if not line:
+                    return True
+                if not _HEADER.fullmatch(line):
+                    raise HttpError(400, "A trailer of the request is not valid.")
+                continue
+            size = _SIZE_LINE.fullmatch(line)
+            if size is None:
+                raise HttpError(400, "A chunk of the body has no valid size.")
+            self._left = int(size[1], 16)
+            if len(self.body) + self._left > self._most:
+                raise HttpError(413, f"A request may have {self._most} bytes, and this one has more.")
+            if self._left == 0:
+                self._left, self._ends = -1, True

@@ -1,0 +1,289 @@
+"""The OpenAPI 3.1 document of the REST calls, as /openapi.json has it."""
+
+import json
+from functools import cache
+from typing import Any
+
+from kanserve import __version__
+
+_Json = dict[str, Any]
+
+
+def _ref(name: str) -> _Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _array(items: _Json, **more: Any) -> _Json:
+    return {"type": "array", "items": items, **more}
+
+
+def _object(properties: _Json, required: tuple[str, ...] = (), **more: Any) -> _Json:
+    return {"type": "object", "properties": properties, **({"required": list(required)} if required else {}), **more}
+
+
+_TEXT: _Json = {"type": "string"}
+_FLAG: _Json = {"type": "boolean"}
+_COUNT: _Json = {"type": "integer", "minimum": 0}
+_NUMBER: _Json = {"type": ["number", "null"], "description": "null for NaN and infinities, which JSON lacks."}
+_DATATYPE: _Json = {"type": "string", "enum": ["FP64", "FP32", "FP16", "BF16", "BYTES"]}
+_PARAMETERS: _Json = {"type": "object", "additionalProperties": {"type": ["boolean", "integer", "number", "string"]}}
+_MODEL: _Json = {"name": "model", "in": "path", "required": True, "schema": _TEXT, "description": "The model's name."}
+_VERSION: _Json = {"name": "version", "in": "path", "required": True, "schema": _TEXT, "description": "Its version."}
+
+_SCHEMAS: _Json = {
+    "Error": _object({"error": _TEXT}, ("error",)),
+    "Live": _object({"live": _FLAG}, ("live",)),
+    "Ready": _object({"name": _TEXT, "ready": _FLAG}, ("ready",)),
+    "ServerMetadata": _object({"name": _TEXT, "version": _TEXT, "extensions": _array(_TEXT)}, ("name", "version")),
+    "TensorMetadata": _object(
+        {"name": _TEXT, "datatype": _DATATYPE, "shape": _array({"type": "integer"}, description="-1: any size.")},
+        ("name", "datatype", "shape"),
+    ),
+    "ModelMetadata": _object(
+        {
+            "name": _TEXT,
+            "versions": _array(_TEXT),
+            "platform": _TEXT,
+            "inputs": _array(_ref("TensorMetadata")),
+            "outputs": _array(_ref("TensorMetadata")),
+            "properties": {"type": "object", "additionalProperties": _TEXT},
+        },
+        ("name", "versions", "platform", "inputs", "outputs"),
+    ),
+    "ModelConfig": _object(
+        {"name": _TEXT, "platform": _TEXT, "backend": _TEXT, "max_batch_size": _COUNT},
+        ("name",),
+        description="As Triton's ModelConfig message.",
+    ),
+    "Statistics": _object(
+        {"model_stats": _array({"type": "object", "description": "As Triton's ModelStatistics message."})},
+        ("model_stats",),
+    ),
+    "InferRequest": _object(
+        {
+            "id": {**_TEXT, "description": "Comes back in the response."},
+            "parameters": {**_PARAMETERS, "description": "binary_data_output: whether all outputs come in binary."},
+            "inputs": _array(_ref("InferInput"), minItems=1),
+            "outputs": _array(_ref("InferRequestedOutput"), description="Absent: all of them."),
+        },
+        ("inputs",),
+    ),
+    "InferInput": _object(
+        {
+            "name": _TEXT,
+            "datatype": {**_DATATYPE, "description": "In JSON FP64 or FP32."},
+            "shape": _array(_COUNT, description="Rows, and inputs of the model."),
+            "parameters": {**_PARAMETERS, "description": "binary_data_size: the bytes of this input in binary."},
+            "data": {
+                "description": "The numbers, row after row, flat or as rows.",
+                "oneOf": [_array({"type": "number"}), _array(_array({"type": "number"}), minItems=1)],
+            },
+        },
+        ("name", "datatype", "shape"),
+    ),
+    "InferRequestedOutput": _object(
+        {
+            "name": _TEXT,
+            "parameters": {**_PARAMETERS, "description": "binary_data: whether this output comes in binary."},
+        },
+        ("name",),
+    ),
+    "InferResponse": _object(
+        {
+            "model_name": _TEXT,
+            "model_version": _TEXT,
+            "id": _TEXT,
+            "parameters": _object(
+                {
+                    "outside_training_range": {**_COUNT, "description": "Rows outside the training range."},
+                    "outside_rows": {**_TEXT, "description": "The first hundred of them, as 0,3,17."},
+                }
+            ),
+            "outputs": _array(
+                _object(
+                    {
+                        "name": _TEXT,
+                        "datatype": _DATATYPE,
+                        "shape": _array(_COUNT),
+                        "parameters": _PARAMETERS,
+                        "data": _array({"type": ["number", "null", "string"]}),
+                    },
+                    ("name", "datatype", "shape"),
+                )
+            ),
+        },
+        ("model_name", "model_version", "outputs"),
+    ),
+    "Formula": _object(
+        {
+            "model_name": _TEXT,
+            "model_version": _TEXT,
+            "outputs": _array(
+                _object(
+                    {"name": _TEXT, "text": _TEXT, "latex": _TEXT, "python": _TEXT, "c": _TEXT, "closed_form": _FLAG},
+                    ("name",),
+                    description="As the message kanserve.v1.OutputFormula.",
+                )
+            ),
+            "classes": _array(_TEXT),
+            "functions": {"type": "object", "additionalProperties": _TEXT},
+        },
+        ("model_name", "model_version", "outputs"),
+    ),
+    "GradientRequest": _object(
+        {
+            "rows": _array(_array({"type": "number"}), description="Raw features."),
+            "hessian": {**_FLAG, "description": "Whether the second derivatives are wanted too."},
+        },
+        ("rows",),
+    ),
+    "GradientResponse": _object(
+        {
+            "model_name": _TEXT,
+            "model_version": _TEXT,
+            "values": _array(_array(_NUMBER), description="[row][output]"),
+            "jacobian": _array(
+                _array(_array(_NUMBER)),
+                description="[row][output][input]: the derivative of the output by the input.",
+            ),
+            "hessian": _array(
+                _array(_array(_array(_NUMBER))),
+                description="[row][output][input][input]: the second derivatives, if they were asked for.",
+            ),
+            "outside_rows": _array(_COUNT, description="Rows outside the training range."),
+        },
+        ("model_name", "model_version", "values", "jacobian"),
+    ),
+    "IndexRequest": _object({"ready": {**_FLAG, "description": "Only versions that take requests."}}),
+    "Index": _array(
+        _object(
+            {
+                "name": _TEXT,
+                "version": _TEXT,
+                "state": {"type": "string", "enum": ["READY", "UNAVAILABLE", "LOADING", "UNLOADING"]},
+                "reason": _TEXT,
+            },
+            ("name", "version", "state"),
+        )
+    ),
+    "Parameters": _object({"parameters": _PARAMETERS}),
+    "Nothing": {"type": "object"},
+}
+
+_PROBLEMS = {
+    "400": "The request is not valid; the error says what to change.",
+    "401": "The call needs a bearer token, or the token is not known.",
+    "403": "The caller may not make this call, or not without TLS.",
+    "404": "There is no such model, version or path.",
+    "409": "It cannot be done as things are, as with a formula that is too long.",
+    "413": "The request, or its answer, would be larger than the server's limit.",
+    "415": "The content type or encoding of the body is not supported.",
+    "429": "The server or the model is at its limit. Try again later.",
+    "500": "An error in the server, which its log has.",
+    "503": "The server is stopping. Try again, or another server.",
+    "504": "The caller has left.",
+}
+
+
+def _operation(about: str, response: _Json, body: str = "", tag: str = "models", **more: Any) -> _Json:
+    made: _Json = {"summary": about, "tags": [tag]}
+    if body:
+        content: _Json = {"application/json": {"schema": _ref(body)}}
+        if body == "InferRequest":
+            content["application/octet-stream"] = {}
+        made["requestBody"] = {"required": body in ("InferRequest", "GradientRequest"), "content": content}
+    problems: _Json = {
+        code: {"description": text, "content": {"application/json": {"schema": _ref("Error")}}}
+        for code, text in _PROBLEMS.items()
+        if body or code not in ("413", "415")
+    }
+    return {**made, "responses": {"200": response, **problems}, **more}
+
+
+def _ok(schema: str, about: str = "The answer.") -> _Json:
+    return {"description": about, "content": {"application/json": {"schema": _ref(schema)}}}
+
+
+def _open(about: str, response: _Json, tag: str = "server") -> _Json:
+    """An operation that needs no rights."""
+    made = _operation(about, response, tag=tag, security=[])
+    return {**made, "responses": {code: made["responses"][code] for code in ("200", "404", "503")}}
+
+
+_FORMATS: _Json = {
+    "name": "formats",
+    "in": "query",
+    "schema": _TEXT,
+    "description": "Of text, latex, python, c, c_function, python_function, numpy, fortran, julia, matlab, octave and "
+    "rust; several are separated by commas. Absent: text, latex, python and c.",
+}
+_INFERRED: _Json = {
+    "description": "The outputs; those in binary follow the JSON, whose length Inference-Header-Content-Length is.",
+    "content": {"application/json": {"schema": _ref("InferResponse")}, "application/octet-stream": {}},
+}
+
+_OF_A_MODEL: _Json = {
+    "": {"get": _operation("Names, types and shapes of the model's inputs and outputs", _ok("ModelMetadata"))},
+    "/ready": {"get": _open("Whether the model takes requests", _ok("Ready"), tag="models")},
+    "/config": {"get": _operation("The model's configuration, as Triton has it", _ok("ModelConfig"))},
+    "/stats": {"get": _operation("Counts and times of the model's requests", _ok("Statistics"))},
+    "/infer": {"post": _operation("Predict rows", _INFERRED, "InferRequest")},
+    "/formula": {"get": _operation("The model as a formula per output", _ok("Formula"), parameters=[_FORMATS])},
+    "/gradient": {
+        "post": _operation("The outputs and their exact derivatives", _ok("GradientResponse"), "GradientRequest")
+    },
+}
+
+_PATHS: _Json = {
+    "/v2": {"get": _operation("Name, version and extensions of the server", _ok("ServerMetadata"), tag="server")},
+    "/v2/health/live": {"get": _open("Whether the process answers", _ok("Live"))},
+    "/v2/health/ready": {"get": _open("Whether the server takes requests", _ok("Ready"))},
+    "/v2/models/stats": {"get": _operation("Counts and times of all models", _ok("Statistics"))},
+    **{f"/v2/models/{{model}}{end}": {**item, "parameters": [_MODEL]} for end, item in _OF_A_MODEL.items()},
+    **{
+        f"/v2/models/{{model}}/versions/{{version}}{end}": {**item, "parameters": [_MODEL, _VERSION]}
+        for end, item in _OF_A_MODEL.items()
+    },
+    "/v2/repository/index": {
+        "post": _operation("Every model and version that was found", _ok("Index"), "IndexRequest", "repository")
+    },
+    **{
+        f"/v2/repository/models/{{model}}/{change}": {
+            "post": _operation(about, _ok("Nothing"), "Parameters", "repository"),
+            "parameters": [_MODEL],
+        }
+        for change, about in (
+            ("load", "Load a model as the repository now has it"),
+            ("unload", "Unload all versions of a model"),
+        )
+    },
+    "/openapi.json": {
+        "get": _open(
+            "This document", {"description": "It.", "content": {"application/json": {"schema": _ref("Nothing")}}}
+        )
+    },
+    "/metrics": {
+        "get": _open("Metrics for Prometheus", {"description": "Them.", "content": {"text/plain": {"schema": _TEXT}}})
+    },
+}
+
+
+@cache
+def text() -> bytes:
+    """The document as JSON."""
+    return json.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "kanserve",
+                "version": __version__,
+                "summary": "Kolmogorov-Arnold networks by the Open Inference Protocol, with formulas and derivatives.",
+            },
+            "paths": _PATHS,
+            "components": {
+                "schemas": _SCHEMAS,
+                "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            },
+            "security": [{}, {"token": []}],
+        }
+    ).encode()

@@ -1,0 +1,90 @@
+"""The HTTP port that the native transport serves: what its loop does not answer itself goes to `rest`."""
+
+import logging
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import grpc
+
+from kanserve.errors import ConflictError
+from kanserve.serve import sockets
+from kanserve.serve.rest.rest_api import RestApi
+from kanserve.serve.rest.rest_messages import RestRequest, RestResponse
+from kanserve.serve.state import ServerState
+from kanserve.serve.transport import native_library as native
+from kanserve.serve.transport.native_context import NativeContext, message_bytes
+from kanserve.serve.transport.native_queue import http_paths
+
+_ASIDE = 20  # health, metrics, loads and unloads that are answered at once
+
+_logger = logging.getLogger(__name__)
+
+
+class NativeHttp:
+    """Answers the requests that the loop hands out."""
+
+    def __init__(self, library: Any, state: ServerState, api: RestApi, watched: dict[int, NativeContext]) -> None:
+        self._library, self._state, self._api, self._watched = library, state, api, watched
+        self._aside = ThreadPoolExecutor(_ASIDE, thread_name_prefix="kanserve-http")
+        self.port = 0
+
+    def listen(self, server: int, shared: bool) -> None:
+        """Bind the port; ConflictError, InputError as `sockets.check_free`."""
+        settings = self._state.settings
+        host, self.port = settings.host_of_http(), settings.http_port
+        try:
+            if not shared:
+                sockets.check_free(host, self.port)
+            listeners = sockets.bound(host, self.port, shared)
+        except ConflictError:
+            raise ConflictError(f"Port {self.port} of {host} is in use. Choose another HTTP port.") from None
+        for listener in listeners:
+            self.port = self.port or listener.getsockname()[1]
+            listener.listen(socket.SOMAXCONN)
+            listener.setblocking(False)
+            self._library.listen_http(server, listener.detach(), http_paths(settings))
+
+    def request(self, event: native.Event) -> tuple[RestRequest, NativeContext, bool]:
+        """What `answer` takes: a request, its call, and whether its body is under way."""
+        context = NativeContext(self._library, event, self._watched)
+        line: dict[str, str] = {}
+        headers: list[tuple[str, str]] = []
+        for name, value in context.pairs():
+            if name.startswith(":"):
+                line[name] = value
+            else:
+                headers.append((name, value))
+        request = RestRequest(
+            method=line[":method"],
+            target=line[":target"],
+            headers=headers,
+            body=message_bytes(event.message or 0, event.length),
+            peer=context.peer(),
+            secure=line[":secure"] == "1",
+            alive=context.is_active,
+            identity=context.auth_context(),
+            arrived=event.arrived,
+        )
+        return request, context, event.kind == native.EVENT_HTTP_EARLY
+
+    def answer(self, request: RestRequest, context: NativeContext, early: bool) -> None:
+        try:
+            if early and not self._api.early(request):
+                request = replace(request, body=next(context.requests(), b""))
+            response = self._api.answer(request)
+        except grpc.RpcError:  # the caller has left
+            response = RestResponse(499, [], b"")
+        except BaseException:
+            _logger.exception("a request could not be answered")
+            response = RestResponse(500, [], b"")
+        context.respond(response.status, response.headers, response.body)
+
+    def answer_aside(self, event: native.Event) -> None:
+        """Answer on a thread of its own."""
+        self._aside.submit(self.answer, *self.request(event))
+
+    def close(self) -> None:
+        """After the loop has ended."""
+        self._aside.shutdown(wait=False)
