@@ -38,8 +38,10 @@ from kanserve.network.training_range import sample
 from kanserve.serve.settings import Settings
 from tests.support import server_process, serving
 from tests.support.paths import ROOT
+from tests.support.rest_port import call, infer, output
 
 KSERVE = ROOT / ".venv/.peers-kserve/bin/python"
+TRITON_HTTP = ROOT / ".venv/.peers-mlserver/bin/python"  # MLServer comes with Triton's HTTP client
 MODEL = "raw"
 SERVICES = {
     "grpc.health.v1.Health",
@@ -294,12 +296,31 @@ def kanserve_client(at: Addresses) -> Iterator[str]:
         yield "predict, in the process of tritonclient"
 
 
+def rest(at: Addresses) -> Iterator[str]:
+    """By the standard library."""
+    x, y = _rows()
+    found = call(at.http, f"/v2/models/{MODEL}/infer", infer(x))
+    np.testing.assert_allclose(np.reshape(output(found), y.shape), y, rtol=1e-9, atol=1e-12)
+    yield "infer"
+    assert call(at.http, f"/v2/models/{MODEL}/formula").json["outputs"]
+    yield "formula"
+    assert np.shape(call(at.http, f"/v2/models/{MODEL}/gradient", {"rows": x.tolist()}).json["values"]) == y.shape
+    yield "gradient"
+
+
 def kserve(at: Addresses) -> Iterator[str]:
+    yield from _elsewhere(KSERVE, "kserve_client.py", at.grpc, at.http)
+
+
+def triton_http(at: Addresses) -> Iterator[str]:
+    yield from _elsewhere(TRITON_HTTP, "triton_http_client.py", at.http)
+
+
+def _elsewhere(python: Path, script: str, *addresses: str) -> Iterator[str]:
     """In an environment of its own; what it prints are the calls."""
     x, y = _rows()
-    script = Path(__file__).with_name("kserve_client.py")
-    command = [str(KSERVE), str(script), at.grpc, MODEL, repr(x.tolist()), repr(y.tolist())]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = [str(python), str(Path(__file__).with_name(script)), *addresses, MODEL, repr(x.tolist())]
+    done = subprocess.run([*command, repr(y.tolist())], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     yield from done.stdout.splitlines()
 
@@ -313,6 +334,7 @@ CLIENTS: dict[str, Calls] = {
     "grpc_reflection": grpc_reflection,
     "prometheus_client": prometheus,
     "http": health_over_http,
+    "REST": rest,
     "one process": one_process,
     "kanserve.client": kanserve_client,
 }
@@ -320,7 +342,11 @@ CLIENTS: dict[str, Calls] = {
 
 def elsewhere() -> tuple[dict[str, Calls], list[str]]:
     """The clients that are not packages of this environment, and a line for each that is not there."""
-    there = {"kserve": (kserve, KSERVE.exists()), "h2load": (nghttp2_h2load, h2load.there())}
+    there = {
+        "kserve": (kserve, KSERVE.exists()),
+        "tritonclient.http": (triton_http, TRITON_HTTP.exists()),
+        "h2load": (nghttp2_h2load, h2load.there()),
+    }
     missing = [f"{name}: not installed here, so not tried" for name, (_, found) in there.items() if not found]
     return {name: client for name, (client, found) in there.items() if found}, missing
 
