@@ -3,7 +3,12 @@
 connection   all that a client may send on a connection, and threads that answer at any time
 infer        the messages of ModelInfer that the native transport reads itself
 http         requests to an edge server's metrics port, and its calls besides inferences
+http1        all that a client may send on a connection of HTTP/1.1
+rest         the bodies of inferences over HTTP
 network      the C source of a network, on any doubles
+layer        the kernels of a layer of splines, of any size and numbers
+descent      the kernels of Levenberg-Marquardt, on networks of any shape and numbers
+operators    the operators of onnxruntime, on any node of a file and any rows
 """
 
 import functools
@@ -17,21 +22,26 @@ from pathlib import Path
 
 import numpy as np
 
+from kanserve import native
 from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.native import build
 from kanserve.options import ExportOptions
 from kanserve.v1 import formula_pb2
 from kanserve_exporters import c_source
-from tests.support import kans
+from tests.support import http1_seeds, kans, kernel_seeds
 from tests.support.paths import ROOT
 from tests.support.request_parameters import IGNORED, REFUSED
 from tests.support.request_parameters import request as request_with_parameters
 
-FUZZERS = ("connection", "infer", "http", "network")
+FUZZERS = ("connection", "infer", "http", "http1", "rest", "network", "layer", "descent", "operators")
+# The folders of the kernels' own fuzzers, which libFuzzer runs as they are compiled for this machine's processor.
+KERNELS = {"layer": ("layer", "common"), "descent": ("lm", "common"), "operators": ("onnxruntime",)}
 FOLDER = ROOT / "tests" / "fuzz"
 REGRESSIONS = FOLDER / "regressions"  # inputs that found something, in a folder for each fuzzer
 SANITIZED = ("-std=c11", "-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 LIBRARIES = ("-lnghttp2", "-lz", "-lm", "-pthread")
-_SERVER = ROOT / "kanserve" / "native" / "server"
+_NATIVE = ROOT / "kanserve" / "native"
+_SERVER = _NATIVE / "server"
 # What the steps of fuzz_connection.c begin with.
 _CALL, _WRITE, _TAKE, _TAKE_ASIDE, _WORK, _COMMANDS, _READ, _TURN = 0, 3, 7, 8, 9, 11, 12, 15
 
@@ -60,17 +70,48 @@ def compiled(folder: Path, name: str, compiler: str, *, libfuzzer: bool) -> Path
             (folder / path).write_bytes(data)
         sources.append(folder / "network.c")
         include, libraries = folder, ["-lm"]
+    elif name in KERNELS:
+        sources += sorted(path for part in KERNELS[name] for path in (_NATIVE / part).glob("*.c"))
+        include, libraries = _NATIVE, [*_for_kernels(name, libfuzzer), "-lm", "-pthread"]
     else:
         sources += server_sources()
         if name == "http":
             sources += [_SERVER / "edge" / "edge_http.c", _SERVER / "edge" / "edge_services.c"]
+        if name in ("http1", "rest"):
+            sources += sorted((_SERVER / "http1").glob("*.c"))
         include, libraries = _SERVER, [f"-I{_SERVER / 'edge'}", *LIBRARIES]
+        if name in ("http1", "rest"):
+            libraries = [f"-I{_SERVER / 'http1'}", *build.HTTP1_LIBRARIES, *LIBRARIES]
     if not libfuzzer:
         sources.append(FOLDER / "replay.c")
     sanitizers = f"-fsanitize={'fuzzer,' if libfuzzer else ''}address,undefined"
     command = [compiler, sanitizers, *SANITIZED, f"-I{include}", "-o", str(program), *map(str, sources), *libraries]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return program
+
+
+def lacks(name: str) -> str:
+    """What is missing here for this fuzzer; nothing if it can be compiled."""
+    if name in ("http1", "rest") and not build.http1_headers():
+        return "llhttp and yyjson (libllhttp-dev, libyyjson-dev)"
+    return f"{build.HEADER} (libonnxruntime-dev)" if name == "operators" and build.headers() is None else ""
+
+
+def longest(name: str) -> int:
+    """The bytes of an input at most."""
+    return kernel_seeds.LARGEST if name in KERNELS else 2000
+
+
+def _for_kernels(name: str, libfuzzer: bool) -> list[str]:
+    # Not by gcc, whose AddressSanitizer keeps vectors of 64 bytes at addresses that are not multiples of 64.
+    library = native.library() if libfuzzer else None
+    best = "generic" if library is None else Path(library._name).stem.removeprefix("libkanserve-")
+    options = [] if best == "generic" else [f"-march={best}"]
+    if name == "operators":
+        options += [f"-I{_NATIVE / 'onnxruntime'}", f"-I{build.headers()}"]
+    elif libfuzzer:
+        options.append("-fno-sanitize-coverage=trace-cmp")  # of numbers in loops, half of the time
+    return options
 
 
 def server_sources() -> list[Path]:
@@ -95,6 +136,16 @@ def seeds(name: str) -> Iterator[bytes]:
     elif name == "network":
         for row in ([0.0, 0.5], [-1.0, 1.0], [np.nan, 1.0], [np.inf, 3.0], [1e300, -1e-300]):
             yield np.array(row).tobytes()
+    elif name == "http1":
+        yield from http1_seeds.connections()
+    elif name == "rest":
+        yield from http1_seeds.bodies()
+    elif name == "layer":
+        yield from kernel_seeds.layers()
+    elif name == "descent":
+        yield from kernel_seeds.descents()
+    elif name == "operators":
+        yield from kernel_seeds.operators()
     else:
         yield from _connections()
 
