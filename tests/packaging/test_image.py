@@ -21,6 +21,7 @@ def run_check(first: str = "") -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.skipif(not build.server_headers(), reason="needs libnghttp2-dev")
+@pytest.mark.skipif(not build.http1_headers(), reason="needs libllhttp-dev")
 def test_the_image_is_made_where_the_native_transport_can_be_loaded():
     done = run_check()
     assert done.returncode == 0, done.stderr
@@ -33,8 +34,9 @@ def test_no_image_is_made_without_the_native_transport():
 
 def test_what_compiles_stays_in_the_stage_that_builds():
     assert "KANSERVE_NATIVE" not in DOCKERFILE
-    assert {"gcc", "libnghttp2-dev", "libssl-dev", "zlib1g-dev"} <= packages(BUILD_STAGE)
-    assert packages(IMAGE) == {"libnghttp2-14"}
+    headers = {"libllhttp-dev", "libnghttp2-dev", "libssl-dev", "libyyjson-dev", "zlib1g-dev"}
+    assert {"gcc", *headers} <= packages(BUILD_STAGE)
+    assert packages(IMAGE) == {"libllhttp9.2", "libnghttp2-14", "libyyjson0"}
 
 
 def packages(stage: str) -> set[str]:
