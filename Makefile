@@ -17,6 +17,7 @@ MLSERVER := .venv/.peers-mlserver
 KSERVE := .venv/.peers-kserve
 TRITON := .venv/.peers-triton
 ENGINES := .venv/.peers-engines
+ENGINES_NEED := numpy joblib safetensors scikit-learn threadpoolctl sympy onnx pyarrow 'dask[distributed]' ray
 CROSS := .venv/.cross
 SOURCES := $(wildcard .ci kanserve exporters/kanserve_exporters tests benchmarks examples hatch_build.py)
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null | sort)
@@ -114,9 +115,11 @@ bench-installation: $(INSTALLED)
 clients: $(INSTALLED) $(KSERVE)
 	failed=0; for server in clients edge_clients; do python -m "tests.peers.$$server" || failed=1; done; exit $$failed
 
-# Searches and cross-validation on loky, dask and ray, two workers each: equal results, and how long they take.
+# Searches, cross-validation and batch inference on loky, dask and ray, two workers each: equal results, also when a
+# worker is killed, and how long they take.
 engines: $(INSTALLED) $(ENGINES)
-	OMP_NUM_THREADS=1 $(ENGINES)/bin/python -m tests.peers.engines
+	failed=0; for part in engines batch_engines; do \
+		OMP_NUM_THREADS=1 PYTHONPATH=exporters $(ENGINES)/bin/python -m "tests.peers.$$part" || failed=1; done; exit $$failed
 
 # Checkpoints made anew by the libraries themselves, a line for each: what they are here, and in every format.
 importers: $(PEERS)
@@ -205,7 +208,7 @@ $(KSERVE): | $(INSTALLED)
 
 $(ENGINES): | $(INSTALLED)
 	$(PYTHON) -m venv $@.new
-	$@.new/bin/pip install $(addprefix -c ,$(CONSTRAINTS)) numpy joblib safetensors scikit-learn threadpoolctl 'dask[distributed]' ray && \
+	$@.new/bin/pip install $(addprefix -c ,$(CONSTRAINTS)) $(ENGINES_NEED) && \
 		mv $@.new $@ || { rm -rf $@.new; echo 'The engines cannot be installed here: they are not tried.'; }
 
 # PyTriton's wheel has the server itself, and runs without the packages that PyTriton wants.
