@@ -56,6 +56,7 @@ class Addresses:
     grpc: str
     http: str
     tls: bool = False
+    rest: bool = True
 
 
 @contextmanager
@@ -309,7 +310,7 @@ def rest(at: Addresses) -> Iterator[str]:
 
 
 def kserve(at: Addresses) -> Iterator[str]:
-    yield from _elsewhere(KSERVE, "kserve_client.py", at.grpc, at.http)
+    yield from _elsewhere(KSERVE, "kserve_client.py", at.grpc, at.http if at.rest else "-")
 
 
 def triton_http(at: Addresses) -> Iterator[str]:

@@ -4,7 +4,7 @@
 
 The binaries are built as the README of the export says (Debian: gcc pkg-config libnghttp2-dev zlib1g-dev libssl-dev
 libzstd-dev): one without TLS, which most clients are tried with, and one with it. An edge server has no reflection, no
-streams of requests and no loading, so those calls are left out.
+REST, no streams of requests and no loading, so those calls are left out.
 """
 
 import re
@@ -46,7 +46,7 @@ def edge_server(binary: Path, *options: str, tls: bool = False) -> Iterator[Addr
             line = process.stderr.readline()
             http = re.search(r"http://([\d.:]+)", line)
             assert http is not None, line
-            yield Addresses(line.rsplit(" on ", 1)[1].strip(), http[1], tls)
+            yield Addresses(line.rsplit(" on ", 1)[1].strip(), http[1], tls, rest=False)
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(60)
@@ -80,6 +80,7 @@ def tried(folder: Path, name: str, tls: bool) -> int:
     if binary is None:
         return 0
     more, _ = clients.elsewhere()
+    more.pop("tritonclient.http", None)
     wanted, options = CLIENTS | more, list[str]()
     if tls:
         wanted = {"grpcio": grpcio_over_tls} | {key: client for key, client in more.items() if key == "h2load"}
