@@ -106,6 +106,7 @@ bench-formulas: $(PEERS)
 bench-serving: $(INSTALLED) $(MLSERVER) $(KSERVE) $(TRITON)
 	OMP_NUM_THREADS=1 python benchmarks/serving.py
 	OMP_NUM_THREADS=1 python benchmarks/isolation.py
+	OMP_NUM_THREADS=1 python benchmarks/rest.py
 
 # What setting up takes, in new clones of the last commit: sizes and times, as docs/installation.md has them.
 bench-installation: $(INSTALLED)

@@ -20,6 +20,7 @@ PATH = "/inference.GRPCInferenceService/ModelInfer"
 MISSING = "h2load: not installed here (Debian: nghttp2-client), so no load is measured"
 PREFIX_BYTES = 5  # of a gRPC message: a flag and the length
 _HEADERS = ("-H", "content-type: application/grpc", "-H", "te: trailers")
+_REST_HEADERS = ("--h1", "-H", "content-type: application/json")
 _LONGEST = 120.0  # seconds that a load of a fixed number of requests may take
 
 
@@ -40,6 +41,8 @@ class Load:
     rate: float = 0.0
     path: str = PATH
     tls: bool = False
+    rest: bool = False  # the request is a body of REST, over HTTP/1.1, where a connection has one in flight
+    headers: tuple[str, ...] = ()  # further ones
     waits: bool = False  # note how long each request takes, which costs h2load a line of a file
 
 
@@ -87,9 +90,11 @@ def under_way(load: Load, where: set[int]) -> Iterator[None]:
 
 def _started(load: Load, where: set[int], folder: Path) -> "subprocess.Popen[str]":
     body = folder / "request"
-    body.write_bytes(b"\0" + len(load.request).to_bytes(4, "big") + load.request)
+    prefix = b"" if load.rest else b"\0" + len(load.request).to_bytes(PREFIX_BYTES - 1, "big")
+    body.write_bytes(prefix + load.request)
     streams = -(-load.in_flight // load.connections)
-    command = ["h2load", "-d", str(body), *_HEADERS, "-c", str(load.connections), "-m", str(streams)]
+    headers = [*(_REST_HEADERS if load.rest else _HEADERS), *(part for one in load.headers for part in ("-H", one))]
+    command = ["h2load", "-d", str(body), *headers, "-c", str(load.connections), "-m", str(streams)]
     command += ["-n", str(load.count)] if load.count else ["-D", f"{max(1, round(1e3 * load.seconds))}ms"]
     command += ["--rps", f"{load.rate / load.connections:g}"] * bool(load.rate)
     command += ["--log-file", str(folder / "waits")] * load.waits

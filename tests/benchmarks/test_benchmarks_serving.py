@@ -5,7 +5,7 @@ import pytest
 from benchmarks import _h2load as h2load
 from benchmarks import _servers as servers
 from benchmarks import _serving_report as reports
-from benchmarks import isolation, serving
+from benchmarks import isolation, rest, serving
 from benchmarks._serving_report import (
     C_GRPCIO,
     C_TLS,
@@ -120,3 +120,11 @@ def test_a_neighbour_that_is_noticed_is_a_goal_that_is_missed():
     assert "MISSED: two workers: p99 beside a model that is huge < 2x: 2.50x" in isolation.report(
         {"two workers": waits}
     )
+
+
+@pytest.mark.skipif(not h2load.there(), reason="needs h2load")
+def test_rest_is_measured_beside_grpc_and_its_goals_are_missed_where_it_costs_more():
+    found = rest.measure(small=True)
+    assert sum(cpu for seconds in found.values() for cpu in seconds) > 0  # of a single load less than a clock tick
+    dear = {name: [2.5e-6 if name == rest.JSON else 1e-6] for name in found}
+    assert "MISSED: REST, JSON <= 2.0 of gRPC: 2.50" in rest.report(dear)
