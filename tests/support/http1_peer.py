@@ -112,12 +112,16 @@ def echo_request(body: bytes, context: NativeContext) -> None:
 class Http1Server(LoopServer):
     """The loop with an HTTP port too, whose requests `answer` gets, each on a thread of its own."""
 
-    def __init__(self, answer: Answering = echo_request, *, patience: float = 60.0, **options: Any) -> None:
+    def __init__(
+        self, answer: Answering = echo_request, *, patience: float = 60.0, sends: int = 0, **options: Any
+    ) -> None:
         super().__init__(answer, patience=patience, **options)
         if not self.library.serves_http:
             self.close()
             programs.skip("llhttp")
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        if sends:  # bytes that the kernel keeps for a slow client
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sends)
         listener.setblocking(False)
         self.http_address = f"127.0.0.1:{listener.getsockname()[1]}"
         paths = (native.Path * 2)(

@@ -132,8 +132,8 @@ static void check_stream(stream *one, int64_t now)
     kanserve_server *server = one->owner->server;
     int sends = one->answered || buffer_length(&one->out) > 0;
     if (sends && now >= one->moved + server->config.write_time) {
-        one->owner->protocol->cancel(one);
         one->moved = now;
+        one->owner->protocol->cancel(one); /* which may free it */
         return;
     }
     if (sends) loop_check_by(server, one->moved + server->config.write_time);

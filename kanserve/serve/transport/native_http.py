@@ -17,7 +17,7 @@ from kanserve.serve.transport import native_library as native
 from kanserve.serve.transport.native_context import NativeContext, message_bytes
 from kanserve.serve.transport.native_queue import http_paths
 
-_ASIDE = 20  # health, metrics, loads and unloads that are answered at once
+_ASIDE = 20  # health and metrics that are answered at once; as many loads and unloads
 
 _logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ class NativeHttp:
     def __init__(self, library: Any, state: ServerState, api: RestApi, watched: dict[int, NativeContext]) -> None:
         self._library, self._state, self._api, self._watched = library, state, api, watched
         self._aside = ThreadPoolExecutor(_ASIDE, thread_name_prefix="kanserve-http")
+        self._changes = ThreadPoolExecutor(_ASIDE, thread_name_prefix="kanserve-http-change")  # which may wait for long
         self.port = 0
 
     def listen(self, server: int, shared: bool) -> None:
@@ -83,8 +84,11 @@ class NativeHttp:
 
     def answer_aside(self, event: native.Event) -> None:
         """Answer on a thread of its own."""
-        self._aside.submit(self.answer, *self.request(event))
+        request, context, early = self.request(event)
+        threads = self._aside if self._api.aside(request.target) else self._changes
+        threads.submit(self.answer, request, context, early)
 
     def close(self) -> None:
         """After the loop has ended."""
         self._aside.shutdown(wait=False)
+        self._changes.shutdown(wait=False)

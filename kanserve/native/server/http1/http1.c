@@ -96,7 +96,7 @@ static void send_out(stream *one)
 static void end_request(connection *owner)
 {
     http1 *state = owner->http1;
-    state->since = state->request->answered;
+    state->since = state->request->moved;
     stream_free(state->request);
     state->complete = state->head_done = 0;
     if (!state->keep) {
@@ -259,6 +259,7 @@ static int check(connection *owner, int64_t now)
     http1 *state = owner->http1;
     if (owner->lingering || !owner->greeted) return 0;
     if (!state->request) {
+        if (buffer_length(&owner->out) > 0) state->since = now; /* not idle: the end of an answer has not left yet */
         if (now >= state->since + config->keepalive) return -1;
         loop_check_by(owner->server, state->since + config->keepalive);
     } else if (!state->head_done && !state->request->answered) {

@@ -34,13 +34,14 @@ typedef struct http1 {
     byte_buffer target, name, value; /* of the request; of a header */
     size_t head;            /* bytes of the head so far */
     size_t raw, data;       /* bytes of the body as it came, and of its content */
-    int64_t since;          /* when it was opened, or the last request was answered */
+    int64_t since;          /* when it was opened, or the last answer went to `out` */
     int64_t length;         /* Content-Length, or -1 */
     int64_t json_length;    /* Inference-Header-Content-Length, or -1: the body is JSON alone */
     int refused;            /* the status with which parsing ended, or 0 */
     const char *reason;
     model_path model;
     unsigned head_done : 1, complete : 1, keep : 1, over : 1, hosts : 2, chunked : 1, continues : 1, infers : 1, unusual : 1;
+    unsigned typed : 1, browser : 1; /* whether it has a Content-Type, and an Origin */
 } http1;
 
 /* What all connections of a server share. */

@@ -25,7 +25,10 @@ void http1_reset(http1 *state)
     state->head = state->raw = state->data = 0;
     state->length = state->json_length = -1;
     state->model = (model_path){0};
+    state->refused = 0;
+    state->reason = NULL;
     state->head_done = state->complete = state->hosts = state->chunked = state->continues = state->infers = state->unusual = 0;
+    state->typed = state->browser = 0;
     state->keep = 1;
 }
 
@@ -74,10 +77,13 @@ static inline int is_text(const byte_buffer *value, const char *text)
 /* The lengths of the names of headers that are read here, as bits. */
 #define OF_OURS (1u << 4 | 1u << 6 | 1u << 12 | 1u << 14 | 1u << 16 | 1u << 17 | 1u << 31)
 
-static int begins(const byte_buffer *value, const char *text)
+/* Whether a content type is this one, with or without parameters. */
+static int is_type(const byte_buffer *value, const char *type)
 {
-    size_t length = strlen(text);
-    return buffer_length(value) >= length && strncasecmp((const char *)buffer_begin(value), text, length) == 0;
+    const char *text = (const char *)buffer_begin(value);
+    size_t length = strlen(type);
+    if (buffer_length(value) < length || strncasecmp(text, type, length) != 0) return 0;
+    return buffer_length(value) == length || text[length] == ';' || text[length] == ' ' || text[length] == '\t';
 }
 
 /* Digits alone, without leading zeros; -1 for anything else. */
@@ -121,7 +127,10 @@ static int read_header(llhttp_t *parser, http1 *state)
                                                                                : ENCODING_UNKNOWN;
         return one->encoding == ENCODING_UNKNOWN ? refuse(parser, 415, "The body may be compressed by gzip or deflate.") : 1;
     } else if (is_text(name, "content-type")) {
-        state->unusual |= !begins(value, "application/json") && !begins(value, "application/octet-stream");
+        state->typed = 1;
+        state->unusual |= !is_type(value, "application/json") && !is_type(value, "application/octet-stream");
+    } else if (is_text(name, "origin")) {
+        state->browser = 1;
     } else if (is_text(name, "inference-header-content-length")) {
         int64_t length = state->json_length >= 0 ? -1 : read_number(value);
         if (length < 0) state->unusual = 1; /* it is refused elsewhere */
@@ -209,7 +218,8 @@ static int on_head(llhttp_t *parser)
     const uint8_t *target = buffer_begin(&state->target);
     size_t length = buffer_length(&state->target);
     int secure = owner->tls != NULL, hidden = server->tls && !secure;
-    state->infers = !hidden && !state->unusual && llhttp_get_method(parser) == HTTP_POST && rest_path(target, length, &state->model);
+    int usual = !state->unusual && (state->typed || !state->browser); /* any page can send what has no type */
+    state->infers = !hidden && usual && llhttp_get_method(parser) == HTTP_POST && rest_path(target, length, &state->model);
     int aside = hidden || rest_is_aside(target, length);
     one->options = &server->http1->options[aside ? HTTP_ASIDE : HTTP_MAIN];
     add_line(parser, state, secure);
@@ -251,7 +261,7 @@ static int on_complete(llhttp_t *parser)
 {
     http1 *state = owner_of(parser)->http1;
     state->complete = 1;
-    state->keep = llhttp_should_keep_alive(parser) != 0;
+    if (!llhttp_should_keep_alive(parser)) state->keep = 0; /* it is 0 already if the answer says so */
     return HPE_PAUSED;
 }
 

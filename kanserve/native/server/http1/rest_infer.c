@@ -40,8 +40,9 @@ int rest_path(const uint8_t *target, size_t length, model_path *found)
 /* Whether a target is of what is answered while all threads compute. */
 int rest_is_aside(const uint8_t *target, size_t length)
 {
-    const uint8_t *at = target, *query = memchr(target, '?', length);
-    const uint8_t *end = query ? query : target + length;
+    const uint8_t *at = target, *end = target;
+    while (end < target + length && *end != '?' && *end != '#') end++;
+    while (end > at + 1 && *at == '/' && at[1] == '/') at++; /* as the router reads it */
     static const char *const LAST[] = {"/ready", "/load", "/unload"};
     if (!takes(&at, end, "/v2")) return 1; /* metrics, the description of the API, and what is not there */
     if (takes(&at, end, "/health/")) return 1;

@@ -4,6 +4,7 @@ import gzip
 import threading
 import zlib
 
+import grpc
 import pytest
 
 from tests.support.http1_peer import Http1Peer, Http1Server, echo_request, line_of, request
@@ -273,3 +274,40 @@ def test_the_headers_of_an_answer_cannot_be_split():
         answered = peer.ask(request())
         assert answered.body == b"{}" and answered.headers["x-good"] == "yes"
         assert not {"x-bad", "x-evil", "x bad"} & set(answered.headers)
+
+
+def test_a_request_behind_an_answer_that_ends_the_connection_is_not_read():
+    with Http1Server(queue=0) as server, Http1Peer(server.http_address) as peer:
+        answer = peer.ask(request(method="POST", body=b"x") + request("/v2/second"))
+        assert answer.status == 429 and answer.headers["connection"] == "close"
+        assert peer.ended()
+
+
+def test_the_status_of_a_refusal_is_its_own_whatever_was_refused_before():
+    def answer(body, context):
+        context.finish(grpc.StatusCode.UNAVAILABLE, "not now")
+
+    with Http1Server(answer, max_message=1000) as server, Http1Peer(server.http_address) as peer:
+        for body, status in ((b"not packed", 400), (gzip.compress(bytes(1001)), 413)):
+            assert peer.ask(request(method="POST", body=body, Content_Encoding="gzip")).status == status
+            assert peer.ask(request()).status == 503
+
+
+@pytest.mark.parametrize(
+    ("target", "waits"),
+    [
+        ("/v2/models/a/infer", True),
+        ("//v2/models/a/infer", True),
+        ("///v2/models/a/infer", True),
+        ("http://x//v2/models/a/infer", True),
+        ("/v2/models/a/infer#/ready", True),
+        ("/v2/models/a/infer?/ready", True),
+        ("/v2/models/a/ready", False),
+        ("/v2/health/live?x", False),
+        ("//v2/health/live", False),
+        ("/metrics", False),
+    ],
+)
+def test_only_what_does_not_compute_passes_by_a_full_queue(target, waits):
+    with Http1Server(queue=0) as server, Http1Peer(server.http_address) as peer:
+        assert peer.ask(request(target)).status == (429 if waits else 200)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import struct
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -231,3 +232,40 @@ def test_who_may_not_call_is_refused_before_the_body_is_read(repository):
             )
             peer.send(whole[:-10])
             assert peer.ask(whole[-10:]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ((), 200),
+        (("Content-Type: application/json",), 200),
+        (("Content-Type: APPLICATION/JSON; charset=utf-8",), 200),
+        (("Origin: http://page", "Content-Type: application/json"), 200),
+        (("Content-Type: application/json", "Origin: http://page"), 200),
+        (("Origin: http://page",), 415),  # which a browser sends for any page
+        (("Content-Type: application/jsonp",), 415),
+        (("Content-Type: text/plain",), 415),
+    ],
+)
+def test_the_loop_takes_the_content_types_that_python_takes(server, headers, status):
+    body, _ = asked(ROWS)
+    for name in ("raw", "%72aw"):
+        head = (f"POST /v2/models/{name}/infer HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers, "", "")
+        with Http1Peer(server.http_address) as peer:
+            assert peer.ask("\r\n".join(head).encode() + body).status == status
+
+
+def test_health_is_answered_while_many_loads_wait(repository):
+    if not needs_native().serves_http:
+        pytest.skip("needs llhttp")
+    grants = (Grant(("manage",), token_sha256=hashlib.sha256(b"secret").hexdigest()),)
+    wanted = Settings(str(repository), port=0, http_port=0, transport="native", access=grants)
+    begun = request("/v2/repository/models/raw/load", "POST", Content_Length="2", Authorization="Bearer secret")
+    with start(wanted) as server, ExitStack() as peers:
+        loads = [peers.enter_context(Http1Peer(server.http_address)) for _ in range(30)]
+        for peer in loads:
+            peer.send(begun)
+        assert call(server.http_address, "/v2/health/live").status == 200
+        for peer in loads:
+            peer.send(b"{}")
+        assert {peer.response().status for peer in loads} <= {200, 409, 429}

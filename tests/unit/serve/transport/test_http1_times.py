@@ -3,6 +3,8 @@
 import socket
 import ssl
 import threading
+import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -84,6 +86,45 @@ def test_a_client_that_does_not_read_its_answer_is_closed():
         peer.send(request())
         until(lambda: server.held > 0)
         server.wait_idle()
+
+
+def test_an_answer_may_take_longer_to_be_read_than_a_connection_may_be_idle():
+    size = 100_000
+
+    def answer(body, context):
+        context.respond(200, [], bytes(size))
+
+    with Http1Server(answer, keepalive=MOMENT, sends=4096) as server:
+        with Http1Peer(server.http_address, receives=4096) as peer:
+            peer.send(request())
+            time.sleep(6 * MOMENT / SECOND)
+            assert len(peer.response().body) == size
+            assert peer.ended()  # as it is idle from now on
+        server.wait_idle()
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_read_is_closed_though_many_streams_wait_to_be_used_again():
+    go = threading.Event()
+
+    def answer(body, context):
+        if line_of(context)[":target"] == "/v2/large":
+            context.respond(200, [], bytes(2**24))
+        else:
+            go.wait(60)
+            echo_request(body, context)
+
+    with Http1Server(answer, write_time=SECOND, queue=1000) as server, ExitStack() as peers:
+        slow = peers.enter_context(Http1Peer(server.http_address, receives=4096))
+        slow.send(request("/v2/large"))
+        others = [peers.enter_context(Http1Peer(server.http_address)) for _ in range(270)]
+        for peer in others:
+            peer.send(request())
+        until(lambda: server.connections == 271)
+        go.set()
+        assert {peer.response().status for peer in others} == {200}
+        until(lambda: server.connections == 270)
+        assert server.held == 0
 
 
 def test_many_connections_are_as_many_as_may_be_and_the_idle_ones_make_room():
