@@ -43,3 +43,10 @@ def packages(stage: str) -> set[str]:
     """What a stage installs by apt-get."""
     (names,) = re.findall(r"apt-get install -y --no-install-recommends ([^&]*)&&", stage)
     return set(names.split())
+
+
+def test_what_the_build_copies_is_let_into_it_and_what_this_machine_compiled_is_not():
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").split("\n")
+    copied = {name for names in re.findall(r"(?m)^COPY (?!--)(.+) \S+$", BUILD_STAGE) for name in names.split()}
+    assert {line[1:] for line in ignored if line.startswith("!")} == copied
+    assert ignored.index("*") < min(ignored.index(f"!{name}") for name in copied) and "**/*.so" in ignored
