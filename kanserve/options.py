@@ -10,19 +10,19 @@ CForm = Literal["files", "single_file", "header_only"]
 OnnxForm = Literal["functions", "operators"]
 
 _WORDS = {"precision": Precision, "c_form": CForm, "onnx_form": OnnxForm}
-_KINDS = {"name": str, "gradient": bool, "vector_math": bool, "opset": int, "ir_version": int}
+_KINDS = {"name": str, "gradient": bool, "hessian": bool, "vector_math": bool, "opset": int, "ir_version": int}
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """The model's name, from which files and identifiers are named, and the type that the export computes in.
 
-    The other options are for single formats. C: with the derivatives of the outputs (`gradient`), in one file or as a
-    header only (`c_form`), and, for networks of named functions only, with batches that call the C library's vector
-    functions (`vector_math`). ONNX: for runtimes with other versions of the operators and of the file (`opset`,
-    `ir_version`), and for runtimes that do not support functions defined in the file (OpenVINO), with standard
-    operators only (`onnx_form`), which our compiled operators cannot replace. InputError for an invalid value; the
-    exporter checks the versions.
+    The other options are for single formats. C: with the derivatives of the outputs (`gradient`), with the second ones
+    too (`hessian`, which has those of `gradient`), in one file or as a header only (`c_form`), and, for networks of
+    named functions only, with batches that call the C library's vector functions (`vector_math`). ONNX: for runtimes
+    with other versions of the operators and of the file (`opset`, `ir_version`), and for runtimes that do not support
+    functions defined in the file (OpenVINO), with standard operators only (`onnx_form`), which our compiled operators
+    cannot replace. InputError for an invalid value; the exporter checks the versions.
     """
 
     name: str = "model"
@@ -33,6 +33,7 @@ class ExportOptions:
     onnx_form: OnnxForm = "functions"
     opset: int = 18
     ir_version: int = 9
+    hessian: bool = False
 
     def __post_init__(self) -> None:
         for name, words in _WORDS.items():

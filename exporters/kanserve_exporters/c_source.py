@@ -39,7 +39,14 @@ from kanserve.network.kan import Kan, Variable
 from kanserve.network.own_functions import OWN
 from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows
 from kanserve.options import ExportOptions
-from kanserve_exporters._c import c_columns, c_derivatives, c_gradient, c_gradient_template
+from kanserve_exporters._c import (
+    c_columns,
+    c_derivatives,
+    c_gradient,
+    c_gradient_template,
+    c_hessian,
+    c_hessian_template,
+)
 from kanserve_exporters._c import c_template as template
 from kanserve_exporters._c import c_tiles as tiles
 from kanserve_exporters._c.c_forms import formed
@@ -73,6 +80,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     prefix = c_identifier(options.name)
     dialect = Dialect("c", options.precision, f"{prefix}_")
     layers = [parts(layer, float(np.finfo(_dtype(dialect)).max)) for layer in kan.layers]
+    derivatives = 2 if options.hessian else 1 if options.gradient else 0
     words = {
         "shape": str(list(kan.shape)),
         "real": "float" if dialect.single else "double",
@@ -83,14 +91,14 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     files = {
         f"{prefix}.h": template.HEADER.format(
             probabilities=(template.HEADER_PROBABILITIES if kan.classes else "")
-            + (c_gradient_template.HEADER if options.gradient else ""),
+            + "".join([c_gradient_template.HEADER, c_hessian_template.HEADER][:derivatives]),
             **words,
         ),
         f"{prefix}.c": _code(
             kan,
             layers,
             dialect,
-            c_gradient.gradient(kan, layers, dialect) if options.gradient else "",
+            derivatives,
             options.vector_math and c_columns.has_columns(kan, layers),
         ),
         f"{prefix}_test.c": template.TEST.replace("{digits}", "9" if dialect.single else "17"),
@@ -100,7 +108,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     formula = formula_lines(kan)
     information = template.string(_information(kan, options, formula))
     texts[f"{prefix}.c"] = texts[f"{prefix}.c"].replace("$INFORMATION$", information, 1)
-    texts |= package(prefix, words, formula, options.c_form, options.gradient)
+    texts |= package(prefix, words, formula, options.c_form, derivatives)
     return {path: text.encode("ascii") for path, text in formed(texts, prefix, options.c_form).items()}
 
 
@@ -110,20 +118,21 @@ def has_cheap_gradient(kan: Kan) -> bool:
     return symbolic <= _MOST_SYMBOLIC and c_gradient.stack_numbers(kan) <= _MOST_ON_STACK
 
 
-def _code(kan: Kan, layers: list[Parts], dialect: Dialect, gradient: str, columns: bool) -> str:
+def _code(kan: Kan, layers: list[Parts], dialect: Dialect, derivatives: int, columns: bool) -> str:
+    gradient = derivatives > 0
     found = [
         rows(layer, part.splines, dialect.precision) if part.splines else None
         for layer, part in zip(kan.layers, layers, strict=True)
     ]
     splines = [grid for grid in found if grid]
     blocks = [template.BEGIN, *([template.SLACK, tiles.begin(kan, found, dialect)] if splines else [])]
-    blocks += [*([c_columns.declarations(dialect)] if columns else []), *_helpers(layers, dialect, bool(gradient))]
-    blocks += spline_functions(splines, dialect, slopes=bool(gradient))
+    blocks += [*([c_columns.declarations(dialect)] if columns else []), *_helpers(layers, dialect, derivatives)]
+    blocks += spline_functions(splines, dialect, derivatives=derivatives)
     blocks += tiles.kernels_of(found, layers, dialect) if splines else []
     for number, (layer, part, own) in enumerate(zip(kan.layers, layers, found, strict=True)):
         raw = number == 0 and not is_affine(kan.input_shift, kan.input_scale)
         fast = tiles.fast_layer(number, layer, part, own, dialect, raw) if own else ""
-        blocks += layer_code(number, layer, part, own, dialect, fast, bool(gradient))
+        blocks += layer_code(number, layer, part, own, dialect, fast, gradient)
     blocks.append(_affine_tables(kan, dialect))
     predict = _predict(kan, layers, dialect)
     blocks += (
@@ -138,14 +147,15 @@ def _code(kan: Kan, layers: list[Parts], dialect: Dialect, gradient: str, column
     blocks.append(template.PREDICT_BATCH.replace("$ROWS$", loop))
     if kan.classes:
         blocks.append(template.PREDICT_PROBA.replace("{exp}", "expf" if dialect.single else "exp"))
-    blocks.append(gradient)
+    blocks += [c_gradient.gradient(kan, layers, dialect, hessian=derivatives > 1)] if gradient else []
+    blocks += [c_hessian.hessian(kan, layers, dialect)] if derivatives > 1 else []
     information = "\nstatic @TABLE const char @information[] = $INFORMATION$;\n"
     blocks += ["\n#ifndef @NO_INFO", information, template.INFO, "#endif\n"]
     blocks += ["\n#ifndef @NO_SELFTEST\n", *_selftest(kan, dialect), "\n#endif\n"]
     return "".join(blocks)
 
 
-def _helpers(layers: list[Parts], dialect: Dialect, gradient: bool) -> list[str]:
+def _helpers(layers: list[Parts], dialect: Dialect, derivatives: int) -> list[str]:
     """The functions that libm does not have, or that must report leaving their domain; only those that are used."""
     splines = [part.splines for part in layers if part.splines]
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
@@ -154,7 +164,7 @@ def _helpers(layers: list[Parts], dialect: Dialect, gradient: bool) -> list[str]
     used |= {"silu"} if based else set()
     blocks = [template.SIGN] if any("sign(" in function(name).sympy for name in used) else []
     blocks += [special_functions.c_j0(dialect)] if "j0" in used else []
-    for own in c_derivatives.functions_by_values(used, gradient):
+    for own in c_derivatives.functions_by_values(used, derivatives):
         text = OWN[own].c_function(own_name(own, dialect), ExportError)
         if own not in used:
             text = f"#ifndef @NO_GRADIENT\n{text}#endif\n"
@@ -166,7 +176,9 @@ def _helpers(layers: list[Parts], dialect: Dialect, gradient: bool) -> list[str]
             f"\nstatic @real {helper(name, dialect)}(@real x{', int *bad' if outside else ''})\n"
             f"{{\n{check}    return {body(name, dialect)};\n}}\n"
         )
-        blocks.append(f"{template.where_plain(gradient)}{text}#endif\n" if name == "silu" and only_plain else text)
+        blocks.append(
+            f"{template.where_plain(derivatives > 0)}{text}#endif\n" if name == "silu" and only_plain else text
+        )
     return blocks
 
 

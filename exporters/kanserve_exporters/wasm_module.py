@@ -31,7 +31,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     Equal networks give equal bytes with the same version of ziglang. ExportError as for the C source.
     """
     prefix = c_identifier(options.name)
-    files = c_source.export(kan, replace(options, gradient=False, c_form="files"))
+    files = c_source.export(kan, replace(options, gradient=False, hessian=False, c_form="files"))
     names = ["predict_batch", "info", *(["predict_proba"] if kan.classes else [])]
     exported = ["__heap_base", *(f"{prefix}_{name}" for name in names)]
     command = [

@@ -1,4 +1,4 @@
-"""The derivative of a named function as C, by tracing the derivative in the table of functions.
+"""The derivatives of a named function as C, by tracing the derivative in the table of functions.
 
 A tracer object takes the place of x in the table's NumPy code and records the operations; so a new function of the
 table has its derivative in C at once, with the reference's arithmetic. For tanh the body of the C function is
@@ -6,9 +6,11 @@ table has its derivative in C at once, with the reference's arithmetic. For tanh
     const hello_real t0 = tanh(x);
     return 1.0 - t0*t0;
 
-Subexpressions that are used once are inlined.
+Subexpressions that are used once are inlined. For the second derivative the tracer is the value of a dual number, as
+arrays are in the reference.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from kanserve.errors import DataError, ExportError
+from kanserve.network.dual_numbers import Dual
 from kanserve.network.functions import function
 from kanserve.network.own_functions import OWN, Elementwise, by_values
 from kanserve_exporters._shared.expressions import Dialect, helper, own_name
@@ -71,7 +74,9 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
         """Cached: arguments are shared, so that without caching the time would be exponential."""
         return hash((self.operation, self.arguments))
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *arguments: Any, **options: Any) -> "_Traced":
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *arguments: Any, **options: Any) -> Any:
+        if any(isinstance(argument, Dual) for argument in arguments):
+            return NotImplemented  # the dual numbers, whose values are of this type, have the answer
         if method != "__call__" or options:
             raise ExportError(f"C source cannot hold NumPy's {ufunc.__name__}.{method} of a derivative.")
         nodes = tuple(_node(argument) for argument in arguments)
@@ -79,20 +84,25 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
             return _node(-nodes[0].arguments[0])
         if ufunc is np.multiply and _ZERO in nodes:  # slopes are only computed where all values are finite
             return _ZERO
+        if ufunc is np.multiply and _ONE in nodes:
+            return nodes[nodes[0] == _ONE]
         if ufunc in (np.add, np.subtract) and nodes[1] == _ZERO:
             return nodes[0]
         if ufunc is np.add and nodes[0] == _ZERO:
             return nodes[1]
-        if ufunc is np.power and nodes[1].arguments in tuple((float(n),) for n in range(2, _LARGEST_PRODUCT + 1)):
+        if ufunc is np.power and nodes[1].arguments in tuple((float(n),) for n in range(1, _LARGEST_PRODUCT + 1)):
             product = nodes[0]
             for _ in range(int(nodes[1].arguments[0]) - 1):
                 product = _Traced(np.multiply, (product, nodes[0]))
             return product
         return _Traced(ufunc, nodes)
 
-    def __array_function__(self, called: Any, _types: Any, arguments: Any, options: Any) -> "_Traced":
+    def __array_function__(self, called: Any, _types: Any, arguments: Any, options: Any) -> Any:
+        if any(isinstance(argument, Dual) for argument in arguments):
+            return NotImplemented
         if called is np.where and len(arguments) == 3 and not options:
-            return _Traced("where", tuple(_node(argument) for argument in arguments))
+            nodes = tuple(_node(argument) for argument in arguments)
+            return nodes[1] if nodes[1] == nodes[2] else _Traced("where", nodes)
         if called in (np.ones_like, np.zeros_like) and len(arguments) == 1:
             return _node(float(called is np.ones_like))
         if isinstance(called, Elementwise):
@@ -100,30 +110,36 @@ class _Traced(np.lib.mixins.NDArrayOperatorsMixin):
         raise ExportError(f"C source cannot hold NumPy's {called.__name__} of a derivative.")
 
 
-_ZERO = _Traced("number", (0.0,))
+_ZERO, _ONE = (_Traced("number", (value,)) for value in (0.0, 1.0))
 
 
 def _node(value: Any) -> _Traced:
     return value if isinstance(value, _Traced) else _Traced("number", (float(value),))
 
 
-def _trace(name: str) -> _Traced:
-    return _traced(function(name).derivative)
+def _trace(name: str, order: int) -> _Traced:
+    return _traced(function(name).derivative, order)
 
 
 @cache
-def _traced(derivative: Callable[[Any], Any]) -> _Traced:
+def _traced(derivative: Callable[[Any], Any], order: int) -> _Traced:
     try:
-        return _node(derivative(_Traced("x")))
-    except DataError as error:  # a callable of the user's that takes arrays alone
+        if order == 1:
+            return _node(derivative(_Traced("x")))
+        slope = derivative(Dual(_Traced("x"), {0: _ONE}))
+    except (
+        DataError
+    ) as error:  # a callable of the user's that takes arrays alone, or an operation of unknown derivative
         raise ExportError(str(error)) from None
+    return _node(slope.partials.get(0, 0.0) if isinstance(slope, Dual) else 0.0)
 
 
-def functions_by_values(names: Collection[str], derivatives: bool) -> list[str]:
-    """Of these functions, and those that occur in their derivatives, the ones that were registered by their values."""
+def functions_by_values(names: Collection[str], order: int) -> list[str]:
+    """Of these functions, and those that occur in their derivatives up to this order, the ones that were registered by
+    their values."""
     found = {name for name in names if by_values(name)}
-    if derivatives and OWN:
-        waiting, seen = [_trace(name) for name in names], set[_Traced]()
+    if order and OWN:
+        waiting, seen = [_trace(name, n) for name in names for n in range(1, order + 1)], set[_Traced]()
         while waiting:
             node = waiting.pop()
             if node not in seen:
@@ -133,29 +149,32 @@ def functions_by_values(names: Collection[str], derivatives: bool) -> list[str]:
     return sorted(found)
 
 
-def is_flat(name: str) -> bool:
-    """Whether the derivative is 0 wherever it exists."""
-    return _trace(name) == _ZERO
+def is_flat(name: str, order: int = 1) -> bool:
+    """Whether the derivative of this order, 1 or 2, is 0 wherever it exists."""
+    return _trace(name, order) == _ZERO
 
 
-def derivative_call(name: str, argument: str, dialect: Dialect) -> str:
+def derivative_call(name: str, argument: str, dialect: Dialect, order: int = 1) -> str:
     """The derivative of the named function at `argument`."""
-    traced = _trace(name)
+    traced = _trace(name, order)
     if traced.operation in _CALLS and traced.arguments == (_Traced("x"),):
         return f"{_CALLS[traced.operation]}{dialect.suffix}({argument})"
-    return f"{_helper(name, dialect)}({argument})"
+    return f"{_helper(name, dialect, order)}({argument})"
 
 
-def derivative_helper(name: str, dialect: Dialect) -> str:
+def derivative_helper(name: str, dialect: Dialect, order: int = 1) -> str:
     """The definition of the function that `derivative_call` calls; "" if that is in libm."""
-    if not derivative_call(name, "", dialect).startswith(dialect.prefix):
+    if not derivative_call(name, "", dialect, order).startswith(dialect.prefix):
         return ""
-    text = "".join(f"    {line}\n" for line in _statements(_trace(name), dialect))
-    return f"\nstatic @real {_helper(name, dialect)}(@real x)\n{{\n{text}}}\n"
+    lines = _statements(_trace(name, order), dialect)
+    if "x" not in re.findall(r"\w+", " ".join(lines)):  # as 2 of x^2
+        lines.insert(-1, "(void)x;")
+    text = "".join(f"    {line}\n" for line in lines)
+    return f"\nstatic @real {_helper(name, dialect, order)}(@real x)\n{{\n{text}}}\n"
 
 
-def _helper(name: str, dialect: Dialect) -> str:
-    return helper(name, replace(dialect, prefix=f"{dialect.prefix}d"))
+def _helper(name: str, dialect: Dialect, order: int) -> str:
+    return helper(name, replace(dialect, prefix=f"{dialect.prefix}{'d' * order}"))
 
 
 def _statements(traced: _Traced, dialect: Dialect) -> list[str]:

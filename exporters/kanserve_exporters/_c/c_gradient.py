@@ -12,6 +12,7 @@ mode (one row per output goes back). The first layer in that order writes its sl
 and between layers `@join` maps subnodes to nodes, or `@part` nodes to subnodes; most layers need neither.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +41,11 @@ class _Way:
         return (1, 1) if self.forward else (layer.inputs, layer.subnodes)
 
 
-def gradient(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
-    """The definitions of `@gradient`, `@gradient_batch` and of what they call."""
+def gradient(kan: Kan, layers: list[Parts], dialect: Dialect, *, hessian: bool = False) -> str:
+    """The definitions of `@gradient`, `@gradient_batch` and of what they call; with `hessian` also of what only the
+    second derivatives call."""
     way = _way(kan)
-    blocks = _helpers(kan, layers, way, dialect)
+    blocks = _helpers(kan, layers, way, dialect, hessian)
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
         blocks += _slopes(number, layer, part, way, dialect)
         blocks += _factors(number, layer, part, dialect)
@@ -65,26 +67,32 @@ def _way(kan: Kan) -> _Way:
     return _Way(tuple(numbers if forward else reversed(numbers)), forward, inputs if forward else outputs)
 
 
-def _helpers(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> list[str]:
+def derivative_helpers(layers: list[Parts], dialect: Dialect, order: int) -> list[str]:
+    """The definitions of the derivatives of this order of all functions of the network."""
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
-    blocks = [derivatives.derivative_helper(name, dialect) for name in sorted(used) if not derivatives.is_flat(name)]
+    sloped = [name for name in sorted(used) if not derivatives.is_flat(name, order)]
+    return [derivatives.derivative_helper(name, dialect, order) for name in sloped]
+
+
+def _helpers(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect, hessian: bool) -> list[str]:
+    blocks = derivative_helpers(layers, dialect, 1)
     rest = [(kan.layers[n], layers[n]) for n in way.layers[1:]]
     splines = any(part.splines for _, part in rest)
     if (way.forward and splines) or (way.count > 1 and any(part.terms for _, part in rest)):
         many = sum(len(part.terms) for _, part in rest) > _INLINED
         blocks.append(template.ALONG.format(count=way.count, apart=template.APART if many else ""))
-    if splines and not way.forward:
+    if hessian or (splines and not way.forward):
         blocks.append(template.DOT)
-    shaped = [kan.layers[n] for n in way.layers if _is_shaped(kan.layers[n])]
-    if any(way.forward or layer is kan.layers[way.layers[0]] for layer in shaped):
+    shaped = [n for n in way.layers if is_shaped(kan.layers[n])]
+    if any(way.forward or n == way.layers[0] or (hessian and n < len(layers) - 1) for n in shaped):
         blocks.append(template.JOIN)
-    if not way.forward and any(layer is not kan.layers[way.layers[0]] for layer in shaped):
+    if any((not way.forward and n != way.layers[0]) or hessian for n in shaped):
         blocks.append(template.PART)
     return [*blocks, template.FAIL]
 
 
-def _is_shaped(layer: Layer) -> bool:
+def is_shaped(layer: Layer) -> bool:
     """Whether the layer's nodes are not just its sums: they are products, or scaled."""
     return bool((layer.arity > 1).any() or (layer.subnode_scale != 1).any() or (layer.node_scale != 1).any())
 
@@ -97,7 +105,7 @@ def _slopes(number: int, layer: Layer, part: Parts, way: _Way, dialect: Dialect)
     chunks = [part.terms[at : at + EDGES_OF_A_FUNCTION] for at in range(0, len(part.terms), EDGES_OF_A_FUNCTION)]
     bodies = [body for chunk in chunks if (body := _edges(layer, chunk, way, first, dialect))]
     functions = [
-        f"\nstatic void @slopes_{number}_{n}(const @real *v, @real *to{source})\n{{\n{_indented(body)}}}\n"
+        f"\nstatic void @slopes_{number}_{n}(const @real *v, @real *to{source})\n{{\n{indented(body)}}}\n"
         for n, body in enumerate(bodies)
     ]
     rows, columns = layer.subnodes, layer.inputs
@@ -111,7 +119,7 @@ def _slopes(number: int, layer: Layer, part: Parts, way: _Way, dialect: Dialect)
         lines.append("(void)v;")
         lines += [] if first else ["(void)from;"]
     head = f"\nstatic @HOT void @slopes_{number}(const @real *v, @real *to{source})\n"
-    return [*functions, head, "{\n", _indented(lines), "}\n"]
+    return [*functions, head, "{\n", indented(lines), "}\n"]
 
 
 def _added(layer: Layer, way: _Way, first: bool) -> str:
@@ -135,7 +143,7 @@ def _edges(
     for j, i, edge in chunk:
         if derivatives.is_flat(edge.function):
             continue
-        slope = _slope(edge, f"v[{i}]", dialect)
+        slope = slope_of(edge, f"v[{i}]", dialect)
         used |= "v[" in slope
         to, source = (j, i) if way.forward else (i, j)
         if first:
@@ -147,55 +155,62 @@ def _edges(
         else:
             count = way.count if way.forward else 1
             step_to, step_from = way.steps(layer)
-            place_to, place_from = _at("to", to * count), _at("from", source * count)
+            place_to, place_from = at("to", to * count), at("from", source * count)
             lines.append(f"@along({place_to}, {step_to}, {slope}, {place_from}, {step_from});")
     lines += [f"to[{place}] += {total(terms)};" for place, terms in sums.items()]
     return [*lines, *([] if used else ["(void)v;"])] if lines else []
 
 
-def _slope(edge: Symbolic, variable: str, dialect: Dialect) -> str:
-    """c·a·f'(a·x + b) at x = `variable`."""
+def slope_of(edge: Symbolic, variable: str, dialect: Dialect, order: int = 1) -> str:
+    """c·a·f'(a·x + b) at x = `variable`, or with order 2 c·a²·f''(a·x + b)."""
     # If the type cannot hold c·a, both factors are written: their product with f' may be of normal size.
     kind = np.finfo(np.float32 if dialect.single else np.float64)
-    product = edge.c * edge.a
-    held = float(kind.tiny) <= abs(product) <= float(kind.max) or 0 in (edge.c, edge.a)
-    factors = [product] if held else [edge.c, edge.a]
+    factors = [edge.c, *[edge.a] * order]
+    product = math.prod(factors)
+    held = float(kind.tiny) <= abs(product) <= float(kind.max) or 0 in factors
+    factors = [product] if held else factors
     texts = [dialect.literal(factor) for factor in factors if factor != 1]
     if edge.function == "x":
         return "*".join(texts) if texts else dialect.literal(1.0)
     argument = variable if edge.a == 1 else f"{dialect.literal(edge.a)}*{variable}"
     if edge.b != 0:
         argument = "".join(total([argument, dialect.literal(edge.b)]).split())
-    call = derivatives.derivative_call(edge.function, argument, dialect)
-    if len(texts) == 2:
-        return f"{texts[0]}*({texts[1]}*{call})"
-    return "*".join([*texts, call])
+    result = derivatives.derivative_call(edge.function, argument, dialect, order)
+    for n, text in enumerate(reversed(texts)):
+        result = f"{text}*({result})" if n else f"{text}*{result}"
+    return result
 
 
 def _factors(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str]:
     """The derivatives of nodes by their subnodes: a table or, for products, a function; nothing for plain sums."""
-    if not _is_shaped(layer):
+    if not is_shaped(layer):
         return []
     nodes = np.repeat(np.arange(layer.nodes), layer.arity)
     blocks = [f"static @TABLE const int @node_{number}[{len(nodes)}] = {{{wrap([str(node) for node in nodes])}}};\n"]
     constant = layer.node_scale[nodes] * layer.subnode_scale
     if (layer.arity == 1).all():
         return [*blocks, table(f"factors_{number}", constant, dialect)]
+    lines = subnode_sums(number, layer, part, dialect)
+    for j, q in enumerate(nodes):
+        others = [subnode(k, layer, dialect) for k in layer.groups[q] if k != j]
+        lines.append(f"factors[{j}] = {'*'.join([dialect.literal(constant[j]), *others])};")
+    head = f"\nstatic void @factors_{number}(const @real *v, @real *factors)\n"
+    return [*blocks, head, "{\n", indented(lines), "}\n"]
+
+
+def subnode_sums(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str]:
+    """Declarations, and statements that compute the sums z of a layer's subnodes at v."""
     outside = ["int bad = 0;"] if has_domain(part, dialect) else []
     begin = f"@constants_{number}[j]" if part.constants.any() else "0"
     lines = [f"@real z[{layer.subnodes}];", "int j;", *outside]
     lines.append(f"for (j = 0; j < {layer.subnodes}; j++) z[j] = {begin};")
     lines += spline_sums(number, layer, part.splines, dialect) if part.splines else []
     chunks = -(-len(part.terms) // EDGES_OF_A_FUNCTION)
-    lines += [f"@layer_{number}_{n}(v, z{', &bad' if outside else ''});" for n in range(chunks)]
-    for j, q in enumerate(nodes):
-        others = [_subnode(k, layer, dialect) for k in layer.groups[q] if k != j]
-        lines.append(f"factors[{j}] = {'*'.join([dialect.literal(constant[j]), *others])};")
-    head = f"\nstatic void @factors_{number}(const @real *v, @real *factors)\n"
-    return [*blocks, head, "{\n", _indented(lines), "}\n"]
+    return lines + [f"@layer_{number}_{n}(v, z{', &bad' if outside else ''});" for n in range(chunks)]
 
 
-def _subnode(j: int, layer: Layer, dialect: Dialect) -> str:
+def subnode(j: int, layer: Layer, dialect: Dialect) -> str:
+    """The scaled and shifted sum of a subnode."""
     scale, bias = float(layer.subnode_scale[j]), float(layer.subnode_bias[j])
     text = f"z[{j}]" if scale == 1 else f"{dialect.literal(scale)}*z[{j}]"
     return f"({total([text, dialect.literal(bias)])})" if bias else text
@@ -213,33 +228,34 @@ def _row(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str:
         *(f"@real {name}[{room}];" for name, room in {"v": starts[-1], **rooms}.items()),
         *(["int outside = 0;"] if outside else []),
         "int i;",
-        *_values(kan, layers, starts, dialect),
+        *node_values(kan, layers, starts, dialect, "@fail_gradient(y, dy_dx, {})"),
         f"if (y) for (i = 0; i < @N_OUT; i++) y[i] = v[{starts[-2]} + i];",
         *steps,
-        *_ends(kan),
+        *raw_units(kan, "dy_dx"),
         "if (!@finite(dy_dx, @N_OUT*@N_IN)) return @fail_gradient(0, dy_dx, @ERROR_RESULT);",
         "return @OK;",
     ]
-    return f"\nstatic int @gradient_row(const @real *x, @real *y, @real *dy_dx)\n{{\n{_indented(lines)}}}\n"
+    return f"\nstatic int @gradient_row(const @real *x, @real *y, @real *dy_dx)\n{{\n{indented(lines)}}}\n"
 
 
-def _values(kan: Kan, layers: list[Parts], starts: list[int], dialect: Dialect) -> list[str]:
-    """Statements for the values v of all nodes, outputs included, with the checks of `@predict`."""
+def node_values(kan: Kan, layers: list[Parts], starts: list[int], dialect: Dialect, fail: str) -> list[str]:
+    """Statements for the values v of all nodes, outputs included, with the checks of `@predict`; `fail` is the call for
+    a code."""
 
     def checked(start: int, count: int | str, code: str) -> str:
-        return f"if (!@finite({_at('v', start)}, {count})) return @fail_gradient(y, dy_dx, {code});"
+        return f"if (!@finite({at('v', start)}, {count})) return {fail.format(code)};"
 
     shifted, scaled = is_affine(kan.input_shift, kan.input_scale), is_affine(kan.output_shift, kan.output_scale)
     value = "(x[i] - @input_shift[i])/@input_scale[i]" if shifted else "x[i]"
     lines = [
-        "if (!@finite(x, @N_IN)) return @fail_gradient(y, dy_dx, @ERROR_INPUT);",
+        checked(0, "@N_IN", "@ERROR_INPUT").replace("(v,", "(x,"),
         f"for (i = 0; i < @N_IN; i++) v[i] = {value};",
         *([checked(0, "@N_IN", "@ERROR_RESULT")] if shifted else []),
     ]
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
         own = has_domain(part, dialect)
         code = "outside ? @ERROR_DOMAIN : @ERROR_RESULT" if own else "@ERROR_RESULT"
-        here, there = _at("v", starts[number]), _at("v", starts[number + 1])
+        here, there = at("v", starts[number]), at("v", starts[number + 1])
         lines += [
             f"@layer_{number}({here}, {there}{', &outside' if own else ''});",
             checked(starts[number + 1], layer.nodes, code),
@@ -259,11 +275,11 @@ def _products(kan: Kan, way: _Way, starts: list[int]) -> tuple[list[str], dict[s
     for number in way.layers:
         layer = kan.layers[number]
         first = number == way.layers[0]
-        here = _at("v", starts[number])
+        here = at("v", starts[number])
         rows = layer.subnodes if first or way.forward else way.count
         columns = way.count if way.forward and not first else layer.inputs
         factors = ""
-        if _is_shaped(layer):
+        if is_shaped(layer):
             products = bool((layer.arity > 1).any())
             factors = f"{'f' if products else f'@factors_{number}'}, @node_{number}"
             if products:
@@ -290,19 +306,19 @@ def _products(kan: Kan, way: _Way, starts: list[int]) -> tuple[list[str], dict[s
     return lines, rooms
 
 
-def _ends(kan: Kan) -> list[str]:
+def raw_units(kan: Kan, array: str) -> list[str]:
     """Statements that convert the derivatives to raw units."""
-    text = "dy_dx[i]"
+    text = f"{array}[i]"
     if is_affine(kan.input_shift, kan.input_scale) and (kan.input_scale != 1).any():
         text += "/@input_scale[i % @N_IN]"
     if is_affine(kan.output_shift, kan.output_scale) and (kan.output_scale != 1).any():
         text = f"@output_scale[i/@N_IN]*({text})"
-    return [] if text == "dy_dx[i]" else [f"for (i = 0; i < @N_OUT*@N_IN; i++) dy_dx[i] = {text};"]
+    return [] if text == f"{array}[i]" else [f"for (i = 0; i < @N_OUT*@N_IN; i++) {array}[i] = {text};"]
 
 
-def _at(array: str, start: int) -> str:
+def at(array: str, start: int) -> str:
     return f"&{array}[{start}]" if start else array
 
 
-def _indented(lines: list[str]) -> str:
+def indented(lines: list[str]) -> str:
     return "".join(f"    {line}\n" for line in lines)

@@ -1,4 +1,4 @@
-"""The slopes of a layer's splines in C, from the tables that `@predict` reads; `@` is the prefix."""
+"""The derivatives of a layer's splines in C, from the tables that `@predict` reads; `@` is the prefix."""
 
 from kanserve.network.kan import Layer
 from kanserve_exporters._c.c_derivatives import derivative_call
@@ -38,6 +38,37 @@ def spline_slopes(number: int, layer: Layer, splines: Splines, added: str, diale
         *_inner([*zeros, *_every_input(splines, lines)]),
         "}",
     ]
+
+
+def spline_derivatives(number: int, layer: Layer, splines: Splines, dialect: Dialect) -> list[str]:
+    """Statements that write the first and second derivatives of all edges with splines, of which the one from input i
+    to subnode j is at [i*O + j]; n is declared."""
+    found = rows(layer, splines, dialect.precision)
+    outputs = len(splines.subnodes)
+    chosen = "n" if len(splines.inputs) == layer.inputs else f"@in_{number}[n]"
+    place = "j" if outputs == layer.subnodes else f"@out_{number}[j]"
+    own = f"@splines_{number} + (size_t)(n*{found.each} + "
+    lines = [
+        f"const int i = {chosen}*{layer.subnodes};",
+        f"const @real x = v[{chosen}];",
+        f"@real w[{found.order + 1}];",
+        f"const @real *c = {own}{located_slopes(number, found)})*{outputs};",
+    ]
+    if splines.base != "zero":
+        lines.append(f"const @real *d = {own}{found.base})*{outputs};")
+    for derivative, target in ((1, "first"), (2, "second")):
+        terms = []
+        if found.order >= derivative:
+            terms = [f"w[{m}]*c[{f'{m * outputs} + ' if m else ''}j]" for m in range(found.order + 1)]
+            lines += [f"c = {own}{located_slopes(number, found, 2)})*{outputs};"] if derivative == 2 else []
+        if splines.base == "silu":
+            declared = "@real b" if derivative == 1 else "b"
+            lines.append(f"{declared} = {derivative_call('silu', 'x', dialect, derivative)};")
+            terms.append("b*d[j]")
+        terms += ["d[j]"] if splines.base == "identity" and derivative == 1 else []
+        if terms:
+            lines.append(f"for (j = 0; j < {outputs}; j++) {target}[i + {place}] = {' + '.join(terms)};")
+    return ["{", "    int j;", *_inner(_every_input(splines, lines)), "}"]
 
 
 def spline_sums(number: int, layer: Layer, splines: Splines, dialect: Dialect) -> list[str]:

@@ -43,6 +43,7 @@ class Uneven:
     origins: Array  # (I, P)
     first: NDArray[np.int64]  # (I, P): the first basis function that is not 0
     polynomials: Array  # (I, P, k + 1, k + 1): of x - origin, by power and function
+    ends: NDArray[np.int64]  # (I,): the piece that begins at the end of the range
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +149,8 @@ def _uneven(knots: Array, order: int, functions: int, extrapolation: Extrapolati
     polynomials = np.take_along_axis(local.coefficients, chosen[..., None], axis=0)
     largest = np.finfo(np.float32 if precision == "float" else np.float64).max
     breaks = np.minimum(local.breaks, float(largest))  # unused ones are infinite, which has no literal
-    return Uneven(np.ascontiguousarray(breaks.T), local.origins, first, polynomials.transpose(1, 2, 3, 0))
+    ends = (local.breaks <= knots[:, functions, None]).sum(axis=1)
+    return Uneven(np.ascontiguousarray(breaks.T), local.origins, first, polynomials.transpose(1, 2, 3, 0), ends)
 
 
 @dataclass(frozen=True)
@@ -169,9 +171,11 @@ class Functions:
             sum((n * factor for n, factor in enumerate(polynomial)), Fraction(0)) for polynomial in self.polynomials
         )
 
-    @property
-    def slopes(self) -> tuple[tuple[Fraction, ...], ...]:
-        return tuple(tuple(n * factor for n, factor in enumerate(polynomial))[1:] for polynomial in self.polynomials)
+    def derivatives(self, order: int) -> tuple[tuple[Fraction, ...], ...]:
+        return tuple(
+            tuple(math.perm(n, order) * factor for n, factor in enumerate(polynomial))[order:]
+            for polynomial in self.polynomials
+        )
 
 
 def functions(order: int) -> Functions:

@@ -10,17 +10,18 @@ from kanserve_exporters._c.c_template import fill
 
 
 def package(
-    prefix: str, words: Mapping[str, object], formula: list[str], form: CForm, gradient: bool
+    prefix: str, words: Mapping[str, object], formula: list[str], form: CForm, derivatives: int
 ) -> dict[str, str]:
     """The texts of CMakeLists.txt, P.pc.in and README.md, by path; for the single-file forms only the README.
 
-    `words` are the network's shape, inputs, outputs, meaning of the outputs and type; `formula` has its lines.
+    `words` are the network's shape, inputs, outputs, meaning of the outputs and type; `formula` has its lines;
+    `derivatives` is the order up to which the source has them.
     """
     readme = fill(
         _README.format(
             build=_BUILD[form],
-            gradient=_GRADIENT if gradient else "",
-            without=_WITHOUT if gradient else "",
+            gradient="".join([_GRADIENT, _HESSIAN][:derivatives]),
+            without=["", _WITHOUT, _WITHOUT_BOTH][derivatives],
             **words,
         ),
         prefix,
@@ -137,7 +138,13 @@ _GRADIENT = """
 `@gradient_batch` the outputs and derivatives of many rows.
 """
 
+_HESSIAN = """
+`@hessian(x, y, dy_dx, d2y_dx2)` gives the outputs, the derivatives and the second derivatives, that of output q by raw
+inputs a and b at `d2y_dx2[(q*@N_IN + a)*@N_IN + b]`; y and dy_dx may be null. `@hessian_batch` does so for many rows.
+"""
+
 _WITHOUT = "- `-D@NO_GRADIENT` leaves out `@gradient` and `@gradient_batch`.\n"
+_WITHOUT_BOTH = "- `-D@NO_GRADIENT` leaves out `@gradient`, `@hessian` and their batches.\n"
 
 _README = """\
 # @@: a Kolmogorov-Arnold network as C

@@ -1,16 +1,20 @@
 """The C functions that find an input's rows of coefficients and their weights, and the tables that they read.
 
 `@even_3(x, count, grid, inputs, row, w)` gives the numbers of the first rows of a block of inputs and the k + 1 weights
-w of each; `@even_3_slopes` the weights for the slope of one input. Both serve all layers with such a grid. Blocks of
-inputs are processed without branches, so that compilers vectorize the loop and latencies of different inputs overlap.
+w of each; `@even_3_slopes` the weights for the slope of one input, `@even_3_second` those for its second derivative.
+They serve all layers with such a grid. Blocks of inputs are processed without branches, so that compilers vectorize the
+loop and latencies of different inputs overlap.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from kanserve_exporters._c.c_grids import Even, Functions, Rows, Uneven, factorial, functions
 from kanserve_exporters._c.c_template import where_plain
 from kanserve_exporters._shared.expressions import Dialect, wrap
+
+_SUFFIX, _WHAT = ("", "slopes", "second"), ("", "slope", "second derivative")  # by the order of the derivative
 
 INPUTS = 16  # of a block
 COUNTED = 32  # breaks up to which they are counted; beyond, binary search
@@ -65,8 +69,8 @@ static void @{name}(const @real *x, int count, const @real *grid, int inputs, in
 """
 
 EVEN_SLOPES = """
-/* The first of the rows of coefficients that count at an x, and how much each does for the slope. */
-static int @{name}_slopes(const @real *grid, int inputs, int last, const @real *x, @real *w)
+/* The first of the rows of coefficients that count at an x, and how much each does for the {what}. */
+static int @{name}_{suffix}(const @real *grid, int inputs, int last, const @real *x, @real *w)
 {{
     const int n = 0;
 {place}    /* On a knot, as far as it is known, the slope is that of the interval behind it. */
@@ -74,12 +78,12 @@ static int @{name}_slopes(const @real *grid, int inputs, int last, const @real *
         interval++;
         t--;{further}
     }}
-{weights}{outside}    return interval;
+{back}{weights}{outside}    return interval;
 }}
 """
 
 BEYOND = """\
-        if (inside < v || inside > v) w[0] = w[1] = 0;
+        if (inside < v || inside > v) {nothing} = 0;
 """
 
 ENDS = """\
@@ -104,11 +108,11 @@ static void @uneven_{order}(const @real *x, int count, const @real *origins, con
 """
 
 UNEVEN_SLOPES = """
-/* The first of the rows of coefficients that count at x, and how much each does for the slope. */
-static int @uneven_{order}_slopes(const @real *breaks, int inputs, const @real *origins, const int *first,
+/* The first of the rows of coefficients that count at x, and how much each does for the {what}. */
+static int @uneven_{order}_{suffix}(const @real *breaks, int inputs,{end} const @real *origins, const int *first,
     const @real *polynomials, int pieces, const @real *x, @real *w)
 {{
-    const int n = 0, p = @search(breaks, inputs, pieces - 1, x[n]);
+    const int n = 0, {piece};
     const @real *c = polynomials + p*{size};
 {place}    int m;
     for (m = 0; m < {active}; m++) w[m] = {polynomial};
@@ -117,8 +121,9 @@ static int @uneven_{order}_slopes(const @real *breaks, int inputs, const @real *
 """
 
 
-def spline_functions(every: Sequence[Rows], dialect: Dialect, *, slopes: bool) -> list[str]:
-    """The functions for all kinds of grids of the layers; with `slopes` also those for the gradient."""
+def spline_functions(every: Sequence[Rows], dialect: Dialect, *, derivatives: int) -> list[str]:
+    """The functions for all kinds of grids of the layers; also those for the gradient (`derivatives` 1 or 2) and those
+    for the second derivatives (2)."""
     kinds = {rows.kind: rows for rows in every}
     uneven = {name: kind for name, kind in kinds.items() if isinstance(kind.grid, Uneven)}
     even = [kind for name, kind in kinds.items() if name not in uneven]
@@ -129,13 +134,12 @@ def spline_functions(every: Sequence[Rows], dialect: Dialect, *, slopes: bool) -
     searched = any(isinstance(rows.grid, Uneven) and not is_counted(rows) for rows in every)
     blocks += [SEARCH] if searched else []
     blocks += [_uneven(rows.order, 0, dialect) for rows in uneven.values()]
-    blocks += [where_plain(slopes), *plain, "#endif\n"] if plain else []
+    blocks += [where_plain(derivatives > 0), *plain, "#endif\n"] if plain else []
     own = [SEARCH] if uneven and not searched else []
-    own += [
-        *(_uneven(rows.order, 1, dialect) for rows in uneven.values()),
-        *(_even_slopes(rows, dialect) for rows in even),
-    ]
-    return [*blocks, *(["\n#ifndef @NO_GRADIENT", *own, "#endif\n"] if slopes and own else [])]
+    for number in range(1, derivatives + 1):
+        own += [_uneven(rows.order, number, dialect) for rows in uneven.values() if rows.order >= number]
+        own += [_even_slopes(rows, number, dialect) for rows in even if rows.order >= number]
+    return [*blocks, *(["\n#ifndef @NO_GRADIENT", *own, "#endif\n"] if derivatives and own else [])]
 
 
 def is_counted(one: Rows) -> bool:
@@ -207,20 +211,29 @@ def _even(one: Rows, dialect: Dialect) -> str:
     return EVEN.format(name=one.kind, place=PLACE.format(t=place(dialect)), weights=_lines(lines, 2))
 
 
-def _even_slopes(one: Rows, dialect: Dialect) -> str:
-    texts = [horner([float(factor) for factor in slope], dialect) for slope in functions(one.order).slopes]
-    factor = "per_step" if dialect.single else "grid[3*inputs]"
+def _even_slopes(one: Rows, derivative: int, dialect: Dialect) -> str:
+    """The function for the slope, or the second derivative, on equidistant knots."""
+    polynomials = functions(one.order).derivatives(derivative)
+    texts = [horner([float(factor) for factor in polynomial], dialect) for polynomial in polynomials]
+    factor = "*".join(["per_step" if dialect.single else "grid[3*inputs]"] * derivative)
     lines = [f"w[{m}] = {factor}*({text});" for m, text in enumerate(texts)]
     zero = one.extrapolation == "zero"
     outside = _ends(one.order) if zero else ""
-    if one.order == 1:
+    if one.order == derivative:
         lines.append("(void)t;")
-        outside += BEYOND if zero else ""  # for higher orders the slope is 0 there anyway
+    if derivative == 2 or (one.order == 1 and zero):  # for higher orders the slope on extended knots is 0 anyway
+        outside += BEYOND.format(nothing=" = ".join(f"w[{m}]" for m in range(one.order + 1)))
     text = PLACE.format(t=place(dialect)).replace("        ", "    ")
     text = text.replace("const int interval", "int interval").replace("const @real steps", "@real steps")
+    margin = dialect.literal(2.0**-18 if dialect.single else 2.0**-46)
+    jumps = zero and one.order == derivative == 2  # at the end of the range, which belongs to the interval before it
+    back = f"    if (interval == last - 1 && t <= {margin}) {{\n        interval--;\n        steps--;\n    }}\n"
     return EVEN_SLOPES.format(
+        back=back if jumps else "",
+        what=_WHAT[derivative],
+        suffix=_SUFFIX[derivative],
         further="\n        steps++;" if zero else "",
-        margin=dialect.literal(2.0**-18 if dialect.single else 2.0**-46),
+        margin=margin,
         name=one.kind,
         place=text,
         weights=_lines(lines),
@@ -243,8 +256,9 @@ def present(m: int, order: int, steps: str, most: str) -> list[str]:
 
 def _uneven(order: int, derivative: int, dialect: Dialect) -> str:
     active = order + 1
+    factors = [math.perm(power, derivative) for power in range(active)]
     terms = [
-        (f"{dialect.literal(float(power))}*" if derivative and power > 1 else "")
+        (f"{dialect.literal(float(factors[power]))}*" if factors[power] > 1 else "")
         + (f"c[{power * active} + m]" if power else "c[m]")
         for power in range(derivative, active)
     ]
@@ -252,8 +266,18 @@ def _uneven(order: int, derivative: int, dialect: Dialect) -> str:
     for n, term in enumerate(reversed(terms[:-1])):
         polynomial = f"{polynomial if n == 0 else f'({polynomial})'}*t + {term}"
     line = "const @real t = x[n] - origins[p];" if "*t" in polynomial else "(void)origins;"
+    found = "@search(breaks, inputs, pieces - 1, x[n])"
+    at_end = "at == end && !(x[n] > breaks[(at - 1)*inputs])"  # which belongs to the interval before it
     return (UNEVEN_SLOPES if derivative else UNEVEN).format(
-        order=order, size=active**2, active=active, polynomial=polynomial, place=_lines([line], 2 - derivative)
+        what=_WHAT[derivative],
+        suffix=_SUFFIX[derivative],
+        end=" int end," if derivative == 2 else "",
+        piece=f"at = {found}, p = {at_end} ? at - 1 : at" if derivative == 2 else f"p = {found}",
+        order=order,
+        size=active**2,
+        active=active,
+        polynomial=polynomial,
+        place=_lines([line], 1 if derivative else 2),
     )
 
 
@@ -276,14 +300,17 @@ def located(number: int, one: Rows) -> list[str]:
     return [find, f"@{one.kind}(x, count, {tables}, {polynomials}, {pieces}, row, w);"]
 
 
-def located_slopes(number: int, one: Rows) -> str:
-    """The call that returns the first row of the n-th input with splines at x, and the weights w of the slope."""
+def located_slopes(number: int, one: Rows, derivative: int = 1) -> str:
+    """The call that returns the first row of the n-th input with splines at x, and the weights w of the slope, or of
+    the second derivative."""
+    name = f"@{one.kind}_{_SUFFIX[derivative]}"
     if isinstance(one.grid, Even):
-        return f"@{one.kind}_slopes(@grid_{number} + n, {one.grid.steps.shape[1]}, {one.grid.last}, &x, w)"
+        return f"{name}(@grid_{number} + n, {one.grid.steps.shape[1]}, {one.grid.last}, &x, w)"
     inputs, pieces = one.grid.origins.shape
-    tables = f"@breaks_{number} + n, {inputs}, @origins_{number} + n*{pieces}, @first_{number} + n*{pieces}"
+    breaks = f"@breaks_{number} + n, {inputs}{f', @ends_{number}[n]' if derivative == 2 else ''}"
+    tables = f"{breaks}, @origins_{number} + n*{pieces}, @first_{number} + n*{pieces}"
     polynomials = f"@polynomials_{number} + n*{pieces * (one.order + 1) ** 2}"
-    return f"@{one.kind}_slopes({tables}, {polynomials}, {pieces}, &x, w)"
+    return f"{name}({tables}, {polynomials}, {pieces}, &x, w)"
 
 
 def integers(name: str, values: Iterable[int]) -> str:

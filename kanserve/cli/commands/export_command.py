@@ -15,7 +15,7 @@ from kanserve.options import CForm, ExportOptions, OnnxForm
 
 Language = Literal["c", "fortran", "julia", "latex", "matlab", "numpy", "octave", "python", "rust"]
 _OF_ONE_FORMAT = {
-    **dict.fromkeys(("gradient", "c_form", "vector_math"), "c_source"),
+    **dict.fromkeys(("gradient", "hessian", "c_form", "vector_math"), "c_source"),
     **dict.fromkeys(("onnx_form", "opset", "ir_version"), "onnx_graph"),
 }
 
@@ -39,6 +39,7 @@ def export_network(
         Language | None, typer.Option(help="Only the formulas, as one function in this language.")
     ] = None,
     gradient: Annotated[bool, typer.Option("--gradient", help="C: also the derivatives of the outputs.")] = False,
+    hessian: Annotated[bool, typer.Option("--hessian", help="C: also the first and second derivatives.")] = False,
     c_form: Annotated[CForm, typer.Option(help="C: how the source is divided into files.")] = "files",
     target: Annotated[
         list[str] | None,
@@ -80,6 +81,7 @@ def export_network(
         name=name,
         precision=precision,
         gradient=gradient,
+        hessian=hessian,
         c_form=c_form,
         vector_math=vector_math,
         onnx_form=onnx_form,

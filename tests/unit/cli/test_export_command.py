@@ -127,7 +127,10 @@ def test_options_reach_their_exporters(folder, kanserve):
     (path,) = (folder / "out/onnx_graph").glob("*.onnx")
     model = onnx.load(path)
     assert (model.opset_import[0].version, model.ir_version) == (17, 8)
-    assert "model_gradient" in (folder / "out/c_source/model.h").read_text()
+    assert "model_gradient" in (header := (folder / "out/c_source/model.h").read_text()) and "hessian" not in header
+    assert kanserve("export", "mixed.safetensors", "-o", "second", "--hessian", "--format", "c_source")[0] == 0
+    header = (folder / "second/c_source/model.h").read_text()
+    assert "model_gradient" in header and "model_hessian" in header
 
 
 @pytest.mark.slow
