@@ -9,8 +9,10 @@ from kanserve.runtime.backend import (
     PREFERENCE,
     Backend,
     Differentiating,
+    TwiceDifferentiating,
     check,
     check_derivatives,
+    check_second_derivatives,
     get,
     names,
 )
@@ -51,13 +53,26 @@ def load_preferred(artifact: Artifact, threads: int = 1) -> tuple[str, Backend]:
 def _agreeing(artifact: Artifact, backend: Backend) -> Backend:
     kan, golden = artifact.kan(), artifact.golden()
     check(backend, kan, golden, artifact.manifest.precision)
+    rows = golden[0][-DERIVATIVE_ROWS:]
     if isinstance(backend, Differentiating) and backend.differentiates:
         try:
-            check_derivatives(backend, kan, golden[0][-DERIVATIVE_ROWS:])
+            check_derivatives(backend, kan, rows)
         except GoldenError as error:
             backend.differentiates = False
-            logging.getLogger("kanserve").warning(
-                "derivatives of %r are computed by the reference, slowly: %s Compile the model again.",
-                *(artifact.manifest.name, error),
-            )
+            if isinstance(backend, TwiceDifferentiating):
+                backend.differentiates_twice = False
+            _warn(artifact, "derivatives", error)
+    if isinstance(backend, TwiceDifferentiating) and backend.differentiates_twice:
+        try:
+            check_second_derivatives(backend, kan, rows)
+        except GoldenError as error:
+            backend.differentiates_twice = False
+            _warn(artifact, "second derivatives", error)
     return backend
+
+
+def _warn(artifact: Artifact, what: str, error: GoldenError) -> None:
+    logging.getLogger("kanserve").warning(
+        "%s of %r are computed by the reference, slowly: %s Compile the model again.",
+        *(what, artifact.manifest.name, error),
+    )

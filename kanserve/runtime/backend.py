@@ -64,6 +64,17 @@ class Differentiating(Backend, Protocol):
         whether all are finite. Thread-safe."""
 
 
+@runtime_checkable
+class TwiceDifferentiating(Differentiating, Protocol):
+    """A backend that also has exact second derivatives, if `differentiates_twice`."""
+
+    differentiates_twice: bool
+
+    def differentiate_twice(self, x: bytes, rows: int) -> tuple[bool, bytes]:
+        """Second derivatives (rows, outputs, inputs, inputs) of rows (rows, inputs), float64 in bytes; and whether all
+        are finite. Thread-safe."""
+
+
 class Portable:
     """A backend that can be pickled: the pickle holds its files, from which it is loaded again."""
 
@@ -133,20 +144,59 @@ def check_derivatives(backend: Differentiating, kan: Kan, x: Array) -> None:
     """GoldenError if the backend's derivatives at rows x are not how its predictions change, or its outputs with them
     not its predictions. Those were compared with the network, whose own derivatives of a large one would take longer
     than the rest of loading."""
-    low, high = ranges(kan).T
-    signs = np.sign(np.cos(1.0 + np.arange(x.size))).reshape(x.shape)  # another direction for each row
-    step = np.where(high > low, high - low, 1.0) * _STEP * signs
-    data = backend.differentiate(np.ascontiguousarray(x, "<f8").tobytes(), len(x))[1:]
-    y, slopes = (np.frombuffer(numbers, "<f8").reshape(len(x), len(kan.outputs), -1) for numbers in data)
+    step = _steps(kan, x)
+    y, slopes = _differentiated(backend, kan, x)
     wanted, after, before = (backend.predict(rows) for rows in (x, x + step, x - step))
+    with np.errstate(all="ignore"):
+        other = np.abs(y - wanted) > _SAME * _size(wanted)
+    if np.any(other) or not _is_change(slopes, wanted, after - before, step):
+        raise GoldenError("The backend's derivatives are not how its predictions change.")
+
+
+def check_second_derivatives(backend: TwiceDifferentiating, kan: Kan, x: Array) -> None:
+    """GoldenError if the backend's second derivatives at rows x are not how its derivatives change, which were
+    compared before."""
+    step = _steps(kan, x)
+    inputs, outputs = len(kan.inputs), len(kan.outputs)
+    second = np.frombuffer(backend.differentiate_twice(_bytes(x), len(x))[1], "<f8")
+    first, after, before = (
+        _differentiated(backend, kan, rows)[1].reshape(len(x), -1) for rows in (x, x + step, x - step)
+    )
+    if not _is_change(second.reshape(len(x), outputs * inputs, inputs), first, after - before, step):
+        raise GoldenError("The backend's second derivatives are not how its derivatives change.")
+
+
+def _bytes(x: Array) -> bytes:
+    return np.ascontiguousarray(x, "<f8").tobytes()
+
+
+def _differentiated(backend: Differentiating, kan: Kan, x: Array) -> tuple[Array, Array]:
+    """The outputs (N, outputs) and the derivatives (N, outputs, inputs)."""
+    _, values, slopes = backend.differentiate(_bytes(x), len(x))
+    y = np.frombuffer(values, "<f8").reshape(len(x), -1)
+    return y, np.frombuffer(slopes, "<f8").reshape(*y.shape, len(kan.inputs))
+
+
+def _steps(kan: Kan, x: Array) -> Array:
+    """Small steps for differences, another direction for each row."""
+    low, high = ranges(kan).T
+    signs = np.sign(np.cos(1.0 + np.arange(x.size))).reshape(x.shape)
+    steps: Array = np.where(high > low, high - low, 1.0) * _STEP * signs
+    return steps
+
+
+def _size(values: Array) -> Array:
+    return rounding_error.scale(np.where(np.isfinite(values), values, 0.0))
+
+
+def _is_change(slopes: Array, values: Array, difference: Array, step: Array) -> bool:
+    """Whether slopes (N, M, inputs) say how values (N, M) change in a step back and forth, and rows of values with NaN
+    have none."""
     with np.errstate(all="ignore"):
         change = np.einsum("noi,ni->no", slopes, step)
         most = np.nan_to_num(np.einsum("noi,ni->no", np.abs(slopes), np.abs(step)), posinf=0.0).max(axis=0)
-        size = rounding_error.scale(np.where(np.isfinite(wanted), wanted, 0.0))
-        other = np.abs(y[..., 0] - wanted) > _SAME * size
-        wrong = np.abs((after - before) / 2 - change) > _CHANGE * most + _ROUNDING * size
-    if np.any(other) or np.any(wrong) or np.isfinite(slopes[np.isnan(wanted).any(axis=1)]).any():
-        raise GoldenError("The backend's derivatives are not how its predictions change.")
+        wrong = np.abs(difference / 2 - change) > _CHANGE * most + _ROUNDING * _size(values)
+    return not (np.any(wrong) or np.isfinite(slopes[np.isnan(values).any(axis=1)]).any())
 
 
 def tolerance(kan: Kan, x: Array, y: Array, precision: Precision) -> Array:

@@ -60,6 +60,10 @@ class CLibrary(Portable):
             self._gradient.argtypes = (*sizes, *sizes[:2], *sizes[:2])
             self._gradient_one = getattr(ctypes.PyDLL(None, handle=library._handle), f"{prefix}_gradient_batch")
             self._gradient_one.argtypes = self._gradient.argtypes
+        self._hessian: Any = getattr(library, f"{prefix}_hessian_batch", None)
+        self.differentiates_twice = self._hessian is not None and self.differentiates
+        if self._hessian is not None:
+            self._hessian.argtypes = (*sizes, *sizes[:2] * 3)
 
     @property
     def predict_address(self) -> int | None:
@@ -105,8 +109,7 @@ class CLibrary(Portable):
 
         A row in which anything is not finite has derivatives that are all NaN, and outputs as from `predict`.
         """
-        if len(x) != 8 * rows * self.inputs:
-            raise DataError(f"{rows} rows of {self.inputs} float64 have {8 * rows * self.inputs} bytes, got {len(x)}.")
+        self._check_size(x, rows)
         each, split = self.outputs * self.inputs, 8 * rows * self.outputs
         room = bytearray(split + 8 * rows * each)
         if rows == 0:
@@ -115,6 +118,25 @@ class CLibrary(Portable):
         run = self._gradient_one if rows == 1 and len(x) <= SMALL else self._gradient
         code = run(x, rows, self.inputs, place, self.outputs, place + split, each)
         return code == 0, bytes(room[:split]), bytes(room[split:])
+
+    def differentiate_twice(self, x: bytes, rows: int) -> tuple[bool, bytes]:
+        """The second derivatives (rows, outputs, inputs, inputs) at raw feature rows, as float64 in bytes; and whether
+        all are finite. Only if `differentiates_twice`; releases the GIL.
+
+        A row in which anything is not finite, its derivatives among it, has second derivatives that are all NaN.
+        """
+        self._check_size(x, rows)
+        each = self.outputs * self.inputs**2
+        if rows == 0:
+            return True, b""
+        room = bytearray(8 * rows * each)
+        place = ctypes.addressof(ctypes.c_char.from_buffer(room))
+        code = self._hessian(x, rows, self.inputs, None, 0, None, 0, place, each)
+        return code == 0, bytes(room)
+
+    def _check_size(self, x: bytes, rows: int) -> None:
+        if len(x) != 8 * rows * self.inputs:
+            raise DataError(f"{rows} rows of {self.inputs} float64 have {8 * rows * self.inputs} bytes, got {len(x)}.")
 
     def _answer(self) -> tuple[ctypes.c_void_p, Callable[[], NDArray[Any]]]:
         """The address of a buffer for the outputs of one row, and a function that copies it."""

@@ -660,8 +660,9 @@ class DifferentiateRequest(_message.Message):
     model_name: _builtins.str
     model_version: _builtins.str
     hessian: _builtins.bool
-    """Also the second derivatives, by the reference: a row takes milliseconds. ModelMetadata says in max_hessian_rows how
-    many rows a request may have then; 0 if already one row would take too much memory.
+    """Also the second derivatives, by C where the model was compiled with them, else by the reference: a row then takes
+    milliseconds. ModelMetadata says in max_hessian_rows how many rows a request may have then; 0 if already one row
+    would take too much memory.
     """
     @_builtins.property
     def rows(self) -> Global___Float64Array:

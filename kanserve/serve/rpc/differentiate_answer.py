@@ -1,7 +1,7 @@
 """Differentiate: the outputs of a model and their exact derivatives at given rows.
 
-They come from the C of the model, if it has derivatives (a row then takes microseconds), else from the reference, as
-second derivatives always do.
+They come from the C of the model, if it has derivatives (a row then takes microseconds), else from the reference; so do
+second derivatives, which C has only if they were asked for when it was compiled.
 """
 
 import math
@@ -16,7 +16,7 @@ from kanserve.errors import DeadlineError, TensorError
 from kanserve.inference.wire import varint
 from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import evaluate, jacobian
-from kanserve.runtime.backend import Differentiating
+from kanserve.runtime.backend import Differentiating, TwiceDifferentiating
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.rpc.range_violations import bounds, find_violations
 from kanserve.serve.rpc.tensors import decode_rows
@@ -56,12 +56,27 @@ def _second(model: Model, rows: Array, call: Call) -> bytes:
     """The field of the second derivatives."""
     inputs = len(model.kan.inputs)
     at_once = max(1, model.rows_at_a_time // inputs**2)
+    in_c = getattr(model.backend, "differentiates_twice", False)
+    backend = cast(TwiceDifferentiating, model.backend) if in_c else None
     made = [_array(_HESSIAN, (len(rows), len(model.kan.outputs), inputs, inputs))]
     for start in range(0, len(rows), at_once):
         _check_alive(call)
-        part = derivatives(model.kan, rows[start : start + at_once], order=2)
-        made.append(part.astype("<f8", copy=False).tobytes())
+        part = rows[start : start + at_once]
+        found = derivatives(model.kan, part, order=2) if backend is None else _second_in_c(model, backend, part)
+        made.append(found.astype("<f8", copy=False).tobytes())
     return b"".join(made)
+
+
+def _second_in_c(model: Model, backend: TwiceDifferentiating, rows: Array) -> Array:
+    """The second derivatives (N, outputs, inputs, inputs)."""
+    inputs, outputs = len(model.kan.inputs), len(model.kan.outputs)
+    whole, data = backend.differentiate_twice(rows.astype("<f8", copy=False).tobytes(), len(rows))
+    second: Array = np.frombuffer(data, "<f8").reshape(len(rows), outputs, inputs, inputs)
+    if not whole:  # as for the first ones: the reference says which are not finite
+        some = np.isnan(second).any(axis=(1, 2, 3))
+        second = second.copy()
+        second[some] = derivatives(model.kan, rows[some], order=2)
+    return second
 
 
 def _check_alive(call: Call) -> None:

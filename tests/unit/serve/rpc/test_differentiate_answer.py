@@ -9,14 +9,18 @@ import pytest
 
 from kanserve import repository
 from kanserve.artifact_compiler import compile
+from kanserve.client import Client
 from kanserve.errors import DeadlineError, TensorError
 from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import sample
+from kanserve.options import ExportOptions
 from kanserve.serve.models import catalog as models
-from kanserve.serve.rpc import formula_service
+from kanserve.serve.rpc import differentiate_answer, formula_service
 from kanserve.serve.rpc.tensors import encode_array
+from kanserve.serve.server import start
+from kanserve.serve.settings import Settings
 from kanserve.serve.state import ServerState
 from kanserve.v1 import formula_pb2 as pb
 from tests.support import server_states, serving
@@ -142,6 +146,33 @@ def test_a_derivative_that_is_not_finite_is_the_references_and_leaves_the_other_
     np.testing.assert_array_equal(array(response.values), evaluate(kan, x))
     np.testing.assert_array_equal(array(response.jacobian), jacobian(kan, x))
     assert array(response.jacobian)[0].tolist() == [[0.25, 1.0]] and array(response.jacobian)[1, 0, 0] == math.inf
+
+
+def test_second_derivatives_come_from_c_where_an_artifact_has_them(tmp_path, monkeypatch):
+    """Over the wire, and only rows with some that are not finite from the reference: C says NaN for all of these."""
+    kan, power = serving.kan("mixed"), Kan((make_layer(functions=[["x^(4/3)", "sin"]]),))
+    for name, one in (("mixed", kan), ("power", power)):
+        repository.publish(tmp_path, name, compile(one, ("c_source",), options=ExportOptions(hessian=True)))
+    asked = []
+
+    def reference(network: Kan, x: np.ndarray, order: int) -> np.ndarray:
+        asked.extend(x.tolist())
+        return derivatives(network, x, order=order)
+
+    monkeypatch.setattr(differentiate_answer, "derivatives", reference)
+    x = sample(kan, 7)
+    wanted = derivatives(kan, x, order=2)
+    zero = np.array([[4.0, 1.0], [0.0, 1.0], [2.0, 3.0]])
+    with start(Settings(str(tmp_path), port=0)) as server, Client(server.address) as client:
+        values, slopes, second = client.differentiate("mixed", x, hessian=True)
+        assert not asked
+        first = client.differentiate("mixed", x)
+        _, _, other = client.differentiate("power", zero, hessian=True)
+    assert np.array_equal(values, first[0]) and np.array_equal(slopes, first[1])
+    np.testing.assert_allclose(second, wanted, rtol=1e-11, atol=1e-11 * np.abs(wanted).max())
+    assert asked == [[0.0, 1.0]]
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(other, derivatives(power, zero, order=2), rtol=1e-12)
 
 
 def test_the_derivative_is_the_slope_of_what_the_model_answers(state):
