@@ -19,7 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kanserve.client import Client
-from kanserve.errors import DeadlineError, InputError, NotFoundError, UnreachableError
+from kanserve.errors import DeadlineError, InputError, KanserveError, NotFoundError, UnreachableError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.network import serialization
@@ -148,6 +148,8 @@ def test_what_is_wrong_is_told_with_the_code_of_the_server_in_python(edge):
             client.predict(name, np.zeros((2, inputs + 1)))
         with pytest.raises(InputError, match=rf"rows of {inputs} numbers"):
             client.differentiate(name, np.zeros((2, inputs + 1)))
+        with pytest.raises(KanserveError, match="UNIMPLEMENTED: An edge server has no second derivatives"):
+            client.differentiate(name, rows(name), hessian=True)
         assert client.ready(name) and client.predict(name, rows(name)).shape[0] == 9
     with grpc.insecure_channel(server.address) as channel:
         load = wire.stub(channel).RepositoryModelLoad

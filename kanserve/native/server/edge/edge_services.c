@@ -133,6 +133,18 @@ static int get_formula(const edge_state *state, const uint8_t *message, size_t l
     return prepared(state, GET_FORMULA, formats ? &format : NULL, answer, reason, size);
 }
 
+/* Whether the last field `number` of a message that can be read is a number other than 0. */
+static int is_set(const uint8_t *message, size_t length, uint32_t number)
+{
+    proto_cursor cursor = {message, length ? message + length : message};
+    proto_field field;
+    int set = 0;
+    while (proto_next(&cursor, &field)) {
+        if (field.number == number && field.type == WIRE_VARINT) set = field.value != 0;
+    }
+    return set;
+}
+
 /* A call that the loop could not read as one of Differentiate, or not answer. */
 static int refuse_derivatives(const edge_state *state, const uint8_t *message, size_t length, char *reason, size_t size)
 {
@@ -143,6 +155,10 @@ static int refuse_derivatives(const edge_state *state, const uint8_t *message, s
     if (status) return status;
     if (!model->gradient) {
         snprintf(reason, size, "'%s' was exported without derivatives in double.", model->name);
+        return UNIMPLEMENTED;
+    }
+    if (is_set(message, length, 4)) {
+        snprintf(reason, size, "An edge server has no second derivatives.");
         return UNIMPLEMENTED;
     }
     snprintf(reason, size, "rows must be 1 to %lld rows of %d numbers, as [rows, %d] and their bytes.",
