@@ -174,8 +174,9 @@ class Client:
         """The outputs (N, outputs) and their exact derivatives (N, outputs, inputs), both in raw units.
 
         With `hessian` also the second derivatives (N, outputs, inputs, inputs). They take microseconds a row where the
-        model was compiled with `ExportOptions(hessian=True)`, otherwise milliseconds: see `kanserve.derivatives`. For a classifier these are the scores. Errors are those of `predict`; TensorError also
-        for a network whose second derivatives are too many for a message.
+        model was compiled with `ExportOptions(hessian=True)`, otherwise milliseconds: see `kanserve.derivatives`. For a
+        classifier these are the scores. Errors are those of `predict`; TensorError also for a network whose second
+        derivatives are too many for a message.
         """
         return self._run(predicting.differentiate(self._memory, name, x, str(version), hessian))
 

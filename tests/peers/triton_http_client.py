@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from typing import Any
 
 import numpy as np
 import tritonclient.http as triton
@@ -21,7 +22,8 @@ def main(address: str, model: str, x: np.ndarray, y: np.ndarray) -> None:
     for binary_input in (True, False):
         tensor = triton.InferInput("x", list(x.shape), "FP64")
         tensor.set_data_from_numpy(x, binary_data=binary_input)
-        asked = ([], None, [triton.InferRequestedOutput("y", binary_data=False)], [triton.InferRequestedOutput("y")])
+        json, binary = (triton.InferRequestedOutput("y", binary_data=chosen) for chosen in (False, True))
+        asked: tuple[list[Any] | None, ...] = ([], None, [json], [binary])
         for outputs in asked:
             result = client.infer(model, [tensor], outputs=outputs, request_id="7")
             np.testing.assert_allclose(result.as_numpy("y"), y, rtol=1e-9, atol=1e-12)

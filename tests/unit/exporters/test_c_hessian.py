@@ -26,7 +26,7 @@ from tests.support.kans import ZOO, domains, mixed, multiplication, one_edge, po
 
 Array = NDArray[np.float64]
 
-DTYPES = {"double": np.float64, "float": np.float32}
+DTYPES: dict[Precision, type[np.floating[Any]]] = {"double": np.float64, "float": np.float32}
 
 
 def compiled(folder: Path, kans: dict[str, Kan], precision: Precision = "double", *flags: str) -> ctypes.CDLL:
@@ -233,7 +233,7 @@ def test_outputs_and_derivatives_may_be_left_out_and_strides_are_checked(tmp_pat
     wide = np.concatenate([x, np.full((5, 2), 9.0)], axis=1)
     parts = [np.full((5, size + 3), 7.0) for size in (outputs, outputs * inputs, outputs * inputs**2)]
     many, size = library.net_hessian_batch, ctypes.c_size_t
-    many.argtypes = [ctypes.c_void_p, size, size, *[ctypes.c_void_p, size] * 3]
+    many.argtypes = [ctypes.c_void_p, size, size, *([ctypes.c_void_p, size] * 3)]  # type: ignore[list-item]
     places = [place for part in parts for place in (part.ctypes.data, part.shape[1])]
     assert many(wide.ctypes.data, 5, inputs + 2, *places) == 0
     for got, want in zip(parts, (y, slopes, second), strict=True):

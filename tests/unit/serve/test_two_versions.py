@@ -19,7 +19,7 @@ X = np.random.default_rng(0).uniform(-1, 1, (4, 3))
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    where = tmp_path_factory.mktemp("models")
+    where: Path = tmp_path_factory.mktemp("models")
     for seed in (1, 2):
         publish(where, "houses", compile(create([3, 1], grid=5, seed=seed), ["numpy_source"], name="houses"))
     return where

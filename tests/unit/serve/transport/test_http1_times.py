@@ -191,6 +191,7 @@ def client(*alpn: str) -> ssl.SSLContext:
 @pytest.mark.parametrize("alpn", [(), ("http/1.1",), ("h2", "http/1.1")])
 def test_one_port_takes_tls_and_none(tls, alpn):
     with Http1Peer(tls.http_address, tls=client(*alpn)) as peer:
+        assert isinstance(peer.socket, ssl.SSLSocket)
         assert peer.socket.selected_alpn_protocol() == ("http/1.1" if alpn else None)
         for size in (0, 10, 300_000):
             answer = peer.ask(request(method="POST", body=b"x" * size))
@@ -225,7 +226,7 @@ def test_a_connection_that_sends_nothing_to_a_port_with_tls_is_closed(tmp_path):
     files = CA.pair("localhost").write(tmp_path, "server")
     with Http1Server(tls=(*files, None), greeting_time=MOMENT) as server:
         for first in (b"", b"\x16", b"\x16\x03\x01"):
-            with socket.create_connection(server.http_address.split(":")) as silent:
+            with socket.create_connection(("127.0.0.1", int(server.http_address.rpartition(":")[2]))) as silent:
                 silent.sendall(first)
                 silent.settimeout(60)
                 while silent.recv(100):
