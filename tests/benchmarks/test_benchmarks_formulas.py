@@ -110,6 +110,14 @@ def test_what_is_known_is_not_measured_again(tmp_path, capsys):
     assert "1 of 1" in capsys.readouterr().out and len(kept.read_text().splitlines()) == 1
 
 
+def test_a_wrong_form_that_the_search_believes_is_a_goal_that_is_missed():
+    right = Result("I.12.1", 0, OURS, 0.1, "a*b", error=0.0, inside=0.0, status="exact")
+    doubted, believed = (replace(right, error=0.1, form=False, status=said) for said in ("refuted", "within noise"))
+    text = "no wrong form is called exact or within noise"
+    assert f"met: {text}" in report(Setting(), [PRODUCT], (0,), [doubted])
+    assert f"MISSED: {text} (I.12.1 0)" in report(Setting(), [PRODUCT], (0,), [believed])
+
+
 def test_two_parts_are_the_whole():
     plan = formulas.Plan(Setting(), laws(Setting())[:3], (0, 1), peers=False)
     every = [(one.name, seed) for one in plan.laws for seed in plan.seeds]
@@ -120,7 +128,7 @@ def test_two_parts_are_the_whole():
 def test_a_miss_is_printed_as_a_miss_and_says_how():
     every = laws(Setting())
     good = [Result(one.name, seed, OURS, 0.2, one.text, 1e-12, 1e-13, 1e-12) for one in every for seed in range(3)]
-    assert report(Setting(), every, range(3), good).count("met: ") == 3
+    assert report(Setting(), every, range(3), good).count("met: ") == 4
     bad = [
         replace(result, error=math.inf, inside=1e-9, seconds=11.0) if result.law == "I.6.2" else result
         for result in good
