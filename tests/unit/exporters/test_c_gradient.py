@@ -8,28 +8,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kanserve.network import functions
 from kanserve.network.evaluate import evaluate, jacobian
-from kanserve.network.functions import FUNCTIONS, Function
 from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions, Precision
 from kanserve_exporters import c_source as exporter
 from tests.support.c_builds import STRICT, run, written
+from tests.support.c_derivatives import DTYPES, FAR_OUT_AND_CLOSE_IN, each_function, library_of, of_a_new_function
 from tests.support.kans import ZOO, domains, mixed, multiplication, one_edge, rows
 
 Array = NDArray[np.float64]
 
-DTYPES = {"double": np.float64, "float": np.float32}
-
 
 def compiled(folder: Path, kans: dict[str, Kan], precision: Precision = "double", *flags: str) -> ctypes.CDLL:
-    for name, kan in kans.items():
-        written(folder, kan, name, precision=precision, gradient=True)
-    sources = [f"{name}.c" for name in kans]
-    run("gcc", *STRICT, "-O0", "-shared", "-fPIC", *flags, *sources, "-o", "all.so", "-lm", at=folder)
-    return ctypes.CDLL(str(folder / "all.so"))
+    return library_of(folder, kans, *flags, precision=precision, gradient=True)
 
 
 def gradients(library: ctypes.CDLL, name: str, kan: Kan, x: np.ndarray) -> tuple[list[int], np.ndarray]:
@@ -201,22 +194,14 @@ def test_products_scales_and_both_ways_through_the_layers_agree(tmp_path):
 
 @pytest.mark.slow
 def test_every_function_has_its_derivative_far_out_and_close_in(tmp_path):
-    """Where a plain spelling of the derivative gives 0·inf or inf/inf."""
-    names = [name for name in FUNCTIONS if name not in ("arcsin", "arccos", "arctanh")]
-    kans = {f"f{n}": Kan((make_layer(functions=[[name]]),)) for n, name in enumerate(names)}
-    places = np.array([-900, -170, -30, -8, -1, -1e-3, 1e-3, 0.5, 1, 7.99, 8, 30, 170, 900.0])[:, None]
+    kans, places = each_function(), FAR_OUT_AND_CLOSE_IN
     library = compiled(tmp_path, kans)
     for name, kan in kans.items():
         assert_right(kan, places, gradients(library, name, kan, places)[1])
 
 
 def test_a_new_function_of_the_table_has_its_derivative_in_c(tmp_path, monkeypatch):
-    row = Function(
-        "x*exp", lambda x: x * np.exp(x), lambda x: np.exp(x) + x * np.exp(x), "x*torch.exp(x)", "x*sympy.exp(x)",
-        "x*exp(x)", "Mul(x, Exp(x))", "", 3.0,
-    )  # fmt: skip
-    monkeypatch.setitem(functions.FUNCTIONS, row.name, row)
-    kan = Kan((make_layer(functions=[[row.name]], affine=[[[2.0, 0.5, 3.0, 1.0]]]),))
+    kan = of_a_new_function(monkeypatch)
     library = compiled(tmp_path, {"net": kan})
     x = np.array([[-1.0], [0.0], [2.5]])
     assert_right(kan, x, gradients(library, "net", kan, x)[1])

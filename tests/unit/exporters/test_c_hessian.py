@@ -12,29 +12,22 @@ from numpy.typing import NDArray
 
 import kanserve
 from kanserve.errors import ExportError
-from kanserve.network import functions
 from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import evaluate, jacobian
-from kanserve.network.functions import FUNCTIONS, Function
 from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.network.splines import extended_knots, span, uniform_knots
 from kanserve.options import ExportOptions, Precision
 from kanserve_exporters import c_source as exporter
 from tests.support import sized_networks
 from tests.support.c_builds import SANITIZED, STRICT, run, written
+from tests.support.c_derivatives import DTYPES, FAR_OUT_AND_CLOSE_IN, each_function, library_of, of_a_new_function
 from tests.support.kans import ZOO, domains, mixed, multiplication, one_edge, powers, rows
 
 Array = NDArray[np.float64]
 
-DTYPES: dict[Precision, type[np.floating[Any]]] = {"double": np.float64, "float": np.float32}
-
 
 def compiled(folder: Path, kans: dict[str, Kan], precision: Precision = "double", *flags: str) -> ctypes.CDLL:
-    for name, kan in kans.items():
-        written(folder, kan, name, precision=precision, hessian=True)
-    sources = [f"{name}.c" for name in kans]
-    run("gcc", *STRICT, "-O0", "-shared", "-fPIC", *flags, *sources, "-o", "all.so", "-lm", at=folder)
-    return ctypes.CDLL(str(folder / "all.so"))
+    return library_of(folder, kans, *flags, precision=precision, hessian=True)
 
 
 def hessians(library: ctypes.CDLL, name: str, kan: Kan, x: NDArray[Any]) -> tuple[list[int], Any, Any, Any]:
@@ -170,21 +163,14 @@ def test_on_knots_and_at_the_ends_of_the_range_the_interval_is_the_references(tm
 
 @pytest.mark.slow
 def test_every_function_has_its_second_derivative_far_out_and_close_in(tmp_path):
-    names = [name for name in FUNCTIONS if name not in ("arcsin", "arccos", "arctanh")]
-    kans = {f"f{n}": Kan((make_layer(functions=[[name]]),)) for n, name in enumerate(names)}
-    places = np.array([-900, -170, -30, -8, -1, -1e-3, 1e-3, 0.5, 1, 7.99, 8, 30, 170, 900.0])[:, None]
+    kans, places = each_function(), FAR_OUT_AND_CLOSE_IN
     library = compiled(tmp_path, kans)
     for name, kan in kans.items():
         assert_right(kan, places, hessians(library, name, kan, places)[3])
 
 
 def test_a_new_function_of_the_table_has_its_second_derivative_in_c(tmp_path, monkeypatch):
-    row = Function(
-        "x*exp", lambda x: x * np.exp(x), lambda x: np.exp(x) + x * np.exp(x), "x*torch.exp(x)", "x*sympy.exp(x)",
-        "x*exp(x)", "Mul(x, Exp(x))", "", 3.0,
-    )  # fmt: skip
-    monkeypatch.setitem(functions.FUNCTIONS, row.name, row)
-    kan = Kan((make_layer(functions=[[row.name]], affine=[[[2.0, 0.5, 3.0, 1.0]]]),))
+    kan = of_a_new_function(monkeypatch)
     library = compiled(tmp_path, {"net": kan})
     x = np.array([[-1.0], [0.0], [2.5]])
     assert_right(kan, x, hessians(library, "net", kan, x)[3])
