@@ -114,6 +114,8 @@ def _parted(request: RestRequest, body: bytes | memoryview) -> tuple[memoryview,
     view, text = memoryview(body), request.header(HEADER_LENGTH)
     if not text:
         return view, view[:0]
+    if sum(name == HEADER_LENGTH for name, _ in request.headers) > 1:
+        raise InputError("Inference-Header-Content-Length must come once.")
     length = int(text) if text.isascii() and text.isdecimal() and len(text) < 12 else -1
     if not 0 < length <= len(view):
         raise InputError(

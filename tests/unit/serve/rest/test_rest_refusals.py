@@ -173,6 +173,13 @@ def test_a_length_of_the_json_that_is_none_is_refused(at, length):
     assert (answer.status == 200) if length == " " else (answer.status == 400 and "bytes of the JSON" in answer.error)
 
 
+def test_two_lengths_of_the_json_are_refused(at):
+    length = str(len(json.dumps(tensor())))
+    twice = {"Inference_Header_Content_Length": length, "inference_header_content_length": length}
+    answer = call(at, INFER, tensor(), **twice)
+    assert answer.status == 400 and "must come once" in answer.error
+
+
 def test_binary_sizes_that_lie_are_refused(at):
     data = np.ones(2).tobytes()
     for size, left in ((8, data), (17, data), (16, data + b"x"), (16, data[:-1]), (2**40, data), (2**70, data)):
