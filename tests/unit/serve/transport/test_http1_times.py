@@ -23,32 +23,29 @@ def test_a_connection_without_a_request_is_closed():
         server.wait_idle()
 
 
+def assert_timed_out(peer: Http1Peer, more: bytes) -> None:
+    """The answer comes, and is 408, though `more` is sent all the time."""
+    peer.socket.settimeout(0.02)
+    for _ in range(1000):
+        try:
+            peer.send(more)
+            answer = peer.response()
+            break
+        except TimeoutError:
+            continue
+    assert answer.status == 408 and answer.headers["connection"] == "close"
+
+
 def test_a_head_has_its_time_though_bytes_keep_coming():
     with Http1Server(greeting_time=SECOND // 4) as server, Http1Peer(server.http_address) as peer:
         peer.send(b"GET /v2 HTTP/1.1\r\nHost: x\r\n")
-        peer.socket.settimeout(0.02)
-        for _ in range(1000):
-            try:
-                peer.send(b"X: y\r\n")
-                answer = peer.response()
-                break
-            except TimeoutError:
-                continue
-        assert answer.status == 408 and answer.headers["connection"] == "close"
+        assert_timed_out(peer, b"X: y\r\n")
 
 
 def test_a_body_has_its_time_though_bytes_keep_coming():
     with Http1Server(patience=0.25) as server, Http1Peer(server.http_address) as peer:
         peer.send(request(method="POST", Content_Length="1000"))
-        peer.socket.settimeout(0.02)
-        for _ in range(1000):
-            try:
-                peer.send(b"x")
-                answer = peer.response()
-                break
-            except TimeoutError:
-                continue
-        assert answer.status == 408 and answer.headers["connection"] == "close"
+        assert_timed_out(peer, b"x")
         until(lambda: server.held == 0)
 
 
