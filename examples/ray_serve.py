@@ -3,8 +3,8 @@
     python -m examples.ray_serve        # needs ray[serve], which no extra of kanserve brings
 
 First what it costs: a one-row request goes through Ray's proxy, its router and a replica, all of them Python, and took
-30 ms of CPU on a busy machine, where `kanserve serve` takes microseconds; the cluster of this script holds a gigabyte. Take it
-where Ray's graphs, autoscaling or clusters are what you need, and send many rows in a request.
+30 ms of CPU on a busy machine, where `kanserve serve` takes microseconds; the cluster of this script holds a gigabyte.
+Take it where Ray's graphs, autoscaling or clusters are what you need, and send many rows in a request.
 
 The script starts a cluster of two nodes on this machine, serves a model from it, calls it with the protocol's own stub
 from eight threads, for which Ray adds a second replica, and prints the CPU and the memory of all processes.
