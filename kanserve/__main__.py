@@ -1,5 +1,6 @@
 """`kanserve` and `python -m kanserve` are the command line."""
 
+import gc
 import sys
 
 
@@ -9,7 +10,9 @@ def main() -> None:
         from kanserve.cli import app
 
         app.main()
-    # A server should start quickly, so the code for training, exporting and plotting is not imported.
+    # A server should start quickly, so the code for training, exporting and plotting is not imported, and no garbage is
+    # collected before the server replaces this process.
+    gc.disable()
     from kanserve.errors import KanserveError
 
     try:

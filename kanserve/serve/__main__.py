@@ -5,6 +5,7 @@ sympy or torch.
 """
 
 import ctypes
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -22,9 +23,12 @@ def main(arguments: list[str]) -> int:
         with open(int(arguments[0]), encoding="utf-8") as file:
             found = settings.loads(file.read())
         _hold_little()
+        gc.disable()  # collections while modules are imported find nothing, and take 10 ms
         _import_little(found)
         from kanserve.serve.processes import launch
 
+        gc.freeze()  # later collections, which stop every thread, do not visit what lives as long as the process
+        gc.enable()
         return launch.run(found)
     except KanserveError as error:
         for line in str(error).splitlines():
