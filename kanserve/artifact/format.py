@@ -3,7 +3,7 @@
     <repository>/<name>/<version>/
         manifest.json         what the model is; SHA-256 and size of every other file except the signature
         manifest.sig          optional: a signature of the manifest, which covers the other files
-        kan.safetensors       the network (serialization.py)
+        kan.safetensors       the network (serialization.py), in the compact form if that saves a megabyte
         formula.json          {"formulas": from kanserve.formula.to_json, "metrics" and "evidence": see below}
         golden.safetensors    golden rows: x (N, inputs) and the outputs y (N, outputs) of a correct backend, float64
         <kind>/...            the files that the exporter <kind> makes and the backend <kind> loads
@@ -97,6 +97,8 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+
+_COMPACT_BYTES = 2**20  # of affines, which a compact network of splines lacks
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +194,10 @@ def assemble(
     """The artifact of a network; `parts` are the exporters' files, with paths that begin with the kind's folder."""
     written = {"formulas": formulas, "metrics": metrics_out(metrics), "evidence": evidence}
     x, y = (np.ascontiguousarray(array, np.float64) for array in golden)
+    # Earlier servers cannot read compact networks, so only large ones are written so.
+    compact = sum(layer.affine.nbytes for layer in kan.layers) > _COMPACT_BYTES
     files = {
-        KAN: serialization.dumps(kan),
+        KAN: serialization.dumps(kan, compact=compact),
         FORMULA: canonical(written, FORMULA, indent=None),
         GOLDEN: _save_tensors({"x": x, "y": y}),
         **parts,

@@ -268,7 +268,7 @@ def make_layer(
         coefficients=splines,
         base_weight=_array(base_weight, "base_weight", np.zeros((o, i))),
         functions=np.full((o, i), "") if functions is None else np.asarray(functions, np.str_),
-        affine=_array(affine, "affine", np.tile([1.0, 0.0, 1.0, 0.0], (o, i, 1))),
+        affine=_array(affine, "affine", neutral_affine(o, i)),
         subnode_scale=_array(subnode_scale, "subnode_scale", np.ones(o)),
         subnode_bias=_array(subnode_bias, "subnode_bias", np.zeros(o)),
         arity=groups,
@@ -278,6 +278,11 @@ def make_layer(
         base=base,
         extrapolation=extrapolation,
     )
+
+
+def neutral_affine(outputs: int, inputs: int) -> Array:
+    """The numbers of c·f(a·x + b) + d that change nothing, for each edge."""
+    return np.tile([1.0, 0.0, 1.0, 0.0], (outputs, inputs, 1))
 
 
 def _array(given: ArrayLike | None, name: str, neutral: Array) -> Array:

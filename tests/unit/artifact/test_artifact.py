@@ -12,9 +12,11 @@ from safetensors.numpy import save
 
 from kanserve.artifact import Artifact, Entry, Manifest, Metrics, directory, format, read, write
 from kanserve.errors import ArtifactError, ConflictError, FormatError, IntegrityError, NotFoundError
+from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Variable, equal
 from kanserve.network.training_range import finite_rows
+from tests.support import sized_networks
 from tests.support.artifacts import sealed, small
 from tests.support.kans import classifier, hostile_names, one_edge
 
@@ -264,3 +266,12 @@ def test_a_large_file_is_never_asked_for_all_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "read", counted)
     assert read(tmp_path / "large").files["other/large"] == parts["other/large"]
     assert 0 < 8 * max(asked) <= 2**21
+
+
+@pytest.mark.parametrize(("nodes", "compact"), [(150, False), (200, True)])
+def test_only_the_network_of_a_large_artifact_is_written_so_that_earlier_servers_cannot_read_it(nodes, compact):
+    kan = sized_networks.splines(200, nodes)
+    x = np.zeros((1, 200))
+    made = format.assemble(kan, {}, formulas=[], golden=(x, np.zeros((1, nodes))))
+    assert made.files["kan.safetensors"] == serialization.dumps(kan, compact=compact) and equal(made.kan(), kan)
+    assert (made.files["kan.safetensors"] == serialization.dumps(kan)) is not compact
