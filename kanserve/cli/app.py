@@ -22,11 +22,12 @@ except ImportError:  # the base installation has no command line
 
 from kanserve.cli import arguments
 from kanserve.cli.commands import session_command
-from kanserve.cli.commands.export_command import export_network, warn_not_compared
+from kanserve.cli.commands.export_command import export_network, refuse_unused, warn_not_compared
 from kanserve.cli.commands.flag_types import (
     DEFAULT_FORMATS,
     Force,
     Formats,
+    Hessian,
     Json,
     KanFile,
     Precision,
@@ -225,6 +226,7 @@ def publish(
     target: Target = None,
     formats: Formats = DEFAULT_FORMATS,
     precision: Precision = "double",
+    hessian: Hessian = False,
     sign: Annotated[Path | None, typer.Option(help="Sign it with this private Ed25519 key, a PEM file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -237,13 +239,15 @@ def publish(
     from kanserve.artifact.naming_rules import check_name
     from kanserve.artifact_compiler import compile as compile_kan
     from kanserve.network import serialization
+    from kanserve.options import ExportOptions
 
     check_name(name)
+    wanted, options = arguments.names(formats), ExportOptions(hessian=hessian)
+    refuse_unused(options, wanted)
     key = None if sign is None else signing.private_key(sign)
     kan = serialization.load(kan_file)
     rows = None if data is None else arguments.data_of(kan, data, target)
-    wanted = arguments.names(formats)
-    artifact = compile_kan(kan, wanted, name=name, precision=precision, data=rows)
+    artifact = compile_kan(kan, wanted, name=name, precision=precision, options=options, data=rows)
     version = repositories.publish(repository, name, artifact, key=key)
     warn_not_compared(wanted, artifact.manifest.provenance)
     after = ["kanserve", "serve", repository]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import DEFAULT_FORMATS, Force, Formats, Json, KanFile, Precision
+from kanserve.cli.commands.flag_types import DEFAULT_FORMATS, Force, Formats, Hessian, Json, KanFile, Precision
 from kanserve.cli.terminal import free, listed, show, warn, write_whole
 from kanserve.errors import ConflictError, InputError
 from kanserve.network.kan import Kan
@@ -39,7 +39,7 @@ def export_network(
         Language | None, typer.Option(help="Only the formulas, as one function in this language.")
     ] = None,
     gradient: Annotated[bool, typer.Option("--gradient", help="C: also the derivatives of the outputs.")] = False,
-    hessian: Annotated[bool, typer.Option("--hessian", help="C: also the first and second derivatives.")] = False,
+    hessian: Hessian = False,
     c_form: Annotated[CForm, typer.Option(help="C: how the source is divided into files.")] = "files",
     target: Annotated[
         list[str] | None,
@@ -115,7 +115,7 @@ def export_network(
         raise InputError("Give an output folder with --out, or only measure with --check.")
     if out is not None and out.exists():
         raise ConflictError(f"{out} is there already; choose another folder.")
-    _refuse_unused(options, wanted)
+    refuse_unused(options, wanted)
     check_name(name)
     kan = serialization.load(kan_file)
     if not check:
@@ -162,7 +162,7 @@ def warn_not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> None:
         warn(line)
 
 
-def _refuse_unused(options: ExportOptions, formats: Sequence[str]) -> None:
+def refuse_unused(options: ExportOptions, formats: Sequence[str]) -> None:
     """InputError for an option of a format that was not chosen."""
     for name, needed in _OF_ONE_FORMAT.items():
         if needed not in formats and getattr(options, name) != getattr(ExportOptions, name):

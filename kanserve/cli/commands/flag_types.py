@@ -19,6 +19,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stand
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
 Precision = Annotated[PrecisionName, typer.Option(help="The type that the exports compute in.")]
 
+Hessian = Annotated[bool, typer.Option("--hessian", help="C: also the first and second derivatives.")]
+
 
 def complete_formats(incomplete: str) -> list[str]:
     """Shell completions of a comma-separated list of formats whose last item is incomplete."""

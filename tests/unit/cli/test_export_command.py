@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from kanserve import artifact_compiler, runtime
+from kanserve import artifact_compiler, repository, runtime
 from kanserve.cli.commands import export_check
 from kanserve.errors import InputError
 from kanserve.network import serialization
@@ -15,6 +15,7 @@ from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import sample
 from kanserve.options import ExportOptions
 from kanserve.runtime import c_backend, numpy_backend
+from kanserve.runtime.backend import TwiceDifferentiating
 from tests.support.kans import ZOO, classifier, domains, mixed, symbolic
 
 NOT_COMPARED = "c_source is not compared with the network"
@@ -174,6 +175,17 @@ def test_publishing_says_what_was_not_compared(folder, kanserve, monkeypatch):
     words = ("publish", "symbolic.safetensors", "models", "--name", "law", "--format", "c_source,numpy_source")
     code, _, err = kanserve(*words)
     assert code == 0 and err.count("\n") == 1 and NOT_COMPARED in err and "tried nosuch" in err
+
+
+@pytest.mark.slow
+def test_a_model_is_published_with_second_derivatives_if_they_are_asked_for(folder, kanserve):
+    words = ("publish", "mixed.safetensors", "models", "--name", "law", "--format")
+    assert kanserve(*words, "c_source", "--hessian")[0] == 0 and kanserve(*words, "c_source")[0] == 0
+    loaded = [runtime.load_backend(repository.read("models", "law", version)) for version in (1, 2)]
+    assert [isinstance(one, TwiceDifferentiating) and one.differentiates_twice for one in loaded] == [True, False]
+    code, _, err = kanserve(*words, "numpy_source", "--hessian")
+    assert code == 2 and "--hessian is for c_source" in err
+    assert repository.versions("models", "law") == (1, 2)
 
 
 def test_a_compiler_that_fails_ends_the_export_with_what_to_do(folder, kanserve, monkeypatch):
