@@ -1,7 +1,7 @@
 """The server: one port with the inference protocol, the formula service, health and reflection.
 
 Only wiring: plain functions in `rpc.inference_service` and `rpc.formula_service` compute the answers, and `rpc.routes`
-maps calls to them. Stopping drains: health is NOT_SERVING, accepted calls are answered, later ones get UNAVAILABLE.
+maps calls to them. Stopping drains: health is NOT_SERVING, clients are told to go, and accepted calls are answered.
 
     start(settings)    within this process, for a test or a notebook
     processes.launch.run(settings)      as a process of its own, or as several, until a signal ends it
@@ -39,6 +39,7 @@ class Transport(Protocol):
 
     def listen(self) -> int: ...
     def start(self) -> None: ...
+    def announce_end(self) -> None: ...
     def drain(self, grace: float) -> bool: ...
     def hang_up(self, seconds: float, last: bool) -> None: ...
     def close(self) -> None: ...
@@ -142,7 +143,7 @@ class Server:
     def stop(self, grace: float | None = None, *, last: bool = False) -> bool:
         """Finish accepted calls and stop; whether all were finished within `grace` seconds. `last`: the process ends
         next."""
-        self.state.threads.close()  # before health changes, so that what it reports is true
+        self._transport.announce_end()  # before health changes, so that what it reports is true
         self._health.enter_graceful_shutdown()
         done = self._transport.drain(self.settings.grace_seconds if grace is None else grace)
         self._transport.hang_up(_FAREWELL, last)
@@ -165,7 +166,7 @@ class Server:
             observer.close()
 
     def _takes_calls(self) -> bool:
-        return self._listens and not self.state.threads.draining
+        return self._listens and self.state.threads.ready
 
 
 def loaded(settings: Settings, counted: ServingRuntime) -> Models:

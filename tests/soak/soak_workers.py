@@ -183,8 +183,11 @@ def ended(workers: int = 2, calls: int = 12) -> Ended:
 
 
 def _stops(stub: Any) -> bool:
-    """Whether the server says that it ends."""
-    return not stub.ServerReady(pb.ServerReadyRequest(), timeout=60).ready
+    """Whether the server says that it ends, or takes no new connection."""
+    try:
+        return not stub.ServerReady(pb.ServerReadyRequest(), timeout=60).ready
+    except grpc.RpcError as error:
+        return bool(error.code() is grpc.StatusCode.UNAVAILABLE)
 
 
 def _is_answered(call: Any) -> bool:

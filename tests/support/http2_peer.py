@@ -101,6 +101,7 @@ class Peer:
         self.answers: dict[int, Answer] = {}
         self.goaways: list[Frame] = []
         self.next_stream = 1
+        self.acknowledges = True  # PING by itself
         if greet:
             self.send(PREFACE)
             self.frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in (settings or {}).items()))
@@ -154,7 +155,7 @@ class Peer:
         while (got := self._next()) is not None:
             if got.kind == SETTINGS and not got.flags & ACK:
                 self._reply(frame(SETTINGS, ACK, 0, b""))
-            elif got.kind == PING and not got.flags & ACK:
+            elif got.kind == PING and not got.flags & ACK and self.acknowledges:
                 self._reply(frame(PING, ACK, 0, got.body))
             self._note(got)
             yield got

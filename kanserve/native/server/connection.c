@@ -19,6 +19,7 @@ connection *connection_new(kanserve_server *server, const protocol *speaks, int 
     owner->unix_socket = unix_socket;
     owner->opened = owner->last_read = now_ns();
     strncpy(owner->peer, peer, sizeof owner->peer - 1);
+    owner->late = speaks != &HTTP2 && atomic_load(&server->state) != RUNNING;
     owner->handshaken = !server->tls;
     owner->undecided = server->tls && speaks != &HTTP2;
     if (server->tls && !owner->undecided && !(owner->tls = server->tls_functions->accept(server->tls, fd, 0))) {

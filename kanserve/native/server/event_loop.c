@@ -18,7 +18,7 @@
 
 enum { EVENTS = 64, ACCEPTS = 64, MOST_DESCRIPTORS = 1 << 20 };
 
-#define NOTICE_TIME (SECOND / 20) /* between the notice of an end and the end */
+#define LAST_ANSWERS (SECOND / 20) /* in which calls may still be answered after `kanserve_hang_up` */
 #define SHORTEST_SLICE (SECOND / 10000) /* that Linux gives */
 #define LEAST_WAIT (SECOND / 200) /* between two looks at all deadlines */
 enum { LEAST_WAITS = 20 };        /* and so many times what a look takes */
@@ -192,21 +192,50 @@ static void check_all(kanserve_server *server)
     if (server->next_check < after + least) server->next_check = after + least;
 }
 
-static void close_listeners(kanserve_server *server)
+/* Those of a protocol, or all. */
+static void close_listeners(kanserve_server *server, const protocol *speaks)
 {
     for (int k = 0; k < server->listener_count; k++) {
+        if (server->listeners[k] < 0 || (speaks && server->spoken[k] != speaks)) continue;
         accept_some(server, k, 1 << 16); /* what has connected, so that it learns of the end */
         epoll_ctl(server->epoll, EPOLL_CTL_DEL, server->listeners[k], NULL);
         shutdown(server->listeners[k], SHUT_RDWR); /* also what a forked child may hold */
         descriptor_close(server->listeners[k]);
+        server->listeners[k] = -1;
     }
-    server->listener_count = 0;
+    if (!speaks) server->listener_count = 0;
+}
+
+/* Let no call of HTTP/2 begin, without losing one. */
+static void drain(kanserve_server *server)
+{
+    int64_t now = now_ns();
+    if (!server->drained_by) {
+        close_listeners(server, &HTTP2);
+        server->drained_by = now + server->notice_time;
+    }
+    if (now < server->next_look) return;
+    int final = now >= server->drained_by, left = 0;
+    for (connection *owner = server->connections, *next; owner; owner = next) {
+        next = owner->next;
+        if (owner->protocol != &HTTP2 || owner->closing || owner->lingering) continue;
+        if (owner->handshaken) {
+            left += !http2_drain(owner, final);
+            connection_write(owner);
+        } else if (final) {
+            connection_close(owner);
+        } else {
+            left++;
+        }
+    }
+    server->next_look = now + LEAST_WAIT;
+    atomic_store(&server->inviting, left);
 }
 
 /* End all connections. */
 static void hang_up(kanserve_server *server, int64_t since)
 {
-    int final = now_ns() >= since + NOTICE_TIME;
+    int final = now_ns() >= since + LAST_ANSWERS;
     for (connection *owner = server->connections, *next; owner; owner = next) {
         next = owner->next;
         if (owner->closing || owner->lingering) continue;
@@ -282,7 +311,8 @@ static void *run(void *argument)
     for (;;) {
         int64_t now = now_ns(), wait = server->next_check > now ? server->next_check - now : 0;
         int state = atomic_load(&server->state);
-        if (state >= HANGING_UP && wait > LEAST_WAIT) wait = LEAST_WAIT;
+        if ((state >= HANGING_UP || (state == DRAINING && atomic_load(&server->inviting) > 0)) && wait > LEAST_WAIT)
+            wait = LEAST_WAIT;
         if (atomic_load(&server->queued) > 0) {
             queue_check(server, now);
             if (wait > QUEUE_TIME) wait = QUEUE_TIME;
@@ -301,9 +331,10 @@ static void *run(void *argument)
         queue_wake(server);
         if (now_ns() >= server->next_check) check_all(server);
         state = atomic_load(&server->state);
+        if (state == DRAINING && atomic_load(&server->inviting) > 0) drain(server);
         if (state >= HANGING_UP) {
             if (!hanging) {
-                close_listeners(server);
+                close_listeners(server, NULL);
                 hanging = now_ns();
             }
             hang_up(server, hanging);

@@ -141,10 +141,22 @@ static stream *stream_of(nghttp2_session *session, int32_t id)
     return nghttp2_session_get_stream_user_data(session, id);
 }
 
+static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *head, void *data)
+{
+    connection *owner = data;
+    (void)session;
+    http2_refuse_late(owner);
+    if (head->type != NGHTTP2_HEADERS || !http2_is_over_for(owner, head->stream_id)) return 0;
+    owner->late_stream = head->stream_id;
+    fill(owner, 1);
+    return 0;
+}
+
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *data)
 {
     connection *owner = data;
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+    if (http2_is_over_for(owner, frame->hd.stream_id)) return 0;
     stream *one = stream_new(owner, frame->hd.stream_id);
     if (!one) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     nghttp2_session_set_stream_user_data(session, one->id, one);
@@ -181,7 +193,10 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) fill(owner, 10);
         return 0;
     case NGHTTP2_PING:
-        if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) fill(owner, 2);
+        if (frame->hd.flags & NGHTTP2_FLAG_ACK)
+            http2_ping_acknowledged(owner, &frame->ping);
+        else
+            fill(owner, 2);
         return 0;
     case NGHTTP2_RST_STREAM: fill(owner, 1); return 0;
     case NGHTTP2_PRIORITY: fill(owner, 1); return 0;
@@ -221,7 +236,7 @@ static void http2_open_window(stream *one)
 
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *data)
 {
-    (void)data;
+    if (frame->hd.type == NGHTTP2_GOAWAY) http2_goaway_sent(data);
     /* An answer before the call's end: the rest of the call is not wanted. */
     if (frame->hd.type == NGHTTP2_HEADERS && frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
         !nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id))
@@ -242,6 +257,7 @@ int http2_options(kanserve_server *server)
 {
     if (nghttp2_session_callbacks_new(&server->callbacks) || nghttp2_option_new(&server->options)) return -1;
     nghttp2_session_callbacks *to = server->callbacks;
+    nghttp2_session_callbacks_set_on_begin_frame_callback(to, on_begin_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(to, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(to, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(to, on_frame);
@@ -285,6 +301,7 @@ static void http2_feed(connection *owner, size_t length)
     nghttp2_ssize taken = nghttp2_session_mem_recv2(owner->session, input, length);
     if (owner->viewing) call_keep(owner->viewing);
     owner->viewing = NULL;
+    http2_refuse_late(owner);
     if (taken < 0) {
         if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
             connection_close(owner);
@@ -329,21 +346,6 @@ static int http2_check(connection *owner, int64_t now)
     }
     loop_check_by(owner->server, owner->pinged ? owner->pinged + config->ping_time : silent > now ? silent : 0);
     return 0;
-}
-
-/* First a notice, so that the client begins no more calls, then GOAWAY with the last call taken. */
-static int http2_hang_up(connection *owner, int final)
-{
-    if (!owner->goaway) {
-        owner->goaway = 1;
-        nghttp2_submit_shutdown_notice(owner->session);
-    } else if (final && owner->goaway == 1) {
-        owner->goaway = 2;
-        streams_refuse(owner);
-        nghttp2_submit_goaway(owner->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(owner->session),
-                              NGHTTP2_NO_ERROR, NULL, 0);
-    }
-    return owner->goaway == 2;
 }
 
 static void http2_forget(stream *one)

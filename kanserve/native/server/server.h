@@ -33,6 +33,7 @@ typedef struct inflation inflation;
 #define QUEUE_TIME (SECOND / 1000) /* that a call may wait for a thread that takes cheap rows */
 #define KEEP_TIME (10 * SECOND) /* of pages that nobody needs */
 #define INPUT_BYTES (1 << 16) /* of one read */
+#define NOTICE_TIME SECOND /* that a peer has to acknowledge the notice of an end */
 #define TURN (SECOND / 5000) /* that one connection may take before the others have their turn */
 
 static inline int64_t now_ns(void)
@@ -143,7 +144,10 @@ struct connection {
     struct http1 *http1;
     void *tls; /* SSL, or NULL */
     int undecided; /* whether it becomes TLS, as its first byte is not there yet */
-    int handshaken, greeted, wants_write, reading, closing, dead, goaway;
+    int handshaken, greeted, wants_write, reading, closing, dead;
+    int late;                        /* HTTP/1.1: it was opened after the server was told to take no new work */
+    int goaway;                      /* how far it has come with its end: see http2_shutdown.c */
+    int32_t last_taken, late_stream; /* the last call that it named in GOAWAY; one after it, to be reset */
     stream *streams;
     account *account;
     inflation *inflations, **last_inflation; /* messages that are being decompressed */
@@ -223,6 +227,8 @@ struct kanserve_server {
     atomic_size_t held; /* bytes of messages under way */
     atomic_size_t connection_count;
     atomic_int state; /* RUNNING and on */
+    atomic_int inviting; /* connections on which calls may begin though the server drains; 1 before the loop knows */
+    int64_t notice_time, drained_by, next_look; /* that such connections have; until when; when to look at them again */
     atomic_llong refused[KANSERVE_REFUSALS];
     atomic_llong computed; /* when a model last computed on the loop's thread */
 
@@ -273,10 +279,10 @@ static inline void account_release(account *one)
     if (one && atomic_fetch_sub(&one->references, 1) == 1) free(one);
 }
 
-/* Whether a call comes after the server was told to take no new work. */
+/* Whether a call comes on a connection that was opened after the server was told to take no new work. */
 static inline int is_late(const stream *one)
 {
-    return atomic_load(&one->owner->server->state) != RUNNING;
+    return one->owner->late;
 }
 
 /* connection.c */
@@ -296,6 +302,14 @@ void connection_free(connection *owner);
 /* http2.c */
 int http2_options(kanserve_server *server);
 void http2_http_error(stream *to, const char *status);
+
+/* http2_shutdown.c */
+int http2_drain(connection *owner, int final);
+int http2_hang_up(connection *owner, int final);
+void http2_goaway_sent(connection *owner);
+void http2_ping_acknowledged(connection *owner, const nghttp2_ping *ping);
+int http2_is_over_for(const connection *owner, int32_t id);
+void http2_refuse_late(connection *owner);
 
 /* stream.c */
 stream *stream_new(connection *owner, int32_t id);

@@ -29,6 +29,7 @@ kanserve_server *kanserve_new(const kanserve_config *config, const char *const *
     server->epoll = server->wake = -1;
     server->next_check = INT64_MAX;
     server->turn = TURN;
+    atomic_init(&server->inviting, 1);
     for (int list = 0; list < WAITING; list++) server->waiting[list].end = &server->waiting[list].first;
     for (int which = 0; which < QUEUES; which++) server->queues[which].end = &server->queues[which].first;
     server->last_command = &server->commands;
@@ -119,9 +120,14 @@ static void advance(kanserve_server *server, int state)
     while (before < state && !atomic_compare_exchange_weak(&server->state, &before, state)) continue;
 }
 
-void kanserve_drain(kanserve_server *server)
+void kanserve_drain(kanserve_server *server, int64_t nanoseconds)
 {
+    struct timespec pause = {0, 2000000};
+    if (atomic_load(&server->state) == RUNNING) server->notice_time = nanoseconds < NOTICE_TIME ? nanoseconds : NOTICE_TIME;
     advance(server, DRAINING);
+    if (!server->started) return;
+    wake(server);
+    while (atomic_load(&server->state) == DRAINING && atomic_load(&server->inviting) > 0) nanosleep(&pause, NULL);
 }
 
 int kanserve_hang_up(kanserve_server *server, int64_t nanoseconds)

@@ -136,8 +136,9 @@ void kanserve_release(kanserve_call *call);
 /* Queue EVENT_GONE when the caller leaves: 1, or 0 if it has left. */
 int kanserve_notify(kanserve_call *call);
 
-/* Take no new work; then end the connections: wait at most so long for what is being sent; then the thread. */
-void kanserve_drain(kanserve_server *server);
+/* Take no new work: connections of HTTP/2 hear that they should end, and calls begin on them until their peers know, for
+ * at most so long. Then end all connections: wait at most so long for what is being sent; then the thread. */
+void kanserve_drain(kanserve_server *server, int64_t nanoseconds);
 int kanserve_hang_up(kanserve_server *server, int64_t nanoseconds);
 void kanserve_stop(kanserve_server *server);
 void kanserve_free(kanserve_server *server);

@@ -45,7 +45,7 @@ def server_live(state: ServerState, request: pb.ServerLiveRequest, call: Call) -
 
 
 def server_ready(state: ServerState, request: pb.ServerReadyRequest, call: Call) -> pb.ServerReadyResponse:
-    return pb.ServerReadyResponse(ready=not state.threads.draining)
+    return pb.ServerReadyResponse(ready=state.threads.ready)
 
 
 def server_metadata(state: ServerState, request: pb.ServerMetadataRequest, call: Call) -> pb.ServerMetadataResponse:
@@ -58,7 +58,7 @@ def model_ready(state: ServerState, request: pb.ModelReadyRequest, call: Call) -
         _find(state, request.name, request.version, call)
     except NotFoundError:
         return pb.ModelReadyResponse(ready=False)
-    return pb.ModelReadyResponse(ready=not state.threads.draining)
+    return pb.ModelReadyResponse(ready=state.threads.ready)
 
 
 def model_metadata(state: ServerState, request: pb.ModelMetadataRequest, call: Call) -> pb.ModelMetadataResponse:

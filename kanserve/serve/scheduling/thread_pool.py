@@ -56,7 +56,8 @@ class ThreadPool(Executor):
         held: int = MAX_INFLIGHT_BYTES,
         jobs: JobQueue | None = None,
     ) -> None:
-        self.draining = False
+        self.draining = False  # what comes is late
+        self.ready = True  # whether new work should come here
         self._places, self._spare = threads, SPARE if spare is None else spare
         self._left_to_hold = held  # bytes
         self._here = threading.local()
@@ -191,7 +192,7 @@ class ThreadPool(Executor):
     def close(self) -> None:
         """Count every call from now on as late."""
         with self._lock:
-            self.draining = True
+            self.draining, self.ready = True, False
             if self._accepted == 0:
                 self._idle.set()
 

@@ -49,6 +49,10 @@ class GrpcioTransport:
     def start(self) -> None:
         self._server.start()
 
+    def announce_end(self) -> None:
+        """Refuse new work: grpc can tell its clients to go elsewhere only when it ends."""
+        self._threads.close()
+
     def drain(self, grace: float) -> bool:
         """Refuse new work, and wait for what was accepted; whether that ended in time."""
         return self._threads.drain(grace)

@@ -135,7 +135,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "retain": (None, (c_void_p,)),
     "release": (None, (c_void_p,)),
     "notify": (c_int, (c_void_p,)),
-    "drain": (None, (c_void_p,)),
+    "drain": (None, (c_void_p, c_int64)),
     "hang_up": (c_int, (c_void_p, c_int64)),
     "stop": (None, (c_void_p,)),
     "free": (None, (c_void_p,)),

@@ -106,14 +106,21 @@ class NativeTransport:
         if self._library.start(self._server):
             raise ConflictError("The server's thread cannot be started.")
 
+    def announce_end(self) -> None:
+        """Let readiness say no. Work is still taken, until `drain` has told the clients."""
+        self._threads.ready = False
+
     def drain(self, grace: float) -> bool:
-        """Refuse new work, and wait for what was accepted; whether that ended in time."""
+        """Tell the clients to go elsewhere, then refuse new work, and wait for what was accepted; whether that ended in
+        time."""
         until = time.monotonic() + grace
-        self._library.drain(self._server)
+        self._library.drain(self._server, round(grace * 1e9))
         while True:
             done = self._threads.drain(max(0.0, until - time.monotonic()))
             if not done or self._threads.accepted == 0:
                 return done
+            if time.monotonic() >= until:  # a request came on a connection of HTTP/1.1 that was open before
+                return False
             time.sleep(_LOOK)
 
     def hang_up(self, seconds: float, last: bool) -> None:

@@ -219,7 +219,7 @@ static int serve(const options *given, edge_state *state)
     sigwait(&signals, &signal_number);
     tell_systemd("STOPPING=1");
     state->draining = 1;
-    kanserve_drain(server);
+    kanserve_drain(server, given->grace * SECOND);
     kanserve_hang_up(server, given->grace * SECOND);
     kanserve_stop(server);
     kanserve_free(server);

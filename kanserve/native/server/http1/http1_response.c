@@ -156,7 +156,7 @@ void response_seal(stream *one)
     http1 *state = owner->http1;
     byte_buffer *to = &one->out;
     if (to->failed) return;
-    if (is_late(one) || !one->ended) state->keep = 0;
+    if (atomic_load(&owner->server->state) != RUNNING || !one->ended) state->keep = 0;
     int old = llhttp_get_http_minor(&state->parser) == 0 && llhttp_get_http_major(&state->parser) == 1;
     int status = one->status ? one->status : 200;
     if (llhttp_get_method(&state->parser) == HTTP_HEAD && state->head_done) { /* the head alone */

@@ -154,7 +154,7 @@ def test_what_is_under_way_is_answered_when_the_server_stops_and_the_rest_is_clo
             assert idle.ask(request()).status == 200
             busy.send(request("/v2/slow"))
             assert started.wait(60)
-            server.library.drain(server.server)
+            server.library.drain(server.server, SECOND)
             late = idle.ask(request())
             assert late.status == 200 and late.headers["connection"] == "close"
             stopping = threading.Thread(target=server.library.hang_up, args=(server.server, 10 * SECOND))

@@ -251,33 +251,6 @@ def test_a_forked_child_keeps_no_connection_and_no_port():
 
 
 @pytest.mark.slow
-def test_a_stop_says_goodbye_twice_and_loses_no_call():
-    """The first GOAWAY lets calls that are on their way in; the second names the last one that was taken."""
-    begun, go = threading.Event(), threading.Event()
-
-    def slowly(message, context):
-        begun.set()
-        go.wait(60)
-        context.answer(message)
-
-    with LoopServer(slowly) as server, Peer(server.address) as peer:
-        first = peer.call(ECHO)
-        peer.message(first, b"accepted")
-        assert begun.wait(60)
-        server.library.drain(server.server)
-        late = peer.call(ECHO)
-        peer.message(late, b"late")
-        go.set()
-        assert peer.answer(first).messages == [b"accepted"]
-        peer.answer(late)
-        ending = threading.Thread(target=server.library.hang_up, args=(server.server, 60 * 10**9))
-        ending.start()
-        assert peer.end() == [0, 0]
-        ending.join()
-        assert [goaway.last_stream for goaway in peer.goaways] == [2**31 - 1, late]
-
-
-@pytest.mark.slow
 def test_a_stop_answers_what_is_still_open():
     forever = threading.Event()
 
