@@ -165,6 +165,22 @@ class Catalog:
             for version, model in versions.items()
         }
 
+    def changed(
+        self, news: Mapping[str, tuple[Mapping[int, Model], Mapping[Key, str]]], changing: Mapping[Key, State]
+    ) -> "Catalog":
+        """A copy with other versions and reasons for some models; the rest is shared, as there may be thousands."""
+        models = dict(self.models)
+        reasons = {key: reason for key, reason in self.reasons.items() if key[0] not in news}
+        for name, (versions, why) in news.items():
+            reasons |= why
+            if versions:
+                models[name] = MappingProxyType(versions)
+            else:
+                models.pop(name, None)
+        if models.keys() != self.models.keys():
+            models = dict(sorted(models.items()))
+        return Catalog(MappingProxyType(models), MappingProxyType(reasons), MappingProxyType(changing))
+
     def find(self, name: str, version: str = "") -> Model:
         """A version of a model, by default the newest; NotFoundError, or InvalidNameError for an invalid version."""
         versions = self.models.get(name)

@@ -86,9 +86,10 @@ class Models:
         self._asked, self._unloaded = set(settings.load), set[str]()
         self._models: dict[str, dict[int, Model]] = {}
         self._marks: dict[str, dict[int, str]] = {}  # the mark of each version when it was loaded
-        self._failures: dict[Key, Failure] = {}
+        self._failures: dict[str, dict[int, Failure]] = {}
         self._loading: list[Key] = []
         self._ending: Counter[Key] = Counter()
+        self._stale = set[str]()  # models of which the catalog may not say all that is known
 
     def refresh(self) -> None:
         """Look for new, replaced and removed versions, and return once all are loaded; NotFoundError or
@@ -157,7 +158,7 @@ class Models:
             } | {name: self._there[name] for name in later}
             self._looked, self._looked_at = when, {}
             names = [name for name in {**self._models, **self._there} if name in self._models or self._is_wanted(name)]
-            self._publish()
+            self._publish({*self._models, *self._there, *(name for name, _ in self.catalog.reasons)})
         changes = [(name, partial(self._look_at, name, again)) for name in names]
         begun = [self._background.begin(change, name, f"look {again}") for name, change in changes]
         if not self._begun:
@@ -182,6 +183,7 @@ class Models:
                 self._there[name], self._looked_at[name] = there, when
             self._asked.add(name)
             self._unloaded.discard(name)
+            self._stale.add(name)
         failed = self._bring(name, again=True)
         self._tidy()
         with self._table:
@@ -201,7 +203,7 @@ class Models:
             self._asked.discard(name)
             self._unloaded.add(name)
             self._put(name, {}, {})
-            self._publish()
+            self._publish([name])
 
     def _is_wanted(self, name: str) -> bool:
         if name in self._unloaded:
@@ -238,13 +240,14 @@ class Models:
             loaded = [key for key in self._loading if key[0] == name]
             for key in loaded:
                 self._done(key)
-            cleared = [self._failures.pop((name, version), None) for version in chosen if version not in failed]
+            failures = self._failures.get(name, {})
+            cleared = [failures.pop(version, None) for version in chosen if version not in failed]
             if chosen != had:
                 self._put(name, chosen, seen)
             elif chosen:
                 self._marks[name] = seen
             if loaded or any(cleared) or chosen != had:
-                self._publish()
+                self._publish([name])
         return failed
 
     def _try(self, name: str, version: int, mark: str, had: Model | None, again: bool) -> "Model | Failure":
@@ -252,7 +255,7 @@ class Models:
         as loaded before, which is returned if the repository still holds the same.
         """
         key = name, version
-        failure = self._failures.get(key)
+        failure = self._failures.get(name, {}).get(version)
         if failure is not None and not again and failure.mark == mark and time.monotonic() < failure.until:
             return failure
         with self._table:
@@ -269,9 +272,9 @@ class Models:
             with self._table:
                 # Not the error itself: its frames hold the bytes of the artifact.
                 new_failure = failure_of(error, mark, failure, self._settings.poll_seconds)
-                self._failures[key] = new_failure
+                self._failures.setdefault(name, {})[version] = new_failure
                 self._done(key)
-                self._publish()
+                self._publish([name])
             return new_failure
         finally:
             if self._meters is not None:
@@ -331,35 +334,35 @@ class Models:
             self._churned = self._code = False
         return_memory(collect)
 
-    def _publish(self) -> None:
+    def _publish(self, names: Iterable[str] = ()) -> None:
+        """Show what has become of these models, and which versions are loading or unloading."""
         changing: dict[Key, VersionState] = dict.fromkeys(self._ending, "UNLOADING")
         changing |= dict.fromkeys(self._loading, "LOADING")
-        loaded = {name: MappingProxyType(dict(self._models[name])) for name in sorted(self._models)}
-        self.catalog = Catalog(MappingProxyType(loaded), MappingProxyType(self._reasons()), MappingProxyType(changing))
+        news = {name: (self._models.get(name, {}), self._reasons(name)) for name in {*names, *self._stale}}
+        self._stale.clear()
+        self.catalog = self.catalog.changed(news, changing)
         for changed in self._subscribers:
             try:
                 changed(self.catalog)
             except Exception:  # the change is made, and other subscribers must still be notified
                 _logger.exception("a subscriber to changes of the models failed")
 
-    def _reasons(self) -> dict[Key, str]:
-        """For each version in the repository that is not loaded, the reason."""
+    def _reasons(self, name: str) -> dict[Key, str]:
+        """For each version of a model in the repository that is not loaded, the reason."""
+        versions, loaded = self._there.get(name, {}), self._models.get(name, {})
         reasons: dict[Key, str] = {}
-        for name, versions in self._there.items():
-            loaded = self._models.get(name, {})
-            if not self._is_wanted(name):
-                why = UNLOADED if name in self._unloaded else NOT_ASKED
-                reasons |= {(name, version): why for version in versions}
-            if fault := versions.get(ALL_VERSIONS):
-                reasons |= {(name, version): KEPT_UNREAD + fault for version in loaded}
-                reasons[name, ALL_VERSIONS] = fault
-        for key, failure in list(self._failures.items()):
-            name, version = key
-            if version not in self._there.get(name, ()):
-                del self._failures[key]
-            elif key not in reasons:
-                kept = KEPT_UNREAD if isinstance(self._there[name][version], Fault) else KEPT
-                reasons[key] = (kept if version in self._models.get(name, {}) else "") + failure.reason
+        if not self._is_wanted(name):
+            why = UNLOADED if name in self._unloaded else NOT_ASKED
+            reasons |= {(name, version): why for version in versions}
+        if fault := versions.get(ALL_VERSIONS):
+            reasons |= {(name, version): KEPT_UNREAD + fault for version in loaded}
+            reasons[name, ALL_VERSIONS] = fault
+        for version, failure in list(self._failures.get(name, {}).items()):
+            if version not in versions:
+                del self._failures[name][version]
+            elif (name, version) not in reasons:
+                kept = KEPT_UNREAD if isinstance(versions[version], Fault) else KEPT
+                reasons[name, version] = (kept if version in loaded else "") + failure.reason
         return reasons
 
 

@@ -125,10 +125,12 @@ class Metrics:
         from kanserve.serve.models.loader import NOT_ASKED, UNLOADED
 
         with self._lock:
-            before = self._catalog.contents if self._catalog is not None else {}
-            for key, content in catalog.contents.items():
-                if before.get(key, content) != content:
-                    self._outside.pop(key, None)  # the new content may have other features
+            before = self._catalog.models if self._catalog is not None else {}
+            for name, versions in catalog.models.items():
+                had = before.get(name, versions)
+                for version in () if had is versions else versions:
+                    if had.get(version) is not versions[version]:
+                        self._outside.pop((name, version), None)  # the new content may have other features
             self._catalog = catalog
             # A version that is deliberately not loaded does not count as refused.
             self._refused = [list(key) for key, why in catalog.reasons.items() if why not in (NOT_ASKED, UNLOADED)]

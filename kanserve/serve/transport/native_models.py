@@ -1,6 +1,5 @@
 """The loaded models as the native transport has them: which it answers for itself, and what it has counted."""
 
-import ctypes
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,6 +52,9 @@ class NativeModels:
         self._computing: dict[str, Counters] = {}  # by name, of all versions
         self._formulas: dict[int, bytes] = {}  # answers to GetFormula, by the number of a load
         self._before: dict[Key, Counters] = {}  # of loads that nothing uses any more
+        self._entries: dict[int, tuple[ServedModel, Any]] = {}  # by the number of a load; what must live as long
+        # The loads in the loop's table, each with whether its version is the newest; None: it needs another.
+        self._shown: list[tuple[int, bool]] | None = None
         self._ended = False
 
     def find(self, number: int) -> Model | None:
@@ -71,23 +73,25 @@ class NativeModels:
     def publish(self, catalog: Catalog) -> None:
         """Let the loop answer for these models; returns once it uses no others."""
         with self._lock:
-            if self._ended:
-                return
             models = [
                 (model, version == max(versions))
                 for versions in catalog.models.values()
                 for version, model in versions.items()
                 if not any(b"\0" in label for label in model.labels)  # C takes it for the end of the text
             ]
-            kept = []  # alive until the library has copied it
-            table = (ServedModel * max(len(models), 1))()
-            for entry, (model, newest) in zip(table, models, strict=False):
-                kept.append(self._describe(entry, model, newest))
+            shown = [(model.number, newest) for model, newest in models]
+            if self._ended or shown == self._shown:
+                return
             by_number = {model.number: model for model, _ in models}
+            table = (ServedModel * max(len(models), 1))()
+            for place, (model, newest) in enumerate(models):
+                table[place] = self._entry(model, newest)
             self._by_number = {**self._by_number, **by_number}
             formulas = self._formulas
             self._formulas = {number: formula for number, formula in formulas.items() if number in by_number}
             self._library.publish(self._server, table, len(models))
+            self._shown = shown
+            self._entries = {number: entry for number, entry in self._entries.items() if number in by_number}
             del formulas  # the loop used them until now
             self._replaced = {**self._replaced, **{n: m for n, m in self._by_number.items() if n not in by_number}}
             self._by_number = by_number
@@ -107,6 +111,7 @@ class NativeModels:
             if model.number in self._formulas or self._by_number.get(model.number) is not model:
                 return
             self._formulas[model.number] = answer
+            self._shown = None
         self.publish(catalog)
 
     def end(self) -> None:
@@ -137,15 +142,27 @@ class NativeModels:
         before += calls
         before[lasts] = latest
 
-    def _describe(self, entry: ServedModel, model: Model, newest: bool) -> tuple[Any, ...]:
-        """Fill in an entry; returns what must stay alive while it is copied."""
+    def _entry(self, model: Model, newest: bool) -> ServedModel:
+        """What the loop has to know of a model."""
+        if model.number not in self._entries:
+            described = ServedModel()
+            self._entries[model.number] = described, self._describe(described, model)
+        entry, _ = self._entries[model.number]
+        entry.newest = newest
+        formula = self._formulas.get(model.number)
+        if formula is not None:
+            entry.formula, entry.formula_length = formula, len(formula)
+        return entry
+
+    def _describe(self, entry: ServedModel, model: Model) -> tuple[Any, ...]:
+        """Fill in an entry; returns what must stay alive as long as it is copied."""
         inputs = len(model.kan.inputs)
         counted = self._counted.get(model.number)
         if counted is None:
             counters = np.zeros(COUNT_OUTSIDE + inputs, np.int64)
             counted = self._counted[model.number] = _Counted((model.name, model.version), counters)
         entry.name, entry.version = model.name.encode(), model.version
-        entry.newest, entry.number = newest, model.number
+        entry.number = model.number
         entry.predict = getattr(model.backend, "predict_address", None)
         chain = getattr(model.backend, "chain", None)
         if chain is not None:
@@ -172,10 +189,7 @@ class NativeModels:
         if getattr(model.backend, "differentiates", False):
             entry.gradient = model.backend.gradient_address  # type: ignore[attr-defined]  # it has derivatives
         entry.max_gradient_rows = model.max_differentiated_rows
-        formula = self._formulas.get(model.number)
-        if formula is not None:
-            entry.formula, entry.formula_length = formula, len(formula)
-        return labels, arrays, ctypes.addressof(entry)
+        return labels, arrays
 
 
 def _first_guess(model: Model) -> float:
