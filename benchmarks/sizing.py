@@ -77,11 +77,11 @@ def measure(small: bool = False) -> Results:
             results.rates = _rates(folder, rounds, seconds)
         else:
             results.skipped.append(h2load.MISSING)
-        for kind in KINDS:
-            results.starts[kind] = [_start(folder / kind, count, rounds) for count in (MODELS[:1] if small else MODELS)]
         for workers in (1, 2) if small else (1, 2, 4):
             with _served(folder / "C", "--workers", str(workers)) as server:
                 results.processes[workers] = server.proportional() / 2**20
+        for kind in KINDS:  # last, as the repositories are full of copies then
+            results.starts[kind] = [_start(folder / kind, count, rounds) for count in (MODELS[:1] if small else MODELS)]
     return results
 
 
