@@ -12,6 +12,19 @@ class ClosedFormSettings:
     largest_tolerance: float = 1e-8
     """Problems whose law may be off by more than this are skipped: their values are not exact."""
 
+    # affine forms of two inputs
+    affine_degree: int = 20
+    """Degree of P and Q in y = P(x_j) + g(x_i)*Q(x_j), where every function g is tried."""
+    affine_error: float = 1e-11
+    """Largest error of such a form, relative to the root mean square of y."""
+
+    # functions of a low polynomial
+    near_degrees: tuple[int, int] = (3, 2)
+    """Degree of the polynomials that a function of an inexact part may have, in one input and in more."""
+
+    near_terms: int = 3
+    """Terms of these polynomials, at most."""
+
     # rivals
     rivals_fall: float = 1e-5
     """Ratio of the error of a law to that of the polynomials that are its rivals, at most."""

@@ -1,9 +1,8 @@
 """The settings of a search: the numbers that decide what is tried, believed or kept, with its meaning.
 
 `SEARCH.get()` gives those in force. `find_formulas(..., settings=...)` puts others in force for one search.
-"Prototype's value": that of a prototype which found all of 30 Feynman equations. Other sources are not recorded. Steps
-are of Levenberg-Marquardt. The spread of outputs is their standard deviation. A relative error is relative to their
-root mean square.
+"Prototype's value": that of a prototype which found all of 30 Feynman equations; other sources are not recorded. Steps
+are of Levenberg-Marquardt. Outputs spread by their deviation; an error is relative to their root mean square.
 """
 
 from contextvars import ContextVar
@@ -267,6 +266,8 @@ class SearchSettings:
     """Factor by which a function later in the table must be closer to be preferred."""
     affine_no_worse_ratio: float = 1.1
     """An input is left out of P or Q if the error stays below this times the error before."""
+    affine_error_of_parts: float = 3.0
+    """Error of P and Q, relative to that which the form's error means if it is the same in all of the box."""
     affine_negligible_constant: float = 1e-3
     """Root mean square, relative to link(y), below which a constant P counts as 0."""
 

@@ -4,7 +4,7 @@ Each hypothesis is read off polynomial least-squares fits (`surrogates`) and giv
 accepted if their solutions, joined and refitted to the rows, settle the problem. If none does, shapes are tried.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.evaluate import evaluate
-from kanserve.search.fit import closed_forms
+from kanserve.search.fit import closed_forms, wave_forms
 from kanserve.search.fit.additive import additive
 from kanserve.search.fit.by_shape import by_shapes, unlinked
 from kanserve.search.fit.description_length import most_informative
@@ -24,7 +24,7 @@ from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.budget import OutOfBudgetError
 from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial
 from kanserve.search.search_settings import SEARCH
-from kanserve.search.structure.affine import AffineIn, affine_inputs
+from kanserve.search.structure.affine import AffineIn, affine_in_one_of_two, affine_inputs
 from kanserve.search.structure.factors import irrelevant, power_factors, powered
 from kanserve.search.structure.input_merges import Merge, merges
 from kanserve.search.structure.power_laws import monomial
@@ -97,6 +97,8 @@ def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt
         yield "power law", partial(_power_law, one, search, *power_law)
     if one.exact <= settings.closed_forms.largest_tolerance:
         yield from _closed_forms(one, search)
+    elif not one.measured:
+        yield "function of a low polynomial", partial(closed_forms.near_low_polynomial, one, search)
     if one.measured and one.inputs <= settings.closed_forms.noisy_inputs:
         yield "quotient under a function", partial(linked_quotient, one, search)
     if one.inputs == 1:
@@ -131,7 +133,7 @@ def _closed_forms(one: SearchProblem, search: Search) -> Iterator[tuple[str, Att
     if one.inputs in settings.exponent_degrees:
         attempts["inputs as exponents"] = closed_forms.inputs_as_exponents
     if 1 < one.inputs <= settings.wave_inputs:
-        attempts["product of waves"] = closed_forms.product_of_waves
+        attempts["product of waves"] = wave_forms.product_of_waves
     if one.inputs == 1 and not few:
         attempts |= closed_forms.sums_of_scaled_terms()
     yield from zip(attempts, search.attempts_ahead(list(attempts.values()), one), strict=True)
@@ -152,6 +154,8 @@ def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) 
         yield f"over powers {factors}", partial(_divided, one, search, factors)
     for single in singles(x, y):
         yield f"of {single.kind} {single.weights} alone", partial(_single, one, search, single)
+    if one.inputs == 2:
+        yield from _affine_forms(one, search, affine_in_one_of_two(one.x, one.y))
     if one.inputs > 2:
         for separation in separations(x, y, known):
             yield (
@@ -165,15 +169,16 @@ def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) 
         yield f"merged {merge.kind} {merge.inputs} {merge.beta}", partial(_merged, one, search, merge)
     closed = settings.closed_forms
     if one.inputs <= closed.bilinear_inputs and one.exact <= closed.largest_tolerance:
-        yield "sine of a bilinear form", partial(closed_forms.sine_of_bilinear_form, one, search)
+        yield "sine of a bilinear form", partial(wave_forms.sine_of_bilinear_form, one, search)
     if 2 < one.inputs <= settings.decompose_shapes_first_inputs:
         yield "shapes", partial(by_shapes, one, search)
     if one.inputs > 2:
-        for affine in affine_inputs(x, y, known)[: settings.decompose_most_affine]:
-            yield (
-                f"affine in {affine.inner} {affine.i}: {affine.P_inputs} {affine.Q_inputs}",
-                partial(_affine, one, search, affine),
-            )
+        yield from _affine_forms(one, search, affine_inputs(one.x, one.y, known)[: settings.decompose_most_affine])
+
+
+def _affine_forms(one: SearchProblem, search: Search, forms: Iterable[AffineIn]) -> Iterator[tuple[str, Attempt]]:
+    for form in forms:
+        yield f"affine in {form.inner} {form.i}: {form.P_inputs} {form.Q_inputs}", partial(_affine, one, search, form)
 
 
 def _power_law(one: SearchProblem, search: Search, scale: float, powers: Sequence[float]) -> FittedNetwork:
@@ -327,11 +332,11 @@ def _affine(one: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwo
     """P + g(x_i)·Q; Q is solved first, since it usually has fewer inputs."""
     terms: list[Node] = []
     with search.within(SEARCH.get().decompose_budget_share):
-        slope = _part(one, search, affine.values[:, 1], affine.Q_inputs, affine.error)
+        slope = _part(one, search, affine.values[:, 1], affine.Q_inputs, affine.errors[1])
         if slope is None:
             return None
         terms.append(compose.product([compose.inner(affine.i, affine.inner), slope]))
-        level = _part(one, search, affine.values[:, 0], affine.P_inputs or (affine.i,), affine.error)
+        level = _part(one, search, affine.values[:, 0], affine.P_inputs or (affine.i,), affine.errors[0])
         if level is None:
             return None
         terms.append(level)

@@ -15,13 +15,20 @@ from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import ProblemAttempt, Search, SearchProblem, settles
 from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.regression import budget
+from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.link_functions import RECIPROCAL, Link, applicable
 from kanserve.search.regression.piecewise import piecewise_polynomial
 from kanserve.search.regression.scaled_terms import ScaledSum, scaled_sum
-from kanserve.search.regression.sparse_polynomial import Polynomial, Rational, rational_function, sparse_polynomial
+from kanserve.search.regression.sparse_polynomial import (
+    Polynomial,
+    Rational,
+    near_polynomial,
+    rational_function,
+    sparse_polynomial,
+)
+from kanserve.search.regression.surrogates import answer_units
 from kanserve.search.regression.term_sums import Factor, TermSum, term_sums
 from kanserve.search.regression.variable_projection import Scaled
-from kanserve.search.regression.waves import bilinear_waves, waves
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure import power_laws
 from kanserve.search.structure.power_laws import monomial
@@ -273,42 +280,18 @@ def _closed_form(one: SearchProblem, search: Search, link: Link) -> Iterator[Nod
             yield _of_quotient(quotient)
 
 
-def product_of_waves(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a constant and a product of a sine of one input and a sine of another, if it is exactly one."""
-    budget.count_fit()
-    if "sin" not in search.library:
-        return None
-    for found in waves(one.x, one.y):
-        if search.over():
-            return None
-        sines = [
-            Sum((Curve(wave.i, Symbolic("sin", wave.factor, wave.shift, size, 0.0), without_constant=True),))
-            for wave, size in ((found.first, found.coefficient), (found.second, 1.0))
-        ]
-        product = compose.product(sines)
-        judged = search.judge(compose.total([product, compose.constant(float(one.y.mean()), found.first.i)]), one)
-        if judged.error < one.exact:
-            return judged
-    return None
-
-
-def sine_of_bilinear_form(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a bilinear form of two inputs and a sine of another, if it is exactly that."""
-    budget.count_fit()
-    if "sin" not in search.library:
-        return None
-    for found in bilinear_waves(one.x, one.y):
-        if search.over():
-            return None
-        pair = (found.i, found.j)
-
-        def form(rates: Sequence[float], product: float, pair: tuple[int, int] = pair) -> list[Node]:
-            return [compose.linear(pair, rates), compose.monomial(pair, (1.0, 1.0), product)]
-
-        wave = Curve(compose.total(form(found.rates, found.rate)), Symbolic("sin", 1.0, found.phase, found.size, 0.0))
-        terms = [*form(found.slopes, found.product), Sum((wave,)), compose.constant(found.level, found.i)]
-        judged = search.judge(compose.total(terms), one)
-        if judged.error < one.exact:
+def near_low_polynomial(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a function of a low polynomial, where its values are known up to `one.exact`, as those of a part."""
+    known = {*search.library, *compose.POWERS}
+    degree = SEARCH.get().closed_forms.near_degrees[min(one.inputs, 2) - 1]
+    for link in applicable(one.y):
+        if link.name in INVERSES and INVERSES[link.name] not in known:
+            continue
+        budget.count_fit()
+        units = answer_units(link, one.y) * root_mean_square(one.y) / one.spread
+        found = near_polynomial(one.x, link.forward(one.y), units, degree, one.exact)
+        judged = None if found is None else search.judge(unlinked(_of_polynomial(found), link), one)
+        if settles(judged, one):
             return judged
     return None
 

@@ -1,10 +1,10 @@
 """Products of Chebyshev polynomials of several inputs, or of their logarithms."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +141,18 @@ def hyperbolic_cross(inputs: int, limit: int) -> Indices:
 
 
 @lru_cache(maxsize=256)
+def straight_in(inputs: int, straight: tuple[int, ...], together: int, degree: int) -> Indices:
+    """Products of a total degree in the other inputs, times at most `together` of the straight ones: (P, inputs)."""
+    others = [i for i in range(inputs) if i not in straight]
+    lines = [row for row in product((0, 1), repeat=len(straight)) if sum(row) <= together]
+    powers = total_degree(len(others), degree)
+    indices = np.zeros((len(powers), len(lines), inputs), np.int64)
+    indices[:, :, others] = powers[:, None]
+    indices[:, :, straight] = np.array(lines, np.int64).reshape(len(lines), -1)
+    return indices.reshape(len(powers) * len(lines), inputs)
+
+
+@lru_cache(maxsize=256)
 def ladder(inputs: int, terms: int) -> tuple[Indices, ...]:
     """Index sets of at most `terms` terms, smallest first: total degrees and, for two inputs or more, crosses."""
     sets = []
@@ -155,6 +167,15 @@ def ladder(inputs: int, terms: int) -> tuple[Indices, ...]:
         crosses = [hyperbolic_cross(inputs, limit) for limit in limits if limit * inputs < 8 * terms]
         sets += [indices for indices in crosses if len(indices) <= terms]
     return tuple(sorted(sets, key=len)) or (np.zeros((1, inputs), np.int64),)
+
+
+def ladder_in_others(inputs: int, straight: tuple[int, ...], together: int, terms: int) -> Iterator[Indices]:
+    """The sets of `straight_in` of at most `terms` terms, smallest first."""
+    for degree in range(1, _HIGHEST_DEGREES[min(inputs - len(straight), 3) - 1] + 1):
+        indices = straight_in(inputs, straight, together, degree)
+        if len(indices) > terms:
+            break
+        yield indices
 
 
 def separate(parts: Sequence[Sequence[int]], inputs: int, sets: Sequence[Indices]) -> Indices:

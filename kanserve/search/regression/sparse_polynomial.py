@@ -9,6 +9,7 @@ only when its error is far below its smallest term.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,28 @@ def monomials(x: Array, powers: Sequence[Powers]) -> Array:
         table[n] = table[n - 1] * x
     columns = [np.prod([table[p, :, i] for i, p in enumerate(own) if p] or [table[0, :, 0]], axis=0) for own in powers]
     return np.stack(columns, axis=1)
+
+
+def near_polynomial(x: Array, y: Array, units: Array, degree: int, worst: float) -> Polynomial | None:
+    """The polynomial of a total degree with the fewest terms that is within `worst` of y (N,), and has few at all.
+
+    The error is the root mean square of the residuals times `units` (N,).
+    """
+    powers = powers_of(x.shape[1], degree)
+    columns, targets = monomials(x, powers) * units[:, None], y * units
+    if not (np.isfinite(columns).all() and np.isfinite(targets).all()):
+        return None
+    for count in range(1, SEARCH.get().closed_forms.near_terms + 1):
+        best, least = None, worst
+        for kept in combinations(range(len(powers)), count):
+            own = columns[:, kept]
+            coefficients = np.linalg.lstsq(own, targets, rcond=None)[0]
+            error = float(np.sqrt(np.mean((targets - own @ coefficients) ** 2)))
+            if error < least:
+                best, least = Polynomial(tuple(powers[k] for k in kept), tuple(coefficients.tolist())), error
+        if best is not None:
+            return best
+    return None
 
 
 def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynomial | None:

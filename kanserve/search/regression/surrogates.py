@@ -6,7 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.regression.bases import Basis, Coordinate, Indices, coordinate, has_logarithm, ladder, total_degree
+from kanserve.search.regression.bases import (
+    Basis,
+    Coordinate,
+    Indices,
+    coordinate,
+    has_logarithm,
+    ladder,
+    ladder_in_others,
+    total_degree,
+)
 from kanserve.search.regression.least_squares import Fit, fit, root_mean_square
 from kanserve.search.regression.link_functions import Link, applicable
 from kanserve.search.search_settings import SEARCH
@@ -30,6 +39,16 @@ class Surrogate:
     @property
     def degree(self) -> int:
         return int(self.basis.indices.sum(axis=1).max())
+
+    @property
+    def straight(self) -> tuple[int, ...]:
+        """The inputs in which link(y) is a straight line, at most, for each value of the others."""
+        return tuple(np.flatnonzero(self.basis.indices.max(axis=0) <= 1).tolist())
+
+    @property
+    def together(self) -> int:
+        """The most straight inputs in one term."""
+        return int(self.basis.indices[:, self.straight].sum(axis=1).max())
 
     def linked(self, x: Array) -> Array:
         """link(y) at the rows x (N, d)."""
@@ -172,6 +191,39 @@ def _flipped(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
         if min(choice.error for choice in step) < settings.surrogates_logarithm_error_ratio * leader.error:
             best = _better(best, step)
     return best
+
+
+def sharpened(x: Array, y: Array, known: Surrogate) -> Surrogate:
+    """The same surrogate, or a more accurate one of high degree in few inputs and straight lines in the others.
+
+    An input is straight if its higher powers can go without loss, as it is or as its logarithm.
+    """
+    if known.error < SEARCH.get().surrogates_exact_error:
+        return known
+    targets, worst = _Targets.of(y, (known.link,)), SEARCH.get().affine_no_worse_ratio * known.error
+    axes, straight = list(known.coordinates), []
+    for i in range(x.shape[1]):
+        indices = known.basis.indices[known.basis.indices[:, i] <= 1]
+        for logarithmic in (False, True)[: 1 + has_logarithm(x[:, i])]:
+            trial = (*axes[:i], coordinate(x[:, i], logarithmic), *axes[i + 1 :])
+            if _fitted(x, targets, Basis(trial, indices)).error < worst:
+                axes[i] = trial[i]
+                straight.append(i)
+                break
+    if len(straight) in (0, x.shape[1]):
+        return known
+    best = _Choice(known.basis, known.coefficients, known.error)
+    for together in (1, 2)[: len(straight)]:
+        for indices in ladder_in_others(x.shape[1], tuple(straight), together, most_terms(len(x))):
+            (best,) = _better([best], [_fitted(x, targets, Basis(tuple(axes), indices))])
+            if best.error < SEARCH.get().surrogates_exact_error:
+                break
+    return Surrogate(known.link, best.basis, best.coefficients, best.error)
+
+
+def _fitted(x: Array, targets: _Targets, basis: Basis) -> _Choice:
+    (choice,) = _choices(basis, fit(basis.design(x), targets.values), targets)
+    return choice
 
 
 def far_from_polynomial(x: Array, y: Array, degree: int) -> float:

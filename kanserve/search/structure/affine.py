@@ -4,16 +4,19 @@ Where the parts of a sum or a product share an input, P and Q often depend on fe
 problem of its own with at least one input less.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.search.regression import budget
+from kanserve.search.regression.bases import chebyshev, coordinate
 from kanserve.search.regression.interactions import along, four_point, weak
 from kanserve.search.regression.least_squares import root_mean_square
-from kanserve.search.regression.link_functions import Link
-from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.regression.link_functions import IDENTITY, Link
+from kanserve.search.regression.surrogates import Surrogate, answer_units, sharpened, surrogates
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.form_test import Block, Hypothesis, fitted, holds, of_input, of_size
 
@@ -42,6 +45,7 @@ class AffineIn:
     """link(y) = P + g(x_i)·Q with g = INNER[inner]. `values` (N, 2): P and Q at the rows.
 
     `P_inputs`, `Q_inputs`: the inputs of each. `error`: leave-one-out, in y, relative to y's root mean square.
+    `errors`: what that means for P and for Q, relative to their deviations.
     """
 
     i: int
@@ -51,6 +55,7 @@ class AffineIn:
     Q_inputs: tuple[int, ...]
     values: Array
     error: float
+    errors: tuple[float, float]
 
 
 def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[AffineIn, ...]:
@@ -63,17 +68,41 @@ def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) 
     ranked = known if known is not None else surrogates(x, y)
     plain = next((surrogate for surrogate in ranked if surrogate.link.name == "identity"), ranked[0])
     found = []
-    for full in dict.fromkeys((ranked[0], plain)):
+    for full in (sharpened(x, y, known) for known in dict.fromkeys((ranked[0], plain))):
         strengths = four_point(x, full, False)
         for i in range(x.shape[1]):
             affine = _affine(x, y, full, i, strengths[i])
             found += [affine] if affine is not None else []
-    return tuple(
-        sorted(
-            found,
-            key=lambda affine_input: (len(affine_input.P_inputs) + len(affine_input.Q_inputs), affine_input.error),
-        )
-    )
+    return tuple(sorted(found, key=lambda one: (len(one.P_inputs) + len(one.Q_inputs), one.error)))
+
+
+def affine_in_one_of_two(x: Array, y: Array) -> Iterator[AffineIn]:
+    """The forms y = P(x_j) + g(x_i)·Q(x_j) that are exact but for rounding. x (N, 2).
+
+    Each function is tried: two inputs that are quotients often leave corners of their box empty, where a surrogate
+    cannot show how y depends on one of them. There P and Q are nearly dependent too, hence the factorization.
+    """
+    settings = SEARCH.get().closed_forms
+    size = root_mean_square(y)
+    for i, name in product(range(2), INNER):
+        with np.errstate(all="ignore"):
+            inner = INNER[name](x[:, i])
+        if not np.isfinite(inner).all() or not np.ptp(inner):
+            continue
+        budget.count_fit()
+        powers = chebyshev(coordinate(x[:, 1 - i]).of(x[:, 1 - i]), settings.affine_degree)
+        factor, triangle = np.linalg.qr(np.concatenate([powers, powers * inner[:, None]], axis=1))
+        values = factor.T @ y
+        error = root_mean_square(y - factor @ values) / size
+        if error > settings.affine_error:
+            continue
+        inverse = np.linalg.inv(triangle).reshape(2, powers.shape[1], -1)
+        parts = [powers @ (part @ values) for part in inverse]
+        doubts = [error * size * np.sqrt(len(y)) * root_mean_square(powers @ part) for part in inverse]
+        errors = [float(doubt / (part.std() or size)) for doubt, part in zip(doubts, parts, strict=True)]
+        if max(errors) < settings.largest_tolerance:
+            other, values = (1 - i,), np.stack(parts, axis=1)
+            yield AffineIn(i, name, IDENTITY, other, other, values, error, (errors[0], errors[1]))
 
 
 def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> AffineIn | None:
@@ -138,7 +167,8 @@ class _Question:
         return fitted(self.x, targets, blocks, units)
 
     def _block(self, inputs: tuple[int, ...], weight: Array | None = None) -> Block:
-        return Block(inputs, tuple(self.full.coordinates[j] for j in inputs), weight)
+        axes = tuple(self.full.coordinates[j] for j in inputs)
+        return Block(inputs, axes, weight, self.full.straight, self.full.together)
 
     @property
     def _scaled(self) -> Array:
@@ -159,6 +189,14 @@ class _Question:
     def parts(self, form: Hypothesis) -> Array:
         """P and Q at the rows: (N, 2)."""
         return np.stack([form.values(0), form.values(1) / root_mean_square(self.inner)], axis=1)
+
+    def errors(self, error: float, parts: Array) -> tuple[float, float]:
+        """The errors of P and Q: the line's slope is as exact as `inner` varies, its level is where `inner` is 0."""
+        size, deviation = root_mean_square(self.full.link.forward(self.y)), float(self.inner.std())
+        slope = SEARCH.get().affine_error_of_parts * error * size / deviation
+        level = slope * root_mean_square(self.inner)
+        deviations = [float(values.std()) or size for values in parts.T]
+        return max(error, level / deviations[0]), max(error, slope / deviations[1])
 
 
 def _narrowed(
@@ -181,7 +219,9 @@ def _narrowed(
         full.link.forward(question.y)
     ):
         return None
-    return AffineIn(question.i, name, full.link, p_inputs, q_inputs, question.parts(form), form.error)
+    values = question.parts(form)
+    errors = question.errors(form.error, values)
+    return AffineIn(question.i, name, full.link, p_inputs, q_inputs, values, form.error, errors)
 
 
 def _without(

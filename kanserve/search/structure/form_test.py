@@ -6,7 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.regression.bases import Basis, Coordinate, Indices, chebyshev, hyperbolic_cross, total_degree
+from kanserve.search.regression.bases import (
+    Basis,
+    Coordinate,
+    Indices,
+    chebyshev,
+    hyperbolic_cross,
+    straight_in,
+    total_degree,
+)
 from kanserve.search.regression.least_squares import Fit, fit, lack_of_fit
 from kanserve.search.regression.surrogates import most_terms
 from kanserve.search.search_settings import SEARCH
@@ -18,15 +26,21 @@ _BUDGETS = (8, 20, 40, 80, 130, 220)  # terms of all blocks together, tried in t
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """weight(row) · an unknown function of some inputs; the weight None is 1."""
+    """weight(row) · an unknown function of some inputs; the weight None is 1.
+
+    `straight`: those inputs in which the function is a straight line, `together` of which are multiplied at most.
+    """
 
     inputs: tuple[int, ...]
     coordinates: tuple[Coordinate, ...]
     weight: Array | None = None
+    straight: tuple[int, ...] = ()
+    together: int = 1
 
     def columns(self, x: Array, terms: int, cross: bool) -> Array:
         """The columns of the function, without the weight: (N, P)."""
-        basis = Basis(self.coordinates, _widest(len(self.inputs), terms, cross))
+        straight = tuple(k for k, i in enumerate(self.inputs) if i in self.straight)
+        basis = Basis(self.coordinates, _widest(len(self.inputs), terms, cross, straight, self.together))
         return basis.design(x[:, list(self.inputs)])
 
 
@@ -134,13 +148,16 @@ def _form(x: Array, targets: Array, blocks: Sequence[Block], units: Array, budge
     return Hypothesis(error, parts, design, block_fit)
 
 
-def _widest(inputs: int, terms: int, cross: bool) -> Indices:
+def _widest(inputs: int, terms: int, cross: bool, straight: tuple[int, ...], together: int) -> Indices:
     """The largest index set of a kind with at most `terms` terms; else only the constant."""
     best = total_degree(inputs, 0)
-    if inputs == 0:
-        return best
+    if straight and inputs == len(straight):
+        return straight_in(inputs, straight, together, 0)
     for size in range(1, 41):
-        indices = hyperbolic_cross(inputs, size + 1) if cross and inputs > 2 else total_degree(inputs, size)
+        if straight:
+            indices = straight_in(inputs, straight, together, size)
+        else:
+            indices = hyperbolic_cross(inputs, size + 1) if cross and inputs > 2 else total_degree(inputs, size)
         if len(indices) > terms:
             break
         best = indices

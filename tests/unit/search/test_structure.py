@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kanserve.search.regression.link_functions import applicable
-from kanserve.search.regression.surrogates import surrogates
-from kanserve.search.structure.affine import INNER, affine_inputs
+from kanserve.search.regression.surrogates import sharpened, surrogates
+from kanserve.search.structure.affine import INNER, affine_in_one_of_two, affine_inputs
 from kanserve.search.structure.factors import irrelevant, power_factors
 from kanserve.search.structure.input_merges import merges
 from kanserve.search.structure.power_laws import monomial
@@ -197,6 +197,34 @@ def test_an_input_may_enter_by_any_function_of_the_table(inner):
     y = x[:, 1] ** 2 + INNER[inner](x[:, 0]) * x[:, 2] + x[:, 1] * x[:, 2]
     one = next(found for found in affine_inputs(x, y) if found.i == 0)
     assert (one.inner, one.P_inputs, one.Q_inputs) == (inner, (1, 2), (2,))
+
+
+@pytest.mark.slow
+def test_straight_lines_in_some_inputs_leave_more_terms_for_the_others():
+    x = rows((5, 10), (1, 2), (3, 20), (1, 2))
+    y = (x[:, 0] - x[:, 1] * x[:, 3]) / np.sqrt(1 - (x[:, 1] / x[:, 2]) ** 2)
+    plain = next(one for one in surrogates(x, y) if one.link.name == "identity")
+    sharp = sharpened(x, y, plain)
+    assert sharp.straight == (0, 3) and sharp.error < 0.05 * plain.error
+    fresh = rows((5, 10), (1, 2), (4, 20), (1, 2))[::-1]
+    law = (fresh[:, 0] - fresh[:, 1] * fresh[:, 3]) / np.sqrt(1 - (fresh[:, 1] / fresh[:, 2]) ** 2)
+    assert np.abs(sharp.value(fresh) - law).mean() < 0.1 * np.abs(plain.value(fresh) - law).mean()
+    bent = np.exp(x[:, 0] / 5) * np.cos(3 * x[:, 1]) * x[:, 2] ** 2 * np.sqrt(x[:, 3]) + np.sin(x.sum(axis=1))
+    known = surrogates(x, bent)[0]
+    assert sharpened(x, bent, known) is known
+
+
+def test_a_form_affine_in_one_of_two_inputs_is_read_off_quotients_that_leave_corners_empty():
+    u, c, x, t = rows((1, 2), (3, 10), (1, 5), (1, 5)).T
+    z, w = u / c, x / (c * t)
+    y = (1 - z * w) / np.sqrt(1 - z**2)
+    for inner, values in (("identity", w), ("reciprocal", 1 / w)):
+        one = next(found for found in affine_in_one_of_two(np.stack([z, values], axis=1), y) if found.i == 1)
+        assert one.inner == inner and max(one.errors) < 1e-8
+        for part, true in zip(one.values.T, (1 / np.sqrt(1 - z**2), -z / np.sqrt(1 - z**2)), strict=True):
+            assert np.sqrt(np.mean((part - true) ** 2)) < 1e-8 * true.std()
+    assert [*affine_in_one_of_two(np.stack([z, w], axis=1), np.sin(3 * z * w))] == []
+    assert [*affine_in_one_of_two(np.stack([z, w], axis=1), noisy(y, 0.001))] == []
 
 
 @pytest.mark.slow

@@ -1,0 +1,51 @@
+"""Laws with waves of several inputs that linear algebra finds at once, as trees."""
+
+from collections.abc import Sequence
+
+from kanserve.network.kan import Symbolic
+from kanserve.search.fit.problem import Search, SearchProblem
+from kanserve.search.fit.training import FittedNetwork
+from kanserve.search.regression import budget
+from kanserve.search.regression.waves import bilinear_waves, waves
+from kanserve.search.trees import compose
+from kanserve.search.trees.trees import Curve, Node, Sum
+
+
+def product_of_waves(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a constant and a product of a sine of one input and a sine of another, if it is exactly one."""
+    budget.count_fit()
+    if "sin" not in search.library:
+        return None
+    for found in waves(one.x, one.y):
+        if search.over():
+            return None
+        sines = [
+            Sum((Curve(wave.i, Symbolic("sin", wave.factor, wave.shift, size, 0.0), without_constant=True),))
+            for wave, size in ((found.first, found.coefficient), (found.second, 1.0))
+        ]
+        product = compose.product(sines)
+        judged = search.judge(compose.total([product, compose.constant(float(one.y.mean()), found.first.i)]), one)
+        if judged.error < one.exact:
+            return judged
+    return None
+
+
+def sine_of_bilinear_form(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a bilinear form of two inputs and a sine of another, if it is exactly that."""
+    budget.count_fit()
+    if "sin" not in search.library:
+        return None
+    for found in bilinear_waves(one.x, one.y):
+        if search.over():
+            return None
+        pair = (found.i, found.j)
+
+        def form(rates: Sequence[float], product: float, pair: tuple[int, int] = pair) -> list[Node]:
+            return [compose.linear(pair, rates), compose.monomial(pair, (1.0, 1.0), product)]
+
+        wave = Curve(compose.total(form(found.rates, found.rate)), Symbolic("sin", 1.0, found.phase, found.size, 0.0))
+        terms = [*form(found.slopes, found.product), Sum((wave,)), compose.constant(found.level, found.i)]
+        judged = search.judge(compose.total(terms), one)
+        if judged.error < one.exact:
+            return judged
+    return None
