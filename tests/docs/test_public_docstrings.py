@@ -6,11 +6,13 @@ import inspect
 import pytest
 
 import kanserve
+import kanserve.nn
 
 METHODS = ("__call__", "predict", "plot", "formula", "save")
 OF_FINDINGS = ("select", "predict", "to_frame", "latex_table", "save", "load")
 PUBLIC = {name: getattr(kanserve, name) for name in kanserve.__all__}
 NAMES = [name for name, found in PUBLIC.items() if inspect.isroutine(found) or inspect.isclass(found)]
+NAMES += [*(f"nn.{name}" for name in kanserve.nn.__all__), "nn.KANLayer.set_grid"]
 
 
 def missing(found):
