@@ -7,6 +7,8 @@ Three rules hold in every backend:
 - a row never affects another, and nothing raises or warns.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -16,6 +18,8 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import design
 
 Array = NDArray[np.float64]
+
+_VALUES_AT_ONCE = 2**14
 
 
 def evaluate(kan: Kan, x: ArrayLike) -> Array:
@@ -109,15 +113,30 @@ def edges(layer: Layer, v: Array) -> Array:
     """The values of every edge, (N, O, I), at the layer's inputs v (N, I)."""
     total = np.zeros((len(v), layer.subnodes, layer.inputs))
     with np.errstate(all="ignore"):
-        for i in np.flatnonzero(layer.spline_mask.any(axis=0)):
-            matrix = design(v[:, i], layer.knots[i], layer.order, layer.extrapolation)
-            total[:, :, i] = (
-                matrix @ layer.coefficients[:, i].T + base(layer, v[:, i])[:, None] * layer.base_weight[:, i]
-            )
+        beside = base(layer, v)
+        for i, matrix in _designs(layer, v):
+            total[:, :, i] = matrix @ layer.coefficients[:, i].T + beside[:, i, None] * layer.base_weight[:, i]
         for j, i in np.argwhere(layer.symbolic_mask):
             a, b, c, d = layer.affine[j, i]
             total[:, j, i] += c * FUNCTIONS[layer.functions[j, i]].numpy(a * v[:, i] + b) + d
     return total
+
+
+def _designs(layer: Layer, v: Array, derivative: int = 0) -> Iterator[tuple[int, Array]]:
+    """Each input that has splines, with the matrix (N, G+k) from coefficients to values at v (N, I) or to slopes.
+
+    Inputs with equal knots are computed together, some thousand values at once.
+    """
+    used = np.flatnonzero(layer.spline_mask.any(axis=0))
+    alike: dict[bytes, list[int]] = {}
+    for i in used.tolist():
+        alike.setdefault(layer.knots[i].tobytes(), []).append(i)
+    at_once = max(1, _VALUES_AT_ONCE // max(len(v), 1))
+    for group in alike.values():
+        for start in range(0, len(group), at_once):
+            own = group[start : start + at_once]
+            flat = design(v[:, own].T.ravel(), layer.knots[own[0]], layer.order, layer.extrapolation, derivative)
+            yield from zip(own, flat.reshape(len(own), len(v), -1), strict=True)
 
 
 def edge(layer: Layer, j: int, i: int, u: Array) -> Array:
@@ -132,10 +151,9 @@ def edge_slopes(layer: Layer, v: Array) -> Array:
     """The derivative of every edge with respect to its input, (N, O, I)."""
     total = np.zeros((len(v), layer.subnodes, layer.inputs))
     with np.errstate(all="ignore"):
-        for i in np.flatnonzero(layer.spline_mask.any(axis=0)):
-            matrix = design(v[:, i], layer.knots[i], layer.order, layer.extrapolation, derivative=1)
-            slope = base(layer, v[:, i], derivative=1)[:, None] * layer.base_weight[:, i]
-            total[:, :, i] = matrix @ layer.coefficients[:, i].T + slope
+        beside = base(layer, v, derivative=1)
+        for i, matrix in _designs(layer, v, derivative=1):
+            total[:, :, i] = matrix @ layer.coefficients[:, i].T + beside[:, i, None] * layer.base_weight[:, i]
         for j, i in np.argwhere(layer.symbolic_mask):
             a, b, c, _ = layer.affine[j, i]
             total[:, j, i] += a * c * FUNCTIONS[layer.functions[j, i]].derivative(a * v[:, i] + b)

@@ -105,3 +105,13 @@ def test_probabilities_add_up_to_one_and_do_not_overflow():
 def test_rows_of_a_wrong_shape_or_type_are_refused(x):
     with pytest.raises(DataError):
         evaluate(multiplication(), x)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_inputs_that_are_computed_together_give_the_bits_of_each_alone(name, monkeypatch):
+    kan = ZOO[name]()
+    x = rows(kan)
+    together, slopes = evaluate(kan, x), jacobian(kan, x)
+    monkeypatch.setattr("kanserve.network.evaluate._VALUES_AT_ONCE", 1)
+    assert evaluate(kan, x).tobytes() == together.tobytes()
+    assert jacobian(kan, x).tobytes() == slopes.tobytes()
