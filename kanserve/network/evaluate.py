@@ -136,7 +136,7 @@ def _designs(layer: Layer, v: Array, derivative: int = 0) -> Iterator[tuple[int,
         for start in range(0, len(group), at_once):
             own = group[start : start + at_once]
             flat = design(v[:, own].T.ravel(), layer.knots[own[0]], layer.order, layer.extrapolation, derivative)
-            yield from zip(own, flat.reshape(len(own), len(v), -1), strict=True)
+            yield from zip(own, flat.reshape(len(own), len(v), flat.shape[1]), strict=True)
 
 
 def edge(layer: Layer, j: int, i: int, u: Array) -> Array:

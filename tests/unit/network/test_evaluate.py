@@ -115,3 +115,4 @@ def test_inputs_that_are_computed_together_give_the_bits_of_each_alone(name, mon
     monkeypatch.setattr("kanserve.network.evaluate._VALUES_AT_ONCE", 1)
     assert evaluate(kan, x).tobytes() == together.tobytes()
     assert jacobian(kan, x).tobytes() == slopes.tobytes()
+    assert evaluate(kan, x[:0]).shape == (0, together.shape[1])
