@@ -89,7 +89,11 @@ def _fail(message: str) -> NoReturn:
 @app.callback(invoke_without_command=True)
 def kanserve(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
+        from kanserve.serve.transport.native_library import versions
+
         print(f"kanserve {__version__}")
+        if libraries := versions():
+            print(f"native transport: {libraries}")
         raise typer.Exit
 
 

@@ -144,6 +144,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 _HTTP_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "listen_http": (c_int, (c_void_p, c_int, POINTER(Path))),
     "respond": (None, (c_void_p, c_int, c_char_p, c_size_t, c_char_p, c_size_t)),
+    "http_versions": (c_char_p, ()),
 }
 
 # These never block, and take less time than releasing the GIL and taking it again.
@@ -165,9 +166,23 @@ def library() -> Any:
         return None
 
 
+def versions() -> str:
+    """The names and versions of the libraries that the transport is made of; empty where it was not built."""
+    if (loaded := library()) is None:
+        return ""
+    tls = _tls_library().kanserve_tls_version
+    tls.restype = c_char_p
+    known = [loaded.library_versions(), *([loaded.http_versions()] if loaded.serves_http else []), tls()]
+    return ", ".join(text.decode() for text in known)
+
+
+def _tls_library() -> ctypes.CDLL:
+    return ctypes.CDLL(str(native.FOLDER / "libkanserve-server-tls.so"))
+
+
 def tls_functions() -> int:
     """The address of what `use_tls` needs, in a library of its own: OpenSSL takes memory."""
-    function = ctypes.CDLL(str(native.FOLDER / "libkanserve-server-tls.so")).kanserve_tls
+    function = _tls_library().kanserve_tls
     function.restype = c_void_p
     found: int = function()
     return found

@@ -17,6 +17,7 @@ from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, probabilities
 from kanserve.network.kan import Kan, make_layer
 from kanserve.serve.server import start
+from kanserve.serve.transport import native_library
 from tests.support.kans import classifier, hostile_names, mixed, symbolic
 
 RNG = np.random.default_rng(0)
@@ -377,3 +378,13 @@ def test_help_teaches_each_command_with_an_example(kanserve):
 def test_the_module_runs_as_a_command():
     done = subprocess.run([sys.executable, "-m", "kanserve", "inspect", "none"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "kanserve: There is no file 'none'.\n")
+
+
+def test_the_version_names_the_libraries_that_the_native_transport_is_made_of(kanserve):
+    code, out, err = kanserve("--version")
+    first, *rest = out.splitlines()
+    assert (code, err) == (0, "") and re.fullmatch(r"kanserve \d+\.\d+\.\S+", first)
+    if (library := native_library.library()) is not None:
+        (text,) = rest
+        names = ["nghttp2", "zlib", *(["llhttp", "yyjson"] if library.serves_http else []), "OpenSSL"]
+        assert re.findall(r"(\w+) \d+\.\d+\.\d+", text) == names

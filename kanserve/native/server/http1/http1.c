@@ -3,6 +3,7 @@
 #include "http1.h"
 
 #include <stdio.h>
+#include <yyjson.h>
 
 #include "http1_api.h"
 
@@ -331,4 +332,13 @@ int kanserve_listen_http(kanserve_server *server, int fd, const kanserve_path *o
     server->http1 = all;
     server->free_http1 = free_all;
     return listen_for(server, fd, &HTTP1);
+}
+
+#define TEXT_OF(number) TEXT(number)
+#define TEXT(number) #number
+
+const char *kanserve_http_versions(void)
+{
+    return "llhttp " TEXT_OF(LLHTTP_VERSION_MAJOR) "." TEXT_OF(LLHTTP_VERSION_MINOR) "." TEXT_OF(LLHTTP_VERSION_PATCH)
+           ", yyjson " YYJSON_VERSION_STRING;
 }

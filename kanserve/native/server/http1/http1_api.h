@@ -14,4 +14,7 @@ int kanserve_listen_http(kanserve_server *server, int fd, const kanserve_path *o
 void kanserve_respond(kanserve_call *call, int status, const void *headers, size_t headers_length, const void *body,
                       size_t length);
 
+/* Of llhttp and yyjson. */
+const char *kanserve_http_versions(void);
+
 #endif
