@@ -265,6 +265,21 @@ void signal_loop(kanserve_server *server)
     (void)ignored;
 }
 
+/* The first call of a queue; of the main one, counted as delivering first, so that it is always counted. */
+static kanserve_call *take_first(kanserve_server *server, call_queue *queue)
+{
+    kanserve_call *call = queue->first;
+    queue->first = call->next;
+    if (!queue->first) queue->end = &queue->first;
+    if (queue == &server->queues[QUEUE_MAIN]) {
+        atomic_fetch_add(&server->delivering, 1);
+        atomic_fetch_sub(&server->queued, 1);
+        call->taken = now_ns();
+        atomic_store_explicit(&server->taken, call->taken, memory_order_relaxed);
+    }
+    return call;
+}
+
 int kanserve_next(kanserve_server *server, int which, kanserve_event *event)
 {
     call_queue *queue = &server->queues[which];
@@ -283,20 +298,14 @@ int kanserve_next(kanserve_server *server, int which, kanserve_event *event)
             event->kind = EVENT_POSTED;
             break;
         }
-        kanserve_call *call = queue->first;
-        if (call) {
-            queue->first = call->next;
-            if (!queue->first) queue->end = &queue->first;
+        if (queue->first) {
+            kanserve_call *call = take_first(server, queue);
             if (which == QUEUE_MAIN) {
-                atomic_fetch_add(&server->delivering, 1); /* first, so that it is always counted */
-                atomic_fetch_sub(&server->queued, 1);
                 if (call->event.kind == EVENT_ROWS && atomic_load(&call->gone)) { /* nobody waits for them */
                     atomic_fetch_sub(&server->delivering, 1);
                     call_release(call);
                     continue;
                 }
-                call->taken = now_ns();
-                atomic_store_explicit(&server->taken, call->taken, memory_order_relaxed);
                 if (call->event.cheap && !me.ready) server->cheap_workers++;
             }
             if (call->event.kind == EVENT_ROWS) atomic_fetch_add((_Atomic int64_t *)call->request.model->computing, 1);
@@ -312,6 +321,23 @@ int kanserve_next(kanserve_server *server, int which, kanserve_event *event)
     pthread_mutex_unlock(&server->lock);
     pthread_cond_destroy(&me.woken);
     return event->kind;
+}
+
+int kanserve_more_rows(kanserve_server *server, const kanserve_event *first, kanserve_event *more, int most)
+{
+    call_queue *queue = &server->queues[QUEUE_MAIN];
+    int count = 0;
+    pthread_mutex_lock(&server->lock);
+    for (; count < most && queue->first; count++) {
+        const kanserve_event *event = &queue->first->event;
+        if (event->kind != EVENT_ROWS || event->model != first->model || event->single != first->single) break;
+        if (!event->cheap || event->late || atomic_load(&queue->first->gone)) break;
+        kanserve_call *call = take_first(server, queue);
+        atomic_fetch_add((_Atomic int64_t *)call->request.model->computing, 1);
+        more[count] = call->event;
+    }
+    pthread_mutex_unlock(&server->lock);
+    return count;
 }
 
 /* Wake a thread for the cheap rows that came since the last time, unless one is at work on such. */
@@ -358,26 +384,6 @@ void kanserve_taken(kanserve_server *server)
 int kanserve_queued(kanserve_server *server)
 {
     return atomic_load(&server->queued) + atomic_load(&server->delivering);
-}
-
-int64_t kanserve_refused(kanserve_server *server, int why)
-{
-    return atomic_load(&server->refused[why]);
-}
-
-int64_t kanserve_held(kanserve_server *server)
-{
-    return (int64_t)atomic_load(&server->held);
-}
-
-int64_t kanserve_connections(kanserve_server *server)
-{
-    return (int64_t)atomic_load(&server->connection_count);
-}
-
-int64_t kanserve_computed(kanserve_server *server)
-{
-    return atomic_load(&server->computed);
 }
 
 /* Give back the calls that no thread took. */

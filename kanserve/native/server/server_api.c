@@ -174,3 +174,23 @@ void kanserve_free(kanserve_server *server)
     pthread_cond_destroy(&server->published);
     free(server);
 }
+
+int64_t kanserve_refused(kanserve_server *server, int why)
+{
+    return atomic_load(&server->refused[why]);
+}
+
+int64_t kanserve_held(kanserve_server *server)
+{
+    return (int64_t)atomic_load(&server->held);
+}
+
+int64_t kanserve_connections(kanserve_server *server)
+{
+    return (int64_t)atomic_load(&server->connection_count);
+}
+
+int64_t kanserve_computed(kanserve_server *server)
+{
+    return atomic_load(&server->computed);
+}

@@ -106,6 +106,9 @@ void kanserve_post(kanserve_server *server);
 void kanserve_end_threads(kanserve_server *server);
 /* The call of the main queue that `kanserve_next` gave is counted elsewhere from now on. */
 void kanserve_taken(kanserve_server *server);
+/* Further calls at the head of the main queue that have cheap rows of the same model and type: how many. It waits for
+ * none. Each counts as queued until `kanserve_taken`. */
+int kanserve_more_rows(kanserve_server *server, const kanserve_event *first, kanserve_event *more, int most);
 /* The calls in the main queue or just taken from it. */
 int kanserve_queued(kanserve_server *server);
 int64_t kanserve_refused(kanserve_server *server, int why);

@@ -133,8 +133,10 @@ class Pipeline:
         """The `Work` of ModelInfer."""
         return inference_service.infer(self._state, data, call, allowed)
 
-    def predict(self, model: Model | None, data: Any, dtype: np.dtype[Any], event: Any) -> tuple[NDArray[Any], int]:
-        """The predictions of rows that the native transport has decoded (`data`, its `event`), of the model's type, and
+    def predict(
+        self, model: Model | None, data: Any, dtype: np.dtype[Any], rows: int, requests: int = 1
+    ) -> tuple[NDArray[Any], int]:
+        """The predictions of rows that the native transport has decoded, of so many requests, of the model's type, and
         how many nanoseconds they took."""
         arrival, threads, settings = self._state.threads.arrival, self._state.threads, self._state.settings
         if arrival.late:
@@ -142,8 +144,8 @@ class Pipeline:
         if model is None:
             raise NotFoundError("The model was unloaded.")
         most = inference_service.at_once(settings, model.name)
-        x = np.ndarray((event.rows, len(model.kan.inputs)), dtype, data)
-        with threads.computing(model.name, most, rows=event.rows) as aside:
+        x = np.ndarray((rows, len(model.kan.inputs)), dtype, data)
+        with threads.computing(model.name, most, rows=rows, requests=requests) as aside:
             begun = perf_counter_ns()
             y = model.backend.predict(x) if aside is None else aside(model.backend.predict, x)
             computed = perf_counter_ns() - begun

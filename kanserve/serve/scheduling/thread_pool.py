@@ -122,13 +122,13 @@ class ThreadPool(Executor):
             with self._lock:
                 self._left(arrival)
 
-    def computing(self, model: str, most: int, kind: str = "", rows: int = 1) -> "_Computing":
-        """A context in which a model computes; BusyError at its concurrency limit `most`, for this kind of call.
+    def computing(self, model: str, most: int, kind: str = "", rows: int = 1, requests: int = 1) -> "_Computing":
+        """A context in which a model computes; BusyError above its concurrency limit `most`, for this kind of call.
 
         It yields None, or a function that runs the work on the low-priority pool. Only for names of existing models,
         since each name is remembered.
         """
-        return _Computing(self, self._models[model, kind], most, rows)
+        return _Computing(self, self._models[model, kind], most, rows, requests)
 
     def refuse(self, models: Iterable[str]) -> bool:
         """Whether an inference of any of these models would be refused once it had a thread: all are at their limits,
@@ -346,10 +346,10 @@ class _Models(dict[tuple[str, str], _Model]):
 class _Computing:
     """The context of `ThreadPool.computing`: a class, because a generator would cost more than a small model."""
 
-    __slots__ = ("_begun", "_cost", "_model", "_most", "_processor", "_queued", "_threads", "_worker")
+    __slots__ = ("_begun", "_cost", "_model", "_most", "_processor", "_queued", "_requests", "_threads", "_worker")
 
-    def __init__(self, threads: ThreadPool, model: _Model, most: int, rows: int) -> None:
-        self._threads, self._model, self._most = threads, model, most
+    def __init__(self, threads: ThreadPool, model: _Model, most: int, rows: int, requests: int) -> None:
+        self._threads, self._model, self._most, self._requests = threads, model, most, requests
         self._worker: _Worker | None = getattr(threads._here, "worker", None)  # None: a stream, on its own thread
         self._cost = model.costs[rows.bit_length()]
         self._begun = self._processor = self._queued = 0
@@ -361,10 +361,10 @@ class _Computing:
             if threads._latest is not model:
                 threads._latest, threads._changed = model, now
             left = threads._spare - threads._displaced
-            if model.running >= self._most or model.displaced > max(left, 0):
+            if model.running + self._requests > self._most or model.displaced > max(left, 0):
                 name, running = model.key[0], model.running
                 raise BusyError(f"{name!r} is at its concurrency limit: {running} requests. Try again later.")
-            model.running += 1
+            model.running += self._requests
             if model.running >= self._most:
                 threads._full.add(model)
             if worker is not None:
@@ -391,7 +391,7 @@ class _Computing:
                 cost.note(took - queued, processor, min(1.0, threads._heavy.cores / model.running))
             elif self._begun:
                 cost.wall += _WEIGHT * (took - cost.wall)
-            model.running -= 1
+            model.running -= self._requests
             threads._full.discard(model)
             if worker is not None:
                 worker.model = None

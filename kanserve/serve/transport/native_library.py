@@ -116,6 +116,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "start": (c_int, (c_void_p,)),
     "publish": (c_int, (c_void_p, POINTER(ServedModel), c_size_t)),
     "next": (c_int, (c_void_p, c_int, POINTER(Event))),
+    "more_rows": (c_int, (c_void_p, c_void_p, c_void_p, c_int)),
     "taken": (None, (c_void_p,)),
     "post": (None, (c_void_p,)),
     "end_threads": (None, (c_void_p,)),
@@ -148,7 +149,10 @@ _HTTP_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 # These never block, and take less time than releasing the GIL and taking it again.
-_KEEP_GIL = ("taken", "post", "queued", "refused", "held", "connections", "computed", "gone", "notify", "retain")
+_KEEP_GIL = (
+    *("taken", "more_rows", "post", "queued", "refused", "held", "connections"),
+    *("computed", "gone", "notify", "retain"),
+)
 
 _logger = logging.getLogger(__name__)
 
