@@ -36,9 +36,12 @@ if TYPE_CHECKING:
     from kanserve.importers import from_checkpoint as from_checkpoint
     from kanserve.importers import from_efficient_kan as from_efficient_kan
     from kanserve.importers import from_fast_kan as from_fast_kan
+    from kanserve.importers import from_fourier_kan as from_fourier_kan
     from kanserve.importers import from_inkan as from_inkan
     from kanserve.importers import from_jaxkan as from_jaxkan
+    from kanserve.importers import from_polynomial_kan as from_polynomial_kan
     from kanserve.importers import from_pykan as from_pykan
+    from kanserve.importers import from_rational_kan as from_rational_kan
     from kanserve.network.derivatives import derivatives as derivatives
     from kanserve.network.evaluate import evaluate as evaluate
     from kanserve.network.evaluate import jacobian as jacobian
@@ -79,9 +82,12 @@ _HOMES = {
         "from_checkpoint",
         "from_efficient_kan",
         "from_fast_kan",
+        "from_fourier_kan",
         "from_inkan",
         "from_jaxkan",
+        "from_polynomial_kan",
         "from_pykan",
+        "from_rational_kan",
     ),
     "network.kan": ("Kan", "Layer", "Variable", "equal", "make_layer"),
     "network.derivatives": ("derivatives",),

@@ -7,34 +7,21 @@
 What kanserve cannot represent raises CheckpointError with the place and the reason; nothing is approximated silently.
 """
 
-import math
-import os
-from collections.abc import Mapping, Sequence
-from importlib import import_module
-from types import ModuleType
-from typing import Any, Literal, TypedDict, Unpack, get_args
+from typing import Unpack
 
-from kanserve.errors import CheckpointError, InputError, NetworkError
-from kanserve.importers.arrays import arrays_of, shown
-from kanserve.importers.checkpoint_files import read
-from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.network.kan import Base, Kan
-
-Library = Literal["pykan", "efficient-kan", "fast-kan", "inkan", "jaxkan"]
-LIBRARIES: tuple[Library, ...] = get_args(Library)
-BASES: tuple[str, ...] = get_args(Base)
-Source = str | os.PathLike[str] | Mapping[str, Any] | object
-"""A path, arrays by name (a state_dict), or the live model."""
-
-
-class Choices(TypedDict, total=False):
-    """Options for what a checkpoint does not store; see `conversion.Options`."""
-
-    inputs: Sequence[str]
-    outputs: Sequence[str]
-    base: Base | None
-    denominator: float | None
-    tolerance: float
+from kanserve.errors import InputError
+from kanserve.importers.conversion import Conversion
+from kanserve.importers.detection import LIBRARIES as LIBRARIES
+from kanserve.importers.detection import Library as Library
+from kanserve.importers.detection import Source, checkpoint_of
+from kanserve.importers.detection import convert as convert
+from kanserve.importers.detection import importer as importer
+from kanserve.importers.import_options import BASES as BASES
+from kanserve.importers.import_options import POLYNOMIALS as POLYNOMIALS
+from kanserve.importers.import_options import SQUASHES as SQUASHES
+from kanserve.importers.import_options import Choices
+from kanserve.importers.import_options import checked as checked
+from kanserve.network.kan import Kan
 
 
 def from_checkpoint(source: Source, library: str = "", **options: Unpack[Choices]) -> Conversion:
@@ -47,8 +34,9 @@ def from_checkpoint(source: Source, library: str = "", **options: Unpack[Choices
     source : path, mapping of str to array or tensor, or model
         A file (of torch, .safetensors, .npz, or pykan's checkpoint), arrays or tensors by name (a state_dict), or the
         live model, which knows what its file lacks.
-    library : {"pykan", "efficient-kan", "fast-kan", "inkan", "jaxkan"}, optional
-        By default it is recognised by the names and shapes of the arrays.
+    library : optional
+        "pykan", "efficient-kan", "fast-kan", "inkan", "jaxkan", "polynomial-kan", "fourier-kan" or "rational-kan". By
+        default it is recognised by the names and shapes of the arrays.
     inputs, outputs : sequence of str, optional
         Names of the inputs and outputs.
     base : {"silu", "identity", "zero"}, optional
@@ -58,6 +46,12 @@ def from_checkpoint(source: Source, library: str = "", **options: Unpack[Choices
     tolerance : float, default=1e-6
         Where edges are refitted, the largest error of the outputs relative to the largest output, and of each edge
         relative to its largest value; above 0 and below 1.
+    basis : str, optional
+        The polynomials of a polynomial KAN, where the names of its arrays do not say: as in `from_polynomial_kan`.
+    parameters : sequence of float, optional
+        The constants of these polynomials: [a, b] of Jacobi's, [alpha] of Gegenbauer's and Laguerre's.
+    squash : {"tanh", "clamp"}, optional
+        How a polynomial KAN brings its inputs into [-1, 1]; tanh by default.
 
     Returns
     -------
@@ -104,7 +98,7 @@ def from_pykan(source: Source, **options: Unpack[Choices]) -> Kan:
     source : path, mapping of str to array or tensor, or model
         The checkpoint's name, such as "model/0.1", the arrays of a state_dict, or the live model.
     **options
-        `inputs`, `outputs`, `base`, `denominator` and `tolerance`, as in `from_checkpoint`.
+        Those of `from_checkpoint`.
 
     Returns
     -------
@@ -140,7 +134,7 @@ def from_efficient_kan(source: Source, **options: Unpack[Choices]) -> Kan:
     source : path, mapping of str to array or tensor, or model
         The file, the arrays of the state_dict, or the live model.
     **options
-        `inputs`, `outputs`, `base`, `denominator` and `tolerance`, as in `from_checkpoint`.
+        Those of `from_checkpoint`.
 
     Returns
     -------
@@ -174,7 +168,7 @@ def from_fast_kan(source: Source, **options: Unpack[Choices]) -> Kan:
     source : path, mapping of str to array or tensor, or model
         The file, the arrays of the state_dict, or the live model.
     **options
-        `inputs`, `outputs`, `base`, `denominator` and `tolerance`, as in `from_checkpoint`.
+        Those of `from_checkpoint`.
 
     Returns
     -------
@@ -207,7 +201,7 @@ def from_inkan(source: Source, **options: Unpack[Choices]) -> Kan:
     source : path, mapping of str to array or tensor, or model
         The file, the arrays of the state_dict, or the live model.
     **options
-        `inputs`, `outputs`, `base`, `denominator` and `tolerance`, as in `from_checkpoint`.
+        Those of `from_checkpoint`.
 
     Returns
     -------
@@ -241,7 +235,7 @@ def from_jaxkan(source: Source, **options: Unpack[Choices]) -> Kan:
     source : path, mapping of str to array or tensor, or model
         The .npz file that these lines write, its arrays, or the live model.
     **options
-        `inputs`, `outputs`, `base`, `denominator` and `tolerance`, as in `from_checkpoint`.
+        Those of `from_checkpoint`.
 
     Returns
     -------
@@ -264,108 +258,102 @@ def from_jaxkan(source: Source, **options: Unpack[Choices]) -> Kan:
     return from_checkpoint(source, "jaxkan", **options).kan
 
 
-def checkpoint_of(source: Source) -> Checkpoint:
-    """What a path, a mapping or a live model holds."""
-    match source:
-        case Checkpoint():
-            return source
-        case str() | os.PathLike():
-            return read(source)
-        case Mapping():
-            return Checkpoint(arrays_of(source, "the state_dict"), name="the state_dict")
-        case _:
-            return _live(source)
+def from_polynomial_kan(source: Source, **options: Unpack[Choices]) -> Kan:
+    """The network of a KAN of polynomials of tanh(x), as ChebyKAN: from its state_dict, its file, or a live model.
+
+    The arrays are called by the polynomials: cheby_coeffs, cheby2_coeffs, legendre_coeffs, hermite_coeffs,
+    gegenbauer_coeffs, laguerre_coeffs and bessel_coeffs, each (inputs, nodes, degree + 1). An array of another name,
+    such as jacobi_coeffs, needs `basis`. Each layer becomes two: tanh, then splines, exactly. Degrees go up to 12.
+
+    Parameters
+    ----------
+    source : path, mapping of str to array or tensor, or model
+        The file, the arrays of the state_dict, or the live model.
+    **options
+        Those of `from_checkpoint`. `basis` is "chebyshev", "chebyshev2", "legendre", "hermite", "jacobi",
+        "gegenbauer", "laguerre", "bessel", "fibonacci" or "lucas".
+
+    Returns
+    -------
+    Kan
+        The same network, up to rounding.
+
+    Raises
+    ------
+    CheckpointError, InputError, MissingDependencyError, OSError
+        As in `from_checkpoint`.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> state = {"cheby_coeffs": np.array([[[0.0, 0.0, 1.0]]])}  # 2·tanh(x)² - 1
+    >>> kanserve.from_polynomial_kan(state)([[0.0], [20.0]]).round(9).tolist()
+    [[-1.0], [1.0]]
+    """
+    return from_checkpoint(source, "polynomial-kan", **options).kan
 
 
-def convert(checkpoint: Checkpoint, library: str, options: Options) -> Conversion:
-    """The network of a checkpoint of the named library, or of the library whose arrays it has."""
-    found = _matching(checkpoint)
-    if not found and {"layers.0.coefficients", "input_shift"} <= set(checkpoint.arrays):
-        how = "kanserve.from_torch reads it" if "structure" in checkpoint.arrays else "use it as it is"
-        raise CheckpointError(f"{checkpoint.name} is a network of kanserve's own already: {how}.")
-    if not found or (library and library not in found):
-        wanted = library or f"any of {', '.join(LIBRARIES)}"
-        like = f"; it looks like one of {found[0]}" if found else f": its arrays are {_first(checkpoint)}"
-        raise CheckpointError(f"{checkpoint.name} is no checkpoint of {wanted}{like}.")
-    if not library and len(found) > 1:
-        raise CheckpointError(f"{checkpoint.name} may be of {' or '.join(found)}; say which library it is of.")
-    try:
-        return importer(library or found[0]).convert(checkpoint, options)  # type: ignore[no-any-return] # by its name
-    except NetworkError as error:
-        raise CheckpointError(f"{checkpoint.name}: {error}") from None
+def from_fourier_kan(source: Source, **options: Unpack[Choices]) -> Kan:
+    """The network of FourierKAN's state_dict, its file, or a live model.
+
+    Each layer becomes two: a node for each cos(k·x) and sin(k·x), then their sums, exactly.
+
+    Parameters
+    ----------
+    source : path, mapping of str to array or tensor, or model
+        The file, the arrays of the state_dict, or the live model.
+    **options
+        Those of `from_checkpoint`.
+
+    Returns
+    -------
+    Kan
+        The same network, all of named functions.
+
+    Raises
+    ------
+    CheckpointError, InputError, MissingDependencyError, OSError
+        As in `from_checkpoint`.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> state = {"fouriercoeffs": np.array([[[[0.0]]], [[[2.0]]]])}  # 2·sin(x)
+    >>> kanserve.from_fourier_kan(state)([[0.0], [np.pi / 2]]).tolist()
+    [[0.0], [2.0]]
+    """
+    return from_checkpoint(source, "fourier-kan", **options).kan
 
 
-def importer(library: str) -> ModuleType:
-    """The importer module of a library: `matches`, `convert` and perhaps `live`."""
-    return import_module(f"kanserve.importers.{library.replace('-', '_')}")
+def from_rational_kan(source: Source, **options: Unpack[Choices]) -> Kan:
+    """The network of a group-rational KAN, as in KAT: from its state_dict, its file, or a live model.
 
+    Each layer is P(x)/Q(x) of every input, then a linear layer: act1.weight_numerator, act1.weight_denominator,
+    fc1.weight, fc1.bias, act2 and so on; Q is that of KAT's GPU kernels, 1 + Σ|b_k|·|x|^k. It becomes five here,
+    exactly: powers, sums, quotients and sums.
 
-def checked(options: Choices) -> Options:
-    """The choices as options; InputError for a wrong type or range."""
-    known = Choices.__optional_keys__
-    if unknown := sorted(set(options) - known):
-        raise InputError(f"The options of an import are {', '.join(sorted(known))}; got {', '.join(unknown)}.")
-    base, denominator = options.get("base"), options.get("denominator")
-    tolerance = options.get("tolerance", Options.tolerance)
-    if base is not None and base not in BASES:
-        raise InputError(f"base is one of {', '.join(BASES)}; got {base!r}.")
-    if denominator is not None and not _positive(denominator):
-        raise InputError(f"denominator is a number above 0; got {denominator!r}.")
-    if not _positive(tolerance) or float(tolerance) >= 1:
-        raise InputError(f"tolerance is a number above 0 and below 1; got {tolerance!r}.")
-    names: dict[str, tuple[str, ...]] = {}
-    for kind, given in (("inputs", options.get("inputs", ())), ("outputs", options.get("outputs", ()))):
-        if isinstance(given, str) or not all(isinstance(name, str) for name in given):
-            raise InputError(f"{kind} are names, as in ['mass', 'speed']; got {given!r}.")
-        names[kind] = tuple(given)
-        if len(set(names[kind])) < len(names[kind]) or not all(names[kind]):
-            raise InputError(f"The names of the {kind} must differ and not be empty; got {list(given)}.")
-    return Options(
-        names["inputs"],
-        names["outputs"],
-        base,
-        None if denominator is None else float(denominator),
-        float(tolerance),
-    )
+    Parameters
+    ----------
+    source : path, mapping of str to array or tensor, or model
+        The file, the arrays of the state_dict, or the live model.
+    **options
+        Those of `from_checkpoint`.
 
+    Returns
+    -------
+    Kan
+        The same network, all of named functions and products.
 
-def _positive(value: Any) -> bool:
-    try:
-        return math.isfinite(float(value)) and float(value) > 0
-    except (TypeError, ValueError, OverflowError):
-        return False
+    Raises
+    ------
+    CheckpointError, InputError, MissingDependencyError, OSError
+        As in `from_checkpoint`.
 
-
-def _live(model: Any) -> Checkpoint:
-    for wrapper in ("module", "_orig_mod"):  # DataParallel and torch.compile wrap the module
-        if type(model).__module__.startswith("torch."):
-            model = getattr(model, wrapper, model)
-    if any(parent.__module__.partition(".")[0] == "jaxkan" for parent in type(model).__mro__):
-        return _asked("jaxkan", model)
-    # Recognised by attributes, not by package: people keep copies of these libraries.
-    if hasattr(model, "act_fun") and hasattr(model, "symbolic_fun"):
-        return _asked("pykan", model)
-    state = getattr(model, "state_dict", None)
-    if not callable(state) or isinstance(model, type):
-        raise InputError(
-            f"A network comes from a path, from arrays by name or from a live model; got {type(model).__name__}."
-        )
-    name = f"the {type(model).__name__}"
-    checkpoint = Checkpoint(arrays_of(state(), name), name=name)
-    found = _matching(checkpoint)
-    return _asked(found[0], model) if found and hasattr(importer(found[0]), "live") else checkpoint
-
-
-def _asked(library: str, model: Any) -> Checkpoint:
-    """The checkpoint of a live model, which knows more than its arrays."""
-    found: Checkpoint = importer(library).live(model)
-    return found
-
-
-def _matching(checkpoint: Checkpoint) -> list[str]:
-    return [name for name in LIBRARIES if importer(name).matches(checkpoint)]
-
-
-def _first(checkpoint: Checkpoint) -> str:
-    names = list(checkpoint.arrays)
-    return ", ".join(map(shown, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> state = {"act1.weight_numerator": [[0, 1]], "act1.weight_denominator": [[1]], "fc1.weight": [[2]]}
+    >>> kanserve.from_rational_kan({name: np.array(values, float) for name, values in state.items()})([[3.0]]).tolist()
+    [[1.5]]
+    """
+    return from_checkpoint(source, "rational-kan", **options).kan

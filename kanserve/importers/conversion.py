@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,20 @@ from numpy.typing import NDArray
 from kanserve.network.kan import Base, Kan
 
 TOLERANCE = 1e-6
+
+Basis = Literal[
+    "chebyshev",
+    "chebyshev2",
+    "legendre",
+    "hermite",
+    "jacobi",
+    "gegenbauer",
+    "laguerre",
+    "bessel",
+    "fibonacci",
+    "lucas",
+]
+Squash = Literal["tanh", "clamp"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +46,8 @@ class Options:
 
     `base`: the activation beside the splines. `denominator`: of radial functions, if not the default. `tolerance`:
     where edges are refitted, the largest error of the outputs relative to the largest output, and of each edge
-    relative to its largest value.
+    relative to its largest value. `basis`, `parameters` and `squash`: the polynomials of a polynomial KAN, their
+    constants, and how inputs are brought into [-1, 1].
     """
 
     inputs: tuple[str, ...] = ()
@@ -40,6 +55,9 @@ class Options:
     base: Base | None = None
     denominator: float | None = None
     tolerance: float = TOLERANCE
+    basis: Basis | None = None
+    parameters: tuple[float, ...] = ()
+    squash: Squash | None = None
 
 
 @dataclass(frozen=True, eq=False)

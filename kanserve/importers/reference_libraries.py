@@ -53,7 +53,12 @@ def runner(checkpoint: Checkpoint, conversion: Conversion, options: Options) -> 
 
 def imported(library: str) -> Any:
     """The library's package; MissingDependencyError where it, or what it needs, is not installed, and InputError where
-    it is on no index."""
+    it is on no index, or there is none."""
+    if library not in _PACKAGES:
+        raise InputError(
+            f"{library} is a kind of layer, of no package: there is nothing to verify with. Compare the network with"
+            " your model's outputs, as in kanserve.from_checkpoint(path).kan(rows)."
+        )
     package, distribution = _PACKAGES[library]
     try:
         return import_module(package)

@@ -172,18 +172,24 @@ def live_parts(model: Any, names: tuple[str, ...], library: str) -> tuple[dict[s
     found = {prefix for prefix, _ in state.values() if prefix is not None}
     for name, module in model.named_modules():
         inside = any(f"{name}.".startswith(prefix) for prefix in found)
-        kind = type(module).__name__
-        if not inside and next(module.children(), None) is None and not kind.startswith(_WITHOUT_EFFECT):
-            raise CheckpointError(
-                f"The model has a module {name!r} of type {kind} beside its layers, which has no equal here. Import "
-                "the layers alone, if they do without it."
-            )
+        if not inside:
+            check_idle(name, module)
     order = _numbered(list(found)) or _ordered(list(found), library)
     arrays = {}
     for key, (prefix, tensor) in state.items():
         own = key if prefix is None else f"layers.{order.index(prefix)}.{key[len(prefix) :]}"
         arrays[own] = _numbers(tensor)
     return arrays, [model.get_submodule(prefix.rstrip(".")) for prefix in order]
+
+
+def check_idle(name: str, module: Any) -> None:
+    """CheckpointError for a module beside the layers of a model, unless it holds others or has no effect."""
+    kind = type(module).__name__
+    if next(module.children(), None) is None and not kind.startswith(_WITHOUT_EFFECT):
+        raise CheckpointError(
+            f"The model has a module {name!r} of type {kind} beside its layers, which has no equal here. Import "
+            "the layers alone, if they do without it."
+        )
 
 
 def _numbered(prefixes: list[str]) -> list[str]:

@@ -79,6 +79,9 @@ REQUIRED = {
     "fast-kan": ("layers.0.rbf.grid", "layers.0.spline_linear.weight", "layers.0.base_linear.bias"),
     "inkan": ("layers.0.weight", "layers.0.grid_starts"),
     "jaxkan": ("layers.0.c_basis", "layers.0.grid"),
+    "polynomial-kan": ("layers.0.cheby_coeffs",),
+    "fourier-kan": ("layers.0.fouriercoeffs",),
+    "rational-kan": ("act1.weight_numerator", "act1.weight_denominator", "fc1.weight"),
 }
 
 

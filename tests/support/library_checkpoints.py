@@ -123,12 +123,37 @@ def jaxkan() -> Arrays:
     return {name: array.astype(np.float32) for name, array in one.items()}
 
 
+def polynomial_kan() -> Arrays:
+    rng = np.random.default_rng(5)
+    return {"layers.0.cheby_coeffs": rng.normal(0, 1, (2, 1, 5)).astype(np.float32)}
+
+
+def fourier_kan() -> Arrays:
+    rng = np.random.default_rng(6)
+    one = {"layers.0.fouriercoeffs": rng.normal(0, 1, (2, 1, 2, 3)), "layers.0.bias": rng.normal(0, 1, (1, 1))}
+    return {name: array.astype(np.float32) for name, array in one.items()}
+
+
+def rational_kan() -> Arrays:
+    rng = np.random.default_rng(7)
+    one = {
+        "act1.weight_numerator": rng.normal(0, 1, (1, 6)),
+        "act1.weight_denominator": rng.normal(0, 1, (2, 4)),
+        "fc1.weight": rng.normal(0, 1, (1, 2)),
+        "fc1.bias": rng.normal(0, 1, 1),
+    }
+    return {name: array.astype(np.float32) for name, array in one.items()}
+
+
 ARRAYS: Mapping[str, Callable[..., Arrays]] = {
     "pykan": lambda: {**pykan(splines=True), "symbolic_fun.0.mask": np.zeros((1, 2), np.float32)},
     "efficient-kan": efficient_kan,
     "fast-kan": fast_kan,
     "inkan": inkan,
     "jaxkan": jaxkan,
+    "polynomial-kan": polynomial_kan,
+    "fourier-kan": fourier_kan,
+    "rational-kan": rational_kan,
 }
 
 

@@ -9,7 +9,7 @@ from kanserve import importers
 from kanserve.cli.commands.flag_types import Force, Json, Quiet
 from kanserve.cli.terminal import free, show, warn, write_whole
 from kanserve.importers.checkpoint_files import CACHE, SETTINGS, STATE, pykan_prefix, read
-from kanserve.importers.conversion import TOLERANCE, Checkpoint
+from kanserve.importers.conversion import TOLERANCE, Basis, Checkpoint, Squash
 from kanserve.network.kan import Base
 
 
@@ -35,6 +35,16 @@ def import_network(
     tolerance: Annotated[
         float, typer.Option(help="The allowed error of outputs with refitted edges, relative to the largest output.")
     ] = TOLERANCE,
+    basis: Annotated[
+        Basis | None, typer.Option(help="The polynomials of a polynomial KAN, if its arrays are not called by them.")
+    ] = None,
+    parameters: Annotated[
+        list[float] | None,
+        typer.Option("--parameter", help="A constant of these polynomials, as Jacobi's a and b; repeat for all."),
+    ] = None,
+    squash: Annotated[
+        Squash | None, typer.Option(help="How a polynomial KAN brings its inputs into [-1, 1]; default: tanh.")
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Also run the other library, and refuse if the outputs differ.")
     ] = False,
@@ -42,7 +52,8 @@ def import_network(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Convert a network that pykan, efficient-kan, fast-kan, inkan or jaxkan has trained.
+    """Convert a network that another library has trained: pykan, efficient-kan, fast-kan, inkan, jaxkan, or layers of
+    polynomials (ChebyKAN), Fourier series (FourierKAN) or quotients (KAT).
 
     It computes the same as before; anything without an equivalent here is refused, with its place and the reason. The
     other library is only needed for --verify.
@@ -59,6 +70,9 @@ def import_network(
             "base": base,
             "denominator": denominator,
             "tolerance": tolerance,
+            "basis": basis,
+            "parameters": parameters or (),
+            "squash": squash,
         }
     )
     checkpoint: Checkpoint = read(path)

@@ -6,7 +6,7 @@ import pytest
 
 import kanserve_exporters
 from kanserve.formula.from_network.sources import ALL_LANGUAGES
-from kanserve.importers import BASES, LIBRARIES
+from kanserve.importers import BASES, LIBRARIES, POLYNOMIALS, SQUASHES
 from kanserve.options import CForm, OnnxForm, Precision
 
 CHOICES: dict[str, list[tuple[str, ...]]] = {
@@ -15,7 +15,7 @@ CHOICES: dict[str, list[tuple[str, ...]]] = {
     "publish": [get_args(Precision)],
     "export": [get_args(Precision), get_args(CForm), get_args(OnnxForm), tuple(sorted(ALL_LANGUAGES))],
     "formula": [("text", "latex", "python", "c", "json")],
-    "import": [LIBRARIES, BASES],
+    "import": [LIBRARIES, BASES, POLYNOMIALS, SQUASHES],
 }
 
 

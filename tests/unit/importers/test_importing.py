@@ -153,7 +153,7 @@ def test_a_network_of_kanserve_s_own_is_sent_on(tmp_path):
         ({"inputs": ["a", "a"]}, "must differ"),
         ({"outputs": [1]}, "outputs are names"),
         ({"inputs": ["a"]}, "2 inputs need as many names, got 1"),
-        ({"grid": 3}, "The options of an import are base, denominator, inputs, outputs, tolerance; got grid"),
+        ({"grid": 3}, "outputs, parameters, squash, tolerance; got grid"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, said):
@@ -295,6 +295,23 @@ def test_verifying_runs_pykan_itself(tmp_path, command):
         "model_config.yml",
         "model_state",
     ]
+
+
+def test_the_command_takes_the_basis_of_polynomials_and_its_constants(tmp_path, command):
+    arrays = {"0.coeffs": np.random.default_rng(0).normal(0, 1, (2, 1, 4))}
+    np.savez(tmp_path / "a.npz", **arrays)
+    options = ["--basis", "jacobi", "--parameter", "0.5", "--parameter", "-0.25", "--squash", "clamp"]
+    code, out, err = command("import", "a.npz", *options, "--json")
+    assert code == 0 and json.loads(out)["library"] == "polynomial-kan" and json.loads(out)["notes"] == [], err
+    wanted = kanserve.from_polynomial_kan(arrays, basis="jacobi", parameters=[0.5, -0.25], squash="clamp")
+    assert equal(serialization.load(tmp_path / "kan.safetensors"), wanted)
+
+
+@pytest.mark.parametrize("library", ["polynomial-kan", "fourier-kan", "rational-kan"])
+def test_a_kind_of_layer_has_no_library_to_verify_with(library, tmp_path, command):
+    np.savez(tmp_path / "a.npz", **library_checkpoints.ARRAYS[library]())
+    code, _, err = command("import", "a.npz", "--verify")
+    assert code == 2 and f"{library} is a kind of layer, of no package" in err
 
 
 def test_a_pole_at_which_rounding_decides_is_no_disagreement(tmp_path, command):
