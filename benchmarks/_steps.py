@@ -23,6 +23,7 @@ NETS = {
     "784-64-10": ([784, 64, 10], 5),
     "4-10-10-1 G50": ([4, 10, 10, 1], 50),
 }
+ORDER = 3  # of the splines
 RATE = 1e-3
 STEPS = 5  # steps whose memory is measured, after a warm-up step
 
@@ -51,12 +52,9 @@ class Task:
 
 
 def kanserve(task: Task) -> Step:
-    import torch
+    from kanserve.nn import KAN
 
-    from kanserve.train import create
-    from kanserve.train.torch import module_conversion
-
-    return _torch_step(task, module_conversion.to_module(create(task.shape, grid=task.grid), dtype=torch.float32))
+    return _torch_step(task, KAN(task.shape, grid=task.grid))
 
 
 def mlp(task: Task) -> Step:
@@ -79,6 +77,21 @@ def plain_torch(task: Task) -> Step:
     return _torch_step(task, to_torch(create(task.shape, grid=task.grid), torch.float32))
 
 
+def chebyshev(task: Task) -> Step:
+    """A Chebyshev KAN in torch, with as many weights on an edge as a spline has."""
+    import torch
+
+    from benchmarks._torch_kan import ChebyshevLayer
+
+    degree = task.grid + ORDER - 1
+    return _torch_step(task, torch.nn.Sequential(*(ChebyshevLayer(i, o, degree) for i, o in pairwise(task.shape))))
+
+
+def flashkan(task: Task) -> Step:
+    """With its default settings: basis functions under torch.compile."""
+    return _torch_step(task, import_module("flashkan").KANNetwork(task.shape, grid_size=task.grid))
+
+
 def inkan(task: Task) -> Step:
     """With its default settings: basis functions under torch.compile."""
     return _torch_step(task, import_module("inkan").KANNetwork(task.shape, grid_size=task.grid))
@@ -95,7 +108,7 @@ def pykan(task: Task) -> Step:
     from benchmarks._pykan import elsewhere
 
     with elsewhere(torch.float32):
-        model = import_module("kan").KAN(width=list(task.shape), grid=task.grid, k=3, auto_save=False)
+        model = import_module("kan").KAN(width=list(task.shape), grid=task.grid, k=ORDER, auto_save=False)
     return _torch_step(task, model.speed())
 
 
@@ -120,7 +133,7 @@ def jaxkan(task: Task) -> Step:
     """Its layers in efficient-kan's form, with the whole step compiled."""
     jax, nnx, optax = (import_module(name) for name in ("jax", "flax.nnx", "optax"))
     x, y = (jax.numpy.asarray(array) for array in task.arrays())
-    model = import_module("jaxkan.models.KAN").KAN(task.shape, "spline", {"k": 3, "G": task.grid}, seed=0)
+    model = import_module("jaxkan.models.KAN").KAN(task.shape, "spline", {"k": ORDER, "G": task.grid}, seed=0)
     optimizer = nnx.Optimizer(model, optax.adam(RATE), wrt=nnx.Param)
 
     def step(model: Any, optimizer: Any) -> Any:
@@ -135,10 +148,12 @@ def jaxkan(task: Task) -> Step:
 LIBRARIES: dict[str, Callable[[Task], Step]] = {
     "kanserve": kanserve,
     "MLP": mlp,
+    "flashkan": flashkan,
     "inkan": inkan,
     "inkan eager": inkan_eager,
     "jaxkan": jaxkan,
     "torch": plain_torch,
+    "Chebyshev": chebyshev,
     "pykan": pykan,
 }
 PEERS = tuple(name for name in LIBRARIES if name not in ("kanserve", "MLP"))

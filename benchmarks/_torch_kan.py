@@ -1,7 +1,8 @@
-"""A peer: a typical KAN in plain torch, with the Cox-de Boor recursion over all basis functions.
+"""Peers in plain torch: a KAN of splines by the Cox-de Boor recursion, and one of Chebyshev polynomials.
 
-It has efficient-kan's form: the flattened basis of a layer's inputs times one matrix, plus the base function times
-another. Splines fall to zero on the extended knots (extrapolation "zero").
+The first has efficient-kan's form: the flattened basis of a layer's inputs times one matrix, plus the base function
+times another. Splines fall to zero on the extended knots (extrapolation "zero"). The second has the usual form of
+Chebyshev KANs: tanh, all polynomials by their recurrence, and one sum of products with the weights.
 """
 
 from dataclasses import replace
@@ -38,6 +39,22 @@ class TorchLayer(torch.nn.Module):
             falling = (t[:, k + 1 :] - x) / (t[:, k + 1 :] - t[:, 1:-k])
             values = rising * values[:, :, :-1] + falling * values[:, :, 1:]
         return values
+
+
+class ChebyshevLayer(torch.nn.Module):
+    """y_o = Σ_i Σ_d weights[i, o, d]·T_d(tanh(x_i)), for d from 0 to the degree."""
+
+    def __init__(self, inputs: int, outputs: int, degree: int) -> None:
+        super().__init__()
+        self.degree = degree
+        self.weights = torch.nn.Parameter(torch.randn(inputs, outputs, degree + 1) / (inputs * (degree + 1)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        t = torch.tanh(x)
+        polynomials = [torch.ones_like(t), t]
+        while len(polynomials) <= self.degree:
+            polynomials.append(2 * t * polynomials[-1] - polynomials[-2])
+        return torch.einsum("nid,iod->no", torch.stack(polynomials[: self.degree + 1], dim=-1), self.weights)
 
 
 def to_torch(kan: Kan, dtype: torch.dtype) -> torch.nn.Sequential:

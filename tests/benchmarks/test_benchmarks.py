@@ -104,9 +104,17 @@ def test_a_goal_that_is_missed_says_so_and_a_result_that_differs_too():
     assert "met: the same shapes" in _training_goals.compare([task], {task.name: [good]}, {task.name: [good]})
 
 
-@pytest.mark.parametrize("library", ["kanserve", "MLP", "torch"])
+@pytest.mark.parametrize("library", ["kanserve", "MLP", "torch", "Chebyshev"])
 def test_a_step_of_adam_is_taken(library: str):
     _steps.LIBRARIES[library](_steps.Task("2-5-1", 16))()
+
+
+def test_the_layer_of_chebyshev_polynomials_is_their_sum():
+    layer = _torch_kan.ChebyshevLayer(2, 3, 4).double()
+    x = torch.linspace(-2, 2, 14, dtype=torch.float64).reshape(7, 2)
+    weights = layer.weights.detach().numpy()
+    want = sum(np.polynomial.chebyshev.chebval(np.tanh(x[:, i].numpy()), weights[i].T).T for i in range(2))
+    np.testing.assert_allclose(layer(x).detach().numpy(), want, rtol=0, atol=1e-12)
 
 
 def test_the_table_of_steps_says_where_ours_is_not_first():
@@ -124,6 +132,9 @@ def test_the_table_of_steps_says_where_ours_is_not_first():
     assert "MISSED: peak memory never above the best other KAN's, within 1 MB (64-64-64-10 B256)" in bad
     assert "MISSED: ≥ 2x the best other KAN in the median column: 0.53x" in bad
     assert "MISSED: 64-64-64-10 B256 within 3x of the MLP: 3.33x" in bad
+    wide = next(task for task in training_step.COLUMNS if task.net == training_step.MANY_INPUTS)
+    assert "met: 784-64-10 B256 ≥ 1.5x flashkan: 3.00x" in training_step.report([column(wide, 1e-3, 8.0)])
+    assert "MISSED: 784-64-10 B256 ≥ 1.5x flashkan: 1.20x" in training_step.report([column(wide, 2.5e-3, 8.0)])
 
 
 def test_a_better_peer_on_the_knots_is_printed_as_a_miss():
