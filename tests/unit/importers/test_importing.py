@@ -7,6 +7,7 @@ import re
 import sys
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import torch
 import kanserve
 from kanserve import importers
 from kanserve.errors import CheckpointError, InputError, MissingDependencyError
-from kanserve.importers import verification
+from kanserve.importers import detection, verification
 from kanserve.importers.checkpoint_files import read
 from kanserve.importers.conversion import Conversion, Options
 from kanserve.importers.pykan_yaml import Opaque
@@ -253,7 +254,7 @@ def test_verifying_compares_random_rows_and_edge_rows_with_the_other_library(tmp
 
 def test_a_network_that_differs_is_refused_with_the_figure(tmp_path, inkan, command, monkeypatch):
     arrays = library_checkpoints.ARRAYS["inkan"]()
-    checkpoint = importers.checkpoint_of(arrays)
+    checkpoint = detection.checkpoint_of(arrays)
     arrays["layers.0.weight"] = arrays["layers.0.weight"] * 1.001
     wrong: Conversion = kanserve.from_checkpoint(arrays)
     found = verification.compare(checkpoint, wrong)
@@ -298,7 +299,7 @@ def test_verifying_runs_pykan_itself(tmp_path, command):
 
 
 def test_the_command_takes_the_basis_of_polynomials_and_its_constants(tmp_path, command):
-    arrays = {"0.coeffs": np.random.default_rng(0).normal(0, 1, (2, 1, 4))}
+    arrays: dict[str, Any] = {"0.coeffs": np.random.default_rng(0).normal(0, 1, (2, 1, 4))}
     np.savez(tmp_path / "a.npz", **arrays)
     options = ["--basis", "jacobi", "--parameter", "0.5", "--parameter", "-0.25", "--squash", "clamp"]
     code, out, err = command("import", "a.npz", *options, "--json")

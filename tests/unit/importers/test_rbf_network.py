@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError
-from kanserve.importers import checkpoint_of, convert, from_checkpoint, verification
+from kanserve.importers import convert, from_checkpoint, verification
 from kanserve.importers.conversion import Conversion, Options
+from kanserve.importers.detection import checkpoint_of
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from tests.checkpoints import of_fast_kan

@@ -14,7 +14,7 @@ import kanserve.nn
 from kanserve.errors import DataError, NetworkError
 from kanserve.network.evaluate import evaluate
 from kanserve.nn import KAN, KANLayer, kan_of
-from kanserve.train.torch.spline_layer import operators
+from kanserve.train.torch import operators
 from tests.support import kans
 from tests.support.agreement import assert_agrees
 
@@ -88,7 +88,7 @@ def test_a_state_brings_its_grid_and_one_of_another_size_is_refused():
     other.load_state_dict(layer.state_dict())
     x = torch.rand(20, 2, dtype=DOUBLE) * 10
     assert torch.equal(other(x), layer(x))
-    with pytest.raises((RuntimeError, NetworkError), match="shape|size mismatch"):
+    with pytest.raises((RuntimeError, NetworkError), match=r"shape|size mismatch"):
         other.load_state_dict(KANLayer(2, 1, grid=6).state_dict())
 
 
