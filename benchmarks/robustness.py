@@ -29,7 +29,7 @@ from benchmarks._timing import goal, machine, table
 from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, equal
-from kanserve.train import fit, score
+from kanserve.train import TrainingWarning, fit, score
 
 Array = NDArray[np.float64]
 Method = Literal["lm", "lbfgs", "adam"]
@@ -91,6 +91,7 @@ def _measured(method: Method, count: int) -> Tally:
         with tempfile.TemporaryFile() as said:
             with _silenced(said.fileno()), warnings.catch_warnings():
                 warnings.simplefilter("error")
+                warnings.simplefilter("ignore", TrainingWarning)  # these data are nasty: a word about them is right
                 for seed in range(count):
                     _try(case(method, seed), tally)
             tally.printed = said.seek(0, os.SEEK_END)

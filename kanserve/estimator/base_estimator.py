@@ -25,6 +25,8 @@ from kanserve.simplification import simplify
 from kanserve.simplification.architecture_search import discover
 from kanserve.train import create, fit
 from kanserve.train.common.events import Event
+from kanserve.train.common.outer_layers import without_clipped_inputs, without_exponential
+from kanserve.train.fitting import GRIDS
 
 Array = NDArray[np.float64]
 MOST_NUMBERS = 4_000_000  # edge values that `evaluate` holds at once: 32 MB
@@ -38,7 +40,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     """The parameters that are passed to `kanserve.fit` under the same name."""
 
     hidden: Any
-    grid: int | Sequence[int]
+    grid: int | Sequence[int] | str
     order: int
     symbolic: bool
     tolerance: Any
@@ -73,11 +75,12 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
             if not data.classes:
                 return found
             hidden = hidden_of(found)
-        grids = grids_of(self.grid)
+        automatic = isinstance(self.grid, str) and self.grid == "auto"
+        grids = GRIDS if automatic else grids_of(self.grid)
         shape = [data.x.shape[1], *layers_of(hidden), data.y.shape[1]]
         begin = create(shape, grid=grids[0], order=self.order, seed=seed)
         given = {name: getattr(self, name) for name in self.options}
-        return fit(begin, data, grid=grids, seed=seed, progress=bool(self.verbose), **given)
+        return fit(begin, data, grid="auto" if automatic else grids, seed=seed, progress=bool(self.verbose), **given)
 
     def _hidden(self) -> Hidden:
         hidden: Hidden = self.hidden
@@ -158,10 +161,11 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     def _of(cls, kan: Kan) -> Self:
         """A fitted estimator around the network."""
         result = cls()
+        core = without_clipped_inputs(without_exponential(kan))
         result.set_params(
-            hidden=hidden_of(kan),
-            grid=kan.layers[0].intervals,
-            order=kan.layers[0].order,
+            hidden=hidden_of(core),
+            grid=core.layers[0].intervals,
+            order=core.layers[0].order,
             symbolic=kan.symbolic,
         )
         result.kan_ = kan

@@ -42,8 +42,13 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         How much loss a simpler network may cost with symbolic=True or hidden=None.
     validation : float, default=0.2
         Share of the rows held out for early stopping, against overfitting.
-    optimizer : {"auto", "lbfgs", "adam"}, default="auto"
-        How to minimise the cross-entropy. Both need torch.
+    extrapolation : {"linear", "clip"}, default="linear"
+        What happens where an input leaves its training range: "clip" goes on with the scores at the end of it.
+    optimizer : {"auto", "lm", "lbfgs", "adam"}, default="auto"
+        How to minimise the cross-entropy: "auto" takes Levenberg-Marquardt for up to 400 parameters, which needs no
+        torch, then LBFGS, or Adam from 50,000 rows on.
+    starts : int, default=None
+        Random starts, of which the best is continued: 24 of Levenberg-Marquardt, 1 or 4 of the others.
     steps : int, default=None
         The most steps.
     l1, entropy : float, default=0.0
@@ -90,7 +95,18 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     True
     """
 
-    options = ("validation", "optimizer", "steps", "l1", "entropy", "learning_rate", "batch", "device")
+    options = (
+        "validation",
+        "extrapolation",
+        "optimizer",
+        "starts",
+        "steps",
+        "l1",
+        "entropy",
+        "learning_rate",
+        "batch",
+        "device",
+    )
 
     def __init__(
         self,
@@ -101,7 +117,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         symbolic: bool = False,
         tolerance: float | Literal["auto"] = "auto",
         validation: float = 0.2,
-        optimizer: Literal["auto", "lbfgs", "adam"] = "auto",
+        extrapolation: Literal["linear", "clip"] = "linear",
+        optimizer: Literal["auto", "lm", "lbfgs", "adam"] = "auto",
+        starts: int | None = None,
         steps: int | None = None,
         l1: float = 0.0,
         entropy: float = 0.0,
@@ -117,7 +135,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         self.symbolic = symbolic
         self.tolerance = tolerance
         self.validation = validation
+        self.extrapolation = extrapolation
         self.optimizer = optimizer
+        self.starts = starts
         self.steps = steps
         self.l1 = l1
         self.entropy = entropy

@@ -27,9 +27,9 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
     hidden : tuple of int or (int, int), int or None, default=(5,)
         Nodes of each hidden layer; () is an additive model, a pair (sums, products) has nodes that multiply two sums.
         None finds the smallest network that explains the data; then only tolerance and random_state have an effect.
-    grid : int or tuple of int, default=10
+    grid : int, tuple of int or "auto", default="auto"
         Intervals of the finest splines. A fit begins with few and refines the grid while the held-out error falls; a
-        tuple names every grid to take.
+        tuple names every grid to take. "auto" is 10, and up to 100 where a poor fit leaves structure that asks for it.
     order : int, default=3
         Order of the splines.
     symbolic : bool, default=False
@@ -41,17 +41,28 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         With symbolic=True, more arguments of `kanserve.find_formulas`, such as {"functions": ["sin", "exp"]}.
     tolerance : float or "auto", default="auto"
         How much error a simpler network may cost with hidden=None, in standard deviations of y.
+    loss : {"squared", "huber", "quantile", "poisson", "tweedie"}, default="squared"
+        What is minimised. "huber" bounds the pull of outliers; "poisson" and "tweedie" have a log link, as in
+        HistGradientBoostingRegressor: predictions are positive and on the scale of y.
+    quantile : float, default=0.5
+        Of loss="quantile"; 0.5 minimises the absolute error.
+    power : float, default=1.5
+        Of loss="tweedie", above 1 and up to 2 (gamma).
+    extrapolation : {"linear", "clip"}, default="linear"
+        What is predicted where an input leaves its training range: "clip" goes on with the value at the end of it.
     smooth : float or "auto", default="auto"
         The strength of the smoothness penalty on the splines; "auto" chooses it on held-out rows.
     noise_free : bool, default=False
         Whether y is exact, so that "auto" need not choose a smoothness.
+    screen : bool, default=True
+        Whether to leave out inputs that tell nothing about y, of 20 or more with more parameters than answers.
     validation : float, default=0.2
         Share of the rows held out for choices; the last steps take all rows. With 0 every grid is used.
     optimizer : {"auto", "lm", "lbfgs", "adam"}, default="auto"
         "auto" takes Levenberg-Marquardt if possible, LBFGS or Adam for large networks and penalties. Only these two
         need torch and use l1, entropy, learning_rate, batch and device.
-    starts : int, default=8
-        Random starts of Levenberg-Marquardt.
+    starts : int, default=None
+        Random starts, of which the best is continued: 8 of Levenberg-Marquardt, 1 or 4 of the others.
     steps : int, default=None
         The last steps of Levenberg-Marquardt, or all steps of the others.
     l1, entropy : float, default=0.0
@@ -98,8 +109,13 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
     """
 
     options = (
+        "loss",
+        "quantile",
+        "power",
+        "extrapolation",
         "smooth",
         "noise_free",
+        "screen",
         "validation",
         "optimizer",
         "starts",
@@ -115,17 +131,22 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         self,
         hidden: Hidden = (5,),
         *,
-        grid: int | Sequence[int] = 10,
+        grid: int | Sequence[int] | Literal["auto"] = "auto",
         order: int = 3,
         symbolic: bool = False,
         max_fits: int = 1000,
         search: Mapping[str, Any] | None = None,
         tolerance: float | Literal["auto"] = "auto",
+        loss: Literal["squared", "huber", "quantile", "poisson", "tweedie"] = "squared",
+        quantile: float = 0.5,
+        power: float = 1.5,
+        extrapolation: Literal["linear", "clip"] = "linear",
         smooth: float | Literal["auto"] = "auto",
         noise_free: bool = False,
+        screen: bool = True,
         validation: float = 0.2,
         optimizer: Literal["auto", "lm", "lbfgs", "adam"] = "auto",
-        starts: int = 8,
+        starts: int | None = None,
         steps: int | None = None,
         l1: float = 0.0,
         entropy: float = 0.0,
@@ -142,8 +163,13 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         self.max_fits = max_fits
         self.search = search
         self.tolerance = tolerance
+        self.loss = loss
+        self.quantile = quantile
+        self.power = power
+        self.extrapolation = extrapolation
         self.smooth = smooth
         self.noise_free = noise_free
+        self.screen = screen
         self.validation = validation
         self.optimizer = optimizer
         self.starts = starts

@@ -11,12 +11,12 @@ from kanserve.simplification.architectures import Rung, clearly_better
 from kanserve.simplification.pruning import prune, pruned
 from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.validation import Judge, SimplifyReport, SimplifyStep, judge, refit
+from kanserve.train.common.constant_guard import no_worse_than_the_mean
 from kanserve.train.common.creation import create
 from kanserve.train.common.normalising import normalised
 from kanserve.train.common.scoped_settings import scoped
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.fitting import fit
-from kanserve.train.lm.schedule import no_worse_than_the_mean
 
 
 @scoped(SIMPLIFICATION)

@@ -3,8 +3,9 @@
 from kanserve.train.common.creation import create
 from kanserve.train.common.events import Event
 from kanserve.train.common.fit_progress import Progress
+from kanserve.train.common.fit_warnings import TrainingWarning
 from kanserve.train.common.scoring import Score, score
 from kanserve.train.fitting import fit
 from kanserve.train.lm.levenberg_marquardt import refine
 
-__all__ = ["Event", "Progress", "Score", "create", "fit", "refine", "score"]
+__all__ = ["Event", "Progress", "Score", "TrainingWarning", "create", "fit", "refine", "score"]

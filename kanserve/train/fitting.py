@@ -4,30 +4,50 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, cast, get_args
+from math import nan
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, past, some
-from kanserve.data.frames import is_frame
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.network.renamed_names import renamed_keyword
-from kanserve.train.common.argument_checks import grid_sequence, increasing, not_negative, whole
+from kanserve.train.common.argument_checks import grid_sequence
 from kanserve.train.common.checkpoints import Checkpoint, begun_or_begin, fingerprint
+from kanserve.train.common.constant_guard import no_worse_than_a_constant
 from kanserve.train.common.creation import create
 from kanserve.train.common.fit_progress import FitReport, Watch
 from kanserve.train.common.fit_settings import Settings
+from kanserve.train.common.fit_warnings import Fitted, warn_of
+from kanserve.train.common.input_screening import narrowed, narrowed_data, widened
 from kanserve.train.common.normalising import normalised
+from kanserve.train.common.outer_layers import (
+    with_clipped_inputs,
+    with_exponential,
+    without_clipped_inputs,
+    without_exponential,
+)
 from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.fit_arguments import (
+    Extrapolation,
+    Loss,
+    Optimizer,
+    Places,
+    check_arguments,
+    chosen_loss,
+    chosen_method,
+    held_out,
+    output_count,
+    smoothing_strengths,
+    validation_rows,
+)
 from kanserve.train.lm import schedule
+from kanserve.train.lm.screening import telling_inputs
 
-Loss = Literal["auto", "squared", "cross_entropy"]
-Optimizer = Literal["auto", "lm", "lbfgs", "adam"]
-Places = NDArray[np.int64]
-
+GRIDS, FINER = (3, 5, 10), (20, 50, 100)  # of grid="auto": always, and where the residuals ask for them
 STEPS = {"lm": 100, "lbfgs": 200, "adam": 1000}
 PATIENCE = {"lm": TRAINING.levenberg_marquardt_patience, "lbfgs": 20, "adam": 20}
 JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # held-out rows at most
@@ -40,12 +60,16 @@ def fit(
     *,
     target: Target = None,
     loss: Loss = "auto",
+    quantile: float = 0.5,
+    power: float = 1.5,
+    extrapolation: Extrapolation = "linear",
     optimizer: Optimizer = "auto",
-    grid: int | Sequence[int] = (3, 5, 10),
-    starts: int = 8,
+    grid: int | Sequence[int] | Literal["auto"] = "auto",
+    starts: int | None = None,
     steps: int | None = None,
     smooth: float | Literal["auto"] = "auto",
     noise_free: bool = False,
+    screen: bool = True,
     l1: float = 0.0,
     entropy: float = 0.0,
     validation: float | TrainingData = 0.2,
@@ -66,19 +90,33 @@ def fit(
     classes. Equal arguments give equal networks, bit for bit.
 
     `grid` is the number of intervals of the finest splines, reached through coarser ones (10 after 3 and 5), or the
-    list of all grids from coarse to fine.
+    list of all grids from coarse to fine. "auto" is (3, 5, 10), and goes on to 20, 50 and 100 where a poor fit leaves
+    structure on the held-out rows that 10 intervals are too coarse for.
 
     A regression is fitted by Levenberg-Marquardt, without torch: `starts` random starts on the first grid, then finer
-    grids as long as the error on held-out rows falls (`validation`: a share, or other rows), at last `steps` on all
-    rows of `data`. The smoothness of the splines is chosen on the held-out rows too, unless `smooth` is a number or the
-    data are `noise_free`. With more than 5000 rows and 50 per parameter, a random part of the rows makes the choices
-    and the last steps take all.
+    grids until three in a row have not lowered the error on held-out rows (`validation`: a share, or other rows; with
+    `noise_free` all grids are tried), at last `steps` on all rows of `data`. The smoothness of the splines is chosen on
+    the held-out rows too, unless `smooth` is a number or the data are `noise_free`. With more than 5000 rows and 50 per
+    parameter, a random part of the rows makes the choices and the last steps take all.
 
-    A classifier, or a network of more than 1500 parameters, is trained by LBFGS, and by Adam from 50,000 rows on. `l1`
+    A classifier of up to 400 parameters is fitted in the same way. A larger one, or a regression of more than 1500
+    parameters, is trained by LBFGS, and by Adam from 50,000 rows on. `l1`
     and `entropy` take Adam, since LBFGS gets stuck at the kinks of |φ|. Both also refine the grid as long as the
     held-out loss falls, share their `steps` among the grids, and take a few last steps on all rows if there are up to
     20,000. `learning_rate`, `batch` and `device` are for them. They smooth the first layer only; smooth="auto" smooths
     that of a classifier by 0.005.
+
+    The losses "poisson" and "tweedie" have a log link, as in scikit-learn: the network's last layer is an exponential,
+    and its outputs are on the scale of y. "huber" bounds the pull of outliers, "quantile" predicts a quantile.
+    extrapolation="clip" adds two layers that keep each input in the range of the training data; "linear" goes on along
+    the last slope.
+
+    A `TrainingWarning` says when the result is no better than a constant or than a line, and when inputs or answers
+    have tails so heavy that few rows decide the fit; docs/training.md has what to do.
+
+    With `screen`, a regression of 20 or more inputs with more parameters than answers is fitted on the inputs that tell
+    something about the answers alone: the edges of the others are pruned. `report` and the logger "kanserve" (INFO) say
+    which are left out.
 
     With validation=0 nothing is held out: every grid is used, and smooth="auto" means 0 for least squares. An output
     never fits worse than its mean, a classifier never worse than the class frequencies, and a constant answer gives a
@@ -92,20 +130,29 @@ def fit(
         Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
     target : str or sequence of str, optional
         Of a DataFrame, the columns to learn.
-    loss : {"auto", "squared", "cross_entropy"}
-        "auto" takes cross-entropy where the data have classes.
+    loss : {"auto", "squared", "huber", "quantile", "poisson", "tweedie", "cross_entropy"}
+        "auto" takes cross-entropy where the data have classes, else squares.
+    quantile : float, default=0.5
+        Of loss="quantile"; 0.5 is the median, which minimises the absolute error.
+    power : float, default=1.5
+        Of loss="tweedie": the variance grows with this power of the mean, above 1 and up to 2 (gamma).
+    extrapolation : {"linear", "clip"}
+        What is predicted where an input is outside its training range.
     optimizer : {"auto", "lm", "lbfgs", "adam"}
         Levenberg-Marquardt, or LBFGS and Adam, which need torch.
-    grid : int or sequence of int, default=(3, 5, 10)
+    grid : int, sequence of int or "auto"
         Intervals of the finest grid, or of all grids from coarse to fine.
-    starts : int, default=8
-        Random starts of Levenberg-Marquardt.
+    starts : int, optional
+        Random starts, of which the best is continued: by default 8 of Levenberg-Marquardt, 24 of a classifier; of LBFGS
+        and Adam 4 for a network with a layer of up to 3 nodes, else 1.
     steps : int, optional
         The most steps; for Levenberg-Marquardt, those on all samples at the end.
     smooth : float or "auto"
         The strength of the smoothness penalty on the splines.
     noise_free : bool
         Whether y is exact.
+    screen : bool
+        Whether inputs that tell nothing may be left out, where there are more parameters than answers.
     l1, entropy : float
         Penalties on the size of edges, and on the entropy of their sizes.
     validation : float, Dataset, tuple of array_like or DataFrame, default=0.2
@@ -144,29 +191,43 @@ def fit(
     >>> kanserve.score(kan, data).r2[0] > 0.999
     True
     """
-    classes, outputs = (kan.classes, kan.shape[-1]) if isinstance(kan, Kan) else ((), _outputs(kan))
+    if isinstance(kan, Kan):
+        kan = without_clipped_inputs(without_exponential(kan) if loss in ("poisson", "tweedie") else kan)
+    classes, outputs = (kan.classes, kan.shape[-1]) if isinstance(kan, Kan) else ((), output_count(kan))
     data = dataset(data, target, classes=classes, outputs=outputs, labels=loss == "cross_entropy").counted()
-    grids: Sequence[int] = grid_sequence(grid)
+    finer: tuple[int, ...] = FINER if isinstance(grid, str) and grid == "auto" else ()
+    grids: Sequence[int] = GRIDS if finer else grid_sequence(grid)
     if len(data) < 2:
         raise DataError("A fit needs at least 2 rows, got 1.")
-    validation = _validation(validation, target, data)
-    _check(seed, grids, validation, smooth, (loss, optimizer), data)
+    validation = validation_rows(validation, target, data)
+    check_arguments(seed, grids, validation, smooth, (loss, optimizer, extrapolation), data)
+    of = chosen_loss(loss, quantile, power, data)
     wanted = kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed)
-    template = normalised(wanted, data)
-    of = _loss(loss, data)
+    template = normalised(wanted, data, of)
+    whole, kept_inputs = template, np.ones(len(template.inputs), bool)
+    if screen and validation != 0 and schedule.parameters(template) > schedule.different_answers(data):
+        left_out = held_out(data, validation, max(JUDGED_BY.values()), seed)[0]
+        kept_inputs = telling_inputs(template, _left(data, left_out, len(data), seed), of, seed)
+    if not kept_inputs.all():
+        template, data = narrowed(template, kept_inputs), narrowed_data(data, kept_inputs)
+        validation = narrowed_data(validation, kept_inputs) if isinstance(validation, Dataset) else validation
     few_rows = len(data) <= TRAINING.fitting_many_rows
-    method = _method(optimizer, of, l1 != 0 or entropy != 0, few_rows, schedule.fresh(template, grids[0], (seed,)))
-    out, held = _split(data, validation, JUDGED_BY[method], seed)
+    penalised = l1 != 0 or entropy != 0
+    method = chosen_method(optimizer, of.name, penalised, few_rows, schedule.fresh(template, grids[0], (seed,)))
+    out, held = held_out(data, validation, JUDGED_BY[method], seed)
     few = validation != 0 and held is None
     settings = Settings(
         method=method,
-        loss=of,
+        loss=of.name,
+        shape=of.shape,
         steps=STEPS[method] if steps is None else steps,
         patience=PATIENCE[method] if patience is None else patience,
         seed=seed,
         grids=tuple(grids[:1] if few else grids),
-        starts=starts,
-        strengths=_strengths(smooth, few, noise_free, method == "lm" and held is not None, of),
+        finer=() if few else finer,
+        look_ahead=len(grids) if noise_free else 2,
+        starts=_starts(method, of.name, penalised, template) if starts is None else starts,
+        strengths=smoothing_strengths(smooth, few, noise_free, method == "lm" and held is not None, of.name),
         learning_rate=learning_rate,
         batch=batch,
         l1=l1,
@@ -174,6 +235,8 @@ def fit(
         device=device,
     )
     watch = Watch(progress, report)
+    if not kept_inputs.all():
+        _tell_screening(whole, kept_inputs, watch)
     kept = Checkpoint()
     if checkpoint is not None:
         kept = begun_or_begin(checkpoint, fingerprint(wanted, data, validation, settings))
@@ -182,13 +245,20 @@ def fit(
 
     def finished(kan: Kan) -> Kan:
         rows = data.sample(JUDGED_BY[method], seed)
-        guard = schedule.no_worse_than_the_shares if of == "cross_entropy" else schedule.no_worse_than_the_mean
-        return guard(kan, rows)
+        result = no_worse_than_a_constant(kan, rows, of)
+        if of.log_link:
+            result = with_exponential(result)
+        if not kept_inputs.all():
+            result = widened(result, whole, kept_inputs)
+        return with_clipped_inputs(result) if extrapolation == "clip" else result
 
     train = _least_squares if method == "lm" else _descent
     try:
-        result = finished(train(template, data, out, held, settings, watch, kept))
+        last, judged = train(template, data, out, held, settings, watch, kept)
+        result = finished(last)
         kept.finish(result)
+        learned = _left(data, out, TRAINING.warnings_rows, seed)
+        warn_of(Fitted(judged, learned, held, of, extrapolation == "clip"), stacklevel=3)
     except KeyboardInterrupt:
         if watch.best is None:
             raise
@@ -199,6 +269,26 @@ def fit(
     return result
 
 
+def _tell_screening(kan: Kan, kept: NDArray[np.bool_], watch: Watch) -> None:
+    """Say which inputs are left out."""
+    names = [", ".join(kan.inputs[i].name for i in np.flatnonzero(some)) for some in (kept, ~kept)]
+    watch.tell(f"{int(kept.sum())} of {len(kept)} inputs", nan, nan, 0.0)
+    logging.getLogger("kanserve").info(
+        "Fitting on %d of %d inputs, %s: with more parameters than answers, the others are left out, since they tell "
+        "nothing (%s). screen=False keeps all.",
+        int(kept.sum()),
+        len(kept),
+        *names,
+    )
+
+
+def _starts(method: str, loss: str, penalised: bool, kan: Kan) -> int:
+    if method == "lm":
+        return TRAINING.fitting_class_starts if loss == "cross_entropy" else TRAINING.fitting_starts
+    narrow = len(kan.layers) > 1 and min(layer.nodes for layer in kan.layers[:-1]) <= TRAINING.fitting_narrow
+    return TRAINING.fitting_descent_starts if narrow and not penalised else 1
+
+
 def _least_squares(
     template: Kan,
     data: Dataset,
@@ -207,14 +297,19 @@ def _least_squares(
     settings: Settings,
     watch: Watch,
     kept: Checkpoint,
-) -> Kan:
-    train, every = data, data.sample(TRAINING.fitting_most_rows, settings.seed)
-    if out is not None:
-        left = len(data) - len(out)
-        train = data.take(past(out, some(left, min(left, TRAINING.fitting_most_rows), settings.seed)))
-    elif len(data) > TRAINING.fitting_most_rows:
-        train = every
+) -> tuple[Kan, Kan]:
+    """The network, and the one that has not seen the validation rows."""
+    every = data.sample(TRAINING.fitting_most_rows, settings.seed)
+    train = _left(data, out, TRAINING.fitting_most_rows, settings.seed)
     return schedule.run(template, every, schedule.Schedule(train, held, settings, watch, kept))
+
+
+def _left(data: Dataset, out: Places | None, most: int, seed: int) -> Dataset:
+    """At most `most` of the rows that are not held out."""
+    if out is None:
+        return data.sample(most, seed)
+    left = len(data) - len(out)
+    return data.take(past(out, some(left, min(left, most), seed)))
 
 
 def _descent(
@@ -225,15 +320,19 @@ def _descent(
     settings: Settings,
     watch: Watch,
     kept: Checkpoint,
-) -> Kan:
-    """The network trained by LBFGS or Adam; this imports torch."""
-    from kanserve.train.torch.gradient_fit import descend
+) -> tuple[Kan, Kan]:
+    """The network trained by LBFGS or Adam, and the one that has not seen the validation rows; this imports torch."""
+    from kanserve.train.torch.gradient_fit import best_start, descend
 
     if kept.holds("chosen"):
         result = kept.kan("chosen")
     else:
-        start = schedule.fresh(template, settings.grids[0], (settings.seed,), TRAINING.fitting_hidden)
+        seeds = ((settings.seed, *([number] if number else [])) for number in range(settings.starts))
+        starts = (schedule.fresh(template, settings.grids[0], one, TRAINING.fitting_hidden) for one in seeds)
+        begun = settings.starts == 1 or kept.holds("structure")  # a checkpoint has what came after the starts
+        start = next(starts) if begun else best_start(starts, data, held, settings, watch, out)
         result = descend(start, data, held, settings, without=out, watch=watch, checkpoint=kept)
+    chosen = result
     if out is not None and len(data) <= TRAINING.fitting_settled_rows and not settings.penalised:
         kept.keep({"chosen": result}, {})
         last = replace(
@@ -242,108 +341,4 @@ def _descent(
         result = descend(result, data, None, last)
     if not np.isfinite(evaluate(result, data.sample(JUDGED_BY[settings.method], settings.seed).x)).all():
         raise TrainingError(f"{settings.method} found no finite network. Try a smaller learning_rate.")
-    return result
-
-
-def _outputs(shape: Sequence[int | tuple[int, int]]) -> int | None:
-    """How many outputs a network of this shape has; None where `create` refuses it."""
-    last = shape[-1] if len(shape) else None
-    return int(last) if isinstance(last, int | np.integer) else None
-
-
-def _strengths(
-    smooth: float | Literal["auto"], few: bool, exact: bool, choosing: bool, loss: Loss
-) -> tuple[float, ...]:
-    """The smoothing strengths; of several, one is chosen on the held-out rows."""
-    if smooth != "auto":
-        return (float(smooth),)
-    if few:
-        return (TRAINING.fitting_few_rows_smooth,)
-    if exact:
-        return (0.0,)
-    if loss == "cross_entropy":
-        return (TRAINING.fitting_classes_smooth,)
-    return schedule.STRENGTHS if choosing else (0.0,)
-
-
-def _validation(given: float | TrainingData, target: Target, data: Dataset) -> float | Dataset:
-    """The share to hold out, or the validation rows as a Dataset."""
-    if not isinstance(given, Dataset | tuple) and not is_frame(given):
-        return cast(float, given)  # `_check` refuses what is no share
-    outputs = len(data.classes) or data.y.shape[1]
-    return dataset(
-        given, target if is_frame(given) else None, classes=data.classes, outputs=outputs, labels=bool(data.classes)
-    )
-
-
-def _split(data: Dataset, validation: float | Dataset, most: int, seed: int) -> tuple[Places | None, Dataset | None]:
-    """The places of the rows to hold out (None: none), and the validation rows."""
-    if isinstance(validation, Dataset):
-        return None, validation.counted()
-    count = min(round(validation * len(data)), most)
-    if len(data) < TRAINING.fitting_fewest_rows or count == 0:
-        return None, None
-    if len(data) - count < 2:
-        raise TrainingError(
-            f"validation={validation} holds out {count} of {len(data)} rows; leave at least 2 to train on."
-        )
-    out = some(len(data), count, seed)
-    return out, data.take(out)
-
-
-def _loss(loss: Loss, data: Dataset) -> Literal["squared", "cross_entropy"]:
-    if loss == "cross_entropy" and not data.classes:
-        raise TrainingError(
-            "Cross-entropy needs class labels: one column of integers or text as y, or a Dataset with classes."
-        )
-    if loss == "auto":
-        return "cross_entropy" if data.classes else "squared"
-    return loss
-
-
-def _method(
-    optimizer: Optimizer, loss: str, penalised: bool, few_rows: bool, kan: Kan
-) -> Literal["lm", "lbfgs", "adam"]:
-    least_squares = loss == "squared" and not penalised
-    if optimizer == "lm" and not least_squares:
-        raise TrainingError(
-            "Levenberg-Marquardt minimises squares only. For cross-entropy, l1 or entropy choose lbfgs or adam."
-        )
-    if optimizer != "auto":
-        return optimizer
-    if least_squares and schedule.parameters(kan) <= schedule.MOST_PARAMETERS:
-        return "lm"
-    return "lbfgs" if few_rows and not penalised else "adam"
-
-
-def _check(
-    seed: int,
-    grids: Sequence[int],
-    validation: float | Dataset,
-    smooth: float | str,
-    names: tuple[Loss, Optimizer],
-    data: Dataset,
-) -> None:
-    """Check the arguments that `Settings` does not check."""
-    for name, value, known in zip(("loss", "optimizer"), names, (get_args(Loss), get_args(Optimizer)), strict=True):
-        if value not in known:
-            raise TrainingError(f"{name} is one of {', '.join(known)}; got {value!r}.")
-    if not increasing(grids):
-        raise TrainingError(
-            f"grid is a number of intervals, or increasing numbers of intervals, like (3, 5); got {grids!r}."
-        )
-    if not whole(seed, 0):
-        raise TrainingError(f"A seed is a whole number from 0 on, got {seed!r}.")
-    if isinstance(validation, Dataset):
-        if validation.x.shape[1] != data.x.shape[1] or validation.y.shape[1] != data.y.shape[1]:
-            raise DataError("The validation data need the same columns as the training data.")
-        if validation.classes != data.classes:
-            found, wanted = (", ".join(dataset.classes) or "none" for dataset in (validation, data))
-            raise DataError(f"The validation data need the classes of the training data, {wanted}; got {found}.")
-    elif not (not_negative(validation) and validation < 1):
-        raise TrainingError(
-            "validation is the share of rows to hold out, from 0 to less than 1, or a Dataset of other rows; "
-            f"got {validation!r:.60}."
-        )
-    if smooth != "auto" and not not_negative(smooth):
-        raise TrainingError(f'smooth is "auto" or a number of 0 or more, got {smooth!r}.')
+    return result, chosen

@@ -150,8 +150,10 @@ static double forward(const kanserve_problem *problem, kanserve_pass *passes, in
     for (int64_t n = from; n < to; n++)
         for (int64_t q = 0; q < outputs; q++) {
             double *residual = residuals + n * outputs + q;
-            *residual = (problem->scale[q] * *residual - problem->wanted[(start + n) * outputs + q])
-                * problem->weight[start + n];
+            const int64_t at = (start + n) * outputs + q;
+            if (problem->predicted != NULL)
+                problem->predicted[at] = problem->scale[q] * *residual;
+            *residual = (problem->scale[q] * *residual - problem->wanted[at]) * problem->weight[at];
             sum += *residual * *residual;
         }
     return 0.5 * sum + finite;
@@ -205,7 +207,8 @@ static void fill_windows(const kanserve_problem *problem, kanserve_pass *passes,
     const int64_t last = problem->layers - 1, nodes = problem->layer[last].nodes;
     for (int64_t n = from; n < to; n++)
         for (int64_t other = 0; other < nodes; other++)
-            passes[last].node[n * nodes + other] = other == q ? problem->scale[q] * problem->weight[start + n] : 0;
+            passes[last].node[n * nodes + other]
+                = other == q ? problem->scale[q] * problem->weight[(start + n) * problem->outputs + q] : 0;
     for (int64_t l = last; l >= 0; l--) {
         kanserve_rows_adjoint(&problem->layer[l], &passes[l], from, to);
         if (l > 0)

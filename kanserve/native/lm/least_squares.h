@@ -1,6 +1,6 @@
 /* Levenberg-Marquardt for whole networks: the loss, the normal equations, and one damped step. See least_squares.c.
 
-F(θ) = ½·Σ_n w_n·‖r_n‖² with r = scale·(prediction) - wanted, plus a penalty; θ is the vector of the free parameters.
+F(θ) = ½·Σ_nq w_nq·r_nq² with r = scale·(prediction) - wanted, plus a penalty; θ is the vector of the free parameters.
 kanserve/train/lm/compiled_descent.py prepares everything once and owns the memory. */
 #ifndef KANSERVE_LEAST_SQUARES_H
 #define KANSERVE_LEAST_SQUARES_H
@@ -41,12 +41,13 @@ typedef struct {
     double *inputs;           /* (rows, inputs) */
     const double *wanted;     /* (rows, outputs) */
     const double *scale;      /* (outputs,) */
-    const double *weight;     /* (rows,): square roots of the weights */
+    const double *weight;     /* (rows, outputs): square roots of the weights */
     int32_t *first;           /* (inputs, rows); with basis (rows, inputs, width) and base (rows, inputs): the first */
     double *basis, *base;     /* layer's values, which never change; NULL if they would take too much memory */
     double *work;             /* initially zero */
     kanserve_penalty penalty;
     int64_t dual;             /* whether steps are computed from the rows of J instead of J'J: see dual.h */
+    double *predicted;        /* (rows, outputs): the scaled outputs of the last pass over all rows; NULL if not wanted */
 } kanserve_problem;
 
 /* The size of `work` in doubles; needs all members of the problem except the pointers to memory. */

@@ -15,6 +15,11 @@ def whole(value: Any, least: int) -> bool:
     return isinstance(value, int | np.integer) and bool(value >= least)
 
 
+def is_number(value: Any) -> bool:
+    """Whether this is a number, of Python or NumPy."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
 def not_negative(value: Any) -> bool:
     """Whether this is a finite number of 0 or more, of Python or NumPy."""
     return isinstance(value, int | float | np.number) and bool(0 <= value < inf)

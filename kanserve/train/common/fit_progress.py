@@ -42,6 +42,8 @@ class Watch:
     began: float = field(default_factory=time.monotonic)
     recalled: float = 0.0
     """The share of the work that came from a checkpoint and took no time."""
+    before: float = 0.0
+    """The share of the work of the starts of LBFGS and Adam, which is done when the descent begins from 0."""
     stage: str = ""
     shown: float = 0.0
     best: "Best | None" = None
@@ -52,6 +54,7 @@ class Watch:
         if not self.show and self.report is None:
             return
         clock = time.monotonic()
+        share = self.before + (1 - self.before) * share
         done = share - self.recalled
         left = (clock - self.began) * (1 - share) / done if done > 0 else nan
         now = Progress(stage, float(loss), float(error), share, left)

@@ -1,12 +1,13 @@
 """The settings of a fit, once decided: plain data, so that choosing LBFGS does not load torch yet."""
 
 from dataclasses import dataclass
+from math import nan
 from typing import Literal
 
 from kanserve.errors import TrainingError
 from kanserve.train.common.argument_checks import not_negative, whole
+from kanserve.train.common.losses import LossFunction, LossName
 
-Loss = Literal["squared", "cross_entropy"]
 Method = Literal["lm", "lbfgs", "adam"]
 
 
@@ -18,15 +19,20 @@ class Settings:
     """
 
     method: Method
-    loss: Loss
+    loss: LossName
     steps: int
     patience: int
     seed: int = 0
     grids: tuple[int, ...] = (3,)
     strengths: tuple[float, ...] = (0.0,)
     """Smoothing strengths: Levenberg-Marquardt chooses one, LBFGS and Adam take the first."""
-    # Of Levenberg-Marquardt:
+    shape: float = nan
+    """Of the loss: `LossFunction.shape`."""
     starts: int = 1
+    finer: tuple[int, ...] = ()
+    """Grids to go on to where the held-out residuals have structure that the last of `grids` is too coarse for."""
+    look_ahead: int = 2
+    """Grids in a row that may gain nothing before finer ones are given up."""
     # Of LBFGS and Adam:
     learning_rate: float | None = None
     batch: int | None = None
@@ -47,6 +53,10 @@ class Settings:
             raise TrainingError(f"learning_rate must be positive and finite, got {self.learning_rate!r}.")
         if not (not_negative(self.l1) and not_negative(self.entropy)):
             raise TrainingError(f"l1 and entropy must be finite, not negative, got {self.l1!r} and {self.entropy!r}.")
+
+    @property
+    def function(self) -> LossFunction:
+        return LossFunction(self.loss, self.shape)
 
     @property
     def penalised(self) -> bool:

@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError
 from kanserve.network.kan import Kan, Layer, Variable
+from kanserve.train.common.losses import LossFunction, robust_spread
 from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
 
 
-def normalised(kan: Kan, data: Dataset) -> Kan:
-    """The network with the shifts, scales, names and ranges of these data; its layers stay as they are."""
+def normalised(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Kan:
+    """The network with the shifts, scales, names and ranges of these data; its layers stay as they are.
+
+    Outputs have mean 0 and standard deviation 1; for a robust loss median 0 and the spread of the middle half; for one
+    with a log link they are the logarithm of the answer divided by the mean.
+    """
     if (data.x.shape[1], data.y.shape[1]) != (len(kan.inputs), len(kan.outputs)):
         raise DataError(
             f"A network from {len(kan.inputs)} inputs to {len(kan.outputs)} outputs cannot learn data with "
@@ -40,6 +45,14 @@ def normalised(kan: Kan, data: Dataset) -> Kan:
     if data.classes:  # scores have no unit: the loss compares their softmax
         return replace(named, output_shift=np.zeros(len(kan.outputs)), output_scale=np.ones(len(kan.outputs)))
     mean, spread, constant = _spread(data)
+    if loss is not None and loss.log_link:
+        mean, spread = np.log(mean), np.ones(len(mean))
+    elif loss is not None and loss.robust:
+        rows = data.sample(TRAINING.normalising_at_once, 0)
+        for q in np.flatnonzero(~constant):
+            middle, deviation = robust_spread(rows.y[:, q], rows.weights)
+            if deviation > 0:
+                mean[q], spread[q] = middle, deviation
     wanted = replace(named, output_shift=mean, output_scale=spread)
     return without_edges(wanted, constant)
 

@@ -40,6 +40,66 @@ class TrainingSettings:
     grids_ridge: float = 1e-22
     """Of the refit: just enough to solve it where a basis function of an uneven grid has no point."""
 
+    # losses
+    losses_huber: float = 1.345
+    """Huber's threshold in robust standard deviations: 95 % efficient on normal noise (Huber, Robust Statistics)."""
+    losses_huber_least: float = 1e-4
+    """Of the first threshold: the last steps take none below, however small the residuals are."""
+    losses_quantile_rounding: float = 1e-2
+    """Half-width, in robust standard deviations, of the parabola in place of the kink of the quantile loss."""
+    losses_middle_half: float = 1.349
+    """Width of the middle half of a normal distribution, in standard deviations."""
+    losses_least_curvature: float = 1e-4
+    """Of cross-entropy, Poisson and Tweedie at a score: less makes steps too long."""
+
+    # fit_warnings
+    warnings_rows: int = 20_000
+    """Enough to judge a fit and its data by."""
+    warnings_fewest_rows: int = 20
+    """With fewer rows tails are not judged, nor standard errors computed."""
+    warnings_fewest_for_line: int = 5
+    """Held-out rows with fewer of which a network is not compared with a line."""
+    warnings_good: float = 1e-3
+    """Of the error of a constant: with less a fit is good, whatever a line does."""
+    warnings_worse: float = 1.05
+    """Factor to a line's error from which on a network is worse, however certain the difference is."""
+    warnings_tail: float = 10.0
+    """Times the range of the middle nine tenths: 2 for a normal distribution, 300 for Cauchy's, of 1000 rows each."""
+    warnings_certain: float = 2.0
+    """Standard errors by which the network must be better than a constant, and no worse than a line."""
+    warnings_rows_per_input: int = 2
+    """With fewer a line is no measure."""
+
+    # input_screening
+    screening_inputs: int = 20
+    """With fewer inputs none is left out."""
+    screening_groups: int = 8
+    """Of an input's values, of equal size."""
+    screening_certain: float = 4.0
+    """Standard deviations by which an input must tell more than chance does."""
+    screening_pair_certain: float = 1.0
+    """Standard deviations by which a product of two inputs must tell more than the largest of all does by chance."""
+    screening_polynomial_rows: int = 5000
+    """Enough to compare polynomials of all inputs with those of some."""
+    screening_polynomial_ridges: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
+    """Of the polynomials' coefficients, of which the best counts."""
+    screening_polynomial_gain: float = 0.1
+    """Of the squared error with the inputs kept: if those of all have so much less, all are kept."""
+    screening_polynomial_certain: float = 2.0
+    """Standard errors by which they must be better."""
+    screening_rounds: int = 4
+    """Of inputs that tell something about what those before have left, at most."""
+    screening_reach: float = 4.0
+    """Median deviations from the median up to which answers count."""
+    screening_rows: int = 20_000
+    """Enough to choose inputs by."""
+    screening_steps: int = 10
+    """Of the additive fit to the inputs kept."""
+    screening_ridge: float = 1e-3
+    """Of the same fit."""
+    screening_least: int = 4
+    """Inputs that are kept, whatever they tell."""
+
     # normalising
     normalising_at_once: int = 2**16
     """Rows."""
@@ -53,6 +113,20 @@ class TrainingSettings:
     """Smoothing where no rows are held out to choose it."""
     fitting_classes_smooth: float = 5e-3
     """Of a classifier's splines: better than 0, and than a choice by 20 held-out rows."""
+    fitting_classes_parameters: int = 400
+    """Up to so many a classifier is fitted by Levenberg-Marquardt: narrow ones have poor minima, where LBFGS ends."""
+    fitting_starts: int = 8
+    """Of Levenberg-Marquardt for a regression."""
+    fitting_class_starts: int = 24
+    """Of Levenberg-Marquardt for a classifier: about one in five of a narrow one finds a good minimum."""
+    fitting_descent_starts: int = 4
+    """Of LBFGS and Adam for a network with a narrow layer."""
+    fitting_narrow: int = 3
+    """Nodes of a hidden layer up to which it is narrow."""
+    fitting_descent_start_steps: int = 20
+    """Of each start of LBFGS."""
+    fitting_adam_start_factor: int = 5
+    """Times as many steps of each start of Adam."""
     fitting_hidden: float = 0.5
     """Half-width of hidden grids: about the range of random splines' sums; if wider, splines stay straight."""
     fitting_many_rows: int = 50_000
@@ -116,12 +190,35 @@ class TrainingSettings:
     """Rows, and rows per parameter: more change less than the choices do."""
     schedule_enough_each: int = 50
     """Rows for each parameter that count as enough."""
+    schedule_enough_work: float = 6e9
+    """The most rows times squared parameters, so that choices about wide networks take seconds."""
     schedule_start_steps: int = 25
     """Of each start."""
     schedule_settle_steps: int = 40
     """Of the best start."""
     schedule_grow_steps: int = 60
     """On each finer grid."""
+    schedule_ahead_steps: int = 10
+    """On a grid after one that gained nothing, before it is known to gain."""
+    schedule_wide: int = 300
+    """Parameters from which on starts take few steps, and only the best is continued."""
+    schedule_rate: float = 5.0
+    """The squared error of a deep network falls at least with this power of the step, or it is stuck: 8 in theory, from
+    6 on in good fits on grids as coarse as 5 and 10."""
+    schedule_alike: float = 0.1
+    """Two starts whose squared errors differ by less than this share are limited by the data, not by the start."""
+    schedule_converged: float = 1e-11
+    """Of the variance: a squared error that no further start need improve on."""
+    schedule_good_share: float = 0.01
+    """Of the error of a constant: a fit with less needs no finer grids than the default ones."""
+    schedule_bins: int = 100
+    """Of an input, to look for structure in the residuals that a grid is too coarse for."""
+    schedule_rows_per_bin: int = 8
+    """At least; with fewer rows there are fewer bins."""
+    schedule_bins_share: float = 0.1
+    """Of the validation rows' residuals that bins must explain to ask for finer grids."""
+    schedule_scores_ridge: float = 1e-6
+    """Of losses that may have no finite best scores: classes that can be separated, counts of 0."""
     schedule_all_rows_steps: int = 10
     """For a network that is fitted to enough of the rows already."""
     schedule_least_share: float = 1e-12

@@ -45,6 +45,7 @@ class _Problem(ctypes.Structure):
         ("bends", _INT),
         ("bend", _ADDRESS),
         ("dual", _INT),
+        ("predicted", _ADDRESS),
     )
 
 
@@ -60,14 +61,23 @@ class Compiled:
         y: Array,
         row_weights: Array | None = None,
         threads: int | None = None,
+        predicted: Array | None = None,
     ) -> None:
-        """Raw features x (N, inputs), answers y (N, outputs), weights (N,); by default `threads_worth` threads."""
+        """Raw features x (N, inputs), answers y (N, outputs), weights (N,); by default `threads_worth` threads.
+
+        `predicted` (N, outputs) receives the scores of each pass.
+        """
         self._kernels = _kernels(native.library())
         every = held(kan)
         order = parts(free, every)
         self._public = np.concatenate([block.public for block in order])
         self._keep: Kept = []  # keeps arrays alive of which the kernels have only addresses
-        self._problem = _problem(kan, every, order, self._public, penalty, (x, y, row_weights), threads, self._keep)
+        self._problem, self.wanted, self.roots = _problem(
+            kan, every, order, self._public, penalty, (x, y, row_weights), threads, self._keep
+        )
+        if predicted is not None:
+            self._problem.predicted = predicted.ctypes.data
+            self._keep.append(predicted)
         self._one = ctypes.byref(self._problem)
         if self._problem.basis:
             self._kernels.kanserve_squares_prepare(self._one)
@@ -146,8 +156,9 @@ def _problem(
     data: tuple[Array, Array, Array | None],
     threads: int | None,
     keep: Kept,
-) -> _Problem:
-    """The structure; all arrays that it points to are added to `keep`."""
+) -> tuple[_Problem, Array, Array]:
+    """The structure, and its answers and roots of weights (N, outputs); all arrays that it points to are added to
+    `keep`."""
     x, y, row_weights = data
     joined = groups(order, len(kan.outputs))
     group, part = group_records(joined, kan)
@@ -156,7 +167,8 @@ def _problem(
     sign = np.sign(kan.output_scale)
     with np.errstate(all="ignore"):
         inputs = (x - kan.input_shift) / kan.input_scale
-        wanted = (y - kan.output_shift) / scale * sign
+        wanted = np.ascontiguousarray((y - kan.output_shift) / scale * sign)
+    roots = np.repeat(np.sqrt(share)[:, None], y.shape[1], axis=1)
     lengths = [record[4] for record in group]
     one = _Problem(
         rows=len(x),
@@ -184,7 +196,7 @@ def _problem(
     one.group, one.part = address(group, np.int64), address(part, np.int64)
     one.places = address(np.concatenate([block.places for block in order]), np.int64)
     one.inputs, one.wanted = address(inputs, np.float64), address(wanted, np.float64)
-    one.scale, one.weight = address(np.abs(sign), np.float64), address(np.sqrt(share), np.float64)
+    one.scale, one.weight = address(np.abs(sign), np.float64), address(roots, np.float64)
     one.ridge = address(penalty.ridge[public], np.float64)
     one.center = address(penalty.center[public], np.float64)
     bends = _bends(order, penalty, keep)
@@ -198,7 +210,7 @@ def _problem(
             one.basis = address(np.empty(inputs.size * functions), np.float64)
     keep += [block.subnodes for group in joined for block in group]
     one.work = address(np.zeros(_kernels(native.library()).kanserve_squares_work(ctypes.byref(one))), np.float64)
-    return one
+    return one, wanted, roots
 
 
 def _bends(order: list[ParameterBlock], penalty: Penalty, keep: Kept) -> list[list[int]]:

@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A block of rows: inputs (I, N), target values of the nodes (Q, N), square roots of the weights (N,)."""
+    """A block of rows: inputs (I, N), target values of the nodes and square roots of the weights (Q, N)."""
 
     v: Array
     wanted: Array
@@ -110,7 +110,8 @@ def problem(
     for start in range(0, len(x), TRAINING.jacobian_rows):
         rows = slice(start, start + TRAINING.jacobian_rows)
         own = np.ascontiguousarray(v[:, rows])
-        blocks.append(Block(own, wanted[:, rows], np.sqrt(share[rows]), _bases(parts[0], own) if keep else None))
+        roots = np.tile(np.sqrt(share[rows]), (len(wanted), 1))
+        blocks.append(Block(own, wanted[:, rows], roots, _bases(parts[0], own) if keep else None))
     return LeastSquaresProblem(kan, free, parts, tuple(blocks), sign, keep)
 
 
@@ -178,6 +179,13 @@ def loss(one: LeastSquaresProblem, vector: Array) -> tuple[float, State]:
     return total, state
 
 
+def scores(one: LeastSquaresProblem, vector: Array) -> Array:
+    """The scaled outputs (N, Q) where the answers are 0 and the weights 1; NaN where the network is not finite."""
+    every = one.weights(vector)
+    with np.errstate(all="ignore"):
+        return np.concatenate([_forward(one, block, every)[1] for block in one.blocks], axis=1).T
+
+
 def normal_equations(one: LeastSquaresProblem, vector: Array, state: State) -> tuple[Array, Array]:
     """J'J (P, P) and J'r (P,) at the vector of which `loss` returned `state`."""
     every = one.weights(vector)
@@ -228,7 +236,7 @@ def _jacobians(
         earlier = final.start
         rows = np.empty((earlier + free.size, residuals.shape[1]))
         nodes = np.zeros((final.layer.nodes, residuals.shape[1]))
-        nodes[q] = np.abs(one.sign[q]) * block.weight
+        nodes[q] = np.abs(one.sign[q]) * block.weight[q]
         subnodes = _subnode_adjoint(final.layer, passes[-1].z, nodes)
         _fill(rows[earlier:], final, free, every[-1], passes[-1], nodes, subnodes)
         for index in range(len(one.parts) - 2, -1, -1):

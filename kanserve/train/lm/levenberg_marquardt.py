@@ -20,12 +20,14 @@ from kanserve.network.own_functions import own_functions
 from kanserve.network.renamed_names import one_event
 from kanserve.train.common.argument_checks import not_negative, whole
 from kanserve.train.common.events import Event, Report
+from kanserve.train.common.losses import LossFunction
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import jacobian
 from kanserve.train.lm.blas_threads import threads_for
 from kanserve.train.lm.compiled_descent import Compiled
 from kanserve.train.lm.damped_solve import by_residuals, solve_damped
 from kanserve.train.lm.parameter_vector import Constant, Free, Penalty, free_parameters, gather, penalty, scatter
+from kanserve.train.lm.reweighted_squares import CompiledReweighted, ReweightedProblem
 
 Array = NDArray[np.float64]
 
@@ -56,13 +58,15 @@ def refine(
     report: Report | None = None,
     proximal: float = 0.0,
     fixed: frozenset[Constant] = frozenset(),
+    loss: LossFunction | None = None,
 ) -> Kan:
     """Fit a network to raw features x (N, inputs) and answers y (N, outputs) by least squares, from its weights.
 
     The free parameters are those of `parameter_vector.free_parameters`, without the `fixed` constants of named edges.
     The loss is ½·mean ‖(prediction - y)/output_scale‖², with rows weighted by `weights` (N,), plus ½·ridge·‖θ‖² and
     `smooth` times the splines' squared second differences. `proximal` adds ½·proximal·‖θ - θ0‖² around the initial
-    parameters θ0: parameters that these rows do not determine stay as they were instead of going to 0.
+    parameters θ0: parameters that these rows do not determine stay as they were instead of going to 0. Another `loss`
+    takes the place of the squares, of scores in the network before the exponential of a log link.
 
     The fit ends after `steps` iterations, or when `patience` steps in a row gain less than a thousandth each. A network
     that is not finite on these rows is returned unchanged. `report` is called with an
@@ -92,7 +96,7 @@ def refine(
     if size == 0:
         return kan
     with threads_for(answers.size * size**2):
-        point = _start(kan, free, penalty(kan, free, ridge, smooth, proximal), rows, answers, shares)
+        point = _start(kan, free, penalty(kan, free, ridge, smooth, proximal), rows, answers, shares, loss)
         before = point.error
         if not np.isfinite(before):
             return kan
@@ -102,8 +106,21 @@ def refine(
     return scatter(kan, free, point.vector)
 
 
-def _start(kan: Kan, free: tuple[Free, ...], cost: Penalty, x: Array, y: Array, row_weights: Array | None) -> "Descent":
-    if native.library() is not None and not own_functions(kan):
+def _start(
+    kan: Kan,
+    free: tuple[Free, ...],
+    cost: Penalty,
+    x: Array,
+    y: Array,
+    row_weights: Array | None,
+    loss: LossFunction | None,
+) -> "Descent":
+    compiled = native.library() is not None and not own_functions(kan)
+    if loss is not None and loss.name != "squared":
+        if compiled:
+            return CompiledReweighted(loss, kan, free, cost, x, y, row_weights)
+        return Point(ReweightedProblem(loss, kan, free, x, y, row_weights), cost, gather(kan, free))
+    if compiled:
         return Compiled(kan, free, cost, x, y, row_weights)
     one = jacobian.problem(kan, x, y, row_weights, free)
     kind = FewResiduals if by_residuals(y.size, one.size) else Point

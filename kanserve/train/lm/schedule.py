@@ -11,16 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import uniform_knots
 from kanserve.train.common.checkpoints import Checkpoint
+from kanserve.train.common.constant_guard import errors, errors_of_constant, scores
 from kanserve.train.common.events import Event
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.grids import regrid
-from kanserve.train.common.normalising import without_edges
-from kanserve.train.common.scoring import cross_entropies
+from kanserve.train.common.losses import LossFunction, sharper
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import free_parameters
@@ -28,6 +27,8 @@ from kanserve.train.lm.parameter_vector import free_parameters
 Array = NDArray[np.float64]
 
 STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+CLASS_STRENGTHS = STRENGTHS[1:-1]  # separable classes have no finite best weights
+EXACT = ("squared", "huber", "quantile")  # losses with a best network on every data
 MOST_PARAMETERS = 1500  # each step solves a dense system of this size
 
 
@@ -42,13 +43,17 @@ class Schedule:
     checkpoint: Checkpoint
 
     @property
+    def loss(self) -> LossFunction:
+        return self.settings.function
+
+    @property
     def judges(self) -> Dataset:
         return self.train if self.held is None else self.held
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A network, its smoothing strength, and its squared error on each validation row (N,)."""
+    """A network, its smoothing strength, and its loss on each validation row (N,)."""
 
     kan: Kan
     smooth: float
@@ -78,7 +83,7 @@ class Run:
         if plan.checkpoint.holds(name):
             plan.watch.recalled += effort / self.work
         result = plan.checkpoint.recall(name, lambda: self._refined(kan, rows, smooth, steps))
-        one = Candidate(result, smooth, errors(result, plan.judges), plan.judges.shares)
+        one = Candidate(result, smooth, errors(result, plan.judges, plan.loss), plan.judges.shares)
         self.units += 1
         self.done = min(self.done + effort, self.work)
         best = plan.watch.best
@@ -87,32 +92,47 @@ class Run:
         return one
 
     def tell(self, stage: str, error: float, share: float | None = None) -> None:
-        """Report that a stage has ended with this squared error."""
-        self.plan.watch.tell(stage, np.sqrt(error), self.loss, self.done / self.work if share is None else share)
+        """Report that a stage has ended with this error on the validation rows."""
+        if self.plan.loss.name == "squared":
+            error = float(np.sqrt(error))
+        self.plan.watch.tell(stage, error, self.loss, self.done / self.work if share is None else share)
 
     def _refined(self, kan: Kan, rows: Dataset, smooth: float, steps: int) -> Kan:
         def report(event: Event) -> None:
-            self.loss = np.sqrt(2 * event.loss / rows.y.shape[1])
+            squared = self.plan.loss.name == "squared"
+            self.loss = np.sqrt(2 * event.loss / rows.y.shape[1]) if squared else event.loss
 
+        exact = TRAINING.schedule_exact_ridge if self.plan.loss.name in EXACT else TRAINING.schedule_scores_ridge
         return refine(
             kan,
             rows.x,
             rows.y,
             steps=steps,
             smooth=smooth,
-            ridge=smooth / 10 if smooth > 0 else TRAINING.schedule_exact_ridge,
+            ridge=smooth / 10 if smooth > 0 else exact,
             weights=rows.weights,
             patience=self.plan.settings.patience,
             report=report,
+            loss=self.plan.loss,
         )
 
 
-def run(kan: Kan, data: Dataset, plan: Schedule) -> Kan:
-    """Fit a normalised network from new random weights; the last `steps` are on all rows of `data`."""
+def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
+    """Fit a normalised network from new random weights; the last `steps` are on all rows of `data`.
+
+    The second network is the one before these, which has not seen the validation rows.
+    """
     now = Run(plan, _whole_work(kan, data, plan))
-    best = _best_start(kan, now)
-    best = _smoothed(best, now)
-    best = _grown(best, now)
+    first, *others = _finalists_of(kan, now)
+    best, stalled = _grown(_smoothed(first, now), now)
+    for other in others:
+        if not stalled:
+            break
+        found, stalled = _grown(other, now)
+        stalled &= abs(found.error - best.error) > TRAINING.schedule_alike * best.error  # else noise is the limit
+        best = _best([best, found])
+    chosen = best.kan
+    now.plan = plan = replace(plan, settings=_sharper(chosen, plan))
     steps = plan.settings.steps
     few = _enough(data, best.kan, plan)
     if len(few) < len(data):
@@ -120,14 +140,20 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> Kan:
         steps = min(steps, TRAINING.schedule_all_rows_steps)
     last = now.fitted(best.kan, data, best.smooth, steps)
     now.tell("all rows", last.error, 1.0)
-    return last.kan
+    return last.kan, chosen
+
+
+def _sharper(kan: Kan, plan: Schedule) -> Settings:
+    """The settings with Huber's threshold for the residuals of this network on the validation rows."""
+    u, t = scores(kan, plan.judges.x), plan.loss.answers(kan, plan.judges.y)
+    return replace(plan.settings, shape=sharper(plan.loss, u, t).shape)
 
 
 def _enough(rows: Dataset, kan: Kan, plan: Schedule) -> Dataset:
-    """A sample of the rows, large enough for choices about this network."""
-    return rows.sample(
-        max(TRAINING.schedule_enough_rows, TRAINING.schedule_enough_each * parameters(kan)), plan.settings.seed
-    )
+    """A sample of the rows, large enough for choices about this network, and small enough for quick steps."""
+    size = parameters(kan)
+    enough = min(TRAINING.schedule_enough_each * size, int(TRAINING.schedule_enough_work / max(size, 1) ** 2))
+    return rows.sample(max(TRAINING.schedule_enough_rows, enough), plan.settings.seed)
 
 
 def _work(kan: Kan, rows: Dataset, steps: int) -> float:
@@ -162,53 +188,149 @@ def _finalists(kan: Kan, plan: Schedule) -> int:
     return min(plan.settings.starts, 3 if len(kan.layers) > 2 else 2)
 
 
-def _best_start(kan: Kan, now: Run) -> Candidate:
-    """The best of several random starts: short runs on few rows, then longer ones of the finalists on more rows."""
+def _finalists_of(kan: Kan, now: Run) -> list[Candidate]:
+    """The best of several random starts, best first: short runs on few rows, then longer ones of the finalists on more
+    rows.
+
+    Of a network with many parameters, most starts are given up after a few steps.
+    """
     plan = now.plan
     few = plan.train.sample(TRAINING.schedule_start_rows, plan.settings.seed)
+    count, smooth = plan.settings.starts, plan.settings.strengths[0]
+    wide = count > 1 and parameters(kan) > TRAINING.schedule_wide
+    steps = TRAINING.schedule_ahead_steps if wide else TRAINING.schedule_start_steps
     runs: list[Candidate] = []
-    for start in range(plan.settings.starts):
+    for start in range(count):
         begin = fresh(kan, plan.settings.grids[0], (plan.settings.seed, start))
-        runs.append(now.fitted(begin, few, plan.settings.strengths[0], TRAINING.schedule_start_steps))
-        now.tell(f"start {start + 1} of {plan.settings.starts}", _best(runs).error)
-    runs.sort(key=lambda run: run.error)
-    finalists = runs[: _finalists(kan, plan)]
+        runs.append(now.fitted(begin, few, smooth, steps))
+        now.tell(f"start {start + 1} of {count}", _best(runs).error)
+    runs.sort(key=_error)
+    finalists = runs[: 1 if wide else _finalists(kan, plan)]
     enough = _enough(plan.train, finalists[0].kan, plan)
-    return _best(
-        [now.fitted(finalist.kan, enough, finalist.smooth, TRAINING.schedule_settle_steps) for finalist in finalists]
-    )
+    settled = [now.fitted(one.kan, enough, one.smooth, TRAINING.schedule_settle_steps) for one in finalists]
+    return sorted(settled, key=_error)
 
 
 def _smoothed(best: Candidate, now: Run) -> Candidate:
     """The candidate with the smoothing strength that the validation rows choose."""
     plan = now.plan
     enough = _enough(plan.train, best.kan, plan)
-    others = [
-        now.fitted(best.kan, enough, smooth, TRAINING.schedule_settle_steps) for smooth in plan.settings.strengths[1:]
-    ]
-    chosen = smoothest([best, *others])
+    tried = [best]
+    for smooth in plan.settings.strengths[1:]:
+        tried.append(now.fitted(best.kan, enough, smooth, TRAINING.schedule_settle_steps))
+        if _falls_off(tried):
+            break
+    chosen = smoothest(tried)
     now.tell(f"grid {plan.settings.grids[0]}", chosen.error)
     return chosen
 
 
-def _grown(best: Candidate, now: Run) -> Candidate:
-    """The candidate on finer grids, until the error no longer falls or there are more parameters than answers."""
-    plan = now.plan
+def _falls_off(tried: list[Candidate]) -> bool:
+    """Whether the last two strengths are both clearly worse than the best: stronger smoothing will not gain."""
+    best = _best(tried)
+    return len(tried) > 2 and not any(_as_good(one, best) for one in tried[-2:])
+
+
+def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
+    """The candidate on finer grids, until several in a row gain nothing or there are more parameters than answers; and
+    whether it is stuck: see `_stuck`."""
+    plan, before = now.plan, best
     most = different_answers(plan.train)
-    for intervals in plan.settings.grids[1:]:
+    grids = list(plan.settings.grids[1:])
+    without_gain = 0
+    last = 0
+    while grids or (grids := [size for size in _finer(best, plan) if size > last]):
+        last = intervals = grids.pop(0)
         moved = regrid(best.kan, plan.train.x, intervals)
         if parameters(moved) > min(most, MOST_PARAMETERS):
             break
-        # A finer grid may need to be smoother, or less smooth.
-        at = plan.settings.strengths.index(best.smooth)
-        near = plan.settings.strengths[max(at - 1, 0) : at + 2]
-        enough = _enough(plan.train, moved, plan)
-        finer = smoothest([now.fitted(moved, enough, smooth, TRAINING.schedule_grow_steps) for smooth in near])
+        finer = _ahead(moved, best, now) if without_gain else None
+        if finer is None or finer.error < best.error:
+            finer = _on_finer(moved, best.smooth, now)
         now.tell(f"grid {intervals}", finer.error)
-        if plan.held is not None and not finer.error < best.error:
-            break
-        best = finer
-    return best
+        if plan.held is None or finer.error < best.error:
+            best, before, without_gain = finer, best, 0
+            continue
+        before = best
+        without_gain += 1
+        if without_gain > plan.settings.look_ahead and intervals in plan.settings.grids:
+            grids = []
+    return best, _stuck(best, before, plan)
+
+
+def _stuck(best: Candidate, before: Candidate, plan: Schedule) -> bool:
+    """Whether a deep network on exact data is in a poor minimum: the last finer grid has gained too little.
+
+    The error of splines that approximate a smooth function falls with the eighth power of the step, squared.
+    """
+    deep = len(best.kan.layers) > 2
+    if not deep or plan.held is None or best.smooth > 0 or best.error < TRAINING.schedule_converged:
+        return False
+    finer = best.kan.layers[-1].intervals / before.kan.layers[-1].intervals
+    return bool(best.error >= before.error / max(finer, 1.0) ** TRAINING.schedule_rate)
+
+
+def _on_finer(moved: Kan, smooth: float, now: Run) -> Candidate:
+    """The network fitted on its new grid, as smooth as the validation rows choose: a finer grid may need to be
+    smoother, or less smooth."""
+    plan, enough = now.plan, _enough(now.plan.train, moved, now.plan)
+    strengths = plan.settings.strengths
+    at = strengths.index(smooth)
+    tried = [now.fitted(moved, enough, smooth, TRAINING.schedule_grow_steps)]
+    for way in (1, -1):
+        near = at + way
+        while 0 <= near < len(strengths):
+            begun = now.fitted(_best(tried).kan, enough, strengths[near], TRAINING.schedule_ahead_steps)
+            if not _as_good(begun, _best(tried)):
+                break
+            tried.append(now.fitted(begun.kan, enough, strengths[near], TRAINING.schedule_grow_steps))
+            if way > 0 or _best(tried) is not tried[-1]:
+                break
+            near += way
+    return smoothest(tried)
+
+
+def _ahead(moved: Kan, best: Candidate, now: Run) -> Candidate:
+    """A few steps on a grid after one that gained nothing: whether it deserves the others."""
+    enough = _enough(now.plan.train, moved, now.plan)
+    strengths = dict.fromkeys((best.smooth, now.plan.settings.strengths[0]))
+    return _best([now.fitted(moved, enough, one, TRAINING.schedule_ahead_steps) for one in strengths])
+
+
+def _finer(best: Candidate, plan: Schedule) -> list[int]:
+    """The grids to go on to, if the residuals have structure in an input that this grid is too coarse for."""
+    beyond = [size for size in plan.settings.finer if size > best.kan.layers[0].intervals]
+    if plan.held is None or not beyond:
+        return []
+    constant = errors_of_constant(best.kan, plan.train, plan.held, plan.loss)
+    if best.error < TRAINING.schedule_good_share * float(plan.held.shares @ constant):
+        return []
+    slopes = [
+        plan.loss.slopes(scores(best.kan, rows.x), plan.loss.answers(best.kan, rows.y))[0]
+        for rows in (plan.train, plan.held)
+    ]
+    if not all(np.isfinite(slope).all() for slope in slopes):
+        return []
+    return beyond if _explained_by_bins(plan.train, plan.held, *slopes) > TRAINING.schedule_bins_share else []
+
+
+def _explained_by_bins(train: Dataset, held: Dataset, learned: Array, judged: Array) -> float:
+    """The largest share of the validation rows' residuals that their means in narrow bins of one input explain."""
+    bins = min(TRAINING.schedule_bins, len(train) // TRAINING.schedule_rows_per_bin)
+    found = 0.0
+    if bins < 2:
+        return found
+    for i in range(train.x.shape[1]):
+        low, high = float(train.x[:, i].min()), float(train.x[:, i].max())
+        edges = np.linspace(low, high, bins + 1)[1:-1]
+        own, other = np.searchsorted(edges, train.x[:, i]), np.searchsorted(edges, held.x[:, i])
+        count = np.maximum(np.bincount(own, minlength=bins), 1)
+        for q in range(learned.shape[1]):
+            means = np.bincount(own, learned[:, q], bins) / count
+            total = float(np.square(judged[:, q]).sum())
+            if total > 0:
+                found = max(found, 1 - float(np.square(judged[:, q] - means[other]).sum()) / total)
+    return found
 
 
 def _best(candidates: list[Candidate]) -> Candidate:
@@ -216,47 +338,33 @@ def _best(candidates: list[Candidate]) -> Candidate:
 
 
 def smoothest(candidates: list[Candidate]) -> Candidate:
-    """The smoothest candidate whose validation error is not clearly worse than the best one's.
-
-    "Not clearly" is by less than a share of the standard error of the row-by-row difference. On exact data errors
-    differ by orders of magnitude and only the best qualifies; on noisy data the smoother one is safer.
-    """
+    """The smoothest candidate whose validation error is not clearly worse than the best one's."""
     best = _best(candidates)
-    equal = [best]
-    for candidate in candidates:
-        if candidate.smooth > best.smooth and np.isfinite(candidate.error):
-            worse = candidate.errors - best.errors
-            mean = float(candidate.shares @ worse)
-            if mean <= TRAINING.schedule_share * np.linalg.norm(candidate.shares * (worse - mean)):
-                equal.append(candidate)
-    return max(equal, key=lambda run: run.smooth)
+    return max([best, *(one for one in candidates if one.smooth > best.smooth and _as_good(one, best))], key=_strength)
 
 
-def errors(kan: Kan, data: Dataset) -> Array:
-    """The squared error of each row (N,) relative to the output scales, infinite where the network is not finite."""
-    with np.errstate(all="ignore"):
-        squares: Array = (((evaluate(kan, data.x) - data.y) / kan.output_scale) ** 2).mean(axis=1)
-    return np.where(np.isfinite(squares), squares, np.inf)
+def _error(candidate: Candidate) -> float:
+    return candidate.error
 
 
-def no_worse_than_the_mean(kan: Kan, data: Dataset) -> Kan:
-    """The network, with each output that is worse than the mean of its answers replaced by that mean."""
-    with np.errstate(all="ignore"):
-        squares = data.mean(((evaluate(kan, data.x) - data.y) / kan.output_scale) ** 2)
-        mean = data.mean(((data.y - kan.output_shift) / kan.output_scale) ** 2)
-    return without_edges(kan, ~(squares <= mean))
+def _strength(candidate: Candidate) -> float:
+    return candidate.smooth
 
 
-def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
-    """The classifier, or a constant one that gives the class frequencies if their cross-entropy is lower."""
-    scores = np.log(np.maximum(data.mean(data.y), TRAINING.schedule_least_share))
-    constant = data.mean(cross_entropies(np.broadcast_to(scores, data.y.shape), data.y))
-    with np.errstate(all="ignore"):
-        answers = evaluate(kan, data.x)
-    if data.mean(cross_entropies(answers, data.y)) <= constant:
-        return kan
-    plain = without_edges(kan, np.ones(len(scores), bool))
-    return replace(plain, layers=(*plain.layers[:-1], replace(plain.layers[-1], node_bias=scores)))
+def _as_good(candidate: Candidate, best: Candidate) -> bool:
+    """Whether a candidate is not clearly worse than the best: by less than a share of the standard error of the
+    row-by-row difference.
+
+    On exact data errors differ by orders of magnitude and only the best qualifies; on noisy data the smoother one is
+    safer.
+    """
+    if candidate is best:
+        return True
+    if not np.isfinite(candidate.error):
+        return False
+    worse = candidate.errors - best.errors
+    mean = float(candidate.shares @ worse)
+    return mean <= TRAINING.schedule_share * float(np.linalg.norm(candidate.shares * (worse - mean)))
 
 
 def parameters(kan: Kan) -> int:

@@ -1,23 +1,31 @@
 """Training by LBFGS or Adam: for classifiers, sparsity penalties and networks too large for least squares."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from math import cos, inf, isfinite, pi
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dataset import MANY, Dataset
+from kanserve.data.dataset import Dataset, past, some
 from kanserve.errors import DataError, MissingDependencyError, TrainingError
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import span
 from kanserve.train.common.checkpoints import Checkpoint
+from kanserve.train.common.constant_guard import errors
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.grids import regrid, set_ranges
 from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.torch.batch_positions import (
+    batch_positions,
+    batch_size,
+    judging_rows,
+    rows_at_once,
+    validation_interval,
+)
 from kanserve.train.torch.batches import Batches, Places
 from kanserve.train.torch.module_conversion import from_module
 from kanserve.train.torch.objective import Goal, Model, by_row, function, model, shrinkage, value
@@ -30,8 +38,7 @@ except ImportError:
     raise MissingDependencyError("torch", "train") from None
 
 RATES = {"lbfgs": 1.0, "adam": 1e-2}  # default learning rates
-RIDGE = {"squared": 0.0, "cross_entropy": 2e-3}  # separable classes have no finite best weights
-JUDGED_BY = (2_000, 20_000)  # validation rows, fewest and most; see `_judged_by`
+RIDGE = {"cross_entropy": 2e-3}  # separable classes have no finite best weights; 0 for other losses
 
 GRID_UPDATES = (0.05, 0.1, 0.2)  # shares of the run after which grids follow the data
 
@@ -59,18 +66,52 @@ def descend(
     `learning_rate` the first trial of its line search (1). Adam takes `batch` rows per step (all up to 512, else 256)
     with a `learning_rate` (0.01) that falls to 0 along a cosine, and is validated 50 times. Early in the run, the grids
     of hidden layers are updated where the data have left them. Of several `grids` each gets its share of the steps, and
-    starts from the best network so far with the full learning rate. A grid that is not better than the one before by
-    two standard errors on the held-out rows is given up, and ends the run. Equal arguments give equal networks; torch's
-    global generator is neither used nor set.
+    starts from the best network so far with the full learning rate. A grid that is not better than the ones before by
+    two standard errors on the held-out rows is given up; more than `look_ahead` of them in a row end the run. Equal
+    arguments give equal networks; torch's global generator is neither used nor set.
     """
     _check(kan, (train, held), settings)
     rows = Batches(train, settings.device, without)
     judging = rows if held is None else Batches(held, settings.device)
-    judges = Batches(judging.sample(_judged_by(len(rows), settings)), settings.device)
-    with _threads_for(kan, _batch(len(rows), settings)):
+    judges = Batches(judging.sample(judging_rows(len(rows), settings)), settings.device)
+    with _threads_for(kan, batch_size(len(rows), settings)):
         run = _Run(kan, settings, rows, judges, held is None, watch or Watch(), checkpoint or Checkpoint())
         run.to_the_end()
         return run.best.kan()
+
+
+def best_start(
+    starts: Iterable[Kan],
+    train: Dataset,
+    held: Dataset | None,
+    settings: Settings,
+    watch: Watch,
+    without: Places | None = None,
+) -> Kan:
+    """The start to go on from: each takes a few steps, and the one of the lowest validation loss is the result."""
+    longer = 1 if settings.method == "lbfgs" else TRAINING.fitting_adam_start_factor
+    steps = min(settings.steps, longer * TRAINING.fitting_descent_start_steps)
+    short = replace(settings, steps=steps, grids=settings.grids[:1])
+    gone = np.zeros(0, np.int64) if without is None else without
+    left = len(train) - len(gone)
+    rows = train.take(past(gone, some(left, min(left, TRAINING.schedule_start_rows), settings.seed)))
+    judges = rows if held is None else held.sample(TRAINING.schedule_start_rows, settings.seed)
+    best, least = None, inf
+    whole = settings.starts * steps + settings.steps
+    for number, start in enumerate(starts):
+        found = descend(start, rows, None, short)
+        loss = float(judges.mean(errors(found, judges, settings.function)))
+        if best is None or loss < least:
+            best, least = found, loss
+            watch.best = loss, partial(_itself, found)
+        watch.tell(f"start {number + 1} of {settings.starts}", least, least, (number + 1) * steps / max(whole, 1))
+    assert best is not None
+    watch.before = settings.starts * steps / max(whole, 1)
+    return best
+
+
+def _itself(kan: Kan) -> Kan:
+    return kan
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +134,8 @@ class _Run:
     end: int
     failures: int
     waited: int
+    ahead: int
+    """Grids in a row that have gained nothing."""
     rate: float
     mark: float
 
@@ -109,14 +152,20 @@ class _Run:
         self.settings, self.rows, self.judges, self.same_rows = settings, rows, judges, same_rows
         self.watch, self.checkpoint = watch, checkpoint
         whole = settings.batch if settings.method == "lbfgs" else None
-        at_once = _rows_at_once(kan, settings.penalised) if whole is None else whole
+        at_once = rows_at_once(kan, settings.penalised) if whole is None else whole
         self.goal = Goal(
-            settings.loss, settings.l1, settings.entropy, RIDGE[settings.loss], settings.strengths[0], at_once
+            settings.loss,
+            settings.l1,
+            settings.entropy,
+            RIDGE.get(settings.loss, 0.0),
+            settings.strengths[0],
+            at_once,
+            settings.shape,
         )
-        self.positions = _batches(len(rows), settings)
-        self.every = _every(settings)
+        self.positions = batch_positions(len(rows), settings)
+        self.every = validation_interval(settings)
         self.told_every = max(1, self.every // 10)
-        self.step = self.grid = 0
+        self.step = self.grid = self.ahead = 0
         self._begin(kan)
         self.updates = {max(1, round(share * self.end)) for share in GRID_UPDATES}
         vector = self.model.vector()
@@ -132,7 +181,7 @@ class _Run:
         return self.waited >= self.settings.patience
 
     def to_the_end(self) -> None:
-        """Take all steps, on each grid until early stopping or failure; a grid that gains nothing is the last."""
+        """Take all steps, on each grid until early stopping or failure."""
         while self.step < self.settings.steps:
             over = self.step >= self.end or self.early_stopping or self.failures > TRAINING.gradient_fit_most_failures
             if over and not self._refined():
@@ -171,9 +220,14 @@ class _Run:
         self._structure(kan)
 
     def _refined(self) -> bool:
-        """Start on the next finer grid with the best network, if there is one and this grid has gained something."""
-        if self.grid + 1 == len(self.settings.grids) or not self._gained():
+        """Start on the next finer grid with the best network, unless too many grids in a row have gained nothing."""
+        if self.grid + 1 == len(self.settings.grids):
             return False
+        self.ahead = 0 if self._gained() else self.ahead + 1
+        if self.ahead > self.settings.look_ahead:
+            return False
+        if self.ahead:
+            self._keep_best(self.coarser)
         self.grid += 1
         self.coarser = self.best
         self._begin(regrid(self.best.kan(), None, self.settings.grids[self.grid]))
@@ -262,7 +316,7 @@ class _Run:
 
     def _write(self) -> None:
         """Write everything that the run needs to resume exactly."""
-        whole = (self.step, self.failures, self.waited, self.grid, self.begun, self.end)
+        whole = (self.step, self.failures, self.waited, self.grid, self.ahead, self.begun, self.end)
         numbers = (*whole, self.rate, self.mark, self.coarser.loss, self.best.loss)
         arrays = {"numbers": np.array(numbers, np.float64), "best": _array(self.best.vector)}
         match self.state:
@@ -280,7 +334,7 @@ class _Run:
             name: torch.tensor(array, device=self.settings.device) for name, array in self.checkpoint.arrays.items()
         }
         *whole, self.rate, self.mark, before, least = arrays["numbers"].tolist()
-        self.step, self.failures, self.waited, self.grid, self.begun, self.end = map(int, whole)
+        self.step, self.failures, self.waited, self.grid, self.ahead, self.begun, self.end = map(int, whole)
         self._structure(self.checkpoint.kan("structure"))
         coarser = self.checkpoint.kan("coarser")
         self.coarser = _Best(coarser, model(coarser, self.settings.device).vector(), before)
@@ -320,65 +374,8 @@ def _has_left(before: Layer, after: Layer) -> bool:
     return False
 
 
-def _every(settings: Settings) -> int:
-    """The number of steps between two validations."""
-    return 1 if settings.method == "lbfgs" else max(1, settings.steps // TRAINING.gradient_fit_validations)
-
-
-def _batch(count: int, settings: Settings) -> int:
-    """The batch size of a step, for so many rows."""
-    if settings.method == "lbfgs":
-        return count
-    return min(
-        count,
-        settings.batch
-        if settings.batch is not None
-        else count
-        if count <= TRAINING.gradient_fit_full_batch
-        else TRAINING.gradient_fit_batch,
-    )
-
-
-def _judged_by(count: int, settings: Settings) -> int:
-    """How many rows to validate on: validating three rows costs as much as one row of a step."""
-    least, most = JUDGED_BY
-    return min(max(least, 3 * _every(settings) * _batch(count, settings)), most)
-
-
-def _batches(count: int, settings: Settings) -> Callable[[int], Places | None]:
-    """The positions of a step's rows, None for all. Each epoch takes every row once, without a last short batch.
-
-    Of very many rows the positions are drawn at random, so that no permutation of all is kept. They depend only on the
-    seed and the step, so that a run can resume at any step.
-    """
-    size = _batch(count, settings)
-    if size == count:
-        return lambda step: None
-
-    def drawn(step: int) -> Places:
-        return np.sort(np.random.default_rng((settings.seed, step)).integers(0, count, size))
-
-    @lru_cache(maxsize=1)
-    def order(epoch: int) -> Places:
-        return np.random.default_rng((settings.seed, epoch)).permutation(count)
-
-    def passing(step: int) -> Places:
-        epoch, at = divmod(step, count // size)
-        return np.sort(order(epoch)[at * size : (at + 1) * size])  # a file of rows is read in its order
-
-    return passing if count <= MANY else drawn
-
-
 def _array(vector: Tensor) -> NDArray[np.float64]:
     return np.asarray(vector.cpu().numpy())
-
-
-def _rows_at_once(kan: Kan, penalised: bool) -> int:
-    """How many rows to compute at once: the largest arrays are the basis and, with penalties, the edges' values."""
-    largest: int = max(
-        layer.inputs * (layer.coefficients.shape[2] + penalised * layer.subnodes) for layer in kan.layers
-    )
-    return max(1, TRAINING.gradient_fit_numbers_at_once // largest)
 
 
 def _check(kan: Kan, data: tuple[Dataset, Dataset | None], settings: Settings) -> None:

@@ -1,14 +1,15 @@
 """The objective of LBFGS and Adam, as a function of the vector of free parameters."""
 
 from dataclasses import dataclass
-from math import inf, isfinite
-from typing import Literal
+from math import inf, isfinite, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import MissingDependencyError
 from kanserve.network.kan import Kan
+from kanserve.train.common.losses import LossName
+from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.parameter_vector import bending, free_parameters
 from kanserve.train.torch.batches import Batch, Batches, Places
 from kanserve.train.torch.module_conversion import to_module
@@ -22,8 +23,6 @@ try:
 except ImportError:
     raise MissingDependencyError("torch", "train") from None
 
-Loss = Literal["squared", "cross_entropy"]
-
 SHRINKING = ("coefficients", "base_weight")
 
 
@@ -31,12 +30,14 @@ SHRINKING = ("coefficients", "base_weight")
 class Goal:
     """The loss, the strengths of the penalties, and the most rows to compute at once."""
 
-    loss: Loss
+    loss: LossName
     l1: float
     entropy: float
     ridge: float
     smooth: float
     at_once: int
+    shape: float = nan
+    """Of the loss: `LossFunction.shape`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +128,7 @@ def by_row(goal: Goal, one: Model, vector: Tensor, rows: Batches) -> Tensor:
     """The weighted loss of each row (N,), without penalties."""
     module = one.write(vector)
     with torch.no_grad():
-        parts = [(_losses(goal.loss, module, module(part.x), part.y), part) for part in rows.parts(goal.at_once)]
+        parts = [(_losses(goal, module, module(part.x), part.y), part) for part in rows.parts(goal.at_once)]
     return torch.cat([losses if part.weights is None else part.weights * losses for losses, part in parts])
 
 
@@ -162,9 +163,9 @@ def function(goal: Goal, one: Model, rows: Batches, positions: Places | None = N
 def _mean(goal: Goal, module: KanModule, rows: Batch) -> Tensor:
     """The mean loss of these rows plus their l1 and entropy penalties."""
     if goal.l1 == goal.entropy == 0:
-        return _weighted(_losses(goal.loss, module, module(rows.x), rows.y), rows.weights)
+        return _weighted(_losses(goal, module, module(rows.x), rows.y), rows.weights)
     outputs, edges = module.with_edges(rows.x)
-    loss = _weighted(_losses(goal.loss, module, outputs, rows.y), rows.weights)
+    loss = _weighted(_losses(goal, module, outputs, rows.y), rows.weights)
     return loss + penalty(edges, goal.l1, goal.entropy, rows.weights)
 
 
@@ -172,10 +173,33 @@ def _weighted(losses: Tensor, weights: Tensor | None) -> Tensor:
     return (losses if weights is None else weights * losses).mean()
 
 
-def _losses(loss: Loss, module: KanModule, outputs: Tensor, y: Tensor) -> Tensor:
-    """The loss of each row (N,)."""
-    if loss == "cross_entropy":
+def _losses(goal: Goal, module: KanModule, outputs: Tensor, y: Tensor) -> Tensor:
+    """The loss of each row (N,), as `LossFunction.values`."""
+    if goal.loss == "cross_entropy":
         return -(y * torch.log_softmax(outputs, dim=1)).sum(dim=1)
+    if goal.loss in ("poisson", "tweedie"):
+        shift = module.output_shift.T
+        return _deviances(goal, outputs - shift, y / torch.exp(shift)).sum(dim=1)
     scale = module.output_scale.T
     residuals = (outputs - y) / torch.where(scale == 0, 1.0, scale)
-    return 0.5 * (residuals * residuals).sum(dim=1)
+    if goal.loss == "squared":
+        return 0.5 * (residuals * residuals).sum(dim=1)
+    sizes = residuals.abs()
+    if goal.loss == "huber":
+        straight = goal.shape * (sizes - 0.5 * goal.shape)
+        return torch.where(sizes <= goal.shape, 0.5 * residuals * residuals, straight).sum(dim=1)
+    sharp, tilt = TRAINING.losses_quantile_rounding, 2 * goal.shape - 1
+    rounded = torch.where(sizes <= sharp, residuals * residuals / (2 * sharp), sizes - sharp / 2)
+    return (0.5 * (rounded - tilt * residuals) + tilt * tilt * sharp / 4).sum(dim=1)
+
+
+def _deviances(goal: Goal, u: Tensor, t: Tensor) -> Tensor:
+    """Half the deviance of Poisson or Tweedie at scores u, for answers t in units of the mean."""
+    logarithm = torch.log(torch.where(t > 0, t, 1.0))
+    if goal.loss == "poisson":
+        return t * (logarithm - u) - t + torch.exp(u)
+    p = goal.shape
+    if p == 2:
+        return t * torch.exp(-u) + u - logarithm - 1
+    first = torch.where(t > 0, torch.exp((2 - p) * logarithm), 0.0) / ((1 - p) * (2 - p))
+    return first - t * torch.exp((1 - p) * u) / (1 - p) + torch.exp((2 - p) * u) / (2 - p)

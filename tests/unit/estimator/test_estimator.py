@@ -120,6 +120,7 @@ def test_a_weight_is_a_repetition_and_the_order_of_rows_does_not_matter_bit_for_
     assert kanserve.equal(equal.kan_, clone(one).fit(x, y).kan_)
 
 
+@pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")  # they say little of each other
 def test_weights_change_what_is_fitted():
     x = np.repeat(np.linspace(0, 1, 30), 2)[:, None]
     y = np.tile([0.0, 1.0], 30)

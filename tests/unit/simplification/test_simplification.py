@@ -132,6 +132,7 @@ def _circle() -> Array:
     return affine
 
 
+@pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")
 def test_nothing_is_left_of_a_network_that_knows_nothing() -> None:
     rng = np.random.default_rng(5)
     data = Dataset(rng.uniform(-1, 1, (200, 2)), rng.normal(size=200))

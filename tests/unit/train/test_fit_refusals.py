@@ -23,7 +23,7 @@ from tests.support.training_rows import hello
         ({"validation": Dataset(np.zeros((2, 3)), np.zeros(2))}, DataError, "same columns"),
         ({"smooth": -1.0}, TrainingError, "smooth is"),
         ({"loss": "cross_entropy"}, DataError, "must be class labels"),
-        ({"optimizer": "lm", "l1": 0.1}, TrainingError, "squares only"),
+        ({"optimizer": "lm", "l1": 0.1}, TrainingError, "no l1 or entropy penalty"),
         ({"grid": "5"}, TrainingError, "increasing numbers of intervals, .* got .5"),
         ({"grid": (3.5,)}, TrainingError, "increasing numbers of intervals"),
         ({"seed": -1}, TrainingError, "whole number from 0 on, got -1"),

@@ -13,10 +13,11 @@ from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import equal
 from kanserve.train import Progress, create, fit, score
+from kanserve.train.common.constant_guard import no_worse_than_the_shares
 from kanserve.train.common.normalising import normalised
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import schedule
-from kanserve.train.lm.schedule import Candidate, no_worse_than_the_shares, smoothest
+from kanserve.train.lm.schedule import Candidate, smoothest
 from tests.support.kans import symbolic
 from tests.support.training_rows import hello
 
@@ -64,6 +65,7 @@ def test_noise_is_smoothed_and_not_learnt() -> None:
     assert chosen > 0.97 > believed
 
 
+@pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")
 def test_pure_noise_is_answered_with_little_more_than_the_mean() -> None:
     generator = np.random.default_rng(3)
     x, y = generator.normal(size=(200, 4)), generator.normal(size=200)
@@ -104,6 +106,7 @@ def test_a_row_of_weight_3_counts_as_three_rows(optimizer: Literal["lm", "lbfgs"
     np.testing.assert_allclose(score(one, weighted).rmse, score(one, repeated).rmse)
 
 
+@pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")
 def test_held_out_rows_judge_by_their_weights() -> None:
     x, y = hello(200, 0)
     noisy = y + np.random.default_rng(1).normal(0, 0.3, 200)
@@ -142,6 +145,7 @@ def _nasty(seed: int) -> tuple[Array, Array, list[int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")
 @pytest.mark.parametrize("seed", range(60))
 def test_nasty_data_give_a_finite_network_no_worse_than_the_mean(seed: int) -> None:
     x, y, shape = _nasty(seed)
@@ -164,6 +168,7 @@ def test_a_classifier_is_no_worse_than_the_shares_of_its_classes() -> None:
     assert equal(no_worse_than_the_shares(kan, good), kan)
 
 
+@pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")
 def test_held_out_rows_are_learnt_from_at_last() -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (60, 1))
     data = Dataset(x, np.eye(2)[(x[:, 0] > 0).astype(int)], classes=("low", "high"))

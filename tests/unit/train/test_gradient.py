@@ -199,9 +199,10 @@ def test_finer_grids_that_gain_nothing_are_not_taken():
     train, held = Dataset(x, rng.normal(size=60)).split(0.4)
     told: list[str] = []
     kan = start(train, [2, 3, 1], grid=3)
-    options: dict[str, Any] = {"grids": (3, 5, 10, 20), "patience": 5}
+    options: dict[str, Any] = {"grids": (3, 5, 10, 20, 50), "patience": 5}
     assert trained(kan, train, held, report=lambda now: told.append(now.stage), **options).layers[0].intervals == 3
-    assert "lbfgs, grid 10" not in told
+    assert "lbfgs, grid 20" in told, "two more are tried than the first that gained nothing"
+    assert "lbfgs, grid 50" not in told
 
 
 def test_splines_are_penalised_as_in_least_squares():

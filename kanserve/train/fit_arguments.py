@@ -1,0 +1,138 @@
+"""The arguments of a fit: checked, and "auto" decided."""
+
+from collections.abc import Sequence
+from typing import Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, some
+from kanserve.data.frames import is_frame
+from kanserve.errors import DataError, TrainingError
+from kanserve.network.kan import Kan
+from kanserve.train.common.argument_checks import increasing, is_number, not_negative, whole
+from kanserve.train.common.fit_settings import Method
+from kanserve.train.common.losses import LossFunction, LossName, loss_function
+from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.lm import schedule
+
+Loss = Literal["auto", "squared", "huber", "quantile", "poisson", "tweedie", "cross_entropy"]
+Optimizer = Literal["auto", "lm", "lbfgs", "adam"]
+Extrapolation = Literal["linear", "clip"]
+Places = NDArray[np.int64]
+
+
+def output_count(shape: Sequence[int | tuple[int, int]]) -> int | None:
+    """How many outputs a network of this shape has; None where `create` refuses it."""
+    last = shape[-1] if len(shape) else None
+    return int(last) if isinstance(last, int | np.integer) else None
+
+
+def smoothing_strengths(
+    smooth: float | Literal["auto"], few: bool, exact: bool, choosing: bool, loss: LossName
+) -> tuple[float, ...]:
+    """The smoothing strengths; of several, one is chosen on the held-out rows."""
+    if smooth != "auto":
+        return (float(smooth),)
+    if few:
+        return (TRAINING.fitting_few_rows_smooth,)
+    if exact:
+        return (0.0,)
+    if loss == "cross_entropy":
+        return schedule.CLASS_STRENGTHS if choosing else (TRAINING.fitting_classes_smooth,)
+    return schedule.STRENGTHS if choosing else (0.0,)
+
+
+def validation_rows(given: float | TrainingData, target: Target, data: Dataset) -> float | Dataset:
+    """The share to hold out, or the validation rows as a Dataset."""
+    if not isinstance(given, Dataset | tuple) and not is_frame(given):
+        return cast(float, given)  # `_check` refuses what is no share
+    outputs = len(data.classes) or data.y.shape[1]
+    return dataset(
+        given, target if is_frame(given) else None, classes=data.classes, outputs=outputs, labels=bool(data.classes)
+    )
+
+
+def held_out(data: Dataset, validation: float | Dataset, most: int, seed: int) -> tuple[Places | None, Dataset | None]:
+    """The places of the rows to hold out (None: none), and the validation rows."""
+    if isinstance(validation, Dataset):
+        return None, validation.counted()
+    count = min(round(validation * len(data)), most)
+    if len(data) < TRAINING.fitting_fewest_rows or count == 0:
+        return None, None
+    if len(data) - count < 2:
+        raise TrainingError(
+            f"validation={validation} holds out {count} of {len(data)} rows; leave at least 2 to train on."
+        )
+    out = some(len(data), count, seed)
+    return out, data.take(out)
+
+
+def chosen_loss(loss: Loss, quantile: float, power: float, data: Dataset) -> LossFunction:
+    """The loss, "auto" decided; TrainingError or DataError if it does not fit the data."""
+    if not (is_number(quantile) and 0 < quantile < 1):
+        raise TrainingError(f"quantile is a number between 0 and 1, got {quantile!r}.")
+    if not (is_number(power) and 1 < power <= 2):
+        raise TrainingError(
+            f"power is a number above 1 and up to 2, got {power!r}. For power 1 use loss='poisson', for 0 'squared'."
+        )
+    if loss not in ("auto", "squared", "cross_entropy") and data.classes:
+        raise TrainingError(
+            f"loss={loss!r} is for numbers to predict; data with classes take cross_entropy or squared."
+        )
+    if loss == "cross_entropy" and not data.classes:
+        raise TrainingError(
+            "Cross-entropy needs class labels: one column of integers or text as y, or a Dataset with classes."
+        )
+    name: LossName = ("cross_entropy" if data.classes else "squared") if loss == "auto" else loss
+    found = loss_function(name, quantile, power)
+    found.check(data)
+    return found
+
+
+def chosen_method(optimizer: Optimizer, loss: str, penalised: bool, few_rows: bool, kan: Kan) -> Method:
+    """The optimizer, "auto" decided."""
+    if optimizer == "lm" and penalised:
+        raise TrainingError(
+            "Levenberg-Marquardt takes no l1 or entropy penalty, which are not smooth. Choose lbfgs or adam."
+        )
+    if optimizer != "auto":
+        return optimizer
+    most = TRAINING.fitting_classes_parameters if loss == "cross_entropy" else schedule.MOST_PARAMETERS
+    if not penalised and schedule.parameters(kan) <= most and (few_rows or loss != "cross_entropy"):
+        return "lm"
+    return "lbfgs" if few_rows and not penalised else "adam"
+
+
+def check_arguments(
+    seed: int,
+    grids: Sequence[int],
+    validation: float | Dataset,
+    smooth: float | str,
+    names: tuple[Loss, Optimizer, Extrapolation],
+    data: Dataset,
+) -> None:
+    """Check the arguments that `Settings` does not check."""
+    known_names = (get_args(Loss), get_args(Optimizer), get_args(Extrapolation))
+    for name, value, known in zip(("loss", "optimizer", "extrapolation"), names, known_names, strict=True):
+        if value not in known:
+            raise TrainingError(f"{name} is one of {', '.join(known)}; got {value!r}.")
+    if not increasing(grids):
+        raise TrainingError(
+            f"grid is a number of intervals, or increasing numbers of intervals, like (3, 5); got {grids!r}."
+        )
+    if not whole(seed, 0):
+        raise TrainingError(f"A seed is a whole number from 0 on, got {seed!r}.")
+    if isinstance(validation, Dataset):
+        if validation.x.shape[1] != data.x.shape[1] or validation.y.shape[1] != data.y.shape[1]:
+            raise DataError("The validation data need the same columns as the training data.")
+        if validation.classes != data.classes:
+            found, wanted = (", ".join(dataset.classes) or "none" for dataset in (validation, data))
+            raise DataError(f"The validation data need the classes of the training data, {wanted}; got {found}.")
+    elif not (not_negative(validation) and validation < 1):
+        raise TrainingError(
+            "validation is the share of rows to hold out, from 0 to less than 1, or a Dataset of other rows; "
+            f"got {validation!r:.60}."
+        )
+    if smooth != "auto" and not not_negative(smooth):
+        raise TrainingError(f'smooth is "auto" or a number of 0 or more, got {smooth!r}.')

@@ -1,0 +1,56 @@
+"""Prune the inputs that tell nothing, before a regression with more parameters than answers."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.network.kan import Kan
+from kanserve.train.common.creation import create
+from kanserve.train.common.input_screening import (
+    all_predict_better,
+    paired_inputs,
+    residuals,
+    robust_answers,
+    screenable,
+    worth_of,
+)
+from kanserve.train.common.losses import LossFunction
+from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.lm.levenberg_marquardt import refine
+
+Array = NDArray[np.float64]
+
+
+def telling_inputs(kan: Kan, data: Dataset, loss: LossFunction, seed: int) -> NDArray[np.bool_]:
+    """Which inputs (I,) tell something about the answers of these rows; all of them where none may be left out."""
+    every = np.ones(len(kan.inputs), bool)
+    if data.classes or not screenable(kan):
+        return every
+    rows = data.sample(TRAINING.screening_rows, seed)
+    t = robust_answers(kan, rows, loss)
+    worth = worth_of(rows.x, t)
+    for _ in range(TRAINING.screening_rounds):
+        before = worth > TRAINING.screening_certain
+        left = _residuals(kan, rows, t, before, seed)
+        for more in (worth_of(rows.x, left), worth_of(rows.x, left**2), paired_inputs(rows.x, left)):
+            worth = np.maximum(worth, more)
+        if ((worth > TRAINING.screening_certain) == before).all():
+            break
+    count = int((worth > TRAINING.screening_certain).sum())
+    chosen = worth >= np.sort(worth)[-max(count, TRAINING.screening_least)]
+    if count == 0 or all_predict_better(rows.x, t, chosen, seed):
+        return every
+    return np.asarray(chosen)
+
+
+def _residuals(kan: Kan, rows: Dataset, t: Array, chosen: NDArray[np.bool_], seed: int) -> Array:
+    """What an additive fit to the chosen inputs leaves of the values t (N, Q)."""
+    if not chosen.any():
+        return np.asarray(t - t.mean(axis=0))
+    additive = create([int(chosen.sum()), t.shape[1]], seed=seed)
+    additive = replace(additive, input_shift=kan.input_shift[chosen], input_scale=kan.input_scale[chosen])
+    x = rows.x[:, chosen]
+    fitted = refine(additive, x, t, steps=TRAINING.screening_steps, ridge=TRAINING.screening_ridge)
+    return residuals(fitted, x, t)

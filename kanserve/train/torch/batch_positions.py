@@ -1,0 +1,71 @@
+"""How many rows each step of LBFGS and Adam takes, which, and how many a validation takes."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from kanserve.data.dataset import MANY
+from kanserve.network.kan import Kan
+from kanserve.train.common.fit_settings import Settings
+from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.torch.batches import Places
+
+JUDGED_BY = (2_000, 20_000)  # validation rows, fewest and most; see `judging_rows`
+
+
+def validation_interval(settings: Settings) -> int:
+    """The number of steps between two validations."""
+    return 1 if settings.method == "lbfgs" else max(1, settings.steps // TRAINING.gradient_fit_validations)
+
+
+def batch_size(count: int, settings: Settings) -> int:
+    """The batch size of a step, for so many rows."""
+    if settings.method == "lbfgs":
+        return count
+    return min(
+        count,
+        settings.batch
+        if settings.batch is not None
+        else count
+        if count <= TRAINING.gradient_fit_full_batch
+        else TRAINING.gradient_fit_batch,
+    )
+
+
+def judging_rows(count: int, settings: Settings) -> int:
+    """How many rows to validate on: validating three rows costs as much as one row of a step."""
+    least, most = JUDGED_BY
+    return min(max(least, 3 * validation_interval(settings) * batch_size(count, settings)), most)
+
+
+def batch_positions(count: int, settings: Settings) -> Callable[[int], Places | None]:
+    """The positions of a step's rows, None for all. Each epoch takes every row once, without a last short batch.
+
+    Of very many rows the positions are drawn at random, so that no permutation of all is kept. They depend only on the
+    seed and the step, so that a run can resume at any step.
+    """
+    size = batch_size(count, settings)
+    if size == count:
+        return lambda step: None
+
+    def drawn(step: int) -> Places:
+        return np.sort(np.random.default_rng((settings.seed, step)).integers(0, count, size))
+
+    @lru_cache(maxsize=1)
+    def order(epoch: int) -> Places:
+        return np.random.default_rng((settings.seed, epoch)).permutation(count)
+
+    def passing(step: int) -> Places:
+        epoch, at = divmod(step, count // size)
+        return np.sort(order(epoch)[at * size : (at + 1) * size])  # a file of rows is read in its order
+
+    return passing if count <= MANY else drawn
+
+
+def rows_at_once(kan: Kan, penalised: bool) -> int:
+    """How many rows to compute at once: the largest arrays are the basis and, with penalties, the edges' values."""
+    largest: int = max(
+        layer.inputs * (layer.coefficients.shape[2] + penalised * layer.subnodes) for layer in kan.layers
+    )
+    return max(1, TRAINING.gradient_fit_numbers_at_once // largest)
