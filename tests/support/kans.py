@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import extended_knots, span, uniform_knots
+from kanserve.train.common.outer_layers import with_clipped_inputs, with_exponential
 
 Array = NDArray[np.float64]
 
@@ -223,6 +224,24 @@ def hostile_names() -> Kan:
     )
 
 
+def log_link() -> Kan:
+    """Two outputs behind a log link, as a fit with loss="poisson" returns them, with units at both ends."""
+    kan = Kan(
+        (_random(96, 3, 2), _random(97, 2, 3, knots=uniform_knots(-1.5, 1.5, 5, 3))),
+        input_shift=np.array([3.0, -20.0]),
+        input_scale=np.array([2.0, 5.0]),
+        output_shift=np.array([0.4, -1.3]),
+        output_scale=np.array([0.7, 0.2]),
+    )
+    return with_exponential(kan)
+
+
+def clipped_inputs() -> Kan:
+    """Inputs kept in their range by two layers of named edges, as a fit with extrapolation="clip" returns them."""
+    layers = (_random(98, 2, 2), _random(99, 1, 2))
+    return with_clipped_inputs(Kan(layers, input_shift=np.array([1.0, -2.0]), input_scale=np.array([2.0, 0.5])))
+
+
 ZOO: dict[str, Callable[[], Kan]] = {
     make.__name__: make
     for make in (
@@ -249,6 +268,8 @@ ZOO: dict[str, Callable[[], Kan]] = {
         bases,
         hostile_names,
         powers,
+        log_link,
+        clipped_inputs,
     )
 }
 
