@@ -112,6 +112,13 @@ bench-serving: $(INSTALLED) $(MLSERVER) $(KSERVE) $(TRITON)
 bench-installation: $(INSTALLED)
 	python benchmarks/installation.py
 
+# The studies of the KAN papers, as docs/paper.md has them: one table, with PICTURES=FOLDER a picture of each. KEEP=FILE
+# keeps what is done, to go on from.
+.PHONY: paper
+paper: $(INSTALLED)
+	OMP_NUM_THREADS=1 python -m examples.paper $(addprefix --pictures ,$(PICTURES)) $(addprefix --keep ,$(KEEP)) \
+		$(addprefix --markdown ,$(PAGE))
+
 # Other projects' clients, as they are, against a server process and an edge server: one line for each call.
 clients: $(INSTALLED) $(KSERVE)
 	failed=0; for server in clients edge_clients; do python -m "tests.peers.$$server" || failed=1; done; exit $$failed
