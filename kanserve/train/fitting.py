@@ -45,7 +45,7 @@ from kanserve.train.fit_arguments import (
     validation_rows,
 )
 from kanserve.train.lm import schedule
-from kanserve.train.lm.screening import telling_inputs
+from kanserve.train.lm.telling_inputs import telling_inputs
 
 GRIDS, FINER = (3, 5, 10), (20, 50, 100)  # of grid="auto": always, and where the residuals ask for them
 STEPS = {"lm": 100, "lbfgs": 200, "adam": 1000}
