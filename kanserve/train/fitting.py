@@ -205,7 +205,9 @@ def fit(
     wanted = kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed)
     template = normalised(wanted, data, of)
     whole, kept_inputs = template, np.ones(len(template.inputs), bool)
-    if screen and validation != 0 and schedule.parameters(template) > schedule.different_answers(data):
+    size = schedule.parameters(template)
+    enough = data.sample(TRAINING.screening_samples + 4 * size, seed)  # distinct rows of all may not fit in memory
+    if screen and validation != 0 and size > schedule.different_answers(enough):
         left_out = held_out(data, validation, max(JUDGED_BY.values()), seed)[0]
         kept_inputs = telling_inputs(template, _left(data, left_out, len(data), seed), of, seed)
     if not kept_inputs.all():

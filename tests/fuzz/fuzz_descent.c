@@ -255,7 +255,9 @@ static void make(descent *own)
     const int64_t sites = problem->rows * layer->inputs;
     problem->layer = layer, problem->group = own->group, problem->part = own->part, problem->places = own->places;
     problem->inputs = reals(own, sites), problem->wanted = reals(own, problem->rows * problem->outputs);
-    problem->scale = reals(own, problem->outputs), problem->weight = reals(own, problem->rows);
+    problem->scale = reals(own, problem->outputs);
+    problem->weight = reals(own, problem->rows * problem->outputs);
+    if (how & KEEP_BASIS) problem->predicted = unwritten(own, problem->rows * problem->outputs);
     if (how & KEEP_BASIS && layer->functions > 0) {
         problem->first = hold(own, (size_t)sites * sizeof *problem->first);
         problem->base = unwritten(own, sites), problem->basis = unwritten(own, sites * layer->width);
@@ -279,7 +281,8 @@ static int check_rows(const descent *own, const double *matrix, double loss)
             plain_row(own, problem->inputs + n * own->layer->inputs, p < problem->size ? own->places[p] : -1, out);
             for (int64_t q = 0; q < outputs; q++) {
                 const double residual = problem->scale[q] * out[q].value - problem->wanted[n * outputs + q];
-                const double wanted = problem->weight[n] * (p < problem->size ? problem->scale[q] * out[q].by : residual);
+                const double weight = problem->weight[n * outputs + q];
+                const double wanted = weight * (p < problem->size ? problem->scale[q] * out[q].by : residual);
                 if (near_a_break || !(fabs(out[q].value) < 1e3)) return 0;
                 fuzz_need(fabs(matrix[(n * outputs + q) * leading + p] - wanted) <= 1e-8 * (1 + most));
             }
@@ -320,6 +323,7 @@ static double *step(descent *own, int64_t is_dual, double *loss, double *trial, 
     double *matrix = unwritten(own, count), *damped = unwritten(own, count), *diagonal = unwritten(own, size);
     double *work = hold(own, (size_t)kanserve_squares_step_work(problem) * sizeof *work);
     *loss = kanserve_squares_loss(problem, own->vector);
+    if (problem->predicted) written(problem->rows * problem->outputs, problem->predicted);
     const double again = kanserve_squares_loss(problem, own->vector);
     fuzz_need(memcmp(&again, loss, sizeof again) == 0);
     kanserve_squares_penalty(problem, own->vector);

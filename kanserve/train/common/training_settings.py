@@ -71,6 +71,8 @@ class TrainingSettings:
     """With fewer a line is no measure."""
 
     # input_screening
+    screening_samples: int = 1000
+    """And four per parameter: of so many, those that differ are counted."""
     screening_inputs: int = 20
     """With fewer inputs none is left out."""
     screening_groups: int = 8
