@@ -10,7 +10,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from examples.paper._claims import Claim, Study, median
-from kanserve import Dataset, Kan, create, evaluate, fit, prune
+from examples.paper.unsupervised import network
+from kanserve import Dataset, evaluate, fit, prune
 from kanserve.cli.demo import cross_validate
 from kanserve.data.datasets import load_knots
 from kanserve.network.importance import importance
@@ -107,25 +108,12 @@ def relations(data: Dataset, count: int) -> list[dict[str, float]]:
         wrong = np.random.default_rng(seed).permuted(columns, axis=0)
         truth = np.repeat([1.0, 0.0], len(columns))
         rows = Dataset(np.concatenate([columns, wrong]), truth, tuple(names), ("true",))
-        kan = fit(_gaussian(len(names)), rows, grid=(3, 5), starts=4, validation=0.0, seed=seed)
+        kan = fit(network(len(names), 3, 0), rows, grid=(3, 5), starts=4, validation=0.0, seed=seed)
         shares = dict(zip(names, importance(kan, columns).nodes[0], strict=True))
         found.append(shares)
         gone = names.index(max(shares, key=lambda name: shares[name]))
         names, columns = names[:gone] + names[gone + 1 :], np.delete(columns, gone, axis=1)
     return found
-
-
-def _gaussian(inputs: int) -> Kan:
-    """[inputs, 1, 1] whose last edge is a Gaussian."""
-    first, last = create([inputs, 1, 1], grid=3).layers
-    named = replace(
-        last,
-        functions=np.full((1, 1), "gaussian"),
-        affine=np.array([[[1.0, 0.0, 1.0, 0.0]]]),
-        coefficients=np.zeros_like(last.coefficients),
-        base_weight=np.zeros_like(last.base_weight),
-    )
-    return Kan((first, named))
 
 
 def names_of(shares: Mapping[str, float], least: float = 0.15) -> list[str]:

@@ -50,9 +50,9 @@ def sample(rows: int, seed: int) -> Dataset:
     return Dataset(np.concatenate([x, wrong]), np.repeat([1.0, 0.0], rows), INPUTS, ("true",))
 
 
-def network(seed: int) -> Kan:
-    """[6, 1, 1] whose last edge is a Gaussian."""
-    first, last = create([6, 1, 1], grid=5, seed=seed).layers
+def network(inputs: int, grid: int, seed: int) -> Kan:
+    """[inputs, 1, 1] whose last edge is a Gaussian."""
+    first, last = create([inputs, 1, 1], grid=grid, seed=seed).layers
     named = replace(
         last,
         functions=np.full((1, 1), "gaussian"),
@@ -64,7 +64,7 @@ def network(seed: int) -> Kan:
 
 
 def measure(data: Dataset, seed: int) -> Found:
-    kan = fit(network(seed), data, grid=(3, 5), starts=1, noise_free=True, validation=0.0, seed=seed)
+    kan = fit(network(6, 5, seed), data, grid=(3, 5), starts=1, noise_free=True, validation=0.0, seed=seed)
     return Found(importance(kan, data.x).nodes[0])
 
 
