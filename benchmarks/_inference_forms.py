@@ -15,8 +15,8 @@ from benchmarks._pykan import elsewhere
 from benchmarks._timing import installed
 from benchmarks._torch_kan import to_torch
 from kanserve import native
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions
 from kanserve.runtime import c_backend, numpy_backend, onnx_backend
 
 Array = NDArray[Any]

@@ -17,9 +17,9 @@ from scipy.optimize import nnls
 
 from benchmarks._timing import interleaved, machine, table
 from kanserve import native
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import uniform_knots
-from kanserve.options import ExportOptions
 from kanserve.runtime import onnx_backend as runtime
 from kanserve_exporters import onnx_graph
 from kanserve_exporters._onnx.onnx_cardinal import FINE

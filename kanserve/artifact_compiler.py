@@ -32,10 +32,10 @@ from kanserve.formula.constants.uncertainty_report import (
 )
 from kanserve.formula.from_network.stored_formulas import stored_formulas
 from kanserve.network.evaluate import evaluate, softmax
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan
 from kanserve.network.rounding_error import rounding, scale, steady_rows
 from kanserve.network.training_range import breaking_point, ranges
-from kanserve.options import ExportOptions, Precision
 from kanserve.runtime import c_backend, load_backend
 from kanserve.train.common.scoring import score
 from kanserve_exporters import c_source

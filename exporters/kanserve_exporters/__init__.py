@@ -13,8 +13,8 @@ from pkgutil import iter_modules
 from typing import Protocol, cast
 
 from kanserve.errors import ExportError, NotFoundError
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions
 
 GROUP = "kanserve.exporters"
 

@@ -34,11 +34,11 @@ from numpy.typing import NDArray
 from kanserve.errors import ExportError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import function
 from kanserve.network.kan import Kan, Variable
 from kanserve.network.own_functions import OWN
 from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows
-from kanserve.options import ExportOptions
 from kanserve_exporters._c import (
     c_columns,
     c_derivatives,

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from kanserve.errors import ExportError
 from kanserve.network import special
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import SPECIAL
 from kanserve.network.kan import Kan, Layer, Variable
-from kanserve.options import ExportOptions
 from kanserve_exporters._c.c_layers import is_affine, nodes
 from kanserve_exporters._shared.expressions import (
     Dialect,

@@ -18,10 +18,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from kanserve.errors import ExportError
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import SPECIAL
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import by_values, modules
-from kanserve.options import ExportOptions
 from kanserve_exporters._numpy import numpy_template as template
 from kanserve_exporters._numpy.numpy_layers import layer_code, row_size
 from kanserve_exporters._numpy.numpy_row import is_small, row_code

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kanserve.errors import ExportError, MissingDependencyError
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, Layer, Variable
-from kanserve.options import ExportOptions, Precision
 from kanserve_exporters._onnx.onnx_body import Body, Constant, Operation
 from kanserve_exporters._onnx.onnx_costs import How
 from kanserve_exporters._onnx.onnx_layers import LayerBody, layer_body

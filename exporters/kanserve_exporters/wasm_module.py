@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kanserve.errors import ExportError
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions
 from kanserve.runtime import c_compilers
 from kanserve_exporters import c_source
 from kanserve_exporters._shared.identifiers import c_identifier

@@ -80,8 +80,8 @@ from kanserve.artifact.manifest import (
 from kanserve.artifact.naming_rules import FORMULA, GOLDEN, KAN, SIGNATURE, SIGNATURE_BYTES
 from kanserve.errors import FormatError, NotFoundError, reason
 from kanserve.network import serialization
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan
-from kanserve.options import Precision
 
 __all__ = [
     "MAX_MANIFEST_BYTES",

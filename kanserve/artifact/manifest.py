@@ -11,9 +11,9 @@ from typing import Any, NoReturn, get_args
 
 from kanserve.artifact.naming_rules import MANIFEST, REQUIRED, check_name, check_path, folders_of
 from kanserve.errors import FormatError, IntegrityError, reason
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Variable
 from kanserve.network.serialization import variable_in, variable_out
-from kanserve.options import Precision
 
 FORMAT = 1
 MAX_MANIFEST_BYTES = 2**20

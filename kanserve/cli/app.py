@@ -243,7 +243,7 @@ def publish(
     from kanserve.artifact.naming_rules import check_name
     from kanserve.artifact_compiler import compile as compile_kan
     from kanserve.network import serialization
-    from kanserve.options import ExportOptions
+    from kanserve.network.export_options import ExportOptions
 
     check_name(name)
     wanted, options = arguments.names(formats), ExportOptions(hessian=hessian)

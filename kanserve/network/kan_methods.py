@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from kanserve.formula import Formula
+    from kanserve.network.export_options import ExportOptions, Precision
     from kanserve.network.kan import Variable
-    from kanserve.options import ExportOptions, Precision
 
 Array = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network import evaluate
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.training_range import finite_rows
-from kanserve.options import Precision
 
 Array = NDArray[np.float64]
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from kanserve.errors import GoldenError, NotFoundError
 from kanserve.network import evaluate, rounding_error
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import ranges
-from kanserve.options import Precision
 
 Array = NDArray[np.float64]
 

@@ -19,8 +19,8 @@ from kanserve.errors import ExportError, FormulaError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.network import serialization
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions, Precision
 from kanserve.serve.edge_targets import edge_target
 from kanserve.serve.models import catalog as models
 from kanserve.serve.models.catalog import Catalog, Limits, Model

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kanserve.options import ExportOptions
+from kanserve.network.export_options import ExportOptions
 from kanserve.runtime.numpy_backend import load
 from kanserve_exporters.numpy_source import export
 from tests.support.random_networks import OTHER_CASES, portion

@@ -6,7 +6,7 @@ The compiled operators, where there are any, take the networks that they know, a
 import pytest
 
 from kanserve import native
-from kanserve.options import ExportOptions
+from kanserve.network.export_options import ExportOptions
 from kanserve.runtime.onnx_backend import load
 from kanserve_exporters import onnx_graph
 from tests.support.random_networks import OTHER_CASES, portion

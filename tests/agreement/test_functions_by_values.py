@@ -17,9 +17,9 @@ import kanserve
 from kanserve.errors import DataError, ExportError, FormulaError, InputError
 from kanserve.formula import expression, source
 from kanserve.formula.printing.languages import LANGUAGES
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.own_functions import OWN
-from kanserve.options import ExportOptions
 from kanserve.search import SearchSettings
 from kanserve.search.driver_settings import DriverSettings
 from kanserve.search.fit.workers import Workers

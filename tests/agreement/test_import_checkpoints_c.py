@@ -6,7 +6,7 @@ All of a portion are one translation unit, as in `test_agreement_c`, plain and i
 
 import pytest
 
-from kanserve.options import Precision
+from kanserve.network.export_options import Precision
 from kanserve_exporters import c_source
 from tests.support.c_agreement import answers, write
 from tests.support.imported_checkpoints import PORTIONS, portion

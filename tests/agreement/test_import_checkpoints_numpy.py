@@ -2,7 +2,7 @@
 
 import pytest
 
-from kanserve.options import ExportOptions, Precision
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.runtime.numpy_backend import load
 from kanserve_exporters import numpy_source
 from tests.support.imported_checkpoints import PORTIONS, portion

@@ -3,7 +3,7 @@
 import pytest
 
 from kanserve import native
-from kanserve.options import ExportOptions, Precision
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.runtime.onnx_backend import load
 from kanserve_exporters import onnx_graph
 from tests.support.imported_checkpoints import PORTIONS, portion

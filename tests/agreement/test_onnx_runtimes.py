@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions, Precision
 from kanserve_exporters.onnx_graph import export
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.kans import ZOO, rows

@@ -11,10 +11,10 @@ from kanserve.formula import evaluate_tree, source
 from kanserve.formula.from_network.formulas import formulas
 from kanserve.formula.printing.languages import LANGUAGES
 from kanserve.network.evaluate import evaluate, jacobian
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.powers import exponent_of
-from kanserve.options import ExportOptions
 from kanserve.runtime import numpy_backend, onnx_backend
 from kanserve.train import refine
 from kanserve.train.torch.modules import KanModule

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from benchmarks._timing import goal, installed, machine, table
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
-from kanserve.options import ExportOptions
 from kanserve.runtime import c_compilers
 from kanserve_exporters import c_source
 from tests.support.agreement import DOUBLE, error

@@ -25,8 +25,8 @@ from benchmarks._timing import installed, machine
 from kanserve.errors import CheckpointError
 from kanserve.formula import formulas
 from kanserve.importers import from_checkpoint
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions, Precision
 from kanserve.runtime import numpy_backend, onnx_backend
 from kanserve_exporters import numpy_source as numpy_exporter
 from kanserve_exporters import onnx_graph as onnx_exporter

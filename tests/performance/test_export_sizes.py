@@ -5,8 +5,8 @@ import resource
 import pytest
 
 import kanserve_exporters
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions, Precision
 from tests.support.c_builds import C, run
 from tests.support.row_agreement import TYPES
 from tests.support.sized_networks import all_symbolic, splines

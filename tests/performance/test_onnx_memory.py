@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, make_layer
-from kanserve.options import ExportOptions
 from kanserve_exporters.onnx_graph import export
 
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 import kanserve_exporters
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import CForm, ExportOptions
 from kanserve.network.kan import Kan, Variable, make_layer
-from kanserve.options import CForm, ExportOptions
 from kanserve.runtime import numpy_backend, onnx_backend
 from kanserve_exporters._shared.identifiers import c_identifier
 from tests.support.c_builds import CPP, C, run, written

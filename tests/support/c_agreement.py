@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan
-from kanserve.options import Precision
 from tests.support.c_builds import C, run, written
 from tests.support.random_networks import rows
 from tests.support.row_agreement import TYPES, in_type

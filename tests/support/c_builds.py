@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions
 from kanserve_exporters import c_source
 
 WARNINGS = ("-pedantic", "-Wall", "-Wextra", "-Werror", "-Wdouble-promotion")

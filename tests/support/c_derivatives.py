@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kanserve.network.export_options import Precision
 from kanserve.network.functions import FUNCTIONS, Function
 from kanserve.network.kan import Kan, make_layer
-from kanserve.options import Precision
 from tests.support.c_builds import STRICT, run, written
 
 DTYPES: dict[Precision, type[np.floating[Any]]] = {"double": np.float64, "float": np.float32}

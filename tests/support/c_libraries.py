@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions, Precision
 from kanserve_exporters import c_source as exporter
 from tests.support.c_builds import STRICT, run
 

@@ -25,7 +25,7 @@ import numpy as np
 from kanserve import native
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.native import build
-from kanserve.options import ExportOptions
+from kanserve.network.export_options import ExportOptions
 from kanserve.v1 import formula_pb2
 from kanserve_exporters import c_source
 from tests.support import http1_seeds, kans, kernel_seeds

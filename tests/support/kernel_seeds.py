@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from kanserve.network.evaluate import activations
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Layer
-from kanserve.options import ExportOptions
 from kanserve.train.torch.basis_tensor import HEAD, pieces, table_of
 from kanserve_exporters import onnx_graph
 from tests.support.kans import ZOO, rows

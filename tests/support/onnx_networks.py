@@ -5,9 +5,9 @@ from functools import cache
 
 import numpy as np
 
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import extended_knots, uniform_knots
-from kanserve.options import ExportOptions, Precision
 from kanserve_exporters.onnx_graph import export
 from tests.support.kans import ZOO
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan
 from kanserve.network.rounding_error import rounding, scale
-from kanserve.options import Precision
 from kanserve.runtime.backend import Backend
 from tests.support.agreement import eager_float32
 from tests.support.random_networks import rows

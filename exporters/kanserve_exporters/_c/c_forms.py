@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kanserve.options import CForm
+from kanserve.network.export_options import CForm
 
 # The source turns contraction off for clang until the end of the file; an including file gets it back here.
 _END = """

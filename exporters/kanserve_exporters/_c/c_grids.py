@@ -14,9 +14,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Layer
 from kanserve.network.splines import Extrapolation, pieces
-from kanserve.options import Precision
 from kanserve_exporters._shared.layer_tables import Splines
 
 Array = NDArray[np.float64]

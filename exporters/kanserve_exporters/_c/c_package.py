@@ -5,7 +5,7 @@ In these texts `@` is the prefix with an underscore and `@@` the bare prefix, as
 
 from collections.abc import Mapping
 
-from kanserve.options import CForm
+from kanserve.network.export_options import CForm
 from kanserve_exporters._c.c_template import fill
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import ExportError
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Layer
 from kanserve.network.splines import about, pieces
-from kanserve.options import Precision
 from kanserve_exporters._shared.expressions import Dialect, decimals
 from kanserve_exporters._shared.layer_tables import Parts, Splines, parts
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import ExportError
-from kanserve.options import Precision
+from kanserve.network.export_options import Precision
 
 Attribute = int | float | str
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.options import Precision
+from kanserve.network.export_options import Precision
 from kanserve_exporters._onnx.onnx_body import Body
 
 Array = NDArray[np.float64]

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import ExportError
+from kanserve.network.export_options import Precision
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Layer
-from kanserve.options import Precision
 from kanserve_exporters._onnx import onnx_functions, onnx_splines
 from kanserve_exporters._onnx.onnx_body import Body
 from kanserve_exporters._onnx.onnx_costs import How

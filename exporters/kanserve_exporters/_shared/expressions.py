@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import ExportError, MissingDependencyError
+from kanserve.network.export_options import Precision
 from kanserve.network.functions import function
 from kanserve.network.kan import Symbolic
 from kanserve.network.own_functions import by_values
-from kanserve.options import Precision
 
 Array = NDArray[np.float64]
 

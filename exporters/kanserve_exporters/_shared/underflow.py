@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import ExportError
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan
-from kanserve.options import Precision
 
 Array = NDArray[np.float64]
 

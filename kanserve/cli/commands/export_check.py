@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from kanserve import runtime
 from kanserve.errors import FormatError, MissingDependencyError, NotFoundError
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan
 from kanserve.network.rounding_error import rounding, scale
 from kanserve.network.training_range import corners, sample
-from kanserve.options import Precision
 from kanserve.runtime.backend import tolerance
 
 Array = NDArray[np.float64]

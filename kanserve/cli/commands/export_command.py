@@ -10,8 +10,8 @@ from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import DEFAULT_FORMATS, Force, Formats, Hessian, Json, KanFile, Precision
 from kanserve.cli.terminal import free, listed, show, warn, write_whole
 from kanserve.errors import ConflictError, InputError
+from kanserve.network.export_options import CForm, ExportOptions, OnnxForm
 from kanserve.network.kan import Kan
-from kanserve.options import CForm, ExportOptions, OnnxForm
 
 Language = Literal["c", "fortran", "julia", "latex", "matlab", "numpy", "octave", "python", "rust"]
 _OF_ONE_FORMAT = {

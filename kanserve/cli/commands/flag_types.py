@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import kanserve_exporters
-from kanserve.options import Precision as PrecisionName
+from kanserve.network.export_options import Precision as PrecisionName
 
 DEFAULT_FORMATS = "onnx_graph,c_source,numpy_source"
 

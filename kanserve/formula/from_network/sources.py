@@ -16,8 +16,8 @@ from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.codegen import Law, coded, free_names, words_of
 from kanserve.formula.printing.languages import LANGUAGES
 from kanserve.formula.printing.lowering import lowered
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan, Variable
-from kanserve.options import Precision
 
 ALL_LANGUAGES = ("latex", *LANGUAGES)
 

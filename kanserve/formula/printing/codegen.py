@@ -20,8 +20,8 @@ from kanserve.formula.expressions.tree import Step, references
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.lowering import ELEMENTARY
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, print_step, signed
+from kanserve.network.export_options import Precision
 from kanserve.network.own_functions import OWN, modules
-from kanserve.options import Precision
 
 # Reserved words of the languages, in lower case: an input with such a name gets an underscore. Those of C and Python
 # are handled by `identifiers` itself.

@@ -7,7 +7,7 @@ import pytest
 import kanserve_exporters
 from kanserve.formula.from_network.sources import ALL_LANGUAGES
 from kanserve.importers import BASES, LIBRARIES, POLYNOMIALS, SQUASHES
-from kanserve.options import CForm, OnnxForm, Precision
+from kanserve.network.export_options import CForm, OnnxForm, Precision
 
 CHOICES: dict[str, list[tuple[str, ...]]] = {
     "fit": [("auto", "lm", "lbfgs", "adam")],

@@ -11,9 +11,9 @@ from kanserve.cli.commands import export_check
 from kanserve.errors import InputError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import sample
-from kanserve.options import ExportOptions
 from kanserve.runtime import c_backend, numpy_backend
 from kanserve.runtime.backend import TwiceDifferentiating
 from tests.support.kans import ZOO, classifier, domains, mixed, symbolic

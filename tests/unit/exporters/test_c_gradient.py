@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from kanserve.network.evaluate import evaluate, jacobian
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
-from kanserve.options import ExportOptions, Precision
 from kanserve_exporters import c_source as exporter
 from tests.support.c_builds import STRICT, run, written
 from tests.support.c_derivatives import DTYPES, FAR_OUT_AND_CLOSE_IN, each_function, library_of, of_a_new_function

@@ -14,9 +14,9 @@ import kanserve
 from kanserve.errors import ExportError
 from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import evaluate, jacobian
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.network.splines import extended_knots, span, uniform_knots
-from kanserve.options import ExportOptions, Precision
 from kanserve_exporters import c_source as exporter
 from tests.support import sized_networks
 from tests.support.c_builds import SANITIZED, STRICT, run, written

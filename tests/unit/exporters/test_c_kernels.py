@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import extended_knots, uniform_knots
-from kanserve.options import ExportOptions, Precision
 from kanserve_exporters import c_source as exporter
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.c_builds import SANITIZED, STRICT, run

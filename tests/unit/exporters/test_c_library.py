@@ -13,10 +13,10 @@ import pytest
 
 from kanserve.errors import DataError, ExportError, FormatError, InputError, NotFoundError
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
-from kanserve.options import ExportOptions
 from kanserve.runtime import _c_levels as levels
 from kanserve.runtime import c_backend as runtime
 from kanserve.runtime import c_compilers

@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from kanserve.options import ExportOptions, Precision
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve_exporters import c_source as exporter
 from tests.support.kans import ZOO
 from tests.support.paths import DOCS

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kanserve.network.evaluate import evaluate, probabilities
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import sample
-from kanserve.options import ExportOptions
 from kanserve_exporters import c_source as exporter
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.c_builds import STRICT, run, written

@@ -8,7 +8,7 @@ import pytest
 
 from kanserve.errors import ExportError, InputError, MissingDependencyError, NotFoundError
 from kanserve.network.evaluate import evaluate
-from kanserve.options import ExportOptions
+from kanserve.network.export_options import ExportOptions
 from kanserve.runtime import _c_targets as targets
 from kanserve.runtime import c_backend as runtime
 from kanserve.runtime import c_compilers

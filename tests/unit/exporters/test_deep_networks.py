@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 import kanserve_exporters
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.training_range import sample
-from kanserve.options import ExportOptions
 from kanserve.runtime import numpy_backend, onnx_backend
 from tests.support.c_agreement import answers, write
 from tests.support.row_agreement import TYPES, assert_held, in_type

@@ -11,9 +11,9 @@ import sympy
 
 import kanserve_exporters
 from kanserve.errors import ExportError, NotFoundError
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Symbolic, make_layer
-from kanserve.options import ExportOptions
 from kanserve_exporters._shared import formula_text, printers
 from kanserve_exporters._shared.expressions import Dialect, body, decimals, domain, helper, term
 from kanserve_exporters._shared.identifiers import c_identifier, module_name
@@ -56,7 +56,7 @@ def test_an_entry_point_adds_an_exporter_but_does_not_replace_ours(monkeypatch):
 @pytest.mark.parametrize("exporter", SOURCES)
 def test_equal_networks_give_equal_bytes_in_every_process(exporter):
     program = (
-        "import hashlib, kanserve_exporters as e; from kanserve.options import ExportOptions;"
+        "import hashlib, kanserve_exporters as e; from kanserve.network.export_options import ExportOptions;"
         "from tests.support.kans import ZOO;"
         f"print(*[hashlib.sha256(repr(sorted(e.get({exporter!r}).export(ZOO[name](), ExportOptions()).items()))"
         ".encode()).hexdigest() for name in ('mixed', 'every_function', 'multiplication')])"

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from kanserve.errors import ExportError
 from kanserve.network.evaluate import evaluate, probabilities
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.splines import uniform_knots
-from kanserve.options import ExportOptions
 from kanserve_exporters import javascript_source as exporter
 from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.identifiers import c_identifier

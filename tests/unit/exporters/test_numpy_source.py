@@ -11,11 +11,11 @@ import pytest
 
 from kanserve.errors import DataError, ExportError, FormatError
 from kanserve.network.evaluate import evaluate, probabilities
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.network.training_range import sample
-from kanserve.options import ExportOptions
 from kanserve.runtime import numpy_backend as runtime
 from kanserve_exporters import numpy_source as exporter
 from tests.support.agreement import assert_agrees, eager_float32

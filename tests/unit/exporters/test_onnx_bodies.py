@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from benchmarks import onnx_bodies
 from kanserve import native
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import Extrapolation, uniform_knots
-from kanserve.options import ExportOptions, Precision
 from kanserve.runtime.onnx_backend import load
 from kanserve_exporters._onnx import onnx_cardinal
 from kanserve_exporters._onnx.onnx_costs import CONSTANTS, ROWS, How, Shape, cheapest

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from kanserve import native
 from kanserve.errors import DataError, ExportError, MissingDependencyError
 from kanserve.network.evaluate import evaluate, probabilities
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Variable, make_layer
-from kanserve.options import ExportOptions, Precision
 from kanserve.runtime.onnx_backend import OPERATORS, load
 from kanserve_exporters._onnx import onnx_functions
 from kanserve_exporters._onnx.onnx_body import Body

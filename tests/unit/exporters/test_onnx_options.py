@@ -8,8 +8,8 @@ import pytest
 
 from kanserve.errors import ExportError
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import ExportOptions, OnnxForm, Precision
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions, OnnxForm, Precision
 from kanserve.runtime.onnx_backend import load
 from kanserve_exporters.onnx_graph import export
 from tests.support.agreement import assert_agrees, eager_float32

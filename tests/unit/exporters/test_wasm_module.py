@@ -9,7 +9,7 @@ import pytest
 
 from kanserve.errors import MissingDependencyError
 from kanserve.network.evaluate import evaluate
-from kanserve.options import ExportOptions
+from kanserve.network.export_options import ExportOptions
 from kanserve_exporters import wasm_module as exporter
 from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.identifiers import c_identifier

@@ -14,8 +14,8 @@ from kanserve import equal, evaluate, formulas, from_formula
 from kanserve.data.datasets import load_equations
 from kanserve.errors import InputError
 from kanserve.formula.formula_limits import LIMITS
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.training_range import sample
-from kanserve.options import ExportOptions
 from kanserve.runtime import numpy_backend as numpy_runtime
 from kanserve.runtime import onnx_backend as onnx_runtime
 from kanserve.train import refine

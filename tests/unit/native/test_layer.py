@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from kanserve import native
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions
 from kanserve.runtime import _onnx_chain as chains
 from kanserve.runtime.onnx_backend import OnnxBackend, load
 from kanserve_exporters.onnx_graph import export

@@ -22,10 +22,10 @@ from kanserve import native
 from kanserve.errors import FormatError
 from kanserve.native import build
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.rounding_error import allowed
 from kanserve.network.splines import extended_knots, uniform_knots
-from kanserve.options import ExportOptions, Precision
 from kanserve.runtime.onnx_backend import OnnxBackend, load
 from kanserve_exporters.onnx_graph import export
 from tests.support.agreement import eager_float32, error

@@ -8,6 +8,7 @@ import pytest
 import kanserve
 from kanserve.errors import ConflictError, InputError, NotFoundError
 from kanserve.estimator import KANRegressor
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, equal
 from tests.support.kans import mixed
 
@@ -77,7 +78,7 @@ def test_export_takes_one_format_as_a_text_and_refuses_what_is_none(tmp_path):
 
 def test_export_warns_of_a_format_that_nothing_here_runs(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "kanserve"):
-        mixed().export(tmp_path / "c", "c_source", options=kanserve.options.ExportOptions(c_form="header_only"))
+        mixed().export(tmp_path / "c", "c_source", options=ExportOptions(c_form="header_only"))
     assert "c_source is not compared with the network" in caplog.text
 
 

@@ -12,8 +12,8 @@ from kanserve.artifact.format import assemble
 from kanserve.artifact_compiler import compile, export_files
 from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate, jacobian
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
-from kanserve.options import ExportOptions
 from kanserve.runtime import c_backend, load_backend
 from kanserve.runtime.backend import Differentiating
 from kanserve_exporters import c_source

@@ -11,7 +11,7 @@ from kanserve.artifact_compiler import compile
 from kanserve.errors import DataError
 from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import jacobian
-from kanserve.options import ExportOptions
+from kanserve.network.export_options import ExportOptions
 from kanserve.runtime import c_backend, load_backend
 from kanserve.runtime.backend import TwiceDifferentiating
 from tests.support import kans

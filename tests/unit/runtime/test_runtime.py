@@ -11,9 +11,9 @@ from kanserve.artifact import assemble, write
 from kanserve.artifact_compiler import EXPORTERS, compile, golden_rows
 from kanserve.errors import FormatError, GoldenError, NotFoundError
 from kanserve.network.evaluate import evaluate
+from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.rounding_error import rounding
-from kanserve.options import Precision
 from kanserve.runtime.backend import MAX_GOLDEN_ROWS, check, get, names, tolerance
 from tests.support.kans import ZOO, mixed, one_edge, rows
 

@@ -13,9 +13,9 @@ from kanserve.client import Client
 from kanserve.errors import DeadlineError, TensorError
 from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import evaluate, jacobian
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import sample
-from kanserve.options import ExportOptions
 from kanserve.serve.models import catalog as models
 from kanserve.serve.rpc import differentiate_answer, formula_service
 from kanserve.serve.rpc.tensors import encode_array
