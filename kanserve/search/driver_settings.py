@@ -45,6 +45,10 @@ class DriverSettings:
     """Complexity of a formula of the list, relative to the one before, above which others between them are listed."""
     gap_error_ratio: float = 0.99
     """Error of these, relative to the simpler one's, at most."""
+    explained_share: float = 0.1
+    """Share of what the best formula explains that a formula explains beyond a simpler one, and is listed for."""
+    explained_evidence: float = 12.0
+    """By how much its mean squared error is below the simpler one's, times the samples, at least."""
     as_good_complexity: float = 0.75
     """Complexity of a formula, relative to that of the law that settled the search, up to which it may replace it."""
     as_good_error: float = 1.005
@@ -53,6 +57,16 @@ class DriverSettings:
     """Seconds beyond the limit of time in which simple formulas are still listed, as they were fitted."""
     least_listed: int = 6
     """Formulas that are listed even without that time."""
+
+    # simplified_fit
+    simplified_fit_inputs: int = 20
+    """Inputs up to which a search that has found no law also names the curves of an additive network."""
+    simplified_fit_rows: int = 5000
+    """Rows that it is fitted to, at most."""
+    simplified_fit_share: float = 0.15
+    """Share of the time limit that is reserved for it."""
+    simplified_fit_seconds: float = 3.0
+    """Most seconds that are reserved for it."""
 
     # shorter_formulas
     shorter_most_complexity: float = 80.0

@@ -17,6 +17,7 @@ from kanserve.search.driver.all_samples import fitted_to_all
 from kanserve.search.driver.baselines import baselines
 from kanserve.search.driver.constraints import Constraints, checked_constraints
 from kanserve.search.driver.decompose import solved, solved_with
+from kanserve.search.driver.explained_share import Explained
 from kanserve.search.driver.heavy_tails import winsorised
 from kanserve.search.driver.pareto_front import front
 from kanserve.search.driver.postprocess import Finisher
@@ -29,6 +30,7 @@ from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchRe
 from kanserve.search.driver.search_rows import Loss, informative, search_rows
 from kanserve.search.driver.several_outputs import by_output
 from kanserve.search.driver.shorter_formulas import without_gaps
+from kanserve.search.driver.simplified_fit import reserved_seconds, with_simplified_fit
 from kanserve.search.driver.template_search import by_template
 from kanserve.search.driver.units import Units, checked_units
 from kanserve.search.driver.warm_start import refitted, starting_trees
@@ -208,7 +210,8 @@ def find_formulas(
             fits_left -= fits
             refuted = now.best.refuted and now.ended in ("settled", "exhausted")
             if not refuted or few is telling or most >= settings.evidence.most_rows or fits_left <= 0 or plan.over():
-                return finished(begun.joined(found))
+                finisher = plan.finisher(learn, held, few, began + seconds)
+                return finished(with_simplified_fit(begun.joined(found), telling, finisher, seed))
             most *= settings.evidence.row_growth
 
 
@@ -245,7 +248,8 @@ class _Plan:
         settings = SEARCH.get()
         ready = prepared(few, self._more(few))
         share = settings.find_formulas_postprocess_share * self.seconds
-        budget = Budget(self.began + self.seconds - min(share, settings.find_formulas_postprocess_seconds), most_fits)
+        deadline = self.began + self.seconds - reserved_seconds(self.seconds)
+        budget = Budget(deadline - min(share, settings.find_formulas_postprocess_seconds), most_fits)
         search = ProgressSearch(
             budget,
             self.seed,
@@ -263,14 +267,14 @@ class _Plan:
             constraints=self.constraints,
         )
         settled, ended = _searched(search, ready, self.known)
-        finisher = self.finisher(self.learn, self.held, few, self.began + self.seconds)
+        finisher = self.finisher(self.learn, self.held, few, deadline)
         search.columns = tuple(range(ready.x.shape[1]))
         mean, *simple = [
             search.kept_as(baseline)
             for baseline in baselines(ready, self.seed, self.constraints.library)
             if search.may_allow(baseline.tree)
         ]
-        kept = [mean, *_promising(mean, [*search.kept, *simple])]
+        kept = [mean, *_promising(mean, [*search.kept, *simple], len(few))]
         return _finished(settled, ended, kept, finisher, self.workers), budget.fits
 
 
@@ -382,10 +386,15 @@ def _finished(
     return without_gaps(found, best, ended, finisher)
 
 
-def _promising(mean: Hit, kept: Sequence[Hit]) -> list[Hit]:
+def _promising(mean: Hit, kept: Sequence[Hit], rows: int) -> list[Hit]:
     """The Pareto front, without the mean: the last `find_formulas_most_postprocessed`."""
     settings = SEARCH.get()
     ordered = [mean, *sorted(kept, key=lambda hit: (price(hit.node), hit.found.held))]
     ratio = settings.find_formulas_pareto_error_ratio
-    better = front(ordered, lambda hit: price(hit.node), lambda hit: hit.found.held, ratio)
+    explained = Explained.of(map(_held_error, ordered), rows)
+    better = front(ordered, lambda hit: price(hit.node), _held_error, ratio, explained.more_by(_held_error))
     return better[1:][-settings.find_formulas_most_postprocessed :]
+
+
+def _held_error(hit: Hit) -> float:
+    return hit.found.held

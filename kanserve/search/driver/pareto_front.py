@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from kanserve.errors import DataError
+from kanserve.search.driver.explained_share import Explained, overall_error
 from kanserve.search.driver.results import Ending, Findings, simplest_good
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.search_settings import SEARCH
@@ -24,7 +25,8 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
     settled = _as_good(settled, ordered)
     last = next((n for n, one in enumerate(ordered) if one is settled or one.exact), len(ordered) - 1)
     ratio = SEARCH.get().results_pareto_error_ratio
-    listed = front(ordered[: last + 1], lambda one: one.complexity, lambda one: one.validation, ratio)
+    explains_more = Explained.of(map(overall_error, ordered), len(ordered[0].data)).more_by(overall_error)
+    listed = front(ordered[: last + 1], lambda one: one.complexity, lambda one: one.validation, ratio, explains_more)
     if settled is not None and settled is ordered[last] and settled not in listed:
         listed.append(settled)
     exact = next((candidate for candidate in listed if candidate.exact), None)
@@ -47,8 +49,14 @@ def _as_good(settled: ScoredFormula | None, ordered: Sequence[ScoredFormula]) ->
     return next(filter(as_good, ordered), settled)
 
 
-def front(ordered: Sequence[T], size: Callable[[T], float], error: Callable[[T], float], ratio: float) -> list[T]:
-    """Those, in order of size, whose error is below `ratio` times that of all smaller ones.
+def front(
+    ordered: Sequence[T],
+    size: Callable[[T], float],
+    error: Callable[[T], float],
+    ratio: float,
+    explains_more: Callable[[T, T], bool],
+) -> list[T]:
+    """Those, in order of size, whose error is below `ratio` times that of all smaller ones, or that explain more.
 
     Between two of which the second is over `gap_ratio` times as large, also some that are a little better than the
     first, so that the gap is as small as possible.
@@ -56,7 +64,7 @@ def front(ordered: Sequence[T], size: Callable[[T], float], error: Callable[[T],
     settings = SEARCH.get().driver
     kept: list[T] = []
     for one in ordered:
-        if not kept or error(one) < ratio * error(kept[-1]):
+        if not kept or error(one) < ratio * error(kept[-1]) or explains_more(one, kept[-1]):
             kept.append(one)
     n = 0
     while n + 1 < len(kept):

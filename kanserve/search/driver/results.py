@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from kanserve.data.frames import DataFrame
 from kanserve.errors import FormatError, InputError, MissingDependencyError
 from kanserve.formula.constants.robust_fit import FitLoss
+from kanserve.search.driver.explained_share import Explained, overall_error
 from kanserve.search.driver.findings_file import StoredFindings, read_findings, write_findings
 from kanserve.search.driver.findings_table import html_table, latex_table
 from kanserve.search.driver.scored_formula import ScoredFormula
@@ -28,7 +29,8 @@ Selection = Literal["best", "accuracy", "score"]
 @dataclass(frozen=True, eq=False, repr=False)
 class Findings(Sequence[ScoredFormula]):
     """The Pareto front of a search, a sequence of formulas: `candidates`, the simplest first, each at least 5% better
-    on held-out rows than all simpler ones, or 1% where it fills a gap; and `best`, the recommended one.
+    on held-out rows than all simpler ones, or 1% where it fills a gap, or explaining a tenth more of what the best one
+    explains; and `best`, the recommended one.
 
     There is a gap where a formula is over twice as complex as the one before; see `gaps` for those that nothing fills.
 
@@ -121,7 +123,8 @@ class Findings(Sequence[ScoredFormula]):
         ----------
         selection : {"best", "accuracy", "score"}
             "best" is the law that settled the search, else the simplest formula with a validation error within a
-            tenth of the least; "accuracy" has the least validation error, "score" the highest score.
+            tenth of the least that explains nine tenths of what the best explains; "accuracy" has the least validation
+            error, "score" the highest score.
 
         Returns
         -------
@@ -369,6 +372,11 @@ def checked_selection(selection: str) -> None:
 
 
 def simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
-    """The simplest within `results_best_error_ratio` of the least error."""
-    limit = SEARCH.get().results_best_error_ratio * min(candidate.validation for candidate in listed)
-    return next(candidate for candidate in listed if candidate.validation <= limit)
+    """The simplest within `results_best_error_ratio` of the least error than which the best does not explain more."""
+    least = min(candidate.validation for candidate in listed)
+    limit = SEARCH.get().results_best_error_ratio * least
+    errors = {candidate: overall_error(candidate) for candidate in listed}
+    explained = Explained.of(errors.values(), len(listed[0].data))
+    good = [candidate for candidate in listed if candidate.validation <= limit]
+    best = min(errors[candidate] for candidate in good)
+    return next(candidate for candidate in good if not explained.more(best, errors[candidate]))

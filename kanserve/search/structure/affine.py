@@ -16,6 +16,7 @@ from kanserve.search.regression.bases import chebyshev, coordinate
 from kanserve.search.regression.interactions import along, four_point, weak
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.link_functions import IDENTITY, Link
+from kanserve.search.regression.sparse_polynomial import determined
 from kanserve.search.regression.surrogates import Surrogate, answer_units, sharpened, surrogates
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.form_test import Block, Hypothesis, fitted, holds, of_input, of_size
@@ -89,12 +90,15 @@ def affine_in_one_of_two(x: Array, y: Array) -> Iterator[AffineIn]:
             inner = INNER[name](x[:, i])
         if not np.isfinite(inner).all() or not np.ptp(inner):
             continue
+        degree = min(settings.affine_degree, len(np.unique(x[:, 1 - i])) - 1)
+        if not determined(2 * (degree + 1), len(y)):
+            continue
         budget.count_fit()
-        powers = chebyshev(coordinate(x[:, 1 - i]).of(x[:, 1 - i]), settings.affine_degree)
+        powers = chebyshev(coordinate(x[:, 1 - i]).of(x[:, 1 - i]), degree)
         factor, triangle = np.linalg.qr(np.concatenate([powers, powers * inner[:, None]], axis=1))
         values = factor.T @ y
         error = root_mean_square(y - factor @ values) / size
-        if error > settings.affine_error:
+        if error > settings.affine_error or not np.diag(triangle).all():
             continue
         inverse = np.linalg.inv(triangle).reshape(2, powers.shape[1], -1)
         parts = [powers @ (part @ values) for part in inverse]

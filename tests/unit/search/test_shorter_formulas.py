@@ -65,8 +65,10 @@ class Entry:
     error: float
 
 
-def listed(*entries):
-    found = front([Entry(*entry) for entry in entries], lambda one: one.size, lambda one: one.error, 0.95)
+def listed(*entries, explains_more=lambda one, than: False):
+    found = front(
+        [Entry(*entry) for entry in entries], lambda one: one.size, lambda one: one.error, 0.95, explains_more
+    )
     return [(one.size, one.error) for one in found]
 
 

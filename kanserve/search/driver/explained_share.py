@@ -1,0 +1,56 @@
+"""Whether a formula explains more than a simpler one, where most of what varies is noise.
+
+Elsewhere the ratio of two errors says that. But where the best formula has an error of .95 times that of the mean,
+nothing can be a tenth better than the mean. What counts there is the share of what can be explained at all.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from kanserve.search.driver.scored_formula import ScoredFormula
+from kanserve.search.search_settings import SEARCH
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The mean squared errors of the mean and of the best formula on so many samples."""
+
+    mean: float
+    least: float
+    rows: int
+
+    @classmethod
+    def of(cls, errors: Iterable[float], rows: int) -> "Explained":
+        """By the errors of formulas, the mean first."""
+        squares = [error**2 for error in errors]
+        return cls(squares[0], min(squares), rows)
+
+    def more(self, error: float, than: float) -> bool:
+        """Whether the formula with the first error explains a larger share than that with the second, and not by
+        chance: its fall is more than some times the error over the samples."""
+        settings = SEARCH.get().driver
+        gain = than**2 - error**2
+        enough = gain > settings.explained_share * (self.mean - self.least)
+        return enough and self.rows * gain > settings.explained_evidence * error**2
+
+    def more_by(self, error: Callable[[T], float]) -> Callable[[T, T], bool]:
+        """The same of two formulas by their errors."""
+        return lambda one, than: self.more(error(one), error(than))
+
+
+def overall_error(found: ScoredFormula) -> float:
+    """The root mean square error that a formula would have on new samples, by all: the error on those that it was
+    fitted to, corrected by Akaike for the parts that it may have fitted to noise, and that on those held out."""
+    rows, held = len(found.data), held_rows(len(found.data))
+    fitted = found.error**2 * (1 + 2 * found.complexity / rows)
+    return math.sqrt((rows * fitted + held * found.validation**2) / (rows + held))
+
+
+def held_rows(learnt: int) -> int:
+    """How many samples are held out beside so many that are learnt from."""
+    share = SEARCH.get().find_formulas_held_out_share
+    return round(learnt * share / (1 - share))
